@@ -1,0 +1,54 @@
+# Set-up and the daily commands. Everything installs into .venv from requirements.lock.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+PROTO_SOURCES := $(sort $(wildcard protos/*.proto))
+
+.PHONY: install run test lint types protos protos-check lock clean
+
+install: $(STAMP)
+
+# Two steps, because pip takes either hashes for everything or for nothing: first what the lock file
+# pins, then this project itself without its dependencies.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Sluice needs Python 3.11 or newer (set PYTHON=...)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+run: install
+	$(BIN)/sluice up --demo $(ARGS)
+
+test: install protos-check
+	$(BIN)/python -m pytest -m "not docker" $(ARGS)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+PROTOC = $(BIN)/python -m grpc_tools.protoc -I . --python_out=$(1) --pyi_out=$(1) $(PROTO_SOURCES)
+
+protos: install
+	$(call PROTOC,.)
+
+# Fails when the committed code is not what protos/*.proto generates.
+protos-check: install
+	@rm -rf $(VENV)/protos-check && mkdir -p $(VENV)/protos-check
+	@$(call PROTOC,$(VENV)/protos-check)
+	@for f in $(VENV)/protos-check/protos/*; do \
+		cmp -s $$f protos/$$(basename $$f) || { echo "$$(basename $$f) is stale: run 'make protos'" >&2; exit 1; }; \
+	done
+
+# Pins every dependency, of the product and of its tests, with hashes.
+lock: install
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
