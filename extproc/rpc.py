@@ -1,12 +1,12 @@
 """The one interface between gRPC transports and the services they carry.
 
 A service is a mapping of method paths to `Open` functions; a transport (`extproc.transport`) calls
-one for each incoming call and feeds the `Handler` that it returns. Nothing here knows HTTP/2, sockets
-or protobuf: messages are bytes, without the gRPC length prefix.
+one for each incoming call and feeds the `Handler` that it returns. Nothing here knows HTTP/2,
+sockets or protobuf: messages are bytes, without the gRPC length prefix.
 
 A handler that can answer at once does so inside `on_message` and costs no task; one that cannot
-returns an awaitable, and the transport runs it, holding back this call's later messages (and, through
-flow control, its peer) until it is done, while other calls go on.
+returns an awaitable, and the transport runs it, holding back this call's later messages (and,
+through flow control, its peer) until it is done, while other calls go on.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -46,7 +46,7 @@ class RpcError(Exception):
 
 
 class Call(Protocol):
-    """One call as its handler sees it; every method is synchronous and safe after the call ended."""
+    """One call as its handler sees it; every method is safe after the call ended."""
 
     @property
     def metadata(self) -> Sequence[tuple[str, str | bytes]]:
@@ -66,7 +66,7 @@ class Call(Protocol):
         """
 
     def finish(self, code: StatusCode = StatusCode.OK, details: str = "") -> None:
-        """End the call with a status. Messages already sent go first; a second finish is ignored."""
+        """End the call with a status, after what was sent; a second finish is ignored."""
 
 
 class Handler(Protocol):

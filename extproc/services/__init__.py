@@ -1,0 +1,1 @@
+"""The gRPC services of the callout; they speak `extproc.rpc` and know no transport."""

@@ -1,0 +1,60 @@
+"""Servers that carry gRPC services (`extproc.rpc`) over a transport chosen by name.
+
+`asyncio` is our own HTTP/2 on the running event loop, the default; `grpcio` is the reference
+implementation of gRPC. What a call means belongs to the services.
+"""
+
+from typing import Literal, Protocol
+
+from extproc.rpc import Services
+from extproc.transport.counters import Counters
+from extproc.transport.limits import Limits, Rate
+from extproc.transport.tls import Tls
+
+__all__ = ["TRANSPORTS", "Counters", "Limits", "Rate", "Server", "Tls", "TransportName", "serve"]
+
+TransportName = Literal["asyncio", "grpcio"]
+TRANSPORTS: tuple[TransportName, ...] = ("asyncio", "grpcio")
+
+
+class Server(Protocol):
+    """One listening server. Its methods are called from the event loop that it runs on."""
+
+    @property
+    def counters(self) -> Counters:
+        """What this server has seen."""
+
+    async def start(self) -> str:
+        """Bind and listen; returns the bound address, with the port the system chose for port 0.
+
+        Raises OSError where the address cannot be bound.
+        """
+
+    async def drain(self, deadline_seconds: float) -> None:
+        """Refuse what is new, finish what is open, cancel the rest at the deadline, then close."""
+
+    async def close(self) -> None:
+        """Cancel every call and close at once. Closing twice is fine."""
+
+
+def serve(
+    transport: TransportName,
+    services: Services,
+    address: str,
+    *,
+    limits: Limits | None = None,
+    tls: Tls | None = None,
+    reuse_port: bool = False,
+) -> Server:
+    """Make a server for `host:port` or `unix:/path`; it listens once `start()` is awaited.
+
+    `reuse_port` lets several processes listen on one TCP port. ValueError for a bad address.
+    """
+    limits = limits or Limits()
+    if transport == "grpcio":
+        from extproc.transport.grpcio import GrpcioServer
+
+        return GrpcioServer(services, address, limits=limits, tls=tls, reuse_port=reuse_port)
+    from extproc.transport.aio.server import AsyncioServer
+
+    return AsyncioServer(services, address, limits=limits, tls=tls, reuse_port=reuse_port)

@@ -1,0 +1,241 @@
+"""The same services on grpcio's asyncio server: the reference that our own transport is measured
+and tested against, and the fallback where it is preferred.
+
+Every method is served as a stream of bytes in and a stream of bytes out; unary is a special case.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import grpc
+import grpc.aio
+
+from extproc.rpc import Handler, Open, RpcError, Services, StatusCode
+from extproc.transport.address import TcpAddress, UnixAddress, parse_address
+from extproc.transport.counters import Counters
+from extproc.transport.limits import Limits
+from extproc.transport.tls import Tls
+
+_STATUS = {status.value[0]: status for status in grpc.StatusCode}
+
+
+class _Context(Protocol):
+    """What is used of grpc.aio.ServicerContext; grpcio carries no types."""
+
+    def invocation_metadata(self) -> Sequence[tuple[str, str | bytes]] | None: ...
+    def time_remaining(self) -> float | None: ...
+    def set_code(self, code: object) -> None: ...
+    def set_details(self, details: str) -> None: ...
+    async def read(self) -> bytes: ...
+    async def write(self, message: bytes) -> None: ...
+
+
+class _GrpcioCall:
+    """One call. Its coroutine (`run`) reads; responses are written by it or, when they are sent
+    while it waits for something else, by a task of their own."""
+
+    def __init__(self, context: _Context, counters: Counters) -> None:
+        self._context = context
+        self._counters = counters
+        self._outgoing: deque[bytes] = deque()
+        self._writing = asyncio.Lock()
+        self._writer: asyncio.Task[None] | None = None
+        self._runner: asyncio.Task[object] | None = asyncio.current_task()
+        self._in_turn = True
+        self._status: tuple[StatusCode, str] | None = None
+        self._ended = False
+        remaining = context.time_remaining()
+        loop = asyncio.get_running_loop()
+        self._deadline = None if remaining is None else loop.time() + remaining
+
+    @property
+    def metadata(self) -> Sequence[tuple[str, str | bytes]]:
+        return [(key, value) for key, value in self._context.invocation_metadata() or ()]
+
+    @property
+    def deadline(self) -> float | None:
+        return self._deadline
+
+    def send(self, message: bytes) -> None:
+        if self._ended or self._status is not None:
+            return
+        self._outgoing.append(message)
+        if not self._in_turn and (self._writer is None or self._writer.done()):
+            self._writer = asyncio.create_task(self._write_all())
+
+    async def writable(self) -> None:
+        if not self._ended:
+            await self._write_all()
+
+    def finish(self, code: StatusCode = StatusCode.OK, details: str = "") -> None:
+        if self._ended or self._status is not None:
+            return
+        self._status = (code, details)
+        if not self._in_turn and self._runner is not None:
+            self._runner.cancel()  # it waits for a message that no longer matters
+
+    async def run(self, open_call: Open) -> None:
+        """Drive the handler from the first message to the status."""
+        handler: Handler | None = None
+        try:
+            handler = open_call(self)
+            await self._exchange(handler)
+        except RpcError as error:
+            self._status = self._status or (error.code, error.details)
+        except asyncio.CancelledError:
+            if self._status is None:
+                self._end(handler)
+                raise
+        except Exception as error:
+            self._status = self._status or (StatusCode.UNKNOWN, type(error).__name__)
+        self._in_turn = True
+        await self._close(handler)
+
+    async def _exchange(self, handler: Handler) -> None:
+        while self._status is None:
+            self._in_turn = False
+            message = await self._context.read()
+            if message is grpc.aio.EOF:
+                await self._turn(handler.on_half_close)
+                break
+            self._counters.messages_received += 1
+            await self._turn(partial(handler.on_message, message))
+        if self._status is None:
+            self._in_turn = False
+            await asyncio.get_running_loop().create_future()  # until finish() cancels it
+
+    async def _turn(self, step: Callable[[], Awaitable[None] | None]) -> None:
+        self._in_turn = True
+        later = step()
+        if later is not None:
+            self._in_turn = False
+            if self._outgoing:
+                await self._write_all()
+            await self._await_unless_finished(later)
+        if self._outgoing:
+            await self._write_all()
+
+    async def _await_unless_finished(self, later: Awaitable[None]) -> None:
+        """A handler that finishes its call inside its own awaitable must not cancel itself."""
+        self._runner, runner = None, self._runner
+        try:
+            await later
+        finally:
+            self._runner = runner
+
+    async def _write_all(self) -> None:
+        async with self._writing:
+            while self._outgoing and not self._ended:
+                message = self._outgoing.popleft()
+                await self._context.write(message)
+                self._counters.messages_sent += 1
+
+    async def _close(self, handler: Handler | None) -> None:
+        assert self._status is not None
+        try:
+            await self._write_all()
+        except asyncio.CancelledError:
+            self._end(handler)
+            raise
+        code, details = self._status
+        self._ended = True
+        self._context.set_code(_STATUS[int(code)])
+        self._context.set_details(details)
+
+    def _end(self, handler: Handler | None) -> None:
+        self._ended = True
+        self._outgoing.clear()
+        if handler is not None:
+            handler.on_cancel()
+
+
+class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio carries no types
+    def __init__(self, services: Services, counters: Counters) -> None:
+        self._services = services
+        self._counters = counters
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        self._counters.streams_opened += 1
+        open_call = self._services.get(details.method)
+        if open_call is None:
+            self._counters.streams_closed += 1
+            return None
+
+        async def behaviour(_requests: object, context: _Context) -> None:
+            try:
+                await _GrpcioCall(context, self._counters).run(open_call)
+            finally:
+                self._counters.streams_closed += 1
+
+        return grpc.stream_stream_rpc_method_handler(behaviour)
+
+
+class GrpcioServer:
+    """`extproc.transport.Server` on grpc.aio."""
+
+    def __init__(
+        self, services: Services, address: str, *, limits: Limits, tls: Tls | None, reuse_port: bool
+    ) -> None:
+        self._services = services
+        self._address = parse_address(address)
+        self._limits = limits
+        self._tls = tls
+        self._reuse_port = reuse_port
+        self._server: grpc.aio.Server | None = None
+        self.counters = Counters()
+
+    async def start(self) -> str:
+        server = grpc.aio.server(options=self._options())
+        server.add_generic_rpc_handlers((_Methods(self._services, self.counters),))
+        address = self._address
+        try:
+            if self._tls is None:
+                port = server.add_insecure_port(str(address))
+            else:
+                port = server.add_secure_port(str(address), _credentials(self._tls))
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {address}: {error}") from error
+        await server.start()
+        self._server = server
+        return str(address if isinstance(address, UnixAddress) else TcpAddress(address.host, port))
+
+    async def drain(self, deadline_seconds: float) -> None:
+        if self._server is not None:
+            await self._server.stop(deadline_seconds)
+        self._unlink()
+
+    async def close(self) -> None:
+        await self.drain(0)
+
+    def _unlink(self) -> None:
+        if self._server is not None and isinstance(self._address, UnixAddress):
+            with suppress(FileNotFoundError):
+                Path(self._address.path).unlink()
+        self._server = None
+
+    def _options(self) -> list[tuple[str, int]]:
+        limits = self._limits
+        return [
+            ("grpc.so_reuseport", int(self._reuse_port)),
+            ("grpc.max_receive_message_length", limits.max_message),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_concurrent_streams", limits.max_concurrent_streams),
+            ("grpc.absolute_max_metadata_size", limits.max_header_list),
+            ("grpc.keepalive_time_ms", int(limits.keepalive_interval * 1000)),
+            ("grpc.keepalive_timeout_ms", int(limits.keepalive_timeout * 1000)),
+            ("grpc.max_connection_idle_ms", int(limits.idle_timeout * 1000)),
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ]
+
+
+def _credentials(tls: Tls) -> grpc.ServerCredentials:
+    return grpc.ssl_server_credentials(
+        [(tls.key.read_bytes(), tls.certificate.read_bytes())],
+        root_certificates=None if tls.client_ca is None else tls.client_ca.read_bytes(),
+        require_client_auth=tls.client_ca is not None,
+    )
