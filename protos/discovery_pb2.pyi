@@ -1,0 +1,37 @@
+from google.protobuf import any_pb2 as _any_pb2
+from protos import base_pb2 as _base_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class DiscoveryRequest(_message.Message):
+    __slots__ = ("version_info", "node", "resource_names", "type_url", "response_nonce", "error_detail")
+    VERSION_INFO_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    RESOURCE_NAMES_FIELD_NUMBER: _ClassVar[int]
+    TYPE_URL_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_NONCE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_DETAIL_FIELD_NUMBER: _ClassVar[int]
+    version_info: str
+    node: _base_pb2.Node
+    resource_names: _containers.RepeatedScalarFieldContainer[str]
+    type_url: str
+    response_nonce: str
+    error_detail: _base_pb2.Status
+    def __init__(self, version_info: _Optional[str] = ..., node: _Optional[_Union[_base_pb2.Node, _Mapping]] = ..., resource_names: _Optional[_Iterable[str]] = ..., type_url: _Optional[str] = ..., response_nonce: _Optional[str] = ..., error_detail: _Optional[_Union[_base_pb2.Status, _Mapping]] = ...) -> None: ...
+
+class DiscoveryResponse(_message.Message):
+    __slots__ = ("version_info", "resources", "type_url", "nonce")
+    VERSION_INFO_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    TYPE_URL_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    version_info: str
+    resources: _containers.RepeatedCompositeFieldContainer[_any_pb2.Any]
+    type_url: str
+    nonce: str
+    def __init__(self, version_info: _Optional[str] = ..., resources: _Optional[_Iterable[_Union[_any_pb2.Any, _Mapping]]] = ..., type_url: _Optional[str] = ..., nonce: _Optional[str] = ...) -> None: ...
