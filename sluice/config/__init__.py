@@ -1,0 +1,26 @@
+"""The operator's config: the one schema that the control plane and the callout workers share."""
+
+from sluice.config.auth import ApiKey, Auth, JwtIssuer
+from sluice.config.errors import ConfigError, Problem
+from sluice.config.gateway import GatewayConfig
+from sluice.config.load import load, loads
+from sluice.config.models import OIP_PREFIX, Model, Version, cluster_name
+from sluice.config.policy import POLICY_TYPE_URL, PolicyDocument, policy_document
+
+__all__ = [
+    "OIP_PREFIX",
+    "POLICY_TYPE_URL",
+    "ApiKey",
+    "Auth",
+    "ConfigError",
+    "GatewayConfig",
+    "JwtIssuer",
+    "Model",
+    "PolicyDocument",
+    "Problem",
+    "Version",
+    "cluster_name",
+    "load",
+    "loads",
+    "policy_document",
+]

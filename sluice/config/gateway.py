@@ -1,0 +1,123 @@
+"""The whole config of a gateway, and the processes and sockets that it runs as."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from sluice.config.auth import Auth
+from sluice.config.models import OIP_PREFIX, Model
+from sluice.config.values import Address, Duration, HostPort, Name, PositiveDuration, Size, Strict
+
+
+class ListenerTls(Strict):
+    """TLS towards clients; files are relative to the config and read by Envoy."""
+
+    certificate: str
+    private_key: str
+    client_ca: str | None = Field(None, description="Demand client certificates signed by these.")
+
+
+class Listener(Strict):
+    """Where clients connect, by HTTP/1.1 or HTTP/2."""
+
+    address: HostPort = "127.0.0.1:8080"
+    tls: ListenerTls | None = None
+    trusted_hops: int = Field(
+        0, ge=0, description="Proxies in front whose X-Forwarded-For entries are believed."
+    )
+    request_headers_timeout: PositiveDuration = 10.0
+    idle_timeout: PositiveDuration = Field(3600.0, description="Of a connection without requests.")
+    max_concurrent_streams: int = Field(128, ge=1, le=2**31 - 1)
+    buffer: Size = Field(
+        1 << 20, ge=1 << 14, description="Bytes Envoy holds for one stream in each direction."
+    )
+
+
+class ControlPlane(Strict):
+    """Where the control plane listens. Changes take effect at the next start."""
+
+    http: HostPort = "127.0.0.1:8081"
+    xds: HostPort = "127.0.0.1:18000"
+    ack_timeout: PositiveDuration = Field(
+        5.0, description="How long a push waits for nodes before it goes on without them."
+    )
+
+
+class Callout(Strict):
+    """The decision service. Changes take effect at the next start, message_timeout at once."""
+
+    address: Address = Field(
+        "127.0.0.1:9100",
+        description="Worker N listens on port + N, or on the Unix socket's path with -N added.",
+    )
+    workers: int = Field(2, ge=1, le=64)
+    message_timeout: PositiveDuration = Field(
+        2.0, le=60, description="How long Envoy waits for a decision before it refuses the request."
+    )
+    drain_timeout: Duration = Field(10.0, description="For open calls when a worker stops.")
+
+
+class Envoy(Strict):
+    """The Envoy that `sluice up` starts. Changes take effect at the next start."""
+
+    admin: HostPort = "127.0.0.1:9901"
+    concurrency: int = Field(1, ge=1, le=256, description="Envoy's worker threads.")
+    log_level: Literal["trace", "debug", "info", "warning", "error", "critical"] = "warning"
+
+
+class Requests(Strict):
+    """Rules for every request."""
+
+    max_body: Size = Field(10 << 20, ge=1)
+    expose_reason: bool = Field(
+        False, description="Whether responses say in x-sluice-reason why they are what they are."
+    )
+
+
+class TokenBucket(Strict):
+    """`burst` requests at once, refilled at `rate` requests per second."""
+
+    rate: int = Field(ge=1, le=10_000_000)
+    burst: int = Field(ge=1, le=10_000_000)
+
+
+class Limits(Strict):
+    """What each Envoy admits before any decision is made (local_ratelimit)."""
+
+    listener: TokenBucket | None = TokenBucket(rate=1000, burst=2000)
+    models: dict[Name, TokenBucket] = Field(default_factory=dict)
+    model_types: dict[str, TokenBucket] = Field(default_factory=dict)
+
+
+class GatewayConfig(Strict):
+    """The operator's config."""
+
+    listener: Listener = Listener()
+    control_plane: ControlPlane = ControlPlane()
+    callout: Callout = Callout()
+    envoy: Envoy = Envoy()
+    requests: Requests = Requests()
+    auth: Auth = Auth()
+    limits: Limits = Limits()
+    models: dict[Name, Model] = Field(default_factory=dict, max_length=10_000)
+
+    @model_validator(mode="after")
+    def _paths_are_distinct(self) -> Self:
+        owner: dict[str, str] = {}
+        for name, model in self.models.items():
+            for path in (OIP_PREFIX + name, *model.paths):
+                if path in owner:
+                    raise ValueError(f"models {owner[path]} and {name} both have the path {path}")
+                owner[path] = name
+        return self
+
+    @model_validator(mode="after")
+    def _limits_name_models(self) -> Self:
+        types = {model.type for model in self.models.values()}
+        for name in self.limits.models:
+            if name not in self.models:
+                raise ValueError(f"limits.models names {name!r}, which is no model")
+        for model_type in self.limits.model_types:
+            if model_type not in types:
+                raise ValueError(f"limits.model_types names {model_type!r}, which no model has")
+        return self

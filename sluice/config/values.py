@@ -1,0 +1,124 @@
+"""Scalar types of the config: durations, sizes, addresses and names, as operators write them."""
+
+import ipaddress
+import re
+from typing import Annotated
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SIZE = re.compile(r"(\d+)(B|KiB|MiB|GiB)")
+_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+class Strict(BaseModel):
+    """Base of every config section: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def _parse_duration(value: object) -> object:
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value)
+        if match is None:
+            raise ValueError(
+                "write a duration as a number and a unit, such as 250ms, 30s, 5m or 1h"
+            )
+        return float(match[1]) * _SECONDS[match[2]]
+    return value
+
+
+def _parse_size(value: object) -> object:
+    if isinstance(value, str):
+        match = _SIZE.fullmatch(value)
+        if match is None:
+            raise ValueError("write a size as a number and a unit, such as 512KiB, 10MiB or 1GiB")
+        return int(match[1]) * _BYTES[match[2]]
+    return value
+
+
+def _check_host_port(value: str) -> str:
+    host, port = split_host_port(value)
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError("write an address as host:port, such as 127.0.0.1:8080 or [::1]:8080")
+    return value
+
+
+def _check_address(value: str) -> str:
+    if value.startswith("unix:"):
+        path = value.removeprefix("unix:")
+        if not path:
+            raise ValueError("name the socket's path after unix:")
+        # sockaddr_un holds 108 bytes with the closing NUL; "-NN" is added for each worker.
+        if len(path.encode()) > 100:
+            raise ValueError("a Unix socket's path is limited to 100 bytes")
+        return value
+    return _check_host_port(value)
+
+
+def split_host_port(value: str) -> tuple[str, str]:
+    """Split `host:port`; an IPv6 host loses its brackets, a missing part is empty."""
+    host, _, port = value.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        return host[1:-1], port
+    return ("", "") if ":" in host else (host, port)
+
+
+def is_ip(host: str) -> bool:
+    """Whether the host is an IP address rather than a name to resolve."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+_TEXT_OR_NUMBER = {"anyOf": [{"type": "string"}, {"type": "number", "minimum": 0}]}
+
+Duration = Annotated[
+    float,
+    BeforeValidator(_parse_duration),
+    Field(ge=0, le=86_400 * 366, json_schema_extra={**_TEXT_OR_NUMBER, "examples": ["30s"]}),
+]
+"""Seconds; written `250ms`, `30s`, `5m`, `1h`, or as a number of seconds."""
+
+PositiveDuration = Annotated[Duration, Field(gt=0)]
+
+Size = Annotated[
+    int,
+    BeforeValidator(_parse_size),
+    Field(ge=0, le=1 << 40, json_schema_extra={**_TEXT_OR_NUMBER, "examples": ["10MiB"]}),
+]
+"""Bytes; written `512KiB`, `10MiB`, `1GiB`, or as a number of bytes."""
+
+HostPort = Annotated[
+    str, AfterValidator(_check_host_port), Field(examples=["127.0.0.1:8080", "[::1]:8080"])
+]
+"""A TCP address."""
+
+Address = Annotated[
+    str,
+    AfterValidator(_check_address),
+    Field(examples=["127.0.0.1:9000", "unix:/run/callout.sock"]),
+]
+"""A TCP address, or `unix:` and a socket's path."""
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+"""Name of a model, version, issuer or key: it appears in paths, headers, clusters and metrics."""
+
+HeaderName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9!#$%&'*+.^_`|~-]+$", to_lower=True)]
+"""An HTTP header's name (RFC 9110 section 5.1), kept in lower case."""
+
+PathPrefix = Annotated[str, StringConstraints(pattern=r"^/[^?#\s]*[^/?#\s]$")]
+"""A path and everything below it: `/a` matches `/a` and `/a/b`, not `/ab`."""
+
+Percent = Annotated[float, Field(ge=0, le=100, multiple_of=0.01)]
+"""A share of users, in steps of 0.01 %."""
