@@ -1,0 +1,1 @@
+"""Sluice: the config schema, the command line and the local runner."""

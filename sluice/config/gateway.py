@@ -47,7 +47,7 @@ class Callout(Strict):
     """The decision service. Changes take effect at the next start, message_timeout at once."""
 
     address: Address = Field(
-        "127.0.0.1:9100",
+        "127.0.0.1:18100",
         description="Worker N listens on port + N, or on the Unix socket's path with -N added.",
     )
     workers: int = Field(2, ge=1, le=64)

@@ -25,15 +25,16 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
-def _parse_duration(value: object) -> object:
-    if isinstance(value, str):
-        match = _DURATION.fullmatch(value)
-        if match is None:
-            raise ValueError(
-                "write a duration as a number and a unit, such as 250ms, 30s, 5m or 1h"
-            )
-        return float(match[1]) * _SECONDS[match[2]]
-    return value
+def parse_duration(text: str) -> float:
+    """Seconds in a duration such as `250ms`. Raises ValueError with what would be right."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError("write a duration as a number and a unit, such as 250ms, 30s, 5m or 1h")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def _duration_value(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
 
 
 def _parse_size(value: object) -> object:
@@ -85,7 +86,7 @@ _TEXT_OR_NUMBER = {"anyOf": [{"type": "string"}, {"type": "number", "minimum": 0
 
 Duration = Annotated[
     float,
-    BeforeValidator(_parse_duration),
+    BeforeValidator(_duration_value),
     Field(ge=0, le=86_400 * 366, json_schema_extra={**_TEXT_OR_NUMBER, "examples": ["30s"]}),
 ]
 """Seconds; written `250ms`, `30s`, `5m`, `1h`, or as a number of seconds."""

@@ -1,0 +1,38 @@
+"""The command line: `sluice COMMAND`. Each module registers the commands of one concern."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from sluice.cli import check, credentials, inspect, serve
+from sluice.config import ConfigError
+
+EXIT_USAGE = 2
+"""The config or the command line is wrong, as argparse has it too."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return EXIT_USAGE
+    except BrokenPipeError:
+        # `sluice schema | head`: the reader left, which is no error; keep the interpreter's own
+        # flush at exit from finding that out again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sluice", description="An AI inference gateway.")
+    parser.add_argument("--version", action="version", version=version("sluice-gateway"))
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in (serve, check, inspect, credentials):
+        module.register(commands)
+    return parser

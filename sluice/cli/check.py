@@ -1,0 +1,36 @@
+"""`sluice validate`, `sluice schema` and `sluice bootstrap`: what can be said of a config alone."""
+
+import argparse
+import json
+
+from sluice.bootstrap import render
+from sluice.cli.commands import Subcommands, command, config_argument
+from sluice.config import GatewayConfig, load, policy_document
+
+
+def register(commands: Subcommands) -> None:
+    """Add this module's commands."""
+    validate = command(commands, "validate", _validate, "check a config file and what it names")
+    config_argument(validate)
+    command(commands, "schema", _schema, "print the config's JSON Schema, for editors")
+    bootstrap = command(commands, "bootstrap", _bootstrap, "print the bootstrap for an Envoy")
+    config_argument(bootstrap)
+    bootstrap.add_argument("--node-id", help="the Envoy's name in `sluice status`")
+
+
+def _validate(options: argparse.Namespace) -> int:
+    config = load(options.config)
+    policy = policy_document(config, options.config.parent)
+    print(f"{options.config}: valid; {len(config.models)} models, policy {policy.version}")
+    return 0
+
+
+def _schema(_: argparse.Namespace) -> int:
+    print(json.dumps(GatewayConfig.model_json_schema(), indent=2))
+    return 0
+
+
+def _bootstrap(options: argparse.Namespace) -> int:
+    config = load(options.config)
+    print(render(config, options.node_id) if options.node_id else render(config), end="")
+    return 0

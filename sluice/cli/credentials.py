@@ -1,0 +1,69 @@
+"""`sluice token` and `sluice key`: credentials for development and for API clients."""
+
+import argparse
+import hashlib
+import json
+import secrets
+import sys
+from pathlib import Path
+
+from sluice.cli.commands import Subcommands, command
+from sluice.config.values import parse_duration
+from sluice.devkeys import DevKeys
+
+
+def register(commands: Subcommands) -> None:
+    """Add this module's commands."""
+    token = command(commands, "token", _token, "mint a development token for the demo config")
+    token.add_argument("--sub", required=True, help="the subject")
+    token.add_argument("--group", action="append", default=[], help="a group; may be repeated")
+    token.add_argument(
+        "--claim", action="append", default=[], type=_claim, metavar="NAME=VALUE",
+        help="any other claim (overrides iss, aud, exp too); VALUE is JSON, or else text",
+    )  # fmt: skip
+    token.add_argument("--ttl", type=_duration, default=3600.0, help="lifetime (default 1h)")
+    token.add_argument("--key-file", type=Path, help="another private key (PEM, RSA)")
+    key = command(commands, "key", _key, "mint an API key and print its config entry")
+    key.add_argument("name", help="the subject that the key stands for")
+
+
+def _claim(text: str) -> tuple[str, object]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError("write NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _duration(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _token(options: argparse.Namespace) -> int:
+    keys = DevKeys.default()
+    if options.key_file is not None:
+        keys = DevKeys(options.key_file, keys.jwks)
+    else:
+        keys.ensure()
+    claims: dict[str, object] = {"sub": options.sub}
+    if options.group:
+        claims["group"] = options.group[0] if len(options.group) == 1 else options.group
+    print(keys.token({**claims, **dict(options.claim)}, options.ttl))
+    return 0
+
+
+def _key(options: argparse.Namespace) -> int:
+    key = f"slc_{secrets.token_urlsafe(32)}"
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    print("The key, shown only now:", file=sys.stderr)
+    print(key)
+    print(
+        f"Its entry in auth.api_keys:\n  - name: {options.name}\n    sha256: {digest}",
+        file=sys.stderr,
+    )
+    return 0
