@@ -6,7 +6,7 @@ _PACKAGE = Path(__file__).parent
 
 
 def data_path(name: str) -> Path:
-    """A shipped folder, such as `envoy` or `examples`: in the wheel, or at a checkout's top level."""
+    """A shipped folder, such as `envoy` or `examples`: in the wheel, or at a checkout's root."""
     installed = _PACKAGE / "_data" / name
     return installed if installed.exists() else _PACKAGE.parent / name
 

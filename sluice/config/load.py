@@ -120,7 +120,7 @@ class _Builder:
 
 
 def _follows(detail: ErrorDetails, details: list[ErrorDetails]) -> bool:
-    """Whether a list is only "too short" because an item of it is wrong, which is reported itself."""
+    """Whether a list is only "too short" for an item of it that is wrong and reported itself."""
     depth = len(detail["loc"])
     return detail["type"] == "too_short" and any(
         len(other["loc"]) > depth and other["loc"][:depth] == detail["loc"] for other in details

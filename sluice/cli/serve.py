@@ -1,0 +1,61 @@
+"""`sluice up`, `sluice control-plane` and `sluice callout`: the processes of a gateway."""
+
+import argparse
+import asyncio
+import logging
+import sys
+from pathlib import Path
+
+from sluice.cli.commands import Subcommands, command, config_argument
+from sluice.config import GatewayConfig
+from sluice.data import demo_config
+from sluice.runner import Options, StartError, up
+
+
+def register(commands: Subcommands) -> None:
+    """Add this module's commands."""
+    everything = command(commands, "up", _up, "run a whole gateway on this machine")
+    config_argument(everything, required=False)
+    everything.add_argument("--demo", action="store_true", help="run the example models too")
+    everything.add_argument("--envoy", type=Path, metavar="PATH", help="the Envoy to run")
+    _transport(everything)
+    config_argument(command(commands, "control-plane", _control_plane, "run the control plane"))
+    workers = command(commands, "callout", _callout, "run the callout workers")
+    defaults = GatewayConfig()
+    workers.add_argument("--xds", default=defaults.control_plane.xds, help="the control plane")
+    workers.add_argument("--address", default=defaults.callout.address)
+    workers.add_argument("--workers", type=int, default=defaults.callout.workers)
+    workers.add_argument("--drain-timeout", type=float, default=defaults.callout.drain_timeout)
+    _transport(workers)
+
+
+def _transport(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--transport", choices=("asyncio", "grpcio"), help="gRPC server of the callout workers"
+    )
+
+
+def _up(options: argparse.Namespace) -> int:
+    if options.config is None and not options.demo:
+        print("sluice up: name a CONFIG, or use --demo", file=sys.stderr)
+        return 2
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
+    config = options.config or demo_config()
+    try:
+        asyncio.run(up(Options(config, options.demo, options.envoy, options.transport)))
+    except StartError as error:
+        print(f"sluice up: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _control_plane(options: argparse.Namespace) -> int:
+    from xds.main import main
+
+    return main(options.config)
+
+
+def _callout(options: argparse.Namespace) -> int:
+    from extproc.supervisor import main
+
+    return main(options)

@@ -1,0 +1,91 @@
+"""Which processes make up a gateway, and where each of them listens."""
+
+import os
+import shutil
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from sluice.bootstrap import render
+from sluice.config import GatewayConfig
+from sluice.config.values import split_host_port
+from sluice.data import data_path
+from sluice.runner.process import Spec
+
+DEMO_MODELS = frozenset({"sentiment", "digits", "echo"})
+"""What `examples.model_server` can serve."""
+
+
+class NoEnvoyError(Exception):
+    """There is no Envoy to run."""
+
+
+def control_plane(config: GatewayConfig, path: Path) -> Spec:
+    """The xDS server with its admin HTTP."""
+    argv = [*_sluice(), "control-plane", str(path)]
+    return Spec("control plane", argv, [config.control_plane.http, config.control_plane.xds])
+
+
+def callout(config: GatewayConfig, transport: str | None) -> Spec:
+    """The supervisor of the callout workers; a worker listens once it has a policy."""
+    argv = [
+        *_sluice(), "callout",
+        "--xds", config.control_plane.xds,
+        "--address", config.callout.address,
+        "--workers", str(config.callout.workers),
+        "--drain-timeout", str(config.callout.drain_timeout),
+    ]  # fmt: skip
+    if transport is not None:
+        argv += ["--transport", transport]
+    timeout = config.callout.drain_timeout + 2
+    return Spec("callout", argv, config.callout.addresses(), stop_timeout=timeout)
+
+
+def envoy(config: GatewayConfig, binary: Path | None, directory: Path) -> Spec:
+    """Envoy, with its bootstrap written into `directory`. Raises NoEnvoyError without a binary."""
+    bootstrap = directory / "bootstrap.yaml"
+    bootstrap.write_text(render(config))
+    argv = [
+        str(binary or _find_envoy()),
+        "--config-path", str(bootstrap),
+        "--concurrency", str(config.envoy.concurrency),
+        "--log-level", config.envoy.log_level,
+        "--disable-hot-restart",
+    ]  # fmt: skip
+    return Spec("envoy", argv, [config.envoy.admin, config.listener.address])
+
+
+def demo_models(config: GatewayConfig) -> list[Spec]:
+    """One example server for each loopback endpoint of a model that the examples can serve."""
+    environment = {**os.environ, "PYTHONPATH": str(data_path("examples").parent)}
+    specs = []
+    for name, model in config.models.items():
+        if name not in DEMO_MODELS:
+            continue
+        for version, served in model.versions.items():
+            flag = "--grpc" if served.protocol == "grpc" else "--rest"
+            for endpoint in served.endpoints:
+                argv = [sys.executable, "-m", "examples.model_server"]
+                argv += ["--model", name, "--version", version, flag, endpoint.address]
+                address = [endpoint.address]
+                specs.append(Spec(f"model {name}/{version}", argv, address, environment))
+    return [spec for spec in specs if split_host_port(spec.listens[0])[0] == "127.0.0.1"]
+
+
+def _sluice() -> list[str]:
+    return [sys.executable, "-m", "sluice.cli"]
+
+
+def _find_envoy() -> Path:
+    """The wheel's Envoy, which belongs to this environment, or else the one on PATH."""
+    package = find_spec("envoy")
+    if package is not None and package.origin is not None:
+        wheel = Path(package.origin).parent / "_bin" / "envoy"
+        if wheel.exists():
+            return wheel
+    found = shutil.which("envoy")
+    if found is None:
+        raise NoEnvoyError(
+            "no Envoy found: install sluice-gateway[envoy], or name one with --envoy PATH"
+        )
+    return Path(found)

@@ -1,0 +1,122 @@
+"""Starts a whole gateway on this machine, keeps it running, and stops all of it."""
+
+import asyncio
+import logging
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sluice.config import GatewayConfig, load, policy_document
+from sluice.devkeys import DevKeys
+from sluice.runner import plan
+from sluice.runner.process import Child, ChildExitedError, Spec, is_free
+
+log = logging.getLogger(__name__)
+
+READY_TIMEOUT = 60.0
+
+
+class StartError(Exception):
+    """The gateway could not be started; nothing of it runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `sluice up` was asked for."""
+
+    config: Path
+    demo: bool = False
+    envoy: Path | None = None
+    transport: str | None = None
+
+
+async def up(options: Options) -> None:
+    """Run until SIGINT or SIGTERM. Raises ConfigError or StartError; leaves no process behind."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    if options.demo:
+        DevKeys.default().ensure()
+    config = load(options.config)
+    policy_document(config, options.config.parent)
+    with tempfile.TemporaryDirectory(prefix="sluice-") as directory:
+        specs = _specs(options, config, Path(directory))
+        _check_addresses(specs)
+        children = [Child(spec) for spec in specs]
+        try:
+            if await _start(children, stop):
+                _announce(options, config)
+                await stop.wait()
+        finally:
+            await _stop(children)
+
+
+def _specs(options: Options, config: GatewayConfig, directory: Path) -> list[Spec]:
+    """In the order in which they are started; they are stopped in the reverse order."""
+    models = plan.demo_models(config) if options.demo else []
+    try:
+        envoy = plan.envoy(config, options.envoy, directory)
+    except plan.NoEnvoyError as error:
+        raise StartError(str(error)) from error
+    return [
+        *models,
+        plan.control_plane(config, options.config),
+        plan.callout(config, options.transport),
+        envoy,
+    ]
+
+
+def _check_addresses(specs: Sequence[Spec]) -> None:
+    taken = [f"{a} ({s.name})" for s in specs for a in s.listens if not is_free(a)]
+    if taken:
+        raise StartError(f"cannot listen, the address is in use or not here: {', '.join(taken)}")
+
+
+async def _start(children: Sequence[Child], stop: asyncio.Event) -> bool:
+    """Start all at once; whether all became ready before a stop was asked for."""
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        for child in children:
+            await child.start()
+        ready = asyncio.gather(*(child.ready() for child in children))
+        await asyncio.wait(
+            {ready, stopped}, timeout=READY_TIMEOUT, return_when=asyncio.FIRST_COMPLETED
+        )
+        if ready.done():
+            ready.result()
+            for child in children:
+                child.keep()
+            return True
+        ready.cancel()
+        if stopped.done():
+            return False
+    except (ChildExitedError, OSError) as error:
+        raise StartError(str(error)) from error
+    finally:
+        stopped.cancel()
+    raise StartError(f"not ready after {READY_TIMEOUT:.0f} s")
+
+
+async def _stop(children: Sequence[Child]) -> None:
+    for child in reversed(children):
+        await child.stop()
+
+
+def _announce(options: Options, config: GatewayConfig) -> None:
+    scheme = "https" if config.listener.tls else "http"
+    rows = [
+        ("gateway", f"{scheme}://{config.listener.address}"),
+        ("control plane", f"http://{config.control_plane.http}"),
+        ("xDS", config.control_plane.xds),
+        ("callout", ", ".join(config.callout.addresses())),
+        ("Envoy admin", f"http://{config.envoy.admin}"),
+        ("config", f"{options.config} (edits take effect at once)"),
+    ]
+    print("Sluice is ready.", file=sys.stderr)
+    for name, where in rows:
+        print(f"  {name:<14} {where}", file=sys.stderr)
+    print("Press Ctrl-C to stop.", file=sys.stderr, flush=True)
