@@ -1,0 +1,141 @@
+"""The V2 JSON form of an inference request and response: bytes to tensors and back."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+import numpy as np
+
+from .tensors import Array, InvalidInputError, Tensor, dtype_of, shaped
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An inference request; `outputs` names those asked for, empty for all."""
+
+    id: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[str, ...]
+
+
+def parse_request(body: bytes) -> Request:
+    """Reads a V2 JSON request; raises InvalidInputError, naming the field, for anything else."""
+    document = _load(body)
+    inputs = _array(document, "inputs")
+    if not inputs:
+        raise InvalidInputError('"inputs" must hold at least one tensor')
+    identity = document.get("id", "")
+    if not isinstance(identity, str):
+        raise InvalidInputError('"id" must be a string')
+    return Request(
+        id=identity,
+        inputs=tuple(_tensor(entry) for entry in inputs),
+        outputs=tuple(_name(entry, "outputs") for entry in _array(document, "outputs")),
+    )
+
+
+def render_response(model: str, version: str, identity: str, outputs: Sequence[Tensor]) -> bytes:
+    """The V2 JSON response, with flat data; BYTES elements are sent as UTF-8 text."""
+    document: dict[str, object] = {"model_name": model, "model_version": version}
+    if identity:
+        document["id"] = identity
+    document["outputs"] = [
+        {
+            "name": tensor.name,
+            "datatype": tensor.datatype,
+            "shape": list(tensor.data.shape),
+            "data": _plain(tensor),
+        }
+        for tensor in outputs
+    ]
+    return json.dumps(document, ensure_ascii=False).encode()
+
+
+def _load(body: bytes) -> dict[str, object]:
+    try:
+        document = json.loads(body, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInputError(f"the body is not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise InvalidInputError("the body must be a JSON object")
+    return document
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not a JSON number")
+
+
+def _array(document: dict[str, object], field: str) -> list[object]:
+    value = document.get(field, [])
+    if not isinstance(value, list):
+        raise InvalidInputError(f'"{field}" must be an array')
+    return value
+
+
+def _name(entry: object, field: str) -> str:
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+        raise InvalidInputError(f'every entry of "{field}" must be an object with a "name"')
+    return str(entry["name"])
+
+
+def _tensor(entry: object) -> Tensor:
+    name = _name(entry, "inputs")
+    assert isinstance(entry, dict)
+    datatype, shape = entry.get("datatype"), entry.get("shape")
+    if not isinstance(datatype, str):
+        raise InvalidInputError(f'input {name!r}: "datatype" must be a string')
+    dtype = dtype_of(name, datatype)
+    if not isinstance(shape, list) or not all(type(size) is int for size in shape):
+        raise InvalidInputError(f'input {name!r}: "shape" must be an array of integers')
+    data = entry.get("data")
+    if not isinstance(data, list):
+        raise InvalidInputError(f'input {name!r}: "data" must be an array')
+    return Tensor(name, datatype, shaped(name, _elements(name, datatype, dtype, data), shape))
+
+
+def _elements(name: str, datatype: str, dtype: np.dtype[np.generic], data: list[object]) -> Array:
+    flat = _flatten(data)
+    allowed = _JSON_TYPES[dtype.kind]
+    for position, value in enumerate(flat):
+        # `type(...)` and not isinstance: in Python true is an int, in V2 it is not.
+        if type(value) not in allowed:
+            raise InvalidInputError(
+                f"input {name!r}: element {position} is not a {datatype}: {json.dumps(value):.40}"
+            )
+    if datatype == "BYTES":
+        # A lone surrogate is legal JSON and not legal UTF-8.
+        return np.array([str(value).encode(errors="replace") for value in flat], dtype=object)
+    try:
+        return np.array(flat, dtype=dtype)
+    except OverflowError:
+        raise InvalidInputError(
+            f"input {name!r}: a number is out of range for {datatype}"
+        ) from None
+
+
+_JSON_TYPES: dict[str, tuple[type, ...]] = {
+    "b": (bool,),
+    "u": (int,),
+    "i": (int,),
+    "f": (int, float),
+    "O": (str,),
+}
+
+
+def _flatten(data: list[object]) -> list[object]:
+    """Row-major elements of nested arrays; a level at a time, so that depth costs no recursion."""
+    while any(isinstance(item, list) for item in data):
+        level: list[object] = []
+        for item in data:
+            if not isinstance(item, list):
+                raise InvalidInputError('"data" mixes arrays and elements at one depth')
+            level.extend(item)
+        data = level
+    return data
+
+
+def _plain(tensor: Tensor) -> list[object]:
+    if tensor.datatype == "BYTES":
+        return [item.decode(errors="replace") for item in tensor.data.ravel().tolist()]
+    return list(tensor.data.ravel().tolist())
