@@ -94,8 +94,13 @@ class Limits:
 
     empty_frames: Rate = Rate(burst=1_000, per_second=100)
     """Frames that carry nothing and end nothing: DATA without bytes or END_STREAM (CVE-2019-9518),
-    PRIORITY (CVE-2019-9513), unknown types, and frames for streams already reset."""
+    PRIORITY (CVE-2019-9513) and unknown types."""
+
+    late_frames: Rate = Rate(burst=20_000, per_second=20_000)
+    """Frames for streams that are already reset or answered. An Envoy that ends a call which we
+    have just refused sends one for each, so this stays above the calls a worker can refuse in a
+    second."""
 
     window_updates: Rate = Rate(burst=20_000, per_second=10_000)
-    """WINDOW_UPDATE frames that come while nothing has been sent to account for them, or that let
-    go less than 256 bytes of a waiting response (CVE-2019-9511, data dribble)."""
+    """WINDOW_UPDATE frames of less than 256 bytes: data dribble (CVE-2019-9511), or a flood. Larger
+    ones overflow the window after 2^31 bytes unless they are paid for by reading content."""
