@@ -84,8 +84,8 @@ def grey_pictures(image: Tensor) -> Floats:
 class Digits:
     """Layers of weights over 64 cells: v1 has one (softmax regression), v2 a hidden layer more."""
 
-    inputs = (TensorSpec("image", "UINT8", (-1, 32, 32, 1)),)
-    outputs = (
+    inputs: tuple[TensorSpec, ...] = (TensorSpec("image", "UINT8", (-1, 32, 32, 1)),)
+    outputs: tuple[TensorSpec, ...] = (
         TensorSpec("label", "INT64", (-1,)),
         TensorSpec("probabilities", "FP32", (-1, 10)),
     )

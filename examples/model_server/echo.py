@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from .endpoint import Endpoint
@@ -34,6 +35,26 @@ def echo_routes(endpoint: Endpoint) -> list[BaseRoute]:
     return routes
 
 
+class _BodyBack(Response):
+    """The request's body as the response's.
+
+    StreamingResponse cannot do this: while it sends, it receives as well, to notice a disconnect,
+    and so takes the chunks that the body is made of.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(name, value) for name, value in self.raw_headers if name != b"content-length"]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            more = message.get("more_body", False)
+            chunk = message.get("body", b"")
+            await send({"type": "http.response.body", "body": chunk, "more_body": more})
+
+
 class _Echo:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
@@ -41,7 +62,7 @@ class _Echo:
     async def describe(self, request: Request) -> Response:
         await self._admit(request)
         if request.query_params.get("echo") == "body":
-            return StreamingResponse(request.stream(), media_type="application/octet-stream")
+            return _BodyBack(media_type="application/octet-stream")
         length = 0
         async for chunk in request.stream():
             length += len(chunk)

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import grpc
+from google.protobuf.message import Message
 from grpc.aio import ServicerContext as Context
 
 from protos import inference_pb2 as pb
@@ -15,7 +16,7 @@ from .tensors import InvalidInputError, NotFoundError, TensorSpec
 
 SERVICE = "inference.GRPCInferenceService"
 
-Q = TypeVar("Q")
+Q = TypeVar("Q", bound=Message)
 R = TypeVar("R")
 
 
@@ -28,24 +29,14 @@ class GrpcEndpoint:
     def handler(self) -> grpc.GenericRpcHandler:
         """What `grpc.aio.Server.add_generic_rpc_handlers` takes."""
         methods = {
-            "ServerLive": (self.server_live, pb.ServerLiveRequest),
-            "ServerReady": (self.server_ready, pb.ServerReadyRequest),
-            "ModelReady": (self.model_ready, pb.ModelReadyRequest),
-            "ServerMetadata": (self.server_metadata, pb.ServerMetadataRequest),
-            "ModelMetadata": (self.model_metadata, pb.ModelMetadataRequest),
-            "ModelInfer": (self.model_infer, pb.ModelInferRequest),
+            "ServerLive": _unary(self.server_live, pb.ServerLiveRequest),
+            "ServerReady": _unary(self.server_ready, pb.ServerReadyRequest),
+            "ModelReady": _unary(self.model_ready, pb.ModelReadyRequest),
+            "ServerMetadata": _unary(self.server_metadata, pb.ServerMetadataRequest),
+            "ModelMetadata": _unary(self.model_metadata, pb.ModelMetadataRequest),
+            "ModelInfer": _unary(self.model_infer, pb.ModelInferRequest),
         }
-        return grpc.method_handlers_generic_handler(
-            SERVICE,
-            {
-                name: grpc.unary_unary_rpc_method_handler(
-                    _with_status(method),
-                    request_deserializer=request.FromString,
-                    response_serializer=lambda response: response.SerializeToString(),
-                )
-                for name, (method, request) in methods.items()
-            },
-        )
+        return grpc.method_handlers_generic_handler(SERVICE, methods)
 
     async def server_live(self, _: pb.ServerLiveRequest, __: Context) -> pb.ServerLiveResponse:
         """Always, while it answers."""
@@ -111,6 +102,16 @@ def _copy_inputs(request: pb.ModelInferRequest, response: pb.ModelInferResponse)
 def _described(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadata:
     return pb.ModelMetadataResponse.TensorMetadata(
         name=spec.name, datatype=spec.datatype, shape=spec.shape
+    )
+
+
+def _unary(
+    method: Callable[[Q, Context], Awaitable[Message]], request: type[Q]
+) -> grpc.RpcMethodHandler:
+    return grpc.unary_unary_rpc_method_handler(
+        _with_status(method),
+        request_deserializer=request.FromString,
+        response_serializer=lambda response: response.SerializeToString(),
     )
 
 

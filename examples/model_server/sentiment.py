@@ -64,8 +64,8 @@ def _negates(token: str) -> bool:
 class Sentiment:
     """Logistic regression over counted features; BYTES [n] or [n, 1] in, label and scores out."""
 
-    inputs = (TensorSpec("text", "BYTES", (-1,)),)
-    outputs = (
+    inputs: tuple[TensorSpec, ...] = (TensorSpec("text", "BYTES", (-1,)),)
+    outputs: tuple[TensorSpec, ...] = (
         TensorSpec("label", "BYTES", (-1,)),
         TensorSpec("score", "FP32", (-1,)),
         TensorSpec("probabilities", "FP32", (-1, 2)),
