@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from sluice.config.auth import Auth
+from sluice.config.limits import Limits
 from sluice.config.models import OIP_PREFIX, Model
 from sluice.config.values import Address, Duration, HostPort, Name, PositiveDuration, Size, Strict
 
@@ -72,21 +73,6 @@ class Requests(Strict):
     expose_reason: bool = Field(
         False, description="Whether responses say in x-sluice-reason why they are what they are."
     )
-
-
-class TokenBucket(Strict):
-    """`burst` requests at once, refilled at `rate` requests per second."""
-
-    rate: int = Field(ge=1, le=10_000_000)
-    burst: int = Field(ge=1, le=10_000_000)
-
-
-class Limits(Strict):
-    """What each Envoy admits before any decision is made (local_ratelimit)."""
-
-    listener: TokenBucket | None = TokenBucket(rate=1000, burst=2000)
-    models: dict[Name, TokenBucket] = Field(default_factory=dict)
-    model_types: dict[str, TokenBucket] = Field(default_factory=dict)
 
 
 class GatewayConfig(Strict):

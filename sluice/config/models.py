@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from sluice.config.auth import Claim, ClaimValue
+from sluice.config.limits import Breaker
 from sluice.config.values import (
     Duration,
     HeaderName,
@@ -187,6 +188,7 @@ class Model(Strict):
     idle_timeout: Duration = Field(300.0, description="Silence that ends a stream; 0: never.")
     retries: Retries = Retries()
     pool: Pool = Pool()
+    breaker: Breaker = Breaker()
 
     @property
     def stable_version(self) -> str:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from sluice.runner.process import Spec
 
 DEMO_MODELS = frozenset({"sentiment", "digits", "echo"})
 """What `examples.model_server` can serve."""
+
+
+_ANY_PORT = "127.0.0.1:0"
 
 
 class NoEnvoyError(Exception):
@@ -55,21 +59,29 @@ def envoy(config: GatewayConfig, binary: Path | None, directory: Path) -> Spec:
     return Spec("envoy", argv, [config.envoy.admin, config.listener.address])
 
 
-def demo_models(config: GatewayConfig) -> list[Spec]:
-    """One example server for each loopback endpoint of a model that the examples can serve."""
+def demo_models(config: GatewayConfig) -> Spec | None:
+    """The example server, for the loopback endpoints of models that it can serve; None for none."""
+    argv = [sys.executable, "-m", "examples.model_server"]
+    listens = []
+    for name, version, protocol, address in _demo_endpoints(config):
+        rest, grpc = (_ANY_PORT, address) if protocol == "grpc" else (address, _ANY_PORT)
+        argv += ["--serve", f"{name}:{version}", rest, grpc]
+        listens.append(address)
     environment = {**os.environ, "PYTHONPATH": str(data_path("examples").parent)}
-    specs = []
+    return Spec("example models", argv, listens, environment) if listens else None
+
+
+def _demo_endpoints(config: GatewayConfig) -> Iterator[tuple[str, str, str, str]]:
+    """Model, version, protocol and address of what the examples serve, each address once."""
+    seen = set()
     for name, model in config.models.items():
-        if name not in DEMO_MODELS:
-            continue
         for version, served in model.versions.items():
-            flag = "--grpc" if served.protocol == "grpc" else "--rest"
             for endpoint in served.endpoints:
-                argv = [sys.executable, "-m", "examples.model_server"]
-                argv += ["--model", name, "--version", version, flag, endpoint.address]
-                address = [endpoint.address]
-                specs.append(Spec(f"model {name}/{version}", argv, address, environment))
-    return [spec for spec in specs if split_host_port(spec.listens[0])[0] == "127.0.0.1"]
+                address = endpoint.address
+                loopback = split_host_port(address)[0] == "127.0.0.1"
+                if name in DEMO_MODELS and loopback and address not in seen:
+                    seen.add(address)
+                    yield name, version, served.protocol, address
 
 
 def _sluice() -> list[str]:

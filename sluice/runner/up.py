@@ -57,13 +57,13 @@ async def up(options: Options) -> None:
 
 def _specs(options: Options, config: GatewayConfig, directory: Path) -> list[Spec]:
     """In the order in which they are started; they are stopped in the reverse order."""
-    models = plan.demo_models(config) if options.demo else []
+    models = plan.demo_models(config) if options.demo else None
     try:
         envoy = plan.envoy(config, options.envoy, directory)
     except plan.NoEnvoyError as error:
         raise StartError(str(error)) from error
     return [
-        *models,
+        *([models] if models else []),
         plan.control_plane(config, options.config),
         plan.callout(config, options.transport),
         envoy,

@@ -1,4 +1,4 @@
-"""A config that is right round-trips; one that is wrong says what, where, and what would be right."""
+"""A right config round-trips; a wrong one says what, where, and what would be right."""
 
 from pathlib import Path
 
@@ -141,7 +141,7 @@ def test_a_missing_key_set_names_the_key_that_names_it(tmp_path: Path) -> None:
     config = loads(
         "auth: {issuers: [{issuer: i, audiences: [a], algorithms: [RS256], jwks_file: absent}]}"
     )
-    with pytest.raises(ConfigError, match="issuers.0.jwks_file: cannot be read"):
+    with pytest.raises(ConfigError, match=r"issuers\.0\.jwks_file: cannot be read"):
         policy_document(config, tmp_path)
 
 

@@ -1,0 +1,44 @@
+"""The gateways that several tests share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.gateway import Config, Gateway, base_config, running
+
+
+def decision_config() -> Config:
+    """Every kind of routing, canary and access rule, each on a model of its own."""
+    config = base_config()
+    echo = config["models"]["echo"]
+    versions = echo["versions"]
+    config["models"] = {
+        "echo": {
+            **echo,
+            "access": {"public": True},
+            "bucket": {"header": "x-user-id"},
+            "canaries": [
+                {"version": "v2", "percent": 10, "model_types": ["image-classification"]},
+            ],
+        },
+        "private": {
+            "stable": "v1",
+            "versions": versions,
+            "paths": ["/v2/models/echo/private"],
+            "claim_rules": [{"claim": "group", "value": "vip", "version": "v2"}],
+        },
+        "guarded": {
+            "stable": "v1",
+            "versions": versions,
+            "paths": ["/v2/models/echo/guarded"],
+            "access": {"allow": [{"groups": ["staff"]}, {"claims": {"tier": "gold"}}]},
+        },
+    }
+    return config
+
+
+@pytest.fixture(scope="session")
+def gateway() -> Iterator[Gateway]:
+    """A gateway that tests send requests to and leave as it is."""
+    with running(decision_config()) as started:
+        yield started

@@ -1,0 +1,128 @@
+"""Edits of the config take effect while traffic flows, and a broken one changes nothing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.integration.gateway import (
+    Config,
+    Gateway,
+    base_config,
+    bearer,
+    eventually,
+    jwks,
+    running,
+)
+from tests.integration.load import Load
+
+PATH = "/v2/models/echo/x"
+JSON = {"content-type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[Gateway]:
+    """A gateway that the tests of this module edit, one after the other."""
+    with running(base_config()) as gateway:
+        yield gateway
+
+
+def load(gateway: Gateway) -> Load:
+    return Load(gateway.config["listener"]["address"], PATH, {**JSON, **bearer()})
+
+
+def served_by(gateway: Gateway) -> str:
+    with gateway.client() as client:
+        version: str = client.post(PATH, json={}, headers=bearer()).json()["version"]
+    return version
+
+
+def stable(version: str) -> object:
+    def change(config: Config) -> None:
+        config["models"]["echo"]["stable"] = version
+
+    return change
+
+
+def test_a_route_changes_in_under_a_second_without_a_failed_request(own: Gateway) -> None:
+    with load(own) as traffic:
+        traffic.wait_for(50)
+        for version in ("v2", "v1", "v2"):
+            took = own.edit(lambda config, v=version: config["models"]["echo"].update(stable=v))
+            assert took < 1.0
+            assert served_by(own) == version
+        traffic.wait_for(50)
+    assert traffic.failures == []
+
+
+def test_an_endpoint_changes_in_under_a_second_without_a_failed_request(own: Gateway) -> None:
+    versions = own.config["models"]["echo"]["versions"]
+    one, two = versions["v1"]["endpoints"], versions["v2"]["endpoints"]
+
+    def swap(config: Config) -> None:
+        config["models"]["echo"]["versions"]["v1"]["endpoints"] = two
+        config["models"]["echo"]["stable"] = "v1"
+
+    with load(own) as traffic:
+        traffic.wait_for(50)
+        assert own.edit(swap) < 1.0
+        eventually(lambda: served_by(own) == "v2", 1.0)
+        assert (
+            own.edit(
+                lambda config: config["models"]["echo"]["versions"]["v1"].update(endpoints=one)
+            )
+            < 1.0
+        )
+        traffic.wait_for(50)
+    assert traffic.failures == []
+
+
+def test_models_come_and_go_without_a_failed_request(own: Gateway) -> None:
+    echo = own.config["models"]["echo"]
+    with load(own) as traffic:
+        traffic.wait_for(50)
+        own.edit(lambda c: c["models"].update(new={**echo, "paths": ["/v2/models/echo/new"]}))
+        with own.client() as client:
+            answer = client.post("/v2/models/echo/new", json={}, headers=bearer())
+            assert answer.status_code == 200
+            own.edit(lambda config: config["models"].pop("new"))
+            answer = client.post("/v2/models/new/x", json={}, headers=bearer())
+            assert answer.status_code == 404
+        traffic.wait_for(50)
+    assert traffic.failures == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("models: [", "not YAML"),
+        ("modles: {}", "did you mean models?"),
+        ("models: {echo: {versions: {}}}", "at least 1 item"),
+    ],
+)
+def test_a_broken_edit_is_refused_with_its_reason_and_changes_nothing(
+    own: Gateway, text: str, expected: str
+) -> None:
+    version = own.status()["version"]
+    with load(own) as traffic:
+        own.file.write_text(text)
+        eventually(lambda: expected in str(own.status()["error"]))
+        traffic.wait_for(50)
+    assert traffic.failures == []
+    assert own.status()["version"] == version
+    own.write()
+    eventually(lambda: own.status()["error"] is None)
+
+
+def test_a_key_set_that_rotates_is_believed_without_a_restart(own: Gateway) -> None:
+    key_set: Path = own.directory / "jwks.json"
+    rotated = rsa.generate_private_key(65537, 2048)
+    old, new = bearer(), bearer(key=rotated, key_id="next")
+    with own.client() as client:
+        assert client.post(PATH, json={}, headers=new).status_code == 401
+        key_set.write_text(jwks(rotated, "next"))
+        eventually(lambda: client.post(PATH, json={}, headers=new).status_code == 200)
+        eventually(lambda: client.post(PATH, json={}, headers=old).status_code == 401)
+        key_set.write_text(jwks())
+        eventually(lambda: client.post(PATH, json={}, headers=old).status_code == 200)
