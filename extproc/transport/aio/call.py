@@ -102,7 +102,9 @@ class Call(Stream):
         request = self._request
         if request.open is None:
             assert request.refusal is not None
-            self._refuse(request.refusal)
+            if request.refusal.body is None:
+                self._settle()
+                self.end(request.refusal.block)
             return
         if request.timeout is not None:
             self.deadline = self.connection.now + request.timeout
@@ -113,6 +115,8 @@ class Call(Stream):
             self._fail(error)
 
     def on_data(self, data: bytes, start: int, stop: int) -> None:
+        if self._handler is None:
+            return  # refused: its content is read and dropped
         if self._reassembly is None and self._inbox is None and stop - start >= PREFIX_SIZE:
             # Nearly always a piece of content is one whole message: one slice, no buffer.
             compressed, length = PREFIX.unpack_from(data, start)
@@ -127,6 +131,10 @@ class Call(Stream):
         self._buffer(data[start:stop])
 
     def on_end(self) -> None:
+        refusal = self._request.refusal
+        if refusal is not None and refusal.body is not None:
+            self._answer_http(refusal.block, refusal.body)
+            return
         self._half_closed = True
         if not self._inbox and not self._held_back():
             self._deliver_end()
@@ -149,14 +157,12 @@ class Call(Stream):
 
     # In between.
 
-    def _refuse(self, refusal: responses.Refusal) -> None:
+    def _answer_http(self, block: bytes, body: bytes) -> None:
+        """Answer what is no gRPC request, once it is complete as HTTP clients expect."""
         self._settle()
-        if refusal.body is None:
-            self.end(refusal.block)
-        else:
-            self.respond(refusal.block)
-            self.write(refusal.body)
-            self.end()
+        self.respond(block)
+        self.write(body)
+        self.end()
 
     def _held_back(self) -> bool:
         """Whether the handler must not get its next message yet."""

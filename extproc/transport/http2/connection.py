@@ -609,9 +609,10 @@ class Connection(Endpoint, Generic[Head]):
         self._setting_rate.charge(self.now)
         if flags & frames.ACK:
             return
+        # Before what the new settings let go, so that the peer sees it come under them.
+        self.send_control(frames.frame(frames.SETTINGS, frames.ACK, 0, b""))
         for name, value in frames.SETTING.iter_unpack(data[start:stop]):
             self._apply_setting(name, value)
-        self.send_control(frames.frame(frames.SETTINGS, frames.ACK, 0, b""))
 
     def _apply_setting(self, name: int, value: int) -> None:
         if name == frames.ENABLE_PUSH and value > 1:

@@ -1,0 +1,27 @@
+#!/bin/sh
+# Runs h2spec (generic, http2 and hpack suites, strict) against the asyncio transport; fails on any
+# failure, and where h2spec is neither installed nor can be built with Go.
+set -eu
+cd "$(dirname "$0")/.."
+PYTHON=${PYTHON:-.venv/bin/python}
+CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/sluice/bin
+VERSION=${H2SPEC_VERSION:-v2.2.1+incompatible}
+
+H2SPEC=$(command -v h2spec || echo "$CACHE/h2spec")
+if [ ! -x "$H2SPEC" ]; then
+    command -v go >/dev/null || { echo "h2spec needs Go to be built, or h2spec on the PATH" >&2; exit 1; }
+    GOBIN="$CACHE" go install "github.com/summerwind/h2spec/cmd/h2spec@$VERSION"
+fi
+
+ADDRESS=$(mktemp)
+"$PYTHON" -m extproc.transport --listen 127.0.0.1:0 >"$ADDRESS" &
+SERVER=$!
+trap 'kill "$SERVER" 2>/dev/null; rm -f "$ADDRESS"' EXIT
+tries=0
+while [ ! -s "$ADDRESS" ]; do
+    tries=$((tries + 1))
+    [ "$tries" -le 100 ] && kill -0 "$SERVER" || { echo "the server did not start" >&2; exit 1; }
+    sleep 0.1
+done
+PORT=$(sed 's/.*://' "$ADDRESS")
+"$H2SPEC" generic http2 hpack --strict --host 127.0.0.1 --port "$PORT" "$@"
