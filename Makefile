@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 
 PROTO_SOURCES := $(sort $(wildcard protos/*.proto))
 
-.PHONY: install run test lint types protos protos-check lock clean
+.PHONY: install run test lint types protos protos-check docs lock clean
 
 install: $(STAMP)
 
@@ -44,6 +44,10 @@ protos-check: install
 	@for f in $(VENV)/protos-check/protos/*; do \
 		cmp -s $$f protos/$$(basename $$f) || { echo "$$(basename $$f) is stale: run 'make protos'" >&2; exit 1; }; \
 	done
+
+# The config's reference page, from its schema.
+docs: install
+	$(BIN)/python -m sluice.config.reference > docs/reference/config.md
 
 # Pins every dependency, of the product and of its tests, with hashes.
 lock: install

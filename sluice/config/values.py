@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import (
@@ -82,10 +83,18 @@ def is_ip(host: str) -> bool:
     return True
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What operators call a kind of value; the reference page shows it as the key's type."""
+
+    name: str
+
+
 _TEXT_OR_NUMBER = {"anyOf": [{"type": "string"}, {"type": "number", "minimum": 0}]}
 
 Duration = Annotated[
     float,
+    Written("duration"),
     BeforeValidator(_duration_value),
     Field(ge=0, le=86_400 * 366, json_schema_extra={**_TEXT_OR_NUMBER, "examples": ["30s"]}),
 ]
@@ -95,18 +104,23 @@ PositiveDuration = Annotated[Duration, Field(gt=0)]
 
 Size = Annotated[
     int,
+    Written("size"),
     BeforeValidator(_parse_size),
     Field(ge=0, le=1 << 40, json_schema_extra={**_TEXT_OR_NUMBER, "examples": ["10MiB"]}),
 ]
 """Bytes; written `512KiB`, `10MiB`, `1GiB`, or as a number of bytes."""
 
 HostPort = Annotated[
-    str, AfterValidator(_check_host_port), Field(examples=["127.0.0.1:8080", "[::1]:8080"])
+    str,
+    Written("address"),
+    AfterValidator(_check_host_port),
+    Field(examples=["127.0.0.1:8080", "[::1]:8080"]),
 ]
 """A TCP address."""
 
 Address = Annotated[
     str,
+    Written("address"),
     AfterValidator(_check_address),
     Field(examples=["127.0.0.1:9000", "unix:/run/callout.sock"]),
 ]

@@ -52,7 +52,7 @@ class Child:
         await self._spawn()
 
     async def ready(self) -> None:
-        """Wait until it listens everywhere it should. Raises ChildExitedError when it ends first."""
+        """Wait until it listens everywhere it should. Raises ChildExitedError if it ends first."""
         assert self._process is not None
         exited = asyncio.ensure_future(self._process.wait())
         listening = asyncio.ensure_future(self._listening())

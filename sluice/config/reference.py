@@ -1,0 +1,137 @@
+"""The config's reference page: every section and key, written from the schema itself."""
+
+from collections.abc import Iterator
+from types import UnionType
+from typing import Annotated, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from sluice.config.gateway import GatewayConfig
+from sluice.config.values import Written
+
+_HEAD = """# Config reference
+
+Written from the schema by `make docs`; `sluice schema` prints the same as JSON Schema for editors.
+A config is YAML. Unknown keys are errors. Durations are written `250ms`, `30s`, `5m`, `1h` or as
+seconds; sizes `512KiB`, `10MiB`, `1GiB` or as bytes; addresses `host:port`.
+
+A change of the file takes effect at once, except for what is said to need a new start.
+"""
+
+
+def reference() -> str:
+    """The page, as Markdown."""
+    return _HEAD + "".join(_section(path, section) for path, section in _sections())
+
+
+def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
+    """Every section with its key path, parents first, each kind of section once."""
+    seen: set[type[BaseModel]] = set()
+    waiting: list[tuple[str, type[BaseModel]]] = [("", GatewayConfig)]
+    while waiting:
+        path, section = waiting.pop(0)
+        if section in seen:
+            continue
+        seen.add(section)
+        yield path, section
+        waiting[:0] = [
+            (f"{path}.{name}{suffix}".lstrip("."), child)
+            for name, field in section.model_fields.items()
+            for suffix, child in _children(field.annotation)
+        ]
+
+
+def _children(annotation: object, suffix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield suffix, annotation
+        return
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is dict:
+        yield from _children(arguments[1], f"{suffix}.NAME")
+    elif origin is tuple:
+        yield from _children(arguments[0], f"{suffix}[]")
+    elif origin in (Union, UnionType, Annotated):
+        for argument in arguments:
+            yield from _children(argument, suffix)
+
+
+def _section(path: str, section: type[BaseModel]) -> str:
+    title = f"`{path}`" if path else "The file"
+    lines = [f"\n## {title}\n", f"{_paragraphs(section.__doc__)}\n"]
+    lines += ["| key | type | default | |", "|---|---|---|---|"]
+    lines += [_row(name, field) for name, field in section.model_fields.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _paragraphs(text: str | None) -> str:
+    paragraphs = (text or "").strip().split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    cells = [f"`{name}`", _type(field), _default(field), field.description or ""]
+    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
+
+
+def _type(field: FieldInfo) -> str:
+    written = "".join(map(_written_name, field.metadata))
+    return ", ".join([written or _kind(field.annotation), *_bounds(field)])
+
+
+def _bounds(field: FieldInfo) -> Iterator[str]:
+    """The tightest constraint of each kind, in words."""
+    for attribute, sign, tightest in (("ge", "≥", max), ("gt", ">", max), ("le", "≤", min)):
+        values = [v for item in field.metadata if (v := getattr(item, attribute, None)) is not None]
+        if values:
+            yield f"{sign} {_shown(tightest(values))}"
+
+
+def _written_name(item: object) -> str:
+    return item.name if isinstance(item, Written) else ""
+
+
+def _kind(annotation: object) -> str:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "section"
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " or ".join(f"`{value}`" for value in arguments)
+    if origin is dict:
+        return f"map of name to {_kind(arguments[1])}"
+    if origin is tuple:
+        return f"list of {_kind(arguments[0])}"
+    if origin is Annotated:
+        return _kind(arguments[0])
+    if origin in (Union, UnionType):
+        return " or ".join(_kind(a) for a in arguments)
+    plain: dict[type, str] = {str: "text", int: "integer", float: "number", bool: "true or false"}
+    return plain.get(annotation, "null") if isinstance(annotation, type) else str(annotation)
+
+
+def _default(field: FieldInfo) -> str:
+    default = field.get_default(call_default_factory=True, validated_data={})
+    if default is PydanticUndefined:
+        return "required"
+    if default is None:
+        return "none"
+    if isinstance(default, BaseModel):
+        return ""
+    if isinstance(default, tuple | dict) and not default:
+        return "empty"
+    if isinstance(default, tuple):
+        return ", ".join(f"`{_shown(item)}`" for item in default)
+    return f"`{_shown(default)}`"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, BaseModel):
+        return str(value.model_dump(exclude_defaults=True))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    print(reference(), end="")
