@@ -1,4 +1,5 @@
-"""What gRPC clients see, the same over every transport, on real sockets with grpcio's own clients."""
+"""What gRPC clients see, the same over every transport, on real sockets with grpcio's own
+clients."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -278,7 +279,7 @@ def test_an_address_in_use_is_an_os_error(start: Start, transport: TransportName
     async def test() -> None:
         async with start() as running:
             second = serve(transport, {}, running.address)
-            with pytest.raises(OSError, match="listen|in use|address"):
+            with pytest.raises(OSError, match=r"listen|in use|address"):
                 await second.start()
 
     asyncio.run(run(test()))

@@ -1,0 +1,158 @@
+"""Inputs that a hostile or broken peer may send, and what must hold for every one of them.
+
+`tests/.../test_fuzz.py` runs a few thousand, `bench/fuzz_transport.py` as many as it is told to.
+"""
+
+import asyncio
+from itertools import pairwise
+from random import Random
+
+from extproc.rpc import Call, Services, unary
+from extproc.transport.aio.call import Call as StreamCall
+from extproc.transport.aio.call import Shared
+from extproc.transport.aio.deadlines import Deadlines
+from extproc.transport.counters import Counters
+from extproc.transport.grpc.requests import Request, reader
+from extproc.transport.http2 import frames
+from extproc.transport.http2.connection import Connection
+from extproc.transport.http2.fields import literal
+from extproc.transport.limits import KIB, Limits, Rate
+
+LIMITS = Limits(
+    max_message=64 * KIB,
+    max_buffered=256 * KIB,
+    max_send_queue=256 * KIB,
+    max_concurrent_streams=4,
+    resets=Rate(burst=3, per_second=1),
+    empty_frames=Rate(burst=3, per_second=1),
+    settings=Rate(burst=4, per_second=1),
+)
+OUTPUT_BOUND = 4 * 1024 * KIB
+"""Bytes written for one input of at most a few hundred KiB; echoes, acknowledgements and resets."""
+
+
+class _Echo:
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def on_message(self, message: bytes) -> None:
+        self._call.send(message)
+
+    def on_half_close(self) -> None:
+        self._call.finish()
+
+    def on_cancel(self) -> None:
+        pass
+
+
+SERVICES: Services = {"/e": _Echo, "/u": unary(lambda message: message)}
+
+_NAMES = [b":method", b":path", b":scheme", b"te", b"content-type", b"grpc-timeout", b"x-bin", b"X"]
+_VALUES = [b"POST", b"/e", b"/u", b"http", b"trailers", b"application/grpc", b"1S", b"%%", b"\0"]
+
+
+def _call_block(random: Random) -> bytes:
+    path = random.choice([b"/e", b"/e", b"/u", b"/none"])
+    block = b"\x83\x86" + literal(b":path", path) + literal(b"content-type", b"application/grpc")
+    if random.random() < 0.2:
+        block += literal(random.choice(_NAMES), random.choice(_VALUES))
+    if random.random() < 0.1:
+        # With incremental indexing, or as an index that may or may not exist.
+        block += random.choice([b"\x40\x01a\x01b", bytes((random.randrange(0x80, 0x100),))])
+    return block
+
+
+def _message(random: Random) -> bytes:
+    size = random.choice([0, 1, 10, 100, 5000])
+    flag = 0 if random.random() < 0.95 else random.randrange(256)
+    stated = size if random.random() < 0.9 else random.randrange(2 * size + 10)
+    return bytes((flag,)) + stated.to_bytes(4, "big") + bytes(size)
+
+
+def _frame(random: Random, stream_id: int) -> bytes:
+    choice = random.random()
+    if choice < 0.1:
+        flags = 4 if random.random() < 0.95 else random.choice([5, 0, 0x2C])
+        return frames.frame(frames.HEADERS, flags, stream_id, _call_block(random))
+    if choice < 0.8:
+        flags = 0 if random.random() < 0.8 else random.choice([1, 8])
+        return frames.frame(frames.DATA, flags, stream_id, _message(random)[:16_384])
+    if choice < 0.85:
+        increment = random.choice([0, 1, 1000, 2**31 - 1])
+        return frames.window_update(random.choice([0, stream_id]), increment)
+    if choice < 0.9:
+        value = random.choice([0, 1, 100, 65_535, 2**31 - 1, 2**32 - 1])
+        return frames.settings({random.randrange(8): value})
+    if choice < 0.93:
+        return frames.frame(frames.RST_STREAM, 0, stream_id, bytes(4))
+    payload = random.randbytes(random.choice([0, 4, 5, 8, 20]))
+    kind, flags = random.randrange(12), random.choice([0, 1, 4, 8, 0xFF])
+    return frames.frame(kind, flags, random.choice([0, stream_id]), payload)
+
+
+def input_of(seed: int) -> list[bytes]:
+    """The pieces that one connection receives: mostly well-formed frames, some bytes changed."""
+    random = Random(seed)
+    parts = [frames.PREFACE + frames.settings({})] if random.random() < 0.98 else []
+    stream_id = 1
+    if random.random() < 0.95:
+        parts.append(frames.frame(frames.HEADERS, 4, stream_id, _call_block(random)))
+    for _ in range(random.randrange(1, 12)):
+        if random.random() < 0.3:
+            stream_id += 2
+            parts.append(frames.frame(frames.HEADERS, 4, stream_id, _call_block(random)))
+        parts.append(_frame(random, stream_id if random.random() < 0.97 else stream_id + 1))
+    sent = bytearray(b"".join(parts))
+    if random.random() < 0.3:
+        for _ in range(random.randrange(1, 4)):
+            sent[random.randrange(len(sent))] = random.randrange(256)
+    cuts = sorted(random.randrange(len(sent) + 1) for _ in range(random.randrange(4)))
+    bounds = [0, *cuts, len(sent)]
+    return [bytes(sent[low:high]) for low, high in pairwise(bounds)]
+
+
+class Target:
+    """The engine and the gRPC layer, without sockets; one connection an input."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.shared = Shared(LIMITS, Counters(), Deadlines(loop))
+        self._read = reader(SERVICES)
+
+    def connect(self) -> Connection[Request]:
+        return Connection(
+            limits=LIMITS,
+            counters=self.shared.counters,
+            interpret=self._read,
+            accept=lambda connection, i, head: StreamCall(connection, i, head, self.shared),
+            on_output=lambda: None,
+            now=0.0,
+        )
+
+    def check(self, pieces: list[bytes]) -> None:
+        """Run one input; AssertionError where something that must hold does not."""
+        connection = self.connect()
+        written = b""
+        for number, piece in enumerate(pieces):
+            connection.receive(piece, float(number))
+            while data := connection.take():
+                written += data
+            if number % 2:
+                connection.tick(float(number))
+        assert len(written) < OUTPUT_BOUND
+        assert self.shared.buffered <= LIMITS.max_buffered
+        _check_output(written)
+        connection.lost()
+        counters = self.shared.counters
+        assert counters.streams_opened == counters.streams_closed
+        assert self.shared.buffered == 0
+
+
+def _check_output(written: bytes) -> None:
+    """Whole frames of known types, within the size that every peer takes."""
+    position = 0
+    while position < len(written):
+        word, _, _ = frames.HEADER.unpack_from(written, position)
+        assert word >> 8 <= frames.DEFAULT_FRAME_SIZE
+        assert word & 0xFF <= frames.CONTINUATION
+        position += frames.HEADER_SIZE + (word >> 8)
+    assert position == len(written)

@@ -1,0 +1,230 @@
+"""Random input, and agreement with the `h2` and `hpack` libraries. FUZZ_INPUTS=n runs longer."""
+
+import asyncio
+import os
+from contextlib import suppress
+
+import h2.config
+import h2.connection
+import h2.events
+import h2.exceptions
+import h2.settings
+import pytest
+from hpack import Decoder, Encoder, HPACKError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from extproc.transport.http2 import frames
+from extproc.transport.http2.errors import ConnectionFaultError, StreamFaultError
+from extproc.transport.http2.fields import Fields, RequestHeads, check_request
+
+from .fuzzing import Target, input_of
+from .http2_peer import Peer
+
+INPUTS = int(os.environ.get("FUZZ_INPUTS", "5000"))
+
+
+def test_no_input_breaks_the_server_or_stays_in_it() -> None:
+    async def test() -> None:
+        target = Target(asyncio.get_running_loop())
+        for seed in range(INPUTS):
+            try:
+                target.check(input_of(seed))
+            except BaseException as error:
+                error.add_note(f"seed {seed}")
+                raise
+        counters = target.shared.counters
+        # The inputs reach the layers they are meant for.
+        assert counters.messages_sent > INPUTS // 10
+        assert len(counters.protocol_errors) >= 5
+        assert len(counters.abuse_closures) >= 3
+
+    asyncio.run(test())
+
+
+NAMES = st.sampled_from(["a", "b", "te", "x-long-name", "traceparent", "grpc-timeout"])
+VALUES = st.sampled_from(["", "1", "trailers", "x" * 50, "y" * 3000])
+REQUESTS = st.lists(st.lists(st.tuples(NAMES, VALUES, st.booleans()), max_size=5), max_size=12)
+PSEUDO = [(":method", "POST", False), (":path", "/e", False), (":scheme", "http", False)]
+
+
+@settings(max_examples=max(200, INPUTS // 50), deadline=None)
+@given(REQUESTS, st.lists(st.integers(0, 11)))
+def test_remembered_header_blocks_equal_decoded_ones(
+    requests: list[list[tuple[str, str, bool]]], repeats: list[int]
+) -> None:
+    """Blocks of a real encoder, sent again where they still mean something to a real decoder."""
+    encoder, reference = Encoder(), Decoder(1 << 20)
+    heads: RequestHeads[Fields] = RequestHeads(lambda fields: fields, 1 << 20)
+    blocks = [encoder.encode([*PSEUDO, *request]) for request in requests]
+    blocks += [blocks[number] for number in repeats if number < len(blocks)]
+    for block in blocks:
+        assert _outcome(heads, block) == _reference(reference, block)
+
+
+@settings(max_examples=max(300, INPUTS // 20), deadline=None)
+@given(st.lists(st.binary(max_size=60), max_size=5), st.booleans())
+def test_arbitrary_header_blocks_are_judged_as_by_full_decoding(
+    blocks: list[bytes],
+    twice: bool,
+) -> None:
+    reference = Decoder(1 << 20)
+    heads: RequestHeads[Fields] = RequestHeads(lambda fields: fields, 1 << 20)
+    start = b"\x83\x86\x84"  # POST, http, /
+    for block in blocks * (1 + twice):
+        expected = _reference(reference, start + block)
+        assert _outcome(heads, start + block) == expected
+        if expected == "connection":
+            return
+
+
+def _outcome(heads: RequestHeads[Fields], block: bytes) -> object:
+    try:
+        return heads.request(block)[0]
+    except StreamFaultError:
+        return "stream"
+    except ConnectionFaultError:
+        return "connection"
+
+
+def _reference(decoder: Decoder, block: bytes) -> object:
+    try:
+        fields = list(decoder.decode(block, raw=True))
+        check_request(fields)
+    except HPACKError:
+        return "connection"
+    except StreamFaultError:
+        return "stream"
+    return fields
+
+
+ACTION = st.one_of(
+    st.tuples(st.just("open"), st.booleans()),
+    st.tuples(st.just("data"), st.integers(0, 40_000)),
+    st.tuples(st.just("end"), st.just(0)),
+    st.tuples(st.just("reset"), st.just(0)),
+    st.tuples(st.just("window"), st.sampled_from([0, 1, 100, 65_535, 1 << 20])),
+    st.tuples(st.just("ping"), st.just(0)),
+    st.tuples(st.just("read"), st.integers(1, 3000)),
+    st.tuples(st.just("pause"), st.booleans()),
+)
+
+
+class Client:
+    """`h2` as a client of the engine, over a pipe in memory. h2 raises on anything the server must
+    not send; what is echoed is compared with what was sent."""
+
+    def __init__(self) -> None:
+        self.peer = Peer(settled=False)
+        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+        self.h2.initiate_connection()
+        self.sent: dict[int, bytes] = {}
+        self.echoed: dict[int, bytes] = {}
+        self.open: list[int] = []
+        self.ended: set[int] = set()
+        self.reset: set[int] = set()
+
+    def exchange(self, piece: int = 1 << 30) -> None:
+        """Carry bytes both ways until neither has more to say."""
+        while True:
+            outgoing = self.h2.data_to_send()
+            for start in range(0, len(outgoing), piece):
+                self.peer.connection.receive(outgoing[start : start + piece], 0.0)
+            incoming = b""
+            while data := self.peer.connection.take():
+                incoming += data
+                if self.peer.connection.paused:
+                    break
+            if not outgoing and not incoming:
+                return
+            for event in self.h2.receive_data(incoming):
+                self._handle(event)
+
+    def _handle(self, event: h2.events.Event) -> None:
+        if isinstance(event, h2.events.DataReceived):
+            self.echoed[event.stream_id] += event.data
+            if event.flow_controlled_length:
+                self.h2.increment_flow_control_window(event.flow_controlled_length)
+                with suppress(h2.exceptions.StreamClosedError):
+                    self.h2.increment_flow_control_window(
+                        event.flow_controlled_length, event.stream_id
+                    )
+        elif isinstance(event, h2.events.StreamEnded):
+            self.ended.add(event.stream_id)
+        assert not isinstance(event, h2.events.ConnectionTerminated | h2.events.StreamReset)
+
+    def act(self, action: str, value: int) -> None:
+        stream_id = self.open[-1] if self.open else None
+        if action == "open":
+            self._open(bool(value))
+        elif action == "window":
+            self.exchange()  # h2 takes the first acknowledgement for all settings under way
+            self.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: value})
+        elif action == "ping":
+            self.h2.ping(b"12345678")
+        elif action == "read":
+            self.exchange(value)
+        elif action == "pause":
+            if value:
+                self.peer.connection.pause()
+            else:
+                self.peer.connection.resume()
+        elif stream_id is not None:
+            self._act_on(stream_id, action, value)
+
+    def _open(self, ends: bool) -> None:
+        stream_id = self.h2.get_next_available_stream_id()
+        headers = [(":method", "POST"), (":scheme", "http"), (":path", "/echo")]
+        self.h2.send_headers(stream_id, [*headers, (":authority", "a")], end_stream=ends)
+        self.sent[stream_id] = self.echoed[stream_id] = b""
+        if not ends:
+            self.open.append(stream_id)
+
+    def _act_on(self, stream_id: int, action: str, value: int) -> None:
+        if action == "data":
+            room = min(self.h2.local_flow_control_window(stream_id), 16_384, value)
+            content = b"%08d" % value * (room // 8)
+            self.h2.send_data(stream_id, content)
+            self.sent[stream_id] += content
+            return
+        self.open.remove(stream_id)
+        if action == "end":
+            self.h2.end_stream(stream_id)
+        else:
+            self.h2.reset_stream(stream_id)
+            self.reset.add(stream_id)
+
+    def finish(self) -> None:
+        if self.peer.connection.paused:
+            self.peer.connection.resume()
+        self.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 1 << 24})
+        for stream_id in self.open:
+            self.h2.end_stream(stream_id)
+        self.exchange()
+
+
+@settings(max_examples=max(150, INPUTS // 50), deadline=None)
+@given(st.lists(ACTION, max_size=40))
+def test_a_client_on_the_h2_library_gets_back_what_it_sent(actions: list[tuple[str, int]]) -> None:
+    client = Client()
+    for action, value in actions:
+        client.act(action, value)
+    client.finish()
+    assert not client.peer.connection.closing
+    for stream_id in client.sent.keys() - client.reset:
+        assert client.echoed[stream_id] == client.sent[stream_id]
+        assert stream_id in client.ended
+    assert not client.peer.connection.streams
+
+
+@pytest.mark.parametrize("kind", range(12))
+@settings(max_examples=max(50, INPUTS // 100), deadline=None)
+@given(st.integers(0, 255), st.integers(0, 9), st.binary(max_size=40))
+def test_any_single_frame_is_answered_or_ends_the_connection(
+    kind: int, flags: int, stream_id: int, payload: bytes
+) -> None:
+    peer = Peer()
+    peer.send(peer.request(1), frames.frame(kind, flags, stream_id, payload))
+    if not peer.connection.closing and peer.connection._open_block is None:
+        written = peer.send(frames.frame(frames.PING, 0, 0, b"12345678"))
+        assert (frames.PING, frames.ACK, 0, b"12345678") in written
