@@ -57,6 +57,21 @@ class Callout(Strict):
     )
     drain_timeout: Duration = Field(10.0, description="For open calls when a worker stops.")
 
+    @model_validator(mode="after")
+    def _ports_exist(self) -> Self:
+        if not self.address.startswith("unix:"):
+            port = self.address.rpartition(":")[2]
+            if int(port) + self.workers - 1 > 65535:
+                raise ValueError(f"{self.workers} workers from port {port} on pass port 65535")
+        return self
+
+    def addresses(self) -> tuple[str, ...]:
+        """Where worker 0, 1, ... listens."""
+        if self.address.startswith("unix:"):
+            return tuple(f"{self.address}-{worker}" for worker in range(self.workers))
+        base, _, port = self.address.rpartition(":")
+        return tuple(f"{base}:{int(port) + worker}" for worker in range(self.workers))
+
 
 class Envoy(Strict):
     """The Envoy that `sluice up` starts. Changes take effect at the next start."""
