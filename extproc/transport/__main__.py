@@ -1,5 +1,5 @@
-"""`python -m extproc.transport`: a server of health checks and an echo, to run protocol checkers and
-load generators against.
+"""`python -m extproc.transport`: a server of health checks and an echo, to run protocol checkers
+and load generators against.
 
 It prints the bound address on its first line and drains on SIGTERM or SIGINT.
 """

@@ -18,6 +18,8 @@ class Tls:
 
         Raises OSError or ssl.SSLError for files that cannot be read or do not belong together.
         """
+        for path in filter(None, (self.certificate, self.key, self.client_ca)):
+            path.open("rb").close()  # ssl's own errors do not name the file
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         # RFC 9113 section 9.2.1: no compression, no renegotiation; section 9.2.2: of TLS 1.2, only

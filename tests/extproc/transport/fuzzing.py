@@ -78,14 +78,19 @@ def _frame(random: Random, stream_id: int) -> bytes:
         flags = 0 if random.random() < 0.8 else random.choice([1, 8])
         return frames.frame(frames.DATA, flags, stream_id, _message(random)[:16_384])
     if choice < 0.85:
-        increment = random.choice([0, 1, 1000, 2**31 - 1])
+        increment = random.choice(
+            [1, 300, 1000, 65_535] if random.random() < 0.95 else [0, 2**31 - 1]
+        )
         return frames.window_update(random.choice([0, stream_id]), increment)
     if choice < 0.9:
-        value = random.choice([0, 1, 100, 65_535, 2**31 - 1, 2**32 - 1])
-        return frames.settings({random.randrange(8): value})
+        if random.random() < 0.8:
+            return frames.settings({frames.INITIAL_WINDOW_SIZE: random.choice([0, 1, 100, 65_535])})
+        return frames.settings({random.randrange(8): random.choice([0, 1, 2**31 - 1, 2**32 - 1])})
     if choice < 0.93:
         return frames.frame(frames.RST_STREAM, 0, stream_id, bytes(4))
     payload = random.randbytes(random.choice([0, 4, 5, 8, 20]))
+    if choice < 0.98:
+        return frames.frame(*random.choice([(frames.PING, 0, 0, bytes(8)), (0x77, 0, 1, b"")]))
     kind, flags = random.randrange(12), random.choice([0, 1, 4, 8, 0xFF])
     return frames.frame(kind, flags, random.choice([0, stream_id]), payload)
 
@@ -101,7 +106,8 @@ def input_of(seed: int) -> list[bytes]:
         if random.random() < 0.3:
             stream_id += 2
             parts.append(frames.frame(frames.HEADERS, 4, stream_id, _call_block(random)))
-        parts.append(_frame(random, stream_id if random.random() < 0.97 else stream_id + 1))
+        frame = _frame(random, stream_id if random.random() < 0.99 else stream_id + 1)
+        parts.append(frame * (8 if random.random() < 0.03 else 1))
     sent = bytearray(b"".join(parts))
     if random.random() < 0.3:
         for _ in range(random.randrange(1, 4)):
