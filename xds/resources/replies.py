@@ -1,0 +1,182 @@
+"""Envoy's own answers (503, 504, 429 ...) as problem documents (RFC 9457), like the callout's.
+
+An answer that the callout gave is left as it is: its response code details are empty or begin with
+`sluice`, whereas Envoy always says in them what went wrong.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from envoy_data_plane.envoy.config.accesslog.v3 import (
+    AccessLogFilter,
+    AndFilter,
+    ExtensionFilter,
+    HeaderFilter,
+)
+from envoy_data_plane.envoy.config.core.v3 import SubstitutionFormatString
+from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
+from envoy_data_plane.envoy.extensions.access_loggers.filters.cel.v3 import ExpressionFilter
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
+    LocalReplyConfig,
+    ResponseMapper,
+)
+from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
+
+from xds.resources.messages import header, pack
+
+PROBLEM = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What clients read when `when` (CEL over Envoy's attributes) holds.
+
+    Each code that Envoy may answer with has a Reply of its own, as its body names the code.
+    """
+
+    when: str
+    status: HTTPStatus
+    reason: str
+    detail: str
+
+    def problem(self) -> str:
+        """The body: a problem document with the extension member `reason`."""
+        return json.dumps(
+            {
+                "type": "about:blank",
+                "title": self.status.phrase,
+                "status": self.status.value,
+                "detail": self.detail,
+                "reason": self.reason,
+            }
+        )
+
+
+def _details(*beginnings: str) -> str:
+    return " || ".join(f"response.code_details.startsWith('{text}')" for text in beginnings)
+
+
+_UNAVAILABLE = HTTPStatus.SERVICE_UNAVAILABLE
+
+# Texts of source/common/stream_info/utility.h (ResponseCodeDetailValues) and of the filters.
+REPLIES = (
+    Reply(
+        _details("local_rate_limited"),
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "rate_limited",
+        "This gateway admits no more requests at the moment.",
+    ),
+    Reply(
+        _details("ext_proc"),
+        _UNAVAILABLE,
+        "decision_unavailable",
+        "The gateway could not decide on this request.",
+    ),
+    Reply(
+        _details("no_healthy_upstream"),
+        _UNAVAILABLE,
+        "no_healthy_endpoint",
+        "No endpoint of the model is healthy.",
+    ),
+    Reply(
+        _details("cluster_not_found"),
+        _UNAVAILABLE,
+        "unknown_service",
+        "The model is not available here.",
+    ),
+    Reply(
+        "response.code_details.contains('overflow')",
+        _UNAVAILABLE,
+        "overloaded",
+        "The model has as many requests as it is allowed.",
+    ),
+    Reply(
+        _details("upstream_response_timeout", "upstream_per_try_timeout", "max_duration_timeout"),
+        HTTPStatus.GATEWAY_TIMEOUT,
+        "model_timeout",
+        "The model did not answer in time.",
+    ),
+    Reply(
+        _details("stream_idle_timeout") + " && response.code == 504",
+        HTTPStatus.GATEWAY_TIMEOUT,
+        "idle_timeout",
+        "The model sent nothing for too long.",
+    ),
+    Reply(
+        _details("upstream_reset_before_response_started"),
+        _UNAVAILABLE,
+        "model_unreachable",
+        "The connection to the model failed.",
+    ),
+)
+
+_BY_STATUS = {
+    HTTPStatus.BAD_REQUEST: ("bad_request", "The request is not valid HTTP for this gateway."),
+    HTTPStatus.FORBIDDEN: ("forbidden", "The gateway does not accept this request."),
+    HTTPStatus.NOT_FOUND: ("not_found", "There is nothing at this address."),
+    HTTPStatus.REQUEST_TIMEOUT: ("request_timeout", "The request was not sent in time."),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("body_too_large", "The body is too large."),
+    HTTPStatus.UPGRADE_REQUIRED: ("upgrade_required", "The gateway expects another protocol."),
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: (
+        "headers_too_large",
+        "The request's headers are too large.",
+    ),
+    HTTPStatus.INTERNAL_SERVER_ERROR: ("gateway_error", "The gateway failed."),
+    HTTPStatus.BAD_GATEWAY: ("bad_gateway", "The model's answer is not valid HTTP."),
+    HTTPStatus.SERVICE_UNAVAILABLE: ("unavailable", "The gateway cannot serve this request now."),
+    HTTPStatus.GATEWAY_TIMEOUT: ("timeout", "There was no answer in time."),
+}
+
+_OWN = "response.code_details != '' && !response.code_details.startsWith('sluice')"
+
+
+def local_reply_config(expose_reason: bool) -> LocalReplyConfig:
+    """The HttpConnectionManager's local_reply_config."""
+    replies = (*REPLIES, *_general())
+    return LocalReplyConfig(
+        mappers=[mapper for reply in replies for mapper in _mappers(reply, expose_reason)]
+    )
+
+
+def _general() -> Iterator[Reply]:
+    for status, (reason, detail) in _BY_STATUS.items():
+        yield Reply(f"{_OWN} && response.code == {status.value}", status, reason, detail)
+
+
+def _mappers(reply: Reply, expose_reason: bool) -> Iterator[ResponseMapper]:
+    headers = [header("x-sluice-reason", reply.reason)] if expose_reason else []
+    condition = _expression(reply.when)
+    # Envoy puts the body of a local reply to a gRPC call into grpc-message, for people to read.
+    yield ResponseMapper(
+        filter=AccessLogFilter(and_filter=AndFilter(filters=[condition, _is_grpc()])),
+        body_format_override=SubstitutionFormatString(text_format=reply.detail),
+        headers_to_add=headers,
+    )
+    yield ResponseMapper(
+        filter=condition,
+        status_code=reply.status.value,
+        body_format_override=SubstitutionFormatString(
+            text_format=reply.problem(), content_type=PROBLEM
+        ),
+        headers_to_add=headers,
+    )
+
+
+def _expression(expression: str) -> AccessLogFilter:
+    return AccessLogFilter(
+        extension_filter=ExtensionFilter(
+            name="envoy.access_loggers.extension_filters.cel",
+            typed_config=pack(ExpressionFilter(expression=expression)),
+        )
+    )
+
+
+def _is_grpc() -> AccessLogFilter:
+    content_type = StringMatcher(prefix="application/grpc")
+    return AccessLogFilter(
+        header_filter=HeaderFilter(
+            header=HeaderMatcher(name="content-type", string_match=content_type)
+        )
+    )

@@ -1,0 +1,26 @@
+"""Type URLs of the resources that are served, named by their discovery services."""
+
+from typing import Final
+
+from sluice.config import POLICY_TYPE_URL
+
+CLUSTER: Final = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+ENDPOINT: Final = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+LISTENER: Final = "type.googleapis.com/envoy.config.listener.v3.Listener"
+ROUTE: Final = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+POLICY: Final = POLICY_TYPE_URL
+
+ALL: Final = (CLUSTER, ENDPOINT, LISTENER, ROUTE, POLICY)
+"""In the order in which they are sent on one stream: what is referred to before what refers."""
+
+WILDCARD: Final = frozenset({CLUSTER, LISTENER, POLICY})
+"""Types of which an empty list of names asks for everything (xDS protocol, "wildcard")."""
+
+SHORT: Final = {
+    CLUSTER: "clusters",
+    ENDPOINT: "endpoints",
+    LISTENER: "listeners",
+    ROUTE: "routes",
+    POLICY: "policy",
+}
+"""For people: status and logs."""
