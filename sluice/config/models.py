@@ -6,6 +6,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from sluice.config.auth import Claim, ClaimValue
 from sluice.config.limits import Breaker
+from sluice.config.tensors import TensorInput, TensorOutput, distinct_names
 from sluice.config.values import (
     Duration,
     HeaderName,
@@ -189,6 +190,12 @@ class Model(Strict):
     retries: Retries = Retries()
     pool: Pool = Pool()
     breaker: Breaker = Breaker()
+    inputs: tuple[TensorInput, ...] = Field(
+        (), max_length=64, description="What the model takes: requests are checked and converted."
+    )
+    outputs: tuple[TensorOutput, ...] = Field(
+        (), max_length=64, description="Labels for what the model gives."
+    )
 
     @property
     def stable_version(self) -> str:
@@ -206,6 +213,12 @@ class Model(Strict):
             if version not in self.versions:
                 known = ", ".join(self.versions)
                 raise ValueError(f"{where} names version {version!r}; there is {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _tensors_are_distinct(self) -> Self:
+        distinct_names(self.inputs)
+        distinct_names(self.outputs)
         return self
 
     @model_validator(mode="after")
