@@ -70,9 +70,10 @@ class Call(Protocol):
 
 
 class Handler(Protocol):
-    """What a service does with one call. An exception that escapes ends the call with UNKNOWN,
+    """What a service does with one call.
 
-    or with its own status where it is an `RpcError`.
+    An exception that escapes ends the call with UNKNOWN, or with its own status where it is an
+    `RpcError`; `on_cancel` is not called then.
     """
 
     def on_message(self, message: bytes) -> Awaitable[None] | None:
@@ -82,7 +83,10 @@ class Handler(Protocol):
         """The client has sent its last message."""
 
     def on_cancel(self) -> None:
-        """The call ended before `finish`: reset, deadline, lost connection. Called at most once."""
+        """The call ended before `finish`: reset, deadline, lost connection. Called at most once.
+
+        This is how Envoy ends an ext_proc call that needs no more answers, so it is no error.
+        """
 
 
 Open = Callable[[Call], Handler]

@@ -71,6 +71,7 @@ class _Watch:
 
     def on_message(self, message: bytes) -> None:
         if self._service is not None:
+            self.on_cancel()  # nobody else will, once this call ends with an error
             raise RpcError(StatusCode.INTERNAL, "Watch takes one request")
         service = _service(message)
         self._health._join(service, self._call)

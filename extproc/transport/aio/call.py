@@ -14,6 +14,7 @@ from extproc.transport.grpc import responses
 from extproc.transport.grpc.messages import PREFIX, PREFIX_SIZE, Reassembly
 from extproc.transport.grpc.requests import Request
 from extproc.transport.http2.connection import Connection
+from extproc.transport.http2.errors import ErrorCode
 from extproc.transport.http2.streams import Stream
 from extproc.transport.limits import Limits
 
@@ -265,10 +266,17 @@ class Call(Stream):
             self.finish(StatusCode.UNKNOWN, type(error).__name__)
 
     def _cancel(self, code: StatusCode, details: str) -> None:
-        """End the call from our side."""
-        if not self._finished:
+        """End the call from our side. A status would come after what the peer has not read yet, so
+        then the stream is reset, with the error code that gRPC clients map to the status."""
+        if self._finished:
+            return
+        if self.pending_size:
+            self._settle()
+            calm = code == StatusCode.RESOURCE_EXHAUSTED
+            self.reset(ErrorCode.ENHANCE_YOUR_CALM if calm else ErrorCode.CANCEL)
+        else:
             self.finish(code, details)
-            self._stop_handler()
+        self._stop_handler()
 
     def _abandon(self) -> None:
         """The stream is gone."""

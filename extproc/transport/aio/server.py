@@ -36,6 +36,7 @@ class AsyncioServer:
         self._reuse_port = reuse_port
         self._read_request = reader(services)
         self._listener: asyncio.Server | None = None
+        self._draining = False
         self._peers: set[_Peer] = set()
         self._emptied = asyncio.Event()
         self._ticker: asyncio.TimerHandle | None = None
@@ -74,6 +75,7 @@ class AsyncioServer:
         return str(address)
 
     async def drain(self, deadline_seconds: float) -> None:
+        self._draining = True
         self._stop_listening()
         for peer in list(self._peers):
             peer.go_away()
@@ -94,7 +96,12 @@ class AsyncioServer:
         if self._shared is not None:
             self._shared.deadlines.close()
             if self._shared.tasks:
-                await asyncio.wait(self._shared.tasks)
+                await asyncio.wait(self._shared.tasks, timeout=GOODBYE_SECONDS)
+
+    @property
+    def draining(self) -> bool:
+        """Whether a connection that was under way when the drain began comes too late."""
+        return self._draining
 
     def open_connection(self, peer: "_Peer", now: float) -> Connection[Request]:
         self._peers.add(peer)
@@ -164,6 +171,8 @@ class _Peer(asyncio.Protocol):
             self._transport.abort()  # RFC 9113 section 3.2: over TLS, HTTP/2 is agreed on by ALPN
             return
         self._connection = self._server.open_connection(self, self._loop.time())
+        if self._server.draining:
+            self._connection.go_away()
         self._flush()
 
     def data_received(self, data: bytes) -> None:

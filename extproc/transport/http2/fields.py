@@ -96,8 +96,9 @@ class RequestHeads(Generic[Head]):
             raise AbuseError("max_header_list") from None
         except HPACKError as error:
             raise ConnectionFaultError(ErrorCode.COMPRESSION_ERROR, str(error)[:100]) from None
-        if self._table.changes != before:
-            self._memory.clear()
+        finally:
+            if self._table.changes != before:  # also by a block that fails half-way
+                self._memory.clear()
         return fields
 
 

@@ -7,9 +7,11 @@ import grpc.aio
 import pytest
 import uvloop
 
-from extproc.transport import Limits
+from extproc.rpc import Call
+from extproc.transport import Limits, serve
 from extproc.transport.grpc.messages import frame as message
 from extproc.transport.http2 import frames
+from extproc.transport.http2.errors import ErrorCode
 from extproc.transport.http2.fields import literal
 
 from .conftest import running
@@ -38,7 +40,7 @@ class Raw:
     @classmethod
     async def connect(cls, address: str, settings: dict[int, int] | None = None) -> "Raw":
         host, port = address.split(":")
-        raw = cls(*await asyncio.open_connection(host, int(port), limit=1024))
+        raw = cls(*await asyncio.open_connection(host, int(port), limit=MIB))
         raw.writer.write(frames.PREFACE + frames.settings(settings or {}))
         return raw
 
@@ -146,5 +148,36 @@ def test_what_is_not_grpc_is_told_so() -> None:
             assert (answer.status_code, answer.text) == (405, "gRPC calls are POST requests\n")
             answer = await client.post(f"http://{server.address}/test/Unary", content=b"x" * 99_999)
             assert answer.status_code == 415
+
+    asyncio.run(test())
+
+
+class Flood:
+    """Sends far more than its peer reads, and waits for nothing."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+
+    def on_message(self, message: bytes) -> None:
+        for _ in range(100):
+            self.call.send(bytes(100_000))
+
+    def on_half_close(self) -> None:
+        self.call.finish()
+
+    def on_cancel(self) -> None:
+        pass
+
+
+def test_a_handler_that_ignores_a_slow_reader_is_ended() -> None:
+    async def test() -> None:
+        limits = Limits(max_send_queue=2 * MIB)
+        server = serve("asyncio", {"/test/Flood": Flood}, "127.0.0.1:0", limits=limits)
+        raw = await Raw.connect(await server.start())
+        raw.writer.write(call(1, b"/test/Flood", message(b"")))
+        calm = frames.rst_stream(1, ErrorCode.ENHANCE_YOUR_CALM)
+        await raw.reader.readuntil(calm[3:])
+        assert server.counters.streams_closed == 1
+        await server.close()
 
     asyncio.run(test())
