@@ -5,18 +5,24 @@ share one bucket, and new numbers reach open connections at once. A change of ro
 buckets anew.
 """
 
-from collections.abc import Iterator
-
-from envoy_data_plane.envoy.config.core.v3 import RuntimeFractionalPercent
+from envoy_data_plane.envoy.config.core.v3 import Metadata, RuntimeFractionalPercent
+from envoy_data_plane.envoy.config.route.v3 import (
+    RateLimit,
+    RateLimitAction,
+    RateLimitActionMetaData,
+    RateLimitActionMetaDataSource,
+)
 from envoy_data_plane.envoy.extensions.common.ratelimit.v3 import (
     LocalRateLimitDescriptor,
     RateLimitDescriptorEntry,
 )
 from envoy_data_plane.envoy.extensions.filters.http.local_ratelimit.v3 import LocalRateLimit
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
+from envoy_data_plane.envoy.type.metadata.v3 import MetadataKey, MetadataKeyPathSegment
 from envoy_data_plane.envoy.type.v3 import FractionalPercent
 from envoy_data_plane.envoy.type.v3 import TokenBucket as EnvoyBucket
 from envoy_data_plane.google.protobuf import Any as PackedMessage
+from envoy_data_plane.google.protobuf import Struct, Value
 
 from sluice.config import GatewayConfig, Model
 from sluice.config.limits import TokenBucket
@@ -24,6 +30,9 @@ from xds.resources.messages import header, pack, seconds
 
 FILTER_NAME = "envoy.filters.http.local_ratelimit"
 STAT_PREFIX = "listener"
+METADATA = "sluice"
+MODEL = "model"
+MODEL_TYPE = "model_type"
 
 UNLIMITED = TokenBucket(rate=10_000_000, burst=10_000_000)
 """Envoy demands a bucket for what no descriptor matches; this one is never empty."""
@@ -38,8 +47,8 @@ def per_route(config: GatewayConfig) -> dict[str, PackedMessage]:
     """The virtual host's typed_per_filter_config."""
     limits = config.limits
     buckets = [
-        *((("model", name), bucket) for name, bucket in limits.models.items()),
-        *((("model_type", name), bucket) for name, bucket in limits.model_types.items()),
+        *(((MODEL, name), bucket) for name, bucket in limits.models.items()),
+        *(((MODEL_TYPE, name), bucket) for name, bucket in limits.model_types.items()),
     ]
     if limits.listener is None and not buckets:
         return {}
@@ -53,6 +62,7 @@ def per_route(config: GatewayConfig) -> dict[str, PackedMessage]:
             )
             for (key, value), bucket in buckets
         ],
+        rate_limits=[_descriptor(MODEL), _descriptor(MODEL_TYPE)] if buckets else [],
         filter_enabled=_always(),
         filter_enforced=_always(),
         # A request of a model counts against the listener's bucket as well.
@@ -63,12 +73,27 @@ def per_route(config: GatewayConfig) -> dict[str, PackedMessage]:
     return {FILTER_NAME: pack(limit)}
 
 
-def descriptors(name: str, model: Model, config: GatewayConfig) -> Iterator[tuple[str, str]]:
-    """The (key, value) pairs that a model's requests carry, for buckets that exist."""
-    if name in config.limits.models:
-        yield "model", name
-    if model.type is not None and model.type in config.limits.model_types:
-        yield "model_type", model.type
+def metadata(name: str, model: Model) -> Metadata:
+    """What a route says of its model, for descriptors to be made of."""
+    entries = {MODEL: name} if model.type is None else {MODEL: name, MODEL_TYPE: model.type}
+    values = {key: Value(string_value=value) for key, value in entries.items()}
+    return Metadata(filter_metadata={METADATA: Struct(fields=values)})
+
+
+def _descriptor(key: str) -> RateLimit:
+    """Makes the descriptor (key, value) of a request whose route's metadata has the key."""
+    return RateLimit(
+        actions=[
+            RateLimitAction(
+                metadata=RateLimitActionMetaData(
+                    descriptor_key=key,
+                    metadata_key=MetadataKey(key=METADATA, path=[MetadataKeyPathSegment(key=key)]),
+                    source=RateLimitActionMetaDataSource.ROUTE_ENTRY,
+                    skip_if_absent=True,
+                )
+            )
+        ]
+    )
 
 
 def _bucket(bucket: TokenBucket) -> EnvoyBucket:

@@ -15,7 +15,7 @@ from envoy_data_plane.envoy.config.accesslog.v3 import (
     ExtensionFilter,
     HeaderFilter,
 )
-from envoy_data_plane.envoy.config.core.v3 import SubstitutionFormatString
+from envoy_data_plane.envoy.config.core.v3 import DataSource, SubstitutionFormatString
 from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
 from envoy_data_plane.envoy.extensions.access_loggers.filters.cel.v3 import ExpressionFilter
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
@@ -151,17 +151,21 @@ def _mappers(reply: Reply, expose_reason: bool) -> Iterator[ResponseMapper]:
     # Envoy puts the body of a local reply to a gRPC call into grpc-message, for people to read.
     yield ResponseMapper(
         filter=AccessLogFilter(and_filter=AndFilter(filters=[condition, _is_grpc()])),
-        body_format_override=SubstitutionFormatString(text_format=reply.detail),
+        body_format_override=_text(reply.detail),
         headers_to_add=headers,
     )
     yield ResponseMapper(
         filter=condition,
         status_code=reply.status.value,
-        body_format_override=SubstitutionFormatString(
-            text_format=reply.problem(), content_type=PROBLEM
-        ),
+        body_format_override=_text(reply.problem(), PROBLEM),
         headers_to_add=headers,
     )
+
+
+def _text(body: str, content_type: str = "") -> SubstitutionFormatString:
+    # A percent sign would begin a command operator.
+    source = DataSource(inline_string=body.replace("%", "%%"))
+    return SubstitutionFormatString(text_format_source=source, content_type=content_type)
 
 
 def _expression(expression: str) -> AccessLogFilter:

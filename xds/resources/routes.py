@@ -9,9 +9,6 @@ from collections.abc import Iterator
 from envoy_data_plane.envoy.config.core.v3 import HeaderValueOption
 from envoy_data_plane.envoy.config.route.v3 import (
     HeaderMatcher,
-    RateLimit,
-    RateLimitAction,
-    RateLimitActionGenericKey,
     RetryPolicy,
     RetryPolicyRetryHostPredicate,
     Route,
@@ -64,24 +61,24 @@ def _reason(config: GatewayConfig) -> list[HeaderValueOption]:
 def _routes(config: GatewayConfig) -> Iterator[Route]:
     for name, model in config.models.items():
         for path in (OIP_PREFIX + name, *model.paths):
-            yield _route(name, model, config, RouteMatch(path_separated_prefix=path))
+            yield _route(name, model, RouteMatch(path_separated_prefix=path))
     for name, model in config.models.items():
         named = HeaderMatcher(name=MODEL_HEADER, string_match=StringMatcher(exact=name))
         match = RouteMatch(prefix=GRPC_PREFIX, headers=[named])
-        yield _route(name, model, config, match)
+        yield _route(name, model, match)
     # So that every request reaches the callout, which knows what to answer.
     yield Route(name="other", match=RouteMatch(prefix="/"), route=_action())
 
 
-def _route(name: str, model: Model, config: GatewayConfig, match: RouteMatch) -> Route:
+def _route(name: str, model: Model, match: RouteMatch) -> Route:
     action = _action()
     action.timeout = seconds(model.timeout)
     action.idle_timeout = seconds(model.idle_timeout)
     action.retry_policy = _retry_policy(model.retries)
-    action.rate_limits = [_descriptor(*entry) for entry in limits.descriptors(name, model, config)]
     if model.websocket:
         action.upgrade_configs = [RouteActionUpgradeConfig(upgrade_type="websocket", enabled=True)]
-    return Route(name=name, match=match, route=action)
+    metadata = limits.metadata(name, model)
+    return Route(name=name, match=match, route=action, metadata=metadata)
 
 
 def _action() -> RouteAction:
@@ -106,14 +103,4 @@ def _retry_policy(retries: Retries) -> RetryPolicy | None:
             )
         ],
         host_selection_retry_max_attempts=3,
-    )
-
-
-def _descriptor(key: str, value: str) -> RateLimit:
-    return RateLimit(
-        actions=[
-            RateLimitAction(
-                generic_key=RateLimitActionGenericKey(descriptor_key=key, descriptor_value=value)
-            )
-        ]
     )

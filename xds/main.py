@@ -1,0 +1,91 @@
+"""The control plane's process: puts the parts together and runs them until it is told to stop."""
+
+import asyncio
+import logging
+import signal
+import sys
+import time
+from pathlib import Path
+
+from sluice.config import ConfigError
+from xds.admin import AdminServer, application
+from xds.nodes import Nodes
+from xds.rollout import Rollout
+from xds.server import AdsServer
+from xds.source import ConfigFile
+from xds.status import State
+
+log = logging.getLogger(__name__)
+
+INVALID_CONFIG = 2
+
+
+def main(config_path: Path) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit status, 2 for a config that is not valid."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    for chatty in ("watchfiles", "uvicorn"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        asyncio.run(run(config_path))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return INVALID_CONFIG
+    except OSError as error:
+        print(f"control plane: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def run(config_path: Path) -> None:
+    """Serve ADS and the admin HTTP. Raises ConfigError for a first config that is not valid."""
+    file = ConfigFile(config_path)
+    loaded = file.read()
+    settings = loaded.config.control_plane
+    nodes = Nodes(time.time)
+    rollout = Rollout(nodes, settings.ack_timeout)
+    state = State(str(config_path), loaded, nodes, rollout)
+    rollout.submit(loaded.snapshot)
+    server = AdsServer(nodes, settings.xds)
+    admin = AdminServer(application(state), settings.http)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await server.start()
+    log.info("xDS on %s, HTTP on %s, config %s", settings.xds, settings.http, config_path)
+    tasks = [
+        asyncio.create_task(rollout.run()),
+        asyncio.create_task(_follow(file, state, rollout)),
+        asyncio.create_task(admin.serve()),
+    ]
+    await _until(stop, tasks)
+    await server.stop()
+    log.info("stopped")
+
+
+async def _until(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
+    """Wait for the signal, or for a part that ends by itself: it has failed, and so raises."""
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in (stopped, *tasks):
+            task.cancel()
+        await asyncio.gather(stopped, *tasks, return_exceptions=True)
+
+
+async def _follow(file: ConfigFile, state: State, rollout: Rollout) -> None:
+    async for change in file.changes():
+        if isinstance(change, ConfigError):
+            log.error("the config is not valid; nothing changes:\n%s", change)
+            state.refused(str(change))
+            continue
+        state.accepted(change)
+        for key in change.at_next_start:
+            log.warning("%s has changed: that takes effect at the next start", key)
+        rollout.submit(change.snapshot)

@@ -1,0 +1,58 @@
+"""gRPC health checking and server reflection beside ADS, so that generic gRPC tools can look in.
+
+Our discovery messages have names of their own (`protos/`); what reflection describes under Envoy's
+service name are these, which are the same on the wire.
+"""
+
+from typing import Final
+
+import grpc.aio
+from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, struct_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from protos import base_pb2, discovery_pb2
+
+SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+
+
+def add_health_and_reflection(server: grpc.aio.Server) -> health.aio.HealthServicer:
+    """Add both services; `serving` sets the state."""
+    servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server, pool=_descriptors())
+    return servicer
+
+
+async def serving(servicer: health.aio.HealthServicer) -> None:
+    """Report SERVING for the server as a whole and for ADS."""
+    for service in ("", SERVICE):
+        await servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
+
+
+def _descriptors() -> descriptor_pool.DescriptorPool:
+    pool = descriptor_pool.DescriptorPool()
+    modules = (any_pb2, struct_pb2, base_pb2, discovery_pb2, health_pb2, reflection_pb2)
+    for module in modules:
+        pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
+    pool.AddSerializedFile(_service().SerializeToString())
+    return pool
+
+
+def _service() -> descriptor_pb2.FileDescriptorProto:
+    package, _, name = SERVICE.rpartition(".")
+    method = descriptor_pb2.MethodDescriptorProto(
+        name="StreamAggregatedResources",
+        input_type=f".{discovery_pb2.DiscoveryRequest.DESCRIPTOR.full_name}",
+        output_type=f".{discovery_pb2.DiscoveryResponse.DESCRIPTOR.full_name}",
+        client_streaming=True,
+        server_streaming=True,
+    )
+    return descriptor_pb2.FileDescriptorProto(
+        name="envoy/service/discovery/v3/ads.proto",
+        package=package,
+        syntax="proto3",
+        dependency=[discovery_pb2.DESCRIPTOR.name],
+        service=[descriptor_pb2.ServiceDescriptorProto(name=name, method=[method])],
+    )
