@@ -45,9 +45,10 @@ protos-check: install
 		cmp -s $$f protos/$$(basename $$f) || { echo "$$(basename $$f) is stale: run 'make protos'" >&2; exit 1; }; \
 	done
 
-# The config's reference page, from its schema.
+# The reference pages of the config and the commands, from the code.
 docs: install
 	$(BIN)/python -m sluice.config.reference > docs/reference/config.md
+	COLUMNS=200 $(BIN)/python -m sluice.cli.reference > docs/reference/cli.md
 
 # Pins every dependency, of the product and of its tests, with hashes.
 lock: install

@@ -15,7 +15,7 @@ EXIT_USAGE = 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         status: int = options.run(options)
     except ConfigError as error:
@@ -29,10 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="sluice", description="An AI inference gateway.")
-    parser.add_argument("--version", action="version", version=version("sluice-gateway"))
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    root = argparse.ArgumentParser(prog="sluice", description="An AI inference gateway.")
+    root.add_argument("--version", action="version", version=version("sluice-gateway"))
+    commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for module in (serve, check, inspect, credentials):
         module.register(commands)
-    return parser
+    return root

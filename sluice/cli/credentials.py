@@ -19,7 +19,7 @@ def register(commands: Subcommands) -> None:
     token.add_argument("--group", action="append", default=[], help="a group; may be repeated")
     token.add_argument(
         "--claim", action="append", default=[], type=_claim, metavar="NAME=VALUE",
-        help="any other claim (overrides iss, aud, exp too); VALUE is JSON, or else text",
+        help="any other claim, iss, aud and exp too; VALUE is JSON, or else text",
     )  # fmt: skip
     token.add_argument("--ttl", type=_duration, default=3600.0, help="lifetime (default 1h)")
     token.add_argument("--key-file", type=Path, help="another private key (PEM, RSA)")

@@ -31,7 +31,7 @@ def register(commands: Subcommands) -> None:
 
 def _transport(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--transport", choices=("asyncio", "grpcio"), help="gRPC server of the callout workers"
+        "--transport", choices=("asyncio", "grpcio"), help="transport of the callout workers"
     )
 
 

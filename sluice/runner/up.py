@@ -5,7 +5,7 @@ import logging
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,27 +78,37 @@ def _check_addresses(specs: Sequence[Spec]) -> None:
 
 async def _start(children: Sequence[Child], stop: asyncio.Event) -> bool:
     """Start all at once; whether all became ready before a stop was asked for."""
-    stopped = asyncio.ensure_future(stop.wait())
     try:
         for child in children:
             await child.start()
-        ready = asyncio.gather(*(child.ready() for child in children))
-        await asyncio.wait(
-            {ready, stopped}, timeout=READY_TIMEOUT, return_when=asyncio.FIRST_COMPLETED
-        )
-        if ready.done():
-            ready.result()
-            for child in children:
-                child.keep()
-            return True
-        ready.cancel()
-        if stopped.done():
-            return False
+        async with asyncio.timeout(READY_TIMEOUT):
+            started = await _first(_ready(children), stop.wait())
+    except TimeoutError:  # which is an OSError too
+        raise StartError(f"not ready after {READY_TIMEOUT:.0f} s") from None
     except (ChildExitedError, OSError) as error:
         raise StartError(str(error)) from error
+    return started
+
+
+async def _ready(children: Sequence[Child]) -> None:
+    await asyncio.gather(*(child.ready() for child in children))
+    for child in children:
+        child.keep()
+
+
+async def _first(
+    wanted: Coroutine[object, object, None], other: Coroutine[object, object, object]
+) -> bool:
+    """Whether `wanted` was done first; the slower of the two is cancelled."""
+    tasks = [asyncio.create_task(wanted), asyncio.create_task(other)]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if tasks[0].done():
+            tasks[0].result()
+        return tasks[0].done()
     finally:
-        stopped.cancel()
-    raise StartError(f"not ready after {READY_TIMEOUT:.0f} s")
+        for task in tasks:
+            task.cancel()
 
 
 async def _stop(children: Sequence[Child]) -> None:

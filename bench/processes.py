@@ -1,0 +1,78 @@
+"""Starts what a benchmark measures, and reads what the kernel says of it."""
+
+import json
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import envoy as envoy_wheel
+
+ENVOY = Path(str(envoy_wheel.__file__)).parent / "_bin" / "envoy"
+START_TIMEOUT = 20.0
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def free_port() -> int:
+    """A TCP port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def accepts(address: str) -> bool:
+    """Whether something listens at `host:port` or `unix:/path`."""
+    unix = address.startswith("unix:")
+    with socket.socket(socket.AF_UNIX if unix else socket.AF_INET) as probe:
+        try:
+            if unix:
+                probe.connect(address.removeprefix("unix:"))
+            else:
+                host, _, port = address.rpartition(":")
+                probe.connect((host, int(port)))
+        except OSError:
+            return False
+    return True
+
+
+@contextmanager
+def serving(argv: Sequence[str], *addresses: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process for the length of a block, which begins when it listens everywhere."""
+    with subprocess.Popen(argv) as process:
+        try:
+            deadline = time.monotonic() + START_TIMEOUT
+            while not all(map(accepts, addresses)):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"{' '.join(argv)} did not start")
+                time.sleep(0.02)
+            yield process
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def envoy(
+    config: dict[str, object], file: Path, ports: Sequence[int]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a single-threaded Envoy with a static config, written to `file`."""
+    file.write_text(json.dumps(config))
+    argv = [str(ENVOY), "-c", str(file), "--concurrency", "1", "--disable-hot-restart"]
+    addresses = [f"127.0.0.1:{port}" for port in ports]
+    with serving([*argv, "--log-level", "error"], *addresses) as process:
+        yield process
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident set of a process."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE

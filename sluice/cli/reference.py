@@ -1,0 +1,45 @@
+"""The command line's reference page, written from its parsers."""
+
+import argparse
+
+from sluice.cli import parser
+
+_HEAD = """# Commands
+
+Written from the commands themselves by `make docs`. Every command has `--help`. Exit status: 0, it
+is done; 1, it failed; 2, the config or the command line is wrong.
+"""
+
+
+def reference() -> str:
+    """The page, as Markdown."""
+    (commands,) = (a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return _HEAD + "".join(_command(name, command) for name, command in commands.choices.items())
+
+
+def _command(name: str, command: argparse.ArgumentParser) -> str:
+    usage = " ".join(command.format_usage().removeprefix("usage: ").split())
+    lines = [f"\n## `sluice {name}`\n", f"{_sentence(command.description or '')}\n"]
+    lines += ["```", usage, "```"]
+    rows = [_row(action) for action in command._actions if action.dest != "help"]
+    if rows:
+        lines += ["", "| argument | |", "|---|---|", *rows]
+    return "\n".join(lines) + "\n"
+
+
+def _row(action: argparse.Action) -> str:
+    names = ", ".join(f"`{name}`" for name in action.option_strings) or f"`{action.metavar}`"
+    text = _sentence(action.help or "")
+    if action.choices:
+        text += f" One of {', '.join(map(str, action.choices))}."
+    if action.option_strings and action.default not in (None, False, []):
+        text += f" Default `{action.default}`."
+    return f"| {names} | {text.strip()} |"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

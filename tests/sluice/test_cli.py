@@ -1,0 +1,98 @@
+"""The commands that need no running gateway, as a user types them."""
+
+import hashlib
+import json
+import os
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jwt
+import pytest
+import yaml
+
+from sluice.cli import main
+from sluice.config import GatewayConfig, loads
+from sluice.devkeys import AUDIENCE, ISSUER, DevKeys
+
+CONFIG = """
+models:
+  a: {versions: {v1: {endpoints: [{address: "127.0.0.1:9001"}]}}}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "gateway.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+def test_validate_accepts_a_good_file(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", str(config)]) == 0
+    assert "valid; 1 models" in capsys.readouterr().out
+
+
+def test_validate_points_at_the_mistake(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config.write_text(CONFIG + "listner: {}\n")
+    assert main(["validate", str(config)]) == 2
+    assert capsys.readouterr().err.startswith(f"{config}:4: listner: unknown key; did you mean")
+
+
+def test_schema_is_json_schema_of_the_config(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert set(schema["properties"]) == set(GatewayConfig.model_fields)
+    assert schema["additionalProperties"] is False
+
+
+def test_bootstrap_names_the_control_plane(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bootstrap", str(config), "--node-id", "edge-1"]) == 0
+    bootstrap = yaml.safe_load(capsys.readouterr().out)
+    assert bootstrap["node"]["id"] == "edge-1"
+    assert "18000" in json.dumps(bootstrap["static_resources"])
+
+
+def test_a_development_key_is_private_and_its_tokens_verify(tmp_path: Path) -> None:
+    keys = DevKeys(tmp_path / "var" / "key.pem", tmp_path / "var" / "jwks.json")
+    keys.ensure()
+    assert stat.S_IMODE(keys.private_key.stat().st_mode) == 0o600
+    (key,) = jwt.PyJWKSet.from_json(keys.jwks.read_text()).keys
+    token = keys.token({"sub": "1234", "group": "vip"}, 60)
+    claims = jwt.decode(token, key, ["RS256"], audience=AUDIENCE, issuer=ISSUER)
+    assert (claims["sub"], claims["group"]) == ("1234", "vip")
+    assert claims["exp"] <= time.time() + 60
+
+
+def test_a_development_key_is_made_once(tmp_path: Path) -> None:
+    keys = DevKeys(tmp_path / "key.pem", tmp_path / "jwks.json")
+    keys.ensure()
+    before = (keys.private_key.read_bytes(), keys.jwks.stat().st_mtime_ns)
+    keys.ensure()
+    assert (keys.private_key.read_bytes(), keys.jwks.stat().st_mtime_ns) == before
+
+
+def test_a_minted_api_key_matches_its_config_entry(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["key", "batch"]) == 0
+    shown = capsys.readouterr()
+    entry = yaml.safe_load(shown.err.partition("\n")[2].partition("\n")[2])
+    assert entry[0]["sha256"] == hashlib.sha256(shown.out.strip().encode()).hexdigest()
+    assert loads(yaml.safe_dump({"auth": {"api_keys": entry}})).auth.api_keys[0].name == "batch"
+
+
+def test_status_without_a_control_plane_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--url", "http://127.0.0.1:1"]) == 1
+    assert "no control plane at" in capsys.readouterr().err
+
+
+def test_output_into_a_closed_pipe_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    argv = [sys.executable, "-m", "sluice.cli", "schema"]
+    done = subprocess.run(argv, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
