@@ -8,7 +8,7 @@ from typing import Final
 
 from extproc.rpc import Open, Services, StatusCode
 from extproc.transport.grpc import responses
-from extproc.transport.http2.fields import Fields
+from extproc.transport.http2.blocks import Fields
 
 _RESERVED: Final = {b"te", b"content-type", b"content-length"}
 

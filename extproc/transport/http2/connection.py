@@ -11,13 +11,14 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 from extproc.transport.counters import Counters
 from extproc.transport.http2 import frames
+from extproc.transport.http2.blocks import Fields
 from extproc.transport.http2.errors import (
     AbuseError,
     ConnectionFaultError,
     ErrorCode,
     StreamFaultError,
 )
-from extproc.transport.http2.fields import NO_TABLE, Fields, RequestHeads, check_regular
+from extproc.transport.http2.fields import NO_TABLE, RequestHeads, check_regular
 from extproc.transport.http2.rates import Bucket
 from extproc.transport.http2.streams import (
     CLOSED,

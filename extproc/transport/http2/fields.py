@@ -4,12 +4,13 @@ what a request may say. Encoding needs no state, see `literal`.
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, Generic, TypeVar
 
-from hpack import Decoder, HeaderTuple
 from hpack.exceptions import HPACKError, OversizedHeaderListError
 from hpack.table import HeaderTable
 
+from extproc.transport.http2.blocks import Fields, decode_block
 from extproc.transport.http2.errors import (
     AbuseError,
     ConnectionFaultError,
@@ -17,7 +18,6 @@ from extproc.transport.http2.errors import (
     StreamFaultError,
 )
 
-Fields = list[HeaderTuple]
 Head = TypeVar("Head")
 
 MEMORY_BLOCKS: Final = 64
@@ -56,16 +56,15 @@ class RequestHeads(Generic[Head]):
 
     A block that leaves the dynamic table as it was decodes to the same fields until the table
     changes, so its result is kept until then. Envoy's blocks are like that from its second request
-    on: hpack takes 30 µs for one of them, the look-up 0.1 µs.
+    on: decoding takes 20 µs for one of them, the look-up 0.1 µs.
     """
 
-    __slots__ = ("_decoder", "_interpret", "_memory", "_table")
+    __slots__ = ("_interpret", "_max_header_list", "_memory", "_table")
 
     def __init__(self, interpret: Callable[[Fields], Head], max_header_list: int) -> None:
         self._interpret = interpret
         self._table = _WatchedTable()
-        self._decoder = Decoder(max_header_list)
-        self._decoder.header_table = self._table
+        self._max_header_list = max_header_list
         self._memory: dict[bytes, tuple[Head, int]] = {}
 
     def request(self, block: bytes) -> tuple[Head, int]:
@@ -91,7 +90,7 @@ class RequestHeads(Generic[Head]):
         """Decode any block, as every block must be, wanted or not (RFC 9113 section 4.3)."""
         before = self._table.changes
         try:
-            fields = list(self._decoder.decode(block, raw=True))
+            return decode_block(block, self._table, self._max_header_list, HeaderTable.DEFAULT_SIZE)
         except OversizedHeaderListError:
             raise AbuseError("max_header_list") from None
         except HPACKError as error:
@@ -99,7 +98,6 @@ class RequestHeads(Generic[Head]):
         finally:
             if self._table.changes != before:  # also by a block that fails half-way
                 self._memory.clear()
-        return fields
 
 
 _is_name = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
@@ -140,10 +138,15 @@ def check_request(fields: Fields) -> int:
 def check_regular(fields: Fields) -> None:
     """Hold regular headers, or trailers, against section 8.2."""
     for name, value in fields:
-        if not _is_name(name) or _is_bad_value(value):
-            raise _malformed("forbidden character in a header")
-        if name in _CONNECTION_SPECIFIC or (name == b"te" and value != b"trailers"):
-            raise _malformed("connection-specific header")
+        _check_field(name, value)
+
+
+@lru_cache(maxsize=256)  # most headers repeat: 0.1 µs in place of 0.6; at most 8 MiB
+def _check_field(name: bytes, value: bytes) -> None:
+    if not _is_name(name) or _is_bad_value(value):
+        raise _malformed("forbidden character in a header")
+    if name in _CONNECTION_SPECIFIC or (name == b"te" and value != b"trailers"):
+        raise _malformed("connection-specific header")
 
 
 def _content_length(fields: Fields) -> int:

@@ -6,9 +6,9 @@ from hpack import Encoder
 
 from extproc.transport.counters import Counters
 from extproc.transport.http2 import frames
+from extproc.transport.http2.blocks import Fields
 from extproc.transport.http2.connection import Connection
 from extproc.transport.http2.errors import ErrorCode
-from extproc.transport.http2.fields import Fields
 from extproc.transport.http2.streams import Stream
 from extproc.transport.limits import Limits
 

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extproc.transport.http2 import frames
+from extproc.transport.http2.blocks import Fields
 from extproc.transport.http2.errors import ConnectionFaultError, StreamFaultError
-from extproc.transport.http2.fields import Fields, RequestHeads, check_request
+from extproc.transport.http2.fields import RequestHeads, check_request
 
 from .fuzzing import Target, input_of
 from .http2_peer import Peer
