@@ -144,10 +144,10 @@ class AsyncioServer:
         self._ticker = loop.call_later(max(shortest / 4, 0.01), self._tick, loop)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._schedule_tick(loop)
         now = loop.time()
         for peer in list(self._peers):
             peer.tick(now)
-        self._schedule_tick(loop)
 
 
 def _unlink(address: UnixAddress) -> None:
@@ -195,6 +195,7 @@ class _Peer(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         if self._connection is not None:
             self._connection.lost()
+            self._connection = None  # which refers back to this object
         self._server.forget(self)
 
     def go_away(self) -> None:
