@@ -193,4 +193,9 @@ class Stream:
         return not names or (subscription is not None and all(map(subscription.wants, names)))
 
 
-_REFERRERS = {type_urls.ENDPOINT: type_urls.CLUSTER, type_urls.ROUTE: type_urls.LISTENER}
+_REFERRERS = {
+    type_urls.ENDPOINT: type_urls.CLUSTER,
+    type_urls.ROUTE: type_urls.LISTENER,
+    # Envoy asks for listeners only once its first clusters are ready.
+    type_urls.LISTENER: type_urls.CLUSTER,
+}

@@ -11,6 +11,7 @@ from envoy_data_plane.envoy.config.common.mutation_rules.v3 import (
 )
 from envoy_data_plane.envoy.config.core.v3 import (
     BackoffStrategy,
+    CidrRange,
     DataSource,
     GrpcService,
     GrpcServiceEnvoyGrpc,
@@ -25,6 +26,7 @@ from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain
 from envoy_data_plane.envoy.config.listener.v3 import Listener as EnvoyListener
 from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import (
     ExternalProcessor,
+    ExternalProcessorRouteCacheAction,
     ProcessingMode,
     ProcessingModeBodySendMode,
     ProcessingModeHeaderSendMode,
@@ -64,6 +66,12 @@ from xds.resources.routes import CLUSTER_HEADER, ROUTES_NAME
 LISTENER_NAME = "gateway"
 EXT_PROC = "envoy.filters.http.ext_proc"
 INTERNAL_PREFIX = "x-sluice-"
+
+NOBODY = CidrRange(address_prefix="255.255.255.255", prefix_len=32)
+"""No client has this address, so no client's x-envoy-* headers are believed as an internal one's.
+
+An empty list would stand for every private address.
+"""
 
 MIN_WINDOW = 65_535
 """RFC 9113 section 6.9.2: the initial window; Envoy accepts none smaller."""
@@ -117,8 +125,7 @@ def _connection_manager(config: GatewayConfig) -> HttpConnectionManager:
         request_headers_timeout=seconds(settings.request_headers_timeout),
         use_remote_address=True,
         xff_num_trusted_hops=settings.trusted_hops,
-        # No client address makes a request internal, so x-envoy-* of no client is believed.
-        internal_address_config=HttpConnectionManagerInternalAddressConfig(),
+        internal_address_config=HttpConnectionManagerInternalAddressConfig(cidr_ranges=[NOBODY]),
         early_header_mutation_extensions=[_strip_internal_headers()],
         # What is matched here is what is decided on, and what the model server sees.
         normalize_path=True,
@@ -183,6 +190,9 @@ def _ext_proc(callout: Callout) -> ExternalProcessor:
             response_trailer_mode=ProcessingModeHeaderSendMode.SKIP,
         ),
         allow_mode_override=True,
+        # Envoy reads a route's cluster_header when it matches the route, which it has done before
+        # the callout has set that header: it must match again.
+        route_cache_action=ExternalProcessorRouteCacheAction.CLEAR,
         mutation_rules=HeaderMutationRules(allow_all_routing=True),
         stat_prefix="callout",
     )

@@ -22,7 +22,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
 from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
-from sluice.config import OIP_PREFIX, GatewayConfig, Model
+from sluice.config import OIP_PREFIX, GatewayConfig, Model, cluster_name
 from sluice.config.models import Retries
 from xds.resources import limits
 from xds.resources.messages import header, pack, seconds
@@ -60,14 +60,26 @@ def _reason(config: GatewayConfig) -> list[HeaderValueOption]:
 
 def _routes(config: GatewayConfig) -> Iterator[Route]:
     for name, model in config.models.items():
-        for path in (OIP_PREFIX + name, *model.paths):
-            yield _route(name, model, RouteMatch(path_separated_prefix=path))
-    for name, model in config.models.items():
-        named = HeaderMatcher(name=MODEL_HEADER, string_match=StringMatcher(exact=name))
-        match = RouteMatch(prefix=GRPC_PREFIX, headers=[named])
-        yield _route(name, model, match)
+        for match in _matches(name, model):
+            yield _route(name, model, match)
     # So that every request reaches the callout, which knows what to answer.
     yield Route(name="other", match=RouteMatch(prefix="/"), route=_action())
+
+
+def _matches(name: str, model: Model) -> Iterator[RouteMatch]:
+    """What leads to a model: the decision, once it is made, and the address until then.
+
+    Envoy matches again after the decision (see the ext_proc filter), whatever path the callout
+    put in place of the client's.
+    """
+    yield RouteMatch(prefix="/", headers=[_header(CLUSTER_HEADER, prefix=cluster_name(name, ""))])
+    for path in (OIP_PREFIX + name, *model.paths):
+        yield RouteMatch(path_separated_prefix=path)
+    yield RouteMatch(prefix=GRPC_PREFIX, headers=[_header(MODEL_HEADER, exact=name)])
+
+
+def _header(name: str, *, exact: str | None = None, prefix: str | None = None) -> HeaderMatcher:
+    return HeaderMatcher(name=name, string_match=StringMatcher(exact=exact, prefix=prefix))
 
 
 def _route(name: str, model: Model, match: RouteMatch) -> Route:
