@@ -1,0 +1,27 @@
+"""Payload conversion: whatever the client sends, the model server gets tensors.
+
+Build `Converters` once for each model version, `choose` by Content-Type, convert with
+`Converter.request` and `Converter.response`, through a `Pool` where it may take long.
+"""
+
+from extproc.convert.converter import Converted, Converter, Converters
+from extproc.convert.encoding import ACCEPTED as ACCEPTED_ENCODINGS
+from extproc.convert.errors import Unconvertible, problem
+from extproc.convert.limits import Limits
+from extproc.convert.pool import Pool, Timing
+from extproc.convert.signature import Signature
+from extproc.convert.tensor import Reply
+
+__all__ = [
+    "ACCEPTED_ENCODINGS",
+    "Converted",
+    "Converter",
+    "Converters",
+    "Limits",
+    "Pool",
+    "Reply",
+    "Signature",
+    "Timing",
+    "Unconvertible",
+    "problem",
+]

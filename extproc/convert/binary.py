@@ -1,0 +1,125 @@
+"""Reads what arrives as application/octet-stream: V2's binary tensor data, or one raw tensor."""
+
+import dataclasses
+
+from extproc.convert.errors import malformed, unfitting
+from extproc.convert.json_request import (
+    parse,
+    read_head,
+    read_outputs,
+    read_parameters,
+    read_tensor,
+)
+from extproc.convert.limits import Limits
+from extproc.convert.media import BINARY_HEADER
+from extproc.convert.signature import Signature, resolve
+from extproc.convert.tensor import ITEM_SIZE, Inference, Parameters, Tensor, pack_bytes
+
+_SIZE = "binary_data_size"
+_WANTED = "binary_data"
+_WANTED_ALL = "binary_data_output"
+
+
+def read_raw(body: bytes, signature: Signature) -> Inference:
+    """A body that is the elements of the model's only input; for BYTES, one element.
+
+    Raises Unconvertible (400, 415, 422).
+    """
+    if not body:
+        raise malformed("empty-body", "body", "is empty")
+    declared = signature.only_input("body")
+    item = ITEM_SIZE.get(declared.datatype)
+    if item is None:
+        body, count = pack_bytes([body]), 1
+    elif len(body) % item:
+        raise unfitting(
+            "wrong-count", "body", f"{len(body)} bytes are no whole number of {declared.datatype}"
+        )
+    else:
+        count = len(body) // item
+    shape = resolve(declared, count, "body")
+    return Inference([Tensor(declared.name, declared.datatype, shape, body, field="body")])
+
+
+def read_extended(body: bytes, header_length: str, limits: Limits) -> Inference:
+    """JSON of `header_length` bytes, then the tensors that it gives a `binary_data_size`.
+
+    Raises Unconvertible (400, 422).
+    """
+    if not (header_length.isascii() and header_length.isdigit() and len(header_length) < 12):
+        raise malformed("bad-header-length", BINARY_HEADER, "must be a number of bytes")
+    length = int(header_length)
+    if length > len(body):
+        raise malformed("bad-header-length", BINARY_HEADER, f"{length} exceeds the body")
+    document = parse(body[:length], limits)
+    inputs = document.get("inputs")
+    if not isinstance(inputs, list):
+        raise malformed("wrong-type", "inputs", "must be an array")
+    cursor = _Cursor(memoryview(body)[length:])
+    tensors = [_tensor(entry, f"inputs[{i}]", cursor, limits) for i, entry in enumerate(inputs)]
+    if cursor.left:
+        raise malformed("trailing-bytes", "body", f"{cursor.left} bytes follow the last tensor")
+    identity = document.get("id", "")
+    if not isinstance(identity, str):
+        raise malformed("wrong-type", "id", "must be a string")
+    return Inference(
+        tensors, read_outputs(document), read_parameters(document, ""), identity, verbatim=True
+    )
+
+
+def with_binary_reply(inference: Inference) -> Inference:
+    """Takes the extension's output parameters out of a request, and into its `reply`.
+
+    A server that speaks gRPC sends every tensor raw, and need not hear of them.
+    """
+    everything = inference.parameters.get(_WANTED_ALL) is True
+    binary = {o.name for o in inference.outputs if o.parameters.get(_WANTED, everything) is True}
+    text = {o.name for o in inference.outputs if o.parameters.get(_WANTED, everything) is False}
+    for output in inference.outputs:
+        output.parameters = _without(output.parameters, _WANTED)
+    inference.parameters = _without(inference.parameters, _WANTED_ALL)
+    inference.reply = dataclasses.replace(
+        inference.reply,
+        encoding="binary" if everything else inference.reply.encoding,
+        binary=frozenset(binary),
+        text=frozenset(text),
+    )
+    return inference
+
+
+class _Cursor:
+    """Hands out a buffer piece by piece."""
+
+    def __init__(self, buffer: memoryview) -> None:
+        self._buffer = buffer
+
+    @property
+    def left(self) -> int:
+        return len(self._buffer)
+
+    def take(self, size: int) -> memoryview:
+        piece, self._buffer = self._buffer[:size], self._buffer[size:]
+        return piece
+
+
+def _tensor(entry: object, where: str, cursor: _Cursor, limits: Limits) -> Tensor:
+    if not isinstance(entry, dict):
+        raise malformed("wrong-type", where, "must be an object")
+    parameters = read_parameters(entry, f"{where}.")
+    size = parameters.get(_SIZE)
+    if size is None:
+        return read_tensor(entry, where, limits)
+    if "data" in entry:
+        raise malformed("data-twice", f"{where}.data", f"stands beside {_SIZE}")
+    if type(size) is not int or not 0 <= size <= cursor.left:
+        raise malformed(
+            "bad-data-size",
+            f"{where}.parameters.{_SIZE}",
+            f"must be a number of bytes; {cursor.left} are left in the body",
+        )
+    name, datatype, shape = read_head(entry, where)
+    return Tensor(name, datatype, shape, cursor.take(size), _without(parameters, _SIZE), where)
+
+
+def _without(members: Parameters, name: str) -> Parameters:
+    return {key: value for key, value in members.items() if key != name}

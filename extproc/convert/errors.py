@@ -1,0 +1,92 @@
+"""The one exception that conversion raises, and the problem body a client gets for it."""
+
+import orjson
+
+
+class Unconvertible(Exception):  # noqa: N818 - a refusal to be told, not a fault
+    """A payload that cannot be converted, as the client is told.
+
+    `status` is 400 (malformed), 413 (too large), 415 (not of a type that is taken here), 422
+    (well-formed, and not what the model takes), 502 (the model server's answer cannot be read) or
+    503 (too many conversions are waiting; `retry_after` seconds is then set).
+    `reason` is machine-readable; `field` names the place, such as `inputs[0].shape`.
+    """
+
+    def __init__(
+        self, status: int, reason: str, field: str, detail: str, *, retry_after: int | None = None
+    ) -> None:
+        super().__init__(status, reason, field, detail)
+        self.status = status
+        self.reason = reason
+        self.field = field
+        self.detail = detail
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.reason}: {self.field}: {self.detail}"
+
+    def problem(self) -> bytes:
+        """The body, of type application/problem+json (RFC 9457)."""
+        return problem(self.status, self.reason, self.detail, self.field)
+
+
+_TITLES = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    409: "Conflict",
+    413: "Content Too Large",
+    415: "Unsupported Media Type",
+    422: "Unprocessable Content",
+    429: "Too Many Requests",
+    499: "Client Closed Request",
+    500: "Internal Server Error",
+    501: "Not Implemented",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+}
+
+
+def problem(status: int, reason: str, detail: str, field: str = "") -> bytes:
+    """A problem document (RFC 9457) with the extension members `reason` and `field`."""
+    document: dict[str, object] = {
+        "title": _TITLES.get(status, "Error"),
+        "status": status,
+        "detail": _printable(detail),
+        "reason": reason,
+    }
+    if field:
+        document["field"] = _printable(field)
+    return orjson.dumps(document)
+
+
+def _printable(text: str) -> str:
+    # What a client sent can stand in a detail; lone surrogates have no JSON form.
+    return text.encode(errors="replace").decode()
+
+
+def malformed(reason: str, field: str, detail: str) -> Unconvertible:
+    """400: the bytes are not what their type says."""
+    return Unconvertible(400, reason, field, detail)
+
+
+def too_large(reason: str, field: str, detail: str) -> Unconvertible:
+    """413: a bound was crossed."""
+    return Unconvertible(413, reason, field, detail)
+
+
+def unsupported(reason: str, field: str, detail: str) -> Unconvertible:
+    """415: a media type, or content coding, that is not taken here."""
+    return Unconvertible(415, reason, field, detail)
+
+
+def unfitting(reason: str, field: str, detail: str) -> Unconvertible:
+    """422: well-formed, and not what the model declares."""
+    return Unconvertible(422, reason, field, detail)
+
+
+def unreadable(detail: str) -> Unconvertible:
+    """502: the model server's answer is not what its protocol says."""
+    return Unconvertible(502, "bad-model-response", "response", detail)

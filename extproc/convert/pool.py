@@ -1,0 +1,176 @@
+"""Runs conversions off the event loop, on a few threads with a bounded queue, and times them.
+
+Threads suffice for pictures: libjpeg-turbo, Pillow and zlib let go of the interpreter lock while
+they work. JSON does not, so a thread only keeps its queue in order.
+"""
+
+import asyncio
+import math
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from extproc.convert.converter import Converted, Converter, Headers
+from extproc.convert.errors import Unconvertible
+from extproc.convert.tensor import Reply
+
+BUCKETS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+"""Upper bounds of the histogram's buckets, in seconds; one more bucket holds what is above."""
+
+_LONGEST_RETRY = 30
+
+
+@dataclass(slots=True)
+class Timing:
+    """What one converter has done since the start; times in seconds, sizes in bytes."""
+
+    count: int = 0
+    failed: int = 0
+    """Unconvertible payloads among them."""
+    seconds: float = 0.0
+    """Time at work, waiting not included."""
+    waited: float = 0.0
+    """Time in the queue."""
+    bytes_in: int = 0
+    bytes_out: int = 0
+    buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    result: Converted | None
+    error: Unconvertible | None
+    started: float
+    ended: float
+
+
+class Pool:
+    """At most `threads` conversions at work, `queue` waiting, and `max_bytes` held by them all.
+
+    All methods belong to one event loop.
+    """
+
+    def __init__(
+        self,
+        threads: int = 2,
+        queue: int = 64,
+        max_bytes: int = 64 << 20,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="convert")
+        self._threads = threads
+        self._places = threads + queue
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._jobs = 0
+        self._bytes = 0
+        self._typical = 0.005
+        self._timings: dict[str, Timing] = {}
+        self.refused = 0
+        """Conversions turned away because the queue was full."""
+
+    @property
+    def timings(self) -> Mapping[str, Timing]:
+        """By converter name, requests and responses apart (`image-grpc`, `image-grpc-response`)."""
+        return self._timings
+
+    @property
+    def pending(self) -> int:
+        """Conversions at work or waiting."""
+        return self._jobs
+
+    async def request(self, converter: Converter, body: bytes, headers: Headers) -> Converted:
+        """`converter.request`, here if it is light, on a thread if it is heavy.
+
+        Raises Unconvertible, also with 503 and `retry_after` when the queue is full.
+        """
+        heavy = len(body) >= converter.heavy_from or "content-encoding" in headers
+        converted = await self._timed(
+            converter.name, lambda: converter.request(body, headers), len(body), heavy
+        )
+        assert converted is not None
+        return converted
+
+    async def response(
+        self, converter: Converter, reply: Reply, status: int, headers: Headers, body: bytes
+    ) -> Converted | None:
+        """`converter.response`, likewise."""
+        return await self._timed(
+            f"{converter.name}-response",
+            lambda: converter.response(reply, status, headers, body),
+            len(body),
+            len(body) >= _HEAVY_RESPONSE,
+        )
+
+    def close(self) -> None:
+        """Let running conversions end, drop those that wait."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _timed(
+        self, name: str, convert: Callable[[], Converted | None], size: int, heavy: bool
+    ) -> Converted | None:
+        asked = self._clock()
+        outcome = await self._threaded(convert, size) if heavy else self._run(convert)
+        self._record(name, asked, size, outcome)
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome.result
+
+    def _run(self, convert: Callable[[], Converted | None]) -> _Outcome:
+        started = self._clock()
+        try:
+            return _Outcome(convert(), None, started, self._clock())
+        except Unconvertible as error:
+            return _Outcome(None, error, started, self._clock())
+
+    async def _threaded(self, convert: Callable[[], Converted | None], size: int) -> _Outcome:
+        # One job may always run, or a body above the bound could never be converted at all.
+        if self._jobs and (self._jobs >= self._places or self._bytes + size > self._max_bytes):
+            self.refused += 1
+            raise self._full()
+        loop = asyncio.get_running_loop()
+        job = self._executor.submit(self._run, convert)
+        self._jobs += 1
+        self._bytes += size
+        # The job itself frees its place, not the caller: a caller that is cancelled leaves its job
+        # at work, and the memory taken, until the thread has done with it.
+        job.add_done_callback(lambda _: _call_soon(loop, self._freed, size))
+        return await asyncio.wrap_future(job)
+
+    def _freed(self, size: int) -> None:
+        self._jobs -= 1
+        self._bytes -= size
+
+    def _full(self) -> Unconvertible:
+        wait = math.ceil(self._typical * self._jobs / self._threads)
+        return Unconvertible(
+            503,
+            "conversion-queue-full",
+            "body",
+            "too many payloads wait to be converted",
+            retry_after=min(max(wait, 1), _LONGEST_RETRY),
+        )
+
+    def _record(self, name: str, asked: float, size: int, outcome: _Outcome) -> None:
+        timing = self._timings.setdefault(name, Timing())
+        spent = outcome.ended - outcome.started
+        timing.count += 1
+        timing.failed += outcome.error is not None
+        timing.seconds += spent
+        timing.waited += outcome.started - asked
+        timing.bytes_in += size
+        timing.bytes_out += len(outcome.result.body) if outcome.result is not None else 0
+        timing.buckets[bisect_left(BUCKETS, spent)] += 1
+        self._typical += 0.1 * (spent - self._typical)
+
+
+_HEAVY_RESPONSE = 64 << 10
+"""Bytes of an answer from which it is converted on a thread."""
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, free: Callable[[int], None], size: int) -> None:
+    # A loop that has closed takes no calls, and needs none.
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(free, size)

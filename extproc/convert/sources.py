@@ -1,0 +1,121 @@
+"""One function for each kind of request body: from bytes to tensors."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from extproc.convert import binary, json_request, protobuf
+from extproc.convert.converter import Headers, Source
+from extproc.convert.errors import unfitting, unsupported
+from extproc.convert.limits import Limits
+from extproc.convert.media import BINARY_HEADER, IMAGES, parse_media_type
+from extproc.convert.multipart import Part, parts
+from extproc.convert.signature import Signature
+from extproc.convert.tensor import Inference, Tensor
+from sluice.config.tensors import TensorInput
+
+if TYPE_CHECKING:
+    from extproc.convert.picture import PictureReader
+
+
+class Sources:
+    """Reads bodies for one model version."""
+
+    def __init__(self, signature: Signature, limits: Limits) -> None:
+        self._signature = signature
+        self._limits = limits
+        self._readers = _picture_readers(signature, limits)
+
+    def of(self, kind: str, media: str) -> Source:
+        """What reads a kind of body; `media` is its media type."""
+        if kind == "image":
+            return lambda body, headers: self._image(body, media)
+        sources: Mapping[str, Source] = {
+            "untyped": self._untyped,
+            "json": self._json,
+            "octets": self._octets,
+            "multipart": self._multipart,
+            "protobuf": self._protobuf,
+        }
+        return sources[kind]
+
+    def _json(self, body: bytes, headers: Headers) -> Inference:
+        if BINARY_HEADER in headers:
+            return self._octets(body, headers)
+        document = json_request.parse(body, self._limits)
+        return json_request.read(document, self._signature, self._limits, self._pictures)
+
+    def _octets(self, body: bytes, headers: Headers) -> Inference:
+        length = headers.get(BINARY_HEADER)
+        if length is None:
+            return binary.read_raw(body, self._signature)
+        return binary.read_extended(body, length, self._limits)
+
+    def _untyped(self, body: bytes, headers: Headers) -> Inference:
+        if BINARY_HEADER in headers or body.lstrip(b" \t\r\n")[:1] == b"{":
+            return self._json(body, headers)
+        raise unsupported("no-content-type", "content-type", "is missing, and the body is no JSON")
+
+    def _protobuf(self, body: bytes, headers: Headers) -> Inference:
+        parameters = parse_media_type(headers.get("content-type", "")).parameters
+        named = parameters.get("messagetype", parameters.get("proto"))
+        if named is not None and named not in protobuf.MESSAGES:
+            raise unsupported(
+                "unknown-message", "content-type", f"{named[:80]!r} is no message taken here"
+            )
+        message = protobuf.MESSAGES[named] if named is not None else None
+        return protobuf.read_request(body, self._signature, message)
+
+    def _image(self, body: bytes, media: str) -> Inference:
+        from extproc.convert.picture import check_type
+
+        check_type(body, media, "body")
+        images = self._signature.image_inputs
+        if len(images) > 1:
+            names = ", ".join(declared.name for declared in images)
+            raise unfitting(
+                "input-not-named", "body", f"send multipart/form-data with parts named {names}"
+            )
+        return Inference([self._pictures(images[0], [body], ["body"])])
+
+    def _multipart(self, body: bytes, headers: Headers) -> Inference:
+        from extproc.convert.picture import check_type
+
+        media = parse_media_type(headers.get("content-type", ""))
+        found: dict[str, list[Part]] = {}
+        for part in parts(body, media, self._limits):
+            if part.media_type not in (*IMAGES, "", "application/octet-stream", "image/*"):
+                raise unsupported(
+                    "unsupported-media-type", part.field, f"{part.media_type[:80]!r} is no picture"
+                )
+            check_type(part.data, part.media_type, part.field)
+            found.setdefault(self._input_of(part).name, []).append(part)
+        return Inference([self._batch(name, batch) for name, batch in found.items()])
+
+    def _input_of(self, part: Part) -> TensorInput:
+        images = self._signature.image_inputs
+        named = next((declared for declared in images if declared.name == part.name), None)
+        if named is not None:
+            return named
+        if len(images) == 1:
+            # A form's field is called what its author liked.
+            return images[0]
+        names = ", ".join(declared.name for declared in images)
+        raise unfitting("unknown-input", part.field, f"is none of the model's pictures: {names}")
+
+    def _batch(self, name: str, batch: Sequence[Part]) -> Tensor:
+        declared = self._signature.input(name)
+        assert declared is not None
+        return self._pictures(declared, [p.data for p in batch], [p.field for p in batch])
+
+    def _pictures(
+        self, declared: TensorInput, pictures: Sequence[bytes], places: Sequence[str]
+    ) -> Tensor:
+        return self._readers[declared.name].tensor(pictures, places)
+
+
+def _picture_readers(signature: Signature, limits: Limits) -> "Mapping[str, PictureReader]":
+    if not signature.image_inputs:
+        return {}
+    from extproc.convert.picture import PictureReader
+
+    return {i.name: PictureReader(i, limits) for i in signature.image_inputs}

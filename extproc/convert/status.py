@@ -1,0 +1,46 @@
+"""Turns a gRPC status into an HTTP status and a problem body."""
+
+from collections.abc import Mapping
+from urllib.parse import unquote
+
+from extproc.convert.errors import problem
+from extproc.rpc import StatusCode
+
+HTTP_STATUS: Mapping[int, int] = {
+    StatusCode.OK: 200,
+    StatusCode.CANCELLED: 499,
+    StatusCode.UNKNOWN: 500,
+    StatusCode.INVALID_ARGUMENT: 400,
+    StatusCode.DEADLINE_EXCEEDED: 504,
+    StatusCode.NOT_FOUND: 404,
+    StatusCode.ALREADY_EXISTS: 409,
+    StatusCode.PERMISSION_DENIED: 403,
+    StatusCode.RESOURCE_EXHAUSTED: 429,
+    StatusCode.FAILED_PRECONDITION: 400,
+    StatusCode.ABORTED: 409,
+    StatusCode.OUT_OF_RANGE: 400,
+    StatusCode.UNIMPLEMENTED: 501,
+    StatusCode.INTERNAL: 500,
+    StatusCode.UNAVAILABLE: 503,
+    StatusCode.DATA_LOSS: 500,
+    StatusCode.UNAUTHENTICATED: 401,
+}
+"""As google/rpc/code.proto maps them."""
+
+_LONGEST_MESSAGE = 1024
+
+
+def grpc_code(headers: Mapping[str, str]) -> int | None:
+    """The `grpc-status` of a response; None where there is none, UNKNOWN where it is no number."""
+    value = headers.get("grpc-status")
+    if value is None:
+        return None
+    return int(value) if value.isascii() and value.isdigit() else StatusCode.UNKNOWN
+
+
+def grpc_problem(code: int, headers: Mapping[str, str]) -> tuple[int, bytes]:
+    """HTTP status and problem body; `grpc-message` is percent-encoded (gRPC over HTTP/2)."""
+    status = HTTP_STATUS.get(code, 500)
+    message = unquote(headers.get("grpc-message", ""), errors="replace")[:_LONGEST_MESSAGE]
+    name = StatusCode(code).name if code in HTTP_STATUS else str(code)
+    return status, problem(status, f"model-{name.lower().replace('_', '-')}", message)
