@@ -1,0 +1,166 @@
+-- One exchange of one holder with one budget: `extproc.limits.arithmetic`, line for line, on a hash.
+-- KEYS[1]  the budget. Fields: l level, n time of it, w window, u used in it, s:SLOT spent in a slot,
+--          h:HOLDER "tokens expires sequence".
+-- ARGV     algorithm, rate, unit, capacity, holder, sequence, held, returned, want, lifetime, slots,
+--          and the time in microseconds (tests), or empty for the server's own.
+-- Answers  tokens, free, wait, reset, lifetime.
+local key = KEYS[1]
+local algorithm, holder = ARGV[1], ARGV[5]
+local rate, unit, capacity = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local sequence, held, returned = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local want, lifetime, slots = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+local now = tonumber(ARGV[12])
+if now == nil then
+  local t = redis.call('TIME')
+  now = tonumber(t[1]) * 1000000 + tonumber(t[2])
+end
+
+local function whole(number)  -- tostring would round above 10^14
+  return string.format('%.0f', number)
+end
+
+local last, level, window, used = now, capacity * unit, math.floor(now / unit), 0
+local width = math.max(1, math.floor(unit / slots))
+local spent, total, fresh, leases, out, gone = {}, 0, {}, {}, 0, {}
+
+local fields = redis.call('HGETALL', key)
+for i = 1, #fields, 2 do
+  local name, value = fields[i], fields[i + 1]
+  local kind = string.sub(name, 1, 2)
+  if name == 'l' then level = tonumber(value)
+  elseif name == 'n' then last = tonumber(value)
+  elseif name == 'w' then window = tonumber(value)
+  elseif name == 'u' then used = tonumber(value)
+  elseif kind == 's:' then
+    local slot = tonumber(string.sub(name, 3))
+    spent[slot] = tonumber(value)
+    total = total + spent[slot]
+  elseif kind == 'h:' then
+    local tokens, expires, number = string.match(value, '(%d+) (%d+) (%d+)')
+    leases[string.sub(name, 3)] = {tonumber(tokens), tonumber(expires), tonumber(number)}
+    out = out + tonumber(tokens)
+  end
+end
+now = math.max(now, last)
+
+local function leaves(slot)
+  return (slot + 1) * width + unit
+end
+
+local function spend(tokens)
+  if tokens > 0 then
+    local slot = math.floor(last / width)
+    spent[slot] = (spent[slot] or 0) + tokens
+    total = total + tokens
+    fresh[slot] = true
+  end
+end
+
+local function move(time)
+  if algorithm == 'token_bucket' then
+    level = math.min((capacity - out) * unit, level + rate * (time - last))
+  elseif algorithm == 'fixed_window' then
+    if math.floor(time / unit) ~= window then
+      window = math.floor(time / unit)
+      used = 0
+    end
+  else
+    for slot, tokens in pairs(spent) do
+      if leaves(slot) <= time then
+        total = total - tokens
+        spent[slot] = nil
+        gone[#gone + 1] = 's:' .. whole(slot)
+      end
+    end
+  end
+  last = time
+end
+
+local function settle(change, back)
+  out = out + change
+  if algorithm == 'token_bucket' then
+    level = level + back * unit - math.max(0, change) * unit
+  elseif algorithm == 'fixed_window' then
+    used = used - back + math.max(0, change)
+  else
+    spend(-change - back)
+  end
+end
+
+local function free()
+  if algorithm == 'token_bucket' then return math.max(0, math.floor(level / unit)) end
+  if algorithm == 'fixed_window' then return math.max(0, rate - used) end
+  return math.max(0, rate - total - out)
+end
+
+local function wait(tokens)
+  if algorithm == 'token_bucket' then
+    return math.max(0, -math.floor((level - tokens * unit) / rate))
+  end
+  local missing = tokens - free()
+  if missing <= 0 then return 0 end
+  if algorithm == 'fixed_window' then return (window + 1) * unit - last end
+  local order = {}
+  for slot in pairs(spent) do order[#order + 1] = slot end
+  table.sort(order)
+  for _, slot in ipairs(order) do
+    missing = missing - spent[slot]
+    if missing <= 0 then return leaves(slot) - last end
+  end
+  return unit
+end
+
+local function reset()
+  if algorithm == 'token_bucket' then return wait(capacity) end
+  if algorithm == 'fixed_window' then return (window + 1) * unit - last end
+  local newest = nil
+  for slot in pairs(spent) do newest = math.max(newest or slot, slot) end
+  return newest and leaves(newest) - last or 0
+end
+
+local ended = {}
+for name, lease in pairs(leases) do
+  if lease[2] <= now then ended[#ended + 1] = {lease[2], name} end
+end
+table.sort(ended, function(a, b) return a[1] < b[1] or (a[1] == b[1] and a[2] < b[2]) end)
+for _, e in ipairs(ended) do
+  move(e[1])
+  settle(-leases[e[2]][1], 0)
+  leases[e[2]] = nil
+  gone[#gone + 1] = 'h:' .. e[2]
+end
+move(now)
+
+local lease = leases[holder]
+if lease and sequence <= lease[3] then return {0, free(), wait(1), reset(), 0} end
+local had = lease and lease[1] or 0
+returned = math.min(returned, math.max(0, had - held))
+settle(held - had, returned)
+local tokens = math.min(want, free())
+local expires = now + lifetime
+if algorithm == 'fixed_window' then expires = math.min(expires, (window + 1) * unit) end
+out = out + tokens
+if algorithm == 'token_bucket' then level = level - tokens * unit end
+if algorithm == 'fixed_window' then used = used + tokens end
+
+if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
+local set = {'n', whole(now)}
+local function put(name, value) set[#set + 1] = name; set[#set + 1] = value end
+if algorithm == 'token_bucket' then put('l', whole(level))
+elseif algorithm == 'fixed_window' then put('w', whole(window)); put('u', whole(used))
+else
+  for slot in pairs(fresh) do
+    if spent[slot] then put('s:' .. whole(slot), whole(spent[slot])) end
+  end
+end
+if held + tokens > 0 then
+  put('h:' .. holder, whole(held + tokens) .. ' ' .. whole(expires) .. ' ' .. whole(sequence))
+elseif lease then
+  redis.call('HDEL', key, 'h:' .. holder)
+end
+redis.call('HSET', key, unpack(set))
+-- Once the budget is whole and every lease over, remembering it says nothing that forgetting does not.
+local longest = expires
+for _, l in pairs(leases) do longest = math.max(longest, l[2]) end
+redis.call('PEXPIRE', key, whole(math.ceil((reset() + unit + longest - now) / 1000) + 1))
+return {tokens, free(), wait(1), reset(), expires - now}

@@ -1,0 +1,361 @@
+"""A worker's share of budgets that are kept elsewhere: tokens leased ahead of need.
+
+In steady state a request spends a token that is already here, or is refused because the store said
+a moment ago that there is none; only the first request for a key, or one after a long silence,
+waits for the store, and never longer than the timeout. While the store is away, `fail` decides.
+"""
+
+import asyncio
+import secrets
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from extproc.limits.arithmetic import NEVER, Ask, Grant, Limit
+from extproc.limits.ledger import Ledger
+from extproc.limits.store import Store, StoreError
+
+MICRO = 1_000_000
+
+BACKOFF = 0.25
+"""Seconds between attempts to reach a store that failed: soon enough to matter to nobody."""
+
+MAX_BATCH = 128
+"""Asks in one exchange: a script takes tens of µs, so a batch blocks Redis for a few ms at most."""
+
+SLOWEST_DECAY = 0.5
+"""Weight of a quieter period in the estimate of a key's demand, which follows a rise at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a key stands towards one request. Times are microseconds from now."""
+
+    admits: bool
+    remaining: int
+    wait: int
+    reset: int
+    unavailable: bool = False
+
+
+class Budgets(Protocol):
+    """What the limiter needs of a backend: to be ready to judge, to judge, and to spend."""
+
+    def ready(self, now: int, limit: Limit, key: str, cost: int) -> Awaitable[None] | None:
+        """None where `standing` can be asked at once; else what to await first."""
+
+    def standing(self, now: int, limit: Limit, key: str, cost: int) -> Standing:
+        """Whether `cost` tokens are there."""
+
+    def spend(self, now: int, limit: Limit, key: str, cost: int) -> None:
+        """Take tokens; after a `standing` that admits, without awaiting in between."""
+
+
+class LocalBudgets:
+    """Budgets of this process alone: exact, and never awaited."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def ready(self, now: int, limit: Limit, key: str, cost: int) -> None:
+        """A budget in memory is always ready."""
+
+    def standing(self, now: int, limit: Limit, key: str, cost: int) -> Standing:
+        budget = self._ledger.budget(now, limit, key)
+        free = budget.free(now)
+        return Standing(free >= cost, free, budget.wait(now, cost), budget.reset(now))
+
+    def spend(self, now: int, limit: Limit, key: str, cost: int) -> None:
+        self._ledger.budget(now, limit, key).take(now, cost)
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseSettings:
+    """Seconds, as `limits.backend` of the config has them."""
+
+    ahead: float = 0.1
+    interval: float = 0.01
+    lifetime: float = 2.0
+    timeout: float = 0.05
+    fail_open: bool = True
+    share: float = 0.5
+    max_keys: int = 100_000
+
+
+@dataclass(slots=True)
+class Counts:
+    """Totals for metrics, never reset."""
+
+    exchanges: int = 0
+    failures: int = 0
+    waited: int = 0
+    """Requests that awaited the store."""
+    fallbacks: int = 0
+    """Requests judged without the store."""
+
+
+@dataclass(slots=True)
+class _Holding:
+    key: str
+    limit: Limit
+    tokens: int = 0
+    expires: int = 0
+    sequence: int = 0
+    asked: int = 0
+    """Tokens requests wanted since the last ask."""
+    demand: float = 0.0
+    """Tokens a second, estimated."""
+    asked_at: int = NEVER
+    heard_at: int = NEVER
+    free: int = 0
+    wait_until: int = 0
+    reset_until: int = 0
+    dry_until: int = NEVER
+    """Until then the store need not be asked: it has none."""
+    fetching: asyncio.Future[None] | None = None
+    refill: asyncio.TimerHandle | None = field(default=None, repr=False)
+
+
+class LeasedBudgets:
+    """Budgets shared through a store. Use `async with`; belongs to one event loop.
+
+    `clock` gives seconds on the clock that the `now` of all methods is read from.
+    """
+
+    def __init__(self, store: Store, settings: LeaseSettings, clock: Callable[[], float]) -> None:
+        self.counts = Counts()
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+        self._holder = secrets.token_hex(8)
+        self._sequence = 0
+        self._holdings: OrderedDict[str, _Holding] = OrderedDict()
+        self._local = LocalBudgets(Ledger(settings.max_keys))
+        self._pending: list[tuple[_Holding, Ask, int]] = []
+        self._running: set[asyncio.Task[None]] = set()
+        self._sweeper: asyncio.Task[None] | None = None
+        self._down_until: int | None = None
+        self._closed = False
+
+    async def __aenter__(self) -> "LeasedBudgets":
+        self._sweeper = asyncio.create_task(self._sweep())
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for holding in self._holdings.values():
+            if holding.refill is not None:
+                holding.refill.cancel()
+        if self._down_until is None:
+            self._give_back(list(self._holdings.values()))
+        if self._running:
+            await asyncio.wait(self._running, timeout=self._settings.timeout)
+        for task in self._running:
+            task.cancel()
+        await self._store.close()
+
+    @property
+    def available(self) -> bool:
+        """Whether the store answered when it was last asked."""
+        return self._down_until is None
+
+    def ready(self, now: int, limit: Limit, key: str, cost: int) -> Awaitable[None] | None:
+        holding = self._holding(limit, key)
+        holding.asked += cost
+        if now >= holding.expires:
+            holding.tokens = 0
+        if self._down_until is not None:
+            if now >= self._down_until and holding.fetching is None:
+                self._down_until = now + int(BACKOFF * MICRO)
+                self._ask(now, holding, cost, holding.tokens)
+            return None
+        if holding.tokens >= cost:
+            left = holding.tokens - cost
+            if holding.fetching is None and self._is_low(now, holding, cost, left):
+                self._ask(now, holding, cost, left)
+            return None
+        if now < holding.dry_until and cost > holding.free:
+            return None
+        if holding.fetching is None:
+            self._ask(now, holding, cost, holding.tokens)
+        self.counts.waited += 1
+        assert holding.fetching is not None
+        return asyncio.shield(holding.fetching)
+
+    def standing(self, now: int, limit: Limit, key: str, cost: int) -> Standing:
+        holding = self._holdings[key] if key in self._holdings else self._holding(limit, key)
+        tokens = holding.tokens if now < holding.expires else 0
+        wait = max(1, holding.wait_until - now)
+        reset = max(0, holding.reset_until - now)
+        if tokens >= cost:
+            return Standing(True, tokens + holding.free, 0, reset)
+        if self._down_until is None and holding.heard_at != NEVER:
+            return Standing(False, tokens + holding.free, wait, reset)
+        self.counts.fallbacks += 1
+        if self._settings.fail_open:
+            return self._local.standing(now, self._part(limit), key, cost)
+        return Standing(False, 0, MICRO, MICRO, unavailable=True)
+
+    def spend(self, now: int, limit: Limit, key: str, cost: int) -> None:
+        holding = self._holdings[key]
+        if now < holding.expires and holding.tokens >= cost:
+            holding.tokens -= cost
+        else:
+            self._local.spend(now, self._part(limit), key, cost)
+
+    def _part(self, limit: Limit) -> Limit:
+        share = self._settings.share
+        return replace(
+            limit,
+            rate=max(1, int(limit.rate * share)),
+            capacity=max(1, int(limit.capacity * share)),
+        )
+
+    def _holding(self, limit: Limit, key: str) -> _Holding:
+        holding = self._holdings.get(key)
+        if holding is None:
+            if len(self._holdings) >= self._settings.max_keys:
+                self._forget()
+            holding = self._holdings[key] = _Holding(key, limit)
+        else:
+            self._holdings.move_to_end(key)
+            holding.limit = limit
+        return holding
+
+    def _forget(self) -> None:
+        _, holding = self._holdings.popitem(last=False)
+        if holding.refill is not None:
+            holding.refill.cancel()
+        self._give_back([holding])
+
+    def _is_low(self, now: int, holding: _Holding, cost: int, left: int) -> bool:
+        """Whether to ask ahead of need: half is used, or half of the lease's life is over."""
+        if now < holding.dry_until:
+            return False
+        return 2 * left < self._target(holding, cost) or holding.expires - now < self._half_life
+
+    @property
+    def _half_life(self) -> int:
+        return int(self._settings.lifetime * MICRO) // 2
+
+    def _target(self, holding: _Holding, cost: int) -> int:
+        """Tokens to hold: the demand ahead, but of a scarce budget no more than a fair part."""
+        limit, ahead = holding.limit, self._settings.ahead
+        part = max(
+            (holding.tokens + holding.free) // 4, int(limit.rate * ahead * MICRO / limit.unit)
+        )
+        return max(cost, min(int(holding.demand * ahead) + 1, part, limit.capacity))
+
+    def _ask(self, now: int, holding: _Holding, cost: int, left: int) -> None:
+        """Queue an exchange that brings the holding from what is left up to its target."""
+        settings = self._settings
+        elapsed = max((now - holding.asked_at) / MICRO, settings.ahead)
+        seen = holding.asked / elapsed
+        holding.demand = max(seen, SLOWEST_DECAY * (holding.demand + seen))
+        holding.asked = 0
+        self._queue(now, holding, max(0, self._target(holding, cost) - left), 0)
+
+    def _give_back(self, holdings: list[_Holding]) -> None:
+        now = self._now()
+        for holding in holdings:
+            if holding.tokens and now < holding.expires and holding.fetching is None:
+                returned, holding.tokens = holding.tokens, 0
+                self._queue(now, holding, 0, returned)
+
+    def _queue(self, now: int, holding: _Holding, want: int, returned: int) -> None:
+        self._sequence += 1
+        holding.asked_at = now
+        ask = Ask(
+            holding.key,
+            holding.limit,
+            self._holder,
+            self._sequence,
+            holding.tokens,
+            returned,
+            want,
+            int(self._settings.lifetime * MICRO),
+        )
+        loop = asyncio.get_running_loop()
+        holding.fetching = loop.create_future()
+        if not self._pending:
+            loop.call_soon(self._flush)
+        self._pending.append((holding, ask, now))
+
+    def _flush(self) -> None:
+        pending, self._pending = self._pending, []
+        for start in range(0, len(pending), MAX_BATCH):
+            task = asyncio.create_task(self._exchange(pending[start : start + MAX_BATCH]))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    async def _exchange(self, batch: list[tuple[_Holding, Ask, int]]) -> None:
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                grants = await self._store.exchange([ask for _, ask, _ in batch])
+        except (StoreError, TimeoutError):
+            self.counts.failures += 1
+            self._down_until = self._now() + int(BACKOFF * MICRO)
+        else:
+            self.counts.exchanges += len(batch)
+            self._down_until = None
+            for (holding, ask, sent), grant in zip(batch, grants, strict=True):
+                self._receive(holding, ask, sent, grant)
+        finally:
+            for holding, _, _ in batch:
+                if holding.fetching is not None and not holding.fetching.done():
+                    holding.fetching.set_result(None)
+                holding.fetching = None
+            self._give_back([h for h, _, _ in batch if h.key not in self._holdings])
+
+    def _receive(self, holding: _Holding, ask: Ask, sent: int, grant: Grant) -> None:
+        now = self._now()
+        holding.tokens += grant.tokens
+        # Counted from the sending, which was before the store's clock was read: never too long.
+        holding.expires = sent + grant.lifetime
+        holding.heard_at = now
+        holding.free = grant.free
+        holding.wait_until = now + grant.wait
+        holding.reset_until = now + grant.reset
+        if grant.tokens < ask.want and not self._closed:
+            rest = self._rest(holding.limit, grant.wait)
+            holding.dry_until = now + rest
+            if holding.refill is not None:
+                holding.refill.cancel()
+            loop = asyncio.get_running_loop()
+            holding.refill = loop.call_later(rest / MICRO, self._refill, holding)
+        else:
+            holding.dry_until = NEVER
+
+    def _rest(self, limit: Limit, wait: int) -> int:
+        """How long to leave a used-up budget alone: it must not fill to the brim meanwhile."""
+        interval = int(self._settings.interval * MICRO)
+        filling = limit.capacity * limit.unit // (2 * limit.rate)
+        return max(min(interval, filling), min(wait, self._half_life), 1)
+
+    def _refill(self, holding: _Holding) -> None:
+        """A budget that was used up has tokens again: fetch some, if anybody asked for them."""
+        holding.refill = None
+        if holding.asked and holding.fetching is None and self._down_until is None:
+            self._ask(self._now(), holding, 1, holding.tokens)
+
+    async def _sweep(self) -> None:
+        """Renew what is in use before it expires, give back what is not."""
+        while True:
+            await asyncio.sleep(self._settings.lifetime / 4)
+            if self._down_until is None:
+                now = self._now()
+                ending = [
+                    holding
+                    for holding in self._holdings.values()
+                    if holding.tokens and now < holding.expires < now + self._half_life
+                ]
+                self._give_back([holding for holding in ending if not holding.asked])
+                for holding in ending:
+                    if holding.asked and holding.fetching is None:
+                        self._ask(now, holding, 1, holding.tokens)
+
+    def _now(self) -> int:
+        return int(self._clock() * MICRO)

@@ -1,0 +1,52 @@
+"""A ledger forgets budgets when it is full, and never in a client's favour."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extproc.limits.arithmetic import Algorithm, Limit
+from extproc.limits.ledger import Ledger
+from tests.extproc.limits.histories import SECOND, START, assert_promise, limits
+
+
+@given(
+    limits,
+    st.lists(
+        st.tuples(st.integers(0, 5), st.integers(0, 500_000), st.integers(1, 40)), max_size=120
+    ),
+)
+def test_evictions_break_no_promise(limit: Limit, uses: list[tuple[int, int, int]]) -> None:
+    ledger, now = Ledger(max_keys=2), START
+    spent: dict[int, list[tuple[int, int]]] = {}
+    for key, elapsed, wanted in uses:
+        now += elapsed
+        shared = ledger.budget(now, limit, str(key))
+        if shared.free(now) >= wanted:
+            shared.take(now, wanted)
+            spent.setdefault(key, []).append((now, wanted))
+        assert len(ledger) <= 2
+    for history in spent.values():
+        assert_promise(limit, history)
+
+
+def test_the_budget_unused_for_longest_makes_room() -> None:
+    limit = Limit(Algorithm.TOKEN_BUCKET, 1, 3600 * SECOND, 10)
+    ledger = Ledger(max_keys=2)
+    for second, key in enumerate(["a", "b", "a"]):
+        ledger.budget(START + second, limit, key).take(START + second, 1)
+    ledger.budget(START + 10, limit, "c")
+    assert ledger.budget(START + 10, limit, "a").free(START + 10) == 8
+    assert ledger.evictions == 1
+
+
+def test_a_new_key_has_its_whole_burst_while_nothing_was_evicted() -> None:
+    limit = Limit(Algorithm.TOKEN_BUCKET, 1, SECOND, 10)
+    assert Ledger(max_keys=100).budget(START, limit, "new").free(START) == 10
+
+
+def test_a_changed_rate_applies_to_what_is_left() -> None:
+    ledger = Ledger(max_keys=100)
+    before = Limit(Algorithm.TOKEN_BUCKET, 1, SECOND, 10)
+    after = Limit(Algorithm.TOKEN_BUCKET, 5, SECOND, 20)
+    ledger.budget(START, before, "key").take(START, 10)
+    assert ledger.budget(START, after, "key").free(START) == 0
+    assert ledger.budget(START, after, "key").free(START + SECOND) == 5

@@ -1,0 +1,167 @@
+"""Rules decide whom a limit is for, what a request costs, and what a client is told."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extproc.limits import Limiter, LocalBudgets, RequestView, Verdict, limit_headers
+from extproc.limits.ledger import Ledger
+from extproc.limits.rules import compile_rule
+from sluice.config.limits import Cost, LimitMatch, LimitRule
+
+NOW = 1_700_000_000.0
+ALICE, BOB = RequestView(subject="alice"), RequestView(subject="bob")
+
+
+def limiter(*rules: LimitRule) -> Limiter:
+    return Limiter(rules, LocalBudgets(Ledger(1000)))
+
+
+def check(found: Limiter, view: RequestView, now: float = NOW) -> Verdict:
+    verdict = found.check(now, view)
+    assert isinstance(verdict, Verdict)
+    return verdict
+
+
+def admitted(found: Limiter, view: RequestView, requests: int = 100) -> int:
+    return sum(check(found, view).admitted for _ in range(requests))
+
+
+def test_without_a_rule_nothing_is_limited() -> None:
+    assert check(limiter(), ALICE) == Verdict(admitted=True)
+
+
+def test_a_noisy_subject_leaves_the_others_their_budget() -> None:
+    found = limiter(LimitRule(name="each", key=("subject",), rate=5, per="minute"))
+    assert (admitted(found, ALICE), admitted(found, BOB)) == (5, 5)
+
+
+def test_a_rule_without_a_key_is_one_budget_for_everyone() -> None:
+    found = limiter(LimitRule(name="all", rate=5, per="minute"))
+    assert (admitted(found, ALICE), admitted(found, BOB)) == (5, 0)
+
+
+@pytest.mark.parametrize(
+    ("part", "one", "other"),
+    [
+        ("subject", RequestView(subject="a"), RequestView(subject="b")),
+        ("group", RequestView(groups=("a", "b")), RequestView(groups=("a",))),
+        ("claim:tier", RequestView(claims={"tier": "x"}), RequestView(claims={"tier": "y"})),
+        ("model", RequestView(model="a"), RequestView(model="b")),
+        ("version", RequestView(version="1"), RequestView(version="2")),
+        ("model_type", RequestView(model_type="text"), RequestView(model_type=None)),
+        ("header:x-t", RequestView(headers={"x-t": "1"}), RequestView(headers={"x-t": "2"})),
+        ("client_address", RequestView(client_address="1"), RequestView(client_address="2")),
+    ],
+)
+def test_budgets_are_told_apart_by_every_part(
+    part: str, one: RequestView, other: RequestView
+) -> None:
+    found = limiter(LimitRule(name="each", key=(part,), rate=5, per="minute"))
+    assert (admitted(found, one), admitted(found, other), admitted(found, one)) == (5, 5, 0)
+
+
+def test_the_order_of_groups_makes_no_difference() -> None:
+    rule = compile_rule(LimitRule(name="each", key=("group",), rate=5))
+    assert rule.key(RequestView(groups=("a", "b"))) == rule.key(RequestView(groups=("b", "a")))
+
+
+@given(st.tuples(st.text(), st.text()), st.tuples(st.text(), st.text()))
+def test_different_values_have_different_budgets(
+    one: tuple[str, str], other: tuple[str, str]
+) -> None:
+    rule = compile_rule(LimitRule(name="each", key=("subject", "model"), rate=5))
+    keys = {rule.key(RequestView(subject=s, model=m)) for s, m in (one, other)}
+    assert len(keys) == len({one, other})
+
+
+def test_leaving_a_header_out_escapes_no_limit() -> None:
+    found = limiter(LimitRule(name="each", key=("header:x-tenant",), rate=5, per="minute"))
+    assert admitted(found, ALICE) == 5
+
+
+@pytest.mark.parametrize(
+    ("match", "view", "applies"),
+    [
+        (LimitMatch(part="group", values=("vip",)), RequestView(groups=("a", "vip")), True),
+        (LimitMatch(part="group", values=("vip",)), RequestView(groups=("a",)), False),
+        (LimitMatch(part="model", values=("a", "b")), RequestView(model="b"), True),
+        (LimitMatch(part="model", values=("a", "b")), RequestView(model="bb"), False),
+        (LimitMatch(part="model", values=("b",), match="prefix"), RequestView(model="bb"), True),
+        (LimitMatch(part="claim:t", values=("x",)), RequestView(), False),
+    ],
+)
+def test_a_rule_is_for_requests_that_match(
+    match: LimitMatch, view: RequestView, applies: bool
+) -> None:
+    assert compile_rule(LimitRule(name="r", match=(match,), rate=1)).applies(view) is applies
+
+
+def test_the_strictest_rule_wins_and_a_refusal_costs_nothing() -> None:
+    found = limiter(
+        LimitRule(name="wide", rate=10, per="hour"),
+        LimitRule(name="narrow", key=("subject",), rate=3, per="hour"),
+    )
+    assert admitted(found, ALICE) == 3
+    refused = check(found, ALICE)
+    assert (refused.rule, refused.retry_after) == ("narrow", 1200)
+    assert admitted(found, BOB) == 3
+    assert check(found, RequestView(subject="carol")).rule == "wide"
+    assert found.counts["wide"].admitted == 7
+
+
+def test_a_shadow_rule_counts_and_refuses_nobody() -> None:
+    found = limiter(LimitRule(name="trial", rate=3, per="hour", shadow=True))
+    assert admitted(found, ALICE, requests=10) == 10
+    counts = found.counts["trial"]
+    assert (counts.admitted, counts.shadow_refused, counts.refused) == (3, 7, 0)
+
+
+@pytest.mark.parametrize(
+    ("cost", "view", "tokens"),
+    [
+        (Cost(constant=3), RequestView(), 3),
+        (Cost(per_body=1000), RequestView(body_size=1001), 2),
+        (Cost(per_body=1000), RequestView(body_size=0), 1),
+        (Cost(per_body=1000), RequestView(body_size=None), 50),
+        (Cost(per_body=1000, maximum=7), RequestView(body_size=10**9), 7),
+        (Cost(header="x-images"), RequestView(headers={"x-images": "4"}), 4),
+        (Cost(header="x-images", constant=2), RequestView(headers={"x-images": "0"}), 2),
+        (Cost(header="x-images"), RequestView(headers={"x-images": "-4"}), 1),
+        (Cost(header="x-images"), RequestView(headers={"x-images": "9" * 5000}), 1),
+        (Cost(header="x-images"), RequestView(headers={"x-images": "999999"}), 50),
+    ],
+)
+def test_a_request_pays_what_it_costs(cost: Cost, view: RequestView, tokens: int) -> None:
+    rule = LimitRule(name="r", rate=50, per="hour", cost=cost)
+    assert compile_rule(rule).cost(view) == tokens
+    assert check(limiter(rule), view).remaining == 50 - tokens
+
+
+def test_headers_say_what_is_left_and_when_to_come_back() -> None:
+    found = limiter(LimitRule(name="per-user", rate=10, per="minute", burst=20))
+    assert limit_headers(check(found, ALICE)) == [
+        ("ratelimit-policy", '"per-user";q=20;w=120'),
+        ("ratelimit", '"per-user";r=19;t=0'),
+    ]
+    assert admitted(found, ALICE) == 19
+    assert limit_headers(check(found, ALICE)) == [
+        ("retry-after", "6"),
+        ("ratelimit-policy", '"per-user";q=20;w=120'),
+        ("ratelimit", '"per-user";r=0;t=120'),
+    ]
+    assert limit_headers(check(found, ALICE), describe=False) == [("retry-after", "6")]
+
+
+def test_a_fixed_window_renews_itself_with_the_clock() -> None:
+    found = limiter(LimitRule(name="r", algorithm="fixed_window", rate=2, per="minute"))
+    at = [0.0, 0.0, 0.0, 59.9, 60.0]
+    start = NOW - NOW % 60
+    assert [check(found, ALICE, start + t).admitted for t in at] == [True, True, False, False, True]
+
+
+def test_a_sliding_window_admits_its_rate_in_any_span() -> None:
+    found = limiter(LimitRule(name="r", algorithm="sliding_window", rate=2, per="minute"))
+    at = [59.0, 59.5, 61.0, 118.0, 121.5]
+    start = NOW - NOW % 60
+    assert [check(found, ALICE, start + t).admitted for t in at] == [True, True, False, False, True]
