@@ -136,29 +136,25 @@ class Stream:
             # waits for endpoints even if they are the ones it had.
             subscription.due = True
         subscription.asks_for(request.names)
-        if verdict is Verdict.ACK and request.type_url == type_urls.CLUSTER:
-            self._endpoints_again()
         return verdict
-
-    def _endpoints_again(self) -> None:
-        endpoints = self.subscriptions.get(type_urls.ENDPOINT)
-        if endpoints is not None:
-            endpoints.due = True
 
     def responses(self, view: Snapshot) -> Iterator[Response]:
         """What has to be sent now, in order; each is noted as sent when it is taken."""
         for url in type_urls.ALL:
             subscription = self.subscriptions.get(url)
-            if subscription is None or not subscription.ready or self._held(url, view):
+            if subscription is None or not subscription.ready or self._held(subscription, view):
                 continue
             version = view.versions[url]
             if subscription.due or subscription.sent != version:
                 yield self._send(subscription, version, view.resources[url])
 
-    def _held(self, url: str, view: Snapshot) -> bool:
-        """Endpoints wait for the clusters they belong to: for others Envoy has no use."""
+    def _held(self, subscription: Subscription, view: Snapshot) -> bool:
+        """Endpoints that nobody waits for come after the clusters that they belong to.
+
+        Those that were asked for come at once: Envoy accepts new clusters only when it has them.
+        """
         clusters = self.subscriptions.get(type_urls.CLUSTER)
-        if url != type_urls.ENDPOINT or clusters is None:
+        if subscription.type_url != type_urls.ENDPOINT or clusters is None or subscription.due:
             return False
         return clusters.outstanding or clusters.sent != view.versions[type_urls.CLUSTER]
 

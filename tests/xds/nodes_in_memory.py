@@ -19,6 +19,8 @@ class Client:
     node: Node = field(init=False)
     resources: dict[str, set[str]] = field(default_factory=dict)
     history: list[tuple[str, frozenset[str]]] = field(default_factory=list)
+    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    nonces: dict[str, str] = field(default_factory=dict)
     waiting: list[Response] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -26,10 +28,7 @@ class Client:
         self.node.id = self.name
         for url in self.types:
             if url in type_urls.WILDCARD:
-                self.ask(url)
-
-    def ask(self, url: str, names: tuple[str, ...] = ()) -> None:
-        self.nodes.on_request(self.node, Request(url, names=names))
+                self._say(url)
 
     def receive(self) -> bool:
         """Take in what there is to be sent; whether there was anything."""
@@ -44,25 +43,20 @@ class Client:
 
     def answer(self, response: Response) -> None:
         """ACK, or NACK when a resource is there that the client refuses."""
+        self.nonces[response.type_url] = response.nonce
         if self.refuses is not None and self.refuses in response.resources:
-            self._reply(response, error=f"{self.refuses} is not to my taste")
+            self._say(response.type_url, error=f"{self.refuses} is not to my taste")
             return
         self.resources[response.type_url] = set(response.resources)
-        self._reply(response)
         if response.type_url == type_urls.CLUSTER and type_urls.ENDPOINT in self.types:
-            self._ask_for_endpoints(tuple(response.resources))
+            # As Envoy does, before it accepts the clusters.
+            self.names[type_urls.ENDPOINT] = tuple(response.resources)
+            self._say(type_urls.ENDPOINT)
+        self._say(response.type_url)
 
-    def _ask_for_endpoints(self, names: tuple[str, ...]) -> None:
-        subscription = self.node.stream.subscriptions.get(type_urls.ENDPOINT)
-        nonce = subscription.nonce if subscription is not None else ""
-        self.nodes.on_request(self.node, Request(type_urls.ENDPOINT, names=names, nonce=nonce))
-
-    def _reply(self, response: Response, error: str | None = None) -> None:
-        names = tuple(response.resources) if response.type_url == type_urls.ENDPOINT else ()
-        self.nodes.on_request(
-            self.node,
-            Request(response.type_url, response.version, names, response.nonce, error),
-        )
+    def _say(self, url: str, error: str | None = None) -> None:
+        names, nonce = self.names.get(url, ()), self.nonces.get(url, "")
+        self.nodes.on_request(self.node, Request(url, names=names, nonce=nonce, error=error))
 
 
 def envoy(nodes: Nodes, name: str = "envoy", *, automatic: bool = True) -> Client:

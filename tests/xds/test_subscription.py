@@ -121,21 +121,40 @@ def test_who_asks_for_no_endpoints_is_sent_none() -> None:
     assert sent(stream, view()) == []
 
 
-def test_endpoints_wait_until_their_clusters_are_accepted_and_then_come_even_if_unchanged() -> None:
+def endpoints_asked_for(shown: Snapshot) -> Stream:
+    """An Envoy's stream that has been told, and has accepted, what is shown."""
     stream = Stream()
     stream.on_request(Request(CDS), now=0)
-    (clusters,) = sent(stream, view())
-    stream.on_request(Request(EDS, names=("a",)), now=0)
-    assert sent(stream, view()) == []
+    (clusters,) = sent(stream, shown)
+    stream.on_request(Request(EDS, names=tuple(shown.resources[EDS])), now=0)
+    (endpoints,) = sent(stream, shown)
+    ack(stream, endpoints, tuple(endpoints.resources))
     ack(stream, clusters)
-    (endpoints,) = sent(stream, view())
-    ack(stream, endpoints, ("a",))
-    changed = Snapshot.of({CDS: {"a": b"2"}, EDS: {"a": b"1"}})
+    return stream
+
+
+def test_changed_endpoints_wait_until_the_clusters_they_belong_to_are_accepted() -> None:
+    stream = endpoints_asked_for(view("a", "a"))
+    changed = view("a", "a", b"2")
     (clusters,) = sent(stream, changed)
     assert clusters.type_url == CDS
+    assert sent(stream, changed) == []
     ack(stream, clusters)
     (endpoints,) = sent(stream, changed)
     assert endpoints.type_url == EDS
+
+
+def test_endpoints_that_are_asked_for_do_not_wait_as_envoy_needs_them_to_accept_clusters() -> None:
+    stream = endpoints_asked_for(view("a", "a"))
+    more = view("ab", "ab")
+    (clusters,) = sent(stream, more)
+    nonce = stream.subscriptions[EDS].nonce
+    stream.on_request(Request(EDS, names=("a", "b"), nonce=nonce), now=0)
+    (endpoints,) = sent(stream, more)
+    assert set(endpoints.resources) == {"a", "b"}
+    ack(stream, endpoints, ("a", "b"))
+    ack(stream, clusters)
+    assert stream.settled(more)
 
 
 def test_an_envoy_is_settled_only_once_it_has_the_endpoints_of_its_clusters() -> None:

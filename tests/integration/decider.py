@@ -1,0 +1,74 @@
+"""A callout for tests of the control plane alone: it decides by what the request asks it to."""
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+
+from protos import base_pb2
+from protos.ext_proc_pb2 import ProcessingRequest, ProcessingResponse
+
+CLUSTER = "x-test-cluster"
+REFUSE = "x-test-refuse"
+
+
+class Decider:
+    """Serves ExternalProcessor and health on a port.
+
+    A request goes to the cluster named by `x-test-cluster`, and is refused where it has
+    `x-test-refuse`. `seen` holds the headers of every request as they came.
+    """
+
+    def __init__(self, port: int) -> None:
+        from grpc_health.v1 import health, health_pb2_grpc
+
+        self.seen: list[dict[str, str]] = []
+        self._server = grpc.server(ThreadPoolExecutor(64))
+        handler = grpc.stream_stream_rpc_method_handler(
+            self._process,
+            request_deserializer=ProcessingRequest.FromString,
+            response_serializer=ProcessingResponse.SerializeToString,
+        )
+        service = grpc.method_handlers_generic_handler(
+            "envoy.service.ext_proc.v3.ExternalProcessor", {"Process": handler}
+        )
+        self._server.add_generic_rpc_handlers((service,))
+        health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), self._server)
+        self._server.add_insecure_port(f"127.0.0.1:{port}")
+
+    def start(self) -> None:
+        self._server.start()
+
+    def stop(self) -> None:
+        self._server.stop(0).wait()
+
+    def _process(
+        self, requests: Iterable[ProcessingRequest], _: grpc.ServicerContext
+    ) -> Iterator[ProcessingResponse]:
+        for request in requests:
+            headers = {
+                header.key: (header.raw_value or header.value.encode()).decode()
+                for header in request.request_headers.headers.headers
+            }
+            self.seen.append(headers)
+            yield _refusal() if REFUSE in headers else _routed(headers.get(CLUSTER, ""))
+
+
+def _routed(cluster: str) -> ProcessingResponse:
+    response = ProcessingResponse()
+    mutation = response.request_headers.response.header_mutation
+    for name, value in (("x-model-service", cluster), ("x-sluice-reason", "test")):
+        if value:
+            option = mutation.set_headers.add()
+            option.header.key, option.header.raw_value = name, value.encode()
+            option.append_action = (
+                base_pb2.HeaderValueOption.HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
+            )
+    return response
+
+
+def _refusal() -> ProcessingResponse:
+    response = ProcessingResponse()
+    response.immediate_response.status.code = 403
+    response.immediate_response.body = b"refused by the callout"
+    return response

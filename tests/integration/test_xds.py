@@ -1,0 +1,487 @@
+"""The control plane and the real Envoy: what is compiled is accepted, pushed, and acted on."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
+from sluice.bootstrap import render
+from sluice.config import load
+from sluice.runner.plan import _find_envoy
+from tests.integration.decider import Decider
+from tests.integration.gateway import eventually, free_ports
+from xds import type_urls
+
+Config = dict[str, Any]
+
+
+class Model(BaseHTTPRequestHandler):
+    """Answers with its port and the headers that it got."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        port = self.server.server_address[1]
+        body = json.dumps({"port": port, "headers": dict(self.headers)}).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.send_header("x-sluice-reason", "said by the model server")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def model_servers(count: int) -> Iterator[list[str]]:
+    servers = [ThreadingHTTPServer(("127.0.0.1", 0), Model) for _ in range(count)]
+    for server in servers:
+        Thread(target=server.serve_forever, daemon=True).start()
+    yield [f"127.0.0.1:{server.server_address[1]}" for server in servers]
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+class Plane:
+    """A control plane, an Envoy, and the callout stand-in, on ports of their own."""
+
+    def __init__(self, directory: Path, models: Config, **sections: Config) -> None:
+        listener, http, xds, admin, callout = free_ports(5)
+        self.url, self.admin = f"http://127.0.0.1:{listener}", f"http://127.0.0.1:{admin}"
+        self.xds = f"127.0.0.1:{xds}"
+        self.http = f"http://127.0.0.1:{http}"
+        self.directory = directory
+        self.config: Config = {
+            "listener": {"address": f"127.0.0.1:{listener}", **sections.pop("listener", {})},
+            "control_plane": {"http": f"127.0.0.1:{http}", "xds": self.xds},
+            "callout": {"address": f"127.0.0.1:{callout}", "workers": 1},
+            "envoy": {"admin": f"127.0.0.1:{admin}"},
+            "limits": {"listener": None},
+            **sections,
+            "models": models,
+        }
+        self.decider = Decider(callout)
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def file(self) -> Path:
+        return self.directory / "gateway.yaml"
+
+    def write(self) -> None:
+        draft = self.directory / "draft"
+        draft.write_text(yaml.safe_dump(self.config))
+        draft.replace(self.file)
+
+    def spawn(self, *argv: str) -> subprocess.Popen[bytes]:
+        with (self.directory / "log").open("ab") as log:
+            process = subprocess.Popen(argv, stdout=log, stderr=log)
+        self.processes.append(process)
+        return process
+
+    def start_control_plane(self) -> subprocess.Popen[bytes]:
+        process = self.spawn(sys.executable, "-m", "sluice.cli", "control-plane", str(self.file))
+        eventually(lambda: self.answers(self.http + "/readyz"), 20)
+        return process
+
+    def start(self) -> None:
+        self.write()
+        self.decider.start()
+        self.start_control_plane()
+        bootstrap = self.directory / "bootstrap.yaml"
+        bootstrap.write_text(render(load(self.file), "envoy-under-test"))
+        envoy = [str(_find_envoy()), "--config-path", str(bootstrap), "--concurrency", "1"]
+        self.spawn(*envoy, "--disable-hot-restart", "--log-level", "warning")
+        eventually(lambda: bool(self.nodes()) and self.status()["settled"], 20)
+
+    def stop(self) -> None:
+        for process in reversed(self.processes):
+            process.terminate()
+        for process in self.processes:
+            process.wait(20)
+        self.decider.stop()
+
+    def answers(self, url: str) -> bool:
+        try:
+            return httpx.get(url).is_success
+        except httpx.TransportError:
+            return False
+
+    def status(self) -> Config:
+        found: Config = httpx.get(self.http + "/v1/status").json()
+        return found
+
+    def nodes(self) -> list[Config]:
+        return list(self.status()["nodes"])
+
+    def get(self, path: str, cluster: str = "text/v1", **headers: str) -> httpx.Response:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return httpx.get(self.url + path, headers={"x-test-cluster": cluster, **named})
+
+    def edit(self, change: Callable[[Config], object]) -> float:
+        """Change the file; returns the seconds until it is in force."""
+        version = self.status()["version"]
+        change(self.config)
+        began = time.monotonic()
+        self.write()
+        eventually(lambda: self.status()["version"] != version, 10)
+        return time.monotonic() - began
+
+    def dump(self, kind: str) -> list[Config]:
+        found: list[Config] = (
+            httpx.get(f"{self.admin}/config_dump", params={"resource": kind})
+            .json()
+            .get("configs", [])
+        )
+        return found
+
+
+@contextmanager
+def plane(directory: Path, models: Config, **sections: Config) -> Iterator[Plane]:
+    started = Plane(directory, models, **sections)
+    try:
+        started.start()
+        yield started
+    except BaseException:
+        print((started.directory / "log").read_text()[-10_000:])
+        raise
+    finally:
+        started.stop()
+
+
+def version(*addresses: str, **more: object) -> Config:
+    return {"endpoints": [{"address": address} for address in addresses], **more}
+
+
+@pytest.fixture
+def servers() -> Iterator[list[str]]:
+    with model_servers(2) as addresses:
+        yield addresses
+
+
+def certificate(directory: Path) -> None:
+    """A self-signed certificate in cert.pem, its key in key.pem."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    when, day = datetime.now(UTC), timedelta(days=1)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(when - day)
+        .not_valid_after(when + day)
+        .sign(key, hashes.SHA256())
+    )
+    (directory / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (directory / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+
+
+def test_envoy_accepts_every_resource_of_a_config_with_everything(
+    tmp_path: Path, servers: list[str]
+) -> None:
+    certificate(tmp_path)
+    text = {
+        "type": "text",
+        "stable": "v1",
+        "versions": {
+            "v1": {
+                "endpoints": [{"address": servers[0], "weight": 3}, {"address": "[::1]:9"}],
+                "health_check": {"path": "/", "interval": "1s"},
+            },
+            "v2": version("localhost:9", protocol="grpc", health_check={"timeout": "100ms"}),
+            "v3.1": version("localhost:9"),
+        },
+        "paths": ["/text", "/deep/er"],
+        "websocket": True,
+        "timeout": 0,
+        "idle_timeout": 0,
+        "retries": {
+            "attempts": 2,
+            "per_try_timeout": "1s",
+            "on": [
+                "connect-failure", "refused-stream", "reset-before-request", "5xx",
+                "gateway-error", "retriable-4xx", "unavailable", "resource-exhausted",
+            ],
+        },
+        "pool": {"max_requests_per_connection": 7, "tcp_keepalive": "500ms"},
+    }  # fmt: skip
+    plain = {"versions": {"v1": version("127.0.0.1:9")}, "retries": {"attempts": 0}}
+    plain["pool"] = {"tcp_keepalive": None}
+    tls = {"certificate": "cert.pem", "private_key": "key.pem", "client_ca": "cert.pem"}
+    bucket = {"rate": 1, "burst": 2}
+    with plane(
+        tmp_path,
+        {"text": text, "gpt-4.1": plain},
+        listener={"tls": tls, "trusted_hops": 1, "buffer": "16KiB"},
+        requests={"expose_reason": True},
+        limits={"listener": bucket, "models": {"text": bucket}, "model_types": {"text": bucket}},
+    ) as started:
+        (node,) = started.nodes()
+        assert (node["id"], node["kind"]) == ("envoy-under-test", "envoy")
+        assert set(node["types"]) == {"clusters", "endpoints", "listeners", "routes"}
+        assert {answer["reason"] for answer in node["types"].values()} == {None}
+        clusters = {item["cluster"]["name"] for item in started.dump("dynamic_active_clusters")}
+        assert clusters == {"sluice-callout", "text/v1", "text/v2", "text/v3.1", "gpt-4.1/v1"}
+        assert "deprecated" not in (tmp_path / "log").read_text().lower()
+
+
+def test_requests_reach_the_cluster_the_callout_names_and_no_client_can_name_one(
+    tmp_path: Path, servers: list[str]
+) -> None:
+    text = {"stable": "v1", "versions": {"v1": version(servers[0]), "v2": version(servers[1])}}
+    with plane(tmp_path, {"text": text}) as started:
+        for cluster, address in (("text/v1", servers[0]), ("text/v2", servers[1])):
+            answer = started.get("/v2/models/text/infer", cluster).json()
+            assert answer["port"] == int(address.rpartition(":")[2])
+        forged = {
+            "x_model_service": "text/v2",
+            "x_sluice_reason": "forged",
+            "x_sluice_other": "forged",
+            "x_envoy_upstream_rq_timeout_ms": "1",
+        }
+        answer = started.get("/v2/models/text/infer", "text/v1", **forged)
+        assert answer.json()["port"] == int(servers[0].rpartition(":")[2])
+        names = {name.lower() for name in answer.json()["headers"]}
+        assert "x-sluice-other" not in names
+        seen = started.decider.seen[-1]
+        assert not any(name.startswith(("x-sluice-", "x-model-service")) for name in seen)
+        assert "x-envoy-upstream-rq-timeout-ms" not in seen
+        # Nobody names a cluster, so nobody gets anywhere.
+        assert started.get("/v2/models/text/infer", "", **forged).status_code == 503
+        assert "x-sluice-reason" not in answer.headers
+
+
+def test_answers_of_envoy_are_problem_documents_and_those_of_the_callout_are_left_alone(
+    tmp_path: Path, servers: list[str]
+) -> None:
+    text = {
+        "versions": {"v1": version(f"127.0.0.1:{free_ports(1)[0]}")},
+        "retries": {"attempts": 0},
+    }
+    other = {"versions": {"v1": version(servers[0])}}
+    bucket = {"rate": 1, "burst": 1}
+    with plane(
+        tmp_path,
+        {"text": text, "other": other},
+        requests={"expose_reason": True},
+        limits={"listener": None, "models": {"other": bucket}},
+    ) as started:
+        refused = started.get("/v2/models/text", x_test_refuse="yes")
+        assert (refused.status_code, refused.text) == (403, "refused by the callout")
+        unreachable = started.get("/v2/models/text")
+        unknown = started.get("/v2/models/text", "no/cluster")
+        admitted = started.get("/v2/models/other", "other/v1")
+        limited = started.get("/v2/models/other", "other/v1")
+        assert admitted.headers["x-sluice-reason"] == "test"
+        invalid = httpx.get(started.url, headers={"with_underscore": "1"})
+        for answer, status, reason in (
+            (unreachable, 503, "model_unreachable"),
+            (unknown, 503, "unknown_service"),
+            (limited, 429, "rate_limited"),
+            (invalid, 400, "bad_request"),
+        ):
+            problem = answer.json()
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.headers["x-sluice-reason"] == problem["reason"] == reason
+            assert answer.status_code == problem["status"] == status
+            assert set(problem) == {"type", "title", "status", "detail", "reason"}
+        assert limited.headers["retry-after"] == "1"
+        started.decider.stop()
+        closed = started.get("/v2/models/text")
+        assert (closed.status_code, closed.json()["reason"]) == (503, "decision_unavailable")
+
+
+def test_a_type_has_one_bucket_for_all_its_models_and_a_model_one_for_all_its_paths(
+    tmp_path: Path, servers: list[str]
+) -> None:
+    served = {"versions": {"v1": version(servers[0])}}
+    slow = {"rate": 1, "burst": 4}
+    with plane(
+        tmp_path,
+        {
+            "one": {**served, "type": "image"},
+            "two": {**served, "type": "image"},
+            "text": {**served, "paths": ["/text"]},
+            "free": served,
+        },
+        limits={"listener": None, "models": {"text": slow}, "model_types": {"image": slow}},
+    ) as started:
+
+        def admitted(*paths: str) -> int:
+            answers = [started.get(path, "free/v1").status_code for path in paths * 5]
+            return answers.count(200)
+
+        # One token a second comes in while the requests are sent.
+        assert 4 <= admitted("/v2/models/one", "/v2/models/two") <= 5
+        assert 4 <= admitted("/v2/models/text", "/text") <= 5
+        assert admitted("/v2/models/free", "/elsewhere") == 10
+        started.edit(lambda c: c["limits"].update(models={}, model_types={}))
+        assert admitted("/v2/models/one", "/text") == 10
+
+
+def test_an_endpoint_edit_reaches_envoy_in_under_a_second_and_moves_nothing_else(
+    tmp_path: Path, servers: list[str]
+) -> None:
+    text = {"versions": {"v1": version(servers[0])}}
+    with plane(tmp_path, {"text": text}) as started:
+        before = started.nodes()[0]["types"]
+        assert started.get("/v2/models/text").json()["port"] == int(servers[0].split(":")[1])
+        took = started.edit(
+            lambda c: c["models"]["text"]["versions"].update(v1=version(servers[1]))
+        )
+        assert started.get("/v2/models/text").json()["port"] == int(servers[1].split(":")[1])
+        assert took < 1.0
+        after = started.nodes()[0]["types"]
+        changed = [name for name in before if before[name]["acked"] != after[name]["acked"]]
+        assert changed == ["endpoints"]
+
+
+def test_a_cluster_whose_settings_change_is_settled_with_the_endpoints_it_had(
+    tmp_path: Path, servers: list[str]
+) -> None:
+    text = {"versions": {"v1": version(servers[0])}}
+    with plane(tmp_path, {"text": text}) as started:
+        took = started.edit(lambda c: c["models"]["text"].update(pool={"max_requests": 7}))
+        assert took < 1.0
+        eventually(lambda: started.status()["settled"], 1.0)
+        (cluster,) = [
+            item["cluster"]
+            for item in started.dump("dynamic_active_clusters")
+            if item["cluster"]["name"] == "text/v1"
+        ]
+        assert cluster["circuit_breakers"]["thresholds"][0]["max_requests"] == 7
+        assert started.get("/v2/models/text").status_code == 200
+
+
+def test_a_refused_edit_is_shown_and_the_last_good_one_stays(
+    tmp_path: Path, servers: list[str]
+) -> None:
+    served = {"versions": {"v1": version(servers[0])}}
+    with plane(tmp_path, {"text": served}) as started:
+        before = started.status()["version"]
+        # Envoy finds out only when it reads the files: the control plane may be elsewhere.
+        started.config["listener"]["tls"] = {"certificate": "none.pem", "private_key": "none.pem"}
+        started.config["models"]["new"] = served
+        started.write()
+        eventually(lambda: started.status()["error"] is not None)
+        status = started.status()
+        assert "envoy-under-test refused listeners" in status["error"]
+        assert "none.pem" in status["error"]
+        assert status["version"] == before
+        assert started.get("/v2/models/text").status_code == 200
+        eventually(lambda: started.status()["settled"])
+        clusters = {item["cluster"]["name"] for item in started.dump("dynamic_active_clusters")}
+        assert "new/v1" not in clusters
+        del started.config["listener"]["tls"]
+        started.write()
+        eventually(lambda: started.status()["error"] is None)
+        eventually(lambda: started.get("/v2/models/new", "new/v1").status_code == 200)
+
+
+def test_models_are_added_and_removed(tmp_path: Path, servers: list[str]) -> None:
+    served = {"versions": {"v1": version(servers[0], health_check={"path": "/"})}}
+    with plane(tmp_path, {"text": served}) as started:
+        started.edit(lambda c: c["models"].update(new=served))
+        assert started.get("/v2/models/new", "new/v1").status_code == 200
+        started.edit(lambda c: c["models"].pop("new"))
+        eventually(lambda: started.status()["settled"])
+        assert started.get("/v2/models/new", "new/v1").status_code == 503
+        assert started.get("/v2/models/text").status_code == 200
+
+
+def test_traffic_goes_on_without_the_control_plane_and_edits_arrive_after_it_is_back(
+    tmp_path: Path, servers: list[str]
+) -> None:
+    text = {"versions": {"v1": version(servers[0])}}
+    with plane(tmp_path, {"text": text}) as started:
+        started.processes[0].kill()
+        started.processes[0].wait()
+        assert started.get("/v2/models/text").status_code == 200
+        started.config["models"]["text"]["versions"]["v1"] = version(servers[1])
+        started.write()
+        started.start_control_plane()
+        eventually(lambda: bool(started.nodes()) and started.status()["settled"], 5)
+        assert started.get("/v2/models/text").json()["port"] == int(servers[1].split(":")[1])
+
+
+def test_what_only_a_restart_changes_is_reported_and_left_alone(
+    tmp_path: Path, servers: list[str]
+) -> None:
+    text = {"versions": {"v1": version(servers[0])}}
+    with plane(tmp_path, {"text": text}) as started:
+        started.config["callout"].update(workers=2, message_timeout="3s")
+        started.write()
+        eventually(lambda: started.status()["at_next_start"] == ["callout.workers"])
+        assert started.get("/v2/models/text").status_code == 200
+        assert httpx.get(started.admin + "/clusters").text.count("sluice-callout::127") > 0
+
+
+def test_generic_grpc_tools_find_their_way(tmp_path: Path) -> None:
+    with plane(tmp_path, {}) as started, grpc.insecure_channel(started.xds) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        answer = health.Check(health_pb2.HealthCheckRequest())
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
+        service = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+        listing, described = reflection.ServerReflectionInfo(
+            iter(
+                [
+                    reflection_pb2.ServerReflectionRequest(list_services=""),
+                    reflection_pb2.ServerReflectionRequest(file_containing_symbol=service),
+                ]
+            )
+        )
+        names = {service.name for service in listing.list_services_response.service}
+        assert {service, "grpc.health.v1.Health"} <= names
+        assert described.file_descriptor_response.file_descriptor_proto
+        stream = channel.stream_stream(
+            f"/{service}/StreamAggregatedResources",
+            request_serializer=DiscoveryRequest.SerializeToString,
+            response_deserializer=DiscoveryResponse.FromString,
+        )
+        call = stream(iter([DiscoveryRequest(type_url=type_urls.POLICY)]))
+        response = next(call)
+        assert response.resources[0].type_url == type_urls.POLICY
+        call.cancel()
+
+
+def test_a_first_config_that_is_not_valid_is_named_and_nothing_starts(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text("modles: {}")
+    done = subprocess.run(
+        [sys.executable, "-m", "sluice.cli", "control-plane", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "gateway.yaml:1: modles: unknown key; did you mean models?" in done.stderr
