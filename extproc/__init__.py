@@ -1,0 +1,1 @@
+"""The callout service: decides on requests that Envoy asks about."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sluice.cli.commands import Subcommands, command, config_argument
 from sluice.config import GatewayConfig
+from sluice.config.gateway import Callout
 from sluice.data import demo_config
 from sluice.runner import Options, StartError, up
 
@@ -56,6 +57,15 @@ def _control_plane(options: argparse.Namespace) -> int:
 
 
 def _callout(options: argparse.Namespace) -> int:
-    from extproc.supervisor import main
+    from extproc.supervisor import run
+    from extproc.worker import WorkerSettings
 
-    return main(options)
+    listen = Callout(address=options.address, workers=options.workers)
+    return run(
+        [
+            WorkerSettings(
+                index, address, options.xds, options.transport or "asyncio", options.drain_timeout
+            )
+            for index, address in enumerate(listen.addresses())
+        ]
+    )

@@ -1,0 +1,7 @@
+"""Who is calling: JWTs and API keys to an `Identity`."""
+
+from extproc.auth.authenticator import Authenticator
+from extproc.auth.errors import CredentialsError, UnknownKeyError
+from extproc.auth.identity import ANONYMOUS, Identity
+
+__all__ = ["ANONYMOUS", "Authenticator", "CredentialsError", "Identity", "UnknownKeyError"]

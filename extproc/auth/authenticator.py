@@ -1,0 +1,72 @@
+"""Credentials in headers to an identity, remembering verified tokens until they expire."""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+
+from extproc.auth.errors import CredentialsError
+from extproc.auth.identity import ANONYMOUS, Identity
+from extproc.auth.keys import KeySet
+from extproc.auth.tokens import TokenVerifier
+from sluice.config import ApiKey, Auth
+
+MAX_API_KEY = 512
+
+
+class Authenticator:
+    """Made of the policy's `auth` section. Raises KeySetError where a key set cannot be read."""
+
+    def __init__(self, auth: Auth) -> None:
+        self.auth = auth
+        self._api_key_header = auth.api_key_header
+        self._api_keys = {key.sha256: key for key in auth.api_keys}
+        keys = {i.issuer: KeySet.parse(i.jwks) for i in auth.issuers if i.jwks is not None}
+        self._tokens = TokenVerifier(auth.issuers, keys)
+        self._verified: dict[bytes, tuple[Identity, float]] = {}
+        self._room = auth.token_cache_entries
+
+    def identify(self, headers: Mapping[str, bytes], now: float) -> Identity:
+        """The caller; ANONYMOUS without credentials. `now`: seconds since the epoch.
+
+        Raises CredentialsError for credentials that are not good, or two kinds at once.
+        """
+        authorization = headers.get("authorization")
+        api_key = headers.get(self._api_key_header)
+        if authorization is None:
+            return ANONYMOUS if api_key is None else self._by_api_key(api_key)
+        if api_key is not None:
+            raise CredentialsError("send a token or an API key, not both")
+        known = self._verified.get(authorization)
+        if known is not None and now < known[1]:
+            return known[0]
+        return self._by_token(authorization, now)
+
+    def replace_keys(self, issuer: str, keys: KeySet) -> None:
+        """Trust these keys of an issuer from now on, and none that it no longer has."""
+        self._tokens.keys[issuer] = keys
+        self._verified.clear()
+
+    def _by_token(self, authorization: bytes, now: float) -> Identity:
+        scheme, _, token = authorization.partition(b" ")
+        if scheme.lower() != b"bearer":
+            raise CredentialsError("the authorization scheme is not Bearer")
+        try:
+            text = token.strip().decode("ascii")
+        except UnicodeDecodeError as error:
+            raise CredentialsError("the token is malformed") from error
+        identity, expires = self._tokens.verify(text, now)
+        if self._room:
+            if len(self._verified) >= self._room:
+                del self._verified[next(iter(self._verified))]
+            self._verified[authorization] = (identity, expires)
+        return identity
+
+    def _by_api_key(self, api_key: bytes) -> Identity:
+        if len(api_key) > MAX_API_KEY:
+            raise CredentialsError("the API key is not known")
+        digest = hashlib.sha256(api_key).hexdigest()
+        key: ApiKey | None = self._api_keys.get(digest)
+        # Found by its hash, which a client cannot steer; compared in constant time all the same.
+        if key is None or not hmac.compare_digest(digest, key.sha256):
+            raise CredentialsError("the API key is not known")
+        return Identity(key.name, "api_key", frozenset(key.groups), dict(key.claims))

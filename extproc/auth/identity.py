@@ -1,0 +1,30 @@
+"""The verified caller."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who calls, by whose word: `source` is the token's issuer, or `api_key`."""
+
+    subject: str
+    source: str
+    groups: frozenset[str] = frozenset()
+    claims: Mapping[str, object] = field(default_factory=dict)
+    anonymous: bool = False
+
+    def claim_values(self, name: str) -> tuple[str, ...]:
+        """A claim's values as text: of a list each item, of a missing claim none."""
+        value = self.claims.get(name)
+        if isinstance(value, str):
+            return (value,)
+        if isinstance(value, list):
+            return tuple(item for item in value if isinstance(item, str))
+        if isinstance(value, bool):
+            return ("true",) if value else ("false",)
+        return (str(value),) if isinstance(value, int) else ()
+
+
+ANONYMOUS = Identity("", "anonymous", anonymous=True)
+"""A caller without credentials."""

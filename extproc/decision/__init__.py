@@ -1,0 +1,17 @@
+"""`decide(policy, request) -> Decision`: one pure function over one request's headers."""
+
+from extproc.decision.decide import Decision, StageReport, decide, explain
+from extproc.decision.outcome import Admission, Refusal
+from extproc.decision.reasons import Reason
+from extproc.decision.request import Request
+
+__all__ = [
+    "Admission",
+    "Decision",
+    "Reason",
+    "Refusal",
+    "Request",
+    "StageReport",
+    "decide",
+    "explain",
+]

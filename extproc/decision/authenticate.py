@@ -1,0 +1,31 @@
+"""Stage 2: who is calling?"""
+
+from extproc.auth import CredentialsError, UnknownKeyError
+from extproc.decision.outcome import Draft, Refusal
+from extproc.decision.reasons import Reason
+from extproc.decision.request import Request
+from extproc.policy import Policy
+
+CHALLENGE = 'Bearer realm="sluice"'
+_INVALID = (("www-authenticate", f'{CHALLENGE}, error="invalid_token"'),)
+"""RFC 6750 section 3.1."""
+
+
+def authenticate(policy: Policy, request: Request, draft: Draft) -> Refusal | None:
+    """Verify what credentials there are. A caller without any is anonymous, for the next stage."""
+    try:
+        draft.identity = policy.authenticator.identify(request.headers, request.now)
+    except UnknownKeyError as error:
+        return Refusal(Reason.INVALID_CREDENTIALS, str(error), _INVALID, refresh=error.issuer)
+    except CredentialsError as error:
+        return Refusal(Reason.INVALID_CREDENTIALS, str(error), _INVALID)
+    return None
+
+
+def tell(_: Request, draft: Draft) -> str:
+    """What this stage found, in words."""
+    identity = draft.identity
+    if identity.anonymous:
+        return "anonymous: no credentials"
+    groups = f", groups {', '.join(sorted(identity.groups))}" if identity.groups else ""
+    return f"subject {identity.subject}, vouched for by {identity.source}{groups}"

@@ -1,0 +1,47 @@
+"""Stage 3: may this caller use the model?"""
+
+from extproc.auth import Identity
+from extproc.decision.authenticate import CHALLENGE
+from extproc.decision.outcome import Draft, Refusal
+from extproc.decision.reasons import Reason
+from extproc.decision.request import Request
+from extproc.policy import Policy
+from sluice.config.models import AllowRule
+
+_ANONYMOUS = Refusal(
+    Reason.UNAUTHENTICATED, "credentials are needed", (("www-authenticate", CHALLENGE),)
+)
+
+
+def authorize(_: Policy, __: Request, draft: Draft) -> Refusal | None:
+    """Apply the model's access rules."""
+    route, identity = draft.route, draft.identity
+    assert route is not None
+    if route.public:
+        return None
+    if identity.anonymous:
+        return _ANONYMOUS
+    if not route.allow_rules or any(_admits(rule, identity) for rule in route.allow_rules):
+        return None
+    return Refusal(Reason.FORBIDDEN, "the caller may not use this model")
+
+
+def tell(_: Request, draft: Draft) -> str:
+    """What this stage found, in words."""
+    assert draft.route is not None
+    if draft.route.public:
+        return "the model is public"
+    if not draft.route.allow_rules:
+        return "every authenticated caller may use the model"
+    rules = enumerate(draft.route.allow_rules)
+    index = next(index for index, rule in rules if _admits(rule, draft.identity))
+    return f"admitted by access.allow.{index}"
+
+
+def _admits(rule: AllowRule, identity: Identity) -> bool:
+    """Whether every condition of the rule holds."""
+    if rule.groups and identity.groups.isdisjoint(rule.groups):
+        return False
+    if rule.subjects and identity.subject not in rule.subjects:
+        return False
+    return all(value in identity.claim_values(name) for name, value in rule.claims.items())

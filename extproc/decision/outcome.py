@@ -1,0 +1,50 @@
+"""What stages work on, and what comes out."""
+
+from dataclasses import dataclass
+
+from extproc.auth import ANONYMOUS, Identity
+from extproc.decision.reasons import STATUS, Reason
+from extproc.policy import Route, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The request is answered with an error and goes nowhere.
+
+    `refresh` names an issuer whose keys are worth fetching again before this is final.
+    """
+
+    reason: Reason
+    detail: str
+    headers: tuple[tuple[str, str], ...] = ()
+    refresh: str | None = None
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return STATUS[self.reason]
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The request goes to `target`, because of `reason`."""
+
+    target: Target
+    reason: Reason
+    canary: bool
+    subject: str
+    max_body: int
+
+
+@dataclass(slots=True)
+class Draft:
+    """A decision in the making: each stage adds what it found."""
+
+    route: Route | None = None
+    asked_version: bytes | None = None
+    asked_by: Reason = Reason.STABLE
+    identity: Identity = ANONYMOUS
+    target: Target | None = None
+    reason: Reason = Reason.STABLE
+    canary: bool = False
+    bucket: int | None = None

@@ -1,0 +1,121 @@
+"""Stage 1: is this a request for a model, in a form that the model takes?"""
+
+from extproc.decision.outcome import Draft, Refusal
+from extproc.decision.reasons import Reason
+from extproc.decision.request import Request
+from extproc.policy import Policy, Route
+
+GRPC_PREFIX = b"/inference.GRPCInferenceService/"
+"""Methods of the Open Inference Protocol by gRPC; their model is named by `x-model-name`."""
+
+_READ_METHODS = (b"GET", b"HEAD")
+_UNTYPED = b"application/octet-stream"
+"""What content without a type is taken for (RFC 9110 section 8.3)."""
+
+
+def validate(policy: Policy, request: Request, draft: Draft) -> Refusal | None:
+    """Find the model, and check method, size and media type."""
+    path = request.path
+    if path.startswith(GRPC_PREFIX):
+        draft.route = policy.routes.get(request.headers.get("x-model-name", b""))
+        rest, of_protocol = b"", False
+    else:
+        draft.route, rest, of_protocol = _find(policy, path)
+    route = draft.route
+    if route is None:
+        return Refusal(Reason.UNKNOWN_MODEL, "no model answers at this path")
+    reads = False
+    if of_protocol:
+        rest, version = _split_version(rest)
+        if version is not None:
+            draft.asked_version, draft.asked_by = version, Reason.VERSION_PATH
+        reads = rest in (b"", b"ready")
+    return (
+        _check_method(route, request, reads=reads)
+        or _check_size(route, request)
+        or _check_media_type(route, request)
+    )
+
+
+def tell(_: Request, draft: Draft) -> str:
+    """What this stage found, in words."""
+    assert draft.route is not None
+    return f"model {draft.route.name}, bodies up to {draft.route.max_body} bytes"
+
+
+def _find(policy: Policy, path: bytes) -> tuple[Route | None, bytes, bool]:
+    """The model with the longest prefix of the path, the rest, and whether the prefix is the OIP's.
+
+    Prefixes end where segments do. Nothing beyond the longest one is looked at, so that a path of a
+    thousand segments costs no more than a usual one.
+    """
+    longest = policy.longest_prefix
+    end = len(path) if len(path) <= longest else path.rfind(b"/", 0, longest + 1)
+    while end > 0:
+        found = policy.prefixes.get(path[:end])
+        if found is not None:
+            return found[0], path[end + 1 :], found[1]
+        end = path.rfind(b"/", 0, end)
+    return None, b"", False
+
+
+def _split_version(rest: bytes) -> tuple[bytes, bytes | None]:
+    """`versions/V/infer` to `infer` and V."""
+    if not rest.startswith(b"versions/"):
+        return rest, None
+    version, _, operation = rest[len(b"versions/") :].partition(b"/")
+    return operation, version
+
+
+def _check_method(route: Route, request: Request, *, reads: bool) -> Refusal | None:
+    method = request.method
+    if reads:
+        # A model's metadata and readiness: reading is all there is to do.
+        return None if method in _READ_METHODS else _method_refused("GET, HEAD")
+    if method in route.methods:
+        return None
+    upgrade = request.headers.get("upgrade", b"").lower()
+    if route.websocket and method == b"GET" and upgrade == b"websocket":
+        return None
+    return _method_refused(route.allow)
+
+
+def _method_refused(allow: str) -> Refusal:
+    detail = f"the methods allowed here are {allow}"
+    return Refusal(Reason.METHOD_NOT_ALLOWED, detail, (("allow", allow),))
+
+
+def _check_size(route: Route, request: Request) -> Refusal | None:
+    length = request.headers.get("content-length")
+    if length is None:
+        return None
+    if not length.isdigit() or len(length) > 19:
+        return Refusal(Reason.MALFORMED_REQUEST, "content-length is not a number of bytes")
+    return too_large(route.max_body) if int(length) > route.max_body else None
+
+
+def too_large(max_body: int) -> Refusal:
+    """The refusal of a body over the model's limit, also of one that turns out so on the way."""
+    return Refusal(Reason.BODY_TOO_LARGE, f"the body is larger than {max_body} bytes")
+
+
+def _check_media_type(route: Route, request: Request) -> Refusal | None:
+    if not request.has_body:
+        return None
+    given = request.headers.get("content-type", _UNTYPED)
+    if given in route.media_types:
+        return None
+    media_type = given.partition(b";")[0].strip().lower()
+    if media_type.startswith(b"application/grpc+"):
+        media_type = b"application/grpc"
+    if media_type in route.media_types or media_type.startswith(route.media_ranges):
+        return None
+    return Refusal(
+        Reason.UNSUPPORTED_MEDIA_TYPE, "the model does not take this content type", _accept(route)
+    )
+
+
+def _accept(route: Route) -> tuple[tuple[str, str], ...]:
+    """What the model does take (RFC 9110 section 15.5.16)."""
+    types = sorted(route.media_types) + [prefix + b"*" for prefix in route.media_ranges]
+    return (("accept", b", ".join(types).decode()),)

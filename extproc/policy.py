@@ -1,0 +1,137 @@
+"""The policy in the form that decisions read: names are bytes, and everything is immutable."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from extproc.auth import Authenticator
+from sluice.config import OIP_PREFIX, Model, PolicyDocument, cluster_name
+from sluice.config.models import AllowRule, Bucket, ClaimRule
+
+BUCKETS = {"xxh64": 10_000, "modulo": 100}
+"""Buckets that users fall into: shares of 0.01 %, or of 1 % by the id modulo 100."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A version that requests can be sent to."""
+
+    model: str
+    version: str
+    cluster: str
+    protocol: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A canary: `weight` is its share of the model's buckets."""
+
+    target: Target
+    weight: int
+    headers: tuple[tuple[str, bytes], ...]
+    model_types: frozenset[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A model as decisions see it."""
+
+    name: str
+    type: str | None
+    targets: Mapping[bytes, Target]
+    stable: Target
+    methods: frozenset[bytes]
+    allow: str
+    media_types: frozenset[bytes]
+    media_ranges: tuple[bytes, ...]
+    max_body: int
+    websocket: bool
+    public: bool
+    allow_rules: tuple[AllowRule, ...]
+    claim_rules: tuple[tuple[ClaimRule, Target], ...]
+    trials: tuple[Trial, ...]
+    bucket: Bucket
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What decisions are made by."""
+
+    version: str
+    routes: Mapping[bytes, Route]
+    """By name."""
+    prefixes: Mapping[bytes, tuple[Route, bool]]
+    """By path prefix; with whether it is the one of the Open Inference Protocol."""
+    longest_prefix: int
+    authenticator: Authenticator
+    expose_reason: bool
+    forward_credentials: bool
+    api_key_header: str
+
+
+def compile_policy(document: PolicyDocument, previous: Policy | None = None) -> Policy:
+    """Make a policy of its document. Raises ValueError for key sets that cannot be read.
+
+    The authenticator of `previous`, with the tokens it has verified, is kept where the `auth`
+    section has not changed.
+    """
+    auth = document.auth
+    if previous is not None and previous.authenticator.auth == auth:
+        authenticator = previous.authenticator
+    else:
+        authenticator = Authenticator(auth)
+    routes: dict[bytes, Route] = {}
+    prefixes: dict[bytes, tuple[Route, bool]] = {}
+    for name, model in document.models.items():
+        route = _route(name, model, document.requests.max_body)
+        routes[name.encode()] = route
+        prefixes[f"{OIP_PREFIX}{name}".encode()] = (route, True)
+        prefixes.update({path.encode(): (route, False) for path in model.paths})
+    return Policy(
+        version=document.version,
+        routes=routes,
+        prefixes=prefixes,
+        longest_prefix=max(map(len, prefixes), default=0),
+        authenticator=authenticator,
+        expose_reason=document.requests.expose_reason,
+        forward_credentials=auth.forward_credentials,
+        api_key_header=auth.api_key_header,
+    )
+
+
+def _route(name: str, model: Model, max_body: int) -> Route:
+    targets = {
+        version: Target(name, version, cluster_name(name, version), served.protocol)
+        for version, served in model.versions.items()
+    }
+    return Route(
+        name=name,
+        type=model.type,
+        targets={version.encode(): target for version, target in targets.items()},
+        stable=targets[model.stable_version],
+        methods=frozenset(method.encode() for method in model.methods),
+        allow=", ".join(model.methods),
+        media_types=frozenset(t.encode() for t in model.content_types if not t.endswith("*")),
+        media_ranges=tuple(
+            t.removesuffix("*").encode() for t in model.content_types if t.endswith("*")
+        ),
+        max_body=max_body if model.max_body is None else model.max_body,
+        websocket=model.websocket,
+        public=model.access.public,
+        allow_rules=model.access.allow,
+        claim_rules=tuple((rule, targets[rule.version]) for rule in model.claim_rules),
+        trials=_trials(model, targets),
+        bucket=model.bucket,
+    )
+
+
+def _trials(model: Model, targets: Mapping[str, Target]) -> tuple[Trial, ...]:
+    buckets = BUCKETS[model.bucket.hash]
+    return tuple(
+        Trial(
+            target=targets[canary.version],
+            weight=round(canary.percent * buckets / 100),
+            headers=tuple((match.name, match.value.encode()) for match in canary.headers),
+            model_types=frozenset(kind.encode() for kind in canary.model_types),
+        )
+        for canary in model.canaries
+    )

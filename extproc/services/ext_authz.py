@@ -1,0 +1,111 @@
+"""envoy.service.auth.v3.Authorization: the same decision for Envoys that ask by ext_authz.
+
+It sees headers only: a body without a declared length is the business of Envoy's own buffer limits.
+"""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from extproc.decision import Decision, Refusal, Request, decide
+from extproc.decision.request import join_headers
+from extproc.policies import Policies
+from extproc.policy import Policy
+from extproc.problem import problem_body
+from extproc.rpc import RpcError, StatusCode
+from extproc.services.outcome import (
+    INTERNAL_ERROR,
+    NO_POLICY,
+    refusal_headers,
+    removed_headers,
+    upstream_headers,
+)
+from protos.ext_authz_pb2 import AttributeContext, CheckRequest, CheckResponse
+
+log = logging.getLogger(__name__)
+
+CHECK = "/envoy.service.auth.v3.Authorization/Check"
+
+
+class Authorization:
+    """The service."""
+
+    def __init__(self, policies: Policies, clock: Callable[[], float] = time.time) -> None:
+        self._policies = policies
+        self._clock = clock
+
+    def check(self, message: bytes) -> bytes | Awaitable[bytes]:
+        """Answer one CheckRequest."""
+        try:
+            request = CheckRequest.FromString(message)
+        except Exception as error:
+            raise RpcError(StatusCode.INVALID_ARGUMENT, "not a CheckRequest") from error
+        http = request.attributes.request.http
+        headers = _headers(http)
+        policy = self._policies.current
+        if policy is None:
+            return _denied(None, headers, NO_POLICY)
+        try:
+            decision = self._decide(policy, http, headers)
+        except Exception:
+            log.exception("a decision failed")
+            decision = INTERNAL_ERROR
+        if isinstance(decision, Refusal) and decision.refresh is not None:
+            refreshed = self._policies.refresh_keys(decision.refresh)
+            if refreshed is not None:
+                return self._check_again(refreshed, http, headers)
+        return _answer(policy, headers, decision)
+
+    async def _check_again(
+        self,
+        refreshed: Awaitable[None],
+        http: AttributeContext.HttpRequest,
+        headers: dict[str, bytes],
+    ) -> bytes:
+        """The token's key was unknown: decide with the keys that the issuer has now."""
+        await refreshed
+        policy = self._policies.current
+        assert policy is not None
+        return _answer(policy, headers, self._decide(policy, http, headers))
+
+    def _decide(
+        self, policy: Policy, http: AttributeContext.HttpRequest, headers: dict[str, bytes]
+    ) -> Decision:
+        chunked = "transfer-encoding" in headers
+        has_body = http.size > 0 or chunked or headers.get("content-length", b"0") != b"0"
+        return decide(policy, Request(headers, has_body, self._clock()))
+
+
+def _headers(http: AttributeContext.HttpRequest) -> dict[str, bytes]:
+    """The headers by name; Envoy sends a list (encode_raw_headers) or a map, with values joined."""
+    if http.header_map.headers:
+        headers = join_headers((h.key, h.raw_value) for h in http.header_map.headers)
+    else:
+        headers = {name: value.encode() for name, value in http.headers.items()}
+    headers[":method"] = http.method.encode()
+    headers[":path"] = http.path.encode()
+    return headers
+
+
+def _answer(policy: Policy, headers: dict[str, bytes], decision: Decision) -> bytes:
+    if isinstance(decision, Refusal):
+        return _denied(policy, headers, decision)
+    response = CheckResponse()
+    response.status.code = StatusCode.OK
+    response.ok_response.headers.extend(upstream_headers(decision))
+    removed = removed_headers(policy, headers)
+    set_here = {header.header.key for header in response.ok_response.headers}
+    # Unlike ext_proc, ext_authz removes after it has set: what is overwritten must not be named.
+    response.ok_response.headers_to_remove.extend(n for n in removed if n not in set_here)
+    return response.SerializeToString()
+
+
+def _denied(policy: Policy | None, headers: dict[str, bytes], refusal: Refusal) -> bytes:
+    response = CheckResponse()
+    response.status.code = StatusCode.PERMISSION_DENIED
+    response.status.message = refusal.reason
+    denied = response.denied_response
+    denied.status.code = refusal.status
+    denied.headers.extend(refusal_headers(policy, refusal))
+    denied.body = problem_body(refusal, headers.get("x-request-id")).decode()
+    return response.SerializeToString()

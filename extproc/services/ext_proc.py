@@ -1,0 +1,205 @@
+"""envoy.service.ext_proc.v3.ExternalProcessor: a decision for each request that Envoy streams.
+
+A request without a body, or with a declared length, costs one message each way. Where the length is
+not declared, Envoy is asked to stream the body past, so that it can be counted.
+"""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from extproc.decision import Admission, Decision, Refusal, Request, decide
+from extproc.decision.request import join_headers
+from extproc.decision.validate import too_large
+from extproc.policies import Policies
+from extproc.policy import Policy
+from extproc.problem import grpc_status, problem_body
+from extproc.rpc import Call, Handler, RpcError, StatusCode
+from extproc.services.outcome import (
+    INTERNAL_ERROR,
+    NO_POLICY,
+    refusal_headers,
+    removed_headers,
+    upstream_headers,
+)
+from protos.ext_proc_pb2 import (
+    BodyResponse,
+    CommonResponse,
+    HeaderMutation,
+    HeadersResponse,
+    HttpHeaders,
+    ImmediateResponse,
+    ProcessingMode,
+    ProcessingRequest,
+    ProcessingResponse,
+)
+
+log = logging.getLogger(__name__)
+
+PROCESS = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
+
+ANSWERS = 4096
+"""Serialised answers kept for admissions that recur: 1.3 us to look one up, 9 us to make one."""
+
+_COUNT_BODY = ProcessingMode(
+    response_header_mode=ProcessingMode.SKIP, request_body_mode=ProcessingMode.STREAMED
+)
+_PASS_BODY = ProcessingResponse(request_body=BodyResponse()).SerializeToString()
+_PASS = {
+    "response_headers": ProcessingResponse(response_headers=HeadersResponse()).SerializeToString(),
+    "response_body": ProcessingResponse(response_body=BodyResponse()).SerializeToString(),
+    "request_trailers": ProcessingResponse(request_trailers={}).SerializeToString(),
+    "response_trailers": ProcessingResponse(response_trailers={}).SerializeToString(),
+}
+
+
+class ExternalProcessor:
+    """The service: opens a handler for each stream, that is for each request."""
+
+    def __init__(self, policies: Policies, clock: Callable[[], float] = time.time) -> None:
+        self.policies = policies
+        self.clock = clock
+        self._answers: dict[object, bytes] = {}
+        self._answers_of: Policy | None = None
+
+    def open(self, call: Call) -> Handler:
+        """Start on one request."""
+        return _Stream(self, call)
+
+    def admitted(
+        self, policy: Policy, admission: Admission, removed: list[str], *, count_body: bool
+    ) -> bytes:
+        """The serialised answer to a request that goes on; equal ones are made once."""
+        key = (
+            admission.target.cluster, admission.reason, admission.subject, tuple(removed),
+            count_body,
+        )  # fmt: skip
+        if self._answers_of is not policy:
+            self._answers.clear()
+            self._answers_of = policy
+        answer = self._answers.get(key)
+        if answer is None:
+            answer = _admitted(admission, removed, count_body=count_body)
+            if len(self._answers) >= ANSWERS:
+                del self._answers[next(iter(self._answers))]
+            self._answers[key] = answer
+        return answer
+
+
+class _Stream:
+    """One request, from its headers on."""
+
+    __slots__ = ("_call", "_limit", "_received", "_refused", "_service")
+
+    def __init__(self, service: ExternalProcessor, call: Call) -> None:
+        self._service = service
+        self._call = call
+        self._limit = 0
+        self._received = 0
+        self._refused = False
+
+    def on_message(self, message: bytes) -> Awaitable[None] | None:
+        try:
+            request = ProcessingRequest.FromString(message)
+        except Exception as error:
+            raise RpcError(StatusCode.INVALID_ARGUMENT, "not a ProcessingRequest") from error
+        kind = request.WhichOneof("request")
+        if kind == "request_headers":
+            return self._on_headers(request.request_headers)
+        if kind == "request_body":
+            self._on_body(len(request.request_body.body))
+        elif kind is not None:
+            self._call.send(_PASS[kind])
+        return None
+
+    def on_half_close(self) -> None:
+        self._call.finish()
+
+    def on_cancel(self) -> None:
+        """Nothing is held for a request."""
+
+    def _on_headers(self, message: HttpHeaders) -> Awaitable[None] | None:
+        headers = header_dict(message)
+        policy = self._service.policies.current
+        if policy is None:
+            self._refuse(None, headers, NO_POLICY)
+            return None
+        has_body = not message.end_of_stream
+        try:
+            decision = decide(policy, Request(headers, has_body, self._service.clock()))
+        except Exception:
+            log.exception("a decision failed")
+            decision = INTERNAL_ERROR
+        if type(decision) is Refusal and decision.refresh is not None:
+            refreshed = self._service.policies.refresh_keys(decision.refresh)
+            if refreshed is not None:
+                return self._decide_again(refreshed, headers, has_body=has_body)
+        self._answer(policy, headers, decision, has_body=has_body)
+        return None
+
+    async def _decide_again(
+        self, refreshed: Awaitable[None], headers: dict[str, bytes], *, has_body: bool
+    ) -> None:
+        """The token's key was unknown: decide with the keys that the issuer has now."""
+        await refreshed
+        policy = self._service.policies.current
+        assert policy is not None
+        decision = decide(policy, Request(headers, has_body, self._service.clock()))
+        self._answer(policy, headers, decision, has_body=has_body)
+
+    def _answer(
+        self, policy: Policy, headers: dict[str, bytes], decision: Decision, *, has_body: bool
+    ) -> None:
+        if isinstance(decision, Refusal):
+            self._refuse(policy, headers, decision)
+            return
+        count_body = has_body and "content-length" not in headers and _is_bounded(headers)
+        self._limit = decision.max_body
+        removed = removed_headers(policy, headers)
+        self._call.send(self._service.admitted(policy, decision, removed, count_body=count_body))
+
+    def _on_body(self, size: int) -> None:
+        if self._refused:
+            return
+        self._received += size
+        if self._received > self._limit:
+            self._refuse(self._service.policies.current, {}, too_large(self._limit))
+        else:
+            self._call.send(_PASS_BODY)
+
+    def _refuse(self, policy: Policy | None, headers: dict[str, bytes], refusal: Refusal) -> None:
+        self._refused = True
+        answer = ImmediateResponse(
+            body=problem_body(refusal, headers.get("x-request-id")),
+            details=f"sluice:{refusal.reason}",
+        )
+        answer.status.code = refusal.status
+        answer.headers.set_headers.extend(refusal_headers(policy, refusal))
+        if headers.get("content-type", b"").startswith(b"application/grpc"):
+            answer.grpc_status.status = grpc_status(refusal)
+        self._call.send(ProcessingResponse(immediate_response=answer).SerializeToString())
+
+
+def header_dict(message: HttpHeaders) -> dict[str, bytes]:
+    """The headers by name. Envoy fills raw_value, other clients of the protocol value."""
+    listed = message.headers.headers
+    headers = {header.key: header.raw_value or header.value.encode() for header in listed}
+    if len(headers) < len(listed):
+        return join_headers((h.key, h.raw_value or h.value.encode()) for h in listed)
+    return headers
+
+
+def _is_bounded(headers: dict[str, bytes]) -> bool:
+    """Whether the limit is on the body as a whole: not for upgrades and gRPC, which are streams."""
+    content_type = headers.get("content-type", b"")
+    return "upgrade" not in headers and not content_type.startswith(b"application/grpc")
+
+
+def _admitted(admission: Admission, removed: list[str], *, count_body: bool) -> bytes:
+    mutation = HeaderMutation(set_headers=upstream_headers(admission), remove_headers=removed)
+    # The route names its cluster by a header that has just been set: it must be chosen again.
+    common = CommonResponse(header_mutation=mutation, clear_route_cache=True)
+    response = ProcessingResponse(request_headers=HeadersResponse(response=common))
+    if count_body:
+        response.mode_override.CopyFrom(_COUNT_BODY)
+    return response.SerializeToString()

@@ -1,0 +1,133 @@
+"""Keeps N worker processes running: starts them, restarts those that end, stops them in order."""
+
+import logging
+import multiprocessing
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+
+from extproc import worker
+from extproc.worker import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+MIN_RESTART_DELAY, MAX_RESTART_DELAY = 0.05, 5.0
+STABLE_AFTER = 5.0
+"""Seconds: a worker that ran so long is restarted at once, whatever happened to its forerunners."""
+KILL_GRACE = 1.0
+"""Seconds beyond the drain deadline after which a worker is killed."""
+
+
+def run(workers: Sequence[WorkerSettings]) -> int:
+    """Run the workers until SIGTERM or SIGINT; returns the exit status."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s supervisor: %(message)s",
+    )
+    # A server process has imported everything once; a worker is forked from it in milliseconds.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([worker.__name__])
+    slots = [_Slot(settings, context) for settings in workers]
+    with _stop_signals() as stop:
+        for slot in slots:
+            slot.start()
+        _supervise(slots, stop)
+    _stop(slots)
+    return 0
+
+
+@dataclass(slots=True)
+class _Slot:
+    """The place of one worker, whichever process fills it."""
+
+    settings: WorkerSettings
+    context: ForkServerContext
+    process: ForkServerProcess | None = None
+    lifeline: Connection | None = None
+    started: float = 0.0
+    restart_at: float | None = None
+    delay: float = field(default=MIN_RESTART_DELAY)
+
+    def start(self) -> None:
+        """Start a process; it ends by itself when the lifeline's end here closes."""
+        theirs, self.lifeline = self.context.Pipe(duplex=False)
+        name = f"callout-{self.settings.index}"
+        self.process = self.context.Process(
+            target=worker.main, args=(self.settings, theirs), name=name
+        )
+        self.process.start()
+        theirs.close()
+        self.started, self.restart_at = time.monotonic(), None
+
+    def ended(self) -> None:
+        """The process is gone: have it started again, later the sooner it ended."""
+        assert self.process is not None
+        assert self.lifeline is not None
+        self.process.join()
+        now = time.monotonic()
+        if now - self.started > STABLE_AFTER:
+            self.delay = MIN_RESTART_DELAY
+        log.error(
+            "worker %d ended with status %s: restarting", self.settings.index, self.process.exitcode
+        )
+        self.process.close()
+        self.lifeline.close()
+        self.process = None
+        self.restart_at = now + self.delay
+        self.delay = min(self.delay * 2, MAX_RESTART_DELAY)
+
+
+def _supervise(slots: Sequence[_Slot], stop: socket.socket) -> None:
+    """Restart what ends, until a stop signal."""
+    while True:
+        running = {slot.process.sentinel: slot for slot in slots if slot.process is not None}
+        due = [slot.restart_at for slot in slots if slot.restart_at is not None]
+        timeout = max(0.0, min(due) - time.monotonic()) if due else None
+        for ready in wait([stop, *running], timeout):
+            if ready is stop:
+                return
+            assert isinstance(ready, int)
+            running[ready].ended()
+        now = time.monotonic()
+        for slot in slots:
+            if slot.restart_at is not None and slot.restart_at <= now:
+                slot.start()
+
+
+def _stop(slots: Sequence[_Slot]) -> None:
+    """Let every worker drain, all at the same time; kill those that overstay."""
+    processes = [slot.process for slot in slots if slot.process is not None]
+    for process in processes:
+        process.terminate()
+    drain = max((slot.settings.drain_timeout for slot in slots), default=0.0)
+    deadline = time.monotonic() + drain + KILL_GRACE
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+        if process.is_alive():
+            log.warning("%s did not drain in time: killed", process.name)
+            process.kill()
+            process.join()
+
+
+@contextmanager
+def _stop_signals() -> Iterator[socket.socket]:
+    """A socket that becomes readable at SIGTERM or SIGINT."""
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    previous = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    handlers = {n: signal.signal(n, lambda *_: None) for n in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield reader
+    finally:
+        signal.set_wakeup_fd(previous)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        reader.close()
+        writer.close()

@@ -1,0 +1,122 @@
+"""One callout worker: a process that follows the policy and answers Envoy.
+
+It listens only once it has a policy, so that Envoy never asks a worker that cannot decide.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+import uvloop
+
+from extproc.ads import follow
+from extproc.policies import Policies
+from extproc.rpc import Services, unary
+from extproc.services.ext_authz import CHECK, Authorization
+from extproc.services.ext_proc import PROCESS, ExternalProcessor
+from extproc.services.health import NOT_SERVING, SERVING, Health
+from extproc.transport import TransportName, serve
+from protos.base_pb2 import Node
+from sluice.config import PolicyDocument
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """What one worker needs to know; `drain_timeout` is in seconds."""
+
+    index: int
+    address: str
+    xds: str
+    transport: TransportName
+    drain_timeout: float
+
+
+def main(settings: WorkerSettings, lifeline: Connection) -> None:
+    """Run until SIGTERM, or until the supervisor that holds the lifeline's other end is gone."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format=f"%(asctime)s %(levelname)s worker {settings.index}: %(message)s",
+    )
+    # Ctrl-C reaches the whole process group; when to stop is the supervisor's to say.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    uvloop.run(Worker(settings).run(lifeline))
+
+
+def services(policies: Policies, health: Health) -> Services:
+    """Everything a worker serves."""
+    return {
+        PROCESS: ExternalProcessor(policies).open,
+        CHECK: unary(Authorization(policies).check),
+        **health.services(),
+    }
+
+
+class Worker:
+    """Puts the parts of a worker together."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._policies = Policies()
+        self._health = Health(NOT_SERVING)
+        self._has_policy = asyncio.Event()
+        self._stop = asyncio.Event()
+
+    async def run(self, lifeline: Connection) -> None:
+        """Follow, serve, drain. Raises what a part of it raises, OSError for a taken address."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        loop.add_reader(lifeline.fileno(), self._stop.set)
+        following = asyncio.create_task(
+            follow(self._settings.xds, _node(self._settings.index), self._apply)
+        )
+        serving = asyncio.create_task(self._serve())
+        try:
+            await asyncio.wait({following, serving}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (following, serving):
+                if task.done():
+                    task.result()
+        finally:
+            loop.remove_reader(lifeline.fileno())
+            following.cancel()
+            self._policies.close()
+
+    async def _serve(self) -> None:
+        if not await self._policy_before_stop():
+            return
+        settings = self._settings
+        server = serve(settings.transport, services(self._policies, self._health), settings.address)
+        log.info("listening on %s (%s)", await server.start(), settings.transport)
+        self._health.set("", SERVING)
+        await self._stop.wait()
+        self._health.set("", NOT_SERVING)
+        await server.drain(settings.drain_timeout)
+
+    async def _policy_before_stop(self) -> bool:
+        waits = [asyncio.create_task(event.wait()) for event in (self._has_policy, self._stop)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        return not self._stop.is_set()
+
+    def _apply(self, document: PolicyDocument) -> None:
+        self._policies.apply(document)
+        log.info("policy %s is in force", document.version)
+        self._has_policy.set()
+
+
+def _node(index: int) -> Node:
+    node = Node(
+        id=f"callout-{socket.gethostname()}-{index}",
+        cluster="sluice",
+        user_agent_name="sluice-callout",
+    )
+    node.metadata.update({"pid": os.getpid()})
+    return node
