@@ -1,9 +1,14 @@
-"""A callout for tests of the control plane alone: it decides by what the request asks it to."""
+"""A callout for tests of the control plane alone: it decides by what the request asks it to.
 
+`python -m tests.integration.decider PORT` runs one as a process, to be killed.
+"""
+
+import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
+from grpc_health.v1 import health, health_pb2_grpc
 
 from protos import base_pb2
 from protos.ext_proc_pb2 import ProcessingRequest, ProcessingResponse
@@ -20,8 +25,6 @@ class Decider:
     """
 
     def __init__(self, port: int) -> None:
-        from grpc_health.v1 import health, health_pb2_grpc
-
         self.seen: list[dict[str, str]] = []
         self._server = grpc.server(ThreadPoolExecutor(64))
         handler = grpc.stream_stream_rpc_method_handler(
@@ -72,3 +75,8 @@ def _refusal() -> ProcessingResponse:
     response.immediate_response.status.code = 403
     response.immediate_response.body = b"refused by the callout"
     return response
+
+
+if __name__ == "__main__":
+    Decider(int(sys.argv[1])).start()
+    sys.stdin.read()

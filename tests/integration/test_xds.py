@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import grpc
@@ -27,6 +27,7 @@ from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 from sluice.bootstrap import render
 from sluice.config import load
 from sluice.runner.plan import _find_envoy
+from sluice.runner.process import is_free
 from tests.integration.decider import Decider
 from tests.integration.gateway import eventually, free_ports
 from xds import type_urls
@@ -442,6 +443,55 @@ def test_what_only_a_restart_changes_is_reported_and_left_alone(
         eventually(lambda: started.status()["at_next_start"] == ["callout.workers"])
         assert started.get("/v2/models/text").status_code == 200
         assert httpx.get(started.admin + "/clusters").text.count("sluice-callout::127") > 0
+
+
+def test_a_callout_worker_that_is_killed_costs_no_request(
+    tmp_path: Path, servers: list[str]
+) -> None:
+    text = {"versions": {"v1": version(servers[0])}}
+    first, second = consecutive_ports()
+    callout = {"address": f"127.0.0.1:{first}", "workers": 2}
+    workers = [decider_process(first), decider_process(second)]
+    try:
+        with plane(tmp_path, {"text": text}, callout=callout) as started:
+            statuses: list[int] = []
+            done = Event()
+
+            def client() -> None:
+                with httpx.Client(base_url=started.url) as session:
+                    while not done.is_set():
+                        headers = {"x-test-cluster": "text/v1"}
+                        answer = session.get("/v2/models/text", headers=headers)
+                        statuses.append(answer.status_code)
+
+            threads = [Thread(target=client) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            eventually(lambda: len(statuses) > 100)
+            workers[0].kill()
+            killed = len(statuses)
+            eventually(lambda: len(statuses) > killed + 300, 30)
+            done.set()
+            for thread in threads:
+                thread.join()
+            assert set(statuses) == {200}
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+
+
+def decider_process(port: int) -> subprocess.Popen[bytes]:
+    argv = [sys.executable, "-m", "tests.integration.decider", str(port)]
+    return subprocess.Popen(argv, stdin=subprocess.PIPE)
+
+
+def consecutive_ports() -> tuple[int, int]:
+    """Two neighbouring ports that nothing listens on."""
+    while True:
+        (port,) = free_ports(1)
+        if is_free(f"127.0.0.1:{port + 1}"):
+            return port, port + 1
 
 
 def test_generic_grpc_tools_find_their_way(tmp_path: Path) -> None:
