@@ -305,7 +305,7 @@ class Breaker(Strict):
     window: PositiveDuration = Field(10.0, le=600)
     buckets: int = Field(40, ge=2, le=120)
     min_volume: int = Field(20, ge=1, description="Fewer requests in the window prove nothing.")
-    sample: int = Field(300, ge=1)
+    sample: int = Field(200, ge=1)
     refuse_above: Share = Field(0.30, description="Error rate above which requests are refused.")
     reduce_above: Share = Field(0.10, description="Error rate above which `admit` get through.")
     admit: Share = Field(0.5, description="Share admitted between the two thresholds.")
@@ -313,7 +313,7 @@ class Breaker(Strict):
         0.2, le=60, description="One request in this long still gets through while refusing."
     )
     probe_successes: int = Field(
-        5, ge=1, le=1000, description="Successes in a row that end the refusal."
+        10, ge=1, le=1000, description="Successes in a row that end the refusal."
     )
     retry_after: Duration = Field(1.0, le=3600, description="What refused clients are told.")
 

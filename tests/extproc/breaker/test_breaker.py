@@ -1,0 +1,205 @@
+"""Breakers spare versions that fail, let them recover, and leave slow ones alone."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extproc.breaker import Breaker, State
+from extproc.breaker.window import error_rate, judge, recovered
+from extproc.shared import CounterTable, create
+from sluice.config.limits import Breaker as BreakerConfig
+
+CONFIG = BreakerConfig()
+VERSION = "model/v1"
+
+
+@dataclass
+class Fleet:
+    """Workers on one table, and a version that fails a share of what reaches it."""
+
+    path: Path
+    now: float = 1000.0
+    random: Random = field(default_factory=lambda: Random(7))
+    latency: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.tables = [CounterTable(self.path, row) for row in range(2)]
+        self.workers = [Breaker(table, {VERSION: CONFIG}) for table in self.tables]
+        self.pending: list[tuple[float, bool]] = []
+
+    def serve(self, seconds: float, per_second: int, failing: float) -> list[bool]:
+        """Send requests to workers in turn; whatever worker gets the log records the outcome."""
+        admitted = []
+        for _ in range(int(seconds * per_second)):
+            self.now += 1 / per_second
+            admission = self.random.choice(self.workers).admit(
+                self.now, VERSION, self.random.random()
+            )
+            admitted.append(admission.admitted)
+            if admission.admitted:
+                ok = self.random.random() >= failing
+                self.pending.append((self.now + self.latency, ok))
+            while self.pending and self.pending[0][0] <= self.now:
+                self.random.choice(self.workers).record(self.now, VERSION, self.pending.pop(0)[1])
+        return admitted
+
+    def states(self) -> set[State]:
+        return {worker.status(self.now)[VERSION].state for worker in self.workers}
+
+    def until(self, state: State, per_second: int, failing: float) -> float:
+        """Seconds until all workers agree on a state."""
+        started = self.now
+        while self.states() != {state}:
+            assert self.now - started < 60
+            self.serve(0.05, per_second, failing)
+        return self.now - started
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    create(tmp_path / "counters", rows=2, columns=1000)
+    found = Fleet(tmp_path / "counters")
+    yield found
+    for table in found.tables:
+        table.close()
+
+
+@pytest.mark.parametrize("per_second", [150, 1000])
+def test_a_version_that_starts_to_fail_half_its_requests_is_refused_within_2_seconds(
+    fleet: Fleet, per_second: int
+) -> None:
+    fleet.serve(20, per_second, failing=0.0)
+    assert fleet.until(State.OPEN, per_second, failing=0.5) <= 2.0
+
+
+def test_a_version_that_fails_from_the_start_is_refused_at_the_minimum_volume(
+    fleet: Fleet,
+) -> None:
+    fleet.serve(0.19, 100, failing=1.0)
+    assert fleet.states() == {State.CLOSED}
+    fleet.serve(0.05, 100, failing=1.0)
+    assert fleet.states() == {State.OPEN}
+
+
+def test_while_refusing_only_probes_get_through(fleet: Fleet) -> None:
+    fleet.until(State.OPEN, 200, failing=1.0)
+    admitted = fleet.serve(10, 200, failing=1.0)
+    assert 45 <= sum(admitted) <= 51
+
+
+def test_at_20_percent_half_is_admitted(fleet: Fleet) -> None:
+    fleet.serve(15, 200, failing=0.2)
+    admitted = fleet.serve(60, 200, failing=0.2)
+    assert fleet.states() == {State.REDUCED}
+    assert 0.45 < sum(admitted) / len(admitted) < 0.55
+
+
+def test_it_recovers_within_10_seconds_of_healing(fleet: Fleet) -> None:
+    fleet.until(State.OPEN, 200, failing=0.5)
+    fleet.serve(5, 200, failing=0.5)
+    assert fleet.until(State.CLOSED, 200, failing=0.0) < 10
+    assert all(fleet.serve(20, 200, failing=0.0))
+
+
+def test_a_version_that_still_fails_half_its_probes_stays_refused(fleet: Fleet) -> None:
+    fleet.until(State.OPEN, 200, failing=0.5)
+    admitted = fleet.serve(30, 200, failing=0.5)
+    assert sum(admitted) / len(admitted) < 0.05
+
+
+def test_a_thinly_used_version_recovers_too(fleet: Fleet) -> None:
+    fleet.until(State.OPEN, 50, failing=1.0)
+    fleet.serve(30, 1, failing=0.0)
+    assert fleet.states() == {State.CLOSED}
+
+
+def test_a_slow_but_healthy_version_is_never_broken(fleet: Fleet) -> None:
+    fleet.latency = 20.0
+    assert all(fleet.serve(60, 200, failing=0.0))
+
+
+def test_a_version_that_answers_nothing_any_more_stays_refused(fleet: Fleet) -> None:
+    fleet.until(State.OPEN, 200, failing=1.0)
+    fleet.latency = 1e9
+    fleet.serve(60, 200, failing=1.0)
+    assert fleet.states() == {State.OPEN}
+
+
+def test_a_restarted_worker_agrees_at_once(fleet: Fleet) -> None:
+    fleet.until(State.OPEN, 200, failing=1.0)
+    fleet.tables[0].close()
+    fleet.tables[0] = CounterTable(fleet.path, 0)
+    fleet.workers[0] = Breaker(fleet.tables[0], {VERSION: CONFIG})
+    assert fleet.workers[0].admit(fleet.now, VERSION, 0.0).state is State.OPEN
+    assert fleet.states() == {State.OPEN}
+
+
+def test_a_changed_threshold_keeps_the_counts(fleet: Fleet) -> None:
+    fleet.serve(10, 200, failing=0.2)
+    for worker in fleet.workers:
+        worker.configure({VERSION: BreakerConfig(refuse_above=0.15, reduce_above=0.1)})
+    assert fleet.states() == {State.OPEN}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda worker: worker.configure({}),
+        lambda worker: worker.configure({VERSION: BreakerConfig(enabled=False)}),
+    ],
+)
+def test_a_version_without_a_breaker_is_never_refused(
+    fleet: Fleet, change: Callable[[Breaker], None]
+) -> None:
+    fleet.until(State.OPEN, 200, failing=1.0)
+    for worker in fleet.workers:
+        change(worker)
+    assert all(fleet.serve(5, 200, failing=1.0))
+
+
+def test_versions_the_table_has_no_room_for_are_counted_and_served(tmp_path: Path) -> None:
+    create(tmp_path / "small", rows=1, columns=150)
+    table = CounterTable(tmp_path / "small", 0)
+    breaker = Breaker(table, {"a": CONFIG, "b": CONFIG})
+    for _ in range(100):
+        for cluster in ("a", "b"):
+            breaker.record(1000.0, cluster, ok=False)
+    assert not breaker.admit(1000.0, "a", 0.0).admitted or breaker.status(1000.0)["a"].volume == 100
+    assert breaker.admit(1000.0, "b", 0.0).admitted
+    assert breaker.unprotected == 1
+    table.close()
+
+
+buckets = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), max_size=40)
+
+
+@given(buckets)
+def test_nothing_is_concluded_below_the_minimum_volume(found: list[tuple[int, int]]) -> None:
+    volume = sum(well + failed for well, failed in found)
+    rate = error_rate(found, CONFIG)
+    assert (rate is None) == (volume < CONFIG.min_volume)
+    if rate is None:
+        assert judge(found, CONFIG) is State.CLOSED
+
+
+@given(buckets)
+def test_without_failures_nothing_is_broken(found: list[tuple[int, int]]) -> None:
+    assert judge([(well, 0) for well, _ in found], CONFIG) is State.CLOSED
+
+
+@pytest.mark.parametrize(
+    ("failed", "state"),
+    [(10, State.CLOSED), (11, State.REDUCED), (30, State.REDUCED), (31, State.OPEN)],
+)
+def test_thresholds_are_exceeded_not_met(failed: int, state: State) -> None:
+    assert judge([(100 - failed, failed)], CONFIG) is state
+
+
+@given(buckets)
+def test_a_failure_just_now_is_no_recovery(found: list[tuple[int, int]]) -> None:
+    assert not recovered([(CONFIG.probe_successes - 1, 1), *found], CONFIG)
