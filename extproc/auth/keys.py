@@ -46,7 +46,7 @@ class KeySet:
         """Read a JWKS document. Raises KeySetError."""
         try:
             listed = json.loads(text)["keys"]
-        except (ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise KeySetError("not a JSON Web Key Set: there is no list of keys") from error
         if not isinstance(listed, list) or len(listed) > MAX_KEYS:
             raise KeySetError(f"a key set is a list of at most {MAX_KEYS} keys")

@@ -102,17 +102,25 @@ def _time(claims: Mapping[str, object], name: str) -> float | None:
     value = claims.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise CredentialsError(f"the token's {name} is not a time")
-    return float(value)
+    try:
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+    except OverflowError:  # an integer beyond all floats
+        pass
+    raise CredentialsError(f"the token's {name} is not a time")
 
 
 def _identity(claims: Mapping[str, object], issuer: JwtIssuer) -> Identity:
     subject = claims.get(issuer.subject_claim)
-    if not isinstance(subject, str) or not subject:
+    if not isinstance(subject, str) or not subject or not _is_text(subject):
         raise CredentialsError(f"the token has no {issuer.subject_claim}")
     listed = claims.get(issuer.group_claim)
     groups = [listed] if isinstance(listed, str) else listed if isinstance(listed, list) else []
     return Identity(
         subject, issuer.issuer, frozenset(g for g in groups if isinstance(g, str)), claims
     )
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be written in UTF-8: JSON's escapes can also spell half a character."""
+    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)

@@ -1,0 +1,90 @@
+"""Issuers, keys and tokens for tests; what the `jwt` library refuses to sign is made by hand."""
+
+import base64
+import hashlib
+import hmac
+import json
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
+from extproc.auth import Authenticator, Identity
+from sluice.config import Auth, JwtIssuer
+
+ISSUER = "https://issuer.test"
+AUDIENCE = "sluice"
+NOW = 1_800_000_000.0
+LEEWAY = 30.0
+
+RSA = rsa.generate_private_key(65537, 2048)
+OTHER_RSA = rsa.generate_private_key(65537, 2048)
+EC = ec.generate_private_key(ec.SECP256R1())
+ED = ed25519.Ed25519PrivateKey.generate()
+SECRET = b"a secret of more than thirty-two bytes"
+
+
+def encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def rsa_jwk(key: rsa.RSAPrivateKey = RSA, **members: str) -> dict[str, Any]:
+    return {**RSAAlgorithm.to_jwk(key.public_key(), as_dict=True), **members}
+
+
+def ec_jwk(**members: str) -> dict[str, Any]:
+    return {**ECAlgorithm.to_jwk(EC.public_key(), as_dict=True), **members}
+
+
+def ed_jwk(**members: str) -> dict[str, Any]:
+    return {**OKPAlgorithm.to_jwk(ED.public_key(), as_dict=True), **members}
+
+
+def secret_jwk(**members: str) -> dict[str, Any]:
+    return {"kty": "oct", "k": encoded(SECRET), **members}
+
+
+def key_set(*jwks: dict[str, Any]) -> str:
+    return json.dumps({"keys": jwks})
+
+
+def issuer(**settings: object) -> JwtIssuer:
+    defaults = {"issuer": ISSUER, "audiences": [AUDIENCE], "algorithms": ["RS256"]}
+    if not settings.keys() & {"jwks_uri", "jwks"}:
+        settings["jwks"] = key_set(rsa_jwk(kid="one"))
+    return JwtIssuer.model_validate({**defaults, "leeway": LEEWAY, **settings})
+
+
+def authenticator(*issuers: JwtIssuer, **settings: object) -> Authenticator:
+    return Authenticator(Auth.model_validate({"issuers": issuers or (issuer(),), **settings}))
+
+
+def claims(**changes: object) -> dict[str, object]:
+    """Claims of a good token; a change to None leaves the claim out."""
+    good = {"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "exp": NOW + 60, **changes}
+    return {name: value for name, value in good.items() if value is not None}
+
+
+def token(
+    payload: dict[str, object] | None = None,
+    key: Any = RSA,
+    algorithm: str = "RS256",
+    **headers: object,
+) -> str:
+    headers = {"kid": "one", **headers}
+    present = {name: value for name, value in headers.items() if value is not None}
+    return jwt.encode(payload or claims(), key, algorithm=algorithm, headers=present)
+
+
+def forged(header: object, payload: object, secret: bytes | None = None) -> str:
+    """A token with any header at all, signed by HMAC-SHA256 where there is a secret."""
+    text = f"{encoded(json.dumps(header).encode())}.{encoded(json.dumps(payload).encode())}"
+    signature = b"" if secret is None else hmac.digest(secret, text.encode(), hashlib.sha256)
+    return f"{text}.{encoded(signature)}"
+
+
+def identify(who: Authenticator, credentials: str | bytes, now: float = NOW) -> Identity:
+    """Present a token as a client does."""
+    raw = credentials if isinstance(credentials, bytes) else credentials.encode()
+    return who.identify({"authorization": b"Bearer " + raw}, now)
