@@ -112,7 +112,9 @@ def _route(name: str, model: Model, max_body: int) -> Route:
         allow=", ".join(model.methods),
         media_types=frozenset(t.encode() for t in model.content_types if not t.endswith("*")),
         media_ranges=tuple(
-            t.removesuffix("*").encode() for t in model.content_types if t.endswith("*")
+            t.removeprefix("*/").removesuffix("*").encode()
+            for t in model.content_types
+            if t.endswith("*")
         ),
         max_body=max_body if model.max_body is None else model.max_body,
         websocket=model.websocket,

@@ -21,7 +21,7 @@ from sluice.config.values import (
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 MediaRange = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9.+-]+/([a-z0-9.+-]+|\*)$", to_lower=True)
+    str, StringConstraints(pattern=r"^([a-z0-9.+-]+/([a-z0-9.+-]+|\*)|\*/\*)$", to_lower=True)
 ]
 
 OIP_PREFIX = "/v2/models/"

@@ -12,6 +12,7 @@ from pathlib import Path
 from sluice.config import GatewayConfig, load, policy_document
 from sluice.devkeys import DevKeys
 from sluice.runner import plan
+from sluice.runner.envoy import callout_ready
 from sluice.runner.process import Child, ChildExitedError, Spec, is_free
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ async def up(options: Options) -> None:
         _check_addresses(specs)
         children = [Child(spec) for spec in specs]
         try:
-            if await _start(children, stop):
+            if await _start(children, config, stop):
                 _announce(options, config)
                 await stop.wait()
         finally:
@@ -76,13 +77,13 @@ def _check_addresses(specs: Sequence[Spec]) -> None:
         raise StartError(f"cannot listen, the address is in use or not here: {', '.join(taken)}")
 
 
-async def _start(children: Sequence[Child], stop: asyncio.Event) -> bool:
+async def _start(children: Sequence[Child], config: GatewayConfig, stop: asyncio.Event) -> bool:
     """Start all at once; whether all became ready before a stop was asked for."""
     try:
         for child in children:
             await child.start()
         async with asyncio.timeout(READY_TIMEOUT):
-            started = await _first(_ready(children), stop.wait())
+            started = await _first(_ready(children, config), stop.wait())
     except TimeoutError:  # which is an OSError too
         raise StartError(f"not ready after {READY_TIMEOUT:.0f} s") from None
     except (ChildExitedError, OSError) as error:
@@ -90,8 +91,9 @@ async def _start(children: Sequence[Child], stop: asyncio.Event) -> bool:
     return started
 
 
-async def _ready(children: Sequence[Child]) -> None:
+async def _ready(children: Sequence[Child], config: GatewayConfig) -> None:
     await asyncio.gather(*(child.ready() for child in children))
+    await callout_ready(config.envoy.admin, config.callout.workers)
     for child in children:
         child.keep()
 

@@ -1,0 +1,26 @@
+"""Asks a local Envoy, through its admin port, whether it can get decisions."""
+
+import asyncio
+import urllib.request
+
+CALLOUT_CLUSTER = "sluice-callout"
+POLL_INTERVAL = 0.05
+TIMEOUT = 2.0
+
+
+async def callout_ready(admin: str, workers: int) -> None:
+    """Wait until Envoy holds every callout worker for healthy: before, it refuses requests."""
+    while await asyncio.to_thread(_healthy_workers, admin) < workers:  # noqa: ASYNC110 (polled)
+        await asyncio.sleep(POLL_INTERVAL)
+
+
+def _healthy_workers(admin: str) -> int:
+    try:
+        with urllib.request.urlopen(f"http://{admin}/clusters", timeout=TIMEOUT) as answer:
+            lines = answer.read().decode().splitlines()
+    except OSError:
+        return 0
+    return sum(
+        line.startswith(f"{CALLOUT_CLUSTER}::") and line.endswith("::health_flags::healthy")
+        for line in lines
+    )
