@@ -35,7 +35,8 @@ _OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),
 ]
 
-_INVALID_ARGUMENT = 3
+_INVALID_ARGUMENT, _INTERNAL = 3, 13
+"""google.rpc.Code, of the reason in a NACK."""
 
 Apply = Callable[[PolicyDocument], None]
 """Puts a policy in force. Raises ValueError where it is not good: the server is told."""
@@ -60,6 +61,8 @@ async def follow(address: str, node: Node, apply: Apply) -> None:
                 reason = "the stream has ended"
             except grpc.aio.AioRpcError as error:
                 reason = f"{error.code().name}: {error.details()}"
+            except asyncio.InvalidStateError:  # grpcio's answer to a write on a stream that ended
+                reason = "the stream has ended"
             log.warning("control plane %s: %s; trying again", address, reason)
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, MAX_BACKOFF)
@@ -111,6 +114,11 @@ def _answer(response: DiscoveryResponse, apply: Apply, accepted: _Subscription) 
         log.error("policy %s is refused: %s", response.version_info, error)
         answer.error_detail.code = _INVALID_ARGUMENT
         answer.error_detail.message = str(error)
+    except Exception:
+        # A policy that this worker cannot digest must not take it away from the last good one.
+        log.exception("policy %s is refused", response.version_info)
+        answer.error_detail.code = _INTERNAL
+        answer.error_detail.message = "the worker failed on this policy; its log says how"
     answer.version_info = accepted.version
     return answer
 

@@ -5,15 +5,20 @@ import logging
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable
+from http.client import HTTPException
 
 from extproc.auth.authenticator import Authenticator
-from extproc.auth.keys import KeySet, KeySetError
+from extproc.auth.keys import KeySet
 from sluice.config import JwtIssuer
 
 log = logging.getLogger(__name__)
 
 FETCH_TIMEOUT = 5.0
+"""Seconds for one fetch in all, however slowly it answers."""
 MAX_DOCUMENT = 1 << 20
+CHUNK = 1 << 16
+REFRESH_WAIT = 1.0
+"""Seconds that a request waits for its issuer's new keys: Envoy waits 2 s for the decision."""
 MIN_INTERVAL = 10.0
 """Seconds between fetches of one issuer that tokens ask for: they cannot be made to hammer it."""
 RETRY_INTERVAL = 5.0
@@ -22,17 +27,35 @@ RETRY_INTERVAL = 5.0
 Fetch = Callable[[str], Awaitable[bytes]]
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Keys come from where the config says: no redirect leads elsewhere, or away from https."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect)
+
+
 async def fetch_document(uri: str) -> bytes:
-    """GET a document over http(s), off the event loop. Raises OSError or ValueError."""
+    """GET a document over http(s), off the event loop. Raises OSError, ValueError, HTTPException.
+
+    A redirect is an error.
+    """
     return await asyncio.to_thread(_get, uri)
 
 
 def _get(uri: str) -> bytes:
-    with urllib.request.urlopen(uri, timeout=FETCH_TIMEOUT) as answer:  # noqa: S310 (config: http(s))
-        document: bytes = answer.read(MAX_DOCUMENT + 1)
-    if len(document) > MAX_DOCUMENT:
-        raise ValueError("the key set is larger than 1 MiB")
-    return document
+    deadline = time.monotonic() + FETCH_TIMEOUT
+    document = bytearray()
+    with _OPENER.open(uri, timeout=FETCH_TIMEOUT) as answer:
+        while piece := answer.read1(CHUNK):
+            document += piece
+            if len(document) > MAX_DOCUMENT:
+                raise ValueError("the key set is larger than 1 MiB")
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the key set took longer than {FETCH_TIMEOUT:.0f} s")
+    return bytes(document)
 
 
 class RemoteKeys:
@@ -63,14 +86,17 @@ class RemoteKeys:
         return issuer in self._issuers and (issuer in self._running or not recent)
 
     async def refresh(self, issuer: str) -> None:
-        """Fetch an issuer's keys now; those who ask at the same time share one fetch."""
+        """Fetch an issuer's keys now; those who ask at the same time share one fetch.
+
+        It goes on where it takes longer than a request can wait: the next one has its result.
+        """
         task = self._running.get(issuer)
         if task is None:
             self._asked[issuer] = time.monotonic()
             task = asyncio.create_task(self._load(self._issuers[issuer]))
             self._running[issuer] = task
             task.add_done_callback(lambda _: self._running.pop(issuer, None))
-        await asyncio.shield(task)
+        await asyncio.wait((task,), timeout=REFRESH_WAIT)
 
     async def _follow(self, issuer: JwtIssuer) -> None:
         while True:
@@ -84,7 +110,7 @@ class RemoteKeys:
             if document != self._documents.get(issuer.issuer):
                 self._authenticator.replace_keys(issuer.issuer, KeySet.parse(document))
                 self._documents[issuer.issuer] = document
-        except (OSError, ValueError, KeySetError) as error:
+        except (OSError, ValueError, HTTPException) as error:
             log.warning("keys of %s: %s", issuer.issuer, error)
             return False
         return True

@@ -1,0 +1,185 @@
+"""Key sets behind a URL, fetched from a real server."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from extproc.auth import Authenticator, CredentialsError, UnknownKeyError, remote
+from extproc.auth.remote import RemoteKeys
+from tests.extproc.auth.tokens import (
+    ISSUER,
+    OTHER_RSA,
+    authenticator,
+    identify,
+    issuer,
+    key_set,
+    rsa_jwk,
+    token,
+)
+
+pytestmark = pytest.mark.anyio
+
+FIRST = key_set(rsa_jwk(kid="one"))
+ROTATED = key_set(rsa_jwk(OTHER_RSA, kid="two"))
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class KeyServer(ThreadingHTTPServer):
+    """Serves `document` with `status`, counting requests; holds answers back while not `open`."""
+
+    daemon_threads = True
+
+    def __init__(self, document: str) -> None:
+        self.document = document
+        self.status = 200
+        self.requests = 0
+        self.arrivals = threading.Semaphore(0)
+        self.open = threading.Event()
+        self.open.set()
+        super().__init__(("127.0.0.1", 0), _Keys)
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/keys"
+
+
+class _Keys(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        server = self.server
+        assert isinstance(server, KeyServer)
+        server.requests += 1
+        server.arrivals.release()
+        server.open.wait(10)
+        body = server.document.encode()
+        self.send_response(server.status)
+        self.send_header("location", "/elsewhere")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def keys_served(document: str = FIRST) -> Iterator[KeyServer]:
+    with KeyServer(document) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.open.set()
+            server.shutdown()
+            thread.join()
+
+
+async def until_good(who: Authenticator, presented: str) -> None:
+    """Wait for keys that arrive by themselves."""
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                identify(who, presented)
+            except CredentialsError:
+                await asyncio.sleep(0.005)
+            else:
+                return
+
+
+async def test_keys_are_there_soon_after_the_start_and_again_at_each_interval() -> None:
+    with keys_served() as server:
+        who = authenticator(issuer(jwks_uri=server.uri, jwks_refresh=0.05))
+        keys = RemoteKeys(who)
+        keys.start()
+        await until_good(who, token())
+        server.document = ROTATED
+        await until_good(who, token(key=OTHER_RSA, kid="two"))
+        with pytest.raises(UnknownKeyError):
+            identify(who, token())
+        keys.stop()
+
+
+async def test_callers_who_ask_at_the_same_time_share_one_fetch() -> None:
+    with keys_served() as server:
+        who = authenticator(issuer(jwks_uri=server.uri))
+        keys = RemoteKeys(who)
+        assert keys.may_refresh(ISSUER)
+        await asyncio.gather(*(keys.refresh(ISSUER) for _ in range(50)))
+        assert server.requests == 1
+        assert identify(who, token()).subject == "alice"
+
+
+async def test_tokens_cannot_make_a_worker_hammer_the_issuer() -> None:
+    with keys_served() as server:
+        keys = RemoteKeys(authenticator(issuer(jwks_uri=server.uri)))
+        await keys.refresh(ISSUER)
+        assert not keys.may_refresh(ISSUER)
+
+
+def test_only_fetched_key_sets_can_be_fetched_again() -> None:
+    keys = RemoteKeys(authenticator())
+    assert not keys.may_refresh(ISSUER)
+    assert not keys.may_refresh("https://nobody.test")
+
+
+@pytest.mark.parametrize(
+    ("status", "document"),
+    [
+        (500, FIRST),
+        (301, FIRST),
+        (204, ""),
+        (200, ""),
+        (200, "{}"),
+        (200, '{"keys": []}'),
+        (200, '{"keys": 7}'),
+        (200, "[" * 100_000),
+        (200, " " * (remote.MAX_DOCUMENT + 1)),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+async def test_the_last_good_keys_stay_when_a_fetch_fails(status: int, document: str) -> None:
+    with keys_served() as server:
+        who = authenticator(issuer(jwks_uri=server.uri))
+        await RemoteKeys(who).refresh(ISSUER)
+        server.status, server.document = status, document
+        await RemoteKeys(who).refresh(ISSUER)
+        assert server.requests == 2
+        assert identify(who, token()).subject == "alice"
+
+
+async def test_keys_are_fetched_again_after_failures_of_every_kind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(remote, "RETRY_INTERVAL", 0.01)
+    with keys_served("[" * 100_000) as server:
+        who = authenticator(issuer(jwks_uri=server.uri))
+        keys = RemoteKeys(who)
+        keys.start()
+        for _ in range(3):
+            assert await asyncio.to_thread(server.arrivals.acquire, timeout=5)
+        server.document = FIRST
+        await until_good(who, token())
+        keys.stop()
+
+
+async def test_a_request_waits_for_a_slow_issuer_no_longer_than_it_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(remote, "REFRESH_WAIT", 0.05)
+    with keys_served() as server:
+        server.open.clear()
+        who = authenticator(issuer(jwks_uri=server.uri))
+        keys = RemoteKeys(who)
+        await asyncio.wait_for(keys.refresh(ISSUER), 2)
+        with pytest.raises(UnknownKeyError):
+            identify(who, token())
+        server.open.set()
+        await until_good(who, token())
