@@ -55,7 +55,7 @@ class Context(Protocol):
 
 
 class AdsServer:
-    """Serves ADS, health checks and reflection on one address."""
+    """Serves ADS, health checks and reflection on one address. Raises OSError if that is taken."""
 
     def __init__(self, nodes: Nodes, address: str) -> None:
         self._nodes = nodes
@@ -69,7 +69,10 @@ class AdsServer:
             (grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),)
         )
         self._health = add_health_and_reflection(self._server)
-        self.port: int = self._server.add_insecure_port(address)
+        try:
+            self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen for xDS on {address}") from error
 
     async def start(self) -> None:
         """Begin to listen."""

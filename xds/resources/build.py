@@ -1,34 +1,87 @@
 """Puts the resources of a config together into one snapshot."""
 
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from protos import policy_pb2
-from sluice.config import GatewayConfig, PolicyDocument
+from sluice.config import GatewayConfig, Model, PolicyDocument, cluster_name
 from xds import type_urls
 from xds.cache import Snapshot
-from xds.resources import clusters, endpoints
+from xds.resources import clusters, endpoints, routes
 from xds.resources.listener import LISTENER_NAME, listener
-from xds.resources.routes import ROUTES_NAME, route_configuration
 
 POLICY_NAME = "policy"
+
+MAX_COMPILED = 20_000
+"""Models remembered: twice as many as a config may have, for an edit that changes all."""
 
 
 def build(config: GatewayConfig, policy: PolicyDocument, directory: Path) -> Snapshot:
     """Compile a config; file names in it (TLS) are relative to `directory`."""
+    callout = clusters.callout_cluster(config.callout)
+    compiled = [_model(key) for key in _keys(config)]
+    table = [route for model in compiled for route in model.routes]
     return Snapshot.of(
         {
-            type_urls.CLUSTER: {
-                cluster.name: bytes(cluster) for cluster in clusters.clusters(config)
-            },
+            type_urls.CLUSTER: {callout.name: bytes(callout)}
+            | {name: body for model in compiled for name, body in model.clusters.items()},
             type_urls.ENDPOINT: {
-                assignment.cluster_name: bytes(assignment)
-                for assignment in endpoints.assignments(config)
+                name: body for model in compiled for name, body in model.endpoints.items()
             },
             type_urls.LISTENER: {LISTENER_NAME: bytes(listener(config, directory))},
-            type_urls.ROUTE: {ROUTES_NAME: bytes(route_configuration(config))},
+            type_urls.ROUTE: {
+                routes.ROUTES_NAME: routes.route_configuration(
+                    config, [*table, bytes(routes.other())]
+                )
+            },
             type_urls.POLICY: {POLICY_NAME: _policy(policy)},
         },
         warmup=clusters.warmup(config),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """What a model's resources depend on; `content` stands for the model, which has no hash."""
+
+    name: str
+    content: str
+    buffer: int
+    model: Model = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """A model's serialized resources: clusters and endpoints by name, routes in order."""
+
+    clusters: dict[str, bytes]
+    endpoints: dict[str, bytes]
+    routes: tuple[bytes, ...]
+
+
+def _keys(config: GatewayConfig) -> list[_Key]:
+    buffer = config.listener.buffer
+    return [
+        _Key(name, model.model_dump_json(), buffer, model) for name, model in config.models.items()
+    ]
+
+
+@lru_cache(MAX_COMPILED)
+def _model(key: _Key) -> _Compiled:
+    """Compile a model. Remembered: a millisecond each, and an edit changes one of many."""
+    named = {cluster_name(key.name, name): v for name, v in key.model.versions.items()}
+    return _Compiled(
+        clusters={
+            name: bytes(clusters.version_cluster(name, version, key.model.pool, key.buffer))
+            for name, version in named.items()
+        },
+        endpoints={
+            name: bytes(endpoints.of_version(name, version))
+            for name, version in named.items()
+            if endpoints.discovered(version)
+        },
+        routes=tuple(map(bytes, routes.model_routes(key.name, key.model))),
     )
 
 

@@ -31,7 +31,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
 )
 from envoy_data_plane.envoy.type.v3 import Percent
 
-from sluice.config import GatewayConfig, Model, Version, cluster_name
+from sluice.config import GatewayConfig, Version, cluster_name
 from sluice.config.gateway import Callout
 from sluice.config.models import HealthCheck, Pool
 from sluice.config.values import is_ip, split_host_port
@@ -50,18 +50,6 @@ DNS_WARMUP = 2.0
 """Seconds for a first answer from DNS."""
 
 
-def clusters(config: GatewayConfig) -> list[Cluster]:
-    """Every cluster of a config."""
-    return [
-        callout_cluster(config.callout),
-        *(
-            version_cluster(cluster_name(model_name, version_name), model, version, config)
-            for model_name, model in config.models.items()
-            for version_name, version in model.versions.items()
-        ),
-    ]
-
-
 def warmup(config: GatewayConfig) -> dict[str, float]:
     """Seconds a new cluster may take from its acceptance until Envoy sends requests there.
 
@@ -78,15 +66,14 @@ def warmup(config: GatewayConfig) -> dict[str, float]:
     return slow
 
 
-def version_cluster(name: str, model: Model, version: Version, config: GatewayConfig) -> Cluster:
-    """The cluster of one version of a model."""
-    pool = model.pool
+def version_cluster(name: str, version: Version, pool: Pool, buffer: int) -> Cluster:
+    """The cluster of one version of a model; `buffer` is in bytes, for one stream."""
     cluster = Cluster(
         name=name,
         # Envoy splits metric names at dots, and model names may have them.
         alt_stat_name=name.replace(".", "_"),
         connect_timeout=seconds(pool.connect_timeout),
-        per_connection_buffer_limit_bytes=config.listener.buffer,
+        per_connection_buffer_limit_bytes=buffer,
         lb_policy=ClusterLbPolicy.LEAST_REQUEST,
         circuit_breakers=_thresholds(pool),
         typed_extension_protocol_options={PROTOCOL_OPTIONS: pack(_protocol(pool, version))},

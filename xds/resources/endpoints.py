@@ -1,6 +1,6 @@
 """Endpoints (EDS): the addresses of a cluster, with their weights."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from envoy_data_plane.envoy.config.endpoint.v3 import (
     ClusterLoadAssignment,
@@ -10,7 +10,7 @@ from envoy_data_plane.envoy.config.endpoint.v3 import (
     LocalityLbEndpoints,
 )
 
-from sluice.config import GatewayConfig, Version, cluster_name
+from sluice.config import Version
 from sluice.config.values import is_ip, split_host_port
 from xds.resources.messages import address
 
@@ -18,14 +18,6 @@ from xds.resources.messages import address
 def discovered(version: Version) -> bool:
     """Whether the endpoints come by EDS: all have IP addresses, so no name needs resolving."""
     return all(is_ip(split_host_port(endpoint.address)[0]) for endpoint in version.endpoints)
-
-
-def assignments(config: GatewayConfig) -> Iterator[ClusterLoadAssignment]:
-    """The EDS resources: one for each version whose endpoints are all IP addresses."""
-    for model_name, model in config.models.items():
-        for version_name, version in model.versions.items():
-            if discovered(version):
-                yield of_version(cluster_name(model_name, version_name), version)
 
 
 def of_version(name: str, version: Version) -> ClusterLoadAssignment:

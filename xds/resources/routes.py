@@ -4,8 +4,9 @@ The cluster itself is the callout's decision: every route reads it from a reques
 client can set. A route adds what belongs to the model: timeouts, retries, upgrades, limits.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+import betterproto2
 from envoy_data_plane.envoy.config.core.v3 import HeaderValueOption
 from envoy_data_plane.envoy.config.route.v3 import (
     HeaderMatcher,
@@ -34,21 +35,38 @@ REASON_HEADER = "x-sluice-reason"
 GRPC_PREFIX = "/inference.GRPCInferenceService/"
 
 
-def route_configuration(config: GatewayConfig) -> RouteConfiguration:
-    """The one route table of the listener."""
-    return RouteConfiguration(
+def route_configuration(config: GatewayConfig, routes: Iterable[bytes]) -> bytes:
+    """The one route table of the listener, serialized, from serialized routes in their order.
+
+    Serialized, because of 10,000 models only those are compiled anew that have changed: a message
+    is the concatenation of its fields (protobuf's encoding), whenever each was encoded.
+    """
+    # Whatever the Host header says: models are told apart by path.
+    host = VirtualHost(
+        name=ROUTES_NAME, domains=["*"], typed_per_filter_config=limits.per_route(config)
+    )
+    table = RouteConfiguration(
         name=ROUTES_NAME,
-        # Whatever the Host header says: models are told apart by path.
-        virtual_hosts=[
-            VirtualHost(
-                name=ROUTES_NAME,
-                domains=["*"],
-                routes=list(_routes(config)),
-                typed_per_filter_config=limits.per_route(config),
-            )
-        ],
         response_headers_to_add=_reason(config),
         response_headers_to_remove=[] if config.requests.expose_reason else [REASON_HEADER],
+    )
+    hosts = b"".join([bytes(host), *(_field(_ROUTES, route) for route in routes)])
+    return bytes(table) + _field(_VIRTUAL_HOSTS, hosts)
+
+
+_ROUTES = 3
+"""Number of VirtualHost.routes."""
+
+_VIRTUAL_HOSTS = 2
+"""Number of RouteConfiguration.virtual_hosts."""
+
+
+def _field(number: int, message: bytes) -> bytes:
+    """A field that holds a message: tag with wire type 2, length, content."""
+    return (
+        betterproto2.encode_varint(number << 3 | 2)
+        + betterproto2.encode_varint(len(message))
+        + message
     )
 
 
@@ -58,12 +76,14 @@ def _reason(config: GatewayConfig) -> list[HeaderValueOption]:
     return [header(REASON_HEADER, f"%REQ({REASON_HEADER})%")]
 
 
-def _routes(config: GatewayConfig) -> Iterator[Route]:
-    for name, model in config.models.items():
-        for match in _matches(name, model):
-            yield _route(name, model, match)
-    # So that every request reaches the callout, which knows what to answer.
-    yield Route(name="other", match=RouteMatch(prefix="/"), route=_action())
+def model_routes(name: str, model: Model) -> list[Route]:
+    """The routes of one model."""
+    return [_route(name, model, match) for match in _matches(name, model)]
+
+
+def other() -> Route:
+    """The last route: so that every request reaches the callout, which knows what to answer."""
+    return Route(name="other", match=RouteMatch(prefix="/"), route=_action())
 
 
 def _matches(name: str, model: Model) -> Iterator[RouteMatch]:

@@ -1,0 +1,47 @@
+"""Compiles the rate limit service's descriptors for an envoyproxy/ratelimit fleet.
+
+One `ratelimit.config.ratelimit.v3.RateLimitConfig` for each domain, named by it: what its servers
+ask for over ADS instead of reading files.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from protos import ratelimit_config_pb2 as pb
+from sluice.config.limits import Descriptor, RateLimitDomain, RateLimitPolicy
+
+RATE_LIMIT_CONFIG: Final = "type.googleapis.com/ratelimit.config.ratelimit.v3.RateLimitConfig"
+
+
+def rate_limit_configs(domains: Mapping[str, RateLimitDomain]) -> dict[str, bytes]:
+    """Serialized resources by name."""
+    return {
+        name: pb.RateLimitConfig(
+            name=name,
+            domain=name,
+            descriptors=[_descriptor(each) for each in domain.descriptors],
+        ).SerializeToString(deterministic=True)
+        for name, domain in domains.items()
+    }
+
+
+def _descriptor(config: Descriptor) -> pb.RateLimitDescriptor:
+    return pb.RateLimitDescriptor(
+        key=config.key,
+        value=config.value,
+        rate_limit=None if config.rate_limit is None else _policy(config.rate_limit),
+        descriptors=[_descriptor(each) for each in config.descriptors],
+        shadow_mode=config.shadow_mode,
+        detailed_metric=config.detailed_metric,
+    )
+
+
+def _policy(config: RateLimitPolicy) -> pb.RateLimitPolicy:
+    return pb.RateLimitPolicy(
+        # The service refuses a policy that has both a unit and `unlimited`.
+        unit="UNKNOWN" if config.unlimited else config.unit.upper(),
+        requests_per_unit=config.requests_per_unit,
+        unlimited=config.unlimited,
+        name=config.name,
+        replaces=[pb.RateLimitReplace(name=name) for name in config.replaces],
+    )
