@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 
 PROTO_SOURCES := $(sort $(wildcard protos/*.proto))
 
-.PHONY: install run test lint types protos protos-check docs lock clean
+.PHONY: install run test lint types protos protos-check docs h2spec bench-callout lock clean
 
 install: $(STAMP)
 
@@ -49,6 +49,15 @@ protos-check: install
 docs: install
 	$(BIN)/python -m sluice.config.reference > docs/reference/config.md
 	COLUMNS=200 $(BIN)/python -m sluice.cli.reference > docs/reference/cli.md
+
+# HTTP/2 conformance of the callout's transport; builds h2spec with Go.
+h2spec: install
+	tests/h2spec.sh
+
+# What a callout costs, side by side in one run.
+bench-callout: install
+	@command -v wrk >/dev/null || { apt-get update -qq && apt-get install -y -qq wrk; }
+	$(BIN)/python -m bench.callout $(ARGS)
 
 # Pins every dependency, of the product and of its tests, with hashes.
 lock: install

@@ -269,13 +269,15 @@ def main() -> None:
         options.script.write_text('wrk.method = "POST"\nwrk.body = "{}"\n')
         token, jwks = token_and_jwks()
         (Path(directory) / "jwks.json").write_text(jwks)
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+        headers = {"Content-Type": "application/json"}
+        authorized = {**headers, "Authorization": f"Bearer {token}"}
         with everything(options) as (ports, envoy_pid, pids):
             samples: dict[Variant, list[Sample]] = {variant: [] for variant in ports}
             for _ in range(options.rounds):
                 for variant, port in ports.items():
                     python = pids.get((variant.decider or "", variant.policy))
-                    samples[variant].append(measure(port, headers, envoy_pid, python, options))
+                    sent = headers if variant.policy == "trivial" else authorized
+                    samples[variant].append(measure(port, sent, envoy_pid, python, options))
             print_report(samples)
             for (decider, policy), pid in pids.items():
                 print(f"RSS after the run, {decider} {policy}: {resident_bytes(pid) / 1e6:.0f} MB")

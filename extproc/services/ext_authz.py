@@ -16,10 +16,12 @@ from extproc.rpc import RpcError, StatusCode
 from extproc.services.outcome import (
     INTERNAL_ERROR,
     NO_POLICY,
+    Headers,
     refusal_headers,
     removed_headers,
     upstream_headers,
 )
+from protos.base_pb2 import HeaderValue, HeaderValueOption
 from protos.ext_authz_pb2 import AttributeContext, CheckRequest, CheckResponse
 
 log = logging.getLogger(__name__)
@@ -92,9 +94,10 @@ def _answer(policy: Policy, headers: dict[str, bytes], decision: Decision) -> by
         return _denied(policy, headers, decision)
     response = CheckResponse()
     response.status.code = StatusCode.OK
-    response.ok_response.headers.extend(upstream_headers(decision))
+    added = upstream_headers(decision)
+    response.ok_response.headers.extend(_options(added))
     removed = removed_headers(policy, headers)
-    set_here = {header.header.key for header in response.ok_response.headers}
+    set_here = {name for name, _ in added}
     # Unlike ext_proc, ext_authz removes after it has set: what is overwritten must not be named.
     response.ok_response.headers_to_remove.extend(n for n in removed if n not in set_here)
     return response.SerializeToString()
@@ -106,6 +109,17 @@ def _denied(policy: Policy | None, headers: dict[str, bytes], refusal: Refusal) 
     response.status.message = refusal.reason
     denied = response.denied_response
     denied.status.code = refusal.status
-    denied.headers.extend(refusal_headers(policy, refusal))
+    denied.headers.extend(_options(refusal_headers(policy, refusal)))
     denied.body = problem_body(refusal, headers.get("x-request-id")).decode()
     return response.SerializeToString()
+
+
+def _options(headers: Headers) -> list[HeaderValueOption]:
+    """Headers for Envoy, which reads `value` in this service, not `raw_value`."""
+    return [
+        HeaderValueOption(
+            header=HeaderValue(key=name, value=value),
+            append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
+        )
+        for name, value in headers
+    ]

@@ -18,10 +18,12 @@ from extproc.rpc import Call, Handler, RpcError, StatusCode
 from extproc.services.outcome import (
     INTERNAL_ERROR,
     NO_POLICY,
+    Headers,
     refusal_headers,
     removed_headers,
     upstream_headers,
 )
+from protos.base_pb2 import HeaderValue, HeaderValueOption
 from protos.ext_proc_pb2 import (
     BodyResponse,
     CommonResponse,
@@ -120,21 +122,13 @@ class _Stream:
 
     def _on_headers(self, message: HttpHeaders) -> Awaitable[None] | None:
         headers = header_dict(message)
-        policy = self._service.policies.current
-        if policy is None:
-            self._refuse(None, headers, NO_POLICY)
-            return None
         has_body = not message.end_of_stream
-        try:
-            decision = decide(policy, Request(headers, has_body, self._service.clock()))
-        except Exception:
-            log.exception("a decision failed")
-            decision = INTERNAL_ERROR
+        decision = self._decide(headers, has_body=has_body)
         if type(decision) is Refusal and decision.refresh is not None:
             refreshed = self._service.policies.refresh_keys(decision.refresh)
             if refreshed is not None:
                 return self._decide_again(refreshed, headers, has_body=has_body)
-        self._answer(policy, headers, decision, has_body=has_body)
+        self._answer(headers, decision, has_body=has_body)
         return None
 
     async def _decide_again(
@@ -142,18 +136,26 @@ class _Stream:
     ) -> None:
         """The token's key was unknown: decide with the keys that the issuer has now."""
         await refreshed
-        policy = self._service.policies.current
-        assert policy is not None
-        decision = decide(policy, Request(headers, has_body, self._service.clock()))
-        self._answer(policy, headers, decision, has_body=has_body)
+        self._answer(headers, self._decide(headers, has_body=has_body), has_body=has_body)
 
-    def _answer(
-        self, policy: Policy, headers: dict[str, bytes], decision: Decision, *, has_body: bool
-    ) -> None:
-        if isinstance(decision, Refusal):
+    def _decide(self, headers: dict[str, bytes], *, has_body: bool) -> Decision:
+        """Decide by the policy in force; a failure to decide is a refusal."""
+        policy = self._service.policies.current
+        if policy is None:
+            return NO_POLICY
+        try:
+            return decide(policy, Request(headers, has_body, self._service.clock()))
+        except Exception as error:
+            return failed(error)
+
+    def _answer(self, headers: dict[str, bytes], decision: Decision, *, has_body: bool) -> None:
+        policy = self._service.policies.current
+        if isinstance(decision, Refusal) or policy is None:
             self._refuse(policy, headers, decision)
             return
-        count_body = has_body and "content-length" not in headers and _is_bounded(headers)
+        count_body = (
+            has_body and "content-length" not in headers and not _is_stream(headers, decision)
+        )
         self._limit = decision.max_body
         removed = removed_headers(policy, headers)
         self._call.send(self._service.admitted(policy, decision, removed, count_body=count_body))
@@ -174,7 +176,7 @@ class _Stream:
             details=f"sluice:{refusal.reason}",
         )
         answer.status.code = refusal.status
-        answer.headers.set_headers.extend(refusal_headers(policy, refusal))
+        answer.headers.set_headers.extend(_options(refusal_headers(policy, refusal)))
         if headers.get("content-type", b"").startswith(b"application/grpc"):
             answer.grpc_status.status = grpc_status(refusal)
         self._call.send(ProcessingResponse(immediate_response=answer).SerializeToString())
@@ -196,10 +198,22 @@ def _is_bounded(headers: dict[str, bytes]) -> bool:
 
 
 def _admitted(admission: Admission, removed: list[str], *, count_body: bool) -> bytes:
-    mutation = HeaderMutation(set_headers=upstream_headers(admission), remove_headers=removed)
+    added = _options(upstream_headers(admission))
+    mutation = HeaderMutation(set_headers=added, remove_headers=removed)
     # The route names its cluster by a header that has just been set: it must be chosen again.
     common = CommonResponse(header_mutation=mutation, clear_route_cache=True)
     response = ProcessingResponse(request_headers=HeadersResponse(response=common))
     if count_body:
         response.mode_override.CopyFrom(_COUNT_BODY)
     return response.SerializeToString()
+
+
+def _options(headers: Headers) -> list[HeaderValueOption]:
+    """Headers for Envoy, which reads `raw_value` in this service."""
+    return [
+        HeaderValueOption(
+            header=HeaderValue(key=name, raw_value=value.encode()),
+            append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
+        )
+        for name, value in headers
+    ]

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from extproc.decision import Admission, Reason, Refusal
 from extproc.policy import Policy
 from extproc.problem import MEDIA_TYPE
-from protos.base_pb2 import HeaderValue, HeaderValueOption
 
 INTERNAL_PREFIX = "x-sluice-"
 SERVICE_HEADER = "x-model-service"
@@ -15,28 +14,23 @@ REASON_HEADER = "x-sluice-reason"
 NO_POLICY = Refusal(Reason.NO_POLICY, "the gateway has no policy yet")
 INTERNAL_ERROR = Refusal(Reason.INTERNAL_ERROR, "the gateway failed to decide on this request")
 
-_OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+Headers = list[tuple[str, str]]
+"""Names and values, each to replace whatever of its name there is."""
 
 
-def option(name: str, value: bytes) -> HeaderValueOption:
-    """A header that replaces whatever of its name there is."""
-    header = HeaderValue(key=name, raw_value=value)
-    return HeaderValueOption(header=header, append_action=_OVERWRITE)
-
-
-def upstream_headers(admission: Admission) -> list[HeaderValueOption]:
+def upstream_headers(admission: Admission) -> Headers:
     """Headers that tell the model server, and Envoy's router, what was decided."""
     target = admission.target
-    headers = [
-        option(SERVICE_HEADER, target.cluster.encode()),
-        option(VERSION_HEADER, target.version.encode()),
-        option("x-sluice-model", target.model.encode()),
-        option(REASON_HEADER, admission.reason.encode()),
+    headers: Headers = [
+        (SERVICE_HEADER, target.cluster),
+        (VERSION_HEADER, target.version),
+        ("x-sluice-model", target.model),
+        (REASON_HEADER, admission.reason),
     ]
     if admission.subject:
-        headers.append(option("x-sluice-subject", header_safe(admission.subject)))
+        headers.append(("x-sluice-subject", header_safe(admission.subject)))
     if admission.canary:
-        headers.append(option("x-sluice-canary", b"true"))
+        headers.append(("x-sluice-canary", "true"))
     return headers
 
 
@@ -48,23 +42,22 @@ def removed_headers(policy: Policy, headers: Mapping[str, bytes]) -> list[str]:
     return removed
 
 
-def refusal_headers(policy: Policy | None, refusal: Refusal) -> list[HeaderValueOption]:
+def refusal_headers(policy: Policy | None, refusal: Refusal) -> Headers:
     """Headers of the response to a refused request."""
-    headers = [option("content-type", MEDIA_TYPE.encode())]
-    headers += [option(name, value.encode()) for name, value in refusal.headers]
+    headers: Headers = [("content-type", MEDIA_TYPE), *refusal.headers]
     if policy is not None and policy.expose_reason:
-        headers.append(option(REASON_HEADER, refusal.reason.encode()))
+        headers.append((REASON_HEADER, refusal.reason))
     return headers
 
 
-def header_safe(text: str) -> bytes:
+def header_safe(text: str) -> str:
     """Text as a header's value (RFC 9110 section 5.5): anything but visible ASCII as %XX of UTF-8.
 
     The percent sign is escaped too, so that two subjects never read alike.
     """
     if text.isascii() and text.isprintable() and "%" not in text and text == text.strip():
-        return text.encode()
-    return b"".join(
-        bytes((byte,)) if 0x21 <= byte <= 0x7E and byte != 0x25 else b"%%%02X" % byte
+        return text
+    return "".join(
+        chr(byte) if 0x21 <= byte <= 0x7E and byte != 0x25 else f"%{byte:02X}"
         for byte in text.encode()
     )

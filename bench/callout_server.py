@@ -1,0 +1,60 @@
+"""`python -m bench.callout_server TRANSPORT ADDRESS POLICY JWKS`: one callout worker, no xDS.
+
+It serves what a worker serves, with a policy made here. `trivial` admits everybody to the one
+version; `full` has every stage at work: an RS256 token, access rules, claim rules and canaries.
+"""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import uvloop
+
+from bench.tokens import AUDIENCE, ISSUER
+from extproc.policies import Policies
+from extproc.services.health import Health
+from extproc.transport import TRANSPORTS, serve
+from extproc.worker import services
+from sluice.config import GatewayConfig, PolicyDocument, policy_document
+
+_ENDPOINT = {"endpoints": [{"address": "127.0.0.1:1"}]}
+
+TRIVIAL = {"models": {"bench": {"access": {"public": True}, "versions": {"v1": _ENDPOINT}}}}
+
+
+def full(jwks: str) -> dict[str, object]:
+    """A policy whose every stage has something to decide."""
+    issuer = {"issuer": ISSUER, "audiences": [AUDIENCE], "algorithms": ["RS256"], "jwks": jwks}
+    model = {
+        "stable": "v1",
+        "versions": {"v1": _ENDPOINT, "v2": _ENDPOINT, "v3": _ENDPOINT},
+        "access": {"allow": [{"groups": ["staff"]}, {"groups": ["vip"]}]},
+        "claim_rules": [{"claim": "tier", "value": "gold", "version": "v3"}],
+        "canaries": [{"version": "v2", "percent": 0, "model_types": ["image-classification"]}],
+    }
+    return {"auth": {"issuers": [issuer]}, "models": {"bench": model}}
+
+
+def document(policy: str, jwks: str) -> PolicyDocument:
+    """The policy of that name."""
+    data = TRIVIAL if policy == "trivial" else full(jwks)
+    return policy_document(GatewayConfig.model_validate(data), Path())
+
+
+async def run(transport: str, address: str, policy: PolicyDocument) -> None:
+    """Serve until SIGTERM."""
+    policies = Policies()
+    policies.apply(policy)
+    chosen = next(name for name in TRANSPORTS if name == transport)
+    server = serve(chosen, services(policies, Health()), address)
+    await server.start()
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    await stop.wait()
+    await server.close()
+
+
+if __name__ == "__main__":
+    _, transport, address, policy, jwks = sys.argv
+    uvloop.run(run(transport, address, document(policy, Path(jwks).read_text())))
