@@ -1,4 +1,4 @@
-"""`sluice status` and `sluice explain`: what a running gateway is doing, and what it would do."""
+"""`sluice status`: what a running gateway is doing."""
 
 import argparse
 import json

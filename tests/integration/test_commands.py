@@ -1,0 +1,64 @@
+"""`sluice status` and `sluice explain` against a running gateway."""
+
+import json
+
+import pytest
+
+from sluice.cli import main
+from tests.integration.gateway import Gateway, token
+
+PRIVATE = "/v2/models/echo/private"
+
+
+def explain(gateway: Gateway, *arguments: str) -> int:
+    return main(["explain", "--xds", gateway.config["control_plane"]["xds"], *arguments])
+
+
+def test_status_shows_the_version_and_every_node(
+    gateway: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"http://{gateway.config['control_plane']['http']}"
+    assert main(["status", "--url", url]) == 0
+    shown = capsys.readouterr().out
+    assert main(["status", "--url", url, "--json"]) == 0
+    status = json.loads(capsys.readouterr().out)
+    assert f"version   {status['version']} (settled)" in shown
+    assert {node["kind"] for node in status["nodes"]} >= {"envoy", "callout"}
+    assert all(node["id"] in shown for node in status["nodes"])
+
+
+def test_explain_says_what_each_stage_found(
+    gateway: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    authorization = f"authorization: Bearer {token('alice', group='vip')}"
+    assert explain(gateway, "-H", authorization, PRIVATE) == 0
+    lines = capsys.readouterr().out.splitlines()
+    stages = ["validate", "authenticate", "authorize", "route", "canary"]
+    assert [line.split()[1] for line in lines[1:-1]] == stages
+    assert lines[-1] == "-> private/v2 (claim)"
+
+
+def test_explain_and_the_gateway_give_the_same_answer(
+    gateway: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with gateway.client() as client:
+        for user in range(20):
+            headers = {"x-user-id": f"user-{user}"}
+            answer = client.get("/v2/models/echo/x", headers=headers)
+            explain(gateway, "-X", "GET", "-H", f"x-user-id: user-{user}", "/v2/models/echo/x")
+            last = capsys.readouterr().out.splitlines()[-1]
+            reason = answer.headers["x-sluice-reason"]
+            assert last == f"-> echo/{answer.json()['version']} ({reason})"
+
+
+def test_explain_names_the_stage_that_refuses(
+    gateway: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert explain(gateway, PRIVATE) == 0
+    shown = capsys.readouterr().out
+    assert "REFUSE authorize    401 unauthenticated: credentials are needed" in shown
+
+
+def test_explain_without_a_gateway_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "--xds", "127.0.0.1:1", "/x"]) == 1
+    assert "no policy from 127.0.0.1:1" in capsys.readouterr().err
