@@ -150,7 +150,8 @@ class _Leased:
 
     def _advance(self, now: int) -> int:
         """Move to `now`, ending on the way, in order, the leases that expired."""
-        now = max(now, self._now)
+        if now <= self._now:
+            return self._now
         if self._leases:
             ended = [(le.expires, who) for who, le in self._leases.items() if le.expires <= now]
             for expires, holder in sorted(ended):

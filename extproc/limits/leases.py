@@ -51,6 +51,9 @@ class Budgets(Protocol):
     def spend(self, now: int, limit: Limit, key: str, cost: int) -> None:
         """Take tokens; after a `standing` that admits, without awaiting in between."""
 
+    def drain(self, now: int, limit: Limit, key: str) -> None:
+        """Take all the tokens at hand, after a `standing` that refuses."""
+
 
 class LocalBudgets:
     """Budgets of this process alone: exact, and never awaited."""
@@ -68,6 +71,10 @@ class LocalBudgets:
 
     def spend(self, now: int, limit: Limit, key: str, cost: int) -> None:
         self._ledger.budget(now, limit, key).take(now, cost)
+
+    def drain(self, now: int, limit: Limit, key: str) -> None:
+        budget = self._ledger.budget(now, limit, key)
+        budget.take(now, budget.free(now))
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +212,11 @@ class LeasedBudgets:
             holding.tokens -= cost
         else:
             self._local.spend(now, self._part(limit), key, cost)
+
+    def drain(self, now: int, limit: Limit, key: str) -> None:
+        self._holding(limit, key).tokens = 0
+        if self._down_until is not None and self._settings.fail_open:
+            self._local.drain(now, self._part(limit), key)
 
     def _part(self, limit: Limit) -> Limit:
         share = self._settings.share

@@ -33,8 +33,7 @@ class Ledger:
             found = self._budgets[key] = budget(limit, now, self._used_until)
         else:
             self._budgets.move_to_end(key)
-            if found.limit != limit:
-                found.limit = limit
+            found.limit = limit
         return found
 
     def exchange(self, now: int, asks: Sequence[Ask]) -> list[Grant]:

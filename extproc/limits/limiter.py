@@ -4,18 +4,14 @@ Judging and paying happen without awaiting in between, so several limits are tak
 at all; a refused request costs nobody anything.
 """
 
-import asyncio
 import math
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 
-from extproc.limits.arithmetic import Limit
+from extproc.limits.charges import Charge, until_ready, waiting
 from extproc.limits.leases import MICRO, Budgets, Standing
 from extproc.limits.rules import RequestView, Rule, compile_rule
 from sluice.config.limits import LimitRule
-
-MAX_ROUNDS = 4
-"""Fetches one request may await: the second when others took what the first brought."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +46,6 @@ class RuleCounts:
     unavailable: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Charge:
-    rule: Rule
-    limit: Limit
-    key: str
-    cost: int
-
-
 class Limiter:
     """The rules of one policy over a backend's budgets, which outlive the policy."""
 
@@ -71,70 +59,62 @@ class Limiter:
 
         At once, except where the first request for a key must wait for a backend.
         """
-        charges = [
-            _Charge(rule, rule.limit, rule.key(view), rule.cost(view))
-            for rule in self._rules
-            if rule.applies(view)
-        ]
-        if not charges:
+        rules = [rule for rule in self._rules if rule.applies(view)]
+        if not rules:
             return UNLIMITED
+        charges = [Charge(rule.limit, rule.key(view), rule.cost(view)) for rule in rules]
         micros = int(now * MICRO)
-        waiting = self._waiting(micros, charges)
-        return self._later(micros, charges, waiting) if waiting else self._judge(micros, charges)
-
-    def _waiting(self, now: int, charges: list[_Charge]) -> list[Awaitable[None]]:
-        found = [self._budgets.ready(now, c.limit, c.key, c.cost) for c in charges]
-        return [waiting for waiting in found if waiting is not None]
+        pending = waiting(self._budgets, micros, charges)
+        if pending:
+            return self._later(micros, rules, charges, pending)
+        return self._judge(micros, rules, charges)
 
     async def _later(
-        self, now: int, charges: list[_Charge], waiting: list[Awaitable[None]]
+        self, now: int, rules: list[Rule], charges: list[Charge], pending: list[Awaitable[None]]
     ) -> Verdict:
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        for _ in range(MAX_ROUNDS):
-            await asyncio.gather(*waiting)
-            at = now + int((loop.time() - started) * MICRO)
-            waiting = self._waiting(at, charges)
-            if not waiting:
-                break
-        return self._judge(at, charges)
+        now = await until_ready(self._budgets, now, charges, pending)
+        return self._judge(now, rules, charges)
 
-    def _judge(self, now: int, charges: list[_Charge]) -> Verdict:
-        standings = [
-            (charge, self._budgets.standing(now, charge.limit, charge.key, charge.cost))
-            for charge in charges
+    def _judge(self, now: int, rules: list[Rule], charges: list[Charge]) -> Verdict:
+        budgets = self._budgets
+        judged = [
+            (rule, charge, budgets.standing(now, charge.limit, charge.key, charge.cost))
+            for rule, charge in zip(rules, charges, strict=True)
         ]
-        enforced = [pair for pair in standings if not pair[0].rule.shadow]
-        refusals = [pair for pair in enforced if not pair[1].admits]
+        enforced = [each for each in judged if not each[0].shadow]
+        refusals = [each for each in enforced if not each[2].admits]
         if refusals:
-            charge, standing = max(refusals, key=lambda pair: pair[1].wait)
-            counts = self.counts[charge.rule.name]
+            rule, charge, standing = max(refusals, key=lambda each: each[2].wait)
+            counts = self.counts[rule.name]
             counts.refused += 1
             counts.unavailable += standing.unavailable
-            return _verdict(charge, standing, admitted=False)
-        for charge, standing in standings:
-            counts = self.counts[charge.rule.name]
+            return _verdict(rule, charge, standing, admitted=False)
+        for rule, charge, standing in judged:
+            counts = self.counts[rule.name]
             if standing.admits:
-                self._budgets.spend(now, charge.limit, charge.key, charge.cost)
+                budgets.spend(now, charge.limit, charge.key, charge.cost)
                 counts.admitted += 1
             else:
                 counts.shadow_refused += 1
         if not enforced:
             return UNLIMITED
-        strictest = min(enforced, key=lambda pair: (pair[1].remaining - pair[0].cost)
-                        / pair[0].limit.capacity)  # fmt: skip
-        return _verdict(*strictest, admitted=True)
+        return _verdict(*min(enforced, key=_part_left), admitted=True)
 
 
-def _verdict(charge: _Charge, standing: Standing, *, admitted: bool) -> Verdict:
+def _part_left(judged: tuple[Rule, Charge, Standing]) -> float:
+    _, charge, standing = judged
+    return (standing.remaining - charge.cost) / charge.limit.capacity
+
+
+def _verdict(rule: Rule, charge: Charge, standing: Standing, *, admitted: bool) -> Verdict:
     paid = charge.cost if admitted else 0
     return Verdict(
         admitted=admitted,
-        rule=charge.rule.name,
+        rule=rule.name,
         limit=charge.limit.capacity,
         remaining=max(0, standing.remaining - paid),
         reset_seconds=math.ceil(standing.reset / MICRO),
         retry_after=0 if admitted else max(1, math.ceil(standing.wait / MICRO)),
-        window=charge.rule.window,
+        window=rule.window,
         unavailable=standing.unavailable,
     )

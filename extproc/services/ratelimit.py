@@ -1,0 +1,258 @@
+"""envoy.service.ratelimit.v3.RateLimitService, for Envoys that have only the `ratelimit` filter.
+
+It answers as envoyproxy/ratelimit does from the same descriptors: fixed windows aligned to the
+clock, every descriptor counted on its own, refused hits counted too. The budgets are those of
+`extproc.limits`, so several servers share them exactly.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from google.protobuf.message import DecodeError
+
+from extproc.limits.arithmetic import Algorithm, Limit
+from extproc.limits.charges import Charge, until_ready, waiting
+from extproc.limits.descriptors import Descriptors, Entry, Match, without_replaced
+from extproc.limits.leases import MICRO, Budgets, Standing
+from extproc.rpc import RpcError, Services, StatusCode, unary
+from protos.base_pb2 import HeaderValue
+from protos.ratelimit_pb2 import RateLimitDescriptor, RateLimitRequest, RateLimitResponse
+from sluice.config.limits import RateLimitDomain, RateLimitPolicy
+
+METHOD = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
+
+OK = RateLimitResponse.OK
+OVER_LIMIT = RateLimitResponse.OVER_LIMIT
+
+UNLIMITED_REMAINING = 2**32 - 1
+
+MAX_STATS = 10_000
+"""Names counted: with `detailed_metric`, clients choose them. What is beyond is counted as one."""
+
+OTHER = "other"
+
+_SECONDS = {
+    "second": 1,
+    "minute": 60,
+    "hour": 3600,
+    "day": 86_400,
+    "week": 604_800,
+    "month": 30 * 86_400,
+    "year": 365 * 86_400,
+}
+
+
+@dataclass(slots=True)
+class LimitCounts:
+    """Hits of one limit, never reset; the names are those of envoyproxy/ratelimit."""
+
+    total_hits: int = 0
+    over_limit: int = 0
+    near_limit: int = 0
+    within_limit: int = 0
+    shadow_mode: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Hit:
+    """One descriptor that has a limit to be counted against."""
+
+    match: Match
+    charge: Charge
+
+
+class RateLimitService:
+    """ShouldRateLimit over the descriptors of a config.
+
+    `clock` gives seconds since the epoch; `near_limit` is the share of a limit from which hits
+    count as near it; `headers` adds RateLimit-Limit, -Remaining and -Reset of the strictest limit.
+    """
+
+    def __init__(
+        self,
+        domains: Mapping[str, RateLimitDomain],
+        budgets: Budgets,
+        clock: Callable[[], float],
+        *,
+        near_limit: float = 0.8,
+        headers: bool = True,
+    ) -> None:
+        self.counts: dict[str, LimitCounts] = {}
+        self._budgets = budgets
+        self._clock = clock
+        self._near_limit = near_limit
+        self._headers = headers
+        self.configure(domains)
+
+    def configure(self, domains: Mapping[str, RateLimitDomain]) -> None:
+        """Follow a new config; hits already counted stay."""
+        self._descriptors = Descriptors(domains)
+
+    def services(self) -> Services:
+        """The method, for a transport."""
+        return {METHOD: unary(self._should_rate_limit)}
+
+    def _should_rate_limit(self, message: bytes) -> bytes | Awaitable[bytes]:
+        request = _parse(message)
+        hits = self._hits(request)
+        charges = [hit.charge for hit in hits if isinstance(hit, _Hit) and hit.charge.limit.rate]
+        now = int(self._clock() * MICRO)
+        pending = waiting(self._budgets, now, charges)
+        if pending:
+            return self._later(now, hits, charges, pending)
+        return self._answer(now, hits)
+
+    async def _later(
+        self,
+        now: int,
+        hits: list[_Hit | Match | None],
+        charges: list[Charge],
+        pending: list[Awaitable[None]],
+    ) -> bytes:
+        now = await until_ready(self._budgets, now, charges, pending)
+        return self._answer(now, hits)
+
+    def _hits(self, request: RateLimitRequest) -> list[_Hit | Match | None]:
+        """For each descriptor: what to count, a Match that is unlimited, or None for no limit."""
+        entries = [[(e.key, e.value) for e in d.entries] for d in request.descriptors]
+        matches = without_replaced(
+            self._match(request.domain, descriptor, found)
+            for descriptor, found in zip(request.descriptors, entries, strict=True)
+        )
+        default = max(1, request.hits_addend)
+        hits: list[_Hit | Match | None] = []
+        for descriptor, found, match in zip(request.descriptors, entries, matches, strict=True):
+            if match is None or match.policy.unlimited:
+                hits.append(match)
+                continue
+            own = descriptor.HasField("hits_addend")
+            cost = descriptor.hits_addend.value if own else default
+            hits.append(_Hit(match, _charge(request.domain, found, match.policy, cost)))
+        return hits
+
+    def _match(
+        self, domain: str, descriptor: RateLimitDescriptor, entries: Sequence[Entry]
+    ) -> Match | None:
+        if domain not in self._descriptors or not descriptor.HasField("limit"):
+            return self._descriptors.find(domain, entries)
+        unit = _unit(descriptor.limit.unit)
+        policy = RateLimitPolicy.model_validate(
+            {"unit": unit, "requests_per_unit": descriptor.limit.requests_per_unit}
+        )
+        stat = ".".join([domain, *(f"{key}_{value}" if value else key for key, value in entries)])
+        return Match(policy, stat)
+
+    def _answer(self, now: int, hits: list[_Hit | Match | None]) -> bytes:
+        response = RateLimitResponse(overall_code=OK)
+        strictest: RateLimitResponse.DescriptorStatus | None = None
+        for hit in hits:
+            status = response.statuses.add(code=OK)
+            if isinstance(hit, Match):
+                status.limit_remaining = UNLIMITED_REMAINING
+            elif hit is not None:
+                self._count(now, hit, status)
+                if status.code == OVER_LIMIT:
+                    response.overall_code = OVER_LIMIT
+                if strictest is None or status.limit_remaining < strictest.limit_remaining:
+                    strictest = status
+        if self._headers and strictest is not None:
+            response.response_headers_to_add.extend(_limit_headers(strictest))
+        return response.SerializeToString()
+
+    def _count(self, now: int, hit: _Hit, status: RateLimitResponse.DescriptorStatus) -> None:
+        charge, policy = hit.charge, hit.match.policy
+        standing = self._charge(now, charge)
+        remaining = max(0, standing.remaining - charge.cost) if standing.admits else 0
+        status.limit_remaining = remaining
+        limit = RateLimitResponse.RateLimit(
+            requests_per_unit=policy.requests_per_unit,
+            unit=policy.unit.upper(),
+            name=policy.name,
+        )
+        status.current_limit.CopyFrom(limit)
+        status.duration_until_reset.seconds = -(-_until_reset(now, charge.limit) // MICRO)
+        counts = self._stats(hit.match.stat)
+        _tally(counts, charge, standing, int(policy.requests_per_unit * self._near_limit))
+        if not standing.admits:
+            if hit.match.shadow:
+                counts.shadow_mode += charge.cost
+            else:
+                status.code = OVER_LIMIT
+
+    def _charge(self, now: int, charge: Charge) -> Standing:
+        if not charge.limit.rate:
+            return Standing(not charge.cost, 0, 0, 0)
+        budgets, limit, key = self._budgets, charge.limit, charge.key
+        standing = budgets.standing(now, limit, key, charge.cost)
+        if standing.admits:
+            budgets.spend(now, limit, key, charge.cost)
+        else:
+            # A refused hit counts, so one that asked for more than was left leaves nothing.
+            budgets.drain(now, limit, key)
+        return standing
+
+    def _stats(self, name: str) -> LimitCounts:
+        counts = self.counts.get(name)
+        if counts is None:
+            name = name if len(self.counts) < MAX_STATS else OTHER
+            counts = self.counts.setdefault(name, LimitCounts())
+        return counts
+
+
+def _parse(message: bytes) -> RateLimitRequest:
+    try:
+        request = RateLimitRequest.FromString(message)
+    except DecodeError:
+        raise RpcError(StatusCode.INVALID_ARGUMENT, "not a RateLimitRequest") from None
+    if not request.domain:
+        raise RpcError(StatusCode.INVALID_ARGUMENT, "the domain is empty")
+    if not request.descriptors:
+        raise RpcError(StatusCode.INVALID_ARGUMENT, "there are no descriptors")
+    return request
+
+
+def _unit(number: int) -> str:
+    values = RateLimitResponse.RateLimit.Unit.items()
+    names = {value: name.lower() for name, value in values if value}
+    if number not in names:
+        raise RpcError(StatusCode.INVALID_ARGUMENT, "a limit override names no unit")
+    return names[number]
+
+
+def _charge(domain: str, entries: Sequence[Entry], policy: RateLimitPolicy, cost: int) -> Charge:
+    digest = blake2b(digest_size=16)
+    for part in (domain, *(text for entry in entries for text in entry)):
+        encoded = part.encode()
+        digest.update(b"%d:%b" % (len(encoded), encoded))
+    rate = policy.requests_per_unit
+    limit = Limit(Algorithm.FIXED_WINDOW, rate, _SECONDS[policy.unit] * MICRO, rate)
+    # In a rule's key an algorithm's name stands in the second place, so the two never meet.
+    return Charge(limit, f"rls.{policy.unit}:{digest.hexdigest()}", cost)
+
+
+def _until_reset(now: int, limit: Limit) -> int:
+    return limit.unit - now % limit.unit
+
+
+def _tally(counts: LimitCounts, charge: Charge, standing: Standing, near: int) -> None:
+    """Split the hits at the limit and at the near-limit mark, as envoyproxy/ratelimit does."""
+    limit, hits = charge.limit.rate, charge.cost
+    before = max(0, limit - standing.remaining)
+    after = before + hits
+    over = hits if before >= limit else max(0, after - limit)
+    counts.total_hits += hits
+    counts.near_limit += max(0, min(after, limit) - max(near, before))
+    if standing.admits:
+        counts.within_limit += hits
+    else:
+        counts.over_limit += over
+
+
+def _limit_headers(status: RateLimitResponse.DescriptorStatus) -> list[HeaderValue]:
+    values = {
+        "RateLimit-Limit": status.current_limit.requests_per_unit,
+        "RateLimit-Remaining": status.limit_remaining,
+        "RateLimit-Reset": status.duration_until_reset.seconds,
+    }
+    return [HeaderValue(key=name, value=str(value)) for name, value in values.items()]

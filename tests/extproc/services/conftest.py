@@ -1,0 +1,8 @@
+"""Services run on the event loop of production."""
+
+import pytest
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"

@@ -1,0 +1,254 @@
+"""The rate limit service answers Envoy as envoyproxy/ratelimit would from the same descriptors."""
+
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+
+from extproc.limits import LocalBudgets
+from extproc.limits.ledger import Ledger
+from extproc.services.ratelimit import MAX_STATS, METHOD, OTHER, LimitCounts, RateLimitService
+from extproc.transport import serve
+from protos.ratelimit_pb2 import RateLimitDescriptor, RateLimitRequest, RateLimitResponse
+from sluice.config import loads
+
+NOW = 1_700_000_000.0 - 1_700_000_000.0 % 60 + 10
+OK, OVER = RateLimitResponse.OK, RateLimitResponse.OVER_LIMIT
+
+CONFIG = """
+limits:
+  domains:
+    models:
+      descriptors:
+        - key: subject
+          rate_limit: {unit: minute, requests_per_unit: 10}
+          descriptors:
+            - key: model
+              value: heavy
+              rate_limit: {unit: minute, requests_per_unit: 2, name: heavy}
+            - key: tier
+        - key: subject
+          value: trusted
+          rate_limit: {unlimited: true}
+        - key: path
+          value: /v2/*
+          rate_limit: {unit: second, requests_per_unit: 5}
+        - key: trial
+          shadow_mode: true
+          rate_limit: {unit: hour, requests_per_unit: 1}
+        - key: closed
+          rate_limit: {unit: day, requests_per_unit: 0}
+        - key: special
+          rate_limit: {unit: minute, requests_per_unit: 4, replaces: [heavy]}
+        - key: zone
+          value: a
+          detailed_metric: true
+          descriptors:
+            - key: user
+              rate_limit: {unit: minute, requests_per_unit: 3}
+"""
+
+pytestmark = pytest.mark.anyio
+
+Entries = tuple[tuple[str, str], ...]
+
+
+class Client:
+    """Asks the service over real gRPC, at a time the test chooses."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        budgets = LocalBudgets(Ledger(100_000))
+        self.service = RateLimitService(
+            loads(CONFIG).limits.domains, budgets, lambda: self.now, near_limit=0.8
+        )
+        self._server = serve("asyncio", self.service.services(), "127.0.0.1:0")
+
+    async def __aenter__(self) -> "Client":
+        self._channel = grpc.aio.insecure_channel(await self._server.start())
+        self.send = self._channel.unary_unary(
+            METHOD,
+            request_serializer=RateLimitRequest.SerializeToString,
+            response_deserializer=RateLimitResponse.FromString,
+        )
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._channel.close()
+        await self._server.close()
+
+    async def ask(
+        self, *descriptors: Entries, hits: int = 0, domain: str = "models"
+    ) -> RateLimitResponse:
+        found = [described(each) for each in descriptors]
+        request = RateLimitRequest(domain=domain, hits_addend=hits, descriptors=found)
+        answer: RateLimitResponse = await self.send(request)
+        return answer
+
+    async def codes(self, times: int, *descriptors: Entries, hits: int = 0) -> list[int]:
+        return [(await self.ask(*descriptors, hits=hits)).overall_code for _ in range(times)]
+
+
+def described(entries: Entries) -> RateLimitDescriptor:
+    return RateLimitDescriptor(
+        entries=[RateLimitDescriptor.Entry(key=key, value=value) for key, value in entries]
+    )
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Client]:
+    async with Client() as found:
+        yield found
+
+
+ALICE = (("subject", "alice"),)
+BOB = (("subject", "bob"),)
+HEAVY = (("subject", "alice"), ("model", "heavy"))
+
+
+async def test_a_key_without_a_value_limits_each_value_by_itself(client: Client) -> None:
+    assert await client.codes(12, ALICE) == [OK] * 10 + [OVER] * 2
+    assert await client.codes(1, BOB) == [OK]
+
+
+async def test_the_window_renews_itself_with_the_clock(client: Client) -> None:
+    assert await client.codes(11, ALICE) == [OK] * 10 + [OVER]
+    client.now += 50
+    assert await client.codes(1, ALICE) == [OK]
+
+
+async def test_a_status_tells_limit_remainder_and_reset(client: Client) -> None:
+    status = (await client.ask(HEAVY)).statuses[0]
+    assert status.current_limit.requests_per_unit == 2
+    assert status.current_limit.unit == RateLimitResponse.RateLimit.MINUTE
+    assert status.current_limit.name == "heavy"
+    assert (status.limit_remaining, status.duration_until_reset.seconds) == (1, 50)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        (("unknown", "x"),),
+        (("subject", "alice"), ("model", "light")),
+        (("subject", "alice"), ("tier", "gold")),
+        (("subject", "alice"), ("model", "heavy"), ("more", "x")),
+        (("model", "heavy"),),
+        (("path", "/v1/models"),),
+    ],
+)
+async def test_what_no_limit_is_configured_for_passes_without_a_limit(
+    client: Client, entries: Entries
+) -> None:
+    answer = await client.ask(entries, hits=1000)
+    assert answer.overall_code == OK
+    assert not answer.statuses[0].HasField("current_limit")
+
+
+async def test_an_unknown_domain_has_no_limits(client: Client) -> None:
+    assert (await client.ask(ALICE, hits=1000, domain="other")).overall_code == OK
+
+
+async def test_a_value_of_its_own_goes_before_the_default(client: Client) -> None:
+    answer = await client.ask((("subject", "trusted"),), hits=1000)
+    assert (answer.overall_code, answer.statuses[0].limit_remaining) == (OK, 2**32 - 1)
+
+
+async def test_a_prefix_limits_each_value_that_begins_so(client: Client) -> None:
+    assert await client.codes(6, (("path", "/v2/a"),)) == [OK] * 5 + [OVER]
+    assert await client.codes(1, (("path", "/v2/b"),)) == [OK]
+
+
+async def test_a_limit_of_nothing_refuses_everything(client: Client) -> None:
+    assert await client.codes(2, (("closed", "x"),)) == [OVER] * 2
+
+
+async def test_one_refused_descriptor_refuses_the_request_and_the_others_count(
+    client: Client,
+) -> None:
+    answers = [await client.ask(ALICE, HEAVY) for _ in range(3)]
+    assert [answer.overall_code for answer in answers] == [OK, OK, OVER]
+    assert [status.code for status in answers[2].statuses] == [OK, OVER]
+    assert answers[2].statuses[0].limit_remaining == 7
+
+
+async def test_hits_are_added_and_refused_ones_count(client: Client) -> None:
+    assert await client.codes(2, ALICE, hits=6) == [OK, OVER]
+    assert await client.codes(1, ALICE) == [OVER]
+
+
+async def test_a_descriptor_can_bring_its_own_hits_and_ask_for_none(client: Client) -> None:
+    request = RateLimitRequest(domain="models", hits_addend=9, descriptors=[described(HEAVY)])
+    request.descriptors[0].hits_addend.value = 2
+    assert (await client.send(request)).statuses[0].limit_remaining == 0
+    request.descriptors[0].hits_addend.value = 0
+    assert (await client.send(request)).overall_code == OK
+
+
+async def test_a_descriptor_can_bring_its_own_limit(client: Client) -> None:
+    request = RateLimitRequest(domain="models", descriptors=[described((("any", "x"),))])
+    request.descriptors[0].limit.requests_per_unit = 1
+    request.descriptors[0].limit.unit = RateLimitResponse.RateLimit.HOUR
+    codes = [(await client.send(request)).overall_code for _ in range(2)]
+    assert codes == [OK, OVER]
+
+
+async def test_a_limit_can_replace_another_of_the_same_request(client: Client) -> None:
+    codes = await client.codes(5, HEAVY, (("special", "x"),))
+    assert codes == [OK] * 4 + [OVER]
+    assert await client.codes(2, HEAVY) == [OK] * 2
+
+
+async def test_shadow_mode_counts_and_refuses_nobody(client: Client) -> None:
+    assert await client.codes(3, (("trial", "x"),)) == [OK] * 3
+    assert client.service.counts["models.trial"] == LimitCounts(
+        total_hits=3, within_limit=1, over_limit=2, shadow_mode=2, near_limit=1
+    )
+
+
+async def test_hits_near_and_over_the_limit_are_told_apart(client: Client) -> None:
+    await client.codes(5, ALICE, hits=2)
+    counts = client.service.counts["models.subject"]
+    assert counts == LimitCounts(total_hits=10, within_limit=10, near_limit=2)
+    await client.codes(1, ALICE, hits=3)
+    assert counts == LimitCounts(total_hits=13, within_limit=10, near_limit=2, over_limit=3)
+
+
+async def test_hits_across_the_limit_are_split(client: Client) -> None:
+    await client.codes(1, ALICE, hits=7)
+    await client.codes(1, ALICE, hits=6)
+    counts = client.service.counts["models.subject"]
+    assert counts == LimitCounts(total_hits=13, within_limit=7, near_limit=2, over_limit=3)
+
+
+async def test_detailed_metrics_are_counted_by_value_up_to_a_bound(client: Client) -> None:
+    await client.ask((("zone", "a"), ("user", "u0")))
+    assert "models.zone_a.user_u0" in client.service.counts
+    for start in range(0, MAX_STATS, 500):
+        await client.ask(*((("zone", "a"), ("user", f"u{n}")) for n in range(start, start + 501)))
+    assert len(client.service.counts) == MAX_STATS + 1
+    assert client.service.counts[OTHER].total_hits > 0
+
+
+async def test_headers_are_those_of_the_strictest_limit(client: Client) -> None:
+    answer = await client.ask(ALICE, HEAVY)
+    headers = {header.key: header.value for header in answer.response_headers_to_add}
+    assert headers == {"RateLimit-Limit": "2", "RateLimit-Remaining": "1", "RateLimit-Reset": "50"}
+
+
+@pytest.mark.parametrize(
+    "request_message",
+    [
+        RateLimitRequest(descriptors=[described(ALICE)]),
+        RateLimitRequest(domain="models"),
+        RateLimitRequest(
+            domain="models",
+            descriptors=[RateLimitDescriptor(limit=RateLimitDescriptor.RateLimitOverride(unit=99))],
+        ),
+    ],
+)
+async def test_a_malformed_request_is_an_invalid_argument(
+    client: Client, request_message: RateLimitRequest
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await client.send(request_message)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -1,0 +1,63 @@
+"""Limits that could never work, or that say two things at once, are refused with the remedy."""
+
+import pytest
+
+from sluice.config import ConfigError, loads
+
+RULE = "limits: {{rules: [{{name: r, rate: 10, {}}}]}}"
+BACKEND = "limits: {{backend: {{{}}}}}"
+DOMAIN = "limits: {{domains: {{d: {{descriptors: [{}]}}}}}}"
+BREAKER = (
+    "models: {{m: {{versions: {{v1: {{endpoints: [{{address: '127.0.0.1:1'}}]}}}}, breaker: {}}}}}"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        (RULE.format("key: [user]"), "name one of subject, group"),
+        (RULE.format("key: ['header:X-Tenant']"), "header:NAME (in lower case)"),
+        (RULE.format("algorithm: fixed_window, burst: 5"), "burst is for token_bucket"),
+        (RULE.format("per: day, burst: 1000000"), "burst is at most 104249"),
+        (RULE.format("cost: {constant: 11}"), "no such request would ever pass"),
+        (RULE.format("burst: 5, cost: {maximum: 6}"), "no such request would ever pass"),
+        (RULE.format("cost: {constant: 3, maximum: 2}"), "cost.maximum is below"),
+        ("limits: {rules: [{name: r, rate: 1}, {name: r, rate: 2}]}", "have the name 'r'"),
+        (BACKEND.format("kind: redis"), "name the Redis servers in urls"),
+        (BACKEND.format("urls: ['redis://h']"), "urls are for kind: redis"),
+        (BACKEND.format("kind: redis, urls: ['redis://u:p@h']"), "keep credentials out"),
+        (BACKEND.format("kind: redis, urls: ['http://h']"), "write redis://HOST"),
+        (BACKEND.format("kind: redis, urls: ['redis://a', 'redis://b']"), "single has one url"),
+        (BACKEND.format("kind: redis, urls: ['redis://a'], mode: sentinel"), "sentinel_service"),
+        (
+            BACKEND.format("kind: redis, urls: ['redis://a/3'], mode: cluster"),
+            "only database 0",
+        ),
+        (BACKEND.format("leases: {interval: 1s, lifetime: 500ms}"), "below leases.lifetime"),
+        (DOMAIN.format("{key: a}, {key: a}"), "have the key 'a'"),
+        (
+            DOMAIN.format("{key: a, rate_limit: {unlimited: true, requests_per_unit: 1}}"),
+            "no meaning with unlimited",
+        ),
+        (DOMAIN.format("{key: a, rate_limit: {name: n, replaces: [n]}}"), "cannot replace itself"),
+        (BREAKER.format("{reduce_above: 0.5}"), "reduce_above is at most refuse_above"),
+        (BREAKER.format("{sample: 10}"), "sample is at least min_volume"),
+    ],
+)
+def test_a_limit_that_cannot_work_is_refused(text: str, remedy: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        loads(text)
+    assert remedy in str(refused.value)
+
+
+def test_a_refused_redis_url_is_not_repeated_with_its_password() -> None:
+    with pytest.raises(ConfigError) as refused:
+        loads(BACKEND.format("kind: redis, urls: ['redis://user:hunter2@host']"))
+    assert "hunter2" not in str(refused.value)
+
+
+def test_the_defaults_are_the_documented_ones() -> None:
+    config = loads(BREAKER.format("{}"))
+    breaker = config.models["m"].breaker
+    assert (breaker.refuse_above, breaker.reduce_above, breaker.admit) == (0.30, 0.10, 0.5)
+    assert (config.limits.backend.kind, config.limits.backend.fail) == ("memory", "open")
