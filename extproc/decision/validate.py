@@ -72,12 +72,17 @@ def _check_method(route: Route, request: Request, *, reads: bool) -> Refusal | N
     if reads:
         # A model's metadata and readiness: reading is all there is to do.
         return None if method in _READ_METHODS else _method_refused("GET, HEAD")
-    if method in route.methods:
-        return None
-    upgrade = request.headers.get("upgrade", b"").lower()
-    if route.websocket and method == b"GET" and upgrade == b"websocket":
+    if _is_websocket(request):
+        if route.websocket and method == b"GET":
+            return None
+    elif method in route.methods:
         return None
     return _method_refused(route.allow)
+
+
+def _is_websocket(request: Request) -> bool:
+    """Whether the client asks to go on as a WebSocket, which has neither length nor media type."""
+    return request.headers.get("upgrade", b"").lower() == b"websocket"
 
 
 def _method_refused(allow: str) -> Refusal:
@@ -100,7 +105,7 @@ def too_large(max_body: int) -> Refusal:
 
 
 def _check_media_type(route: Route, request: Request) -> Refusal | None:
-    if not request.has_body:
+    if not request.has_body or _is_websocket(request):
         return None
     given = request.headers.get("content-type", _UNTYPED)
     if given in route.media_types:

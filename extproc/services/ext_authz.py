@@ -3,28 +3,25 @@
 It sees headers only: a body without a declared length is the business of Envoy's own buffer limits.
 """
 
-import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from extproc.decision import Decision, Refusal, Request, decide
+from extproc.decision import Admission, Decision, Refusal, Request, decide
 from extproc.decision.request import join_headers
 from extproc.policies import Policies
 from extproc.policy import Policy
 from extproc.problem import problem_body
 from extproc.rpc import RpcError, StatusCode
 from extproc.services.outcome import (
-    INTERNAL_ERROR,
     NO_POLICY,
     Headers,
+    failed,
     refusal_headers,
     removed_headers,
     upstream_headers,
 )
 from protos.base_pb2 import HeaderValue, HeaderValueOption
 from protos.ext_authz_pb2 import AttributeContext, CheckRequest, CheckResponse
-
-log = logging.getLogger(__name__)
 
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
 
@@ -44,19 +41,12 @@ class Authorization:
             raise RpcError(StatusCode.INVALID_ARGUMENT, "not a CheckRequest") from error
         http = request.attributes.request.http
         headers = _headers(http)
-        policy = self._policies.current
-        if policy is None:
-            return _denied(None, headers, NO_POLICY)
-        try:
-            decision = self._decide(policy, http, headers)
-        except Exception:
-            log.exception("a decision failed")
-            decision = INTERNAL_ERROR
+        decision = self._decide(http, headers)
         if isinstance(decision, Refusal) and decision.refresh is not None:
             refreshed = self._policies.refresh_keys(decision.refresh)
             if refreshed is not None:
                 return self._check_again(refreshed, http, headers)
-        return _answer(policy, headers, decision)
+        return self._answer(headers, decision)
 
     async def _check_again(
         self,
@@ -66,16 +56,29 @@ class Authorization:
     ) -> bytes:
         """The token's key was unknown: decide with the keys that the issuer has now."""
         await refreshed
-        policy = self._policies.current
-        assert policy is not None
-        return _answer(policy, headers, self._decide(policy, http, headers))
+        return self._answer(headers, self._decide(http, headers))
 
-    def _decide(
-        self, policy: Policy, http: AttributeContext.HttpRequest, headers: dict[str, bytes]
-    ) -> Decision:
+    def _decide(self, http: AttributeContext.HttpRequest, headers: dict[str, bytes]) -> Decision:
+        """Decide by the policy in force; a failure to decide is a refusal."""
+        policy = self._policies.current
+        if policy is None:
+            return NO_POLICY
         chunked = "transfer-encoding" in headers
         has_body = http.size > 0 or chunked or headers.get("content-length", b"0") != b"0"
-        return decide(policy, Request(headers, has_body, self._clock()))
+        try:
+            return decide(policy, Request(headers, has_body, self._clock()))
+        except Exception as error:
+            return failed(error)
+
+    def _answer(self, headers: dict[str, bytes], decision: Decision) -> bytes:
+        policy = self._policies.current
+        if isinstance(decision, Refusal):
+            return _denied(policy, headers, decision)
+        assert policy is not None
+        try:
+            return _admitted(policy, headers, decision)
+        except Exception as error:
+            return _denied(policy, headers, failed(error))
 
 
 def _headers(http: AttributeContext.HttpRequest) -> dict[str, bytes]:
@@ -89,12 +92,10 @@ def _headers(http: AttributeContext.HttpRequest) -> dict[str, bytes]:
     return headers
 
 
-def _answer(policy: Policy, headers: dict[str, bytes], decision: Decision) -> bytes:
-    if isinstance(decision, Refusal):
-        return _denied(policy, headers, decision)
+def _admitted(policy: Policy, headers: dict[str, bytes], admission: Admission) -> bytes:
     response = CheckResponse()
     response.status.code = StatusCode.OK
-    added = upstream_headers(decision)
+    added = upstream_headers(admission)
     response.ok_response.headers.extend(_options(added))
     removed = removed_headers(policy, headers)
     set_here = {name for name, _ in added}

@@ -4,7 +4,6 @@ A request without a body, or with a declared length, costs one message each way.
 not declared, Envoy is asked to stream the body past, so that it can be counted.
 """
 
-import logging
 import time
 from collections.abc import Awaitable, Callable
 
@@ -16,9 +15,9 @@ from extproc.policy import Policy
 from extproc.problem import grpc_status, problem_body
 from extproc.rpc import Call, Handler, RpcError, StatusCode
 from extproc.services.outcome import (
-    INTERNAL_ERROR,
     NO_POLICY,
     Headers,
+    failed,
     refusal_headers,
     removed_headers,
     upstream_headers,
@@ -35,8 +34,6 @@ from protos.ext_proc_pb2 import (
     ProcessingRequest,
     ProcessingResponse,
 )
-
-log = logging.getLogger(__name__)
 
 PROCESS = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 
@@ -69,9 +66,12 @@ class ExternalProcessor:
         return _Stream(self, call)
 
     def admitted(
-        self, policy: Policy, admission: Admission, removed: list[str], *, count_body: bool
+        self, admission: Admission, headers: dict[str, bytes], *, count_body: bool
     ) -> bytes:
         """The serialised answer to a request that goes on; equal ones are made once."""
+        policy = self.policies.current
+        assert policy is not None
+        removed = removed_headers(policy, headers)
         key = (
             admission.target.cluster, admission.reason, admission.subject, tuple(removed),
             count_body,
@@ -149,28 +149,31 @@ class _Stream:
             return failed(error)
 
     def _answer(self, headers: dict[str, bytes], decision: Decision, *, has_body: bool) -> None:
-        policy = self._service.policies.current
-        if isinstance(decision, Refusal) or policy is None:
-            self._refuse(policy, headers, decision)
+        if isinstance(decision, Refusal):
+            self._refuse(headers, decision)
             return
-        count_body = (
-            has_body and "content-length" not in headers and not _is_stream(headers, decision)
-        )
         self._limit = decision.max_body
-        removed = removed_headers(policy, headers)
-        self._call.send(self._service.admitted(policy, decision, removed, count_body=count_body))
+        undeclared = has_body and "content-length" not in headers
+        count_body = undeclared and not _is_stream(headers, decision)
+        try:
+            answer = self._service.admitted(decision, headers, count_body=count_body)
+        except Exception as error:
+            self._refuse(headers, failed(error))
+        else:
+            self._call.send(answer)
 
     def _on_body(self, size: int) -> None:
         if self._refused:
             return
         self._received += size
         if self._received > self._limit:
-            self._refuse(self._service.policies.current, {}, too_large(self._limit))
+            self._refuse({}, too_large(self._limit))
         else:
             self._call.send(_PASS_BODY)
 
-    def _refuse(self, policy: Policy | None, headers: dict[str, bytes], refusal: Refusal) -> None:
+    def _refuse(self, headers: dict[str, bytes], refusal: Refusal) -> None:
         self._refused = True
+        policy = self._service.policies.current
         answer = ImmediateResponse(
             body=problem_body(refusal, headers.get("x-request-id")),
             details=f"sluice:{refusal.reason}",
@@ -191,10 +194,12 @@ def header_dict(message: HttpHeaders) -> dict[str, bytes]:
     return headers
 
 
-def _is_bounded(headers: dict[str, bytes]) -> bool:
-    """Whether the limit is on the body as a whole: not for upgrades and gRPC, which are streams."""
+def _is_stream(headers: dict[str, bytes], admission: Admission) -> bool:
+    """Whether the limit is not on the body as a whole: WebSockets, and gRPC to a gRPC server."""
+    if "upgrade" in headers:
+        return headers["upgrade"].lower() == b"websocket"
     content_type = headers.get("content-type", b"")
-    return "upgrade" not in headers and not content_type.startswith(b"application/grpc")
+    return content_type.startswith(b"application/grpc") and admission.target.protocol == "grpc"
 
 
 def _admitted(admission: Admission, removed: list[str], *, count_body: bool) -> bytes:

@@ -1,5 +1,7 @@
 """What a decision does to a request, in terms that ext_proc and ext_authz share."""
 
+import logging
+import traceback
 from collections.abc import Mapping
 
 from extproc.decision import Admission, Reason, Refusal
@@ -14,8 +16,20 @@ REASON_HEADER = "x-sluice-reason"
 NO_POLICY = Refusal(Reason.NO_POLICY, "the gateway has no policy yet")
 INTERNAL_ERROR = Refusal(Reason.INTERNAL_ERROR, "the gateway failed to decide on this request")
 
+log = logging.getLogger(__name__)
+
 Headers = list[tuple[str, str]]
 """Names and values, each to replace whatever of its name there is."""
+
+
+def failed(error: Exception) -> Refusal:
+    """The refusal of a request that could not be decided on; the log says where it went wrong.
+
+    It says no more than that: an exception's own text may hold what the client sent.
+    """
+    where = "".join(traceback.format_tb(error.__traceback__))
+    log.error("a decision failed: %s\n%s", type(error).__name__, where)
+    return INTERNAL_ERROR
 
 
 def upstream_headers(admission: Admission) -> Headers:
