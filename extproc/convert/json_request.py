@@ -235,7 +235,7 @@ def _by_name(
         if declared is None:
             names = ", ".join(known.name for known in signature.inputs)
             raise unfitting(
-                "unknown-input", f"{where}"[:120], f"is none of the model's inputs: {names}"
+                "unknown-input", _written(where), f"is none of the model's inputs: {names}"
             )
         tensors.append(_shaped(declared, value, where, limits, pictures))
     return tensors
@@ -271,7 +271,7 @@ def _refuse_unknown(members: Mapping[str, object], known: frozenset[str], prefix
         if name not in known:
             raise unfitting(
                 "unknown-member",
-                f"{prefix}{name[:80]}",
+                prefix + _written(name),
                 f"is not known here; there are {', '.join(sorted(known))}",
             )
 
@@ -286,3 +286,8 @@ def _list(value: object, where: str) -> list[object]:
     if not isinstance(value, list):
         raise malformed("wrong-type", where, "must be an array")
     return value
+
+
+def _written(name: str) -> str:
+    """A member's name as the place of an error, which is never empty and never long."""
+    return name[:120] or '""'

@@ -29,9 +29,10 @@ class Limits:
     max_part_headers: int = 4096
     """Header bytes of one part: a disposition, a type and a long file name."""
 
-    max_jpeg_scans: int = 32
-    """Scans of a progressive JPEG. Encoders write about 10; each scan of a few bytes costs a pass
-    over every pixel (libjpeg-turbo, "Two Issues with the JPEG Standard")."""
+    max_jpeg_passes: int = 800_000_000
+    """Pixels times scans of a JPEG. Progressive encoders write about 10 scans; each further one
+    takes a few bytes, and costs the decoder a pass over every pixel ("Two Issues with the JPEG
+    Standard", libjpeg-turbo.org). 32 scans of 25 million pixels."""
 
     max_codings: int = 2
     """Content codings on top of one another."""

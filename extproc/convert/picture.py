@@ -10,21 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import simplejpeg
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from extproc.convert.elements import to_bf16
 from extproc.convert.errors import Unconvertible, malformed, too_large, unfitting, unsupported
 from extproc.convert.exif import jpeg_orientation
 from extproc.convert.limits import Limits
 from extproc.convert.media import IMAGES, sniff
+from extproc.convert.normalise import DTYPES, Pixels, normaliser
 from extproc.convert.picture_size import png_size, webp_size
 from extproc.convert.tensor import Tensor
-from sluice.config.tensors import ImageInput, TensorInput
-
-Pixels = npt.NDArray[np.uint8]
-Table = npt.NDArray[np.generic]
+from sluice.config.tensors import TensorInput
 
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
@@ -32,14 +28,10 @@ _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_DTYPES: dict[str, np.dtype[np.generic]] = {
-    "UINT8": np.dtype("u1"),
-    "INT8": np.dtype("i1"),
-    "FP16": np.dtype("<f2"),
-    "BF16": np.dtype("<u2"),
-    "FP32": np.dtype("<f4"),
-}
+_PLAIN_COLOURS = frozenset(("RGB", "YCbCr", "Gray"))
 _EXIF_ORIENTATION = 0x0112
+_SHORTEST_SCAN = 10
+"""Bytes of a JPEG scan's header with one component (ITU-T T.81 section B.2.3)."""
 _LUMA = (0.299, 0.587, 0.114)
 
 
@@ -65,8 +57,13 @@ class PictureReader:
         self._declared = declared
         self._image = declared.image
         self._limits = limits
-        self._dtype = _DTYPES[declared.datatype]
-        self._tables = _tables(declared.image, declared.datatype)
+        self._dtype = DTYPES[declared.datatype]
+        self._normalise = normaliser(declared.image, declared.datatype)
+        self._plain = (
+            declared.datatype == "UINT8"
+            and declared.image.layout == "NHWC"
+            and not declared.image.normalised
+        )
         self._item = math.prod(declared.image.shape) * self._dtype.itemsize
 
     def tensor(self, pictures: Sequence[bytes], places: Sequence[str]) -> Tensor:
@@ -83,7 +80,10 @@ class PictureReader:
         self._check_pixels(pictures, places)
         batch = np.empty((len(pictures), *self._image.shape), self._dtype)
         for tensor, data, place in zip(batch, pictures, places, strict=True):
-            self._fill(tensor, self._pixels(data, place))
+            room = tensor if self._plain else None
+            pixels = self._pixels(data, place, room)
+            if pixels is not room:
+                self._normalise(pixels, tensor)
         return Tensor(
             self._declared.name,
             self._declared.datatype,
@@ -112,26 +112,27 @@ class PictureReader:
                     place,
                     f"{width} x {height}: a request may hold {self._image.max_pixels} pixels",
                 )
+            _check_passes(data, width * height, place, self._limits)
 
-    def _pixels(self, data: bytes, place: str) -> Pixels:
-        """[height, width, channels] of the declared size, upright."""
+    def _pixels(self, data: bytes, place: str, room: Pixels | None) -> Pixels:
+        """[height, width, channels] of the declared size, upright; `room` itself if filled."""
         if sniff(data) == "image/jpeg":
-            picture = self._jpeg(data, place)
+            picture = self._jpeg(data, place, room)
             if picture is not None:
                 return picture
         return self._other(data, place)
 
-    def _jpeg(self, data: bytes, place: str) -> Pixels | None:
-        """None for colours that only Pillow converts (CMYK, YCCK)."""
-        if data.count(b"\xff\xda") > self._limits.max_jpeg_scans:
-            raise too_large(
-                "too-many-scans", place, f"has over {self._limits.max_jpeg_scans} JPEG scans"
-            )
+    def _jpeg(self, data: bytes, place: str, room: Pixels | None) -> Pixels | None:
+        """None for what only Pillow decodes: CMYK and YCCK, and rare subsamplings."""
+        header = _jpeg_header(data)
+        if header is None or header.colours not in _PLAIN_COLOURS:
+            return None
+        width, height = header.width, header.height
         orientation = jpeg_orientation(data)
         try:
-            height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-            if colours not in ("RGB", "YCbCr", "Gray", "GRAY"):
-                return None
+            if room is not None and orientation == 1 and room.shape[:2] == (height, width):
+                simplejpeg.decode_jpeg(data, colorspace=self._image.colour, buffer=room)
+                return room
             geometry = self._geometry(width, height, orientation)
             least = self._least(width, height, geometry)
             pixels: Pixels = simplejpeg.decode_jpeg(
@@ -258,17 +259,6 @@ class PictureReader:
             return (round(sum(w * v for w, v in zip(_LUMA, (red, green, blue), strict=True))),)
         return (blue, green, red) if self._image.colour == "BGR" else (red, green, blue)
 
-    def _fill(self, tensor: npt.NDArray[np.generic], pixels: Pixels) -> None:
-        planes = tensor if self._image.layout == "NCHW" else np.moveaxis(tensor, -1, 0)
-        if self._tables is None:
-            planes[...] = np.moveaxis(pixels, -1, 0)
-            return
-        for plane, table, channel in zip(
-            planes, self._tables, np.moveaxis(pixels, -1, 0), strict=True
-        ):
-            # An index of 8 bits is never outside the table: "wrap" only spares numpy the check.
-            np.take(table, channel, out=plane, mode="wrap")
-
 
 def check_type(data: bytes, declared: str, place: str) -> None:
     """Raises Unconvertible (400, 415) unless the bytes are the picture that they are said to be."""
@@ -285,24 +275,57 @@ def _size(data: bytes, place: str) -> tuple[int, int]:
     kind = sniff(data)
     if kind is None:
         raise unsupported("not-a-picture", place, "is no JPEG, PNG or WebP picture")
-    size = None
     if kind == "image/png":
         size = png_size(data)
     elif kind == "image/webp":
         size = webp_size(data)
     else:
-        try:
-            height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-            size = width, height
-        except ValueError as error:
-            raise _damaged(place, error) from None
+        size = _jpeg_size(data)
     if size is None or 0 in size:
         raise malformed("broken-picture", place, "has a damaged header")
     return size
 
 
+@dataclass(frozen=True, slots=True)
+class _JpegHeader:
+    width: int
+    height: int
+    colours: str
+
+
+def _jpeg_header(data: bytes) -> _JpegHeader | None:
+    """None where libjpeg-turbo cannot tell, of a damaged file or a rare subsampling."""
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return None
+    return _JpegHeader(width, height, colours)
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    header = _jpeg_header(data)
+    if header is not None:
+        return header.width, header.height
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
+            return picture.size
+    # As in `_other`: there is no telling what a damaged file raises.
+    except Exception:
+        return None
+
+
+def _check_passes(data: bytes, pixels: int, place: str, limits: Limits) -> None:
+    # Only a long file can hold the scans that would cross the limit: most need no counting.
+    if pixels * len(data) // _SHORTEST_SCAN <= limits.max_jpeg_passes:
+        return
+    if sniff(data) == "image/jpeg" and pixels * data.count(b"\xff\xda") > limits.max_jpeg_passes:
+        raise too_large("too-many-scans", place, "has more JPEG scans than its size allows")
+
+
 def _damaged(place: str, error: Exception) -> Unconvertible:
-    return malformed("broken-picture", place, f"cannot be decoded: {str(error)[:200]}")
+    # That message shows where in memory the picture is.
+    cause = "the header is damaged" if isinstance(error, UnidentifiedImageError) else str(error)
+    return malformed("broken-picture", place, f"cannot be decoded: {cause[:200]}")
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:
@@ -314,32 +337,3 @@ def _upright(pixels: Pixels, orientation: int) -> Pixels:
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
     return pixels
-
-
-def _tables(image: ImageInput, datatype: str) -> list[Table] | None:
-    """For each channel, the tensor's value of each of the 256 pixel values."""
-    if datatype == "UINT8" and not image.normalised:
-        return None
-    pixels = np.arange(256, dtype=np.float64)
-    tables: list[Table] = []
-    for channel in range(image.channels):
-        values = pixels * image.scale
-        if image.mean:
-            values = values - image.mean[channel if len(image.mean) > 1 else 0]
-        if image.std:
-            values = values / image.std[channel if len(image.std) > 1 else 0]
-        tables.append(_typed(values, datatype))
-    return tables
-
-
-def _typed(values: npt.NDArray[np.float64], datatype: str) -> Table:
-    if datatype in ("UINT8", "INT8"):
-        low, high = (0, 255) if datatype == "UINT8" else (-128, 127)
-        whole: Table = values.round().clip(low, high).astype(_DTYPES[datatype])
-        return whole
-    single = values.clip(-3.0e38, 3.0e38).astype(np.float32)
-    if datatype == "BF16":
-        return to_bf16(single)
-    if datatype == "FP16":
-        return values.clip(-65504, 65504).astype("<f2")
-    return single

@@ -182,13 +182,10 @@ def _from_v2(request: v2.ModelInferRequest) -> Inference:
 
 def _from_tensor(request: tensor_pb2.TensorRequest, signature: Signature) -> Inference:
     name, datatype, shape = request.name, request.datatype, tuple(request.shape)
-    declared = signature.input(name) if name else None
-    if not name and (signature.inputs or not (datatype and shape)):
-        declared = signature.only_input("name")
-        name = declared.name
+    declared = signature.input(name) if name else signature.only_input("name")
     if declared is not None:
-        datatype = datatype or declared.datatype
-    if not name or not datatype:
+        name, datatype = declared.name, datatype or declared.datatype
+    if not datatype:
         raise unfitting("datatype-missing", "datatype", "is empty, and none is declared")
     check_datatype(datatype, "")
     if not shape:

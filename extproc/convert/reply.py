@@ -4,7 +4,6 @@ import base64
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 import orjson
 
 from extproc.convert.elements import Array, array, json_values
@@ -143,9 +142,8 @@ def _best(tensor: Tensor, declared: TensorOutput) -> list[list[dict[str, object]
     values = array(tensor.data, tensor.datatype)
     if tensor.datatype in INTEGER_DATATYPES:
         return [[_named(int(index), declared)] for index in values.tolist()]
-    precision = np.float64 if tensor.datatype == "FP64" else np.float32
-    rows: npt.NDArray[np.float64 | np.float32]
-    rows = values.astype(precision).reshape(-1, tensor.shape[-1])
+    scores = values.astype(np.float64 if tensor.datatype == "FP64" else np.float32)
+    rows = scores.reshape(-1, tensor.shape[-1])
     # argsort ranks NaN last, which is where it belongs.
     order = np.argsort(np.negative(rows), axis=1, kind="stable")[:, : declared.top_k]
     return [

@@ -1,0 +1,192 @@
+"""How long conversion takes, for each kind of body and size, beside the same work done plainly.
+
+`python -m bench.convert` prints microseconds, MB/s of the request body, and the ratio to plain
+simplejpeg, Pillow, orjson and numpy. Each figure is the best of several rounds: what the code costs
+when nothing else runs.
+"""
+
+import argparse
+import gzip
+import io
+import timeit
+from collections.abc import Callable
+
+import numpy as np
+import orjson
+import simplejpeg
+from PIL import Image
+
+from extproc.convert import Converters, Signature
+from protos import inference_pb2 as v2
+from protos import tensor_pb2
+from sluice.config.tensors import ImageInput, TensorInput
+
+ROUNDS = 7
+MEAN = np.array((0.485, 0.456, 0.406), np.float32)
+STD = np.array((0.229, 0.224, 0.225), np.float32)
+SIZES = ((224, 224), (640, 480), (1280, 720), (1920, 1080))
+
+
+def best(work: Callable[[], object], seconds: float) -> float:
+    """Seconds of one run: the best of a few rounds that together take about `seconds`."""
+    once = timeit.timeit(work, number=1)
+    number = max(1, int(seconds / ROUNDS / max(once, 1e-6)))
+    return min(timeit.repeat(work, number=number, repeat=ROUNDS)) / number
+
+
+def picture(width: int, height: int) -> Image.Image:
+    """Smooth shapes with a little grain, which compress as photographs do."""
+    random = np.random.default_rng(7)
+    coarse = random.integers(0, 256, (height // 16, width // 16, 3), dtype=np.uint8)
+    smooth = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+    grain = random.normal(0, 4, smooth.shape)
+    return Image.fromarray((smooth + grain).clip(0, 255).astype(np.uint8))
+
+
+def encoded(image: Image.Image, kind: str) -> bytes:
+    """The picture as a file."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, quality=85)
+    return buffer.getvalue()
+
+
+def image_model(datatype: str, layout: str) -> Converters:
+    """A model with one picture of 224 x 224."""
+    normalised = {"scale": 1 / 255, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    image = ImageInput.model_validate(
+        {"width": 224, "height": 224, "layout": layout} | (normalised if datatype == "FP32" else {})
+    )
+    declared = TensorInput.model_validate(
+        {"name": "image", "datatype": datatype, "shape": (-1, *image.shape), "image": image}
+    )
+    return Converters(Signature("bench", inputs=(declared,)), "grpc")
+
+
+def converting(converters: Converters, media: str, body: bytes) -> Callable[[], object]:
+    """One whole request, from body to ModelInferRequest."""
+    converter = converters.choose(media)
+    assert converter is not None
+    headers = {"content-type": media}
+    return lambda: converter.request(body, headers)
+
+
+def report(name: str, work: Callable[[], object], plain: Callable[[], object], size: int) -> None:
+    """Print one line."""
+    took, compared = best(work, SECONDS), best(plain, SECONDS)
+    print(
+        f"{name:<44}{took * 1e6:>10.1f}{size / took / 1e6:>9.0f}{compared * 1e6:>11.1f}"
+        f"{took / compared:>8.2f}"
+    )
+
+
+def pictures() -> None:
+    """Pictures of several sizes; the plain way is the decoder alone, then Pillow and numpy."""
+    for width, height in SIZES:
+        image = picture(width, height)
+        jpeg = encoded(image, "JPEG")
+
+        def bare(data: bytes = jpeg) -> object:
+            return simplejpeg.decode_jpeg(data)
+
+        for datatype, layout in (("UINT8", "NHWC"), ("FP32", "NHWC"), ("FP32", "NCHW")):
+            work = converting(image_model(datatype, layout), "image/jpeg", jpeg)
+            name = f"JPEG {width}x{height} > {datatype} {layout} / bare decode"
+            report(name, work, bare, len(jpeg))
+        work = converting(image_model("FP32", "NCHW"), "image/jpeg", jpeg)
+        report(f"JPEG {width}x{height} > FP32 NCHW / Pillow+numpy", work, plainly(jpeg), len(jpeg))
+        for kind in ("PNG", "WEBP"):
+            data = encoded(image, kind)
+            work = converting(image_model("FP32", "NCHW"), f"image/{kind.lower()}", data)
+            name = f"{kind} {width}x{height} > FP32 NCHW / Pillow+numpy"
+            report(name, work, plainly(data), len(data))
+
+
+def plainly(data: bytes) -> Callable[[], object]:
+    """The few lines that one would write first."""
+
+    def work() -> object:
+        image = Image.open(io.BytesIO(data)).convert("RGB")
+        image = image.resize((224, 224), Image.Resampling.BILINEAR)
+        pixels = (np.asarray(image, dtype=np.float32) / np.float32(255) - MEAN) / STD
+        tensor = pixels.transpose(2, 0, 1)[None]
+        request = v2.ModelInferRequest(model_name="bench", raw_input_contents=[tensor.tobytes()])
+        return request.SerializeToString()
+
+    return work
+
+
+def numbers() -> None:
+    """Numbers as JSON, binary and protobuf; the plain way is orjson.loads and numpy.asarray."""
+    converters = Converters(Signature("bench"), "grpc")
+    converter = converters.choose("application/json")
+    assert converter is not None
+    for count in (10, 1_000, 100_000, 500_000):
+        values = np.random.default_rng(7).normal(size=count).astype(np.float32)
+        tensor = {"name": "x", "datatype": "FP32", "shape": [count], "data": values}
+        body = orjson.dumps({"inputs": [tensor]}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+        def plain(body: bytes = body) -> object:
+            return np.asarray(orjson.loads(body)["inputs"][0]["data"])
+
+        work = converting(converters, "application/json", body)
+        report(f"JSON {count} FP32 / loads+asarray", work, plain, len(body))
+        packed = gzip.compress(body, 1)
+
+        def unpacked(body: bytes = packed) -> object:
+            return converter.request(body, {"content-encoding": "gzip"})
+
+        report(f"JSON {count} FP32 gzip / loads+asarray", unpacked, plain, len(packed))
+        request = v2.ModelInferRequest(raw_input_contents=[values.tobytes()])
+        request.inputs.add(name="x", datatype="FP32", shape=[count])
+        message = request.SerializeToString()
+
+        def parsed(message: bytes = message) -> object:
+            return v2.ModelInferRequest.FromString(message).SerializeToString()
+
+        work = converting(converters, "application/x-protobuf", message)
+        report(f"ModelInferRequest {count} FP32 / parse+write", work, parsed, len(message))
+
+
+def raw() -> None:
+    """Tensors that need no decoding; the plain way is to copy the bytes."""
+    converters = image_model("UINT8", "NHWC")
+    body = picture(224, 224).tobytes()
+    work = converting(converters, "application/octet-stream", body)
+    report("octets 224x224 UINT8 / copy", work, lambda: bytearray(body), len(body))
+    message = tensor_pb2.TensorRequest(data=body, shape=[1, 224, 224, 3]).SerializeToString()
+    work = converting(converters, "application/x-protobuf", message)
+    report("TensorRequest 224x224 UINT8 / copy", work, lambda: bytearray(body), len(message))
+
+
+def answers() -> None:
+    """Answers to V2 JSON; the plain way is protobuf's parser and orjson.dumps of a list."""
+    converter = Converters(Signature("bench"), "grpc").choose("application/json")
+    assert converter is not None
+    reply = converter.request(
+        b'{"inputs":[{"name":"x","datatype":"BOOL","shape":[1],"data":[true]}]}', {}
+    ).reply
+    for count in (10, 1_000, 100_000):
+        values = np.random.default_rng(7).normal(size=count).astype(np.float32)
+        answer = v2.ModelInferResponse(raw_output_contents=[values.tobytes()])
+        answer.outputs.add(name="y", datatype="FP32", shape=[count])
+        body = answer.SerializeToString()
+
+        def work(body: bytes = body) -> object:
+            return converter.response(reply, 200, {"grpc-status": "0"}, body)
+
+        def plain(body: bytes = body) -> object:
+            raw = v2.ModelInferResponse.FromString(body).raw_output_contents[0]
+            return orjson.dumps(np.frombuffer(raw, np.float32).tolist())
+
+        report(f"answer {count} FP32 > JSON / parse+tolist+dumps", work, plain, len(body))
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--seconds", type=float, default=0.3, help="spent on each figure")
+    SECONDS: float = arguments.parse_args().seconds
+    print(f"{'':<44}{'us':>10}{'MB/s':>9}{'plain us':>11}{'ratio':>8}")
+    pictures()
+    numbers()
+    raw()
+    answers()

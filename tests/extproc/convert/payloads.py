@@ -1,0 +1,98 @@
+"""Models to convert for, and payloads that convert: shared by the tests and the fuzzer."""
+
+import io
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from extproc.convert import Converted, Converters, Limits, Signature
+from protos import inference_pb2 as v2
+from sluice.config.tensors import ImageInput, TensorInput, TensorOutput
+
+
+def image_input(
+    datatype: str = "UINT8", name: str = "image", batch: int = -1, **image: object
+) -> TensorInput:
+    """A declared picture, 16 x 12 unless `image` says otherwise."""
+    declared = ImageInput.model_validate({"width": 16, "height": 12, **image})
+    return TensorInput.model_validate(
+        {"name": name, "datatype": datatype, "shape": (batch, *declared.shape), "image": declared}
+    )
+
+
+def tensor_input(name: str, datatype: str, *shape: int, optional: bool = False) -> TensorInput:
+    """A declared tensor without a picture."""
+    return TensorInput.model_validate(
+        {"name": name, "datatype": datatype, "shape": shape, "optional": optional}
+    )
+
+
+def model(*inputs: TensorInput, outputs: tuple[TensorOutput, ...] = ()) -> Signature:
+    """A signature named `m`."""
+    return Signature("m", "1", inputs, outputs)
+
+
+def to_grpc(
+    signature: Signature,
+    media: str,
+    body: bytes,
+    headers: Mapping[str, str] | None = None,
+    limits: Limits | None = None,
+) -> Converted:
+    """The request as a gRPC model server gets it."""
+    converter = Converters(signature, "grpc", limits or Limits()).choose(media)
+    assert converter is not None
+    return converter.request(body, {"content-type": media, **(headers or {})})
+
+
+def sent(converted: Converted) -> v2.ModelInferRequest:
+    """What a gRPC model server reads from the body."""
+    return v2.ModelInferRequest.FromString(converted.body)
+
+
+def first_array(converted: Converted, dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
+    """The first input as an array."""
+    request = sent(converted)
+    return np.frombuffer(request.raw_input_contents[0], dtype).reshape(request.inputs[0].shape)
+
+
+def picture(width: int = 64, height: int = 48, mode: str = "RGB") -> Image.Image:
+    """Smooth, with no symmetry: four different corners."""
+    corners = np.array(
+        [[[250, 10, 10, 255], [10, 240, 10, 255]], [[10, 10, 230, 255], [220, 220, 20, 255]]],
+        dtype=np.uint8,
+    )
+    image = Image.fromarray(corners, "RGBA").resize((width, height), Image.Resampling.BICUBIC)
+    return image.convert(mode)
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    """The picture as a file; near lossless unless `options` say otherwise."""
+    buffer = io.BytesIO()
+    settings: dict[str, dict[str, object]] = {
+        "JPEG": {"quality": 98, "subsampling": 0},
+        "WEBP": {"lossless": True},
+    }
+    image.save(buffer, kind, **{**settings.get(kind, {}), **options})
+    return buffer.getvalue()
+
+
+def exif(orientation: int) -> Image.Exif:
+    """EXIF that says how the camera was held."""
+    found = Image.Exif()
+    found[0x0112] = orientation
+    return found
+
+
+def form(*parts: tuple[str, str, bytes], boundary: str = "xYz") -> tuple[str, bytes]:
+    """Content-Type and body of a multipart form of (name, media type, data)."""
+    body = b"".join(
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="f"\r\n'
+        f"Content-Type: {media}\r\n\r\n".encode()
+        + data
+        + b"\r\n"
+        for name, media, data in parts
+    )
+    return f"multipart/form-data; boundary={boundary}", body + f"--{boundary}--\r\n".encode()

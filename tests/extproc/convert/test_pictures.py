@@ -1,0 +1,329 @@
+"""Pictures become the tensor that the model declares, and bad ones are refused by name."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from extproc.convert import Limits, Unconvertible
+from extproc.convert.exif import jpeg_orientation
+from tests.extproc.convert.payloads import (
+    encoded,
+    exif,
+    first_array,
+    form,
+    image_input,
+    model,
+    picture,
+    sent,
+    to_grpc,
+)
+
+KINDS = ("JPEG", "PNG", "WEBP")
+
+
+def _media(kind: str) -> str:
+    return f"image/{kind.lower()}"
+
+
+def _close(actual: np.ndarray, wanted: np.ndarray, tolerance: float) -> bool:
+    return bool(np.abs(actual.astype(float) - wanted.astype(float)).max() <= tolerance)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_picture_of_the_declared_size_is_sent_pixel_for_pixel(kind: str) -> None:
+    image = picture(16, 12)
+    signature = model(image_input())
+    converted = to_grpc(signature, _media(kind), encoded(image, kind))
+    request = sent(converted)
+    assert (request.model_name, request.model_version) == ("m", "1")
+    assert (request.inputs[0].name, request.inputs[0].datatype) == ("image", "UINT8")
+    pixels = first_array(converted, "u1")
+    assert pixels.shape == (1, 12, 16, 3)
+    # JPEG loses a little; the others nothing.
+    assert _close(pixels[0], np.asarray(image), 12 if kind == "JPEG" else 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [(64, 48), (640, 480), (7, 5), (333, 100)])
+def test_another_size_is_resized_as_pillow_does(kind: str, size: tuple[int, int]) -> None:
+    image = picture(*size)
+    pixels = first_array(to_grpc(model(image_input()), _media(kind), encoded(image, kind)), "u1")
+    wanted = image.resize((16, 12), Image.Resampling.BILINEAR)
+    # Scaled decoding averages blocks where Pillow weighs pixels.
+    assert _close(pixels[0], np.asarray(wanted), 14 if kind == "JPEG" else 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("resize", ["stretch", "crop", "pad"])
+def test_exif_orientation_puts_the_picture_upright(
+    kind: str, orientation: int, resize: str
+) -> None:
+    image = picture(60, 40)
+    data = encoded(image, kind, exif=exif(orientation))
+    signature = model(image_input(resize=resize))
+    pixels = first_array(to_grpc(signature, _media(kind), data), "u1")[0]
+    turned = image.copy()
+    turned.getexif()[0x0112] = orientation
+    upright = ImageOps.exif_transpose(turned)
+    wanted = first_array(to_grpc(signature, "image/png", encoded(upright, "PNG")), "u1")[0]
+    assert np.abs(pixels.astype(int) - wanted).mean() < 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("colour", ["RGB", "BGR", "GRAY"])
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+def test_colours_and_layout_are_the_models(kind: str, colour: str, layout: str) -> None:
+    image = picture(16, 12)
+    signature = model(image_input(colour=colour, layout=layout))
+    pixels = first_array(to_grpc(signature, _media(kind), encoded(image, kind)), "u1")[0]
+    if layout == "NCHW":
+        pixels = pixels.transpose(1, 2, 0)
+    wanted = np.asarray(image.convert("L"))[..., None] if colour == "GRAY" else np.asarray(image)
+    if colour == "BGR":
+        wanted = wanted[..., ::-1]
+    assert _close(pixels, wanted, 12)
+
+
+@pytest.mark.parametrize(("datatype", "dtype"), [("FP32", "<f4"), ("FP16", "<f2"), ("BF16", "<u2")])
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+def test_values_are_scaled_and_normalised(datatype: str, dtype: str, layout: str) -> None:
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    image = picture(16, 12)
+    signature = model(image_input(datatype, layout=layout, scale=1 / 255, mean=mean, std=std))
+    values = first_array(to_grpc(signature, "image/png", encoded(image, "PNG")), dtype)[0]
+    if datatype == "BF16":
+        values = (values.astype(np.uint32) << 16).view(np.float32)
+    if layout == "NCHW":
+        values = values.transpose(1, 2, 0)
+    wanted = (np.asarray(image) / 255 - mean) / std
+    assert _close(values, wanted, {"FP32": 1e-6, "FP16": 2e-3, "BF16": 1e-2}[datatype])
+
+
+def test_integers_are_rounded_and_held_in_range() -> None:
+    image = picture(16, 12)
+    signature = model(image_input("INT8", mean=(128.0,), scale=1.2))
+    values = first_array(to_grpc(signature, "image/png", encoded(image, "PNG")), "i1")[0]
+    wanted = (np.asarray(image) * 1.2 - 128).round().clip(-128, 127)
+    assert _close(values, wanted, 0)
+
+
+def test_crop_keeps_the_centre_and_pad_keeps_the_whole() -> None:
+    striped = Image.new("RGB", (48, 12), (255, 0, 0))
+    striped.paste((0, 255, 0), (16, 0, 32, 12))
+    data = encoded(striped, "PNG")
+    cropped = first_array(
+        to_grpc(model(image_input(resize="crop", interpolation="nearest")), "image/png", data), "u1"
+    )[0]
+    assert (cropped == (0, 255, 0)).all()
+    padded = first_array(
+        to_grpc(model(image_input(resize="pad", background=(1, 2, 3))), "image/png", data), "u1"
+    )[0]
+    assert (padded[0] == (1, 2, 3)).all()
+    assert (padded[-1] == (1, 2, 3)).all()
+    assert padded[6, 0].tolist() == [255, 0, 0]
+    assert padded[6, 8].tolist() == [0, 255, 0]
+
+
+def test_crop_fraction_cuts_deeper() -> None:
+    ringed = Image.new("RGB", (160, 120), (255, 0, 0))
+    ringed.paste((0, 0, 255), (40, 30, 120, 90))
+    signature = model(image_input(resize="crop", crop_fraction=0.5, interpolation="nearest"))
+    pixels = first_array(to_grpc(signature, "image/png", encoded(ringed, "PNG")), "u1")[0]
+    assert (pixels == (0, 0, 255)).all()
+
+
+def test_transparent_pixels_show_the_background() -> None:
+    clear = Image.new("RGBA", (16, 12), (0, 0, 0, 0))
+    signature = model(image_input(background=(9, 8, 7)))
+    for kind in ("PNG", "WEBP"):
+        pixels = first_array(to_grpc(signature, _media(kind), encoded(clear, kind)), "u1")[0]
+        assert (pixels == (9, 8, 7)).all()
+
+
+def test_sixteen_bit_grey_keeps_its_upper_byte() -> None:
+    deep = Image.fromarray(np.full((12, 16), 0x80FF, np.uint16))
+    signature = model(image_input(colour="GRAY"))
+    pixels = first_array(to_grpc(signature, "image/png", encoded(deep, "PNG")), "u1")
+    assert (pixels == 0x80).all()
+
+
+def test_a_cmyk_jpeg_is_converted() -> None:
+    image = picture(16, 12)
+    data = encoded(image.convert("CMYK"), "JPEG")
+    pixels = first_array(to_grpc(model(image_input()), "image/jpeg", data), "u1")[0]
+    assert _close(pixels, np.asarray(image), 12)
+
+
+def test_a_form_of_several_pictures_is_a_batch_in_its_order() -> None:
+    red, blue = Image.new("RGB", (16, 12), (255, 0, 0)), Image.new("RGB", (30, 30), (0, 0, 255))
+    media, body = form(
+        ("a", "image/png", encoded(red, "PNG")), ("b", "image/webp", encoded(blue, "WEBP"))
+    )
+    pixels = first_array(to_grpc(model(image_input()), media, body), "u1")
+    assert pixels.shape == (2, 12, 16, 3)
+    assert (pixels[0] == (255, 0, 0)).all()
+    assert (pixels[1] == (0, 0, 255)).all()
+
+
+def test_parts_go_to_the_inputs_that_they_are_named_for() -> None:
+    left, right = image_input(name="left"), image_input(name="right", width=8, height=8)
+    data = encoded(picture(), "PNG")
+    media, body = form(("right", "image/png", data), ("left", "image/png", data))
+    request = sent(to_grpc(model(left, right), media, body))
+    assert {i.name: list(i.shape) for i in request.inputs} == {
+        "left": [1, 12, 16, 3],
+        "right": [1, 8, 8, 3],
+    }
+
+
+def test_a_model_without_a_batch_dimension_takes_one_picture() -> None:
+    declared = image_input().model_copy(update={"shape": (12, 16, 3)})
+    data = encoded(picture(), "PNG")
+    assert first_array(to_grpc(model(declared), "image/png", data), "u1").shape == (12, 16, 3)
+    media, body = form(*[("i", "image/png", data)] * 2)
+    with pytest.raises(Unconvertible) as caught:
+        to_grpc(model(declared), media, body)
+    assert (caught.value.status, caught.value.reason) == (422, "wrong-count")
+
+
+def _png_claiming(width: int, height: int) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + header
+    return (
+        b"\x89PNG\r\n\x1a\n\0\0\0\x0d" + chunk + zlib.crc32(chunk).to_bytes(4, "big") + b"\0" * 40
+    )
+
+
+def _webp_claiming(width: int, height: int) -> bytes:
+    canvas = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    chunk = b"VP8X" + struct.pack("<I", 10) + b"\0\0\0\0" + canvas
+    return b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk
+
+
+def _jpeg_claiming(width: int, height: int) -> bytes:
+    data = bytearray(encoded(picture(16, 12), "JPEG"))
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = struct.pack(">HH", height, width)
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("media", "body"),
+    [
+        ("image/png", _png_claiming(60_000, 60_000)),
+        ("image/webp", _webp_claiming(16_000, 16_000)),
+        ("image/jpeg", _jpeg_claiming(60_000, 60_000)),
+    ],
+)
+def test_a_bomb_is_refused_by_its_header(media: str, body: bytes) -> None:
+    with pytest.raises(Unconvertible) as caught:
+        to_grpc(model(image_input()), media, body)
+    assert (caught.value.status, caught.value.reason) == (413, "too-many-pixels")
+    assert caught.value.field == "body"
+
+
+def test_the_pixels_of_a_batch_count_together() -> None:
+    data = encoded(picture(100, 100), "PNG")
+    media, body = form(*[("i", "image/png", data)] * 3)
+    signature = model(image_input(max_pixels=25_000))
+    with pytest.raises(Unconvertible) as caught:
+        to_grpc(signature, media, body)
+    assert (caught.value.status, caught.value.field) == (413, "parts[2] (i)")
+
+
+def test_a_progressive_jpeg_of_endless_scans_is_refused() -> None:
+    data = encoded(picture(400, 300), "JPEG", progressive=True)
+    start = data.rindex(b"\xff\xda")
+    scans = data[:start] + data[start:-2] * 200 + data[-2:]
+    with pytest.raises(Unconvertible) as caught:
+        to_grpc(
+            model(image_input()), "image/jpeg", scans, limits=Limits(max_jpeg_passes=10_000_000)
+        )
+    assert (caught.value.status, caught.value.reason) == (413, "too-many-scans")
+
+
+def test_a_batch_larger_than_the_bound_is_refused_before_it_is_decoded() -> None:
+    data = encoded(picture(), "PNG")[:60]
+    media, body = form(*[("i", "image/png", data)] * 10)
+    with pytest.raises(Unconvertible) as caught:
+        to_grpc(model(image_input()), media, body, limits=Limits(max_tensor_bytes=5000))
+    assert (caught.value.status, caught.value.reason) == (413, "tensors-too-large")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_a_truncated_picture_is_refused(kind: str, share: float) -> None:
+    data = encoded(picture(200, 150), kind)
+    with pytest.raises(Unconvertible) as caught:
+        to_grpc(model(image_input()), _media(kind), data[: int(len(data) * share)])
+    assert (caught.value.status, caught.value.reason) == (400, "broken-picture")
+
+
+def test_an_error_shows_nothing_of_the_process() -> None:
+    data = bytearray(encoded(picture(), "PNG"))
+    data[8:12] = b"\xff\xff\xff\xff"
+    with pytest.raises(Unconvertible) as caught:
+        to_grpc(model(image_input()), "image/png", bytes(data))
+    assert "0x" not in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("media", "body", "status", "reason"),
+    [
+        ("image/png", encoded(picture(), "JPEG"), 415, "lying-content-type"),
+        ("image/jpeg", encoded(picture(), "WEBP"), 415, "lying-content-type"),
+        ("image/jpeg", b"<html>hello</html>", 415, "not-a-picture"),
+        ("image/jpeg", b"GIF89a" + bytes(20), 415, "not-a-picture"),
+        ("image/jpeg", b"", 400, "empty-body"),
+    ],
+)
+def test_a_lying_content_type_is_found_out(
+    media: str, body: bytes, status: int, reason: str
+) -> None:
+    with pytest.raises(Unconvertible) as caught:
+        to_grpc(model(image_input()), media, body)
+    assert (caught.value.status, caught.value.reason, caught.value.field) == (
+        status, reason, "body",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("media", "body", "reason"),
+    [
+        ("multipart/form-data", b"x", "bad-boundary"),
+        ("multipart/form-data; boundary=b", b"", "empty-body"),
+        ("multipart/form-data; boundary=b", b"--c--\r\n", "no-boundary"),
+        ("multipart/form-data; boundary=b", b"--b--\r\n", "no-parts"),
+        ("multipart/form-data; boundary=b", b"--b\r\nA: b\r\n\r\ndata", "truncated"),
+        ("multipart/form-data; boundary=b", b"--b\r\nno end of headers\r\n--b--", "bad-part"),
+        ("multipart/form-data; boundary=b", b"--b\r\nnocolon\r\n\r\nx\r\n--b--", "bad-part"),
+    ],
+)
+def test_a_damaged_form_is_refused(media: str, body: bytes, reason: str) -> None:
+    with pytest.raises(Unconvertible) as caught:
+        to_grpc(model(image_input()), media, body)
+    assert (caught.value.status, caught.value.reason) == (400, reason)
+
+
+def test_a_part_that_is_no_picture_is_named() -> None:
+    media, body = form(("a", "image/png", encoded(picture(), "PNG")), ("b", "text/plain", b"hello"))
+    with pytest.raises(Unconvertible) as caught:
+        to_grpc(model(image_input()), media, body)
+    assert (caught.value.status, caught.value.field) == (415, "parts[1] (b)")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_orientation_is_read_in_both_byte_orders(orientation: int, order: str) -> None:
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    entry = struct.pack(order + "HHIHH", 0x0112, 3, 1, orientation, 0)
+    tiff = mark + struct.pack(order + "IH", 8, 1) + entry
+    segment = b"Exif\0\0" + tiff
+    data = b"\xff\xd8\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + b"\xff\xda"
+    assert jpeg_orientation(data) == orientation
+    for end in range(len(data) - 8):
+        assert 1 <= jpeg_orientation(data[:end]) <= 8

@@ -1,0 +1,385 @@
+"""JSON, binary and protobuf requests become the same tensors, and bad ones are refused by name."""
+
+import gzip
+import struct
+import zlib
+
+import brotli
+import numpy as np
+import orjson
+import pytest
+
+from extproc.convert import Converters, Limits, Signature, Unconvertible
+from protos import inference_pb2 as v2
+from protos import tensor_pb2
+from tests.extproc.convert.payloads import (
+    encoded,
+    first_array,
+    image_input,
+    model,
+    picture,
+    sent,
+    tensor_input,
+    to_grpc,
+)
+
+JSON = "application/json"
+OCTETS = "application/octet-stream"
+PROTOBUF = "application/x-protobuf"
+NUMBERS = model(tensor_input("x", "FP32", -1, 2))
+TEXT = model(tensor_input("words", "BYTES", -1))
+BOTH = model(tensor_input("x", "FP32", -1, 2), tensor_input("words", "BYTES", -1))
+
+
+def v2_json(**changes: object) -> bytes:
+    """A V2 request for NUMBERS, with changes to its tensor."""
+    tensor = {"name": "x", "datatype": "FP32", "shape": [2, 2], "data": [1, 2, 3, 4], **changes}
+    return orjson.dumps({"inputs": [{k: v for k, v in tensor.items() if v is not ...}]})
+
+
+def packed(*items: bytes) -> bytes:
+    return b"".join(struct.pack("<I", len(item)) + item for item in items)
+
+
+def refusal(signature: Signature, media: str, body: bytes, **headers: str) -> tuple[int, str, str]:
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    with pytest.raises(Unconvertible) as caught:
+        to_grpc(signature, media, body, given, Limits(max_body=100_000))
+    return caught.value.status, caught.value.reason, caught.value.field
+
+
+@pytest.mark.parametrize("data", [[1, 2, 3, 4], [[1, 2], [3, 4]], [1.0, 2, 3.0, 4]])
+def test_v2_json_may_be_flat_or_nested(data: object) -> None:
+    values = first_array(to_grpc(NUMBERS, JSON, v2_json(data=data)), "<f4")
+    assert values.tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"x": [[1, 2], [3, 4]]}',
+        b'{"x": [1, 2, 3, 4]}',
+        b'{"inputs": {"x": [[1, 2], [3, 4]]}}',
+        b'{"instances": [[1, 2], [3, 4]]}',
+        b'{"instances": [{"x": [1, 2]}, {"x": [3, 4]}], "signature_name": "serving_default"}',
+    ],
+)
+def test_plain_forms_take_shape_and_datatype_from_the_model(body: bytes) -> None:
+    assert to_grpc(NUMBERS, JSON, body).body == to_grpc(NUMBERS, JSON, v2_json()).body
+
+
+def test_a_row_without_its_batch_becomes_a_batch_of_one() -> None:
+    assert first_array(to_grpc(NUMBERS, JSON, b'{"x": [1, 2]}'), "<f4").tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("body", "items"),
+    [
+        (b'{"text": "a"}', [b"a"]),
+        (b'{"words": "a"}', [b"a"]),
+        (b'{"text": ["a", "b"]}', [b"a", b"b"]),
+        (b'{"instances": ["a", {"b64": "/w=="}]}', [b"a", b"\xff"]),
+    ],
+)
+def test_text_needs_no_more_than_itself(body: bytes, items: list[bytes]) -> None:
+    request = sent(to_grpc(TEXT, JSON, body))
+    assert list(request.inputs[0].shape) == [len(items)]
+    assert list(request.raw_input_contents) == [packed(*items)]
+
+
+def test_a_picture_in_json_is_decoded_as_one_that_comes_alone() -> None:
+    import base64
+
+    signature = model(image_input())
+    data = encoded(picture(), "PNG")
+    text = base64.b64encode(data)
+    alone = to_grpc(signature, "image/png", data).body
+    for body in (b'{"instances": [{"b64": "%s"}]}', b'{"image": {"b64": "%s"}}'):
+        assert to_grpc(signature, JSON, body % text).body == alone
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "reason", "field"),
+    [
+        (b"", 400, "empty-body", "body"),
+        (b"{", 400, "not-json", "body"),
+        (b"[]", 400, "not-an-object", "body"),
+        (b"[" * 5000, 400, "not-json", "body"),
+        (b'{"x": ' + b"[" * 20 + b"1" + b"]" * 20 + b"}", 400, "too-deep", "x"),
+        (b'{"inputs": []}', 400, "no-inputs", "inputs"),
+        (b'{"inputs": [7]}', 400, "wrong-type", "inputs[0]"),
+        (b'{"inputs": [], "nope": 1}', 422, "unknown-member", "nope"),
+        (b'{"instances": []}', 400, "no-inputs", "instances"),
+        (b'{"instances": [{"x": [1, 2]}, {}]}', 422, "uneven-rows", "instances[1]"),
+        (b'{"instances": [{"y": 1}]}', 422, "unknown-input", "instances[].y"),
+        (b'{"y": 1}', 422, "unknown-input", "y"),
+        (b'{"x": [1, 2, 3]}', 422, "wrong-count", "x"),
+        (b'{"x": [[1, 2, 3]]}', 422, "wrong-shape", "x"),
+        (b'{"x": [[1, 2], [3]]}', 400, "ragged", "x"),
+        (b'{"x": [[1, 2], 3]}', 400, "ragged", "x"),
+        (b'{"x": [1, [2]]}', 400, "ragged", "x[1]"),
+        (b'{"x": [NaN, 1]}', 400, "not-json", "body"),
+        (v2_json(data=[None, 1, 2, 3]), 422, "wrong-element", "inputs[0].data[0]"),
+        (v2_json(data=[1, True, 2, 3]), 422, "wrong-element", "inputs[0].data[1]"),
+        (v2_json(data=[1, 2, 3, "4"]), 422, "wrong-element", "inputs[0].data[3]"),
+        (v2_json(data=[1, 2, 3, 1e39]), 422, "out-of-range", "inputs[0].data[3]"),
+        (v2_json(data=[1, 2, 3]), 422, "wrong-count", "inputs[0].data"),
+        (v2_json(data=[[1, 2, 3, 4]]), 422, "wrong-shape", "inputs[0].data"),
+        (v2_json(data=5), 400, "wrong-type", "inputs[0].data"),
+        (v2_json(data=...), 400, "no-data", "inputs[0].data"),
+        (v2_json(shape=[4]), 422, "wrong-shape", "inputs[0].shape"),
+        (v2_json(shape=[-2, -2]), 422, "wrong-shape", "inputs[0].shape"),
+        (v2_json(shape=["2"]), 400, "wrong-type", "inputs[0].shape"),
+        (v2_json(shape=...), 400, "wrong-type", "inputs[0].shape"),
+        (v2_json(datatype="FP64"), 422, "wrong-datatype", "inputs[0].datatype"),
+        (v2_json(datatype="FLOAT"), 422, "unknown-datatype", "inputs[0].datatype"),
+        (v2_json(name="y"), 422, "unknown-input", "inputs[0].name"),
+        (v2_json(name=""), 400, "wrong-type", "inputs[0].name"),
+        (v2_json(extra=1), 422, "unknown-member", "inputs[0].extra"),
+        (v2_json(parameters={"p": {}}), 422, "wrong-parameter", "inputs[0].parameters.p"),
+    ],
+)  # fmt: skip
+def test_bad_json_is_refused_by_the_name_of_what_is_wrong(
+    body: bytes, status: int, reason: str, field: str
+) -> None:
+    assert refusal(NUMBERS, JSON, body) == (status, reason, field)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "value"),
+    [
+        ("UINT8", 256), ("UINT8", -1), ("INT8", 128), ("UINT16", 65536), ("INT16", -32769),
+        ("UINT32", 1 << 32), ("INT32", 1 << 31), ("INT64", 1 << 63), ("UINT64", -1),
+        ("FP16", 70000), ("BF16", 3.4e38), ("FP32", 3.5e38),
+    ],
+)  # fmt: skip
+def test_a_number_out_of_range_is_refused(datatype: str, value: float) -> None:
+    body = v2_json(datatype=datatype, shape=[2], data=[0, value])
+    assert refusal(model(), JSON, body) == (422, "out-of-range", "inputs[0].data[1]")
+
+
+@pytest.mark.parametrize(
+    ("datatype", "value"),
+    [("INT32", 1.0), ("INT32", True), ("BOOL", 1), ("BYTES", 1), ("FP64", "1"), ("UINT64", None)],
+)
+def test_a_value_of_another_kind_is_refused(datatype: str, value: object) -> None:
+    body = v2_json(datatype=datatype, shape=[1], data=[value])
+    assert refusal(model(), JSON, body) == (422, "wrong-element", "inputs[0].data[0]")
+
+
+def test_inputs_must_be_there_once_each() -> None:
+    tensor = orjson.loads(v2_json())["inputs"][0]
+    twice = orjson.dumps({"inputs": [tensor, tensor]})
+    assert refusal(NUMBERS, JSON, twice) == (422, "input-twice", "inputs[1].name")
+    assert refusal(BOTH, JSON, v2_json()) == (422, "missing-input", "inputs")
+    spare = model(*NUMBERS.inputs, tensor_input("words", "BYTES", -1, optional=True))
+    assert len(sent(to_grpc(spare, JSON, v2_json())).inputs) == 1
+
+
+def test_json_that_would_fill_the_memory_is_refused_unparsed() -> None:
+    body = b'{"x": [' + b",".join([b"{}"] * 600_000) + b"]}"
+    with pytest.raises(Unconvertible) as caught:
+        to_grpc(NUMBERS, JSON, body, limits=Limits(max_json_memory=64 << 20))
+    assert (caught.value.status, caught.value.reason) == (413, "json-too-large")
+
+
+def _extended(*tensors: tuple[str, str, list[int], bytes], **members: object) -> tuple[str, bytes]:
+    head = orjson.dumps(
+        {
+            "inputs": [
+                {
+                    "name": name,
+                    "datatype": datatype,
+                    "shape": shape,
+                    "parameters": {"binary_data_size": len(raw)},
+                }
+                for name, datatype, shape, raw in tensors
+            ],
+            **members,
+        }
+    )
+    return str(len(head)), head + b"".join(raw for *_, raw in tensors)
+
+
+RAW = np.array([1, 2, 3, 4], "<f4").tobytes()
+
+
+@pytest.mark.parametrize("media", [OCTETS, JSON, ""])
+def test_binary_tensors_are_sent_as_they_came(media: str) -> None:
+    length, body = _extended(("x", "FP32", [2, 2], RAW), ("words", "BYTES", [1], packed(b"a")))
+    request = sent(to_grpc(BOTH, media, body, {"inference-header-content-length": length}))
+    assert list(request.raw_input_contents) == [RAW, packed(b"a")]
+    assert not request.inputs[0].parameters
+
+
+@pytest.mark.parametrize(
+    ("length", "tail", "status", "reason", "field"),
+    [
+        ("x", b"", 400, "bad-header-length", "inference-header-content-length"),
+        ("99999", b"", 400, "bad-header-length", "inference-header-content-length"),
+        ("-1", b"", 400, "bad-header-length", "inference-header-content-length"),
+        (None, b"more", 400, "trailing-bytes", "body"),
+        (None, None, 400, "bad-data-size", "inputs[0].parameters.binary_data_size"),
+    ],
+)
+def test_binary_tensors_that_do_not_add_up_are_refused(
+    length: str | None, tail: bytes | None, status: int, reason: str, field: str
+) -> None:
+    true_length, body = _extended(("x", "FP32", [2, 2], RAW))
+    body = body[:-1] if tail is None else body + tail
+    given = {"inference_header_content_length": length or true_length}
+    assert refusal(NUMBERS, OCTETS, body, **given) == (status, reason, field)
+
+
+def test_bytes_whose_lengths_overrun_are_refused() -> None:
+    length, body = _extended(("words", "BYTES", [1], b"\xff\xff\xff\x7fab"))
+    assert refusal(TEXT, OCTETS, body, inference_header_content_length=length) == (
+        400, "bytes-truncated", "inputs[0].data",
+    )  # fmt: skip
+
+
+def test_raw_bytes_are_the_models_only_tensor() -> None:
+    assert to_grpc(NUMBERS, OCTETS, RAW).body == to_grpc(NUMBERS, JSON, v2_json()).body
+    assert list(sent(to_grpc(TEXT, OCTETS, b"hi")).raw_input_contents) == [packed(b"hi")]
+    assert refusal(NUMBERS, OCTETS, RAW[:-1]) == (422, "wrong-count", "body")
+    assert refusal(NUMBERS, OCTETS, RAW[:12]) == (422, "wrong-count", "body")
+    assert refusal(NUMBERS, OCTETS, b"") == (400, "empty-body", "body")
+    assert refusal(BOTH, OCTETS, RAW) == (415, "input-not-named", "body")
+
+
+def test_a_raw_picture_takes_the_size_that_is_declared_for_pictures() -> None:
+    declared = image_input().model_copy(update={"shape": (-1, -1, -1, 3)})
+    request = sent(to_grpc(model(declared), OCTETS, bytes(2 * 12 * 16 * 3)))
+    assert list(request.inputs[0].shape) == [2, 12, 16, 3]
+
+
+def test_a_tensor_request_needs_only_data() -> None:
+    wanted = to_grpc(NUMBERS, JSON, v2_json()).body
+    for message in (
+        tensor_pb2.TensorRequest(data=RAW),
+        tensor_pb2.TensorRequest(data=RAW, shape=[2, 2], datatype="FP32", name="x"),
+    ):
+        assert to_grpc(NUMBERS, PROTOBUF, message.SerializeToString()).body == wanted
+    bare = tensor_pb2.TensorRequest(data=RAW, shape=[4], datatype="FP32")
+    assert refusal(model(), PROTOBUF, bare.SerializeToString())[:2] == (415, "input-not-named")
+
+
+def _infer(**contents: object) -> v2.ModelInferRequest:
+    request = v2.ModelInferRequest(model_name="another", model_version="9", id="7")
+    request.inputs.add(name="x", datatype="FP32", shape=[2, 2], contents=contents or None)
+    return request
+
+
+def test_model_infer_requests_go_on_as_raw_contents_for_the_model_that_was_authorised() -> None:
+    raw = _infer()
+    raw.raw_input_contents.append(RAW)
+    for message in (raw, _infer(fp32_contents=[1, 2, 3, 4])):
+        request = sent(to_grpc(NUMBERS, "application/protobuf", message.SerializeToString()))
+        assert (request.model_name, request.model_version, request.id) == ("m", "1", "7")
+        assert list(request.raw_input_contents) == [RAW]
+
+
+def test_bad_protobuf_is_refused() -> None:
+    both = _infer(fp32_contents=[1, 2, 3, 4])
+    both.raw_input_contents.append(RAW)
+    many = _infer()
+    many.raw_input_contents.extend((RAW, RAW))
+    for message, reason in ((both, "data-twice"), (many, "wrong-count")):
+        assert refusal(NUMBERS, PROTOBUF, message.SerializeToString())[:2] == (400, reason)
+    assert refusal(NUMBERS, PROTOBUF, b"\xff\xff") == (400, "not-protobuf", "body")
+    assert refusal(NUMBERS, PROTOBUF, b"") == (400, "empty-body", "body")
+    named = f"{PROTOBUF}; messageType=sluice.v1.TensorRequest"
+    assert refusal(NUMBERS, named, _infer().SerializeToString())[1] == "not-protobuf"
+    assert refusal(NUMBERS, f'{PROTOBUF}; proto="x.Y"', b"a")[:2] == (415, "unknown-message")
+
+
+@pytest.mark.parametrize(
+    ("coding", "compress"),
+    [
+        ("gzip", gzip.compress),
+        ("x-gzip", gzip.compress),
+        ("deflate", zlib.compress),
+        ("deflate", lambda body: zlib.compress(body)[2:-4]),
+        ("br", brotli.compress),
+        ("identity", bytes),
+        ("br, gzip", lambda body: gzip.compress(brotli.compress(body))),
+        ("gzip", lambda body: gzip.compress(body[:9]) + gzip.compress(body[9:])),
+    ],
+)
+def test_compressed_bodies_are_read(coding: str, compress: object) -> None:
+    assert callable(compress)
+    converted = to_grpc(NUMBERS, JSON, compress(v2_json()), {"content-encoding": coding})
+    assert converted.body == to_grpc(NUMBERS, JSON, v2_json()).body
+    assert "content-encoding" in converted.remove
+
+
+@pytest.mark.parametrize(
+    ("coding", "compress"),
+    [("gzip", gzip.compress), ("deflate", zlib.compress), ("br", brotli.compress)],
+)
+def test_compression_hides_neither_size_nor_damage(coding: str, compress: object) -> None:
+    assert callable(compress)
+    bomb = compress(bytes(50_000_000))
+    given = {"content_encoding": coding}
+    assert refusal(NUMBERS, JSON, bomb, **given) == (413, "body-too-large", "body")
+    whole = compress(v2_json())
+    assert refusal(NUMBERS, JSON, whole[:-3], **given) == (400, "broken-coding", "body")
+    assert refusal(NUMBERS, JSON, whole + b"more", **given) == (400, "broken-coding", "body")
+    assert refusal(NUMBERS, JSON, b"plain", **given) == (400, "broken-coding", "body")
+
+
+def test_unknown_codings_are_refused() -> None:
+    assert refusal(NUMBERS, JSON, b"x", content_encoding="zstd")[:2] == (415, "unknown-coding")
+    many = refusal(NUMBERS, JSON, b"x", content_encoding="br, br, br")
+    assert many[:2] == (415, "too-many-codings")
+
+
+def test_a_content_length_that_lies_is_refused() -> None:
+    assert refusal(NUMBERS, JSON, v2_json(), content_length="7") == (
+        400, "lying-content-length", "content-length",
+    )  # fmt: skip
+
+
+def test_a_rest_server_gets_v2_json() -> None:
+    converter = Converters(BOTH, "http").choose(OCTETS)
+    assert converter is not None
+    length, body = _extended(("x", "FP32", [1, 2], RAW[:8]), ("words", "BYTES", [1], packed(b"a")))
+    headers = {"inference-header-content-length": length, "content-type": OCTETS}
+    kept = converter.request(body, headers)
+    assert kept.body == body
+    assert "inference-header-content-length" not in kept.remove
+    plain = Converters(BOTH, "http").choose(JSON)
+    assert plain is not None
+    converted = plain.request(b'{"x": [[1, 0.1]], "text": "a"}', {})
+    assert orjson.loads(converted.body) == {
+        "inputs": [
+            {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1.0, 0.1]},
+            {"name": "words", "datatype": "BYTES", "shape": [1], "data": ["a"]},
+        ]
+    }
+    assert converted.headers[":path"] == "/v2/models/m/versions/1/infer"
+    own = b' {"inputs":[{"name":"x","datatype":"FP32","shape":[1,2],"data":[1,2]},' \
+          b'{"name":"words","datatype":"BYTES","shape":[1],"data":["a"]}]}'  # fmt: skip
+    assert plain.request(own, {}).body == own
+
+
+def test_a_rest_server_is_never_sent_what_json_cannot_say() -> None:
+    converter = Converters(NUMBERS, "http").choose(OCTETS)
+    assert converter is not None
+    with pytest.raises(Unconvertible) as caught:
+        converter.request(np.array([np.nan, 1], "<f4").tobytes(), {})
+    assert (caught.value.status, caught.value.reason) == (422, "not-finite")
+
+
+def test_what_needs_no_conversion_is_left_alone() -> None:
+    assert Converters(NUMBERS, "grpc").choose("application/grpc") is None
+    assert Converters(NUMBERS, "grpc").choose("application/grpc+proto") is None
+    assert Converters(model(), "http").choose(JSON) is None
+    assert Converters(NUMBERS, "http").choose("text/csv") is None
+
+
+@pytest.mark.parametrize("media", ["text/csv", "image/jpeg", "multipart/form-data", "video/mp4"])
+def test_what_a_grpc_server_could_never_read_is_refused(media: str) -> None:
+    with pytest.raises(Unconvertible) as caught:
+        Converters(NUMBERS, "grpc").choose(media)
+    assert (caught.value.status, caught.value.field) == (415, "content-type")
