@@ -28,7 +28,7 @@ class Broker:
         self._ledger = ledger
         self._clock = clock
         self._server: asyncio.Server | None = None
-        self._open: set[asyncio.StreamWriter] = set()
+        self._serving: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
 
     async def __aenter__(self) -> "Broker":
         self._path.unlink(missing_ok=True)
@@ -42,13 +42,16 @@ class Broker:
     async def __aexit__(self, *exc: object) -> None:
         assert self._server is not None
         self._server.close()
-        for writer in self._open:
+        serving = {task for task in self._serving.values() if task is not None}
+        for writer in self._serving:
             writer.close()
+        if serving:
+            await asyncio.wait(serving)
         await self._server.wait_closed()
         self._path.unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open.add(writer)
+        self._serving[writer] = asyncio.current_task()
         try:
             while line := await reader.readline():
                 writer.write(self._answer(line))
@@ -56,7 +59,7 @@ class Broker:
         except (ValueError, TypeError, ConnectionError):
             pass  # a peer that speaks something else, or left: hang up
         finally:
-            self._open.discard(writer)
+            del self._serving[writer]
             writer.close()
 
     def _answer(self, line: bytes) -> bytes:

@@ -11,7 +11,7 @@ MAX_ROUNDS = 4
 """Fetches one request may await: the second when others took what the first brought."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Charge:
     """`cost` tokens of one budget."""
 

@@ -28,7 +28,8 @@ SLOWEST_DECAY = 0.5
 """Weight of a quieter period in the estimate of a key's demand, which follows a rise at once."""
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: that would triple the time to make one, and each request makes several.
+@dataclass(slots=True)
 class Standing:
     """How a key stands towards one request. Times are microseconds from now."""
 
@@ -109,11 +110,13 @@ class _Holding:
     tokens: int = 0
     expires: int = 0
     sequence: int = 0
-    asked: int = 0
-    """Tokens requests wanted since the last ask."""
+    used: bool = False
+    """Whether a request came since the last ask."""
     demand: float = 0.0
     """Tokens a second, estimated."""
-    asked_at: int = NEVER
+    asked: int = 0
+    """Tokens requests wanted since `asked_since`, for the estimate."""
+    asked_since: int = NEVER
     heard_at: int = NEVER
     free: int = 0
     wait_until: int = 0
@@ -171,6 +174,7 @@ class LeasedBudgets:
 
     def ready(self, now: int, limit: Limit, key: str, cost: int) -> Awaitable[None] | None:
         holding = self._holding(limit, key)
+        holding.used = True
         holding.asked += cost
         if now >= holding.expires:
             holding.tokens = 0
@@ -263,12 +267,18 @@ class LeasedBudgets:
 
     def _ask(self, now: int, holding: _Holding, cost: int, left: int) -> None:
         """Queue an exchange that brings the holding from what is left up to its target."""
-        settings = self._settings
-        elapsed = max((now - holding.asked_at) / MICRO, settings.ahead)
-        seen = holding.asked / elapsed
-        holding.demand = max(seen, SLOWEST_DECAY * (holding.demand + seen))
-        holding.asked = 0
+        self._estimate(now, holding)
         self._queue(now, holding, max(0, self._target(holding, cost) - left), 0)
+
+    def _estimate(self, now: int, holding: _Holding) -> None:
+        """Follow a rise of demand at once, a fall by half in each period."""
+        ahead = self._settings.ahead
+        elapsed = (now - holding.asked_since) / MICRO
+        seen = holding.asked / max(elapsed, ahead)
+        holding.demand = max(seen, holding.demand)
+        if elapsed >= ahead:
+            holding.demand = max(seen, SLOWEST_DECAY * (holding.demand + seen))
+            holding.asked, holding.asked_since = 0, now
 
     def _give_back(self, holdings: list[_Holding]) -> None:
         now = self._now()
@@ -279,7 +289,7 @@ class LeasedBudgets:
 
     def _queue(self, now: int, holding: _Holding, want: int, returned: int) -> None:
         self._sequence += 1
-        holding.asked_at = now
+        holding.used = False
         ask = Ask(
             holding.key,
             holding.limit,
@@ -350,7 +360,7 @@ class LeasedBudgets:
     def _refill(self, holding: _Holding) -> None:
         """A budget that was used up has tokens again: fetch some, if anybody asked for them."""
         holding.refill = None
-        if holding.asked and holding.fetching is None and self._down_until is None:
+        if holding.used and holding.fetching is None and self._down_until is None:
             self._ask(self._now(), holding, 1, holding.tokens)
 
     async def _sweep(self) -> None:
@@ -364,9 +374,9 @@ class LeasedBudgets:
                     for holding in self._holdings.values()
                     if holding.tokens and now < holding.expires < now + self._half_life
                 ]
-                self._give_back([holding for holding in ending if not holding.asked])
+                self._give_back([holding for holding in ending if not holding.used])
                 for holding in ending:
-                    if holding.asked and holding.fetching is None:
+                    if holding.used and holding.fetching is None:
                         self._ask(now, holding, 1, holding.tokens)
 
     def _now(self) -> int:

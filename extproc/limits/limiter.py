@@ -14,7 +14,7 @@ from extproc.limits.rules import RequestView, Rule, compile_rule
 from sluice.config.limits import LimitRule
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Verdict:
     """Of the rule that is strictest for this request: the one that refuses for longest, else the
 

@@ -26,6 +26,12 @@ class RequestView:
     body_size: int | None = None
 
 
+MAX_KEYS = 1000
+"""Keys a rule remembers."""
+
+MAX_KEY_LENGTH = 256
+"""Characters of values worth remembering: clients choose them, and may choose long ones."""
+
 Part = Callable[[RequestView], str]
 
 
@@ -41,24 +47,40 @@ class Rule:
     config: LimitRule
     parts: tuple[Part, ...]
     prefix: str
+    keys: dict[tuple[str, ...], str] = field(default_factory=dict, compare=False, repr=False)
+    """Recent keys by their values: hashing is the dearest part of a check."""
 
     def applies(self, view: RequestView) -> bool:
         """Whether the request meets every condition."""
-        return all(_meets(match, view) for match in self.config.match)
+        conditions = self.config.match
+        return not conditions or all(_meets(match, view) for match in conditions)
 
     def key(self, view: RequestView) -> str:
         """The budget's key. Values are hashed: they are of any length, and nobody's business."""
         if not self.parts:
             return self.prefix
+        values = tuple([part(view) for part in self.parts])
+        key = self.keys.get(values)
+        if key is None:
+            key = self._hashed(values)
+            if len(self.keys) >= MAX_KEYS:
+                self.keys.clear()
+            if sum(map(len, values)) <= MAX_KEY_LENGTH:
+                self.keys[values] = key
+        return key
+
+    def _hashed(self, values: tuple[str, ...]) -> str:
         digest = blake2b(digest_size=16)
-        for part in self.parts:
-            value = part(view).encode()
-            digest.update(b"%d:%b" % (len(value), value))
+        for value in values:
+            encoded = value.encode()
+            digest.update(b"%d:%b" % (len(encoded), encoded))
         return f"{self.prefix}:{digest.hexdigest()}"
 
     def cost(self, view: RequestView) -> int:
         """Tokens the request takes: at least 1, at most what the limit can ever admit."""
         cost = self.config.cost
+        if cost.per_body is None and cost.header is None:
+            return cost.constant
         most = self.limit.capacity if cost.maximum is None else cost.maximum
         tokens = cost.constant
         if cost.per_body is not None:

@@ -32,6 +32,9 @@ MAX_STATS = 10_000
 
 OTHER = "other"
 
+MAX_DESCRIPTORS = 1000
+"""In one request. Each may need a budget at the same time, and a backend keeps 2,000 at least."""
+
 _SECONDS = {
     "second": 1,
     "minute": 60,
@@ -209,6 +212,8 @@ def _parse(message: bytes) -> RateLimitRequest:
         raise RpcError(StatusCode.INVALID_ARGUMENT, "the domain is empty")
     if not request.descriptors:
         raise RpcError(StatusCode.INVALID_ARGUMENT, "there are no descriptors")
+    if len(request.descriptors) > MAX_DESCRIPTORS:
+        raise RpcError(StatusCode.INVALID_ARGUMENT, f"more than {MAX_DESCRIPTORS} descriptors")
     return request
 
 

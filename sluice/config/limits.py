@@ -179,7 +179,7 @@ class LimitBackend(Strict):
         "away; 1 / workers keeps the total.",
     )
     max_keys: int = Field(
-        100_000, ge=100, le=10_000_000, description="Budgets kept in one process's memory."
+        100_000, ge=2000, le=10_000_000, description="Budgets kept in one process's memory."
     )
     leases: Leases = Leases()
 

@@ -97,6 +97,16 @@ async def test_only_the_first_request_of_a_key_waits() -> None:
             await asyncio.sleep(0.001)
 
 
+async def test_leases_grow_with_demand_until_hardly_a_request_waits() -> None:
+    store = LedgerStore()
+    async with LeasedBudgets(store, SETTINGS, store.clock) as budgets:
+        found = Limiter([LimitRule(name="r", rate=1_000_000)], budgets)
+        for _ in range(400):
+            assert await admitted(found, store, 50) == 50
+            await asyncio.sleep(0)
+    assert budgets.counts.waited < 200
+
+
 async def test_concurrent_first_requests_all_get_a_token() -> None:
     store = LedgerStore()
     async with limiter(store, LimitRule(name="r", rate=1000)) as found:

@@ -240,6 +240,7 @@ async def test_headers_are_those_of_the_strictest_limit(client: Client) -> None:
     [
         RateLimitRequest(descriptors=[described(ALICE)]),
         RateLimitRequest(domain="models"),
+        RateLimitRequest(domain="models", descriptors=[described(ALICE)] * 1001),
         RateLimitRequest(
             domain="models",
             descriptors=[RateLimitDescriptor(limit=RateLimitDescriptor.RateLimitOverride(unit=99))],
