@@ -5,13 +5,21 @@ from enum import IntEnum
 
 import betterproto2
 import pytest
+from envoy_data_plane.envoy.service.accesslog.v3 import StreamAccessLogsMessage
 from envoy_data_plane.envoy.service.auth.v3 import CheckRequest, CheckResponse
 from envoy_data_plane.envoy.service.discovery.v3 import DiscoveryRequest, DiscoveryResponse
 from envoy_data_plane.envoy.service.ext_proc.v3 import ProcessingRequest, ProcessingResponse
 from envoy_data_plane.envoy.service.ratelimit.v3 import RateLimitRequest, RateLimitResponse
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
-from protos import base_pb2, discovery_pb2, ext_authz_pb2, ext_proc_pb2, ratelimit_pb2
+from protos import (
+    accesslog_pb2,
+    base_pb2,
+    discovery_pb2,
+    ext_authz_pb2,
+    ext_proc_pb2,
+    ratelimit_pb2,
+)
 
 ROOTS: list[tuple[Descriptor, type[betterproto2.Message]]] = [
     (discovery_pb2.DiscoveryRequest.DESCRIPTOR, DiscoveryRequest),
@@ -20,10 +28,11 @@ ROOTS: list[tuple[Descriptor, type[betterproto2.Message]]] = [
     (ext_proc_pb2.ProcessingResponse.DESCRIPTOR, ProcessingResponse),
     (ext_authz_pb2.CheckRequest.DESCRIPTOR, CheckRequest),
     (ext_authz_pb2.CheckResponse.DESCRIPTOR, CheckResponse),
+    (accesslog_pb2.StreamAccessLogsMessage.DESCRIPTOR, StreamAccessLogsMessage),
     (ratelimit_pb2.RateLimitRequest.DESCRIPTOR, RateLimitRequest),
     (ratelimit_pb2.RateLimitResponse.DESCRIPTOR, RateLimitResponse),
 ]
-OURS = (base_pb2, discovery_pb2, ext_authz_pb2, ext_proc_pb2, ratelimit_pb2)
+OURS = (accesslog_pb2, base_pb2, discovery_pb2, ext_authz_pb2, ext_proc_pb2, ratelimit_pb2)
 
 Description = tuple[int, str, object, str | None]
 Pair = tuple[Descriptor, type[betterproto2.Message]]
