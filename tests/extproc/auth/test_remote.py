@@ -1,97 +1,27 @@
 """Key sets behind a URL, fetched from a real server."""
 
 import asyncio
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from extproc.auth import Authenticator, CredentialsError, UnknownKeyError, remote
+from extproc.auth import UnknownKeyError, remote
 from extproc.auth.remote import RemoteKeys
+from tests.extproc.auth.key_server import FIRST, ROTATED, keys_served, until_good
 from tests.extproc.auth.tokens import (
     ISSUER,
     OTHER_RSA,
     authenticator,
     identify,
     issuer,
-    key_set,
-    rsa_jwk,
     token,
 )
 
 pytestmark = pytest.mark.anyio
 
-FIRST = key_set(rsa_jwk(kid="one"))
-ROTATED = key_set(rsa_jwk(OTHER_RSA, kid="two"))
-
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-class KeyServer(ThreadingHTTPServer):
-    """Serves `document` with `status`, counting requests; holds answers back while not `open`."""
-
-    daemon_threads = True
-
-    def __init__(self, document: str) -> None:
-        self.document = document
-        self.status = 200
-        self.requests = 0
-        self.arrivals = threading.Semaphore(0)
-        self.open = threading.Event()
-        self.open.set()
-        super().__init__(("127.0.0.1", 0), _Keys)
-
-    @property
-    def uri(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/keys"
-
-
-class _Keys(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        server = self.server
-        assert isinstance(server, KeyServer)
-        server.requests += 1
-        server.arrivals.release()
-        server.open.wait(10)
-        body = server.document.encode()
-        self.send_response(server.status)
-        self.send_header("location", "/elsewhere")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextmanager
-def keys_served(document: str = FIRST) -> Iterator[KeyServer]:
-    with KeyServer(document) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.open.set()
-            server.shutdown()
-            thread.join()
-
-
-async def until_good(who: Authenticator, presented: str) -> None:
-    """Wait for keys that arrive by themselves."""
-    async with asyncio.timeout(5):
-        while True:
-            try:
-                identify(who, presented)
-            except CredentialsError:
-                await asyncio.sleep(0.005)
-            else:
-                return
 
 
 async def test_keys_are_there_soon_after_the_start_and_again_at_each_interval() -> None:

@@ -1,0 +1,100 @@
+"""A running callout, and a client that asks it as Envoy does."""
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import grpc.aio
+
+from extproc.policies import Policies
+from extproc.rpc import unary
+from extproc.services.ext_authz import CHECK, Authorization
+from extproc.services.ext_proc import PROCESS, ExternalProcessor
+from extproc.transport import TransportName, serve
+from protos.base_pb2 import HeaderValueOption
+from protos.ext_authz_pb2 import CheckRequest, CheckResponse
+from protos.ext_proc_pb2 import (
+    HttpBody,
+    HttpHeaders,
+    ProcessingRequest,
+    ProcessingResponse,
+)
+from tests.extproc.auth.tokens import NOW
+
+Pairs = Iterable[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Callout:
+    """A client of both services."""
+
+    policies: Policies
+    channel: grpc.aio.Channel
+
+    async def process(self, *messages: ProcessingRequest) -> list[ProcessingResponse]:
+        """One stream: each message after the answer to the last, until an answer ends it."""
+        call = self.channel.stream_stream(
+            PROCESS, ProcessingRequest.SerializeToString, ProcessingResponse.FromString
+        )(timeout=5)
+        answers: list[ProcessingResponse] = []
+        for message in messages:
+            await call.write(message)
+            answers.append(await call.read())
+            if answers[-1].HasField("immediate_response"):
+                break
+        await call.done_writing()
+        assert await call.read() is grpc.aio.EOF
+        return answers
+
+    async def ask(self, pairs: Pairs, *, end_of_stream: bool = False) -> ProcessingResponse:
+        """The answer to a request's headers."""
+        (answer,) = await self.process(headers(pairs, end_of_stream=end_of_stream))
+        return answer
+
+    async def check(self, request: CheckRequest) -> CheckResponse:
+        call = self.channel.unary_unary(
+            CHECK, CheckRequest.SerializeToString, CheckResponse.FromString
+        )
+        answer: CheckResponse = await call(request, timeout=5)
+        return answer
+
+
+@asynccontextmanager
+async def callout(
+    transport: TransportName, policies: Policies, clock: Callable[[], float] = lambda: NOW
+) -> AsyncIterator[Callout]:
+    """Serve decisions on a port of their own for the length of a block."""
+    services = {
+        PROCESS: ExternalProcessor(policies, clock).open,
+        CHECK: unary(Authorization(policies, clock).check),
+    }
+    server = serve(transport, services, "127.0.0.1:0")
+    address = await server.start()
+    try:
+        async with grpc.aio.insecure_channel(address) as channel:
+            yield Callout(policies, channel)
+    finally:
+        await server.close()
+        policies.close()
+
+
+def headers(pairs: Pairs, *, end_of_stream: bool = False) -> ProcessingRequest:
+    message = HttpHeaders(end_of_stream=end_of_stream)
+    for name, value in pairs:
+        message.headers.headers.add(key=name, raw_value=value.encode())
+    return ProcessingRequest(request_headers=message)
+
+
+def body(content: bytes, *, end_of_stream: bool = False) -> ProcessingRequest:
+    return ProcessingRequest(request_body=HttpBody(body=content, end_of_stream=end_of_stream))
+
+
+def written(options: Iterable[HeaderValueOption]) -> dict[str, str]:
+    """Headers that an answer sets, each of which must replace what there is."""
+    found = {}
+    for option in options:
+        assert option.append_action == HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+        header = option.header
+        assert header.key not in found
+        found[header.key] = (header.raw_value or header.value.encode()).decode()
+    return found

@@ -1,0 +1,290 @@
+"""ext_proc over every transport: what Envoy is told to do with a request."""
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from extproc.policies import Policies
+from extproc.rpc import StatusCode
+from extproc.services.ext_proc import PROCESS
+from extproc.transport import TRANSPORTS, TransportName
+from protos.ext_proc_pb2 import (
+    HttpBody,
+    HttpHeaders,
+    HttpTrailers,
+    ProcessingMode,
+    ProcessingRequest,
+    ProcessingResponse,
+)
+from sluice.config import PolicyDocument
+from tests.extproc.auth.key_server import ROTATED, keys_served, until_good
+from tests.extproc.auth.tokens import OTHER_RSA, issuer, token
+from tests.extproc.decision.requests import VERSIONS, bearer, document
+from tests.extproc.services.callout import Callout, Pairs, body, callout, headers, written
+
+pytestmark = pytest.mark.anyio
+
+POST = ((":method", "POST"), (":path", "/v2/models/m/infer"), ("content-type", "application/json"))
+DECLARED = (*POST, ("content-length", "2"))
+PRIVATE = ((":method", "POST"), (":path", "/v2/models/private/infer"))
+
+
+def models(**settings: Any) -> PolicyDocument:
+    grpc_versions = {"v1": {**VERSIONS["v1"], "protocol": "grpc"}}
+    return document(
+        {
+            "m": {"websocket": True, "max_body": 10, "canaries": [{"version": "v2"}]},
+            "private": {"access": {}},
+            "g": {"versions": grpc_versions},
+        },
+        **settings,
+    )
+
+
+@pytest.fixture(params=TRANSPORTS)
+async def asked(request: pytest.FixtureRequest) -> AsyncIterator[Callout]:
+    policies = Policies()
+    policies.apply(models())
+    async with callout(request.param, policies) as running:
+        yield running
+
+
+def problem(answer: ProcessingResponse) -> tuple[int, str]:
+    """Status and reason of a refusal, having checked that its body is a problem (RFC 9457)."""
+    refusal = answer.immediate_response
+    found = json.loads(refusal.body)
+    assert set(found) >= {"type", "title", "status", "detail", "reason"}
+    assert found["status"] == refusal.status.code
+    assert written(refusal.headers.set_headers)["content-type"] == "application/problem+json"
+    return found["status"], found["reason"]
+
+
+def mutation(answer: ProcessingResponse) -> tuple[dict[str, str], list[str]]:
+    """Headers set and removed on a request that goes on."""
+    common = answer.request_headers.response
+    assert answer.WhichOneof("response") == "request_headers"
+    assert common.clear_route_cache
+    assert all(option.header.raw_value for option in common.header_mutation.set_headers)
+    return written(common.header_mutation.set_headers), list(common.header_mutation.remove_headers)
+
+
+async def test_an_admitted_request_is_sent_to_its_cluster_after_one_message(asked: Callout) -> None:
+    answer = await asked.ask(DECLARED)
+    assert mutation(answer) == (
+        {
+            "x-model-service": "m/v1",
+            "x-model-version": "v1",
+            "x-sluice-model": "m",
+            "x-sluice-reason": "stable",
+        },
+        [],
+    )
+    assert not answer.HasField("mode_override")
+
+
+async def test_the_upstream_learns_of_the_canary_and_the_subject(asked: Callout) -> None:
+    sent, _ = mutation(
+        await asked.ask((*DECLARED, ("x-canary", "true"), ("authorization", bearer())))
+    )
+    assert sent["x-model-service"] == "m/v2"
+    assert sent["x-sluice-canary"] == "true"
+    assert sent["x-sluice-subject"] == "alice"
+
+
+@pytest.mark.parametrize(
+    ("subject", "written_as"),
+    [
+        ("alice@example.com", "alice@example.com"),
+        ("a\r\nx-admin: 1", "a%0D%0Ax-admin:%201"),
+        ("jürgen", "j%C3%BCrgen"),
+        ("a%0Ab", "a%250Ab"),
+        (" a", "%20a"),
+        ("\x00\x7f", "%00%7F"),
+    ],
+)
+async def test_no_subject_can_write_another_header(
+    asked: Callout, subject: str, written_as: str
+) -> None:
+    sent, _ = mutation(await asked.ask((*DECLARED, ("authorization", bearer(sub=subject)))))
+    assert sent["x-sluice-subject"] == written_as
+
+
+async def test_what_only_the_gateway_may_say_is_taken_from_the_client(asked: Callout) -> None:
+    forged = (
+        ("x-model-service", "private/v1"),
+        ("x-sluice-subject", "root"),
+        ("x-sluice-anything", "1"),
+    )
+    sent, removed = mutation(await asked.ask((*DECLARED, *forged)))
+    assert sent["x-model-service"] == "m/v1"
+    assert set(removed) == {"x-sluice-subject", "x-sluice-anything"}
+
+
+async def test_credentials_stay_at_the_gateway_unless_it_is_told_otherwise(asked: Callout) -> None:
+    pairs = (*DECLARED, ("authorization", bearer()))
+    assert mutation(await asked.ask(pairs))[1] == ["authorization"]
+    asked.policies.apply(models(auth={"issuers": [issuer()], "forward_credentials": True}))
+    assert mutation(await asked.ask(pairs))[1] == []
+
+
+async def test_one_callers_answer_is_never_anothers(asked: Callout) -> None:
+    for _ in range(2):
+        for name in ("alice", "bob"):
+            pairs = (*DECLARED, ("authorization", bearer(sub=name)))
+            assert mutation(await asked.ask(pairs))[0]["x-sluice-subject"] == name
+
+
+async def test_a_new_policy_counts_from_the_next_request_on(asked: Callout) -> None:
+    assert mutation(await asked.ask(DECLARED))[0]["x-model-version"] == "v1"
+    asked.policies.apply(document({"m": {"stable": "v3"}}))
+    assert mutation(await asked.ask(DECLARED))[0]["x-model-version"] == "v3"
+
+
+async def test_a_refusal_is_a_problem_that_names_its_reason(asked: Callout) -> None:
+    answer = await asked.ask((*PRIVATE, ("x-request-id", "id-7")), end_of_stream=True)
+    assert problem(answer) == (401, "unauthenticated")
+    assert "id-7" in json.loads(answer.immediate_response.body)["instance"]
+    sent = written(answer.immediate_response.headers.set_headers)
+    assert sent["www-authenticate"] == 'Bearer realm="sluice"'
+    assert "x-sluice-reason" not in sent
+    assert not answer.immediate_response.HasField("grpc_status")
+
+
+async def test_the_reason_is_a_header_where_the_config_exposes_it(asked: Callout) -> None:
+    asked.policies.apply(models(requests={"expose_reason": True}))
+    answer = await asked.ask(PRIVATE, end_of_stream=True)
+    sent = written(answer.immediate_response.headers.set_headers)
+    assert sent["x-sluice-reason"] == "unauthenticated"
+
+
+@pytest.mark.parametrize(
+    ("pairs", "status"),
+    [
+        (PRIVATE, StatusCode.UNAUTHENTICATED),
+        (((":method", "POST"), (":path", "/x")), StatusCode.NOT_FOUND),
+        ((*POST[:2], ("content-length", "11")), StatusCode.RESOURCE_EXHAUSTED),
+    ],
+)
+async def test_a_grpc_caller_is_refused_with_a_grpc_status(
+    asked: Callout, pairs: Pairs, status: StatusCode
+) -> None:
+    answer = await asked.ask((*pairs, ("content-type", "application/grpc+proto")))
+    assert answer.immediate_response.grpc_status.status == status
+
+
+async def test_two_values_of_one_header_are_one_value_that_fits_nothing(asked: Callout) -> None:
+    twice = (("authorization", bearer()), ("authorization", bearer()))
+    assert problem(await asked.ask((*DECLARED, *twice))) == (401, "invalid_credentials")
+    versions = (("x-model-version", "v2"), ("x-model-version", "v2"))
+    assert problem(await asked.ask((*DECLARED, *versions))) == (404, "unknown_version")
+
+
+async def test_a_body_of_undeclared_length_is_counted_as_it_passes(asked: Callout) -> None:
+    first, second, third = await asked.process(
+        headers(POST), body(b"12345"), body(b"67890", end_of_stream=True)
+    )
+    assert mutation(first)
+    assert first.mode_override.request_body_mode == ProcessingMode.STREAMED
+    assert second == third
+    assert second.WhichOneof("response") == "request_body"
+    assert not second.request_body.response.HasField("body_mutation")
+
+
+async def test_a_body_that_turns_out_too_large_is_refused(asked: Callout) -> None:
+    answers = await asked.process(headers(POST), body(b"12345"), body(b"678901"))
+    assert problem(answers[2]) == (413, "body_too_large")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "counted"),
+    [
+        ((*POST, ("upgrade", "h2c")), True),
+        ((*POST, ("content-type", "application/grpc")), True),
+        (((":method", "GET"), POST[1], ("upgrade", "websocket")), False),
+        (
+            (
+                (":method", "POST"),
+                (":path", "/inference.GRPCInferenceService/ModelInfer"),
+                ("x-model-name", "g"),
+                ("content-type", "application/grpc"),
+            ),
+            False,
+        ),
+    ],
+    ids=["upgrade to HTTP/2", "gRPC to REST", "WebSocket", "gRPC to gRPC"],
+)
+async def test_only_real_streams_are_not_counted(
+    asked: Callout, pairs: Pairs, counted: bool
+) -> None:
+    answer = await asked.ask(dict(pairs).items())
+    assert mutation(answer)
+    assert answer.HasField("mode_override") == counted
+
+
+async def test_messages_of_other_phases_pass(asked: Callout) -> None:
+    later = [
+        ProcessingRequest(request_trailers=HttpTrailers()),
+        ProcessingRequest(response_headers=HttpHeaders()),
+        ProcessingRequest(response_body=HttpBody(body=b"x")),
+        ProcessingRequest(response_trailers=HttpTrailers()),
+    ]
+    _, *answers = await asked.process(headers(DECLARED), *later)
+    for message, answer in zip(later, answers, strict=True):
+        assert answer.WhichOneof("response") == message.WhichOneof("request")
+
+
+async def test_a_body_without_headers_is_refused(asked: Callout) -> None:
+    (answer,) = await asked.process(body(b"1"))
+    assert problem(answer)[0] == 413
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_without_a_policy_nothing_is_admitted(transport: TransportName) -> None:
+    async with callout(transport, Policies()) as asked:
+        assert problem(await asked.ask(DECLARED)) == (503, "no_policy")
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_failure_to_decide_is_a_refusal_and_no_secret_in_the_log(
+    transport: TransportName, caplog: pytest.LogCaptureFixture
+) -> None:
+    presented = bearer()
+
+    def broken() -> float:
+        raise RuntimeError(presented)
+
+    policies = Policies()
+    policies.apply(models())
+    with caplog.at_level(logging.DEBUG):
+        async with callout(transport, policies, broken) as asked:
+            pairs = (*DECLARED, ("authorization", presented))
+            assert problem(await asked.ask(pairs)) == (500, "internal_error")
+    assert "RuntimeError" in caplog.text
+    assert presented not in caplog.text
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_token_of_a_key_that_was_just_added_is_admitted(transport: TransportName) -> None:
+    with keys_served() as server:
+        policies = Policies()
+        policies.apply(models(auth={"issuers": [issuer(jwks_uri=server.uri)]}))
+        async with callout(transport, policies) as asked:
+            assert policies.current is not None
+            await until_good(policies.current.authenticator, token())
+            server.document = ROTATED
+            rotated = f"Bearer {token(key=OTHER_RSA, kid='two')}"
+            sent, _ = mutation(await asked.ask((*DECLARED, ("authorization", rotated))))
+            assert sent["x-sluice-subject"] == "alice"
+            answer = await asked.ask((*DECLARED, ("authorization", bearer())))
+            assert problem(answer) == (401, "invalid_credentials")
+
+
+async def test_what_is_no_message_ends_the_call_with_an_error(asked: Callout) -> None:
+    call = asked.channel.stream_stream(PROCESS)(timeout=5)
+    await call.write(b"\xff\xff\xff")
+    assert await call.code() == grpc.StatusCode.INVALID_ARGUMENT
