@@ -1,0 +1,137 @@
+"""ext_authz over every transport: the same decision, in this service's terms."""
+
+import json
+from collections.abc import AsyncIterator
+
+import grpc
+import grpc.aio
+import pytest
+
+from extproc.policies import Policies
+from extproc.rpc import StatusCode
+from extproc.services.ext_authz import CHECK
+from extproc.transport import TRANSPORTS, TransportName
+from protos.ext_authz_pb2 import CheckRequest, CheckResponse
+from tests.extproc.auth.key_server import ROTATED, keys_served, until_good
+from tests.extproc.auth.tokens import OTHER_RSA, issuer, token
+from tests.extproc.decision.requests import bearer, document
+from tests.extproc.services.callout import Callout, callout, written
+
+pytestmark = pytest.mark.anyio
+
+PATH = "/v2/models/m/infer"
+
+
+@pytest.fixture(params=TRANSPORTS)
+async def asked(request: pytest.FixtureRequest) -> AsyncIterator[Callout]:
+    policies = Policies()
+    policies.apply(document({"m": {}, "private": {"access": {}}}))
+    async with callout(request.param, policies) as running:
+        yield running
+
+
+def check(path: str = PATH, *, raw: bool = False, size: int = 2, **headers: str) -> CheckRequest:
+    """A request as Envoy describes it: headers as a map, or as a list with `encode_raw_headers`."""
+    message = CheckRequest()
+    http = message.attributes.request.http
+    http.method, http.path, http.size = "POST", path, size
+    named = {"content-type": "application/json"}
+    named |= {name.replace("_", "-"): value for name, value in headers.items()}
+    for name, value in named.items():
+        if raw:
+            http.header_map.headers.add(key=name, raw_value=value.encode())
+        else:
+            http.headers[name] = value
+    return message
+
+
+def refusal(answer: CheckResponse) -> tuple[int, str]:
+    assert answer.status.code != StatusCode.OK
+    denied = answer.denied_response
+    body = json.loads(denied.body)
+    assert body["status"] == denied.status.code
+    assert written(denied.headers)["content-type"] == "application/problem+json"
+    return body["status"], body["reason"]
+
+
+@pytest.mark.parametrize("raw", [False, True])
+async def test_an_admitted_request_is_given_its_cluster(asked: Callout, raw: bool) -> None:
+    answer = await asked.check(check(raw=raw, authorization=bearer(), x_model_version="v2"))
+    assert answer.status.code == StatusCode.OK
+    assert written(answer.ok_response.headers) == {
+        "x-model-service": "m/v2",
+        "x-model-version": "v2",
+        "x-sluice-model": "m",
+        "x-sluice-subject": "alice",
+        "x-sluice-reason": "version_header",
+    }
+    assert list(answer.ok_response.headers_to_remove) == ["authorization"]
+
+
+async def test_values_are_text_which_is_what_envoy_reads_here(asked: Callout) -> None:
+    answer = await asked.check(check())
+    assert all(option.header.value for option in answer.ok_response.headers)
+    refused = await asked.check(check("/nowhere"))
+    assert all(option.header.value for option in refused.denied_response.headers)
+
+
+async def test_forged_headers_are_removed_and_those_set_here_are_not(asked: Callout) -> None:
+    """This filter removes after it has set: a name in both would be gone."""
+    forged = {"x_sluice_subject": "root", "x_sluice_model": "n", "x_model_service": "n/v1"}
+    answer = await asked.check(check(**forged))
+    assert written(answer.ok_response.headers)["x-sluice-model"] == "m"
+    assert list(answer.ok_response.headers_to_remove) == ["x-sluice-subject"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (check("/v2/models/private/infer"), (401, "unauthenticated")),
+        (check(authorization="Bearer x"), (401, "invalid_credentials")),
+        (check("/v2/models/n/infer"), (404, "unknown_model")),
+        (check(content_length=str(11 << 20)), (413, "body_too_large")),
+        (check(content_type="text/html"), (415, "unsupported_media_type")),
+        (CheckRequest(), (404, "unknown_model")),
+    ],
+    ids=lambda value: str(value[1]) if isinstance(value, tuple) else "",
+)
+async def test_a_refusal_is_a_problem(
+    asked: Callout, request_: CheckRequest, expected: tuple[int, str]
+) -> None:
+    assert refusal(await asked.check(request_)) == expected
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_without_a_policy_nothing_is_admitted(transport: TransportName) -> None:
+    async with callout(transport, Policies()) as asked:
+        assert refusal(await asked.check(check())) == (503, "no_policy")
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_failure_to_decide_is_a_refusal(transport: TransportName) -> None:
+    def broken() -> float:
+        raise RuntimeError
+
+    policies = Policies()
+    policies.apply(document())
+    async with callout(transport, policies, broken) as asked:
+        assert refusal(await asked.check(check())) == (500, "internal_error")
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_token_of_a_key_that_was_just_added_is_admitted(transport: TransportName) -> None:
+    with keys_served() as server:
+        policies = Policies()
+        policies.apply(document(auth={"issuers": [issuer(jwks_uri=server.uri)]}))
+        async with callout(transport, policies) as asked:
+            assert policies.current is not None
+            await until_good(policies.current.authenticator, token())
+            server.document = ROTATED
+            rotated = f"Bearer {token(key=OTHER_RSA, kid='two')}"
+            answer = await asked.check(check(authorization=rotated))
+            assert written(answer.ok_response.headers)["x-sluice-subject"] == "alice"
+
+
+async def test_what_is_no_message_ends_the_call_with_an_error(asked: Callout) -> None:
+    call = asked.channel.unary_unary(CHECK)(b"\xff\xff\xff", timeout=5)
+    assert await call.code() == grpc.StatusCode.INVALID_ARGUMENT
