@@ -105,6 +105,9 @@ def _as_started(config: GatewayConfig, start: GatewayConfig) -> GatewayConfig:
             "control_plane": start.control_plane,
             "envoy": start.envoy,
             "callout": config.callout.model_copy(update=fixed),
+            "telemetry": config.telemetry.model_copy(
+                update={"metrics": start.telemetry.metrics, "profile": start.telemetry.profile}
+            ),
         }
     )
 
@@ -115,6 +118,8 @@ def _differences(config: GatewayConfig, start: GatewayConfig) -> list[str]:
         "envoy": (config.envoy, start.envoy),
         "callout.address": (config.callout.address, start.callout.address),
         "callout.workers": (config.callout.workers, start.callout.workers),
+        "telemetry.metrics": (config.telemetry.metrics, start.telemetry.metrics),
+        "telemetry.profile": (config.telemetry.profile, start.telemetry.profile),
         "callout.drain_timeout": (config.callout.drain_timeout, start.callout.drain_timeout),
     }
     return [key for key, (now, then) in pairs.items() if now != then]

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from sluice.config.auth import Auth
 from sluice.config.limits import Limits
 from sluice.config.models import OIP_PREFIX, Model
+from sluice.config.telemetry import Telemetry
 from sluice.config.values import Address, Duration, HostPort, Name, PositiveDuration, Size, Strict
 
 
@@ -100,6 +101,7 @@ class GatewayConfig(Strict):
     requests: Requests = Requests()
     auth: Auth = Auth()
     limits: Limits = Limits()
+    telemetry: Telemetry = Telemetry()
     models: dict[Name, Model] = Field(default_factory=dict, max_length=10_000)
 
     @model_validator(mode="after")

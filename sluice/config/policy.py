@@ -9,6 +9,7 @@ from sluice.config.auth import Auth, JwtIssuer
 from sluice.config.errors import ConfigError, Problem
 from sluice.config.gateway import GatewayConfig, Requests
 from sluice.config.models import Model
+from sluice.config.telemetry import AccessLog
 from sluice.config.values import Name, Strict
 
 POLICY_TYPE_URL = "type.googleapis.com/sluice.policy.v1.Policy"
@@ -22,6 +23,7 @@ class PolicyDocument(Strict):
 
     requests: Requests
     auth: Auth
+    access_log: AccessLog = AccessLog()
     models: dict[Name, Model] = Field(max_length=10_000)
 
     @property
@@ -39,6 +41,7 @@ def policy_document(config: GatewayConfig, directory: Path) -> PolicyDocument:
     return PolicyDocument(
         requests=config.requests,
         auth=config.auth.model_copy(update={"issuers": issuers}),
+        access_log=config.telemetry.access_log,
         models=config.models,
     )
 

@@ -1,0 +1,1 @@
+"""What operators see of requests and workers: access log, metrics, profiles."""

@@ -1,0 +1,154 @@
+"""Families of metrics, and a worker's hands on them in the table that all workers share.
+
+A series is a name in the table's directory: its family and the values of its labels. Who may bring
+a value decides how many series there can be; whatever clients choose must not become a label.
+"""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from extproc.shared import CounterTable, TableFullError
+
+PREFIX = "metric:"
+"""Of every name here, apart from what others keep in the same table."""
+
+SEPARATOR = "\x1f"
+"""Between family and labels' values (ASCII's unit separator), which therefore never hold it."""
+
+MICRO = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """A total that only grows. The name ends in `_total`."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """A number that each worker sets, and that is the sum, or the largest, of them all."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+    over_workers: Literal["sum", "max"] = "sum"
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """How long something took; `bounds` (seconds, ascending) are inclusive upper ends."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+    bounds: tuple[float, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """Columns: one for each bucket, the last without a bound, and the sum in µs."""
+        return len(self.bounds) + 2
+
+
+Family = Counter | Gauge | Histogram
+
+
+def series_name(family: Family, values: Sequence[str]) -> str:
+    """The series' name in the table. Raises ValueError for values that do not fit the labels."""
+    if len(values) != len(family.labels):
+        raise ValueError(f"{family.name} has the labels {family.labels}, not {len(values)} values")
+    clean = (value.replace(SEPARATOR, " ") for value in values)
+    return PREFIX + SEPARATOR.join((family.name, *clean))
+
+
+def series_of(name: str) -> tuple[str, tuple[str, ...]] | None:
+    """Family name and labels' values; None for a name of somebody else's."""
+    if not name.startswith(PREFIX):
+        return None
+    family, *values = name.removeprefix(PREFIX).split(SEPARATOR)
+    return family, tuple(values)
+
+
+class Count:
+    """One series of a counter or gauge, in this worker's row."""
+
+    __slots__ = ("_add", "_column", "_set")
+
+    def __init__(self, table: CounterTable, column: int) -> None:
+        self._add = table.add
+        self._set = table.set
+        self._column = column
+
+    def add(self, amount: int = 1) -> None:
+        """Count so many more."""
+        self._add(self._column, amount)
+
+    def set(self, value: int) -> None:
+        """This worker's number is this now: for gauges."""
+        self._set(self._column, value)
+
+
+class Timings:
+    """One series of a histogram, in this worker's row."""
+
+    __slots__ = ("_add", "_bounds", "_column", "_sum")
+
+    def __init__(self, table: CounterTable, column: int, family: Histogram) -> None:
+        self._add = table.add
+        self._bounds = tuple(bound * MICRO for bound in family.bounds)
+        self._column = column
+        self._sum = column + family.width - 1
+
+    def observe(self, micros: float) -> None:
+        """Something took so many microseconds."""
+        self._add(self._column + bisect_left(self._bounds, micros))
+        self._add(self._sum, int(micros))
+
+
+class _Nowhere:
+    """Stands for a series that the table has no room for: the rest goes on."""
+
+    def add(self, amount: int = 1) -> None:
+        """Not counted."""
+
+    def set(self, value: int) -> None:
+        """Not kept."""
+
+    def observe(self, micros: float) -> None:
+        """Not counted."""
+
+
+_NOWHERE = _Nowhere()
+
+LOST = Counter(
+    "sluice_metrics_lost_series_total", "Series the shared table had no room for; they are missing."
+)
+
+
+class Metrics:
+    """Gives out the series that a worker writes; hold on to them where speed matters."""
+
+    def __init__(self, table: CounterTable) -> None:
+        self._table = table
+        self._lost = Count(table, table.column(series_name(LOST, ())))
+
+    def count(self, family: Counter | Gauge, *values: str) -> Count | _Nowhere:
+        """The series with these labels."""
+        column = self._column(family, values, 1)
+        return _NOWHERE if column is None else Count(self._table, column)
+
+    def timings(self, family: Histogram, *values: str) -> Timings | _Nowhere:
+        """The series with these labels."""
+        column = self._column(family, values, family.width)
+        return _NOWHERE if column is None else Timings(self._table, column, family)
+
+    def _column(self, family: Family, values: tuple[str, ...], width: int) -> int | None:
+        try:
+            return self._table.column(series_name(family, values), width)
+        except TableFullError:
+            self._lost.add()
+            return None

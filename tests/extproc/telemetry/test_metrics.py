@@ -1,0 +1,89 @@
+"""Metrics of several workers read as one, and lose nothing when a worker is replaced."""
+
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from extproc.shared import CounterTable, create
+from extproc.telemetry.exposition import TableCollector
+from extproc.telemetry.metrics import LOST, Counter, Gauge, Histogram, Metrics, series_name
+
+ROWS = 3
+COUNTER = Counter("test_total", "A counter.", ("kind",))
+LARGEST = Gauge("test_largest", "A gauge.", over_workers="max")
+SUMMED = Gauge("test_summed", "Another gauge.")
+SECONDS = Histogram("test_seconds", "A histogram.", ("kind",), (0.001, 0.01))
+FAMILIES = (COUNTER, LARGEST, SUMMED, SECONDS, LOST)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "counters"
+    create(path, ROWS, 64)
+    return path
+
+
+def exposed(path: Path) -> dict[str, float]:
+    """Every sample, by name and labels as Prometheus writes them."""
+    registry = CollectorRegistry()
+    registry.register(TableCollector(CounterTable(path), FAMILIES))
+    text = generate_latest(registry).decode()
+    return {
+        sample.name + "".join(f" {k}={v}" for k, v in sample.labels.items()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_workers_are_summed(path: Path) -> None:
+    for row in range(ROWS):
+        metrics = Metrics(CounterTable(path, row))
+        metrics.count(COUNTER, "a").add(row + 1)
+        metrics.count(LARGEST).set(10 * row)
+        metrics.count(SUMMED).set(10 * row)
+        for micros in (1000, 1001, 50_000):
+            metrics.timings(SECONDS, "a").observe(micros)
+    found = exposed(path)
+    assert found["test_total kind=a"] == 6
+    assert found["test_largest"] == 20
+    assert found["test_summed"] == 30
+    assert found["test_seconds_bucket kind=a le=0.001"] == 3
+    assert found["test_seconds_bucket kind=a le=0.01"] == 6
+    assert found["test_seconds_bucket kind=a le=+Inf"] == 9
+    assert found["test_seconds_count kind=a"] == 9
+    assert found["test_seconds_sum kind=a"] == pytest.approx(3 * 0.052001)
+
+
+def test_a_worker_goes_on_from_the_numbers_of_the_one_before(path: Path) -> None:
+    for _ in range(3):
+        table = CounterTable(path, 1)
+        Metrics(table).count(COUNTER, "a").add(5)
+        table.close()
+    assert exposed(path)["test_total kind=a"] == 15
+
+
+def test_what_others_keep_in_the_table_is_no_metric(path: Path) -> None:
+    table = CounterTable(path, 0)
+    table.add(table.column("breaker:a/v1", 3))
+    assert exposed(path) == {}
+
+
+def test_a_full_table_loses_new_series_and_says_so(path: Path) -> None:
+    metrics = Metrics(CounterTable(path, 0))
+    kept = metrics.count(COUNTER, "kept")
+    for number in range(100):
+        metrics.count(COUNTER, str(number)).add()
+    kept.add()
+    found = exposed(path)
+    assert found["test_total kind=kept"] == 1
+    assert found["sluice_metrics_lost_series_total"] > 0
+    assert found["sluice_metrics_lost_series_total"] == 100 - sum(
+        name.startswith("test_total") and not name.endswith("kept") for name in found
+    )
+
+
+def test_a_series_must_have_the_labels_of_its_family() -> None:
+    with pytest.raises(ValueError, match="test_total"):
+        series_name(COUNTER, ())
