@@ -1,0 +1,69 @@
+"""The real xDS server, serving a policy and nothing else."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from protos.policy_pb2 import Policy
+from sluice.config import PolicyDocument
+from xds import type_urls
+from xds.cache import Snapshot
+from xds.nodes import Node, Nodes
+from xds.server import AdsServer
+
+PATIENCE = 10.0
+
+
+class ControlPlane:
+    """Shows policies to whoever subscribes."""
+
+    def __init__(self, address: str, nodes: Nodes) -> None:
+        self.address = address
+        self.nodes = nodes
+
+    def show(self, policy: PolicyDocument | bytes) -> None:
+        """Serve a policy, or whatever bytes stand in its place."""
+        if isinstance(policy, PolicyDocument):
+            config = policy.model_dump_json().encode()
+            policy = Policy(version=policy.version, config=config).SerializeToString()
+        self.nodes.show(Snapshot.of({type_urls.POLICY: {"policy": policy}}))
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until the nodes have said what makes a condition true."""
+        async with asyncio.timeout(PATIENCE):
+            while not condition():
+                self.nodes.progress.clear()
+                await self.nodes.progress.wait()
+
+    async def accepted(self, count: int = 1) -> list[Node]:
+        """Wait until so many nodes have accepted what is shown; the nodes."""
+        types = (type_urls.POLICY,)
+
+        def settled() -> bool:
+            subscribed = [node for node in self.nodes if node.kind == "callout"]
+            return len(subscribed) >= count and not self.nodes.unsettled(types)
+
+        await self.until(settled)
+        return sorted(self.nodes, key=lambda node: node.id)
+
+    async def refused(self) -> str:
+        """Wait until a node has refused what is shown; its reason."""
+        await self.until(lambda: self.nodes.nack() is not None)
+        nack = self.nodes.nack()
+        assert nack is not None
+        return nack.reason
+
+
+@asynccontextmanager
+async def control_plane(directory: Path) -> AsyncIterator[ControlPlane]:
+    """Run one for the length of a block, always at the same address within a directory."""
+    address = f"unix:{directory}/xds"
+    nodes = Nodes(time.time)
+    server = AdsServer(nodes, address)
+    await server.start()
+    try:
+        yield ControlPlane(address, nodes)
+    finally:
+        await server.stop()

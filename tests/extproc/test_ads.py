@@ -1,0 +1,156 @@
+"""A worker follows the policy of a real control plane, and keeps the last good one."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from extproc.ads import fetch_policy, follow
+from extproc.policies import Policies
+from protos.base_pb2 import Node
+from protos.policy_pb2 import Policy
+from sluice.config import PolicyDocument
+from tests.extproc.auth.tokens import issuer
+from tests.extproc.control_plane import ControlPlane, control_plane
+from tests.extproc.decision.requests import document
+
+pytestmark = pytest.mark.anyio
+
+FIRST = document({"m": {}})
+SECOND = document({"m": {"stable": "v2"}})
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@asynccontextmanager
+async def following(address: str, apply: Callable[[PolicyDocument], None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(follow(address, Node(id="callout-test-0"), apply))
+    try:
+        yield
+    finally:
+        assert not task.done(), task.result()
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_each_policy_is_applied_and_accepted(tmp_path: Path) -> None:
+    applied: list[PolicyDocument] = []
+    async with control_plane(tmp_path) as server, following(server.address, applied.append):
+        server.show(FIRST)
+        (node,) = await server.accepted()
+        server.show(SECOND)
+        await server.accepted()
+        assert applied == [FIRST, SECOND]
+        assert (node.id, node.kind) == ("callout-test-0", "callout")
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (b"\xff\xff", "Policy"),
+        (Policy(config=b"{").SerializeToString(), "json"),
+        (Policy(config=b'{"requests": {}}').SerializeToString(), "auth: missing"),
+        (document(auth={"issuers": [issuer(jwks='{"keys": []}')]}), "key"),
+        (document(auth={"issuers": [issuer(jwks="[" * 100_000)]}), "key"),
+    ],
+    ids=["no message", "no JSON", "no policy", "no keys", "too deep"],
+)
+async def test_a_bad_policy_is_refused_with_its_reason_and_the_last_good_one_stays(
+    tmp_path: Path, bad: PolicyDocument | bytes, reason: str
+) -> None:
+    policies = Policies()
+    async with control_plane(tmp_path) as server, following(server.address, policies.apply):
+        server.show(FIRST)
+        await server.accepted()
+        server.show(bad)
+        assert reason in await server.refused()
+        assert policies.current is not None
+        assert policies.current.version == FIRST.version
+        server.show(SECOND)
+        await server.accepted()
+        assert policies.current.version == SECOND.version
+
+
+async def test_a_refusal_shows_no_key(tmp_path: Path) -> None:
+    secret = "c2VjcmV0LXNlY3JldC1zZWNyZXQ"
+    bad = f'{{"requests": {{}}, "auth": {{"issuers": [{{"jwks": "{secret}"}}]}}, "models": {{}}}}'
+    async with control_plane(tmp_path) as server, following(server.address, Policies().apply):
+        server.show(Policy(config=bad.encode()).SerializeToString())
+        refused = await server.refused()
+        assert "auth.issuers.0.issuer: missing" in refused
+        assert secret not in refused
+
+
+async def test_a_failure_of_the_worker_is_a_refusal_too_and_not_its_end(tmp_path: Path) -> None:
+    applied: list[PolicyDocument] = []
+
+    def apply(policy: PolicyDocument) -> None:
+        if policy == FIRST:
+            raise RuntimeError
+        applied.append(policy)
+
+    async with control_plane(tmp_path) as server, following(server.address, apply):
+        server.show(FIRST)
+        assert "its log says how" in await server.refused()
+        server.show(SECOND)
+        await server.accepted()
+        assert applied == [SECOND]
+
+
+async def test_a_control_plane_that_goes_and_comes_back_is_found_again(tmp_path: Path) -> None:
+    policies = Policies()
+    async with control_plane(tmp_path) as server:
+        task = asyncio.create_task(
+            follow(server.address, Node(id="callout-test-0"), policies.apply)
+        )
+        server.show(FIRST)
+        await server.accepted()
+    assert policies.current is not None
+    assert policies.current.version == FIRST.version
+    async with control_plane(tmp_path) as server:
+        server.show(SECOND)
+        await server.accepted()
+        assert policies.current.version == SECOND.version
+    assert not task.done()
+    task.cancel()
+
+
+async def test_a_worker_that_starts_first_waits_for_the_control_plane(tmp_path) -> None:
+    policies = Policies()
+    async with following(f"unix:{tmp_path}/xds", policies.apply):
+        await asyncio.sleep(0)
+        async with control_plane(tmp_path) as server:
+            server.show(FIRST)
+            await server.accepted()
+            assert policies.current is not None
+
+
+async def test_the_policy_can_be_fetched_once(tmp_path: Path) -> None:
+    async with control_plane(tmp_path) as server:
+        server.show(FIRST)
+        assert await fetch_policy(server.address, Node(id="explain")) == FIRST
+
+
+async def test_fetching_waits_for_a_control_plane_no_longer_than_it_is_given() -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await fetch_policy("127.0.0.1:1", Node(id="explain"))
+
+
+async def test_many_nodes_follow_one_control_plane(tmp_path) -> None:
+    async def one(server: ControlPlane, number: int) -> None:
+        await follow(server.address, Node(id=f"callout-test-{number}"), Policies().apply)
+
+    async with control_plane(tmp_path) as server:
+        tasks = [asyncio.create_task(one(server, number)) for number in range(5)]
+        server.show(FIRST)
+        nodes = await server.accepted(5)
+        assert [node.id for node in nodes] == [f"callout-test-{number}" for number in range(5)]
+        for task in tasks:
+            task.cancel()
