@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 
 PROTO_SOURCES := $(sort $(wildcard protos/*.proto))
 
-.PHONY: install run test lint types protos protos-check docs h2spec bench-callout lock clean
+.PHONY: install run test lint types protos protos-check docs h2spec bench-callout bench-convert lock clean
 
 install: $(STAMP)
 
@@ -58,6 +58,10 @@ h2spec: install
 bench-callout: install
 	@command -v wrk >/dev/null || { apt-get update -qq && apt-get install -y -qq wrk; }
 	$(BIN)/python -m bench.callout $(ARGS)
+
+# What conversion costs, beside the same work done plainly.
+bench-convert: install
+	$(BIN)/python -m bench.convert $(ARGS)
 
 # Pins every dependency, of the product and of its tests, with hashes.
 lock: install

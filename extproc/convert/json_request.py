@@ -12,7 +12,7 @@ All but the first need a model that declares its inputs. An encoded picture may 
 `{"b64": "..."}` where a picture is declared.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import orjson
@@ -34,6 +34,9 @@ from sluice.config.tensors import TensorInput
 
 _V2_MEMBERS = frozenset(("id", "parameters", "inputs", "outputs"))
 _TENSOR_MEMBERS = frozenset(("name", "shape", "datatype", "data", "parameters"))
+
+_Column = tuple[str, object, str]
+"""Name of an input as the client wrote it, what it wrote there, and where."""
 
 # Below this even the densest document stays small, and is not worth an estimate.
 _SURELY_SMALL = 1 << 20
@@ -83,9 +86,9 @@ def read(
     if isinstance(document.get("inputs"), dict) and signature.input("inputs") is None:
         _refuse_unknown(document, frozenset(("inputs", "signature_name")), "")
         named = _object(document["inputs"], "inputs")
-        named_columns = {name: (value, f"inputs.{name}") for name, value in named.items()}
-        return Inference(_by_name(named_columns, signature, limits, pictures))
-    columns = {_input_name(name, signature): (value, name) for name, value in document.items()}
+        columns = ((name, value, f"inputs.{name}") for name, value in named.items())
+    else:
+        columns = ((name, value, name) for name, value in document.items())
     return Inference(_by_name(columns, signature, limits, pictures))
 
 
@@ -194,25 +197,23 @@ def _parameter(value: object, where: str) -> Parameter:
     raise unfitting("wrong-parameter", where, "must be a boolean, a number or a string")
 
 
-def _columns(instances: object, signature: Signature) -> dict[str, tuple[object, str]]:
+def _columns(instances: object, signature: Signature) -> Iterable[_Column]:
     rows = _list(instances, "instances")
     if not rows:
         raise malformed("no-inputs", "instances", "must hold at least one row")
     if not isinstance(rows[0], dict) or rows[0].keys() == {"b64"}:
-        return {signature.only_input("instances").name: (rows, "instances")}
-    columns: dict[str, list[object]] = {name: [] for name in rows[0]}
+        return [(signature.only_input("instances").name, rows, "instances")]
+    names = rows[0].keys()
+    columns: dict[str, list[object]] = {name: [] for name in names}
     for i, row in enumerate(rows):
         members = _object(row, f"instances[{i}]")
-        if members.keys() != columns.keys():
+        if members.keys() != names:
             raise unfitting(
                 "uneven-rows", f"instances[{i}]", "has other members than the first row"
             )
         for name, value in members.items():
             columns[name].append(value)
-    return {
-        _input_name(name, signature): (column, f"instances[].{name}")
-        for name, column in columns.items()
-    }
+    return [(name, column, f"instances[].{name}") for name, column in columns.items()]
 
 
 def _input_name(name: str, signature: Signature) -> str:
@@ -224,14 +225,14 @@ def _input_name(name: str, signature: Signature) -> str:
 
 
 def _by_name(
-    columns: Mapping[str, tuple[object, str]],
+    columns: Iterable[_Column],
     signature: Signature,
     limits: Limits,
     pictures: Pictures,
 ) -> list[Tensor]:
     tensors = []
-    for name, (value, where) in columns.items():
-        declared = signature.input(name)
+    for name, value, where in columns:
+        declared = signature.input(_input_name(name, signature))
         if declared is None:
             names = ", ".join(known.name for known in signature.inputs)
             raise unfitting(

@@ -1,8 +1,40 @@
 """Reads a picture's size from its first bytes: a bomb is refused before a decoder sees it."""
 
+import io
 import struct
+from dataclasses import dataclass
+
+import simplejpeg
+from PIL import Image
 
 _ENOUGH = 30
+
+
+@dataclass(frozen=True, slots=True)
+class JpegHeader:
+    """Size in pixels, and how colours are stored, by libjpeg-turbo's names."""
+
+    width: int
+    height: int
+    colours: str
+
+
+def picture_size(data: bytes, kind: str) -> tuple[int, int] | None:
+    """Width and height of a picture of the media type `kind`; None if damaged."""
+    if kind == "image/png":
+        return png_size(data)
+    if kind == "image/webp":
+        return webp_size(data)
+    return _jpeg_size(data)
+
+
+def jpeg_header(data: bytes) -> JpegHeader | None:
+    """None where libjpeg-turbo cannot tell, of a damaged file or a rare subsampling."""
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return None
+    return JpegHeader(width, height, colours)
 
 
 def png_size(data: bytes) -> tuple[int, int] | None:
@@ -27,6 +59,18 @@ def webp_size(data: bytes) -> tuple[int, int] | None:
         (bits,) = struct.unpack_from("<I", data, 21)
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
     return None
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    header = jpeg_header(data)
+    if header is not None:
+        return header.width, header.height
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
+            return picture.size
+    # Pillow's parser raises whatever a damaged byte makes of it: struct.error, KeyError, ...
+    except Exception:
+        return None
 
 
 def _uint24(data: bytes, offset: int) -> int:

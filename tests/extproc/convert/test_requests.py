@@ -328,6 +328,11 @@ def test_compression_hides_neither_size_nor_damage(coding: str, compress: object
     assert refusal(NUMBERS, JSON, b"plain", **given) == (400, "broken-coding", "body")
 
 
+def test_endless_gzip_members_are_refused() -> None:
+    body = gzip.compress(b" ") * 4000
+    assert refusal(NUMBERS, JSON, body, content_encoding="gzip")[1] == "broken-coding"
+
+
 def test_unknown_codings_are_refused() -> None:
     assert refusal(NUMBERS, JSON, b"x", content_encoding="zstd")[:2] == (415, "unknown-coding")
     many = refusal(NUMBERS, JSON, b"x", content_encoding="br, br, br")
