@@ -1,10 +1,12 @@
 """The policy in the form that decisions read: names are bytes, and everything is immutable."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from extproc.auth import Authenticator
-from sluice.config import OIP_PREFIX, Model, PolicyDocument, cluster_name
+from extproc.convert import Converters, Limits, Signature
+from extproc.convert.media import IMAGES, MULTIPART, PROTOBUF
+from sluice.config import OIP_PREFIX, Model, PolicyDocument, Version, cluster_name
 from sluice.config.models import AllowRule, Bucket, ClaimRule
 
 BUCKETS = {"xxh64": 10_000, "modulo": 100}
@@ -19,6 +21,8 @@ class Target:
     version: str
     cluster: str
     protocol: str
+    converters: Converters | None = field(default=None, compare=False)
+    """None where every body goes on as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +103,18 @@ def compile_policy(document: PolicyDocument, previous: Policy | None = None) -> 
 
 
 def _route(name: str, model: Model, max_body: int) -> Route:
+    largest = max_body if model.max_body is None else model.max_body
     targets = {
-        version: Target(name, version, cluster_name(name, version), served.protocol)
+        version: Target(
+            name,
+            version,
+            cluster_name(name, version),
+            served.protocol,
+            _converters(name, model, served, largest),
+        )
         for version, served in model.versions.items()
     }
+    taken = [*model.content_types, *_convertible(model)]
     return Route(
         name=name,
         type=model.type,
@@ -110,13 +122,13 @@ def _route(name: str, model: Model, max_body: int) -> Route:
         stable=targets[model.stable_version],
         methods=frozenset(method.encode() for method in model.methods),
         allow=", ".join(model.methods),
-        media_types=frozenset(t.encode() for t in model.content_types if not t.endswith("*")),
+        media_types=frozenset(kind.encode() for kind in taken if not kind.endswith("*")),
         media_ranges=tuple(
-            t.removeprefix("*/").removesuffix("*").encode()
-            for t in model.content_types
-            if t.endswith("*")
+            kind.removeprefix("*/").removesuffix("*").encode()
+            for kind in taken
+            if kind.endswith("*")
         ),
-        max_body=max_body if model.max_body is None else model.max_body,
+        max_body=largest,
         websocket=model.websocket,
         public=model.access.public,
         allow_rules=model.access.allow,
@@ -124,6 +136,23 @@ def _route(name: str, model: Model, max_body: int) -> Route:
         trials=_trials(model, targets),
         bucket=model.bucket,
     )
+
+
+def _converters(name: str, model: Model, served: Version, max_body: int) -> Converters | None:
+    """A REST version that declares no tensors gets every body as it is."""
+    if served.protocol == "http" and not model.inputs and not model.outputs:
+        return None
+    signature = Signature(name, inputs=model.inputs, outputs=model.outputs)
+    return Converters(signature, served.protocol, Limits(max_body=max_body))
+
+
+def _convertible(model: Model) -> Iterator[str]:
+    """Content types that a model takes because they can be converted for it."""
+    if model.converts:
+        yield from PROTOBUF
+    if any(tensor.image is not None for tensor in model.inputs):
+        yield from IMAGES
+        yield MULTIPART
 
 
 def _trials(model: Model, targets: Mapping[str, Target]) -> tuple[Trial, ...]:

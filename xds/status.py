@@ -85,12 +85,20 @@ class State:
             settled=self._rollout.settled,
             step=self._rollout.step,
             config=self._path,
-            error=self._file_error or (outcome.error() if outcome else None),
+            error=self._file_error or (outcome.error() if outcome else None) or self._refusal(),
             late=outcome.late if outcome else (),
             at_next_start=self._loaded.at_next_start,
             changed_at=self._changed_at,
             nodes=sorted(map(_node, self._nodes), key=lambda node: (node.kind, node.id)),
         )
+
+    def _refusal(self) -> str | None:
+        """What a node has against the version in force; it may have come when that was so."""
+        for node in self._nodes:
+            for url, subscription in node.stream.subscriptions.items():
+                if subscription.nacked is not None:
+                    return f"node {node.id} refused {SHORT[url]}: {subscription.reason}"
+        return None
 
 
 def _node(node: Node) -> NodeStatus:

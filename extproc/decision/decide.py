@@ -7,7 +7,7 @@ and one that tells in words what it found.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from extproc.decision import authenticate, authorize, canary, route, validate
+from extproc.decision import authenticate, authorize, canary, convert, route, validate
 from extproc.decision.outcome import Admission, Draft, Refusal
 from extproc.decision.request import Request
 from extproc.policy import Policy
@@ -30,6 +30,7 @@ STAGES = (
     Stage("authorize", authorize.authorize, authorize.tell),
     Stage("route", route.route, route.tell),
     Stage("canary", canary.canary, canary.tell),
+    Stage("convert", convert.convert, convert.tell),
 )
 
 _RUN = tuple(stage.run for stage in STAGES)
@@ -71,5 +72,10 @@ def _admitted(draft: Draft) -> Admission:
     assert draft.route is not None
     assert draft.target is not None
     return Admission(
-        draft.target, draft.reason, draft.canary, draft.identity.subject, draft.route.max_body
+        draft.target,
+        draft.reason,
+        draft.canary,
+        draft.identity.subject,
+        draft.route.max_body,
+        draft.converter,
     )

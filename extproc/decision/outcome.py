@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from extproc.auth import ANONYMOUS, Identity
+from extproc.convert import Converter
 from extproc.decision.reasons import STATUS, Reason
 from extproc.policy import Route, Target
 
@@ -34,6 +35,8 @@ class Admission:
     canary: bool
     subject: str
     max_body: int
+    converter: Converter | None = None
+    """What the body must pass before it goes to the target."""
 
 
 @dataclass(slots=True)
@@ -48,3 +51,6 @@ class Draft:
     reason: Reason = Reason.STABLE
     canary: bool = False
     bucket: int | None = None
+    operation: bytes | None = None
+    """What the Open Inference Protocol's path asks for; None on a path of the model's own."""
+    converter: Converter | None = None

@@ -30,6 +30,7 @@ def validate(policy: Policy, request: Request, draft: Draft) -> Refusal | None:
         if version is not None:
             draft.asked_version, draft.asked_by = version, Reason.VERSION_PATH
         reads = rest in (b"", b"ready")
+        draft.operation = rest
     return (
         _check_method(route, request, reads=reads)
         or _check_size(route, request)
@@ -72,7 +73,7 @@ def _check_method(route: Route, request: Request, *, reads: bool) -> Refusal | N
     if reads:
         # A model's metadata and readiness: reading is all there is to do.
         return None if method in _READ_METHODS else _method_refused("GET, HEAD")
-    if _is_websocket(request):
+    if is_websocket(request):
         if route.websocket and method == b"GET":
             return None
     elif method in route.methods:
@@ -80,7 +81,7 @@ def _check_method(route: Route, request: Request, *, reads: bool) -> Refusal | N
     return _method_refused(route.allow)
 
 
-def _is_websocket(request: Request) -> bool:
+def is_websocket(request: Request) -> bool:
     """Whether the client asks to go on as a WebSocket, which has neither length nor media type."""
     return request.headers.get("upgrade", b"").lower() == b"websocket"
 
@@ -105,7 +106,7 @@ def too_large(max_body: int) -> Refusal:
 
 
 def _check_media_type(route: Route, request: Request) -> Refusal | None:
-    if not request.has_body or _is_websocket(request):
+    if not request.has_body or is_websocket(request):
         return None
     given = request.headers.get("content-type", _UNTYPED)
     if given in route.media_types:

@@ -6,7 +6,7 @@ It sees headers only: a body without a declared length is the business of Envoy'
 import time
 from collections.abc import Awaitable, Callable
 
-from extproc.decision import Admission, Decision, Refusal, Request, decide
+from extproc.decision import Admission, Decision, Reason, Refusal, Request, decide
 from extproc.decision.request import join_headers
 from extproc.policies import Policies
 from extproc.policy import Policy
@@ -24,6 +24,11 @@ from protos.base_pb2 import HeaderValue, HeaderValueOption
 from protos.ext_authz_pb2 import AttributeContext, CheckRequest, CheckResponse
 
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
+
+
+_UNCONVERTED = Refusal(
+    Reason.UNSUPPORTED_MEDIA_TYPE, "the model's payloads are converted, which ext_authz cannot do"
+)
 
 
 class Authorization:
@@ -66,9 +71,12 @@ class Authorization:
         chunked = "transfer-encoding" in headers
         has_body = http.size > 0 or chunked or headers.get("content-length", b"0") != b"0"
         try:
-            return decide(policy, Request(headers, has_body, self._clock()))
+            decision = decide(policy, Request(headers, has_body, self._clock()))
         except Exception as error:
             return failed(error)
+        if isinstance(decision, Admission) and decision.converter is not None:
+            return _UNCONVERTED
+        return decision
 
     def _answer(self, headers: dict[str, bytes], decision: Decision) -> bytes:
         policy = self._policies.current

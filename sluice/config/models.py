@@ -198,6 +198,12 @@ class Model(Strict):
     )
 
     @property
+    def converts(self) -> bool:
+        """Whether any request's body may have to be converted for the model."""
+        declared = bool(self.inputs or self.outputs)
+        return declared or any(version.protocol == "grpc" for version in self.versions.values())
+
+    @property
     def stable_version(self) -> str:
         """The version for callers whom no rule sends elsewhere."""
         return self.stable if self.stable is not None else next(iter(self.versions))

@@ -73,6 +73,7 @@ def test_the_filters_stand_in_order_and_the_callout_fails_closed() -> None:
     assert [item.name.rpartition(".")[2] for item in filters] == [
         "local_ratelimit",
         "ext_proc",
+        "grpc_http1_bridge",
         "router",
     ]
     assert filters[1].typed_config is not None

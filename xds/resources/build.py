@@ -48,6 +48,7 @@ class _Key:
     name: str
     content: str
     buffer: int
+    max_body: int
     model: Model = field(compare=False)
 
 
@@ -61,9 +62,10 @@ class _Compiled:
 
 
 def _keys(config: GatewayConfig) -> list[_Key]:
-    buffer = config.listener.buffer
+    buffer, max_body = config.listener.buffer, config.requests.max_body
     return [
-        _Key(name, model.model_dump_json(), buffer, model) for name, model in config.models.items()
+        _Key(name, model.model_dump_json(), buffer, max_body, model)
+        for name, model in config.models.items()
     ]
 
 
@@ -81,7 +83,7 @@ def _model(key: _Key) -> _Compiled:
             for name, version in named.items()
             if endpoints.discovered(version)
         },
-        routes=tuple(map(bytes, routes.model_routes(key.name, key.model))),
+        routes=tuple(map(bytes, routes.model_routes(key.name, key.model, key.max_body))),
     )
 
 

@@ -31,6 +31,9 @@ from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import (
     ProcessingModeBodySendMode,
     ProcessingModeHeaderSendMode,
 )
+from envoy_data_plane.envoy.extensions.filters.http.grpc_http1_bridge.v3 import (
+    Config as GrpcBridge,
+)
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
@@ -65,6 +68,7 @@ from xds.resources.routes import CLUSTER_HEADER, ROUTES_NAME
 
 LISTENER_NAME = "gateway"
 EXT_PROC = "envoy.filters.http.ext_proc"
+GRPC_BRIDGE = "envoy.filters.http.grpc_http1_bridge"
 INTERNAL_PREFIX = "x-sluice-"
 
 NOBODY = CidrRange(address_prefix="255.255.255.255", prefix_len=32)
@@ -110,6 +114,10 @@ def _connection_manager(config: GatewayConfig) -> HttpConnectionManager:
         http_filters=[
             limits.http_filter(),
             HttpFilter(name=EXT_PROC, typed_config=pack(_ext_proc(config.callout))),
+            # Behind ext_proc: HTTP/1.1 has no trailers, so it shows the callout the status of a
+            # converted call among the headers. Framing is the callout's, because the bridge's
+            # upgrade_protobuf_to_grpc leaves it out for HTTP/2 clients (seen with Envoy 1.40).
+            HttpFilter(name=GRPC_BRIDGE, typed_config=pack(GrpcBridge())),
             HttpFilter(
                 name="envoy.filters.http.router",
                 typed_config=pack(Router(suppress_envoy_headers=True)),

@@ -76,9 +76,9 @@ def _reason(config: GatewayConfig) -> list[HeaderValueOption]:
     return [header(REASON_HEADER, f"%REQ({REASON_HEADER})%")]
 
 
-def model_routes(name: str, model: Model) -> list[Route]:
-    """The routes of one model."""
-    return [_route(name, model, match) for match in _matches(name, model)]
+def model_routes(name: str, model: Model, max_body: int) -> list[Route]:
+    """The routes of one model; `max_body` (bytes) is for models that do not set their own."""
+    return [_route(name, model, match, max_body) for match in _matches(name, model)]
 
 
 def other() -> Route:
@@ -102,15 +102,18 @@ def _header(name: str, *, exact: str | None = None, prefix: str | None = None) -
     return HeaderMatcher(name=name, string_match=StringMatcher(exact=exact, prefix=prefix))
 
 
-def _route(name: str, model: Model, match: RouteMatch) -> Route:
+def _route(name: str, model: Model, match: RouteMatch, max_body: int) -> Route:
     action = _action()
     action.timeout = seconds(model.timeout)
     action.idle_timeout = seconds(model.idle_timeout)
     action.retry_policy = _retry_policy(model.retries)
     if model.websocket:
         action.upgrade_configs = [RouteActionUpgradeConfig(upgrade_type="websocket", enabled=True)]
-    metadata = limits.metadata(name, model)
-    return Route(name=name, match=match, route=action, metadata=metadata)
+    route = Route(name=name, match=match, route=action, metadata=limits.metadata(name, model))
+    if model.converts:
+        # A body is held as a whole until it is converted, however little is held otherwise.
+        route.request_body_buffer_limit = max_body if model.max_body is None else model.max_body
+    return route
 
 
 def _action() -> RouteAction:

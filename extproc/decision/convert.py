@@ -1,0 +1,52 @@
+"""Stage 8: does the body have to become something else for the version, and can it?"""
+
+from extproc.convert import Unconvertible
+from extproc.decision.outcome import Draft, Refusal
+from extproc.decision.reasons import Reason
+from extproc.decision.request import Request
+from extproc.decision.validate import is_websocket
+from extproc.policy import Policy, Target
+
+_GRPC = b"application/grpc"
+_INFER = (None, b"infer")
+"""Operations with tensors: of the protocol's paths, and everything below a model's own."""
+
+
+def convert(_: Policy, request: Request, draft: Draft) -> Refusal | None:
+    """Choose the converter by content type and the version's protocol."""
+    target = draft.target
+    assert target is not None
+    if target.converters is None or is_websocket(request):
+        return None
+    content_type = request.headers.get("content-type")
+    if content_type is not None and content_type.startswith(_GRPC):
+        return None
+    if draft.operation not in _INFER or request.method != b"POST":
+        return _not_served(target)
+    if not request.has_body:
+        return Refusal(Reason.MALFORMED_REQUEST, "the body is empty")
+    try:
+        draft.converter = target.converters.choose(
+            None if content_type is None else content_type.decode("latin-1")
+        )
+    except Unconvertible as error:
+        return Refusal(Reason.UNSUPPORTED_MEDIA_TYPE, f"{error.field} {error.detail}")
+    return None
+
+
+def tell(_: Request, draft: Draft) -> str:
+    """What this stage found, in words."""
+    if draft.converter is None:
+        return "the body goes on as it is"
+    return f"the body is converted: {draft.converter.name}"
+
+
+def _not_served(target: Target) -> Refusal | None:
+    """A gRPC server is asked nothing but to infer; what REST servers answer beside, they get."""
+    if target.protocol != "grpc":
+        return None
+    return Refusal(
+        Reason.METHOD_NOT_ALLOWED,
+        "this version is served by gRPC: only inference is translated for it",
+        (("allow", "POST"),),
+    )

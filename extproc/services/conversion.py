@@ -1,0 +1,133 @@
+"""One request whose body is converted, and whose response may be converted back.
+
+Envoy holds the request until the answer to its body is here, so what cannot be converted never
+reaches the model.
+"""
+
+import struct
+from collections.abc import Awaitable, Mapping
+
+from extproc.convert import Converted, Converter, Pool, Reply, Unconvertible
+from extproc.problem import MEDIA_TYPE
+from extproc.services import processing
+from extproc.services.outcome import Headers, failed
+from protos.ext_proc_pb2 import HttpHeaders, HttpTrailers
+
+_FRAME = struct.Struct(">BI")
+"""A gRPC message's prefix: whether it is compressed, and its length in bytes."""
+
+_GRPC = "application/grpc"
+
+
+class Conversion:
+    """Between a client and a model server that speak differently."""
+
+    __slots__ = ("_answer_headers", "_answered", "_converter", "_headers", "_pool", "_reply")
+
+    def __init__(self, converter: Converter, pool: Pool, headers: Mapping[str, bytes]) -> None:
+        self._converter = converter
+        self._pool = pool
+        self._headers = _text(headers)
+        self._reply: Reply | None = None
+        self._answer_headers: dict[str, str] = {}
+        self._answered = False
+
+    async def request_body(self, body: bytes) -> bytes:
+        """The answer to a request's whole body: its conversion, or a refusal."""
+        try:
+            converted = await self._pool.request(self._converter, body, self._headers)
+        except Unconvertible as error:
+            return _refused(error)
+        except Exception as error:
+            refusal = failed(error)
+            return _refused(Unconvertible(refusal.status, refusal.reason, "body", refusal.detail))
+        self._reply = converted.reply
+        headers, sent = dict(converted.headers), converted.body
+        if self._converter.protocol == "grpc":
+            headers["content-type"] = _GRPC
+            sent = _FRAME.pack(0, len(sent)) + sent
+        return processing.request_body(sent, list(headers.items()), converted.remove)
+
+    def response_headers(self, message: HttpHeaders) -> bytes | Awaitable[bytes]:
+        """The answer to a response's headers: pass, ask for the body, or convert an empty one."""
+        if self._reply is None or not self._converter.wants_response(self._reply):
+            return processing.PASS["response_headers"]
+        self._answer_headers = _text(dict(processing.pairs(message.headers)))
+        if message.end_of_stream:
+            return self._status_alone("response_headers")
+        return processing.response_headers(processing.CONVERT_ANSWER)
+
+    async def response_body(self, body: bytes) -> bytes:
+        """The answer to a response's whole body: its conversion, or a refusal."""
+        self._answered = bool(body)
+        try:
+            converted = await self._response(self._unframed(body))
+        except Unconvertible as error:
+            return _refused(error)
+        if converted is None:
+            return processing.PASS["response_body"]
+        return processing.response_body(
+            converted.body, list(converted.headers.items()), converted.remove
+        )
+
+    def response_trailers(self, message: HttpTrailers) -> bytes | Awaitable[bytes]:
+        """The answer to trailers: where no body came with them, they are all of the response."""
+        if self._answered:
+            return processing.PASS["response_trailers"]
+        self._answer_headers |= _text(dict(processing.pairs(message.trailers)))
+        return self._status_alone("response_trailers")
+
+    async def _status_alone(self, part: str) -> bytes:
+        """A gRPC error comes without a body: its problem document is a response of our own."""
+        try:
+            converted = await self._response(b"")
+        except Unconvertible as error:
+            return _refused(error)
+        if converted is None:
+            return processing.PASS[part]
+        headers = [(n, v) for n, v in converted.headers.items() if not n.startswith(":")]
+        return processing.immediate(
+            converted.status, headers, converted.body, "sluice:model_status"
+        )
+
+    def _unframed(self, body: bytes) -> bytes:
+        """A gRPC answer's one message. Raises Unconvertible."""
+        if not self._answer_headers.get("content-type", "").startswith(_GRPC) or not body:
+            return body
+        # HTTP/2 has the status in trailers, behind the message, which is not sent but with OK.
+        self._answer_headers.setdefault("grpc-status", "0")
+        compressed, length = _FRAME.unpack_from(body) if len(body) >= _FRAME.size else (1, 0)
+        if compressed or length != len(body) - _FRAME.size:
+            raise _UNREADABLE
+        return body[_FRAME.size :]
+
+    async def _response(self, body: bytes) -> Converted | None:
+        assert self._reply is not None
+        status = self._answer_headers.get(":status", "")
+        try:
+            return await self._pool.response(
+                self._converter,
+                self._reply,
+                int(status) if status.isdigit() else 502,
+                self._answer_headers,
+                body,
+            )
+        except Unconvertible:
+            raise
+        except Exception as error:
+            failed(error)
+            raise _UNREADABLE from None
+
+
+_UNREADABLE = Unconvertible(502, "bad-model-response", "response", "cannot be read")
+
+
+def _text(headers: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: value.decode("latin-1") for name, value in headers.items()}
+
+
+def _refused(error: Unconvertible) -> bytes:
+    headers: Headers = [("content-type", MEDIA_TYPE)]
+    if error.retry_after is not None:
+        headers.append(("retry-after", str(error.retry_after)))
+    return processing.immediate(error.status, headers, error.problem(), f"sluice:{error.reason}")

@@ -1,0 +1,197 @@
+"""Through a real Envoy: whatever the client sends, a gRPC model server gets tensors and answers."""
+
+import io
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from protos.inference_pb2 import ModelInferRequest, ModelInferResponse
+from protos.tensor_pb2 import TensorRequest
+from tests.integration.gateway import Config, Gateway, base_config, free_ports, running
+
+PICTURE = Path(__file__).parents[2] / "examples" / "digit-7.png"
+INFER = "/v2/models/digits/infer"
+SIDE = 32
+
+
+def config() -> Config:
+    """The example models by gRPC: `digits` declares its tensors, `sentiment` does not."""
+    settings = base_config()
+    by_grpc, other = (f"127.0.0.1:{port}" for port in free_ports(2))
+    image = {
+        "name": "image",
+        "datatype": "UINT8",
+        "shape": [-1, SIDE, SIDE, 1],
+        "image": {"width": SIDE, "height": SIDE, "colour": "GRAY"},
+    }
+    settings["models"]["digits"] = {
+        "access": {"public": True},
+        "versions": {"v1": {"protocol": "grpc", "endpoints": [{"address": by_grpc}]}},
+        "inputs": [image],
+        "outputs": [{"name": "probabilities", "labels": [f"digit {n}" for n in range(10)]}],
+    }
+    settings["models"]["sentiment"] = {
+        "access": {"public": True},
+        "versions": {"v1": {"protocol": "grpc", "endpoints": [{"address": other}]}},
+    }
+    return settings
+
+
+@pytest.fixture(scope="module")
+def converting() -> Iterator[Gateway]:
+    """A gateway in front of a model that speaks gRPC only."""
+    with running(config()) as gateway:
+        yield gateway
+
+
+@pytest.fixture(params=["HTTP/1.1", "HTTP/2"])
+def client(request: pytest.FixtureRequest, converting: Gateway) -> Iterator[httpx.Client]:
+    """A client of either protocol: what Envoy shows the callout of a gRPC answer differs."""
+    http2 = request.param == "HTTP/2"
+    with converting.client(http1=not http2, http2=http2) as one:
+        yield one
+
+
+def picture(form: str, size: int = 224) -> bytes:
+    with Image.open(PICTURE) as image:
+        resized = image.convert("RGB").resize((size, size))
+    written = io.BytesIO()
+    resized.save(written, form, **({"compress_level": 0} if form == "PNG" else {}))
+    return written.getvalue()
+
+
+def pixels() -> np.ndarray:
+    with Image.open(PICTURE) as image:
+        small = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    return np.asarray(small, np.uint8)
+
+
+def label(response: httpx.Response) -> int:
+    assert response.status_code == 200, response.text
+    outputs = {output["name"]: output["data"] for output in response.json()["outputs"]}
+    found: int = outputs["label"][0]
+    return found
+
+
+def post(client: httpx.Client, body: bytes, kind: str, **headers: str) -> httpx.Response:
+    return client.post(INFER, content=body, headers={"content-type": kind, **headers})
+
+
+def v2_json() -> dict[str, object]:
+    data = pixels().reshape(-1).tolist()
+    return {
+        "inputs": [
+            {"name": "image", "datatype": "UINT8", "shape": [1, SIDE, SIDE, 1], "data": data}
+        ]
+    }
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_a_picture_is_classified(client: httpx.Client, form: str) -> None:
+    assert label(post(client, picture(form), f"image/{form.lower()}")) == 7
+
+
+def test_the_same_picture_as_json_and_as_protobuf_gets_the_same_answer(
+    client: httpx.Client,
+) -> None:
+    as_json = post(client, json.dumps(v2_json()).encode(), "application/json")
+    tensor = TensorRequest(data=pixels().tobytes(), shape=[1, SIDE, SIDE, 1])
+    as_tensor = post(client, tensor.SerializeToString(), "application/x-protobuf")
+    assert label(as_json) == label(as_tensor) == 7
+    assert as_json.json()["outputs"] == as_tensor.json()["outputs"]
+
+
+def test_a_picture_larger_than_what_envoy_buffers_otherwise_is_converted(
+    client: httpx.Client,
+) -> None:
+    large = picture("PNG", 1600)
+    assert len(large) > 7_000_000
+    assert label(post(client, large, "image/png")) == 7
+
+
+def test_several_pictures_are_a_batch(client: httpx.Client) -> None:
+    parts = [("image", (f"{n}.jpg", picture("JPEG"), "image/jpeg")) for n in range(3)]
+    response = client.post(INFER, files=parts)
+    assert response.status_code == 200, response.text
+    assert response.json()["outputs"][0]["shape"] == [3]
+
+
+def test_a_client_that_wants_protobuf_gets_it(client: httpx.Client) -> None:
+    response = post(client, picture("JPEG"), "image/jpeg", accept="application/x-protobuf")
+    answer = ModelInferResponse.FromString(response.content)
+    assert struct.unpack("<q", answer.raw_output_contents[0]) == (7,)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status", "reason"),
+    [
+        (b"", "image/jpeg", 400, None),
+        (b"not a picture", "image/png", 415, "not-a-picture"),
+        (picture("JPEG")[:2000], "image/jpeg", 400, None),
+        (b'{"inputs":', "application/json", 400, None),
+        (b'{"inputs":[{"name":"x","datatype":"UINT8","shape":[1],"data":[1]}]}',
+         "application/json", 422, "unknown-input"),
+        (b'{"inputs":[{"name":"image","datatype":"FP32","shape":[1],"data":[1]}]}',
+         "application/json", 422, None),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_converted_is_refused_and_named(
+    client: httpx.Client, body: bytes, kind: str, status: int, reason: str | None
+) -> None:
+    response = post(client, body, kind)
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == status
+    assert reason is None or problem["reason"] == reason
+
+
+def test_a_body_over_the_limit_is_refused_however_it_is_sent(converting: Gateway) -> None:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(11 * 16):
+            yield bytes(1 << 16)
+
+    headers = {"content-type": "image/png"}
+    with converting.client() as client:
+        assert client.post(INFER, content=bytes(11 << 20), headers=headers).status_code == 413
+        assert client.post(INFER, content=chunks(), headers=headers).status_code == 413
+
+
+def test_a_grpc_server_is_asked_nothing_but_to_infer(client: httpx.Client) -> None:
+    response = client.get("/v2/models/digits/ready")
+    assert response.status_code == 405
+    assert response.json()["reason"] == "method_not_allowed"
+
+
+def test_an_error_of_the_model_server_is_a_problem(client: httpx.Client) -> None:
+    """Nothing is declared for the sentiment model, so its server is the first to object."""
+    body = b'{"inputs":[{"name":"text","datatype":"FP32","shape":[1],"data":[1]}]}'
+    response = client.post(
+        "/v2/models/sentiment/infer", content=body, headers={"content-type": "application/json"}
+    )
+    assert response.status_code == 400, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert "BYTES" in response.json()["detail"]
+
+
+def test_a_grpc_client_goes_through_unconverted(converting: Gateway) -> None:
+    request = ModelInferRequest(model_name="digits", raw_input_contents=[pixels().tobytes()])
+    request.inputs.add(name="image", datatype="UINT8", shape=[1, SIDE, SIDE, 1])
+    with grpc.insecure_channel(converting.config["listener"]["address"]) as channel:
+        infer = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer",
+            request_serializer=ModelInferRequest.SerializeToString,
+            response_deserializer=ModelInferResponse.FromString,
+        )
+        answer = infer(request, metadata=[("x-model-name", "digits")], timeout=10)
+        assert struct.unpack("<q", answer.raw_output_contents[0]) == (7,)
+        with pytest.raises(grpc.RpcError) as refused:
+            infer(request, metadata=[("x-model-name", "absent")], timeout=10)
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
