@@ -26,14 +26,14 @@ def read_raw(body: bytes, signature: Signature) -> Inference:
     Raises Unconvertible (400, 415, 422).
     """
     if not body:
-        raise malformed("empty-body", "body", "is empty")
+        raise malformed("empty_body", "body", "is empty")
     declared = signature.only_input("body")
     item = ITEM_SIZE.get(declared.datatype)
     if item is None:
         body, count = pack_bytes([body]), 1
     elif len(body) % item:
         raise unfitting(
-            "wrong-count", "body", f"{len(body)} bytes are no whole number of {declared.datatype}"
+            "wrong_count", "body", f"{len(body)} bytes are no whole number of {declared.datatype}"
         )
     else:
         count = len(body) // item
@@ -47,21 +47,21 @@ def read_extended(body: bytes, header_length: str, limits: Limits) -> Inference:
     Raises Unconvertible (400, 422).
     """
     if not (header_length.isascii() and header_length.isdigit() and len(header_length) < 12):
-        raise malformed("bad-header-length", BINARY_HEADER, "must be a number of bytes")
+        raise malformed("bad_header_length", BINARY_HEADER, "must be a number of bytes")
     length = int(header_length)
     if length > len(body):
-        raise malformed("bad-header-length", BINARY_HEADER, f"{length} exceeds the body")
+        raise malformed("bad_header_length", BINARY_HEADER, f"{length} exceeds the body")
     document = parse(body[:length], limits)
     inputs = document.get("inputs")
     if not isinstance(inputs, list):
-        raise malformed("wrong-type", "inputs", "must be an array")
+        raise malformed("wrong_type", "inputs", "must be an array")
     cursor = _Cursor(memoryview(body)[length:])
     tensors = [_tensor(entry, f"inputs[{i}]", cursor, limits) for i, entry in enumerate(inputs)]
     if cursor.left:
-        raise malformed("trailing-bytes", "body", f"{cursor.left} bytes follow the last tensor")
+        raise malformed("trailing_bytes", "body", f"{cursor.left} bytes follow the last tensor")
     identity = document.get("id", "")
     if not isinstance(identity, str):
-        raise malformed("wrong-type", "id", "must be a string")
+        raise malformed("wrong_type", "id", "must be a string")
     return Inference(
         tensors, read_outputs(document), read_parameters(document, ""), identity, verbatim=True
     )
@@ -104,16 +104,16 @@ class _Cursor:
 
 def _tensor(entry: object, where: str, cursor: _Cursor, limits: Limits) -> Tensor:
     if not isinstance(entry, dict):
-        raise malformed("wrong-type", where, "must be an object")
+        raise malformed("wrong_type", where, "must be an object")
     parameters = read_parameters(entry, f"{where}.")
     size = parameters.get(_SIZE)
     if size is None:
         return read_tensor(entry, where, limits)
     if "data" in entry:
-        raise malformed("data-twice", f"{where}.data", f"stands beside {_SIZE}")
+        raise malformed("data_twice", f"{where}.data", f"stands beside {_SIZE}")
     if type(size) is not int or not 0 <= size <= cursor.left:
         raise malformed(
-            "bad-data-size",
+            "bad_data_size",
             f"{where}.parameters.{_SIZE}",
             f"must be a number of bytes; {cursor.left} are left in the body",
         )

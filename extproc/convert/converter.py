@@ -199,7 +199,7 @@ class Converters:
             kind = None
         if kind is None and self._protocol == "grpc":
             raise unsupported(
-                "unsupported-media-type",
+                "unsupported_media_type",
                 "content-type",
                 f"{media[:80]!r} cannot be converted for this model",
             )
@@ -235,7 +235,7 @@ def _check_length(body: bytes, headers: Headers) -> None:
     length = headers.get("content-length")
     if length is not None and length.strip() != str(len(body)):
         raise malformed(
-            "lying-content-length", "content-length", f"is {length[:20]}, the body has {len(body)}"
+            "lying_content_length", "content-length", f"is {length[:20]}, the body has {len(body)}"
         )
 
 

@@ -55,7 +55,7 @@ def flatten(data: object, where: str, limits: Limits) -> tuple[list[object], tup
     while data and type(data[0]) is list:
         if len(shape) >= limits.max_dimensions:
             raise malformed(
-                "too-deep", where, f"arrays are nested deeper than {limits.max_dimensions}"
+                "too_deep", where, f"arrays are nested deeper than {limits.max_dimensions}"
             )
         if frozenset(map(type, data)) != _LIST:
             raise malformed("ragged", where, "mixes arrays and elements at one depth")
@@ -123,7 +123,7 @@ def _to_bf16(packed: bytes, values: Sequence[object], where: str) -> bytes:
     if overflown.any():
         position = int(overflown.argmax())
         raise unfitting(
-            "out-of-range", f"{where}[{position}]", f"{values[position]!r:.40} is out of BF16 range"
+            "out_of_range", f"{where}[{position}]", f"{values[position]!r:.40} is out of BF16 range"
         )
     return rounded.tobytes()
 
@@ -135,7 +135,7 @@ def _text(value: object, position: int, where: str) -> bytes:
     encoded = value.get("b64")
     if len(value) != 1 or not isinstance(encoded, str):
         raise unfitting(
-            "wrong-element", f"{where}[{position}]", 'an object here must be {"b64": "..."}'
+            "wrong_element", f"{where}[{position}]", 'an object here must be {"b64": "..."}'
         )
     return base64_bytes(encoded, f"{where}[{position}].b64")
 
@@ -145,7 +145,7 @@ def base64_bytes(encoded: str, where: str) -> bytes:
     try:
         return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise malformed("bad-base64", where, f"is not base64: {error}") from None
+        raise malformed("bad_base64", where, f"is not base64: {error}") from None
 
 
 def _misfit(
@@ -159,8 +159,8 @@ def _misfit(
         detail = f"null is no {datatype}"
         if allowed is _FLOATS:
             detail += "; NaN and infinity have no JSON form, send them as binary data"
-        return unfitting("wrong-element", field, detail)
-    return unfitting("wrong-element", field, f"{_shown(value)} is no {datatype}")
+        return unfitting("wrong_element", field, detail)
+    return unfitting("wrong_element", field, f"{_shown(value)} is no {datatype}")
 
 
 def _shown(value: object) -> str:
@@ -176,6 +176,6 @@ def _out_of_range(values: Sequence[object], datatype: str, where: str) -> Unconv
             single.pack(value)
         except (struct.error, OverflowError):
             return unfitting(
-                "out-of-range", f"{where}[{position}]", f"{value!r:.40} is out of {datatype} range"
+                "out_of_range", f"{where}[{position}]", f"{value!r:.40} is out of {datatype} range"
             )
     raise AssertionError("a value that struct refused is accepted alone")

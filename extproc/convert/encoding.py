@@ -23,7 +23,7 @@ def decoded(body: bytes, content_encoding: str, limits: Limits) -> bytes:
     names = [name.strip().lower() for name in content_encoding.split(",")]
     codings = [name for name in names if name not in ("", "identity")]
     if len(codings) > limits.max_codings:
-        raise unsupported("too-many-codings", _FIELD, f"at most {limits.max_codings} codings")
+        raise unsupported("too_many_codings", _FIELD, f"at most {limits.max_codings} codings")
     for coding in reversed(codings):
         body = _undone(body, coding, limits.max_body)
     if len(body) > limits.max_body:
@@ -38,7 +38,7 @@ def _undone(body: bytes, coding: str, limit: int) -> bytes:
         return _inflated(body, _ZLIB if _has_zlib_header(body) else _RAW, limit)
     if coding == "br":
         return _brotli(body, limit)
-    raise unsupported("unknown-coding", _FIELD, f"{coding[:40]!r} is not one of {ACCEPTED}")
+    raise unsupported("unknown_coding", _FIELD, f"{coding[:40]!r} is not one of {ACCEPTED}")
 
 
 def _has_zlib_header(body: bytes) -> bool:
@@ -94,8 +94,8 @@ def _brotli(body: bytes, limit: int) -> bytes:
 
 
 def _broken(detail: str) -> Exception:
-    return malformed("broken-coding", "body", f"cannot be decompressed: {detail}")
+    return malformed("broken_coding", "body", f"cannot be decompressed: {detail}")
 
 
 def _too_large(limit: int) -> Exception:
-    return too_large("body-too-large", "body", f"is larger than {limit} bytes")
+    return too_large("body_too_large", "body", f"is larger than {limit} bytes")

@@ -89,4 +89,4 @@ def unfitting(reason: str, field: str, detail: str) -> Unconvertible:
 
 def unreadable(detail: str) -> Unconvertible:
     """502: the model server's answer is not what its protocol says."""
-    return Unconvertible(502, "bad-model-response", "response", detail)
+    return Unconvertible(502, "bad_model_response", "response", detail)

@@ -63,7 +63,7 @@ class PictureReader:
         shape = self._shape(len(pictures), places)
         if len(pictures) * self._item > self._limits.max_tensor_bytes:
             raise too_large(
-                "tensors-too-large", places[0], f"exceeds {self._limits.max_tensor_bytes} bytes"
+                "tensors_too_large", places[0], f"exceeds {self._limits.max_tensor_bytes} bytes"
             )
         self._check_pixels(pictures, places)
         batch = np.empty((len(pictures), *self._image.shape), self._dtype)
@@ -85,7 +85,7 @@ class PictureReader:
         batch = 1 if len(declared) == 3 else declared[0]
         if batch not in (-1, count):
             raise unfitting(
-                "wrong-count", places[0], f"the model takes {batch} pictures, {count} were sent"
+                "wrong_count", places[0], f"the model takes {batch} pictures, {count} were sent"
             )
         return self._image.shape if len(declared) == 3 else (count, *self._image.shape)
 
@@ -96,7 +96,7 @@ class PictureReader:
             left -= width * height
             if left < 0:
                 raise too_large(
-                    "too-many-pixels",
+                    "too_many_pixels",
                     place,
                     f"{width} x {height}: a request may hold {self._image.max_pixels} pixels",
                 )
@@ -146,7 +146,7 @@ class PictureReader:
                 fit = fitted(self._image, picture.width, picture.height, orientation)
                 drawn = self._drawn(self._coloured(picture), fit)
         except Image.DecompressionBombError as error:
-            raise too_large("too-many-pixels", place, str(error)) from None
+            raise too_large("too_many_pixels", place, str(error)) from None
         # Pillow's parsers raise whatever a damaged byte makes of them: struct.error, KeyError, ...
         except Exception as error:
             raise _damaged(place, error) from None
@@ -194,21 +194,21 @@ class PictureReader:
 def check_type(data: bytes, declared: str, place: str) -> None:
     """Raises Unconvertible (400, 415) unless the bytes are the picture that they are said to be."""
     if not data:
-        raise malformed("empty-body", place, "is empty")
+        raise malformed("empty_body", place, "is empty")
     found = sniff(data)
     if found is None:
-        raise unsupported("not-a-picture", place, "is no JPEG, PNG or WebP picture")
+        raise unsupported("not_a_picture", place, "is no JPEG, PNG or WebP picture")
     if declared in IMAGES and found != declared:
-        raise unsupported("lying-content-type", place, f"is said to be {declared}, and is {found}")
+        raise unsupported("lying_content_type", place, f"is said to be {declared}, and is {found}")
 
 
 def _checked_size(data: bytes, place: str) -> tuple[int, int]:
     kind = sniff(data)
     if kind is None:
-        raise unsupported("not-a-picture", place, "is no JPEG, PNG or WebP picture")
+        raise unsupported("not_a_picture", place, "is no JPEG, PNG or WebP picture")
     size = picture_size(data, kind)
     if size is None or 0 in size:
-        raise malformed("broken-picture", place, "has a damaged header")
+        raise malformed("broken_picture", place, "has a damaged header")
     return size
 
 
@@ -222,10 +222,10 @@ def _check_passes(data: bytes, pixels: int, place: str, limits: Limits) -> None:
     if pixels * len(data) // _SHORTEST_SCAN <= limits.max_jpeg_passes:
         return
     if sniff(data) == "image/jpeg" and pixels * data.count(b"\xff\xda") > limits.max_jpeg_passes:
-        raise too_large("too-many-scans", place, "has more JPEG scans than its size allows")
+        raise too_large("too_many_scans", place, "has more JPEG scans than its size allows")
 
 
 def _damaged(place: str, error: Exception) -> Unconvertible:
     # That message shows where in memory the picture is.
     cause = "the header is damaged" if isinstance(error, UnidentifiedImageError) else str(error)
-    return malformed("broken-picture", place, f"cannot be decoded: {cause[:200]}")
+    return malformed("broken_picture", place, f"cannot be decoded: {cause[:200]}")

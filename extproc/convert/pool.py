@@ -147,7 +147,7 @@ class Pool:
         wait = math.ceil(self._typical * self._jobs / self._threads)
         return Unconvertible(
             503,
-            "conversion-queue-full",
+            "conversion_queue_full",
             "body",
             "too many payloads wait to be converted",
             retry_after=min(max(wait, 1), _LONGEST_RETRY),

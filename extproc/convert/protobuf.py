@@ -55,17 +55,17 @@ def read_request(
     Raises Unconvertible (400, 415, 422).
     """
     if not body:
-        raise malformed("empty-body", "body", "is empty")
+        raise malformed("empty_body", "body", "is empty")
     if message != "tensor":
         request = v2.ModelInferRequest()
         if _parsed(request, body) and request.inputs:
             return _from_v2(request)
         if message == "v2":
-            raise malformed("not-protobuf", "body", "is no ModelInferRequest with inputs")
+            raise malformed("not_protobuf", "body", "is no ModelInferRequest with inputs")
     tensor = tensor_pb2.TensorRequest()
     if not _parsed(tensor, body) or not tensor.data:
         raise malformed(
-            "not-protobuf", "body", "is neither a ModelInferRequest with inputs nor a TensorRequest"
+            "not_protobuf", "body", "is neither a ModelInferRequest with inputs nor a TensorRequest"
         )
     return _from_tensor(tensor, signature)
 
@@ -161,7 +161,7 @@ def _from_v2(request: v2.ModelInferRequest) -> Inference:
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise malformed(
-            "wrong-count",
+            "wrong_count",
             "raw_input_contents",
             f"{len(raw)} entries for {len(request.inputs)} inputs",
         )
@@ -170,7 +170,7 @@ def _from_v2(request: v2.ModelInferRequest) -> Inference:
         where = f"inputs[{i}]"
         check_datatype(entry.datatype, where)
         if raw and entry.HasField("contents"):
-            raise malformed("data-twice", f"{where}.contents", "stands beside raw_input_contents")
+            raise malformed("data_twice", f"{where}.contents", "stands beside raw_input_contents")
         data = raw[i] if raw else _typed(entry.contents, entry.datatype, where)
         parameters = _read(entry.parameters)
         tensors.append(
@@ -186,11 +186,11 @@ def _from_tensor(request: tensor_pb2.TensorRequest, signature: Signature) -> Inf
     if declared is not None:
         name, datatype = declared.name, datatype or declared.datatype
     if not datatype:
-        raise unfitting("datatype-missing", "datatype", "is empty, and none is declared")
+        raise unfitting("datatype_missing", "datatype", "is empty, and none is declared")
     check_datatype(datatype, "")
     if not shape:
         if declared is None:
-            raise unfitting("shape-missing", "shape", "is empty, and none is declared")
+            raise unfitting("shape_missing", "shape", "is empty, and none is declared")
         shape = resolve(declared, _count(request.data, datatype), "data")
     return Inference([Tensor(name, datatype, shape, request.data)], id=request.id)
 
@@ -200,14 +200,14 @@ def _count(data: bytes, datatype: str) -> int:
     if item is None:
         return count_bytes(data, "data")
     if len(data) % item:
-        raise unfitting("wrong-count", "data", f"{len(data)} bytes are no whole number of elements")
+        raise unfitting("wrong_count", "data", f"{len(data)} bytes are no whole number of elements")
     return len(data) // item
 
 
 def _typed(contents: v2.InferTensorContents, datatype: str, where: str) -> bytes:
     field = _CONTENTS.get(datatype)
     if field is None:
-        raise unsupported("no-typed-contents", f"{where}.contents", f"{datatype} travels only raw")
+        raise unsupported("no_typed_contents", f"{where}.contents", f"{datatype} travels only raw")
     values: Sequence[object] = getattr(contents, field)
     if datatype == "BYTES":
         return pack_bytes(contents.bytes_contents)
@@ -240,7 +240,7 @@ def _parameter(value: Parameter, where: str) -> v2.InferParameter:
         return v2.InferParameter(int64_param=value)
     if 0 <= value < 1 << 64:
         return v2.InferParameter(uint64_param=value)
-    raise unfitting("wrong-parameter", where, "is an integer of over 64 bits")
+    raise unfitting("wrong_parameter", where, "is an integer of over 64 bits")
 
 
 def _varint(value: int) -> bytes:

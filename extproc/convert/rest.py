@@ -39,7 +39,7 @@ def _input(tensor: Tensor) -> dict[str, object]:
         values = json_values(tensor.data, tensor.datatype, where)
     except UnicodeDecodeError:
         raise unfitting(
-            "not-text", where, "is not UTF-8, and the model server takes JSON only"
+            "not_text", where, "is not UTF-8, and the model server takes JSON only"
         ) from None
     if (
         isinstance(values, np.ndarray)
@@ -47,7 +47,7 @@ def _input(tensor: Tensor) -> dict[str, object]:
         and not np.isfinite(values).all()
     ):
         raise unfitting(
-            "not-finite", where, "holds NaN or infinity, and the model server takes JSON only"
+            "not_finite", where, "holds NaN or infinity, and the model server takes JSON only"
         )
     entry["data"] = values
     return entry

@@ -50,20 +50,20 @@ class Signature:
             return needed[0]
         names = ", ".join(declared.name for declared in self.inputs) or "none"
         raise unsupported(
-            "input-not-named", where, f"holds one unnamed tensor; the model declares {names}"
+            "input_not_named", where, f"holds one unnamed tensor; the model declares {names}"
         )
 
 
 def check(inference: Inference, signature: Signature, limits: Limits) -> None:
     """Raises Unconvertible unless every tensor is sound and fits the declared inputs."""
     if not inference.inputs:
-        raise malformed("no-inputs", "inputs", "must hold at least one tensor")
+        raise malformed("no_inputs", "inputs", "must hold at least one tensor")
     if sum(len(tensor.data) for tensor in inference.inputs) > limits.max_tensor_bytes:
-        raise too_large("tensors-too-large", "inputs", f"exceed {limits.max_tensor_bytes} bytes")
+        raise too_large("tensors_too_large", "inputs", f"exceed {limits.max_tensor_bytes} bytes")
     seen: set[str] = set()
     for tensor in inference.inputs:
         if tensor.name in seen:
-            raise unfitting("input-twice", f"{tensor.field}.name", f"{tensor.name!r} stands twice")
+            raise unfitting("input_twice", f"{tensor.field}.name", f"{tensor.name!r} stands twice")
         seen.add(tensor.name)
         check_datatype(tensor.datatype, tensor.field)
         _check_shape(tensor, limits)
@@ -72,14 +72,14 @@ def check(inference: Inference, signature: Signature, limits: Limits) -> None:
         _check_data(tensor)
     missing = [i.name for i in signature.inputs if not i.optional and i.name not in seen]
     if missing:
-        raise unfitting("missing-input", "inputs", f"lacks {', '.join(missing)}")
+        raise unfitting("missing_input", "inputs", f"lacks {', '.join(missing)}")
 
 
 def check_datatype(datatype: str, where: str) -> None:
     """Raises Unconvertible (422) for a name that V2 does not know."""
     if datatype not in DATATYPES:
         raise unfitting(
-            "unknown-datatype", f"{where}.datatype", f"{datatype[:40]!r} is no V2 datatype"
+            "unknown_datatype", f"{where}.datatype", f"{datatype[:40]!r} is no V2 datatype"
         )
 
 
@@ -102,11 +102,11 @@ def resolve(declared: TensorInput, count: int, where: str) -> tuple[int, ...]:
         return wanted
     if open_dimensions > 1:
         raise unfitting(
-            "shape-open", where, f"needs a shape: {declared.name} is declared {list(wanted)}"
+            "shape_open", where, f"needs a shape: {declared.name} is declared {list(wanted)}"
         )
     if open_dimensions == 0 or fixed == 0 or count % fixed:
         raise unfitting(
-            "wrong-count", where, f"{count} elements do not fill {declared.name} {list(wanted)}"
+            "wrong_count", where, f"{count} elements do not fill {declared.name} {list(wanted)}"
         )
     return tuple(count // fixed if size == -1 else size for size in wanted)
 
@@ -125,7 +125,7 @@ def place(declared: TensorInput, shape: tuple[int, ...], count: int, where: str)
     if len(shape) <= 1:
         return resolve(declared, count, where)
     raise unfitting(
-        "wrong-shape", where, f"{list(shape)} is not {declared.name} {list(declared.shape)}"
+        "wrong_shape", where, f"{list(shape)} is not {declared.name} {list(declared.shape)}"
     )
 
 
@@ -138,11 +138,11 @@ def _picture_shape(declared: TensorInput) -> tuple[int, ...]:
 def _check_shape(tensor: Tensor, limits: Limits) -> None:
     if len(tensor.shape) > limits.max_dimensions:
         raise unfitting(
-            "wrong-shape", f"{tensor.field}.shape", f"has over {limits.max_dimensions} dimensions"
+            "wrong_shape", f"{tensor.field}.shape", f"has over {limits.max_dimensions} dimensions"
         )
     if any(size < 0 for size in tensor.shape):
         raise unfitting(
-            "wrong-shape", f"{tensor.field}.shape", f"{list(tensor.shape)} has a negative dimension"
+            "wrong_shape", f"{tensor.field}.shape", f"{list(tensor.shape)} has a negative dimension"
         )
 
 
@@ -151,17 +151,17 @@ def _check_declared(tensor: Tensor, signature: Signature) -> None:
     if declared is None:
         names = ", ".join(known.name for known in signature.inputs)
         raise unfitting(
-            "unknown-input", f"{tensor.field}.name", f"{tensor.name[:80]!r} is none of {names}"
+            "unknown_input", f"{tensor.field}.name", f"{tensor.name[:80]!r} is none of {names}"
         )
     if tensor.datatype != declared.datatype:
         raise unfitting(
-            "wrong-datatype",
+            "wrong_datatype",
             f"{tensor.field}.datatype",
             f"{tensor.name} is {declared.datatype}, not {tensor.datatype}",
         )
     if not fits(tensor.shape, declared.shape):
         raise unfitting(
-            "wrong-shape",
+            "wrong_shape",
             f"{tensor.field}.shape",
             f"{list(tensor.shape)} is not {tensor.name} {list(declared.shape)}",
         )
@@ -175,15 +175,15 @@ def _check_data(tensor: Tensor) -> None:
         found = count_bytes(tensor.data, where)
     elif len(tensor.data) % item:
         raise unfitting(
-            "wrong-count", where, f"{len(tensor.data)} bytes are no whole number of elements"
+            "wrong_count", where, f"{len(tensor.data)} bytes are no whole number of elements"
         )
     else:
         found = len(tensor.data) // item
     if found != wanted:
         raise unfitting(
-            "wrong-count",
+            "wrong_count",
             where,
             f"shape {list(tensor.shape)} takes {wanted} elements, {found} were sent",
         )
     if tensor.datatype == "BOOL" and bytes(tensor.data).translate(None, b"\x00\x01"):
-        raise unfitting("wrong-element", where, "a BOOL byte is neither 0 nor 1")
+        raise unfitting("wrong_element", where, "a BOOL byte is neither 0 nor 1")

@@ -53,14 +53,14 @@ class Sources:
     def _untyped(self, body: bytes, headers: Headers) -> Inference:
         if BINARY_HEADER in headers or body.lstrip(b" \t\r\n")[:1] == b"{":
             return self._json(body, headers)
-        raise unsupported("no-content-type", "content-type", "is missing, and the body is no JSON")
+        raise unsupported("no_content_type", "content-type", "is missing, and the body is no JSON")
 
     def _protobuf(self, body: bytes, headers: Headers) -> Inference:
         parameters = parse_media_type(headers.get("content-type", "")).parameters
         named = parameters.get("messagetype", parameters.get("proto"))
         if named is not None and named not in protobuf.MESSAGES:
             raise unsupported(
-                "unknown-message", "content-type", f"{named[:80]!r} is no message taken here"
+                "unknown_message", "content-type", f"{named[:80]!r} is no message taken here"
             )
         message = protobuf.MESSAGES[named] if named is not None else None
         return protobuf.read_request(body, self._signature, message)
@@ -73,7 +73,7 @@ class Sources:
         if len(images) > 1:
             names = ", ".join(declared.name for declared in images)
             raise unfitting(
-                "input-not-named", "body", f"send multipart/form-data with parts named {names}"
+                "input_not_named", "body", f"send multipart/form-data with parts named {names}"
             )
         return Inference([self._pictures(images[0], [body], ["body"])])
 
@@ -85,7 +85,7 @@ class Sources:
         for part in parts(body, media, self._limits):
             if part.media_type not in (*IMAGES, "", "application/octet-stream", "image/*"):
                 raise unsupported(
-                    "unsupported-media-type", part.field, f"{part.media_type[:80]!r} is no picture"
+                    "unsupported_media_type", part.field, f"{part.media_type[:80]!r} is no picture"
                 )
             check_type(part.data, part.media_type, part.field)
             found.setdefault(self._input_of(part).name, []).append(part)
@@ -100,7 +100,7 @@ class Sources:
             # A form's field is called what its author liked.
             return images[0]
         names = ", ".join(declared.name for declared in images)
-        raise unfitting("unknown-input", part.field, f"is none of the model's pictures: {names}")
+        raise unfitting("unknown_input", part.field, f"is none of the model's pictures: {names}")
 
     def _batch(self, name: str, batch: Sequence[Part]) -> Tensor:
         declared = self._signature.input(name)

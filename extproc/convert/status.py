@@ -43,4 +43,4 @@ def grpc_problem(code: int, headers: Mapping[str, str]) -> tuple[int, bytes]:
     status = HTTP_STATUS.get(code, 500)
     message = unquote(headers.get("grpc-message", ""), errors="replace")[:_LONGEST_MESSAGE]
     name = StatusCode(code).name if code in HTTP_STATUS else str(code)
-    return status, problem(status, f"model-{name.lower().replace('_', '-')}", message)
+    return status, problem(status, f"model_{name.lower()}", message)

@@ -113,12 +113,12 @@ def _spans(buffer: Raw, where: str) -> Iterator[tuple[int, int]]:
     while position < size:
         start = position + 4
         if start > size:
-            raise malformed("bytes-truncated", where, "ends inside the length of an element")
+            raise malformed("bytes_truncated", where, "ends inside the length of an element")
         (length,) = _LENGTH.unpack_from(buffer, position)
         position = start + length
         if position > size:
             raise malformed(
-                "bytes-truncated",
+                "bytes_truncated",
                 where,
                 f"an element claims {length} bytes, {size - start} are left",
             )

@@ -119,7 +119,7 @@ class Conversion:
             raise _UNREADABLE from None
 
 
-_UNREADABLE = Unconvertible(502, "bad-model-response", "response", "cannot be read")
+_UNREADABLE = Unconvertible(502, "bad_model_response", "response", "cannot be read")
 
 
 def _text(headers: Mapping[str, bytes]) -> dict[str, str]:

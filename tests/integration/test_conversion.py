@@ -133,11 +133,11 @@ def test_a_client_that_wants_protobuf_gets_it(client: httpx.Client) -> None:
     ("body", "kind", "status", "reason"),
     [
         (b"", "image/jpeg", 400, None),
-        (b"not a picture", "image/png", 415, "not-a-picture"),
+        (b"not a picture", "image/png", 415, "not_a_picture"),
         (picture("JPEG")[:2000], "image/jpeg", 400, None),
         (b'{"inputs":', "application/json", 400, None),
         (b'{"inputs":[{"name":"x","datatype":"UINT8","shape":[1],"data":[1]}]}',
-         "application/json", 422, "unknown-input"),
+         "application/json", 422, "unknown_input"),
         (b'{"inputs":[{"name":"image","datatype":"FP32","shape":[1],"data":[1]}]}',
          "application/json", 422, None),
     ],

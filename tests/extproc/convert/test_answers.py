@@ -208,7 +208,7 @@ def test_an_answer_that_is_not_the_model_servers_is_left_alone() -> None:
 def test_an_answer_that_cannot_be_read_is_a_bad_gateway(body: bytes) -> None:
     with pytest.raises(Unconvertible) as caught:
         respond(body)
-    assert (caught.value.status, caught.value.reason) == (502, "bad-model-response")
+    assert (caught.value.status, caught.value.reason) == (502, "bad_model_response")
 
 
 def test_a_rest_answer_is_touched_only_for_labels_and_predictions() -> None:

@@ -187,7 +187,7 @@ def test_a_model_without_a_batch_dimension_takes_one_picture() -> None:
     media, body = form(*[("i", "image/png", data)] * 2)
     with pytest.raises(Unconvertible) as caught:
         to_grpc(model(declared), media, body)
-    assert (caught.value.status, caught.value.reason) == (422, "wrong-count")
+    assert (caught.value.status, caught.value.reason) == (422, "wrong_count")
 
 
 def _png_claiming(width: int, height: int) -> bytes:
@@ -222,7 +222,7 @@ def _jpeg_claiming(width: int, height: int) -> bytes:
 def test_a_bomb_is_refused_by_its_header(media: str, body: bytes) -> None:
     with pytest.raises(Unconvertible) as caught:
         to_grpc(model(image_input()), media, body)
-    assert (caught.value.status, caught.value.reason) == (413, "too-many-pixels")
+    assert (caught.value.status, caught.value.reason) == (413, "too_many_pixels")
     assert caught.value.field == "body"
 
 
@@ -243,7 +243,7 @@ def test_a_progressive_jpeg_of_endless_scans_is_refused() -> None:
         to_grpc(
             model(image_input()), "image/jpeg", scans, limits=Limits(max_jpeg_passes=10_000_000)
         )
-    assert (caught.value.status, caught.value.reason) == (413, "too-many-scans")
+    assert (caught.value.status, caught.value.reason) == (413, "too_many_scans")
 
 
 def test_a_batch_larger_than_the_bound_is_refused_before_it_is_decoded() -> None:
@@ -251,7 +251,7 @@ def test_a_batch_larger_than_the_bound_is_refused_before_it_is_decoded() -> None
     media, body = form(*[("i", "image/png", data)] * 10)
     with pytest.raises(Unconvertible) as caught:
         to_grpc(model(image_input()), media, body, limits=Limits(max_tensor_bytes=5000))
-    assert (caught.value.status, caught.value.reason) == (413, "tensors-too-large")
+    assert (caught.value.status, caught.value.reason) == (413, "tensors_too_large")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -260,7 +260,7 @@ def test_a_truncated_picture_is_refused(kind: str, share: float) -> None:
     data = encoded(picture(200, 150), kind)
     with pytest.raises(Unconvertible) as caught:
         to_grpc(model(image_input()), _media(kind), data[: int(len(data) * share)])
-    assert (caught.value.status, caught.value.reason) == (400, "broken-picture")
+    assert (caught.value.status, caught.value.reason) == (400, "broken_picture")
 
 
 def test_an_error_shows_nothing_of_the_process() -> None:
@@ -274,11 +274,11 @@ def test_an_error_shows_nothing_of_the_process() -> None:
 @pytest.mark.parametrize(
     ("media", "body", "status", "reason"),
     [
-        ("image/png", encoded(picture(), "JPEG"), 415, "lying-content-type"),
-        ("image/jpeg", encoded(picture(), "WEBP"), 415, "lying-content-type"),
-        ("image/jpeg", b"<html>hello</html>", 415, "not-a-picture"),
-        ("image/jpeg", b"GIF89a" + bytes(20), 415, "not-a-picture"),
-        ("image/jpeg", b"", 400, "empty-body"),
+        ("image/png", encoded(picture(), "JPEG"), 415, "lying_content_type"),
+        ("image/jpeg", encoded(picture(), "WEBP"), 415, "lying_content_type"),
+        ("image/jpeg", b"<html>hello</html>", 415, "not_a_picture"),
+        ("image/jpeg", b"GIF89a" + bytes(20), 415, "not_a_picture"),
+        ("image/jpeg", b"", 400, "empty_body"),
     ],
 )
 def test_a_lying_content_type_is_found_out(
@@ -294,13 +294,13 @@ def test_a_lying_content_type_is_found_out(
 @pytest.mark.parametrize(
     ("media", "body", "reason"),
     [
-        ("multipart/form-data", b"x", "bad-boundary"),
-        ("multipart/form-data; boundary=b", b"", "empty-body"),
-        ("multipart/form-data; boundary=b", b"--c--\r\n", "no-boundary"),
-        ("multipart/form-data; boundary=b", b"--b--\r\n", "no-parts"),
+        ("multipart/form-data", b"x", "bad_boundary"),
+        ("multipart/form-data; boundary=b", b"", "empty_body"),
+        ("multipart/form-data; boundary=b", b"--c--\r\n", "no_boundary"),
+        ("multipart/form-data; boundary=b", b"--b--\r\n", "no_parts"),
         ("multipart/form-data; boundary=b", b"--b\r\nA: b\r\n\r\ndata", "truncated"),
-        ("multipart/form-data; boundary=b", b"--b\r\nno end of headers\r\n--b--", "bad-part"),
-        ("multipart/form-data; boundary=b", b"--b\r\nnocolon\r\n\r\nx\r\n--b--", "bad-part"),
+        ("multipart/form-data; boundary=b", b"--b\r\nno end of headers\r\n--b--", "bad_part"),
+        ("multipart/form-data; boundary=b", b"--b\r\nnocolon\r\n\r\nx\r\n--b--", "bad_part"),
     ],
 )
 def test_a_damaged_form_is_refused(media: str, body: bytes, reason: str) -> None:

@@ -80,7 +80,7 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
     await asyncio.sleep(0)
     with pytest.raises(Unconvertible) as caught:
         await pool.request(converter(gate), b"abc", {})
-    assert (caught.value.status, caught.value.reason) == (503, "conversion-queue-full")
+    assert (caught.value.status, caught.value.reason) == (503, "conversion_queue_full")
     assert caught.value.retry_after == 1
     assert pool.refused == 1
     gate.set()

@@ -101,42 +101,42 @@ def test_a_picture_in_json_is_decoded_as_one_that_comes_alone() -> None:
 @pytest.mark.parametrize(
     ("body", "status", "reason", "field"),
     [
-        (b"", 400, "empty-body", "body"),
-        (b"{", 400, "not-json", "body"),
-        (b"[]", 400, "not-an-object", "body"),
-        (b"[" * 5000, 400, "not-json", "body"),
-        (b'{"x": ' + b"[" * 20 + b"1" + b"]" * 20 + b"}", 400, "too-deep", "x"),
-        (b'{"inputs": []}', 400, "no-inputs", "inputs"),
-        (b'{"inputs": [7]}', 400, "wrong-type", "inputs[0]"),
-        (b'{"inputs": [], "nope": 1}', 422, "unknown-member", "nope"),
-        (b'{"instances": []}', 400, "no-inputs", "instances"),
-        (b'{"instances": [{"x": [1, 2]}, {}]}', 422, "uneven-rows", "instances[1]"),
-        (b'{"instances": [{"y": 1}]}', 422, "unknown-input", "instances[].y"),
-        (b'{"y": 1}', 422, "unknown-input", "y"),
-        (b'{"x": [1, 2, 3]}', 422, "wrong-count", "x"),
-        (b'{"x": [[1, 2, 3]]}', 422, "wrong-shape", "x"),
+        (b"", 400, "empty_body", "body"),
+        (b"{", 400, "not_json", "body"),
+        (b"[]", 400, "not_an_object", "body"),
+        (b"[" * 5000, 400, "not_json", "body"),
+        (b'{"x": ' + b"[" * 20 + b"1" + b"]" * 20 + b"}", 400, "too_deep", "x"),
+        (b'{"inputs": []}', 400, "no_inputs", "inputs"),
+        (b'{"inputs": [7]}', 400, "wrong_type", "inputs[0]"),
+        (b'{"inputs": [], "nope": 1}', 422, "unknown_member", "nope"),
+        (b'{"instances": []}', 400, "no_inputs", "instances"),
+        (b'{"instances": [{"x": [1, 2]}, {}]}', 422, "uneven_rows", "instances[1]"),
+        (b'{"instances": [{"y": 1}]}', 422, "unknown_input", "instances[].y"),
+        (b'{"y": 1}', 422, "unknown_input", "y"),
+        (b'{"x": [1, 2, 3]}', 422, "wrong_count", "x"),
+        (b'{"x": [[1, 2, 3]]}', 422, "wrong_shape", "x"),
         (b'{"x": [[1, 2], [3]]}', 400, "ragged", "x"),
         (b'{"x": [[1, 2], 3]}', 400, "ragged", "x"),
         (b'{"x": [1, [2]]}', 400, "ragged", "x[1]"),
-        (b'{"x": [NaN, 1]}', 400, "not-json", "body"),
-        (v2_json(data=[None, 1, 2, 3]), 422, "wrong-element", "inputs[0].data[0]"),
-        (v2_json(data=[1, True, 2, 3]), 422, "wrong-element", "inputs[0].data[1]"),
-        (v2_json(data=[1, 2, 3, "4"]), 422, "wrong-element", "inputs[0].data[3]"),
-        (v2_json(data=[1, 2, 3, 1e39]), 422, "out-of-range", "inputs[0].data[3]"),
-        (v2_json(data=[1, 2, 3]), 422, "wrong-count", "inputs[0].data"),
-        (v2_json(data=[[1, 2, 3, 4]]), 422, "wrong-shape", "inputs[0].data"),
-        (v2_json(data=5), 400, "wrong-type", "inputs[0].data"),
-        (v2_json(data=...), 400, "no-data", "inputs[0].data"),
-        (v2_json(shape=[4]), 422, "wrong-shape", "inputs[0].shape"),
-        (v2_json(shape=[-2, -2]), 422, "wrong-shape", "inputs[0].shape"),
-        (v2_json(shape=["2"]), 400, "wrong-type", "inputs[0].shape"),
-        (v2_json(shape=...), 400, "wrong-type", "inputs[0].shape"),
-        (v2_json(datatype="FP64"), 422, "wrong-datatype", "inputs[0].datatype"),
-        (v2_json(datatype="FLOAT"), 422, "unknown-datatype", "inputs[0].datatype"),
-        (v2_json(name="y"), 422, "unknown-input", "inputs[0].name"),
-        (v2_json(name=""), 400, "wrong-type", "inputs[0].name"),
-        (v2_json(extra=1), 422, "unknown-member", "inputs[0].extra"),
-        (v2_json(parameters={"p": {}}), 422, "wrong-parameter", "inputs[0].parameters.p"),
+        (b'{"x": [NaN, 1]}', 400, "not_json", "body"),
+        (v2_json(data=[None, 1, 2, 3]), 422, "wrong_element", "inputs[0].data[0]"),
+        (v2_json(data=[1, True, 2, 3]), 422, "wrong_element", "inputs[0].data[1]"),
+        (v2_json(data=[1, 2, 3, "4"]), 422, "wrong_element", "inputs[0].data[3]"),
+        (v2_json(data=[1, 2, 3, 1e39]), 422, "out_of_range", "inputs[0].data[3]"),
+        (v2_json(data=[1, 2, 3]), 422, "wrong_count", "inputs[0].data"),
+        (v2_json(data=[[1, 2, 3, 4]]), 422, "wrong_shape", "inputs[0].data"),
+        (v2_json(data=5), 400, "wrong_type", "inputs[0].data"),
+        (v2_json(data=...), 400, "no_data", "inputs[0].data"),
+        (v2_json(shape=[4]), 422, "wrong_shape", "inputs[0].shape"),
+        (v2_json(shape=[-2, -2]), 422, "wrong_shape", "inputs[0].shape"),
+        (v2_json(shape=["2"]), 400, "wrong_type", "inputs[0].shape"),
+        (v2_json(shape=...), 400, "wrong_type", "inputs[0].shape"),
+        (v2_json(datatype="FP64"), 422, "wrong_datatype", "inputs[0].datatype"),
+        (v2_json(datatype="FLOAT"), 422, "unknown_datatype", "inputs[0].datatype"),
+        (v2_json(name="y"), 422, "unknown_input", "inputs[0].name"),
+        (v2_json(name=""), 400, "wrong_type", "inputs[0].name"),
+        (v2_json(extra=1), 422, "unknown_member", "inputs[0].extra"),
+        (v2_json(parameters={"p": {}}), 422, "wrong_parameter", "inputs[0].parameters.p"),
     ],
 )  # fmt: skip
 def test_bad_json_is_refused_by_the_name_of_what_is_wrong(
@@ -155,7 +155,7 @@ def test_bad_json_is_refused_by_the_name_of_what_is_wrong(
 )  # fmt: skip
 def test_a_number_out_of_range_is_refused(datatype: str, value: float) -> None:
     body = v2_json(datatype=datatype, shape=[2], data=[0, value])
-    assert refusal(model(), JSON, body) == (422, "out-of-range", "inputs[0].data[1]")
+    assert refusal(model(), JSON, body) == (422, "out_of_range", "inputs[0].data[1]")
 
 
 @pytest.mark.parametrize(
@@ -164,14 +164,14 @@ def test_a_number_out_of_range_is_refused(datatype: str, value: float) -> None:
 )
 def test_a_value_of_another_kind_is_refused(datatype: str, value: object) -> None:
     body = v2_json(datatype=datatype, shape=[1], data=[value])
-    assert refusal(model(), JSON, body) == (422, "wrong-element", "inputs[0].data[0]")
+    assert refusal(model(), JSON, body) == (422, "wrong_element", "inputs[0].data[0]")
 
 
 def test_inputs_must_be_there_once_each() -> None:
     tensor = orjson.loads(v2_json())["inputs"][0]
     twice = orjson.dumps({"inputs": [tensor, tensor]})
-    assert refusal(NUMBERS, JSON, twice) == (422, "input-twice", "inputs[1].name")
-    assert refusal(BOTH, JSON, v2_json()) == (422, "missing-input", "inputs")
+    assert refusal(NUMBERS, JSON, twice) == (422, "input_twice", "inputs[1].name")
+    assert refusal(BOTH, JSON, v2_json()) == (422, "missing_input", "inputs")
     spare = model(*NUMBERS.inputs, tensor_input("words", "BYTES", -1, optional=True))
     assert len(sent(to_grpc(spare, JSON, v2_json())).inputs) == 1
 
@@ -180,7 +180,7 @@ def test_json_that_would_fill_the_memory_is_refused_unparsed() -> None:
     body = b'{"x": [' + b",".join([b"{}"] * 600_000) + b"]}"
     with pytest.raises(Unconvertible) as caught:
         to_grpc(NUMBERS, JSON, body, limits=Limits(max_json_memory=64 << 20))
-    assert (caught.value.status, caught.value.reason) == (413, "json-too-large")
+    assert (caught.value.status, caught.value.reason) == (413, "json_too_large")
 
 
 def _extended(*tensors: tuple[str, str, list[int], bytes], **members: object) -> tuple[str, bytes]:
@@ -215,11 +215,11 @@ def test_binary_tensors_are_sent_as_they_came(media: str) -> None:
 @pytest.mark.parametrize(
     ("length", "tail", "status", "reason", "field"),
     [
-        ("x", b"", 400, "bad-header-length", "inference-header-content-length"),
-        ("99999", b"", 400, "bad-header-length", "inference-header-content-length"),
-        ("-1", b"", 400, "bad-header-length", "inference-header-content-length"),
-        (None, b"more", 400, "trailing-bytes", "body"),
-        (None, None, 400, "bad-data-size", "inputs[0].parameters.binary_data_size"),
+        ("x", b"", 400, "bad_header_length", "inference-header-content-length"),
+        ("99999", b"", 400, "bad_header_length", "inference-header-content-length"),
+        ("-1", b"", 400, "bad_header_length", "inference-header-content-length"),
+        (None, b"more", 400, "trailing_bytes", "body"),
+        (None, None, 400, "bad_data_size", "inputs[0].parameters.binary_data_size"),
     ],
 )
 def test_binary_tensors_that_do_not_add_up_are_refused(
@@ -234,17 +234,17 @@ def test_binary_tensors_that_do_not_add_up_are_refused(
 def test_bytes_whose_lengths_overrun_are_refused() -> None:
     length, body = _extended(("words", "BYTES", [1], b"\xff\xff\xff\x7fab"))
     assert refusal(TEXT, OCTETS, body, inference_header_content_length=length) == (
-        400, "bytes-truncated", "inputs[0].data",
+        400, "bytes_truncated", "inputs[0].data",
     )  # fmt: skip
 
 
 def test_raw_bytes_are_the_models_only_tensor() -> None:
     assert to_grpc(NUMBERS, OCTETS, RAW).body == to_grpc(NUMBERS, JSON, v2_json()).body
     assert list(sent(to_grpc(TEXT, OCTETS, b"hi")).raw_input_contents) == [packed(b"hi")]
-    assert refusal(NUMBERS, OCTETS, RAW[:-1]) == (422, "wrong-count", "body")
-    assert refusal(NUMBERS, OCTETS, RAW[:12]) == (422, "wrong-count", "body")
-    assert refusal(NUMBERS, OCTETS, b"") == (400, "empty-body", "body")
-    assert refusal(BOTH, OCTETS, RAW) == (415, "input-not-named", "body")
+    assert refusal(NUMBERS, OCTETS, RAW[:-1]) == (422, "wrong_count", "body")
+    assert refusal(NUMBERS, OCTETS, RAW[:12]) == (422, "wrong_count", "body")
+    assert refusal(NUMBERS, OCTETS, b"") == (400, "empty_body", "body")
+    assert refusal(BOTH, OCTETS, RAW) == (415, "input_not_named", "body")
 
 
 def test_a_raw_picture_takes_the_size_that_is_declared_for_pictures() -> None:
@@ -261,7 +261,7 @@ def test_a_tensor_request_needs_only_data() -> None:
     ):
         assert to_grpc(NUMBERS, PROTOBUF, message.SerializeToString()).body == wanted
     bare = tensor_pb2.TensorRequest(data=RAW, shape=[4], datatype="FP32")
-    assert refusal(model(), PROTOBUF, bare.SerializeToString())[:2] == (415, "input-not-named")
+    assert refusal(model(), PROTOBUF, bare.SerializeToString())[:2] == (415, "input_not_named")
 
 
 def _infer(**contents: object) -> v2.ModelInferRequest:
@@ -284,13 +284,13 @@ def test_bad_protobuf_is_refused() -> None:
     both.raw_input_contents.append(RAW)
     many = _infer()
     many.raw_input_contents.extend((RAW, RAW))
-    for message, reason in ((both, "data-twice"), (many, "wrong-count")):
+    for message, reason in ((both, "data_twice"), (many, "wrong_count")):
         assert refusal(NUMBERS, PROTOBUF, message.SerializeToString())[:2] == (400, reason)
-    assert refusal(NUMBERS, PROTOBUF, b"\xff\xff") == (400, "not-protobuf", "body")
-    assert refusal(NUMBERS, PROTOBUF, b"") == (400, "empty-body", "body")
+    assert refusal(NUMBERS, PROTOBUF, b"\xff\xff") == (400, "not_protobuf", "body")
+    assert refusal(NUMBERS, PROTOBUF, b"") == (400, "empty_body", "body")
     named = f"{PROTOBUF}; messageType=sluice.v1.TensorRequest"
-    assert refusal(NUMBERS, named, _infer().SerializeToString())[1] == "not-protobuf"
-    assert refusal(NUMBERS, f'{PROTOBUF}; proto="x.Y"', b"a")[:2] == (415, "unknown-message")
+    assert refusal(NUMBERS, named, _infer().SerializeToString())[1] == "not_protobuf"
+    assert refusal(NUMBERS, f'{PROTOBUF}; proto="x.Y"', b"a")[:2] == (415, "unknown_message")
 
 
 @pytest.mark.parametrize(
@@ -321,27 +321,27 @@ def test_compression_hides_neither_size_nor_damage(coding: str, compress: object
     assert callable(compress)
     bomb = compress(bytes(50_000_000))
     given = {"content_encoding": coding}
-    assert refusal(NUMBERS, JSON, bomb, **given) == (413, "body-too-large", "body")
+    assert refusal(NUMBERS, JSON, bomb, **given) == (413, "body_too_large", "body")
     whole = compress(v2_json())
-    assert refusal(NUMBERS, JSON, whole[:-3], **given) == (400, "broken-coding", "body")
-    assert refusal(NUMBERS, JSON, whole + b"more", **given) == (400, "broken-coding", "body")
-    assert refusal(NUMBERS, JSON, b"plain", **given) == (400, "broken-coding", "body")
+    assert refusal(NUMBERS, JSON, whole[:-3], **given) == (400, "broken_coding", "body")
+    assert refusal(NUMBERS, JSON, whole + b"more", **given) == (400, "broken_coding", "body")
+    assert refusal(NUMBERS, JSON, b"plain", **given) == (400, "broken_coding", "body")
 
 
 def test_endless_gzip_members_are_refused() -> None:
     body = gzip.compress(b" ") * 4000
-    assert refusal(NUMBERS, JSON, body, content_encoding="gzip")[1] == "broken-coding"
+    assert refusal(NUMBERS, JSON, body, content_encoding="gzip")[1] == "broken_coding"
 
 
 def test_unknown_codings_are_refused() -> None:
-    assert refusal(NUMBERS, JSON, b"x", content_encoding="zstd")[:2] == (415, "unknown-coding")
+    assert refusal(NUMBERS, JSON, b"x", content_encoding="zstd")[:2] == (415, "unknown_coding")
     many = refusal(NUMBERS, JSON, b"x", content_encoding="br, br, br")
-    assert many[:2] == (415, "too-many-codings")
+    assert many[:2] == (415, "too_many_codings")
 
 
 def test_a_content_length_that_lies_is_refused() -> None:
     assert refusal(NUMBERS, JSON, v2_json(), content_length="7") == (
-        400, "lying-content-length", "content-length",
+        400, "lying_content_length", "content-length",
     )  # fmt: skip
 
 
@@ -373,7 +373,7 @@ def test_a_rest_server_is_never_sent_what_json_cannot_say() -> None:
     assert converter is not None
     with pytest.raises(Unconvertible) as caught:
         converter.request(np.array([np.nan, 1], "<f4").tobytes(), {})
-    assert (caught.value.status, caught.value.reason) == (422, "not-finite")
+    assert (caught.value.status, caught.value.reason) == (422, "not_finite")
 
 
 def test_what_needs_no_conversion_is_left_alone() -> None:

@@ -42,8 +42,10 @@ ELEMENTS: dict[str, st.SearchStrategy[object]] = {
     "BYTES": st.text(),
 }
 SHAPES = st.lists(st.integers(0, 4), min_size=1, max_size=4)
+OF_THE_EXTENSION = {"binary_data", "binary_data_size", "binary_data_output"}
+"""Parameters that say how the body is written: they are for the gateway, not for the model."""
 PARAMETERS = st.dictionaries(
-    st.text(min_size=1),
+    st.text(min_size=1).filter(lambda name: name not in OF_THE_EXTENSION),
     st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | _floats(64) | st.text(),
     max_size=3,
 )
