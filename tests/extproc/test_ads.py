@@ -16,15 +16,10 @@ from tests.extproc.auth.tokens import issuer
 from tests.extproc.control_plane import ControlPlane, control_plane
 from tests.extproc.decision.requests import document
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_event_loop")]
 
 FIRST = document({"m": {}})
 SECOND = document({"m": {"stable": "v2"}})
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ from tests.extproc.auth.tokens import OTHER_RSA, issuer, token
 from tests.extproc.decision.requests import bearer, document
 from tests.extproc.services.callout import Callout, callout, written
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_event_loop")]
 
 PATH = "/v2/models/m/infer"
 

@@ -27,7 +27,7 @@ from tests.extproc.auth.tokens import OTHER_RSA, issuer, token
 from tests.extproc.decision.requests import VERSIONS, bearer, document
 from tests.extproc.services.callout import Callout, Pairs, body, callout, headers, written
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_event_loop")]
 
 POST = ((":method", "POST"), (":path", "/v2/models/m/infer"), ("content-type", "application/json"))
 DECLARED = (*POST, ("content-length", "2"))
