@@ -1,6 +1,6 @@
 """`decide(policy, request) -> Decision`: one pure function over one request's headers."""
 
-from extproc.decision.decide import Decision, StageReport, decide, explain
+from extproc.decision.decide import Decision, StageReport, decide, explain, timed
 from extproc.decision.outcome import Admission, Refusal
 from extproc.decision.reasons import Reason
 from extproc.decision.request import Request
@@ -14,4 +14,5 @@ __all__ = [
     "StageReport",
     "decide",
     "explain",
+    "timed",
 ]

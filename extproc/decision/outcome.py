@@ -1,6 +1,6 @@
 """What stages work on, and what comes out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from extproc.auth import ANONYMOUS, Identity
 from extproc.convert import Converter
@@ -12,13 +12,16 @@ from extproc.policy import Route, Target
 class Refusal:
     """The request is answered with an error and goes nowhere.
 
-    `refresh` names an issuer whose keys are worth fetching again before this is final.
+    `refresh` names an issuer whose keys are worth fetching again before this is final. `stage` and
+    `subject` are for logs and metrics: which stage refused, and whom, where that was known.
     """
 
     reason: Reason
     detail: str
     headers: tuple[tuple[str, str], ...] = ()
     refresh: str | None = None
+    stage: str = field(default="", compare=False)
+    subject: str = field(default="", compare=False)
 
     @property
     def status(self) -> int:
