@@ -1,0 +1,183 @@
+"""Real worker processes: started, killed, restarted, drained, never orphaned."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+
+from extproc.services.ext_proc import PROCESS
+from extproc.transport import TRANSPORTS, TransportName
+from protos.ext_proc_pb2 import ProcessingRequest, ProcessingResponse
+from tests.extproc.control_plane import ControlPlane, control_plane
+from tests.extproc.decision.requests import document
+from tests.extproc.services.callout import headers
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_event_loop")]
+
+POLICY = document({"m": {}})
+REQUEST = headers(
+    [(":method", "GET"), (":path", "/v2/models/m"), ("x-model-version", "v1")], end_of_stream=True
+)
+
+
+@asynccontextmanager
+async def supervised(
+    server: ControlPlane,
+    directory: Path,
+    *,
+    workers: int = 2,
+    transport: TransportName = "asyncio",
+    drain: float = 5.0,
+) -> AsyncIterator[Process]:
+    """`sluice callout`, for the length of a block."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "sluice.cli", "callout",
+        "--xds", server.address,
+        "--address", f"unix:{directory}/callout",
+        "--workers", str(workers),
+        "--drain-timeout", str(drain),
+        "--transport", transport,
+        stdin=DEVNULL,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def pids(server: ControlPlane, count: int) -> list[int]:
+    """Process ids of so many workers that have the policy, in the order of their addresses."""
+    return [int(node.metadata["pid"]) for node in await server.accepted(count)]
+
+
+async def ask(directory: Path, worker: int) -> str:
+    """The cluster that a worker sends a request to; waits until the worker listens."""
+    async with grpc.aio.insecure_channel(
+        f"unix:{directory}/callout-{worker}",
+        options=[("grpc.max_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50)],
+    ) as channel:
+        call = channel.stream_stream(
+            PROCESS, ProcessingRequest.SerializeToString, ProcessingResponse.FromString
+        )(timeout=10, wait_for_ready=True)
+        await call.write(REQUEST)
+        answer = await call.read()
+        await call.done_writing()
+    found = answer.request_headers.response.header_mutation.set_headers
+    return next(h.header.raw_value for h in found if h.header.key == "x-model-service").decode()
+
+
+async def gone(pid: int, within: float) -> None:
+    """Wait until a process that is no child of ours has ended."""
+    with contextlib.suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(pid)
+        ended = asyncio.Event()
+        asyncio.get_running_loop().add_reader(descriptor, ended.set)
+        try:
+            await asyncio.wait_for(ended.wait(), within)
+        finally:
+            asyncio.get_running_loop().remove_reader(descriptor)
+            os.close(descriptor)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_every_worker_answers_at_its_own_address(
+    tmp_path: Path, transport: TransportName
+) -> None:
+    async with (
+        control_plane(tmp_path) as server,
+        supervised(server, tmp_path, transport=transport),
+    ):
+        server.show(POLICY)
+        assert [node.id.rpartition("-")[2] for node in await server.accepted(2)] == ["0", "1"]
+        assert [await ask(tmp_path, worker) for worker in (0, 1)] == ["m/v1", "m/v1"]
+
+
+async def test_a_worker_listens_only_once_it_has_a_policy(tmp_path: Path) -> None:
+    async with control_plane(tmp_path) as server, supervised(server, tmp_path, workers=1):
+        await server.until(lambda: any(node.kind == "callout" for node in server.nodes))
+        assert not (tmp_path / "callout-0").exists()
+        server.show(POLICY)
+        await server.accepted()
+        assert await ask(tmp_path, 0) == "m/v1"
+
+
+async def test_a_worker_that_is_killed_is_back_at_once_and_its_peer_does_not_notice(
+    tmp_path: Path,
+) -> None:
+    async with control_plane(tmp_path) as server, supervised(server, tmp_path):
+        server.show(POLICY)
+        first, second = await pids(server, 2)
+        await ask(tmp_path, 0)
+        os.kill(first, signal.SIGKILL)
+        began = time.monotonic()
+        await gone(first, 1)
+        assert await ask(tmp_path, 1) == "m/v1"
+        assert await ask(tmp_path, 0) == "m/v1"
+        assert time.monotonic() - began < 1.0
+        again = await pids(server, 2)
+        assert again[1] == second
+        assert again[0] != first
+
+
+async def test_a_stop_lets_open_calls_end_and_leaves_no_process(tmp_path: Path) -> None:
+    async with control_plane(tmp_path) as server, supervised(server, tmp_path) as process:
+        server.show(POLICY)
+        workers = await pids(server, 2)
+        async with grpc.aio.insecure_channel(f"unix:{tmp_path}/callout-0") as channel:
+            call = channel.stream_stream(
+                PROCESS, ProcessingRequest.SerializeToString, ProcessingResponse.FromString
+            )(timeout=10, wait_for_ready=True)
+            await call.write(REQUEST)
+            await call.read()
+            process.terminate()
+            await gone(workers[1], 3)
+            await call.write(ProcessingRequest(request_trailers={}))
+            answer = await call.read()
+            assert answer.WhichOneof("response") == "request_trailers"
+            await call.done_writing()
+            assert await call.code() == grpc.StatusCode.OK
+        assert await asyncio.wait_for(process.wait(), 5) == 0
+        await gone(workers[0], 1)
+
+
+async def test_a_call_that_does_not_end_is_cut_at_the_drain_timeout(tmp_path: Path) -> None:
+    async with (
+        control_plane(tmp_path) as server,
+        supervised(server, tmp_path, drain=0.3) as process,
+    ):
+        server.show(POLICY)
+        await server.accepted(2)
+        async with grpc.aio.insecure_channel(f"unix:{tmp_path}/callout-0") as channel:
+            call = channel.stream_stream(PROCESS)(timeout=20, wait_for_ready=True)
+            await call.write(REQUEST.SerializeToString())
+            await call.read()
+            process.terminate()
+            assert await asyncio.wait_for(process.wait(), 3) == 0
+
+
+async def test_workers_do_not_outlive_a_supervisor_that_is_killed(tmp_path: Path) -> None:
+    async with control_plane(tmp_path) as server, supervised(server, tmp_path) as process:
+        server.show(POLICY)
+        workers = await pids(server, 2)
+        process.kill()
+        for pid in workers:
+            await gone(pid, 3)
+
+
+async def test_a_worker_that_waits_for_a_policy_stops_when_it_is_told(tmp_path: Path) -> None:
+    async with control_plane(tmp_path) as server, supervised(server, tmp_path) as process:
+        await server.until(lambda: any(node.kind == "callout" for node in server.nodes))
+        process.terminate()
+        assert await asyncio.wait_for(process.wait(), 3) == 0
