@@ -73,7 +73,7 @@ class Worker:
         """Follow, serve, drain. Raises what a part of it raises, OSError for a taken address."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
-        loop.add_reader(lifeline.fileno(), self._stop.set)
+        loop.add_reader(lifeline.fileno(), self._orphaned, lifeline)
         following = asyncio.create_task(
             follow(self._settings.xds, _node(self._settings.index), self._apply)
         )
@@ -87,6 +87,11 @@ class Worker:
             loop.remove_reader(lifeline.fileno())
             following.cancel()
             self._policies.close()
+
+    def _orphaned(self, lifeline: Connection) -> None:
+        # Once is enough: a pipe that has ended stays readable, and would keep the loop spinning.
+        asyncio.get_running_loop().remove_reader(lifeline.fileno())
+        self._stop.set()
 
     async def _serve(self) -> None:
         if not await self._policy_before_stop():
