@@ -82,7 +82,7 @@ def compile_policy(document: PolicyDocument, previous: Policy | None = None) -> 
     if previous is not None and previous.authenticator.auth == auth:
         authenticator = previous.authenticator
     else:
-        authenticator = Authenticator(auth)
+        authenticator = Authenticator(auth, None if previous is None else previous.authenticator)
     routes: dict[bytes, Route] = {}
     prefixes: dict[bytes, tuple[Route, bool]] = {}
     for name, model in document.models.items():

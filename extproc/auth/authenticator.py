@@ -8,19 +8,24 @@ from extproc.auth.errors import CredentialsError
 from extproc.auth.identity import ANONYMOUS, Identity
 from extproc.auth.keys import KeySet
 from extproc.auth.tokens import TokenVerifier
-from sluice.config import ApiKey, Auth
+from sluice.config import ApiKey, Auth, JwtIssuer
 
 MAX_API_KEY = 512
 
 
 class Authenticator:
-    """Made of the policy's `auth` section. Raises KeySetError where a key set cannot be read."""
+    """Made of the policy's `auth` section. Raises KeySetError where a key set cannot be read.
 
-    def __init__(self, auth: Auth) -> None:
+    Keys that `previous` has fetched stay where their issuer is configured as it was, so that a
+    change elsewhere refuses nobody until they are fetched again.
+    """
+
+    def __init__(self, auth: Auth, previous: "Authenticator | None" = None) -> None:
         self.auth = auth
         self._api_key_header = auth.api_key_header
         self._api_keys = {key.sha256: key for key in auth.api_keys}
-        keys = {i.issuer: KeySet.parse(i.jwks) for i in auth.issuers if i.jwks is not None}
+        keys = {} if previous is None else previous._fetched(auth.issuers)
+        keys |= {i.issuer: KeySet.parse(i.jwks) for i in auth.issuers if i.jwks is not None}
         self._tokens = TokenVerifier(auth.issuers, keys)
         self._verified: dict[bytes, tuple[Identity, float]] = {}
         self._room = auth.token_cache_entries
@@ -36,29 +41,40 @@ class Authenticator:
             return ANONYMOUS if api_key is None else self._by_api_key(api_key)
         if api_key is not None:
             raise CredentialsError("send a token or an API key, not both")
-        known = self._verified.get(authorization)
-        if known is not None and now < known[1]:
-            return known[0]
-        return self._by_token(authorization, now)
+        scheme, _, token = authorization.partition(b" ")
+        if scheme.lower() != b"bearer":
+            raise CredentialsError("the authorization scheme is not Bearer")
+        return self._by_token(token.strip(), now)
 
     def replace_keys(self, issuer: str, keys: KeySet) -> None:
         """Trust these keys of an issuer from now on, and none that it no longer has."""
         self._tokens.keys[issuer] = keys
         self._verified.clear()
 
-    def _by_token(self, authorization: bytes, now: float) -> Identity:
-        scheme, _, token = authorization.partition(b" ")
-        if scheme.lower() != b"bearer":
-            raise CredentialsError("the authorization scheme is not Bearer")
+    def _fetched(self, issuers: tuple[JwtIssuer, ...]) -> dict[str, KeySet]:
+        """Key sets that came from where these issuers have theirs, too."""
+        sources = {issuer.issuer: issuer.jwks_uri for issuer in self.auth.issuers}
+        return {
+            issuer.issuer: self._tokens.keys[issuer.issuer]
+            for issuer in issuers
+            if issuer.jwks_uri is not None
+            and issuer.jwks_uri == sources.get(issuer.issuer)
+            and issuer.issuer in self._tokens.keys
+        }
+
+    def _by_token(self, token: bytes, now: float) -> Identity:
+        known = self._verified.get(token)
+        if known is not None and now < known[1]:
+            return known[0]
         try:
-            text = token.strip().decode("ascii")
+            text = token.decode("ascii")
         except UnicodeDecodeError as error:
             raise CredentialsError("the token is malformed") from error
         identity, expires = self._tokens.verify(text, now)
         if self._room:
             if len(self._verified) >= self._room:
                 del self._verified[next(iter(self._verified))]
-            self._verified[authorization] = (identity, expires)
+            self._verified[token] = (identity, expires)
         return identity
 
     def _by_api_key(self, api_key: bytes) -> Identity:

@@ -4,7 +4,9 @@ import json
 from dataclasses import dataclass
 
 import jwt
-from jwt.exceptions import PyJWKError
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.exceptions import PyJWTError
 
 MAX_KEYS = 64
 """Keys read of one set: providers publish two or three, and each could be tried for a token."""
@@ -20,6 +22,11 @@ _ALGORITHMS = {
 }
 """Algorithms by key type and curve (RFC 7518 section 3.1, RFC 8037): a key verifies no others, so
 that an RSA public key never passes as an HMAC secret."""
+
+MIN_RSA_BITS = 2048
+"""RFC 7518 sections 3.3 and 3.5."""
+MIN_SECRET = {"HS256": 32, "HS384": 48, "HS512": 64}
+"""Bytes: as many as the hash has (RFC 7518 section 3.2). Shorter ones can be found by trying."""
 
 
 class KeySetError(ValueError):
@@ -69,16 +76,32 @@ def _parse(jwk: object) -> Key | None:
     if not isinstance(jwk, dict) or jwk.get("use", "sig") != "sig":
         return None
     kind = str(jwk.get("kty"))
+    if kind != "oct" and "d" in jwk:
+        return None  # its private half is published, so that anybody can sign with it
     curve = str(jwk.get("crv")) if kind in ("EC", "OKP") else None
     fitting = _ALGORITHMS.get((kind, curve))
     if fitting is None:
         return None
     named = jwk.get("alg")
-    algorithms = frozenset(fitting) if named is None else frozenset(fitting) & {named}
-    if not algorithms:
+    if named is not None and named not in fitting:
         return None
     try:
         parsed = jwt.PyJWK(jwk, algorithm=named or fitting[0])
-    except (PyJWKError, ValueError, TypeError, KeyError):
+    # One bad key must spoil neither the others nor the next fetch, however it is bad.
+    except (PyJWTError, ValueError, TypeError, LookupError, UnsupportedAlgorithm):
         return None
-    return Key(jwk.get("kid"), algorithms, parsed)
+    algorithms = frozenset(
+        algorithm
+        for algorithm in (fitting if named is None else (named,))
+        if _is_strong(parsed.key, algorithm)
+    )
+    return Key(jwk.get("kid"), algorithms, parsed) if algorithms else None
+
+
+def _is_strong(key: object, algorithm: str) -> bool:
+    """Whether the key is long enough for the algorithm; curves have the length they have."""
+    if isinstance(key, bytes):
+        return len(key) >= MIN_SECRET[algorithm]
+    if isinstance(key, rsa.RSAPublicKey):
+        return key.key_size >= MIN_RSA_BITS
+    return True

@@ -14,7 +14,7 @@ from sluice.config import JwtIssuer
 log = logging.getLogger(__name__)
 
 FETCH_TIMEOUT = 5.0
-"""Seconds for one fetch in all, however slowly it answers."""
+"""Seconds for one fetch, and twice that at the very most, however slowly it answers."""
 MAX_DOCUMENT = 1 << 20
 CHUNK = 1 << 16
 REFRESH_WAIT = 1.0
@@ -42,7 +42,8 @@ async def fetch_document(uri: str) -> bytes:
 
     A redirect is an error.
     """
-    return await asyncio.to_thread(_get, uri)
+    # The thread watches the time between reads of the body only: headers can trickle, too.
+    return await asyncio.wait_for(asyncio.to_thread(_get, uri), 2 * FETCH_TIMEOUT)
 
 
 def _get(uri: str) -> bytes:

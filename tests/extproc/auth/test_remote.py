@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from extproc.auth import UnknownKeyError, remote
+from extproc.auth import Authenticator, UnknownKeyError, remote
 from extproc.auth.remote import RemoteKeys
+from sluice.config import Auth
 from tests.extproc.auth.key_server import FIRST, ROTATED, keys_served, until_good
 from tests.extproc.auth.tokens import (
     ISSUER,
@@ -98,6 +99,48 @@ async def test_keys_are_fetched_again_after_failures_of_every_kind(
         server.document = FIRST
         await until_good(who, token())
         keys.stop()
+
+
+BAD_KEYS = ('{"keys": [{"kty": "RSA", "alg": {}}]}', '{"keys": [{"kty": "oct", "k": ""}]}')
+
+
+@pytest.mark.parametrize("document", BAD_KEYS)
+async def test_keys_are_fetched_again_after_a_key_that_cannot_be_read(
+    document: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "RETRY_INTERVAL", 0.01)
+    with keys_served(document) as server:
+        who = authenticator(issuer(jwks_uri=server.uri))
+        keys = RemoteKeys(who)
+        keys.start()
+        for _ in range(2):
+            assert await asyncio.to_thread(server.arrivals.acquire, timeout=5)
+        server.document = FIRST
+        await until_good(who, token())
+        keys.stop()
+
+
+async def test_the_last_good_keys_stay_when_the_server_is_gone() -> None:
+    with keys_served() as server:
+        who = authenticator(issuer(jwks_uri=server.uri))
+        await RemoteKeys(who).refresh(ISSUER)
+    await RemoteKeys(who).refresh(ISSUER)
+    assert identify(who, token()).subject == "alice"
+
+
+async def test_fetched_keys_stay_over_a_new_policy_of_the_same_source() -> None:
+    with keys_served() as server:
+        of = issuer(jwks_uri=server.uri)
+        who = authenticator(of)
+        await RemoteKeys(who).refresh(ISSUER)
+        edited = Auth(issuers=(of,), api_key_header="x-key")
+        assert identify(Authenticator(edited, who), token()).subject == "alice"
+        moved = Auth(issuers=(issuer(jwks_uri=f"{server.uri}/moved"),))
+        with pytest.raises(UnknownKeyError):
+            identify(Authenticator(moved, who), token())
+        inline = Auth(issuers=(issuer(jwks=ROTATED),))
+        with pytest.raises(UnknownKeyError):
+            identify(Authenticator(inline, who), token())
 
 
 async def test_a_request_waits_for_a_slow_issuer_no_longer_than_it_can(

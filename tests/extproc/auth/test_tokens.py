@@ -304,6 +304,34 @@ def test_the_memory_of_verified_tokens_is_bounded() -> None:
     assert len(who._verified) == 3
 
 
+@pytest.mark.parametrize(
+    "spelling",
+    ["bearer {}", "BEARER {}", "Bearer  {}", f"Bearer {' ' * 9000}{{}}", "Bearer {} "],
+    ids=["lower", "upper", "two blanks", "many blanks", "blank at the end"],
+)
+def test_a_token_is_remembered_once_however_the_header_is_spelled(spelling: str) -> None:
+    """Else one token alone could fill the memory, and with keys of any length."""
+    who, presented = authenticator(), token()
+    for header in (f"Bearer {presented}", spelling.format(presented)):
+        assert who.identify({"authorization": header.encode()}, NOW).subject == "alice"
+    assert list(who._verified) == [presented.encode()]
+
+
+@pytest.mark.parametrize("padding", ["=", "==", "====", "\n", "\t", "!", "+", "/", "\u0661"])
+@pytest.mark.parametrize("at", [10, -10, -1])
+def test_base64_is_spelled_in_one_way(padding: str, at: int) -> None:
+    presented = token()
+    spelled = presented[:at] + padding + presented[at:]
+    with pytest.raises(CredentialsError):
+        identify(authenticator(), spelled)
+
+
+@pytest.mark.parametrize("padding", ["=", "=="])
+def test_padding_after_the_signature_is_refused(padding: str) -> None:
+    with pytest.raises(CredentialsError, match="malformed"):
+        identify(authenticator(), token() + padding)
+
+
 def test_without_issuers_every_token_is_refused() -> None:
     from extproc.auth import Authenticator
 
