@@ -1,12 +1,13 @@
 """`decide(policy, request) -> Decision`: one pure function over one request's headers."""
 
-from extproc.decision.decide import Decision, StageReport, decide, explain, timed
+from extproc.decision.decide import Decide, Decision, StageReport, decide, explain, timed
 from extproc.decision.outcome import Admission, Refusal
 from extproc.decision.reasons import Reason
 from extproc.decision.request import Request
 
 __all__ = [
     "Admission",
+    "Decide",
     "Decision",
     "Reason",
     "Refusal",

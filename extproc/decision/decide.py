@@ -14,6 +14,9 @@ from extproc.policy import Policy
 
 Decision = Admission | Refusal
 
+Decide = Callable[[Policy, Request], Decision]
+"""`decide`, or what does the same and takes note of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:

@@ -6,7 +6,7 @@ It sees headers only: a body without a declared length is the business of Envoy'
 import time
 from collections.abc import Awaitable, Callable
 
-from extproc.decision import Admission, Decision, Reason, Refusal, Request, decide
+from extproc.decision import Admission, Decide, Decision, Reason, Refusal, Request, decide
 from extproc.decision.request import join_headers
 from extproc.policies import Policies
 from extproc.policy import Policy
@@ -34,9 +34,15 @@ _UNCONVERTED = Refusal(
 class Authorization:
     """The service."""
 
-    def __init__(self, policies: Policies, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        policies: Policies,
+        clock: Callable[[], float] = time.time,
+        decide: Decide = decide,
+    ) -> None:
         self._policies = policies
         self._clock = clock
+        self._decide_by = decide
 
     def check(self, message: bytes) -> bytes | Awaitable[bytes]:
         """Answer one CheckRequest."""
@@ -71,7 +77,7 @@ class Authorization:
         chunked = "transfer-encoding" in headers
         has_body = http.size > 0 or chunked or headers.get("content-length", b"0") != b"0"
         try:
-            decision = decide(policy, Request(headers, has_body, self._clock()))
+            decision = self._decide_by(policy, Request(headers, has_body, self._clock()))
         except Exception as error:
             return failed(error)
         if isinstance(decision, Admission) and decision.converter is not None:

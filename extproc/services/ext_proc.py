@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from extproc.convert import Pool
-from extproc.decision import Admission, Decision, Refusal, Request, decide
+from extproc.decision import Admission, Decide, Decision, Refusal, Request, decide
 from extproc.decision.request import join_headers
 from extproc.decision.validate import too_large
 from extproc.policies import Policies
@@ -21,6 +21,7 @@ from extproc.services.conversion import Conversion
 from extproc.services.outcome import (
     NO_POLICY,
     failed,
+    refusal_details,
     refusal_headers,
     removed_headers,
     upstream_headers,
@@ -41,9 +42,11 @@ class ExternalProcessor:
         policies: Policies,
         clock: Callable[[], float] = time.time,
         pool: Pool | None = None,
+        decide: Decide = decide,
     ) -> None:
         self.policies = policies
         self.clock = clock
+        self.decide = decide
         self.pool = pool or Pool()
         self._answers: dict[object, bytes] = {}
         self._answers_of: Policy | None = None
@@ -133,7 +136,8 @@ class _Stream:
         if policy is None:
             return NO_POLICY
         try:
-            return decide(policy, Request(headers, has_body, self._service.clock()))
+            request = Request(headers, has_body, self._service.clock())
+            return self._service.decide(policy, request)
         except Exception as error:
             return failed(error)
 
@@ -203,7 +207,7 @@ class _Stream:
                 refusal.status,
                 refusal_headers(self._service.policies.current, refusal),
                 problem_body(refusal, headers.get("x-request-id")),
-                f"sluice:{refusal.reason}",
+                refusal_details(refusal),
                 grpc_status(refusal) if is_grpc else None,
             )
         )
