@@ -25,6 +25,8 @@ from protos.ext_authz_pb2 import AttributeContext, CheckRequest, CheckResponse
 
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
 
+_BODILESS = ("GET", "HEAD", "DELETE", "OPTIONS")
+"""Methods whose requests have a body only where they say so."""
 
 _UNCONVERTED = Refusal(
     Reason.UNSUPPORTED_MEDIA_TYPE, "the model's payloads are converted, which ext_authz cannot do"
@@ -74,10 +76,9 @@ class Authorization:
         policy = self._policies.current
         if policy is None:
             return NO_POLICY
-        chunked = "transfer-encoding" in headers
-        has_body = http.size > 0 or chunked or headers.get("content-length", b"0") != b"0"
         try:
-            decision = self._decide_by(policy, Request(headers, has_body, self._clock()))
+            request = Request(headers, _has_body(http, headers), self._clock())
+            decision = self._decide_by(policy, request)
         except Exception as error:
             return failed(error)
         if isinstance(decision, Admission) and decision.converter is not None:
@@ -93,6 +94,14 @@ class Authorization:
             return _admitted(policy, headers, decision)
         except Exception as error:
             return _denied(policy, headers, failed(error))
+
+
+def _has_body(http: AttributeContext.HttpRequest, headers: dict[str, bytes]) -> bool:
+    """Whether a body follows, or may: an HTTP/2 request need not say that it has one."""
+    length = headers.get("content-length")
+    if length is not None:
+        return length != b"0"
+    return http.size > 0 or "transfer-encoding" in headers or http.method not in _BODILESS
 
 
 def _headers(http: AttributeContext.HttpRequest) -> dict[str, bytes]:

@@ -32,6 +32,10 @@ PROCESS = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 
 ANSWERS = 4096
 """Serialised answers kept for admissions that recur: 1.3 us to look one up, 9 us to make one."""
+LARGEST_ANSWER = 1024
+"""Bytes of an answer that is kept; a usual one has 250. Clients have their say in the length, by
+names of headers that are removed and by their subject: without a bound they would fill the memory.
+"""
 
 
 class ExternalProcessor:
@@ -58,12 +62,16 @@ class ExternalProcessor:
     def admitted(
         self, admission: Admission, headers: dict[str, bytes], mode: ProcessingMode | None
     ) -> bytes:
-        """The serialised answer to a request that goes on; equal ones are made once."""
+        """The serialised answer to a request that goes on; equal ones are made once.
+
+        The key has everything that an answer is made of: one caller's is never another's.
+        """
         policy = self.policies.current
         assert policy is not None
         removed = removed_headers(policy, headers)
         key = (
-            admission.target.cluster, admission.reason, admission.subject, tuple(removed), id(mode),
+            admission.target.cluster, admission.reason, admission.canary, admission.subject,
+            tuple(removed), id(mode),
         )  # fmt: skip
         if self._answers_of is not policy:
             self._answers.clear()
@@ -71,21 +79,25 @@ class ExternalProcessor:
         answer = self._answers.get(key)
         if answer is None:
             answer = processing.request_headers(upstream_headers(admission), removed, mode)
-            if len(self._answers) >= ANSWERS:
-                del self._answers[next(iter(self._answers))]
-            self._answers[key] = answer
+            if len(answer) <= LARGEST_ANSWER:
+                if len(self._answers) >= ANSWERS:
+                    del self._answers[next(iter(self._answers))]
+                self._answers[key] = answer
         return answer
 
 
 class _Stream:
     """One request, from its headers on."""
 
-    __slots__ = ("_call", "_conversion", "_limit", "_received", "_refused", "_service")
+    __slots__ = (
+        "_call", "_conversion", "_headers", "_limit", "_received", "_refused", "_service",
+    )  # fmt: skip
 
     def __init__(self, service: ExternalProcessor, call: Call) -> None:
         self._service = service
         self._call = call
         self._conversion: Conversion | None = None
+        self._headers: dict[str, bytes] = {}
         self._limit = 0
         self._received = 0
         self._refused = False
@@ -145,7 +157,7 @@ class _Stream:
         if isinstance(decision, Refusal):
             self._refuse(headers, decision)
             return
-        self._limit = decision.max_body
+        self._headers, self._limit = headers, decision.max_body
         try:
             mode = self._mode(headers, decision, has_body=has_body)
             answer = self._service.admitted(decision, headers, mode)
@@ -170,7 +182,7 @@ class _Stream:
             return
         self._received += len(body.body)
         if self._received > self._limit:
-            self._refuse({}, too_large(self._limit))
+            self._refuse(self._headers, too_large(self._limit))
         else:
             self._call.send(processing.PASS["request_body"])
 

@@ -30,11 +30,13 @@ async def asked(request: pytest.FixtureRequest) -> AsyncIterator[Callout]:
         yield running
 
 
-def check(path: str = PATH, *, raw: bool = False, size: int = 2, **headers: str) -> CheckRequest:
+def check(
+    path: str = PATH, *, method: str = "POST", raw: bool = False, size: int = 2, **headers: str
+) -> CheckRequest:
     """A request as Envoy describes it: headers as a map, or as a list with `encode_raw_headers`."""
     message = CheckRequest()
     http = message.attributes.request.http
-    http.method, http.path, http.size = "POST", path, size
+    http.method, http.path, http.size = method, path, size
     named = {"content-type": "application/json"}
     named |= {name.replace("_", "-"): value for name, value in headers.items()}
     for name, value in named.items():
@@ -99,6 +101,24 @@ async def test_a_refusal_is_a_problem(
     asked: Callout, request_: CheckRequest, expected: tuple[int, str]
 ) -> None:
     assert refusal(await asked.check(request_)) == expected
+
+
+@pytest.mark.parametrize(
+    ("described", "status"),
+    [
+        (check(size=-1, content_type="text/html"), 415),
+        (check(size=0, content_type="text/html"), 415),
+        (check(size=-1, content_type="text/html", transfer_encoding="chunked"), 415),
+        (check(size=-1, content_type="text/html", content_length="0"), 0),
+        (check(size=-1, method="GET", path="/v2/models/m/ready", content_type="text/html"), 0),
+    ],
+    ids=["unknown size", "size not known yet", "chunked", "declared empty", "read"],
+)
+async def test_a_body_that_need_not_be_declared_is_of_a_type_that_the_model_takes(
+    asked: Callout, described: CheckRequest, status: int
+) -> None:
+    answer = await asked.check(described)
+    assert answer.denied_response.status.code == status
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

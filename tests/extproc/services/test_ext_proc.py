@@ -200,6 +200,15 @@ async def test_a_body_that_turns_out_too_large_is_refused(asked: Callout) -> Non
     assert problem(answers[2]) == (413, "body_too_large")
 
 
+async def test_a_body_that_turns_out_too_large_is_refused_as_its_caller_understands(
+    asked: Callout,
+) -> None:
+    caller = (*POST[:2], ("content-type", "application/grpc"), ("x-request-id", "id-7"))
+    *_, answer = await asked.process(headers(caller), body(b"12345678901"))
+    assert answer.immediate_response.grpc_status.status == StatusCode.RESOURCE_EXHAUSTED
+    assert "id-7" in json.loads(answer.immediate_response.body)["instance"]
+
+
 @pytest.mark.parametrize(
     ("pairs", "counted"),
     [
