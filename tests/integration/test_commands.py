@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from extproc.decision.decide import STAGES
 from sluice.cli import main
 from tests.integration.gateway import Gateway, token
 
@@ -33,8 +34,7 @@ def test_explain_says_what_each_stage_found(
     authorization = f"authorization: Bearer {token('alice', group='vip')}"
     assert explain(gateway, "-H", authorization, PRIVATE) == 0
     lines = capsys.readouterr().out.splitlines()
-    stages = ["validate", "authenticate", "authorize", "route", "canary"]
-    assert [line.split()[1] for line in lines[1:-1]] == stages
+    assert [line.split()[1] for line in lines[1:-1]] == [stage.name for stage in STAGES]
     assert lines[-1] == "-> private/v2 (claim)"
 
 
