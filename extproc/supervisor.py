@@ -1,18 +1,30 @@
-"""Keeps N worker processes running: starts them, restarts those that end, stops them in order."""
+"""Keeps N worker processes running: starts them, restarts those that end, stops them in order.
+
+It also holds what outlives a worker: the table of counters, and the endpoint that shows it.
+"""
 
 import logging
 import multiprocessing
+import os
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
 
-from extproc import worker
+from extproc import shared, worker
+from extproc.telemetry import catalog
+from extproc.telemetry.endpoint import EndpointSettings, application, serving
+from extproc.telemetry.exposition import TableCollector
+from extproc.telemetry.metrics import Metrics, Number
+from extproc.telemetry.profile import Profiler
+from extproc.telemetry.worker import TelemetrySettings
 from extproc.worker import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -24,8 +36,17 @@ KILL_GRACE = 1.0
 """Seconds beyond the drain deadline after which a worker is killed."""
 
 
-def run(workers: Sequence[WorkerSettings]) -> int:
-    """Run the workers until SIGTERM or SIGINT; returns the exit status."""
+COLUMNS = 1 << 16
+"""Of the shared table: a thousand models with two versions and all that is counted of them."""
+
+_MEMORY = Path("/dev/shm")  # noqa: S108 (a private directory is made in it)
+
+
+def run(workers: Sequence[WorkerSettings], endpoint: EndpointSettings) -> int:
+    """Run the workers until SIGTERM or SIGINT; returns the exit status.
+
+    Raises OSError where the endpoint's address is taken.
+    """
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.INFO,
@@ -34,13 +55,34 @@ def run(workers: Sequence[WorkerSettings]) -> int:
     # A server process has imported everything once; a worker is forked from it in milliseconds.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([worker.__name__])
-    slots = [_Slot(settings, context) for settings in workers]
-    with _stop_signals() as stop:
-        for slot in slots:
-            slot.start()
-        _supervise(slots, stop)
-    _stop(slots)
+    with _table(len(workers) + 1) as path:
+        # The last row is the supervisor's own.
+        table = shared.CounterTable(path, len(workers))
+        metrics = Metrics(table)
+        tracer = os.getpid() if endpoint.secret_file is not None else None
+        telemetry = TelemetrySettings(path, tracer)
+        slots = [_Slot.of(settings, context, telemetry, metrics) for settings in workers]
+        profiler = Profiler(lambda index: slots[index].pid if index < len(slots) else None)
+        collector = TableCollector(table, catalog.FAMILIES)
+        with (
+            serving(endpoint.address, application(collector, profiler, endpoint.secret_file)),
+            _stop_signals() as stop,
+        ):
+            for slot in slots:
+                slot.start()
+            _supervise(slots, stop)
+            _stop(slots)
     return 0
+
+
+@contextmanager
+def _table(rows: int) -> Iterator[Path]:
+    """The file of the shared table, in memory where there is such a place."""
+    within = _MEMORY if os.access(_MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="sluice-callout-", dir=within) as directory:
+        path = Path(directory) / "counters"
+        shared.create(path, rows, COLUMNS)
+        yield path
 
 
 @dataclass(slots=True)
@@ -49,28 +91,58 @@ class _Slot:
 
     settings: WorkerSettings
     context: ForkServerContext
+    telemetry: TelemetrySettings
+    starts: Number
+    up: Number
     process: ForkServerProcess | None = None
     lifeline: Connection | None = None
     started: float = 0.0
     restart_at: float | None = None
     delay: float = field(default=MIN_RESTART_DELAY)
 
+    @classmethod
+    def of(
+        cls,
+        settings: WorkerSettings,
+        context: ForkServerContext,
+        telemetry: TelemetrySettings,
+        metrics: Metrics,
+    ) -> "_Slot":
+        """An empty place, counted from now on."""
+        name = str(settings.index)
+        return cls(
+            settings,
+            context,
+            telemetry,
+            metrics.count(catalog.WORKER_STARTS, name),
+            metrics.count(catalog.WORKER_UP, name),
+        )
+
+    @property
+    def pid(self) -> int | None:
+        """The process in this place now."""
+        process = self.process
+        return None if process is None else process.pid
+
     def start(self) -> None:
         """Start a process; it ends by itself when the lifeline's end here closes."""
         theirs, self.lifeline = self.context.Pipe(duplex=False)
         name = f"callout-{self.settings.index}"
         self.process = self.context.Process(
-            target=worker.main, args=(self.settings, theirs), name=name
+            target=worker.main, args=(self.settings, self.telemetry, theirs), name=name
         )
         self.process.start()
         theirs.close()
         self.started, self.restart_at = time.monotonic(), None
+        self.starts.add()
+        self.up.set(1)
 
     def ended(self) -> None:
         """The process is gone: have it started again, later the sooner it ended."""
         assert self.process is not None
         assert self.lifeline is not None
         self.process.join()
+        self.up.set(0)
         now = time.monotonic()
         if now - self.started > STABLE_AFTER:
             self.delay = MIN_RESTART_DELAY

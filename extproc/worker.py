@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 
 import uvloop
@@ -20,6 +21,7 @@ from extproc.rpc import Services, unary
 from extproc.services.ext_authz import CHECK, Authorization
 from extproc.services.ext_proc import PROCESS, ExternalProcessor
 from extproc.services.health import NOT_SERVING, SERVING, Health
+from extproc.telemetry.worker import Telemetry, TelemetrySettings, transport_totals
 from extproc.transport import TransportName, serve
 from protos.base_pb2 import Node
 from sluice.config import PolicyDocument
@@ -38,7 +40,7 @@ class WorkerSettings:
     drain_timeout: float
 
 
-def main(settings: WorkerSettings, lifeline: Connection) -> None:
+def main(settings: WorkerSettings, telemetry: TelemetrySettings, lifeline: Connection) -> None:
     """Run until SIGTERM, or until the supervisor that holds the lifeline's other end is gone."""
     logging.basicConfig(
         stream=sys.stderr,
@@ -47,23 +49,25 @@ def main(settings: WorkerSettings, lifeline: Connection) -> None:
     )
     # Ctrl-C reaches the whole process group; when to stop is the supervisor's to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    uvloop.run(Worker(settings).run(lifeline))
+    uvloop.run(Worker(settings, Telemetry(telemetry, settings.index)).run(lifeline))
 
 
-def services(policies: Policies, health: Health) -> Services:
+def services(policies: Policies, health: Health, telemetry: Telemetry) -> Services:
     """Everything a worker serves."""
     return {
-        PROCESS: ExternalProcessor(policies).open,
-        CHECK: unary(Authorization(policies).check),
+        PROCESS: ExternalProcessor(policies, decide=telemetry.decide).open,
+        CHECK: unary(Authorization(policies, decide=telemetry.decide).check),
         **health.services(),
+        **telemetry.access_log.services(),
     }
 
 
 class Worker:
     """Puts the parts of a worker together."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    def __init__(self, settings: WorkerSettings, telemetry: Telemetry) -> None:
         self._settings = settings
+        self._telemetry = telemetry
         self._policies = Policies()
         self._health = Health(NOT_SERVING)
         self._has_policy = asyncio.Event()
@@ -78,6 +82,7 @@ class Worker:
             follow(self._settings.xds, _node(self._settings.index), self._apply)
         )
         serving = asyncio.create_task(self._serve())
+        publishing = asyncio.create_task(self._telemetry.publish())
         try:
             await asyncio.wait({following, serving}, return_when=asyncio.FIRST_COMPLETED)
             for task in (following, serving):
@@ -86,7 +91,9 @@ class Worker:
         finally:
             loop.remove_reader(lifeline.fileno())
             following.cancel()
+            publishing.cancel()
             self._policies.close()
+            self._telemetry.close()
 
     def _orphaned(self, lifeline: Connection) -> None:
         # Once is enough: a pipe that has ended stays readable, and would keep the loop spinning.
@@ -97,11 +104,14 @@ class Worker:
         if not await self._policy_before_stop():
             return
         settings = self._settings
-        server = serve(settings.transport, services(self._policies, self._health), settings.address)
+        offered = services(self._policies, self._health, self._telemetry)
+        server = serve(settings.transport, offered, settings.address)
+        self._telemetry.totals.follow("transport", partial(transport_totals, server.counters))
         log.info("listening on %s (%s)", await server.start(), settings.transport)
         self._health.set("", SERVING)
         await self._stop.wait()
         self._health.set("", NOT_SERVING)
+        self._telemetry.access_log.close()
         await server.drain(settings.drain_timeout)
 
     async def _policy_before_stop(self) -> bool:
@@ -113,6 +123,7 @@ class Worker:
 
     def _apply(self, document: PolicyDocument) -> None:
         self._policies.apply(document)
+        self._telemetry.apply(document, self._policies)
         log.info("policy %s is in force", document.version)
         self._has_policy.set()
 

@@ -29,6 +29,10 @@ class Authenticator:
         self._tokens = TokenVerifier(auth.issuers, keys)
         self._verified: dict[bytes, tuple[Identity, float]] = {}
         self._room = auth.token_cache_entries
+        self.hits = 0
+        """Tokens that were known from before."""
+        self.misses = 0
+        """Tokens that had to be verified."""
 
     def identify(self, headers: Mapping[str, bytes], now: float) -> Identity:
         """The caller; ANONYMOUS without credentials. `now`: seconds since the epoch.
@@ -65,7 +69,9 @@ class Authenticator:
     def _by_token(self, token: bytes, now: float) -> Identity:
         known = self._verified.get(token)
         if known is not None and now < known[1]:
+            self.hits += 1
             return known[0]
+        self.misses += 1
         try:
             text = token.decode("ascii")
         except UnicodeDecodeError as error:

@@ -124,6 +124,9 @@ class _Nowhere:
 
 _NOWHERE = _Nowhere()
 
+Number = Count | _Nowhere
+Times = Timings | _Nowhere
+
 LOST = Counter(
     "sluice_metrics_lost_series_total", "Series the shared table had no room for; they are missing."
 )
@@ -136,12 +139,12 @@ class Metrics:
         self._table = table
         self._lost = Count(table, table.column(series_name(LOST, ())))
 
-    def count(self, family: Counter | Gauge, *values: str) -> Count | _Nowhere:
+    def count(self, family: Counter | Gauge, *values: str) -> Number:
         """The series with these labels."""
         column = self._column(family, values, 1)
         return _NOWHERE if column is None else Count(self._table, column)
 
-    def timings(self, family: Histogram, *values: str) -> Timings | _Nowhere:
+    def timings(self, family: Histogram, *values: str) -> Times:
         """The series with these labels."""
         column = self._column(family, values, family.width)
         return _NOWHERE if column is None else Timings(self._table, column, family)

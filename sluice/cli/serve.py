@@ -27,6 +27,15 @@ def register(commands: Subcommands) -> None:
     workers.add_argument("--address", default=defaults.callout.address)
     workers.add_argument("--workers", type=int, default=defaults.callout.workers)
     workers.add_argument("--drain-timeout", type=float, default=defaults.callout.drain_timeout)
+    workers.add_argument(
+        "--metrics", default=defaults.telemetry.metrics.address, help="where metrics are served"
+    )
+    workers.add_argument(
+        "--profile-secret",
+        type=Path,
+        metavar="FILE",
+        help="allow profiles to who knows its content",
+    )
     _transport(workers)
 
 
@@ -58,14 +67,18 @@ def _control_plane(options: argparse.Namespace) -> int:
 
 def _callout(options: argparse.Namespace) -> int:
     from extproc.supervisor import run
+    from extproc.telemetry.endpoint import EndpointSettings
     from extproc.worker import WorkerSettings
 
     listen = Callout(address=options.address, workers=options.workers)
-    return run(
-        [
-            WorkerSettings(
-                index, address, options.xds, options.transport or "asyncio", options.drain_timeout
-            )
-            for index, address in enumerate(listen.addresses())
-        ]
-    )
+    workers = [
+        WorkerSettings(
+            index, address, options.xds, options.transport or "asyncio", options.drain_timeout
+        )
+        for index, address in enumerate(listen.addresses())
+    ]
+    try:
+        return run(workers, EndpointSettings(options.metrics, options.profile_secret))
+    except OSError as error:
+        print(f"sluice callout: {error}", file=sys.stderr)
+        return 1

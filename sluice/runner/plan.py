@@ -30,19 +30,24 @@ def control_plane(config: GatewayConfig, path: Path) -> Spec:
     return Spec("control plane", argv, [config.control_plane.http, config.control_plane.xds])
 
 
-def callout(config: GatewayConfig, transport: str | None) -> Spec:
+def callout(config: GatewayConfig, path: Path, transport: str | None) -> Spec:
     """The supervisor of the callout workers; a worker listens once it has a policy."""
+    telemetry = config.telemetry
     argv = [
         *_sluice(), "callout",
         "--xds", config.control_plane.xds,
         "--address", config.callout.address,
         "--workers", str(config.callout.workers),
         "--drain-timeout", str(config.callout.drain_timeout),
+        "--metrics", telemetry.metrics.address,
     ]  # fmt: skip
+    if telemetry.profile is not None:
+        argv += ["--profile-secret", str(path.parent / telemetry.profile.secret_file)]
     if transport is not None:
         argv += ["--transport", transport]
     timeout = config.callout.drain_timeout + 2
-    return Spec("callout", argv, config.callout.addresses(), stop_timeout=timeout)
+    listens = [*config.callout.addresses(), telemetry.metrics.address]
+    return Spec("callout", argv, listens, stop_timeout=timeout)
 
 
 def envoy(config: GatewayConfig, binary: Path | None, directory: Path) -> Spec:

@@ -66,7 +66,7 @@ def _specs(options: Options, config: GatewayConfig, directory: Path) -> list[Spe
     return [
         *([models] if models else []),
         plan.control_plane(config, options.config),
-        plan.callout(config, options.transport),
+        plan.callout(config, options.config, options.transport),
         envoy,
     ]
 
@@ -125,6 +125,7 @@ def _announce(options: Options, config: GatewayConfig) -> None:
         ("control plane", f"http://{config.control_plane.http}"),
         ("xDS", config.control_plane.xds),
         ("callout", ", ".join(config.callout.addresses())),
+        ("metrics", f"http://{config.telemetry.metrics.address}/metrics"),
         ("Envoy admin", f"http://{config.envoy.admin}"),
         ("config", f"{options.config} (edits take effect at once)"),
     ]

@@ -43,7 +43,7 @@ async def supervised(
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "sluice.cli", "callout",
         "--xds", server.address,
-        "--address", f"unix:{directory}/callout",
+        "--address", f"unix:{directory}/callout", "--metrics", "127.0.0.1:0",
         "--workers", str(workers),
         "--drain-timeout", str(drain),
         "--transport", transport,

@@ -74,14 +74,15 @@ def eventually(condition: Callable[[], bool], timeout: float = 10.0) -> None:
 
 def base_config() -> Config:
     """Models `echo` (public), `private` and `guarded`, all served by the example echo server."""
-    ports = free_ports(6)
-    listener, http, xds, admin, one, two = (f"127.0.0.1:{port}" for port in ports)
+    ports = free_ports(7)
+    listener, http, xds, admin, metrics, one, two = (f"127.0.0.1:{port}" for port in ports)
     issuer = {"issuer": ISSUER, "audiences": [AUDIENCE], "algorithms": ["RS256"]}
     return {
         "listener": {"address": listener},
         "control_plane": {"http": http, "xds": xds},
         "callout": {"workers": 2},
         "envoy": {"admin": admin},
+        "telemetry": {"metrics": {"address": metrics}},
         "requests": {"expose_reason": True},
         "limits": {"listener": None},
         "auth": {"issuers": [{**issuer, "jwks_file": "jwks.json", "leeway": 0}]},

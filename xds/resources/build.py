@@ -8,7 +8,7 @@ from protos import policy_pb2
 from sluice.config import GatewayConfig, Model, PolicyDocument, cluster_name
 from xds import type_urls
 from xds.cache import Snapshot
-from xds.resources import clusters, endpoints, routes
+from xds.resources import clusters, endpoints, routes, telemetry
 from xds.resources.listener import LISTENER_NAME, listener
 
 POLICY_NAME = "policy"
@@ -25,6 +25,7 @@ def build(config: GatewayConfig, policy: PolicyDocument, directory: Path) -> Sna
     return Snapshot.of(
         {
             type_urls.CLUSTER: {callout.name: bytes(callout)}
+            | {cluster.name: bytes(cluster) for cluster in telemetry.collectors(config.telemetry)}
             | {name: body for model in compiled for name, body in model.clusters.items()},
             type_urls.ENDPOINT: {
                 name: body for model in compiled for name, body in model.endpoints.items()

@@ -60,7 +60,7 @@ from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 
 from sluice.config import GatewayConfig
 from sluice.config.gateway import Callout, Listener, ListenerTls
-from xds.resources import limits
+from xds.resources import limits, telemetry
 from xds.resources.clusters import CALLOUT_CLUSTER
 from xds.resources.messages import address, from_ads, pack, seconds
 from xds.resources.replies import local_reply_config
@@ -145,6 +145,8 @@ def _connection_manager(config: GatewayConfig) -> HttpConnectionManager:
             HttpConnectionManagerUpgradeConfig(upgrade_type="websocket", enabled=False)
         ],
         local_reply_config=local_reply_config(config.requests.expose_reason),
+        access_log=telemetry.access_logs(config.telemetry),
+        tracing=telemetry.tracing(config.telemetry.tracing),
     )
 
 

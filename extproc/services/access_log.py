@@ -1,0 +1,95 @@
+"""envoy.service.accesslog.v3.AccessLogService: hears from Envoy what became of requests.
+
+Reports come in batches, off the requests' path, on streams that stay open. A batch is read, counted
+and handed to the log at once; whoever else wants to know of an outcome is a recorder.
+"""
+
+from collections.abc import Callable, Sequence
+
+from google.protobuf.message import DecodeError
+
+from extproc.rpc import Call, RpcError, Services, StatusCode
+from extproc.telemetry.entry import Entry, entry
+from extproc.telemetry.lines import FORMATS
+from extproc.telemetry.metrics import Number
+from extproc.telemetry.writer import LogWriter
+from protos.accesslog_pb2 import StreamAccessLogsMessage
+
+STREAM_ACCESS_LOGS = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
+
+Recorder = Callable[[Entry], None]
+"""Takes note of a finished request. Called on the event loop: it must be quick."""
+
+
+class AccessLog:
+    """The service. `invalid` counts batches that cannot be read."""
+
+    def __init__(self, recorders: Sequence[Recorder], invalid: Number) -> None:
+        self._recorders = tuple(recorders)
+        self._invalid = invalid
+        self._write: Callable[[Sequence[Entry]], None] | None = None
+        self._calls: set[Call] = set()
+
+    def services(self) -> Services:
+        """The method, for a transport."""
+        return {STREAM_ACCESS_LOGS: self._open}
+
+    def write_to(self, writer: LogWriter | None, form: str) -> None:
+        """From now on, log to this writer (None: nowhere) in a format of `FORMATS`."""
+        if writer is None:
+            self._write = None
+            return
+        line = FORMATS[form]
+
+        def write(entries: Sequence[Entry]) -> None:
+            writer.put(b"".join(map(line, entries)), len(entries))
+
+        self._write = write
+
+    def close(self) -> None:
+        """End every stream, so that Envoy takes its reports to another worker."""
+        for call in tuple(self._calls):
+            call.finish()
+        self._calls.clear()
+
+    def _open(self, call: Call) -> "_Stream":
+        self._calls.add(call)
+        return _Stream(self, call)
+
+    def _take(self, message: bytes) -> None:
+        try:
+            batch = StreamAccessLogsMessage.FromString(message)
+        except DecodeError:
+            self._invalid.add()
+            raise RpcError(StatusCode.INVALID_ARGUMENT, "not a StreamAccessLogsMessage") from None
+        entries = [entry(report) for report in batch.http_logs.log_entry]
+        for found in entries:
+            for record in self._recorders:
+                record(found)
+        if entries and self._write is not None:
+            self._write(entries)
+
+
+class _Stream:
+    """One stream of one of Envoy's threads."""
+
+    __slots__ = ("_call", "_service")
+
+    def __init__(self, service: AccessLog, call: Call) -> None:
+        self._service = service
+        self._call = call
+
+    def on_message(self, message: bytes) -> None:
+        try:
+            self._service._take(message)
+        except BaseException:
+            self._service._calls.discard(self._call)
+            raise
+
+    def on_half_close(self) -> None:
+        self._service._calls.discard(self._call)
+        self._call.send(b"")
+        self._call.finish()
+
+    def on_cancel(self) -> None:
+        self._service._calls.discard(self._call)

@@ -1,0 +1,121 @@
+"""The supervisor's HTTP: the metrics of all workers, and profiles for whoever knows the secret."""
+
+import hashlib
+import hmac
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from extproc.telemetry.profile import ProfileError, Profiler
+from sluice.config.values import split_host_port
+
+MIN_SECRET = 16
+"""Bytes: what is shorter could be guessed."""
+
+STOP_TIMEOUT = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSettings:
+    """Where to listen; without a secret's file there are no profiles."""
+
+    address: str
+    secret_file: Path | None = None
+
+
+def application(metrics: Collector, profiler: Profiler, secret_file: Path | None) -> Starlette:
+    """The ASGI application."""
+    registry = CollectorRegistry()
+    registry.register(metrics)
+
+    async def exposition(request: Request) -> Response:
+        encode, media_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), headers={"content-type": media_type})
+
+    async def profile(request: Request) -> Response:
+        if not _authorized(request, secret_file):
+            challenge = {"www-authenticate": 'Bearer realm="sluice"'}
+            return PlainTextResponse("not authorized\n", 401, challenge)
+        query = request.query_params
+        try:
+            worker, seconds = _number(query.get("worker", "0")), _number(query.get("seconds", "10"))
+            found = await profiler.record(worker, seconds, query.get("format", "svg"))
+        except ProfileError as error:
+            return PlainTextResponse(f"{error}\n", error.status)
+        return Response(found.content, media_type=found.media_type)
+
+    routes = [Route("/metrics", exposition)]
+    if secret_file is not None:
+        routes.append(Route("/debug/profile", profile))
+    return Starlette(routes=routes)
+
+
+@contextmanager
+def serving(address: str, app: Starlette) -> Iterator[str]:
+    """Serve on a thread of its own for the length of a block; gives the address listened on.
+
+    Raises OSError where the address is taken.
+    """
+    host, port = split_host_port(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, int(port)), family=family) as listener:
+        server = _Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                loop="asyncio",
+                timeout_graceful_shutdown=1,
+                limit_concurrency=20,
+            )
+        )
+        thread = threading.Thread(
+            target=server.run, args=([listener],), name="telemetry", daemon=True
+        )
+        thread.start()
+        try:
+            yield f"{host}:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(STOP_TIMEOUT)
+
+
+class _Server(uvicorn.Server):
+    """Signals are the supervisor's business."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _authorized(request: Request, secret_file: Path | None) -> bool:
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    try:
+        secret = secret_file.read_bytes().strip() if secret_file is not None else b""
+    except OSError:
+        return False
+    if len(secret) < MIN_SECRET or scheme.lower() != "bearer":
+        return False
+    # Digests are of one length, so that comparing them says nothing of the secret's.
+    return hmac.compare_digest(
+        hashlib.sha256(given.strip().encode()).digest(), hashlib.sha256(secret).digest()
+    )
+
+
+def _number(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 4:
+        raise ProfileError(400, "worker and seconds are whole numbers")
+    return int(text)

@@ -1,0 +1,54 @@
+"""Carries totals that other parts count as plain integers over into the shared table.
+
+Counting in an attribute costs them nothing; what a killed worker had not carried over is lost with
+it, at most an interval's worth.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from extproc.telemetry.metrics import Counter, Metrics
+
+Total = tuple[Counter, tuple[str, ...], int]
+"""Family, labels' values, and how many there were since the source began."""
+
+Source = Callable[[], Iterable[Total]]
+
+
+class Totals:
+    """Publishes what has been added since the last time, of every source."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._sources: dict[object, Source] = {}
+        self._published: dict[object, dict[tuple[str, tuple[str, ...]], int]] = {}
+
+    def follow(self, key: object, source: Source) -> None:
+        """Publish this source from now on, in place of the one with the same key.
+
+        A source starts from zero; the one before is published for the last time.
+        """
+        self._publish(key)
+        self._sources[key] = source
+        self._published[key] = {}
+
+    def publish(self) -> None:
+        """Carry everything over."""
+        for key in self._sources:
+            self._publish(key)
+
+    def _publish(self, key: object) -> None:
+        source = self._sources.get(key)
+        if source is None:
+            return
+        published = self._published[key]
+        for family, values, total in source():
+            series = (family.name, values)
+            more = total - published.get(series, 0)
+            if more > 0:
+                self._metrics.count(family, *values).add(more)
+                published[series] = total
+
+
+def by_label(family: Counter, totals: Mapping[str, int]) -> list[Total]:
+    """Totals that differ in the family's one label."""
+    return [(family, (value,), total) for value, total in totals.items()]

@@ -1,0 +1,187 @@
+"""What Envoy tells of requests: reports to the callout, records and spans to a collector.
+
+Every name that a report, record or span carries is one that Sluice set, or a part of the request
+that holds no credential.
+"""
+
+from collections.abc import Iterator
+
+from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog
+from envoy_data_plane.envoy.config.cluster.v3 import (
+    Cluster,
+    ClusterDiscoveryType,
+)
+from envoy_data_plane.envoy.config.core.v3 import (
+    ApiVersion,
+    GrpcService,
+    GrpcServiceEnvoyGrpc,
+    Http2ProtocolOptions,
+)
+from envoy_data_plane.envoy.config.trace.v3 import OpenTelemetryConfig, TracingHttp
+from envoy_data_plane.envoy.extensions.access_loggers.grpc.v3 import (
+    CommonGrpcAccessLogConfig,
+    HttpGrpcAccessLogConfig,
+)
+from envoy_data_plane.envoy.extensions.access_loggers.open_telemetry.v3 import (
+    OpenTelemetryAccessLogConfig,
+)
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
+    HttpConnectionManagerTracing,
+)
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
+    HttpProtocolOptions,
+    HttpProtocolOptionsExplicitHttpConfig,
+)
+from envoy_data_plane.envoy.type.tracing.v3 import CustomTag, CustomTagHeader
+from envoy_data_plane.envoy.type.v3 import Percent
+from envoy_data_plane.opentelemetry.proto.common.v1 import AnyValue, KeyValue, KeyValueList
+
+from sluice.config.telemetry import OtlpExport, Reports, Telemetry, Tracing
+from sluice.config.values import is_ip, split_host_port
+from xds.resources.clusters import CALLOUT_CLUSTER, PROTOCOL_OPTIONS
+from xds.resources.endpoints import assignment
+from xds.resources.messages import pack, seconds
+
+LOG_COLLECTOR = "sluice-otlp-log"
+TRACE_COLLECTOR = "sluice-otlp-trace"
+"""Clusters. No version's has such a name: those hold a slash."""
+
+REPORTED_HEADERS = (
+    "x-model-service",
+    "x-sluice-subject",
+    "x-sluice-reason",
+    "x-sluice-canary",
+    "x-sluice-path",
+    "traceparent",
+)
+
+_ATTRIBUTES = {
+    "http.request.method": "%REQ(:METHOD)%",
+    "url.path": "%PATH(NQ:ORIG_OR_PATH)%",
+    "network.protocol.name": "%PROTOCOL%",
+    "http.response.status_code": "%RESPONSE_CODE%",
+    "http.request.body.size": "%BYTES_RECEIVED%",
+    "http.response.body.size": "%BYTES_SENT%",
+    "user_agent.original": "%REQ(USER-AGENT):512%",
+    "server.upstream.address": "%UPSTREAM_HOST%",
+    "sluice.duration_ms": "%DURATION%",
+    "sluice.flags": "%RESPONSE_FLAGS%",
+    "sluice.details": "%RESPONSE_CODE_DETAILS%",
+    "sluice.request_id": "%REQ(X-REQUEST-ID)%",
+    "sluice.service": "%REQ(X-MODEL-SERVICE)%",
+    "sluice.subject": "%REQ(X-SLUICE-SUBJECT)%",
+    "sluice.reason": "%REQ(X-SLUICE-REASON)%",
+    "sluice.canary": "%REQ(X-SLUICE-CANARY)%",
+}
+"""Attributes of a log record: OpenTelemetry's names where there are any."""
+
+_TAGS = {
+    "sluice.service": "x-model-service",
+    "sluice.version": "x-model-version",
+    "sluice.model": "x-sluice-model",
+    "sluice.subject": "x-sluice-subject",
+    "sluice.reason": "x-sluice-reason",
+    "sluice.canary": "x-sluice-canary",
+}
+"""Attributes of a span, and the headers they are read from once the request has been decided on."""
+
+MAX_SPAN_PATH = 256
+
+
+def access_logs(telemetry: Telemetry) -> list[AccessLog]:
+    """The HttpConnectionManager's access_log."""
+    logs = []
+    if telemetry.reports.enabled:
+        logs.append(
+            AccessLog(
+                name="envoy.access_loggers.http_grpc",
+                typed_config=pack(_reports(telemetry.reports)),
+            )
+        )
+    if telemetry.otlp_log is not None:
+        logs.append(
+            AccessLog(
+                name="envoy.access_loggers.open_telemetry",
+                typed_config=pack(_records(telemetry.otlp_log)),
+            )
+        )
+    return logs
+
+
+def tracing(settings: Tracing | None) -> HttpConnectionManagerTracing | None:
+    """The HttpConnectionManager's tracing. A sampled traceparent of the client's is honoured."""
+    if settings is None:
+        return None
+    collector = OpenTelemetryConfig(
+        grpc_service=_grpc(TRACE_COLLECTOR), service_name=settings.otlp.service_name
+    )
+    return HttpConnectionManagerTracing(
+        provider=TracingHttp(name="envoy.tracers.opentelemetry", typed_config=pack(collector)),
+        random_sampling=Percent(value=settings.sampling),
+        # Spans of the model's part and of the callout's, below the request's own.
+        spawn_upstream_span=True,
+        max_path_tag_length=MAX_SPAN_PATH,
+        custom_tags=[
+            CustomTag(tag=tag, request_header=CustomTagHeader(name=header))
+            for tag, header in _TAGS.items()
+        ],
+    )
+
+
+def collectors(telemetry: Telemetry) -> Iterator[Cluster]:
+    """The clusters of what is configured."""
+    if telemetry.otlp_log is not None:
+        yield _collector(LOG_COLLECTOR, telemetry.otlp_log)
+    if telemetry.tracing is not None:
+        yield _collector(TRACE_COLLECTOR, telemetry.tracing.otlp)
+
+
+def _reports(reports: Reports) -> HttpGrpcAccessLogConfig:
+    return HttpGrpcAccessLogConfig(
+        common_config=CommonGrpcAccessLogConfig(
+            log_name="sluice",
+            grpc_service=_grpc(CALLOUT_CLUSTER),
+            transport_api_version=ApiVersion.V3,
+            buffer_flush_interval=seconds(reports.flush_interval),
+            buffer_size_bytes=reports.buffer,
+        ),
+        additional_request_headers_to_log=list(REPORTED_HEADERS),
+    )
+
+
+def _records(otlp: OtlpExport) -> OpenTelemetryAccessLogConfig:
+    return OpenTelemetryAccessLogConfig(
+        log_name="sluice",
+        grpc_service=_grpc(LOG_COLLECTOR),
+        resource_attributes=KeyValueList(values=[_attribute("service.name", otlp.service_name)]),
+        body=AnyValue(string_value="%REQ(:METHOD)% %PATH(NQ:ORIG_OR_PATH)% %RESPONSE_CODE%"),
+        attributes=KeyValueList(values=[_attribute(*item) for item in _ATTRIBUTES.items()]),
+        stat_prefix="sluice.",
+    )
+
+
+def _attribute(key: str, value: str) -> KeyValue:
+    return KeyValue(key=key, value=AnyValue(string_value=value))
+
+
+def _grpc(cluster: str) -> GrpcService:
+    return GrpcService(envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=cluster))
+
+
+def _collector(name: str, otlp: OtlpExport) -> Cluster:
+    host = split_host_port(otlp.address)[0]
+    return Cluster(
+        name=name,
+        type=ClusterDiscoveryType.STATIC if is_ip(host) else ClusterDiscoveryType.STRICT_DNS,
+        connect_timeout=seconds(1),
+        load_assignment=assignment(name, [(otlp.address, 1)]),
+        typed_extension_protocol_options={
+            PROTOCOL_OPTIONS: pack(
+                HttpProtocolOptions(
+                    explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(
+                        http2_protocol_options=Http2ProtocolOptions()
+                    )
+                )
+            )
+        },
+    )
