@@ -1,0 +1,188 @@
+"""The decision as a whole: it always comes to an end, and tells the same however it is asked."""
+
+import hashlib
+import itertools
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from extproc.decision import Admission, Reason, Refusal, Request, decide, explain
+from extproc.decision.decide import STAGES, timed
+from extproc.decision.reasons import STATUS
+from extproc.services.outcome import header_safe, upstream_headers
+from tests.extproc.auth.tokens import NOW, issuer
+from tests.extproc.decision.requests import VERSIONS, bearer, policy, request
+
+KEY = "sk-1"
+POLICY = policy(
+    {
+        "m": {
+            "methods": ["POST", "GET"],
+            "websocket": True,
+            "max_body": 1000,
+            "paths": ["/classify"],
+            "content_types": ["application/json", "application/grpc", "image/*"],
+            "canaries": [{"version": "v2", "percent": 30, "model_types": ["text"]}],
+            "claim_rules": [{"match": "prefix", "value": "v", "version": "v3"}],
+            "bucket": {"header": "x-user"},
+        },
+        "private": {
+            "access": {"allow": [{"groups": ["vip"]}, {"subjects": ["bob", "batch"]}]},
+            "canaries": [{"version": "v3", "percent": 50}],
+            "bucket": {"hash": "modulo"},
+        },
+        "tensors": {
+            "versions": {"v1": {**VERSIONS["v1"], "protocol": "grpc"}},
+            "inputs": [{"name": "text", "datatype": "BYTES", "shape": [-1, 1]}],
+        },
+    },
+    auth={
+        "issuers": [issuer()],
+        "api_keys": [{"name": "batch", "sha256": hashlib.sha256(KEY.encode()).hexdigest()}],
+    },
+)
+
+PRIVATE = "/v2/models/private/infer"
+WRONG = {"content_type": "text/html", "authorization": "Bearer x", "x_model_version": "v9"}
+JSON = {"content_type": "application/json"}
+CAROL = {"authorization": bearer(sub="carol")}
+VIP = {"authorization": bearer(group="vip")}
+
+_USUAL = {
+    ":method": ["POST", "GET", "HEAD", "DELETE", ""],
+    ":path": [
+        "/v2/models/m/infer", "/v2/models/m", "/v2/models/m/versions/v2/infer", "/classify/x",
+        "/v2/models/private/infer", "/v2/models/tensors/infer", "/v2/models/tensors/ready",
+        "/inference.GRPCInferenceService/ModelInfer", "/", "*", "",
+    ],
+    "content-type": [
+        "application/json", "application/grpc", "image/png", "text/html", "multipart/form-data", "",
+    ],
+    "content-length": ["0", "999", "1001", "-1", "", "1" * 30],
+    "authorization": [
+        bearer(), bearer(sub="bob"), bearer(group="vip"), bearer(aud="x"), "Bearer a.b.c", "",
+    ],
+    "x-api-key": [KEY, "sk-2", ""],
+    "x-model-version": ["v1", "v2", "v9", "v2, v2", ""],
+    "x-model-name": ["m", "tensors", "none"],
+    "x-model-type": ["text", "image"],
+    "x-canary": ["true", "false"],
+    "x-user": ["1", "user", ""],
+    "upgrade": ["websocket", "h2c"],
+}  # fmt: skip
+
+_HEADERS = st.fixed_dictionaries(
+    {},
+    optional={
+        name: st.sampled_from([value.encode() for value in values]) | st.binary(max_size=40)
+        for name, values in _USUAL.items()
+    },
+)
+REQUESTS = st.builds(Request, _HEADERS, st.booleans(), st.just(NOW))
+
+
+@settings(max_examples=500, deadline=None)
+@given(REQUESTS)
+@example(Request({}, has_body=False, now=NOW))
+@example(request("/v2/models/" + "/" * 10_000))
+def test_every_request_is_admitted_or_refused_and_explained_alike(asked: Request) -> None:
+    decision = decide(POLICY, asked)
+    reports, explained = explain(POLICY, asked)
+    times, measured = timed(POLICY, asked, itertools.count().__next__)
+    assert decision == explained == measured
+    assert decide(POLICY, asked) == decision
+    assert [report.stage for report in reports] == [stage for stage, _ in times]
+    assert all(report.why for report in reports)
+    assert all(report.passed for report in reports[:-1])
+    assert reports[-1].passed == isinstance(decision, Admission)
+    if isinstance(decision, Refusal):
+        assert decision.stage == reports[-1].stage
+        assert decision.reason in STATUS
+        assert decision.detail
+    else:
+        assert len(reports) == len(STAGES)
+        assert decision.reason not in STATUS
+        assert decision.canary == decision.reason.startswith("canary_")
+
+
+@settings(max_examples=200, deadline=None)
+@given(REQUESTS)
+def test_no_header_of_a_client_admits_it_to_a_model_that_its_credentials_do_not(
+    asked: Request,
+) -> None:
+    decision = decide(POLICY, asked)
+    if isinstance(decision, Admission) and decision.target.model == "private":
+        presented = asked.headers.get("authorization"), asked.headers.get("x-api-key")
+        assert presented in {
+            (bearer(sub="bob").encode(), None),
+            (bearer(group="vip").encode(), None),
+            (None, KEY.encode()),
+        }
+
+
+@settings(max_examples=200, deadline=None)
+@given(REQUESTS)
+def test_internal_headers_of_a_client_change_no_decision(asked: Request) -> None:
+    names = ("x-model-service", "x-sluice-subject", "x-sluice-model", "x-sluice-reason")
+    forged = dict.fromkeys(names, b"private/v1")
+    with_them = Request({**asked.headers, **forged}, asked.has_body, asked.now)
+    assert decide(POLICY, with_them) == decide(POLICY, asked)
+
+
+@pytest.mark.parametrize(
+    ("asked", "stage", "reason"),
+    [
+        (request("/nowhere", "PUT", **WRONG), "validate", Reason.UNKNOWN_MODEL),
+        (request(PRIVATE, "PUT", **WRONG), "validate", Reason.METHOD_NOT_ALLOWED),
+        (request(PRIVATE, **WRONG), "validate", Reason.UNSUPPORTED_MEDIA_TYPE),
+        (request(PRIVATE, **WRONG | JSON), "authenticate", Reason.INVALID_CREDENTIALS),
+        (request(PRIVATE, **WRONG | JSON | CAROL), "authorize", Reason.FORBIDDEN),
+        (request(PRIVATE, **WRONG | JSON | VIP), "route", Reason.UNKNOWN_VERSION),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_of_all_that_is_wrong_the_first_stage_that_refuses_answers(
+    asked: Request, stage: str, reason: Reason
+) -> None:
+    decision = decide(POLICY, asked)
+    assert isinstance(decision, Refusal)
+    assert (decision.stage, decision.reason) == (stage, reason)
+
+
+def test_a_model_of_tensors_on_a_grpc_server_answers_inference_and_nothing_else() -> None:
+    asked = request("/v2/models/tensors/ready", "GET", body=False, authorization=bearer())
+    decision = decide(POLICY, asked)
+    assert isinstance(decision, Refusal)
+    assert (decision.stage, decision.status) == ("convert", 405)
+    infer = decide(POLICY, request("/v2/models/tensors/infer", authorization=bearer()))
+    assert isinstance(infer, Admission)
+    assert infer.converter is not None
+
+
+_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@given(_TEXT)
+@example("a\r\nx-admin: 1")
+def test_any_subject_becomes_a_value_that_a_header_can_hold(text: str) -> None:
+    value = header_safe(text)
+    assert all(0x20 <= ord(character) <= 0x7E for character in value)
+    assert value == value.strip()
+
+
+@given(_TEXT, _TEXT)
+@example("%20", " ")
+@example(" a", "%20a")
+@example("ä", "%C3%A4")
+def test_two_subjects_never_read_alike(one_: str, other: str) -> None:
+    assert (header_safe(one_) == header_safe(other)) == (one_ == other)
+
+
+@given(_TEXT.filter(bool), st.sampled_from(["m", "tensors"]))
+def test_what_is_sent_upstream_names_each_header_once(subject: str, model: str) -> None:
+    target = POLICY.routes[model.encode()].stable
+    sent = upstream_headers(Admission(target, Reason.CANARY_HEADER, True, subject, 1))
+    names = [name for name, _ in sent]
+    assert len(set(names)) == len(names)
+    assert dict(sent)["x-model-service"] == target.cluster
