@@ -4,6 +4,7 @@ It listens only once it has a policy, so that Envoy never asks a worker that can
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -108,6 +109,10 @@ class Worker:
         server = serve(settings.transport, offered, settings.address)
         self._telemetry.totals.follow("transport", partial(transport_totals, server.counters))
         log.info("listening on %s (%s)", await server.start(), settings.transport)
+        # What is here now stays: without it a full collection takes 2 us in place of 10 ms, which a
+        # request would have to wait for.
+        gc.collect()
+        gc.freeze()
         self._health.set("", SERVING)
         await self._stop.wait()
         self._health.set("", NOT_SERVING)
