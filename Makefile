@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+PEERS  := $(VENV)/peers
 
 PROTO_SOURCES := $(sort $(wildcard protos/*.proto))
 
-.PHONY: install run test lint types protos protos-check docs h2spec bench-callout bench-convert lock clean
+.PHONY: install peers run test lint types protos protos-check docs h2spec bench-callout bench-convert lock clean
 
 install: $(STAMP)
 
@@ -22,7 +23,7 @@ $(STAMP): requirements.lock pyproject.toml
 run: install
 	$(BIN)/sluice up --demo $(ARGS)
 
-test: install protos-check
+test: install peers protos-check
 	$(BIN)/python -m pytest -m "not docker" $(ARGS)
 
 lint: install
@@ -44,6 +45,15 @@ protos-check: install
 	@for f in $(VENV)/protos-check/protos/*; do \
 		cmp -s $$f protos/$$(basename $$f) || { echo "$$(basename $$f) is stale: run 'make protos'" >&2; exit 1; }; \
 	done
+
+# What tests have at the gateway's two ends, in an environment of its own: its dependencies
+# contradict ours.
+peers: $(PEERS)/.installed
+
+$(PEERS)/.installed: tests/integration/peers/requirements.txt | $(STAMP)
+	$(PYTHON) -m venv --clear $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/integration/peers/requirements.txt
+	@touch $@
 
 # The reference pages of the config and the commands, from the code.
 docs: install
@@ -67,6 +77,8 @@ bench-convert: install
 lock: install
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --output-file requirements.lock
+	$(BIN)/uv pip compile tests/integration/peers/requirements.in --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --output-file tests/integration/peers/requirements.txt
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
