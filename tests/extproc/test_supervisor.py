@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 import time
-from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncIterator
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import grpc
@@ -38,16 +40,20 @@ async def supervised(
     workers: int = 2,
     transport: TransportName = "asyncio",
     drain: float = 5.0,
+    address: str | None = None,
+    stderr: int | None = None,
 ) -> AsyncIterator[Process]:
-    """`sluice callout`, for the length of a block."""
+    """`sluice callout`, for the length of a block, in a process group of its own."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "sluice.cli", "callout",
         "--xds", server.address,
-        "--address", f"unix:{directory}/callout", "--metrics", "127.0.0.1:0",
+        "--address", address or f"unix:{directory}/callout", "--metrics", "127.0.0.1:0",
         "--workers", str(workers),
         "--drain-timeout", str(drain),
         "--transport", transport,
         stdin=DEVNULL,
+        stderr=stderr,
+        start_new_session=True,
     )  # fmt: skip
     try:
         yield process
@@ -64,17 +70,22 @@ async def pids(server: ControlPlane, count: int) -> list[int]:
 
 async def ask(directory: Path, worker: int) -> str:
     """The cluster that a worker sends a request to; waits until the worker listens."""
+    return await answer(f"unix:{directory}/callout-{worker}")
+
+
+async def answer(address: str) -> str:
+    """The same, of the worker at an address."""
     async with grpc.aio.insecure_channel(
-        f"unix:{directory}/callout-{worker}",
+        address,
         options=[("grpc.max_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50)],
     ) as channel:
         call = channel.stream_stream(
             PROCESS, ProcessingRequest.SerializeToString, ProcessingResponse.FromString
         )(timeout=10, wait_for_ready=True)
         await call.write(REQUEST)
-        answer = await call.read()
+        answered = await call.read()
         await call.done_writing()
-    found = answer.request_headers.response.header_mutation.set_headers
+    found = answered.request_headers.response.header_mutation.set_headers
     return next(h.header.raw_value for h in found if h.header.key == "x-model-service").decode()
 
 
@@ -89,6 +100,37 @@ async def gone(pid: int, within: float) -> None:
         finally:
             asyncio.get_running_loop().remove_reader(descriptor)
             os.close(descriptor)
+
+
+async def restarts(process: Process, count: int) -> list[float]:
+    """When the supervisor has told that a worker ended, so many times in a row."""
+    assert process.stderr is not None
+    told: list[float] = []
+    async with asyncio.timeout(20):
+        while len(told) < count:
+            if b"restarting" in await process.stderr.readline():
+                told.append(time.monotonic())
+    return told
+
+
+def forkserver(supervisor: int) -> int:
+    """The process id of what forks a supervisor's workers."""
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    (pid,) = (c for c in children if b"forkserver" in Path(f"/proc/{c}/cmdline").read_bytes())
+    return int(pid)
+
+
+@contextlib.contextmanager
+def taken_port() -> Iterator[tuple[socket.socket, int]]:
+    """A socket that listens, and its port; the next port is free."""
+    for _ in range(100):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            with socket.socket() as next_one:
+                if port == 65535 or next_one.connect_ex(("127.0.0.1", port + 1)) == 0:
+                    continue
+            yield taken, port
+            return
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -144,8 +186,8 @@ async def test_a_stop_lets_open_calls_end_and_leaves_no_process(tmp_path: Path) 
             process.terminate()
             await gone(workers[1], 3)
             await call.write(ProcessingRequest(request_trailers={}))
-            answer = await call.read()
-            assert answer.WhichOneof("response") == "request_trailers"
+            passed = await call.read()
+            assert passed.WhichOneof("response") == "request_trailers"
             await call.done_writing()
             assert await call.code() == grpc.StatusCode.OK
         assert await asyncio.wait_for(process.wait(), 5) == 0
@@ -181,3 +223,57 @@ async def test_a_worker_that_waits_for_a_policy_stops_when_it_is_told(tmp_path: 
         await server.until(lambda: any(node.kind == "callout" for node in server.nodes))
         process.terminate()
         assert await asyncio.wait_for(process.wait(), 3) == 0
+
+
+async def test_an_interrupt_of_the_whole_group_lets_open_calls_end(tmp_path: Path) -> None:
+    """Ctrl-C reaches workers too, and does not cut what they are about to answer."""
+    async with control_plane(tmp_path) as server, supervised(server, tmp_path) as process:
+        server.show(POLICY)
+        workers = await pids(server, 2)
+        async with grpc.aio.insecure_channel(f"unix:{tmp_path}/callout-0") as channel:
+            call = channel.stream_stream(
+                PROCESS, ProcessingRequest.SerializeToString, ProcessingResponse.FromString
+            )(timeout=10, wait_for_ready=True)
+            await call.write(REQUEST)
+            await call.read()
+            os.killpg(process.pid, signal.SIGINT)
+            await gone(workers[1], 3)
+            await call.write(ProcessingRequest(request_trailers={}))
+            passed = await call.read()
+            assert passed.WhichOneof("response") == "request_trailers"
+            await call.done_writing()
+            assert await call.code() == grpc.StatusCode.OK
+        assert await asyncio.wait_for(process.wait(), 5) == 0
+
+
+async def test_a_worker_that_cannot_start_is_tried_ever_more_rarely_and_its_peer_serves(
+    tmp_path: Path,
+) -> None:
+    with taken_port() as (taken, port):
+        address = f"127.0.0.1:{port}"
+        async with (
+            control_plane(tmp_path) as server,
+            supervised(server, tmp_path, address=address, stderr=PIPE) as process,
+        ):
+            server.show(POLICY)
+            told = await restarts(process, 5)
+            pauses = [later - earlier for earlier, later in pairwise(told)]
+            assert all(pause >= 0.05 * 2**n for n, pause in enumerate(pauses))
+            assert await answer(f"127.0.0.1:{port + 1}") == "m/v1"
+            taken.close()
+            assert await answer(address) == "m/v1"
+
+
+async def test_workers_are_back_when_the_process_they_are_forked_from_is_killed(
+    tmp_path: Path,
+) -> None:
+    async with control_plane(tmp_path) as server, supervised(server, tmp_path) as process:
+        server.show(POLICY)
+        before = await pids(server, 2)
+        os.kill(forkserver(process.pid), signal.SIGKILL)
+        for pid in before:
+            await gone(pid, 5)
+        for worker in (0, 1):
+            assert await ask(tmp_path, worker) == "m/v1"
+        process.terminate()
+        assert await asyncio.wait_for(process.wait(), 5) == 0
