@@ -1,0 +1,154 @@
+"""What a worker says to its control plane, request by request."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc.aio
+import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
+
+from extproc.ads import STREAM, follow
+from protos.base_pb2 import Node
+from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
+from protos.policy_pb2 import Policy
+from sluice.config import POLICY_TYPE_URL, PolicyDocument
+from tests.extproc.decision.requests import document
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_event_loop")]
+
+FIRST = document({"m": {}})
+SECOND = document({"m": {"stable": "v2"}})
+PATIENCE = 10.0
+
+
+class Stream:
+    """One stream of a worker; ends when `end` is called."""
+
+    def __init__(self) -> None:
+        self._asked: asyncio.Queue[DiscoveryRequest] = asyncio.Queue()
+        self._answers: asyncio.Queue[DiscoveryResponse | None] = asyncio.Queue()
+
+    async def serve(self, call: "grpc.aio.ServicerContext[bytes, bytes]") -> None:
+        async def listen() -> None:
+            while (message := await call.read()) is not grpc.aio.EOF:
+                self._asked.put_nowait(DiscoveryRequest.FromString(message))
+
+        listening = asyncio.create_task(listen())
+        while (response := await self._answers.get()) is not None:
+            await call.write(response.SerializeToString())
+        listening.cancel()
+
+    async def asked(self) -> DiscoveryRequest:
+        return await asyncio.wait_for(self._asked.get(), PATIENCE)
+
+    def answer(self, version: str, nonce: str, *shown: PolicyDocument | bytes) -> None:
+        response = DiscoveryResponse(version_info=version, nonce=nonce, type_url=POLICY_TYPE_URL)
+        for policy in shown:
+            if isinstance(policy, PolicyDocument):
+                config = policy.model_dump_json().encode()
+                policy = Policy(version=policy.version, config=config).SerializeToString()
+            response.resources.append(AnyMessage(type_url=POLICY_TYPE_URL, value=policy))
+        self._answers.put_nowait(response)
+
+    def end(self) -> None:
+        self._answers.put_nowait(None)
+
+
+class Streams(asyncio.Queue[Stream]):
+    """Streams in the order in which a worker opens them."""
+
+    async def opened(self) -> Stream:
+        return await asyncio.wait_for(self.get(), PATIENCE)
+
+
+@asynccontextmanager
+async def worker(directory: Path, applied: list[PolicyDocument]) -> AsyncIterator[Streams]:
+    """Let a worker follow for the length of a block."""
+    streams = Streams()
+
+    async def serve(_: object, call: "grpc.aio.ServicerContext[bytes, bytes]") -> None:
+        stream = Stream()
+        streams.put_nowait(stream)
+        await stream.serve(call)
+
+    service, method = STREAM.strip("/").split("/")
+    handlers = {method: grpc.stream_stream_rpc_method_handler(serve)}
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+    address = f"unix:{directory}/xds"
+    server.add_insecure_port(address)
+    await server.start()
+    task = asyncio.create_task(follow(address, Node(id="callout-test-0"), applied.append))
+    try:
+        yield streams
+    finally:
+        assert not task.done(), task.result()
+        task.cancel()
+        await asyncio.wait((task,))
+        await server.stop(None)
+
+
+async def test_a_worker_subscribes_by_name_and_accepts_by_nonce(tmp_path: Path) -> None:
+    applied: list[PolicyDocument] = []
+    async with worker(tmp_path, applied) as streams:
+        stream = await streams.opened()
+        asked = await stream.asked()
+        assert (asked.node.id, asked.type_url) == ("callout-test-0", POLICY_TYPE_URL)
+        assert (asked.version_info, asked.response_nonce) == ("", "")
+        stream.answer("1", "a", FIRST)
+        accepted = await stream.asked()
+        assert (accepted.version_info, accepted.response_nonce) == ("1", "a")
+        assert not accepted.HasField("error_detail")
+        assert applied == [FIRST]
+
+
+@pytest.mark.parametrize("shown", [(), (FIRST, SECOND), (b"\xff",)], ids=["none", "two", "bytes"])
+async def test_a_refusal_names_the_last_good_version_and_the_reason(
+    tmp_path: Path, shown: tuple[PolicyDocument | bytes, ...]
+) -> None:
+    applied: list[PolicyDocument] = []
+    async with worker(tmp_path, applied) as streams:
+        stream = await streams.opened()
+        await stream.asked()
+        stream.answer("1", "a", FIRST)
+        await stream.asked()
+        stream.answer("2", "b", *shown)
+        refused = await stream.asked()
+        assert (refused.version_info, refused.response_nonce) == ("1", "b")
+        assert refused.error_detail.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+        assert refused.error_detail.message
+        stream.answer("3", "c", SECOND)
+        assert (await stream.asked()).version_info == "3"
+        assert applied == [FIRST, SECOND]
+
+
+async def test_a_new_stream_begins_with_the_version_accepted_last(tmp_path: Path) -> None:
+    """So that a control plane need not send what the worker has."""
+    async with worker(tmp_path, []) as streams:
+        stream = await streams.opened()
+        await stream.asked()
+        stream.answer("1", "a", FIRST)
+        await stream.asked()
+        stream.answer("2", "b", b"\xff")
+        await stream.asked()
+        stream.end()
+        stream = await streams.opened()
+        again = await stream.asked()
+        assert (again.version_info, again.response_nonce) == ("1", "")
+        assert again.node.id == "callout-test-0"
+        assert not again.HasField("error_detail")
+
+
+async def test_a_server_that_ends_every_stream_is_not_hammered(tmp_path: Path) -> None:
+    """Pauses double from 0.1 s on, and begin anew after a policy."""
+    async with worker(tmp_path, []) as streams:
+        opened = []
+        for _ in range(4):
+            stream = await streams.opened()
+            opened.append(asyncio.get_running_loop().time())
+            stream.end()
+        pauses = [later - earlier for earlier, later in itertools.pairwise(opened)]
+        assert all(pause > 0.09 * 2**n for n, pause in enumerate(pauses))
