@@ -1,10 +1,12 @@
 """`python -m bench.callout_server TRANSPORT ADDRESS POLICY JWKS`: one callout worker, no xDS.
 
-It serves what a worker serves, with a policy made here. `trivial` admits everybody to the one
-version; `full` has every stage at work: an RS256 token, access rules, claim rules and canaries.
+It decides by a policy made here, and prints what it counted at the end. `trivial` admits everybody
+to the one version; `full` has every stage at work: an RS256 token, access rules, claim rules and
+canaries.
 """
 
 import asyncio
+import json
 import signal
 import sys
 from pathlib import Path
@@ -13,9 +15,11 @@ import uvloop
 
 from bench.tokens import AUDIENCE, ISSUER
 from extproc.policies import Policies
+from extproc.rpc import unary
+from extproc.services.ext_authz import CHECK, Authorization
+from extproc.services.ext_proc import PROCESS, ExternalProcessor
 from extproc.services.health import Health
 from extproc.transport import TRANSPORTS, serve
-from extproc.worker import services
 from sluice.config import GatewayConfig, PolicyDocument, policy_document
 
 _ENDPOINT = {"endpoints": [{"address": "127.0.0.1:1"}]}
@@ -47,12 +51,19 @@ async def run(transport: str, address: str, policy: PolicyDocument) -> None:
     policies = Policies()
     policies.apply(policy)
     chosen = next(name for name in TRANSPORTS if name == transport)
-    server = serve(chosen, services(policies, Health()), address)
+    offered = {
+        PROCESS: ExternalProcessor(policies).open,
+        CHECK: unary(Authorization(policies).check),
+        **Health().services(),
+    }
+    server = serve(chosen, offered, address)
     await server.start()
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     await stop.wait()
+    counters = server.counters
     await server.close()
+    print(json.dumps({"open_streams": counters.streams_opened - counters.streams_closed}))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import envoy as envoy_wheel
 
@@ -41,9 +42,11 @@ def accepts(address: str) -> bool:
 
 
 @contextmanager
-def serving(argv: Sequence[str], *addresses: str) -> Iterator[subprocess.Popen[bytes]]:
+def serving(
+    argv: Sequence[str], *addresses: str, stdout: IO[str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process for the length of a block, which begins when it listens everywhere."""
-    with subprocess.Popen(argv) as process:
+    with subprocess.Popen(argv, stdout=stdout) as process:
         try:
             deadline = time.monotonic() + START_TIMEOUT
             while not all(map(accepts, addresses)):

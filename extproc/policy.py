@@ -21,6 +21,7 @@ class Target:
     version: str
     cluster: str
     protocol: str
+    model_type: str | None = None
     converters: Converters | None = field(default=None, compare=False)
     """None where every body goes on as it is."""
 
@@ -110,6 +111,7 @@ def _route(name: str, model: Model, max_body: int) -> Route:
             version,
             cluster_name(name, version),
             served.protocol,
+            model.type,
             _converters(name, model, served, largest),
         )
         for version, served in model.versions.items()

@@ -1,6 +1,7 @@
 """Keeps N worker processes running: starts them, restarts those that end, stops them in order.
 
-It also holds what outlives a worker: the table of counters, and the endpoint that shows it.
+It also holds what outlives a worker: the table of counters, the endpoint that shows it, and the
+budgets that workers share.
 """
 
 import logging
@@ -12,13 +13,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
 from extproc import shared, worker
+from extproc.limits.serving import brokering
+from extproc.protection import ProtectionSettings
 from extproc.telemetry import catalog
 from extproc.telemetry.endpoint import EndpointSettings, application, serving
 from extproc.telemetry.exposition import TableCollector
@@ -60,11 +63,13 @@ def run(workers: Sequence[WorkerSettings], endpoint: EndpointSettings) -> int:
         table = shared.CounterTable(path, len(workers))
         metrics = Metrics(table)
         tracer = os.getpid() if endpoint.secret_file is not None else None
-        telemetry = TelemetrySettings(path, tracer)
-        slots = [_Slot.of(settings, context, telemetry, metrics) for settings in workers]
+        broker = path.with_name("limits") if len(workers) > 1 else None
+        shares = (TelemetrySettings(path, tracer), ProtectionSettings(broker))
+        slots = [_Slot.of(settings, context, shares, metrics) for settings in workers]
         profiler = Profiler(lambda index: slots[index].pid if index < len(slots) else None)
         collector = TableCollector(table, catalog.FAMILIES)
         with (
+            brokering(broker) if broker is not None else nullcontext(),
             serving(endpoint.address, application(collector, profiler, endpoint.secret_file)),
             _stop_signals() as stop,
         ):
@@ -91,7 +96,7 @@ class _Slot:
 
     settings: WorkerSettings
     context: ForkServerContext
-    telemetry: TelemetrySettings
+    shares: tuple[TelemetrySettings, ProtectionSettings]
     starts: Number
     up: Number
     process: ForkServerProcess | None = None
@@ -105,7 +110,7 @@ class _Slot:
         cls,
         settings: WorkerSettings,
         context: ForkServerContext,
-        telemetry: TelemetrySettings,
+        shares: tuple[TelemetrySettings, ProtectionSettings],
         metrics: Metrics,
     ) -> "_Slot":
         """An empty place, counted from now on."""
@@ -113,7 +118,7 @@ class _Slot:
         return cls(
             settings,
             context,
-            telemetry,
+            shares,
             metrics.count(catalog.WORKER_STARTS, name),
             metrics.count(catalog.WORKER_UP, name),
         )
@@ -129,7 +134,7 @@ class _Slot:
         theirs, self.lifeline = self.context.Pipe(duplex=False)
         name = f"callout-{self.settings.index}"
         self.process = self.context.Process(
-            target=worker.main, args=(self.settings, self.telemetry, theirs), name=name
+            target=worker.main, args=(self.settings, *self.shares, theirs), name=name
         )
         self.process.start()
         theirs.close()

@@ -18,6 +18,7 @@ import uvloop
 
 from extproc.ads import follow
 from extproc.policies import Policies
+from extproc.protection import Protection, ProtectionSettings
 from extproc.rpc import Services, unary
 from extproc.services.ext_authz import CHECK, Authorization
 from extproc.services.ext_proc import PROCESS, ExternalProcessor
@@ -41,7 +42,12 @@ class WorkerSettings:
     drain_timeout: float
 
 
-def main(settings: WorkerSettings, telemetry: TelemetrySettings, lifeline: Connection) -> None:
+def main(
+    settings: WorkerSettings,
+    telemetry: TelemetrySettings,
+    protection: ProtectionSettings,
+    lifeline: Connection,
+) -> None:
     """Run until SIGTERM, or until the supervisor that holds the lifeline's other end is gone."""
     logging.basicConfig(
         stream=sys.stderr,
@@ -50,25 +56,37 @@ def main(settings: WorkerSettings, telemetry: TelemetrySettings, lifeline: Conne
     )
     # Ctrl-C reaches the whole process group; when to stop is the supervisor's to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    uvloop.run(Worker(settings, Telemetry(telemetry, settings.index)).run(lifeline))
+    counted = Telemetry(telemetry, settings.index)
+    uvloop.run(Worker(settings, counted, protection).run(lifeline))
 
 
-def services(policies: Policies, health: Health, telemetry: Telemetry) -> Services:
+def services(
+    policies: Policies, health: Health, telemetry: Telemetry, protection: Protection
+) -> Services:
     """Everything a worker serves."""
+    processor = ExternalProcessor(policies, decide=telemetry.decide, protection=protection)
+    authorization = Authorization(policies, decide=telemetry.decide, protection=protection)
     return {
-        PROCESS: ExternalProcessor(policies, decide=telemetry.decide).open,
-        CHECK: unary(Authorization(policies, decide=telemetry.decide).check),
+        PROCESS: processor.open,
+        CHECK: unary(authorization.check),
         **health.services(),
         **telemetry.access_log.services(),
+        **protection.rate_limits.services(),
     }
 
 
 class Worker:
     """Puts the parts of a worker together."""
 
-    def __init__(self, settings: WorkerSettings, telemetry: Telemetry) -> None:
+    def __init__(
+        self, settings: WorkerSettings, telemetry: Telemetry, protection: ProtectionSettings
+    ) -> None:
         self._settings = settings
         self._telemetry = telemetry
+        self._protection = Protection(telemetry.table, protection)
+        self._protecting = asyncio.Lock()
+        self._applying: set[asyncio.Task[None]] = set()
+        telemetry.access_log.tell(self._protection.record)
         self._policies = Policies()
         self._health = Health(NOT_SERVING)
         self._has_policy = asyncio.Event()
@@ -94,6 +112,7 @@ class Worker:
             following.cancel()
             publishing.cancel()
             self._policies.close()
+            await self._protection.close()
             self._telemetry.close()
 
     def _orphaned(self, lifeline: Connection) -> None:
@@ -105,7 +124,7 @@ class Worker:
         if not await self._policy_before_stop():
             return
         settings = self._settings
-        offered = services(self._policies, self._health, self._telemetry)
+        offered = services(self._policies, self._health, self._telemetry, self._protection)
         server = serve(settings.transport, offered, settings.address)
         self._telemetry.totals.follow("transport", partial(transport_totals, server.counters))
         log.info("listening on %s (%s)", await server.start(), settings.transport)
@@ -129,6 +148,18 @@ class Worker:
     def _apply(self, document: PolicyDocument) -> None:
         self._policies.apply(document)
         self._telemetry.apply(document, self._policies)
+        applying = asyncio.create_task(self._protect(document))
+        self._applying.add(applying)
+        applying.add_done_callback(self._applying.discard)
+
+    async def _protect(self, document: PolicyDocument) -> None:
+        """Follow the policy's limits too; a worker without any it could follow does not serve."""
+        async with self._protecting:
+            try:
+                await self._protection.apply(document)
+            except Exception:
+                log.exception("the limits of policy %s are not in force", document.version)
+                return
         log.info("policy %s is in force", document.version)
         self._has_policy.set()
 

@@ -9,11 +9,12 @@ ENDPOINT: Final = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssig
 LISTENER: Final = "type.googleapis.com/envoy.config.listener.v3.Listener"
 ROUTE: Final = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 POLICY: Final = POLICY_TYPE_URL
+RATE_LIMIT: Final = "type.googleapis.com/ratelimit.config.ratelimit.v3.RateLimitConfig"
 
-ALL: Final = (CLUSTER, ENDPOINT, LISTENER, ROUTE, POLICY)
+ALL: Final = (CLUSTER, ENDPOINT, LISTENER, ROUTE, POLICY, RATE_LIMIT)
 """In the order in which they are sent on one stream: what is referred to before what refers."""
 
-WILDCARD: Final = frozenset({CLUSTER, LISTENER, POLICY})
+WILDCARD: Final = frozenset({CLUSTER, LISTENER, POLICY, RATE_LIMIT})
 """Types of which an empty list of names asks for everything (xDS protocol, "wildcard")."""
 
 SHORT: Final = {
@@ -22,5 +23,6 @@ SHORT: Final = {
     LISTENER: "listeners",
     ROUTE: "routes",
     POLICY: "policy",
+    RATE_LIMIT: "rate_limits",
 }
 """For people: status and logs."""

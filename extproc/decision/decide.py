@@ -98,4 +98,5 @@ def _admitted(draft: Draft) -> Admission:
         draft.identity.subject,
         draft.route.max_body,
         draft.converter,
+        draft.identity,
     )

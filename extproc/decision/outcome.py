@@ -40,6 +40,9 @@ class Admission:
     max_body: int
     converter: Converter | None = None
     """What the body must pass before it goes to the target."""
+    identity: Identity = field(default=ANONYMOUS, compare=False)
+    limits: tuple[tuple[str, str], ...] = ()
+    """Headers that tell the client what is left of its limits."""
 
 
 @dataclass(slots=True)

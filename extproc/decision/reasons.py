@@ -23,6 +23,9 @@ class Reason(StrEnum):
     METHOD_NOT_ALLOWED = "method_not_allowed"
     BODY_TOO_LARGE = "body_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    BREAKER_OPEN = "breaker_open"
+    RATE_LIMITED = "rate_limited"
+    LIMITS_UNAVAILABLE = "limits_unavailable"
     INTERNAL_ERROR = "internal_error"
     NO_POLICY = "no_policy"
 
@@ -37,6 +40,9 @@ STATUS = {
     Reason.METHOD_NOT_ALLOWED: 405,
     Reason.BODY_TOO_LARGE: 413,
     Reason.UNSUPPORTED_MEDIA_TYPE: 415,
+    Reason.BREAKER_OPEN: 503,
+    Reason.RATE_LIMITED: 429,
+    Reason.LIMITS_UNAVAILABLE: 503,
     Reason.INTERNAL_ERROR: 500,
     Reason.NO_POLICY: 503,
 }

@@ -25,7 +25,7 @@ class AccessLog:
     """The service. `invalid` counts batches that cannot be read."""
 
     def __init__(self, recorders: Sequence[Recorder], invalid: Number) -> None:
-        self._recorders = tuple(recorders)
+        self._recorders = list(recorders)
         self._invalid = invalid
         self._write: Callable[[Sequence[Entry]], None] | None = None
         self._calls: set[Call] = set()
@@ -33,6 +33,10 @@ class AccessLog:
     def services(self) -> Services:
         """The method, for a transport."""
         return {STREAM_ACCESS_LOGS: self._open}
+
+    def tell(self, recorder: Recorder) -> None:
+        """Have another recorder hear of every request."""
+        self._recorders.append(recorder)
 
     def write_to(self, writer: LogWriter | None, form: str) -> None:
         """From now on, log to this writer (None: nowhere) in a format of `FORMATS`."""

@@ -6,14 +6,15 @@ It sees headers only: a body without a declared length is the business of Envoy'
 import time
 from collections.abc import Awaitable, Callable
 
-from extproc.decision import Admission, Decide, Decision, Reason, Refusal, Request, decide
+from extproc.decision import Admission, Decide, Decision, Reason, Refusal, decide
 from extproc.decision.request import join_headers
 from extproc.policies import Policies
 from extproc.policy import Policy
 from extproc.problem import problem_body
+from extproc.protection import Protection
 from extproc.rpc import RpcError, StatusCode
+from extproc.services.decider import Decider
 from extproc.services.outcome import (
-    NO_POLICY,
     Headers,
     failed,
     refusal_headers,
@@ -41,10 +42,10 @@ class Authorization:
         policies: Policies,
         clock: Callable[[], float] = time.time,
         decide: Decide = decide,
+        protection: Protection | None = None,
     ) -> None:
         self._policies = policies
-        self._clock = clock
-        self._decide_by = decide
+        self._decider = Decider(policies, clock, decide, protection)
 
     def check(self, message: bytes) -> bytes | Awaitable[bytes]:
         """Answer one CheckRequest."""
@@ -54,41 +55,22 @@ class Authorization:
             raise RpcError(StatusCode.INVALID_ARGUMENT, "not a CheckRequest") from error
         http = request.attributes.request.http
         headers = _headers(http)
-        decision = self._decide(http, headers)
-        if isinstance(decision, Refusal) and decision.refresh is not None:
-            refreshed = self._policies.refresh_keys(decision.refresh)
-            if refreshed is not None:
-                return self._check_again(refreshed, http, headers)
-        return self._answer(headers, decision)
+        decision = self._decider.decide(headers, has_body=_has_body(http, headers))
+        if isinstance(decision, Admission | Refusal):
+            return self._answer(headers, decision)
+        return self._answer_later(headers, decision)
 
-    async def _check_again(
-        self,
-        refreshed: Awaitable[None],
-        http: AttributeContext.HttpRequest,
-        headers: dict[str, bytes],
+    async def _answer_later(
+        self, headers: dict[str, bytes], decision: Awaitable[Decision]
     ) -> bytes:
-        """The token's key was unknown: decide with the keys that the issuer has now."""
-        await refreshed
-        return self._answer(headers, self._decide(http, headers))
-
-    def _decide(self, http: AttributeContext.HttpRequest, headers: dict[str, bytes]) -> Decision:
-        """Decide by the policy in force; a failure to decide is a refusal."""
-        policy = self._policies.current
-        if policy is None:
-            return NO_POLICY
-        try:
-            request = Request(headers, _has_body(http, headers), self._clock())
-            decision = self._decide_by(policy, request)
-        except Exception as error:
-            return failed(error)
-        if isinstance(decision, Admission) and decision.converter is not None:
-            return _UNCONVERTED
-        return decision
+        return self._answer(headers, await decision)
 
     def _answer(self, headers: dict[str, bytes], decision: Decision) -> bytes:
         policy = self._policies.current
         if isinstance(decision, Refusal):
             return _denied(policy, headers, decision)
+        if decision.converter is not None:
+            return _denied(policy, headers, _UNCONVERTED)
         assert policy is not None
         try:
             return _admitted(policy, headers, decision)

@@ -9,17 +9,18 @@ import time
 from collections.abc import Awaitable, Callable
 
 from extproc.convert import Pool
-from extproc.decision import Admission, Decide, Decision, Refusal, Request, decide
+from extproc.decision import Admission, Decide, Decision, Refusal, decide
 from extproc.decision.request import join_headers
 from extproc.decision.validate import too_large
 from extproc.policies import Policies
 from extproc.policy import Policy
 from extproc.problem import grpc_status, problem_body
+from extproc.protection import Protection
 from extproc.rpc import Call, Handler, RpcError, StatusCode
 from extproc.services import processing
 from extproc.services.conversion import Conversion
+from extproc.services.decider import Decider
 from extproc.services.outcome import (
-    NO_POLICY,
     failed,
     refusal_details,
     refusal_headers,
@@ -47,10 +48,10 @@ class ExternalProcessor:
         clock: Callable[[], float] = time.time,
         pool: Pool | None = None,
         decide: Decide = decide,
+        protection: Protection | None = None,
     ) -> None:
         self.policies = policies
-        self.clock = clock
-        self.decide = decide
+        self.decider = Decider(policies, clock, decide, protection)
         self.pool = pool or Pool()
         self._answers: dict[object, bytes] = {}
         self._answers_of: Policy | None = None
@@ -69,6 +70,9 @@ class ExternalProcessor:
         policy = self.policies.current
         assert policy is not None
         removed = removed_headers(policy, headers)
+        if admission.limits:
+            # What is left of a limit differs each time.
+            return processing.request_headers(upstream_headers(admission), removed, mode)
         key = (
             admission.target.cluster, admission.reason, admission.canary, admission.subject,
             tuple(removed), id(mode),
@@ -127,31 +131,16 @@ class _Stream:
     def _on_headers(self, message: HttpHeaders) -> Awaitable[None] | None:
         headers = header_dict(message)
         has_body = not message.end_of_stream
-        decision = self._decide(headers, has_body=has_body)
-        if type(decision) is Refusal and decision.refresh is not None:
-            refreshed = self._service.policies.refresh_keys(decision.refresh)
-            if refreshed is not None:
-                return self._decide_again(refreshed, headers, has_body=has_body)
+        decision = self._service.decider.decide(headers, has_body=has_body)
+        if not isinstance(decision, Admission | Refusal):
+            return self._answer_later(headers, decision, has_body=has_body)
         self._answer(headers, decision, has_body=has_body)
         return None
 
-    async def _decide_again(
-        self, refreshed: Awaitable[None], headers: dict[str, bytes], *, has_body: bool
+    async def _answer_later(
+        self, headers: dict[str, bytes], decision: Awaitable[Decision], *, has_body: bool
     ) -> None:
-        """The token's key was unknown: decide with the keys that the issuer has now."""
-        await refreshed
-        self._answer(headers, self._decide(headers, has_body=has_body), has_body=has_body)
-
-    def _decide(self, headers: dict[str, bytes], *, has_body: bool) -> Decision:
-        """Decide by the policy in force; a failure to decide is a refusal."""
-        policy = self._service.policies.current
-        if policy is None:
-            return NO_POLICY
-        try:
-            request = Request(headers, has_body, self._service.clock())
-            return self._service.decide(policy, request)
-        except Exception as error:
-            return failed(error)
+        self._answer(headers, await decision, has_body=has_body)
 
     def _answer(self, headers: dict[str, bytes], decision: Decision, *, has_body: bool) -> None:
         if isinstance(decision, Refusal):

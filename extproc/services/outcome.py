@@ -45,6 +45,8 @@ def upstream_headers(admission: Admission) -> Headers:
         headers.append(("x-sluice-subject", header_safe(admission.subject)))
     if admission.canary:
         headers.append(("x-sluice-canary", "true"))
+    # The route copies them to the response: ratelimit, ratelimit-policy.
+    headers += [(INTERNAL_PREFIX + name, value) for name, value in admission.limits]
     return headers
 
 

@@ -88,9 +88,19 @@ class RateLimitService:
         self._headers = headers
         self.configure(domains)
 
-    def configure(self, domains: Mapping[str, RateLimitDomain]) -> None:
-        """Follow a new config; hits already counted stay."""
+    def configure(
+        self,
+        domains: Mapping[str, RateLimitDomain],
+        budgets: Budgets | None = None,
+        *,
+        near_limit: float | None = None,
+        headers: bool | None = None,
+    ) -> None:
+        """Follow a new config, what is None stays; hits already counted stay."""
         self._descriptors = Descriptors(domains)
+        self._budgets = self._budgets if budgets is None else budgets
+        self._near_limit = self._near_limit if near_limit is None else near_limit
+        self._headers = self._headers if headers is None else headers
 
     def services(self) -> Services:
         """The method, for a transport."""

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from sluice.config.auth import Claim, ClaimValue
 from sluice.config.limits import Breaker
@@ -21,7 +21,9 @@ from sluice.config.values import (
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 MediaRange = Annotated[
-    str, StringConstraints(pattern=r"^([a-z0-9.+-]+/([a-z0-9.+-]+|\*)|\*/\*)$", to_lower=True)
+    str,
+    StringConstraints(pattern=r"^([A-Za-z0-9.+-]+/([A-Za-z0-9.+-]+|\*)|\*/\*)$"),
+    AfterValidator(str.lower),
 ]
 
 OIP_PREFIX = "/v2/models/"

@@ -8,6 +8,7 @@ from pydantic import Field
 from sluice.config.auth import Auth, JwtIssuer
 from sluice.config.errors import ConfigError, Problem
 from sluice.config.gateway import GatewayConfig, Requests
+from sluice.config.limits import Limits
 from sluice.config.models import Model
 from sluice.config.telemetry import AccessLog
 from sluice.config.values import Name, Strict
@@ -24,6 +25,7 @@ class PolicyDocument(Strict):
     requests: Requests
     auth: Auth
     access_log: AccessLog = AccessLog()
+    limits: Limits = Limits()
     models: dict[Name, Model] = Field(max_length=10_000)
 
     @property
@@ -42,6 +44,7 @@ def policy_document(config: GatewayConfig, directory: Path) -> PolicyDocument:
         requests=config.requests,
         auth=config.auth.model_copy(update={"issuers": issuers}),
         access_log=config.telemetry.access_log,
+        limits=config.limits,
         models=config.models,
     )
 

@@ -129,7 +129,11 @@ Address = Annotated[
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 """Name of a model, version, issuer or key: it appears in paths, headers, clusters and metrics."""
 
-HeaderName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9!#$%&'*+.^_`|~-]+$", to_lower=True)]
+HeaderName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"),
+    AfterValidator(str.lower),
+]
 """An HTTP header's name (RFC 9110 section 5.1), kept in lower case."""
 
 PathPrefix = Annotated[str, StringConstraints(pattern=r"^/[^?#\s]*[^/?#\s]$")]

@@ -2,7 +2,8 @@
 
 from protos.ratelimit_config_pb2 import MINUTE, UNKNOWN, RateLimitConfig
 from sluice.config import loads
-from xds.resources.ratelimit import RATE_LIMIT_CONFIG, rate_limit_configs
+from xds.resources.ratelimit import rate_limit_configs
+from xds.type_urls import RATE_LIMIT
 
 CONFIG = """
 limits:
@@ -44,4 +45,4 @@ def test_each_domain_is_one_resource() -> None:
 
 
 def test_the_type_url_is_the_message() -> None:
-    assert RATE_LIMIT_CONFIG.endswith("/" + RateLimitConfig.DESCRIPTOR.full_name)
+    assert RATE_LIMIT.endswith("/" + RateLimitConfig.DESCRIPTOR.full_name)

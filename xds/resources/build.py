@@ -10,6 +10,7 @@ from xds import type_urls
 from xds.cache import Snapshot
 from xds.resources import clusters, endpoints, routes, telemetry
 from xds.resources.listener import LISTENER_NAME, listener
+from xds.resources.ratelimit import rate_limit_configs
 
 POLICY_NAME = "policy"
 
@@ -37,6 +38,7 @@ def build(config: GatewayConfig, policy: PolicyDocument, directory: Path) -> Sna
                 )
             },
             type_urls.POLICY: {POLICY_NAME: _policy(policy)},
+            type_urls.RATE_LIMIT: rate_limit_configs(config.limits.domains),
         },
         warmup=clusters.warmup(config),
     )

@@ -5,12 +5,9 @@ ask for over ADS instead of reading files.
 """
 
 from collections.abc import Mapping
-from typing import Final
 
 from protos import ratelimit_config_pb2 as pb
 from sluice.config.limits import Descriptor, RateLimitDomain, RateLimitPolicy
-
-RATE_LIMIT_CONFIG: Final = "type.googleapis.com/ratelimit.config.ratelimit.v3.RateLimitConfig"
 
 
 def rate_limit_configs(domains: Mapping[str, RateLimitDomain]) -> dict[str, bytes]:

@@ -47,7 +47,7 @@ def route_configuration(config: GatewayConfig, routes: Iterable[bytes]) -> bytes
     )
     table = RouteConfiguration(
         name=ROUTES_NAME,
-        response_headers_to_add=_reason(config),
+        response_headers_to_add=_told(config),
         response_headers_to_remove=[] if config.requests.expose_reason else [REASON_HEADER],
     )
     hosts = b"".join([bytes(host), *(_field(_ROUTES, route) for route in routes)])
@@ -70,10 +70,14 @@ def _field(number: int, message: bytes) -> bytes:
     )
 
 
-def _reason(config: GatewayConfig) -> list[HeaderValueOption]:
-    if not config.requests.expose_reason:
-        return []
-    return [header(REASON_HEADER, f"%REQ({REASON_HEADER})%")]
+def _told(config: GatewayConfig) -> list[HeaderValueOption]:
+    """What responses say of the decision, from the headers that it has set on the request."""
+    told = [REASON_HEADER] if config.requests.expose_reason else []
+    added = [header(name, f"%REQ({name})%") for name in told]
+    if config.limits.rules and config.limits.headers:
+        limits = ("ratelimit", "ratelimit-policy")
+        added += [header(name, f"%REQ(x-sluice-{name})%") for name in limits]
+    return added
 
 
 def model_routes(name: str, model: Model, max_body: int) -> list[Route]:

@@ -1,0 +1,148 @@
+"""Stages 6 and 7 of the decision: the breaker and the limits, which remember and may have to wait.
+
+They judge what the stages before have admitted, and belong to a worker, not to its policy: a new
+policy changes rules and thresholds, and forgets nothing.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from extproc.breaker import Breaker
+from extproc.decision import Admission, Decision, Reason, Refusal
+from extproc.limits import (
+    Budgets,
+    Limiter,
+    LocalBudgets,
+    RequestView,
+    Verdict,
+    budgets,
+    limit_headers,
+    steady_clock,
+)
+from extproc.limits.ledger import Ledger
+from extproc.services.ratelimit import RateLimitService
+from extproc.shared import CounterTable
+from extproc.telemetry.entry import Entry
+from sluice.config import PolicyDocument, cluster_name
+from sluice.config.limits import LimitBackend, Limits
+
+FAILED = frozenset({"UF", "UC", "UR", "LR", "UT", "URX", "UH", "UPE", "UMSDR", "DT"})
+"""Envoy's response flags of a version that failed: no connection, reset, out of time."""
+
+CLIENT_ADDRESS = "x-envoy-external-address"
+"""Set by Envoy, from the connection or the proxies it trusts, whatever the client sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProtectionSettings:
+    """The supervisor's socket for budgets that its workers share; None for a worker alone."""
+
+    broker: Path | None = None
+
+
+class Protection:
+    """Everything of a worker that protects models."""
+
+    def __init__(self, table: CounterTable, settings: ProtectionSettings) -> None:
+        self.breaker = Breaker(table, {})
+        self.limiter: Limiter | None = None
+        self.clock = steady_clock()
+        self._settings = settings
+        self._limits = Limits()
+        self._budgets: Budgets = LocalBudgets(Ledger(LimitBackend().max_keys))
+        self.rate_limits = RateLimitService({}, self._budgets, self.clock)
+        self._connected = False
+        self._open = AsyncExitStack()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def apply(self, document: PolicyDocument) -> None:
+        """Follow a policy that is about to come into force."""
+        self.breaker.configure(
+            {
+                cluster_name(name, version): model.breaker
+                for name, model in document.models.items()
+                for version in model.versions
+            }
+        )
+        limits = document.limits
+        if not self._connected or limits.backend != self._limits.backend:
+            await self._connect(limits.backend)
+        self._limits = limits
+        self.limiter = Limiter(limits.rules, self._budgets) if limits.rules else None
+        self.rate_limits.configure(
+            limits.domains, self._budgets, near_limit=limits.near_limit, headers=limits.headers
+        )
+
+    async def close(self) -> None:
+        """Give back what was leased."""
+        await self._open.aclose()
+
+    def admit(
+        self, admission: Admission, headers: Mapping[str, bytes], *, has_body: bool
+    ) -> Decision | Awaitable[Decision]:
+        """Let an admitted request go on, or refuse it after all."""
+        gate = self.breaker.admit(time.monotonic(), admission.target.cluster, random.random())  # noqa: S311
+        if not gate.admitted:
+            retry = (("retry-after", str(max(1, round(gate.retry_after)))),)
+            detail = f"version {admission.target.version} fails too often at the moment"
+            return Refusal(Reason.BREAKER_OPEN, detail, retry, stage="breaker")
+        if self.limiter is None:
+            return admission
+        verdict = self.limiter.check(self.clock(), _view(admission, headers, has_body=has_body))
+        if isinstance(verdict, Verdict):
+            return self._judged(admission, verdict)
+        return self._judged_later(admission, verdict)
+
+    def record(self, entry: Entry) -> None:
+        """Take note of what became of a request, as Envoy saw it."""
+        failed = not FAILED.isdisjoint(entry.flags.split(","))
+        # Without an upstream it was refused on the way, or its client left: no version's fault.
+        if entry.version and (entry.upstream or failed) and entry.status:
+            cluster = cluster_name(entry.model, entry.version)
+            ok = entry.status < 500 and not failed
+            self.breaker.record(time.monotonic(), cluster, ok)
+
+    async def _connect(self, backend: LimitBackend) -> None:
+        before, self._open = self._open, AsyncExitStack()
+        entered = budgets(backend, self.clock, self._settings.broker)
+        self._budgets = await self._open.enter_async_context(entered)
+        self._connected = True
+        closing = asyncio.create_task(before.aclose())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    async def _judged_later(self, admission: Admission, verdict: Awaitable[Verdict]) -> Decision:
+        return self._judged(admission, await verdict)
+
+    def _judged(self, admission: Admission, verdict: Verdict) -> Decision:
+        headers = tuple(limit_headers(verdict, describe=self._limits.headers))
+        if verdict.admitted:
+            return replace(admission, limits=headers) if headers else admission
+        if verdict.unavailable:
+            reason, detail = Reason.LIMITS_UNAVAILABLE, "the limits cannot be checked now"
+        else:
+            reason, detail = Reason.RATE_LIMITED, f"the limit {verdict.rule} is used up"
+        return Refusal(reason, detail, headers, stage="limit", subject=admission.subject)
+
+
+def _view(admission: Admission, headers: Mapping[str, bytes], *, has_body: bool) -> RequestView:
+    """What limits may tell requests apart by."""
+    identity, target = admission.identity, admission.target
+    length = headers.get("content-length")
+    claims = {name: identity.claim_values(name) for name in identity.claims}
+    return RequestView(
+        subject=identity.subject or None,
+        groups=tuple(identity.groups),
+        claims={name: values[0] for name, values in claims.items() if values},
+        model=target.model,
+        version=target.version,
+        model_type=target.model_type,
+        headers={name: value.decode("latin-1") for name, value in headers.items()},
+        client_address=headers.get(CLIENT_ADDRESS, b"").decode("latin-1"),
+        body_size=int(length) if length is not None else None if has_body else 0,
+    )

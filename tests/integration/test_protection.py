@@ -1,0 +1,101 @@
+"""Through a real Envoy and two workers: limits hold over both, failing versions are spared."""
+
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.integration.gateway import Config, Gateway, base_config, bearer, eventually, running
+
+PATH = "/v2/models/echo/x"
+BREAKER = {"window": "2s", "buckets": 20, "min_volume": 20, "probe_successes": 5}
+
+
+def config() -> Config:
+    settings = base_config()
+    settings["limits"] = {
+        "listener": None,
+        "rules": [
+            {
+                "name": "per-subject",
+                "key": ["subject"],
+                "match": [{"part": "header:x-limited", "values": ["yes"]}],
+                "rate": 10,
+                "per": "hour",
+            }
+        ],
+    }
+    settings["models"]["echo"]["breaker"] = BREAKER
+    return settings
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[Gateway]:
+    with running(config()) as gateway:
+        yield gateway
+
+
+def control(gateway: Gateway, **faults: float) -> None:
+    """Have the model server fail, or heal."""
+    endpoint = gateway.config["models"]["echo"]["versions"]["v1"]["endpoints"][0]["address"]
+    httpx.post(f"http://{endpoint}/control", json=faults).raise_for_status()
+
+
+def ask(client: httpx.Client, subject: str, **headers: str) -> httpx.Response:
+    return client.post(PATH, json={}, headers={**bearer(subject), **headers})
+
+
+def test_a_subjects_limit_holds_over_all_workers_and_concerns_nobody_else(own: Gateway) -> None:
+    with own.client() as client:
+        answers = [ask(client, "noisy", **{"x-limited": "yes"}) for _ in range(30)]
+        assert [answer.status_code for answer in answers].count(200) == 10
+        refused = answers[-1]
+        assert refused.status_code == 429
+        assert refused.json()["reason"] == "rate_limited"
+        assert int(refused.headers["retry-after"]) > 0
+        assert ask(client, "quiet", **{"x-limited": "yes"}).status_code == 200
+        assert ask(client, "noisy").status_code == 200
+
+
+def test_an_admitted_request_is_told_what_is_left(own: Gateway) -> None:
+    with own.client() as client:
+        answer = ask(client, "curious", **{"x-limited": "yes"})
+    assert answer.headers["ratelimit"].startswith('"per-subject";r=9;t=')
+    assert answer.headers["ratelimit-policy"] == '"per-subject";q=10;w=3600'
+
+
+def test_a_limit_changes_without_a_restart_and_forgets_nothing(own: Gateway) -> None:
+    with own.client() as client:
+        for _ in range(10):
+            assert ask(client, "patient", **{"x-limited": "yes"}).status_code == 200
+        assert ask(client, "patient", **{"x-limited": "yes"}).status_code == 429
+        own.edit(lambda settings: settings["limits"]["rules"][0].update(rate=20, burst=20))
+        eventually(lambda: ask(client, "fresh", **{"x-limited": "yes"}).status_code == 200)
+
+
+def test_a_failing_version_is_refused_and_comes_back_when_it_has_healed(own: Gateway) -> None:
+    with own.client() as client:
+
+        def reasons(count: int) -> list[str]:
+            found = (ask(client, "anyone") for _ in range(count))
+            return ["" if a.status_code == 200 else a.json().get("reason", "") for a in found]
+
+        control(own, fail_rate=0.5)
+        began = time.monotonic()
+        eventually(lambda: "breaker_open" in reasons(10), 5)
+        assert time.monotonic() - began < 4
+        eventually(lambda: reasons(20).count("breaker_open") >= 18, 5)
+        refused = next(
+            a for a in (ask(client, "anyone") for _ in range(20)) if a.status_code == 503
+        )
+        assert int(refused.headers["retry-after"]) >= 1
+        control(own, fail_rate=0)
+        eventually(lambda: reasons(20) == [""] * 20, 10)
+
+
+def test_a_slow_but_healthy_version_is_never_broken(own: Gateway) -> None:
+    control(own, delay_ms=50)
+    with own.client() as client:
+        assert {ask(client, "anyone").status_code for _ in range(60)} == {200}
+    control(own, delay_ms=0)
