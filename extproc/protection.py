@@ -7,7 +7,8 @@ policy changes rules and thresholds, and forgets nothing.
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -98,14 +99,15 @@ class Protection:
             return self._judged(admission, verdict)
         return self._judged_later(admission, verdict)
 
-    def record(self, entry: Entry) -> None:
-        """Take note of what became of a request, as Envoy saw it."""
-        failed = not FAILED.isdisjoint(entry.flags.split(","))
-        # Without an upstream it was refused on the way, or its client left: no version's fault.
-        if entry.version and (entry.upstream or failed) and entry.status:
-            cluster = cluster_name(entry.model, entry.version)
-            ok = entry.status < 500 and not failed
-            self.breaker.record(time.monotonic(), cluster, ok)
+    def record(self, entries: Sequence[Entry]) -> None:
+        """Take note of what became of requests, as Envoy saw it."""
+        now = time.monotonic()
+        for outcome, count in Counter(entry.outcome for entry in entries).items():
+            failed = not FAILED.isdisjoint(outcome.flags.split(","))
+            # Without an upstream it was refused on the way, or its client left: no version's fault.
+            if outcome.version and (outcome.upstream or failed) and outcome.status:
+                cluster = cluster_name(outcome.model, outcome.version)
+                self.breaker.record(now, cluster, outcome.status < 500 and not failed, count)
 
     async def _connect(self, backend: LimitBackend) -> None:
         before, self._open = self._open, AsyncExitStack()

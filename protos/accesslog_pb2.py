@@ -24,10 +24,9 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
-from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protos/accesslog.proto\x12\x0csluice.envoy\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\xb5\x01\n\x17StreamAccessLogsMessage\x12M\n\thttp_logs\x18\x02 \x01(\x0b\x32:.sluice.envoy.StreamAccessLogsMessage.HTTPAccessLogEntries\x1aK\n\x14HTTPAccessLogEntries\x12\x33\n\tlog_entry\x18\x01 \x03(\x0b\x32 .sluice.envoy.HTTPAccessLogEntry\"\xdb\x02\n\x12HTTPAccessLogEntry\x12\x38\n\x11\x63ommon_properties\x18\x01 \x01(\x0b\x32\x1d.sluice.envoy.AccessLogCommon\x12\x46\n\x10protocol_version\x18\x02 \x01(\x0e\x32,.sluice.envoy.HTTPAccessLogEntry.HTTPVersion\x12\x34\n\x07request\x18\x03 \x01(\x0b\x32#.sluice.envoy.HTTPRequestProperties\x12\x36\n\x08response\x18\x04 \x01(\x0b\x32$.sluice.envoy.HTTPResponseProperties\"U\n\x0bHTTPVersion\x12\x18\n\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\n\n\x06HTTP10\x10\x01\x12\n\n\x06HTTP11\x10\x02\x12\t\n\x05HTTP2\x10\x03\x12\t\n\x05HTTP3\x10\x04\"\x91\x03\n\x0f\x41\x63\x63\x65ssLogCommon\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12@\n\x1dtime_to_last_upstream_tx_byte\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x41\n\x1etime_to_first_upstream_rx_byte\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x39\n\x17upstream_remote_address\x18\r \x01(\x0b\x32\x18.sluice.envoy.LogAddress\x12\x18\n\x10upstream_cluster\x18\x0f \x01(\t\x12\x33\n\x0eresponse_flags\x18\x10 \x01(\x0b\x32\x1b.sluice.envoy.ResponseFlags\x12\x12\n\nroute_name\x18\x13 \x01(\t\x12+\n\x08\x64uration\x18\x17 \x01(\x0b\x32\x19.google.protobuf.Duration\"i\n\nLogAddress\x12\x36\n\x0esocket_address\x18\x01 \x01(\x0b\x32\x1e.sluice.envoy.LogSocketAddress\x12#\n\x04pipe\x18\x02 \x01(\x0b\x32\x15.sluice.envoy.LogPipe\"7\n\x10LogSocketAddress\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x12\n\nport_value\x18\x03 \x01(\r\"\x17\n\x07LogPipe\x12\x0c\n\x04path\x18\x01 \x01(\t\"\xe8\x06\n\rResponseFlags\x12 \n\x18\x66\x61iled_local_healthcheck\x18\x01 \x01(\x08\x12\x1b\n\x13no_healthy_upstream\x18\x02 \x01(\x08\x12 \n\x18upstream_request_timeout\x18\x03 \x01(\x08\x12\x13\n\x0blocal_reset\x18\x04 \x01(\x08\x12\x1d\n\x15upstream_remote_reset\x18\x05 \x01(\x08\x12#\n\x1bupstream_connection_failure\x18\x06 \x01(\x08\x12\'\n\x1fupstream_connection_termination\x18\x07 \x01(\x08\x12\x19\n\x11upstream_overflow\x18\x08 \x01(\x08\x12\x16\n\x0eno_route_found\x18\t \x01(\x08\x12\x16\n\x0e\x64\x65lay_injected\x18\n \x01(\x08\x12\x16\n\x0e\x66\x61ult_injected\x18\x0b \x01(\x08\x12\x14\n\x0crate_limited\x18\x0c \x01(\x08\x12 \n\x18rate_limit_service_error\x18\x0e \x01(\x08\x12)\n!downstream_connection_termination\x18\x0f \x01(\x08\x12%\n\x1dupstream_retry_limit_exceeded\x18\x10 \x01(\x08\x12\x1b\n\x13stream_idle_timeout\x18\x11 \x01(\x08\x12%\n\x1dinvalid_envoy_request_headers\x18\x12 \x01(\x08\x12!\n\x19\x64ownstream_protocol_error\x18\x13 \x01(\x08\x12,\n$upstream_max_stream_duration_reached\x18\x14 \x01(\x08\x12\"\n\x1aresponse_from_cache_filter\x18\x15 \x01(\x08\x12\x1e\n\x16no_filter_config_found\x18\x16 \x01(\x08\x12\x18\n\x10\x64uration_timeout\x18\x17 \x01(\x08\x12\x1f\n\x17upstream_protocol_error\x18\x18 \x01(\x08\x12\x18\n\x10no_cluster_found\x18\x19 \x01(\x08\x12\x18\n\x10overload_manager\x18\x1a \x01(\x08\x12\x1e\n\x16\x64ns_resolution_failure\x18\x1b \x01(\x08\x12\x1f\n\x17\x64ownstream_remote_reset\x18\x1c \x01(\x08\"\x8a\x02\n\x15HTTPRequestProperties\x12\x16\n\x0erequest_method\x18\x01 \x01(\x05\x12\x0c\n\x04path\x18\x05 \x01(\t\x12\x12\n\nuser_agent\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\t \x01(\t\x12\x1a\n\x12request_body_bytes\x18\x0c \x01(\x04\x12P\n\x0frequest_headers\x18\r \x03(\x0b\x32\x37.sluice.envoy.HTTPRequestProperties.RequestHeadersEntry\x1a\x35\n\x13RequestHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x96\x02\n\x16HTTPResponseProperties\x12\x33\n\rresponse_code\x18\x01 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x1b\n\x13response_body_bytes\x18\x03 \x01(\x04\x12S\n\x10response_headers\x18\x04 \x03(\x0b\x32\x39.sluice.envoy.HTTPResponseProperties.ResponseHeadersEntry\x12\x1d\n\x15response_code_details\x18\x06 \x01(\t\x1a\x36\n\x14ResponseHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protos/accesslog.proto\x12\x0csluice.envoy\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb5\x01\n\x17StreamAccessLogsMessage\x12M\n\thttp_logs\x18\x02 \x01(\x0b\x32:.sluice.envoy.StreamAccessLogsMessage.HTTPAccessLogEntries\x1aK\n\x14HTTPAccessLogEntries\x12\x33\n\tlog_entry\x18\x01 \x03(\x0b\x32 .sluice.envoy.HTTPAccessLogEntry\"\xdb\x02\n\x12HTTPAccessLogEntry\x12\x38\n\x11\x63ommon_properties\x18\x01 \x01(\x0b\x32\x1d.sluice.envoy.AccessLogCommon\x12\x46\n\x10protocol_version\x18\x02 \x01(\x0e\x32,.sluice.envoy.HTTPAccessLogEntry.HTTPVersion\x12\x34\n\x07request\x18\x03 \x01(\x0b\x32#.sluice.envoy.HTTPRequestProperties\x12\x36\n\x08response\x18\x04 \x01(\x0b\x32$.sluice.envoy.HTTPResponseProperties\"U\n\x0bHTTPVersion\x12\x18\n\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\n\n\x06HTTP10\x10\x01\x12\n\n\x06HTTP11\x10\x02\x12\t\n\x05HTTP2\x10\x03\x12\t\n\x05HTTP3\x10\x04\"\xc0\x02\n\x0f\x41\x63\x63\x65ssLogCommon\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12@\n\x1dtime_to_last_upstream_tx_byte\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x41\n\x1etime_to_first_upstream_rx_byte\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1f\n\x17upstream_remote_address\x18\r \x01(\x0c\x12\x16\n\x0eresponse_flags\x18\x10 \x01(\x0c\x12\x12\n\nroute_name\x18\x13 \x01(\t\x12+\n\x08\x64uration\x18\x17 \x01(\x0b\x32\x19.google.protobuf.Duration\"i\n\nLogAddress\x12\x36\n\x0esocket_address\x18\x01 \x01(\x0b\x32\x1e.sluice.envoy.LogSocketAddress\x12#\n\x04pipe\x18\x02 \x01(\x0b\x32\x15.sluice.envoy.LogPipe\"7\n\x10LogSocketAddress\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x12\n\nport_value\x18\x03 \x01(\r\"\x17\n\x07LogPipe\x12\x0c\n\x04path\x18\x01 \x01(\t\"\xe8\x06\n\rResponseFlags\x12 \n\x18\x66\x61iled_local_healthcheck\x18\x01 \x01(\x08\x12\x1b\n\x13no_healthy_upstream\x18\x02 \x01(\x08\x12 \n\x18upstream_request_timeout\x18\x03 \x01(\x08\x12\x13\n\x0blocal_reset\x18\x04 \x01(\x08\x12\x1d\n\x15upstream_remote_reset\x18\x05 \x01(\x08\x12#\n\x1bupstream_connection_failure\x18\x06 \x01(\x08\x12\'\n\x1fupstream_connection_termination\x18\x07 \x01(\x08\x12\x19\n\x11upstream_overflow\x18\x08 \x01(\x08\x12\x16\n\x0eno_route_found\x18\t \x01(\x08\x12\x16\n\x0e\x64\x65lay_injected\x18\n \x01(\x08\x12\x16\n\x0e\x66\x61ult_injected\x18\x0b \x01(\x08\x12\x14\n\x0crate_limited\x18\x0c \x01(\x08\x12 \n\x18rate_limit_service_error\x18\x0e \x01(\x08\x12)\n!downstream_connection_termination\x18\x0f \x01(\x08\x12%\n\x1dupstream_retry_limit_exceeded\x18\x10 \x01(\x08\x12\x1b\n\x13stream_idle_timeout\x18\x11 \x01(\x08\x12%\n\x1dinvalid_envoy_request_headers\x18\x12 \x01(\x08\x12!\n\x19\x64ownstream_protocol_error\x18\x13 \x01(\x08\x12,\n$upstream_max_stream_duration_reached\x18\x14 \x01(\x08\x12\"\n\x1aresponse_from_cache_filter\x18\x15 \x01(\x08\x12\x1e\n\x16no_filter_config_found\x18\x16 \x01(\x08\x12\x18\n\x10\x64uration_timeout\x18\x17 \x01(\x08\x12\x1f\n\x17upstream_protocol_error\x18\x18 \x01(\x08\x12\x18\n\x10no_cluster_found\x18\x19 \x01(\x08\x12\x18\n\x10overload_manager\x18\x1a \x01(\x08\x12\x1e\n\x16\x64ns_resolution_failure\x18\x1b \x01(\x08\x12\x1f\n\x17\x64ownstream_remote_reset\x18\x1c \x01(\x08\"\x8a\x02\n\x15HTTPRequestProperties\x12\x16\n\x0erequest_method\x18\x01 \x01(\x05\x12\x0c\n\x04path\x18\x05 \x01(\t\x12\x12\n\nuser_agent\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\t \x01(\t\x12\x1a\n\x12request_body_bytes\x18\x0c \x01(\x04\x12P\n\x0frequest_headers\x18\r \x03(\x0b\x32\x37.sluice.envoy.HTTPRequestProperties.RequestHeadersEntry\x1a\x35\n\x13RequestHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"k\n\x16HTTPResponseProperties\x12\x15\n\rresponse_code\x18\x01 \x01(\x0c\x12\x1b\n\x13response_body_bytes\x18\x03 \x01(\x04\x12\x1d\n\x15response_code_details\x18\x06 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,32 +35,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_HTTPREQUESTPROPERTIES_REQUESTHEADERSENTRY']._loaded_options = None
   _globals['_HTTPREQUESTPROPERTIES_REQUESTHEADERSENTRY']._serialized_options = b'8\001'
-  _globals['_HTTPRESPONSEPROPERTIES_RESPONSEHEADERSENTRY']._loaded_options = None
-  _globals['_HTTPRESPONSEPROPERTIES_RESPONSEHEADERSENTRY']._serialized_options = b'8\001'
-  _globals['_STREAMACCESSLOGSMESSAGE']._serialized_start=138
-  _globals['_STREAMACCESSLOGSMESSAGE']._serialized_end=319
-  _globals['_STREAMACCESSLOGSMESSAGE_HTTPACCESSLOGENTRIES']._serialized_start=244
-  _globals['_STREAMACCESSLOGSMESSAGE_HTTPACCESSLOGENTRIES']._serialized_end=319
-  _globals['_HTTPACCESSLOGENTRY']._serialized_start=322
-  _globals['_HTTPACCESSLOGENTRY']._serialized_end=669
-  _globals['_HTTPACCESSLOGENTRY_HTTPVERSION']._serialized_start=584
-  _globals['_HTTPACCESSLOGENTRY_HTTPVERSION']._serialized_end=669
-  _globals['_ACCESSLOGCOMMON']._serialized_start=672
-  _globals['_ACCESSLOGCOMMON']._serialized_end=1073
-  _globals['_LOGADDRESS']._serialized_start=1075
-  _globals['_LOGADDRESS']._serialized_end=1180
-  _globals['_LOGSOCKETADDRESS']._serialized_start=1182
-  _globals['_LOGSOCKETADDRESS']._serialized_end=1237
-  _globals['_LOGPIPE']._serialized_start=1239
-  _globals['_LOGPIPE']._serialized_end=1262
-  _globals['_RESPONSEFLAGS']._serialized_start=1265
-  _globals['_RESPONSEFLAGS']._serialized_end=2137
-  _globals['_HTTPREQUESTPROPERTIES']._serialized_start=2140
-  _globals['_HTTPREQUESTPROPERTIES']._serialized_end=2406
-  _globals['_HTTPREQUESTPROPERTIES_REQUESTHEADERSENTRY']._serialized_start=2353
-  _globals['_HTTPREQUESTPROPERTIES_REQUESTHEADERSENTRY']._serialized_end=2406
-  _globals['_HTTPRESPONSEPROPERTIES']._serialized_start=2409
-  _globals['_HTTPRESPONSEPROPERTIES']._serialized_end=2687
-  _globals['_HTTPRESPONSEPROPERTIES_RESPONSEHEADERSENTRY']._serialized_start=2633
-  _globals['_HTTPRESPONSEPROPERTIES_RESPONSEHEADERSENTRY']._serialized_end=2687
+  _globals['_STREAMACCESSLOGSMESSAGE']._serialized_start=106
+  _globals['_STREAMACCESSLOGSMESSAGE']._serialized_end=287
+  _globals['_STREAMACCESSLOGSMESSAGE_HTTPACCESSLOGENTRIES']._serialized_start=212
+  _globals['_STREAMACCESSLOGSMESSAGE_HTTPACCESSLOGENTRIES']._serialized_end=287
+  _globals['_HTTPACCESSLOGENTRY']._serialized_start=290
+  _globals['_HTTPACCESSLOGENTRY']._serialized_end=637
+  _globals['_HTTPACCESSLOGENTRY_HTTPVERSION']._serialized_start=552
+  _globals['_HTTPACCESSLOGENTRY_HTTPVERSION']._serialized_end=637
+  _globals['_ACCESSLOGCOMMON']._serialized_start=640
+  _globals['_ACCESSLOGCOMMON']._serialized_end=960
+  _globals['_LOGADDRESS']._serialized_start=962
+  _globals['_LOGADDRESS']._serialized_end=1067
+  _globals['_LOGSOCKETADDRESS']._serialized_start=1069
+  _globals['_LOGSOCKETADDRESS']._serialized_end=1124
+  _globals['_LOGPIPE']._serialized_start=1126
+  _globals['_LOGPIPE']._serialized_end=1149
+  _globals['_RESPONSEFLAGS']._serialized_start=1152
+  _globals['_RESPONSEFLAGS']._serialized_end=2024
+  _globals['_HTTPREQUESTPROPERTIES']._serialized_start=2027
+  _globals['_HTTPREQUESTPROPERTIES']._serialized_end=2293
+  _globals['_HTTPREQUESTPROPERTIES_REQUESTHEADERSENTRY']._serialized_start=2240
+  _globals['_HTTPREQUESTPROPERTIES_REQUESTHEADERSENTRY']._serialized_end=2293
+  _globals['_HTTPRESPONSEPROPERTIES']._serialized_start=2295
+  _globals['_HTTPRESPONSEPROPERTIES']._serialized_end=2402
 # @@protoc_insertion_point(module_scope)

@@ -91,8 +91,8 @@ class Breaker:
             self._versions.pop(name, None)
         self._configs = {name: config for name, config in configs.items() if config.enabled}
 
-    def record(self, now: float, cluster: str, ok: bool) -> None:
-        """Count what became of a request. Responses a client's own mistake caused are `ok`."""
+    def record(self, now: float, cluster: str, ok: bool, count: int = 1) -> None:
+        """Count what became of requests. Responses a client's own mistake caused are `ok`."""
         version = self._version(cluster)
         if version is None:
             return
@@ -103,7 +103,7 @@ class Breaker:
             table.set(column + 1, 0)
             table.set(column + 2, 0)
             table.set(column, number)
-        table.add(column + (1 if ok else 2))
+        table.add(column + (1 if ok else 2), count)
 
     def admit(self, now: float, cluster: str, u: float) -> Admission:
         """Whether a request goes to the version; `u` is a random number in [0, 1)."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from google.protobuf.message import DecodeError
 
 from extproc.rpc import Call, RpcError, Services, StatusCode
-from extproc.telemetry.entry import Entry, entry
+from extproc.telemetry.entry import Entry, Reader
 from extproc.telemetry.lines import FORMATS
 from extproc.telemetry.metrics import Number
 from extproc.telemetry.writer import LogWriter
@@ -17,8 +17,8 @@ from protos.accesslog_pb2 import StreamAccessLogsMessage
 
 STREAM_ACCESS_LOGS = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 
-Recorder = Callable[[Entry], None]
-"""Takes note of a finished request. Called on the event loop: it must be quick."""
+Recorder = Callable[[Sequence[Entry]], None]
+"""Takes note of finished requests. Called on the event loop: it must be quick."""
 
 
 class AccessLog:
@@ -29,6 +29,7 @@ class AccessLog:
         self._invalid = invalid
         self._write: Callable[[Sequence[Entry]], None] | None = None
         self._calls: set[Call] = set()
+        self._entry = Reader().entry
 
     def services(self) -> Services:
         """The method, for a transport."""
@@ -66,10 +67,9 @@ class AccessLog:
         except DecodeError:
             self._invalid.add()
             raise RpcError(StatusCode.INVALID_ARGUMENT, "not a StreamAccessLogsMessage") from None
-        entries = [entry(report) for report in batch.http_logs.log_entry]
-        for found in entries:
-            for record in self._recorders:
-                record(found)
+        entries = list(map(self._entry, batch.http_logs.log_entry))
+        for record in self._recorders:
+            record(entries)
         if entries and self._write is not None:
             self._write(entries)
 

@@ -4,17 +4,18 @@ Nothing here ever holds a credential: of the headers Envoy sends only those that
 the path the part before the query.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import lru_cache
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.wrappers_pb2 import UInt32Value
 
 from protos.accesslog_pb2 import AccessLogCommon, HTTPAccessLogEntry, LogAddress, ResponseFlags
 
 MAX_TEXT = 512
 """Characters of a path or a user agent: clients choose them, and a line must stay short."""
+
+MAX_OUTCOMES = 10_000
+"""Outcomes remembered. A refusal's has its subject among what tells it apart."""
 
 _METHODS = (
     "OTHER", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
@@ -84,61 +85,94 @@ REASONS = frozenset({OVERFLOW, GATEWAY, *(reason for _, reason in _DETAILS)})
 """Reasons that are Envoy's, beside those of decisions."""
 
 
-@dataclass(slots=True)
-class Entry:
-    """One request. The fields are those of the log's JSON line, in its order.
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What many requests have in common: all that end the same way share one of these."""
 
-    Where a request did not come so far, text is empty and a number null.
-    """
-
-    time: datetime
     method: str
-    path: str
     protocol: str
     status: int
     flags: str
     reason: str
-    subject: str
     model: str
     version: str
     canary: bool
+    upstream: str
+
+
+@dataclass(slots=True)
+class Entry:
+    """One request. Text is empty, and a time null, where the request did not come so far.
+
+    `seconds` and `micros` are the time it began, since the epoch; durations are in microseconds.
+    """
+
+    outcome: Outcome
+    seconds: int
+    micros: int
+    path: str
+    subject: str
     request_bytes: int
     response_bytes: int
-    duration_ms: float
-    upstream_ms: float | None
-    upstream: str
+    duration: int
+    upstream_time: int | None
     request_id: str
     user_agent: str
     trace_id: str
 
 
-def entry(message: HTTPAccessLogEntry) -> Entry:
-    """What there is to show of a report."""
-    common, request, response = message.common_properties, message.request, message.response
-    headers = request.request_headers
-    details = response.response_code_details
-    model, _, version = headers.get("x-model-service", "").partition("/")
-    start = common.start_time
-    return Entry(
-        time=datetime.fromtimestamp(start.seconds + start.nanos // 1000 / 1e6, UTC),
-        method=_name(_METHODS, request.request_method),
-        path=_path(headers.get("x-sluice-path") or request.path),
+class Reader:
+    """Reads reports. Outcomes are remembered, as reading one costs more than all the rest."""
+
+    def __init__(self) -> None:
+        self._outcomes: dict[object, Outcome] = {}
+
+    def entry(self, message: HTTPAccessLogEntry) -> Entry:
+        """What there is to show of a report."""
+        common, request, response = message.common_properties, message.request, message.response
+        headers = request.request_headers
+        details = response.response_code_details
+        service, reason = headers.get("x-model-service", ""), headers.get("x-sluice-reason", "")
+        key = (
+            request.request_method, message.protocol_version, response.response_code, details,
+            common.response_flags, common.upstream_remote_address, common.route_name, service,
+            reason,
+        )  # fmt: skip
+        outcome = self._outcomes.get(key)
+        if outcome is None:
+            if len(self._outcomes) >= MAX_OUTCOMES:
+                self._outcomes.clear()
+            outcome = self._outcomes[key] = _outcome(message, service, reason)
+        start, duration = common.start_time, common.duration
+        return Entry(
+            outcome,
+            start.seconds,
+            start.nanos // 1000,
+            (headers.get("x-sluice-path") or request.path).partition("?")[0][:MAX_TEXT],
+            headers.get("x-sluice-subject", "") if service else _refused_subject(details),
+            request.request_body_bytes,
+            response.response_body_bytes,
+            duration.seconds * 1_000_000 + duration.nanos // 1000,
+            _upstream_time(common) if outcome.upstream else None,
+            request.request_id[:MAX_TEXT],
+            request.user_agent[:MAX_TEXT],
+            headers.get("traceparent", "")[3:35],
+        )
+
+
+def _outcome(message: HTTPAccessLogEntry, service: str, reason: str) -> Outcome:
+    common, response = message.common_properties, message.response
+    model, _, version = service.partition("/")
+    return Outcome(
+        method=_name(_METHODS, message.request.request_method),
         protocol=_name(_PROTOCOLS, message.protocol_version),
-        status=response.response_code.value,
-        flags=_flags(common.response_flags.SerializeToString()),
-        reason=_reason(details, headers),
-        subject=headers.get("x-sluice-subject", "") if version else _refused_subject(details),
+        status=UInt32Value.FromString(response.response_code).value,
+        flags=_flags(ResponseFlags.FromString(common.response_flags)),
+        reason=_reason(response.response_code_details, reason),
         model=model or common.route_name,
         version=version,
-        canary="x-sluice-canary" in headers,
-        request_bytes=request.request_body_bytes,
-        response_bytes=response.response_body_bytes,
-        duration_ms=_micros(common.duration) / 1000,
-        upstream_ms=_upstream(common),
-        upstream=_address(common.upstream_remote_address.SerializeToString()),
-        request_id=request.request_id[:MAX_TEXT],
-        user_agent=request.user_agent[:MAX_TEXT],
-        trace_id=headers.get("traceparent", "")[3:35],
+        canary=reason.startswith("canary_"),
+        upstream=_address(LogAddress.FromString(common.upstream_remote_address)),
     )
 
 
@@ -146,27 +180,15 @@ def _name(names: tuple[str, ...], number: int) -> str:
     return names[number] if 0 <= number < len(names) else names[0]
 
 
-def _path(path: str) -> str:
-    """Without the query, where clients put what is nobody else's business."""
-    return path.partition("?")[0][:MAX_TEXT]
-
-
-@lru_cache(1024)
-def _flags(encoded: bytes) -> str:
-    flags = ResponseFlags.FromString(encoded)
+def _flags(flags: ResponseFlags) -> str:
     return ",".join(_FLAGS[field.name] for field, _ in flags.ListFields())
 
 
-def _reason(details: str, headers: Mapping[str, str]) -> str:
+def _reason(details: str, decided: str) -> str:
     if details == UPSTREAM:
-        return headers.get("x-sluice-reason", "")
+        return decided
     if details.startswith(DECIDED):
         return details.removeprefix(DECIDED).partition(":")[0]
-    return _envoys_reason(details)
-
-
-@lru_cache(1024)
-def _envoys_reason(details: str) -> str:
     for beginning, reason in _DETAILS:
         if details.startswith(beginning):
             return reason
@@ -175,27 +197,20 @@ def _envoys_reason(details: str) -> str:
 
 def _refused_subject(details: str) -> str:
     """Whom the callout refused, where it knew."""
-    if not details.startswith(DECIDED):
-        return ""
-    return details.removeprefix(DECIDED).partition(":")[2]
+    return details.removeprefix(DECIDED).partition(":")[2] if details.startswith(DECIDED) else ""
+
+
+def _upstream_time(common: AccessLogCommon) -> int | None:
+    """From the last byte sent to the first one received; at least 0."""
+    received = _micros(common.time_to_first_upstream_rx_byte)
+    return max(0, received - _micros(common.time_to_last_upstream_tx_byte)) if received else None
 
 
 def _micros(duration: Duration) -> int:
     return duration.seconds * 1_000_000 + duration.nanos // 1000
 
 
-def _upstream(common: AccessLogCommon) -> float | None:
-    """Milliseconds from the last byte sent to the first one received; at least 0."""
-    received = _micros(common.time_to_first_upstream_rx_byte)
-    if not received:
-        return None
-    sent = _micros(common.time_to_last_upstream_tx_byte)
-    return max(0, received - sent) / 1000
-
-
-@lru_cache(1024)
-def _address(encoded: bytes) -> str:
-    address = LogAddress.FromString(encoded)
+def _address(address: LogAddress) -> str:
     if address.HasField("pipe"):
         return address.pipe.path
     socket = address.socket_address

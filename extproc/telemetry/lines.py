@@ -1,6 +1,8 @@
 """An entry as a line of the log."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import lru_cache
 
 import orjson
 
@@ -11,15 +13,45 @@ Format = Callable[[Entry], bytes]
 
 
 def json_line(entry: Entry) -> bytes:
-    """One JSON object; its members are the entry's fields."""
-    return orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
+    """One JSON object, whose members are described in docs/reference/metrics.md."""
+    outcome, upstream_time = entry.outcome, entry.upstream_time
+    return orjson.dumps(
+        {
+            "time": f"{_second(entry.seconds)}.{entry.micros:06d}Z",
+            "method": outcome.method,
+            "path": entry.path,
+            "protocol": outcome.protocol,
+            "status": outcome.status,
+            "flags": outcome.flags,
+            "reason": outcome.reason,
+            "subject": entry.subject,
+            "model": outcome.model,
+            "version": outcome.version,
+            "canary": outcome.canary,
+            "request_bytes": entry.request_bytes,
+            "response_bytes": entry.response_bytes,
+            "duration_ms": entry.duration / 1000,
+            "upstream_ms": None if upstream_time is None else upstream_time / 1000,
+            "upstream": outcome.upstream,
+            "request_id": entry.request_id,
+            "user_agent": entry.user_agent,
+            "trace_id": entry.trace_id,
+        },
+        option=orjson.OPT_APPEND_NEWLINE,
+    )
 
 
 def text_line(entry: Entry) -> bytes:
     """The classic line, `[time] METHOD path latency`."""
-    time = entry.time.strftime("%Y-%m-%d %H:%M:%S")
-    line = f"[{time}] {entry.method} {_printable(entry.path)} {_latency(entry.duration_ms)}\n"
-    return line.encode()
+    time = _second(entry.seconds).replace("T", " ")
+    path = _printable(entry.path)
+    return f"[{time}] {entry.outcome.method} {path} {_latency(entry.duration / 1000)}\n".encode()
+
+
+@lru_cache(64)
+def _second(seconds: int) -> str:
+    """RFC 3339, in UTC, without the zone."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _printable(path: str) -> str:

@@ -5,7 +5,7 @@ a value decides how many series there can be; whatever clients choose must not b
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -108,6 +108,18 @@ class Timings:
         self._add(self._column + bisect_left(self._bounds, micros))
         self._add(self._sum, int(micros))
 
+    def observe_all(self, micros: Iterable[int]) -> None:
+        """The same of many at once, which costs a third for each."""
+        buckets: dict[int, int] = {}
+        bounds, total = self._bounds, 0
+        for each in micros:
+            bucket = bisect_left(bounds, each)
+            buckets[bucket] = buckets.get(bucket, 0) + 1
+            total += each
+        for bucket, count in buckets.items():
+            self._add(self._column + bucket, count)
+        self._add(self._sum, total)
+
 
 class _Nowhere:
     """Stands for a series that the table has no room for: the rest goes on."""
@@ -119,6 +131,9 @@ class _Nowhere:
         """Not kept."""
 
     def observe(self, micros: float) -> None:
+        """Not counted."""
+
+    def observe_all(self, micros: Iterable[int]) -> None:
         """Not counted."""
 
 

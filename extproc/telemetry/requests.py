@@ -1,10 +1,11 @@
 """Counts finished requests by model, version, status and reason, all of which the policy bounds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from extproc.decision.reasons import Reason
 from extproc.telemetry import catalog
-from extproc.telemetry.entry import REASONS, Entry
+from extproc.telemetry.entry import MAX_OUTCOMES, REASONS, Entry, Outcome
 from extproc.telemetry.metrics import Metrics, Number, Times
 
 OTHER = "other"
@@ -17,29 +18,37 @@ Versions = Mapping[str, frozenset[str]]
 
 
 class RequestMetrics:
-    """Records entries. Series are looked up once for each combination that occurs."""
+    """Records entries. Series are looked up once for each outcome."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._versions: Versions = {}
-        self._series: dict[tuple[str, str, int, str], tuple[Number, Times, Times]] = {}
+        self._series: dict[Outcome, _Series] = {}
 
     def follow(self, versions: Versions) -> None:
         """These are the models now."""
         self._versions = versions
         self._series.clear()
 
-    def record(self, entry: Entry) -> None:
-        """Count one request."""
-        key = (entry.model, entry.version, entry.status, entry.reason)
-        series = self._series.get(key) or self._look_up(key)
-        series[0].add()
-        series[1].observe(entry.duration_ms * 1000)
-        if entry.upstream_ms is not None:
-            series[2].observe(entry.upstream_ms * 1000)
+    def record(self, entries: Sequence[Entry]) -> None:
+        """Count requests, as many at once as there are: that is what makes it cheap."""
+        by_outcome: dict[Outcome, list[Entry]] = {}
+        for entry in entries:
+            alike = by_outcome.get(entry.outcome)
+            if alike is None:
+                by_outcome[entry.outcome] = [entry]
+            else:
+                alike.append(entry)
+        for outcome, alike in by_outcome.items():
+            series = self._series.get(outcome) or self._look_up(outcome)
+            series.count.add(len(alike))
+            series.duration.observe_all([entry.duration for entry in alike])
+            if outcome.upstream:
+                times = [e.upstream_time for e in alike if e.upstream_time is not None]
+                series.upstream.observe_all(times)
 
-    def _look_up(self, key: tuple[str, str, int, str]) -> tuple[Number, Times, Times]:
-        model, version, status, reason = key
+    def _look_up(self, outcome: Outcome) -> "_Series":
+        model, version, reason = outcome.model, outcome.version, outcome.reason
         versions = self._versions.get(model)
         if versions is None:
             model, version = OTHER if model else "", OTHER if version else ""
@@ -48,11 +57,20 @@ class RequestMetrics:
         if reason and reason not in KNOWN_REASONS:
             reason = OTHER
         # 0: the client left before there was an answer.
-        status_class = f"{status // 100}xx" if status else "none"
-        series = (
-            self._metrics.count(catalog.REQUESTS, model, version, status_class, reason),
+        status = f"{outcome.status // 100}xx" if outcome.status else "none"
+        series = _Series(
+            self._metrics.count(catalog.REQUESTS, model, version, status, reason),
             self._metrics.timings(catalog.REQUEST_SECONDS, model, version),
             self._metrics.timings(catalog.UPSTREAM_SECONDS, model, version),
         )
-        self._series[key] = series
+        if len(self._series) >= MAX_OUTCOMES:
+            self._series.clear()
+        self._series[outcome] = series
         return series
+
+
+@dataclass(frozen=True, slots=True)
+class _Series:
+    count: Number
+    duration: Times
+    upstream: Times

@@ -5,6 +5,8 @@ from enum import IntEnum
 
 import betterproto2
 import pytest
+from envoy_data_plane.envoy.config.core.v3 import Address
+from envoy_data_plane.envoy.data.accesslog.v3 import ResponseFlags
 from envoy_data_plane.envoy.service.accesslog.v3 import StreamAccessLogsMessage
 from envoy_data_plane.envoy.service.auth.v3 import CheckRequest, CheckResponse
 from envoy_data_plane.envoy.service.discovery.v3 import DiscoveryRequest, DiscoveryResponse
@@ -29,6 +31,8 @@ ROOTS: list[tuple[Descriptor, type[betterproto2.Message]]] = [
     (ext_authz_pb2.CheckRequest.DESCRIPTOR, CheckRequest),
     (ext_authz_pb2.CheckResponse.DESCRIPTOR, CheckResponse),
     (accesslog_pb2.StreamAccessLogsMessage.DESCRIPTOR, StreamAccessLogsMessage),
+    (accesslog_pb2.LogAddress.DESCRIPTOR, Address),
+    (accesslog_pb2.ResponseFlags.DESCRIPTOR, ResponseFlags),
     (ratelimit_pb2.RateLimitRequest.DESCRIPTOR, RateLimitRequest),
     (ratelimit_pb2.RateLimitResponse.DESCRIPTOR, RateLimitResponse),
 ]
@@ -104,8 +108,9 @@ def test_every_field_is_envoys(name: str) -> None:
     for field in ours.fields:
         number, kind, rest, group = expected(theirs, field.name)
         found = described(field)
-        # The same on the wire: an enum as an int32, and one member of a oneof as a field.
-        kinds = {kind, "int32"} if kind == "enum" else {kind}
+        # The same on the wire: an enum as an int32, a message as its bytes, and one member of a
+        # oneof as a field.
+        kinds = {kind, {"enum": "int32", "message": "bytes"}.get(kind, kind)}
         assert (found[0], found[2]) == (number, rest), f"{name}.{field.name}"
         assert found[1] in kinds, f"{name}.{field.name}"
         assert found[3] in {group, None}, f"{name}.{field.name}"

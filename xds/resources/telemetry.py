@@ -50,7 +50,6 @@ REPORTED_HEADERS = (
     "x-model-service",
     "x-sluice-subject",
     "x-sluice-reason",
-    "x-sluice-canary",
     "x-sluice-path",
     "traceparent",
 )
