@@ -1,6 +1,7 @@
 """Key sets behind a URL, fetched from a real server."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -141,6 +142,28 @@ async def test_fetched_keys_stay_over_a_new_policy_of_the_same_source() -> None:
         inline = Auth(issuers=(issuer(jwks=ROTATED),))
         with pytest.raises(UnknownKeyError):
             identify(Authenticator(inline, who), token())
+
+
+async def test_a_server_that_trickles_its_headers_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes in time; all of them never do."""
+    monkeypatch.setattr(remote, "FETCH_TIMEOUT", 0.1)
+
+    async def trickle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nx: ")
+        with suppress(ConnectionError):
+            while True:
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+
+    server = await asyncio.start_server(trickle, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    fetching = asyncio.create_task(remote.fetch_document(f"http://127.0.0.1:{port}/keys"))
+    done, _ = await asyncio.wait({fetching}, timeout=2)
+    server.close()
+    assert done == {fetching}
+    with pytest.raises(TimeoutError):
+        fetching.result()
 
 
 async def test_a_request_waits_for_a_slow_issuer_no_longer_than_it_can(
