@@ -10,7 +10,6 @@ from extproc.limits.headers import limit_headers
 from extproc.limits.leases import Budgets, LeasedBudgets, LeaseSettings, LocalBudgets
 from extproc.limits.ledger import Ledger
 from extproc.limits.limiter import Limiter, RuleCounts, Verdict
-from extproc.limits.redis import redis_store
 from extproc.limits.rules import RequestView
 from sluice.config.limits import LimitBackend
 
@@ -54,7 +53,9 @@ def budgets(
         share=backend.share,
         max_keys=backend.max_keys,
     )
-    store = (
-        redis_store(backend) if broker is None or backend.kind == "redis" else BrokerStore(broker)
-    )
-    return LeasedBudgets(store, settings, clock)
+    if broker is not None and backend.kind == "memory":
+        return LeasedBudgets(BrokerStore(broker), settings, clock)
+    # The client takes 6 MB, which workers without Redis need not have.
+    from extproc.limits.redis import redis_store
+
+    return LeasedBudgets(redis_store(backend), settings, clock)
