@@ -104,6 +104,15 @@ class Pool:
             len(body) >= _HEAVY_RESPONSE,
         )
 
+    async def run(self, name: str, work: Callable[[], bytes], size: int) -> bytes:
+        """Other work of this kind, on a thread, timed by this name; `size` is what it holds.
+
+        Raises Unconvertible, likewise.
+        """
+        done = await self._timed(name, lambda: Converted(work(), ""), size, heavy=True)
+        assert done is not None
+        return done.body
+
     def close(self) -> None:
         """Let running conversions end, drop those that wait."""
         self._executor.shutdown(wait=False, cancel_futures=True)

@@ -18,11 +18,13 @@ class Reason(StrEnum):
     UNAUTHENTICATED = "unauthenticated"
     INVALID_CREDENTIALS = "invalid_credentials"
     FORBIDDEN = "forbidden"
+    MODEL_MISMATCH = "model_mismatch"
     UNKNOWN_MODEL = "unknown_model"
     UNKNOWN_VERSION = "unknown_version"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     BODY_TOO_LARGE = "body_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    CONVERSION_QUEUE_FULL = "conversion_queue_full"
     BREAKER_OPEN = "breaker_open"
     RATE_LIMITED = "rate_limited"
     LIMITS_UNAVAILABLE = "limits_unavailable"
@@ -35,11 +37,13 @@ STATUS = {
     Reason.UNAUTHENTICATED: 401,
     Reason.INVALID_CREDENTIALS: 401,
     Reason.FORBIDDEN: 403,
+    Reason.MODEL_MISMATCH: 403,
     Reason.UNKNOWN_MODEL: 404,
     Reason.UNKNOWN_VERSION: 404,
     Reason.METHOD_NOT_ALLOWED: 405,
     Reason.BODY_TOO_LARGE: 413,
     Reason.UNSUPPORTED_MEDIA_TYPE: 415,
+    Reason.CONVERSION_QUEUE_FULL: 503,
     Reason.BREAKER_OPEN: 503,
     Reason.RATE_LIMITED: 429,
     Reason.LIMITS_UNAVAILABLE: 503,

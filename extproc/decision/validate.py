@@ -8,6 +8,17 @@ from extproc.policy import Policy, Route
 GRPC_PREFIX = b"/inference.GRPCInferenceService/"
 """Methods of the Open Inference Protocol by gRPC; their model is named by `x-model-name`."""
 
+_OF_SERVERS = frozenset((b"ServerLive", b"ServerReady", b"ServerMetadata"))
+"""Those whose messages name no model."""
+
+_GRPC_METHODS = _OF_SERVERS | {
+    b"ModelInfer", b"ModelReady", b"ModelMetadata", b"ModelStreamInfer", b"ModelConfig",
+    b"ModelStatistics",
+}  # fmt: skip
+"""All that callers may use. The last three are Triton's; of its others, some load models or share
+memory, and none begins with the model's name and version as these do.
+"""
+
 _READ_METHODS = (b"GET", b"HEAD")
 _UNTYPED = b"application/octet-stream"
 """What content without a type is taken for (RFC 9110 section 8.3)."""
@@ -17,6 +28,8 @@ def validate(policy: Policy, request: Request, draft: Draft) -> Refusal | None:
     """Find the model, and check method, size and media type."""
     path = request.path
     if path.startswith(GRPC_PREFIX):
+        if path.removeprefix(GRPC_PREFIX) not in _GRPC_METHODS:
+            return Refusal(Reason.METHOD_NOT_ALLOWED, "this gRPC method is not for callers")
         draft.route = policy.routes.get(request.headers.get("x-model-name", b""))
         rest, of_protocol = b"", False
     else:
@@ -42,6 +55,12 @@ def tell(_: Request, draft: Draft) -> str:
     """What this stage found, in words."""
     assert draft.route is not None
     return f"model {draft.route.name}, bodies up to {draft.route.max_body} bytes"
+
+
+def names_model(path: bytes) -> bool:
+    """Whether the messages of a call at this path name a model, which nothing has looked at yet."""
+    method = path.partition(b"?")[0].removeprefix(GRPC_PREFIX)
+    return path.startswith(GRPC_PREFIX) and method not in _OF_SERVERS
 
 
 def _find(policy: Policy, path: bytes) -> tuple[Route | None, bytes, bool]:

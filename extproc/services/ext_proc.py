@@ -2,7 +2,8 @@
 
 A request without a body, or with a declared length that nobody must read, costs one message each
 way. Where the length is not declared, Envoy is asked to stream the body past, so that it can be
-counted; where the body must be converted, to hold it.
+counted; where the body must be converted, to hold it. What a gRPC client sends to a gRPC server is
+streamed past too, because it names a model.
 """
 
 import time
@@ -11,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from extproc.convert import Pool
 from extproc.decision import Admission, Decide, Decision, Refusal, decide
 from extproc.decision.request import join_headers
-from extproc.decision.validate import too_large
+from extproc.decision.validate import names_model, too_large
 from extproc.policies import Policies
 from extproc.policy import Policy
 from extproc.problem import grpc_status, problem_body
@@ -20,6 +21,7 @@ from extproc.rpc import Call, Handler, RpcError, StatusCode
 from extproc.services import processing
 from extproc.services.conversion import Conversion
 from extproc.services.decider import Decider
+from extproc.services.native_call import NativeCall
 from extproc.services.outcome import (
     failed,
     refusal_details,
@@ -94,13 +96,15 @@ class _Stream:
     """One request, from its headers on."""
 
     __slots__ = (
-        "_call", "_conversion", "_headers", "_limit", "_received", "_refused", "_service",
+        "_call", "_conversion", "_headers", "_limit", "_native", "_received", "_refused",
+        "_service",
     )  # fmt: skip
 
     def __init__(self, service: ExternalProcessor, call: Call) -> None:
         self._service = service
         self._call = call
         self._conversion: Conversion | None = None
+        self._native: NativeCall | None = None
         self._headers: dict[str, bytes] = {}
         self._limit = 0
         self._received = 0
@@ -117,6 +121,8 @@ class _Stream:
         if self._conversion is not None:
             return self._convert(self._conversion, kind, request)
         if kind == "request_body":
+            if self._native is not None:
+                return self._read_along(self._native, request.request_body)
             self._count(request.request_body)
         elif kind is not None:
             self._call.send(processing.PASS[kind])
@@ -162,6 +168,10 @@ class _Stream:
         if admission.converter is not None:
             self._conversion = Conversion(admission.converter, self._service.pool, headers)
             return processing.CONVERT_BODY
+        if has_body and names_model(headers[":path"]):
+            pool = self._service.pool
+            self._native = NativeCall(admission.target, admission.max_body, headers, pool)
+            return processing.COUNT_BODY
         if has_body and "content-length" not in headers and not _is_stream(headers, admission):
             return processing.COUNT_BODY
         return None
@@ -172,6 +182,24 @@ class _Stream:
         self._received += len(body.body)
         if self._received > self._limit:
             self._refuse(self._headers, too_large(self._limit))
+        else:
+            self._call.send(processing.PASS["request_body"])
+
+    def _read_along(self, native: NativeCall, body: HttpBody) -> Awaitable[None] | None:
+        if self._refused:
+            return None
+        found = native.check(body.body, last=body.end_of_stream)
+        if found is not None and not isinstance(found, Refusal):
+            return self._pass_later(found)
+        self._pass_unless(found)
+        return None
+
+    async def _pass_later(self, refusal: Awaitable[Refusal | None]) -> None:
+        self._pass_unless(await refusal)
+
+    def _pass_unless(self, refusal: Refusal | None) -> None:
+        if refusal is not None:
+            self._refuse(self._headers, refusal)
         else:
             self._call.send(processing.PASS["request_body"])
 

@@ -30,7 +30,7 @@ PASS: Mapping[str, bytes] = {
 COUNT_BODY = ProcessingMode(
     response_header_mode=ProcessingMode.SKIP, request_body_mode=ProcessingMode.STREAMED
 )
-"""Stream the request's body past, so that it can be counted."""
+"""Stream the request's body past, so that it can be counted, or read along."""
 
 CONVERT_BODY = ProcessingMode(
     response_header_mode=ProcessingMode.SEND, request_body_mode=ProcessingMode.BUFFERED

@@ -220,6 +220,26 @@ def test_tritonclient_is_told_what_was_wrong(
     assert "no model" in answer["error"]
 
 
+@pytest.mark.parametrize("compression", [{}, {"compression": "gzip"}])
+def test_tritonclient_cannot_say_one_model_and_mean_another(
+    triton: Triton, between: Gateway, compression: dict[str, str]
+) -> None:
+    headers = {"x-model-name": "echo"}
+    for asked in (
+        {"call": "infer", "inputs": [digit()], **compression},
+        {"call": "ready"},
+        {"call": "metadata"},
+    ):
+        answer = triton.ask("grpc", between, "digits", headers=headers, **asked)
+        assert answer["status"] == "StatusCode.PERMISSION_DENIED", answer
+        assert "model_mismatch" in answer["error"]
+
+
+def test_tritonclient_cannot_unload_a_model(triton: Triton, between: Gateway) -> None:
+    answer = triton.ask("grpc", between, "digits", call="unload")
+    assert answer["status"] == "StatusCode.UNIMPLEMENTED"
+
+
 @pytest.mark.parametrize("version", ["grpc", "rest"])
 @pytest.mark.parametrize(
     ("kind", "body"),

@@ -85,6 +85,23 @@ def test_a_grpc_call_names_its_model_by_header() -> None:
     assert refused(by, request(path, x_model_name="n, n", **grpc)) == NOT_FOUND
 
 
+@pytest.mark.parametrize(
+    ("method", "served"),
+    [("ModelInfer", True), ("ModelStreamInfer", True), ("ServerLive", True),
+     ("ModelInfer?x=1", True), ("RepositoryModelUnload", False), ("TraceSetting", False),
+     ("modelinfer", False), ("ModelInfer/", False), ("", False)],
+)  # fmt: skip
+def test_of_the_grpc_methods_those_are_served_that_concern_one_model(
+    method: str, served: bool
+) -> None:
+    path = f"/inference.GRPCInferenceService/{method}"
+    asked = request(path, x_model_name="m", content_type="application/grpc")
+    if served:
+        assert admitted(one(), asked)
+    else:
+        assert refused(one(), asked) == METHOD
+
+
 def test_the_name_in_the_header_does_not_count_elsewhere() -> None:
     by = policy({"m": {}, "n": {}})
     assert admitted(by, request(x_model_name="n")).target.model == "m"

@@ -1,7 +1,9 @@
 """ext_proc over every transport: what Envoy is told to do with a request."""
 
+import gzip
 import json
 import logging
+import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,6 +16,7 @@ from extproc.rpc import StatusCode
 from extproc.services.ext_proc import PROCESS
 from extproc.transport import TRANSPORTS, TransportName
 from protos.ext_proc_pb2 import (
+    BodyResponse,
     HttpBody,
     HttpHeaders,
     HttpTrailers,
@@ -21,6 +24,7 @@ from protos.ext_proc_pb2 import (
     ProcessingRequest,
     ProcessingResponse,
 )
+from protos.inference_pb2 import ModelReadyRequest
 from sluice.config import PolicyDocument
 from tests.extproc.auth.key_server import ROTATED, keys_served, until_good
 from tests.extproc.auth.tokens import OTHER_RSA, issuer, token
@@ -33,6 +37,13 @@ POST = ((":method", "POST"), (":path", "/v2/models/m/infer"), ("content-type", "
 DECLARED = (*POST, ("content-length", "2"))
 PRIVATE = ((":method", "POST"), (":path", "/v2/models/private/infer"))
 
+GRPC_INFER = (
+    (":method", "POST"),
+    (":path", "/inference.GRPCInferenceService/ModelInfer"),
+    ("x-model-name", "g"),
+    ("content-type", "application/grpc"),
+)
+
 
 def models(**settings: Any) -> PolicyDocument:
     grpc_versions = {"v1": {**VERSIONS["v1"], "protocol": "grpc"}}
@@ -40,7 +51,7 @@ def models(**settings: Any) -> PolicyDocument:
         {
             "m": {"websocket": True, "max_body": 10, "canaries": [{"version": "v2"}]},
             "private": {"access": {}},
-            "g": {"versions": grpc_versions},
+            "g": {"versions": grpc_versions, "paths": ["/own.Service"]},
         },
         **settings,
     )
@@ -218,14 +229,22 @@ async def test_a_body_that_turns_out_too_large_is_refused_as_its_caller_understa
         (
             (
                 (":method", "POST"),
-                (":path", "/inference.GRPCInferenceService/ModelInfer"),
-                ("x-model-name", "g"),
+                (":path", "/own.Service/Method"),
                 ("content-type", "application/grpc"),
             ),
             False,
         ),
+        (GRPC_INFER, True),
+        ((*GRPC_INFER, (":path", "/inference.GRPCInferenceService/ServerLive")), False),
     ],
-    ids=["upgrade to HTTP/2", "gRPC to REST", "WebSocket", "gRPC to gRPC"],
+    ids=[
+        "upgrade to HTTP/2",
+        "gRPC to REST",
+        "WebSocket",
+        "gRPC to gRPC",
+        "of a model",
+        "of a server",
+    ],
 )
 async def test_only_real_streams_are_not_counted(
     asked: Callout, pairs: Pairs, counted: bool
@@ -233,6 +252,24 @@ async def test_only_real_streams_are_not_counted(
     answer = await asked.ask(dict(pairs).items())
     assert mutation(answer)
     assert answer.HasField("mode_override") == counted
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+async def test_a_grpc_call_gets_no_further_with_a_message_for_another_model(
+    asked: Callout, compressed: bool
+) -> None:
+    called = (*GRPC_INFER, ("grpc-encoding", "gzip"))
+    good, bad = (
+        struct.pack(">BI", compressed, len(message)) + message
+        for name in ("g", "private")
+        for message in [ModelReadyRequest(name=name).SerializeToString()]
+        for message in [gzip.compress(message) if compressed else message]
+    )
+    _, first, second = await asked.process(headers(called), body(good), body(good[:3]))
+    assert first == second == ProcessingResponse(request_body=BodyResponse())
+    *_, refused = await asked.process(headers(called), body(good), body(bad, end_of_stream=True))
+    assert problem(refused) == (403, "model_mismatch")
+    assert refused.immediate_response.grpc_status.status == StatusCode.PERMISSION_DENIED
 
 
 async def test_messages_of_other_phases_pass(asked: Callout) -> None:

@@ -1,0 +1,156 @@
+"""What a gRPC client says to a gRPC server: the model in its messages is the one decided on."""
+
+import asyncio
+import gzip
+import inspect
+import struct
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extproc.convert import Pool
+from extproc.decision import Reason, Refusal
+from extproc.policy import Target
+from extproc.services.native_call import NativeCall
+from protos.inference_pb2 import ModelInferRequest, ModelMetadataRequest, ModelReadyRequest
+
+LIMIT = 1000
+TARGET = Target("m", "v1", "m/v1", "grpc")
+
+
+def frame(message: bytes, *, compressed: bool = False) -> bytes:
+    return struct.pack(">BI", compressed, len(message)) + message
+
+
+def infer(model: str = "m", version: str = "", raw: bytes = bytes(100)) -> bytes:
+    request = ModelInferRequest(model_name=model, model_version=version, raw_input_contents=[raw])
+    return request.SerializeToString()
+
+
+def judged(*pieces: bytes, coding: str = "", limit: int = LIMIT) -> Reason | None:
+    """The reason by which a body is refused, as its pieces arrive; None where all of it passes."""
+
+    async def read() -> Refusal | None:
+        pool = Pool()
+        call = NativeCall(TARGET, limit, {"grpc-encoding": coding.encode()}, pool)
+        try:
+            for index, piece in enumerate(pieces):
+                found = call.check(piece, last=index == len(pieces) - 1)
+                refusal = await found if inspect.isawaitable(found) else found
+                if refusal is not None:
+                    return refusal
+        finally:
+            pool.close()
+        return None
+
+    refusal = asyncio.run(read())
+    return None if refusal is None else refusal.reason
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        infer(),
+        infer(version="v1"),
+        ModelReadyRequest(name="m").SerializeToString(),
+        ModelMetadataRequest(name="m", version="v1").SerializeToString(),
+    ],
+)
+def test_a_message_that_names_the_decided_model_passes(message: bytes) -> None:
+    assert judged(frame(message)) is None
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        infer("n"),
+        infer("M"),
+        infer("m "),
+        infer(""),
+        b"",
+        infer(version="v2"),
+        infer("m") + infer("n"),
+        ModelReadyRequest(name="n").SerializeToString(),
+    ],
+    ids=["another", "case", "space", "empty", "nothing", "version", "a second name", "ready"],
+)
+def test_a_message_that_names_another_is_refused(message: bytes) -> None:
+    assert judged(frame(message)) is Reason.MODEL_MISMATCH
+
+
+def test_every_message_of_a_stream_is_read() -> None:
+    good, bad = frame(infer()), frame(infer("n"))
+    assert judged(good + good, good) is None
+    assert judged(good + good, bad) is Reason.MODEL_MISMATCH
+    assert judged(good + bad + good) is Reason.MODEL_MISMATCH
+
+
+@given(cuts=st.lists(st.integers(0, 400), max_size=6).map(sorted))
+def test_however_a_body_is_cut_it_is_judged_the_same(cuts: list[int]) -> None:
+    for model, expected in (("m", None), ("n", Reason.MODEL_MISMATCH)):
+        body = frame(infer()) + frame(infer()) + frame(infer(model))
+        ends = [*cuts, len(body)]
+        pieces = [body[start:end] for start, end in zip([0, *cuts], ends, strict=True)]
+        assert judged(*pieces) is expected
+
+
+def test_the_server_lacks_the_end_of_what_is_refused() -> None:
+    body = frame(infer("n"))
+    assert judged(body[:-1], b"") is Reason.MALFORMED_REQUEST
+    assert judged(body[:-1], body[-1:]) is Reason.MODEL_MISMATCH
+
+
+@pytest.mark.parametrize("body", [b"\0\0\0", frame(infer())[:-1], frame(b"\xff\xff")])
+def test_what_is_no_whole_message_is_refused(body: bytes) -> None:
+    assert judged(body) is Reason.MALFORMED_REQUEST
+
+
+def test_a_message_over_the_limit_is_refused_by_its_prefix() -> None:
+    assert judged(frame(infer(raw=bytes(LIMIT)))[:5]) is Reason.BODY_TOO_LARGE
+    assert judged(*[frame(infer())] * 20) is None
+
+
+@pytest.mark.parametrize(
+    ("coding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)]
+)
+def test_a_compressed_message_is_read_too(coding: str, compress: object) -> None:
+    assert callable(compress)
+    good, bad = (frame(compress(infer(model)), compressed=True) for model in "mn")
+    assert judged(frame(infer()) + good, coding=coding) is None
+    assert judged(good + bad, coding=coding) is Reason.MODEL_MISMATCH
+    bomb = frame(compress(infer(raw=bytes(LIMIT))), compressed=True)
+    assert judged(bomb, coding=coding) is Reason.BODY_TOO_LARGE
+
+
+@pytest.mark.parametrize(
+    "message",
+    [gzip.compress(infer())[:-1], gzip.compress(infer()) * 2, gzip.compress(infer()) + b"\0", b"x"],
+    ids=["cut", "two members", "trailing", "no gzip"],
+)
+def test_what_servers_would_decompress_differently_is_refused(message: bytes) -> None:
+    assert judged(frame(message, compressed=True), coding="gzip") is Reason.MALFORMED_REQUEST
+
+
+@pytest.mark.parametrize("coding", ["", "identity", "snappy"])
+def test_a_coding_that_cannot_be_read_is_refused(coding: str) -> None:
+    message = frame(gzip.compress(infer()), compressed=True)
+    assert judged(message, coding=coding) is Reason.UNSUPPORTED_MEDIA_TYPE
+
+
+def test_where_too_much_waits_to_be_decompressed_a_call_is_to_try_later() -> None:
+    async def read() -> None:
+        pool = Pool(threads=1, queue=0)
+        message = frame(gzip.compress(infer(raw=bytes(1 << 20))), compressed=True)
+        calls = [NativeCall(TARGET, 2 << 20, {"grpc-encoding": b"gzip"}, pool) for _ in range(2)]
+        one, two = (call.check(message, last=True) for call in calls)
+        assert inspect.isawaitable(one)
+        assert inspect.isawaitable(two)
+        admitted, refused = await asyncio.gather(one, two)
+        assert admitted is None
+        assert isinstance(refused, Refusal)
+        assert (refused.status, refused.headers) == (503, (("retry-after", "1"),))
+        pool.close()
+
+    asyncio.run(read())
