@@ -7,6 +7,7 @@ import pytest
 
 from extproc.auth import Authenticator, UnknownKeyError, remote
 from extproc.auth.remote import RemoteKeys
+from extproc.policies import Policies
 from sluice.config import Auth
 from tests.extproc.auth.key_server import FIRST, ROTATED, keys_served, until_good
 from tests.extproc.auth.tokens import (
@@ -17,6 +18,7 @@ from tests.extproc.auth.tokens import (
     issuer,
     token,
 )
+from tests.extproc.decision.requests import document
 
 pytestmark = pytest.mark.anyio
 
@@ -142,6 +144,18 @@ async def test_fetched_keys_stay_over_a_new_policy_of_the_same_source() -> None:
         inline = Auth(issuers=(issuer(jwks=ROTATED),))
         with pytest.raises(UnknownKeyError):
             identify(Authenticator(inline, who), token())
+
+
+async def test_a_change_of_the_policy_while_the_server_is_gone_refuses_nobody() -> None:
+    policies = Policies()
+    with keys_served() as server:
+        auth = {"issuers": [issuer(jwks_uri=server.uri)]}
+        policies.apply(document(auth=auth))
+        assert policies.current is not None
+        await until_good(policies.current.authenticator, token())
+    policies.apply(document(auth={**auth, "api_key_header": "x-key"}))
+    assert identify(policies.current.authenticator, token()).subject == "alice"
+    policies.close()
 
 
 async def test_a_server_that_trickles_its_headers_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
