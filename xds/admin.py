@@ -1,9 +1,12 @@
-"""The control plane's HTTP: probes, the status, and the config in force. Read only."""
+"""The control plane's HTTP: probes, metrics, the status, and the config in force. Read only."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -13,8 +16,10 @@ from sluice.config.values import split_host_port
 from xds.status import State, redacted
 
 
-def application(state: State) -> Starlette:
+def application(state: State, metrics: Collector) -> Starlette:
     """The ASGI application."""
+    registry = CollectorRegistry()
+    registry.register(metrics)
 
     async def alive(_: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -29,10 +34,15 @@ def application(state: State) -> Starlette:
     async def config(_: Request) -> Response:
         return JSONResponse(redacted(state.config))
 
+    async def exposition(request: Request) -> Response:
+        encode, media_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), headers={"content-type": media_type})
+
     return Starlette(
         routes=[
             Route("/healthz", alive),
             Route("/readyz", ready),
+            Route("/metrics", exposition),
             Route("/v1/status", status),
             Route("/v1/config", config),
         ]

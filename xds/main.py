@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sluice.config import ConfigError
 from xds.admin import AdminServer, application
+from xds.metrics import StateCollector
 from xds.nodes import Nodes
 from xds.rollout import Rollout
 from xds.server import AdsServer
@@ -50,7 +51,7 @@ async def run(config_path: Path) -> None:
     state = State(str(config_path), loaded, nodes, rollout)
     rollout.submit(loaded.snapshot)
     server = AdsServer(nodes, settings.xds)
-    admin = AdminServer(application(state), settings.http)
+    admin = AdminServer(application(state, StateCollector(state, nodes)), settings.http)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

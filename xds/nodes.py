@@ -4,6 +4,7 @@ What is shown to all of them is the `view`; who decides on it is the rollout.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -43,7 +44,8 @@ class Node:
 class Nodes:
     """Every connected node. `now` gives wall-clock seconds.
 
-    `progress` is set whenever a node says something or leaves.
+    `progress` is set whenever a node says something or leaves. `pushes`, `acks` and `nacks` count
+    responses and what nodes made of them, by type URL, since the start.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -51,6 +53,9 @@ class Nodes:
         self._nodes: set[Node] = set()
         self._view = EMPTY
         self.progress = asyncio.Event()
+        self.pushes: Counter[str] = Counter()
+        self.acks: Counter[str] = Counter()
+        self.nacks: Counter[str] = Counter()
         self._nacks: list[Nack] = []
 
     def __iter__(self) -> Iterator[Node]:
@@ -84,7 +89,10 @@ class Nodes:
     def on_request(self, node: Node, request: Request) -> Verdict:
         """Take in a request of a client. Raises OverLimitError where it exceeds a bound."""
         verdict = node.stream.on_request(request, self._now())
+        if verdict is Verdict.ACK:
+            self.acks[request.type_url] += 1
         if verdict is Verdict.NACK:
+            self.nacks[request.type_url] += 1
             subscription = node.stream.subscriptions[request.type_url]
             refused, reason = subscription.nacked or "", subscription.reason or ""
             if refused == self._view.versions[request.type_url]:
@@ -95,7 +103,9 @@ class Nodes:
 
     def responses(self, node: Node) -> Iterator[Response]:
         """What has to be sent to a client now."""
-        return node.stream.responses(self._view)
+        for response in node.stream.responses(self._view):
+            self.pushes[response.type_url] += 1
+            yield response
 
     def nack(self) -> Nack | None:
         """The first refusal of what is shown now."""

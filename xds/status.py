@@ -63,6 +63,8 @@ class State:
         self._loaded = loaded
         self._file_error: str | None = None
         self._changed_at = time.time()
+        self.changes = {"accepted": 1, "refused": 0}
+        """How many states of the file have been read, by whether they were valid."""
 
     @property
     def config(self) -> GatewayConfig:
@@ -72,10 +74,12 @@ class State:
     def accepted(self, loaded: Loaded) -> None:
         """The file has been read and is valid."""
         self._loaded, self._file_error, self._changed_at = loaded, None, time.time()
+        self.changes["accepted"] += 1
 
     def refused(self, reason: str) -> None:
         """The file has been read and is not valid."""
         self._file_error = reason
+        self.changes["refused"] += 1
 
     def status(self) -> Status:
         """The state now."""
