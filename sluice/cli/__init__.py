@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from sluice.cli import check, credentials, explain, serve, status
+from sluice.cli import check, credentials, explain, profile, serve, status
 from sluice.config import ConfigError
 
 EXIT_USAGE = 2
@@ -34,6 +34,6 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="sluice", description="An AI inference gateway.")
     root.add_argument("--version", action="version", version=version("sluice-gateway"))
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (serve, status, explain, check, credentials):
+    for module in (serve, status, explain, profile, check, credentials):
         module.register(commands)
     return root

@@ -1,0 +1,59 @@
+"""`sluice profile`: where a live worker spends its time, as a flame graph."""
+
+import argparse
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from sluice.cli.commands import Subcommands, command, config_argument
+from sluice.config import GatewayConfig, load
+
+MAX_SECONDS = 60
+MARGIN = 30.0
+"""Seconds beyond the profile's own for py-spy to begin and to draw."""
+
+MAX_PROFILE = 256 << 20
+
+
+def register(commands: Subcommands) -> None:
+    """Add this module's commands."""
+    parser = command(commands, "profile", _profile, "profile a worker of a running gateway")
+    config_argument(parser)
+    parser.add_argument("--seconds", type=int, default=10, help=f"how long, up to {MAX_SECONDS}")
+    parser.add_argument("--worker", type=int, default=0, help="which worker, from 0")
+    parser.add_argument(
+        "--output", type=Path, default=Path("profile.svg"),
+        help="a flame graph where it ends in .svg, else a file for speedscope.app",
+    )  # fmt: skip
+
+
+def _profile(options: argparse.Namespace) -> int:
+    config = load(options.config)
+    try:
+        request = _request(options, config)
+        with urllib.request.urlopen(request, timeout=options.seconds + MARGIN) as answer:  # noqa: S310 (an http URL)
+            options.output.write_bytes(answer.read(MAX_PROFILE))
+    except urllib.error.HTTPError as error:
+        reason = error.read(1000).decode(errors="replace").strip()
+        print(f"sluice profile: {error.code}: {reason}", file=sys.stderr)
+        return 1
+    except (OSError, ValueError) as error:
+        print(f"sluice profile: {getattr(error, 'reason', error)}", file=sys.stderr)
+        return 1
+    print(options.output)
+    return 0
+
+
+def _request(options: argparse.Namespace, config: GatewayConfig) -> urllib.request.Request:
+    """Raises OSError for a secret that cannot be read, ValueError without one in the config."""
+    profile = config.telemetry.profile
+    if profile is None:
+        raise ValueError(f"{options.config} has no telemetry.profile.secret_file")
+    secret = (options.config.parent / profile.secret_file).read_text().strip()
+    form = "svg" if options.output.suffix == ".svg" else "speedscope"
+    url = (
+        f"http://{config.telemetry.metrics.address}/debug/profile"
+        f"?worker={options.worker}&seconds={options.seconds}&format={form}"
+    )
+    return urllib.request.Request(url, headers={"authorization": f"Bearer {secret}"})
