@@ -17,14 +17,17 @@ from extproc.breaker import Breaker
 from extproc.decision import Admission, Decision, Reason, Refusal
 from extproc.limits import (
     Budgets,
+    LeasedBudgets,
     Limiter,
     LocalBudgets,
     RequestView,
+    RuleCounts,
     Verdict,
     budgets,
     limit_headers,
     steady_clock,
 )
+from extproc.limits.leases import Counts
 from extproc.limits.ledger import Ledger
 from extproc.services.ratelimit import RateLimitService
 from extproc.shared import CounterTable
@@ -74,7 +77,7 @@ class Protection:
         if not self._connected or limits.backend != self._limits.backend:
             await self._connect(limits.backend)
         self._limits = limits
-        self.limiter = Limiter(limits.rules, self._budgets) if limits.rules else None
+        self.limiter = self._limiter(limits) if limits.rules else None
         self.rate_limits.configure(
             limits.domains, self._budgets, near_limit=limits.near_limit, headers=limits.headers
         )
@@ -82,6 +85,22 @@ class Protection:
     async def close(self) -> None:
         """Give back what was leased."""
         await self._open.aclose()
+
+    @property
+    def rule_counts(self) -> Mapping[str, RuleCounts]:
+        """What each rule has judged since the worker began."""
+        return {} if self.limiter is None else self.limiter.counts
+
+    @property
+    def backend_counts(self) -> Counts | None:
+        """Exchanges with the backend; None where the budgets are this process's own."""
+        return self._budgets.counts if isinstance(self._budgets, LeasedBudgets) else None
+
+    def _limiter(self, limits: Limits) -> Limiter:
+        limiter = Limiter(limits.rules, self._budgets)
+        # A rule of the same name goes on counting where it was.
+        limiter.counts |= {n: c for n, c in self.rule_counts.items() if n in limiter.counts}
+        return limiter
 
     def admit(
         self, admission: Admission, headers: Mapping[str, bytes], *, has_body: bool

@@ -17,12 +17,19 @@ from multiprocessing.connection import Connection
 import uvloop
 
 from extproc.ads import follow
+from extproc.convert import Pool
 from extproc.policies import Policies
 from extproc.protection import Protection, ProtectionSettings
 from extproc.rpc import Services, unary
 from extproc.services.ext_authz import CHECK, Authorization
 from extproc.services.ext_proc import PROCESS, ExternalProcessor
 from extproc.services.health import NOT_SERVING, SERVING, Health
+from extproc.telemetry.parts import (
+    backend_totals,
+    breaker_states,
+    conversion_totals,
+    limit_totals,
+)
 from extproc.telemetry.worker import Telemetry, TelemetrySettings, transport_totals
 from extproc.transport import TransportName, serve
 from protos.base_pb2 import Node
@@ -63,9 +70,16 @@ def main(
 def services(
     policies: Policies, health: Health, telemetry: Telemetry, protection: Protection
 ) -> Services:
-    """Everything a worker serves."""
-    processor = ExternalProcessor(policies, decide=telemetry.decide, protection=protection)
+    """Everything a worker serves, and the metrics of what they do."""
+    pool = Pool()
+    processor = ExternalProcessor(
+        policies, pool=pool, decide=telemetry.decide, protection=protection
+    )
     authorization = Authorization(policies, decide=telemetry.decide, protection=protection)
+    telemetry.totals.follow("limits", partial(limit_totals, protection))
+    telemetry.totals.follow("budgets", partial(backend_totals, protection))
+    telemetry.totals.follow("conversions", partial(conversion_totals, pool))
+    telemetry.totals.show(partial(breaker_states, protection))
     return {
         PROCESS: processor.open,
         CHECK: unary(authorization.check),

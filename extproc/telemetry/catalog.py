@@ -71,6 +71,42 @@ PROTOCOL_ERRORS = Counter(
 )
 ABUSE = Counter("sluice_transport_abuse_total", "Peers cut off by a limit of abuse.", ("limit",))
 
+BREAKER_STATE = Gauge(
+    "sluice_breaker_state",
+    "What a version's callers meet: 0 all get through, 1 a share does, 2 only probes do.",
+    ("model", "version"),
+    "max",
+)
+LIMITS = Counter(
+    "sluice_limit_requests_total",
+    "Requests that a rule of limits.rules judged; shadow rules refuse nothing.",
+    ("rule", "verdict"),
+)
+BUDGETS = Counter(
+    "sluice_limit_backend_total",
+    "Exchanges with the limits' backend, and requests that waited for it or went without it.",
+    ("event",),
+)
+RATE_LIMIT_HITS = Counter(
+    "sluice_ratelimit_hits_total",
+    "Hits that the rate limit service counted, by its limit's name.",
+    ("limit", "verdict"),
+)
+CONVERSIONS = Counter(
+    "sluice_conversions_total", "Payloads converted, or refused.", ("converter", "result")
+)
+CONVERSION_MICROSECONDS = Counter(
+    "sluice_conversion_microseconds_total",
+    "Time that conversions took, and that they waited for a thread.",
+    ("converter", "phase"),
+)
+CONVERSION_BYTES = Counter(
+    "sluice_conversion_bytes_total", "Bytes before and after conversion.", ("converter", "side")
+)
+CONVERSIONS_TURNED_AWAY = Counter(
+    "sluice_conversions_turned_away_total", "Payloads for which the queue had no place."
+)
+
 WORKER_UP = Gauge("sluice_worker_up", "Whether the worker runs.", ("worker",))
 WORKER_STARTS = Counter("sluice_worker_starts_total", "Starts of the worker.", ("worker",))
 
@@ -91,6 +127,14 @@ FAMILIES: tuple[Family, ...] = (
     CONNECTIONS,
     PROTOCOL_ERRORS,
     ABUSE,
+    BREAKER_STATE,
+    LIMITS,
+    BUDGETS,
+    RATE_LIMIT_HITS,
+    CONVERSIONS,
+    CONVERSION_MICROSECONDS,
+    CONVERSION_BYTES,
+    CONVERSIONS_TURNED_AWAY,
     WORKER_UP,
     WORKER_STARTS,
     LOST,

@@ -6,12 +6,15 @@ it, at most an interval's worth.
 
 from collections.abc import Callable, Iterable, Mapping
 
-from extproc.telemetry.metrics import Counter, Metrics
+from extproc.telemetry.metrics import Counter, Gauge, Metrics
 
 Total = tuple[Counter, tuple[str, ...], int]
 """Family, labels' values, and how many there were since the source began."""
 
 Source = Callable[[], Iterable[Total]]
+
+Reading = tuple[Gauge, tuple[str, ...], int]
+"""Family, labels' values, and what it is now."""
 
 
 class Totals:
@@ -21,6 +24,7 @@ class Totals:
         self._metrics = metrics
         self._sources: dict[object, Source] = {}
         self._published: dict[object, dict[tuple[str, tuple[str, ...]], int]] = {}
+        self._gauges: list[Callable[[], Iterable[Reading]]] = []
 
     def follow(self, key: object, source: Source) -> None:
         """Publish this source from now on, in place of the one with the same key.
@@ -31,10 +35,17 @@ class Totals:
         self._sources[key] = source
         self._published[key] = {}
 
+    def show(self, gauges: Callable[[], Iterable[Reading]]) -> None:
+        """Publish what these are whenever totals are published."""
+        self._gauges.append(gauges)
+
     def publish(self) -> None:
         """Carry everything over."""
         for key in self._sources:
             self._publish(key)
+        for gauges in self._gauges:
+            for family, values, value in gauges():
+                self._metrics.count(family, *values).set(value)
 
     def _publish(self, key: object) -> None:
         source = self._sources.get(key)

@@ -99,3 +99,17 @@ def test_a_slow_but_healthy_version_is_never_broken(own: Gateway) -> None:
     with own.client() as client:
         assert {ask(client, "anyone").status_code for _ in range(60)} == {200}
     control(own, delay_ms=0)
+
+
+def test_the_metrics_show_what_the_rules_and_the_breaker_do(own: Gateway) -> None:
+    def metrics() -> str:
+        address = own.config["telemetry"]["metrics"]["address"]
+        return httpx.get(f"http://{address}/metrics").text
+
+    with own.client() as client:
+        for _ in range(3):
+            ask(client, "measured", **{"x-limited": "yes"})
+    eventually(
+        lambda: 'sluice_limit_requests_total{rule="per-subject",verdict="admitted"}' in metrics()
+    )
+    eventually(lambda: 'sluice_breaker_state{model="echo",version="v1"} 0.0' in metrics())
