@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Mapping
 from extproc.convert import Converted, Converter, Pool, Reply, Unconvertible
 from extproc.problem import MEDIA_TYPE
 from extproc.services import processing
-from extproc.services.outcome import Headers, failed
+from extproc.services.outcome import PATH_HEADER, Headers, failed
 from protos.ext_proc_pb2 import HttpHeaders, HttpTrailers
 
 _FRAME = struct.Struct(">BI")
@@ -46,6 +46,8 @@ class Conversion:
         if self._converter.protocol == "grpc":
             headers["content-type"] = _GRPC
             sent = _FRAME.pack(0, len(sent)) + sent
+        # For the access log: what the client asked for, where the model is asked something else.
+        headers[PATH_HEADER] = self._headers.get(":path", "").partition("?")[0]
         return processing.request_body(sent, list(headers.items()), converted.remove)
 
     def response_headers(self, message: HttpHeaders) -> bytes | Awaitable[bytes]:

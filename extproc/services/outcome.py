@@ -12,6 +12,7 @@ INTERNAL_PREFIX = "x-sluice-"
 SERVICE_HEADER = "x-model-service"
 VERSION_HEADER = "x-model-version"
 REASON_HEADER = "x-sluice-reason"
+PATH_HEADER = "x-sluice-path"
 
 NO_POLICY = Refusal(Reason.NO_POLICY, "the gateway has no policy yet")
 INTERNAL_ERROR = Refusal(Reason.INTERNAL_ERROR, "the gateway failed to decide on this request")

@@ -81,9 +81,6 @@ OVERFLOW = "overloaded"
 GATEWAY = "gateway"
 """The reason of whatever else Envoy answers by itself."""
 
-REASONS = frozenset({OVERFLOW, GATEWAY, *(reason for _, reason in _DETAILS)})
-"""Reasons that are Envoy's, beside those of decisions."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:

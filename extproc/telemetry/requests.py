@@ -1,17 +1,19 @@
-"""Counts finished requests by model, version, status and reason, all of which the policy bounds."""
+"""Counts finished requests by model, version, status and reason.
+
+The policy bounds models and versions, the gateway's own code the reasons.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from extproc.decision.reasons import Reason
 from extproc.telemetry import catalog
-from extproc.telemetry.entry import MAX_OUTCOMES, REASONS, Entry, Outcome
+from extproc.telemetry.entry import MAX_OUTCOMES, Entry, Outcome
 from extproc.telemetry.metrics import Metrics, Number, Times
 
 OTHER = "other"
-"""Stands for whatever neither the policy nor the gateway knows."""
+"""Stands for models and versions that the policy does not have, and for reasons beyond so many."""
 
-KNOWN_REASONS = REASONS | set(Reason)
+MAX_REASONS = 100
 
 Versions = Mapping[str, frozenset[str]]
 """The names of every model's versions."""
@@ -23,6 +25,7 @@ class RequestMetrics:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._versions: Versions = {}
+        self._reasons: set[str] = set()
         self._series: dict[Outcome, _Series] = {}
 
     def follow(self, versions: Versions) -> None:
@@ -54,7 +57,9 @@ class RequestMetrics:
             model, version = OTHER if model else "", OTHER if version else ""
         elif version and version not in versions:
             version = OTHER
-        if reason and reason not in KNOWN_REASONS:
+        if len(self._reasons) < MAX_REASONS:
+            self._reasons.add(reason)
+        elif reason not in self._reasons:
             reason = OTHER
         # 0: the client left before there was an answer.
         status = f"{outcome.status // 100}xx" if outcome.status else "none"

@@ -84,7 +84,8 @@ _TAGS = {
 }
 """Attributes of a span, and the headers they are read from once the request has been decided on."""
 
-MAX_SPAN_PATH = 256
+_URL = "%REQ(:SCHEME)%://%REQ(:AUTHORITY)%%PATH(NQ:ORIG_OR_PATH)%"
+"""In the place of Envoy's own `http.url`, which holds the query, and with it perhaps a secret."""
 
 
 def access_logs(telemetry: Telemetry) -> list[AccessLog]:
@@ -119,10 +120,13 @@ def tracing(settings: Tracing | None) -> HttpConnectionManagerTracing | None:
         random_sampling=Percent(value=settings.sampling),
         # Spans of the model's part and of the callout's, below the request's own.
         spawn_upstream_span=True,
-        max_path_tag_length=MAX_SPAN_PATH,
         custom_tags=[
-            CustomTag(tag=tag, request_header=CustomTagHeader(name=header))
-            for tag, header in _TAGS.items()
+            CustomTag(tag="http.url", value=_URL),
+            CustomTag(tag="sluice.details", value="%RESPONSE_CODE_DETAILS%"),
+            *(
+                CustomTag(tag=tag, request_header=CustomTagHeader(name=header))
+                for tag, header in _TAGS.items()
+            ),
         ],
     )
 

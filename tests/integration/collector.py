@@ -1,0 +1,66 @@
+"""An OpenTelemetry collector for tests: a real OTLP server by gRPC that keeps what it is sent."""
+
+import grpc
+import grpc.aio
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2 as logs
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as traces
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+
+class Collector:
+    """Listens on a port of the system's choice; `spans` and `records` grow as they arrive."""
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+        self.records: list[LogRecord] = []
+        self._server = grpc.aio.server()
+        services = (
+            ("trace", "TraceService", traces.ExportTraceServiceRequest, self._traces),
+            ("logs", "LogsService", logs.ExportLogsServiceRequest, self._logs),
+        )
+        for kind, service, request, handler in services:
+            name = f"opentelemetry.proto.collector.{kind}.v1.{service}"
+            method = grpc.unary_unary_rpc_method_handler(
+                handler,
+                request_deserializer=request.FromString,
+                response_serializer=lambda response: response.SerializeToString(),
+            )
+            self._server.add_generic_rpc_handlers(
+                (grpc.method_handlers_generic_handler(name, {"Export": method}),)
+            )
+        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+
+    async def __aenter__(self) -> "Collector":
+        await self._server.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._server.stop(0)
+
+    async def _traces(
+        self, request: traces.ExportTraceServiceRequest, _: grpc.aio.ServicerContext
+    ) -> traces.ExportTraceServiceResponse:
+        for resource in request.resource_spans:
+            for scope in resource.scope_spans:
+                self.spans.extend(scope.spans)
+        return traces.ExportTraceServiceResponse()
+
+    async def _logs(
+        self, request: logs.ExportLogsServiceRequest, _: grpc.aio.ServicerContext
+    ) -> logs.ExportLogsServiceResponse:
+        for resource in request.resource_logs:
+            for scope in resource.scope_logs:
+                self.records.extend(scope.log_records)
+        return logs.ExportLogsServiceResponse()
+
+
+def attributes(item: Span | LogRecord) -> dict[str, str]:
+    """A span's or record's attributes, as text."""
+    return {one.key: _text(one) for one in item.attributes}
+
+
+def _text(attribute: KeyValue) -> str:
+    value: AnyValue = attribute.value
+    return str(getattr(value, value.WhichOneof("value") or "string_value"))

@@ -1,0 +1,119 @@
+"""Envoy sends spans and log records of decided requests to a real OTLP server."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable
+
+import httpx
+import pytest
+
+from tests.integration.collector import Collector, attributes
+from tests.integration.gateway import base_config, bearer, running
+
+PATH = "/v2/models/echo/x"
+PARENT = "1" * 16
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 (another process: no event tells)
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+async def traced(anyio_backend: str) -> AsyncIterator[tuple[Collector, httpx.AsyncClient]]:
+    """A collector, and a client of a gateway that sends it everything."""
+    async with Collector() as collector:
+        config = base_config()
+        config["telemetry"]["tracing"] = {"otlp": {"address": collector.address}}
+        config["telemetry"]["otlp_log"] = {"address": collector.address}
+        gateway = running(config)
+        started = await asyncio.to_thread(gateway.__enter__)
+        try:
+            async with httpx.AsyncClient(base_url=started.url, timeout=30) as client:
+                yield collector, client
+        finally:
+            await asyncio.to_thread(gateway.__exit__, None, None, None)
+
+
+def traceparent(trace_id: str) -> dict[str, str]:
+    return {"traceparent": f"00-{trace_id}-{PARENT}-01"}
+
+
+@pytest.mark.anyio
+async def test_a_trace_goes_through_to_the_model_with_what_was_decided(
+    traced: tuple[Collector, httpx.AsyncClient],
+) -> None:
+    collector, client = traced
+    trace_id = secrets.token_hex(16)
+    answer = await client.post(
+        f"{PATH}?password=hidden", json={}, headers={**bearer("alice"), **traceparent(trace_id)}
+    )
+    await until(lambda: len([s for s in collector.spans if s.trace_id.hex() == trace_id]) == 3)
+    spans = [span for span in collector.spans if span.trace_id.hex() == trace_id]
+    (request,) = [span for span in spans if span.parent_span_id.hex() == PARENT]
+    (model,) = [span for span in spans if span.name.startswith("router")]
+    (decision,) = [span for span in spans if "ext_proc" in span.name]
+    assert model.parent_span_id == decision.parent_span_id == request.span_id
+    sent = dict(answer.json()["headers"])
+    assert sent["traceparent"] == f"00-{trace_id}-{model.span_id.hex()}-01"
+    found = attributes(request)
+    assert {key: value for key, value in found.items() if key.startswith("sluice.")} == {
+        "sluice.model": "echo",
+        "sluice.version": "v1",
+        "sluice.service": "echo/v1",
+        "sluice.subject": "alice",
+        "sluice.reason": "stable",
+        "sluice.details": "via_upstream",
+    }
+    assert found["http.url"] == f"{client.base_url}{PATH}"
+    assert "hidden" not in str(spans)
+
+
+@pytest.mark.anyio
+async def test_a_refusal_is_traced_with_its_reason(
+    traced: tuple[Collector, httpx.AsyncClient],
+) -> None:
+    collector, client = traced
+    trace_id = secrets.token_hex(16)
+    await client.post(PATH, json={}, headers=traceparent(trace_id))
+    await until(lambda: any(s.name == "ingress" and s.trace_id.hex() == trace_id
+                            for s in collector.spans))  # fmt: skip
+    (request,) = [
+        s for s in collector.spans if s.trace_id.hex() == trace_id and s.name == "ingress"
+    ]
+    found = attributes(request)
+    assert (found["http.status_code"], found["sluice.details"]) == ("401", "sluice:unauthenticated")
+
+
+@pytest.mark.anyio
+async def test_a_log_record_says_what_was_decided(
+    traced: tuple[Collector, httpx.AsyncClient],
+) -> None:
+    collector, client = traced
+    trace_id = secrets.token_hex(16)
+    token = bearer("bob")
+    headers = {**token, **traceparent(trace_id), "user-agent": "recorded"}
+    await client.post(f"{PATH}?password=hidden", json={}, headers=headers)
+    await until(lambda: any(r.trace_id.hex() == trace_id for r in collector.records))
+    (record,) = [r for r in collector.records if r.trace_id.hex() == trace_id]
+    assert record.body.string_value == f"POST {PATH} 200"
+    found = attributes(record)
+    wanted = {
+        "http.request.method": "POST",
+        "url.path": PATH,
+        "http.response.status_code": "200",
+        "sluice.service": "echo/v1",
+        "sluice.subject": "bob",
+        "sluice.reason": "stable",
+        "user_agent.original": "recorded",
+    }
+    assert {key: found[key] for key in wanted} == wanted
+    text = str(collector.records)
+    assert "hidden" not in text
+    assert token["authorization"].partition(" ")[2] not in text
