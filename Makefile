@@ -71,6 +71,7 @@ bench-callout: install
 
 # What conversion costs, beside the same work done plainly.
 bench-convert: install
+	@command -v wrk >/dev/null || { apt-get update -qq && apt-get install -y -qq wrk; }
 	$(BIN)/python -m bench.convert $(ARGS)
 
 # Pins every dependency, of the product and of its tests, with hashes.

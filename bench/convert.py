@@ -2,7 +2,7 @@
 
 `python -m bench.convert` prints microseconds, MB/s of the request body, and the ratio to plain
 simplejpeg, Pillow, orjson and numpy. Each figure is the best of several rounds: what the code costs
-when nothing else runs.
+when nothing else runs. Then `bench.convert_gateway` says what of it is left in a whole gateway.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import orjson
 import simplejpeg
 from PIL import Image
 
+from bench import convert_gateway
 from extproc.convert import Converters, Signature
 from protos import inference_pb2 as v2
 from protos import tensor_pb2
@@ -184,9 +185,15 @@ def answers() -> None:
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--seconds", type=float, default=0.3, help="spent on each figure")
-    SECONDS: float = arguments.parse_args().seconds
+    arguments.add_argument(
+        "--gateway-seconds", type=int, default=2, help="of one round through Envoy; 0: none"
+    )
+    options = arguments.parse_args()
+    SECONDS: float = options.seconds
     print(f"{'':<44}{'us':>10}{'MB/s':>9}{'plain us':>11}{'ratio':>8}")
     pictures()
     numbers()
     raw()
     answers()
+    if options.gateway_seconds:
+        convert_gateway.measure(encoded(picture(224, 224), "JPEG"), options.gateway_seconds)

@@ -43,10 +43,13 @@ def accepts(address: str) -> bool:
 
 @contextmanager
 def serving(
-    argv: Sequence[str], *addresses: str, stdout: IO[str] | None = None
+    argv: Sequence[str],
+    *addresses: str,
+    stdout: IO[str] | None = None,
+    stderr: IO[str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process for the length of a block, which begins when it listens everywhere."""
-    with subprocess.Popen(argv, stdout=stdout) as process:
+    with subprocess.Popen(argv, stdout=stdout, stderr=stderr) as process:
         try:
             deadline = time.monotonic() + START_TIMEOUT
             while not all(map(accepts, addresses)):
@@ -68,6 +71,14 @@ def envoy(
     addresses = [f"127.0.0.1:{port}" for port in ports]
     with serving([*argv, "--log-level", "error"], *addresses) as process:
         yield process
+
+
+def family(pid: int) -> Iterator[int]:
+    """A process and all that descend from it."""
+    yield pid
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            yield from family(int(child))
 
 
 def cpu_seconds(pid: int) -> float:

@@ -1,0 +1,246 @@
+"""What conversion leaves of a gateway's throughput: each payload beside its like as a gRPC call.
+
+Everything is real and shares this machine: wrk, Envoy, one callout worker and the example models,
+which speak gRPC. Rounds are interleaved, so that noise from the machine meets all alike.
+"""
+
+import http.client
+import json
+import shutil
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from bench.callout import latency, number
+from bench.processes import START_TIMEOUT, cpu_seconds, family, free_port, serving
+from protos.inference_pb2 import ModelInferRequest
+
+ROUNDS = 3
+CONNECTIONS = 16
+SIDE = 32
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+
+SCRIPT = """
+wrk.method = "POST"
+wrk.body = io.open("%s", "rb"):read("*a")
+failed = 0
+local threads = {}
+function setup(thread) table.insert(threads, thread) end
+function response(status, headers)
+  if status ~= 200 or (headers["grpc-status"] or "0") ~= "0" then failed = failed + 1 end
+end
+function done()
+  for _, thread in ipairs(threads) do io.write("failed: ", thread:get("failed"), "\\n") end
+end
+"""
+"""For wrk, with one thread. A gRPC call that fails has the status 200."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """One kind of request."""
+
+    name: str
+    path: str
+    body: bytes
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One round: latency in milliseconds, the callout's CPU in microseconds a request."""
+
+    rate: float
+    p50: float
+    callout_cpu: float
+
+
+def measure(jpeg: bytes, seconds: int) -> None:
+    """Print requests a second, and their ratios; without wrk, say that it is missing."""
+    if shutil.which("wrk") is None:
+        print("\nthrough a gateway: needs wrk on PATH (make bench-convert installs it)")
+        return
+    pairs = [(picture(jpeg), native_picture()), numbers()]
+    payloads = [payload for pair in pairs for payload in pair]
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name:
+        directory = Path(name)
+        with gateway(directory) as (port, pids):
+            for payload in payloads:
+                ask(port, payload)
+            samples: dict[str, list[Sample]] = {payload.name: [] for payload in payloads}
+            for _ in range(ROUNDS):
+                for payload in payloads:
+                    sample = load(port, payload, seconds, directory, pids)
+                    samples[payload.name].append(sample)
+    report(pairs, {name: median(found) for name, found in samples.items()})
+
+
+def report(pairs: Sequence[tuple[Payload, Payload]], middle: dict[str, Sample]) -> None:
+    """Print each payload beside its native form."""
+    print(
+        f"\n{'through a gateway':<44}{'req/s':>10}{'of native':>11}{'p50 ms':>9}{'callout us':>12}"
+    )
+    for pair in pairs:
+        native = middle[pair[1].name]
+        for payload in pair:
+            sample = middle[payload.name]
+            print(
+                f"{payload.name:<44}{sample.rate:>10.0f}{sample.rate / native.rate:>11.2f}"
+                f"{sample.p50:>9.2f}{sample.callout_cpu:>12.0f}"
+            )
+
+
+def picture(jpeg: bytes) -> Payload:
+    """A JPEG for the digits model."""
+    return Payload(
+        "JPEG 224x224 > gRPC digits",
+        "/v2/models/digits/infer",
+        jpeg,
+        {"content-type": "image/jpeg"},
+    )
+
+
+def native_picture() -> Payload:
+    """The tensor that the picture becomes."""
+    pixels = np.random.default_rng(7).integers(0, 256, SIDE * SIDE, np.uint8)
+    request = ModelInferRequest(model_name="digits", raw_input_contents=[pixels.tobytes()])
+    request.inputs.add(name="image", datatype="UINT8", shape=[1, SIDE, SIDE, 1])
+    return native("the same tensor as a gRPC call", request)
+
+
+def numbers() -> tuple[Payload, Payload]:
+    """Numbers for the echo model, as JSON and as a gRPC call; they come back as they were sent."""
+    values = np.random.default_rng(7).normal(size=1000).astype(np.float32)
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1000], "data": values}
+    body = orjson.dumps({"inputs": [tensor]}, option=orjson.OPT_SERIALIZE_NUMPY)
+    request = ModelInferRequest(model_name="echo", raw_input_contents=[values.tobytes()])
+    request.inputs.add(name="x", datatype="FP32", shape=[1000])
+    by_json = Payload(
+        "JSON 1000 FP32 > gRPC echo > JSON",
+        "/v2/models/echo/infer",
+        body,
+        {"content-type": "application/json"},
+    )
+    return by_json, native("the same numbers as a gRPC call", request)
+
+
+def native(name: str, request: ModelInferRequest) -> Payload:
+    """A gRPC call over HTTP/1.1, which is wrk's: Envoy's bridge makes HTTP/2 of it."""
+    message = request.SerializeToString()
+    headers = {
+        "content-type": "application/grpc",
+        "te": "trailers",
+        "x-model-name": request.model_name,
+    }
+    return Payload(name, INFER, struct.pack(">BI", 0, len(message)) + message, headers)
+
+
+@contextmanager
+def gateway(directory: Path) -> Iterator[tuple[int, list[int]]]:
+    """Start `sluice up` with its example models; its port, and the callout's process ids."""
+    listener, http_port, xds, admin, metrics, digits, echo = (free_port() for _ in range(7))
+    image = {
+        "name": "image",
+        "datatype": "UINT8",
+        "shape": [-1, SIDE, SIDE, 1],
+        "image": {"width": SIDE, "height": SIDE, "colour": "GRAY"},
+    }
+    config = {
+        "listener": {"address": local(listener)},
+        "control_plane": {"http": local(http_port), "xds": local(xds)},
+        "callout": {"address": f"unix:{directory}/callout", "workers": 1},
+        "envoy": {"admin": local(admin)},
+        "telemetry": {"metrics": {"address": local(metrics)}},
+        "limits": {"listener": None},
+        "models": {
+            "digits": {**served(digits), "inputs": [image]},
+            "echo": served(echo),
+        },
+    }
+    file = directory / "gateway.json"
+    file.write_text(json.dumps(config))
+    argv = [sys.executable, "-m", "sluice.cli", "up", str(file), "--demo"]
+    with (
+        (directory / "log").open("w") as log,
+        serving(argv, local(listener), stdout=log, stderr=log) as process,
+    ):
+        until_ready(directory / "log")
+        yield listener, callout(process.pid)
+
+
+def until_ready(log: Path) -> None:
+    """Wait for what `sluice up` says when everything runs. Raises RuntimeError if it does not."""
+    deadline = time.monotonic() + START_TIMEOUT
+    while "Sluice is ready." not in log.read_text():
+        if time.monotonic() > deadline:
+            raise RuntimeError(log.read_text())
+        time.sleep(0.05)
+
+
+def callout(up: int) -> list[int]:
+    """The processes of the callout below `sluice up`."""
+    for pid in family(up):
+        if b"callout" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+            return list(family(pid))
+    raise RuntimeError("no callout runs")
+
+
+def local(port: int) -> str:
+    """An address on this machine."""
+    return f"127.0.0.1:{port}"
+
+
+def served(port: int) -> dict[str, object]:
+    """A model that everyone may call, by gRPC."""
+    version = {"protocol": "grpc", "endpoints": [{"address": local(port)}]}
+    return {"access": {"public": True}, "versions": {"v1": version}}
+
+
+def ask(port: int, payload: Payload) -> None:
+    """Send a payload once. Raises RuntimeError where it is refused or fails."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection.request("POST", payload.path, payload.body, payload.headers)
+    answer = connection.getresponse()
+    text = answer.read()
+    connection.close()
+    if answer.status != 200 or answer.headers.get("grpc-status", "0") != "0":
+        raise RuntimeError(f"{payload.name}: {answer.status} {answer.headers} {text[:500]!r}")
+
+
+def load(port: int, payload: Payload, seconds: int, directory: Path, pids: list[int]) -> Sample:
+    """One round of one payload. Raises RuntimeError for answers that are no success."""
+    (directory / "body").write_bytes(payload.body)
+    script = directory / "post.lua"
+    script.write_text(SCRIPT % (directory / "body"))
+    argv = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", "-s", str(script)]
+    argv += [item for name, value in payload.headers.items() for item in ("-H", f"{name}: {value}")]
+    argv.append(f"http://{local(port)}{payload.path}")
+    before = sum(map(cpu_seconds, pids))
+    text = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    spent = sum(map(cpu_seconds, pids)) - before
+    if number(text, r"failed: (\d+)"):
+        raise RuntimeError(f"{payload.name}: {text}")
+    return Sample(
+        number(text, r"Requests/sec:\s+([\d.]+)"),
+        latency(text, "50"),
+        spent / number(text, r"(\d+) requests in") * 1e6,
+    )
+
+
+def median(found: Sequence[Sample]) -> Sample:
+    """Figure by figure."""
+    return Sample(
+        statistics.median(sample.rate for sample in found),
+        statistics.median(sample.p50 for sample in found),
+        statistics.median(sample.callout_cpu for sample in found),
+    )
