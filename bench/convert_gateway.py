@@ -111,11 +111,11 @@ def picture(jpeg: bytes) -> Payload:
 
 
 def native_picture() -> Payload:
-    """The tensor that the picture becomes."""
+    """A tensor such as the picture becomes; what is in it makes no difference to the model."""
     pixels = np.random.default_rng(7).integers(0, 256, SIDE * SIDE, np.uint8)
     request = ModelInferRequest(model_name="digits", raw_input_contents=[pixels.tobytes()])
     request.inputs.add(name="image", datatype="UINT8", shape=[1, SIDE, SIDE, 1])
-    return native("the same tensor as a gRPC call", request)
+    return native("a tensor of that shape as a gRPC call", request)
 
 
 def numbers() -> tuple[Payload, Payload]:
