@@ -186,10 +186,9 @@ def _reason(details: str, decided: str) -> str:
         return decided
     if details.startswith(DECIDED):
         return details.removeprefix(DECIDED).partition(":")[0]
-    for beginning, reason in _DETAILS:
-        if details.startswith(beginning):
-            return reason
-    return OVERFLOW if "overflow" in details else GATEWAY
+    if "overflow" in details:
+        return OVERFLOW
+    return next((reason for begin, reason in _DETAILS if details.startswith(begin)), GATEWAY)
 
 
 def _refused_subject(details: str) -> str:

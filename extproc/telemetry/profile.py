@@ -94,9 +94,16 @@ async def _record(pid: int, seconds: int, form: str) -> Profile:
                     process.kill()
                 await process.wait()
         if process.returncode != 0 or not file.exists():
-            reason = errors.decode(errors="replace").strip().splitlines()
-            raise ProfileError(500, f"py-spy failed: {reason[-1] if reason else 'no reason given'}")
+            raise _failure(errors.decode(errors="replace"))
         return Profile(media_type, file.read_bytes())
+
+
+def _failure(errors: str) -> ProfileError:
+    """Why there is no profile, from what py-spy said: `Error: ...` and then a stack of its own."""
+    if "No stack counts found" in errors:
+        return ProfileError(503, "the worker had nothing to do: there is nothing to draw")
+    reasons = [line for line in errors.splitlines() if line.startswith("Error:")]
+    return ProfileError(500, f"py-spy failed: {reasons[0] if reasons else 'no reason given'}")
 
 
 def _py_spy() -> str:

@@ -1,0 +1,147 @@
+"""Reports become entries and lines; what clients chose stays harmless in both."""
+
+import json
+
+import pytest
+from google.protobuf.wrappers_pb2 import UInt32Value
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extproc.telemetry.entry import MAX_TEXT, Entry, Reader
+from extproc.telemetry.lines import json_line, text_line
+from protos.accesslog_pb2 import HTTPAccessLogEntry, LogAddress, ResponseFlags
+
+
+def report(
+    *,
+    path: str = "/v2/models/digits/infer?token=secret",
+    status: int = 200,
+    details: str = "via_upstream",
+    flags: ResponseFlags | None = None,
+    upstream: LogAddress | None = None,
+    **headers: str,
+) -> HTTPAccessLogEntry:
+    message = HTTPAccessLogEntry(protocol_version=HTTPAccessLogEntry.HTTP2)
+    common, request, response = message.common_properties, message.request, message.response
+    common.start_time.FromMilliseconds(1_700_000_000_123)
+    common.duration.FromMicroseconds(1_234_567)
+    common.time_to_last_upstream_tx_byte.FromMicroseconds(1_000)
+    common.time_to_first_upstream_rx_byte.FromMicroseconds(3_500)
+    common.route_name = "digits"
+    common.response_flags = (flags or ResponseFlags()).SerializeToString()
+    if upstream is None:
+        upstream = LogAddress()
+        upstream.socket_address.address, upstream.socket_address.port_value = "127.0.0.1", 9103
+    common.upstream_remote_address = upstream.SerializeToString()
+    request.request_method = 3
+    request.path, request.user_agent, request.request_id = path, "agent", "id"
+    request.request_body_bytes = 10
+    request.request_headers.update({n.replace("_", "-"): v for n, v in headers.items()})
+    response.response_code = UInt32Value(value=status).SerializeToString()
+    response.response_body_bytes = 20
+    response.response_code_details = details
+    return message
+
+
+ADMITTED = {
+    "x_model_service": "digits/v2",
+    "x_sluice_reason": "canary_bucket",
+    "x_sluice_subject": "alice",
+    "traceparent": f"00-{'a' * 32}-{'b' * 16}-01",
+}
+
+
+def line(message: HTTPAccessLogEntry) -> dict[str, object]:
+    parsed: dict[str, object] = json.loads(json_line(Reader().entry(message)))
+    return parsed
+
+
+def test_an_admitted_request_is_shown_whole() -> None:
+    assert line(report(**ADMITTED)) == {
+        "time": "2023-11-14T22:13:20.123000Z",
+        "method": "POST",
+        "path": "/v2/models/digits/infer",
+        "protocol": "HTTP/2",
+        "status": 200,
+        "flags": "",
+        "reason": "canary_bucket",
+        "subject": "alice",
+        "model": "digits",
+        "version": "v2",
+        "canary": True,
+        "request_bytes": 10,
+        "response_bytes": 20,
+        "duration_ms": 1234.567,
+        "upstream_ms": 2.5,
+        "upstream": "127.0.0.1:9103",
+        "request_id": "id",
+        "user_agent": "agent",
+        "trace_id": "a" * 32,
+    }
+
+
+@pytest.mark.parametrize(
+    ("details", "reason", "subject"),
+    [
+        ("sluice:forbidden:a%20b", "forbidden", "a%20b"),
+        ("sluice:unauthenticated", "unauthenticated", ""),
+        ("local_rate_limited", "rate_limited", ""),
+        ("upstream_response_timeout", "model_timeout", ""),
+        ("upstream_reset_before_response_started{overflow}", "overloaded", ""),
+        ("something_new", "gateway", ""),
+    ],
+)
+def test_a_refusal_has_its_reason(details: str, reason: str, subject: str) -> None:
+    shown = line(report(details=details, status=403, upstream=LogAddress()))
+    assert (shown["reason"], shown["subject"]) == (reason, subject)
+    assert (shown["model"], shown["version"]) == ("digits", "")
+    assert (shown["upstream"], shown["upstream_ms"]) == ("", None)
+
+
+def test_flags_have_envoys_short_names() -> None:
+    flags = ResponseFlags(upstream_connection_failure=True, upstream_retry_limit_exceeded=True)
+    assert line(report(flags=flags, **ADMITTED))["flags"] == "UF,URX"
+
+
+def test_a_converted_request_shows_what_the_client_asked_for() -> None:
+    shown = line(report(path="/inference.GRPCInferenceService/ModelInfer", x_sluice_path="/mine"))
+    assert shown["path"] == "/mine"
+
+
+def test_addresses_are_of_every_kind() -> None:
+    six, pipe = LogAddress(), LogAddress()
+    six.socket_address.address, six.socket_address.port_value = "::1", 80
+    pipe.pipe.path = "/run/model.sock"
+    assert line(report(upstream=six))["upstream"] == "[::1]:80"
+    assert line(report(upstream=pipe))["upstream"] == "/run/model.sock"
+
+
+def test_requests_that_end_alike_share_their_outcome() -> None:
+    reader = Reader()
+    one, other = reader.entry(report(**ADMITTED)), reader.entry(report(path="/b", **ADMITTED))
+    assert one.outcome is other.outcome
+    assert reader.entry(report(status=500, **ADMITTED)).outcome is not one.outcome
+
+
+def entry(path: str) -> Entry:
+    return Reader().entry(report(path=path, **ADMITTED))
+
+
+def test_the_text_line_is_the_classic_one() -> None:
+    assert text_line(entry("/a?b=c")) == b"[2023-11-14 22:13:20] POST /a 1.235s\n"
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_no_path_breaks_a_line_or_shows_its_query(path: str) -> None:
+    for form in (json_line, text_line):
+        written = form(entry(f"{path}?secret"))
+        assert written.endswith(b"\n")
+        assert len(written.splitlines()) == 1
+        assert b"secret" not in written or "secret" in path
+    text = text_line(entry(path)).decode()
+    assert len(text.splitlines()) == 1
+    assert len(text.split(" ")) == 5
+
+
+def test_a_long_path_is_cut() -> None:
+    assert len(str(line(report(path="/" * 10_000))["path"])) == MAX_TEXT

@@ -1,0 +1,44 @@
+"""What other parts count as plain integers arrives in the table once, whoever counts it next."""
+
+from collections import Counter as Counts
+from pathlib import Path
+
+from extproc.auth import Authenticator, CredentialsError
+from extproc.shared import CounterTable, create
+from extproc.telemetry.metrics import Counter, Metrics, series_name
+from extproc.telemetry.totals import Totals, by_label
+from sluice.config import Auth
+
+FAMILY = Counter("test_total", "A counter.", ("kind",))
+
+
+def test_only_what_was_added_is_carried_over(tmp_path: Path) -> None:
+    create(tmp_path / "counters", 1, 16)
+    table = CounterTable(tmp_path / "counters", 0)
+    totals = Totals(Metrics(table))
+
+    def total(kind: str) -> int:
+        return table.total(table.column(series_name(FAMILY, (kind,))))
+
+    first, second = Counts({"a": 3}), Counts({"a": 2, "b": 1})
+    totals.follow("source", lambda: by_label(FAMILY, first))
+    totals.publish()
+    totals.publish()
+    assert total("a") == 3
+    first["a"] += 1
+    # The one before is carried over for the last time, the next begins at zero.
+    totals.follow("source", lambda: by_label(FAMILY, second))
+    totals.publish()
+    assert (total("a"), total("b")) == (6, 1)
+
+
+def test_an_authenticator_tells_tokens_it_knew_from_those_it_had_to_verify() -> None:
+    authenticator = Authenticator(Auth())
+    for _ in range(2):
+        try:
+            authenticator.identify({"authorization": b"Bearer unknown"}, 0.0)
+        except CredentialsError:
+            continue
+    assert (authenticator.hits, authenticator.misses) == (0, 2)
+    authenticator.identify({}, 0.0)
+    assert (authenticator.hits, authenticator.misses) == (0, 2)
