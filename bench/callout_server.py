@@ -24,7 +24,11 @@ from sluice.config import GatewayConfig, PolicyDocument, policy_document
 
 _ENDPOINT = {"endpoints": [{"address": "127.0.0.1:1"}]}
 
-TRIVIAL = {"models": {"bench": {"access": {"public": True}, "versions": {"v1": _ENDPOINT}}}}
+TRIVIAL = {
+    "models": {
+        "bench": {"access": {"public": True}, "methods": ["GET"], "versions": {"v1": _ENDPOINT}}
+    }
+}
 
 
 def full(jwks: str) -> dict[str, object]:
@@ -32,6 +36,7 @@ def full(jwks: str) -> dict[str, object]:
     issuer = {"issuer": ISSUER, "audiences": [AUDIENCE], "algorithms": ["RS256"], "jwks": jwks}
     model = {
         "stable": "v1",
+        "methods": ["GET"],
         "versions": {"v1": _ENDPOINT, "v2": _ENDPOINT, "v3": _ENDPOINT},
         "access": {"allow": [{"groups": ["staff"]}, {"groups": ["vip"]}]},
         "claim_rules": [{"claim": "tier", "value": "gold", "version": "v3"}],

@@ -14,14 +14,13 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.callout import Variant, gateway_config
+from bench.callout import PATH, Variant, gateway_config
 from bench.processes import envoy, free_port, resident_bytes, serving
 from bench.tokens import token_and_jwks
 
 SAMPLE_EVERY = 5.0
 WARM_UP = 60.0
 ALLOWED = 0.05
-PATH = "/v2/models/bench/infer"
 
 
 def main() -> int:
@@ -43,7 +42,7 @@ def main() -> int:
         port = free_port()
         config = gateway_config({variant: port}, "127.0.0.1:1", {("asyncio", "full"): address})
         stack.enter_context(envoy(config, directory / "gateway.json", [port]))
-        load = start_load(port, token, directory, options)
+        load = start_load(port, token, options)
         samples = sample(worker.pid, load, options.minutes * 60)
         report = load.communicate()[0]
         worker.terminate()
@@ -54,15 +53,11 @@ def main() -> int:
     return judge(samples, open_streams)
 
 
-def start_load(
-    port: int, token: str, directory: Path, options: argparse.Namespace
-) -> "subprocess.Popen[str]":
+def start_load(port: int, token: str, options: argparse.Namespace) -> "subprocess.Popen[str]":
     """wrk against the listener, for the whole time."""
-    script = directory / "post.lua"
-    script.write_text('wrk.method = "POST"\nwrk.body = "{}"\n')
     argv = ["wrk", "-t1", f"-c{options.connections}", f"-d{options.minutes * 60:.0f}s"]
-    argv += ["-H", f"Authorization: Bearer {token}", "-H", "Content-Type: application/json"]
-    argv += ["--latency", "-s", str(script), f"http://127.0.0.1:{port}{PATH}"]
+    argv += ["-H", f"Authorization: Bearer {token}", "--latency"]
+    argv.append(f"http://127.0.0.1:{port}{PATH}")
     return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
 
 
