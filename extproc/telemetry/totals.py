@@ -54,10 +54,12 @@ class Totals:
         published = self._published[key]
         for family, values, total in source():
             series = (family.name, values)
-            more = total - published.get(series, 0)
-            if more > 0:
+            before = published.get(series, 0)
+            # Less than before: what counts has been made anew, and began at zero.
+            more = total - before if total >= before else total
+            if more:
                 self._metrics.count(family, *values).add(more)
-                published[series] = total
+            published[series] = total
 
 
 def by_label(family: Counter, totals: Mapping[str, int]) -> list[Total]:

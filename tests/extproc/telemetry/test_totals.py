@@ -30,6 +30,9 @@ def test_only_what_was_added_is_carried_over(tmp_path: Path) -> None:
     totals.follow("source", lambda: by_label(FAMILY, second))
     totals.publish()
     assert (total("a"), total("b")) == (6, 1)
+    second["a"] = 1  # made anew
+    totals.publish()
+    assert total("a") == 7
 
 
 def test_an_authenticator_tells_tokens_it_knew_from_those_it_had_to_verify() -> None:

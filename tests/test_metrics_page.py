@@ -1,0 +1,67 @@
+"""The page of metrics and log fields names all of them, and Prometheus is told where they are."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from extproc.telemetry import catalog
+from extproc.telemetry.entry import Entry, Reader
+from extproc.telemetry.lines import json_line
+from extproc.telemetry.metrics import Family
+from protos.accesslog_pb2 import HTTPAccessLogEntry
+from sluice.config import GatewayConfig
+from xds import metrics
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs/reference/metrics.md").read_text()
+
+
+@pytest.mark.parametrize("family", catalog.FAMILIES, ids=lambda family: family.name)
+def test_every_family_of_the_callout_is_described(family: Family) -> None:
+    labels = ", ".join(f"`{label}`" for label in family.labels)
+    kind = type(family).__name__.lower()
+    assert f"| `{family.name}` | {kind} | {labels} | {family.help} |" in PAGE
+
+
+@pytest.mark.parametrize("name", metrics.NAMES)
+def test_every_family_of_the_control_plane_is_described(name: str) -> None:
+    assert re.search(
+        rf"^\| `{name}` \| \w+ \| .*\| {re.escape(metrics.NAMES[name])} \|$", PAGE, re.M
+    )
+
+
+def test_every_metric_the_code_declares_is_in_the_catalog() -> None:
+    declared = {
+        value.name for value in vars(catalog).values() if dataclasses.is_dataclass(value)
+        and not isinstance(value, type)
+    }  # fmt: skip
+    assert declared == {family.name for family in catalog.FAMILIES}
+
+
+def test_every_log_field_is_described() -> None:
+    entry: Entry = Reader().entry(HTTPAccessLogEntry())
+    fields = list(json.loads(json_line(entry)))
+    described = re.findall(r"^\| `(\w+)` \| (?:text|number|true)", PAGE, re.M)
+    assert fields == described
+
+
+def test_prometheus_scrapes_the_default_addresses() -> None:
+    config = GatewayConfig()
+    scraped = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    found = {
+        (job.get("metrics_path", "/metrics"), target)
+        for job in scraped["scrape_configs"]
+        for static in job["static_configs"]
+        for target in static["targets"]
+    }
+    assert found == {
+        ("/metrics", config.telemetry.metrics.address),
+        ("/metrics", config.control_plane.http),
+        ("/stats/prometheus", config.envoy.admin),
+    }
+    assert all(urlsplit(f"//{target}").port for _, target in found)
