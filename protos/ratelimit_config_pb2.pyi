@@ -37,20 +37,22 @@ class RateLimitConfig(_message.Message):
     def __init__(self, name: _Optional[str] = ..., domain: _Optional[str] = ..., descriptors: _Optional[_Iterable[_Union[RateLimitDescriptor, _Mapping]]] = ...) -> None: ...
 
 class RateLimitDescriptor(_message.Message):
-    __slots__ = ("key", "value", "rate_limit", "descriptors", "shadow_mode", "detailed_metric")
+    __slots__ = ("key", "value", "rate_limit", "descriptors", "shadow_mode", "detailed_metric", "quota_mode")
     KEY_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
     RATE_LIMIT_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTORS_FIELD_NUMBER: _ClassVar[int]
     SHADOW_MODE_FIELD_NUMBER: _ClassVar[int]
     DETAILED_METRIC_FIELD_NUMBER: _ClassVar[int]
+    QUOTA_MODE_FIELD_NUMBER: _ClassVar[int]
     key: str
     value: str
     rate_limit: RateLimitPolicy
     descriptors: _containers.RepeatedCompositeFieldContainer[RateLimitDescriptor]
     shadow_mode: bool
     detailed_metric: bool
-    def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ..., rate_limit: _Optional[_Union[RateLimitPolicy, _Mapping]] = ..., descriptors: _Optional[_Iterable[_Union[RateLimitDescriptor, _Mapping]]] = ..., shadow_mode: _Optional[bool] = ..., detailed_metric: _Optional[bool] = ...) -> None: ...
+    quota_mode: bool
+    def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ..., rate_limit: _Optional[_Union[RateLimitPolicy, _Mapping]] = ..., descriptors: _Optional[_Iterable[_Union[RateLimitDescriptor, _Mapping]]] = ..., shadow_mode: _Optional[bool] = ..., detailed_metric: _Optional[bool] = ..., quota_mode: _Optional[bool] = ...) -> None: ...
 
 class RateLimitPolicy(_message.Message):
     __slots__ = ("unit", "requests_per_unit", "unlimited", "name", "replaces")

@@ -1,7 +1,7 @@
 """Finds the limit that a descriptor means, as envoyproxy/ratelimit does from the same config.
 
-Entries are matched one after the other down the configured tree: key and value, then a prefix
-(`value*`), then the key alone. Only the limit at the last entry's depth counts.
+Entries are matched one after the other down the configured tree: key and value, then a pattern
+(`a*`, `a*b`), then the key alone. Only the limit at the last entry's depth counts.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,21 +20,22 @@ class Match:
     policy: RateLimitPolicy
     stat: str
     shadow: bool = False
+    quota: bool = False
 
 
 @dataclass(slots=True)
 class _Node:
     config: Descriptor | None = None
     exact: dict[Entry, "_Node"] = field(default_factory=dict)
-    prefixes: list[tuple[str, str, "_Node"]] = field(default_factory=list)
+    patterns: list[tuple[str, list[str], "_Node"]] = field(default_factory=list)
     defaults: dict[str, "_Node"] = field(default_factory=dict)
 
     def child(self, key: str, value: str) -> "_Node | None":
         found = self.exact.get((key, value))
         if found is not None:
             return found
-        for prefix_key, prefix, node in self.prefixes:
-            if key == prefix_key and value.startswith(prefix):
+        for pattern_key, parts, node in self.patterns:
+            if key == pattern_key and _fits(parts, value):
                 return node
         return self.defaults.get(key)
 
@@ -52,19 +53,18 @@ class Descriptors:
         """The limit for a descriptor of a domain; None where there is none."""
         node = self._domains.get(domain)
         names = [domain]
-        detailed = False
         for key, value in entries:
             node = None if node is None else node.child(key, value)
             if node is None or node.config is None:
                 return None
             config = node.config
-            detailed = detailed or config.detailed_metric
             names.append(f"{key}_{config.value}" if config.value else key)
-        if node is None or node.config is None or node.config.rate_limit is None:
+        leaf = None if node is None else node.config
+        if leaf is None or leaf.rate_limit is None:
             return None
-        if detailed:
-            names[1:] = [f"{key}_{value}" if value else key for key, value in entries]
-        return Match(node.config.rate_limit, ".".join(names), node.config.shadow_mode)
+        if leaf.detailed_metric:
+            names[1:] = [f"{key}_{value}" for key, value in entries]
+        return Match(leaf.rate_limit, ".".join(names), leaf.shadow_mode, leaf.quota_mode)
 
 
 def without_replaced(matches: Iterable[Match | None]) -> list[Match | None]:
@@ -72,7 +72,10 @@ def without_replaced(matches: Iterable[Match | None]) -> list[Match | None]:
     matches = list(matches)
     replaced = {name for match in matches if match is not None for name in match.policy.replaces}
     return [
-        None if match is not None and match.policy.name in replaced else match for match in matches
+        match
+        if match is None or match.policy.unlimited or match.policy.name not in replaced
+        else None
+        for match in matches
     ]
 
 
@@ -83,8 +86,23 @@ def _tree(descriptors: Iterable[Descriptor]) -> _Node:
         node.config = config
         if not config.value:
             root.defaults[config.key] = node
-        elif config.value.endswith("*"):
-            root.prefixes.append((config.key, config.value[:-1], node))
+        elif "*" in config.value:
+            root.patterns.append((config.key, config.value.split("*"), node))
         else:
             root.exact[(config.key, config.value)] = node
     return root
+
+
+def _fits(parts: Sequence[str], value: str) -> bool:
+    """Whether a value is the parts in their order, with any text between two of them."""
+    first, *middle, last = parts
+    if len(value) < len(first) + len(last) or not value.startswith(first):
+        return False
+    end = len(value) - len(last)
+    at = len(first)
+    for part in middle:
+        at = value.find(part, at, end)
+        if at < 0:
+            return False
+        at += len(part)
+    return value.endswith(last)

@@ -59,10 +59,14 @@ class LimitCounts:
 
 @dataclass(frozen=True, slots=True)
 class _Hit:
-    """One descriptor that has a limit to be counted against."""
+    """One descriptor that has a limit to be counted against.
+
+    No hits ask whether anything is left, so the charge to judge by is one.
+    """
 
     match: Match
     charge: Charge
+    hits: int
 
 
 class RateLimitService:
@@ -141,7 +145,8 @@ class RateLimitService:
                 continue
             own = descriptor.HasField("hits_addend")
             cost = descriptor.hits_addend.value if own else default
-            hits.append(_Hit(match, _charge(request.domain, found, match.policy, cost)))
+            charge = _charge(request.domain, found, match.policy, max(1, cost))
+            hits.append(_Hit(match, charge, cost))
         return hits
 
     def _match(
@@ -159,24 +164,34 @@ class RateLimitService:
     def _answer(self, now: int, hits: list[_Hit | Match | None]) -> bytes:
         response = RateLimitResponse(overall_code=OK)
         strictest: RateLimitResponse.DescriptorStatus | None = None
+        quotas: list[bool] = []
         for hit in hits:
             status = response.statuses.add(code=OK)
             if isinstance(hit, Match):
                 status.limit_remaining = UNLIMITED_REMAINING
             elif hit is not None:
                 self._count(now, hit, status)
-                if status.code == OVER_LIMIT:
+                over = status.code == OVER_LIMIT
+                if hit.match.quota:
+                    quotas.append(over)
+                elif over:
                     response.overall_code = OVER_LIMIT
-                if strictest is None or status.limit_remaining < strictest.limit_remaining:
+                if (
+                    strictest is None
+                    or status.limit_remaining < strictest.limit_remaining
+                    or (over and not hit.match.quota)
+                ):
                     strictest = status
+        if quotas and all(quotas):
+            response.overall_code = OVER_LIMIT
         if self._headers and strictest is not None:
             response.response_headers_to_add.extend(_limit_headers(strictest))
         return response.SerializeToString()
 
     def _count(self, now: int, hit: _Hit, status: RateLimitResponse.DescriptorStatus) -> None:
         charge, policy = hit.charge, hit.match.policy
-        standing = self._charge(now, charge)
-        remaining = max(0, standing.remaining - charge.cost) if standing.admits else 0
+        standing = self._charge(now, hit)
+        remaining = standing.remaining - hit.hits if standing.admits else 0
         status.limit_remaining = remaining
         limit = RateLimitResponse.RateLimit(
             requests_per_unit=policy.requests_per_unit,
@@ -186,21 +201,18 @@ class RateLimitService:
         status.current_limit.CopyFrom(limit)
         status.duration_until_reset.seconds = -(-_until_reset(now, charge.limit) // MICRO)
         counts = self._stats(hit.match.stat)
-        _tally(counts, charge, standing, int(policy.requests_per_unit * self._near_limit))
-        if not standing.admits:
-            if hit.match.shadow:
-                counts.shadow_mode += charge.cost
-            else:
-                status.code = OVER_LIMIT
+        _tally(counts, hit, standing, int(policy.requests_per_unit * self._near_limit))
+        if not standing.admits and not hit.match.shadow:
+            status.code = OVER_LIMIT
 
-    def _charge(self, now: int, charge: Charge) -> Standing:
-        if not charge.limit.rate:
-            return Standing(not charge.cost, 0, 0, 0)
-        budgets, limit, key = self._budgets, charge.limit, charge.key
-        standing = budgets.standing(now, limit, key, charge.cost)
+    def _charge(self, now: int, hit: _Hit) -> Standing:
+        budgets, limit, key = self._budgets, hit.charge.limit, hit.charge.key
+        if not limit.rate:
+            return Standing(False, 0, 0, 0)
+        standing = budgets.standing(now, limit, key, hit.charge.cost)
         if standing.admits:
-            budgets.spend(now, limit, key, charge.cost)
-        else:
+            budgets.spend(now, limit, key, hit.hits)
+        elif hit.hits:
             # A refused hit counts, so one that asked for more than was left leaves nothing.
             budgets.drain(now, limit, key)
         return standing
@@ -250,9 +262,9 @@ def _until_reset(now: int, limit: Limit) -> int:
     return limit.unit - now % limit.unit
 
 
-def _tally(counts: LimitCounts, charge: Charge, standing: Standing, near: int) -> None:
+def _tally(counts: LimitCounts, hit: _Hit, standing: Standing, near: int) -> None:
     """Split the hits at the limit and at the near-limit mark, as envoyproxy/ratelimit does."""
-    limit, hits = charge.limit.rate, charge.cost
+    limit, hits = hit.charge.limit.rate, hit.hits
     before = max(0, limit - standing.remaining)
     after = before + hits
     over = hits if before >= limit else max(0, after - limit)
@@ -262,6 +274,7 @@ def _tally(counts: LimitCounts, charge: Charge, standing: Standing, near: int) -
         counts.within_limit += hits
     else:
         counts.over_limit += over
+        counts.shadow_mode += over if hit.match.shadow else 0
 
 
 def _limit_headers(status: RateLimitResponse.DescriptorStatus) -> list[HeaderValue]:

@@ -200,6 +200,9 @@ class LimitBackend(Strict):
         return self
 
 
+LimitName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+
 class RateLimitPolicy(Strict):
     """ratelimit.config.ratelimit.v3.RateLimitPolicy: a fixed window, or no limit."""
 
@@ -207,7 +210,7 @@ class RateLimitPolicy(Strict):
     requests_per_unit: int = Field(0, ge=0, le=2**32 - 1)
     unlimited: bool = False
     name: str = Field("", max_length=256)
-    replaces: tuple[str, ...] = Field(
+    replaces: tuple[LimitName, ...] = Field(
         (), description="Names of limits that do not count where this one applies."
     )
 
@@ -223,8 +226,8 @@ class RateLimitPolicy(Strict):
 class Descriptor(Strict):
     """ratelimit.config.ratelimit.v3.RateLimitDescriptor: matches one entry of a descriptor.
 
-    Without a value it is the default for its key, and every value has a budget of its own. A value
-    that ends with `*` is a prefix.
+    Without a value it is the default for its key, and every value has a budget of its own. A `*`
+    in a value stands for any text.
     """
 
     key: str = Field(min_length=1, max_length=256)
@@ -232,6 +235,11 @@ class Descriptor(Strict):
     rate_limit: RateLimitPolicy | None = None
     descriptors: tuple["Descriptor", ...] = Field((), max_length=10_000)
     shadow_mode: bool = False
+    quota_mode: bool = Field(
+        False,
+        description="A request is refused only where all the quotas that it falls under are used "
+        "up.",
+    )
     detailed_metric: bool = Field(
         False, description="Count by the value a request brought, not by the configured one."
     )

@@ -16,6 +16,7 @@ limits:
               value: heavy
               shadow_mode: true
               detailed_metric: true
+              quota_mode: true
               rate_limit: {unit: minute, requests_per_unit: 2, name: heavy, replaces: [light]}
         - key: trusted
           rate_limit: {unlimited: true}
@@ -37,6 +38,7 @@ def test_each_domain_is_one_resource() -> None:
     assert (heavy.key, heavy.value) == ("model", "heavy")
     assert heavy.shadow_mode
     assert heavy.detailed_metric
+    assert heavy.quota_mode
     assert (heavy.rate_limit.unit, heavy.rate_limit.requests_per_unit) == (MINUTE, 2)
     assert heavy.rate_limit.name == "heavy"
     assert [each.name for each in heavy.rate_limit.replaces] == ["light"]

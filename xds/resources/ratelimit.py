@@ -30,6 +30,7 @@ def _descriptor(config: Descriptor) -> pb.RateLimitDescriptor:
         descriptors=[_descriptor(each) for each in config.descriptors],
         shadow_mode=config.shadow_mode,
         detailed_metric=config.detailed_metric,
+        quota_mode=config.quota_mode,
     )
 
 

@@ -42,10 +42,19 @@ limits:
           rate_limit: {unit: minute, requests_per_unit: 4, replaces: [heavy]}
         - key: zone
           value: a
-          detailed_metric: true
           descriptors:
             - key: user
+              detailed_metric: true
               rate_limit: {unit: minute, requests_per_unit: 3}
+        - key: file
+          value: /img/*/v*.png
+          rate_limit: {unit: second, requests_per_unit: 1}
+        - key: month
+          quota_mode: true
+          rate_limit: {unit: month, requests_per_unit: 2}
+        - key: day
+          quota_mode: true
+          rate_limit: {unit: day, requests_per_unit: 1}
 """
 
 pytestmark = pytest.mark.anyio
@@ -158,6 +167,33 @@ async def test_a_prefix_limits_each_value_that_begins_so(client: Client) -> None
     assert await client.codes(1, (("path", "/v2/b"),)) == [OK]
 
 
+@pytest.mark.parametrize(
+    ("value", "limited"),
+    [
+        ("/img/a/v1.png", True),
+        ("/img//v.png", True),
+        ("/img/a/b/v1.png", True),
+        ("/img/v.png", False),
+        ("/img/a/v1.jpg", False),
+        ("x/img/a/v1.png", False),
+    ],
+)
+async def test_a_star_stands_for_any_text(client: Client, value: str, limited: bool) -> None:
+    answer = await client.ask((("file", value),))
+    assert answer.statuses[0].HasField("current_limit") is limited
+
+
+async def test_a_request_is_refused_when_all_its_quotas_are_used_up(client: Client) -> None:
+    quotas = ((("month", "x"),), (("day", "x"),))
+    answers = [await client.ask(*quotas) for _ in range(3)]
+    assert [answer.overall_code for answer in answers] == [OK, OK, OVER]
+    assert [status.code for status in answers[1].statuses] == [OK, OVER]
+
+
+async def test_a_quota_left_over_does_not_excuse_a_limit(client: Client) -> None:
+    assert (await client.ask((("month", "x"),), (("closed", "x"),))).overall_code == OVER
+
+
 async def test_a_limit_of_nothing_refuses_everything(client: Client) -> None:
     assert await client.codes(2, (("closed", "x"),)) == [OVER] * 2
 
@@ -178,10 +214,26 @@ async def test_hits_are_added_and_refused_ones_count(client: Client) -> None:
 
 async def test_a_descriptor_can_bring_its_own_hits_and_ask_for_none(client: Client) -> None:
     request = RateLimitRequest(domain="models", hits_addend=9, descriptors=[described(HEAVY)])
-    request.descriptors[0].hits_addend.value = 2
-    assert (await client.send(request)).statuses[0].limit_remaining == 0
+    request.descriptors[0].hits_addend.value = 1
+    assert (await client.send(request)).statuses[0].limit_remaining == 1
     request.descriptors[0].hits_addend.value = 0
-    assert (await client.send(request)).overall_code == OK
+    for _ in range(5):
+        answer = await client.send(request)
+        assert (answer.overall_code, answer.statuses[0].limit_remaining) == (OK, 1)
+
+
+async def test_no_hits_are_refused_once_more_was_charged_than_was_left(client: Client) -> None:
+    request = RateLimitRequest(domain="models", descriptors=[described(ALICE)])
+    hits = request.descriptors[0].hits_addend
+    hits.value = 7
+    codes = []
+    for _ in range(2):
+        hits.value = 0
+        codes.append((await client.send(request)).overall_code)
+        hits.value = 7
+        await client.send(request)
+    hits.value = 0
+    assert [*codes, (await client.send(request)).overall_code] == [OK, OK, OVER]
 
 
 async def test_a_descriptor_can_bring_its_own_limit(client: Client) -> None:
@@ -203,6 +255,11 @@ async def test_shadow_mode_counts_and_refuses_nobody(client: Client) -> None:
     assert client.service.counts["models.trial"] == LimitCounts(
         total_hits=3, within_limit=1, over_limit=2, shadow_mode=2, near_limit=1
     )
+
+
+async def test_shadow_mode_counts_only_the_hits_beyond_the_limit(client: Client) -> None:
+    await client.codes(1, (("trial", "x"),), hits=5)
+    assert client.service.counts["models.trial"].shadow_mode == 4
 
 
 async def test_hits_near_and_over_the_limit_are_told_apart(client: Client) -> None:
@@ -233,6 +290,12 @@ async def test_headers_are_those_of_the_strictest_limit(client: Client) -> None:
     answer = await client.ask(ALICE, HEAVY)
     headers = {header.key: header.value for header in answer.response_headers_to_add}
     assert headers == {"RateLimit-Limit": "2", "RateLimit-Remaining": "1", "RateLimit-Reset": "50"}
+
+
+async def test_headers_are_those_of_a_limit_that_refuses(client: Client) -> None:
+    answers = [await client.ask((("trial", "x"),), HEAVY) for _ in range(3)]
+    headers = {header.key: header.value for header in answers[-1].response_headers_to_add}
+    assert headers["RateLimit-Limit"] == "2"
 
 
 @pytest.mark.parametrize(
