@@ -5,15 +5,13 @@ Build `Converters` once for each model version, `choose` by Content-Type, conver
 """
 
 from extproc.convert.converter import Converted, Converter, Converters
-from extproc.convert.encoding import ACCEPTED as ACCEPTED_ENCODINGS
-from extproc.convert.errors import Unconvertible, problem
+from extproc.convert.errors import Unconvertible
 from extproc.convert.limits import Limits
 from extproc.convert.pool import Pool, Timing
 from extproc.convert.signature import Signature
 from extproc.convert.tensor import Reply
 
 __all__ = [
-    "ACCEPTED_ENCODINGS",
     "Converted",
     "Converter",
     "Converters",
@@ -23,5 +21,4 @@ __all__ = [
     "Signature",
     "Timing",
     "Unconvertible",
-    "problem",
 ]

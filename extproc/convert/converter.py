@@ -25,6 +25,7 @@ from extproc.convert.media import (
 from extproc.convert.signature import Signature, check
 from extproc.convert.status import grpc_code, grpc_problem
 from extproc.convert.tensor import Inference, Reply
+from extproc.problem import MEDIA_TYPE
 
 if TYPE_CHECKING:
     from extproc.convert.sources import Sources
@@ -36,7 +37,6 @@ Headers = Mapping[str, str]
 Source = Callable[[bytes, Headers], Inference]
 
 GRPC_PATH = "/inference.GRPCInferenceService/ModelInfer"
-PROBLEM = "application/problem+json"
 
 _HEAVY_JSON = 16 << 10
 """Bytes: below, a conversion takes less time than handing it to a thread and back."""
@@ -112,7 +112,10 @@ class Converter:
             PROTOBUF[0],
             {":path": GRPC_PATH, "content-type": PROTOBUF[0], "te": "trailers"},
             _REMOVED,
-            reply=_negotiated(inference.reply, headers.get("accept", "")),
+            reply=replace(
+                _negotiated(inference.reply, headers.get("accept", "")),
+                request_id=headers.get("x-request-id", ""),
+            ),
         )
 
     def _to_rest(self, inference: Inference, body: bytes, headers: Headers) -> Converted:
@@ -139,8 +142,8 @@ class Converter:
             # Not from the model server: a local reply of Envoy's, which has its own body.
             return None
         if code != 0:
-            status, text = grpc_problem(code, headers)
-            return _response(text, PROBLEM, status)
+            status, text = grpc_problem(code, headers, reply.request_id)
+            return _response(text, MEDIA_TYPE, status)
         from extproc.convert import protobuf
         from extproc.convert.reply import check_answer, write_binary, write_json
 

@@ -11,8 +11,7 @@ _GZIP, _ZLIB, _RAW = zlib.MAX_WBITS | 16, zlib.MAX_WBITS, -zlib.MAX_WBITS
 _MOST_MEMBERS = 64
 """Of a gzip file (RFC 1952 section 2.2); clients send one."""
 
-ACCEPTED = "gzip, deflate, br"
-"""For the Accept-Encoding header of a 415 (RFC 9110 section 15.5.16)."""
+_TAKEN = "gzip, deflate, br"
 
 
 def decoded(body: bytes, content_encoding: str, limits: Limits) -> bytes:
@@ -38,7 +37,7 @@ def _undone(body: bytes, coding: str, limit: int) -> bytes:
         return _inflated(body, _ZLIB if _has_zlib_header(body) else _RAW, limit)
     if coding == "br":
         return _brotli(body, limit)
-    raise unsupported("unknown_coding", _FIELD, f"{coding[:40]!r} is not one of {ACCEPTED}")
+    raise unsupported("unknown_coding", _FIELD, f"{coding[:40]!r} is not one of {_TAKEN}")
 
 
 def _has_zlib_header(body: bytes) -> bool:

@@ -1,6 +1,6 @@
-"""The one exception that conversion raises, and the problem body a client gets for it."""
+"""The one exception that conversion raises, and the problem document a client gets for it."""
 
-import orjson
+from extproc.problem import problem
 
 
 class Unconvertible(Exception):  # noqa: N818 - a refusal to be told, not a fault
@@ -25,46 +25,11 @@ class Unconvertible(Exception):  # noqa: N818 - a refusal to be told, not a faul
     def __str__(self) -> str:
         return f"{self.status} {self.reason}: {self.field}: {self.detail}"
 
-    def problem(self) -> bytes:
-        """The body, of type application/problem+json (RFC 9457)."""
-        return problem(self.status, self.reason, self.detail, self.field)
-
-
-_TITLES = {
-    400: "Bad Request",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not Found",
-    409: "Conflict",
-    413: "Content Too Large",
-    415: "Unsupported Media Type",
-    422: "Unprocessable Content",
-    429: "Too Many Requests",
-    499: "Client Closed Request",
-    500: "Internal Server Error",
-    501: "Not Implemented",
-    502: "Bad Gateway",
-    503: "Service Unavailable",
-    504: "Gateway Timeout",
-}
-
-
-def problem(status: int, reason: str, detail: str, field: str = "") -> bytes:
-    """A problem document (RFC 9457) with the extension members `reason` and `field`."""
-    document: dict[str, object] = {
-        "title": _TITLES.get(status, "Error"),
-        "status": status,
-        "detail": _printable(detail),
-        "reason": reason,
-    }
-    if field:
-        document["field"] = _printable(field)
-    return orjson.dumps(document)
-
-
-def _printable(text: str) -> str:
-    # What a client sent can stand in a detail; lone surrogates have no JSON form.
-    return text.encode(errors="replace").decode()
+    def problem(self, request_id: str = "") -> bytes:
+        """What the client of this request is told (see `extproc.problem`)."""
+        return problem(
+            self.status, self.reason, self.detail, field=self.field, request_id=request_id
+        )
 
 
 def malformed(reason: str, field: str, detail: str) -> Unconvertible:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from urllib.parse import unquote
 
-from extproc.convert.errors import problem
+from extproc.problem import problem
 from extproc.rpc import StatusCode
 
 HTTP_STATUS: Mapping[int, int] = {
@@ -38,9 +38,9 @@ def grpc_code(headers: Mapping[str, str]) -> int | None:
     return int(value) if value.isascii() and value.isdigit() else StatusCode.UNKNOWN
 
 
-def grpc_problem(code: int, headers: Mapping[str, str]) -> tuple[int, bytes]:
+def grpc_problem(code: int, headers: Mapping[str, str], request_id: str) -> tuple[int, bytes]:
     """HTTP status and problem body; `grpc-message` is percent-encoded (gRPC over HTTP/2)."""
     status = HTTP_STATUS.get(code, 500)
     message = unquote(headers.get("grpc-message", ""), errors="replace")[:_LONGEST_MESSAGE]
     name = StatusCode(code).name if code in HTTP_STATUS else str(code)
-    return status, problem(status, f"model_{name.lower()}", message)
+    return status, problem(status, f"model_{name.lower()}", message, request_id=request_id)

@@ -60,6 +60,8 @@ class Reply:
     """Outputs to send as binary data even where the rest is JSON."""
     text: frozenset[str] = frozenset()
     """Outputs to send in JSON even where the rest is binary."""
+    request_id: str = ""
+    """Of a problem document, where the model server answers with an error."""
 
 
 @dataclass(slots=True)

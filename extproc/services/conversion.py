@@ -37,10 +37,12 @@ class Conversion:
         try:
             converted = await self._pool.request(self._converter, body, self._headers)
         except Unconvertible as error:
-            return _refused(error)
+            return self._refused(error)
         except Exception as error:
             refusal = failed(error)
-            return _refused(Unconvertible(refusal.status, refusal.reason, "body", refusal.detail))
+            return self._refused(
+                Unconvertible(refusal.status, refusal.reason, "body", refusal.detail)
+            )
         self._reply = converted.reply
         headers, sent = dict(converted.headers), converted.body
         if self._converter.protocol == "grpc":
@@ -65,7 +67,7 @@ class Conversion:
         try:
             converted = await self._response(self._unframed(body))
         except Unconvertible as error:
-            return _refused(error)
+            return self._refused(error)
         if converted is None:
             return processing.PASS["response_body"]
         return processing.response_body(
@@ -84,7 +86,7 @@ class Conversion:
         try:
             converted = await self._response(b"")
         except Unconvertible as error:
-            return _refused(error)
+            return self._refused(error)
         if converted is None:
             return processing.PASS[part]
         headers = [(n, v) for n, v in converted.headers.items() if not n.startswith(":")]
@@ -102,6 +104,13 @@ class Conversion:
         if compressed or length != len(body) - _FRAME.size:
             raise _UNREADABLE
         return body[_FRAME.size :]
+
+    def _refused(self, error: Unconvertible) -> bytes:
+        headers: Headers = [("content-type", MEDIA_TYPE)]
+        if error.retry_after is not None:
+            headers.append(("retry-after", str(error.retry_after)))
+        body = error.problem(self._headers.get("x-request-id", ""))
+        return processing.immediate(error.status, headers, body, f"sluice:{error.reason}")
 
     async def _response(self, body: bytes) -> Converted | None:
         assert self._reply is not None
@@ -126,10 +135,3 @@ _UNREADABLE = Unconvertible(502, "bad_model_response", "response", "cannot be re
 
 def _text(headers: Mapping[str, bytes]) -> dict[str, str]:
     return {name: value.decode("latin-1") for name, value in headers.items()}
-
-
-def _refused(error: Unconvertible) -> bytes:
-    headers: Headers = [("content-type", MEDIA_TYPE)]
-    if error.retry_after is not None:
-        headers.append(("retry-after", str(error.retry_after)))
-    return processing.immediate(error.status, headers, error.problem(), f"sluice:{error.reason}")

@@ -10,13 +10,13 @@ from extproc.decision import Admission, Decide, Decision, Reason, Refusal, decid
 from extproc.decision.request import join_headers
 from extproc.policies import Policies
 from extproc.policy import Policy
-from extproc.problem import problem_body
 from extproc.protection import Protection
 from extproc.rpc import RpcError, StatusCode
 from extproc.services.decider import Decider
 from extproc.services.outcome import (
     Headers,
     failed,
+    refusal_body,
     refusal_headers,
     removed_headers,
     upstream_headers,
@@ -116,7 +116,7 @@ def _denied(policy: Policy | None, headers: dict[str, bytes], refusal: Refusal) 
     denied = response.denied_response
     denied.status.code = refusal.status
     denied.headers.extend(_options(refusal_headers(policy, refusal)))
-    denied.body = problem_body(refusal, headers.get("x-request-id")).decode()
+    denied.body = refusal_body(refusal, headers).decode()
     return response.SerializeToString()
 
 

@@ -15,7 +15,7 @@ from extproc.decision.request import join_headers
 from extproc.decision.validate import names_model, too_large
 from extproc.policies import Policies
 from extproc.policy import Policy
-from extproc.problem import grpc_status, problem_body
+from extproc.problem import grpc_status
 from extproc.protection import Protection
 from extproc.rpc import Call, Handler, RpcError, StatusCode
 from extproc.services import processing
@@ -24,6 +24,7 @@ from extproc.services.decider import Decider
 from extproc.services.native_call import NativeCall
 from extproc.services.outcome import (
     failed,
+    refusal_body,
     refusal_details,
     refusal_headers,
     removed_headers,
@@ -235,9 +236,9 @@ class _Stream:
             processing.immediate(
                 refusal.status,
                 refusal_headers(self._service.policies.current, refusal),
-                problem_body(refusal, headers.get("x-request-id")),
+                refusal_body(refusal, headers),
                 refusal_details(refusal),
-                grpc_status(refusal) if is_grpc else None,
+                grpc_status(refusal.status) if is_grpc else None,
             )
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from extproc.decision import Admission, Reason, Refusal
 from extproc.policy import Policy
-from extproc.problem import MEDIA_TYPE
+from extproc.problem import MEDIA_TYPE, problem
 
 INTERNAL_PREFIX = "x-sluice-"
 SERVICE_HEADER = "x-model-service"
@@ -65,6 +65,12 @@ def refusal_headers(policy: Policy | None, refusal: Refusal) -> Headers:
     if policy is not None and policy.expose_reason:
         headers.append((REASON_HEADER, refusal.reason))
     return headers
+
+
+def refusal_body(refusal: Refusal, headers: Mapping[str, bytes]) -> bytes:
+    """The problem document for the request that these headers are of."""
+    request_id = headers.get("x-request-id", b"").decode("latin-1")
+    return problem(refusal.status, refusal.reason, refusal.detail, request_id=request_id)
 
 
 def refusal_details(refusal: Refusal) -> str:
