@@ -19,6 +19,12 @@ log = logging.getLogger(__name__)
 RETRY_DELAY = 1.0
 """Seconds without another attempt after an output failed."""
 
+GATHER = 0.1
+"""Seconds that lines gather: each waking of the thread takes the interpreter from the requests."""
+
+MAX_WRITE = 1 << 20
+"""Bytes written, and lost if that fails, at once."""
+
 CLOSE_TIMEOUT = 1.0
 """Seconds that closing waits for what is queued; a blocked pipe must not keep a worker alive."""
 
@@ -39,6 +45,8 @@ class LogWriter:
         self._queue: deque[tuple[bytes, int]] = deque()
         self._bytes = 0
         self._closed = False
+        self._idle = False
+        self._hurry = threading.Event()
         self._changed = threading.Condition()
         self._full = metrics.count(catalog.LOG_DROPPED, "queue_full")
         self._failed = metrics.count(catalog.LOG_DROPPED, "output")
@@ -57,25 +65,24 @@ class LogWriter:
             self._bytes += len(lines)
             self._queue.append((lines, count))
             self._waiting.set(self._bytes)
-            self._changed.notify()
+            if self._idle:
+                self._changed.notify()
+            elif self._bytes > self._limit // 2:
+                self._hurry.set()
 
     def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
         """Take no more, and give what is queued so many seconds to be written."""
         with self._changed:
             self._closed = True
             self._changed.notify()
+        self._hurry.set()
         self._thread.join(timeout)
 
     def _run(self) -> None:
         output: Output | None = None
         retry_at = 0.0
-        while True:
-            with self._changed:
-                while not self._queue and not self._closed:
-                    self._changed.wait()
-                if not self._queue:
-                    break
-                lines, count = self._queue.popleft()
+        while self._wait():
+            lines, count = self._take()
             try:
                 if output is None and time.monotonic() >= retry_at:
                     output = self._open_output()
@@ -93,6 +100,29 @@ class LogWriter:
                 self._bytes -= len(lines)
                 self._waiting.set(self._bytes)
         _close(output)
+
+    def _wait(self) -> bool:
+        """Until there are lines to write; whether there are any, or it is over."""
+        with self._changed:
+            self._idle = True
+            while not self._queue and not self._closed:
+                self._changed.wait()
+            self._idle = False
+        if not self._closed:
+            self._hurry.wait(GATHER)
+            self._hurry.clear()
+        return bool(self._queue)
+
+    def _take(self) -> tuple[bytes, int]:
+        """What has been queued so far, up to `MAX_WRITE` bytes and whole batches."""
+        taken, size, count = [], 0, 0
+        with self._changed:
+            while self._queue and size < MAX_WRITE:
+                lines, number = self._queue.popleft()
+                taken.append(lines)
+                size += len(lines)
+                count += number
+        return b"".join(taken), count
 
 
 def _close(output: Output | None) -> None:
