@@ -1,10 +1,15 @@
 """Trains the example models and prints how they do on data held out: `python -m examples.train`.
 
-Needs scikit-learn (in the development group); the server needs only the .npz files written here.
+Needs scikit-learn and vaderSentiment, which bring the data (both in the development group); the
+server needs only the .npz files written here.
 """
 
 import io
-from collections.abc import Iterable, Sequence
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -12,58 +17,110 @@ import numpy.typing as npt
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.feature_extraction import DictVectorizer
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import GroupShuffleSplit, train_test_split
 from sklearn.neural_network import MLPClassifier
 
 from examples.model_server.digits import Digits, Floats, cells
 from examples.model_server.model import WEIGHTS
-from examples.model_server.sentiment import Sentiment
+from examples.model_server.sentiment import FEATURES, Sentiment, tokens
 
 HERE = Path(__file__).resolve().parent
 SEED = 7
 HELD_OUT = 0.25
 PICTURE_SIDE = 224
+# Words that begin with the same five letters are mostly forms of one another.
+FAMILY = 5
+# What ten raters might give a plain word, in each direction.
+PLAIN = 10.0
 
 Sentence = tuple[str, bool]
+Ratings = Mapping[str, tuple[int, int]]
 Labels = npt.NDArray[np.int64]
 
 
-def sentences(file: str) -> list[Sentence]:
-    """The labelled sentences of a file in data/, as (text, is positive)."""
-    lines = (HERE / "data" / file).read_text(encoding="utf-8").splitlines()
+def held_out_sentences() -> list[Sentence]:
+    """The labelled sentences of data/, as (text, is positive); nothing is trained on them."""
+    lines = (HERE / "data/sentiment-test.tsv").read_text(encoding="utf-8").splitlines()
     pairs = [line.split("\t", 1) for line in lines if not line.startswith("#")]
     return [(text, sign == "+") for sign, text in pairs]
 
 
-def polar_words() -> dict[str, int]:
-    """Words that praise (+1) or blame (-1)."""
+def rated_words() -> Ratings:
+    """The words of the VADER lexicon with what its ten raters, -4 to 4 each, gave (praise, blame).
+
+    Its emoticons, and abbreviations with digits in them, are left out.
+    """
     found = {}
-    for line in (HERE / "data" / "polarity.txt").read_text(encoding="utf-8").splitlines():
-        sign, *listed = line.split()
-        if sign in "+-":
-            found.update(dict.fromkeys(listed, 1 if sign == "+" else -1))
+    lexicon = resources.files("vaderSentiment") / "vader_lexicon.txt"
+    for line in lexicon.read_text(encoding="utf-8").splitlines():
+        word, _mean, _deviation, listed = line.split("\t")
+        marks = json.loads(listed)
+        if tokens(word) == [word.lower()] and word[0].isalpha():
+            praise = sum(mark for mark in marks if mark > 0)
+            found[word.lower()] = (praise, praise - sum(marks))
     return found
 
 
-def train_sentiment(version: str, rows: Sequence[Sentence]) -> Sentiment:
-    """Logistic regression over the features of `version`."""
-    polarity = polar_words()
-    reader = Sentiment(version, {}, 0.0, polarity)
+def plain_words(rated: Ratings) -> list[str]:
+    """Words that nobody rated: stop words, and those that describe scikit-learn's data sets.
+
+    A lexicon of opinions has no others, and fragments need to see what says nothing.
+    """
+    found = set(ENGLISH_STOP_WORDS)
+    for file in (resources.files("sklearn.datasets") / "descr").iterdir():
+        if file.name.endswith(".rst"):
+            found.update(re.findall(r"[a-z]{2,}", file.read_text(encoding="utf-8").lower()))
+    return sorted(found - rated.keys())
+
+
+def train_sentiment(version: str, rated: Ratings, plain: Sequence[str]) -> Sentiment:
+    """Logistic regression over the features of single words, without a bias.
+
+    A word is an example of praise and one of blame, each weighed by what the raters gave it; plain
+    words are as much one as the other.
+    """
+    praise, blame = (sum(marks) for marks in zip(*rated.values(), strict=True))
+    # More of the lexicon blames than praises, which is no reason to think worse of a sentence.
+    even = (praise + blame) / 2
+    weighed = [
+        (word, up * even / praise, down * even / blame) for word, (up, down) in rated.items()
+    ]
+    weighed += [(word, PLAIN, PLAIN) for word in plain]
+    features = FEATURES[version]
+    # A fragment of one word alone says nothing that the word itself does not.
+    seen = Counter(feature for word, _, _ in weighed for feature in features(word))
+    rows = [
+        {feature: 1 for feature in features(word) if seen[feature] > 1 or feature == f"<{word}>"}
+        for word, _, _ in weighed
+    ]
     vectorizer = DictVectorizer(sparse=True)
-    counted = vectorizer.fit_transform([_log_counts(reader.features(text)) for text, _ in rows])
-    fitted = LogisticRegression(C=4.0, max_iter=1000, random_state=SEED)
-    fitted.fit(counted, [positive for _, positive in rows])
-    names = vectorizer.get_feature_names_out().tolist()
-    weights = dict(zip(names, fitted.coef_[0].astype(np.float32).tolist(), strict=True))
-    return Sentiment(version, weights, float(fitted.intercept_[0]), polarity)
+    vectors = vectorizer.fit_transform([*rows, *rows])
+    weight = [up for _, up, _ in weighed] + [down for _, _, down in weighed]
+    # The solver's tolerance is for the mean over all ratings, of which one word has a tiny share.
+    fitted = LogisticRegression(
+        C=0.3, tol=1e-7, fit_intercept=False, max_iter=1000, random_state=SEED
+    )
+    fitted.fit(vectors, [True] * len(rows) + [False] * len(rows), sample_weight=weight)
+    # Stored in half precision; rounded here already, so that what is measured is what ships.
+    weights = fitted.coef_[0].astype(np.float16).tolist()
+    named = zip(vectorizer.get_feature_names_out().tolist(), weights, strict=True)
+    return Sentiment(version, {name: weight for name, weight in named if abs(weight) > 1e-3})
 
 
-def _log_counts(features: Iterable[str]) -> dict[str, float]:
-    counts: dict[str, int] = {}
-    for feature in features:
-        counts[feature] = counts.get(feature, 0) + 1
-    return {feature: float(np.log1p(count)) for feature, count in counts.items()}
+def unseen_words(rated: Ratings, letters: int | None) -> tuple[Ratings, Ratings]:
+    """`rated` as training and held-out words; those with the same first `letters` stay together."""
+    words = list(rated)
+    split = GroupShuffleSplit(n_splits=1, test_size=HELD_OUT, random_state=SEED)
+    train, test = next(split.split(words, groups=[word[:letters] for word in words]))
+    return {words[i]: rated[words[i]] for i in train}, {words[i]: rated[words[i]] for i in test}
+
+
+def word_accuracy(model: Sentiment, rated: Ratings) -> float:
+    """Share of `rated` that the model takes for what its raters did, on the whole."""
+    right = ((model.opinion(word) > 0) == (up > down) for word, (up, down) in rated.items())
+    return sum(right) / len(rated)
 
 
 def sentiment_accuracy(model: Sentiment, rows: Sequence[Sentence]) -> float:
@@ -138,20 +195,12 @@ def through_jpeg(images: Floats) -> Floats:
 
 
 def save_sentiment(model: Sentiment) -> None:
-    """Writes the weights, the vocabulary as newline-separated UTF-8."""
-    kept = {name: weight for name, weight in model.weights.items() if abs(weight) > 1e-3}
+    """Writes the weights in half precision, the vocabulary as newline-separated UTF-8."""
     np.savez_compressed(
         WEIGHTS / f"sentiment-{model.version}.npz",
-        vocabulary=_text(kept),
-        weights=np.array(list(kept.values()), dtype=np.float32),
-        bias=np.float64(model.bias),
-        polar_words=_text(model.polarity),
-        polarity=np.array(list(model.polarity.values()), dtype=np.int8),
+        vocabulary=np.frombuffer("\n".join(model.weights).encode(), dtype=np.uint8),
+        weights=np.array(list(model.weights.values()), dtype=np.float16),
     )
-
-
-def _text(names: Iterable[str]) -> npt.NDArray[np.uint8]:
-    return np.frombuffer("\n".join(names).encode(), dtype=np.uint8)
 
 
 def save_digits(version: str, model: Digits) -> None:
@@ -166,12 +215,17 @@ def save_digits(version: str, model: Digits) -> None:
 def main() -> None:
     """Trains, measures, and writes the weights and the example picture."""
     WEIGHTS.mkdir(exist_ok=True)
-    train, test = sentences("sentiment.tsv"), sentences("sentiment-test.tsv")
+    rated, test = rated_words(), held_out_sentences()
+    unrated = plain_words(rated)
     for version in ("v1", "v2"):
-        sentiment = train_sentiment(version, train)
+        sentiment = train_sentiment(version, rated, unrated)
         save_sentiment(sentiment)
         accuracy = sentiment_accuracy(sentiment, test)
-        print(f"sentiment {version}: {accuracy:.3f} of {len(test)} held out")
+        print(f"sentiment {version}: {accuracy:.3f} of {len(test)} sentences")
+    for kind, letters in (("words", None), ("words of unseen families", FAMILY)):
+        known, unseen = unseen_words(rated, letters)
+        accuracy = word_accuracy(train_sentiment("v2", known, unrated), unseen)
+        print(f"sentiment v2: {accuracy:.3f} of {len(unseen)} held-out {kind}")
     images, labels, test_images, test_labels = pictures()
     for version in ("v1", "v2"):
         digits = train_digits(version, images, labels)

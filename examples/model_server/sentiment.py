@@ -1,8 +1,11 @@
-"""The text classifier: sentence to features to P(positive). Weights come from `examples.train`."""
+"""The text classifier: sentence to words to P(positive). Weights come from `examples.train`.
+
+What a word says, praise or blame, is a sum of learned weights; a sentence is the sum of its words.
+"""
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,48 +14,62 @@ from .model import WEIGHTS, only_input
 from .tensors import InvalidInputError, Tensor, TensorSpec
 
 LABELS = (b"negative", b"positive")
-# Angle brackets, so that no word of a text can be one of these.
-_SIGNS = {1: "<praise>", -1: "<blame>"}
 _APOSTROPHE = "\N{RIGHT SINGLE QUOTATION MARK}"
 _TOKEN = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*|[.,;:!?]")
 _NEGATIONS = frozenset({"not", "no", "never", "nothing", "nobody", "neither", "nor", "without"})
 # How many words after a negation it is taken to reach, at most; a punctuation mark ends it sooner.
 _NEGATION_REACH = 3
+_FRAGMENT_LENGTHS = range(3, 7)
+# No word that means something is longer, and a text may be one token of megabytes.
+_LONGEST_WORD = 40
 
 
-def words(text: str, polarity: Mapping[str, int]) -> list[str]:
-    """Features of v1: the words, in lower case, and their polarity, wherever they stand.
+def whole(word: str) -> list[str]:
+    """Features of a word in v1: itself, in angle brackets."""
+    return [f"<{word}>"]
 
-    `polarity` maps a word to +1 (praise) or -1 (blame).
+
+def whole_and_fragments(word: str) -> list[str]:
+    """Features of a word in v2: itself, and every distinct run of 3 to 6 letters in it.
+
+    The angle brackets count as letters, so that a beginning and an ending are told from a middle.
     """
-    found = [token for token in _tokens(text) if token[0].isalpha()]
-    return found + [_SIGNS[polarity[word]] for word in found if word in polarity]
+    if len(word) > _LONGEST_WORD:
+        return whole(word)
+    marked = f"<{word}>"
+    starts = ((length, start) for length in _FRAGMENT_LENGTHS for start in range(len(marked)))
+    runs = (marked[i : i + length] for length, i in starts if i + length <= len(marked))
+    return list(dict.fromkeys((marked, *runs)))
 
 
-def words_in_context(text: str, polarity: Mapping[str, int]) -> list[str]:
-    """Features of v2: words and pairs, those after a negation marked, and the words' polarity.
+FEATURES: Mapping[str, Callable[[str], list[str]]] = {"v1": whole, "v2": whole_and_fragments}
 
-    A negation turns the polarity round.
+
+def words(text: str) -> list[tuple[str, int]]:
+    """What v1 reads in a text: every word, in lower case, for what it says by itself (+1)."""
+    return [(token, 1) for token in tokens(text) if token[0].isalpha()]
+
+
+def words_in_context(text: str) -> list[tuple[str, int]]:
+    """What v2 reads in a text: every word, turned round (-1) where a negation reaches it.
+
+    The negation itself is left out: turning others round is all it says.
     """
-    features: list[str] = []
-    reach, previous = 0, ""
-    for token in _tokens(text):
+    found: list[tuple[str, int]] = []
+    reach = 0
+    for token in tokens(text):
         if not token[0].isalpha():
-            reach, previous = 0, ""
-            continue
-        marked = f"not_{token}" if reach else token
-        features.append(marked)
-        if previous:
-            features.append(f"{previous} {token}")
-        sign = polarity.get(token, 0) * (-1 if reach else 1)
-        if sign:
-            features.append(_SIGNS[sign])
-        reach = _NEGATION_REACH if _negates(token) else max(reach - 1, 0)
-        previous = token
-    return features
+            reach = 0
+        elif _negates(token):
+            reach = _NEGATION_REACH
+        else:
+            found.append((token, -1 if reach else 1))
+            reach = max(reach - 1, 0)
+    return found
 
 
-def _tokens(text: str) -> list[str]:
+def tokens(text: str) -> list[str]:
+    """The words of a text, in lower case, and the punctuation marks that end a clause."""
     found: list[str] = _TOKEN.findall(text.lower().replace(_APOSTROPHE, "'"))
     return found
 
@@ -62,7 +79,7 @@ def _negates(token: str) -> bool:
 
 
 class Sentiment:
-    """Logistic regression over counted features; BYTES [n] or [n, 1] in, label and scores out."""
+    """Logistic regression over words; BYTES [n] or [n, 1] in, label and scores out."""
 
     inputs: tuple[TensorSpec, ...] = (TensorSpec("text", "BYTES", (-1,)),)
     outputs: tuple[TensorSpec, ...] = (
@@ -71,42 +88,27 @@ class Sentiment:
         TensorSpec("probabilities", "FP32", (-1, 2)),
     )
 
-    def __init__(
-        self,
-        version: str,
-        weights: Mapping[str, float],
-        bias: float,
-        polarity: Mapping[str, int],
-    ) -> None:
+    def __init__(self, version: str, weights: Mapping[str, float]) -> None:
         self.version = version
         self.weights = weights
-        self.bias = bias
-        self.polarity = polarity
+        self._features = FEATURES[version]
+        self._read = words if version == "v1" else words_in_context
 
     @classmethod
     def load(cls, version: str) -> "Sentiment":
         """Reads the weights that ship here; FileNotFoundError for no such version."""
         with np.load(WEIGHTS / f"sentiment-{version}.npz") as stored:
-            vocabulary = _lines(stored["vocabulary"])
-            weights = dict(zip(vocabulary, stored["weights"].tolist(), strict=True))
-            polarity = dict(
-                zip(_lines(stored["polar_words"]), stored["polarity"].tolist(), strict=True)
-            )
-            return cls(version, weights, float(stored["bias"]), polarity)
+            vocabulary = stored["vocabulary"].tobytes().decode().split("\n")
+            return cls(version, dict(zip(vocabulary, stored["weights"].tolist(), strict=True)))
 
-    def features(self, text: str) -> list[str]:
-        """What this version sees in a sentence."""
-        read = words if self.version == "v1" else words_in_context
-        return read(text, self.polarity)
+    def opinion(self, word: str) -> float:
+        """Log odds that `word`, in lower case, praises; 0 when nothing of it is known."""
+        return sum(self.weights.get(feature, 0.0) for feature in self._features(word))
 
     def score(self, text: str) -> float:
-        """P(positive)."""
-        counts = Counter(self.features(text))
-        # Long texts repeat themselves: the logarithm keeps one word from deciding alone.
-        total = self.bias + sum(
-            self.weights.get(feature, 0.0) * float(np.log1p(count))
-            for feature, count in counts.items()
-        )
+        """P(positive); 0.5 when no word says anything."""
+        counts = Counter(self._read(text))
+        total = sum(sign * count * self.opinion(word) for (word, sign), count in counts.items())
         return float(1.0 / (1.0 + np.exp(-np.clip(total, -60.0, 60.0))))
 
     def infer(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -135,7 +137,3 @@ def _decoded(item: bytes) -> str:
         return item.decode()
     except UnicodeDecodeError as error:
         raise InvalidInputError(f"input 'text': not UTF-8: {error}") from None
-
-
-def _lines(stored: npt.NDArray[np.uint8]) -> list[str]:
-    return stored.tobytes().decode().split("\n") if stored.size else []
