@@ -1,7 +1,9 @@
-"""The decision as a whole: it always comes to an end, and tells the same however it is asked."""
+"""The decision as a whole: it comes to an end, and tells the same why however it is asked."""
 
 import hashlib
 import itertools
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
@@ -11,7 +13,9 @@ from extproc.decision import Admission, Reason, Refusal, Request, decide, explai
 from extproc.decision.decide import STAGES, timed
 from extproc.decision.reasons import STATUS
 from tests.extproc.auth.tokens import NOW, issuer
-from tests.extproc.decision.requests import VERSIONS, bearer, policy, request
+from tests.extproc.decision.requests import VERSIONS, bearer, one, policy, request
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "decision.md"
 
 KEY = "sk-1"
 POLICY = policy(
@@ -157,3 +161,38 @@ def test_a_model_of_tensors_on_a_grpc_server_answers_inference_and_nothing_else(
     infer = decide(POLICY, request("/v2/models/tensors/infer", authorization=bearer()))
     assert isinstance(infer, Admission)
     assert infer.converter is not None
+
+
+def test_an_explanation_says_why_in_words() -> None:
+    reports, _ = explain(POLICY, request(authorization=bearer(group="vip")))
+    told = {report.stage: report.why for report in reports}
+    assert "model m" in told["validate"]
+    assert "alice" in told["authenticate"]
+    assert "public" in told["authorize"]
+    assert "claim" in told["route"]
+    assert "explicitly" in told["canary"]
+
+
+def test_an_explanation_names_the_status_and_reason_of_a_refusal() -> None:
+    reports, _ = explain(POLICY, request(PRIVATE))
+    assert "401 unauthenticated" in reports[-1].why
+
+
+def test_an_explanation_names_the_bucket() -> None:
+    by = one(
+        canaries=[{"version": "v3", "percent": 50}],
+        bucket={"header": "x-user", "hash": "modulo"},
+    )
+    for user, version in (("149", "v3"), ("150", "v1")):
+        reports, decision = explain(by, request(x_user=user))
+        assert isinstance(decision, Admission)
+        assert decision.target.version == version
+        told = next(report.why for report in reports if report.stage == "canary")
+        assert f"bucket {int(user) % 100}" in told
+
+
+def test_every_reason_is_documented_with_its_status() -> None:
+    text = DOCUMENT.read_text()
+    for reason in Reason:
+        row = rf"\| `{reason}` \| {STATUS[reason]} \|" if reason in STATUS else rf"\| `{reason}` \|"
+        assert re.search(row, text), f"{DOCUMENT.name} lacks {reason}"
