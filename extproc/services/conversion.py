@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Mapping
 from extproc.convert import Converted, Converter, Pool, Reply, Unconvertible
 from extproc.problem import MEDIA_TYPE
 from extproc.services import processing
-from extproc.services.outcome import PATH_HEADER, Headers, failed
+from extproc.services.outcome import PATH_HEADER, REASON_HEADER, Headers, failed
 from protos.ext_proc_pb2 import HttpHeaders, HttpTrailers
 
 _FRAME = struct.Struct(">BI")
@@ -22,12 +22,23 @@ _GRPC = "application/grpc"
 class Conversion:
     """Between a client and a model server that speak differently."""
 
-    __slots__ = ("_answer_headers", "_answered", "_converter", "_headers", "_pool", "_reply")
+    __slots__ = (
+        "_answer_headers", "_answered", "_converter", "_expose_reason", "_headers", "_pool",
+        "_reply",
+    )  # fmt: skip
 
-    def __init__(self, converter: Converter, pool: Pool, headers: Mapping[str, bytes]) -> None:
+    def __init__(
+        self,
+        converter: Converter,
+        pool: Pool,
+        headers: Mapping[str, bytes],
+        *,
+        expose_reason: bool,
+    ) -> None:
         self._converter = converter
         self._pool = pool
         self._headers = _text(headers)
+        self._expose_reason = expose_reason
         self._reply: Reply | None = None
         self._answer_headers: dict[str, str] = {}
         self._answered = False
@@ -109,6 +120,9 @@ class Conversion:
         headers: Headers = [("content-type", MEDIA_TYPE)]
         if error.retry_after is not None:
             headers.append(("retry-after", str(error.retry_after)))
+        if self._expose_reason:
+            # In the place of the admission's, which the route would tell.
+            headers.append((REASON_HEADER, error.reason))
         body = error.problem(self._headers.get("x-request-id", ""))
         return processing.immediate(error.status, headers, body, f"sluice:{error.reason}")
 

@@ -167,7 +167,14 @@ class _Stream:
     ) -> ProcessingMode | None:
         """What Envoy is to do with the body; None: let it pass."""
         if admission.converter is not None:
-            self._conversion = Conversion(admission.converter, self._service.pool, headers)
+            policy = self._service.policies.current
+            assert policy is not None
+            self._conversion = Conversion(
+                admission.converter,
+                self._service.pool,
+                headers,
+                expose_reason=policy.expose_reason,
+            )
             return processing.CONVERT_BODY
         if has_body and names_model(headers[":path"]):
             pool = self._service.pool

@@ -107,24 +107,6 @@ async def test_the_upstream_learns_of_the_canary_and_the_subject(asked: Callout)
     assert sent["x-sluice-subject"] == "alice"
 
 
-@pytest.mark.parametrize(
-    ("subject", "written_as"),
-    [
-        ("alice@example.com", "alice@example.com"),
-        ("a\r\nx-admin: 1", "a%0D%0Ax-admin:%201"),
-        ("jürgen", "j%C3%BCrgen"),
-        ("a%0Ab", "a%250Ab"),
-        (" a", "%20a"),
-        ("\x00\x7f", "%00%7F"),
-    ],
-)
-async def test_no_subject_can_write_another_header(
-    asked: Callout, subject: str, written_as: str
-) -> None:
-    sent, _ = mutation(await asked.ask((*DECLARED, ("authorization", bearer(sub=subject)))))
-    assert sent["x-sluice-subject"] == written_as
-
-
 async def test_what_only_the_gateway_may_say_is_taken_from_the_client(asked: Callout) -> None:
     forged = (
         ("x-model-service", "private/v1"),
@@ -141,13 +123,6 @@ async def test_credentials_stay_at_the_gateway_unless_it_is_told_otherwise(asked
     assert mutation(await asked.ask(pairs))[1] == ["authorization"]
     asked.policies.apply(models(auth={"issuers": [issuer()], "forward_credentials": True}))
     assert mutation(await asked.ask(pairs))[1] == []
-
-
-async def test_one_callers_answer_is_never_anothers(asked: Callout) -> None:
-    for _ in range(2):
-        for name in ("alice", "bob"):
-            pairs = (*DECLARED, ("authorization", bearer(sub=name)))
-            assert mutation(await asked.ask(pairs))[0]["x-sluice-subject"] == name
 
 
 async def test_a_new_policy_counts_from_the_next_request_on(asked: Callout) -> None:
@@ -171,6 +146,18 @@ async def test_the_reason_is_a_header_where_the_config_exposes_it(asked: Callout
     answer = await asked.ask(PRIVATE, end_of_stream=True)
     sent = written(answer.immediate_response.headers.set_headers)
     assert sent["x-sluice-reason"] == "unauthenticated"
+
+
+async def test_a_body_that_cannot_be_converted_is_refused_in_the_same_form(asked: Callout) -> None:
+    asked.policies.apply(models(requests={"expose_reason": True}))
+    infer = ((":method", "POST"), (":path", "/v2/models/g/infer"), ("x-request-id", "id-7"))
+    told = headers((*infer, ("content-type", "application/json")))
+    first, refused = await asked.process(told, body(b"{", end_of_stream=True))
+    assert first.mode_override.request_body_mode == ProcessingMode.BUFFERED
+    assert problem(refused) == (400, "not_json")
+    assert "id-7" in json.loads(refused.immediate_response.body)["instance"]
+    sent = written(refused.immediate_response.headers.set_headers)
+    assert sent["x-sluice-reason"] == "not_json"
 
 
 @pytest.mark.parametrize(
