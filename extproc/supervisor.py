@@ -55,6 +55,7 @@ def run(workers: Sequence[WorkerSettings], endpoint: EndpointSettings) -> int:
         level=logging.INFO,
         format="%(asctime)s %(levelname)s supervisor: %(message)s",
     )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     # A server process has imported everything once; a worker is forked from it in milliseconds.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([worker.__name__])

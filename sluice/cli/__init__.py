@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from sluice.cli import check, credentials, explain, profile, serve, status
+from sluice.cli.commands import EXIT_USAGE
 from sluice.config import ConfigError
-
-EXIT_USAGE = 2
-"""The config or the command line is wrong, as argparse has it too."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 Subcommands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+EXIT_USAGE = 2
+"""The config or the command line is wrong, as argparse has it too."""
+
 Run = Callable[[argparse.Namespace], int]
 
 

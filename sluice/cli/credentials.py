@@ -21,10 +21,10 @@ def register(commands: Subcommands) -> None:
         "--claim", action="append", default=[], type=_claim, metavar="NAME=VALUE",
         help="any other claim, iss, aud and exp too; VALUE is JSON, or else text",
     )  # fmt: skip
-    token.add_argument("--ttl", type=_duration, default=3600.0, help="lifetime (default 1h)")
+    token.add_argument("--ttl", type=_duration, default="1h", help="lifetime")
     token.add_argument("--key-file", type=Path, help="another private key (PEM, RSA)")
     key = command(commands, "key", _key, "mint an API key and print its config entry")
-    key.add_argument("name", help="the subject that the key stands for")
+    key.add_argument("name", metavar="NAME", help="the subject that the key stands for")
 
 
 def _claim(text: str) -> tuple[str, object]:
@@ -45,16 +45,26 @@ def _duration(text: str) -> float:
 
 
 def _token(options: argparse.Namespace) -> int:
-    keys = DevKeys.default()
-    if options.key_file is not None:
-        keys = DevKeys(options.key_file, keys.jwks)
-    else:
-        keys.ensure()
     claims: dict[str, object] = {"sub": options.sub}
     if options.group:
         claims["group"] = options.group[0] if len(options.group) == 1 else options.group
-    print(keys.token({**claims, **dict(options.claim)}, options.ttl))
+    try:
+        keys = _keys(options.key_file)
+        token = keys.token({**claims, **dict(options.claim)}, options.ttl)
+    except (OSError, ValueError) as error:
+        print(f"sluice token: {error}", file=sys.stderr)
+        return 1
+    print(token)
     return 0
+
+
+def _keys(file: Path | None) -> DevKeys:
+    """Those of the demo config, or the given one, which nothing is made for."""
+    keys = DevKeys.default()
+    if file is not None:
+        return DevKeys(file, keys.jwks)
+    keys.ensure()
+    return keys
 
 
 def _key(options: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import time
+from http.client import HTTPException
 from pathlib import Path
 
 from extproc.ads import fetch_policy
@@ -49,9 +50,10 @@ def _header(text: str) -> tuple[str, bytes]:
 def _explain(options: argparse.Namespace) -> int:
     try:
         policy = asyncio.run(_policy(options))
-    except (TimeoutError, ValueError, OSError) as error:
+    except (ValueError, OSError, HTTPException) as error:
         reason = str(error) or "it does not answer"
-        print(f"sluice explain: no policy from {options.xds}: {reason}", file=sys.stderr)
+        source = options.config or options.xds
+        print(f"sluice explain: no policy from {source}: {reason}", file=sys.stderr)
         return 1
     reports, decision = explain(policy, _request(options))
     print(f"policy {policy.version}")

@@ -6,9 +6,12 @@ import logging
 import sys
 from pathlib import Path
 
-from sluice.cli.commands import Subcommands, command, config_argument
+from pydantic import ValidationError
+
+from sluice.cli.commands import EXIT_USAGE, Subcommands, command, config_argument
 from sluice.config import GatewayConfig
 from sluice.config.gateway import Callout
+from sluice.config.telemetry import Metrics
 from sluice.data import demo_config
 from sluice.runner import Options, StartError, up
 
@@ -24,9 +27,16 @@ def register(commands: Subcommands) -> None:
     workers = command(commands, "callout", _callout, "run the callout workers")
     defaults = GatewayConfig()
     workers.add_argument("--xds", default=defaults.control_plane.xds, help="the control plane")
-    workers.add_argument("--address", default=defaults.callout.address)
-    workers.add_argument("--workers", type=int, default=defaults.callout.workers)
-    workers.add_argument("--drain-timeout", type=float, default=defaults.callout.drain_timeout)
+    workers.add_argument(
+        "--address", default=defaults.callout.address, help="of worker 0; see callout.address"
+    )
+    workers.add_argument(
+        "--workers", type=int, default=defaults.callout.workers, help="how many processes"
+    )
+    workers.add_argument(
+        "--drain-timeout", type=float, default=defaults.callout.drain_timeout,
+        help="seconds for open calls when a worker stops",
+    )  # fmt: skip
     workers.add_argument(
         "--metrics", default=defaults.telemetry.metrics.address, help="where metrics are served"
     )
@@ -48,7 +58,7 @@ def _transport(parser: argparse.ArgumentParser) -> None:
 def _up(options: argparse.Namespace) -> int:
     if options.config is None and not options.demo:
         print("sluice up: name a CONFIG, or use --demo", file=sys.stderr)
-        return 2
+        return EXIT_USAGE
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
     config = options.config or demo_config()
     try:
@@ -70,7 +80,14 @@ def _callout(options: argparse.Namespace) -> int:
     from extproc.telemetry.endpoint import EndpointSettings
     from extproc.worker import WorkerSettings
 
-    listen = Callout(address=options.address, workers=options.workers)
+    try:
+        listen = Callout(address=options.address, workers=options.workers)
+        metrics = Metrics(address=options.metrics)
+    except ValidationError as error:
+        for problem in error.errors():
+            message = problem["msg"].removeprefix("Value error, ")
+            print(f"sluice callout: {problem['input']!r}: {message}", file=sys.stderr)
+        return EXIT_USAGE
     workers = [
         WorkerSettings(
             index, address, options.xds, options.transport or "asyncio", options.drain_timeout
@@ -78,7 +95,7 @@ def _callout(options: argparse.Namespace) -> int:
         for index, address in enumerate(listen.addresses())
     ]
     try:
-        return run(workers, EndpointSettings(options.metrics, options.profile_secret))
+        return run(workers, EndpointSettings(metrics.address, options.profile_secret))
     except OSError as error:
         print(f"sluice callout: {error}", file=sys.stderr)
         return 1

@@ -8,7 +8,7 @@ import urllib.request
 from datetime import UTC, datetime
 from typing import Any
 
-from sluice.cli.commands import Subcommands, command
+from sluice.cli.commands import EXIT_USAGE, Subcommands, command
 from sluice.config import GatewayConfig
 
 TIMEOUT = 5.0
@@ -31,7 +31,7 @@ def _status(options: argparse.Namespace) -> int:
     url = f"{options.url.rstrip('/')}/v1/status"
     if not url.startswith(("http://", "https://")):
         print("sluice status: --url is http:// or https://", file=sys.stderr)
-        return 2
+        return EXIT_USAGE
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310 (checked above)
             status: Status = json.loads(answer.read(MAX_STATUS))

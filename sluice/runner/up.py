@@ -41,7 +41,7 @@ async def up(options: Options) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     if options.demo:
-        DevKeys.default().ensure()
+        _ensure_keys()
     config = load(options.config)
     policy_document(config, options.config.parent)
     with tempfile.TemporaryDirectory(prefix="sluice-") as directory:
@@ -54,6 +54,13 @@ async def up(options: Options) -> None:
                 await stop.wait()
         finally:
             await _stop(children)
+
+
+def _ensure_keys() -> None:
+    try:
+        DevKeys.default().ensure()
+    except OSError as error:
+        raise StartError(f"the demo's development key cannot be written: {error}") from error
 
 
 def _specs(options: Options, config: GatewayConfig, directory: Path) -> list[Spec]:

@@ -89,6 +89,24 @@ def test_status_without_a_control_plane_says_so(capsys: pytest.CaptureFixture[st
     assert "no control plane at" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--address", "nowhere"), ("--metrics", "9902"), ("--workers", "0")],
+)
+def test_a_callout_that_cannot_be_started_so_says_what_is_wrong(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["callout", option, value]) == 2
+    assert value in capsys.readouterr().err
+
+
+def test_a_token_without_a_key_to_sign_it_is_a_mistake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["token", "--sub", "a", "--key-file", str(tmp_path / "absent.pem")]) == 1
+    assert "absent.pem" in capsys.readouterr().err
+
+
 def test_output_into_a_closed_pipe_is_no_error() -> None:
     reader, writer = os.pipe()
     os.close(reader)
