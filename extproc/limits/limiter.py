@@ -16,9 +16,10 @@ from sluice.config.limits import LimitRule
 
 @dataclass(slots=True)
 class Verdict:
-    """Of the rule that is strictest for this request: the one that refuses for longest, else the
+    """Of the rule that is strictest for this request, of all that apply to it.
 
-    one with the smallest part left. Without a rule (`rule` is None) nothing limits the request.
+    That is the one that refuses for longest, else the one with the smallest part left. Without a
+    rule (`rule` is None) nothing limits the request.
     `window` is the rule's period; times are whole seconds, rounded up. `unavailable`: refused
     because the backend is away and `fail: closed`, not because a limit is used up.
     """

@@ -274,10 +274,11 @@ DomainName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
 class Limits(Strict):
-    """`listener`, `models` and `model_types`: what each Envoy admits before any decision is made
+    """What is admitted, each where it is cheapest to refuse.
 
-    (local_ratelimit). `rules`: what the whole fleet admits, decided after authentication.
-    `domains`: descriptors of the rate limit service. Rules and domains share the backend.
+    `listener`, `models` and `model_types`: by each Envoy, before any decision is made
+    (local_ratelimit). `rules`: by the whole fleet, decided after authentication. `domains`:
+    descriptors of the rate limit service. Rules and domains share the backend.
     """
 
     listener: TokenBucket | None = TokenBucket(rate=1000, burst=2000)

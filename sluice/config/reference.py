@@ -1,6 +1,7 @@
 """The config's reference page: every section and key, written from the schema itself."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from types import UnionType
 from typing import Annotated, Literal, Union, get_args, get_origin
 
@@ -76,20 +77,29 @@ def _row(name: str, field: FieldInfo) -> str:
 
 
 def _type(field: FieldInfo) -> str:
-    written = "".join(map(_written_name, field.metadata))
-    return ", ".join([written or _kind(field.annotation), *_bounds(field)])
+    kind = _written(field.metadata) or _kind(field.annotation)
+    return ", ".join([kind, *_bounds(field)])
 
 
 def _bounds(field: FieldInfo) -> Iterator[str]:
-    """The tightest constraint of each kind, in words."""
-    for attribute, sign, tightest in (("ge", "≥", max), ("gt", ">", max), ("le", "≤", min)):
-        values = [v for item in field.metadata if (v := getattr(item, attribute, None)) is not None]
-        if values:
-            yield f"{sign} {_shown(tightest(values))}"
+    """The tightest constraint from below and from above, in words."""
+    above, least = _constraints(field, "gt"), _constraints(field, "ge")
+    if above and (not least or max(above) >= max(least)):
+        yield f"> {_shown(max(above))}"
+    elif least:
+        yield f"≥ {_shown(max(least))}"
+    most = _constraints(field, "le")
+    if most:
+        yield f"≤ {_shown(min(most))}"
 
 
-def _written_name(item: object) -> str:
-    return item.name if isinstance(item, Written) else ""
+def _constraints(field: FieldInfo, kind: str) -> list[float]:
+    return [v for item in field.metadata if (v := getattr(item, kind, None)) is not None]
+
+
+def _written(metadata: Iterable[object]) -> str | None:
+    """What operators call a value with such an annotation, where that is not plain."""
+    return next((item.name for item in metadata if isinstance(item, Written)), None)
 
 
 def _kind(annotation: object) -> str:
@@ -103,7 +113,7 @@ def _kind(annotation: object) -> str:
     if origin is tuple:
         return f"list of {_kind(arguments[0])}"
     if origin is Annotated:
-        return _kind(arguments[0])
+        return _written(arguments[1:]) or _kind(arguments[0])
     if origin in (Union, UnionType):
         return " or ".join(_kind(a) for a in arguments)
     plain: dict[type, str] = {str: "text", int: "integer", float: "number", bool: "true or false"}
@@ -117,7 +127,8 @@ def _default(field: FieldInfo) -> str:
     if default is None:
         return "none"
     if isinstance(default, BaseModel):
-        return ""
+        # A section whose own keys have these defaults says so in its table.
+        return "" if default == type(default).model_construct() else f"`{_shown(default)}`"
     if isinstance(default, tuple | dict) and not default:
         return "empty"
     if isinstance(default, tuple):
@@ -127,7 +138,7 @@ def _default(field: FieldInfo) -> str:
 
 def _shown(value: object) -> str:
     if isinstance(value, BaseModel):
-        return str(value.model_dump(exclude_defaults=True))
+        return json.dumps(value.model_dump(exclude_defaults=True))
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:.12g}" if isinstance(value, float) else str(value)

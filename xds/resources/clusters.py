@@ -94,9 +94,9 @@ def version_cluster(name: str, version: Version, pool: Pool, buffer: int) -> Clu
 
 
 def callout_cluster(callout: Callout) -> Cluster:
-    """The workers that decide. A dead one must cost no request, so failure is noticed three ways:
+    """The workers that decide. A dead one must cost no request, so failure is noticed three ways.
 
-    a stream that fails is retried on another worker (see the ext_proc filter), one failure takes a
+    A stream that fails is retried on another worker (see the ext_proc filter), one failure takes a
     worker out for a moment, and health checks say when it is back, or that it hangs.
     """
     addresses = callout.addresses()
