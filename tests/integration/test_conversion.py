@@ -151,6 +151,7 @@ def test_what_cannot_be_converted_is_refused_and_named(
     problem = response.json()
     assert problem["status"] == status
     assert reason is None or problem["reason"] == reason
+    assert response.headers["x-sluice-reason"] == problem["reason"]
 
 
 def test_a_body_over_the_limit_is_refused_however_it_is_sent(converting: Gateway) -> None:
