@@ -47,7 +47,7 @@ class Budgets(Protocol):
         """None where `standing` can be asked at once; else what to await first."""
 
     def standing(self, now: int, limit: Limit, key: str, cost: int) -> Standing:
-        """Whether `cost` tokens are there."""
+        """Whether `cost` tokens are there; for no cost, whether any is left at all."""
 
     def spend(self, now: int, limit: Limit, key: str, cost: int) -> None:
         """Take tokens; after a `standing` that admits, without awaiting in between."""
@@ -68,7 +68,8 @@ class LocalBudgets:
     def standing(self, now: int, limit: Limit, key: str, cost: int) -> Standing:
         budget = self._ledger.budget(now, limit, key)
         free = budget.free(now)
-        return Standing(free >= cost, free, budget.wait(now, cost), budget.reset(now))
+        needed = max(1, cost)
+        return Standing(free >= needed, free, budget.wait(now, needed), budget.reset(now))
 
     def spend(self, now: int, limit: Limit, key: str, cost: int) -> None:
         self._ledger.budget(now, limit, key).take(now, cost)
@@ -174,7 +175,7 @@ class LeasedBudgets:
 
     def ready(self, now: int, limit: Limit, key: str, cost: int) -> Awaitable[None] | None:
         holding = self._holding(limit, key)
-        holding.used = True
+        holding.used = holding.used or cost > 0
         holding.asked += cost
         if now >= holding.expires:
             holding.tokens = 0
@@ -183,15 +184,28 @@ class LeasedBudgets:
                 self._down_until = now + int(BACKOFF * MICRO)
                 self._ask(now, holding, cost, holding.tokens)
             return None
+        if not cost:
+            return self._look(now, holding)
         if holding.tokens >= cost:
             left = holding.tokens - cost
             if holding.fetching is None and self._is_low(now, holding, cost, left):
-                self._ask(now, holding, cost, left)
+                self._ask(now, holding, cost, left, need=0)
             return None
         if now < holding.dry_until and cost > holding.free:
             return None
         if holding.fetching is None:
             self._ask(now, holding, cost, holding.tokens)
+        return self._fetched(holding)
+
+    def _look(self, now: int, holding: _Holding) -> Awaitable[None] | None:
+        """Learn what is left, and lease none of it: whoever asks for nothing keeps nothing."""
+        if now - holding.heard_at < int(self._settings.interval * MICRO):
+            return None
+        if holding.fetching is None:
+            self._queue(now, holding, 0, 0)
+        return self._fetched(holding)
+
+    def _fetched(self, holding: _Holding) -> Awaitable[None]:
         self.counts.waited += 1
         assert holding.fetching is not None
         return asyncio.shield(holding.fetching)
@@ -201,7 +215,7 @@ class LeasedBudgets:
         tokens = holding.tokens if now < holding.expires else 0
         wait = max(1, holding.wait_until - now)
         reset = max(0, holding.reset_until - now)
-        if tokens >= cost:
+        if tokens >= cost if cost else tokens + holding.free > 0:
             return Standing(True, tokens + holding.free, 0, reset)
         if self._down_until is None and holding.heard_at != NEVER:
             return Standing(False, tokens + holding.free, wait, reset)
@@ -251,24 +265,32 @@ class LeasedBudgets:
         """Whether to ask ahead of need: half is used, or half of the lease's life is over."""
         if now < holding.dry_until:
             return False
-        return 2 * left < self._target(holding, cost) or holding.expires - now < self._half_life
+        return 2 * left < self._ahead(holding, cost) or holding.expires - now < self._half_life
 
     @property
     def _half_life(self) -> int:
         return int(self._settings.lifetime * MICRO) // 2
 
-    def _target(self, holding: _Holding, cost: int) -> int:
-        """Tokens to hold: the demand ahead, but of a scarce budget no more than a fair part."""
+    def _ahead(self, holding: _Holding, cost: int) -> int:
+        """Tokens to hold for requests to come, each of a cost.
+
+        The demand ahead, but of a scarce budget no more than a fair part: none where that is not
+        even one request, or this worker would keep it from the one that has the request.
+        """
         limit, ahead = holding.limit, self._settings.ahead
         part = max(
             (holding.tokens + holding.free) // 4, int(limit.rate * ahead * MICRO / limit.unit)
         )
-        return max(cost, min(int(holding.demand * ahead) + 1, part, limit.capacity))
+        tokens = min(int(holding.demand * ahead) + 1, part, limit.capacity)
+        return tokens if tokens >= cost else 0
 
-    def _ask(self, now: int, holding: _Holding, cost: int, left: int) -> None:
-        """Queue an exchange that brings the holding from what is left up to its target."""
+    def _ask(
+        self, now: int, holding: _Holding, cost: int, left: int, need: int | None = None
+    ) -> None:
+        """Queue an exchange that brings what is left to what is needed now, or is ahead."""
         self._estimate(now, holding)
-        self._queue(now, holding, max(0, self._target(holding, cost) - left), 0)
+        target = max(cost if need is None else need, self._ahead(holding, cost))
+        self._queue(now, holding, max(0, target - left), 0)
 
     def _estimate(self, now: int, holding: _Holding) -> None:
         """Follow a rise of demand at once, a fall by half in each period."""

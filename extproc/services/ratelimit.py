@@ -59,14 +59,10 @@ class LimitCounts:
 
 @dataclass(frozen=True, slots=True)
 class _Hit:
-    """One descriptor that has a limit to be counted against.
-
-    No hits ask whether anything is left, so the charge to judge by is one.
-    """
+    """One descriptor that has a limit to be counted against."""
 
     match: Match
     charge: Charge
-    hits: int
 
 
 class RateLimitService:
@@ -145,8 +141,7 @@ class RateLimitService:
                 continue
             own = descriptor.HasField("hits_addend")
             cost = descriptor.hits_addend.value if own else default
-            charge = _charge(request.domain, found, match.policy, max(1, cost))
-            hits.append(_Hit(match, charge, cost))
+            hits.append(_Hit(match, _charge(request.domain, found, match.policy, cost)))
         return hits
 
     def _match(
@@ -190,8 +185,8 @@ class RateLimitService:
 
     def _count(self, now: int, hit: _Hit, status: RateLimitResponse.DescriptorStatus) -> None:
         charge, policy = hit.charge, hit.match.policy
-        standing = self._charge(now, hit)
-        remaining = standing.remaining - hit.hits if standing.admits else 0
+        standing = self._charge(now, charge)
+        remaining = standing.remaining - charge.cost if standing.admits else 0
         status.limit_remaining = remaining
         limit = RateLimitResponse.RateLimit(
             requests_per_unit=policy.requests_per_unit,
@@ -205,14 +200,14 @@ class RateLimitService:
         if not standing.admits and not hit.match.shadow:
             status.code = OVER_LIMIT
 
-    def _charge(self, now: int, hit: _Hit) -> Standing:
-        budgets, limit, key = self._budgets, hit.charge.limit, hit.charge.key
+    def _charge(self, now: int, charge: Charge) -> Standing:
+        budgets, limit, key = self._budgets, charge.limit, charge.key
         if not limit.rate:
             return Standing(False, 0, 0, 0)
-        standing = budgets.standing(now, limit, key, hit.charge.cost)
+        standing = budgets.standing(now, limit, key, charge.cost)
         if standing.admits:
-            budgets.spend(now, limit, key, hit.hits)
-        elif hit.hits:
+            budgets.spend(now, limit, key, charge.cost)
+        elif charge.cost:
             # A refused hit counts, so one that asked for more than was left leaves nothing.
             budgets.drain(now, limit, key)
         return standing
@@ -264,7 +259,7 @@ def _until_reset(now: int, limit: Limit) -> int:
 
 def _tally(counts: LimitCounts, hit: _Hit, standing: Standing, near: int) -> None:
     """Split the hits at the limit and at the near-limit mark, as envoyproxy/ratelimit does."""
-    limit, hits = hit.charge.limit.rate, hit.hits
+    limit, hits = hit.charge.limit.rate, hit.charge.cost
     before = max(0, limit - standing.remaining)
     after = before + hits
     over = hits if before >= limit else max(0, after - limit)

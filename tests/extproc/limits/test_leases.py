@@ -232,3 +232,47 @@ async def test_no_request_fails_open_while_redis_is_away_under_load(
         await load(clock() + 0.6)
         assert budgets.available
     assert slowest < 0.3
+
+
+HOURLY = Limit(Algorithm.FIXED_WINDOW, 3, 3600 * SECOND, 3)
+
+
+async def spent(budgets: LeasedBudgets, store: LedgerStore, cost: int) -> bool:
+    """Whether a request was admitted, which then has paid; what it fetched ahead has arrived."""
+    pending = budgets.ready(int(store.clock() * SECOND), HOURLY, "k", cost)
+    if pending is not None:
+        await pending
+    now = int(store.clock() * SECOND)
+    standing = budgets.standing(now, HOURLY, "k", cost)
+    if standing.admits:
+        budgets.spend(now, HOURLY, "k", cost)
+    else:
+        budgets.drain(now, HOURLY, "k")
+    for _ in range(10):
+        await asyncio.sleep(0)
+    return standing.admits
+
+
+async def test_what_is_left_of_a_small_budget_is_any_workers() -> None:
+    store = LedgerStore()
+    async with (
+        LeasedBudgets(store, SETTINGS, store.clock) as one,
+        LeasedBudgets(store, SETTINGS, store.clock) as other,
+    ):
+        turns = [one, other, other, one, other]
+        answers = [await spent(budgets, store, 1) for budgets in turns]
+    assert answers == [True, True, True, False, False]
+
+
+async def test_asking_for_nothing_takes_nothing_and_sees_what_others_spent() -> None:
+    store = LedgerStore()
+    settings = replace(SETTINGS, interval=1e-6)
+    async with (
+        LeasedBudgets(store, settings, store.clock) as one,
+        LeasedBudgets(store, settings, store.clock) as other,
+    ):
+        assert await spent(one, store, 0)
+        assert await spent(other, store, 2)
+        assert await spent(one, store, 0)
+        assert not await spent(other, store, 2)
+        assert not await spent(one, store, 0)
