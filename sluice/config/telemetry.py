@@ -64,7 +64,7 @@ class Reports(Strict):
 
     enabled: bool = True
     flush_interval: PositiveDuration = Field(0.1, le=60)
-    buffer: Size = Field(16 << 10, ge=1 << 10, le=1 << 20, description="Sent earlier when full.")
+    buffer: Size = Field(32 << 10, ge=1 << 10, le=1 << 20, description="Sent earlier when full.")
 
 
 class Metrics(Strict):
