@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
+from uuid import UUID
 
 import grpc
 import httpx
@@ -300,7 +301,8 @@ def test_answers_of_envoy_are_problem_documents_and_those_of_the_callout_are_lef
         unreachable = started.get("/v2/models/text")
         unknown = started.get("/v2/models/text", "no/cluster")
         admitted = started.get("/v2/models/other", "other/v1")
-        limited = started.get("/v2/models/other", "other/v1")
+        forged = {"x-request-id": '"}'}
+        limited = started.get("/v2/models/other", "other/v1", **forged)
         assert admitted.headers["x-sluice-reason"] == "test"
         invalid = httpx.get(started.url, headers={"with_underscore": "1"})
         for answer, status, reason in (
@@ -313,7 +315,10 @@ def test_answers_of_envoy_are_problem_documents_and_those_of_the_callout_are_lef
             assert answer.headers["content-type"] == "application/problem+json"
             assert answer.headers["x-sluice-reason"] == problem["reason"] == reason
             assert answer.status_code == problem["status"] == status
-            assert set(problem) == {"type", "title", "status", "detail", "reason"}
+            members = {"type", "title", "status", "detail", "reason"}
+            assert set(problem) == members | ({"instance"} if answer is not invalid else set())
+        instance = limited.json()["instance"]
+        assert UUID(instance.removeprefix("urn:request:"))
         assert limited.headers["retry-after"] == "1"
         started.decider.stop()
         closed = started.get("/v2/models/text")

@@ -129,5 +129,5 @@ def test_the_policy_is_the_document_that_workers_read() -> None:
 @pytest.mark.parametrize("reply", REPLIES, ids=lambda reply: reply.reason)
 def test_a_problem_document_has_what_rfc_9457_names_and_the_reason(reply: Any) -> None:
     problem = json.loads(reply.problem())
-    assert set(problem) == {"type", "title", "status", "detail", "reason"}
+    assert list(problem) == ["type", "title", "status", "detail", "reason", "instance"]
     assert problem["status"] == reply.status

@@ -28,30 +28,39 @@ from xds.resources.messages import header, pack
 
 PROBLEM = "application/problem+json"
 
+_INSTANCE = '"instance": "urn:request:%REQ(X-REQUEST-ID)%"'
+"""A client cannot write into it: the id is Envoy's own, in place of any that was sent."""
+
+_CONTENT_TOO_LARGE = "Content Too Large"
+"""413 in RFC 9110 section 15.5.14; Python's `HTTPStatus` has the older name until 3.13."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What clients read when `when` (CEL over Envoy's attributes) holds.
 
     Each code that Envoy may answer with has a Reply of its own, as its body names the code.
+    `identified`: by then the request has its id.
     """
 
     when: str
     status: HTTPStatus
     reason: str
     detail: str
+    identified: bool = True
 
     def problem(self) -> str:
-        """The body: a problem document with the extension member `reason`."""
-        return json.dumps(
-            {
-                "type": "about:blank",
-                "title": self.status.phrase,
-                "status": self.status.value,
-                "detail": self.detail,
-                "reason": self.reason,
-            }
-        )
+        """The body, in Envoy's format: a problem document with the extension member `reason`."""
+        too_large = self.status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        members = {
+            "type": "about:blank",
+            "title": _CONTENT_TOO_LARGE if too_large else self.status.phrase,
+            "status": self.status.value,
+            "detail": self.detail,
+            "reason": self.reason,
+        }
+        text = _escaped(json.dumps(members))
+        return f"{text[:-1]}, {_INSTANCE}}}" if self.identified else text
 
 
 def _details(*beginnings: str) -> str:
@@ -142,7 +151,9 @@ def local_reply_config(expose_reason: bool) -> LocalReplyConfig:
 
 def _general() -> Iterator[Reply]:
     for status, (reason, detail) in _BY_STATUS.items():
-        yield Reply(f"{_OWN} && response.code == {status.value}", status, reason, detail)
+        when = f"{_OWN} && response.code == {status.value}"
+        # What cannot be read as a request has no id.
+        yield Reply(when, status, reason, detail, identified=False)
 
 
 def _mappers(reply: Reply, expose_reason: bool) -> Iterator[ResponseMapper]:
@@ -151,7 +162,7 @@ def _mappers(reply: Reply, expose_reason: bool) -> Iterator[ResponseMapper]:
     # Envoy puts the body of a local reply to a gRPC call into grpc-message, for people to read.
     yield ResponseMapper(
         filter=AccessLogFilter(and_filter=AndFilter(filters=[condition, _is_grpc()])),
-        body_format_override=_text(reply.detail),
+        body_format_override=_text(_escaped(reply.detail)),
         headers_to_add=headers,
     )
     yield ResponseMapper(
@@ -162,10 +173,14 @@ def _mappers(reply: Reply, expose_reason: bool) -> Iterator[ResponseMapper]:
     )
 
 
-def _text(body: str, content_type: str = "") -> SubstitutionFormatString:
-    # A percent sign would begin a command operator.
-    source = DataSource(inline_string=body.replace("%", "%%"))
+def _text(form: str, content_type: str = "") -> SubstitutionFormatString:
+    source = DataSource(inline_string=form)
     return SubstitutionFormatString(text_format_source=source, content_type=content_type)
+
+
+def _escaped(text: str) -> str:
+    # A percent sign would begin a command operator.
+    return text.replace("%", "%%")
 
 
 def _expression(expression: str) -> AccessLogFilter:
