@@ -24,6 +24,10 @@ BACKOFF = 0.25
 MAX_BATCH = 128
 """Asks in one exchange: a script takes tens of µs, so a batch blocks Redis for a few ms at most."""
 
+SCARCE = 16
+"""One part in so many of what is left may be fetched ahead, by each worker: it may lie there unused
+while another worker refuses. Below that many tokens a request waits for its own."""
+
 SLOWEST_DECAY = 0.5
 """Weight of a quieter period in the estimate of a key's demand, which follows a rise at once."""
 
@@ -279,7 +283,7 @@ class LeasedBudgets:
         """
         limit, ahead = holding.limit, self._settings.ahead
         part = max(
-            (holding.tokens + holding.free) // 4, int(limit.rate * ahead * MICRO / limit.unit)
+            (holding.tokens + holding.free) // SCARCE, int(limit.rate * ahead * MICRO / limit.unit)
         )
         tokens = min(int(holding.demand * ahead) + 1, part, limit.capacity)
         return tokens if tokens >= cost else 0
