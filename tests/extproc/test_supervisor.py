@@ -17,6 +17,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from bench.processes import free_port
 from extproc.services.ext_proc import PROCESS
 from extproc.transport import TRANSPORTS, TransportName
 from protos.ext_proc_pb2 import ProcessingRequest, ProcessingResponse
@@ -47,7 +48,7 @@ async def supervised(
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "sluice.cli", "callout",
         "--xds", server.address,
-        "--address", address or f"unix:{directory}/callout", "--metrics", "127.0.0.1:0",
+        "--address", address or f"unix:{directory}/callout", "--metrics", f"127.0.0.1:{free_port()}",
         "--workers", str(workers),
         "--drain-timeout", str(drain),
         "--transport", transport,
