@@ -48,7 +48,8 @@ async def supervised(
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "sluice.cli", "callout",
         "--xds", server.address,
-        "--address", address or f"unix:{directory}/callout", "--metrics", f"127.0.0.1:{free_port()}",
+        "--address", address or f"unix:{directory}/callout",
+        "--metrics", f"127.0.0.1:{free_port()}",
         "--workers", str(workers),
         "--drain-timeout", str(drain),
         "--transport", transport,
