@@ -343,9 +343,11 @@ class LeasedBudgets:
         try:
             async with asyncio.timeout(self._settings.timeout):
                 grants = await self._store.exchange([ask for _, ask, _ in batch])
-        except (StoreError, TimeoutError):
-            self.counts.failures += 1
-            self._down_until = self._now() + int(BACKOFF * MICRO)
+        except TimeoutError:
+            # It was only slow, perhaps once, and the timeout spaces attempts well enough.
+            self._fail(0.0)
+        except StoreError:
+            self._fail(BACKOFF)
         else:
             self.counts.exchanges += len(batch)
             self._down_until = None
@@ -357,6 +359,11 @@ class LeasedBudgets:
                     holding.fetching.set_result(None)
                 holding.fetching = None
             self._give_back([h for h, _, _ in batch if h.key not in self._holdings])
+
+    def _fail(self, rest: float) -> None:
+        """Go on without the store, and let it rest for so many seconds."""
+        self.counts.failures += 1
+        self._down_until = self._now() + int(rest * MICRO)
 
     def _receive(self, holding: _Holding, ask: Ask, sent: int, grant: Grant) -> None:
         now = self._now()

@@ -203,6 +203,18 @@ async def test_a_store_that_comes_back_is_used_again_without_anybody_waiting() -
         assert at_once(found, store).admitted
 
 
+async def test_a_store_that_was_slow_once_is_asked_again_by_the_next_request() -> None:
+    store = LedgerStore()
+    settings = replace(SETTINGS, timeout=0.01, fail_open=False)
+    async with limiter(store, LimitRule(name="r", rate=100), settings) as found:
+        store.answering.clear()
+        assert (await verdict(found, store)).unavailable
+        store.answering.set()
+        assert at_once(found, store).unavailable
+        await store.next_exchange()
+        assert at_once(found, store).admitted
+
+
 @pytest.mark.parametrize("outage", ["killed", "suspended"])
 async def test_no_request_fails_open_while_redis_is_away_under_load(
     redis_server: RedisServer, outage: str
