@@ -15,6 +15,7 @@ from pathlib import Path
 
 from extproc.breaker import Breaker
 from extproc.decision import Admission, Decision, Reason, Refusal
+from extproc.decision.reasons import STATUS
 from extproc.limits import (
     Budgets,
     LeasedBudgets,
@@ -31,12 +32,18 @@ from extproc.limits.leases import Counts
 from extproc.limits.ledger import Ledger
 from extproc.services.ratelimit import RateLimitService
 from extproc.shared import CounterTable
-from extproc.telemetry.entry import Entry
+from extproc.telemetry.entry import GATEWAY, Entry, Outcome
 from sluice.config import PolicyDocument, cluster_name
 from sluice.config.limits import LimitBackend, Limits
 
 FAILED = frozenset({"UF", "UC", "UR", "LR", "UT", "URX", "UH", "UPE", "UMSDR", "DT"})
 """Envoy's response flags of a version that failed: no connection, reset, out of time."""
+
+OUT_OF_TIME = frozenset({"UT", "DT", "UMSDR"})
+"""Those of them that a client can bring about by taking an answer more slowly than it comes."""
+
+NOT_THE_VERSIONS = frozenset(STATUS) | {"decision_unavailable", GATEWAY}
+"""Reasons of answers that the gateway gave by itself, whether or not the version was asked too."""
 
 CLIENT_ADDRESS = "x-envoy-external-address"
 """Set by Envoy, from the connection or the proxies it trusts, whatever the client sent."""
@@ -121,12 +128,12 @@ class Protection:
     def record(self, entries: Sequence[Entry]) -> None:
         """Take note of what became of requests, as Envoy saw it."""
         now = time.monotonic()
-        for outcome, count in Counter(entry.outcome for entry in entries).items():
-            failed = not FAILED.isdisjoint(outcome.flags.split(","))
-            # Without an upstream it was refused on the way, or its client left: no version's fault.
-            if outcome.version and (outcome.upstream or failed) and outcome.status:
+        ends = Counter((entry.outcome, entry.upstream_time is not None) for entry in entries)
+        for (outcome, answered), count in ends.items():
+            well = _went_well(outcome, answered=answered)
+            if well is not None:
                 cluster = cluster_name(outcome.model, outcome.version)
-                self.breaker.record(now, cluster, outcome.status < 500 and not failed, count)
+                self.breaker.record(now, cluster, well, count)
 
     async def _connect(self, backend: LimitBackend) -> None:
         before, self._open = self._open, AsyncExitStack()
@@ -149,6 +156,24 @@ class Protection:
         else:
             reason, detail = Reason.RATE_LIMITED, f"the limit {verdict.rule} is used up"
         return Refusal(reason, detail, headers, stage="limit", subject=admission.subject)
+
+
+def _went_well(outcome: Outcome, *, answered: bool) -> bool | None:
+    """Whether the version did; None where it is not for the version to answer for.
+
+    What one client does must not have a version refused to all. `answered`: an answer had begun.
+    """
+    if not outcome.version or not outcome.status:
+        return None
+    flags = FAILED.intersection(outcome.flags.split(","))
+    if flags:
+        # An error status is Envoy's own: the client has seen nothing of the answer.
+        taken_slowly = answered and outcome.status < 500 and flags <= OUT_OF_TIME
+        return None if taken_slowly else False
+    # Without an upstream it was refused on the way, or its client left.
+    if not outcome.upstream or outcome.reason in NOT_THE_VERSIONS:
+        return None
+    return outcome.status < 500
 
 
 def _view(admission: Admission, headers: Mapping[str, bytes], *, has_body: bool) -> RequestView:

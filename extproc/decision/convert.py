@@ -19,8 +19,8 @@ def convert(_: Policy, request: Request, draft: Draft) -> Refusal | None:
     if target.converters is None or is_websocket(request):
         return None
     content_type = request.headers.get("content-type")
-    if content_type is not None and content_type.startswith(_GRPC):
-        return None
+    if content_type is not None and content_type.lower().startswith(_GRPC):
+        return _check_call(target, draft)
     if draft.operation not in _INFER or request.method != b"POST":
         return _not_served(target)
     if not request.has_body:
@@ -39,6 +39,15 @@ def tell(_: Request, draft: Draft) -> str:
     if draft.converter is None:
         return "the body goes on as it is"
     return f"the body is converted: {draft.converter.name}"
+
+
+def _check_call(target: Target, draft: Draft) -> Refusal | None:
+    """A gRPC call goes to a gRPC method of a gRPC server: elsewhere nobody would read its body."""
+    if target.protocol == "grpc" and draft.operation is None:
+        return None
+    return Refusal(
+        Reason.UNSUPPORTED_MEDIA_TYPE, "gRPC calls are for the methods of versions that speak gRPC"
+    )
 
 
 def _not_served(target: Target) -> Refusal | None:

@@ -19,6 +19,9 @@ _GRPC_METHODS = _OF_SERVERS | {
 memory, and none begins with the model's name and version as these do.
 """
 
+NO_MESSAGE = Refusal(Reason.MALFORMED_REQUEST, "a gRPC call has a message")
+"""A server would wait for it until the call has run out of time, which reads as its failure."""
+
 _READ_METHODS = (b"GET", b"HEAD")
 _UNTYPED = b"application/octet-stream"
 """What content without a type is taken for (RFC 9110 section 8.3)."""
@@ -30,6 +33,8 @@ def validate(policy: Policy, request: Request, draft: Draft) -> Refusal | None:
     if path.startswith(GRPC_PREFIX):
         if path.removeprefix(GRPC_PREFIX) not in _GRPC_METHODS:
             return Refusal(Reason.METHOD_NOT_ALLOWED, "this gRPC method is not for callers")
+        if not request.has_body:
+            return NO_MESSAGE
         draft.route = policy.routes.get(request.headers.get("x-model-name", b""))
         rest, of_protocol = b"", False
     else:

@@ -55,13 +55,14 @@ class Conversion:
                 Unconvertible(refusal.status, refusal.reason, "body", refusal.detail)
             )
         self._reply = converted.reply
-        headers, sent = dict(converted.headers), converted.body
+        headers, sent, removed = dict(converted.headers), converted.body, [*converted.remove]
         if self._converter.protocol == "grpc":
             headers["content-type"] = _GRPC
+            removed += filter(_is_metadata, self._headers)
             sent = _FRAME.pack(0, len(sent)) + sent
         # For the access log: what the client asked for, where the model is asked something else.
         headers[PATH_HEADER] = self._headers.get(":path", "").partition("?")[0]
-        return processing.request_body(sent, list(headers.items()), converted.remove)
+        return processing.request_body(sent, list(headers.items()), removed)
 
     def response_headers(self, message: HttpHeaders) -> bytes | Awaitable[bytes]:
         """The answer to a response's headers: pass, ask for the body, or convert an empty one."""
@@ -145,6 +146,14 @@ class Conversion:
 
 
 _UNREADABLE = Unconvertible(502, "bad_model_response", "response", "cannot be read")
+
+
+def _is_metadata(name: str) -> bool:
+    """Whether gRPC gives the header a meaning, which a client of REST cannot have meant.
+
+    A server answers a `grpc-timeout` that passes, or a `-bin` that is no base64, as its own error.
+    """
+    return name.startswith("grpc-") or name.endswith("-bin")
 
 
 def _text(headers: Mapping[str, bytes]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from extproc.convert import Pool
 from extproc.decision import Admission, Decide, Decision, Refusal, decide
 from extproc.decision.request import join_headers
-from extproc.decision.validate import names_model, too_large
+from extproc.decision.validate import NO_MESSAGE, names_model, too_large
 from extproc.policies import Policies
 from extproc.policy import Policy
 from extproc.problem import grpc_status
@@ -195,6 +195,10 @@ class _Stream:
 
     def _read_along(self, native: NativeCall, body: HttpBody) -> Awaitable[None] | None:
         if self._refused:
+            return None
+        self._received += len(body.body)
+        if body.end_of_stream and not self._received:
+            self._refuse(self._headers, NO_MESSAGE)
             return None
         found = native.check(body.body, last=body.end_of_stream)
         if found is not None and not isinstance(found, Refusal):

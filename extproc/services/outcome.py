@@ -46,6 +46,9 @@ def upstream_headers(admission: Admission) -> Headers:
         headers.append(("x-sluice-subject", header_safe(admission.subject)))
     if admission.canary:
         headers.append(("x-sluice-canary", "true"))
+    if target.protocol == "grpc":
+        # A gRPC server may reset a call without it, which reads as a failure of the server's.
+        headers.append(("te", "trailers"))
     # The route copies them to the response: ratelimit, ratelimit-policy.
     headers += [(INTERNAL_PREFIX + name, value) for name, value in admission.limits]
     return headers

@@ -163,6 +163,33 @@ def test_a_model_of_tensors_on_a_grpc_server_answers_inference_and_nothing_else(
     assert infer.converter is not None
 
 
+@pytest.mark.parametrize("media_type", ["application/grpc", "Application/GRPC+json;a=b"])
+@pytest.mark.parametrize(
+    ("protocol", "path", "goes_on"),
+    [
+        ("grpc", "/inference.GRPCInferenceService/ModelInfer", True),
+        ("grpc", "/own.Service/Method", True),
+        ("grpc", "/v2/models/m/infer", False),
+        ("http", "/inference.GRPCInferenceService/ModelInfer", False),
+        ("http", "/own.Service/Method", False),
+        ("http", "/v2/models/m/infer", False),
+    ],
+)
+def test_calling_a_body_grpc_spares_it_no_conversion(
+    media_type: str, protocol: str, path: str, goes_on: bool
+) -> None:
+    versions = {"v1": {"endpoints": [{"address": "127.0.0.1:9"}], "protocol": protocol}}
+    inputs = [{"name": "x", "datatype": "FP32", "shape": [1]}]
+    by = one(versions=versions, inputs=inputs, paths=["/own.Service"])
+    decision = decide(by, request(path, x_model_name="m", content_type=media_type))
+    if goes_on:
+        assert isinstance(decision, Admission)
+        assert decision.converter is None
+    else:
+        assert isinstance(decision, Refusal)
+        assert (decision.stage, decision.status) == ("convert", 415)
+
+
 def test_an_explanation_says_why_in_words() -> None:
     reports, _ = explain(POLICY, request(authorization=bearer(group="vip")))
     told = {report.stage: report.why for report in reports}

@@ -102,6 +102,12 @@ def test_of_the_grpc_methods_those_are_served_that_concern_one_model(
         assert refused(one(), asked) == METHOD
 
 
+def test_a_grpc_call_without_a_message_is_refused_before_a_server_waits_for_it() -> None:
+    path = "/inference.GRPCInferenceService/ModelInfer"
+    grpc = {"x_model_name": "m", "content_type": "application/grpc"}
+    assert refused(one(), request(path, body=False, **grpc)) == MALFORMED
+
+
 def test_the_name_in_the_header_does_not_count_elsewhere() -> None:
     by = policy({"m": {}, "n": {}})
     assert admitted(by, request(x_model_name="n")).target.model == "m"

@@ -259,6 +259,20 @@ async def test_a_grpc_call_gets_no_further_with_a_message_for_another_model(
     assert refused.immediate_response.grpc_status.status == StatusCode.PERMISSION_DENIED
 
 
+async def test_a_grpc_call_that_ends_without_a_message_is_refused(asked: Callout) -> None:
+    *_, refused = await asked.process(headers(GRPC_INFER), body(b"", end_of_stream=True))
+    assert problem(refused) == (400, "malformed_request")
+
+
+async def test_a_grpc_server_is_asked_for_trailers_whatever_its_client_said(
+    asked: Callout,
+) -> None:
+    added, _ = mutation(await asked.ask(dict(GRPC_INFER).items()))
+    assert added["te"] == "trailers"
+    added, _ = mutation(await asked.ask(POST))
+    assert "te" not in added
+
+
 async def test_messages_of_other_phases_pass(asked: Callout) -> None:
     later = [
         ProcessingRequest(request_trailers=HttpTrailers()),
