@@ -66,7 +66,7 @@ _DETAILS = (
     ("ext_proc", "decision_unavailable"),
     ("no_healthy_upstream", "no_healthy_endpoint"),
     ("cluster_not_found", "unknown_service"),
-    ("upstream_response_timeout", "model_timeout"),
+    ("response_timeout", "model_timeout"),
     ("upstream_per_try_timeout", "model_timeout"),
     ("max_duration_timeout", "model_timeout"),
     ("stream_idle_timeout", "idle_timeout"),

@@ -34,7 +34,7 @@ def build(config: GatewayConfig, policy: PolicyDocument, directory: Path) -> Sna
             type_urls.LISTENER: {LISTENER_NAME: bytes(listener(config, directory))},
             type_urls.ROUTE: {
                 routes.ROUTES_NAME: routes.route_configuration(
-                    config, [*table, bytes(routes.other())]
+                    config, [*table, *map(bytes, routes.others())]
                 )
             },
             type_urls.POLICY: {POLICY_NAME: _policy(policy)},

@@ -28,6 +28,9 @@ from xds.resources.messages import header, pack
 
 PROBLEM = "application/problem+json"
 
+CONVERTED = "x-sluice-path"
+"""Request header that the callout sets where it converts, and no client can."""
+
 _INSTANCE = '"instance": "urn:request:%REQ(X-REQUEST-ID)%"'
 """A client cannot write into it: the id is Envoy's own, in place of any that was sent."""
 
@@ -102,7 +105,7 @@ REPLIES = (
         "The model has as many requests as it is allowed.",
     ),
     Reply(
-        _details("upstream_response_timeout", "upstream_per_try_timeout", "max_duration_timeout"),
+        _details("response_timeout", "upstream_per_try_timeout", "max_duration_timeout"),
         HTTPStatus.GATEWAY_TIMEOUT,
         "model_timeout",
         "The model did not answer in time.",
@@ -161,7 +164,7 @@ def _mappers(reply: Reply, expose_reason: bool) -> Iterator[ResponseMapper]:
     condition = _expression(reply.when)
     # Envoy puts the body of a local reply to a gRPC call into grpc-message, for people to read.
     yield ResponseMapper(
-        filter=AccessLogFilter(and_filter=AndFilter(filters=[condition, _is_grpc()])),
+        filter=AccessLogFilter(and_filter=AndFilter(filters=[condition, *_is_grpc()])),
         body_format_override=_text(_escaped(reply.detail)),
         headers_to_add=headers,
     )
@@ -192,10 +195,14 @@ def _expression(expression: str) -> AccessLogFilter:
     )
 
 
-def _is_grpc() -> AccessLogFilter:
+def _is_grpc() -> list[AccessLogFilter]:
+    """Whether it is the client who speaks gRPC, and not the gateway in its place."""
     content_type = StringMatcher(prefix="application/grpc")
-    return AccessLogFilter(
-        header_filter=HeaderFilter(
-            header=HeaderMatcher(name="content-type", string_match=content_type)
-        )
-    )
+    return [
+        _header_filter(HeaderMatcher(name="content-type", string_match=content_type)),
+        _header_filter(HeaderMatcher(name=CONVERTED, present_match=True, invert_match=True)),
+    ]
+
+
+def _header_filter(matcher: HeaderMatcher) -> AccessLogFilter:
+    return AccessLogFilter(header_filter=HeaderFilter(header=matcher))

@@ -18,6 +18,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
     RouteActionUpgradeConfig,
     RouteConfiguration,
     RouteMatch,
+    RouteMatchConnectMatcher,
     VirtualHost,
 )
 from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
@@ -85,9 +86,14 @@ def model_routes(name: str, model: Model, max_body: int) -> list[Route]:
     return [_route(name, model, match, max_body) for match in _matches(name, model)]
 
 
-def other() -> Route:
-    """The last route: so that every request reaches the callout, which knows what to answer."""
-    return Route(name="other", match=RouteMatch(prefix="/"), route=_action())
+def others() -> list[Route]:
+    """The last routes: so that every request reaches the callout, which knows what to answer.
+
+    A CONNECT does not: it has no path. Without a route there would be no limit ahead of the callout
+    for it; with one that allows no tunnel, Envoy refuses it before any filter.
+    """
+    matches = (RouteMatch(connect_matcher=RouteMatchConnectMatcher()), RouteMatch(prefix="/"))
+    return [Route(name="other", match=match, route=_action()) for match in matches]
 
 
 def _matches(name: str, model: Model) -> Iterator[RouteMatch]:

@@ -86,7 +86,7 @@ def test_an_admitted_request_is_shown_whole() -> None:
         ("sluice:forbidden:a%20b", "forbidden", "a%20b"),
         ("sluice:unauthenticated", "unauthenticated", ""),
         ("local_rate_limited", "rate_limited", ""),
-        ("upstream_response_timeout", "model_timeout", ""),
+        ("response_timeout", "model_timeout", ""),
         ("upstream_reset_before_response_started{overflow}", "overloaded", ""),
         ("something_new", "gateway", ""),
     ],
