@@ -242,7 +242,8 @@ def test_a_live_worker_is_profiled(own: Gateway, tmp_path: Path) -> None:
             assert main(["profile", str(own.file), *arguments]) == 0
     assert traffic.failures == []
     assert "<svg" in graph.read_text()
-    assert "on_message" in graph.read_text()
+    # The worker's own stack; what it was doing at the moment of a sample is a matter of chance.
+    assert "Runner.run (asyncio/runners.py" in graph.read_text()
     assert json.loads(file.read_text())["$schema"].startswith("https://www.speedscope.app/")
     assert workers == [n["pid"] for n in own.status()["nodes"] if n["kind"] == "callout"]
 
