@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from extproc.convert import Pool
-from extproc.decision import Admission, Decide, Decision, Refusal, decide
+from extproc.decision import Admission, Decide, Decision, Reason, Refusal, decide
 from extproc.decision.request import join_headers
 from extproc.decision.validate import NO_MESSAGE, names_model, too_large
 from extproc.policies import Policies
@@ -125,6 +125,8 @@ class _Stream:
             if self._native is not None:
                 return self._read_along(self._native, request.request_body)
             self._count(request.request_body)
+        elif kind == "request_trailers" and self._native is not None:
+            self._refuse(self._headers, _TRAILERS)
         elif kind is not None:
             self._call.send(processing.PASS[kind])
         return None
@@ -179,7 +181,7 @@ class _Stream:
         if has_body and names_model(headers[":path"]):
             pool = self._service.pool
             self._native = NativeCall(admission.target, admission.max_body, headers, pool)
-            return processing.COUNT_BODY
+            return processing.READ_BODY
         if has_body and "content-length" not in headers and not _is_stream(headers, admission):
             return processing.COUNT_BODY
         return None
@@ -252,6 +254,10 @@ class _Stream:
                 grpc_status(refusal.status) if is_grpc else None,
             )
         )
+
+
+_TRAILERS = Refusal(Reason.MALFORMED_REQUEST, "a gRPC call ends with a message, not with trailers")
+"""Requests have none (gRPC over HTTP/2): a server would go on waiting for what is not whole."""
 
 
 def header_dict(message: HttpHeaders) -> dict[str, bytes]:

@@ -30,7 +30,14 @@ PASS: Mapping[str, bytes] = {
 COUNT_BODY = ProcessingMode(
     response_header_mode=ProcessingMode.SKIP, request_body_mode=ProcessingMode.STREAMED
 )
-"""Stream the request's body past, so that it can be counted, or read along."""
+"""Stream the request's body past, so that it can be counted."""
+
+READ_BODY = ProcessingMode(
+    response_header_mode=ProcessingMode.SKIP,
+    request_body_mode=ProcessingMode.STREAMED,
+    request_trailer_mode=ProcessingMode.SEND,
+)
+"""Stream it past to be read along, and tell of trailers, which would hide where it ends."""
 
 CONVERT_BODY = ProcessingMode(
     response_header_mode=ProcessingMode.SEND, request_body_mode=ProcessingMode.BUFFERED

@@ -264,6 +264,15 @@ async def test_a_grpc_call_that_ends_without_a_message_is_refused(asked: Callout
     assert problem(refused) == (400, "malformed_request")
 
 
+async def test_a_grpc_call_cannot_hide_behind_trailers_that_its_message_is_not_whole(
+    asked: Callout,
+) -> None:
+    trailers = ProcessingRequest(request_trailers=HttpTrailers())
+    first, _, refused = await asked.process(headers(GRPC_INFER), body(b"\0\0\0"), trailers)
+    assert first.mode_override.request_trailer_mode == ProcessingMode.SEND
+    assert problem(refused) == (400, "malformed_request")
+
+
 async def test_a_grpc_server_is_asked_for_trailers_whatever_its_client_said(
     asked: Callout,
 ) -> None:
