@@ -10,7 +10,6 @@ import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from itertools import pairwise
 from pathlib import Path
 
 import grpc
@@ -258,9 +257,9 @@ async def test_a_worker_that_cannot_start_is_tried_ever_more_rarely_and_its_peer
             supervised(server, tmp_path, address=address, stderr=PIPE) as process,
         ):
             server.show(POLICY)
-            told = await restarts(process, 5)
-            pauses = [later - earlier for earlier, later in pairwise(told)]
-            assert all(pause >= 0.05 * 2**n for n, pause in enumerate(pauses))
+            told = await restarts(process, 7)
+            # All six together: when this process reads of a single one is a matter of chance.
+            assert told[-1] - told[0] >= 0.05 * (2**6 - 1)
             assert await answer(f"127.0.0.1:{port + 1}") == "m/v1"
             taken.close()
             assert await answer(address) == "m/v1"
