@@ -163,6 +163,7 @@ class _Peer(asyncio.Protocol):
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._connection: Connection[Request] | None = None
+        self._left = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -219,12 +220,24 @@ class _Peer(asyncio.Protocol):
 
     def _flush(self) -> None:
         connection, transport = self._connection, self._transport
-        if connection is None or transport is None or transport.is_closing():
+        if connection is None or transport is None or transport.is_closing() or self._left:
             return
         while data := connection.take():
             transport.write(data)
             if connection.paused:
                 break
         if connection.closing or connection.drained:
+            self._leave(transport, at_once=connection.closing)
+
+    def _leave(self, transport: asyncio.Transport, *, at_once: bool) -> None:
+        """Close the socket; in peace, when the peer does so too.
+
+        A socket that is closed at once answers what is still on its way with a reset, which may
+        overtake the last frames.
+        """
+        self._left = True
+        if at_once or not transport.can_write_eof():
             transport.close()
-            self._loop.call_later(GOODBYE_SECONDS, transport.abort)
+        else:
+            transport.write_eof()
+        self._loop.call_later(GOODBYE_SECONDS, transport.abort)
