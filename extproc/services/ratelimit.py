@@ -18,7 +18,7 @@ from extproc.limits.leases import MICRO, Budgets, Standing
 from extproc.rpc import RpcError, Services, StatusCode, unary
 from protos.base_pb2 import HeaderValue
 from protos.ratelimit_pb2 import RateLimitDescriptor, RateLimitRequest, RateLimitResponse
-from sluice.config.limits import RateLimitDomain, RateLimitPolicy
+from sluice.config.limits import UNIT_SECONDS, RateLimitDomain, RateLimitPolicy
 
 METHOD = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
 
@@ -35,11 +35,8 @@ OTHER = "other"
 MAX_DESCRIPTORS = 1000
 """In one request. Each may need a budget at the same time, and a backend keeps 2,000 at least."""
 
-_SECONDS = {
-    "second": 1,
-    "minute": 60,
-    "hour": 3600,
-    "day": 86_400,
+_SECONDS: dict[str, int] = {
+    **{str(unit): seconds for unit, seconds in UNIT_SECONDS.items()},
     "week": 604_800,
     "month": 30 * 86_400,
     "year": 365 * 86_400,
