@@ -177,6 +177,8 @@ class _Stream:
                 headers,
                 expose_reason=policy.expose_reason,
             )
+            if has_body and "content-length" not in headers:
+                return processing.CONVERT_UNMEASURED_BODY
             return processing.CONVERT_BODY
         if has_body and names_model(headers[":path"]):
             pool = self._service.pool
@@ -223,7 +225,11 @@ class _Stream:
         """Hand one part of a converted exchange on, and send what becomes of it."""
         answer: bytes | Awaitable[bytes]
         if kind == "request_body":
-            answer = conversion.request_body(request.request_body.body)
+            body = request.request_body.body
+            if len(body) > self._limit:
+                self._refuse(self._headers, too_large(self._limit))
+                return None
+            answer = conversion.request_body(body)
         elif kind == "response_headers":
             answer = conversion.response_headers(request.response_headers)
         elif kind == "response_body":

@@ -44,6 +44,15 @@ CONVERT_BODY = ProcessingMode(
 )
 """Hold the request until its body is here as a whole; show the response's headers."""
 
+CONVERT_UNMEASURED_BODY = ProcessingMode(
+    response_header_mode=ProcessingMode.SEND, request_body_mode=ProcessingMode.BUFFERED_PARTIAL
+)
+"""The same where no length is declared: of a body over the route's limit, what is here by then.
+
+In BUFFERED mode, Envoy 1.40 never reads on once it holds more than the limit before the headers are
+answered (tests/integration/test_conversion.py).
+"""
+
 CONVERT_ANSWER = ProcessingMode(
     response_header_mode=ProcessingMode.SEND,
     response_body_mode=ProcessingMode.BUFFERED,

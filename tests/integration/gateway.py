@@ -176,6 +176,10 @@ class Gateway:
     def client(self, **options: Any) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=30, **options)
 
+    def workers(self) -> list[int]:
+        """Process ids of the callout's workers."""
+        return [node["pid"] for node in self.status()["nodes"] if node["kind"] == "callout"]
+
     def children(self, name: str) -> list[int]:
         """Process ids below `sluice up` whose command line contains a text."""
         assert self.process is not None

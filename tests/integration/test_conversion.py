@@ -2,11 +2,17 @@
 
 import io
 import json
+import os
+import signal
+import socket
 import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
+import h2.connection
+import h2.events
 import httpx
 import numpy as np
 import pytest
@@ -14,17 +20,27 @@ from PIL import Image
 
 from protos.inference_pb2 import ModelInferRequest, ModelInferResponse
 from protos.tensor_pb2 import TensorRequest
-from tests.integration.gateway import Config, Gateway, base_config, free_ports, running
+from tests.integration.gateway import (
+    Config,
+    Gateway,
+    base_config,
+    free_ports,
+    running,
+)
 
 PICTURE = Path(__file__).parents[2] / "examples" / "digit-7.png"
 INFER = "/v2/models/digits/infer"
 SIDE = 32
+HTTP2_POST = [(":method", "POST"), (":path", INFER), (":scheme", "http")]
 
 
 def config() -> Config:
-    """The example models by gRPC: `digits` declares its tensors, `sentiment` does not."""
+    """The example models by gRPC: `digits` declares its tensors, `sentiment` does not.
+
+    `digits` has a version v2 that speaks REST.
+    """
     settings = base_config()
-    by_grpc, other = (f"127.0.0.1:{port}" for port in free_ports(2))
+    by_grpc, by_rest, other = (f"127.0.0.1:{port}" for port in free_ports(3))
     image = {
         "name": "image",
         "datatype": "UINT8",
@@ -33,7 +49,11 @@ def config() -> Config:
     }
     settings["models"]["digits"] = {
         "access": {"public": True},
-        "versions": {"v1": {"protocol": "grpc", "endpoints": [{"address": by_grpc}]}},
+        "stable": "v1",
+        "versions": {
+            "v1": {"protocol": "grpc", "endpoints": [{"address": by_grpc}]},
+            "v2": {"protocol": "http", "endpoints": [{"address": by_rest}]},
+        },
         "inputs": [image],
         "outputs": [{"name": "probabilities", "labels": [f"digit {n}" for n in range(10)]}],
     }
@@ -154,15 +174,60 @@ def test_what_cannot_be_converted_is_refused_and_named(
     assert response.headers["x-sluice-reason"] == problem["reason"]
 
 
-def test_a_body_over_the_limit_is_refused_however_it_is_sent(converting: Gateway) -> None:
-    def chunks() -> Iterator[bytes]:
-        for _ in range(11 * 16):
-            yield bytes(1 << 16)
+def too_large() -> Iterator[bytes]:
+    """A body of 11 MiB whose length nobody declares."""
+    for _ in range(11 * 16):
+        yield bytes(1 << 16)
 
+
+def test_a_body_over_the_limit_is_refused_however_it_is_sent(converting: Gateway) -> None:
     headers = {"content-type": "image/png"}
     with converting.client() as client:
-        assert client.post(INFER, content=bytes(11 << 20), headers=headers).status_code == 413
-        assert client.post(INFER, content=chunks(), headers=headers).status_code == 413
+        for body in (bytes(11 << 20), too_large()):
+            refused = client.post(INFER, content=body, headers=headers)
+            assert (refused.status_code, refused.json()["reason"]) == (413, "body_too_large")
+
+
+def test_a_body_that_is_too_large_before_its_headers_are_decided_on_is_refused(
+    converting: Gateway,
+) -> None:
+    workers = converting.workers()
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
+    resume = threading.Timer(0.5, lambda: [os.kill(pid, signal.SIGCONT) for pid in workers])
+    resume.start()
+    with converting.client() as client:
+        refused = client.post(INFER, content=too_large(), headers={"content-type": "image/png"})
+    resume.join()
+    assert (refused.status_code, refused.json()["reason"]) == (413, "body_too_large")
+
+
+def test_a_body_over_the_limit_is_refused_by_http2_while_it_is_sent(converting: Gateway) -> None:
+    """By a client of its own: httpx goes on waiting for room, and curl gives up, on a response."""
+    host, _, port = converting.config["listener"]["address"].partition(":")
+    connection = h2.connection.H2Connection()
+    connection.initiate_connection()
+    connection.send_headers(1, [*HTTP2_POST, (":authority", host), ("content-type", "image/png")])
+    with socket.create_connection((host, int(port)), timeout=10) as edge:
+        while True:
+            room = min(connection.local_flow_control_window(1), connection.max_outbound_frame_size)
+            if room:
+                connection.send_data(1, bytes(room))
+            edge.sendall(connection.data_to_send())
+            if not room:
+                events = connection.receive_data(edge.recv(1 << 16))
+                answers = [e for e in events if isinstance(e, h2.events.ResponseReceived)]
+                if answers:
+                    break
+    assert dict(answers[0].headers)[b":status"] == b"413"
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_a_body_of_undeclared_length_is_converted(client: httpx.Client, version: str) -> None:
+    headers = {"content-type": "image/jpeg", "x-model-version": version}
+    jpeg = picture("JPEG")
+    halves = iter((jpeg[:1000], jpeg[1000:]))
+    assert label(client.post(INFER, content=halves, headers=headers)) == 7
 
 
 def test_a_grpc_server_is_asked_nothing_but_to_infer(client: httpx.Client) -> None:

@@ -25,12 +25,8 @@ def load(gateway: Gateway) -> Load:
     return Load(gateway.config["listener"]["address"], PATH, {**JSON, **bearer()})
 
 
-def worker_pids(gateway: Gateway) -> list[int]:
-    return [node["pid"] for node in gateway.status()["nodes"] if node["kind"] == "callout"]
-
-
 def test_traffic_recovers_within_a_second_when_a_worker_is_killed(own: Gateway) -> None:
-    victim = worker_pids(own)[0]
+    victim = own.workers()[0]
     with load(own) as traffic:
         traffic.wait_for(100)
         killed = time.monotonic()
@@ -38,7 +34,7 @@ def test_traffic_recovers_within_a_second_when_a_worker_is_killed(own: Gateway) 
         traffic.wait_for(1000)
         eventually(lambda: time.monotonic() > killed + 2.0)
     assert traffic.failures_after(killed + 1.0) == []
-    eventually(lambda: len(worker_pids(own)) == 2 and victim not in worker_pids(own))
+    eventually(lambda: len(own.workers()) == 2 and victim not in own.workers())
 
 
 def test_traffic_does_not_notice_when_the_control_plane_is_killed(own: Gateway) -> None:
@@ -66,7 +62,7 @@ def test_without_a_callout_nothing_is_admitted() -> None:
             :1
         ]
         os.kill(supervisor, signal.SIGSTOP)
-        workers = worker_pids(gateway)
+        workers = gateway.workers()
         for pid in workers:
             os.kill(pid, signal.SIGKILL)
         eventually(lambda: not any(map(_runs, workers)))

@@ -44,6 +44,12 @@ GRPC_INFER = (
     ("content-type", "application/grpc"),
 )
 
+INFER = (
+    (":method", "POST"),
+    (":path", "/v2/models/g/infer"),
+    ("content-type", "application/json"),
+)
+
 
 def models(**settings: Any) -> PolicyDocument:
     grpc_versions = {"v1": {**VERSIONS["v1"], "protocol": "grpc"}}
@@ -51,7 +57,7 @@ def models(**settings: Any) -> PolicyDocument:
         {
             "m": {"websocket": True, "max_body": 10, "canaries": [{"version": "v2"}]},
             "private": {"access": {}},
-            "g": {"versions": grpc_versions, "paths": ["/own.Service"]},
+            "g": {"versions": grpc_versions, "paths": ["/own.Service"], "max_body": 99},
         },
         **settings,
     )
@@ -150,14 +156,22 @@ async def test_the_reason_is_a_header_where_the_config_exposes_it(asked: Callout
 
 async def test_a_body_that_cannot_be_converted_is_refused_in_the_same_form(asked: Callout) -> None:
     asked.policies.apply(models(requests={"expose_reason": True}))
-    infer = ((":method", "POST"), (":path", "/v2/models/g/infer"), ("x-request-id", "id-7"))
-    told = headers((*infer, ("content-type", "application/json")))
-    first, refused = await asked.process(told, body(b"{", end_of_stream=True))
-    assert first.mode_override.request_body_mode == ProcessingMode.BUFFERED
+    told = headers((*INFER, ("x-request-id", "id-7")))
+    _, refused = await asked.process(told, body(b"{", end_of_stream=True))
     assert problem(refused) == (400, "not_json")
     assert "id-7" in json.loads(refused.immediate_response.body)["instance"]
     sent = written(refused.immediate_response.headers.set_headers)
     assert sent["x-sluice-reason"] == "not_json"
+
+
+async def test_a_body_to_convert_is_held_by_its_declared_length_or_up_to_the_limit(
+    asked: Callout,
+) -> None:
+    declared = await asked.ask((*INFER, ("content-length", "2")))
+    assert declared.mode_override.request_body_mode == ProcessingMode.BUFFERED
+    undeclared, refused = await asked.process(headers(INFER), body(bytes(100)))
+    assert undeclared.mode_override.request_body_mode == ProcessingMode.BUFFERED_PARTIAL
+    assert problem(refused) == (413, "body_too_large")
 
 
 @pytest.mark.parametrize(
