@@ -25,7 +25,7 @@ from extproc.protection import ProtectionSettings
 from extproc.telemetry import catalog
 from extproc.telemetry.endpoint import EndpointSettings, application, serving
 from extproc.telemetry.exposition import TableCollector
-from extproc.telemetry.metrics import Metrics, Number
+from extproc.telemetry.metrics import Metrics, Number, Shown
 from extproc.telemetry.profile import Profiler
 from extproc.telemetry.worker import TelemetrySettings
 from extproc.worker import WorkerSettings
@@ -99,7 +99,7 @@ class _Slot:
     context: ForkServerContext
     shares: tuple[TelemetrySettings, ProtectionSettings]
     starts: Number
-    up: Number
+    up: Shown
     process: ForkServerProcess | None = None
     lifeline: Connection | None = None
     started: float = 0.0
@@ -121,7 +121,7 @@ class _Slot:
             context,
             shares,
             metrics.count(catalog.WORKER_STARTS, name),
-            metrics.count(catalog.WORKER_UP, name),
+            metrics.level(catalog.WORKER_UP, name),
         )
 
     @property

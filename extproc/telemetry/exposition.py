@@ -17,6 +17,16 @@ Series = tuple[tuple[str, ...], int]
 """Values of the labels, and the first column."""
 
 
+def series_in(table: CounterTable, families: Iterable[Family]) -> dict[str, list[Series]]:
+    """Every series that a table has of these families, by the family's name."""
+    found: dict[str, list[Series]] = {family.name: [] for family in families}
+    for name, (column, _) in table.names().items():
+        series = series_of(name)
+        if series is not None and series[0] in found:
+            found[series[0]].append((series[1], column))
+    return found
+
+
 class TableCollector(Collector):
     """Reads a table that others write. Families without a series are left out."""
 
@@ -26,14 +36,11 @@ class TableCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """The metrics now."""
-        found: dict[str, list[Series]] = {family.name: [] for family in self._families}
-        for name, (column, _) in self._table.names().items():
-            series = series_of(name)
-            if series is not None and series[0] in found:
-                found[series[0]].append((series[1], column))
+        found = series_in(self._table, self._families)
         for family in self._families:
-            if found[family.name]:
-                yield self._metric(family, found[family.name])
+            metric = self._metric(family, found[family.name])
+            if metric.samples:
+                yield metric
 
     def _metric(self, family: Family, series: list[Series]) -> Metric:
         metric: CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
@@ -43,10 +50,11 @@ class TableCollector(Collector):
                 for values, column in series:
                     metric.add_metric(values, self._table.total(column))
             case Gauge():
-                combine = sum if family.over_workers == "sum" else max
                 metric = GaugeMetricFamily(family.name, family.help, labels=family.labels)
                 for values, column in series:
-                    metric.add_metric(values, combine(self._table.values(column)))
+                    value = family.of(self._table.values(column))
+                    if value is not None:
+                        metric.add_metric(values, value)
             case Histogram():
                 metric = HistogramMetricFamily(family.name, family.help, labels=family.labels)
                 for values, column in series:

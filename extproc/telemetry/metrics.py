@@ -5,7 +5,7 @@ a value decides how many series there can be; whatever clients choose must not b
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +19,8 @@ SEPARATOR = "\x1f"
 
 MICRO = 1_000_000
 
+_COMBINE: Mapping[str, Callable[[Iterable[int]], int]] = {"sum": sum, "max": max, "min": min}
+
 
 @dataclass(frozen=True, slots=True)
 class Counter:
@@ -31,12 +33,24 @@ class Counter:
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """A number that each worker sets, and that is the sum, or the largest, of them all."""
+    """A number that each worker sets, and that is the sum, the largest or the smallest of all set.
+
+    It is kept in whole `parts` of one.
+    """
 
     name: str
     help: str
     labels: tuple[str, ...] = ()
-    over_workers: Literal["sum", "max"] = "sum"
+    over_workers: Literal["sum", "max", "min"] = "sum"
+    parts: int = 1
+
+    def of(self, rows: Iterable[int]) -> float | None:
+        """Its value, from the number in every row; None where no worker has set it.
+
+        Rows hold one more than was set: 0 is a worker that has nothing to say.
+        """
+        said = [row - 1 for row in rows if row]
+        return _COMBINE[self.over_workers](said) / self.parts if said else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,22 +88,36 @@ def series_of(name: str) -> tuple[str, tuple[str, ...]] | None:
 
 
 class Count:
-    """One series of a counter or gauge, in this worker's row."""
+    """One series of a counter, in this worker's row."""
 
-    __slots__ = ("_add", "_column", "_set")
+    __slots__ = ("_add", "_column")
 
     def __init__(self, table: CounterTable, column: int) -> None:
         self._add = table.add
-        self._set = table.set
         self._column = column
 
     def add(self, amount: int = 1) -> None:
         """Count so many more."""
         self._add(self._column, amount)
 
-    def set(self, value: int) -> None:
-        """This worker's number is this now: for gauges."""
-        self._set(self._column, value)
+
+class Level:
+    """One series of a gauge, in this worker's row."""
+
+    __slots__ = ("_column", "_parts", "_set")
+
+    def __init__(self, table: CounterTable, column: int, family: Gauge) -> None:
+        self._set = table.set
+        self._column = column
+        self._parts = family.parts
+
+    def set(self, value: float) -> None:
+        """This worker's number is this now; 0 or more."""
+        self._set(self._column, round(value * self._parts) + 1)
+
+    def clear(self) -> None:
+        """This worker has nothing more to say."""
+        self._set(self._column, 0)
 
 
 class Timings:
@@ -127,8 +155,11 @@ class _Nowhere:
     def add(self, amount: int = 1) -> None:
         """Not counted."""
 
-    def set(self, value: int) -> None:
+    def set(self, value: float) -> None:
         """Not kept."""
+
+    def clear(self) -> None:
+        """Nothing was kept."""
 
     def observe(self, micros: float) -> None:
         """Not counted."""
@@ -140,6 +171,7 @@ class _Nowhere:
 _NOWHERE = _Nowhere()
 
 Number = Count | _Nowhere
+Shown = Level | _Nowhere
 Times = Timings | _Nowhere
 
 LOST = Counter(
@@ -154,15 +186,28 @@ class Metrics:
         self._table = table
         self._lost = Count(table, table.column(series_name(LOST, ())))
 
-    def count(self, family: Counter | Gauge, *values: str) -> Number:
+    def count(self, family: Counter, *values: str) -> Number:
         """The series with these labels."""
         column = self._column(family, values, 1)
         return _NOWHERE if column is None else Count(self._table, column)
+
+    def level(self, family: Gauge, *values: str) -> Shown:
+        """The series with these labels."""
+        column = self._column(family, values, 1)
+        return _NOWHERE if column is None else Level(self._table, column, family)
 
     def timings(self, family: Histogram, *values: str) -> Times:
         """The series with these labels."""
         column = self._column(family, values, family.width)
         return _NOWHERE if column is None else Timings(self._table, column, family)
+
+    def clear(self, gauges: Iterable[Gauge]) -> None:
+        """Forget what the worker that had this row before has set."""
+        names = {gauge.name for gauge in gauges}
+        for name, (column, _) in self._table.names().items():
+            series = series_of(name)
+            if series is not None and series[0] in names:
+                self._table.set(column, 0)
 
     def _column(self, family: Family, values: tuple[str, ...], width: int) -> int | None:
         try:

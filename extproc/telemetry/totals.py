@@ -6,15 +6,17 @@ it, at most an interval's worth.
 
 from collections.abc import Callable, Iterable, Mapping
 
-from extproc.telemetry.metrics import Counter, Gauge, Metrics
+from extproc.telemetry.metrics import Counter, Gauge, Metrics, Shown
 
 Total = tuple[Counter, tuple[str, ...], int]
 """Family, labels' values, and how many there were since the source began."""
 
 Source = Callable[[], Iterable[Total]]
 
-Reading = tuple[Gauge, tuple[str, ...], int]
+Reading = tuple[Gauge, tuple[str, ...], float]
 """Family, labels' values, and what it is now."""
+
+Gauges = Callable[[], Iterable[Reading]]
 
 
 class Totals:
@@ -24,7 +26,7 @@ class Totals:
         self._metrics = metrics
         self._sources: dict[object, Source] = {}
         self._published: dict[object, dict[tuple[str, tuple[str, ...]], int]] = {}
-        self._gauges: list[Callable[[], Iterable[Reading]]] = []
+        self._gauges: dict[Gauges, dict[tuple[str, tuple[str, ...]], Shown]] = {}
 
     def follow(self, key: object, source: Source) -> None:
         """Publish this source from now on, in place of the one with the same key.
@@ -35,17 +37,28 @@ class Totals:
         self._sources[key] = source
         self._published[key] = {}
 
-    def show(self, gauges: Callable[[], Iterable[Reading]]) -> None:
-        """Publish what these are whenever totals are published."""
-        self._gauges.append(gauges)
+    def show(self, gauges: Gauges) -> None:
+        """Publish what these are now and whenever totals are published; no longer what is gone."""
+        self._gauges[gauges] = {}
+        self._show(gauges)
 
     def publish(self) -> None:
         """Carry everything over."""
         for key in self._sources:
             self._publish(key)
         for gauges in self._gauges:
-            for family, values, value in gauges():
-                self._metrics.count(family, *values).set(value)
+            self._show(gauges)
+
+    def _show(self, gauges: Gauges) -> None:
+        before, shown = self._gauges[gauges], {}
+        for family, values, value in gauges():
+            series = (family.name, values)
+            level = before.pop(series, None) or self._metrics.level(family, *values)
+            level.set(value)
+            shown[series] = level
+        for level in before.values():
+            level.clear()
+        self._gauges[gauges] = shown
 
     def _publish(self, key: object) -> None:
         source = self._sources.get(key)

@@ -51,7 +51,7 @@ class LogWriter:
         self._full = metrics.count(catalog.LOG_DROPPED, "queue_full")
         self._failed = metrics.count(catalog.LOG_DROPPED, "output")
         self._written = metrics.count(catalog.LOG_LINES)
-        self._waiting = metrics.count(catalog.LOG_QUEUE)
+        self._waiting = metrics.level(catalog.LOG_QUEUE)
         self._waiting.set(0)
         self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
         self._thread.start()

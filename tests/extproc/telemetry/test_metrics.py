@@ -1,21 +1,26 @@
 """Metrics of several workers read as one, and lose nothing when a worker is replaced."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from extproc.shared import CounterTable, create
 from extproc.telemetry.exposition import TableCollector
-from extproc.telemetry.metrics import LOST, Counter, Gauge, Histogram, Metrics, series_name
+from extproc.telemetry.metrics import LOST, Counter, Family, Gauge, Histogram, Metrics, series_name
 
 ROWS = 3
 COUNTER = Counter("test_total", "A counter.", ("kind",))
 LARGEST = Gauge("test_largest", "A gauge.", over_workers="max")
 SUMMED = Gauge("test_summed", "Another gauge.")
 SECONDS = Histogram("test_seconds", "A histogram.", ("kind",), (0.001, 0.01))
-FAMILIES = (COUNTER, LARGEST, SUMMED, SECONDS, LOST)
+SMALLEST = Gauge("test_smallest", "A third.", over_workers="min")
+RATIO = Gauge("test_ratio", "A fraction.", over_workers="max", parts=1000)
+FAMILIES = (COUNTER, LARGEST, SUMMED, SMALLEST, RATIO, SECONDS, LOST)
 
 
 @pytest.fixture
@@ -25,10 +30,10 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def exposed(path: Path) -> dict[str, float]:
-    """Every sample, by name and labels as Prometheus writes them."""
+def exposed(path: Path, *families: Family) -> dict[str, float]:
+    """Every sample of these families, or of all, by name and labels as Prometheus writes them."""
     registry = CollectorRegistry()
-    registry.register(TableCollector(CounterTable(path), FAMILIES))
+    registry.register(TableCollector(CounterTable(path), families or FAMILIES))
     text = generate_latest(registry).decode()
     return {
         sample.name + "".join(f" {k}={v}" for k, v in sample.labels.items()): sample.value
@@ -41,14 +46,15 @@ def test_workers_are_summed(path: Path) -> None:
     for row in range(ROWS):
         metrics = Metrics(CounterTable(path, row))
         metrics.count(COUNTER, "a").add(row + 1)
-        metrics.count(LARGEST).set(10 * row)
-        metrics.count(SUMMED).set(10 * row)
+        for gauge in (SMALLEST, LARGEST, SUMMED):
+            metrics.level(gauge).set(10 * (row + 1))
         for micros in (1000, 1001, 50_000):
             metrics.timings(SECONDS, "a").observe(micros)
     found = exposed(path)
     assert found["test_total kind=a"] == 6
-    assert found["test_largest"] == 20
-    assert found["test_summed"] == 30
+    assert found["test_smallest"] == 10
+    assert found["test_largest"] == 30
+    assert found["test_summed"] == 60
     assert found["test_seconds_bucket kind=a le=0.001"] == 3
     assert found["test_seconds_bucket kind=a le=0.01"] == 6
     assert found["test_seconds_bucket kind=a le=+Inf"] == 9
@@ -62,6 +68,38 @@ def test_a_worker_goes_on_from_the_numbers_of_the_one_before(path: Path) -> None
         Metrics(table).count(COUNTER, "a").add(5)
         table.close()
     assert exposed(path)["test_total kind=a"] == 15
+
+
+def test_a_gauge_is_what_workers_have_set_and_is_gone_when_none_has(path: Path) -> None:
+    one, other = (Metrics(CounterTable(path, row)) for row in (0, 1))
+    for metrics in (one, other):
+        metrics.level(SMALLEST).clear()
+    assert exposed(path, SMALLEST) == {}
+    one.level(SMALLEST).set(7)
+    assert exposed(path, SMALLEST) == {"test_smallest": 7}
+    other.level(SMALLEST).set(0)
+    assert exposed(path, SMALLEST) == {"test_smallest": 0}
+    other.level(SMALLEST).clear()
+    assert exposed(path, SMALLEST) == {"test_smallest": 7}
+
+
+@given(st.floats(0, 1))
+def test_a_gauge_of_parts_has_fractions(value: float) -> None:
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "counters"
+        create(path, 1, 16)
+        Metrics(CounterTable(path, 0)).level(RATIO).set(value)
+        assert exposed(path)["test_ratio"] == pytest.approx(value, abs=0.0005)
+
+
+def test_a_worker_does_not_repeat_what_the_one_before_said_of_itself(path: Path) -> None:
+    table = CounterTable(path, 1)
+    before = Metrics(table)
+    before.level(SUMMED).set(5)
+    before.count(COUNTER, "a").add(5)
+    table.close()
+    Metrics(CounterTable(path, 1)).clear([SUMMED])
+    assert exposed(path, SUMMED, COUNTER) == {"test_total kind=a": 5}
 
 
 def test_what_others_keep_in_the_table_is_no_metric(path: Path) -> None:

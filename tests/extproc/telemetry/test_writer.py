@@ -31,8 +31,11 @@ class Counted:
         self.table = CounterTable(self.path, 0)
         self.metrics = Metrics(self.table)
 
-    def of(self, family: Counter | Gauge, *labels: str) -> int:
-        return self.table.total(self.table.column(series_name(family, labels)))
+    def of(self, family: Counter | Gauge, *labels: str) -> float | None:
+        column = self.table.column(series_name(family, labels))
+        if isinstance(family, Gauge):
+            return family.of(self.table.values(column))
+        return self.table.total(column)
 
     def until(self, family: Counter | Gauge, *labels: str, value: int) -> None:
         deadline = time.monotonic() + 5
