@@ -37,7 +37,10 @@ ADMITTED = Admission(admitted=True, state=State.CLOSED)
 
 @dataclass(slots=True)
 class Status:
-    """For status pages and metrics. `error_rate` is None below the minimum volume."""
+    """For status pages and metrics: what the window says, of a closed version since it closed.
+
+    `error_rate` is None below the minimum volume.
+    """
 
     state: State
     error_rate: float | None
@@ -77,8 +80,6 @@ class Breaker:
     """The breakers of all versions. `configs` has one for each cluster to be protected."""
 
     def __init__(self, table: CounterTable, configs: Mapping[str, BreakerConfig]) -> None:
-        self.unprotected = 0
-        """Versions the table had no room for: they are never broken."""
         self._table = table
         self._configs: dict[str, BreakerConfig] = {}
         self._versions: dict[str, _Version | None] = {}
@@ -124,6 +125,11 @@ class Breaker:
         retry_after = version.config.retry_after
         return Admission(admitted=False, state=version.state, retry_after=retry_after)
 
+    @property
+    def unprotected(self) -> int:
+        """Versions the table had no room for: they are never broken."""
+        return sum(version is None for version in self._versions.values())
+
     def status(self, now: float) -> dict[str, Status]:
         """How every version stands."""
         micros = int(now * MICRO)
@@ -131,8 +137,7 @@ class Breaker:
         for cluster in self._configs:
             version = self._version(cluster)
             if version is not None:
-                self._evaluate(micros, version)
-                buckets = self._buckets(micros, version, 0)
+                buckets = self._buckets(micros, version, self._evaluate(micros, version))
                 volume = sum(well + failed for well, failed in buckets)
                 rate = error_rate(buckets, version.config)
                 found[cluster] = Status(version.state, rate, volume)
@@ -151,13 +156,13 @@ class Breaker:
             name = f"breaker:{cluster}:{version.width}:{config.buckets}"
             version.block = self._table.column(name, version.columns)
         except TableFullError:
-            self.unprotected += 1
             self._versions[cluster] = None
             return None
         self._versions[cluster] = version
         return version
 
-    def _evaluate(self, now: int, version: _Version) -> None:
+    def _evaluate(self, now: int, version: _Version) -> int:
+        """Judge; gives the number of the first bucket that counts."""
         note = max(self._table.values(version.changed))
         since, open_ = note >> 1, bool(note & 1)
         bucket = since // version.width + 1 if note else 0
@@ -166,25 +171,30 @@ class Breaker:
             open_, bucket = False, now // version.width + 1
         if open_:
             version.state = State.OPEN
-            return
+            return 0
         version.state = judge(self._buckets(now, version, bucket), version.config)
         if version.state is State.OPEN:
             self._table.set(version.changed, now << 1 | 1)
+        return bucket
 
     def _buckets(self, now: int, version: _Version, first: int) -> list[Bucket]:
         """The window, newest first, without the buckets numbered below `first`."""
         newest = now // version.width + 1
         oldest = max(newest - version.config.buckets + 1, first)
-        table, slots = self._table, version.slots
-        rows = [table.block(row, version.block, slots * _CELLS) for row in range(table.rows)]
-        buckets = []
-        for number in range(newest, oldest - 1, -1):
-            cell = number % slots * _CELLS
-            current = [row for row in rows if row[cell] == number]
-            buckets.append(
-                (sum(row[cell + 1] for row in current), sum(row[cell + 2] for row in current))
-            )
-        return buckets
+        well, failed = ([0] * (newest - oldest + 1) for _ in range(2))
+        for row in range(self._table.rows):
+            cells = self._table.block(row, version.block, version.slots * _CELLS)
+            numbers = cells[::_CELLS]
+            # Most versions are idle, and all of them are looked at for the metrics.
+            if max(numbers) < oldest:
+                continue
+            for number, successes, failures in zip(
+                numbers, cells[1::_CELLS], cells[2::_CELLS], strict=True
+            ):
+                if oldest <= number <= newest:
+                    well[newest - number] += successes
+                    failed[newest - number] += failures
+        return list(zip(well, failed, strict=True))
 
     def _probe(self, now: int, version: _Version) -> bool:
         """Whether nobody has let a probe through in this interval yet (two at once may)."""

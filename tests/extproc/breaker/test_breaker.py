@@ -106,6 +106,17 @@ def test_it_recovers_within_10_seconds_of_healing(fleet: Fleet) -> None:
     assert all(fleet.serve(20, 200, failing=0.0))
 
 
+def test_the_status_of_a_version_that_has_recovered_leaves_its_failures_out(fleet: Fleet) -> None:
+    fleet.until(State.OPEN, 200, failing=1.0)
+    status = fleet.workers[0].status(fleet.now)[VERSION]
+    assert (status.error_rate, status.volume) == (1.0, CONFIG.min_volume)
+    fleet.until(State.CLOSED, 200, failing=0.0)
+    fleet.serve(0.5, 200, failing=0.0)
+    status = fleet.workers[0].status(fleet.now)[VERSION]
+    assert status.error_rate == 0.0
+    assert status.volume >= 100
+
+
 def test_a_version_that_still_fails_half_its_probes_stays_refused(fleet: Fleet) -> None:
     fleet.until(State.OPEN, 200, failing=0.5)
     admitted = fleet.serve(30, 200, failing=0.5)
@@ -172,6 +183,9 @@ def test_versions_the_table_has_no_room_for_are_counted_and_served(tmp_path: Pat
     assert not breaker.admit(1000.0, "a", 0.0).admitted or breaker.status(1000.0)["a"].volume == 100
     assert breaker.admit(1000.0, "b", 0.0).admitted
     assert breaker.unprotected == 1
+    assert breaker.status(1000.0).keys() == {"a"}
+    breaker.configure({"a": CONFIG})
+    assert breaker.unprotected == 0
     table.close()
 
 
