@@ -16,6 +16,7 @@ import uvloop
 from bench.tokens import AUDIENCE, ISSUER
 from extproc.policies import Policies
 from extproc.rpc import unary
+from extproc.services.decider import Decider
 from extproc.services.ext_authz import CHECK, Authorization
 from extproc.services.ext_proc import PROCESS, ExternalProcessor
 from extproc.services.health import Health
@@ -57,8 +58,8 @@ async def run(transport: str, address: str, policy: PolicyDocument) -> None:
     policies.apply(policy)
     chosen = next(name for name in TRANSPORTS if name == transport)
     offered = {
-        PROCESS: ExternalProcessor(policies).open,
-        CHECK: unary(Authorization(policies).check),
+        PROCESS: ExternalProcessor(Decider(policies)).open,
+        CHECK: unary(Authorization(Decider(policies)).check),
         **Health().services(),
     }
     server = serve(chosen, offered, address)

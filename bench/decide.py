@@ -12,8 +12,10 @@ from bench.tokens import AUDIENCE, ISSUER, token_and_jwks
 from extproc.decision import Request, decide
 from extproc.policies import Policies
 from extproc.policy import Policy, compile_policy
+from extproc.services.decider import Decider
 from extproc.services.ext_authz import Authorization
 from extproc.services.ext_proc import ExternalProcessor, header_dict
+from extproc.services.recurring import Recurring
 from protos.ext_authz_pb2 import CheckRequest
 from protos.ext_proc_pb2 import ProcessingRequest
 from sluice.config import PolicyDocument
@@ -97,8 +99,16 @@ def steps(policy: Policy, policies: Policies, token: str) -> dict[str, Callable[
     )
     wire, check_wire = message.SerializeToString(), check.SerializeToString()
     request = Request(given, True, time.time())
-    processor, sink = ExternalProcessor(policies), _Sink()
+    processor, sink = ExternalProcessor(Decider(policies)), _Sink()
+    authorization = Authorization(Decider(policies))
     forgotten = policy.authenticator._verified
+
+    def process() -> None:
+        processor.open(sink).on_message(wire)
+
+    def process_unknown() -> None:
+        processor.recurring = Recurring()
+        process()
 
     def verify() -> None:
         forgotten.clear()
@@ -109,10 +119,9 @@ def steps(policy: Policy, policies: Policies, token: str) -> dict[str, Callable[
         "headers to a dict": partial(header_dict, message.request_headers),
         "decide, token remembered": partial(decide, policy, request),
         "decide, token verified (RS256)": verify,
-        f"ext_proc, whole ({len(wire)} bytes)": lambda: processor.open(sink).on_message(wire),
-        f"ext_authz, whole ({len(check_wire)} bytes)": partial(
-            Authorization(policies).check, check_wire
-        ),
+        f"ext_proc, whole ({len(wire)} bytes)": process_unknown,
+        "ext_proc, like one before": process,
+        f"ext_authz, whole ({len(check_wire)} bytes)": partial(authorization.check, check_wire),
     }
 
 

@@ -113,17 +113,26 @@ class Protection:
         self, admission: Admission, headers: Mapping[str, bytes], *, has_body: bool
     ) -> Decision | Awaitable[Decision]:
         """Let an admitted request go on, or refuse it after all."""
-        gate = self.breaker.admit(time.monotonic(), admission.target.cluster, random.random())  # noqa: S311
-        if not gate.admitted:
-            retry = (("retry-after", str(max(1, round(gate.retry_after)))),)
-            detail = f"version {admission.target.version} fails too often at the moment"
-            return Refusal(Reason.BREAKER_OPEN, detail, retry, stage="breaker")
+        refusal = self.by_breaker(admission)
+        if refusal is not None:
+            return refusal
         if self.limiter is None:
             return admission
         verdict = self.limiter.check(self.clock(), _view(admission, headers, has_body=has_body))
         if isinstance(verdict, Verdict):
             return self._judged(admission, verdict)
         return self._judged_later(admission, verdict)
+
+    def by_breaker(self, admission: Admission) -> Refusal | None:
+        """The breaker's refusal, which depends on nothing but the version."""
+        gate = self.breaker.admit(time.monotonic(), admission.target.cluster, random.random())  # noqa: S311
+        if gate.admitted:
+            return None
+        retry = (("retry-after", str(max(1, round(gate.retry_after)))),)
+        detail = f"version {admission.target.version} fails too often at the moment"
+        return Refusal(
+            Reason.BREAKER_OPEN, detail, retry, stage="breaker", subject=admission.subject
+        )
 
     def record(self, entries: Sequence[Entry]) -> None:
         """Take note of what became of requests, as Envoy saw it."""

@@ -21,6 +21,7 @@ from extproc.convert import Pool
 from extproc.policies import Policies
 from extproc.protection import Protection, ProtectionSettings
 from extproc.rpc import Services, unary
+from extproc.services.decider import Decider
 from extproc.services.ext_authz import CHECK, Authorization
 from extproc.services.ext_proc import PROCESS, ExternalProcessor
 from extproc.services.health import NOT_SERVING, SERVING, Health
@@ -72,10 +73,9 @@ def services(
 ) -> Services:
     """Everything a worker serves, and the metrics of what they do."""
     pool = Pool()
-    processor = ExternalProcessor(
-        policies, pool=pool, decide=telemetry.decide, protection=protection
-    )
-    authorization = Authorization(policies, decide=telemetry.decide, protection=protection)
+    decider = Decider(policies, observer=telemetry.decisions, protection=protection)
+    processor = ExternalProcessor(decider, pool)
+    authorization = Authorization(decider)
     telemetry.totals.follow("limits", partial(limit_totals, protection))
     telemetry.totals.follow("budgets", partial(backend_totals, protection))
     telemetry.totals.follow("conversions", partial(conversion_totals, pool))

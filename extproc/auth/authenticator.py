@@ -27,12 +27,14 @@ class Authenticator:
         keys = {} if previous is None else previous._fetched(auth.issuers)
         keys |= {i.issuer: KeySet.parse(i.jwks) for i in auth.issuers if i.jwks is not None}
         self._tokens = TokenVerifier(auth.issuers, keys)
-        self._verified: dict[bytes, tuple[Identity, float]] = {}
+        self._verified: dict[bytes, Identity] = {}
         self._room = auth.token_cache_entries
         self.hits = 0
         """Tokens that were known from before."""
         self.misses = 0
         """Tokens that had to be verified."""
+        self.epoch = 0
+        """Counts changes of keys: what was verified in an earlier one is worth nothing."""
 
     def identify(self, headers: Mapping[str, bytes], now: float) -> Identity:
         """The caller; ANONYMOUS without credentials. `now`: seconds since the epoch.
@@ -54,6 +56,7 @@ class Authenticator:
         """Trust these keys of an issuer from now on, and none that it no longer has."""
         self._tokens.keys[issuer] = keys
         self._verified.clear()
+        self.epoch += 1
 
     def _fetched(self, issuers: tuple[JwtIssuer, ...]) -> dict[str, KeySet]:
         """Key sets that came from where these issuers have theirs, too."""
@@ -68,19 +71,19 @@ class Authenticator:
 
     def _by_token(self, token: bytes, now: float) -> Identity:
         known = self._verified.get(token)
-        if known is not None and now < known[1]:
+        if known is not None and now < known.expires:
             self.hits += 1
-            return known[0]
+            return known
         self.misses += 1
         try:
             text = token.decode("ascii")
         except UnicodeDecodeError as error:
             raise CredentialsError("the token is malformed") from error
-        identity, expires = self._tokens.verify(text, now)
+        identity = self._tokens.verify(text, now)
         if self._room:
             if len(self._verified) >= self._room:
                 del self._verified[next(iter(self._verified))]
-            self._verified[token] = (identity, expires)
+            self._verified[token] = identity
         return identity
 
     def _by_api_key(self, api_key: bytes) -> Identity:

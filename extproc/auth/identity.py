@@ -1,18 +1,23 @@
 """The verified caller."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who calls, by whose word: `source` is the token's issuer, or `api_key`."""
+    """Who calls, by whose word: `source` is the token's issuer, or `api_key`.
+
+    `expires`: until when that word is good, in seconds since the epoch.
+    """
 
     subject: str
     source: str
     groups: frozenset[str] = frozenset()
     claims: Mapping[str, object] = field(default_factory=dict)
     anonymous: bool = False
+    expires: float = math.inf
 
     def claim_values(self, name: str) -> tuple[str, ...]:
         """A claim's values as text: of a list each item, of a missing claim none."""

@@ -31,16 +31,13 @@ class TokenVerifier:
         self._issuers = {issuer.issuer: issuer for issuer in issuers}
         self.keys = dict(keys)
 
-    def verify(self, token: str, now: float) -> tuple[Identity, float]:
-        """The caller, and until when (seconds since the epoch) the token is valid.
-
-        Raises CredentialsError.
-        """
+    def verify(self, token: str, now: float) -> Identity:
+        """The caller. Raises CredentialsError."""
         if len(token) > MAX_TOKEN:
             raise CredentialsError(f"the token is longer than {MAX_TOKEN} bytes")
         header, issuer = self._unverified(token)
         claims = self._verified(token, header, issuer)
-        return _identity(claims, issuer), _valid_until(claims, issuer.leeway, now)
+        return _identity(claims, issuer, _valid_until(claims, issuer.leeway, now))
 
     def _unverified(self, token: str) -> tuple[Mapping[str, object], JwtIssuer]:
         """The header and the issuer that the token claims to be of: only to choose the key."""
@@ -117,14 +114,18 @@ def _time(claims: Mapping[str, object], name: str) -> float | None:
     raise CredentialsError(f"the token's {name} is not a time")
 
 
-def _identity(claims: Mapping[str, object], issuer: JwtIssuer) -> Identity:
+def _identity(claims: Mapping[str, object], issuer: JwtIssuer, expires: float) -> Identity:
     subject = claims.get(issuer.subject_claim)
     if not isinstance(subject, str) or not subject or not _is_text(subject):
         raise CredentialsError(f"the token has no {issuer.subject_claim}")
     listed = claims.get(issuer.group_claim)
     groups = [listed] if isinstance(listed, str) else listed if isinstance(listed, list) else []
     return Identity(
-        subject, issuer.issuer, frozenset(g for g in groups if isinstance(g, str)), claims
+        subject,
+        issuer.issuer,
+        frozenset(g for g in groups if isinstance(g, str)),
+        claims,
+        expires=expires,
     )
 
 

@@ -6,11 +6,32 @@ limits; and whatever fails on the way becomes a refusal.
 
 import time
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
-from extproc.decision import Admission, Decide, Decision, Refusal, Request, decide
+from extproc.decision import Admission, Decision, Refusal, Request, decide
 from extproc.policies import Policies
+from extproc.policy import Policy
 from extproc.protection import Protection
 from extproc.services.outcome import NO_POLICY, failed
+
+
+class Observer(Protocol):
+    """Decides, and takes note of it."""
+
+    def decide(self, policy: Policy, request: Request) -> Decision:
+        """As `extproc.decision.decide`."""
+
+    def decided(self, decision: Decision) -> None:
+        """What a request gets in the end, by all stages and once for each request."""
+
+
+class Unobserved:
+    """Decides, and tells nobody."""
+
+    decide = staticmethod(decide)
+
+    def decided(self, decision: Decision) -> None:
+        """Nothing."""
 
 
 class Decider:
@@ -20,12 +41,12 @@ class Decider:
         self,
         policies: Policies,
         clock: Callable[[], float] = time.time,
-        decide: Decide = decide,
+        observer: Observer | None = None,
         protection: Protection | None = None,
     ) -> None:
         self.policies = policies
-        self._clock = clock
-        self._decide = decide
+        self.clock = clock
+        self._observer = observer or Unobserved()
         self._protection = protection
 
     def decide(
@@ -39,12 +60,27 @@ class Decider:
                 return self._by_new_keys(refreshed, headers, has_body=has_body)
         return self._protected(decision, headers, has_body=has_body)
 
+    @property
+    def by_kind(self) -> bool:
+        """Whether requests with the same admission are judged alike from there on: see `again`."""
+        return self._protection is None or self._protection.limiter is None
+
+    def again(self, admission: Admission) -> Decision:
+        """Judge a request anew that has an admission from before, where `by_kind`. Never raises."""
+        decision: Decision = admission
+        if self._protection is not None:
+            try:
+                decision = self._protection.by_breaker(admission) or admission
+            except Exception as error:
+                decision = failed(error)
+        return self._told(decision)
+
     def _by_policy(self, headers: dict[str, bytes], *, has_body: bool) -> Decision:
         policy = self.policies.current
         if policy is None:
             return NO_POLICY
         try:
-            return self._decide(policy, Request(headers, has_body, self._clock()))
+            return self._observer.decide(policy, Request(headers, has_body, self.clock()))
         except Exception as error:
             return failed(error)
 
@@ -61,17 +97,22 @@ class Decider:
         self, decision: Decision, headers: dict[str, bytes], *, has_body: bool
     ) -> Decision | Awaitable[Decision]:
         if self._protection is None or type(decision) is Refusal:
-            return decision
+            return self._told(decision)
         assert isinstance(decision, Admission)
         try:
             protected = self._protection.admit(decision, headers, has_body=has_body)
         except Exception as error:
-            return failed(error)
-        return protected if isinstance(protected, Admission | Refusal) else _awaited(protected)
+            return self._told(failed(error))
+        if isinstance(protected, Admission | Refusal):
+            return self._told(protected)
+        return self._awaited(protected)
 
+    async def _awaited(self, decision: Awaitable[Decision]) -> Decision:
+        try:
+            return self._told(await decision)
+        except Exception as error:
+            return self._told(failed(error))
 
-async def _awaited(decision: Awaitable[Decision]) -> Decision:
-    try:
-        return await decision
-    except Exception as error:
-        return failed(error)
+    def _told(self, decision: Decision) -> Decision:
+        self._observer.decided(decision)
+        return decision

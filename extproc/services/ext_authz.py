@@ -3,15 +3,13 @@
 It sees headers only: a body without a declared length is the business of Envoy's own buffer limits.
 """
 
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Iterable
 
-from extproc.decision import Admission, Decide, Decision, Reason, Refusal, decide
+from extproc.decision import Admission, Decision, Reason, Refusal
 from extproc.decision.request import join_headers
-from extproc.policies import Policies
 from extproc.policy import Policy
-from extproc.protection import Protection
 from extproc.rpc import RpcError, StatusCode
+from extproc.services.answers import Answers
 from extproc.services.decider import Decider
 from extproc.services.outcome import (
     Headers,
@@ -37,15 +35,10 @@ _UNCONVERTED = Refusal(
 class Authorization:
     """The service."""
 
-    def __init__(
-        self,
-        policies: Policies,
-        clock: Callable[[], float] = time.time,
-        decide: Decide = decide,
-        protection: Protection | None = None,
-    ) -> None:
-        self._policies = policies
-        self._decider = Decider(policies, clock, decide, protection)
+    def __init__(self, decider: Decider) -> None:
+        self._policies = decider.policies
+        self._decider = decider
+        self._answers = Answers()
 
     def check(self, message: bytes) -> bytes | Awaitable[bytes]:
         """Answer one CheckRequest."""
@@ -73,7 +66,10 @@ class Authorization:
             return _denied(policy, headers, _UNCONVERTED)
         assert policy is not None
         try:
-            return _admitted(policy, headers, decision)
+            removed = tuple(removed_headers(policy, headers))
+            return self._answers.get(
+                policy, decision, removed, lambda: _admitted(decision, removed)
+            )
         except Exception as error:
             return _denied(policy, headers, failed(error))
 
@@ -97,12 +93,11 @@ def _headers(http: AttributeContext.HttpRequest) -> dict[str, bytes]:
     return headers
 
 
-def _admitted(policy: Policy, headers: dict[str, bytes], admission: Admission) -> bytes:
+def _admitted(admission: Admission, removed: Iterable[str]) -> bytes:
     response = CheckResponse()
     response.status.code = StatusCode.OK
     added = upstream_headers(admission)
     response.ok_response.headers.extend(_options(added))
-    removed = removed_headers(policy, headers)
     set_here = {name for name, _ in added}
     # Unlike ext_proc, ext_authz removes after it has set: what is overwritten must not be named.
     response.ok_response.headers_to_remove.extend(n for n in removed if n not in set_here)

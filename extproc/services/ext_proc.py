@@ -6,19 +6,16 @@ counted; where the body must be converted, to hold it. What a gRPC client sends 
 streamed past too, because it names a model.
 """
 
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 
 from extproc.convert import Pool
-from extproc.decision import Admission, Decide, Decision, Reason, Refusal, decide
+from extproc.decision import Admission, Decision, Reason, Refusal
 from extproc.decision.request import join_headers
 from extproc.decision.validate import NO_MESSAGE, names_model, too_large
-from extproc.policies import Policies
-from extproc.policy import Policy
 from extproc.problem import grpc_status
-from extproc.protection import Protection
 from extproc.rpc import Call, Handler, RpcError, StatusCode
 from extproc.services import processing
+from extproc.services.answers import Answers
 from extproc.services.conversion import Conversion
 from extproc.services.decider import Decider
 from extproc.services.native_call import NativeCall
@@ -30,34 +27,21 @@ from extproc.services.outcome import (
     removed_headers,
     upstream_headers,
 )
+from extproc.services.recurring import Known, Parts, Recurring
 from protos.ext_proc_pb2 import HttpBody, HttpHeaders, ProcessingMode, ProcessingRequest
 
 PROCESS = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
-
-ANSWERS = 4096
-"""Serialised answers kept for admissions that recur: 1.3 us to look one up, 9 us to make one."""
-LARGEST_ANSWER = 1024
-"""Bytes of an answer that is kept; a usual one has 250. Clients have their say in the length, by
-names of headers that are removed and by their subject: without a bound they would fill the memory.
-"""
 
 
 class ExternalProcessor:
     """The service: opens a handler for each stream, that is for each request."""
 
-    def __init__(
-        self,
-        policies: Policies,
-        clock: Callable[[], float] = time.time,
-        pool: Pool | None = None,
-        decide: Decide = decide,
-        protection: Protection | None = None,
-    ) -> None:
-        self.policies = policies
-        self.decider = Decider(policies, clock, decide, protection)
+    def __init__(self, decider: Decider, pool: Pool | None = None) -> None:
+        self.decider = decider
+        self.policies = decider.policies
         self.pool = pool or Pool()
-        self._answers: dict[object, bytes] = {}
-        self._answers_of: Policy | None = None
+        self.recurring = Recurring()
+        self._answers = Answers()
 
     def open(self, call: Call) -> Handler:
         """Start on one request."""
@@ -66,44 +50,38 @@ class ExternalProcessor:
     def admitted(
         self, admission: Admission, headers: dict[str, bytes], mode: ProcessingMode | None
     ) -> bytes:
-        """The serialised answer to a request that goes on; equal ones are made once.
-
-        The key has everything that an answer is made of: one caller's is never another's.
-        """
+        """The serialised answer to a request that goes on."""
         policy = self.policies.current
         assert policy is not None
-        removed = removed_headers(policy, headers)
-        if admission.limits:
-            # What is left of a limit differs each time.
-            return processing.request_headers(upstream_headers(admission), removed, mode)
-        key = (
-            admission.target.cluster, admission.reason, admission.canary, admission.subject,
-            tuple(removed), id(mode),
-        )  # fmt: skip
-        if self._answers_of is not policy:
-            self._answers.clear()
-            self._answers_of = policy
-        answer = self._answers.get(key)
-        if answer is None:
-            answer = processing.request_headers(upstream_headers(admission), removed, mode)
-            if len(answer) <= LARGEST_ANSWER:
-                if len(self._answers) >= ANSWERS:
-                    del self._answers[next(iter(self._answers))]
-                self._answers[key] = answer
-        return answer
+        removed = tuple(removed_headers(policy, headers))
+        return self._answers.get(
+            policy,
+            admission,
+            (removed, id(mode)),
+            lambda: processing.request_headers(upstream_headers(admission), removed, mode),
+        )
+
+    def cut(self, message: bytes) -> Parts | None:
+        """A request's first message in parts; None where it has to be read in any case."""
+        policy = self.policies.current
+        if policy is None or not self.decider.by_kind:
+            return None
+        return self.recurring.cut(policy, message)
 
 
 class _Stream:
     """One request, from its headers on."""
 
     __slots__ = (
-        "_call", "_conversion", "_headers", "_limit", "_native", "_received", "_refused",
-        "_service",
+        "_begun", "_call", "_conversion", "_headers", "_limit", "_native", "_parts", "_received",
+        "_refused", "_service",
     )  # fmt: skip
 
     def __init__(self, service: ExternalProcessor, call: Call) -> None:
         self._service = service
         self._call = call
+        self._begun = False
+        self._parts: Parts | None = None
         self._conversion: Conversion | None = None
         self._native: NativeCall | None = None
         self._headers: dict[str, bytes] = {}
@@ -112,13 +90,18 @@ class _Stream:
         self._refused = False
 
     def on_message(self, message: bytes) -> Awaitable[None] | None:
-        try:
-            request = ProcessingRequest.FromString(message)
-        except Exception as error:
-            raise RpcError(StatusCode.INVALID_ARGUMENT, "not a ProcessingRequest") from error
+        if not self._begun:
+            self._begun = True
+            parts = self._parts = self._service.cut(message)
+            if parts is not None:
+                known = self._service.recurring.find(parts, self._service.decider.clock)
+                if known is not None:
+                    self._on_known(known, message)
+                    return None
+        request = _parsed(message)
         kind = request.WhichOneof("request")
         if kind == "request_headers":
-            return self._on_headers(request.request_headers)
+            return self._on_headers(request.request_headers, message)
         if self._conversion is not None:
             return self._convert(self._conversion, kind, request)
         if kind == "request_body":
@@ -137,13 +120,23 @@ class _Stream:
     def on_cancel(self) -> None:
         """Nothing is held for a request."""
 
-    def _on_headers(self, message: HttpHeaders) -> Awaitable[None] | None:
-        headers = header_dict(message)
-        has_body = not message.end_of_stream
+    def _on_known(self, known: Known, message: bytes) -> None:
+        """A request like one before. Its headers are read only where it must be told why not."""
+        decision = self._service.decider.again(known.admission)
+        if isinstance(decision, Refusal):
+            self._refuse(header_dict(_parsed(message).request_headers), decision)
+        else:
+            self._call.send(known.answer)
+
+    def _on_headers(self, told: HttpHeaders, message: bytes) -> Awaitable[None] | None:
+        headers = header_dict(told)
+        has_body = not told.end_of_stream
         decision = self._service.decider.decide(headers, has_body=has_body)
         if not isinstance(decision, Admission | Refusal):
             return self._answer_later(headers, decision, has_body=has_body)
-        self._answer(headers, decision, has_body=has_body)
+        answer = self._answer(headers, decision, has_body=has_body)
+        if answer is not None and self._parts is not None and isinstance(decision, Admission):
+            self._service.recurring.keep(self._parts, message, headers, decision, answer)
         return None
 
     async def _answer_later(
@@ -151,18 +144,22 @@ class _Stream:
     ) -> None:
         self._answer(headers, await decision, has_body=has_body)
 
-    def _answer(self, headers: dict[str, bytes], decision: Decision, *, has_body: bool) -> None:
+    def _answer(
+        self, headers: dict[str, bytes], decision: Decision, *, has_body: bool
+    ) -> bytes | None:
+        """Send what was decided; returns it where nothing more of the request is to come."""
         if isinstance(decision, Refusal):
             self._refuse(headers, decision)
-            return
+            return None
         self._headers, self._limit = headers, decision.max_body
         try:
             mode = self._mode(headers, decision, has_body=has_body)
             answer = self._service.admitted(decision, headers, mode)
         except Exception as error:
             self._refuse(headers, failed(error))
-        else:
-            self._call.send(answer)
+            return None
+        self._call.send(answer)
+        return answer if mode is None else None
 
     def _mode(
         self, headers: dict[str, bytes], admission: Admission, *, has_body: bool
@@ -264,6 +261,13 @@ class _Stream:
 
 _TRAILERS = Refusal(Reason.MALFORMED_REQUEST, "a gRPC call ends with a message, not with trailers")
 """Requests have none (gRPC over HTTP/2): a server would go on waiting for what is not whole."""
+
+
+def _parsed(message: bytes) -> ProcessingRequest:
+    try:
+        return ProcessingRequest.FromString(message)
+    except Exception as error:
+        raise RpcError(StatusCode.INVALID_ARGUMENT, "not a ProcessingRequest") from error
 
 
 def header_dict(message: HttpHeaders) -> dict[str, bytes]:

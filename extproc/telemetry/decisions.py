@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from extproc.decision import Decision, Reason, Refusal, Request, decide, timed
+from extproc.decision import Decision, Refusal, Request, decide, timed
 from extproc.policy import Policy
 from extproc.telemetry import catalog
 from extproc.telemetry.metrics import Metrics, Number
@@ -27,25 +27,28 @@ class ObservedDecisions:
         self._refused = metrics.timings(catalog.DECISION_SECONDS, REFUSE)
 
     def decide(self, policy: Policy, request: Request) -> Decision:
-        """As `extproc.decision.decide`."""
+        """As `extproc.decision.decide`, and timed."""
         self._turn += 1
         began = self._clock()
-        try:
-            if self._turn % SAMPLE:
-                decision = decide(policy, request)
-            else:
-                decision = self._stage_by_stage(policy, request)
-        except Exception:
-            self._count("", REFUSE, Reason.INTERNAL_ERROR)
-            raise
-        micros = (self._clock() - began) / 1000
-        if type(decision) is Refusal:
-            self._refused.observe(micros)
-            self._count(decision.stage, REFUSE, decision.reason)
+        if self._turn % SAMPLE:
+            decision = decide(policy, request)
         else:
-            self._admitted.observe(micros)
-            self._count(ALL, ADMIT, decision.reason)
+            decision = self._stage_by_stage(policy, request)
+        micros = (self._clock() - began) / 1000
+        timing = self._refused if type(decision) is Refusal else self._admitted
+        timing.observe(micros)
         return decision
+
+    def decided(self, decision: Decision) -> None:
+        """Count what a request gets in the end."""
+        if isinstance(decision, Refusal):
+            key = (decision.stage, REFUSE, decision.reason)
+        else:
+            key = (ALL, ADMIT, decision.reason)
+        count = self._counts.get(key)
+        if count is None:
+            count = self._counts[key] = self._metrics.count(catalog.DECISIONS, *key)
+        count.add()
 
     def _stage_by_stage(self, policy: Policy, request: Request) -> Decision:
         times, decision = timed(policy, request, self._clock)
@@ -55,10 +58,3 @@ class ObservedDecisions:
             series = self._metrics.timings(catalog.STAGE_SECONDS, stage, verdict)
             series.observe(nanoseconds / 1000)
         return decision
-
-    def _count(self, stage: str, verdict: str, reason: str) -> None:
-        key = (stage, verdict, reason)
-        count = self._counts.get(key)
-        if count is None:
-            count = self._counts[key] = self._metrics.count(catalog.DECISIONS, *key)
-        count.add()

@@ -47,7 +47,7 @@ class Telemetry:
         self.table = CounterTable(settings.table, worker)
         self.metrics = Metrics(self.table)
         self.totals = Totals(self.metrics)
-        self.decide = ObservedDecisions(self.metrics).decide
+        self.decisions = ObservedDecisions(self.metrics)
         self._requests = RequestMetrics(self.metrics)
         self.access_log = AccessLog(
             [self._requests.record], self.metrics.count(catalog.REPORTS_INVALID)

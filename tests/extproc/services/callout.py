@@ -8,6 +8,7 @@ import grpc.aio
 
 from extproc.policies import Policies
 from extproc.rpc import unary
+from extproc.services.decider import Decider
 from extproc.services.ext_authz import CHECK, Authorization
 from extproc.services.ext_proc import PROCESS, ExternalProcessor
 from extproc.transport import TransportName, serve
@@ -65,8 +66,8 @@ async def callout(
 ) -> AsyncIterator[Callout]:
     """Serve decisions on a port of their own for the length of a block."""
     services = {
-        PROCESS: ExternalProcessor(policies, clock).open,
-        CHECK: unary(Authorization(policies, clock).check),
+        PROCESS: ExternalProcessor(Decider(policies, clock)).open,
+        CHECK: unary(Authorization(Decider(policies, clock)).check),
     }
     server = serve(transport, services, "127.0.0.1:0")
     address = await server.start()

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from extproc.decision import Admission, Reason, Request, decide
 from extproc.policies import Policies
 from extproc.policy import Policy
-from extproc.services import ext_proc, processing
+from extproc.services import answers, processing
+from extproc.services.decider import Decider
 from extproc.services.ext_proc import ExternalProcessor
 from extproc.services.outcome import header_safe, removed_headers, upstream_headers
 from protos.ext_proc_pb2 import ProcessingMode
@@ -78,7 +79,7 @@ def served() -> tuple[ExternalProcessor, Policy]:
     policies = Policies()
     policies.apply(DOCUMENT)
     assert policies.current is not None
-    return ExternalProcessor(policies), policies.current
+    return ExternalProcessor(Decider(policies)), policies.current
 
 
 def made_anew(
@@ -136,9 +137,9 @@ def test_however_many_callers_there_are_a_bounded_number_of_answers_is_kept() ->
     service, policy = served()
     admission = decide(policy, request())
     assert isinstance(admission, Admission)
-    for number in range(ext_proc.ANSWERS + 10):
+    for number in range(answers.ENTRIES + 10):
         service.admitted(admission, {f"x-sluice-{number}": b""}, None)
-    assert len(service._answers) == ext_proc.ANSWERS
+    assert len(service._answers.kept) == answers.ENTRIES
 
 
 def test_an_answer_that_a_client_made_long_is_given_but_not_kept() -> None:
@@ -147,4 +148,4 @@ def test_an_answer_that_a_client_made_long_is_given_but_not_kept() -> None:
     assert isinstance(admission, Admission)
     forged = {f"x-sluice-{'x' * 2000}": b"1"}
     assert service.admitted(admission, forged, None) == made_anew(policy, admission, forged, None)
-    assert not service._answers
+    assert not service._answers.kept

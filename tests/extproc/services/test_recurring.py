@@ -1,0 +1,293 @@
+"""Requests that recur get, without being read, what they would get if they were decided on."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from extproc.policies import Policies
+from extproc.protection import Protection, ProtectionSettings
+from extproc.rpc import StatusCode
+from extproc.services import recurring
+from extproc.services.decider import Decider
+from extproc.services.ext_proc import ExternalProcessor
+from extproc.shared import CounterTable, create
+from protos.ext_proc_pb2 import ProcessingMode, ProcessingRequest, ProcessingResponse
+from sluice.config import PolicyDocument
+from tests.extproc.auth.tokens import LEEWAY, NOW, OTHER_RSA, issuer, key_set, rsa_jwk
+from tests.extproc.auth.tokens import authenticator as made_of
+from tests.extproc.decision.requests import bearer, document
+
+TRACE = f"00-{uuid.UUID(int=1).hex}-00f067aa0ba902b7-01"
+
+
+class Sink:
+    """A call that keeps its answers."""
+
+    metadata: Sequence[tuple[str, str | bytes]] = ()
+    deadline = None
+
+    def __init__(self) -> None:
+        self.answers: list[ProcessingResponse] = []
+
+    def send(self, message: bytes) -> None:
+        self.answers.append(ProcessingResponse.FromString(message))
+
+    async def writable(self) -> None:
+        """There is always room."""
+
+    def finish(self, code: StatusCode = StatusCode.OK, details: str = "") -> None:
+        """Nothing is open."""
+
+
+class Service:
+    """ext_proc by one policy, at a time that tests choose."""
+
+    def __init__(self, by: PolicyDocument, protection: Protection | None = None) -> None:
+        self.policies = Policies()
+        self.policies.apply(by)
+        self.now = NOW
+        self.ext_proc = ExternalProcessor(
+            Decider(self.policies, lambda: self.now, protection=protection)
+        )
+
+    @property
+    def found(self) -> int:
+        return self.ext_proc.recurring.found
+
+    def ask(self, headers: Mapping[str, str], *, has_body: bool = False) -> ProcessingResponse:
+        message = ProcessingRequest()
+        message.request_headers.end_of_stream = not has_body
+        for name, value in headers.items():
+            message.request_headers.headers.headers.add(key=name, raw_value=value.encode())
+        sink = Sink()
+        self.ext_proc.open(sink).on_message(message.SerializeToString())
+        (answer,) = sink.answers
+        return answer
+
+
+def headers(**changes: str | None) -> dict[str, str]:
+    """A request's; underscores stand for hyphens, and None for a header that is not there."""
+    usual: dict[str, str | None] = {
+        ":method": "GET",
+        ":path": "/v2/models/m",
+        "authorization": bearer(),
+        "x-forwarded-for": "10.0.0.1",
+        "x-request-id": str(uuid.uuid4()),
+    }
+    named = {name.replace("_", "-"): value for name, value in changes.items()}
+    return {name: value for name, value in {**usual, **named}.items() if value is not None}
+
+
+def upload(**changes: str | None) -> dict[str, str]:
+    """The headers of a request with a body of declared length."""
+    named = {"content_type": "application/json", "content_length": "2", **changes}
+    return {**headers(**named), ":method": "POST", ":path": "/v2/models/m/infer"}
+
+
+def version(answer: ProcessingResponse) -> str:
+    added = answer.request_headers.response.header_mutation.set_headers
+    return {one.header.key: one.header.raw_value.decode() for one in added}["x-model-version"]
+
+
+def status(answer: ProcessingResponse) -> int:
+    code: int = answer.immediate_response.status.code
+    return code
+
+
+def test_what_differs_each_time_makes_no_difference() -> None:
+    service = Service(document({"m": {"access": {}}}))
+    first = service.ask(headers(traceparent=TRACE))
+    other = headers(traceparent=TRACE.replace("00f067aa", "11f067aa"))
+    assert service.ask(other) == first
+    assert version(first) == "v1"
+    assert service.found == 1
+
+
+def test_a_length_is_held_against_the_limit_each_time() -> None:
+    service = Service(document({"m": {"max_body": 50}}))
+    assert version(service.ask(upload(content_length="10"), has_body=True)) == "v1"
+    assert version(service.ask(upload(content_length="50"), has_body=True)) == "v1"
+    assert service.found == 1
+    assert status(service.ask(upload(content_length="51"), has_body=True)) == 413
+    assert status(service.ask(upload(content_length="5x"), has_body=True)) == 400
+    assert service.found == 1
+
+
+def test_a_token_is_good_until_it_expires_and_no_longer() -> None:
+    service = Service(document({"m": {"access": {}}}))
+    caller = bearer(exp=NOW + 10)
+    service.ask(headers(authorization=caller))
+    service.now = NOW + 10 + LEEWAY - 1
+    assert version(service.ask(headers(authorization=caller))) == "v1"
+    assert service.found == 1
+    service.now = NOW + 10 + LEEWAY
+    assert status(service.ask(headers(authorization=caller))) == 401
+
+
+def test_a_token_whose_key_is_withdrawn_is_refused() -> None:
+    service = Service(document({"m": {"access": {}}}))
+    service.ask(headers())
+    assert service.policies.current is not None
+    others = made_of(issuer(jwks=key_set(rsa_jwk(OTHER_RSA, kid="two"))))
+    keys = others._tokens.keys[issuer().issuer]
+    service.policies.current.authenticator.replace_keys(issuer().issuer, keys)
+    assert status(service.ask(headers())) == 401
+
+
+def test_a_new_policy_counts_at_once() -> None:
+    service = Service(document({"m": {}}))
+    assert version(service.ask(headers())) == "v1"
+    service.policies.apply(document({"m": {"stable": "v2"}}))
+    assert version(service.ask(headers())) == "v2"
+
+
+@pytest.mark.parametrize(
+    "by",
+    [
+        document({"m": {"bucket": {"header": "x-request-id"}, "canaries": [{"version": "v2"}]}}),
+        document(
+            {
+                "m": {
+                    "canaries": [
+                        {"version": "v2", "headers": [{"name": "traceparent", "value": TRACE}]}
+                    ]
+                }
+            }
+        ),
+        document(auth={"issuers": [issuer()], "token_cache_entries": 0}),
+    ],
+    ids=["bucket", "canary", "no tokens remembered"],
+)
+def test_nothing_is_kept_where_the_policy_looks_at_what_would_be_cut_out(
+    by: PolicyDocument,
+) -> None:
+    service = Service(by)
+    service.ask(headers())
+    service.ask(headers())
+    assert service.found == 0
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        headers(x_request_id=None),
+        headers(x_note="x-request-id"),
+        headers(x_note="a" * recurring.LARGEST),
+        headers(x_model_version="v9"),
+    ],
+    ids=["without an id", "names what is cut out", "long", "refused"],
+)
+def test_what_cannot_be_found_again_exactly_is_not_kept(asked: dict[str, str]) -> None:
+    service = Service(document({"m": {}}))
+    assert service.ask(asked) == service.ask(asked)
+    if "x-request-id" in asked:
+        assert service.found == 0
+
+
+def test_a_body_to_be_counted_is_asked_for_each_time() -> None:
+    service = Service(document({"m": {}}))
+    for _ in range(2):
+        answer = service.ask(upload(content_length=None), has_body=True)
+        assert answer.mode_override.request_body_mode == ProcessingMode.STREAMED
+    assert service.found == 0
+
+
+def test_a_bounded_number_is_kept() -> None:
+    service = Service(document({"m": {}}))
+    for number in range(recurring.ENTRIES + 3):
+        service.ask(headers(x_number=str(number)))
+    service.ask(headers(x_number="0"))
+    assert service.found == 0
+    service.ask(headers(x_number=str(recurring.ENTRIES + 2)))
+    assert service.found == 1
+
+
+def protected(directory: Path, by: PolicyDocument) -> Protection:
+    create(directory / "counters", 1, 10_000)
+    protection = Protection(CounterTable(directory / "counters", 0), ProtectionSettings())
+    asyncio.run(protection.apply(by))
+    return protection
+
+
+def test_the_breaker_is_asked_each_time(tmp_path: Path) -> None:
+    by = document({"m": {}})
+    protection = protected(tmp_path, by)
+    service = Service(by, protection)
+    assert version(service.ask(headers())) == "v1"
+    protection.breaker.record(time.monotonic(), "m/v1", ok=False, count=1_000)
+    time.sleep(0.05)  # a conclusion stands for 20 ms
+    asked = headers()
+    refusals = [one for one in (service.ask(asked) for _ in range(5)) if status(one)]
+    assert service.found == 5
+    assert {status(one) for one in refusals} == {503}
+    assert asked["x-request-id"].encode() in refusals[0].immediate_response.body
+
+
+def test_a_limit_counts_each_time(tmp_path: Path) -> None:
+    rule = {"name": "few", "algorithm": "fixed_window", "rate": 2, "per": "hour"}
+    by = document({"m": {}}, limits={"rules": [rule]})
+    service = Service(by, protected(tmp_path, by))
+    assert [status(service.ask(headers())) for _ in range(4)] == [0, 0, 429, 429]
+
+
+_NAMES = st.sampled_from(
+    ["x-model-version", "x-canary", "x-model-type", "x-sluice-a", "x-note", "content-length",
+     "traceparent", "x-api-key", "authorization", "content-type"]
+)  # fmt: skip
+_MARKERS = (
+    "\n\x0cx-request-id\x1a$",
+    "\n\x0econtent-length\x1a\x02",
+    "\n\x0btraceparent\x1a7",
+)
+_VALUES = st.one_of(
+    st.sampled_from(["v1", "v2", "true", "12", "999", "image", TRACE, "application/json"]),
+    st.sampled_from([bearer(sub="alice"), bearer(sub="bob", group="vip"), bearer(exp=NOW - 900)]),
+    st.builds(
+        lambda marker, rest: marker + rest,
+        st.sampled_from(_MARKERS),
+        st.text(alphabet="v12-0\n$", min_size=30, max_size=60),
+    ),
+)
+_ASKED = st.tuples(
+    st.dictionaries(_NAMES, _VALUES, max_size=4),
+    st.uuids(version=4).map(str) | st.sampled_from([str(uuid.UUID(int=7)), "short", None]),
+    st.booleans(),
+    st.booleans(),
+)
+
+
+def _request(added: dict[str, str], identifier: str | None, first: bool) -> dict[str, str]:
+    own = {} if identifier is None else {"x-request-id": identifier}
+    usual = {":method": "POST", ":path": "/v2/models/m/infer"}
+    return {**usual, **own, **added} if first else {**usual, **added, **own}
+
+
+CANARY: dict[str, Any] = {
+    "max_body": 500,
+    "canaries": [
+        {"version": "v2", "percent": 40, "headers": [{"name": "x-canary", "value": "true"}]},
+        {"version": "v3", "model_types": ["image"]},
+    ],
+    "claim_rules": [{"claim": "group", "value": "vip", "version": "v2"}],
+}
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(_ASKED, min_size=2, max_size=12))
+@example([({}, str(uuid.UUID(int=7)), True, False), ({}, str(uuid.UUID(int=8)), True, False)])
+def test_whoever_asked_before_a_request_gets_what_it_would_get_alone(
+    asked: list[tuple[dict[str, str], str | None, bool, bool]],
+) -> None:
+    by = document({"m": CANARY})
+    remembering = Service(by)
+    for added, identifier, first, has_body in [*asked, *asked]:
+        given_ = _request(added, identifier, first)
+        alone: Callable[..., ProcessingResponse] = Service(by).ask
+        assert remembering.ask(given_, has_body=has_body) == alone(given_, has_body=has_body)
