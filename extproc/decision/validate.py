@@ -8,10 +8,10 @@ from extproc.policy import Policy, Route
 GRPC_PREFIX = b"/inference.GRPCInferenceService/"
 """Methods of the Open Inference Protocol by gRPC; their model is named by `x-model-name`."""
 
-_OF_SERVERS = frozenset((b"ServerLive", b"ServerReady", b"ServerMetadata"))
+OF_SERVERS = frozenset((b"ServerLive", b"ServerReady", b"ServerMetadata"))
 """Those whose messages name no model."""
 
-_GRPC_METHODS = _OF_SERVERS | {
+_GRPC_METHODS = OF_SERVERS | {
     b"ModelInfer", b"ModelReady", b"ModelMetadata", b"ModelStreamInfer", b"ModelConfig",
     b"ModelStatistics",
 }  # fmt: skip
@@ -63,9 +63,13 @@ def tell(_: Request, draft: Draft) -> str:
 
 
 def names_model(path: bytes) -> bool:
-    """Whether the messages of a call at this path name a model, which nothing has looked at yet."""
-    method = path.partition(b"?")[0].removeprefix(GRPC_PREFIX)
-    return path.startswith(GRPC_PREFIX) and method not in _OF_SERVERS
+    """Whether a call at this path names its model by a header, and its messages are to be read."""
+    return path.startswith(GRPC_PREFIX)
+
+
+def grpc_method(path: bytes) -> bytes:
+    """The method of a call at this path, which may have a query."""
+    return path.partition(b"?")[0].removeprefix(GRPC_PREFIX)
 
 
 def _find(policy: Policy, path: bytes) -> tuple[Route | None, bytes, bool]:

@@ -1,6 +1,7 @@
-"""A gRPC call that goes on as it is: each message must name the model that was decided on.
+"""A gRPC call that goes on as it is: its messages are whole, and name the model decided on.
 
-The decision is made by headers; a server may well have models that this caller may not use.
+The decision is made by headers; a server may well have models that this caller may not use, and
+waits for the rest of what is not whole until the call has run out of time.
 """
 
 import struct
@@ -11,9 +12,9 @@ from google.protobuf.message import DecodeError
 
 from extproc.convert import Pool, Unconvertible
 from extproc.decision import Reason, Refusal
-from extproc.decision.validate import too_large
+from extproc.decision.validate import OF_SERVERS, grpc_method, too_large
 from extproc.policy import Target
-from protos.inference_pb2 import ModelReadyRequest
+from protos.inference_pb2 import ModelReadyRequest, ServerLiveRequest
 
 _PREFIX = struct.Struct(">BI")
 """In front of a message: whether it is compressed, and its length in bytes."""
@@ -34,7 +35,7 @@ class NativeCall:
     A message is judged whole: in protobuf a field may come twice, and the last one counts.
     """
 
-    __slots__ = ("_coding", "_limit", "_pending", "_pool", "_target")
+    __slots__ = ("_coding", "_limit", "_names_model", "_pending", "_pool", "_target")
 
     def __init__(
         self, target: Target, limit: int, headers: Mapping[str, bytes], pool: Pool
@@ -42,6 +43,7 @@ class NativeCall:
         """`limit` is in bytes, and of each message: streams have no end to count to."""
         self._target = target
         self._limit = limit
+        self._names_model = grpc_method(headers[":path"]) not in OF_SERVERS
         self._coding = headers.get("grpc-encoding", b"")
         self._pool = pool
         self._pending = bytearray()
@@ -66,7 +68,7 @@ class NativeCall:
             return Refusal(Reason.MALFORMED_REQUEST, "the body ends inside a gRPC message")
         if any(compressed for compressed, _ in messages):
             return self._check_compressed(messages)
-        return self._check_names(message for _, message in messages)
+        return self._check_plain(message for _, message in messages)
 
     async def _check_compressed(self, messages: Iterable[tuple[bool, bytes]]) -> Refusal | None:
         try:
@@ -76,7 +78,7 @@ class NativeCall:
             ]
         except Unconvertible as error:
             return _refusal(error)
-        return self._check_names(plain)
+        return self._check_plain(plain)
 
     async def _decompressed(self, message: bytes) -> bytes:
         """On a thread, because a few bytes can become many. Raises Unconvertible."""
@@ -88,9 +90,12 @@ class NativeCall:
             "grpc-inflate", lambda: _inflated(message, container, self._limit), len(message)
         )
 
-    def _check_names(self, messages: Iterable[bytes]) -> Refusal | None:
+    def _check_plain(self, messages: Iterable[bytes]) -> Refusal | None:
         for message in messages:
             try:
+                if not self._names_model:
+                    ServerLiveRequest.FromString(message)
+                    continue
                 # All requests that name a model begin alike: its name, then its version.
                 called = ModelReadyRequest.FromString(message)
             except DecodeError:

@@ -14,6 +14,7 @@ from tests.integration.gateway import Gateway, base_config, eventually, free_por
 
 INFER = "/v2/models/digits/infer"
 CALL = "/inference.GRPCInferenceService/ModelInfer"
+LIVE = "/inference.GRPCInferenceService/ServerLive"
 STREAM = "/v2/models/echo/generate_stream?events=10000"
 PICTURE = {
     "inputs": [{"name": "image", "datatype": "UINT8", "shape": [1, 32, 32, 1], "data": [0] * 1024}]
@@ -83,6 +84,8 @@ GRPC = {"content-type": "application/grpc", "x-model-name": "digits"}
         (INFER, GRPC, message()),
         (CALL, GRPC, message()),
         (CALL, GRPC, b""),
+        (LIVE, GRPC, message()[:-1]),
+        (LIVE, GRPC, b"\0\0"),
     ],
 )
 def test_a_client_cannot_have_a_grpc_server_fail_for_everyone(

@@ -236,7 +236,7 @@ async def test_a_body_that_turns_out_too_large_is_refused_as_its_caller_understa
             False,
         ),
         (GRPC_INFER, True),
-        ((*GRPC_INFER, (":path", "/inference.GRPCInferenceService/ServerLive")), False),
+        ((*GRPC_INFER, (":path", "/inference.GRPCInferenceService/ServerLive")), True),
     ],
     ids=[
         "upgrade to HTTP/2",

@@ -29,12 +29,19 @@ def infer(model: str = "m", version: str = "", raw: bytes = bytes(100)) -> bytes
     return request.SerializeToString()
 
 
-def judged(*pieces: bytes, coding: str = "", limit: int = LIMIT) -> Reason | None:
+def headers(method: str = "ModelInfer", coding: str = "") -> dict[str, bytes]:
+    path = f"/inference.GRPCInferenceService/{method}"
+    return {":path": path.encode(), "grpc-encoding": coding.encode()}
+
+
+def judged(
+    *pieces: bytes, coding: str = "", limit: int = LIMIT, method: str = "ModelInfer"
+) -> Reason | None:
     """The reason by which a body is refused, as its pieces arrive; None where all of it passes."""
 
     async def read() -> Refusal | None:
         pool = Pool()
-        call = NativeCall(TARGET, limit, {"grpc-encoding": coding.encode()}, pool)
+        call = NativeCall(TARGET, limit, headers(method, coding), pool)
         try:
             for index, piece in enumerate(pieces):
                 found = call.check(piece, last=index == len(pieces) - 1)
@@ -107,6 +114,16 @@ def test_what_is_no_whole_message_is_refused(body: bytes) -> None:
     assert judged(body) is Reason.MALFORMED_REQUEST
 
 
+@pytest.mark.parametrize("method", ["ServerLive", "ServerReady?x=1", "ServerMetadata"])
+def test_a_message_to_a_server_names_no_model_but_is_whole(method: str) -> None:
+    assert judged(frame(b""), method=method) is None
+    assert judged(frame(infer("n")), method=method) is None
+    assert judged(frame(gzip.compress(b""), compressed=True), coding="gzip", method=method) is None
+    for body in (b"\0\0", frame(b"12345")[:-1], frame(b"\xff\xff"), frame(b"x", compressed=True)):
+        assert judged(body, coding="gzip", method=method) is Reason.MALFORMED_REQUEST
+    assert judged(frame(bytes(LIMIT + 1))[:5], method=method) is Reason.BODY_TOO_LARGE
+
+
 def test_a_message_over_the_limit_is_refused_by_its_prefix() -> None:
     assert judged(frame(infer(raw=bytes(LIMIT)))[:5]) is Reason.BODY_TOO_LARGE
     assert judged(*[frame(infer())] * 20) is None
@@ -143,7 +160,7 @@ def test_where_too_much_waits_to_be_decompressed_a_call_is_to_try_later() -> Non
     async def read() -> None:
         pool = Pool(threads=1, queue=0)
         message = frame(gzip.compress(infer(raw=bytes(1 << 20))), compressed=True)
-        calls = [NativeCall(TARGET, 2 << 20, {"grpc-encoding": b"gzip"}, pool) for _ in range(2)]
+        calls = [NativeCall(TARGET, 2 << 20, headers(coding="gzip"), pool) for _ in range(2)]
         one, two = (call.check(message, last=True) for call in calls)
         assert inspect.isawaitable(one)
         assert inspect.isawaitable(two)
