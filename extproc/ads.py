@@ -5,13 +5,15 @@ Only the wire and the bookkeeping of versions and nonces are here; a policy's ef
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 
-import grpc.aio
 from google.protobuf.message import DecodeError
 from pydantic import ValidationError
 
+from extproc.rpc import RpcError, StatusCode
+from extproc.transport.aio.client import ClientLimits, open_call
 from protos.base_pb2 import Node
 from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 from protos.policy_pb2 import Policy
@@ -20,23 +22,9 @@ from sluice.config import POLICY_TYPE_URL, PolicyDocument
 log = logging.getLogger(__name__)
 
 STREAM = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
-MAX_MESSAGE = 64 << 20
-"""Bytes: ten thousand models take about 10 MiB."""
+LIMITS = ClientLimits(max_message=64 << 20)
+"""Ten thousand models take about 10 MiB."""
 MIN_BACKOFF, MAX_BACKOFF = 0.1, 1.0
-
-_OPTIONS = [
-    ("grpc.max_receive_message_length", MAX_MESSAGE),
-    # A control plane that vanishes without a word is noticed, and one that returns is found soon.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-    # Workers of one machine do not share a connection, and thus not its failure either.
-    ("grpc.use_local_subchannel_pool", 1),
-]
-
-_INVALID_ARGUMENT, _INTERNAL = 3, 13
-"""google.rpc.Code, of the reason in a NACK."""
 
 Apply = Callable[[PolicyDocument], None]
 """Puts a policy in force. Raises ValueError where it is not good: the server is told."""
@@ -50,58 +38,65 @@ class _Subscription:
 
 
 async def follow(address: str, node: Node, apply: Apply) -> None:
-    """Subscribe, and subscribe again whenever the stream ends; runs until it is cancelled."""
-    accepted = _Subscription()
-    backoff = MIN_BACKOFF
-    async with grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
-        while True:
-            try:
-                async for _ in _stream(channel, node, apply, accepted):
-                    backoff = MIN_BACKOFF
-                reason = "the stream has ended"
-            except grpc.aio.AioRpcError as error:
-                reason = f"{error.code().name}: {error.details()}"
-            except asyncio.InvalidStateError:  # grpcio's answer to a write on a stream that ended
-                reason = "the stream has ended"
-            log.warning("control plane %s: %s; trying again", address, reason)
-            await asyncio.sleep(backoff)
-            backoff = min(backoff * 2, MAX_BACKOFF)
+    """Subscribe, and subscribe again whenever the stream ends; runs until it is cancelled.
+
+    Raises ValueError for a bad address.
+    """
+    async for _ in _answered(address, node, apply):
+        pass
 
 
 async def fetch_policy(address: str, node: Node) -> PolicyDocument:
     """The policy that the control plane serves now; it waits until there is one.
 
-    Raises ValueError.
+    Raises ValueError for a bad address.
     """
     found: list[PolicyDocument] = []
-    async with grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
-        async for _ in _stream(channel, node, found.append, _Subscription()):
-            if found:
-                return found[0]
-    raise ValueError("the control plane ended the stream without a policy")
+    async with aclosing(_answered(address, node, found.append)) as answered:
+        while not found:
+            await anext(answered)
+    return found[0]
+
+
+async def _answered(address: str, node: Node, apply: Apply) -> AsyncGenerator[None]:
+    """Streams without end, one after the other; yields after each response that was answered."""
+    accepted = _Subscription()
+    backoff = MIN_BACKOFF
+    told = ""
+    while True:
+        try:
+            async with aclosing(_stream(address, node, apply, accepted)) as stream:
+                async for _ in stream:
+                    backoff, told = MIN_BACKOFF, ""
+                    yield
+            reason = "the stream has ended"
+        except RpcError as error:
+            reason = f"{error.code.name}: {error.details}"
+        except OSError as error:
+            reason = str(error) or "no connection in time"
+        except DecodeError:
+            reason = "the answer is not a DiscoveryResponse"
+        if reason != told:
+            log.warning("control plane %s: %s; trying again", address, reason)
+            told = reason
+        await asyncio.sleep(backoff)
+        backoff = min(backoff * 2, MAX_BACKOFF)
 
 
 async def _stream(
-    channel: grpc.aio.Channel, node: Node, apply: Apply, accepted: _Subscription
-) -> AsyncIterator[None]:
+    address: str, node: Node, apply: Apply, accepted: _Subscription
+) -> AsyncGenerator[None]:
     """One stream; yields after each response that was answered."""
-    method = channel.stream_stream(
-        STREAM,
-        request_serializer=DiscoveryRequest.SerializeToString,
-        response_deserializer=DiscoveryResponse.FromString,
-    )
-    call = method(wait_for_ready=True)
+    call = await open_call(address, STREAM, LIMITS)
     request = DiscoveryRequest(type_url=POLICY_TYPE_URL, version_info=accepted.version, node=node)
     try:
-        await call.write(request)
-        while True:
-            response = await call.read()
-            if response is grpc.aio.EOF:
-                return
-            await call.write(_answer(response, apply, accepted))
+        call.send(request.SerializeToString())
+        while (message := await call.receive()) is not None:
+            response = DiscoveryResponse.FromString(message)
+            call.send(_answer(response, apply, accepted).SerializeToString())
             yield
     finally:
-        call.cancel()
+        call.close()
 
 
 def _answer(response: DiscoveryResponse, apply: Apply, accepted: _Subscription) -> DiscoveryRequest:
@@ -112,12 +107,12 @@ def _answer(response: DiscoveryResponse, apply: Apply, accepted: _Subscription) 
         accepted.version = response.version_info
     except ValueError as error:
         log.error("policy %s is refused: %s", response.version_info, error)
-        answer.error_detail.code = _INVALID_ARGUMENT
+        answer.error_detail.code = StatusCode.INVALID_ARGUMENT
         answer.error_detail.message = str(error)
     except Exception:
         # A policy that this worker cannot digest must not take it away from the last good one.
         log.exception("policy %s is refused", response.version_info)
-        answer.error_detail.code = _INTERNAL
+        answer.error_detail.code = StatusCode.INTERNAL
         answer.error_detail.message = "the worker failed on this policy; its log says how"
     answer.version_info = accepted.version
     return answer

@@ -29,7 +29,7 @@ class Stream:
 
     def __init__(self) -> None:
         self._asked: asyncio.Queue[DiscoveryRequest] = asyncio.Queue()
-        self._answers: asyncio.Queue[DiscoveryResponse | None] = asyncio.Queue()
+        self._answers: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     async def serve(self, call: "grpc.aio.ServicerContext[bytes, bytes]") -> None:
         async def listen() -> None:
@@ -38,7 +38,7 @@ class Stream:
 
         listening = asyncio.create_task(listen())
         while (response := await self._answers.get()) is not None:
-            await call.write(response.SerializeToString())
+            await call.write(response)
         listening.cancel()
 
     async def asked(self) -> DiscoveryRequest:
@@ -51,7 +51,10 @@ class Stream:
                 config = policy.model_dump_json().encode()
                 policy = Policy(version=policy.version, config=config).SerializeToString()
             response.resources.append(AnyMessage(type_url=POLICY_TYPE_URL, value=policy))
-        self._answers.put_nowait(response)
+        self.say(response.SerializeToString())
+
+    def say(self, message: bytes) -> None:
+        self._answers.put_nowait(message)
 
     def end(self) -> None:
         self._answers.put_nowait(None)
@@ -140,6 +143,18 @@ async def test_a_new_stream_begins_with_the_version_accepted_last(tmp_path: Path
         assert (again.version_info, again.response_nonce) == ("1", "")
         assert again.node.id == "callout-test-0"
         assert not again.HasField("error_detail")
+
+
+async def test_what_is_no_answer_ends_the_stream_and_not_the_worker(tmp_path: Path) -> None:
+    applied: list[PolicyDocument] = []
+    async with worker(tmp_path, applied) as streams:
+        stream = await streams.opened()
+        stream.say(b"\xff\xff")
+        stream = await streams.opened()
+        stream.answer("1", "a", FIRST)
+        await stream.asked()
+        assert (await stream.asked()).version_info == "1"
+        assert applied == [FIRST]
 
 
 async def test_a_server_that_ends_every_stream_is_not_hammered(tmp_path: Path) -> None:
