@@ -64,6 +64,7 @@ async def _answered(address: str, node: Node, apply: Apply) -> AsyncGenerator[No
     backoff = MIN_BACKOFF
     told = ""
     while True:
+        level = logging.WARNING
         try:
             async with aclosing(_stream(address, node, apply, accepted)) as stream:
                 async for _ in stream:
@@ -73,11 +74,12 @@ async def _answered(address: str, node: Node, apply: Apply) -> AsyncGenerator[No
         except RpcError as error:
             reason = f"{error.code.name}: {error.details}"
         except OSError as error:
+            level = logging.INFO  # so it is when both have only just been started
             reason = str(error) or "no connection in time"
         except DecodeError:
             reason = "the answer is not a DiscoveryResponse"
         if reason != told:
-            log.warning("control plane %s: %s; trying again", address, reason)
+            log.log(level, "control plane %s: %s; trying again", address, reason)
             told = reason
         await asyncio.sleep(backoff)
         backoff = min(backoff * 2, MAX_BACKOFF)
