@@ -1,6 +1,8 @@
 """The layout holds: who may import whom."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ MAY_IMPORT = {
     "sluice/config": {"sluice.config", "protos"},
     "examples": {"examples", "protos"},
 }
+# What a worker may never need: each takes 1 to 10 MB of every one of them.
+OPTIONAL = {"PIL", "grpc", "numpy", "prometheus_client", "redis", "simplejpeg", "starlette", "yaml"}
 
 
 def imports(file: Path) -> set[str]:
@@ -34,3 +38,11 @@ def test_a_package_imports_only_what_its_place_allows(folder: str) -> None:
             assert name in allowed or name.startswith(tuple(f"{a}." for a in allowed)), (
                 f"{file.relative_to(ROOT)} imports {name}"
             )
+
+
+def test_a_worker_imports_only_what_every_worker_uses() -> None:
+    code = "import sys, extproc.worker, extproc.transport.aio.server; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = {name.partition(".")[0] for name in ran.stdout.split()}
+    assert "pydantic" in found
+    assert not found & OPTIONAL

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from watchfiles import Change, awatch
 
-from sluice.config import ConfigError, GatewayConfig, load, policy_document
+from sluice.config import ConfigError, GatewayConfig, policy_document
+from sluice.config.load import load
 from sluice.config.policy import jwks_files
 from xds.cache import Snapshot
 from xds.resources import build

@@ -5,7 +5,8 @@ import json
 
 from sluice.bootstrap import render
 from sluice.cli.commands import Subcommands, command, config_argument
-from sluice.config import GatewayConfig, load, policy_document
+from sluice.config import GatewayConfig, policy_document
+from sluice.config.load import load
 
 
 def register(commands: Subcommands) -> None:

@@ -18,7 +18,8 @@ from extproc.decision.request import join_headers
 from extproc.policy import Policy, compile_policy
 from protos.base_pb2 import Node
 from sluice.cli.commands import Subcommands, command
-from sluice.config import GatewayConfig, PolicyDocument, load, policy_document
+from sluice.config import GatewayConfig, PolicyDocument, policy_document
+from sluice.config.load import load
 
 TIMEOUT = 5.0
 

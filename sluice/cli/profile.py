@@ -7,7 +7,8 @@ import urllib.request
 from pathlib import Path
 
 from sluice.cli.commands import Subcommands, command, config_argument
-from sluice.config import GatewayConfig, load
+from sluice.config import GatewayConfig
+from sluice.config.load import load
 
 MAX_SECONDS = 60
 MARGIN = 30.0

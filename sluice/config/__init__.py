@@ -1,9 +1,11 @@
-"""The operator's config: the one schema that the control plane and the callout workers share."""
+"""The operator's config: the one schema that the control plane and the callout workers share.
+
+Its YAML is read by `sluice.config.load`, which is not imported here: workers never read any.
+"""
 
 from sluice.config.auth import ApiKey, Auth, JwtIssuer
 from sluice.config.errors import ConfigError, Problem
 from sluice.config.gateway import GatewayConfig
-from sluice.config.load import load, loads
 from sluice.config.models import OIP_PREFIX, Model, Version, cluster_name
 from sluice.config.policy import POLICY_TYPE_URL, PolicyDocument, policy_document
 
@@ -20,7 +22,5 @@ __all__ = [
     "Problem",
     "Version",
     "cluster_name",
-    "load",
-    "loads",
     "policy_document",
 ]

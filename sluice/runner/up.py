@@ -9,7 +9,8 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sluice.config import GatewayConfig, load, policy_document
+from sluice.config import GatewayConfig, policy_document
+from sluice.config.load import load
 from sluice.devkeys import DevKeys
 from sluice.runner import plan
 from sluice.runner.envoy import callout_ready

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from sluice.config import load
+from sluice.config.load import load
 from tests.integration.edge import DOMAIN, edge
 from tests.integration.gateway import (
     Config,

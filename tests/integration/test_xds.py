@@ -26,7 +26,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 from sluice.bootstrap import render
-from sluice.config import load
+from sluice.config.load import load
 from sluice.runner.plan import _find_envoy
 from sluice.runner.process import is_free
 from tests.integration.decider import Decider

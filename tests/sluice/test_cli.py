@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from sluice.cli import main
-from sluice.config import GatewayConfig, loads
+from sluice.config import GatewayConfig
+from sluice.config.load import loads
 from sluice.devkeys import AUDIENCE, ISSUER, DevKeys
 
 CONFIG = """

@@ -6,14 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.config import (
-    ConfigError,
-    GatewayConfig,
-    PolicyDocument,
-    load,
-    loads,
-    policy_document,
-)
+from sluice.config import ConfigError, GatewayConfig, PolicyDocument, policy_document
+from sluice.config.load import load, loads
 
 MINIMAL = """
 models:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from sluice.config import ConfigError, loads
+from sluice.config import ConfigError
+from sluice.config.load import loads
 
 RULE = "limits: {{rules: [{{name: r, rate: 10, {}}}]}}"
 BACKEND = "limits: {{backend: {{{}}}}}"

@@ -1,7 +1,7 @@
 """Descriptors reach an envoyproxy/ratelimit fleet as they stand in the config."""
 
 from protos.ratelimit_config_pb2 import MINUTE, UNKNOWN, RateLimitConfig
-from sluice.config import loads
+from sluice.config.load import loads
 from xds.resources.ratelimit import rate_limit_configs
 from xds.type_urls import RATE_LIMIT
 

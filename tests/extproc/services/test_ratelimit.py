@@ -10,7 +10,7 @@ from extproc.limits.ledger import Ledger
 from extproc.services.ratelimit import MAX_STATS, METHOD, OTHER, LimitCounts, RateLimitService
 from extproc.transport import serve
 from protos.ratelimit_pb2 import RateLimitDescriptor, RateLimitRequest, RateLimitResponse
-from sluice.config import loads
+from sluice.config.load import loads
 
 NOW = 1_700_000_000.0 - 1_700_000_000.0 % 60 + 10
 OK, OVER = RateLimitResponse.OK, RateLimitResponse.OVER_LIMIT
