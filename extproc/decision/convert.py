@@ -1,6 +1,7 @@
 """Stage 8: does the body have to become something else for the version, and can it?"""
 
 from extproc.convert import Unconvertible
+from extproc.decision import metadata
 from extproc.decision.outcome import Draft, Refusal
 from extproc.decision.reasons import Reason
 from extproc.decision.request import Request
@@ -20,7 +21,7 @@ def convert(_: Policy, request: Request, draft: Draft) -> Refusal | None:
         return None
     content_type = request.headers.get("content-type")
     if content_type is not None and content_type.lower().startswith(_GRPC):
-        return _check_call(target, draft)
+        return _check_call(target, request, draft)
     if draft.operation not in _INFER or request.method != b"POST":
         return _not_served(target)
     if not request.has_body:
@@ -41,13 +42,17 @@ def tell(_: Request, draft: Draft) -> str:
     return f"the body is converted: {draft.converter.name}"
 
 
-def _check_call(target: Target, draft: Draft) -> Refusal | None:
+def _check_call(target: Target, request: Request, draft: Draft) -> Refusal | None:
     """A gRPC call goes to a gRPC method of a gRPC server: elsewhere nobody would read its body."""
-    if target.protocol == "grpc" and draft.operation is None:
-        return None
-    return Refusal(
-        Reason.UNSUPPORTED_MEDIA_TYPE, "gRPC calls are for the methods of versions that speak gRPC"
-    )
+    if target.protocol != "grpc" or draft.operation is not None:
+        return Refusal(
+            Reason.UNSUPPORTED_MEDIA_TYPE,
+            "gRPC calls are for the methods of versions that speak gRPC",
+        )
+    if request.method != b"POST":
+        return Refusal(Reason.METHOD_NOT_ALLOWED, "a gRPC call is a POST", (("allow", "POST"),))
+    wrong = metadata.unreadable(request.headers)
+    return None if wrong is None else Refusal(Reason.MALFORMED_REQUEST, wrong)
 
 
 def _not_served(target: Target) -> Refusal | None:

@@ -1,7 +1,8 @@
-"""A gRPC call that goes on as it is: its messages are whole, and name the model decided on.
+"""A gRPC call that goes on as it is: its messages can be read, and name the model decided on.
 
-The decision is made by headers; a server may well have models that this caller may not use, and
-waits for the rest of what is not whole until the call has run out of time.
+The decision is made by headers, and a server may well have models that this caller may not use. For
+the rest of what is not whole it waits until the call has run out of time, and what it cannot read
+it answers as a failure of its own: neither must be had for the asking.
 """
 
 import struct
@@ -14,13 +15,17 @@ from extproc.convert import Pool, Unconvertible
 from extproc.decision import Reason, Refusal
 from extproc.decision.validate import OF_SERVERS, grpc_method, too_large
 from extproc.policy import Target
-from protos.inference_pb2 import ModelReadyRequest, ServerLiveRequest
+from protos.call_pb2 import ModelRequest
+from protos.inference_pb2 import ServerLiveRequest
 
 _PREFIX = struct.Struct(">BI")
 """In front of a message: whether it is compressed, and its length in bytes."""
 
 _CONTAINERS = {b"gzip": zlib.MAX_WBITS | 16, b"deflate": zlib.MAX_WBITS}
 """zlib's names for the codings of `grpc-encoding` (grpc/doc/compression.md)."""
+
+_STREAMED = b"ModelStreamInfer"
+"""The method that takes more than one message."""
 
 _REASONS = {
     413: Reason.BODY_TOO_LARGE,
@@ -35,7 +40,7 @@ class NativeCall:
     A message is judged whole: in protobuf a field may come twice, and the last one counts.
     """
 
-    __slots__ = ("_coding", "_limit", "_names_model", "_pending", "_pool", "_target")
+    __slots__ = ("_begun", "_coding", "_limit", "_method", "_pending", "_pool", "_target")
 
     def __init__(
         self, target: Target, limit: int, headers: Mapping[str, bytes], pool: Pool
@@ -43,10 +48,11 @@ class NativeCall:
         """`limit` is in bytes, and of each message: streams have no end to count to."""
         self._target = target
         self._limit = limit
-        self._names_model = grpc_method(headers[":path"]) not in OF_SERVERS
+        self._method = grpc_method(headers[":path"])
         self._coding = headers.get("grpc-encoding", b"")
         self._pool = pool
         self._pending = bytearray()
+        self._begun = False
 
     def check(self, piece: bytes, *, last: bool) -> Refusal | Awaitable[Refusal | None] | None:
         """What is wrong with the messages that a piece of the body completes; None: it may go on.
@@ -57,12 +63,17 @@ class NativeCall:
         messages: list[tuple[bool, bytes]] = []
         while len(self._pending) >= _PREFIX.size:
             flags, length = _PREFIX.unpack_from(self._pending)
+            if flags > 1:
+                return Refusal(Reason.MALFORMED_REQUEST, "no gRPC message begins so")
             if length > self._limit:
                 return too_large(self._limit)
             end = _PREFIX.size + length
             if len(self._pending) < end:
                 break
-            messages.append((flags != 0, bytes(self._pending[_PREFIX.size : end])))
+            if self._begun and self._method != _STREAMED:
+                return Refusal(Reason.MALFORMED_REQUEST, "this method takes one message")
+            self._begun = True
+            messages.append((flags == 1, bytes(self._pending[_PREFIX.size : end])))
             del self._pending[:end]
         if last and self._pending:
             return Refusal(Reason.MALFORMED_REQUEST, "the body ends inside a gRPC message")
@@ -93,11 +104,10 @@ class NativeCall:
     def _check_plain(self, messages: Iterable[bytes]) -> Refusal | None:
         for message in messages:
             try:
-                if not self._names_model:
+                if self._method in OF_SERVERS:
                     ServerLiveRequest.FromString(message)
                     continue
-                # All requests that name a model begin alike: its name, then its version.
-                called = ModelReadyRequest.FromString(message)
+                called = ModelRequest.FromString(message)
             except DecodeError:
                 return Refusal(Reason.MALFORMED_REQUEST, "the message is no protobuf")
             if called.name != self._target.model:

@@ -6,10 +6,11 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 
+import grpc
 import httpx
 import pytest
 
-from protos.inference_pb2 import ModelInferRequest
+from protos.inference_pb2 import ModelInferRequest, ModelInferResponse
 from tests.integration.gateway import Gateway, base_config, eventually, free_ports, running
 
 INFER = "/v2/models/digits/infer"
@@ -39,6 +40,7 @@ def attacked() -> Iterator[Gateway]:
         **public,
         "versions": versions("grpc", by_grpc),
         "inputs": inputs,
+        "methods": ["GET", "POST"],
         "timeout": "1s",
     }
     settings["models"]["gone"] = {**public, "versions": versions("grpc", nobody), "inputs": inputs}
@@ -65,10 +67,14 @@ def repeat(gateway: Gateway, model: str, attack: Callable[[], None]) -> None:
     eventually(lambda: reported(gateway, model) >= before + ATTEMPTS)
 
 
-def message() -> bytes:
+def picture() -> ModelInferRequest:
     request = ModelInferRequest(model_name="digits", raw_input_contents=[bytes(1024)])
     request.inputs.add(name="image", datatype="UINT8", shape=[1, 32, 32, 1])
-    body = request.SerializeToString()
+    return request
+
+
+def message() -> bytes:
+    body = picture().SerializeToString()
     return struct.pack(">BI", 0, len(body)) + body
 
 
@@ -96,6 +102,37 @@ def test_a_client_cannot_have_a_grpc_server_fail_for_everyone(
 
         def attack() -> None:
             client.post(path, content=content, headers=headers)
+
+        repeat(attacked, "digits", attack)
+        answers = {client.post(INFER, json=PICTURE).status_code for _ in range(10)}
+    assert answers == {200}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("grpc-timeout", "soon"), ("grpc-encoding", "snappy"), ("x-trace-bin", "%")],
+)
+def test_a_client_cannot_spoil_a_header_for_others_on_the_same_connection(
+    attacked: Gateway, name: str, value: str
+) -> None:
+    with attacked.client(http1=False, http2=True) as client:
+        for _ in range(ATTEMPTS):
+            client.post(CALL, content=message(), headers={**GRPC, name: value})
+    with grpc.insecure_channel(attacked.config["listener"]["address"]) as channel:
+        infer = channel.unary_unary(
+            CALL, ModelInferRequest.SerializeToString, ModelInferResponse.FromString
+        )
+        named = [("x-model-name", "digits"), ("x-trace-bin", b"a")]
+        for _ in range(10):
+            answer = infer(picture(), timeout=10, metadata=named, compression=grpc.Compression.Gzip)
+            assert answer.model_name == "digits"
+
+
+def test_a_client_cannot_have_a_grpc_server_reset_what_is_no_post(attacked: Gateway) -> None:
+    with attacked.client(http1=False, http2=True) as client:
+
+        def attack() -> None:
+            client.request("GET", CALL, content=message(), headers=GRPC)
 
         repeat(attacked, "digits", attack)
         answers = {client.post(INFER, json=PICTURE).status_code for _ in range(10)}

@@ -259,7 +259,8 @@ async def test_only_real_streams_are_not_counted(
 async def test_a_grpc_call_gets_no_further_with_a_message_for_another_model(
     asked: Callout, compressed: bool
 ) -> None:
-    called = (*GRPC_INFER, ("grpc-encoding", "gzip"))
+    path = "/inference.GRPCInferenceService/ModelStreamInfer"
+    called = tuple(dict((*GRPC_INFER, (":path", path), ("grpc-encoding", "gzip"))).items())
     good, bad = (
         struct.pack(">BI", compressed, len(message)) + message
         for name in ("g", "private")

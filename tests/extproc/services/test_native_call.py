@@ -7,6 +7,8 @@ import struct
 import zlib
 
 import pytest
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,9 +16,11 @@ from extproc.convert import Pool
 from extproc.decision import Reason, Refusal
 from extproc.policy import Target
 from extproc.services.native_call import NativeCall
+from protos.call_pb2 import ModelRequest
 from protos.inference_pb2 import ModelInferRequest, ModelMetadataRequest, ModelReadyRequest
 
 LIMIT = 1000
+STREAM = "ModelStreamInfer"
 TARGET = Target("m", "v1", "m/v1", "grpc")
 
 
@@ -89,9 +93,16 @@ def test_a_message_that_names_another_is_refused(message: bytes) -> None:
 
 def test_every_message_of_a_stream_is_read() -> None:
     good, bad = frame(infer()), frame(infer("n"))
-    assert judged(good + good, good) is None
-    assert judged(good + good, bad) is Reason.MODEL_MISMATCH
-    assert judged(good + bad + good) is Reason.MODEL_MISMATCH
+    assert judged(good + good, good, method=STREAM) is None
+    assert judged(good + good, bad, method=STREAM) is Reason.MODEL_MISMATCH
+    assert judged(good + bad + good, method=STREAM) is Reason.MODEL_MISMATCH
+
+
+def test_what_is_no_stream_has_one_message() -> None:
+    good = frame(infer())
+    assert judged(good + good) is Reason.MALFORMED_REQUEST
+    assert judged(good, good) is Reason.MALFORMED_REQUEST
+    assert judged(good[:9], good[9:], b"") is None
 
 
 @given(cuts=st.lists(st.integers(0, 400), max_size=6).map(sorted))
@@ -100,7 +111,7 @@ def test_however_a_body_is_cut_it_is_judged_the_same(cuts: list[int]) -> None:
         body = frame(infer()) + frame(infer()) + frame(infer(model))
         ends = [*cuts, len(body)]
         pieces = [body[start:end] for start, end in zip([0, *cuts], ends, strict=True)]
-        assert judged(*pieces) is expected
+        assert judged(*pieces, method=STREAM) is expected
 
 
 def test_the_server_lacks_the_end_of_what_is_refused() -> None:
@@ -109,9 +120,65 @@ def test_the_server_lacks_the_end_of_what_is_refused() -> None:
     assert judged(body[:-1], body[-1:]) is Reason.MODEL_MISMATCH
 
 
-@pytest.mark.parametrize("body", [b"\0\0\0", frame(infer())[:-1], frame(b"\xff\xff")])
+@pytest.mark.parametrize(
+    "body",
+    [b"\0\0\0", frame(infer())[:-1], frame(b"\xff\xff"), b"\2" + frame(infer())[1:]],
+    ids=["prefix", "cut", "no protobuf", "flags"],
+)
 def test_what_is_no_whole_message_is_refused(body: bytes) -> None:
     assert judged(body) is Reason.MALFORMED_REQUEST
+
+
+def whole() -> ModelInferRequest:
+    request = ModelInferRequest(model_name="m", id="7")
+    request.inputs.add(name="a", datatype="FP32", shape=[1, -1]).contents.fp32_contents[:] = [1, 2]
+    request.inputs[0].parameters["p"].string_param = "é"
+    request.outputs.add(name="b").parameters["q"].bool_param = True
+    request.parameters["r"].double_param = 0.5
+    return request
+
+
+MESSAGE = whole().SerializeToString()
+_PATCHES = st.lists(st.tuples(st.integers(0, len(MESSAGE) - 1), st.integers(0, 255)), max_size=3)
+
+
+@given(patches=_PATCHES, cut=st.integers(0, len(MESSAGE)))
+def test_what_a_server_could_not_parse_never_gets_there(
+    patches: list[tuple[int, int]], cut: int
+) -> None:
+    broken = bytearray(MESSAGE)
+    for place, value in patches:
+        broken[place] = value
+    message = bytes(broken[:cut])
+    try:
+        ModelInferRequest.FromString(message)
+    except DecodeError:
+        assert judged(frame(message)) is Reason.MALFORMED_REQUEST
+    else:
+        assert judged(frame(message)) is not Reason.MALFORMED_REQUEST
+
+
+def test_a_model_request_has_the_fields_of_the_protocols() -> None:
+    """The same numbers and types; messages, texts and bytes are single, so that none adds up."""
+    single = {FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES}
+
+    def fields(one: Descriptor) -> set[tuple[int, int, bool]]:
+        return {
+            (field.number, field.type, field.is_repeated and field.type not in single)
+            for field in one.fields
+        }
+
+    pairs, seen = [(ModelRequest.DESCRIPTOR, ModelInferRequest.DESCRIPTOR)], 0
+    while pairs:
+        ours, theirs = pairs.pop()
+        assert fields(ours) == fields(theirs), ours.full_name
+        seen += 1
+        for field in ours.fields:
+            if field.message_type is not None:
+                other = theirs.fields_by_number[field.number].message_type
+                assert other is not None
+                pairs.append((field.message_type, other))
+    assert seen > 5
 
 
 @pytest.mark.parametrize("method", ["ServerLive", "ServerReady?x=1", "ServerMetadata"])
@@ -126,7 +193,7 @@ def test_a_message_to_a_server_names_no_model_but_is_whole(method: str) -> None:
 
 def test_a_message_over_the_limit_is_refused_by_its_prefix() -> None:
     assert judged(frame(infer(raw=bytes(LIMIT)))[:5]) is Reason.BODY_TOO_LARGE
-    assert judged(*[frame(infer())] * 20) is None
+    assert judged(*[frame(infer())] * 20, method=STREAM) is None
 
 
 @pytest.mark.parametrize(
@@ -135,8 +202,8 @@ def test_a_message_over_the_limit_is_refused_by_its_prefix() -> None:
 def test_a_compressed_message_is_read_too(coding: str, compress: object) -> None:
     assert callable(compress)
     good, bad = (frame(compress(infer(model)), compressed=True) for model in "mn")
-    assert judged(frame(infer()) + good, coding=coding) is None
-    assert judged(good + bad, coding=coding) is Reason.MODEL_MISMATCH
+    assert judged(frame(infer()) + good, coding=coding, method=STREAM) is None
+    assert judged(good + bad, coding=coding, method=STREAM) is Reason.MODEL_MISMATCH
     bomb = frame(compress(infer(raw=bytes(LIMIT))), compressed=True)
     assert judged(bomb, coding=coding) is Reason.BODY_TOO_LARGE
 
