@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from sluice.cli import check, credentials, explain, profile, serve, status
 from sluice.cli.commands import EXIT_USAGE
 from sluice.config import ConfigError
 
@@ -29,6 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
+    # Not above: multiprocessing imports the script `sluice`, and thereby this module, once more in
+    # every callout worker, where the commands would take 2 MB for nothing.
+    from sluice.cli import check, credentials, explain, profile, serve, status
+
     root = argparse.ArgumentParser(prog="sluice", description="An AI inference gateway.")
     root.add_argument("--version", action="version", version=version("sluice-gateway"))
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
