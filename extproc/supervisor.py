@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -27,6 +28,7 @@ from extproc.telemetry.endpoint import EndpointSettings, application, serving
 from extproc.telemetry.exposition import TableCollector
 from extproc.telemetry.metrics import Metrics, Number, Shown
 from extproc.telemetry.profile import Profiler
+from extproc.telemetry.status import read_status
 from extproc.telemetry.worker import TelemetrySettings
 from extproc.worker import WorkerSettings
 
@@ -69,9 +71,11 @@ def run(workers: Sequence[WorkerSettings], endpoint: EndpointSettings) -> int:
         slots = [_Slot.of(settings, context, shares, metrics) for settings in workers]
         profiler = Profiler(lambda index: slots[index].pid if index < len(slots) else None)
         collector = TableCollector(table, catalog.FAMILIES)
+        app = application(collector, partial(read_status, table), profiler, endpoint.secret_file)
+        evictions = metrics.count(catalog.EVICTIONS)
         with (
-            brokering(broker) if broker is not None else nullcontext(),
-            serving(endpoint.address, application(collector, profiler, endpoint.secret_file)),
+            brokering(broker, evictions.add) if broker is not None else nullcontext(),
+            serving(endpoint.address, app),
             _stop_signals() as stop,
         ):
             for slot in slots:

@@ -26,9 +26,12 @@ from extproc.services.ext_authz import CHECK, Authorization
 from extproc.services.ext_proc import PROCESS, ExternalProcessor
 from extproc.services.health import NOT_SERVING, SERVING, Health
 from extproc.telemetry.parts import (
+    ConversionTimes,
+    backend_state,
     backend_totals,
     breaker_states,
     conversion_totals,
+    conversions_pending,
     limit_totals,
 )
 from extproc.telemetry.worker import Telemetry, TelemetrySettings, transport_totals
@@ -72,7 +75,7 @@ def services(
     policies: Policies, health: Health, telemetry: Telemetry, protection: Protection
 ) -> Services:
     """Everything a worker serves, and the metrics of what they do."""
-    pool = Pool()
+    pool = Pool(observe=ConversionTimes(telemetry.metrics).observe)
     decider = Decider(policies, observer=telemetry.decisions, protection=protection)
     processor = ExternalProcessor(decider, pool)
     authorization = Authorization(decider)
@@ -80,6 +83,8 @@ def services(
     telemetry.totals.follow("budgets", partial(backend_totals, protection))
     telemetry.totals.follow("conversions", partial(conversion_totals, pool))
     telemetry.totals.show(partial(breaker_states, protection))
+    telemetry.totals.show(partial(backend_state, protection))
+    telemetry.totals.show(partial(conversions_pending, pool))
     return {
         PROCESS: processor.open,
         CHECK: unary(authorization.check),

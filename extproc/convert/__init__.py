@@ -7,7 +7,7 @@ Build `Converters` once for each model version, `choose` by Content-Type, conver
 from extproc.convert.converter import Converted, Converter, Converters
 from extproc.convert.errors import Unconvertible
 from extproc.convert.limits import Limits
-from extproc.convert.pool import Pool, Timing
+from extproc.convert.pool import Pool
 from extproc.convert.signature import Signature
 from extproc.convert.tensor import Reply
 
@@ -19,6 +19,5 @@ __all__ = [
     "Pool",
     "Reply",
     "Signature",
-    "Timing",
     "Unconvertible",
 ]

@@ -7,35 +7,31 @@ they work. JSON does not, so a thread only keeps its queue in order.
 import asyncio
 import math
 import time
-from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from extproc.convert.converter import Converted, Converter, Headers
 from extproc.convert.errors import Unconvertible
 from extproc.convert.tensor import Reply
 
-BUCKETS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-"""Upper bounds of the histogram's buckets, in seconds; one more bucket holds what is above."""
-
 _LONGEST_RETRY = 30
 
 
+Observe = Callable[[str, float, float | None], None]
+"""Told of each conversion: the converter's name, its seconds at work, and those that it waited for
+a thread, None where it needed none."""
+
+
 @dataclass(slots=True)
-class Timing:
-    """What one converter has done since the start; times in seconds, sizes in bytes."""
+class Counts:
+    """What one converter has done since the start; sizes in bytes."""
 
     count: int = 0
     failed: int = 0
     """Unconvertible payloads among them."""
-    seconds: float = 0.0
-    """Time at work, waiting not included."""
-    waited: float = 0.0
-    """Time in the queue."""
     bytes_in: int = 0
     bytes_out: int = 0
-    buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,27 +54,29 @@ class Pool:
         queue: int = 64,
         max_bytes: int = 64 << 20,
         clock: Callable[[], float] = time.perf_counter,
+        observe: Observe = lambda _name, _work, _wait: None,
     ) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="convert")
         self._threads = threads
         self._places = threads + queue
         self._max_bytes = max_bytes
         self._clock = clock
+        self._observe = observe
         self._jobs = 0
         self._bytes = 0
         self._typical = 0.005
-        self._timings: dict[str, Timing] = {}
+        self._counts: dict[str, Counts] = {}
         self.refused = 0
         """Conversions turned away because the queue was full."""
 
     @property
-    def timings(self) -> Mapping[str, Timing]:
+    def counts(self) -> Mapping[str, Counts]:
         """By converter name, requests and responses apart (`image-grpc`, `image-grpc-response`)."""
-        return self._timings
+        return self._counts
 
     @property
     def pending(self) -> int:
-        """Conversions at work or waiting."""
+        """Conversions at work on threads or waiting for one."""
         return self._jobs
 
     async def request(self, converter: Converter, body: bytes, headers: Headers) -> Converted:
@@ -122,7 +120,7 @@ class Pool:
     ) -> Converted | None:
         asked = self._clock()
         outcome = await self._threaded(convert, size) if heavy else self._run(convert)
-        self._record(name, asked, size, outcome)
+        self._record(name, asked if heavy else None, size, outcome)
         if outcome.error is not None:
             raise outcome.error
         return outcome.result
@@ -162,16 +160,14 @@ class Pool:
             retry_after=min(max(wait, 1), _LONGEST_RETRY),
         )
 
-    def _record(self, name: str, asked: float, size: int, outcome: _Outcome) -> None:
-        timing = self._timings.setdefault(name, Timing())
+    def _record(self, name: str, asked: float | None, size: int, outcome: _Outcome) -> None:
+        counts = self._counts.setdefault(name, Counts())
         spent = outcome.ended - outcome.started
-        timing.count += 1
-        timing.failed += outcome.error is not None
-        timing.seconds += spent
-        timing.waited += outcome.started - asked
-        timing.bytes_in += size
-        timing.bytes_out += len(outcome.result.body) if outcome.result is not None else 0
-        timing.buckets[bisect_left(BUCKETS, spent)] += 1
+        counts.count += 1
+        counts.failed += outcome.error is not None
+        counts.bytes_in += size
+        counts.bytes_out += len(outcome.result.body) if outcome.result is not None else 0
+        self._observe(name, spent, None if asked is None else outcome.started - asked)
         self._typical += 0.1 * (spent - self._typical)
 
 

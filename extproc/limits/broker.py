@@ -21,12 +21,22 @@ MAX_LINE = 1 << 18
 
 
 class Broker:
-    """Serves a ledger to this user's processes. `clock` gives seconds since the epoch."""
+    """Serves a ledger to this user's processes. `clock` gives seconds since the epoch.
 
-    def __init__(self, path: Path, ledger: Ledger, clock: Callable[[], float]) -> None:
+    `evicted` is told how many budgets each exchange had the ledger forget.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        ledger: Ledger,
+        clock: Callable[[], float],
+        evicted: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self._path = path
         self._ledger = ledger
         self._clock = clock
+        self._evicted = evicted
         self._server: asyncio.Server | None = None
         self._serving: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
 
@@ -65,7 +75,9 @@ class Broker:
     def _answer(self, line: bytes) -> bytes:
         number, asks = json.loads(line)
         now = int(self._clock() * 1_000_000)
+        before = self._ledger.evictions
         grants = self._ledger.exchange(now, [_ask(*ask) for ask in asks])
+        self._evicted(self._ledger.evictions - before)
         return _line([int(number), [astuple(grant) for grant in grants]])
 
 

@@ -47,6 +47,14 @@ class Standing:
 class Budgets(Protocol):
     """What the limiter needs of a backend: to be ready to judge, to judge, and to spend."""
 
+    @property
+    def available(self) -> bool | None:
+        """Whether the backend answered when it was last asked; None for budgets in memory."""
+
+    @property
+    def evictions(self) -> int:
+        """Budgets of this process that were forgotten to make room."""
+
     def ready(self, now: int, limit: Limit, key: str, cost: int) -> Awaitable[None] | None:
         """None where `standing` can be asked at once; else what to await first."""
 
@@ -65,6 +73,14 @@ class LocalBudgets:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+
+    @property
+    def available(self) -> None:
+        """There is no backend to ask."""
+
+    @property
+    def evictions(self) -> int:
+        return self._ledger.evictions
 
     def ready(self, now: int, limit: Limit, key: str, cost: int) -> None:
         """A budget in memory is always ready."""
@@ -176,6 +192,11 @@ class LeasedBudgets:
     def available(self) -> bool:
         """Whether the store answered when it was last asked."""
         return self._down_until is None
+
+    @property
+    def evictions(self) -> int:
+        """Of the budgets for while the store is away: what is leased is given back, not lost."""
+        return self._local.evictions
 
     def ready(self, now: int, limit: Limit, key: str, cost: int) -> Awaitable[None] | None:
         holding = self._holding(limit, key)

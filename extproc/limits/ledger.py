@@ -17,6 +17,7 @@ class Ledger:
 
     def __init__(self, max_keys: int) -> None:
         self.evictions = 0
+        """Budgets forgotten to make room."""
         self._max_keys = max_keys
         self._budgets: OrderedDict[str, Budget] = OrderedDict()
         self._used_until = NEVER

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,14 +17,17 @@ STOP_TIMEOUT = 2.0
 
 
 @contextmanager
-def brokering(path: Path) -> Iterator[None]:
-    """Serve budgets at a Unix socket for the length of a block. Raises OSError."""
+def brokering(path: Path, evicted: Callable[[int], None]) -> Iterator[None]:
+    """Serve budgets at a Unix socket for the length of a block. Raises OSError.
+
+    `evicted` is called on the thread, with how many budgets were forgotten to make room.
+    """
     ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
     ledger = Ledger(LimitBackend().max_keys)
 
     async def serve() -> None:
         try:
-            async with Broker(path, ledger, steady_clock()):
+            async with Broker(path, ledger, steady_clock(), evicted):
                 stop = asyncio.Event()
                 ready.set_result((asyncio.get_running_loop(), stop))
                 await stop.wait()

@@ -79,7 +79,7 @@ class RateLimitService:
         headers: bool = True,
     ) -> None:
         self.counts: dict[str, LimitCounts] = {}
-        self._budgets = budgets
+        self.budgets = budgets
         self._clock = clock
         self._near_limit = near_limit
         self._headers = headers
@@ -95,7 +95,7 @@ class RateLimitService:
     ) -> None:
         """Follow a new config, what is None stays; hits already counted stay."""
         self._descriptors = Descriptors(domains)
-        self._budgets = self._budgets if budgets is None else budgets
+        self.budgets = self.budgets if budgets is None else budgets
         self._near_limit = self._near_limit if near_limit is None else near_limit
         self._headers = self._headers if headers is None else headers
 
@@ -108,7 +108,7 @@ class RateLimitService:
         hits = self._hits(request)
         charges = [hit.charge for hit in hits if isinstance(hit, _Hit) and hit.charge.limit.rate]
         now = int(self._clock() * MICRO)
-        pending = waiting(self._budgets, now, charges)
+        pending = waiting(self.budgets, now, charges)
         if pending:
             return self._later(now, hits, charges, pending)
         return self._answer(now, hits)
@@ -120,7 +120,7 @@ class RateLimitService:
         charges: list[Charge],
         pending: list[Awaitable[None]],
     ) -> bytes:
-        now = await until_ready(self._budgets, now, charges, pending)
+        now = await until_ready(self.budgets, now, charges, pending)
         return self._answer(now, hits)
 
     def _hits(self, request: RateLimitRequest) -> list[_Hit | Match | None]:
@@ -198,7 +198,7 @@ class RateLimitService:
             status.code = OVER_LIMIT
 
     def _charge(self, now: int, charge: Charge) -> Standing:
-        budgets, limit, key = self._budgets, charge.limit, charge.key
+        budgets, limit, key = self.budgets, charge.limit, charge.key
         if not limit.rate:
             return Standing(False, 0, 0, 0)
         standing = budgets.standing(now, limit, key, charge.cost)

@@ -4,10 +4,13 @@ This is the registry: a part that counts something adds its family here, asks `M
 series, and describes it in docs/reference/metrics.md.
 """
 
-from extproc.telemetry.metrics import LOST, Counter, Family, Gauge, Histogram
+from extproc.telemetry.metrics import LOST, MICRO, Counter, Family, Gauge, Histogram
 
 _LATENCIES = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+)  # fmt: skip
+_CONVERSIONS = (
+    0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
 )  # fmt: skip
 _DECISIONS = (
     0.000005, 0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.025,
@@ -77,6 +80,24 @@ BREAKER_STATE = Gauge(
     ("model", "version"),
     "max",
 )
+BREAKER_ERRORS = Gauge(
+    "sluice_breaker_error_ratio",
+    "Share of the requests that a version failed, as its breaker judges; none below min_volume.",
+    ("model", "version"),
+    "max",
+    MICRO,
+)
+BREAKER_REQUESTS = Gauge(
+    "sluice_breaker_requests",
+    "Requests in the window that a version's breaker judges by.",
+    ("model", "version"),
+    "max",
+)
+BREAKER_UNPROTECTED = Gauge(
+    "sluice_breaker_unprotected_versions",
+    "Versions that are never broken, because the shared table has no room for their counts.",
+    over_workers="max",
+)
 LIMITS = Counter(
     "sluice_limit_requests_total",
     "Requests that a rule of limits.rules judged; shadow rules refuse nothing.",
@@ -87,6 +108,15 @@ BUDGETS = Counter(
     "Exchanges with the limits' backend, and requests that waited for it or went without it.",
     ("event",),
 )
+BACKEND_UP = Gauge(
+    "sluice_limit_backend_up",
+    "Whether the limits' backend answered every worker the last time that it was asked.",
+    over_workers="min",
+)
+EVICTIONS = Counter(
+    "sluice_limit_evictions_total",
+    "Budgets forgotten because a process had no room for more; their keys begin as if used up.",
+)
 RATE_LIMIT_HITS = Counter(
     "sluice_ratelimit_hits_total",
     "Hits that the rate limit service counted, by its limit's name.",
@@ -95,16 +125,20 @@ RATE_LIMIT_HITS = Counter(
 CONVERSIONS = Counter(
     "sluice_conversions_total", "Payloads converted, or refused.", ("converter", "result")
 )
-CONVERSION_MICROSECONDS = Counter(
-    "sluice_conversion_microseconds_total",
-    "Time that conversions took, and that they waited for a thread.",
+CONVERSION_SECONDS = Histogram(
+    "sluice_conversion_seconds",
+    "Time that conversions took, and that those on a thread waited for it.",
     ("converter", "phase"),
+    _CONVERSIONS,
 )
 CONVERSION_BYTES = Counter(
     "sluice_conversion_bytes_total", "Bytes before and after conversion.", ("converter", "side")
 )
 CONVERSIONS_TURNED_AWAY = Counter(
     "sluice_conversions_turned_away_total", "Payloads for which the queue had no place."
+)
+CONVERSIONS_PENDING = Gauge(
+    "sluice_conversions_pending", "Conversions at work on a thread, or waiting for one."
 )
 
 WORKER_UP = Gauge("sluice_worker_up", "Whether the worker runs.", ("worker",))
@@ -128,13 +162,19 @@ FAMILIES: tuple[Family, ...] = (
     PROTOCOL_ERRORS,
     ABUSE,
     BREAKER_STATE,
+    BREAKER_ERRORS,
+    BREAKER_REQUESTS,
+    BREAKER_UNPROTECTED,
     LIMITS,
     BUDGETS,
+    BACKEND_UP,
+    EVICTIONS,
     RATE_LIMIT_HITS,
     CONVERSIONS,
-    CONVERSION_MICROSECONDS,
+    CONVERSION_SECONDS,
     CONVERSION_BYTES,
     CONVERSIONS_TURNED_AWAY,
+    CONVERSIONS_PENDING,
     WORKER_UP,
     WORKER_STARTS,
     LOST,

@@ -1,12 +1,12 @@
-"""The supervisor's HTTP: the metrics of all workers, and profiles for whoever knows the secret."""
+"""The supervisor's HTTP: metrics and status of all workers, profiles for who knows the secret."""
 
 import hashlib
 import hmac
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import uvicorn
@@ -15,10 +15,11 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from extproc.telemetry.profile import ProfileError, Profiler
+from extproc.telemetry.status import CalloutStatus
 from sluice.config.values import split_host_port
 
 MIN_SECRET = 16
@@ -35,7 +36,12 @@ class EndpointSettings:
     secret_file: Path | None = None
 
 
-def application(metrics: Collector, profiler: Profiler, secret_file: Path | None) -> Starlette:
+def application(
+    metrics: Collector,
+    read_status: Callable[[], CalloutStatus],
+    profiler: Profiler,
+    secret_file: Path | None,
+) -> Starlette:
     """The ASGI application."""
     registry = CollectorRegistry()
     registry.register(metrics)
@@ -43,6 +49,9 @@ def application(metrics: Collector, profiler: Profiler, secret_file: Path | None
     async def exposition(request: Request) -> Response:
         encode, media_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), headers={"content-type": media_type})
+
+    async def status(_: Request) -> Response:
+        return JSONResponse(asdict(read_status()))
 
     async def profile(request: Request) -> Response:
         if not _authorized(request, secret_file):
@@ -56,7 +65,7 @@ def application(metrics: Collector, profiler: Profiler, secret_file: Path | None
             return PlainTextResponse(f"{error}\n", error.status)
         return Response(found.content, media_type=found.media_type)
 
-    routes = [Route("/metrics", exposition)]
+    routes = [Route("/metrics", exposition), Route("/v1/status", status)]
     if secret_file is not None:
         routes.append(Route("/debug/profile", profile))
     return Starlette(routes=routes)

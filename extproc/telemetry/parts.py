@@ -6,16 +6,20 @@ from collections.abc import Iterable
 from extproc.convert import Pool
 from extproc.protection import Protection
 from extproc.telemetry import catalog
+from extproc.telemetry.metrics import MICRO, Metrics, Times
 from extproc.telemetry.totals import Reading, Total
-
-MICRO = 1_000_000
 
 
 def breaker_states(protection: Protection) -> Iterable[Reading]:
     """How every version stands."""
+    # Before the status, which takes the room that is left: this series must have some.
+    yield catalog.BREAKER_UNPROTECTED, (), protection.breaker.unprotected
     for cluster, status in protection.breaker.status(time.monotonic()).items():
         model, _, version = cluster.partition("/")
         yield catalog.BREAKER_STATE, (model, version), int(status.state)
+        yield catalog.BREAKER_REQUESTS, (model, version), status.volume
+        if status.error_rate is not None:
+            yield catalog.BREAKER_ERRORS, (model, version), status.error_rate
 
 
 def limit_totals(protection: Protection) -> Iterable[Total]:
@@ -31,19 +35,51 @@ def limit_totals(protection: Protection) -> Iterable[Total]:
 
 
 def conversion_totals(pool: Pool) -> Iterable[Total]:
-    """Time and sizes of conversions."""
-    for name, timing in pool.timings.items():
-        yield catalog.CONVERSIONS, (name, "converted"), timing.count - timing.failed
-        yield catalog.CONVERSIONS, (name, "refused"), timing.failed
-        yield catalog.CONVERSION_MICROSECONDS, (name, "work"), int(timing.seconds * MICRO)
-        yield catalog.CONVERSION_MICROSECONDS, (name, "wait"), int(timing.waited * MICRO)
-        yield catalog.CONVERSION_BYTES, (name, "before"), timing.bytes_in
-        yield catalog.CONVERSION_BYTES, (name, "after"), timing.bytes_out
+    """Numbers and sizes of conversions."""
+    for name, counts in pool.counts.items():
+        yield catalog.CONVERSIONS, (name, "converted"), counts.count - counts.failed
+        yield catalog.CONVERSIONS, (name, "refused"), counts.failed
+        yield catalog.CONVERSION_BYTES, (name, "before"), counts.bytes_in
+        yield catalog.CONVERSION_BYTES, (name, "after"), counts.bytes_out
     yield catalog.CONVERSIONS_TURNED_AWAY, (), pool.refused
 
 
+def conversions_pending(pool: Pool) -> Iterable[Reading]:
+    """What the pool is busy with."""
+    yield catalog.CONVERSIONS_PENDING, (), pool.pending
+
+
+class ConversionTimes:
+    """Observes for a pool how long its conversions take."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._series: dict[tuple[str, str], Times] = {}
+
+    def observe(self, name: str, work: float, wait: float | None) -> None:
+        """A converter worked for so many seconds, after waiting for a thread, if it needed one."""
+        self._of(name, "work").observe(work * MICRO)
+        if wait is not None:
+            self._of(name, "wait").observe(wait * MICRO)
+
+    def _of(self, name: str, phase: str) -> Times:
+        series = self._series.get((name, phase))
+        if series is None:
+            series = self._metrics.timings(catalog.CONVERSION_SECONDS, name, phase)
+            self._series[name, phase] = series
+        return series
+
+
+def backend_state(protection: Protection) -> Iterable[Reading]:
+    """Whether the backend of the budgets answers; nothing for budgets in this process."""
+    available = protection.rate_limits.budgets.available
+    if available is not None:
+        yield catalog.BACKEND_UP, (), available
+
+
 def backend_totals(protection: Protection) -> Iterable[Total]:
-    """Exchanges with the backend of the budgets; nothing for budgets in this process."""
+    """Budgets forgotten, and exchanges with the backend of those that are not in this process."""
+    yield catalog.EVICTIONS, (), protection.rate_limits.budgets.evictions
     counts = protection.backend_counts
     if counts is not None:
         yield catalog.BUDGETS, ("exchange",), counts.exchanges

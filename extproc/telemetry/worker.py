@@ -14,7 +14,7 @@ from extproc.services.access_log import AccessLog
 from extproc.shared import CounterTable
 from extproc.telemetry import catalog
 from extproc.telemetry.decisions import ObservedDecisions
-from extproc.telemetry.metrics import Metrics
+from extproc.telemetry.metrics import Gauge, Metrics
 from extproc.telemetry.outputs import open_output
 from extproc.telemetry.requests import RequestMetrics
 from extproc.telemetry.totals import Total, Totals, by_label
@@ -46,6 +46,7 @@ class Telemetry:
     def __init__(self, settings: TelemetrySettings, worker: int) -> None:
         self.table = CounterTable(settings.table, worker)
         self.metrics = Metrics(self.table)
+        self.metrics.clear(f for f in catalog.FAMILIES if isinstance(f, Gauge))
         self.totals = Totals(self.metrics)
         self.decisions = ObservedDecisions(self.metrics)
         self._requests = RequestMetrics(self.metrics)

@@ -1,0 +1,193 @@
+"""What the parts of a worker count, and how they stand, is in the metrics and in the status."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from extproc.convert import Converter, Limits, Pool, Signature
+from extproc.convert.tensor import Inference, Tensor
+from extproc.limits import steady_clock
+from extproc.limits.arithmetic import Algorithm, Limit
+from extproc.limits.broker import Broker
+from extproc.limits.ledger import Ledger
+from extproc.protection import Protection, ProtectionSettings
+from extproc.shared import CounterTable, create
+from extproc.telemetry import catalog
+from extproc.telemetry.exposition import TableCollector
+from extproc.telemetry.metrics import MICRO, Metrics
+from extproc.telemetry.parts import (
+    ConversionTimes,
+    backend_state,
+    backend_totals,
+    breaker_states,
+    conversions_pending,
+)
+from extproc.telemetry.status import BreakerStatus, CalloutStatus, read_status
+from extproc.telemetry.totals import Totals
+from sluice.config import PolicyDocument
+from tests.extproc.decision.requests import document
+
+MINUTE = 60 * MICRO
+
+
+@dataclass
+class Worker:
+    """One worker's table, with the parts that it counts for."""
+
+    path: Path
+    columns: int = 10_000
+
+    def __post_init__(self) -> None:
+        create(self.path, 2, self.columns)
+        self.table = CounterTable(self.path, 0)
+        self.metrics = Metrics(self.table)
+        self.totals = Totals(self.metrics)
+        self.protection = Protection(self.table, ProtectionSettings())
+
+    def exposed(self) -> list[str]:
+        """Every line of the metrics."""
+        self.totals.publish()
+        registry = CollectorRegistry()
+        registry.register(TableCollector(CounterTable(self.path), catalog.FAMILIES))
+        return generate_latest(registry).decode().splitlines()
+
+    def status(self) -> CalloutStatus:
+        self.totals.publish()
+        return read_status(CounterTable(self.path))
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[Worker]:
+    made = Worker(tmp_path / "counters")
+    yield made
+    made.table.close()
+
+
+def follow(worker: Worker, policy: PolicyDocument) -> None:
+    asyncio.run(worker.protection.apply(policy))
+
+
+def test_the_status_and_the_metrics_tell_how_every_breaker_stands(worker: Worker) -> None:
+    follow(worker, document({"m": {}, "quiet": {}, "unbroken": {"breaker": {"enabled": False}}}))
+    now = time.monotonic()
+    worker.protection.breaker.record(now, "m/v1", ok=False, count=30)
+    worker.protection.breaker.record(now, "m/v1", ok=True, count=10)
+    worker.protection.breaker.record(now, "quiet/v1", ok=True, count=3)
+    worker.totals.show(partial(breaker_states, worker.protection))
+    shown = {(b.model, b.version): b for b in worker.status().breakers}
+    assert shown["m", "v1"] == BreakerStatus("m", "v1", "open", 0.75, 40)
+    assert shown["quiet", "v1"] == BreakerStatus("quiet", "v1", "closed", None, 3)
+    assert {model for model, _ in shown} == {"m", "quiet"}
+    exposed = worker.exposed()
+    for line in (
+        'sluice_breaker_state{model="m",version="v1"} 2.0',
+        'sluice_breaker_error_ratio{model="m",version="v1"} 0.75',
+        'sluice_breaker_requests{model="m",version="v1"} 40.0',
+        "sluice_breaker_unprotected_versions 0.0",
+    ):
+        assert line in exposed
+    assert not any(line.startswith('sluice_breaker_error_ratio{model="quiet"') for line in exposed)
+
+
+def test_a_version_that_is_gone_is_not_shown_broken(worker: Worker) -> None:
+    follow(worker, document({"m": {}}))
+    worker.protection.breaker.record(time.monotonic(), "m/v1", ok=False, count=30)
+    worker.totals.show(partial(breaker_states, worker.protection))
+    assert [b.state for b in worker.status().breakers if b.version == "v1"] == ["open"]
+    follow(worker, document({"other": {}}))
+    assert {b.model for b in worker.status().breakers} == {"other"}
+    assert not any('model="m"' in line for line in worker.exposed())
+
+
+def test_versions_that_find_no_room_are_told_of(tmp_path: Path) -> None:
+    worker = Worker(tmp_path / "small", columns=20)
+    follow(worker, document({"m": {}}))
+    worker.totals.show(partial(breaker_states, worker.protection))
+    status = worker.status()
+    assert status.breakers == []
+    assert status.unprotected == len(document({"m": {}}).models["m"].versions)
+    assert f"sluice_breaker_unprotected_versions {status.unprotected}.0" in worker.exposed()
+    worker.table.close()
+
+
+def test_budgets_that_are_forgotten_are_counted(worker: Worker) -> None:
+    follow(worker, document(limits={"backend": {"max_keys": 2000}}))
+    worker.totals.follow("budgets", partial(backend_totals, worker.protection))
+    worker.totals.show(partial(backend_state, worker.protection))
+    budgets = worker.protection.rate_limits.budgets
+    limit = Limit(Algorithm.TOKEN_BUCKET, 1, MINUTE, 10)
+    for number in range(2005):
+        budgets.spend(number, limit, str(number), 1)
+    exposed = worker.exposed()
+    assert "sluice_limit_evictions_total 5.0" in exposed
+    assert not any(line.startswith("sluice_limit_backend_up") for line in exposed)
+
+
+def test_a_backend_that_went_away_is_down_and_what_it_forgot_is_counted(tmp_path: Path) -> None:
+    worker = Worker(tmp_path / "counters")
+    socket = tmp_path / "limits"
+    protection = Protection(worker.table, ProtectionSettings(socket))
+    limit = Limit(Algorithm.TOKEN_BUCKET, 1, MINUTE, 10)
+    worker.totals.show(partial(backend_state, protection))
+    evicted = worker.metrics.count(catalog.EVICTIONS)
+
+    async def use(key: str) -> None:
+        budgets = protection.rate_limits.budgets
+        pending = budgets.ready(int(protection.clock() * MICRO), limit, key, 1)
+        assert pending is not None
+        await pending
+
+    async def run() -> None:
+        async with Broker(socket, Ledger(2), steady_clock(), evicted.add):
+            await protection.apply(document())
+            for key in "abc":
+                await use(key)
+            exposed = worker.exposed()
+            assert "sluice_limit_backend_up 1.0" in exposed
+            assert "sluice_limit_evictions_total 1.0" in exposed
+        await use("d")
+        assert "sluice_limit_backend_up 0.0" in worker.exposed()
+        await protection.close()
+
+    asyncio.run(run())
+    worker.table.close()
+
+
+def converter(gate: threading.Event, heavy_from: int) -> Converter:
+    """Converts anything, once the gate is open."""
+
+    def source(body: bytes, headers: Mapping[str, str]) -> Inference:
+        assert gate.wait(10)
+        return Inference([Tensor("x", "UINT8", (len(body),), body)])
+
+    return Converter("test-grpc", "grpc", Signature("m"), Limits(), heavy_from, source)
+
+
+def test_conversions_are_timed_and_those_under_way_are_counted(worker: Worker) -> None:
+    gate = threading.Event()
+    pool = Pool(threads=1, observe=ConversionTimes(worker.metrics).observe)
+    worker.totals.show(partial(conversions_pending, pool))
+
+    async def convert() -> None:
+        jobs = [asyncio.ensure_future(pool.request(converter(gate, 0), b"a", {})) for _ in "ab"]
+        await asyncio.sleep(0)
+        assert "sluice_conversions_pending 2.0" in worker.exposed()
+        gate.set()
+        await asyncio.gather(*jobs)
+        await pool.request(converter(gate, 1000), b"a", {})
+
+    asyncio.run(convert())
+    pool.close()
+    exposed = worker.exposed()
+    assert "sluice_conversions_pending 0.0" in exposed
+    # The third was light, and so waited for no thread.
+    count = "sluice_conversion_seconds_count"
+    assert f'{count}{{converter="test-grpc",phase="work"}} 3.0' in exposed
+    assert f'{count}{{converter="test-grpc",phase="wait"}} 2.0' in exposed
