@@ -40,7 +40,10 @@ class NodeStatus(BaseModel):
 
 
 class Status(BaseModel):
-    """`GET /v1/status`. `error` is why the latest change is not in force; None if it is."""
+    """`GET /v1/status`. `error` is why the latest change is not in force; None if it is.
+
+    `callout` is the address at which the callout tells its own status (`telemetry.metrics`).
+    """
 
     version: str
     settled: bool
@@ -50,6 +53,7 @@ class Status(BaseModel):
     late: tuple[str, ...]
     at_next_start: tuple[str, ...]
     changed_at: float
+    callout: str
     nodes: list[NodeStatus]
 
 
@@ -93,6 +97,7 @@ class State:
             late=outcome.late if outcome else (),
             at_next_start=self._loaded.at_next_start,
             changed_at=self._changed_at,
+            callout=self.config.telemetry.metrics.address,
             nodes=sorted(map(_node, self._nodes), key=lambda node: (node.kind, node.id)),
         )
 

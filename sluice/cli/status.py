@@ -1,50 +1,102 @@
-"""`sluice status`: what a running gateway is doing."""
+"""`sluice status`: what a running gateway is doing.
+
+The control plane knows versions and nodes, the callout how the breakers stand. Without the first
+there is no status; without the second it says so.
+"""
 
 import argparse
 import json
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from http.client import HTTPException
 from typing import Any
+from urllib.parse import urlsplit
 
 from sluice.cli.commands import EXIT_USAGE, Subcommands, command
 from sluice.config import GatewayConfig
+from sluice.config.values import split_host_port
 
 TIMEOUT = 5.0
 MAX_STATUS = 64 << 20
 
-# Any: the status is JSON of the control plane's, whose schema is `xds.status.Status`.
+# Any: JSON. The control plane's has the schema `xds.status.Status`; what is shown has, in place of
+# the callout's address, its `extproc.telemetry.status.CalloutStatus` with a URL and an error.
 Status = dict[str, Any]
+
+_HERE = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::")  # noqa: S104 (compared, not bound)
 
 
 def register(commands: Subcommands) -> None:
     """Add this module's commands."""
-    status = command(commands, "status", _status, "show the version in force and every node")
+    status = command(
+        commands, "status", _status, "show the version in force, every node, and every breaker"
+    )
     status.add_argument(
         "--url", default=f"http://{GatewayConfig().control_plane.http}", help="the control plane"
     )
+    status.add_argument(
+        "--callout", metavar="URL",
+        help="the callout's metrics, where they are not at the address that the config has",
+    )  # fmt: skip
     status.add_argument("--json", action="store_true", help="print the whole status as JSON")
 
 
 def _status(options: argparse.Namespace) -> int:
-    url = f"{options.url.rstrip('/')}/v1/status"
-    if not url.startswith(("http://", "https://")):
-        print("sluice status: --url is http:// or https://", file=sys.stderr)
-        return EXIT_USAGE
+    for option in ("url", "callout"):
+        if not (getattr(options, option) or "http://").startswith(("http://", "https://")):
+            print(f"sluice status: --{option} is http:// or https://", file=sys.stderr)
+            return EXIT_USAGE
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310 (checked above)
-            status: Status = json.loads(answer.read(MAX_STATUS))
+        status = _fetch(options.url, "callout")
     except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        print(f"sluice status: no control plane at {options.url}: {reason}", file=sys.stderr)
+        print(f"sluice status: no control plane at {options.url}: {_why(error)}", file=sys.stderr)
         return 1
+    status["callout"] = _callout(options.callout or _seen_from(options.url, status["callout"]))
     print(json.dumps(status, indent=2) if options.json else describe(status))
     return 0 if status["error"] is None else 1
 
 
+def _callout(url: str) -> Status:
+    """What the callout says; where it does not answer, why."""
+    try:
+        return {"url": url, "error": None, **_fetch(url, "breakers")}
+    except (OSError, ValueError) as error:
+        return {"url": url, "error": _why(error), "breakers": [], "unprotected": 0}
+
+
+def _fetch(base: str, member: str) -> Status:
+    """`/v1/status` below a URL. Raises OSError, and ValueError for what has no such member."""
+    url = f"{base.rstrip('/')}/v1/status"
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310 (an http URL)
+            found: object = json.loads(answer.read(MAX_STATUS))
+    except HTTPException as error:
+        raise ValueError(f"no status: {error}") from error
+    if not isinstance(found, dict) or member not in found:
+        raise ValueError("no status: something else answers there")
+    return found
+
+
+def _why(error: Exception) -> str:
+    return str(getattr(error, "reason", error))
+
+
+def _seen_from(url: str, address: str) -> str:
+    """The URL of an address in the config of the control plane at `url`.
+
+    A loopback address, or any address, is one of the control plane's machine, not of this one.
+    """
+    host, port = split_host_port(address)
+    if host in _HERE:
+        host = urlsplit(url).hostname or host
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def describe(status: Status) -> str:
-    """The status for people: what is in force, what is wrong, and one line for each node."""
+    """The status for people: what is in force, what is wrong, each node, and each breaker."""
     step = "settled" if status["settled"] else f"under way: {status['step']}"
     lines = [f"version   {status['version']} ({step})", f"config    {status['config']}"]
     if status["error"] is not None:
@@ -52,14 +104,30 @@ def describe(status: Status) -> str:
         lines += [f"          {line}" for line in status["error"].splitlines()]
     lines += [f"late      {node} did not answer the last push" for node in status["late"]]
     lines += [f"restart   {key} takes effect at the next start" for key in status["at_next_start"]]
-    lines += ["", f"{'NODE':<28}{'KIND':<10}{'SINCE':<10}ACCEPTED"]
-    for node in status["nodes"]:
+    return "\n".join([*lines, *_nodes(status["nodes"]), *_breakers(status["callout"])])
+
+
+def _nodes(nodes: list[Status]) -> Iterator[str]:
+    yield from ("", f"{'NODE':<28}{'KIND':<10}{'SINCE':<10}ACCEPTED")
+    for node in nodes:
         since = datetime.fromtimestamp(node["connected_at"], UTC).astimezone().strftime("%H:%M:%S")
         acked = " ".join(f"{kind}={t['acked'] or '-'}" for kind, t in node["types"].items())
-        lines.append(f"{node['id']:<28}{node['kind']:<10}{since:<10}{acked}")
-        lines += [
-            f"{'':<28}refused {kind} {t['nacked']}: {t['reason']}"
-            for kind, t in node["types"].items()
-            if t["nacked"] is not None
-        ]
-    return "\n".join(lines)
+        yield f"{node['id']:<28}{node['kind']:<10}{since:<10}{acked}"
+        for kind, t in node["types"].items():
+            if t["nacked"] is not None:
+                yield f"{'':<28}refused {kind} {t['nacked']}: {t['reason']}"
+
+
+def _breakers(callout: Status) -> Iterator[str]:
+    if callout["error"] is not None:
+        yield from ("", f"breakers  unknown: no callout at {callout['url']}: {callout['error']}")
+        return
+    if callout["breakers"]:
+        yield from ("", f"{'MODEL/VERSION':<28}{'BREAKER':<10}{'ERRORS':<10}REQUESTS")
+    for breaker in callout["breakers"]:
+        version = f"{breaker['model']}/{breaker['version']}"
+        rate = breaker["error_rate"]
+        errors = "-" if rate is None else f"{rate:.1%}"
+        yield f"{version:<28}{breaker['state']:<10}{errors:<10}{breaker['requests']}"
+    if callout["unprotected"]:
+        yield f"breakers  {callout['unprotected']} versions found no room for one"

@@ -28,6 +28,27 @@ def test_status_shows_the_version_and_every_node(
     assert all(node["id"] in shown for node in status["nodes"])
 
 
+def test_status_shows_the_breaker_of_every_version(
+    gateway: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"http://{gateway.config['control_plane']['http']}"
+    assert main(["status", "--url", url]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    shown = {line[0] for line in lines if len(line) == 4 and line[1] == "closed"}
+    models = gateway.config["models"]
+    assert shown == {f"{name}/{v}" for name, model in models.items() for v in model["versions"]}
+
+
+def test_status_goes_on_without_the_callout(
+    gateway: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"http://{gateway.config['control_plane']['http']}"
+    assert main(["status", "--url", url, "--callout", "http://127.0.0.1:1"]) == 0
+    shown = capsys.readouterr().out
+    assert "(settled)" in shown
+    assert "breakers  unknown: no callout at http://127.0.0.1:1: " in shown
+
+
 def test_explain_says_what_each_stage_found(
     gateway: Gateway, capsys: pytest.CaptureFixture[str]
 ) -> None:

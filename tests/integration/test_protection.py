@@ -1,11 +1,14 @@
 """Through a real Envoy and two workers: limits hold over both, failing versions are spared."""
 
+import json
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
 
+from sluice.cli import main
 from tests.integration.gateway import Config, Gateway, base_config, bearer, eventually, running
 
 PATH = "/v2/models/echo/x"
@@ -94,6 +97,33 @@ def test_a_failing_version_is_refused_and_comes_back_when_it_has_healed(own: Gat
         eventually(lambda: reasons(20) == [""] * 20, 10)
 
 
+def test_the_status_shows_a_failing_version_open_and_closed_when_it_has_healed(
+    own: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"http://{own.config['control_plane']['http']}"
+
+    def shown() -> list[str]:
+        assert main(["status", "--url", url]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        return next(line.split() for line in lines if line.startswith("echo/v1"))
+
+    def breakers() -> dict[str, Any]:
+        assert main(["status", "--url", url, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)["callout"]
+        assert found["error"] is None
+        return {f"{b['model']}/{b['version']}": b for b in found["breakers"]}
+
+    with own.client() as client:
+        control(own, fail_rate=1.0)
+        eventually(lambda: ask(client, "anyone").status_code == 503 and shown()[1] == "open", 20)
+        found = breakers()
+        assert found["echo/v1"]["state"] == "open"
+        assert found["echo/v1"]["requests"] > 0
+        assert (found["echo/v2"]["state"], found["echo/v2"]["error_rate"]) == ("closed", None)
+        control(own, fail_rate=0)
+        eventually(lambda: ask(client, "anyone").status_code == 200 and shown()[1] == "closed", 20)
+
+
 def test_a_slow_but_healthy_version_is_never_broken(own: Gateway) -> None:
     control(own, delay_ms=50)
     with own.client() as client:
@@ -113,3 +143,10 @@ def test_the_metrics_show_what_the_rules_and_the_breaker_do(own: Gateway) -> Non
         lambda: 'sluice_limit_requests_total{rule="per-subject",verdict="admitted"}' in metrics()
     )
     eventually(lambda: 'sluice_breaker_state{model="echo",version="v1"} 0.0' in metrics())
+    for line in (
+        "sluice_breaker_unprotected_versions 0.0",
+        "sluice_limit_backend_up 1.0",
+        "sluice_limit_evictions_total 0.0",
+        "sluice_conversions_pending 0.0",
+    ):
+        assert f"{line}\n" in metrics()
