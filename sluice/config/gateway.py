@@ -115,6 +115,18 @@ class GatewayConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _breakers_hear_of_requests(self) -> Self:
+        enabled = [name for name, model in self.models.items() if model.breaker.enabled]
+        if enabled and not self.telemetry.reports.enabled:
+            more = f" and {len(enabled) - 3} more" if len(enabled) > 3 else ""
+            raise ValueError(
+                "with telemetry.reports.enabled: false no breaker would ever open: set "
+                f"breaker.enabled: false in models {', '.join(enabled[:3])}{more}, "
+                "or leave the reports on"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _limits_name_models(self) -> Self:
         types = {model.type for model in self.models.values()}
         for name in self.limits.models:

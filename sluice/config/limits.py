@@ -307,7 +307,7 @@ class Breaker(Strict):
     """When a version that fails is spared: judged over a window that slides in `buckets` steps.
 
     Under load the window shrinks to the newest `sample` requests, so that a version that starts to
-    fail is not defended by what it did before.
+    fail is not defended by what it did before. How requests end it knows from `telemetry.reports`.
     """
 
     enabled: bool = True

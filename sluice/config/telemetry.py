@@ -59,7 +59,8 @@ class AccessLog(Strict):
 class Reports(Strict):
     """How Envoy reports finished requests to the callout, in batches and off their path.
 
-    The access log, the metrics of requests and the breaker know no others.
+    The access log, the metrics of requests and the breakers know no others: without reports, every
+    model needs `breaker: {enabled: false}`.
     """
 
     enabled: bool = True

@@ -108,6 +108,26 @@ def test_two_models_cannot_share_a_path() -> None:
     assert "models a and b both have the path /v2/models/a" in problems(text)[0]
 
 
+REPORTS_OFF = "telemetry: {reports: {enabled: false}}\n"
+
+
+def test_a_breaker_that_would_hear_nothing_is_refused_with_what_to_set() -> None:
+    assert problems(MINIMAL + REPORTS_OFF) == [
+        "gateway.yaml:2: with telemetry.reports.enabled: false no breaker would ever open: "
+        "set breaker.enabled: false in models a, or leave the reports on"
+    ]
+    version = '{versions: {v1: {endpoints: [{address: "h:1"}]}}}'
+    many = MINIMAL + "".join(f"  {name}: {version}\n" for name in "bcdef") + REPORTS_OFF
+    assert "in models a, b, c and 3 more, or" in problems(many)[0]
+
+
+@pytest.mark.parametrize(
+    "text", [REPORTS_OFF, MINIMAL + "    breaker: {enabled: false}\n" + REPORTS_OFF, MINIMAL]
+)
+def test_reports_may_be_off_where_no_breaker_needs_them(text: str) -> None:
+    loads(text)
+
+
 def test_aliases_that_expand_without_bound_are_refused() -> None:
     levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     levels += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
