@@ -55,7 +55,7 @@ def budgets(
     )
     if broker is not None and backend.kind == "memory":
         return LeasedBudgets(BrokerStore(broker), settings, clock)
-    # The client takes 6 MB, which workers without Redis need not have.
+    # The client takes 4 MB, which workers without Redis need not have.
     from extproc.limits.redis import redis_store
 
     return LeasedBudgets(redis_store(backend), settings, clock)
