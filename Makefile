@@ -7,7 +7,7 @@ PEERS  := $(VENV)/peers
 
 PROTO_SOURCES := $(sort $(wildcard protos/*.proto))
 
-.PHONY: install peers run test lint types protos protos-check docs h2spec bench-callout bench-convert lock clean
+.PHONY: install peers run test lint types protos protos-check docs h2spec bench-callout bench-convert bench-telemetry lock clean
 
 install: $(STAMP)
 
@@ -73,6 +73,11 @@ bench-callout: install
 bench-convert: install
 	@command -v wrk >/dev/null || { apt-get update -qq && apt-get install -y -qq wrk; }
 	$(BIN)/python -m bench.convert $(ARGS)
+
+# What reports, metrics and the log cost a whole gateway.
+bench-telemetry: install
+	@command -v wrk >/dev/null || { apt-get update -qq && apt-get install -y -qq wrk; }
+	$(BIN)/python -m bench.telemetry $(ARGS)
 
 # Pins every dependency, of the product and of its tests, with hashes.
 lock: install

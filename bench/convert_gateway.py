@@ -5,14 +5,11 @@ which speak gRPC. Rounds are interleaved, so that noise from the machine meets a
 """
 
 import http.client
-import json
 import shutil
 import statistics
 import struct
 import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +19,7 @@ import numpy as np
 import orjson
 
 from bench.callout import latency, number
-from bench.processes import START_TIMEOUT, cpu_seconds, family, free_port, serving
+from bench.processes import callout, cpu_seconds, free_port, local, sluice_up
 from protos.inference_pb2 import ModelInferRequest
 
 ROUNDS = 3
@@ -167,37 +164,8 @@ def gateway(directory: Path) -> Iterator[tuple[int, list[int]]]:
             "echo": served(echo),
         },
     }
-    file = directory / "gateway.json"
-    file.write_text(json.dumps(config))
-    argv = [sys.executable, "-m", "sluice.cli", "up", str(file), "--demo"]
-    with (
-        (directory / "log").open("w") as log,
-        serving(argv, local(listener), stdout=log, stderr=log) as process,
-    ):
-        until_ready(directory / "log")
-        yield listener, callout(process.pid)
-
-
-def until_ready(log: Path) -> None:
-    """Wait for what `sluice up` says when everything runs. Raises RuntimeError if it does not."""
-    deadline = time.monotonic() + START_TIMEOUT
-    while "Sluice is ready." not in log.read_text():
-        if time.monotonic() > deadline:
-            raise RuntimeError(log.read_text())
-        time.sleep(0.05)
-
-
-def callout(up: int) -> list[int]:
-    """The processes of the callout below `sluice up`."""
-    for pid in family(up):
-        if b"callout" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
-            return list(family(pid))
-    raise RuntimeError("no callout runs")
-
-
-def local(port: int) -> str:
-    """An address on this machine."""
-    return f"127.0.0.1:{port}"
+    with sluice_up(config, directory, "--demo") as pid:
+        yield listener, callout(pid)
 
 
 def served(port: int) -> dict[str, object]:

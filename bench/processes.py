@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -71,6 +72,39 @@ def envoy(
     addresses = [f"127.0.0.1:{port}" for port in ports]
     with serving([*argv, "--log-level", "error"], *addresses) as process:
         yield process
+
+
+@contextmanager
+def sluice_up(config: dict[str, object], directory: Path, *options: str) -> Iterator[int]:
+    """Run `sluice up` with a config, whose file and log go to `directory`; its process id."""
+    file, log = directory / "gateway.json", directory / "log"
+    file.write_text(json.dumps(config))
+    argv = [sys.executable, "-m", "sluice.cli", "up", str(file), *options]
+    with log.open("w") as output, serving(argv, stdout=output, stderr=output) as process:
+        _until_ready(log)
+        yield process.pid
+
+
+def _until_ready(log: Path) -> None:
+    """Wait for what `sluice up` says when everything runs. Raises RuntimeError if it does not."""
+    deadline = time.monotonic() + START_TIMEOUT
+    while "Sluice is ready." not in log.read_text():
+        if time.monotonic() > deadline:
+            raise RuntimeError(log.read_text())
+        time.sleep(0.05)
+
+
+def callout(up: int) -> list[int]:
+    """The processes of the callout below `sluice up`."""
+    for pid in family(up):
+        if b"callout" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+            return list(family(pid))
+    raise RuntimeError("no callout runs")
+
+
+def local(port: int) -> str:
+    """An address on this machine."""
+    return f"127.0.0.1:{port}"
 
 
 def family(pid: int) -> Iterator[int]:
