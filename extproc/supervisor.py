@@ -41,8 +41,9 @@ KILL_GRACE = 1.0
 """Seconds beyond the drain deadline after which a worker is killed."""
 
 
-COLUMNS = 1 << 16
-"""Of the shared table: a thousand models with two versions and all that is counted of them."""
+COLUMNS = 1 << 19
+"""Of the shared table: a thousand models with two versions, of which each takes 126 for its breaker
+and some 40 for what is counted of it. The file is sparse: what is not in use takes no memory."""
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 (a private directory is made in it)
 

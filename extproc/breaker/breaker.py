@@ -72,8 +72,13 @@ class _Version:
         return self.changed + 1
 
     @property
+    def latest(self) -> int:
+        """Column: the number of the latest bucket."""
+        return self.changed + 2
+
+    @property
     def columns(self) -> int:
-        return self.slots * _CELLS + 2
+        return self.slots * _CELLS + 3
 
 
 class Breaker:
@@ -104,6 +109,7 @@ class Breaker:
             table.set(column + 1, 0)
             table.set(column + 2, 0)
             table.set(column, number)
+            table.set(version.latest, number)
         table.add(column + (1 if ok else 2), count)
 
     def admit(self, now: float, cluster: str, u: float) -> Admission:
@@ -178,18 +184,20 @@ class Breaker:
         return bucket
 
     def _buckets(self, now: int, version: _Version, first: int) -> list[Bucket]:
-        """The window, newest first, without the buckets numbered below `first`."""
+        """The window, newest first, without the buckets numbered below `first`.
+
+        Nothing at all where nothing was recorded: most versions are idle, and all of them are looked
+        at for the metrics.
+        """
         newest = now // version.width + 1
         oldest = max(newest - version.config.buckets + 1, first)
+        if max(self._table.values(version.latest)) < oldest:
+            return []
         well, failed = ([0] * (newest - oldest + 1) for _ in range(2))
         for row in range(self._table.rows):
             cells = self._table.block(row, version.block, version.slots * _CELLS)
-            numbers = cells[::_CELLS]
-            # Most versions are idle, and all of them are looked at for the metrics.
-            if max(numbers) < oldest:
-                continue
             for number, successes, failures in zip(
-                numbers, cells[1::_CELLS], cells[2::_CELLS], strict=True
+                cells[::_CELLS], cells[1::_CELLS], cells[2::_CELLS], strict=True
             ):
                 if oldest <= number <= newest:
                     well[newest - number] += successes

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from extproc.breaker import Breaker
 from extproc.convert import Converter, Limits, Pool, Signature
 from extproc.convert.tensor import Inference, Tensor
 from extproc.limits import steady_clock
@@ -19,9 +20,10 @@ from extproc.limits.broker import Broker
 from extproc.limits.ledger import Ledger
 from extproc.protection import Protection, ProtectionSettings
 from extproc.shared import CounterTable, create
+from extproc.supervisor import COLUMNS
 from extproc.telemetry import catalog
 from extproc.telemetry.exposition import TableCollector
-from extproc.telemetry.metrics import MICRO, Metrics
+from extproc.telemetry.metrics import LOST, MICRO, Metrics, series_name
 from extproc.telemetry.parts import (
     ConversionTimes,
     backend_state,
@@ -31,7 +33,8 @@ from extproc.telemetry.parts import (
 )
 from extproc.telemetry.status import BreakerStatus, CalloutStatus, read_status
 from extproc.telemetry.totals import Totals
-from sluice.config import PolicyDocument
+from sluice.config import PolicyDocument, cluster_name
+from sluice.config.limits import Breaker as BreakerConfig
 from tests.extproc.decision.requests import document
 
 MINUTE = 60 * MICRO
@@ -114,6 +117,23 @@ def test_versions_that_find_no_room_are_told_of(tmp_path: Path) -> None:
     assert status.breakers == []
     assert status.unprotected == len(document({"m": {}}).models["m"].versions)
     assert f"sluice_breaker_unprotected_versions {status.unprotected}.0" in worker.exposed()
+    worker.table.close()
+
+
+def test_the_table_has_room_for_a_thousand_models_with_two_versions(tmp_path: Path) -> None:
+    worker = Worker(tmp_path / "counters", columns=COLUMNS)
+    versions = {(f"model-{number}", name) for number in range(1000) for name in ("v1", "v2")}
+    breaker = Breaker(worker.table, {cluster_name(*labels): BreakerConfig() for labels in versions})
+    for labels in versions:
+        for status in ("2xx", "4xx", "5xx", "none"):
+            worker.metrics.count(catalog.REQUESTS, *labels, status, "stable")
+        for times in (catalog.REQUEST_SECONDS, catalog.UPSTREAM_SECONDS):
+            worker.metrics.timings(times, *labels)
+        for gauge in (catalog.BREAKER_STATE, catalog.BREAKER_ERRORS, catalog.BREAKER_REQUESTS):
+            worker.metrics.level(gauge, *labels)
+    assert len(breaker.status(1000.0)) == 2000
+    assert breaker.unprotected == 0
+    assert worker.table.total(worker.table.column(series_name(LOST, ()))) == 0
     worker.table.close()
 
 
