@@ -186,8 +186,8 @@ class Breaker:
     def _buckets(self, now: int, version: _Version, first: int) -> list[Bucket]:
         """The window, newest first, without the buckets numbered below `first`.
 
-        Nothing at all where nothing was recorded: most versions are idle, and all of them are looked
-        at for the metrics.
+        Nothing at all where nothing was recorded: most versions are idle, and the metrics look at
+        all of them.
         """
         newest = now // version.width + 1
         oldest = max(newest - version.config.buckets + 1, first)
