@@ -65,8 +65,8 @@ class Protection:
         self.clock = steady_clock()
         self._settings = settings
         self._limits = Limits()
-        self._budgets: Budgets = LocalBudgets(Ledger(LimitBackend().max_keys))
-        self.rate_limits = RateLimitService({}, self._budgets, self.clock)
+        self.budgets: Budgets = LocalBudgets(Ledger(LimitBackend().max_keys))
+        self.rate_limits = RateLimitService({}, self.budgets, self.clock)
         self._connected = False
         self._open = AsyncExitStack()
         self._closing: set[asyncio.Task[None]] = set()
@@ -86,7 +86,7 @@ class Protection:
         self._limits = limits
         self.limiter = self._limiter(limits) if limits.rules else None
         self.rate_limits.configure(
-            limits.domains, self._budgets, near_limit=limits.near_limit, headers=limits.headers
+            limits.domains, self.budgets, near_limit=limits.near_limit, headers=limits.headers
         )
 
     async def close(self) -> None:
@@ -101,10 +101,10 @@ class Protection:
     @property
     def backend_counts(self) -> Counts | None:
         """Exchanges with the backend; None where the budgets are this process's own."""
-        return self._budgets.counts if isinstance(self._budgets, LeasedBudgets) else None
+        return self.budgets.counts if isinstance(self.budgets, LeasedBudgets) else None
 
     def _limiter(self, limits: Limits) -> Limiter:
-        limiter = Limiter(limits.rules, self._budgets)
+        limiter = Limiter(limits.rules, self.budgets)
         # A rule of the same name goes on counting where it was.
         limiter.counts |= {n: c for n, c in self.rule_counts.items() if n in limiter.counts}
         return limiter
@@ -147,7 +147,7 @@ class Protection:
     async def _connect(self, backend: LimitBackend) -> None:
         before, self._open = self._open, AsyncExitStack()
         entered = budgets(backend, self.clock, self._settings.broker)
-        self._budgets = await self._open.enter_async_context(entered)
+        self.budgets = await self._open.enter_async_context(entered)
         self._connected = True
         closing = asyncio.create_task(before.aclose())
         self._closing.add(closing)

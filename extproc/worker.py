@@ -33,6 +33,7 @@ from extproc.telemetry.parts import (
     conversion_totals,
     conversions_pending,
     limit_totals,
+    recurring_totals,
 )
 from extproc.telemetry.worker import Telemetry, TelemetrySettings, transport_totals
 from extproc.transport import TransportName, serve
@@ -79,6 +80,7 @@ def services(
     decider = Decider(policies, observer=telemetry.decisions, protection=protection)
     processor = ExternalProcessor(decider, pool)
     authorization = Authorization(decider)
+    telemetry.totals.follow("recurring", partial(recurring_totals, processor.recurring))
     telemetry.totals.follow("limits", partial(limit_totals, protection))
     telemetry.totals.follow("budgets", partial(backend_totals, protection))
     telemetry.totals.follow("conversions", partial(conversion_totals, pool))

@@ -55,8 +55,12 @@ STAGE_SECONDS = Histogram(
 )
 TOKENS = Counter(
     "sluice_tokens_total",
-    "Tokens that requests came with: known from before (hit), or to be verified (miss).",
+    "Tokens that were decided on: known from before (hit), or to be verified (miss).",
     ("cache",),
+)
+RECURRING = Counter(
+    "sluice_decisions_recurring_total",
+    "Decisions that were found again, for a request like one before, and not made.",
 )
 LOG_LINES = Counter("sluice_log_lines_total", "Access log lines written.")
 LOG_DROPPED = Counter(
@@ -153,6 +157,7 @@ FAMILIES: tuple[Family, ...] = (
     DECISION_SECONDS,
     STAGE_SECONDS,
     TOKENS,
+    RECURRING,
     LOG_LINES,
     LOG_DROPPED,
     LOG_QUEUE,

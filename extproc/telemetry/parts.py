@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from extproc.convert import Pool
 from extproc.protection import Protection
+from extproc.services.recurring import Recurring
 from extproc.telemetry import catalog
 from extproc.telemetry.metrics import MICRO, Metrics, Times
 from extproc.telemetry.totals import Reading, Total
@@ -20,6 +21,11 @@ def breaker_states(protection: Protection) -> Iterable[Reading]:
         yield catalog.BREAKER_REQUESTS, (model, version), status.volume
         if status.error_rate is not None:
             yield catalog.BREAKER_ERRORS, (model, version), status.error_rate
+
+
+def recurring_totals(recurring: Recurring) -> Iterable[Total]:
+    """Decisions that need not be made."""
+    yield catalog.RECURRING, (), recurring.found
 
 
 def limit_totals(protection: Protection) -> Iterable[Total]:
@@ -72,14 +78,14 @@ class ConversionTimes:
 
 def backend_state(protection: Protection) -> Iterable[Reading]:
     """Whether the backend of the budgets answers; nothing for budgets in this process."""
-    available = protection.rate_limits.budgets.available
+    available = protection.budgets.available
     if available is not None:
         yield catalog.BACKEND_UP, (), available
 
 
 def backend_totals(protection: Protection) -> Iterable[Total]:
     """Budgets forgotten, and exchanges with the backend of those that are not in this process."""
-    yield catalog.EVICTIONS, (), protection.rate_limits.budgets.evictions
+    yield catalog.EVICTIONS, (), protection.budgets.evictions
     counts = protection.backend_counts
     if counts is not None:
         yield catalog.BUDGETS, ("exchange",), counts.exchanges
