@@ -30,9 +30,10 @@ from extproc.limits import (
 )
 from extproc.limits.leases import Counts
 from extproc.limits.ledger import Ledger
+from extproc.rpc import StatusCode
 from extproc.services.ratelimit import RateLimitService
 from extproc.shared import CounterTable
-from extproc.telemetry.entry import GATEWAY, Entry, Outcome
+from extproc.telemetry.entry import GATEWAY, Entry, GrpcCall, Outcome
 from sluice.config import PolicyDocument, cluster_name
 from sluice.config.limits import LimitBackend, Limits
 
@@ -41,6 +42,26 @@ FAILED = frozenset({"UF", "UC", "UR", "LR", "UT", "URX", "UH", "UPE", "UMSDR", "
 
 OUT_OF_TIME = frozenset({"UT", "DT", "UMSDR"})
 """Those of them that a client can bring about by taking an answer more slowly than it comes."""
+
+RESET = frozenset({"UR"})
+"""What some servers do to a call when the deadline that its client set has passed."""
+
+FAILED_CALLS = frozenset(
+    {
+        StatusCode.UNKNOWN,
+        StatusCode.DEADLINE_EXCEEDED,
+        StatusCode.INTERNAL,
+        StatusCode.UNAVAILABLE,
+        StatusCode.DATA_LOSS,
+    }
+)
+"""gRPC statuses of a version that failed: those that stand for an HTTP status of 500 and above, but
+for UNIMPLEMENTED, because the method is the client's choice. The others, such as NOT_FOUND, are
+answers, and CANCELLED is none.
+"""
+
+UNREADABLE = frozenset({StatusCode.UNKNOWN, StatusCode.INTERNAL})
+"""Those of them that a server also answers what it cannot read with."""
 
 NOT_THE_VERSIONS = frozenset(STATUS) | {"decision_unavailable", GATEWAY}
 """Reasons of answers that the gateway gave by itself, whether or not the version was asked too."""
@@ -178,11 +199,24 @@ def _went_well(outcome: Outcome, *, answered: bool) -> bool | None:
     if flags:
         # An error status is Envoy's own: the client has seen nothing of the answer.
         taken_slowly = answered and outcome.status < 500 and flags <= OUT_OF_TIME
-        return None if taken_slowly else False
+        given_up = outcome.call.expired and flags <= RESET
+        return None if taken_slowly or given_up else False
     # Without an upstream it was refused on the way, or its client left.
     if not outcome.upstream or outcome.reason in NOT_THE_VERSIONS:
         return None
+    if outcome.call.status:
+        # For a client of HTTP/1.1, Envoy makes a 503 of it, whatever it says.
+        return _answered_well(outcome.call.status, outcome.call)
     return outcome.status < 500
+
+
+def _answered_well(status: int, call: GrpcCall) -> bool | None:
+    """The same, of a call that a gRPC server has ended with a status other than OK."""
+    if status not in FAILED_CALLS:
+        return None if status == StatusCode.CANCELLED else True
+    if call.expired or (status in UNREADABLE and not call.checked):
+        return None
+    return False
 
 
 def _view(admission: Admission, headers: Mapping[str, bytes], *, has_body: bool) -> RequestView:

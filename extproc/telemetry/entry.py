@@ -4,11 +4,15 @@ Nothing here ever holds a credential: of the headers Envoy sends only those that
 the path the part before the query.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import UInt32Value
 
+from extproc.rpc import StatusCode
 from protos.accesslog_pb2 import AccessLogCommon, HTTPAccessLogEntry, LogAddress, ResponseFlags
 
 MAX_TEXT = 512
@@ -82,6 +86,36 @@ GATEWAY = "gateway"
 """The reason of whatever else Envoy answers by itself."""
 
 
+_CHECKED = "/inference.GRPCInferenceService/"
+"""Begins the paths of the calls that the callout reads along: see services/native_call.py."""
+
+_STATUSES = {str(int(status)): status for status in StatusCode}
+"""By how `grpc-status` has them."""
+
+_TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
+_MICROS = {"H": 3.6e9, "M": 6e7, "S": 1e6, "m": 1e3, "u": 1, "n": 1e-3}
+"""Units of `grpc-timeout` (gRPC over HTTP/2)."""
+
+_EARLY = 10_000
+"""Microseconds by which a server may take a deadline for passed too soon: its timers are coarse."""
+
+
+class GrpcCall(NamedTuple):
+    """How a gRPC client's call ended.
+
+    `status`: what the model server said; None where it said nothing. `checked`: the callout has
+    seen that its messages can be read. `expired`: it did not end well, and only when the deadline
+    that the client had set had passed.
+    """
+
+    status: int | None
+    checked: bool
+    expired: bool
+
+
+NO_CALL = GrpcCall(None, checked=False, expired=False)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
     """What many requests have in common: all that end the same way share one of these."""
@@ -95,6 +129,7 @@ class Outcome:
     version: str
     canary: bool
     upstream: str
+    call: GrpcCall = NO_CALL
 
 
 @dataclass(slots=True)
@@ -130,17 +165,20 @@ class Reader:
         headers = request.request_headers
         details = response.response_code_details
         service, reason = headers.get("x-model-service", ""), headers.get("x-sluice-reason", "")
+        start, duration, flags = common.start_time, common.duration, common.response_flags
+        micros = duration.seconds * 1_000_000 + duration.nanos // 1000
+        # A gRPC server that has sent no message ends a call by headers alone.
+        ended = response.response_trailers or response.response_headers
+        call = _call(message, micros) if ended or flags else NO_CALL
         key = (
             request.request_method, message.protocol_version, response.response_code, details,
-            common.response_flags, common.upstream_remote_address, common.route_name, service,
-            reason,
+            flags, common.upstream_remote_address, common.route_name, service, reason, call,
         )  # fmt: skip
         outcome = self._outcomes.get(key)
         if outcome is None:
             if len(self._outcomes) >= MAX_OUTCOMES:
                 self._outcomes.clear()
-            outcome = self._outcomes[key] = _outcome(message, service, reason)
-        start, duration = common.start_time, common.duration
+            outcome = self._outcomes[key] = _outcome(message, service, reason, call)
         return Entry(
             outcome,
             start.seconds,
@@ -149,7 +187,7 @@ class Reader:
             headers.get("x-sluice-subject", "") if service else _refused_subject(details),
             request.request_body_bytes,
             response.response_body_bytes,
-            duration.seconds * 1_000_000 + duration.nanos // 1000,
+            micros,
             _upstream_time(common) if outcome.upstream else None,
             request.request_id[:MAX_TEXT],
             request.user_agent[:MAX_TEXT],
@@ -157,7 +195,7 @@ class Reader:
         )
 
 
-def _outcome(message: HTTPAccessLogEntry, service: str, reason: str) -> Outcome:
+def _outcome(message: HTTPAccessLogEntry, service: str, reason: str, call: GrpcCall) -> Outcome:
     common, response = message.common_properties, message.response
     model, _, version = service.partition("/")
     return Outcome(
@@ -170,7 +208,34 @@ def _outcome(message: HTTPAccessLogEntry, service: str, reason: str) -> Outcome:
         version=version,
         canary=reason.startswith("canary_"),
         upstream=_address(LogAddress.FromString(common.upstream_remote_address)),
+        call=call,
     )
+
+
+def _call(message: HTTPAccessLogEntry, duration: int) -> GrpcCall:
+    """A converted request was no call of its client's, and Envoy's own status is not the server's.
+
+    `duration` is in microseconds.
+    """
+    request, response = message.request, message.response
+    headers, status = request.request_headers, None
+    if response.response_code_details == UPSTREAM and "x-sluice-path" not in headers:
+        status = _grpc_status(response.response_trailers or response.response_headers)
+    expired = status != StatusCode.OK and _expired(headers.get("grpc-timeout", ""), duration)
+    return GrpcCall(status, request.path.startswith(_CHECKED), expired)
+
+
+def _grpc_status(headers: Mapping[str, str]) -> int | None:
+    """UNKNOWN for what is not gRPC's, as its clients take it."""
+    text = headers.get("grpc-status")
+    if text is None:
+        return None
+    return _STATUSES.get(text, StatusCode.UNKNOWN)
+
+
+def _expired(timeout: str, duration: int) -> bool:
+    found = _TIMEOUT.fullmatch(timeout)
+    return found is not None and int(found[1]) * _MICROS[found[2]] <= duration + _EARLY
 
 
 def _name(names: tuple[str, ...], number: int) -> str:

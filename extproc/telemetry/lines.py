@@ -22,6 +22,7 @@ def json_line(entry: Entry) -> bytes:
             "path": entry.path,
             "protocol": outcome.protocol,
             "status": outcome.status,
+            "grpc_status": outcome.call.status,
             "flags": outcome.flags,
             "reason": outcome.reason,
             "subject": entry.subject,

@@ -4,12 +4,14 @@ import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from extproc.protection import Protection, ProtectionSettings
+from extproc.protection import FAILED_CALLS, Protection, ProtectionSettings
+from extproc.rpc import StatusCode
 from extproc.shared import CounterTable, create
-from extproc.telemetry.entry import Entry, Outcome
+from extproc.telemetry.entry import NO_CALL, Entry, GrpcCall, Outcome
 from tests.extproc.decision.requests import document
 
 VERSION = "m/v1"
@@ -30,9 +32,17 @@ def ended(
     reason: str = "stable",
     upstream: str = "127.0.0.1:9001",
     answered: bool = True,
+    call: GrpcCall = NO_CALL,
 ) -> Entry:
-    outcome = Outcome("POST", "HTTP/2", status, flags, reason, "m", "v1", False, upstream)
+    outcome = Outcome("POST", "HTTP/2", status, flags, reason, "m", "v1", False, upstream, call)
     return Entry(outcome, 0, 0, "/", "", 0, 0, 0, 1 if answered else None, "", "", "")
+
+
+def called(
+    code: StatusCode | None, *, checked: bool = True, expired: bool = False, **how: Any
+) -> Entry:
+    """The end of a gRPC client's call."""
+    return ended(**how, call=GrpcCall(code, checked, expired))
 
 
 def counted(protection: Protection, entries: Sequence[Entry]) -> tuple[int, float | None]:
@@ -56,6 +66,20 @@ def counted(protection: Protection, entries: Sequence[Entry]) -> tuple[int, floa
         # Held to be converted: nothing of what had begun has reached the client.
         ended(504, flags="UT", reason="model_timeout"),
         ended(200, flags="UR", reason="gateway"),
+        called(StatusCode.UNKNOWN),
+        called(StatusCode.INTERNAL),
+        called(StatusCode.UNAVAILABLE),
+        called(StatusCode.UNAVAILABLE, status=503),
+        called(StatusCode.UNAVAILABLE, checked=False),
+        called(StatusCode.DATA_LOSS),
+        # Before any deadline that the client had set.
+        called(StatusCode.DEADLINE_EXCEEDED),
+        called(None, flags="UR"),
+        # No deadline excuses a version that does not answer at all.
+        called(None, flags="UT", reason="model_timeout", expired=True, answered=False),
+        called(None, flags="UF", expired=True, answered=False),
+        # OK came too late to be the status of what had begun as an error.
+        called(StatusCode.OK, status=500),
     ],
     ids=str,
 )
@@ -65,7 +89,12 @@ def test_a_version_that_does_not_answer_has_failed(protection: Protection, end: 
 
 def test_a_version_that_answers_has_done_well(protection: Protection) -> None:
     ends = [ended(200), ended(404), ended(429, reason="model_status"), ended(101)]
-    assert counted(protection, ends * 10) == (40, 0.0)
+    ends += [
+        called(code) for code in StatusCode if code not in FAILED_CALLS | {StatusCode.CANCELLED}
+    ]
+    # What Envoy makes of it for a gRPC client of HTTP/1.1.
+    ends.append(called(StatusCode.INVALID_ARGUMENT, status=503))
+    assert counted(protection, ends * 10) == (10 * len(ends), 0.0)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +109,14 @@ def test_a_version_that_answers_has_done_well(protection: Protection) -> None:
         ended(500, reason="gateway"),
         ended(0, flags="DC", reason="client_left", answered=False),
         ended(503, flags="UO", reason="overloaded", upstream="", answered=False),
+        called(StatusCode.CANCELLED),
+        # The client's own deadline had passed.
+        called(StatusCode.DEADLINE_EXCEEDED, expired=True),
+        called(StatusCode.UNKNOWN, expired=True),
+        called(None, flags="UR", expired=True),
+        # It may be that the server could not read what the client had sent.
+        called(StatusCode.UNKNOWN, checked=False),
+        called(StatusCode.INTERNAL, checked=False),
     ],
     ids=str,
 )

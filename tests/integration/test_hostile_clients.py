@@ -73,9 +73,12 @@ def picture() -> ModelInferRequest:
     return request
 
 
+def framed(message: bytes) -> bytes:
+    return struct.pack(">BI", 0, len(message)) + message
+
+
 def message() -> bytes:
-    body = picture().SerializeToString()
-    return struct.pack(">BI", 0, len(body)) + body
+    return framed(picture().SerializeToString())
 
 
 GRPC = {"content-type": "application/grpc", "x-model-name": "digits"}
@@ -89,6 +92,9 @@ GRPC = {"content-type": "application/grpc", "x-model-name": "digits"}
         (INFER, {"content-type": "application/json", "x-trace-bin": "%"}, None),
         (INFER, GRPC, message()),
         (CALL, GRPC, message()),
+        (CALL, {**GRPC, "grpc-timeout": "0n"}, message()),
+        (CALL, {**GRPC, "grpc-timeout": "soon"}, message()),
+        (CALL, GRPC, framed(picture().SerializeToString() + b"\x2a\x01\xff")),
         (CALL, GRPC, b""),
         (LIVE, GRPC, message()[:-1]),
         (LIVE, GRPC, b"\0\0"),

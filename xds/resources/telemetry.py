@@ -52,7 +52,11 @@ REPORTED_HEADERS = (
     "x-sluice-reason",
     "x-sluice-path",
     "traceparent",
+    "grpc-timeout",
 )
+
+GRPC_STATUS = "grpc-status"
+"""In trailers, or in the headers of an answer that has no message."""
 
 _ATTRIBUTES = {
     "http.request.method": "%REQ(:METHOD)%",
@@ -149,6 +153,8 @@ def _reports(reports: Reports) -> HttpGrpcAccessLogConfig:
             buffer_size_bytes=reports.buffer,
         ),
         additional_request_headers_to_log=list(REPORTED_HEADERS),
+        additional_response_headers_to_log=[GRPC_STATUS],
+        additional_response_trailers_to_log=[GRPC_STATUS],
     )
 
 

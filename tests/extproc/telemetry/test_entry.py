@@ -1,6 +1,7 @@
 """Reports become entries and lines; what clients chose stays harmless in both."""
 
 import json
+from typing import Any
 
 import pytest
 from google.protobuf.wrappers_pb2 import UInt32Value
@@ -51,6 +52,9 @@ ADMITTED = {
 }
 
 
+CALL = "/inference.GRPCInferenceService/ModelInfer"
+
+
 def line(message: HTTPAccessLogEntry) -> dict[str, object]:
     parsed: dict[str, object] = json.loads(json_line(Reader().entry(message)))
     return parsed
@@ -63,6 +67,7 @@ def test_an_admitted_request_is_shown_whole() -> None:
         "path": "/v2/models/digits/infer",
         "protocol": "HTTP/2",
         "status": 200,
+        "grpc_status": None,
         "flags": "",
         "reason": "canary_bucket",
         "subject": "alice",
@@ -108,6 +113,58 @@ def test_a_converted_request_shows_what_the_client_asked_for() -> None:
     assert shown["path"] == "/mine"
 
 
+def ended(
+    trailer: str | None = "0", header: str | None = None, **how: Any
+) -> tuple[int | None, bool, bool]:
+    """What a report says of a gRPC client's call, which took 1,234,567 microseconds."""
+    message = report(**{"path": CALL, **how}, **ADMITTED)
+    if trailer is not None:
+        message.response.response_trailers["grpc-status"] = trailer
+    if header is not None:
+        message.response.response_headers["grpc-status"] = header
+    return Reader().entry(message).outcome.call
+
+
+def test_a_grpc_server_says_in_trailers_or_in_headers_how_a_call_ended() -> None:
+    assert ended("0") == (0, True, False)
+    assert ended("14") == (14, True, False)
+    assert ended(None, "5") == (5, True, False)
+    assert ended(None, None) == (None, False, False)
+    assert ended("13", path="/own.Service/Method") == (13, False, False)
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "17", "\u0661", "9" * 5000])
+def test_a_status_that_grpc_does_not_have_is_unknown(text: str) -> None:
+    assert ended(text)[0] == 2
+
+
+def test_what_the_gateway_answered_is_not_the_servers_status() -> None:
+    """Nor is what a server answered to the gateway's own call, which a client of REST never saw."""
+    assert ended(None, "14", details="response_timeout")[0] is None
+    assert ended(None, "3", details="sluice:malformed_request")[0] is None
+    assert ended("14", x_sluice_path="/mine")[0] is None
+
+
+@pytest.mark.parametrize(
+    ("timeout", "expired"),
+    [("1S", True), ("1234m", True), ("1240m", True), ("1250m", False), ("2S", False), ("0n", True),
+     ("1M", False), ("1H", False), ("1234567u", True), ("99999999n", True), ("soon", False),
+     ("", False), ("1", False), ("123456789n", False)],
+)  # fmt: skip
+def test_a_call_ends_badly_before_or_after_its_deadline(timeout: str, expired: bool) -> None:
+    assert ended("4", grpc_timeout=timeout)[2] == expired
+    flags = ResponseFlags(upstream_remote_reset=True)
+    assert ended(None, flags=flags, grpc_timeout=timeout)[2] == expired
+    assert not ended("0", grpc_timeout=timeout)[2]
+
+
+def test_the_line_shows_a_calls_status() -> None:
+    message = report(path=CALL, **ADMITTED)
+    message.response.response_trailers["grpc-status"] = "13"
+    assert line(message)["grpc_status"] == 13
+    assert line(message)["status"] == 200
+
+
 def test_addresses_are_of_every_kind() -> None:
     six, pipe = LogAddress(), LogAddress()
     six.socket_address.address, six.socket_address.port_value = "::1", 80
@@ -121,6 +178,12 @@ def test_requests_that_end_alike_share_their_outcome() -> None:
     one, other = reader.entry(report(**ADMITTED)), reader.entry(report(path="/b", **ADMITTED))
     assert one.outcome is other.outcome
     assert reader.entry(report(status=500, **ADMITTED)).outcome is not one.outcome
+    called = [report(**ADMITTED) for _ in range(3)]
+    for message, status in zip(called, ("0", "0", "14"), strict=True):
+        message.response.response_trailers["grpc-status"] = status
+    well, again, badly = (reader.entry(message).outcome for message in called)
+    assert well is again
+    assert len({well, badly, one.outcome}) == 3
 
 
 def entry(path: str) -> Entry:
