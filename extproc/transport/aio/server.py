@@ -20,6 +20,12 @@ from extproc.transport.limits import Limits
 from extproc.transport.tls import Tls
 
 BACKLOG: Final = 1024
+PARTS: Final = 8
+LEAST_PART: Final = 8192
+"""A read is answered in parts, so that the peer goes on with the first answers while this process
+works on the rest: 10 % more requests a second than one write for all, with two cores and 64
+connections (make bench-callout). Each part costs a system call, 3 us; it has ten usual requests.
+"""
 GOODBYE_SECONDS: Final = 1.0
 """How long a peer may take to read a GOAWAY before its connection is cut."""
 
@@ -167,6 +173,8 @@ class _Peer(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        # uvloop writes at once only what is above this; else it collects until the turn's end.
+        self._transport.set_write_buffer_limits(high=0)
         tls = transport.get_extra_info("ssl_object")
         if isinstance(tls, ssl.SSLObject) and tls.selected_alpn_protocol() != "h2":
             self._transport.abort()  # RFC 9113 section 3.2: over TLS, HTTP/2 is agreed on by ALPN
@@ -177,8 +185,11 @@ class _Peer(asyncio.Protocol):
         self._flush()
 
     def data_received(self, data: bytes) -> None:
-        if self._connection is not None:
-            self._connection.receive(data, self._loop.time())
+        step = max(LEAST_PART, len(data) // PARTS)
+        for start in range(0, len(data), step):
+            if self._connection is None:
+                break
+            self._connection.receive(data[start : start + step], self._loop.time())
             self._flush()
 
     def eof_received(self) -> None:
