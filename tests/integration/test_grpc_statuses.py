@@ -11,6 +11,8 @@ from tests.integration.gateway import Gateway, base_config, eventually, free_por
 from tests.integration.test_hostile_clients import ATTEMPTS, reported
 
 SERVICE = "inference.GRPCInferenceService"
+SAID = ("x-sluice-reason", "x-sluice-other", "ratelimit", "ratelimit-policy", "x-own")
+"""Trailers of every answer."""
 MESSAGE = b"\0\0\0\0\0"
 
 Code = grpc.StatusCode
@@ -23,6 +25,7 @@ class Obedient(grpc.GenericRpcHandler):
         asked = {key: str(value) for key, value in details.invocation_metadata or ()}
 
         def answer(_: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+            context.set_trailing_metadata([(name, "server") for name in SAID])
             time.sleep(float(asked.get("x-delay", "0")))
             if "x-headers-first" in asked:
                 context.send_initial_metadata(())
@@ -117,3 +120,11 @@ def test_a_server_that_cannot_read_a_call_of_its_own_service_has_not_failed(
 ) -> None:
     assert not is_spared(gateway, "own", Code.INTERNAL, path="/own.own/Method")
     assert is_spared(gateway, "own", Code.UNAVAILABLE, path="/own.own/Method")
+
+
+def test_a_server_says_nothing_in_the_gateways_name_in_trailers(gateway: Gateway) -> None:
+    metadata = [("x-model-name", "ok-0"), ("x-status", "OK"), ("x-headers-first", "yes")]
+    with grpc.insecure_channel(gateway.config["listener"]["address"]) as channel:
+        call = channel.unary_stream(f"/{SERVICE}/ServerLive")(b"", metadata=metadata, timeout=10)
+        assert not list(call)
+        assert [(key, value) for key, value in call.trailing_metadata()] == [("x-own", "server")]

@@ -46,7 +46,8 @@ class Model(BaseHTTPRequestHandler):
         body = json.dumps({"port": port, "headers": dict(self.headers)}).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(body)))
-        self.send_header("x-sluice-reason", "said by the model server")
+        for name in ("x-sluice-reason", "X-Sluice-Other", "ratelimit", "RateLimit-Policy", "x-own"):
+            self.send_header(name, "said by the model server")
         self.end_headers()
         self.wfile.write(body)
 
@@ -279,6 +280,26 @@ def test_requests_reach_the_cluster_the_callout_names_and_no_client_can_name_one
         # Nobody names a cluster, so nobody gets anywhere.
         assert started.get("/v2/models/text/infer", "", **forged).status_code == 503
         assert "x-sluice-reason" not in answer.headers
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_model_server_says_nothing_in_the_gateways_name(
+    tmp_path: Path, servers: list[str], told: bool
+) -> None:
+    text = {"versions": {"v1": version(servers[0])}}
+    rule = {"name": "rule", "rate": 1, "match": [{"part": "header:x-a", "values": ["b"]}]}
+    with plane(
+        tmp_path,
+        {"text": text},
+        requests={"expose_reason": told},
+        limits={"listener": None, "rules": [rule], "headers": told},
+    ) as started:
+        answer = started.get("/v2/models/text")
+        said = {name: answer.headers.get(name) for name in answer.headers if name[0] in "xr"}
+        assert said == {
+            "x-own": "said by the model server",
+            **({"x-sluice-reason": "test"} if told else {}),
+        }
 
 
 def test_answers_of_envoy_are_problem_documents_and_those_of_the_callout_are_left_alone(

@@ -34,7 +34,12 @@ from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import (
 from envoy_data_plane.envoy.extensions.filters.http.grpc_http1_bridge.v3 import (
     Config as GrpcBridge,
 )
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import (
+    HeaderMutation as HeaderMutationFilter,
+)
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import Mutations
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
+from envoy_data_plane.envoy.extensions.filters.http.upstream_codec.v3 import UpstreamCodec
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
     HttpConnectionManagerCodecType,
@@ -64,7 +69,7 @@ from xds.resources import limits, telemetry
 from xds.resources.clusters import CALLOUT_CLUSTER
 from xds.resources.messages import address, from_ads, pack, seconds
 from xds.resources.replies import local_reply_config
-from xds.resources.routes import CLUSTER_HEADER, ROUTES_NAME
+from xds.resources.routes import CLUSTER_HEADER, LIMIT_HEADERS, ROUTES_NAME
 
 LISTENER_NAME = "gateway"
 EXT_PROC = "envoy.filters.http.ext_proc"
@@ -120,7 +125,9 @@ def _connection_manager(config: GatewayConfig) -> HttpConnectionManager:
             HttpFilter(name=GRPC_BRIDGE, typed_config=pack(GrpcBridge())),
             HttpFilter(
                 name="envoy.filters.http.router",
-                typed_config=pack(Router(suppress_envoy_headers=True)),
+                typed_config=pack(
+                    Router(suppress_envoy_headers=True, upstream_http_filters=_of_answers())
+                ),
             ),
         ],
         common_http_protocol_options=HttpProtocolOptions(
@@ -164,15 +171,35 @@ def _strip_internal_headers() -> TypedExtensionConfig:
     names = [StringMatcher(exact=CLUSTER_HEADER), StringMatcher(prefix=INTERNAL_PREFIX)]
     return TypedExtensionConfig(
         name="envoy.http.early_header_mutation.header_mutation",
-        typed_config=pack(
-            HeaderMutation(
-                mutations=[
-                    Mutation(remove_on_match=HeaderMutationRemoveOnMatch(key_matcher=name))
-                    for name in names
-                ]
-            )
-        ),
+        typed_config=pack(HeaderMutation(mutations=_removals(names))),
     )
+
+
+def _of_answers() -> list[HttpFilter]:
+    """Between the router and a model server: what only the gateway says is no server's to say.
+
+    Here, because a route adds such headers to an answer before any filter of the listener sees it,
+    and local replies, which those see too, come with them.
+    """
+    names = [
+        StringMatcher(prefix=INTERNAL_PREFIX),
+        *(StringMatcher(exact=n) for n in LIMIT_HEADERS),
+    ]
+    removals = _removals(names)
+    mutations = Mutations(response_mutations=removals, response_trailers_mutations=removals)
+    return [
+        HttpFilter(
+            name="envoy.filters.http.header_mutation",
+            typed_config=pack(HeaderMutationFilter(mutations=mutations)),
+        ),
+        HttpFilter(name="envoy.filters.http.upstream_codec", typed_config=pack(UpstreamCodec())),
+    ]
+
+
+def _removals(names: list[StringMatcher]) -> list[Mutation]:
+    return [
+        Mutation(remove_on_match=HeaderMutationRemoveOnMatch(key_matcher=name)) for name in names
+    ]
 
 
 def _ext_proc(callout: Callout) -> ExternalProcessor:

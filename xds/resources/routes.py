@@ -33,6 +33,7 @@ ROUTES_NAME = "gateway"
 CLUSTER_HEADER = "x-model-service"
 MODEL_HEADER = "x-model-name"
 REASON_HEADER = "x-sluice-reason"
+LIMIT_HEADERS = ("ratelimit", "ratelimit-policy")
 GRPC_PREFIX = "/inference.GRPCInferenceService/"
 
 
@@ -49,7 +50,6 @@ def route_configuration(config: GatewayConfig, routes: Iterable[bytes]) -> bytes
     table = RouteConfiguration(
         name=ROUTES_NAME,
         response_headers_to_add=_told(config),
-        response_headers_to_remove=[] if config.requests.expose_reason else [REASON_HEADER],
     )
     hosts = b"".join([bytes(host), *(_field(_ROUTES, route) for route in routes)])
     return bytes(table) + _field(_VIRTUAL_HOSTS, hosts)
@@ -76,8 +76,7 @@ def _told(config: GatewayConfig) -> list[HeaderValueOption]:
     told = [REASON_HEADER] if config.requests.expose_reason else []
     added = [header(name, f"%REQ({name})%") for name in told]
     if config.limits.rules and config.limits.headers:
-        limits = ("ratelimit", "ratelimit-policy")
-        added += [header(name, f"%REQ(x-sluice-{name})%") for name in limits]
+        added += [header(name, f"%REQ(x-sluice-{name})%") for name in LIMIT_HEADERS]
     return added
 
 
