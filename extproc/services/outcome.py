@@ -14,6 +14,9 @@ VERSION_HEADER = "x-model-version"
 REASON_HEADER = "x-sluice-reason"
 PATH_HEADER = "x-sluice-path"
 
+_CREDENTIALS = ("authorization", "proxy-authorization")
+"""RFC 9110 section 11: the second is for the proxy that it is sent to, and this is one."""
+
 NO_POLICY = Refusal(Reason.NO_POLICY, "the gateway has no policy yet")
 INTERNAL_ERROR = Refusal(Reason.INTERNAL_ERROR, "the gateway failed to decide on this request")
 
@@ -58,7 +61,7 @@ def removed_headers(policy: Policy, headers: Mapping[str, bytes]) -> list[str]:
     """Client-sent headers that only the gateway may set, and credentials that stay here."""
     removed = [name for name in headers if name.startswith(INTERNAL_PREFIX)]
     if not policy.forward_credentials:
-        removed += [n for n in ("authorization", policy.api_key_header) if n in headers]
+        removed += [name for name in (*_CREDENTIALS, policy.api_key_header) if name in headers]
     return removed
 
 

@@ -139,9 +139,12 @@ def test_internal_headers_from_a_client_never_reach_the_model(client: httpx.Clie
 
 
 def test_credentials_are_not_forwarded_but_the_subject_is(client: httpx.Client) -> None:
-    seen = upstream(client.post("/v2/models/echo/private", json={}, headers=bearer("alice")))
+    given = {**bearer("alice"), "Proxy-Authorization": "Basic YTpi", "cookie": "a=b"}
+    seen = upstream(client.post("/v2/models/echo/private", json={}, headers=given))
     assert "authorization" not in seen
+    assert "proxy-authorization" not in seen
     assert seen["x-sluice-subject"] == "alice"
+    assert seen["cookie"] == "a=b"
 
 
 def test_a_version_can_be_chosen_by_header_and_by_group(client: httpx.Client) -> None:

@@ -125,8 +125,8 @@ async def test_what_only_the_gateway_may_say_is_taken_from_the_client(asked: Cal
 
 
 async def test_credentials_stay_at_the_gateway_unless_it_is_told_otherwise(asked: Callout) -> None:
-    pairs = (*DECLARED, ("authorization", bearer()))
-    assert mutation(await asked.ask(pairs))[1] == ["authorization"]
+    pairs = (*DECLARED, ("authorization", bearer()), ("proxy-authorization", "Basic YTpi"))
+    assert mutation(await asked.ask(pairs))[1] == ["authorization", "proxy-authorization"]
     asked.policies.apply(models(auth={"issuers": [issuer()], "forward_credentials": True}))
     assert mutation(await asked.ask(pairs))[1] == []
 
