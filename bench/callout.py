@@ -21,6 +21,8 @@ from pathlib import Path
 
 from bench.processes import cpu_seconds, envoy, free_port, resident_bytes, serving
 from bench.tokens import token_and_jwks
+from sluice.config.gateway import Callout
+from xds.resources.listener import ext_proc
 
 PATH = "/v2/models/bench/infer"
 """Asked for by GET: Envoy answers a POST before it has read the body, and then has to close."""
@@ -96,21 +98,16 @@ def cluster(name: str, address: str, *, http2: bool = False) -> dict[str, object
 
 
 def callout_filter(variant: Variant, target: str) -> dict[str, object]:
-    """The HTTP filter that asks a worker, as the gateway's own listener configures it."""
-    service = {"envoy_grpc": {"cluster_name": target}, "timeout": "2s"}
+    """The HTTP filter that asks a worker: ext_proc is the gateway's own."""
+    service = {"cluster_name": target}
     if variant.filter == "ext_proc":
         kind = "envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor"
-        settings: dict[str, object] = {
-            "grpc_service": service,
-            "processing_mode": {"response_header_mode": "SKIP"},
-            "allow_mode_override": True,
-            "mutation_rules": {"allow_all_routing": True},
-            "message_timeout": "2s",
-        }
+        settings = ext_proc(Callout()).to_dict()
+        settings["grpcService"]["envoyGrpc"] = service
     else:
         kind = "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz"
         settings = {
-            "grpc_service": service,
+            "grpc_service": {"envoy_grpc": service, "timeout": "2s"},
             "transport_api_version": "V3",
             "clear_route_cache": True,
             "encode_raw_headers": False,
