@@ -1,6 +1,10 @@
-"""The control plane's HTTP: probes, metrics, the status, and the config in force. Read only."""
+"""The control plane's HTTP: probes, metrics, the status, and the config in force. Read only.
 
-from collections.abc import Iterator
+It has no authentication: what `/v1/` says is for whoever reaches the address, but for no page that
+a browser shows there. So a request must name this server as its host.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 
 import uvicorn
@@ -12,8 +16,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from sluice.config.hosts import is_meant
 from sluice.config.values import split_host_port
 from xds.status import State, redacted
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+MISDIRECTED = (
+    "This host is not known here. Ask by IP address, as localhost, or by a name that the config has"
+    " in control_plane.http_names.\n"
+)
 
 
 def application(state: State, metrics: Collector) -> Starlette:
@@ -38,15 +50,29 @@ def application(state: State, metrics: Collector) -> Starlette:
         encode, media_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), headers={"content-type": media_type})
 
+    settings = state.config.control_plane
+    names = {split_host_port(settings.http)[0].lower(), *settings.http_names}
     return Starlette(
         routes=[
             Route("/healthz", alive),
             Route("/readyz", ready),
             Route("/metrics", exposition),
-            Route("/v1/status", status),
-            Route("/v1/config", config),
+            Route("/v1/status", _for_hosts(names, status)),
+            Route("/v1/config", _for_hosts(names, config)),
         ]
     )
+
+
+def _for_hosts(names: Collection[str], endpoint: Endpoint) -> Endpoint:
+    """421 (RFC 9110 section 15.5.20) for requests to other hosts."""
+
+    async def guarded(request: Request) -> Response:
+        hosts = request.headers.getlist("host")
+        if len(hosts) != 1 or not is_meant(hosts[0], names):
+            return PlainTextResponse(MISDIRECTED, 421)
+        return await endpoint(request)
+
+    return guarded
 
 
 class AdminServer(uvicorn.Server):

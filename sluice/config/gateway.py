@@ -8,7 +8,16 @@ from sluice.config.auth import Auth
 from sluice.config.limits import Limits
 from sluice.config.models import OIP_PREFIX, Model
 from sluice.config.telemetry import Telemetry
-from sluice.config.values import Address, Duration, HostPort, Name, PositiveDuration, Size, Strict
+from sluice.config.values import (
+    Address,
+    Duration,
+    HostName,
+    HostPort,
+    Name,
+    PositiveDuration,
+    Size,
+    Strict,
+)
 
 
 class ListenerTls(Strict):
@@ -39,6 +48,11 @@ class ControlPlane(Strict):
     """Where the control plane listens. Changes take effect at the next start."""
 
     http: HostPort = "127.0.0.1:8081"
+    http_names: tuple[HostName, ...] = Field(
+        (),
+        description="Further names by which `/v1/` may be asked, beside that in `http`, localhost "
+        "and IP addresses.",
+    )
     xds: HostPort = "127.0.0.1:18000"
     ack_timeout: PositiveDuration = Field(
         5.0, description="How long a push waits for nodes before it goes on without them."

@@ -130,6 +130,14 @@ Address = Annotated[
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 """Name of a model, version, issuer or key: it appears in paths, headers, clusters and metrics."""
 
+HostName = Annotated[
+    str,
+    Written("host name"),
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$"),
+    AfterValidator(str.lower),
+]
+"""A host's name in the DNS, kept in lower case."""
+
 HeaderName = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"),
