@@ -13,7 +13,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -32,6 +31,16 @@ FILTERS = ("ext_proc", "ext_authz")
 POLICIES = ("trivial", "full")
 HOPS = ("direct", "proxy")
 
+DISTINCT = """
+local n = 0
+function request()
+  n = n + 1
+  wrk.headers["x-note"] = n
+  return wrk.format()
+end
+"""
+"""For wrk: no request is like one before, so that none is found again and each is decided on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Variant:
@@ -41,11 +50,13 @@ class Variant:
     decider: str | None = None
     filter: str = ""
     policy: str = ""
+    distinct: bool = False
+    """Whether every request differs from those before."""
 
     @property
     def name(self) -> str:
         decided = f"{self.decider} {self.filter} {self.policy}" if self.decider else "no callout"
-        return f"{self.hop:<7}{decided}"
+        return f"{self.hop:<7}{decided}{' distinct' if self.distinct else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +79,8 @@ def variants(transports: Sequence[str]) -> Iterator[Variant]:
             for kind in FILTERS:
                 for policy in POLICIES:
                     yield Variant(hop, decider, kind, policy)
+            if decider == "asyncio":
+                yield Variant(hop, decider, "ext_proc", "full", distinct=True)
 
 
 def cluster(name: str, address: str, *, http2: bool = False) -> dict[str, object]:
@@ -179,14 +192,15 @@ def gateway_config(
 MODEL = "bench/v1"
 
 
-def load(port: int, headers: dict[str, str], options: argparse.Namespace) -> tuple[str, float]:
-    """Run wrk against a listener; its report, and how long it ran in seconds."""
+def load(
+    port: int, headers: dict[str, str], options: argparse.Namespace, script: Path | None = None
+) -> str:
+    """Run wrk against a listener; its report."""
     argv = ["wrk", "-t1", f"-c{options.connections}", f"-d{options.seconds}s", "--latency"]
     argv += [item for name, value in headers.items() for item in ("-H", f"{name}: {value}")]
+    argv += ["-s", str(script)] if script else []
     argv.append(f"http://127.0.0.1:{port}{PATH}")
-    began = time.monotonic()
-    report = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
-    return report, time.monotonic() - began
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
 
 _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
@@ -207,12 +221,12 @@ def number(report: str, pattern: str) -> float:
 
 def measure(
     port: int, headers: dict[str, str], envoy_pid: int, python_pid: int | None,
-    options: argparse.Namespace,
+    options: argparse.Namespace, script: Path | None = None,
 ) -> Sample:  # fmt: skip
     """One round on one listener."""
     pids = [envoy_pid, *([python_pid] if python_pid else [])]
     before = [cpu_seconds(pid) for pid in pids]
-    report, _ = load(port, headers, options)
+    report = load(port, headers, options, script)
     spent = [cpu_seconds(pid) - start for pid, start in zip(pids, before, strict=True)]
     requests = number(report, r"(\d+) requests in")
     return Sample(
@@ -266,6 +280,8 @@ def main() -> None:
         options.directory = directory
         token, jwks = token_and_jwks()
         (Path(directory) / "jwks.json").write_text(jwks)
+        distinct = Path(directory) / "distinct.lua"
+        distinct.write_text(DISTINCT)
         authorized = {"Authorization": f"Bearer {token}"}
         with everything(options) as (ports, envoy_pid, pids):
             samples: dict[Variant, list[Sample]] = {variant: [] for variant in ports}
@@ -273,7 +289,9 @@ def main() -> None:
                 for variant, port in ports.items():
                     python = pids.get((variant.decider or "", variant.policy))
                     sent = {} if variant.policy == "trivial" else authorized
-                    samples[variant].append(measure(port, sent, envoy_pid, python, options))
+                    script = distinct if variant.distinct else None
+                    found = measure(port, sent, envoy_pid, python, options, script)
+                    samples[variant].append(found)
             print_report(samples)
             for (decider, policy), pid in pids.items():
                 print(f"RSS after the run, {decider} {policy}: {resident_bytes(pid) / 1e6:.0f} MB")
@@ -297,6 +315,8 @@ def print_report(samples: dict[Variant, list[Sample]]) -> None:
             + (f"  {sample.failed} FAILED" if sample.failed else "")
         )
     for variant, sample in middle.items():
+        if variant.distinct:
+            continue
         other = Variant(variant.hop, "grpcio", variant.filter, variant.policy)
         if variant.decider == "asyncio" and other in middle:
             ratio = sample.rate / middle[other].rate

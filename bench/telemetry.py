@@ -91,7 +91,7 @@ def _is_envoy(pid: int) -> bool:
 def measure(one: Gateway, token: str, options: argparse.Namespace) -> Sample:
     """One round on one gateway. Raises RuntimeError where a request fails."""
     before = [sum(map(cpu_seconds, pids)) for pids in (one.envoy, one.callout)]
-    report, _ = load(one.port, {"Authorization": f"Bearer {token}"}, options)
+    report = load(one.port, {"Authorization": f"Bearer {token}"}, options)
     if "Non-2xx" in report:
         raise RuntimeError(report)
     after = [sum(map(cpu_seconds, pids)) for pids in (one.envoy, one.callout)]

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+from collections import OrderedDict
 from collections.abc import Mapping
 
 from extproc.auth.errors import CredentialsError
@@ -27,7 +28,7 @@ class Authenticator:
         keys = {} if previous is None else previous._fetched(auth.issuers)
         keys |= {i.issuer: KeySet.parse(i.jwks) for i in auth.issuers if i.jwks is not None}
         self._tokens = TokenVerifier(auth.issuers, keys)
-        self._verified: dict[bytes, Identity] = {}
+        self._verified: OrderedDict[bytes, Identity] = OrderedDict()
         self._room = auth.token_cache_entries
         self.hits = 0
         """Tokens that were known from before."""
@@ -82,7 +83,7 @@ class Authenticator:
         identity = self._tokens.verify(text, now)
         if self._room:
             if len(self._verified) >= self._room:
-                del self._verified[next(iter(self._verified))]
+                self._verified.popitem(last=False)
             self._verified[token] = identity
         return identity
 

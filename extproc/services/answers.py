@@ -1,5 +1,6 @@
 """Serialised answers, kept for admissions that recur: 1.3 us to look one up, 9 us to make one."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
 from extproc.decision import Admission
@@ -18,7 +19,7 @@ class Answers:
     """Those of the policy in force."""
 
     def __init__(self) -> None:
-        self.kept: dict[Hashable, bytes] = {}
+        self.kept: OrderedDict[Hashable, bytes] = OrderedDict()
         self._policy: Policy | None = None
 
     def get(
@@ -45,6 +46,6 @@ class Answers:
             answer = make()
             if len(answer) <= LARGEST:
                 if len(self.kept) >= ENTRIES:
-                    del self.kept[next(iter(self.kept))]
+                    self.kept.popitem(last=False)
                 self.kept[key] = answer
         return answer

@@ -10,6 +10,7 @@ headers at the same places, but for values that decisions do not depend on, or t
 """
 
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -50,7 +51,7 @@ class Recurring:
     """The admissions of the policy in force, with the keys it knows now."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[bytes, ...], Known] = {}
+        self._known: OrderedDict[tuple[bytes, ...], Known] = OrderedDict()
         self._policy: Policy | None = None
         self._epoch = 0
         self._usable = False
@@ -89,7 +90,7 @@ class Recurring:
         if not _exact(message, headers):
             return
         if len(self._known) >= ENTRIES:
-            del self._known[next(iter(self._known))]
+            self._known.popitem(last=False)
         self._known[tuple(parts[::2])] = Known(admission, answer)
 
     def _follow(self, policy: Policy) -> None:
