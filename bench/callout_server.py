@@ -6,6 +6,7 @@ canaries.
 """
 
 import asyncio
+import gc
 import json
 import signal
 import sys
@@ -64,6 +65,8 @@ async def run(transport: str, address: str, policy: PolicyDocument) -> None:
     }
     server = serve(chosen, offered, address)
     await server.start()
+    gc.collect()
+    gc.freeze()  # as a worker does
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     await stop.wait()
