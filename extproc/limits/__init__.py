@@ -54,7 +54,7 @@ def budgets(
         max_keys=backend.max_keys,
     )
     if broker is not None and backend.kind == "memory":
-        return LeasedBudgets(BrokerStore(broker), settings, clock)
+        return LeasedBudgets(BrokerStore(broker, backend.max_keys), settings, clock)
     # The client takes 4 MB, which workers without Redis need not have.
     from extproc.limits.redis import redis_store
 

@@ -1,7 +1,8 @@
 """Budgets for the workers of one supervisor, where there is no Redis: a ledger behind a socket.
 
 The supervisor serves a Unix socket; each worker leases tokens over it exactly as it would from
-Redis. One JSON line asks, one answers: `[number, [ask, ...]]`, `[number, [grant, ...]]`.
+Redis. One JSON line asks, one answers: `[number, max_keys, [ask, ...]]`, `[number, [grant, ...]]`.
+The supervisor has no policy, so each line tells how many budgets the policy has it keep.
 """
 
 import asyncio
@@ -73,7 +74,8 @@ class Broker:
             writer.close()
 
     def _answer(self, line: bytes) -> bytes:
-        number, asks = json.loads(line)
+        number, max_keys, asks = json.loads(line)
+        self._ledger.max_keys = max(1, int(max_keys))
         now = int(self._clock() * 1_000_000)
         before = self._ledger.evictions
         grants = self._ledger.exchange(now, [_ask(*ask) for ask in asks])
@@ -84,8 +86,9 @@ class Broker:
 class BrokerStore:
     """A worker's side of the broker, connected when first used and again after a failure."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, max_keys: int) -> None:
         self._path = path
+        self._max_keys = max_keys
         self._connection: _Connection | None = None
         self._connecting = asyncio.Lock()
 
@@ -95,7 +98,7 @@ class BrokerStore:
             async with self._connecting:
                 if self._connection is None or self._connection.lost:
                     self._connection = await _Connection.open(self._path)
-            return await self._connection.exchange(asks)
+            return await self._connection.exchange(asks, self._max_keys)
         except (OSError, ValueError, TypeError) as error:
             raise StoreError(f"the broker at {self._path} failed: {error}") from error
 
@@ -117,12 +120,12 @@ class _Connection:
     async def open(cls, path: Path) -> "_Connection":
         return cls(*await asyncio.open_unix_connection(path, limit=MAX_LINE))
 
-    async def exchange(self, asks: Sequence[Ask]) -> list[Grant]:
+    async def exchange(self, asks: Sequence[Ask], max_keys: int) -> list[Grant]:
         self._number += 1
         number = self._number
         self._waiting[number] = asyncio.get_running_loop().create_future()
         try:
-            self._writer.write(_line([number, [_fields(ask) for ask in asks]]))
+            self._writer.write(_line([number, max_keys, [_fields(ask) for ask in asks]]))
             await self._writer.drain()
             return await self._waiting[number]
         finally:

@@ -18,7 +18,7 @@ class Ledger:
     def __init__(self, max_keys: int) -> None:
         self.evictions = 0
         """Budgets forgotten to make room."""
-        self._max_keys = max_keys
+        self.max_keys = max_keys
         self._budgets: OrderedDict[str, Budget] = OrderedDict()
         self._used_until = NEVER
 
@@ -29,7 +29,7 @@ class Ledger:
         """The key's budget; a changed rate or burst takes effect on what is already there."""
         found = self._budgets.get(key)
         if found is None:
-            if len(self._budgets) >= self._max_keys:
+            while len(self._budgets) >= self.max_keys:
                 self._evict()
             found = self._budgets[key] = budget(limit, now, self._used_until)
         else:
