@@ -30,8 +30,8 @@ from extproc.limits import (
 )
 from extproc.limits.leases import Counts
 from extproc.limits.ledger import Ledger
+from extproc.limits.service import RateLimitService
 from extproc.rpc import StatusCode
-from extproc.services.ratelimit import RateLimitService
 from extproc.shared import CounterTable
 from extproc.telemetry.entry import GATEWAY, Entry, GrpcCall, Outcome
 from sluice.config import PolicyDocument, cluster_name

@@ -18,14 +18,7 @@ import uvloop
 
 from extproc.ads import follow
 from extproc.convert import Pool
-from extproc.policies import Policies
-from extproc.protection import Protection, ProtectionSettings
-from extproc.rpc import Services, unary
-from extproc.services.decider import Decider
-from extproc.services.ext_authz import CHECK, Authorization
-from extproc.services.ext_proc import PROCESS, ExternalProcessor
-from extproc.services.health import NOT_SERVING, SERVING, Health
-from extproc.telemetry.parts import (
+from extproc.counted import (
     ConversionTimes,
     backend_state,
     backend_totals,
@@ -35,6 +28,13 @@ from extproc.telemetry.parts import (
     limit_totals,
     recurring_totals,
 )
+from extproc.policies import Policies
+from extproc.protection import Protection, ProtectionSettings
+from extproc.rpc import Services, unary
+from extproc.services.decider import Decider
+from extproc.services.ext_authz import CHECK, Authorization
+from extproc.services.ext_proc import PROCESS, ExternalProcessor
+from extproc.services.health import NOT_SERVING, SERVING, Health
 from extproc.telemetry.worker import Telemetry, TelemetrySettings, transport_totals
 from extproc.transport import TransportName, serve
 from protos.base_pb2 import Node

@@ -4,17 +4,14 @@ Envoy holds the request until the answer to its body is here, so what cannot be 
 reaches the model.
 """
 
-import struct
 from collections.abc import Awaitable, Mapping
 
 from extproc.convert import Converted, Converter, Pool, Reply, Unconvertible
+from extproc.framing import PREFIX, PREFIX_SIZE, frame
 from extproc.problem import MEDIA_TYPE
 from extproc.services import processing
 from extproc.services.outcome import PATH_HEADER, REASON_HEADER, Headers, failed
 from protos.ext_proc_pb2 import HttpHeaders, HttpTrailers
-
-_FRAME = struct.Struct(">BI")
-"""A gRPC message's prefix: whether it is compressed, and its length in bytes."""
 
 _GRPC = "application/grpc"
 
@@ -59,7 +56,7 @@ class Conversion:
         if self._converter.protocol == "grpc":
             headers["content-type"] = _GRPC
             removed += filter(_is_metadata, self._headers)
-            sent = _FRAME.pack(0, len(sent)) + sent
+            sent = frame(sent)
         # For the access log: what the client asked for, where the model is asked something else.
         headers[PATH_HEADER] = self._headers.get(":path", "").partition("?")[0]
         return processing.request_body(sent, list(headers.items()), removed)
@@ -112,10 +109,10 @@ class Conversion:
             return body
         # HTTP/2 has the status in trailers, behind the message, which is not sent but with OK.
         self._answer_headers.setdefault("grpc-status", "0")
-        compressed, length = _FRAME.unpack_from(body) if len(body) >= _FRAME.size else (1, 0)
-        if compressed or length != len(body) - _FRAME.size:
+        compressed, length = PREFIX.unpack_from(body) if len(body) >= PREFIX_SIZE else (1, 0)
+        if compressed or length != len(body) - PREFIX_SIZE:
             raise _UNREADABLE
-        return body[_FRAME.size :]
+        return body[PREFIX_SIZE:]
 
     def _refused(self, error: Unconvertible) -> bytes:
         headers: Headers = [("content-type", MEDIA_TYPE)]

@@ -5,7 +5,6 @@ the rest of what is not whole it waits until the call has run out of time, and w
 it answers as a failure of its own: neither must be had for the asking.
 """
 
-import struct
 import zlib
 from collections.abc import Awaitable, Iterable, Mapping
 
@@ -14,12 +13,10 @@ from google.protobuf.message import DecodeError
 from extproc.convert import Pool, Unconvertible
 from extproc.decision import Reason, Refusal
 from extproc.decision.validate import OF_SERVERS, grpc_method, too_large
+from extproc.framing import PREFIX, PREFIX_SIZE
 from extproc.policy import Target
 from protos.call_pb2 import ModelRequest
 from protos.inference_pb2 import ServerLiveRequest
-
-_PREFIX = struct.Struct(">BI")
-"""In front of a message: whether it is compressed, and its length in bytes."""
 
 _CONTAINERS = {b"gzip": zlib.MAX_WBITS | 16, b"deflate": zlib.MAX_WBITS}
 """zlib's names for the codings of `grpc-encoding` (grpc/doc/compression.md)."""
@@ -61,19 +58,19 @@ class NativeCall:
         """
         self._pending += piece
         messages: list[tuple[bool, bytes]] = []
-        while len(self._pending) >= _PREFIX.size:
-            flags, length = _PREFIX.unpack_from(self._pending)
+        while len(self._pending) >= PREFIX_SIZE:
+            flags, length = PREFIX.unpack_from(self._pending)
             if flags > 1:
                 return Refusal(Reason.MALFORMED_REQUEST, "no gRPC message begins so")
             if length > self._limit:
                 return too_large(self._limit)
-            end = _PREFIX.size + length
+            end = PREFIX_SIZE + length
             if len(self._pending) < end:
                 break
             if self._begun and self._method != _STREAMED:
                 return Refusal(Reason.MALFORMED_REQUEST, "this method takes one message")
             self._begun = True
-            messages.append((flags == 1, bytes(self._pending[_PREFIX.size : end])))
+            messages.append((flags == 1, bytes(self._pending[PREFIX_SIZE:end])))
             del self._pending[:end]
         if last and self._pending:
             return Refusal(Reason.MALFORMED_REQUEST, "the body ends inside a gRPC message")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from extproc.auth import Authenticator
 from extproc.policies import Policies
-from extproc.services.access_log import AccessLog
 from extproc.shared import CounterTable
 from extproc.telemetry import catalog
+from extproc.telemetry.access_log import AccessLog
 from extproc.telemetry.decisions import ObservedDecisions
 from extproc.telemetry.metrics import Gauge, Metrics
 from extproc.telemetry.outputs import open_output

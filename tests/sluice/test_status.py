@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from extproc.counted import breaker_states
 from extproc.protection import Protection, ProtectionSettings
 from extproc.shared import CounterTable, create
 from extproc.telemetry import catalog, endpoint
 from extproc.telemetry.exposition import TableCollector
 from extproc.telemetry.metrics import Metrics
-from extproc.telemetry.parts import breaker_states
 from extproc.telemetry.profile import Profiler
 from extproc.telemetry.status import read_status
 from extproc.telemetry.totals import Totals

@@ -7,11 +7,12 @@ from collections import deque
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 
+from extproc.framing import PREFIX, PREFIX_SIZE, frame
 from extproc.rpc import Handler, RpcError, StatusCode
 from extproc.transport.aio.deadlines import Deadlines
 from extproc.transport.counters import Counters
 from extproc.transport.grpc import responses
-from extproc.transport.grpc.messages import PREFIX, PREFIX_SIZE, Reassembly
+from extproc.transport.grpc.messages import Reassembly
 from extproc.transport.grpc.requests import Request
 from extproc.transport.http2.connection import Connection
 from extproc.transport.http2.errors import ErrorCode
@@ -76,7 +77,7 @@ class Call(Stream):
         if not self.responded:
             self.respond(responses.HEADERS)
         self._shared.counters.messages_sent += 1
-        self.write(PREFIX.pack(0, len(message)) + message)
+        self.write(frame(message))
         if self.pending_size > self._shared.limits.max_send_queue:
             self._cancel(StatusCode.RESOURCE_EXHAUSTED, "the client does not read its responses")
 

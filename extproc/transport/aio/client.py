@@ -26,9 +26,10 @@ from h2.events import (
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 
+from extproc.framing import frame
 from extproc.rpc import RpcError, StatusCode
 from extproc.transport.address import UnixAddress, parse_address
-from extproc.transport.grpc.messages import Reassembly, frame
+from extproc.transport.grpc.messages import Reassembly
 from extproc.transport.http2.frames import DEFAULT_WINDOW
 
 STREAM: Final = 1

@@ -3,20 +3,12 @@ content that arrives in any pieces, and decompressed.
 """
 
 import zlib
-from struct import Struct
 from typing import Final
 
+from extproc.framing import PREFIX, PREFIX_SIZE
 from extproc.rpc import RpcError, StatusCode
 
-PREFIX: Final = Struct(">BL")
-"""Compressed flag, length."""
-PREFIX_SIZE: Final = 5
-
 _GZIP: Final = 31  # zlib's window bits for gzip framing
-
-
-def frame(message: bytes) -> bytes:
-    return PREFIX.pack(0, len(message)) + message
 
 
 class Reassembly:

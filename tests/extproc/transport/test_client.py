@@ -10,9 +10,9 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import RequestReceived
 
+from extproc.framing import frame
 from extproc.rpc import RpcError, StatusCode
 from extproc.transport.aio.client import WINDOW, ClientCall, ClientLimits, open_call
-from extproc.transport.grpc.messages import frame
 from extproc.transport.http2 import frames
 
 from .conftest import Start

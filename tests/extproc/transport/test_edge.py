@@ -7,9 +7,9 @@ import grpc.aio
 import pytest
 import uvloop
 
+from extproc.framing import frame as message
 from extproc.rpc import Call
 from extproc.transport import Limits, serve
-from extproc.transport.grpc.messages import frame as message
 from extproc.transport.http2 import frames
 from extproc.transport.http2.errors import ErrorCode
 from extproc.transport.http2.fields import literal

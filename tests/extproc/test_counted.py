@@ -14,6 +14,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 from extproc.breaker import Breaker
 from extproc.convert import Converter, Limits, Pool, Signature
 from extproc.convert.tensor import Inference, Tensor
+from extproc.counted import (
+    ConversionTimes,
+    backend_state,
+    backend_totals,
+    breaker_states,
+    conversions_pending,
+)
 from extproc.limits import steady_clock
 from extproc.limits.arithmetic import Algorithm, Limit
 from extproc.limits.broker import Broker
@@ -24,13 +31,6 @@ from extproc.supervisor import COLUMNS
 from extproc.telemetry import catalog
 from extproc.telemetry.exposition import TableCollector
 from extproc.telemetry.metrics import LOST, MICRO, Metrics, series_name
-from extproc.telemetry.parts import (
-    ConversionTimes,
-    backend_state,
-    backend_totals,
-    breaker_states,
-    conversions_pending,
-)
 from extproc.telemetry.status import BreakerStatus, CalloutStatus, read_status
 from extproc.telemetry.totals import Totals
 from sluice.config import PolicyDocument, cluster_name
@@ -141,7 +141,7 @@ def test_budgets_that_are_forgotten_are_counted(worker: Worker) -> None:
     follow(worker, document(limits={"backend": {"max_keys": 2000}}))
     worker.totals.follow("budgets", partial(backend_totals, worker.protection))
     worker.totals.show(partial(backend_state, worker.protection))
-    budgets = worker.protection.rate_limits.budgets
+    budgets = worker.protection.budgets
     limit = Limit(Algorithm.TOKEN_BUCKET, 1, MINUTE, 10)
     for number in range(2005):
         budgets.spend(number, limit, str(number), 1)
@@ -159,16 +159,15 @@ def test_a_backend_that_went_away_is_down_and_what_it_forgot_is_counted(tmp_path
     evicted = worker.metrics.count(catalog.EVICTIONS)
 
     async def use(key: str) -> None:
-        budgets = protection.rate_limits.budgets
+        budgets = protection.budgets
         pending = budgets.ready(int(protection.clock() * MICRO), limit, key, 1)
         assert pending is not None
         await pending
 
     async def run() -> None:
-        async with Broker(socket, Ledger(2), steady_clock(), evicted.add):
-            await protection.apply(document())
-            for key in "abc":
-                await use(key)
+        async with Broker(socket, Ledger(1), steady_clock(), evicted.add):
+            await protection.apply(document(limits={"backend": {"max_keys": 2000}}))
+            await asyncio.gather(*(use(str(number)) for number in range(2001)))
             exposed = worker.exposed()
             assert "sluice_limit_backend_up 1.0" in exposed
             assert "sluice_limit_evictions_total 1.0" in exposed
