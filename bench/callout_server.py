@@ -24,27 +24,33 @@ from extproc.services.health import Health
 from extproc.transport import TRANSPORTS, serve
 from sluice.config import GatewayConfig, PolicyDocument, policy_document
 
-_ENDPOINT = {"endpoints": [{"address": "127.0.0.1:1"}]}
+NOWHERE = "127.0.0.1:1"
 
 TRIVIAL = {
     "models": {
-        "bench": {"access": {"public": True}, "methods": ["GET"], "versions": {"v1": _ENDPOINT}}
+        "bench": {
+            "access": {"public": True},
+            "methods": ["GET"],
+            "versions": {"v1": {"endpoints": [{"address": NOWHERE}]}},
+        }
     }
 }
 
 
-def full(jwks: str) -> dict[str, object]:
-    """A policy whose every stage has something to decide."""
+def full(jwks: str, upstream: str = NOWHERE) -> dict[str, object]:
+    """A policy whose every stage has something to decide; it needs no breaker to do so."""
     issuer = {"issuer": ISSUER, "audiences": [AUDIENCE], "algorithms": ["RS256"], "jwks": jwks}
+    served = {"endpoints": [{"address": upstream}]}
     model = {
         "stable": "v1",
-        "methods": ["GET"],
-        "versions": {"v1": _ENDPOINT, "v2": _ENDPOINT, "v3": _ENDPOINT},
+        "methods": ["GET", "POST"],
+        "versions": {"v1": served, "v2": served, "v3": served},
         "access": {"allow": [{"groups": ["staff"]}, {"groups": ["vip"]}]},
         "claim_rules": [{"claim": "tier", "value": "gold", "version": "v3"}],
         "canaries": [{"version": "v2", "percent": 0, "model_types": ["image-classification"]}],
+        "breaker": {"enabled": False},
     }
-    return {"auth": {"issuers": [issuer]}, "models": {"bench": model}}
+    return {"auth": {"issuers": [issuer]}, "models": {"bench": model, "sentiment": model}}
 
 
 def document(policy: str, jwks: str) -> PolicyDocument:

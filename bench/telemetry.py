@@ -1,9 +1,10 @@
 """What watching costs: whole gateways with and without reports, side by side in one run.
 
 Each gateway is a `sluice up` of its own, with one Envoy, one callout worker and the policy of
-bench.callout_server whose every stage has something to decide. They share a model server that
-answers at once (an Envoy), which makes their own cost as large a part of a request as it can be.
-Rounds are interleaved, so that noise from the machine meets all alike.
+bench.callout_server whose every stage has something to decide. They share a model server: one that
+answers at once (an Envoy), which makes their own cost as large a part of a request as it can be, or
+the example model `sentiment`. Rounds are interleaved, so that noise from the machine meets all
+alike.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.callout import PATH, latency, load, number, upstream_config
+from bench.callout import latency, load, number, upstream_config
 from bench.callout_server import full
 from bench.processes import (
     callout,
@@ -25,6 +26,7 @@ from bench.processes import (
     family,
     free_port,
     local,
+    serving,
     sluice_up,
 )
 from bench.tokens import token_and_jwks
@@ -37,6 +39,15 @@ def settings(kind: str, log: Path) -> dict[str, object]:
     """`telemetry` of one of these gateways."""
     output = str(log) if kind == "log and metrics" else "none"
     return {"reports": {"enabled": kind != OFF}, "access_log": {"output": output}}
+
+
+INFER = """
+wrk.method = "POST"
+wrk.path = "/v2/models/sentiment/infer"
+wrk.headers["content-type"] = "application/json"
+wrk.body = '{"inputs":[{"name":"text","datatype":"BYTES","shape":[1],"data":["a wonderful film"]}]}'
+"""
+"""For wrk: a request for the example model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,26 +73,30 @@ class Sample:
 def gateway(directory: Path, jwks: str, upstream: str, kind: str) -> Iterator[Gateway]:
     """Start one; its files go to `directory`."""
     directory.mkdir()
-    telemetry = settings(kind, directory / "access.log")
     listener, http, xds, admin, metrics = (free_port() for _ in range(5))
-    config = full(jwks)
-    models = config["models"]
-    assert isinstance(models, dict)
-    for version in models["bench"]["versions"].values():
-        version["endpoints"] = [{"address": upstream}]
-    models["bench"]["breaker"] = {"enabled": False}
-    config |= {
+    watched = {"metrics": {"address": local(metrics)}, **settings(kind, directory / "access.log")}
+    config = {
+        **full(jwks, upstream),
         "listener": {"address": local(listener)},
         "control_plane": {"http": local(http), "xds": local(xds)},
         "callout": {"address": f"unix:{directory}/callout", "workers": 1},
         "envoy": {"admin": local(admin), "concurrency": 1},
-        "telemetry": {"metrics": {"address": local(metrics)}, **telemetry},
+        "telemetry": watched,
         "limits": {"listener": None},
     }
     with sluice_up(config, directory) as pid:
         workers = callout(pid)
         others = [one for one in family(pid) if one not in workers]
         yield Gateway(listener, [one for one in others if _is_envoy(one)], workers)
+
+
+@contextmanager
+def example(port: int) -> Iterator[None]:
+    """Run the example model at a port."""
+    argv = [sys.executable, "-m", "examples.model_server", "--model", "sentiment"]
+    argv += ["--version", "v2", "--rest", local(port), "--grpc", local(free_port())]
+    with serving(argv, local(port), stdout=sys.stderr):
+        yield
 
 
 def _is_envoy(pid: int) -> bool:
@@ -91,7 +106,7 @@ def _is_envoy(pid: int) -> bool:
 def measure(one: Gateway, token: str, options: argparse.Namespace) -> Sample:
     """One round on one gateway. Raises RuntimeError where a request fails."""
     before = [sum(map(cpu_seconds, pids)) for pids in (one.envoy, one.callout)]
-    report = load(one.port, {"Authorization": f"Bearer {token}"}, options)
+    report = load(one.port, {"Authorization": f"Bearer {token}"}, options, options.script)
     if "Non-2xx" in report:
         raise RuntimeError(report)
     after = [sum(map(cpu_seconds, pids)) for pids in (one.envoy, one.callout)]
@@ -108,6 +123,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=3, help="of one round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--example", action="store_true", help="ask the example model")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("bench: needs wrk on PATH (make bench-callout installs it)")
@@ -115,7 +131,13 @@ def main() -> None:
     samples: dict[str, list[Sample]] = {kind: [] for kind in KINDS}
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name, ExitStack() as stack:
         directory, port = Path(name), free_port()
-        stack.enter_context(envoy(upstream_config(port), directory / "upstream.json", [port]))
+        options.script = None
+        if options.example:
+            options.script = directory / "infer.lua"
+            options.script.write_text(INFER)
+            stack.enter_context(example(port))
+        else:
+            stack.enter_context(envoy(upstream_config(port), directory / "upstream.json", [port]))
         running = {
             kind: stack.enter_context(
                 gateway(directory / kind.replace(" ", "-"), jwks, local(port), kind)
@@ -130,7 +152,7 @@ def main() -> None:
 
 def print_report(samples: dict[str, list[Sample]]) -> None:
     """Medians over the rounds; ratios are medians of each round's own."""
-    head = f"{PATH:<24}{'req/s':>8}{'of off':>8}{'p99 ms':>8}{'Envoy us':>10}{'callout us':>12}"
+    head = f"{'':<24}{'req/s':>8}{'of off':>8}{'p99 ms':>8}{'Envoy us':>10}{'callout us':>12}"
     print(head)
     off = samples[OFF]
     for kind, found in samples.items():
