@@ -126,6 +126,7 @@ class _Stream:
         if isinstance(decision, Refusal):
             self._refuse(header_dict(_parsed(message).request_headers), decision)
         else:
+            self._limit = decision.max_body
             self._call.send(known.answer)
 
     def _on_headers(self, told: HttpHeaders, message: bytes) -> Awaitable[None] | None:

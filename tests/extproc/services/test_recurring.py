@@ -23,6 +23,7 @@ from sluice.config import PolicyDocument
 from tests.extproc.auth.tokens import LEEWAY, NOW, OTHER_RSA, issuer, key_set, rsa_jwk
 from tests.extproc.auth.tokens import authenticator as made_of
 from tests.extproc.decision.requests import bearer, document
+from tests.extproc.services.callout import body
 
 TRACE = f"00-{uuid.UUID(int=1).hex}-00f067aa0ba902b7-01"
 
@@ -62,14 +63,23 @@ class Service:
         return self.ext_proc.recurring.found
 
     def ask(self, headers: Mapping[str, str], *, has_body: bool = False) -> ProcessingResponse:
-        message = ProcessingRequest()
-        message.request_headers.end_of_stream = not has_body
-        for name, value in headers.items():
-            message.request_headers.headers.headers.add(key=name, raw_value=value.encode())
-        sink = Sink()
-        self.ext_proc.open(sink).on_message(message.SerializeToString())
-        (answer,) = sink.answers
+        (answer,) = self.process(_told(headers, has_body=has_body))
         return answer
+
+    def process(self, *messages: ProcessingRequest) -> list[ProcessingResponse]:
+        sink = Sink()
+        stream = self.ext_proc.open(sink)
+        for message in messages:
+            stream.on_message(message.SerializeToString())
+        return sink.answers
+
+
+def _told(headers: Mapping[str, str], *, has_body: bool) -> ProcessingRequest:
+    message = ProcessingRequest()
+    message.request_headers.end_of_stream = not has_body
+    for name, value in headers.items():
+        message.request_headers.headers.headers.add(key=name, raw_value=value.encode())
+    return message
 
 
 def headers(**changes: str | None) -> dict[str, str]:
@@ -197,6 +207,16 @@ def test_a_body_to_be_counted_is_asked_for_each_time() -> None:
         answer = service.ask(upload(content_length=None), has_body=True)
         assert answer.mode_override.request_body_mode == ProcessingMode.STREAMED
     assert service.found == 0
+
+
+def test_a_body_that_nobody_asked_for_passes_each_time() -> None:
+    """An Envoy that is not ours may stream every body past."""
+    service = Service(document({"m": {"max_body": 10}}))
+    for _ in range(2):
+        told = _told(upload(content_length="10"), has_body=True)
+        _, passed = service.process(told, body(b"0123456789", end_of_stream=True))
+        assert passed.WhichOneof("response") == "request_body"
+    assert service.found == 1
 
 
 def test_a_bounded_number_is_kept() -> None:
