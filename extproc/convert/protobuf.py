@@ -6,7 +6,8 @@ from typing import Literal
 from google.protobuf.message import DecodeError, Message
 
 from extproc.convert.elements import pack
-from extproc.convert.errors import malformed, unfitting, unreadable, unsupported
+from extproc.convert.errors import malformed, too_large, unfitting, unreadable, unsupported
+from extproc.convert.limits import Limits
 from extproc.convert.signature import Signature, check_datatype, resolve
 from extproc.convert.tensor import (
     ITEM_SIZE,
@@ -20,6 +21,7 @@ from extproc.convert.tensor import (
     count_bytes,
     pack_bytes,
 )
+from extproc.convert.wire import Nested, WireError, has_more_fields
 from protos import inference_pb2 as v2
 from protos import tensor_pb2
 
@@ -38,6 +40,10 @@ _CONTENTS = {
 # ModelInferRequest.raw_input_contents, length-delimited.
 _RAW_INPUT_TAG = bytes([7 << 3 | 2])
 
+# The messages in a ModelInferRequest: an entry of parameters has a value, an input also contents.
+_PARAMETER: Nested = {2: {}}
+_NESTED: Nested = {4: _PARAMETER, 5: {4: _PARAMETER, 5: {}}, 6: {2: _PARAMETER}}
+
 MESSAGES: Mapping[str, Literal["v2", "tensor"]] = {
     "inference.ModelInferRequest": "v2",
     "ModelInferRequest": "v2",
@@ -48,14 +54,18 @@ MESSAGES: Mapping[str, Literal["v2", "tensor"]] = {
 
 
 def read_request(
-    body: bytes, signature: Signature, message: Literal["v2", "tensor"] | None = None
+    body: bytes,
+    signature: Signature,
+    limits: Limits,
+    message: Literal["v2", "tensor"] | None = None,
 ) -> Inference:
     """Either message; which one is seen from its fields where the media type did not say.
 
-    Raises Unconvertible (400, 415, 422).
+    Raises Unconvertible (400, 413, 415, 422).
     """
     if not body:
         raise malformed("empty_body", "body", "is empty")
+    _check_fields(body, limits)
     if message != "tensor":
         request = v2.ModelInferRequest()
         if _parsed(request, body) and request.inputs:
@@ -147,6 +157,15 @@ def write_response(answer: Answer) -> bytes:
             parameters=_written(tensor.parameters, f"{tensor.field}."),
         )
     return response.SerializeToString()
+
+
+def _check_fields(body: bytes, limits: Limits) -> None:
+    try:
+        too_many = has_more_fields(body, _NESTED, limits.max_fields)
+    except WireError:
+        raise malformed("not_protobuf", "body", "is no protobuf message") from None
+    if too_many:
+        raise too_large("too_many_fields", "body", f"has over {limits.max_fields} fields")
 
 
 def _parsed(message: Message, body: bytes) -> bool:

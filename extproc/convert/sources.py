@@ -63,7 +63,7 @@ class Sources:
                 "unknown_message", "content-type", f"{named[:80]!r} is no message taken here"
             )
         message = protobuf.MESSAGES[named] if named is not None else None
-        return protobuf.read_request(body, self._signature, message)
+        return protobuf.read_request(body, self._signature, self._limits, message)
 
     def _image(self, body: bytes, media: str) -> Inference:
         from extproc.convert.picture import check_type

@@ -1,0 +1,139 @@
+"""A protobuf message with more fields than a request has is refused before it is parsed."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extproc.convert import Limits, Signature, Unconvertible
+from extproc.convert.wire import WireError, has_more_fields
+from protos.inference_pb2 import ModelInferRequest
+from tests.extproc.convert.payloads import sent, to_grpc
+
+LIMITS = Limits()
+NESTED = {4: {2: {}}, 5: {4: {2: {}}, 5: {}}, 6: {2: {2: {}}}}
+"""Field by field, the messages in a ModelInferRequest."""
+
+Counted = tuple[bytes, int]
+"""A field on the wire, and how many fields it and those in it are."""
+
+
+def varint(value: int, padding: int = 0) -> bytes:
+    """`padding` bytes more than it needs, which parsers take too."""
+    pieces = []
+    while value > 0x7F or padding > len(pieces):
+        pieces.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*pieces, value])
+
+
+def delimited(number: int, content: bytes, padding: int = 0) -> bytes:
+    return varint(number << 3 | 2, padding) + varint(len(content), padding) + content
+
+
+def message(number: int, *fields: st.SearchStrategy[Counted]) -> st.SearchStrategy[Counted]:
+    """A field that holds a few of these."""
+    return st.builds(
+        lambda inner, padding: (
+            delimited(number, b"".join(one for one, _ in inner), padding),
+            1 + sum(count for _, count in inner),
+        ),
+        st.lists(st.one_of(fields), max_size=4),
+        st.integers(0, 3),
+    )
+
+
+def texts(number: int) -> st.SearchStrategy[Counted]:
+    return st.text(max_size=200).map(lambda text: (delimited(number, text.encode()), 1))
+
+
+def numbers(number: int) -> st.SearchStrategy[Counted]:
+    return st.integers(0, 1 << 63).map(lambda n: (varint(number << 3) + varint(n), 1))
+
+
+UNKNOWN = st.sampled_from(
+    [(varint(99 << 3 | 5) + bytes(4), 1), (varint(99 << 3 | 1) + bytes(8), 1),
+     (varint(99 << 3) + b"\x01", 1), (delimited(99, delimited(5, b"")), 1)]
+)  # fmt: skip
+VALUE = message(2, texts(3), numbers(2), UNKNOWN)
+CONTENTS = message(5, texts(8), numbers(3), st.just((delimited(2, b"\1\2\3"), 1)), UNKNOWN)
+INPUT = message(5, texts(1), texts(2), numbers(3), message(4, texts(1), VALUE), CONTENTS, UNKNOWN)
+OUTPUT = message(6, texts(1), message(2, texts(1), VALUE), UNKNOWN)
+FIELDS = st.lists(
+    st.one_of(texts(1), INPUT, OUTPUT, message(4, texts(1), VALUE), texts(7), UNKNOWN), max_size=6
+)
+
+
+@given(fields=FIELDS)
+def test_every_field_of_what_a_parser_takes_is_counted(fields: list[Counted]) -> None:
+    body, count = b"".join(one for one, _ in fields), sum(count for _, count in fields)
+    ModelInferRequest.FromString(body)
+    assert not has_more_fields(body, NESTED, count)
+    assert count == 0 or has_more_fields(body, NESTED, count - 1)
+
+
+def most(body: bytes) -> int:
+    """The highest limit for which a body's length alone does not say that it is kept."""
+    return (len(body) - 1) // 2
+
+
+@given(fields=FIELDS, cut=st.integers(1, 9))
+def test_what_is_cut_short_is_whole_no_more(fields: list[Counted], cut: int) -> None:
+    body = b"".join(one for one, _ in fields) + delimited(5, bytes([2 << 3 | 2, 6]) + b"abcdef")
+    body = body[:-cut]
+    with pytest.raises(WireError):
+        has_more_fields(body, NESTED, most(body))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"\x0b\x0c", b"\x80" * 11 + b"\x01", b"\x0a", b"\x0a" + b"\xff" * 9 + b"\x01", b"\x0d\0\0\0",
+     b"\x09" + bytes(7), b"\x2a\x02\x0a\x05" + bytes(5)],
+    ids=["group", "endless tag", "no length", "vast length", "cut 32 bits", "cut 64 bits",
+         "over its message's end"],
+)  # fmt: skip
+def test_what_is_no_message_is_not_counted(body: bytes) -> None:
+    with pytest.raises(WireError):
+        has_more_fields(body, NESTED, most(body))
+
+
+def filled(piece: bytes) -> bytes:
+    """As many as a body may hold, and then one that is cut short."""
+    return piece * (LIMITS.max_body // len(piece) - 1) + b"\x0a"
+
+
+@pytest.mark.parametrize("number", [1, 4, 5, 6, 7, 11, 99])
+@pytest.mark.parametrize("named", ["", "; messageType=TensorRequest"])
+def test_millions_of_empty_fields_are_refused_unparsed(number: int, named: str) -> None:
+    body = filled(delimited(number, b""))
+    refuse(body, "application/x-protobuf" + named)
+
+
+@pytest.mark.parametrize(
+    "path", [(5, 3), (5, 4), (5, 4, 2, 3), (5, 5, 8), (5, 5, 3), (6, 2), (4, 2, 99)]
+)
+def test_fields_of_messages_within_are_counted_with_it(path: tuple[int, ...]) -> None:
+    *outer, last = path
+    body = delimited(last, b"") * (2 * LIMITS.max_fields)
+    for number in reversed(outer):
+        body = delimited(number, body)
+    refuse(body + b"\x0a", "application/x-protobuf")
+
+
+def refuse(body: bytes, media: str) -> None:
+    """By the count, though the end says that it could never be parsed."""
+    with pytest.raises(Unconvertible) as caught:
+        to_grpc(Signature("m"), media, body)
+    assert (caught.value.status, caught.value.reason) == (413, "too_many_fields")
+
+
+def test_a_table_of_ten_thousand_columns_and_a_long_text_are_taken() -> None:
+    request = ModelInferRequest()
+    for i in range(10_000):
+        column = request.inputs.add(name=f"column-{i}", datatype="FP64", shape=[8])
+        column.parameters["content_type"].string_param = "np"
+        column.contents.fp64_contents.extend([0.5] * 8)
+    words = request.inputs.add(name="words", datatype="BYTES", shape=[100_000])
+    words.contents.bytes_contents.extend([b"word"] * 100_000)
+    body = request.SerializeToString()
+    assert len(body) > 2 * LIMITS.max_fields
+    assert len(sent(to_grpc(Signature("m"), "application/x-protobuf", body)).inputs) == 10_001
