@@ -17,9 +17,10 @@ class Limits:
     20 times their text and empty objects 30 times; 10 MiB of ordinary numbers stay below."""
 
     max_fields: int = 1 << 18
-    """Fields of a protobuf message and those within it, counted before parsing; what is packed
-    counts as one. Two bytes can become 100 as an input and 250 as an element of BYTES. A table of
-    40,000 columns, each an input, stays below, and so does a text of 250,000 words."""
+    """Fields of a protobuf message and of those within it, counted before parsing: two bytes become
+    100 as an input. Contents count as one field, and their elements of BYTES to a number of their
+    own, this one too: each becomes 250 bytes for a while. A table of 40,000 columns, each an input,
+    stays below, and so does a text of 250,000 words."""
 
     max_dimensions: int = 16
     """Nesting of `data`, and length of a shape. Real tensors have at most 6."""

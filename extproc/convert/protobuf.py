@@ -40,9 +40,10 @@ _CONTENTS = {
 # ModelInferRequest.raw_input_contents, length-delimited.
 _RAW_INPUT_TAG = bytes([7 << 3 | 2])
 
-# The messages in a ModelInferRequest: an entry of parameters has a value, an input also contents.
+# The messages in a ModelInferRequest: an entry of parameters has a value. An input's contents are
+# single, so that they add up to no more than arrays.
 _PARAMETER: Nested = {2: {}}
-_NESTED: Nested = {4: _PARAMETER, 5: {4: _PARAMETER, 5: {}}, 6: {2: _PARAMETER}}
+_NESTED: Nested = {4: _PARAMETER, 5: {4: _PARAMETER}, 6: {2: _PARAMETER}}
 
 MESSAGES: Mapping[str, Literal["v2", "tensor"]] = {
     "inference.ModelInferRequest": "v2",
@@ -69,7 +70,7 @@ def read_request(
     if message != "tensor":
         request = v2.ModelInferRequest()
         if _parsed(request, body) and request.inputs:
-            return _from_v2(request)
+            return _from_v2(request, limits)
         if message == "v2":
             raise malformed("not_protobuf", "body", "is no ModelInferRequest with inputs")
     tensor = tensor_pb2.TensorRequest()
@@ -176,7 +177,7 @@ def _parsed(message: Message, body: bytes) -> bool:
     return True
 
 
-def _from_v2(request: v2.ModelInferRequest) -> Inference:
+def _from_v2(request: v2.ModelInferRequest, limits: Limits) -> Inference:
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise malformed(
@@ -184,6 +185,8 @@ def _from_v2(request: v2.ModelInferRequest) -> Inference:
             "raw_input_contents",
             f"{len(raw)} entries for {len(request.inputs)} inputs",
         )
+    if not raw:
+        _check_elements(request, limits)
     tensors = []
     for i, entry in enumerate(request.inputs):
         where = f"inputs[{i}]"
@@ -197,6 +200,13 @@ def _from_v2(request: v2.ModelInferRequest) -> Inference:
         )
     outputs = [RequestedOutput(output.name, _read(output.parameters)) for output in request.outputs]
     return Inference(tensors, outputs, _read(request.parameters), request.id)
+
+
+def _check_elements(request: v2.ModelInferRequest, limits: Limits) -> None:
+    """Elements of BYTES become objects one by one; those of all other datatypes travel packed."""
+    if sum(len(entry.contents.bytes_contents) for entry in request.inputs) > limits.max_fields:
+        detail = f"have over {limits.max_fields} elements of BYTES in contents"
+        raise too_large("too_many_fields", "inputs", detail)
 
 
 def _from_tensor(request: tensor_pb2.TensorRequest, signature: Signature) -> Inference:

@@ -108,9 +108,7 @@ def test_millions_of_empty_fields_are_refused_unparsed(number: int, named: str) 
     refuse(body, "application/x-protobuf" + named)
 
 
-@pytest.mark.parametrize(
-    "path", [(5, 3), (5, 4), (5, 4, 2, 3), (5, 5, 8), (5, 5, 3), (6, 2), (4, 2, 99)]
-)
+@pytest.mark.parametrize("path", [(5, 3), (5, 4), (5, 4, 2, 3), (6, 2), (4, 2, 99)])
 def test_fields_of_messages_within_are_counted_with_it(path: tuple[int, ...]) -> None:
     *outer, last = path
     body = delimited(last, b"") * (2 * LIMITS.max_fields)
@@ -123,6 +121,19 @@ def refuse(body: bytes, media: str) -> None:
     """By the count, though the end says that it could never be parsed."""
     with pytest.raises(Unconvertible) as caught:
         to_grpc(Signature("m"), media, body)
+    assert (caught.value.status, caught.value.reason) == (413, "too_many_fields")
+
+
+def test_elements_of_bytes_are_counted_over_all_inputs() -> None:
+    request = ModelInferRequest()
+    for name in ("a", "b"):
+        words = request.inputs.add(name=name, datatype="BYTES", shape=[LIMITS.max_fields // 2])
+        words.contents.bytes_contents.extend([b""] * (LIMITS.max_fields // 2))
+    media = "application/x-protobuf"
+    assert len(sent(to_grpc(Signature("m"), media, request.SerializeToString())).inputs) == 2
+    request.inputs[1].contents.bytes_contents.append(b"")
+    with pytest.raises(Unconvertible) as caught:
+        to_grpc(Signature("m"), media, request.SerializeToString())
     assert (caught.value.status, caught.value.reason) == (413, "too_many_fields")
 
 
