@@ -73,15 +73,14 @@ class _Stream:
     """One request, from its headers on."""
 
     __slots__ = (
-        "_begun", "_call", "_conversion", "_headers", "_limit", "_native", "_parts", "_received",
-        "_refused", "_service",
+        "_begun", "_call", "_conversion", "_headers", "_limit", "_native", "_received", "_refused",
+        "_service",
     )  # fmt: skip
 
     def __init__(self, service: ExternalProcessor, call: Call) -> None:
         self._service = service
         self._call = call
         self._begun = False
-        self._parts: Parts | None = None
         self._conversion: Conversion | None = None
         self._native: NativeCall | None = None
         self._headers: dict[str, bytes] = {}
@@ -90,9 +89,10 @@ class _Stream:
         self._refused = False
 
     def on_message(self, message: bytes) -> Awaitable[None] | None:
+        parts = None
         if not self._begun:
             self._begun = True
-            parts = self._parts = self._service.cut(message)
+            parts = self._service.cut(message)
             if parts is not None:
                 known = self._service.recurring.find(parts, self._service.decider.clock)
                 if known is not None:
@@ -101,7 +101,7 @@ class _Stream:
         request = _parsed(message)
         kind = request.WhichOneof("request")
         if kind == "request_headers":
-            return self._on_headers(request.request_headers, message)
+            return self._on_headers(request.request_headers, message, parts)
         if self._conversion is not None:
             return self._convert(self._conversion, kind, request)
         if kind == "request_body":
@@ -129,15 +129,18 @@ class _Stream:
             self._limit = decision.max_body
             self._call.send(known.answer)
 
-    def _on_headers(self, told: HttpHeaders, message: bytes) -> Awaitable[None] | None:
+    def _on_headers(
+        self, told: HttpHeaders, message: bytes, parts: Parts | None
+    ) -> Awaitable[None] | None:
+        """Decide; `parts` are the message's, where its admission may be kept."""
         headers = header_dict(told)
         has_body = not told.end_of_stream
         decision = self._service.decider.decide(headers, has_body=has_body)
         if not isinstance(decision, Admission | Refusal):
             return self._answer_later(headers, decision, has_body=has_body)
         answer = self._answer(headers, decision, has_body=has_body)
-        if answer is not None and self._parts is not None and isinstance(decision, Admission):
-            self._service.recurring.keep(self._parts, message, headers, decision, answer)
+        if answer is not None and parts is not None and isinstance(decision, Admission):
+            self._service.recurring.keep(parts, message, headers, decision, answer)
         return None
 
     async def _answer_later(
@@ -227,6 +230,9 @@ class _Stream:
             if len(body) > self._limit:
                 self._refuse(self._headers, too_large(self._limit))
                 return None
+            if not request.request_body.end_of_stream and "content-length" not in self._headers:
+                self._refuse(self._headers, _PART)
+                return None
             answer = conversion.request_body(body)
         elif kind == "response_headers":
             answer = conversion.response_headers(request.response_headers)
@@ -262,6 +268,15 @@ class _Stream:
 
 _TRAILERS = Refusal(Reason.MALFORMED_REQUEST, "a gRPC call ends with a message, not with trailers")
 """Requests have none (gRPC over HTTP/2): a server would go on waiting for what is not whole."""
+
+_PART = Refusal(
+    Reason.MALFORMED_REQUEST,
+    "the body is not here as a whole: declare its length, or send it without trailers",
+)
+"""Of what Envoy holds by a lower limit, from before or after a change of it, only the beginning
+comes to be converted; the rest would reach the model behind that, as it is. A body before trailers
+looks the same.
+"""
 
 
 def _parsed(message: bytes) -> ProcessingRequest:

@@ -26,11 +26,12 @@ LARGEST = 2048
 _VARYING = ("x-request-id", "traceparent", "content-length")
 
 # HeaderValues as Envoy writes them: field 1 is the name, field 3 the raw value. The id is a UUID,
-# the trace has the form of https://www.w3.org/TR/trace-context/ version 00. Splitting takes 0.6 us,
-# a `partition` for each name 0.9.
+# the trace has the form of https://www.w3.org/TR/trace-context/ version 00, and a length no more
+# digits than decisions take: so no two of the three have the same length in all, which stays in the
+# key. Splitting takes 0.6 us, a `partition` for each name 0.9.
 _CUT = re.compile(
     rb"\n(?:\x0cx-request-id\x1a\x24.{36}|\x0btraceparent\x1a\x37.{55}"
-    rb"|\x0econtent-length\x1a.([0-9]+))",
+    rb"|\x0econtent-length\x1a[\x01-\x13]([0-9]{1,19}))",
     re.DOTALL,
 )
 

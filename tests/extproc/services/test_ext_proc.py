@@ -174,6 +174,12 @@ async def test_a_body_to_convert_is_held_by_its_declared_length_or_up_to_the_lim
     assert problem(refused) == (413, "body_too_large")
 
 
+async def test_the_beginning_of_a_body_is_not_converted_for_the_whole(asked: Callout) -> None:
+    """By a lower limit of its own, Envoy shows it so; it would send the rest on behind it."""
+    _, refused = await asked.process(headers(INFER), body(b"{}", end_of_stream=False))
+    assert problem(refused) == (400, "malformed_request")
+
+
 @pytest.mark.parametrize(
     ("pairs", "status"),
     [

@@ -201,6 +201,26 @@ def test_what_cannot_be_found_again_exactly_is_not_kept(asked: dict[str, str]) -
         assert service.found == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("x-request-id", str(uuid.UUID(int=7))), ("traceparent", TRACE)]
+)
+def test_a_length_is_not_taken_for_another_header_of_as_many_bytes(name: str, value: str) -> None:
+    """HTTP/2 has lengths with leading zeros come through Envoy."""
+    service = Service(document({"m": {}}))
+    pad = len(f"{name}{value}") - len("content-length")
+    asked = headers(x_request_id=None)
+    assert version(service.ask({**asked, name: value})) == "v1"
+    assert status(service.ask({**asked, "content-length": "0" * pad})) == 400
+    assert service.found == 0
+
+
+def test_a_stream_is_not_remembered_by_its_first_message_for_a_later_one() -> None:
+    service = Service(document({"m": {"access": {}}}))
+    refused = headers(authorization=None)
+    service.process(_told(refused, has_body=False), _told(headers(), has_body=False))
+    assert status(service.ask(refused)) == 401
+
+
 def test_a_body_to_be_counted_is_asked_for_each_time() -> None:
     service = Service(document({"m": {}}))
     for _ in range(2):
