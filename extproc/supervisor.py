@@ -72,7 +72,13 @@ def run(workers: Sequence[WorkerSettings], endpoint: EndpointSettings) -> int:
         slots = [_Slot.of(settings, context, shares, metrics) for settings in workers]
         profiler = Profiler(lambda index: slots[index].pid if index < len(slots) else None)
         collector = TableCollector(table, catalog.FAMILIES)
-        app = application(collector, partial(read_status, table), profiler, endpoint.secret_file)
+        app = application(
+            collector,
+            partial(read_status, table),
+            profiler,
+            endpoint.secret_file,
+            endpoint.names,
+        )
         evictions = metrics.count(catalog.EVICTIONS)
         with (
             brokering(broker, evictions.add) if broker is not None else nullcontext(),

@@ -1,10 +1,14 @@
-"""The supervisor's HTTP: metrics and status of all workers, profiles for who knows the secret."""
+"""The supervisor's HTTP: metrics and status of all workers, profiles for who knows the secret.
+
+What is not for scrapers is for no page that a browser shows: a request must name this server as its
+host.
+"""
 
 import hashlib
 import hmac
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,20 +24,37 @@ from starlette.routing import Route
 
 from extproc.telemetry.profile import ProfileError, Profiler
 from extproc.telemetry.status import CalloutStatus
+from sluice.config.hosts import is_meant
 from sluice.config.values import split_host_port
+
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 MIN_SECRET = 16
 """Bytes: what is shorter could be guessed."""
 
 STOP_TIMEOUT = 2.0
 
+MISDIRECTED = (
+    "This host is not known here. Ask by IP address, as localhost, or by a name that the config has"
+    " in telemetry.metrics.http_names (--metrics-name).\n"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class EndpointSettings:
-    """Where to listen; without a secret's file there are no profiles."""
+    """Where to listen, and by what names (lower case) beside that in the address, it is asked.
+
+    Without a secret's file there are no profiles.
+    """
 
     address: str
     secret_file: Path | None = None
+    http_names: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All names by which it is asked."""
+        return frozenset((split_host_port(self.address)[0].lower(), *self.http_names))
 
 
 def application(
@@ -41,8 +62,9 @@ def application(
     read_status: Callable[[], CalloutStatus],
     profiler: Profiler,
     secret_file: Path | None,
+    names: Collection[str] = (),
 ) -> Starlette:
-    """The ASGI application."""
+    """The ASGI application; `names` (lower case) are its host's."""
     registry = CollectorRegistry()
     registry.register(metrics)
 
@@ -65,9 +87,12 @@ def application(
             return PlainTextResponse(f"{error}\n", error.status)
         return Response(found.content, media_type=found.media_type)
 
-    routes = [Route("/metrics", exposition), Route("/v1/status", status)]
+    routes = [
+        Route("/metrics", exposition),
+        Route("/v1/status", _for_hosts(names, status)),
+    ]
     if secret_file is not None:
-        routes.append(Route("/debug/profile", profile))
+        routes.append(Route("/debug/profile", _for_hosts(names, profile)))
     return Starlette(routes=routes)
 
 
@@ -108,6 +133,18 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def _for_hosts(names: Collection[str], endpoint: Endpoint) -> Endpoint:
+    """421 (RFC 9110 section 15.5.20) for requests to other hosts."""
+
+    async def guarded(request: Request) -> Response:
+        hosts = request.headers.getlist("host")
+        if len(hosts) != 1 or not is_meant(hosts[0], names):
+            return PlainTextResponse(MISDIRECTED, 421)
+        return await endpoint(request)
+
+    return guarded
 
 
 def _authorized(request: Request, secret_file: Path | None) -> bool:

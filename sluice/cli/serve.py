@@ -41,6 +41,12 @@ def register(commands: Subcommands) -> None:
         "--metrics", default=defaults.telemetry.metrics.address, help="where metrics are served"
     )
     workers.add_argument(
+        "--metrics-name",
+        action="append",
+        metavar="NAME",
+        help="a host name by which they may be asked for their status and profiles; any number",
+    )
+    workers.add_argument(
         "--profile-secret",
         type=Path,
         metavar="FILE",
@@ -82,7 +88,7 @@ def _callout(options: argparse.Namespace) -> int:
 
     try:
         listen = Callout(address=options.address, workers=options.workers)
-        metrics = Metrics(address=options.metrics)
+        metrics = Metrics(address=options.metrics, http_names=options.metrics_name or ())
     except ValidationError as error:
         for problem in error.errors():
             message = problem["msg"].removeprefix("Value error, ")
@@ -95,7 +101,8 @@ def _callout(options: argparse.Namespace) -> int:
         for index, address in enumerate(listen.addresses())
     ]
     try:
-        return run(workers, EndpointSettings(metrics.address, options.profile_secret))
+        endpoint = EndpointSettings(metrics.address, options.profile_secret, metrics.http_names)
+        return run(workers, endpoint)
     except OSError as error:
         print(f"sluice callout: {error}", file=sys.stderr)
         return 1

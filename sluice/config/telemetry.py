@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from sluice.config.values import Duration, HostPort, PositiveDuration, Size, Strict
+from sluice.config.values import Duration, HostName, HostPort, PositiveDuration, Size, Strict
 
 STREAMS = ("stdout", "stderr")
 
@@ -75,6 +75,11 @@ class Metrics(Strict):
     """
 
     address: HostPort = "127.0.0.1:9902"
+    http_names: tuple[HostName, ...] = Field(
+        (),
+        description="Further names by which `/v1/` and `/debug/` may be asked, beside that in "
+        "`address`, localhost and IP addresses.",
+    )
 
 
 class Tracing(Strict):

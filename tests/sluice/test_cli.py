@@ -17,6 +17,7 @@ from sluice.cli import main
 from sluice.config import GatewayConfig
 from sluice.config.load import loads
 from sluice.devkeys import AUDIENCE, ISSUER, DevKeys
+from sluice.runner import plan
 
 CONFIG = """
 models:
@@ -92,13 +93,26 @@ def test_status_without_a_control_plane_says_so(capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--address", "nowhere"), ("--metrics", "9902"), ("--workers", "0")],
+    [
+        ("--address", "nowhere"),
+        ("--metrics", "9902"),
+        ("--metrics-name", "a/b"),
+        ("--workers", "0"),
+    ],
 )
 def test_a_callout_that_cannot_be_started_so_says_what_is_wrong(
     option: str, value: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["callout", option, value]) == 2
     assert value in capsys.readouterr().err
+
+
+def test_a_callout_is_told_by_what_names_it_is_asked() -> None:
+    names = ["Gateway.internal", "callout.internal"]
+    config = GatewayConfig.model_validate({"telemetry": {"metrics": {"http_names": names}}})
+    argv = plan.callout(config, Path("gateway.yaml"), None).argv
+    told = [argv[i + 1] for i, word in enumerate(argv) if word == "--metrics-name"]
+    assert told == ["gateway.internal", "callout.internal"]
 
 
 def test_a_token_without_a_key_to_sign_it_is_a_mistake(
