@@ -62,8 +62,8 @@ def tell(_: Request, draft: Draft) -> str:
     return f"model {draft.route.name}, bodies up to {draft.route.max_body} bytes"
 
 
-def names_model(path: bytes) -> bool:
-    """Whether a call at this path names its model by a header, and its messages are to be read."""
+def is_call(path: bytes) -> bool:
+    """Whether this path is a method of the Open Inference Protocol by gRPC."""
     return path.startswith(GRPC_PREFIX)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable
 from extproc.convert import Pool
 from extproc.decision import Admission, Decision, Reason, Refusal
 from extproc.decision.request import join_headers
-from extproc.decision.validate import NO_MESSAGE, names_model, too_large
+from extproc.decision.validate import NO_MESSAGE, is_call, too_large
 from extproc.problem import grpc_status
 from extproc.rpc import Call, Handler, RpcError, StatusCode
 from extproc.services import processing
@@ -181,7 +181,7 @@ class _Stream:
             if has_body and "content-length" not in headers:
                 return processing.CONVERT_UNMEASURED_BODY
             return processing.CONVERT_BODY
-        if has_body and names_model(headers[":path"]):
+        if has_body and is_call(headers[":path"]):
             pool = self._service.pool
             self._native = NativeCall(admission.target, admission.max_body, headers, pool)
             return processing.READ_BODY
