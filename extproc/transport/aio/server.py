@@ -173,8 +173,9 @@ class _Peer(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        # uvloop writes at once only what is above this; else it collects until the turn's end.
-        self._transport.set_write_buffer_limits(high=0)
+        # uvloop writes at once only what is above this; else it collects until the turn's end. Not
+        # 0, which TLS has reached when nothing waits: it would then resume only with the next read.
+        self._transport.set_write_buffer_limits(high=1)
         tls = transport.get_extra_info("ssl_object")
         if isinstance(tls, ssl.SSLObject) and tls.selected_alpn_protocol() != "h2":
             self._transport.abort()  # RFC 9113 section 3.2: over TLS, HTTP/2 is agreed on by ALPN

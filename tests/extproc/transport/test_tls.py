@@ -2,13 +2,20 @@
 
 import asyncio
 import ssl
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import grpc
 import grpc.aio
 import pytest
+import uvloop
 
-from extproc.transport import Tls
+from extproc.framing import frame
+from extproc.rpc import unary
+from extproc.transport import Tls, serve
+from extproc.transport.http2 import frames
+from extproc.transport.http2.fields import literal
 
 from .certificates import Authority
 from .conftest import Start, running
@@ -86,3 +93,46 @@ def test_files_that_cannot_be_used_are_errors_at_start(tmp_path: Path) -> None:
     certificate, _ = Authority(tmp_path).issue("server")
     with pytest.raises(OSError, match="key"):
         Tls(certificate, tmp_path / "no.key").context()
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_what_is_answered_later_does_not_wait_for_the_client_to_send_on(
+    tmp_path: Path, loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    async def test() -> None:
+        authority = Authority(tmp_path)
+        context = ssl.create_default_context(cafile=str(authority.path))
+        context.set_alpn_protocols(["h2"])
+        asked, may_answer = asyncio.Semaphore(0), asyncio.Semaphore(0)
+
+        async def held(message: bytes) -> bytes:
+            asked.release()
+            await may_answer.acquire()
+            return message[::-1]
+
+        tls = Tls(*authority.issue("server"))
+        services = {"/test/Held": unary(held)}
+        server = serve("asyncio", services, "127.0.0.1:0", tls=tls)
+        host, port = (await server.start()).split(":")
+        reader, writer = await asyncio.open_connection(host, int(port), ssl=context)
+        writer.write(frames.PREFACE + frames.settings({}) + _call_held(1) + _call_held(3))
+        received = b""
+        async with asyncio.timeout(5):
+            await asked.acquire()
+            await asked.acquire()
+            for answers in (1, 2):
+                may_answer.release()
+                while received.count(b"ba") < answers:
+                    received += await reader.read(1 << 16)
+        writer.close()
+        await server.close()
+
+    with closing(loop()) as running_loop:
+        running_loop.run_until_complete(test())
+
+
+def _call_held(stream_id: int) -> bytes:
+    block = b"\x83\x87" + literal(b":path", b"/test/Held")
+    block += literal(b"content-type", b"application/grpc")
+    head = frames.frame(frames.HEADERS, frames.END_HEADERS, stream_id, block)
+    return head + frames.frame(frames.DATA, frames.END_STREAM, stream_id, frame(b"ab"))
