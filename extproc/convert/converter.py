@@ -26,6 +26,7 @@ from extproc.convert.signature import Signature, check
 from extproc.convert.status import grpc_code, grpc_problem
 from extproc.convert.tensor import Inference, Reply
 from extproc.problem import MEDIA_TYPE
+from sluice.config import OIP_GRPC_PREFIX
 
 if TYPE_CHECKING:
     from extproc.convert.sources import Sources
@@ -36,7 +37,7 @@ Headers = Mapping[str, str]
 
 Source = Callable[[bytes, Headers], Inference]
 
-GRPC_PATH = "/inference.GRPCInferenceService/ModelInfer"
+GRPC_PATH = f"{OIP_GRPC_PREFIX}ModelInfer"
 
 _HEAVY_JSON = 16 << 10
 """Bytes: below, a conversion takes less time than handing it to a thread and back."""

@@ -4,8 +4,9 @@ from extproc.decision.outcome import Draft, Refusal
 from extproc.decision.reasons import Reason
 from extproc.decision.request import Request
 from extproc.policy import Policy, Route
+from sluice.config import OIP_GRPC_PREFIX
 
-GRPC_PREFIX = b"/inference.GRPCInferenceService/"
+GRPC_PREFIX = OIP_GRPC_PREFIX.encode()
 """Methods of the Open Inference Protocol by gRPC; their model is named by `x-model-name`."""
 
 OF_SERVERS = frozenset((b"ServerLive", b"ServerReady", b"ServerMetadata"))

@@ -22,7 +22,7 @@ class Observer(Protocol):
         """As `extproc.decision.decide`."""
 
     def decided(self, decision: Decision) -> None:
-        """What a request gets in the end, by all stages and once for each request."""
+        """What became of a request's headers, breaker and limits included; once for each."""
 
 
 class Unobserved:
@@ -61,12 +61,12 @@ class Decider:
         return self._protected(decision, headers, has_body=has_body)
 
     @property
-    def by_kind(self) -> bool:
-        """Whether requests with the same admission are judged alike from there on: see `again`."""
+    def repeatable(self) -> bool:
+        """Whether requests with the same admission are judged alike from there on: see `admit_again`."""
         return self._protection is None or self._protection.limiter is None
 
-    def again(self, admission: Admission) -> Decision:
-        """Judge a request anew that has an admission from before, where `by_kind`. Never raises."""
+    def admit_again(self, admission: Admission) -> Decision:
+        """Judge a request anew that has an admission from before, where `repeatable`. Never raises."""
         decision: Decision = admission
         if self._protection is not None:
             try:

@@ -64,7 +64,7 @@ class ExternalProcessor:
     def cut(self, message: bytes) -> Parts | None:
         """A request's first message in parts; None where it has to be read in any case."""
         policy = self.policies.current
-        if policy is None or not self.decider.by_kind:
+        if policy is None or not self.decider.repeatable:
             return None
         return self.recurring.cut(policy, message)
 
@@ -122,7 +122,7 @@ class _Stream:
 
     def _on_known(self, known: Known, message: bytes) -> None:
         """A request like one before. Its headers are read only where it must be told why not."""
-        decision = self._service.decider.again(known.admission)
+        decision = self._service.decider.admit_again(known.admission)
         if isinstance(decision, Refusal):
             self._refuse(header_dict(_parsed(message).request_headers), decision)
         else:

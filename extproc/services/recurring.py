@@ -2,7 +2,7 @@
 
 One client's requests differ in their id, their trace and their length, and in little else. So a
 ProcessingRequest without those values names the admission that a request like it was given before:
-1 us to find it, where reading the headers and deciding on them take 10 (make bench-decide).
+1 us to find it, where reading the headers and deciding on them take 10 (python -m bench.decide).
 
 This is exact. An admission is kept only where what is cut out is the whole of those headers' values
 (`_exact`), and every length stays in the key. So another message with the same key has the same

@@ -43,7 +43,7 @@ DECISIONS = Counter(
 )
 DECISION_SECONDS = Histogram(
     "sluice_decision_seconds",
-    "Time that decisions took, without the transport.",
+    "Time that decisions took, without the transport; of those that were made, not found again.",
     ("verdict",),
     _DECISIONS,
 )

@@ -14,6 +14,7 @@ from google.protobuf.wrappers_pb2 import UInt32Value
 
 from extproc.rpc import StatusCode
 from protos.accesslog_pb2 import AccessLogCommon, HTTPAccessLogEntry, LogAddress, ResponseFlags
+from sluice.config import OIP_GRPC_PREFIX
 
 MAX_TEXT = 512
 """Characters of a path or a user agent: clients choose them, and a line must stay short."""
@@ -85,9 +86,6 @@ OVERFLOW = "overloaded"
 GATEWAY = "gateway"
 """The reason of whatever else Envoy answers by itself."""
 
-
-_CHECKED = "/inference.GRPCInferenceService/"
-"""Begins the paths of the calls that the callout reads along: see services/native_call.py."""
 
 _STATUSES = {str(int(status)): status for status in StatusCode}
 """By how `grpc-status` has them."""
@@ -222,7 +220,7 @@ def _call(message: HTTPAccessLogEntry, duration: int) -> GrpcCall:
     if response.response_code_details == UPSTREAM and "x-sluice-path" not in headers:
         status = _grpc_status(response.response_trailers or response.response_headers)
     expired = status != StatusCode.OK and _expired(headers.get("grpc-timeout", ""), duration)
-    return GrpcCall(status, request.path.startswith(_CHECKED), expired)
+    return GrpcCall(status, request.path.startswith(OIP_GRPC_PREFIX), expired)
 
 
 def _grpc_status(headers: Mapping[str, str]) -> int | None:

@@ -28,6 +28,8 @@ MediaRange = Annotated[
 
 OIP_PREFIX = "/v2/models/"
 """Where the Open Inference Protocol (V2) has its models."""
+OIP_GRPC_PREFIX = "/inference.GRPCInferenceService/"
+"""Begins the paths of its calls by gRPC."""
 
 
 class Endpoint(Strict):

@@ -24,7 +24,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
 from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
-from sluice.config import OIP_PREFIX, GatewayConfig, Model, cluster_name
+from sluice.config import OIP_GRPC_PREFIX, OIP_PREFIX, GatewayConfig, Model, cluster_name
 from sluice.config.models import Retries
 from xds.resources import limits
 from xds.resources.messages import header, pack, seconds
@@ -34,7 +34,6 @@ CLUSTER_HEADER = "x-model-service"
 MODEL_HEADER = "x-model-name"
 REASON_HEADER = "x-sluice-reason"
 LIMIT_HEADERS = ("ratelimit", "ratelimit-policy")
-GRPC_PREFIX = "/inference.GRPCInferenceService/"
 
 
 def route_configuration(config: GatewayConfig, routes: Iterable[bytes]) -> bytes:
@@ -104,7 +103,7 @@ def _matches(name: str, model: Model) -> Iterator[RouteMatch]:
     yield RouteMatch(prefix="/", headers=[_header(CLUSTER_HEADER, prefix=cluster_name(name, ""))])
     for path in (OIP_PREFIX + name, *model.paths):
         yield RouteMatch(path_separated_prefix=path)
-    yield RouteMatch(prefix=GRPC_PREFIX, headers=[_header(MODEL_HEADER, exact=name)])
+    yield RouteMatch(prefix=OIP_GRPC_PREFIX, headers=[_header(MODEL_HEADER, exact=name)])
 
 
 def _header(name: str, *, exact: str | None = None, prefix: str | None = None) -> HeaderMatcher:
