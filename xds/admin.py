@@ -4,7 +4,7 @@ It has no authentication: what `/v1/` says is for whoever reaches the address, b
 a browser shows there. So a request must name this server as its host.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
@@ -16,16 +16,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from sluice.config.hosts import is_meant
+from sluice.config.hosts import for_hosts
 from sluice.config.values import split_host_port
 from xds.status import State, redacted
 
-Endpoint = Callable[[Request], Awaitable[Response]]
-
-MISDIRECTED = (
-    "This host is not known here. Ask by IP address, as localhost, or by a name that the config has"
-    " in control_plane.http_names.\n"
-)
+NAMES = "control_plane.http_names"
 
 
 def application(state: State, metrics: Collector) -> Starlette:
@@ -57,22 +52,10 @@ def application(state: State, metrics: Collector) -> Starlette:
             Route("/healthz", alive),
             Route("/readyz", ready),
             Route("/metrics", exposition),
-            Route("/v1/status", _for_hosts(names, status)),
-            Route("/v1/config", _for_hosts(names, config)),
+            Route("/v1/status", for_hosts(names, status, NAMES)),
+            Route("/v1/config", for_hosts(names, config, NAMES)),
         ]
     )
-
-
-def _for_hosts(names: Collection[str], endpoint: Endpoint) -> Endpoint:
-    """421 (RFC 9110 section 15.5.20) for requests to other hosts."""
-
-    async def guarded(request: Request) -> Response:
-        hosts = request.headers.getlist("host")
-        if len(hosts) != 1 or not is_meant(hosts[0], names):
-            return PlainTextResponse(MISDIRECTED, 421)
-        return await endpoint(request)
-
-    return guarded
 
 
 class AdminServer(uvicorn.Server):

@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,20 +24,15 @@ from starlette.routing import Route
 
 from extproc.telemetry.profile import ProfileError, Profiler
 from extproc.telemetry.status import CalloutStatus
-from sluice.config.hosts import is_meant
+from sluice.config.hosts import for_hosts
 from sluice.config.values import split_host_port
-
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 MIN_SECRET = 16
 """Bytes: what is shorter could be guessed."""
 
 STOP_TIMEOUT = 2.0
 
-MISDIRECTED = (
-    "This host is not known here. Ask by IP address, as localhost, or by a name that the config has"
-    " in telemetry.metrics.http_names (--metrics-name).\n"
-)
+NAMES = "telemetry.metrics.http_names (--metrics-name)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +84,10 @@ def application(
 
     routes = [
         Route("/metrics", exposition),
-        Route("/v1/status", _for_hosts(names, status)),
+        Route("/v1/status", for_hosts(names, status, NAMES)),
     ]
     if secret_file is not None:
-        routes.append(Route("/debug/profile", _for_hosts(names, profile)))
+        routes.append(Route("/debug/profile", for_hosts(names, profile, NAMES)))
     return Starlette(routes=routes)
 
 
@@ -133,18 +128,6 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-def _for_hosts(names: Collection[str], endpoint: Endpoint) -> Endpoint:
-    """421 (RFC 9110 section 15.5.20) for requests to other hosts."""
-
-    async def guarded(request: Request) -> Response:
-        hosts = request.headers.getlist("host")
-        if len(hosts) != 1 or not is_meant(hosts[0], names):
-            return PlainTextResponse(MISDIRECTED, 421)
-        return await endpoint(request)
-
-    return guarded
 
 
 def _authorized(request: Request, secret_file: Path | None) -> bool:
