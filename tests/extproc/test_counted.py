@@ -166,7 +166,9 @@ def test_a_backend_that_went_away_is_down_and_what_it_forgot_is_counted(tmp_path
 
     async def run() -> None:
         async with Broker(socket, Ledger(1), steady_clock(), evicted.add):
-            await protection.apply(document(limits={"backend": {"max_keys": 2000}}))
+            # So many keys take a slow machine longer than requests usually wait.
+            patient = {"max_keys": 2000, "timeout": 5}
+            await protection.apply(document(limits={"backend": patient}))
             await asyncio.gather(*(use(str(number)) for number in range(2001)))
             exposed = worker.exposed()
             assert "sluice_limit_backend_up 1.0" in exposed
