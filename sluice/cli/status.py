@@ -21,6 +21,8 @@ from sluice.config.values import split_host_port
 
 TIMEOUT = 5.0
 MAX_STATUS = 64 << 20
+MAX_REFUSAL = 500
+"""Bytes of an answer that is no status."""
 
 # Any: JSON. The control plane's has the schema `xds.status.Status`; what is shown has, in place of
 # the callout's address, its `extproc.telemetry.status.CalloutStatus` with a URL and an error.
@@ -68,16 +70,30 @@ def _callout(url: str) -> Status:
 
 
 def _fetch(base: str, member: str) -> Status:
-    """`/v1/status` below a URL. Raises OSError, and ValueError for what has no such member."""
+    """`/v1/status` below a URL.
+
+    Raises OSError where nobody answers, ValueError for another answer, with what it says.
+    """
     url = f"{base.rstrip('/')}/v1/status"
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310 (an http URL)
             found: object = json.loads(answer.read(MAX_STATUS))
+    except urllib.error.HTTPError as error:
+        raise ValueError(_refusal(error)) from error
     except HTTPException as error:
         raise ValueError(f"no status: {error}") from error
     if not isinstance(found, dict) or member not in found:
         raise ValueError("no status: something else answers there")
     return found
+
+
+def _refusal(error: urllib.error.HTTPError) -> str:
+    """What an answer that is no status says, in one line: it may name the remedy."""
+    try:
+        said = " ".join(error.read(MAX_REFUSAL).decode(errors="replace").split())
+    except (OSError, HTTPException):
+        said = ""
+    return f"{error.code}: {said if said and said.isprintable() else error.reason}"
 
 
 def _why(error: Exception) -> str:

@@ -8,6 +8,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from extproc.counted import breaker_states
 from extproc.protection import Protection, ProtectionSettings
@@ -114,6 +118,28 @@ def test_what_is_no_callout_is_not_taken_for_one(capsys: pytest.CaptureFixture[s
     with endpoint.serving(ANY_PORT, app) as other:
         shown = status(control_plane(other), capsys)
     assert f"no callout at http://{other}: no status: something else answers there" in shown
+
+
+def test_who_asks_by_an_unknown_name_is_told_the_remedy(
+    callout: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A name that leads here and is neither localhost, an IP address, nor the callout's own.
+    by_name = callout.replace("127.0.0.1", "127.1")
+    shown = status(control_plane(NOBODY), capsys, "--callout", f"http://{by_name}")
+    assert "421: This host is not known here." in shown
+    assert "telemetry.metrics.http_names" in shown
+
+
+def test_what_a_stranger_answers_is_told_without_what_would_steer_a_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def answer(_: Request) -> Response:
+        return Response(b"\x1b]0;owned\x07", 404)
+
+    app = Starlette(routes=[Route("/v1/status", answer)])
+    with endpoint.serving(ANY_PORT, app) as address:
+        assert main(["status", "--url", f"http://{address}"]) == 1
+    assert capsys.readouterr().err.endswith(": 404: Not Found\n")
 
 
 @pytest.mark.parametrize(
