@@ -1,6 +1,5 @@
 """What limits, breaker and conversion have counted, in the words of the catalog."""
 
-import time
 from collections.abc import Iterable
 
 from extproc.convert import Pool
@@ -15,7 +14,7 @@ def breaker_states(protection: Protection) -> Iterable[Reading]:
     """How every version stands."""
     # Before the status, which takes the room that is left: this series must have some.
     yield catalog.BREAKER_UNPROTECTED, (), protection.breaker.unprotected
-    for cluster, status in protection.breaker.status(time.monotonic()).items():
+    for cluster, status in protection.breaker.status(protection.monotonic()).items():
         model, _, version = cluster.partition("/")
         yield catalog.BREAKER_STATE, (model, version), int(status.state)
         yield catalog.BREAKER_REQUESTS, (model, version), status.volume

@@ -8,7 +8,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,12 +78,21 @@ class ProtectionSettings:
 
 
 class Protection:
-    """Everything of a worker that protects models."""
+    """Everything of a worker that protects models.
 
-    def __init__(self, table: CounterTable, settings: ProtectionSettings) -> None:
+    `monotonic`: the breaker's clock, in seconds, the same for all workers of the machine.
+    """
+
+    def __init__(
+        self,
+        table: CounterTable,
+        settings: ProtectionSettings,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.breaker = Breaker(table, {})
         self.limiter: Limiter | None = None
         self.clock = steady_clock()
+        self.monotonic = monotonic
         self._settings = settings
         self._limits = Limits()
         self.budgets: Budgets = LocalBudgets(Ledger(LimitBackend().max_keys))
@@ -146,7 +155,7 @@ class Protection:
 
     def by_breaker(self, admission: Admission) -> Refusal | None:
         """The breaker's refusal, which depends on nothing but the version."""
-        gate = self.breaker.admit(time.monotonic(), admission.target.cluster, random.random())  # noqa: S311
+        gate = self.breaker.admit(self.monotonic(), admission.target.cluster, random.random())  # noqa: S311
         if gate.admitted:
             return None
         retry = (("retry-after", str(max(1, round(gate.retry_after)))),)
@@ -157,7 +166,7 @@ class Protection:
 
     def record(self, entries: Sequence[Entry]) -> None:
         """Take note of what became of requests, as Envoy saw it."""
-        now = time.monotonic()
+        now = self.monotonic()
         ends = Counter((entry.outcome, entry.upstream_time is not None) for entry in entries)
         for (outcome, answered), count in ends.items():
             well = _went_well(outcome, answered=answered)
