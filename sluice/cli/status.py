@@ -52,21 +52,29 @@ def _status(options: argparse.Namespace) -> int:
             print(f"sluice status: --{option} is http:// or https://", file=sys.stderr)
             return EXIT_USAGE
     try:
-        status = _fetch(options.url, "callout")
+        status = _fetch(options.url, "version")
     except (OSError, ValueError) as error:
         print(f"sluice status: no control plane at {options.url}: {_why(error)}", file=sys.stderr)
         return 1
-    status["callout"] = _callout(options.callout or _seen_from(options.url, status["callout"]))
+    status["callout"] = _callout(options.callout or _callout_of(status, options.url))
     print(json.dumps(status, indent=2) if options.json else describe(status))
     return 0 if status["error"] is None else 1
 
 
-def _callout(url: str) -> Status:
+def _callout(url: str | None) -> Status:
     """What the callout says; where it does not answer, why."""
+    unknown: Status = {"url": url, "breakers": [], "unprotected": 0}
+    if url is None:
+        return {**unknown, "error": "the control plane does not say where; name it by --callout"}
     try:
         return {"url": url, "error": None, **_fetch(url, "breakers")}
     except (OSError, ValueError) as error:
-        return {"url": url, "error": _why(error), "breakers": [], "unprotected": 0}
+        return {**unknown, "error": _why(error)}
+
+
+def _callout_of(status: Status, url: str) -> str | None:
+    """The URL of its callout; None where a control plane, which may be older, has no word of it."""
+    return _seen_from(url, status["callout"]) if "callout" in status else None
 
 
 def _fetch(base: str, member: str) -> Status:
@@ -136,7 +144,8 @@ def _nodes(nodes: list[Status]) -> Iterator[str]:
 
 def _breakers(callout: Status) -> Iterator[str]:
     if callout["error"] is not None:
-        yield from ("", f"breakers  unknown: no callout at {callout['url']}: {callout['error']}")
+        where = "" if callout["url"] is None else f"no callout at {callout['url']}: "
+        yield from ("", f"breakers  unknown: {where}{callout['error']}")
         return
     if callout["breakers"]:
         yield from ("", f"{'MODEL/VERSION':<28}{'BREAKER':<10}{'ERRORS':<10}REQUESTS")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from extproc.counted import breaker_states
@@ -118,6 +118,35 @@ def test_what_is_no_callout_is_not_taken_for_one(capsys: pytest.CaptureFixture[s
     with endpoint.serving(ANY_PORT, app) as other:
         shown = status(control_plane(other), capsys)
     assert f"no callout at http://{other}: no status: something else answers there" in shown
+
+
+def test_a_control_plane_that_has_no_word_of_a_callout_tells_the_rest(
+    callout: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def older(_: Request) -> Response:
+        found = control_plane(callout).status().model_dump(exclude={"callout"})
+        return JSONResponse(found)
+
+    def asked(*arguments: str) -> str:
+        assert main(["status", "--url", f"http://{address}", *arguments]) == 0
+        return capsys.readouterr().out
+
+    app = Starlette(routes=[Route("/v1/status", older)])
+    with endpoint.serving(ANY_PORT, app) as address:
+        shown = asked()
+        found = json.loads(asked("--json"))["callout"]
+        named = asked("--callout", f"http://{callout}")
+    assert "config    gateway.yaml" in shown
+    assert "breakers  unknown: the control plane does not say where; name it by --callout" in shown
+    assert (found["url"], found["breakers"]) == (None, [])
+    assert "m/v1" in named
+
+
+def test_what_is_no_control_plane_is_not_taken_for_one(
+    callout: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["status", "--url", f"http://{callout}"]) == 1
+    assert "no status: something else answers there" in capsys.readouterr().err
 
 
 def test_who_asks_by_an_unknown_name_is_told_the_remedy(
