@@ -46,3 +46,11 @@ def test_a_worker_imports_only_what_every_worker_uses() -> None:
     found = {name.partition(".")[0] for name in ran.stdout.split()}
     assert "pydantic" in found
     assert not found & OPTIONAL
+
+
+def test_a_worker_that_imports_the_command_line_again_gets_none_of_its_commands() -> None:
+    code = "import sys, sluice.cli; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = set(ran.stdout.split())
+    assert "sluice.cli" in found
+    assert "sluice.cli.explain" not in found
