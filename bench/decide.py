@@ -15,7 +15,6 @@ from extproc.policy import Policy, compile_policy
 from extproc.services.decider import Decider
 from extproc.services.ext_authz import Authorization
 from extproc.services.ext_proc import ExternalProcessor, header_dict
-from extproc.services.recurring import Recurring
 from protos.ext_authz_pb2 import CheckRequest
 from protos.ext_proc_pb2 import ProcessingRequest
 from sluice.config import PolicyDocument
@@ -101,17 +100,17 @@ def steps(policy: Policy, policies: Policies, token: str) -> dict[str, Callable[
     request = Request(given, True, time.time())
     processor, sink = ExternalProcessor(Decider(policies)), _Sink()
     authorization = Authorization(Decider(policies))
-    forgotten = policy.authenticator._verified
+    verified, known = policy.authenticator._verified, processor.recurring._known
 
     def process() -> None:
         processor.open(sink).on_message(wire)
 
     def process_unknown() -> None:
-        processor.recurring = Recurring()
+        known.clear()
         process()
 
     def verify() -> None:
-        forgotten.clear()
+        verified.clear()
         decide(policy, request)
 
     return {

@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--example", action="store_true", help="ask the example model")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
-        sys.exit("bench: needs wrk on PATH (make bench-callout installs it)")
+        sys.exit("bench: needs wrk on PATH (make bench-telemetry installs it)")
     token, jwks = token_and_jwks()
     samples: dict[str, list[Sample]] = {kind: [] for kind in KINDS}
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name, ExitStack() as stack:
