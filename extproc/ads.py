@@ -62,25 +62,26 @@ async def _answered(address: str, node: Node, apply: Apply) -> AsyncGenerator[No
     """Streams without end, one after the other; yields after each response that was answered."""
     accepted = _Subscription()
     backoff = MIN_BACKOFF
-    told = ""
+    told = (logging.NOTSET, "")
     while True:
         level = logging.WARNING
         try:
             async with aclosing(_stream(address, node, apply, accepted)) as stream:
                 async for _ in stream:
-                    backoff, told = MIN_BACKOFF, ""
+                    backoff, told = MIN_BACKOFF, (logging.NOTSET, "")
                     yield
             reason = "the stream has ended"
         except RpcError as error:
             reason = f"{error.code.name}: {error.details}"
         except OSError as error:
-            level = logging.INFO  # so it is when both have only just been started
+            # So it is when both have only just been started, but not for as long as that.
+            level = logging.WARNING if backoff == MAX_BACKOFF else logging.INFO
             reason = str(error) or "no connection in time"
         except DecodeError:
             reason = "the answer is not a DiscoveryResponse"
-        if reason != told:
+        if (level, reason) != told:
             log.log(level, "control plane %s: %s; trying again", address, reason)
-            told = reason
+            told = level, reason
         await asyncio.sleep(backoff)
         backoff = min(backoff * 2, MAX_BACKOFF)
 

@@ -1,13 +1,14 @@
 """A worker follows the policy of a real control plane, and keeps the last good one."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from extproc.ads import fetch_policy, follow
+from extproc.ads import MAX_BACKOFF, fetch_policy, follow
 from extproc.policies import Policies
 from protos.base_pb2 import Node
 from protos.policy_pb2 import Policy
@@ -124,6 +125,28 @@ async def test_a_worker_that_starts_first_waits_for_the_control_plane(tmp_path) 
             server.show(FIRST)
             await server.accepted()
             assert policies.current is not None
+
+
+async def test_a_control_plane_that_stays_away_is_warned_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    warned = asyncio.Event()
+
+    class Warned(logging.Handler):
+        def emit(self, _: logging.LogRecord) -> None:
+            warned.set()
+
+    caplog.set_level(logging.INFO, "extproc.ads")
+    handler = Warned(logging.WARNING)
+    logging.getLogger("extproc.ads").addHandler(handler)
+    try:
+        async with following("127.0.0.1:1", Policies().apply):
+            await asyncio.wait_for(warned.wait(), 10)
+            await asyncio.sleep(1.5 * MAX_BACKOFF)  # another attempt fails
+    finally:
+        logging.getLogger("extproc.ads").removeHandler(handler)
+    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"]
+    assert all("127.0.0.1:1" in message for message in caplog.messages)
 
 
 async def test_the_policy_can_be_fetched_once(tmp_path: Path) -> None:
