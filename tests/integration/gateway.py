@@ -27,6 +27,8 @@ ISSUER = "https://issuer.test"
 AUDIENCE = "sluice-test"
 PRIVATE_KEY = rsa.generate_private_key(65537, 2048)
 START_TIMEOUT = 60.0
+ATTEMPTS = 30
+"""More than the breaker wants before it concludes anything."""
 
 Config = dict[str, Any]
 
@@ -212,6 +214,16 @@ def running(config: Config, *arguments: str, demo: bool = True) -> Iterator[Gate
         raise
     finally:
         gateway.stop()
+
+
+def reported(gateway: Gateway, model: str) -> int:
+    """Requests of a model that Envoy has reported, and the breaker so has heard of."""
+    address = gateway.config["telemetry"]["metrics"]["address"]
+    lines = httpx.get(f"http://{address}/metrics").text.splitlines()
+    of_model = (
+        line for line in lines if line.startswith(f'sluice_requests_total{{model="{model}"')
+    )
+    return sum(int(float(line.rpartition(" ")[2])) for line in of_model)
 
 
 def alive(pid: int) -> bool:

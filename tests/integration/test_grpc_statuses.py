@@ -7,8 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 
-from tests.integration.gateway import Gateway, base_config, eventually, free_ports, running
-from tests.integration.test_hostile_clients import ATTEMPTS, reported
+from tests.integration.gateway import (
+    ATTEMPTS,
+    Gateway,
+    base_config,
+    eventually,
+    free_ports,
+    reported,
+    running,
+)
 
 SERVICE = "inference.GRPCInferenceService"
 SAID = ("x-sluice-reason", "x-sluice-other", "ratelimit", "ratelimit-policy", "x-own")

@@ -7,11 +7,18 @@ import struct
 from collections.abc import Callable, Iterator
 
 import grpc
-import httpx
 import pytest
 
 from protos.inference_pb2 import ModelInferRequest, ModelInferResponse
-from tests.integration.gateway import Gateway, base_config, eventually, free_ports, running
+from tests.integration.gateway import (
+    ATTEMPTS,
+    Gateway,
+    base_config,
+    eventually,
+    free_ports,
+    reported,
+    running,
+)
 
 INFER = "/v2/models/digits/infer"
 CALL = "/inference.GRPCInferenceService/ModelInfer"
@@ -20,8 +27,6 @@ STREAM = "/v2/models/echo/generate_stream?events=10000"
 PICTURE = {
     "inputs": [{"name": "image", "datatype": "UINT8", "shape": [1, 32, 32, 1], "data": [0] * 1024}]
 }
-ATTEMPTS = 30
-"""More than the breaker wants before it concludes anything."""
 
 
 @pytest.fixture(scope="module")
@@ -47,16 +52,6 @@ def attacked() -> Iterator[Gateway]:
     settings["models"]["echo"] |= {**public, "timeout": "1s"}
     with running(settings) as gateway:
         yield gateway
-
-
-def reported(gateway: Gateway, model: str) -> int:
-    """Requests of a model that Envoy has reported, and the breaker so has heard of."""
-    address = gateway.config["telemetry"]["metrics"]["address"]
-    lines = httpx.get(f"http://{address}/metrics").text.splitlines()
-    of_model = (
-        line for line in lines if line.startswith(f'sluice_requests_total{{model="{model}"')
-    )
-    return sum(int(float(line.rpartition(" ")[2])) for line in of_model)
 
 
 def repeat(gateway: Gateway, model: str, attack: Callable[[], None]) -> None:
