@@ -202,8 +202,7 @@ class LeasedBudgets:
         holding = self._holding(limit, key)
         holding.used = holding.used or cost > 0
         holding.asked += cost
-        if now >= holding.expires:
-            holding.tokens = 0
+        self._lapse(now, holding)
         if self._down_until is not None:
             if now >= self._down_until and holding.fetching is None:
                 self._down_until = now + int(BACKOFF * MICRO)
@@ -418,20 +417,39 @@ class LeasedBudgets:
             self._ask(self._now(), holding, 1, holding.tokens)
 
     async def _sweep(self) -> None:
-        """Renew what is in use before it expires, give back what is not."""
+        """Keep up what is held; while the store is away, see whether it is back."""
         while True:
             await asyncio.sleep(self._settings.lifetime / 4)
+            now = self._now()
             if self._down_until is None:
-                now = self._now()
-                ending = [
-                    holding
-                    for holding in self._holdings.values()
-                    if holding.tokens and now < holding.expires < now + self._half_life
-                ]
-                self._give_back([holding for holding in ending if not holding.used])
-                for holding in ending:
-                    if holding.used and holding.fetching is None:
-                        self._ask(now, holding, 1, holding.tokens)
+                self._renew(now)
+            elif now >= self._down_until:
+                self._probe(now)
+
+    def _renew(self, now: int) -> None:
+        """Renew what is in use before it expires, give back what is not."""
+        ending = [
+            holding
+            for holding in self._holdings.values()
+            if holding.tokens and now < holding.expires < now + self._half_life
+        ]
+        self._give_back([holding for holding in ending if not holding.used])
+        for holding in ending:
+            if holding.used and holding.fetching is None:
+                self._ask(now, holding, 1, holding.tokens)
+
+    def _probe(self, now: int) -> None:
+        """Ask the store for nothing: where no requests come, nothing else would tell its return."""
+        holding = next(reversed(self._holdings.values()), None)
+        if holding is not None and holding.fetching is None:
+            self._down_until = now + int(BACKOFF * MICRO)
+            self._lapse(now, holding)
+            self._queue(now, holding, 0, 0)
+
+    def _lapse(self, now: int, holding: _Holding) -> None:
+        """Drop what has expired: the store has given it to others."""
+        if now >= holding.expires:
+            holding.tokens = 0
 
     def _now(self) -> int:
         return int(self._clock() * MICRO)

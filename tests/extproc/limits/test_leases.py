@@ -215,6 +215,46 @@ async def test_a_store_that_was_slow_once_is_asked_again_by_the_next_request() -
         assert at_once(found, store).admitted
 
 
+async def ready(budgets: LeasedBudgets, store: LedgerStore, cost: int) -> None:
+    """Have the store asked for tokens of a key, and see what it says."""
+    limit = Limit(Algorithm.TOKEN_BUCKET, 100, 3600 * SECOND, 100)
+    waiting = budgets.ready(int(store.clock() * SECOND), limit, "key", cost)
+    assert waiting is not None
+    await waiting
+
+
+@pytest.mark.parametrize("away", [True, False], ids=["away", "slow"])
+async def test_a_store_that_is_back_is_noticed_without_a_request(away: bool) -> None:
+    store = LedgerStore()
+    settings = replace(SETTINGS, timeout=0.01, lifetime=0.2)
+    async with LeasedBudgets(store, settings, store.clock) as budgets:
+        store.away = away
+        if not away:
+            store.answering.clear()
+        await ready(budgets, store, 1)
+        assert not budgets.available
+        store.away = False
+        store.answering.set()
+        await asyncio.wait_for(store.next_exchange(), 2)
+        assert budgets.available
+        assert store.asks[-1].want == 0
+
+
+async def test_tokens_that_expired_while_the_store_was_away_are_not_held_when_it_is_back() -> None:
+    store = LedgerStore()
+    settings = replace(SETTINGS, lifetime=0.2)
+    async with LeasedBudgets(store, settings, store.clock) as budgets:
+        await ready(budgets, store, 5)
+        store.away = True
+        await ready(budgets, store, 6)
+        assert (store.asks[-1].held, budgets.available) == (5, False)
+        await asyncio.sleep(settings.lifetime)
+        store.away = False
+        await asyncio.wait_for(store.next_exchange(), 2)
+        assert budgets.available
+        assert store.asks[-1].held == 0
+
+
 @pytest.mark.parametrize("outage", ["killed", "suspended"])
 async def test_no_request_fails_open_while_redis_is_away_under_load(
     redis_server: RedisServer, outage: str
