@@ -62,11 +62,11 @@ class Decider:
 
     @property
     def repeatable(self) -> bool:
-        """Whether requests with the same admission are judged alike from there on: see `admit_again`."""
+        """Whether all requests with one admission are judged alike by `admit_again`."""
         return self._protection is None or self._protection.limiter is None
 
     def admit_again(self, admission: Admission) -> Decision:
-        """Judge a request anew that has an admission from before, where `repeatable`. Never raises."""
+        """Judge a request with an admission from before, where `repeatable`. Never raises."""
         decision: Decision = admission
         if self._protection is not None:
             try:
