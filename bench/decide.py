@@ -100,13 +100,14 @@ def steps(policy: Policy, policies: Policies, token: str) -> dict[str, Callable[
     request = Request(given, True, time.time())
     processor, sink = ExternalProcessor(Decider(policies)), _Sink()
     authorization = Authorization(Decider(policies))
-    verified, known = policy.authenticator._verified, processor.recurring._known
+    verified, recurring = policy.authenticator._verified, processor.recurring
 
     def process() -> None:
         processor.open(sink).on_message(wire)
 
     def process_unknown() -> None:
-        known.clear()
+        recurring._known.clear()
+        recurring._seen.clear()
         process()
 
     def verify() -> None:
