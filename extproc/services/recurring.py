@@ -22,7 +22,7 @@ ENTRIES = 2048
 
 SEEN = 8192
 """Messages remembered by their hash alone: an admission is kept when its like comes again, so that
-what never recurs costs 1 us and not 4, and displaces nothing.
+what never recurs costs 2 us more and not 4, and displaces nothing.
 """
 
 LARGEST = 2048
