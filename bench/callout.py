@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.processes import cpu_seconds, envoy, free_port, resident_bytes, serving
+from bench.processes import cpu_seconds, envoy, free_port, resident_bytes, serving, wrk
 from bench.tokens import token_and_jwks
 from sluice.config.gateway import Callout
 from xds.resources.listener import ext_proc
@@ -196,10 +196,7 @@ def load(
     port: int, headers: dict[str, str], options: argparse.Namespace, script: Path | None = None
 ) -> str:
     """Run wrk against a listener; its report."""
-    argv = ["wrk", "-t1", f"-c{options.connections}", f"-d{options.seconds}s", "--latency"]
-    argv += [item for name, value in headers.items() for item in ("-H", f"{name}: {value}")]
-    argv += ["-s", str(script)] if script else []
-    argv.append(f"http://127.0.0.1:{port}{PATH}")
+    argv = wrk(port, PATH, headers, options.connections, options.seconds, script)
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import orjson
 
 from bench.callout import latency, number
-from bench.processes import callout, cpu_seconds, free_port, local, sluice_up
+from bench.processes import callout, cpu_seconds, free_port, local, sluice_up, wrk
 from protos.inference_pb2 import ModelInferRequest
 
 ROUNDS = 3
@@ -190,9 +190,7 @@ def load(port: int, payload: Payload, seconds: int, directory: Path, pids: list[
     (directory / "body").write_bytes(payload.body)
     script = directory / "post.lua"
     script.write_text(SCRIPT % (directory / "body"))
-    argv = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", "-s", str(script)]
-    argv += [item for name, value in payload.headers.items() for item in ("-H", f"{name}: {value}")]
-    argv.append(f"http://{local(port)}{payload.path}")
+    argv = wrk(port, payload.path, payload.headers, CONNECTIONS, seconds, script)
     before = sum(map(cpu_seconds, pids))
     text = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
     spent = sum(map(cpu_seconds, pids)) - before

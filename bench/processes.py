@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -72,6 +72,17 @@ def envoy(
     addresses = [f"127.0.0.1:{port}" for port in ports]
     with serving([*argv, "--log-level", "error"], *addresses) as process:
         yield process
+
+
+def wrk(
+    port: int, path: str, headers: Mapping[str, str], connections: int, seconds: float,
+    script: Path | None = None,
+) -> list[str]:  # fmt: skip
+    """The command that loads an address on this machine from one thread, and tells latencies."""
+    argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--latency"]
+    argv += [item for name, value in headers.items() for item in ("-H", f"{name}: {value}")]
+    argv += ["-s", str(script)] if script else []
+    return [*argv, f"http://{local(port)}{path}"]
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench.callout import PATH, Variant, gateway_config
-from bench.processes import envoy, free_port, resident_bytes, serving
+from bench.processes import envoy, free_port, resident_bytes, serving, wrk
 from bench.tokens import token_and_jwks
 
 SAMPLE_EVERY = 5.0
@@ -55,9 +55,8 @@ def main() -> int:
 
 def start_load(port: int, token: str, options: argparse.Namespace) -> "subprocess.Popen[str]":
     """wrk against the listener, for the whole time."""
-    argv = ["wrk", "-t1", f"-c{options.connections}", f"-d{options.minutes * 60:.0f}s"]
-    argv += ["-H", f"Authorization: Bearer {token}", "--latency"]
-    argv.append(f"http://127.0.0.1:{port}{PATH}")
+    sent = {"Authorization": f"Bearer {token}"}
+    argv = wrk(port, PATH, sent, options.connections, options.minutes * 60)
     return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
 
 
