@@ -64,6 +64,29 @@ async def supervised(
         await process.wait()
 
 
+OpenCall = grpc.aio.StreamStreamCall[ProcessingRequest, ProcessingResponse]
+
+
+@asynccontextmanager
+async def open_call(directory: Path) -> AsyncIterator[OpenCall]:
+    """A call to the first worker whose request has been decided on, and that goes on."""
+    async with grpc.aio.insecure_channel(f"unix:{directory}/callout-0") as channel:
+        call: OpenCall = channel.stream_stream(
+            PROCESS, ProcessingRequest.SerializeToString, ProcessingResponse.FromString
+        )(timeout=20, wait_for_ready=True)
+        await call.write(REQUEST)
+        await call.read()
+        yield call
+
+
+async def goes_on_and_ends(call: OpenCall) -> None:
+    await call.write(ProcessingRequest(request_trailers={}))
+    passed = await call.read()
+    assert passed.WhichOneof("response") == "request_trailers"
+    await call.done_writing()
+    assert await call.code() == grpc.StatusCode.OK
+
+
 async def pids(server: ControlPlane, count: int) -> list[int]:
     """Process ids of so many workers that have the policy, in the order of their addresses."""
     return [int(node.metadata["pid"]) for node in await server.accepted(count)]
@@ -178,19 +201,10 @@ async def test_a_stop_lets_open_calls_end_and_leaves_no_process(tmp_path: Path) 
     async with control_plane(tmp_path) as server, supervised(server, tmp_path) as process:
         server.show(POLICY)
         workers = await pids(server, 2)
-        async with grpc.aio.insecure_channel(f"unix:{tmp_path}/callout-0") as channel:
-            call = channel.stream_stream(
-                PROCESS, ProcessingRequest.SerializeToString, ProcessingResponse.FromString
-            )(timeout=10, wait_for_ready=True)
-            await call.write(REQUEST)
-            await call.read()
+        async with open_call(tmp_path) as call:
             process.terminate()
             await gone(workers[1], 3)
-            await call.write(ProcessingRequest(request_trailers={}))
-            passed = await call.read()
-            assert passed.WhichOneof("response") == "request_trailers"
-            await call.done_writing()
-            assert await call.code() == grpc.StatusCode.OK
+            await goes_on_and_ends(call)
         assert await asyncio.wait_for(process.wait(), 5) == 0
         await gone(workers[0], 1)
 
@@ -202,10 +216,7 @@ async def test_a_call_that_does_not_end_is_cut_at_the_drain_timeout(tmp_path: Pa
     ):
         server.show(POLICY)
         await server.accepted(2)
-        async with grpc.aio.insecure_channel(f"unix:{tmp_path}/callout-0") as channel:
-            call = channel.stream_stream(PROCESS)(timeout=20, wait_for_ready=True)
-            await call.write(REQUEST.SerializeToString())
-            await call.read()
+        async with open_call(tmp_path):
             process.terminate()
             assert await asyncio.wait_for(process.wait(), 3) == 0
 
@@ -231,19 +242,10 @@ async def test_an_interrupt_of_the_whole_group_lets_open_calls_end(tmp_path: Pat
     async with control_plane(tmp_path) as server, supervised(server, tmp_path) as process:
         server.show(POLICY)
         workers = await pids(server, 2)
-        async with grpc.aio.insecure_channel(f"unix:{tmp_path}/callout-0") as channel:
-            call = channel.stream_stream(
-                PROCESS, ProcessingRequest.SerializeToString, ProcessingResponse.FromString
-            )(timeout=10, wait_for_ready=True)
-            await call.write(REQUEST)
-            await call.read()
+        async with open_call(tmp_path) as call:
             os.killpg(process.pid, signal.SIGINT)
             await gone(workers[1], 3)
-            await call.write(ProcessingRequest(request_trailers={}))
-            passed = await call.read()
-            assert passed.WhichOneof("response") == "request_trailers"
-            await call.done_writing()
-            assert await call.code() == grpc.StatusCode.OK
+            await goes_on_and_ends(call)
         assert await asyncio.wait_for(process.wait(), 5) == 0
 
 

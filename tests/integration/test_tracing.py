@@ -2,16 +2,21 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import TypeVar
 
 import httpx
 import pytest
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.integration.collector import Collector, attributes
 from tests.integration.gateway import base_config, bearer, running
 
 PATH = "/v2/models/echo/x"
 PARENT = "1" * 16
+
+Item = TypeVar("Item", Span, LogRecord)
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +50,10 @@ def traceparent(trace_id: str) -> dict[str, str]:
     return {"traceparent": f"00-{trace_id}-{PARENT}-01"}
 
 
+def of_trace(items: Iterable[Item], trace_id: str) -> list[Item]:
+    return [item for item in items if item.trace_id.hex() == trace_id]
+
+
 @pytest.mark.anyio
 async def test_a_trace_goes_through_to_the_model_with_what_was_decided(
     traced: tuple[Collector, httpx.AsyncClient],
@@ -54,8 +63,8 @@ async def test_a_trace_goes_through_to_the_model_with_what_was_decided(
     answer = await client.post(
         f"{PATH}?password=hidden", json={}, headers={**bearer("alice"), **traceparent(trace_id)}
     )
-    await until(lambda: len([s for s in collector.spans if s.trace_id.hex() == trace_id]) == 3)
-    spans = [span for span in collector.spans if span.trace_id.hex() == trace_id]
+    await until(lambda: len(of_trace(collector.spans, trace_id)) == 3)
+    spans = of_trace(collector.spans, trace_id)
     (request,) = [span for span in spans if span.parent_span_id.hex() == PARENT]
     (model,) = [span for span in spans if span.name.startswith("router")]
     (decision,) = [span for span in spans if "ext_proc" in span.name]
@@ -82,11 +91,12 @@ async def test_a_refusal_is_traced_with_its_reason(
     collector, client = traced
     trace_id = secrets.token_hex(16)
     await client.post(PATH, json={}, headers=traceparent(trace_id))
-    await until(lambda: any(s.name == "ingress" and s.trace_id.hex() == trace_id
-                            for s in collector.spans))  # fmt: skip
-    (request,) = [
-        s for s in collector.spans if s.trace_id.hex() == trace_id and s.name == "ingress"
-    ]
+
+    def ingress() -> list[Span]:
+        return [span for span in of_trace(collector.spans, trace_id) if span.name == "ingress"]
+
+    await until(lambda: bool(ingress()))
+    (request,) = ingress()
     found = attributes(request)
     assert (found["http.status_code"], found["sluice.details"]) == ("401", "sluice:unauthenticated")
 
@@ -100,8 +110,8 @@ async def test_a_log_record_says_what_was_decided(
     token = bearer("bob")
     headers = {**token, **traceparent(trace_id), "user-agent": "recorded"}
     await client.post(f"{PATH}?password=hidden", json={}, headers=headers)
-    await until(lambda: any(r.trace_id.hex() == trace_id for r in collector.records))
-    (record,) = [r for r in collector.records if r.trace_id.hex() == trace_id]
+    await until(lambda: bool(of_trace(collector.records, trace_id)))
+    (record,) = of_trace(collector.records, trace_id)
     assert record.body.string_value == f"POST {PATH} 200"
     found = attributes(record)
     wanted = {
