@@ -2,8 +2,8 @@
 
 A request without a body, or with a declared length that nobody must read, costs one message each
 way. Where the length is not declared, Envoy is asked to stream the body past, so that it can be
-counted; where the body must be converted, to hold it. What a gRPC client sends to a gRPC server is
-streamed past too, because it names a model.
+counted; where the body must be converted, to hold it. Calls of the Open Inference Protocol by gRPC
+are streamed past too, to be read along: their messages must be whole, and name the model.
 """
 
 from collections.abc import Awaitable
