@@ -15,11 +15,11 @@ from pathlib import Path
 import uvloop
 
 from bench.tokens import AUDIENCE, ISSUER
-from extproc.policies import Policies
+from extproc.policy.current import Policies
 from extproc.rpc import unary
 from extproc.services.decider import Decider
 from extproc.services.ext_authz import CHECK, Authorization
-from extproc.services.ext_proc import PROCESS, ExternalProcessor
+from extproc.services.ext_proc.stream import PROCESS, ExternalProcessor
 from extproc.services.health import Health
 from extproc.transport import TRANSPORTS, serve
 from sluice.config import GatewayConfig, PolicyDocument, policy_document

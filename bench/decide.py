@@ -10,11 +10,11 @@ from functools import partial
 
 from bench.tokens import AUDIENCE, ISSUER, token_and_jwks
 from extproc.decision import Request, decide
-from extproc.policies import Policies
-from extproc.policy import Policy, compile_policy
+from extproc.policy.compiled import Policy, compile_policy
+from extproc.policy.current import Policies
 from extproc.services.decider import Decider
 from extproc.services.ext_authz import Authorization
-from extproc.services.ext_proc import ExternalProcessor, header_dict
+from extproc.services.ext_proc.stream import ExternalProcessor, header_dict
 from protos.ext_authz_pb2 import CheckRequest
 from protos.ext_proc_pb2 import ProcessingRequest
 from sluice.config import PolicyDocument

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from extproc.breaker import Breaker
+from extproc.counter_table import CounterTable
 from extproc.decision import Admission, Decision, Reason, Refusal
 from extproc.decision.reasons import STATUS
 from extproc.limits import (
@@ -30,9 +31,8 @@ from extproc.limits import (
 )
 from extproc.limits.leases import Counts
 from extproc.limits.ledger import Ledger
-from extproc.limits.service import RateLimitService
 from extproc.rpc import StatusCode
-from extproc.shared import CounterTable
+from extproc.services.ratelimit import RateLimitService
 from extproc.telemetry.entry import GATEWAY, Entry, GrpcCall, Outcome
 from sluice.config import PolicyDocument, cluster_name
 from sluice.config.limits import LimitBackend, Limits

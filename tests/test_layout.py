@@ -41,7 +41,7 @@ def test_a_package_imports_only_what_its_place_allows(folder: str) -> None:
 
 
 def test_a_worker_imports_only_what_every_worker_uses() -> None:
-    code = "import sys, extproc.worker, extproc.transport.aio.server; print(*sys.modules)"
+    code = "import sys, extproc.process.worker, extproc.transport.aio.server; print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     found = {name.partition(".")[0] for name in ran.stdout.split()}
     assert "pydantic" in found

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from extproc.breaker.window import Bucket, State, error_rate, judge, recovered
-from extproc.shared import CounterTable, TableFullError
+from extproc.counter_table import CounterTable, TableFullError
 from sluice.config.limits import Breaker as BreakerConfig
 
 MICRO = 1_000_000

@@ -2,10 +2,10 @@
 
 from extproc.auth import Identity
 from extproc.decision.authenticate import CHALLENGE
-from extproc.decision.outcome import Draft, Refusal
 from extproc.decision.reasons import Reason
 from extproc.decision.request import Request
-from extproc.policy import Policy
+from extproc.decision.results import Draft, Refusal
+from extproc.policy.compiled import Policy
 from sluice.config.models import AllowRule
 
 _ANONYMOUS = Refusal(

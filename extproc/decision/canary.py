@@ -2,10 +2,10 @@
 
 import xxhash
 
-from extproc.decision.outcome import Draft, Refusal
 from extproc.decision.reasons import Reason
 from extproc.decision.request import Request
-from extproc.policy import BUCKETS, Policy, Route, Trial
+from extproc.decision.results import Draft, Refusal
+from extproc.policy.compiled import BUCKETS, Policy, Route, Trial
 
 
 def canary(_: Policy, request: Request, draft: Draft) -> Refusal | None:

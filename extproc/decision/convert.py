@@ -2,11 +2,11 @@
 
 from extproc.convert import Unconvertible
 from extproc.decision import metadata
-from extproc.decision.outcome import Draft, Refusal
 from extproc.decision.reasons import Reason
 from extproc.decision.request import Request
+from extproc.decision.results import Draft, Refusal
 from extproc.decision.validate import is_websocket
-from extproc.policy import Policy, Target
+from extproc.policy.compiled import Policy, Target
 
 _GRPC = b"application/grpc"
 _INFER = (None, b"infer")

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from extproc.decision import authenticate, authorize, canary, convert, route, validate
-from extproc.decision.outcome import Admission, Draft, Refusal
 from extproc.decision.request import Request
-from extproc.policy import Policy
+from extproc.decision.results import Admission, Draft, Refusal
+from extproc.policy.compiled import Policy
 
 Decision = Admission | Refusal
 

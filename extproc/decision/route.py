@@ -1,9 +1,9 @@
 """Stage 4: which version answers? The one asked for, else the claim's, else stable."""
 
-from extproc.decision.outcome import Draft, Refusal
 from extproc.decision.reasons import Reason
 from extproc.decision.request import Request
-from extproc.policy import Policy, Route, Target
+from extproc.decision.results import Draft, Refusal
+from extproc.policy.compiled import Policy, Route, Target
 
 
 def route(_: Policy, request: Request, draft: Draft) -> Refusal | None:

@@ -1,9 +1,9 @@
 """Stage 1: is this a request for a model, in a form that the model takes?"""
 
-from extproc.decision.outcome import Draft, Refusal
 from extproc.decision.reasons import Reason
 from extproc.decision.request import Request
-from extproc.policy import Policy, Route
+from extproc.decision.results import Draft, Refusal
+from extproc.policy.compiled import Policy, Route
 from sluice.config import OIP_GRPC_PREFIX
 
 GRPC_PREFIX = OIP_GRPC_PREFIX.encode()

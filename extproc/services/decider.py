@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from extproc.decision import Admission, Decision, Refusal, Request, decide
-from extproc.policies import Policies
-from extproc.policy import Policy
+from extproc.policy.compiled import Policy
+from extproc.policy.current import Policies
 from extproc.protection import Protection
-from extproc.services.outcome import NO_POLICY, failed
+from extproc.services.responses import NO_POLICY, failed
 
 
 class Observer(Protocol):

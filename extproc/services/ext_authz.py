@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Iterable
 
 from extproc.decision import Admission, Decision, Reason, Refusal
 from extproc.decision.request import join_headers
-from extproc.policy import Policy
+from extproc.policy.compiled import Policy
 from extproc.rpc import RpcError, StatusCode
-from extproc.services.answers import Answers
 from extproc.services.decider import Decider
-from extproc.services.outcome import (
+from extproc.services.response_cache import Answers
+from extproc.services.responses import (
     Headers,
     failed,
     refusal_body,

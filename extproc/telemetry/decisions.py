@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from extproc.decision import Decision, Refusal, Request, decide, timed
-from extproc.policy import Policy
+from extproc.policy.compiled import Policy
 from extproc.telemetry import catalog
 from extproc.telemetry.metrics import Metrics, Number
 

@@ -10,7 +10,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from extproc.shared import CounterTable
+from extproc.counter_table import CounterTable
 from extproc.telemetry.metrics import MICRO, Counter, Family, Gauge, Histogram, series_of
 
 Series = tuple[tuple[str, ...], int]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from extproc.shared import CounterTable, TableFullError
+from extproc.counter_table import CounterTable, TableFullError
 
 PREFIX = "metric:"
 """Of every name here, apart from what others keep in the same table."""

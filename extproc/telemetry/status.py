@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from extproc.breaker import State
-from extproc.shared import CounterTable
+from extproc.counter_table import CounterTable
 from extproc.telemetry import catalog
 from extproc.telemetry.exposition import series_in
 

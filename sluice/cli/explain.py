@@ -9,13 +9,13 @@ import time
 from http.client import HTTPException
 from pathlib import Path
 
-from extproc.ads import fetch_policy
 from extproc.auth.keys import KeySet
 from extproc.auth.remote import fetch_document
 from extproc.decision import Request, explain
-from extproc.decision.outcome import Admission
 from extproc.decision.request import join_headers
-from extproc.policy import Policy, compile_policy
+from extproc.decision.results import Admission
+from extproc.policy.compiled import Policy, compile_policy
+from extproc.policy.subscriber import fetch_policy
 from protos.base_pb2 import Node
 from sluice.cli.commands import Subcommands, command
 from sluice.config import GatewayConfig, PolicyDocument, policy_document

@@ -82,9 +82,9 @@ def _control_plane(options: argparse.Namespace) -> int:
 
 
 def _callout(options: argparse.Namespace) -> int:
-    from extproc.supervisor import run
+    from extproc.process.supervisor import run
+    from extproc.process.worker import WorkerSettings
     from extproc.telemetry.endpoint import EndpointSettings
-    from extproc.worker import WorkerSettings
 
     try:
         listen = Callout(address=options.address, workers=options.workers)

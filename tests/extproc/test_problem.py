@@ -8,7 +8,7 @@ from extproc.convert import Unconvertible
 from extproc.convert.status import grpc_problem
 from extproc.decision import Reason, Refusal
 from extproc.problem import problem
-from extproc.services.outcome import refusal_body
+from extproc.services.responses import refusal_body
 
 REFUSAL = Refusal(Reason.RATE_LIMITED, "the limit is used up")
 

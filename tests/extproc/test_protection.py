@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from extproc.counter_table import CounterTable, create
 from extproc.protection import FAILED_CALLS, Protection, ProtectionSettings
 from extproc.rpc import StatusCode
-from extproc.shared import CounterTable, create
 from extproc.telemetry.entry import NO_CALL, Entry, GrpcCall, Outcome
 from tests.extproc.decision.requests import document
 

@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from extproc.counted import breaker_states
+from extproc.counter_table import CounterTable, create
+from extproc.process.metrics import breaker_states
 from extproc.protection import Protection, ProtectionSettings
-from extproc.shared import CounterTable, create
 from extproc.telemetry import catalog, endpoint
 from extproc.telemetry.exposition import TableCollector
 from extproc.telemetry.metrics import Metrics

@@ -7,7 +7,7 @@ import pytest
 
 from extproc.auth import Authenticator, UnknownKeyError, remote
 from extproc.auth.remote import RemoteKeys
-from extproc.policies import Policies
+from extproc.policy.current import Policies
 from sluice.config import Auth
 from tests.extproc.auth.key_server import FIRST, ROTATED, keys_served, until_good
 from tests.extproc.auth.tokens import (

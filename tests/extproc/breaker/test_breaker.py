@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from extproc.breaker import Breaker, State
 from extproc.breaker.window import error_rate, judge, recovered
-from extproc.shared import CounterTable, create
+from extproc.counter_table import CounterTable, create
 from sluice.config.limits import Breaker as BreakerConfig
 
 CONFIG = BreakerConfig()

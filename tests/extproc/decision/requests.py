@@ -3,7 +3,7 @@
 from typing import Any
 
 from extproc.decision import Admission, Decision, Reason, Refusal, Request, decide
-from extproc.policy import Policy, compile_policy
+from extproc.policy.compiled import Policy, compile_policy
 from sluice.config import PolicyDocument
 from tests.extproc.auth.tokens import NOW, claims, issuer, token
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from extproc.decision import Reason, Refusal, decide
-from extproc.policy import compile_policy
+from extproc.policy.compiled import compile_policy
 from tests.extproc.auth.tokens import ISSUER, issuer, key_set, rsa_jwk
 from tests.extproc.decision.requests import (
     admitted,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from extproc.decision import Reason
 from extproc.decision.canary import bucket_of
-from extproc.policy import Policy
+from extproc.policy.compiled import Policy
 from tests.extproc.decision.requests import admitted, bearer, one, policy, refused, request, version
 
 USERS = [f"user-{number}" for number in range(10_000)]

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import grpc.aio
 
-from extproc.policies import Policies
+from extproc.policy.current import Policies
 from extproc.rpc import unary
 from extproc.services.decider import Decider
 from extproc.services.ext_authz import CHECK, Authorization
-from extproc.services.ext_proc import PROCESS, ExternalProcessor
+from extproc.services.ext_proc.stream import PROCESS, ExternalProcessor
 from extproc.transport import TransportName, serve
 from protos.base_pb2 import HeaderValueOption
 from protos.ext_authz_pb2 import CheckRequest, CheckResponse

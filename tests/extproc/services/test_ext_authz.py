@@ -7,7 +7,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from extproc.policies import Policies
+from extproc.policy.current import Policies
 from extproc.rpc import StatusCode
 from extproc.services.ext_authz import CHECK
 from extproc.transport import TRANSPORTS, TransportName

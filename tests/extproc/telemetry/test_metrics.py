@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from extproc.shared import CounterTable, create
+from extproc.counter_table import CounterTable, create
 from extproc.telemetry.exposition import TableCollector
 from extproc.telemetry.metrics import LOST, Counter, Family, Gauge, Histogram, Metrics, series_name
 

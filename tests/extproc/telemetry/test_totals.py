@@ -4,7 +4,7 @@ from collections import Counter as Counts
 from pathlib import Path
 
 from extproc.auth import Authenticator, CredentialsError
-from extproc.shared import CounterTable, create
+from extproc.counter_table import CounterTable, create
 from extproc.telemetry.metrics import LOST, Counter, Gauge, Metrics, series_name
 from extproc.telemetry.totals import Totals, by_label
 from sluice.config import Auth

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from extproc.shared import CounterTable, create
+from extproc.counter_table import CounterTable, create
 from extproc.telemetry import catalog
 from extproc.telemetry.metrics import Counter, Gauge, Metrics, series_name
 from extproc.telemetry.outputs import Output, RotatedFile, Stream, open_output

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from extproc.convert import Pool
 from extproc.decision import Reason, Refusal
-from extproc.policy import Target
-from extproc.services.native_call import NativeCall
+from extproc.policy.compiled import Target
+from extproc.services.ext_proc.grpc_body_check import NativeCall
 from protos.call_pb2 import ModelRequest
 from protos.inference_pb2 import ModelInferRequest, ModelMetadataRequest, ModelReadyRequest
 

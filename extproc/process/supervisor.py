@@ -20,8 +20,11 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
-from extproc import shared, worker
-from extproc.limits.serving import brokering
+from extproc import counter_table
+from extproc.process import worker
+from extproc.process.broker import brokering
+from extproc.process.telemetry import TelemetrySettings
+from extproc.process.worker import WorkerSettings
 from extproc.protection import ProtectionSettings
 from extproc.telemetry import catalog
 from extproc.telemetry.endpoint import EndpointSettings, application, serving
@@ -29,8 +32,6 @@ from extproc.telemetry.exposition import TableCollector
 from extproc.telemetry.metrics import Metrics, Number, Shown
 from extproc.telemetry.profile import Profiler
 from extproc.telemetry.status import read_status
-from extproc.telemetry.worker import TelemetrySettings
-from extproc.worker import WorkerSettings
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def run(workers: Sequence[WorkerSettings], endpoint: EndpointSettings) -> int:
     context.set_forkserver_preload([worker.__name__])
     with _table(len(workers) + 1) as path:
         # The last row is the supervisor's own.
-        table = shared.CounterTable(path, len(workers))
+        table = counter_table.CounterTable(path, len(workers))
         metrics = Metrics(table)
         tracer = os.getpid() if endpoint.secret_file is not None else None
         broker = path.with_name("limits") if len(workers) > 1 else None
@@ -98,7 +99,7 @@ def _table(rows: int) -> Iterator[Path]:
     within = _MEMORY if os.access(_MEMORY, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="sluice-callout-", dir=within) as directory:
         path = Path(directory) / "counters"
-        shared.create(path, rows, COLUMNS)
+        counter_table.create(path, rows, COLUMNS)
         yield path
 
 

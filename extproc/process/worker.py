@@ -16,9 +16,10 @@ from multiprocessing.connection import Connection
 
 import uvloop
 
-from extproc.ads import follow
 from extproc.convert import Pool
-from extproc.counted import (
+from extproc.policy.current import Policies
+from extproc.policy.subscriber import follow
+from extproc.process.metrics import (
     ConversionTimes,
     backend_state,
     backend_totals,
@@ -28,14 +29,13 @@ from extproc.counted import (
     limit_totals,
     recurring_totals,
 )
-from extproc.policies import Policies
+from extproc.process.telemetry import Telemetry, TelemetrySettings, transport_totals
 from extproc.protection import Protection, ProtectionSettings
 from extproc.rpc import Services, unary
 from extproc.services.decider import Decider
 from extproc.services.ext_authz import CHECK, Authorization
-from extproc.services.ext_proc import PROCESS, ExternalProcessor
+from extproc.services.ext_proc.stream import PROCESS, ExternalProcessor
 from extproc.services.health import NOT_SERVING, SERVING, Health
-from extproc.telemetry.worker import Telemetry, TelemetrySettings, transport_totals
 from extproc.transport import TransportName, serve
 from protos.base_pb2 import Node
 from sluice.config import PolicyDocument

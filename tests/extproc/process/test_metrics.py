@@ -14,20 +14,20 @@ from prometheus_client import CollectorRegistry, generate_latest
 from extproc.breaker import Breaker
 from extproc.convert import Converter, Limits, Pool, Signature
 from extproc.convert.tensor import Inference, Tensor
-from extproc.counted import (
+from extproc.counter_table import CounterTable, create
+from extproc.limits import steady_clock
+from extproc.limits.arithmetic import Algorithm, Limit
+from extproc.limits.broker import Broker
+from extproc.limits.ledger import Ledger
+from extproc.process.metrics import (
     ConversionTimes,
     backend_state,
     backend_totals,
     breaker_states,
     conversions_pending,
 )
-from extproc.limits import steady_clock
-from extproc.limits.arithmetic import Algorithm, Limit
-from extproc.limits.broker import Broker
-from extproc.limits.ledger import Ledger
+from extproc.process.supervisor import COLUMNS
 from extproc.protection import Protection, ProtectionSettings
-from extproc.shared import CounterTable, create
-from extproc.supervisor import COLUMNS
 from extproc.telemetry import catalog
 from extproc.telemetry.exposition import TableCollector
 from extproc.telemetry.metrics import LOST, MICRO, Metrics, series_name

@@ -10,7 +10,7 @@ import grpc.aio
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 
-from extproc.ads import STREAM, follow
+from extproc.policy.subscriber import STREAM, follow
 from protos.base_pb2 import Node
 from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 from protos.policy_pb2 import Policy

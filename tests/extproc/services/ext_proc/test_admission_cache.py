@@ -12,13 +12,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from extproc.breaker.breaker import EVALUATE, MICRO
-from extproc.policies import Policies
+from extproc.counter_table import CounterTable, create
+from extproc.policy.current import Policies
 from extproc.protection import Protection, ProtectionSettings
 from extproc.rpc import StatusCode
-from extproc.services import recurring
 from extproc.services.decider import Decider
-from extproc.services.ext_proc import ExternalProcessor
-from extproc.shared import CounterTable, create
+from extproc.services.ext_proc.stream import ExternalProcessor, admission_cache
 from protos.ext_proc_pb2 import ProcessingMode, ProcessingRequest, ProcessingResponse
 from sluice.config import PolicyDocument
 from tests.extproc.auth.tokens import LEEWAY, NOW, OTHER_RSA, issuer, key_set, rsa_jwk
@@ -196,7 +195,7 @@ def test_nothing_is_kept_where_the_policy_looks_at_what_would_be_cut_out(
     "asked",
     [
         headers(x_note="x-request-id"),
-        headers(x_note="a" * recurring.LARGEST),
+        headers(x_note="a" * admission_cache.LARGEST),
         headers(x_model_version="v9"),
     ],
     ids=["names what is cut out", "long", "refused"],
@@ -216,10 +215,10 @@ def test_a_request_without_what_is_cut_out_is_found_again_too() -> None:
 
 def test_what_does_not_recur_is_not_kept() -> None:
     service = Service(document({"m": {}}))
-    for number in range(recurring.SEEN + 1):
+    for number in range(admission_cache.SEEN + 1):
         service.ask(headers(x_number=str(number)))
     assert not service.ext_proc.recurring._known
-    assert len(service.ext_proc.recurring._seen) <= recurring.SEEN
+    assert len(service.ext_proc.recurring._seen) <= admission_cache.SEEN
 
 
 @pytest.mark.parametrize(
@@ -263,11 +262,11 @@ def test_a_body_that_nobody_asked_for_passes_each_time() -> None:
 
 def test_a_bounded_number_is_kept() -> None:
     service = Service(document({"m": {}}))
-    for number in range(recurring.ENTRIES + 3):
+    for number in range(admission_cache.ENTRIES + 3):
         service.ask_twice(headers(x_number=str(number)))
     service.ask(headers(x_number="0"))
     assert service.found == 0
-    service.ask(headers(x_number=str(recurring.ENTRIES + 2)))
+    service.ask(headers(x_number=str(admission_cache.ENTRIES + 2)))
     assert service.found == 1
 
 

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Mapping
 from extproc.convert import Converted, Converter, Pool, Reply, Unconvertible
 from extproc.framing import PREFIX, PREFIX_SIZE, frame
 from extproc.problem import MEDIA_TYPE
-from extproc.services import processing
-from extproc.services.outcome import PATH_HEADER, REASON_HEADER, Headers, failed
+from extproc.services.ext_proc import messages
+from extproc.services.responses import PATH_HEADER, REASON_HEADER, Headers, failed
 from protos.ext_proc_pb2 import HttpHeaders, HttpTrailers
 
 _GRPC = "application/grpc"
@@ -59,16 +59,16 @@ class Conversion:
             sent = frame(sent)
         # For the access log: what the client asked for, where the model is asked something else.
         headers[PATH_HEADER] = self._headers.get(":path", "").partition("?")[0]
-        return processing.request_body(sent, list(headers.items()), removed)
+        return messages.request_body(sent, list(headers.items()), removed)
 
     def response_headers(self, message: HttpHeaders) -> bytes | Awaitable[bytes]:
         """The answer to a response's headers: pass, ask for the body, or convert an empty one."""
         if self._reply is None or not self._converter.wants_response(self._reply):
-            return processing.PASS["response_headers"]
-        self._answer_headers = _text(dict(processing.pairs(message.headers)))
+            return messages.PASS["response_headers"]
+        self._answer_headers = _text(dict(messages.pairs(message.headers)))
         if message.end_of_stream:
             return self._status_alone("response_headers")
-        return processing.response_headers(processing.CONVERT_ANSWER)
+        return messages.response_headers(messages.CONVERT_ANSWER)
 
     async def response_body(self, body: bytes) -> bytes:
         """The answer to a response's whole body: its conversion, or a refusal."""
@@ -78,16 +78,16 @@ class Conversion:
         except Unconvertible as error:
             return self._refused(error)
         if converted is None:
-            return processing.PASS["response_body"]
-        return processing.response_body(
+            return messages.PASS["response_body"]
+        return messages.response_body(
             converted.body, list(converted.headers.items()), converted.remove
         )
 
     def response_trailers(self, message: HttpTrailers) -> bytes | Awaitable[bytes]:
         """The answer to trailers: where no body came with them, they are all of the response."""
         if self._answered:
-            return processing.PASS["response_trailers"]
-        self._answer_headers |= _text(dict(processing.pairs(message.trailers)))
+            return messages.PASS["response_trailers"]
+        self._answer_headers |= _text(dict(messages.pairs(message.trailers)))
         return self._status_alone("response_trailers")
 
     async def _status_alone(self, part: str) -> bytes:
@@ -97,11 +97,9 @@ class Conversion:
         except Unconvertible as error:
             return self._refused(error)
         if converted is None:
-            return processing.PASS[part]
+            return messages.PASS[part]
         headers = [(n, v) for n, v in converted.headers.items() if not n.startswith(":")]
-        return processing.immediate(
-            converted.status, headers, converted.body, "sluice:model_status"
-        )
+        return messages.immediate(converted.status, headers, converted.body, "sluice:model_status")
 
     def _unframed(self, body: bytes) -> bytes:
         """A gRPC answer's one message. Raises Unconvertible."""
@@ -122,7 +120,7 @@ class Conversion:
             # In the place of the admission's, which the route would tell.
             headers.append((REASON_HEADER, error.reason))
         body = error.problem(self._headers.get("x-request-id", ""))
-        return processing.immediate(error.status, headers, body, f"sluice:{error.reason}")
+        return messages.immediate(error.status, headers, body, f"sluice:{error.reason}")
 
     async def _response(self, body: bytes) -> Converted | None:
         assert self._reply is not None

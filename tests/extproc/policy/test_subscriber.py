@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from extproc.ads import MAX_BACKOFF, fetch_policy, follow
-from extproc.policies import Policies
+from extproc.policy.current import Policies
+from extproc.policy.subscriber import MAX_BACKOFF, fetch_policy, follow
 from protos.base_pb2 import Node
 from protos.policy_pb2 import Policy
 from sluice.config import PolicyDocument
 from tests.extproc.auth.tokens import issuer
-from tests.extproc.control_plane import ControlPlane, control_plane
 from tests.extproc.decision.requests import document
+from tests.extproc.policy.control_plane import ControlPlane, control_plane
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_event_loop")]
 
@@ -136,15 +136,15 @@ async def test_a_control_plane_that_stays_away_is_warned_of_once(
         def emit(self, _: logging.LogRecord) -> None:
             warned.set()
 
-    caplog.set_level(logging.INFO, "extproc.ads")
+    caplog.set_level(logging.INFO, "extproc.policy.subscriber")
     handler = Warned(logging.WARNING)
-    logging.getLogger("extproc.ads").addHandler(handler)
+    logging.getLogger("extproc.policy.subscriber").addHandler(handler)
     try:
         async with following("127.0.0.1:1", Policies().apply):
             await asyncio.wait_for(warned.wait(), 10)
             await asyncio.sleep(1.5 * MAX_BACKOFF)  # another attempt fails
     finally:
-        logging.getLogger("extproc.ads").removeHandler(handler)
+        logging.getLogger("extproc.policy.subscriber").removeHandler(handler)
     assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"]
     assert all("127.0.0.1:1" in message for message in caplog.messages)
 

@@ -7,16 +7,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from extproc.decision import Admission, Reason, Request, decide
-from extproc.policies import Policies
-from extproc.policy import Policy
-from extproc.services import answers, processing
+from extproc.policy.compiled import Policy
+from extproc.policy.current import Policies
+from extproc.services import response_cache
 from extproc.services.decider import Decider
-from extproc.services.ext_proc import ExternalProcessor
-from extproc.services.outcome import header_safe, removed_headers, upstream_headers
+from extproc.services.ext_proc.stream import ExternalProcessor, messages
+from extproc.services.responses import header_safe, removed_headers, upstream_headers
 from protos.ext_proc_pb2 import ProcessingMode
 from tests.extproc.decision.requests import bearer, document, policy, request
 
-MODES = (None, processing.COUNT_BODY, processing.CONVERT_BODY)
+MODES = (None, messages.COUNT_BODY, messages.CONVERT_BODY)
 DOCUMENT = document(
     {
         "m": {"canaries": [{"version": "v2", "percent": 50}]},
@@ -85,7 +85,7 @@ def served() -> tuple[ExternalProcessor, Policy]:
 def made_anew(
     policy: Policy, admission: Admission, headers: dict[str, bytes], mode: ProcessingMode | None
 ) -> bytes:
-    return processing.request_headers(
+    return messages.request_headers(
         upstream_headers(admission), removed_headers(policy, headers), mode
     )
 
@@ -137,9 +137,9 @@ def test_however_many_callers_there_are_a_bounded_number_of_answers_is_kept() ->
     service, policy = served()
     admission = decide(policy, request())
     assert isinstance(admission, Admission)
-    for number in range(answers.ENTRIES + 10):
+    for number in range(response_cache.ENTRIES + 10):
         service.admitted(admission, {f"x-sluice-{number}": b""}, None)
-    assert len(service._answers.kept) == answers.ENTRIES
+    assert len(service._answers.kept) == response_cache.ENTRIES
 
 
 def test_an_answer_that_a_client_made_long_is_given_but_not_kept() -> None:

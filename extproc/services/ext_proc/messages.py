@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from extproc.services.outcome import Headers
+from extproc.services.responses import Headers
 from protos.base_pb2 import HeaderMap, HeaderValue, HeaderValueOption
 from protos.ext_proc_pb2 import (
     BodyMutation,

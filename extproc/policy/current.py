@@ -3,7 +3,7 @@
 from collections.abc import Awaitable
 
 from extproc.auth.remote import RemoteKeys
-from extproc.policy import Policy, compile_policy
+from extproc.policy.compiled import Policy, compile_policy
 from sluice.config import PolicyDocument
 
 

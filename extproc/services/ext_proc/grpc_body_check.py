@@ -14,7 +14,7 @@ from extproc.convert import Pool, Unconvertible
 from extproc.decision import Reason, Refusal
 from extproc.decision.validate import OF_SERVERS, grpc_method, too_large
 from extproc.framing import PREFIX, PREFIX_SIZE
-from extproc.policy import Target
+from extproc.policy.compiled import Target
 from protos.call_pb2 import ModelRequest
 from protos.inference_pb2 import ServerLiveRequest
 

@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Mapping
 
 from extproc.decision import Admission, Reason, Refusal
-from extproc.policy import Policy
+from extproc.policy.compiled import Policy
 from extproc.problem import MEDIA_TYPE, problem
 
 INTERNAL_PREFIX = "x-sluice-"

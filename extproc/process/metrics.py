@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from extproc.convert import Pool
 from extproc.protection import Protection
-from extproc.services.recurring import Recurring
+from extproc.services.ext_proc.admission_cache import Recurring
 from extproc.telemetry import catalog
 from extproc.telemetry.metrics import MICRO, Metrics, Times
 from extproc.telemetry.totals import Reading, Total

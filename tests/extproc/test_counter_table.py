@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from extproc.shared import CounterTable, RowTakenError, TableFullError, create
+from extproc.counter_table import CounterTable, RowTakenError, TableFullError, create
 
 WRITER = """
 import sys
 from pathlib import Path
-from extproc.shared import CounterTable
+from extproc.counter_table import CounterTable
 table = CounterTable(Path(sys.argv[1]), row=int(sys.argv[2]))
 names = sys.argv[3:]
 for _ in range(20_000):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from extproc.decision import Admission
-from extproc.policy import Policy
+from extproc.policy.compiled import Policy
 
 ENTRIES = 2048
 """Admissions that are kept; the oldest goes first."""

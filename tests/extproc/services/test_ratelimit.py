@@ -7,7 +7,7 @@ import pytest
 
 from extproc.limits import LocalBudgets
 from extproc.limits.ledger import Ledger
-from extproc.limits.service import MAX_STATS, METHOD, OTHER, LimitCounts, RateLimitService
+from extproc.services.ratelimit import MAX_STATS, METHOD, OTHER, LimitCounts, RateLimitService
 from extproc.transport import serve
 from protos.ratelimit_pb2 import RateLimitDescriptor, RateLimitRequest, RateLimitResponse
 from sluice.config.load import loads

@@ -11,9 +11,9 @@ import grpc
 import grpc.aio
 import pytest
 
-from extproc.policies import Policies
+from extproc.policy.current import Policies
 from extproc.rpc import StatusCode
-from extproc.services.ext_proc import PROCESS
+from extproc.services.ext_proc.stream import PROCESS
 from extproc.transport import TRANSPORTS, TransportName
 from protos.ext_proc_pb2 import (
     BodyResponse,

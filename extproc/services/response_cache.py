@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
 from extproc.decision import Admission
-from extproc.policy import Policy
+from extproc.policy.compiled import Policy
 
 ENTRIES = 4096
 """Answers that are kept; the oldest goes first."""

@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 
 from extproc.auth import Authenticator
-from extproc.policies import Policies
-from extproc.shared import CounterTable
+from extproc.counter_table import CounterTable
+from extproc.policy.current import Policies
+from extproc.services.access_log import AccessLog
 from extproc.telemetry import catalog
-from extproc.telemetry.access_log import AccessLog
 from extproc.telemetry.decisions import ObservedDecisions
 from extproc.telemetry.metrics import Gauge, Metrics
 from extproc.telemetry.outputs import open_output

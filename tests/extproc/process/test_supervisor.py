@@ -17,11 +17,11 @@ import grpc.aio
 import pytest
 
 from bench.processes import free_port
-from extproc.services.ext_proc import PROCESS
+from extproc.services.ext_proc.stream import PROCESS
 from extproc.transport import TRANSPORTS, TransportName
 from protos.ext_proc_pb2 import ProcessingRequest, ProcessingResponse
-from tests.extproc.control_plane import ControlPlane, control_plane
 from tests.extproc.decision.requests import document
+from tests.extproc.policy.control_plane import ControlPlane, control_plane
 from tests.extproc.services.callout import headers
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_event_loop")]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from extproc.auth import ANONYMOUS, Identity
 from extproc.convert import Converter
 from extproc.decision.reasons import STATUS, Reason
-from extproc.policy import Route, Target
+from extproc.policy.compiled import Route, Target
 
 
 @dataclass(frozen=True, slots=True)

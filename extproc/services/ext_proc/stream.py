@@ -14,12 +14,13 @@ from extproc.decision.request import join_headers
 from extproc.decision.validate import NO_MESSAGE, is_call, too_large
 from extproc.problem import grpc_status
 from extproc.rpc import Call, Handler, RpcError, StatusCode
-from extproc.services import processing
-from extproc.services.answers import Answers
-from extproc.services.conversion import Conversion
 from extproc.services.decider import Decider
-from extproc.services.native_call import NativeCall
-from extproc.services.outcome import (
+from extproc.services.ext_proc import messages
+from extproc.services.ext_proc.admission_cache import Known, Parts, Recurring
+from extproc.services.ext_proc.conversion import Conversion
+from extproc.services.ext_proc.grpc_body_check import NativeCall
+from extproc.services.response_cache import Answers
+from extproc.services.responses import (
     failed,
     refusal_body,
     refusal_details,
@@ -27,7 +28,6 @@ from extproc.services.outcome import (
     removed_headers,
     upstream_headers,
 )
-from extproc.services.recurring import Known, Parts, Recurring
 from protos.ext_proc_pb2 import HttpBody, HttpHeaders, ProcessingMode, ProcessingRequest
 
 PROCESS = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
@@ -58,7 +58,7 @@ class ExternalProcessor:
             policy,
             admission,
             (removed, id(mode)),
-            lambda: processing.request_headers(upstream_headers(admission), removed, mode),
+            lambda: messages.request_headers(upstream_headers(admission), removed, mode),
         )
 
     def cut(self, message: bytes) -> Parts | None:
@@ -111,7 +111,7 @@ class _Stream:
         elif kind == "request_trailers" and self._native is not None:
             self._refuse(self._headers, _TRAILERS)
         elif kind is not None:
-            self._call.send(processing.PASS[kind])
+            self._call.send(messages.PASS[kind])
         return None
 
     def on_half_close(self) -> None:
@@ -179,14 +179,14 @@ class _Stream:
                 expose_reason=policy.expose_reason,
             )
             if has_body and "content-length" not in headers:
-                return processing.CONVERT_UNMEASURED_BODY
-            return processing.CONVERT_BODY
+                return messages.CONVERT_UNMEASURED_BODY
+            return messages.CONVERT_BODY
         if has_body and is_call(headers[":path"]):
             pool = self._service.pool
             self._native = NativeCall(admission.target, admission.max_body, headers, pool)
-            return processing.READ_BODY
+            return messages.READ_BODY
         if has_body and "content-length" not in headers and not _is_stream(headers, admission):
-            return processing.COUNT_BODY
+            return messages.COUNT_BODY
         return None
 
     def _count(self, body: HttpBody) -> None:
@@ -196,7 +196,7 @@ class _Stream:
         if self._received > self._limit:
             self._refuse(self._headers, too_large(self._limit))
         else:
-            self._call.send(processing.PASS["request_body"])
+            self._call.send(messages.PASS["request_body"])
 
     def _read_along(self, native: NativeCall, body: HttpBody) -> Awaitable[None] | None:
         if self._refused:
@@ -218,7 +218,7 @@ class _Stream:
         if refusal is not None:
             self._refuse(self._headers, refusal)
         else:
-            self._call.send(processing.PASS["request_body"])
+            self._call.send(messages.PASS["request_body"])
 
     def _convert(
         self, conversion: Conversion, kind: str | None, request: ProcessingRequest
@@ -241,7 +241,7 @@ class _Stream:
         elif kind == "response_trailers":
             answer = conversion.response_trailers(request.response_trailers)
         elif kind is not None:
-            answer = processing.PASS[kind]
+            answer = messages.PASS[kind]
         else:
             return None
         if not isinstance(answer, bytes):
@@ -256,7 +256,7 @@ class _Stream:
         self._refused = True
         is_grpc = headers.get("content-type", b"").startswith(b"application/grpc")
         self._call.send(
-            processing.immediate(
+            messages.immediate(
                 refusal.status,
                 refusal_headers(self._service.policies.current, refusal),
                 refusal_body(refusal, headers),
@@ -290,7 +290,7 @@ def header_dict(message: HttpHeaders) -> dict[str, bytes]:
     """The headers by name; values of a name that came twice are joined."""
     headers = {h.key: h.raw_value or h.value.encode() for h in message.headers.headers}
     if len(headers) < len(message.headers.headers):
-        return join_headers(processing.pairs(message.headers))
+        return join_headers(messages.pairs(message.headers))
     return headers
 
 
