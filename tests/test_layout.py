@@ -9,11 +9,15 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 OURS = {"sluice", "extproc", "xds", "protos", "examples"}
+SHARED = {"sluice.config", "sluice.http", "sluice.images", "sluice.keys"}
 MAY_IMPORT = {
     "protos": {"protos"},
-    "extproc": {"extproc", "protos", "sluice.config"},
-    "xds": {"xds", "protos", "sluice.config"},
-    "sluice/config": {"sluice.config", "protos"},
+    "extproc": {"extproc", "protos", *SHARED},
+    "xds": {"xds", "protos", *SHARED},
+    "sluice/config": {"sluice.config"},
+    "sluice/http": {"sluice.http", "sluice.config"},
+    "sluice/images": {"sluice.images", "sluice.config"},
+    "sluice/keys": {"sluice.keys"},
     "examples": {"examples", "protos"},
 }
 # What a worker may never need: each takes 1 to 10 MB of every one of them.

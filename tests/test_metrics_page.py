@@ -15,7 +15,7 @@ from extproc.telemetry.lines import json_line
 from extproc.telemetry.metrics import Family
 from protos.accesslog_pb2 import HTTPAccessLogEntry
 from sluice.config import GatewayConfig
-from xds import metrics
+from xds.admin import metrics
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/reference/metrics.md").read_text()

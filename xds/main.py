@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 
 from sluice.config import ConfigError
-from xds.admin import AdminServer, application
-from xds.metrics import StateCollector
-from xds.nodes import Nodes
-from xds.rollout import Rollout
-from xds.server import AdsServer
-from xds.source import ConfigFile
-from xds.status import State
+from xds.admin.app import AdminServer, application
+from xds.admin.metrics import StateCollector
+from xds.admin.status import State
+from xds.protocol.nodes import Nodes
+from xds.protocol.server import AdsServer
+from xds.rollout.rollout import Rollout
+from xds.sources.file import ConfigFile
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from extproc.auth.errors import CredentialsError
 from extproc.auth.identity import ANONYMOUS, Identity
-from extproc.auth.keys import KeySet
 from extproc.auth.tokens import TokenVerifier
 from sluice.config import ApiKey, Auth, JwtIssuer
+from sluice.keys.key_set import KeySet
 
 MAX_API_KEY = 512
 

@@ -10,8 +10,8 @@ from jwt.types import Options
 
 from extproc.auth.errors import CredentialsError, UnknownKeyError
 from extproc.auth.identity import Identity
-from extproc.auth.keys import Key, KeySet
 from sluice.config import JwtIssuer
+from sluice.keys.key_set import Key, KeySet
 
 MAX_TOKEN = 8192
 """Bytes: more than real tokens with many groups, little enough to decode at once."""

@@ -12,9 +12,8 @@ import numpy.typing as npt
 
 from extproc.convert.elements import to_bf16
 from sluice.config.tensors import ImageInput
+from sluice.images.geometry import Pixels
 
-Pixels = npt.NDArray[np.uint8]
-"""[height, width, channels]"""
 Values = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float32]
 Normaliser = Callable[[Pixels, Values], None]

@@ -14,13 +14,13 @@ from PIL import Image, UnidentifiedImageError
 
 from extproc.convert.errors import Unconvertible, malformed, too_large, unfitting, unsupported
 from extproc.convert.exif import jpeg_orientation
-from extproc.convert.geometry import Fit, fitted, upright
 from extproc.convert.limits import Limits
 from extproc.convert.media import IMAGES, sniff
-from extproc.convert.normalise import DTYPES, Pixels, normaliser
+from extproc.convert.normalise import DTYPES, normaliser
 from extproc.convert.picture_size import jpeg_header, picture_size
 from extproc.convert.tensor import Tensor
 from sluice.config.tensors import TensorInput
+from sluice.images.geometry import Fit, Pixels, fitted, upright
 
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,

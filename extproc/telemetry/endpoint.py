@@ -24,8 +24,8 @@ from starlette.routing import Route
 
 from extproc.telemetry.profile import ProfileError, Profiler
 from extproc.telemetry.status import CalloutStatus
-from sluice.config.hosts import for_hosts
 from sluice.config.values import split_host_port
+from sluice.http.hosts import for_hosts
 
 MIN_SECRET = 16
 """Bytes: what is shorter could be guessed."""

@@ -30,11 +30,11 @@ def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     # Not above: multiprocessing imports the script `sluice`, and thereby this module, once more in
     # every callout worker, where the commands would take 2 MB for nothing.
-    from sluice.cli import check, credentials, explain, profile, serve, status
+    from sluice.cli import config, credentials, explain, profile, run, status
 
     root = argparse.ArgumentParser(prog="sluice", description="An AI inference gateway.")
     root.add_argument("--version", action="version", version=version("sluice-gateway"))
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (serve, status, explain, profile, check, credentials):
+    for module in (run, status, explain, profile, config, credentials):
         module.register(commands)
     return root

@@ -9,8 +9,6 @@ import time
 from http.client import HTTPException
 from pathlib import Path
 
-from extproc.auth.keys import KeySet
-from extproc.auth.remote import fetch_document
 from extproc.decision import Request, explain
 from extproc.decision.request import join_headers
 from extproc.decision.results import Admission
@@ -20,6 +18,8 @@ from protos.base_pb2 import Node
 from sluice.cli.commands import Subcommands, command
 from sluice.config import GatewayConfig, PolicyDocument, policy_document
 from sluice.config.load import load
+from sluice.keys.fetch import fetch_document
+from sluice.keys.key_set import KeySet
 
 TIMEOUT = 5.0
 

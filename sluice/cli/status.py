@@ -24,8 +24,8 @@ MAX_STATUS = 64 << 20
 MAX_REFUSAL = 500
 """Bytes of an answer that is no status."""
 
-# Any: JSON. The control plane's has the schema `xds.status.Status`; what is shown has, in place of
-# the callout's address, its `extproc.telemetry.status.CalloutStatus` with a URL and an error.
+# Any: JSON. The control plane's status has the schema `xds.admin.status.Status`. The one shown has
+# `extproc.telemetry.status.CalloutStatus`, with a URL and an error, in place of its address.
 Status = dict[str, Any]
 
 _HERE = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::")  # noqa: S104 (compared, not bound)

@@ -31,7 +31,7 @@ from sluice.runner.plan import _find_envoy
 from sluice.runner.process import is_free
 from tests.integration.decider import Decider
 from tests.integration.gateway import eventually, free_ports
-from xds import type_urls
+from xds.protocol import resource_types
 
 Config = dict[str, Any]
 
@@ -543,9 +543,9 @@ def test_generic_grpc_tools_find_their_way(tmp_path: Path) -> None:
             request_serializer=DiscoveryRequest.SerializeToString,
             response_deserializer=DiscoveryResponse.FromString,
         )
-        call = stream(iter([DiscoveryRequest(type_url=type_urls.POLICY)]))
+        call = stream(iter([DiscoveryRequest(type_url=resource_types.POLICY)]))
         response = next(call)
-        assert response.resources[0].type_url == type_urls.POLICY
+        assert response.resources[0].type_url == resource_types.POLICY
         call.cancel()
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from protos import policy_pb2
 from sluice.config import GatewayConfig, Model, PolicyDocument, cluster_name
-from xds import type_urls
-from xds.cache import Snapshot
+from xds.protocol import resource_types
+from xds.protocol.snapshot import Snapshot
 from xds.resources import clusters, endpoints, routes, telemetry
 from xds.resources.listener import LISTENER_NAME, listener
-from xds.resources.ratelimit import rate_limit_configs
+from xds.resources.rate_limit_config import rate_limit_configs
 
 POLICY_NAME = "policy"
 
@@ -25,20 +25,20 @@ def build(config: GatewayConfig, policy: PolicyDocument, directory: Path) -> Sna
     table = [route for model in compiled for route in model.routes]
     return Snapshot.of(
         {
-            type_urls.CLUSTER: {callout.name: bytes(callout)}
+            resource_types.CLUSTER: {callout.name: bytes(callout)}
             | {cluster.name: bytes(cluster) for cluster in telemetry.collectors(config.telemetry)}
             | {name: body for model in compiled for name, body in model.clusters.items()},
-            type_urls.ENDPOINT: {
+            resource_types.ENDPOINT: {
                 name: body for model in compiled for name, body in model.endpoints.items()
             },
-            type_urls.LISTENER: {LISTENER_NAME: bytes(listener(config, directory))},
-            type_urls.ROUTE: {
+            resource_types.LISTENER: {LISTENER_NAME: bytes(listener(config, directory))},
+            resource_types.ROUTE: {
                 routes.ROUTES_NAME: routes.route_configuration(
                     config, [*table, *map(bytes, routes.others())]
                 )
             },
-            type_urls.POLICY: {POLICY_NAME: _policy(policy)},
-            type_urls.RATE_LIMIT: rate_limit_configs(config.limits.domains),
+            resource_types.POLICY: {POLICY_NAME: _policy(policy)},
+            resource_types.RATE_LIMIT: rate_limit_configs(config.limits.domains),
         },
         warmup=clusters.warmup(config),
     )

@@ -64,10 +64,10 @@ from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 
 from sluice.config import GatewayConfig
 from sluice.config.gateway import Callout, Listener, ListenerTls
-from xds.resources import limits, telemetry
+from xds.resources import local_rate_limit, telemetry
 from xds.resources.clusters import CALLOUT_CLUSTER
+from xds.resources.local_replies import local_reply_config
 from xds.resources.messages import address, from_ads, pack, seconds
-from xds.resources.replies import local_reply_config
 from xds.resources.routes import CLUSTER_HEADER, LIMIT_HEADERS, ROUTES_NAME
 
 LISTENER_NAME = "gateway"
@@ -116,7 +116,7 @@ def _connection_manager(config: GatewayConfig) -> HttpConnectionManager:
         stat_prefix="gateway",
         rds=Rds(config_source=from_ads(), route_config_name=ROUTES_NAME),
         http_filters=[
-            limits.http_filter(),
+            local_rate_limit.http_filter(),
             HttpFilter(name=EXT_PROC, typed_config=pack(ext_proc(config.callout))),
             # Behind ext_proc: HTTP/1.1 has no trailers, so it shows the callout the status of a
             # converted call among the headers. Framing is the callout's, because the bridge's

@@ -26,7 +26,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
 from sluice.config import OIP_GRPC_PREFIX, OIP_PREFIX, GatewayConfig, Model, cluster_name
 from sluice.config.models import Retries
-from xds.resources import limits
+from xds.resources import local_rate_limit
 from xds.resources.messages import header, pack, seconds
 
 ROUTES_NAME = "gateway"
@@ -44,7 +44,7 @@ def route_configuration(config: GatewayConfig, routes: Iterable[bytes]) -> bytes
     """
     # Whatever the Host header says: models are told apart by path.
     host = VirtualHost(
-        name=ROUTES_NAME, domains=["*"], typed_per_filter_config=limits.per_route(config)
+        name=ROUTES_NAME, domains=["*"], typed_per_filter_config=local_rate_limit.per_route(config)
     )
     table = RouteConfiguration(
         name=ROUTES_NAME,
@@ -117,7 +117,9 @@ def _route(name: str, model: Model, match: RouteMatch, max_body: int) -> Route:
     action.retry_policy = _retry_policy(model.retries)
     if model.websocket:
         action.upgrade_configs = [RouteActionUpgradeConfig(upgrade_type="websocket", enabled=True)]
-    route = Route(name=name, match=match, route=action, metadata=limits.metadata(name, model))
+    route = Route(
+        name=name, match=match, route=action, metadata=local_rate_limit.metadata(name, model)
+    )
     if model.converts:
         # A body is held as a whole until it is converted, however little is held otherwise.
         route.request_body_buffer_limit = max_body if model.max_body is None else model.max_body

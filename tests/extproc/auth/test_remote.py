@@ -9,6 +9,7 @@ from extproc.auth import Authenticator, UnknownKeyError, remote
 from extproc.auth.remote import RemoteKeys
 from extproc.policy.current import Policies
 from sluice.config import Auth
+from sluice.keys import fetch
 from tests.extproc.auth.key_server import FIRST, ROTATED, keys_served, until_good
 from tests.extproc.auth.tokens import (
     ISSUER,
@@ -75,7 +76,7 @@ def test_only_fetched_key_sets_can_be_fetched_again() -> None:
         (200, '{"keys": []}'),
         (200, '{"keys": 7}'),
         (200, "[" * 100_000),
-        (200, " " * (remote.MAX_DOCUMENT + 1)),
+        (200, " " * (fetch.MAX_DOCUMENT + 1)),
     ],
     ids=lambda value: str(value)[:20],
 )
@@ -160,7 +161,7 @@ async def test_a_change_of_the_policy_while_the_server_is_gone_refuses_nobody() 
 
 async def test_a_server_that_trickles_its_headers_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each byte comes in time; all of them never do."""
-    monkeypatch.setattr(remote, "FETCH_TIMEOUT", 0.1)
+    monkeypatch.setattr(fetch, "FETCH_TIMEOUT", 0.1)
 
     async def trickle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nx: ")
@@ -172,7 +173,7 @@ async def test_a_server_that_trickles_its_headers_is_left(monkeypatch: pytest.Mo
 
     server = await asyncio.start_server(trickle, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    fetching = asyncio.create_task(remote.fetch_document(f"http://127.0.0.1:{port}/keys"))
+    fetching = asyncio.create_task(fetch.fetch_document(f"http://127.0.0.1:{port}/keys"))
     done, _ = await asyncio.wait({fetching}, timeout=2)
     server.close()
     assert done == {fetching}

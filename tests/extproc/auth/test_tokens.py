@@ -287,7 +287,7 @@ def test_a_group_claim_of_another_shape_gives_no_group(groups: Any) -> None:
 
 
 def test_a_token_that_replaced_keys_no_longer_verify_is_forgotten() -> None:
-    from extproc.auth.keys import KeySet
+    from sluice.keys.key_set import KeySet
 
     who = authenticator()
     presented = token()

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from protos.policy_pb2 import Policy
 from sluice.config import PolicyDocument
-from xds import type_urls
-from xds.cache import Snapshot
-from xds.nodes import Node, Nodes
-from xds.server import AdsServer
+from xds.protocol import resource_types
+from xds.protocol.nodes import Node, Nodes
+from xds.protocol.server import AdsServer
+from xds.protocol.snapshot import Snapshot
 
 PATIENCE = 10.0
 
@@ -28,7 +28,7 @@ class ControlPlane:
         if isinstance(policy, PolicyDocument):
             config = policy.model_dump_json().encode()
             policy = Policy(version=policy.version, config=config).SerializeToString()
-        self.nodes.show(Snapshot.of({type_urls.POLICY: {"policy": policy}}))
+        self.nodes.show(Snapshot.of({resource_types.POLICY: {"policy": policy}}))
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until the nodes have said what makes a condition true."""
@@ -39,7 +39,7 @@ class ControlPlane:
 
     async def accepted(self, count: int = 1) -> list[Node]:
         """Wait until so many nodes have accepted what is shown; the nodes."""
-        types = (type_urls.POLICY,)
+        types = (resource_types.POLICY,)
 
         def settled() -> bool:
             subscribed = [node for node in self.nodes if node.kind == "callout"]

@@ -11,7 +11,8 @@ from extproc.policy.compiled import Policy
 from extproc.policy.current import Policies
 from extproc.services import response_cache
 from extproc.services.decider import Decider
-from extproc.services.ext_proc.stream import ExternalProcessor, messages
+from extproc.services.ext_proc import messages
+from extproc.services.ext_proc.stream import ExternalProcessor
 from extproc.services.responses import header_safe, removed_headers, upstream_headers
 from protos.ext_proc_pb2 import ProcessingMode
 from tests.extproc.decision.requests import bearer, document, policy, request

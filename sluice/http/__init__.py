@@ -1,0 +1,1 @@
+"""What the HTTP servers of the control plane and of the callout have in common."""

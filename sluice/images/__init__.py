@@ -1,0 +1,1 @@
+"""Image arithmetic that the callout and video share."""

@@ -1,0 +1,186 @@
+"""`sluice status` asks control plane and callout, and does without the callout where it must."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from extproc.counter_table import CounterTable, create
+from extproc.process.metrics import breaker_states
+from extproc.protection import Protection, ProtectionSettings
+from extproc.telemetry import catalog, endpoint
+from extproc.telemetry.exposition import TableCollector
+from extproc.telemetry.metrics import Metrics
+from extproc.telemetry.profile import Profiler
+from extproc.telemetry.status import read_status
+from extproc.telemetry.totals import Totals
+from sluice.cli import main
+from sluice.cli.status import _seen_from
+from sluice.config import GatewayConfig
+from tests.extproc.decision.requests import document
+from xds.admin.app import application
+from xds.admin.metrics import StateCollector
+from xds.admin.status import State
+from xds.protocol.nodes import Nodes
+from xds.protocol.snapshot import EMPTY
+from xds.rollout.rollout import Rollout
+from xds.sources.file import Loaded
+
+ANY_PORT = "127.0.0.1:0"
+NOBODY = "127.0.0.1:1"
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Iterator[CounterTable]:
+    """Room for the breakers of one version of a model that has three."""
+    create(tmp_path / "counters", 1, 150)
+    table = CounterTable(tmp_path / "counters", 0)
+    yield table
+    table.close()
+
+
+@pytest.fixture
+def callout(table: CounterTable) -> Iterator[str]:
+    """The address of a callout whose one protected version fails three times in four."""
+    protection = Protection(table, ProtectionSettings())
+    asyncio.run(protection.apply(document({"m": {}})))
+    protection.breaker.record(time.monotonic(), "m/v1", ok=False, count=30)
+    protection.breaker.record(time.monotonic(), "m/v1", ok=True, count=10)
+    totals = Totals(Metrics(table))
+    totals.show(partial(breaker_states, protection))
+    totals.publish()
+    collector = TableCollector(table, catalog.FAMILIES)
+    app = endpoint.application(
+        collector, partial(read_status, table), Profiler(lambda _: None), None
+    )
+    with endpoint.serving(ANY_PORT, app) as address:
+        yield address
+
+
+def control_plane(callout: str) -> State:
+    """A control plane's state, whose config has the callout at an address."""
+    config = GatewayConfig.model_validate({"telemetry": {"metrics": {"address": callout}}})
+    nodes = Nodes(time.time)
+    return State("gateway.yaml", Loaded(config, EMPTY), nodes, Rollout(nodes, 1.0))
+
+
+def status(state: State, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What the command prints of a control plane that is in this state."""
+    app = application(state, StateCollector(state, Nodes(time.time)))
+    with endpoint.serving(ANY_PORT, app) as address:
+        assert main(["status", "--url", f"http://{address}", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_every_breaker_is_shown(callout: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = status(control_plane(callout), capsys).splitlines()
+    assert shown[-3].split() == ["MODEL/VERSION", "BREAKER", "ERRORS", "REQUESTS"]
+    assert shown[-2].split() == ["m/v1", "open", "75.0%", "40"]
+    assert shown[-1] == "breakers  2 versions found no room for one"
+
+
+def test_the_whole_status_has_the_breakers_too(
+    callout: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = json.loads(status(control_plane(callout), capsys, "--json"))
+    breaker = {"model": "m", "version": "v1", "state": "open", "error_rate": 0.75, "requests": 40}
+    assert found["callout"] == {
+        "url": f"http://{callout}", "error": None, "breakers": [breaker], "unprotected": 2,
+    }  # fmt: skip
+
+
+def test_a_callout_elsewhere_can_be_named(callout: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = status(control_plane(NOBODY), capsys, "--callout", f"http://{callout}")
+    assert "m/v1" in shown
+
+
+def test_without_a_callout_the_status_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = status(control_plane(NOBODY), capsys)
+    assert f"breakers  unknown: no callout at http://{NOBODY}: " in shown
+    assert "refused" in shown
+    found = json.loads(status(control_plane(NOBODY), capsys, "--json"))["callout"]
+    assert "refused" in found["error"]
+    assert found["breakers"] == []
+
+
+def test_what_is_no_callout_is_not_taken_for_one(capsys: pytest.CaptureFixture[str]) -> None:
+    app = application(
+        control_plane(NOBODY), StateCollector(control_plane(NOBODY), Nodes(time.time))
+    )
+    with endpoint.serving(ANY_PORT, app) as other:
+        shown = status(control_plane(other), capsys)
+    assert f"no callout at http://{other}: no status: something else answers there" in shown
+
+
+def test_a_control_plane_that_has_no_word_of_a_callout_tells_the_rest(
+    callout: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def older(_: Request) -> Response:
+        found = control_plane(callout).status().model_dump(exclude={"callout"})
+        return JSONResponse(found)
+
+    def asked(*arguments: str) -> str:
+        assert main(["status", "--url", f"http://{address}", *arguments]) == 0
+        return capsys.readouterr().out
+
+    app = Starlette(routes=[Route("/v1/status", older)])
+    with endpoint.serving(ANY_PORT, app) as address:
+        shown = asked()
+        found = json.loads(asked("--json"))["callout"]
+        named = asked("--callout", f"http://{callout}")
+    assert "config    gateway.yaml" in shown
+    assert "breakers  unknown: the control plane does not say where; name it by --callout" in shown
+    assert (found["url"], found["breakers"]) == (None, [])
+    assert "m/v1" in named
+
+
+def test_what_is_no_control_plane_is_not_taken_for_one(
+    callout: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["status", "--url", f"http://{callout}"]) == 1
+    assert "no status: something else answers there" in capsys.readouterr().err
+
+
+def test_who_asks_by_an_unknown_name_is_told_the_remedy(
+    callout: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A name that leads here and is neither localhost, an IP address, nor the callout's own.
+    by_name = callout.replace("127.0.0.1", "127.1")
+    shown = status(control_plane(NOBODY), capsys, "--callout", f"http://{by_name}")
+    assert "421: This host is not known here." in shown
+    assert "telemetry.metrics.http_names" in shown
+
+
+def test_what_a_stranger_answers_is_told_without_what_would_steer_a_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def answer(_: Request) -> Response:
+        return Response(b"\x1b]0;owned\x07", 404)
+
+    app = Starlette(routes=[Route("/v1/status", answer)])
+    with endpoint.serving(ANY_PORT, app) as address:
+        assert main(["status", "--url", f"http://{address}"]) == 1
+    assert capsys.readouterr().err.endswith(": 404: Not Found\n")
+
+
+@pytest.mark.parametrize(
+    ("url", "address", "seen"),
+    [
+        ("http://127.0.0.1:8081", "127.0.0.1:9902", "http://127.0.0.1:9902"),
+        ("http://localhost:8081/", "0.0.0.0:9902", "http://localhost:9902"),
+        ("https://gateway.internal", "127.0.0.1:9902", "http://gateway.internal:9902"),
+        ("http://[fd00::1]:8081", "[::]:9902", "http://[fd00::1]:9902"),
+        ("http://gateway.internal:8081", "10.0.0.7:9902", "http://10.0.0.7:9902"),
+        ("http://gateway.internal:8081", "callout.internal:9902", "http://callout.internal:9902"),
+    ],
+)
+def test_a_loopback_address_is_the_control_planes(url: str, address: str, seen: str) -> None:
+    assert _seen_from(url, address) == seen

@@ -1,0 +1,21 @@
+"""The reference pages say what the code does."""
+
+from pathlib import Path
+
+import pytest
+
+from sluice.cli import reference as cli
+from sluice.config.reference import reference
+
+DOCS = Path(__file__).parents[3] / "docs"
+
+
+def test_the_config_page_is_what_the_schema_says() -> None:
+    page = (DOCS / "reference" / "config.md").read_text()
+    assert page == reference(), "docs/reference/config.md is stale: run 'make docs'"
+
+
+def test_the_commands_page_is_what_the_parsers_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    page = (DOCS / "reference" / "cli.md").read_text()
+    assert page == cli.reference(), "docs/reference/cli.md is stale: run 'make docs'"

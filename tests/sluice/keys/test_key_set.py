@@ -1,0 +1,127 @@
+"""Which keys of a set verify: one that is bad in any way verifies nothing and spoils no other."""
+
+import json
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from hypothesis import given
+from hypothesis import strategies as st
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+
+from extproc.auth import CredentialsError
+from sluice.keys.key_set import MAX_KEYS, KeySet, KeySetError
+from tests.extproc.auth.tokens import (
+    EC,
+    OTHER_RSA,
+    RSA,
+    authenticator,
+    claims,
+    ec_jwk,
+    ed_jwk,
+    encoded,
+    identify,
+    issuer,
+    key_set,
+    rsa_jwk,
+    secret_jwk,
+    token,
+)
+
+SMALL_RSA = rsa.generate_private_key(65537, 1024)
+P384 = ec.generate_private_key(ec.SECP384R1())
+
+BAD = {
+    "no object": 7,
+    "no kind": {},
+    "unknown kind": {"kty": "AKP"},
+    "kind of another type": {"kty": ["RSA"]},
+    "unknown curve": ec_jwk(crv="secp256k1"),
+    "curve of another key": ec_jwk(crv="P-384"),
+    "point off the curve": ec_jwk(x="AA" * 21 + "A"),
+    "members missing": {"kty": "RSA", "n": "AQAB"},
+    "members of another type": {**rsa_jwk(), "n": 7},
+    "members no base64": rsa_jwk(n="ä"),
+    "modulus of three bytes": rsa_jwk(n="AQAB"),
+    "modulus of 1024 bits": rsa_jwk(SMALL_RSA),
+    "half a character": secret_jwk(k="\ud800"),
+    "no secret": secret_jwk(k=""),
+    "short secret": secret_jwk(k=encoded(b"x" * 31)),
+    "algorithm of another kind": rsa_jwk(alg="ES256"),
+    "algorithm of a secret": rsa_jwk(alg="HS256"),
+    "algorithm of another type": {**rsa_jwk(), "alg": ["RS256"]},
+    "algorithm that is an object": {**rsa_jwk(), "alg": {}},
+    "for encryption": rsa_jwk(use="enc"),
+    "for a use of another type": {**rsa_jwk(), "use": ["sig"]},
+    "RSA with its private half": RSAAlgorithm.to_jwk(OTHER_RSA, as_dict=True),
+    "EC with its private half": ECAlgorithm.to_jwk(EC, as_dict=True),
+}
+
+
+@pytest.mark.parametrize("jwk", BAD.values(), ids=BAD)
+def test_a_bad_key_is_left_out_and_the_others_stay(jwk: Any) -> None:
+    with pytest.raises(KeySetError):
+        KeySet.parse(json.dumps({"keys": [jwk]}))
+    (good,) = KeySet.parse(json.dumps({"keys": [jwk, rsa_jwk(kid="one")]})).keys
+    assert good.id == "one"
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+_MEMBERS = st.sampled_from(["kty", "crv", "alg", "use", "kid", "n", "e", "x", "y", "k", "d"])
+
+
+@given(
+    st.sampled_from([rsa_jwk(), ec_jwk(), ed_jwk(), secret_jwk()]),
+    st.dictionaries(_MEMBERS, _JSON | st.sampled_from(["RSA", "P-256", "HS256"]), max_size=4),
+)
+def test_no_member_of_a_key_is_beyond_reading(jwk: dict[str, Any], changes: dict[str, Any]) -> None:
+    keys = KeySet.parse(json.dumps({"keys": [{**jwk, **changes}, rsa_jwk(kid="good")]}))
+    assert keys.keys[-1].id == "good"
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200) | _JSON.map(json.dumps))
+def test_what_is_no_key_set_is_refused(text: str | bytes) -> None:
+    with pytest.raises(KeySetError):
+        KeySet.parse(text)
+
+
+def test_a_set_has_no_more_keys_than_the_bound() -> None:
+    full = [rsa_jwk(kid=str(number)) for number in range(MAX_KEYS)]
+    assert len(KeySet.parse(key_set(*full)).keys) == MAX_KEYS
+    with pytest.raises(KeySetError, match="at most"):
+        KeySet.parse(key_set(*full, rsa_jwk()))
+
+
+def test_a_secret_is_as_long_as_the_hash_it_is_used_with() -> None:
+    (key,) = KeySet.parse(key_set(secret_jwk(k=encoded(b"x" * 48)))).keys
+    assert key.algorithms == {"HS256", "HS384"}
+    with pytest.raises(KeySetError):
+        KeySet.parse(key_set(secret_jwk(k=encoded(b"x" * 48), alg="HS512")))
+
+
+def test_a_curve_verifies_the_algorithm_that_is_defined_for_it() -> None:
+    """ES256 is P-256 and nothing else (RFC 7518 section 3.4), even where the signature is right."""
+    jwk = {**ECAlgorithm.to_jwk(P384.public_key(), as_dict=True), "kid": "one"}
+    who = authenticator(issuer(algorithms=["ES256", "ES384"], jwks=key_set(jwk)))
+    assert identify(who, token(key=P384, algorithm="ES384")).subject == "alice"
+    mixed = issuer(algorithms=["ES256", "ES384"], jwks=key_set(ec_jwk(kid="one")))
+    with pytest.raises(CredentialsError):
+        identify(authenticator(mixed), token(key=P384, algorithm="ES384"))
+
+
+def test_each_of_several_keys_with_one_name_is_tried() -> None:
+    keys = key_set(rsa_jwk(OTHER_RSA, kid="one"), rsa_jwk(kid="one"), ec_jwk(kid="one"))
+    who = authenticator(issuer(jwks=keys))
+    for key in (RSA, OTHER_RSA):
+        assert identify(who, token(claims(jti=str(id(key))), key)).subject == "alice"
+
+
+def test_a_key_without_a_name_is_for_tokens_that_name_none() -> None:
+    who = authenticator(issuer(jwks=key_set(rsa_jwk())))
+    assert identify(who, token(kid=None)).subject == "alice"
+    with pytest.raises(CredentialsError):
+        identify(who, token(kid="one"))

@@ -1,0 +1,53 @@
+"""The control plane's HTTP tells its status to who asks for it by a name of its own."""
+
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from extproc.telemetry import endpoint
+from sluice.config import GatewayConfig
+from xds.admin.app import application
+from xds.admin.metrics import StateCollector
+from xds.admin.status import State
+from xds.protocol.nodes import Nodes
+from xds.protocol.snapshot import EMPTY
+from xds.rollout.rollout import Rollout
+from xds.sources.file import Loaded
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx.Client]:
+    settings = {"http": "control.internal:8081", "http_names": ["Gateway.internal"]}
+    config = GatewayConfig.model_validate({"control_plane": settings})
+    nodes = Nodes(time.time)
+    state = State("gateway.yaml", Loaded(config, EMPTY), nodes, Rollout(nodes, 1.0))
+    app = application(state, StateCollector(state, nodes))
+    with (
+        endpoint.serving("127.0.0.1:0", app) as address,
+        httpx.Client(base_url=f"http://{address}") as client,
+    ):
+        yield client
+
+
+@pytest.mark.parametrize("path", ["/v1/status", "/v1/config"])
+def test_a_page_that_led_its_name_here_is_told_nothing(client: httpx.Client, path: str) -> None:
+    for host in ("rebound.example", "rebound.example:8081", "a.gateway.internal", ""):
+        answer = client.get(path, headers={"host": host})
+        assert answer.status_code == 421
+        assert "control_plane.http_names" in answer.text
+    for host in ("localhost:8081", "127.0.0.1", "control.internal:8081", "GATEWAY.internal"):
+        assert client.get(path, headers={"host": host}).status_code == 200
+
+
+def test_probes_and_scrapes_come_by_any_name(client: httpx.Client) -> None:
+    for path in ("/healthz", "/readyz", "/metrics"):
+        assert client.get(path, headers={"host": "gateway.monitoring.svc"}).status_code == 200
+
+
+def test_nothing_there_can_be_changed(client: httpx.Client) -> None:
+    for path in ("/v1/status", "/v1/config"):
+        for method in ("POST", "PUT", "PATCH", "DELETE"):
+            answer = client.request(method, path, headers={"origin": "http://rebound.example"})
+            assert answer.status_code == 405

@@ -1,0 +1,42 @@
+"""The control plane's metrics say what its nodes were sent and made of it."""
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+from sluice.config import GatewayConfig
+from xds.admin.metrics import NAMES, StateCollector
+from xds.admin.status import State
+from xds.protocol import resource_types
+from xds.protocol.nodes import Nodes
+from xds.protocol.snapshot import EMPTY
+from xds.protocol.subscription import Request
+from xds.rollout.rollout import Rollout
+from xds.sources.file import Loaded
+
+
+def test_pushes_answers_nodes_and_changes_are_counted() -> None:
+    nodes = Nodes(lambda: 7.0)
+    state = State("file", Loaded(GatewayConfig(), EMPTY), nodes, Rollout(nodes, 1.0))
+    for error in (None, "unreadable"):
+        node = nodes.connect()
+        nodes.on_request(node, Request(resource_types.POLICY))
+        (response,) = nodes.responses(node)
+        nodes.on_request(node, Request(resource_types.POLICY, nonce=response.nonce, error=error))
+    state.refused("not valid")
+    registry = CollectorRegistry()
+    registry.register(StateCollector(state, nodes))
+    text = generate_latest(registry).decode()
+    for line in (
+        'sluice_xds_pushes_total{type="policy"} 2.0',
+        'sluice_xds_acks_total{type="policy"} 1.0',
+        'sluice_xds_nacks_total{type="policy"} 1.0',
+        'sluice_xds_nacks_total{type="clusters"} 0.0',
+        'sluice_xds_nodes{kind="callout"} 2.0',
+        'sluice_xds_nodes{kind="envoy"} 0.0',
+        'sluice_xds_config_reads_total{result="accepted"} 1.0',
+        'sluice_xds_config_reads_total{result="refused"} 1.0',
+        "sluice_xds_in_error 1.0",
+        "sluice_xds_models 0.0",
+    ):
+        assert f"{line}\n" in text
+    for name in NAMES:
+        assert f"# HELP {name} " in text

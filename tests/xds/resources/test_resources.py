@@ -1,0 +1,132 @@
+"""What a config compiles to; whether Envoy takes it is tested in tests/integration/test_xds.py."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType
+from envoy_data_plane.envoy.config.listener.v3 import Listener
+from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
+from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import ExternalProcessor
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
+    HttpConnectionManager,
+)
+
+from protos.policy_pb2 import Policy
+from sluice.config import GatewayConfig, PolicyDocument, policy_document
+from xds.protocol import resource_types
+from xds.protocol.snapshot import Snapshot
+from xds.resources import build
+from xds.resources.local_replies import REPLIES
+
+HERE = Path(__file__).parent
+
+
+def compiled(**sections: Any) -> Snapshot:
+    config = GatewayConfig.model_validate(sections)
+    return build(config, policy_document(config, HERE), HERE)
+
+
+def model(*addresses: str, **more: Any) -> dict[str, Any]:
+    endpoints = [{"address": address} for address in addresses or ("127.0.0.1:9",)]
+    return {"versions": {"v1": {"endpoints": endpoints}}, **more}
+
+
+def cluster(snapshot: Snapshot, name: str) -> Cluster:
+    return Cluster.parse(snapshot.resources[resource_types.CLUSTER][name])
+
+
+def table(snapshot: Snapshot) -> RouteConfiguration:
+    return RouteConfiguration.parse(snapshot.resources[resource_types.ROUTE]["gateway"])
+
+
+def manager(snapshot: Snapshot) -> HttpConnectionManager:
+    listener = Listener.parse(snapshot.resources[resource_types.LISTENER]["gateway"])
+    packed = listener.filter_chains[0].filters[0].typed_config
+    assert packed is not None
+    return HttpConnectionManager.parse(packed.value)
+
+
+def test_endpoints_with_addresses_come_by_eds_and_those_with_names_by_dns() -> None:
+    snapshot = compiled(models={"ip": model("127.0.0.1:9", "[::1]:9"), "dns": model("host:9")})
+    assert cluster(snapshot, "ip/v1").type is ClusterDiscoveryType.EDS
+    assert cluster(snapshot, "dns/v1").type is ClusterDiscoveryType.STRICT_DNS
+    assert set(snapshot.resources[resource_types.ENDPOINT]) == {"ip/v1"}
+
+
+def test_every_worker_is_an_endpoint_of_the_callout_and_none_healthy_means_none_is_asked() -> None:
+    callout = cluster(
+        compiled(callout={"address": "unix:/run/callout", "workers": 3}), "sluice-callout"
+    )
+    assert callout.load_assignment is not None
+    members = callout.load_assignment.endpoints[0].lb_endpoints
+    paths = [m.endpoint.address.pipe.path for m in members if m.endpoint and m.endpoint.address]
+    assert paths == ["/run/callout-0", "/run/callout-1", "/run/callout-2"]
+    assert callout.common_lb_config is not None
+    assert callout.common_lb_config.healthy_panic_threshold is not None
+    assert callout.common_lb_config.healthy_panic_threshold.value == 0
+
+
+def test_the_filters_stand_in_order_and_the_callout_fails_closed() -> None:
+    filters = manager(compiled()).http_filters
+    assert [item.name.rpartition(".")[2] for item in filters] == [
+        "local_ratelimit",
+        "ext_proc",
+        "grpc_http1_bridge",
+        "router",
+    ]
+    assert filters[1].typed_config is not None
+    processor = ExternalProcessor.parse(filters[1].typed_config.value)
+    assert processor.failure_mode_allow is False
+
+
+def test_every_route_takes_its_cluster_from_the_decision() -> None:
+    (host,) = table(compiled(models={"a": model(paths=["/a"]), "b": model()})).virtual_hosts
+    assert host.domains == ["*"]
+    actions = [route.route for route in host.routes]
+    assert {action.cluster_header for action in actions if action} == {"x-model-service"}
+    assert host.routes[-1].match is not None
+    assert host.routes[-1].match.prefix == "/"
+    prefixes = [route.match.path_separated_prefix for route in host.routes if route.match]
+    assert [prefix for prefix in prefixes if prefix] == ["/v2/models/a", "/a", "/v2/models/b"]
+
+
+def test_only_models_that_allow_it_can_be_upgraded_to_websocket() -> None:
+    (host,) = table(compiled(models={"a": model(websocket=True), "b": model()})).virtual_hosts
+    upgradable = {
+        route.name for route in host.routes if route.route and route.route.upgrade_configs
+    }
+    assert upgradable == {"a"}
+
+
+@pytest.mark.parametrize("exposed", [True, False])
+def test_the_reason_leaves_the_gateway_only_where_the_config_says_so(exposed: bool) -> None:
+    routes = table(compiled(requests={"expose_reason": exposed}))
+    assert bool(routes.response_headers_to_add) is exposed
+
+
+def test_a_changed_endpoint_changes_endpoints_and_policy_and_nothing_else() -> None:
+    before, after = compiled(models={"a": model()}), compiled(models={"a": model("127.0.0.1:8")})
+    changed = {url for url in resource_types.ALL if before.versions[url] != after.versions[url]}
+    assert changed == {resource_types.ENDPOINT, resource_types.POLICY}
+
+
+def test_equal_configs_have_equal_versions() -> None:
+    one = compiled(models={"a": model(), "b": model("host:1")})
+    assert one.version == compiled(models={"a": model(), "b": model("host:1")}).version
+
+
+def test_the_policy_is_the_document_that_workers_read() -> None:
+    snapshot = compiled(models={"a": model()})
+    policy = Policy.FromString(snapshot.resources[resource_types.POLICY]["policy"])
+    document = PolicyDocument.model_validate_json(policy.config)
+    assert policy.version == document.version
+    assert set(document.models) == {"a"}
+
+
+@pytest.mark.parametrize("reply", REPLIES, ids=lambda reply: reply.reason)
+def test_a_problem_document_has_what_rfc_9457_names_and_the_reason(reply: Any) -> None:
+    problem = json.loads(reply.problem())
+    assert list(problem) == ["type", "title", "status", "detail", "reason", "instance"]
+    assert problem["status"] == reply.status

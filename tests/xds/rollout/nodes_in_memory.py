@@ -1,0 +1,68 @@
+"""Nodes that speak the xDS protocol in memory: what Envoy does, without a socket."""
+
+from dataclasses import dataclass, field
+
+from xds.protocol import resource_types
+from xds.protocol.nodes import Node, Nodes
+from xds.protocol.subscription import Request, Response
+
+
+@dataclass
+class Client:
+    """Keeps what it was sent; answers when it is told to, or at once with `automatic`."""
+
+    nodes: Nodes
+    name: str
+    types: tuple[str, ...]
+    automatic: bool = True
+    refuses: str | None = None
+    node: Node = field(init=False)
+    resources: dict[str, set[str]] = field(default_factory=dict)
+    history: list[tuple[str, frozenset[str]]] = field(default_factory=list)
+    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    nonces: dict[str, str] = field(default_factory=dict)
+    waiting: list[Response] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.node = self.nodes.connect()
+        self.node.id = self.name
+        for url in self.types:
+            if url in resource_types.WILDCARD:
+                self._say(url)
+
+    def receive(self) -> bool:
+        """Take in what there is to be sent; whether there was anything."""
+        arrived = list(self.nodes.responses(self.node))
+        for response in arrived:
+            self.history.append((response.type_url, frozenset(response.resources)))
+            if self.automatic:
+                self.answer(response)
+            else:
+                self.waiting.append(response)
+        return bool(arrived)
+
+    def answer(self, response: Response) -> None:
+        """ACK, or NACK when a resource is there that the client refuses."""
+        self.nonces[response.type_url] = response.nonce
+        if self.refuses is not None and self.refuses in response.resources:
+            self._say(response.type_url, error=f"{self.refuses} is not to my taste")
+            return
+        self.resources[response.type_url] = set(response.resources)
+        if response.type_url == resource_types.CLUSTER and resource_types.ENDPOINT in self.types:
+            # As Envoy does, before it accepts the clusters.
+            self.names[resource_types.ENDPOINT] = tuple(response.resources)
+            self._say(resource_types.ENDPOINT)
+        self._say(response.type_url)
+
+    def _say(self, url: str, error: str | None = None) -> None:
+        names, nonce = self.names.get(url, ()), self.nonces.get(url, "")
+        self.nodes.on_request(self.node, Request(url, names=names, nonce=nonce, error=error))
+
+
+def envoy(nodes: Nodes, name: str = "envoy", *, automatic: bool = True) -> Client:
+    types = (resource_types.CLUSTER, resource_types.ENDPOINT, resource_types.LISTENER)
+    return Client(nodes, name, types, automatic)
+
+
+def callout(nodes: Nodes, name: str = "callout-0", *, automatic: bool = True) -> Client:
+    return Client(nodes, name, (resource_types.POLICY,), automatic)

@@ -1,0 +1,81 @@
+"""Nothing is referred to before it exists, or after it is gone."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xds.protocol import resource_types
+from xds.protocol.snapshot import EMPTY, Snapshot
+from xds.rollout.order import steps
+
+NAMES = st.dictionaries(st.sampled_from("abcde"), st.sampled_from([b"1", b"2"]))
+
+
+def snapshot(models: dict[str, bytes], warmup: dict[str, float] | None = None) -> Snapshot:
+    """Each model is a cluster with endpoints that a route and the policy name."""
+    return Snapshot.of(
+        {
+            resource_types.CLUSTER: models,
+            resource_types.ENDPOINT: models,
+            resource_types.ROUTE: {"routes": "".join(models).encode()},
+            resource_types.POLICY: {"policy": "".join(models).encode()},
+        },
+        warmup,
+    )
+
+
+def named(view: Snapshot) -> set[str]:
+    """The clusters that routes and policy refer to."""
+    return set(view.resources[resource_types.ROUTE].get("routes", b"").decode())
+
+
+@given(NAMES, NAMES)
+def test_in_every_view_what_is_named_exists(old: dict[str, bytes], new: dict[str, bytes]) -> None:
+    for step in steps(snapshot(old), snapshot(new)):
+        for referred in (resource_types.CLUSTER, resource_types.ENDPOINT):
+            assert named(step.view) <= set(step.view.resources[referred])
+
+
+@given(NAMES, NAMES)
+def test_the_last_view_is_the_new_one_and_exactly_one_puts_it_in_force(
+    old: dict[str, bytes], new: dict[str, bytes]
+) -> None:
+    plan = steps(snapshot(old), snapshot(new))
+    assert plan[-1].view.version == snapshot(new).version
+    assert [step.in_force for step in plan].count(True) == 1
+
+
+@given(NAMES, NAMES, NAMES)
+def test_a_change_taken_over_half_way_never_lacks_what_is_named(
+    old: dict[str, bytes], given_up: dict[str, bytes], new: dict[str, bytes]
+) -> None:
+    for reached in steps(snapshot(old), snapshot(given_up)):
+        for step in steps(reached.view, snapshot(new)):
+            assert named(step.view) <= set(step.view.resources[resource_types.CLUSTER])
+
+
+def test_an_edit_of_endpoints_sends_endpoints_alone() -> None:
+    old = snapshot({"a": b"1"})
+    new = old.replaced({resource_types.ENDPOINT: {"a": b"2"}})
+    make, switch = steps(old, new)
+    changed = [url for url in resource_types.ALL if make.view.versions[url] != old.versions[url]]
+    assert changed == [resource_types.ENDPOINT]
+    assert switch.view.version == make.view.version
+
+
+def test_only_clusters_that_are_new_are_given_time_to_warm() -> None:
+    old = snapshot({"a": b"1"})
+    new = snapshot({"a": b"2", "b": b"1"}, warmup={"a": 9.0, "b": 2.0})
+    assert steps(old, new)[0].pause == 2.0
+    assert steps(new, new)[0].pause == 0.0
+
+
+def test_removals_wait_for_decisions_already_made() -> None:
+    make_or_switch = steps(snapshot({"a": b"1", "b": b"1"}), snapshot({"a": b"1"}))
+    switch, remove = make_or_switch
+    assert switch.in_force
+    assert switch.pause > 0
+    assert set(remove.view.resources[resource_types.CLUSTER]) == {"a"}
+
+
+def test_the_first_config_reaches_nodes_in_order() -> None:
+    assert [step.name for step in steps(EMPTY, snapshot({"a": b"1"}))] == ["make", "switch"]

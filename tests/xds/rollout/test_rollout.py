@@ -1,0 +1,253 @@
+"""Rollouts against nodes in memory, on a clock that the test moves."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from tests.xds.rollout.nodes_in_memory import Client, callout, envoy
+from xds.protocol import resource_types
+from xds.protocol.nodes import Nodes
+from xds.protocol.snapshot import Snapshot
+from xds.rollout.rollout import Rollout
+
+
+@dataclass
+class Clock:
+    """Sleeps that last until the test says so."""
+
+    sleepers: list[tuple[float, asyncio.Event]] = field(default_factory=list)
+
+    async def sleep(self, seconds: float) -> None:
+        over = asyncio.Event()
+        self.sleepers.append((seconds, over))
+        await over.wait()
+
+    def pass_time(self) -> None:
+        for _, over in self.sleepers:
+            over.set()
+        self.sleepers.clear()
+
+
+@dataclass
+class World:
+    nodes: Nodes
+    rollout: Rollout
+    clock: Clock
+    clients: list[Client] = field(default_factory=list)
+
+    async def until_idle(self) -> None:
+        """Let everyone say what they have to say until nobody has anything more."""
+        quiet = 0
+        while quiet < 10:
+            spoke = [client.receive() for client in self.clients]
+            quiet = 0 if any(spoke) else quiet + 1
+            await asyncio.sleep(0)
+
+    async def carry(self, snapshot: Snapshot) -> None:
+        """Carry a snapshot to its end, with all its waits."""
+        self.rollout.submit(snapshot)
+        await self.until_idle()
+        while self.clock.sleepers:
+            self.clock.pass_time()
+            await self.until_idle()
+
+
+@asynccontextmanager
+async def world(ack_timeout: float = 60.0) -> AsyncIterator[World]:
+    nodes, clock = Nodes(lambda: 0.0), Clock()
+    rollout = Rollout(nodes, ack_timeout, clock.sleep)
+    running = asyncio.create_task(rollout.run())
+    try:
+        yield World(nodes, rollout, clock)
+    finally:
+        running.cancel()
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(10):
+            await test()
+
+    asyncio.run(limited())
+
+
+def snapshot(*models: str, content: bytes = b"1") -> Snapshot:
+    return Snapshot.of(
+        {
+            resource_types.CLUSTER: dict.fromkeys(models, content),
+            resource_types.ENDPOINT: dict.fromkeys(models, content),
+            resource_types.LISTENER: {"gateway": b"listener"},
+            resource_types.POLICY: {"policy": repr(models).encode()},
+        }
+    )
+
+
+def test_a_callout_hears_of_a_model_only_after_every_envoy_has_its_cluster() -> None:
+    async def test() -> None:
+        async with world() as it:
+            slow = envoy(it.nodes, "slow")
+            worker = callout(it.nodes)
+            it.clients = [envoy(it.nodes), slow, worker]
+            await it.carry(snapshot("a"))
+            slow.automatic = False
+            heard = len(worker.history)
+            it.rollout.submit(snapshot("a", "b"))
+            await it.until_idle()
+            assert it.rollout.step == "make"
+            assert len(worker.history) == heard
+            (clusters,) = slow.waiting
+            slow.automatic = True
+            slow.answer(clusters)
+            await it.until_idle()
+            assert len(worker.history) == heard + 1
+            assert it.rollout.version == snapshot("a", "b").version
+            assert it.rollout.settled
+
+    run(test)
+
+
+def test_a_cluster_is_removed_only_after_no_policy_names_it_any_longer() -> None:
+    async def test() -> None:
+        async with world() as it:
+            proxy, worker = envoy(it.nodes), callout(it.nodes)
+            it.clients = [proxy, worker]
+            await it.carry(snapshot("a", "b"))
+            worker.automatic = False
+            it.rollout.submit(snapshot("a"))
+            await it.until_idle()
+            assert proxy.resources[resource_types.CLUSTER] == {"a", "b"}
+            worker.automatic = True
+            worker.answer(worker.waiting.pop())
+            await it.until_idle()
+            assert it.rollout.version == snapshot("a").version
+            assert proxy.resources[resource_types.CLUSTER] == {"a", "b"}
+            it.clock.pass_time()
+            await it.until_idle()
+            assert proxy.resources[resource_types.CLUSTER] == {"a"}
+            assert it.rollout.settled
+
+    run(test)
+
+
+def test_a_refusal_restores_the_last_good_snapshot_everywhere_and_says_why() -> None:
+    async def test() -> None:
+        async with world() as it:
+            picky, other, worker = envoy(it.nodes, "picky"), envoy(it.nodes), callout(it.nodes)
+            it.clients = [other, picky, worker]
+            await it.carry(snapshot("a"))
+            picky.refuses = "bad"
+            heard = len(worker.history)
+            await it.carry(snapshot("a", "bad"))
+            assert it.rollout.version == snapshot("a").version
+            assert other.resources[resource_types.CLUSTER] == {"a"}
+            assert picky.resources[resource_types.CLUSTER] == {"a"}
+            assert len(worker.history) == heard
+            outcome = it.rollout.outcome
+            assert outcome is not None
+            assert outcome.error() == "node picky refused clusters: bad is not to my taste"
+            await it.carry(snapshot("a", "c"))
+            assert it.rollout.version == snapshot("a", "c").version
+            assert it.rollout.outcome is not None
+            assert it.rollout.outcome.error() is None
+
+    run(test)
+
+
+def test_a_refusal_of_the_policy_takes_the_clusters_back_too() -> None:
+    async def test() -> None:
+        async with world() as it:
+            proxy, worker = envoy(it.nodes), callout(it.nodes)
+            it.clients = [proxy, worker]
+            await it.carry(snapshot("a"))
+            worker.refuses = "policy"
+            await it.carry(snapshot("a", "b"))
+            assert it.rollout.version == snapshot("a").version
+            assert proxy.resources[resource_types.CLUSTER] == {"a"}
+
+    run(test)
+
+
+def test_a_silent_node_delays_a_change_by_no_more_than_the_timeout_and_is_named() -> None:
+    async def test() -> None:
+        async with world(ack_timeout=0.02) as it:
+            silent, worker = envoy(it.nodes, "silent", automatic=False), callout(it.nodes)
+            it.clients = [silent, worker]
+            it.rollout.submit(snapshot("a"))
+            while it.rollout.version != snapshot("a").version:
+                await it.until_idle()
+            assert worker.resources[resource_types.POLICY] == {"policy"}
+            assert it.rollout.outcome is not None
+            assert it.rollout.outcome.late == ("silent",)
+            assert not it.rollout.settled
+
+    run(test)
+
+
+def test_nothing_waits_for_a_node_that_left() -> None:
+    async def test() -> None:
+        async with world() as it:
+            leaving = envoy(it.nodes, automatic=False)
+            it.clients = [leaving]
+            it.rollout.submit(snapshot("a"))
+            await it.until_idle()
+            assert it.rollout.step == "make"
+            it.clients = []
+            it.nodes.disconnect(leaving.node)
+            await it.until_idle()
+            assert it.rollout.version == snapshot("a").version
+
+    run(test)
+
+
+def test_a_newer_snapshot_takes_the_place_of_one_that_waits() -> None:
+    async def test() -> None:
+        async with world() as it:
+            proxy = envoy(it.nodes)
+            it.clients = [proxy]
+            await it.carry(snapshot("a"))
+            proxy.automatic = False
+            it.rollout.submit(snapshot("a", "b"))
+            await it.until_idle()
+            it.rollout.submit(snapshot("a", "c"))
+            await it.until_idle()
+            proxy.automatic = True
+            while proxy.waiting:
+                proxy.answer(proxy.waiting.pop())
+            await it.until_idle()
+            it.clock.pass_time()
+            await it.until_idle()
+            assert it.rollout.version == snapshot("a", "c").version
+            assert proxy.resources[resource_types.CLUSTER] == {"a", "c"}
+
+    run(test)
+
+
+def test_a_node_that_connects_later_gets_what_is_in_force() -> None:
+    async def test() -> None:
+        async with world() as it:
+            await it.carry(snapshot("a"))
+            late = envoy(it.nodes)
+            it.clients = [late]
+            await it.until_idle()
+            assert late.resources[resource_types.CLUSTER] == {"a"}
+            assert it.rollout.settled
+
+    run(test)
+
+
+def test_a_refusal_by_a_node_that_connects_later_changes_nothing_for_others() -> None:
+    async def test() -> None:
+        async with world() as it:
+            proxy = envoy(it.nodes)
+            it.clients = [proxy]
+            await it.carry(snapshot("a"))
+            late = envoy(it.nodes, "late")
+            late.refuses = "a"
+            it.clients.append(late)
+            await it.until_idle()
+            assert it.rollout.version == snapshot("a").version
+            assert late.node.stream.subscriptions[resource_types.CLUSTER].reason is not None
+            assert not it.rollout.settled
+
+    run(test)

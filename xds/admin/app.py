@@ -1,0 +1,82 @@
+"""The control plane's HTTP: probes, metrics, the status, and the config in force. Read only.
+
+It has no authentication: what `/v1/` says is for whoever reaches the address, but for no page that
+a browser shows there. So a request must name this server as its host.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from sluice.config.values import split_host_port
+from sluice.http.hosts import for_hosts
+from xds.admin.status import State, redacted
+
+NAMES = "control_plane.http_names"
+
+
+def application(state: State, metrics: Collector) -> Starlette:
+    """The ASGI application."""
+    registry = CollectorRegistry()
+    registry.register(metrics)
+
+    async def alive(_: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def ready(_: Request) -> Response:
+        # It is built only after a first valid config: whoever asks can be served.
+        return PlainTextResponse("ready\n")
+
+    async def status(_: Request) -> Response:
+        return Response(state.status().model_dump_json(), media_type="application/json")
+
+    async def config(_: Request) -> Response:
+        return JSONResponse(redacted(state.config))
+
+    async def exposition(request: Request) -> Response:
+        encode, media_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), headers={"content-type": media_type})
+
+    settings = state.config.control_plane
+    names = {split_host_port(settings.http)[0].lower(), *settings.http_names}
+    return Starlette(
+        routes=[
+            Route("/healthz", alive),
+            Route("/readyz", ready),
+            Route("/metrics", exposition),
+            Route("/v1/status", for_hosts(names, status, NAMES)),
+            Route("/v1/config", for_hosts(names, config, NAMES)),
+        ]
+    )
+
+
+class AdminServer(uvicorn.Server):
+    """uvicorn on the loop that is already running, which keeps its own signal handlers."""
+
+    def __init__(self, app: Starlette, address: str) -> None:
+        host, port = split_host_port(address)
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=host,
+                port=int(port),
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                timeout_graceful_shutdown=1,
+                limit_concurrency=100,
+            )
+        )
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the control plane's business."""
+        yield

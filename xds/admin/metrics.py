@@ -1,0 +1,73 @@
+"""The control plane in Prometheus' words: what is in force, who follows, and what was refused."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from xds.admin.status import State
+from xds.protocol.nodes import Nodes
+from xds.protocol.resource_types import SHORT
+
+NAMES = {
+    "sluice_xds_version_info": "The version in force, as a label; always 1.",
+    "sluice_xds_settled": "Whether every node has what is in force, and nothing is under way.",
+    "sluice_xds_in_error": "Whether the latest change of the config is not in force.",
+    "sluice_xds_config_timestamp_seconds": "When the config in force was read.",
+    "sluice_xds_config_reads_total": "States of the config file, by whether they were valid.",
+    "sluice_xds_models": "Models in the config.",
+    "sluice_xds_nodes": "Nodes connected now.",
+    "sluice_xds_pushes_total": "Responses sent to nodes.",
+    "sluice_xds_acks_total": "Responses that nodes accepted.",
+    "sluice_xds_nacks_total": "Responses that nodes refused.",
+}
+"""Every family with its help."""
+
+
+class StateCollector(Collector):
+    """Reads the state when it is asked."""
+
+    def __init__(self, state: State, nodes: Nodes) -> None:
+        self._state = state
+        self._nodes = nodes
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics now."""
+        status, state = self._state.status(), self._state
+        kinds = Counter(node.kind for node in status.nodes)
+        return [
+            _gauge("sluice_xds_version_info", "version", {status.version: 1}),
+            _gauge("sluice_xds_settled", value=status.settled),
+            _gauge("sluice_xds_in_error", value=status.error is not None),
+            _gauge("sluice_xds_config_timestamp_seconds", value=status.changed_at),
+            _counter("sluice_xds_config_reads_total", "result", state.changes),
+            _gauge("sluice_xds_models", value=len(state.config.models)),
+            _gauge(
+                "sluice_xds_nodes", "kind", {k: kinds[k] for k in ("envoy", "callout", "unknown")}
+            ),
+            *(
+                _counter(name, "type", {short: counts[url] for url, short in SHORT.items()})
+                for name, counts in (
+                    ("sluice_xds_pushes_total", self._nodes.pushes),
+                    ("sluice_xds_acks_total", self._nodes.acks),
+                    ("sluice_xds_nacks_total", self._nodes.nacks),
+                )
+            ),
+        ]
+
+
+def _gauge(
+    name: str, label: str = "", values: Mapping[str, float] | None = None, *, value: float = 0
+) -> Metric:
+    family = GaugeMetricFamily(name, NAMES[name], labels=[label] if label else [])
+    for key, number in ({"": value} if values is None else values).items():
+        family.add_metric([key] if label else [], float(number))
+    return family
+
+
+def _counter(name: str, label: str, values: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(name, NAMES[name], labels=[label])
+    for key, number in values.items():
+        family.add_metric([key], number)
+    return family

@@ -1,0 +1,162 @@
+"""What operators see of the control plane: the state in force, the nodes, the last error.
+
+And the config itself, without what must not be seen.
+"""
+
+import json
+import time
+from typing import Literal
+
+from pydantic import BaseModel
+
+from sluice.config import GatewayConfig
+from xds.protocol.nodes import Node, Nodes
+from xds.protocol.resource_types import SHORT
+from xds.protocol.subscription import Subscription
+from xds.rollout.rollout import Rollout
+from xds.sources.file import Loaded
+
+REDACTED = "(redacted)"
+
+
+class TypeStatus(BaseModel):
+    """What a node said of one resource type; `at` is when (seconds since the epoch)."""
+
+    acked: str | None
+    nacked: str | None = None
+    reason: str | None = None
+    at: float | None = None
+
+
+class NodeStatus(BaseModel):
+    """One connected node."""
+
+    id: str
+    kind: Literal["envoy", "callout", "unknown"]
+    agent: str
+    pid: int | None
+    connected_at: float
+    types: dict[str, TypeStatus]
+
+
+class Status(BaseModel):
+    """`GET /v1/status`. `error` is why the latest change is not in force; None if it is.
+
+    `callout` is the address at which the callout tells its own status (`telemetry.metrics`).
+    """
+
+    version: str
+    settled: bool
+    step: str | None
+    config: str
+    error: str | None
+    late: tuple[str, ...]
+    at_next_start: tuple[str, ...]
+    changed_at: float
+    callout: str
+    nodes: list[NodeStatus]
+
+
+class State:
+    """Joins what source, rollout and nodes know."""
+
+    def __init__(self, path: str, loaded: Loaded, nodes: Nodes, rollout: Rollout) -> None:
+        self._path = path
+        self._nodes = nodes
+        self._rollout = rollout
+        self._loaded = loaded
+        self._file_error: str | None = None
+        self._changed_at = time.time()
+        self.changes = {"accepted": 1, "refused": 0}
+        """How many states of the file have been read, by whether they were valid."""
+
+    @property
+    def config(self) -> GatewayConfig:
+        """The latest valid config."""
+        return self._loaded.config
+
+    def accepted(self, loaded: Loaded) -> None:
+        """The file has been read and is valid."""
+        self._loaded, self._file_error, self._changed_at = loaded, None, time.time()
+        self.changes["accepted"] += 1
+
+    def refused(self, reason: str) -> None:
+        """The file has been read and is not valid."""
+        self._file_error = reason
+        self.changes["refused"] += 1
+
+    def status(self) -> Status:
+        """The state now."""
+        outcome = self._rollout.outcome
+        return Status(
+            version=self._rollout.version,
+            settled=self._rollout.settled,
+            step=self._rollout.step,
+            config=self._path,
+            error=self._file_error or (outcome.error() if outcome else None) or self._refusal(),
+            late=outcome.late if outcome else (),
+            at_next_start=self._loaded.at_next_start,
+            changed_at=self._changed_at,
+            callout=self.config.telemetry.metrics.address,
+            nodes=sorted(map(_node, self._nodes), key=lambda node: (node.kind, node.id)),
+        )
+
+    def _refusal(self) -> str | None:
+        """What a node has against the version in force; it may have come when that was so."""
+        for node in self._nodes:
+            for url, subscription in node.stream.subscriptions.items():
+                if subscription.nacked is not None:
+                    return f"node {node.id} refused {SHORT[url]}: {subscription.reason}"
+        return None
+
+
+def _node(node: Node) -> NodeStatus:
+    pid = node.metadata.get("pid")
+    return NodeStatus(
+        id=node.id,
+        kind=node.kind,
+        agent=node.agent,
+        pid=int(pid) if isinstance(pid, float | int) else None,
+        connected_at=node.connected_at,
+        types={SHORT[url]: _type(s) for url, s in node.stream.subscriptions.items()},
+    )
+
+
+def _type(subscription: Subscription) -> TypeStatus:
+    return TypeStatus(
+        acked=subscription.acked,
+        nacked=subscription.nacked,
+        reason=subscription.reason,
+        at=subscription.at,
+    )
+
+
+def redacted(config: GatewayConfig) -> dict[str, object]:
+    """The config as plain data, without secret keys and without hashes of API keys."""
+    data: dict[str, object] = json.loads(config.model_dump_json())
+    auth = data["auth"]
+    assert isinstance(auth, dict)
+    for key in auth["api_keys"]:
+        key["sha256"] = REDACTED
+    for issuer in auth["issuers"]:
+        if issuer["jwks"] is not None:
+            issuer["jwks"] = _public_keys(issuer["jwks"])
+    return data
+
+
+_PUBLIC = frozenset(
+    {"kty", "kid", "use", "alg", "key_ops", "crv", "x", "y", "n", "e", "x5c", "x5t", "x5t#S256"}
+)
+"""Members of a JWK that are public (RFC 7517 section 4, RFC 7518 section 6): others may be keys."""
+
+
+def _public_keys(text: str) -> str:
+    """A key set without private members; what is no key set is not shown at all."""
+    try:
+        keys = [
+            {name: value if name in _PUBLIC else REDACTED for name, value in key.items()}
+            for key in json.loads(text)["keys"]
+        ]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return REDACTED
+    return json.dumps({"keys": keys})

@@ -1,0 +1,1 @@
+"""The xDS protocol: resource types, snapshots, subscriptions, nodes and the gRPC server."""

@@ -1,0 +1,162 @@
+"""Wire loop of ADS over gRPC: requests in, responses out; what they say is decided elsewhere."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+import grpc
+import grpc.aio
+from google.protobuf import any_pb2, json_format
+
+from protos.base_pb2 import Node as NodeMessage
+from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
+from xds.protocol import resource_types
+from xds.protocol.nodes import Node, Nodes
+from xds.protocol.reflection import SERVICE, add_health_and_reflection, serving
+from xds.protocol.subscription import OverLimitError, Request, Response, Verdict
+
+log = logging.getLogger(__name__)
+
+METHOD = "StreamAggregatedResources"
+
+MAX_REQUEST = 16 << 20
+"""Bytes of one DiscoveryRequest: 100,000 names of up to 130 bytes, and room to spare."""
+
+MAX_METADATA = 64 << 10
+"""Bytes of node metadata, as JSON, that are kept for the status."""
+
+GRACE = 1.0
+"""Seconds that open streams are given when the server stops; clients come back by themselves."""
+
+OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_REQUEST),
+    ("grpc.max_send_message_length", -1),
+    # Clients' keepalive pings (Envoy's every 10 s) are answered, not taken for abuse.
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # A client that vanished is noticed within 15 s, so that no rollout waits for it for long.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    # A second control plane on the same address is a mistake, not load sharing.
+    ("grpc.so_reuseport", 0),
+)
+
+
+class Context(Protocol):
+    """What is used of grpc.aio.ServicerContext."""
+
+    async def abort(self, code: grpc.StatusCode, details: str) -> None:
+        """End the call with a status."""
+
+    async def write(self, message: DiscoveryResponse) -> None:
+        """Send a response."""
+
+
+class AdsServer:
+    """Serves ADS, health checks and reflection on one address. Raises OSError if that is taken."""
+
+    def __init__(self, nodes: Nodes, address: str) -> None:
+        self._nodes = nodes
+        self._server = grpc.aio.server(options=OPTIONS)
+        handler = grpc.stream_stream_rpc_method_handler(
+            self._stream,
+            request_deserializer=DiscoveryRequest.FromString,
+            response_serializer=DiscoveryResponse.SerializeToString,
+        )
+        self._server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),)
+        )
+        self._health = add_health_and_reflection(self._server)
+        try:
+            self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen for xDS on {address}") from error
+
+    async def start(self) -> None:
+        """Begin to listen."""
+        await self._server.start()
+        await serving(self._health)
+
+    async def stop(self) -> None:
+        """Say so by the health service, end every stream, and stop listening."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(GRACE)
+
+    async def _stream(self, requests: AsyncIterator[DiscoveryRequest], context: Context) -> None:
+        try:
+            node = self._nodes.connect()
+        except OverLimitError as error:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+            return
+        tasks = [
+            asyncio.create_task(self._read(node, requests)),
+            asyncio.create_task(self._write(node, context)),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        except OverLimitError as error:
+            log.warning("node %s: %s", node.id, error)
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+        finally:
+            self._nodes.disconnect(node)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            log.info("node %s disconnected", node.id)
+
+    async def _read(self, node: Node, requests: AsyncIterator[DiscoveryRequest]) -> None:
+        async for message in requests:
+            if message.HasField("node"):
+                _identify(node, message.node)
+            if message.type_url not in resource_types.ALL:
+                log.warning("node %s asks for %s, which is not served", node.id, message.type_url)
+                continue
+            if self._nodes.on_request(node, _request(message)) is Verdict.NACK:
+                log.error(
+                    "node %s refused %s: %s",
+                    node.id,
+                    resource_types.SHORT[message.type_url],
+                    message.error_detail.message,
+                )
+
+    async def _write(self, node: Node, context: Context) -> None:
+        while True:
+            await node.wake.wait()
+            node.wake.clear()
+            for response in self._nodes.responses(node):
+                await context.write(_message(response))
+
+
+def _identify(node: Node, message: NodeMessage) -> None:
+    node.id = message.id[:256] or "unknown"
+    node.agent = f"{message.user_agent_name} {message.user_agent_version}".strip()[:256]
+    if message.metadata.ByteSize() <= MAX_METADATA:
+        fields = json.loads(json_format.MessageToJson(message.metadata))
+        node.metadata = {
+            key: value for key, value in fields.items() if isinstance(value, str | float | int)
+        }
+    log.info("node %s connected (%s)", node.id, node.agent or "no agent named")
+
+
+def _request(message: DiscoveryRequest) -> Request:
+    return Request(
+        message.type_url,
+        message.version_info,
+        message.resource_names,
+        message.response_nonce,
+        message.error_detail.message if message.HasField("error_detail") else None,
+    )
+
+
+def _message(response: Response) -> DiscoveryResponse:
+    url = response.type_url
+    return DiscoveryResponse(
+        version_info=response.version,
+        type_url=url,
+        nonce=response.nonce,
+        resources=[any_pb2.Any(type_url=url, value=body) for body in response.resources.values()],
+    )

@@ -1,0 +1,1 @@
+"""Carries a new snapshot to the nodes in an order that breaks no request."""

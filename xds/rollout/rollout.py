@@ -1,0 +1,145 @@
+"""Carries snapshots to the nodes step by step, and takes a refused one back.
+
+Order is in `order`, the nodes' answers are in `nodes`; here is only what to do next: wait for
+acceptance for so long, go on without a silent node, restore the last good snapshot on a refusal,
+and let a newer snapshot take the place of one under way.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from xds.protocol.nodes import Nack, Nodes
+from xds.protocol.resource_types import ALL, SHORT
+from xds.protocol.snapshot import EMPTY, Snapshot
+from xds.rollout.order import steps
+
+log = logging.getLogger(__name__)
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the latest snapshot: applied, or refused by a node; `late` did not answer."""
+
+    version: str
+    nack: Nack | None = None
+    late: tuple[str, ...] = ()
+
+    def error(self) -> str | None:
+        """The refusal in words."""
+        if self.nack is None:
+            return None
+        what = SHORT.get(self.nack.type_url, self.nack.type_url)
+        return f"node {self.nack.node} refused {what}: {self.nack.reason}"
+
+
+class Rollout:
+    """One at a time, the latest wins. `ack_timeout` (seconds) bounds the wait of each step."""
+
+    def __init__(self, nodes: Nodes, ack_timeout: float, sleep: Sleep = asyncio.sleep) -> None:
+        self._nodes = nodes
+        self._ack_timeout = ack_timeout
+        self._sleep = sleep
+        self._target: Snapshot | None = None
+        self._submitted = asyncio.Event()
+        self._step: str | None = None
+        self._good = EMPTY
+        self._outcome: Outcome | None = None
+
+    @property
+    def version(self) -> str:
+        """Of the snapshot in force."""
+        return self._good.version
+
+    @property
+    def step(self) -> str | None:
+        """The step under way, None when there is nothing to do."""
+        return "queued" if self._target is not None else self._step
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """Of the last snapshot that was carried to its end."""
+        return self._outcome
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is under way, and every node has accepted what is shown."""
+        return self.step is None and not self._nodes.unsettled(ALL)
+
+    def submit(self, snapshot: Snapshot) -> None:
+        """Make this the snapshot to reach; one under way is given up where it stands."""
+        self._target = snapshot
+        self._submitted.set()
+
+    async def run(self) -> None:
+        """Carry out what is submitted, until cancelled."""
+        while True:
+            await self._submitted.wait()
+            self._submitted.clear()
+            target, self._target = self._target, None
+            if target is not None:
+                await self._carry(target)
+                self._step = None
+
+    async def _carry(self, target: Snapshot) -> None:
+        late: set[str] = set()
+        for step in steps(self._nodes.view, target):
+            self._step = step.name
+            self._nodes.show(step.view)
+            late |= set(await self._acceptance(step.types))
+            nack = self._nodes.nack()
+            if nack is not None:
+                self._restore(target, nack)
+                return
+            if self._submitted.is_set():
+                return
+            if step.in_force:
+                self._in_force(target, late)
+            if await self._superseded_within(step.pause):
+                return
+
+    async def _acceptance(self, types: tuple[str, ...]) -> list[str]:
+        """Wait for every node, a refusal, or a newer snapshot; returns who did not answer."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._ack_timeout):
+                while self._nodes.nack() is None and not self._submitted.is_set():
+                    if not self._nodes.unsettled(types):
+                        return []
+                    self._nodes.progress.clear()
+                    await _first(self._nodes.progress.wait(), self._submitted.wait())
+        if self._nodes.nack() is not None or self._submitted.is_set():
+            return []
+        late = [node.id for node in self._nodes.unsettled(types)]
+        if late:
+            log.warning("went on without an answer from %s", ", ".join(late))
+        return late
+
+    async def _superseded_within(self, pause: float) -> bool:
+        if pause:
+            await _first(self._sleep(pause), self._submitted.wait())
+        return self._submitted.is_set()
+
+    def _in_force(self, target: Snapshot, late: set[str]) -> None:
+        self._good = target
+        self._outcome = Outcome(target.version, late=tuple(sorted(late)))
+        log.info("version %s is in force", target.version)
+
+    def _restore(self, target: Snapshot, nack: Nack) -> None:
+        self._outcome = Outcome(target.version, nack)
+        log.error("%s; version %s stays", self._outcome.error(), self._good.version)
+        if self._good is not EMPTY:
+            self._nodes.show(self._good)
+
+
+async def _first(*awaitables: Awaitable[object]) -> None:
+    """Wait for whichever is done first, and drop the rest."""
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
