@@ -15,7 +15,7 @@ from pathlib import Path
 import uvloop
 
 from bench.tokens import AUDIENCE, ISSUER
-from extproc.policy.current import Policies
+from extproc.policy.current import CurrentPolicy
 from extproc.rpc import unary
 from extproc.services.decider import Decider
 from extproc.services.ext_authz import CHECK, Authorization
@@ -61,12 +61,12 @@ def document(policy: str, jwks: str) -> PolicyDocument:
 
 async def run(transport: str, address: str, policy: PolicyDocument) -> None:
     """Serve until SIGTERM."""
-    policies = Policies()
-    policies.apply(policy)
+    current_policy = CurrentPolicy()
+    current_policy.apply(policy)
     chosen = next(name for name in TRANSPORTS if name == transport)
     offered = {
-        PROCESS: ExternalProcessor(Decider(policies)).open,
-        CHECK: unary(Authorization(Decider(policies)).check),
+        PROCESS: ExternalProcessor(Decider(current_policy)).open,
+        CHECK: unary(Authorization(Decider(current_policy)).check),
         **Health().services(),
     }
     server = serve(chosen, offered, address)

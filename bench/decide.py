@@ -11,7 +11,7 @@ from functools import partial
 from bench.tokens import AUDIENCE, ISSUER, token_and_jwks
 from extproc.decision import Request, decide
 from extproc.policy.compiled import Policy, compile_policy
-from extproc.policy.current import Policies
+from extproc.policy.current import CurrentPolicy
 from extproc.services.decider import Decider
 from extproc.services.ext_authz import Authorization
 from extproc.services.ext_proc.stream import ExternalProcessor, header_dict
@@ -83,7 +83,9 @@ def microseconds(step: Callable[[], object], rounds: int, calls: int) -> float:
     return best
 
 
-def steps(policy: Policy, policies: Policies, token: str) -> dict[str, Callable[[], object]]:
+def steps(
+    policy: Policy, current_policy: CurrentPolicy, token: str
+) -> dict[str, Callable[[], object]]:
     """What is measured, by name."""
     given = headers(token)
     message = ProcessingRequest()
@@ -98,16 +100,16 @@ def steps(policy: Policy, policies: Policies, token: str) -> dict[str, Callable[
     )
     wire, check_wire = message.SerializeToString(), check.SerializeToString()
     request = Request(given, True, time.time())
-    processor, sink = ExternalProcessor(Decider(policies)), _Sink()
-    authorization = Authorization(Decider(policies))
-    verified, recurring = policy.authenticator._verified, processor.recurring
+    processor, sink = ExternalProcessor(Decider(current_policy)), _Sink()
+    authorization = Authorization(Decider(current_policy))
+    verified, admissions = policy.authenticator._verified, processor.admissions
 
     def process() -> None:
         processor.open(sink).on_message(wire)
 
     def process_unknown() -> None:
-        recurring._known.clear()
-        recurring._seen.clear()
+        admissions._known.clear()
+        admissions._seen.clear()
         process()
 
     def verify() -> None:
@@ -132,9 +134,9 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=5_000)
     options = parser.parse_args()
     token, jwks = token_and_jwks()
-    policies = Policies()
-    policies.current = compile_policy(document(jwks))
-    for name, step in steps(policies.current, policies, token).items():
+    current_policy = CurrentPolicy()
+    current_policy.current = compile_policy(document(jwks))
+    for name, step in steps(current_policy.current, current_policy, token).items():
         print(f"{name:<36}{microseconds(step, options.rounds, options.calls):>8.2f} us")
 
 

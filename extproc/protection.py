@@ -21,19 +21,19 @@ from extproc.limits import (
     Budgets,
     LeasedBudgets,
     Limiter,
+    LimitVerdict,
     LocalBudgets,
     RequestView,
     RuleCounts,
-    Verdict,
     budgets,
     limit_headers,
     steady_clock,
 )
-from extproc.limits.leases import Counts
+from extproc.limits.leases import LeaseCounts
 from extproc.limits.ledger import Ledger
 from extproc.rpc import StatusCode
 from extproc.services.ratelimit import RateLimitService
-from extproc.telemetry.entry import GATEWAY, Entry, GrpcCall, Outcome
+from extproc.telemetry.entry import GATEWAY, AccessLogEntry, GrpcCall, RequestOutcome
 from sluice.config import PolicyDocument, cluster_name
 from sluice.config.limits import LimitBackend, Limits
 
@@ -129,7 +129,7 @@ class Protection:
         return {} if self.limiter is None else self.limiter.counts
 
     @property
-    def backend_counts(self) -> Counts | None:
+    def backend_counts(self) -> LeaseCounts | None:
         """Exchanges with the backend; None where the budgets are this process's own."""
         return self.budgets.counts if isinstance(self.budgets, LeasedBudgets) else None
 
@@ -149,7 +149,7 @@ class Protection:
         if self.limiter is None:
             return admission
         verdict = self.limiter.check(self.clock(), _view(admission, headers, has_body=has_body))
-        if isinstance(verdict, Verdict):
+        if isinstance(verdict, LimitVerdict):
             return self._judged(admission, verdict)
         return self._judged_later(admission, verdict)
 
@@ -164,7 +164,7 @@ class Protection:
             Reason.BREAKER_OPEN, detail, retry, stage="breaker", subject=admission.subject
         )
 
-    def record(self, entries: Sequence[Entry]) -> None:
+    def record(self, entries: Sequence[AccessLogEntry]) -> None:
         """Take note of what became of requests, as Envoy saw it."""
         now = self.monotonic()
         ends = Counter((entry.outcome, entry.upstream_time is not None) for entry in entries)
@@ -183,10 +183,12 @@ class Protection:
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 
-    async def _judged_later(self, admission: Admission, verdict: Awaitable[Verdict]) -> Decision:
+    async def _judged_later(
+        self, admission: Admission, verdict: Awaitable[LimitVerdict]
+    ) -> Decision:
         return self._judged(admission, await verdict)
 
-    def _judged(self, admission: Admission, verdict: Verdict) -> Decision:
+    def _judged(self, admission: Admission, verdict: LimitVerdict) -> Decision:
         headers = tuple(limit_headers(verdict, describe=self._limits.headers))
         if verdict.admitted:
             return replace(admission, limits=headers) if headers else admission
@@ -197,7 +199,7 @@ class Protection:
         return Refusal(reason, detail, headers, stage="limit", subject=admission.subject)
 
 
-def _went_well(outcome: Outcome, *, answered: bool) -> bool | None:
+def _went_well(outcome: RequestOutcome, *, answered: bool) -> bool | None:
     """Whether the version did; None where it is not for the version to answer for.
 
     What one client does must not have a version refused to all. `answered`: an answer had begun.

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from extproc.telemetry import catalog
-from extproc.telemetry.entry import Entry, Reader
+from extproc.telemetry.entry import AccessLogEntry, Reader
 from extproc.telemetry.lines import json_line
 from extproc.telemetry.metrics import Family
 from protos.accesslog_pb2 import HTTPAccessLogEntry
@@ -44,7 +44,7 @@ def test_every_metric_the_code_declares_is_in_the_catalog() -> None:
 
 
 def test_every_log_field_is_described() -> None:
-    entry: Entry = Reader().entry(HTTPAccessLogEntry())
+    entry: AccessLogEntry = Reader().entry(HTTPAccessLogEntry())
     fields = list(json.loads(json_line(entry)))
     described = re.findall(r"^\| `(\w+)` \| (?:text|number|true)", PAGE, re.M)
     assert fields == described

@@ -10,7 +10,7 @@ from pathlib import Path
 from sluice.config import ConfigError
 from xds.admin.app import AdminServer, application
 from xds.admin.metrics import StateCollector
-from xds.admin.status import State
+from xds.admin.status import ControlPlaneState
 from xds.protocol.nodes import Nodes
 from xds.protocol.server import AdsServer
 from xds.rollout.rollout import Rollout
@@ -48,7 +48,7 @@ async def run(config_path: Path) -> None:
     settings = loaded.config.control_plane
     nodes = Nodes(time.time)
     rollout = Rollout(nodes, settings.ack_timeout)
-    state = State(str(config_path), loaded, nodes, rollout)
+    state = ControlPlaneState(str(config_path), loaded, nodes, rollout)
     rollout.submit(loaded.snapshot)
     server = AdsServer(nodes, settings.xds)
     admin = AdminServer(application(state, StateCollector(state, nodes)), settings.http)
@@ -80,7 +80,7 @@ async def _until(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
         await asyncio.gather(stopped, *tasks, return_exceptions=True)
 
 
-async def _follow(file: ConfigFile, state: State, rollout: Rollout) -> None:
+async def _follow(file: ConfigFile, state: ControlPlaneState, rollout: Rollout) -> None:
     async for change in file.changes():
         if isinstance(change, ConfigError):
             log.error("the config is not valid; nothing changes:\n%s", change)

@@ -1,6 +1,6 @@
 """The adaptive breaker."""
 
-from extproc.breaker.breaker import ADMITTED, Admission, Breaker, Status
-from extproc.breaker.window import State
+from extproc.breaker.breaker import ADMITTED, Breaker, BreakerStatus, BreakerVerdict
+from extproc.breaker.window import BreakerState
 
-__all__ = ["ADMITTED", "Admission", "Breaker", "State", "Status"]
+__all__ = ["ADMITTED", "Breaker", "BreakerState", "BreakerStatus", "BreakerVerdict"]

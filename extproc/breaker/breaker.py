@@ -9,9 +9,9 @@ share (CLOCK_MONOTONIC).
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from extproc.breaker.window import Bucket, State, error_rate, judge, recovered
+from extproc.breaker.window import BreakerState, WindowBucket, error_rate, judge, recovered
 from extproc.counter_table import CounterTable, TableFullError
-from sluice.config.limits import Breaker as BreakerConfig
+from sluice.config.limits import BreakerConfig
 
 MICRO = 1_000_000
 
@@ -23,26 +23,26 @@ _CELLS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class BreakerVerdict:
     """Whether a request may go to the version; `retry_after` in seconds where it may not."""
 
     admitted: bool
-    state: State
+    state: BreakerState
     probe: bool = False
     retry_after: float = 0.0
 
 
-ADMITTED = Admission(admitted=True, state=State.CLOSED)
+ADMITTED = BreakerVerdict(admitted=True, state=BreakerState.CLOSED)
 
 
 @dataclass(slots=True)
-class Status:
+class BreakerStatus:
     """For status pages and metrics: what the window says, of a closed version since it closed.
 
     `error_rate` is None below the minimum volume.
     """
 
-    state: State
+    state: BreakerState
     error_rate: float | None
     volume: int
 
@@ -53,7 +53,7 @@ class _Version:
     block: int
     width: int
     """Microseconds of a bucket."""
-    state: State = State.CLOSED
+    state: BreakerState = BreakerState.CLOSED
     evaluate_at: int = 0
 
     @property
@@ -112,7 +112,7 @@ class Breaker:
             table.set(version.latest, number)
         table.add(column + (1 if ok else 2), count)
 
-    def admit(self, now: float, cluster: str, u: float) -> Admission:
+    def admit(self, now: float, cluster: str, u: float) -> BreakerVerdict:
         """Whether a request goes to the version; `u` is a random number in [0, 1)."""
         version = self._version(cluster)
         if version is None:
@@ -121,22 +121,22 @@ class Breaker:
         if micros >= version.evaluate_at:
             version.evaluate_at = micros + EVALUATE
             self._evaluate(micros, version)
-        if version.state is State.CLOSED:
+        if version.state is BreakerState.CLOSED:
             return ADMITTED
-        if version.state is State.REDUCED:
+        if version.state is BreakerState.REDUCED:
             if u < version.config.admit:
-                return Admission(admitted=True, state=State.REDUCED)
+                return BreakerVerdict(admitted=True, state=BreakerState.REDUCED)
         elif self._probe(micros, version):
-            return Admission(admitted=True, state=State.OPEN, probe=True)
+            return BreakerVerdict(admitted=True, state=BreakerState.OPEN, probe=True)
         retry_after = version.config.retry_after
-        return Admission(admitted=False, state=version.state, retry_after=retry_after)
+        return BreakerVerdict(admitted=False, state=version.state, retry_after=retry_after)
 
     @property
     def unprotected(self) -> int:
         """Versions the table had no room for: they are never broken."""
         return sum(version is None for version in self._versions.values())
 
-    def status(self, now: float) -> dict[str, Status]:
+    def status(self, now: float) -> dict[str, BreakerStatus]:
         """How every version stands."""
         micros = int(now * MICRO)
         found = {}
@@ -146,7 +146,7 @@ class Breaker:
                 buckets = self._buckets(micros, version, self._evaluate(micros, version))
                 volume = sum(well + failed for well, failed in buckets)
                 rate = error_rate(buckets, version.config)
-                found[cluster] = Status(version.state, rate, volume)
+                found[cluster] = BreakerStatus(version.state, rate, volume)
         return found
 
     def _version(self, cluster: str) -> _Version | None:
@@ -176,14 +176,14 @@ class Breaker:
             self._table.set(version.changed, now << 1)
             open_, bucket = False, now // version.width + 1
         if open_:
-            version.state = State.OPEN
+            version.state = BreakerState.OPEN
             return 0
         version.state = judge(self._buckets(now, version, bucket), version.config)
-        if version.state is State.OPEN:
+        if version.state is BreakerState.OPEN:
             self._table.set(version.changed, now << 1 | 1)
         return bucket
 
-    def _buckets(self, now: int, version: _Version, first: int) -> list[Bucket]:
+    def _buckets(self, now: int, version: _Version, first: int) -> list[WindowBucket]:
         """The window, newest first, without the buckets numbered below `first`.
 
         Nothing at all where nothing was recorded: most versions are idle, and the metrics look at

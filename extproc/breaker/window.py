@@ -7,13 +7,13 @@ step of the sliding window. How long a request took plays no part: slow is not b
 from collections.abc import Sequence
 from enum import IntEnum
 
-from sluice.config.limits import Breaker as BreakerConfig
+from sluice.config.limits import BreakerConfig
 
-Bucket = tuple[int, int]
+WindowBucket = tuple[int, int]
 """Requests that went well, requests that failed."""
 
 
-class State(IntEnum):
+class BreakerState(IntEnum):
     """What a version's callers meet."""
 
     CLOSED = 0
@@ -24,7 +24,7 @@ class State(IntEnum):
     """Only probes get through."""
 
 
-def error_rate(buckets: Sequence[Bucket], config: BreakerConfig) -> float | None:
+def error_rate(buckets: Sequence[WindowBucket], config: BreakerConfig) -> float | None:
     """Share of failures among the newest `sample` requests, None below the minimum volume.
 
     Buckets are not split: the one in which the sample is reached counts whole.
@@ -38,15 +38,15 @@ def error_rate(buckets: Sequence[Bucket], config: BreakerConfig) -> float | None
     return failures / volume if volume >= config.min_volume else None
 
 
-def judge(buckets: Sequence[Bucket], config: BreakerConfig) -> State:
+def judge(buckets: Sequence[WindowBucket], config: BreakerConfig) -> BreakerState:
     """The state of a version that is not open, from its window."""
     rate = error_rate(buckets, config)
     if rate is None or rate <= config.reduce_above:
-        return State.CLOSED
-    return State.OPEN if rate > config.refuse_above else State.REDUCED
+        return BreakerState.CLOSED
+    return BreakerState.OPEN if rate > config.refuse_above else BreakerState.REDUCED
 
 
-def recovered(buckets: Sequence[Bucket], config: BreakerConfig) -> bool:
+def recovered(buckets: Sequence[WindowBucket], config: BreakerConfig) -> bool:
     """Whether an open version may close, from the buckets after the one in which it opened.
 
     Enough successes since the last failure, or, where traffic is too thin for that, a whole window

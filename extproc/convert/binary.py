@@ -10,7 +10,7 @@ from extproc.convert.json_request import (
     read_parameters,
     read_tensor,
 )
-from extproc.convert.limits import Limits
+from extproc.convert.limits import ConversionLimits
 from extproc.convert.media import BINARY_HEADER
 from extproc.convert.signature import Signature, resolve
 from extproc.convert.tensor import ITEM_SIZE, Inference, Parameters, Tensor, pack_bytes
@@ -23,7 +23,7 @@ _WANTED_ALL = "binary_data_output"
 def read_raw(body: bytes, signature: Signature) -> Inference:
     """A body that is the elements of the model's only input; for BYTES, one element.
 
-    Raises Unconvertible (400, 415, 422).
+    Raises ConversionError (400, 415, 422).
     """
     if not body:
         raise malformed("empty_body", "body", "is empty")
@@ -41,10 +41,10 @@ def read_raw(body: bytes, signature: Signature) -> Inference:
     return Inference([Tensor(declared.name, declared.datatype, shape, body, field="body")])
 
 
-def read_extended(body: bytes, header_length: str, limits: Limits) -> Inference:
+def read_extended(body: bytes, header_length: str, limits: ConversionLimits) -> Inference:
     """JSON of `header_length` bytes, then the tensors that it gives a `binary_data_size`.
 
-    Raises Unconvertible (400, 422).
+    Raises ConversionError (400, 422).
     """
     if not (header_length.isascii() and header_length.isdigit() and len(header_length) < 12):
         raise malformed("bad_header_length", BINARY_HEADER, "must be a number of bytes")
@@ -102,7 +102,7 @@ class _Cursor:
         return piece
 
 
-def _tensor(entry: object, where: str, cursor: _Cursor, limits: Limits) -> Tensor:
+def _tensor(entry: object, where: str, cursor: _Cursor, limits: ConversionLimits) -> Tensor:
     if not isinstance(entry, dict):
         raise malformed("wrong_type", where, "must be an object")
     parameters = read_parameters(entry, f"{where}.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from extproc.convert.encoding import decoded
 from extproc.convert.errors import malformed, unsupported
-from extproc.convert.limits import DEFAULT, Limits
+from extproc.convert.limits import DEFAULT, ConversionLimits
 from extproc.convert.media import (
     BINARY_HEADER,
     GRPC,
@@ -69,13 +69,13 @@ class Converter:
     """Such as `image-grpc`, for metrics."""
     protocol: Protocol
     signature: Signature
-    limits: Limits
+    limits: ConversionLimits
     heavy_from: int
     """Bodies of this many bytes and more belong in a pool, off the event loop."""
     _source: Source
 
     def request(self, body: bytes, headers: Headers) -> Converted:
-        """What the model server gets. Raises Unconvertible: 400, 413, 415 or 422."""
+        """What the model server gets. Raises ConversionError: 400, 413, 415 or 422."""
         _check_length(body, headers)
         body = decoded(body, headers.get("content-encoding", ""), self.limits)
         inference = self._source(body, headers)
@@ -95,7 +95,7 @@ class Converter:
     ) -> Converted | None:
         """What the client gets for the model server's answer; None: the answer as it is.
 
-        `reply` is the request's. Raises Unconvertible (502) for an answer that cannot be read.
+        `reply` is the request's. Raises ConversionError (502) for an answer that cannot be read.
         """
         if self.protocol == "grpc":
             return self._from_grpc(reply, headers, body)
@@ -168,7 +168,9 @@ class Converter:
 class Converters:
     """The converters of one model version, built as they are needed."""
 
-    def __init__(self, signature: Signature, protocol: Protocol, limits: Limits = DEFAULT) -> None:
+    def __init__(
+        self, signature: Signature, protocol: Protocol, limits: ConversionLimits = DEFAULT
+    ) -> None:
         self._signature = signature
         self._protocol: Protocol = protocol
         self._limits = limits
@@ -178,7 +180,7 @@ class Converters:
     def choose(self, content_type: str | None) -> Converter | None:
         """The converter for a request's Content-Type; None: its body goes to the model as it is.
 
-        Raises Unconvertible (415) for a type that a gRPC model server could not read.
+        Raises ConversionError (415) for a type that a gRPC model server could not read.
         """
         media = parse_media_type(content_type or "").name
         converter = self._built.get(media)

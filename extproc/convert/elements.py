@@ -9,8 +9,8 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
-from extproc.convert.errors import Unconvertible, malformed, unfitting
-from extproc.convert.limits import Limits
+from extproc.convert.errors import ConversionError, malformed, unfitting
+from extproc.convert.limits import ConversionLimits
 from extproc.convert.tensor import Raw, pack_bytes, unpack_bytes
 
 Array = npt.NDArray[np.generic]
@@ -43,10 +43,12 @@ _ALLOWED: dict[str, frozenset[type]] = {
 _LIST: frozenset[type] = frozenset((list,))
 
 
-def flatten(data: object, where: str, limits: Limits) -> tuple[list[object], tuple[int, ...]]:
+def flatten(
+    data: object, where: str, limits: ConversionLimits
+) -> tuple[list[object], tuple[int, ...]]:
     """Row-major elements of nested arrays, and their shape; a lone value has shape ().
 
-    Raises Unconvertible (400) for arrays of unequal length, or nested too deep.
+    Raises ConversionError (400) for arrays of unequal length, or nested too deep.
     """
     if not isinstance(data, list):
         return [data], ()
@@ -72,7 +74,7 @@ def flatten(data: object, where: str, limits: Limits) -> tuple[list[object], tup
 
 
 def pack(values: Sequence[object], datatype: str, where: str) -> bytes:
-    """Raw bytes of JSON values. Raises Unconvertible (422) naming the element that does not fit."""
+    """Raw bytes of JSON values. Raises ConversionError (422) and names the element at fault."""
     allowed = _ALLOWED.get(datatype, _INTEGERS)
     if not frozenset(map(type, values)) <= allowed:
         raise _misfit(values, datatype, allowed, where)
@@ -89,7 +91,7 @@ def json_values(raw: Raw, datatype: str, where: str) -> Array | list[str]:
     """What orjson (with OPT_SERIALIZE_NUMPY) writes as flat `data`; NaN and infinity become null.
 
     Raises UnicodeDecodeError for BYTES that are not UTF-8, ValueError for a broken element, and
-    Unconvertible for BYTES whose lengths overrun.
+    ConversionError for BYTES whose lengths overrun.
     """
     if datatype == "BYTES":
         return [item.decode() for item in unpack_bytes(raw, where)]
@@ -141,7 +143,7 @@ def _text(value: object, position: int, where: str) -> bytes:
 
 
 def base64_bytes(encoded: str, where: str) -> bytes:
-    """Decoded base64 (RFC 4648 section 4). Raises Unconvertible (400)."""
+    """Decoded base64 (RFC 4648 section 4). Raises ConversionError (400)."""
     try:
         return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError) as error:
@@ -150,7 +152,7 @@ def base64_bytes(encoded: str, where: str) -> bytes:
 
 def _misfit(
     values: Sequence[object], datatype: str, allowed: frozenset[type], where: str
-) -> Unconvertible:
+) -> ConversionError:
     position, value = next((i, v) for i, v in enumerate(values) if type(v) not in allowed)
     field = f"{where}[{position}]"
     if isinstance(value, list):
@@ -169,7 +171,7 @@ def _shown(value: object) -> str:
     return f"{value!r:.40}"
 
 
-def _out_of_range(values: Sequence[object], datatype: str, where: str) -> Unconvertible:
+def _out_of_range(values: Sequence[object], datatype: str, where: str) -> ConversionError:
     single = struct.Struct("<" + _FORMATS[datatype])
     for position, value in enumerate(values):
         try:

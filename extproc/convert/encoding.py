@@ -3,7 +3,7 @@
 import zlib
 
 from extproc.convert.errors import malformed, too_large, unsupported
-from extproc.convert.limits import Limits
+from extproc.convert.limits import ConversionLimits
 
 _FIELD = "content-encoding"
 _GZIP, _ZLIB, _RAW = zlib.MAX_WBITS | 16, zlib.MAX_WBITS, -zlib.MAX_WBITS
@@ -14,10 +14,10 @@ _MOST_MEMBERS = 64
 _TAKEN = "gzip, deflate, br"
 
 
-def decoded(body: bytes, content_encoding: str, limits: Limits) -> bytes:
+def decoded(body: bytes, content_encoding: str, limits: ConversionLimits) -> bytes:
     """The body without its codings: gzip, deflate, br or identity, the last named first.
 
-    Raises Unconvertible: 415 for another coding, 400 for broken data, 413 above `limits.max_body`.
+    Raises ConversionError: 415 for other codings, 400 for broken data, 413 above `limits.max_body`.
     """
     names = [name.strip().lower() for name in content_encoding.split(",")]
     codings = [name for name in names if name not in ("", "identity")]

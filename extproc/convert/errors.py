@@ -3,7 +3,7 @@
 from extproc.problem import problem
 
 
-class Unconvertible(Exception):  # noqa: N818 - a refusal to be told, not a fault
+class ConversionError(Exception):
     """A payload that cannot be converted, as the client is told.
 
     `status` is 400 (malformed), 413 (too large), 415 (not of a type that is taken here), 422
@@ -32,26 +32,26 @@ class Unconvertible(Exception):  # noqa: N818 - a refusal to be told, not a faul
         )
 
 
-def malformed(reason: str, field: str, detail: str) -> Unconvertible:
+def malformed(reason: str, field: str, detail: str) -> ConversionError:
     """400: the bytes are not what their type says."""
-    return Unconvertible(400, reason, field, detail)
+    return ConversionError(400, reason, field, detail)
 
 
-def too_large(reason: str, field: str, detail: str) -> Unconvertible:
+def too_large(reason: str, field: str, detail: str) -> ConversionError:
     """413: a bound was crossed."""
-    return Unconvertible(413, reason, field, detail)
+    return ConversionError(413, reason, field, detail)
 
 
-def unsupported(reason: str, field: str, detail: str) -> Unconvertible:
+def unsupported(reason: str, field: str, detail: str) -> ConversionError:
     """415: a media type, or content coding, that is not taken here."""
-    return Unconvertible(415, reason, field, detail)
+    return ConversionError(415, reason, field, detail)
 
 
-def unfitting(reason: str, field: str, detail: str) -> Unconvertible:
+def unfitting(reason: str, field: str, detail: str) -> ConversionError:
     """422: well-formed, and not what the model declares."""
-    return Unconvertible(422, reason, field, detail)
+    return ConversionError(422, reason, field, detail)
 
 
-def unreadable(detail: str) -> Unconvertible:
+def unreadable(detail: str) -> ConversionError:
     """502: the model server's answer is not what its protocol says."""
-    return Unconvertible(502, "bad_model_response", "response", detail)
+    return ConversionError(502, "bad_model_response", "response", detail)

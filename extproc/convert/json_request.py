@@ -18,8 +18,8 @@ from typing import Protocol
 import orjson
 
 from extproc.convert.elements import base64_bytes, flatten, pack
-from extproc.convert.errors import Unconvertible, malformed, too_large, unfitting
-from extproc.convert.limits import Limits
+from extproc.convert.errors import ConversionError, malformed, too_large, unfitting
+from extproc.convert.limits import ConversionLimits
 from extproc.convert.signature import Signature, check_datatype, place
 from extproc.convert.tensor import (
     Inference,
@@ -50,8 +50,8 @@ class Pictures(Protocol):
     ) -> Tensor: ...
 
 
-def parse(body: bytes, limits: Limits) -> dict[str, object]:
-    """The object that a JSON body holds. Raises Unconvertible (400, 413)."""
+def parse(body: bytes, limits: ConversionLimits) -> dict[str, object]:
+    """The object that a JSON body holds. Raises ConversionError (400, 413)."""
     if not body:
         raise malformed("empty_body", "body", "is empty")
     if len(body) > _SURELY_SMALL and _parsed_size(body) > limits.max_json_memory:
@@ -68,9 +68,12 @@ def parse(body: bytes, limits: Limits) -> dict[str, object]:
 
 
 def read(
-    document: Mapping[str, object], signature: Signature, limits: Limits, pictures: Pictures
+    document: Mapping[str, object],
+    signature: Signature,
+    limits: ConversionLimits,
+    pictures: Pictures,
 ) -> Inference:
-    """The tensors of a request in any of the forms above. Raises Unconvertible (400, 422)."""
+    """The tensors of a request in any of the forms above. Raises ConversionError (400, 422)."""
     if isinstance(document.get("inputs"), list):
         return _read_v2(document, limits)
     if not signature.inputs:
@@ -92,7 +95,7 @@ def read(
     return Inference(_by_name(columns, signature, limits, pictures))
 
 
-def _not_json(body: bytes, error: orjson.JSONDecodeError) -> Unconvertible:
+def _not_json(body: bytes, error: orjson.JSONDecodeError) -> ConversionError:
     detail = f"is not JSON: {error.msg} at byte {error.pos}"
     if body[error.pos : error.pos + 9].lstrip(b"-").startswith((b"NaN", b"Inf")):
         detail = f"NaN and infinity have no JSON form (byte {error.pos}): send them as binary data"
@@ -110,7 +113,7 @@ def _parsed_size(body: bytes) -> int:
     )
 
 
-def _read_v2(document: Mapping[str, object], limits: Limits) -> Inference:
+def _read_v2(document: Mapping[str, object], limits: ConversionLimits) -> Inference:
     _refuse_unknown(document, _V2_MEMBERS, "")
     identity = document.get("id", "")
     if not isinstance(identity, str):
@@ -127,8 +130,8 @@ def _read_v2(document: Mapping[str, object], limits: Limits) -> Inference:
     )
 
 
-def read_tensor(entry: object, where: str, limits: Limits) -> Tensor:
-    """A V2 tensor with its data in JSON. Raises Unconvertible (400, 422)."""
+def read_tensor(entry: object, where: str, limits: ConversionLimits) -> Tensor:
+    """A V2 tensor with its data in JSON. Raises ConversionError (400, 422)."""
     members = _object(entry, where)
     _refuse_unknown(members, _TENSOR_MEMBERS, f"{where}.")
     name, datatype, shape = read_head(members, where)
@@ -152,7 +155,7 @@ def read_tensor(entry: object, where: str, limits: Limits) -> Tensor:
 
 
 def read_head(members: Mapping[str, object], where: str) -> tuple[str, str, tuple[int, ...]]:
-    """Name, datatype and shape of a V2 tensor. Raises Unconvertible (400, 422)."""
+    """Name, datatype and shape of a V2 tensor. Raises ConversionError (400, 422)."""
     name, datatype, shape = members.get("name"), members.get("datatype"), members.get("shape")
     if not isinstance(name, str) or not name:
         raise malformed("wrong_type", f"{where}.name", "must be a string, not empty")
@@ -168,7 +171,7 @@ def read_head(members: Mapping[str, object], where: str) -> tuple[str, str, tupl
 
 
 def read_outputs(document: Mapping[str, object]) -> list[RequestedOutput]:
-    """The `outputs` of a V2 request. Raises Unconvertible (400)."""
+    """The `outputs` of a V2 request. Raises ConversionError (400)."""
     outputs = []
     for i, entry in enumerate(_list(document.get("outputs", []), "outputs")):
         members = _object(entry, f"outputs[{i}]")
@@ -181,7 +184,7 @@ def read_outputs(document: Mapping[str, object]) -> list[RequestedOutput]:
 
 
 def read_parameters(members: Mapping[str, object], prefix: str) -> Parameters:
-    """The `parameters` of a V2 object: booleans, numbers and strings. Raises Unconvertible."""
+    """The `parameters` of a V2 object: booleans, numbers and strings. Raises ConversionError."""
     found = members.get("parameters")
     if found is None:
         return {}
@@ -227,7 +230,7 @@ def _input_name(name: str, signature: Signature) -> str:
 def _by_name(
     columns: Iterable[_Column],
     signature: Signature,
-    limits: Limits,
+    limits: ConversionLimits,
     pictures: Pictures,
 ) -> list[Tensor]:
     tensors = []
@@ -243,7 +246,7 @@ def _by_name(
 
 
 def _shaped(
-    declared: TensorInput, value: object, where: str, limits: Limits, pictures: Pictures
+    declared: TensorInput, value: object, where: str, limits: ConversionLimits, pictures: Pictures
 ) -> Tensor:
     if declared.image is not None and (encoded := _encoded(value, where)):
         return pictures(declared, *zip(*encoded, strict=True))

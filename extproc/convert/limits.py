@@ -6,7 +6,7 @@ MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ConversionLimits:
     """Sizes in bytes."""
 
     max_body: int = 10 * MIB
@@ -44,4 +44,4 @@ class Limits:
     """Content codings on top of one another."""
 
 
-DEFAULT = Limits()
+DEFAULT = ConversionLimits()

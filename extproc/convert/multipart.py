@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from extproc.convert.errors import malformed, too_large
-from extproc.convert.limits import Limits
+from extproc.convert.limits import ConversionLimits
 from extproc.convert.media import MediaType, parse_media_type
 
 
@@ -18,8 +18,8 @@ class Part:
     field: str
 
 
-def parts(body: bytes, media: MediaType, limits: Limits) -> list[Part]:
-    """The parts of a body in order. Raises Unconvertible (400, 413)."""
+def parts(body: bytes, media: MediaType, limits: ConversionLimits) -> list[Part]:
+    """The parts of a body in order. Raises ConversionError (400, 413)."""
     if not body:
         raise malformed("empty_body", "body", "is empty")
     boundary = media.parameters.get("boundary", "")
@@ -34,7 +34,7 @@ def parts(body: bytes, media: MediaType, limits: Limits) -> list[Part]:
     return found
 
 
-def _spans(body: bytes, delimiter: bytes, limits: Limits) -> Iterator[tuple[int, int]]:
+def _spans(body: bytes, delimiter: bytes, limits: ConversionLimits) -> Iterator[tuple[int, int]]:
     """Where each part starts and ends, headers included."""
     if body.startswith(delimiter):
         position = len(delimiter)
@@ -61,7 +61,7 @@ def _spans(body: bytes, delimiter: bytes, limits: Limits) -> Iterator[tuple[int,
     raise too_large("too_many_parts", "body", f"has over {limits.max_parts} parts")
 
 
-def _part(body: bytes, start: int, end: int, number: int, limits: Limits) -> Part:
+def _part(body: bytes, start: int, end: int, number: int, limits: ConversionLimits) -> Part:
     field = f"parts[{number}]"
     window = body[start : min(end, start + limits.max_part_headers)]
     head_end = 0 if window.startswith(b"\r\n") else window.find(b"\r\n\r\n")

@@ -12,9 +12,9 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
-from extproc.convert.errors import Unconvertible, malformed, too_large, unfitting, unsupported
+from extproc.convert.errors import ConversionError, malformed, too_large, unfitting, unsupported
 from extproc.convert.exif import jpeg_orientation
-from extproc.convert.limits import Limits
+from extproc.convert.limits import ConversionLimits
 from extproc.convert.media import IMAGES, sniff
 from extproc.convert.normalise import DTYPES, normaliser
 from extproc.convert.picture_size import jpeg_header, picture_size
@@ -38,7 +38,7 @@ _LUMA = (0.299, 0.587, 0.114)
 class PictureReader:
     """Makes tensors of one declared image input. Holds its lookup tables; safe in threads."""
 
-    def __init__(self, declared: TensorInput, limits: Limits) -> None:
+    def __init__(self, declared: TensorInput, limits: ConversionLimits) -> None:
         assert declared.image is not None
         self._declared = declared
         self._image = declared.image
@@ -57,7 +57,7 @@ class PictureReader:
     def tensor(self, pictures: Sequence[bytes], places: Sequence[str]) -> Tensor:
         """One tensor of a batch of pictures; `places` names each in errors.
 
-        Raises Unconvertible: 400 for a damaged picture, 413 for too many pixels or bytes, 415 for
+        Raises ConversionError: 400 for a damaged picture, 413 for too many pixels or bytes, 415 for
         what is no JPEG, PNG or WebP, 422 for a batch that the model does not take.
         """
         shape = self._shape(len(pictures), places)
@@ -192,7 +192,7 @@ class PictureReader:
 
 
 def check_type(data: bytes, declared: str, place: str) -> None:
-    """Raises Unconvertible (400, 415) unless the bytes are the picture that they are said to be."""
+    """Raises ConversionError (400, 415) unless the bytes are an image of the declared type."""
     if not data:
         raise malformed("empty_body", place, "is empty")
     found = sniff(data)
@@ -217,7 +217,7 @@ def _in_mode(picture: Image.Image, mode: str) -> Image.Image:
     return picture if picture.mode == mode else picture.convert(mode)
 
 
-def _check_passes(data: bytes, pixels: int, place: str, limits: Limits) -> None:
+def _check_passes(data: bytes, pixels: int, place: str, limits: ConversionLimits) -> None:
     # Only a long file can hold the scans that would cross the limit: most need no counting.
     if pixels * len(data) // _SHORTEST_SCAN <= limits.max_jpeg_passes:
         return
@@ -225,7 +225,7 @@ def _check_passes(data: bytes, pixels: int, place: str, limits: Limits) -> None:
         raise too_large("too_many_scans", place, "has more JPEG scans than its size allows")
 
 
-def _damaged(place: str, error: Exception) -> Unconvertible:
+def _damaged(place: str, error: Exception) -> ConversionError:
     # That message shows where in memory the picture is.
     cause = "the header is damaged" if isinstance(error, UnidentifiedImageError) else str(error)
     return malformed("broken_picture", place, f"cannot be decoded: {cause[:200]}")

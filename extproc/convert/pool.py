@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from extproc.convert.converter import Converted, Converter, Headers
-from extproc.convert.errors import Unconvertible
+from extproc.convert.errors import ConversionError
 from extproc.convert.tensor import Reply
 
 _LONGEST_RETRY = 30
@@ -24,12 +24,12 @@ a thread, None where it needed none."""
 
 
 @dataclass(slots=True)
-class Counts:
+class ConversionCounts:
     """What one converter has done since the start; sizes in bytes."""
 
     count: int = 0
     failed: int = 0
-    """Unconvertible payloads among them."""
+    """ConversionError payloads among them."""
     bytes_in: int = 0
     bytes_out: int = 0
 
@@ -37,12 +37,12 @@ class Counts:
 @dataclass(frozen=True, slots=True)
 class _Outcome:
     result: Converted | None
-    error: Unconvertible | None
+    error: ConversionError | None
     started: float
     ended: float
 
 
-class Pool:
+class ConversionPool:
     """At most `threads` conversions at work, `queue` waiting, and `max_bytes` held by them all.
 
     All methods belong to one event loop.
@@ -65,12 +65,12 @@ class Pool:
         self._jobs = 0
         self._bytes = 0
         self._typical = 0.005
-        self._counts: dict[str, Counts] = {}
+        self._counts: dict[str, ConversionCounts] = {}
         self.refused = 0
         """Conversions turned away because the queue was full."""
 
     @property
-    def counts(self) -> Mapping[str, Counts]:
+    def counts(self) -> Mapping[str, ConversionCounts]:
         """By converter name, requests and responses apart (`image-grpc`, `image-grpc-response`)."""
         return self._counts
 
@@ -82,7 +82,7 @@ class Pool:
     async def request(self, converter: Converter, body: bytes, headers: Headers) -> Converted:
         """`converter.request`, here if it is light, on a thread if it is heavy.
 
-        Raises Unconvertible, also with 503 and `retry_after` when the queue is full.
+        Raises ConversionError, also with 503 and `retry_after` when the queue is full.
         """
         heavy = len(body) >= converter.heavy_from or "content-encoding" in headers
         converted = await self._timed(
@@ -105,7 +105,7 @@ class Pool:
     async def run(self, name: str, work: Callable[[], bytes], size: int) -> bytes:
         """Other work of this kind, on a thread, timed by this name; `size` is what it holds.
 
-        Raises Unconvertible, likewise.
+        Raises ConversionError, likewise.
         """
         done = await self._timed(name, lambda: Converted(work(), ""), size, heavy=True)
         assert done is not None
@@ -129,7 +129,7 @@ class Pool:
         started = self._clock()
         try:
             return _Outcome(convert(), None, started, self._clock())
-        except Unconvertible as error:
+        except ConversionError as error:
             return _Outcome(None, error, started, self._clock())
 
     async def _threaded(self, convert: Callable[[], Converted | None], size: int) -> _Outcome:
@@ -150,9 +150,9 @@ class Pool:
         self._jobs -= 1
         self._bytes -= size
 
-    def _full(self) -> Unconvertible:
+    def _full(self) -> ConversionError:
         wait = math.ceil(self._typical * self._jobs / self._threads)
-        return Unconvertible(
+        return ConversionError(
             503,
             "conversion_queue_full",
             "body",
@@ -161,7 +161,7 @@ class Pool:
         )
 
     def _record(self, name: str, asked: float | None, size: int, outcome: _Outcome) -> None:
-        counts = self._counts.setdefault(name, Counts())
+        counts = self._counts.setdefault(name, ConversionCounts())
         spent = outcome.ended - outcome.started
         counts.count += 1
         counts.failed += outcome.error is not None

@@ -7,7 +7,7 @@ from google.protobuf.message import DecodeError, Message
 
 from extproc.convert.elements import pack
 from extproc.convert.errors import malformed, too_large, unfitting, unreadable, unsupported
-from extproc.convert.limits import Limits
+from extproc.convert.limits import ConversionLimits
 from extproc.convert.signature import Signature, check_datatype, resolve
 from extproc.convert.tensor import (
     ITEM_SIZE,
@@ -57,12 +57,12 @@ MESSAGES: Mapping[str, Literal["v2", "tensor"]] = {
 def read_request(
     body: bytes,
     signature: Signature,
-    limits: Limits,
+    limits: ConversionLimits,
     message: Literal["v2", "tensor"] | None = None,
 ) -> Inference:
     """Either message; which one is seen from its fields where the media type did not say.
 
-    Raises Unconvertible (400, 413, 415, 422).
+    Raises ConversionError (400, 413, 415, 422).
     """
     if not body:
         raise malformed("empty_body", "body", "is empty")
@@ -84,7 +84,7 @@ def read_request(
 def write_request(inference: Inference, signature: Signature) -> bytes:
     """ModelInferRequest with raw contents, for this model whatever the client wrote there.
 
-    Raises Unconvertible (422) for a parameter that has no protobuf form.
+    Raises ConversionError (422) for a parameter that has no protobuf form.
     """
     request = v2.ModelInferRequest(
         model_name=signature.model,
@@ -111,7 +111,7 @@ def write_request(inference: Inference, signature: Signature) -> bytes:
 
 
 def read_response(body: bytes) -> Answer:
-    """ModelInferResponse. Raises Unconvertible (502)."""
+    """ModelInferResponse. Raises ConversionError (502)."""
     response = v2.ModelInferResponse()
     if not _parsed(response, body):
         raise unreadable("is no ModelInferResponse")
@@ -160,7 +160,7 @@ def write_response(answer: Answer) -> bytes:
     return response.SerializeToString()
 
 
-def _check_fields(body: bytes, limits: Limits) -> None:
+def _check_fields(body: bytes, limits: ConversionLimits) -> None:
     try:
         too_many = has_more_fields(body, _NESTED, limits.max_fields)
     except WireError:
@@ -177,7 +177,7 @@ def _parsed(message: Message, body: bytes) -> bool:
     return True
 
 
-def _from_v2(request: v2.ModelInferRequest, limits: Limits) -> Inference:
+def _from_v2(request: v2.ModelInferRequest, limits: ConversionLimits) -> Inference:
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise malformed(
@@ -202,7 +202,7 @@ def _from_v2(request: v2.ModelInferRequest, limits: Limits) -> Inference:
     return Inference(tensors, outputs, _read(request.parameters), request.id)
 
 
-def _check_elements(request: v2.ModelInferRequest, limits: Limits) -> None:
+def _check_elements(request: v2.ModelInferRequest, limits: ConversionLimits) -> None:
     """Elements of BYTES become objects one by one; those of all other datatypes travel packed."""
     if sum(len(entry.contents.bytes_contents) for entry in request.inputs) > limits.max_fields:
         detail = f"have over {limits.max_fields} elements of BYTES in contents"

@@ -7,9 +7,9 @@ import numpy as np
 import orjson
 
 from extproc.convert.elements import Array, array, json_values
-from extproc.convert.errors import Unconvertible, unreadable
+from extproc.convert.errors import ConversionError, unreadable
 from extproc.convert.json_request import parse, read_parameters, read_tensor
-from extproc.convert.limits import Limits
+from extproc.convert.limits import ConversionLimits
 from extproc.convert.signature import Signature
 from extproc.convert.tensor import (
     DATATYPES,
@@ -28,8 +28,8 @@ _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 _BASE64 = {"content_type": "base64"}
 
 
-def read_json(body: bytes, limits: Limits) -> Answer:
-    """A V2 REST response. Raises Unconvertible (502)."""
+def read_json(body: bytes, limits: ConversionLimits) -> Answer:
+    """A V2 REST response. Raises ConversionError (502)."""
     try:
         document = parse(body, limits)
         outputs = document.get("outputs")
@@ -42,12 +42,12 @@ def read_json(body: bytes, limits: Limits) -> Answer:
             read_parameters(document, ""),
             str(document.get("id") or ""),
         )
-    except Unconvertible as error:
+    except ConversionError as error:
         raise unreadable(f"{error.field}: {error.detail}") from None
 
 
 def check_answer(answer: Answer) -> None:
-    """Raises Unconvertible (502) unless every output holds what its shape says."""
+    """Raises ConversionError (502) unless every output holds what its shape says."""
     for tensor in answer.outputs:
         if tensor.datatype not in DATATYPES:
             raise unreadable(f"{tensor.field} has the unknown datatype {tensor.datatype[:40]!r}")
@@ -189,5 +189,5 @@ def _text(item: bytes) -> object:
 def _bytes_count(tensor: Tensor) -> int:
     try:
         return count_bytes(tensor.data, tensor.field)
-    except Unconvertible as error:
+    except ConversionError as error:
         raise unreadable(f"{tensor.field} {error.detail}") from None

@@ -9,7 +9,7 @@ from extproc.convert.tensor import Inference, Tensor
 
 
 def write_request(inference: Inference) -> bytes:
-    """A V2 JSON request. Raises Unconvertible (422) for what JSON cannot say."""
+    """A V2 JSON request. Raises ConversionError (422) for what JSON cannot say."""
     document: dict[str, object] = {}
     if inference.id:
         document["id"] = inference.id

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from extproc.convert.errors import malformed, too_large, unfitting, unsupported
-from extproc.convert.limits import Limits
+from extproc.convert.limits import ConversionLimits
 from extproc.convert.tensor import (
     DATATYPES,
     ITEM_SIZE,
@@ -44,7 +44,7 @@ class Signature:
         return any(output.labels for output in self.outputs)
 
     def only_input(self, where: str) -> TensorInput:
-        """The model's single input (optional ones aside). Raises Unconvertible (415)."""
+        """The model's single input (optional ones aside). Raises ConversionError (415)."""
         needed = [declared for declared in self.inputs if not declared.optional]
         if len(needed) == 1:
             return needed[0]
@@ -54,8 +54,8 @@ class Signature:
         )
 
 
-def check(inference: Inference, signature: Signature, limits: Limits) -> None:
-    """Raises Unconvertible unless every tensor is sound and fits the declared inputs."""
+def check(inference: Inference, signature: Signature, limits: ConversionLimits) -> None:
+    """Raises ConversionError unless every tensor is sound and fits the declared inputs."""
     if not inference.inputs:
         raise malformed("no_inputs", "inputs", "must hold at least one tensor")
     if sum(len(tensor.data) for tensor in inference.inputs) > limits.max_tensor_bytes:
@@ -76,7 +76,7 @@ def check(inference: Inference, signature: Signature, limits: Limits) -> None:
 
 
 def check_datatype(datatype: str, where: str) -> None:
-    """Raises Unconvertible (422) for a name that V2 does not know."""
+    """Raises ConversionError (422) for a name that V2 does not know."""
     if datatype not in DATATYPES:
         raise unfitting(
             "unknown_datatype", f"{where}.datatype", f"{datatype[:40]!r} is no V2 datatype"
@@ -93,7 +93,7 @@ def fits(shape: Sequence[int], declared: Sequence[int]) -> bool:
 def resolve(declared: TensorInput, count: int, where: str) -> tuple[int, ...]:
     """The shape of `count` elements, the declaration's only open dimension taken from the count.
 
-    Raises Unconvertible (422) where no whole number fits, or more dimensions are open.
+    Raises ConversionError (422) where no whole number fits, or more dimensions are open.
     """
     wanted = _picture_shape(declared)
     fixed = element_count([size for size in wanted if size != -1])
@@ -115,7 +115,7 @@ def place(declared: TensorInput, shape: tuple[int, ...], count: int, where: str)
     """The shape of a tensor that a client wrote nested like `shape`, without saying its shape.
 
     Flat data take the declared shape; data without the batch dimension get one of size 1. Raises
-    Unconvertible (422).
+    ConversionError (422).
     """
     if fits(shape, declared.shape):
         return shape
@@ -135,7 +135,7 @@ def _picture_shape(declared: TensorInput) -> tuple[int, ...]:
     return (*declared.shape[:-3], *declared.image.shape)
 
 
-def _check_shape(tensor: Tensor, limits: Limits) -> None:
+def _check_shape(tensor: Tensor, limits: ConversionLimits) -> None:
     if len(tensor.shape) > limits.max_dimensions:
         raise unfitting(
             "wrong_shape", f"{tensor.field}.shape", f"has over {limits.max_dimensions} dimensions"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from extproc.convert import binary, json_request, protobuf
 from extproc.convert.converter import Headers, Source
 from extproc.convert.errors import unfitting, unsupported
-from extproc.convert.limits import Limits
+from extproc.convert.limits import ConversionLimits
 from extproc.convert.media import BINARY_HEADER, IMAGES, parse_media_type
 from extproc.convert.multipart import Part, parts
 from extproc.convert.signature import Signature
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Sources:
     """Reads bodies for one model version."""
 
-    def __init__(self, signature: Signature, limits: Limits) -> None:
+    def __init__(self, signature: Signature, limits: ConversionLimits) -> None:
         self._signature = signature
         self._limits = limits
         self._readers = _picture_readers(signature, limits)
@@ -113,7 +113,9 @@ class Sources:
         return self._readers[declared.name].tensor(pictures, places)
 
 
-def _picture_readers(signature: Signature, limits: Limits) -> "Mapping[str, PictureReader]":
+def _picture_readers(
+    signature: Signature, limits: ConversionLimits
+) -> "Mapping[str, PictureReader]":
     if not signature.image_inputs:
         return {}
     from extproc.convert.picture import PictureReader

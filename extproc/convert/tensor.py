@@ -100,13 +100,13 @@ def pack_bytes(items: Sequence[bytes]) -> bytes:
 
 
 def unpack_bytes(raw: Raw, where: str) -> list[bytes]:
-    """The elements of a raw BYTES tensor. Raises Unconvertible (400) when a length overruns."""
+    """The elements of a raw BYTES tensor. Raises ConversionError (400) when a length overruns."""
     buffer = bytes(raw)
     return [buffer[start:end] for start, end in _spans(buffer, where)]
 
 
 def count_bytes(raw: Raw, where: str) -> int:
-    """How many elements a raw BYTES tensor has. Raises Unconvertible (400), as `unpack_bytes`."""
+    """How many elements a raw BYTES tensor has. Raises ConversionError (400), as `unpack_bytes`."""
     return sum(1 for _ in _spans(raw, where))
 
 

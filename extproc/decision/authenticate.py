@@ -3,7 +3,7 @@
 from extproc.auth import CredentialsError, UnknownKeyError
 from extproc.decision.reasons import Reason
 from extproc.decision.request import Request
-from extproc.decision.results import Draft, Refusal
+from extproc.decision.results import DecisionContext, Refusal
 from extproc.policy.compiled import Policy
 
 CHALLENGE = 'Bearer realm="sluice"'
@@ -11,10 +11,10 @@ _INVALID = (("www-authenticate", f'{CHALLENGE}, error="invalid_token"'),)
 """RFC 6750 section 3.1."""
 
 
-def authenticate(policy: Policy, request: Request, draft: Draft) -> Refusal | None:
+def authenticate(policy: Policy, request: Request, context: DecisionContext) -> Refusal | None:
     """Verify what credentials there are. A caller without any is anonymous, for the next stage."""
     try:
-        draft.identity = policy.authenticator.identify(request.headers, request.now)
+        context.identity = policy.authenticator.identify(request.headers, request.now)
     except UnknownKeyError as error:
         return Refusal(Reason.INVALID_CREDENTIALS, str(error), _INVALID, refresh=error.issuer)
     except CredentialsError as error:
@@ -22,9 +22,9 @@ def authenticate(policy: Policy, request: Request, draft: Draft) -> Refusal | No
     return None
 
 
-def tell(_: Request, draft: Draft) -> str:
+def tell(_: Request, context: DecisionContext) -> str:
     """What this stage found, in words."""
-    identity = draft.identity
+    identity = context.identity
     if identity.anonymous:
         return "anonymous: no credentials"
     groups = f", groups {', '.join(sorted(identity.groups))}" if identity.groups else ""

@@ -4,7 +4,7 @@ from extproc.auth import Identity
 from extproc.decision.authenticate import CHALLENGE
 from extproc.decision.reasons import Reason
 from extproc.decision.request import Request
-from extproc.decision.results import Draft, Refusal
+from extproc.decision.results import DecisionContext, Refusal
 from extproc.policy.compiled import Policy
 from sluice.config.models import AllowRule
 
@@ -13,9 +13,9 @@ _ANONYMOUS = Refusal(
 )
 
 
-def authorize(_: Policy, __: Request, draft: Draft) -> Refusal | None:
+def authorize(_: Policy, __: Request, context: DecisionContext) -> Refusal | None:
     """Apply the model's access rules."""
-    route, identity = draft.route, draft.identity
+    route, identity = context.route, context.identity
     assert route is not None
     if route.public:
         return None
@@ -26,15 +26,15 @@ def authorize(_: Policy, __: Request, draft: Draft) -> Refusal | None:
     return Refusal(Reason.FORBIDDEN, "the caller may not use this model")
 
 
-def tell(_: Request, draft: Draft) -> str:
+def tell(_: Request, context: DecisionContext) -> str:
     """What this stage found, in words."""
-    assert draft.route is not None
-    if draft.route.public:
+    assert context.route is not None
+    if context.route.public:
         return "the model is public"
-    if not draft.route.allow_rules:
+    if not context.route.allow_rules:
         return "every authenticated caller may use the model"
-    rules = enumerate(draft.route.allow_rules)
-    index = next(index for index, rule in rules if _admits(rule, draft.identity))
+    rules = enumerate(context.route.allow_rules)
+    index = next(index for index, rule in rules if _admits(rule, context.identity))
     return f"admitted by access.allow.{index}"
 
 

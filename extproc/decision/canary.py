@@ -1,48 +1,48 @@
-"""Stage 5: does a caller who asked for no version reach a version on trial?"""
+"""Stage 5: does a caller who asked for no version reach a version on compiled?"""
 
 import xxhash
 
 from extproc.decision.reasons import Reason
 from extproc.decision.request import Request
-from extproc.decision.results import Draft, Refusal
-from extproc.policy.compiled import BUCKETS, Policy, Route, Trial
+from extproc.decision.results import DecisionContext, Refusal
+from extproc.policy.compiled import BUCKETS, CompiledCanary, ModelPolicy, Policy
 
 
-def canary(_: Policy, request: Request, draft: Draft) -> Refusal | None:
+def canary(_: Policy, request: Request, context: DecisionContext) -> Refusal | None:
     """Try header matches, then the user's bucket, then model types; an explicit choice stands."""
-    model = draft.route
+    model = context.route
     assert model is not None
-    if draft.reason is not Reason.STABLE or not model.trials:
+    if context.reason is not Reason.STABLE or not model.canaries:
         return None
     chosen = (
-        _by_header(model.trials, request)
-        or _by_bucket(model, request, draft)
-        or _by_model_type(model.trials, request)
+        _by_header(model.canaries, request)
+        or _by_bucket(model, request, context)
+        or _by_model_type(model.canaries, request)
     )
     if chosen is not None:
-        trial, draft.reason = chosen
-        draft.target, draft.canary = trial.target, True
+        compiled, context.reason = chosen
+        context.target, context.canary = compiled.target, True
     return None
 
 
-def tell(_: Request, draft: Draft) -> str:
+def tell(_: Request, context: DecisionContext) -> str:
     """What this stage found, in words."""
-    assert draft.route is not None
-    assert draft.target is not None
-    share = sum(trial.weight for trial in draft.route.trials)
-    where = f"bucket {draft.bucket}, canaries have those below {share}"
-    if draft.canary:
+    assert context.route is not None
+    assert context.target is not None
+    share = sum(compiled.weight for compiled in context.route.canaries)
+    where = f"bucket {context.bucket}, canaries have those below {share}"
+    if context.canary:
         because = {
             Reason.CANARY_HEADER: "a header asks for it",
             Reason.CANARY_BUCKET: where,
             Reason.CANARY_MODEL_TYPE: "x-model-type is one that it takes",
-        }[draft.reason]
-        return f"version {draft.target.version}: {because}"
-    if draft.reason is not Reason.STABLE:
+        }[context.reason]
+        return f"version {context.target.version}: {because}"
+    if context.reason is not Reason.STABLE:
         return "not tried: the version was chosen explicitly"
-    if not draft.route.trials:
+    if not context.route.canaries:
         return "the model has no canary"
-    return f"no canary: {where if draft.bucket is not None else 'the caller has no bucket'}"
+    return f"no canary: {where if context.bucket is not None else 'the caller has no bucket'}"
 
 
 def bucket_of(identifier: bytes, kind: str) -> int | None:
@@ -60,34 +60,42 @@ def bucket_of(identifier: bytes, kind: str) -> int | None:
     return int(identifier) % BUCKETS[kind]
 
 
-def _by_header(trials: tuple[Trial, ...], request: Request) -> tuple[Trial, Reason] | None:
-    for trial in trials:
-        for name, value in trial.headers:
+def _by_header(
+    canaries: tuple[CompiledCanary, ...], request: Request
+) -> tuple[CompiledCanary, Reason] | None:
+    for compiled in canaries:
+        for name, value in compiled.headers:
             if request.headers.get(name) == value:
-                return trial, Reason.CANARY_HEADER
+                return compiled, Reason.CANARY_HEADER
     return None
 
 
-def _by_bucket(model: Route, request: Request, draft: Draft) -> tuple[Trial, Reason] | None:
+def _by_bucket(
+    model: ModelPolicy, request: Request, context: DecisionContext
+) -> tuple[CompiledCanary, Reason] | None:
     header = model.bucket.header
-    identifier = draft.identity.subject.encode() if header is None else request.headers.get(header)
+    identifier = (
+        context.identity.subject.encode() if header is None else request.headers.get(header)
+    )
     if not identifier:
         return None
-    draft.bucket = bucket_of(identifier, model.bucket.hash)
-    if draft.bucket is None:
+    context.bucket = bucket_of(identifier, model.bucket.hash)
+    if context.bucket is None:
         return None
     end = 0
-    for trial in model.trials:
-        end += trial.weight
-        if draft.bucket < end:
-            return trial, Reason.CANARY_BUCKET
+    for compiled in model.canaries:
+        end += compiled.weight
+        if context.bucket < end:
+            return compiled, Reason.CANARY_BUCKET
     return None
 
 
-def _by_model_type(trials: tuple[Trial, ...], request: Request) -> tuple[Trial, Reason] | None:
+def _by_model_type(
+    canaries: tuple[CompiledCanary, ...], request: Request
+) -> tuple[CompiledCanary, Reason] | None:
     asked = request.headers.get("x-model-type")
     if asked is not None:
-        for trial in trials:
-            if asked in trial.model_types:
-                return trial, Reason.CANARY_MODEL_TYPE
+        for compiled in canaries:
+            if asked in compiled.model_types:
+                return compiled, Reason.CANARY_MODEL_TYPE
     return None

@@ -1,10 +1,10 @@
 """Stage 8: does the body have to become something else for the version, and can it?"""
 
-from extproc.convert import Unconvertible
+from extproc.convert import ConversionError
 from extproc.decision import metadata
 from extproc.decision.reasons import Reason
 from extproc.decision.request import Request
-from extproc.decision.results import Draft, Refusal
+from extproc.decision.results import DecisionContext, Refusal
 from extproc.decision.validate import is_websocket
 from extproc.policy.compiled import Policy, Target
 
@@ -13,38 +13,38 @@ _INFER = (None, b"infer")
 """Operations with tensors: of the protocol's paths, and everything below a model's own."""
 
 
-def convert(_: Policy, request: Request, draft: Draft) -> Refusal | None:
+def convert(_: Policy, request: Request, context: DecisionContext) -> Refusal | None:
     """Choose the converter by content type and the version's protocol."""
-    target = draft.target
+    target = context.target
     assert target is not None
     if target.converters is None or is_websocket(request):
         return None
     content_type = request.headers.get("content-type")
     if content_type is not None and content_type.lower().startswith(_GRPC):
-        return _check_call(target, request, draft)
-    if draft.operation not in _INFER or request.method != b"POST":
+        return _check_call(target, request, context)
+    if context.operation not in _INFER or request.method != b"POST":
         return _not_served(target)
     if not request.has_body:
         return Refusal(Reason.MALFORMED_REQUEST, "the body is empty")
     try:
-        draft.converter = target.converters.choose(
+        context.converter = target.converters.choose(
             None if content_type is None else content_type.decode("latin-1")
         )
-    except Unconvertible as error:
+    except ConversionError as error:
         return Refusal(Reason.UNSUPPORTED_MEDIA_TYPE, f"{error.field} {error.detail}")
     return None
 
 
-def tell(_: Request, draft: Draft) -> str:
+def tell(_: Request, context: DecisionContext) -> str:
     """What this stage found, in words."""
-    if draft.converter is None:
+    if context.converter is None:
         return "the body goes on as it is"
-    return f"the body is converted: {draft.converter.name}"
+    return f"the body is converted: {context.converter.name}"
 
 
-def _check_call(target: Target, request: Request, draft: Draft) -> Refusal | None:
+def _check_call(target: Target, request: Request, context: DecisionContext) -> Refusal | None:
     """A gRPC call goes to a gRPC method of a gRPC server: elsewhere nobody would read its body."""
-    if target.protocol != "grpc" or draft.operation is not None:
+    if target.protocol != "grpc" or context.operation is not None:
         return Refusal(
             Reason.UNSUPPORTED_MEDIA_TYPE,
             "gRPC calls are for the methods of versions that speak gRPC",

@@ -1,7 +1,7 @@
 """The stages in their order.
 
-A new one joins `STAGES`: a function over policy, request and draft that returns a refusal or None,
-and one that tells in words what it found.
+A stage is a function over policy, request and context that returns a refusal or None, and a second
+function that explains in words what the first one found. New stages join `STAGES`.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from extproc.decision import authenticate, authorize, canary, convert, route, validate
 from extproc.decision.request import Request
-from extproc.decision.results import Admission, Draft, Refusal
+from extproc.decision.results import Admission, DecisionContext, Refusal
 from extproc.policy.compiled import Policy
 
 Decision = Admission | Refusal
@@ -23,8 +23,8 @@ class Stage:
     """One step of a decision, and its explanation."""
 
     name: str
-    run: Callable[[Policy, Request, Draft], Refusal | None]
-    tell: Callable[[Request, Draft], str]
+    run: Callable[[Policy, Request, DecisionContext], Refusal | None]
+    tell: Callable[[Request, DecisionContext], str]
 
 
 STAGES = (
@@ -50,53 +50,53 @@ class StageReport:
 
 def decide(policy: Policy, request: Request) -> Decision:
     """Admit a request to a version, or refuse it. Free of I/O; time is `request.now`."""
-    draft = Draft()
+    context = DecisionContext()
     for stage, run in _RUN:
-        refusal = run(policy, request, draft)
+        refusal = run(policy, request, context)
         if refusal is not None:
-            return replace(refusal, stage=stage, subject=draft.identity.subject)
-    return _admitted(draft)
+            return replace(refusal, stage=stage, subject=context.identity.subject)
+    return _admitted(context)
 
 
 def timed(
     policy: Policy, request: Request, clock: Callable[[], int]
 ) -> tuple[list[tuple[str, int]], Decision]:
     """The same, with every stage that ran and how long that took, in the clock's units."""
-    draft = Draft()
+    context = DecisionContext()
     times: list[tuple[str, int]] = []
     began = clock()
     for stage, run in _RUN:
-        refusal = run(policy, request, draft)
+        refusal = run(policy, request, context)
         ended = clock()
         times.append((stage, ended - began))
         began = ended
         if refusal is not None:
-            return times, replace(refusal, stage=stage, subject=draft.identity.subject)
-    return times, _admitted(draft)
+            return times, replace(refusal, stage=stage, subject=context.identity.subject)
+    return times, _admitted(context)
 
 
 def explain(policy: Policy, request: Request) -> tuple[list[StageReport], Decision]:
     """The same, with a report of every stage that ran."""
-    draft = Draft()
+    context = DecisionContext()
     reports: list[StageReport] = []
     for stage in STAGES:
-        refusal = stage.run(policy, request, draft)
+        refusal = stage.run(policy, request, context)
         if refusal is not None:
             why = f"{refusal.status} {refusal.reason}: {refusal.detail}"
             return [*reports, StageReport(stage.name, passed=False, why=why)], refusal
-        reports.append(StageReport(stage.name, passed=True, why=stage.tell(request, draft)))
-    return reports, _admitted(draft)
+        reports.append(StageReport(stage.name, passed=True, why=stage.tell(request, context)))
+    return reports, _admitted(context)
 
 
-def _admitted(draft: Draft) -> Admission:
-    assert draft.route is not None
-    assert draft.target is not None
+def _admitted(context: DecisionContext) -> Admission:
+    assert context.route is not None
+    assert context.target is not None
     return Admission(
-        draft.target,
-        draft.reason,
-        draft.canary,
-        draft.identity.subject,
-        draft.route.max_body,
-        draft.converter,
-        draft.identity,
+        context.target,
+        context.reason,
+        context.canary,
+        context.identity.subject,
+        context.route.max_body,
+        context.converter,
+        context.identity,
     )

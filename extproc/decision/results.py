@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from extproc.auth import ANONYMOUS, Identity
 from extproc.convert import Converter
 from extproc.decision.reasons import STATUS, Reason
-from extproc.policy.compiled import Route, Target
+from extproc.policy.compiled import ModelPolicy, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,10 @@ class Admission:
 
 
 @dataclass(slots=True)
-class Draft:
+class DecisionContext:
     """A decision in the making: each stage adds what it found."""
 
-    route: Route | None = None
+    route: ModelPolicy | None = None
     asked_version: bytes | None = None
     asked_by: Reason = Reason.STABLE
     identity: Identity = ANONYMOUS

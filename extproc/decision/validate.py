@@ -2,8 +2,8 @@
 
 from extproc.decision.reasons import Reason
 from extproc.decision.request import Request
-from extproc.decision.results import Draft, Refusal
-from extproc.policy.compiled import Policy, Route
+from extproc.decision.results import DecisionContext, Refusal
+from extproc.policy.compiled import ModelPolicy, Policy
 from sluice.config import OIP_GRPC_PREFIX
 
 GRPC_PREFIX = OIP_GRPC_PREFIX.encode()
@@ -28,7 +28,7 @@ _UNTYPED = b"application/octet-stream"
 """What content without a type is taken for (RFC 9110 section 8.3)."""
 
 
-def validate(policy: Policy, request: Request, draft: Draft) -> Refusal | None:
+def validate(policy: Policy, request: Request, context: DecisionContext) -> Refusal | None:
     """Find the model, and check method, size and media type."""
     path = request.path
     if path.startswith(GRPC_PREFIX):
@@ -36,20 +36,20 @@ def validate(policy: Policy, request: Request, draft: Draft) -> Refusal | None:
             return Refusal(Reason.METHOD_NOT_ALLOWED, "this gRPC method is not for callers")
         if not request.has_body:
             return NO_MESSAGE
-        draft.route = policy.routes.get(request.headers.get("x-model-name", b""))
+        context.route = policy.routes.get(request.headers.get("x-model-name", b""))
         rest, of_protocol = b"", False
     else:
-        draft.route, rest, of_protocol = _find(policy, path)
-    route = draft.route
+        context.route, rest, of_protocol = _find(policy, path)
+    route = context.route
     if route is None:
         return Refusal(Reason.UNKNOWN_MODEL, "no model answers at this path")
     reads = False
     if of_protocol:
         rest, version = _split_version(rest)
         if version is not None:
-            draft.asked_version, draft.asked_by = version, Reason.VERSION_PATH
+            context.asked_version, context.asked_by = version, Reason.VERSION_PATH
         reads = rest in (b"", b"ready")
-        draft.operation = rest
+        context.operation = rest
     return (
         _check_method(route, request, reads=reads)
         or _check_size(route, request)
@@ -57,10 +57,10 @@ def validate(policy: Policy, request: Request, draft: Draft) -> Refusal | None:
     )
 
 
-def tell(_: Request, draft: Draft) -> str:
+def tell(_: Request, context: DecisionContext) -> str:
     """What this stage found, in words."""
-    assert draft.route is not None
-    return f"model {draft.route.name}, bodies up to {draft.route.max_body} bytes"
+    assert context.route is not None
+    return f"model {context.route.name}, bodies up to {context.route.max_body} bytes"
 
 
 def is_call(path: bytes) -> bool:
@@ -73,7 +73,7 @@ def grpc_method(path: bytes) -> bytes:
     return path.partition(b"?")[0].removeprefix(GRPC_PREFIX)
 
 
-def _find(policy: Policy, path: bytes) -> tuple[Route | None, bytes, bool]:
+def _find(policy: Policy, path: bytes) -> tuple[ModelPolicy | None, bytes, bool]:
     """The model with the longest prefix of the path, the rest, and whether the prefix is the OIP's.
 
     Prefixes end where segments do. Nothing beyond the longest one is looked at, so that a path of a
@@ -97,7 +97,7 @@ def _split_version(rest: bytes) -> tuple[bytes, bytes | None]:
     return operation, version
 
 
-def _check_method(route: Route, request: Request, *, reads: bool) -> Refusal | None:
+def _check_method(route: ModelPolicy, request: Request, *, reads: bool) -> Refusal | None:
     method = request.method
     if reads:
         # A model's metadata and readiness: reading is all there is to do.
@@ -120,7 +120,7 @@ def _method_refused(allow: str) -> Refusal:
     return Refusal(Reason.METHOD_NOT_ALLOWED, detail, (("allow", allow),))
 
 
-def _check_size(route: Route, request: Request) -> Refusal | None:
+def _check_size(route: ModelPolicy, request: Request) -> Refusal | None:
     length = request.headers.get("content-length")
     if length is None:
         return None
@@ -134,7 +134,7 @@ def too_large(max_body: int) -> Refusal:
     return Refusal(Reason.BODY_TOO_LARGE, f"the body is larger than {max_body} bytes")
 
 
-def _check_media_type(route: Route, request: Request) -> Refusal | None:
+def _check_media_type(route: ModelPolicy, request: Request) -> Refusal | None:
     if not request.has_body or is_websocket(request):
         return None
     given = request.headers.get("content-type", _UNTYPED)
@@ -150,7 +150,7 @@ def _check_media_type(route: Route, request: Request) -> Refusal | None:
     )
 
 
-def _accept(route: Route) -> tuple[tuple[str, str], ...]:
+def _accept(route: ModelPolicy) -> tuple[tuple[str, str], ...]:
     """What the model does take (RFC 9110 section 15.5.16)."""
     types = sorted(route.media_types) + [prefix + b"*" for prefix in route.media_ranges]
     return (("accept", b", ".join(types).decode()),)

@@ -9,18 +9,18 @@ from extproc.limits.broker import BrokerStore
 from extproc.limits.headers import limit_headers
 from extproc.limits.leases import Budgets, LeasedBudgets, LeaseSettings, LocalBudgets
 from extproc.limits.ledger import Ledger
-from extproc.limits.limiter import Limiter, RuleCounts, Verdict
+from extproc.limits.limiter import Limiter, LimitVerdict, RuleCounts
 from extproc.limits.rules import RequestView
 from sluice.config.limits import LimitBackend
 
 __all__ = [
     "Budgets",
     "LeasedBudgets",
+    "LimitVerdict",
     "Limiter",
     "LocalBudgets",
     "RequestView",
     "RuleCounts",
-    "Verdict",
     "budgets",
     "limit_headers",
     "steady_clock",

@@ -41,7 +41,7 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class LeaseRequest:
     """A holder settles what it had and asks for more.
 
     Of the tokens it was granted before, `held` are still in its hands and `returned` come back;
@@ -60,7 +60,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class LeaseGrant:
     """`tokens` more are the holder's, on top of what it held, for `lifetime` from its asking.
 
     `free` are left for others; `wait` is how long until one more is free, `reset` until the budget
@@ -92,7 +92,7 @@ class Budget(Protocol):
     def take(self, now: int, tokens: int) -> None:
         """Spend tokens that are free."""
 
-    def exchange(self, now: int, ask: Ask) -> Grant:
+    def exchange(self, now: int, ask: LeaseRequest) -> LeaseGrant:
         """Settle a holder's lease and renew it with up to `ask.want` more tokens."""
 
     def wait(self, now: int, tokens: int) -> int:
@@ -114,11 +114,11 @@ class _Leased:
         self._leases: dict[str, _Lease] = {}
         self._out = 0
 
-    def exchange(self, now: int, ask: Ask) -> Grant:
+    def exchange(self, now: int, ask: LeaseRequest) -> LeaseGrant:
         now = self._advance(now)
         lease = self._leases.get(ask.holder)
         if lease is not None and ask.sequence <= lease.sequence:
-            return Grant(0, self._free(), self._wait(1), self._reset(), 0)
+            return LeaseGrant(0, self._free(), self._wait(1), self._reset(), 0)
         had = 0 if lease is None else lease.tokens
         # A store that lost its memory learns of tokens in a holder's hands here.
         held = ask.held
@@ -131,7 +131,7 @@ class _Leased:
             self._leases[ask.holder] = _Lease(held + tokens, expires, ask.sequence)
         else:
             self._leases.pop(ask.holder, None)
-        return Grant(tokens, self._free(), self._wait(1), self._reset(), expires - now)
+        return LeaseGrant(tokens, self._free(), self._wait(1), self._reset(), expires - now)
 
     def free(self, now: int) -> int:
         self._advance(now)
@@ -186,7 +186,7 @@ class _Leased:
 
 
 class TokenBucket(_Leased):
-    """Counts in rate-microseconds (a token is `unit` of them), so that no fraction is ever lost."""
+    """Counts in rate-microseconds (a token is `unit` of them), so that no fraction is lost."""
 
     def __init__(self, limit: Limit, now: int, used_until: int) -> None:
         super().__init__(limit, now)

@@ -1,7 +1,8 @@
 """Budgets for the workers of one supervisor, where there is no Redis: a ledger behind a socket.
 
-The supervisor serves a Unix socket; each worker leases tokens over it exactly as it would from
-Redis. One JSON line asks, one answers: `[number, max_keys, [ask, ...]]`, `[number, [grant, ...]]`.
+The supervisor serves a Unix socket; each worker leases tokens over it as it would from
+Redis. Each message is one JSON line: `[number, max_keys, [request, ...]]`, answered by
+`[number, [grant, ...]]`.
 The supervisor has no policy, so each line tells how many budgets the policy has it keep.
 """
 
@@ -13,12 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import astuple
 from pathlib import Path
 
-from extproc.limits.arithmetic import Algorithm, Ask, Grant, Limit
+from extproc.limits.arithmetic import Algorithm, LeaseGrant, LeaseRequest, Limit
 from extproc.limits.ledger import Ledger
 from extproc.limits.store import StoreError
 
 MAX_LINE = 1 << 18
-"""Bytes: a batch of 128 asks takes less than 64 KiB."""
+"""Bytes: a batch of 128 requests takes less than 64 KiB."""
 
 
 class Broker:
@@ -74,11 +75,11 @@ class Broker:
             writer.close()
 
     def _answer(self, line: bytes) -> bytes:
-        number, max_keys, asks = json.loads(line)
+        number, max_keys, requests = json.loads(line)
         self._ledger.max_keys = max(1, int(max_keys))
         now = int(self._clock() * 1_000_000)
         before = self._ledger.evictions
-        grants = self._ledger.exchange(now, [_ask(*ask) for ask in asks])
+        grants = self._ledger.exchange(now, [_ask(*ask) for ask in requests])
         self._evicted(self._ledger.evictions - before)
         return _line([int(number), [astuple(grant) for grant in grants]])
 
@@ -92,13 +93,13 @@ class BrokerStore:
         self._connection: _Connection | None = None
         self._connecting = asyncio.Lock()
 
-    async def exchange(self, asks: Sequence[Ask]) -> list[Grant]:
+    async def exchange(self, requests: Sequence[LeaseRequest]) -> list[LeaseGrant]:
         """Ask the broker. Raises StoreError where it cannot be reached or hangs up."""
         try:
             async with self._connecting:
                 if self._connection is None or self._connection.lost:
                     self._connection = await _Connection.open(self._path)
-            return await self._connection.exchange(asks, self._max_keys)
+            return await self._connection.exchange(requests, self._max_keys)
         except (OSError, ValueError, TypeError) as error:
             raise StoreError(f"the broker at {self._path} failed: {error}") from error
 
@@ -113,19 +114,19 @@ class _Connection:
         self._reader = reader
         self._writer = writer
         self._number = 0
-        self._waiting: dict[int, asyncio.Future[list[Grant]]] = {}
+        self._waiting: dict[int, asyncio.Future[list[LeaseGrant]]] = {}
         self._reading = asyncio.create_task(self._read())
 
     @classmethod
     async def open(cls, path: Path) -> "_Connection":
         return cls(*await asyncio.open_unix_connection(path, limit=MAX_LINE))
 
-    async def exchange(self, asks: Sequence[Ask], max_keys: int) -> list[Grant]:
+    async def exchange(self, requests: Sequence[LeaseRequest], max_keys: int) -> list[LeaseGrant]:
         self._number += 1
         number = self._number
         self._waiting[number] = asyncio.get_running_loop().create_future()
         try:
-            self._writer.write(_line([number, max_keys, [_fields(ask) for ask in asks]]))
+            self._writer.write(_line([number, max_keys, [_fields(ask) for ask in requests]]))
             await self._writer.drain()
             return await self._waiting[number]
         finally:
@@ -143,7 +144,7 @@ class _Connection:
                 number, grants = json.loads(line)
                 waiting = self._waiting.get(number)
                 if waiting is not None and not waiting.done():
-                    waiting.set_result([Grant(*map(int, grant)) for grant in grants])
+                    waiting.set_result([LeaseGrant(*map(int, grant)) for grant in grants])
         except (OSError, ValueError, TypeError) as error:
             failure = error
         finally:
@@ -158,7 +159,7 @@ def _line(message: object) -> bytes:
     return json.dumps(message, separators=(",", ":")).encode() + b"\n"
 
 
-def _fields(ask: Ask) -> list[str | int]:
+def _fields(ask: LeaseRequest) -> list[str | int]:
     limit = ask.limit
     return [
         ask.key, limit.algorithm, limit.rate, limit.unit, limit.capacity,
@@ -168,6 +169,6 @@ def _fields(ask: Ask) -> list[str | int]:
 
 def _ask(
     key: str, algorithm: str, rate: int, unit: int, capacity: int, holder: str, *numbers: int
-) -> Ask:
+) -> LeaseRequest:
     limit = Limit(Algorithm(algorithm), int(rate), int(unit), int(capacity))
-    return Ask(str(key), limit, str(holder), *map(int, numbers))
+    return LeaseRequest(str(key), limit, str(holder), *map(int, numbers))

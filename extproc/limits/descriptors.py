@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from sluice.config.limits import Descriptor, RateLimitDomain, RateLimitPolicy
 
-Entry = tuple[str, str]
+DescriptorEntry = tuple[str, str]
 """Key and value."""
 
 
@@ -26,7 +26,7 @@ class Match:
 @dataclass(slots=True)
 class _Node:
     config: Descriptor | None = None
-    exact: dict[Entry, "_Node"] = field(default_factory=dict)
+    exact: dict[DescriptorEntry, "_Node"] = field(default_factory=dict)
     patterns: list[tuple[str, list[str], "_Node"]] = field(default_factory=list)
     defaults: dict[str, "_Node"] = field(default_factory=dict)
 
@@ -49,7 +49,7 @@ class Descriptors:
     def __contains__(self, domain: str) -> bool:
         return domain in self._domains
 
-    def find(self, domain: str, entries: Sequence[Entry]) -> Match | None:
+    def find(self, domain: str, entries: Sequence[DescriptorEntry]) -> Match | None:
         """The limit for a descriptor of a domain; None where there is none."""
         node = self._domains.get(domain)
         names = [domain]

@@ -5,10 +5,10 @@ quoted policy names (structured fields, RFC 9651) with the quota `q` and its win
 and with what remains, `r`, and the seconds until it is whole, `t`. `Retry-After` is RFC 9110's.
 """
 
-from extproc.limits.limiter import Verdict
+from extproc.limits.limiter import LimitVerdict
 
 
-def limit_headers(verdict: Verdict, *, describe: bool = True) -> list[tuple[str, str]]:
+def limit_headers(verdict: LimitVerdict, *, describe: bool = True) -> list[tuple[str, str]]:
     """Headers for a response; `describe` is the config's `limits.headers`.
 
     A refusal always carries Retry-After. Rule names need no quoting beyond the quotes.

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from extproc.limits.arithmetic import NEVER, Ask, Grant, Limit
+from extproc.limits.arithmetic import NEVER, LeaseGrant, LeaseRequest, Limit
 from extproc.limits.ledger import Ledger
 from extproc.limits.store import Store, StoreError
 
@@ -34,7 +34,7 @@ SLOWEST_DECAY = 0.5
 
 # Not frozen: that would triple the time to make one, and each request makes several.
 @dataclass(slots=True)
-class Standing:
+class BudgetState:
     """How a key stands towards one request. Times are microseconds from now."""
 
     admits: bool
@@ -58,7 +58,7 @@ class Budgets(Protocol):
     def ready(self, now: int, limit: Limit, key: str, cost: int) -> Awaitable[None] | None:
         """None where `standing` can be asked at once; else what to await first."""
 
-    def standing(self, now: int, limit: Limit, key: str, cost: int) -> Standing:
+    def standing(self, now: int, limit: Limit, key: str, cost: int) -> BudgetState:
         """Whether `cost` tokens are there; for no cost, whether any is left at all."""
 
     def spend(self, now: int, limit: Limit, key: str, cost: int) -> None:
@@ -85,11 +85,11 @@ class LocalBudgets:
     def ready(self, now: int, limit: Limit, key: str, cost: int) -> None:
         """A budget in memory is always ready."""
 
-    def standing(self, now: int, limit: Limit, key: str, cost: int) -> Standing:
+    def standing(self, now: int, limit: Limit, key: str, cost: int) -> BudgetState:
         budget = self._ledger.budget(now, limit, key)
         free = budget.free(now)
         needed = max(1, cost)
-        return Standing(free >= needed, free, budget.wait(now, needed), budget.reset(now))
+        return BudgetState(free >= needed, free, budget.wait(now, needed), budget.reset(now))
 
     def spend(self, now: int, limit: Limit, key: str, cost: int) -> None:
         self._ledger.budget(now, limit, key).take(now, cost)
@@ -113,7 +113,7 @@ class LeaseSettings:
 
 
 @dataclass(slots=True)
-class Counts:
+class LeaseCounts:
     """Totals for metrics, never reset."""
 
     exchanges: int = 0
@@ -125,7 +125,7 @@ class Counts:
 
 
 @dataclass(slots=True)
-class _Holding:
+class _Lease:
     key: str
     limit: Limit
     tokens: int = 0
@@ -155,15 +155,15 @@ class LeasedBudgets:
     """
 
     def __init__(self, store: Store, settings: LeaseSettings, clock: Callable[[], float]) -> None:
-        self.counts = Counts()
+        self.counts = LeaseCounts()
         self._store = store
         self._settings = settings
         self._clock = clock
         self._holder = secrets.token_hex(8)
         self._sequence = 0
-        self._holdings: OrderedDict[str, _Holding] = OrderedDict()
+        self._leases: OrderedDict[str, _Lease] = OrderedDict()
         self._local = LocalBudgets(Ledger(settings.max_keys))
-        self._pending: list[tuple[_Holding, Ask, int]] = []
+        self._pending: list[tuple[_Lease, LeaseRequest, int]] = []
         self._running: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.Task[None] | None = None
         self._down_until: int | None = None
@@ -177,11 +177,11 @@ class LeasedBudgets:
         self._closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()
-        for holding in self._holdings.values():
-            if holding.refill is not None:
-                holding.refill.cancel()
+        for lease in self._leases.values():
+            if lease.refill is not None:
+                lease.refill.cancel()
         if self._down_until is None:
-            self._give_back(list(self._holdings.values()))
+            self._give_back(list(self._leases.values()))
         if self._running:
             await asyncio.wait(self._running, timeout=self._settings.timeout)
         for task in self._running:
@@ -199,64 +199,64 @@ class LeasedBudgets:
         return self._local.evictions
 
     def ready(self, now: int, limit: Limit, key: str, cost: int) -> Awaitable[None] | None:
-        holding = self._holding(limit, key)
-        holding.used = holding.used or cost > 0
-        holding.asked += cost
-        self._lapse(now, holding)
+        lease = self._lease(limit, key)
+        lease.used = lease.used or cost > 0
+        lease.asked += cost
+        self._lapse(now, lease)
         if self._down_until is not None:
-            if now >= self._down_until and holding.fetching is None:
+            if now >= self._down_until and lease.fetching is None:
                 self._down_until = now + int(BACKOFF * MICRO)
-                self._ask(now, holding, cost, holding.tokens)
+                self._ask(now, lease, cost, lease.tokens)
             return None
         if not cost:
-            return self._look(now, holding)
-        if holding.tokens >= cost:
-            left = holding.tokens - cost
-            if holding.fetching is None and self._is_low(now, holding, cost, left):
-                self._ask(now, holding, cost, left, need=0)
+            return self._look(now, lease)
+        if lease.tokens >= cost:
+            left = lease.tokens - cost
+            if lease.fetching is None and self._is_low(now, lease, cost, left):
+                self._ask(now, lease, cost, left, need=0)
             return None
-        if now < holding.dry_until and cost > holding.free:
+        if now < lease.dry_until and cost > lease.free:
             return None
-        if holding.fetching is None:
-            self._ask(now, holding, cost, holding.tokens)
-        return self._fetched(holding)
+        if lease.fetching is None:
+            self._ask(now, lease, cost, lease.tokens)
+        return self._fetched(lease)
 
-    def _look(self, now: int, holding: _Holding) -> Awaitable[None] | None:
-        """Learn what is left, and lease none of it: whoever asks for nothing keeps nothing."""
-        if now - holding.heard_at < int(self._settings.interval * MICRO):
+    def _look(self, now: int, lease: _Lease) -> Awaitable[None] | None:
+        """Learn what is left, and lease none of it: a request of cost 0 keeps nothing."""
+        if now - lease.heard_at < int(self._settings.interval * MICRO):
             return None
-        if holding.fetching is None:
-            self._queue(now, holding, 0, 0)
-        return self._fetched(holding)
+        if lease.fetching is None:
+            self._queue(now, lease, 0, 0)
+        return self._fetched(lease)
 
-    def _fetched(self, holding: _Holding) -> Awaitable[None]:
+    def _fetched(self, lease: _Lease) -> Awaitable[None]:
         self.counts.waited += 1
-        assert holding.fetching is not None
-        return asyncio.shield(holding.fetching)
+        assert lease.fetching is not None
+        return asyncio.shield(lease.fetching)
 
-    def standing(self, now: int, limit: Limit, key: str, cost: int) -> Standing:
-        holding = self._holdings[key] if key in self._holdings else self._holding(limit, key)
-        tokens = holding.tokens if now < holding.expires else 0
-        wait = max(1, holding.wait_until - now)
-        reset = max(0, holding.reset_until - now)
-        if tokens >= cost if cost else tokens + holding.free > 0:
-            return Standing(True, tokens + holding.free, 0, reset)
-        if self._down_until is None and holding.heard_at != NEVER:
-            return Standing(False, tokens + holding.free, wait, reset)
+    def standing(self, now: int, limit: Limit, key: str, cost: int) -> BudgetState:
+        lease = self._leases[key] if key in self._leases else self._lease(limit, key)
+        tokens = lease.tokens if now < lease.expires else 0
+        wait = max(1, lease.wait_until - now)
+        reset = max(0, lease.reset_until - now)
+        if tokens >= cost if cost else tokens + lease.free > 0:
+            return BudgetState(True, tokens + lease.free, 0, reset)
+        if self._down_until is None and lease.heard_at != NEVER:
+            return BudgetState(False, tokens + lease.free, wait, reset)
         self.counts.fallbacks += 1
         if self._settings.fail_open:
             return self._local.standing(now, self._part(limit), key, cost)
-        return Standing(False, 0, MICRO, MICRO, unavailable=True)
+        return BudgetState(False, 0, MICRO, MICRO, unavailable=True)
 
     def spend(self, now: int, limit: Limit, key: str, cost: int) -> None:
-        holding = self._holdings[key]
-        if now < holding.expires and holding.tokens >= cost:
-            holding.tokens -= cost
+        lease = self._leases[key]
+        if now < lease.expires and lease.tokens >= cost:
+            lease.tokens -= cost
         else:
             self._local.spend(now, self._part(limit), key, cost)
 
     def drain(self, now: int, limit: Limit, key: str) -> None:
-        self._holding(limit, key).tokens = 0
+        self._lease(limit, key).tokens = 0
         if self._down_until is not None and self._settings.fail_open:
             self._local.drain(now, self._part(limit), key)
 
@@ -268,89 +268,87 @@ class LeasedBudgets:
             capacity=max(1, int(limit.capacity * share)),
         )
 
-    def _holding(self, limit: Limit, key: str) -> _Holding:
-        holding = self._holdings.get(key)
-        if holding is None:
-            if len(self._holdings) >= self._settings.max_keys:
+    def _lease(self, limit: Limit, key: str) -> _Lease:
+        lease = self._leases.get(key)
+        if lease is None:
+            if len(self._leases) >= self._settings.max_keys:
                 self._forget()
-            holding = self._holdings[key] = _Holding(key, limit)
+            lease = self._leases[key] = _Lease(key, limit)
         else:
-            self._holdings.move_to_end(key)
-            holding.limit = limit
-        return holding
+            self._leases.move_to_end(key)
+            lease.limit = limit
+        return lease
 
     def _forget(self) -> None:
-        _, holding = self._holdings.popitem(last=False)
-        if holding.refill is not None:
-            holding.refill.cancel()
-        self._give_back([holding])
+        _, lease = self._leases.popitem(last=False)
+        if lease.refill is not None:
+            lease.refill.cancel()
+        self._give_back([lease])
 
-    def _is_low(self, now: int, holding: _Holding, cost: int, left: int) -> bool:
+    def _is_low(self, now: int, lease: _Lease, cost: int, left: int) -> bool:
         """Whether to ask ahead of need: half is used, or half of the lease's life is over."""
-        if now < holding.dry_until:
+        if now < lease.dry_until:
             return False
-        return 2 * left < self._ahead(holding, cost) or holding.expires - now < self._half_life
+        return 2 * left < self._ahead(lease, cost) or lease.expires - now < self._half_life
 
     @property
     def _half_life(self) -> int:
         return int(self._settings.lifetime * MICRO) // 2
 
-    def _ahead(self, holding: _Holding, cost: int) -> int:
+    def _ahead(self, lease: _Lease, cost: int) -> int:
         """Tokens to hold for requests to come, each of a cost.
 
         The demand ahead, but of a scarce budget no more than a fair part: none where that is not
         even one request, or this worker would keep it from the one that has the request.
         """
-        limit, ahead = holding.limit, self._settings.ahead
+        limit, ahead = lease.limit, self._settings.ahead
         part = max(
-            (holding.tokens + holding.free) // SCARCE, int(limit.rate * ahead * MICRO / limit.unit)
+            (lease.tokens + lease.free) // SCARCE, int(limit.rate * ahead * MICRO / limit.unit)
         )
-        tokens = min(int(holding.demand * ahead) + 1, part, limit.capacity)
+        tokens = min(int(lease.demand * ahead) + 1, part, limit.capacity)
         return tokens if tokens >= cost else 0
 
-    def _ask(
-        self, now: int, holding: _Holding, cost: int, left: int, need: int | None = None
-    ) -> None:
+    def _ask(self, now: int, lease: _Lease, cost: int, left: int, need: int | None = None) -> None:
         """Queue an exchange that brings what is left to what is needed now, or is ahead."""
-        self._estimate(now, holding)
-        target = max(cost if need is None else need, self._ahead(holding, cost))
-        self._queue(now, holding, max(0, target - left), 0)
+        self._estimate(now, lease)
+        target = max(cost if need is None else need, self._ahead(lease, cost))
+        self._queue(now, lease, max(0, target - left), 0)
 
-    def _estimate(self, now: int, holding: _Holding) -> None:
+    def _estimate(self, now: int, lease: _Lease) -> None:
         """Follow a rise of demand at once, a fall by half in each period."""
         ahead = self._settings.ahead
-        elapsed = (now - holding.asked_since) / MICRO
-        seen = holding.asked / max(elapsed, ahead)
-        holding.demand = max(seen, holding.demand)
+        elapsed = (now - lease.asked_since) / MICRO
+        seen = lease.asked / max(elapsed, ahead)
+        lease.demand = max(seen, lease.demand)
         if elapsed >= ahead:
-            holding.demand = max(seen, SLOWEST_DECAY * (holding.demand + seen))
-            holding.asked, holding.asked_since = 0, now
+            lease.demand = max(seen, SLOWEST_DECAY * (lease.demand + seen))
+            lease.asked, lease.asked_since = 0, now
 
-    def _give_back(self, holdings: list[_Holding]) -> None:
+    def _give_back(self, leases: list[_Lease]) -> None:
         now = self._now()
-        for holding in holdings:
-            if holding.tokens and now < holding.expires and holding.fetching is None:
-                returned, holding.tokens = holding.tokens, 0
-                self._queue(now, holding, 0, returned)
+        for lease in leases:
+            if lease.tokens and now < lease.expires and lease.fetching is None:
+                returned, lease.tokens = lease.tokens, 0
+                self._queue(now, lease, 0, returned)
 
-    def _queue(self, now: int, holding: _Holding, want: int, returned: int) -> None:
+    def _queue(self, now: int, lease: _Lease, want: int, returned: int) -> None:
         self._sequence += 1
-        holding.used = False
-        ask = Ask(
-            holding.key,
-            holding.limit,
+        lease.used = False
+        ask = LeaseRequest(
+            lease.key,
+            lease.limit,
             self._holder,
             self._sequence,
-            holding.tokens,
+            lease.tokens,
             returned,
             want,
             int(self._settings.lifetime * MICRO),
         )
         loop = asyncio.get_running_loop()
-        holding.fetching = loop.create_future()
+        lease.fetching = loop.create_future()
         if not self._pending:
             loop.call_soon(self._flush)
-        self._pending.append((holding, ask, now))
+        self._pending.append((lease, ask, now))
 
     def _flush(self) -> None:
         pending, self._pending = self._pending, []
@@ -359,7 +357,7 @@ class LeasedBudgets:
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
-    async def _exchange(self, batch: list[tuple[_Holding, Ask, int]]) -> None:
+    async def _exchange(self, batch: list[tuple[_Lease, LeaseRequest, int]]) -> None:
         try:
             async with asyncio.timeout(self._settings.timeout):
                 grants = await self._store.exchange([ask for _, ask, _ in batch])
@@ -371,38 +369,38 @@ class LeasedBudgets:
         else:
             self.counts.exchanges += len(batch)
             self._down_until = None
-            for (holding, ask, sent), grant in zip(batch, grants, strict=True):
-                self._receive(holding, ask, sent, grant)
+            for (lease, ask, sent), grant in zip(batch, grants, strict=True):
+                self._receive(lease, ask, sent, grant)
         finally:
-            for holding, _, _ in batch:
-                if holding.fetching is not None and not holding.fetching.done():
-                    holding.fetching.set_result(None)
-                holding.fetching = None
-            self._give_back([h for h, _, _ in batch if h.key not in self._holdings])
+            for lease, _, _ in batch:
+                if lease.fetching is not None and not lease.fetching.done():
+                    lease.fetching.set_result(None)
+                lease.fetching = None
+            self._give_back([h for h, _, _ in batch if h.key not in self._leases])
 
     def _fail(self, rest: float) -> None:
         """Go on without the store, and let it rest for so many seconds."""
         self.counts.failures += 1
         self._down_until = self._now() + int(rest * MICRO)
 
-    def _receive(self, holding: _Holding, ask: Ask, sent: int, grant: Grant) -> None:
+    def _receive(self, lease: _Lease, ask: LeaseRequest, sent: int, grant: LeaseGrant) -> None:
         now = self._now()
-        holding.tokens += grant.tokens
+        lease.tokens += grant.tokens
         # Counted from the sending, which was before the store's clock was read: never too long.
-        holding.expires = sent + grant.lifetime
-        holding.heard_at = now
-        holding.free = grant.free
-        holding.wait_until = now + grant.wait
-        holding.reset_until = now + grant.reset
+        lease.expires = sent + grant.lifetime
+        lease.heard_at = now
+        lease.free = grant.free
+        lease.wait_until = now + grant.wait
+        lease.reset_until = now + grant.reset
         if grant.tokens < ask.want and not self._closed:
-            rest = self._rest(holding.limit, grant.wait)
-            holding.dry_until = now + rest
-            if holding.refill is not None:
-                holding.refill.cancel()
+            rest = self._rest(lease.limit, grant.wait)
+            lease.dry_until = now + rest
+            if lease.refill is not None:
+                lease.refill.cancel()
             loop = asyncio.get_running_loop()
-            holding.refill = loop.call_later(rest / MICRO, self._refill, holding)
+            lease.refill = loop.call_later(rest / MICRO, self._refill, lease)
         else:
-            holding.dry_until = NEVER
+            lease.dry_until = NEVER
 
     def _rest(self, limit: Limit, wait: int) -> int:
         """How long to leave a used-up budget alone: it must not fill to the brim meanwhile."""
@@ -410,11 +408,11 @@ class LeasedBudgets:
         filling = limit.capacity * limit.unit // (2 * limit.rate)
         return max(min(interval, filling), min(wait, self._half_life), 1)
 
-    def _refill(self, holding: _Holding) -> None:
+    def _refill(self, lease: _Lease) -> None:
         """A budget that was used up has tokens again: fetch some, if anybody asked for them."""
-        holding.refill = None
-        if holding.used and holding.fetching is None and self._down_until is None:
-            self._ask(self._now(), holding, 1, holding.tokens)
+        lease.refill = None
+        if lease.used and lease.fetching is None and self._down_until is None:
+            self._ask(self._now(), lease, 1, lease.tokens)
 
     async def _sweep(self) -> None:
         """Keep up what is held; while the store is away, see whether it is back."""
@@ -429,27 +427,27 @@ class LeasedBudgets:
     def _renew(self, now: int) -> None:
         """Renew what is in use before it expires, give back what is not."""
         ending = [
-            holding
-            for holding in self._holdings.values()
-            if holding.tokens and now < holding.expires < now + self._half_life
+            lease
+            for lease in self._leases.values()
+            if lease.tokens and now < lease.expires < now + self._half_life
         ]
-        self._give_back([holding for holding in ending if not holding.used])
-        for holding in ending:
-            if holding.used and holding.fetching is None:
-                self._ask(now, holding, 1, holding.tokens)
+        self._give_back([lease for lease in ending if not lease.used])
+        for lease in ending:
+            if lease.used and lease.fetching is None:
+                self._ask(now, lease, 1, lease.tokens)
 
     def _probe(self, now: int) -> None:
-        """Ask the store for nothing: where no requests come, nothing else would tell its return."""
-        holding = next(reversed(self._holdings.values()), None)
-        if holding is not None and holding.fetching is None:
+        """Ask the store for nothing: without traffic, nothing else would show that it is back."""
+        lease = next(reversed(self._leases.values()), None)
+        if lease is not None and lease.fetching is None:
             self._down_until = now + int(BACKOFF * MICRO)
-            self._lapse(now, holding)
-            self._queue(now, holding, 0, 0)
+            self._lapse(now, lease)
+            self._queue(now, lease, 0, 0)
 
-    def _lapse(self, now: int, holding: _Holding) -> None:
+    def _lapse(self, now: int, lease: _Lease) -> None:
         """Drop what has expired: the store has given it to others."""
-        if now >= holding.expires:
-            holding.tokens = 0
+        if now >= lease.expires:
+            lease.tokens = 0
 
     def _now(self) -> int:
         return int(self._clock() * MICRO)

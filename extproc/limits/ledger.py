@@ -9,7 +9,7 @@ while the table is large enough for the keys of one unit of time.
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from extproc.limits.arithmetic import NEVER, Ask, Budget, Grant, Limit, budget
+from extproc.limits.arithmetic import NEVER, Budget, LeaseGrant, LeaseRequest, Limit, budget
 
 
 class Ledger:
@@ -37,9 +37,9 @@ class Ledger:
             found.limit = limit
         return found
 
-    def exchange(self, now: int, asks: Sequence[Ask]) -> list[Grant]:
-        """Settle asks one after the other, at one time."""
-        return [self.budget(now, ask.limit, ask.key).exchange(now, ask) for ask in asks]
+    def exchange(self, now: int, requests: Sequence[LeaseRequest]) -> list[LeaseGrant]:
+        """Settle requests one after the other, at one time."""
+        return [self.budget(now, ask.limit, ask.key).exchange(now, ask) for ask in requests]
 
     def _evict(self) -> None:
         _, forgotten = self._budgets.popitem(last=False)

@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 
 from extproc.limits.charges import Charge, until_ready, waiting
-from extproc.limits.leases import MICRO, Budgets, Standing
+from extproc.limits.leases import MICRO, Budgets, BudgetState
 from extproc.limits.rules import RequestView, Rule, compile_rule
 from sluice.config.limits import LimitRule
 
 
 @dataclass(slots=True)
-class Verdict:
+class LimitVerdict:
     """Of the rule that is strictest for this request, of all that apply to it.
 
     That is the one that refuses for longest, else the one with the smallest part left. Without a
@@ -34,7 +34,7 @@ class Verdict:
     unavailable: bool = False
 
 
-UNLIMITED = Verdict(admitted=True)
+UNLIMITED = LimitVerdict(admitted=True)
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class Limiter:
         self._budgets = budgets
         self.counts = {rule.name: RuleCounts() for rule in self._rules}
 
-    def check(self, now: float, view: RequestView) -> Verdict | Awaitable[Verdict]:
+    def check(self, now: float, view: RequestView) -> LimitVerdict | Awaitable[LimitVerdict]:
         """Judge a request at `now` (seconds), and charge it where it is admitted.
 
         At once, except where the first request for a key must wait for a backend.
@@ -72,11 +72,11 @@ class Limiter:
 
     async def _later(
         self, now: int, rules: list[Rule], charges: list[Charge], pending: list[Awaitable[None]]
-    ) -> Verdict:
+    ) -> LimitVerdict:
         now = await until_ready(self._budgets, now, charges, pending)
         return self._judge(now, rules, charges)
 
-    def _judge(self, now: int, rules: list[Rule], charges: list[Charge]) -> Verdict:
+    def _judge(self, now: int, rules: list[Rule], charges: list[Charge]) -> LimitVerdict:
         budgets = self._budgets
         judged = [
             (rule, charge, budgets.standing(now, charge.limit, charge.key, charge.cost))
@@ -102,14 +102,14 @@ class Limiter:
         return _verdict(*min(enforced, key=_part_left), admitted=True)
 
 
-def _part_left(judged: tuple[Rule, Charge, Standing]) -> float:
+def _part_left(judged: tuple[Rule, Charge, BudgetState]) -> float:
     _, charge, standing = judged
     return (standing.remaining - charge.cost) / charge.limit.capacity
 
 
-def _verdict(rule: Rule, charge: Charge, standing: Standing, *, admitted: bool) -> Verdict:
+def _verdict(rule: Rule, charge: Charge, standing: BudgetState, *, admitted: bool) -> LimitVerdict:
     paid = charge.cost if admitted else 0
-    return Verdict(
+    return LimitVerdict(
         admitted=admitted,
         rule=rule.name,
         limit=charge.limit.capacity,

@@ -18,7 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
-from extproc.limits.arithmetic import SLOTS, Ask, Grant
+from extproc.limits.arithmetic import SLOTS, LeaseGrant, LeaseRequest
 from extproc.limits.store import StoreError
 from sluice.config.limits import LimitBackend
 
@@ -36,15 +36,15 @@ class RedisStore:
         self._client = client
         self._prefix = prefix
 
-    async def exchange(self, asks: Sequence[Ask]) -> list[Grant]:
-        """Run the asks. Raises StoreError; what was executed then is not known."""
+    async def exchange(self, requests: Sequence[LeaseRequest]) -> list[LeaseGrant]:
+        """Run the requests. Raises StoreError; what was executed then is not known."""
         try:
-            answers = await self._run(asks)
+            answers = await self._run(requests)
             # Only these did not run: to run the others twice would throw away what they granted.
             missing = [n for n, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
             if missing:
                 await self._load()
-                again = await self._run([asks[n] for n in missing])
+                again = await self._run([requests[n] for n in missing])
                 for n, answer in zip(missing, again, strict=True):
                     answers[n] = answer
             return [_grant(answer) for answer in answers]
@@ -54,14 +54,14 @@ class RedisStore:
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def _run(self, asks: Sequence[Ask]) -> list[object]:
+    async def _run(self, requests: Sequence[LeaseRequest]) -> list[object]:
         """What Redis answered to each ask, an exception where it refused."""
         if isinstance(self._client, RedisCluster):
-            calls = [self._client.evalsha(SHA, 1, *self._arguments(ask)) for ask in asks]
+            calls = [self._client.evalsha(SHA, 1, *self._arguments(ask)) for ask in requests]
             awaited = (cast("Awaitable[object]", call) for call in calls)
             return list(await asyncio.gather(*awaited, return_exceptions=True))
         async with self._client.pipeline(transaction=False) as pipeline:
-            for ask in asks:
+            for ask in requests:
                 pipeline.evalsha(SHA, 1, *self._arguments(ask))
             return list(await pipeline.execute(raise_on_error=False))
 
@@ -69,7 +69,7 @@ class RedisStore:
         loaded: Awaitable[object] = self._client.script_load(SCRIPT)
         await loaded
 
-    def _arguments(self, ask: Ask) -> list[str]:
+    def _arguments(self, ask: LeaseRequest) -> list[str]:
         limit = ask.limit
         numbers = (ask.sequence, ask.held, ask.returned, ask.want, ask.lifetime, SLOTS)
         return [
@@ -134,9 +134,9 @@ def _address(url: str) -> tuple[str, int]:
     return parts.hostname or "", parts.port or 6379
 
 
-def _grant(answer: object) -> Grant:
+def _grant(answer: object) -> LeaseGrant:
     if isinstance(answer, Exception):
         raise answer
     if not isinstance(answer, list) or len(answer) != 5:
         raise ValueError("not a grant")
-    return Grant(*(int(number) for number in answer))
+    return LeaseGrant(*(int(number) for number in answer))

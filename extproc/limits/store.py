@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from extproc.limits.arithmetic import Ask, Grant
+from extproc.limits.arithmetic import LeaseGrant, LeaseRequest
 
 
 class StoreError(Exception):
@@ -11,9 +11,9 @@ class StoreError(Exception):
 
 
 class Store(Protocol):
-    """Atomic for each ask; asks for different keys are independent of each other."""
+    """Atomic for each ask; requests for different keys are independent of each other."""
 
-    async def exchange(self, asks: Sequence[Ask]) -> list[Grant]:
+    async def exchange(self, requests: Sequence[LeaseRequest]) -> list[LeaseGrant]:
         """One grant for each ask, in order. Raises StoreError."""
 
     async def close(self) -> None:

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from extproc.auth import Authenticator
-from extproc.convert import Converters, Limits, Signature
+from extproc.convert import ConversionLimits, Converters, Signature
 from extproc.convert.media import IMAGES, MULTIPART, PROTOBUF
 from sluice.config import OIP_PREFIX, Model, PolicyDocument, Version, cluster_name
-from sluice.config.models import AllowRule, Bucket, ClaimRule
+from sluice.config.models import AllowRule, ClaimRule, UserBucket
 
 BUCKETS = {"xxh64": 10_000, "modulo": 100}
 """Buckets that users fall into: shares of 0.01 %, or of 1 % by the id modulo 100."""
@@ -27,7 +27,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class CompiledCanary:
     """A canary: `weight` is its share of the model's buckets."""
 
     target: Target
@@ -37,7 +37,7 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class ModelPolicy:
     """A model as decisions see it."""
 
     name: str
@@ -53,8 +53,8 @@ class Route:
     public: bool
     allow_rules: tuple[AllowRule, ...]
     claim_rules: tuple[tuple[ClaimRule, Target], ...]
-    trials: tuple[Trial, ...]
-    bucket: Bucket
+    canaries: tuple[CompiledCanary, ...]
+    bucket: UserBucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,9 @@ class Policy:
     """What decisions are made by."""
 
     version: str
-    routes: Mapping[bytes, Route]
+    routes: Mapping[bytes, ModelPolicy]
     """By name."""
-    prefixes: Mapping[bytes, tuple[Route, bool]]
+    prefixes: Mapping[bytes, tuple[ModelPolicy, bool]]
     """By path prefix; with whether it is the one of the Open Inference Protocol."""
     longest_prefix: int
     authenticator: Authenticator
@@ -86,10 +86,10 @@ def compile_policy(document: PolicyDocument, previous: Policy | None = None) -> 
         authenticator = previous.authenticator
     else:
         authenticator = Authenticator(auth, None if previous is None else previous.authenticator)
-    routes: dict[bytes, Route] = {}
-    prefixes: dict[bytes, tuple[Route, bool]] = {}
+    routes: dict[bytes, ModelPolicy] = {}
+    prefixes: dict[bytes, tuple[ModelPolicy, bool]] = {}
     for name, model in document.models.items():
-        route = _route(name, model, document.requests.max_body)
+        route = _model_policy(name, model, document.requests.max_body)
         routes[name.encode()] = route
         prefixes[f"{OIP_PREFIX}{name}".encode()] = (route, True)
         prefixes.update({path.encode(): (route, False) for path in model.paths})
@@ -115,7 +115,7 @@ def _named(document: PolicyDocument) -> Iterator[str]:
             yield from (match.name for match in canary.headers)
 
 
-def _route(name: str, model: Model, max_body: int) -> Route:
+def _model_policy(name: str, model: Model, max_body: int) -> ModelPolicy:
     largest = max_body if model.max_body is None else model.max_body
     targets = {
         version: Target(
@@ -129,7 +129,7 @@ def _route(name: str, model: Model, max_body: int) -> Route:
         for version, served in model.versions.items()
     }
     taken = [*model.content_types, *_convertible(model)]
-    return Route(
+    return ModelPolicy(
         name=name,
         type=model.type,
         targets={version.encode(): target for version, target in targets.items()},
@@ -147,7 +147,7 @@ def _route(name: str, model: Model, max_body: int) -> Route:
         public=model.access.public,
         allow_rules=model.access.allow,
         claim_rules=tuple((rule, targets[rule.version]) for rule in model.claim_rules),
-        trials=_trials(model, targets),
+        canaries=_canaries(model, targets),
         bucket=model.bucket,
     )
 
@@ -157,7 +157,7 @@ def _converters(name: str, model: Model, served: Version, max_body: int) -> Conv
     if served.protocol == "http" and not model.inputs and not model.outputs:
         return None
     signature = Signature(name, inputs=model.inputs, outputs=model.outputs)
-    return Converters(signature, served.protocol, Limits(max_body=max_body))
+    return Converters(signature, served.protocol, ConversionLimits(max_body=max_body))
 
 
 def _convertible(model: Model) -> Iterator[str]:
@@ -169,10 +169,10 @@ def _convertible(model: Model) -> Iterator[str]:
         yield MULTIPART
 
 
-def _trials(model: Model, targets: Mapping[str, Target]) -> tuple[Trial, ...]:
+def _canaries(model: Model, targets: Mapping[str, Target]) -> tuple[CompiledCanary, ...]:
     buckets = BUCKETS[model.bucket.hash]
     return tuple(
-        Trial(
+        CompiledCanary(
             target=targets[canary.version],
             weight=round(canary.percent * buckets / 100),
             headers=tuple((match.name, match.value.encode()) for match in canary.headers),

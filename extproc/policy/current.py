@@ -7,7 +7,7 @@ from extproc.policy.compiled import Policy, compile_policy
 from sluice.config import PolicyDocument
 
 
-class Policies:
+class CurrentPolicy:
     """Holds one policy at a time; None until the first arrives."""
 
     def __init__(self) -> None:

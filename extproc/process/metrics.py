@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
-from extproc.convert import Pool
+from extproc.convert import ConversionPool
 from extproc.protection import Protection
-from extproc.services.ext_proc.admission_cache import Recurring
+from extproc.services.ext_proc.admission_cache import AdmissionCache
 from extproc.telemetry import catalog
-from extproc.telemetry.metrics import MICRO, Metrics, Times
+from extproc.telemetry.metrics import MICRO, HistogramSeries, Metrics
 from extproc.telemetry.totals import Reading, Total
 
 
@@ -22,7 +22,7 @@ def breaker_states(protection: Protection) -> Iterable[Reading]:
             yield catalog.BREAKER_ERRORS, (model, version), status.error_rate
 
 
-def recurring_totals(recurring: Recurring) -> Iterable[Total]:
+def admission_cache_totals(recurring: AdmissionCache) -> Iterable[Total]:
     """Decisions that need not be made."""
     yield catalog.RECURRING, (), recurring.found
 
@@ -39,7 +39,7 @@ def limit_totals(protection: Protection) -> Iterable[Total]:
             yield catalog.RATE_LIMIT_HITS, (name, verdict), getattr(hits, verdict)
 
 
-def conversion_totals(pool: Pool) -> Iterable[Total]:
+def conversion_totals(pool: ConversionPool) -> Iterable[Total]:
     """Numbers and sizes of conversions."""
     for name, counts in pool.counts.items():
         yield catalog.CONVERSIONS, (name, "converted"), counts.count - counts.failed
@@ -49,7 +49,7 @@ def conversion_totals(pool: Pool) -> Iterable[Total]:
     yield catalog.CONVERSIONS_TURNED_AWAY, (), pool.refused
 
 
-def conversions_pending(pool: Pool) -> Iterable[Reading]:
+def conversions_pending(pool: ConversionPool) -> Iterable[Reading]:
     """What the pool is busy with."""
     yield catalog.CONVERSIONS_PENDING, (), pool.pending
 
@@ -59,7 +59,7 @@ class ConversionTimes:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._series: dict[tuple[str, str], Times] = {}
+        self._series: dict[tuple[str, str], HistogramSeries] = {}
 
     def observe(self, name: str, work: float, wait: float | None) -> None:
         """A converter worked for so many seconds, after waiting for a thread, if it needed one."""
@@ -67,7 +67,7 @@ class ConversionTimes:
         if wait is not None:
             self._of(name, "wait").observe(wait * MICRO)
 
-    def _of(self, name: str, phase: str) -> Times:
+    def _of(self, name: str, phase: str) -> HistogramSeries:
         series = self._series.get((name, phase))
         if series is None:
             series = self._metrics.timings(catalog.CONVERSION_SECONDS, name, phase)

@@ -29,7 +29,7 @@ from extproc.protection import ProtectionSettings
 from extproc.telemetry import catalog
 from extproc.telemetry.endpoint import EndpointSettings, application, serving
 from extproc.telemetry.exposition import TableCollector
-from extproc.telemetry.metrics import Metrics, Number, Shown
+from extproc.telemetry.metrics import CounterSeries, GaugeSeries, Metrics
 from extproc.telemetry.profile import Profiler
 from extproc.telemetry.status import read_status
 
@@ -110,8 +110,8 @@ class _Slot:
     settings: WorkerSettings
     context: ForkServerContext
     shares: tuple[TelemetrySettings, ProtectionSettings]
-    starts: Number
-    up: Shown
+    starts: CounterSeries
+    up: GaugeSeries
     process: ForkServerProcess | None = None
     lifeline: Connection | None = None
     started: float = 0.0

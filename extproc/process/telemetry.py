@@ -10,8 +10,8 @@ from pathlib import Path
 
 from extproc.auth import Authenticator
 from extproc.counter_table import CounterTable
-from extproc.policy.current import Policies
-from extproc.services.access_log import AccessLog
+from extproc.policy.current import CurrentPolicy
+from extproc.services.access_log import AccessLogService
 from extproc.telemetry import catalog
 from extproc.telemetry.decisions import ObservedDecisions
 from extproc.telemetry.metrics import Gauge, Metrics
@@ -37,7 +37,7 @@ class TelemetrySettings:
     profiler: int | None = None
 
 
-class Telemetry:
+class WorkerTelemetry:
     """Everything together. `table` and `metrics` are for other parts to count with.
 
     Raises RowTakenError where the worker's predecessor still runs.
@@ -50,7 +50,7 @@ class Telemetry:
         self.totals = Totals(self.metrics)
         self.decisions = ObservedDecisions(self.metrics)
         self._requests = RequestMetrics(self.metrics)
-        self.access_log = AccessLog(
+        self.access_log = AccessLogService(
             [self._requests.record], self.metrics.count(catalog.REPORTS_INVALID)
         )
         self._worker = worker
@@ -60,7 +60,7 @@ class Telemetry:
         if settings.profiler is not None:
             _allow_tracing(settings.profiler)
 
-    def apply(self, document: PolicyDocument, policies: Policies) -> None:
+    def apply(self, document: PolicyDocument, current_policy: CurrentPolicy) -> None:
         """Follow a policy that has come into force."""
         self._requests.follow(
             {name: frozenset(model.versions) for name, model in document.models.items()}
@@ -68,7 +68,7 @@ class Telemetry:
         if document.access_log != self._config:
             self._config = document.access_log
             self._reopen(document.access_log)
-        current = policies.current
+        current = current_policy.current
         if current is not None and current.authenticator is not self._authenticator:
             self._authenticator = current.authenticator
             self.totals.follow("tokens", partial(_tokens, current.authenticator))

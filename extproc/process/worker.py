@@ -16,20 +16,20 @@ from multiprocessing.connection import Connection
 
 import uvloop
 
-from extproc.convert import Pool
-from extproc.policy.current import Policies
+from extproc.convert import ConversionPool
+from extproc.policy.current import CurrentPolicy
 from extproc.policy.subscriber import follow
 from extproc.process.metrics import (
     ConversionTimes,
+    admission_cache_totals,
     backend_state,
     backend_totals,
     breaker_states,
     conversion_totals,
     conversions_pending,
     limit_totals,
-    recurring_totals,
 )
-from extproc.process.telemetry import Telemetry, TelemetrySettings, transport_totals
+from extproc.process.telemetry import TelemetrySettings, WorkerTelemetry, transport_totals
 from extproc.protection import Protection, ProtectionSettings
 from extproc.rpc import Services, unary
 from extproc.services.decider import Decider
@@ -68,19 +68,22 @@ def main(
     )
     # Ctrl-C reaches the whole process group; when to stop is the supervisor's to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    counted = Telemetry(telemetry, settings.index)
+    counted = WorkerTelemetry(telemetry, settings.index)
     uvloop.run(Worker(settings, counted, protection).run(lifeline))
 
 
 def services(
-    policies: Policies, health: Health, telemetry: Telemetry, protection: Protection
+    current_policy: CurrentPolicy,
+    health: Health,
+    telemetry: WorkerTelemetry,
+    protection: Protection,
 ) -> Services:
     """Everything a worker serves, and the metrics of what they do."""
-    pool = Pool(observe=ConversionTimes(telemetry.metrics).observe)
-    decider = Decider(policies, observer=telemetry.decisions, protection=protection)
+    pool = ConversionPool(observe=ConversionTimes(telemetry.metrics).observe)
+    decider = Decider(current_policy, observer=telemetry.decisions, protection=protection)
     processor = ExternalProcessor(decider, pool)
     authorization = Authorization(decider)
-    telemetry.totals.follow("recurring", partial(recurring_totals, processor.recurring))
+    telemetry.totals.follow("admissions", partial(admission_cache_totals, processor.admissions))
     telemetry.totals.follow("limits", partial(limit_totals, protection))
     telemetry.totals.follow("budgets", partial(backend_totals, protection))
     telemetry.totals.follow("conversions", partial(conversion_totals, pool))
@@ -100,7 +103,7 @@ class Worker:
     """Puts the parts of a worker together."""
 
     def __init__(
-        self, settings: WorkerSettings, telemetry: Telemetry, protection: ProtectionSettings
+        self, settings: WorkerSettings, telemetry: WorkerTelemetry, protection: ProtectionSettings
     ) -> None:
         self._settings = settings
         self._telemetry = telemetry
@@ -108,7 +111,7 @@ class Worker:
         self._protecting = asyncio.Lock()
         self._applying: set[asyncio.Task[None]] = set()
         telemetry.access_log.tell(self._protection.record)
-        self._policies = Policies()
+        self._current_policy = CurrentPolicy()
         self._health = Health(NOT_SERVING)
         self._has_policy = asyncio.Event()
         self._stop = asyncio.Event()
@@ -132,7 +135,7 @@ class Worker:
             loop.remove_reader(lifeline.fileno())
             following.cancel()
             publishing.cancel()
-            self._policies.close()
+            self._current_policy.close()
             await self._protection.close()
             self._telemetry.close()
 
@@ -145,7 +148,7 @@ class Worker:
         if not await self._policy_before_stop():
             return
         settings = self._settings
-        offered = services(self._policies, self._health, self._telemetry, self._protection)
+        offered = services(self._current_policy, self._health, self._telemetry, self._protection)
         server = serve(settings.transport, offered, settings.address)
         self._telemetry.totals.follow("transport", partial(transport_totals, server.counters))
         log.info("listening on %s (%s)", await server.start(), settings.transport)
@@ -167,8 +170,8 @@ class Worker:
         return not self._stop.is_set()
 
     def _apply(self, document: PolicyDocument) -> None:
-        self._policies.apply(document)
-        self._telemetry.apply(document, self._policies)
+        self._current_policy.apply(document)
+        self._telemetry.apply(document, self._current_policy)
         applying = asyncio.create_task(self._protect(document))
         self._applying.add(applying)
         applying.add_done_callback(self._applying.discard)

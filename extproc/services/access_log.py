@@ -9,25 +9,25 @@ from collections.abc import Callable, Sequence
 from google.protobuf.message import DecodeError
 
 from extproc.rpc import Call, RpcError, Services, StatusCode
-from extproc.telemetry.entry import Entry, Reader
+from extproc.telemetry.entry import AccessLogEntry, Reader
 from extproc.telemetry.lines import FORMATS
-from extproc.telemetry.metrics import Number
+from extproc.telemetry.metrics import CounterSeries
 from extproc.telemetry.writer import LogWriter
 from protos.accesslog_pb2 import StreamAccessLogsMessage
 
 STREAM_ACCESS_LOGS = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 
-Recorder = Callable[[Sequence[Entry]], None]
+Recorder = Callable[[Sequence[AccessLogEntry]], None]
 """Takes note of finished requests. Called on the event loop: it must be quick."""
 
 
-class AccessLog:
+class AccessLogService:
     """The service. `invalid` counts batches that cannot be read."""
 
-    def __init__(self, recorders: Sequence[Recorder], invalid: Number) -> None:
+    def __init__(self, recorders: Sequence[Recorder], invalid: CounterSeries) -> None:
         self._recorders = list(recorders)
         self._invalid = invalid
-        self._write: Callable[[Sequence[Entry]], None] | None = None
+        self._write: Callable[[Sequence[AccessLogEntry]], None] | None = None
         self._calls: set[Call] = set()
         self._entry = Reader().entry
 
@@ -46,7 +46,7 @@ class AccessLog:
             return
         line = FORMATS[form]
 
-        def write(entries: Sequence[Entry]) -> None:
+        def write(entries: Sequence[AccessLogEntry]) -> None:
             writer.put(b"".join(map(line, entries)), len(entries))
 
         self._write = write
@@ -79,7 +79,7 @@ class _Stream:
 
     __slots__ = ("_call", "_service")
 
-    def __init__(self, service: AccessLog, call: Call) -> None:
+    def __init__(self, service: AccessLogService, call: Call) -> None:
         self._service = service
         self._call = call
 

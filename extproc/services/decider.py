@@ -10,7 +10,7 @@ from typing import Protocol
 
 from extproc.decision import Admission, Decision, Refusal, Request, decide
 from extproc.policy.compiled import Policy
-from extproc.policy.current import Policies
+from extproc.policy.current import CurrentPolicy
 from extproc.protection import Protection
 from extproc.services.responses import NO_POLICY, failed
 
@@ -39,12 +39,12 @@ class Decider:
 
     def __init__(
         self,
-        policies: Policies,
+        current_policy: CurrentPolicy,
         clock: Callable[[], float] = time.time,
         observer: Observer | None = None,
         protection: Protection | None = None,
     ) -> None:
-        self.policies = policies
+        self.current_policy = current_policy
         self.clock = clock
         self._observer = observer or Unobserved()
         self._protection = protection
@@ -55,7 +55,7 @@ class Decider:
         """Admit or refuse. Never raises, neither at once nor when awaited."""
         decision = self._by_policy(headers, has_body=has_body)
         if type(decision) is Refusal and decision.refresh is not None:
-            refreshed = self.policies.refresh_keys(decision.refresh)
+            refreshed = self.current_policy.refresh_keys(decision.refresh)
             if refreshed is not None:
                 return self._by_new_keys(refreshed, headers, has_body=has_body)
         return self._protected(decision, headers, has_body=has_body)
@@ -76,7 +76,7 @@ class Decider:
         return self._told(decision)
 
     def _by_policy(self, headers: dict[str, bytes], *, has_body: bool) -> Decision:
-        policy = self.policies.current
+        policy = self.current_policy.current
         if policy is None:
             return NO_POLICY
         try:

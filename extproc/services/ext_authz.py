@@ -10,7 +10,7 @@ from extproc.decision.request import join_headers
 from extproc.policy.compiled import Policy
 from extproc.rpc import RpcError, StatusCode
 from extproc.services.decider import Decider
-from extproc.services.response_cache import Answers
+from extproc.services.response_cache import ResponseCache
 from extproc.services.responses import (
     Headers,
     failed,
@@ -36,9 +36,9 @@ class Authorization:
     """The service."""
 
     def __init__(self, decider: Decider) -> None:
-        self._policies = decider.policies
+        self._current_policy = decider.current_policy
         self._decider = decider
-        self._answers = Answers()
+        self._answers = ResponseCache()
 
     def check(self, message: bytes) -> bytes | Awaitable[bytes]:
         """Answer one CheckRequest."""
@@ -59,7 +59,7 @@ class Authorization:
         return self._answer(headers, await decision)
 
     def _answer(self, headers: dict[str, bytes], decision: Decision) -> bytes:
-        policy = self._policies.current
+        policy = self._current_policy.current
         if isinstance(decision, Refusal):
             return _denied(policy, headers, decision)
         if decision.converter is not None:

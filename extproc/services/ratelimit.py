@@ -13,8 +13,8 @@ from google.protobuf.message import DecodeError
 
 from extproc.limits.arithmetic import Algorithm, Limit
 from extproc.limits.charges import Charge, until_ready, waiting
-from extproc.limits.descriptors import Descriptors, Entry, Match, without_replaced
-from extproc.limits.leases import MICRO, Budgets, Standing
+from extproc.limits.descriptors import DescriptorEntry, Descriptors, Match, without_replaced
+from extproc.limits.leases import MICRO, Budgets, BudgetState
 from extproc.rpc import RpcError, Services, StatusCode, unary
 from protos.base_pb2 import HeaderValue
 from protos.ratelimit_pb2 import RateLimitDescriptor, RateLimitRequest, RateLimitResponse
@@ -142,7 +142,7 @@ class RateLimitService:
         return hits
 
     def _match(
-        self, domain: str, descriptor: RateLimitDescriptor, entries: Sequence[Entry]
+        self, domain: str, descriptor: RateLimitDescriptor, entries: Sequence[DescriptorEntry]
     ) -> Match | None:
         if domain not in self._descriptors or not descriptor.HasField("limit"):
             return self._descriptors.find(domain, entries)
@@ -197,10 +197,10 @@ class RateLimitService:
         if not standing.admits and not hit.match.shadow:
             status.code = OVER_LIMIT
 
-    def _charge(self, now: int, charge: Charge) -> Standing:
+    def _charge(self, now: int, charge: Charge) -> BudgetState:
         budgets, limit, key = self.budgets, charge.limit, charge.key
         if not limit.rate:
-            return Standing(False, 0, 0, 0)
+            return BudgetState(False, 0, 0, 0)
         standing = budgets.standing(now, limit, key, charge.cost)
         if standing.admits:
             budgets.spend(now, limit, key, charge.cost)
@@ -239,7 +239,9 @@ def _unit(number: int) -> str:
     return names[number]
 
 
-def _charge(domain: str, entries: Sequence[Entry], policy: RateLimitPolicy, cost: int) -> Charge:
+def _charge(
+    domain: str, entries: Sequence[DescriptorEntry], policy: RateLimitPolicy, cost: int
+) -> Charge:
     digest = blake2b(digest_size=16)
     for part in (domain, *(text for entry in entries for text in entry)):
         encoded = part.encode()
@@ -254,7 +256,7 @@ def _until_reset(now: int, limit: Limit) -> int:
     return limit.unit - now % limit.unit
 
 
-def _tally(counts: LimitCounts, hit: _Hit, standing: Standing, near: int) -> None:
+def _tally(counts: LimitCounts, hit: _Hit, standing: BudgetState, near: int) -> None:
     """Split the hits at the limit and at the near-limit mark, as envoyproxy/ratelimit does."""
     limit, hits = hit.charge.limit.rate, hit.charge.cost
     before = max(0, limit - standing.remaining)

@@ -7,7 +7,7 @@ from extproc.decision import Admission
 from extproc.policy.compiled import Policy
 
 ENTRIES = 4096
-"""Answers that are kept; the oldest goes first."""
+"""Responses that are kept; the oldest goes first."""
 
 LARGEST = 1024
 """Bytes of an answer that is kept; a usual one has 250. Clients have their say in the length, by
@@ -15,7 +15,7 @@ names of headers that are removed and by their subject: without a bound they wou
 """
 
 
-class Answers:
+class ResponseCache:
     """Those of the policy in force."""
 
     def __init__(self) -> None:

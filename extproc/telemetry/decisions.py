@@ -6,7 +6,7 @@ from collections.abc import Callable
 from extproc.decision import Decision, Refusal, Request, decide, timed
 from extproc.policy.compiled import Policy
 from extproc.telemetry import catalog
-from extproc.telemetry.metrics import Metrics, Number
+from extproc.telemetry.metrics import CounterSeries, Metrics
 
 SAMPLE = 64
 """Reading the clock around every stage costs as much as a stage: seldom is enough for a mean."""
@@ -22,7 +22,7 @@ class ObservedDecisions:
         self._metrics = metrics
         self._clock = clock
         self._turn = 0
-        self._counts: dict[tuple[str, str, str], Number] = {}
+        self._counts: dict[tuple[str, str, str], CounterSeries] = {}
         self._admitted = metrics.timings(catalog.DECISION_SECONDS, ADMIT)
         self._refused = metrics.timings(catalog.DECISION_SECONDS, REFUSE)
 

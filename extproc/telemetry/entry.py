@@ -115,7 +115,7 @@ NO_CALL = GrpcCall(None, checked=False, expired=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
+class RequestOutcome:
     """What many requests have in common: all that end the same way share one of these."""
 
     method: str
@@ -131,13 +131,13 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class Entry:
+class AccessLogEntry:
     """One request. Text is empty, and a time null, where the request did not come so far.
 
     `seconds` and `micros` are the time it began, since the epoch; durations are in microseconds.
     """
 
-    outcome: Outcome
+    outcome: RequestOutcome
     seconds: int
     micros: int
     path: str
@@ -155,9 +155,9 @@ class Reader:
     """Reads reports. Outcomes are remembered, as reading one costs more than all the rest."""
 
     def __init__(self) -> None:
-        self._outcomes: dict[object, Outcome] = {}
+        self._outcomes: dict[object, RequestOutcome] = {}
 
-    def entry(self, message: HTTPAccessLogEntry) -> Entry:
+    def entry(self, message: HTTPAccessLogEntry) -> AccessLogEntry:
         """What there is to show of a report."""
         common, request, response = message.common_properties, message.request, message.response
         headers = request.request_headers
@@ -177,7 +177,7 @@ class Reader:
             if len(self._outcomes) >= MAX_OUTCOMES:
                 self._outcomes.clear()
             outcome = self._outcomes[key] = _outcome(message, service, reason, call)
-        return Entry(
+        return AccessLogEntry(
             outcome,
             start.seconds,
             start.nanos // 1000,
@@ -193,10 +193,12 @@ class Reader:
         )
 
 
-def _outcome(message: HTTPAccessLogEntry, service: str, reason: str, call: GrpcCall) -> Outcome:
+def _outcome(
+    message: HTTPAccessLogEntry, service: str, reason: str, call: GrpcCall
+) -> RequestOutcome:
     common, response = message.common_properties, message.response
     model, _, version = service.partition("/")
-    return Outcome(
+    return RequestOutcome(
         method=_name(_METHODS, message.request.request_method),
         protocol=_name(_PROTOCOLS, message.protocol_version),
         status=UInt32Value.FromString(response.response_code).value,

@@ -6,13 +6,13 @@ from functools import lru_cache
 
 import orjson
 
-from extproc.telemetry.entry import Entry
+from extproc.telemetry.entry import AccessLogEntry
 
-Format = Callable[[Entry], bytes]
+Format = Callable[[AccessLogEntry], bytes]
 """A line with its end, which appears nowhere else in it."""
 
 
-def json_line(entry: Entry) -> bytes:
+def json_line(entry: AccessLogEntry) -> bytes:
     """One JSON object, whose members are described in docs/reference/metrics.md."""
     outcome, upstream_time = entry.outcome, entry.upstream_time
     return orjson.dumps(
@@ -42,7 +42,7 @@ def json_line(entry: Entry) -> bytes:
     )
 
 
-def text_line(entry: Entry) -> bytes:
+def text_line(entry: AccessLogEntry) -> bytes:
     """The classic line, `[time] METHOD path latency`."""
     time = _second(entry.seconds).replace("T", " ")
     path = _printable(entry.path)

@@ -87,7 +87,7 @@ def series_of(name: str) -> tuple[str, tuple[str, ...]] | None:
     return family, tuple(values)
 
 
-class Count:
+class _TableCounter:
     """One series of a counter, in this worker's row."""
 
     __slots__ = ("_add", "_column")
@@ -97,11 +97,11 @@ class Count:
         self._column = column
 
     def add(self, amount: int = 1) -> None:
-        """Count so many more."""
+        """_TableCounter so many more."""
         self._add(self._column, amount)
 
 
-class Level:
+class _TableGauge:
     """One series of a gauge, in this worker's row."""
 
     __slots__ = ("_column", "_parts", "_set")
@@ -120,7 +120,7 @@ class Level:
         self._set(self._column, 0)
 
 
-class Timings:
+class _TableHistogram:
     """One series of a histogram, in this worker's row."""
 
     __slots__ = ("_add", "_bounds", "_column", "_sum")
@@ -149,7 +149,7 @@ class Timings:
         self._add(self._sum, total)
 
 
-class _Nowhere:
+class _NoSeries:
     """Stands for a series that the table has no room for: the rest goes on."""
 
     def add(self, amount: int = 1) -> None:
@@ -168,11 +168,11 @@ class _Nowhere:
         """Not counted."""
 
 
-_NOWHERE = _Nowhere()
+_NO_SERIES = _NoSeries()
 
-Number = Count | _Nowhere
-Shown = Level | _Nowhere
-Times = Timings | _Nowhere
+CounterSeries = _TableCounter | _NoSeries
+GaugeSeries = _TableGauge | _NoSeries
+HistogramSeries = _TableHistogram | _NoSeries
 
 LOST = Counter(
     "sluice_metrics_lost_series_total", "Series the shared table had no room for; they are missing."
@@ -184,22 +184,22 @@ class Metrics:
 
     def __init__(self, table: CounterTable) -> None:
         self._table = table
-        self._lost = Count(table, table.column(series_name(LOST, ())))
+        self._lost = _TableCounter(table, table.column(series_name(LOST, ())))
 
-    def count(self, family: Counter, *values: str) -> Number:
+    def count(self, family: Counter, *values: str) -> CounterSeries:
         """The series with these labels."""
         column = self._column(family, values, 1)
-        return _NOWHERE if column is None else Count(self._table, column)
+        return _NO_SERIES if column is None else _TableCounter(self._table, column)
 
-    def level(self, family: Gauge, *values: str) -> Shown:
+    def level(self, family: Gauge, *values: str) -> GaugeSeries:
         """The series with these labels."""
         column = self._column(family, values, 1)
-        return _NOWHERE if column is None else Level(self._table, column, family)
+        return _NO_SERIES if column is None else _TableGauge(self._table, column, family)
 
-    def timings(self, family: Histogram, *values: str) -> Times:
+    def timings(self, family: Histogram, *values: str) -> HistogramSeries:
         """The series with these labels."""
         column = self._column(family, values, family.width)
-        return _NOWHERE if column is None else Timings(self._table, column, family)
+        return _NO_SERIES if column is None else _TableHistogram(self._table, column, family)
 
     def clear(self, gauges: Iterable[Gauge]) -> None:
         """Forget what the worker that had this row before has set."""

@@ -33,14 +33,14 @@ def open_output(name: str, worker: int, rotation: Rotation, clock: Callable[[], 
     `clock` gives seconds since the epoch. Raises OSError.
     """
     if name in STREAMS:
-        return Stream(os.dup(STREAMS[name]))
+        return StreamOutput(os.dup(STREAMS[name]))
     path = Path(name)
     if path.exists() and not path.is_file():
-        return Stream(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC))
+        return StreamOutput(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC))
     return RotatedFile(path.with_stem(f"{path.stem}-{worker}"), rotation, clock)
 
 
-class Stream:
+class StreamOutput:
     """A descriptor that other processes may write to as well: lines never mix with theirs."""
 
     def __init__(self, descriptor: int) -> None:

@@ -40,7 +40,7 @@ class ProfileError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
+class RecordedProfile:
     """A drawing, or a file for speedscope.app."""
 
     media_type: str
@@ -54,7 +54,7 @@ class Profiler:
         self._pid = pid
         self._busy = False
 
-    async def record(self, worker: int, seconds: int, form: str) -> Profile:
+    async def record(self, worker: int, seconds: int, form: str) -> RecordedProfile:
         """Watch a worker for so many seconds. Raises ProfileError."""
         if form not in _FORMATS:
             raise ProfileError(400, f"the formats are {', '.join(_FORMATS)}")
@@ -72,7 +72,7 @@ class Profiler:
             self._busy = False
 
 
-async def _record(pid: int, seconds: int, form: str) -> Profile:
+async def _record(pid: int, seconds: int, form: str) -> RecordedProfile:
     name, media_type = _FORMATS[form]
     with tempfile.TemporaryDirectory(prefix="sluice-profile-") as directory:
         file = Path(directory) / "profile"
@@ -95,7 +95,7 @@ async def _record(pid: int, seconds: int, form: str) -> Profile:
                 await process.wait()
         if process.returncode != 0 or not file.exists():
             raise _failure(errors.decode(errors="replace"))
-        return Profile(media_type, file.read_bytes())
+        return RecordedProfile(media_type, file.read_bytes())
 
 
 def _failure(errors: str) -> ProfileError:

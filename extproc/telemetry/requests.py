@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from extproc.telemetry import catalog
-from extproc.telemetry.entry import MAX_OUTCOMES, Entry, Outcome
-from extproc.telemetry.metrics import Metrics, Number, Times
+from extproc.telemetry.entry import MAX_OUTCOMES, AccessLogEntry, RequestOutcome
+from extproc.telemetry.metrics import CounterSeries, HistogramSeries, Metrics
 
 OTHER = "other"
 """Stands for models and versions that the policy does not have, and for reasons beyond so many."""
@@ -26,16 +26,16 @@ class RequestMetrics:
         self._metrics = metrics
         self._versions: Versions = {}
         self._reasons: set[str] = set()
-        self._series: dict[Outcome, _Series] = {}
+        self._series: dict[RequestOutcome, _Series] = {}
 
     def follow(self, versions: Versions) -> None:
         """These are the models now."""
         self._versions = versions
         self._series.clear()
 
-    def record(self, entries: Sequence[Entry]) -> None:
+    def record(self, entries: Sequence[AccessLogEntry]) -> None:
         """Count requests, as many at once as there are: that is what makes it cheap."""
-        by_outcome: dict[Outcome, list[Entry]] = {}
+        by_outcome: dict[RequestOutcome, list[AccessLogEntry]] = {}
         for entry in entries:
             alike = by_outcome.get(entry.outcome)
             if alike is None:
@@ -50,7 +50,7 @@ class RequestMetrics:
                 times = [e.upstream_time for e in alike if e.upstream_time is not None]
                 series.upstream.observe_all(times)
 
-    def _look_up(self, outcome: Outcome) -> "_Series":
+    def _look_up(self, outcome: RequestOutcome) -> "_Series":
         model, version, reason = outcome.model, outcome.version, outcome.reason
         versions = self._versions.get(model)
         if versions is None:
@@ -76,6 +76,6 @@ class RequestMetrics:
 
 @dataclass(frozen=True, slots=True)
 class _Series:
-    count: Number
-    duration: Times
-    upstream: Times
+    count: CounterSeries
+    duration: HistogramSeries
+    upstream: HistogramSeries

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from extproc.breaker import State
+from extproc.breaker import BreakerState
 from extproc.counter_table import CounterTable
 from extproc.telemetry import catalog
 from extproc.telemetry.exposition import series_in
@@ -48,7 +48,7 @@ def read_status(table: CounterTable) -> CalloutStatus:
         BreakerStatus(
             model=labels[0],
             version=labels[1],
-            state=State(int(state)).name.lower(),
+            state=BreakerState(int(state)).name.lower(),
             error_rate=errors.get(labels),
             requests=int(requests.get(labels) or 0),
         )

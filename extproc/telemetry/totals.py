@@ -6,7 +6,7 @@ it, at most an interval's worth.
 
 from collections.abc import Callable, Iterable, Mapping
 
-from extproc.telemetry.metrics import Counter, Gauge, Metrics, Shown
+from extproc.telemetry.metrics import Counter, Gauge, GaugeSeries, Metrics
 
 Total = tuple[Counter, tuple[str, ...], int]
 """Family, labels' values, and how many there were since the source began."""
@@ -26,7 +26,7 @@ class Totals:
         self._metrics = metrics
         self._sources: dict[object, Source] = {}
         self._published: dict[object, dict[tuple[str, tuple[str, ...]], int]] = {}
-        self._gauges: dict[Gauges, dict[tuple[str, tuple[str, ...]], Shown]] = {}
+        self._gauges: dict[Gauges, dict[tuple[str, tuple[str, ...]], GaugeSeries]] = {}
 
     def follow(self, key: object, source: Source) -> None:
         """Publish this source from now on, in place of the one with the same key.

@@ -8,10 +8,19 @@ from typing import Literal, Protocol
 
 from extproc.rpc import Services
 from extproc.transport.counters import Counters
-from extproc.transport.limits import Limits, Rate
+from extproc.transport.limits import Rate, TransportLimits
 from extproc.transport.tls import Tls
 
-__all__ = ["TRANSPORTS", "Counters", "Limits", "Rate", "Server", "Tls", "TransportName", "serve"]
+__all__ = [
+    "TRANSPORTS",
+    "Counters",
+    "Rate",
+    "Server",
+    "Tls",
+    "TransportLimits",
+    "TransportName",
+    "serve",
+]
 
 TransportName = Literal["asyncio", "grpcio"]
 TRANSPORTS: tuple[TransportName, ...] = ("asyncio", "grpcio")
@@ -42,7 +51,7 @@ def serve(
     services: Services,
     address: str,
     *,
-    limits: Limits | None = None,
+    limits: TransportLimits | None = None,
     tls: Tls | None = None,
     reuse_port: bool = False,
 ) -> Server:
@@ -50,7 +59,7 @@ def serve(
 
     `reuse_port` lets several processes listen on one TCP port. ValueError for a bad address.
     """
-    limits = limits or Limits()
+    limits = limits or TransportLimits()
     if transport == "grpcio":
         from extproc.transport.grpcio import GrpcioServer
 

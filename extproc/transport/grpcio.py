@@ -18,7 +18,7 @@ import grpc.aio
 from extproc.rpc import Handler, Open, RpcError, Services, StatusCode
 from extproc.transport.address import TcpAddress, UnixAddress, parse_address
 from extproc.transport.counters import Counters
-from extproc.transport.limits import Limits
+from extproc.transport.limits import TransportLimits
 from extproc.transport.tls import Tls
 
 _STATUS = {status.value[0]: status for status in grpc.StatusCode}
@@ -179,7 +179,13 @@ class GrpcioServer:
     """`extproc.transport.Server` on grpc.aio."""
 
     def __init__(
-        self, services: Services, address: str, *, limits: Limits, tls: Tls | None, reuse_port: bool
+        self,
+        services: Services,
+        address: str,
+        *,
+        limits: TransportLimits,
+        tls: Tls | None,
+        reuse_port: bool,
     ) -> None:
         self._services = services
         self._address = parse_address(address)

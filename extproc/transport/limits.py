@@ -20,7 +20,7 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class TransportLimits:
     """Sizes in bytes, times in seconds."""
 
     max_message: int = 20 * MIB

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from sluice.cli.commands import EXIT_USAGE, Subcommands, command, config_argument
 from sluice.config import GatewayConfig
 from sluice.config.gateway import Callout
-from sluice.config.telemetry import Metrics
+from sluice.config.telemetry import MetricsEndpoint
 from sluice.data import demo_config
 from sluice.runner import Options, StartError, up
 
@@ -88,7 +88,7 @@ def _callout(options: argparse.Namespace) -> int:
 
     try:
         listen = Callout(address=options.address, workers=options.workers)
-        metrics = Metrics(address=options.metrics, http_names=options.metrics_name or ())
+        metrics = MetricsEndpoint(address=options.metrics, http_names=options.metrics_name or ())
     except ValidationError as error:
         for problem in error.errors():
             message = problem["msg"].removeprefix("Value error, ")

@@ -49,7 +49,7 @@ RedisUrl = Annotated[
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class TokenBucket(Strict):
+class LocalLimit(Strict):
     """`burst` requests at once, refilled at `rate` requests per second."""
 
     rate: int = Field(ge=1, le=10_000_000)
@@ -281,9 +281,9 @@ class Limits(Strict):
     descriptors of the rate limit service. Rules and domains share the backend.
     """
 
-    listener: TokenBucket | None = TokenBucket(rate=1000, burst=2000)
-    models: dict[Name, TokenBucket] = Field(default_factory=dict)
-    model_types: dict[str, TokenBucket] = Field(default_factory=dict)
+    listener: LocalLimit | None = LocalLimit(rate=1000, burst=2000)
+    models: dict[Name, LocalLimit] = Field(default_factory=dict)
+    model_types: dict[str, LocalLimit] = Field(default_factory=dict)
     rules: tuple[LimitRule, ...] = Field((), max_length=1000)
     domains: dict[DomainName, RateLimitDomain] = Field(default_factory=dict, max_length=1000)
     backend: LimitBackend = LimitBackend()
@@ -303,7 +303,7 @@ class Limits(Strict):
         return self
 
 
-class Breaker(Strict):
+class BreakerConfig(Strict):
     """When a version that fails is spared: judged over a window that slides in `buckets` steps.
 
     Under load the window shrinks to the newest `sample` requests, so that a version that starts to

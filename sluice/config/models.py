@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from sluice.config.auth import Claim, ClaimValue
-from sluice.config.limits import Breaker
+from sluice.config.limits import BreakerConfig
 from sluice.config.tensors import TensorInput, TensorOutput, distinct_names
 from sluice.config.values import (
     Duration,
@@ -101,7 +101,7 @@ class Canary(Strict):
     )
 
 
-class Bucket(Strict):
+class UserBucket(Strict):
     """How a user falls into a bucket.
 
     `xxh64`: xxh64(id, seed 0) mod 10,000, as Envoy's WeightedCluster with a header hash_policy
@@ -186,14 +186,14 @@ class Model(Strict):
     access: Access = Access()
     claim_rules: tuple[ClaimRule, ...] = ()
     canaries: tuple[Canary, ...] = Field((), max_length=16)
-    bucket: Bucket = Bucket()
+    bucket: UserBucket = UserBucket()
     timeout: Duration = Field(
         30.0, description="Until the whole response is received; 0: none, for long streams."
     )
     idle_timeout: Duration = Field(300.0, description="Silence that ends a stream; 0: never.")
     retries: Retries = Retries()
     pool: Pool = Pool()
-    breaker: Breaker = Breaker()
+    breaker: BreakerConfig = BreakerConfig()
     inputs: tuple[TensorInput, ...] = Field(
         (), max_length=64, description="What the model takes: requests are checked and converted."
     )

@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from sluice.config.gateway import GatewayConfig
-from sluice.config.values import Written
+from sluice.config.values import TypeLabel
 
 _HEAD = """# Config reference
 
@@ -99,7 +99,7 @@ def _constraints(field: FieldInfo, kind: str) -> list[float]:
 
 def _written(metadata: Iterable[object]) -> str | None:
     """What operators call a value with such an annotation, where that is not plain."""
-    return next((item.name for item in metadata if isinstance(item, Written)), None)
+    return next((item.name for item in metadata if isinstance(item, TypeLabel)), None)
 
 
 def _kind(annotation: object) -> str:

@@ -68,7 +68,7 @@ class Reports(Strict):
     buffer: Size = Field(32 << 10, ge=1 << 10, le=1 << 20, description="Sent earlier when full.")
 
 
-class Metrics(Strict):
+class MetricsEndpoint(Strict):
     """Where the callout's supervisor serves the metrics of all workers as one, by HTTP.
 
     Changes take effect at the next start.
@@ -110,6 +110,6 @@ class Telemetry(Strict):
         None, description="OpenTelemetry log records of every request too, sent by Envoy itself."
     )
     reports: Reports = Reports()
-    metrics: Metrics = Metrics()
+    metrics: MetricsEndpoint = MetricsEndpoint()
     tracing: Tracing | None = None
     profile: Profile | None = None

@@ -85,7 +85,7 @@ def is_ip(host: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class TypeLabel:
     """What operators call a kind of value; the reference page shows it as the key's type."""
 
     name: str
@@ -95,7 +95,7 @@ _TEXT_OR_NUMBER = {"anyOf": [{"type": "string"}, {"type": "number", "minimum": 0
 
 Duration = Annotated[
     float,
-    Written("duration"),
+    TypeLabel("duration"),
     BeforeValidator(_duration_value),
     Field(ge=0, le=86_400 * 366, json_schema_extra={**_TEXT_OR_NUMBER, "examples": ["30s"]}),
 ]
@@ -105,7 +105,7 @@ PositiveDuration = Annotated[Duration, Field(gt=0)]
 
 Size = Annotated[
     int,
-    Written("size"),
+    TypeLabel("size"),
     BeforeValidator(_parse_size),
     Field(ge=0, le=1 << 40, json_schema_extra={**_TEXT_OR_NUMBER, "examples": ["10MiB"]}),
 ]
@@ -113,7 +113,7 @@ Size = Annotated[
 
 HostPort = Annotated[
     str,
-    Written("address"),
+    TypeLabel("address"),
     AfterValidator(_check_host_port),
     Field(examples=["127.0.0.1:8080", "[::1]:8080"]),
 ]
@@ -121,7 +121,7 @@ HostPort = Annotated[
 
 Address = Annotated[
     str,
-    Written("address"),
+    TypeLabel("address"),
     AfterValidator(_check_address),
     Field(examples=["127.0.0.1:9000", "unix:/run/callout.sock"]),
 ]
@@ -132,7 +132,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,6
 
 HostName = Annotated[
     str,
-    Written("host name"),
+    TypeLabel("host name"),
     StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$"),
     AfterValidator(str.lower),
 ]

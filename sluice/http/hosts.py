@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from sluice.config.values import is_ip
 
-Endpoint = Callable[[Request], Awaitable[Response]]
+HttpEndpoint = Callable[[Request], Awaitable[Response]]
 
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/@\s]+))(?::[0-9]*)?")
 
@@ -30,7 +30,7 @@ def is_meant(host: str, names: Collection[str]) -> bool:
     return name in names or name == "localhost" or name.endswith(".localhost") or is_ip(name)
 
 
-def for_hosts(names: Collection[str], endpoint: Endpoint, remedy: str) -> Endpoint:
+def for_hosts(names: Collection[str], endpoint: HttpEndpoint, remedy: str) -> HttpEndpoint:
     """Answer requests to other hosts than those meant with 421 (RFC 9110 section 15.5.20).
 
     `names` are in lower case; `remedy` is where the config has them.

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from extproc.convert import Unconvertible
+from extproc.convert import ConversionError
 from extproc.convert.status import grpc_problem
 from extproc.decision import Reason, Refusal
 from extproc.problem import problem
@@ -17,7 +17,7 @@ REFUSAL = Refusal(Reason.RATE_LIMITED, "the limit is used up")
     "document",
     [
         refusal_body(REFUSAL, {"x-request-id": b"id-7"}),
-        Unconvertible(422, "wrong_shape", "", "does not fit").problem("id-7"),
+        ConversionError(422, "wrong_shape", "", "does not fit").problem("id-7"),
         grpc_problem(5, {"grpc-message": "no such model"}, "id-7")[1],
     ],
     ids=["decision", "conversion", "model server"],

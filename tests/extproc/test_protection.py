@@ -11,7 +11,7 @@ import pytest
 from extproc.counter_table import CounterTable, create
 from extproc.protection import FAILED_CALLS, Protection, ProtectionSettings
 from extproc.rpc import StatusCode
-from extproc.telemetry.entry import NO_CALL, Entry, GrpcCall, Outcome
+from extproc.telemetry.entry import NO_CALL, AccessLogEntry, GrpcCall, RequestOutcome
 from tests.extproc.decision.requests import document
 
 VERSION = "m/v1"
@@ -33,19 +33,21 @@ def ended(
     upstream: str = "127.0.0.1:9001",
     answered: bool = True,
     call: GrpcCall = NO_CALL,
-) -> Entry:
-    outcome = Outcome("POST", "HTTP/2", status, flags, reason, "m", "v1", False, upstream, call)
-    return Entry(outcome, 0, 0, "/", "", 0, 0, 0, 1 if answered else None, "", "", "")
+) -> AccessLogEntry:
+    outcome = RequestOutcome(
+        "POST", "HTTP/2", status, flags, reason, "m", "v1", False, upstream, call
+    )
+    return AccessLogEntry(outcome, 0, 0, "/", "", 0, 0, 0, 1 if answered else None, "", "", "")
 
 
 def called(
     code: StatusCode | None, *, checked: bool = True, expired: bool = False, **how: Any
-) -> Entry:
+) -> AccessLogEntry:
     """The end of a gRPC client's call."""
     return ended(**how, call=GrpcCall(code, checked, expired))
 
 
-def counted(protection: Protection, entries: Sequence[Entry]) -> tuple[int, float | None]:
+def counted(protection: Protection, entries: Sequence[AccessLogEntry]) -> tuple[int, float | None]:
     """Volume and error rate after so many requests."""
     protection.record(entries)
     status = protection.breaker.status(time.monotonic())[VERSION]
@@ -83,7 +85,9 @@ def counted(protection: Protection, entries: Sequence[Entry]) -> tuple[int, floa
     ],
     ids=str,
 )
-def test_a_version_that_does_not_answer_has_failed(protection: Protection, end: Entry) -> None:
+def test_a_version_that_does_not_answer_has_failed(
+    protection: Protection, end: AccessLogEntry
+) -> None:
     assert counted(protection, [end] * 30) == (30, 1.0)
 
 
@@ -121,6 +125,6 @@ def test_a_version_that_answers_has_done_well(protection: Protection) -> None:
     ids=str,
 )
 def test_what_a_client_or_the_gateway_did_counts_neither_for_nor_against_it(
-    protection: Protection, end: Entry
+    protection: Protection, end: AccessLogEntry
 ) -> None:
     assert counted(protection, [end] * 30) == (0, None)

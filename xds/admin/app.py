@@ -18,12 +18,12 @@ from starlette.routing import Route
 
 from sluice.config.values import split_host_port
 from sluice.http.hosts import for_hosts
-from xds.admin.status import State, redacted
+from xds.admin.status import ControlPlaneState, redacted
 
 NAMES = "control_plane.http_names"
 
 
-def application(state: State, metrics: Collector) -> Starlette:
+def application(state: ControlPlaneState, metrics: Collector) -> Starlette:
     """The ASGI application."""
     registry = CollectorRegistry()
     registry.register(metrics)

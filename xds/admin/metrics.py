@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from xds.admin.status import State
+from xds.admin.status import ControlPlaneState
 from xds.protocol.nodes import Nodes
 from xds.protocol.resource_types import SHORT
 
@@ -28,7 +28,7 @@ NAMES = {
 class StateCollector(Collector):
     """Reads the state when it is asked."""
 
-    def __init__(self, state: State, nodes: Nodes) -> None:
+    def __init__(self, state: ControlPlaneState, nodes: Nodes) -> None:
         self._state = state
         self._nodes = nodes
 

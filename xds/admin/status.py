@@ -14,7 +14,7 @@ from xds.protocol.nodes import Node, Nodes
 from xds.protocol.resource_types import SHORT
 from xds.protocol.subscription import Subscription
 from xds.rollout.rollout import Rollout
-from xds.sources.file import Loaded
+from xds.sources.file import CompiledConfig
 
 REDACTED = "(redacted)"
 
@@ -57,10 +57,10 @@ class Status(BaseModel):
     nodes: list[NodeStatus]
 
 
-class State:
+class ControlPlaneState:
     """Joins what source, rollout and nodes know."""
 
-    def __init__(self, path: str, loaded: Loaded, nodes: Nodes, rollout: Rollout) -> None:
+    def __init__(self, path: str, loaded: CompiledConfig, nodes: Nodes, rollout: Rollout) -> None:
         self._path = path
         self._nodes = nodes
         self._rollout = rollout
@@ -75,7 +75,7 @@ class State:
         """The latest valid config."""
         return self._loaded.config
 
-    def accepted(self, loaded: Loaded) -> None:
+    def accepted(self, loaded: CompiledConfig) -> None:
         """The file has been read and is valid."""
         self._loaded, self._file_error, self._changed_at = loaded, None, time.time()
         self.changes["accepted"] += 1
@@ -87,14 +87,14 @@ class State:
 
     def status(self) -> Status:
         """The state now."""
-        outcome = self._rollout.outcome
+        result = self._rollout.result
         return Status(
             version=self._rollout.version,
             settled=self._rollout.settled,
             step=self._rollout.step,
             config=self._path,
-            error=self._file_error or (outcome.error() if outcome else None) or self._refusal(),
-            late=outcome.late if outcome else (),
+            error=self._file_error or (result.error() if result else None) or self._refusal(),
+            late=result.late if result else (),
             at_next_start=self._loaded.at_next_start,
             changed_at=self._changed_at,
             callout=self.config.telemetry.metrics.address,

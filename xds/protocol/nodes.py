@@ -9,7 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from xds.protocol.snapshot import EMPTY, Snapshot
-from xds.protocol.subscription import Kind, OverLimitError, Request, Response, Stream, Verdict
+from xds.protocol.subscription import (
+    Acknowledgement,
+    Kind,
+    OverLimitError,
+    Stream,
+    SubscriptionRequest,
+    SubscriptionResponse,
+)
 
 MAX_STREAMS = 1024
 
@@ -86,12 +93,12 @@ class Nodes:
         self._nodes.discard(node)
         self.progress.set()
 
-    def on_request(self, node: Node, request: Request) -> Verdict:
+    def on_request(self, node: Node, request: SubscriptionRequest) -> Acknowledgement:
         """Take in a request of a client. Raises OverLimitError where it exceeds a bound."""
         verdict = node.stream.on_request(request, self._now())
-        if verdict is Verdict.ACK:
+        if verdict is Acknowledgement.ACK:
             self.acks[request.type_url] += 1
-        if verdict is Verdict.NACK:
+        if verdict is Acknowledgement.NACK:
             self.nacks[request.type_url] += 1
             subscription = node.stream.subscriptions[request.type_url]
             refused, reason = subscription.nacked or "", subscription.reason or ""
@@ -101,7 +108,7 @@ class Nodes:
         self.progress.set()
         return verdict
 
-    def responses(self, node: Node) -> Iterator[Response]:
+    def responses(self, node: Node) -> Iterator[SubscriptionResponse]:
         """What has to be sent to a client now."""
         for response in node.stream.responses(self._view):
             self.pushes[response.type_url] += 1

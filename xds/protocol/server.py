@@ -15,7 +15,12 @@ from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 from xds.protocol import resource_types
 from xds.protocol.nodes import Node, Nodes
 from xds.protocol.reflection import SERVICE, add_health_and_reflection, serving
-from xds.protocol.subscription import OverLimitError, Request, Response, Verdict
+from xds.protocol.subscription import (
+    Acknowledgement,
+    OverLimitError,
+    SubscriptionRequest,
+    SubscriptionResponse,
+)
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +120,7 @@ class AdsServer:
             if message.type_url not in resource_types.ALL:
                 log.warning("node %s asks for %s, which is not served", node.id, message.type_url)
                 continue
-            if self._nodes.on_request(node, _request(message)) is Verdict.NACK:
+            if self._nodes.on_request(node, _request(message)) is Acknowledgement.NACK:
                 log.error(
                     "node %s refused %s: %s",
                     node.id,
@@ -142,8 +147,8 @@ def _identify(node: Node, message: NodeMessage) -> None:
     log.info("node %s connected (%s)", node.id, node.agent or "no agent named")
 
 
-def _request(message: DiscoveryRequest) -> Request:
-    return Request(
+def _request(message: DiscoveryRequest) -> SubscriptionRequest:
+    return SubscriptionRequest(
         message.type_url,
         message.version_info,
         message.resource_names,
@@ -152,7 +157,7 @@ def _request(message: DiscoveryRequest) -> Request:
     )
 
 
-def _message(response: Response) -> DiscoveryResponse:
+def _message(response: SubscriptionResponse) -> DiscoveryResponse:
     url = response.type_url
     return DiscoveryResponse(
         version_info=response.version,

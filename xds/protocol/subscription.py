@@ -26,7 +26,7 @@ class OverLimitError(Exception):
     """A request that no honest client sends; the stream ends."""
 
 
-class Verdict(Enum):
+class Acknowledgement(Enum):
     """What a request says about the response before it."""
 
     NONE = "none"
@@ -35,7 +35,7 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class SubscriptionRequest:
     """A DiscoveryRequest; `error` is error_detail.message, or None without error_detail."""
 
     type_url: str
@@ -46,7 +46,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
+class SubscriptionResponse:
     """A DiscoveryResponse to send."""
 
     type_url: str
@@ -94,14 +94,14 @@ class Subscription:
             return False
         return asked is None or not asked <= self.names
 
-    def answered(self, error: str | None, now: float) -> Verdict:
+    def answered(self, error: str | None, now: float) -> Acknowledgement:
         """Note an ACK, or a NACK with its reason."""
         self.outstanding, self.at = False, now
         if error is None:
             self.acked, self.nacked, self.reason = self.sent, None, None
-            return Verdict.ACK
+            return Acknowledgement.ACK
         self.nacked, self.reason = self.sent, error[:MAX_REASON] or "no reason given"
-        return Verdict.NACK
+        return Acknowledgement.NACK
 
 
 @dataclass(slots=True)
@@ -118,17 +118,17 @@ class Stream:
             return "callout"
         return "envoy" if resource_types.CLUSTER in self.subscriptions else "unknown"
 
-    def on_request(self, request: Request, now: float) -> Verdict:
+    def on_request(self, request: SubscriptionRequest, now: float) -> Acknowledgement:
         """Take in a request. Raises OverLimitError where it exceeds a bound."""
         subscription = self.subscriptions.get(request.type_url)
         if subscription is None:
             subscription = Subscription(request.type_url)
             subscription.asks_for(request.names)
             self.subscriptions[request.type_url] = subscription
-            return Verdict.NONE
+            return Acknowledgement.NONE
         if request.nonce != subscription.nonce:
-            return Verdict.NONE
-        verdict = Verdict.NONE
+            return Acknowledgement.NONE
+        verdict = Acknowledgement.NONE
         if subscription.outstanding:
             verdict = subscription.answered(request.error, now)
         else:
@@ -138,7 +138,7 @@ class Stream:
         subscription.asks_for(request.names)
         return verdict
 
-    def responses(self, view: Snapshot) -> Iterator[Response]:
+    def responses(self, view: Snapshot) -> Iterator[SubscriptionResponse]:
         """What has to be sent now, in order; each is noted as sent when it is taken."""
         for url in resource_types.ALL:
             subscription = self.subscriptions.get(url)
@@ -158,12 +158,14 @@ class Stream:
             return False
         return clusters.outstanding or clusters.sent != view.versions[resource_types.CLUSTER]
 
-    def _send(self, subscription: Subscription, version: str, resources: Resources) -> Response:
+    def _send(
+        self, subscription: Subscription, version: str, resources: Resources
+    ) -> SubscriptionResponse:
         self._count += 1
         subscription.nonce = str(self._count)
         subscription.sent, subscription.outstanding, subscription.due = version, True, False
         wanted = {name: body for name, body in resources.items() if subscription.wants(name)}
-        return Response(subscription.type_url, version, subscription.nonce, wanted)
+        return SubscriptionResponse(subscription.type_url, version, subscription.nonce, wanted)
 
     def settled(self, view: Snapshot, types: Sequence[str] = resource_types.ALL) -> bool:
         """Whether the client has accepted what the view says of these types."""

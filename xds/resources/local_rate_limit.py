@@ -25,7 +25,7 @@ from envoy_data_plane.google.protobuf import Any as PackedMessage
 from envoy_data_plane.google.protobuf import Struct, Value
 
 from sluice.config import GatewayConfig, Model
-from sluice.config.limits import TokenBucket
+from sluice.config.limits import LocalLimit
 from xds.resources.messages import header, pack, seconds
 
 FILTER_NAME = "envoy.filters.http.local_ratelimit"
@@ -34,7 +34,7 @@ METADATA = "sluice"
 MODEL = "model"
 MODEL_TYPE = "model_type"
 
-UNLIMITED = TokenBucket(rate=10_000_000, burst=10_000_000)
+UNLIMITED = LocalLimit(rate=10_000_000, burst=10_000_000)
 """Envoy demands a bucket for what no descriptor matches; this one is never empty."""
 
 
@@ -96,7 +96,7 @@ def _descriptor(key: str) -> RateLimit:
     )
 
 
-def _bucket(bucket: TokenBucket) -> EnvoyBucket:
+def _bucket(bucket: LocalLimit) -> EnvoyBucket:
     return EnvoyBucket(
         max_tokens=bucket.burst, tokens_per_fill=bucket.rate, fill_interval=seconds(1)
     )

@@ -39,10 +39,10 @@ _CONTENT_TOO_LARGE = "Content Too Large"
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class LocalReply:
     """What clients read when `when` (CEL over Envoy's attributes) holds.
 
-    Each code that Envoy may answer with has a Reply of its own, as its body names the code.
+    Each code that Envoy may answer with has a LocalReply of its own, as its body names the code.
     `identified`: by then the request has its id.
     """
 
@@ -74,49 +74,49 @@ _UNAVAILABLE = HTTPStatus.SERVICE_UNAVAILABLE
 
 # Texts of source/common/stream_info/utility.h (ResponseCodeDetailValues) and of the filters.
 REPLIES = (
-    Reply(
+    LocalReply(
         _details("local_rate_limited"),
         HTTPStatus.TOO_MANY_REQUESTS,
         "rate_limited",
         "This gateway admits no more requests at the moment.",
     ),
-    Reply(
+    LocalReply(
         _details("ext_proc"),
         _UNAVAILABLE,
         "decision_unavailable",
         "The gateway could not decide on this request.",
     ),
-    Reply(
+    LocalReply(
         _details("no_healthy_upstream"),
         _UNAVAILABLE,
         "no_healthy_endpoint",
         "No endpoint of the model is healthy.",
     ),
-    Reply(
+    LocalReply(
         _details("cluster_not_found"),
         _UNAVAILABLE,
         "unknown_service",
         "The model is not available here.",
     ),
-    Reply(
+    LocalReply(
         "response.code_details.contains('overflow')",
         _UNAVAILABLE,
         "overloaded",
         "The model has as many requests as it is allowed.",
     ),
-    Reply(
+    LocalReply(
         _details("response_timeout", "upstream_per_try_timeout", "max_duration_timeout"),
         HTTPStatus.GATEWAY_TIMEOUT,
         "model_timeout",
         "The model did not answer in time.",
     ),
-    Reply(
+    LocalReply(
         _details("stream_idle_timeout") + " && response.code == 504",
         HTTPStatus.GATEWAY_TIMEOUT,
         "idle_timeout",
         "The model sent nothing for too long.",
     ),
-    Reply(
+    LocalReply(
         _details("upstream_reset_before_response_started"),
         _UNAVAILABLE,
         "model_unreachable",
@@ -152,14 +152,14 @@ def local_reply_config(expose_reason: bool) -> LocalReplyConfig:
     )
 
 
-def _general() -> Iterator[Reply]:
+def _general() -> Iterator[LocalReply]:
     for status, (reason, detail) in _BY_STATUS.items():
         when = f"{_OWN} && response.code == {status.value}"
         # What cannot be read as a request has no id.
-        yield Reply(when, status, reason, detail, identified=False)
+        yield LocalReply(when, status, reason, detail, identified=False)
 
 
-def _mappers(reply: Reply, expose_reason: bool) -> Iterator[ResponseMapper]:
+def _mappers(reply: LocalReply, expose_reason: bool) -> Iterator[ResponseMapper]:
     headers = [header("x-sluice-reason", reply.reason)] if expose_reason else []
     condition = _expression(reply.when)
     # Envoy puts the body of a local reply to a gRPC call into grpc-message, for people to read.

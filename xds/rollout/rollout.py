@@ -22,7 +22,7 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RolloutResult:
     """What became of the latest snapshot: applied, or refused by a node; `late` did not answer."""
 
     version: str
@@ -48,7 +48,7 @@ class Rollout:
         self._submitted = asyncio.Event()
         self._step: str | None = None
         self._good = EMPTY
-        self._outcome: Outcome | None = None
+        self._result: RolloutResult | None = None
 
     @property
     def version(self) -> str:
@@ -61,9 +61,9 @@ class Rollout:
         return "queued" if self._target is not None else self._step
 
     @property
-    def outcome(self) -> Outcome | None:
+    def result(self) -> RolloutResult | None:
         """Of the last snapshot that was carried to its end."""
-        return self._outcome
+        return self._result
 
     @property
     def settled(self) -> bool:
@@ -125,12 +125,12 @@ class Rollout:
 
     def _in_force(self, target: Snapshot, late: set[str]) -> None:
         self._good = target
-        self._outcome = Outcome(target.version, late=tuple(sorted(late)))
+        self._result = RolloutResult(target.version, late=tuple(sorted(late)))
         log.info("version %s is in force", target.version)
 
     def _restore(self, target: Snapshot, nack: Nack) -> None:
-        self._outcome = Outcome(target.version, nack)
-        log.error("%s; version %s stays", self._outcome.error(), self._good.version)
+        self._result = RolloutResult(target.version, nack)
+        log.error("%s; version %s stays", self._result.error(), self._good.version)
         if self._good is not EMPTY:
             self._nodes.show(self._good)
 

@@ -31,7 +31,7 @@ POLL_MS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class CompiledConfig:
     """A valid config, what it compiles to, and sections whose change waits for the next start."""
 
     config: GatewayConfig
@@ -49,7 +49,7 @@ class ConfigFile:
         self._files: tuple[Path, ...] = (path,)
         self._digest = b""
 
-    def read(self) -> Loaded:
+    def read(self) -> CompiledConfig:
         """Read and compile. Raises ConfigError with everything that is wrong."""
         self._files, self._digest = (self.path,), _digest((self.path,))
         config = load(self.path)
@@ -60,9 +60,9 @@ class ConfigFile:
         start = self._start = self._start or config
         effective = _as_started(config, start)
         snapshot = build(effective, policy, self._directory)
-        return Loaded(effective, snapshot, tuple(_differences(config, start)))
+        return CompiledConfig(effective, snapshot, tuple(_differences(config, start)))
 
-    async def changes(self) -> AsyncIterator[Loaded | ConfigError]:
+    async def changes(self) -> AsyncIterator[CompiledConfig | ConfigError]:
         """What the file becomes, whenever it or a key set changes."""
         while True:
             watched = self._directories()
@@ -86,7 +86,7 @@ class ConfigFile:
         name = Path(path).name
         return name.startswith("..") or any(file.name == name for file in self._files)
 
-    def _attempt(self) -> Loaded | ConfigError:
+    def _attempt(self) -> CompiledConfig | ConfigError:
         try:
             return self.read()
         except ConfigError as error:

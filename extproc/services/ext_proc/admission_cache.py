@@ -46,18 +46,18 @@ Parts = list[bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class CachedAdmission:
     """An admission, and the serialised answer that told of it."""
 
     admission: Admission
     answer: bytes
 
 
-class Recurring:
+class AdmissionCache:
     """The admissions of the policy in force, with the keys it knows now."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[bytes, ...], Known] = OrderedDict()
+        self._known: OrderedDict[tuple[bytes, ...], CachedAdmission] = OrderedDict()
         self._seen: set[int] = set()
         self._policy: Policy | None = None
         self._epoch = 0
@@ -71,7 +71,7 @@ class Recurring:
             self._follow(policy)
         return _CUT.split(message) if self._usable and len(message) <= LARGEST else None
 
-    def find(self, parts: Parts, clock: Callable[[], float]) -> Known | None:
+    def find(self, parts: Parts, clock: Callable[[], float]) -> CachedAdmission | None:
         """The admission of requests like this one; None where it must be decided on.
 
         `clock`: seconds since the epoch.
@@ -102,7 +102,7 @@ class Recurring:
             return
         if len(self._known) >= ENTRIES:
             self._known.popitem(last=False)
-        self._known[key] = Known(admission, answer)
+        self._known[key] = CachedAdmission(admission, answer)
 
     def _is_new(self, mark: int) -> bool:
         if mark in self._seen:

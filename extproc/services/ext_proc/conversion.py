@@ -6,7 +6,7 @@ reaches the model.
 
 from collections.abc import Awaitable, Mapping
 
-from extproc.convert import Converted, Converter, Pool, Reply, Unconvertible
+from extproc.convert import ConversionError, ConversionPool, Converted, Converter, Reply
 from extproc.framing import PREFIX, PREFIX_SIZE, frame
 from extproc.problem import MEDIA_TYPE
 from extproc.services.ext_proc import messages
@@ -27,7 +27,7 @@ class Conversion:
     def __init__(
         self,
         converter: Converter,
-        pool: Pool,
+        pool: ConversionPool,
         headers: Mapping[str, bytes],
         *,
         expose_reason: bool,
@@ -44,12 +44,12 @@ class Conversion:
         """The answer to a request's whole body: its conversion, or a refusal."""
         try:
             converted = await self._pool.request(self._converter, body, self._headers)
-        except Unconvertible as error:
+        except ConversionError as error:
             return self._refused(error)
         except Exception as error:
             refusal = failed(error)
             return self._refused(
-                Unconvertible(refusal.status, refusal.reason, "body", refusal.detail)
+                ConversionError(refusal.status, refusal.reason, "body", refusal.detail)
             )
         self._reply = converted.reply
         headers, sent, removed = dict(converted.headers), converted.body, [*converted.remove]
@@ -75,7 +75,7 @@ class Conversion:
         self._answered = bool(body)
         try:
             converted = await self._response(self._unframed(body))
-        except Unconvertible as error:
+        except ConversionError as error:
             return self._refused(error)
         if converted is None:
             return messages.PASS["response_body"]
@@ -94,7 +94,7 @@ class Conversion:
         """A gRPC error comes without a body: its problem document is a response of our own."""
         try:
             converted = await self._response(b"")
-        except Unconvertible as error:
+        except ConversionError as error:
             return self._refused(error)
         if converted is None:
             return messages.PASS[part]
@@ -102,7 +102,7 @@ class Conversion:
         return messages.immediate(converted.status, headers, converted.body, "sluice:model_status")
 
     def _unframed(self, body: bytes) -> bytes:
-        """A gRPC answer's one message. Raises Unconvertible."""
+        """A gRPC answer's one message. Raises ConversionError."""
         if not self._answer_headers.get("content-type", "").startswith(_GRPC) or not body:
             return body
         # HTTP/2 has the status in trailers, behind the message, which is not sent but with OK.
@@ -112,7 +112,7 @@ class Conversion:
             raise _UNREADABLE
         return body[PREFIX_SIZE:]
 
-    def _refused(self, error: Unconvertible) -> bytes:
+    def _refused(self, error: ConversionError) -> bytes:
         headers: Headers = [("content-type", MEDIA_TYPE)]
         if error.retry_after is not None:
             headers.append(("retry-after", str(error.retry_after)))
@@ -133,14 +133,14 @@ class Conversion:
                 self._answer_headers,
                 body,
             )
-        except Unconvertible:
+        except ConversionError:
             raise
         except Exception as error:
             failed(error)
             raise _UNREADABLE from None
 
 
-_UNREADABLE = Unconvertible(502, "bad_model_response", "response", "cannot be read")
+_UNREADABLE = ConversionError(502, "bad_model_response", "response", "cannot be read")
 
 
 def _is_metadata(name: str) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Iterable, Mapping
 
 from google.protobuf.message import DecodeError
 
-from extproc.convert import Pool, Unconvertible
+from extproc.convert import ConversionError, ConversionPool
 from extproc.decision import Reason, Refusal
 from extproc.decision.validate import OF_SERVERS, grpc_method, too_large
 from extproc.framing import PREFIX, PREFIX_SIZE
@@ -31,7 +31,7 @@ _REASONS = {
 }
 
 
-class NativeCall:
+class GrpcBodyCheck:
     """Reads a call's body as it passes, so that the server lacks the end of what is refused.
 
     A message is judged whole: in protobuf a field may come twice, and the last one counts.
@@ -40,7 +40,7 @@ class NativeCall:
     __slots__ = ("_begun", "_coding", "_limit", "_method", "_pending", "_pool", "_target")
 
     def __init__(
-        self, target: Target, limit: int, headers: Mapping[str, bytes], pool: Pool
+        self, target: Target, limit: int, headers: Mapping[str, bytes], pool: ConversionPool
     ) -> None:
         """`limit` is in bytes, and of each message: streams have no end to count to."""
         self._target = target
@@ -84,16 +84,16 @@ class NativeCall:
                 await self._decompressed(message) if compressed else message
                 for compressed, message in messages
             ]
-        except Unconvertible as error:
+        except ConversionError as error:
             return _refusal(error)
         return self._check_plain(plain)
 
     async def _decompressed(self, message: bytes) -> bytes:
-        """On a thread, because a few bytes can become many. Raises Unconvertible."""
+        """On a thread, because a few bytes can become many. Raises ConversionError."""
         container = _CONTAINERS.get(self._coding)
         if container is None:
             detail = "messages are compressed by gzip or deflate, and grpc-encoding says which"
-            raise Unconvertible(415, "unknown_coding", "grpc-encoding", detail)
+            raise ConversionError(415, "unknown_coding", "grpc-encoding", detail)
         return await self._pool.run(
             "grpc-inflate", lambda: _inflated(message, container, self._limit), len(message)
         )
@@ -115,7 +115,7 @@ class NativeCall:
 
 
 def _inflated(message: bytes, container: int, limit: int) -> bytes:
-    """Raises Unconvertible.
+    """Raises ConversionError.
 
     Of several gzip members servers read all or only the first, so there must be one.
     """
@@ -125,9 +125,9 @@ def _inflated(message: bytes, container: int, limit: int) -> bytes:
     except zlib.error:
         plain = b""
     if len(plain) > limit:
-        raise Unconvertible(413, "body_too_large", "body", f"is larger than {limit} bytes")
+        raise ConversionError(413, "body_too_large", "body", f"is larger than {limit} bytes")
     if not decoder.eof or decoder.unused_data:
-        raise Unconvertible(400, "broken_coding", "body", "cannot be decompressed")
+        raise ConversionError(400, "broken_coding", "body", "cannot be decompressed")
     return plain
 
 
@@ -138,7 +138,7 @@ def _mismatch(what: str, named: str, admitted: str) -> Refusal:
     )
 
 
-def _refusal(error: Unconvertible) -> Refusal:
+def _refusal(error: ConversionError) -> Refusal:
     headers: tuple[tuple[str, str], ...] = ()
     if error.retry_after is not None:
         headers = (("retry-after", str(error.retry_after)),)

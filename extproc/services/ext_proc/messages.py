@@ -25,7 +25,7 @@ PASS: Mapping[str, bytes] = {
         response_trailers=TrailersResponse()
     ).SerializeToString(),
 }
-"""Answers that let a part of a message go on as it is, by the part's field in ProcessingRequest."""
+"""Responses that let a part pass unchanged, keyed by the part's field in ProcessingRequest."""
 
 COUNT_BODY = ProcessingMode(
     response_header_mode=ProcessingMode.SKIP, request_body_mode=ProcessingMode.STREAMED

@@ -8,7 +8,7 @@ are streamed past too, to be read along: their messages must be whole, and name 
 
 from collections.abc import Awaitable
 
-from extproc.convert import Pool
+from extproc.convert import ConversionPool
 from extproc.decision import Admission, Decision, Reason, Refusal
 from extproc.decision.request import join_headers
 from extproc.decision.validate import NO_MESSAGE, is_call, too_large
@@ -16,10 +16,10 @@ from extproc.problem import grpc_status
 from extproc.rpc import Call, Handler, RpcError, StatusCode
 from extproc.services.decider import Decider
 from extproc.services.ext_proc import messages
-from extproc.services.ext_proc.admission_cache import Known, Parts, Recurring
+from extproc.services.ext_proc.admission_cache import AdmissionCache, CachedAdmission, Parts
 from extproc.services.ext_proc.conversion import Conversion
-from extproc.services.ext_proc.grpc_body_check import NativeCall
-from extproc.services.response_cache import Answers
+from extproc.services.ext_proc.grpc_body_check import GrpcBodyCheck
+from extproc.services.response_cache import ResponseCache
 from extproc.services.responses import (
     failed,
     refusal_body,
@@ -36,12 +36,12 @@ PROCESS = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 class ExternalProcessor:
     """The service: opens a handler for each stream, that is for each request."""
 
-    def __init__(self, decider: Decider, pool: Pool | None = None) -> None:
+    def __init__(self, decider: Decider, pool: ConversionPool | None = None) -> None:
         self.decider = decider
-        self.policies = decider.policies
-        self.pool = pool or Pool()
-        self.recurring = Recurring()
-        self._answers = Answers()
+        self.current_policy = decider.current_policy
+        self.pool = pool or ConversionPool()
+        self.admissions = AdmissionCache()
+        self._answers = ResponseCache()
 
     def open(self, call: Call) -> Handler:
         """Start on one request."""
@@ -51,7 +51,7 @@ class ExternalProcessor:
         self, admission: Admission, headers: dict[str, bytes], mode: ProcessingMode | None
     ) -> bytes:
         """The serialised answer to a request that goes on."""
-        policy = self.policies.current
+        policy = self.current_policy.current
         assert policy is not None
         removed = tuple(removed_headers(policy, headers))
         return self._answers.get(
@@ -63,10 +63,10 @@ class ExternalProcessor:
 
     def cut(self, message: bytes) -> Parts | None:
         """A request's first message in parts; None where it has to be read in any case."""
-        policy = self.policies.current
+        policy = self.current_policy.current
         if policy is None or not self.decider.repeatable:
             return None
-        return self.recurring.cut(policy, message)
+        return self.admissions.cut(policy, message)
 
 
 class _Stream:
@@ -82,7 +82,7 @@ class _Stream:
         self._call = call
         self._begun = False
         self._conversion: Conversion | None = None
-        self._native: NativeCall | None = None
+        self._native: GrpcBodyCheck | None = None
         self._headers: dict[str, bytes] = {}
         self._limit = 0
         self._received = 0
@@ -94,7 +94,7 @@ class _Stream:
             self._begun = True
             parts = self._service.cut(message)
             if parts is not None:
-                known = self._service.recurring.find(parts, self._service.decider.clock)
+                known = self._service.admissions.find(parts, self._service.decider.clock)
                 if known is not None:
                     self._on_known(known, message)
                     return None
@@ -120,7 +120,7 @@ class _Stream:
     def on_cancel(self) -> None:
         """Nothing is held for a request."""
 
-    def _on_known(self, known: Known, message: bytes) -> None:
+    def _on_known(self, known: CachedAdmission, message: bytes) -> None:
         """A request like one before. Its headers are read only where it must be told why not."""
         decision = self._service.decider.admit_again(known.admission)
         if isinstance(decision, Refusal):
@@ -140,7 +140,7 @@ class _Stream:
             return self._answer_later(headers, decision, has_body=has_body)
         answer = self._answer(headers, decision, has_body=has_body)
         if answer is not None and parts is not None and isinstance(decision, Admission):
-            self._service.recurring.keep(parts, message, headers, decision, answer)
+            self._service.admissions.keep(parts, message, headers, decision, answer)
         return None
 
     async def _answer_later(
@@ -170,7 +170,7 @@ class _Stream:
     ) -> ProcessingMode | None:
         """What Envoy is to do with the body; None: let it pass."""
         if admission.converter is not None:
-            policy = self._service.policies.current
+            policy = self._service.current_policy.current
             assert policy is not None
             self._conversion = Conversion(
                 admission.converter,
@@ -183,7 +183,7 @@ class _Stream:
             return messages.CONVERT_BODY
         if has_body and is_call(headers[":path"]):
             pool = self._service.pool
-            self._native = NativeCall(admission.target, admission.max_body, headers, pool)
+            self._native = GrpcBodyCheck(admission.target, admission.max_body, headers, pool)
             return messages.READ_BODY
         if has_body and "content-length" not in headers and not _is_stream(headers, admission):
             return messages.COUNT_BODY
@@ -198,7 +198,7 @@ class _Stream:
         else:
             self._call.send(messages.PASS["request_body"])
 
-    def _read_along(self, native: NativeCall, body: HttpBody) -> Awaitable[None] | None:
+    def _read_along(self, native: GrpcBodyCheck, body: HttpBody) -> Awaitable[None] | None:
         if self._refused:
             return None
         self._received += len(body.body)
@@ -258,7 +258,7 @@ class _Stream:
         self._call.send(
             messages.immediate(
                 refusal.status,
-                refusal_headers(self._service.policies.current, refusal),
+                refusal_headers(self._service.current_policy.current, refusal),
                 refusal_body(refusal, headers),
                 refusal_details(refusal),
                 grpc_status(refusal.status) if is_grpc else None,

@@ -13,26 +13,26 @@ from extproc.transport.aio.deadlines import Deadlines
 from extproc.transport.counters import Counters
 from extproc.transport.grpc import responses
 from extproc.transport.grpc.messages import Reassembly
-from extproc.transport.grpc.requests import Request
+from extproc.transport.grpc.requests import GrpcRequest
 from extproc.transport.http2.connection import Connection
 from extproc.transport.http2.errors import ErrorCode
 from extproc.transport.http2.streams import Stream
-from extproc.transport.limits import Limits
+from extproc.transport.limits import TransportLimits
 
 
 @dataclass(slots=True)
 class Shared:
     """What the calls of one server have in common."""
 
-    limits: Limits
+    limits: TransportLimits
     counters: Counters
     deadlines: Deadlines
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     buffered: int = 0
-    """Request bytes held, against `Limits.max_buffered`."""
+    """Request bytes held, against `TransportLimits.max_buffered`."""
 
 
-class Call(Stream):
+class ServerCall(Stream):
     """`extproc.rpc.Call` for a handler, `Stream` for its connection."""
 
     __slots__ = (
@@ -50,7 +50,11 @@ class Call(Stream):
     )
 
     def __init__(
-        self, connection: Connection[Request], stream_id: int, request: Request, shared: Shared
+        self,
+        connection: Connection[GrpcRequest],
+        stream_id: int,
+        request: GrpcRequest,
+        shared: Shared,
     ) -> None:
         super().__init__(connection, stream_id)
         self._request = request

@@ -11,12 +11,12 @@ from typing import Final, cast
 
 from extproc.rpc import Services
 from extproc.transport.address import TcpAddress, UnixAddress, parse_address
-from extproc.transport.aio.call import Call, Shared
+from extproc.transport.aio.call import ServerCall, Shared
 from extproc.transport.aio.deadlines import Deadlines
 from extproc.transport.counters import Counters
-from extproc.transport.grpc.requests import Request, reader
+from extproc.transport.grpc.requests import GrpcRequest, reader
 from extproc.transport.http2.connection import Connection
-from extproc.transport.limits import Limits
+from extproc.transport.limits import TransportLimits
 from extproc.transport.tls import Tls
 
 BACKLOG: Final = 1024
@@ -34,7 +34,13 @@ class AsyncioServer:
     """`extproc.transport.Server` on asyncio or uvloop."""
 
     def __init__(
-        self, services: Services, address: str, *, limits: Limits, tls: Tls | None, reuse_port: bool
+        self,
+        services: Services,
+        address: str,
+        *,
+        limits: TransportLimits,
+        tls: Tls | None,
+        reuse_port: bool,
     ) -> None:
         self._address = parse_address(address)
         self._limits = limits
@@ -109,7 +115,7 @@ class AsyncioServer:
         """Whether a connection that was under way when the drain began comes too late."""
         return self._draining
 
-    def open_connection(self, peer: "_Peer", now: float) -> Connection[Request]:
+    def open_connection(self, peer: "_Peer", now: float) -> Connection[GrpcRequest]:
         self._peers.add(peer)
         self.counters.connections_opened += 1
         return Connection(
@@ -127,8 +133,10 @@ class AsyncioServer:
             self.counters.connections_closed += 1
             self._emptied.set()
 
-    def _accept(self, connection: Connection[Request], stream_id: int, request: Request) -> Call:
-        return Call(connection, stream_id, request, cast("Shared", self._shared))
+    def _accept(
+        self, connection: Connection[GrpcRequest], stream_id: int, request: GrpcRequest
+    ) -> ServerCall:
+        return ServerCall(connection, stream_id, request, cast("Shared", self._shared))
 
     def _stop_listening(self) -> None:
         if self._listener is None:
@@ -168,7 +176,7 @@ class _Peer(asyncio.Protocol):
         self._server = server
         self._loop = loop
         self._transport: asyncio.Transport | None = None
-        self._connection: Connection[Request] | None = None
+        self._connection: Connection[GrpcRequest] | None = None
         self._left = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

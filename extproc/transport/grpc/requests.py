@@ -17,21 +17,21 @@ _timeout = re.compile(rb"([0-9]{1,8})([HMSmun])").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class GrpcRequest:
     """The headers of one call, read once for all calls that repeat them."""
 
     open: Open | None
     """The method's; None where `refusal` says why the call ends at once."""
-    refusal: "responses.Refusal | None"
+    refusal: "responses.CallRefusal | None"
     metadata: Sequence[tuple[str, str | bytes]]
     timeout: float | None
     gzip: bool
 
 
-def reader(services: Services) -> Callable[[Fields], Request]:
+def reader(services: Services) -> Callable[[Fields], GrpcRequest]:
     """A function that reads requests for these services. It depends on the headers alone."""
 
-    def read(fields: Fields) -> Request:
+    def read(fields: Fields) -> GrpcRequest:
         pseudo = {name: value for name, value in fields if name.startswith(b":")}
         headers = dict(fields)
         path = pseudo[b":path"].decode("utf-8", "replace")
@@ -39,7 +39,7 @@ def reader(services: Services) -> Callable[[Fields], Request]:
         encoding = headers.get(b"grpc-encoding", b"identity")
         timeout, timeout_is_valid = _read_timeout(headers.get(b"grpc-timeout"))
         metadata, metadata_is_valid = _read_metadata(fields)
-        refusal: responses.Refusal | None = None
+        refusal: responses.CallRefusal | None = None
         if pseudo[b":method"] != b"POST":
             refusal = responses.http_refusal(405, "gRPC calls are POST requests")
         elif not _is_grpc(headers.get(b"content-type", b"")):
@@ -54,7 +54,7 @@ def reader(services: Services) -> Callable[[Fields], Request]:
             )
         elif not timeout_is_valid or not metadata_is_valid:
             refusal = responses.refusal(StatusCode.INTERNAL, "malformed grpc-timeout or metadata")
-        return Request(
+        return GrpcRequest(
             open=None if refusal else open_call,
             refusal=refusal,
             metadata=metadata,

@@ -18,7 +18,7 @@ MAX_DETAILS: Final = 4096
 """Bytes of a status message: peers limit the size of trailers (8 KiB is common)."""
 
 
-class Refusal(NamedTuple):
+class CallRefusal(NamedTuple):
     """A response that is known as soon as the headers are."""
 
     block: bytes
@@ -39,15 +39,15 @@ def trailers_only(code: StatusCode, details: str, more: bytes = b"") -> bytes:
     return HEADERS + more + trailers(code, details)
 
 
-def refusal(code: StatusCode, details: str, more: bytes = b"") -> Refusal:
-    return Refusal(trailers_only(code, details, more), None)
+def refusal(code: StatusCode, details: str, more: bytes = b"") -> CallRefusal:
+    return CallRefusal(trailers_only(code, details, more), None)
 
 
-def http_refusal(status: int, text: str) -> Refusal:
+def http_refusal(status: int, text: str) -> CallRefusal:
     """What is no gRPC request gets a plain HTTP answer."""
     body = text.encode() + b"\n"
     block = literal(b":status", b"%d" % status) + literal(b"content-type", b"text/plain")
-    return Refusal(block + literal(b"content-length", b"%d" % len(body)), body)
+    return CallRefusal(block + literal(b"content-length", b"%d" % len(body)), body)
 
 
 def _percent_encoded(text: str) -> bytes:

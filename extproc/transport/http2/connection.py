@@ -19,7 +19,7 @@ from extproc.transport.http2.errors import (
     StreamFaultError,
 )
 from extproc.transport.http2.fields import NO_TABLE, RequestHeads, check_regular
-from extproc.transport.http2.rates import Bucket
+from extproc.transport.http2.rates import RateBucket
 from extproc.transport.http2.streams import (
     CLOSED,
     ILLEGAL,
@@ -29,7 +29,7 @@ from extproc.transport.http2.streams import (
     RECV_HEADERS,
     Stream,
 )
-from extproc.transport.limits import KIB, Limits
+from extproc.transport.limits import KIB, TransportLimits
 
 Head = TypeVar("Head")
 
@@ -70,7 +70,7 @@ class Endpoint:
     )
 
     def __init__(
-        self, limits: Limits, counters: Counters, on_output: Callable[[], None], now: float
+        self, limits: TransportLimits, counters: Counters, on_output: Callable[[], None], now: float
     ) -> None:
         self.now = now
         self.counters = counters
@@ -195,7 +195,7 @@ class Connection(Endpoint, Generic[Head]):
     def __init__(
         self,
         *,
-        limits: Limits,
+        limits: TransportLimits,
         counters: Counters,
         interpret: Callable[[Fields], Head],
         accept: Callable[["Connection[Head]", int, Head], Stream],
@@ -221,12 +221,12 @@ class Connection(Endpoint, Generic[Head]):
         self._active = now
         self._keepalive: float | None = None
         self._goaway_ping = False
-        self._reset_rate = Bucket("resets", limits.resets, now)
-        self._setting_rate = Bucket("settings", limits.settings, now)
-        self._pings = Bucket("pings", limits.pings, now)
-        self._empty_frames = Bucket("empty_frames", limits.empty_frames, now)
-        self._late_frames = Bucket("late_frames", limits.late_frames, now)
-        self._updates = Bucket("window_updates", limits.window_updates, now)
+        self._reset_rate = RateBucket("resets", limits.resets, now)
+        self._setting_rate = RateBucket("settings", limits.settings, now)
+        self._pings = RateBucket("pings", limits.pings, now)
+        self._empty_frames = RateBucket("empty_frames", limits.empty_frames, now)
+        self._late_frames = RateBucket("late_frames", limits.late_frames, now)
+        self._updates = RateBucket("window_updates", limits.window_updates, now)
         self.out.append(
             frames.settings(
                 {

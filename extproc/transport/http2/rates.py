@@ -4,7 +4,7 @@ from extproc.transport.http2.errors import AbuseError
 from extproc.transport.limits import Rate
 
 
-class Bucket:
+class RateBucket:
     """A `Rate` in use; time comes from the caller, in seconds."""
 
     __slots__ = ("_burst", "_limit", "_per_second", "_since", "_tokens")

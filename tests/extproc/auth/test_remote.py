@@ -7,7 +7,7 @@ import pytest
 
 from extproc.auth import Authenticator, UnknownKeyError, remote
 from extproc.auth.remote import RemoteKeys
-from extproc.policy.current import Policies
+from extproc.policy.current import CurrentPolicy
 from sluice.config import Auth
 from sluice.keys import fetch
 from tests.extproc.auth.key_server import FIRST, ROTATED, keys_served, until_good
@@ -148,15 +148,15 @@ async def test_fetched_keys_stay_over_a_new_policy_of_the_same_source() -> None:
 
 
 async def test_a_change_of_the_policy_while_the_server_is_gone_refuses_nobody() -> None:
-    policies = Policies()
+    current_policy = CurrentPolicy()
     with keys_served() as server:
         auth = {"issuers": [issuer(jwks_uri=server.uri)]}
-        policies.apply(document(auth=auth))
-        assert policies.current is not None
-        await until_good(policies.current.authenticator, token())
-    policies.apply(document(auth={**auth, "api_key_header": "x-key"}))
-    assert identify(policies.current.authenticator, token()).subject == "alice"
-    policies.close()
+        current_policy.apply(document(auth=auth))
+        assert current_policy.current is not None
+        await until_good(current_policy.current.authenticator, token())
+    current_policy.apply(document(auth={**auth, "api_key_header": "x-key"}))
+    assert identify(current_policy.current.authenticator, token()).subject == "alice"
+    current_policy.close()
 
 
 async def test_a_server_that_trickles_its_headers_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.breaker import Breaker, State
+from extproc.breaker import Breaker, BreakerState
 from extproc.breaker.window import error_rate, judge, recovered
 from extproc.counter_table import CounterTable, create
-from sluice.config.limits import Breaker as BreakerConfig
+from sluice.config.limits import BreakerConfig
 
 CONFIG = BreakerConfig()
 VERSION = "model/v1"
@@ -48,10 +48,10 @@ class Fleet:
                 self.random.choice(self.workers).record(self.now, VERSION, self.pending.pop(0)[1])
         return admitted
 
-    def states(self) -> set[State]:
+    def states(self) -> set[BreakerState]:
         return {worker.status(self.now)[VERSION].state for worker in self.workers}
 
-    def until(self, state: State, per_second: int, failing: float) -> float:
+    def until(self, state: BreakerState, per_second: int, failing: float) -> float:
         """Seconds until all workers agree on a state."""
         started = self.now
         while self.states() != {state}:
@@ -74,20 +74,20 @@ def test_a_version_that_starts_to_fail_half_its_requests_is_refused_within_2_sec
     fleet: Fleet, per_second: int
 ) -> None:
     fleet.serve(20, per_second, failing=0.0)
-    assert fleet.until(State.OPEN, per_second, failing=0.5) <= 2.0
+    assert fleet.until(BreakerState.OPEN, per_second, failing=0.5) <= 2.0
 
 
 def test_a_version_that_fails_from_the_start_is_refused_at_the_minimum_volume(
     fleet: Fleet,
 ) -> None:
     fleet.serve(0.19, 100, failing=1.0)
-    assert fleet.states() == {State.CLOSED}
+    assert fleet.states() == {BreakerState.CLOSED}
     fleet.serve(0.05, 100, failing=1.0)
-    assert fleet.states() == {State.OPEN}
+    assert fleet.states() == {BreakerState.OPEN}
 
 
 def test_while_refusing_only_probes_get_through(fleet: Fleet) -> None:
-    fleet.until(State.OPEN, 200, failing=1.0)
+    fleet.until(BreakerState.OPEN, 200, failing=1.0)
     admitted = fleet.serve(10, 200, failing=1.0)
     assert 45 <= sum(admitted) <= 51
 
@@ -95,22 +95,22 @@ def test_while_refusing_only_probes_get_through(fleet: Fleet) -> None:
 def test_at_20_percent_half_is_admitted(fleet: Fleet) -> None:
     fleet.serve(15, 200, failing=0.2)
     admitted = fleet.serve(60, 200, failing=0.2)
-    assert fleet.states() == {State.REDUCED}
+    assert fleet.states() == {BreakerState.REDUCED}
     assert 0.45 < sum(admitted) / len(admitted) < 0.55
 
 
 def test_it_recovers_within_10_seconds_of_healing(fleet: Fleet) -> None:
-    fleet.until(State.OPEN, 200, failing=0.5)
+    fleet.until(BreakerState.OPEN, 200, failing=0.5)
     fleet.serve(5, 200, failing=0.5)
-    assert fleet.until(State.CLOSED, 200, failing=0.0) < 10
+    assert fleet.until(BreakerState.CLOSED, 200, failing=0.0) < 10
     assert all(fleet.serve(20, 200, failing=0.0))
 
 
 def test_the_status_of_a_version_that_has_recovered_leaves_its_failures_out(fleet: Fleet) -> None:
-    fleet.until(State.OPEN, 200, failing=1.0)
+    fleet.until(BreakerState.OPEN, 200, failing=1.0)
     status = fleet.workers[0].status(fleet.now)[VERSION]
     assert (status.error_rate, status.volume) == (1.0, CONFIG.min_volume)
-    fleet.until(State.CLOSED, 200, failing=0.0)
+    fleet.until(BreakerState.CLOSED, 200, failing=0.0)
     fleet.serve(0.5, 200, failing=0.0)
     status = fleet.workers[0].status(fleet.now)[VERSION]
     assert status.error_rate == 0.0
@@ -118,15 +118,15 @@ def test_the_status_of_a_version_that_has_recovered_leaves_its_failures_out(flee
 
 
 def test_a_version_that_still_fails_half_its_probes_stays_refused(fleet: Fleet) -> None:
-    fleet.until(State.OPEN, 200, failing=0.5)
+    fleet.until(BreakerState.OPEN, 200, failing=0.5)
     admitted = fleet.serve(30, 200, failing=0.5)
     assert sum(admitted) / len(admitted) < 0.05
 
 
 def test_a_thinly_used_version_recovers_too(fleet: Fleet) -> None:
-    fleet.until(State.OPEN, 50, failing=1.0)
+    fleet.until(BreakerState.OPEN, 50, failing=1.0)
     fleet.serve(30, 1, failing=0.0)
-    assert fleet.states() == {State.CLOSED}
+    assert fleet.states() == {BreakerState.CLOSED}
 
 
 def test_a_slow_but_healthy_version_is_never_broken(fleet: Fleet) -> None:
@@ -135,26 +135,26 @@ def test_a_slow_but_healthy_version_is_never_broken(fleet: Fleet) -> None:
 
 
 def test_a_version_that_answers_nothing_any_more_stays_refused(fleet: Fleet) -> None:
-    fleet.until(State.OPEN, 200, failing=1.0)
+    fleet.until(BreakerState.OPEN, 200, failing=1.0)
     fleet.latency = 1e9
     fleet.serve(60, 200, failing=1.0)
-    assert fleet.states() == {State.OPEN}
+    assert fleet.states() == {BreakerState.OPEN}
 
 
 def test_a_restarted_worker_agrees_at_once(fleet: Fleet) -> None:
-    fleet.until(State.OPEN, 200, failing=1.0)
+    fleet.until(BreakerState.OPEN, 200, failing=1.0)
     fleet.tables[0].close()
     fleet.tables[0] = CounterTable(fleet.path, 0)
     fleet.workers[0] = Breaker(fleet.tables[0], {VERSION: CONFIG})
-    assert fleet.workers[0].admit(fleet.now, VERSION, 0.0).state is State.OPEN
-    assert fleet.states() == {State.OPEN}
+    assert fleet.workers[0].admit(fleet.now, VERSION, 0.0).state is BreakerState.OPEN
+    assert fleet.states() == {BreakerState.OPEN}
 
 
 def test_a_changed_threshold_keeps_the_counts(fleet: Fleet) -> None:
     fleet.serve(10, 200, failing=0.2)
     for worker in fleet.workers:
         worker.configure({VERSION: BreakerConfig(refuse_above=0.15, reduce_above=0.1)})
-    assert fleet.states() == {State.OPEN}
+    assert fleet.states() == {BreakerState.OPEN}
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_changed_threshold_keeps_the_counts(fleet: Fleet) -> None:
 def test_a_version_without_a_breaker_is_never_refused(
     fleet: Fleet, change: Callable[[Breaker], None]
 ) -> None:
-    fleet.until(State.OPEN, 200, failing=1.0)
+    fleet.until(BreakerState.OPEN, 200, failing=1.0)
     for worker in fleet.workers:
         change(worker)
     assert all(fleet.serve(5, 200, failing=1.0))
@@ -198,19 +198,24 @@ def test_nothing_is_concluded_below_the_minimum_volume(found: list[tuple[int, in
     rate = error_rate(found, CONFIG)
     assert (rate is None) == (volume < CONFIG.min_volume)
     if rate is None:
-        assert judge(found, CONFIG) is State.CLOSED
+        assert judge(found, CONFIG) is BreakerState.CLOSED
 
 
 @given(buckets)
 def test_without_failures_nothing_is_broken(found: list[tuple[int, int]]) -> None:
-    assert judge([(well, 0) for well, _ in found], CONFIG) is State.CLOSED
+    assert judge([(well, 0) for well, _ in found], CONFIG) is BreakerState.CLOSED
 
 
 @pytest.mark.parametrize(
     ("failed", "state"),
-    [(10, State.CLOSED), (11, State.REDUCED), (30, State.REDUCED), (31, State.OPEN)],
+    [
+        (10, BreakerState.CLOSED),
+        (11, BreakerState.REDUCED),
+        (30, BreakerState.REDUCED),
+        (31, BreakerState.OPEN),
+    ],
 )
-def test_thresholds_are_exceeded_not_met(failed: int, state: State) -> None:
+def test_thresholds_are_exceeded_not_met(failed: int, state: BreakerState) -> None:
     assert judge([(100 - failed, failed)], CONFIG) is state
 
 

@@ -15,14 +15,14 @@ import brotli
 import numpy as np
 import orjson
 
-from extproc.convert import Converted, Converters, Limits, Signature, Unconvertible
+from extproc.convert import ConversionError, ConversionLimits, Converted, Converters, Signature
 from extproc.convert.tensor import Reply
 from protos import inference_pb2 as v2
 from protos import tensor_pb2
 from sluice.config.tensors import TensorOutput
 from tests.extproc.convert.payloads import encoded, exif, form, image_input, picture, tensor_input
 
-LIMITS = Limits(
+LIMITS = ConversionLimits(
     max_body=1 << 20, max_json_memory=32 << 20, max_tensor_bytes=1 << 20, max_jpeg_passes=20_000_000
 )
 LARGEST = LIMITS.max_tensor_bytes * 16
@@ -89,14 +89,14 @@ class Fuzzer:
         body, headers = self._mutated(sample.body, source), self._headers(sample.headers, source)
         try:
             converted = sample.convert(body, headers)
-        except Unconvertible as refused:
+        except ConversionError as refused:
             self._check_refusal(refused)
             return
         self.tally.accepted += 1
         if converted is not None:
             _check_body(converted)
 
-    def _check_refusal(self, refused: Unconvertible) -> None:
+    def _check_refusal(self, refused: ConversionError) -> None:
         assert refused.status in STATUSES, refused
         assert refused.field, refused
         assert orjson.loads(refused.problem())["status"] == refused.status

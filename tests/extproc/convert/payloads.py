@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from extproc.convert import Converted, Converters, Limits, Signature
+from extproc.convert import ConversionLimits, Converted, Converters, Signature
 from protos import inference_pb2 as v2
 from sluice.config.tensors import ImageInput, TensorInput, TensorOutput
 
@@ -39,10 +39,10 @@ def to_grpc(
     media: str,
     body: bytes,
     headers: Mapping[str, str] | None = None,
-    limits: Limits | None = None,
+    limits: ConversionLimits | None = None,
 ) -> Converted:
     """The request as a gRPC model server gets it."""
-    converter = Converters(signature, "grpc", limits or Limits()).choose(media)
+    converter = Converters(signature, "grpc", limits or ConversionLimits()).choose(media)
     assert converter is not None
     return converter.request(body, {"content-type": media, **(headers or {})})
 

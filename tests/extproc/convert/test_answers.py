@@ -4,7 +4,7 @@ import numpy as np
 import orjson
 import pytest
 
-from extproc.convert import Converted, Converters, Reply, Signature, Unconvertible
+from extproc.convert import ConversionError, Converted, Converters, Reply, Signature
 from extproc.rpc import StatusCode
 from protos import inference_pb2 as v2
 from sluice.config.tensors import TensorOutput
@@ -206,7 +206,7 @@ def test_an_answer_that_is_not_the_model_servers_is_left_alone() -> None:
     ],
 )
 def test_an_answer_that_cannot_be_read_is_a_bad_gateway(body: bytes) -> None:
-    with pytest.raises(Unconvertible) as caught:
+    with pytest.raises(ConversionError) as caught:
         respond(body)
     assert (caught.value.status, caught.value.reason) == (502, "bad_model_response")
 

@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 
-from extproc.convert import Unconvertible
+from extproc.convert import ConversionError
 from tests.extproc.convert.fuzzing import Fuzzer
 
 
@@ -18,7 +18,7 @@ def test_every_payload_converts_as_long_as_it_is_whole(fuzzer: Fuzzer) -> None:
     for sample in fuzzer.corpus:
         try:
             sample.convert(sample.body, sample.headers)
-        except Unconvertible as error:
+        except ConversionError as error:
             refused.append(error.reason)
     # Bytes that are no text, meant for a server that takes JSON only.
     assert refused == ["not_text"]

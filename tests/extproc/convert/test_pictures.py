@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from extproc.convert import Limits, Unconvertible
+from extproc.convert import ConversionError, ConversionLimits
 from extproc.convert.exif import jpeg_orientation
 from tests.extproc.convert.payloads import (
     encoded,
@@ -185,7 +185,7 @@ def test_a_model_without_a_batch_dimension_takes_one_picture() -> None:
     data = encoded(picture(), "PNG")
     assert first_array(to_grpc(model(declared), "image/png", data), "u1").shape == (12, 16, 3)
     media, body = form(*[("i", "image/png", data)] * 2)
-    with pytest.raises(Unconvertible) as caught:
+    with pytest.raises(ConversionError) as caught:
         to_grpc(model(declared), media, body)
     assert (caught.value.status, caught.value.reason) == (422, "wrong_count")
 
@@ -220,7 +220,7 @@ def _jpeg_claiming(width: int, height: int) -> bytes:
     ],
 )
 def test_a_bomb_is_refused_by_its_header(media: str, body: bytes) -> None:
-    with pytest.raises(Unconvertible) as caught:
+    with pytest.raises(ConversionError) as caught:
         to_grpc(model(image_input()), media, body)
     assert (caught.value.status, caught.value.reason) == (413, "too_many_pixels")
     assert caught.value.field == "body"
@@ -230,7 +230,7 @@ def test_the_pixels_of_a_batch_count_together() -> None:
     data = encoded(picture(100, 100), "PNG")
     media, body = form(*[("i", "image/png", data)] * 3)
     signature = model(image_input(max_pixels=25_000))
-    with pytest.raises(Unconvertible) as caught:
+    with pytest.raises(ConversionError) as caught:
         to_grpc(signature, media, body)
     assert (caught.value.status, caught.value.field) == (413, "parts[2] (i)")
 
@@ -239,9 +239,12 @@ def test_a_progressive_jpeg_of_endless_scans_is_refused() -> None:
     data = encoded(picture(400, 300), "JPEG", progressive=True)
     start = data.rindex(b"\xff\xda")
     scans = data[:start] + data[start:-2] * 200 + data[-2:]
-    with pytest.raises(Unconvertible) as caught:
+    with pytest.raises(ConversionError) as caught:
         to_grpc(
-            model(image_input()), "image/jpeg", scans, limits=Limits(max_jpeg_passes=10_000_000)
+            model(image_input()),
+            "image/jpeg",
+            scans,
+            limits=ConversionLimits(max_jpeg_passes=10_000_000),
         )
     assert (caught.value.status, caught.value.reason) == (413, "too_many_scans")
 
@@ -249,8 +252,8 @@ def test_a_progressive_jpeg_of_endless_scans_is_refused() -> None:
 def test_a_batch_larger_than_the_bound_is_refused_before_it_is_decoded() -> None:
     data = encoded(picture(), "PNG")[:60]
     media, body = form(*[("i", "image/png", data)] * 10)
-    with pytest.raises(Unconvertible) as caught:
-        to_grpc(model(image_input()), media, body, limits=Limits(max_tensor_bytes=5000))
+    with pytest.raises(ConversionError) as caught:
+        to_grpc(model(image_input()), media, body, limits=ConversionLimits(max_tensor_bytes=5000))
     assert (caught.value.status, caught.value.reason) == (413, "tensors_too_large")
 
 
@@ -258,7 +261,7 @@ def test_a_batch_larger_than_the_bound_is_refused_before_it_is_decoded() -> None
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
 def test_a_truncated_picture_is_refused(kind: str, share: float) -> None:
     data = encoded(picture(200, 150), kind)
-    with pytest.raises(Unconvertible) as caught:
+    with pytest.raises(ConversionError) as caught:
         to_grpc(model(image_input()), _media(kind), data[: int(len(data) * share)])
     assert (caught.value.status, caught.value.reason) == (400, "broken_picture")
 
@@ -266,7 +269,7 @@ def test_a_truncated_picture_is_refused(kind: str, share: float) -> None:
 def test_an_error_shows_nothing_of_the_process() -> None:
     data = bytearray(encoded(picture(), "PNG"))
     data[8:12] = b"\xff\xff\xff\xff"
-    with pytest.raises(Unconvertible) as caught:
+    with pytest.raises(ConversionError) as caught:
         to_grpc(model(image_input()), "image/png", bytes(data))
     assert "0x" not in caught.value.detail
 
@@ -284,7 +287,7 @@ def test_an_error_shows_nothing_of_the_process() -> None:
 def test_a_lying_content_type_is_found_out(
     media: str, body: bytes, status: int, reason: str
 ) -> None:
-    with pytest.raises(Unconvertible) as caught:
+    with pytest.raises(ConversionError) as caught:
         to_grpc(model(image_input()), media, body)
     assert (caught.value.status, caught.value.reason, caught.value.field) == (
         status, reason, "body",
@@ -304,14 +307,14 @@ def test_a_lying_content_type_is_found_out(
     ],
 )
 def test_a_damaged_form_is_refused(media: str, body: bytes, reason: str) -> None:
-    with pytest.raises(Unconvertible) as caught:
+    with pytest.raises(ConversionError) as caught:
         to_grpc(model(image_input()), media, body)
     assert (caught.value.status, caught.value.reason) == (400, reason)
 
 
 def test_a_part_that_is_no_picture_is_named() -> None:
     media, body = form(("a", "image/png", encoded(picture(), "PNG")), ("b", "text/plain", b"hello"))
-    with pytest.raises(Unconvertible) as caught:
+    with pytest.raises(ConversionError) as caught:
         to_grpc(model(image_input()), media, body)
     assert (caught.value.status, caught.value.field) == (415, "parts[1] (b)")
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping
 
 import pytest
 
-from extproc.convert import Converter, Limits, Pool, Signature, Unconvertible
+from extproc.convert import ConversionError, ConversionLimits, ConversionPool, Converter, Signature
 from extproc.convert.tensor import Inference, Tensor
 
 SIGNATURE = Signature("m")
@@ -21,10 +21,10 @@ def converter(gate: threading.Event, heavy_from: int = 0) -> Converter:
     def source(body: bytes, headers: Mapping[str, str]) -> Inference:
         assert gate.wait(10)
         if body == b"bad":
-            raise Unconvertible(400, "bad", "body", "is bad")
+            raise ConversionError(400, "bad", "body", "is bad")
         return Inference([Tensor("x", "UINT8", (len(body),), body)])
 
-    return Converter("test-grpc", "grpc", SIGNATURE, Limits(), heavy_from, source)
+    return Converter("test-grpc", "grpc", SIGNATURE, ConversionLimits(), heavy_from, source)
 
 
 def on_loop(test: Callable[[], Coroutine[None, None, None]]) -> Callable[[], None]:
@@ -47,7 +47,7 @@ def opened() -> threading.Event:
 
 @on_loop
 async def test_heavy_conversions_leave_the_loop_free() -> None:
-    gate, pool = threading.Event(), Pool(threads=1)
+    gate, pool = threading.Event(), ConversionPool(threads=1)
     job = asyncio.ensure_future(pool.request(converter(gate), b"abc", {}))
     await asyncio.sleep(0)
     assert pool.pending == 1
@@ -58,14 +58,14 @@ async def test_heavy_conversions_leave_the_loop_free() -> None:
 
 @on_loop
 async def test_light_conversions_take_no_thread() -> None:
-    pool = Pool(threads=1)
+    pool = ConversionPool(threads=1)
     names = []
 
     def source(body: bytes, headers: Mapping[str, str]) -> Inference:
         names.append(threading.current_thread())
         return Inference([Tensor("x", "UINT8", (len(body),), body)])
 
-    light = Converter("test-grpc", "grpc", SIGNATURE, Limits(), 1000, source)
+    light = Converter("test-grpc", "grpc", SIGNATURE, ConversionLimits(), 1000, source)
     await pool.request(light, b"abc", {})
     await pool.request(light, b"a" * 1000, {})
     assert names[0] is threading.main_thread()
@@ -75,10 +75,10 @@ async def test_light_conversions_take_no_thread() -> None:
 
 @on_loop
 async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
-    gate, pool = threading.Event(), Pool(threads=1, queue=2)
+    gate, pool = threading.Event(), ConversionPool(threads=1, queue=2)
     jobs = [asyncio.ensure_future(pool.request(converter(gate), b"abc", {})) for _ in range(3)]
     await asyncio.sleep(0)
-    with pytest.raises(Unconvertible) as caught:
+    with pytest.raises(ConversionError) as caught:
         await pool.request(converter(gate), b"abc", {})
     assert (caught.value.status, caught.value.reason) == (503, "conversion_queue_full")
     assert caught.value.retry_after == 1
@@ -91,10 +91,10 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
 
 @on_loop
 async def test_bytes_are_bounded_too_but_one_body_may_always_pass() -> None:
-    gate, pool = threading.Event(), Pool(threads=1, queue=10, max_bytes=10)
+    gate, pool = threading.Event(), ConversionPool(threads=1, queue=10, max_bytes=10)
     first = asyncio.ensure_future(pool.request(converter(gate), b"a" * 50, {}))
     await asyncio.sleep(0)
-    with pytest.raises(Unconvertible) as caught:
+    with pytest.raises(ConversionError) as caught:
         await pool.request(converter(gate), b"a", {})
     assert caught.value.status == 503
     gate.set()
@@ -104,7 +104,7 @@ async def test_bytes_are_bounded_too_but_one_body_may_always_pass() -> None:
 
 @on_loop
 async def test_a_caller_that_goes_away_frees_its_place_in_the_queue() -> None:
-    gate, pool = threading.Event(), Pool(threads=1, queue=1)
+    gate, pool = threading.Event(), ConversionPool(threads=1, queue=1)
     running = asyncio.ensure_future(pool.request(converter(gate), b"abc", {}))
     waiting = asyncio.ensure_future(pool.request(converter(gate), b"abc", {}))
     await asyncio.sleep(0)
@@ -121,9 +121,9 @@ async def test_a_caller_that_goes_away_frees_its_place_in_the_queue() -> None:
 @on_loop
 async def test_failures_and_sizes_are_counted_by_converter_and_times_told() -> None:
     times: list[tuple[str, float, float | None]] = []
-    pool = Pool(threads=1, observe=lambda *told: times.append(told))
+    pool = ConversionPool(threads=1, observe=lambda *told: times.append(told))
     await pool.request(converter(opened()), b"abc", {})
-    with pytest.raises(Unconvertible):
+    with pytest.raises(ConversionError):
         await pool.request(converter(opened()), b"bad", {})
     counts = pool.counts["test-grpc"]
     assert (counts.count, counts.failed, counts.bytes_in) == (2, 1, 6)

@@ -18,7 +18,7 @@ def raised() -> Iterator[tuple[int, str]]:
                 case ast.Call(ast.Name(name), [ast.Constant(str(reason)), *_]) if name in STATUS:
                     yield STATUS[name], reason
                 case ast.Call(
-                    ast.Name("Unconvertible"),
+                    ast.Name("ConversionError"),
                     [ast.Constant(int(status)), ast.Constant(str(reason)), *_],
                 ):
                     yield status, reason

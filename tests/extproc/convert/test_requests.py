@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 import pytest
 
-from extproc.convert import Converters, Limits, Signature, Unconvertible
+from extproc.convert import ConversionError, ConversionLimits, Converters, Signature
 from protos import inference_pb2 as v2
 from protos import tensor_pb2
 from tests.extproc.convert.payloads import (
@@ -43,8 +43,8 @@ def packed(*items: bytes) -> bytes:
 
 def refusal(signature: Signature, media: str, body: bytes, **headers: str) -> tuple[int, str, str]:
     given = {name.replace("_", "-"): value for name, value in headers.items()}
-    with pytest.raises(Unconvertible) as caught:
-        to_grpc(signature, media, body, given, Limits(max_body=100_000))
+    with pytest.raises(ConversionError) as caught:
+        to_grpc(signature, media, body, given, ConversionLimits(max_body=100_000))
     return caught.value.status, caught.value.reason, caught.value.field
 
 
@@ -178,8 +178,8 @@ def test_inputs_must_be_there_once_each() -> None:
 
 def test_json_that_would_fill_the_memory_is_refused_unparsed() -> None:
     body = b'{"x": [' + b",".join([b"{}"] * 600_000) + b"]}"
-    with pytest.raises(Unconvertible) as caught:
-        to_grpc(NUMBERS, JSON, body, limits=Limits(max_json_memory=64 << 20))
+    with pytest.raises(ConversionError) as caught:
+        to_grpc(NUMBERS, JSON, body, limits=ConversionLimits(max_json_memory=64 << 20))
     assert (caught.value.status, caught.value.reason) == (413, "json_too_large")
 
 
@@ -371,7 +371,7 @@ def test_a_rest_server_gets_v2_json() -> None:
 def test_a_rest_server_is_never_sent_what_json_cannot_say() -> None:
     converter = Converters(NUMBERS, "http").choose(OCTETS)
     assert converter is not None
-    with pytest.raises(Unconvertible) as caught:
+    with pytest.raises(ConversionError) as caught:
         converter.request(np.array([np.nan, 1], "<f4").tobytes(), {})
     assert (caught.value.status, caught.value.reason) == (422, "not_finite")
 
@@ -385,6 +385,6 @@ def test_what_needs_no_conversion_is_left_alone() -> None:
 
 @pytest.mark.parametrize("media", ["text/csv", "image/jpeg", "multipart/form-data", "video/mp4"])
 def test_what_a_grpc_server_could_never_read_is_refused(media: str) -> None:
-    with pytest.raises(Unconvertible) as caught:
+    with pytest.raises(ConversionError) as caught:
         Converters(NUMBERS, "grpc").choose(media)
     assert (caught.value.status, caught.value.field) == (415, "content-type")

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.convert import Limits, Signature, Unconvertible
+from extproc.convert import ConversionError, ConversionLimits, Signature
 from extproc.convert.wire import WireError, has_more_fields
 from protos.inference_pb2 import ModelInferRequest
 from tests.extproc.convert.payloads import sent, to_grpc
 
-LIMITS = Limits()
+LIMITS = ConversionLimits()
 NESTED = {4: {2: {}}, 5: {4: {2: {}}, 5: {}}, 6: {2: {2: {}}}}
 """Field by field, the messages in a ModelInferRequest."""
 
@@ -119,7 +119,7 @@ def test_fields_of_messages_within_are_counted_with_it(path: tuple[int, ...]) ->
 
 def refuse(body: bytes, media: str) -> None:
     """By the count, though the end says that it could never be parsed."""
-    with pytest.raises(Unconvertible) as caught:
+    with pytest.raises(ConversionError) as caught:
         to_grpc(Signature("m"), media, body)
     assert (caught.value.status, caught.value.reason) == (413, "too_many_fields")
 
@@ -132,7 +132,7 @@ def test_elements_of_bytes_are_counted_over_all_inputs() -> None:
     media = "application/x-protobuf"
     assert len(sent(to_grpc(Signature("m"), media, request.SerializeToString())).inputs) == 2
     request.inputs[1].contents.bytes_contents.append(b"")
-    with pytest.raises(Unconvertible) as caught:
+    with pytest.raises(ConversionError) as caught:
         to_grpc(Signature("m"), media, request.SerializeToString())
     assert (caught.value.status, caught.value.reason) == (413, "too_many_fields")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
 
-from extproc.limits.arithmetic import Algorithm, Ask, Grant, Limit
+from extproc.limits.arithmetic import Algorithm, LeaseGrant, LeaseRequest, Limit
 
 SECOND = 1_000_000
 START = 1_700_000_000 * SECOND + 123_456
@@ -62,11 +62,11 @@ class History:
     """Plays steps against an exchange, and notes when every token was spent."""
 
     limit: Limit
-    exchange: Callable[[int, Ask], Grant]
+    exchange: Callable[[int, LeaseRequest], LeaseGrant]
     lifetime: int = SECOND
     now: int = START
     spent: list[tuple[int, int]] = field(default_factory=list)
-    grants: list[Grant] = field(default_factory=list)
+    grants: list[LeaseGrant] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.holders = [Holder(f"holder{n}") for n in range(3)]
@@ -79,7 +79,7 @@ class History:
         self._spend(holder, step.spend)
         holder.sequence += 1
         held = min(step.keep, holder.tokens)
-        ask = Ask(
+        ask = LeaseRequest(
             "key", self.limit, holder.name, holder.sequence,
             held, holder.tokens - held, step.want, self.lifetime,
         )  # fmt: skip

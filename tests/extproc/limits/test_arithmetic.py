@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.limits.arithmetic import Algorithm, Ask, Budget, Limit, budget
+from extproc.limits.arithmetic import Algorithm, Budget, LeaseRequest, Limit, budget
 from tests.extproc.limits.histories import (
     SECOND,
     START,
@@ -16,9 +16,9 @@ from tests.extproc.limits.histories import (
 )
 
 
-def ask(limit: Limit, sequence: int, **settled: int) -> Ask:
+def ask(limit: Limit, sequence: int, **settled: int) -> LeaseRequest:
     values = {"held": 0, "returned": 0, "want": 0, "lifetime": SECOND} | settled
-    return Ask("key", limit, "worker", sequence, **values)
+    return LeaseRequest("key", limit, "worker", sequence, **values)
 
 
 def drain(shared: Budget, now: int) -> int:

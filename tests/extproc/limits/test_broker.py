@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from extproc.limits.arithmetic import Algorithm, Ask, Limit
+from extproc.limits.arithmetic import Algorithm, LeaseRequest, Limit
 from extproc.limits.broker import Broker, BrokerStore
 from extproc.limits.ledger import Ledger
 
@@ -13,8 +13,8 @@ pytestmark = pytest.mark.anyio
 LIMIT = Limit(Algorithm.TOKEN_BUCKET, 10, 1_000_000, 10)
 
 
-def ask(key: str) -> Ask:
-    return Ask(key, LIMIT, "worker", 1, 0, 0, 1, 1_000_000)
+def ask(key: str) -> LeaseRequest:
+    return LeaseRequest(key, LIMIT, "worker", 1, 0, 0, 1, 1_000_000)
 
 
 async def test_the_room_is_what_the_policy_gives_and_a_new_one_may_give_less(

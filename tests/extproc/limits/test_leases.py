@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from extproc.limits import steady_clock
-from extproc.limits.arithmetic import Algorithm, Ask, Grant, Limit
+from extproc.limits.arithmetic import Algorithm, LeaseGrant, LeaseRequest, Limit
 from extproc.limits.leases import BACKOFF, LeasedBudgets, LeaseSettings
 from extproc.limits.ledger import Ledger
-from extproc.limits.limiter import Limiter, Verdict
+from extproc.limits.limiter import Limiter, LimitVerdict
 from extproc.limits.redis import redis_store
 from extproc.limits.rules import RequestView
 from extproc.limits.store import StoreError
@@ -33,10 +33,10 @@ class LedgerStore:
         self.away = False
         self.answering = asyncio.Event()
         self.answering.set()
-        self.asks: list[Ask] = []
+        self.asks: list[LeaseRequest] = []
         self.exchanged = asyncio.Event()
 
-    async def exchange(self, asks: Sequence[Ask]) -> list[Grant]:
+    async def exchange(self, asks: Sequence[LeaseRequest]) -> list[LeaseGrant]:
         self.asks += asks
         await self.answering.wait()
         if self.away:
@@ -71,14 +71,14 @@ def free(store: LedgerStore, limit: Limit, key: str) -> int:
     return store.ledger.budget(now, limit, key).free(now)
 
 
-async def verdict(found: Limiter, store: LedgerStore) -> Verdict:
+async def verdict(found: Limiter, store: LedgerStore) -> LimitVerdict:
     answer = found.check(store.clock(), VIEW)
-    return answer if isinstance(answer, Verdict) else await answer
+    return answer if isinstance(answer, LimitVerdict) else await answer
 
 
-def at_once(found: Limiter, store: LedgerStore) -> Verdict:
+def at_once(found: Limiter, store: LedgerStore) -> LimitVerdict:
     answer = found.check(store.clock(), VIEW)
-    assert isinstance(answer, Verdict)
+    assert isinstance(answer, LimitVerdict)
     return answer
 
 
@@ -86,7 +86,7 @@ async def test_only_the_first_request_of_a_key_waits() -> None:
     store = LedgerStore()
     async with limiter(store, LimitRule(name="r", rate=10_000)) as found:
         first = found.check(store.clock(), VIEW)
-        assert not isinstance(first, Verdict)
+        assert not isinstance(first, LimitVerdict)
         assert (await first).admitted
         for _ in range(20):
             assert await admitted(found, store, 1) == 1
@@ -157,7 +157,7 @@ async def test_an_evicted_holding_gives_its_tokens_back() -> None:
         found = Limiter([rule], budgets)
         assert await admitted(found, store, 3) == 3
         answer = found.check(store.clock(), RequestView(subject="bob"))
-        assert not isinstance(answer, Verdict)
+        assert not isinstance(answer, LimitVerdict)
         assert (await answer).admitted
     assert free(store, store.asks[0].limit, store.asks[0].key) == 97
 
@@ -270,7 +270,7 @@ async def test_no_request_fails_open_while_redis_is_away_under_load(
             while clock() < until:
                 started = clock()
                 answer = found.check(started, VIEW)
-                answer = answer if isinstance(answer, Verdict) else await answer
+                answer = answer if isinstance(answer, LimitVerdict) else await answer
                 assert answer.admitted
                 slowest = max(slowest, clock() - started)
                 await asyncio.sleep(0.001)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.limits import Limiter, LocalBudgets, RequestView, Verdict, limit_headers
+from extproc.limits import Limiter, LimitVerdict, LocalBudgets, RequestView, limit_headers
 from extproc.limits.ledger import Ledger
 from extproc.limits.rules import compile_rule
 from sluice.config.limits import Cost, LimitMatch, LimitRule
@@ -17,9 +17,9 @@ def limiter(*rules: LimitRule) -> Limiter:
     return Limiter(rules, LocalBudgets(Ledger(1000)))
 
 
-def check(found: Limiter, view: RequestView, now: float = NOW) -> Verdict:
+def check(found: Limiter, view: RequestView, now: float = NOW) -> LimitVerdict:
     verdict = found.check(now, view)
-    assert isinstance(verdict, Verdict)
+    assert isinstance(verdict, LimitVerdict)
     return verdict
 
 
@@ -28,7 +28,7 @@ def admitted(found: Limiter, view: RequestView, requests: int = 100) -> int:
 
 
 def test_without_a_rule_nothing_is_limited() -> None:
-    assert check(limiter(), ALICE) == Verdict(admitted=True)
+    assert check(limiter(), ALICE) == LimitVerdict(admitted=True)
 
 
 def test_a_noisy_subject_leaves_the_others_their_budget() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from redis import Redis
 
-from extproc.limits.arithmetic import SLOTS, Algorithm, Ask, Grant, Limit, budget
+from extproc.limits.arithmetic import SLOTS, Algorithm, LeaseGrant, LeaseRequest, Limit, budget
 from extproc.limits.redis import SCRIPT, redis_store
 from extproc.limits.store import StoreError
 from sluice.config.limits import LimitBackend
@@ -20,24 +20,24 @@ from tests.extproc.limits.histories import SECOND, START, History, Step, limits,
 LIMIT = Limit(Algorithm.TOKEN_BUCKET, 10, SECOND, 10)
 
 
-def scripted(client: Redis, key: str) -> Callable[[int, Ask], Grant]:
+def scripted(client: Redis, key: str) -> Callable[[int, LeaseRequest], LeaseGrant]:
     """The script as an exchange at a time of the caller's choice."""
     script = client.register_script(SCRIPT)
 
-    def exchange(now: int, ask: Ask) -> Grant:
+    def exchange(now: int, ask: LeaseRequest) -> LeaseGrant:
         limit = ask.limit
         answer = script(
             [key],
             [limit.algorithm.value, limit.rate, limit.unit, limit.capacity, ask.holder,
              ask.sequence, ask.held, ask.returned, ask.want, ask.lifetime, SLOTS, now],
         )  # fmt: skip
-        return Grant(*cast("list[int]", answer))
+        return LeaseGrant(*cast("list[int]", answer))
 
     return exchange
 
 
-def ask(key: str, want: int, sequence: int = 1) -> Ask:
-    return Ask(key, LIMIT, "worker", sequence, 0, 0, want, SECOND)
+def ask(key: str, want: int, sequence: int = 1) -> LeaseRequest:
+    return LeaseRequest(key, LIMIT, "worker", sequence, 0, 0, want, SECOND)
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -81,7 +81,7 @@ def test_a_refused_password_is_a_store_error_that_does_not_repeat_it(
     server.start()
     monkeypatch.setenv("LIMITS_PASSWORD", "wrong-secret")
 
-    async def run(password: str) -> list[Grant]:
+    async def run(password: str) -> list[LeaseGrant]:
         monkeypatch.setenv("LIMITS_PASSWORD", password)
         backend = LimitBackend(
             kind="redis", urls=(server.url,), password_env="LIMITS_PASSWORD", timeout=5.0

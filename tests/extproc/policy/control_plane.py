@@ -17,7 +17,7 @@ PATIENCE = 10.0
 
 
 class ControlPlane:
-    """Shows policies to whoever subscribes."""
+    """Shows current_policy to whoever subscribes."""
 
     def __init__(self, address: str, nodes: Nodes) -> None:
         self.address = address

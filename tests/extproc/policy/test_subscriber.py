@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from extproc.policy.current import Policies
+from extproc.policy.current import CurrentPolicy
 from extproc.policy.subscriber import MAX_BACKOFF, fetch_policy, follow
 from protos.base_pb2 import Node
 from protos.policy_pb2 import Policy
@@ -60,23 +60,23 @@ async def test_each_policy_is_applied_and_accepted(tmp_path: Path) -> None:
 async def test_a_bad_policy_is_refused_with_its_reason_and_the_last_good_one_stays(
     tmp_path: Path, bad: PolicyDocument | bytes, reason: str
 ) -> None:
-    policies = Policies()
-    async with control_plane(tmp_path) as server, following(server.address, policies.apply):
+    current_policy = CurrentPolicy()
+    async with control_plane(tmp_path) as server, following(server.address, current_policy.apply):
         server.show(FIRST)
         await server.accepted()
         server.show(bad)
         assert reason in await server.refused()
-        assert policies.current is not None
-        assert policies.current.version == FIRST.version
+        assert current_policy.current is not None
+        assert current_policy.current.version == FIRST.version
         server.show(SECOND)
         await server.accepted()
-        assert policies.current.version == SECOND.version
+        assert current_policy.current.version == SECOND.version
 
 
 async def test_a_refusal_shows_no_key(tmp_path: Path) -> None:
     secret = "c2VjcmV0LXNlY3JldC1zZWNyZXQ"
     bad = f'{{"requests": {{}}, "auth": {{"issuers": [{{"jwks": "{secret}"}}]}}, "models": {{}}}}'
-    async with control_plane(tmp_path) as server, following(server.address, Policies().apply):
+    async with control_plane(tmp_path) as server, following(server.address, CurrentPolicy().apply):
         server.show(Policy(config=bad.encode()).SerializeToString())
         refused = await server.refused()
         assert "auth.issuers.0.issuer: missing" in refused
@@ -100,31 +100,31 @@ async def test_a_failure_of_the_worker_is_a_refusal_too_and_not_its_end(tmp_path
 
 
 async def test_a_control_plane_that_goes_and_comes_back_is_found_again(tmp_path: Path) -> None:
-    policies = Policies()
+    current_policy = CurrentPolicy()
     async with control_plane(tmp_path) as server:
         task = asyncio.create_task(
-            follow(server.address, Node(id="callout-test-0"), policies.apply)
+            follow(server.address, Node(id="callout-test-0"), current_policy.apply)
         )
         server.show(FIRST)
         await server.accepted()
-    assert policies.current is not None
-    assert policies.current.version == FIRST.version
+    assert current_policy.current is not None
+    assert current_policy.current.version == FIRST.version
     async with control_plane(tmp_path) as server:
         server.show(SECOND)
         await server.accepted()
-        assert policies.current.version == SECOND.version
+        assert current_policy.current.version == SECOND.version
     assert not task.done()
     task.cancel()
 
 
 async def test_a_worker_that_starts_first_waits_for_the_control_plane(tmp_path) -> None:
-    policies = Policies()
-    async with following(f"unix:{tmp_path}/xds", policies.apply):
+    current_policy = CurrentPolicy()
+    async with following(f"unix:{tmp_path}/xds", current_policy.apply):
         await asyncio.sleep(0)
         async with control_plane(tmp_path) as server:
             server.show(FIRST)
             await server.accepted()
-            assert policies.current is not None
+            assert current_policy.current is not None
 
 
 async def test_a_control_plane_that_stays_away_is_warned_of_once(
@@ -140,7 +140,7 @@ async def test_a_control_plane_that_stays_away_is_warned_of_once(
     handler = Warned(logging.WARNING)
     logging.getLogger("extproc.policy.subscriber").addHandler(handler)
     try:
-        async with following("127.0.0.1:1", Policies().apply):
+        async with following("127.0.0.1:1", CurrentPolicy().apply):
             await asyncio.wait_for(warned.wait(), 10)
             await asyncio.sleep(1.5 * MAX_BACKOFF)  # another attempt fails
     finally:
@@ -163,7 +163,7 @@ async def test_fetching_waits_for_a_control_plane_no_longer_than_it_is_given() -
 
 async def test_many_nodes_follow_one_control_plane(tmp_path) -> None:
     async def one(server: ControlPlane, number: int) -> None:
-        await follow(server.address, Node(id=f"callout-test-{number}"), Policies().apply)
+        await follow(server.address, Node(id=f"callout-test-{number}"), CurrentPolicy().apply)
 
     async with control_plane(tmp_path) as server:
         tasks = [asyncio.create_task(one(server, number)) for number in range(5)]

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from extproc.breaker import Breaker
-from extproc.convert import Converter, Limits, Pool, Signature
+from extproc.convert import ConversionLimits, ConversionPool, Converter, Signature
 from extproc.convert.tensor import Inference, Tensor
 from extproc.counter_table import CounterTable, create
 from extproc.limits import steady_clock
@@ -34,7 +33,7 @@ from extproc.telemetry.metrics import LOST, MICRO, Metrics, series_name
 from extproc.telemetry.status import BreakerStatus, CalloutStatus, read_status
 from extproc.telemetry.totals import Totals
 from sluice.config import PolicyDocument, cluster_name
-from sluice.config.limits import Breaker as BreakerConfig
+from sluice.config.limits import BreakerConfig
 from tests.extproc.decision.requests import document
 
 MINUTE = 60 * MICRO
@@ -189,12 +188,12 @@ def converter(gate: threading.Event, heavy_from: int) -> Converter:
         assert gate.wait(10)
         return Inference([Tensor("x", "UINT8", (len(body),), body)])
 
-    return Converter("test-grpc", "grpc", Signature("m"), Limits(), heavy_from, source)
+    return Converter("test-grpc", "grpc", Signature("m"), ConversionLimits(), heavy_from, source)
 
 
 def test_conversions_are_timed_and_those_under_way_are_counted(worker: Worker) -> None:
     gate = threading.Event()
-    pool = Pool(threads=1, observe=ConversionTimes(worker.metrics).observe)
+    pool = ConversionPool(threads=1, observe=ConversionTimes(worker.metrics).observe)
     worker.totals.show(partial(conversions_pending, pool))
 
     async def convert() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import grpc.aio
 
-from extproc.policy.current import Policies
+from extproc.policy.current import CurrentPolicy
 from extproc.rpc import unary
 from extproc.services.decider import Decider
 from extproc.services.ext_authz import CHECK, Authorization
@@ -29,7 +29,7 @@ Pairs = Iterable[tuple[str, str]]
 class Callout:
     """A client of both services."""
 
-    policies: Policies
+    current_policy: CurrentPolicy
     channel: grpc.aio.Channel
 
     async def process(self, *messages: ProcessingRequest) -> list[ProcessingResponse]:
@@ -62,21 +62,23 @@ class Callout:
 
 @asynccontextmanager
 async def callout(
-    transport: TransportName, policies: Policies, clock: Callable[[], float] = lambda: NOW
+    transport: TransportName,
+    current_policy: CurrentPolicy,
+    clock: Callable[[], float] = lambda: NOW,
 ) -> AsyncIterator[Callout]:
     """Serve decisions on a port of their own for the length of a block."""
     services = {
-        PROCESS: ExternalProcessor(Decider(policies, clock)).open,
-        CHECK: unary(Authorization(Decider(policies, clock)).check),
+        PROCESS: ExternalProcessor(Decider(current_policy, clock)).open,
+        CHECK: unary(Authorization(Decider(current_policy, clock)).check),
     }
     server = serve(transport, services, "127.0.0.1:0")
     address = await server.start()
     try:
         async with grpc.aio.insecure_channel(address) as channel:
-            yield Callout(policies, channel)
+            yield Callout(current_policy, channel)
     finally:
         await server.close()
-        policies.close()
+        current_policy.close()
 
 
 def headers(pairs: Pairs, *, end_of_stream: bool = False) -> ProcessingRequest:

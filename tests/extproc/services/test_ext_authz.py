@@ -7,7 +7,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from extproc.policy.current import Policies
+from extproc.policy.current import CurrentPolicy
 from extproc.rpc import StatusCode
 from extproc.services.ext_authz import CHECK
 from extproc.transport import TRANSPORTS, TransportName
@@ -24,9 +24,9 @@ PATH = "/v2/models/m/infer"
 
 @pytest.fixture(params=TRANSPORTS)
 async def asked(request: pytest.FixtureRequest) -> AsyncIterator[Callout]:
-    policies = Policies()
-    policies.apply(document({"m": {}, "private": {"access": {}}}))
-    async with callout(request.param, policies) as running:
+    current_policy = CurrentPolicy()
+    current_policy.apply(document({"m": {}, "private": {"access": {}}}))
+    async with callout(request.param, current_policy) as running:
         yield running
 
 
@@ -123,7 +123,7 @@ async def test_a_body_that_need_not_be_declared_is_of_a_type_that_the_model_take
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_without_a_policy_nothing_is_admitted(transport: TransportName) -> None:
-    async with callout(transport, Policies()) as asked:
+    async with callout(transport, CurrentPolicy()) as asked:
         assert refusal(await asked.check(check())) == (503, "no_policy")
 
 
@@ -132,20 +132,20 @@ async def test_a_failure_to_decide_is_a_refusal(transport: TransportName) -> Non
     def broken() -> float:
         raise RuntimeError
 
-    policies = Policies()
-    policies.apply(document())
-    async with callout(transport, policies, broken) as asked:
+    current_policy = CurrentPolicy()
+    current_policy.apply(document())
+    async with callout(transport, current_policy, broken) as asked:
         assert refusal(await asked.check(check())) == (500, "internal_error")
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_token_of_a_key_that_was_just_added_is_admitted(transport: TransportName) -> None:
     with keys_served() as server:
-        policies = Policies()
-        policies.apply(document(auth={"issuers": [issuer(jwks_uri=server.uri)]}))
-        async with callout(transport, policies) as asked:
-            assert policies.current is not None
-            await until_good(policies.current.authenticator, token())
+        current_policy = CurrentPolicy()
+        current_policy.apply(document(auth={"issuers": [issuer(jwks_uri=server.uri)]}))
+        async with callout(transport, current_policy) as asked:
+            assert current_policy.current is not None
+            await until_good(current_policy.current.authenticator, token())
             server.document = ROTATED
             rotated = f"Bearer {token(key=OTHER_RSA, kid='two')}"
             answer = await asked.check(check(authorization=rotated))

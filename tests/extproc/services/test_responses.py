@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from extproc.decision import Admission, Reason, Request, decide
 from extproc.policy.compiled import Policy
-from extproc.policy.current import Policies
+from extproc.policy.current import CurrentPolicy
 from extproc.services import response_cache
 from extproc.services.decider import Decider
 from extproc.services.ext_proc import messages
@@ -77,10 +77,10 @@ def test_what_is_sent_upstream_names_each_header_once(subject: str, model: bytes
 
 
 def served() -> tuple[ExternalProcessor, Policy]:
-    policies = Policies()
-    policies.apply(DOCUMENT)
-    assert policies.current is not None
-    return ExternalProcessor(Decider(policies)), policies.current
+    current_policy = CurrentPolicy()
+    current_policy.apply(DOCUMENT)
+    assert current_policy.current is not None
+    return ExternalProcessor(Decider(current_policy)), current_policy.current
 
 
 def made_anew(
@@ -130,7 +130,7 @@ def test_answers_of_one_policy_are_not_those_of_the_next() -> None:
     assert isinstance(admission, Admission)
     assert b"authorization" in service.admitted(admission, dict(asked.headers), None)
     forwarding = DOCUMENT.auth.model_copy(update={"forward_credentials": True})
-    service.policies.apply(DOCUMENT.model_copy(update={"auth": forwarding}))
+    service.current_policy.apply(DOCUMENT.model_copy(update={"auth": forwarding}))
     assert b"authorization" not in service.admitted(admission, dict(asked.headers), None)
 
 

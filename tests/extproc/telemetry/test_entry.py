@@ -8,7 +8,7 @@ from google.protobuf.wrappers_pb2 import UInt32Value
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.telemetry.entry import MAX_TEXT, Entry, Reader
+from extproc.telemetry.entry import MAX_TEXT, AccessLogEntry, Reader
 from extproc.telemetry.lines import json_line, text_line
 from protos.accesslog_pb2 import HTTPAccessLogEntry, LogAddress, ResponseFlags
 
@@ -186,7 +186,7 @@ def test_requests_that_end_alike_share_their_outcome() -> None:
     assert len({well, badly, one.outcome}) == 3
 
 
-def entry(path: str) -> Entry:
+def entry(path: str) -> AccessLogEntry:
     return Reader().entry(report(path=path, **ADMITTED))
 
 

@@ -12,7 +12,7 @@ import pytest
 from extproc.counter_table import CounterTable, create
 from extproc.telemetry import catalog
 from extproc.telemetry.metrics import Counter, Gauge, Metrics, series_name
-from extproc.telemetry.outputs import Output, RotatedFile, Stream, open_output
+from extproc.telemetry.outputs import Output, RotatedFile, StreamOutput, open_output
 from extproc.telemetry.writer import LogWriter
 from sluice.config.telemetry import Rotation
 
@@ -248,7 +248,7 @@ def test_lines_of_several_writers_to_a_pipe_never_mix(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     os.set_blocking(reader, True)
-    streams = [Stream(os.open(pipe, os.O_WRONLY)) for _ in range(2)]
+    streams = [StreamOutput(os.open(pipe, os.O_WRONLY)) for _ in range(2)]
     chunks = [b"".join(letter * length + b"\n" for length in range(900, 1000)) * 3
               for letter in (b"a", b"b")]  # fmt: skip
     threads = [

@@ -8,7 +8,7 @@ import pytest
 
 from extproc.rpc import Call, RpcError, Services, StatusCode, unary
 from extproc.services.health import Health
-from extproc.transport import TRANSPORTS, Limits, Server, Tls, TransportName, serve
+from extproc.transport import TRANSPORTS, Server, Tls, TransportLimits, TransportName, serve
 
 
 class Echo:
@@ -147,7 +147,7 @@ def transport(request: pytest.FixtureRequest) -> TransportName:
 async def running(
     transport: TransportName = "asyncio",
     address: str = "127.0.0.1:0",
-    limits: Limits | None = None,
+    limits: TransportLimits | None = None,
     tls: Tls | None = None,
 ) -> AsyncIterator[Running]:
     parked: asyncio.Queue[str] = asyncio.Queue()

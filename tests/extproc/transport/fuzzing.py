@@ -8,17 +8,16 @@ from itertools import pairwise
 from random import Random
 
 from extproc.rpc import Call, Services, unary
-from extproc.transport.aio.call import Call as StreamCall
-from extproc.transport.aio.call import Shared
+from extproc.transport.aio.call import ServerCall, Shared
 from extproc.transport.aio.deadlines import Deadlines
 from extproc.transport.counters import Counters
-from extproc.transport.grpc.requests import Request, reader
+from extproc.transport.grpc.requests import GrpcRequest, reader
 from extproc.transport.http2 import frames
 from extproc.transport.http2.connection import Connection
 from extproc.transport.http2.fields import literal
-from extproc.transport.limits import KIB, Limits, Rate
+from extproc.transport.limits import KIB, Rate, TransportLimits
 
-LIMITS = Limits(
+LIMITS = TransportLimits(
     max_message=64 * KIB,
     max_buffered=256 * KIB,
     max_send_queue=256 * KIB,
@@ -124,12 +123,12 @@ class Target:
         self.shared = Shared(LIMITS, Counters(), Deadlines(loop))
         self._read = reader(SERVICES)
 
-    def connect(self) -> Connection[Request]:
+    def connect(self) -> Connection[GrpcRequest]:
         return Connection(
             limits=LIMITS,
             counters=self.shared.counters,
             interpret=self._read,
-            accept=lambda connection, i, head: StreamCall(connection, i, head, self.shared),
+            accept=lambda connection, i, head: ServerCall(connection, i, head, self.shared),
             on_output=lambda: None,
             now=0.0,
         )

@@ -10,7 +10,7 @@ from extproc.transport.http2.blocks import Fields
 from extproc.transport.http2.connection import Connection
 from extproc.transport.http2.errors import ErrorCode
 from extproc.transport.http2.streams import Stream
-from extproc.transport.limits import Limits
+from extproc.transport.limits import TransportLimits
 
 REQUEST = [(":method", "POST"), (":scheme", "http"), (":path", "/echo"), (":authority", "a")]
 RESPONSE_BLOCK = b"\x88"  # :status 200, from the static table
@@ -50,13 +50,13 @@ class EchoStream(Stream):
 class Peer:
     """The client's end: frames go in, (type, flags, stream, payload) come back."""
 
-    def __init__(self, limits: Limits | None = None, *, settled: bool = True) -> None:
+    def __init__(self, limits: TransportLimits | None = None, *, settled: bool = True) -> None:
         self.now = 0.0
         self.counters = Counters()
         self.accepted: dict[int, EchoStream] = {}
         self.encoder = Encoder()
         self.connection: Connection[Fields] = Connection(
-            limits=limits or Limits(),
+            limits=limits or TransportLimits(),
             counters=self.counters,
             interpret=lambda fields: fields,
             accept=self._accept,

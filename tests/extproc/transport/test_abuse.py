@@ -3,7 +3,7 @@ and what stays below it is served."""
 
 import pytest
 
-from extproc.transport import Limits, Rate
+from extproc.transport import Rate, TransportLimits
 from extproc.transport.http2 import frames
 from extproc.transport.http2.errors import ErrorCode
 
@@ -37,7 +37,7 @@ def test_rapid_reset_of_unanswered_streams_closes_the_connection() -> None:
 
 
 def test_resets_of_answered_streams_are_free() -> None:
-    peer = Peer(Limits(resets=TIGHT))
+    peer = Peer(TransportLimits(resets=TIGHT))
     for stream_id in range(1, 2000, 2):
         peer.send(peer.request(stream_id), rst(stream_id))
     assert not peer.connection.closing
@@ -45,7 +45,7 @@ def test_resets_of_answered_streams_are_free() -> None:
 
 
 def test_resets_are_earned_back_with_time() -> None:
-    peer = Peer(Limits(resets=TIGHT))
+    peer = Peer(TransportLimits(resets=TIGHT))
     for stream_id in range(1, 200, 2):
         peer.now += 1.0
         peer.send(peer.request(stream_id, QUIET), rst(stream_id))
@@ -53,7 +53,7 @@ def test_resets_are_earned_back_with_time() -> None:
 
 
 def test_streams_that_the_peers_errors_make_us_reset_count_as_resets() -> None:
-    peer = Peer(Limits(resets=TIGHT))
+    peer = Peer(TransportLimits(resets=TIGHT))
     written = []
     for stream_id in range(1, 23, 2):
         written = peer.send(peer.request(stream_id, QUIET), frames.window_update(stream_id, 0))
@@ -62,7 +62,7 @@ def test_streams_that_the_peers_errors_make_us_reset_count_as_resets() -> None:
 
 
 def test_streams_over_the_limit_are_refused_and_then_count_as_resets() -> None:
-    peer = Peer(Limits(max_concurrent_streams=2, resets=TIGHT))
+    peer = Peer(TransportLimits(max_concurrent_streams=2, resets=TIGHT))
     written = peer.send(*(peer.request(stream_id, QUIET) for stream_id in range(1, 11, 2)))
     assert reset_codes(written) == dict.fromkeys([5, 7, 9], ErrorCode.REFUSED_STREAM)
     assert peer.counters.streams_refused == 3
@@ -114,7 +114,7 @@ def test_an_hpack_bomb_closes_the_connection() -> None:
 def test_a_flood_closes_the_connection(limit: str, flood: bytes) -> None:
     peer = Peer()
     peer.send(peer.request(1, QUIET))
-    rate: Rate = getattr(Limits(), limit)
+    rate: Rate = getattr(TransportLimits(), limit)
     spent = 1 if limit == "settings" else 0  # the handshake's own
     peer.send(flood * (rate.burst - spent))
     assert not peer.connection.closing
@@ -122,7 +122,7 @@ def test_a_flood_closes_the_connection(limit: str, flood: bytes) -> None:
 
 
 def test_late_frames_are_forgiven_up_to_their_limit() -> None:
-    peer = Peer(Limits(late_frames=TIGHT))
+    peer = Peer(TransportLimits(late_frames=TIGHT))
     written = peer.send(peer.request(1, QUIET), frames.window_update(1, 0))
     assert reset_codes(written) == {1: ErrorCode.PROTOCOL_ERROR}
     late = frames.frame(frames.DATA, 0, 1, b"late")
@@ -131,7 +131,7 @@ def test_late_frames_are_forgiven_up_to_their_limit() -> None:
 
 
 def test_a_window_of_zero_holds_a_stream_for_a_limited_time() -> None:
-    peer = Peer(Limits(stall_timeout=60))
+    peer = Peer(TransportLimits(stall_timeout=60))
     peer.send(frames.settings({frames.INITIAL_WINDOW_SIZE: 0}))
     peer.send(peer.request(1), frames.frame(frames.DATA, 0, 1, b"data"))
     peer.connection.tick(59.0)
@@ -145,7 +145,7 @@ def test_a_window_of_zero_holds_a_stream_for_a_limited_time() -> None:
 
 
 def test_a_socket_that_is_never_read_is_closed() -> None:
-    peer = Peer(Limits(stall_timeout=60, keepalive_interval=1000))
+    peer = Peer(TransportLimits(stall_timeout=60, keepalive_interval=1000))
     peer.connection.pause()
     peer.send(peer.request(1), frames.frame(frames.DATA, 0, 1, b"data"))
     peer.connection.tick(60.5)
@@ -190,7 +190,7 @@ def test_a_peer_that_does_not_answer_the_keepalive_is_cut() -> None:
 
 
 def test_an_idle_connection_is_told_to_go_away() -> None:
-    peer = Peer(Limits(idle_timeout=100, keepalive_interval=1000))
+    peer = Peer(TransportLimits(idle_timeout=100, keepalive_interval=1000))
     peer.connection.tick(100.1)
     assert goaway_code(peer.read()) == ErrorCode.NO_ERROR
     peer.send(frames.frame(frames.PING, frames.ACK, 0, b"goodbye\0"))

@@ -3,7 +3,7 @@
 import pytest
 from hpack import Decoder
 
-from extproc.transport import Limits
+from extproc.transport import TransportLimits
 from extproc.transport.http2 import frames, streams
 from extproc.transport.http2.connection import WRITE_CHUNK
 from extproc.transport.http2.errors import ErrorCode
@@ -97,7 +97,7 @@ def test_a_window_may_become_negative_and_recovers() -> None:
 
 
 def test_streams_share_the_connection_window_in_turn() -> None:
-    peer = Peer(Limits(max_control_backlog=1 << 20))
+    peer = Peer(TransportLimits(max_control_backlog=1 << 20))
     peer.send(frames.settings({frames.INITIAL_WINDOW_SIZE: 1 << 20}))
     peer.send(peer.request(1), peer.request(3), peer.request(5))
     peer.send(data(1, b"x" * 16_384) * 4)  # the connection's 65,535 bytes and one more
@@ -140,7 +140,7 @@ def test_a_full_socket_holds_content_back_until_it_has_room() -> None:
 
 
 def test_content_is_credited_in_large_steps() -> None:
-    peer = Peer(Limits(stream_window=65_536, connection_window=131_072))
+    peer = Peer(TransportLimits(stream_window=65_536, connection_window=131_072))
     peer.send(peer.request(1))
     updates = []
     for _ in range(16):
@@ -159,13 +159,13 @@ def test_content_beyond_a_window_is_a_flow_control_error(
     limit: str | None, *, is_stream: bool
 ) -> None:
     if is_stream:
-        peer = Peer(Limits(stream_window=65_535))
+        peer = Peer(TransportLimits(stream_window=65_535))
         peer.send(peer.request(1))
         peer.connection.streams[1].held = 65_535  # the layer above has used nothing
         written = peer.send(*[data(1, bytes(16_384))] * 4)
         assert reset_codes(written) == {1: ErrorCode.FLOW_CONTROL_ERROR}
     else:
-        peer = Peer(Limits(stream_window=1 << 20, connection_window=65_535))
+        peer = Peer(TransportLimits(stream_window=1 << 20, connection_window=65_535))
         peer.send(peer.request(1))
         written = peer.send(*[data(1, bytes(16_384))] * 4)
         assert goaway_code(written) == ErrorCode.FLOW_CONTROL_ERROR

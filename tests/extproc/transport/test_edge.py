@@ -9,7 +9,7 @@ import uvloop
 
 from extproc.framing import frame as message
 from extproc.rpc import Call
-from extproc.transport import Limits, serve
+from extproc.transport import TransportLimits, serve
 from extproc.transport.http2 import frames
 from extproc.transport.http2.errors import ErrorCode
 from extproc.transport.http2.fields import literal
@@ -79,7 +79,7 @@ async def _settled(server: object) -> None:
 @LOOPS
 def test_an_echo_to_a_peer_that_never_reads_stops_reading(loop: object) -> None:
     async def test() -> None:
-        async with running(limits=Limits(connection_window=2**31 - 1)) as server:
+        async with running(limits=TransportLimits(connection_window=2**31 - 1)) as server:
             raw = await Raw.connect(server.address)
             raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
             raw.writer.write(call(1, b"/test/Echo", b"", end=False))
@@ -115,7 +115,7 @@ def test_a_lost_connection_cancels_its_calls(loop: object) -> None:
 def test_buffered_requests_are_bounded_for_the_whole_server() -> None:
     async def test() -> None:
         async with (
-            running(limits=Limits(max_buffered=100_000)) as server,
+            running(limits=TransportLimits(max_buffered=100_000)) as server,
             grpc.aio.insecure_channel(server.address) as client,
         ):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -129,7 +129,7 @@ def test_buffered_requests_are_bounded_for_the_whole_server() -> None:
 def test_a_gzip_bomb_is_refused() -> None:
     async def test() -> None:
         async with (
-            running(limits=Limits(max_message=100_000)) as server,
+            running(limits=TransportLimits(max_message=100_000)) as server,
             grpc.aio.insecure_channel(server.address, compression=grpc.Compression.Gzip) as client,
         ):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -171,7 +171,7 @@ class Flood:
 
 def test_a_handler_that_ignores_a_slow_reader_is_ended() -> None:
     async def test() -> None:
-        limits = Limits(max_send_queue=2 * MIB)
+        limits = TransportLimits(max_send_queue=2 * MIB)
         server = serve("asyncio", {"/test/Flood": Flood}, "127.0.0.1:0", limits=limits)
         raw = await Raw.connect(await server.start())
         raw.writer.write(call(1, b"/test/Flood", message(b"")))

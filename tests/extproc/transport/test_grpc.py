@@ -11,7 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from extproc.services.health import NOT_SERVING, SERVING, Health
-from extproc.transport import Limits, TransportName, serve
+from extproc.transport import TransportLimits, TransportName, serve
 
 from .conftest import Start
 
@@ -146,7 +146,7 @@ def test_an_unknown_method_is_unimplemented(start: Start) -> None:
 @pytest.mark.parametrize("size", [1001, MIB])
 def test_an_oversized_message_is_refused_and_the_connection_lives(start: Start, size: int) -> None:
     async def test() -> None:
-        limits = Limits(max_message=1000)
+        limits = TransportLimits(max_message=1000)
         async with start(limits=limits) as running, channel(running.address) as client:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await client.unary_unary("/test/Unary")(bytes(size))

@@ -28,11 +28,11 @@ from sluice.config import GatewayConfig
 from tests.extproc.decision.requests import document
 from xds.admin.app import application
 from xds.admin.metrics import StateCollector
-from xds.admin.status import State
+from xds.admin.status import ControlPlaneState
 from xds.protocol.nodes import Nodes
 from xds.protocol.snapshot import EMPTY
 from xds.rollout.rollout import Rollout
-from xds.sources.file import Loaded
+from xds.sources.file import CompiledConfig
 
 ANY_PORT = "127.0.0.1:0"
 NOBODY = "127.0.0.1:1"
@@ -65,14 +65,16 @@ def callout(table: CounterTable) -> Iterator[str]:
         yield address
 
 
-def control_plane(callout: str) -> State:
+def control_plane(callout: str) -> ControlPlaneState:
     """A control plane's state, whose config has the callout at an address."""
     config = GatewayConfig.model_validate({"telemetry": {"metrics": {"address": callout}}})
     nodes = Nodes(time.time)
-    return State("gateway.yaml", Loaded(config, EMPTY), nodes, Rollout(nodes, 1.0))
+    return ControlPlaneState(
+        "gateway.yaml", CompiledConfig(config, EMPTY), nodes, Rollout(nodes, 1.0)
+    )
 
 
-def status(state: State, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+def status(state: ControlPlaneState, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """What the command prints of a control plane that is in this state."""
     app = application(state, StateCollector(state, Nodes(time.time)))
     with endpoint.serving(ANY_PORT, app) as address:

@@ -10,11 +10,11 @@ from extproc.telemetry import endpoint
 from sluice.config import GatewayConfig
 from xds.admin.app import application
 from xds.admin.metrics import StateCollector
-from xds.admin.status import State
+from xds.admin.status import ControlPlaneState
 from xds.protocol.nodes import Nodes
 from xds.protocol.snapshot import EMPTY
 from xds.rollout.rollout import Rollout
-from xds.sources.file import Loaded
+from xds.sources.file import CompiledConfig
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,9 @@ def client() -> Iterator[httpx.Client]:
     settings = {"http": "control.internal:8081", "http_names": ["Gateway.internal"]}
     config = GatewayConfig.model_validate({"control_plane": settings})
     nodes = Nodes(time.time)
-    state = State("gateway.yaml", Loaded(config, EMPTY), nodes, Rollout(nodes, 1.0))
+    state = ControlPlaneState(
+        "gateway.yaml", CompiledConfig(config, EMPTY), nodes, Rollout(nodes, 1.0)
+    )
     app = application(state, StateCollector(state, nodes))
     with (
         endpoint.serving("127.0.0.1:0", app) as address,

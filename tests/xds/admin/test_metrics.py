@@ -4,23 +4,27 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from sluice.config import GatewayConfig
 from xds.admin.metrics import NAMES, StateCollector
-from xds.admin.status import State
+from xds.admin.status import ControlPlaneState
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
 from xds.protocol.snapshot import EMPTY
-from xds.protocol.subscription import Request
+from xds.protocol.subscription import SubscriptionRequest
 from xds.rollout.rollout import Rollout
-from xds.sources.file import Loaded
+from xds.sources.file import CompiledConfig
 
 
 def test_pushes_answers_nodes_and_changes_are_counted() -> None:
     nodes = Nodes(lambda: 7.0)
-    state = State("file", Loaded(GatewayConfig(), EMPTY), nodes, Rollout(nodes, 1.0))
+    state = ControlPlaneState(
+        "file", CompiledConfig(GatewayConfig(), EMPTY), nodes, Rollout(nodes, 1.0)
+    )
     for error in (None, "unreadable"):
         node = nodes.connect()
-        nodes.on_request(node, Request(resource_types.POLICY))
+        nodes.on_request(node, SubscriptionRequest(resource_types.POLICY))
         (response,) = nodes.responses(node)
-        nodes.on_request(node, Request(resource_types.POLICY, nonce=response.nonce, error=error))
+        nodes.on_request(
+            node, SubscriptionRequest(resource_types.POLICY, nonce=response.nonce, error=error)
+        )
     state.refused("not valid")
     registry = CollectorRegistry()
     registry.register(StateCollector(state, nodes))

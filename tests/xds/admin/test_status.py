@@ -3,13 +3,13 @@
 import json
 
 from sluice.config import GatewayConfig
-from xds.admin.status import REDACTED, State, redacted
+from xds.admin.status import REDACTED, ControlPlaneState, redacted
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
 from xds.protocol.snapshot import EMPTY
-from xds.protocol.subscription import Request
+from xds.protocol.subscription import SubscriptionRequest
 from xds.rollout.rollout import Rollout
-from xds.sources.file import Loaded
+from xds.sources.file import CompiledConfig
 
 
 def shown(jwks: str) -> str:
@@ -45,12 +45,14 @@ def test_hashes_of_api_keys_are_not_shown() -> None:
 
 def test_a_node_is_shown_with_what_it_refused_and_why() -> None:
     nodes = Nodes(lambda: 7.0)
-    state = State("file", Loaded(GatewayConfig(), EMPTY), nodes, Rollout(nodes, 1.0))
+    state = ControlPlaneState(
+        "file", CompiledConfig(GatewayConfig(), EMPTY), nodes, Rollout(nodes, 1.0)
+    )
     node = nodes.connect()
     node.id, node.metadata = "callout-1", {"pid": 42.0}
-    nodes.on_request(node, Request(resource_types.POLICY))
+    nodes.on_request(node, SubscriptionRequest(resource_types.POLICY))
     (response,) = nodes.responses(node)
-    refusal = Request(resource_types.POLICY, nonce=response.nonce, error="unreadable")
+    refusal = SubscriptionRequest(resource_types.POLICY, nonce=response.nonce, error="unreadable")
     nodes.on_request(node, refusal)
     (seen,) = state.status().nodes
     assert (seen.id, seen.kind, seen.pid) == ("callout-1", "callout", 42)

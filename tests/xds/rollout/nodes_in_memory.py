@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from xds.protocol import resource_types
 from xds.protocol.nodes import Node, Nodes
-from xds.protocol.subscription import Request, Response
+from xds.protocol.subscription import SubscriptionRequest, SubscriptionResponse
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Client:
     history: list[tuple[str, frozenset[str]]] = field(default_factory=list)
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     nonces: dict[str, str] = field(default_factory=dict)
-    waiting: list[Response] = field(default_factory=list)
+    waiting: list[SubscriptionResponse] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.node = self.nodes.connect()
@@ -41,7 +41,7 @@ class Client:
                 self.waiting.append(response)
         return bool(arrived)
 
-    def answer(self, response: Response) -> None:
+    def answer(self, response: SubscriptionResponse) -> None:
         """ACK, or NACK when a resource is there that the client refuses."""
         self.nonces[response.type_url] = response.nonce
         if self.refuses is not None and self.refuses in response.resources:
@@ -56,7 +56,9 @@ class Client:
 
     def _say(self, url: str, error: str | None = None) -> None:
         names, nonce = self.names.get(url, ()), self.nonces.get(url, "")
-        self.nodes.on_request(self.node, Request(url, names=names, nonce=nonce, error=error))
+        self.nodes.on_request(
+            self.node, SubscriptionRequest(url, names=names, nonce=nonce, error=error)
+        )
 
 
 def envoy(nodes: Nodes, name: str = "envoy", *, automatic: bool = True) -> Client:

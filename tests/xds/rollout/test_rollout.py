@@ -143,13 +143,13 @@ def test_a_refusal_restores_the_last_good_snapshot_everywhere_and_says_why() -> 
             assert other.resources[resource_types.CLUSTER] == {"a"}
             assert picky.resources[resource_types.CLUSTER] == {"a"}
             assert len(worker.history) == heard
-            outcome = it.rollout.outcome
-            assert outcome is not None
-            assert outcome.error() == "node picky refused clusters: bad is not to my taste"
+            result = it.rollout.result
+            assert result is not None
+            assert result.error() == "node picky refused clusters: bad is not to my taste"
             await it.carry(snapshot("a", "c"))
             assert it.rollout.version == snapshot("a", "c").version
-            assert it.rollout.outcome is not None
-            assert it.rollout.outcome.error() is None
+            assert it.rollout.result is not None
+            assert it.rollout.result.error() is None
 
     run(test)
 
@@ -177,8 +177,8 @@ def test_a_silent_node_delays_a_change_by_no_more_than_the_timeout_and_is_named(
             while it.rollout.version != snapshot("a").version:
                 await it.until_idle()
             assert worker.resources[resource_types.POLICY] == {"policy"}
-            assert it.rollout.outcome is not None
-            assert it.rollout.outcome.late == ("silent",)
+            assert it.rollout.result is not None
+            assert it.rollout.result.late == ("silent",)
             assert not it.rollout.settled
 
     run(test)

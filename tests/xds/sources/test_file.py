@@ -9,7 +9,7 @@ import pytest
 
 from sluice.config import ConfigError
 from xds.protocol import resource_types
-from xds.sources.file import ConfigFile, Loaded
+from xds.sources.file import CompiledConfig, ConfigFile
 
 JWKS = json.dumps({"keys": []})
 CONFIG = """
@@ -30,10 +30,10 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def after(file: Path, *edits: Callable[[], object]) -> list[Loaded | ConfigError]:
+def after(file: Path, *edits: Callable[[], object]) -> list[CompiledConfig | ConfigError]:
     """What follows from each of these edits."""
 
-    async def follow() -> list[Loaded | ConfigError]:
+    async def follow() -> list[CompiledConfig | ConfigError]:
         source = ConfigFile(file)
         source.read()
         changes, seen = source.changes(), []
@@ -54,8 +54,8 @@ def replace(path: Path, text: str) -> None:
     draft.replace(path)
 
 
-def clusters(change: Loaded | ConfigError) -> set[str]:
-    assert isinstance(change, Loaded)
+def clusters(change: CompiledConfig | ConfigError) -> set[str]:
+    assert isinstance(change, CompiledConfig)
     return set(change.snapshot.resources[resource_types.CLUSTER])
 
 
@@ -87,7 +87,7 @@ def test_a_mounted_config_map_is_noticed_when_its_link_is_swapped(tmp_path: Path
 def test_a_key_set_that_changes_changes_the_policy(file: Path) -> None:
     keys = file.parent / "keys" / "jwks.json"
     (change,) = after(file, lambda: replace(keys, json.dumps({"keys": [{"kty": "oct"}]})))
-    assert isinstance(change, Loaded)
+    assert isinstance(change, CompiledConfig)
     assert b"oct" in change.snapshot.resources[resource_types.POLICY]["policy"]
 
 
@@ -97,19 +97,19 @@ def test_a_mistake_is_reported_and_its_correction_taken(file: Path) -> None:
     )
     assert isinstance(wrong, ConfigError)
     assert "did you mean models?" in str(wrong)
-    assert isinstance(right, Loaded)
+    assert isinstance(right, CompiledConfig)
 
 
 def test_a_file_that_vanishes_is_reported_and_noticed_when_it_is_back(file: Path) -> None:
     gone, back = after(file, file.unlink, lambda: file.write_text(CONFIG))
     assert "cannot be read" in str(gone)
-    assert isinstance(back, Loaded)
+    assert isinstance(back, CompiledConfig)
 
 
 def test_what_only_a_restart_changes_is_named_and_does_not_reach_envoy(file: Path) -> None:
     edits = "\ncallout: {workers: 5, message_timeout: 9s}\nenvoy: {concurrency: 3}\n"
     (change,) = after(file, lambda: replace(file, CONFIG + edits))
-    assert isinstance(change, Loaded)
+    assert isinstance(change, CompiledConfig)
     assert change.at_next_start == ("envoy", "callout.workers")
     assert change.config.callout.workers == 2
     assert change.config.callout.message_timeout == 9

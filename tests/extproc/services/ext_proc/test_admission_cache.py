@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from extproc.breaker.breaker import EVALUATE, MICRO
 from extproc.counter_table import CounterTable, create
-from extproc.policy.current import Policies
+from extproc.policy.current import CurrentPolicy
 from extproc.protection import Protection, ProtectionSettings
 from extproc.rpc import StatusCode
 from extproc.services.decider import Decider
@@ -52,16 +52,16 @@ class Service:
     """ext_proc by one policy, at a time that tests choose."""
 
     def __init__(self, by: PolicyDocument, protection: Protection | None = None) -> None:
-        self.policies = Policies()
-        self.policies.apply(by)
+        self.current_policy = CurrentPolicy()
+        self.current_policy.apply(by)
         self.now = NOW
         self.ext_proc = ExternalProcessor(
-            Decider(self.policies, lambda: self.now, protection=protection)
+            Decider(self.current_policy, lambda: self.now, protection=protection)
         )
 
     @property
     def found(self) -> int:
-        return self.ext_proc.recurring.found
+        return self.ext_proc.admissions.found
 
     def ask_twice(
         self, headers: Mapping[str, str], *, has_body: bool = False
@@ -152,17 +152,17 @@ def test_a_token_is_good_until_it_expires_and_no_longer() -> None:
 def test_a_token_whose_key_is_withdrawn_is_refused() -> None:
     service = Service(document({"m": {"access": {}}}))
     service.ask_twice(headers())
-    assert service.policies.current is not None
+    assert service.current_policy.current is not None
     others = made_of(issuer(jwks=key_set(rsa_jwk(OTHER_RSA, kid="two"))))
     keys = others._tokens.keys[issuer().issuer]
-    service.policies.current.authenticator.replace_keys(issuer().issuer, keys)
+    service.current_policy.current.authenticator.replace_keys(issuer().issuer, keys)
     assert status(service.ask(headers())) == 401
 
 
 def test_a_new_policy_counts_at_once() -> None:
     service = Service(document({"m": {}}))
     assert version(service.ask_twice(headers())) == "v1"
-    service.policies.apply(document({"m": {"stable": "v2"}}))
+    service.current_policy.apply(document({"m": {"stable": "v2"}}))
     assert version(service.ask(headers())) == "v2"
 
 
@@ -218,8 +218,8 @@ def test_what_does_not_recur_is_not_kept() -> None:
     service = Service(document({"m": {}}))
     for number in range(admission_cache.SEEN + 1):
         service.ask(headers(x_number=str(number)))
-    assert not service.ext_proc.recurring._known
-    assert len(service.ext_proc.recurring._seen) <= admission_cache.SEEN
+    assert not service.ext_proc.admissions._known
+    assert len(service.ext_proc.admissions._seen) <= admission_cache.SEEN
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.convert import Pool
+from extproc.convert import ConversionPool
 from extproc.decision import Reason, Refusal
 from extproc.policy.compiled import Target
-from extproc.services.ext_proc.grpc_body_check import NativeCall
+from extproc.services.ext_proc.grpc_body_check import GrpcBodyCheck
 from protos.call_pb2 import ModelRequest
 from protos.inference_pb2 import ModelInferRequest, ModelMetadataRequest, ModelReadyRequest
 
@@ -44,8 +44,8 @@ def judged(
     """The reason by which a body is refused, as its pieces arrive; None where all of it passes."""
 
     async def read() -> Refusal | None:
-        pool = Pool()
-        call = NativeCall(TARGET, limit, headers(method, coding), pool)
+        pool = ConversionPool()
+        call = GrpcBodyCheck(TARGET, limit, headers(method, coding), pool)
         try:
             for index, piece in enumerate(pieces):
                 found = call.check(piece, last=index == len(pieces) - 1)
@@ -225,9 +225,9 @@ def test_a_coding_that_cannot_be_read_is_refused(coding: str) -> None:
 
 def test_where_too_much_waits_to_be_decompressed_a_call_is_to_try_later() -> None:
     async def read() -> None:
-        pool = Pool(threads=1, queue=0)
+        pool = ConversionPool(threads=1, queue=0)
         message = frame(gzip.compress(infer(raw=bytes(1 << 20))), compressed=True)
-        calls = [NativeCall(TARGET, 2 << 20, headers(coding="gzip"), pool) for _ in range(2)]
+        calls = [GrpcBodyCheck(TARGET, 2 << 20, headers(coding="gzip"), pool) for _ in range(2)]
         one, two = (call.check(message, last=True) for call in calls)
         assert inspect.isawaitable(one)
         assert inspect.isawaitable(two)

@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from extproc.policy.current import Policies
+from extproc.policy.current import CurrentPolicy
 from extproc.rpc import StatusCode
 from extproc.services.ext_proc.stream import PROCESS
 from extproc.transport import TRANSPORTS, TransportName
@@ -65,9 +65,9 @@ def models(**settings: Any) -> PolicyDocument:
 
 @pytest.fixture(params=TRANSPORTS)
 async def asked(request: pytest.FixtureRequest) -> AsyncIterator[Callout]:
-    policies = Policies()
-    policies.apply(models())
-    async with callout(request.param, policies) as running:
+    current_policy = CurrentPolicy()
+    current_policy.apply(models())
+    async with callout(request.param, current_policy) as running:
         yield running
 
 
@@ -127,13 +127,13 @@ async def test_what_only_the_gateway_may_say_is_taken_from_the_client(asked: Cal
 async def test_credentials_stay_at_the_gateway_unless_it_is_told_otherwise(asked: Callout) -> None:
     pairs = (*DECLARED, ("authorization", bearer()), ("proxy-authorization", "Basic YTpi"))
     assert mutation(await asked.ask(pairs))[1] == ["authorization", "proxy-authorization"]
-    asked.policies.apply(models(auth={"issuers": [issuer()], "forward_credentials": True}))
+    asked.current_policy.apply(models(auth={"issuers": [issuer()], "forward_credentials": True}))
     assert mutation(await asked.ask(pairs))[1] == []
 
 
 async def test_a_new_policy_counts_from_the_next_request_on(asked: Callout) -> None:
     assert mutation(await asked.ask(DECLARED))[0]["x-model-version"] == "v1"
-    asked.policies.apply(document({"m": {"stable": "v3"}}))
+    asked.current_policy.apply(document({"m": {"stable": "v3"}}))
     assert mutation(await asked.ask(DECLARED))[0]["x-model-version"] == "v3"
 
 
@@ -148,14 +148,14 @@ async def test_a_refusal_is_a_problem_that_names_its_reason(asked: Callout) -> N
 
 
 async def test_the_reason_is_a_header_where_the_config_exposes_it(asked: Callout) -> None:
-    asked.policies.apply(models(requests={"expose_reason": True}))
+    asked.current_policy.apply(models(requests={"expose_reason": True}))
     answer = await asked.ask(PRIVATE, end_of_stream=True)
     sent = written(answer.immediate_response.headers.set_headers)
     assert sent["x-sluice-reason"] == "unauthenticated"
 
 
 async def test_a_body_that_cannot_be_converted_is_refused_in_the_same_form(asked: Callout) -> None:
-    asked.policies.apply(models(requests={"expose_reason": True}))
+    asked.current_policy.apply(models(requests={"expose_reason": True}))
     told = headers((*INFER, ("x-request-id", "id-7")))
     _, refused = await asked.process(told, body(b"{", end_of_stream=True))
     assert problem(refused) == (400, "not_json")
@@ -322,7 +322,7 @@ async def test_a_body_without_headers_is_refused(asked: Callout) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_without_a_policy_nothing_is_admitted(transport: TransportName) -> None:
-    async with callout(transport, Policies()) as asked:
+    async with callout(transport, CurrentPolicy()) as asked:
         assert problem(await asked.ask(DECLARED)) == (503, "no_policy")
 
 
@@ -335,10 +335,10 @@ async def test_a_failure_to_decide_is_a_refusal_and_no_secret_in_the_log(
     def broken() -> float:
         raise RuntimeError(presented)
 
-    policies = Policies()
-    policies.apply(models())
+    current_policy = CurrentPolicy()
+    current_policy.apply(models())
     with caplog.at_level(logging.DEBUG):
-        async with callout(transport, policies, broken) as asked:
+        async with callout(transport, current_policy, broken) as asked:
             pairs = (*DECLARED, ("authorization", presented))
             assert problem(await asked.ask(pairs)) == (500, "internal_error")
     assert "RuntimeError" in caplog.text
@@ -348,11 +348,11 @@ async def test_a_failure_to_decide_is_a_refusal_and_no_secret_in_the_log(
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_token_of_a_key_that_was_just_added_is_admitted(transport: TransportName) -> None:
     with keys_served() as server:
-        policies = Policies()
-        policies.apply(models(auth={"issuers": [issuer(jwks_uri=server.uri)]}))
-        async with callout(transport, policies) as asked:
-            assert policies.current is not None
-            await until_good(policies.current.authenticator, token())
+        current_policy = CurrentPolicy()
+        current_policy.apply(models(auth={"issuers": [issuer(jwks_uri=server.uri)]}))
+        async with callout(transport, current_policy) as asked:
+            assert current_policy.current is not None
+            await until_good(current_policy.current.authenticator, token())
             server.document = ROTATED
             rotated = f"Bearer {token(key=OTHER_RSA, kid='two')}"
             sent, _ = mutation(await asked.ask((*DECLARED, ("authorization", rotated))))
