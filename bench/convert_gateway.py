@@ -150,7 +150,7 @@ def gateway(directory: Path) -> Iterator[tuple[int, list[int]]]:
         "name": "image",
         "datatype": "UINT8",
         "shape": [-1, SIDE, SIDE, 1],
-        "image": {"width": SIDE, "height": SIDE, "colour": "GRAY"},
+        "image": {"width": SIDE, "height": SIDE, "color": "GRAY"},
     }
     config = {
         "listener": {"address": local(listener)},

@@ -87,6 +87,6 @@ async def _follow(file: ConfigFile, state: ControlPlaneState, rollout: Rollout) 
             state.refused(str(change))
             continue
         state.accepted(change)
-        for key in change.at_next_start:
+        for key in change.restart_required:
             log.warning("%s has changed: that takes effect at the next start", key)
         rollout.submit(change.snapshot)

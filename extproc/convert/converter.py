@@ -241,7 +241,9 @@ def _check_length(body: bytes, headers: Headers) -> None:
     length = headers.get("content-length")
     if length is not None and length.strip() != str(len(body)):
         raise malformed(
-            "lying_content_length", "content-length", f"is {length[:20]}, the body has {len(body)}"
+            "content_length_mismatch",
+            "content-length",
+            f"is {length[:20]}, the body has {len(body)}",
         )
 
 

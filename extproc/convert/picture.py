@@ -44,8 +44,8 @@ class PictureReader:
         self._image = declared.image
         self._limits = limits
         self._dtype = DTYPES[declared.datatype]
-        self._mode = "L" if declared.image.colour == "GRAY" else "RGB"
-        self._reversed = declared.image.colour == "BGR"
+        self._mode = "L" if declared.image.color == "GRAY" else "RGB"
+        self._reversed = declared.image.color == "BGR"
         self._normalise = normaliser(declared.image, declared.datatype)
         self._plain = (
             declared.datatype == "UINT8"
@@ -113,18 +113,18 @@ class PictureReader:
     def _jpeg(self, data: bytes, place: str, room: Pixels | None) -> Pixels | None:
         """None for what only Pillow decodes: CMYK and YCCK, and rare subsamplings."""
         header = jpeg_header(data)
-        if header is None or header.colours not in _PLAIN_COLOURS:
+        if header is None or header.colors not in _PLAIN_COLOURS:
             return None
         orientation = jpeg_orientation(data)
         fit = fitted(self._image, header.width, header.height, orientation)
         least = (0, 0) if self._image.interpolation == "nearest" else fit.least_source
         try:
             if room is not None and orientation == 1 and fit.unchanged:
-                simplejpeg.decode_jpeg(data, colorspace=self._image.colour, buffer=room)
+                simplejpeg.decode_jpeg(data, colorspace=self._image.color, buffer=room)
                 return room
             pixels: Pixels = simplejpeg.decode_jpeg(
                 data,
-                colorspace=self._image.colour,
+                colorspace=self._image.color,
                 min_width=least[0],
                 min_height=least[1],
                 min_factor=2,
@@ -186,9 +186,9 @@ class PictureReader:
 
     def _background(self) -> tuple[int, ...]:
         red, green, blue = self._image.background
-        if self._image.colour == "GRAY":
+        if self._image.color == "GRAY":
             return (round(sum(w * v for w, v in zip(_LUMA, (red, green, blue), strict=True))),)
-        return (blue, green, red) if self._image.colour == "BGR" else (red, green, blue)
+        return (blue, green, red) if self._image.color == "BGR" else (red, green, blue)
 
 
 def check_type(data: bytes, declared: str, place: str) -> None:
@@ -199,7 +199,9 @@ def check_type(data: bytes, declared: str, place: str) -> None:
     if found is None:
         raise unsupported("not_a_picture", place, "is no JPEG, PNG or WebP picture")
     if declared in IMAGES and found != declared:
-        raise unsupported("lying_content_type", place, f"is said to be {declared}, and is {found}")
+        raise unsupported(
+            "content_type_mismatch", place, f"is said to be {declared}, and is {found}"
+        )
 
 
 def _checked_size(data: bytes, place: str) -> tuple[int, int]:

@@ -12,11 +12,11 @@ _ENOUGH = 30
 
 @dataclass(frozen=True, slots=True)
 class JpegHeader:
-    """Size in pixels, and how colours are stored, by libjpeg-turbo's names."""
+    """Size in pixels, and how colors are stored, by libjpeg-turbo's names."""
 
     width: int
     height: int
-    colours: str
+    colors: str
 
 
 def picture_size(data: bytes, kind: str) -> tuple[int, int] | None:
@@ -31,10 +31,10 @@ def picture_size(data: bytes, kind: str) -> tuple[int, int] | None:
 def jpeg_header(data: bytes) -> JpegHeader | None:
     """None where libjpeg-turbo cannot tell, of a damaged file or a rare subsampling."""
     try:
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
         return None
-    return JpegHeader(width, height, colours)
+    return JpegHeader(width, height, colors)
 
 
 def png_size(data: bytes) -> tuple[int, int] | None:

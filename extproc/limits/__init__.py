@@ -50,7 +50,7 @@ def budgets(
         lifetime=backend.leases.lifetime,
         timeout=backend.timeout,
         fail_open=backend.fail == "open",
-        share=backend.share,
+        fail_open_share=backend.fail_open_share,
         max_keys=backend.max_keys,
     )
     if broker is not None and backend.kind == "memory":

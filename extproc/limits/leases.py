@@ -108,7 +108,7 @@ class LeaseSettings:
     lifetime: float = 2.0
     timeout: float = 0.05
     fail_open: bool = True
-    share: float = 0.5
+    fail_open_share: float = 0.5
     max_keys: int = 100_000
 
 
@@ -261,7 +261,7 @@ class LeasedBudgets:
             self._local.drain(now, self._part(limit), key)
 
     def _part(self, limit: Limit) -> Limit:
-        share = self._settings.share
+        share = self._settings.fail_open_share
         return replace(
             limit,
             rate=max(1, int(limit.rate * share)),

@@ -24,7 +24,7 @@ def breaker_states(protection: Protection) -> Iterable[Reading]:
 
 def admission_cache_totals(recurring: AdmissionCache) -> Iterable[Total]:
     """Decisions that need not be made."""
-    yield catalog.RECURRING, (), recurring.found
+    yield catalog.ADMISSION_CACHE_HITS, (), recurring.found
 
 
 def limit_totals(protection: Protection) -> Iterable[Total]:
@@ -46,7 +46,7 @@ def conversion_totals(pool: ConversionPool) -> Iterable[Total]:
         yield catalog.CONVERSIONS, (name, "refused"), counts.failed
         yield catalog.CONVERSION_BYTES, (name, "before"), counts.bytes_in
         yield catalog.CONVERSION_BYTES, (name, "after"), counts.bytes_out
-    yield catalog.CONVERSIONS_TURNED_AWAY, (), pool.refused
+    yield catalog.CONVERSIONS_REJECTED, (), pool.refused
 
 
 def conversions_pending(pool: ConversionPool) -> Iterable[Reading]:

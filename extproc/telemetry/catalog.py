@@ -58,8 +58,8 @@ TOKENS = Counter(
     "Tokens that were decided on: known from before (hit), or to be verified (miss).",
     ("cache",),
 )
-RECURRING = Counter(
-    "sluice_decisions_recurring_total",
+ADMISSION_CACHE_HITS = Counter(
+    "sluice_admission_cache_hits_total",
     "Decisions that were found again, for a request like one before, and not made.",
 )
 LOG_LINES = Counter("sluice_log_lines_total", "Access log lines written.")
@@ -138,8 +138,8 @@ CONVERSION_SECONDS = Histogram(
 CONVERSION_BYTES = Counter(
     "sluice_conversion_bytes_total", "Bytes before and after conversion.", ("converter", "side")
 )
-CONVERSIONS_TURNED_AWAY = Counter(
-    "sluice_conversions_turned_away_total", "Payloads for which the queue had no place."
+CONVERSIONS_REJECTED = Counter(
+    "sluice_conversions_rejected_total", "Payloads for which the queue had no place."
 )
 CONVERSIONS_PENDING = Gauge(
     "sluice_conversions_pending", "Conversions at work on a thread, or waiting for one."
@@ -157,7 +157,7 @@ FAMILIES: tuple[Family, ...] = (
     DECISION_SECONDS,
     STAGE_SECONDS,
     TOKENS,
-    RECURRING,
+    ADMISSION_CACHE_HITS,
     LOG_LINES,
     LOG_DROPPED,
     LOG_QUEUE,
@@ -178,7 +178,7 @@ FAMILIES: tuple[Family, ...] = (
     CONVERSIONS,
     CONVERSION_SECONDS,
     CONVERSION_BYTES,
-    CONVERSIONS_TURNED_AWAY,
+    CONVERSIONS_REJECTED,
     CONVERSIONS_PENDING,
     WORKER_UP,
     WORKER_STARTS,

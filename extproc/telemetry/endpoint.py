@@ -32,7 +32,7 @@ MIN_SECRET = 16
 
 STOP_TIMEOUT = 2.0
 
-NAMES = "telemetry.metrics.http_names (--metrics-name)"
+NAMES = "telemetry.metrics.allowed_hosts (--metrics-allowed-host)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,12 @@ class EndpointSettings:
 
     address: str
     secret_file: Path | None = None
-    http_names: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
 
     @property
     def names(self) -> frozenset[str]:
         """All names by which it is asked."""
-        return frozenset((split_host_port(self.address)[0].lower(), *self.http_names))
+        return frozenset((split_host_port(self.address)[0].lower(), *self.allowed_hosts))
 
 
 def application(

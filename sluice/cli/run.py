@@ -41,7 +41,7 @@ def register(commands: Subcommands) -> None:
         "--metrics", default=defaults.telemetry.metrics.address, help="where metrics are served"
     )
     workers.add_argument(
-        "--metrics-name",
+        "--metrics-allowed-host",
         action="append",
         metavar="NAME",
         help="a host name by which they may be asked for their status and profiles; any number",
@@ -88,7 +88,9 @@ def _callout(options: argparse.Namespace) -> int:
 
     try:
         listen = Callout(address=options.address, workers=options.workers)
-        metrics = MetricsEndpoint(address=options.metrics, http_names=options.metrics_name or ())
+        metrics = MetricsEndpoint(
+            address=options.metrics, allowed_hosts=options.metrics_allowed_host or ()
+        )
     except ValidationError as error:
         for problem in error.errors():
             message = problem["msg"].removeprefix("Value error, ")
@@ -101,7 +103,7 @@ def _callout(options: argparse.Namespace) -> int:
         for index, address in enumerate(listen.addresses())
     ]
     try:
-        endpoint = EndpointSettings(metrics.address, options.profile_secret, metrics.http_names)
+        endpoint = EndpointSettings(metrics.address, options.profile_secret, metrics.allowed_hosts)
         return run(workers, endpoint)
     except OSError as error:
         print(f"sluice callout: {error}", file=sys.stderr)

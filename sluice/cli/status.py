@@ -121,13 +121,15 @@ def _seen_from(url: str, address: str) -> str:
 
 def describe(status: Status) -> str:
     """The status for people: what is in force, what is wrong, each node, and each breaker."""
-    step = "settled" if status["settled"] else f"under way: {status['step']}"
+    step = "in_sync" if status["in_sync"] else f"under way: {status['step']}"
     lines = [f"version   {status['version']} ({step})", f"config    {status['config']}"]
     if status["error"] is not None:
         lines.append("error     the latest change is not in force:")
         lines += [f"          {line}" for line in status["error"].splitlines()]
-    lines += [f"late      {node} did not answer the last push" for node in status["late"]]
-    lines += [f"restart   {key} takes effect at the next start" for key in status["at_next_start"]]
+    lines += [f"silent    {node} did not answer the last push" for node in status["unresponsive"]]
+    lines += [
+        f"restart   {key} takes effect at the next start" for key in status["restart_required"]
+    ]
     return "\n".join([*lines, *_nodes(status["nodes"]), *_breakers(status["callout"])])
 
 

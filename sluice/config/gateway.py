@@ -39,7 +39,7 @@ class Listener(Strict):
     request_headers_timeout: PositiveDuration = 10.0
     idle_timeout: PositiveDuration = Field(3600.0, description="Of a connection without requests.")
     max_concurrent_streams: int = Field(128, ge=1, le=2**31 - 1)
-    buffer: Size = Field(
+    stream_buffer_limit: Size = Field(
         1 << 20, ge=1 << 14, description="Bytes Envoy holds for one stream in each direction."
     )
 
@@ -48,7 +48,7 @@ class ControlPlane(Strict):
     """Where the control plane listens. Changes take effect at the next start."""
 
     http: HostPort = "127.0.0.1:8081"
-    http_names: tuple[HostName, ...] = Field(
+    allowed_hosts: tuple[HostName, ...] = Field(
         (),
         description="Further names by which `/v1/` may be asked, beside that in `http`, localhost "
         "and IP addresses.",

@@ -169,9 +169,9 @@ class LimitBackend(Strict):
     )
     fail: Literal["open", "closed"] = Field(
         "open",
-        description="Without the backend: enforce `share` of every limit locally, or refuse.",
+        description="Without the backend: enforce `fail_open_share` locally, or refuse.",
     )
-    share: float = Field(
+    fail_open_share: float = Field(
         0.5,
         gt=0,
         le=1,

@@ -145,7 +145,7 @@ class Retries(Strict):
     """Retries by Envoy, on another endpoint where there is one."""
 
     attempts: int = Field(1, ge=0, le=10)
-    on: tuple[
+    retry_on: tuple[
         Literal["connect-failure", "refused-stream", "reset-before-request", "5xx", "gateway-error",
                 "retriable-4xx", "unavailable", "resource-exhausted"], ...
     ] = ("connect-failure", "refused-stream", "reset-before-request")  # fmt: skip

@@ -65,7 +65,9 @@ class Reports(Strict):
 
     enabled: bool = True
     flush_interval: PositiveDuration = Field(0.1, le=60)
-    buffer: Size = Field(32 << 10, ge=1 << 10, le=1 << 20, description="Sent earlier when full.")
+    buffer_size: Size = Field(
+        32 << 10, ge=1 << 10, le=1 << 20, description="Sent earlier when full."
+    )
 
 
 class MetricsEndpoint(Strict):
@@ -75,7 +77,7 @@ class MetricsEndpoint(Strict):
     """
 
     address: HostPort = "127.0.0.1:9902"
-    http_names: tuple[HostName, ...] = Field(
+    allowed_hosts: tuple[HostName, ...] = Field(
         (),
         description="Further names by which `/v1/` and `/debug/` may be asked, beside that in "
         "`address`, localhost and IP addresses.",

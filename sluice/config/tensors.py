@@ -37,7 +37,7 @@ class ImageInput(Strict):
     width: int = Field(ge=1, le=8192)
     height: int = Field(ge=1, le=8192)
     layout: Literal["NHWC", "NCHW"] = "NHWC"
-    colour: Literal["RGB", "BGR", "GRAY"] = "RGB"
+    color: Literal["RGB", "BGR", "GRAY"] = "RGB"
     resize: Literal["stretch", "crop", "pad"] = Field(
         "stretch",
         description="`stretch` ignores the aspect ratio; `crop` keeps it and cuts to the centre; "
@@ -64,8 +64,8 @@ class ImageInput(Strict):
 
     @property
     def channels(self) -> int:
-        """Colour values of one pixel."""
-        return 1 if self.colour == "GRAY" else 3
+        """Color values of one pixel."""
+        return 1 if self.color == "GRAY" else 3
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -85,7 +85,7 @@ class ImageInput(Strict):
             count = len(getattr(self, field))
             if count not in (0, 1, self.channels):
                 raise ValueError(
-                    f"{field} has {count} values; give one, or {self.channels} for {self.colour}"
+                    f"{field} has {count} values; give one, or {self.channels} for {self.color}"
                 )
         if any(value == 0 for value in self.std):
             raise ValueError("std cannot be 0: values are divided by it")

@@ -41,8 +41,8 @@ def callout(config: GatewayConfig, path: Path, transport: str | None) -> Spec:
         "--drain-timeout", str(config.callout.drain_timeout),
         "--metrics", telemetry.metrics.address,
     ]  # fmt: skip
-    for name in telemetry.metrics.http_names:
-        argv += ["--metrics-name", name]
+    for name in telemetry.metrics.allowed_hosts:
+        argv += ["--metrics-allowed-host", name]
     if telemetry.profile is not None:
         argv += ["--profile-secret", str(path.parent / telemetry.profile.secret_file)]
     if transport is not None:

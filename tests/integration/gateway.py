@@ -162,12 +162,12 @@ class Gateway:
         self.config = changed
         began = time.monotonic()
         self.write()
-        eventually(lambda: self.status()["version"] != version and self.settled())
+        eventually(lambda: self.status()["version"] != version and self.in_sync())
         return time.monotonic() - began
 
-    def settled(self) -> bool:
+    def in_sync(self) -> bool:
         """Whether no push is under way."""
-        return bool(self.status()["settled"])
+        return bool(self.status()["in_sync"])
 
     def status(self) -> dict[str, Any]:
         url = f"http://{self.config['control_plane']['http']}/v1/status"

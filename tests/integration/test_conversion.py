@@ -45,7 +45,7 @@ def config() -> Config:
         "name": "image",
         "datatype": "UINT8",
         "shape": [-1, SIDE, SIDE, 1],
-        "image": {"width": SIDE, "height": SIDE, "colour": "GRAY"},
+        "image": {"width": SIDE, "height": SIDE, "color": "GRAY"},
     }
     settings["models"]["digits"] = {
         "access": {"public": True},

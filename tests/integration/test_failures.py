@@ -51,7 +51,7 @@ def test_traffic_does_not_notice_when_the_control_plane_is_killed(own: Gateway) 
 
 def _reachable(gateway: Gateway) -> bool:
     try:
-        return gateway.settled() and len(gateway.status()["nodes"]) == 3
+        return gateway.in_sync() and len(gateway.status()["nodes"]) == 3
     except OSError:
         return False
 

@@ -34,7 +34,7 @@ def attacked() -> Iterator[Gateway]:
     """`digits` by gRPC; `echo` by REST, in a second at most; `gone`, whose server is not there."""
     settings = base_config()
     by_grpc, nobody = (f"127.0.0.1:{port}" for port in free_ports(2))
-    image = {"width": 32, "height": 32, "colour": "GRAY"}
+    image = {"width": 32, "height": 32, "color": "GRAY"}
     inputs = [{"name": "image", "datatype": "UINT8", "shape": [-1, 32, 32, 1], "image": image}]
     public = {"access": {"public": True}, "breaker": {"window": "60s"}}
 

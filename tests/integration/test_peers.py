@@ -23,7 +23,7 @@ IMAGE = {
     "name": "image",
     "datatype": "UINT8",
     "shape": [-1, SIDE, SIDE, 1],
-    "image": {"width": SIDE, "height": SIDE, "colour": "GRAY"},
+    "image": {"width": SIDE, "height": SIDE, "color": "GRAY"},
 }
 ROWS = {"name": "rows", "datatype": "FP32", "shape": [-1, 4]}
 TWO_ROWS = {"name": "rows", "datatype": "FP32", "shape": [2, 4], "data": [0.0] * 4 + [1.0] * 4}

@@ -115,7 +115,7 @@ class Plane:
         bootstrap.write_text(render(load(self.file), "envoy-under-test"))
         envoy = [str(_find_envoy()), "--config-path", str(bootstrap), "--concurrency", "1"]
         self.spawn(*envoy, "--disable-hot-restart", "--log-level", "warning")
-        eventually(lambda: bool(self.nodes()) and self.status()["settled"], 20)
+        eventually(lambda: bool(self.nodes()) and self.status()["in_sync"], 20)
 
     def stop(self) -> None:
         for process in reversed(self.processes):
@@ -229,7 +229,7 @@ def test_envoy_accepts_every_resource_of_a_config_with_everything(
         "retries": {
             "attempts": 2,
             "per_try_timeout": "1s",
-            "on": [
+            "retry_on": [
                 "connect-failure", "refused-stream", "reset-before-request", "5xx",
                 "gateway-error", "retriable-4xx", "unavailable", "resource-exhausted",
             ],
@@ -243,7 +243,7 @@ def test_envoy_accepts_every_resource_of_a_config_with_everything(
     with plane(
         tmp_path,
         {"text": text, "gpt-4.1": plain},
-        listener={"tls": tls, "trusted_hops": 1, "buffer": "16KiB"},
+        listener={"tls": tls, "trusted_hops": 1, "stream_buffer_limit": "16KiB"},
         requests={"expose_reason": True},
         limits={"listener": bucket, "models": {"text": bucket}, "model_types": {"text": bucket}},
     ) as started:
@@ -398,7 +398,7 @@ def test_a_cluster_whose_settings_change_is_settled_with_the_endpoints_it_had(
     with plane(tmp_path, {"text": text}) as started:
         took = started.edit(lambda c: c["models"]["text"].update(pool={"max_requests": 7}))
         assert took < 1.0
-        eventually(lambda: started.status()["settled"], 1.0)
+        eventually(lambda: started.status()["in_sync"], 1.0)
         (cluster,) = [
             item["cluster"]
             for item in started.dump("dynamic_active_clusters")
@@ -424,7 +424,7 @@ def test_a_refused_edit_is_shown_and_the_last_good_one_stays(
         assert "none.pem" in status["error"]
         assert status["version"] == before
         assert started.get("/v2/models/text").status_code == 200
-        eventually(lambda: started.status()["settled"])
+        eventually(lambda: started.status()["in_sync"])
         clusters = {item["cluster"]["name"] for item in started.dump("dynamic_active_clusters")}
         assert "new/v1" not in clusters
         del started.config["listener"]["tls"]
@@ -439,7 +439,7 @@ def test_models_are_added_and_removed(tmp_path: Path, servers: list[str]) -> Non
         started.edit(lambda c: c["models"].update(new=served))
         assert started.get("/v2/models/new", "new/v1").status_code == 200
         started.edit(lambda c: c["models"].pop("new"))
-        eventually(lambda: started.status()["settled"])
+        eventually(lambda: started.status()["in_sync"])
         assert started.get("/v2/models/new", "new/v1").status_code == 503
         assert started.get("/v2/models/text").status_code == 200
 
@@ -455,7 +455,7 @@ def test_traffic_goes_on_without_the_control_plane_and_edits_arrive_after_it_is_
         started.config["models"]["text"]["versions"]["v1"] = version(servers[1])
         started.write()
         started.start_control_plane()
-        eventually(lambda: bool(started.nodes()) and started.status()["settled"], 5)
+        eventually(lambda: bool(started.nodes()) and started.status()["in_sync"], 5)
         assert started.get("/v2/models/text").json()["port"] == int(servers[1].split(":")[1])
 
 
@@ -466,7 +466,7 @@ def test_what_only_a_restart_changes_is_reported_and_left_alone(
     with plane(tmp_path, {"text": text}) as started:
         started.config["callout"].update(workers=2, message_timeout="3s")
         started.write()
-        eventually(lambda: started.status()["at_next_start"] == ["callout.workers"])
+        eventually(lambda: started.status()["restart_required"] == ["callout.workers"])
         assert started.get("/v2/models/text").status_code == 200
         assert httpx.get(started.admin + "/clusters").text.count("sluice-callout::127") > 0
 

@@ -20,7 +20,7 @@ from sluice.config.values import split_host_port
 from sluice.http.hosts import for_hosts
 from xds.admin.status import ControlPlaneState, redacted
 
-NAMES = "control_plane.http_names"
+NAMES = "control_plane.allowed_hosts"
 
 
 def application(state: ControlPlaneState, metrics: Collector) -> Starlette:
@@ -46,7 +46,7 @@ def application(state: ControlPlaneState, metrics: Collector) -> Starlette:
         return Response(encode(registry), headers={"content-type": media_type})
 
     settings = state.config.control_plane
-    names = {split_host_port(settings.http)[0].lower(), *settings.http_names}
+    names = {split_host_port(settings.http)[0].lower(), *settings.allowed_hosts}
     return Starlette(
         routes=[
             Route("/healthz", alive),

@@ -12,7 +12,7 @@ from xds.protocol.resource_types import SHORT
 
 NAMES = {
     "sluice_xds_version_info": "The version in force, as a label; always 1.",
-    "sluice_xds_settled": "Whether every node has what is in force, and nothing is under way.",
+    "sluice_xds_in_sync": "Whether every node has what is in force, and nothing is under way.",
     "sluice_xds_in_error": "Whether the latest change of the config is not in force.",
     "sluice_xds_config_timestamp_seconds": "When the config in force was read.",
     "sluice_xds_config_reads_total": "States of the config file, by whether they were valid.",
@@ -38,7 +38,7 @@ class StateCollector(Collector):
         kinds = Counter(node.kind for node in status.nodes)
         return [
             _gauge("sluice_xds_version_info", "version", {status.version: 1}),
-            _gauge("sluice_xds_settled", value=status.settled),
+            _gauge("sluice_xds_in_sync", value=status.in_sync),
             _gauge("sluice_xds_in_error", value=status.error is not None),
             _gauge("sluice_xds_config_timestamp_seconds", value=status.changed_at),
             _counter("sluice_xds_config_reads_total", "result", state.changes),

@@ -46,12 +46,12 @@ class Status(BaseModel):
     """
 
     version: str
-    settled: bool
+    in_sync: bool
     step: str | None
     config: str
     error: str | None
-    late: tuple[str, ...]
-    at_next_start: tuple[str, ...]
+    unresponsive: tuple[str, ...]
+    restart_required: tuple[str, ...]
     changed_at: float
     callout: str
     nodes: list[NodeStatus]
@@ -90,12 +90,12 @@ class ControlPlaneState:
         result = self._rollout.result
         return Status(
             version=self._rollout.version,
-            settled=self._rollout.settled,
+            in_sync=self._rollout.in_sync,
             step=self._rollout.step,
             config=self._path,
             error=self._file_error or (result.error() if result else None) or self._refusal(),
-            late=result.late if result else (),
-            at_next_start=self._loaded.at_next_start,
+            unresponsive=result.unresponsive if result else (),
+            restart_required=self._loaded.restart_required,
             changed_at=self._changed_at,
             callout=self.config.telemetry.metrics.address,
             nodes=sorted(map(_node, self._nodes), key=lambda node: (node.kind, node.id)),

@@ -118,6 +118,6 @@ class Nodes:
         """The first refusal of what is shown now."""
         return self._nacks[0] if self._nacks else None
 
-    def unsettled(self, types: Sequence[str]) -> list[Node]:
+    def out_of_sync(self, types: Sequence[str]) -> list[Node]:
         """The nodes that have yet to accept these types of what is shown now."""
-        return [node for node in self._nodes if not node.stream.settled(self._view, types)]
+        return [node for node in self._nodes if not node.stream.in_sync(self._view, types)]

@@ -167,11 +167,11 @@ class Stream:
         wanted = {name: body for name, body in resources.items() if subscription.wants(name)}
         return SubscriptionResponse(subscription.type_url, version, subscription.nonce, wanted)
 
-    def settled(self, view: Snapshot, types: Sequence[str] = resource_types.ALL) -> bool:
+    def in_sync(self, view: Snapshot, types: Sequence[str] = resource_types.ALL) -> bool:
         """Whether the client has accepted what the view says of these types."""
-        return all(self._settled(url, view) for url in types)
+        return all(self._in_sync(url, view) for url in types)
 
-    def _settled(self, url: str, view: Snapshot) -> bool:
+    def _in_sync(self, url: str, view: Snapshot) -> bool:
         subscription = self.subscriptions.get(url)
         if not self._asks_as_it_should(url, subscription, view):
             return False

@@ -65,7 +65,7 @@ class _Compiled:
 
 
 def _keys(config: GatewayConfig) -> list[_Key]:
-    buffer, max_body = config.listener.buffer, config.requests.max_body
+    buffer, max_body = config.listener.stream_buffer_limit, config.requests.max_body
     return [
         _Key(name, model.model_dump_json(), buffer, max_body, model)
         for name, model in config.models.items()

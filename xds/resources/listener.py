@@ -105,7 +105,7 @@ def listener(config: GatewayConfig, directory: Path) -> EnvoyListener:
         name=LISTENER_NAME,
         address=address(settings.address),
         filter_chains=[chain],
-        per_connection_buffer_limit_bytes=settings.buffer,
+        per_connection_buffer_limit_bytes=settings.stream_buffer_limit,
     )
 
 
@@ -157,7 +157,7 @@ def _connection_manager(config: GatewayConfig) -> HttpConnectionManager:
 
 
 def _http2(settings: Listener) -> Http2ProtocolOptions:
-    window = max(MIN_WINDOW, min(settings.buffer, 2**31 - 1))
+    window = max(MIN_WINDOW, min(settings.stream_buffer_limit, 2**31 - 1))
     return Http2ProtocolOptions(
         max_concurrent_streams=settings.max_concurrent_streams,
         initial_stream_window_size=window,

@@ -138,7 +138,7 @@ def _retry_policy(retries: Retries) -> RetryPolicy | None:
         return None
     per_try = retries.per_try_timeout
     return RetryPolicy(
-        retry_on=",".join(retries.on),
+        retry_on=",".join(retries.retry_on),
         num_retries=retries.attempts,
         per_try_timeout=seconds(per_try) if per_try is not None else None,
         retry_host_predicate=[

@@ -150,7 +150,7 @@ def _reports(reports: Reports) -> HttpGrpcAccessLogConfig:
             grpc_service=_grpc(CALLOUT_CLUSTER),
             transport_api_version=ApiVersion.V3,
             buffer_flush_interval=seconds(reports.flush_interval),
-            buffer_size_bytes=reports.buffer,
+            buffer_size_bytes=reports.buffer_size,
         ),
         additional_request_headers_to_log=list(REPORTED_HEADERS),
         additional_response_headers_to_log=[GRPC_STATUS],

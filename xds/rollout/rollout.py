@@ -23,11 +23,11 @@ Sleep = Callable[[float], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class RolloutResult:
-    """What became of the latest snapshot: applied, or refused by a node; `late` did not answer."""
+    """Result of the latest snapshot: applied, or refused; `unresponsive` nodes did not answer."""
 
     version: str
     nack: Nack | None = None
-    late: tuple[str, ...] = ()
+    unresponsive: tuple[str, ...] = ()
 
     def error(self) -> str | None:
         """The refusal in words."""
@@ -66,9 +66,9 @@ class Rollout:
         return self._result
 
     @property
-    def settled(self) -> bool:
+    def in_sync(self) -> bool:
         """Whether nothing is under way, and every node has accepted what is shown."""
-        return self.step is None and not self._nodes.unsettled(ALL)
+        return self.step is None and not self._nodes.out_of_sync(ALL)
 
     def submit(self, snapshot: Snapshot) -> None:
         """Make this the snapshot to reach; one under way is given up where it stands."""
@@ -86,11 +86,11 @@ class Rollout:
                 self._step = None
 
     async def _carry(self, target: Snapshot) -> None:
-        late: set[str] = set()
+        unresponsive: set[str] = set()
         for step in steps(self._nodes.view, target):
             self._step = step.name
             self._nodes.show(step.view)
-            late |= set(await self._acceptance(step.types))
+            unresponsive |= set(await self._acceptance(step.types))
             nack = self._nodes.nack()
             if nack is not None:
                 self._restore(target, nack)
@@ -98,7 +98,7 @@ class Rollout:
             if self._submitted.is_set():
                 return
             if step.in_force:
-                self._in_force(target, late)
+                self._in_force(target, unresponsive)
             if await self._superseded_within(step.pause):
                 return
 
@@ -107,25 +107,25 @@ class Rollout:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._ack_timeout):
                 while self._nodes.nack() is None and not self._submitted.is_set():
-                    if not self._nodes.unsettled(types):
+                    if not self._nodes.out_of_sync(types):
                         return []
                     self._nodes.progress.clear()
                     await _first(self._nodes.progress.wait(), self._submitted.wait())
         if self._nodes.nack() is not None or self._submitted.is_set():
             return []
-        late = [node.id for node in self._nodes.unsettled(types)]
-        if late:
-            log.warning("went on without an answer from %s", ", ".join(late))
-        return late
+        unresponsive = [node.id for node in self._nodes.out_of_sync(types)]
+        if unresponsive:
+            log.warning("went on without an answer from %s", ", ".join(unresponsive))
+        return unresponsive
 
     async def _superseded_within(self, pause: float) -> bool:
         if pause:
             await _first(self._sleep(pause), self._submitted.wait())
         return self._submitted.is_set()
 
-    def _in_force(self, target: Snapshot, late: set[str]) -> None:
+    def _in_force(self, target: Snapshot, unresponsive: set[str]) -> None:
         self._good = target
-        self._result = RolloutResult(target.version, late=tuple(sorted(late)))
+        self._result = RolloutResult(target.version, unresponsive=tuple(sorted(unresponsive)))
         log.info("version %s is in force", target.version)
 
     def _restore(self, target: Snapshot, nack: Nack) -> None:

@@ -36,7 +36,7 @@ class CompiledConfig:
 
     config: GatewayConfig
     snapshot: Snapshot
-    at_next_start: tuple[str, ...] = ()
+    restart_required: tuple[str, ...] = ()
 
 
 class ConfigFile:

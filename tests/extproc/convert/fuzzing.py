@@ -197,7 +197,7 @@ def _pictures() -> Iterator[Sample]:
     settings: tuple[dict[str, object], ...] = (
         {},
         {"datatype": "FP32", "layout": "NCHW", "resize": "pad", "scale": 1 / 255, "mean": (0.5,)},
-        {"datatype": "FP16", "resize": "crop", "colour": "GRAY", "std": (2.0,)},
+        {"datatype": "FP16", "resize": "crop", "color": "GRAY", "std": (2.0,)},
     )
     for setting in settings:
         signature = _model(image_input(max_pixels=100_000, **setting))  # type: ignore[arg-type]

@@ -74,16 +74,16 @@ def test_exif_orientation_puts_the_picture_upright(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("colour", ["RGB", "BGR", "GRAY"])
+@pytest.mark.parametrize("color", ["RGB", "BGR", "GRAY"])
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
-def test_colours_and_layout_are_the_models(kind: str, colour: str, layout: str) -> None:
+def test_colours_and_layout_are_the_models(kind: str, color: str, layout: str) -> None:
     image = picture(16, 12)
-    signature = model(image_input(colour=colour, layout=layout))
+    signature = model(image_input(color=color, layout=layout))
     pixels = first_array(to_grpc(signature, _media(kind), encoded(image, kind)), "u1")[0]
     if layout == "NCHW":
         pixels = pixels.transpose(1, 2, 0)
-    wanted = np.asarray(image.convert("L"))[..., None] if colour == "GRAY" else np.asarray(image)
-    if colour == "BGR":
+    wanted = np.asarray(image.convert("L"))[..., None] if color == "GRAY" else np.asarray(image)
+    if color == "BGR":
         wanted = wanted[..., ::-1]
     assert _close(pixels, wanted, 12)
 
@@ -146,7 +146,7 @@ def test_transparent_pixels_show_the_background() -> None:
 
 def test_sixteen_bit_grey_keeps_its_upper_byte() -> None:
     deep = Image.fromarray(np.full((12, 16), 0x80FF, np.uint16))
-    signature = model(image_input(colour="GRAY"))
+    signature = model(image_input(color="GRAY"))
     pixels = first_array(to_grpc(signature, "image/png", encoded(deep, "PNG")), "u1")
     assert (pixels == 0x80).all()
 
@@ -277,14 +277,14 @@ def test_an_error_shows_nothing_of_the_process() -> None:
 @pytest.mark.parametrize(
     ("media", "body", "status", "reason"),
     [
-        ("image/png", encoded(picture(), "JPEG"), 415, "lying_content_type"),
-        ("image/jpeg", encoded(picture(), "WEBP"), 415, "lying_content_type"),
+        ("image/png", encoded(picture(), "JPEG"), 415, "content_type_mismatch"),
+        ("image/jpeg", encoded(picture(), "WEBP"), 415, "content_type_mismatch"),
         ("image/jpeg", b"<html>hello</html>", 415, "not_a_picture"),
         ("image/jpeg", b"GIF89a" + bytes(20), 415, "not_a_picture"),
         ("image/jpeg", b"", 400, "empty_body"),
     ],
 )
-def test_a_lying_content_type_is_found_out(
+def test_a_content_type_mismatch_is_found_out(
     media: str, body: bytes, status: int, reason: str
 ) -> None:
     with pytest.raises(ConversionError) as caught:

@@ -341,7 +341,7 @@ def test_unknown_codings_are_refused() -> None:
 
 def test_a_content_length_that_lies_is_refused() -> None:
     assert refusal(NUMBERS, JSON, v2_json(), content_length="7") == (
-        400, "lying_content_length", "content-length",
+        400, "content_length_mismatch", "content-length",
     )  # fmt: skip
 
 

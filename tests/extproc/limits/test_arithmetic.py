@@ -16,8 +16,8 @@ from tests.extproc.limits.histories import (
 )
 
 
-def ask(limit: Limit, sequence: int, **settled: int) -> LeaseRequest:
-    values = {"held": 0, "returned": 0, "want": 0, "lifetime": SECOND} | settled
+def ask(limit: Limit, sequence: int, **in_sync: int) -> LeaseRequest:
+    values = {"held": 0, "returned": 0, "want": 0, "lifetime": SECOND} | in_sync
     return LeaseRequest("key", limit, "worker", sequence, **values)
 
 

@@ -175,7 +175,7 @@ async def test_a_store_that_does_not_answer_delays_one_request_until_the_timeout
 async def test_failing_open_enforces_the_workers_share_of_the_limit() -> None:
     store = LedgerStore()
     store.away = True
-    settings = replace(SETTINGS, share=0.25)
+    settings = replace(SETTINGS, fail_open_share=0.25)
     async with limiter(store, LimitRule(name="r", rate=100, per="hour"), settings) as found:
         assert await admitted(found, store, 100) == 25
 

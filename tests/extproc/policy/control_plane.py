@@ -41,11 +41,11 @@ class ControlPlane:
         """Wait until so many nodes have accepted what is shown; the nodes."""
         types = (resource_types.POLICY,)
 
-        def settled() -> bool:
+        def in_sync() -> bool:
             subscribed = [node for node in self.nodes if node.kind == "callout"]
-            return len(subscribed) >= count and not self.nodes.unsettled(types)
+            return len(subscribed) >= count and not self.nodes.out_of_sync(types)
 
-        await self.until(settled)
+        await self.until(in_sync)
         return sorted(self.nodes, key=lambda node: node.id)
 
     async def refused(self) -> str:

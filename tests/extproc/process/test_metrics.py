@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from extproc.breaker import Breaker
 from extproc.convert import ConversionLimits, ConversionPool, Converter, Signature
 from extproc.convert.tensor import Inference, Tensor
 from extproc.counter_table import CounterTable, create

@@ -45,7 +45,7 @@ def test_a_page_that_led_its_name_here_is_told_nothing(
 ) -> None:
     answer = asked(client, path, host)
     assert answer.status_code == 421
-    assert "telemetry.metrics.http_names" in answer.text
+    assert "telemetry.metrics.allowed_hosts" in answer.text
 
 
 @pytest.mark.parametrize(

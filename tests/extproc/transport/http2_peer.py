@@ -50,7 +50,7 @@ class EchoStream(Stream):
 class Peer:
     """The client's end: frames go in, (type, flags, stream, payload) come back."""
 
-    def __init__(self, limits: TransportLimits | None = None, *, settled: bool = True) -> None:
+    def __init__(self, limits: TransportLimits | None = None, *, in_sync: bool = True) -> None:
         self.now = 0.0
         self.counters = Counters()
         self.accepted: dict[int, EchoStream] = {}
@@ -64,7 +64,7 @@ class Peer:
             now=self.now,
         )
         self._output = b""
-        if settled:
+        if in_sync:
             self.send(frames.PREFACE + frames.settings({}))
 
     def _accept(self, connection: Connection[Fields], stream_id: int, fields: Fields) -> Stream:

@@ -163,7 +163,7 @@ def test_control_frames_do_not_pile_up_before_a_socket_that_is_not_read() -> Non
 
 @pytest.mark.parametrize("beginning", [b"", frames.PREFACE[:10], frames.PREFACE])
 def test_a_slow_handshake_is_cut(beginning: bytes) -> None:
-    peer = Peer(settled=False)
+    peer = Peer(in_sync=False)
     peer.send(beginning)
     peer.connection.tick(9.9)
     assert not peer.connection.closing

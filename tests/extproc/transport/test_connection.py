@@ -30,7 +30,7 @@ def test_all_answers_to_one_read_are_one_write() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 7, 10, 1000])
 def test_frames_may_arrive_in_any_pieces(size: int) -> None:
-    peer = Peer(settled=False)
+    peer = Peer(in_sync=False)
     sent = frames.PREFACE + frames.settings({}) + peer.request(1) + data(1, b"hello", end=True)
     for start in range(0, len(sent), size):
         peer.connection.receive(sent[start : start + size], 0.0)
@@ -49,7 +49,7 @@ def test_padding_priority_and_continuation_change_nothing() -> None:
 
 
 def test_a_dynamic_table_may_be_used_before_our_settings_are_acknowledged() -> None:
-    peer = Peer(settled=False)
+    peer = Peer(in_sync=False)
     first = peer.request(1, [*REQUEST, ("x", "indexed")])
     second = peer.request(3, [*REQUEST, ("x", "indexed")])
     assert len(second) < len(first)

@@ -56,7 +56,7 @@ def test_a_peer_that_never_reads_does_not_grow_memory(loop: object) -> None:
             tracemalloc.start()
             for stream_id in range(1, 21, 2):
                 raw.writer.write(call(stream_id, b"/test/Count", message(b"100000 10000")))
-            await _settled(server.server)
+            await _in_sync(server.server)
             held, _ = tracemalloc.get_traced_memory()
             tracemalloc.stop()
             # Ten calls of a gigabyte each: what is held is each call's high-water mark.
@@ -68,7 +68,7 @@ def test_a_peer_that_never_reads_does_not_grow_memory(loop: object) -> None:
         runner.run(test())
 
 
-async def _settled(server: object) -> None:
+async def _in_sync(server: object) -> None:
     """Until the server has stopped sending: its counter no longer moves."""
     before = -1
     while before != (before := server.counters.messages_sent) or before == 0:  # type: ignore[attr-defined]
@@ -85,7 +85,7 @@ def test_an_echo_to_a_peer_that_never_reads_stops_reading(loop: object) -> None:
             raw.writer.write(call(1, b"/test/Echo", b"", end=False))
             one = frames.frame(frames.DATA, 0, 1, message(bytes(10_000)))
             raw.writer.write(one * 104)  # within the stream's window of 1 MiB
-            await _settled(server.server)
+            await _in_sync(server.server)
             # 65,535 bytes went to the peer and the high-water mark of 256 KiB waits; no more.
             assert 32 <= server.server.counters.messages_sent <= 34
             raw.writer.transport.abort()

@@ -116,7 +116,7 @@ class Client:
     not send; what is echoed is compared with what was sent."""
 
     def __init__(self) -> None:
-        self.peer = Peer(settled=False)
+        self.peer = Peer(in_sync=False)
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
         self.h2.initiate_connection()
         self.sent: dict[int, bytes] = {}

@@ -96,7 +96,7 @@ def test_status_without_a_control_plane_says_so(capsys: pytest.CaptureFixture[st
     [
         ("--address", "nowhere"),
         ("--metrics", "9902"),
-        ("--metrics-name", "a/b"),
+        ("--metrics-allowed-host", "a/b"),
         ("--workers", "0"),
     ],
 )
@@ -109,9 +109,9 @@ def test_a_callout_that_cannot_be_started_so_says_what_is_wrong(
 
 def test_a_callout_is_told_by_what_names_it_is_asked() -> None:
     names = ["Gateway.internal", "callout.internal"]
-    config = GatewayConfig.model_validate({"telemetry": {"metrics": {"http_names": names}}})
+    config = GatewayConfig.model_validate({"telemetry": {"metrics": {"allowed_hosts": names}}})
     argv = plan.callout(config, Path("gateway.yaml"), None).argv
-    told = [argv[i + 1] for i, word in enumerate(argv) if word == "--metrics-name"]
+    told = [argv[i + 1] for i, word in enumerate(argv) if word == "--metrics-allowed-host"]
     assert told == ["gateway.internal", "callout.internal"]
 
 

@@ -158,7 +158,7 @@ def test_who_asks_by_an_unknown_name_is_told_the_remedy(
     by_name = callout.replace("127.0.0.1", "127.1")
     shown = status(control_plane(NOBODY), capsys, "--callout", f"http://{by_name}")
     assert "421: This host is not known here." in shown
-    assert "telemetry.metrics.http_names" in shown
+    assert "telemetry.metrics.allowed_hosts" in shown
 
 
 def test_what_a_stranger_answers_is_told_without_what_would_steer_a_terminal(

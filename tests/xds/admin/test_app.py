@@ -19,7 +19,7 @@ from xds.sources.file import CompiledConfig
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx.Client]:
-    settings = {"http": "control.internal:8081", "http_names": ["Gateway.internal"]}
+    settings = {"http": "control.internal:8081", "allowed_hosts": ["Gateway.internal"]}
     config = GatewayConfig.model_validate({"control_plane": settings})
     nodes = Nodes(time.time)
     state = ControlPlaneState(
@@ -38,7 +38,7 @@ def test_a_page_that_led_its_name_here_is_told_nothing(client: httpx.Client, pat
     for host in ("rebound.example", "rebound.example:8081", "a.gateway.internal", ""):
         answer = client.get(path, headers={"host": host})
         assert answer.status_code == 421
-        assert "control_plane.http_names" in answer.text
+        assert "control_plane.allowed_hosts" in answer.text
     for host in ("localhost:8081", "127.0.0.1", "control.internal:8081", "GATEWAY.internal"):
         assert client.get(path, headers={"host": host}).status_code == 200
 

@@ -52,7 +52,7 @@ def test_a_client_that_comes_back_with_a_version_is_told_again() -> None:
     stream = Stream()
     stream.on_request(SubscriptionRequest(CDS, version=view().versions[CDS]), now=0)
     assert len(sent(stream, view())) == 1
-    assert not stream.settled(view())
+    assert not stream.in_sync(view())
 
 
 def test_an_accepted_version_is_not_sent_twice() -> None:
@@ -61,7 +61,7 @@ def test_an_accepted_version_is_not_sent_twice() -> None:
     (response,) = sent(stream, view())
     assert ack(stream, response) is Acknowledgement.ACK
     assert sent(stream, view()) == []
-    assert stream.settled(view(endpoints=""), [CDS])
+    assert stream.in_sync(view(endpoints=""), [CDS])
 
 
 def test_nothing_more_is_sent_of_a_type_until_it_is_answered() -> None:
@@ -87,7 +87,7 @@ def test_a_refusal_keeps_its_reason_and_the_version_accepted_before() -> None:
     assert (subscription.acked, subscription.nacked) == (good.version, bad.version)
     assert subscription.at == 7.0
     assert sent(stream, view("ab")) == []
-    assert not stream.settled(view("ab"))
+    assert not stream.in_sync(view("ab"))
     # Part of what was refused may be in force at the client: what was good is sent again.
     assert [response.version for response in sent(stream, view("a"))] == [good.version]
 
@@ -163,20 +163,20 @@ def test_endpoints_that_are_asked_for_do_not_wait_as_envoy_needs_them_to_accept_
     assert set(endpoints.resources) == {"a", "b"}
     ack(stream, endpoints, ("a", "b"))
     ack(stream, clusters)
-    assert stream.settled(more)
+    assert stream.in_sync(more)
 
 
-def test_an_envoy_is_settled_only_once_it_has_the_endpoints_of_its_clusters() -> None:
+def test_an_envoy_is_in_sync_only_once_it_has_the_endpoints_of_its_clusters() -> None:
     stream = Stream()
     stream.on_request(SubscriptionRequest(CDS), now=0)
     (clusters,) = sent(stream, view())
     ack(stream, clusters)
-    assert not stream.settled(view())
+    assert not stream.in_sync(view())
     stream.on_request(SubscriptionRequest(EDS, names=("a",)), now=0)
     (endpoints,) = sent(stream, view())
-    assert not stream.settled(view())
+    assert not stream.in_sync(view())
     ack(stream, endpoints, ("a",))
-    assert stream.settled(view())
+    assert stream.in_sync(view())
 
 
 @pytest.mark.parametrize(

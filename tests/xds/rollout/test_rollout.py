@@ -102,7 +102,7 @@ def test_a_callout_hears_of_a_model_only_after_every_envoy_has_its_cluster() -> 
             await it.until_idle()
             assert len(worker.history) == heard + 1
             assert it.rollout.version == snapshot("a", "b").version
-            assert it.rollout.settled
+            assert it.rollout.in_sync
 
     run(test)
 
@@ -125,7 +125,7 @@ def test_a_cluster_is_removed_only_after_no_policy_names_it_any_longer() -> None
             it.clock.pass_time()
             await it.until_idle()
             assert proxy.resources[resource_types.CLUSTER] == {"a"}
-            assert it.rollout.settled
+            assert it.rollout.in_sync
 
     run(test)
 
@@ -178,8 +178,8 @@ def test_a_silent_node_delays_a_change_by_no_more_than_the_timeout_and_is_named(
                 await it.until_idle()
             assert worker.resources[resource_types.POLICY] == {"policy"}
             assert it.rollout.result is not None
-            assert it.rollout.result.late == ("silent",)
-            assert not it.rollout.settled
+            assert it.rollout.result.unresponsive == ("silent",)
+            assert not it.rollout.in_sync
 
     run(test)
 
@@ -227,11 +227,11 @@ def test_a_node_that_connects_later_gets_what_is_in_force() -> None:
     async def test() -> None:
         async with world() as it:
             await it.carry(snapshot("a"))
-            late = envoy(it.nodes)
-            it.clients = [late]
+            unresponsive = envoy(it.nodes)
+            it.clients = [unresponsive]
             await it.until_idle()
-            assert late.resources[resource_types.CLUSTER] == {"a"}
-            assert it.rollout.settled
+            assert unresponsive.resources[resource_types.CLUSTER] == {"a"}
+            assert it.rollout.in_sync
 
     run(test)
 
@@ -242,12 +242,12 @@ def test_a_refusal_by_a_node_that_connects_later_changes_nothing_for_others() ->
             proxy = envoy(it.nodes)
             it.clients = [proxy]
             await it.carry(snapshot("a"))
-            late = envoy(it.nodes, "late")
-            late.refuses = "a"
-            it.clients.append(late)
+            unresponsive = envoy(it.nodes, "unresponsive")
+            unresponsive.refuses = "a"
+            it.clients.append(unresponsive)
             await it.until_idle()
             assert it.rollout.version == snapshot("a").version
-            assert late.node.stream.subscriptions[resource_types.CLUSTER].reason is not None
-            assert not it.rollout.settled
+            assert unresponsive.node.stream.subscriptions[resource_types.CLUSTER].reason is not None
+            assert not it.rollout.in_sync
 
     run(test)

@@ -110,6 +110,6 @@ def test_what_only_a_restart_changes_is_named_and_does_not_reach_envoy(file: Pat
     edits = "\ncallout: {workers: 5, message_timeout: 9s}\nenvoy: {concurrency: 3}\n"
     (change,) = after(file, lambda: replace(file, CONFIG + edits))
     assert isinstance(change, CompiledConfig)
-    assert change.at_next_start == ("envoy", "callout.workers")
+    assert change.restart_required == ("envoy", "callout.workers")
     assert change.config.callout.workers == 2
     assert change.config.callout.message_timeout == 9
