@@ -58,6 +58,7 @@ $(PEERS)/.installed: tests/integration/peers/requirements.txt | $(STAMP)
 # The reference pages of the config and the commands, from the code.
 docs: install
 	$(BIN)/python -m sluice.config.reference > docs/reference/config.md
+	$(BIN)/python -m sluice.contract.reference > docs/reference/errors.md
 	COLUMNS=200 $(BIN)/python -m sluice.cli.reference > docs/reference/cli.md
 
 # HTTP/2 conformance of the callout's transport; builds h2spec with Go.

@@ -18,11 +18,12 @@ from bench.tokens import AUDIENCE, ISSUER
 from extproc.policy.current import CurrentPolicy
 from extproc.rpc import unary
 from extproc.services.decider import Decider
-from extproc.services.ext_authz import CHECK, Authorization
-from extproc.services.ext_proc.stream import PROCESS, ExternalProcessor
+from extproc.services.ext_authz import Authorization
+from extproc.services.ext_proc.stream import ExternalProcessor
 from extproc.services.health import Health
 from extproc.transport import TRANSPORTS, serve
 from sluice.config import GatewayConfig, PolicyDocument, policy_document
+from sluice.contract.paths import EXT_AUTHZ, EXT_PROC
 
 NOWHERE = "127.0.0.1:1"
 
@@ -65,8 +66,8 @@ async def run(transport: str, address: str, policy: PolicyDocument) -> None:
     current_policy.apply(policy)
     chosen = next(name for name in TRANSPORTS if name == transport)
     offered = {
-        PROCESS: ExternalProcessor(Decider(current_policy)).open,
-        CHECK: unary(Authorization(Decider(current_policy)).check),
+        EXT_PROC: ExternalProcessor(Decider(current_policy)).open,
+        EXT_AUTHZ: unary(Authorization(Decider(current_policy)).check),
         **Health().services(),
     }
     server = serve(chosen, offered, address)

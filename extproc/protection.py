@@ -16,7 +16,6 @@ from pathlib import Path
 from extproc.breaker import Breaker
 from extproc.counter_table import CounterTable
 from extproc.decision import Admission, Decision, Reason, Refusal
-from extproc.decision.reasons import STATUS
 from extproc.limits import (
     Budgets,
     LeasedBudgets,
@@ -33,9 +32,13 @@ from extproc.limits.leases import LeaseCounts
 from extproc.limits.ledger import Ledger
 from extproc.rpc import StatusCode
 from extproc.services.ratelimit import RateLimitService
-from extproc.telemetry.entry import GATEWAY, AccessLogEntry, GrpcCall, RequestOutcome
-from sluice.config import PolicyDocument, cluster_name
+from extproc.telemetry.entry import AccessLogEntry, GrpcCall, RequestOutcome
+from sluice.config import PolicyDocument
 from sluice.config.limits import LimitBackend, Limits
+from sluice.contract.headers import CLIENT_ADDRESS
+from sluice.contract.local_replies import LOCAL_REPLIES_BY_STATUS
+from sluice.contract.names import cluster_name
+from sluice.contract.reasons import DECISION_REFUSALS
 
 FAILED = frozenset({"UF", "UC", "UR", "LR", "UT", "URX", "UH", "UPE", "UMSDR", "DT"})
 """Envoy's response flags of a version that failed: no connection, reset, out of time."""
@@ -63,11 +66,14 @@ answers, and CANCELLED is none.
 UNREADABLE = frozenset({StatusCode.UNKNOWN, StatusCode.INTERNAL})
 """Those of them that a server also answers what it cannot read with."""
 
-NOT_THE_VERSIONS = frozenset(STATUS) | {"decision_unavailable", GATEWAY}
+GATEWAY_REASONS = frozenset(
+    {
+        *DECISION_REFUSALS,
+        Reason.DECISION_UNAVAILABLE,
+        *(reason for reason, _ in LOCAL_REPLIES_BY_STATUS.values()),
+    }
+)
 """Reasons of answers that the gateway gave by itself, whether or not the version was asked too."""
-
-CLIENT_ADDRESS = "x-envoy-external-address"
-"""Set by Envoy, from the connection or the proxies it trusts, whatever the client sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +219,7 @@ def _went_well(outcome: RequestOutcome, *, answered: bool) -> bool | None:
         given_up = outcome.call.expired and flags <= RESET
         return None if taken_slowly or given_up else False
     # Without an upstream it was refused on the way, or its client left.
-    if not outcome.upstream or outcome.reason in NOT_THE_VERSIONS:
+    if not outcome.upstream or outcome.reason in GATEWAY_REASONS:
         return None
     if outcome.call.status:
         # For a client of HTTP/1.1, Envoy makes a 503 of it, whatever it says.

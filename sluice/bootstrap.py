@@ -5,9 +5,8 @@ from string import Template
 
 from sluice.config import GatewayConfig
 from sluice.config.values import is_ip, split_host_port
+from sluice.contract.names import NODE_CLUSTER
 from sluice.data import data_path
-
-NODE_CLUSTER = "sluice"
 
 MAX_CONNECTIONS = 50_000
 """Clients' connections at once: bounds file descriptors and buffers, not normal traffic."""

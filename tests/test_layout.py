@@ -9,12 +9,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 OURS = {"sluice", "extproc", "xds", "protos", "examples"}
-SHARED = {"sluice.config", "sluice.http", "sluice.images", "sluice.keys"}
+SHARED = {"sluice.config", "sluice.contract", "sluice.http", "sluice.images", "sluice.keys"}
 MAY_IMPORT = {
     "protos": {"protos"},
     "extproc": {"extproc", "protos", *SHARED},
     "xds": {"xds", "protos", *SHARED},
-    "sluice/config": {"sluice.config"},
+    "sluice/config": {"sluice.config", "sluice.contract"},
+    "sluice/contract": {"sluice.contract"},
     "sluice/http": {"sluice.http", "sluice.config"},
     "sluice/images": {"sluice.images", "sluice.config"},
     "sluice/keys": {"sluice.keys"},

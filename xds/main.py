@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 from sluice.config import ConfigError
-from xds.admin.app import AdminServer, application
+from sluice.http.server import http_server
+from xds.admin.app import application
 from xds.admin.metrics import StateCollector
 from xds.admin.status import ControlPlaneState
 from xds.protocol.nodes import Nodes
@@ -19,6 +20,8 @@ from xds.sources.file import ConfigFile
 log = logging.getLogger(__name__)
 
 INVALID_CONFIG = 2
+
+MAX_HTTP_REQUESTS = 100
 
 
 def main(config_path: Path) -> int:
@@ -51,7 +54,8 @@ async def run(config_path: Path) -> None:
     state = ControlPlaneState(str(config_path), loaded, nodes, rollout)
     rollout.submit(loaded.snapshot)
     server = AdsServer(nodes, settings.xds)
-    admin = AdminServer(application(state, StateCollector(state, nodes)), settings.http)
+    app = application(state, StateCollector(state, nodes))
+    admin = http_server(app, settings.http, max_requests=MAX_HTTP_REQUESTS)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -25,8 +25,8 @@ from extproc.convert.media import (
 from extproc.convert.signature import Signature, check
 from extproc.convert.status import grpc_code, grpc_problem
 from extproc.convert.tensor import Inference, Reply
-from extproc.problem import MEDIA_TYPE
-from sluice.config import OIP_GRPC_PREFIX
+from sluice.contract.paths import OIP_GRPC_PREFIX
+from sluice.contract.problem import MEDIA_TYPE
 
 if TYPE_CHECKING:
     from extproc.convert.sources import Sources

@@ -1,9 +1,9 @@
 """`decide(policy, request) -> Decision`: one pure function over one request's headers."""
 
 from extproc.decision.decide import Decide, Decision, StageReport, decide, explain, timed
-from extproc.decision.reasons import Reason
 from extproc.decision.request import Request
 from extproc.decision.results import Admission, Refusal
+from sluice.contract.reasons import Reason
 
 __all__ = [
     "Admission",

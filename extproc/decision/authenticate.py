@@ -1,10 +1,10 @@
 """Stage 2: who is calling?"""
 
 from extproc.auth import CredentialsError, UnknownKeyError
-from extproc.decision.reasons import Reason
 from extproc.decision.request import Request
 from extproc.decision.results import DecisionContext, Refusal
 from extproc.policy.compiled import Policy
+from sluice.contract.reasons import Reason
 
 CHALLENGE = 'Bearer realm="sluice"'
 _INVALID = (("www-authenticate", f'{CHALLENGE}, error="invalid_token"'),)

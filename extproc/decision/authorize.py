@@ -2,11 +2,11 @@
 
 from extproc.auth import Identity
 from extproc.decision.authenticate import CHALLENGE
-from extproc.decision.reasons import Reason
 from extproc.decision.request import Request
 from extproc.decision.results import DecisionContext, Refusal
 from extproc.policy.compiled import Policy
 from sluice.config.models import AllowRule
+from sluice.contract.reasons import Reason
 
 _ANONYMOUS = Refusal(
     Reason.UNAUTHENTICATED, "credentials are needed", (("www-authenticate", CHALLENGE),)

@@ -2,10 +2,11 @@
 
 import xxhash
 
-from extproc.decision.reasons import Reason
 from extproc.decision.request import Request
 from extproc.decision.results import DecisionContext, Refusal
 from extproc.policy.compiled import BUCKETS, CompiledCanary, ModelPolicy, Policy
+from sluice.contract import headers
+from sluice.contract.reasons import Reason
 
 
 def canary(_: Policy, request: Request, context: DecisionContext) -> Refusal | None:
@@ -93,7 +94,7 @@ def _by_bucket(
 def _by_model_type(
     canaries: tuple[CompiledCanary, ...], request: Request
 ) -> tuple[CompiledCanary, Reason] | None:
-    asked = request.headers.get("x-model-type")
+    asked = request.headers.get(headers.MODEL_TYPE)
     if asked is not None:
         for compiled in canaries:
             if asked in compiled.model_types:

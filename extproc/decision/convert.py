@@ -2,11 +2,11 @@
 
 from extproc.convert import ConversionError
 from extproc.decision import metadata
-from extproc.decision.reasons import Reason
 from extproc.decision.request import Request
 from extproc.decision.results import DecisionContext, Refusal
 from extproc.decision.validate import is_websocket
 from extproc.policy.compiled import Policy, Target
+from sluice.contract.reasons import Reason
 
 _GRPC = b"application/grpc"
 _INFER = (None, b"infer")

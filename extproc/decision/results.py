@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 from extproc.auth import ANONYMOUS, Identity
 from extproc.convert import Converter
-from extproc.decision.reasons import STATUS, Reason
 from extproc.policy.compiled import ModelPolicy, Target
+from sluice.contract.reasons import STATUS, Reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,17 @@
 """Stage 4: which version answers? The one asked for, else the claim's, else stable."""
 
-from extproc.decision.reasons import Reason
 from extproc.decision.request import Request
 from extproc.decision.results import DecisionContext, Refusal
 from extproc.policy.compiled import ModelPolicy, Policy, Target
+from sluice.contract import headers
+from sluice.contract.reasons import Reason
 
 
 def route(_: Policy, request: Request, context: DecisionContext) -> Refusal | None:
     """Choose the version."""
     model = context.route
     assert model is not None
-    by_header = request.headers.get("x-model-version")
+    by_header = request.headers.get(headers.MODEL_VERSION)
     if by_header is not None:
         if context.asked_version is not None and context.asked_version != by_header:
             return Refusal(

@@ -1,10 +1,11 @@
 """Stage 1: is this a request for a model, in a form that the model takes?"""
 
-from extproc.decision.reasons import Reason
 from extproc.decision.request import Request
 from extproc.decision.results import DecisionContext, Refusal
 from extproc.policy.compiled import ModelPolicy, Policy
-from sluice.config import OIP_GRPC_PREFIX
+from sluice.contract import headers
+from sluice.contract.paths import OIP_GRPC_PREFIX
+from sluice.contract.reasons import Reason
 
 GRPC_PREFIX = OIP_GRPC_PREFIX.encode()
 """Methods of the Open Inference Protocol by gRPC; their model is named by `x-model-name`."""
@@ -36,7 +37,7 @@ def validate(policy: Policy, request: Request, context: DecisionContext) -> Refu
             return Refusal(Reason.METHOD_NOT_ALLOWED, "this gRPC method is not for callers")
         if not request.has_body:
             return NO_MESSAGE
-        context.route = policy.routes.get(request.headers.get("x-model-name", b""))
+        context.route = policy.routes.get(request.headers.get(headers.MODEL_NAME, b""))
         rest, of_protocol = b"", False
     else:
         context.route, rest, of_protocol = _find(policy, path)
@@ -121,7 +122,7 @@ def _method_refused(allow: str) -> Refusal:
 
 
 def _check_size(route: ModelPolicy, request: Request) -> Refusal | None:
-    length = request.headers.get("content-length")
+    length = request.headers.get(headers.CONTENT_LENGTH)
     if length is None:
         return None
     if not length.isdigit() or len(length) > 19:

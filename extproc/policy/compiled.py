@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from extproc.auth import Authenticator
 from extproc.convert import ConversionLimits, Converters, Signature
 from extproc.convert.media import IMAGES, MULTIPART, PROTOBUF
-from sluice.config import OIP_PREFIX, Model, PolicyDocument, Version, cluster_name
+from sluice.config import Model, PolicyDocument, Version
 from sluice.config.models import AllowRule, ClaimRule, UserBucket
+from sluice.contract.names import cluster_name
+from sluice.contract.paths import OIP_PREFIX
 
 BUCKETS = {"xxh64": 10_000, "modulo": 100}
 """Buckets that users fall into: shares of 0.01 %, or of 1 % by the id modulo 100."""

@@ -17,11 +17,12 @@ from extproc.transport.aio.client import ClientLimits, open_call
 from protos.base_pb2 import Node
 from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 from protos.policy_pb2 import Policy
-from sluice.config import POLICY_TYPE_URL, PolicyDocument
+from sluice.config import PolicyDocument
+from sluice.contract.names import POLICY_TYPE_URL
+from sluice.contract.paths import ADS_STREAM
 
 log = logging.getLogger(__name__)
 
-STREAM = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
 LIMITS = ClientLimits(max_message=64 << 20)
 """Ten thousand models take about 10 MiB."""
 MIN_BACKOFF, MAX_BACKOFF = 0.1, 1.0
@@ -90,7 +91,7 @@ async def _stream(
     address: str, node: Node, apply: Apply, accepted: _Subscription
 ) -> AsyncGenerator[None]:
     """One stream; yields after each response that was answered."""
-    call = await open_call(address, STREAM, LIMITS)
+    call = await open_call(address, ADS_STREAM, LIMITS)
     request = DiscoveryRequest(type_url=POLICY_TYPE_URL, version_info=accepted.version, node=node)
     try:
         call.send(request.SerializeToString())

@@ -8,6 +8,7 @@ from extproc.services.ext_proc.admission_cache import AdmissionCache
 from extproc.telemetry import catalog
 from extproc.telemetry.metrics import MICRO, HistogramSeries, Metrics
 from extproc.telemetry.totals import Reading, Total
+from sluice.contract.names import split_cluster_name
 
 
 def breaker_states(protection: Protection) -> Iterable[Reading]:
@@ -15,7 +16,7 @@ def breaker_states(protection: Protection) -> Iterable[Reading]:
     # Before the status, which takes the room that is left: this series must have some.
     yield catalog.BREAKER_UNPROTECTED, (), protection.breaker.unprotected
     for cluster, status in protection.breaker.status(protection.monotonic()).items():
-        model, _, version = cluster.partition("/")
+        model, version = split_cluster_name(cluster)
         yield catalog.BREAKER_STATE, (model, version), int(status.state)
         yield catalog.BREAKER_REQUESTS, (model, version), status.volume
         if status.error_rate is not None:

@@ -27,11 +27,12 @@ from extproc.process.telemetry import TelemetrySettings
 from extproc.process.worker import WorkerSettings
 from extproc.protection import ProtectionSettings
 from extproc.telemetry import catalog
-from extproc.telemetry.endpoint import EndpointSettings, application, serving
+from extproc.telemetry.endpoint import MAX_REQUESTS, EndpointSettings, application
 from extproc.telemetry.exposition import TableCollector
 from extproc.telemetry.metrics import CounterSeries, GaugeSeries, Metrics
 from extproc.telemetry.profile import Profiler
 from extproc.telemetry.status import read_status
+from sluice.http.server import serving
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ def run(workers: Sequence[WorkerSettings], endpoint: EndpointSettings) -> int:
         evictions = metrics.count(catalog.EVICTIONS)
         with (
             brokering(broker, evictions.add) if broker is not None else nullcontext(),
-            serving(endpoint.address, app),
+            serving(app, endpoint.address, max_requests=MAX_REQUESTS),
             _stop_signals() as stop,
         ):
             for slot in slots:

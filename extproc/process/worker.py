@@ -33,12 +33,14 @@ from extproc.process.telemetry import TelemetrySettings, WorkerTelemetry, transp
 from extproc.protection import Protection, ProtectionSettings
 from extproc.rpc import Services, unary
 from extproc.services.decider import Decider
-from extproc.services.ext_authz import CHECK, Authorization
-from extproc.services.ext_proc.stream import PROCESS, ExternalProcessor
+from extproc.services.ext_authz import Authorization
+from extproc.services.ext_proc.stream import ExternalProcessor
 from extproc.services.health import NOT_SERVING, SERVING, Health
 from extproc.transport import TransportName, serve
 from protos.base_pb2 import Node
 from sluice.config import PolicyDocument
+from sluice.contract.names import CALLOUT_AGENT, NODE_CLUSTER
+from sluice.contract.paths import EXT_AUTHZ, EXT_PROC
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +93,8 @@ def services(
     telemetry.totals.show(partial(backend_state, protection))
     telemetry.totals.show(partial(conversions_pending, pool))
     return {
-        PROCESS: processor.open,
-        CHECK: unary(authorization.check),
+        EXT_PROC: processor.open,
+        EXT_AUTHZ: unary(authorization.check),
         **health.services(),
         **telemetry.access_log.services(),
         **protection.rate_limits.services(),
@@ -191,8 +193,8 @@ class Worker:
 def _node(index: int) -> Node:
     node = Node(
         id=f"callout-{socket.gethostname()}-{index}",
-        cluster="sluice",
-        user_agent_name="sluice-callout",
+        cluster=NODE_CLUSTER,
+        user_agent_name=CALLOUT_AGENT,
     )
     node.metadata.update({"pid": os.getpid()})
     return node

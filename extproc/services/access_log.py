@@ -14,8 +14,7 @@ from extproc.telemetry.lines import FORMATS
 from extproc.telemetry.metrics import CounterSeries
 from extproc.telemetry.writer import LogWriter
 from protos.accesslog_pb2 import StreamAccessLogsMessage
-
-STREAM_ACCESS_LOGS = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
+from sluice.contract.paths import ACCESS_LOG
 
 Recorder = Callable[[Sequence[AccessLogEntry]], None]
 """Takes note of finished requests. Called on the event loop: it must be quick."""
@@ -33,7 +32,7 @@ class AccessLogService:
 
     def services(self) -> Services:
         """The method, for a transport."""
-        return {STREAM_ACCESS_LOGS: self._open}
+        return {ACCESS_LOG: self._open}
 
     def tell(self, recorder: Recorder) -> None:
         """Have another recorder hear of every request."""

@@ -22,8 +22,6 @@ from extproc.services.responses import (
 from protos.base_pb2 import HeaderValue, HeaderValueOption
 from protos.ext_authz_pb2 import AttributeContext, CheckRequest, CheckResponse
 
-CHECK = "/envoy.service.auth.v3.Authorization/Check"
-
 _BODILESS = ("GET", "HEAD", "DELETE", "OPTIONS")
 """Methods whose requests have a body only where they say so."""
 

@@ -19,8 +19,7 @@ from extproc.rpc import RpcError, Services, StatusCode, unary
 from protos.base_pb2 import HeaderValue
 from protos.ratelimit_pb2 import RateLimitDescriptor, RateLimitRequest, RateLimitResponse
 from sluice.config.limits import UNIT_SECONDS, RateLimitDomain, RateLimitPolicy
-
-METHOD = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
+from sluice.contract.paths import RATE_LIMIT
 
 OK = RateLimitResponse.OK
 OVER_LIMIT = RateLimitResponse.OVER_LIMIT
@@ -101,7 +100,7 @@ class RateLimitService:
 
     def services(self) -> Services:
         """The method, for a transport."""
-        return {METHOD: unary(self._should_rate_limit)}
+        return {RATE_LIMIT: unary(self._should_rate_limit)}
 
     def _should_rate_limit(self, message: bytes) -> bytes | Awaitable[bytes]:
         request = _parse(message)

@@ -6,16 +6,10 @@ from collections.abc import Mapping
 
 from extproc.decision import Admission, Reason, Refusal
 from extproc.policy.compiled import Policy
-from extproc.problem import MEDIA_TYPE, problem
-
-INTERNAL_PREFIX = "x-sluice-"
-SERVICE_HEADER = "x-model-service"
-VERSION_HEADER = "x-model-version"
-REASON_HEADER = "x-sluice-reason"
-PATH_HEADER = "x-sluice-path"
-
-_CREDENTIALS = ("authorization", "proxy-authorization")
-"""RFC 9110 section 11: the second is for the proxy that it is sent to, and this is one."""
+from extproc.problem import problem
+from sluice.contract import headers as names
+from sluice.contract.local_replies import callout_details
+from sluice.contract.problem import MEDIA_TYPE
 
 NO_POLICY = Refusal(Reason.NO_POLICY, "the gateway has no policy yet")
 INTERNAL_ERROR = Refusal(Reason.INTERNAL_ERROR, "the gateway failed to decide on this request")
@@ -40,28 +34,28 @@ def upstream_headers(admission: Admission) -> Headers:
     """Headers that tell the model server, and Envoy's router, what was decided."""
     target = admission.target
     headers: Headers = [
-        (SERVICE_HEADER, target.cluster),
-        (VERSION_HEADER, target.version),
-        ("x-sluice-model", target.model),
-        (REASON_HEADER, admission.reason),
+        (names.MODEL_SERVICE, target.cluster),
+        (names.MODEL_VERSION, target.version),
+        (names.MODEL, target.model),
+        (names.REASON, admission.reason),
     ]
     if admission.subject:
-        headers.append(("x-sluice-subject", header_safe(admission.subject)))
+        headers.append((names.SUBJECT, header_safe(admission.subject)))
     if admission.canary:
-        headers.append(("x-sluice-canary", "true"))
+        headers.append((names.CANARY, "true"))
     if target.protocol == "grpc":
         # A gRPC server may reset a call without it, which reads as a failure of the server's.
         headers.append(("te", "trailers"))
     # The route copies them to the response: ratelimit, ratelimit-policy.
-    headers += [(INTERNAL_PREFIX + name, value) for name, value in admission.limits]
+    headers += [(names.INTERNAL_PREFIX + name, value) for name, value in admission.limits]
     return headers
 
 
 def removed_headers(policy: Policy, headers: Mapping[str, bytes]) -> list[str]:
     """Client-sent headers that only the gateway may set, and credentials that stay here."""
-    removed = [name for name in headers if name.startswith(INTERNAL_PREFIX)]
+    removed = [name for name in headers if name.startswith(names.INTERNAL_PREFIX)]
     if not policy.forward_credentials:
-        removed += [name for name in (*_CREDENTIALS, policy.api_key_header) if name in headers]
+        removed += [name for name in (*names.CREDENTIALS, policy.api_key_header) if name in headers]
     return removed
 
 
@@ -69,13 +63,13 @@ def refusal_headers(policy: Policy | None, refusal: Refusal) -> Headers:
     """Headers of the response to a refused request."""
     headers: Headers = [("content-type", MEDIA_TYPE), *refusal.headers]
     if policy is not None and policy.expose_reason:
-        headers.append((REASON_HEADER, refusal.reason))
+        headers.append((names.REASON, refusal.reason))
     return headers
 
 
 def refusal_body(refusal: Refusal, headers: Mapping[str, bytes]) -> bytes:
     """The problem document for the request that these headers are of."""
-    request_id = headers.get("x-request-id", b"").decode("latin-1")
+    request_id = headers.get(names.REQUEST_ID, b"").decode("latin-1")
     return problem(refusal.status, refusal.reason, refusal.detail, request_id=request_id)
 
 
@@ -84,9 +78,7 @@ def refusal_details(refusal: Refusal) -> str:
 
     What `xds` puts in the place of Envoy's own answers leaves alone what begins with `sluice`.
     """
-    if not refusal.subject:
-        return f"sluice:{refusal.reason}"
-    return f"sluice:{refusal.reason}:{header_safe(refusal.subject)}"
+    return callout_details(refusal.reason, header_safe(refusal.subject))
 
 
 def header_safe(text: str) -> str:

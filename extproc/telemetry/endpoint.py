@@ -6,14 +6,10 @@ host.
 
 import hashlib
 import hmac
-import socket
-import threading
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import uvicorn
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
@@ -30,7 +26,8 @@ from sluice.http.hosts import for_hosts
 MIN_SECRET = 16
 """Bytes: what is shorter could be guessed."""
 
-STOP_TIMEOUT = 2.0
+MAX_REQUESTS = 20
+"""Requests answered at a time."""
 
 NAMES = "telemetry.metrics.allowed_hosts (--metrics-allowed-host)"
 
@@ -89,45 +86,6 @@ def application(
     if secret_file is not None:
         routes.append(Route("/debug/profile", for_hosts(names, profile, NAMES)))
     return Starlette(routes=routes)
-
-
-@contextmanager
-def serving(address: str, app: Starlette) -> Iterator[str]:
-    """Serve on a thread of its own for the length of a block; gives the address listened on.
-
-    Raises OSError where the address is taken.
-    """
-    host, port = split_host_port(address)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, int(port)), family=family) as listener:
-        server = _Server(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                loop="asyncio",
-                timeout_graceful_shutdown=1,
-                limit_concurrency=20,
-            )
-        )
-        thread = threading.Thread(
-            target=server.run, args=([listener],), name="telemetry", daemon=True
-        )
-        thread.start()
-        try:
-            yield f"{host}:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join(STOP_TIMEOUT)
-
-
-class _Server(uvicorn.Server):
-    """Signals are the supervisor's business."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def _authorized(request: Request, secret_file: Path | None) -> bool:

@@ -14,7 +14,14 @@ from google.protobuf.wrappers_pb2 import UInt32Value
 
 from extproc.rpc import StatusCode
 from protos.accesslog_pb2 import AccessLogCommon, HTTPAccessLogEntry, LogAddress, ResponseFlags
-from sluice.config import OIP_GRPC_PREFIX
+from sluice.contract import headers as names
+from sluice.contract.local_replies import (
+    VIA_UPSTREAM,
+    local_reply_reason,
+    split_callout_details,
+)
+from sluice.contract.names import split_cluster_name
+from sluice.contract.paths import OIP_GRPC_PREFIX
 
 MAX_TEXT = 512
 """Characters of a path or a user agent: clients choose them, and a line must stay short."""
@@ -59,33 +66,6 @@ _FLAGS = {
     "downstream_remote_reset": "DR",
 }
 """Envoy's short names (%RESPONSE_FLAGS%)."""
-
-DECIDED = "sluice:"
-"""Begins the response code details of what the callout refused; the reason follows."""
-
-UPSTREAM = "via_upstream"
-"""Response code details of what a model server answered."""
-
-_DETAILS = (
-    ("local_rate_limited", "rate_limited"),
-    ("ext_proc", "decision_unavailable"),
-    ("no_healthy_upstream", "no_healthy_endpoint"),
-    ("cluster_not_found", "unknown_service"),
-    ("response_timeout", "model_timeout"),
-    ("upstream_per_try_timeout", "model_timeout"),
-    ("max_duration_timeout", "model_timeout"),
-    ("stream_idle_timeout", "idle_timeout"),
-    ("upstream_reset_before_response_started", "model_unreachable"),
-    ("downstream", "client_left"),
-    ("http1.", "bad_request"),
-    ("http2.", "bad_request"),
-)
-"""Beginnings of Envoy's response code details, and the reasons that its answers give to clients."""
-
-OVERFLOW = "overloaded"
-GATEWAY = "gateway"
-"""The reason of whatever else Envoy answers by itself."""
-
 
 _STATUSES = {str(int(status)): status for status in StatusCode}
 """By how `grpc-status` has them."""
@@ -162,7 +142,7 @@ class Reader:
         common, request, response = message.common_properties, message.request, message.response
         headers = request.request_headers
         details = response.response_code_details
-        service, reason = headers.get("x-model-service", ""), headers.get("x-sluice-reason", "")
+        service, reason = headers.get(names.MODEL_SERVICE, ""), headers.get(names.REASON, "")
         start, duration, flags = common.start_time, common.duration, common.response_flags
         micros = duration.seconds * 1_000_000 + duration.nanos // 1000
         # A gRPC server that has sent no message ends a call by headers alone.
@@ -181,15 +161,15 @@ class Reader:
             outcome,
             start.seconds,
             start.nanos // 1000,
-            (headers.get("x-sluice-path") or request.path).partition("?")[0][:MAX_TEXT],
-            headers.get("x-sluice-subject", "") if service else _refused_subject(details),
+            (headers.get(names.PATH) or request.path).partition("?")[0][:MAX_TEXT],
+            headers.get(names.SUBJECT, "") if service else _refused_subject(details),
             request.request_body_bytes,
             response.response_body_bytes,
             micros,
             _upstream_time(common) if outcome.upstream else None,
             request.request_id[:MAX_TEXT],
             request.user_agent[:MAX_TEXT],
-            headers.get("traceparent", "")[3:35],
+            headers.get(names.TRACEPARENT, "")[3:35],
         )
 
 
@@ -197,13 +177,14 @@ def _outcome(
     message: HTTPAccessLogEntry, service: str, reason: str, call: GrpcCall
 ) -> RequestOutcome:
     common, response = message.common_properties, message.response
-    model, _, version = service.partition("/")
+    status = UInt32Value.FromString(response.response_code).value
+    model, version = split_cluster_name(service)
     return RequestOutcome(
         method=_name(_METHODS, message.request.request_method),
         protocol=_name(_PROTOCOLS, message.protocol_version),
-        status=UInt32Value.FromString(response.response_code).value,
+        status=status,
         flags=_flags(ResponseFlags.FromString(common.response_flags)),
-        reason=_reason(response.response_code_details, reason),
+        reason=_reason(response.response_code_details, status, reason),
         model=model or common.route_name,
         version=version,
         canary=reason.startswith("canary_"),
@@ -219,15 +200,15 @@ def _call(message: HTTPAccessLogEntry, duration: int) -> GrpcCall:
     """
     request, response = message.request, message.response
     headers, status = request.request_headers, None
-    if response.response_code_details == UPSTREAM and "x-sluice-path" not in headers:
+    if response.response_code_details == VIA_UPSTREAM and names.PATH not in headers:
         status = _grpc_status(response.response_trailers or response.response_headers)
-    expired = status != StatusCode.OK and _expired(headers.get("grpc-timeout", ""), duration)
+    expired = status != StatusCode.OK and _expired(headers.get(names.GRPC_TIMEOUT, ""), duration)
     return GrpcCall(status, request.path.startswith(OIP_GRPC_PREFIX), expired)
 
 
 def _grpc_status(headers: Mapping[str, str]) -> int | None:
     """UNKNOWN for what is not gRPC's, as its clients take it."""
-    text = headers.get("grpc-status")
+    text = headers.get(names.GRPC_STATUS)
     if text is None:
         return None
     return _STATUSES.get(text, StatusCode.UNKNOWN)
@@ -246,19 +227,18 @@ def _flags(flags: ResponseFlags) -> str:
     return ",".join(_FLAGS[field.name] for field, _ in flags.ListFields())
 
 
-def _reason(details: str, decided: str) -> str:
-    if details == UPSTREAM:
-        return decided
-    if details.startswith(DECIDED):
-        return details.removeprefix(DECIDED).partition(":")[0]
-    if "overflow" in details:
-        return OVERFLOW
-    return next((reason for begin, reason in _DETAILS if details.startswith(begin)), GATEWAY)
+def _reason(details: str, status: int, admitted: str) -> str:
+    """The reason as the client reads it; `admitted` is the reason of the request's admission."""
+    if details == VIA_UPSTREAM:
+        return admitted
+    refused = split_callout_details(details)
+    return local_reply_reason(details, status) if refused is None else refused[0]
 
 
 def _refused_subject(details: str) -> str:
-    """Whom the callout refused, where it knew."""
-    return details.removeprefix(DECIDED).partition(":")[2] if details.startswith(DECIDED) else ""
+    """The subject of a request that the callout refused; empty where it is not known."""
+    refused = split_callout_details(details)
+    return "" if refused is None else refused[1]
 
 
 def _upstream_time(common: AccessLogCommon) -> int | None:

@@ -6,13 +6,10 @@ Its YAML is read by `sluice.config.load`, which is not imported here: workers ne
 from sluice.config.auth import ApiKey, Auth, JwtIssuer
 from sluice.config.errors import ConfigError, Problem
 from sluice.config.gateway import GatewayConfig
-from sluice.config.models import OIP_GRPC_PREFIX, OIP_PREFIX, Model, Version, cluster_name
-from sluice.config.policy import POLICY_TYPE_URL, PolicyDocument, policy_document
+from sluice.config.models import Model, Version
+from sluice.config.policy import PolicyDocument, policy_document
 
 __all__ = [
-    "OIP_GRPC_PREFIX",
-    "OIP_PREFIX",
-    "POLICY_TYPE_URL",
     "ApiKey",
     "Auth",
     "ConfigError",
@@ -22,6 +19,5 @@ __all__ = [
     "PolicyDocument",
     "Problem",
     "Version",
-    "cluster_name",
     "policy_document",
 ]

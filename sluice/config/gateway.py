@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from sluice.config.auth import Auth
 from sluice.config.limits import Limits
-from sluice.config.models import OIP_PREFIX, Model
+from sluice.config.models import Model
 from sluice.config.telemetry import Telemetry
 from sluice.config.values import (
     Address,
@@ -18,6 +18,7 @@ from sluice.config.values import (
     Size,
     Strict,
 )
+from sluice.contract.paths import OIP_PREFIX
 
 
 class ListenerTls(Strict):

@@ -26,11 +26,6 @@ MediaRange = Annotated[
     AfterValidator(str.lower),
 ]
 
-OIP_PREFIX = "/v2/models/"
-"""Where the Open Inference Protocol (V2) has its models."""
-OIP_GRPC_PREFIX = "/inference.GRPCInferenceService/"
-"""Begins the paths of its calls by gRPC."""
-
 
 class Endpoint(Strict):
     """One address where a version is served."""
@@ -241,8 +236,3 @@ class Model(Strict):
         if self.bucket.hash == "modulo" and any(c.percent % 1 for c in self.canaries):
             raise ValueError("with bucket.hash modulo, percentages are whole numbers")
         return self
-
-
-def cluster_name(model: str, version: str) -> str:
-    """The Envoy cluster of a version, and the value of `x-model-service`."""
-    return f"{model}/{version}"

@@ -13,8 +13,6 @@ from sluice.config.models import Model
 from sluice.config.telemetry import AccessLog
 from sluice.config.values import Name, Strict
 
-POLICY_TYPE_URL = "type.googleapis.com/sluice.policy.v1.Policy"
-
 MAX_JWKS = 1 << 20
 """Bytes: a key set holds a few keys of about 1 KiB each."""
 

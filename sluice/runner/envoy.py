@@ -3,7 +3,8 @@
 import asyncio
 import urllib.request
 
-CALLOUT_CLUSTER = "sluice-callout"
+from sluice.contract.names import CALLOUT_CLUSTER
+
 POLL_INTERVAL = 0.05
 TIMEOUT = 2.0
 

@@ -67,7 +67,7 @@ def counted(protection: Protection, entries: Sequence[AccessLogEntry]) -> tuple[
         ended(200, flags="UT", reason="model_timeout", answered=False),
         # Held to be converted: nothing of what had begun has reached the client.
         ended(504, flags="UT", reason="model_timeout"),
-        ended(200, flags="UR", reason="gateway"),
+        ended(200, flags="UR", reason="gateway_error"),
         called(StatusCode.UNKNOWN),
         called(StatusCode.INTERNAL),
         called(StatusCode.UNAVAILABLE),
@@ -104,13 +104,13 @@ def test_a_version_that_answers_has_done_well(protection: Protection) -> None:
 @pytest.mark.parametrize(
     "end",
     [
-        ended(200, flags="UT", reason="gateway"),
+        ended(200, flags="UT", reason="gateway_error"),
         ended(200, flags="DC,UT", reason="model_timeout"),
         ended(413, reason="body_too_large", answered=False),
         ended(403, reason="model_mismatch", answered=False),
         ended(503, reason="conversion_queue_full"),
         ended(503, reason="decision_unavailable", answered=False),
-        ended(500, reason="gateway"),
+        ended(500, reason="gateway_error"),
         ended(0, flags="DC", reason="client_left", answered=False),
         ended(503, flags="UO", reason="overloaded", upstream="", answered=False),
         called(StatusCode.CANCELLED),

@@ -4,10 +4,6 @@ It has no authentication: what `/v1/` says is for whoever reaches the address, b
 a browser shows there. So a request must name this server as its host.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import uvicorn
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
@@ -56,27 +52,3 @@ def application(state: ControlPlaneState, metrics: Collector) -> Starlette:
             Route("/v1/config", for_hosts(names, config, NAMES)),
         ]
     )
-
-
-class AdminServer(uvicorn.Server):
-    """uvicorn on the loop that is already running, which keeps its own signal handlers."""
-
-    def __init__(self, app: Starlette, address: str) -> None:
-        host, port = split_host_port(address)
-        super().__init__(
-            uvicorn.Config(
-                app,
-                host=host,
-                port=int(port),
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                timeout_graceful_shutdown=1,
-                limit_concurrency=100,
-            )
-        )
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Signals are the control plane's business."""
-        yield

@@ -4,30 +4,27 @@ Our discovery messages have names of their own (`protos/`); what reflection desc
 service name are these, which are the same on the wire.
 """
 
-from typing import Final
-
 import grpc.aio
 from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, struct_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from protos import base_pb2, discovery_pb2
-
-SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+from sluice.contract.paths import ADS_SERVICE
 
 
 def add_health_and_reflection(server: grpc.aio.Server) -> health.aio.HealthServicer:
     """Add both services; `serving` sets the state."""
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    names = (ADS_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server, pool=_descriptors())
     return servicer
 
 
 async def serving(servicer: health.aio.HealthServicer) -> None:
     """Report SERVING for the server as a whole and for ADS."""
-    for service in ("", SERVICE):
+    for service in ("", ADS_SERVICE):
         await servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
 
 
@@ -41,7 +38,7 @@ def _descriptors() -> descriptor_pool.DescriptorPool:
 
 
 def _service() -> descriptor_pb2.FileDescriptorProto:
-    package, _, name = SERVICE.rpartition(".")
+    package, _, name = ADS_SERVICE.rpartition(".")
     method = descriptor_pb2.MethodDescriptorProto(
         name="StreamAggregatedResources",
         input_type=f".{discovery_pb2.DiscoveryRequest.DESCRIPTOR.full_name}",

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sluice.config import POLICY_TYPE_URL
+from sluice.contract.names import POLICY_TYPE_URL
 
 CLUSTER: Final = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 ENDPOINT: Final = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"

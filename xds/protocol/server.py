@@ -12,9 +12,10 @@ from google.protobuf import any_pb2, json_format
 
 from protos.base_pb2 import Node as NodeMessage
 from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
+from sluice.contract.paths import ADS_SERVICE
 from xds.protocol import resource_types
 from xds.protocol.nodes import Node, Nodes
-from xds.protocol.reflection import SERVICE, add_health_and_reflection, serving
+from xds.protocol.reflection import add_health_and_reflection, serving
 from xds.protocol.subscription import (
     Acknowledgement,
     OverLimitError,
@@ -71,7 +72,7 @@ class AdsServer:
             response_serializer=DiscoveryResponse.SerializeToString,
         )
         self._server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),)
+            (grpc.method_handlers_generic_handler(ADS_SERVICE, {METHOD: handler}),)
         )
         self._health = add_health_and_reflection(self._server)
         try:

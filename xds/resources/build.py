@@ -5,14 +5,13 @@ from functools import lru_cache
 from pathlib import Path
 
 from protos import policy_pb2
-from sluice.config import GatewayConfig, Model, PolicyDocument, cluster_name
+from sluice.config import GatewayConfig, Model, PolicyDocument
+from sluice.contract import names
 from xds.protocol import resource_types
 from xds.protocol.snapshot import Snapshot
 from xds.resources import clusters, endpoints, routes, telemetry
-from xds.resources.listener import LISTENER_NAME, listener
+from xds.resources.listener import listener
 from xds.resources.rate_limit_config import rate_limit_configs
-
-POLICY_NAME = "policy"
 
 MAX_COMPILED = 20_000
 """Models remembered: twice as many as a config may have, for an edit that changes all."""
@@ -31,13 +30,13 @@ def build(config: GatewayConfig, policy: PolicyDocument, directory: Path) -> Sna
             resource_types.ENDPOINT: {
                 name: body for model in compiled for name, body in model.endpoints.items()
             },
-            resource_types.LISTENER: {LISTENER_NAME: bytes(listener(config, directory))},
+            resource_types.LISTENER: {names.LISTENER: bytes(listener(config, directory))},
             resource_types.ROUTE: {
-                routes.ROUTES_NAME: routes.route_configuration(
+                names.ROUTE_CONFIGURATION: routes.route_configuration(
                     config, [*table, *map(bytes, routes.others())]
                 )
             },
-            resource_types.POLICY: {POLICY_NAME: _policy(policy)},
+            resource_types.POLICY: {names.POLICY: _policy(policy)},
             resource_types.RATE_LIMIT: rate_limit_configs(config.limits.domains),
         },
         warmup=clusters.warmup(config),
@@ -75,7 +74,7 @@ def _keys(config: GatewayConfig) -> list[_Key]:
 @lru_cache(MAX_COMPILED)
 def _model(key: _Key) -> _Compiled:
     """Compile a model. Remembered: a millisecond each, and an edit changes one of many."""
-    named = {cluster_name(key.name, name): v for name, v in key.model.versions.items()}
+    named = {names.cluster_name(key.name, name): v for name, v in key.model.versions.items()}
     return _Compiled(
         clusters={
             name: bytes(clusters.version_cluster(name, version, key.model.pool, key.buffer))

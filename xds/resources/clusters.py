@@ -31,15 +31,13 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
 )
 from envoy_data_plane.envoy.type.v3 import Percent
 
-from sluice.config import GatewayConfig, Version, cluster_name
+from sluice.config import GatewayConfig, Version
 from sluice.config.gateway import Callout
 from sluice.config.models import HealthCheck, Pool
 from sluice.config.values import is_ip, split_host_port
+from sluice.contract.names import CALLOUT_CLUSTER, cluster_name
 from xds.resources.endpoints import assignment, discovered, of_version
 from xds.resources.messages import from_ads, pack, seconds
-
-CALLOUT_CLUSTER = "sluice-callout"
-"""No version's cluster has this name: those hold a slash."""
 
 PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 

@@ -64,16 +64,13 @@ from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 
 from sluice.config import GatewayConfig
 from sluice.config.gateway import Callout, Listener, ListenerTls
+from sluice.contract import headers, names
 from xds.resources import local_rate_limit, telemetry
-from xds.resources.clusters import CALLOUT_CLUSTER
 from xds.resources.local_replies import local_reply_config
 from xds.resources.messages import address, from_ads, pack, seconds
-from xds.resources.routes import CLUSTER_HEADER, LIMIT_HEADERS, ROUTES_NAME
 
-LISTENER_NAME = "gateway"
 EXT_PROC = "envoy.filters.http.ext_proc"
 GRPC_BRIDGE = "envoy.filters.http.grpc_http1_bridge"
-INTERNAL_PREFIX = "x-sluice-"
 
 NOBODY = CidrRange(address_prefix="255.255.255.255", prefix_len=32)
 """No client has this address, so no client's x-envoy-* headers are believed as an internal one's.
@@ -102,7 +99,7 @@ def listener(config: GatewayConfig, directory: Path) -> EnvoyListener:
             typed_config=pack(_tls(settings.tls, directory)),
         )
     return EnvoyListener(
-        name=LISTENER_NAME,
+        name=names.LISTENER,
         address=address(settings.address),
         filter_chains=[chain],
         per_connection_buffer_limit_bytes=settings.stream_buffer_limit,
@@ -114,7 +111,7 @@ def _connection_manager(config: GatewayConfig) -> HttpConnectionManager:
     return HttpConnectionManager(
         codec_type=HttpConnectionManagerCodecType.AUTO,
         stat_prefix="gateway",
-        rds=Rds(config_source=from_ads(), route_config_name=ROUTES_NAME),
+        rds=Rds(config_source=from_ads(), route_config_name=names.ROUTE_CONFIGURATION),
         http_filters=[
             local_rate_limit.http_filter(),
             HttpFilter(name=EXT_PROC, typed_config=pack(ext_proc(config.callout))),
@@ -167,10 +164,13 @@ def _http2(settings: Listener) -> Http2ProtocolOptions:
 
 def _strip_internal_headers() -> TypedExtensionConfig:
     """Removes what only Sluice may set, before any filter or route sees it."""
-    names = [StringMatcher(exact=CLUSTER_HEADER), StringMatcher(prefix=INTERNAL_PREFIX)]
+    removed = [
+        StringMatcher(exact=headers.MODEL_SERVICE),
+        StringMatcher(prefix=headers.INTERNAL_PREFIX),
+    ]
     return TypedExtensionConfig(
         name="envoy.http.early_header_mutation.header_mutation",
-        typed_config=pack(HeaderMutation(mutations=_removals(names))),
+        typed_config=pack(HeaderMutation(mutations=_removals(removed))),
     )
 
 
@@ -180,11 +180,12 @@ def _of_answers() -> list[HttpFilter]:
     Here, because a route adds such headers to an answer before any filter of the listener sees it,
     and local replies, which those see too, come with them.
     """
-    names = [
-        StringMatcher(prefix=INTERNAL_PREFIX),
-        *(StringMatcher(exact=n) for n in LIMIT_HEADERS),
-    ]
-    removals = _removals(names)
+    removals = _removals(
+        [
+            StringMatcher(prefix=headers.INTERNAL_PREFIX),
+            *(StringMatcher(exact=name) for name in headers.RATE_LIMIT),
+        ]
+    )
     mutations = Mutations(response_mutations=removals, response_trailers_mutations=removals)
     return [
         HttpFilter(
@@ -195,9 +196,10 @@ def _of_answers() -> list[HttpFilter]:
     ]
 
 
-def _removals(names: list[StringMatcher]) -> list[Mutation]:
+def _removals(matchers: list[StringMatcher]) -> list[Mutation]:
     return [
-        Mutation(remove_on_match=HeaderMutationRemoveOnMatch(key_matcher=name)) for name in names
+        Mutation(remove_on_match=HeaderMutationRemoveOnMatch(key_matcher=matcher))
+        for matcher in matchers
     ]
 
 
@@ -205,7 +207,7 @@ def ext_proc(callout: Callout) -> ExternalProcessor:
     """The filter that asks the callout."""
     return ExternalProcessor(
         grpc_service=GrpcService(
-            envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=CALLOUT_CLUSTER),
+            envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=names.CALLOUT_CLUSTER),
             # What a worker that is killed or restarted leaves unanswered. `reset` stands for failed
             # connections too. Envoy reads this policy anew for every request: 1 us as it is, 3.5
             # with a back-off of its own instead of the usual 25 ms.

@@ -24,16 +24,12 @@ from envoy_data_plane.envoy.config.route.v3 import (
 from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
-from sluice.config import OIP_GRPC_PREFIX, OIP_PREFIX, GatewayConfig, Model, cluster_name
+from sluice.config import GatewayConfig, Model
 from sluice.config.models import Retries
+from sluice.contract import headers, names
+from sluice.contract.paths import OIP_GRPC_PREFIX, OIP_PREFIX
 from xds.resources import local_rate_limit
 from xds.resources.messages import header, pack, seconds
-
-ROUTES_NAME = "gateway"
-CLUSTER_HEADER = "x-model-service"
-MODEL_HEADER = "x-model-name"
-REASON_HEADER = "x-sluice-reason"
-LIMIT_HEADERS = ("ratelimit", "ratelimit-policy")
 
 
 def route_configuration(config: GatewayConfig, routes: Iterable[bytes]) -> bytes:
@@ -44,10 +40,12 @@ def route_configuration(config: GatewayConfig, routes: Iterable[bytes]) -> bytes
     """
     # Whatever the Host header says: models are told apart by path.
     host = VirtualHost(
-        name=ROUTES_NAME, domains=["*"], typed_per_filter_config=local_rate_limit.per_route(config)
+        name=names.ROUTE_CONFIGURATION,
+        domains=["*"],
+        typed_per_filter_config=local_rate_limit.per_route(config),
     )
     table = RouteConfiguration(
-        name=ROUTES_NAME,
+        name=names.ROUTE_CONFIGURATION,
         response_headers_to_add=_told(config),
     )
     hosts = b"".join([bytes(host), *(_field(_ROUTES, route) for route in routes)])
@@ -72,10 +70,12 @@ def _field(number: int, message: bytes) -> bytes:
 
 def _told(config: GatewayConfig) -> list[HeaderValueOption]:
     """What responses say of the decision, from the headers that it has set on the request."""
-    told = [REASON_HEADER] if config.requests.expose_reason else []
+    told = [headers.REASON] if config.requests.expose_reason else []
     added = [header(name, f"%REQ({name})%") for name in told]
     if config.limits.rules and config.limits.headers:
-        added += [header(name, f"%REQ(x-sluice-{name})%") for name in LIMIT_HEADERS]
+        added += [
+            header(name, f"%REQ({headers.INTERNAL_PREFIX}{name})%") for name in headers.RATE_LIMIT
+        ]
     return added
 
 
@@ -100,10 +100,12 @@ def _matches(name: str, model: Model) -> Iterator[RouteMatch]:
     Envoy matches again after the decision (see the ext_proc filter), whatever path the callout
     put in place of the client's.
     """
-    yield RouteMatch(prefix="/", headers=[_header(CLUSTER_HEADER, prefix=cluster_name(name, ""))])
+    yield RouteMatch(
+        prefix="/", headers=[_header(headers.MODEL_SERVICE, prefix=names.cluster_name(name, ""))]
+    )
     for path in (OIP_PREFIX + name, *model.paths):
         yield RouteMatch(path_separated_prefix=path)
-    yield RouteMatch(prefix=OIP_GRPC_PREFIX, headers=[_header(MODEL_HEADER, exact=name)])
+    yield RouteMatch(prefix=OIP_GRPC_PREFIX, headers=[_header(headers.MODEL_NAME, exact=name)])
 
 
 def _header(name: str, *, exact: str | None = None, prefix: str | None = None) -> HeaderMatcher:
@@ -128,7 +130,7 @@ def _route(name: str, model: Model, match: RouteMatch, max_body: int) -> Route:
 
 def _action() -> RouteAction:
     return RouteAction(
-        cluster_header=CLUSTER_HEADER,
+        cluster_header=headers.MODEL_SERVICE,
         cluster_not_found_response_code=RouteActionClusterNotFoundResponseCode.SERVICE_UNAVAILABLE,
     )
 

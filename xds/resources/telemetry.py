@@ -38,25 +38,10 @@ from envoy_data_plane.opentelemetry.proto.common.v1 import AnyValue, KeyValue, K
 
 from sluice.config.telemetry import OtlpExport, Reports, Telemetry, Tracing
 from sluice.config.values import is_ip, split_host_port
-from xds.resources.clusters import CALLOUT_CLUSTER, PROTOCOL_OPTIONS
+from sluice.contract import headers, names
+from xds.resources.clusters import PROTOCOL_OPTIONS
 from xds.resources.endpoints import assignment
 from xds.resources.messages import pack, seconds
-
-LOG_COLLECTOR = "sluice-otlp-log"
-TRACE_COLLECTOR = "sluice-otlp-trace"
-"""Clusters. No version's has such a name: those hold a slash."""
-
-REPORTED_HEADERS = (
-    "x-model-service",
-    "x-sluice-subject",
-    "x-sluice-reason",
-    "x-sluice-path",
-    "traceparent",
-    "grpc-timeout",
-)
-
-GRPC_STATUS = "grpc-status"
-"""In trailers, or in the headers of an answer that has no message."""
 
 _ATTRIBUTES = {
     "http.request.method": "%REQ(:METHOD)%",
@@ -71,20 +56,20 @@ _ATTRIBUTES = {
     "sluice.flags": "%RESPONSE_FLAGS%",
     "sluice.details": "%RESPONSE_CODE_DETAILS%",
     "sluice.request_id": "%REQ(X-REQUEST-ID)%",
-    "sluice.service": "%REQ(X-MODEL-SERVICE)%",
-    "sluice.subject": "%REQ(X-SLUICE-SUBJECT)%",
-    "sluice.reason": "%REQ(X-SLUICE-REASON)%",
-    "sluice.canary": "%REQ(X-SLUICE-CANARY)%",
+    "sluice.service": f"%REQ({headers.MODEL_SERVICE})%",
+    "sluice.subject": f"%REQ({headers.SUBJECT})%",
+    "sluice.reason": f"%REQ({headers.REASON})%",
+    "sluice.canary": f"%REQ({headers.CANARY})%",
 }
 """Attributes of a log record: OpenTelemetry's names where there are any."""
 
 _TAGS = {
-    "sluice.service": "x-model-service",
-    "sluice.version": "x-model-version",
-    "sluice.model": "x-sluice-model",
-    "sluice.subject": "x-sluice-subject",
-    "sluice.reason": "x-sluice-reason",
-    "sluice.canary": "x-sluice-canary",
+    "sluice.service": headers.MODEL_SERVICE,
+    "sluice.version": headers.MODEL_VERSION,
+    "sluice.model": headers.MODEL,
+    "sluice.subject": headers.SUBJECT,
+    "sluice.reason": headers.REASON,
+    "sluice.canary": headers.CANARY,
 }
 """Attributes of a span, and the headers they are read from once the request has been decided on."""
 
@@ -117,7 +102,7 @@ def tracing(settings: Tracing | None) -> HttpConnectionManagerTracing | None:
     if settings is None:
         return None
     collector = OpenTelemetryConfig(
-        grpc_service=_grpc(TRACE_COLLECTOR), service_name=settings.otlp.service_name
+        grpc_service=_grpc(names.OTLP_TRACE_CLUSTER), service_name=settings.otlp.service_name
     )
     return HttpConnectionManagerTracing(
         provider=TracingHttp(name="envoy.tracers.opentelemetry", typed_config=pack(collector)),
@@ -138,30 +123,30 @@ def tracing(settings: Tracing | None) -> HttpConnectionManagerTracing | None:
 def collectors(telemetry: Telemetry) -> Iterator[Cluster]:
     """The clusters of what is configured."""
     if telemetry.otlp_log is not None:
-        yield _collector(LOG_COLLECTOR, telemetry.otlp_log)
+        yield _collector(names.OTLP_LOG_CLUSTER, telemetry.otlp_log)
     if telemetry.tracing is not None:
-        yield _collector(TRACE_COLLECTOR, telemetry.tracing.otlp)
+        yield _collector(names.OTLP_TRACE_CLUSTER, telemetry.tracing.otlp)
 
 
 def _reports(reports: Reports) -> HttpGrpcAccessLogConfig:
     return HttpGrpcAccessLogConfig(
         common_config=CommonGrpcAccessLogConfig(
             log_name="sluice",
-            grpc_service=_grpc(CALLOUT_CLUSTER),
+            grpc_service=_grpc(names.CALLOUT_CLUSTER),
             transport_api_version=ApiVersion.V3,
             buffer_flush_interval=seconds(reports.flush_interval),
             buffer_size_bytes=reports.buffer_size,
         ),
-        additional_request_headers_to_log=list(REPORTED_HEADERS),
-        additional_response_headers_to_log=[GRPC_STATUS],
-        additional_response_trailers_to_log=[GRPC_STATUS],
+        additional_request_headers_to_log=list(headers.REPORTED),
+        additional_response_headers_to_log=[headers.GRPC_STATUS],
+        additional_response_trailers_to_log=[headers.GRPC_STATUS],
     )
 
 
 def _records(otlp: OtlpExport) -> OpenTelemetryAccessLogConfig:
     return OpenTelemetryAccessLogConfig(
         log_name="sluice",
-        grpc_service=_grpc(LOG_COLLECTOR),
+        grpc_service=_grpc(names.OTLP_LOG_CLUSTER),
         resource_attributes=KeyValueList(values=[_attribute("service.name", otlp.service_name)]),
         body=AnyValue(string_value="%REQ(:METHOD)% %PATH(NQ:ORIG_OR_PATH)% %RESPONSE_CODE%"),
         attributes=KeyValueList(values=[_attribute(*item) for item in _ATTRIBUTES.items()]),

@@ -8,10 +8,12 @@ from collections.abc import Awaitable, Mapping
 
 from extproc.convert import ConversionError, ConversionPool, Converted, Converter, Reply
 from extproc.framing import PREFIX, PREFIX_SIZE, frame
-from extproc.problem import MEDIA_TYPE
 from extproc.services.ext_proc import messages
-from extproc.services.responses import PATH_HEADER, REASON_HEADER, Headers, failed
+from extproc.services.responses import Headers, failed
 from protos.ext_proc_pb2 import HttpHeaders, HttpTrailers
+from sluice.contract import headers as header_names
+from sluice.contract.local_replies import callout_details
+from sluice.contract.problem import MEDIA_TYPE
 
 _GRPC = "application/grpc"
 
@@ -58,7 +60,7 @@ class Conversion:
             removed += filter(_is_metadata, self._headers)
             sent = frame(sent)
         # For the access log: what the client asked for, where the model is asked something else.
-        headers[PATH_HEADER] = self._headers.get(":path", "").partition("?")[0]
+        headers[header_names.PATH] = self._headers.get(":path", "").partition("?")[0]
         return messages.request_body(sent, list(headers.items()), removed)
 
     def response_headers(self, message: HttpHeaders) -> bytes | Awaitable[bytes]:
@@ -99,7 +101,9 @@ class Conversion:
         if converted is None:
             return messages.PASS[part]
         headers = [(n, v) for n, v in converted.headers.items() if not n.startswith(":")]
-        return messages.immediate(converted.status, headers, converted.body, "sluice:model_status")
+        return messages.immediate(
+            converted.status, headers, converted.body, callout_details("model_status")
+        )
 
     def _unframed(self, body: bytes) -> bytes:
         """A gRPC answer's one message. Raises ConversionError."""
@@ -118,9 +122,9 @@ class Conversion:
             headers.append(("retry-after", str(error.retry_after)))
         if self._expose_reason:
             # In the place of the admission's, which the route would tell.
-            headers.append((REASON_HEADER, error.reason))
-        body = error.problem(self._headers.get("x-request-id", ""))
-        return messages.immediate(error.status, headers, body, f"sluice:{error.reason}")
+            headers.append((header_names.REASON, error.reason))
+        body = error.problem(self._headers.get(header_names.REQUEST_ID, ""))
+        return messages.immediate(error.status, headers, body, callout_details(error.reason))
 
     async def _response(self, body: bytes) -> Converted | None:
         assert self._reply is not None

@@ -12,7 +12,6 @@ from extproc.convert import ConversionPool
 from extproc.decision import Admission, Decision, Reason, Refusal
 from extproc.decision.request import join_headers
 from extproc.decision.validate import NO_MESSAGE, is_call, too_large
-from extproc.problem import grpc_status
 from extproc.rpc import Call, Handler, RpcError, StatusCode
 from extproc.services.decider import Decider
 from extproc.services.ext_proc import messages
@@ -29,8 +28,7 @@ from extproc.services.responses import (
     upstream_headers,
 )
 from protos.ext_proc_pb2 import HttpBody, HttpHeaders, ProcessingMode, ProcessingRequest
-
-PROCESS = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
+from sluice.contract.grpc import grpc_status
 
 
 class ExternalProcessor:

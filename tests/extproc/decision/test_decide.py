@@ -2,8 +2,6 @@
 
 import hashlib
 import itertools
-import re
-from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
@@ -11,11 +9,9 @@ from hypothesis import strategies as st
 
 from extproc.decision import Admission, Reason, Refusal, Request, decide, explain
 from extproc.decision.decide import STAGES, timed
-from extproc.decision.reasons import STATUS
+from sluice.contract.reasons import STATUS
 from tests.extproc.auth.tokens import NOW, issuer
 from tests.extproc.decision.requests import VERSIONS, bearer, one, policy, request
-
-DOCUMENT = Path(__file__).parents[3] / "docs" / "decision.md"
 
 KEY = "sk-1"
 POLICY = policy(
@@ -216,10 +212,3 @@ def test_an_explanation_names_the_bucket() -> None:
         assert decision.target.version == version
         told = next(report.why for report in reports if report.stage == "canary")
         assert f"bucket {int(user) % 100}" in told
-
-
-def test_every_reason_is_documented_with_its_status() -> None:
-    text = DOCUMENT.read_text()
-    for reason in Reason:
-        row = rf"\| `{reason}` \| {STATUS[reason]} \|" if reason in STATUS else rf"\| `{reason}` \|"
-        assert re.search(row, text), f"{DOCUMENT.name} lacks {reason}"

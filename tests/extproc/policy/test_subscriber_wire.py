@@ -10,11 +10,13 @@ import grpc.aio
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 
-from extproc.policy.subscriber import STREAM, follow
+from extproc.policy.subscriber import follow
 from protos.base_pb2 import Node
 from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 from protos.policy_pb2 import Policy
-from sluice.config import POLICY_TYPE_URL, PolicyDocument
+from sluice.config import PolicyDocument
+from sluice.contract.names import POLICY_TYPE_URL
+from sluice.contract.paths import ADS_STREAM
 from tests.extproc.decision.requests import document
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_event_loop")]
@@ -77,7 +79,7 @@ async def worker(directory: Path, applied: list[PolicyDocument]) -> AsyncIterato
         streams.put_nowait(stream)
         await stream.serve(call)
 
-    service, method = STREAM.strip("/").split("/")
+    service, method = ADS_STREAM.strip("/").split("/")
     handlers = {method: grpc.stream_stream_rpc_method_handler(serve)}
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))

@@ -17,9 +17,9 @@ import grpc.aio
 import pytest
 
 from bench.processes import free_port
-from extproc.services.ext_proc.stream import PROCESS
 from extproc.transport import TRANSPORTS, TransportName
 from protos.ext_proc_pb2 import ProcessingRequest, ProcessingResponse
+from sluice.contract.paths import EXT_PROC
 from tests.extproc.decision.requests import document
 from tests.extproc.policy.control_plane import ControlPlane, control_plane
 from tests.extproc.services.callout import headers
@@ -72,7 +72,7 @@ async def open_call(directory: Path) -> AsyncIterator[OpenCall]:
     """A call to the first worker whose request has been decided on, and that goes on."""
     async with grpc.aio.insecure_channel(f"unix:{directory}/callout-0") as channel:
         call: OpenCall = channel.stream_stream(
-            PROCESS, ProcessingRequest.SerializeToString, ProcessingResponse.FromString
+            EXT_PROC, ProcessingRequest.SerializeToString, ProcessingResponse.FromString
         )(timeout=20, wait_for_ready=True)
         await call.write(REQUEST)
         await call.read()
@@ -104,7 +104,7 @@ async def answer(address: str) -> str:
         options=[("grpc.max_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50)],
     ) as channel:
         call = channel.stream_stream(
-            PROCESS, ProcessingRequest.SerializeToString, ProcessingResponse.FromString
+            EXT_PROC, ProcessingRequest.SerializeToString, ProcessingResponse.FromString
         )(timeout=10, wait_for_ready=True)
         await call.write(REQUEST)
         answered = await call.read()

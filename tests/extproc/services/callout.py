@@ -9,8 +9,8 @@ import grpc.aio
 from extproc.policy.current import CurrentPolicy
 from extproc.rpc import unary
 from extproc.services.decider import Decider
-from extproc.services.ext_authz import CHECK, Authorization
-from extproc.services.ext_proc.stream import PROCESS, ExternalProcessor
+from extproc.services.ext_authz import Authorization
+from extproc.services.ext_proc.stream import ExternalProcessor
 from extproc.transport import TransportName, serve
 from protos.base_pb2 import HeaderValueOption
 from protos.ext_authz_pb2 import CheckRequest, CheckResponse
@@ -20,6 +20,7 @@ from protos.ext_proc_pb2 import (
     ProcessingRequest,
     ProcessingResponse,
 )
+from sluice.contract.paths import EXT_AUTHZ, EXT_PROC
 from tests.extproc.auth.tokens import NOW
 
 Pairs = Iterable[tuple[str, str]]
@@ -35,7 +36,7 @@ class Callout:
     async def process(self, *messages: ProcessingRequest) -> list[ProcessingResponse]:
         """One stream: each message after the answer to the last, until an answer ends it."""
         call = self.channel.stream_stream(
-            PROCESS, ProcessingRequest.SerializeToString, ProcessingResponse.FromString
+            EXT_PROC, ProcessingRequest.SerializeToString, ProcessingResponse.FromString
         )(timeout=5)
         answers: list[ProcessingResponse] = []
         for message in messages:
@@ -54,7 +55,7 @@ class Callout:
 
     async def check(self, request: CheckRequest) -> CheckResponse:
         call = self.channel.unary_unary(
-            CHECK, CheckRequest.SerializeToString, CheckResponse.FromString
+            EXT_AUTHZ, CheckRequest.SerializeToString, CheckResponse.FromString
         )
         answer: CheckResponse = await call(request, timeout=5)
         return answer
@@ -68,8 +69,8 @@ async def callout(
 ) -> AsyncIterator[Callout]:
     """Serve decisions on a port of their own for the length of a block."""
     services = {
-        PROCESS: ExternalProcessor(Decider(current_policy, clock)).open,
-        CHECK: unary(Authorization(Decider(current_policy, clock)).check),
+        EXT_PROC: ExternalProcessor(Decider(current_policy, clock)).open,
+        EXT_AUTHZ: unary(Authorization(Decider(current_policy, clock)).check),
     }
     server = serve(transport, services, "127.0.0.1:0")
     address = await server.start()

@@ -9,9 +9,9 @@ import pytest
 
 from extproc.policy.current import CurrentPolicy
 from extproc.rpc import StatusCode
-from extproc.services.ext_authz import CHECK
 from extproc.transport import TRANSPORTS, TransportName
 from protos.ext_authz_pb2 import CheckRequest, CheckResponse
+from sluice.contract.paths import EXT_AUTHZ
 from tests.extproc.auth.key_server import ROTATED, keys_served, until_good
 from tests.extproc.auth.tokens import OTHER_RSA, issuer, token
 from tests.extproc.decision.requests import bearer, document
@@ -153,5 +153,5 @@ async def test_a_token_of_a_key_that_was_just_added_is_admitted(transport: Trans
 
 
 async def test_what_is_no_message_ends_the_call_with_an_error(asked: Callout) -> None:
-    call = asked.channel.unary_unary(CHECK)(b"\xff\xff\xff", timeout=5)
+    call = asked.channel.unary_unary(EXT_AUTHZ)(b"\xff\xff\xff", timeout=5)
     assert await call.code() == grpc.StatusCode.INVALID_ARGUMENT

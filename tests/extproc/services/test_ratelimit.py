@@ -7,10 +7,11 @@ import pytest
 
 from extproc.limits import LocalBudgets
 from extproc.limits.ledger import Ledger
-from extproc.services.ratelimit import MAX_STATS, METHOD, OTHER, LimitCounts, RateLimitService
+from extproc.services.ratelimit import MAX_STATS, OTHER, LimitCounts, RateLimitService
 from extproc.transport import serve
 from protos.ratelimit_pb2 import RateLimitDescriptor, RateLimitRequest, RateLimitResponse
 from sluice.config.load import loads
+from sluice.contract.paths import RATE_LIMIT
 
 NOW = 1_700_000_000.0 - 1_700_000_000.0 % 60 + 10
 OK, OVER = RateLimitResponse.OK, RateLimitResponse.OVER_LIMIT
@@ -76,7 +77,7 @@ class Client:
     async def __aenter__(self) -> "Client":
         self._channel = grpc.aio.insecure_channel(await self._server.start())
         self.send = self._channel.unary_unary(
-            METHOD,
+            RATE_LIMIT,
             request_serializer=RateLimitRequest.SerializeToString,
             response_deserializer=RateLimitResponse.FromString,
         )

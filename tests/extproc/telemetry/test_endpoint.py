@@ -7,9 +7,10 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
-from extproc.telemetry.endpoint import EndpointSettings, application, serving
+from extproc.telemetry.endpoint import EndpointSettings, application
 from extproc.telemetry.profile import Profiler
 from extproc.telemetry.status import CalloutStatus
+from sluice.http.server import serving
 
 SECRET = "0123456789abcdef"
 PATHS = ["/v1/status", "/debug/profile"]
@@ -28,7 +29,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
         settings.names,
     )
     with (
-        serving("127.0.0.1:0", app) as address,
+        serving(app, "127.0.0.1:0", max_requests=20) as address,
         httpx.Client(base_url=f"http://{address}") as client,
     ):
         yield client

@@ -86,18 +86,21 @@ def test_an_admitted_request_is_shown_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("details", "reason", "subject"),
+    ("details", "status", "reason", "subject"),
     [
-        ("sluice:forbidden:a%20b", "forbidden", "a%20b"),
-        ("sluice:unauthenticated", "unauthenticated", ""),
-        ("local_rate_limited", "rate_limited", ""),
-        ("response_timeout", "model_timeout", ""),
-        ("upstream_reset_before_response_started{overflow}", "overloaded", ""),
-        ("something_new", "gateway", ""),
+        ("sluice:forbidden:a%20b", 403, "forbidden", "a%20b"),
+        ("sluice:unauthenticated", 401, "unauthenticated", ""),
+        ("local_rate_limited", 429, "rate_limited", ""),
+        ("response_timeout", 504, "model_timeout", ""),
+        ("upstream_reset_before_response_started{overflow}", 503, "overloaded", ""),
+        ("stream_idle_timeout", 504, "idle_timeout", ""),
+        ("stream_idle_timeout", 408, "request_timeout", ""),
+        ("something_new", 403, "forbidden", ""),
+        ("something_new", 418, "gateway_error", ""),
     ],
 )
-def test_a_refusal_has_its_reason(details: str, reason: str, subject: str) -> None:
-    shown = line(report(details=details, status=403, upstream=LogAddress()))
+def test_a_refusal_has_its_reason(details: str, status: int, reason: str, subject: str) -> None:
+    shown = line(report(details=details, status=status, upstream=LogAddress()))
     assert (shown["reason"], shown["subject"]) == (reason, subject)
     assert (shown["model"], shown["version"]) == ("digits", "")
     assert (shown["upstream"], shown["upstream_ms"]) == ("", None)

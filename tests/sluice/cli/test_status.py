@@ -25,6 +25,7 @@ from extproc.telemetry.totals import Totals
 from sluice.cli import main
 from sluice.cli.status import _seen_from
 from sluice.config import GatewayConfig
+from sluice.http.server import serving
 from tests.extproc.decision.requests import document
 from xds.admin.app import application
 from xds.admin.metrics import StateCollector
@@ -61,7 +62,7 @@ def callout(table: CounterTable) -> Iterator[str]:
     app = endpoint.application(
         collector, partial(read_status, table), Profiler(lambda _: None), None
     )
-    with endpoint.serving(ANY_PORT, app) as address:
+    with serving(app, ANY_PORT, max_requests=20) as address:
         yield address
 
 
@@ -77,7 +78,7 @@ def control_plane(callout: str) -> ControlPlaneState:
 def status(state: ControlPlaneState, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """What the command prints of a control plane that is in this state."""
     app = application(state, StateCollector(state, Nodes(time.time)))
-    with endpoint.serving(ANY_PORT, app) as address:
+    with serving(app, ANY_PORT, max_requests=20) as address:
         assert main(["status", "--url", f"http://{address}", *arguments]) == 0
     return capsys.readouterr().out
 
@@ -117,7 +118,7 @@ def test_what_is_no_callout_is_not_taken_for_one(capsys: pytest.CaptureFixture[s
     app = application(
         control_plane(NOBODY), StateCollector(control_plane(NOBODY), Nodes(time.time))
     )
-    with endpoint.serving(ANY_PORT, app) as other:
+    with serving(app, ANY_PORT, max_requests=20) as other:
         shown = status(control_plane(other), capsys)
     assert f"no callout at http://{other}: no status: something else answers there" in shown
 
@@ -134,7 +135,7 @@ def test_a_control_plane_that_has_no_word_of_a_callout_tells_the_rest(
         return capsys.readouterr().out
 
     app = Starlette(routes=[Route("/v1/status", older)])
-    with endpoint.serving(ANY_PORT, app) as address:
+    with serving(app, ANY_PORT, max_requests=20) as address:
         shown = asked()
         found = json.loads(asked("--json"))["callout"]
         named = asked("--callout", f"http://{callout}")
@@ -168,7 +169,7 @@ def test_what_a_stranger_answers_is_told_without_what_would_steer_a_terminal(
         return Response(b"\x1b]0;owned\x07", 404)
 
     app = Starlette(routes=[Route("/v1/status", answer)])
-    with endpoint.serving(ANY_PORT, app) as address:
+    with serving(app, ANY_PORT, max_requests=20) as address:
         assert main(["status", "--url", f"http://{address}"]) == 1
     assert capsys.readouterr().err.endswith(": 404: Not Found\n")
 

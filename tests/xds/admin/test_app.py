@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from extproc.telemetry import endpoint
 from sluice.config import GatewayConfig
+from sluice.http.server import serving
 from xds.admin.app import application
 from xds.admin.metrics import StateCollector
 from xds.admin.status import ControlPlaneState
@@ -27,7 +27,7 @@ def client() -> Iterator[httpx.Client]:
     )
     app = application(state, StateCollector(state, nodes))
     with (
-        endpoint.serving("127.0.0.1:0", app) as address,
+        serving(app, "127.0.0.1:0", max_requests=20) as address,
         httpx.Client(base_url=f"http://{address}") as client,
     ):
         yield client

@@ -18,7 +18,7 @@ from sluice.config import GatewayConfig, PolicyDocument, policy_document
 from xds.protocol import resource_types
 from xds.protocol.snapshot import Snapshot
 from xds.resources import build
-from xds.resources.local_replies import REPLIES
+from xds.resources.local_replies import ReplyMapping, reply_mappings
 
 HERE = Path(__file__).parent
 
@@ -125,8 +125,9 @@ def test_the_policy_is_the_document_that_workers_read() -> None:
     assert set(document.models) == {"a"}
 
 
-@pytest.mark.parametrize("reply", REPLIES, ids=lambda reply: reply.reason)
-def test_a_problem_document_has_what_rfc_9457_names_and_the_reason(reply: Any) -> None:
+@pytest.mark.parametrize("reply", list(reply_mappings()), ids=lambda reply: reply.reason)
+def test_a_problem_document_has_what_rfc_9457_names_and_the_reason(reply: ReplyMapping) -> None:
     problem = json.loads(reply.problem())
-    assert list(problem) == ["type", "title", "status", "detail", "reason", "instance"]
+    members = ["type", "title", "status", "detail", "reason"]
+    assert list(problem) == [*members, *(["instance"] if reply.identified else [])]
     assert problem["status"] == reply.status

@@ -13,7 +13,6 @@ import pytest
 
 from extproc.policy.current import CurrentPolicy
 from extproc.rpc import StatusCode
-from extproc.services.ext_proc.stream import PROCESS
 from extproc.transport import TRANSPORTS, TransportName
 from protos.ext_proc_pb2 import (
     BodyResponse,
@@ -26,6 +25,7 @@ from protos.ext_proc_pb2 import (
 )
 from protos.inference_pb2 import ModelReadyRequest
 from sluice.config import PolicyDocument
+from sluice.contract.paths import EXT_PROC
 from tests.extproc.auth.key_server import ROTATED, keys_served, until_good
 from tests.extproc.auth.tokens import OTHER_RSA, issuer, token
 from tests.extproc.decision.requests import VERSIONS, bearer, document
@@ -362,6 +362,6 @@ async def test_a_token_of_a_key_that_was_just_added_is_admitted(transport: Trans
 
 
 async def test_what_is_no_message_ends_the_call_with_an_error(asked: Callout) -> None:
-    call = asked.channel.stream_stream(PROCESS)(timeout=5)
+    call = asked.channel.stream_stream(EXT_PROC)(timeout=5)
     await call.write(b"\xff\xff\xff")
     assert await call.code() == grpc.StatusCode.INVALID_ARGUMENT

@@ -6,8 +6,9 @@ import pytest
 
 from sluice.cli import reference as cli
 from sluice.config.reference import reference
+from sluice.contract import reference as contract
 
-DOCS = Path(__file__).parents[3] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_the_config_page_is_what_the_schema_says() -> None:
@@ -19,3 +20,8 @@ def test_the_commands_page_is_what_the_parsers_say(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("COLUMNS", "200")
     page = (DOCS / "reference" / "cli.md").read_text()
     assert page == cli.reference(), "docs/reference/cli.md is stale: run 'make docs'"
+
+
+def test_the_errors_page_is_what_the_contract_says() -> None:
+    page = (DOCS / "reference" / "errors.md").read_text()
+    assert page == contract.reference(), "docs/reference/errors.md is stale: run 'make docs'"

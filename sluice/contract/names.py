@@ -1,0 +1,32 @@
+"""Names of Envoy's resources, and of the parts of a gateway towards each other."""
+
+from typing import Final
+
+POLICY_TYPE_URL: Final = "type.googleapis.com/sluice.policy.v1.Policy"
+"""Type URL of the policy that callout workers subscribe to over ADS."""
+
+POLICY: Final = "policy"
+LISTENER: Final = "gateway"
+ROUTE_CONFIGURATION: Final = "gateway"
+
+CALLOUT_CLUSTER: Final = "sluice-callout"
+OTLP_LOG_CLUSTER: Final = "sluice-otlp-log"
+OTLP_TRACE_CLUSTER: Final = "sluice-otlp-trace"
+"""Names of clusters. A version's cluster always has a slash in its name, so none is equal."""
+
+NODE_CLUSTER: Final = "sluice"
+"""`Node.cluster` of Envoys and workers."""
+
+CALLOUT_AGENT: Final = "sluice-callout"
+"""`Node.user_agent_name` of workers."""
+
+
+def cluster_name(model: str, version: str) -> str:
+    """The cluster of a version of a model."""
+    return f"{model}/{version}"
+
+
+def split_cluster_name(cluster: str) -> tuple[str, str]:
+    """Model and version of a cluster; empty strings for an empty name."""
+    model, _, version = cluster.partition("/")
+    return model, version

@@ -1,0 +1,30 @@
+"""Problem documents (RFC 9457): the one form of every refusal, whoever answers it."""
+
+from http import HTTPStatus
+from typing import Final
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+_RENAMED = {413: "Content Too Large", 422: "Unprocessable Content", 499: "Client Closed Request"}
+"""RFC 9110 renamed 413 and 422; `HTTPStatus` follows from Python 3.13 on. 499 is nginx's."""
+
+
+def title(status: int) -> str:
+    """The phrase of an HTTP status (RFC 9110 section 15)."""
+    if status in _RENAMED:
+        return _RENAMED[status]
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"
+
+
+def problem_members(status: int, reason: str, detail: str) -> dict[str, object]:
+    """The members that every problem document has; `reason` is our extension member."""
+    return {
+        "type": "about:blank",
+        "title": title(status),
+        "status": status,
+        "detail": detail,
+        "reason": reason,
+    }

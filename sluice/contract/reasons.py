@@ -1,0 +1,275 @@
+"""Every reason that a response or a log line can give: for admissions, refusals and local replies.
+
+A refusal's reason determines its HTTP status. The callout refuses by a decision or because a body
+cannot be converted. Envoy answers by itself when a model or the callout is not available; its
+`response_code_details` determine the reason. The reference page of errors is generated from here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Machine-readable reasons, as clients, logs and metrics show them."""
+
+    # An admission: what chose the version.
+    VERSION_HEADER = "version_header"
+    VERSION_PATH = "version_path"
+    CLAIM = "claim"
+    STABLE = "stable"
+    CANARY_HEADER = "canary_header"
+    CANARY_BUCKET = "canary_bucket"
+    CANARY_MODEL_TYPE = "canary_model_type"
+
+    # A decision that refuses.
+    MALFORMED_REQUEST = "malformed_request"
+    UNAUTHENTICATED = "unauthenticated"
+    INVALID_CREDENTIALS = "invalid_credentials"
+    FORBIDDEN = "forbidden"
+    MODEL_MISMATCH = "model_mismatch"
+    UNKNOWN_MODEL = "unknown_model"
+    UNKNOWN_VERSION = "unknown_version"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    BODY_TOO_LARGE = "body_too_large"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    CONVERSION_QUEUE_FULL = "conversion_queue_full"
+    BREAKER_OPEN = "breaker_open"
+    RATE_LIMITED = "rate_limited"
+    LIMITS_UNAVAILABLE = "limits_unavailable"
+    INTERNAL_ERROR = "internal_error"
+    NO_POLICY = "no_policy"
+
+    # A body that cannot be converted.
+    BAD_BASE64 = "bad_base64"
+    BAD_BOUNDARY = "bad_boundary"
+    BAD_DATA_SIZE = "bad_data_size"
+    BAD_HEADER_LENGTH = "bad_header_length"
+    BAD_PART = "bad_part"
+    BROKEN_CODING = "broken_coding"
+    BROKEN_PICTURE = "broken_picture"
+    BYTES_TRUNCATED = "bytes_truncated"
+    CONTENT_LENGTH_MISMATCH = "content_length_mismatch"
+    DATA_TWICE = "data_twice"
+    EMPTY_BODY = "empty_body"
+    NO_BOUNDARY = "no_boundary"
+    NO_DATA = "no_data"
+    NO_INPUTS = "no_inputs"
+    NO_PARTS = "no_parts"
+    NOT_AN_OBJECT = "not_an_object"
+    NOT_JSON = "not_json"
+    NOT_PROTOBUF = "not_protobuf"
+    RAGGED = "ragged"
+    TOO_DEEP = "too_deep"
+    TRAILING_BYTES = "trailing_bytes"
+    TRUNCATED = "truncated"
+    WRONG_ENTRY_COUNT = "wrong_entry_count"
+    WRONG_TYPE = "wrong_type"
+
+    JSON_TOO_LARGE = "json_too_large"
+    TENSORS_TOO_LARGE = "tensors_too_large"
+    TOO_MANY_FIELDS = "too_many_fields"
+    TOO_MANY_PARTS = "too_many_parts"
+    TOO_MANY_PIXELS = "too_many_pixels"
+    TOO_MANY_SCANS = "too_many_scans"
+
+    CONTENT_TYPE_MISMATCH = "content_type_mismatch"
+    MULTIPART_REQUIRED = "multipart_required"
+    NO_CONTENT_TYPE = "no_content_type"
+    NO_TYPED_CONTENTS = "no_typed_contents"
+    NOT_A_PICTURE = "not_a_picture"
+    TOO_MANY_CODINGS = "too_many_codings"
+    UNKNOWN_CODING = "unknown_coding"
+    UNKNOWN_MESSAGE = "unknown_message"
+
+    DATATYPE_MISSING = "datatype_missing"
+    INPUT_NOT_NAMED = "input_not_named"
+    INPUT_TWICE = "input_twice"
+    MISSING_INPUT = "missing_input"
+    NO_DECLARED_INPUTS = "no_declared_inputs"
+    NOT_FINITE = "not_finite"
+    NOT_TEXT = "not_text"
+    OUT_OF_RANGE = "out_of_range"
+    SHAPE_MISSING = "shape_missing"
+    SHAPE_OPEN = "shape_open"
+    UNEVEN_ROWS = "uneven_rows"
+    UNKNOWN_DATATYPE = "unknown_datatype"
+    UNKNOWN_INPUT = "unknown_input"
+    UNKNOWN_MEMBER = "unknown_member"
+    WRONG_COUNT = "wrong_count"
+    WRONG_DATATYPE = "wrong_datatype"
+    WRONG_ELEMENT = "wrong_element"
+    WRONG_PARAMETER = "wrong_parameter"
+    WRONG_SHAPE = "wrong_shape"
+
+    BAD_MODEL_RESPONSE = "bad_model_response"
+
+    # An answer of Envoy's own (local reply).
+    DECISION_UNAVAILABLE = "decision_unavailable"
+    NO_HEALTHY_ENDPOINT = "no_healthy_endpoint"
+    UNKNOWN_SERVICE = "unknown_service"
+    OVERLOADED = "overloaded"
+    MODEL_TIMEOUT = "model_timeout"
+    IDLE_TIMEOUT = "idle_timeout"
+    MODEL_UNREACHABLE = "model_unreachable"
+    CLIENT_LEFT = "client_left"
+    BAD_REQUEST = "bad_request"
+    NOT_FOUND = "not_found"
+    REQUEST_TIMEOUT = "request_timeout"
+    UPGRADE_REQUIRED = "upgrade_required"
+    HEADERS_TOO_LARGE = "headers_too_large"
+    GATEWAY_ERROR = "gateway_error"
+    BAD_GATEWAY = "bad_gateway"
+    UNAVAILABLE = "unavailable"
+    TIMEOUT = "timeout"
+
+
+ADMISSIONS: Mapping[Reason, str] = {
+    Reason.VERSION_HEADER: "`x-model-version` names it",
+    Reason.VERSION_PATH: "the path has `/versions/V`",
+    Reason.CLAIM: "a claim rule matches the caller",
+    Reason.STABLE: "it is the stable version, and nothing else chose one",
+    Reason.CANARY_HEADER: "a header asks for the canary",
+    Reason.CANARY_BUCKET: "the user's bucket belongs to the canary",
+    Reason.CANARY_MODEL_TYPE: "the canary lists the value of `x-model-type`",
+}
+"""What chose the version of an admitted request."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalReason:
+    """HTTP status of a refusal (RFC 9110 section 15), and when it is given, for the docs."""
+
+    status: int
+    when: str
+
+
+DECISION_REFUSALS: Mapping[Reason, RefusalReason] = {
+    Reason.MALFORMED_REQUEST: RefusalReason(
+        400,
+        "`content-length` is not a number; header and path name different versions; a body to "
+        "convert is empty; a gRPC server could not read the call",
+    ),
+    Reason.UNAUTHENTICATED: RefusalReason(401, "no credentials, and the model is not public"),
+    Reason.INVALID_CREDENTIALS: RefusalReason(
+        401, "the token or API key is not valid; `WWW-Authenticate` says `invalid_token` (RFC 6750)"
+    ),
+    Reason.FORBIDDEN: RefusalReason(403, "no `allow` rule matches"),
+    Reason.MODEL_MISMATCH: RefusalReason(
+        403, "a gRPC message names another model or version than the call's headers"
+    ),
+    Reason.UNKNOWN_MODEL: RefusalReason(404, "no model has this path or this `x-model-name`"),
+    Reason.UNKNOWN_VERSION: RefusalReason(404, "the model has no such version"),
+    Reason.METHOD_NOT_ALLOWED: RefusalReason(405, "`Allow` lists the methods that are allowed"),
+    Reason.BODY_TOO_LARGE: RefusalReason(413, "the body, declared or counted, exceeds `max_body`"),
+    Reason.UNSUPPORTED_MEDIA_TYPE: RefusalReason(415, "`Accept` lists the types that are accepted"),
+    Reason.CONVERSION_QUEUE_FULL: RefusalReason(
+        503, "too many bodies wait for a conversion thread; `Retry-After`"
+    ),
+    Reason.BREAKER_OPEN: RefusalReason(503, "the version's error rate is too high; `Retry-After`"),
+    Reason.RATE_LIMITED: RefusalReason(
+        429, "a limit is used up; `Retry-After`, `RateLimit`, `RateLimit-Policy`"
+    ),
+    Reason.LIMITS_UNAVAILABLE: RefusalReason(
+        503, "the backend of the limits does not answer, and `fail: closed` is set"
+    ),
+    Reason.INTERNAL_ERROR: RefusalReason(500, "the decision failed; the worker's log has a trace"),
+    Reason.NO_POLICY: RefusalReason(503, "the worker has no policy yet"),
+}
+"""Refusals by a decision, and by the checks of bodies that pass unchanged."""
+
+
+def _refusals(status: int, reasons: Mapping[Reason, str]) -> dict[Reason, RefusalReason]:
+    return {reason: RefusalReason(status, when) for reason, when in reasons.items()}
+
+
+CONVERSION_REFUSALS: Mapping[Reason, RefusalReason] = {
+    **_refusals(
+        400,
+        {
+            Reason.BAD_BASE64: "text is not base64",
+            Reason.BAD_BOUNDARY: "the multipart boundary is not valid",
+            Reason.BAD_DATA_SIZE: "`binary_data_size` does not fit the body",
+            Reason.BAD_HEADER_LENGTH: "`inference-header-content-length` does not fit the body",
+            Reason.BAD_PART: "a part of a multipart form is not valid",
+            Reason.BROKEN_CODING: "the body cannot be decompressed",
+            Reason.BROKEN_PICTURE: "the image cannot be decoded",
+            Reason.BYTES_TRUNCATED: "the last BYTES element is not complete",
+            Reason.CONTENT_LENGTH_MISMATCH: "`content-length` differs from the body's length",
+            Reason.DATA_TWICE: "a tensor has its data in two places",
+            Reason.EMPTY_BODY: "the body, a part or an image is empty",
+            Reason.NO_BOUNDARY: "`content-type` names no multipart boundary",
+            Reason.NO_DATA: "a tensor has no data",
+            Reason.NO_INPUTS: "the request has no inputs",
+            Reason.NO_PARTS: "the form has no parts",
+            Reason.NOT_AN_OBJECT: "the JSON document is not an object",
+            Reason.NOT_JSON: "the body is not JSON",
+            Reason.NOT_PROTOBUF: "the body is not the protobuf message that it should be",
+            Reason.RAGGED: "nested arrays differ in length",
+            Reason.TOO_DEEP: "arrays are nested too deeply",
+            Reason.TRAILING_BYTES: "bytes follow the last tensor",
+            Reason.TRUNCATED: "the body ends inside a tensor",
+            Reason.WRONG_ENTRY_COUNT: "`raw_input_contents` and `inputs` differ in length",
+            Reason.WRONG_TYPE: "a member has another JSON type than it should have",
+        },
+    ),
+    **_refusals(
+        413,
+        {
+            Reason.JSON_TOO_LARGE: "the parsed JSON document would take too much memory",
+            Reason.TENSORS_TOO_LARGE: "the tensors would take too much memory",
+            Reason.TOO_MANY_FIELDS: "a protobuf message has too many fields or BYTES elements",
+            Reason.TOO_MANY_PARTS: "a multipart form has too many parts",
+            Reason.TOO_MANY_PIXELS: "the images together have more pixels than `max_pixels`",
+            Reason.TOO_MANY_SCANS: "a progressive JPEG has too many scans",
+        },
+    ),
+    **_refusals(
+        415,
+        {
+            Reason.CONTENT_TYPE_MISMATCH: "an image is of another type than `content-type` says",
+            Reason.MULTIPART_REQUIRED: "the model has several image inputs: send a multipart form",
+            Reason.NO_CONTENT_TYPE: "a part has no content type",
+            Reason.NO_TYPED_CONTENTS: "FP16 and BF16 tensors must be sent in `raw_input_contents`",
+            Reason.NOT_A_PICTURE: "the body is not an image of a type that is accepted",
+            Reason.TOO_MANY_CODINGS: "`content-encoding` names too many codings",
+            Reason.UNKNOWN_CODING: "the content coding is not supported",
+            Reason.UNKNOWN_MESSAGE: "`content-type` names a protobuf message that is not accepted",
+        },
+    ),
+    **_refusals(
+        422,
+        {
+            Reason.DATATYPE_MISSING: "a tensor has no datatype, and the model declares none",
+            Reason.INPUT_NOT_NAMED: "the model has several inputs, and a tensor has no name",
+            Reason.INPUT_TWICE: "an input occurs twice",
+            Reason.MISSING_INPUT: "a declared input is missing",
+            Reason.NO_DECLARED_INPUTS: "the model declares no inputs, so rows have no names",
+            Reason.NOT_FINITE: "NaN or infinity, and the model server accepts only JSON",
+            Reason.NOT_TEXT: "BYTES are not UTF-8, and the model server accepts only JSON",
+            Reason.OUT_OF_RANGE: "an element is out of the range of its datatype",
+            Reason.SHAPE_MISSING: "a tensor has no shape, and the model declares none",
+            Reason.SHAPE_OPEN: "a tensor has no shape, and the declared one has open dimensions",
+            Reason.UNEVEN_ROWS: "rows have different members",
+            Reason.UNKNOWN_DATATYPE: "the datatype is not one of the protocol",
+            Reason.UNKNOWN_INPUT: "the model declares no input of this name",
+            Reason.UNKNOWN_MEMBER: "a row has a member that is not an input",
+            Reason.WRONG_COUNT: "the number of elements does not fit the shape",
+            Reason.WRONG_DATATYPE: "the datatype is not the declared one",
+            Reason.WRONG_ELEMENT: "an element is not of the datatype",
+            Reason.WRONG_PARAMETER: "a parameter has a value that it cannot have",
+            Reason.WRONG_SHAPE: "the shape does not fit the declared one",
+        },
+    ),
+    Reason.BAD_MODEL_RESPONSE: RefusalReason(
+        502, "the model server's response is not what its protocol requires"
+    ),
+}
+"""Refusals of a body that cannot be converted. Three more are shared with decisions:
+`body_too_large`, `unsupported_media_type` and `conversion_queue_full`."""
+
+STATUS: Mapping[Reason, int] = {
+    reason: refusal.status
+    for reason, refusal in (*DECISION_REFUSALS.items(), *CONVERSION_REFUSALS.items())
+}
+"""HTTP status of every refusal that the callout gives."""

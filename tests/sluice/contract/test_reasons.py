@@ -1,0 +1,67 @@
+"""Every reason has one status and one place in the contract."""
+
+import pytest
+
+from sluice.contract.local_replies import (
+    LOCAL_REPLIES,
+    LOCAL_REPLIES_BY_STATUS,
+    callout_details,
+    local_reply_reason,
+    split_callout_details,
+)
+from sluice.contract.problem import title
+from sluice.contract.reasons import (
+    ADMISSIONS,
+    CONVERSION_REFUSALS,
+    DECISION_REFUSALS,
+    STATUS,
+    Reason,
+)
+
+
+def test_every_reason_stands_in_a_table() -> None:
+    replied = {reply.reason for reply in LOCAL_REPLIES}
+    replied |= {reason for reason, _ in LOCAL_REPLIES_BY_STATUS.values()}
+    assert {*ADMISSIONS, *STATUS, *replied, Reason.CLIENT_LEFT} == set(Reason)
+
+
+def test_no_reason_is_both_an_admission_and_a_refusal_or_refused_at_two_statuses() -> None:
+    assert not set(ADMISSIONS) & set(STATUS)
+    assert not set(DECISION_REFUSALS) & set(CONVERSION_REFUSALS)
+    for reply in LOCAL_REPLIES:
+        assert STATUS.get(reply.reason, reply.status) == reply.status
+    for status, (reason, _) in LOCAL_REPLIES_BY_STATUS.items():
+        assert STATUS.get(reason, status) == status
+
+
+@pytest.mark.parametrize("status", sorted({*STATUS.values(), *LOCAL_REPLIES_BY_STATUS, 499}))
+def test_every_status_has_a_title(status: int) -> None:
+    assert title(status) not in ("", "Error")
+
+
+@pytest.mark.parametrize(("reason", "subject"), [("forbidden", "a%3Ab"), ("no_policy", "")])
+def test_the_details_of_a_refusal_are_read_as_they_are_written(reason: str, subject: str) -> None:
+    assert split_callout_details(callout_details(reason, subject)) == (reason, subject)
+
+
+@pytest.mark.parametrize("details", ["", "via_upstream", "sluice", "ext_proc_error"])
+def test_other_details_are_no_refusal_of_the_callout(details: str) -> None:
+    assert split_callout_details(details) is None
+
+
+@pytest.mark.parametrize(
+    ("details", "status", "reason"),
+    [
+        ("stream_idle_timeout", 504, Reason.IDLE_TIMEOUT),
+        ("stream_idle_timeout", 408, Reason.REQUEST_TIMEOUT),
+        ("upstream_reset_before_response_started{overflow}", 503, Reason.OVERLOADED),
+        ("upstream_reset_before_response_started{x}", 503, Reason.MODEL_UNREACHABLE),
+        ("downstream_remote_disconnect", 0, Reason.CLIENT_LEFT),
+        ("http1.codec_error", 400, Reason.BAD_REQUEST),
+        ("anything_else", 418, Reason.GATEWAY_ERROR),
+    ],
+)
+def test_a_local_reply_has_the_reason_that_its_client_reads(
+    details: str, status: int, reason: Reason
+) -> None:
+    assert local_reply_reason(details, status) is reason
