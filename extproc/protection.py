@@ -34,7 +34,8 @@ from extproc.rpc import StatusCode
 from extproc.services.ratelimit import RateLimitService
 from extproc.telemetry.entry import AccessLogEntry, GrpcCall, RequestOutcome
 from sluice.config import PolicyDocument
-from sluice.config.limits import LimitBackend, Limits
+from sluice.config.limit_backend import LimitBackend
+from sluice.config.limits import Limits
 from sluice.contract.headers import CLIENT_ADDRESS
 from sluice.contract.local_replies import LOCAL_REPLIES_BY_STATUS
 from sluice.contract.names import cluster_name

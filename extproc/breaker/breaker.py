@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from extproc.breaker.window import BreakerState, WindowBucket, error_rate, judge, recovered
 from extproc.counter_table import CounterTable, TableFullError
-from sluice.config.limits import BreakerConfig
+from sluice.config.breaker import BreakerConfig
 
 MICRO = 1_000_000
 

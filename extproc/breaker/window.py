@@ -7,7 +7,7 @@ step of the sliding window. How long a request took plays no part: slow is not b
 from collections.abc import Sequence
 from enum import IntEnum
 
-from sluice.config.limits import BreakerConfig
+from sluice.config.breaker import BreakerConfig
 
 WindowBucket = tuple[int, int]
 """Requests that went well, requests that failed."""

@@ -11,7 +11,7 @@ from extproc.limits.leases import Budgets, LeasedBudgets, LeaseSettings, LocalBu
 from extproc.limits.ledger import Ledger
 from extproc.limits.limiter import Limiter, LimitVerdict, RuleCounts
 from extproc.limits.rules import RequestView
-from sluice.config.limits import LimitBackend
+from sluice.config.limit_backend import LimitBackend
 
 __all__ = [
     "Budgets",

@@ -7,7 +7,7 @@ Entries are matched one after the other down the configured tree: key and value,
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sluice.config.limits import Descriptor, RateLimitDomain, RateLimitPolicy
+from sluice.config.rate_limit_service import Descriptor, RateLimitDomain, RateLimitPolicy
 
 DescriptorEntry = tuple[str, str]
 """Key and value."""

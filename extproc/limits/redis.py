@@ -20,7 +20,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from extproc.limits.arithmetic import SLOTS, LeaseGrant, LeaseRequest
 from extproc.limits.store import StoreError
-from sluice.config.limits import LimitBackend
+from sluice.config.limit_backend import LimitBackend
 
 SCRIPT = Path(__file__).with_name("exchange.lua").read_text()
 SHA = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()

@@ -10,7 +10,7 @@ from pathlib import Path
 from extproc.limits import steady_clock
 from extproc.limits.broker import Broker
 from extproc.limits.ledger import Ledger
-from sluice.config.limits import LimitBackend
+from sluice.config.limit_backend import LimitBackend
 
 START_TIMEOUT = 5.0
 STOP_TIMEOUT = 2.0

@@ -18,7 +18,8 @@ from extproc.limits.leases import MICRO, Budgets, BudgetState
 from extproc.rpc import RpcError, Services, StatusCode, unary
 from protos.base_pb2 import HeaderValue
 from protos.ratelimit_pb2 import RateLimitDescriptor, RateLimitRequest, RateLimitResponse
-from sluice.config.limits import UNIT_SECONDS, RateLimitDomain, RateLimitPolicy
+from sluice.config.limits import UNIT_SECONDS
+from sluice.config.rate_limit_service import RateLimitDomain, RateLimitPolicy
 from sluice.contract.paths import RATE_LIMIT
 
 OK = RateLimitResponse.OK

@@ -1,12 +1,13 @@
-"""What is admitted: by each Envoy alone, by the whole fleet, and by the rate limit service."""
+"""Request limits: local limits of each Envoy, and limit rules of the whole fleet."""
 
 import re
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from sluice.config.values import Duration, HeaderName, Name, PositiveDuration, Size, Strict
+from sluice.config.limit_backend import LimitBackend
+from sluice.config.rate_limit_service import DomainName, RateLimitDomain
+from sluice.config.values import HeaderName, Name, Share, Size, Strict
 
 Unit = Literal["second", "minute", "hour", "day"]
 
@@ -30,23 +31,8 @@ def _check_key_part(value: str) -> str:
     return value
 
 
-def _check_redis_url(value: str) -> str:
-    url = urlsplit(value)
-    if url.scheme not in ("redis", "rediss") or not url.hostname:
-        raise ValueError("write redis://HOST:PORT/DB, or rediss:// for TLS")
-    if url.username is not None or url.password is not None:
-        raise ValueError("keep credentials out of the URL: use username and password_env")
-    return value
-
-
 KeyPart = Annotated[str, AfterValidator(_check_key_part), Field(examples=["subject", "model"])]
 """What a request is told apart by. A part the request lacks counts as the empty value."""
-
-RedisUrl = Annotated[
-    str, AfterValidator(_check_redis_url), Field(examples=["redis://127.0.0.1:6379/0"])
-]
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class LocalLimit(Strict):
@@ -134,145 +120,6 @@ class LimitRule(Strict):
         return self
 
 
-class Leases(Strict):
-    """How tokens are fetched ahead of need, so that a request waits on no round trip."""
-
-    ahead: PositiveDuration = Field(
-        0.1, le=10, description="Demand for this long is held by each worker."
-    )
-    interval: PositiveDuration = Field(
-        0.01, le=1, description="How long a worker lets a limit that is used up rest."
-    )
-    lifetime: PositiveDuration = Field(
-        2.0, le=60, description="Tokens a worker has not used by then are lost with it."
-    )
-
-
-class LimitBackend(Strict):
-    """Where budgets are kept. `memory` is exact for one callout service, Redis for many."""
-
-    kind: Literal["memory", "redis"] = "memory"
-    mode: Literal["single", "sentinel", "cluster"] = "single"
-    urls: tuple[RedisUrl, ...] = Field(
-        (), max_length=32, description="One server, or the sentinels, or some of the cluster."
-    )
-    sentinel_service: str | None = Field(None, min_length=1, description="The master's name.")
-    username: str | None = None
-    password_env: str | None = Field(
-        None,
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
-        description="Environment variable of the workers that holds the password.",
-    )
-    prefix: str = Field("sluice", pattern=r"^[A-Za-z0-9._-]{1,64}$", description="Of Redis keys.")
-    timeout: PositiveDuration = Field(
-        0.05, le=5, description="The longest a request waits for the backend."
-    )
-    fail: Literal["open", "closed"] = Field(
-        "open",
-        description="Without the backend: enforce `fail_open_share` locally, or refuse.",
-    )
-    fail_open_share: float = Field(
-        0.5,
-        gt=0,
-        le=1,
-        description="Part of each limit that one worker admits by itself while the backend is "
-        "away; 1 / workers keeps the total.",
-    )
-    max_keys: int = Field(
-        100_000, ge=2000, le=10_000_000, description="Budgets kept in one process's memory."
-    )
-    leases: Leases = Leases()
-
-    @model_validator(mode="after")
-    def _redis_is_whole(self) -> Self:
-        if self.kind == "redis" and not self.urls:
-            raise ValueError("name the Redis servers in urls")
-        if self.kind == "memory" and self.urls:
-            raise ValueError("urls are for kind: redis")
-        if self.mode == "single" and len(self.urls) > 1:
-            raise ValueError("mode: single has one url")
-        if (self.mode == "sentinel") != (self.sentinel_service is not None):
-            raise ValueError("sentinel_service goes with mode: sentinel")
-        if self.mode == "cluster" and any(urlsplit(u).path.strip("/0") for u in self.urls):
-            raise ValueError("a Redis cluster has only database 0")
-        if self.leases.interval >= self.leases.lifetime:
-            raise ValueError("leases.interval must be below leases.lifetime")
-        return self
-
-
-LimitName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-
-
-class RateLimitPolicy(Strict):
-    """ratelimit.config.ratelimit.v3.RateLimitPolicy: a fixed window, or no limit."""
-
-    unit: Literal["second", "minute", "hour", "day", "week", "month", "year"] = "second"
-    requests_per_unit: int = Field(0, ge=0, le=2**32 - 1)
-    unlimited: bool = False
-    name: str = Field("", max_length=256)
-    replaces: tuple[LimitName, ...] = Field(
-        (), description="Names of limits that do not count where this one applies."
-    )
-
-    @model_validator(mode="after")
-    def _one_or_the_other(self) -> Self:
-        if self.unlimited and self.requests_per_unit:
-            raise ValueError("requests_per_unit has no meaning with unlimited: true")
-        if self.name and self.name in self.replaces:
-            raise ValueError(f"the limit {self.name!r} cannot replace itself")
-        return self
-
-
-class Descriptor(Strict):
-    """ratelimit.config.ratelimit.v3.RateLimitDescriptor: matches one entry of a descriptor.
-
-    Without a value it is the default for its key, and every value has a budget of its own. A `*`
-    in a value stands for any text.
-    """
-
-    key: str = Field(min_length=1, max_length=256)
-    value: str = Field("", max_length=1024)
-    rate_limit: RateLimitPolicy | None = None
-    descriptors: tuple["Descriptor", ...] = Field((), max_length=10_000)
-    shadow_mode: bool = False
-    quota_mode: bool = Field(
-        False,
-        description="A request is refused only where all the quotas that it falls under are used "
-        "up.",
-    )
-    detailed_metric: bool = Field(
-        False, description="Count by the value a request brought, not by the configured one."
-    )
-
-    @model_validator(mode="after")
-    def _distinct(self) -> Self:
-        _check_distinct(self.descriptors)
-        return self
-
-
-class RateLimitDomain(Strict):
-    """The descriptors of one domain, for clients of envoy.service.ratelimit.v3."""
-
-    descriptors: tuple[Descriptor, ...] = Field(min_length=1, max_length=10_000)
-
-    @model_validator(mode="after")
-    def _distinct(self) -> Self:
-        _check_distinct(self.descriptors)
-        return self
-
-
-def _check_distinct(descriptors: tuple[Descriptor, ...]) -> None:
-    seen: set[tuple[str, str]] = set()
-    for descriptor in descriptors:
-        pair = (descriptor.key, descriptor.value)
-        if pair in seen:
-            raise ValueError(f"two descriptors have the key {pair[0]!r} and the value {pair[1]!r}")
-        seen.add(pair)
-
-
-DomainName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-
-
 class Limits(Strict):
     """What is admitted, each where it is cheapest to refuse.
 
@@ -300,36 +147,4 @@ class Limits(Strict):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two limits.rules have the name {name!r}")
-        return self
-
-
-class BreakerConfig(Strict):
-    """When a version that fails is spared: judged over a window that slides in `buckets` steps.
-
-    Under load the window shrinks to the newest `sample` requests, so that a version that starts to
-    fail is not defended by what it did before. How requests end it knows from `telemetry.reports`.
-    """
-
-    enabled: bool = True
-    window: PositiveDuration = Field(10.0, le=600)
-    buckets: int = Field(40, ge=2, le=120)
-    min_volume: int = Field(20, ge=1, description="Fewer requests in the window prove nothing.")
-    sample: int = Field(200, ge=1)
-    refuse_above: Share = Field(0.30, description="Error rate above which requests are refused.")
-    reduce_above: Share = Field(0.10, description="Error rate above which `admit` get through.")
-    admit: Share = Field(0.5, description="Share admitted between the two thresholds.")
-    probe_interval: PositiveDuration = Field(
-        0.2, le=60, description="One request in this long still gets through while refusing."
-    )
-    probe_successes: int = Field(
-        10, ge=1, le=1000, description="Successes in a row that end the refusal."
-    )
-    retry_after: Duration = Field(1.0, le=3600, description="What refused clients are told.")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.reduce_above > self.refuse_above:
-            raise ValueError("reduce_above is at most refuse_above")
-        if self.sample < self.min_volume:
-            raise ValueError("sample is at least min_volume")
         return self

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from sluice.config.auth import Claim, ClaimValue
-from sluice.config.limits import BreakerConfig
+from sluice.config.breaker import BreakerConfig
 from sluice.config.tensors import TensorInput, TensorOutput, distinct_names
 from sluice.config.values import (
     Duration,

@@ -150,3 +150,6 @@ PathPrefix = Annotated[str, StringConstraints(pattern=r"^/[^?#\s]*[^/?#\s]$")]
 
 Percent = Annotated[float, Field(ge=0, le=100, multiple_of=0.01)]
 """A share of users, in steps of 0.01 %."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+"""A share of a whole, from 0 to 1."""

@@ -7,7 +7,7 @@ ask for over ADS instead of reading files.
 from collections.abc import Mapping
 
 from protos import ratelimit_config_pb2 as pb
-from sluice.config.limits import Descriptor, RateLimitDomain, RateLimitPolicy
+from sluice.config.rate_limit_service import Descriptor, RateLimitDomain, RateLimitPolicy
 
 
 def rate_limit_configs(domains: Mapping[str, RateLimitDomain]) -> dict[str, bytes]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from extproc.breaker import Breaker, BreakerState
 from extproc.breaker.window import error_rate, judge, recovered
 from extproc.counter_table import CounterTable, create
-from sluice.config.limits import BreakerConfig
+from sluice.config.breaker import BreakerConfig
 
 CONFIG = BreakerConfig()
 VERSION = "model/v1"

@@ -13,7 +13,7 @@ import pytest
 from extproc.limits import steady_clock
 from extproc.limits.broker import Broker
 from extproc.limits.ledger import Ledger
-from sluice.config.limits import LimitBackend
+from sluice.config.limit_backend import LimitBackend
 from tests.extproc.limits.conftest import RedisServer
 
 WORKER = Path(__file__).with_name("worker.py")

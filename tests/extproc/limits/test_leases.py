@@ -15,7 +15,8 @@ from extproc.limits.limiter import Limiter, LimitVerdict
 from extproc.limits.redis import redis_store
 from extproc.limits.rules import RequestView
 from extproc.limits.store import StoreError
-from sluice.config.limits import LimitBackend, LimitRule
+from sluice.config.limit_backend import LimitBackend
+from sluice.config.limits import LimitRule
 from tests.extproc.limits.conftest import RedisServer
 
 SECOND = 1_000_000

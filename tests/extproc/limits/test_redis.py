@@ -13,7 +13,7 @@ from redis import Redis
 from extproc.limits.arithmetic import SLOTS, Algorithm, LeaseGrant, LeaseRequest, Limit, budget
 from extproc.limits.redis import SCRIPT, redis_store
 from extproc.limits.store import StoreError
-from sluice.config.limits import LimitBackend
+from sluice.config.limit_backend import LimitBackend
 from tests.extproc.limits.conftest import RedisServer
 from tests.extproc.limits.histories import SECOND, START, History, Step, limits, steps
 

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 from extproc.limits import Limiter, RequestView, budgets, steady_clock
-from sluice.config.limits import LimitBackend, LimitRule
+from sluice.config.limit_backend import LimitBackend
+from sluice.config.limits import LimitRule
 
 
 async def flood(limiter: Limiter, seconds: float, per_second: int) -> tuple[int, int]:

@@ -34,7 +34,7 @@ from extproc.telemetry.metrics import LOST, MICRO, Metrics, series_name
 from extproc.telemetry.status import BreakerStatus, CalloutStatus, read_status
 from extproc.telemetry.totals import Totals
 from sluice.config import PolicyDocument
-from sluice.config.limits import BreakerConfig
+from sluice.config.breaker import BreakerConfig
 from sluice.contract.names import cluster_name
 from tests.extproc.decision.requests import document
 
