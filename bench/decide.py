@@ -108,7 +108,7 @@ def steps(
         processor.open(sink).on_message(wire)
 
     def process_unknown() -> None:
-        admissions._known.clear()
+        admissions._cached.clear()
         admissions._seen.clear()
         process()
 

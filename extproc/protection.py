@@ -198,7 +198,7 @@ class Protection:
     def _judged(self, admission: Admission, verdict: LimitVerdict) -> Decision:
         headers = tuple(limit_headers(verdict, describe=self._limits.headers))
         if verdict.admitted:
-            return replace(admission, limits=headers) if headers else admission
+            return replace(admission, limit_headers=headers) if headers else admission
         if verdict.unavailable:
             reason, detail = Reason.LIMITS_UNAVAILABLE, "the limits cannot be checked now"
         else:

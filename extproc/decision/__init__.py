@@ -1,19 +1,18 @@
-"""`decide(policy, request) -> Decision`: one pure function over one request's headers."""
+"""`decide(policy, request) -> Decision`: a pure function of the policy and a request's headers."""
 
-from extproc.decision.decide import Decide, Decision, StageReport, decide, explain, timed
+from extproc.decision.decide import StageReport, decide, decide_with_timings, explain
 from extproc.decision.request import Request
-from extproc.decision.results import Admission, Refusal
+from extproc.decision.results import Admission, Decision, Refusal
 from sluice.contract.reasons import Reason
 
 __all__ = [
     "Admission",
-    "Decide",
     "Decision",
     "Reason",
     "Refusal",
     "Request",
     "StageReport",
     "decide",
+    "decide_with_timings",
     "explain",
-    "timed",
 ]

@@ -1,8 +1,9 @@
 """Stage 2: who is calling?"""
 
 from extproc.auth import CredentialsError, UnknownKeyError
+from extproc.decision.context import DecisionContext
 from extproc.decision.request import Request
-from extproc.decision.results import DecisionContext, Refusal
+from extproc.decision.results import Refusal
 from extproc.policy.compiled import Policy
 from sluice.contract.reasons import Reason
 
@@ -11,19 +12,21 @@ _INVALID = (("www-authenticate", f'{CHALLENGE}, error="invalid_token"'),)
 """RFC 6750 section 3.1."""
 
 
-def authenticate(policy: Policy, request: Request, context: DecisionContext) -> Refusal | None:
+def run(policy: Policy, request: Request, context: DecisionContext) -> Refusal | None:
     """Verify what credentials there are. A caller without any is anonymous, for the next stage."""
     try:
         context.identity = policy.authenticator.identify(request.headers, request.now)
     except UnknownKeyError as error:
-        return Refusal(Reason.INVALID_CREDENTIALS, str(error), _INVALID, refresh=error.issuer)
+        return Refusal(
+            Reason.INVALID_CREDENTIALS, str(error), _INVALID, unknown_key_issuer=error.issuer
+        )
     except CredentialsError as error:
         return Refusal(Reason.INVALID_CREDENTIALS, str(error), _INVALID)
     return None
 
 
-def tell(_: Request, context: DecisionContext) -> str:
-    """What this stage found, in words."""
+def explain(_: Request, context: DecisionContext) -> str:
+    """Explain what the stage found."""
     identity = context.identity
     if identity.anonymous:
         return "anonymous: no credentials"

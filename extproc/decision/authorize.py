@@ -2,8 +2,9 @@
 
 from extproc.auth import Identity
 from extproc.decision.authenticate import CHALLENGE
+from extproc.decision.context import DecisionContext
 from extproc.decision.request import Request
-from extproc.decision.results import DecisionContext, Refusal
+from extproc.decision.results import Refusal
 from extproc.policy.compiled import Policy
 from sluice.config.models import AllowRule
 from sluice.contract.reasons import Reason
@@ -13,27 +14,27 @@ _ANONYMOUS = Refusal(
 )
 
 
-def authorize(_: Policy, __: Request, context: DecisionContext) -> Refusal | None:
+def run(_: Policy, __: Request, context: DecisionContext) -> Refusal | None:
     """Apply the model's access rules."""
-    route, identity = context.route, context.identity
-    assert route is not None
-    if route.public:
+    model, identity = context.model, context.identity
+    assert model is not None
+    if model.public:
         return None
     if identity.anonymous:
         return _ANONYMOUS
-    if not route.allow_rules or any(_admits(rule, identity) for rule in route.allow_rules):
+    if not model.allow_rules or any(_admits(rule, identity) for rule in model.allow_rules):
         return None
     return Refusal(Reason.FORBIDDEN, "the caller may not use this model")
 
 
-def tell(_: Request, context: DecisionContext) -> str:
-    """What this stage found, in words."""
-    assert context.route is not None
-    if context.route.public:
+def explain(_: Request, context: DecisionContext) -> str:
+    """Explain what the stage found."""
+    assert context.model is not None
+    if context.model.public:
         return "the model is public"
-    if not context.route.allow_rules:
+    if not context.model.allow_rules:
         return "every authenticated caller may use the model"
-    rules = enumerate(context.route.allow_rules)
+    rules = enumerate(context.model.allow_rules)
     index = next(index for index, rule in rules if _admits(rule, context.identity))
     return f"admitted by access.allow.{index}"
 

@@ -2,16 +2,17 @@
 
 import xxhash
 
+from extproc.decision.context import DecisionContext
 from extproc.decision.request import Request
-from extproc.decision.results import DecisionContext, Refusal
+from extproc.decision.results import Refusal
 from extproc.policy.compiled import BUCKETS, CompiledCanary, ModelPolicy, Policy
 from sluice.contract import headers
 from sluice.contract.reasons import Reason
 
 
-def canary(_: Policy, request: Request, context: DecisionContext) -> Refusal | None:
+def run(_: Policy, request: Request, context: DecisionContext) -> Refusal | None:
     """Try header matches, then the user's bucket, then model types; an explicit choice stands."""
-    model = context.route
+    model = context.model
     assert model is not None
     if context.reason is not Reason.STABLE or not model.canaries:
         return None
@@ -26,11 +27,11 @@ def canary(_: Policy, request: Request, context: DecisionContext) -> Refusal | N
     return None
 
 
-def tell(_: Request, context: DecisionContext) -> str:
-    """What this stage found, in words."""
-    assert context.route is not None
+def explain(_: Request, context: DecisionContext) -> str:
+    """Explain what the stage found."""
+    assert context.model is not None
     assert context.target is not None
-    share = sum(compiled.weight for compiled in context.route.canaries)
+    share = sum(compiled.weight for compiled in context.model.canaries)
     where = f"bucket {context.bucket}, canaries have those below {share}"
     if context.canary:
         because = {
@@ -41,7 +42,7 @@ def tell(_: Request, context: DecisionContext) -> str:
         return f"version {context.target.version}: {because}"
     if context.reason is not Reason.STABLE:
         return "not tried: the version was chosen explicitly"
-    if not context.route.canaries:
+    if not context.model.canaries:
         return "the model has no canary"
     return f"no canary: {where if context.bucket is not None else 'the caller has no bucket'}"
 

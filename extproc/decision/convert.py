@@ -1,9 +1,10 @@
 """Stage 8: does the body have to become something else for the version, and can it?"""
 
 from extproc.convert import ConversionError
-from extproc.decision import metadata
+from extproc.decision import grpc_metadata
+from extproc.decision.context import DecisionContext
 from extproc.decision.request import Request
-from extproc.decision.results import DecisionContext, Refusal
+from extproc.decision.results import Refusal
 from extproc.decision.validate import is_websocket
 from extproc.policy.compiled import Policy, Target
 from sluice.contract.reasons import Reason
@@ -13,7 +14,7 @@ _INFER = (None, b"infer")
 """Operations with tensors: of the protocol's paths, and everything below a model's own."""
 
 
-def convert(_: Policy, request: Request, context: DecisionContext) -> Refusal | None:
+def run(_: Policy, request: Request, context: DecisionContext) -> Refusal | None:
     """Choose the converter by content type and the version's protocol."""
     target = context.target
     assert target is not None
@@ -35,8 +36,8 @@ def convert(_: Policy, request: Request, context: DecisionContext) -> Refusal | 
     return None
 
 
-def tell(_: Request, context: DecisionContext) -> str:
-    """What this stage found, in words."""
+def explain(_: Request, context: DecisionContext) -> str:
+    """Explain what the stage found."""
     if context.converter is None:
         return "the body goes on as it is"
     return f"the body is converted: {context.converter.name}"
@@ -51,7 +52,7 @@ def _check_call(target: Target, request: Request, context: DecisionContext) -> R
         )
     if request.method != b"POST":
         return Refusal(Reason.METHOD_NOT_ALLOWED, "a gRPC call is a POST", (("allow", "POST"),))
-    wrong = metadata.unreadable(request.headers)
+    wrong = grpc_metadata.find_error(request.headers)
     return None if wrong is None else Refusal(Reason.MALFORMED_REQUEST, wrong)
 
 

@@ -1,39 +1,35 @@
-"""The stages in their order.
+"""Runs the stages of a decision in order.
 
-A stage is a function over policy, request and context that returns a refusal or None, and a second
-function that explains in words what the first one found. New stages join `STAGES`.
+A stage has two functions. `run` reads the policy, the request and the context, adds to the context,
+and returns a refusal or None. `explain` says in words what `run` found.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from extproc.decision import authenticate, authorize, canary, convert, route, validate
+from extproc.decision.context import DecisionContext
 from extproc.decision.request import Request
-from extproc.decision.results import Admission, DecisionContext, Refusal
+from extproc.decision.results import Admission, Decision, Refusal
 from extproc.policy.compiled import Policy
-
-Decision = Admission | Refusal
-
-Decide = Callable[[Policy, Request], Decision]
-"""`decide`, or what does the same and takes note of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One step of a decision, and its explanation."""
+    """One step of a decision."""
 
     name: str
     run: Callable[[Policy, Request, DecisionContext], Refusal | None]
-    tell: Callable[[Request, DecisionContext], str]
+    explain: Callable[[Request, DecisionContext], str]
 
 
 STAGES = (
-    Stage("validate", validate.validate, validate.tell),
-    Stage("authenticate", authenticate.authenticate, authenticate.tell),
-    Stage("authorize", authorize.authorize, authorize.tell),
-    Stage("route", route.route, route.tell),
-    Stage("canary", canary.canary, canary.tell),
-    Stage("convert", convert.convert, convert.tell),
+    Stage("validate", validate.run, validate.explain),
+    Stage("authenticate", authenticate.run, authenticate.explain),
+    Stage("authorize", authorize.run, authorize.explain),
+    Stage("route", route.run, route.explain),
+    Stage("canary", canary.run, canary.explain),
+    Stage("convert", convert.run, convert.explain),
 )
 
 _RUN = tuple((stage.name, stage.run) for stage in STAGES)
@@ -41,62 +37,64 @@ _RUN = tuple((stage.name, stage.run) for stage in STAGES)
 
 @dataclass(frozen=True, slots=True)
 class StageReport:
-    """What one stage made of a request."""
+    """The result of one stage, for people to read."""
 
     stage: str
     passed: bool
-    why: str
+    explanation: str
 
 
 def decide(policy: Policy, request: Request) -> Decision:
-    """Admit a request to a version, or refuse it. Free of I/O; time is `request.now`."""
+    """Admit a request to a version, or refuse it. Does no I/O; the time is `request.now`."""
     context = DecisionContext()
     for stage, run in _RUN:
         refusal = run(policy, request, context)
         if refusal is not None:
             return replace(refusal, stage=stage, subject=context.identity.subject)
-    return _admitted(context)
+    return _admission(context)
 
 
-def timed(
+def decide_with_timings(
     policy: Policy, request: Request, clock: Callable[[], int]
-) -> tuple[list[tuple[str, int]], Decision]:
-    """The same, with every stage that ran and how long that took, in the clock's units."""
+) -> tuple[Decision, list[tuple[str, int]]]:
+    """Decide as `decide` does, and measure how long each stage that ran took, by `clock`."""
     context = DecisionContext()
-    times: list[tuple[str, int]] = []
-    began = clock()
+    timings: list[tuple[str, int]] = []
+    started = clock()
     for stage, run in _RUN:
         refusal = run(policy, request, context)
         ended = clock()
-        times.append((stage, ended - began))
-        began = ended
+        timings.append((stage, ended - started))
+        started = ended
         if refusal is not None:
-            return times, replace(refusal, stage=stage, subject=context.identity.subject)
-    return times, _admitted(context)
+            return replace(refusal, stage=stage, subject=context.identity.subject), timings
+    return _admission(context), timings
 
 
-def explain(policy: Policy, request: Request) -> tuple[list[StageReport], Decision]:
-    """The same, with a report of every stage that ran."""
+def explain(policy: Policy, request: Request) -> tuple[Decision, list[StageReport]]:
+    """Decide as `decide` does, and report on each stage that ran."""
     context = DecisionContext()
     reports: list[StageReport] = []
     for stage in STAGES:
         refusal = stage.run(policy, request, context)
         if refusal is not None:
-            why = f"{refusal.status} {refusal.reason}: {refusal.detail}"
-            return [*reports, StageReport(stage.name, passed=False, why=why)], refusal
-        reports.append(StageReport(stage.name, passed=True, why=stage.tell(request, context)))
-    return reports, _admitted(context)
+            explanation = f"{refusal.status} {refusal.reason}: {refusal.detail}"
+            reports.append(StageReport(stage.name, passed=False, explanation=explanation))
+            return replace(refusal, stage=stage.name, subject=context.identity.subject), reports
+        explanation = stage.explain(request, context)
+        reports.append(StageReport(stage.name, passed=True, explanation=explanation))
+    return _admission(context), reports
 
 
-def _admitted(context: DecisionContext) -> Admission:
-    assert context.route is not None
+def _admission(context: DecisionContext) -> Admission:
+    assert context.model is not None
     assert context.target is not None
     return Admission(
         context.target,
         context.reason,
         context.canary,
         context.identity.subject,
-        context.route.max_body,
+        context.model.max_body,
         context.converter,
         context.identity,
     )

@@ -1,25 +1,26 @@
-"""What stages work on, and what comes out."""
+"""The result of a decision: an admission or a refusal."""
 
 from dataclasses import dataclass, field
 
 from extproc.auth import ANONYMOUS, Identity
 from extproc.convert import Converter
-from extproc.policy.compiled import ModelPolicy, Target
+from extproc.policy.compiled import Target
 from sluice.contract.reasons import STATUS, Reason
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The request is answered with an error and goes nowhere.
+    """The client gets an error response, and the request does not reach a model.
 
-    `refresh` names an issuer whose keys are worth fetching again before this is final. `stage` and
-    `subject` are for logs and metrics: which stage refused, and whom, where that was known.
+    `unknown_key_issuer` is set where a token names a key that its issuer's key set lacks: fetching
+    the key set again may change the decision. `stage` (the stage that refused) and `subject` (if
+    known) are for logs and metrics.
     """
 
     reason: Reason
     detail: str
     headers: tuple[tuple[str, str], ...] = ()
-    refresh: str | None = None
+    unknown_key_issuer: str | None = None
     stage: str = field(default="", compare=False)
     subject: str = field(default="", compare=False)
 
@@ -31,7 +32,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """The request goes to `target`, because of `reason`."""
+    """The request goes to `target`. `reason` says what chose the version."""
 
     target: Target
     reason: Reason
@@ -39,24 +40,10 @@ class Admission:
     subject: str
     max_body: int
     converter: Converter | None = None
-    """What the body must pass before it goes to the target."""
+    """Converts the body for the target; None where the body passes unchanged."""
     identity: Identity = field(default=ANONYMOUS, compare=False)
-    limits: tuple[tuple[str, str], ...] = ()
-    """Headers that tell the client what is left of its limits."""
+    limit_headers: tuple[tuple[str, str], ...] = ()
+    """Response headers that report the state of the client's limits."""
 
 
-@dataclass(slots=True)
-class DecisionContext:
-    """A decision in the making: each stage adds what it found."""
-
-    route: ModelPolicy | None = None
-    asked_version: bytes | None = None
-    asked_by: Reason = Reason.STABLE
-    identity: Identity = ANONYMOUS
-    target: Target | None = None
-    reason: Reason = Reason.STABLE
-    canary: bool = False
-    bucket: int | None = None
-    operation: bytes | None = None
-    """What the Open Inference Protocol's path asks for; None on a path of the model's own."""
-    converter: Converter | None = None
+Decision = Admission | Refusal

@@ -1,26 +1,27 @@
 """Stage 4: which version answers? The one asked for, else the claim's, else stable."""
 
+from extproc.decision.context import DecisionContext
 from extproc.decision.request import Request
-from extproc.decision.results import DecisionContext, Refusal
+from extproc.decision.results import Refusal
 from extproc.policy.compiled import ModelPolicy, Policy, Target
 from sluice.contract import headers
 from sluice.contract.reasons import Reason
 
 
-def route(_: Policy, request: Request, context: DecisionContext) -> Refusal | None:
+def run(_: Policy, request: Request, context: DecisionContext) -> Refusal | None:
     """Choose the version."""
-    model = context.route
+    model = context.model
     assert model is not None
     by_header = request.headers.get(headers.MODEL_VERSION)
     if by_header is not None:
-        if context.asked_version is not None and context.asked_version != by_header:
+        if context.requested_version is not None and context.requested_version != by_header:
             return Refusal(
                 Reason.MALFORMED_REQUEST, "x-model-version and the path ask for different versions"
             )
-        context.asked_version, context.asked_by = by_header, Reason.VERSION_HEADER
-    if context.asked_version is not None:
-        context.target = model.targets.get(context.asked_version)
-        context.reason = context.asked_by
+        context.requested_version, context.requested_by = by_header, Reason.VERSION_HEADER
+    if context.requested_version is not None:
+        context.target = model.targets.get(context.requested_version)
+        context.reason = context.requested_by
         if context.target is None:
             return Refusal(Reason.UNKNOWN_VERSION, f"model {model.name} has no such version")
         return None
@@ -32,8 +33,8 @@ def route(_: Policy, request: Request, context: DecisionContext) -> Refusal | No
     return None
 
 
-def tell(_: Request, context: DecisionContext) -> str:
-    """What this stage found, in words."""
+def explain(_: Request, context: DecisionContext) -> str:
+    """Explain what the stage found."""
     assert context.target is not None
     because = {
         Reason.VERSION_HEADER: "x-model-version asks for it",

@@ -1,7 +1,8 @@
 """Stage 1: is this a request for a model, in a form that the model takes?"""
 
+from extproc.decision.context import DecisionContext
 from extproc.decision.request import Request
-from extproc.decision.results import DecisionContext, Refusal
+from extproc.decision.results import Refusal
 from extproc.policy.compiled import ModelPolicy, Policy
 from sluice.contract import headers
 from sluice.contract.paths import OIP_GRPC_PREFIX
@@ -10,10 +11,10 @@ from sluice.contract.reasons import Reason
 GRPC_PREFIX = OIP_GRPC_PREFIX.encode()
 """Methods of the Open Inference Protocol by gRPC; their model is named by `x-model-name`."""
 
-OF_SERVERS = frozenset((b"ServerLive", b"ServerReady", b"ServerMetadata"))
+SERVER_METHODS = frozenset((b"ServerLive", b"ServerReady", b"ServerMetadata"))
 """Those whose messages name no model."""
 
-_GRPC_METHODS = OF_SERVERS | {
+_GRPC_METHODS = SERVER_METHODS | {
     b"ModelInfer", b"ModelReady", b"ModelMetadata", b"ModelStreamInfer", b"ModelConfig",
     b"ModelStatistics",
 }  # fmt: skip
@@ -21,7 +22,7 @@ _GRPC_METHODS = OF_SERVERS | {
 memory, and none begins with the model's name and version as these do.
 """
 
-NO_MESSAGE = Refusal(Reason.MALFORMED_REQUEST, "a gRPC call has a message")
+MISSING_MESSAGE = Refusal(Reason.MALFORMED_REQUEST, "a gRPC call has a message")
 """A server would wait for it until the call has run out of time, which reads as its failure."""
 
 _READ_METHODS = (b"GET", b"HEAD")
@@ -29,42 +30,42 @@ _UNTYPED = b"application/octet-stream"
 """What content without a type is taken for (RFC 9110 section 8.3)."""
 
 
-def validate(policy: Policy, request: Request, context: DecisionContext) -> Refusal | None:
+def run(policy: Policy, request: Request, context: DecisionContext) -> Refusal | None:
     """Find the model, and check method, size and media type."""
     path = request.path
     if path.startswith(GRPC_PREFIX):
         if path.removeprefix(GRPC_PREFIX) not in _GRPC_METHODS:
             return Refusal(Reason.METHOD_NOT_ALLOWED, "this gRPC method is not for callers")
         if not request.has_body:
-            return NO_MESSAGE
-        context.route = policy.routes.get(request.headers.get(headers.MODEL_NAME, b""))
+            return MISSING_MESSAGE
+        context.model = policy.models.get(request.headers.get(headers.MODEL_NAME, b""))
         rest, of_protocol = b"", False
     else:
-        context.route, rest, of_protocol = _find(policy, path)
-    route = context.route
-    if route is None:
+        context.model, rest, of_protocol = _find(policy, path)
+    model = context.model
+    if model is None:
         return Refusal(Reason.UNKNOWN_MODEL, "no model answers at this path")
     reads = False
     if of_protocol:
         rest, version = _split_version(rest)
         if version is not None:
-            context.asked_version, context.asked_by = version, Reason.VERSION_PATH
+            context.requested_version, context.requested_by = version, Reason.VERSION_PATH
         reads = rest in (b"", b"ready")
         context.operation = rest
     return (
-        _check_method(route, request, reads=reads)
-        or _check_size(route, request)
-        or _check_media_type(route, request)
+        _check_method(model, request, reads=reads)
+        or _check_size(model, request)
+        or _check_media_type(model, request)
     )
 
 
-def tell(_: Request, context: DecisionContext) -> str:
-    """What this stage found, in words."""
-    assert context.route is not None
-    return f"model {context.route.name}, bodies up to {context.route.max_body} bytes"
+def explain(_: Request, context: DecisionContext) -> str:
+    """Explain what the stage found."""
+    assert context.model is not None
+    return f"model {context.model.name}, bodies up to {context.model.max_body} bytes"
 
 
-def is_call(path: bytes) -> bool:
+def is_oip_grpc(path: bytes) -> bool:
     """Whether this path is a method of the Open Inference Protocol by gRPC."""
     return path.startswith(GRPC_PREFIX)
 
@@ -98,17 +99,17 @@ def _split_version(rest: bytes) -> tuple[bytes, bytes | None]:
     return operation, version
 
 
-def _check_method(route: ModelPolicy, request: Request, *, reads: bool) -> Refusal | None:
+def _check_method(model: ModelPolicy, request: Request, *, reads: bool) -> Refusal | None:
     method = request.method
     if reads:
         # A model's metadata and readiness: reading is all there is to do.
         return None if method in _READ_METHODS else _method_refused("GET, HEAD")
     if is_websocket(request):
-        if route.websocket and method == b"GET":
+        if model.websocket and method == b"GET":
             return None
-    elif method in route.methods:
+    elif method in model.methods:
         return None
-    return _method_refused(route.allow)
+    return _method_refused(model.allow)
 
 
 def is_websocket(request: Request) -> bool:
@@ -121,37 +122,37 @@ def _method_refused(allow: str) -> Refusal:
     return Refusal(Reason.METHOD_NOT_ALLOWED, detail, (("allow", allow),))
 
 
-def _check_size(route: ModelPolicy, request: Request) -> Refusal | None:
+def _check_size(model: ModelPolicy, request: Request) -> Refusal | None:
     length = request.headers.get(headers.CONTENT_LENGTH)
     if length is None:
         return None
     if not length.isdigit() or len(length) > 19:
         return Refusal(Reason.MALFORMED_REQUEST, "content-length is not a number of bytes")
-    return too_large(route.max_body) if int(length) > route.max_body else None
+    return body_too_large(model.max_body) if int(length) > model.max_body else None
 
 
-def too_large(max_body: int) -> Refusal:
+def body_too_large(max_body: int) -> Refusal:
     """The refusal of a body over the model's limit, also of one that turns out so on the way."""
     return Refusal(Reason.BODY_TOO_LARGE, f"the body is larger than {max_body} bytes")
 
 
-def _check_media_type(route: ModelPolicy, request: Request) -> Refusal | None:
+def _check_media_type(model: ModelPolicy, request: Request) -> Refusal | None:
     if not request.has_body or is_websocket(request):
         return None
     given = request.headers.get("content-type", _UNTYPED)
-    if given in route.media_types:
+    if given in model.media_types:
         return None
     media_type = given.partition(b";")[0].strip().lower()
     if media_type.startswith(b"application/grpc+"):
         media_type = b"application/grpc"
-    if media_type in route.media_types or media_type.startswith(route.media_ranges):
+    if media_type in model.media_types or media_type.startswith(model.media_ranges):
         return None
     return Refusal(
-        Reason.UNSUPPORTED_MEDIA_TYPE, "the model does not take this content type", _accept(route)
+        Reason.UNSUPPORTED_MEDIA_TYPE, "the model does not take this content type", _accept(model)
     )
 
 
-def _accept(route: ModelPolicy) -> tuple[tuple[str, str], ...]:
+def _accept(model: ModelPolicy) -> tuple[tuple[str, str], ...]:
     """What the model does take (RFC 9110 section 15.5.16)."""
-    types = sorted(route.media_types) + [prefix + b"*" for prefix in route.media_ranges]
+    types = sorted(model.media_types) + [prefix + b"*" for prefix in model.media_ranges]
     return (("accept", b", ".join(types).decode()),)

@@ -64,7 +64,7 @@ class Policy:
     """What decisions are made by."""
 
     version: str
-    routes: Mapping[bytes, ModelPolicy]
+    models: Mapping[bytes, ModelPolicy]
     """By name."""
     prefixes: Mapping[bytes, tuple[ModelPolicy, bool]]
     """By path prefix; with whether it is the one of the Open Inference Protocol."""
@@ -88,16 +88,16 @@ def compile_policy(document: PolicyDocument, previous: Policy | None = None) -> 
         authenticator = previous.authenticator
     else:
         authenticator = Authenticator(auth, None if previous is None else previous.authenticator)
-    routes: dict[bytes, ModelPolicy] = {}
+    models: dict[bytes, ModelPolicy] = {}
     prefixes: dict[bytes, tuple[ModelPolicy, bool]] = {}
     for name, model in document.models.items():
-        route = _model_policy(name, model, document.requests.max_body)
-        routes[name.encode()] = route
-        prefixes[f"{OIP_PREFIX}{name}".encode()] = (route, True)
-        prefixes.update({path.encode(): (route, False) for path in model.paths})
+        compiled = _model_policy(name, model, document.requests.max_body)
+        models[name.encode()] = compiled
+        prefixes[f"{OIP_PREFIX}{name}".encode()] = (compiled, True)
+        prefixes.update({path.encode(): (compiled, False) for path in model.paths})
     return Policy(
         version=document.version,
-        routes=routes,
+        models=models,
         prefixes=prefixes,
         longest_prefix=max(map(len, prefixes), default=0),
         authenticator=authenticator,

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable
 
-from extproc.auth.remote import RemoteKeys
+from extproc.auth.remote_key_sets import RemoteKeySets
 from extproc.policy.compiled import Policy, compile_policy
 from sluice.config import PolicyDocument
 
@@ -12,7 +12,7 @@ class CurrentPolicy:
 
     def __init__(self) -> None:
         self.current: Policy | None = None
-        self._remote: RemoteKeys | None = None
+        self._remote: RemoteKeySets | None = None
 
     def apply(self, document: PolicyDocument) -> None:
         """Put a policy in force. Raises ValueError, with nothing changed, where it is not good."""
@@ -20,7 +20,7 @@ class CurrentPolicy:
         policy = compile_policy(document, previous)
         if previous is None or previous.authenticator is not policy.authenticator:
             self.close()
-            self._remote = RemoteKeys(policy.authenticator)
+            self._remote = RemoteKeySets(policy.authenticator)
             self._remote.start()
         self.current = policy
 

@@ -23,9 +23,9 @@ def breaker_states(protection: Protection) -> Iterable[Reading]:
             yield catalog.BREAKER_ERRORS, (model, version), status.error_rate
 
 
-def admission_cache_totals(recurring: AdmissionCache) -> Iterable[Total]:
+def admission_cache_totals(cache: AdmissionCache) -> Iterable[Total]:
     """Decisions that need not be made."""
-    yield catalog.ADMISSION_CACHE_HITS, (), recurring.found
+    yield catalog.ADMISSION_CACHE_HITS, (), cache.hits
 
 
 def limit_totals(protection: Protection) -> Iterable[Total]:

@@ -54,8 +54,8 @@ class Decider:
     ) -> Decision | Awaitable[Decision]:
         """Admit or refuse. Never raises, neither at once nor when awaited."""
         decision = self._by_policy(headers, has_body=has_body)
-        if type(decision) is Refusal and decision.refresh is not None:
-            refreshed = self.current_policy.refresh_keys(decision.refresh)
+        if type(decision) is Refusal and decision.unknown_key_issuer is not None:
+            refreshed = self.current_policy.refresh_keys(decision.unknown_key_issuer)
             if refreshed is not None:
                 return self._by_new_keys(refreshed, headers, has_body=has_body)
         return self._protected(decision, headers, has_body=has_body)

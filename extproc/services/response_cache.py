@@ -33,7 +33,7 @@ class ResponseCache:
 
         The key has everything that an answer is made of: one caller's is never another's.
         """
-        if admission.limits:
+        if admission.limit_headers:
             return make()  # what is left of a limit differs each time
         if self._policy is not policy:
             self.kept.clear()

@@ -47,7 +47,7 @@ def upstream_headers(admission: Admission) -> Headers:
         # A gRPC server may reset a call without it, which reads as a failure of the server's.
         headers.append(("te", "trailers"))
     # The route copies them to the response: ratelimit, ratelimit-policy.
-    headers += [(names.INTERNAL_PREFIX + name, value) for name, value in admission.limits]
+    headers += [(names.INTERNAL_PREFIX + name, value) for name, value in admission.limit_headers]
     return headers
 
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from extproc.decision import Decision, Refusal, Request, decide, timed
+from extproc.decision import Decision, Refusal, Request, decide, decide_with_timings
 from extproc.policy.compiled import Policy
 from extproc.telemetry import catalog
 from extproc.telemetry.metrics import CounterSeries, Metrics
@@ -51,9 +51,9 @@ class ObservedDecisions:
         count.add()
 
     def _stage_by_stage(self, policy: Policy, request: Request) -> Decision:
-        times, decision = timed(policy, request, self._clock)
+        decision, timings = decide_with_timings(policy, request, self._clock)
         refused_by = decision.stage if isinstance(decision, Refusal) else None
-        for stage, nanoseconds in times:
+        for stage, nanoseconds in timings:
             verdict = REFUSE if stage == refused_by else "pass"
             series = self._metrics.timings(catalog.STAGE_SECONDS, stage, verdict)
             series.observe(nanoseconds / 1000)

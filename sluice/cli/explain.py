@@ -9,9 +9,8 @@ import time
 from http.client import HTTPException
 from pathlib import Path
 
-from extproc.decision import Request, explain
+from extproc.decision import Admission, Request, explain
 from extproc.decision.request import join_headers
-from extproc.decision.results import Admission
 from extproc.policy.compiled import Policy, compile_policy
 from extproc.policy.subscriber import fetch_policy
 from protos.base_pb2 import Node
@@ -56,10 +55,10 @@ def _explain(options: argparse.Namespace) -> int:
         source = options.config or options.xds
         print(f"sluice explain: no policy from {source}: {reason}", file=sys.stderr)
         return 1
-    reports, decision = explain(policy, _request(options))
+    decision, reports = explain(policy, _request(options))
     print(f"policy {policy.version}")
     for report in reports:
-        print(f"{'pass' if report.passed else 'REFUSE':<7}{report.stage:<13}{report.why}")
+        print(f"{'pass' if report.passed else 'REFUSE':<7}{report.stage:<13}{report.explanation}")
     if isinstance(decision, Admission):
         print(f"-> {decision.target.cluster} ({decision.reason})")
     else:

@@ -6,7 +6,7 @@ ProcessingRequest without those values names the admission that a request like i
 
 This is exact. An admission is kept only where what is cut out is the whole of those headers' values
 (`_exact`), and every length stays in the key. So another message with the same key has the same
-headers at the same places, but for values that decisions do not depend on, or that `find` checks.
+headers at the same places, but for values that decisions do not depend on, or that `get` checks.
 """
 
 import re
@@ -41,7 +41,7 @@ _CUT = re.compile(
 )
 
 
-Parts = list[bytes]
+MessageParts = list[bytes]
 """A message, cut: what names requests like it at even places, lengths or None at odd ones."""
 
 
@@ -50,48 +50,48 @@ class CachedAdmission:
     """An admission, and the serialised answer that told of it."""
 
     admission: Admission
-    answer: bytes
+    response: bytes
 
 
 class AdmissionCache:
     """The admissions of the policy in force, with the keys it knows now."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[bytes, ...], CachedAdmission] = OrderedDict()
+        self._cached: OrderedDict[tuple[bytes, ...], CachedAdmission] = OrderedDict()
         self._seen: set[int] = set()
         self._policy: Policy | None = None
         self._epoch = 0
         self._usable = False
-        self.found = 0
+        self.hits = 0
         """Requests whose admission was found."""
 
-    def cut(self, policy: Policy, message: bytes) -> Parts | None:
+    def split(self, policy: Policy, message: bytes) -> MessageParts | None:
         """The message in parts; None where nothing is kept of requests like it."""
         if policy is not self._policy or policy.authenticator.epoch != self._epoch:
-            self._follow(policy)
+            self._reset(policy)
         return _CUT.split(message) if self._usable and len(message) <= LARGEST else None
 
-    def find(self, parts: Parts, clock: Callable[[], float]) -> CachedAdmission | None:
+    def get(self, parts: MessageParts, clock: Callable[[], float]) -> CachedAdmission | None:
         """The admission of requests like this one; None where it must be decided on.
 
         `clock`: seconds since the epoch.
         """
-        known = self._known.get(tuple(parts[::2]))
+        known = self._cached.get(tuple(parts[::2]))
         if known is None or clock() >= known.admission.identity.expires:
             return None
         for length in parts[1::2]:
             if length is not None and int(length) > known.admission.max_body:
                 return None
-        self.found += 1
+        self.hits += 1
         return known
 
-    def keep(
+    def put(
         self,
-        parts: Parts,
+        parts: MessageParts,
         message: bytes,
         headers: Mapping[str, bytes],
         admission: Admission,
-        answer: bytes,
+        response: bytes,
     ) -> None:
         """Remember what became of a message with these headers, if it was cut as it should be.
 
@@ -100,9 +100,9 @@ class AdmissionCache:
         key = tuple(parts[::2])
         if self._is_new(hash(key)) or not _exact(message, headers):
             return
-        if len(self._known) >= ENTRIES:
-            self._known.popitem(last=False)
-        self._known[key] = CachedAdmission(admission, answer)
+        if len(self._cached) >= ENTRIES:
+            self._cached.popitem(last=False)
+        self._cached[key] = CachedAdmission(admission, response)
 
     def _is_new(self, mark: int) -> bool:
         if mark in self._seen:
@@ -112,8 +112,8 @@ class AdmissionCache:
         self._seen.add(mark)
         return True
 
-    def _follow(self, policy: Policy) -> None:
-        self._known.clear()
+    def _reset(self, policy: Policy) -> None:
+        self._cached.clear()
         self._seen.clear()
         self._policy, self._epoch = policy, policy.authenticator.epoch
         remembers = policy.authenticator.auth.token_cache_entries > 0

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from extproc.convert import ConversionError, ConversionPool
 from extproc.decision import Reason, Refusal
-from extproc.decision.validate import OF_SERVERS, grpc_method, too_large
+from extproc.decision.validate import SERVER_METHODS, body_too_large, grpc_method
 from extproc.framing import PREFIX, PREFIX_SIZE
 from extproc.policy.compiled import Target
 from protos.call_pb2 import ModelRequest
@@ -63,7 +63,7 @@ class GrpcBodyCheck:
             if flags > 1:
                 return Refusal(Reason.MALFORMED_REQUEST, "no gRPC message begins so")
             if length > self._limit:
-                return too_large(self._limit)
+                return body_too_large(self._limit)
             end = PREFIX_SIZE + length
             if len(self._pending) < end:
                 break
@@ -101,7 +101,7 @@ class GrpcBodyCheck:
     def _check_plain(self, messages: Iterable[bytes]) -> Refusal | None:
         for message in messages:
             try:
-                if self._method in OF_SERVERS:
+                if self._method in SERVER_METHODS:
                     ServerLiveRequest.FromString(message)
                     continue
                 called = ModelRequest.FromString(message)

@@ -11,11 +11,11 @@ from collections.abc import Awaitable
 from extproc.convert import ConversionPool
 from extproc.decision import Admission, Decision, Reason, Refusal
 from extproc.decision.request import join_headers
-from extproc.decision.validate import NO_MESSAGE, is_call, too_large
+from extproc.decision.validate import MISSING_MESSAGE, body_too_large, is_oip_grpc
 from extproc.rpc import Call, Handler, RpcError, StatusCode
 from extproc.services.decider import Decider
 from extproc.services.ext_proc import messages
-from extproc.services.ext_proc.admission_cache import AdmissionCache, CachedAdmission, Parts
+from extproc.services.ext_proc.admission_cache import AdmissionCache, CachedAdmission, MessageParts
 from extproc.services.ext_proc.conversion import Conversion
 from extproc.services.ext_proc.grpc_body_check import GrpcBodyCheck
 from extproc.services.response_cache import ResponseCache
@@ -59,12 +59,12 @@ class ExternalProcessor:
             lambda: messages.request_headers(upstream_headers(admission), removed, mode),
         )
 
-    def cut(self, message: bytes) -> Parts | None:
+    def split(self, message: bytes) -> MessageParts | None:
         """A request's first message in parts; None where it has to be read in any case."""
         policy = self.current_policy.current
         if policy is None or not self.decider.repeatable:
             return None
-        return self.admissions.cut(policy, message)
+        return self.admissions.split(policy, message)
 
 
 class _Stream:
@@ -90,9 +90,9 @@ class _Stream:
         parts = None
         if not self._begun:
             self._begun = True
-            parts = self._service.cut(message)
+            parts = self._service.split(message)
             if parts is not None:
-                known = self._service.admissions.find(parts, self._service.decider.clock)
+                known = self._service.admissions.get(parts, self._service.decider.clock)
                 if known is not None:
                     self._on_known(known, message)
                     return None
@@ -125,10 +125,10 @@ class _Stream:
             self._refuse(header_dict(_parsed(message).request_headers), decision)
         else:
             self._limit = decision.max_body
-            self._call.send(known.answer)
+            self._call.send(known.response)
 
     def _on_headers(
-        self, told: HttpHeaders, message: bytes, parts: Parts | None
+        self, told: HttpHeaders, message: bytes, parts: MessageParts | None
     ) -> Awaitable[None] | None:
         """Decide; `parts` are the message's, where its admission may be kept."""
         headers = header_dict(told)
@@ -138,7 +138,7 @@ class _Stream:
             return self._answer_later(headers, decision, has_body=has_body)
         answer = self._answer(headers, decision, has_body=has_body)
         if answer is not None and parts is not None and isinstance(decision, Admission):
-            self._service.admissions.keep(parts, message, headers, decision, answer)
+            self._service.admissions.put(parts, message, headers, decision, answer)
         return None
 
     async def _answer_later(
@@ -179,7 +179,7 @@ class _Stream:
             if has_body and "content-length" not in headers:
                 return messages.CONVERT_UNMEASURED_BODY
             return messages.CONVERT_BODY
-        if has_body and is_call(headers[":path"]):
+        if has_body and is_oip_grpc(headers[":path"]):
             pool = self._service.pool
             self._native = GrpcBodyCheck(admission.target, admission.max_body, headers, pool)
             return messages.READ_BODY
@@ -192,7 +192,7 @@ class _Stream:
             return
         self._received += len(body.body)
         if self._received > self._limit:
-            self._refuse(self._headers, too_large(self._limit))
+            self._refuse(self._headers, body_too_large(self._limit))
         else:
             self._call.send(messages.PASS["request_body"])
 
@@ -201,7 +201,7 @@ class _Stream:
             return None
         self._received += len(body.body)
         if body.end_of_stream and not self._received:
-            self._refuse(self._headers, NO_MESSAGE)
+            self._refuse(self._headers, MISSING_MESSAGE)
             return None
         found = native.check(body.body, last=body.end_of_stream)
         if found is not None and not isinstance(found, Refusal):
@@ -226,7 +226,7 @@ class _Stream:
         if kind == "request_body":
             body = request.request_body.body
             if len(body) > self._limit:
-                self._refuse(self._headers, too_large(self._limit))
+                self._refuse(self._headers, body_too_large(self._limit))
                 return None
             if not request.request_body.end_of_stream and "content-length" not in self._headers:
                 self._refuse(self._headers, _PART)

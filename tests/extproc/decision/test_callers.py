@@ -97,7 +97,7 @@ def test_an_unknown_key_says_whose_keys_to_fetch() -> None:
     other = compile_policy(document(auth={"issuers": [issuer(jwks=key_set(rsa_jwk(kid="two")))]}))
     decision = decide(other, request(authorization=bearer()))
     assert isinstance(decision, Refusal)
-    assert decision.refresh == ISSUER
+    assert decision.unknown_key_issuer == ISSUER
 
 
 def test_tokens_stay_verified_over_a_new_policy_but_not_over_new_keys() -> None:

@@ -7,8 +7,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from extproc.decision import Admission, Reason, Refusal, Request, decide, explain
-from extproc.decision.decide import STAGES, timed
+from extproc.decision import (
+    Admission,
+    Reason,
+    Refusal,
+    Request,
+    decide,
+    decide_with_timings,
+    explain,
+)
+from extproc.decision.decide import STAGES
 from sluice.contract.reasons import STATUS
 from tests.extproc.auth.tokens import NOW, issuer
 from tests.extproc.decision.requests import VERSIONS, bearer, one, policy, request
@@ -87,12 +95,12 @@ REQUESTS = st.builds(Request, _HEADERS, st.booleans(), st.just(NOW))
 @example(request("/v2/models/" + "/" * 10_000))
 def test_every_request_is_admitted_or_refused_and_explained_alike(asked: Request) -> None:
     decision = decide(POLICY, asked)
-    reports, explained = explain(POLICY, asked)
-    times, measured = timed(POLICY, asked, itertools.count().__next__)
+    explained, reports = explain(POLICY, asked)
+    measured, timings = decide_with_timings(POLICY, asked, itertools.count().__next__)
     assert decision == explained == measured
     assert decide(POLICY, asked) == decision
-    assert [report.stage for report in reports] == [stage for stage, _ in times]
-    assert all(report.why for report in reports)
+    assert [report.stage for report in reports] == [stage for stage, _ in timings]
+    assert all(report.explanation for report in reports)
     assert all(report.passed for report in reports[:-1])
     assert reports[-1].passed == isinstance(decision, Admission)
     if isinstance(decision, Refusal):
@@ -187,8 +195,8 @@ def test_calling_a_body_grpc_spares_it_no_conversion(
 
 
 def test_an_explanation_says_why_in_words() -> None:
-    reports, _ = explain(POLICY, request(authorization=bearer(group="vip")))
-    told = {report.stage: report.why for report in reports}
+    _, reports = explain(POLICY, request(authorization=bearer(group="vip")))
+    told = {report.stage: report.explanation for report in reports}
     assert "model m" in told["validate"]
     assert "alice" in told["authenticate"]
     assert "public" in told["authorize"]
@@ -197,8 +205,8 @@ def test_an_explanation_says_why_in_words() -> None:
 
 
 def test_an_explanation_names_the_status_and_reason_of_a_refusal() -> None:
-    reports, _ = explain(POLICY, request(PRIVATE))
-    assert "401 unauthenticated" in reports[-1].why
+    _, reports = explain(POLICY, request(PRIVATE))
+    assert "401 unauthenticated" in reports[-1].explanation
 
 
 def test_an_explanation_names_the_bucket() -> None:
@@ -207,8 +215,8 @@ def test_an_explanation_names_the_bucket() -> None:
         bucket={"header": "x-user", "hash": "modulo"},
     )
     for user, version in (("149", "v3"), ("150", "v1")):
-        reports, decision = explain(by, request(x_user=user))
+        decision, reports = explain(by, request(x_user=user))
         assert isinstance(decision, Admission)
         assert decision.target.version == version
-        told = next(report.why for report in reports if report.stage == "canary")
+        told = next(report.explanation for report in reports if report.stage == "canary")
         assert f"bucket {int(user) % 100}" in told

@@ -69,7 +69,7 @@ def test_two_subjects_never_read_alike(one_: str, other: str) -> None:
 
 @given(_TEXT.filter(bool), st.sampled_from([b"m", b"n"]))
 def test_what_is_sent_upstream_names_each_header_once(subject: str, model: bytes) -> None:
-    target = POLICY.routes[model].stable
+    target = POLICY.models[model].stable
     sent = upstream_headers(Admission(target, Reason.CANARY_HEADER, True, subject, 1))
     names = [name for name, _ in sent]
     assert len(set(names)) == len(names)

@@ -60,8 +60,8 @@ class Service:
         )
 
     @property
-    def found(self) -> int:
-        return self.ext_proc.admissions.found
+    def hits(self) -> int:
+        return self.ext_proc.admissions.hits
 
     def ask_twice(
         self, headers: Mapping[str, str], *, has_body: bool = False
@@ -125,17 +125,17 @@ def test_what_differs_each_time_makes_no_difference() -> None:
     other = headers(traceparent=TRACE.replace("00f067aa", "11f067aa"))
     assert service.ask(other) == first
     assert version(first) == "v1"
-    assert service.found == 1
+    assert service.hits == 1
 
 
 def test_a_length_is_held_against_the_limit_each_time() -> None:
     service = Service(document({"m": {"max_body": 50}}))
     assert version(service.ask_twice(upload(content_length="10"), has_body=True)) == "v1"
     assert version(service.ask(upload(content_length="50"), has_body=True)) == "v1"
-    assert service.found == 1
+    assert service.hits == 1
     assert status(service.ask(upload(content_length="51"), has_body=True)) == 413
     assert status(service.ask(upload(content_length="5x"), has_body=True)) == 400
-    assert service.found == 1
+    assert service.hits == 1
 
 
 def test_a_token_is_good_until_it_expires_and_no_longer() -> None:
@@ -144,7 +144,7 @@ def test_a_token_is_good_until_it_expires_and_no_longer() -> None:
     service.ask_twice(headers(authorization=caller))
     service.now = NOW + 10 + LEEWAY - 1
     assert version(service.ask(headers(authorization=caller))) == "v1"
-    assert service.found == 1
+    assert service.hits == 1
     service.now = NOW + 10 + LEEWAY
     assert status(service.ask(headers(authorization=caller))) == 401
 
@@ -189,7 +189,7 @@ def test_nothing_is_kept_where_the_policy_looks_at_what_would_be_cut_out(
     service = Service(by)
     service.ask_twice(headers())
     service.ask(headers())
-    assert service.found == 0
+    assert service.hits == 0
 
 
 @pytest.mark.parametrize(
@@ -204,21 +204,21 @@ def test_nothing_is_kept_where_the_policy_looks_at_what_would_be_cut_out(
 def test_what_cannot_be_found_again_exactly_is_not_kept(asked: dict[str, str]) -> None:
     service = Service(document({"m": {}}))
     assert service.ask_twice(asked) == service.ask(asked)
-    assert service.found == 0
+    assert service.hits == 0
 
 
 def test_a_request_without_what_is_cut_out_is_found_again_too() -> None:
     service = Service(document({"m": {}}))
     asked = headers(x_request_id=None)
     assert service.ask_twice(asked) == service.ask(asked)
-    assert service.found == 1
+    assert service.hits == 1
 
 
 def test_what_does_not_recur_is_not_kept() -> None:
     service = Service(document({"m": {}}))
     for number in range(admission_cache.SEEN + 1):
         service.ask(headers(x_number=str(number)))
-    assert not service.ext_proc.admissions._known
+    assert not service.ext_proc.admissions._cached
     assert len(service.ext_proc.admissions._seen) <= admission_cache.SEEN
 
 
@@ -232,7 +232,7 @@ def test_a_length_is_not_taken_for_another_header_of_as_many_bytes(name: str, va
     asked = headers(x_request_id=None)
     assert version(service.ask_twice({**asked, name: value})) == "v1"
     assert status(service.ask({**asked, "content-length": "0" * pad})) == 400
-    assert service.found == 0
+    assert service.hits == 0
 
 
 def test_a_stream_is_not_remembered_by_its_first_message_for_a_later_one() -> None:
@@ -248,7 +248,7 @@ def test_a_body_to_be_counted_is_asked_for_each_time() -> None:
     for _ in range(3):
         answer = service.ask(upload(content_length=None), has_body=True)
         assert answer.mode_override.request_body_mode == ProcessingMode.STREAMED
-    assert service.found == 0
+    assert service.hits == 0
 
 
 def test_a_body_that_nobody_asked_for_passes_each_time() -> None:
@@ -258,7 +258,7 @@ def test_a_body_that_nobody_asked_for_passes_each_time() -> None:
         told = _told(upload(content_length="10"), has_body=True)
         _, passed = service.process(told, body(b"0123456789", end_of_stream=True))
         assert passed.WhichOneof("response") == "request_body"
-    assert service.found == 1
+    assert service.hits == 1
 
 
 def test_a_bounded_number_is_kept() -> None:
@@ -266,9 +266,9 @@ def test_a_bounded_number_is_kept() -> None:
     for number in range(admission_cache.ENTRIES + 3):
         service.ask_twice(headers(x_number=str(number)))
     service.ask(headers(x_number="0"))
-    assert service.found == 0
+    assert service.hits == 0
     service.ask(headers(x_number=str(admission_cache.ENTRIES + 2)))
-    assert service.found == 1
+    assert service.hits == 1
 
 
 def protected(
@@ -291,7 +291,7 @@ def test_the_breaker_is_asked_each_time(tmp_path: Path) -> None:
     now += EVALUATE / MICRO
     asked = headers()
     refusals = [one for one in (service.ask(asked) for _ in range(5)) if status(one)]
-    assert service.found == 5
+    assert service.hits == 5
     assert {status(one) for one in refusals} == {503}
     assert asked["x-request-id"].encode() in refusals[0].immediate_response.body
 

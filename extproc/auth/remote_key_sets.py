@@ -23,7 +23,7 @@ RETRY_INTERVAL = 5.0
 Fetch = Callable[[str], Awaitable[bytes]]
 
 
-class RemoteKeys:
+class RemoteKeySets:
     """Keeps an authenticator's fetched key sets fresh; the last good set stays on a failure."""
 
     def __init__(self, authenticator: Authenticator, fetch: Fetch = fetch_document) -> None:

@@ -5,8 +5,8 @@ from contextlib import suppress
 
 import pytest
 
-from extproc.auth import Authenticator, UnknownKeyError, remote
-from extproc.auth.remote import RemoteKeys
+from extproc.auth import Authenticator, UnknownKeyError, remote_key_sets
+from extproc.auth.remote_key_sets import RemoteKeySets
 from extproc.policy.current import CurrentPolicy
 from sluice.config import Auth
 from sluice.keys import fetch
@@ -32,7 +32,7 @@ def anyio_backend() -> str:
 async def test_keys_are_there_soon_after_the_start_and_again_at_each_interval() -> None:
     with keys_served() as server:
         who = authenticator(issuer(jwks_uri=server.uri, jwks_refresh=0.05))
-        keys = RemoteKeys(who)
+        keys = RemoteKeySets(who)
         keys.start()
         await until_good(who, token())
         server.document = ROTATED
@@ -45,7 +45,7 @@ async def test_keys_are_there_soon_after_the_start_and_again_at_each_interval() 
 async def test_callers_who_ask_at_the_same_time_share_one_fetch() -> None:
     with keys_served() as server:
         who = authenticator(issuer(jwks_uri=server.uri))
-        keys = RemoteKeys(who)
+        keys = RemoteKeySets(who)
         assert keys.may_refresh(ISSUER)
         await asyncio.gather(*(keys.refresh(ISSUER) for _ in range(50)))
         assert server.requests == 1
@@ -54,13 +54,13 @@ async def test_callers_who_ask_at_the_same_time_share_one_fetch() -> None:
 
 async def test_tokens_cannot_make_a_worker_hammer_the_issuer() -> None:
     with keys_served() as server:
-        keys = RemoteKeys(authenticator(issuer(jwks_uri=server.uri)))
+        keys = RemoteKeySets(authenticator(issuer(jwks_uri=server.uri)))
         await keys.refresh(ISSUER)
         assert not keys.may_refresh(ISSUER)
 
 
 def test_only_fetched_key_sets_can_be_fetched_again() -> None:
-    keys = RemoteKeys(authenticator())
+    keys = RemoteKeySets(authenticator())
     assert not keys.may_refresh(ISSUER)
     assert not keys.may_refresh("https://nobody.test")
 
@@ -83,9 +83,9 @@ def test_only_fetched_key_sets_can_be_fetched_again() -> None:
 async def test_the_last_good_keys_stay_when_a_fetch_fails(status: int, document: str) -> None:
     with keys_served() as server:
         who = authenticator(issuer(jwks_uri=server.uri))
-        await RemoteKeys(who).refresh(ISSUER)
+        await RemoteKeySets(who).refresh(ISSUER)
         server.status, server.document = status, document
-        await RemoteKeys(who).refresh(ISSUER)
+        await RemoteKeySets(who).refresh(ISSUER)
         assert server.requests == 2
         assert identify(who, token()).subject == "alice"
 
@@ -93,10 +93,10 @@ async def test_the_last_good_keys_stay_when_a_fetch_fails(status: int, document:
 async def test_keys_are_fetched_again_after_failures_of_every_kind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(remote, "RETRY_INTERVAL", 0.01)
+    monkeypatch.setattr(remote_key_sets, "RETRY_INTERVAL", 0.01)
     with keys_served("[" * 100_000) as server:
         who = authenticator(issuer(jwks_uri=server.uri))
-        keys = RemoteKeys(who)
+        keys = RemoteKeySets(who)
         keys.start()
         for _ in range(3):
             assert await asyncio.to_thread(server.arrivals.acquire, timeout=5)
@@ -112,10 +112,10 @@ BAD_KEYS = ('{"keys": [{"kty": "RSA", "alg": {}}]}', '{"keys": [{"kty": "oct", "
 async def test_keys_are_fetched_again_after_a_key_that_cannot_be_read(
     document: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "RETRY_INTERVAL", 0.01)
+    monkeypatch.setattr(remote_key_sets, "RETRY_INTERVAL", 0.01)
     with keys_served(document) as server:
         who = authenticator(issuer(jwks_uri=server.uri))
-        keys = RemoteKeys(who)
+        keys = RemoteKeySets(who)
         keys.start()
         for _ in range(2):
             assert await asyncio.to_thread(server.arrivals.acquire, timeout=5)
@@ -127,8 +127,8 @@ async def test_keys_are_fetched_again_after_a_key_that_cannot_be_read(
 async def test_the_last_good_keys_stay_when_the_server_is_gone() -> None:
     with keys_served() as server:
         who = authenticator(issuer(jwks_uri=server.uri))
-        await RemoteKeys(who).refresh(ISSUER)
-    await RemoteKeys(who).refresh(ISSUER)
+        await RemoteKeySets(who).refresh(ISSUER)
+    await RemoteKeySets(who).refresh(ISSUER)
     assert identify(who, token()).subject == "alice"
 
 
@@ -136,7 +136,7 @@ async def test_fetched_keys_stay_over_a_new_policy_of_the_same_source() -> None:
     with keys_served() as server:
         of = issuer(jwks_uri=server.uri)
         who = authenticator(of)
-        await RemoteKeys(who).refresh(ISSUER)
+        await RemoteKeySets(who).refresh(ISSUER)
         edited = Auth(issuers=(of,), api_key_header="x-key")
         assert identify(Authenticator(edited, who), token()).subject == "alice"
         moved = Auth(issuers=(issuer(jwks_uri=f"{server.uri}/moved"),))
@@ -184,11 +184,11 @@ async def test_a_server_that_trickles_its_headers_is_left(monkeypatch: pytest.Mo
 async def test_a_request_waits_for_a_slow_issuer_no_longer_than_it_can(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(remote, "REFRESH_WAIT", 0.05)
+    monkeypatch.setattr(remote_key_sets, "REFRESH_WAIT", 0.05)
     with keys_served() as server:
         server.open.clear()
         who = authenticator(issuer(jwks_uri=server.uri))
-        keys = RemoteKeys(who)
+        keys = RemoteKeySets(who)
         await asyncio.wait_for(keys.refresh(ISSUER), 2)
         with pytest.raises(UnknownKeyError):
             identify(who, token())

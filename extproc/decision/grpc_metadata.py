@@ -26,7 +26,7 @@ _OF_RESPONSES = "lb-cost-bin"
 """The C core reads it in requests too, as a number with a name."""
 
 
-def unreadable(headers: Mapping[str, bytes]) -> str | None:
+def find_error(headers: Mapping[str, bytes]) -> str | None:
     """What is wrong with the first header that some server could not read; None: nothing is."""
     for name, value in headers.items():
         if name in _FORMS:
