@@ -1,61 +1,137 @@
-"""The layout holds: who may import whom."""
+"""The packages depend on each other as the design says, and a worker imports only what it uses."""
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.import_graph import cycle, grouped, import_graph, without
+
 ROOT = Path(__file__).parent.parent
-OURS = {"sluice", "extproc", "xds", "protos", "examples"}
-SHARED = {"sluice.config", "sluice.contract", "sluice.http", "sluice.images", "sluice.keys"}
-MAY_IMPORT = {
-    "protos": {"protos"},
-    "extproc": {"extproc", "protos", *SHARED},
-    "xds": {"xds", "protos", *SHARED},
-    "sluice/config": {"sluice.config", "sluice.contract"},
-    "sluice/contract": {"sluice.contract"},
-    "sluice/http": {"sluice.http", "sluice.config"},
-    "sluice/images": {"sluice.images", "sluice.config"},
-    "sluice/keys": {"sluice.keys"},
-    "examples": {"examples", "protos"},
+
+# Every import between these packages, from the lowest layer to the highest. A package must import
+# each of its dependencies and nothing else.
+DEPENDENCIES = {
+    "protos": "",
+    "sluice": "",
+    "sluice.contract": "",
+    "sluice.config": "sluice.contract",
+    "sluice.http": "sluice.config",
+    "sluice.images": "sluice.config",
+    "sluice.keys": "",
+    "sluice.data": "",
+    "sluice.devkeys": "sluice.data",
+    "sluice.bootstrap": "sluice.config sluice.contract sluice.data",
+    "extproc": "",
+    "extproc.rpc": "sluice.contract",
+    "extproc.framing": "",
+    "extproc.counter_table": "",
+    "extproc.problem": "sluice.contract",
+    "extproc.transport": "extproc.framing extproc.rpc",
+    "extproc.auth": "sluice.config sluice.keys",
+    "extproc.convert": (
+        "extproc.problem extproc.rpc protos sluice.config sluice.contract sluice.images"
+    ),
+    "extproc.policy": (
+        "extproc.auth extproc.convert extproc.rpc extproc.transport"
+        " protos sluice.config sluice.contract"
+    ),
+    "extproc.decision": "extproc.auth extproc.convert extproc.policy sluice.config sluice.contract",
+    "extproc.limits": "sluice.config",
+    "extproc.breaker": "extproc.counter_table sluice.config",
+    "extproc.telemetry": (
+        "extproc.breaker extproc.counter_table extproc.decision extproc.policy extproc.rpc"
+        " protos sluice.config sluice.contract sluice.http"
+    ),
+    "extproc.protection": (
+        "extproc.breaker extproc.counter_table extproc.decision extproc.limits extproc.rpc"
+        " extproc.services extproc.telemetry sluice.config sluice.contract"
+    ),
+    "extproc.services": (
+        "extproc.decision extproc.limits extproc.policy extproc.problem extproc.protection"
+        " extproc.rpc extproc.telemetry protos sluice.config sluice.contract"
+    ),
+    "extproc.services.ext_proc": (
+        "extproc.convert extproc.decision extproc.framing extproc.policy extproc.rpc"
+        " extproc.services protos sluice.contract"
+    ),
+    "extproc.process": (
+        "extproc.auth extproc.convert extproc.counter_table extproc.limits extproc.policy"
+        " extproc.protection extproc.rpc extproc.services extproc.services.ext_proc"
+        " extproc.telemetry extproc.transport protos sluice.config sluice.contract sluice.http"
+    ),
+    "extproc.transport.__main__": "extproc.rpc extproc.services extproc.transport",
+    "xds": "",
+    "xds.protocol": "protos sluice.contract",
+    "xds.resources": "protos sluice.config sluice.contract xds.protocol",
+    "xds.sources": "sluice.config xds.protocol xds.resources",
+    "xds.rollout": "xds.protocol",
+    "xds.admin": "sluice.config sluice.http xds.protocol xds.rollout xds.sources",
+    "xds.main": "sluice.config sluice.http xds.admin xds.protocol xds.rollout xds.sources",
+    "examples": "protos",
 }
-# What a worker may never need: each takes 1 to 10 MB of every one of them.
-OPTIONAL = {"PIL", "grpc", "numpy", "prometheus_client", "redis", "simplejpeg", "starlette", "yaml"}
+
+# These may import anything. No package of the table may import them.
+COMMANDS = ("sluice.cli", "sluice.runner")
+DEVELOPMENT = ("bench", "tests")
+
+CYCLIC_DEPENDENCIES = {("extproc.protection", "extproc.services")}
+CYCLIC_IMPORTS = {
+    ("extproc.convert.converter", "extproc.convert.sources"),
+    ("extproc.transport.http2.streams", "extproc.transport.http2.connection"),
+}
+
+MODULES = import_graph(ROOT, [folder.name for folder in ROOT.iterdir() if any(folder.glob("*.py"))])
+PACKAGES = grouped(MODULES, [*DEPENDENCIES, *COMMANDS, *DEVELOPMENT])
+
+# Packages that a worker must not load: each takes 1 to 10 MB of memory in every worker.
+NOT_IN_WORKERS = {
+    "PIL", "grpc", "numpy", "prometheus_client", "redis", "simplejpeg", "starlette", "yaml",
+}  # fmt: skip
 
 
-def imports(file: Path) -> set[str]:
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module is not None:
-            found.add(node.module)
-    return {name for name in found if name.partition(".")[0] in OURS}
+def test_every_module_belongs_to_a_package_of_the_table() -> None:
+    assert set(PACKAGES) == {*DEPENDENCIES, *COMMANDS, *DEVELOPMENT}
 
 
-@pytest.mark.parametrize("folder", MAY_IMPORT)
-def test_a_package_imports_only_what_its_place_allows(folder: str) -> None:
-    allowed = tuple(MAY_IMPORT[folder])
-    for file in (ROOT / folder).rglob("*.py"):
-        for name in imports(file):
-            assert name in allowed or name.startswith(tuple(f"{a}." for a in allowed)), (
-                f"{file.relative_to(ROOT)} imports {name}"
-            )
+@pytest.mark.parametrize("package", DEPENDENCIES)
+def test_a_package_imports_exactly_its_allowed_dependencies(package: str) -> None:
+    imported, allowed = PACKAGES[package], set(DEPENDENCIES[package].split())
+    assert not imported - allowed, f"{package} imports packages that the table does not allow"
+    assert not allowed - imported, f"{package} does not import packages that the table allows"
 
 
-def test_a_worker_imports_only_what_every_worker_uses() -> None:
-    code = "import sys, extproc.process.worker, extproc.transport.aio.server; print(*sys.modules)"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    found = {name.partition(".")[0] for name in ran.stdout.split()}
+def test_packages_do_not_import_each_other_in_a_cycle() -> None:
+    shipped = {name: PACKAGES[name] - {*DEVELOPMENT} for name in PACKAGES}
+    assert cycle(without(shipped, CYCLIC_DEPENDENCIES)) == []
+
+
+def test_modules_do_not_import_each_other_in_a_cycle() -> None:
+    assert cycle(without(MODULES, CYCLIC_IMPORTS)) == []
+
+
+@pytest.mark.parametrize("known", CYCLIC_DEPENDENCIES | CYCLIC_IMPORTS)
+def test_a_known_cycle_still_exists(known: tuple[str, str]) -> None:
+    others = (CYCLIC_DEPENDENCIES | CYCLIC_IMPORTS) - {known}
+    graph = PACKAGES if known in CYCLIC_DEPENDENCIES else MODULES
+    assert cycle(without(graph, others)) != []
+
+
+def test_a_worker_loads_only_what_every_worker_uses() -> None:
+    loaded = modules_loaded_by("extproc.process.worker", "extproc.transport.aio.server")
+    found = {name.partition(".")[0] for name in loaded}
     assert "pydantic" in found
-    assert not found & OPTIONAL
+    assert not found & NOT_IN_WORKERS
 
 
-def test_a_worker_that_imports_the_command_line_again_gets_none_of_its_commands() -> None:
-    code = "import sys, sluice.cli; print(*sys.modules)"
+def test_importing_the_command_line_loads_none_of_its_commands() -> None:
+    loaded = modules_loaded_by("sluice.cli")
+    assert "sluice.cli" in loaded
+    assert "sluice.cli.explain" not in loaded
+
+
+def modules_loaded_by(*modules: str) -> set[str]:
+    code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    found = set(ran.stdout.split())
-    assert "sluice.cli" in found
-    assert "sluice.cli.explain" not in found
+    return set(ran.stdout.split())
