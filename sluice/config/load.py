@@ -3,17 +3,15 @@
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, TypeGuard, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from sluice.config.errors import ConfigError, Problem
 from sluice.config.gateway import GatewayConfig
+from sluice.config.schema import KeyPath, section_at
 
-KeyPath = tuple[str | int, ...]
 Lines = dict[KeyPath, int]
 
 MAX_FILE = 16 << 20
@@ -145,7 +143,7 @@ def _dotted(path: KeyPath) -> str:
 
 def _message(detail: ErrorDetails, path: KeyPath) -> str:
     if detail["type"] == "extra_forbidden":
-        allowed = sorted(_allowed_keys(path[:-1]))
+        allowed = sorted(section_at(path[:-1]).model_fields)
         close = get_close_matches(str(path[-1]), allowed, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         return f"unknown key; {hint}allowed here: {', '.join(allowed)}"
@@ -156,35 +154,3 @@ def _message(detail: ErrorDetails, path: KeyPath) -> str:
     return (
         f"{message[0].lower()}{message[1:]}, not {shown if len(shown) < 80 else shown[:77] + '...'}"
     )
-
-
-def _allowed_keys(path: KeyPath) -> list[str]:
-    """The keys of the section at a path, found by walking the schema's types."""
-    section: object = GatewayConfig
-    for part in path:
-        section = _child(section, part)
-    return list(section.model_fields) if _is_section(section) else []
-
-
-def _child(annotation: object, part: str | int) -> object:
-    """The type of what stands under a key (or index) of something of this type."""
-    if _is_section(annotation):
-        field = annotation.model_fields.get(str(part))
-        return _plain(field.annotation) if field else None
-    arguments = get_args(annotation)
-    if get_origin(annotation) is dict:
-        return _plain(arguments[1])
-    return _plain(arguments[0]) if get_origin(annotation) is tuple else None
-
-
-def _plain(annotation: object) -> object:
-    """An annotation without `Annotated` and without `| None`."""
-    if get_origin(annotation) is Annotated:
-        return _plain(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, UnionType):
-        return _plain(next(arg for arg in get_args(annotation) if arg is not type(None)))
-    return annotation
-
-
-def _is_section(annotation: object) -> TypeGuard[type[BaseModel]]:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from sluice.config.gateway import GatewayConfig
+from sluice.config.schema import KeyPath, Section, is_section, sections
 from sluice.config.values import TypeLabel
 
 _HEAD = """# Config reference
@@ -24,42 +24,11 @@ A change of the file takes effect at once, except for what is said to need a new
 
 def reference() -> str:
     """The page, as Markdown."""
-    return _HEAD + "".join(_section(path, section) for path, section in _sections())
+    return _HEAD + "".join(_section(path, section) for path, section in sections())
 
 
-def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
-    """Every section with its key path, parents first, each kind of section once."""
-    seen: set[type[BaseModel]] = set()
-    waiting: list[tuple[str, type[BaseModel]]] = [("", GatewayConfig)]
-    while waiting:
-        path, section = waiting.pop(0)
-        if section in seen:
-            continue
-        seen.add(section)
-        yield path, section
-        waiting[:0] = [
-            (f"{path}.{name}{suffix}".lstrip("."), child)
-            for name, field in section.model_fields.items()
-            for suffix, child in _children(field.annotation)
-        ]
-
-
-def _children(annotation: object, suffix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield suffix, annotation
-        return
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is dict:
-        yield from _children(arguments[1], f"{suffix}.NAME")
-    elif origin is tuple:
-        yield from _children(arguments[0], f"{suffix}[]")
-    elif origin in (Union, UnionType, Annotated):
-        for argument in arguments:
-            yield from _children(argument, suffix)
-
-
-def _section(path: str, section: type[BaseModel]) -> str:
-    title = f"`{path}`" if path else "The file"
+def _section(path: KeyPath, section: Section) -> str:
+    title = f"`{'.'.join(map(str, path)).replace('.[]', '[]')}`" if path else "The file"
     lines = [f"\n## {title}\n", f"{_paragraphs(section.__doc__)}\n"]
     lines += ["| key | type | default | |", "|---|---|---|---|"]
     lines += [_row(name, field) for name, field in section.model_fields.items()]
@@ -103,7 +72,7 @@ def _written(metadata: Iterable[object]) -> str | None:
 
 
 def _kind(annotation: object) -> str:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if is_section(annotation):
         return "section"
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:

@@ -1,0 +1,58 @@
+"""The sections of the config schema, found by one walk of the Pydantic types."""
+
+from collections.abc import Iterator
+from typing import TypeAlias, TypeGuard, get_args, get_origin
+
+from pydantic import BaseModel
+
+from sluice.config.gateway import GatewayConfig
+
+Section: TypeAlias = type[BaseModel]
+KeyPath: TypeAlias = tuple[str | int, ...]
+
+NAME, ITEM = "NAME", "[]"
+"""Stand in the path of a section for any key of a map and any index of a list."""
+
+_PLACEHOLDER: dict[object, KeyPath] = {dict: (NAME,), tuple: (ITEM,)}
+
+
+def sections() -> Iterator[tuple[KeyPath, Section]]:
+    """Every section with its path, parents first. A section used in several places comes once."""
+    seen: set[Section] = set()
+    waiting: list[tuple[KeyPath, Section]] = [((), GatewayConfig)]
+    while waiting:
+        path, section = waiting.pop(0)
+        if section not in seen:
+            seen.add(section)
+            yield path, section
+            waiting[:0] = [((*path, *step), child) for step, child in _subsections(section)]
+
+
+def section_at(path: KeyPath, root: Section = GatewayConfig) -> Section:
+    """The section at a path in a config. Raises LookupError where the schema has none."""
+    if not path:
+        return root
+    for step, section in _subsections(root):
+        if len(step) <= len(path) and all(
+            s in (NAME, ITEM, p) for s, p in zip(step, path, strict=False)
+        ):
+            return section_at(path[len(step) :], section)
+    raise LookupError(f"the schema has no section at {path}")
+
+
+def is_section(annotation: object) -> TypeGuard[Section]:
+    """Whether a type is a config section."""
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _subsections(section: Section) -> Iterator[tuple[KeyPath, Section]]:
+    for name, field in section.model_fields.items():
+        yield from _walk(field.annotation, (name,))
+
+
+def _walk(annotation: object, path: KeyPath) -> Iterator[tuple[KeyPath, Section]]:
+    if is_section(annotation):
+        yield path, annotation
+        return
+    for argument in get_args(annotation):
+        yield from _walk(argument, (*path, *_PLACEHOLDER.get(get_origin(annotation), ())))
