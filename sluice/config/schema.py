@@ -29,15 +29,13 @@ def sections() -> Iterator[tuple[KeyPath, Section]]:
 
 
 def section_at(path: KeyPath, root: Section = GatewayConfig) -> Section:
-    """The section at a path in a config. Raises LookupError where the schema has none."""
+    """The section at a path below `root`. Raises LookupError where the schema has none."""
     if not path:
         return root
     for step, section in _subsections(root):
-        if len(step) <= len(path) and all(
-            s in (NAME, ITEM, p) for s, p in zip(step, path, strict=False)
-        ):
+        if len(step) <= len(path) and all(map(_matches, step, path)):
             return section_at(path[len(step) :], section)
-    raise LookupError(f"the schema has no section at {path}")
+    raise LookupError(f"{root.__name__} has no section at {path}")
 
 
 def is_section(annotation: object) -> TypeGuard[Section]:
@@ -56,3 +54,7 @@ def _walk(annotation: object, path: KeyPath) -> Iterator[tuple[KeyPath, Section]
         return
     for argument in get_args(annotation):
         yield from _walk(argument, (*path, *_PLACEHOLDER.get(get_origin(annotation), ())))
+
+
+def _matches(step: str | int, key: str | int) -> bool:
+    return step in (NAME, ITEM, key)

@@ -8,7 +8,7 @@ from sluice.config.schema import KeyPath, Section, section_at, sections
 from sluice.config.telemetry import OtlpExport
 
 
-@pytest.mark.parametrize(("path", "section"), sections())
+@pytest.mark.parametrize(("path", "section"), list(sections()))
 def test_every_section_is_found_at_its_path(path: KeyPath, section: Section) -> None:
     assert section_at(path) is section
 
@@ -29,7 +29,7 @@ def test_a_section_is_found_at_the_path_of_a_config(path: KeyPath, section: Sect
 
 @pytest.mark.parametrize("path", [("absent",), ("models",), ("requests", "max_body")])
 def test_a_path_without_a_section_is_refused(path: KeyPath) -> None:
-    with pytest.raises(LookupError, match=path[0]):
+    with pytest.raises(LookupError, match="has no section"):
         section_at(path)
 
 
