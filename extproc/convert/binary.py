@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from extproc.convert.errors import malformed, unfitting
+from extproc.convert.errors import ConversionError
 from extproc.convert.json_request import (
     parse,
     read_head,
@@ -14,6 +14,7 @@ from extproc.convert.limits import ConversionLimits
 from extproc.convert.media import BINARY_HEADER
 from extproc.convert.signature import Signature, resolve
 from extproc.convert.tensor import ITEM_SIZE, Inference, Parameters, Tensor, pack_bytes
+from sluice.contract.reasons import Reason
 
 _SIZE = "binary_data_size"
 _WANTED = "binary_data"
@@ -23,17 +24,19 @@ _WANTED_ALL = "binary_data_output"
 def read_raw(body: bytes, signature: Signature) -> Inference:
     """A body that is the elements of the model's only input; for BYTES, one element.
 
-    Raises ConversionError (400, 415, 422).
+    Raises ConversionError (400, 422).
     """
     if not body:
-        raise malformed("empty_body", "body", "is empty")
+        raise ConversionError(Reason.EMPTY_BODY, "body", "is empty")
     declared = signature.only_input("body")
     item = ITEM_SIZE.get(declared.datatype)
     if item is None:
         body, count = pack_bytes([body]), 1
     elif len(body) % item:
-        raise unfitting(
-            "wrong_count", "body", f"{len(body)} bytes are no whole number of {declared.datatype}"
+        raise ConversionError(
+            Reason.WRONG_COUNT,
+            "body",
+            f"{len(body)} bytes are no whole number of {declared.datatype}",
         )
     else:
         count = len(body) // item
@@ -47,21 +50,23 @@ def read_extended(body: bytes, header_length: str, limits: ConversionLimits) -> 
     Raises ConversionError (400, 422).
     """
     if not (header_length.isascii() and header_length.isdigit() and len(header_length) < 12):
-        raise malformed("bad_header_length", BINARY_HEADER, "must be a number of bytes")
+        raise ConversionError(Reason.BAD_HEADER_LENGTH, BINARY_HEADER, "must be a number of bytes")
     length = int(header_length)
     if length > len(body):
-        raise malformed("bad_header_length", BINARY_HEADER, f"{length} exceeds the body")
+        raise ConversionError(Reason.BAD_HEADER_LENGTH, BINARY_HEADER, f"{length} exceeds the body")
     document = parse(body[:length], limits)
     inputs = document.get("inputs")
     if not isinstance(inputs, list):
-        raise malformed("wrong_type", "inputs", "must be an array")
+        raise ConversionError(Reason.WRONG_TYPE, "inputs", "must be an array")
     cursor = _Cursor(memoryview(body)[length:])
     tensors = [_tensor(entry, f"inputs[{i}]", cursor, limits) for i, entry in enumerate(inputs)]
     if cursor.left:
-        raise malformed("trailing_bytes", "body", f"{cursor.left} bytes follow the last tensor")
+        raise ConversionError(
+            Reason.TRAILING_BYTES, "body", f"{cursor.left} bytes follow the last tensor"
+        )
     identity = document.get("id", "")
     if not isinstance(identity, str):
-        raise malformed("wrong_type", "id", "must be a string")
+        raise ConversionError(Reason.WRONG_TYPE, "id", "must be a string")
     return Inference(
         tensors, read_outputs(document), read_parameters(document, ""), identity, verbatim=True
     )
@@ -104,16 +109,16 @@ class _Cursor:
 
 def _tensor(entry: object, where: str, cursor: _Cursor, limits: ConversionLimits) -> Tensor:
     if not isinstance(entry, dict):
-        raise malformed("wrong_type", where, "must be an object")
+        raise ConversionError(Reason.WRONG_TYPE, where, "must be an object")
     parameters = read_parameters(entry, f"{where}.")
     size = parameters.get(_SIZE)
     if size is None:
         return read_tensor(entry, where, limits)
     if "data" in entry:
-        raise malformed("data_twice", f"{where}.data", f"stands beside {_SIZE}")
+        raise ConversionError(Reason.DATA_TWICE, f"{where}.data", f"stands beside {_SIZE}")
     if type(size) is not int or not 0 <= size <= cursor.left:
-        raise malformed(
-            "bad_data_size",
+        raise ConversionError(
+            Reason.BAD_DATA_SIZE,
             f"{where}.parameters.{_SIZE}",
             f"must be a number of bytes; {cursor.left} are left in the body",
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from extproc.convert.encoding import decoded
-from extproc.convert.errors import malformed, unsupported
+from extproc.convert.errors import ConversionError
 from extproc.convert.limits import DEFAULT, ConversionLimits
 from extproc.convert.media import (
     BINARY_HEADER,
@@ -27,6 +27,7 @@ from extproc.convert.status import grpc_code, grpc_problem
 from extproc.convert.tensor import Inference, Reply
 from sluice.contract.paths import OIP_GRPC_PREFIX
 from sluice.contract.problem import MEDIA_TYPE
+from sluice.contract.reasons import Reason
 
 if TYPE_CHECKING:
     from extproc.convert.sources import Sources
@@ -204,8 +205,8 @@ class Converters:
         if kind in ("image", "multipart") and not self._signature.image_inputs:
             kind = None
         if kind is None and self._protocol == "grpc":
-            raise unsupported(
-                "unsupported_media_type",
+            raise ConversionError(
+                Reason.UNSUPPORTED_MEDIA_TYPE,
                 "content-type",
                 f"{media[:80]!r} cannot be converted for this model",
             )
@@ -240,8 +241,8 @@ _KINDS = {
 def _check_length(body: bytes, headers: Headers) -> None:
     length = headers.get("content-length")
     if length is not None and length.strip() != str(len(body)):
-        raise malformed(
-            "content_length_mismatch",
+        raise ConversionError(
+            Reason.CONTENT_LENGTH_MISMATCH,
             "content-length",
             f"is {length[:20]}, the body has {len(body)}",
         )

@@ -9,9 +9,10 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
-from extproc.convert.errors import ConversionError, malformed, unfitting
+from extproc.convert.errors import ConversionError
 from extproc.convert.limits import ConversionLimits
 from extproc.convert.tensor import Raw, pack_bytes, unpack_bytes
+from sluice.contract.reasons import Reason
 
 Array = npt.NDArray[np.generic]
 
@@ -56,15 +57,15 @@ def flatten(
     # A level at a time, so that depth costs no recursion.
     while data and type(data[0]) is list:
         if len(shape) >= limits.max_dimensions:
-            raise malformed(
-                "too_deep", where, f"arrays are nested deeper than {limits.max_dimensions}"
+            raise ConversionError(
+                Reason.TOO_DEEP, where, f"arrays are nested deeper than {limits.max_dimensions}"
             )
         if frozenset(map(type, data)) != _LIST:
-            raise malformed("ragged", where, "mixes arrays and elements at one depth")
+            raise ConversionError(Reason.RAGGED, where, "mixes arrays and elements at one depth")
         lengths = set(map(len, data))
         if len(lengths) > 1:
-            raise malformed(
-                "ragged",
+            raise ConversionError(
+                Reason.RAGGED,
                 where,
                 f"arrays at depth {len(shape)} differ in length: {sorted(lengths)[:4]}",
             )
@@ -124,8 +125,10 @@ def _to_bf16(packed: bytes, values: Sequence[object], where: str) -> bytes:
     overflown = (rounded & 0x7F80) == 0x7F80
     if overflown.any():
         position = int(overflown.argmax())
-        raise unfitting(
-            "out_of_range", f"{where}[{position}]", f"{values[position]!r:.40} is out of BF16 range"
+        raise ConversionError(
+            Reason.OUT_OF_RANGE,
+            f"{where}[{position}]",
+            f"{values[position]!r:.40} is out of BF16 range",
         )
     return rounded.tobytes()
 
@@ -136,8 +139,8 @@ def _text(value: object, position: int, where: str) -> bytes:
     assert isinstance(value, dict)
     encoded = value.get("b64")
     if len(value) != 1 or not isinstance(encoded, str):
-        raise unfitting(
-            "wrong_element", f"{where}[{position}]", 'an object here must be {"b64": "..."}'
+        raise ConversionError(
+            Reason.WRONG_ELEMENT, f"{where}[{position}]", 'an object here must be {"b64": "..."}'
         )
     return base64_bytes(encoded, f"{where}[{position}].b64")
 
@@ -147,7 +150,7 @@ def base64_bytes(encoded: str, where: str) -> bytes:
     try:
         return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise malformed("bad_base64", where, f"is not base64: {error}") from None
+        raise ConversionError(Reason.BAD_BASE64, where, f"is not base64: {error}") from None
 
 
 def _misfit(
@@ -156,13 +159,13 @@ def _misfit(
     position, value = next((i, v) for i, v in enumerate(values) if type(v) not in allowed)
     field = f"{where}[{position}]"
     if isinstance(value, list):
-        return malformed("ragged", field, "mixes arrays and elements at one depth")
+        return ConversionError(Reason.RAGGED, field, "mixes arrays and elements at one depth")
     if value is None:
         detail = f"null is no {datatype}"
         if allowed is _FLOATS:
             detail += "; NaN and infinity have no JSON form, send them as binary data"
-        return unfitting("wrong_element", field, detail)
-    return unfitting("wrong_element", field, f"{_shown(value)} is no {datatype}")
+        return ConversionError(Reason.WRONG_ELEMENT, field, detail)
+    return ConversionError(Reason.WRONG_ELEMENT, field, f"{_shown(value)} is no {datatype}")
 
 
 def _shown(value: object) -> str:
@@ -177,7 +180,9 @@ def _out_of_range(values: Sequence[object], datatype: str, where: str) -> Conver
         try:
             single.pack(value)
         except (struct.error, OverflowError):
-            return unfitting(
-                "out_of_range", f"{where}[{position}]", f"{value!r:.40} is out of {datatype} range"
+            return ConversionError(
+                Reason.OUT_OF_RANGE,
+                f"{where}[{position}]",
+                f"{value!r:.40} is out of {datatype} range",
             )
     raise AssertionError("a value that struct refused is accepted alone")

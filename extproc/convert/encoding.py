@@ -2,8 +2,9 @@
 
 import zlib
 
-from extproc.convert.errors import malformed, too_large, unsupported
+from extproc.convert.errors import ConversionError
 from extproc.convert.limits import ConversionLimits
+from sluice.contract.reasons import Reason
 
 _FIELD = "content-encoding"
 _GZIP, _ZLIB, _RAW = zlib.MAX_WBITS | 16, zlib.MAX_WBITS, -zlib.MAX_WBITS
@@ -22,7 +23,9 @@ def decoded(body: bytes, content_encoding: str, limits: ConversionLimits) -> byt
     names = [name.strip().lower() for name in content_encoding.split(",")]
     codings = [name for name in names if name not in ("", "identity")]
     if len(codings) > limits.max_codings:
-        raise unsupported("too_many_codings", _FIELD, f"at most {limits.max_codings} codings")
+        raise ConversionError(
+            Reason.TOO_MANY_CODINGS, _FIELD, f"at most {limits.max_codings} codings"
+        )
     for coding in reversed(codings):
         body = _undone(body, coding, limits.max_body)
     if len(body) > limits.max_body:
@@ -37,7 +40,7 @@ def _undone(body: bytes, coding: str, limit: int) -> bytes:
         return _inflated(body, _ZLIB if _has_zlib_header(body) else _RAW, limit)
     if coding == "br":
         return _brotli(body, limit)
-    raise unsupported("unknown_coding", _FIELD, f"{coding[:40]!r} is not one of {_TAKEN}")
+    raise ConversionError(Reason.UNKNOWN_CODING, _FIELD, f"{coding[:40]!r} is not one of {_TAKEN}")
 
 
 def _has_zlib_header(body: bytes) -> bool:
@@ -93,8 +96,8 @@ def _brotli(body: bytes, limit: int) -> bytes:
 
 
 def _broken(detail: str) -> Exception:
-    return malformed("broken_coding", "body", f"cannot be decompressed: {detail}")
+    return ConversionError(Reason.BROKEN_CODING, "body", f"cannot be decompressed: {detail}")
 
 
 def _too_large(limit: int) -> Exception:
-    return too_large("body_too_large", "body", f"is larger than {limit} bytes")
+    return ConversionError(Reason.BODY_TOO_LARGE, "body", f"is larger than {limit} bytes")

@@ -1,22 +1,21 @@
-"""The one exception that conversion raises, and the problem document a client gets for it."""
+"""The one exception that conversion raises, with the problem document that the client gets."""
 
 from extproc.problem import problem
+from sluice.contract.reasons import STATUS, Reason
 
 
 class ConversionError(Exception):
-    """A payload that cannot be converted, as the client is told.
+    """A body that cannot be converted.
 
-    `status` is 400 (malformed), 413 (too large), 415 (not of a type that is taken here), 422
-    (well-formed, and not what the model takes), 502 (the model server's answer cannot be read) or
-    503 (too many conversions are waiting; `retry_after` seconds is then set).
-    `reason` is machine-readable; `field` names the place, such as `inputs[0].shape`.
+    `reason` determines the HTTP status (`sluice.contract.reasons`). `field` names the place in the
+    body, such as `inputs[0].shape`. `retry_after` is in seconds, for a conversion that is refused
+    because too many are waiting.
     """
 
     def __init__(
-        self, status: int, reason: str, field: str, detail: str, *, retry_after: int | None = None
+        self, reason: Reason, field: str, detail: str, *, retry_after: int | None = None
     ) -> None:
-        super().__init__(status, reason, field, detail)
-        self.status = status
+        super().__init__(reason, field, detail)
         self.reason = reason
         self.field = field
         self.detail = detail
@@ -25,33 +24,18 @@ class ConversionError(Exception):
     def __str__(self) -> str:
         return f"{self.status} {self.reason}: {self.field}: {self.detail}"
 
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return STATUS[self.reason]
+
     def problem(self, request_id: str = "") -> bytes:
-        """What the client of this request is told (see `extproc.problem`)."""
+        """The problem document for the client (see `extproc.problem`)."""
         return problem(
             self.status, self.reason, self.detail, field=self.field, request_id=request_id
         )
 
 
-def malformed(reason: str, field: str, detail: str) -> ConversionError:
-    """400: the bytes are not what their type says."""
-    return ConversionError(400, reason, field, detail)
-
-
-def too_large(reason: str, field: str, detail: str) -> ConversionError:
-    """413: a bound was crossed."""
-    return ConversionError(413, reason, field, detail)
-
-
-def unsupported(reason: str, field: str, detail: str) -> ConversionError:
-    """415: a media type, or content coding, that is not taken here."""
-    return ConversionError(415, reason, field, detail)
-
-
-def unfitting(reason: str, field: str, detail: str) -> ConversionError:
-    """422: well-formed, and not what the model declares."""
-    return ConversionError(422, reason, field, detail)
-
-
-def unreadable(detail: str) -> ConversionError:
-    """502: the model server's answer is not what its protocol says."""
-    return ConversionError(502, "bad_model_response", "response", detail)
+def bad_model_response(detail: str) -> ConversionError:
+    """The model server's response is not what its protocol requires."""
+    return ConversionError(Reason.BAD_MODEL_RESPONSE, "response", detail)

@@ -18,7 +18,7 @@ from typing import Protocol
 import orjson
 
 from extproc.convert.elements import base64_bytes, flatten, pack
-from extproc.convert.errors import ConversionError, malformed, too_large, unfitting
+from extproc.convert.errors import ConversionError
 from extproc.convert.limits import ConversionLimits
 from extproc.convert.signature import Signature, check_datatype, place
 from extproc.convert.tensor import (
@@ -31,6 +31,7 @@ from extproc.convert.tensor import (
     element_count,
 )
 from sluice.config.tensors import TensorInput
+from sluice.contract.reasons import Reason
 
 _V2_MEMBERS = frozenset(("id", "parameters", "inputs", "outputs"))
 _TENSOR_MEMBERS = frozenset(("name", "shape", "datatype", "data", "parameters"))
@@ -53,17 +54,19 @@ class Pictures(Protocol):
 def parse(body: bytes, limits: ConversionLimits) -> dict[str, object]:
     """The object that a JSON body holds. Raises ConversionError (400, 413)."""
     if not body:
-        raise malformed("empty_body", "body", "is empty")
+        raise ConversionError(Reason.EMPTY_BODY, "body", "is empty")
     if len(body) > _SURELY_SMALL and _parsed_size(body) > limits.max_json_memory:
-        raise too_large(
-            "json_too_large", "body", f"would take over {limits.max_json_memory} bytes of memory"
+        raise ConversionError(
+            Reason.JSON_TOO_LARGE,
+            "body",
+            f"would take over {limits.max_json_memory} bytes of memory",
         )
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise _not_json(body, error) from None
     if not isinstance(document, dict):
-        raise malformed("not_an_object", "body", "must be a JSON object")
+        raise ConversionError(Reason.NOT_AN_OBJECT, "body", "must be a JSON object")
     return document
 
 
@@ -77,8 +80,8 @@ def read(
     if isinstance(document.get("inputs"), list):
         return _read_v2(document, limits)
     if not signature.inputs:
-        raise unfitting(
-            "no_declared_inputs",
+        raise ConversionError(
+            Reason.NO_DECLARED_INPUTS,
             "inputs",
             "must be an array of V2 tensors: this model declares no inputs for shorter forms",
         )
@@ -99,7 +102,7 @@ def _not_json(body: bytes, error: orjson.JSONDecodeError) -> ConversionError:
     detail = f"is not JSON: {error.msg} at byte {error.pos}"
     if body[error.pos : error.pos + 9].lstrip(b"-").startswith((b"NaN", b"Inf")):
         detail = f"NaN and infinity have no JSON form (byte {error.pos}): send them as binary data"
-    return malformed("not_json", "body", detail)
+    return ConversionError(Reason.NOT_JSON, "body", detail)
 
 
 def _parsed_size(body: bytes) -> int:
@@ -117,7 +120,7 @@ def _read_v2(document: Mapping[str, object], limits: ConversionLimits) -> Infere
     _refuse_unknown(document, _V2_MEMBERS, "")
     identity = document.get("id", "")
     if not isinstance(identity, str):
-        raise malformed("wrong_type", "id", "must be a string")
+        raise ConversionError(Reason.WRONG_TYPE, "id", "must be a string")
     return Inference(
         inputs=[
             read_tensor(entry, f"inputs[{i}]", limits)
@@ -136,17 +139,19 @@ def read_tensor(entry: object, where: str, limits: ConversionLimits) -> Tensor:
     _refuse_unknown(members, _TENSOR_MEMBERS, f"{where}.")
     name, datatype, shape = read_head(members, where)
     if "data" not in members:
-        raise malformed("no_data", f"{where}.data", "is missing")
+        raise ConversionError(Reason.NO_DATA, f"{where}.data", "is missing")
     flat, nested = flatten(members["data"], f"{where}.data", limits)
     if len(nested) == 0:
-        raise malformed("wrong_type", f"{where}.data", "must be an array")
+        raise ConversionError(Reason.WRONG_TYPE, f"{where}.data", "must be an array")
     if len(nested) > 1 and nested != shape:
-        raise unfitting(
-            "wrong_shape", f"{where}.data", f"is nested as {list(nested)}, shape is {list(shape)}"
+        raise ConversionError(
+            Reason.WRONG_SHAPE,
+            f"{where}.data",
+            f"is nested as {list(nested)}, shape is {list(shape)}",
         )
     if len(nested) == 1 and min(shape, default=1) >= 0 and len(flat) != element_count(shape):
-        raise unfitting(
-            "wrong_count",
+        raise ConversionError(
+            Reason.WRONG_COUNT,
             f"{where}.data",
             f"shape {list(shape)} takes {element_count(shape)} elements, {len(flat)} were sent",
         )
@@ -158,15 +163,15 @@ def read_head(members: Mapping[str, object], where: str) -> tuple[str, str, tupl
     """Name, datatype and shape of a V2 tensor. Raises ConversionError (400, 422)."""
     name, datatype, shape = members.get("name"), members.get("datatype"), members.get("shape")
     if not isinstance(name, str) or not name:
-        raise malformed("wrong_type", f"{where}.name", "must be a string, not empty")
+        raise ConversionError(Reason.WRONG_TYPE, f"{where}.name", "must be a string, not empty")
     if not isinstance(datatype, str):
-        raise malformed("wrong_type", f"{where}.datatype", "must be a string")
+        raise ConversionError(Reason.WRONG_TYPE, f"{where}.datatype", "must be a string")
     check_datatype(datatype, where)
     if not isinstance(shape, list):
-        raise malformed("wrong_type", f"{where}.shape", "must be an array of integers")
+        raise ConversionError(Reason.WRONG_TYPE, f"{where}.shape", "must be an array of integers")
     sizes = tuple(size for size in shape if type(size) is int and size < 1 << 63)
     if len(sizes) < len(shape):
-        raise malformed("wrong_type", f"{where}.shape", "must be an array of integers")
+        raise ConversionError(Reason.WRONG_TYPE, f"{where}.shape", "must be an array of integers")
     return name, datatype, sizes
 
 
@@ -178,7 +183,9 @@ def read_outputs(document: Mapping[str, object]) -> list[RequestedOutput]:
         _refuse_unknown(members, frozenset(("name", "parameters")), f"outputs[{i}].")
         name = members.get("name")
         if not isinstance(name, str) or not name:
-            raise malformed("wrong_type", f"outputs[{i}].name", "must be a string, not empty")
+            raise ConversionError(
+                Reason.WRONG_TYPE, f"outputs[{i}].name", "must be a string, not empty"
+            )
         outputs.append(RequestedOutput(name, read_parameters(members, f"outputs[{i}].")))
     return outputs
 
@@ -197,13 +204,13 @@ def read_parameters(members: Mapping[str, object], prefix: str) -> Parameters:
 def _parameter(value: object, where: str) -> Parameter:
     if isinstance(value, bool | int | float | str):
         return value
-    raise unfitting("wrong_parameter", where, "must be a boolean, a number or a string")
+    raise ConversionError(Reason.WRONG_PARAMETER, where, "must be a boolean, a number or a string")
 
 
 def _columns(instances: object, signature: Signature) -> Iterable[_Column]:
     rows = _list(instances, "instances")
     if not rows:
-        raise malformed("no_inputs", "instances", "must hold at least one row")
+        raise ConversionError(Reason.NO_INPUTS, "instances", "must hold at least one row")
     if not isinstance(rows[0], dict) or rows[0].keys() == {"b64"}:
         return [(signature.only_input("instances").name, rows, "instances")]
     names = rows[0].keys()
@@ -211,8 +218,8 @@ def _columns(instances: object, signature: Signature) -> Iterable[_Column]:
     for i, row in enumerate(rows):
         members = _object(row, f"instances[{i}]")
         if members.keys() != names:
-            raise unfitting(
-                "uneven_rows", f"instances[{i}]", "has other members than the first row"
+            raise ConversionError(
+                Reason.UNEVEN_ROWS, f"instances[{i}]", "has other members than the first row"
             )
         for name, value in members.items():
             columns[name].append(value)
@@ -238,8 +245,8 @@ def _by_name(
         declared = signature.input(_input_name(name, signature))
         if declared is None:
             names = ", ".join(known.name for known in signature.inputs)
-            raise unfitting(
-                "unknown_input", _written(where), f"is none of the model's inputs: {names}"
+            raise ConversionError(
+                Reason.UNKNOWN_INPUT, _written(where), f"is none of the model's inputs: {names}"
             )
         tensors.append(_shaped(declared, value, where, limits, pictures))
     return tensors
@@ -265,7 +272,7 @@ def _encoded(value: object, where: str) -> list[tuple[bytes, str]]:
     for i, row in enumerate(rows):
         place_ = f"{where}[{i}].b64" if isinstance(value, list) else f"{where}.b64"
         if not isinstance(row["b64"], str):
-            raise malformed("wrong_type", place_, "must be a string")
+            raise ConversionError(Reason.WRONG_TYPE, place_, "must be a string")
         pictures.append((base64_bytes(row["b64"], place_), place_))
     return pictures
 
@@ -273,8 +280,8 @@ def _encoded(value: object, where: str) -> list[tuple[bytes, str]]:
 def _refuse_unknown(members: Mapping[str, object], known: frozenset[str], prefix: str) -> None:
     for name in members:
         if name not in known:
-            raise unfitting(
-                "unknown_member",
+            raise ConversionError(
+                Reason.UNKNOWN_MEMBER,
                 prefix + _written(name),
                 f"is not known here; there are {', '.join(sorted(known))}",
             )
@@ -282,13 +289,13 @@ def _refuse_unknown(members: Mapping[str, object], known: frozenset[str], prefix
 
 def _object(value: object, where: str) -> dict[str, object]:
     if not isinstance(value, dict):
-        raise malformed("wrong_type", where, "must be an object")
+        raise ConversionError(Reason.WRONG_TYPE, where, "must be an object")
     return value
 
 
 def _list(value: object, where: str) -> list[object]:
     if not isinstance(value, list):
-        raise malformed("wrong_type", where, "must be an array")
+        raise ConversionError(Reason.WRONG_TYPE, where, "must be an array")
     return value
 
 

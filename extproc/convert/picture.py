@@ -12,7 +12,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
-from extproc.convert.errors import ConversionError, malformed, too_large, unfitting, unsupported
+from extproc.convert.errors import ConversionError
 from extproc.convert.exif import jpeg_orientation
 from extproc.convert.limits import ConversionLimits
 from extproc.convert.media import IMAGES, sniff
@@ -20,6 +20,7 @@ from extproc.convert.normalise import DTYPES, normaliser
 from extproc.convert.picture_size import jpeg_header, picture_size
 from extproc.convert.tensor import Tensor
 from sluice.config.tensors import TensorInput
+from sluice.contract.reasons import Reason
 from sluice.images.geometry import Fit, Pixels, fitted, upright
 
 _RESAMPLING = {
@@ -62,8 +63,10 @@ class PictureReader:
         """
         shape = self._shape(len(pictures), places)
         if len(pictures) * self._item > self._limits.max_tensor_bytes:
-            raise too_large(
-                "tensors_too_large", places[0], f"exceeds {self._limits.max_tensor_bytes} bytes"
+            raise ConversionError(
+                Reason.TENSORS_TOO_LARGE,
+                places[0],
+                f"exceeds {self._limits.max_tensor_bytes} bytes",
             )
         self._check_pixels(pictures, places)
         batch = np.empty((len(pictures), *self._image.shape), self._dtype)
@@ -84,8 +87,10 @@ class PictureReader:
         declared = self._declared.shape
         batch = 1 if len(declared) == 3 else declared[0]
         if batch not in (-1, count):
-            raise unfitting(
-                "wrong_count", places[0], f"the model takes {batch} pictures, {count} were sent"
+            raise ConversionError(
+                Reason.WRONG_COUNT,
+                places[0],
+                f"the model takes {batch} pictures, {count} were sent",
             )
         return self._image.shape if len(declared) == 3 else (count, *self._image.shape)
 
@@ -95,8 +100,8 @@ class PictureReader:
             width, height = _checked_size(data, place)
             left -= width * height
             if left < 0:
-                raise too_large(
-                    "too_many_pixels",
+                raise ConversionError(
+                    Reason.TOO_MANY_PIXELS,
                     place,
                     f"{width} x {height}: a request may hold {self._image.max_pixels} pixels",
                 )
@@ -146,7 +151,7 @@ class PictureReader:
                 fit = fitted(self._image, picture.width, picture.height, orientation)
                 drawn = self._drawn(self._coloured(picture), fit)
         except Image.DecompressionBombError as error:
-            raise too_large("too_many_pixels", place, str(error)) from None
+            raise ConversionError(Reason.TOO_MANY_PIXELS, place, str(error)) from None
         # Pillow's parsers raise whatever a damaged byte makes of them: struct.error, KeyError, ...
         except Exception as error:
             raise _damaged(place, error) from None
@@ -194,23 +199,23 @@ class PictureReader:
 def check_type(data: bytes, declared: str, place: str) -> None:
     """Raises ConversionError (400, 415) unless the bytes are an image of the declared type."""
     if not data:
-        raise malformed("empty_body", place, "is empty")
+        raise ConversionError(Reason.EMPTY_BODY, place, "is empty")
     found = sniff(data)
     if found is None:
-        raise unsupported("not_a_picture", place, "is no JPEG, PNG or WebP picture")
+        raise ConversionError(Reason.NOT_A_PICTURE, place, "is no JPEG, PNG or WebP picture")
     if declared in IMAGES and found != declared:
-        raise unsupported(
-            "content_type_mismatch", place, f"is said to be {declared}, and is {found}"
+        raise ConversionError(
+            Reason.CONTENT_TYPE_MISMATCH, place, f"is said to be {declared}, and is {found}"
         )
 
 
 def _checked_size(data: bytes, place: str) -> tuple[int, int]:
     kind = sniff(data)
     if kind is None:
-        raise unsupported("not_a_picture", place, "is no JPEG, PNG or WebP picture")
+        raise ConversionError(Reason.NOT_A_PICTURE, place, "is no JPEG, PNG or WebP picture")
     size = picture_size(data, kind)
     if size is None or 0 in size:
-        raise malformed("broken_picture", place, "has a damaged header")
+        raise ConversionError(Reason.BROKEN_PICTURE, place, "has a damaged header")
     return size
 
 
@@ -224,10 +229,12 @@ def _check_passes(data: bytes, pixels: int, place: str, limits: ConversionLimits
     if pixels * len(data) // _SHORTEST_SCAN <= limits.max_jpeg_passes:
         return
     if sniff(data) == "image/jpeg" and pixels * data.count(b"\xff\xda") > limits.max_jpeg_passes:
-        raise too_large("too_many_scans", place, "has more JPEG scans than its size allows")
+        raise ConversionError(
+            Reason.TOO_MANY_SCANS, place, "has more JPEG scans than its size allows"
+        )
 
 
 def _damaged(place: str, error: Exception) -> ConversionError:
     # That message shows where in memory the picture is.
     cause = "the header is damaged" if isinstance(error, UnidentifiedImageError) else str(error)
-    return malformed("broken_picture", place, f"cannot be decoded: {cause[:200]}")
+    return ConversionError(Reason.BROKEN_PICTURE, place, f"cannot be decoded: {cause[:200]}")

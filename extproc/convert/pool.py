@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from extproc.convert.converter import Converted, Converter, Headers
 from extproc.convert.errors import ConversionError
 from extproc.convert.tensor import Reply
+from sluice.contract.reasons import Reason
 
 _LONGEST_RETRY = 30
 
@@ -153,8 +154,7 @@ class ConversionPool:
     def _full(self) -> ConversionError:
         wait = math.ceil(self._typical * self._jobs / self._threads)
         return ConversionError(
-            503,
-            "conversion_queue_full",
+            Reason.CONVERSION_QUEUE_FULL,
             "body",
             "too many payloads wait to be converted",
             retry_after=min(max(wait, 1), _LONGEST_RETRY),

@@ -6,7 +6,7 @@ from typing import Literal
 from google.protobuf.message import DecodeError, Message
 
 from extproc.convert.elements import pack
-from extproc.convert.errors import malformed, too_large, unfitting, unreadable, unsupported
+from extproc.convert.errors import ConversionError, bad_model_response
 from extproc.convert.limits import ConversionLimits
 from extproc.convert.signature import Signature, check_datatype, resolve
 from extproc.convert.tensor import (
@@ -24,6 +24,7 @@ from extproc.convert.tensor import (
 from extproc.convert.wire import Nested, WireError, has_more_fields
 from protos import inference_pb2 as v2
 from protos import tensor_pb2
+from sluice.contract.reasons import Reason
 
 # Which field of InferTensorContents carries a datatype; FP16 and BF16 have none.
 _CONTENTS = {
@@ -65,18 +66,22 @@ def read_request(
     Raises ConversionError (400, 413, 415, 422).
     """
     if not body:
-        raise malformed("empty_body", "body", "is empty")
+        raise ConversionError(Reason.EMPTY_BODY, "body", "is empty")
     _check_fields(body, limits)
     if message != "tensor":
         request = v2.ModelInferRequest()
         if _parsed(request, body) and request.inputs:
             return _from_v2(request, limits)
         if message == "v2":
-            raise malformed("not_protobuf", "body", "is no ModelInferRequest with inputs")
+            raise ConversionError(
+                Reason.NOT_PROTOBUF, "body", "is no ModelInferRequest with inputs"
+            )
     tensor = tensor_pb2.TensorRequest()
     if not _parsed(tensor, body) or not tensor.data:
-        raise malformed(
-            "not_protobuf", "body", "is neither a ModelInferRequest with inputs nor a TensorRequest"
+        raise ConversionError(
+            Reason.NOT_PROTOBUF,
+            "body",
+            "is neither a ModelInferRequest with inputs nor a TensorRequest",
         )
     return _from_tensor(tensor, signature)
 
@@ -114,10 +119,10 @@ def read_response(body: bytes) -> Answer:
     """ModelInferResponse. Raises ConversionError (502)."""
     response = v2.ModelInferResponse()
     if not _parsed(response, body):
-        raise unreadable("is no ModelInferResponse")
+        raise bad_model_response("is no ModelInferResponse")
     raw = response.raw_output_contents
     if raw and len(raw) != len(response.outputs):
-        raise unreadable(f"has {len(response.outputs)} outputs and {len(raw)} raw contents")
+        raise bad_model_response(f"has {len(response.outputs)} outputs and {len(raw)} raw contents")
     outputs = []
     for i, entry in enumerate(response.outputs):
         where = f"outputs[{i}]"
@@ -164,9 +169,11 @@ def _check_fields(body: bytes, limits: ConversionLimits) -> None:
     try:
         too_many = has_more_fields(body, _NESTED, limits.max_fields)
     except WireError:
-        raise malformed("not_protobuf", "body", "is no protobuf message") from None
+        raise ConversionError(Reason.NOT_PROTOBUF, "body", "is no protobuf message") from None
     if too_many:
-        raise too_large("too_many_fields", "body", f"has over {limits.max_fields} fields")
+        raise ConversionError(
+            Reason.TOO_MANY_FIELDS, "body", f"has over {limits.max_fields} fields"
+        )
 
 
 def _parsed(message: Message, body: bytes) -> bool:
@@ -180,8 +187,8 @@ def _parsed(message: Message, body: bytes) -> bool:
 def _from_v2(request: v2.ModelInferRequest, limits: ConversionLimits) -> Inference:
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
-        raise malformed(
-            "wrong_count",
+        raise ConversionError(
+            Reason.WRONG_ENTRY_COUNT,
             "raw_input_contents",
             f"{len(raw)} entries for {len(request.inputs)} inputs",
         )
@@ -192,7 +199,9 @@ def _from_v2(request: v2.ModelInferRequest, limits: ConversionLimits) -> Inferen
         where = f"inputs[{i}]"
         check_datatype(entry.datatype, where)
         if raw and entry.HasField("contents"):
-            raise malformed("data_twice", f"{where}.contents", "stands beside raw_input_contents")
+            raise ConversionError(
+                Reason.DATA_TWICE, f"{where}.contents", "stands beside raw_input_contents"
+            )
         data = raw[i] if raw else _typed(entry.contents, entry.datatype, where)
         parameters = _read(entry.parameters)
         tensors.append(
@@ -206,7 +215,7 @@ def _check_elements(request: v2.ModelInferRequest, limits: ConversionLimits) -> 
     """Elements of BYTES become objects one by one; those of all other datatypes travel packed."""
     if sum(len(entry.contents.bytes_contents) for entry in request.inputs) > limits.max_fields:
         detail = f"have over {limits.max_fields} elements of BYTES in contents"
-        raise too_large("too_many_fields", "inputs", detail)
+        raise ConversionError(Reason.TOO_MANY_FIELDS, "inputs", detail)
 
 
 def _from_tensor(request: tensor_pb2.TensorRequest, signature: Signature) -> Inference:
@@ -215,11 +224,11 @@ def _from_tensor(request: tensor_pb2.TensorRequest, signature: Signature) -> Inf
     if declared is not None:
         name, datatype = declared.name, datatype or declared.datatype
     if not datatype:
-        raise unfitting("datatype_missing", "datatype", "is empty, and none is declared")
+        raise ConversionError(Reason.DATATYPE_MISSING, "datatype", "is empty, and none is declared")
     check_datatype(datatype, "")
     if not shape:
         if declared is None:
-            raise unfitting("shape_missing", "shape", "is empty, and none is declared")
+            raise ConversionError(Reason.SHAPE_MISSING, "shape", "is empty, and none is declared")
         shape = resolve(declared, _count(request.data, datatype), "data")
     return Inference([Tensor(name, datatype, shape, request.data)], id=request.id)
 
@@ -229,14 +238,18 @@ def _count(data: bytes, datatype: str) -> int:
     if item is None:
         return count_bytes(data, "data")
     if len(data) % item:
-        raise unfitting("wrong_count", "data", f"{len(data)} bytes are no whole number of elements")
+        raise ConversionError(
+            Reason.WRONG_COUNT, "data", f"{len(data)} bytes are no whole number of elements"
+        )
     return len(data) // item
 
 
 def _typed(contents: v2.InferTensorContents, datatype: str, where: str) -> bytes:
     field = _CONTENTS.get(datatype)
     if field is None:
-        raise unsupported("no_typed_contents", f"{where}.contents", f"{datatype} travels only raw")
+        raise ConversionError(
+            Reason.NO_TYPED_CONTENTS, f"{where}.contents", f"{datatype} travels only raw"
+        )
     values: Sequence[object] = getattr(contents, field)
     if datatype == "BYTES":
         return pack_bytes(contents.bytes_contents)
@@ -269,7 +282,7 @@ def _parameter(value: Parameter, where: str) -> v2.InferParameter:
         return v2.InferParameter(int64_param=value)
     if 0 <= value < 1 << 64:
         return v2.InferParameter(uint64_param=value)
-    raise unfitting("wrong_parameter", where, "is an integer of over 64 bits")
+    raise ConversionError(Reason.WRONG_PARAMETER, where, "is an integer of over 64 bits")
 
 
 def _varint(value: int) -> bytes:

@@ -7,7 +7,7 @@ import numpy as np
 import orjson
 
 from extproc.convert.elements import Array, array, json_values
-from extproc.convert.errors import ConversionError, unreadable
+from extproc.convert.errors import ConversionError, bad_model_response
 from extproc.convert.json_request import parse, read_parameters, read_tensor
 from extproc.convert.limits import ConversionLimits
 from extproc.convert.signature import Signature
@@ -34,7 +34,7 @@ def read_json(body: bytes, limits: ConversionLimits) -> Answer:
         document = parse(body, limits)
         outputs = document.get("outputs")
         if not isinstance(outputs, list):
-            raise unreadable("has no outputs")
+            raise bad_model_response("has no outputs")
         return Answer(
             str(document.get("model_name", "")),
             str(document.get("model_version") or ""),
@@ -43,24 +43,26 @@ def read_json(body: bytes, limits: ConversionLimits) -> Answer:
             str(document.get("id") or ""),
         )
     except ConversionError as error:
-        raise unreadable(f"{error.field}: {error.detail}") from None
+        raise bad_model_response(f"{error.field}: {error.detail}") from None
 
 
 def check_answer(answer: Answer) -> None:
     """Raises ConversionError (502) unless every output holds what its shape says."""
     for tensor in answer.outputs:
         if tensor.datatype not in DATATYPES:
-            raise unreadable(f"{tensor.field} has the unknown datatype {tensor.datatype[:40]!r}")
+            raise bad_model_response(
+                f"{tensor.field} has the unknown datatype {tensor.datatype[:40]!r}"
+            )
         item = ITEM_SIZE.get(tensor.datatype)
         if any(size < 0 for size in tensor.shape) or len(tensor.shape) > 32:
-            raise unreadable(f"{tensor.field} has the shape {list(tensor.shape)[:32]}")
+            raise bad_model_response(f"{tensor.field} has the shape {list(tensor.shape)[:32]}")
         wanted = element_count(tensor.shape)
         if item is None:
             matches = _bytes_count(tensor) == wanted
         else:
             matches = len(tensor.data) == wanted * item
         if not matches:
-            raise unreadable(f"{tensor.field} does not hold {wanted} elements")
+            raise bad_model_response(f"{tensor.field} does not hold {wanted} elements")
 
 
 def write_json(answer: Answer, signature: Signature, reply: Reply) -> bytes:
@@ -190,4 +192,4 @@ def _bytes_count(tensor: Tensor) -> int:
     try:
         return count_bytes(tensor.data, tensor.field)
     except ConversionError as error:
-        raise unreadable(f"{tensor.field} {error.detail}") from None
+        raise bad_model_response(f"{tensor.field} {error.detail}") from None

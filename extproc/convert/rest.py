@@ -4,8 +4,9 @@ import numpy as np
 import orjson
 
 from extproc.convert.elements import json_values
-from extproc.convert.errors import unfitting
+from extproc.convert.errors import ConversionError
 from extproc.convert.tensor import Inference, Tensor
+from sluice.contract.reasons import Reason
 
 
 def write_request(inference: Inference) -> bytes:
@@ -38,16 +39,16 @@ def _input(tensor: Tensor) -> dict[str, object]:
     try:
         values = json_values(tensor.data, tensor.datatype, where)
     except UnicodeDecodeError:
-        raise unfitting(
-            "not_text", where, "is not UTF-8, and the model server takes JSON only"
+        raise ConversionError(
+            Reason.NOT_TEXT, where, "is not UTF-8, and the model server takes JSON only"
         ) from None
     if (
         isinstance(values, np.ndarray)
         and values.dtype.kind == "f"
         and not np.isfinite(values).all()
     ):
-        raise unfitting(
-            "not_finite", where, "holds NaN or infinity, and the model server takes JSON only"
+        raise ConversionError(
+            Reason.NOT_FINITE, where, "holds NaN or infinity, and the model server takes JSON only"
         )
     entry["data"] = values
     return entry

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from extproc.convert.errors import malformed, too_large, unfitting, unsupported
+from extproc.convert.errors import ConversionError
 from extproc.convert.limits import ConversionLimits
 from extproc.convert.tensor import (
     DATATYPES,
@@ -14,6 +14,7 @@ from extproc.convert.tensor import (
     element_count,
 )
 from sluice.config.tensors import TensorInput, TensorOutput
+from sluice.contract.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +45,30 @@ class Signature:
         return any(output.labels for output in self.outputs)
 
     def only_input(self, where: str) -> TensorInput:
-        """The model's single input (optional ones aside). Raises ConversionError (415)."""
+        """The model's single input (optional ones aside). Raises ConversionError (422)."""
         needed = [declared for declared in self.inputs if not declared.optional]
         if len(needed) == 1:
             return needed[0]
         names = ", ".join(declared.name for declared in self.inputs) or "none"
-        raise unsupported(
-            "input_not_named", where, f"holds one unnamed tensor; the model declares {names}"
+        raise ConversionError(
+            Reason.INPUT_NOT_NAMED, where, f"holds one unnamed tensor; the model declares {names}"
         )
 
 
 def check(inference: Inference, signature: Signature, limits: ConversionLimits) -> None:
     """Raises ConversionError unless every tensor is sound and fits the declared inputs."""
     if not inference.inputs:
-        raise malformed("no_inputs", "inputs", "must hold at least one tensor")
+        raise ConversionError(Reason.NO_INPUTS, "inputs", "must hold at least one tensor")
     if sum(len(tensor.data) for tensor in inference.inputs) > limits.max_tensor_bytes:
-        raise too_large("tensors_too_large", "inputs", f"exceed {limits.max_tensor_bytes} bytes")
+        raise ConversionError(
+            Reason.TENSORS_TOO_LARGE, "inputs", f"exceed {limits.max_tensor_bytes} bytes"
+        )
     seen: set[str] = set()
     for tensor in inference.inputs:
         if tensor.name in seen:
-            raise unfitting("input_twice", f"{tensor.field}.name", f"{tensor.name!r} stands twice")
+            raise ConversionError(
+                Reason.INPUT_TWICE, f"{tensor.field}.name", f"{tensor.name!r} stands twice"
+            )
         seen.add(tensor.name)
         check_datatype(tensor.datatype, tensor.field)
         _check_shape(tensor, limits)
@@ -72,14 +77,14 @@ def check(inference: Inference, signature: Signature, limits: ConversionLimits) 
         _check_data(tensor)
     missing = [i.name for i in signature.inputs if not i.optional and i.name not in seen]
     if missing:
-        raise unfitting("missing_input", "inputs", f"lacks {', '.join(missing)}")
+        raise ConversionError(Reason.MISSING_INPUT, "inputs", f"lacks {', '.join(missing)}")
 
 
 def check_datatype(datatype: str, where: str) -> None:
     """Raises ConversionError (422) for a name that V2 does not know."""
     if datatype not in DATATYPES:
-        raise unfitting(
-            "unknown_datatype", f"{where}.datatype", f"{datatype[:40]!r} is no V2 datatype"
+        raise ConversionError(
+            Reason.UNKNOWN_DATATYPE, f"{where}.datatype", f"{datatype[:40]!r} is no V2 datatype"
         )
 
 
@@ -101,12 +106,14 @@ def resolve(declared: TensorInput, count: int, where: str) -> tuple[int, ...]:
     if open_dimensions == 0 and count == fixed:
         return wanted
     if open_dimensions > 1:
-        raise unfitting(
-            "shape_open", where, f"needs a shape: {declared.name} is declared {list(wanted)}"
+        raise ConversionError(
+            Reason.SHAPE_OPEN, where, f"needs a shape: {declared.name} is declared {list(wanted)}"
         )
     if open_dimensions == 0 or fixed == 0 or count % fixed:
-        raise unfitting(
-            "wrong_count", where, f"{count} elements do not fill {declared.name} {list(wanted)}"
+        raise ConversionError(
+            Reason.WRONG_COUNT,
+            where,
+            f"{count} elements do not fill {declared.name} {list(wanted)}",
         )
     return tuple(count // fixed if size == -1 else size for size in wanted)
 
@@ -124,8 +131,8 @@ def place(declared: TensorInput, shape: tuple[int, ...], count: int, where: str)
         return 1, *shape
     if len(shape) <= 1:
         return resolve(declared, count, where)
-    raise unfitting(
-        "wrong_shape", where, f"{list(shape)} is not {declared.name} {list(declared.shape)}"
+    raise ConversionError(
+        Reason.WRONG_SHAPE, where, f"{list(shape)} is not {declared.name} {list(declared.shape)}"
     )
 
 
@@ -137,12 +144,16 @@ def _picture_shape(declared: TensorInput) -> tuple[int, ...]:
 
 def _check_shape(tensor: Tensor, limits: ConversionLimits) -> None:
     if len(tensor.shape) > limits.max_dimensions:
-        raise unfitting(
-            "wrong_shape", f"{tensor.field}.shape", f"has over {limits.max_dimensions} dimensions"
+        raise ConversionError(
+            Reason.WRONG_SHAPE,
+            f"{tensor.field}.shape",
+            f"has over {limits.max_dimensions} dimensions",
         )
     if any(size < 0 for size in tensor.shape):
-        raise unfitting(
-            "wrong_shape", f"{tensor.field}.shape", f"{list(tensor.shape)} has a negative dimension"
+        raise ConversionError(
+            Reason.WRONG_SHAPE,
+            f"{tensor.field}.shape",
+            f"{list(tensor.shape)} has a negative dimension",
         )
 
 
@@ -150,18 +161,18 @@ def _check_declared(tensor: Tensor, signature: Signature) -> None:
     declared = signature.input(tensor.name)
     if declared is None:
         names = ", ".join(known.name for known in signature.inputs)
-        raise unfitting(
-            "unknown_input", f"{tensor.field}.name", f"{tensor.name[:80]!r} is none of {names}"
+        raise ConversionError(
+            Reason.UNKNOWN_INPUT, f"{tensor.field}.name", f"{tensor.name[:80]!r} is none of {names}"
         )
     if tensor.datatype != declared.datatype:
-        raise unfitting(
-            "wrong_datatype",
+        raise ConversionError(
+            Reason.WRONG_DATATYPE,
             f"{tensor.field}.datatype",
             f"{tensor.name} is {declared.datatype}, not {tensor.datatype}",
         )
     if not fits(tensor.shape, declared.shape):
-        raise unfitting(
-            "wrong_shape",
+        raise ConversionError(
+            Reason.WRONG_SHAPE,
             f"{tensor.field}.shape",
             f"{list(tensor.shape)} is not {tensor.name} {list(declared.shape)}",
         )
@@ -174,16 +185,16 @@ def _check_data(tensor: Tensor) -> None:
     if item is None:
         found = count_bytes(tensor.data, where)
     elif len(tensor.data) % item:
-        raise unfitting(
-            "wrong_count", where, f"{len(tensor.data)} bytes are no whole number of elements"
+        raise ConversionError(
+            Reason.WRONG_COUNT, where, f"{len(tensor.data)} bytes are no whole number of elements"
         )
     else:
         found = len(tensor.data) // item
     if found != wanted:
-        raise unfitting(
-            "wrong_count",
+        raise ConversionError(
+            Reason.WRONG_COUNT,
             where,
             f"shape {list(tensor.shape)} takes {wanted} elements, {found} were sent",
         )
     if tensor.datatype == "BOOL" and bytes(tensor.data).translate(None, b"\x00\x01"):
-        raise unfitting("wrong_element", where, "a BOOL byte is neither 0 nor 1")
+        raise ConversionError(Reason.WRONG_ELEMENT, where, "a BOOL byte is neither 0 nor 1")

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 from extproc.convert import binary, json_request, protobuf
 from extproc.convert.converter import Headers, Source
-from extproc.convert.errors import unfitting, unsupported
+from extproc.convert.errors import ConversionError
 from extproc.convert.limits import ConversionLimits
 from extproc.convert.media import BINARY_HEADER, IMAGES, parse_media_type
 from extproc.convert.multipart import Part, parts
 from extproc.convert.signature import Signature
 from extproc.convert.tensor import Inference, Tensor
 from sluice.config.tensors import TensorInput
+from sluice.contract.reasons import Reason
 
 if TYPE_CHECKING:
     from extproc.convert.picture import PictureReader
@@ -53,14 +54,16 @@ class Sources:
     def _untyped(self, body: bytes, headers: Headers) -> Inference:
         if BINARY_HEADER in headers or body.lstrip(b" \t\r\n")[:1] == b"{":
             return self._json(body, headers)
-        raise unsupported("no_content_type", "content-type", "is missing, and the body is no JSON")
+        raise ConversionError(
+            Reason.NO_CONTENT_TYPE, "content-type", "is missing, and the body is no JSON"
+        )
 
     def _protobuf(self, body: bytes, headers: Headers) -> Inference:
         parameters = parse_media_type(headers.get("content-type", "")).parameters
         named = parameters.get("messagetype", parameters.get("proto"))
         if named is not None and named not in protobuf.MESSAGES:
-            raise unsupported(
-                "unknown_message", "content-type", f"{named[:80]!r} is no message taken here"
+            raise ConversionError(
+                Reason.UNKNOWN_MESSAGE, "content-type", f"{named[:80]!r} is no message taken here"
             )
         message = protobuf.MESSAGES[named] if named is not None else None
         return protobuf.read_request(body, self._signature, self._limits, message)
@@ -72,8 +75,10 @@ class Sources:
         images = self._signature.image_inputs
         if len(images) > 1:
             names = ", ".join(declared.name for declared in images)
-            raise unfitting(
-                "input_not_named", "body", f"send multipart/form-data with parts named {names}"
+            raise ConversionError(
+                Reason.MULTIPART_REQUIRED,
+                "body",
+                f"send multipart/form-data with parts named {names}",
             )
         return Inference([self._pictures(images[0], [body], ["body"])])
 
@@ -84,8 +89,10 @@ class Sources:
         found: dict[str, list[Part]] = {}
         for part in parts(body, media, self._limits):
             if part.media_type not in (*IMAGES, "", "application/octet-stream", "image/*"):
-                raise unsupported(
-                    "unsupported_media_type", part.field, f"{part.media_type[:80]!r} is no picture"
+                raise ConversionError(
+                    Reason.UNSUPPORTED_MEDIA_TYPE,
+                    part.field,
+                    f"{part.media_type[:80]!r} is no picture",
                 )
             check_type(part.data, part.media_type, part.field)
             found.setdefault(self._input_of(part).name, []).append(part)
@@ -100,7 +107,9 @@ class Sources:
             # A form's field is called what its author liked.
             return images[0]
         names = ", ".join(declared.name for declared in images)
-        raise unfitting("unknown_input", part.field, f"is none of the model's pictures: {names}")
+        raise ConversionError(
+            Reason.UNKNOWN_INPUT, part.field, f"is none of the model's pictures: {names}"
+        )
 
     def _batch(self, name: str, batch: Sequence[Part]) -> Tensor:
         declared = self._signature.input(name)

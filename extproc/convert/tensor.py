@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from extproc.convert.errors import malformed
+from extproc.convert.errors import ConversionError
+from sluice.contract.reasons import Reason
 
 Raw = bytes | memoryview
 Parameter = bool | int | float | str
@@ -115,12 +116,14 @@ def _spans(buffer: Raw, where: str) -> Iterator[tuple[int, int]]:
     while position < size:
         start = position + 4
         if start > size:
-            raise malformed("bytes_truncated", where, "ends inside the length of an element")
+            raise ConversionError(
+                Reason.BYTES_TRUNCATED, where, "ends inside the length of an element"
+            )
         (length,) = _LENGTH.unpack_from(buffer, position)
         position = start + length
         if position > size:
-            raise malformed(
-                "bytes_truncated",
+            raise ConversionError(
+                Reason.BYTES_TRUNCATED,
                 where,
                 f"an element claims {length} bytes, {size - start} are left",
             )

@@ -17,7 +17,7 @@ REFUSAL = Refusal(Reason.RATE_LIMITED, "the limit is used up")
     "document",
     [
         refusal_body(REFUSAL, {"x-request-id": b"id-7"}),
-        ConversionError(422, "wrong_shape", "", "does not fit").problem("id-7"),
+        ConversionError(Reason.WRONG_SHAPE, "", "does not fit").problem("id-7"),
         grpc_problem(5, {"grpc-message": "no such model"}, "id-7")[1],
     ],
     ids=["decision", "conversion", "model server"],

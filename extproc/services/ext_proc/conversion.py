@@ -7,6 +7,7 @@ reaches the model.
 from collections.abc import Awaitable, Mapping
 
 from extproc.convert import ConversionError, ConversionPool, Converted, Converter, Reply
+from extproc.convert.errors import bad_model_response
 from extproc.framing import PREFIX, PREFIX_SIZE, frame
 from extproc.services.ext_proc import messages
 from extproc.services.responses import Headers, failed
@@ -50,9 +51,7 @@ class Conversion:
             return self._refused(error)
         except Exception as error:
             refusal = failed(error)
-            return self._refused(
-                ConversionError(refusal.status, refusal.reason, "body", refusal.detail)
-            )
+            return self._refused(ConversionError(refusal.reason, "body", refusal.detail))
         self._reply = converted.reply
         headers, sent, removed = dict(converted.headers), converted.body, [*converted.remove]
         if self._converter.protocol == "grpc":
@@ -144,7 +143,7 @@ class Conversion:
             raise _UNREADABLE from None
 
 
-_UNREADABLE = ConversionError(502, "bad_model_response", "response", "cannot be read")
+_UNREADABLE = bad_model_response("cannot be read")
 
 
 def _is_metadata(name: str) -> bool:

@@ -93,7 +93,7 @@ class GrpcBodyCheck:
         container = _CONTAINERS.get(self._coding)
         if container is None:
             detail = "messages are compressed by gzip or deflate, and grpc-encoding says which"
-            raise ConversionError(415, "unknown_coding", "grpc-encoding", detail)
+            raise ConversionError(Reason.UNKNOWN_CODING, "grpc-encoding", detail)
         return await self._pool.run(
             "grpc-inflate", lambda: _inflated(message, container, self._limit), len(message)
         )
@@ -125,9 +125,9 @@ def _inflated(message: bytes, container: int, limit: int) -> bytes:
     except zlib.error:
         plain = b""
     if len(plain) > limit:
-        raise ConversionError(413, "body_too_large", "body", f"is larger than {limit} bytes")
+        raise ConversionError(Reason.BODY_TOO_LARGE, "body", f"is larger than {limit} bytes")
     if not decoder.eof or decoder.unused_data:
-        raise ConversionError(400, "broken_coding", "body", "cannot be decompressed")
+        raise ConversionError(Reason.BROKEN_CODING, "body", "cannot be decompressed")
     return plain
 
 

@@ -180,6 +180,13 @@ def test_parts_go_to_the_inputs_that_they_are_named_for() -> None:
     }
 
 
+def test_a_lone_image_for_a_model_with_several_image_inputs_is_refused() -> None:
+    left, right = image_input(name="left"), image_input(name="right")
+    with pytest.raises(ConversionError) as caught:
+        to_grpc(model(left, right), "image/png", encoded(picture(), "PNG"))
+    assert (caught.value.status, caught.value.reason) == (415, "multipart_required")
+
+
 def test_a_model_without_a_batch_dimension_takes_one_picture() -> None:
     declared = image_input().model_copy(update={"shape": (12, 16, 3)})
     data = encoded(picture(), "PNG")

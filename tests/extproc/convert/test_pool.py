@@ -11,6 +11,7 @@ import pytest
 
 from extproc.convert import ConversionError, ConversionLimits, ConversionPool, Converter, Signature
 from extproc.convert.tensor import Inference, Tensor
+from sluice.contract.reasons import Reason
 
 SIGNATURE = Signature("m")
 
@@ -21,7 +22,7 @@ def converter(gate: threading.Event, heavy_from: int = 0) -> Converter:
     def source(body: bytes, headers: Mapping[str, str]) -> Inference:
         assert gate.wait(10)
         if body == b"bad":
-            raise ConversionError(400, "bad", "body", "is bad")
+            raise ConversionError(Reason.NOT_JSON, "body", "is bad")
         return Inference([Tensor("x", "UINT8", (len(body),), body)])
 
     return Converter("test-grpc", "grpc", SIGNATURE, ConversionLimits(), heavy_from, source)

@@ -1,30 +1,35 @@
-"""Every reason by which a payload is refused stands on the page of conversion, at its status."""
+"""The table of conversion refusals lists exactly the reasons that the code raises."""
 
 import ast
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parents[3]
-PAGE = (ROOT / "docs" / "conversion.md").read_text()
-STATUS = {"malformed": 400, "too_large": 413, "unsupported": 415, "unfitting": 422}
+from sluice.contract.reasons import CONVERSION_REFUSALS, STATUS, Reason
+
+EXTPROC = Path(__file__).parents[3] / "extproc"
+SHARED_WITH_DECISIONS = {
+    Reason.BODY_TOO_LARGE,
+    Reason.CONVERSION_QUEUE_FULL,
+    Reason.UNSUPPORTED_MEDIA_TYPE,
+}
 
 
-def raised() -> Iterator[tuple[int, str]]:
-    """Status and reason of each refusal that the code writes out."""
-    for file in (ROOT / "extproc" / "convert").glob("*.py"):
+def refusals(folder: Path) -> Iterator[Reason]:
+    """The reason of every `Refusal(Reason.X, ...)` and `ConversionError(Reason.X, ...)`."""
+    for file in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             match node:
-                case ast.Call(ast.Name(name), [ast.Constant(str(reason)), *_]) if name in STATUS:
-                    yield STATUS[name], reason
                 case ast.Call(
-                    ast.Name("ConversionError"),
-                    [ast.Constant(int(status)), ast.Constant(str(reason)), *_],
+                    ast.Name("Refusal" | "ConversionError"),
+                    [ast.Attribute(ast.Name("Reason"), name), *_],
                 ):
-                    yield status, reason
+                    yield Reason[name]
 
 
-def test_every_reason_is_documented_at_its_status_and_no_other() -> None:
-    rows = re.findall(r"^\| (\d{3}) \| .* \| (`.*`) \|$", PAGE, re.MULTILINE)
-    documented = {(int(row[0]), name) for row in rows for name in re.findall(r"`(\w+)`", row[1])}
-    assert documented == set(raised())
+def test_every_reason_of_a_refusal_has_a_status() -> None:
+    assert set(refusals(EXTPROC)) <= STATUS.keys()
+
+
+def test_conversion_raises_every_reason_of_its_table() -> None:
+    raised = set(refusals(EXTPROC / "convert"))
+    assert raised == CONVERSION_REFUSALS.keys() | SHARED_WITH_DECISIONS

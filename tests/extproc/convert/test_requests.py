@@ -244,7 +244,7 @@ def test_raw_bytes_are_the_models_only_tensor() -> None:
     assert refusal(NUMBERS, OCTETS, RAW[:-1]) == (422, "wrong_count", "body")
     assert refusal(NUMBERS, OCTETS, RAW[:12]) == (422, "wrong_count", "body")
     assert refusal(NUMBERS, OCTETS, b"") == (400, "empty_body", "body")
-    assert refusal(BOTH, OCTETS, RAW) == (415, "input_not_named", "body")
+    assert refusal(BOTH, OCTETS, RAW) == (422, "input_not_named", "body")
 
 
 def test_a_raw_picture_takes_the_size_that_is_declared_for_pictures() -> None:
@@ -261,7 +261,7 @@ def test_a_tensor_request_needs_only_data() -> None:
     ):
         assert to_grpc(NUMBERS, PROTOBUF, message.SerializeToString()).body == wanted
     bare = tensor_pb2.TensorRequest(data=RAW, shape=[4], datatype="FP32")
-    assert refusal(model(), PROTOBUF, bare.SerializeToString())[:2] == (415, "input_not_named")
+    assert refusal(model(), PROTOBUF, bare.SerializeToString())[:2] == (422, "input_not_named")
 
 
 def _infer(**contents: object) -> v2.ModelInferRequest:
@@ -284,7 +284,7 @@ def test_bad_protobuf_is_refused() -> None:
     both.raw_input_contents.append(RAW)
     many = _infer()
     many.raw_input_contents.extend((RAW, RAW))
-    for message, reason in ((both, "data_twice"), (many, "wrong_count")):
+    for message, reason in ((both, "data_twice"), (many, "wrong_entry_count")):
         assert refusal(NUMBERS, PROTOBUF, message.SerializeToString())[:2] == (400, reason)
     assert refusal(NUMBERS, PROTOBUF, b"\xff\xff") == (400, "not_protobuf", "body")
     assert refusal(NUMBERS, PROTOBUF, b"") == (400, "empty_body", "body")
