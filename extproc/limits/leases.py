@@ -180,10 +180,11 @@ class LeasedBudgets:
         for lease in self._leases.values():
             if lease.refill is not None:
                 lease.refill.cancel()
+        # First what is on its way: it may bring tokens, which go back too.
+        await self._finish_exchanges()
         if self._down_until is None:
             self._give_back(list(self._leases.values()))
-        if self._running:
-            await asyncio.wait(self._running, timeout=self._settings.timeout)
+            await self._finish_exchanges()
         for task in self._running:
             task.cancel()
         await self._store.close()
@@ -356,6 +357,11 @@ class LeasedBudgets:
             task = asyncio.create_task(self._exchange(pending[start : start + MAX_BATCH]))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
+
+    async def _finish_exchanges(self) -> None:
+        self._flush()
+        if self._running:
+            await asyncio.wait(self._running, timeout=self._settings.timeout)
 
     async def _exchange(self, batch: list[tuple[_Lease, LeaseRequest, int]]) -> None:
         try:
