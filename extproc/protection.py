@@ -24,16 +24,18 @@ from extproc.limits import (
     LocalBudgets,
     RequestView,
     RuleCounts,
-    budgets,
     limit_headers,
+    open_budgets,
     steady_clock,
 )
+from extproc.limits.descriptors import DescriptorMatcher
 from extproc.limits.leases import LeaseCounts
 from extproc.limits.ledger import Ledger
 from extproc.rpc import StatusCode
 from extproc.services.ratelimit import RateLimitService
 from extproc.telemetry.entry import AccessLogEntry, GrpcCall, RequestOutcome
 from sluice.config import PolicyDocument
+from sluice.config.breaker import BreakerConfig
 from sluice.config.limit_backend import LimitBackend
 from sluice.config.limits import Limits
 from sluice.contract.headers import CLIENT_ADDRESS
@@ -84,6 +86,32 @@ class ProtectionSettings:
     broker: Path | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PreparedProtection:
+    """Protection by a policy that is not in force yet.
+
+    Its owner calls `commit` or `discard`, once, before it prepares another policy.
+    """
+
+    breakers: Mapping[str, BreakerConfig]
+    limits: Limits
+    budgets: Budgets
+    limiter: Limiter | None
+    matcher: DescriptorMatcher
+    backend: AsyncExitStack | None
+    """Closes the budgets; None where the budgets in force stay."""
+    put_in_force: Callable[["PreparedProtection"], None]
+
+    def commit(self) -> None:
+        """Put it in force, as a whole. Called on the event loop; cannot fail."""
+        self.put_in_force(self)
+
+    async def discard(self) -> None:
+        """Close the backend that was opened for it, if any."""
+        if self.backend is not None:
+            await self.backend.aclose()
+
+
 class Protection:
     """Everything of a worker that protects models.
 
@@ -103,32 +131,61 @@ class Protection:
         self._settings = settings
         self._limits = Limits()
         self.budgets: Budgets = LocalBudgets(Ledger(LimitBackend().max_keys))
-        self.rate_limits = RateLimitService({}, self.budgets, self.clock)
-        self._connected = False
-        self._open = AsyncExitStack()
+        self.rate_limits = RateLimitService(DescriptorMatcher({}), self.budgets, self.clock)
+        self._backend: AsyncExitStack | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def apply(self, document: PolicyDocument) -> None:
-        """Follow a policy that is about to come into force."""
-        self.breaker.configure(
-            {
-                cluster_name(name, version): model.breaker
-                for name, model in document.models.items()
-                for version in model.versions
-            }
-        )
+    async def prepare(self, document: PolicyDocument) -> PreparedProtection:
+        """Do everything for a policy that can fail, and change nothing that is in force.
+
+        Raises ValueError, with a message for operators, where its limits cannot be enforced.
+        """
         limits = document.limits
-        if not self._connected or limits.backend != self._limits.backend:
-            await self._connect(limits.backend)
-        self._limits = limits
-        self.limiter = self._limiter(limits) if limits.rules else None
-        self.rate_limits.configure(
-            limits.domains, self.budgets, near_limit=limits.near_limit, headers=limits.headers
+        breakers = {
+            cluster_name(name, version): model.breaker
+            for name, model in document.models.items()
+            for version in model.versions
+        }
+        new_backend = self._backend is None or limits.backend != self._limits.backend
+        async with AsyncExitStack() as stack:
+            budgets = self.budgets
+            if new_backend:
+                budgets = await stack.enter_async_context(
+                    open_budgets(limits.backend, self.clock, self._settings.broker)
+                )
+            limiter = Limiter(limits.rules, budgets) if limits.rules else None
+            matcher = DescriptorMatcher(limits.domains)
+            backend = stack.pop_all() if new_backend else None
+        return PreparedProtection(
+            breakers, limits, budgets, limiter, matcher, backend, self._put_in_force
         )
 
     async def close(self) -> None:
-        """Give back what was leased."""
-        await self._open.aclose()
+        """Return what was leased."""
+        if self._backend is not None:
+            await self._backend.aclose()
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    def _put_in_force(self, prepared: PreparedProtection) -> None:
+        self.breaker.configure(prepared.breakers)
+        if prepared.limiter is not None:
+            prepared.limiter.keep_counts(self.rule_counts)
+        self.limiter = prepared.limiter
+        self.budgets = prepared.budgets
+        self._limits = limits = prepared.limits
+        self.rate_limits.configure(
+            prepared.matcher,
+            prepared.budgets,
+            near_limit=limits.near_limit,
+            headers=limits.headers,
+        )
+        if prepared.backend is not None:
+            replaced, self._backend = self._backend, prepared.backend
+            if replaced is not None:
+                closing = asyncio.create_task(replaced.aclose())
+                self._closing.add(closing)
+                closing.add_done_callback(self._closing.discard)
 
     @property
     def rule_counts(self) -> Mapping[str, RuleCounts]:
@@ -139,12 +196,6 @@ class Protection:
     def backend_counts(self) -> LeaseCounts | None:
         """Exchanges with the backend; None where the budgets are this process's own."""
         return self.budgets.counts if isinstance(self.budgets, LeasedBudgets) else None
-
-    def _limiter(self, limits: Limits) -> Limiter:
-        limiter = Limiter(limits.rules, self.budgets)
-        # A rule of the same name goes on counting where it was.
-        limiter.counts |= {n: c for n, c in self.rule_counts.items() if n in limiter.counts}
-        return limiter
 
     def admit(
         self, admission: Admission, headers: Mapping[str, bytes], *, has_body: bool
@@ -180,15 +231,6 @@ class Protection:
             if well is not None:
                 cluster = cluster_name(outcome.model, outcome.version)
                 self.breaker.record(now, cluster, well, count)
-
-    async def _connect(self, backend: LimitBackend) -> None:
-        before, self._open = self._open, AsyncExitStack()
-        entered = budgets(backend, self.clock, self._settings.broker)
-        self.budgets = await self._open.enter_async_context(entered)
-        self._connected = True
-        closing = asyncio.create_task(before.aclose())
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
 
     async def _judged_later(
         self, admission: Admission, verdict: Awaitable[LimitVerdict]

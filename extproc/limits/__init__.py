@@ -21,8 +21,8 @@ __all__ = [
     "LocalBudgets",
     "RequestView",
     "RuleCounts",
-    "budgets",
     "limit_headers",
+    "open_budgets",
     "steady_clock",
 ]
 
@@ -33,14 +33,14 @@ def steady_clock() -> Callable[[], float]:
     return lambda: time.monotonic() + offset
 
 
-def budgets(
+def open_budgets(
     backend: LimitBackend, clock: Callable[[], float], broker: Path | None = None
 ) -> AbstractAsyncContextManager[LeasedBudgets] | AbstractAsyncContextManager[LocalBudgets]:
     """The configured backend, to be entered by the worker's event loop.
 
     `clock` is the one that `Limiter.check` is given the time of, in seconds since the epoch where
     fixed windows are to keep to the calendar; `broker` is the supervisor's socket, needed as soon
-    as there is more than one worker. Raises KeyError where `password_env` is not set.
+    as there is more than one worker. Raises ValueError where the backend cannot be used.
     """
     if backend.kind == "memory" and broker is None:
         return nullcontext(LocalBudgets(Ledger(backend.max_keys)))

@@ -40,7 +40,7 @@ class _Node:
         return self.defaults.get(key)
 
 
-class Descriptors:
+class DescriptorMatcher:
     """All domains of a config, as a tree to look up descriptors in."""
 
     def __init__(self, domains: Mapping[str, RateLimitDomain]) -> None:

@@ -5,7 +5,7 @@ at all; a refused request costs nobody anything.
 """
 
 import math
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass
 
 from extproc.limits.charges import Charge, until_ready, waiting
@@ -54,6 +54,10 @@ class Limiter:
         self._rules = tuple(compile_rule(rule) for rule in rules)
         self._budgets = budgets
         self.counts = {rule.name: RuleCounts() for rule in self._rules}
+
+    def keep_counts(self, counts: Mapping[str, RuleCounts]) -> None:
+        """Go on counting from these, for rules of the same name."""
+        self.counts |= {name: found for name, found in counts.items() if name in self.counts}
 
     def check(self, now: float, view: RequestView) -> LimitVerdict | Awaitable[LimitVerdict]:
         """Judge a request at `now` (seconds), and charge it where it is admitted.

@@ -83,12 +83,27 @@ class RedisStore:
 
 
 def redis_store(backend: LimitBackend) -> RedisStore:
-    """A store of the configured kind. Raises KeyError where `password_env` is not set."""
-    return RedisStore(_client(backend), backend.prefix)
+    """A store of the configured kind. Raises ValueError, with a message for operators."""
+    password = _password(backend)
+    try:
+        client = _client(backend, password)
+    except (RedisError, ValueError) as error:
+        raise ValueError(f"limits.backend: {error}") from error
+    return RedisStore(client, backend.prefix)
 
 
-def _client(backend: LimitBackend) -> "Redis | RedisCluster":
-    password = None if backend.password_env is None else os.environ[backend.password_env]
+def _password(backend: LimitBackend) -> str | None:
+    name = backend.password_env
+    if name is None:
+        return None
+    if name not in os.environ:
+        raise ValueError(
+            f"limits.backend.password_env names {name}, which is not set in this process"
+        )
+    return os.environ[name]
+
+
+def _client(backend: LimitBackend, password: str | None) -> "Redis | RedisCluster":
     # The limiter has its own timeout and its own idea of when to try again.
     retry = Retry(NoBackoff(), 0)
     if backend.mode == "cluster":

@@ -182,10 +182,11 @@ class Worker:
         """Follow the policy's limits too; a worker without any it could follow does not serve."""
         async with self._protecting:
             try:
-                await self._protection.apply(document)
+                prepared = await self._protection.prepare(document)
             except Exception:
                 log.exception("the limits of policy %s are not in force", document.version)
                 return
+            prepared.commit()
         log.info("policy %s is in force", document.version)
         self._has_policy.set()
 

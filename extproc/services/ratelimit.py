@@ -5,7 +5,7 @@ clock, every descriptor counted on its own, refused hits counted too. The budget
 `extproc.limits`, so several servers share them exactly.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -13,13 +13,13 @@ from google.protobuf.message import DecodeError
 
 from extproc.limits.arithmetic import Algorithm, Limit
 from extproc.limits.charges import Charge, until_ready, waiting
-from extproc.limits.descriptors import DescriptorEntry, Descriptors, Match, without_replaced
+from extproc.limits.descriptors import DescriptorEntry, DescriptorMatcher, Match, without_replaced
 from extproc.limits.leases import MICRO, Budgets, BudgetState
 from extproc.rpc import RpcError, Services, StatusCode, unary
 from protos.base_pb2 import HeaderValue
 from protos.ratelimit_pb2 import RateLimitDescriptor, RateLimitRequest, RateLimitResponse
 from sluice.config.limits import UNIT_SECONDS
-from sluice.config.rate_limit_service import RateLimitDomain, RateLimitPolicy
+from sluice.config.rate_limit_service import RateLimitPolicy
 from sluice.contract.paths import RATE_LIMIT
 
 OK = RateLimitResponse.OK
@@ -71,7 +71,7 @@ class RateLimitService:
 
     def __init__(
         self,
-        domains: Mapping[str, RateLimitDomain],
+        matcher: DescriptorMatcher,
         budgets: Budgets,
         clock: Callable[[], float],
         *,
@@ -79,25 +79,17 @@ class RateLimitService:
         headers: bool = True,
     ) -> None:
         self.counts: dict[str, LimitCounts] = {}
-        self.budgets = budgets
         self._clock = clock
-        self._near_limit = near_limit
-        self._headers = headers
-        self.configure(domains)
+        self.configure(matcher, budgets, near_limit=near_limit, headers=headers)
 
     def configure(
-        self,
-        domains: Mapping[str, RateLimitDomain],
-        budgets: Budgets | None = None,
-        *,
-        near_limit: float | None = None,
-        headers: bool | None = None,
+        self, matcher: DescriptorMatcher, budgets: Budgets, *, near_limit: float, headers: bool
     ) -> None:
-        """Follow a new config, what is None stays; hits already counted stay."""
-        self._descriptors = Descriptors(domains)
-        self.budgets = self.budgets if budgets is None else budgets
-        self._near_limit = self._near_limit if near_limit is None else near_limit
-        self._headers = self._headers if headers is None else headers
+        """Replace the config. The counts of hits stay."""
+        self._matcher = matcher
+        self.budgets = budgets
+        self._near_limit = near_limit
+        self._headers = headers
 
     def services(self) -> Services:
         """The method, for a transport."""
@@ -144,8 +136,8 @@ class RateLimitService:
     def _match(
         self, domain: str, descriptor: RateLimitDescriptor, entries: Sequence[DescriptorEntry]
     ) -> Match | None:
-        if domain not in self._descriptors or not descriptor.HasField("limit"):
-            return self._descriptors.find(domain, entries)
+        if domain not in self._matcher or not descriptor.HasField("limit"):
+            return self._matcher.find(domain, entries)
         unit = _unit(descriptor.limit.unit)
         policy = RateLimitPolicy.model_validate(
             {"unit": unit, "requests_per_unit": descriptor.limit.requests_per_unit}

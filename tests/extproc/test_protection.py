@@ -2,26 +2,39 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from extproc.breaker import BreakerState
 from extproc.counter_table import CounterTable, create
+from extproc.decision import Admission, Decision, Refusal
+from extproc.limits import Budgets
+from extproc.limits.arithmetic import Algorithm, Limit
+from extproc.limits.broker import Broker
+from extproc.limits.ledger import Ledger
 from extproc.protection import FAILED_CALLS, Protection, ProtectionSettings
 from extproc.rpc import StatusCode
 from extproc.telemetry.entry import NO_CALL, AccessLogEntry, GrpcCall, RequestOutcome
-from tests.extproc.decision.requests import document
+from sluice.config import PolicyDocument
+from tests.extproc.decision.requests import admitted, document, policy, request
 
 VERSION = "m/v1"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
 
 
 @pytest.fixture
 def protection(tmp_path: Path) -> Protection:
     create(tmp_path / "counters", 1, 10_000)
     made = Protection(CounterTable(tmp_path / "counters", 0), ProtectionSettings())
-    asyncio.run(made.apply(document()))
+    asyncio.run(made.prepare(document())).commit()
     return made
 
 
@@ -128,3 +141,144 @@ def test_what_a_client_or_the_gateway_did_counts_neither_for_nor_against_it(
     protection: Protection, end: AccessLogEntry
 ) -> None:
     assert counted(protection, [end] * 30) == (0, None)
+
+
+RULES = [{"name": "each", "key": ["subject"], "rate": 3, "per": "hour"}]
+DOMAINS = {"mesh": {"descriptors": [{"key": "a", "rate_limit": {"requests_per_unit": 1}}]}}
+ADMISSION = admitted(policy(), request())
+
+
+async def follow(protection: Protection, by: PolicyDocument) -> None:
+    (await protection.prepare(by)).commit()
+
+
+async def decided(protection: Protection) -> Decision:
+    decision = protection.admit(ADMISSION, {}, has_body=False)
+    return decision if isinstance(decision, Admission | Refusal) else await decision
+
+
+def open_breaker(protection: Protection) -> None:
+    protection.record([ended(500)] * 30)
+
+
+@pytest.mark.anyio
+async def test_a_policy_whose_backend_cannot_be_configured_changes_nothing(
+    protection: Protection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REDIS_PASSWORD", raising=False)
+    await follow(protection, document(limits={"rules": RULES, "domains": DOMAINS}))
+    before = protection.limiter, protection.budgets, protection.rate_limits.budgets
+    backend = {
+        "kind": "redis",
+        "urls": ["redis://127.0.0.1:1/0"],
+        "password_env": "REDIS_PASSWORD",
+    }
+    unusable = document(
+        {"m": {"breaker": {"enabled": False}}}, limits={"backend": backend, "headers": False}
+    )
+    with pytest.raises(ValueError) as refused:
+        await protection.prepare(unusable)
+    assert str(refused.value) == (
+        "limits.backend.password_env names REDIS_PASSWORD, which is not set in this process"
+    )
+    assert (protection.limiter, protection.budgets, protection.rate_limits.budgets) == before
+    decisions = [await decided(protection) for _ in range(4)]
+    assert [type(decision) for decision in decisions] == [Admission] * 3 + [Refusal]
+    assert "ratelimit" in dict(decisions[0].limit_headers)
+    open_breaker(protection)
+    assert type(await decided(protection)) is Refusal
+
+
+@pytest.mark.anyio
+async def test_a_prepared_policy_is_in_force_only_once_it_is_committed(
+    protection: Protection,
+) -> None:
+    prepared = await protection.prepare(document(limits={"rules": RULES}))
+    assert [type(await decided(protection)) for _ in range(4)] == [Admission] * 4
+    prepared.commit()
+    assert type(await decided(protection)) is Admission
+    assert protection.rule_counts["each"].admitted == 1
+
+
+@pytest.mark.anyio
+async def test_a_rule_of_the_same_name_goes_on_counting(protection: Protection) -> None:
+    await follow(protection, document(limits={"rules": RULES}))
+    await decided(protection)
+    prepared = await protection.prepare(document(limits={"rules": [{**RULES[0], "rate": 5}]}))
+    await decided(protection)
+    prepared.commit()
+    assert [type(await decided(protection)) for _ in range(2)] == [Admission, Refusal]
+    counts = protection.rule_counts["each"]
+    assert (counts.admitted, counts.refused) == (3, 1)
+
+
+@pytest.mark.anyio
+async def test_a_new_policy_forgets_nothing_of_the_breaker(protection: Protection) -> None:
+    open_breaker(protection)
+    await follow(protection, document(limits={"rules": RULES}))
+    status = protection.breaker.status(time.monotonic())[VERSION]
+    assert (status.state, status.volume) == (BreakerState.OPEN, 30)
+
+
+@dataclass
+class Shared:
+    """Protection of a worker that shares its budgets with others, and the ledger of them all."""
+
+    protection: Protection
+    ledger: Ledger
+
+    async def lease(self, budgets: Budgets) -> None:
+        """Have tokens of a budget leased."""
+        pending = budgets.ready(self.now(), LIMIT, "key", 5)
+        assert pending is not None
+        await pending
+        assert self.free() < LIMIT.capacity
+
+    def free(self) -> int:
+        return self.ledger.budget(self.now(), LIMIT, "key").free(self.now())
+
+    def now(self) -> int:
+        return int(self.protection.clock() * 1_000_000)
+
+
+LIMIT = Limit(Algorithm.FIXED_WINDOW, 100, 86_400 * 1_000_000, 100)
+
+
+@pytest.fixture
+async def shared(tmp_path: Path) -> AsyncIterator[Shared]:
+    create(tmp_path / "counters", 1, 10_000)
+    table = CounterTable(tmp_path / "counters", 0)
+    ledger = Ledger(1000)
+    protection = Protection(table, ProtectionSettings(tmp_path / "broker"))
+    async with Broker(tmp_path / "broker", ledger, protection.clock):
+        yield Shared(protection, ledger)
+    table.close()
+
+
+@pytest.mark.anyio
+async def test_a_discarded_policy_closes_the_backend_that_it_opened(shared: Shared) -> None:
+    prepared = await shared.protection.prepare(document())
+    await shared.lease(prepared.budgets)
+    await prepared.discard()
+    assert shared.free() == LIMIT.capacity
+
+
+@pytest.mark.anyio
+async def test_a_policy_with_the_same_backend_keeps_what_is_leased(shared: Shared) -> None:
+    await follow(shared.protection, document())
+    budgets = shared.protection.budgets
+    await shared.lease(budgets)
+    await (await shared.protection.prepare(document(limits={"rules": RULES}))).discard()
+    await follow(shared.protection, document(limits={"rules": RULES}))
+    assert shared.protection.budgets is budgets
+    assert shared.free() < LIMIT.capacity
+    await shared.protection.close()
+
+
+@pytest.mark.anyio
+async def test_a_replaced_backend_returns_its_tokens(shared: Shared) -> None:
+    await follow(shared.protection, document())
+    await shared.lease(shared.protection.budgets)
+    await follow(shared.protection, document(limits={"backend": {"max_keys": 5000}}))
+    await shared.protection.close()
+    assert shared.free() == LIMIT.capacity

@@ -8,7 +8,7 @@ import inspect
 import sys
 from pathlib import Path
 
-from extproc.limits import Limiter, RequestView, budgets, steady_clock
+from extproc.limits import Limiter, RequestView, open_budgets, steady_clock
 from sluice.config.limit_backend import LimitBackend
 from sluice.config.limits import LimitRule
 
@@ -34,7 +34,7 @@ async def main() -> None:
     rule = LimitRule(name="flood", key=("subject",), rate=int(rate), burst=int(burst))
     settings = LimitBackend.model_validate_json(backend)
     path = Path(broker) if broker else None
-    async with budgets(settings, steady_clock(), path) as found:
+    async with open_budgets(settings, steady_clock(), path) as found:
         limiter = Limiter([rule], found)
         print("ready", flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)

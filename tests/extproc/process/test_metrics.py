@@ -75,7 +75,7 @@ def worker(tmp_path: Path) -> Iterator[Worker]:
 
 
 def follow(worker: Worker, policy: PolicyDocument) -> None:
-    asyncio.run(worker.protection.apply(policy))
+    asyncio.run(worker.protection.prepare(policy)).commit()
 
 
 def test_the_status_and_the_metrics_tell_how_every_breaker_stands(worker: Worker) -> None:
@@ -169,7 +169,7 @@ def test_a_backend_that_went_away_is_down_and_what_it_forgot_is_counted(tmp_path
         async with Broker(socket, Ledger(1), steady_clock(), evicted.add):
             # So many keys take a slow machine longer than requests usually wait.
             patient = {"max_keys": 2000, "timeout": 5}
-            await protection.apply(document(limits={"backend": patient}))
+            (await protection.prepare(document(limits={"backend": patient}))).commit()
             await asyncio.gather(*(use(str(number)) for number in range(2001)))
             exposed = worker.exposed()
             assert "sluice_limit_backend_up 1.0" in exposed

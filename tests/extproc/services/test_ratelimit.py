@@ -6,6 +6,7 @@ import grpc
 import pytest
 
 from extproc.limits import LocalBudgets
+from extproc.limits.descriptors import DescriptorMatcher
 from extproc.limits.ledger import Ledger
 from extproc.services.ratelimit import MAX_STATS, OTHER, LimitCounts, RateLimitService
 from extproc.transport import serve
@@ -70,7 +71,7 @@ class Client:
         self.now = NOW
         budgets = LocalBudgets(Ledger(100_000))
         self.service = RateLimitService(
-            loads(CONFIG).limits.domains, budgets, lambda: self.now, near_limit=0.8
+            DescriptorMatcher(loads(CONFIG).limits.domains), budgets, lambda: self.now
         )
         self._server = serve("asyncio", self.service.services(), "127.0.0.1:0")
 

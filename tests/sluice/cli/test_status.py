@@ -52,7 +52,7 @@ def table(tmp_path: Path) -> Iterator[CounterTable]:
 def callout(table: CounterTable) -> Iterator[str]:
     """The address of a callout whose one protected version fails three times in four."""
     protection = Protection(table, ProtectionSettings())
-    asyncio.run(protection.apply(document({"m": {}})))
+    asyncio.run(protection.prepare(document({"m": {}}))).commit()
     protection.breaker.record(time.monotonic(), "m/v1", ok=False, count=30)
     protection.breaker.record(time.monotonic(), "m/v1", ok=True, count=10)
     totals = Totals(Metrics(table))

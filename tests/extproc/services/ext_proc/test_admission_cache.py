@@ -277,7 +277,7 @@ def protected(
     create(directory / "counters", 1, 10_000)
     table = CounterTable(directory / "counters", 0)
     protection = Protection(table, ProtectionSettings(), monotonic)
-    asyncio.run(protection.apply(by))
+    asyncio.run(protection.prepare(by)).commit()
     return protection
 
 
