@@ -543,9 +543,9 @@ def test_generic_grpc_tools_find_their_way(tmp_path: Path) -> None:
             request_serializer=DiscoveryRequest.SerializeToString,
             response_deserializer=DiscoveryResponse.FromString,
         )
-        call = stream(iter([DiscoveryRequest(type_url=resource_types.POLICY)]))
+        call = stream(iter([DiscoveryRequest(type_url=resource_types.POLICY.url)]))
         response = next(call)
-        assert response.resources[0].type_url == resource_types.POLICY
+        assert response.resources[0].type_url == resource_types.POLICY.url
         call.cancel()
 
 

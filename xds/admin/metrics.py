@@ -7,8 +7,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from xds.admin.status import ControlPlaneState
+from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
-from xds.protocol.resource_types import SHORT
 
 NAMES = {
     "sluice_xds_version_info": "The version in force, as a label; always 1.",
@@ -47,7 +47,7 @@ class StateCollector(Collector):
                 "sluice_xds_nodes", "kind", {k: kinds[k] for k in ("envoy", "callout", "unknown")}
             ),
             *(
-                _counter(name, "type", {short: counts[url] for url, short in SHORT.items()})
+                _counter(name, "type", {each.name: counts[each] for each in resource_types.ALL})
                 for name, counts in (
                     ("sluice_xds_pushes_total", self._nodes.pushes),
                     ("sluice_xds_acks_total", self._nodes.acks),

@@ -11,7 +11,6 @@ from pydantic import BaseModel
 
 from sluice.config import GatewayConfig
 from xds.protocol.nodes import Node, Nodes
-from xds.protocol.resource_types import SHORT
 from xds.protocol.subscription import Subscription
 from xds.rollout.rollout import Rollout
 from xds.sources.file import CompiledConfig
@@ -104,9 +103,9 @@ class ControlPlaneState:
     def _refusal(self) -> str | None:
         """What a node has against the version in force; it may have come when that was so."""
         for node in self._nodes:
-            for url, subscription in node.stream.subscriptions.items():
+            for kind, subscription in node.stream.subscriptions.items():
                 if subscription.nacked is not None:
-                    return f"node {node.id} refused {SHORT[url]}: {subscription.reason}"
+                    return f"node {node.id} refused {kind.name}: {subscription.reason}"
         return None
 
 
@@ -118,7 +117,7 @@ def _node(node: Node) -> NodeStatus:
         agent=node.agent,
         pid=int(pid) if isinstance(pid, float | int) else None,
         connected_at=node.connected_at,
-        types={SHORT[url]: _type(s) for url, s in node.stream.subscriptions.items()},
+        types={kind.name: _type(s) for kind, s in node.stream.subscriptions.items()},
     )
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from xds.protocol.resource_types import ResourceType
 from xds.protocol.snapshot import EMPTY, Snapshot
 from xds.protocol.subscription import (
     Acknowledgement,
@@ -26,7 +27,7 @@ class Nack:
     """A node refused a version of a type."""
 
     node: str
-    type_url: str
+    type: ResourceType
     version: str
     reason: str
 
@@ -52,7 +53,7 @@ class Nodes:
     """Every connected node. `now` gives wall-clock seconds.
 
     `progress` is set whenever a node says something or leaves. `pushes`, `acks` and `nacks` count
-    responses and what nodes made of them, by type URL, since the start.
+    responses and what nodes made of them, by type, since the start.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -60,9 +61,9 @@ class Nodes:
         self._nodes: set[Node] = set()
         self._view = EMPTY
         self.progress = asyncio.Event()
-        self.pushes: Counter[str] = Counter()
-        self.acks: Counter[str] = Counter()
-        self.nacks: Counter[str] = Counter()
+        self.pushes: Counter[ResourceType] = Counter()
+        self.acks: Counter[ResourceType] = Counter()
+        self.nacks: Counter[ResourceType] = Counter()
         self._nacks: list[Nack] = []
 
     def __iter__(self) -> Iterator[Node]:
@@ -97,13 +98,13 @@ class Nodes:
         """Take in a request of a client. Raises OverLimitError where it exceeds a bound."""
         verdict = node.stream.on_request(request, self._now())
         if verdict is Acknowledgement.ACK:
-            self.acks[request.type_url] += 1
+            self.acks[request.type] += 1
         if verdict is Acknowledgement.NACK:
-            self.nacks[request.type_url] += 1
-            subscription = node.stream.subscriptions[request.type_url]
+            self.nacks[request.type] += 1
+            subscription = node.stream.subscriptions[request.type]
             refused, reason = subscription.nacked or "", subscription.reason or ""
-            if refused == self._view.versions[request.type_url]:
-                self._nacks.append(Nack(node.id, request.type_url, refused, reason))
+            if refused == self._view.versions[request.type]:
+                self._nacks.append(Nack(node.id, request.type, refused, reason))
         node.wake.set()
         self.progress.set()
         return verdict
@@ -111,13 +112,13 @@ class Nodes:
     def responses(self, node: Node) -> Iterator[SubscriptionResponse]:
         """What has to be sent to a client now."""
         for response in node.stream.responses(self._view):
-            self.pushes[response.type_url] += 1
+            self.pushes[response.type] += 1
             yield response
 
     def nack(self) -> Nack | None:
         """The first refusal of what is shown now."""
         return self._nacks[0] if self._nacks else None
 
-    def out_of_sync(self, types: Sequence[str]) -> list[Node]:
+    def out_of_sync(self, types: Sequence[ResourceType]) -> list[Node]:
         """The nodes that have yet to accept these types of what is shown now."""
         return [node for node in self._nodes if not node.stream.in_sync(self._view, types)]

@@ -1,28 +1,76 @@
-"""Type URLs of the resources that are served, named by their discovery services."""
+"""The resource types that the control plane serves: one row for each.
 
-from typing import Final
+A new type is one row here and one compiler function in `xds.resources.build`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Self
 
 from sluice.contract.names import POLICY_TYPE_URL
 
-CLUSTER: Final = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
-ENDPOINT: Final = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
-LISTENER: Final = "type.googleapis.com/envoy.config.listener.v3.Listener"
-ROUTE: Final = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
-POLICY: Final = POLICY_TYPE_URL
-RATE_LIMIT: Final = "type.googleapis.com/ratelimit.config.ratelimit.v3.RateLimitConfig"
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ResourceType:
+    """One xDS resource type.
+
+    `name` is the short name in status, logs and metrics.
+
+    `wildcard`: a client that has never sent a resource name subscribes to every resource.
+
+    `referrer` is the type whose resources make a client subscribe to this type: a client that has
+    subscribed to the referrer but not to this type is not ready yet.
+
+    `after_referrer`: an update that the client has not requested waits until the client has
+    accepted the referrer's update.
+
+    `make_before_break`: other resources refer to these by name. A rollout adds them before
+    anything refers to them, and removes them after nothing does.
+    """
+
+    url: str
+    name: str
+    wildcard: bool
+    referrer: Self | None = None
+    after_referrer: bool = False
+    make_before_break: bool = False
+
+
+CLUSTER: Final = ResourceType(
+    "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+    "clusters",
+    wildcard=True,
+    make_before_break=True,
+)
+ENDPOINT: Final = ResourceType(
+    "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+    "endpoints",
+    wildcard=False,
+    referrer=CLUSTER,
+    after_referrer=True,
+    make_before_break=True,
+)
+LISTENER: Final = ResourceType(
+    "type.googleapis.com/envoy.config.listener.v3.Listener",
+    "listeners",
+    wildcard=True,
+    # Envoy subscribes to listeners only after its first clusters are ready.
+    referrer=CLUSTER,
+)
+ROUTE: Final = ResourceType(
+    "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+    "routes",
+    wildcard=False,
+    referrer=LISTENER,
+)
+POLICY: Final = ResourceType(POLICY_TYPE_URL, "policy", wildcard=True)
+RATE_LIMIT: Final = ResourceType(
+    "type.googleapis.com/ratelimit.config.ratelimit.v3.RateLimitConfig",
+    "rate_limits",
+    wildcard=True,
+)
 
 ALL: Final = (CLUSTER, ENDPOINT, LISTENER, ROUTE, POLICY, RATE_LIMIT)
-"""In the order in which they are sent on one stream: what is referred to before what refers."""
+"""In push order: a type comes after the types that its resources refer to."""
 
-WILDCARD: Final = frozenset({CLUSTER, LISTENER, POLICY, RATE_LIMIT})
-"""Types of which an empty list of names asks for everything (xDS protocol, "wildcard")."""
-
-SHORT: Final = {
-    CLUSTER: "clusters",
-    ENDPOINT: "endpoints",
-    LISTENER: "listeners",
-    ROUTE: "routes",
-    POLICY: "policy",
-    RATE_LIMIT: "rate_limits",
-}
-"""For people: status and logs."""
+BY_URL: Final[Mapping[str, ResourceType]] = {each.url: each for each in ALL}

@@ -13,9 +13,9 @@ from google.protobuf import any_pb2, json_format
 from protos.base_pb2 import Node as NodeMessage
 from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 from sluice.contract.paths import ADS_SERVICE
-from xds.protocol import resource_types
 from xds.protocol.nodes import Node, Nodes
 from xds.protocol.reflection import add_health_and_reflection, serving
+from xds.protocol.resource_types import BY_URL, ResourceType
 from xds.protocol.subscription import (
     Acknowledgement,
     OverLimitError,
@@ -118,14 +118,15 @@ class AdsServer:
         async for message in requests:
             if message.HasField("node"):
                 _identify(node, message.node)
-            if message.type_url not in resource_types.ALL:
+            kind = BY_URL.get(message.type_url)
+            if kind is None:
                 log.warning("node %s asks for %s, which is not served", node.id, message.type_url)
                 continue
-            if self._nodes.on_request(node, _request(message)) is Acknowledgement.NACK:
+            if self._nodes.on_request(node, _request(kind, message)) is Acknowledgement.NACK:
                 log.error(
                     "node %s refused %s: %s",
                     node.id,
-                    resource_types.SHORT[message.type_url],
+                    kind.name,
                     message.error_detail.message,
                 )
 
@@ -148,9 +149,9 @@ def _identify(node: Node, message: NodeMessage) -> None:
     log.info("node %s connected (%s)", node.id, node.agent or "no agent named")
 
 
-def _request(message: DiscoveryRequest) -> SubscriptionRequest:
+def _request(kind: ResourceType, message: DiscoveryRequest) -> SubscriptionRequest:
     return SubscriptionRequest(
-        message.type_url,
+        kind,
         message.version_info,
         message.resource_names,
         message.response_nonce,
@@ -159,7 +160,7 @@ def _request(message: DiscoveryRequest) -> SubscriptionRequest:
 
 
 def _message(response: SubscriptionResponse) -> DiscoveryResponse:
-    url = response.type_url
+    url = response.type.url
     return DiscoveryResponse(
         version_info=response.version,
         type_url=url,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from xds.protocol import resource_types
+from xds.protocol.resource_types import ResourceType
 
 Resources = Mapping[str, bytes]
 """Serialized resources by name."""
@@ -22,22 +23,24 @@ class Snapshot:
     (health-checked ones and those found by DNS), with the seconds at most.
     """
 
-    resources: Mapping[str, Resources]
-    versions: Mapping[str, str]
+    resources: Mapping[ResourceType, Resources]
+    versions: Mapping[ResourceType, str]
     version: str
     warmup: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, resources: Mapping[str, Resources], warmup: Mapping[str, float] | None = None
+        cls,
+        resources: Mapping[ResourceType, Resources],
+        warmup: Mapping[str, float] | None = None,
     ) -> Self:
-        """A snapshot with these resources by type URL; types that are missing have none."""
-        complete = {url: resources.get(url, {}) for url in resource_types.ALL}
-        versions = {url: _digest(by_name) for url, by_name in complete.items()}
+        """A snapshot with these resources; types that are missing have none."""
+        complete = {each: resources.get(each, {}) for each in resource_types.ALL}
+        versions = {each: _digest(by_name) for each, by_name in complete.items()}
         overall = hashlib.sha256("".join(versions.values()).encode()).hexdigest()[:16]
         return cls(complete, versions, overall, warmup or {})
 
-    def replaced(self, resources: Mapping[str, Resources]) -> Self:
+    def replaced(self, resources: Mapping[ResourceType, Resources]) -> Self:
         """This snapshot with the given types in place of its own."""
         return type(self).of({**self.resources, **resources}, self.warmup)
 

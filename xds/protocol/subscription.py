@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Literal
 
 from xds.protocol import resource_types
+from xds.protocol.resource_types import ResourceType
 from xds.protocol.snapshot import Resources, Snapshot
 
 MAX_NAMES = 100_000
@@ -38,7 +39,7 @@ class Acknowledgement(Enum):
 class SubscriptionRequest:
     """A DiscoveryRequest; `error` is error_detail.message, or None without error_detail."""
 
-    type_url: str
+    type: ResourceType
     version: str = ""
     names: Sequence[str] = ()
     nonce: str = ""
@@ -49,7 +50,7 @@ class SubscriptionRequest:
 class SubscriptionResponse:
     """A DiscoveryResponse to send."""
 
-    type_url: str
+    type: ResourceType
     version: str
     nonce: str
     resources: Resources
@@ -59,7 +60,7 @@ class SubscriptionResponse:
 class Subscription:
     """One type on one stream. `at` is the time (seconds) of the last answer."""
 
-    type_url: str
+    type: ResourceType
     names: frozenset[str] | None = frozenset()
     nonce: str = ""
     sent: str | None = None
@@ -83,7 +84,7 @@ class Subscription:
         """Note the names of a request; none means everything where the type has a wildcard."""
         if len(names) > MAX_NAMES:
             raise OverLimitError(f"more than {MAX_NAMES} resource names in one request")
-        everything = self.type_url in resource_types.WILDCARD and (not names or "*" in names)
+        everything = self.type.wildcard and (not names or "*" in names)
         asked = None if everything else frozenset(names)
         if self.sent is not None and self._adds(asked):
             self.due = True
@@ -108,7 +109,7 @@ class Subscription:
 class Stream:
     """The subscriptions of one client, and what to send it next."""
 
-    subscriptions: dict[str, Subscription] = field(default_factory=dict)
+    subscriptions: dict[ResourceType, Subscription] = field(default_factory=dict)
     _count: int = 0
 
     @property
@@ -120,11 +121,11 @@ class Stream:
 
     def on_request(self, request: SubscriptionRequest, now: float) -> Acknowledgement:
         """Take in a request. Raises OverLimitError where it exceeds a bound."""
-        subscription = self.subscriptions.get(request.type_url)
+        subscription = self.subscriptions.get(request.type)
         if subscription is None:
-            subscription = Subscription(request.type_url)
+            subscription = Subscription(request.type)
             subscription.asks_for(request.names)
-            self.subscriptions[request.type_url] = subscription
+            self.subscriptions[request.type] = subscription
             return Acknowledgement.NONE
         if request.nonce != subscription.nonce:
             return Acknowledgement.NONE
@@ -140,23 +141,26 @@ class Stream:
 
     def responses(self, view: Snapshot) -> Iterator[SubscriptionResponse]:
         """What has to be sent now, in order; each is noted as sent when it is taken."""
-        for url in resource_types.ALL:
-            subscription = self.subscriptions.get(url)
+        for kind in resource_types.ALL:
+            subscription = self.subscriptions.get(kind)
             if subscription is None or not subscription.ready or self._held(subscription, view):
                 continue
-            version = view.versions[url]
+            version = view.versions[kind]
             if subscription.due or subscription.sent != version:
-                yield self._send(subscription, version, view.resources[url])
+                yield self._send(subscription, version, view.resources[kind])
 
     def _held(self, subscription: Subscription, view: Snapshot) -> bool:
         """Endpoints that nobody waits for come after the clusters that they belong to.
 
         Those that were asked for come at once: Envoy accepts new clusters only when it has them.
         """
-        clusters = self.subscriptions.get(resource_types.CLUSTER)
-        if subscription.type_url != resource_types.ENDPOINT or clusters is None or subscription.due:
+        referrer = subscription.type.referrer
+        if referrer is None or not subscription.type.after_referrer or subscription.due:
             return False
-        return clusters.outstanding or clusters.sent != view.versions[resource_types.CLUSTER]
+        referring = self.subscriptions.get(referrer)
+        if referring is None:
+            return False
+        return referring.outstanding or referring.sent != view.versions[referrer]
 
     def _send(
         self, subscription: Subscription, version: str, resources: Resources
@@ -165,35 +169,27 @@ class Stream:
         subscription.nonce = str(self._count)
         subscription.sent, subscription.outstanding, subscription.due = version, True, False
         wanted = {name: body for name, body in resources.items() if subscription.wants(name)}
-        return SubscriptionResponse(subscription.type_url, version, subscription.nonce, wanted)
+        return SubscriptionResponse(subscription.type, version, subscription.nonce, wanted)
 
-    def in_sync(self, view: Snapshot, types: Sequence[str] = resource_types.ALL) -> bool:
+    def in_sync(self, view: Snapshot, types: Sequence[ResourceType] = resource_types.ALL) -> bool:
         """Whether the client has accepted what the view says of these types."""
-        return all(self._in_sync(url, view) for url in types)
+        return all(self._in_sync(each, view) for each in types)
 
-    def _in_sync(self, url: str, view: Snapshot) -> bool:
-        subscription = self.subscriptions.get(url)
-        if not self._asks_as_it_should(url, subscription, view):
+    def _in_sync(self, kind: ResourceType, view: Snapshot) -> bool:
+        subscription = self.subscriptions.get(kind)
+        if not self._asks_as_it_should(kind, subscription, view):
             return False
         if subscription is None or subscription.names == frozenset():
             return True
         answered = not subscription.outstanding and not subscription.due
-        return answered and subscription.acked == view.versions[url]
+        return answered and subscription.acked == view.versions[kind]
 
     def _asks_as_it_should(
-        self, url: str, subscription: Subscription | None, view: Snapshot
+        self, kind: ResourceType, subscription: Subscription | None, view: Snapshot
     ) -> bool:
         """False while an Envoy has yet to ask for what its clusters and listeners refer to."""
-        referrer = _REFERRERS.get(url)
+        referrer = kind.referrer
         if referrer is None or referrer not in self.subscriptions or not view.resources[referrer]:
             return True
-        names = view.resources[url]
+        names = view.resources[kind]
         return not names or (subscription is not None and all(map(subscription.wants, names)))
-
-
-_REFERRERS = {
-    resource_types.ENDPOINT: resource_types.CLUSTER,
-    resource_types.ROUTE: resource_types.LISTENER,
-    # Envoy asks for listeners only once its first clusters are ready.
-    resource_types.LISTENER: resource_types.CLUSTER,
-}

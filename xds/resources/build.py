@@ -1,94 +1,129 @@
-"""Puts the resources of a config together into one snapshot."""
+"""Compiles a config into a snapshot: one compiler function for each resource type."""
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Final
 
 from protos import policy_pb2
 from sluice.config import GatewayConfig, Model, PolicyDocument
 from sluice.contract import names
 from xds.protocol import resource_types
-from xds.protocol.snapshot import Snapshot
+from xds.protocol.resource_types import ResourceType
+from xds.protocol.snapshot import Resources, Snapshot
 from xds.resources import clusters, endpoints, routes, telemetry
 from xds.resources.listener import listener
 from xds.resources.rate_limit_config import rate_limit_configs
 
-MAX_COMPILED = 20_000
-"""Models remembered: twice as many as a config may have, for an edit that changes all."""
+MAX_COMPILED_MODELS = 20_000
+"""Compiled models kept: twice the maximum of a config, for an edit that changes them all."""
 
 
 def build(config: GatewayConfig, policy: PolicyDocument, directory: Path) -> Snapshot:
-    """Compile a config; file names in it (TLS) are relative to `directory`."""
-    callout = clusters.callout_cluster(config.callout)
-    compiled = [_model(key) for key in _keys(config)]
-    table = [route for model in compiled for route in model.routes]
-    return Snapshot.of(
-        {
-            resource_types.CLUSTER: {callout.name: bytes(callout)}
-            | {cluster.name: bytes(cluster) for cluster in telemetry.collectors(config.telemetry)}
-            | {name: body for model in compiled for name, body in model.clusters.items()},
-            resource_types.ENDPOINT: {
-                name: body for model in compiled for name, body in model.endpoints.items()
-            },
-            resource_types.LISTENER: {names.LISTENER: bytes(listener(config, directory))},
-            resource_types.ROUTE: {
-                names.ROUTE_CONFIGURATION: routes.route_configuration(
-                    config, [*table, *map(bytes, routes.others())]
-                )
-            },
-            resource_types.POLICY: {names.POLICY: _policy(policy)},
-            resource_types.RATE_LIMIT: rate_limit_configs(config.limits.domains),
-        },
-        warmup=clusters.warmup(config),
-    )
+    """Compile a config. TLS file names in the config are relative to `directory`."""
+    source = _Source(config, policy, directory, [_compile_model(key) for key in _keys(config)])
+    resources = {each: compiler(source) for each, compiler in COMPILERS.items()}
+    return Snapshot.of(resources, warmup=clusters.warmup(config))
 
 
 @dataclass(frozen=True, slots=True)
-class _Key:
-    """What a model's resources depend on; `content` stands for the model, which has no hash."""
+class _ModelKey:
+    """Everything that a model's resources depend on.
+
+    `content` is the model as JSON: a `Model` itself is not hashable.
+    """
 
     name: str
     content: str
-    buffer: int
+    buffer_limit: int
     max_body: int
     model: Model = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
-class _Compiled:
-    """A model's serialized resources: clusters and endpoints by name, routes in order."""
+class _CompiledModel:
+    """The serialized resources of one model."""
 
-    clusters: dict[str, bytes]
-    endpoints: dict[str, bytes]
+    clusters: Resources
+    endpoints: Resources
     routes: tuple[bytes, ...]
 
 
-def _keys(config: GatewayConfig) -> list[_Key]:
-    buffer, max_body = config.listener.stream_buffer_limit, config.requests.max_body
-    return [
-        _Key(name, model.model_dump_json(), buffer, max_body, model)
-        for name, model in config.models.items()
-    ]
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The input of the compiler functions."""
+
+    config: GatewayConfig
+    policy: PolicyDocument
+    directory: Path
+    models: list[_CompiledModel]
 
 
-@lru_cache(MAX_COMPILED)
-def _model(key: _Key) -> _Compiled:
-    """Compile a model. Remembered: a millisecond each, and an edit changes one of many."""
-    named = {names.cluster_name(key.name, name): v for name, v in key.model.versions.items()}
-    return _Compiled(
+def _keys(config: GatewayConfig) -> Iterator[_ModelKey]:
+    buffer_limit, max_body = config.listener.stream_buffer_limit, config.requests.max_body
+    for name, model in config.models.items():
+        yield _ModelKey(name, model.model_dump_json(), buffer_limit, max_body, model)
+
+
+@lru_cache(MAX_COMPILED_MODELS)
+def _compile_model(key: _ModelKey) -> _CompiledModel:
+    """Compile one model. Cached, because most edits change one model of many."""
+    versions = {names.cluster_name(key.name, name): v for name, v in key.model.versions.items()}
+    return _CompiledModel(
         clusters={
-            name: bytes(clusters.version_cluster(name, version, key.model.pool, key.buffer))
-            for name, version in named.items()
+            name: bytes(clusters.version_cluster(name, version, key.model.pool, key.buffer_limit))
+            for name, version in versions.items()
         },
         endpoints={
             name: bytes(endpoints.of_version(name, version))
-            for name, version in named.items()
+            for name, version in versions.items()
             if endpoints.discovered(version)
         },
         routes=tuple(map(bytes, routes.model_routes(key.name, key.model, key.max_body))),
     )
 
 
-def _policy(policy: PolicyDocument) -> bytes:
-    config = policy.model_dump_json().encode()
-    return policy_pb2.Policy(version=policy.version, config=config).SerializeToString()
+def _clusters(source: _Source) -> Resources:
+    callout = clusters.callout_cluster(source.config.callout)
+    collectors = telemetry.collectors(source.config.telemetry)
+    compiled = {cluster.name: bytes(cluster) for cluster in (callout, *collectors)}
+    for model in source.models:
+        compiled |= model.clusters
+    return compiled
+
+
+def _endpoints(source: _Source) -> Resources:
+    return {name: body for model in source.models for name, body in model.endpoints.items()}
+
+
+def _listeners(source: _Source) -> Resources:
+    return {names.LISTENER: bytes(listener(source.config, source.directory))}
+
+
+def _routes(source: _Source) -> Resources:
+    table = [route for model in source.models for route in model.routes]
+    table += map(bytes, routes.others())
+    return {names.ROUTE_CONFIGURATION: routes.route_configuration(source.config, table)}
+
+
+def _policy(source: _Source) -> Resources:
+    message = policy_pb2.Policy(
+        version=source.policy.version, config=source.policy.model_dump_json().encode()
+    )
+    return {names.POLICY: message.SerializeToString()}
+
+
+def _rate_limits(source: _Source) -> Resources:
+    return rate_limit_configs(source.config.limits.domains)
+
+
+COMPILERS: Final[Mapping[ResourceType, Callable[[_Source], Resources]]] = {
+    resource_types.CLUSTER: _clusters,
+    resource_types.ENDPOINT: _endpoints,
+    resource_types.LISTENER: _listeners,
+    resource_types.ROUTE: _routes,
+    resource_types.POLICY: _policy,
+    resource_types.RATE_LIMIT: _rate_limits,
+}
+"""The compiler function of each resource type: returns the serialized resources by name."""

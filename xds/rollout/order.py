@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from xds.protocol import resource_types
+from xds.protocol.resource_types import ResourceType
 from xds.protocol.snapshot import Snapshot
 
-REFERRED: Final = (resource_types.CLUSTER, resource_types.ENDPOINT)
+REFERRED: Final = tuple(each for each in resource_types.ALL if each.make_before_break)
 """What routes and decisions name."""
 
 DRAIN: Final = 1.0
@@ -26,7 +27,7 @@ class Step:
 
     name: str
     view: Snapshot
-    types: tuple[str, ...]
+    types: tuple[ResourceType, ...]
     pause: float = 0.0
     in_force: bool = False
 
@@ -36,7 +37,7 @@ def steps(current: Snapshot, new: Snapshot) -> list[Step]:
 
     The step that puts the new config in force is always there.
     """
-    both = {url: {**current.resources[url], **new.resources[url]} for url in REFERRED}
+    both = {each: {**current.resources[each], **new.resources[each]} for each in REFERRED}
     made = current.replaced(both)
     switched = new.replaced(both)
     removes = switched.version != new.version

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from xds.protocol.nodes import Nack, Nodes
-from xds.protocol.resource_types import ALL, SHORT
+from xds.protocol.resource_types import ALL, ResourceType
 from xds.protocol.snapshot import EMPTY, Snapshot
 from xds.rollout.order import steps
 
@@ -33,8 +33,7 @@ class RolloutResult:
         """The refusal in words."""
         if self.nack is None:
             return None
-        what = SHORT.get(self.nack.type_url, self.nack.type_url)
-        return f"node {self.nack.node} refused {what}: {self.nack.reason}"
+        return f"node {self.nack.node} refused {self.nack.type.name}: {self.nack.reason}"
 
 
 class Rollout:
@@ -102,7 +101,7 @@ class Rollout:
             if await self._superseded_within(step.pause):
                 return
 
-    async def _acceptance(self, types: tuple[str, ...]) -> list[str]:
+    async def _acceptance(self, types: tuple[ResourceType, ...]) -> list[str]:
         """Wait for every node, a refusal, or a newer snapshot; returns who did not answer."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._ack_timeout):

@@ -36,7 +36,7 @@ def sent(stream: Stream, shown: Snapshot) -> list[SubscriptionResponse]:
 def ack(
     stream: Stream, response: SubscriptionResponse, names: tuple[str, ...] = ()
 ) -> Acknowledgement:
-    request = SubscriptionRequest(response.type_url, response.version, names, response.nonce)
+    request = SubscriptionRequest(response.type, response.version, names, response.nonce)
     return stream.on_request(request, now=1.0)
 
 
@@ -146,11 +146,11 @@ def test_changed_endpoints_wait_until_the_clusters_they_belong_to_are_accepted()
     stream = endpoints_asked_for(view("a", "a"))
     changed = view("a", "a", b"2")
     (clusters,) = sent(stream, changed)
-    assert clusters.type_url == CDS
+    assert clusters.type == CDS
     assert sent(stream, changed) == []
     ack(stream, clusters)
     (endpoints,) = sent(stream, changed)
-    assert endpoints.type_url == EDS
+    assert endpoints.type == EDS
 
 
 def test_endpoints_that_are_asked_for_do_not_wait_as_envoy_needs_them_to_accept_clusters() -> None:
@@ -182,7 +182,9 @@ def test_an_envoy_is_in_sync_only_once_it_has_the_endpoints_of_its_clusters() ->
 @pytest.mark.parametrize(
     ("types", "kind"), [((CDS, LDS), "envoy"), ((POLICY,), "callout"), ((LDS,), "unknown")]
 )
-def test_a_node_is_known_by_what_it_asks_for(types: tuple[str, ...], kind: str) -> None:
+def test_a_node_is_known_by_what_it_asks_for(
+    types: tuple[resource_types.ResourceType, ...], kind: str
+) -> None:
     stream = Stream()
     for url in types:
         stream.on_request(SubscriptionRequest(url), now=0)

@@ -47,4 +47,4 @@ def test_each_domain_is_one_resource() -> None:
 
 
 def test_the_type_url_is_the_message() -> None:
-    assert RATE_LIMIT.endswith("/" + RateLimitConfig.DESCRIPTOR.full_name)
+    assert RATE_LIMIT.url.endswith("/" + RateLimitConfig.DESCRIPTOR.full_name)

@@ -18,6 +18,7 @@ from sluice.config import GatewayConfig, PolicyDocument, policy_document
 from xds.protocol import resource_types
 from xds.protocol.snapshot import Snapshot
 from xds.resources import build
+from xds.resources.build import COMPILERS
 from xds.resources.local_replies import ReplyMapping, reply_mappings
 
 HERE = Path(__file__).parent
@@ -46,6 +47,10 @@ def manager(snapshot: Snapshot) -> HttpConnectionManager:
     packed = listener.filter_chains[0].filters[0].typed_config
     assert packed is not None
     return HttpConnectionManager.parse(packed.value)
+
+
+def test_every_resource_type_has_a_compiler() -> None:
+    assert tuple(COMPILERS) == resource_types.ALL
 
 
 def test_endpoints_with_addresses_come_by_eds_and_those_with_names_by_dns() -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from xds.protocol import resource_types
 from xds.protocol.nodes import Node, Nodes
+from xds.protocol.resource_types import ResourceType
 from xds.protocol.subscription import SubscriptionRequest, SubscriptionResponse
 
 
@@ -13,28 +14,28 @@ class Client:
 
     nodes: Nodes
     name: str
-    types: tuple[str, ...]
+    types: tuple[ResourceType, ...]
     automatic: bool = True
     refuses: str | None = None
     node: Node = field(init=False)
-    resources: dict[str, set[str]] = field(default_factory=dict)
-    history: list[tuple[str, frozenset[str]]] = field(default_factory=list)
-    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    nonces: dict[str, str] = field(default_factory=dict)
+    resources: dict[ResourceType, set[str]] = field(default_factory=dict)
+    history: list[tuple[ResourceType, frozenset[str]]] = field(default_factory=list)
+    names: dict[ResourceType, tuple[str, ...]] = field(default_factory=dict)
+    nonces: dict[ResourceType, str] = field(default_factory=dict)
     waiting: list[SubscriptionResponse] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.node = self.nodes.connect()
         self.node.id = self.name
-        for url in self.types:
-            if url in resource_types.WILDCARD:
-                self._say(url)
+        for kind in self.types:
+            if kind.wildcard:
+                self._say(kind)
 
     def receive(self) -> bool:
         """Take in what there is to be sent; whether there was anything."""
         arrived = list(self.nodes.responses(self.node))
         for response in arrived:
-            self.history.append((response.type_url, frozenset(response.resources)))
+            self.history.append((response.type, frozenset(response.resources)))
             if self.automatic:
                 self.answer(response)
             else:
@@ -43,21 +44,21 @@ class Client:
 
     def answer(self, response: SubscriptionResponse) -> None:
         """ACK, or NACK when a resource is there that the client refuses."""
-        self.nonces[response.type_url] = response.nonce
+        self.nonces[response.type] = response.nonce
         if self.refuses is not None and self.refuses in response.resources:
-            self._say(response.type_url, error=f"{self.refuses} is not to my taste")
+            self._say(response.type, error=f"{self.refuses} is not to my taste")
             return
-        self.resources[response.type_url] = set(response.resources)
-        if response.type_url == resource_types.CLUSTER and resource_types.ENDPOINT in self.types:
+        self.resources[response.type] = set(response.resources)
+        if response.type == resource_types.CLUSTER and resource_types.ENDPOINT in self.types:
             # As Envoy does, before it accepts the clusters.
             self.names[resource_types.ENDPOINT] = tuple(response.resources)
             self._say(resource_types.ENDPOINT)
-        self._say(response.type_url)
+        self._say(response.type)
 
-    def _say(self, url: str, error: str | None = None) -> None:
-        names, nonce = self.names.get(url, ()), self.nonces.get(url, "")
+    def _say(self, kind: ResourceType, error: str | None = None) -> None:
+        names, nonce = self.names.get(kind, ()), self.nonces.get(kind, "")
         self.nodes.on_request(
-            self.node, SubscriptionRequest(url, names=names, nonce=nonce, error=error)
+            self.node, SubscriptionRequest(kind, names=names, nonce=nonce, error=error)
         )
 
 
