@@ -126,7 +126,7 @@ def read_response(body: bytes) -> Answer:
     outputs = []
     for i, entry in enumerate(response.outputs):
         where = f"outputs[{i}]"
-        data = raw[i] if raw else _typed(entry.contents, entry.datatype, where)
+        data = raw[i] if raw else _typed_output(entry.contents, entry.datatype, where)
         outputs.append(
             Tensor(
                 entry.name,
@@ -254,6 +254,13 @@ def _typed(contents: v2.InferTensorContents, datatype: str, where: str) -> bytes
     if datatype == "BYTES":
         return pack_bytes(contents.bytes_contents)
     return pack(values, datatype, f"{where}.contents.{field}")
+
+
+def _typed_output(contents: v2.InferTensorContents, datatype: str, where: str) -> bytes:
+    try:
+        return _typed(contents, datatype, where)
+    except ConversionError as error:
+        raise bad_model_response(f"{error.field}: {error.detail}") from None
 
 
 def _read(parameters: Mapping[str, v2.InferParameter]) -> Parameters:

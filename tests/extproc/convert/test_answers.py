@@ -195,10 +195,20 @@ def test_an_answer_that_is_not_the_model_servers_is_left_alone() -> None:
     assert converter.response(Reply(), 503, headers, b"upstream connect error") is None
 
 
+def typed(datatype: str, **contents: list[int]) -> bytes:
+    """A ModelInferResponse with one output in typed contents."""
+    response = v2.ModelInferResponse(model_name="m")
+    output = response.outputs.add(name="y", datatype=datatype, shape=[1])
+    output.contents.MergeFrom(v2.InferTensorContents(**contents))
+    return response.SerializeToString()
+
+
 @pytest.mark.parametrize(
     "body",
     [
         b"\xff",
+        typed("FP16"),
+        typed("INT8", int_contents=[300]),
         answer(("y", "FP32", [2], floats(1))),
         answer(("y", "FLOAT", [1], floats(1))),
         answer(("y", "FP32", [-1], floats(1))),
