@@ -165,7 +165,7 @@ def answers() -> None:
     assert converter is not None
     reply = converter.request(
         b'{"inputs":[{"name":"x","datatype":"BOOL","shape":[1],"data":[true]}]}', {}
-    ).reply
+    ).response_options
     for count in (10, 1_000, 100_000):
         values = np.random.default_rng(7).normal(size=count).astype(np.float32)
         answer = v2.ModelInferResponse(raw_output_contents=[values.tobytes()])

@@ -78,7 +78,7 @@ DEVELOPMENT = ("bench", "tests")
 
 CYCLIC_DEPENDENCIES = {("extproc.protection", "extproc.services")}
 CYCLIC_IMPORTS = {
-    ("extproc.convert.converter", "extproc.convert.sources"),
+    ("extproc.convert.converter", "extproc.convert.request_readers"),
     ("extproc.transport.http2.streams", "extproc.transport.http2.connection"),
 }
 

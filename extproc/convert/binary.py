@@ -11,9 +11,9 @@ from extproc.convert.json_request import (
     read_tensor,
 )
 from extproc.convert.limits import ConversionLimits
-from extproc.convert.media import BINARY_HEADER
+from extproc.convert.media_types import BINARY_HEADER
 from extproc.convert.signature import Signature, resolve
-from extproc.convert.tensor import ITEM_SIZE, Inference, Parameters, Tensor, pack_bytes
+from extproc.convert.tensor import ITEM_SIZE, InferenceRequest, Parameters, Tensor, pack_bytes
 from sluice.contract.reasons import Reason
 
 _SIZE = "binary_data_size"
@@ -21,7 +21,7 @@ _WANTED = "binary_data"
 _WANTED_ALL = "binary_data_output"
 
 
-def read_raw(body: bytes, signature: Signature) -> Inference:
+def read_raw(body: bytes, signature: Signature) -> InferenceRequest:
     """A body that is the elements of the model's only input; for BYTES, one element.
 
     Raises ConversionError (400, 422).
@@ -41,10 +41,10 @@ def read_raw(body: bytes, signature: Signature) -> Inference:
     else:
         count = len(body) // item
     shape = resolve(declared, count, "body")
-    return Inference([Tensor(declared.name, declared.datatype, shape, body, field="body")])
+    return InferenceRequest([Tensor(declared.name, declared.datatype, shape, body, field="body")])
 
 
-def read_extended(body: bytes, header_length: str, limits: ConversionLimits) -> Inference:
+def read_extended(body: bytes, header_length: str, limits: ConversionLimits) -> InferenceRequest:
     """JSON of `header_length` bytes, then the tensors that it gives a `binary_data_size`.
 
     Raises ConversionError (400, 422).
@@ -67,12 +67,12 @@ def read_extended(body: bytes, header_length: str, limits: ConversionLimits) -> 
     identity = document.get("id", "")
     if not isinstance(identity, str):
         raise ConversionError(Reason.WRONG_TYPE, "id", "must be a string")
-    return Inference(
+    return InferenceRequest(
         tensors, read_outputs(document), read_parameters(document, ""), identity, verbatim=True
     )
 
 
-def with_binary_reply(inference: Inference) -> Inference:
+def with_binary_reply(inference: InferenceRequest) -> InferenceRequest:
     """Takes the extension's output parameters out of a request, and into its `reply`.
 
     A server that speaks gRPC sends every tensor raw, and need not hear of them.
@@ -83,9 +83,9 @@ def with_binary_reply(inference: Inference) -> Inference:
     for output in inference.outputs:
         output.parameters = _without(output.parameters, _WANTED)
     inference.parameters = _without(inference.parameters, _WANTED_ALL)
-    inference.reply = dataclasses.replace(
-        inference.reply,
-        encoding="binary" if everything else inference.reply.encoding,
+    inference.response_options = dataclasses.replace(
+        inference.response_options,
+        encoding="binary" if everything else inference.response_options.encoding,
         binary=frozenset(binary),
         text=frozenset(text),
     )

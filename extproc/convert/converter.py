@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from extproc.convert.encoding import decoded
+from extproc.convert.content_coding import decoded
 from extproc.convert.errors import ConversionError
+from extproc.convert.grpc_status import grpc_code, grpc_problem
 from extproc.convert.limits import DEFAULT, ConversionLimits
-from extproc.convert.media import (
+from extproc.convert.media_types import (
     BINARY_HEADER,
     GRPC,
     IMAGES,
@@ -23,20 +24,19 @@ from extproc.convert.media import (
     parse_media_type,
 )
 from extproc.convert.signature import Signature, check
-from extproc.convert.status import grpc_code, grpc_problem
-from extproc.convert.tensor import Inference, Reply
+from extproc.convert.tensor import InferenceRequest, ResponseOptions
 from sluice.contract.paths import OIP_GRPC_PREFIX
 from sluice.contract.problem import MEDIA_TYPE
 from sluice.contract.reasons import Reason
 
 if TYPE_CHECKING:
-    from extproc.convert.sources import Sources
+    from extproc.convert.request_readers import RequestReaders
 
 Protocol = Literal["http", "grpc"]
 Headers = Mapping[str, str]
 """Header names in lower case."""
 
-Source = Callable[[bytes, Headers], Inference]
+RequestReader = Callable[[bytes, Headers], InferenceRequest]
 
 GRPC_PATH = f"{OIP_GRPC_PREFIX}ModelInfer"
 
@@ -48,7 +48,7 @@ _REMOVED = ("content-length", "content-encoding", "accept-encoding", BINARY_HEAD
 
 
 @dataclass(frozen=True, slots=True)
-class Converted:
+class ConvertedMessage:
     """A body, and what changes in the headers that go with it."""
 
     body: bytes
@@ -58,7 +58,7 @@ class Converted:
     remove: tuple[str, ...] = ()
     status: int = 200
     """Of a response."""
-    reply: Reply = field(default_factory=Reply)
+    response_options: ResponseOptions = field(default_factory=ResponseOptions)
     """Of a request: hand it to `response`."""
 
 
@@ -71,11 +71,11 @@ class Converter:
     protocol: Protocol
     signature: Signature
     limits: ConversionLimits
-    heavy_from: int
+    thread_from: int
     """Bodies of this many bytes and more belong in a pool, off the event loop."""
-    _source: Source
+    _source: RequestReader
 
-    def request(self, body: bytes, headers: Headers) -> Converted:
+    def request(self, body: bytes, headers: Headers) -> ConvertedMessage:
         """What the model server gets. Raises ConversionError: 400, 413, 415 or 422."""
         _check_length(body, headers)
         body = decoded(body, headers.get("content-encoding", ""), self.limits)
@@ -87,13 +87,13 @@ class Converter:
             else self._to_rest(inference, body, headers)
         )
 
-    def wants_response(self, reply: Reply) -> bool:
+    def converts_response(self, reply: ResponseOptions) -> bool:
         """Whether `response` must see the body; otherwise it is forwarded as it is."""
         return self.protocol == "grpc" or reply.form == "v1" or self.signature.labelled
 
     def response(
-        self, reply: Reply, status: int, headers: Headers, body: bytes
-    ) -> Converted | None:
+        self, reply: ResponseOptions, status: int, headers: Headers, body: bytes
+    ) -> ConvertedMessage | None:
         """What the client gets for the model server's answer; None: the answer as it is.
 
         `reply` is the request's. Raises ConversionError (502) for an answer that cannot be read.
@@ -101,44 +101,54 @@ class Converter:
         if self.protocol == "grpc":
             return self._from_grpc(reply, headers, body)
         media = parse_media_type(headers.get("content-type", "")).name
-        if status != 200 or media != JSON or not self.wants_response(reply):
+        if status != 200 or media != JSON or not self.converts_response(reply):
             return None
         return self._from_rest(reply, body)
 
-    def _to_grpc(self, inference: Inference, headers: Headers) -> Converted:
+    def _to_grpc(self, inference: InferenceRequest, headers: Headers) -> ConvertedMessage:
         from extproc.convert import binary, protobuf
 
         inference = binary.with_binary_reply(inference)
-        return Converted(
+        return ConvertedMessage(
             protobuf.write_request(inference, self.signature),
             PROTOBUF[0],
             {":path": GRPC_PATH, "content-type": PROTOBUF[0], "te": "trailers"},
             _REMOVED,
-            reply=replace(
-                _negotiated(inference.reply, headers.get("accept", "")),
+            response_options=replace(
+                _negotiated(inference.response_options, headers.get("accept", "")),
                 request_id=headers.get("x-request-id", ""),
             ),
         )
 
-    def _to_rest(self, inference: Inference, body: bytes, headers: Headers) -> Converted:
-        from extproc.convert import rest
+    def _to_rest(
+        self, inference: InferenceRequest, body: bytes, headers: Headers
+    ) -> ConvertedMessage:
+        from extproc.convert import v2_json
 
         if inference.verbatim:
             kind = headers.get("content-type", JSON)
             removed = tuple(name for name in _REMOVED if name != BINARY_HEADER)
-            return Converted(body, kind, {"content-type": kind}, removed, reply=inference.reply)
+            return ConvertedMessage(
+                body,
+                kind,
+                {"content-type": kind},
+                removed,
+                response_options=inference.response_options,
+            )
         path = f"/v2/models/{self.signature.model}"
         if self.signature.version:
             path += f"/versions/{self.signature.version}"
-        return Converted(
-            rest.write_request(inference),
+        return ConvertedMessage(
+            v2_json.write_request(inference),
             JSON,
             {":path": f"{path}/infer", "content-type": JSON},
             _REMOVED,
-            reply=inference.reply,
+            response_options=inference.response_options,
         )
 
-    def _from_grpc(self, reply: Reply, headers: Headers, body: bytes) -> Converted | None:
+    def _from_grpc(
+        self, reply: ResponseOptions, headers: Headers, body: bytes
+    ) -> ConvertedMessage | None:
         code = grpc_code(headers)
         if code is None:
             # Not from the model server: a local reply of Envoy's, which has its own body.
@@ -147,7 +157,7 @@ class Converter:
             status, text = grpc_problem(code, headers, reply.request_id)
             return _response(text, MEDIA_TYPE, status)
         from extproc.convert import protobuf
-        from extproc.convert.reply import check_answer, write_binary, write_json
+        from extproc.convert.response import check_answer, write_binary, write_json
 
         answer = protobuf.read_response(body)
         check_answer(answer)
@@ -158,8 +168,8 @@ class Converter:
             return _response(written, OCTETS, headers={BINARY_HEADER: str(length)})
         return _response(write_json(answer, self.signature, reply), JSON)
 
-    def _from_rest(self, reply: Reply, body: bytes) -> Converted:
-        from extproc.convert.reply import check_answer, read_json, write_json
+    def _from_rest(self, reply: ResponseOptions, body: bytes) -> ConvertedMessage:
+        from extproc.convert.response import check_answer, read_json, write_json
 
         answer = read_json(body, self.limits)
         check_answer(answer)
@@ -176,7 +186,7 @@ class Converters:
         self._protocol: Protocol = protocol
         self._limits = limits
         self._built: dict[str, Converter] = {}
-        self._sources: Sources | None = None
+        self._sources: RequestReaders | None = None
 
     def choose(self, content_type: str | None) -> Converter | None:
         """The converter for a request's Content-Type; None: its body goes to the model as it is.
@@ -214,9 +224,9 @@ class Converters:
 
     def _build(self, media: str, kind: str) -> Converter:
         if self._sources is None:
-            from extproc.convert.sources import Sources
+            from extproc.convert.request_readers import RequestReaders
 
-            self._sources = Sources(self._signature, self._limits)
+            self._sources = RequestReaders(self._signature, self._limits)
         return Converter(
             f"{kind}-{self._protocol}",
             self._protocol,
@@ -248,7 +258,7 @@ def _check_length(body: bytes, headers: Headers) -> None:
         )
 
 
-def _negotiated(reply: Reply, accept: str) -> Reply:
+def _negotiated(reply: ResponseOptions, accept: str) -> ResponseOptions:
     """The encoding that the client prefers; JSON where it does not say, or takes none of them."""
     if not accept:
         return reply
@@ -266,8 +276,8 @@ def _negotiated(reply: Reply, accept: str) -> Reply:
 
 def _response(
     body: bytes, content_type: str, status: int = 200, headers: Mapping[str, str] | None = None
-) -> Converted:
-    return Converted(
+) -> ConvertedMessage:
+    return ConvertedMessage(
         body,
         content_type,
         {":status": str(status), "content-type": content_type, **(headers or {})},

@@ -22,11 +22,11 @@ from extproc.convert.errors import ConversionError
 from extproc.convert.limits import ConversionLimits
 from extproc.convert.signature import Signature, check_datatype, place
 from extproc.convert.tensor import (
-    Inference,
+    InferenceRequest,
     Parameter,
     Parameters,
-    Reply,
     RequestedOutput,
+    ResponseOptions,
     Tensor,
     element_count,
 )
@@ -43,7 +43,7 @@ _Column = tuple[str, object, str]
 _SURELY_SMALL = 1 << 20
 
 
-class Pictures(Protocol):
+class ImageBatchReader(Protocol):
     """Turns encoded pictures into the tensor of a declared image input."""
 
     def __call__(
@@ -74,8 +74,8 @@ def read(
     document: Mapping[str, object],
     signature: Signature,
     limits: ConversionLimits,
-    pictures: Pictures,
-) -> Inference:
+    pictures: ImageBatchReader,
+) -> InferenceRequest:
     """The tensors of a request in any of the forms above. Raises ConversionError (400, 422)."""
     if isinstance(document.get("inputs"), list):
         return _read_v2(document, limits)
@@ -88,14 +88,16 @@ def read(
     if "instances" in document:
         _refuse_unknown(document, frozenset(("instances", "signature_name")), "")
         rows = _columns(document["instances"], signature)
-        return Inference(_by_name(rows, signature, limits, pictures), reply=Reply(form="v1"))
+        return InferenceRequest(
+            _by_name(rows, signature, limits, pictures), response_options=ResponseOptions(form="v1")
+        )
     if isinstance(document.get("inputs"), dict) and signature.input("inputs") is None:
         _refuse_unknown(document, frozenset(("inputs", "signature_name")), "")
         named = _object(document["inputs"], "inputs")
         columns = ((name, value, f"inputs.{name}") for name, value in named.items())
     else:
         columns = ((name, value, name) for name, value in document.items())
-    return Inference(_by_name(columns, signature, limits, pictures))
+    return InferenceRequest(_by_name(columns, signature, limits, pictures))
 
 
 def _not_json(body: bytes, error: orjson.JSONDecodeError) -> ConversionError:
@@ -116,12 +118,12 @@ def _parsed_size(body: bytes) -> int:
     )
 
 
-def _read_v2(document: Mapping[str, object], limits: ConversionLimits) -> Inference:
+def _read_v2(document: Mapping[str, object], limits: ConversionLimits) -> InferenceRequest:
     _refuse_unknown(document, _V2_MEMBERS, "")
     identity = document.get("id", "")
     if not isinstance(identity, str):
         raise ConversionError(Reason.WRONG_TYPE, "id", "must be a string")
-    return Inference(
+    return InferenceRequest(
         inputs=[
             read_tensor(entry, f"inputs[{i}]", limits)
             for i, entry in enumerate(_list(document["inputs"], "inputs"))
@@ -238,7 +240,7 @@ def _by_name(
     columns: Iterable[_Column],
     signature: Signature,
     limits: ConversionLimits,
-    pictures: Pictures,
+    pictures: ImageBatchReader,
 ) -> list[Tensor]:
     tensors = []
     for name, value, where in columns:
@@ -253,7 +255,11 @@ def _by_name(
 
 
 def _shaped(
-    declared: TensorInput, value: object, where: str, limits: ConversionLimits, pictures: Pictures
+    declared: TensorInput,
+    value: object,
+    where: str,
+    limits: ConversionLimits,
+    pictures: ImageBatchReader,
 ) -> Tensor:
     if declared.image is not None and (encoded := _encoded(value, where)):
         return pictures(declared, *zip(*encoded, strict=True))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from extproc.convert.errors import ConversionError
 from extproc.convert.limits import ConversionLimits
-from extproc.convert.media import MediaType, parse_media_type
+from extproc.convert.media_types import MediaType, parse_media_type
 from sluice.contract.reasons import Reason
 
 

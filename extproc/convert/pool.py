@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from extproc.convert.converter import Converted, Converter, Headers
+from extproc.convert.converter import ConvertedMessage, Converter, Headers
 from extproc.convert.errors import ConversionError
-from extproc.convert.tensor import Reply
+from extproc.convert.tensor import ResponseOptions
 from sluice.contract.reasons import Reason
 
 _LONGEST_RETRY = 30
@@ -37,7 +37,7 @@ class ConversionCounts:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    result: Converted | None
+    result: ConvertedMessage | None
     error: ConversionError | None
     started: float
     ended: float
@@ -80,12 +80,14 @@ class ConversionPool:
         """Conversions at work on threads or waiting for one."""
         return self._jobs
 
-    async def request(self, converter: Converter, body: bytes, headers: Headers) -> Converted:
+    async def request(
+        self, converter: Converter, body: bytes, headers: Headers
+    ) -> ConvertedMessage:
         """`converter.request`, here if it is light, on a thread if it is heavy.
 
         Raises ConversionError, also with 503 and `retry_after` when the queue is full.
         """
-        heavy = len(body) >= converter.heavy_from or "content-encoding" in headers
+        heavy = len(body) >= converter.thread_from or "content-encoding" in headers
         converted = await self._timed(
             converter.name, lambda: converter.request(body, headers), len(body), heavy
         )
@@ -93,8 +95,13 @@ class ConversionPool:
         return converted
 
     async def response(
-        self, converter: Converter, reply: Reply, status: int, headers: Headers, body: bytes
-    ) -> Converted | None:
+        self,
+        converter: Converter,
+        reply: ResponseOptions,
+        status: int,
+        headers: Headers,
+        body: bytes,
+    ) -> ConvertedMessage | None:
         """`converter.response`, likewise."""
         return await self._timed(
             f"{converter.name}-response",
@@ -108,7 +115,7 @@ class ConversionPool:
 
         Raises ConversionError, likewise.
         """
-        done = await self._timed(name, lambda: Converted(work(), ""), size, heavy=True)
+        done = await self._timed(name, lambda: ConvertedMessage(work(), ""), size, heavy=True)
         assert done is not None
         return done.body
 
@@ -117,8 +124,8 @@ class ConversionPool:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _timed(
-        self, name: str, convert: Callable[[], Converted | None], size: int, heavy: bool
-    ) -> Converted | None:
+        self, name: str, convert: Callable[[], ConvertedMessage | None], size: int, heavy: bool
+    ) -> ConvertedMessage | None:
         asked = self._clock()
         outcome = await self._threaded(convert, size) if heavy else self._run(convert)
         self._record(name, asked if heavy else None, size, outcome)
@@ -126,14 +133,16 @@ class ConversionPool:
             raise outcome.error
         return outcome.result
 
-    def _run(self, convert: Callable[[], Converted | None]) -> _Outcome:
+    def _run(self, convert: Callable[[], ConvertedMessage | None]) -> _Outcome:
         started = self._clock()
         try:
             return _Outcome(convert(), None, started, self._clock())
         except ConversionError as error:
             return _Outcome(None, error, started, self._clock())
 
-    async def _threaded(self, convert: Callable[[], Converted | None], size: int) -> _Outcome:
+    async def _threaded(
+        self, convert: Callable[[], ConvertedMessage | None], size: int
+    ) -> _Outcome:
         # One job may always run, or a body above the bound could never be converted at all.
         if self._jobs and (self._jobs >= self._places or self._bytes + size > self._max_bytes):
             self.refused += 1

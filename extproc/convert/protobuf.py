@@ -8,11 +8,12 @@ from google.protobuf.message import DecodeError, Message
 from extproc.convert.elements import pack
 from extproc.convert.errors import ConversionError, bad_model_response
 from extproc.convert.limits import ConversionLimits
+from extproc.convert.protobuf_wire import Nested, WireError, has_more_fields
 from extproc.convert.signature import Signature, check_datatype, resolve
 from extproc.convert.tensor import (
     ITEM_SIZE,
-    Answer,
-    Inference,
+    InferenceRequest,
+    InferenceResponse,
     Parameter,
     Parameters,
     Raw,
@@ -21,7 +22,6 @@ from extproc.convert.tensor import (
     count_bytes,
     pack_bytes,
 )
-from extproc.convert.wire import Nested, WireError, has_more_fields
 from protos import inference_pb2 as v2
 from protos import tensor_pb2
 from sluice.contract.reasons import Reason
@@ -60,7 +60,7 @@ def read_request(
     signature: Signature,
     limits: ConversionLimits,
     message: Literal["v2", "tensor"] | None = None,
-) -> Inference:
+) -> InferenceRequest:
     """Either message; which one is seen from its fields where the media type did not say.
 
     Raises ConversionError (400, 413, 415, 422).
@@ -86,7 +86,7 @@ def read_request(
     return _from_tensor(tensor, signature)
 
 
-def write_request(inference: Inference, signature: Signature) -> bytes:
+def write_request(inference: InferenceRequest, signature: Signature) -> bytes:
     """ModelInferRequest with raw contents, for this model whatever the client wrote there.
 
     Raises ConversionError (422) for a parameter that has no protobuf form.
@@ -115,7 +115,7 @@ def write_request(inference: Inference, signature: Signature) -> bytes:
     return b"".join(pieces)
 
 
-def read_response(body: bytes) -> Answer:
+def read_response(body: bytes) -> InferenceResponse:
     """ModelInferResponse. Raises ConversionError (502)."""
     response = v2.ModelInferResponse()
     if not _parsed(response, body):
@@ -137,7 +137,7 @@ def read_response(body: bytes) -> Answer:
                 where,
             )
         )
-    return Answer(
+    return InferenceResponse(
         response.model_name,
         response.model_version,
         outputs,
@@ -146,7 +146,7 @@ def read_response(body: bytes) -> Answer:
     )
 
 
-def write_response(answer: Answer) -> bytes:
+def write_response(answer: InferenceResponse) -> bytes:
     """ModelInferResponse with raw contents."""
     response = v2.ModelInferResponse(
         model_name=answer.model,
@@ -184,7 +184,7 @@ def _parsed(message: Message, body: bytes) -> bool:
     return True
 
 
-def _from_v2(request: v2.ModelInferRequest, limits: ConversionLimits) -> Inference:
+def _from_v2(request: v2.ModelInferRequest, limits: ConversionLimits) -> InferenceRequest:
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise ConversionError(
@@ -208,7 +208,7 @@ def _from_v2(request: v2.ModelInferRequest, limits: ConversionLimits) -> Inferen
             Tensor(entry.name, entry.datatype, tuple(entry.shape), data, parameters, where)
         )
     outputs = [RequestedOutput(output.name, _read(output.parameters)) for output in request.outputs]
-    return Inference(tensors, outputs, _read(request.parameters), request.id)
+    return InferenceRequest(tensors, outputs, _read(request.parameters), request.id)
 
 
 def _check_elements(request: v2.ModelInferRequest, limits: ConversionLimits) -> None:
@@ -218,7 +218,7 @@ def _check_elements(request: v2.ModelInferRequest, limits: ConversionLimits) -> 
         raise ConversionError(Reason.TOO_MANY_FIELDS, "inputs", detail)
 
 
-def _from_tensor(request: tensor_pb2.TensorRequest, signature: Signature) -> Inference:
+def _from_tensor(request: tensor_pb2.TensorRequest, signature: Signature) -> InferenceRequest:
     name, datatype, shape = request.name, request.datatype, tuple(request.shape)
     declared = signature.input(name) if name else signature.only_input("name")
     if declared is not None:
@@ -230,7 +230,7 @@ def _from_tensor(request: tensor_pb2.TensorRequest, signature: Signature) -> Inf
         if declared is None:
             raise ConversionError(Reason.SHAPE_MISSING, "shape", "is empty, and none is declared")
         shape = resolve(declared, _count(request.data, datatype), "data")
-    return Inference([Tensor(name, datatype, shape, request.data)], id=request.id)
+    return InferenceRequest([Tensor(name, datatype, shape, request.data)], id=request.id)
 
 
 def _count(data: bytes, datatype: str) -> int:

@@ -8,7 +8,7 @@ from extproc.convert.limits import ConversionLimits
 from extproc.convert.tensor import (
     DATATYPES,
     ITEM_SIZE,
-    Inference,
+    InferenceRequest,
     Tensor,
     count_bytes,
     element_count,
@@ -55,7 +55,7 @@ class Signature:
         )
 
 
-def check(inference: Inference, signature: Signature, limits: ConversionLimits) -> None:
+def check(inference: InferenceRequest, signature: Signature, limits: ConversionLimits) -> None:
     """Raises ConversionError unless every tensor is sound and fits the declared inputs."""
     if not inference.inputs:
         raise ConversionError(Reason.NO_INPUTS, "inputs", "must hold at least one tensor")
@@ -100,7 +100,7 @@ def resolve(declared: TensorInput, count: int, where: str) -> tuple[int, ...]:
 
     Raises ConversionError (422) where no whole number fits, or more dimensions are open.
     """
-    wanted = _picture_shape(declared)
+    wanted = _image_shape(declared)
     fixed = element_count([size for size in wanted if size != -1])
     open_dimensions = wanted.count(-1)
     if open_dimensions == 0 and count == fixed:
@@ -136,7 +136,7 @@ def place(declared: TensorInput, shape: tuple[int, ...], count: int, where: str)
     )
 
 
-def _picture_shape(declared: TensorInput) -> tuple[int, ...]:
+def _image_shape(declared: TensorInput) -> tuple[int, ...]:
     if declared.image is None:
         return declared.shape
     return (*declared.shape[:-3], *declared.image.shape)

@@ -51,7 +51,7 @@ class RequestedOutput:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ResponseOptions:
     """How the client wants the answer; made with the request, used with the response."""
 
     encoding: Literal["json", "binary", "protobuf"] = "json"
@@ -66,20 +66,20 @@ class Reply:
 
 
 @dataclass(slots=True)
-class Inference:
+class InferenceRequest:
     """A request: what every source becomes, and every target is made of."""
 
     inputs: list[Tensor]
     outputs: list[RequestedOutput] = field(default_factory=list)
     parameters: Parameters = field(default_factory=dict)
     id: str = ""
-    reply: Reply = Reply()
+    response_options: ResponseOptions = ResponseOptions()
     verbatim: bool = False
     """The body was V2 REST as it came, and can go to a REST server unchanged."""
 
 
 @dataclass(slots=True)
-class Answer:
+class InferenceResponse:
     """A response."""
 
     model: str

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from extproc.auth import Authenticator
 from extproc.convert import ConversionLimits, Converters, Signature
-from extproc.convert.media import IMAGES, MULTIPART, PROTOBUF
+from extproc.convert.media_types import IMAGES, MULTIPART, PROTOBUF
 from sluice.config import Model, PolicyDocument, Version
 from sluice.config.models import AllowRule, ClaimRule, UserBucket
 from sluice.contract.names import cluster_name

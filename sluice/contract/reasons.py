@@ -47,7 +47,7 @@ class Reason(StrEnum):
     BAD_HEADER_LENGTH = "bad_header_length"
     BAD_PART = "bad_part"
     BROKEN_CODING = "broken_coding"
-    BROKEN_PICTURE = "broken_picture"
+    BROKEN_IMAGE = "broken_image"
     BYTES_TRUNCATED = "bytes_truncated"
     CONTENT_LENGTH_MISMATCH = "content_length_mismatch"
     DATA_TWICE = "data_twice"
@@ -77,7 +77,7 @@ class Reason(StrEnum):
     MULTIPART_REQUIRED = "multipart_required"
     NO_CONTENT_TYPE = "no_content_type"
     NO_TYPED_CONTENTS = "no_typed_contents"
-    NOT_A_PICTURE = "not_a_picture"
+    NOT_AN_IMAGE = "not_an_image"
     TOO_MANY_CODINGS = "too_many_codings"
     UNKNOWN_CODING = "unknown_coding"
     UNKNOWN_MESSAGE = "unknown_message"
@@ -193,7 +193,7 @@ CONVERSION_REFUSALS: Mapping[Reason, RefusalReason] = {
             Reason.BAD_HEADER_LENGTH: "the length of the JSON is not a number, or exceeds the body",
             Reason.BAD_PART: "the headers of a multipart part are not valid",
             Reason.BROKEN_CODING: "the body cannot be decompressed",
-            Reason.BROKEN_PICTURE: "the image cannot be decoded",
+            Reason.BROKEN_IMAGE: "the image cannot be decoded",
             Reason.BYTES_TRUNCATED: "a BYTES element is longer than the data",
             Reason.CONTENT_LENGTH_MISMATCH: "`content-length` differs from the body's length",
             Reason.DATA_TWICE: "a tensor has its data in two places",
@@ -231,7 +231,7 @@ CONVERSION_REFUSALS: Mapping[Reason, RefusalReason] = {
             Reason.MULTIPART_REQUIRED: "the model has several image inputs: send a multipart form",
             Reason.NO_CONTENT_TYPE: "the request has no `content-type`, and its body is not JSON",
             Reason.NO_TYPED_CONTENTS: "FP16 and BF16 tensors must be sent in `raw_input_contents`",
-            Reason.NOT_A_PICTURE: "the data are not a JPEG, PNG or WebP image",
+            Reason.NOT_AN_IMAGE: "the data are not a JPEG, PNG or WebP image",
             Reason.TOO_MANY_CODINGS: "`content-encoding` names too many codings",
             Reason.UNKNOWN_CODING: "the content coding is not supported",
             Reason.UNKNOWN_MESSAGE: "`content-type` names a protobuf message that is not accepted",

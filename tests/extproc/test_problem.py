@@ -5,7 +5,7 @@ import json
 import pytest
 
 from extproc.convert import ConversionError
-from extproc.convert.status import grpc_problem
+from extproc.convert.grpc_status import grpc_problem
 from extproc.decision import Reason, Refusal
 from extproc.problem import problem
 from extproc.services.responses import refusal_body

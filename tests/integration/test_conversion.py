@@ -153,7 +153,7 @@ def test_a_client_that_wants_protobuf_gets_it(client: httpx.Client) -> None:
     ("body", "kind", "status", "reason"),
     [
         (b"", "image/jpeg", 400, None),
-        (b"not a picture", "image/png", 415, "not_a_picture"),
+        (b"not a picture", "image/png", 415, "not_an_image"),
         (picture("JPEG")[:2000], "image/jpeg", 400, None),
         (b'{"inputs":', "application/json", 400, None),
         (b'{"inputs":[{"name":"x","datatype":"UINT8","shape":[1],"data":[1]}]}',

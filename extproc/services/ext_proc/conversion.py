@@ -6,7 +6,13 @@ reaches the model.
 
 from collections.abc import Awaitable, Mapping
 
-from extproc.convert import ConversionError, ConversionPool, Converted, Converter, Reply
+from extproc.convert import (
+    ConversionError,
+    ConversionPool,
+    ConvertedMessage,
+    Converter,
+    ResponseOptions,
+)
 from extproc.convert.errors import bad_model_response
 from extproc.framing import PREFIX, PREFIX_SIZE, frame
 from extproc.services.ext_proc import messages
@@ -39,7 +45,7 @@ class Conversion:
         self._pool = pool
         self._headers = _text(headers)
         self._expose_reason = expose_reason
-        self._reply: Reply | None = None
+        self._reply: ResponseOptions | None = None
         self._answer_headers: dict[str, str] = {}
         self._answered = False
 
@@ -52,7 +58,7 @@ class Conversion:
         except Exception as error:
             refusal = failed(error)
             return self._refused(ConversionError(refusal.reason, "body", refusal.detail))
-        self._reply = converted.reply
+        self._reply = converted.response_options
         headers, sent, removed = dict(converted.headers), converted.body, [*converted.remove]
         if self._converter.protocol == "grpc":
             headers["content-type"] = _GRPC
@@ -64,7 +70,7 @@ class Conversion:
 
     def response_headers(self, message: HttpHeaders) -> bytes | Awaitable[bytes]:
         """The answer to a response's headers: pass, ask for the body, or convert an empty one."""
-        if self._reply is None or not self._converter.wants_response(self._reply):
+        if self._reply is None or not self._converter.converts_response(self._reply):
             return messages.PASS["response_headers"]
         self._answer_headers = _text(dict(messages.pairs(message.headers)))
         if message.end_of_stream:
@@ -125,7 +131,7 @@ class Conversion:
         body = error.problem(self._headers.get(header_names.REQUEST_ID, ""))
         return messages.immediate(error.status, headers, body, callout_details(error.reason))
 
-    async def _response(self, body: bytes) -> Converted | None:
+    async def _response(self, body: bytes) -> ConvertedMessage | None:
         assert self._reply is not None
         status = self._answer_headers.get(":status", "")
         try:

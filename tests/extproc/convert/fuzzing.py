@@ -15,8 +15,14 @@ import brotli
 import numpy as np
 import orjson
 
-from extproc.convert import ConversionError, ConversionLimits, Converted, Converters, Signature
-from extproc.convert.tensor import Reply
+from extproc.convert import (
+    ConversionError,
+    ConversionLimits,
+    ConvertedMessage,
+    Converters,
+    Signature,
+)
+from extproc.convert.tensor import ResponseOptions
 from protos import inference_pb2 as v2
 from protos import tensor_pb2
 from sluice.config.tensors import TensorOutput
@@ -53,7 +59,7 @@ _MARKS = b'[]{}",:0-.eE\x00\xff'
 class Convert(Protocol):
     """A converter's request or response."""
 
-    def __call__(self, body: bytes, headers: Mapping[str, str]) -> Converted | None: ...
+    def __call__(self, body: bytes, headers: Mapping[str, str]) -> ConvertedMessage | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +163,7 @@ def _repair_checksums(png: bytearray) -> None:
         position = end + 4
 
 
-def _check_body(converted: Converted) -> None:
+def _check_body(converted: ConvertedMessage) -> None:
     """What goes on is well-formed, and within its bound."""
     assert len(converted.body) <= LARGEST
     if converted.headers.get(":path", "").endswith("/ModelInfer"):
@@ -290,26 +296,30 @@ def _answers() -> Iterator[Sample]:
         b' "data": ["a"]}]}'
     )
     replies = (
-        Reply(),
-        Reply(form="v1"),
-        Reply(encoding="protobuf"),
-        Reply(encoding="binary"),
-        Reply(binary=frozenset(("y",))),
+        ResponseOptions(),
+        ResponseOptions(form="v1"),
+        ResponseOptions(encoding="protobuf"),
+        ResponseOptions(encoding="binary"),
+        ResponseOptions(binary=frozenset(("y",))),
     )
     for reply in replies:
         yield _answer(signature, "grpc", reply, answer.SerializeToString(), {"grpc-status": "0"})
         yield _answer(signature, "http", reply, rest, {"content-type": "application/json"})
     failure = {"grpc-status": "3", "grpc-message": "bad%20%C3%A9"}
-    yield _answer(signature, "grpc", Reply(), b"", failure)
+    yield _answer(signature, "grpc", ResponseOptions(), b"", failure)
 
 
 def _answer(
-    signature: Signature, protocol: str, reply: Reply, body: bytes, headers: Mapping[str, str]
+    signature: Signature,
+    protocol: str,
+    reply: ResponseOptions,
+    body: bytes,
+    headers: Mapping[str, str],
 ) -> Sample:
     converter = Converters(signature, protocol, LIMITS).choose("application/json")  # type: ignore[arg-type]
     assert converter is not None
 
-    def convert(body: bytes, headers: Mapping[str, str]) -> Converted | None:
+    def convert(body: bytes, headers: Mapping[str, str]) -> ConvertedMessage | None:
         return converter.response(reply, 200, headers, body)
 
     return Sample(convert, body, headers)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from extproc.convert import ConversionLimits, Converted, Converters, Signature
+from extproc.convert import ConversionLimits, ConvertedMessage, Converters, Signature
 from protos import inference_pb2 as v2
 from sluice.config.tensors import ImageInput, TensorInput, TensorOutput
 
@@ -40,19 +40,19 @@ def to_grpc(
     body: bytes,
     headers: Mapping[str, str] | None = None,
     limits: ConversionLimits | None = None,
-) -> Converted:
+) -> ConvertedMessage:
     """The request as a gRPC model server gets it."""
     converter = Converters(signature, "grpc", limits or ConversionLimits()).choose(media)
     assert converter is not None
     return converter.request(body, {"content-type": media, **(headers or {})})
 
 
-def sent(converted: Converted) -> v2.ModelInferRequest:
+def sent(converted: ConvertedMessage) -> v2.ModelInferRequest:
     """What a gRPC model server reads from the body."""
     return v2.ModelInferRequest.FromString(converted.body)
 
 
-def first_array(converted: Converted, dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
+def first_array(converted: ConvertedMessage, dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
     """The first input as an array."""
     request = sent(converted)
     return np.frombuffer(request.raw_input_contents[0], dtype).reshape(request.inputs[0].shape)

@@ -10,22 +10,22 @@ from collections.abc import Callable, Coroutine, Mapping
 import pytest
 
 from extproc.convert import ConversionError, ConversionLimits, ConversionPool, Converter, Signature
-from extproc.convert.tensor import Inference, Tensor
+from extproc.convert.tensor import InferenceRequest, Tensor
 from sluice.contract.reasons import Reason
 
 SIGNATURE = Signature("m")
 
 
-def converter(gate: threading.Event, heavy_from: int = 0) -> Converter:
+def converter(gate: threading.Event, thread_from: int = 0) -> Converter:
     """Converts anything, once the gate is open."""
 
-    def source(body: bytes, headers: Mapping[str, str]) -> Inference:
+    def source(body: bytes, headers: Mapping[str, str]) -> InferenceRequest:
         assert gate.wait(10)
         if body == b"bad":
             raise ConversionError(Reason.NOT_JSON, "body", "is bad")
-        return Inference([Tensor("x", "UINT8", (len(body),), body)])
+        return InferenceRequest([Tensor("x", "UINT8", (len(body),), body)])
 
-    return Converter("test-grpc", "grpc", SIGNATURE, ConversionLimits(), heavy_from, source)
+    return Converter("test-grpc", "grpc", SIGNATURE, ConversionLimits(), thread_from, source)
 
 
 def on_loop(test: Callable[[], Coroutine[None, None, None]]) -> Callable[[], None]:
@@ -62,9 +62,9 @@ async def test_light_conversions_take_no_thread() -> None:
     pool = ConversionPool(threads=1)
     names = []
 
-    def source(body: bytes, headers: Mapping[str, str]) -> Inference:
+    def source(body: bytes, headers: Mapping[str, str]) -> InferenceRequest:
         names.append(threading.current_thread())
-        return Inference([Tensor("x", "UINT8", (len(body),), body)])
+        return InferenceRequest([Tensor("x", "UINT8", (len(body),), body)])
 
     light = Converter("test-grpc", "grpc", SIGNATURE, ConversionLimits(), 1000, source)
     await pool.request(light, b"abc", {})

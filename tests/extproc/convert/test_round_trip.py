@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.convert import Converters, Reply
+from extproc.convert import Converters, ResponseOptions
 from extproc.convert.elements import to_bf16
 from protos import inference_pb2 as v2
 from tests.extproc.convert.payloads import model, sent, to_grpc
@@ -85,7 +85,9 @@ def _echoed(body: bytes) -> dict[str, object]:
         response.parameters[name].CopyFrom(parameter)
     for entry in request.inputs:
         response.outputs.add().ParseFromString(entry.SerializeToString())
-    converted = converter.response(Reply(), 200, {"grpc-status": "0"}, response.SerializeToString())
+    converted = converter.response(
+        ResponseOptions(), 200, {"grpc-status": "0"}, response.SerializeToString()
+    )
     assert converted is not None
     document = orjson.loads(converted.body)
     assert isinstance(document, dict)

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from extproc.breaker import Breaker
 from extproc.convert import ConversionLimits, ConversionPool, Converter, Signature
-from extproc.convert.tensor import Inference, Tensor
+from extproc.convert.tensor import InferenceRequest, Tensor
 from extproc.counter_table import CounterTable, create
 from extproc.limits import steady_clock
 from extproc.limits.arithmetic import Algorithm, Limit
@@ -183,14 +183,14 @@ def test_a_backend_that_went_away_is_down_and_what_it_forgot_is_counted(tmp_path
     worker.table.close()
 
 
-def converter(gate: threading.Event, heavy_from: int) -> Converter:
+def converter(gate: threading.Event, thread_from: int) -> Converter:
     """Converts anything, once the gate is open."""
 
-    def source(body: bytes, headers: Mapping[str, str]) -> Inference:
+    def source(body: bytes, headers: Mapping[str, str]) -> InferenceRequest:
         assert gate.wait(10)
-        return Inference([Tensor("x", "UINT8", (len(body),), body)])
+        return InferenceRequest([Tensor("x", "UINT8", (len(body),), body)])
 
-    return Converter("test-grpc", "grpc", Signature("m"), ConversionLimits(), heavy_from, source)
+    return Converter("test-grpc", "grpc", Signature("m"), ConversionLimits(), thread_from, source)
 
 
 def test_conversions_are_timed_and_those_under_way_are_counted(worker: Worker) -> None:

@@ -270,7 +270,7 @@ def test_a_truncated_picture_is_refused(kind: str, share: float) -> None:
     data = encoded(picture(200, 150), kind)
     with pytest.raises(ConversionError) as caught:
         to_grpc(model(image_input()), _media(kind), data[: int(len(data) * share)])
-    assert (caught.value.status, caught.value.reason) == (400, "broken_picture")
+    assert (caught.value.status, caught.value.reason) == (400, "broken_image")
 
 
 def test_an_error_shows_nothing_of_the_process() -> None:
@@ -286,8 +286,8 @@ def test_an_error_shows_nothing_of_the_process() -> None:
     [
         ("image/png", encoded(picture(), "JPEG"), 415, "content_type_mismatch"),
         ("image/jpeg", encoded(picture(), "WEBP"), 415, "content_type_mismatch"),
-        ("image/jpeg", b"<html>hello</html>", 415, "not_a_picture"),
-        ("image/jpeg", b"GIF89a" + bytes(20), 415, "not_a_picture"),
+        ("image/jpeg", b"<html>hello</html>", 415, "not_an_image"),
+        ("image/jpeg", b"GIF89a" + bytes(20), 415, "not_an_image"),
         ("image/jpeg", b"", 400, "empty_body"),
     ],
 )

@@ -4,33 +4,33 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from extproc.convert import binary, json_request, protobuf
-from extproc.convert.converter import Headers, Source
+from extproc.convert.converter import Headers, RequestReader
 from extproc.convert.errors import ConversionError
 from extproc.convert.limits import ConversionLimits
-from extproc.convert.media import BINARY_HEADER, IMAGES, parse_media_type
+from extproc.convert.media_types import BINARY_HEADER, IMAGES, parse_media_type
 from extproc.convert.multipart import Part, parts
 from extproc.convert.signature import Signature
-from extproc.convert.tensor import Inference, Tensor
+from extproc.convert.tensor import InferenceRequest, Tensor
 from sluice.config.tensors import TensorInput
 from sluice.contract.reasons import Reason
 
 if TYPE_CHECKING:
-    from extproc.convert.picture import PictureReader
+    from extproc.convert.image_tensor import ImageReader
 
 
-class Sources:
+class RequestReaders:
     """Reads bodies for one model version."""
 
     def __init__(self, signature: Signature, limits: ConversionLimits) -> None:
         self._signature = signature
         self._limits = limits
-        self._readers = _picture_readers(signature, limits)
+        self._readers = _image_readers(signature, limits)
 
-    def of(self, kind: str, media: str) -> Source:
+    def of(self, kind: str, media: str) -> RequestReader:
         """What reads a kind of body; `media` is its media type."""
         if kind == "image":
             return lambda body, headers: self._image(body, media)
-        sources: Mapping[str, Source] = {
+        sources: Mapping[str, RequestReader] = {
             "untyped": self._untyped,
             "json": self._json,
             "octets": self._octets,
@@ -39,26 +39,26 @@ class Sources:
         }
         return sources[kind]
 
-    def _json(self, body: bytes, headers: Headers) -> Inference:
+    def _json(self, body: bytes, headers: Headers) -> InferenceRequest:
         if BINARY_HEADER in headers:
             return self._octets(body, headers)
         document = json_request.parse(body, self._limits)
         return json_request.read(document, self._signature, self._limits, self._pictures)
 
-    def _octets(self, body: bytes, headers: Headers) -> Inference:
+    def _octets(self, body: bytes, headers: Headers) -> InferenceRequest:
         length = headers.get(BINARY_HEADER)
         if length is None:
             return binary.read_raw(body, self._signature)
         return binary.read_extended(body, length, self._limits)
 
-    def _untyped(self, body: bytes, headers: Headers) -> Inference:
+    def _untyped(self, body: bytes, headers: Headers) -> InferenceRequest:
         if BINARY_HEADER in headers or body.lstrip(b" \t\r\n")[:1] == b"{":
             return self._json(body, headers)
         raise ConversionError(
             Reason.NO_CONTENT_TYPE, "content-type", "is missing, and the body is no JSON"
         )
 
-    def _protobuf(self, body: bytes, headers: Headers) -> Inference:
+    def _protobuf(self, body: bytes, headers: Headers) -> InferenceRequest:
         parameters = parse_media_type(headers.get("content-type", "")).parameters
         named = parameters.get("messagetype", parameters.get("proto"))
         if named is not None and named not in protobuf.MESSAGES:
@@ -68,8 +68,8 @@ class Sources:
         message = protobuf.MESSAGES[named] if named is not None else None
         return protobuf.read_request(body, self._signature, self._limits, message)
 
-    def _image(self, body: bytes, media: str) -> Inference:
-        from extproc.convert.picture import check_type
+    def _image(self, body: bytes, media: str) -> InferenceRequest:
+        from extproc.convert.image_tensor import check_type
 
         check_type(body, media, "body")
         images = self._signature.image_inputs
@@ -80,10 +80,10 @@ class Sources:
                 "body",
                 f"send multipart/form-data with parts named {names}",
             )
-        return Inference([self._pictures(images[0], [body], ["body"])])
+        return InferenceRequest([self._pictures(images[0], [body], ["body"])])
 
-    def _multipart(self, body: bytes, headers: Headers) -> Inference:
-        from extproc.convert.picture import check_type
+    def _multipart(self, body: bytes, headers: Headers) -> InferenceRequest:
+        from extproc.convert.image_tensor import check_type
 
         media = parse_media_type(headers.get("content-type", ""))
         found: dict[str, list[Part]] = {}
@@ -96,7 +96,7 @@ class Sources:
                 )
             check_type(part.data, part.media_type, part.field)
             found.setdefault(self._input_of(part).name, []).append(part)
-        return Inference([self._batch(name, batch) for name, batch in found.items()])
+        return InferenceRequest([self._batch(name, batch) for name, batch in found.items()])
 
     def _input_of(self, part: Part) -> TensorInput:
         images = self._signature.image_inputs
@@ -122,11 +122,9 @@ class Sources:
         return self._readers[declared.name].tensor(pictures, places)
 
 
-def _picture_readers(
-    signature: Signature, limits: ConversionLimits
-) -> "Mapping[str, PictureReader]":
+def _image_readers(signature: Signature, limits: ConversionLimits) -> "Mapping[str, ImageReader]":
     if not signature.image_inputs:
         return {}
-    from extproc.convert.picture import PictureReader
+    from extproc.convert.image_tensor import ImageReader
 
-    return {i.name: PictureReader(i, limits) for i in signature.image_inputs}
+    return {i.name: ImageReader(i, limits) for i in signature.image_inputs}

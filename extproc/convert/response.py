@@ -14,9 +14,9 @@ from extproc.convert.signature import Signature
 from extproc.convert.tensor import (
     DATATYPES,
     ITEM_SIZE,
-    Answer,
+    InferenceResponse,
     Raw,
-    Reply,
+    ResponseOptions,
     Tensor,
     count_bytes,
     element_count,
@@ -28,14 +28,14 @@ _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 _BASE64 = {"content_type": "base64"}
 
 
-def read_json(body: bytes, limits: ConversionLimits) -> Answer:
+def read_json(body: bytes, limits: ConversionLimits) -> InferenceResponse:
     """A V2 REST response. Raises ConversionError (502)."""
     try:
         document = parse(body, limits)
         outputs = document.get("outputs")
         if not isinstance(outputs, list):
             raise bad_model_response("has no outputs")
-        return Answer(
+        return InferenceResponse(
             str(document.get("model_name", "")),
             str(document.get("model_version") or ""),
             [read_tensor(entry, f"outputs[{i}]", limits) for i, entry in enumerate(outputs)],
@@ -46,7 +46,7 @@ def read_json(body: bytes, limits: ConversionLimits) -> Answer:
         raise bad_model_response(f"{error.field}: {error.detail}") from None
 
 
-def check_answer(answer: Answer) -> None:
+def check_answer(answer: InferenceResponse) -> None:
     """Raises ConversionError (502) unless every output holds what its shape says."""
     for tensor in answer.outputs:
         if tensor.datatype not in DATATYPES:
@@ -65,7 +65,7 @@ def check_answer(answer: Answer) -> None:
             raise bad_model_response(f"{tensor.field} does not hold {wanted} elements")
 
 
-def write_json(answer: Answer, signature: Signature, reply: Reply) -> bytes:
+def write_json(answer: InferenceResponse, signature: Signature, reply: ResponseOptions) -> bytes:
     """V2 JSON with flat data, best classes added to outputs with labels; or V1 predictions.
 
     NaN and infinity become null; BYTES that are not UTF-8 become base64, and say so.
@@ -79,7 +79,9 @@ def write_json(answer: Answer, signature: Signature, reply: Reply) -> bytes:
     )
 
 
-def write_binary(answer: Answer, signature: Signature, reply: Reply) -> tuple[bytes, int]:
+def write_binary(
+    answer: InferenceResponse, signature: Signature, reply: ResponseOptions
+) -> tuple[bytes, int]:
     """The binary tensor data extension's form, and the length of the JSON in front."""
     labelled = _labelled(signature)
     outputs: list[dict[str, object]] = []
@@ -97,7 +99,7 @@ def write_binary(answer: Answer, signature: Signature, reply: Reply) -> tuple[by
     return b"".join((head, *blobs)), len(head)
 
 
-def _document(answer: Answer, outputs: list[dict[str, object]]) -> dict[str, object]:
+def _document(answer: InferenceResponse, outputs: list[dict[str, object]]) -> dict[str, object]:
     document: dict[str, object] = {"model_name": answer.model}
     if answer.version:
         document["model_version"] = answer.version
@@ -159,7 +161,7 @@ def _named(index: int, declared: TensorOutput) -> dict[str, object]:
     return {"label": declared.labels[index] if known else None, "index": index}
 
 
-def _predictions(answer: Answer) -> dict[str, object]:
+def _predictions(answer: InferenceResponse) -> dict[str, object]:
     columns = {tensor.name: _nested(tensor) for tensor in answer.outputs}
     if len(columns) == 1:
         return {"predictions": next(iter(columns.values()))}

@@ -14,10 +14,10 @@ from PIL import Image, UnidentifiedImageError
 
 from extproc.convert.errors import ConversionError
 from extproc.convert.exif import jpeg_orientation
+from extproc.convert.image_header import image_size, jpeg_header
 from extproc.convert.limits import ConversionLimits
-from extproc.convert.media import IMAGES, sniff
-from extproc.convert.normalise import DTYPES, normaliser
-from extproc.convert.picture_size import jpeg_header, picture_size
+from extproc.convert.media_types import IMAGES, sniff
+from extproc.convert.normalize import DTYPES, normalizer
 from extproc.convert.tensor import Tensor
 from sluice.config.tensors import TensorInput
 from sluice.contract.reasons import Reason
@@ -36,7 +36,7 @@ _SHORTEST_SCAN = 10
 _LUMA = (0.299, 0.587, 0.114)
 
 
-class PictureReader:
+class ImageReader:
     """Makes tensors of one declared image input. Holds its lookup tables; safe in threads."""
 
     def __init__(self, declared: TensorInput, limits: ConversionLimits) -> None:
@@ -47,7 +47,7 @@ class PictureReader:
         self._dtype = DTYPES[declared.datatype]
         self._mode = "L" if declared.image.color == "GRAY" else "RGB"
         self._reversed = declared.image.color == "BGR"
-        self._normalise = normaliser(declared.image, declared.datatype)
+        self._normalize = normalizer(declared.image, declared.datatype)
         self._plain = (
             declared.datatype == "UINT8"
             and declared.image.layout == "NHWC"
@@ -74,7 +74,7 @@ class PictureReader:
             room = tensor if self._plain else None
             pixels = self._pixels(data, place, room)
             if pixels is not room:
-                self._normalise(pixels, tensor)
+                self._normalize(pixels, tensor)
         return Tensor(
             self._declared.name,
             self._declared.datatype,
@@ -202,7 +202,7 @@ def check_type(data: bytes, declared: str, place: str) -> None:
         raise ConversionError(Reason.EMPTY_BODY, place, "is empty")
     found = sniff(data)
     if found is None:
-        raise ConversionError(Reason.NOT_A_PICTURE, place, "is no JPEG, PNG or WebP picture")
+        raise ConversionError(Reason.NOT_AN_IMAGE, place, "is no JPEG, PNG or WebP picture")
     if declared in IMAGES and found != declared:
         raise ConversionError(
             Reason.CONTENT_TYPE_MISMATCH, place, f"is said to be {declared}, and is {found}"
@@ -212,10 +212,10 @@ def check_type(data: bytes, declared: str, place: str) -> None:
 def _checked_size(data: bytes, place: str) -> tuple[int, int]:
     kind = sniff(data)
     if kind is None:
-        raise ConversionError(Reason.NOT_A_PICTURE, place, "is no JPEG, PNG or WebP picture")
-    size = picture_size(data, kind)
+        raise ConversionError(Reason.NOT_AN_IMAGE, place, "is no JPEG, PNG or WebP picture")
+    size = image_size(data, kind)
     if size is None or 0 in size:
-        raise ConversionError(Reason.BROKEN_PICTURE, place, "has a damaged header")
+        raise ConversionError(Reason.BROKEN_IMAGE, place, "has a damaged header")
     return size
 
 
@@ -237,4 +237,4 @@ def _check_passes(data: bytes, pixels: int, place: str, limits: ConversionLimits
 def _damaged(place: str, error: Exception) -> ConversionError:
     # That message shows where in memory the picture is.
     cause = "the header is damaged" if isinstance(error, UnidentifiedImageError) else str(error)
-    return ConversionError(Reason.BROKEN_PICTURE, place, f"cannot be decoded: {cause[:200]}")
+    return ConversionError(Reason.BROKEN_IMAGE, place, f"cannot be decoded: {cause[:200]}")

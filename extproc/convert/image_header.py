@@ -19,7 +19,7 @@ class JpegHeader:
     colors: str
 
 
-def picture_size(data: bytes, kind: str) -> tuple[int, int] | None:
+def image_size(data: bytes, kind: str) -> tuple[int, int] | None:
     """Width and height of a picture of the media type `kind`; None if damaged."""
     if kind == "image/png":
         return png_size(data)

@@ -4,7 +4,13 @@ import numpy as np
 import orjson
 import pytest
 
-from extproc.convert import ConversionError, Converted, Converters, Reply, Signature
+from extproc.convert import (
+    ConversionError,
+    ConvertedMessage,
+    Converters,
+    ResponseOptions,
+    Signature,
+)
 from extproc.rpc import StatusCode
 from protos import inference_pb2 as v2
 from sluice.config.tensors import TensorOutput
@@ -35,10 +41,10 @@ def respond(
     *,
     accept: str = "",
     **headers: str,
-) -> Converted:
+) -> ConvertedMessage:
     converter = Converters(signature or model(), "grpc").choose("application/json")
     assert converter is not None
-    reply = converter.request(request, {"accept": accept}).reply
+    reply = converter.request(request, {"accept": accept}).response_options
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     converted = converter.response(reply, 200, given or {"grpc-status": "0"}, body)
     assert converted is not None
@@ -103,7 +109,7 @@ def test_accept_chooses_the_encoding(accept: str, media: str) -> None:
         assert converted.body == body
 
 
-def _split(converted: Converted) -> tuple[dict[str, object], bytes]:
+def _split(converted: ConvertedMessage) -> tuple[dict[str, object], bytes]:
     length = int(converted.headers["inference-header-content-length"])
     return orjson.loads(converted.body[:length]), converted.body[length:]
 
@@ -192,7 +198,7 @@ def test_an_answer_that_is_not_the_model_servers_is_left_alone() -> None:
     converter = Converters(model(), "grpc").choose("application/json")
     assert converter is not None
     headers = {"content-type": "text/plain"}
-    assert converter.response(Reply(), 503, headers, b"upstream connect error") is None
+    assert converter.response(ResponseOptions(), 503, headers, b"upstream connect error") is None
 
 
 def typed(datatype: str, **contents: list[int]) -> bytes:
@@ -227,15 +233,15 @@ def test_a_rest_answer_is_touched_only_for_labels_and_predictions() -> None:
     headers = {"content-type": "application/json"}
     plain = Converters(model(tensor_input("x", "FP32", -1)), "http").choose("application/json")
     assert plain is not None
-    assert not plain.wants_response(Reply())
-    assert plain.response(Reply(), 200, headers, body) is None
-    rows = plain.response(Reply(form="v1"), 200, headers, body)
+    assert not plain.converts_response(ResponseOptions())
+    assert plain.response(ResponseOptions(), 200, headers, body) is None
+    rows = plain.response(ResponseOptions(form="v1"), 200, headers, body)
     assert rows is not None
     assert orjson.loads(rows.body) == {"predictions": [[0.25, 0.5, 1.0]]}
     signature = model(tensor_input("x", "FP32", -1), outputs=LABELS)
     labelled = Converters(signature, "http").choose("application/json")
     assert labelled is not None
-    told = labelled.response(Reply(), 200, headers, body)
+    told = labelled.response(ResponseOptions(), 200, headers, body)
     assert told is not None
     assert orjson.loads(told.body)["outputs"][0]["top_k"][0][0]["label"] == "owl"
-    assert labelled.response(Reply(), 400, headers, b'{"error":"x"}') is None
+    assert labelled.response(ResponseOptions(), 400, headers, b'{"error":"x"}') is None

@@ -5,11 +5,11 @@ import orjson
 
 from extproc.convert.elements import json_values
 from extproc.convert.errors import ConversionError
-from extproc.convert.tensor import Inference, Tensor
+from extproc.convert.tensor import InferenceRequest, Tensor
 from sluice.contract.reasons import Reason
 
 
-def write_request(inference: Inference) -> bytes:
+def write_request(inference: InferenceRequest) -> bytes:
     """A V2 JSON request. Raises ConversionError (422) for what JSON cannot say."""
     document: dict[str, object] = {}
     if inference.id:

@@ -16,7 +16,7 @@ from sluice.images.geometry import Pixels
 
 Values = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float32]
-Normaliser = Callable[[Pixels, Values], None]
+Normalizer = Callable[[Pixels, Values], None]
 """Fills one picture's part of the tensor, in the declared layout."""
 
 DTYPES: dict[str, np.dtype[np.generic]] = {
@@ -32,7 +32,7 @@ _LARGEST_FP16 = 65504.0
 _LARGEST_FP32 = 3.38e38
 
 
-def normaliser(image: ImageInput, datatype: str) -> Normaliser:
+def normalizer(image: ImageInput, datatype: str) -> Normalizer:
     """What fills a tensor of this datatype and layout."""
     planar = image.layout == "NCHW"
     if datatype == "UINT8" and not image.normalised:
@@ -50,7 +50,7 @@ def _copy_planar(pixels: Pixels, out: Values) -> None:
     out[...] = pixels.transpose(2, 0, 1)
 
 
-def _computed(image: ImageInput, planar: bool) -> Normaliser:
+def _computed(image: ImageInput, planar: bool) -> Normalizer:
     means, deviations = _channels(image.mean, 0.0, image), _channels(image.std, 1.0, image)
     with np.errstate(over="ignore"):
         factors = (image.scale / deviations).astype(np.float32)
@@ -71,7 +71,7 @@ def _computed(image: ImageInput, planar: bool) -> Normaliser:
     return fill_planar if planar else fill
 
 
-def _looked_up(image: ImageInput, datatype: str, planar: bool) -> Normaliser:
+def _looked_up(image: ImageInput, datatype: str, planar: bool) -> Normalizer:
     means, deviations = _channels(image.mean, 0.0, image), _channels(image.std, 1.0, image)
     levels = np.arange(256, dtype=np.float64)
     tables = [

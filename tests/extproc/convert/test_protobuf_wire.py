@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.convert import ConversionError, ConversionLimits, Signature
-from extproc.convert.wire import WireError, has_more_fields
+from extproc.convert.protobuf_wire import WireError, has_more_fields
 from protos.inference_pb2 import ModelInferRequest
 from tests.extproc.convert.payloads import sent, to_grpc
 
