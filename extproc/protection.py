@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from extproc.breaker import Breaker
+from extproc.breaker.outcomes import succeeded
 from extproc.counter_table import CounterTable
 from extproc.decision import Admission, Decision, Reason, Refusal
 from extproc.limits import (
@@ -31,52 +32,14 @@ from extproc.limits import (
 from extproc.limits.descriptors import DescriptorMatcher
 from extproc.limits.leases import LeaseCounts
 from extproc.limits.ledger import Ledger
-from extproc.rpc import StatusCode
 from extproc.services.ratelimit import RateLimitService
-from extproc.telemetry.entry import AccessLogEntry, GrpcCall, RequestOutcome
+from extproc.telemetry.entry import AccessLogEntry
 from sluice.config import PolicyDocument
 from sluice.config.breaker import BreakerConfig
 from sluice.config.limit_backend import LimitBackend
 from sluice.config.limits import Limits
 from sluice.contract.headers import CLIENT_ADDRESS
-from sluice.contract.local_replies import LOCAL_REPLIES_BY_STATUS
 from sluice.contract.names import cluster_name
-from sluice.contract.reasons import DECISION_REFUSALS
-
-FAILED = frozenset({"UF", "UC", "UR", "LR", "UT", "URX", "UH", "UPE", "UMSDR", "DT"})
-"""Envoy's response flags of a version that failed: no connection, reset, out of time."""
-
-OUT_OF_TIME = frozenset({"UT", "DT", "UMSDR"})
-"""Those of them that a client can bring about by taking an answer more slowly than it comes."""
-
-RESET = frozenset({"UR"})
-"""What some servers do to a call when the deadline that its client set has passed."""
-
-FAILED_CALLS = frozenset(
-    {
-        StatusCode.UNKNOWN,
-        StatusCode.DEADLINE_EXCEEDED,
-        StatusCode.INTERNAL,
-        StatusCode.UNAVAILABLE,
-        StatusCode.DATA_LOSS,
-    }
-)
-"""gRPC statuses of a version that failed: those that stand for an HTTP status of 500 and above, but
-for UNIMPLEMENTED, because the method is the client's choice. The others, such as NOT_FOUND, are
-answers, and CANCELLED is none.
-"""
-
-UNREADABLE = frozenset({StatusCode.UNKNOWN, StatusCode.INTERNAL})
-"""Those of them that a server also answers what it cannot read with."""
-
-GATEWAY_REASONS = frozenset(
-    {
-        *DECISION_REFUSALS,
-        Reason.DECISION_UNAVAILABLE,
-        *(reason for reason, _ in LOCAL_REPLIES_BY_STATUS.values()),
-    }
-)
-"""Reasons of answers that the gateway gave by itself, whether or not the version was asked too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,11 +189,11 @@ class Protection:
         """Take note of what became of requests, as Envoy saw it."""
         now = self.monotonic()
         ends = Counter((entry.outcome, entry.upstream_time is not None) for entry in entries)
-        for (outcome, answered), count in ends.items():
-            well = _went_well(outcome, answered=answered)
-            if well is not None:
+        for (outcome, response_started), count in ends.items():
+            ok = succeeded(outcome, response_started=response_started)
+            if ok is not None:
                 cluster = cluster_name(outcome.model, outcome.version)
-                self.breaker.record(now, cluster, well, count)
+                self.breaker.record(now, cluster, ok, count)
 
     async def _judged_later(
         self, admission: Admission, verdict: Awaitable[LimitVerdict]
@@ -246,37 +209,6 @@ class Protection:
         else:
             reason, detail = Reason.RATE_LIMITED, f"the limit {verdict.rule} is used up"
         return Refusal(reason, detail, headers, stage="limit", subject=admission.subject)
-
-
-def _went_well(outcome: RequestOutcome, *, answered: bool) -> bool | None:
-    """Whether the version did; None where it is not for the version to answer for.
-
-    What one client does must not have a version refused to all. `answered`: an answer had begun.
-    """
-    if not outcome.version or not outcome.status:
-        return None
-    flags = FAILED.intersection(outcome.flags.split(","))
-    if flags:
-        # An error status is Envoy's own: the client has seen nothing of the answer.
-        taken_slowly = answered and outcome.status < 500 and flags <= OUT_OF_TIME
-        given_up = outcome.call.expired and flags <= RESET
-        return None if taken_slowly or given_up else False
-    # Without an upstream it was refused on the way, or its client left.
-    if not outcome.upstream or outcome.reason in GATEWAY_REASONS:
-        return None
-    if outcome.call.status:
-        # For a client of HTTP/1.1, Envoy makes a 503 of it, whatever it says.
-        return _answered_well(outcome.call.status, outcome.call)
-    return outcome.status < 500
-
-
-def _answered_well(status: int, call: GrpcCall) -> bool | None:
-    """The same, of a call that a gRPC server has ended with a status other than OK."""
-    if status not in FAILED_CALLS:
-        return None if status == StatusCode.CANCELLED else True
-    if call.expired or (status in UNREADABLE and not call.checked):
-        return None
-    return False
 
 
 def _view(admission: Admission, headers: Mapping[str, bytes], *, has_body: bool) -> RequestView:

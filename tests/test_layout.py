@@ -39,13 +39,13 @@ DEPENDENCIES = {
     ),
     "extproc.decision": "extproc.auth extproc.convert extproc.policy sluice.config sluice.contract",
     "extproc.limits": "sluice.config",
-    "extproc.breaker": "extproc.counter_table sluice.config",
+    "extproc.breaker": "extproc.counter_table sluice.config sluice.contract",
     "extproc.telemetry": (
         "extproc.breaker extproc.counter_table extproc.decision extproc.policy extproc.rpc"
         " protos sluice.config sluice.contract sluice.http"
     ),
     "extproc.protection": (
-        "extproc.breaker extproc.counter_table extproc.decision extproc.limits extproc.rpc"
+        "extproc.breaker extproc.counter_table extproc.decision extproc.limits"
         " extproc.services extproc.telemetry sluice.config sluice.contract"
     ),
     "extproc.services": (

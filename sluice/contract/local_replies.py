@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from sluice.contract.reasons import Reason
+from sluice.contract.reasons import DECISION_REFUSALS, Reason
 
 VIA_UPSTREAM: Final = "via_upstream"
 """`response_code_details` of a response that a model server gave."""
@@ -123,6 +123,15 @@ LOCAL_REPLIES_BY_STATUS: Final[Mapping[int, tuple[Reason, str]]] = {
     504: (Reason.TIMEOUT, "There was no answer in time."),
 }
 """Reason and text of local replies that no row of `LOCAL_REPLIES` names."""
+
+GATEWAY_REASONS: Final = frozenset(
+    {
+        *DECISION_REFUSALS,
+        Reason.DECISION_UNAVAILABLE,
+        *(reason for reason, _ in LOCAL_REPLIES_BY_STATUS.values()),
+    }
+)
+"""Reasons of responses that say nothing about the model server, even if it was called."""
 
 
 def local_reply_reason(details: str, status: int) -> Reason:

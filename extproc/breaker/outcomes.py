@@ -1,0 +1,110 @@
+"""Which finished requests count for a version, against it, or not at all. Pure.
+
+A failure is what the version did: it refused the connection, reset it, timed out or responded with
+an error. What a client or the gateway did counts neither way, because one client must not be able
+to open the breaker for all others.
+"""
+
+from typing import Protocol
+
+from sluice.contract.grpc import StatusCode
+from sluice.contract.local_replies import GATEWAY_REASONS
+
+FAILURE_FLAGS = frozenset({"UF", "UC", "UR", "LR", "UT", "URX", "UH", "UPE", "UMSDR", "DT"})
+"""Envoy's response flags of a failed version: no connection, reset or timeout."""
+
+TIMEOUT_FLAGS = frozenset({"UT", "DT", "UMSDR"})
+"""Timeouts, which a client can also cause by reading its response slowly."""
+
+RESET_FLAGS = frozenset({"UR"})
+"""Resets by the server. Some servers reset a call when the client's own deadline has passed."""
+
+FAILURE_STATUSES = frozenset(
+    {
+        StatusCode.UNKNOWN,
+        StatusCode.DEADLINE_EXCEEDED,
+        StatusCode.INTERNAL,
+        StatusCode.UNAVAILABLE,
+        StatusCode.DATA_LOSS,
+    }
+)
+"""gRPC statuses of a failed version: those that correspond to an HTTP status of 500 or above.
+
+UNIMPLEMENTED is not one of them, because the client chooses the method. Statuses such as NOT_FOUND
+are responses of a version that works; CANCELLED says nothing about the version.
+"""
+
+UNREADABLE_STATUSES = frozenset({StatusCode.UNKNOWN, StatusCode.INTERNAL})
+"""Failure statuses that a server also sends for a request message that it cannot parse."""
+
+
+class ReportedCall(Protocol):
+    """The end of a gRPC call, as `extproc.telemetry.entry.GrpcCall` describes it."""
+
+    @property
+    def status(self) -> int | None:
+        """The server's status; None where it sent none."""
+
+    @property
+    def checked(self) -> bool:
+        """Whether the callout has seen that the request messages can be parsed."""
+
+    @property
+    def expired(self) -> bool:
+        """Whether the call ended after the client's own deadline, and not with OK."""
+
+
+class ReportedRequest(Protocol):
+    """The end of a request, as `extproc.telemetry.entry.RequestOutcome` describes it."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status; 0 where the client got no response."""
+
+    @property
+    def flags(self) -> str:
+        """Envoy's response flags, separated by commas."""
+
+    @property
+    def reason(self) -> str:
+        """The reason of the admission, the refusal or the local reply."""
+
+    @property
+    def version(self) -> str:
+        """The version; empty where none was chosen."""
+
+    @property
+    def upstream(self) -> str:
+        """The endpoint's address; empty where the request reached none."""
+
+    @property
+    def call(self) -> ReportedCall:
+        """The gRPC call of a gRPC client."""
+
+
+def succeeded(request: ReportedRequest, *, response_started: bool) -> bool | None:
+    """Return whether the version succeeded; None where the request says nothing about it."""
+    if not request.version or not request.status:
+        return None
+    flags = FAILURE_FLAGS.intersection(request.flags.split(","))
+    if flags:
+        # A status of 500 or above is Envoy's own: nothing of the response has reached the client.
+        slow_client = response_started and request.status < 500 and flags <= TIMEOUT_FLAGS
+        client_deadline = request.call.expired and flags <= RESET_FLAGS
+        return None if slow_client or client_deadline else False
+    # No endpoint: the gateway refused the request, or the client left before it was sent.
+    if not request.upstream or request.reason in GATEWAY_REASONS:
+        return None
+    if request.call.status:
+        # The HTTP status says nothing: to a gRPC client of HTTP/1.1, Envoy sends 503 for all.
+        return _call_succeeded(request.call.status, request.call)
+    return request.status < 500
+
+
+def _call_succeeded(status: int, call: ReportedCall) -> bool | None:
+    """Do the same for a call that the server ended with a status other than OK."""
+    if status not in FAILURE_STATUSES:
+        return None if status == StatusCode.CANCELLED else True
+    if call.expired or (status in UNREADABLE_STATUSES and not call.checked):
+        return None
+    return False
