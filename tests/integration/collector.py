@@ -1,4 +1,4 @@
-"""An OpenTelemetry collector for tests: a real OTLP server by gRPC that keeps what it is sent."""
+"""An OpenTelemetry collector for tests: an OTLP/gRPC server that stores spans and log records."""
 
 import grpc
 import grpc.aio
@@ -10,7 +10,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 
 class Collector:
-    """Listens on a port of the system's choice; `spans` and `records` grow as they arrive."""
+    """Listens on a free port of 127.0.0.1 and appends what it receives to `spans` and `records`."""
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
@@ -57,8 +57,8 @@ class Collector:
 
 
 def attributes(item: Span | LogRecord) -> dict[str, str]:
-    """A span's or record's attributes, as text."""
-    return {one.key: _text(one) for one in item.attributes}
+    """The attributes of a span or log record, as text."""
+    return {attribute.key: _text(attribute) for attribute in item.attributes}
 
 
 def _text(attribute: KeyValue) -> str:

@@ -1,4 +1,4 @@
-"""The gateways that several tests share."""
+"""The gateway that several test modules share."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from tests.integration.gateway import Config, Gateway, base_config, running
 
 
 def decision_config() -> Config:
-    """Every kind of routing, canary and access rule, each on a model of its own."""
+    """A public model with canaries, one with a claim rule, and one with access rules."""
     config = base_config()
     echo = config["models"]["echo"]
     versions = echo["versions"]
@@ -39,6 +39,6 @@ def decision_config() -> Config:
 
 @pytest.fixture(scope="session")
 def gateway() -> Iterator[Gateway]:
-    """A gateway that tests send requests to and leave as it is."""
+    """A gateway that tests must not edit or damage."""
     with running(decision_config()) as started:
         yield started

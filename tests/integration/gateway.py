@@ -1,5 +1,6 @@
-"""A whole gateway for a test: real Envoy, control plane, callout workers and model servers."""
+"""Runs a whole gateway for a test: Envoy, control plane, callout workers and model servers."""
 
+import contextlib
 import copy
 import json
 import os
@@ -12,7 +13,6 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ ISSUER = "https://issuer.test"
 AUDIENCE = "sluice-test"
 PRIVATE_KEY = rsa.generate_private_key(65537, 2048)
 START_TIMEOUT = 60.0
-ATTEMPTS = 30
-"""More than the breaker wants before it concludes anything."""
+REQUESTS_TO_OPEN = 30
+"""Failed requests that open a breaker: more than its minimum volume."""
 
 Config = dict[str, Any]
 
@@ -55,29 +55,26 @@ def bearer(subject: str = "1234", **claims: object) -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on now; all are held open until all are chosen."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    """Ports that no process listens on. All stay bound until the last is chosen, so they differ."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for bound in sockets:
+            bound.bind(("127.0.0.1", 0))
+        return [bound.getsockname()[1] for bound in sockets]
 
 
 def eventually(condition: Callable[[], bool], timeout: float = 10.0) -> None:
-    """Wait for what another process does; fails loudly when it does not."""
+    """Polls the state of another process until the condition holds; fails after the timeout."""
     deadline = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < deadline, f"not so after {timeout} s"
+        assert time.monotonic() < deadline, f"condition not met within {timeout} s"
         time.sleep(0.02)
 
 
 def base_config() -> Config:
-    """Models `echo` (public), `private` and `guarded`, all served by the example echo server."""
+    """A config with the model `echo` in two versions, served by the example model server."""
     ports = free_ports(7)
-    listener, http, xds, admin, metrics, one, two = (f"127.0.0.1:{port}" for port in ports)
+    listener, http, xds, admin, metrics, v1, v2 = (f"127.0.0.1:{port}" for port in ports)
     issuer = {"issuer": ISSUER, "audiences": [AUDIENCE], "algorithms": ["RS256"]}
     return {
         "listener": {"address": listener},
@@ -92,8 +89,8 @@ def base_config() -> Config:
             "echo": {
                 "stable": "v1",
                 "versions": {
-                    "v1": {"endpoints": [{"address": one}]},
-                    "v2": {"endpoints": [{"address": two}]},
+                    "v1": {"endpoints": [{"address": v1}]},
+                    "v2": {"endpoints": [{"address": v2}]},
                 },
                 "methods": ["GET", "POST"],
                 "content_types": ["*/*"],
@@ -106,7 +103,7 @@ def base_config() -> Config:
 
 @dataclass
 class Gateway:
-    """One `sluice up`; its config may be edited while it runs."""
+    """A `sluice up` process. Tests may edit its config while it runs."""
 
     config: Config
     demo: bool = True
@@ -135,27 +132,27 @@ class Gateway:
             self.process = subprocess.Popen(
                 [*argv, "--demo"] if self.demo else argv, stdout=log, stderr=log
             )
-        deadline = time.monotonic() + START_TIMEOUT
-        while "Sluice is ready." not in self.log.read_text():
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.02)
+        eventually(self._ready, START_TIMEOUT)
 
-    def stop(self) -> int:
+    def _ready(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, "sluice up has exited"
+        return "Sluice is ready." in self.log.read_text()
+
+    def stop(self) -> None:
         assert self.process is not None
         self.process.send_signal(signal.SIGINT)
-        status = self.process.wait(30)
+        self.process.wait(30)
         shutil.rmtree(self.directory)
-        return status
 
     def write(self) -> None:
-        """Replace the config file in one step, as an editor does."""
+        """Replaces the config file atomically, as an editor does."""
         draft = self.directory / "gateway.new"
         draft.write_text(yaml.safe_dump(self.config, sort_keys=False))
         draft.replace(self.file)
 
     def edit(self, change: Callable[[Config], None]) -> float:
-        """Change the config and wait until every node has it; returns the seconds that took."""
+        """Changes the config and waits until every node has it; returns the seconds that took."""
         version = self.status()["version"]
         changed = copy.deepcopy(self.config)
         change(changed)
@@ -166,29 +163,30 @@ class Gateway:
         return time.monotonic() - began
 
     def in_sync(self) -> bool:
-        """Whether no push is under way."""
+        """Whether no push is in progress."""
         return bool(self.status()["in_sync"])
 
     def status(self) -> dict[str, Any]:
         url = f"http://{self.config['control_plane']['http']}/v1/status"
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            found: dict[str, Any] = json.load(answer)
-        return found
+        with urllib.request.urlopen(url, timeout=5) as response:
+            status: dict[str, Any] = json.load(response)
+        return status
 
     def client(self, **options: Any) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=30, **options)
 
     def workers(self) -> list[int]:
-        """Process ids of the callout's workers."""
+        """Process ids of the callout workers."""
         return [node["pid"] for node in self.status()["nodes"] if node["kind"] == "callout"]
 
     def children(self, name: str) -> list[int]:
-        """Process ids below `sluice up` whose command line contains a text."""
+        """Ids of descendants of `sluice up` whose command line contains this text."""
         assert self.process is not None
         return [pid for pid in descendants(self.process.pid) if name in command_line(pid)]
 
 
 def descendants(pid: int) -> Iterator[int]:
+    """Ids of the child processes, and of theirs."""
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in map(int, (task / "children").read_text().split()):
             yield child
@@ -196,18 +194,19 @@ def descendants(pid: int) -> Iterator[int]:
 
 
 def command_line(pid: int) -> str:
+    """The command line of a process; empty for a zombie and for a process that is gone."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
     except OSError:
         return ""
 
 
-@contextmanager
+@contextlib.contextmanager
 def running(config: Config, *arguments: str, demo: bool = True) -> Iterator[Gateway]:
-    """A gateway for the length of a block; its log is shown when the block fails."""
+    """Runs a gateway during a with block, and prints its log if the block fails."""
     gateway = Gateway(config, demo, list(arguments))
-    gateway.start()
     try:
+        gateway.start()
         yield gateway
     except BaseException:
         print(gateway.log.read_text()[-20_000:])
@@ -216,14 +215,13 @@ def running(config: Config, *arguments: str, demo: bool = True) -> Iterator[Gate
         gateway.stop()
 
 
-def reported(gateway: Gateway, model: str) -> int:
-    """Requests of a model that Envoy has reported, and the breaker so has heard of."""
+def reported_requests(gateway: Gateway, model: str) -> int:
+    """Requests to a model that are in Envoy's reports so far, so that its breaker counts them."""
     address = gateway.config["telemetry"]["metrics"]["address"]
     lines = httpx.get(f"http://{address}/metrics").text.splitlines()
-    of_model = (
-        line for line in lines if line.startswith(f'sluice_requests_total{{model="{model}"')
-    )
-    return sum(int(float(line.rpartition(" ")[2])) for line in of_model)
+    prefix = f'sluice_requests_total{{model="{model}"'
+    samples = (line for line in lines if line.startswith(prefix))
+    return sum(int(float(line.rpartition(" ")[2])) for line in samples)
 
 
 def alive(pid: int) -> bool:

@@ -1,4 +1,4 @@
-"""Steady traffic from several keep-alive connections, noting every failure and when it happened."""
+"""A load generator that records every failed request and when that request was sent."""
 
 import http.client
 import threading
@@ -9,18 +9,19 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Load:
-    """Runs between `start` and `stop`; use it as a context manager."""
+    """Sends requests on several keep-alive connections during a with block."""
 
     address: str
     path: str
     headers: Mapping[str, str]
     body: bytes = b"{}"
     connections: int = 4
-    answered: int = 0
+    responses: int = 0
+    """Responses with status 200."""
     failures: list[tuple[float, str]] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _progress: threading.Condition = field(default_factory=threading.Condition)
 
     def __enter__(self) -> "Load":
         self._threads = [threading.Thread(target=self._run) for _ in range(self.connections)]
@@ -34,16 +35,15 @@ class Load:
             thread.join(30)
 
     def failures_after(self, moment: float) -> list[str]:
-        """What went wrong later than a reading of time.monotonic()."""
-        return [what for when, what in self.failures if when > moment]
+        """Failures of requests sent after a time of time.monotonic()."""
+        return [failure for began, failure in self.failures if began > moment]
 
-    def wait_for(self, answers: int, timeout: float = 20.0) -> None:
-        """Until so many more requests were answered."""
-        goal = self.answered + answers
-        deadline = time.monotonic() + timeout
-        while self.answered < goal:
-            assert time.monotonic() < deadline, f"{self.answered} answers, {self.failures[-3:]}"
-            time.sleep(0.005)
+    def wait_for(self, responses: int, timeout: float = 20.0) -> None:
+        """Waits until this many more requests have had a response with status 200."""
+        with self._progress:
+            goal = self.responses + responses
+            reached = self._progress.wait_for(lambda: self.responses >= goal, timeout)
+            assert reached, f"{self.responses} of {goal} responses, {self.failures[-3:]}"
 
     def _run(self) -> None:
         connection = http.client.HTTPConnection(self.address, timeout=10)
@@ -51,18 +51,19 @@ class Load:
             began = time.monotonic()
             try:
                 connection.request("POST", self.path, self.body, dict(self.headers))
-                answer = connection.getresponse()
-                text = answer.read()
+                response = connection.getresponse()
+                body = response.read()
             except (OSError, http.client.HTTPException) as error:
-                self._failed(began, repr(error))
+                self._fail(began, repr(error))
                 connection.close()
                 continue
-            if answer.status != 200:
-                self._failed(began, f"{answer.status} {text[:200]!r}")
+            if response.status != 200:
+                self._fail(began, f"{response.status} {body[:200]!r}")
             else:
-                with self._lock:
-                    self.answered += 1
+                with self._progress:
+                    self.responses += 1
+                    self._progress.notify_all()
 
-    def _failed(self, began: float, what: str) -> None:
-        with self._lock:
-            self.failures.append((began, what))
+    def _fail(self, began: float, failure: str) -> None:
+        with self._progress:
+            self.failures.append((began, failure))

@@ -8,12 +8,12 @@ import grpc
 import pytest
 
 from tests.integration.gateway import (
-    ATTEMPTS,
+    REQUESTS_TO_OPEN,
     Gateway,
     base_config,
     eventually,
     free_ports,
-    reported,
+    reported_requests,
     running,
 )
 
@@ -79,14 +79,14 @@ def is_spared(
     """Whether the breaker refuses a model's calls after many that its server ended so."""
     given = {"x-model-name": model, "x-status": status.name, "content-type": "application/grpc"}
     given |= {name.replace("_", "-"): value for name, value in headers.items()}
-    before = reported(gateway, model)
+    before = reported_requests(gateway, model)
     with gateway.client(http1=not http2, http2=http2) as client:
 
         def reason() -> str:
             return client.post(path, content=MESSAGE, headers=given).headers["x-sluice-reason"]
 
-        assert {reason() for _ in range(ATTEMPTS)} <= {"stable", "breaker_open"}
-        eventually(lambda: reported(gateway, model) >= before + ATTEMPTS)
+        assert {reason() for _ in range(REQUESTS_TO_OPEN)} <= {"stable", "breaker_open"}
+        eventually(lambda: reported_requests(gateway, model) >= before + REQUESTS_TO_OPEN)
         return [reason() for _ in range(10)].count("breaker_open") >= 9
 
 

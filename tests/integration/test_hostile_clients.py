@@ -11,12 +11,12 @@ import pytest
 
 from protos.inference_pb2 import ModelInferRequest, ModelInferResponse
 from tests.integration.gateway import (
-    ATTEMPTS,
+    REQUESTS_TO_OPEN,
     Gateway,
     base_config,
     eventually,
     free_ports,
-    reported,
+    reported_requests,
     running,
 )
 
@@ -56,10 +56,10 @@ def attacked() -> Iterator[Gateway]:
 
 def repeat(gateway: Gateway, model: str, attack: Callable[[], None]) -> None:
     """Attack often enough to break a breaker, and wait until it must have noticed."""
-    before = reported(gateway, model)
-    for _ in range(ATTEMPTS):
+    before = reported_requests(gateway, model)
+    for _ in range(REQUESTS_TO_OPEN):
         attack()
-    eventually(lambda: reported(gateway, model) >= before + ATTEMPTS)
+    eventually(lambda: reported_requests(gateway, model) >= before + REQUESTS_TO_OPEN)
 
 
 def picture() -> ModelInferRequest:
@@ -117,7 +117,7 @@ def test_a_client_cannot_spoil_a_header_for_others_on_the_same_connection(
     attacked: Gateway, name: str, value: str
 ) -> None:
     with attacked.client(http1=False, http2=True) as client:
-        for _ in range(ATTEMPTS):
+        for _ in range(REQUESTS_TO_OPEN):
             client.post(CALL, content=message(), headers={**GRPC, name: value})
     with grpc.insecure_channel(attacked.config["listener"]["address"]) as channel:
         infer = channel.unary_unary(

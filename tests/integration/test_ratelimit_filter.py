@@ -8,7 +8,6 @@ import httpx
 import pytest
 
 from sluice.config.load import load
-from tests.integration.edge import DOMAIN, edge
 from tests.integration.gateway import (
     Config,
     Gateway,
@@ -17,6 +16,7 @@ from tests.integration.gateway import (
     free_ports,
     running,
 )
+from tests.integration.ratelimit_envoy import DOMAIN, running_envoy
 
 
 def descriptors() -> list[Config]:
@@ -67,7 +67,7 @@ class Edge:
 def limited() -> Iterator[Edge]:
     with running(config()) as gateway:
         addresses = load(gateway.file).callout.addresses()
-        with edge(addresses) as (_, strict):
+        with running_envoy(addresses) as (_, strict):
             yield Edge(gateway, strict)
 
 
@@ -165,7 +165,7 @@ def _set_subjects_limit(settings: Config, limit: int) -> None:
 
 def test_the_filters_failure_mode_decides_while_the_service_is_away() -> None:
     (nobody,) = free_ports(1)
-    with edge([f"127.0.0.1:{nobody}"]) as (lenient, strict):
+    with running_envoy([f"127.0.0.1:{nobody}"]) as (lenient, strict):
         headers = {"x-subject": fresh()}
         assert lenient.get("/", headers=headers).status_code == 200
         assert strict.get("/", headers=headers).status_code == 500

@@ -312,13 +312,13 @@ def test_a_blocked_pipe_slows_no_request_and_its_losses_are_counted(tmp_path: Pa
             address = gateway.config["listener"]["address"]
             with Load(address, PATH, {**JSON, **bearer()}, connections=8) as traffic:
                 eventually(lambda: samples(gateway, "sluice_log_dropped_total") > 500, 60)
-                answered, began = traffic.answered, time.monotonic()
+                answered, began = traffic.responses, time.monotonic()
                 traffic.wait_for(1000)
-                blocked = (traffic.answered - answered) / (time.monotonic() - began)
+                blocked = (traffic.responses - answered) / (time.monotonic() - began)
                 gateway.edit(lambda c: c["telemetry"].update(access_log={"output": "none"}))
-                answered, began = traffic.answered, time.monotonic()
+                answered, began = traffic.responses, time.monotonic()
                 traffic.wait_for(1000)
-                free = (traffic.answered - answered) / (time.monotonic() - began)
+                free = (traffic.responses - answered) / (time.monotonic() - began)
             assert traffic.failures == []
             # Far above what a blocked request would leave, far below what noise could do.
             assert blocked > free / 3

@@ -29,7 +29,7 @@ from sluice.bootstrap import render
 from sluice.config.load import load
 from sluice.runner.plan import _find_envoy
 from sluice.runner.process import is_free
-from tests.integration.decider import Decider
+from tests.integration.ext_proc_server import ExtProcServer
 from tests.integration.gateway import eventually, free_ports
 from xds.protocol import resource_types
 
@@ -84,7 +84,7 @@ class Plane:
             **sections,
             "models": models,
         }
-        self.decider = Decider(callout)
+        self.decider = ExtProcServer(callout)
         self.processes: list[subprocess.Popen[bytes]] = []
 
     @property
@@ -274,7 +274,7 @@ def test_requests_reach_the_cluster_the_callout_names_and_no_client_can_name_one
         assert answer.json()["port"] == int(servers[0].rpartition(":")[2])
         names = {name.lower() for name in answer.json()["headers"]}
         assert "x-sluice-other" not in names
-        seen = started.decider.seen[-1]
+        seen = started.decider.requests[-1]
         assert not any(name.startswith(("x-sluice-", "x-model-service")) for name in seen)
         assert "x-envoy-upstream-rq-timeout-ms" not in seen
         # Nobody names a cluster, so nobody gets anywhere.
@@ -508,7 +508,7 @@ def test_a_callout_worker_that_is_killed_costs_no_request(
 
 
 def decider_process(port: int) -> subprocess.Popen[bytes]:
-    argv = [sys.executable, "-m", "tests.integration.decider", str(port)]
+    argv = [sys.executable, "-m", "tests.integration.ext_proc_server", str(port)]
     return subprocess.Popen(argv, stdin=subprocess.PIPE)
 
 

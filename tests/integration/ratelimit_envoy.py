@@ -1,7 +1,7 @@
-"""A real Envoy that has only the `ratelimit` filter, and asks a rate limit service at an address.
+"""An Envoy with the `ratelimit` filter only, which calls a rate limit service.
 
-Its upstream is a listener of its own that answers 200, so that every other status is the filter's:
-the filter leaves routes with a direct response alone.
+The upstream is a second listener of the same Envoy that always responds 200, so every other status
+comes from the filter. The limited routes cannot use a direct response: the filter ignores those.
 """
 
 import json
@@ -30,9 +30,10 @@ def _header(name: str, key: str) -> Node:
 
 
 def _rates() -> list[Node]:
-    """Descriptors, each sent only where a request has the headers it is made from.
+    """Rate limit actions. Envoy sends a descriptor only if the request has all of its headers.
 
-    `hits` is charged `x-hits`; `checked` costs nothing, and charges `x-hits` once it is answered.
+    `charged` costs the number in `x-hits`. `checked` costs nothing when the request arrives, and
+    the number in `x-hits` when its response is complete.
     """
     single = ("subject", "path", "trial", "special", "quota-a", "quota-b")
     addend = {"format": "%REQ(X-HITS)%"}
@@ -64,7 +65,7 @@ def _filter(*, failure_mode_deny: bool) -> Node:
 
 
 def _limited(port: int, name: str, *, failure_mode_deny: bool) -> Node:
-    # Not the virtual host's own rate_limits: those take no hits_addend.
+    # The `rate_limits` of a virtual host do not support hits_addend.
     rates = {
         "@type": f"{_TYPE}.filters.http.ratelimit.v3.RateLimitPerRoute",
         "rate_limits": _rates(),
@@ -77,8 +78,8 @@ def _limited(port: int, name: str, *, failure_mode_deny: bool) -> Node:
 
 
 def _upstream(port: int) -> Node:
-    answer = {"direct_response": {"status": 200, "body": {"inline_string": "passed"}}}
-    return _listener(port, "upstream", {"routes": [answer]}, [])
+    route = {"direct_response": {"status": 200, "body": {"inline_string": "passed"}}}
+    return _listener(port, "upstream", {"routes": [route]}, [])
 
 
 def _listener(port: int, name: str, host: Node, filters: list[Node]) -> Node:
@@ -127,8 +128,11 @@ def _cluster(name: str, addresses: Sequence[str], protocol: str) -> Node:
 
 
 @contextmanager
-def edge(addresses: Sequence[str]) -> Iterator[tuple[httpx.Client, httpx.Client]]:
-    """Clients of two listeners: one passes requests when the service is away, one refuses them."""
+def running_envoy(services: Sequence[str]) -> Iterator[tuple[httpx.Client, httpx.Client]]:
+    """Runs Envoy with rate limit services at these addresses; gives a client of each listener.
+
+    While no service is available, the first listener admits requests and the second refuses them.
+    """
     lenient, strict, upstream = free_ports(3)
     config = {
         "static_resources": {
@@ -138,12 +142,12 @@ def edge(addresses: Sequence[str]) -> Iterator[tuple[httpx.Client, httpx.Client]
                 _upstream(upstream),
             ],
             "clusters": [
-                _cluster("service", addresses, "http2_protocol_options"),
+                _cluster("service", services, "http2_protocol_options"),
                 _cluster("upstream", [f"127.0.0.1:{upstream}"], "http_protocol_options"),
             ],
         }
     }
-    with tempfile.TemporaryDirectory(prefix="sluice-edge-") as directory:
+    with tempfile.TemporaryDirectory(prefix="sluice-envoy-") as directory:
         file, log = Path(directory, "envoy.json"), Path(directory, "log")
         file.write_text(json.dumps(config))
         argv = [str(_find_envoy()), "--config-path", str(file), "--concurrency", "1"]
@@ -154,12 +158,12 @@ def edge(addresses: Sequence[str]) -> Iterator[tuple[httpx.Client, httpx.Client]
                 stdout=output,
                 stderr=output,
             ) as process,
-            httpx.Client(base_url=f"http://127.0.0.1:{lenient}") as first,
-            httpx.Client(base_url=f"http://127.0.0.1:{strict}") as second,
+            httpx.Client(base_url=f"http://127.0.0.1:{lenient}") as lenient_client,
+            httpx.Client(base_url=f"http://127.0.0.1:{strict}") as strict_client,
         ):
             try:
-                eventually(lambda: _answers(first), 20)
-                yield first, second
+                eventually(lambda: _responds(lenient_client), 20)
+                yield lenient_client, strict_client
             except BaseException:
                 print(log.read_text())
                 raise
@@ -167,7 +171,7 @@ def edge(addresses: Sequence[str]) -> Iterator[tuple[httpx.Client, httpx.Client]
                 process.terminate()
 
 
-def _answers(client: httpx.Client) -> bool:
+def _responds(client: httpx.Client) -> bool:
     try:
         return client.get("/").is_success
     except httpx.TransportError:

@@ -1,6 +1,7 @@
-"""A callout for tests of the control plane alone: it decides by what the request asks it to.
+"""A minimal ext_proc server, for tests of the control plane without the callout.
 
-`python -m tests.integration.decider PORT` runs one as a process, to be killed.
+`python -m tests.integration.ext_proc_server PORT` runs one in a process of its own, so that a test
+can kill it. The process ends when its standard input closes.
 """
 
 import sys
@@ -17,15 +18,16 @@ CLUSTER = "x-test-cluster"
 REFUSE = "x-test-refuse"
 
 
-class Decider:
-    """Serves ExternalProcessor and health on a port.
+class ExtProcServer:
+    """Serves ExternalProcessor and gRPC health checks on a port.
 
-    A request goes to the cluster named by `x-test-cluster`, and is refused where it has
-    `x-test-refuse`. `seen` holds the headers of every request as they came.
+    It routes a request to the cluster in the header `x-test-cluster`, and refuses a request that
+    has the header `x-test-refuse`. `requests` holds the headers of every request, in order of
+    arrival.
     """
 
     def __init__(self, port: int) -> None:
-        self.seen: list[dict[str, str]] = []
+        self.requests: list[dict[str, str]] = []
         self._server = grpc.server(ThreadPoolExecutor(64))
         handler = grpc.stream_stream_rpc_method_handler(
             self._process,
@@ -53,11 +55,11 @@ class Decider:
                 header.key: (header.raw_value or header.value.encode()).decode()
                 for header in request.request_headers.headers.headers
             }
-            self.seen.append(headers)
-            yield _refusal() if REFUSE in headers else _routed(headers.get(CLUSTER, ""))
+            self.requests.append(headers)
+            yield _refusal() if REFUSE in headers else _route(headers.get(CLUSTER, ""))
 
 
-def _routed(cluster: str) -> ProcessingResponse:
+def _route(cluster: str) -> ProcessingResponse:
     response = ProcessingResponse()
     mutation = response.request_headers.response.header_mutation
     for name, value in (("x-model-service", cluster), ("x-sluice-reason", "test")):
@@ -78,5 +80,5 @@ def _refusal() -> ProcessingResponse:
 
 
 if __name__ == "__main__":
-    Decider(int(sys.argv[1])).start()
+    ExtProcServer(int(sys.argv[1])).start()
     sys.stdin.read()
