@@ -1,9 +1,9 @@
-"""Counters that all workers of one supervisor share: one writer per row, readers sum.
+"""Table of counters that all workers of one supervisor share.
 
 A memory-mapped file of fixed size holds a directory of names and a table of unsigned 64-bit
-integers, one row for each worker. A worker writes to its own row only, so no addition needs a lock
-and none is lost; a worker that takes over the row of one that died goes on from its numbers. What a
-column means, and how sums become metrics or an error rate, is the business of others.
+integers, with one row for each worker. A worker writes only to its own row, so additions need no
+lock and none is lost. A worker that replaces a dead one continues from the numbers in its row.
+Readers aggregate over the rows. The table does not know the meaning of its columns.
 """
 
 import fcntl
@@ -15,47 +15,47 @@ from contextlib import contextmanager
 from pathlib import Path
 
 MAGIC = b"sluicct1"
-_HEADER = struct.Struct("=8s4Q")  # magic, rows, columns, directory bytes, directory bytes in use
+_HEADER = struct.Struct("=8s4Q")  # magic, rows, columns, directory size, directory bytes in use
 _USED = _HEADER.size - 8
 _ENTRY = struct.Struct("=3I")  # length of the name, first column, width
 
 MASK = 2**64 - 1
 
 AVERAGE_NAME = 48
-"""Bytes of directory for each column: a metric with its labels is longer, a histogram shares one
-name between all its columns."""
+"""Bytes of directory for each column. The name of a metric with its labels is longer, but the
+columns of a histogram share one name."""
 
 
 class TableFullError(Exception):
-    """There is no room for another name; what is in the table goes on working."""
+    """The table has no room for another name. Existing columns keep working."""
 
 
 class RowTakenError(Exception):
-    """Another process writes to this row."""
+    """Another process holds this row."""
 
 
 def create(path: Path, rows: int, columns: int) -> None:
-    """Make a table of zeros, for this user alone, in place of any that was there.
+    """Create a table of zeros that only this user can access. It replaces an existing file.
 
-    The file is sparse: columns not in use cost no memory.
+    The file is sparse: unused columns take no memory.
     """
     directory = columns * (AVERAGE_NAME + _ENTRY.size)
-    fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    temporary = path.with_name(path.name + ".new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         os.ftruncate(descriptor, _data_offset(directory) + rows * columns * 8)
         os.pwrite(descriptor, _HEADER.pack(MAGIC, rows, columns, directory, 0), 0)
     finally:
         os.close(descriptor)
-    fresh.replace(path)
+    temporary.replace(path)
 
 
 class CounterTable:
-    """A table as one process sees it: every row to read, and `row`, if named, to write.
+    """Access of one process to a table: it reads all rows and writes to `row`, if given.
 
-    Raises RowTakenError while another process holds the row, ValueError for a file that is no
-    table or a row that it does not have.
+    Raises RowTakenError while another process holds the row, and ValueError if the file is not a
+    table or does not have the row.
     """
 
     def __init__(self, path: Path, row: int | None = None) -> None:
@@ -67,7 +67,7 @@ class CounterTable:
             self._map = mmap.mmap(file.fileno(), 0)
         magic, rows, columns, directory, _ = _HEADER.unpack_from(self._map)
         if magic != MAGIC:
-            raise ValueError(f"{path} is not a table of counters")
+            raise ValueError(f"{path} is not a counter table")
         self.rows: int = rows
         self.columns: int = columns
         self._directory: int = directory
@@ -76,12 +76,12 @@ class CounterTable:
         self._row_lock: int | None = None
         if row is not None:
             if not 0 <= row < rows:
-                raise ValueError(f"{path} has {rows} rows, and no row {row}")
+                raise ValueError(f"{path} has {rows} rows, but not row {row}")
             self._row_lock = self._claim(row)
             self._base = row * columns
 
     def close(self) -> None:
-        """Let go of the row and of the file; the numbers stay."""
+        """Release the row and the file. The numbers stay in the table."""
         self._data.release()
         self._map.close()
         if self._row_lock is not None:
@@ -89,9 +89,10 @@ class CounterTable:
             self._row_lock = None
 
     def column(self, name: str, width: int = 1) -> int:
-        """The first of `width` columns that belong to a name, in every process alike.
+        """Return the first of the `width` columns of a name. It is the same in every process.
 
-        Raises TableFullError, and ValueError where the name already has another width.
+        Adds the name if it is new. Raises TableFullError, and ValueError if the name has another
+        width.
         """
         found = self._names.get(name) or self._look_up(name)
         if found is None:
@@ -102,44 +103,45 @@ class CounterTable:
         return found[0]
 
     def names(self) -> dict[str, tuple[int, int]]:
-        """First column and width by name, of all that any process has named."""
+        """Return first column and width by name, for the names that all processes have added."""
         self._look_up("")
         return dict(self._names)
 
     def add(self, column: int, amount: int = 1) -> None:
-        """Add to this process's row; wraps around at 2^64."""
+        """Add to a column of this process's row. The sum wraps around at 2^64."""
         index = self._base + column
         self._data[index] = (self._data[index] + amount) & MASK
 
     def set(self, column: int, value: int) -> None:
-        """Overwrite a number in this process's row."""
+        """Set a column of this process's row."""
         self._data[self._base + column] = value
 
-    def own(self, column: int) -> int:
-        """The number in this process's row."""
+    def get(self, column: int) -> int:
+        """Return a column of this process's row."""
         return self._data[self._base + column]
 
     def total(self, column: int) -> int:
-        """The sum over all rows."""
+        """Return the sum of a column over all rows, modulo 2^64."""
         return sum(self._data[column :: self.columns]) & MASK
 
     def values(self, column: int) -> list[int]:
-        """The number in every row."""
+        """Return a column of every row."""
         return list(self._data[column :: self.columns])
 
     def block(self, row: int, column: int, width: int) -> list[int]:
-        """Consecutive numbers of one row."""
+        """Return `width` consecutive columns of one row."""
         start = row * self.columns + column
         return self._data[start : start + width].tolist()
 
     def _claim(self, row: int) -> int:
-        # A file of its own: a lock by process would end when the process closes any descriptor.
+        # flock, because a POSIX record lock ends when the process closes any descriptor of the
+        # file. The lock file belongs to this row only.
         lock = os.open(f"{self._path}.row{row}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
-            raise RowTakenError(f"row {row} of {self._path} has a writer") from None
+            raise RowTakenError(f"another process holds row {row} of {self._path}") from None
         return lock
 
     @contextmanager
@@ -152,7 +154,7 @@ class CounterTable:
             os.close(lock)
 
     def _look_up(self, name: str) -> tuple[int, int] | None:
-        """Read what was appended to the directory since the last time."""
+        """Read the names that were added since the last call, then look up `name`."""
         (used,) = struct.unpack_from("=Q", self._map, _USED)
         while self._read < used:
             at = _HEADER.size + self._read
@@ -171,7 +173,7 @@ class CounterTable:
         at = _HEADER.size + self._read
         entry = _ENTRY.pack(len(encoded), self._next, width)
         self._map[at : at + size] = entry + encoded
-        # Only now can others see it: the entry is whole.
+        # Other processes see the entry from here on, when it is complete.
         struct.pack_into("=Q", self._map, _USED, self._read + size)
         found = self._look_up(name)
         assert found is not None

@@ -188,7 +188,7 @@ class Protection:
     def record(self, entries: Sequence[AccessLogEntry]) -> None:
         """Take note of what became of requests, as Envoy saw it."""
         now = self.monotonic()
-        ends = Counter((entry.outcome, entry.upstream_time is not None) for entry in entries)
+        ends = Counter((entry.outcome, entry.upstream_us is not None) for entry in entries)
         for (outcome, response_started), count in ends.items():
             ok = succeeded(outcome, response_started=response_started)
             if ok is not None:

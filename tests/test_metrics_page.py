@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from extproc.telemetry import catalog
-from extproc.telemetry.entry import AccessLogEntry, Reader
-from extproc.telemetry.lines import json_line
+from extproc.telemetry.entry import AccessLogEntry
+from extproc.telemetry.formats import json_line
 from extproc.telemetry.metrics import Family
+from extproc.telemetry.reports import ReportParser
 from protos.accesslog_pb2 import HTTPAccessLogEntry
 from sluice.config import GatewayConfig
 from xds.admin import metrics
@@ -44,7 +45,7 @@ def test_every_metric_the_code_declares_is_in_the_catalog() -> None:
 
 
 def test_every_log_field_is_described() -> None:
-    entry: AccessLogEntry = Reader().entry(HTTPAccessLogEntry())
+    entry: AccessLogEntry = ReportParser().parse(HTTPAccessLogEntry())
     fields = list(json.loads(json_line(entry)))
     described = re.findall(r"^\| `(\w+)` \| (?:text|number|true)", PAGE, re.M)
     assert fields == described

@@ -105,7 +105,7 @@ class Breaker:
         number = int(now * MICRO) // version.width + 1
         column = version.block + number % version.slots * _CELLS
         table = self._table
-        if table.own(column) != number:
+        if table.get(column) != number:
             table.set(column + 1, 0)
             table.set(column + 2, 0)
             table.set(column, number)

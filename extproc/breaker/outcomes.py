@@ -39,15 +39,15 @@ UNREADABLE_STATUSES = frozenset({StatusCode.UNKNOWN, StatusCode.INTERNAL})
 
 
 class ReportedCall(Protocol):
-    """The end of a gRPC call, as `extproc.telemetry.entry.GrpcCall` describes it."""
+    """The end of a gRPC call, as `extproc.telemetry.entry.GrpcOutcome` describes it."""
 
     @property
     def status(self) -> int | None:
         """The server's status; None where it sent none."""
 
     @property
-    def checked(self) -> bool:
-        """Whether the callout has seen that the request messages can be parsed."""
+    def validated(self) -> bool:
+        """Whether the callout has validated the request messages."""
 
     @property
     def expired(self) -> bool:
@@ -78,7 +78,7 @@ class ReportedRequest(Protocol):
         """The endpoint's address; empty where the request reached none."""
 
     @property
-    def call(self) -> ReportedCall:
+    def grpc(self) -> ReportedCall:
         """The gRPC call of a gRPC client."""
 
 
@@ -90,14 +90,14 @@ def succeeded(request: ReportedRequest, *, response_started: bool) -> bool | Non
     if flags:
         # A status of 500 or above is Envoy's own: nothing of the response has reached the client.
         slow_client = response_started and request.status < 500 and flags <= TIMEOUT_FLAGS
-        client_deadline = request.call.expired and flags <= RESET_FLAGS
+        client_deadline = request.grpc.expired and flags <= RESET_FLAGS
         return None if slow_client or client_deadline else False
     # No endpoint: the gateway refused the request, or the client left before it was sent.
     if not request.upstream or request.reason in GATEWAY_REASONS:
         return None
-    if request.call.status:
+    if request.grpc.status:
         # The HTTP status says nothing: to a gRPC client of HTTP/1.1, Envoy sends 503 for all.
-        return _call_succeeded(request.call.status, request.call)
+        return _call_succeeded(request.grpc.status, request.grpc)
     return request.status < 500
 
 
@@ -105,6 +105,6 @@ def _call_succeeded(status: int, call: ReportedCall) -> bool | None:
     """Do the same for a call that the server ended with a status other than OK."""
     if status not in FAILURE_STATUSES:
         return None if status == StatusCode.CANCELLED else True
-    if call.expired or (status in UNREADABLE_STATUSES and not call.checked):
+    if call.expired or (status in UNREADABLE_STATUSES and not call.validated):
         return None
     return False

@@ -1,47 +1,92 @@
-"""What limits, breaker and conversion have counted, in the words of the catalog."""
+"""Maps the numbers of a worker's components to the metric families of the catalog."""
 
 from collections.abc import Iterable
 
+from extproc.auth import Authenticator
 from extproc.convert import ConversionPool
 from extproc.protection import Protection
 from extproc.services.ext_proc.admission_cache import AdmissionCache
 from extproc.telemetry import catalog
-from extproc.telemetry.metrics import MICRO, HistogramSeries, Metrics
-from extproc.telemetry.totals import Reading, Total
+from extproc.telemetry.metrics import MICROS_PER_SECOND, HistogramSeries, Metrics
+from extproc.telemetry.publisher import CounterSample, GaugeSample, samples_by_label
+from extproc.transport import Counters
 from sluice.contract.names import split_cluster_name
 
 
-def breaker_states(protection: Protection) -> Iterable[Reading]:
-    """How every version stands."""
-    # Before the status, which takes the room that is left: this series must have some.
+def transport_counters(counters: Counters) -> Iterable[CounterSample]:
+    """Return the gRPC server's connections, calls, messages and errors."""
+    return [
+        (catalog.TRANSPORT_CONNECTIONS, ("opened",), counters.connections_opened),
+        (catalog.TRANSPORT_CONNECTIONS, ("closed",), counters.connections_closed),
+        (catalog.TRANSPORT_CALLS, ("started",), counters.streams_opened),
+        (catalog.TRANSPORT_CALLS, ("ended",), counters.streams_closed),
+        (catalog.TRANSPORT_CALLS, ("refused",), counters.streams_refused),
+        (catalog.TRANSPORT_CALLS, ("reset_by_peer",), counters.streams_reset_by_peer),
+        (catalog.TRANSPORT_CALLS, ("deadline_exceeded",), counters.deadlines_exceeded),
+        (catalog.TRANSPORT_MESSAGES, ("received",), counters.messages_received),
+        (catalog.TRANSPORT_MESSAGES, ("sent",), counters.messages_sent),
+        *samples_by_label(catalog.TRANSPORT_PROTOCOL_ERRORS, counters.protocol_errors),
+        *samples_by_label(catalog.TRANSPORT_ABUSE, counters.abuse_closures),
+    ]
+
+
+def token_counters(authenticator: Authenticator) -> Iterable[CounterSample]:
+    """Return the hits and misses of the verified-token cache."""
+    return [
+        (catalog.TOKENS, ("hit",), authenticator.hits),
+        (catalog.TOKENS, ("miss",), authenticator.misses),
+    ]
+
+
+def admission_cache_counters(cache: AdmissionCache) -> Iterable[CounterSample]:
+    """Return the hits of the admission cache."""
+    yield catalog.ADMISSION_CACHE_HITS, (), cache.hits
+
+
+def breaker_gauges(protection: Protection) -> Iterable[GaugeSample]:
+    """Return the state of every version's breaker."""
+    # First, so that this series gets a column even if the breakers' series fill the table.
     yield catalog.BREAKER_UNPROTECTED, (), protection.breaker.unprotected
     for cluster, status in protection.breaker.status(protection.monotonic()).items():
         model, version = split_cluster_name(cluster)
         yield catalog.BREAKER_STATE, (model, version), int(status.state)
         yield catalog.BREAKER_REQUESTS, (model, version), status.volume
         if status.error_rate is not None:
-            yield catalog.BREAKER_ERRORS, (model, version), status.error_rate
+            yield catalog.BREAKER_ERROR_RATIO, (model, version), status.error_rate
 
 
-def admission_cache_totals(cache: AdmissionCache) -> Iterable[Total]:
-    """Decisions that need not be made."""
-    yield catalog.ADMISSION_CACHE_HITS, (), cache.hits
-
-
-def limit_totals(protection: Protection) -> Iterable[Total]:
-    """Verdicts of the rules, hits of the rate limit service."""
+def limit_counters(protection: Protection) -> Iterable[CounterSample]:
+    """Return the verdicts of the limit rules and the hits of the rate limit service."""
     for rule, counts in protection.rule_counts.items():
-        yield catalog.LIMITS, (rule, "admitted"), counts.admitted
-        yield catalog.LIMITS, (rule, "refused"), counts.refused - counts.unavailable
-        yield catalog.LIMITS, (rule, "unavailable"), counts.unavailable
-        yield catalog.LIMITS, (rule, "shadow_refused"), counts.shadow_refused
+        yield catalog.LIMIT_REQUESTS, (rule, "admitted"), counts.admitted
+        yield catalog.LIMIT_REQUESTS, (rule, "refused"), counts.refused - counts.unavailable
+        yield catalog.LIMIT_REQUESTS, (rule, "unavailable"), counts.unavailable
+        yield catalog.LIMIT_REQUESTS, (rule, "shadow_refused"), counts.shadow_refused
     for name, hits in protection.rate_limits.counts.items():
         for verdict in ("total_hits", "over_limit", "near_limit", "within_limit", "shadow_mode"):
             yield catalog.RATE_LIMIT_HITS, (name, verdict), getattr(hits, verdict)
 
 
-def conversion_totals(pool: ConversionPool) -> Iterable[Total]:
-    """Numbers and sizes of conversions."""
+def limit_backend_counters(protection: Protection) -> Iterable[CounterSample]:
+    """Return evicted budgets, and exchanges with the backend if this process uses one."""
+    yield catalog.LIMIT_EVICTIONS, (), protection.budgets.evictions
+    counts = protection.backend_counts
+    if counts is not None:
+        yield catalog.LIMIT_BACKEND_EVENTS, ("exchange",), counts.exchanges
+        yield catalog.LIMIT_BACKEND_EVENTS, ("failure",), counts.failures
+        yield catalog.LIMIT_BACKEND_EVENTS, ("waited",), counts.waited
+        yield catalog.LIMIT_BACKEND_EVENTS, ("fallback",), counts.fallbacks
+
+
+def limit_backend_gauges(protection: Protection) -> Iterable[GaugeSample]:
+    """Return whether the limits' backend responds. Budgets in this process have no backend."""
+    available = protection.budgets.available
+    if available is not None:
+        yield catalog.LIMIT_BACKEND_UP, (), available
+
+
+def conversion_counters(pool: ConversionPool) -> Iterable[CounterSample]:
+    """Return the number and the size of conversions."""
     for name, counts in pool.counts.items():
         yield catalog.CONVERSIONS, (name, "converted"), counts.count - counts.failed
         yield catalog.CONVERSIONS, (name, "refused"), counts.failed
@@ -50,45 +95,30 @@ def conversion_totals(pool: ConversionPool) -> Iterable[Total]:
     yield catalog.CONVERSIONS_REJECTED, (), pool.refused
 
 
-def conversions_pending(pool: ConversionPool) -> Iterable[Reading]:
-    """What the pool is busy with."""
+def conversion_gauges(pool: ConversionPool) -> Iterable[GaugeSample]:
+    """Return the number of pending conversions."""
     yield catalog.CONVERSIONS_PENDING, (), pool.pending
 
 
 class ConversionTimes:
-    """Observes for a pool how long its conversions take."""
+    """Records the duration of conversions. A conversion pool calls `observe`."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._series: dict[tuple[str, str], HistogramSeries] = {}
 
-    def observe(self, name: str, work: float, wait: float | None) -> None:
-        """A converter worked for so many seconds, after waiting for a thread, if it needed one."""
-        self._of(name, "work").observe(work * MICRO)
+    def observe(self, converter: str, work: float, wait: float | None) -> None:
+        """Record a conversion and its wait for a thread, both in seconds.
+
+        `wait` is None if the conversion did not need a thread.
+        """
+        self._histogram(converter, "work").observe(work * MICROS_PER_SECOND)
         if wait is not None:
-            self._of(name, "wait").observe(wait * MICRO)
+            self._histogram(converter, "wait").observe(wait * MICROS_PER_SECOND)
 
-    def _of(self, name: str, phase: str) -> HistogramSeries:
-        series = self._series.get((name, phase))
+    def _histogram(self, converter: str, phase: str) -> HistogramSeries:
+        series = self._series.get((converter, phase))
         if series is None:
-            series = self._metrics.timings(catalog.CONVERSION_SECONDS, name, phase)
-            self._series[name, phase] = series
+            series = self._metrics.histogram(catalog.CONVERSION_SECONDS, converter, phase)
+            self._series[converter, phase] = series
         return series
-
-
-def backend_state(protection: Protection) -> Iterable[Reading]:
-    """Whether the backend of the budgets answers; nothing for budgets in this process."""
-    available = protection.budgets.available
-    if available is not None:
-        yield catalog.BACKEND_UP, (), available
-
-
-def backend_totals(protection: Protection) -> Iterable[Total]:
-    """Budgets forgotten, and exchanges with the backend of those that are not in this process."""
-    yield catalog.EVICTIONS, (), protection.budgets.evictions
-    counts = protection.backend_counts
-    if counts is not None:
-        yield catalog.BUDGETS, ("exchange",), counts.exchanges
-        yield catalog.BUDGETS, ("failure",), counts.failures
-        yield catalog.BUDGETS, ("waited",), counts.waited
-        yield catalog.BUDGETS, ("fallback",), counts.fallbacks

@@ -81,7 +81,7 @@ def run(workers: Sequence[WorkerSettings], endpoint: EndpointSettings) -> int:
             endpoint.secret_file,
             endpoint.names,
         )
-        evictions = metrics.count(catalog.EVICTIONS)
+        evictions = metrics.counter(catalog.LIMIT_EVICTIONS)
         with (
             brokering(broker, evictions.add) if broker is not None else nullcontext(),
             serving(app, endpoint.address, max_requests=MAX_REQUESTS),
@@ -133,8 +133,8 @@ class _Slot:
             settings,
             context,
             shares,
-            metrics.count(catalog.WORKER_STARTS, name),
-            metrics.level(catalog.WORKER_UP, name),
+            metrics.counter(catalog.WORKER_STARTS, name),
+            metrics.gauge(catalog.WORKER_UP, name),
         )
 
     @property

@@ -1,7 +1,7 @@
-"""envoy.service.accesslog.v3.AccessLogService: hears from Envoy what became of requests.
+"""envoy.service.accesslog.v3.AccessLogService: receives Envoy's reports of finished requests.
 
-Reports come in batches, off the requests' path, on streams that stay open. A batch is read, counted
-and handed to the log at once; whoever else wants to know of an outcome is a recorder.
+Reports arrive in batches on long-lived streams, after their requests have ended. The service parses
+a batch, passes its entries to the recorders and queues their log lines.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,64 +9,65 @@ from collections.abc import Callable, Sequence
 from google.protobuf.message import DecodeError
 
 from extproc.rpc import Call, RpcError, Services, StatusCode
-from extproc.telemetry.entry import AccessLogEntry, Reader
-from extproc.telemetry.lines import FORMATS
+from extproc.telemetry.entry import AccessLogEntry
+from extproc.telemetry.formats import FORMATS
 from extproc.telemetry.metrics import CounterSeries
+from extproc.telemetry.reports import ReportParser
 from extproc.telemetry.writer import LogWriter
 from protos.accesslog_pb2 import StreamAccessLogsMessage
 from sluice.contract.paths import ACCESS_LOG
 
 Recorder = Callable[[Sequence[AccessLogEntry]], None]
-"""Takes note of finished requests. Called on the event loop: it must be quick."""
+"""Receives the entries of finished requests. It runs on the event loop and must not block."""
 
 
 class AccessLogService:
-    """The service. `invalid` counts batches that cannot be read."""
+    """The gRPC service. `invalid` counts batches that cannot be parsed."""
 
     def __init__(self, recorders: Sequence[Recorder], invalid: CounterSeries) -> None:
         self._recorders = list(recorders)
         self._invalid = invalid
         self._write: Callable[[Sequence[AccessLogEntry]], None] | None = None
         self._calls: set[Call] = set()
-        self._entry = Reader().entry
+        self._parse = ReportParser().parse
 
     def services(self) -> Services:
-        """The method, for a transport."""
+        """Return the method's handler, for a transport."""
         return {ACCESS_LOG: self._open}
 
-    def tell(self, recorder: Recorder) -> None:
-        """Have another recorder hear of every request."""
+    def add_recorder(self, recorder: Recorder) -> None:
+        """Pass the entries of all later batches to this recorder, too."""
         self._recorders.append(recorder)
 
-    def write_to(self, writer: LogWriter | None, form: str) -> None:
-        """From now on, log to this writer (None: nowhere) in a format of `FORMATS`."""
+    def set_writer(self, writer: LogWriter | None, format_name: str) -> None:
+        """Write log lines to this writer, in a format of `FORMATS`. None disables the log."""
         if writer is None:
             self._write = None
             return
-        line = FORMATS[form]
+        format_line = FORMATS[format_name]
 
         def write(entries: Sequence[AccessLogEntry]) -> None:
-            writer.put(b"".join(map(line, entries)), len(entries))
+            writer.put(b"".join(map(format_line, entries)), len(entries))
 
         self._write = write
 
     def close(self) -> None:
-        """End every stream, so that Envoy takes its reports to another worker."""
+        """End all streams. Envoy then opens new ones to other workers."""
         for call in tuple(self._calls):
             call.finish()
         self._calls.clear()
 
     def _open(self, call: Call) -> "_Stream":
         self._calls.add(call)
-        return _Stream(self, call)
+        return _Stream(call, self._process, self._calls.discard)
 
-    def _take(self, message: bytes) -> None:
+    def _process(self, message: bytes) -> None:
         try:
             batch = StreamAccessLogsMessage.FromString(message)
         except DecodeError:
             self._invalid.add()
-            raise RpcError(StatusCode.INVALID_ARGUMENT, "not a StreamAccessLogsMessage") from None
-        entries = list(map(self._entry, batch.http_logs.log_entry))
+            raise RpcError(StatusCode.INVALID_ARGUMENT, "invalid StreamAccessLogsMessage") from None
+        entries = list(map(self._parse, batch.http_logs.log_entry))
         for record in self._recorders:
             record(entries)
         if entries and self._write is not None:
@@ -74,25 +75,28 @@ class AccessLogService:
 
 
 class _Stream:
-    """One stream of one of Envoy's threads."""
+    """One stream of reports. Each worker thread of Envoy opens its own."""
 
-    __slots__ = ("_call", "_service")
+    __slots__ = ("_call", "_on_end", "_process")
 
-    def __init__(self, service: AccessLogService, call: Call) -> None:
-        self._service = service
+    def __init__(
+        self, call: Call, process: Callable[[bytes], None], on_end: Callable[[Call], None]
+    ) -> None:
         self._call = call
+        self._process = process
+        self._on_end = on_end
 
     def on_message(self, message: bytes) -> None:
         try:
-            self._service._take(message)
+            self._process(message)
         except BaseException:
-            self._service._calls.discard(self._call)
+            self._on_end(self._call)
             raise
 
     def on_half_close(self) -> None:
-        self._service._calls.discard(self._call)
+        self._on_end(self._call)
         self._call.send(b"")
         self._call.finish()
 
     def on_cancel(self) -> None:
-        self._service._calls.discard(self._call)
+        self._on_end(self._call)

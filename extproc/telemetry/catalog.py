@@ -1,152 +1,175 @@
-"""Every family of metrics that the callout exposes.
+"""All metric families of the callout.
 
-This is the registry: a part that counts something adds its family here, asks `Metrics` for the
-series, and describes it in docs/reference/metrics.md.
+To add a metric, add its family here and to docs/reference/metrics.md, and get its series from
+`Metrics`.
 """
 
-from extproc.telemetry.metrics import LOST, MICRO, Counter, Family, Gauge, Histogram
+from extproc.telemetry.metrics import (
+    LOST_SERIES,
+    Counter,
+    Family,
+    Gauge,
+    Histogram,
+)
 
-_LATENCIES = (
+_REQUEST_BUCKETS = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 )  # fmt: skip
-_CONVERSIONS = (
+_CONVERSION_BUCKETS = (
     0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
 )  # fmt: skip
-_DECISIONS = (
+_DECISION_BUCKETS = (
     0.000005, 0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.025,
 )  # fmt: skip
 
 REQUESTS = Counter(
     "sluice_requests_total",
-    "Requests that ended, as Envoy reported them.",
+    "Finished requests, from Envoy's access log reports.",
     ("model", "version", "status", "reason"),
 )
 REQUEST_SECONDS = Histogram(
     "sluice_request_seconds",
-    "From a request's first byte to the end of its response.",
+    "Time from the first byte of a request to the last byte of its response.",
     ("model", "version"),
-    _LATENCIES,
+    _REQUEST_BUCKETS,
 )
 UPSTREAM_SECONDS = Histogram(
     "sluice_upstream_seconds",
-    "From the last byte sent to a model server to the first byte of its response.",
+    "Time from the last byte sent to a model server to the first byte of its response.",
     ("model", "version"),
-    _LATENCIES,
+    _REQUEST_BUCKETS,
 )
 REPORTS_INVALID = Counter(
-    "sluice_reports_invalid_total", "Batches of reports from Envoy that could not be read."
+    "sluice_reports_invalid_total", "Batches of access log reports that could not be parsed."
 )
 DECISIONS = Counter(
     "sluice_decisions_total",
-    "Decisions by verdict; the stage is the one that refused, or all of them.",
+    "Decisions by verdict and reason. The stage is the one that refused, or all.",
     ("stage", "verdict", "reason"),
 )
 DECISION_SECONDS = Histogram(
     "sluice_decision_seconds",
-    "Time that decisions took, without the transport; of those that were made, not found again.",
+    "Duration of decisions, without the transport. Admission cache hits are not included.",
     ("verdict",),
-    _DECISIONS,
+    _DECISION_BUCKETS,
 )
 STAGE_SECONDS = Histogram(
     "sluice_decision_stage_seconds",
-    "Time that single stages took, of one decision in 64.",
+    "Duration of single decision stages, measured for one decision in 64.",
     ("stage", "verdict"),
-    _DECISIONS,
+    _DECISION_BUCKETS,
 )
 TOKENS = Counter(
     "sluice_tokens_total",
-    "Tokens that were decided on: known from before (hit), or to be verified (miss).",
+    "Lookups of bearer tokens in the cache of verified tokens.",
     ("cache",),
 )
 ADMISSION_CACHE_HITS = Counter(
-    "sluice_admission_cache_hits_total",
-    "Decisions that were found again, for a request like one before, and not made.",
+    "sluice_admission_cache_hits_total", "Decisions served from the admission cache."
 )
 LOG_LINES = Counter("sluice_log_lines_total", "Access log lines written.")
 LOG_DROPPED = Counter(
     "sluice_log_dropped_total",
-    "Access log lines lost: the queue was full, or the output failed.",
+    "Access log lines dropped because the queue was full or the output failed.",
     ("cause",),
 )
-LOG_QUEUE = Gauge("sluice_log_queue_bytes", "Access log bytes that wait for the output.")
-
-CALLS = Counter("sluice_transport_calls_total", "gRPC calls, by what became of them.", ("event",))
-MESSAGES = Counter("sluice_transport_messages_total", "gRPC messages.", ("direction",))
-CONNECTIONS = Counter("sluice_transport_connections_total", "Connections.", ("event",))
-PROTOCOL_ERRORS = Counter(
-    "sluice_transport_protocol_errors_total", "HTTP/2 errors of peers (RFC 9113).", ("error",)
+LOG_QUEUE_BYTES = Gauge(
+    "sluice_log_queue_bytes", "Bytes of access log lines that are not yet written."
 )
-ABUSE = Counter("sluice_transport_abuse_total", "Peers cut off by a limit of abuse.", ("limit",))
+
+TRANSPORT_CALLS = Counter(
+    "sluice_transport_calls_total", "gRPC calls to the callout, by event.", ("event",)
+)
+TRANSPORT_MESSAGES = Counter(
+    "sluice_transport_messages_total", "gRPC messages, by direction.", ("direction",)
+)
+TRANSPORT_CONNECTIONS = Counter(
+    "sluice_transport_connections_total", "Connections to the callout, by event.", ("event",)
+)
+TRANSPORT_PROTOCOL_ERRORS = Counter(
+    "sluice_transport_protocol_errors_total",
+    "HTTP/2 protocol errors of peers, by error code (RFC 9113).",
+    ("error",),
+)
+TRANSPORT_ABUSE = Counter(
+    "sluice_transport_abuse_total",
+    "Connections and streams closed because the peer exceeded an abuse limit.",
+    ("limit",),
+)
 
 BREAKER_STATE = Gauge(
     "sluice_breaker_state",
-    "What a version's callers meet: 0 all get through, 1 a share does, 2 only probes do.",
+    "State of a version's breaker: 0 closed, 1 reduced, 2 open.",
     ("model", "version"),
     "max",
 )
-BREAKER_ERRORS = Gauge(
+BREAKER_ERROR_RATIO = Gauge(
     "sluice_breaker_error_ratio",
-    "Share of the requests that a version failed, as its breaker judges; none below min_volume.",
+    "Share of failed requests in the breaker's window. Absent below min_volume.",
     ("model", "version"),
     "max",
-    MICRO,
+    scale=1_000_000,
 )
 BREAKER_REQUESTS = Gauge(
     "sluice_breaker_requests",
-    "Requests in the window that a version's breaker judges by.",
+    "Requests in the breaker's window.",
     ("model", "version"),
     "max",
 )
 BREAKER_UNPROTECTED = Gauge(
     "sluice_breaker_unprotected_versions",
-    "Versions that are never broken, because the shared table has no room for their counts.",
-    over_workers="max",
+    "Versions without a breaker because the shared table is full.",
+    aggregation="max",
 )
-LIMITS = Counter(
+LIMIT_REQUESTS = Counter(
     "sluice_limit_requests_total",
-    "Requests that a rule of limits.rules judged; shadow rules refuse nothing.",
+    "Requests checked by a rule of limits.rules, by verdict. Shadow rules refuse nothing.",
     ("rule", "verdict"),
 )
-BUDGETS = Counter(
+LIMIT_BACKEND_EVENTS = Counter(
     "sluice_limit_backend_total",
-    "Exchanges with the limits' backend, and requests that waited for it or went without it.",
+    "Exchanges with the limits' backend, and requests that waited for it or did without it.",
     ("event",),
 )
-BACKEND_UP = Gauge(
+LIMIT_BACKEND_UP = Gauge(
     "sluice_limit_backend_up",
-    "Whether the limits' backend answered every worker the last time that it was asked.",
-    over_workers="min",
+    "Whether the limits' backend responded to the latest exchange of every worker.",
+    aggregation="min",
 )
-EVICTIONS = Counter(
+LIMIT_EVICTIONS = Counter(
     "sluice_limit_evictions_total",
-    "Budgets forgotten because a process had no room for more; their keys begin as if used up.",
+    "Budgets evicted because a process reached max_keys. Evicted keys start again as used up.",
 )
 RATE_LIMIT_HITS = Counter(
     "sluice_ratelimit_hits_total",
-    "Hits that the rate limit service counted, by its limit's name.",
+    "Hits counted by the rate limit service, by limit and verdict.",
     ("limit", "verdict"),
 )
 CONVERSIONS = Counter(
-    "sluice_conversions_total", "Payloads converted, or refused.", ("converter", "result")
+    "sluice_conversions_total",
+    "Conversions of request and response payloads, by result.",
+    ("converter", "result"),
 )
 CONVERSION_SECONDS = Histogram(
     "sluice_conversion_seconds",
-    "Time that conversions took, and that those on a thread waited for it.",
+    "Duration of conversions, and of their wait for a thread.",
     ("converter", "phase"),
-    _CONVERSIONS,
+    _CONVERSION_BUCKETS,
 )
 CONVERSION_BYTES = Counter(
-    "sluice_conversion_bytes_total", "Bytes before and after conversion.", ("converter", "side")
+    "sluice_conversion_bytes_total",
+    "Payload bytes before and after conversion.",
+    ("converter", "side"),
 )
 CONVERSIONS_REJECTED = Counter(
-    "sluice_conversions_rejected_total", "Payloads for which the queue had no place."
+    "sluice_conversions_rejected_total", "Conversions rejected because the queue was full."
 )
 CONVERSIONS_PENDING = Gauge(
-    "sluice_conversions_pending", "Conversions at work on a thread, or waiting for one."
+    "sluice_conversions_pending", "Conversions that run on a thread or wait for one."
 )
 
-WORKER_UP = Gauge("sluice_worker_up", "Whether the worker runs.", ("worker",))
-WORKER_STARTS = Counter("sluice_worker_starts_total", "Starts of the worker.", ("worker",))
+WORKER_UP = Gauge("sluice_worker_up", "Whether the worker process runs.", ("worker",))
+WORKER_STARTS = Counter("sluice_worker_starts_total", "Starts of the worker process.", ("worker",))
 
 FAMILIES: tuple[Family, ...] = (
     REQUESTS,
@@ -160,20 +183,20 @@ FAMILIES: tuple[Family, ...] = (
     ADMISSION_CACHE_HITS,
     LOG_LINES,
     LOG_DROPPED,
-    LOG_QUEUE,
-    CALLS,
-    MESSAGES,
-    CONNECTIONS,
-    PROTOCOL_ERRORS,
-    ABUSE,
+    LOG_QUEUE_BYTES,
+    TRANSPORT_CALLS,
+    TRANSPORT_MESSAGES,
+    TRANSPORT_CONNECTIONS,
+    TRANSPORT_PROTOCOL_ERRORS,
+    TRANSPORT_ABUSE,
     BREAKER_STATE,
-    BREAKER_ERRORS,
+    BREAKER_ERROR_RATIO,
     BREAKER_REQUESTS,
     BREAKER_UNPROTECTED,
-    LIMITS,
-    BUDGETS,
-    BACKEND_UP,
-    EVICTIONS,
+    LIMIT_REQUESTS,
+    LIMIT_BACKEND_EVENTS,
+    LIMIT_BACKEND_UP,
+    LIMIT_EVICTIONS,
     RATE_LIMIT_HITS,
     CONVERSIONS,
     CONVERSION_SECONDS,
@@ -182,5 +205,5 @@ FAMILIES: tuple[Family, ...] = (
     CONVERSIONS_PENDING,
     WORKER_UP,
     WORKER_STARTS,
-    LOST,
+    LOST_SERIES,
 )

@@ -1,6 +1,7 @@
-"""The shared table in Prometheus' words: the sums over all workers, read when asked."""
+"""Reads the shared table as Prometheus metrics, aggregated over all workers."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -11,38 +12,45 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from extproc.counter_table import CounterTable
-from extproc.telemetry.metrics import MICRO, Counter, Family, Gauge, Histogram, series_of
+from extproc.telemetry.metrics import (
+    MICROS_PER_SECOND,
+    Counter,
+    Family,
+    Gauge,
+    Histogram,
+    parse_series_name,
+)
 
-Series = tuple[tuple[str, ...], int]
-"""Values of the labels, and the first column."""
+SeriesColumn = tuple[tuple[str, ...], int]
+"""Label values and first column of a series."""
 
 
-def series_in(table: CounterTable, families: Iterable[Family]) -> dict[str, list[Series]]:
-    """Every series that a table has of these families, by the family's name."""
-    found: dict[str, list[Series]] = {family.name: [] for family in families}
+def find_series(table: CounterTable, families: Iterable[Family]) -> dict[str, list[SeriesColumn]]:
+    """Return all series of these families in the table, by family name."""
+    found: dict[str, list[SeriesColumn]] = {family.name: [] for family in families}
     for name, (column, _) in table.names().items():
-        series = series_of(name)
+        series = parse_series_name(name)
         if series is not None and series[0] in found:
             found[series[0]].append((series[1], column))
     return found
 
 
 class TableCollector(Collector):
-    """Reads a table that others write. Families without a series are left out."""
+    """Collects the metrics of all workers. It omits families without a series."""
 
     def __init__(self, table: CounterTable, families: Sequence[Family]) -> None:
         self._table = table
         self._families = families
 
     def collect(self) -> Iterable[Metric]:
-        """The metrics now."""
-        found = series_in(self._table, self._families)
+        """Return the current metrics."""
+        found = find_series(self._table, self._families)
         for family in self._families:
             metric = self._metric(family, found[family.name])
             if metric.samples:
                 yield metric
 
-    def _metric(self, family: Family, series: list[Series]) -> Metric:
+    def _metric(self, family: Family, series: list[SeriesColumn]) -> Metric:
         metric: CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
         match family:
             case Counter():
@@ -52,14 +60,14 @@ class TableCollector(Collector):
             case Gauge():
                 metric = GaugeMetricFamily(family.name, family.help, labels=family.labels)
                 for values, column in series:
-                    value = family.of(self._table.values(column))
+                    value = family.aggregate(self._table.values(column))
                     if value is not None:
                         metric.add_metric(values, value)
             case Histogram():
                 metric = HistogramMetricFamily(family.name, family.help, labels=family.labels)
                 for values, column in series:
                     *counts, micros = self._sums(column, family.width)
-                    metric.add_metric(values, _buckets(family, counts), micros / MICRO)
+                    metric.add_metric(values, _buckets(family, counts), micros / MICROS_PER_SECOND)
         return metric
 
     def _sums(self, column: int, width: int) -> list[int]:
@@ -68,13 +76,6 @@ class TableCollector(Collector):
 
 
 def _buckets(family: Histogram, counts: Sequence[int]) -> list[tuple[str, float]]:
-    """Cumulative, as Prometheus has them, the last without a bound."""
+    """Return upper bounds with cumulative counts, as Prometheus expects them."""
     bounds = [*map(str, family.bounds), "+Inf"]
-    return list(zip(bounds, map(float, _running(counts)), strict=True))
-
-
-def _running(counts: Iterable[int]) -> Iterator[int]:
-    total = 0
-    for count in counts:
-        total += count
-        yield total
+    return list(zip(bounds, map(float, accumulate(counts)), strict=True))

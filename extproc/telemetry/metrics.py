@@ -1,7 +1,8 @@
-"""Families of metrics, and a worker's hands on them in the table that all workers share.
+"""Metric families, and the series that a worker writes to the shared counter table.
 
-A series is a name in the table's directory: its family and the values of its labels. Who may bring
-a value decides how many series there can be; whatever clients choose must not become a label.
+The name of a series in the table consists of the family's name and the label values. The number of
+possible label values bounds the number of series, so text that clients choose must never become a
+label value.
 """
 
 from bisect import bisect_left
@@ -12,14 +13,14 @@ from typing import Literal
 from extproc.counter_table import CounterTable, TableFullError
 
 PREFIX = "metric:"
-"""Of every name here, apart from what others keep in the same table."""
+"""Prefix of every series name. It separates metrics from other data in the same table."""
 
 SEPARATOR = "\x1f"
-"""Between family and labels' values (ASCII's unit separator), which therefore never hold it."""
+"""Separates the family's name and the label values in a series name (ASCII unit separator)."""
 
-MICRO = 1_000_000
+MICROS_PER_SECOND = 1_000_000
 
-_COMBINE: Mapping[str, Callable[[Iterable[int]], int]] = {"sum": sum, "max": max, "min": min}
+_AGGREGATIONS: Mapping[str, Callable[[Iterable[int]], int]] = {"sum": sum, "max": max, "min": min}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +34,29 @@ class Counter:
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """A number that each worker sets, and that is the sum, the largest or the smallest of all set.
+    """A number that each worker sets. `aggregation` combines the numbers of all workers.
 
-    It is kept in whole `parts` of one.
+    The table stores integers: a value is stored as a multiple of 1 / `scale`.
     """
 
     name: str
     help: str
     labels: tuple[str, ...] = ()
-    over_workers: Literal["sum", "max", "min"] = "sum"
-    parts: int = 1
+    aggregation: Literal["sum", "max", "min"] = "sum"
+    scale: int = 1
 
-    def of(self, rows: Iterable[int]) -> float | None:
-        """Its value, from the number in every row; None where no worker has set it.
+    def aggregate(self, rows: Iterable[int]) -> float | None:
+        """Return the value for the numbers in all rows; None if no worker has set the gauge.
 
-        Rows hold one more than was set: 0 is a worker that has nothing to say.
+        A row stores the value plus one, because 0 means that the worker has not set the gauge.
         """
-        said = [row - 1 for row in rows if row]
-        return _COMBINE[self.over_workers](said) / self.parts if said else None
+        values = [row - 1 for row in rows if row]
+        return _AGGREGATIONS[self.aggregation](values) / self.scale if values else None
 
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """How long something took; `bounds` (seconds, ascending) are inclusive upper ends."""
+    """A distribution of durations. `bounds` are inclusive upper bounds in seconds, ascending."""
 
     name: str
     help: str
@@ -64,7 +65,7 @@ class Histogram:
 
     @property
     def width(self) -> int:
-        """Columns: one for each bucket, the last without a bound, and the sum in µs."""
+        """Number of columns: one per bucket, one for the +Inf bucket, one for the sum in µs."""
         return len(self.bounds) + 2
 
 
@@ -72,15 +73,18 @@ Family = Counter | Gauge | Histogram
 
 
 def series_name(family: Family, values: Sequence[str]) -> str:
-    """The series' name in the table. Raises ValueError for values that do not fit the labels."""
+    """Return the name of a series in the table.
+
+    Raises ValueError if the number of values differs from the number of labels.
+    """
     if len(values) != len(family.labels):
         raise ValueError(f"{family.name} has the labels {family.labels}, not {len(values)} values")
     clean = (value.replace(SEPARATOR, " ") for value in values)
     return PREFIX + SEPARATOR.join((family.name, *clean))
 
 
-def series_of(name: str) -> tuple[str, tuple[str, ...]] | None:
-    """Family name and labels' values; None for a name of somebody else's."""
+def parse_series_name(name: str) -> tuple[str, tuple[str, ...]] | None:
+    """Return the family's name and the label values; None if the name is not of a series."""
     if not name.startswith(PREFIX):
         return None
     family, *values = name.removeprefix(PREFIX).split(SEPARATOR)
@@ -97,26 +101,26 @@ class _TableCounter:
         self._column = column
 
     def add(self, amount: int = 1) -> None:
-        """_TableCounter so many more."""
+        """Increase the counter."""
         self._add(self._column, amount)
 
 
 class _TableGauge:
     """One series of a gauge, in this worker's row."""
 
-    __slots__ = ("_column", "_parts", "_set")
+    __slots__ = ("_column", "_scale", "_set")
 
     def __init__(self, table: CounterTable, column: int, family: Gauge) -> None:
         self._set = table.set
         self._column = column
-        self._parts = family.parts
+        self._scale = family.scale
 
     def set(self, value: float) -> None:
-        """This worker's number is this now; 0 or more."""
-        self._set(self._column, round(value * self._parts) + 1)
+        """Set this worker's value, which must not be negative."""
+        self._set(self._column, round(value * self._scale) + 1)
 
     def clear(self) -> None:
-        """This worker has nothing more to say."""
+        """Remove this worker's value."""
         self._set(self._column, 0)
 
 
@@ -127,45 +131,45 @@ class _TableHistogram:
 
     def __init__(self, table: CounterTable, column: int, family: Histogram) -> None:
         self._add = table.add
-        self._bounds = tuple(bound * MICRO for bound in family.bounds)
+        self._bounds = tuple(bound * MICROS_PER_SECOND for bound in family.bounds)
         self._column = column
         self._sum = column + family.width - 1
 
     def observe(self, micros: float) -> None:
-        """Something took so many microseconds."""
+        """Record one duration in microseconds."""
         self._add(self._column + bisect_left(self._bounds, micros))
         self._add(self._sum, int(micros))
 
-    def observe_all(self, micros: Iterable[int]) -> None:
-        """The same of many at once, which costs a third for each."""
+    def observe_many(self, micros: Iterable[int]) -> None:
+        """Record several durations. This is cheaper than one call for each."""
         buckets: dict[int, int] = {}
         bounds, total = self._bounds, 0
-        for each in micros:
-            bucket = bisect_left(bounds, each)
+        for duration in micros:
+            bucket = bisect_left(bounds, duration)
             buckets[bucket] = buckets.get(bucket, 0) + 1
-            total += each
+            total += duration
         for bucket, count in buckets.items():
             self._add(self._column + bucket, count)
         self._add(self._sum, total)
 
 
 class _NoSeries:
-    """Stands for a series that the table has no room for: the rest goes on."""
+    """Replaces a series for which the table has no room. Its methods do nothing."""
 
     def add(self, amount: int = 1) -> None:
-        """Not counted."""
+        """Do nothing."""
 
     def set(self, value: float) -> None:
-        """Not kept."""
+        """Do nothing."""
 
     def clear(self) -> None:
-        """Nothing was kept."""
+        """Do nothing."""
 
     def observe(self, micros: float) -> None:
-        """Not counted."""
+        """Do nothing."""
 
-    def observe_all(self, micros: Iterable[int]) -> None:
-        """Not counted."""
+    def observe_many(self, micros: Iterable[int]) -> None:
+        """Do nothing."""
 
 
 _NO_SERIES = _NoSeries()
@@ -174,39 +178,40 @@ CounterSeries = _TableCounter | _NoSeries
 GaugeSeries = _TableGauge | _NoSeries
 HistogramSeries = _TableHistogram | _NoSeries
 
-LOST = Counter(
-    "sluice_metrics_lost_series_total", "Series the shared table had no room for; they are missing."
+LOST_SERIES = Counter(
+    "sluice_metrics_lost_series_total",
+    "Series that are missing because the shared table is full.",
 )
 
 
 class Metrics:
-    """Gives out the series that a worker writes; hold on to them where speed matters."""
+    """Creates the series that one worker writes. Callers on the hot path keep their series."""
 
     def __init__(self, table: CounterTable) -> None:
         self._table = table
-        self._lost = _TableCounter(table, table.column(series_name(LOST, ())))
+        self._lost = _TableCounter(table, table.column(series_name(LOST_SERIES, ())))
 
-    def count(self, family: Counter, *values: str) -> CounterSeries:
-        """The series with these labels."""
+    def counter(self, family: Counter, *values: str) -> CounterSeries:
+        """Return the counter with these label values."""
         column = self._column(family, values, 1)
         return _NO_SERIES if column is None else _TableCounter(self._table, column)
 
-    def level(self, family: Gauge, *values: str) -> GaugeSeries:
-        """The series with these labels."""
+    def gauge(self, family: Gauge, *values: str) -> GaugeSeries:
+        """Return the gauge with these label values."""
         column = self._column(family, values, 1)
         return _NO_SERIES if column is None else _TableGauge(self._table, column, family)
 
-    def timings(self, family: Histogram, *values: str) -> HistogramSeries:
-        """The series with these labels."""
+    def histogram(self, family: Histogram, *values: str) -> HistogramSeries:
+        """Return the histogram with these label values."""
         column = self._column(family, values, family.width)
         return _NO_SERIES if column is None else _TableHistogram(self._table, column, family)
 
-    def clear(self, gauges: Iterable[Gauge]) -> None:
-        """Forget what the worker that had this row before has set."""
-        names = {gauge.name for gauge in gauges}
+    def clear_gauges(self, gauges: Iterable[Gauge]) -> None:
+        """Remove the values that the previous worker set in this row."""
+        families = {gauge.name for gauge in gauges}
         for name, (column, _) in self._table.names().items():
-            series = series_of(name)
-            if series is not None and series[0] in names:
+            series = parse_series_name(name)
+            if series is not None and series[0] in families:
                 self._table.set(column, 0)
 
     def _column(self, family: Family, values: tuple[str, ...], width: int) -> int | None:

@@ -1,6 +1,6 @@
 """Counts finished requests by model, version, status and reason.
 
-The policy bounds models and versions, the gateway's own code the reasons.
+The policy bounds the models and versions. `MAX_REASONS` bounds the reasons.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,46 +11,46 @@ from extproc.telemetry.entry import MAX_OUTCOMES, AccessLogEntry, RequestOutcome
 from extproc.telemetry.metrics import CounterSeries, HistogramSeries, Metrics
 
 OTHER = "other"
-"""Stands for models and versions that the policy does not have, and for reasons beyond so many."""
+"""Label value for models and versions that are not in the policy, and for excess reasons."""
 
 MAX_REASONS = 100
 
 Versions = Mapping[str, frozenset[str]]
-"""The names of every model's versions."""
+"""Version names by model name."""
 
 
 class RequestMetrics:
-    """Records entries. Series are looked up once for each outcome."""
+    """Counts access log entries. It looks up the series of each outcome once."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._versions: Versions = {}
         self._reasons: set[str] = set()
-        self._series: dict[RequestOutcome, _Series] = {}
+        self._series: dict[RequestOutcome, _OutcomeSeries] = {}
 
-    def follow(self, versions: Versions) -> None:
-        """These are the models now."""
+    def set_models(self, versions: Versions) -> None:
+        """Set the models and versions that may become label values."""
         self._versions = versions
         self._series.clear()
 
     def record(self, entries: Sequence[AccessLogEntry]) -> None:
-        """Count requests, as many at once as there are: that is what makes it cheap."""
+        """Count requests. Entries with the same outcome are counted together, which is cheaper."""
         by_outcome: dict[RequestOutcome, list[AccessLogEntry]] = {}
         for entry in entries:
-            alike = by_outcome.get(entry.outcome)
-            if alike is None:
+            group = by_outcome.get(entry.outcome)
+            if group is None:
                 by_outcome[entry.outcome] = [entry]
             else:
-                alike.append(entry)
-        for outcome, alike in by_outcome.items():
-            series = self._series.get(outcome) or self._look_up(outcome)
-            series.count.add(len(alike))
-            series.duration.observe_all([entry.duration for entry in alike])
+                group.append(entry)
+        for outcome, group in by_outcome.items():
+            series = self._series.get(outcome) or self._create_series(outcome)
+            series.requests.add(len(group))
+            series.duration.observe_many([entry.duration_us for entry in group])
             if outcome.upstream:
-                times = [e.upstream_time for e in alike if e.upstream_time is not None]
-                series.upstream.observe_all(times)
+                times = [e.upstream_us for e in group if e.upstream_us is not None]
+                series.upstream.observe_many(times)
 
-    def _look_up(self, outcome: RequestOutcome) -> "_Series":
+    def _create_series(self, outcome: RequestOutcome) -> "_OutcomeSeries":
         model, version, reason = outcome.model, outcome.version, outcome.reason
         versions = self._versions.get(model)
         if versions is None:
@@ -61,12 +61,12 @@ class RequestMetrics:
             self._reasons.add(reason)
         elif reason not in self._reasons:
             reason = OTHER
-        # 0: the client left before there was an answer.
+        # Envoy reports status 0 if the client left before there was a response.
         status = f"{outcome.status // 100}xx" if outcome.status else "none"
-        series = _Series(
-            self._metrics.count(catalog.REQUESTS, model, version, status, reason),
-            self._metrics.timings(catalog.REQUEST_SECONDS, model, version),
-            self._metrics.timings(catalog.UPSTREAM_SECONDS, model, version),
+        series = _OutcomeSeries(
+            self._metrics.counter(catalog.REQUESTS, model, version, status, reason),
+            self._metrics.histogram(catalog.REQUEST_SECONDS, model, version),
+            self._metrics.histogram(catalog.UPSTREAM_SECONDS, model, version),
         )
         if len(self._series) >= MAX_OUTCOMES:
             self._series.clear()
@@ -75,7 +75,7 @@ class RequestMetrics:
 
 
 @dataclass(frozen=True, slots=True)
-class _Series:
-    count: CounterSeries
+class _OutcomeSeries:
+    requests: CounterSeries
     duration: HistogramSeries
     upstream: HistogramSeries

@@ -1,15 +1,15 @@
-"""How the breakers stand, for `sluice status`: read from what workers show of them as metrics."""
+"""Reads the state of all breakers from the gauges that the workers publish."""
 
 from dataclasses import dataclass
 
 from extproc.breaker import BreakerState
 from extproc.counter_table import CounterTable
 from extproc.telemetry import catalog
-from extproc.telemetry.exposition import series_in
+from extproc.telemetry.exposition import find_series
 
-_SHOWN = (
+_GAUGES = (
     catalog.BREAKER_STATE,
-    catalog.BREAKER_ERRORS,
+    catalog.BREAKER_ERROR_RATIO,
     catalog.BREAKER_REQUESTS,
     catalog.BREAKER_UNPROTECTED,
 )
@@ -17,9 +17,9 @@ _SHOWN = (
 
 @dataclass(frozen=True, slots=True)
 class BreakerStatus:
-    """One version's breaker. `state` is `closed`, `reduced` or `open`.
+    """State of one version's breaker: `closed`, `reduced` or `open`.
 
-    `error_rate` (0 to 1) is None below the minimum volume; `requests` are those in the window.
+    `error_rate` (0 to 1) is None below the minimum volume. `requests` counts those in the window.
     """
 
     model: str
@@ -31,25 +31,25 @@ class BreakerStatus:
 
 @dataclass(frozen=True, slots=True)
 class CalloutStatus:
-    """`GET /v1/status`. Of each version that has a breaker; how many have found no room for one."""
+    """Body of `GET /v1/status`. `unprotected` counts the versions without room for a breaker."""
 
     breakers: list[BreakerStatus]
     unprotected: int
 
 
 def read_status(table: CounterTable) -> CalloutStatus:
-    """The state now, as workers have said it in the last half second."""
-    found = series_in(table, _SHOWN)
-    states, errors, requests, unprotected = (
-        {labels: family.of(table.values(column)) for labels, column in found[family.name]}
-        for family in _SHOWN
+    """Return the status, as of the workers' latest publication."""
+    found = find_series(table, _GAUGES)
+    states, error_rates, requests, unprotected = (
+        {labels: family.aggregate(table.values(column)) for labels, column in found[family.name]}
+        for family in _GAUGES
     )
     breakers = [
         BreakerStatus(
             model=labels[0],
             version=labels[1],
             state=BreakerState(int(state)).name.lower(),
-            error_rate=errors.get(labels),
+            error_rate=error_rates.get(labels),
             requests=int(requests.get(labels) or 0),
         )
         for labels, state in sorted(states.items())

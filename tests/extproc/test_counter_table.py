@@ -90,7 +90,7 @@ def test_a_full_table_takes_no_more_names_and_goes_on_counting(path: Path) -> No
 
 def test_another_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other").write_bytes(bytes(4096))
-    with pytest.raises(ValueError, match="not a table"):
+    with pytest.raises(ValueError, match="not a counter table"):
         CounterTable(tmp_path / "other")
 
 

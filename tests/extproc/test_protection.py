@@ -16,7 +16,7 @@ from extproc.limits.arithmetic import Algorithm, Limit
 from extproc.limits.broker import Broker
 from extproc.limits.ledger import Ledger
 from extproc.protection import Protection, ProtectionSettings
-from extproc.telemetry.entry import NO_CALL, AccessLogEntry, RequestOutcome
+from extproc.telemetry.entry import NO_GRPC_OUTCOME, AccessLogEntry, RequestOutcome
 from sluice.config import PolicyDocument
 from tests.extproc.decision.requests import admitted, document, policy, request
 
@@ -38,7 +38,7 @@ def protection(tmp_path: Path) -> Protection:
 
 def ended(status: int, *, reason: str = "stable") -> AccessLogEntry:
     outcome = RequestOutcome(
-        "POST", "HTTP/2", status, "", reason, "m", "v1", False, "127.0.0.1:9001", NO_CALL
+        "POST", "HTTP/2", status, "", reason, "m", "v1", False, "127.0.0.1:9001", NO_GRPC_OUTCOME
     )
     return AccessLogEntry(outcome, 0, 0, "/", "", 0, 0, 0, 1, "", "", "")
 

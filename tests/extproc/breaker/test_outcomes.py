@@ -6,7 +6,7 @@ import pytest
 
 from extproc.breaker.outcomes import FAILURE_STATUSES, succeeded
 from extproc.rpc import StatusCode
-from extproc.telemetry.entry import NO_CALL, GrpcCall, RequestOutcome
+from extproc.telemetry.entry import NO_GRPC_OUTCOME, GrpcOutcome, RequestOutcome
 
 
 class End(NamedTuple):
@@ -24,10 +24,10 @@ def ended(
     upstream: str = "127.0.0.1:9001",
     response_started: bool = True,
     version: str = "v1",
-    call: GrpcCall = NO_CALL,
+    grpc: GrpcOutcome = NO_GRPC_OUTCOME,
 ) -> End:
     request = RequestOutcome(
-        "POST", "HTTP/2", status, flags, reason, "m", version, False, upstream, call
+        "POST", "HTTP/2", status, flags, reason, "m", version, False, upstream, grpc
     )
     return End(request, response_started)
 
@@ -36,7 +36,7 @@ def called(
     code: StatusCode | None, *, checked: bool = True, expired: bool = False, **more: Any
 ) -> End:
     """The end of a gRPC client's call."""
-    return ended(**more, call=GrpcCall(code, checked, expired))
+    return ended(**more, grpc=GrpcOutcome(code, checked, expired))
 
 
 def result(end: End) -> bool | None:

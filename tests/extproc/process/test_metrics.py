@@ -21,24 +21,24 @@ from extproc.limits.broker import Broker
 from extproc.limits.ledger import Ledger
 from extproc.process.metrics import (
     ConversionTimes,
-    backend_state,
-    backend_totals,
-    breaker_states,
-    conversions_pending,
+    breaker_gauges,
+    conversion_gauges,
+    limit_backend_counters,
+    limit_backend_gauges,
 )
 from extproc.process.supervisor import COLUMNS
 from extproc.protection import Protection, ProtectionSettings
 from extproc.telemetry import catalog
 from extproc.telemetry.exposition import TableCollector
-from extproc.telemetry.metrics import LOST, MICRO, Metrics, series_name
+from extproc.telemetry.metrics import LOST_SERIES, MICROS_PER_SECOND, Metrics, series_name
+from extproc.telemetry.publisher import MetricsPublisher
 from extproc.telemetry.status import BreakerStatus, CalloutStatus, read_status
-from extproc.telemetry.totals import Totals
 from sluice.config import PolicyDocument
 from sluice.config.breaker import BreakerConfig
 from sluice.contract.names import cluster_name
 from tests.extproc.decision.requests import document
 
-MINUTE = 60 * MICRO
+MINUTE = 60 * MICROS_PER_SECOND
 
 
 @dataclass
@@ -52,18 +52,18 @@ class Worker:
         create(self.path, 2, self.columns)
         self.table = CounterTable(self.path, 0)
         self.metrics = Metrics(self.table)
-        self.totals = Totals(self.metrics)
+        self.publisher = MetricsPublisher(self.metrics)
         self.protection = Protection(self.table, ProtectionSettings())
 
     def exposed(self) -> list[str]:
         """Every line of the metrics."""
-        self.totals.publish()
+        self.publisher.publish()
         registry = CollectorRegistry()
         registry.register(TableCollector(CounterTable(self.path), catalog.FAMILIES))
         return generate_latest(registry).decode().splitlines()
 
     def status(self) -> CalloutStatus:
-        self.totals.publish()
+        self.publisher.publish()
         return read_status(CounterTable(self.path))
 
 
@@ -84,7 +84,7 @@ def test_the_status_and_the_metrics_tell_how_every_breaker_stands(worker: Worker
     worker.protection.breaker.record(now, "m/v1", ok=False, count=30)
     worker.protection.breaker.record(now, "m/v1", ok=True, count=10)
     worker.protection.breaker.record(now, "quiet/v1", ok=True, count=3)
-    worker.totals.show(partial(breaker_states, worker.protection))
+    worker.publisher.add_gauges(partial(breaker_gauges, worker.protection))
     shown = {(b.model, b.version): b for b in worker.status().breakers}
     assert shown["m", "v1"] == BreakerStatus("m", "v1", "open", 0.75, 40)
     assert shown["quiet", "v1"] == BreakerStatus("quiet", "v1", "closed", None, 3)
@@ -103,7 +103,7 @@ def test_the_status_and_the_metrics_tell_how_every_breaker_stands(worker: Worker
 def test_a_version_that_is_gone_is_not_shown_broken(worker: Worker) -> None:
     follow(worker, document({"m": {}}))
     worker.protection.breaker.record(time.monotonic(), "m/v1", ok=False, count=30)
-    worker.totals.show(partial(breaker_states, worker.protection))
+    worker.publisher.add_gauges(partial(breaker_gauges, worker.protection))
     assert [b.state for b in worker.status().breakers if b.version == "v1"] == ["open"]
     follow(worker, document({"other": {}}))
     assert {b.model for b in worker.status().breakers} == {"other"}
@@ -113,7 +113,7 @@ def test_a_version_that_is_gone_is_not_shown_broken(worker: Worker) -> None:
 def test_versions_that_find_no_room_are_told_of(tmp_path: Path) -> None:
     worker = Worker(tmp_path / "small", columns=20)
     follow(worker, document({"m": {}}))
-    worker.totals.show(partial(breaker_states, worker.protection))
+    worker.publisher.add_gauges(partial(breaker_gauges, worker.protection))
     status = worker.status()
     assert status.breakers == []
     assert status.unprotected == len(document({"m": {}}).models["m"].versions)
@@ -127,21 +127,21 @@ def test_the_table_has_room_for_a_thousand_models_with_two_versions(tmp_path: Pa
     breaker = Breaker(worker.table, {cluster_name(*labels): BreakerConfig() for labels in versions})
     for labels in versions:
         for status in ("2xx", "4xx", "5xx", "none"):
-            worker.metrics.count(catalog.REQUESTS, *labels, status, "stable")
+            worker.metrics.counter(catalog.REQUESTS, *labels, status, "stable")
         for times in (catalog.REQUEST_SECONDS, catalog.UPSTREAM_SECONDS):
-            worker.metrics.timings(times, *labels)
-        for gauge in (catalog.BREAKER_STATE, catalog.BREAKER_ERRORS, catalog.BREAKER_REQUESTS):
-            worker.metrics.level(gauge, *labels)
+            worker.metrics.histogram(times, *labels)
+        for gauge in (catalog.BREAKER_STATE, catalog.BREAKER_ERROR_RATIO, catalog.BREAKER_REQUESTS):
+            worker.metrics.gauge(gauge, *labels)
     assert len(breaker.status(1000.0)) == 2000
     assert breaker.unprotected == 0
-    assert worker.table.total(worker.table.column(series_name(LOST, ()))) == 0
+    assert worker.table.total(worker.table.column(series_name(LOST_SERIES, ()))) == 0
     worker.table.close()
 
 
 def test_budgets_that_are_forgotten_are_counted(worker: Worker) -> None:
     follow(worker, document(limits={"backend": {"max_keys": 2000}}))
-    worker.totals.follow("budgets", partial(backend_totals, worker.protection))
-    worker.totals.show(partial(backend_state, worker.protection))
+    worker.publisher.add_counters("budgets", partial(limit_backend_counters, worker.protection))
+    worker.publisher.add_gauges(partial(limit_backend_gauges, worker.protection))
     budgets = worker.protection.budgets
     limit = Limit(Algorithm.TOKEN_BUCKET, 1, MINUTE, 10)
     for number in range(2005):
@@ -156,12 +156,12 @@ def test_a_backend_that_went_away_is_down_and_what_it_forgot_is_counted(tmp_path
     socket = tmp_path / "limits"
     protection = Protection(worker.table, ProtectionSettings(socket))
     limit = Limit(Algorithm.TOKEN_BUCKET, 1, MINUTE, 10)
-    worker.totals.show(partial(backend_state, protection))
-    evicted = worker.metrics.count(catalog.EVICTIONS)
+    worker.publisher.add_gauges(partial(limit_backend_gauges, protection))
+    evicted = worker.metrics.counter(catalog.LIMIT_EVICTIONS)
 
     async def use(key: str) -> None:
         budgets = protection.budgets
-        pending = budgets.ready(int(protection.clock() * MICRO), limit, key, 1)
+        pending = budgets.ready(int(protection.clock() * MICROS_PER_SECOND), limit, key, 1)
         assert pending is not None
         await pending
 
@@ -196,7 +196,7 @@ def converter(gate: threading.Event, thread_from: int) -> Converter:
 def test_conversions_are_timed_and_those_under_way_are_counted(worker: Worker) -> None:
     gate = threading.Event()
     pool = ConversionPool(threads=1, observe=ConversionTimes(worker.metrics).observe)
-    worker.totals.show(partial(conversions_pending, pool))
+    worker.publisher.add_gauges(partial(conversion_gauges, pool))
 
     async def convert() -> None:
         jobs = [asyncio.ensure_future(pool.request(converter(gate, 0), b"a", {})) for _ in "ab"]

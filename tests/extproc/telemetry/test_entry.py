@@ -8,8 +8,9 @@ from google.protobuf.wrappers_pb2 import UInt32Value
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.telemetry.entry import MAX_TEXT, AccessLogEntry, Reader
-from extproc.telemetry.lines import json_line, text_line
+from extproc.telemetry.entry import AccessLogEntry
+from extproc.telemetry.formats import json_line, text_line
+from extproc.telemetry.reports import MAX_TEXT, ReportParser
 from protos.accesslog_pb2 import HTTPAccessLogEntry, LogAddress, ResponseFlags
 
 
@@ -56,7 +57,7 @@ CALL = "/inference.GRPCInferenceService/ModelInfer"
 
 
 def line(message: HTTPAccessLogEntry) -> dict[str, object]:
-    parsed: dict[str, object] = json.loads(json_line(Reader().entry(message)))
+    parsed: dict[str, object] = json.loads(json_line(ReportParser().parse(message)))
     return parsed
 
 
@@ -125,7 +126,7 @@ def ended(
         message.response.response_trailers["grpc-status"] = trailer
     if header is not None:
         message.response.response_headers["grpc-status"] = header
-    return Reader().entry(message).outcome.call
+    return ReportParser().parse(message).outcome.grpc
 
 
 def test_a_grpc_server_says_in_trailers_or_in_headers_how_a_call_ended() -> None:
@@ -177,20 +178,20 @@ def test_addresses_are_of_every_kind() -> None:
 
 
 def test_requests_that_end_alike_share_their_outcome() -> None:
-    reader = Reader()
-    one, other = reader.entry(report(**ADMITTED)), reader.entry(report(path="/b", **ADMITTED))
+    parser = ReportParser()
+    one, other = parser.parse(report(**ADMITTED)), parser.parse(report(path="/b", **ADMITTED))
     assert one.outcome is other.outcome
-    assert reader.entry(report(status=500, **ADMITTED)).outcome is not one.outcome
+    assert parser.parse(report(status=500, **ADMITTED)).outcome is not one.outcome
     called = [report(**ADMITTED) for _ in range(3)]
     for message, status in zip(called, ("0", "0", "14"), strict=True):
         message.response.response_trailers["grpc-status"] = status
-    well, again, badly = (reader.entry(message).outcome for message in called)
+    well, again, badly = (parser.parse(message).outcome for message in called)
     assert well is again
     assert len({well, badly, one.outcome}) == 3
 
 
 def entry(path: str) -> AccessLogEntry:
-    return Reader().entry(report(path=path, **ADMITTED))
+    return ReportParser().parse(report(path=path, **ADMITTED))
 
 
 def test_the_text_line_is_the_classic_one() -> None:

@@ -11,16 +11,24 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from extproc.counter_table import CounterTable, create
 from extproc.telemetry.exposition import TableCollector
-from extproc.telemetry.metrics import LOST, Counter, Family, Gauge, Histogram, Metrics, series_name
+from extproc.telemetry.metrics import (
+    LOST_SERIES,
+    Counter,
+    Family,
+    Gauge,
+    Histogram,
+    Metrics,
+    series_name,
+)
 
 ROWS = 3
 COUNTER = Counter("test_total", "A counter.", ("kind",))
-LARGEST = Gauge("test_largest", "A gauge.", over_workers="max")
+LARGEST = Gauge("test_largest", "A gauge.", aggregation="max")
 SUMMED = Gauge("test_summed", "Another gauge.")
 SECONDS = Histogram("test_seconds", "A histogram.", ("kind",), (0.001, 0.01))
-SMALLEST = Gauge("test_smallest", "A third.", over_workers="min")
-RATIO = Gauge("test_ratio", "A fraction.", over_workers="max", parts=1000)
-FAMILIES = (COUNTER, LARGEST, SUMMED, SMALLEST, RATIO, SECONDS, LOST)
+SMALLEST = Gauge("test_smallest", "A third.", aggregation="min")
+RATIO = Gauge("test_ratio", "A fraction.", aggregation="max", scale=1000)
+FAMILIES = (COUNTER, LARGEST, SUMMED, SMALLEST, RATIO, SECONDS, LOST_SERIES)
 
 
 @pytest.fixture
@@ -45,11 +53,11 @@ def exposed(path: Path, *families: Family) -> dict[str, float]:
 def test_workers_are_summed(path: Path) -> None:
     for row in range(ROWS):
         metrics = Metrics(CounterTable(path, row))
-        metrics.count(COUNTER, "a").add(row + 1)
+        metrics.counter(COUNTER, "a").add(row + 1)
         for gauge in (SMALLEST, LARGEST, SUMMED):
-            metrics.level(gauge).set(10 * (row + 1))
+            metrics.gauge(gauge).set(10 * (row + 1))
         for micros in (1000, 1001, 50_000):
-            metrics.timings(SECONDS, "a").observe(micros)
+            metrics.histogram(SECONDS, "a").observe(micros)
     found = exposed(path)
     assert found["test_total kind=a"] == 6
     assert found["test_smallest"] == 10
@@ -65,7 +73,7 @@ def test_workers_are_summed(path: Path) -> None:
 def test_a_worker_goes_on_from_the_numbers_of_the_one_before(path: Path) -> None:
     for _ in range(3):
         table = CounterTable(path, 1)
-        Metrics(table).count(COUNTER, "a").add(5)
+        Metrics(table).counter(COUNTER, "a").add(5)
         table.close()
     assert exposed(path)["test_total kind=a"] == 15
 
@@ -73,13 +81,13 @@ def test_a_worker_goes_on_from_the_numbers_of_the_one_before(path: Path) -> None
 def test_a_gauge_is_what_workers_have_set_and_is_gone_when_none_has(path: Path) -> None:
     one, other = (Metrics(CounterTable(path, row)) for row in (0, 1))
     for metrics in (one, other):
-        metrics.level(SMALLEST).clear()
+        metrics.gauge(SMALLEST).clear()
     assert exposed(path, SMALLEST) == {}
-    one.level(SMALLEST).set(7)
+    one.gauge(SMALLEST).set(7)
     assert exposed(path, SMALLEST) == {"test_smallest": 7}
-    other.level(SMALLEST).set(0)
+    other.gauge(SMALLEST).set(0)
     assert exposed(path, SMALLEST) == {"test_smallest": 0}
-    other.level(SMALLEST).clear()
+    other.gauge(SMALLEST).clear()
     assert exposed(path, SMALLEST) == {"test_smallest": 7}
 
 
@@ -88,17 +96,17 @@ def test_a_gauge_of_parts_has_fractions(value: float) -> None:
     with TemporaryDirectory() as directory:
         path = Path(directory) / "counters"
         create(path, 1, 16)
-        Metrics(CounterTable(path, 0)).level(RATIO).set(value)
+        Metrics(CounterTable(path, 0)).gauge(RATIO).set(value)
         assert exposed(path)["test_ratio"] == pytest.approx(value, abs=0.0005)
 
 
 def test_a_worker_does_not_repeat_what_the_one_before_said_of_itself(path: Path) -> None:
     table = CounterTable(path, 1)
     before = Metrics(table)
-    before.level(SUMMED).set(5)
-    before.count(COUNTER, "a").add(5)
+    before.gauge(SUMMED).set(5)
+    before.counter(COUNTER, "a").add(5)
     table.close()
-    Metrics(CounterTable(path, 1)).clear([SUMMED])
+    Metrics(CounterTable(path, 1)).clear_gauges([SUMMED])
     assert exposed(path, SUMMED, COUNTER) == {"test_total kind=a": 5}
 
 
@@ -110,9 +118,9 @@ def test_what_others_keep_in_the_table_is_no_metric(path: Path) -> None:
 
 def test_a_full_table_loses_new_series_and_says_so(path: Path) -> None:
     metrics = Metrics(CounterTable(path, 0))
-    kept = metrics.count(COUNTER, "kept")
+    kept = metrics.counter(COUNTER, "kept")
     for number in range(100):
-        metrics.count(COUNTER, str(number)).add()
+        metrics.counter(COUNTER, str(number)).add()
     kept.add()
     found = exposed(path)
     assert found["test_total kind=kept"] == 1

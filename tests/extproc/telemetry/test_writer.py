@@ -34,7 +34,7 @@ class Counted:
     def of(self, family: Counter | Gauge, *labels: str) -> float | None:
         column = self.table.column(series_name(family, labels))
         if isinstance(family, Gauge):
-            return family.of(self.table.values(column))
+            return family.aggregate(self.table.values(column))
         return self.table.total(column)
 
     def until(self, family: Counter | Gauge, *labels: str, value: int) -> None:
@@ -101,7 +101,7 @@ def test_what_is_queued_is_written_in_order_before_it_closes(
     writer.close()
     assert path.read_text().split() == [str(number) for number in range(100)]
     assert counted.of(catalog.LOG_LINES) == 100
-    assert counted.of(catalog.LOG_QUEUE) == 0
+    assert counted.of(catalog.LOG_QUEUE_BYTES) == 0
 
 
 def test_lines_beyond_the_limit_are_dropped_and_counted(
@@ -119,7 +119,7 @@ def test_lines_beyond_the_limit_are_dropped_and_counted(
         writer.put(chunk, 2)
     assert time.monotonic() - began < 1
     assert counted.of(catalog.LOG_DROPPED, "queue_full") == 2000
-    assert counted.of(catalog.LOG_QUEUE) == LIMIT
+    assert counted.of(catalog.LOG_QUEUE_BYTES) == LIMIT
     gate.release.set()
     counted.until(catalog.LOG_LINES, value=4)
     writer.put(b"after\n", 1)

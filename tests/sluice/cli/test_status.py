@@ -14,14 +14,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from extproc.counter_table import CounterTable, create
-from extproc.process.metrics import breaker_states
+from extproc.process.metrics import breaker_gauges
 from extproc.protection import Protection, ProtectionSettings
 from extproc.telemetry import catalog, endpoint
 from extproc.telemetry.exposition import TableCollector
 from extproc.telemetry.metrics import Metrics
 from extproc.telemetry.profile import Profiler
+from extproc.telemetry.publisher import MetricsPublisher
 from extproc.telemetry.status import read_status
-from extproc.telemetry.totals import Totals
 from sluice.cli import main
 from sluice.cli.status import _seen_from
 from sluice.config import GatewayConfig
@@ -55,9 +55,9 @@ def callout(table: CounterTable) -> Iterator[str]:
     asyncio.run(protection.prepare(document({"m": {}}))).commit()
     protection.breaker.record(time.monotonic(), "m/v1", ok=False, count=30)
     protection.breaker.record(time.monotonic(), "m/v1", ok=True, count=10)
-    totals = Totals(Metrics(table))
-    totals.show(partial(breaker_states, protection))
-    totals.publish()
+    publisher = MetricsPublisher(Metrics(table))
+    publisher.add_gauges(partial(breaker_gauges, protection))
+    publisher.publish()
     collector = TableCollector(table, catalog.FAMILIES)
     app = endpoint.application(
         collector, partial(read_status, table), Profiler(lambda _: None), None

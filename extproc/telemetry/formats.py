@@ -14,15 +14,15 @@ Format = Callable[[AccessLogEntry], bytes]
 
 def json_line(entry: AccessLogEntry) -> bytes:
     """One JSON object, whose members are described in docs/reference/metrics.md."""
-    outcome, upstream_time = entry.outcome, entry.upstream_time
+    outcome, upstream_us = entry.outcome, entry.upstream_us
     return orjson.dumps(
         {
-            "time": f"{_second(entry.seconds)}.{entry.micros:06d}Z",
+            "time": f"{_second(entry.start_seconds)}.{entry.start_micros:06d}Z",
             "method": outcome.method,
             "path": entry.path,
             "protocol": outcome.protocol,
             "status": outcome.status,
-            "grpc_status": outcome.call.status,
+            "grpc_status": outcome.grpc.status,
             "flags": outcome.flags,
             "reason": outcome.reason,
             "subject": entry.subject,
@@ -31,8 +31,8 @@ def json_line(entry: AccessLogEntry) -> bytes:
             "canary": outcome.canary,
             "request_bytes": entry.request_bytes,
             "response_bytes": entry.response_bytes,
-            "duration_ms": entry.duration / 1000,
-            "upstream_ms": None if upstream_time is None else upstream_time / 1000,
+            "duration_ms": entry.duration_us / 1000,
+            "upstream_ms": None if upstream_us is None else upstream_us / 1000,
             "upstream": outcome.upstream,
             "request_id": entry.request_id,
             "user_agent": entry.user_agent,
@@ -44,9 +44,9 @@ def json_line(entry: AccessLogEntry) -> bytes:
 
 def text_line(entry: AccessLogEntry) -> bytes:
     """The classic line, `[time] METHOD path latency`."""
-    time = _second(entry.seconds).replace("T", " ")
+    time = _second(entry.start_seconds).replace("T", " ")
     path = _printable(entry.path)
-    return f"[{time}] {entry.outcome.method} {path} {_latency(entry.duration / 1000)}\n".encode()
+    return f"[{time}] {entry.outcome.method} {path} {_latency(entry.duration_us / 1000)}\n".encode()
 
 
 @lru_cache(64)

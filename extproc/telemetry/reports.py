@@ -1,0 +1,211 @@
+"""Parses Envoy's reports of finished requests (envoy.data.accesslog.v3)."""
+
+import re
+from collections.abc import Mapping
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.wrappers_pb2 import UInt32Value
+
+from extproc.rpc import StatusCode
+from extproc.telemetry.entry import (
+    MAX_OUTCOMES,
+    NO_GRPC_OUTCOME,
+    AccessLogEntry,
+    GrpcOutcome,
+    RequestOutcome,
+)
+from protos.accesslog_pb2 import AccessLogCommon, HTTPAccessLogEntry, LogAddress, ResponseFlags
+from sluice.contract import headers as names
+from sluice.contract.local_replies import (
+    VIA_UPSTREAM,
+    local_reply_reason,
+    split_callout_details,
+)
+from sluice.contract.names import split_cluster_name
+from sluice.contract.paths import OIP_GRPC_PREFIX
+
+MAX_TEXT = 512
+"""Maximum characters of a path, a user agent or a request id: clients choose their length."""
+
+_METHODS = (
+    "OTHER", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
+)  # fmt: skip
+"""Names by number of envoy.config.core.v3.RequestMethod."""
+
+_PROTOCOLS = ("", "HTTP/1.0", "HTTP/1.1", "HTTP/2", "HTTP/3")
+"""Names by number of HTTPAccessLogEntry.HTTPVersion."""
+
+_FLAGS = {
+    "failed_local_healthcheck": "LH",
+    "no_healthy_upstream": "UH",
+    "upstream_request_timeout": "UT",
+    "local_reset": "LR",
+    "upstream_remote_reset": "UR",
+    "upstream_connection_failure": "UF",
+    "upstream_connection_termination": "UC",
+    "upstream_overflow": "UO",
+    "no_route_found": "NR",
+    "delay_injected": "DI",
+    "fault_injected": "FI",
+    "rate_limited": "RL",
+    "rate_limit_service_error": "RLSE",
+    "downstream_connection_termination": "DC",
+    "upstream_retry_limit_exceeded": "URX",
+    "stream_idle_timeout": "SI",
+    "invalid_envoy_request_headers": "IH",
+    "downstream_protocol_error": "DPE",
+    "upstream_max_stream_duration_reached": "UMSDR",
+    "response_from_cache_filter": "RFCF",
+    "no_filter_config_found": "NFCF",
+    "duration_timeout": "DT",
+    "upstream_protocol_error": "UPE",
+    "no_cluster_found": "NC",
+    "overload_manager": "OM",
+    "dns_resolution_failure": "DF",
+    "downstream_remote_reset": "DR",
+}
+"""Envoy's short names of response flags (%RESPONSE_FLAGS%)."""
+
+_STATUSES = {str(int(status)): status for status in StatusCode}
+"""Statuses by their text in `grpc-status`."""
+
+_TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
+_MICROS = {"H": 3.6e9, "M": 6e7, "S": 1e6, "m": 1e3, "u": 1, "n": 1e-3}
+"""Microseconds by unit of `grpc-timeout` (gRPC over HTTP/2)."""
+
+_DEADLINE_TOLERANCE = 10_000
+"""Microseconds. A server with coarse timers may end a call this long before its deadline."""
+
+
+class ReportParser:
+    """Parses reports. It caches outcomes, because creating one costs more than all other fields."""
+
+    def __init__(self) -> None:
+        self._outcomes: dict[object, RequestOutcome] = {}
+
+    def parse(self, report: HTTPAccessLogEntry) -> AccessLogEntry:
+        """Return the entry of one report."""
+        common, request, response = report.common_properties, report.request, report.response
+        headers = request.request_headers
+        details = response.response_code_details
+        service, reason = headers.get(names.MODEL_SERVICE, ""), headers.get(names.REASON, "")
+        start, duration, flags = common.start_time, common.duration, common.response_flags
+        duration_us = duration.seconds * 1_000_000 + duration.nanos // 1000
+        # A gRPC server that sends no message ends the call with headers only (Trailers-Only).
+        ended = response.response_trailers or response.response_headers
+        grpc = _grpc_outcome(report, duration_us) if ended or flags else NO_GRPC_OUTCOME
+        key = (
+            request.request_method, report.protocol_version, response.response_code, details,
+            flags, common.upstream_remote_address, common.route_name, service, reason, grpc,
+        )  # fmt: skip
+        outcome = self._outcomes.get(key)
+        if outcome is None:
+            if len(self._outcomes) >= MAX_OUTCOMES:
+                self._outcomes.clear()
+            outcome = self._outcomes[key] = _outcome(report, service, reason, grpc)
+        return AccessLogEntry(
+            outcome,
+            start.seconds,
+            start.nanos // 1000,
+            (headers.get(names.PATH) or request.path).partition("?")[0][:MAX_TEXT],
+            headers.get(names.SUBJECT, "") if service else _refused_subject(details),
+            request.request_body_bytes,
+            response.response_body_bytes,
+            duration_us,
+            _upstream_us(common) if outcome.upstream else None,
+            request.request_id[:MAX_TEXT],
+            request.user_agent[:MAX_TEXT],
+            headers.get(names.TRACEPARENT, "")[3:35],
+        )
+
+
+def _outcome(
+    report: HTTPAccessLogEntry, service: str, reason: str, grpc: GrpcOutcome
+) -> RequestOutcome:
+    common, response = report.common_properties, report.response
+    status = UInt32Value.FromString(response.response_code).value
+    model, version = split_cluster_name(service)
+    return RequestOutcome(
+        method=_name(_METHODS, report.request.request_method),
+        protocol=_name(_PROTOCOLS, report.protocol_version),
+        status=status,
+        flags=_flags(ResponseFlags.FromString(common.response_flags)),
+        reason=_reason(response.response_code_details, status, reason),
+        model=model or common.route_name,
+        version=version,
+        canary=reason.startswith("canary_"),
+        upstream=_address(LogAddress.FromString(common.upstream_remote_address)),
+        grpc=grpc,
+    )
+
+
+def _grpc_outcome(report: HTTPAccessLogEntry, duration_us: int) -> GrpcOutcome:
+    """Return the outcome of a gRPC client's call.
+
+    The status counts only if the model server sent it, and only if the client itself spoke gRPC:
+    the status of a converted request never reached the client.
+    """
+    request, response = report.request, report.response
+    headers, status = request.request_headers, None
+    if response.response_code_details == VIA_UPSTREAM and names.PATH not in headers:
+        status = _grpc_status(response.response_trailers or response.response_headers)
+    timeout = headers.get(names.GRPC_TIMEOUT, "")
+    expired = status != StatusCode.OK and _deadline_passed(timeout, duration_us)
+    return GrpcOutcome(status, request.path.startswith(OIP_GRPC_PREFIX), expired)
+
+
+def _grpc_status(headers: Mapping[str, str]) -> int | None:
+    """Return the status; UNKNOWN if it is not one of gRPC's, as gRPC clients do."""
+    text = headers.get(names.GRPC_STATUS)
+    if text is None:
+        return None
+    return _STATUSES.get(text, StatusCode.UNKNOWN)
+
+
+def _deadline_passed(timeout: str, duration_us: int) -> bool:
+    match = _TIMEOUT.fullmatch(timeout)
+    if match is None:
+        return False
+    return int(match[1]) * _MICROS[match[2]] <= duration_us + _DEADLINE_TOLERANCE
+
+
+def _name(names: tuple[str, ...], number: int) -> str:
+    return names[number] if 0 <= number < len(names) else names[0]
+
+
+def _flags(flags: ResponseFlags) -> str:
+    return ",".join(_FLAGS[field.name] for field, _ in flags.ListFields())
+
+
+def _reason(details: str, status: int, admitted: str) -> str:
+    """Return the reason that the client got; `admitted` is the reason of the admission."""
+    if details == VIA_UPSTREAM:
+        return admitted
+    refused = split_callout_details(details)
+    return local_reply_reason(details, status) if refused is None else refused[0]
+
+
+def _refused_subject(details: str) -> str:
+    """Return the subject of a request that the callout refused; empty if it is unknown."""
+    refused = split_callout_details(details)
+    return "" if refused is None else refused[1]
+
+
+def _upstream_us(common: AccessLogCommon) -> int | None:
+    """Return the time from the last byte sent to the first byte received; at least 0."""
+    received = _micros(common.time_to_first_upstream_rx_byte)
+    return max(0, received - _micros(common.time_to_last_upstream_tx_byte)) if received else None
+
+
+def _micros(duration: Duration) -> int:
+    return duration.seconds * 1_000_000 + duration.nanos // 1000
+
+
+def _address(address: LogAddress) -> str:
+    if address.HasField("pipe"):
+        return address.pipe.path
+    socket = address.socket_address
+    if not socket.address:
+        return ""
+    host = f"[{socket.address}]" if ":" in socket.address else socket.address
+    return f"{host}:{socket.port_value}"
