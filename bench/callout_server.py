@@ -19,7 +19,7 @@ from extproc.policy.current import CurrentPolicy
 from extproc.rpc import unary
 from extproc.services.decider import Decider
 from extproc.services.ext_authz import Authorization
-from extproc.services.ext_proc.stream import ExternalProcessor
+from extproc.services.ext_proc.service import ExternalProcessor
 from extproc.services.health import Health
 from extproc.transport import TRANSPORTS, serve
 from sluice.config import GatewayConfig, PolicyDocument, policy_document

@@ -14,7 +14,8 @@ from extproc.policy.compiled import Policy, compile_policy
 from extproc.policy.current import CurrentPolicy
 from extproc.services.decider import Decider
 from extproc.services.ext_authz import Authorization
-from extproc.services.ext_proc.stream import ExternalProcessor, header_dict
+from extproc.services.ext_proc.service import ExternalProcessor
+from extproc.services.ext_proc.stream import header_dict
 from protos.ext_authz_pb2 import CheckRequest
 from protos.ext_proc_pb2 import ProcessingRequest
 from sluice.config import PolicyDocument

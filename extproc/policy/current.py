@@ -1,4 +1,4 @@
-"""The policy in force in a worker, and the key sets that are fetched for it."""
+"""The policy in force in a worker, and the refresh of key sets that it names by URI."""
 
 from collections.abc import Awaitable
 
@@ -8,24 +8,30 @@ from sluice.config import PolicyDocument
 
 
 class CurrentPolicy:
-    """Holds one policy at a time; None until the first arrives."""
+    """Holds the policy in force; None until the first one arrives."""
 
     def __init__(self) -> None:
         self.current: Policy | None = None
         self._remote: RemoteKeySets | None = None
 
-    def apply(self, document: PolicyDocument) -> None:
-        """Put a policy in force. Raises ValueError, with nothing changed, where it is not good."""
-        previous = self.current
-        policy = compile_policy(document, previous)
+    def compile(self, document: PolicyDocument) -> Policy:
+        """Compile a policy that may follow the current one. Raises ValueError; changes nothing."""
+        return compile_policy(document, self.current)
+
+    def commit(self, policy: Policy) -> None:
+        """Put a compiled policy in force."""
+        previous, self.current = self.current, policy
         if previous is None or previous.authenticator is not policy.authenticator:
             self.close()
             self._remote = RemoteKeySets(policy.authenticator)
             self._remote.start()
-        self.current = policy
+
+    def apply(self, document: PolicyDocument) -> None:
+        """Compile a policy and put it in force. Raises ValueError, and then changes nothing."""
+        self.commit(self.compile(document))
 
     def refresh_keys(self, issuer: str) -> Awaitable[None] | None:
-        """Fetch an issuer's keys again; None where that is not worth it now."""
+        """Fetch an issuer's keys again; None if the last fetch is too recent."""
         if self._remote is None or not self._remote.may_refresh(issuer):
             return None
         return self._remote.refresh(issuer)

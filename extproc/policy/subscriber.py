@@ -1,11 +1,11 @@
-"""Follows the policy over ADS, as an xDS client (envoy.service.discovery.v3).
+"""Subscribes to the policy over ADS, as an xDS client (envoy.service.discovery.v3).
 
-Only the wire and the bookkeeping of versions and nonces are here; a policy's effect is `apply`'s.
+This module handles the stream, versions and nonces. `Apply` puts a policy in force.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -24,106 +24,116 @@ from sluice.contract.paths import ADS_STREAM
 log = logging.getLogger(__name__)
 
 LIMITS = ClientLimits(max_message=64 << 20)
-"""Ten thousand models take about 10 MiB."""
+"""A policy of 10,000 models takes about 10 MiB."""
 MIN_BACKOFF, MAX_BACKOFF = 0.1, 1.0
 
-Apply = Callable[[PolicyDocument], None]
-"""Puts a policy in force. Raises ValueError where it is not good: the server is told."""
+Apply = Callable[[PolicyDocument], Awaitable[None]]
+"""Puts a policy in force. Raises ValueError, and then changes nothing, for a policy that it cannot
+apply. The policy is accepted (ACK) only after this returns."""
 
 
 @dataclass(slots=True)
 class _Subscription:
-    """What was accepted last: a new stream begins with it."""
+    """The version accepted last: the first request of a new stream names it."""
 
     version: str = ""
 
 
 async def follow(address: str, node: Node, apply: Apply) -> None:
-    """Subscribe, and subscribe again whenever the stream ends; runs until it is cancelled.
+    """Subscribe, and subscribe again whenever the stream ends. Runs until it is cancelled.
 
-    Raises ValueError for a bad address.
+    Raises ValueError for an invalid address.
     """
-    async for _ in _answered(address, node, apply):
+    async for _ in _handled_responses(address, node, apply):
         pass
 
 
 async def fetch_policy(address: str, node: Node) -> PolicyDocument:
-    """The policy that the control plane serves now; it waits until there is one.
+    """The policy that the control plane serves; waits until there is one.
 
-    Raises ValueError for a bad address.
+    Raises ValueError for an invalid address.
     """
-    found: list[PolicyDocument] = []
-    async with aclosing(_answered(address, node, found.append)) as answered:
-        while not found:
-            await anext(answered)
-    return found[0]
+    fetched: list[PolicyDocument] = []
+
+    async def keep(document: PolicyDocument) -> None:
+        fetched.append(document)
+
+    async with aclosing(_handled_responses(address, node, keep)) as handled:
+        while not fetched:
+            await anext(handled)
+    return fetched[0]
 
 
-async def _answered(address: str, node: Node, apply: Apply) -> AsyncGenerator[None]:
-    """Streams without end, one after the other; yields after each response that was answered."""
-    accepted = _Subscription()
+async def _handled_responses(address: str, node: Node, apply: Apply) -> AsyncGenerator[None]:
+    """Open one stream after the other, without end; yields after each ACK or NACK."""
+    subscription = _Subscription()
     backoff = MIN_BACKOFF
-    told = (logging.NOTSET, "")
+    logged = (logging.NOTSET, "")
     while True:
         level = logging.WARNING
         try:
-            async with aclosing(_stream(address, node, apply, accepted)) as stream:
+            async with aclosing(_stream(address, node, apply, subscription)) as stream:
                 async for _ in stream:
-                    backoff, told = MIN_BACKOFF, (logging.NOTSET, "")
+                    backoff, logged = MIN_BACKOFF, (logging.NOTSET, "")
                     yield
-            reason = "the stream has ended"
+            reason = "the stream ended"
         except RpcError as error:
             reason = f"{error.code.name}: {error.details}"
         except OSError as error:
-            # So it is when both have only just been started, but not for as long as that.
+            # A worker that starts together with its control plane waits for it for a moment.
             level = logging.WARNING if backoff == MAX_BACKOFF else logging.INFO
-            reason = str(error) or "no connection in time"
+            reason = str(error) or "connection timeout"
         except DecodeError:
-            reason = "the answer is not a DiscoveryResponse"
-        if (level, reason) != told:
-            log.log(level, "control plane %s: %s; trying again", address, reason)
-            told = level, reason
+            reason = "the response is not a DiscoveryResponse"
+        if (level, reason) != logged:
+            log.log(level, "control plane %s: %s; retrying", address, reason)
+            logged = level, reason
         await asyncio.sleep(backoff)
         backoff = min(backoff * 2, MAX_BACKOFF)
 
 
 async def _stream(
-    address: str, node: Node, apply: Apply, accepted: _Subscription
+    address: str, node: Node, apply: Apply, subscription: _Subscription
 ) -> AsyncGenerator[None]:
-    """One stream; yields after each response that was answered."""
+    """Run one stream; yields after each ACK or NACK."""
     call = await open_call(address, ADS_STREAM, LIMITS)
-    request = DiscoveryRequest(type_url=POLICY_TYPE_URL, version_info=accepted.version, node=node)
+    request = DiscoveryRequest(
+        type_url=POLICY_TYPE_URL, version_info=subscription.version, node=node
+    )
     try:
         call.send(request.SerializeToString())
         while (message := await call.receive()) is not None:
             response = DiscoveryResponse.FromString(message)
-            call.send(_answer(response, apply, accepted).SerializeToString())
+            request = await _acknowledge(response, apply, subscription)
+            call.send(request.SerializeToString())
             yield
     finally:
         call.close()
 
 
-def _answer(response: DiscoveryResponse, apply: Apply, accepted: _Subscription) -> DiscoveryRequest:
-    """Apply a response; the ACK or NACK to send."""
-    answer = DiscoveryRequest(type_url=POLICY_TYPE_URL, response_nonce=response.nonce)
+async def _acknowledge(
+    response: DiscoveryResponse, apply: Apply, subscription: _Subscription
+) -> DiscoveryRequest:
+    """Apply a response; returns the ACK or NACK."""
+    request = DiscoveryRequest(type_url=POLICY_TYPE_URL, response_nonce=response.nonce)
     try:
-        apply(_document(response))
-        accepted.version = response.version_info
+        await apply(_document(response))
+        subscription.version = response.version_info
     except ValueError as error:
         log.error("policy %s is refused: %s", response.version_info, error)
-        answer.error_detail.code = StatusCode.INVALID_ARGUMENT
-        answer.error_detail.message = str(error)
+        request.error_detail.code = StatusCode.INVALID_ARGUMENT
+        request.error_detail.message = str(error)
     except Exception:
-        # A policy that this worker cannot digest must not take it away from the last good one.
+        # An unexpected failure must not end the worker: the last good policy stays in force.
         log.exception("policy %s is refused", response.version_info)
-        answer.error_detail.code = StatusCode.INTERNAL
-        answer.error_detail.message = "the worker failed on this policy; its log says how"
-    answer.version_info = accepted.version
-    return answer
+        request.error_detail.code = StatusCode.INTERNAL
+        request.error_detail.message = "the worker failed on this policy; see its log"
+    request.version_info = subscription.version
+    return request
 
 
 def _document(response: DiscoveryResponse) -> PolicyDocument:
-    """The policy of a response. Raises ValueError."""
+    """The policy in a response. Raises ValueError."""
     if len(response.resources) != 1:
         raise ValueError(f"expected one policy, not {len(response.resources)}")
     try:
@@ -132,6 +142,6 @@ def _document(response: DiscoveryResponse) -> PolicyDocument:
     except DecodeError as error:
         raise ValueError("not a Policy message") from error
     except ValidationError as error:
-        # Only places and kinds of mistakes: the document holds keys.
+        # Key paths and kinds of errors only: the document contains keys.
         found = (f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors())
         raise ValueError(f"not a valid policy: {'; '.join(found)}") from None

@@ -35,7 +35,7 @@ from extproc.protection import Protection, ProtectionSettings
 from extproc.rpc import Services, unary
 from extproc.services.decider import Decider
 from extproc.services.ext_authz import Authorization
-from extproc.services.ext_proc.stream import ExternalProcessor
+from extproc.services.ext_proc.service import ExternalProcessor
 from extproc.services.health import NOT_SERVING, SERVING, Health
 from extproc.transport import TransportName, serve
 from protos.base_pb2 import Node

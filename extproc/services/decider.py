@@ -1,7 +1,7 @@
-"""What ext_proc and ext_authz have in common: a decision on one request, by the policy in force.
+"""Decides on one request by the policy in force, for ext_proc and ext_authz alike.
 
-Around `decide` it puts what may have to wait, the keys of a token that are not known yet and the
-limits; and whatever fails on the way becomes a refusal.
+Around the pure `decide` it adds what may have to wait: keys of a token that are not known yet, the
+breaker and the limits. A failure on the way becomes a refusal.
 """
 
 import time
@@ -16,26 +16,26 @@ from extproc.services.responses import NO_POLICY, failed
 
 
 class Observer(Protocol):
-    """Decides, and takes note of it."""
+    """Runs decisions and records their results."""
 
     def decide(self, policy: Policy, request: Request) -> Decision:
         """As `extproc.decision.decide`."""
 
     def decided(self, decision: Decision) -> None:
-        """What became of a request's headers, breaker and limits included; once for each."""
+        """Record a request's final decision, after breaker and limits. Called once for each."""
 
 
 class Unobserved:
-    """Decides, and tells nobody."""
+    """Runs decisions and records nothing."""
 
     decide = staticmethod(decide)
 
     def decided(self, decision: Decision) -> None:
-        """Nothing."""
+        """Record nothing."""
 
 
 class Decider:
-    """Answers at once where it can. `clock`: seconds since the epoch."""
+    """Decides at once where it can. `clock` gives seconds since the epoch."""
 
     def __init__(
         self,
@@ -53,29 +53,29 @@ class Decider:
         self, headers: dict[str, bytes], *, has_body: bool
     ) -> Decision | Awaitable[Decision]:
         """Admit or refuse. Never raises, neither at once nor when awaited."""
-        decision = self._by_policy(headers, has_body=has_body)
+        decision = self._decide_by_policy(headers, has_body=has_body)
         if type(decision) is Refusal and decision.unknown_key_issuer is not None:
             refreshed = self.current_policy.refresh_keys(decision.unknown_key_issuer)
             if refreshed is not None:
-                return self._by_new_keys(refreshed, headers, has_body=has_body)
-        return self._protected(decision, headers, has_body=has_body)
+                return self._decide_after_refresh(refreshed, headers, has_body=has_body)
+        return self._protect(decision, headers, has_body=has_body)
 
     @property
-    def repeatable(self) -> bool:
-        """Whether all requests with one admission are judged alike by `admit_again`."""
+    def reusable(self) -> bool:
+        """Whether `readmit` may reuse an admission for other requests: no rule limits them."""
         return self._protection is None or self._protection.limiter is None
 
-    def admit_again(self, admission: Admission) -> Decision:
-        """Judge a request with an admission from before, where `repeatable`. Never raises."""
+    def readmit(self, admission: Admission) -> Decision:
+        """Decide on a request with the admission of an earlier one, if `reusable`. Never raises."""
         decision: Decision = admission
         if self._protection is not None:
             try:
                 decision = self._protection.by_breaker(admission) or admission
             except Exception as error:
                 decision = failed(error)
-        return self._told(decision)
+        return self._recorded(decision)
 
-    def _by_policy(self, headers: dict[str, bytes], *, has_body: bool) -> Decision:
+    def _decide_by_policy(self, headers: dict[str, bytes], *, has_body: bool) -> Decision:
         policy = self.current_policy.current
         if policy is None:
             return NO_POLICY
@@ -84,35 +84,36 @@ class Decider:
         except Exception as error:
             return failed(error)
 
-    async def _by_new_keys(
+    async def _decide_after_refresh(
         self, refreshed: Awaitable[None], headers: dict[str, bytes], *, has_body: bool
     ) -> Decision:
-        """The token's key was unknown: decide with the keys that the issuer has now."""
+        """Decide again with the keys that the issuer has now: the token's key was unknown."""
         await refreshed
-        decision = self._by_policy(headers, has_body=has_body)
-        protected = self._protected(decision, headers, has_body=has_body)
+        decision = self._decide_by_policy(headers, has_body=has_body)
+        protected = self._protect(decision, headers, has_body=has_body)
         return protected if isinstance(protected, Admission | Refusal) else await protected
 
-    def _protected(
+    def _protect(
         self, decision: Decision, headers: dict[str, bytes], *, has_body: bool
     ) -> Decision | Awaitable[Decision]:
+        """Apply breaker and limits to an admission."""
         if self._protection is None or type(decision) is Refusal:
-            return self._told(decision)
+            return self._recorded(decision)
         assert isinstance(decision, Admission)
         try:
             protected = self._protection.admit(decision, headers, has_body=has_body)
         except Exception as error:
-            return self._told(failed(error))
+            return self._recorded(failed(error))
         if isinstance(protected, Admission | Refusal):
-            return self._told(protected)
-        return self._awaited(protected)
+            return self._recorded(protected)
+        return self._await(protected)
 
-    async def _awaited(self, decision: Awaitable[Decision]) -> Decision:
+    async def _await(self, decision: Awaitable[Decision]) -> Decision:
         try:
-            return self._told(await decision)
+            return self._recorded(await decision)
         except Exception as error:
-            return self._told(failed(error))
+            return self._recorded(failed(error))
 
-    def _told(self, decision: Decision) -> Decision:
+    def _recorded(self, decision: Decision) -> Decision:
         self._observer.decided(decision)
         return decision

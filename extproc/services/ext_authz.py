@@ -1,6 +1,6 @@
-"""envoy.service.auth.v3.Authorization: the same decision for Envoys that ask by ext_authz.
+"""envoy.service.auth.v3.Authorization: the same decision, for Envoys that use ext_authz.
 
-It sees headers only: a body without a declared length is the business of Envoy's own buffer limits.
+The service sees only headers. Envoy's own buffer limits bound a body of undeclared length.
 """
 
 from collections.abc import Awaitable, Iterable
@@ -23,10 +23,11 @@ from protos.base_pb2 import HeaderValue, HeaderValueOption
 from protos.ext_authz_pb2 import AttributeContext, CheckRequest, CheckResponse
 
 _BODILESS = ("GET", "HEAD", "DELETE", "OPTIONS")
-"""Methods whose requests have a body only where they say so."""
+"""Methods whose requests have a body only if their headers declare one."""
 
 _UNCONVERTED = Refusal(
-    Reason.UNSUPPORTED_MEDIA_TYPE, "the model's payloads are converted, which ext_authz cannot do"
+    Reason.UNSUPPORTED_MEDIA_TYPE,
+    "the body must be converted for this model, and ext_authz cannot convert bodies",
 )
 
 
@@ -36,10 +37,10 @@ class Authorization:
     def __init__(self, decider: Decider) -> None:
         self._current_policy = decider.current_policy
         self._decider = decider
-        self._answers = ResponseCache()
+        self._responses = ResponseCache()
 
     def check(self, message: bytes) -> bytes | Awaitable[bytes]:
-        """Answer one CheckRequest."""
+        """Respond to one CheckRequest. Raises RpcError for other messages."""
         try:
             request = CheckRequest.FromString(message)
         except Exception as error:
@@ -48,15 +49,15 @@ class Authorization:
         headers = _headers(http)
         decision = self._decider.decide(headers, has_body=_has_body(http, headers))
         if isinstance(decision, Admission | Refusal):
-            return self._answer(headers, decision)
-        return self._answer_later(headers, decision)
+            return self._response(headers, decision)
+        return self._response_later(headers, decision)
 
-    async def _answer_later(
+    async def _response_later(
         self, headers: dict[str, bytes], decision: Awaitable[Decision]
     ) -> bytes:
-        return self._answer(headers, await decision)
+        return self._response(headers, await decision)
 
-    def _answer(self, headers: dict[str, bytes], decision: Decision) -> bytes:
+    def _response(self, headers: dict[str, bytes], decision: Decision) -> bytes:
         policy = self._current_policy.current
         if isinstance(decision, Refusal):
             return _denied(policy, headers, decision)
@@ -65,7 +66,7 @@ class Authorization:
         assert policy is not None
         try:
             removed = tuple(removed_headers(policy, headers))
-            return self._answers.get(
+            return self._responses.get(
                 policy, decision, removed, lambda: _admitted(decision, removed)
             )
         except Exception as error:
@@ -73,7 +74,7 @@ class Authorization:
 
 
 def _has_body(http: AttributeContext.HttpRequest, headers: dict[str, bytes]) -> bool:
-    """Whether a body follows, or may: an HTTP/2 request need not say that it has one."""
+    """Whether a body follows, or may follow: an HTTP/2 request need not declare one."""
     length = headers.get("content-length")
     if length is not None:
         return length != b"0"
@@ -81,7 +82,7 @@ def _has_body(http: AttributeContext.HttpRequest, headers: dict[str, bytes]) -> 
 
 
 def _headers(http: AttributeContext.HttpRequest) -> dict[str, bytes]:
-    """The headers by name; Envoy sends a list (encode_raw_headers) or a map, with values joined."""
+    """The headers by name. Envoy sends a list (encode_raw_headers), or a map with joined values."""
     if http.header_map.headers:
         headers = join_headers((h.key, h.raw_value) for h in http.header_map.headers)
     else:
@@ -96,9 +97,9 @@ def _admitted(admission: Admission, removed: Iterable[str]) -> bytes:
     response.status.code = StatusCode.OK
     added = upstream_headers(admission)
     response.ok_response.headers.extend(_options(added))
-    set_here = {name for name, _ in added}
-    # Unlike ext_proc, ext_authz removes after it has set: what is overwritten must not be named.
-    response.ok_response.headers_to_remove.extend(n for n in removed if n not in set_here)
+    overwritten = {name for name, _ in added}
+    # Unlike ext_proc, ext_authz removes headers after it sets them, so none may be in both lists.
+    response.ok_response.headers_to_remove.extend(n for n in removed if n not in overwritten)
     return response.SerializeToString()
 
 
@@ -114,7 +115,7 @@ def _denied(policy: Policy | None, headers: dict[str, bytes], refusal: Refusal) 
 
 
 def _options(headers: Headers) -> list[HeaderValueOption]:
-    """Headers for Envoy, which reads `value` in this service, not `raw_value`."""
+    """Header options. In this service Envoy reads `value`, not `raw_value`."""
     return [
         HeaderValueOption(
             header=HeaderValue(key=name, value=value),

@@ -1,4 +1,4 @@
-"""Serialised answers, kept for admissions that recur: 1.3 us to look one up, 9 us to make one."""
+"""Caches serialized responses by everything that they are made of."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -6,21 +6,23 @@ from collections.abc import Callable, Hashable
 from extproc.decision import Admission
 from extproc.policy.compiled import Policy
 
-ENTRIES = 4096
-"""Responses that are kept; the oldest goes first."""
+MAX_ENTRIES = 4096
+"""The oldest entry is removed first."""
 
-LARGEST = 1024
-"""Bytes of an answer that is kept; a usual one has 250. Clients have their say in the length, by
-names of headers that are removed and by their subject: without a bound they would fill the memory.
-"""
+MAX_RESPONSE = 1024
+"""Bytes of a cached response. A client influences the length by its subject and by the names of
+removed headers, so without a bound it could fill the memory."""
 
 
 class ResponseCache:
-    """Those of the policy in force."""
+    """Responses that admit requests by one policy; a new policy empties it."""
 
     def __init__(self) -> None:
-        self.kept: OrderedDict[Hashable, bytes] = OrderedDict()
+        self._responses: OrderedDict[Hashable, bytes] = OrderedDict()
         self._policy: Policy | None = None
+
+    def __len__(self) -> int:
+        return len(self._responses)
 
     def get(
         self,
@@ -29,23 +31,20 @@ class ResponseCache:
         rest: Hashable,
         make: Callable[[], bytes],
     ) -> bytes:
-        """The answer that tells of this admission; `rest` is what else it is made of.
-
-        The key has everything that an answer is made of: one caller's is never another's.
-        """
+        """The response to an admission; `rest` is what else the response is made of."""
         if admission.limit_headers:
-            return make()  # what is left of a limit differs each time
+            return make()  # the remaining budget differs each time
         if self._policy is not policy:
-            self.kept.clear()
+            self._responses.clear()
             self._policy = policy
         key = (
             admission.target.cluster, admission.reason, admission.canary, admission.subject, rest,
         )  # fmt: skip
-        answer = self.kept.get(key)
-        if answer is None:
-            answer = make()
-            if len(answer) <= LARGEST:
-                if len(self.kept) >= ENTRIES:
-                    self.kept.popitem(last=False)
-                self.kept[key] = answer
-        return answer
+        response = self._responses.get(key)
+        if response is None:
+            response = make()
+            if len(response) <= MAX_RESPONSE:
+                if len(self._responses) >= MAX_ENTRIES:
+                    self._responses.popitem(last=False)
+                self._responses[key] = response
+        return response

@@ -1,4 +1,4 @@
-"""What a decision does to a request, in terms that ext_proc and ext_authz share."""
+"""What a decision does to a request and to its response, for ext_proc and ext_authz alike."""
 
 import logging
 import traceback
@@ -17,21 +17,21 @@ INTERNAL_ERROR = Refusal(Reason.INTERNAL_ERROR, "the gateway failed to decide on
 log = logging.getLogger(__name__)
 
 Headers = list[tuple[str, str]]
-"""Names and values, each to replace whatever of its name there is."""
+"""Names and values. Each replaces all headers of its name."""
 
 
 def failed(error: Exception) -> Refusal:
-    """The refusal of a request that could not be decided on; the log says where it went wrong.
+    """Log where a decision failed, and refuse the request.
 
-    It says no more than that: an exception's own text may hold what the client sent.
+    The log has the traceback without the exception's text, which may contain client data.
     """
-    where = "".join(traceback.format_tb(error.__traceback__))
-    log.error("a decision failed: %s\n%s", type(error).__name__, where)
+    trace = "".join(traceback.format_tb(error.__traceback__))
+    log.error("a decision failed: %s\n%s", type(error).__name__, trace)
     return INTERNAL_ERROR
 
 
 def upstream_headers(admission: Admission) -> Headers:
-    """Headers that tell the model server, and Envoy's router, what was decided."""
+    """Request headers that carry the decision to Envoy's router and to the model server."""
     target = admission.target
     headers: Headers = [
         (names.MODEL_SERVICE, target.cluster),
@@ -44,15 +44,18 @@ def upstream_headers(admission: Admission) -> Headers:
     if admission.canary:
         headers.append((names.CANARY, "true"))
     if target.protocol == "grpc":
-        # A gRPC server may reset a call without it, which reads as a failure of the server's.
+        # Without `te`, some gRPC servers reset the call, which would count as a server failure.
         headers.append(("te", "trailers"))
-    # The route copies them to the response: ratelimit, ratelimit-policy.
+    # The route copies these to the response as ratelimit and ratelimit-policy.
     headers += [(names.INTERNAL_PREFIX + name, value) for name, value in admission.limit_headers]
     return headers
 
 
 def removed_headers(policy: Policy, headers: Mapping[str, bytes]) -> list[str]:
-    """Client-sent headers that only the gateway may set, and credentials that stay here."""
+    """Names of the client's headers that must not reach the model server.
+
+    These are headers that only the gateway may set, and credentials.
+    """
     removed = [name for name in headers if name.startswith(names.INTERNAL_PREFIX)]
     if not policy.forward_credentials:
         removed += [name for name in (*names.CREDENTIALS, policy.api_key_header) if name in headers]
@@ -68,23 +71,20 @@ def refusal_headers(policy: Policy | None, refusal: Refusal) -> Headers:
 
 
 def refusal_body(refusal: Refusal, headers: Mapping[str, bytes]) -> bytes:
-    """The problem document for the request that these headers are of."""
+    """The problem document for a refused request with these headers."""
     request_id = headers.get(names.REQUEST_ID, b"").decode("latin-1")
     return problem(refusal.status, refusal.reason, refusal.detail, request_id=request_id)
 
 
 def refusal_details(refusal: Refusal) -> str:
-    """Envoy's response code details of a refusal, which the access log reads: reason and subject.
-
-    What `xds` puts in the place of Envoy's own answers leaves alone what begins with `sluice`.
-    """
+    """`response_code_details` of a refusal: the access log reads reason and subject from them."""
     return callout_details(refusal.reason, header_safe(refusal.subject))
 
 
 def header_safe(text: str) -> str:
-    """Text as a header's value (RFC 9110 section 5.5): anything but visible ASCII as %XX of UTF-8.
+    """Text as a header value (RFC 9110 section 5.5): visible ASCII, other bytes as %XX of UTF-8.
 
-    The percent sign is escaped too, so that two subjects never read alike.
+    The percent sign is escaped too, so that different subjects have different values.
     """
     if text.isascii() and text.isprintable() and "%" not in text and text == text.strip():
         return text

@@ -1,108 +1,127 @@
-"""One request whose body is converted, and whose response may be converted back.
+"""Converts the body of a request for the model server, and the response for the client.
 
-Envoy holds the request until the answer to its body is here, so what cannot be converted never
+Envoy holds the request until its whole body is converted, so a body that cannot be converted never
 reaches the model.
 """
 
 from collections.abc import Awaitable, Mapping
 
-from extproc.convert import (
-    ConversionError,
-    ConversionPool,
-    ConvertedMessage,
-    Converter,
-    ResponseOptions,
-)
-from extproc.convert.errors import bad_model_response
+from extproc.convert import ConversionError, ConversionPool, ConvertedMessage, ResponseOptions
+from extproc.decision import Admission, Reason, Refusal
+from extproc.decision.validate import body_too_large
 from extproc.framing import PREFIX, PREFIX_SIZE, frame
 from extproc.services.ext_proc import messages
+from extproc.services.ext_proc.body_handler import PassBody, Result
 from extproc.services.responses import Headers, failed
-from protos.ext_proc_pb2 import HttpHeaders, HttpTrailers
+from protos.ext_proc_pb2 import HttpBody, HttpHeaders, HttpTrailers
 from sluice.contract import headers as header_names
 from sluice.contract.local_replies import callout_details
 from sluice.contract.problem import MEDIA_TYPE
 
 _GRPC = "application/grpc"
 
+_INCOMPLETE = Refusal(
+    Reason.MALFORMED_REQUEST,
+    "the body is incomplete: declare its length, or send it without trailers",
+)
+"""While Envoy still buffers by a lower limit than the callout, it sends only the beginning of a
+body of undeclared length, and would forward the rest as it is. A body before trailers looks the same.
+"""
 
-class Conversion:
-    """Between a client and a model server that speak differently."""
+
+class ConvertBody(PassBody):
+    """Converts between a client and a model server that use different protocols."""
 
     __slots__ = (
-        "_answer_headers", "_answered", "_converter", "_expose_reason", "_headers", "_pool",
-        "_reply",
+        "_converter", "_expose_reason", "_headers", "_limit", "_measured", "_pool", "_options",
+        "_response_begun", "_response_headers", "mode",
     )  # fmt: skip
 
     def __init__(
         self,
-        converter: Converter,
-        pool: ConversionPool,
+        admission: Admission,
         headers: Mapping[str, bytes],
+        pool: ConversionPool,
         *,
+        has_body: bool,
         expose_reason: bool,
     ) -> None:
-        self._converter = converter
+        assert admission.converter is not None
+        self._converter = admission.converter
+        self._limit = admission.max_body
         self._pool = pool
         self._headers = _text(headers)
         self._expose_reason = expose_reason
-        self._reply: ResponseOptions | None = None
-        self._answer_headers: dict[str, str] = {}
-        self._answered = False
+        self._measured = header_names.CONTENT_LENGTH in headers
+        self._options: ResponseOptions | None = None
+        self._response_headers: dict[str, str] = {}
+        self._response_begun = False
+        self.mode = (
+            messages.CONVERT_BODY
+            if self._measured or not has_body
+            else messages.CONVERT_UNMEASURED_BODY
+        )
 
-    async def request_body(self, body: bytes) -> bytes:
-        """The answer to a request's whole body: its conversion, or a refusal."""
-        try:
-            converted = await self._pool.request(self._converter, body, self._headers)
-        except ConversionError as error:
-            return self._refused(error)
-        except Exception as error:
-            refusal = failed(error)
-            return self._refused(ConversionError(refusal.reason, "body", refusal.detail))
-        self._reply = converted.response_options
-        headers, sent, removed = dict(converted.headers), converted.body, [*converted.remove]
-        if self._converter.protocol == "grpc":
-            headers["content-type"] = _GRPC
-            removed += filter(_is_metadata, self._headers)
-            sent = frame(sent)
-        # For the access log: what the client asked for, where the model is asked something else.
-        headers[header_names.PATH] = self._headers.get(":path", "").partition("?")[0]
-        return messages.request_body(sent, list(headers.items()), removed)
+    def request_body(self, body: HttpBody) -> Result | Awaitable[Result]:
+        """Convert the request's whole body, or refuse it."""
+        if len(body.body) > self._limit:
+            return body_too_large(self._limit)
+        if not body.end_of_stream and not self._measured:
+            return _INCOMPLETE
+        return self._convert_request(body.body)
 
-    def response_headers(self, message: HttpHeaders) -> bytes | Awaitable[bytes]:
-        """The answer to a response's headers: pass, ask for the body, or convert an empty one."""
-        if self._reply is None or not self._converter.converts_response(self._reply):
+    def response_headers(self, headers: HttpHeaders) -> Result | Awaitable[Result]:
+        """Let the headers pass, ask for the body, or convert a response without a body."""
+        if self._options is None or not self._converter.converts_response(self._options):
             return messages.PASS["response_headers"]
-        self._answer_headers = _text(dict(messages.pairs(message.headers)))
-        if message.end_of_stream:
-            return self._status_alone("response_headers")
-        return messages.response_headers(messages.CONVERT_ANSWER)
+        self._response_headers = _text(dict(messages.pairs(headers.headers)))
+        if headers.end_of_stream:
+            return self._convert_status("response_headers")
+        return messages.response_headers(messages.CONVERT_RESPONSE)
 
-    async def response_body(self, body: bytes) -> bytes:
-        """The answer to a response's whole body: its conversion, or a refusal."""
-        self._answered = bool(body)
+    async def response_body(self, body: HttpBody) -> Result:
+        """Convert the response's whole body, or refuse it."""
+        self._response_begun = bool(body.body)
         try:
-            converted = await self._response(self._unframed(body))
+            converted = await self._convert_response(self._message(body.body))
         except ConversionError as error:
-            return self._refused(error)
+            return self._refusal(error)
         if converted is None:
             return messages.PASS["response_body"]
         return messages.response_body(
             converted.body, list(converted.headers.items()), converted.remove
         )
 
-    def response_trailers(self, message: HttpTrailers) -> bytes | Awaitable[bytes]:
-        """The answer to trailers: where no body came with them, they are all of the response."""
-        if self._answered:
+    def response_trailers(self, trailers: HttpTrailers) -> Result | Awaitable[Result]:
+        """Let trailers pass after a body; without one they are the whole response."""
+        if self._response_begun:
             return messages.PASS["response_trailers"]
-        self._answer_headers |= _text(dict(messages.pairs(message.trailers)))
-        return self._status_alone("response_trailers")
+        self._response_headers |= _text(dict(messages.pairs(trailers.trailers)))
+        return self._convert_status("response_trailers")
 
-    async def _status_alone(self, part: str) -> bytes:
-        """A gRPC error comes without a body: its problem document is a response of our own."""
+    async def _convert_request(self, body: bytes) -> Result:
         try:
-            converted = await self._response(b"")
+            converted = await self._pool.request(self._converter, body, self._headers)
         except ConversionError as error:
-            return self._refused(error)
+            return self._refusal(error)
+        except Exception as error:
+            return failed(error)
+        self._options = converted.response_options
+        headers, sent, removed = dict(converted.headers), converted.body, [*converted.remove]
+        if self._converter.protocol == "grpc":
+            headers["content-type"] = _GRPC
+            removed += filter(_is_grpc_metadata, self._headers)
+            sent = frame(sent)
+        # The access log shows the path that the client asked for.
+        headers[header_names.PATH] = self._headers.get(":path", "").partition("?")[0]
+        return messages.request_body(sent, list(headers.items()), removed)
+
+    async def _convert_status(self, part: str) -> Result:
+        """Respond with a problem document: a gRPC error has no body to convert."""
+        try:
+            converted = await self._convert_response(b"")
+        except ConversionError as error:
+            return self._refusal(error)
         if converted is None:
             return messages.PASS[part]
         headers = [(n, v) for n, v in converted.headers.items() if not n.startswith(":")]
@@ -110,36 +129,16 @@ class Conversion:
             converted.status, headers, converted.body, callout_details("model_status")
         )
 
-    def _unframed(self, body: bytes) -> bytes:
-        """A gRPC answer's one message. Raises ConversionError."""
-        if not self._answer_headers.get("content-type", "").startswith(_GRPC) or not body:
-            return body
-        # HTTP/2 has the status in trailers, behind the message, which is not sent but with OK.
-        self._answer_headers.setdefault("grpc-status", "0")
-        compressed, length = PREFIX.unpack_from(body) if len(body) >= PREFIX_SIZE else (1, 0)
-        if compressed or length != len(body) - PREFIX_SIZE:
-            raise _UNREADABLE
-        return body[PREFIX_SIZE:]
-
-    def _refused(self, error: ConversionError) -> bytes:
-        headers: Headers = [("content-type", MEDIA_TYPE)]
-        if error.retry_after is not None:
-            headers.append(("retry-after", str(error.retry_after)))
-        if self._expose_reason:
-            # In the place of the admission's, which the route would tell.
-            headers.append((header_names.REASON, error.reason))
-        body = error.problem(self._headers.get(header_names.REQUEST_ID, ""))
-        return messages.immediate(error.status, headers, body, callout_details(error.reason))
-
-    async def _response(self, body: bytes) -> ConvertedMessage | None:
-        assert self._reply is not None
-        status = self._answer_headers.get(":status", "")
+    async def _convert_response(self, body: bytes) -> ConvertedMessage | None:
+        """None where the response passes unchanged. Raises ConversionError."""
+        assert self._options is not None
+        status = self._response_headers.get(":status", "")
         try:
             return await self._pool.response(
                 self._converter,
-                self._reply,
+                self._options,
                 int(status) if status.isdigit() else 502,
-                self._answer_headers,
+                self._response_headers,
                 body,
             )
         except ConversionError:
@@ -148,14 +147,37 @@ class Conversion:
             failed(error)
             raise _UNREADABLE from None
 
+    def _message(self, body: bytes) -> bytes:
+        """The one message of a gRPC response; any other body as it is. Raises ConversionError."""
+        if not self._response_headers.get("content-type", "").startswith(_GRPC) or not body:
+            return body
+        # In HTTP/2 the status follows the message in trailers. A message is sent only with OK.
+        self._response_headers.setdefault(header_names.GRPC_STATUS, "0")
+        compressed, length = PREFIX.unpack_from(body) if len(body) >= PREFIX_SIZE else (1, 0)
+        if compressed or length != len(body) - PREFIX_SIZE:
+            raise _UNREADABLE
+        return body[PREFIX_SIZE:]
 
-_UNREADABLE = bad_model_response("cannot be read")
+    def _refusal(self, error: ConversionError) -> bytes:
+        """The response of a refusal; unlike others it names the field at fault."""
+        headers: Headers = [("content-type", MEDIA_TYPE)]
+        if error.retry_after is not None:
+            headers.append(("retry-after", str(error.retry_after)))
+        if self._expose_reason:
+            # It replaces the admission's reason, which the route would add.
+            headers.append((header_names.REASON, error.reason))
+        body = error.problem(self._headers.get(header_names.REQUEST_ID, ""))
+        return messages.immediate(error.status, headers, body, callout_details(error.reason))
 
 
-def _is_metadata(name: str) -> bool:
-    """Whether gRPC gives the header a meaning, which a client of REST cannot have meant.
+_UNREADABLE = ConversionError(Reason.BAD_MODEL_RESPONSE, "response", "cannot be read")
 
-    A server answers a `grpc-timeout` that passes, or a `-bin` that is no base64, as its own error.
+
+def _is_grpc_metadata(name: str) -> bool:
+    """Whether a gRPC server gives the header a meaning that a REST client did not intend.
+
+    A server answers an expired `grpc-timeout`, or a `-bin` header that is not base64, with an error
+    that counts as its own failure.
     """
     return name.startswith("grpc-") or name.endswith("-bin")
 

@@ -1,8 +1,9 @@
-"""A gRPC call that goes on as it is: its messages can be read, and name the model decided on.
+"""Checks the messages of a gRPC call that passes unchanged: readable, and for the admitted model.
 
-The decision is made by headers, and a server may well have models that this caller may not use. For
-the rest of what is not whole it waits until the call has run out of time, and what it cannot read
-it answers as a failure of its own: neither must be had for the asking.
+The decision is made by headers. The server may have models that this caller may not use, so each
+message must name the admitted model. An incomplete message makes a server wait until the call times
+out, and an unreadable one makes it answer with an error that counts as its own failure. A client
+must not be able to cause either.
 """
 
 import zlib
@@ -12,114 +13,137 @@ from google.protobuf.message import DecodeError
 
 from extproc.convert import ConversionError, ConversionPool
 from extproc.decision import Reason, Refusal
-from extproc.decision.validate import SERVER_METHODS, body_too_large, grpc_method
+from extproc.decision.validate import MISSING_MESSAGE, SERVER_METHODS, body_too_large, grpc_method
 from extproc.framing import PREFIX, PREFIX_SIZE
 from extproc.policy.compiled import Target
+from extproc.services.ext_proc import messages
+from extproc.services.ext_proc.body_handler import PassBody, Result
 from protos.call_pb2 import ModelRequest
+from protos.ext_proc_pb2 import HttpBody, HttpTrailers
 from protos.inference_pb2 import ServerLiveRequest
 
-_CONTAINERS = {b"gzip": zlib.MAX_WBITS | 16, b"deflate": zlib.MAX_WBITS}
-"""zlib's names for the codings of `grpc-encoding` (grpc/doc/compression.md)."""
+_WINDOW_BITS = {b"gzip": zlib.MAX_WBITS | 16, b"deflate": zlib.MAX_WBITS}
+"""zlib's `wbits` of the encodings of `grpc-encoding` (grpc/doc/compression.md)."""
 
-_STREAMED = b"ModelStreamInfer"
+_STREAMING_METHOD = b"ModelStreamInfer"
 """The method that takes more than one message."""
 
-_REASONS = {
-    413: Reason.BODY_TOO_LARGE,
-    415: Reason.UNSUPPORTED_MEDIA_TYPE,
-    503: Reason.CONVERSION_QUEUE_FULL,
-}
+_TRAILERS = Refusal(Reason.MALFORMED_REQUEST, "a gRPC request has no trailers")
+"""gRPC over HTTP/2: a request ends with a message. Before trailers an incomplete message would not
+be noticed, and the server would wait for the rest."""
 
 
-class GrpcBodyCheck:
-    """Reads a call's body as it passes, so that the server lacks the end of what is refused.
+class GrpcBodyCheck(PassBody):
+    """Checks a call's body as it passes; the server never gets the end of a refused message.
 
-    A message is judged whole: in protobuf a field may come twice, and the last one counts.
+    A message is checked as a whole: in protobuf a field may occur twice, and the last one counts.
     """
 
-    __slots__ = ("_begun", "_coding", "_limit", "_method", "_pending", "_pool", "_target")
+    __slots__ = (
+        "_begun", "_encoding", "_limit", "_method", "_pending", "_pool", "_received", "_target",
+    )  # fmt: skip
+
+    mode = messages.CHECK_BODY
 
     def __init__(
         self, target: Target, limit: int, headers: Mapping[str, bytes], pool: ConversionPool
     ) -> None:
-        """`limit` is in bytes, and of each message: streams have no end to count to."""
+        """`limit` is the size of one message in bytes: a stream has no total size."""
         self._target = target
         self._limit = limit
         self._method = grpc_method(headers[":path"])
-        self._coding = headers.get("grpc-encoding", b"")
+        self._encoding = headers.get("grpc-encoding", b"")
         self._pool = pool
         self._pending = bytearray()
+        self._received = False
         self._begun = False
 
-    def check(self, piece: bytes, *, last: bool) -> Refusal | Awaitable[Refusal | None] | None:
-        """What is wrong with the messages that a piece of the body completes; None: it may go on.
+    def request_body(self, body: HttpBody) -> Result | Awaitable[Result]:
+        """Check the messages that a chunk completes."""
+        self._received = self._received or bool(body.body)
+        if body.end_of_stream and not self._received:
+            return MISSING_MESSAGE
+        refusal = self.check(body.body, last=body.end_of_stream)
+        if refusal is None or isinstance(refusal, Refusal):
+            return refusal or messages.PASS["request_body"]
+        return self._pass_later(refusal)
+
+    def request_trailers(self, trailers: HttpTrailers) -> Result:
+        """Refuse a request with trailers."""
+        return _TRAILERS
+
+    def check(self, chunk: bytes, *, last: bool) -> Refusal | Awaitable[Refusal | None] | None:
+        """The refusal of the messages that a chunk completes; None if they may pass.
 
         Awaits where messages are compressed.
         """
-        self._pending += piece
-        messages: list[tuple[bool, bytes]] = []
+        self._pending += chunk
+        complete: list[tuple[bool, bytes]] = []
         while len(self._pending) >= PREFIX_SIZE:
             flags, length = PREFIX.unpack_from(self._pending)
             if flags > 1:
-                return Refusal(Reason.MALFORMED_REQUEST, "no gRPC message begins so")
+                return Refusal(Reason.MALFORMED_REQUEST, "invalid gRPC message prefix")
             if length > self._limit:
                 return body_too_large(self._limit)
             end = PREFIX_SIZE + length
             if len(self._pending) < end:
                 break
-            if self._begun and self._method != _STREAMED:
+            if self._begun and self._method != _STREAMING_METHOD:
                 return Refusal(Reason.MALFORMED_REQUEST, "this method takes one message")
             self._begun = True
-            messages.append((flags == 1, bytes(self._pending[PREFIX_SIZE:end])))
+            complete.append((flags == 1, bytes(self._pending[PREFIX_SIZE:end])))
             del self._pending[:end]
         if last and self._pending:
             return Refusal(Reason.MALFORMED_REQUEST, "the body ends inside a gRPC message")
-        if any(compressed for compressed, _ in messages):
-            return self._check_compressed(messages)
-        return self._check_plain(message for _, message in messages)
+        if any(compressed for compressed, _ in complete):
+            return self._check_compressed(complete)
+        return self._check_plain(message for _, message in complete)
 
-    async def _check_compressed(self, messages: Iterable[tuple[bool, bytes]]) -> Refusal | None:
+    async def _pass_later(self, refusal: Awaitable[Refusal | None]) -> Result:
+        return await refusal or messages.PASS["request_body"]
+
+    async def _check_compressed(self, complete: Iterable[tuple[bool, bytes]]) -> Refusal | None:
         try:
             plain = [
                 await self._decompressed(message) if compressed else message
-                for compressed, message in messages
+                for compressed, message in complete
             ]
         except ConversionError as error:
             return _refusal(error)
         return self._check_plain(plain)
 
     async def _decompressed(self, message: bytes) -> bytes:
-        """On a thread, because a few bytes can become many. Raises ConversionError."""
-        container = _CONTAINERS.get(self._coding)
-        if container is None:
-            detail = "messages are compressed by gzip or deflate, and grpc-encoding says which"
+        """Decompress on a thread: a few bytes can become many. Raises ConversionError."""
+        window_bits = _WINDOW_BITS.get(self._encoding)
+        if window_bits is None:
+            detail = "a compressed message needs grpc-encoding gzip or deflate"
             raise ConversionError(Reason.UNKNOWN_CODING, "grpc-encoding", detail)
         return await self._pool.run(
-            "grpc-inflate", lambda: _inflated(message, container, self._limit), len(message)
+            "grpc-inflate", lambda: _decompress(message, window_bits, self._limit), len(message)
         )
 
-    def _check_plain(self, messages: Iterable[bytes]) -> Refusal | None:
-        for message in messages:
+    def _check_plain(self, complete: Iterable[bytes]) -> Refusal | None:
+        for message in complete:
             try:
                 if self._method in SERVER_METHODS:
                     ServerLiveRequest.FromString(message)
                     continue
-                called = ModelRequest.FromString(message)
+                named = ModelRequest.FromString(message)
             except DecodeError:
-                return Refusal(Reason.MALFORMED_REQUEST, "the message is no protobuf")
-            if called.name != self._target.model:
-                return _mismatch("model", called.name, self._target.model)
-            if called.version not in ("", self._target.version):
-                return _mismatch("version", called.version, self._target.version)
+                return Refusal(Reason.MALFORMED_REQUEST, "the message is not valid protobuf")
+            if named.name != self._target.model:
+                return _mismatch("model", named.name, self._target.model)
+            if named.version not in ("", self._target.version):
+                return _mismatch("version", named.version, self._target.version)
         return None
 
 
-def _inflated(message: bytes, container: int, limit: int) -> bytes:
-    """Raises ConversionError.
+def _decompress(message: bytes, window_bits: int, limit: int) -> bytes:
+    """Decompress one gzip or zlib member of up to `limit` bytes. Raises ConversionError.
 
-    Of several gzip members servers read all or only the first, so there must be one.
+    Servers read either all members of a gzip stream or only the first, so there must be one.
     """
-    decoder = zlib.decompressobj(container)
+    decoder = zlib.decompressobj(window_bits)
     try:
         plain = decoder.decompress(message, limit + 1)
     except zlib.error:
@@ -134,7 +158,7 @@ def _inflated(message: bytes, container: int, limit: int) -> bytes:
 def _mismatch(what: str, named: str, admitted: str) -> Refusal:
     return Refusal(
         Reason.MODEL_MISMATCH,
-        f"the message names {what} {named[:80]!r}, and the call's headers {admitted!r}",
+        f"the message names {what} {named[:80]!r}, but the call was admitted to {admitted!r}",
     )
 
 
@@ -142,5 +166,4 @@ def _refusal(error: ConversionError) -> Refusal:
     headers: tuple[tuple[str, str], ...] = ()
     if error.retry_after is not None:
         headers = (("retry-after", str(error.retry_after)),)
-    reason = _REASONS.get(error.status, Reason.MALFORMED_REQUEST)
-    return Refusal(reason, f"{error.field}: {error.detail}", headers)
+    return Refusal(error.reason, f"{error.field}: {error.detail}", headers)

@@ -1,4 +1,4 @@
-"""ProcessingResponses of ext_proc, put together and serialised."""
+"""Builds and serializes ext_proc's ProcessingResponses."""
 
 from collections.abc import Iterable, Mapping
 
@@ -30,41 +30,42 @@ PASS: Mapping[str, bytes] = {
 COUNT_BODY = ProcessingMode(
     response_header_mode=ProcessingMode.SKIP, request_body_mode=ProcessingMode.STREAMED
 )
-"""Stream the request's body past, so that it can be counted."""
+"""Send the request's body in chunks, which pass while they are counted."""
 
-READ_BODY = ProcessingMode(
+CHECK_BODY = ProcessingMode(
     response_header_mode=ProcessingMode.SKIP,
     request_body_mode=ProcessingMode.STREAMED,
     request_trailer_mode=ProcessingMode.SEND,
 )
-"""Stream it past to be read along, and tell of trailers, which would hide where it ends."""
+"""Send the request's body in chunks, and its trailers, which mark the end of the body too."""
 
 CONVERT_BODY = ProcessingMode(
     response_header_mode=ProcessingMode.SEND, request_body_mode=ProcessingMode.BUFFERED
 )
-"""Hold the request until its body is here as a whole; show the response's headers."""
+"""Buffer the request's whole body; send the response's headers."""
 
 CONVERT_UNMEASURED_BODY = ProcessingMode(
     response_header_mode=ProcessingMode.SEND, request_body_mode=ProcessingMode.BUFFERED_PARTIAL
 )
-"""The same where no length is declared: of a body over the route's limit, what is here by then.
+"""The same for a body of undeclared length. If it exceeds the route's buffer limit, Envoy sends the
+part that it has.
 
-In BUFFERED mode, Envoy 1.40 never reads on once it holds more than the limit before the headers are
-answered (tests/integration/test_conversion.py).
+In BUFFERED mode, Envoy 1.40 stops reading for good if it holds more than the limit before the
+response to the headers arrives (tests/integration/test_conversion.py).
 """
 
-CONVERT_ANSWER = ProcessingMode(
+CONVERT_RESPONSE = ProcessingMode(
     response_header_mode=ProcessingMode.SEND,
     response_body_mode=ProcessingMode.BUFFERED,
     response_trailer_mode=ProcessingMode.SEND,
 )
-"""Hold the response until its body is here as a whole; show its trailers."""
+"""Buffer the response's whole body; send its trailers."""
 
 
 def request_headers(added: Headers, removed: Iterable[str], mode: ProcessingMode | None) -> bytes:
-    """Let a request's headers go on, changed; `mode` is for the rest of the exchange."""
+    """Let a request pass with changed headers; `mode` selects the parts that Envoy sends next."""
     mutation = _mutation(added, removed)
-    # The route names its cluster by a header that has just been set: it must be chosen again.
+    # The route reads its cluster from a header that this response sets, so Envoy must match again.
     common = CommonResponse(header_mutation=mutation, clear_route_cache=True)
     response = ProcessingResponse(request_headers=HeadersResponse(response=common))
     if mode is not None:
@@ -73,20 +74,20 @@ def request_headers(added: Headers, removed: Iterable[str], mode: ProcessingMode
 
 
 def request_body(body: bytes, added: Headers, removed: Iterable[str]) -> bytes:
-    """Put another body in place of a buffered request's, with the headers that go with it."""
+    """Replace a buffered request's body and the headers that describe it."""
     replaced = _replaced(body, added, removed)
     return ProcessingResponse(request_body=replaced).SerializeToString()
 
 
 def response_headers(mode: ProcessingMode) -> bytes:
-    """Let a response's headers go on as they are, and ask for its body."""
+    """Let a response's headers pass, and ask for its body."""
     return ProcessingResponse(
         response_headers=HeadersResponse(), mode_override=mode
     ).SerializeToString()
 
 
 def response_body(body: bytes, added: Headers, removed: Iterable[str]) -> bytes:
-    """Put another body in place of a buffered response's, with the headers that go with it."""
+    """Replace a buffered response's body and the headers that describe it."""
     replaced = _replaced(body, added, removed)
     return ProcessingResponse(response_body=replaced).SerializeToString()
 
@@ -94,20 +95,20 @@ def response_body(body: bytes, added: Headers, removed: Iterable[str]) -> bytes:
 def immediate(
     status: int, headers: Headers, body: bytes, details: str, grpc_status: int | None = None
 ) -> bytes:
-    """Answer the client at once.
+    """Respond to the client without the model server.
 
-    `details` begins with `sluice`, or Envoy puts its own body there.
+    `details` become `response_code_details` (see `sluice.contract.local_replies`).
     """
-    answer = ImmediateResponse(body=body, details=details)
-    answer.status.code = status
-    answer.headers.set_headers.extend(_options(headers))
+    response = ImmediateResponse(body=body, details=details)
+    response.status.code = status
+    response.headers.set_headers.extend(_options(headers))
     if grpc_status is not None:
-        answer.grpc_status.status = grpc_status
-    return ProcessingResponse(immediate_response=answer).SerializeToString()
+        response.grpc_status.status = grpc_status
+    return ProcessingResponse(immediate_response=response).SerializeToString()
 
 
 def pairs(message: HeaderMap) -> list[tuple[str, bytes]]:
-    """Headers in order. Envoy fills raw_value, other clients of the protocol value."""
+    """Headers in order. Envoy sets raw_value; other ext_proc clients may set value."""
     return [(h.key, h.raw_value or h.value.encode()) for h in message.headers]
 
 
@@ -123,7 +124,7 @@ def _mutation(added: Headers, removed: Iterable[str]) -> HeaderMutation:
 
 
 def _options(headers: Headers) -> list[HeaderValueOption]:
-    """Headers for Envoy, which reads `raw_value` in this service."""
+    """Header options. In this service Envoy reads `raw_value`."""
     return [
         HeaderValueOption(
             header=HeaderValue(key=name, raw_value=value.encode()),

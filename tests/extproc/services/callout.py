@@ -10,7 +10,7 @@ from extproc.policy.current import CurrentPolicy
 from extproc.rpc import unary
 from extproc.services.decider import Decider
 from extproc.services.ext_authz import Authorization
-from extproc.services.ext_proc.stream import ExternalProcessor
+from extproc.services.ext_proc.service import ExternalProcessor
 from extproc.transport import TransportName, serve
 from protos.base_pb2 import HeaderValueOption
 from protos.ext_authz_pb2 import CheckRequest, CheckResponse
@@ -32,6 +32,11 @@ class Callout:
 
     current_policy: CurrentPolicy
     channel: grpc.aio.Channel
+    processor: ExternalProcessor
+
+    def admission_cache_hits(self) -> int:
+        """Requests that were admitted from the admission cache."""
+        return self.processor.admissions.hits
 
     async def process(self, *messages: ProcessingRequest) -> list[ProcessingResponse]:
         """One stream: each message after the answer to the last, until an answer ends it."""
@@ -68,15 +73,16 @@ async def callout(
     clock: Callable[[], float] = lambda: NOW,
 ) -> AsyncIterator[Callout]:
     """Serve decisions on a port of their own for the length of a block."""
+    processor = ExternalProcessor(Decider(current_policy, clock))
     services = {
-        EXT_PROC: ExternalProcessor(Decider(current_policy, clock)).open,
+        EXT_PROC: processor.open,
         EXT_AUTHZ: unary(Authorization(Decider(current_policy, clock)).check),
     }
     server = serve(transport, services, "127.0.0.1:0")
     address = await server.start()
     try:
         async with grpc.aio.insecure_channel(address) as channel:
-            yield Callout(current_policy, channel)
+            yield Callout(current_policy, channel, processor)
     finally:
         await server.close()
         current_policy.close()

@@ -18,7 +18,7 @@ from extproc.protection import Protection, ProtectionSettings
 from extproc.rpc import StatusCode
 from extproc.services.decider import Decider
 from extproc.services.ext_proc import admission_cache
-from extproc.services.ext_proc.stream import ExternalProcessor
+from extproc.services.ext_proc.service import ExternalProcessor
 from protos.ext_proc_pb2 import ProcessingMode, ProcessingRequest, ProcessingResponse
 from sluice.config import PolicyDocument
 from tests.extproc.auth.tokens import LEEWAY, NOW, OTHER_RSA, issuer, key_set, rsa_jwk

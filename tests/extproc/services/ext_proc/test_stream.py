@@ -320,6 +320,22 @@ async def test_a_body_without_headers_is_refused(asked: Callout) -> None:
     assert problem(answer)[0] == 413
 
 
+async def test_a_refusal_after_a_cached_admission_keeps_request_id_and_grpc_status(
+    asked: Callout,
+) -> None:
+    grpc_call = (*POST[:2], ("content-type", "application/grpc"), ("content-length", "2"))
+    for number in range(3):  # the second request is cached, the third finds it
+        pairs = (*grpc_call, ("x-request-id", f"5d3a2f4e-9a0c-4a64-9df4-5a7a4f0f7b1{number}"))
+        first, refused = await asked.process(headers(pairs), body(b"12345678901"))
+        assert mutation(first)
+        assert problem(refused) == (413, "body_too_large")
+        assert refused.immediate_response.grpc_status.status == StatusCode.RESOURCE_EXHAUSTED
+        assert (
+            dict(pairs)["x-request-id"] in json.loads(refused.immediate_response.body)["instance"]
+        )
+    assert asked.admission_cache_hits() == 1
+
+
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_without_a_policy_nothing_is_admitted(transport: TransportName) -> None:
     async with callout(transport, CurrentPolicy()) as asked:

@@ -1,0 +1,38 @@
+"""Chooses the body handler of an admitted request."""
+
+from collections.abc import Mapping
+
+from extproc.convert import ConversionPool
+from extproc.decision import Admission
+from extproc.decision.validate import is_oip_grpc
+from extproc.services.ext_proc.body_handler import BodyHandler, CountBody
+from extproc.services.ext_proc.conversion import ConvertBody
+from extproc.services.ext_proc.grpc_body_check import GrpcBodyCheck
+
+
+def choose_handler(
+    admission: Admission,
+    headers: Mapping[str, bytes],
+    pool: ConversionPool,
+    *,
+    has_body: bool,
+    expose_reason: bool,
+) -> BodyHandler | None:
+    """The handler of an admitted request's body; None where the body passes without the callout."""
+    if admission.converter is not None:
+        return ConvertBody(admission, headers, pool, has_body=has_body, expose_reason=expose_reason)
+    if not has_body:
+        return None
+    if is_oip_grpc(headers[":path"]):
+        return GrpcBodyCheck(admission.target, admission.max_body, headers, pool)
+    if "content-length" not in headers and not _is_stream(headers, admission):
+        return CountBody(admission.max_body)
+    return None
+
+
+def _is_stream(headers: Mapping[str, bytes], admission: Admission) -> bool:
+    """Whether the size limit does not apply to the body as a whole: WebSocket, and gRPC to gRPC."""
+    if "upgrade" in headers:
+        return headers["upgrade"].lower() == b"websocket"
+    content_type = headers.get("content-type", b"")
+    return content_type.startswith(b"application/grpc") and admission.target.protocol == "grpc"

@@ -1,0 +1,54 @@
+"""envoy.service.ext_proc.v3.ExternalProcessor: one stream for each request.
+
+A request whose body nobody must read costs one message each way. Where the body must be counted,
+converted or checked, the response to the headers asks Envoy for more (`mode_override`).
+"""
+
+from collections.abc import Mapping
+
+from extproc.convert import ConversionPool
+from extproc.decision import Admission
+from extproc.rpc import Call, Handler
+from extproc.services.decider import Decider
+from extproc.services.ext_proc import messages
+from extproc.services.ext_proc.admission_cache import AdmissionCache, MessageParts
+from extproc.services.ext_proc.stream import RequestStream
+from extproc.services.response_cache import ResponseCache
+from extproc.services.responses import removed_headers, upstream_headers
+from protos.ext_proc_pb2 import ProcessingMode
+
+
+class ExternalProcessor:
+    """The service: opens a handler for each stream."""
+
+    def __init__(self, decider: Decider, pool: ConversionPool | None = None) -> None:
+        self.decider = decider
+        self.current_policy = decider.current_policy
+        self.pool = pool or ConversionPool()
+        self.admissions = AdmissionCache()
+        self._responses = ResponseCache()
+
+    def open(self, call: Call) -> Handler:
+        """Start a request."""
+        return RequestStream(self, call)
+
+    def admitted(
+        self, admission: Admission, headers: Mapping[str, bytes], mode: ProcessingMode | None
+    ) -> bytes:
+        """The serialized response to the headers of an admitted request."""
+        policy = self.current_policy.current
+        assert policy is not None
+        removed = tuple(removed_headers(policy, headers))
+        return self._responses.get(
+            policy,
+            admission,
+            (removed, id(mode)),
+            lambda: messages.request_headers(upstream_headers(admission), removed, mode),
+        )
+
+    def split(self, message: bytes) -> MessageParts | None:
+        """A stream's first message in parts; None where the admission cache cannot be used."""
+        policy = self.current_policy.current
+        if policy is None or not self.decider.reusable:
+            return None
+        return self.admissions.split(policy, message)
