@@ -1,6 +1,6 @@
-"""One callout worker: a process that follows the policy and answers Envoy.
+"""One callout worker: a process that subscribes to the policy and serves Envoy.
 
-It listens only once it has a policy, so that Envoy never asks a worker that cannot decide.
+It listens only after it has applied a policy, so that Envoy never asks a worker without one.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """What one worker needs to know; `drain_timeout` is in seconds."""
+    """Settings of one worker. `drain_timeout` is in seconds."""
 
     index: int
     address: str
@@ -63,13 +63,13 @@ def main(
     protection: ProtectionSettings,
     lifeline: Connection,
 ) -> None:
-    """Run until SIGTERM, or until the supervisor that holds the lifeline's other end is gone."""
+    """Run until SIGTERM, or until the supervisor, which holds the other end of `lifeline`, ends."""
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.INFO,
         format=f"%(asctime)s %(levelname)s worker {settings.index}: %(message)s",
     )
-    # Ctrl-C reaches the whole process group; when to stop is the supervisor's to say.
+    # Ctrl-C reaches the whole process group. The supervisor decides when a worker stops.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     counted = WorkerTelemetry(telemetry, settings.index)
     uvloop.run(Worker(settings, counted, protection).run(lifeline))
@@ -81,7 +81,7 @@ def services(
     telemetry: WorkerTelemetry,
     protection: Protection,
 ) -> Services:
-    """Everything a worker serves, and the metrics of what they do."""
+    """Create the services of a worker and register their metrics."""
     pool = ConversionPool(observe=ConversionTimes(telemetry.metrics).observe)
     decider = Decider(current_policy, observer=telemetry.decisions, protection=protection)
     processor = ExternalProcessor(decider, pool)
@@ -105,7 +105,7 @@ def services(
 
 
 class Worker:
-    """Puts the parts of a worker together."""
+    """Composes the parts of a worker."""
 
     def __init__(
         self, settings: WorkerSettings, telemetry: WorkerTelemetry, protection: ProtectionSettings
@@ -113,8 +113,6 @@ class Worker:
         self._settings = settings
         self._telemetry = telemetry
         self._protection = Protection(telemetry.table, protection)
-        self._protecting = asyncio.Lock()
-        self._applying: set[asyncio.Task[None]] = set()
         telemetry.access_log.add_recorder(self._protection.record)
         self._current_policy = CurrentPolicy()
         self._health = Health(NOT_SERVING)
@@ -122,7 +120,7 @@ class Worker:
         self._stop = asyncio.Event()
 
     async def run(self, lifeline: Connection) -> None:
-        """Follow, serve, drain. Raises what a part of it raises, OSError for a taken address."""
+        """Subscribe, serve, drain. Raises what a part raises; OSError where an address is taken."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_reader(lifeline.fileno(), self._orphaned, lifeline)
@@ -145,7 +143,7 @@ class Worker:
             self._telemetry.close()
 
     def _orphaned(self, lifeline: Connection) -> None:
-        # Once is enough: a pipe that has ended stays readable, and would keep the loop spinning.
+        # A closed pipe stays readable: without this the loop would call back forever.
         asyncio.get_running_loop().remove_reader(lifeline.fileno())
         self._stop.set()
 
@@ -159,8 +157,7 @@ class Worker:
             "transport", partial(transport_counters, server.counters)
         )
         log.info("listening on %s (%s)", await server.start(), settings.transport)
-        # What is here now stays: without it a full collection takes 2 us in place of 10 ms, which a
-        # request would have to wait for.
+        # Objects created so far stay: frozen, they no longer lengthen the pauses of collections.
         gc.collect()
         gc.freeze()
         self._health.set("", SERVING)
@@ -176,22 +173,16 @@ class Worker:
             wait.cancel()
         return not self._stop.is_set()
 
-    def _apply(self, document: PolicyDocument) -> None:
-        self._current_policy.apply(document)
-        self._telemetry.apply(document, self._current_policy)
-        applying = asyncio.create_task(self._protect(document))
-        self._applying.add(applying)
-        applying.add_done_callback(self._applying.discard)
+    async def _apply(self, document: PolicyDocument) -> None:
+        """Put a policy in force completely, or raise ValueError and change nothing.
 
-    async def _protect(self, document: PolicyDocument) -> None:
-        """Follow the policy's limits too; a worker without any it could follow does not serve."""
-        async with self._protecting:
-            try:
-                prepared = await self._protection.prepare(document)
-            except Exception:
-                log.exception("the limits of policy %s are not in force", document.version)
-                return
-            prepared.commit()
+        Everything that can fail happens before the first commit.
+        """
+        policy = self._current_policy.compile(document)
+        protection = await self._protection.prepare(document)
+        protection.commit()
+        self._current_policy.commit(policy)
+        self._telemetry.apply(document, self._current_policy)
         log.info("policy %s is in force", document.version)
         self._has_policy.set()
 

@@ -25,7 +25,8 @@ _INCOMPLETE = Refusal(
     "the body is incomplete: declare its length, or send it without trailers",
 )
 """While Envoy still buffers by a lower limit than the callout, it sends only the beginning of a
-body of undeclared length, and would forward the rest as it is. A body before trailers looks the same.
+body of undeclared length, and would forward the rest unconverted. A body before trailers looks the
+same.
 """
 
 
@@ -33,8 +34,16 @@ class ConvertBody(PassBody):
     """Converts between a client and a model server that use different protocols."""
 
     __slots__ = (
-        "_converter", "_expose_reason", "_headers", "_limit", "_measured", "_pool", "_options",
-        "_response_begun", "_response_headers", "mode",
+        "_converter",
+        "_expose_reason",
+        "_headers",
+        "_limit",
+        "_measured",
+        "_options",
+        "_pool",
+        "_response_begun",
+        "_response_headers",
+        "mode",
     )  # fmt: skip
 
     def __init__(

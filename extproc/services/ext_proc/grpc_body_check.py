@@ -33,6 +33,14 @@ _TRAILERS = Refusal(Reason.MALFORMED_REQUEST, "a gRPC request has no trailers")
 be noticed, and the server would wait for the rest."""
 
 
+_REASONS = {
+    413: Reason.BODY_TOO_LARGE,
+    415: Reason.UNSUPPORTED_MEDIA_TYPE,
+    503: Reason.CONVERSION_QUEUE_FULL,
+}
+"""Reasons of a decision, by the status of a conversion error."""
+
+
 class GrpcBodyCheck(PassBody):
     """Checks a call's body as it passes; the server never gets the end of a refused message.
 
@@ -166,4 +174,5 @@ def _refusal(error: ConversionError) -> Refusal:
     headers: tuple[tuple[str, str], ...] = ()
     if error.retry_after is not None:
         headers = (("retry-after", str(error.retry_after)),)
-    return Refusal(error.reason, f"{error.field}: {error.detail}", headers)
+    reason = _REASONS.get(error.status, Reason.MALFORMED_REQUEST)
+    return Refusal(reason, f"{error.field}: {error.detail}", headers)

@@ -86,7 +86,11 @@ async def worker(directory: Path, applied: list[PolicyDocument]) -> AsyncIterato
     address = f"unix:{directory}/xds"
     server.add_insecure_port(address)
     await server.start()
-    task = asyncio.create_task(follow(address, Node(id="callout-test-0"), applied.append))
+
+    async def apply(document: PolicyDocument) -> None:
+        applied.append(document)
+
+    task = asyncio.create_task(follow(address, Node(id="callout-test-0"), apply))
     try:
         yield streams
     finally:

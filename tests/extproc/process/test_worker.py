@@ -1,0 +1,102 @@
+"""A worker acknowledges a policy only when all of it is in force."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from multiprocessing import Pipe
+from pathlib import Path
+
+import grpc.aio
+import pytest
+
+from extproc.counter_table import create
+from extproc.process.telemetry import TelemetrySettings, WorkerTelemetry
+from extproc.process.worker import Worker, WorkerSettings
+from extproc.protection import ProtectionSettings
+from protos.ext_proc_pb2 import ProcessingRequest, ProcessingResponse
+from sluice.contract.paths import EXT_PROC
+from tests.extproc.decision.requests import document
+from tests.extproc.policy.control_plane import ControlPlane, control_plane
+from tests.extproc.services.callout import headers, written
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_event_loop")]
+
+POST = ((":method", "POST"), (":path", "/v2/models/m/infer"), ("content-length", "2"))
+UNSET = "SLUICE_TEST_PASSWORD_THAT_IS_NOT_SET"
+ONCE = [{"name": "once", "rate": 1, "per": "day"}]
+NEEDS_PASSWORD = {"kind": "redis", "urls": ["redis://127.0.0.1:1/0"], "password_env": UNSET}
+
+
+@asynccontextmanager
+async def worker(directory: Path, server: ControlPlane) -> AsyncIterator[grpc.aio.Channel]:
+    """A running worker; yields a channel to it."""
+    address = f"unix:{directory}/callout"
+    create(directory / "counters", rows=1, columns=10_000)
+    telemetry = WorkerTelemetry(TelemetrySettings(directory / "counters"), 0)
+    settings = WorkerSettings(0, address, server.address, "asyncio", 0.0)
+    ours, theirs = Pipe(duplex=False)
+    running = asyncio.create_task(Worker(settings, telemetry, ProtectionSettings()).run(ours))
+    try:
+        async with grpc.aio.insecure_channel(address) as channel:
+            yield channel
+    finally:
+        theirs.close()
+        await running
+
+
+async def response(channel: grpc.aio.Channel) -> ProcessingResponse:
+    call = channel.stream_stream(
+        EXT_PROC, ProcessingRequest.SerializeToString, ProcessingResponse.FromString
+    )(timeout=10, wait_for_ready=True)
+    await call.write(headers(POST))
+    first: ProcessingResponse = await call.read()
+    await call.done_writing()
+    return first
+
+
+async def version(channel: grpc.aio.Channel) -> str:
+    """The version that a request is admitted to."""
+    mutation = (await response(channel)).request_headers.response.header_mutation
+    return written(mutation.set_headers)["x-model-version"]
+
+
+async def refused(channel: grpc.aio.Channel) -> int:
+    """The status of a request that is refused."""
+    return int((await response(channel)).immediate_response.status.code)
+
+
+async def test_a_policy_is_acknowledged_when_its_limits_are_in_force_too(tmp_path: Path) -> None:
+    async with control_plane(tmp_path) as server, worker(tmp_path, server) as channel:
+        server.show(document({"m": {}}))
+        await server.accepted()
+        assert await version(channel) == "v1"
+        server.show(document({"m": {"stable": "v2"}}, limits={"rules": ONCE}))
+        await server.accepted()
+        assert await version(channel) == "v2"
+        assert await refused(channel) == 429
+
+
+async def test_a_policy_that_cannot_be_applied_is_refused_and_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    async with control_plane(tmp_path) as server, worker(tmp_path, server) as channel:
+        server.show(document({"m": {"stable": "v2"}}, limits={"rules": ONCE}))
+        await server.accepted()
+        assert await version(channel) == "v2"
+        server.show(document({"m": {"stable": "v3"}}, limits={"backend": NEEDS_PASSWORD}))
+        assert UNSET in await server.refused()
+        # Neither the new version nor the absence of rules is in force.
+        assert await refused(channel) == 429
+        server.show(document({"m": {"stable": "v3"}}))
+        await server.accepted()
+        assert await version(channel) == "v3"
+
+
+async def test_a_worker_listens_only_after_it_has_applied_a_policy(tmp_path: Path) -> None:
+    async with control_plane(tmp_path) as server, worker(tmp_path, server) as channel:
+        server.show(document({"m": {}}, limits={"backend": NEEDS_PASSWORD}))
+        assert UNSET in await server.refused()
+        assert not (tmp_path / "callout").exists()
+        server.show(document({"m": {}}))
+        await server.accepted()
+        assert await version(channel) == "v1"
