@@ -2,6 +2,7 @@
 
 from extproc.auth import CredentialsError, UnknownKeyError
 from extproc.decision.context import DecisionContext
+from extproc.decision.reads import Reads
 from extproc.decision.request import Request
 from extproc.decision.results import Refusal
 from extproc.policy.compiled import Policy
@@ -10,6 +11,13 @@ from sluice.contract.reasons import Reason
 CHALLENGE = 'Bearer realm="sluice"'
 _INVALID = (("www-authenticate", f'{CHALLENGE}, error="invalid_token"'),)
 """RFC 6750 section 3.1."""
+
+
+def reads(policy: Policy) -> Reads:
+    """The parts of a request that this stage reads."""
+    return Reads(
+        headers=frozenset(("authorization", policy.api_key_header)), time_until_expiry=True
+    )
 
 
 def run(policy: Policy, request: Request, context: DecisionContext) -> Refusal | None:
@@ -25,7 +33,7 @@ def run(policy: Policy, request: Request, context: DecisionContext) -> Refusal |
     return None
 
 
-def explain(_: Request, context: DecisionContext) -> str:
+def explain(context: DecisionContext) -> str:
     """Explain what the stage found."""
     identity = context.identity
     if identity.anonymous:

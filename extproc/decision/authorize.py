@@ -3,6 +3,7 @@
 from extproc.auth import Identity
 from extproc.decision.authenticate import CHALLENGE
 from extproc.decision.context import DecisionContext
+from extproc.decision.reads import Reads
 from extproc.decision.request import Request
 from extproc.decision.results import Refusal
 from extproc.policy.compiled import Policy
@@ -12,6 +13,11 @@ from sluice.contract.reasons import Reason
 _ANONYMOUS = Refusal(
     Reason.UNAUTHENTICATED, "credentials are needed", (("www-authenticate", CHALLENGE),)
 )
+
+
+def reads(_: Policy) -> Reads:
+    """The parts of a request that this stage reads: only the identity counts."""
+    return Reads()
 
 
 def run(_: Policy, __: Request, context: DecisionContext) -> Refusal | None:
@@ -27,7 +33,7 @@ def run(_: Policy, __: Request, context: DecisionContext) -> Refusal | None:
     return Refusal(Reason.FORBIDDEN, "the caller may not use this model")
 
 
-def explain(_: Request, context: DecisionContext) -> str:
+def explain(context: DecisionContext) -> str:
     """Explain what the stage found."""
     assert context.model is not None
     if context.model.public:

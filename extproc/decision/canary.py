@@ -1,13 +1,21 @@
 """Stage 5: does a caller who asked for no version reach a version on compiled?"""
 
+from collections.abc import Iterator
+
 import xxhash
 
 from extproc.decision.context import DecisionContext
+from extproc.decision.reads import Reads
 from extproc.decision.request import Request
 from extproc.decision.results import Refusal
 from extproc.policy.compiled import BUCKETS, CompiledCanary, ModelPolicy, Policy
 from sluice.contract import headers
 from sluice.contract.reasons import Reason
+
+
+def reads(policy: Policy) -> Reads:
+    """The parts of a request that this stage reads."""
+    return Reads(headers=frozenset(_headers_read(policy)))
 
 
 def run(_: Policy, request: Request, context: DecisionContext) -> Refusal | None:
@@ -27,7 +35,7 @@ def run(_: Policy, request: Request, context: DecisionContext) -> Refusal | None
     return None
 
 
-def explain(_: Request, context: DecisionContext) -> str:
+def explain(context: DecisionContext) -> str:
     """Explain what the stage found."""
     assert context.model is not None
     assert context.target is not None
@@ -60,6 +68,15 @@ def bucket_of(identifier: bytes, kind: str) -> int | None:
     if not identifier.isdigit() or len(identifier) > 40:
         return None
     return int(identifier) % BUCKETS[kind]
+
+
+def _headers_read(policy: Policy) -> Iterator[str]:
+    yield headers.MODEL_TYPE
+    for model in policy.models.values():
+        for compiled in model.canaries:
+            yield from (name for name, _ in compiled.headers)
+        if model.canaries and model.bucket.header is not None:
+            yield model.bucket.header
 
 
 def _by_header(

@@ -3,6 +3,7 @@
 from extproc.convert import ConversionError
 from extproc.decision import grpc_metadata
 from extproc.decision.context import DecisionContext
+from extproc.decision.reads import Reads
 from extproc.decision.request import Request
 from extproc.decision.results import Refusal
 from extproc.decision.validate import is_websocket
@@ -12,6 +13,13 @@ from sluice.contract.reasons import Reason
 _GRPC = b"application/grpc"
 _INFER = (None, b"infer")
 """Operations with tensors: of the protocol's paths, and everything below a model's own."""
+
+
+def reads(_: Policy) -> Reads:
+    """The parts of a request that this stage reads."""
+    return grpc_metadata.READS | Reads(
+        headers=frozenset((":method", "content-type", "upgrade")), has_body=True
+    )
 
 
 def run(_: Policy, request: Request, context: DecisionContext) -> Refusal | None:
@@ -36,7 +44,7 @@ def run(_: Policy, request: Request, context: DecisionContext) -> Refusal | None
     return None
 
 
-def explain(_: Request, context: DecisionContext) -> str:
+def explain(context: DecisionContext) -> str:
     """Explain what the stage found."""
     if context.converter is None:
         return "the body goes on as it is"

@@ -1,14 +1,18 @@
 """Runs the stages of a decision in order.
 
-A stage has two functions. `run` reads the policy, the request and the context, adds to the context,
-and returns a refusal or None. `explain` says in words what `run` found.
+A stage has three functions. `run` reads the policy, the request and the context, adds to the
+context, and returns a refusal or None. `reads` declares which parts of a request `run` reads.
+`explain` says in words what `run` found.
 """
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import reduce
 
 from extproc.decision import authenticate, authorize, canary, convert, route, validate
 from extproc.decision.context import DecisionContext
+from extproc.decision.reads import Reads
 from extproc.decision.request import Request
 from extproc.decision.results import Admission, Decision, Refusal
 from extproc.policy.compiled import Policy
@@ -20,16 +24,17 @@ class Stage:
 
     name: str
     run: Callable[[Policy, Request, DecisionContext], Refusal | None]
-    explain: Callable[[Request, DecisionContext], str]
+    reads: Callable[[Policy], Reads]
+    explain: Callable[[DecisionContext], str]
 
 
 STAGES = (
-    Stage("validate", validate.run, validate.explain),
-    Stage("authenticate", authenticate.run, authenticate.explain),
-    Stage("authorize", authorize.run, authorize.explain),
-    Stage("route", route.run, route.explain),
-    Stage("canary", canary.run, canary.explain),
-    Stage("convert", convert.run, convert.explain),
+    Stage("validate", validate.run, validate.reads, validate.explain),
+    Stage("authenticate", authenticate.run, authenticate.reads, authenticate.explain),
+    Stage("authorize", authorize.run, authorize.reads, authorize.explain),
+    Stage("route", route.run, route.reads, route.explain),
+    Stage("canary", canary.run, canary.reads, canary.explain),
+    Stage("convert", convert.run, convert.reads, convert.explain),
 )
 
 _RUN = tuple((stage.name, stage.run) for stage in STAGES)
@@ -42,6 +47,11 @@ class StageReport:
     stage: str
     passed: bool
     explanation: str
+
+
+def declared_reads(policy: Policy) -> Reads:
+    """The parts of a request that a decision under this policy can depend on."""
+    return reduce(operator.or_, (stage.reads(policy) for stage in STAGES))
 
 
 def decide(policy: Policy, request: Request) -> Decision:
@@ -81,7 +91,7 @@ def explain(policy: Policy, request: Request) -> tuple[Decision, list[StageRepor
             explanation = f"{refusal.status} {refusal.reason}: {refusal.detail}"
             reports.append(StageReport(stage.name, passed=False, explanation=explanation))
             return replace(refusal, stage=stage.name, subject=context.identity.subject), reports
-        explanation = stage.explain(request, context)
+        explanation = stage.explain(context)
         reports.append(StageReport(stage.name, passed=True, explanation=explanation))
     return _admission(context), reports
 

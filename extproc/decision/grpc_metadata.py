@@ -11,6 +11,8 @@ from base64 import b64encode
 from binascii import Error, a2b_base64
 from collections.abc import Mapping
 
+from extproc.decision.reads import Reads
+
 _FORMS = {
     "grpc-timeout": (re.compile(rb"[0-9]{1,8}[HMSmun]"), "up to 8 digits, then H, M, S, m, u or n"),
     "grpc-encoding": (re.compile(rb"identity|gzip|deflate"), "identity, gzip or deflate"),
@@ -25,17 +27,20 @@ _BINARY = frozenset(("grpc-trace-bin", "grpc-tags-bin"))
 _OF_RESPONSES = "lb-cost-bin"
 """The C core reads it in requests too, as a number with a name."""
 
+READS = Reads(header_names=True, header_patterns=frozenset(("grpc-*", "*-bin")))
+"""The parts of a request that `find_error` reads."""
+
 
 def find_error(headers: Mapping[str, bytes]) -> str | None:
     """What is wrong with the first header that some server could not read; None: nothing is."""
-    for name, value in headers.items():
+    for name in headers:
         if name in _FORMS:
             form, words = _FORMS[name]
-            if not form.fullmatch(value):
+            if not form.fullmatch(headers[name]):
                 return f"{name} is not {words}"
         elif name == _OF_RESPONSES or (name.startswith("grpc-") and name not in _BINARY):
             return f"{name[:80]} is no header of requests"
-        elif name.endswith("-bin") and not _is_base64(value):
+        elif name.endswith("-bin") and not _is_base64(headers[name]):
             return f"{name[:80]} is not one value in base64"
     return None
 

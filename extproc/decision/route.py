@@ -1,11 +1,17 @@
 """Stage 4: which version answers? The one asked for, else the claim's, else stable."""
 
 from extproc.decision.context import DecisionContext
+from extproc.decision.reads import Reads
 from extproc.decision.request import Request
 from extproc.decision.results import Refusal
 from extproc.policy.compiled import ModelPolicy, Policy, Target
 from sluice.contract import headers
 from sluice.contract.reasons import Reason
+
+
+def reads(_: Policy) -> Reads:
+    """The parts of a request that this stage reads."""
+    return Reads(headers=frozenset((headers.MODEL_VERSION,)))
 
 
 def run(_: Policy, request: Request, context: DecisionContext) -> Refusal | None:
@@ -33,7 +39,7 @@ def run(_: Policy, request: Request, context: DecisionContext) -> Refusal | None
     return None
 
 
-def explain(_: Request, context: DecisionContext) -> str:
+def explain(context: DecisionContext) -> str:
     """Explain what the stage found."""
     assert context.target is not None
     because = {

@@ -1,6 +1,7 @@
 """Stage 1: is this a request for a model, in a form that the model takes?"""
 
 from extproc.decision.context import DecisionContext
+from extproc.decision.reads import Reads
 from extproc.decision.request import Request
 from extproc.decision.results import Refusal
 from extproc.policy.compiled import ModelPolicy, Policy
@@ -30,6 +31,15 @@ _UNTYPED = b"application/octet-stream"
 """What content without a type is taken for (RFC 9110 section 8.3)."""
 
 
+def reads(_: Policy) -> Reads:
+    """The parts of a request that this stage reads."""
+    return Reads(
+        headers=frozenset((":method", ":path", "content-type", "upgrade", headers.MODEL_NAME)),
+        bounded_by_max_body=frozenset((headers.CONTENT_LENGTH,)),
+        has_body=True,
+    )
+
+
 def run(policy: Policy, request: Request, context: DecisionContext) -> Refusal | None:
     """Find the model, and check method, size and media type."""
     path = request.path
@@ -45,21 +55,21 @@ def run(policy: Policy, request: Request, context: DecisionContext) -> Refusal |
     model = context.model
     if model is None:
         return Refusal(Reason.UNKNOWN_MODEL, "no model answers at this path")
-    reads = False
+    read_only = False
     if of_protocol:
         rest, version = _split_version(rest)
         if version is not None:
             context.requested_version, context.requested_by = version, Reason.VERSION_PATH
-        reads = rest in (b"", b"ready")
+        read_only = rest in (b"", b"ready")
         context.operation = rest
     return (
-        _check_method(model, request, reads=reads)
+        _check_method(model, request, read_only=read_only)
         or _check_size(model, request)
         or _check_media_type(model, request)
     )
 
 
-def explain(_: Request, context: DecisionContext) -> str:
+def explain(context: DecisionContext) -> str:
     """Explain what the stage found."""
     assert context.model is not None
     return f"model {context.model.name}, bodies up to {context.model.max_body} bytes"
@@ -99,9 +109,9 @@ def _split_version(rest: bytes) -> tuple[bytes, bytes | None]:
     return operation, version
 
 
-def _check_method(model: ModelPolicy, request: Request, *, reads: bool) -> Refusal | None:
+def _check_method(model: ModelPolicy, request: Request, *, read_only: bool) -> Refusal | None:
     method = request.method
-    if reads:
+    if read_only:
         # A model's metadata and readiness: reading is all there is to do.
         return None if method in _READ_METHODS else _method_refused("GET, HEAD")
     if is_websocket(request):

@@ -73,8 +73,6 @@ class Policy:
     expose_reason: bool
     forward_credentials: bool
     api_key_header: str
-    reads: frozenset[str]
-    """Headers that its rules name, besides those that every decision looks at."""
 
 
 def compile_policy(document: PolicyDocument, previous: Policy | None = None) -> Policy:
@@ -104,17 +102,7 @@ def compile_policy(document: PolicyDocument, previous: Policy | None = None) -> 
         expose_reason=document.requests.expose_reason,
         forward_credentials=auth.forward_credentials,
         api_key_header=auth.api_key_header,
-        reads=frozenset(_named(document)),
     )
-
-
-def _named(document: PolicyDocument) -> Iterator[str]:
-    yield document.auth.api_key_header
-    for model in document.models.values():
-        if model.bucket.header is not None:
-            yield model.bucket.header
-        for canary in model.canaries:
-            yield from (match.name for match in canary.headers)
 
 
 def _model_policy(name: str, model: Model, max_body: int) -> ModelPolicy:

@@ -1,60 +1,82 @@
-"""Requests that recur: an admission is found again by a request's bytes, without reading them.
+"""Cache of admissions, keyed by the serialized request headers.
 
-One client's requests differ in their id, their trace and their length, and in little else. So a
-ProcessingRequest without those values names the admission that a request like it was given before:
-1 us to find it, where reading the headers and deciding on them take 10 (python -m bench.decide).
+Requests of one client mostly differ only in their request id, trace and length. The key is
+Envoy's ProcessingRequest without those three values, so a hit needs no parsing and no decision.
 
-This is exact. An admission is kept only where what is cut out is the whole of those headers' values
-(`_exact`), and every length stays in the key. So another message with the same key has the same
-headers at the same places, but for values that decisions do not depend on, or that `get` checks.
+A hit is exactly what a decision would return:
+
+- The cache is used only under policies whose stages do not read an omitted part (`cacheable`).
+  Stages declare what they read: see `extproc.decision.reads`.
+- An admission is cached only if the omitted bytes are the values of these headers (`_is_exact`).
+  All lengths stay in the key, so a message with the same key has the same headers in the same
+  places.
+- `get` compares the content length with the model's `max_body`, and the time with the expiry of
+  the credentials.
 """
 
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
-from extproc.decision import Admission
+from extproc.decision import Admission, Reads, declared_reads
 from extproc.policy.compiled import Policy
+from sluice.contract.headers import CONTENT_LENGTH, REQUEST_ID, TRACEPARENT
 
-ENTRIES = 2048
-"""Admissions that are kept; the oldest goes first."""
+MAX_ENTRIES = 2048
+"""The oldest entry is evicted first. With keys of at most 2 KiB, entries take a few MiB."""
 
-SEEN = 8192
-"""Messages remembered by their hash alone: an admission is kept when its like comes again, so that
-what never recurs costs 2 us more and not 4, and displaces nothing.
-"""
+MAX_SEEN = 8192
+"""Hashes of keys that came once. An admission is cached on second sight, so that one-off requests
+do not evict others."""
 
-LARGEST = 2048
-"""Bytes of a message whose admission is kept: a usual one, with a token, has 1,000."""
+MAX_MESSAGE = 2048
+"""Bytes of a message whose admission is cached. A usual message with a token has about 1,000."""
 
-_VARYING = ("x-request-id", "traceparent", "content-length")
+_FIXED_LENGTH = {REQUEST_ID: 36, TRACEPARENT: 55}
+"""Lengths of values that are omitted from the key: of a UUID, and of version 00 of
+https://www.w3.org/TR/trace-context/. Values of other lengths stay in the key."""
 
-# HeaderValues as Envoy writes them: field 1 is the name, field 3 the raw value. The id is a UUID,
-# the trace has the form of https://www.w3.org/TR/trace-context/ version 00, and a length no more
-# digits than decisions take: so no two of the three have the same length in all, which stays in the
-# key. Splitting takes 0.6 us, a `partition` for each name 0.9.
-_CUT = re.compile(
-    rb"\n(?:\x0cx-request-id\x1a\x24.{36}|\x0btraceparent\x1a\x37.{55}"
-    rb"|\x0econtent-length\x1a[\x01-\x13]([0-9]{1,19}))",
+_OMITTED = frozenset((*_FIXED_LENGTH, CONTENT_LENGTH))
+
+
+def _serialized_header(name: str, length: bytes, value: bytes) -> bytes:
+    """Pattern of a HeaderValue as Envoy serializes it: field 1 is the name, field 3 the value."""
+    return re.escape(bytes((len(name),)) + name.encode()) + rb"\x1a" + length + value
+
+
+# The group is the content length, with at most as many digits as the validate stage accepts. No two
+# of the three alternatives can match the same number of bytes. The lengths of the enclosing
+# messages stay in the key, so one header cannot take the place of another.
+_SPLIT = re.compile(
+    b"\n(?:%b)"
+    % b"|".join(
+        (
+            *(
+                _serialized_header(name, re.escape(bytes((length,))), b".{%d}" % length)
+                for name, length in _FIXED_LENGTH.items()
+            ),
+            _serialized_header(CONTENT_LENGTH, rb"[\x01-\x13]", b"([0-9]{1,19})"),
+        )
+    ),
     re.DOTALL,
 )
 
-
 MessageParts = list[bytes]
-"""A message, cut: what names requests like it at even places, lengths or None at odd ones."""
+"""A message, split: parts of the key at even places, content lengths or None at odd places."""
 
 
 @dataclass(frozen=True, slots=True)
 class CachedAdmission:
-    """An admission, and the serialised answer that told of it."""
+    """An admission, and the serialized response to Envoy."""
 
     admission: Admission
     response: bytes
 
 
 class AdmissionCache:
-    """The admissions of the policy in force, with the keys it knows now."""
+    """Holds admissions of one policy and one generation of keys; others clear it."""
 
     def __init__(self) -> None:
         self._cached: OrderedDict[tuple[bytes, ...], CachedAdmission] = OrderedDict()
@@ -63,27 +85,29 @@ class AdmissionCache:
         self._epoch = 0
         self._usable = False
         self.hits = 0
-        """Requests whose admission was found."""
+        """Requests whose admission was in the cache."""
 
     def split(self, policy: Policy, message: bytes) -> MessageParts | None:
-        """The message in parts; None where nothing is kept of requests like it."""
-        if policy is not self._policy or policy.authenticator.epoch != self._epoch:
-            self._reset(policy)
-        return _CUT.split(message) if self._usable and len(message) <= LARGEST else None
+        """Split a message into parts of the key and lengths; None if it cannot be cached."""
+        if policy is not self._policy:
+            self._use(policy)
+        if policy.authenticator.epoch != self._epoch:
+            self._clear(policy)
+        return _SPLIT.split(message) if self._usable and len(message) <= MAX_MESSAGE else None
 
     def get(self, parts: MessageParts, clock: Callable[[], float]) -> CachedAdmission | None:
-        """The admission of requests like this one; None where it must be decided on.
+        """The admission of a message; None if the message needs a decision.
 
         `clock`: seconds since the epoch.
         """
-        known = self._cached.get(tuple(parts[::2]))
-        if known is None or clock() >= known.admission.identity.expires:
+        cached = self._cached.get(tuple(parts[::2]))
+        if cached is None or clock() >= cached.admission.identity.expires:
             return None
         for length in parts[1::2]:
-            if length is not None and int(length) > known.admission.max_body:
+            if length is not None and int(length) > cached.admission.max_body:
                 return None
         self.hits += 1
-        return known
+        return cached
 
     def put(
         self,
@@ -93,36 +117,49 @@ class AdmissionCache:
         admission: Admission,
         response: bytes,
     ) -> None:
-        """Remember what became of a message with these headers, if it was cut as it should be.
-
-        That is, from the second of its like on.
-        """
+        """Cache the admission of a message with these headers, from the second such message on."""
         key = tuple(parts[::2])
-        if self._is_new(hash(key)) or not _exact(message, headers):
+        if not self._seen_before(hash(key)) or not _is_exact(message, headers):
             return
-        if len(self._cached) >= ENTRIES:
+        if len(self._cached) >= MAX_ENTRIES:
             self._cached.popitem(last=False)
         self._cached[key] = CachedAdmission(admission, response)
 
-    def _is_new(self, mark: int) -> bool:
+    def _seen_before(self, mark: int) -> bool:
         if mark in self._seen:
-            return False
-        if len(self._seen) >= SEEN:
+            return True
+        if len(self._seen) >= MAX_SEEN:
             self._seen.clear()
         self._seen.add(mark)
-        return True
+        return False
 
-    def _reset(self, policy: Policy) -> None:
+    def _use(self, policy: Policy) -> None:
+        caches_tokens = policy.authenticator.auth.token_cache_entries > 0
+        self._usable = caches_tokens and cacheable(declared_reads(policy))
+        self._policy = policy
+        self._clear(policy)
+
+    def _clear(self, policy: Policy) -> None:
         self._cached.clear()
         self._seen.clear()
-        self._policy, self._epoch = policy, policy.authenticator.epoch
-        remembers = policy.authenticator.auth.token_cache_entries > 0
-        self._usable = remembers and policy.reads.isdisjoint(_VARYING)
+        self._epoch = policy.authenticator.epoch
 
 
-def _exact(message: bytes, headers: Mapping[str, bytes]) -> bool:
-    """Whether what is cut out is these headers' values, and no part of another's.
+def cacheable(reads: Reads) -> bool:
+    """Whether the cache keeps or checks every part of a request that decisions depend on."""
+    return (
+        not reads.time
+        and reads.headers.isdisjoint(_OMITTED)
+        and reads.bounded_by_max_body & _OMITTED <= {CONTENT_LENGTH}
+        and not any(
+            fnmatchcase(name, pattern) for name in _OMITTED for pattern in reads.header_patterns
+        )
+    )
 
-    A name that occurs but once in the message is that header's own.
+
+def _is_exact(message: bytes, headers: Mapping[str, bytes]) -> bool:
+    """Whether the omitted bytes are the values of the omitted headers, and not of others.
+
+    A name that occurs only once in the message is the name of the header.
     """
-    return all(message.count(name.encode()) == (name in headers) for name in _VARYING)
+    return all(message.count(name.encode()) == (name in headers) for name in _OMITTED)

@@ -1,6 +1,9 @@
 """Policies and requests for tests of decisions."""
 
+import hashlib
 from typing import Any
+
+from hypothesis import strategies as st
 
 from extproc.decision import Admission, Decision, Reason, Refusal, Request, decide
 from extproc.policy.compiled import Policy, compile_policy
@@ -65,3 +68,66 @@ def refused(by: Policy, asked: Request) -> tuple[int, Reason]:
 
 def version(by: Policy, asked: Request) -> str:
     return admitted(by, asked).target.version
+
+
+API_KEY = "sk-1"
+
+POLICY = policy(
+    {
+        "m": {
+            "methods": ["POST", "GET"],
+            "websocket": True,
+            "max_body": 1000,
+            "paths": ["/classify"],
+            "content_types": ["application/json", "application/grpc", "image/*"],
+            "canaries": [{"version": "v2", "percent": 30, "model_types": ["text"]}],
+            "claim_rules": [{"match": "prefix", "value": "v", "version": "v3"}],
+            "bucket": {"header": "x-user"},
+        },
+        "private": {
+            "access": {"allow": [{"groups": ["vip"]}, {"subjects": ["bob", "batch"]}]},
+            "canaries": [{"version": "v3", "percent": 50}],
+            "bucket": {"hash": "modulo"},
+        },
+        "tensors": {
+            "versions": {"v1": {**VERSIONS["v1"], "protocol": "grpc"}},
+            "inputs": [{"name": "text", "datatype": "BYTES", "shape": [-1, 1]}],
+        },
+    },
+    auth={
+        "issuers": [issuer()],
+        "api_keys": [{"name": "batch", "sha256": hashlib.sha256(API_KEY.encode()).hexdigest()}],
+    },
+)
+
+_VALUES = {
+    ":method": ["POST", "GET", "HEAD", "DELETE", ""],
+    ":path": [
+        "/v2/models/m/infer", "/v2/models/m", "/v2/models/m/versions/v2/infer", "/classify/x",
+        "/v2/models/private/infer", "/v2/models/tensors/infer", "/v2/models/tensors/ready",
+        "/inference.GRPCInferenceService/ModelInfer", "/", "*", "",
+    ],
+    "content-type": [
+        "application/json", "application/grpc", "image/png", "text/html", "multipart/form-data", "",
+    ],
+    "content-length": ["0", "999", "1001", "-1", "", "1" * 30],
+    "authorization": [
+        bearer(), bearer(sub="bob"), bearer(group="vip"), bearer(aud="x"), "Bearer a.b.c", "",
+    ],
+    "x-api-key": [API_KEY, "sk-2", ""],
+    "x-model-version": ["v1", "v2", "v9", "v2, v2", ""],
+    "x-model-name": ["m", "tensors", "none"],
+    "x-model-type": ["text", "image"],
+    "x-canary": ["true", "false"],
+    "x-user": ["1", "user", ""],
+    "upgrade": ["websocket", "h2c"],
+}  # fmt: skip
+
+_HEADERS = st.fixed_dictionaries(
+    {},
+    optional={
+        name: st.sampled_from([value.encode() for value in values]) | st.binary(max_size=40)
+        for name, values in _VALUES.items()
+    },
+)
+REQUESTS = st.builds(Request, _HEADERS, st.booleans(), st.just(NOW))

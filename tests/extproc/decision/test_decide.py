@@ -1,11 +1,9 @@
 """The decision as a whole: it comes to an end, and tells the same why however it is asked."""
 
-import hashlib
 import itertools
 
 import pytest
 from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from extproc.decision import (
     Admission,
@@ -18,75 +16,14 @@ from extproc.decision import (
 )
 from extproc.decision.decide import STAGES
 from sluice.contract.reasons import STATUS
-from tests.extproc.auth.tokens import NOW, issuer
-from tests.extproc.decision.requests import VERSIONS, bearer, one, policy, request
-
-KEY = "sk-1"
-POLICY = policy(
-    {
-        "m": {
-            "methods": ["POST", "GET"],
-            "websocket": True,
-            "max_body": 1000,
-            "paths": ["/classify"],
-            "content_types": ["application/json", "application/grpc", "image/*"],
-            "canaries": [{"version": "v2", "percent": 30, "model_types": ["text"]}],
-            "claim_rules": [{"match": "prefix", "value": "v", "version": "v3"}],
-            "bucket": {"header": "x-user"},
-        },
-        "private": {
-            "access": {"allow": [{"groups": ["vip"]}, {"subjects": ["bob", "batch"]}]},
-            "canaries": [{"version": "v3", "percent": 50}],
-            "bucket": {"hash": "modulo"},
-        },
-        "tensors": {
-            "versions": {"v1": {**VERSIONS["v1"], "protocol": "grpc"}},
-            "inputs": [{"name": "text", "datatype": "BYTES", "shape": [-1, 1]}],
-        },
-    },
-    auth={
-        "issuers": [issuer()],
-        "api_keys": [{"name": "batch", "sha256": hashlib.sha256(KEY.encode()).hexdigest()}],
-    },
-)
+from tests.extproc.auth.tokens import NOW
+from tests.extproc.decision.requests import API_KEY, POLICY, REQUESTS, bearer, one, request
 
 PRIVATE = "/v2/models/private/infer"
 WRONG = {"content_type": "text/html", "authorization": "Bearer x", "x_model_version": "v9"}
 JSON = {"content_type": "application/json"}
 CAROL = {"authorization": bearer(sub="carol")}
 VIP = {"authorization": bearer(group="vip")}
-
-_USUAL = {
-    ":method": ["POST", "GET", "HEAD", "DELETE", ""],
-    ":path": [
-        "/v2/models/m/infer", "/v2/models/m", "/v2/models/m/versions/v2/infer", "/classify/x",
-        "/v2/models/private/infer", "/v2/models/tensors/infer", "/v2/models/tensors/ready",
-        "/inference.GRPCInferenceService/ModelInfer", "/", "*", "",
-    ],
-    "content-type": [
-        "application/json", "application/grpc", "image/png", "text/html", "multipart/form-data", "",
-    ],
-    "content-length": ["0", "999", "1001", "-1", "", "1" * 30],
-    "authorization": [
-        bearer(), bearer(sub="bob"), bearer(group="vip"), bearer(aud="x"), "Bearer a.b.c", "",
-    ],
-    "x-api-key": [KEY, "sk-2", ""],
-    "x-model-version": ["v1", "v2", "v9", "v2, v2", ""],
-    "x-model-name": ["m", "tensors", "none"],
-    "x-model-type": ["text", "image"],
-    "x-canary": ["true", "false"],
-    "x-user": ["1", "user", ""],
-    "upgrade": ["websocket", "h2c"],
-}  # fmt: skip
-
-_HEADERS = st.fixed_dictionaries(
-    {},
-    optional={
-        name: st.sampled_from([value.encode() for value in values]) | st.binary(max_size=40)
-        for name, values in _USUAL.items()
-    },
-)
-REQUESTS = st.builds(Request, _HEADERS, st.booleans(), st.just(NOW))
 
 
 @settings(max_examples=500, deadline=None)
@@ -124,7 +61,7 @@ def test_no_header_of_a_client_admits_it_to_a_model_that_its_credentials_do_not(
         assert presented in {
             (bearer(sub="bob").encode(), None),
             (bearer(group="vip").encode(), None),
-            (None, KEY.encode()),
+            (None, API_KEY.encode()),
         }
 
 

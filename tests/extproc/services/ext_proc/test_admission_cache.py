@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from extproc.breaker.breaker import EVALUATE, MICRO
 from extproc.counter_table import CounterTable, create
+from extproc.decision import Reads
 from extproc.policy.current import CurrentPolicy
 from extproc.protection import Protection, ProtectionSettings
 from extproc.rpc import StatusCode
@@ -193,10 +194,33 @@ def test_nothing_is_kept_where_the_policy_looks_at_what_would_be_cut_out(
 
 
 @pytest.mark.parametrize(
+    ("reads", "expected"),
+    [
+        (Reads(), True),
+        (Reads(headers=frozenset({"authorization"}), header_names=True, has_body=True), True),
+        (Reads(header_patterns=frozenset({"grpc-*", "*-bin"})), True),
+        (Reads(bounded_by_max_body=frozenset({"content-length", "x-length"})), True),
+        (Reads(time_until_expiry=True), True),
+        (Reads(headers=frozenset({"x-request-id"})), False),
+        (Reads(headers=frozenset({"traceparent"})), False),
+        (Reads(headers=frozenset({"content-length"})), False),
+        (Reads(header_patterns=frozenset({"trace*"})), False),
+        (Reads(bounded_by_max_body=frozenset({"x-request-id"})), False),
+        (Reads(time=True), False),
+    ],
+    ids=str,
+)
+def test_admissions_are_cached_if_no_stage_reads_a_part_that_the_cache_neither_keeps_nor_checks(
+    reads: Reads, expected: bool
+) -> None:
+    assert admission_cache.cacheable(reads) == expected
+
+
+@pytest.mark.parametrize(
     "asked",
     [
         headers(x_note="x-request-id"),
-        headers(x_note="a" * admission_cache.LARGEST),
+        headers(x_note="a" * admission_cache.MAX_MESSAGE),
         headers(x_model_version="v9"),
     ],
     ids=["names what is cut out", "long", "refused"],
@@ -216,10 +240,10 @@ def test_a_request_without_what_is_cut_out_is_found_again_too() -> None:
 
 def test_what_does_not_recur_is_not_kept() -> None:
     service = Service(document({"m": {}}))
-    for number in range(admission_cache.SEEN + 1):
+    for number in range(admission_cache.MAX_SEEN + 1):
         service.ask(headers(x_number=str(number)))
     assert not service.ext_proc.admissions._cached
-    assert len(service.ext_proc.admissions._seen) <= admission_cache.SEEN
+    assert len(service.ext_proc.admissions._seen) <= admission_cache.MAX_SEEN
 
 
 @pytest.mark.parametrize(
@@ -263,11 +287,11 @@ def test_a_body_that_nobody_asked_for_passes_each_time() -> None:
 
 def test_a_bounded_number_is_kept() -> None:
     service = Service(document({"m": {}}))
-    for number in range(admission_cache.ENTRIES + 3):
+    for number in range(admission_cache.MAX_ENTRIES + 3):
         service.ask_twice(headers(x_number=str(number)))
     service.ask(headers(x_number="0"))
     assert service.hits == 0
-    service.ask(headers(x_number=str(admission_cache.ENTRIES + 2)))
+    service.ask(headers(x_number=str(admission_cache.MAX_ENTRIES + 2)))
     assert service.hits == 1
 
 
@@ -326,6 +350,7 @@ _ASKED = st.tuples(
     st.uuids(version=4).map(str) | st.sampled_from([str(uuid.UUID(int=7)), "short", None]),
     st.booleans(),
     st.booleans(),
+    st.sampled_from([0, 0, 0, 100]),
 )
 
 
@@ -347,13 +372,17 @@ CANARY: dict[str, Any] = {
 
 @settings(deadline=None, max_examples=300)
 @given(st.lists(_ASKED, min_size=2, max_size=12))
-@example([({}, str(uuid.UUID(int=7)), True, False), ({}, str(uuid.UUID(int=8)), True, False)])
-def test_whoever_asked_before_a_request_gets_what_it_would_get_alone(
-    asked: list[tuple[dict[str, str], str | None, bool, bool]],
+@example([({}, str(uuid.UUID(int=7)), True, False, 0), ({}, str(uuid.UUID(int=8)), True, False, 0)])
+@example([({"authorization": bearer(sub="alice")}, None, True, False, s) for s in (0, 0, 100)])
+def test_a_service_with_a_cache_gives_the_response_that_a_service_without_one_gives(
+    asked: list[tuple[dict[str, str], str | None, bool, bool, int]],
 ) -> None:
+    """Some requests come only after a while, so that tokens expire."""
     by = document({"m": CANARY})
-    remembering = Service(by)
-    for added, identifier, first, has_body in asked * 3:
-        given_ = _request(added, identifier, first)
-        alone: Callable[..., ProcessingResponse] = Service(by).ask
-        assert remembering.ask(given_, has_body=has_body) == alone(given_, has_body=has_body)
+    caching = Service(by)
+    for added, identifier, first, has_body, seconds in asked * 3:
+        sent = _request(added, identifier, first)
+        caching.now += seconds
+        alone = Service(by)
+        alone.now = caching.now
+        assert caching.ask(sent, has_body=has_body) == alone.ask(sent, has_body=has_body)

@@ -1,0 +1,204 @@
+"""Stages declare every part of a request that they read, and no other."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from extproc.decision import Admission, Reads, Refusal, Request, decide, declared_reads
+from extproc.decision.context import DecisionContext
+from extproc.decision.decide import STAGES, Stage
+from extproc.policy.compiled import Policy
+from tests.extproc.auth.tokens import NOW, issuer
+from tests.extproc.decision.recording import wrong_declarations
+from tests.extproc.decision.requests import (
+    API_KEY,
+    POLICY,
+    REQUESTS,
+    VERSIONS,
+    bearer,
+    policy,
+    request,
+)
+
+TENSORS = [{"name": "text", "datatype": "BYTES", "shape": [-1, 1]}]
+POLICIES = (
+    policy({"m": {}}),
+    policy(
+        {"m": {"access": {"allow": [{"groups": ["vip"]}]}}},
+        auth={
+            "api_key_header": "x-own-key",
+            "issuers": [issuer()],
+            "api_keys": [
+                {
+                    "name": "batch",
+                    "sha256": hashlib.sha256(API_KEY.encode()).hexdigest(),
+                    "groups": ["vip"],
+                }
+            ],
+        },
+    ),
+    policy(
+        {
+            "m": {
+                "canaries": [
+                    {"version": "v2", "headers": [{"name": "x-first", "value": "1"}]},
+                    {
+                        "version": "v3",
+                        "percent": 10,
+                        "headers": [{"name": "x-second", "value": "1"}],
+                    },
+                ],
+                "bucket": {"header": "x-user"},
+            },
+            "n": {
+                "canaries": [{"version": "v2", "model_types": ["text"], "headers": []}],
+                "bucket": {"header": "x-other-user", "hash": "modulo"},
+            },
+        }
+    ),
+    policy({"m": {"inputs": TENSORS, "websocket": True}}),
+    policy(
+        {
+            "m": {
+                "versions": {"v1": {**VERSIONS["v1"], "protocol": "grpc"}},
+                "inputs": TENSORS,
+                "content_types": ["application/json", "application/grpc"],
+            }
+        }
+    ),
+)
+
+
+def corpus() -> Iterator[tuple[Policy, list[Request]]]:
+    """Policies with a rule of every kind, each with requests of every kind."""
+    requests = list(_requests())
+    return ((by, requests) for by in POLICIES)
+
+
+def _requests() -> Iterator[Request]:
+    paths = (
+        "/v2/models/m/infer", "/v2/models/m", "/v2/models/m/versions/v2/infer",
+        "/v2/models/n/infer", "/inference.GRPCInferenceService/ModelInfer", "/other",
+    )  # fmt: skip
+    headers: tuple[dict[str, str], ...] = (
+        {},
+        {"authorization": bearer(group="vip"), "content_length": "10"},
+        {"authorization": "Bearer no-token", "content_length": "-1"},
+        {"x_own_key": API_KEY, "content_type": "image/png"},
+        {"x_api_key": API_KEY, "upgrade": "websocket"},
+        {"x_model_version": "v2", "x_model_type": "text", "x_user": "7"},
+        {"x_first": "1", "x_second": "1", "traceparent": "00", "x_request_id": "1"},
+        {
+            "content_type": "application/grpc", "x_model_name": "m", "grpc_timeout": "1S",
+            "x_own_bin": "YQ", "lb_cost_bin": "", "grpc_own": "",
+        },
+        {"content_type": "application/grpc", "x_model_name": "m", "x_own_bin": "%"},
+    )  # fmt: skip
+    for path, method, body, added in product(paths, ("GET", "POST"), (False, True), headers):
+        yield request(path, method, body=body, **added)
+
+
+def test_stages_declare_what_they_read_and_nothing_else() -> None:
+    assert wrong_declarations(STAGES, corpus()) == set()
+
+
+@settings(max_examples=300, deadline=None)
+@given(REQUESTS)
+def test_no_request_makes_a_stage_read_a_part_that_it_does_not_declare(asked: Request) -> None:
+    wrong = wrong_declarations(STAGES, [(by, [asked]) for by in (POLICY, *POLICIES)])
+    assert not [fault for fault in wrong if "never reads" not in fault]
+
+
+def _stage(read: Callable[[Request], object], declared: Reads) -> Stage:
+    def run(_: Policy, asked: Request, __: DecisionContext) -> Refusal | None:
+        read(asked)
+        return None
+
+    return Stage("extra", run, lambda _: declared, lambda _: "")
+
+
+@pytest.mark.parametrize(
+    ("read", "part"),
+    [
+        (lambda asked: asked.headers.get("x-request-id"), "x-request-id"),
+        (lambda asked: asked.headers["content-length"], "content-length"),
+        (lambda asked: "traceparent" in asked.headers, "traceparent"),
+        (lambda asked: list(asked.headers), "the names of headers"),
+        (lambda asked: len(asked.headers), "the names of headers"),
+        (lambda asked: list(asked.headers.items()), ":path"),
+        (lambda asked: asked.has_body, "whether there is a body"),
+        (lambda asked: asked.now, "the time"),
+    ],
+)  # fmt: skip
+def test_a_stage_that_reads_a_part_which_it_does_not_declare_is_found(
+    read: Callable[[Request], object], part: str
+) -> None:
+    asked = request(content_length="1")
+    wrong = wrong_declarations([*STAGES, _stage(read, Reads())], [(POLICY, [asked])])
+    assert f"extra reads {part} and does not declare it" in wrong
+
+
+@pytest.mark.parametrize(
+    ("declared", "part"),
+    [
+        (Reads(headers=frozenset({"x-unread"})), "x-unread"),
+        (Reads(header_patterns=frozenset({"x-unread-*"})), "x-unread-*"),
+        (Reads(bounded_by_max_body=frozenset({"x-unread"})), "x-unread"),
+        (Reads(header_names=True), "the names of headers"),
+        (Reads(has_body=True), "whether there is a body"),
+        (Reads(time=True), "the time"),
+        (Reads(time_until_expiry=True), "the time"),
+    ],
+    ids=str,
+)
+def test_a_stage_that_declares_a_part_which_it_does_not_read_is_found(
+    declared: Reads, part: str
+) -> None:
+    extra = _stage(lambda _: None, declared)
+    assert wrong_declarations([*STAGES, extra], corpus()) == {
+        f"extra declares {part} and never reads it"
+    }
+
+
+def test_a_header_is_declared_if_a_rule_of_the_policy_names_it() -> None:
+    plain, keyed, canaried, *_ = POLICIES
+    named = {"x-first", "x-second", "x-user", "x-other-user", "x-own-key"}
+    assert declared_reads(plain).headers & named == set()
+    assert declared_reads(keyed).headers & named == {"x-own-key"}
+    assert declared_reads(canaried).headers & named == named - {"x-own-key"}
+
+
+def test_only_authenticate_reads_the_time() -> None:
+    timed = {stage.name: stage.reads(POLICY).time_until_expiry for stage in STAGES}
+    assert [name for name, reads in timed.items() if reads] == ["authenticate"]
+    assert not declared_reads(POLICY).time
+
+
+@settings(max_examples=200, deadline=None)
+@given(REQUESTS, st.floats(0, 1))
+def test_an_admission_is_valid_until_its_identity_expires(asked: Request, part: float) -> None:
+    decision = decide(POLICY, asked)
+    if isinstance(decision, Admission):
+        lifetime = min(decision.identity.expires - NOW, 10_000)
+        later = replace(asked, now=NOW + part * lifetime * 0.999)
+        assert decide(POLICY, later) == decision
+
+
+@settings(max_examples=200, deadline=None)
+@given(REQUESTS, st.integers(0, 1100))
+def test_an_admission_is_valid_for_every_content_length_up_to_max_body(
+    asked: Request, length: int
+) -> None:
+    first = replace(asked, headers={**asked.headers, "content-length": b"0"})
+    other = replace(asked, headers={**asked.headers, "content-length": str(length).encode()})
+    decision = decide(POLICY, first)
+    if isinstance(decision, Admission):
+        if length <= decision.max_body:
+            assert decide(POLICY, other) == decision
+        else:
+            assert isinstance(decide(POLICY, other), Refusal)
