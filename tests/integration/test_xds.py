@@ -420,7 +420,7 @@ def test_a_refused_edit_is_shown_and_the_last_good_one_stays(
         started.write()
         eventually(lambda: started.status()["error"] is not None)
         status = started.status()
-        assert "envoy-under-test refused listeners" in status["error"]
+        assert "envoy-under-test rejected listeners" in status["error"]
         assert "none.pem" in status["error"]
         assert status["version"] == before
         assert started.get("/v2/models/text").status_code == 200

@@ -5,13 +5,12 @@ And the config itself, without what must not be seen.
 
 import json
 import time
-from typing import Literal
 
 from pydantic import BaseModel
 
 from sluice.config import GatewayConfig
-from xds.protocol.nodes import Node, Nodes
-from xds.protocol.subscription import Subscription
+from xds.protocol.nodes import Node, NodeKind, Nodes
+from xds.protocol.sotw import TypeState
 from xds.rollout.rollout import Rollout
 from xds.sources.file import CompiledConfig
 
@@ -31,7 +30,7 @@ class NodeStatus(BaseModel):
     """One connected node."""
 
     id: str
-    kind: Literal["envoy", "callout", "unknown"]
+    kind: NodeKind
     agent: str
     pid: int | None
     connected_at: float
@@ -92,7 +91,7 @@ class ControlPlaneState:
             in_sync=self._rollout.in_sync,
             step=self._rollout.step,
             config=self._path,
-            error=self._file_error or (result.error() if result else None) or self._refusal(),
+            error=self._file_error or self._rejection(),
             unresponsive=result.unresponsive if result else (),
             restart_required=self._loaded.restart_required,
             changed_at=self._changed_at,
@@ -100,13 +99,11 @@ class ControlPlaneState:
             nodes=sorted(map(_node, self._nodes), key=lambda node: (node.kind, node.id)),
         )
 
-    def _refusal(self) -> str | None:
-        """What a node has against the version in force; it may have come when that was so."""
-        for node in self._nodes:
-            for kind, subscription in node.stream.subscriptions.items():
-                if subscription.nacked is not None:
-                    return f"node {node.id} refused {kind.name}: {subscription.reason}"
-        return None
+    def _rejection(self) -> str | None:
+        """The NACK that ended the latest rollout, or that a node sent when it connected later."""
+        result = self._rollout.result
+        nacks = [result.nack if result else None, *(node.nack() for node in self._nodes)]
+        return next((str(nack) for nack in nacks if nack is not None), None)
 
 
 def _node(node: Node) -> NodeStatus:
@@ -117,17 +114,12 @@ def _node(node: Node) -> NodeStatus:
         agent=node.agent,
         pid=int(pid) if isinstance(pid, float | int) else None,
         connected_at=node.connected_at,
-        types={kind.name: _type(s) for kind, s in node.stream.subscriptions.items()},
+        types={each.name: _type(state) for each, state in node.stream.types.items()},
     )
 
 
-def _type(subscription: Subscription) -> TypeStatus:
-    return TypeStatus(
-        acked=subscription.acked,
-        nacked=subscription.nacked,
-        reason=subscription.reason,
-        at=subscription.at,
-    )
+def _type(state: TypeState) -> TypeStatus:
+    return TypeStatus(acked=state.acked, nacked=state.nacked, reason=state.reason, at=state.at)
 
 
 def redacted(config: GatewayConfig) -> dict[str, object]:

@@ -1,42 +1,43 @@
-"""The nodes connected now: who they are, what they accepted, and when one of them says something.
+"""The connected nodes: what each has accepted or rejected of the published snapshot.
 
-What is shown to all of them is the `view`; who decides on it is the rollout.
+The rollout decides which snapshot is published.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
+from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
 from xds.protocol.snapshot import EMPTY, Snapshot
-from xds.protocol.subscription import (
-    Acknowledgement,
-    Kind,
-    OverLimitError,
-    Stream,
-    SubscriptionRequest,
-    SubscriptionResponse,
-)
+from xds.protocol.sotw import Acknowledgement, SotwRequest, SotwResponse, SotwStream
+from xds.protocol.subscription import OverLimitError
 
 MAX_STREAMS = 1024
+
+NodeKind = Literal["envoy", "callout", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
 class Nack:
-    """A node refused a version of a type."""
+    """A node rejected a version of a type."""
 
     node: str
     type: ResourceType
     version: str
     reason: str
 
+    def __str__(self) -> str:
+        return f"node {self.node} rejected {self.type.name}: {self.reason}"
+
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """A client and its stream; `wake` is set when there may be something to send."""
+    """A connected client. `wake` is set when there may be a response to send."""
 
-    stream: Stream = field(default_factory=Stream)
+    stream: SotwStream = field(default_factory=SotwStream)
     id: str = "unknown"
     metadata: dict[str, str | float] = field(default_factory=dict)
     agent: str = ""
@@ -44,22 +45,31 @@ class Node:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
-    def kind(self) -> Kind:
-        """What the node is, by what it asks for."""
-        return self.stream.kind
+    def kind(self) -> NodeKind:
+        """What the node is, derived from the types that it has subscribed to."""
+        if resource_types.POLICY in self.stream.types:
+            return "callout"
+        return "envoy" if resource_types.CLUSTER in self.stream.types else "unknown"
+
+    def nack(self) -> Nack | None:
+        """The first type whose last response the node rejected."""
+        for resource_type, state in self.stream.types.items():
+            if state.nacked is not None:
+                return Nack(self.id, resource_type, state.nacked, state.reason or "")
+        return None
 
 
 class Nodes:
-    """Every connected node. `now` gives wall-clock seconds.
+    """All connected nodes. `now` returns wall-clock seconds.
 
-    `progress` is set whenever a node says something or leaves. `pushes`, `acks` and `nacks` count
-    responses and what nodes made of them, by type, since the start.
+    `progress` is set when a node sends a request or disconnects. `pushes`, `acks` and `nacks` count
+    responses, ACKs and NACKs by type since the start.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._nodes: set[Node] = set()
-        self._view = EMPTY
+        self._snapshot = EMPTY
         self.progress = asyncio.Event()
         self.pushes: Counter[ResourceType] = Counter()
         self.acks: Counter[ResourceType] = Counter()
@@ -70,19 +80,19 @@ class Nodes:
         return iter(self._nodes)
 
     @property
-    def view(self) -> Snapshot:
-        """What is shown to nodes now."""
-        return self._view
+    def snapshot(self) -> Snapshot:
+        """The snapshot that is sent to nodes."""
+        return self._snapshot
 
-    def show(self, view: Snapshot) -> None:
-        """Show this to every node from now on, and forget earlier refusals."""
-        self._view = view
+    def publish(self, snapshot: Snapshot) -> None:
+        """Send this snapshot to every node from now on, and forget earlier NACKs."""
+        self._snapshot = snapshot
         self._nacks.clear()
         for node in self._nodes:
             node.wake.set()
 
     def connect(self) -> Node:
-        """A new client. Raises OverLimitError when there are too many."""
+        """Add a client. Raises OverLimitError if there are too many."""
         if len(self._nodes) >= MAX_STREAMS:
             raise OverLimitError(f"more than {MAX_STREAMS} streams")
         node = Node(connected_at=self._now())
@@ -90,35 +100,38 @@ class Nodes:
         return node
 
     def disconnect(self, node: Node) -> None:
-        """The client is gone: nothing waits for it any longer."""
+        """Remove a client. A rollout no longer waits for it."""
         self._nodes.discard(node)
         self.progress.set()
 
-    def on_request(self, node: Node, request: SubscriptionRequest) -> Acknowledgement:
-        """Take in a request of a client. Raises OverLimitError where it exceeds a bound."""
+    def on_request(self, node: Node, request: SotwRequest) -> Acknowledgement:
+        """Process a client's request. Raises OverLimitError where it exceeds a bound."""
         verdict = node.stream.on_request(request, self._now())
         if verdict is Acknowledgement.ACK:
             self.acks[request.type] += 1
         if verdict is Acknowledgement.NACK:
             self.nacks[request.type] += 1
-            subscription = node.stream.subscriptions[request.type]
-            refused, reason = subscription.nacked or "", subscription.reason or ""
-            if refused == self._view.versions[request.type]:
-                self._nacks.append(Nack(node.id, request.type, refused, reason))
+            self._record_nack(node, request.type)
         node.wake.set()
         self.progress.set()
         return verdict
 
-    def responses(self, node: Node) -> Iterator[SubscriptionResponse]:
-        """What has to be sent to a client now."""
-        for response in node.stream.responses(self._view):
+    def _record_nack(self, node: Node, resource_type: ResourceType) -> None:
+        state = node.stream.types[resource_type]
+        # A NACK of an earlier snapshot says nothing about the published one.
+        if state.nacked == self._snapshot.types[resource_type].version:
+            self._nacks.append(Nack(node.id, resource_type, state.nacked, state.reason or ""))
+
+    def responses(self, node: Node) -> Iterator[SotwResponse]:
+        """The responses that are due to a client now."""
+        for response in node.stream.responses(self._snapshot):
             self.pushes[response.type] += 1
             yield response
 
     def nack(self) -> Nack | None:
-        """The first refusal of what is shown now."""
+        """The first NACK of the published snapshot."""
         return self._nacks[0] if self._nacks else None
 
     def out_of_sync(self, types: Sequence[ResourceType]) -> list[Node]:
-        """The nodes that have yet to accept these types of what is shown now."""
-        return [node for node in self._nodes if not node.stream.in_sync(self._view, types)]
+        """The nodes that have not accepted these types of the published snapshot yet."""
+        return [node for node in self._nodes if not node.stream.in_sync(self._snapshot, types)]

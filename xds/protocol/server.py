@@ -1,4 +1,7 @@
-"""Wire loop of ADS over gRPC: requests in, responses out; what they say is decided elsewhere."""
+"""The gRPC server of ADS: reads requests, writes responses.
+
+`sotw` holds the protocol's rules, `nodes` what each client has accepted.
+"""
 
 import asyncio
 import json
@@ -16,42 +19,42 @@ from sluice.contract.paths import ADS_SERVICE
 from xds.protocol.nodes import Node, Nodes
 from xds.protocol.reflection import add_health_and_reflection, serving
 from xds.protocol.resource_types import BY_URL, ResourceType
-from xds.protocol.subscription import (
-    Acknowledgement,
-    OverLimitError,
-    SubscriptionRequest,
-    SubscriptionResponse,
-)
+from xds.protocol.sotw import Acknowledgement, SotwRequest, SotwResponse
+from xds.protocol.subscription import OverLimitError
 
 log = logging.getLogger(__name__)
 
 METHOD = "StreamAggregatedResources"
 
 MAX_REQUEST = 16 << 20
-"""Bytes of one DiscoveryRequest: 100,000 names of up to 130 bytes, and room to spare."""
+"""Bytes of one DiscoveryRequest: room for 100,000 names of up to 130 bytes."""
 
 MAX_METADATA = 64 << 10
-"""Bytes of node metadata, as JSON, that are kept for the status."""
+"""Bytes of node metadata that are kept for the status."""
 
-GRACE = 1.0
-"""Seconds that open streams are given when the server stops; clients come back by themselves."""
+MAX_NODE_TEXT = 256
+"""Characters of a node's id and agent that are kept."""
+
+STOP_GRACE = 1.0
+"""Seconds that open streams get to end when the server stops; clients reconnect by themselves."""
 
 OPTIONS = (
     ("grpc.max_receive_message_length", MAX_REQUEST),
     ("grpc.max_send_message_length", -1),
-    # Clients' keepalive pings (Envoy's every 10 s) are answered, not taken for abuse.
+    # Allow clients' keepalive pings: Envoy sends one every 10 s. By default, gRPC counts them as
+    # abuse and closes the connection.
     ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # A client that vanished is noticed within 15 s, so that no rollout waits for it for long.
+    # Detect a client that vanished within 15 s, so that no rollout waits for it longer.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
-    # A second control plane on the same address is a mistake, not load sharing.
+    # Fail if a second control plane is started on the same address.
     ("grpc.so_reuseport", 0),
 )
 
 
 class Context(Protocol):
-    """What is used of grpc.aio.ServicerContext."""
+    """The part of grpc.aio.ServicerContext that the server uses."""
 
     async def abort(self, code: grpc.StatusCode, details: str) -> None:
         """End the call with a status."""
@@ -61,7 +64,10 @@ class Context(Protocol):
 
 
 class AdsServer:
-    """Serves ADS, health checks and reflection on one address. Raises OSError if that is taken."""
+    """Serves ADS, health checks and reflection on one address.
+
+    Raises OSError if the address is in use.
+    """
 
     def __init__(self, nodes: Nodes, address: str) -> None:
         self._nodes = nodes
@@ -81,14 +87,14 @@ class AdsServer:
             raise OSError(f"cannot listen for xDS on {address}") from error
 
     async def start(self) -> None:
-        """Begin to listen."""
+        """Start to listen."""
         await self._server.start()
         await serving(self._health)
 
     async def stop(self) -> None:
-        """Say so by the health service, end every stream, and stop listening."""
+        """Report NOT_SERVING to health checks, end every stream, and stop listening."""
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(GRACE)
+        await self._server.stop(STOP_GRACE)
 
     async def _stream(self, requests: AsyncIterator[DiscoveryRequest], context: Context) -> None:
         try:
@@ -118,17 +124,13 @@ class AdsServer:
         async for message in requests:
             if message.HasField("node"):
                 _identify(node, message.node)
-            kind = BY_URL.get(message.type_url)
-            if kind is None:
-                log.warning("node %s asks for %s, which is not served", node.id, message.type_url)
+            resource_type = BY_URL.get(message.type_url)
+            if resource_type is None:
+                log.warning("node %s requests unknown type %s", node.id, message.type_url)
                 continue
-            if self._nodes.on_request(node, _request(kind, message)) is Acknowledgement.NACK:
-                log.error(
-                    "node %s refused %s: %s",
-                    node.id,
-                    kind.name,
-                    message.error_detail.message,
-                )
+            request = _request(resource_type, message)
+            if self._nodes.on_request(node, request) is Acknowledgement.NACK:
+                log.error("node %s rejected %s: %s", node.id, resource_type.name, request.error)
 
     async def _write(self, node: Node, context: Context) -> None:
         while True:
@@ -139,19 +141,20 @@ class AdsServer:
 
 
 def _identify(node: Node, message: NodeMessage) -> None:
-    node.id = message.id[:256] or "unknown"
-    node.agent = f"{message.user_agent_name} {message.user_agent_version}".strip()[:256]
+    node.id = message.id[:MAX_NODE_TEXT] or "unknown"
+    agent = f"{message.user_agent_name} {message.user_agent_version}".strip()
+    node.agent = agent[:MAX_NODE_TEXT]
     if message.metadata.ByteSize() <= MAX_METADATA:
         fields = json.loads(json_format.MessageToJson(message.metadata))
         node.metadata = {
             key: value for key, value in fields.items() if isinstance(value, str | float | int)
         }
-    log.info("node %s connected (%s)", node.id, node.agent or "no agent named")
+    log.info("node %s connected (%s)", node.id, node.agent or "unknown agent")
 
 
-def _request(kind: ResourceType, message: DiscoveryRequest) -> SubscriptionRequest:
-    return SubscriptionRequest(
-        kind,
+def _request(resource_type: ResourceType, message: DiscoveryRequest) -> SotwRequest:
+    return SotwRequest(
+        resource_type,
         message.version_info,
         message.resource_names,
         message.response_nonce,
@@ -159,11 +162,14 @@ def _request(kind: ResourceType, message: DiscoveryRequest) -> SubscriptionReque
     )
 
 
-def _message(response: SubscriptionResponse) -> DiscoveryResponse:
+def _message(response: SotwResponse) -> DiscoveryResponse:
     url = response.type.url
     return DiscoveryResponse(
         version_info=response.version,
         type_url=url,
         nonce=response.nonce,
-        resources=[any_pb2.Any(type_url=url, value=body) for body in response.resources.values()],
+        resources=[
+            any_pb2.Any(type_url=url, value=resource.body)
+            for resource in response.resources.values()
+        ],
     )

@@ -6,12 +6,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+import betterproto2
+
 from protos import policy_pb2
 from sluice.config import GatewayConfig, Model, PolicyDocument
 from sluice.contract import names
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
-from xds.protocol.snapshot import Resources, Snapshot
+from xds.protocol.snapshot import Resource, Resources, Snapshot
 from xds.resources import clusters, endpoints, routes, telemetry
 from xds.resources.listener import listener
 from xds.resources.rate_limit_config import rate_limit_configs
@@ -72,11 +74,13 @@ def _compile_model(key: _ModelKey) -> _CompiledModel:
     versions = {names.cluster_name(key.name, name): v for name, v in key.model.versions.items()}
     return _CompiledModel(
         clusters={
-            name: bytes(clusters.version_cluster(name, version, key.model.pool, key.buffer_limit))
+            name: _resource(
+                clusters.version_cluster(name, version, key.model.pool, key.buffer_limit)
+            )
             for name, version in versions.items()
         },
         endpoints={
-            name: bytes(endpoints.of_version(name, version))
+            name: _resource(endpoints.of_version(name, version))
             for name, version in versions.items()
             if endpoints.discovered(version)
         },
@@ -87,35 +91,40 @@ def _compile_model(key: _ModelKey) -> _CompiledModel:
 def _clusters(source: _Source) -> Resources:
     callout = clusters.callout_cluster(source.config.callout)
     collectors = telemetry.collectors(source.config.telemetry)
-    compiled = {cluster.name: bytes(cluster) for cluster in (callout, *collectors)}
-    for model in source.models:
-        compiled |= model.clusters
-    return compiled
+    return {cluster.name: _resource(cluster) for cluster in (callout, *collectors)} | {
+        name: resource for model in source.models for name, resource in model.clusters.items()
+    }
 
 
 def _endpoints(source: _Source) -> Resources:
-    return {name: body for model in source.models for name, body in model.endpoints.items()}
+    return {name: resource for model in source.models for name, resource in model.endpoints.items()}
 
 
 def _listeners(source: _Source) -> Resources:
-    return {names.LISTENER: bytes(listener(source.config, source.directory))}
+    return {names.LISTENER: _resource(listener(source.config, source.directory))}
 
 
 def _routes(source: _Source) -> Resources:
     table = [route for model in source.models for route in model.routes]
     table += map(bytes, routes.others())
-    return {names.ROUTE_CONFIGURATION: routes.route_configuration(source.config, table)}
+    body = routes.route_configuration(source.config, table)
+    return {names.ROUTE_CONFIGURATION: Resource.of(body)}
 
 
 def _policy(source: _Source) -> Resources:
     message = policy_pb2.Policy(
         version=source.policy.version, config=source.policy.model_dump_json().encode()
     )
-    return {names.POLICY: message.SerializeToString()}
+    return {names.POLICY: Resource.of(message.SerializeToString())}
 
 
 def _rate_limits(source: _Source) -> Resources:
-    return rate_limit_configs(source.config.limits.domains)
+    configs = rate_limit_configs(source.config.limits.domains)
+    return {name: Resource.of(body) for name, body in configs.items()}
+
+
+def _resource(message: betterproto2.Message) -> Resource:
+    return Resource.of(bytes(message))
 
 
 COMPILERS: Final[Mapping[ResourceType, Callable[[_Source], Resources]]] = {
@@ -126,4 +135,4 @@ COMPILERS: Final[Mapping[ResourceType, Callable[[_Source], Resources]]] = {
     resource_types.POLICY: _policy,
     resource_types.RATE_LIMIT: _rate_limits,
 }
-"""The compiler function of each resource type: returns the serialized resources by name."""
+"""The compiler function of each resource type: returns the resources by name."""

@@ -1,47 +1,47 @@
-"""The order of a change: nothing is referred to before it exists, or after it is gone.
+"""The order of a rollout: a resource exists before anything refers to it, and until nothing does.
 
-Make before break, as in the xDS protocol's "eventual consistency considerations".
+This is the make-before-break order of the xDS protocol ("Eventual consistency considerations").
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
-from xds.protocol.snapshot import Snapshot
+from xds.protocol.snapshot import ResourceSet, Snapshot
 
-REFERRED: Final = tuple(each for each in resource_types.ALL if each.make_before_break)
-"""What routes and decisions name."""
+MADE_FIRST: Final = tuple(each for each in resource_types.ALL if each.make_before_break)
 
 DRAIN: Final = 1.0
-"""Seconds for decisions already made to reach their cluster before it is removed."""
+"""Seconds that requests with an old decision get to reach their cluster before it is removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A view to show to every node, and what to wait for once they accepted it.
+    """A snapshot to publish, and what to wait for before the next step.
 
-    `types` are those whose acceptance is awaited; `pause` is a wait in seconds after that. With
-    `in_force`, requests are treated by the new config from here on.
+    The step ends when every node has accepted `types`, and `pause` seconds after that. `in_force`:
+    after this step, the new config decides about requests.
     """
 
     name: str
-    view: Snapshot
+    snapshot: Snapshot
     types: tuple[ResourceType, ...]
     pause: float = 0.0
     in_force: bool = False
 
 
 def steps(current: Snapshot, new: Snapshot) -> list[Step]:
-    """The views that lead from the current one to the new one; those that change nothing fall away.
+    """The steps from the current snapshot to the new one.
 
-    The step that puts the new config in force is always there.
+    Steps that change nothing are left out, except for the step that puts the new config in force.
     """
-    both = {each: {**current.resources[each], **new.resources[each]} for each in REFERRED}
-    made = current.replaced(both)
-    switched = new.replaced(both)
+    both = _both(current, new)
+    made = current.with_types(both)
+    switched = new.with_types(both)
     removes = switched.version != new.version
-    make = Step("make", made, REFERRED, _warmup(current, new))
+    make = Step("make", made, MADE_FIRST, _warmup(current, new))
     switch = Step("switch", switched, resource_types.ALL, DRAIN if removes else 0.0, in_force=True)
     plan = [make] if made.version != current.version else []
     plan.append(switch)
@@ -50,7 +50,15 @@ def steps(current: Snapshot, new: Snapshot) -> list[Step]:
     return plan
 
 
+def _both(current: Snapshot, new: Snapshot) -> Mapping[ResourceType, ResourceSet]:
+    """Old and new resources together. Where both have a resource, the new one replaces the old."""
+    return {
+        each: ResourceSet.of({**current.types[each].resources, **new.types[each].resources})
+        for each in MADE_FIRST
+    }
+
+
 def _warmup(current: Snapshot, new: Snapshot) -> float:
-    """How long clusters that did not exist before may take to become usable."""
-    known = current.resources[resource_types.CLUSTER]
+    """The longest time, in seconds, that a new cluster may take to become usable."""
+    known = current.types[resource_types.CLUSTER].resources
     return max((wait for name, wait in new.warmup.items() if name not in known), default=0.0)

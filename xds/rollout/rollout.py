@@ -1,8 +1,8 @@
-"""Carries snapshots to the nodes step by step, and takes a refused one back.
+"""Publishes snapshots step by step, and restores the last good one when a node rejects a step.
 
-Order is in `order`, the nodes' answers are in `nodes`; here is only what to do next: wait for
-acceptance for so long, go on without a silent node, restore the last good snapshot on a refusal,
-and let a newer snapshot take the place of one under way.
+A rollout waits for every node until a timeout, and then continues without the nodes that have not
+responded. A newer snapshot replaces the one that is being rolled out. `order` holds the steps,
+`nodes` what each node has accepted.
 """
 
 import asyncio
@@ -23,21 +23,18 @@ Sleep = Callable[[float], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class RolloutResult:
-    """Result of the latest snapshot: applied, or refused; `unresponsive` nodes did not answer."""
+    """How a rollout ended: in force, or rejected with `nack`.
+
+    `unresponsive` are the ids of nodes that did not respond in time.
+    """
 
     version: str
     nack: Nack | None = None
     unresponsive: tuple[str, ...] = ()
 
-    def error(self) -> str | None:
-        """The refusal in words."""
-        if self.nack is None:
-            return None
-        return f"node {self.nack.node} refused {self.nack.type.name}: {self.nack.reason}"
-
 
 class Rollout:
-    """One at a time, the latest wins. `ack_timeout` (seconds) bounds the wait of each step."""
+    """Rolls out one snapshot at a time. `ack_timeout` is the maximum wait of a step, in seconds."""
 
     def __init__(self, nodes: Nodes, ack_timeout: float, sleep: Sleep = asyncio.sleep) -> None:
         self._nodes = nodes
@@ -46,49 +43,49 @@ class Rollout:
         self._target: Snapshot | None = None
         self._submitted = asyncio.Event()
         self._step: str | None = None
-        self._good = EMPTY
+        self._in_force = EMPTY
         self._result: RolloutResult | None = None
 
     @property
     def version(self) -> str:
-        """Of the snapshot in force."""
-        return self._good.version
+        """The version in force."""
+        return self._in_force.version
 
     @property
     def step(self) -> str | None:
-        """The step under way, None when there is nothing to do."""
+        """The current step; None when no rollout is running."""
         return "queued" if self._target is not None else self._step
 
     @property
     def result(self) -> RolloutResult | None:
-        """Of the last snapshot that was carried to its end."""
+        """How the latest rollout ended."""
         return self._result
 
     @property
     def in_sync(self) -> bool:
-        """Whether nothing is under way, and every node has accepted what is shown."""
+        """Whether no rollout is running and every node has accepted the published snapshot."""
         return self.step is None and not self._nodes.out_of_sync(ALL)
 
     def submit(self, snapshot: Snapshot) -> None:
-        """Make this the snapshot to reach; one under way is given up where it stands."""
+        """Roll out this snapshot next. A running rollout is given up at its current step."""
         self._target = snapshot
         self._submitted.set()
 
     async def run(self) -> None:
-        """Carry out what is submitted, until cancelled."""
+        """Roll out what is submitted, until cancelled."""
         while True:
             await self._submitted.wait()
             self._submitted.clear()
             target, self._target = self._target, None
             if target is not None:
-                await self._carry(target)
+                await self._roll_out(target)
                 self._step = None
 
-    async def _carry(self, target: Snapshot) -> None:
+    async def _roll_out(self, target: Snapshot) -> None:
         unresponsive: set[str] = set()
-        for step in steps(self._nodes.view, target):
+        for step in steps(self._nodes.snapshot, target):
             self._step = step.name
-            self._nodes.show(step.view)
+            self._nodes.publish(step.snapshot)
             unresponsive |= set(await self._acceptance(step.types))
             nack = self._nodes.nack()
             if nack is not None:
@@ -97,12 +94,15 @@ class Rollout:
             if self._submitted.is_set():
                 return
             if step.in_force:
-                self._in_force(target, unresponsive)
+                self._put_in_force(target, unresponsive)
             if await self._superseded_within(step.pause):
                 return
 
     async def _acceptance(self, types: tuple[ResourceType, ...]) -> list[str]:
-        """Wait for every node, a refusal, or a newer snapshot; returns who did not answer."""
+        """Wait until all nodes have accepted these types, one rejects, or a newer snapshot comes.
+
+        Returns the ids of the nodes that did not respond in time.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(self._ack_timeout):
                 while self._nodes.nack() is None and not self._submitted.is_set():
@@ -114,7 +114,12 @@ class Rollout:
             return []
         unresponsive = [node.id for node in self._nodes.out_of_sync(types)]
         if unresponsive:
-            log.warning("went on without an answer from %s", ", ".join(unresponsive))
+            log.warning(
+                "step %s continues without nodes that did not respond within %g s: %s",
+                self._step,
+                self._ack_timeout,
+                ", ".join(unresponsive),
+            )
         return unresponsive
 
     async def _superseded_within(self, pause: float) -> bool:
@@ -122,20 +127,20 @@ class Rollout:
             await _first(self._sleep(pause), self._submitted.wait())
         return self._submitted.is_set()
 
-    def _in_force(self, target: Snapshot, unresponsive: set[str]) -> None:
-        self._good = target
+    def _put_in_force(self, target: Snapshot, unresponsive: set[str]) -> None:
+        self._in_force = target
         self._result = RolloutResult(target.version, unresponsive=tuple(sorted(unresponsive)))
         log.info("version %s is in force", target.version)
 
     def _restore(self, target: Snapshot, nack: Nack) -> None:
         self._result = RolloutResult(target.version, nack)
-        log.error("%s; version %s stays", self._result.error(), self._good.version)
-        if self._good is not EMPTY:
-            self._nodes.show(self._good)
+        log.error("%s; version %s stays in force", nack, self._in_force.version)
+        if self._in_force is not EMPTY:
+            self._nodes.publish(self._in_force)
 
 
 async def _first(*awaitables: Awaitable[object]) -> None:
-    """Wait for whichever is done first, and drop the rest."""
+    """Wait until one of them is done, and cancel the others."""
     tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -11,7 +11,7 @@ from sluice.config import PolicyDocument
 from xds.protocol import resource_types
 from xds.protocol.nodes import Node, Nodes
 from xds.protocol.server import AdsServer
-from xds.protocol.snapshot import Snapshot
+from xds.protocol.snapshot import Resource, Snapshot
 
 PATIENCE = 10.0
 
@@ -28,7 +28,7 @@ class ControlPlane:
         if isinstance(policy, PolicyDocument):
             config = policy.model_dump_json().encode()
             policy = Policy(version=policy.version, config=config).SerializeToString()
-        self.nodes.show(Snapshot.of({resource_types.POLICY: {"policy": policy}}))
+        self.nodes.publish(Snapshot.of({resource_types.POLICY: {"policy": Resource.of(policy)}}))
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until the nodes have said what makes a condition true."""

@@ -8,7 +8,7 @@ from xds.admin.status import ControlPlaneState
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
 from xds.protocol.snapshot import EMPTY
-from xds.protocol.subscription import SubscriptionRequest
+from xds.protocol.sotw import SotwRequest
 from xds.rollout.rollout import Rollout
 from xds.sources.file import CompiledConfig
 
@@ -20,10 +20,10 @@ def test_pushes_answers_nodes_and_changes_are_counted() -> None:
     )
     for error in (None, "unreadable"):
         node = nodes.connect()
-        nodes.on_request(node, SubscriptionRequest(resource_types.POLICY))
+        nodes.on_request(node, SotwRequest(resource_types.POLICY))
         (response,) = nodes.responses(node)
         nodes.on_request(
-            node, SubscriptionRequest(resource_types.POLICY, nonce=response.nonce, error=error)
+            node, SotwRequest(resource_types.POLICY, nonce=response.nonce, error=error)
         )
     state.refused("not valid")
     registry = CollectorRegistry()

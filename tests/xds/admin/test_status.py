@@ -7,7 +7,7 @@ from xds.admin.status import REDACTED, ControlPlaneState, redacted
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
 from xds.protocol.snapshot import EMPTY
-from xds.protocol.subscription import SubscriptionRequest
+from xds.protocol.sotw import SotwRequest
 from xds.rollout.rollout import Rollout
 from xds.sources.file import CompiledConfig
 
@@ -50,9 +50,9 @@ def test_a_node_is_shown_with_what_it_refused_and_why() -> None:
     )
     node = nodes.connect()
     node.id, node.metadata = "callout-1", {"pid": 42.0}
-    nodes.on_request(node, SubscriptionRequest(resource_types.POLICY))
+    nodes.on_request(node, SotwRequest(resource_types.POLICY))
     (response,) = nodes.responses(node)
-    refusal = SubscriptionRequest(resource_types.POLICY, nonce=response.nonce, error="unreadable")
+    refusal = SotwRequest(resource_types.POLICY, nonce=response.nonce, error="unreadable")
     nodes.on_request(node, refusal)
     (seen,) = state.status().nodes
     assert (seen.id, seen.kind, seen.pid) == ("callout-1", "callout", 42)

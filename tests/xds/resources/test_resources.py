@@ -35,15 +35,15 @@ def model(*addresses: str, **more: Any) -> dict[str, Any]:
 
 
 def cluster(snapshot: Snapshot, name: str) -> Cluster:
-    return Cluster.parse(snapshot.resources[resource_types.CLUSTER][name])
+    return Cluster.parse(snapshot.types[resource_types.CLUSTER].resources[name].body)
 
 
 def table(snapshot: Snapshot) -> RouteConfiguration:
-    return RouteConfiguration.parse(snapshot.resources[resource_types.ROUTE]["gateway"])
+    return RouteConfiguration.parse(snapshot.types[resource_types.ROUTE].resources["gateway"].body)
 
 
 def manager(snapshot: Snapshot) -> HttpConnectionManager:
-    listener = Listener.parse(snapshot.resources[resource_types.LISTENER]["gateway"])
+    listener = Listener.parse(snapshot.types[resource_types.LISTENER].resources["gateway"].body)
     packed = listener.filter_chains[0].filters[0].typed_config
     assert packed is not None
     return HttpConnectionManager.parse(packed.value)
@@ -57,7 +57,7 @@ def test_endpoints_with_addresses_come_by_eds_and_those_with_names_by_dns() -> N
     snapshot = compiled(models={"ip": model("127.0.0.1:9", "[::1]:9"), "dns": model("host:9")})
     assert cluster(snapshot, "ip/v1").type is ClusterDiscoveryType.EDS
     assert cluster(snapshot, "dns/v1").type is ClusterDiscoveryType.STRICT_DNS
-    assert set(snapshot.resources[resource_types.ENDPOINT]) == {"ip/v1"}
+    assert set(snapshot.types[resource_types.ENDPOINT].resources) == {"ip/v1"}
 
 
 def test_every_worker_is_an_endpoint_of_the_callout_and_none_healthy_means_none_is_asked() -> None:
@@ -113,7 +113,7 @@ def test_the_reason_leaves_the_gateway_only_where_the_config_says_so(exposed: bo
 
 def test_a_changed_endpoint_changes_endpoints_and_policy_and_nothing_else() -> None:
     before, after = compiled(models={"a": model()}), compiled(models={"a": model("127.0.0.1:8")})
-    changed = {url for url in resource_types.ALL if before.versions[url] != after.versions[url]}
+    changed = {each for each in resource_types.ALL if before.types[each] != after.types[each]}
     assert changed == {resource_types.ENDPOINT, resource_types.POLICY}
 
 
@@ -124,7 +124,7 @@ def test_equal_configs_have_equal_versions() -> None:
 
 def test_the_policy_is_the_document_that_workers_read() -> None:
     snapshot = compiled(models={"a": model()})
-    policy = Policy.FromString(snapshot.resources[resource_types.POLICY]["policy"])
+    policy = Policy.FromString(snapshot.types[resource_types.POLICY].resources["policy"].body)
     document = PolicyDocument.model_validate_json(policy.config)
     assert policy.version == document.version
     assert set(document.models) == {"a"}

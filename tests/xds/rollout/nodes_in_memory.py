@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from xds.protocol import resource_types
 from xds.protocol.nodes import Node, Nodes
 from xds.protocol.resource_types import ResourceType
-from xds.protocol.subscription import SubscriptionRequest, SubscriptionResponse
+from xds.protocol.sotw import SotwRequest, SotwResponse
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Client:
     history: list[tuple[ResourceType, frozenset[str]]] = field(default_factory=list)
     names: dict[ResourceType, tuple[str, ...]] = field(default_factory=dict)
     nonces: dict[ResourceType, str] = field(default_factory=dict)
-    waiting: list[SubscriptionResponse] = field(default_factory=list)
+    waiting: list[SotwResponse] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.node = self.nodes.connect()
@@ -42,11 +42,11 @@ class Client:
                 self.waiting.append(response)
         return bool(arrived)
 
-    def answer(self, response: SubscriptionResponse) -> None:
+    def answer(self, response: SotwResponse) -> None:
         """ACK, or NACK when a resource is there that the client refuses."""
         self.nonces[response.type] = response.nonce
         if self.refuses is not None and self.refuses in response.resources:
-            self._say(response.type, error=f"{self.refuses} is not to my taste")
+            self._say(response.type, error=f"{self.refuses} is invalid")
             return
         self.resources[response.type] = set(response.resources)
         if response.type == resource_types.CLUSTER and resource_types.ENDPOINT in self.types:
@@ -57,9 +57,7 @@ class Client:
 
     def _say(self, kind: ResourceType, error: str | None = None) -> None:
         names, nonce = self.names.get(kind, ()), self.nonces.get(kind, "")
-        self.nodes.on_request(
-            self.node, SubscriptionRequest(kind, names=names, nonce=nonce, error=error)
-        )
+        self.nodes.on_request(self.node, SotwRequest(kind, names=names, nonce=nonce, error=error))
 
 
 def envoy(nodes: Nodes, name: str = "envoy", *, automatic: bool = True) -> Client:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xds.protocol import resource_types
-from xds.protocol.snapshot import EMPTY, Snapshot
+from xds.protocol.snapshot import EMPTY, Resource, ResourceSet, Snapshot
 from xds.rollout.order import steps
 
 NAMES = st.dictionaries(st.sampled_from("abcde"), st.sampled_from([b"1", b"2"]))
@@ -12,27 +12,30 @@ NAMES = st.dictionaries(st.sampled_from("abcde"), st.sampled_from([b"1", b"2"]))
 
 def snapshot(models: dict[str, bytes], warmup: dict[str, float] | None = None) -> Snapshot:
     """Each model is a cluster with endpoints that a route and the policy name."""
+    resources = {name: Resource.of(content) for name, content in models.items()}
+    names = Resource.of("".join(models).encode())
     return Snapshot.of(
         {
-            resource_types.CLUSTER: models,
-            resource_types.ENDPOINT: models,
-            resource_types.ROUTE: {"routes": "".join(models).encode()},
-            resource_types.POLICY: {"policy": "".join(models).encode()},
+            resource_types.CLUSTER: resources,
+            resource_types.ENDPOINT: resources,
+            resource_types.ROUTE: {"routes": names},
+            resource_types.POLICY: {"policy": names},
         },
         warmup,
     )
 
 
-def named(view: Snapshot) -> set[str]:
+def named(snapshot: Snapshot) -> set[str]:
     """The clusters that routes and policy refer to."""
-    return set(view.resources[resource_types.ROUTE].get("routes", b"").decode())
+    routes = snapshot.types[resource_types.ROUTE].resources
+    return set(routes["routes"].body.decode()) if routes else set()
 
 
 @given(NAMES, NAMES)
 def test_in_every_view_what_is_named_exists(old: dict[str, bytes], new: dict[str, bytes]) -> None:
     for step in steps(snapshot(old), snapshot(new)):
         for referred in (resource_types.CLUSTER, resource_types.ENDPOINT):
-            assert named(step.view) <= set(step.view.resources[referred])
+            assert named(step.snapshot) <= set(step.snapshot.types[referred].resources)
 
 
 @given(NAMES, NAMES)
@@ -40,7 +43,7 @@ def test_the_last_view_is_the_new_one_and_exactly_one_puts_it_in_force(
     old: dict[str, bytes], new: dict[str, bytes]
 ) -> None:
     plan = steps(snapshot(old), snapshot(new))
-    assert plan[-1].view.version == snapshot(new).version
+    assert plan[-1].snapshot.version == snapshot(new).version
     assert [step.in_force for step in plan].count(True) == 1
 
 
@@ -49,17 +52,19 @@ def test_a_change_taken_over_half_way_never_lacks_what_is_named(
     old: dict[str, bytes], given_up: dict[str, bytes], new: dict[str, bytes]
 ) -> None:
     for reached in steps(snapshot(old), snapshot(given_up)):
-        for step in steps(reached.view, snapshot(new)):
-            assert named(step.view) <= set(step.view.resources[resource_types.CLUSTER])
+        for step in steps(reached.snapshot, snapshot(new)):
+            assert named(step.snapshot) <= set(
+                step.snapshot.types[resource_types.CLUSTER].resources
+            )
 
 
 def test_an_edit_of_endpoints_sends_endpoints_alone() -> None:
     old = snapshot({"a": b"1"})
-    new = old.replaced({resource_types.ENDPOINT: {"a": b"2"}})
+    new = old.with_types({resource_types.ENDPOINT: ResourceSet.of({"a": Resource.of(b"2")})})
     make, switch = steps(old, new)
-    changed = [url for url in resource_types.ALL if make.view.versions[url] != old.versions[url]]
+    changed = [each for each in resource_types.ALL if make.snapshot.types[each] != old.types[each]]
     assert changed == [resource_types.ENDPOINT]
-    assert switch.view.version == make.view.version
+    assert switch.snapshot.version == make.snapshot.version
 
 
 def test_only_clusters_that_are_new_are_given_time_to_warm() -> None:
@@ -74,7 +79,7 @@ def test_removals_wait_for_decisions_already_made() -> None:
     switch, remove = make_or_switch
     assert switch.in_force
     assert switch.pause > 0
-    assert set(remove.view.resources[resource_types.CLUSTER]) == {"a"}
+    assert set(remove.snapshot.types[resource_types.CLUSTER].resources) == {"a"}
 
 
 def test_the_first_config_reaches_nodes_in_order() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from tests.xds.rollout.nodes_in_memory import Client, callout, envoy
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
-from xds.protocol.snapshot import Snapshot
+from xds.protocol.snapshot import Resource, Snapshot
 from xds.rollout.rollout import Rollout
 
 
@@ -75,10 +75,10 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
 def snapshot(*models: str, content: bytes = b"1") -> Snapshot:
     return Snapshot.of(
         {
-            resource_types.CLUSTER: dict.fromkeys(models, content),
-            resource_types.ENDPOINT: dict.fromkeys(models, content),
-            resource_types.LISTENER: {"gateway": b"listener"},
-            resource_types.POLICY: {"policy": repr(models).encode()},
+            resource_types.CLUSTER: dict.fromkeys(models, Resource.of(content)),
+            resource_types.ENDPOINT: dict.fromkeys(models, Resource.of(content)),
+            resource_types.LISTENER: {"gateway": Resource.of(b"listener")},
+            resource_types.POLICY: {"policy": Resource.of(repr(models).encode())},
         }
     )
 
@@ -145,11 +145,11 @@ def test_a_refusal_restores_the_last_good_snapshot_everywhere_and_says_why() -> 
             assert len(worker.history) == heard
             result = it.rollout.result
             assert result is not None
-            assert result.error() == "node picky refused clusters: bad is not to my taste"
+            assert str(result.nack) == "node picky rejected clusters: bad is invalid"
             await it.carry(snapshot("a", "c"))
             assert it.rollout.version == snapshot("a", "c").version
             assert it.rollout.result is not None
-            assert it.rollout.result.error() is None
+            assert it.rollout.result.nack is None
 
     run(test)
 
@@ -247,7 +247,7 @@ def test_a_refusal_by_a_node_that_connects_later_changes_nothing_for_others() ->
             it.clients.append(unresponsive)
             await it.until_idle()
             assert it.rollout.version == snapshot("a").version
-            assert unresponsive.node.stream.subscriptions[resource_types.CLUSTER].reason is not None
+            assert unresponsive.node.stream.types[resource_types.CLUSTER].reason is not None
             assert not it.rollout.in_sync
 
     run(test)

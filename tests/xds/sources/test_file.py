@@ -56,7 +56,7 @@ def replace(path: Path, text: str) -> None:
 
 def clusters(change: CompiledConfig | ConfigError) -> set[str]:
     assert isinstance(change, CompiledConfig)
-    return set(change.snapshot.resources[resource_types.CLUSTER])
+    return set(change.snapshot.types[resource_types.CLUSTER].resources)
 
 
 @pytest.mark.parametrize("write", [Path.write_text, replace])
@@ -88,7 +88,7 @@ def test_a_key_set_that_changes_changes_the_policy(file: Path) -> None:
     keys = file.parent / "keys" / "jwks.json"
     (change,) = after(file, lambda: replace(keys, json.dumps({"keys": [{"kty": "oct"}]})))
     assert isinstance(change, CompiledConfig)
-    assert b"oct" in change.snapshot.resources[resource_types.POLICY]["policy"]
+    assert b"oct" in change.snapshot.types[resource_types.POLICY].resources["policy"].body
 
 
 def test_a_mistake_is_reported_and_its_correction_taken(file: Path) -> None:

@@ -1,0 +1,44 @@
+"""A version changes with the content that it names, and with nothing else."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xds.protocol import resource_types
+from xds.protocol.snapshot import Resource, ResourceSet, Snapshot
+
+CONTENTS = st.dictionaries(st.text(max_size=3), st.binary(max_size=3), max_size=4)
+
+
+def resource_set(contents: dict[str, bytes]) -> ResourceSet:
+    return ResourceSet.of({name: Resource.of(body) for name, body in contents.items()})
+
+
+@given(CONTENTS, CONTENTS)
+def test_resource_sets_have_equal_versions_exactly_if_their_resources_are_equal(
+    one: dict[str, bytes], other: dict[str, bytes]
+) -> None:
+    assert (resource_set(one).version == resource_set(other).version) == (one == other)
+
+
+def test_the_order_of_resources_does_not_change_the_version() -> None:
+    assert (
+        resource_set({"a": b"1", "b": b"2"}).version == resource_set({"b": b"2", "a": b"1"}).version
+    )
+
+
+def test_a_changed_resource_changes_its_own_version_and_no_other() -> None:
+    before, after = resource_set({"a": b"1", "b": b"1"}), resource_set({"a": b"1", "b": b"2"})
+    changed = [
+        name
+        for name, resource in before.resources.items()
+        if resource.version != after.resources[name].version
+    ]
+    assert changed == ["b"]
+
+
+def test_a_type_that_is_replaced_leaves_the_others_as_they_are() -> None:
+    policy = {"policy": Resource.of(b"1")}
+    before = Snapshot.of({resource_types.POLICY: policy})
+    after = before.with_types({resource_types.CLUSTER: resource_set({"a": b"1"})})
+    assert after.types[resource_types.POLICY] is before.types[resource_types.POLICY]
+    assert after.version != before.version
