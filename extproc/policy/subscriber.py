@@ -31,6 +31,9 @@ Apply = Callable[[PolicyDocument], Awaitable[None]]
 """Puts a policy in force. Raises ValueError, and then changes nothing, for a policy that it cannot
 apply. The policy is accepted (ACK) only after this returns."""
 
+Sleep = Callable[[float], Awaitable[object]]
+"""Waits for a number of seconds."""
+
 
 @dataclass(slots=True)
 class _Subscription:
@@ -39,12 +42,14 @@ class _Subscription:
     version: str = ""
 
 
-async def follow(address: str, node: Node, apply: Apply) -> None:
+async def follow(address: str, node: Node, apply: Apply, sleep: Sleep = asyncio.sleep) -> None:
     """Subscribe, and subscribe again whenever the stream ends. Runs until it is cancelled.
+
+    `sleep` waits between attempts, for `MIN_BACKOFF` to `MAX_BACKOFF` seconds.
 
     Raises ValueError for an invalid address.
     """
-    async for _ in _handled_responses(address, node, apply):
+    async for _ in _handled_responses(address, node, apply, sleep):
         pass
 
 
@@ -58,13 +63,15 @@ async def fetch_policy(address: str, node: Node) -> PolicyDocument:
     async def keep(document: PolicyDocument) -> None:
         fetched.append(document)
 
-    async with aclosing(_handled_responses(address, node, keep)) as handled:
+    async with aclosing(_handled_responses(address, node, keep, asyncio.sleep)) as handled:
         while not fetched:
             await anext(handled)
     return fetched[0]
 
 
-async def _handled_responses(address: str, node: Node, apply: Apply) -> AsyncGenerator[None]:
+async def _handled_responses(
+    address: str, node: Node, apply: Apply, sleep: Sleep
+) -> AsyncGenerator[None]:
     """Open one stream after the other, without end; yields after each ACK or NACK."""
     subscription = _Subscription()
     backoff = MIN_BACKOFF
@@ -88,7 +95,7 @@ async def _handled_responses(address: str, node: Node, apply: Apply) -> AsyncGen
         if (level, reason) != logged:
             log.log(level, "control plane %s: %s; retrying", address, reason)
             logged = level, reason
-        await asyncio.sleep(backoff)
+        await sleep(backoff)
         backoff = min(backoff * 2, MAX_BACKOFF)
 
 

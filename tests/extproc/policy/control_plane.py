@@ -1,4 +1,4 @@
-"""The real xDS server, serving a policy and nothing else."""
+"""The real xDS server with a policy as its only resource."""
 
 import asyncio
 import time
@@ -17,28 +17,28 @@ PATIENCE = 10.0
 
 
 class ControlPlane:
-    """Shows current_policy to whoever subscribes."""
+    """Serves policies to every subscriber."""
 
     def __init__(self, address: str, nodes: Nodes) -> None:
         self.address = address
         self.nodes = nodes
 
     def show(self, policy: PolicyDocument | bytes) -> None:
-        """Serve a policy, or whatever bytes stand in its place."""
+        """Serve a policy, or bytes in place of one."""
         if isinstance(policy, PolicyDocument):
             config = policy.model_dump_json().encode()
             policy = Policy(version=policy.version, config=config).SerializeToString()
         self.nodes.publish(Snapshot.of({resource_types.POLICY: {"policy": Resource.of(policy)}}))
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until the nodes have said what makes a condition true."""
+        """Wait until requests of the nodes make a condition true."""
         async with asyncio.timeout(PATIENCE):
             while not condition():
                 self.nodes.progress.clear()
                 await self.nodes.progress.wait()
 
     async def accepted(self, count: int = 1) -> list[Node]:
-        """Wait until so many nodes have accepted what is shown; the nodes."""
+        """Wait until `count` nodes have accepted the current snapshot; returns the nodes."""
         types = (resource_types.POLICY,)
 
         def in_sync() -> bool:
@@ -49,7 +49,7 @@ class ControlPlane:
         return sorted(self.nodes, key=lambda node: node.id)
 
     async def refused(self) -> str:
-        """Wait until a node has refused what is shown; its reason."""
+        """Wait until a node has refused the current snapshot; returns its reason."""
         await self.until(lambda: self.nodes.nack() is not None)
         nack = self.nodes.nack()
         assert nack is not None
@@ -58,7 +58,7 @@ class ControlPlane:
 
 @asynccontextmanager
 async def control_plane(directory: Path) -> AsyncIterator[ControlPlane]:
-    """Run one for the length of a block, always at the same address within a directory."""
+    """Run a control plane while the block runs. Its address depends only on the directory."""
     address = f"unix:{directory}/xds"
     nodes = Nodes(time.time)
     server = AdsServer(nodes, address)

@@ -1,7 +1,6 @@
-"""What a worker says to its control plane, request by request."""
+"""The requests that a worker sends to its control plane."""
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ import grpc.aio
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 
-from extproc.policy.subscriber import follow
+from extproc.policy.subscriber import MAX_BACKOFF, Sleep, follow
 from protos.base_pb2 import Node
 from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 from protos.policy_pb2 import Policy
@@ -70,8 +69,10 @@ class Streams(asyncio.Queue[Stream]):
 
 
 @asynccontextmanager
-async def worker(directory: Path, applied: list[PolicyDocument]) -> AsyncIterator[Streams]:
-    """Let a worker follow for the length of a block."""
+async def worker(
+    directory: Path, applied: list[PolicyDocument], sleep: Sleep = asyncio.sleep
+) -> AsyncIterator[Streams]:
+    """Run a subscription while the block runs."""
     streams = Streams()
 
     async def serve(_: object, call: "grpc.aio.ServicerContext[bytes, bytes]") -> None:
@@ -90,7 +91,7 @@ async def worker(directory: Path, applied: list[PolicyDocument]) -> AsyncIterato
     async def apply(document: PolicyDocument) -> None:
         applied.append(document)
 
-    task = asyncio.create_task(follow(address, Node(id="callout-test-0"), apply))
+    task = asyncio.create_task(follow(address, Node(id="callout-test-0"), apply, sleep))
     try:
         yield streams
     finally:
@@ -100,7 +101,7 @@ async def worker(directory: Path, applied: list[PolicyDocument]) -> AsyncIterato
         await server.stop(None)
 
 
-async def test_a_worker_subscribes_by_name_and_accepts_by_nonce(tmp_path: Path) -> None:
+async def test_a_worker_subscribes_and_acknowledges_by_nonce(tmp_path: Path) -> None:
     applied: list[PolicyDocument] = []
     async with worker(tmp_path, applied) as streams:
         stream = await streams.opened()
@@ -135,7 +136,7 @@ async def test_a_refusal_names_the_last_good_version_and_the_reason(
 
 
 async def test_a_new_stream_begins_with_the_version_accepted_last(tmp_path: Path) -> None:
-    """So that a control plane need not send what the worker has."""
+    """Then a control plane need not send a policy that the worker already has."""
     async with worker(tmp_path, []) as streams:
         stream = await streams.opened()
         await stream.asked()
@@ -151,7 +152,7 @@ async def test_a_new_stream_begins_with_the_version_accepted_last(tmp_path: Path
         assert not again.HasField("error_detail")
 
 
-async def test_what_is_no_answer_ends_the_stream_and_not_the_worker(tmp_path: Path) -> None:
+async def test_an_unreadable_response_ends_the_stream_and_not_the_worker(tmp_path: Path) -> None:
     applied: list[PolicyDocument] = []
     async with worker(tmp_path, applied) as streams:
         stream = await streams.opened()
@@ -163,13 +164,21 @@ async def test_what_is_no_answer_ends_the_stream_and_not_the_worker(tmp_path: Pa
         assert applied == [FIRST]
 
 
-async def test_a_server_that_ends_every_stream_is_not_hammered(tmp_path: Path) -> None:
-    """Pauses double from 0.1 s on, and begin anew after a policy."""
-    async with worker(tmp_path, []) as streams:
-        opened = []
-        for _ in range(4):
-            stream = await streams.opened()
-            opened.append(asyncio.get_running_loop().time())
-            stream.end()
-        pauses = [later - earlier for earlier, later in itertools.pairwise(opened)]
-        assert all(pause > 0.09 * 2**n for n, pause in enumerate(pauses))
+async def test_reconnections_back_off(tmp_path: Path) -> None:
+    """Pauses double up to a maximum, and start again after a policy."""
+    pauses: list[float] = []
+
+    async def sleep(pause: float) -> None:
+        pauses.append(pause)
+
+    async with worker(tmp_path, [], sleep) as streams:
+        for _ in range(6):
+            (await streams.opened()).end()
+        stream = await streams.opened()
+        assert pauses == [0.1, 0.2, 0.4, 0.8, MAX_BACKOFF, MAX_BACKOFF]
+        await stream.asked()
+        stream.answer("1", "a", FIRST)
+        await stream.asked()
+        stream.end()
+        await streams.opened()
+        assert pauses[6:] == [0.1]

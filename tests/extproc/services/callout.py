@@ -1,4 +1,4 @@
-"""A running callout, and a client that asks it as Envoy does."""
+"""A running callout and a client that calls it as Envoy does."""
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -39,7 +39,10 @@ class Callout:
         return self.processor.admissions.hits
 
     async def process(self, *messages: ProcessingRequest) -> list[ProcessingResponse]:
-        """One stream: each message after the answer to the last, until an answer ends it."""
+        """Run one stream: send each message after the response to the one before it.
+
+        An immediate response ends the stream.
+        """
         call = self.channel.stream_stream(
             EXT_PROC, ProcessingRequest.SerializeToString, ProcessingResponse.FromString
         )(timeout=5)
@@ -54,7 +57,7 @@ class Callout:
         return answers
 
     async def ask(self, pairs: Pairs, *, end_of_stream: bool = False) -> ProcessingResponse:
-        """The answer to a request's headers."""
+        """The response to a request's headers."""
         (answer,) = await self.process(headers(pairs, end_of_stream=end_of_stream))
         return answer
 
@@ -72,7 +75,7 @@ async def callout(
     current_policy: CurrentPolicy,
     clock: Callable[[], float] = lambda: NOW,
 ) -> AsyncIterator[Callout]:
-    """Serve decisions on a port of their own for the length of a block."""
+    """Serve decisions on a free port while the block runs."""
     processor = ExternalProcessor(Decider(current_policy, clock))
     services = {
         EXT_PROC: processor.open,
@@ -100,7 +103,7 @@ def body(content: bytes, *, end_of_stream: bool = False) -> ProcessingRequest:
 
 
 def written(options: Iterable[HeaderValueOption]) -> dict[str, str]:
-    """Headers that an answer sets, each of which must replace what there is."""
+    """Headers that a response sets. Each must overwrite earlier values."""
     found = {}
     for option in options:
         assert option.append_action == HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD

@@ -1,4 +1,4 @@
-"""ext_authz over every transport: the same decision, in this service's terms."""
+"""ext_authz over both transports: decisions as CheckResponses."""
 
 import json
 from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ async def asked(request: pytest.FixtureRequest) -> AsyncIterator[Callout]:
 def check(
     path: str = PATH, *, method: str = "POST", raw: bool = False, size: int = 2, **headers: str
 ) -> CheckRequest:
-    """A request as Envoy describes it: headers as a map, or as a list with `encode_raw_headers`."""
+    """A CheckRequest with headers as a map, or as a list with `encode_raw_headers`."""
     message = CheckRequest()
     http = message.attributes.request.http
     http.method, http.path, http.size = method, path, size
@@ -57,7 +57,7 @@ def refusal(answer: CheckResponse) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("raw", [False, True])
-async def test_an_admitted_request_is_given_its_cluster(asked: Callout, raw: bool) -> None:
+async def test_an_admitted_request_gets_its_cluster(asked: Callout, raw: bool) -> None:
     answer = await asked.check(check(raw=raw, authorization=bearer(), x_model_version="v2"))
     assert answer.status.code == StatusCode.OK
     assert written(answer.ok_response.headers) == {
@@ -70,15 +70,15 @@ async def test_an_admitted_request_is_given_its_cluster(asked: Callout, raw: boo
     assert list(answer.ok_response.headers_to_remove) == ["authorization"]
 
 
-async def test_values_are_text_which_is_what_envoy_reads_here(asked: Callout) -> None:
+async def test_header_values_are_sent_as_text(asked: Callout) -> None:
     answer = await asked.check(check())
     assert all(option.header.value for option in answer.ok_response.headers)
     refused = await asked.check(check("/nowhere"))
     assert all(option.header.value for option in refused.denied_response.headers)
 
 
-async def test_forged_headers_are_removed_and_those_set_here_are_not(asked: Callout) -> None:
-    """This filter removes after it has set: a name in both would be gone."""
+async def test_forged_headers_are_removed_unless_the_gateway_sets_them(asked: Callout) -> None:
+    """The filter removes headers after it sets them, so a name in both lists would be lost."""
     forged = {"x_sluice_subject": "root", "x_sluice_model": "n", "x_model_service": "n/v1"}
     answer = await asked.check(check(**forged))
     assert written(answer.ok_response.headers)["x-sluice-model"] == "m"
@@ -97,7 +97,7 @@ async def test_forged_headers_are_removed_and_those_set_here_are_not(asked: Call
     ],
     ids=lambda value: str(value[1]) if isinstance(value, tuple) else "",
 )
-async def test_a_refusal_is_a_problem(
+async def test_a_refusal_is_a_problem_document(
     asked: Callout, request_: CheckRequest, expected: tuple[int, str]
 ) -> None:
     assert refusal(await asked.check(request_)) == expected
@@ -114,7 +114,7 @@ async def test_a_refusal_is_a_problem(
     ],
     ids=["unknown size", "size not known yet", "chunked", "declared empty", "read"],
 )
-async def test_a_body_that_need_not_be_declared_is_of_a_type_that_the_model_takes(
+async def test_a_request_that_may_have_a_body_must_have_an_accepted_content_type(
     asked: Callout, described: CheckRequest, status: int
 ) -> None:
     answer = await asked.check(described)
@@ -122,13 +122,13 @@ async def test_a_body_that_need_not_be_declared_is_of_a_type_that_the_model_take
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_without_a_policy_nothing_is_admitted(transport: TransportName) -> None:
+async def test_without_a_policy_every_request_is_refused(transport: TransportName) -> None:
     async with callout(transport, CurrentPolicy()) as asked:
         assert refusal(await asked.check(check())) == (503, "no_policy")
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_failure_to_decide_is_a_refusal(transport: TransportName) -> None:
+async def test_a_failed_decision_is_a_refusal(transport: TransportName) -> None:
     def broken() -> float:
         raise RuntimeError
 
@@ -139,7 +139,7 @@ async def test_a_failure_to_decide_is_a_refusal(transport: TransportName) -> Non
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_token_of_a_key_that_was_just_added_is_admitted(transport: TransportName) -> None:
+async def test_a_token_with_a_new_key_is_admitted(transport: TransportName) -> None:
     with keys_served() as server:
         current_policy = CurrentPolicy()
         current_policy.apply(document(auth={"issuers": [issuer(jwks_uri=server.uri)]}))
@@ -152,6 +152,6 @@ async def test_a_token_of_a_key_that_was_just_added_is_admitted(transport: Trans
             assert written(answer.ok_response.headers)["x-sluice-subject"] == "alice"
 
 
-async def test_what_is_no_message_ends_the_call_with_an_error(asked: Callout) -> None:
+async def test_an_unreadable_message_ends_the_call_with_an_error(asked: Callout) -> None:
     call = asked.channel.unary_unary(EXT_AUTHZ)(b"\xff\xff\xff", timeout=5)
     assert await call.code() == grpc.StatusCode.INVALID_ARGUMENT

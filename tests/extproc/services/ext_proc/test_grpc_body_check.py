@@ -1,4 +1,4 @@
-"""What a gRPC client says to a gRPC server: the model in its messages is the one decided on."""
+"""The messages of a gRPC call that passes unchanged name the admitted model."""
 
 import asyncio
 import gzip
@@ -41,7 +41,7 @@ def headers(method: str = "ModelInfer", coding: str = "") -> dict[str, bytes]:
 def judged(
     *pieces: bytes, coding: str = "", limit: int = LIMIT, method: str = "ModelInfer"
 ) -> Reason | None:
-    """The reason by which a body is refused, as its pieces arrive; None where all of it passes."""
+    """The reason for which a body in chunks is refused; None if it passes."""
 
     async def read() -> Refusal | None:
         pool = ConversionPool()
@@ -69,7 +69,7 @@ def judged(
         ModelMetadataRequest(name="m", version="v1").SerializeToString(),
     ],
 )
-def test_a_message_that_names_the_decided_model_passes(message: bytes) -> None:
+def test_a_message_that_names_the_admitted_model_passes(message: bytes) -> None:
     assert judged(frame(message)) is None
 
 
@@ -87,18 +87,18 @@ def test_a_message_that_names_the_decided_model_passes(message: bytes) -> None:
     ],
     ids=["another", "case", "space", "empty", "nothing", "version", "a second name", "ready"],
 )
-def test_a_message_that_names_another_is_refused(message: bytes) -> None:
+def test_a_message_that_names_another_model_is_refused(message: bytes) -> None:
     assert judged(frame(message)) is Reason.MODEL_MISMATCH
 
 
-def test_every_message_of_a_stream_is_read() -> None:
+def test_every_message_of_a_stream_is_checked() -> None:
     good, bad = frame(infer()), frame(infer("n"))
     assert judged(good + good, good, method=STREAM) is None
     assert judged(good + good, bad, method=STREAM) is Reason.MODEL_MISMATCH
     assert judged(good + bad + good, method=STREAM) is Reason.MODEL_MISMATCH
 
 
-def test_what_is_no_stream_has_one_message() -> None:
+def test_a_method_without_streaming_takes_one_message() -> None:
     good = frame(infer())
     assert judged(good + good) is Reason.MALFORMED_REQUEST
     assert judged(good, good) is Reason.MALFORMED_REQUEST
@@ -106,7 +106,7 @@ def test_what_is_no_stream_has_one_message() -> None:
 
 
 @given(cuts=st.lists(st.integers(0, 400), max_size=6).map(sorted))
-def test_however_a_body_is_cut_it_is_judged_the_same(cuts: list[int]) -> None:
+def test_chunk_boundaries_do_not_change_the_result(cuts: list[int]) -> None:
     for model, expected in (("m", None), ("n", Reason.MODEL_MISMATCH)):
         body = frame(infer()) + frame(infer()) + frame(infer(model))
         ends = [*cuts, len(body)]
@@ -114,7 +114,7 @@ def test_however_a_body_is_cut_it_is_judged_the_same(cuts: list[int]) -> None:
         assert judged(*pieces, method=STREAM) is expected
 
 
-def test_the_server_lacks_the_end_of_what_is_refused() -> None:
+def test_the_server_never_gets_the_end_of_a_refused_message() -> None:
     body = frame(infer("n"))
     assert judged(body[:-1], b"") is Reason.MALFORMED_REQUEST
     assert judged(body[:-1], body[-1:]) is Reason.MODEL_MISMATCH
@@ -125,7 +125,7 @@ def test_the_server_lacks_the_end_of_what_is_refused() -> None:
     [b"\0\0\0", frame(infer())[:-1], frame(b"\xff\xff"), b"\2" + frame(infer())[1:]],
     ids=["prefix", "cut", "no protobuf", "flags"],
 )
-def test_what_is_no_whole_message_is_refused(body: bytes) -> None:
+def test_an_incomplete_or_invalid_message_is_refused(body: bytes) -> None:
     assert judged(body) is Reason.MALFORMED_REQUEST
 
 
@@ -143,7 +143,7 @@ _PATCHES = st.lists(st.tuples(st.integers(0, len(MESSAGE) - 1), st.integers(0, 2
 
 
 @given(patches=_PATCHES, cut=st.integers(0, len(MESSAGE)))
-def test_what_a_server_could_not_parse_never_gets_there(
+def test_a_message_that_a_server_could_not_parse_is_refused(
     patches: list[tuple[int, int]], cut: int
 ) -> None:
     broken = bytearray(MESSAGE)
@@ -158,8 +158,8 @@ def test_what_a_server_could_not_parse_never_gets_there(
         assert judged(frame(message)) is not Reason.MALFORMED_REQUEST
 
 
-def test_a_model_request_has_the_fields_of_the_protocols() -> None:
-    """The same numbers and types; messages, texts and bytes are single, so that none adds up."""
+def test_model_request_has_the_fields_of_the_protocol() -> None:
+    """The same numbers and types. Repeated fields are declared single, to take no memory."""
     single = {FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES}
 
     def fields(one: Descriptor) -> set[tuple[int, int, bool]]:
@@ -182,7 +182,7 @@ def test_a_model_request_has_the_fields_of_the_protocols() -> None:
 
 
 @pytest.mark.parametrize("method", ["ServerLive", "ServerReady?x=1", "ServerMetadata"])
-def test_a_message_to_a_server_names_no_model_but_is_whole(method: str) -> None:
+def test_a_message_to_a_server_method_must_be_complete(method: str) -> None:
     assert judged(frame(b""), method=method) is None
     assert judged(frame(infer("n")), method=method) is None
     assert judged(frame(gzip.compress(b""), compressed=True), coding="gzip", method=method) is None
@@ -191,7 +191,7 @@ def test_a_message_to_a_server_names_no_model_but_is_whole(method: str) -> None:
     assert judged(frame(bytes(LIMIT + 1))[:5], method=method) is Reason.BODY_TOO_LARGE
 
 
-def test_a_message_over_the_limit_is_refused_by_its_prefix() -> None:
+def test_a_too_large_message_is_refused_when_its_prefix_arrives() -> None:
     assert judged(frame(infer(raw=bytes(LIMIT)))[:5]) is Reason.BODY_TOO_LARGE
     assert judged(*[frame(infer())] * 20, method=STREAM) is None
 
@@ -199,7 +199,7 @@ def test_a_message_over_the_limit_is_refused_by_its_prefix() -> None:
 @pytest.mark.parametrize(
     ("coding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)]
 )
-def test_a_compressed_message_is_read_too(coding: str, compress: object) -> None:
+def test_a_compressed_message_is_checked_too(coding: str, compress: object) -> None:
     assert callable(compress)
     good, bad = (frame(compress(infer(model)), compressed=True) for model in "mn")
     assert judged(frame(infer()) + good, coding=coding, method=STREAM) is None
@@ -213,17 +213,17 @@ def test_a_compressed_message_is_read_too(coding: str, compress: object) -> None
     [gzip.compress(infer())[:-1], gzip.compress(infer()) * 2, gzip.compress(infer()) + b"\0", b"x"],
     ids=["cut", "two members", "trailing", "no gzip"],
 )
-def test_what_servers_would_decompress_differently_is_refused(message: bytes) -> None:
+def test_a_message_that_servers_decompress_differently_is_refused(message: bytes) -> None:
     assert judged(frame(message, compressed=True), coding="gzip") is Reason.MALFORMED_REQUEST
 
 
 @pytest.mark.parametrize("coding", ["", "identity", "snappy"])
-def test_a_coding_that_cannot_be_read_is_refused(coding: str) -> None:
+def test_an_unsupported_encoding_is_refused(coding: str) -> None:
     message = frame(gzip.compress(infer()), compressed=True)
     assert judged(message, coding=coding) is Reason.UNSUPPORTED_MEDIA_TYPE
 
 
-def test_where_too_much_waits_to_be_decompressed_a_call_is_to_try_later() -> None:
+def test_a_full_decompression_queue_refuses_with_retry_after() -> None:
     async def read() -> None:
         pool = ConversionPool(threads=1, queue=0)
         message = frame(gzip.compress(infer(raw=bytes(1 << 20))), compressed=True)

@@ -1,4 +1,4 @@
-"""ext_proc over every transport: what Envoy is told to do with a request."""
+"""ext_proc over both transports: the responses that Envoy gets for a request."""
 
 import gzip
 import json
@@ -72,7 +72,7 @@ async def asked(request: pytest.FixtureRequest) -> AsyncIterator[Callout]:
 
 
 def problem(answer: ProcessingResponse) -> tuple[int, str]:
-    """Status and reason of a refusal, having checked that its body is a problem (RFC 9457)."""
+    """Status and reason of a refusal, whose body must be a problem document (RFC 9457)."""
     refusal = answer.immediate_response
     found = json.loads(refusal.body)
     assert set(found) >= {"type", "title", "status", "detail", "reason"}
@@ -82,7 +82,7 @@ def problem(answer: ProcessingResponse) -> tuple[int, str]:
 
 
 def mutation(answer: ProcessingResponse) -> tuple[dict[str, str], list[str]]:
-    """Headers set and removed on a request that goes on."""
+    """Headers that are set and removed on an admitted request."""
     common = answer.request_headers.response
     assert answer.WhichOneof("response") == "request_headers"
     assert common.clear_route_cache
@@ -90,7 +90,7 @@ def mutation(answer: ProcessingResponse) -> tuple[dict[str, str], list[str]]:
     return written(common.header_mutation.set_headers), list(common.header_mutation.remove_headers)
 
 
-async def test_an_admitted_request_is_sent_to_its_cluster_after_one_message(asked: Callout) -> None:
+async def test_an_admitted_request_gets_its_cluster_in_one_response(asked: Callout) -> None:
     answer = await asked.ask(DECLARED)
     assert mutation(answer) == (
         {
@@ -104,7 +104,7 @@ async def test_an_admitted_request_is_sent_to_its_cluster_after_one_message(aske
     assert not answer.HasField("mode_override")
 
 
-async def test_the_upstream_learns_of_the_canary_and_the_subject(asked: Callout) -> None:
+async def test_the_model_server_gets_the_canary_and_the_subject(asked: Callout) -> None:
     sent, _ = mutation(
         await asked.ask((*DECLARED, ("x-canary", "true"), ("authorization", bearer())))
     )
@@ -113,7 +113,7 @@ async def test_the_upstream_learns_of_the_canary_and_the_subject(asked: Callout)
     assert sent["x-sluice-subject"] == "alice"
 
 
-async def test_what_only_the_gateway_may_say_is_taken_from_the_client(asked: Callout) -> None:
+async def test_internal_headers_of_the_client_are_removed(asked: Callout) -> None:
     forged = (
         ("x-model-service", "private/v1"),
         ("x-sluice-subject", "root"),
@@ -124,20 +124,20 @@ async def test_what_only_the_gateway_may_say_is_taken_from_the_client(asked: Cal
     assert set(removed) == {"x-sluice-subject", "x-sluice-anything"}
 
 
-async def test_credentials_stay_at_the_gateway_unless_it_is_told_otherwise(asked: Callout) -> None:
+async def test_credentials_are_removed_unless_forward_credentials_is_set(asked: Callout) -> None:
     pairs = (*DECLARED, ("authorization", bearer()), ("proxy-authorization", "Basic YTpi"))
     assert mutation(await asked.ask(pairs))[1] == ["authorization", "proxy-authorization"]
     asked.current_policy.apply(models(auth={"issuers": [issuer()], "forward_credentials": True}))
     assert mutation(await asked.ask(pairs))[1] == []
 
 
-async def test_a_new_policy_counts_from_the_next_request_on(asked: Callout) -> None:
+async def test_a_new_policy_applies_to_the_next_request(asked: Callout) -> None:
     assert mutation(await asked.ask(DECLARED))[0]["x-model-version"] == "v1"
     asked.current_policy.apply(document({"m": {"stable": "v3"}}))
     assert mutation(await asked.ask(DECLARED))[0]["x-model-version"] == "v3"
 
 
-async def test_a_refusal_is_a_problem_that_names_its_reason(asked: Callout) -> None:
+async def test_a_refusal_is_a_problem_document_with_its_reason(asked: Callout) -> None:
     answer = await asked.ask((*PRIVATE, ("x-request-id", "id-7")), end_of_stream=True)
     assert problem(answer) == (401, "unauthenticated")
     assert "id-7" in json.loads(answer.immediate_response.body)["instance"]
@@ -147,24 +147,26 @@ async def test_a_refusal_is_a_problem_that_names_its_reason(asked: Callout) -> N
     assert not answer.immediate_response.HasField("grpc_status")
 
 
-async def test_the_reason_is_a_header_where_the_config_exposes_it(asked: Callout) -> None:
+async def test_the_reason_is_a_header_with_expose_reason(asked: Callout) -> None:
     asked.current_policy.apply(models(requests={"expose_reason": True}))
     answer = await asked.ask(PRIVATE, end_of_stream=True)
     sent = written(answer.immediate_response.headers.set_headers)
     assert sent["x-sluice-reason"] == "unauthenticated"
 
 
-async def test_a_body_that_cannot_be_converted_is_refused_in_the_same_form(asked: Callout) -> None:
+async def test_a_body_that_cannot_be_converted_is_refused_with_a_problem_document(
+    asked: Callout,
+) -> None:
     asked.current_policy.apply(models(requests={"expose_reason": True}))
-    told = headers((*INFER, ("x-request-id", "id-7")))
-    _, refused = await asked.process(told, body(b"{", end_of_stream=True))
+    request = headers((*INFER, ("x-request-id", "id-7")))
+    _, refused = await asked.process(request, body(b"{", end_of_stream=True))
     assert problem(refused) == (400, "not_json")
     assert "id-7" in json.loads(refused.immediate_response.body)["instance"]
     sent = written(refused.immediate_response.headers.set_headers)
     assert sent["x-sluice-reason"] == "not_json"
 
 
-async def test_a_body_to_convert_is_held_by_its_declared_length_or_up_to_the_limit(
+async def test_a_body_to_convert_is_buffered_by_its_length_or_up_to_the_limit(
     asked: Callout,
 ) -> None:
     declared = await asked.ask((*INFER, ("content-length", "2")))
@@ -174,8 +176,8 @@ async def test_a_body_to_convert_is_held_by_its_declared_length_or_up_to_the_lim
     assert problem(refused) == (413, "body_too_large")
 
 
-async def test_the_beginning_of_a_body_is_not_converted_for_the_whole(asked: Callout) -> None:
-    """By a lower limit of its own, Envoy shows it so; it would send the rest on behind it."""
+async def test_the_beginning_of_a_body_is_not_converted(asked: Callout) -> None:
+    """With a lower limit Envoy sends only the beginning, and would forward the rest unconverted."""
     _, refused = await asked.process(headers(INFER), body(b"{}", end_of_stream=False))
     assert problem(refused) == (400, "malformed_request")
 
@@ -188,21 +190,21 @@ async def test_the_beginning_of_a_body_is_not_converted_for_the_whole(asked: Cal
         ((*POST[:2], ("content-length", "11")), StatusCode.RESOURCE_EXHAUSTED),
     ],
 )
-async def test_a_grpc_caller_is_refused_with_a_grpc_status(
+async def test_a_grpc_client_is_refused_with_a_grpc_status(
     asked: Callout, pairs: Pairs, status: StatusCode
 ) -> None:
     answer = await asked.ask((*pairs, ("content-type", "application/grpc+proto")))
     assert answer.immediate_response.grpc_status.status == status
 
 
-async def test_two_values_of_one_header_are_one_value_that_fits_nothing(asked: Callout) -> None:
+async def test_two_values_of_one_header_are_joined_and_match_nothing(asked: Callout) -> None:
     twice = (("authorization", bearer()), ("authorization", bearer()))
     assert problem(await asked.ask((*DECLARED, *twice))) == (401, "invalid_credentials")
     versions = (("x-model-version", "v2"), ("x-model-version", "v2"))
     assert problem(await asked.ask((*DECLARED, *versions))) == (404, "unknown_version")
 
 
-async def test_a_body_of_undeclared_length_is_counted_as_it_passes(asked: Callout) -> None:
+async def test_a_body_of_undeclared_length_is_counted(asked: Callout) -> None:
     first, second, third = await asked.process(
         headers(POST), body(b"12345"), body(b"67890", end_of_stream=True)
     )
@@ -213,12 +215,12 @@ async def test_a_body_of_undeclared_length_is_counted_as_it_passes(asked: Callou
     assert not second.request_body.response.HasField("body_mutation")
 
 
-async def test_a_body_that_turns_out_too_large_is_refused(asked: Callout) -> None:
+async def test_a_counted_body_that_is_too_large_is_refused(asked: Callout) -> None:
     answers = await asked.process(headers(POST), body(b"12345"), body(b"678901"))
     assert problem(answers[2]) == (413, "body_too_large")
 
 
-async def test_a_body_that_turns_out_too_large_is_refused_as_its_caller_understands(
+async def test_a_counted_body_that_is_too_large_keeps_request_id_and_grpc_status(
     asked: Callout,
 ) -> None:
     caller = (*POST[:2], ("content-type", "application/grpc"), ("x-request-id", "id-7"))
@@ -253,16 +255,14 @@ async def test_a_body_that_turns_out_too_large_is_refused_as_its_caller_understa
         "of a server",
     ],
 )
-async def test_only_real_streams_are_not_counted(
-    asked: Callout, pairs: Pairs, counted: bool
-) -> None:
+async def test_only_streams_are_not_counted(asked: Callout, pairs: Pairs, counted: bool) -> None:
     answer = await asked.ask(dict(pairs).items())
     assert mutation(answer)
     assert answer.HasField("mode_override") == counted
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-async def test_a_grpc_call_gets_no_further_with_a_message_for_another_model(
+async def test_a_grpc_message_for_another_model_is_refused(
     asked: Callout, compressed: bool
 ) -> None:
     path = "/inference.GRPCInferenceService/ModelStreamInfer"
@@ -280,12 +280,12 @@ async def test_a_grpc_call_gets_no_further_with_a_message_for_another_model(
     assert refused.immediate_response.grpc_status.status == StatusCode.PERMISSION_DENIED
 
 
-async def test_a_grpc_call_that_ends_without_a_message_is_refused(asked: Callout) -> None:
+async def test_a_grpc_call_without_a_message_is_refused(asked: Callout) -> None:
     *_, refused = await asked.process(headers(GRPC_INFER), body(b"", end_of_stream=True))
     assert problem(refused) == (400, "malformed_request")
 
 
-async def test_a_grpc_call_cannot_hide_behind_trailers_that_its_message_is_not_whole(
+async def test_a_grpc_call_with_request_trailers_is_refused(
     asked: Callout,
 ) -> None:
     trailers = ProcessingRequest(request_trailers=HttpTrailers())
@@ -294,7 +294,7 @@ async def test_a_grpc_call_cannot_hide_behind_trailers_that_its_message_is_not_w
     assert problem(refused) == (400, "malformed_request")
 
 
-async def test_a_grpc_server_is_asked_for_trailers_whatever_its_client_said(
+async def test_a_grpc_server_always_gets_te_trailers(
     asked: Callout,
 ) -> None:
     added, _ = mutation(await asked.ask(dict(GRPC_INFER).items()))
@@ -303,7 +303,7 @@ async def test_a_grpc_server_is_asked_for_trailers_whatever_its_client_said(
     assert "te" not in added
 
 
-async def test_messages_of_other_phases_pass(asked: Callout) -> None:
+async def test_parts_that_were_not_requested_pass(asked: Callout) -> None:
     later = [
         ProcessingRequest(request_trailers=HttpTrailers()),
         ProcessingRequest(response_headers=HttpHeaders()),
@@ -337,13 +337,13 @@ async def test_a_refusal_after_a_cached_admission_keeps_request_id_and_grpc_stat
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_without_a_policy_nothing_is_admitted(transport: TransportName) -> None:
+async def test_without_a_policy_every_request_is_refused(transport: TransportName) -> None:
     async with callout(transport, CurrentPolicy()) as asked:
         assert problem(await asked.ask(DECLARED)) == (503, "no_policy")
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_failure_to_decide_is_a_refusal_and_no_secret_in_the_log(
+async def test_a_failed_decision_is_a_refusal_and_logs_no_secret(
     transport: TransportName, caplog: pytest.LogCaptureFixture
 ) -> None:
     presented = bearer()
@@ -362,7 +362,7 @@ async def test_a_failure_to_decide_is_a_refusal_and_no_secret_in_the_log(
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_token_of_a_key_that_was_just_added_is_admitted(transport: TransportName) -> None:
+async def test_a_token_with_a_new_key_is_admitted(transport: TransportName) -> None:
     with keys_served() as server:
         current_policy = CurrentPolicy()
         current_policy.apply(models(auth={"issuers": [issuer(jwks_uri=server.uri)]}))
@@ -377,7 +377,7 @@ async def test_a_token_of_a_key_that_was_just_added_is_admitted(transport: Trans
             assert problem(answer) == (401, "invalid_credentials")
 
 
-async def test_what_is_no_message_ends_the_call_with_an_error(asked: Callout) -> None:
+async def test_an_unreadable_message_ends_the_call_with_an_error(asked: Callout) -> None:
     call = asked.channel.stream_stream(EXT_PROC)(timeout=5)
     await call.write(b"\xff\xff\xff")
     assert await call.code() == grpc.StatusCode.INVALID_ARGUMENT
