@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from sluice.cli.commands import EXIT_USAGE
+from sluice.cli.commands import EXIT_USAGE, CommandError
 from sluice.config import ConfigError
 
 
@@ -18,6 +18,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_USAGE
+    except CommandError as error:
+        print(f"{options.prog}: {error}", file=sys.stderr)
+        return error.status
     except BrokenPipeError:
         # `sluice schema | head`: the reader left, which is no error; keep the interpreter's own
         # flush at exit from finding that out again.

@@ -6,16 +6,29 @@ from pathlib import Path
 from typing import TypeAlias
 
 Subcommands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-EXIT_USAGE = 2
-"""The config or the command line is wrong, as argparse has it too."""
+Run: TypeAlias = Callable[[argparse.Namespace], int]
 
-Run = Callable[[argparse.Namespace], int]
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+"""The config or the command line is not valid; argparse exits with the same status."""
+
+
+class CommandError(Exception):
+    """A command failed. The message is printed after the command's name."""
+
+    status = EXIT_FAILURE
+
+
+class UsageError(CommandError):
+    """An argument is not valid."""
+
+    status = EXIT_USAGE
 
 
 def command(commands: Subcommands, name: str, run: Run, text: str) -> argparse.ArgumentParser:
-    """Add a command that `run` carries out; `text` is its one-line help."""
+    """Add a command that calls `run`, which returns the exit status; `text` is its help."""
     parser = commands.add_parser(name, help=text, description=text)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, prog=parser.prog)
     return parser
 
 

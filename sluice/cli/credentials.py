@@ -7,7 +7,7 @@ import secrets
 import sys
 from pathlib import Path
 
-from sluice.cli.commands import Subcommands, command
+from sluice.cli.commands import CommandError, Subcommands, command
 from sluice.config.values import parse_duration
 from sluice.devkeys import DevKeys
 
@@ -52,8 +52,7 @@ def _token(options: argparse.Namespace) -> int:
         keys = _keys(options.key_file)
         token = keys.token({**claims, **dict(options.claim)}, options.ttl)
     except (OSError, ValueError) as error:
-        print(f"sluice token: {error}", file=sys.stderr)
-        return 1
+        raise CommandError(error) from error
     print(token)
     return 0
 

@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import os
 import socket
-import sys
 import time
 from http.client import HTTPException
 from pathlib import Path
@@ -14,7 +13,7 @@ from extproc.decision.request import join_headers
 from extproc.policy.compiled import Policy, compile_policy
 from extproc.policy.subscriber import fetch_policy
 from protos.base_pb2 import Node
-from sluice.cli.commands import Subcommands, command
+from sluice.cli.commands import CommandError, Subcommands, command
 from sluice.config import GatewayConfig, PolicyDocument, policy_document
 from sluice.config.load import load
 from sluice.keys.fetch import fetch_document
@@ -53,8 +52,7 @@ def _explain(options: argparse.Namespace) -> int:
     except (ValueError, OSError, HTTPException) as error:
         reason = str(error) or "it does not answer"
         source = options.config or options.xds
-        print(f"sluice explain: no policy from {source}: {reason}", file=sys.stderr)
-        return 1
+        raise CommandError(f"no policy from {source}: {reason}") from error
     decision, reports = explain(policy, _request(options))
     print(f"policy {policy.version}")
     for report in reports:

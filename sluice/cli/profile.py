@@ -1,12 +1,11 @@
 """`sluice profile`: where a live worker spends its time, as a flame graph."""
 
 import argparse
-import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
 
-from sluice.cli.commands import Subcommands, command, config_argument
+from sluice.cli.commands import CommandError, Subcommands, command, config_argument
 from sluice.config import GatewayConfig
 from sluice.config.load import load
 
@@ -37,11 +36,9 @@ def _profile(options: argparse.Namespace) -> int:
             options.output.write_bytes(answer.read(MAX_PROFILE))
     except urllib.error.HTTPError as error:
         reason = error.read(1000).decode(errors="replace").strip()
-        print(f"sluice profile: {error.code}: {reason}", file=sys.stderr)
-        return 1
+        raise CommandError(f"{error.code}: {reason}") from error
     except (OSError, ValueError) as error:
-        print(f"sluice profile: {getattr(error, 'reason', error)}", file=sys.stderr)
-        return 1
+        raise CommandError(getattr(error, "reason", error)) from error
     print(options.output)
     return 0
 

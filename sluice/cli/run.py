@@ -3,12 +3,11 @@
 import argparse
 import asyncio
 import logging
-import sys
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from sluice.cli.commands import EXIT_USAGE, Subcommands, command, config_argument
+from sluice.cli.commands import CommandError, Subcommands, UsageError, command, config_argument
 from sluice.config import GatewayConfig
 from sluice.config.gateway import Callout
 from sluice.config.telemetry import MetricsEndpoint
@@ -63,15 +62,13 @@ def _transport(parser: argparse.ArgumentParser) -> None:
 
 def _up(options: argparse.Namespace) -> int:
     if options.config is None and not options.demo:
-        print("sluice up: name a CONFIG, or use --demo", file=sys.stderr)
-        return EXIT_USAGE
+        raise UsageError("name a CONFIG, or use --demo")
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
     config = options.config or demo_config()
     try:
         asyncio.run(up(Options(config, options.demo, options.envoy, options.transport)))
     except StartError as error:
-        print(f"sluice up: {error}", file=sys.stderr)
-        return 1
+        raise CommandError(error) from error
     return 0
 
 
@@ -92,10 +89,11 @@ def _callout(options: argparse.Namespace) -> int:
             address=options.metrics, allowed_hosts=options.metrics_allowed_host or ()
         )
     except ValidationError as error:
-        for problem in error.errors():
-            message = problem["msg"].removeprefix("Value error, ")
-            print(f"sluice callout: {problem['input']!r}: {message}", file=sys.stderr)
-        return EXIT_USAGE
+        problems = [
+            f"{problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
+            for problem in error.errors()
+        ]
+        raise UsageError("; ".join(problems)) from error
     workers = [
         WorkerSettings(
             index, address, options.xds, options.transport or "asyncio", options.drain_timeout
@@ -106,5 +104,4 @@ def _callout(options: argparse.Namespace) -> int:
         endpoint = EndpointSettings(metrics.address, options.profile_secret, metrics.allowed_hosts)
         return run(workers, endpoint)
     except OSError as error:
-        print(f"sluice callout: {error}", file=sys.stderr)
-        return 1
+        raise CommandError(error) from error

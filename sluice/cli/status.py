@@ -6,7 +6,6 @@ there is no status; without the second it says so.
 
 import argparse
 import json
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
-from sluice.cli.commands import EXIT_USAGE, Subcommands, command
+from sluice.cli.commands import CommandError, Subcommands, UsageError, command
 from sluice.config import GatewayConfig
 from sluice.config.values import split_host_port
 
@@ -49,13 +48,11 @@ def register(commands: Subcommands) -> None:
 def _status(options: argparse.Namespace) -> int:
     for option in ("url", "callout"):
         if not (getattr(options, option) or "http://").startswith(("http://", "https://")):
-            print(f"sluice status: --{option} is http:// or https://", file=sys.stderr)
-            return EXIT_USAGE
+            raise UsageError(f"--{option} is http:// or https://")
     try:
         status = _fetch(options.url, "version")
     except (OSError, ValueError) as error:
-        print(f"sluice status: no control plane at {options.url}: {_why(error)}", file=sys.stderr)
-        return 1
+        raise CommandError(f"no control plane at {options.url}: {_why(error)}") from error
     status["callout"] = _callout(options.callout or _callout_of(status, options.url))
     print(json.dumps(status, indent=2) if options.json else describe(status))
     return 0 if status["error"] is None else 1
