@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from sluice.cli.commands import EXIT_USAGE, CommandError
+from sluice.cli.packages import check_packages
 from sluice.config import ConfigError
 
 
@@ -14,6 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     options = parser().parse_args(arguments)
     try:
+        check_packages(options.packages)
         status: int = options.run(options)
     except ConfigError as error:
         print(error, file=sys.stderr)

@@ -1,7 +1,7 @@
 """What the command modules have in common: how a command is registered, and shared options."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -25,10 +25,15 @@ class UsageError(CommandError):
     status = EXIT_USAGE
 
 
-def command(commands: Subcommands, name: str, run: Run, text: str) -> argparse.ArgumentParser:
-    """Add a command that calls `run`, which returns the exit status; `text` is its help."""
+def command(
+    commands: Subcommands, name: str, run: Run, text: str, packages: Sequence[str] = ()
+) -> argparse.ArgumentParser:
+    """Add a command that calls `run`, which returns the exit status; `text` is its help.
+
+    `packages` are top-level packages that `run` imports, and that are checked before it is called.
+    """
     parser = commands.add_parser(name, help=text, description=text)
-    parser.set_defaults(run=run, prog=parser.prog)
+    parser.set_defaults(run=run, prog=parser.prog, packages=packages)
     return parser
 
 

@@ -17,13 +17,20 @@ from sluice.runner import Options, StartError, up
 
 def register(commands: Subcommands) -> None:
     """Add this module's commands."""
-    everything = command(commands, "up", _up, "run a whole gateway on this machine")
+    everything = command(
+        commands, "up", _up, "run a whole gateway on this machine", ("extproc", "xds", "protos")
+    )
     config_argument(everything, required=False)
     everything.add_argument("--demo", action="store_true", help="run the example models too")
     everything.add_argument("--envoy", type=Path, metavar="PATH", help="the Envoy to run")
     _transport(everything)
-    config_argument(command(commands, "control-plane", _control_plane, "run the control plane"))
-    workers = command(commands, "callout", _callout, "run the callout workers")
+    control_plane = command(
+        commands, "control-plane", _control_plane, "run the control plane", ("xds", "protos")
+    )
+    config_argument(control_plane)
+    workers = command(
+        commands, "callout", _callout, "run the callout workers", ("extproc", "protos")
+    )
     defaults = GatewayConfig()
     workers.add_argument("--xds", default=defaults.control_plane.xds, help="the control plane")
     workers.add_argument(

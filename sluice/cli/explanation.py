@@ -1,0 +1,70 @@
+"""Explains the decision on a request by a policy: of a running gateway, or of a config file.
+
+Apart from `sluice.cli.explain`, so that the command line can be built without the callout.
+"""
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from http.client import HTTPException
+from pathlib import Path
+
+from extproc.decision import Admission, Request, explain
+from extproc.decision.request import join_headers
+from extproc.policy.compiled import Policy, compile_policy
+from extproc.policy.subscriber import fetch_policy
+from protos.base_pb2 import Node
+from sluice.cli.commands import CommandError
+from sluice.config import PolicyDocument, policy_document
+from sluice.config.load import load
+from sluice.keys.fetch import fetch_document
+from sluice.keys.key_set import KeySet
+
+TIMEOUT = 5.0
+"""Seconds for the policy to arrive."""
+
+
+def explanation(
+    xds: str, config: Path | None, headers: Sequence[tuple[str, bytes]]
+) -> Iterator[str]:
+    """The policy's version, the result of each stage, and the decision, as lines of text.
+
+    The policy is that of the config file, or else that of the control plane at `xds`. Raises
+    ConfigError for a config that is not valid, CommandError when there is no policy.
+    """
+    try:
+        policy = asyncio.run(_policy(xds, config))
+    except (ValueError, OSError, HTTPException) as error:
+        reason = str(error) or f"no response in {TIMEOUT:.0f} s"
+        raise CommandError(f"no policy from {config or xds}: {reason}") from error
+    decision, reports = explain(policy, _request(headers))
+    yield f"policy {policy.version}"
+    for report in reports:
+        yield f"{'pass' if report.passed else 'REFUSE':<7}{report.stage:<13}{report.explanation}"
+    outcome = decision.target.cluster if isinstance(decision, Admission) else decision.status
+    yield f"-> {outcome} ({decision.reason})"
+
+
+async def _policy(xds: str, config: Path | None) -> Policy:
+    policy = compile_policy(await _document(xds, config))
+    # A policy has no keys of a jwks_uri: each worker fetches them, and so does this command.
+    for issuer in policy.authenticator.auth.issuers:
+        if issuer.jwks_uri is not None:
+            document = await fetch_document(issuer.jwks_uri)
+            policy.authenticator.replace_keys(issuer.issuer, KeySet.parse(document))
+    return policy
+
+
+async def _document(xds: str, config: Path | None) -> PolicyDocument:
+    if config is not None:
+        return policy_document(load(config), config.parent)
+    async with asyncio.timeout(TIMEOUT):
+        return await fetch_policy(xds, Node(id=f"explain-{socket.gethostname()}-{os.getpid()}"))
+
+
+def _request(headers: Sequence[tuple[str, bytes]]) -> Request:
+    joined = join_headers(headers)
+    has_body = joined.get("content-length", b"0") != b"0" or "content-type" in joined
+    return Request(joined, has_body, time.time())
