@@ -26,15 +26,16 @@ class NoEnvoyError(Exception):
 
 def control_plane(config: GatewayConfig, path: Path) -> Spec:
     """The xDS server with its admin HTTP."""
-    argv = [*_sluice(), "control-plane", str(path)]
-    return Spec("control plane", argv, [config.control_plane.http, config.control_plane.xds])
+    argv = [*_python("sluice.cli"), "control-plane", str(path)]
+    listens = [config.control_plane.http, config.control_plane.xds]
+    return Spec("control plane", argv, listens, _environment())
 
 
 def callout(config: GatewayConfig, path: Path, transport: str | None) -> Spec:
     """The supervisor of the callout workers; a worker listens once it has a policy."""
     telemetry = config.telemetry
     argv = [
-        *_sluice(), "callout",
+        *_python("sluice.cli"), "callout",
         "--xds", config.control_plane.xds,
         "--address", config.callout.address,
         "--workers", str(config.callout.workers),
@@ -49,7 +50,7 @@ def callout(config: GatewayConfig, path: Path, transport: str | None) -> Spec:
         argv += ["--transport", transport]
     timeout = config.callout.drain_timeout + 2
     listens = [*config.callout.addresses(), telemetry.metrics.address]
-    return Spec("callout", argv, listens, stop_timeout=timeout)
+    return Spec("callout", argv, listens, _environment(), timeout)
 
 
 def envoy(config: GatewayConfig, binary: Path | None, directory: Path) -> Spec:
@@ -68,13 +69,13 @@ def envoy(config: GatewayConfig, binary: Path | None, directory: Path) -> Spec:
 
 def demo_models(config: GatewayConfig) -> Spec | None:
     """The example server, for the loopback endpoints of models that it can serve; None for none."""
-    argv = [sys.executable, "-m", "examples.model_server"]
+    argv = _python("examples.model_server")
     listens = []
     for name, version, protocol, address in _demo_endpoints(config):
         rest, grpc = (_ANY_PORT, address) if protocol == "grpc" else (address, _ANY_PORT)
         argv += ["--serve", f"{name}:{version}", rest, grpc]
         listens.append(address)
-    environment = {**os.environ, "PYTHONPATH": str(data_path("examples").parent)}
+    environment = _environment(str(data_path("examples").parent))
     return Spec("example models", argv, listens, environment) if listens else None
 
 
@@ -91,8 +92,14 @@ def _demo_endpoints(config: GatewayConfig) -> Iterator[tuple[str, str, str, str]
                     yield name, version, served.protocol, address
 
 
-def _sluice() -> list[str]:
-    return [sys.executable, "-m", "sluice.cli"]
+def _python(module: str) -> list[str]:
+    # -P: without it, packages of the working directory would come before the installed ones.
+    return [sys.executable, "-P", "-m", module]
+
+
+def _environment(*folders: str) -> dict[str, str]:
+    """The import path of a child process: these folders, then the import path of this process."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([*folders, *sys.path])}
 
 
 def _find_envoy() -> Path:

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from sluice.config import GatewayConfig
+from sluice.runner import plan
+
 ROOT = Path(__file__).parents[3]
 COMMANDS = {
     "callout": ["callout", "--workers", "0"],
@@ -174,3 +177,14 @@ def test_a_command_that_imports_no_such_package_runs(tmp_path: Path) -> None:
     for package in ("extproc", "xds", "protos"):
         foreign_package(tmp_path, package)
     assert sluice("schema", path=[tmp_path, ROOT]).returncode == 0
+
+
+def test_a_process_of_up_ignores_packages_of_the_working_directory(tmp_path: Path) -> None:
+    foreign_package(tmp_path, "xds")
+    spec = plan.control_plane(GatewayConfig(), tmp_path / "absent.yaml")
+    done = subprocess.run(
+        spec.argv, env=spec.environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stderr.splitlines() == [
+        f"{tmp_path / 'absent.yaml'}: cannot be read: No such file or directory"
+    ]
