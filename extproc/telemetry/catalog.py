@@ -127,7 +127,7 @@ LIMIT_REQUESTS = Counter(
     ("rule", "verdict"),
 )
 LIMIT_BACKEND_EVENTS = Counter(
-    "sluice_limit_backend_total",
+    "sluice_limit_backend_events_total",
     "Exchanges with the limits' backend, and requests that waited for it or did without it.",
     ("event",),
 )
