@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from sluice.config import ConfigError
-from sluice.http.server import http_server
+from sluice.http.server import create_http_server
 from xds.admin.app import application
 from xds.admin.metrics import StateCollector
 from xds.admin.status import ControlPlaneState
@@ -55,7 +55,7 @@ async def run(config_path: Path) -> None:
     rollout.submit(loaded.snapshot)
     server = AdsServer(nodes, settings.xds)
     app = application(state, StateCollector(state, nodes))
-    admin = http_server(app, settings.http, max_requests=MAX_HTTP_REQUESTS)
+    admin = create_http_server(app, settings.http, max_requests=MAX_HTTP_REQUESTS)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -32,7 +32,7 @@ from extproc.telemetry.exposition import TableCollector
 from extproc.telemetry.metrics import CounterSeries, GaugeSeries, Metrics
 from extproc.telemetry.profile import Profiler
 from extproc.telemetry.status import read_status
-from sluice.http.server import serving
+from sluice.http.server import serve_in_thread
 
 log = logging.getLogger(__name__)
 
@@ -74,17 +74,11 @@ def run(workers: Sequence[WorkerSettings], endpoint: EndpointSettings) -> int:
         slots = [_Slot.of(settings, context, shares, metrics) for settings in workers]
         profiler = Profiler(lambda index: slots[index].pid if index < len(slots) else None)
         collector = TableCollector(table, catalog.FAMILIES)
-        app = application(
-            collector,
-            partial(read_status, table),
-            profiler,
-            endpoint.secret_file,
-            endpoint.names,
-        )
+        app = application(endpoint, collector, partial(read_status, table), profiler)
         evictions = metrics.counter(catalog.LIMIT_EVICTIONS)
         with (
             brokering(broker, evictions.add) if broker is not None else nullcontext(),
-            serving(app, endpoint.address, max_requests=MAX_REQUESTS),
+            serve_in_thread(app, endpoint.address, max_requests=MAX_REQUESTS),
             _stop_signals() as stop,
         ):
             for slot in slots:

@@ -1,17 +1,15 @@
-"""The supervisor's HTTP: metrics and status of all workers, profiles for who knows the secret.
+"""HTTP application of the supervisor: metrics and status of all workers, and profiles.
 
-What is not for scrapers is for no page that a browser shows: a request must name this server as its
-host.
+The status and the profiles are for clients that use the server's own host name. Profiles also need
+a shared secret.
 """
 
 import hashlib
 import hmac
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -20,49 +18,38 @@ from starlette.routing import Route
 
 from extproc.telemetry.profile import ProfileError, Profiler
 from extproc.telemetry.status import CalloutStatus
-from sluice.config.values import split_host_port
-from sluice.http.hosts import for_hosts
+from sluice.http.hosts import HostGuard
+from sluice.http.metrics import metrics_endpoint
 
 MIN_SECRET = 16
-"""Bytes: what is shorter could be guessed."""
+"""Minimum bytes of the secret. A shorter one could be guessed."""
 
 MAX_REQUESTS = 20
-"""Requests answered at a time."""
+"""Maximum concurrent requests."""
 
-NAMES = "telemetry.metrics.allowed_hosts (--metrics-allowed-host)"
+ALLOWED_HOSTS_KEY = "telemetry.metrics.allowed_hosts (--metrics-allowed-host)"
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointSettings:
-    """Where to listen, and by what names (lower case) beside that in the address, it is asked.
+    """Address of the server and further host names (lower case) of its status and profiles.
 
-    Without a secret's file there are no profiles.
+    Without `secret_file` there are no profiles.
     """
 
     address: str
     secret_file: Path | None = None
     allowed_hosts: tuple[str, ...] = ()
 
-    @property
-    def names(self) -> frozenset[str]:
-        """All names by which it is asked."""
-        return frozenset((split_host_port(self.address)[0].lower(), *self.allowed_hosts))
-
 
 def application(
+    settings: EndpointSettings,
     metrics: Collector,
     read_status: Callable[[], CalloutStatus],
     profiler: Profiler,
-    secret_file: Path | None,
-    names: Collection[str] = (),
 ) -> Starlette:
-    """The ASGI application; `names` (lower case) are its host's."""
-    registry = CollectorRegistry()
-    registry.register(metrics)
-
-    async def exposition(request: Request) -> Response:
-        encode, media_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(registry), headers={"content-type": media_type})
+    """Create the ASGI application."""
+    secret_file = settings.secret_file
 
     async def status(_: Request) -> Response:
         return JSONResponse(asdict(read_status()))
@@ -74,21 +61,23 @@ def application(
         query = request.query_params
         try:
             worker, seconds = _number(query.get("worker", "0")), _number(query.get("seconds", "10"))
-            found = await profiler.record(worker, seconds, query.get("format", "svg"))
+            recorded = await profiler.record(worker, seconds, query.get("format", "svg"))
         except ProfileError as error:
             return PlainTextResponse(f"{error}\n", error.status)
-        return Response(found.content, media_type=found.media_type)
+        return Response(recorded.content, media_type=recorded.media_type)
 
+    guard = HostGuard(settings.address, settings.allowed_hosts, ALLOWED_HOSTS_KEY)
     routes = [
-        Route("/metrics", exposition),
-        Route("/v1/status", for_hosts(names, status, NAMES)),
+        Route("/metrics", metrics_endpoint(metrics)),
+        Route("/v1/status", guard.protect(status)),
     ]
     if secret_file is not None:
-        routes.append(Route("/debug/profile", for_hosts(names, profile, NAMES)))
+        routes.append(Route("/debug/profile", guard.protect(profile)))
     return Starlette(routes=routes)
 
 
 def _authorized(request: Request, secret_file: Path | None) -> bool:
+    """Return whether the request has the secret. The file is read each time: it may change."""
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     try:
         secret = secret_file.read_bytes().strip() if secret_file is not None else b""
@@ -96,7 +85,7 @@ def _authorized(request: Request, secret_file: Path | None) -> bool:
         return False
     if len(secret) < MIN_SECRET or scheme.lower() != "bearer":
         return False
-    # Digests are of one length, so that comparing them says nothing of the secret's.
+    # Digests have the same length, so the time of the comparison does not reveal the secret's.
     return hmac.compare_digest(
         hashlib.sha256(given.strip().encode()).digest(), hashlib.sha256(secret).digest()
     )
@@ -104,5 +93,5 @@ def _authorized(request: Request, secret_file: Path | None) -> bool:
 
 def _number(text: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 4:
-        raise ProfileError(400, "worker and seconds are whole numbers")
+        raise ProfileError(400, "worker and seconds must be whole numbers of at most 4 digits")
     return int(text)

@@ -1,4 +1,4 @@
-"""An entry as a line of the log."""
+"""Formats of access log lines."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -9,11 +9,11 @@ import orjson
 from extproc.telemetry.entry import AccessLogEntry
 
 Format = Callable[[AccessLogEntry], bytes]
-"""A line with its end, which appears nowhere else in it."""
+"""Returns one line. It contains a newline only at its end."""
 
 
 def json_line(entry: AccessLogEntry) -> bytes:
-    """One JSON object, whose members are described in docs/reference/metrics.md."""
+    """Return a JSON object. docs/reference/metrics.md describes its members."""
     outcome, upstream_us = entry.outcome, entry.upstream_us
     return orjson.dumps(
         {
@@ -43,7 +43,7 @@ def json_line(entry: AccessLogEntry) -> bytes:
 
 
 def text_line(entry: AccessLogEntry) -> bytes:
-    """The classic line, `[time] METHOD path latency`."""
+    """Return `[time] METHOD path latency`."""
     time = _second(entry.start_seconds).replace("T", " ")
     path = _printable(entry.path)
     return f"[{time}] {entry.outcome.method} {path} {_latency(entry.duration_us / 1000)}\n".encode()
@@ -51,17 +51,15 @@ def text_line(entry: AccessLogEntry) -> bytes:
 
 @lru_cache(64)
 def _second(seconds: int) -> str:
-    """RFC 3339, in UTC, without the zone."""
+    """Return RFC 3339 in UTC, without the time zone."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _printable(path: str) -> str:
     if path.isascii() and path.isprintable() and " " not in path:
         return path
-    return "".join(
-        character if character.isprintable() and character != " " else "%20" if character == " "
-        else "?" for character in path
-    )  # fmt: skip
+    escaped = path.replace(" ", "%20")
+    return "".join(character if character.isprintable() else "?" for character in escaped)
 
 
 def _latency(milliseconds: float) -> str:

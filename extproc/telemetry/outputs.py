@@ -1,6 +1,6 @@
-"""Where log lines go: rotated files, one for each worker, or pipes and streams that they share.
+"""Outputs of the access log: one rotated file for each worker, or a shared pipe or stream.
 
-Writing may block for as long as it likes, so this belongs on a thread of its own (see `writer`).
+A write may block, so outputs are used only on the thread of a `LogWriter`.
 """
 
 import contextlib
@@ -18,19 +18,20 @@ MODE = 0o640
 
 
 class Output(Protocol):
-    """Takes whole lines."""
+    """Writes whole lines."""
 
     def write(self, lines: bytes) -> None:
-        """Write all of them. Raises OSError."""
+        """Write all lines. Raises OSError."""
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
 
 def open_output(name: str, worker: int, rotation: Rotation, clock: Callable[[], float]) -> Output:
-    """The output that a config names, for one worker. Waits for a reader where it is a pipe.
+    """Open the output that the config names, for one worker.
 
-    `clock` gives seconds since the epoch. Raises OSError.
+    Opening a named pipe blocks until it has a reader. `clock` returns seconds since the epoch.
+    Raises OSError.
     """
     if name in STREAMS:
         return StreamOutput(os.dup(STREAMS[name]))
@@ -41,26 +42,26 @@ def open_output(name: str, worker: int, rotation: Rotation, clock: Callable[[], 
 
 
 class StreamOutput:
-    """A descriptor that other processes may write to as well: lines never mix with theirs."""
+    """A descriptor that other processes may write to at the same time. Lines never mix."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
     def write(self, lines: bytes) -> None:
-        """Write in pieces that the kernel keeps whole."""
-        for piece in _pieces(lines):
+        """Write in pieces that the kernel writes atomically."""
+        for piece in _atomic_pieces(lines):
             _write_all(self._descriptor, piece)
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the descriptor."""
         os.close(self._descriptor)
 
 
 class RotatedFile:
-    """A file that becomes FILE.1 when it is full or old, and FILE.2 the time after.
+    """A file that is rotated by size and by age: FILE becomes FILE.1, FILE.1 becomes FILE.2.
 
-    Old means that a multiple of `max_age` since the epoch has passed, which is midnight UTC where
-    it is a day, so that restarts change nothing. A file that was moved away is made anew.
+    Rotation by age happens at multiples of `max_age` since the epoch (midnight UTC for one day), so
+    restarts do not delay it. If another process moves the file away, it is created again.
     """
 
     def __init__(self, path: Path, rotation: Rotation, clock: Callable[[], float]) -> None:
@@ -70,7 +71,7 @@ class RotatedFile:
         self._open()
 
     def write(self, lines: bytes) -> None:
-        """Append, after rotating where it is time."""
+        """Append lines, after rotating the file if that is due."""
         if self._moved():
             os.close(self._descriptor)
             self._open()
@@ -80,7 +81,7 @@ class RotatedFile:
         self._size += len(lines)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         os.close(self._descriptor)
 
     def _open(self) -> None:
@@ -98,11 +99,11 @@ class RotatedFile:
             return True
         return (status.st_dev, status.st_ino) != self._identity
 
-    def _period_of(self, moment: float) -> int:
-        return int(moment / self._rotation.max_age) if self._rotation.max_age else 0
+    def _period_of(self, timestamp: float) -> int:
+        return int(timestamp / self._rotation.max_age) if self._rotation.max_age else 0
 
-    def _is_due(self, more: int) -> bool:
-        full = self._size + more > self._rotation.max_size
+    def _is_due(self, added: int) -> bool:
+        full = self._size + added > self._rotation.max_size
         return full or self._period_of(self._clock()) != self._period
 
     def _rotate(self) -> None:
@@ -115,16 +116,19 @@ class RotatedFile:
         self._open()
 
 
-def _pieces(lines: bytes) -> Iterator[bytes]:
-    """Whole lines of at most PIPE_BUF bytes together, which a pipe takes in one piece (POSIX)."""
-    at = 0
-    while len(lines) - at > select.PIPE_BUF:
-        end = lines.rfind(b"\n", at, at + select.PIPE_BUF) + 1
-        if end <= at:  # one line that is longer
-            end = lines.index(b"\n", at) + 1
-        yield lines[at:end]
-        at = end
-    yield lines[at:]
+def _atomic_pieces(lines: bytes) -> Iterator[bytes]:
+    """Split lines into pieces of at most PIPE_BUF bytes, which POSIX writes to a pipe atomically.
+
+    A line that is longer than PIPE_BUF becomes a piece of its own.
+    """
+    start = 0
+    while len(lines) - start > select.PIPE_BUF:
+        end = lines.rfind(b"\n", start, start + select.PIPE_BUF) + 1
+        if end <= start:
+            end = lines.index(b"\n", start) + 1
+        yield lines[start:end]
+        start = end
+    yield lines[start:]
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

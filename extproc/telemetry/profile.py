@@ -1,6 +1,7 @@
-"""Profiles of live workers, taken from outside by py-spy: no restart, and no code in the worker.
+"""Profiles running workers with py-spy, which reads their memory from outside.
 
-One at a time and for a minute at most, so that nobody can slow the workers down with it.
+Only one profile is taken at a time and its length is bounded, so that profiling cannot slow down
+the workers noticeably.
 """
 
 import asyncio
@@ -11,28 +12,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
-from typing import Literal
 
 MAX_SECONDS = 60
-RATE = 100
-"""Samples a second: a hundredth of a core at most."""
+SAMPLE_RATE = 100
+"""Samples per second."""
 
-GRACE = 15.0
-"""Seconds beyond the profile's length: py-spy reads symbols first and draws afterwards."""
-
-Format = Literal["svg", "speedscope"]
+EXTRA_TIME = 15.0
+"""Seconds that py-spy may take in addition to the profile: it reads symbols and draws the graph."""
 
 _FORMATS: dict[str, tuple[str, str]] = {
     "svg": ("flamegraph", "image/svg+xml"),
     "speedscope": ("speedscope", "application/json"),
 }
-
-Pid = Callable[[int], int | None]
-"""The process of a worker; None while there is none."""
+"""py-spy's name and the media type, by format."""
 
 
 class ProfileError(Exception):
-    """There is no profile; `status` is the HTTP status that says why."""
+    """No profile was taken. `status` is the HTTP status of the response."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -41,50 +37,50 @@ class ProfileError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RecordedProfile:
-    """A drawing, or a file for speedscope.app."""
+    """A flame graph, or a file for speedscope.app."""
 
     media_type: str
     content: bytes
 
 
 class Profiler:
-    """Takes profiles of the workers that `pid` tells of."""
+    """Takes profiles. `worker_pid` returns a worker's process id; None while it does not run."""
 
-    def __init__(self, pid: Pid) -> None:
-        self._pid = pid
+    def __init__(self, worker_pid: Callable[[int], int | None]) -> None:
+        self._worker_pid = worker_pid
         self._busy = False
 
-    async def record(self, worker: int, seconds: int, form: str) -> RecordedProfile:
-        """Watch a worker for so many seconds. Raises ProfileError."""
-        if form not in _FORMATS:
-            raise ProfileError(400, f"the formats are {', '.join(_FORMATS)}")
+    async def record(self, worker: int, seconds: int, output_format: str) -> RecordedProfile:
+        """Profile a worker for this many seconds. Raises ProfileError."""
+        if output_format not in _FORMATS:
+            raise ProfileError(400, f"format must be one of {', '.join(_FORMATS)}")
         if not 1 <= seconds <= MAX_SECONDS:
-            raise ProfileError(400, f"a profile takes 1 to {MAX_SECONDS} seconds")
-        pid = self._pid(worker)
+            raise ProfileError(400, f"seconds must be between 1 and {MAX_SECONDS}")
+        pid = self._worker_pid(worker)
         if pid is None:
-            raise ProfileError(404, f"there is no worker {worker} now")
+            raise ProfileError(404, f"worker {worker} does not run")
         if self._busy:
-            raise ProfileError(409, "another profile is being taken")
+            raise ProfileError(409, "another profile is in progress")
         self._busy = True
         try:
-            return await _record(pid, seconds, form)
+            return await _record(pid, seconds, output_format)
         finally:
             self._busy = False
 
 
-async def _record(pid: int, seconds: int, form: str) -> RecordedProfile:
-    name, media_type = _FORMATS[form]
+async def _record(pid: int, seconds: int, output_format: str) -> RecordedProfile:
+    name, media_type = _FORMATS[output_format]
     with tempfile.TemporaryDirectory(prefix="sluice-profile-") as directory:
         file = Path(directory) / "profile"
         process = await asyncio.create_subprocess_exec(
-            _py_spy(), "record", "--pid", str(pid), "--duration", str(seconds),
-            "--rate", str(RATE), "--format", name, "--output", str(file), "--nonblocking",
+            _find_py_spy(), "record", "--pid", str(pid), "--duration", str(seconds),
+            "--rate", str(SAMPLE_RATE), "--format", name, "--output", str(file), "--nonblocking",
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         try:
-            async with asyncio.timeout(seconds + GRACE):
+            async with asyncio.timeout(seconds + EXTRA_TIME):
                 _, errors = await process.communicate()
         except TimeoutError:
             raise ProfileError(500, "py-spy did not finish in time") from None
@@ -94,21 +90,21 @@ async def _record(pid: int, seconds: int, form: str) -> RecordedProfile:
                     process.kill()
                 await process.wait()
         if process.returncode != 0 or not file.exists():
-            raise _failure(errors.decode(errors="replace"))
+            raise _error(errors.decode(errors="replace"))
         return RecordedProfile(media_type, file.read_bytes())
 
 
-def _failure(errors: str) -> ProfileError:
-    """Why there is no profile, from what py-spy said: `Error: ...` and then a stack of its own."""
-    if "No stack counts found" in errors:
-        return ProfileError(503, "the worker had nothing to do: there is nothing to draw")
-    reasons = [line for line in errors.splitlines() if line.startswith("Error:")]
+def _error(stderr: str) -> ProfileError:
+    """Extract the reason from py-spy's error output: `Error: ...`, followed by a stack trace."""
+    if "No stack counts found" in stderr:
+        return ProfileError(503, "the worker was idle, so there are no samples")
+    reasons = [line for line in stderr.splitlines() if line.startswith("Error:")]
     return ProfileError(500, f"py-spy failed: {reasons[0] if reasons else 'no reason given'}")
 
 
-def _py_spy() -> str:
-    beside = Path(sys.executable).parent / "py-spy"
-    found = str(beside) if beside.exists() else which("py-spy")
+def _find_py_spy() -> str:
+    in_environment = Path(sys.executable).parent / "py-spy"
+    found = str(in_environment) if in_environment.exists() else which("py-spy")
     if found is None:
-        raise ProfileError(501, "py-spy is not here: install sluice-gateway[profile]")
+        raise ProfileError(501, "py-spy is not installed: install sluice-gateway[profile]")
     return found

@@ -1,7 +1,6 @@
-"""Carries log lines from the event loop to an output, on a thread of its own.
+"""Writes log lines on a thread of its own, so that a slow output never blocks the event loop.
 
-The event loop only ever appends to a bounded queue: whether the output is slow, blocked or broken,
-what does not fit is dropped and counted, and no request waits.
+The event loop only appends to a bounded queue. Lines that do not fit are dropped and counted.
 """
 
 import logging
@@ -17,112 +16,122 @@ from extproc.telemetry.outputs import Output
 log = logging.getLogger(__name__)
 
 RETRY_DELAY = 1.0
-"""Seconds without another attempt after an output failed."""
+"""Seconds after a failure before the output is opened again."""
 
-GATHER = 0.1
-"""Seconds that lines gather: each waking of the thread takes the interpreter from the requests."""
+GATHER_TIME = 0.1
+"""Seconds that the thread waits for more lines before it writes.
+
+Each time it wakes up, it takes the interpreter lock from the event loop.
+"""
 
 MAX_WRITE = 1 << 20
-"""Bytes written, and lost if that fails, at once."""
+"""Maximum bytes of one write. A failed write loses at most these lines."""
 
 CLOSE_TIMEOUT = 1.0
-"""Seconds that closing waits for what is queued; a blocked pipe must not keep a worker alive."""
+"""Seconds that `close` waits for queued lines: a blocked pipe must not keep a worker alive."""
 
-
-_COUNTING = threading.Lock()
-"""Writers that follow one another share their series, and may both be at work."""
+_COUNTER_LOCK = threading.Lock()
+"""Protects the counters: while a writer replaces another one, the threads of both use them."""
 
 
 class LogWriter:
-    """`open_output` is called on the thread, and again after a failure.
+    """Queues lines and writes them to an output.
 
-    `limit` is in bytes, of what is queued and being written together.
+    The thread calls `open_output` before the first write, and again after a failure. `limit` bounds
+    the bytes that are queued or being written. `clock` returns seconds.
     """
 
-    def __init__(self, open_output: Callable[[], Output], limit: int, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        open_output: Callable[[], Output],
+        limit: int,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._open_output = open_output
         self._limit = limit
+        self._clock = clock
         self._queue: deque[tuple[bytes, int]] = deque()
         self._bytes = 0
         self._closed = False
         self._idle = False
-        self._hurry = threading.Event()
+        self._write_now = threading.Event()
         self._changed = threading.Condition()
-        self._full = metrics.counter(catalog.LOG_DROPPED, "queue_full")
-        self._failed = metrics.counter(catalog.LOG_DROPPED, "output")
+        self._dropped_full = metrics.counter(catalog.LOG_DROPPED, "queue_full")
+        self._dropped_failed = metrics.counter(catalog.LOG_DROPPED, "output")
         self._written = metrics.counter(catalog.LOG_LINES)
-        self._waiting = metrics.gauge(catalog.LOG_QUEUE_BYTES)
-        self._waiting.set(0)
+        self._queue_bytes = metrics.gauge(catalog.LOG_QUEUE_BYTES)
+        self._queue_bytes.set(0)
         self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
         self._thread.start()
 
     def put(self, lines: bytes, count: int) -> None:
-        """Queue so many whole lines, or drop them all."""
+        """Queue `count` whole lines, or drop all of them if they do not fit."""
         with self._changed:
             if self._bytes + len(lines) > self._limit:
-                self._full.add(count)
+                self._dropped_full.add(count)
                 return
             self._bytes += len(lines)
             self._queue.append((lines, count))
-            self._waiting.set(self._bytes)
+            self._queue_bytes.set(self._bytes)
             if self._idle:
                 self._changed.notify()
             elif self._bytes > self._limit // 2:
-                self._hurry.set()
+                self._write_now.set()
 
     def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
-        """Take no more, and give what is queued so many seconds to be written."""
+        """Stop the thread after it has written the queue; wait for it at most `timeout` seconds."""
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._hurry.set()
+        self._write_now.set()
         self._thread.join(timeout)
 
     def _run(self) -> None:
         output: Output | None = None
-        retry_at = 0.0
-        while self._wait():
+        retry_at = float("-inf")
+        while self._wait_for_lines():
             lines, count = self._take()
             try:
-                if output is None and time.monotonic() >= retry_at:
+                if output is None and self._clock() >= retry_at:
                     output = self._open_output()
                 if output is not None:
                     output.write(lines)
-                with _COUNTING:
-                    (self._failed if output is None else self._written).add(count)
+                with _COUNTER_LOCK:
+                    (self._dropped_failed if output is None else self._written).add(count)
             except OSError as error:
-                with _COUNTING:
-                    self._failed.add(count)
-                log.error("the access log cannot be written: %s", error)
+                with _COUNTER_LOCK:
+                    self._dropped_failed.add(count)
+                log.error("cannot write the access log: %s", error)
                 _close(output)
-                output, retry_at = None, time.monotonic() + RETRY_DELAY
+                output, retry_at = None, self._clock() + RETRY_DELAY
             with self._changed:
                 self._bytes -= len(lines)
-                self._waiting.set(self._bytes)
+                self._queue_bytes.set(self._bytes)
         _close(output)
 
-    def _wait(self) -> bool:
-        """Until there are lines to write; whether there are any, or it is over."""
+    def _wait_for_lines(self) -> bool:
+        """Wait until there are lines to write; return False if the writer is closed instead."""
         with self._changed:
             self._idle = True
             while not self._queue and not self._closed:
                 self._changed.wait()
             self._idle = False
         if not self._closed:
-            self._hurry.wait(GATHER)
-            self._hurry.clear()
+            self._write_now.wait(GATHER_TIME)
+            self._write_now.clear()
         return bool(self._queue)
 
     def _take(self) -> tuple[bytes, int]:
-        """What has been queued so far, up to `MAX_WRITE` bytes and whole batches."""
-        taken, size, count = [], 0, 0
+        """Take batches from the queue until they reach `MAX_WRITE` bytes."""
+        batches, size, count = [], 0, 0
         with self._changed:
             while self._queue and size < MAX_WRITE:
-                lines, number = self._queue.popleft()
-                taken.append(lines)
+                lines, line_count = self._queue.popleft()
+                batches.append(lines)
                 size += len(lines)
-                count += number
-        return b"".join(taken), count
+                count += line_count
+        return b"".join(batches), count
 
 
 def _close(output: Output | None) -> None:

@@ -1,1 +1,1 @@
-"""What the HTTP servers of the control plane and of the callout have in common."""
+"""HTTP components that the control plane and the callout share."""

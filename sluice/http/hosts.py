@@ -1,6 +1,8 @@
-"""Whom a client takes a server for, by its `Host` header (RFC 9110 section 7.2).
+"""Validates the Host header (RFC 9110 section 7.2) to prevent DNS rebinding.
 
-Both HTTP servers use it. Workers do not: they have none, and need no Starlette.
+A web page can let its own host name resolve to this server's address. The browser then treats the
+server as part of the page's site and lets the page read the responses. The Host header still has
+the page's host name, so the servers refuse host names that are not their own.
 """
 
 import re
@@ -9,41 +11,47 @@ from collections.abc import Awaitable, Callable, Collection
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from sluice.config.values import is_ip
+from sluice.config.values import is_ip, split_host_port
 
 HttpEndpoint = Callable[[Request], Awaitable[Response]]
 
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/@\s]+))(?::[0-9]*)?")
 
 
-def is_meant(host: str, names: Collection[str]) -> bool:
-    """Whether a request with this `Host` is for the server with these names (lower case).
+class HostGuard:
+    """Refuses requests whose Host header does not name this server.
 
-    A page on the web can have its own name lead to any address (DNS rebinding), and have a browser
-    ask there as if for itself; but then that name is in `Host`. Localhost, what is below it
-    (RFC 6761 section 6.3) and IP addresses are in nobody's hands.
+    `address` is the server's `host:port`. `allowed_hosts` are further host names, in lower case,
+    from the config key `config_key`.
     """
-    found = _HOST.fullmatch(host)
-    if found is None:
-        return False
-    name = (found[1] or found[2]).lower().removesuffix(".")
-    return name in names or name == "localhost" or name.endswith(".localhost") or is_ip(name)
 
+    def __init__(self, address: str, allowed_hosts: Collection[str], config_key: str) -> None:
+        self._names = frozenset((split_host_port(address)[0].lower(), *allowed_hosts))
+        self._message = (
+            "Unknown host. Use an IP address, localhost, or a host name that is listed in"
+            f" {config_key}.\n"
+        )
 
-def for_hosts(names: Collection[str], endpoint: HttpEndpoint, remedy: str) -> HttpEndpoint:
-    """Answer requests to other hosts than those meant with 421 (RFC 9110 section 15.5.20).
+    def allows(self, host: str) -> bool:
+        """Return whether a value of the Host header names this server.
 
-    `names` are in lower case; `remedy` is where the config has them.
-    """
-    misdirected = (
-        "This host is not known here. Ask by IP address, as localhost, or by a name that the config"
-        f" has in {remedy}.\n"
-    )
+        IP addresses, localhost and its subdomains (RFC 6761 section 6.3) are always allowed: no
+        attacker can register them.
+        """
+        match = _HOST.fullmatch(host)
+        if match is None:
+            return False
+        name = (match[1] or match[2]).lower().removesuffix(".")
+        is_localhost = name == "localhost" or name.endswith(".localhost")
+        return name in self._names or is_localhost or is_ip(name)
 
-    async def guarded(request: Request) -> Response:
-        hosts = request.headers.getlist("host")
-        if len(hosts) != 1 or not is_meant(hosts[0], names):
-            return PlainTextResponse(misdirected, 421)
-        return await endpoint(request)
+    def protect(self, endpoint: HttpEndpoint) -> HttpEndpoint:
+        """Wrap an endpoint. Requests to other hosts get 421 (RFC 9110 section 15.5.20)."""
 
-    return guarded
+        async def guarded(request: Request) -> Response:
+            hosts = request.headers.getlist("host")
+            if len(hosts) != 1 or not self.allows(hosts[0]):
+                return PlainTextResponse(self._message, 421)
+            return await endpoint(request)
+
+        return guarded

@@ -1,4 +1,4 @@
-"""uvicorn without its signal handlers: when to stop is the decision of the process around it."""
+"""Runs ASGI applications with uvicorn. The surrounding process handles the signals."""
 
 import socket
 import threading
@@ -11,25 +11,25 @@ from starlette.applications import Starlette
 from sluice.config.values import split_host_port
 
 STOP_TIMEOUT = 2.0
-"""Seconds that a serving thread has to end."""
+"""Seconds to wait for the server's thread to end."""
 
 GRACEFUL_TIMEOUT = 1
-"""Seconds that open requests have when the server stops."""
+"""Seconds that open requests may take after the server stops."""
 
 
 class HttpServer(uvicorn.Server):
-    """Serves an application. Its signal handlers are those of the process."""
+    """A uvicorn server that installs no signal handlers."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Install no handler."""
+        """Do nothing."""
         yield
 
 
-def http_server(app: Starlette, address: str, *, max_requests: int) -> HttpServer:
-    """A server at `host:port`, for the event loop that runs `serve()`.
+def create_http_server(app: Starlette, address: str, *, max_requests: int) -> HttpServer:
+    """Create a server for `host:port`. The caller runs its `serve()` in an event loop.
 
-    `max_requests` are answered at a time; the next one gets 503.
+    The server handles `max_requests` requests at a time and responds to others with 503.
     """
     host, port = split_host_port(address)
     return HttpServer(
@@ -48,15 +48,15 @@ def http_server(app: Starlette, address: str, *, max_requests: int) -> HttpServe
 
 
 @contextmanager
-def serving(app: Starlette, address: str, *, max_requests: int) -> Iterator[str]:
-    """Serve on a thread of its own while the block runs; yields the bound address.
+def serve_in_thread(app: Starlette, address: str, *, max_requests: int) -> Iterator[str]:
+    """Serve on a thread of its own inside the `with` block; yields the bound address.
 
-    Raises OSError where the address is taken.
+    Raises OSError if the address is in use.
     """
     host, port = split_host_port(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, int(port)), family=family) as listener:
-        server = http_server(app, address, max_requests=max_requests)
+        server = create_http_server(app, address, max_requests=max_requests)
         thread = threading.Thread(target=server.run, args=([listener],), name="http", daemon=True)
         thread.start()
         try:

@@ -25,7 +25,7 @@ from extproc.telemetry.status import read_status
 from sluice.cli import main
 from sluice.cli.status import _seen_from
 from sluice.config import GatewayConfig
-from sluice.http.server import serving
+from sluice.http.server import serve_in_thread
 from tests.extproc.decision.requests import document
 from xds.admin.app import application
 from xds.admin.metrics import StateCollector
@@ -60,9 +60,12 @@ def callout(table: CounterTable) -> Iterator[str]:
     publisher.publish()
     collector = TableCollector(table, catalog.FAMILIES)
     app = endpoint.application(
-        collector, partial(read_status, table), Profiler(lambda _: None), None
+        endpoint.EndpointSettings(ANY_PORT),
+        collector,
+        partial(read_status, table),
+        Profiler(lambda _: None),
     )
-    with serving(app, ANY_PORT, max_requests=20) as address:
+    with serve_in_thread(app, ANY_PORT, max_requests=20) as address:
         yield address
 
 
@@ -78,7 +81,7 @@ def control_plane(callout: str) -> ControlPlaneState:
 def status(state: ControlPlaneState, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """What the command prints of a control plane that is in this state."""
     app = application(state, StateCollector(state, Nodes(time.time)))
-    with serving(app, ANY_PORT, max_requests=20) as address:
+    with serve_in_thread(app, ANY_PORT, max_requests=20) as address:
         assert main(["status", "--url", f"http://{address}", *arguments]) == 0
     return capsys.readouterr().out
 
@@ -118,7 +121,7 @@ def test_what_is_no_callout_is_not_taken_for_one(capsys: pytest.CaptureFixture[s
     app = application(
         control_plane(NOBODY), StateCollector(control_plane(NOBODY), Nodes(time.time))
     )
-    with serving(app, ANY_PORT, max_requests=20) as other:
+    with serve_in_thread(app, ANY_PORT, max_requests=20) as other:
         shown = status(control_plane(other), capsys)
     assert f"no callout at http://{other}: no status: something else answers there" in shown
 
@@ -135,7 +138,7 @@ def test_a_control_plane_that_has_no_word_of_a_callout_tells_the_rest(
         return capsys.readouterr().out
 
     app = Starlette(routes=[Route("/v1/status", older)])
-    with serving(app, ANY_PORT, max_requests=20) as address:
+    with serve_in_thread(app, ANY_PORT, max_requests=20) as address:
         shown = asked()
         found = json.loads(asked("--json"))["callout"]
         named = asked("--callout", f"http://{callout}")
@@ -158,7 +161,7 @@ def test_who_asks_by_an_unknown_name_is_told_the_remedy(
     # A name that leads here and is neither localhost, an IP address, nor the callout's own.
     by_name = callout.replace("127.0.0.1", "127.1")
     shown = status(control_plane(NOBODY), capsys, "--callout", f"http://{by_name}")
-    assert "421: This host is not known here." in shown
+    assert "421: Unknown host." in shown
     assert "telemetry.metrics.allowed_hosts" in shown
 
 
@@ -169,7 +172,7 @@ def test_what_a_stranger_answers_is_told_without_what_would_steer_a_terminal(
         return Response(b"\x1b]0;owned\x07", 404)
 
     app = Starlette(routes=[Route("/v1/status", answer)])
-    with serving(app, ANY_PORT, max_requests=20) as address:
+    with serve_in_thread(app, ANY_PORT, max_requests=20) as address:
         assert main(["status", "--url", f"http://{address}"]) == 1
     assert capsys.readouterr().err.endswith(": 404: Not Found\n")
 
