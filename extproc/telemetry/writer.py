@@ -100,11 +100,11 @@ class LogWriter:
                 with _COUNTER_LOCK:
                     (self._dropped_failed if output is None else self._written).add(count)
             except OSError as error:
-                with _COUNTER_LOCK:
-                    self._dropped_failed.add(count)
                 log.error("cannot write the access log: %s", error)
                 _close(output)
                 output, retry_at = None, self._clock() + RETRY_DELAY
+                with _COUNTER_LOCK:
+                    self._dropped_failed.add(count)
             with self._changed:
                 self._bytes -= len(lines)
                 self._queue_bytes.set(self._bytes)
