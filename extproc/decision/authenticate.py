@@ -1,4 +1,4 @@
-"""Stage 2: who is calling?"""
+"""Stage: verifies the caller's credentials."""
 
 from extproc.auth import CredentialsError, UnknownKeyError
 from extproc.decision.context import DecisionContext
@@ -9,7 +9,9 @@ from extproc.policy.compiled import Policy
 from sluice.contract.reasons import Reason
 
 CHALLENGE = 'Bearer realm="sluice"'
-_INVALID = (("www-authenticate", f'{CHALLENGE}, error="invalid_token"'),)
+"""`www-authenticate` where credentials are missing."""
+
+_INVALID_TOKEN = (("www-authenticate", f'{CHALLENGE}, error="invalid_token"'),)
 """RFC 6750 section 3.1."""
 
 
@@ -21,22 +23,25 @@ def reads(policy: Policy) -> Reads:
 
 
 def run(policy: Policy, request: Request, context: DecisionContext) -> Refusal | None:
-    """Verify what credentials there are. A caller without any is anonymous, for the next stage."""
+    """Refuse credentials that are not valid. A caller without credentials is anonymous."""
     try:
         context.identity = policy.authenticator.identify(request.headers, request.now)
     except UnknownKeyError as error:
         return Refusal(
-            Reason.INVALID_CREDENTIALS, str(error), _INVALID, unknown_key_issuer=error.issuer
+            Reason.INVALID_CREDENTIALS,
+            str(error),
+            _INVALID_TOKEN,
+            unknown_key_issuer=error.issuer,
         )
     except CredentialsError as error:
-        return Refusal(Reason.INVALID_CREDENTIALS, str(error), _INVALID)
+        return Refusal(Reason.INVALID_CREDENTIALS, str(error), _INVALID_TOKEN)
     return None
 
 
 def explain(context: DecisionContext) -> str:
-    """Explain what the stage found."""
+    """Explain who the caller is."""
     identity = context.identity
     if identity.anonymous:
-        return "anonymous: no credentials"
+        return "the caller is anonymous: no credentials"
     groups = f", groups {', '.join(sorted(identity.groups))}" if identity.groups else ""
-    return f"subject {identity.subject}, vouched for by {identity.source}{groups}"
+    return f"subject {identity.subject}, verified by {identity.source}{groups}"

@@ -1,4 +1,4 @@
-"""Stage 3: may this caller use the model?"""
+"""Stage: checks whether the caller may use the model."""
 
 from extproc.auth import Identity
 from extproc.decision.authenticate import CHALLENGE
@@ -10,13 +10,13 @@ from extproc.policy.compiled import Policy
 from sluice.config.models import AllowRule
 from sluice.contract.reasons import Reason
 
-_ANONYMOUS = Refusal(
-    Reason.UNAUTHENTICATED, "credentials are needed", (("www-authenticate", CHALLENGE),)
+_UNAUTHENTICATED = Refusal(
+    Reason.UNAUTHENTICATED, "credentials are required", (("www-authenticate", CHALLENGE),)
 )
 
 
 def reads(_: Policy) -> Reads:
-    """The parts of a request that this stage reads: only the identity counts."""
+    """This stage reads no part of the request, only the caller's identity."""
     return Reads()
 
 
@@ -27,26 +27,26 @@ def run(_: Policy, __: Request, context: DecisionContext) -> Refusal | None:
     if model.public:
         return None
     if identity.anonymous:
-        return _ANONYMOUS
-    if not model.allow_rules or any(_admits(rule, identity) for rule in model.allow_rules):
+        return _UNAUTHENTICATED
+    if not model.allow_rules or any(_matches(rule, identity) for rule in model.allow_rules):
         return None
     return Refusal(Reason.FORBIDDEN, "the caller may not use this model")
 
 
 def explain(context: DecisionContext) -> str:
-    """Explain what the stage found."""
+    """Explain which rule admits the caller."""
     assert context.model is not None
     if context.model.public:
         return "the model is public"
     if not context.model.allow_rules:
         return "every authenticated caller may use the model"
     rules = enumerate(context.model.allow_rules)
-    index = next(index for index, rule in rules if _admits(rule, context.identity))
+    index = next(index for index, rule in rules if _matches(rule, context.identity))
     return f"admitted by access.allow.{index}"
 
 
-def _admits(rule: AllowRule, identity: Identity) -> bool:
-    """Whether every condition of the rule holds."""
+def _matches(rule: AllowRule, identity: Identity) -> bool:
+    """Whether the identity meets every condition of the rule."""
     if rule.groups and identity.groups.isdisjoint(rule.groups):
         return False
     if rule.subjects and identity.subject not in rule.subjects:

@@ -1,4 +1,4 @@
-"""Stage 5: does a caller who asked for no version reach a version on compiled?"""
+"""Stage: sends a part of the requests to a canary, if no rule has chosen a version."""
 
 from collections.abc import Iterator
 
@@ -12,6 +12,9 @@ from extproc.policy.compiled import BUCKETS, CompiledCanary, ModelPolicy, Policy
 from sluice.contract import headers
 from sluice.contract.reasons import Reason
 
+_MAX_DIGITS = 40
+"""Digits of an integer id: more than real ids have, and few enough for `int`."""
+
 
 def reads(policy: Policy) -> Reads:
     """The parts of a request that this stage reads."""
@@ -19,7 +22,7 @@ def reads(policy: Policy) -> Reads:
 
 
 def run(_: Policy, request: Request, context: DecisionContext) -> Refusal | None:
-    """Try header matches, then the user's bucket, then model types; an explicit choice stands."""
+    """Try header matches, then the user's bucket, then model types."""
     model = context.model
     assert model is not None
     if context.reason is not Reason.STABLE or not model.canaries:
@@ -30,51 +33,51 @@ def run(_: Policy, request: Request, context: DecisionContext) -> Refusal | None
         or _by_model_type(model.canaries, request)
     )
     if chosen is not None:
-        compiled, context.reason = chosen
-        context.target, context.canary = compiled.target, True
+        canary, context.reason = chosen
+        context.target, context.canary = canary.target, True
     return None
 
 
 def explain(context: DecisionContext) -> str:
-    """Explain what the stage found."""
+    """Explain why the request goes to a canary or not."""
     assert context.model is not None
     assert context.target is not None
-    share = sum(compiled.weight for compiled in context.model.canaries)
-    where = f"bucket {context.bucket}, canaries have those below {share}"
+    share = sum(canary.weight for canary in context.model.canaries)
+    bucket = f"bucket {context.bucket}; canaries have the buckets below {share}"
     if context.canary:
-        because = {
+        why = {
             Reason.CANARY_HEADER: "a header asks for it",
-            Reason.CANARY_BUCKET: where,
-            Reason.CANARY_MODEL_TYPE: "x-model-type is one that it takes",
+            Reason.CANARY_BUCKET: bucket,
+            Reason.CANARY_MODEL_TYPE: "it lists the value of x-model-type",
         }[context.reason]
-        return f"version {context.target.version}: {because}"
+        return f"version {context.target.version}: {why}"
     if context.reason is not Reason.STABLE:
         return "not tried: the version was chosen explicitly"
     if not context.model.canaries:
         return "the model has no canary"
-    return f"no canary: {where if context.bucket is not None else 'the caller has no bucket'}"
+    return f"no canary: {bucket if context.bucket is not None else 'the caller has no bucket'}"
 
 
-def bucket_of(identifier: bytes, kind: str) -> int | None:
-    """The bucket of a user, or None for an id that has none.
+def bucket_of(identifier: bytes, hash_name: str) -> int | None:
+    """The bucket of a user; None if the identifier has none.
 
-    `xxh64` is what Envoy's WeightedCluster with use_hash_policy and a header hash_policy computes
-    (source/common/router: xxHash64 with seed 0, modulo the total weight), so that Envoy can take
-    this stage over without moving a user.
+    `xxh64` is what Envoy's WeightedCluster computes with use_hash_policy and a header hash_policy
+    (source/common/router: xxHash64 with seed 0, modulo the total weight). So Envoy can take over
+    this stage, and every user stays in the same bucket.
     """
-    if kind == "xxh64":
-        return xxhash.xxh64_intdigest(identifier) % BUCKETS[kind]
-    # int() would take blanks, signs, underscores and other scripts' digits too.
-    if not identifier.isdigit() or len(identifier) > 40:
+    if hash_name == "xxh64":
+        return xxhash.xxh64_intdigest(identifier) % BUCKETS[hash_name]
+    # int() also accepts blanks, signs and underscores.
+    if not identifier.isdigit() or len(identifier) > _MAX_DIGITS:
         return None
-    return int(identifier) % BUCKETS[kind]
+    return int(identifier) % BUCKETS[hash_name]
 
 
 def _headers_read(policy: Policy) -> Iterator[str]:
     yield headers.MODEL_TYPE
     for model in policy.models.values():
-        for compiled in model.canaries:
-            yield from (name for name, _ in compiled.headers)
+        for canary in model.canaries:
+            yield from (name for name, _ in canary.headers)
         if model.canaries and model.bucket.header is not None:
             yield model.bucket.header
 
@@ -82,10 +85,10 @@ def _headers_read(policy: Policy) -> Iterator[str]:
 def _by_header(
     canaries: tuple[CompiledCanary, ...], request: Request
 ) -> tuple[CompiledCanary, Reason] | None:
-    for compiled in canaries:
-        for name, value in compiled.headers:
+    for canary in canaries:
+        for name, value in canary.headers:
             if request.headers.get(name) == value:
-                return compiled, Reason.CANARY_HEADER
+                return canary, Reason.CANARY_HEADER
     return None
 
 
@@ -102,19 +105,19 @@ def _by_bucket(
     if context.bucket is None:
         return None
     end = 0
-    for compiled in model.canaries:
-        end += compiled.weight
+    for canary in model.canaries:
+        end += canary.weight
         if context.bucket < end:
-            return compiled, Reason.CANARY_BUCKET
+            return canary, Reason.CANARY_BUCKET
     return None
 
 
 def _by_model_type(
     canaries: tuple[CompiledCanary, ...], request: Request
 ) -> tuple[CompiledCanary, Reason] | None:
-    asked = request.headers.get(headers.MODEL_TYPE)
-    if asked is not None:
-        for compiled in canaries:
-            if asked in compiled.model_types:
-                return compiled, Reason.CANARY_MODEL_TYPE
+    model_type = request.headers.get(headers.MODEL_TYPE)
+    if model_type is not None:
+        for canary in canaries:
+            if model_type in canary.model_types:
+                return canary, Reason.CANARY_MODEL_TYPE
     return None

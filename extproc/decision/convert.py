@@ -1,4 +1,4 @@
-"""Stage 8: does the body have to become something else for the version, and can it?"""
+"""Stage: chooses the converter of the body, if the version needs one."""
 
 from extproc.convert import ConversionError
 from extproc.decision import grpc_metadata
@@ -11,8 +11,9 @@ from extproc.policy.compiled import Policy, Target
 from sluice.contract.reasons import Reason
 
 _GRPC = b"application/grpc"
-_INFER = (None, b"infer")
-"""Operations with tensors: of the protocol's paths, and everything below a model's own."""
+
+_INFER_OPERATIONS = (None, b"infer")
+"""Operations whose body holds tensors: `infer`, and every request to a model's own path."""
 
 
 def reads(_: Policy) -> Reads:
@@ -23,16 +24,16 @@ def reads(_: Policy) -> Reads:
 
 
 def run(_: Policy, request: Request, context: DecisionContext) -> Refusal | None:
-    """Choose the converter by content type and the version's protocol."""
+    """Choose the converter by content type and protocol of the version."""
     target = context.target
     assert target is not None
     if target.converters is None or is_websocket(request):
         return None
     content_type = request.headers.get("content-type")
     if content_type is not None and content_type.lower().startswith(_GRPC):
-        return _check_call(target, request, context)
-    if context.operation not in _INFER or request.method != b"POST":
-        return _not_served(target)
+        return _check_grpc_call(target, request, context)
+    if context.operation not in _INFER_OPERATIONS or request.method != b"POST":
+        return _check_other_operation(target)
     if not request.has_body:
         return Refusal(Reason.MALFORMED_REQUEST, "the body is empty")
     try:
@@ -45,31 +46,32 @@ def run(_: Policy, request: Request, context: DecisionContext) -> Refusal | None
 
 
 def explain(context: DecisionContext) -> str:
-    """Explain what the stage found."""
+    """Explain whether the body is converted."""
     if context.converter is None:
-        return "the body goes on as it is"
+        return "the body passes unchanged"
     return f"the body is converted: {context.converter.name}"
 
 
-def _check_call(target: Target, request: Request, context: DecisionContext) -> Refusal | None:
-    """A gRPC call goes to a gRPC method of a gRPC server: elsewhere nobody would read its body."""
+def _check_grpc_call(target: Target, request: Request, context: DecisionContext) -> Refusal | None:
+    """Accept a gRPC call only for a gRPC method of a gRPC server: its body is not converted."""
     if target.protocol != "grpc" or context.operation is not None:
         return Refusal(
             Reason.UNSUPPORTED_MEDIA_TYPE,
-            "gRPC calls are for the methods of versions that speak gRPC",
+            "gRPC calls are accepted only for gRPC methods of a version that is served by gRPC",
         )
     if request.method != b"POST":
-        return Refusal(Reason.METHOD_NOT_ALLOWED, "a gRPC call is a POST", (("allow", "POST"),))
-    wrong = grpc_metadata.find_error(request.headers)
-    return None if wrong is None else Refusal(Reason.MALFORMED_REQUEST, wrong)
+        detail = "a gRPC call must use the method POST"
+        return Refusal(Reason.METHOD_NOT_ALLOWED, detail, (("allow", "POST"),))
+    error = grpc_metadata.find_error(request.headers)
+    return None if error is None else Refusal(Reason.MALFORMED_REQUEST, error)
 
 
-def _not_served(target: Target) -> Refusal | None:
-    """A gRPC server is asked nothing but to infer; what REST servers answer beside, they get."""
+def _check_other_operation(target: Target) -> Refusal | None:
+    """Refuse operations other than inference on a gRPC server: only inference is converted."""
     if target.protocol != "grpc":
         return None
     return Refusal(
         Reason.METHOD_NOT_ALLOWED,
-        "this version is served by gRPC: only inference is translated for it",
+        "this version is served by gRPC: only inference requests can be converted",
         (("allow", "POST"),),
     )

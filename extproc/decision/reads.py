@@ -1,7 +1,7 @@
-"""The parts of a request that stages read. Every stage declares them.
+"""The parts of a request that a stage reads. Every stage declares them.
 
-The admission cache depends on the declarations: it must not leave a part out of its key that a
-decision depends on. A test runs every stage on requests that record what is read.
+The admission cache relies on the declarations: a part on which a decision depends must be in the
+cache's key, or be checked on each hit. A test compares the declarations with what stages read.
 """
 
 from dataclasses import dataclass
@@ -9,32 +9,33 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reads:
-    """The parts of a request that one or more stages read under one policy."""
+    """The parts of a request that one or more stages read under a policy."""
 
     headers: frozenset[str] = frozenset()
-    """Headers that are read by value."""
+    """Names of headers whose values are read."""
 
     header_patterns: frozenset[str] = frozenset()
-    """Patterns (of `fnmatch`) of names; every header with such a name is read by value."""
+    """Patterns of names (see `fnmatch`): the values of all headers with such names are read."""
 
     header_names: bool = False
-    """The names of all headers are read."""
+    """Whether the names of all headers are read."""
 
     bounded_by_max_body: frozenset[str] = frozenset()
-    """Headers with a number of bytes that is only compared with the model's `max_body`: an
-    admission is valid for every number up to `Admission.max_body`."""
+    """Names of headers whose value is a number that is only compared with the model's `max_body`.
+    An admission is valid for every number up to `Admission.max_body`."""
 
     has_body: bool = False
-    """It is read whether the request has a body."""
+    """Whether `Request.has_body` is read."""
 
     time: bool = False
-    """The time is read for any purpose other than the next one."""
+    """Whether `Request.now` is read for any purpose other than `time_until_expiry`."""
 
     time_until_expiry: bool = False
-    """The time is read to verify credentials: an admission is valid until `identity.expires`."""
+    """Whether `Request.now` is read to verify credentials. An admission is valid until
+    `identity.expires`."""
 
     def __or__(self, other: "Reads") -> "Reads":
-        """Everything that is read by either."""
+        """The parts that at least one of the two reads."""
         return Reads(
             headers=self.headers | other.headers,
             header_patterns=self.header_patterns | other.header_patterns,

@@ -1,4 +1,4 @@
-"""What a decision is made on."""
+"""The request that a decision is made on."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request's headers, without its body.
+    """A request without its body.
 
-    `headers` have lower-case names, pseudo-headers (`:path`) among them; a name that came more than
-    once has its values joined (see `join_headers`). `now` is in seconds since the epoch.
+    `headers` have lower-case names and include pseudo-headers (`:path`); the values of a repeated
+    header are joined (see `join_headers`). `now` is in seconds since the epoch.
     """
 
     headers: Mapping[str, bytes]
@@ -23,14 +23,15 @@ class Request:
 
     @property
     def path(self) -> bytes:
-        """The path as Envoy normalised it, without its query."""
+        """The path without its query. Envoy has normalized it."""
         return self.headers.get(":path", b"").partition(b"?")[0]
 
 
 def join_headers(pairs: Iterable[tuple[str, bytes]]) -> dict[str, bytes]:
-    """Join the values of names that came twice by ", " (RFC 9110 section 5.3).
+    """Join the values of repeated headers by ", " (RFC 9110 section 5.3).
 
-    A second `authorization` or `x-model-version` can so only spoil the first, never hide behind it.
+    So a second `authorization` or `x-model-version` makes the value invalid. The decision never
+    ignores a value that the model server might read.
     """
     joined: dict[str, bytes] = {}
     for name, value in pairs:

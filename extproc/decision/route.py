@@ -1,4 +1,4 @@
-"""Stage 4: which version answers? The one asked for, else the claim's, else stable."""
+"""Stage: chooses the version: the requested one, else by a claim rule, else the stable one."""
 
 from extproc.decision.context import DecisionContext
 from extproc.decision.reads import Reads
@@ -22,7 +22,7 @@ def run(_: Policy, request: Request, context: DecisionContext) -> Refusal | None
     if by_header is not None:
         if context.requested_version is not None and context.requested_version != by_header:
             return Refusal(
-                Reason.MALFORMED_REQUEST, "x-model-version and the path ask for different versions"
+                Reason.MALFORMED_REQUEST, "x-model-version and the path name different versions"
             )
         context.requested_version, context.requested_by = by_header, Reason.VERSION_HEADER
     if context.requested_version is not None:
@@ -40,17 +40,18 @@ def run(_: Policy, request: Request, context: DecisionContext) -> Refusal | None
 
 
 def explain(context: DecisionContext) -> str:
-    """Explain what the stage found."""
+    """Explain what chose the version."""
     assert context.target is not None
-    because = {
-        Reason.VERSION_HEADER: "x-model-version asks for it",
-        Reason.VERSION_PATH: "the path asks for it",
+    why = {
+        Reason.VERSION_HEADER: "x-model-version names it",
+        Reason.VERSION_PATH: "the path names it",
         Reason.CLAIM: "a claim rule matches the caller",
-    }.get(context.reason, "it is the stable one")
-    return f"version {context.target.version}: {because}"
+    }.get(context.reason, "it is the stable version")
+    return f"version {context.target.version}: {why}"
 
 
 def _by_claim(model: ModelPolicy, context: DecisionContext) -> Target | None:
+    """The version of the first claim rule that matches the caller."""
     for rule, target in model.claim_rules:
         values = context.identity.claim_values(rule.claim)
         if rule.claim == "group":

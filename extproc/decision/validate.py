@@ -1,4 +1,4 @@
-"""Stage 1: is this a request for a model, in a form that the model takes?"""
+"""Stage: finds the model and checks the request's method, declared length and media type."""
 
 from extproc.decision.context import DecisionContext
 from extproc.decision.reads import Reads
@@ -10,25 +10,29 @@ from sluice.contract.paths import OIP_GRPC_PREFIX
 from sluice.contract.reasons import Reason
 
 GRPC_PREFIX = OIP_GRPC_PREFIX.encode()
-"""Methods of the Open Inference Protocol by gRPC; their model is named by `x-model-name`."""
 
 SERVER_METHODS = frozenset((b"ServerLive", b"ServerReady", b"ServerMetadata"))
-"""Those whose messages name no model."""
+"""gRPC methods whose request message names no model."""
 
 _GRPC_METHODS = SERVER_METHODS | {
     b"ModelInfer", b"ModelReady", b"ModelMetadata", b"ModelStreamInfer", b"ModelConfig",
     b"ModelStatistics",
 }  # fmt: skip
-"""All that callers may use. The last three are Triton's; of its others, some load models or share
-memory, and none begins with the model's name and version as these do.
+"""gRPC methods that clients may call. ModelStreamInfer, ModelConfig and ModelStatistics are
+extensions by Triton. Triton's other methods are refused: some load models or share memory, and
+their request messages do not begin with the model's name and version.
 """
 
-MISSING_MESSAGE = Refusal(Reason.MALFORMED_REQUEST, "a gRPC call has a message")
-"""A server would wait for it until the call has run out of time, which reads as its failure."""
+MISSING_MESSAGE = Refusal(Reason.MALFORMED_REQUEST, "the gRPC call has no message")
+"""A server would wait for the message until the deadline, which looks like a server failure."""
 
 _READ_METHODS = (b"GET", b"HEAD")
-_UNTYPED = b"application/octet-stream"
-"""What content without a type is taken for (RFC 9110 section 8.3)."""
+
+_DEFAULT_MEDIA_TYPE = b"application/octet-stream"
+"""Media type of a body without `content-type` (RFC 9110 section 8.3)."""
+
+_MAX_LENGTH_DIGITS = 19
+"""Digits of `content-length`: those of a 64-bit number."""
 
 
 def reads(_: Policy) -> Reads:
@@ -41,55 +45,66 @@ def reads(_: Policy) -> Reads:
 
 
 def run(policy: Policy, request: Request, context: DecisionContext) -> Refusal | None:
-    """Find the model, and check method, size and media type."""
+    """Find the model, then check method, length and media type."""
     path = request.path
     if path.startswith(GRPC_PREFIX):
         if path.removeprefix(GRPC_PREFIX) not in _GRPC_METHODS:
-            return Refusal(Reason.METHOD_NOT_ALLOWED, "this gRPC method is not for callers")
+            return Refusal(Reason.METHOD_NOT_ALLOWED, "clients may not call this gRPC method")
         if not request.has_body:
             return MISSING_MESSAGE
         context.model = policy.models.get(request.headers.get(headers.MODEL_NAME, b""))
-        rest, of_protocol = b"", False
+        rest, is_oip_rest = b"", False
     else:
-        context.model, rest, of_protocol = _find(policy, path)
+        context.model, rest, is_oip_rest = _find_model(policy, path)
     model = context.model
     if model is None:
-        return Refusal(Reason.UNKNOWN_MODEL, "no model answers at this path")
+        return Refusal(Reason.UNKNOWN_MODEL, "no model has this path")
     read_only = False
-    if of_protocol:
+    if is_oip_rest:
         rest, version = _split_version(rest)
         if version is not None:
             context.requested_version, context.requested_by = version, Reason.VERSION_PATH
+        # Metadata and readiness of a model.
         read_only = rest in (b"", b"ready")
         context.operation = rest
     return (
         _check_method(model, request, read_only=read_only)
-        or _check_size(model, request)
+        or _check_length(model, request)
         or _check_media_type(model, request)
     )
 
 
 def explain(context: DecisionContext) -> str:
-    """Explain what the stage found."""
+    """Explain which model was found."""
     assert context.model is not None
     return f"model {context.model.name}, bodies up to {context.model.max_body} bytes"
 
 
 def is_oip_grpc(path: bytes) -> bool:
-    """Whether this path is a method of the Open Inference Protocol by gRPC."""
+    """Whether the path is a gRPC method of the Open Inference Protocol."""
     return path.startswith(GRPC_PREFIX)
 
 
 def grpc_method(path: bytes) -> bytes:
-    """The method of a call at this path, which may have a query."""
+    """The name of the gRPC method at this path; a query is ignored."""
     return path.partition(b"?")[0].removeprefix(GRPC_PREFIX)
 
 
-def _find(policy: Policy, path: bytes) -> tuple[ModelPolicy | None, bytes, bool]:
-    """The model with the longest prefix of the path, the rest, and whether the prefix is the OIP's.
+def is_websocket(request: Request) -> bool:
+    """Whether the client asks for a WebSocket. It has neither a length nor a media type."""
+    return request.headers.get("upgrade", b"").lower() == b"websocket"
 
-    Prefixes end where segments do. Nothing beyond the longest one is looked at, so that a path of a
-    thousand segments costs no more than a usual one.
+
+def body_too_large(max_body: int) -> Refusal:
+    """The refusal of a body over the model's limit, whether its length was declared or counted."""
+    return Refusal(Reason.BODY_TOO_LARGE, f"the body is larger than {max_body} bytes")
+
+
+def _find_model(policy: Policy, path: bytes) -> tuple[ModelPolicy | None, bytes, bool]:
+    """The model with the longest prefix of the path, the rest, and whether it is an OIP prefix.
+
+    Prefixes end at segment boundaries. The search starts at the length of the policy's longest
+    prefix, so a path with many segments costs no more than a short one.
     """
     longest = policy.longest_prefix
     end = len(path) if len(path) <= longest else path.rfind(b"/", 0, longest + 1)
@@ -102,7 +117,7 @@ def _find(policy: Policy, path: bytes) -> tuple[ModelPolicy | None, bytes, bool]
 
 
 def _split_version(rest: bytes) -> tuple[bytes, bytes | None]:
-    """`versions/V/infer` to `infer` and V."""
+    """Split `versions/V/infer` into `infer` and V."""
     if not rest.startswith(b"versions/"):
         return rest, None
     version, _, operation = rest[len(b"versions/") :].partition(b"/")
@@ -112,57 +127,46 @@ def _split_version(rest: bytes) -> tuple[bytes, bytes | None]:
 def _check_method(model: ModelPolicy, request: Request, *, read_only: bool) -> Refusal | None:
     method = request.method
     if read_only:
-        # A model's metadata and readiness: reading is all there is to do.
-        return None if method in _READ_METHODS else _method_refused("GET, HEAD")
+        return None if method in _READ_METHODS else _method_not_allowed("GET, HEAD")
     if is_websocket(request):
         if model.websocket and method == b"GET":
             return None
     elif method in model.methods:
         return None
-    return _method_refused(model.allow)
+    return _method_not_allowed(model.allow_header)
 
 
-def is_websocket(request: Request) -> bool:
-    """Whether the client asks to go on as a WebSocket, which has neither length nor media type."""
-    return request.headers.get("upgrade", b"").lower() == b"websocket"
-
-
-def _method_refused(allow: str) -> Refusal:
-    detail = f"the methods allowed here are {allow}"
+def _method_not_allowed(allow: str) -> Refusal:
+    detail = f"the allowed methods are {allow}"
     return Refusal(Reason.METHOD_NOT_ALLOWED, detail, (("allow", allow),))
 
 
-def _check_size(model: ModelPolicy, request: Request) -> Refusal | None:
+def _check_length(model: ModelPolicy, request: Request) -> Refusal | None:
     length = request.headers.get(headers.CONTENT_LENGTH)
     if length is None:
         return None
-    if not length.isdigit() or len(length) > 19:
+    if not length.isdigit() or len(length) > _MAX_LENGTH_DIGITS:
         return Refusal(Reason.MALFORMED_REQUEST, "content-length is not a number of bytes")
     return body_too_large(model.max_body) if int(length) > model.max_body else None
-
-
-def body_too_large(max_body: int) -> Refusal:
-    """The refusal of a body over the model's limit, also of one that turns out so on the way."""
-    return Refusal(Reason.BODY_TOO_LARGE, f"the body is larger than {max_body} bytes")
 
 
 def _check_media_type(model: ModelPolicy, request: Request) -> Refusal | None:
     if not request.has_body or is_websocket(request):
         return None
-    given = request.headers.get("content-type", _UNTYPED)
-    if given in model.media_types:
+    content_type = request.headers.get("content-type", _DEFAULT_MEDIA_TYPE)
+    if content_type in model.media_types:
         return None
-    media_type = given.partition(b";")[0].strip().lower()
+    media_type = content_type.partition(b";")[0].strip().lower()
     if media_type.startswith(b"application/grpc+"):
         media_type = b"application/grpc"
-    if media_type in model.media_types or media_type.startswith(model.media_ranges):
+    if media_type in model.media_types or media_type.startswith(model.media_type_prefixes):
         return None
     return Refusal(
-        Reason.UNSUPPORTED_MEDIA_TYPE, "the model does not take this content type", _accept(model)
+        Reason.UNSUPPORTED_MEDIA_TYPE, "the model does not accept this media type", _accept(model)
     )
 
 
 def _accept(model: ModelPolicy) -> tuple[tuple[str, str], ...]:
-    """What the model does take (RFC 9110 section 15.5.16)."""
-    types = sorted(model.media_types) + [prefix + b"*" for prefix in model.media_ranges]
+    """The media types that the model accepts, as a header (RFC 9110 section 15.5.16)."""
+    types = sorted(model.media_types) + [prefix + b"*" for prefix in model.media_type_prefixes]
     return (("accept", b", ".join(types).decode()),)

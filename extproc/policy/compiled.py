@@ -1,4 +1,4 @@
-"""The policy in the form that decisions read: names are bytes, and everything is immutable."""
+"""Compiles the policy for decisions: names and values are bytes, and the result is immutable."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,12 +12,12 @@ from sluice.contract.names import cluster_name
 from sluice.contract.paths import OIP_PREFIX
 
 BUCKETS = {"xxh64": 10_000, "modulo": 100}
-"""Buckets that users fall into: shares of 0.01 %, or of 1 % by the id modulo 100."""
+"""Number of buckets by hash: a bucket is 0.01 % or 1 % of the users."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A version that requests can be sent to."""
+    """A version of a model, as the destination of requests."""
 
     model: str
     version: str
@@ -25,12 +25,12 @@ class Target:
     protocol: str
     model_type: str | None = None
     converters: Converters | None = field(default=None, compare=False)
-    """None where every body goes on as it is."""
+    """None if every body passes unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledCanary:
-    """A canary: `weight` is its share of the model's buckets."""
+    """The rules of one canary. `weight` is its number of buckets."""
 
     target: Target
     weight: int
@@ -40,16 +40,19 @@ class CompiledCanary:
 
 @dataclass(frozen=True, slots=True)
 class ModelPolicy:
-    """A model as decisions see it."""
+    """The rules of one model."""
 
     name: str
     type: str | None
     targets: Mapping[bytes, Target]
+    """By version."""
     stable: Target
     methods: frozenset[bytes]
-    allow: str
+    allow_header: str
+    """`methods` as the value of the header `allow` (RFC 9110 section 10.2.1)."""
     media_types: frozenset[bytes]
-    media_ranges: tuple[bytes, ...]
+    media_type_prefixes: tuple[bytes, ...]
+    """`image/` for the media range `image/*`."""
     max_body: int
     websocket: bool
     public: bool
@@ -61,14 +64,15 @@ class ModelPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What decisions are made by."""
+    """The rules of all models, and what they share."""
 
     version: str
     models: Mapping[bytes, ModelPolicy]
     """By name."""
     prefixes: Mapping[bytes, tuple[ModelPolicy, bool]]
-    """By path prefix; with whether it is the one of the Open Inference Protocol."""
+    """By path prefix, with whether it is the model's path in the Open Inference Protocol."""
     longest_prefix: int
+    """Bytes of the longest path prefix."""
     authenticator: Authenticator
     expose_reason: bool
     forward_credentials: bool
@@ -76,10 +80,10 @@ class Policy:
 
 
 def compile_policy(document: PolicyDocument, previous: Policy | None = None) -> Policy:
-    """Make a policy of its document. Raises ValueError for key sets that cannot be read.
+    """Compile a policy document. Raises ValueError if a key set is not valid.
 
-    The authenticator of `previous`, with the tokens it has verified, is kept where the `auth`
-    section has not changed.
+    If the `auth` section is the same as in `previous`, the new policy keeps the authenticator, with
+    its cache of verified tokens.
     """
     auth = document.auth
     if previous is not None and previous.authenticator.auth == auth:
@@ -89,7 +93,7 @@ def compile_policy(document: PolicyDocument, previous: Policy | None = None) -> 
     models: dict[bytes, ModelPolicy] = {}
     prefixes: dict[bytes, tuple[ModelPolicy, bool]] = {}
     for name, model in document.models.items():
-        compiled = _model_policy(name, model, document.requests.max_body)
+        compiled = _compile_model(name, model, document.requests.max_body)
         models[name.encode()] = compiled
         prefixes[f"{OIP_PREFIX}{name}".encode()] = (compiled, True)
         prefixes.update({path.encode(): (compiled, False) for path in model.paths})
@@ -105,53 +109,53 @@ def compile_policy(document: PolicyDocument, previous: Policy | None = None) -> 
     )
 
 
-def _model_policy(name: str, model: Model, max_body: int) -> ModelPolicy:
-    largest = max_body if model.max_body is None else model.max_body
+def _compile_model(name: str, model: Model, default_max_body: int) -> ModelPolicy:
+    max_body = default_max_body if model.max_body is None else model.max_body
     targets = {
         version: Target(
             name,
             version,
             cluster_name(name, version),
-            served.protocol,
+            settings.protocol,
             model.type,
-            _converters(name, model, served, largest),
+            _converters(name, model, settings, max_body),
         )
-        for version, served in model.versions.items()
+        for version, settings in model.versions.items()
     }
-    taken = [*model.content_types, *_convertible(model)]
+    accepted = [*model.content_types, *_convertible_types(model)]
     return ModelPolicy(
         name=name,
         type=model.type,
         targets={version.encode(): target for version, target in targets.items()},
         stable=targets[model.stable_version],
         methods=frozenset(method.encode() for method in model.methods),
-        allow=", ".join(model.methods),
-        media_types=frozenset(kind.encode() for kind in taken if not kind.endswith("*")),
-        media_ranges=tuple(
+        allow_header=", ".join(model.methods),
+        media_types=frozenset(kind.encode() for kind in accepted if not kind.endswith("*")),
+        media_type_prefixes=tuple(
             kind.removeprefix("*/").removesuffix("*").encode()
-            for kind in taken
+            for kind in accepted
             if kind.endswith("*")
         ),
-        max_body=largest,
+        max_body=max_body,
         websocket=model.websocket,
         public=model.access.public,
         allow_rules=model.access.allow,
         claim_rules=tuple((rule, targets[rule.version]) for rule in model.claim_rules),
-        canaries=_canaries(model, targets),
+        canaries=_compile_canaries(model, targets),
         bucket=model.bucket,
     )
 
 
-def _converters(name: str, model: Model, served: Version, max_body: int) -> Converters | None:
-    """A REST version that declares no tensors gets every body as it is."""
-    if served.protocol == "http" and not model.inputs and not model.outputs:
+def _converters(name: str, model: Model, version: Version, max_body: int) -> Converters | None:
+    """The converters of a version; None for a REST version of a model that declares no tensors."""
+    if version.protocol == "http" and not model.inputs and not model.outputs:
         return None
     signature = Signature(name, inputs=model.inputs, outputs=model.outputs)
-    return Converters(signature, served.protocol, ConversionLimits(max_body=max_body))
+    return Converters(signature, version.protocol, ConversionLimits(max_body=max_body))
 
 
-def _convertible(model: Model) -> Iterator[str]:
-    """Content types that a model takes because they can be converted for it."""
+def _convertible_types(model: Model) -> Iterator[str]:
+    """Media types that the model accepts because they can be converted."""
     if model.converts:
         yield from PROTOBUF
     if any(tensor.image is not None for tensor in model.inputs):
@@ -159,7 +163,7 @@ def _convertible(model: Model) -> Iterator[str]:
         yield MULTIPART
 
 
-def _canaries(model: Model, targets: Mapping[str, Target]) -> tuple[CompiledCanary, ...]:
+def _compile_canaries(model: Model, targets: Mapping[str, Target]) -> tuple[CompiledCanary, ...]:
     buckets = BUCKETS[model.bucket.hash]
     return tuple(
         CompiledCanary(

@@ -77,7 +77,7 @@ def test_explain_names_the_stage_that_refuses(
 ) -> None:
     assert explain(gateway, PRIVATE) == 0
     shown = capsys.readouterr().out
-    assert "REFUSE authorize    401 unauthenticated: credentials are needed" in shown
+    assert "REFUSE authorize    401 unauthenticated: credentials are required" in shown
 
 
 def test_explain_without_a_gateway_says_so(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Stages 2 and 3: who is let in to what."""
+"""Tests of authenticate and authorize: who may use which model."""
 
 import hashlib
 from typing import Any

@@ -1,4 +1,4 @@
-"""Stage 1: which requests are for a model, in a form that it takes."""
+"""Tests of validate: which requests are for a model and have a form that it accepts."""
 
 import pytest
 from hypothesis import given

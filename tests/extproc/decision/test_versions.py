@@ -1,4 +1,4 @@
-"""Stages 4 and 5: which version answers."""
+"""Tests of route and canary: which version a request goes to."""
 
 from collections import Counter
 from typing import Any
