@@ -13,7 +13,7 @@ from extproc.breaker.window import BreakerState, WindowBucket, error_rate, judge
 from extproc.counter_table import CounterTable, TableFullError
 from sluice.config.breaker import BreakerConfig
 
-MICRO = 1_000_000
+MICROS_PER_SECOND = 1_000_000
 
 EVALUATE = 20_000
 """Microseconds for which a conclusion stands: reading the window costs some ten µs per worker."""
@@ -102,7 +102,7 @@ class Breaker:
         version = self._version(cluster)
         if version is None:
             return
-        number = int(now * MICRO) // version.width + 1
+        number = int(now * MICROS_PER_SECOND) // version.width + 1
         column = version.block + number % version.slots * _CELLS
         table = self._table
         if table.get(column) != number:
@@ -117,7 +117,7 @@ class Breaker:
         version = self._version(cluster)
         if version is None:
             return ADMITTED
-        micros = int(now * MICRO)
+        micros = int(now * MICROS_PER_SECOND)
         if micros >= version.evaluate_at:
             version.evaluate_at = micros + EVALUATE
             self._evaluate(micros, version)
@@ -138,7 +138,7 @@ class Breaker:
 
     def status(self, now: float) -> dict[str, BreakerStatus]:
         """How every version stands."""
-        micros = int(now * MICRO)
+        micros = int(now * MICROS_PER_SECOND)
         found = {}
         for cluster in self._configs:
             version = self._version(cluster)
@@ -156,7 +156,7 @@ class Breaker:
             config = self._configs.get(cluster)
             if config is None:
                 return None
-        version = _Version(config, 0, int(config.window * MICRO) // config.buckets)
+        version = _Version(config, 0, int(config.window * MICROS_PER_SECOND) // config.buckets)
         try:
             # Counts in steps of another length would be misread: they get columns of their own.
             name = f"breaker:{cluster}:{version.width}:{config.buckets}"
@@ -206,7 +206,7 @@ class Breaker:
 
     def _probe(self, now: int, version: _Version) -> bool:
         """Whether nobody has let a probe through in this interval yet (two at once may)."""
-        interval = now // int(version.config.probe_interval * MICRO)
+        interval = now // int(version.config.probe_interval * MICROS_PER_SECOND)
         if max(self._table.values(version.probed)) >= interval:
             return False
         self._table.set(version.probed, interval)

@@ -1,29 +1,31 @@
-"""Budgets of tokens and the leases cut from them: integers in, integers out, no clock, no storage.
+"""Arithmetic of budgets and leases: integers only, without a clock and without storage.
 
-A budget belongs to one key of one limit. Callout workers do not ask it for every request; each
-holds a *lease*, some tokens fetched ahead of need, which it may spend until the lease expires.
-What a budget promises holds for tokens spent, not merely for tokens handed out: with any number of
-holders, in every span of length T no more is spent than
+A budget holds the tokens of one key of one limit. Workers do not take the tokens one by one. Each
+worker is a *holder* with a *lease*: tokens fetched ahead of need, which it may spend until the
+lease expires. The limit applies to the tokens that are spent. In any span of length T, all holders
+together spend at most
 
 - token bucket:   burst + rate x T (free and leased tokens together never exceed the burst),
 - fixed window:   rate in each window aligned to the clock,
-- sliding window: rate in any span of one unit (kept in SLOTS slots, the oldest counted whole).
+- sliding window: rate in any span of one unit (counted in SLOTS slots, the oldest counted whole).
 
-Whatever is unknown counts as spent: a lease not heard of again, tokens of an answer that got lost.
-Times are microseconds, on any one clock that all callers share; `exchange.lua` is the same
-arithmetic for Redis, and the tests hold the two to the same answers.
+Unknown tokens count as spent: those of a lease that expires, and those of a response that is lost.
+Times are microseconds on one clock that all callers share. `exchange.lua` does the same for Redis,
+and a test compares the results.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+MICROS_PER_SECOND = 1_000_000
+
 SLOTS = 50
-"""Of a sliding window: it may admit up to a 50th less than its limit, and never more."""
+"""Slots of a sliding window. It may admit up to 1/50 less than its limit, and never more."""
 
 
 class Algorithm(StrEnum):
-    """Values are those of the config."""
+    """The values are those of the config."""
 
     TOKEN_BUCKET = "token_bucket"  # noqa: S105  (not a secret)
     FIXED_WINDOW = "fixed_window"
@@ -32,7 +34,7 @@ class Algorithm(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """`rate` tokens per `unit` microseconds; at most `capacity` at once (windows: their rate)."""
+    """`rate` tokens per `unit` microseconds; at most `capacity` at once (for windows, the rate)."""
 
     algorithm: Algorithm
     rate: int
@@ -42,11 +44,12 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class LeaseRequest:
-    """A holder settles what it had and asks for more.
+    """A holder settles its lease of one budget and asks for more tokens.
 
-    Of the tokens it was granted before, `held` are still in its hands and `returned` come back;
-    the rest is spent. `sequence` grows with every ask of the holder for the key, so that one that
-    was delayed on the way cannot undo a later one. `lifetime` is for how long it wants the lease.
+    Of the tokens granted before, the holder still has `held` and returns `returned`; it has spent
+    the rest. `want` is the number of tokens it asks for, `lifetime` the time it wants to keep them.
+    `sequence` grows with every request of the holder, so that a delayed request cannot undo a later
+    one.
     """
 
     key: str
@@ -61,10 +64,10 @@ class LeaseRequest:
 
 @dataclass(frozen=True, slots=True)
 class LeaseGrant:
-    """`tokens` more are the holder's, on top of what it held, for `lifetime` from its asking.
+    """`tokens` are added to those held; the lease lasts `lifetime` from the time of the request.
 
-    `free` are left for others; `wait` is how long until one more is free, `reset` until the budget
-    is whole again if nobody spends.
+    `free` tokens are left in the budget. `wait` is the time until another one is free, `reset` the
+    time until all are, if none is spent.
     """
 
     tokens: int
@@ -75,14 +78,16 @@ class LeaseGrant:
 
 
 @dataclass(slots=True)
-class _Lease:
+class _HolderRecord:
+    """What a budget knows of one holder's lease."""
+
     tokens: int
     expires: int
     sequence: int
 
 
 class Budget(Protocol):
-    """One key's tokens. Time never runs backwards: an earlier `now` counts as the latest seen."""
+    """Tokens of one key. A `now` before the latest one counts as the latest one."""
 
     limit: Limit
 
@@ -90,47 +95,48 @@ class Budget(Protocol):
         """Tokens that can be taken now."""
 
     def take(self, now: int, tokens: int) -> None:
-        """Spend tokens that are free."""
+        """Spend free tokens."""
 
-    def exchange(self, now: int, ask: LeaseRequest) -> LeaseGrant:
-        """Settle a holder's lease and renew it with up to `ask.want` more tokens."""
+    def exchange(self, now: int, request: LeaseRequest) -> LeaseGrant:
+        """Settle a holder's lease and renew it with up to `request.want` more tokens."""
 
     def wait(self, now: int, tokens: int) -> int:
-        """How long until so many are free, if nobody takes any."""
+        """Time until this many tokens are free, if none is taken."""
 
     def reset(self, now: int) -> int:
-        """How long until the budget is whole, if nobody takes any and leases are not spent."""
+        """Time until all tokens are free, if none is taken and no leased one is spent."""
 
     def last_use(self) -> int:
-        """The latest time at which a token may have been spent, as far as is known now."""
+        """The latest time at which a token may have been or may still be spent."""
 
 
-class _Leased:
-    """What the three algorithms share: the leases, their order and their end."""
+class _LeasableBudget:
+    """The part that all algorithms share: leases, their order and their expiry."""
 
     def __init__(self, limit: Limit, now: int) -> None:
         self.limit = limit
         self._now = now
-        self._leases: dict[str, _Lease] = {}
-        self._out = 0
+        self._leases: dict[str, _HolderRecord] = {}
+        self._leased = 0
+        """Tokens in all leases."""
 
-    def exchange(self, now: int, ask: LeaseRequest) -> LeaseGrant:
+    def exchange(self, now: int, request: LeaseRequest) -> LeaseGrant:
         now = self._advance(now)
-        lease = self._leases.get(ask.holder)
-        if lease is not None and ask.sequence <= lease.sequence:
+        lease = self._leases.get(request.holder)
+        if lease is not None and request.sequence <= lease.sequence:
             return LeaseGrant(0, self._free(), self._wait(1), self._reset(), 0)
         had = 0 if lease is None else lease.tokens
-        # A store that lost its memory learns of tokens in a holder's hands here.
-        held = ask.held
-        returned = min(ask.returned, max(0, had - held))
+        # More than it had: the store has lost its data, and learns here what the holder holds.
+        held = request.held
+        returned = min(request.returned, max(0, had - held))
         self._settle(held - had, returned)
-        tokens = min(ask.want, self._free())
-        expires = self._expiry(now + ask.lifetime)
+        tokens = min(request.want, self._free())
+        expires = self._expiry(now + request.lifetime)
         self._grant(tokens)
         if held + tokens:
-            self._leases[ask.holder] = _Lease(held + tokens, expires, ask.sequence)
+            self._leases[request.holder] = _HolderRecord(held + tokens, expires, request.sequence)
         else:
-            self._leases.pop(ask.holder, None)
+            self._leases.pop(request.holder, None)
         return LeaseGrant(tokens, self._free(), self._wait(1), self._reset(), expires - now)
 
     def free(self, now: int) -> int:
@@ -149,12 +155,16 @@ class _Leased:
         return max([self._now, *(lease.expires for lease in self._leases.values())])
 
     def _advance(self, now: int) -> int:
-        """Move to `now`, ending on the way, in order, the leases that expired."""
+        """Advance the time to `now` and end the leases that expire until then, in order."""
         if now <= self._now:
             return self._now
         if self._leases:
-            ended = [(le.expires, who) for who, le in self._leases.items() if le.expires <= now]
-            for expires, holder in sorted(ended):
+            expired = [
+                (lease.expires, holder)
+                for holder, lease in self._leases.items()
+                if lease.expires <= now
+            ]
+            for expires, holder in sorted(expired):
                 self._move(expires)
                 lease = self._leases.pop(holder)
                 self._settle(-lease.tokens, 0)
@@ -162,6 +172,7 @@ class _Leased:
         return now
 
     def _expiry(self, wanted: int) -> int:
+        """The time at which a lease expires, at most the wanted one."""
         return wanted
 
     def _free(self) -> int:
@@ -174,19 +185,23 @@ class _Leased:
         raise NotImplementedError
 
     def _move(self, now: int) -> None:
-        """Let time pass, with the leases as they are."""
+        """Set the time, with all leases unchanged."""
         raise NotImplementedError
 
     def _settle(self, change: int, returned: int) -> None:
-        """Leased tokens change by `change`; `returned` of them are free again, the rest spent."""
+        """Change the number of leased tokens by `change`.
+
+        Where it falls, `returned` tokens become free again and the rest is spent.
+        """
         raise NotImplementedError
 
     def _grant(self, tokens: int) -> None:
+        """Lease free tokens."""
         raise NotImplementedError
 
 
-class TokenBucket(_Leased):
-    """Counts in rate-microseconds (a token is `unit` of them), so that no fraction is lost."""
+class TokenBucket(_LeasableBudget):
+    """The level is in tokens times `unit`, so that a refill loses no fraction of a token."""
 
     def __init__(self, limit: Limit, now: int, used_until: int) -> None:
         super().__init__(limit, now)
@@ -206,23 +221,23 @@ class TokenBucket(_Leased):
         return self._wait(self.limit.capacity)
 
     def _move(self, now: int) -> None:
-        most = (self.limit.capacity - self._out) * self.limit.unit
-        self._level = min(most, self._level + self.limit.rate * (now - self._now))
+        highest = (self.limit.capacity - self._leased) * self.limit.unit
+        self._level = min(highest, self._level + self.limit.rate * (now - self._now))
         self._now = now
 
     def _settle(self, change: int, returned: int) -> None:
-        self._out += change
+        self._leased += change
         self._level += returned * self.limit.unit
         if change > 0:
             self._level -= change * self.limit.unit
 
     def _grant(self, tokens: int) -> None:
-        self._out += tokens
+        self._leased += tokens
         self._level -= tokens * self.limit.unit
 
 
-class FixedWindow(_Leased):
-    """Leased tokens count as used, and no lease outlives its window."""
+class FixedWindow(_LeasableBudget):
+    """Leased tokens count as used, and a lease expires with its window at the latest."""
 
     def __init__(self, limit: Limit, now: int, used_until: int) -> None:
         super().__init__(limit, now)
@@ -237,9 +252,7 @@ class FixedWindow(_Leased):
         return max(0, self.limit.rate - self._used)
 
     def _wait(self, tokens: int) -> int:
-        return (
-            0 if tokens <= self._free() else self._expiry(self._now + self.limit.unit) - self._now
-        )
+        return 0 if tokens <= self._free() else self._reset()
 
     def _reset(self) -> int:
         return (self._window + 1) * self.limit.unit - self._now
@@ -254,18 +267,18 @@ class FixedWindow(_Leased):
             self._used = 0
 
     def _settle(self, change: int, returned: int) -> None:
-        self._out += change
+        self._leased += change
         self._used -= returned
         if change > 0:
             self._used += change
 
     def _grant(self, tokens: int) -> None:
-        self._out += tokens
+        self._leased += tokens
         self._used += tokens
 
 
-class SlidingWindow(_Leased):
-    """Spent tokens stay in the slot in which they were heard of until it has left the window."""
+class SlidingWindow(_LeasableBudget):
+    """A spent token counts in the slot in which it is reported, until that has left the window."""
 
     def __init__(self, limit: Limit, now: int, used_until: int) -> None:
         super().__init__(limit, now)
@@ -280,7 +293,7 @@ class SlidingWindow(_Leased):
         self._spend(tokens)
 
     def _free(self) -> int:
-        return max(0, self.limit.rate - self._total - self._out)
+        return max(0, self.limit.rate - self._total - self._leased)
 
     def _wait(self, tokens: int) -> int:
         missing = tokens - self._free()
@@ -289,27 +302,28 @@ class SlidingWindow(_Leased):
         for slot in sorted(self._spent):
             missing -= self._spent[slot]
             if missing <= 0:
-                return self._leaves(slot) - self._now
+                return self._slot_end(slot) - self._now
         return self.limit.unit
 
     def _reset(self) -> int:
-        return self._leaves(max(self._spent)) - self._now if self._spent else 0
+        return self._slot_end(max(self._spent)) - self._now if self._spent else 0
 
-    def _leaves(self, slot: int) -> int:
+    def _slot_end(self, slot: int) -> int:
+        """The time at which the whole slot has left the window."""
         return (slot + 1) * self._slot + self.limit.unit
 
     def _move(self, now: int) -> None:
         self._now = now
-        for slot in [slot for slot in self._spent if self._leaves(slot) <= now]:
+        for slot in [slot for slot in self._spent if self._slot_end(slot) <= now]:
             self._total -= self._spent.pop(slot)
 
     def _settle(self, change: int, returned: int) -> None:
-        self._out += change
+        self._leased += change
         if change + returned < 0:
             self._spend(-change - returned)
 
     def _grant(self, tokens: int) -> None:
-        self._out += tokens
+        self._leased += tokens
 
     def _spend(self, tokens: int) -> None:
         if tokens:
@@ -318,16 +332,16 @@ class SlidingWindow(_Leased):
             self._total += tokens
 
 
-_KINDS: dict[Algorithm, type[TokenBucket | FixedWindow | SlidingWindow]] = {
+_BUDGET_TYPES: dict[Algorithm, type[TokenBucket | FixedWindow | SlidingWindow]] = {
     Algorithm.TOKEN_BUCKET: TokenBucket,
     Algorithm.FIXED_WINDOW: FixedWindow,
     Algorithm.SLIDING_WINDOW: SlidingWindow,
 }
 
 NEVER = -(1 << 62)
-"""As `used_until`: nothing was ever spent."""
+"""A time before all others; as `used_until`, no token was ever spent."""
 
 
-def budget(limit: Limit, now: int, used_until: int = NEVER) -> Budget:
-    """A new budget. Where its past is unknown, it may have been used up until `used_until`."""
-    return _KINDS[limit.algorithm](limit, now, used_until)
+def new_budget(limit: Limit, now: int, used_until: int = NEVER) -> Budget:
+    """Return a budget without leases, which may have been used up until `used_until`."""
+    return _BUDGET_TYPES[limit.algorithm](limit, now, used_until)

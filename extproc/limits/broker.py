@@ -79,7 +79,7 @@ class Broker:
         self._ledger.max_keys = max(1, int(max_keys))
         now = int(self._clock() * 1_000_000)
         before = self._ledger.evictions
-        grants = self._ledger.exchange(now, [_ask(*ask) for ask in requests])
+        grants = self._ledger.exchange(now, [_request(*fields) for fields in requests])
         self._evicted(self._ledger.evictions - before)
         return _line([int(number), [astuple(grant) for grant in grants]])
 
@@ -126,7 +126,9 @@ class _Connection:
         number = self._number
         self._waiting[number] = asyncio.get_running_loop().create_future()
         try:
-            self._writer.write(_line([number, max_keys, [_fields(ask) for ask in requests]]))
+            self._writer.write(
+                _line([number, max_keys, [_fields(request) for request in requests]])
+            )
             await self._writer.drain()
             return await self._waiting[number]
         finally:
@@ -159,15 +161,16 @@ def _line(message: object) -> bytes:
     return json.dumps(message, separators=(",", ":")).encode() + b"\n"
 
 
-def _fields(ask: LeaseRequest) -> list[str | int]:
-    limit = ask.limit
+def _fields(request: LeaseRequest) -> list[str | int]:
+    limit = request.limit
     return [
-        ask.key, limit.algorithm, limit.rate, limit.unit, limit.capacity,
-        ask.holder, ask.sequence, ask.held, ask.returned, ask.want, ask.lifetime,
+        request.key, limit.algorithm, limit.rate, limit.unit, limit.capacity,
+        request.holder, request.sequence, request.held, request.returned,
+        request.want, request.lifetime,
     ]  # fmt: skip
 
 
-def _ask(
+def _request(
     key: str, algorithm: str, rate: int, unit: int, capacity: int, holder: str, *numbers: int
 ) -> LeaseRequest:
     limit = Limit(Algorithm(algorithm), int(rate), int(unit), int(capacity))

@@ -1,14 +1,14 @@
-"""What one request is to pay, and the wait until all of it can be judged at once."""
+"""What one request must pay, and the wait until all its budgets can be judged together."""
 
 import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 
-from extproc.limits.arithmetic import Limit
-from extproc.limits.leases import MICRO, Budgets
+from extproc.limits.arithmetic import MICROS_PER_SECOND, Limit
+from extproc.limits.budgets import Budgets
 
-MAX_ROUNDS = 4
-"""Fetches one request may await: the second when others took what the first brought."""
+MAX_FETCHES = 4
+"""Fetches for one request. A second one is needed where other requests took the fetched tokens."""
 
 
 @dataclass(slots=True)
@@ -20,22 +20,22 @@ class Charge:
     cost: int
 
 
-def waiting(budgets: Budgets, now: int, charges: Sequence[Charge]) -> list[Awaitable[None]]:
-    """What has to be awaited before the charges can be judged; usually nothing."""
-    found = [budgets.ready(now, charge.limit, charge.key, charge.cost) for charge in charges]
-    return [each for each in found if each is not None]
+def fetch_missing(budgets: Budgets, now: int, charges: Sequence[Charge]) -> list[Awaitable[None]]:
+    """Fetch the tokens that are missing; usually there are none. Returns what to await."""
+    fetches = [budgets.fetch(now, charge.limit, charge.key, charge.cost) for charge in charges]
+    return [fetch for fetch in fetches if fetch is not None]
 
 
-async def until_ready(
+async def wait_for_tokens(
     budgets: Budgets, now: int, charges: Sequence[Charge], pending: list[Awaitable[None]]
 ) -> int:
-    """Await what `waiting` found, and what it finds then, and return the time as it is after."""
+    """Await the fetches of `fetch_missing`, and those needed after them. Returns the time then."""
     loop = asyncio.get_running_loop()
     started = loop.time()
-    for _ in range(MAX_ROUNDS):
+    for _ in range(MAX_FETCHES):
         await asyncio.gather(*pending)
-        passed = int((loop.time() - started) * MICRO)
-        pending = waiting(budgets, now + passed, charges)
+        elapsed = int((loop.time() - started) * MICROS_PER_SECOND)
+        pending = fetch_missing(budgets, now + elapsed, charges)
         if not pending:
             break
-    return now + passed
+    return now + elapsed

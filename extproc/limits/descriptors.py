@@ -1,7 +1,8 @@
-"""Finds the limit that a descriptor means, as envoyproxy/ratelimit does from the same config.
+"""Finds the limit of a descriptor, as envoyproxy/ratelimit does with the same config.
 
-Entries are matched one after the other down the configured tree: key and value, then a pattern
-(`a*`, `a*b`), then the key alone. Only the limit at the last entry's depth counts.
+Each entry of a descriptor selects a child in the configured tree: the child with the same key and
+value, else one whose pattern (`a*`, `a*b`) matches, else the one with the key alone. The descriptor
+has the limit of the node that its last entry selects.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,10 +16,10 @@ DescriptorEntry = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A configured limit, and the name under which its hits are counted."""
+    """The limit of a descriptor. `counter` is the name under which its hits are counted."""
 
     policy: RateLimitPolicy
-    stat: str
+    counter: str
     shadow: bool = False
     quota: bool = False
 
@@ -35,13 +36,13 @@ class _Node:
         if found is not None:
             return found
         for pattern_key, parts, node in self.patterns:
-            if key == pattern_key and _fits(parts, value):
+            if key == pattern_key and _matches(parts, value):
                 return node
         return self.defaults.get(key)
 
 
 class DescriptorMatcher:
-    """All domains of a config, as a tree to look up descriptors in."""
+    """The descriptor trees of all domains."""
 
     def __init__(self, domains: Mapping[str, RateLimitDomain]) -> None:
         self._domains = {name: _tree(domain.descriptors) for name, domain in domains.items()}
@@ -50,7 +51,7 @@ class DescriptorMatcher:
         return domain in self._domains
 
     def find(self, domain: str, entries: Sequence[DescriptorEntry]) -> Match | None:
-        """The limit for a descriptor of a domain; None where there is none."""
+        """Return the limit of a descriptor; None where it has none."""
         node = self._domains.get(domain)
         names = [domain]
         for key, value in entries:
@@ -68,7 +69,7 @@ class DescriptorMatcher:
 
 
 def without_replaced(matches: Iterable[Match | None]) -> list[Match | None]:
-    """Drop limits that another limit of the same request replaces."""
+    """Replace by None the limits that another limit of the same request replaces."""
     matches = list(matches)
     replaced = {name for match in matches if match is not None for name in match.policy.replaces}
     return [
@@ -93,8 +94,8 @@ def _tree(descriptors: Iterable[Descriptor]) -> _Node:
     return root
 
 
-def _fits(parts: Sequence[str], value: str) -> bool:
-    """Whether a value is the parts in their order, with any text between two of them."""
+def _matches(parts: Sequence[str], value: str) -> bool:
+    """Return whether a value consists of the parts in order, with any text between them."""
     first, *middle, last = parts
     if len(value) < len(first) + len(last) or not value.startswith(first):
         return False

@@ -1,9 +1,10 @@
--- One exchange of one holder with one budget: `extproc.limits.arithmetic`, line for line, on a hash.
--- KEYS[1]  the budget. Fields: l level, n time of it, w window, u used in it, s:SLOT spent in a slot,
---          h:HOLDER "tokens expires sequence".
+-- One exchange of a holder with one budget: the arithmetic of arithmetic.py on a Redis hash.
+-- KEYS[1]  the budget, a hash with the fields: n the latest time, l the level of a token bucket,
+--          w and u a fixed window and the tokens used in it, s:SLOT the tokens spent in a slot of a
+--          sliding window, h:HOLDER a lease as "tokens expires sequence".
 -- ARGV     algorithm, rate, unit, capacity, holder, sequence, held, returned, want, lifetime, slots,
---          and the time in microseconds (tests), or empty for the server's own.
--- Answers  tokens, free, wait, reset, lifetime.
+--          time in microseconds (for tests; empty: the server's time).
+-- Returns  tokens, free, wait, reset, lifetime.
 local key = KEYS[1]
 local algorithm, holder = ARGV[1], ARGV[5]
 local rate, unit, capacity = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -15,13 +16,13 @@ if now == nil then
   now = tonumber(t[1]) * 1000000 + tonumber(t[2])
 end
 
-local function whole(number)  -- tostring would round above 10^14
+local function whole(number)  -- tostring rounds above 10^14
   return string.format('%.0f', number)
 end
 
 local last, level, window, used = now, capacity * unit, math.floor(now / unit), 0
 local width = math.max(1, math.floor(unit / slots))
-local spent, total, fresh, leases, out, gone = {}, 0, {}, {}, 0, {}
+local spent, total, changed, leases, leased, deleted = {}, 0, {}, {}, 0, {}
 
 local fields = redis.call('HGETALL', key)
 for i = 1, #fields, 2 do
@@ -38,12 +39,12 @@ for i = 1, #fields, 2 do
   elseif kind == 'h:' then
     local tokens, expires, number = string.match(value, '(%d+) (%d+) (%d+)')
     leases[string.sub(name, 3)] = {tonumber(tokens), tonumber(expires), tonumber(number)}
-    out = out + tonumber(tokens)
+    leased = leased + tonumber(tokens)
   end
 end
 now = math.max(now, last)
 
-local function leaves(slot)
+local function slot_end(slot)
   return (slot + 1) * width + unit
 end
 
@@ -52,13 +53,13 @@ local function spend(tokens)
     local slot = math.floor(last / width)
     spent[slot] = (spent[slot] or 0) + tokens
     total = total + tokens
-    fresh[slot] = true
+    changed[slot] = true
   end
 end
 
 local function move(time)
   if algorithm == 'token_bucket' then
-    level = math.min((capacity - out) * unit, level + rate * (time - last))
+    level = math.min((capacity - leased) * unit, level + rate * (time - last))
   elseif algorithm == 'fixed_window' then
     if math.floor(time / unit) ~= window then
       window = math.floor(time / unit)
@@ -66,31 +67,31 @@ local function move(time)
     end
   else
     for slot, tokens in pairs(spent) do
-      if leaves(slot) <= time then
+      if slot_end(slot) <= time then
         total = total - tokens
         spent[slot] = nil
-        gone[#gone + 1] = 's:' .. whole(slot)
+        deleted[#deleted + 1] = 's:' .. whole(slot)
       end
     end
   end
   last = time
 end
 
-local function settle(change, back)
-  out = out + change
+local function settle(change, returned)
+  leased = leased + change
   if algorithm == 'token_bucket' then
-    level = level + back * unit - math.max(0, change) * unit
+    level = level + returned * unit - math.max(0, change) * unit
   elseif algorithm == 'fixed_window' then
-    used = used - back + math.max(0, change)
+    used = used - returned + math.max(0, change)
   else
-    spend(-change - back)
+    spend(-change - returned)
   end
 end
 
 local function free()
   if algorithm == 'token_bucket' then return math.max(0, math.floor(level / unit)) end
   if algorithm == 'fixed_window' then return math.max(0, rate - used) end
-  return math.max(0, rate - total - out)
+  return math.max(0, rate - total - leased)
 end
 
 local function wait(tokens)
@@ -105,7 +106,7 @@ local function wait(tokens)
   table.sort(order)
   for _, slot in ipairs(order) do
     missing = missing - spent[slot]
-    if missing <= 0 then return leaves(slot) - last end
+    if missing <= 0 then return slot_end(slot) - last end
   end
   return unit
 end
@@ -115,19 +116,19 @@ local function reset()
   if algorithm == 'fixed_window' then return (window + 1) * unit - last end
   local newest = nil
   for slot in pairs(spent) do newest = math.max(newest or slot, slot) end
-  return newest and leaves(newest) - last or 0
+  return newest and slot_end(newest) - last or 0
 end
 
-local ended = {}
+local expired = {}
 for name, lease in pairs(leases) do
-  if lease[2] <= now then ended[#ended + 1] = {lease[2], name} end
+  if lease[2] <= now then expired[#expired + 1] = {lease[2], name} end
 end
-table.sort(ended, function(a, b) return a[1] < b[1] or (a[1] == b[1] and a[2] < b[2]) end)
-for _, e in ipairs(ended) do
+table.sort(expired, function(a, b) return a[1] < b[1] or (a[1] == b[1] and a[2] < b[2]) end)
+for _, e in ipairs(expired) do
   move(e[1])
   settle(-leases[e[2]][1], 0)
   leases[e[2]] = nil
-  gone[#gone + 1] = 'h:' .. e[2]
+  deleted[#deleted + 1] = 'h:' .. e[2]
 end
 move(now)
 
@@ -139,17 +140,17 @@ settle(held - had, returned)
 local tokens = math.min(want, free())
 local expires = now + lifetime
 if algorithm == 'fixed_window' then expires = math.min(expires, (window + 1) * unit) end
-out = out + tokens
+leased = leased + tokens
 if algorithm == 'token_bucket' then level = level - tokens * unit end
 if algorithm == 'fixed_window' then used = used + tokens end
 
-if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
+if #deleted > 0 then redis.call('HDEL', key, unpack(deleted)) end
 local set = {'n', whole(now)}
 local function put(name, value) set[#set + 1] = name; set[#set + 1] = value end
 if algorithm == 'token_bucket' then put('l', whole(level))
 elseif algorithm == 'fixed_window' then put('w', whole(window)); put('u', whole(used))
 else
-  for slot in pairs(fresh) do
+  for slot in pairs(changed) do
     if spent[slot] then put('s:' .. whole(slot), whole(spent[slot])) end
   end
 end
@@ -159,7 +160,7 @@ elseif lease then
   redis.call('HDEL', key, 'h:' .. holder)
 end
 redis.call('HSET', key, unpack(set))
--- Once the budget is whole and every lease over, remembering it says nothing that forgetting does not.
+-- When all tokens are free and all leases have expired, the budget is like a new one: Redis may drop it.
 local longest = expires
 for _, l in pairs(leases) do longest = math.max(longest, l[2]) end
 redis.call('PEXPIRE', key, whole(math.ceil((reset() + unit + longest - now) / 1000) + 1))

@@ -1,107 +1,39 @@
-"""A worker's share of budgets that are kept elsewhere: tokens leased ahead of need.
+"""A worker's leases of budgets that a store keeps: tokens fetched ahead of need.
 
-In steady state a request spends a token that is already here, or is refused because the store said
-a moment ago that there is none; only the first request for a key, or one after a long silence,
-waits for the store, and never longer than the timeout. While the store is away, `fail` decides.
+Nearly every request spends a token that the worker holds, or is refused because the store has just
+reported that none is left. Only the first request for a key, or the first after a pause, waits for
+the store, and never longer than the timeout. While the store is unavailable, `fail_open` decides.
 """
 
 import asyncio
 import secrets
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import NamedTuple
 
-from extproc.limits.arithmetic import NEVER, LeaseGrant, LeaseRequest, Limit
+from extproc.limits.arithmetic import MICROS_PER_SECOND, NEVER, LeaseGrant, LeaseRequest, Limit
+from extproc.limits.budgets import BudgetState, LocalBudgets
 from extproc.limits.ledger import Ledger
 from extproc.limits.store import Store, StoreError
 
-MICRO = 1_000_000
-
 BACKOFF = 0.25
-"""Seconds between attempts to reach a store that failed: soon enough to matter to nobody."""
+"""Seconds between attempts to reach a store that failed."""
 
 MAX_BATCH = 128
-"""Asks in one exchange: a script takes tens of µs, so a batch blocks Redis for a few ms at most."""
+"""Requests in one exchange, so that no worker occupies the store for long."""
 
-SCARCE = 16
-"""One part in so many of what is left may be fetched ahead, by each worker: it may lie there unused
-while another worker refuses. Below that many tokens a request waits for its own."""
+AHEAD_DIVISOR = 16
+"""A worker fetches ahead at most this part of the tokens that are left: they may lie unused while
+another worker refuses. With fewer tokens left, each request fetches its own."""
 
-SLOWEST_DECAY = 0.5
-"""Weight of a quieter period in the estimate of a key's demand, which follows a rise at once."""
-
-
-# Not frozen: that would triple the time to make one, and each request makes several.
-@dataclass(slots=True)
-class BudgetState:
-    """How a key stands towards one request. Times are microseconds from now."""
-
-    admits: bool
-    remaining: int
-    wait: int
-    reset: int
-    unavailable: bool = False
-
-
-class Budgets(Protocol):
-    """What the limiter needs of a backend: to be ready to judge, to judge, and to spend."""
-
-    @property
-    def available(self) -> bool | None:
-        """Whether the backend answered when it was last asked; None for budgets in memory."""
-
-    @property
-    def evictions(self) -> int:
-        """Budgets of this process that were forgotten to make room."""
-
-    def ready(self, now: int, limit: Limit, key: str, cost: int) -> Awaitable[None] | None:
-        """None where `standing` can be asked at once; else what to await first."""
-
-    def standing(self, now: int, limit: Limit, key: str, cost: int) -> BudgetState:
-        """Whether `cost` tokens are there; for no cost, whether any is left at all."""
-
-    def spend(self, now: int, limit: Limit, key: str, cost: int) -> None:
-        """Take tokens; after a `standing` that admits, without awaiting in between."""
-
-    def drain(self, now: int, limit: Limit, key: str) -> None:
-        """Take all the tokens at hand, after a `standing` that refuses."""
-
-
-class LocalBudgets:
-    """Budgets of this process alone: exact, and never awaited."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-
-    @property
-    def available(self) -> None:
-        """There is no backend to ask."""
-
-    @property
-    def evictions(self) -> int:
-        return self._ledger.evictions
-
-    def ready(self, now: int, limit: Limit, key: str, cost: int) -> None:
-        """A budget in memory is always ready."""
-
-    def standing(self, now: int, limit: Limit, key: str, cost: int) -> BudgetState:
-        budget = self._ledger.budget(now, limit, key)
-        free = budget.free(now)
-        needed = max(1, cost)
-        return BudgetState(free >= needed, free, budget.wait(now, needed), budget.reset(now))
-
-    def spend(self, now: int, limit: Limit, key: str, cost: int) -> None:
-        self._ledger.budget(now, limit, key).take(now, cost)
-
-    def drain(self, now: int, limit: Limit, key: str) -> None:
-        budget = self._ledger.budget(now, limit, key)
-        budget.take(now, budget.free(now))
+DEMAND_DECAY = 0.5
+"""Weight of the newest period in the estimate of a demand that falls. A rise counts at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseSettings:
-    """Seconds, as `limits.backend` of the config has them."""
+    """Settings of `limits.backend`, in seconds."""
 
     ahead: float = 0.1
     interval: float = 0.01
@@ -114,44 +46,88 @@ class LeaseSettings:
 
 @dataclass(slots=True)
 class LeaseCounts:
-    """Totals for metrics, never reset."""
+    """Totals for metrics. They are never reset."""
 
     exchanges: int = 0
     failures: int = 0
     waited: int = 0
-    """Requests that awaited the store."""
+    """Requests that waited for the store."""
     fallbacks: int = 0
-    """Requests judged without the store."""
+    """Requests that were judged without the store."""
 
 
 @dataclass(slots=True)
-class _Lease:
+class Lease:
+    """Tokens of one budget that a worker holds, and the state that the store last reported.
+
+    Times are in microseconds.
+    """
+
     key: str
     limit: Limit
     tokens: int = 0
     expires: int = 0
-    sequence: int = 0
-    used: bool = False
-    """Whether a request came since the last ask."""
-    demand: float = 0.0
-    """Tokens a second, estimated."""
-    asked: int = 0
-    """Tokens requests wanted since `asked_since`, for the estimate."""
-    asked_since: int = NEVER
-    heard_at: int = NEVER
     free: int = 0
+    """Tokens left in the store."""
+    reported_at: int = NEVER
     wait_until: int = 0
     reset_until: int = 0
-    dry_until: int = NEVER
-    """Until then the store need not be asked: it has none."""
+    empty_until: int = NEVER
+    """The store has no token before this time, so it need not be asked."""
+    in_use: bool = False
+    """Whether a request came since the latest exchange was queued."""
+    demand: float = 0.0
+    """Estimated tokens per second."""
+    demanded: int = 0
+    """Tokens that requests needed since `demanded_since`."""
+    demanded_since: int = NEVER
     fetching: asyncio.Future[None] | None = None
+    """Done when the exchange under way is."""
     refill: asyncio.TimerHandle | None = field(default=None, repr=False)
+
+    def drop_expired(self, now: int) -> None:
+        """Drop tokens that the store has taken back."""
+        if now >= self.expires:
+            self.tokens = 0
+
+    def estimate_demand(self, now: int, period: float) -> None:
+        """Update the demand: it follows a rise at once, and a fall by half in each period."""
+        elapsed = (now - self.demanded_since) / MICROS_PER_SECOND
+        latest = self.demanded / max(elapsed, period)
+        self.demand = max(latest, self.demand)
+        if elapsed >= period:
+            self.demand = max(latest, DEMAND_DECAY * (self.demand + latest))
+            self.demanded, self.demanded_since = 0, now
+
+    def tokens_ahead(self, cost: int, period: float) -> int:
+        """Tokens to hold for the requests of the next period, each of the given cost.
+
+        A scarce budget yields no more than a fair part, and none where that part is less than one
+        request: it would be kept from a worker that has the request.
+        """
+        refilled = int(self.limit.rate * period * MICROS_PER_SECOND / self.limit.unit)
+        part = max((self.tokens + self.free) // AHEAD_DIVISOR, refilled)
+        tokens = min(int(self.demand * period) + 1, part, self.limit.capacity)
+        return tokens if tokens >= cost else 0
+
+    def cancel_refill(self) -> None:
+        """Do not fetch tokens when the budget has some again."""
+        if self.refill is not None:
+            self.refill.cancel()
+
+
+class _Queued(NamedTuple):
+    """A request for the store, made at `now`."""
+
+    lease: Lease
+    request: LeaseRequest
+    now: int
 
 
 class LeasedBudgets:
     """Budgets shared through a store. Use `async with`; belongs to one event loop.
 
-    `clock` gives seconds on the clock that the `now` of all methods is read from.
+    `clock` returns seconds; the `now` of all methods is read from it.
     """
 
     def __init__(self, store: Store, settings: LeaseSettings, clock: Callable[[], float]) -> None:
@@ -161,107 +137,107 @@ class LeasedBudgets:
         self._clock = clock
         self._holder = secrets.token_hex(8)
         self._sequence = 0
-        self._leases: OrderedDict[str, _Lease] = OrderedDict()
+        self._leases: OrderedDict[str, Lease] = OrderedDict()
         self._local = LocalBudgets(Ledger(settings.max_keys))
-        self._pending: list[tuple[_Lease, LeaseRequest, int]] = []
-        self._running: set[asyncio.Task[None]] = set()
-        self._sweeper: asyncio.Task[None] | None = None
-        self._down_until: int | None = None
+        self._queue: list[_Queued] = []
+        self._exchanges: set[asyncio.Task[None]] = set()
+        self._maintenance: asyncio.Task[None] | None = None
+        self._retry_at: int | None = None
+        """When to try the store again; None while it is available."""
         self._closed = False
 
     async def __aenter__(self) -> "LeasedBudgets":
-        self._sweeper = asyncio.create_task(self._sweep())
+        self._maintenance = asyncio.create_task(self._maintain())
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         self._closed = True
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        if self._maintenance is not None:
+            self._maintenance.cancel()
         for lease in self._leases.values():
-            if lease.refill is not None:
-                lease.refill.cancel()
-        # First what is on its way: it may bring tokens, which go back too.
+            lease.cancel_refill()
+        # Exchanges under way may bring tokens, which are returned too.
         await self._finish_exchanges()
-        if self._down_until is None:
-            self._give_back(list(self._leases.values()))
+        if self.available:
+            self._return_tokens(self._leases.values())
             await self._finish_exchanges()
-        for task in self._running:
+        for task in self._exchanges:
             task.cancel()
         await self._store.close()
 
     @property
     def available(self) -> bool:
-        """Whether the store answered when it was last asked."""
-        return self._down_until is None
+        """Whether the store responded to the latest exchange."""
+        return self._retry_at is None
 
     @property
     def evictions(self) -> int:
-        """Of the budgets for while the store is away: what is leased is given back, not lost."""
+        """Evictions of the budgets in memory. An evicted lease is returned, so nothing is lost."""
         return self._local.evictions
 
-    def ready(self, now: int, limit: Limit, key: str, cost: int) -> Awaitable[None] | None:
+    def fetch(self, now: int, limit: Limit, key: str, cost: int) -> Awaitable[None] | None:
         lease = self._lease(limit, key)
-        lease.used = lease.used or cost > 0
-        lease.asked += cost
-        self._lapse(now, lease)
-        if self._down_until is not None:
-            if now >= self._down_until and lease.fetching is None:
-                self._down_until = now + int(BACKOFF * MICRO)
-                self._ask(now, lease, cost, lease.tokens)
+        lease.in_use = lease.in_use or cost > 0
+        lease.demanded += cost
+        lease.drop_expired(now)
+        if self._retry_at is not None:
+            if now >= self._retry_at and lease.fetching is None:
+                self._retry_at = now + int(BACKOFF * MICROS_PER_SECOND)
+                self._request(now, lease, cost)
             return None
         if not cost:
-            return self._look(now, lease)
+            return self._fetch_state(now, lease)
         if lease.tokens >= cost:
-            left = lease.tokens - cost
-            if lease.fetching is None and self._is_low(now, lease, cost, left):
-                self._ask(now, lease, cost, left, need=0)
+            if lease.fetching is None and self._is_low(now, lease, cost):
+                self._request_ahead(now, lease, cost)
             return None
-        if now < lease.dry_until and cost > lease.free:
-            return None
-        if lease.fetching is None:
-            self._ask(now, lease, cost, lease.tokens)
-        return self._fetched(lease)
-
-    def _look(self, now: int, lease: _Lease) -> Awaitable[None] | None:
-        """Learn what is left, and lease none of it: a request of cost 0 keeps nothing."""
-        if now - lease.heard_at < int(self._settings.interval * MICRO):
+        if now < lease.empty_until and cost > lease.free:
             return None
         if lease.fetching is None:
-            self._queue(now, lease, 0, 0)
-        return self._fetched(lease)
+            self._request(now, lease, cost)
+        return self._wait(lease)
 
-    def _fetched(self, lease: _Lease) -> Awaitable[None]:
-        self.counts.waited += 1
-        assert lease.fetching is not None
-        return asyncio.shield(lease.fetching)
-
-    def standing(self, now: int, limit: Limit, key: str, cost: int) -> BudgetState:
+    def state(self, now: int, limit: Limit, key: str, cost: int) -> BudgetState:
         lease = self._leases[key] if key in self._leases else self._lease(limit, key)
         tokens = lease.tokens if now < lease.expires else 0
-        wait = max(1, lease.wait_until - now)
+        remaining = tokens + lease.free
         reset = max(0, lease.reset_until - now)
-        if tokens >= cost if cost else tokens + lease.free > 0:
-            return BudgetState(True, tokens + lease.free, 0, reset)
-        if self._down_until is None and lease.heard_at != NEVER:
-            return BudgetState(False, tokens + lease.free, wait, reset)
+        if tokens >= cost if cost else remaining > 0:
+            return BudgetState(True, remaining, 0, reset)
+        if self._retry_at is None and lease.reported_at != NEVER:
+            return BudgetState(False, remaining, max(1, lease.wait_until - now), reset)
         self.counts.fallbacks += 1
         if self._settings.fail_open:
-            return self._local.standing(now, self._part(limit), key, cost)
-        return BudgetState(False, 0, MICRO, MICRO, unavailable=True)
+            return self._local.state(now, self._local_limit(limit), key, cost)
+        return BudgetState(False, 0, MICROS_PER_SECOND, MICROS_PER_SECOND, unavailable=True)
 
     def spend(self, now: int, limit: Limit, key: str, cost: int) -> None:
         lease = self._leases[key]
         if now < lease.expires and lease.tokens >= cost:
             lease.tokens -= cost
         else:
-            self._local.spend(now, self._part(limit), key, cost)
+            self._local.spend(now, self._local_limit(limit), key, cost)
 
     def drain(self, now: int, limit: Limit, key: str) -> None:
         self._lease(limit, key).tokens = 0
-        if self._down_until is not None and self._settings.fail_open:
-            self._local.drain(now, self._part(limit), key)
+        if self._retry_at is not None and self._settings.fail_open:
+            self._local.drain(now, self._local_limit(limit), key)
 
-    def _part(self, limit: Limit) -> Limit:
+    def _fetch_state(self, now: int, lease: Lease) -> Awaitable[None] | None:
+        """Fetch the state without tokens: a request of cost 0 spends none."""
+        if now - lease.reported_at < int(self._settings.interval * MICROS_PER_SECOND):
+            return None
+        if lease.fetching is None:
+            self._enqueue(now, lease)
+        return self._wait(lease)
+
+    def _wait(self, lease: Lease) -> Awaitable[None]:
+        self.counts.waited += 1
+        assert lease.fetching is not None
+        return asyncio.shield(lease.fetching)
+
+    def _local_limit(self, limit: Limit) -> Limit:
+        """This worker's share of a limit while the store is unavailable."""
         share = self._settings.fail_open_share
         return replace(
             limit,
@@ -269,191 +245,170 @@ class LeasedBudgets:
             capacity=max(1, int(limit.capacity * share)),
         )
 
-    def _lease(self, limit: Limit, key: str) -> _Lease:
+    def _lease(self, limit: Limit, key: str) -> Lease:
         lease = self._leases.get(key)
         if lease is None:
             if len(self._leases) >= self._settings.max_keys:
-                self._forget()
-            lease = self._leases[key] = _Lease(key, limit)
+                self._evict()
+            lease = self._leases[key] = Lease(key, limit)
         else:
             self._leases.move_to_end(key)
             lease.limit = limit
         return lease
 
-    def _forget(self) -> None:
+    def _evict(self) -> None:
         _, lease = self._leases.popitem(last=False)
-        if lease.refill is not None:
-            lease.refill.cancel()
-        self._give_back([lease])
+        lease.cancel_refill()
+        self._return_tokens([lease])
 
-    def _is_low(self, now: int, lease: _Lease, cost: int, left: int) -> bool:
-        """Whether to ask ahead of need: half is used, or half of the lease's life is over."""
-        if now < lease.dry_until:
+    def _is_low(self, now: int, lease: Lease, cost: int) -> bool:
+        """Whether to fetch ahead: half of the tokens or half of the lifetime is used."""
+        if now < lease.empty_until:
             return False
-        return 2 * left < self._ahead(lease, cost) or lease.expires - now < self._half_life
+        left = lease.tokens - cost
+        ahead = lease.tokens_ahead(cost, self._settings.ahead)
+        return 2 * left < ahead or lease.expires - now < self._half_life
 
     @property
     def _half_life(self) -> int:
-        return int(self._settings.lifetime * MICRO) // 2
+        return int(self._settings.lifetime * MICROS_PER_SECOND) // 2
 
-    def _ahead(self, lease: _Lease, cost: int) -> int:
-        """Tokens to hold for requests to come, each of a cost.
+    def _request(self, now: int, lease: Lease, cost: int) -> None:
+        """Request the tokens for a request that waits, and those ahead."""
+        lease.estimate_demand(now, self._settings.ahead)
+        tokens = max(cost, lease.tokens_ahead(cost, self._settings.ahead))
+        self._enqueue(now, lease, want=tokens - lease.tokens)
 
-        The demand ahead, but of a scarce budget no more than a fair part: none where that is not
-        even one request, or this worker would keep it from the one that has the request.
-        """
-        limit, ahead = lease.limit, self._settings.ahead
-        part = max(
-            (lease.tokens + lease.free) // SCARCE, int(limit.rate * ahead * MICRO / limit.unit)
-        )
-        tokens = min(int(lease.demand * ahead) + 1, part, limit.capacity)
-        return tokens if tokens >= cost else 0
+    def _request_ahead(self, now: int, lease: Lease, cost: int) -> None:
+        """Request tokens ahead, for a request that will spend `cost` of those held."""
+        lease.estimate_demand(now, self._settings.ahead)
+        tokens = cost + lease.tokens_ahead(cost, self._settings.ahead)
+        self._enqueue(now, lease, want=tokens - lease.tokens)
 
-    def _ask(self, now: int, lease: _Lease, cost: int, left: int, need: int | None = None) -> None:
-        """Queue an exchange that brings what is left to what is needed now, or is ahead."""
-        self._estimate(now, lease)
-        target = max(cost if need is None else need, self._ahead(lease, cost))
-        self._queue(now, lease, max(0, target - left), 0)
-
-    def _estimate(self, now: int, lease: _Lease) -> None:
-        """Follow a rise of demand at once, a fall by half in each period."""
-        ahead = self._settings.ahead
-        elapsed = (now - lease.asked_since) / MICRO
-        seen = lease.asked / max(elapsed, ahead)
-        lease.demand = max(seen, lease.demand)
-        if elapsed >= ahead:
-            lease.demand = max(seen, SLOWEST_DECAY * (lease.demand + seen))
-            lease.asked, lease.asked_since = 0, now
-
-    def _give_back(self, leases: list[_Lease]) -> None:
+    def _return_tokens(self, leases: Iterable[Lease]) -> None:
         now = self._now()
         for lease in leases:
             if lease.tokens and now < lease.expires and lease.fetching is None:
                 returned, lease.tokens = lease.tokens, 0
-                self._queue(now, lease, 0, returned)
+                self._enqueue(now, lease, returned=returned)
 
-    def _queue(self, now: int, lease: _Lease, want: int, returned: int) -> None:
+    def _enqueue(self, now: int, lease: Lease, *, want: int = 0, returned: int = 0) -> None:
+        """Queue a request. All that are queued in one turn of the event loop are sent together."""
         self._sequence += 1
-        lease.used = False
-        ask = LeaseRequest(
+        lease.in_use = False
+        request = LeaseRequest(
             lease.key,
             lease.limit,
             self._holder,
             self._sequence,
             lease.tokens,
             returned,
-            want,
-            int(self._settings.lifetime * MICRO),
+            max(0, want),
+            int(self._settings.lifetime * MICROS_PER_SECOND),
         )
         loop = asyncio.get_running_loop()
         lease.fetching = loop.create_future()
-        if not self._pending:
-            loop.call_soon(self._flush)
-        self._pending.append((lease, ask, now))
+        if not self._queue:
+            loop.call_soon(self._send_queue)
+        self._queue.append(_Queued(lease, request, now))
 
-    def _flush(self) -> None:
-        pending, self._pending = self._pending, []
-        for start in range(0, len(pending), MAX_BATCH):
-            task = asyncio.create_task(self._exchange(pending[start : start + MAX_BATCH]))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+    def _send_queue(self) -> None:
+        queue, self._queue = self._queue, []
+        for start in range(0, len(queue), MAX_BATCH):
+            task = asyncio.create_task(self._exchange(queue[start : start + MAX_BATCH]))
+            self._exchanges.add(task)
+            task.add_done_callback(self._exchanges.discard)
 
     async def _finish_exchanges(self) -> None:
-        self._flush()
-        if self._running:
-            await asyncio.wait(self._running, timeout=self._settings.timeout)
+        self._send_queue()
+        if self._exchanges:
+            await asyncio.wait(self._exchanges, timeout=self._settings.timeout)
 
-    async def _exchange(self, batch: list[tuple[_Lease, LeaseRequest, int]]) -> None:
+    async def _exchange(self, batch: list[_Queued]) -> None:
         try:
             async with asyncio.timeout(self._settings.timeout):
-                grants = await self._store.exchange([ask for _, ask, _ in batch])
+                grants = await self._store.exchange([queued.request for queued in batch])
         except TimeoutError:
-            # It was only slow, perhaps once, and the timeout spaces attempts well enough.
-            self._fail(0.0)
+            # Perhaps it was slow only once. The timeout alone keeps attempts far enough apart.
+            self._fail(retry_after=0.0)
         except StoreError:
-            self._fail(BACKOFF)
+            self._fail(retry_after=BACKOFF)
         else:
             self.counts.exchanges += len(batch)
-            self._down_until = None
-            for (lease, ask, sent), grant in zip(batch, grants, strict=True):
-                self._receive(lease, ask, sent, grant)
+            self._retry_at = None
+            for queued, grant in zip(batch, grants, strict=True):
+                self._receive(queued, grant)
         finally:
-            for lease, _, _ in batch:
+            leases = [queued.lease for queued in batch]
+            for lease in leases:
                 if lease.fetching is not None and not lease.fetching.done():
                     lease.fetching.set_result(None)
                 lease.fetching = None
-            self._give_back([h for h, _, _ in batch if h.key not in self._leases])
+            self._return_tokens(lease for lease in leases if lease.key not in self._leases)
 
-    def _fail(self, rest: float) -> None:
-        """Go on without the store, and let it rest for so many seconds."""
+    def _fail(self, retry_after: float) -> None:
+        """Continue without the store for this number of seconds."""
         self.counts.failures += 1
-        self._down_until = self._now() + int(rest * MICRO)
+        self._retry_at = self._now() + int(retry_after * MICROS_PER_SECOND)
 
-    def _receive(self, lease: _Lease, ask: LeaseRequest, sent: int, grant: LeaseGrant) -> None:
-        now = self._now()
+    def _receive(self, queued: _Queued, grant: LeaseGrant) -> None:
+        now, lease = self._now(), queued.lease
         lease.tokens += grant.tokens
-        # Counted from the sending, which was before the store's clock was read: never too long.
-        lease.expires = sent + grant.lifetime
-        lease.heard_at = now
+        # Sent before the store read its clock, so the lease ends here no later than in the store.
+        lease.expires = queued.now + grant.lifetime
+        lease.reported_at = now
         lease.free = grant.free
         lease.wait_until = now + grant.wait
         lease.reset_until = now + grant.reset
-        if grant.tokens < ask.want and not self._closed:
-            rest = self._rest(lease.limit, grant.wait)
-            lease.dry_until = now + rest
-            if lease.refill is not None:
-                lease.refill.cancel()
+        lease.empty_until = NEVER
+        if grant.tokens < queued.request.want and not self._closed:
+            pause = self._refill_pause(lease.limit, grant.wait)
+            lease.empty_until = now + pause
+            lease.cancel_refill()
             loop = asyncio.get_running_loop()
-            lease.refill = loop.call_later(rest / MICRO, self._refill, lease)
-        else:
-            lease.dry_until = NEVER
+            lease.refill = loop.call_later(pause / MICROS_PER_SECOND, self._refill, lease)
 
-    def _rest(self, limit: Limit, wait: int) -> int:
-        """How long to leave a used-up budget alone: it must not fill to the brim meanwhile."""
-        interval = int(self._settings.interval * MICRO)
-        filling = limit.capacity * limit.unit // (2 * limit.rate)
-        return max(min(interval, filling), min(wait, self._half_life), 1)
+    def _refill_pause(self, limit: Limit, wait: int) -> int:
+        """How long not to ask for an empty budget: shorter than it takes to fill up."""
+        interval = int(self._settings.interval * MICROS_PER_SECOND)
+        half_full = limit.capacity * limit.unit // (2 * limit.rate)
+        return max(min(interval, half_full), min(wait, self._half_life), 1)
 
-    def _refill(self, lease: _Lease) -> None:
-        """A budget that was used up has tokens again: fetch some, if anybody asked for them."""
+    def _refill(self, lease: Lease) -> None:
+        """Fetch tokens of a budget that was empty, if requests have needed some."""
         lease.refill = None
-        if lease.used and lease.fetching is None and self._down_until is None:
-            self._ask(self._now(), lease, 1, lease.tokens)
+        if lease.in_use and lease.fetching is None and self.available:
+            self._request(self._now(), lease, 1)
 
-    async def _sweep(self) -> None:
-        """Keep up what is held; while the store is away, see whether it is back."""
+    async def _maintain(self) -> None:
+        """Renew leases; while the store is unavailable, try it again."""
         while True:
             await asyncio.sleep(self._settings.lifetime / 4)
             now = self._now()
-            if self._down_until is None:
+            if self._retry_at is None:
                 self._renew(now)
-            elif now >= self._down_until:
+            elif now >= self._retry_at:
                 self._probe(now)
 
     def _renew(self, now: int) -> None:
-        """Renew what is in use before it expires, give back what is not."""
+        """Renew the leases in use before they expire, and return the others."""
         ending = [
             lease
             for lease in self._leases.values()
             if lease.tokens and now < lease.expires < now + self._half_life
         ]
-        self._give_back([lease for lease in ending if not lease.used])
+        self._return_tokens(lease for lease in ending if not lease.in_use)
         for lease in ending:
-            if lease.used and lease.fetching is None:
-                self._ask(now, lease, 1, lease.tokens)
+            if lease.in_use and lease.fetching is None:
+                self._request(now, lease, 1)
 
     def _probe(self, now: int) -> None:
-        """Ask the store for nothing: without traffic, nothing else would show that it is back."""
+        """Ask the store for no tokens: without requests, nothing else shows that it is back."""
         lease = next(reversed(self._leases.values()), None)
         if lease is not None and lease.fetching is None:
-            self._down_until = now + int(BACKOFF * MICRO)
-            self._lapse(now, lease)
-            self._queue(now, lease, 0, 0)
-
-    def _lapse(self, now: int, lease: _Lease) -> None:
-        """Drop what has expired: the store has given it to others."""
-        if now >= lease.expires:
-            lease.tokens = 0
+            self._retry_at = now + int(BACKOFF * MICROS_PER_SECOND)
+            lease.drop_expired(now)
+            self._enqueue(now, lease)
 
     def _now(self) -> int:
-        return int(self._clock() * MICRO)
+        return int(self._clock() * MICROS_PER_SECOND)

@@ -1,23 +1,23 @@
-"""Budgets in memory, a bounded number of them, without forgetting in anybody's favour.
+"""A bounded number of budgets in memory.
 
-When the table is full, the budget unused for longest makes room. Its past is then unknown, so a
-budget that is new to the ledger starts as if it had been used up until the latest time at which a
-forgotten one was in use: the promise of `arithmetic` holds whatever is evicted, and costs nothing
-while the table is large enough for the keys of one unit of time.
+When the ledger is full, it evicts the budget that was unused for longest. A key that is new to the
+ledger may be an evicted one, so its budget starts as if it had been used up until the latest time
+at which an evicted budget was in use. So evictions never admit more than the limit, and they change
+nothing while the ledger is large enough for the keys of one unit of time.
 """
 
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from extproc.limits.arithmetic import NEVER, Budget, LeaseGrant, LeaseRequest, Limit, budget
+from extproc.limits.arithmetic import NEVER, Budget, LeaseGrant, LeaseRequest, Limit, new_budget
 
 
 class Ledger:
-    """Budgets by key. A key must not be used with limits of different algorithms or units."""
+    """Budgets by key. Limits of different algorithms or units must have different keys."""
 
     def __init__(self, max_keys: int) -> None:
         self.evictions = 0
-        """Budgets forgotten to make room."""
+        """Budgets evicted so far."""
         self.max_keys = max_keys
         self._budgets: OrderedDict[str, Budget] = OrderedDict()
         self._used_until = NEVER
@@ -26,22 +26,25 @@ class Ledger:
         return len(self._budgets)
 
     def budget(self, now: int, limit: Limit, key: str) -> Budget:
-        """The key's budget; a changed rate or burst takes effect on what is already there."""
-        found = self._budgets.get(key)
-        if found is None:
+        """Return the key's budget. A changed rate or burst applies to the tokens that are left."""
+        budget = self._budgets.get(key)
+        if budget is None:
             while len(self._budgets) >= self.max_keys:
                 self._evict()
-            found = self._budgets[key] = budget(limit, now, self._used_until)
+            budget = self._budgets[key] = new_budget(limit, now, self._used_until)
         else:
             self._budgets.move_to_end(key)
-            found.limit = limit
-        return found
+            budget.limit = limit
+        return budget
 
     def exchange(self, now: int, requests: Sequence[LeaseRequest]) -> list[LeaseGrant]:
-        """Settle requests one after the other, at one time."""
-        return [self.budget(now, ask.limit, ask.key).exchange(now, ask) for ask in requests]
+        """Settle the requests in order, all at the same time."""
+        return [
+            self.budget(now, request.limit, request.key).exchange(now, request)
+            for request in requests
+        ]
 
     def _evict(self) -> None:
-        _, forgotten = self._budgets.popitem(last=False)
-        self._used_until = max(self._used_until, forgotten.last_use())
+        _, evicted = self._budgets.popitem(last=False)
+        self._used_until = max(self._used_until, evicted.last_use())
         self.evictions += 1

@@ -1,27 +1,28 @@
-"""Stage 7 of the decision: all rules that apply must admit a request, and only then it pays.
+"""Stage 7 of the decision: the limit rules.
 
-Judging and paying happen without awaiting in between, so several limits are taken together or not
-at all; a refused request costs nobody anything.
+All rules that apply must admit a request, and only then does it pay. Between judging and paying,
+nothing is awaited, so a request pays all rules or none, and a refused request pays nothing.
 """
 
 import math
 from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass
 
-from extproc.limits.charges import Charge, until_ready, waiting
-from extproc.limits.leases import MICRO, Budgets, BudgetState
+from extproc.limits.arithmetic import MICROS_PER_SECOND
+from extproc.limits.budgets import Budgets, BudgetState
+from extproc.limits.charges import Charge, fetch_missing, wait_for_tokens
 from extproc.limits.rules import RequestView, Rule, compile_rule
 from sluice.config.limits import LimitRule
 
 
 @dataclass(slots=True)
 class LimitVerdict:
-    """Of the rule that is strictest for this request, of all that apply to it.
+    """The verdict on a request, with the state of the strictest rule that applies to it.
 
-    That is the one that refuses for longest, else the one with the smallest part left. Without a
-    rule (`rule` is None) nothing limits the request.
-    `window` is the rule's period; times are whole seconds, rounded up. `unavailable`: refused
-    because the backend is away and `fail: closed`, not because a limit is used up.
+    The strictest rule is the one that refuses for longest, or else the one with the smallest share
+    left. `rule` is None where no rule limits the request. `window` is the rule's period. Times are
+    whole seconds, rounded up. `unavailable`: the request is refused because the backend does not
+    respond and `fail` is `closed`, and not because a limit is reached.
     """
 
     admitted: bool
@@ -39,7 +40,7 @@ UNLIMITED = LimitVerdict(admitted=True)
 
 @dataclass(slots=True)
 class RuleCounts:
-    """Totals of one rule for metrics, never reset. A shadow rule's refusals refused nothing."""
+    """Requests of one rule, for metrics; never reset. `shadow_refused` ones were admitted."""
 
     admitted: int = 0
     refused: int = 0
@@ -48,7 +49,7 @@ class RuleCounts:
 
 
 class Limiter:
-    """The rules of one policy over a backend's budgets, which outlive the policy."""
+    """The rules of one policy. The budgets outlive the policy."""
 
     def __init__(self, rules: Iterable[LimitRule], budgets: Budgets) -> None:
         self._rules = tuple(compile_rule(rule) for rule in rules)
@@ -56,70 +57,70 @@ class Limiter:
         self.counts = {rule.name: RuleCounts() for rule in self._rules}
 
     def keep_counts(self, counts: Mapping[str, RuleCounts]) -> None:
-        """Go on counting from these, for rules of the same name."""
+        """Continue the counts of rules with the same names."""
         self.counts |= {name: found for name, found in counts.items() if name in self.counts}
 
     def check(self, now: float, view: RequestView) -> LimitVerdict | Awaitable[LimitVerdict]:
-        """Judge a request at `now` (seconds), and charge it where it is admitted.
+        """Judge a request at `now` (seconds), and charge it if it is admitted.
 
-        At once, except where the first request for a key must wait for a backend.
+        The verdict must be awaited only where tokens must be fetched from a store.
         """
         rules = [rule for rule in self._rules if rule.applies(view)]
         if not rules:
             return UNLIMITED
         charges = [Charge(rule.limit, rule.key(view), rule.cost(view)) for rule in rules]
-        micros = int(now * MICRO)
-        pending = waiting(self._budgets, micros, charges)
+        micros = int(now * MICROS_PER_SECOND)
+        pending = fetch_missing(self._budgets, micros, charges)
         if pending:
-            return self._later(micros, rules, charges, pending)
+            return self._judge_later(micros, rules, charges, pending)
         return self._judge(micros, rules, charges)
 
-    async def _later(
+    async def _judge_later(
         self, now: int, rules: list[Rule], charges: list[Charge], pending: list[Awaitable[None]]
     ) -> LimitVerdict:
-        now = await until_ready(self._budgets, now, charges, pending)
+        now = await wait_for_tokens(self._budgets, now, charges, pending)
         return self._judge(now, rules, charges)
 
     def _judge(self, now: int, rules: list[Rule], charges: list[Charge]) -> LimitVerdict:
         budgets = self._budgets
         judged = [
-            (rule, charge, budgets.standing(now, charge.limit, charge.key, charge.cost))
+            (rule, charge, budgets.state(now, charge.limit, charge.key, charge.cost))
             for rule, charge in zip(rules, charges, strict=True)
         ]
         enforced = [each for each in judged if not each[0].shadow]
         refusals = [each for each in enforced if not each[2].admits]
         if refusals:
-            rule, charge, standing = max(refusals, key=lambda each: each[2].wait)
+            rule, charge, state = max(refusals, key=lambda each: each[2].wait)
             counts = self.counts[rule.name]
             counts.refused += 1
-            counts.unavailable += standing.unavailable
-            return _verdict(rule, charge, standing, admitted=False)
-        for rule, charge, standing in judged:
+            counts.unavailable += state.unavailable
+            return _verdict(rule, charge, state, admitted=False)
+        for rule, charge, state in judged:
             counts = self.counts[rule.name]
-            if standing.admits:
+            if state.admits:
                 budgets.spend(now, charge.limit, charge.key, charge.cost)
                 counts.admitted += 1
             else:
                 counts.shadow_refused += 1
         if not enforced:
             return UNLIMITED
-        return _verdict(*min(enforced, key=_part_left), admitted=True)
+        return _verdict(*min(enforced, key=_share_left), admitted=True)
 
 
-def _part_left(judged: tuple[Rule, Charge, BudgetState]) -> float:
-    _, charge, standing = judged
-    return (standing.remaining - charge.cost) / charge.limit.capacity
+def _share_left(judged: tuple[Rule, Charge, BudgetState]) -> float:
+    _, charge, state = judged
+    return (state.remaining - charge.cost) / charge.limit.capacity
 
 
-def _verdict(rule: Rule, charge: Charge, standing: BudgetState, *, admitted: bool) -> LimitVerdict:
+def _verdict(rule: Rule, charge: Charge, state: BudgetState, *, admitted: bool) -> LimitVerdict:
     paid = charge.cost if admitted else 0
     return LimitVerdict(
         admitted=admitted,
         rule=rule.name,
         limit=charge.limit.capacity,
-        remaining=max(0, standing.remaining - paid),
-        reset_seconds=math.ceil(standing.reset / MICRO),
-        retry_after=0 if admitted else max(1, math.ceil(standing.wait / MICRO)),
+        remaining=max(0, state.remaining - paid),
+        reset_seconds=math.ceil(state.reset / MICROS_PER_SECOND),
+        retry_after=0 if admitted else max(1, math.ceil(state.wait / MICROS_PER_SECOND)),
         window=rule.window,
-        unavailable=standing.unavailable,
+        unavailable=state.unavailable,
     )

@@ -1,7 +1,8 @@
-"""Budgets in Redis, for any number of workers and hosts: `exchange.lua`, run by the server.
+"""Budgets in Redis, for any number of workers and hosts. Redis runs `exchange.lua`.
 
-The time is Redis's own, so the workers' clocks need not agree. A budget is one hash with a time to
-live, so a database set to evict keys would forget in the client's favour: use `noeviction`.
+The script reads the time of Redis, so the workers' clocks need not agree. A budget is one hash
+that expires when it is no longer needed. Set `maxmemory-policy noeviction`: an evicted budget would
+start anew, with all its tokens.
 """
 
 import asyncio
@@ -26,28 +27,29 @@ SCRIPT = Path(__file__).with_name("exchange.lua").read_text()
 SHA = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 MAX_CONNECTIONS = 32
-"""Of one worker: batches under way at once; more only come up while Redis stalls."""
+"""Connections of one worker, one for each batch under way. More batches wait only while Redis
+stalls."""
 
 
 class RedisStore:
-    """Exchanges by script, a batch a round trip (in a cluster: an ask a round trip, at once)."""
+    """Sends a batch as one pipeline, or to a cluster as single requests, all at the same time."""
 
     def __init__(self, client: "Redis | RedisCluster", prefix: str) -> None:
         self._client = client
         self._prefix = prefix
 
     async def exchange(self, requests: Sequence[LeaseRequest]) -> list[LeaseGrant]:
-        """Run the requests. Raises StoreError; what was executed then is not known."""
+        """Run the requests. Raises StoreError; then Redis may have executed some of them."""
         try:
-            answers = await self._run(requests)
-            # Only these did not run: to run the others twice would throw away what they granted.
-            missing = [n for n, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-            if missing:
+            replies = await self._run(requests)
+            # Run only these again: a second run of the others would lose the tokens they granted.
+            not_run = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+            if not_run:
                 await self._load()
-                again = await self._run([requests[n] for n in missing])
-                for n, answer in zip(missing, again, strict=True):
-                    answers[n] = answer
-            return [_grant(answer) for answer in answers]
+                again = await self._run([requests[n] for n in not_run])
+                for n, reply in zip(not_run, again, strict=True):
+                    replies[n] = reply
+            return [_grant(reply) for reply in replies]
         except (RedisError, OSError, ValueError, TypeError) as error:
             raise StoreError(f"Redis failed: {type(error).__name__}: {error}") from error
 
@@ -55,35 +57,36 @@ class RedisStore:
         await self._client.aclose()
 
     async def _run(self, requests: Sequence[LeaseRequest]) -> list[object]:
-        """What Redis answered to each ask, an exception where it refused."""
+        """Return the reply of Redis to each request, an exception where it is an error."""
         if isinstance(self._client, RedisCluster):
-            calls = [self._client.evalsha(SHA, 1, *self._arguments(ask)) for ask in requests]
+            calls = [self._client.evalsha(SHA, 1, *self._arguments(each)) for each in requests]
             awaited = (cast("Awaitable[object]", call) for call in calls)
             return list(await asyncio.gather(*awaited, return_exceptions=True))
         async with self._client.pipeline(transaction=False) as pipeline:
-            for ask in requests:
-                pipeline.evalsha(SHA, 1, *self._arguments(ask))
+            for request in requests:
+                pipeline.evalsha(SHA, 1, *self._arguments(request))
             return list(await pipeline.execute(raise_on_error=False))
 
     async def _load(self) -> None:
         loaded: Awaitable[object] = self._client.script_load(SCRIPT)
         await loaded
 
-    def _arguments(self, ask: LeaseRequest) -> list[str]:
-        limit = ask.limit
-        numbers = (ask.sequence, ask.held, ask.returned, ask.want, ask.lifetime, SLOTS)
+    def _arguments(self, request: LeaseRequest) -> list[str]:
+        """Return KEYS and ARGV of the script. The last is empty, so the script reads the time."""
+        limit = request.limit
         return [
-            f"{self._prefix}:{ask.key}",
+            f"{self._prefix}:{request.key}",
             limit.algorithm.value,
             *map(str, (limit.rate, limit.unit, limit.capacity)),
-            ask.holder,
-            *map(str, numbers),
+            request.holder,
+            *map(str, (request.sequence, request.held, request.returned)),
+            *map(str, (request.want, request.lifetime, SLOTS)),
             "",
         ]
 
 
 def redis_store(backend: LimitBackend) -> RedisStore:
-    """A store of the configured kind. Raises ValueError, with a message for operators."""
+    """Return a store of the configured mode. Raises ValueError, with a message for operators."""
     password = _password(backend)
     try:
         client = _client(backend, password)
@@ -104,7 +107,7 @@ def _password(backend: LimitBackend) -> str | None:
 
 
 def _client(backend: LimitBackend, password: str | None) -> "Redis | RedisCluster":
-    # The limiter has its own timeout and its own idea of when to try again.
+    # No retries: LeasedBudgets has its own timeout, and decides when to try again.
     retry = Retry(NoBackoff(), 0)
     if backend.mode == "cluster":
         return RedisCluster(
@@ -149,9 +152,9 @@ def _address(url: str) -> tuple[str, int]:
     return parts.hostname or "", parts.port or 6379
 
 
-def _grant(answer: object) -> LeaseGrant:
-    if isinstance(answer, Exception):
-        raise answer
-    if not isinstance(answer, list) or len(answer) != 5:
-        raise ValueError("not a grant")
-    return LeaseGrant(*(int(number) for number in answer))
+def _grant(reply: object) -> LeaseGrant:
+    if isinstance(reply, Exception):
+        raise reply
+    if not isinstance(reply, list) or len(reply) != 5:
+        raise ValueError("the script's reply does not consist of five numbers")
+    return LeaseGrant(*(int(number) for number in reply))

@@ -1,18 +1,18 @@
-"""Limit rules of the config, compiled: whom a rule is for, which budget is meant, what it costs."""
+"""Compiled limit rules: which requests a rule applies to, which budget they use and their cost."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from extproc.limits.arithmetic import Algorithm, Limit
+from extproc.limits.arithmetic import MICROS_PER_SECOND, Algorithm, Limit
 from sluice.config.limits import UNIT_SECONDS, LimitMatch, LimitRule
 
 
 @dataclass(frozen=True, slots=True)
 class RequestView:
-    """What limits may depend on. Everything but `headers` and `client_address` is verified.
+    """The parts of a request that rules use. All but `headers` and `client_address` are verified.
 
-    Header names are lower-case; `body_size` is in bytes, None where the client did not say.
+    Header names are lower-case. `body_size` is in bytes; None where it is not known in advance.
     """
 
     subject: str | None = None
@@ -26,46 +26,46 @@ class RequestView:
     body_size: int | None = None
 
 
-MAX_KEYS = 1000
-"""Keys a rule remembers."""
+MAX_CACHED_KEYS = 1000
+"""Keys that a rule caches."""
 
-MAX_KEY_LENGTH = 256
-"""Characters of values worth remembering: clients choose them, and may choose long ones."""
+MAX_CACHED_LENGTH = 256
+"""Characters of the values of a cached key. Clients choose the values, so they may be long."""
 
 Part = Callable[[RequestView], str]
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule ready to be applied."""
+    """A compiled rule."""
 
     name: str
     limit: Limit
     shadow: bool
     window: int
-    """Seconds in which the quota renews itself."""
+    """Seconds until a used-up quota is whole again."""
     config: LimitRule
     parts: tuple[Part, ...]
     prefix: str
     keys: dict[tuple[str, ...], str] = field(default_factory=dict, compare=False, repr=False)
-    """Recent keys by their values: hashing is the dearest part of a check."""
+    """Cached keys by the values of their parts: hashing is the slowest part of a check."""
 
     def applies(self, view: RequestView) -> bool:
-        """Whether the request meets every condition."""
+        """Return whether the request meets every condition."""
         conditions = self.config.match
         return not conditions or all(_meets(match, view) for match in conditions)
 
     def key(self, view: RequestView) -> str:
-        """The budget's key. Values are hashed: they are of any length, and nobody's business."""
+        """Return the budget's key, with a hash of the values: they may be long or confidential."""
         if not self.parts:
             return self.prefix
         values = tuple([part(view) for part in self.parts])
         key = self.keys.get(values)
         if key is None:
             key = self._hashed(values)
-            if len(self.keys) >= MAX_KEYS:
+            if len(self.keys) >= MAX_CACHED_KEYS:
                 self.keys.clear()
-            if sum(map(len, values)) <= MAX_KEY_LENGTH:
+            if sum(map(len, values)) <= MAX_CACHED_LENGTH:
                 self.keys[values] = key
         return key
 
@@ -77,31 +77,31 @@ class Rule:
         return f"{self.prefix}:{digest.hexdigest()}"
 
     def cost(self, view: RequestView) -> int:
-        """Tokens the request takes: at least 1, at most what the limit can ever admit."""
+        """Return the tokens that the request takes: at least 1, at most the limit's capacity."""
         cost = self.config.cost
         if cost.per_body is None and cost.header is None:
             return cost.constant
-        most = self.limit.capacity if cost.maximum is None else cost.maximum
+        maximum = self.limit.capacity if cost.maximum is None else cost.maximum
         tokens = cost.constant
         if cost.per_body is not None:
             size = view.body_size
-            tokens = max(tokens, most if size is None else -(-size // cost.per_body))
+            tokens = max(tokens, maximum if size is None else -(-size // cost.per_body))
         if cost.header is not None:
             tokens = max(tokens, _number(view.headers.get(cost.header, "")))
-        return min(tokens, most)
+        return min(tokens, maximum)
 
 
 def compile_rule(config: LimitRule) -> Rule:
-    """Make a rule of its config."""
+    """Compile one rule of the config."""
     seconds = UNIT_SECONDS[config.per]
     algorithm = Algorithm(config.algorithm)
     window = seconds
     if algorithm is Algorithm.TOKEN_BUCKET:
         window = max(1, -(-config.capacity * seconds // config.rate))
-    # A budget's past means nothing to another algorithm, nor a level to another unit.
+    # The prefix has algorithm and unit, because another algorithm or unit needs a new budget.
     return Rule(
         name=config.name,
-        limit=Limit(algorithm, config.rate, seconds * 1_000_000, config.capacity),
+        limit=Limit(algorithm, config.rate, seconds * MICROS_PER_SECOND, config.capacity),
         shadow=config.shadow,
         window=window,
         config=config,

@@ -1,4 +1,4 @@
-"""Where budgets are kept for several workers: the interface that Redis and the broker implement."""
+"""The interface of a store of budgets for several workers. Redis and the broker implement it."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,14 +7,14 @@ from extproc.limits.arithmetic import LeaseGrant, LeaseRequest
 
 
 class StoreError(Exception):
-    """The store cannot be reached, or answered nonsense. Nothing is known of what it has done."""
+    """The store is unreachable, or its response is invalid. It may have executed the requests."""
 
 
 class Store(Protocol):
-    """Atomic for each ask; requests for different keys are independent of each other."""
+    """Each request is atomic. Requests for different keys are independent of each other."""
 
     async def exchange(self, requests: Sequence[LeaseRequest]) -> list[LeaseGrant]:
-        """One grant for each ask, in order. Raises StoreError."""
+        """Return one grant for each request, in order. Raises StoreError."""
 
     async def close(self) -> None:
-        """Give up connections."""
+        """Close all connections."""

@@ -1,8 +1,8 @@
 """envoy.service.ratelimit.v3.RateLimitService, for Envoys that have only the `ratelimit` filter.
 
-It answers as envoyproxy/ratelimit does from the same descriptors: fixed windows aligned to the
-clock, every descriptor counted on its own, refused hits counted too. The budgets are those of
-`extproc.limits`, so several servers share them exactly.
+It responds as envoyproxy/ratelimit does with the same descriptors: windows are fixed and aligned to
+the clock, each descriptor is counted by itself, and hits of refused requests count. The budgets are
+those of `extproc.limits`, so several servers share them.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,10 +11,10 @@ from hashlib import blake2b
 
 from google.protobuf.message import DecodeError
 
-from extproc.limits.arithmetic import Algorithm, Limit
-from extproc.limits.charges import Charge, until_ready, waiting
+from extproc.limits.arithmetic import MICROS_PER_SECOND, Algorithm, Limit
+from extproc.limits.budgets import Budgets, BudgetState
+from extproc.limits.charges import Charge, fetch_missing, wait_for_tokens
 from extproc.limits.descriptors import DescriptorEntry, DescriptorMatcher, Match, without_replaced
-from extproc.limits.leases import MICRO, Budgets, BudgetState
 from extproc.rpc import RpcError, Services, StatusCode, unary
 from protos.base_pb2 import HeaderValue
 from protos.ratelimit_pb2 import RateLimitDescriptor, RateLimitRequest, RateLimitResponse
@@ -27,13 +27,15 @@ OVER_LIMIT = RateLimitResponse.OVER_LIMIT
 
 UNLIMITED_REMAINING = 2**32 - 1
 
-MAX_STATS = 10_000
-"""Names counted: with `detailed_metric`, clients choose them. What is beyond is counted as one."""
+MAX_COUNTERS = 10_000
+"""Limits that have counts of their own. With `detailed_metric`, clients choose their names. All
+other limits are counted together as OTHER."""
 
 OTHER = "other"
 
 MAX_DESCRIPTORS = 1000
-"""In one request. Each may need a budget at the same time, and a backend keeps 2,000 at least."""
+"""Descriptors of one request. Each may need a budget at the same time, and every backend keeps at
+least 2,000 budgets."""
 
 _SECONDS: dict[str, int] = {
     **{str(unit): seconds for unit, seconds in UNIT_SECONDS.items()},
@@ -45,7 +47,7 @@ _SECONDS: dict[str, int] = {
 
 @dataclass(slots=True)
 class LimitCounts:
-    """Hits of one limit, never reset; the names are those of envoyproxy/ratelimit."""
+    """Hits of one limit, never reset. The names are those of envoyproxy/ratelimit."""
 
     total_hits: int = 0
     over_limit: int = 0
@@ -56,17 +58,18 @@ class LimitCounts:
 
 @dataclass(frozen=True, slots=True)
 class _Hit:
-    """One descriptor that has a limit to be counted against."""
+    """A descriptor that has a limit, and its charge."""
 
     match: Match
     charge: Charge
 
 
 class RateLimitService:
-    """ShouldRateLimit over the descriptors of a config.
+    """Serves ShouldRateLimit for the descriptors of a config.
 
-    `clock` gives seconds since the epoch; `near_limit` is the share of a limit from which hits
-    count as near it; `headers` adds RateLimit-Limit, -Remaining and -Reset of the strictest limit.
+    `clock` returns seconds since the epoch. Hits above the share `near_limit` of a limit count as
+    near the limit. With `headers`, responses have RateLimit-Limit, RateLimit-Remaining and
+    RateLimit-Reset of the strictest limit.
     """
 
     def __init__(
@@ -92,31 +95,31 @@ class RateLimitService:
         self._headers = headers
 
     def services(self) -> Services:
-        """The method, for a transport."""
+        """Return the service's method, for a transport."""
         return {RATE_LIMIT: unary(self._should_rate_limit)}
 
     def _should_rate_limit(self, message: bytes) -> bytes | Awaitable[bytes]:
         request = _parse(message)
         hits = self._hits(request)
         charges = [hit.charge for hit in hits if isinstance(hit, _Hit) and hit.charge.limit.rate]
-        now = int(self._clock() * MICRO)
-        pending = waiting(self.budgets, now, charges)
+        now = int(self._clock() * MICROS_PER_SECOND)
+        pending = fetch_missing(self.budgets, now, charges)
         if pending:
-            return self._later(now, hits, charges, pending)
-        return self._answer(now, hits)
+            return self._respond_later(now, hits, charges, pending)
+        return self._respond(now, hits)
 
-    async def _later(
+    async def _respond_later(
         self,
         now: int,
         hits: list[_Hit | Match | None],
         charges: list[Charge],
         pending: list[Awaitable[None]],
     ) -> bytes:
-        now = await until_ready(self.budgets, now, charges, pending)
-        return self._answer(now, hits)
+        now = await wait_for_tokens(self.budgets, now, charges, pending)
+        return self._respond(now, hits)
 
     def _hits(self, request: RateLimitRequest) -> list[_Hit | Match | None]:
-        """For each descriptor: what to count, a Match that is unlimited, or None for no limit."""
+        """Return for each descriptor a hit, a Match that is unlimited, or None without a limit."""
         entries = [[(e.key, e.value) for e in d.entries] for d in request.descriptors]
         matches = without_replaced(
             self._match(request.domain, descriptor, found)
@@ -142,10 +145,10 @@ class RateLimitService:
         policy = RateLimitPolicy.model_validate(
             {"unit": unit, "requests_per_unit": descriptor.limit.requests_per_unit}
         )
-        stat = ".".join([domain, *(f"{key}_{value}" if value else key for key, value in entries)])
-        return Match(policy, stat)
+        names = [domain, *(f"{key}_{value}" if value else key for key, value in entries)]
+        return Match(policy, ".".join(names))
 
-    def _answer(self, now: int, hits: list[_Hit | Match | None]) -> bytes:
+    def _respond(self, now: int, hits: list[_Hit | Match | None]) -> bytes:
         response = RateLimitResponse(overall_code=OK)
         strictest: RateLimitResponse.DescriptorStatus | None = None
         quotas: list[bool] = []
@@ -174,8 +177,8 @@ class RateLimitService:
 
     def _count(self, now: int, hit: _Hit, status: RateLimitResponse.DescriptorStatus) -> None:
         charge, policy = hit.charge, hit.match.policy
-        standing = self._charge(now, charge)
-        remaining = standing.remaining - charge.cost if standing.admits else 0
+        state = self._charge(now, charge)
+        remaining = state.remaining - charge.cost if state.admits else 0
         status.limit_remaining = remaining
         limit = RateLimitResponse.RateLimit(
             requests_per_unit=policy.requests_per_unit,
@@ -183,28 +186,28 @@ class RateLimitService:
             name=policy.name,
         )
         status.current_limit.CopyFrom(limit)
-        status.duration_until_reset.seconds = -(-_until_reset(now, charge.limit) // MICRO)
-        counts = self._stats(hit.match.stat)
-        _tally(counts, hit, standing, int(policy.requests_per_unit * self._near_limit))
-        if not standing.admits and not hit.match.shadow:
+        status.duration_until_reset.seconds = _seconds_until_reset(now, charge.limit)
+        counts = self._counts_of(hit.match.counter)
+        _add_hits(counts, hit, state, int(policy.requests_per_unit * self._near_limit))
+        if not state.admits and not hit.match.shadow:
             status.code = OVER_LIMIT
 
     def _charge(self, now: int, charge: Charge) -> BudgetState:
         budgets, limit, key = self.budgets, charge.limit, charge.key
         if not limit.rate:
             return BudgetState(False, 0, 0, 0)
-        standing = budgets.standing(now, limit, key, charge.cost)
-        if standing.admits:
+        state = budgets.state(now, limit, key, charge.cost)
+        if state.admits:
             budgets.spend(now, limit, key, charge.cost)
         elif charge.cost:
-            # A refused hit counts, so one that asked for more than was left leaves nothing.
+            # Hits of a refused request count too: they use up the tokens that are left.
             budgets.drain(now, limit, key)
-        return standing
+        return state
 
-    def _stats(self, name: str) -> LimitCounts:
+    def _counts_of(self, name: str) -> LimitCounts:
         counts = self.counts.get(name)
         if counts is None:
-            name = name if len(self.counts) < MAX_STATS else OTHER
+            name = name if len(self.counts) < MAX_COUNTERS else OTHER
             counts = self.counts.setdefault(name, LimitCounts())
         return counts
 
@@ -213,7 +216,9 @@ def _parse(message: bytes) -> RateLimitRequest:
     try:
         request = RateLimitRequest.FromString(message)
     except DecodeError:
-        raise RpcError(StatusCode.INVALID_ARGUMENT, "not a RateLimitRequest") from None
+        raise RpcError(
+            StatusCode.INVALID_ARGUMENT, "the message is not a RateLimitRequest"
+        ) from None
     if not request.domain:
         raise RpcError(StatusCode.INVALID_ARGUMENT, "the domain is empty")
     if not request.descriptors:
@@ -227,7 +232,7 @@ def _unit(number: int) -> str:
     values = RateLimitResponse.RateLimit.Unit.items()
     names = {value: name.lower() for name, value in values if value}
     if number not in names:
-        raise RpcError(StatusCode.INVALID_ARGUMENT, "a limit override names no unit")
+        raise RpcError(StatusCode.INVALID_ARGUMENT, "a limit override has an unknown unit")
     return names[number]
 
 
@@ -239,24 +244,24 @@ def _charge(
         encoded = part.encode()
         digest.update(b"%d:%b" % (len(encoded), encoded))
     rate = policy.requests_per_unit
-    limit = Limit(Algorithm.FIXED_WINDOW, rate, _SECONDS[policy.unit] * MICRO, rate)
-    # In a rule's key an algorithm's name stands in the second place, so the two never meet.
+    limit = Limit(Algorithm.FIXED_WINDOW, rate, _SECONDS[policy.unit] * MICROS_PER_SECOND, rate)
+    # Differs from the key of every rule, which has an algorithm as its second part.
     return Charge(limit, f"rls.{policy.unit}:{digest.hexdigest()}", cost)
 
 
-def _until_reset(now: int, limit: Limit) -> int:
-    return limit.unit - now % limit.unit
+def _seconds_until_reset(now: int, limit: Limit) -> int:
+    return -(-(limit.unit - now % limit.unit) // MICROS_PER_SECOND)
 
 
-def _tally(counts: LimitCounts, hit: _Hit, standing: BudgetState, near: int) -> None:
-    """Split the hits at the limit and at the near-limit mark, as envoyproxy/ratelimit does."""
+def _add_hits(counts: LimitCounts, hit: _Hit, state: BudgetState, near: int) -> None:
+    """Count hits below and above the limit and near it, as envoyproxy/ratelimit does."""
     limit, hits = hit.charge.limit.rate, hit.charge.cost
-    before = max(0, limit - standing.remaining)
+    before = max(0, limit - state.remaining)
     after = before + hits
     over = hits if before >= limit else max(0, after - limit)
     counts.total_hits += hits
     counts.near_limit += max(0, min(after, limit) - max(near, before))
-    if standing.admits:
+    if state.admits:
         counts.within_limit += hits
     else:
         counts.over_limit += over

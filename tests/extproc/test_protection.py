@@ -136,7 +136,7 @@ class Shared:
 
     async def lease(self, budgets: Budgets) -> None:
         """Have tokens of a budget leased."""
-        pending = budgets.ready(self.now(), LIMIT, "key", 5)
+        pending = budgets.fetch(self.now(), LIMIT, "key", 5)
         assert pending is not None
         await pending
         assert self.free() < LIMIT.capacity

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.limits.arithmetic import Algorithm, Budget, LeaseRequest, Limit, budget
+from extproc.limits.arithmetic import Algorithm, Budget, LeaseRequest, Limit, new_budget
 from tests.extproc.limits.histories import (
     SECOND,
     START,
@@ -31,7 +31,7 @@ def drain(shared: Budget, now: int) -> int:
 def test_never_more_is_spent_than_the_limit_allows_in_any_span(
     limit: Limit, history_steps: list[Step]
 ) -> None:
-    history = History(limit, budget(limit, START).exchange)
+    history = History(limit, new_budget(limit, START).exchange)
     for step in history_steps:
         history.play(step)
         history.spend_everything() if step.keep % 3 == 0 else None
@@ -43,7 +43,7 @@ def test_never_more_is_spent_than_the_limit_allows_in_any_span(
 def test_never_more_is_taken_directly_than_the_limit_allows(
     limit: Limit, takes: list[tuple[int, int]]
 ) -> None:
-    shared, now, spent = budget(limit, START), START, []
+    shared, now, spent = new_budget(limit, START), START, []
     for elapsed, wanted in takes:
         now += elapsed
         if shared.free(now) >= wanted:
@@ -54,7 +54,7 @@ def test_never_more_is_taken_directly_than_the_limit_allows(
 
 @given(limits, steps)
 def test_after_the_wait_it_names_a_token_is_free(limit: Limit, history_steps: list[Step]) -> None:
-    shared = budget(limit, START)
+    shared = new_budget(limit, START)
     now = START
     for step in history_steps:
         now += step.elapsed
@@ -68,14 +68,14 @@ def test_after_the_wait_it_names_a_token_is_free(limit: Limit, history_steps: li
 
 @given(limits)
 def test_a_used_up_budget_is_whole_after_the_reset_it_names(limit: Limit) -> None:
-    shared = budget(limit, START)
+    shared = new_budget(limit, START)
     assert drain(shared, START) == limit.capacity
     assert shared.free(START + shared.reset(START)) == limit.capacity
 
 
 def test_a_token_bucket_of_1000_a_second_admits_its_burst_and_then_its_rate() -> None:
     limit = Limit(Algorithm.TOKEN_BUCKET, 1000, SECOND, 2000)
-    shared, admitted = budget(limit, START), 0
+    shared, admitted = new_budget(limit, START), 0
     for request in range(30_000):
         now = START + request * SECOND // 3000
         if shared.free(now):
@@ -87,7 +87,7 @@ def test_a_token_bucket_of_1000_a_second_admits_its_burst_and_then_its_rate() ->
 @pytest.mark.parametrize("algorithm", Algorithm)
 def test_what_a_holder_returns_is_free_for_others(algorithm: Algorithm) -> None:
     limit = Limit(algorithm, 10, 60 * SECOND, 10)
-    shared = budget(limit, START)
+    shared = new_budget(limit, START)
     assert shared.exchange(START, ask(limit, 1, want=10)).tokens == 10
     assert shared.free(START) == 0
     shared.exchange(START, ask(limit, 2, held=2, returned=5))
@@ -97,7 +97,7 @@ def test_what_a_holder_returns_is_free_for_others(algorithm: Algorithm) -> None:
 @pytest.mark.parametrize("algorithm", Algorithm)
 def test_a_lease_not_heard_of_again_counts_as_spent(algorithm: Algorithm) -> None:
     limit = Limit(algorithm, 10, 3600 * SECOND, 10)
-    shared = budget(limit, START)
+    shared = new_budget(limit, START)
     shared.exchange(START, ask(limit, 1, want=10))
     assert shared.free(START + 60 * SECOND) == 0
 
@@ -105,7 +105,7 @@ def test_a_lease_not_heard_of_again_counts_as_spent(algorithm: Algorithm) -> Non
 @pytest.mark.parametrize("algorithm", Algorithm)
 def test_an_ask_overtaken_by_a_later_one_changes_nothing(algorithm: Algorithm) -> None:
     limit = Limit(algorithm, 10, 3600 * SECOND, 10)
-    shared = budget(limit, START)
+    shared = new_budget(limit, START)
     shared.exchange(START, ask(limit, 2, want=4))
     late = shared.exchange(START, ask(limit, 1, want=6, returned=4))
     assert (late.tokens, late.free) == (0, 6)
@@ -114,7 +114,7 @@ def test_an_ask_overtaken_by_a_later_one_changes_nothing(algorithm: Algorithm) -
 @pytest.mark.parametrize("algorithm", Algorithm)
 def test_a_holder_cannot_return_what_it_never_had(algorithm: Algorithm) -> None:
     limit = Limit(algorithm, 10, 3600 * SECOND, 10)
-    shared = budget(limit, START)
+    shared = new_budget(limit, START)
     shared.take(START, 10)
     assert shared.exchange(START, ask(limit, 1, returned=10, want=10)).tokens == 0
 
@@ -122,7 +122,7 @@ def test_a_holder_cannot_return_what_it_never_had(algorithm: Algorithm) -> None:
 @pytest.mark.parametrize("algorithm", Algorithm)
 def test_time_that_runs_backwards_frees_nothing(algorithm: Algorithm) -> None:
     limit = Limit(algorithm, 10, SECOND, 10)
-    shared = budget(limit, START)
+    shared = new_budget(limit, START)
     shared.take(START, 10)
     assert shared.free(START - 3600 * SECOND) == 0
     assert shared.free(START) == 0

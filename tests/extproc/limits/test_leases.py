@@ -133,7 +133,7 @@ async def test_a_worker_that_falls_silent_gives_its_tokens_back() -> None:
     async with LeasedBudgets(store, settings, store.clock) as budgets:
         for _ in range(2):
             now = int(store.clock() * SECOND)
-            waiting = budgets.ready(now, limit, "key", 5)
+            waiting = budgets.fetch(now, limit, "key", 5)
             if waiting is not None:
                 await waiting
         assert free(store, limit, "key") < 100
@@ -219,7 +219,7 @@ async def test_a_store_that_was_slow_once_is_asked_again_by_the_next_request() -
 async def ready(budgets: LeasedBudgets, store: LedgerStore, cost: int) -> None:
     """Have the store asked for tokens of a key, and see what it says."""
     limit = Limit(Algorithm.TOKEN_BUCKET, 100, 3600 * SECOND, 100)
-    waiting = budgets.ready(int(store.clock() * SECOND), limit, "key", cost)
+    waiting = budgets.fetch(int(store.clock() * SECOND), limit, "key", cost)
     assert waiting is not None
     await waiting
 
@@ -292,11 +292,11 @@ HOURLY = Limit(Algorithm.FIXED_WINDOW, 3, 3600 * SECOND, 3)
 
 async def spent(budgets: LeasedBudgets, store: LedgerStore, cost: int) -> bool:
     """Whether a request was admitted, which then has paid; what it fetched ahead has arrived."""
-    pending = budgets.ready(int(store.clock() * SECOND), HOURLY, "k", cost)
+    pending = budgets.fetch(int(store.clock() * SECOND), HOURLY, "k", cost)
     if pending is not None:
         await pending
     now = int(store.clock() * SECOND)
-    standing = budgets.standing(now, HOURLY, "k", cost)
+    standing = budgets.state(now, HOURLY, "k", cost)
     if standing.admits:
         budgets.spend(now, HOURLY, "k", cost)
     else:

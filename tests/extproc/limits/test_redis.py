@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from redis import Redis
 
-from extproc.limits.arithmetic import SLOTS, Algorithm, LeaseGrant, LeaseRequest, Limit, budget
+from extproc.limits.arithmetic import SLOTS, Algorithm, LeaseGrant, LeaseRequest, Limit, new_budget
 from extproc.limits.redis import SCRIPT, redis_store
 from extproc.limits.store import StoreError
 from sluice.config.limit_backend import LimitBackend
@@ -24,12 +24,13 @@ def scripted(client: Redis, key: str) -> Callable[[int, LeaseRequest], LeaseGran
     """The script as an exchange at a time of the caller's choice."""
     script = client.register_script(SCRIPT)
 
-    def exchange(now: int, ask: LeaseRequest) -> LeaseGrant:
-        limit = ask.limit
+    def exchange(now: int, request: LeaseRequest) -> LeaseGrant:
+        limit = request.limit
         answer = script(
             [key],
-            [limit.algorithm.value, limit.rate, limit.unit, limit.capacity, ask.holder,
-             ask.sequence, ask.held, ask.returned, ask.want, ask.lifetime, SLOTS, now],
+            [limit.algorithm.value, limit.rate, limit.unit, limit.capacity,
+             request.holder, request.sequence, request.held, request.returned,
+             request.want, request.lifetime, SLOTS, now],
         )  # fmt: skip
         return LeaseGrant(*cast("list[int]", answer))
 
@@ -47,7 +48,7 @@ def test_the_script_and_the_arithmetic_grant_alike(
 ) -> None:
     with Redis(port=shared_redis.port) as client:
         in_redis = History(limit, scripted(client, uuid4().hex))
-        in_memory = History(limit, budget(limit, START).exchange)
+        in_memory = History(limit, new_budget(limit, START).exchange)
         for step in history_steps:
             in_redis.play(step)
             in_memory.play(step)

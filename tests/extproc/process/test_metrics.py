@@ -161,7 +161,7 @@ def test_a_backend_that_went_away_is_down_and_what_it_forgot_is_counted(tmp_path
 
     async def use(key: str) -> None:
         budgets = protection.budgets
-        pending = budgets.ready(int(protection.clock() * MICROS_PER_SECOND), limit, key, 1)
+        pending = budgets.fetch(int(protection.clock() * MICROS_PER_SECOND), limit, key, 1)
         assert pending is not None
         await pending
 

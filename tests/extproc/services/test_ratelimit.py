@@ -8,7 +8,7 @@ import pytest
 from extproc.limits import LocalBudgets
 from extproc.limits.descriptors import DescriptorMatcher
 from extproc.limits.ledger import Ledger
-from extproc.services.ratelimit import MAX_STATS, OTHER, LimitCounts, RateLimitService
+from extproc.services.ratelimit import MAX_COUNTERS, OTHER, LimitCounts, RateLimitService
 from extproc.transport import serve
 from protos.ratelimit_pb2 import RateLimitDescriptor, RateLimitRequest, RateLimitResponse
 from sluice.config.load import loads
@@ -282,9 +282,9 @@ async def test_hits_across_the_limit_are_split(client: Client) -> None:
 async def test_detailed_metrics_are_counted_by_value_up_to_a_bound(client: Client) -> None:
     await client.ask((("zone", "a"), ("user", "u0")))
     assert "models.zone_a.user_u0" in client.service.counts
-    for start in range(0, MAX_STATS, 500):
+    for start in range(0, MAX_COUNTERS, 500):
         await client.ask(*((("zone", "a"), ("user", f"u{n}")) for n in range(start, start + 501)))
-    assert len(client.service.counts) == MAX_STATS + 1
+    assert len(client.service.counts) == MAX_COUNTERS + 1
     assert client.service.counts[OTHER].total_hits > 0
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from extproc.breaker.breaker import EVALUATE, MICRO
+from extproc.breaker.breaker import EVALUATE, MICROS_PER_SECOND
 from extproc.counter_table import CounterTable, create
 from extproc.decision import Reads
 from extproc.policy.current import CurrentPolicy
@@ -312,7 +312,7 @@ def test_the_breaker_is_asked_each_time(tmp_path: Path) -> None:
     service = Service(by, protection)
     assert version(service.ask_twice(headers())) == "v1"
     protection.breaker.record(now, "m/v1", ok=False, count=1_000)
-    now += EVALUATE / MICRO
+    now += EVALUATE / MICROS_PER_SECOND
     asked = headers()
     refusals = [one for one in (service.ask(asked) for _ in range(5)) if status(one)]
     assert service.hits == 5

@@ -1,0 +1,81 @@
+"""The interface of budgets towards the limiter, and budgets of one process alone."""
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Protocol
+
+from extproc.limits.arithmetic import Limit
+from extproc.limits.ledger import Ledger
+
+
+# Not frozen: a frozen instance takes longer to make, and every request makes several.
+@dataclass(slots=True)
+class BudgetState:
+    """State of a budget for one request. `wait` and `reset` are microseconds from now.
+
+    `unavailable`: nothing is known of the budget, because its backend does not respond.
+    """
+
+    admits: bool
+    remaining: int
+    wait: int
+    reset: int
+    unavailable: bool = False
+
+
+class Budgets(Protocol):
+    """Budgets by key. A request fetches tokens, reads the state and then spends them.
+
+    `now` is in microseconds, `cost` in tokens.
+    """
+
+    @property
+    def available(self) -> bool | None:
+        """Whether the backend responded to the latest exchange; None for budgets in memory."""
+
+    @property
+    def evictions(self) -> int:
+        """Budgets of this process that were evicted to make room."""
+
+    def fetch(self, now: int, limit: Limit, key: str, cost: int) -> Awaitable[None] | None:
+        """Fetch tokens where they are missing; await the result, if any, before calling `state`."""
+
+    def state(self, now: int, limit: Limit, key: str, cost: int) -> BudgetState:
+        """Return whether `cost` tokens are there; for a cost of 0, whether any token is."""
+
+    def spend(self, now: int, limit: Limit, key: str, cost: int) -> None:
+        """Spend tokens, after a `state` that admits and without awaiting in between."""
+
+    def drain(self, now: int, limit: Limit, key: str) -> None:
+        """Spend all tokens that this process has, after a `state` that does not admit."""
+
+
+class LocalBudgets:
+    """Budgets of this process alone. They are exact, and never awaited."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    @property
+    def available(self) -> None:
+        """None: there is no backend."""
+
+    @property
+    def evictions(self) -> int:
+        return self._ledger.evictions
+
+    def fetch(self, now: int, limit: Limit, key: str, cost: int) -> None:
+        """Do nothing: all tokens are here."""
+
+    def state(self, now: int, limit: Limit, key: str, cost: int) -> BudgetState:
+        budget = self._ledger.budget(now, limit, key)
+        free = budget.free(now)
+        needed = max(1, cost)
+        return BudgetState(free >= needed, free, budget.wait(now, needed), budget.reset(now))
+
+    def spend(self, now: int, limit: Limit, key: str, cost: int) -> None:
+        self._ledger.budget(now, limit, key).take(now, cost)
+
+    def drain(self, now: int, limit: Limit, key: str) -> None:
+        budget = self._ledger.budget(now, limit, key)
+        budget.take(now, budget.free(now))
