@@ -18,11 +18,17 @@ class OverLimitError(Exception):
 
 @dataclass(slots=True)
 class Subscription:
-    """The names that a client has subscribed to, and whether it has subscribed to all resources."""
+    """The names that a client has subscribed to, and whether it has subscribed to all resources.
+
+    An empty list of names subscribes to every resource of a wildcard type, but only until the
+    client sends a name; after that it unsubscribes from everything ("How the client specifies what
+    resources to return" in the xDS protocol).
+    """
 
     type: ResourceType
     names: frozenset[str] = frozenset()
     wildcard: bool = False
+    _named: bool = False
 
     @property
     def empty(self) -> bool:
@@ -41,8 +47,9 @@ class Subscription:
         if len(names) > MAX_NAMES:
             raise OverLimitError(f"more than {MAX_NAMES} resource names in one request")
         before, wildcard_before = self.names, self.wildcard
-        self.wildcard = self.type.wildcard and (not names or WILDCARD in names)
-        self.names = frozenset() if self.wildcard else frozenset(names)
+        self._named = self._named or bool(names)
+        self.names = frozenset(names) - {WILDCARD}
+        self.wildcard = WILDCARD in names or (self.type.wildcard and not self._named)
         if wildcard_before:
             return False
         return self.wildcard or not self.names <= before

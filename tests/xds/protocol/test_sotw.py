@@ -117,6 +117,17 @@ def test_a_client_that_subscribes_to_no_endpoints_gets_no_response() -> None:
     assert sent(subscribed(SotwRequest(EDS)), snapshot()) == []
 
 
+def test_a_client_that_unsubscribes_from_all_names_gets_no_response() -> None:
+    stream = subscribed(SotwRequest(CDS, names=("a",)))
+    (response,) = sent(stream, snapshot("ab"))
+    ack(stream, response)
+    assert sent(stream, snapshot("abc")) == []
+    assert stream.in_sync(snapshot("abc"), [CDS])
+    stream.on_request(SotwRequest(CDS, names=("*",), nonce=response.nonce), now=2)
+    (response,) = sent(stream, snapshot("abc"))
+    assert set(response.resources) == {"a", "b", "c"}
+
+
 def synced_envoy(published: Snapshot) -> SotwStream:
     """The stream of an Envoy that has accepted every cluster and endpoint of a snapshot."""
     stream = subscribed()

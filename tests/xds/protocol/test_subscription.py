@@ -3,6 +3,7 @@
 import pytest
 
 from xds.protocol import resource_types
+from xds.protocol.resource_types import ResourceType
 from xds.protocol.subscription import MAX_NAMES, OverLimitError, Subscription
 
 CDS, EDS = resource_types.CLUSTER, resource_types.ENDPOINT
@@ -19,6 +20,38 @@ def test_no_names_subscribe_to_nothing_of_another_type() -> None:
     subscription.replace(())
     assert subscription.empty
     assert not subscription.includes("a")
+
+
+def test_no_names_after_names_subscribe_to_nothing() -> None:
+    for names in (("a",), ("*",)):
+        subscription = Subscription(CDS)
+        subscription.replace(names)
+        assert not subscription.replace(())
+        assert subscription.empty
+        assert not subscription.includes("a")
+
+
+def test_no_names_stay_a_wildcard_until_the_client_sends_a_name() -> None:
+    subscription = Subscription(CDS)
+    subscription.replace(())
+    assert not subscription.replace(())
+    assert subscription.includes("a")
+    assert not subscription.replace(("a",))
+    assert not subscription.includes("b")
+    subscription.replace(())
+    assert subscription.empty
+
+
+@pytest.mark.parametrize("resource_type", [CDS, EDS])
+def test_an_asterisk_subscribes_to_every_resource_of_any_type(
+    resource_type: ResourceType,
+) -> None:
+    subscription = Subscription(resource_type)
+    subscription.replace(("a",))
+    assert subscription.replace(("a", "*"))
+    assert subscription.includes("b")
+    assert not subscription.replace(("a",))
+    assert not subscription.includes("b")
 
 
 def test_only_new_names_add_resources() -> None:
