@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import json
-import os
 import shutil
 import signal
 import socket
@@ -222,11 +221,3 @@ def reported_requests(gateway: Gateway, model: str) -> int:
     prefix = f'sluice_requests_total{{model="{model}"'
     samples = (line for line in lines if line.startswith(prefix))
     return sum(int(float(line.rpartition(" ")[2])) for line in samples)
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

@@ -1,4 +1,4 @@
-"""Processes die under load: traffic recovers, and nothing is admitted that nobody decided on."""
+"""The gateway recovers when one of its processes dies, and admits no request without a decision."""
 
 import os
 import signal
@@ -7,7 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.gateway import Gateway, alive, base_config, bearer, eventually, running
+from tests.integration.gateway import (
+    Gateway,
+    base_config,
+    bearer,
+    command_line,
+    eventually,
+    running,
+)
 from tests.integration.load import Load
 
 PATH = "/v2/models/echo/x"
@@ -15,7 +22,7 @@ JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture(scope="module")
-def own() -> Iterator[Gateway]:
+def damaged() -> Iterator[Gateway]:
     """A gateway whose processes the tests of this module kill."""
     with running(base_config()) as gateway:
         yield gateway
@@ -25,71 +32,72 @@ def load(gateway: Gateway) -> Load:
     return Load(gateway.config["listener"]["address"], PATH, {**JSON, **bearer()})
 
 
-def test_traffic_recovers_within_a_second_when_a_worker_is_killed(own: Gateway) -> None:
-    victim = own.workers()[0]
-    with load(own) as traffic:
+def test_only_requests_in_flight_fail_when_a_worker_is_killed(damaged: Gateway) -> None:
+    victim = damaged.workers()[0]
+    with load(damaged) as traffic:
         traffic.wait_for(100)
-        killed = time.monotonic()
         os.kill(victim, signal.SIGKILL)
+        eventually(lambda: len(damaged.workers()) == 2 and victim not in damaged.workers())
+        replaced = time.monotonic()
         traffic.wait_for(1000)
-        eventually(lambda: time.monotonic() > killed + 2.0)
-    assert traffic.failures_after(killed + 1.0) == []
-    eventually(lambda: len(own.workers()) == 2 and victim not in own.workers())
+    # One request on each connection, and the next one while the system closes the worker's sockets.
+    assert len(traffic.failures) <= 2 * traffic.connections
+    assert traffic.failures_after(replaced) == []
 
 
-def test_traffic_does_not_notice_when_the_control_plane_is_killed(own: Gateway) -> None:
-    (victim,) = own.children("control-plane")
-    with load(own) as traffic:
+def test_no_request_fails_while_the_control_plane_is_replaced(damaged: Gateway) -> None:
+    (victim,) = damaged.children("control-plane")
+    with load(damaged) as traffic:
         traffic.wait_for(100)
         os.kill(victim, signal.SIGKILL)
-        eventually(lambda: victim not in own.children("control-plane") and _reachable(own), 20)
+        eventually(lambda: victim not in damaged.children("control-plane"))
+        eventually(lambda: _all_nodes_in_sync(damaged), 20)
         traffic.wait_for(200)
     assert traffic.failures == []
-    # The new control plane takes over: what is edited now still arrives.
-    own.edit(lambda config: config["models"]["echo"].update(stable="v2"))
+    # The new control plane applies edits.
+    damaged.edit(lambda config: config["models"]["echo"].update(stable="v2"))
 
 
-def _reachable(gateway: Gateway) -> bool:
+def _all_nodes_in_sync(gateway: Gateway) -> bool:
     try:
         return gateway.in_sync() and len(gateway.status()["nodes"]) == 3
     except OSError:
         return False
 
 
-def test_without_a_callout_nothing_is_admitted() -> None:
+def test_no_request_is_admitted_while_no_worker_runs() -> None:
     with running(base_config()) as gateway:
-        (supervisor,) = [pid for pid in gateway.children(" callout ") if "--xds" in _command(pid)][
-            :1
-        ]
+        supervisor = next(
+            pid for pid in gateway.children(" callout ") if "--xds" in command_line(pid)
+        )
+        # A stopped supervisor does not replace its workers.
         os.kill(supervisor, signal.SIGSTOP)
         workers = gateway.workers()
         for pid in workers:
             os.kill(pid, signal.SIGKILL)
-        eventually(lambda: not any(map(_runs, workers)))
+        # A killed worker stays a zombie while the supervisor is stopped.
+        eventually(lambda: not any(map(command_line, workers)))
         with gateway.client() as client:
             for headers in ({}, bearer()):
-                answer = client.post(PATH, json={}, headers=headers)
-                assert answer.status_code in (500, 503, 504)
-                assert "version" not in answer.json()
+                response = client.post(PATH, json={}, headers=headers)
+                assert response.status_code in (500, 503, 504)
+                assert "version" not in response.json()
         os.kill(supervisor, signal.SIGCONT)
 
 
-def test_ctrl_c_leaves_no_process_behind() -> None:
+def test_an_interrupt_ends_every_process() -> None:
     with running(base_config()) as gateway:
         assert gateway.process is not None
         pids = gateway.children("")
         assert len(pids) > 5
         gateway.process.send_signal(signal.SIGINT)
         assert gateway.process.wait(20) == 0
-        eventually(lambda: not any(map(alive, pids)), 2)
+        eventually(lambda: not any(map(_exists, pids)))
 
 
-def _command(pid: int) -> str:
-    from tests.integration.gateway import command_line
-
-    return command_line(pid)
-
-
-def _runs(pid: int) -> bool:
-    """Whether a process still executes; a zombie, killed but not yet reaped, does not."""
-    return bool(_command(pid))
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
