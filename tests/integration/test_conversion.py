@@ -1,4 +1,4 @@
-"""Through a real Envoy: whatever the client sends, a gRPC model server gets tensors and answers."""
+"""Conversion through Envoy: REST requests in every format reach a gRPC model server as tensors."""
 
 import io
 import json
@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import struct
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,19 +27,19 @@ from tests.integration.gateway import (
     running,
 )
 
-PICTURE = Path(__file__).parents[2] / "examples" / "digit-7.png"
+IMAGE = Path(__file__).parents[2] / "examples" / "digit-7.png"
 INFER = "/v2/models/digits/infer"
 SIDE = 32
 HTTP2_POST = [(":method", "POST"), (":path", INFER), (":scheme", "http")]
 
 
 def config() -> Config:
-    """The example models by gRPC: `digits` declares its tensors, `sentiment` does not.
+    """`digits` declares its tensors and has a gRPC and a REST version.
 
-    `digits` has a version v2 that speaks REST.
+    `sentiment` has one gRPC version and declares nothing.
     """
     settings = base_config()
-    by_grpc, by_rest, other = (f"127.0.0.1:{port}" for port in free_ports(3))
+    digits_grpc, digits_rest, sentiment = (f"127.0.0.1:{port}" for port in free_ports(3))
     image = {
         "name": "image",
         "datatype": "UINT8",
@@ -51,36 +50,36 @@ def config() -> Config:
         "access": {"public": True},
         "stable": "v1",
         "versions": {
-            "v1": {"protocol": "grpc", "endpoints": [{"address": by_grpc}]},
-            "v2": {"protocol": "http", "endpoints": [{"address": by_rest}]},
+            "v1": {"protocol": "grpc", "endpoints": [{"address": digits_grpc}]},
+            "v2": {"protocol": "http", "endpoints": [{"address": digits_rest}]},
         },
         "inputs": [image],
         "outputs": [{"name": "probabilities", "labels": [f"digit {n}" for n in range(10)]}],
     }
     settings["models"]["sentiment"] = {
         "access": {"public": True},
-        "versions": {"v1": {"protocol": "grpc", "endpoints": [{"address": other}]}},
+        "versions": {"v1": {"protocol": "grpc", "endpoints": [{"address": sentiment}]}},
     }
     return settings
 
 
 @pytest.fixture(scope="module")
 def converting() -> Iterator[Gateway]:
-    """A gateway in front of a model that speaks gRPC only."""
+    """A gateway in front of gRPC model servers."""
     with running(config()) as gateway:
         yield gateway
 
 
 @pytest.fixture(params=["HTTP/1.1", "HTTP/2"])
 def client(request: pytest.FixtureRequest, converting: Gateway) -> Iterator[httpx.Client]:
-    """A client of either protocol: what Envoy shows the callout of a gRPC answer differs."""
+    """A client of each HTTP version. Envoy passes a gRPC response to the callout differently."""
     http2 = request.param == "HTTP/2"
-    with converting.client(http1=not http2, http2=http2) as one:
-        yield one
+    with converting.client(http1=not http2, http2=http2) as opened:
+        yield opened
 
 
-def picture(form: str, size: int = 224) -> bytes:
-    with Image.open(PICTURE) as image:
+def encoded_image(form: str, size: int = 224) -> bytes:
+    with Image.open(IMAGE) as image:
         resized = image.convert("RGB").resize((size, size))
     written = io.BytesIO()
     resized.save(written, form, **({"compress_level": 0} if form == "PNG" else {}))
@@ -88,7 +87,7 @@ def picture(form: str, size: int = 224) -> bytes:
 
 
 def pixels() -> np.ndarray:
-    with Image.open(PICTURE) as image:
+    with Image.open(IMAGE) as image:
         small = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return np.asarray(small, np.uint8)
 
@@ -96,8 +95,8 @@ def pixels() -> np.ndarray:
 def label(response: httpx.Response) -> int:
     assert response.status_code == 200, response.text
     outputs = {output["name"]: output["data"] for output in response.json()["outputs"]}
-    found: int = outputs["label"][0]
-    return found
+    first: int = outputs["label"][0]
+    return first
 
 
 def post(client: httpx.Client, body: bytes, kind: str, **headers: str) -> httpx.Response:
@@ -114,11 +113,11 @@ def v2_json() -> dict[str, object]:
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
-def test_a_picture_is_classified(client: httpx.Client, form: str) -> None:
-    assert label(post(client, picture(form), f"image/{form.lower()}")) == 7
+def test_an_image_is_classified(client: httpx.Client, form: str) -> None:
+    assert label(post(client, encoded_image(form), f"image/{form.lower()}")) == 7
 
 
-def test_the_same_picture_as_json_and_as_protobuf_gets_the_same_answer(
+def test_json_and_protobuf_with_the_same_image_get_the_same_outputs(
     client: httpx.Client,
 ) -> None:
     as_json = post(client, json.dumps(v2_json()).encode(), "application/json")
@@ -128,33 +127,33 @@ def test_the_same_picture_as_json_and_as_protobuf_gets_the_same_answer(
     assert as_json.json()["outputs"] == as_tensor.json()["outputs"]
 
 
-def test_a_picture_larger_than_what_envoy_buffers_otherwise_is_converted(
+def test_an_image_larger_than_envoys_default_buffer_is_converted(
     client: httpx.Client,
 ) -> None:
-    large = picture("PNG", 1600)
+    large = encoded_image("PNG", 1600)
     assert len(large) > 7_000_000
     assert label(post(client, large, "image/png")) == 7
 
 
-def test_several_pictures_are_a_batch(client: httpx.Client) -> None:
-    parts = [("image", (f"{n}.jpg", picture("JPEG"), "image/jpeg")) for n in range(3)]
+def test_several_images_are_a_batch(client: httpx.Client) -> None:
+    parts = [("image", (f"{n}.jpg", encoded_image("JPEG"), "image/jpeg")) for n in range(3)]
     response = client.post(INFER, files=parts)
     assert response.status_code == 200, response.text
     assert response.json()["outputs"][0]["shape"] == [3]
 
 
-def test_a_client_that_wants_protobuf_gets_it(client: httpx.Client) -> None:
-    response = post(client, picture("JPEG"), "image/jpeg", accept="application/x-protobuf")
-    answer = ModelInferResponse.FromString(response.content)
-    assert struct.unpack("<q", answer.raw_output_contents[0]) == (7,)
+def test_a_client_that_accepts_protobuf_gets_a_protobuf_response(client: httpx.Client) -> None:
+    response = post(client, encoded_image("JPEG"), "image/jpeg", accept="application/x-protobuf")
+    message = ModelInferResponse.FromString(response.content)
+    assert struct.unpack("<q", message.raw_output_contents[0]) == (7,)
 
 
 @pytest.mark.parametrize(
     ("body", "kind", "status", "reason"),
     [
         (b"", "image/jpeg", 400, None),
-        (b"not a picture", "image/png", 415, "not_an_image"),
-        (picture("JPEG")[:2000], "image/jpeg", 400, None),
+        (b"not an image", "image/png", 415, "not_an_image"),
+        (encoded_image("JPEG")[:2000], "image/jpeg", 400, None),
         (b'{"inputs":', "application/json", 400, None),
         (b'{"inputs":[{"name":"x","datatype":"UINT8","shape":[1],"data":[1]}]}',
          "application/json", 422, "unknown_input"),
@@ -162,7 +161,7 @@ def test_a_client_that_wants_protobuf_gets_it(client: httpx.Client) -> None:
          "application/json", 422, None),
     ],
 )  # fmt: skip
-def test_what_cannot_be_converted_is_refused_and_named(
+def test_a_body_that_cannot_be_converted_is_refused_with_the_reason(
     client: httpx.Client, body: bytes, kind: str, status: int, reason: str | None
 ) -> None:
     response = post(client, body, kind)
@@ -175,12 +174,14 @@ def test_what_cannot_be_converted_is_refused_and_named(
 
 
 def too_large() -> Iterator[bytes]:
-    """A body of 11 MiB whose length nobody declares."""
+    """A body of 11 MiB, sent without a content-length."""
     for _ in range(11 * 16):
         yield bytes(1 << 16)
 
 
-def test_a_body_over_the_limit_is_refused_however_it_is_sent(converting: Gateway) -> None:
+def test_a_body_over_the_limit_is_refused_with_and_without_a_length(
+    converting: Gateway,
+) -> None:
     headers = {"content-type": "image/png"}
     with converting.client() as client:
         for body in (bytes(11 << 20), too_large()):
@@ -188,56 +189,61 @@ def test_a_body_over_the_limit_is_refused_however_it_is_sent(converting: Gateway
             assert (refused.status_code, refused.json()["reason"]) == (413, "body_too_large")
 
 
-def test_a_body_that_is_too_large_before_its_headers_are_decided_on_is_refused(
-    converting: Gateway,
-) -> None:
+def test_a_body_that_exceeds_the_limit_before_the_decision_is_refused(converting: Gateway) -> None:
     workers = converting.workers()
+
+    def body() -> Iterator[bytes]:
+        try:
+            yield from too_large()
+        finally:
+            for pid in workers:
+                os.kill(pid, signal.SIGCONT)
+
     for pid in workers:
         os.kill(pid, signal.SIGSTOP)
-    resume = threading.Timer(0.5, lambda: [os.kill(pid, signal.SIGCONT) for pid in workers])
-    resume.start()
     with converting.client() as client:
-        refused = client.post(INFER, content=too_large(), headers={"content-type": "image/png"})
-    resume.join()
+        refused = client.post(INFER, content=body(), headers={"content-type": "image/png"})
     assert (refused.status_code, refused.json()["reason"]) == (413, "body_too_large")
 
 
-def test_a_body_over_the_limit_is_refused_by_http2_while_it_is_sent(converting: Gateway) -> None:
-    """By a client of its own: httpx goes on waiting for room, and curl gives up, on a response."""
+def test_an_http2_body_over_the_limit_is_refused_while_it_is_sent(converting: Gateway) -> None:
+    """httpx and curl do not read an early response while they wait for the flow-control window."""
     host, _, port = converting.config["listener"]["address"].partition(":")
     connection = h2.connection.H2Connection()
     connection.initiate_connection()
     connection.send_headers(1, [*HTTP2_POST, (":authority", host), ("content-type", "image/png")])
-    with socket.create_connection((host, int(port)), timeout=10) as edge:
+    with socket.create_connection((host, int(port)), timeout=10) as connected:
         while True:
-            room = min(connection.local_flow_control_window(1), connection.max_outbound_frame_size)
-            if room:
-                connection.send_data(1, bytes(room))
-            edge.sendall(connection.data_to_send())
-            if not room:
-                events = connection.receive_data(edge.recv(1 << 16))
-                answers = [e for e in events if isinstance(e, h2.events.ResponseReceived)]
-                if answers:
+            window = min(
+                connection.local_flow_control_window(1), connection.max_outbound_frame_size
+            )
+            if window:
+                connection.send_data(1, bytes(window))
+            connected.sendall(connection.data_to_send())
+            if not window:
+                events = connection.receive_data(connected.recv(1 << 16))
+                responses = [e for e in events if isinstance(e, h2.events.ResponseReceived)]
+                if responses:
                     break
-    assert dict(answers[0].headers)[b":status"] == b"413"
+    assert dict(responses[0].headers)[b":status"] == b"413"
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
-def test_a_body_of_undeclared_length_is_converted(client: httpx.Client, version: str) -> None:
+def test_a_body_without_a_declared_length_is_converted(client: httpx.Client, version: str) -> None:
     headers = {"content-type": "image/jpeg", "x-model-version": version}
-    jpeg = picture("JPEG")
+    jpeg = encoded_image("JPEG")
     halves = iter((jpeg[:1000], jpeg[1000:]))
     assert label(client.post(INFER, content=halves, headers=headers)) == 7
 
 
-def test_a_grpc_server_is_asked_nothing_but_to_infer(client: httpx.Client) -> None:
+def test_a_rest_call_other_than_infer_to_a_grpc_server_is_refused(client: httpx.Client) -> None:
     response = client.get("/v2/models/digits/ready")
     assert response.status_code == 405
     assert response.json()["reason"] == "method_not_allowed"
 
 
-def test_an_error_of_the_model_server_is_a_problem(client: httpx.Client) -> None:
-    """Nothing is declared for the sentiment model, so its server is the first to object."""
+def test_an_error_of_the_model_server_becomes_a_problem(client: httpx.Client) -> None:
+    """The sentiment model declares no tensors, so only its server can refuse a wrong datatype."""
     body = b'{"inputs":[{"name":"text","datatype":"FP32","shape":[1],"data":[1]}]}'
     response = client.post(
         "/v2/models/sentiment/infer", content=body, headers={"content-type": "application/json"}
@@ -247,7 +253,7 @@ def test_an_error_of_the_model_server_is_a_problem(client: httpx.Client) -> None
     assert "BYTES" in response.json()["detail"]
 
 
-def test_a_grpc_client_goes_through_unconverted(converting: Gateway) -> None:
+def test_a_grpc_call_is_not_converted(converting: Gateway) -> None:
     request = ModelInferRequest(model_name="digits", raw_input_contents=[pixels().tobytes()])
     request.inputs.add(name="image", datatype="UINT8", shape=[1, SIDE, SIDE, 1])
     with grpc.insecure_channel(converting.config["listener"]["address"]) as channel:
@@ -256,8 +262,8 @@ def test_a_grpc_client_goes_through_unconverted(converting: Gateway) -> None:
             request_serializer=ModelInferRequest.SerializeToString,
             response_deserializer=ModelInferResponse.FromString,
         )
-        answer = infer(request, metadata=[("x-model-name", "digits")], timeout=10)
-        assert struct.unpack("<q", answer.raw_output_contents[0]) == (7,)
+        response = infer(request, metadata=[("x-model-name", "digits")], timeout=10)
+        assert struct.unpack("<q", response.raw_output_contents[0]) == (7,)
         with pytest.raises(grpc.RpcError) as refused:
             infer(request, metadata=[("x-model-name", "absent")], timeout=10)
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND

@@ -1,6 +1,6 @@
-"""Through a real Envoy: a gRPC server's failures open the breaker, its other answers do not."""
+"""Only gRPC statuses that mean a failure of the model server open the breaker."""
 
-import time
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,34 +18,43 @@ from tests.integration.gateway import (
 )
 
 SERVICE = "inference.GRPCInferenceService"
-SAID = ("x-sluice-reason", "x-sluice-other", "ratelimit", "ratelimit-policy", "x-own")
-"""Trailers of every answer."""
-MESSAGE = b"\0\0\0\0\0"
+TRAILERS = ("x-sluice-reason", "x-sluice-other", "ratelimit", "ratelimit-policy", "x-own")
+"""Trailers that the server sends with every response."""
+EMPTY_MESSAGE = b"\0\0\0\0\0"
+"""An empty message with its gRPC frame header."""
 
 Code = grpc.StatusCode
 
 
-class Obedient(grpc.GenericRpcHandler):
-    """Ends every call with the status that its metadata ask for, before or after its headers."""
+class StatusServer(grpc.GenericRpcHandler):
+    """Ends every call with the status named in the metadata `x-status`.
+
+    `x-send` selects what it sends first: `headers`, or headers and an empty `message`.
+    `x-wait` makes it wait until the call has been cancelled, as a deadline does.
+    """
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
-        asked = {key: str(value) for key, value in details.invocation_metadata or ()}
+        metadata = {key: str(value) for key, value in details.invocation_metadata or ()}
 
-        def answer(_: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
-            context.set_trailing_metadata([(name, "server") for name in SAID])
-            time.sleep(float(asked.get("x-delay", "0")))
-            if "x-headers-first" in asked:
+        def respond(_: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+            context.set_trailing_metadata([(name, "server") for name in TRAILERS])
+            if "x-wait" in metadata:
+                cancelled = threading.Event()
+                if context.add_callback(cancelled.set):
+                    cancelled.wait()
+            if metadata.get("x-send") == "headers":
                 context.send_initial_metadata(())
-            context.set_code(next(code for code in Code if code.name == asked["x-status"]))
-            yield from ()
+            if metadata.get("x-send") == "message":
+                yield b""
+            context.set_code(next(code for code in Code if code.name == metadata["x-status"]))
 
-        return grpc.unary_stream_rpc_method_handler(answer)
+        return grpc.unary_stream_rpc_method_handler(respond)
 
 
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[Gateway]:
-    """A model for each test, all served by one server."""
-    server = grpc.server(ThreadPoolExecutor(4), handlers=[Obedient()])
+    """A gateway with a model for each test. One server serves all models."""
+    server = grpc.server(ThreadPoolExecutor(4), handlers=[StatusServer()])
     (port,) = free_ports(1)
     server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
@@ -56,7 +65,7 @@ def gateway() -> Iterator[Gateway]:
         "access": {"public": True},
         "breaker": {"window": "60s", "min_volume": 20, "probe_interval": "60s"},
     }
-    names = [f"{code.name}-{first}".lower() for code in Code for first in (0, 1)]
+    names = [f"{code.name}-{sent}".lower() for code in Code for sent in ("nothing", "headers")]
     settings["models"] = {
         name: {**model, "paths": [f"/own.{name}"]} for name in (*names, "late", "own")
     }
@@ -67,7 +76,7 @@ def gateway() -> Iterator[Gateway]:
         server.stop(None)
 
 
-def is_spared(
+def opens_breaker(
     gateway: Gateway,
     model: str,
     status: Code,
@@ -76,29 +85,29 @@ def is_spared(
     http2: bool = True,
     **headers: str,
 ) -> bool:
-    """Whether the breaker refuses a model's calls after many that its server ended so."""
-    given = {"x-model-name": model, "x-status": status.name, "content-type": "application/grpc"}
-    given |= {name.replace("_", "-"): value for name, value in headers.items()}
+    """Sends calls that the server ends with this status; whether the breaker then refuses calls."""
+    sent = {"x-model-name": model, "x-status": status.name, "content-type": "application/grpc"}
+    sent |= {name.replace("_", "-"): value for name, value in headers.items()}
     before = reported_requests(gateway, model)
     with gateway.client(http1=not http2, http2=http2) as client:
 
         def reason() -> str:
-            return client.post(path, content=MESSAGE, headers=given).headers["x-sluice-reason"]
+            return client.post(path, content=EMPTY_MESSAGE, headers=sent).headers["x-sluice-reason"]
 
         assert {reason() for _ in range(REQUESTS_TO_OPEN)} <= {"stable", "breaker_open"}
         eventually(lambda: reported_requests(gateway, model) >= before + REQUESTS_TO_OPEN)
         return [reason() for _ in range(10)].count("breaker_open") >= 9
 
 
-@pytest.mark.parametrize("first", [{}, {"x_headers_first": "yes"}], ids=["headers", "trailers"])
+@pytest.mark.parametrize("sent", ["nothing", "headers"])
 @pytest.mark.parametrize(
     "status",
     [Code.UNKNOWN, Code.INTERNAL, Code.UNAVAILABLE, Code.DATA_LOSS, Code.DEADLINE_EXCEEDED],
 )
-def test_a_version_that_fails_by_grpc_is_spared(
-    gateway: Gateway, status: Code, first: dict[str, str]
+def test_a_status_that_means_a_server_failure_opens_the_breaker(
+    gateway: Gateway, status: Code, sent: str
 ) -> None:
-    assert is_spared(gateway, f"{status.name}-{len(first)}".lower(), status, **first)
+    assert opens_breaker(gateway, f"{status.name}-{sent}".lower(), status, x_send=sent)
 
 
 @pytest.mark.parametrize(
@@ -107,31 +116,30 @@ def test_a_version_that_fails_by_grpc_is_spared(
      Code.UNIMPLEMENTED, Code.UNAUTHENTICATED],
 )  # fmt: skip
 @pytest.mark.parametrize("http2", [True, False], ids=["HTTP/2", "HTTP/1.1"])
-def test_a_version_that_says_what_is_wrong_with_a_call_is_not(
+def test_a_status_that_means_an_error_of_the_call_does_not_open_the_breaker(
     gateway: Gateway, status: Code, http2: bool
 ) -> None:
-    """To a client of HTTP/1.1, Envoy says 503 for each of them but OK."""
-    model = f"{status.name}-0".lower()
-    assert not is_spared(gateway, model, status, http2=http2, x_headers_first="yes")
+    """Envoy responds 503 to a client of HTTP/1.1 for each of these statuses except OK."""
+    model = f"{status.name}-nothing".lower()
+    assert not opens_breaker(gateway, model, status, http2=http2, x_send="headers")
 
 
-def test_what_a_clients_own_deadline_brought_about_is_not_the_versions_failure(
+def test_a_deadline_that_the_client_set_does_not_open_the_breaker(gateway: Gateway) -> None:
+    assert not opens_breaker(gateway, "late", Code.OK, grpc_timeout="20m", x_wait="yes")
+
+
+def test_internal_does_not_open_the_breaker_for_a_method_outside_the_protocol(
     gateway: Gateway,
 ) -> None:
-    late = {"grpc_timeout": "20m", "x_delay": "0.1"}
-    assert not is_spared(gateway, "late", Code.OK, **late)
+    """The gateway cannot check the message of such a call, so a client alone can cause INTERNAL."""
+    assert not opens_breaker(gateway, "own", Code.INTERNAL, path="/own.own/Method")
+    assert opens_breaker(gateway, "own", Code.UNAVAILABLE, path="/own.own/Method")
 
 
-def test_a_server_that_cannot_read_a_call_of_its_own_service_has_not_failed(
-    gateway: Gateway,
-) -> None:
-    assert not is_spared(gateway, "own", Code.INTERNAL, path="/own.own/Method")
-    assert is_spared(gateway, "own", Code.UNAVAILABLE, path="/own.own/Method")
-
-
-def test_a_server_says_nothing_in_the_gateways_name_in_trailers(gateway: Gateway) -> None:
-    metadata = [("x-model-name", "ok-0"), ("x-status", "OK"), ("x-headers-first", "yes")]
+def test_trailers_that_only_the_gateway_may_set_are_removed(gateway: Gateway) -> None:
+    # Without a message the server may send headers and trailers as one frame.
+    metadata = [("x-model-name", "ok-nothing"), ("x-status", "OK"), ("x-send", "message")]
     with grpc.insecure_channel(gateway.config["listener"]["address"]) as channel:
         call = channel.unary_stream(f"/{SERVICE}/ServerLive")(b"", metadata=metadata, timeout=10)
-        assert not list(call)
+        assert list(call) == [b""]
         assert [(key, value) for key, value in call.trailing_metadata()] == [("x-own", "server")]

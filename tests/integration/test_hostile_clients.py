@@ -1,4 +1,4 @@
-"""Through a real Envoy: what one client does costs no other client a model."""
+"""A client cannot make a model unavailable to other clients."""
 
 import http.client
 import json
@@ -21,19 +21,22 @@ from tests.integration.gateway import (
 )
 
 INFER = "/v2/models/digits/infer"
-CALL = "/inference.GRPCInferenceService/ModelInfer"
-LIVE = "/inference.GRPCInferenceService/ServerLive"
+MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
+SERVER_LIVE = "/inference.GRPCInferenceService/ServerLive"
 STREAM = "/v2/models/echo/generate_stream?events=10000"
-PICTURE = {
+IMAGE = {
     "inputs": [{"name": "image", "datatype": "UINT8", "shape": [1, 32, 32, 1], "data": [0] * 1024}]
 }
 
 
 @pytest.fixture(scope="module")
 def attacked() -> Iterator[Gateway]:
-    """`digits` by gRPC; `echo` by REST, in a second at most; `gone`, whose server is not there."""
+    """A gateway with `digits` (gRPC) and `echo` (REST), and with `gone`, whose server is absent.
+
+    `digits` and `echo` have a timeout of a second.
+    """
     settings = base_config()
-    by_grpc, nobody = (f"127.0.0.1:{port}" for port in free_ports(2))
+    digits, gone = (f"127.0.0.1:{port}" for port in free_ports(2))
     image = {"width": 32, "height": 32, "color": "GRAY"}
     inputs = [{"name": "image", "datatype": "UINT8", "shape": [-1, 32, 32, 1], "image": image}]
     public = {"access": {"public": True}, "breaker": {"window": "60s"}}
@@ -43,37 +46,37 @@ def attacked() -> Iterator[Gateway]:
 
     settings["models"]["digits"] = {
         **public,
-        "versions": versions("grpc", by_grpc),
+        "versions": versions("grpc", digits),
         "inputs": inputs,
         "methods": ["GET", "POST"],
         "timeout": "1s",
     }
-    settings["models"]["gone"] = {**public, "versions": versions("grpc", nobody), "inputs": inputs}
+    settings["models"]["gone"] = {**public, "versions": versions("grpc", gone), "inputs": inputs}
     settings["models"]["echo"] |= {**public, "timeout": "1s"}
     with running(settings) as gateway:
         yield gateway
 
 
 def repeat(gateway: Gateway, model: str, attack: Callable[[], None]) -> None:
-    """Attack often enough to break a breaker, and wait until it must have noticed."""
+    """Attacks often enough to open the breaker, and waits until Envoy has reported all requests."""
     before = reported_requests(gateway, model)
     for _ in range(REQUESTS_TO_OPEN):
         attack()
     eventually(lambda: reported_requests(gateway, model) >= before + REQUESTS_TO_OPEN)
 
 
-def picture() -> ModelInferRequest:
+def infer_request() -> ModelInferRequest:
     request = ModelInferRequest(model_name="digits", raw_input_contents=[bytes(1024)])
     request.inputs.add(name="image", datatype="UINT8", shape=[1, 32, 32, 1])
     return request
 
 
-def framed(message: bytes) -> bytes:
+def grpc_frame(message: bytes) -> bytes:
     return struct.pack(">BI", 0, len(message)) + message
 
 
-def message() -> bytes:
-    return framed(picture().SerializeToString())
+def infer_frame() -> bytes:
+    return grpc_frame(infer_request().SerializeToString())
 
 
 GRPC = {"content-type": "application/grpc", "x-model-name": "digits"}
@@ -85,109 +88,109 @@ GRPC = {"content-type": "application/grpc", "x-model-name": "digits"}
         (INFER, {"content-type": "application/json", "grpc-timeout": "0n"}, None),
         (INFER, {"content-type": "application/json", "grpc-timeout": "soon"}, None),
         (INFER, {"content-type": "application/json", "x-trace-bin": "%"}, None),
-        (INFER, GRPC, message()),
-        (CALL, GRPC, message()),
-        (CALL, {**GRPC, "grpc-timeout": "0n"}, message()),
-        (CALL, {**GRPC, "grpc-timeout": "soon"}, message()),
-        (CALL, GRPC, framed(picture().SerializeToString() + b"\x2a\x01\xff")),
-        (CALL, GRPC, b""),
-        (LIVE, GRPC, message()[:-1]),
-        (LIVE, GRPC, b"\0\0"),
+        (INFER, GRPC, infer_frame()),
+        (MODEL_INFER, GRPC, infer_frame()),
+        (MODEL_INFER, {**GRPC, "grpc-timeout": "0n"}, infer_frame()),
+        (MODEL_INFER, {**GRPC, "grpc-timeout": "soon"}, infer_frame()),
+        (MODEL_INFER, GRPC, grpc_frame(infer_request().SerializeToString() + b"\x2a\x01\xff")),
+        (MODEL_INFER, GRPC, b""),
+        (SERVER_LIVE, GRPC, infer_frame()[:-1]),
+        (SERVER_LIVE, GRPC, b"\0\0"),
     ],
 )
-def test_a_client_cannot_have_a_grpc_server_fail_for_everyone(
+def test_an_invalid_call_does_not_open_the_breaker_of_a_grpc_server(
     attacked: Gateway, path: str, headers: dict[str, str], body: bytes | None
 ) -> None:
     with attacked.client(http1=False, http2=True) as client:
-        content = json.dumps(PICTURE).encode() if body is None else body
+        content = json.dumps(IMAGE).encode() if body is None else body
 
         def attack() -> None:
             client.post(path, content=content, headers=headers)
 
         repeat(attacked, "digits", attack)
-        answers = {client.post(INFER, json=PICTURE).status_code for _ in range(10)}
-    assert answers == {200}
+        statuses = {client.post(INFER, json=IMAGE).status_code for _ in range(10)}
+    assert statuses == {200}
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [("grpc-timeout", "soon"), ("grpc-encoding", "snappy"), ("x-trace-bin", "%")],
 )
-def test_a_client_cannot_spoil_a_header_for_others_on_the_same_connection(
+def test_an_invalid_header_does_not_affect_other_calls_on_the_upstream_connection(
     attacked: Gateway, name: str, value: str
 ) -> None:
     with attacked.client(http1=False, http2=True) as client:
         for _ in range(REQUESTS_TO_OPEN):
-            client.post(CALL, content=message(), headers={**GRPC, name: value})
+            client.post(MODEL_INFER, content=infer_frame(), headers={**GRPC, name: value})
     with grpc.insecure_channel(attacked.config["listener"]["address"]) as channel:
         infer = channel.unary_unary(
-            CALL, ModelInferRequest.SerializeToString, ModelInferResponse.FromString
+            MODEL_INFER, ModelInferRequest.SerializeToString, ModelInferResponse.FromString
         )
-        named = [("x-model-name", "digits"), ("x-trace-bin", b"a")]
+        metadata = [("x-model-name", "digits"), ("x-trace-bin", b"a")]
         for _ in range(10):
-            answer = infer(picture(), timeout=10, metadata=named, compression=grpc.Compression.Gzip)
-            assert answer.model_name == "digits"
+            response = infer(
+                infer_request(), timeout=10, metadata=metadata, compression=grpc.Compression.Gzip
+            )
+            assert response.model_name == "digits"
 
 
-def test_a_client_cannot_have_a_grpc_server_reset_what_is_no_post(attacked: Gateway) -> None:
+def test_a_grpc_call_by_get_does_not_open_the_breaker(attacked: Gateway) -> None:
     with attacked.client(http1=False, http2=True) as client:
 
         def attack() -> None:
-            client.request("GET", CALL, content=message(), headers=GRPC)
+            client.request("GET", MODEL_INFER, content=infer_frame(), headers=GRPC)
 
         repeat(attacked, "digits", attack)
-        answers = {client.post(INFER, json=PICTURE).status_code for _ in range(10)}
-    assert answers == {200}
+        statuses = {client.post(INFER, json=IMAGE).status_code for _ in range(10)}
+    assert statuses == {200}
 
 
-def test_a_client_that_takes_its_answers_slowly_breaks_no_version(attacked: Gateway) -> None:
+def test_clients_that_read_responses_slowly_do_not_open_the_breaker(attacked: Gateway) -> None:
     host, _, port = attacked.config["listener"]["address"].rpartition(":")
-    ask = f"GET {STREAM}&interval_ms=1 HTTP/1.1\r\nhost: h\r\n\r\n".encode()
-    slow: list[socket.socket] = []
+    request = f"GET {STREAM}&interval_ms=1 HTTP/1.1\r\nhost: h\r\n\r\n".encode()
+    connections: list[socket.socket] = []
 
     def attack() -> None:
-        slow.append(socket.create_connection((host, int(port))))
-        slow[-1].sendall(ask)
+        connections.append(socket.create_connection((host, int(port))))
+        connections[-1].sendall(request)
 
     try:
         repeat(attacked, "echo", attack)
         with attacked.client() as client:
-            answers = {client.get("/v2/models/echo/x").status_code for _ in range(10)}
+            statuses = {client.get("/v2/models/echo/x").status_code for _ in range(10)}
     finally:
-        for connection in slow:
+        for connection in connections:
             connection.close()
-    assert answers == {200}
+    assert statuses == {200}
 
 
-def test_a_body_passes_no_check_as_a_grpc_message(attacked: Gateway) -> None:
+def test_a_content_type_of_another_grpc_encoding_is_refused(attacked: Gateway) -> None:
     with attacked.client() as client:
-        refused = client.post(
-            INFER, json=PICTURE, headers={"content-type": "application/grpc+json"}
-        )
+        refused = client.post(INFER, json=IMAGE, headers={"content-type": "application/grpc+json"})
     assert refused.headers["grpc-status"] == "3"
     assert "unsupported_media_type" in refused.headers["grpc-message"]
 
 
-def test_a_client_of_rest_reads_a_problem_even_where_the_server_behind_speaks_grpc(
+def test_a_rest_client_of_a_grpc_model_gets_a_problem_if_the_server_is_unreachable(
     attacked: Gateway,
 ) -> None:
     with attacked.client() as client:
-        answer = client.post("/v2/models/gone/infer", json=PICTURE)
-    assert answer.status_code == 503
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["reason"] == "model_unreachable"
+        response = client.post("/v2/models/gone/infer", json=IMAGE)
+    assert response.status_code == 503
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["reason"] == "model_unreachable"
 
 
-def test_a_version_out_of_time_is_told_so(attacked: Gateway) -> None:
+def test_a_model_timeout_is_reported_as_its_own_reason(attacked: Gateway) -> None:
     with attacked.client() as client:
-        answer = client.get("/v2/models/echo/x?delay_ms=3000")
-    assert (answer.status_code, answer.json()["reason"]) == (504, "model_timeout")
+        response = client.get("/v2/models/echo/x?delay_ms=3000")
+    assert (response.status_code, response.json()["reason"]) == (504, "model_timeout")
 
 
-def test_a_connect_goes_nowhere_and_costs_no_decision(attacked: Gateway) -> None:
-    """It has no path, so that limits, which hang on routes, would not hold it back."""
+def test_envoy_refuses_connect_without_a_decision(attacked: Gateway) -> None:
+    """A CONNECT request has no path, so no route and no rate limit of a route would match it."""
     connection = http.client.HTTPConnection(attacked.config["listener"]["address"], timeout=10)
     connection.request("CONNECT", "model:443")
-    answer = connection.getresponse()
-    # Envoy's own answer: the callout would have said `unknown_model`.
-    assert (answer.status, json.load(answer)["reason"]) == (403, "forbidden")
+    response = connection.getresponse()
+    # The reason of Envoy's local reply. The callout would have refused with `unknown_model`.
+    assert (response.status, json.load(response)["reason"]) == (403, "forbidden")

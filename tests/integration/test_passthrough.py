@@ -1,7 +1,6 @@
-"""What no rule asks for passes through Envoy untouched: streams, upgrades, HTTP/2."""
+"""Envoy forwards WebSockets, streams and HTTP/2 without buffering."""
 
 import asyncio
-import time
 
 import httpx
 import pytest
@@ -10,7 +9,7 @@ import websockets.sync.client
 from tests.integration.gateway import Gateway
 
 
-def test_a_websocket_echoes_frames(gateway: Gateway) -> None:
+def test_websocket_frames_are_forwarded_in_both_directions(gateway: Gateway) -> None:
     address = gateway.config["listener"]["address"]
     with websockets.sync.client.connect(f"ws://{address}/v2/models/echo/ws") as socket:
         socket.send("hello")
@@ -19,49 +18,46 @@ def test_a_websocket_echoes_frames(gateway: Gateway) -> None:
         assert socket.recv(10) == b"\x00\x01"
 
 
-def test_a_websocket_to_a_model_without_is_refused(gateway: Gateway) -> None:
+def test_a_websocket_to_a_model_that_does_not_allow_it_is_refused(gateway: Gateway) -> None:
     address = gateway.config["listener"]["address"]
     with pytest.raises(websockets.exceptions.InvalidStatus) as refused:
         websockets.sync.client.connect(f"ws://{address}/v2/models/private/ws")
     assert refused.value.response.status_code in (403, 405)
 
 
-def test_a_response_streams_as_it_is_made(gateway: Gateway) -> None:
-    path = "/v2/models/echo/generate_stream?events=3&interval_ms=300"
-    with gateway.client() as client, client.stream("GET", path) as response:
-        arrivals = [time.monotonic() for line in response.iter_lines() if line]
-    assert len(arrivals) == 3
-    assert arrivals[-1] - arrivals[0] > 0.3, "the events were held back and came together"
+def test_a_response_is_streamed(gateway: Gateway) -> None:
+    """The server sends the second event later than the timeout of the client."""
+    path = "/v2/models/echo/generate_stream?events=2&interval_ms=10000"
+    with gateway.client() as client, client.stream("GET", path, timeout=8) as response:
+        assert '"index": 0' in next(response.iter_lines())
 
 
-def test_a_request_body_streams_as_it_is_sent(gateway: Gateway) -> None:
-    """The second chunk is sent only after the first came back: nothing may wait for the end."""
+def test_a_request_body_is_streamed(gateway: Gateway) -> None:
+    """The client sends the second chunk only after the server has returned the first."""
 
-    async def talk() -> bytes:
+    async def exchange() -> bytes:
         host, _, port = gateway.config["listener"]["address"].rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         head = "POST /v2/models/echo/x?echo=body HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked"
-        writer.write(head.encode() + b"\r\n\r\n3\r\none\r\n")
-        received = await reader.readuntil(b"one")
-        writer.write(b"3\r\ntwo\r\n0\r\n\r\n")
-        received += await reader.readuntil(b"0\r\n\r\n")
+        async with asyncio.timeout(10):
+            writer.write(head.encode() + b"\r\n\r\n3\r\none\r\n")
+            received = await reader.readuntil(b"one")
+            writer.write(b"3\r\ntwo\r\n0\r\n\r\n")
+            received += await reader.readuntil(b"0\r\n\r\n")
         writer.close()
         return received
 
-    async def in_time() -> bytes:
-        return await asyncio.wait_for(talk(), 10)
-
-    received = asyncio.run(in_time())
+    received = asyncio.run(exchange())
     assert received.startswith(b"HTTP/1.1 200 OK")
     assert received.index(b"one") < received.index(b"two")
 
 
-def test_http2_clients_are_served_with_many_streams_at_once(gateway: Gateway) -> None:
-    async def ask() -> list[httpx.Response]:
+def test_concurrent_http2_streams_of_one_connection_are_served(gateway: Gateway) -> None:
+    async def send() -> list[httpx.Response]:
         async with httpx.AsyncClient(
             base_url=gateway.url, http1=False, http2=True, timeout=30
         ) as client:
             return await asyncio.gather(*(client.get("/v2/models/echo/x") for _ in range(50)))
 
-    answers = asyncio.run(ask())
-    assert {(a.http_version, a.status_code) for a in answers} == {("HTTP/2", 200)}
+    responses = asyncio.run(send())
+    assert {(each.http_version, each.status_code) for each in responses} == {("HTTP/2", 200)}

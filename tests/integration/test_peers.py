@@ -1,4 +1,4 @@
-"""Clients and model servers that nobody here wrote: NVIDIA's tritonclient, Seldon's mlserver."""
+"""Interoperability with NVIDIA's tritonclient and Seldon's mlserver."""
 
 import json
 import os
@@ -31,11 +31,11 @@ TWO_ROWS = {"name": "rows", "datatype": "FP32", "shape": [2, 4], "data": [0.0] *
 
 @dataclass(frozen=True)
 class Triton:
-    """A running `tritonclient`; each call is one line each way."""
+    """A process with `tritonclient`. A call is one line of JSON in each direction."""
 
     process: subprocess.Popen[str]
 
-    def ask(self, protocol: str, gateway: Gateway, model: str, **asked: Any) -> dict[str, Any]:
+    def call(self, protocol: str, gateway: Gateway, model: str, **options: Any) -> dict[str, Any]:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         line = {
@@ -44,14 +44,14 @@ class Triton:
             "call": "infer",
             "model": model,
             "binary": True,
-            # A gRPC call names its model in its message, which nothing is decided by.
+            # The gateway selects the model of a gRPC call by this header, not by the message.
             "headers": {"x-model-name": model} if protocol == "grpc" else {},
-            **asked,
+            **options,
         }
         self.process.stdin.write(json.dumps(line) + "\n")
         self.process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
-        return answer
+        result: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return result
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -74,7 +74,7 @@ def triton() -> Iterator[Triton]:
 
 @pytest.fixture(scope="module")
 def mlserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """A running `mlserver` with the model `centroids`: its REST and gRPC addresses."""
+    """Runs `mlserver` with the model `centroids`; gives its REST and gRPC addresses."""
     directory = tmp_path_factory.mktemp("mlserver") / "centroids"
     directory.mkdir()
     shutil.copy(PEERS / "centroids.py", directory)
@@ -117,34 +117,34 @@ def ready(process: subprocess.Popen[bytes], log: Path, port: int) -> bool:
 
 
 def config(rest: str, grpc: str) -> Config:
-    """The example models by gRPC and by REST, and mlserver's model by both."""
+    """`digits` and `echo` by gRPC, `sentiment` by REST, and `centroids` of mlserver by both."""
     settings = base_config()
-    by_grpc, echo, by_rest = (f"127.0.0.1:{port}" for port in free_ports(3))
+    digits, echo, sentiment = (f"127.0.0.1:{port}" for port in free_ports(3))
     public = {"access": {"public": True}}
     settings["models"] = {
-        "digits": {**public, "versions": {"v1": served(by_grpc, "grpc")}, "inputs": [IMAGE]},
-        "echo": {**public, "versions": {"v1": served(echo, "grpc")}},
+        "digits": {**public, "versions": {"v1": version(digits, "grpc")}, "inputs": [IMAGE]},
+        "echo": {**public, "versions": {"v1": version(echo, "grpc")}},
         "sentiment": {
             **public,
-            "versions": {"v1": served(by_rest, "http")},
+            "versions": {"v1": version(sentiment, "http")},
             "inputs": [{"name": "text", "datatype": "BYTES", "shape": [-1]}],
         },
         "centroids": {
             **public,
             "stable": "rest",
-            "versions": {"rest": served(rest, "http"), "grpc": served(grpc, "grpc")},
+            "versions": {"rest": version(rest, "http"), "grpc": version(grpc, "grpc")},
             "inputs": [ROWS],
         },
     }
     return settings
 
 
-def served(address: str, protocol: str) -> dict[str, Any]:
+def version(address: str, protocol: str) -> dict[str, Any]:
     return {"protocol": protocol, "endpoints": [{"address": address}]}
 
 
 @pytest.fixture(scope="module")
-def between(mlserver: tuple[str, str]) -> Iterator[Gateway]:
+def gateway(mlserver: tuple[str, str]) -> Iterator[Gateway]:
     with running(config(*mlserver)) as gateway:
         yield gateway
 
@@ -169,12 +169,12 @@ def digit() -> dict[str, Any]:
     ],
     ids=["grpc", "grpc gzip", "http binary", "http JSON", "http binary gzip"],
 )
-def test_tritonclient_gets_a_picture_classified_by_a_grpc_server(
-    triton: Triton, between: Gateway, protocol: str, form: dict[str, Any]
+def test_tritonclient_gets_the_outputs_of_a_grpc_server(
+    triton: Triton, gateway: Gateway, protocol: str, form: dict[str, Any]
 ) -> None:
-    answer = triton.ask(protocol, between, "digits", inputs=[digit()], outputs=["label"], **form)
-    assert answer.get("outputs") == {"label": [7]}, answer
-    assert answer.get("binary", True) == form.get("binary", True)
+    result = triton.call(protocol, gateway, "digits", inputs=[digit()], outputs=["label"], **form)
+    assert result.get("outputs") == {"label": [7]}, result
+    assert result.get("binary", True) == form.get("binary", True)
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
@@ -188,56 +188,56 @@ def test_tritonclient_gets_a_picture_classified_by_a_grpc_server(
         ("BYTES", ["", "a", "é", "a\nb"]),
     ],
 )
-def test_what_tritonclient_sends_comes_back_as_it_was(
-    triton: Triton, between: Gateway, protocol: str, datatype: str, data: list[object]
+def test_tensors_of_tritonclient_return_unchanged_from_the_echo_server(
+    triton: Triton, gateway: Gateway, protocol: str, datatype: str, data: list[object]
 ) -> None:
     tensor = {"name": "x", "datatype": datatype, "shape": [2, 2], "data": data}
-    answer = triton.ask(protocol, between, "echo", inputs=[tensor])
-    assert answer.get("outputs") == {"x": [data[:2], data[2:]]}, answer
+    result = triton.call(protocol, gateway, "echo", inputs=[tensor])
+    assert result.get("outputs") == {"x": [data[:2], data[2:]]}, result
 
 
-def test_tritonclient_reaches_a_rest_server(triton: Triton, between: Gateway) -> None:
+def test_tritonclient_gets_the_outputs_of_a_rest_server(triton: Triton, gateway: Gateway) -> None:
     text = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a wonderful film"]}
-    answer = triton.ask("http", between, "sentiment", inputs=[text], binary=False)
-    assert answer.get("outputs", {}).get("label") == ["positive"], answer
+    result = triton.call("http", gateway, "sentiment", inputs=[text], binary=False)
+    assert result.get("outputs", {}).get("label") == ["positive"], result
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_tritonclient_reads_what_a_model_is(
-    triton: Triton, between: Gateway, protocol: str
+def test_tritonclient_reads_the_readiness_and_metadata_of_a_model(
+    triton: Triton, gateway: Gateway, protocol: str
 ) -> None:
     model = "digits" if protocol == "grpc" else "sentiment"
-    assert triton.ask(protocol, between, model, call="ready") == {"ready": True}
-    assert triton.ask(protocol, between, model, call="metadata") == {"name": model}
+    assert triton.call(protocol, gateway, model, call="ready") == {"ready": True}
+    assert triton.call(protocol, gateway, model, call="metadata") == {"name": model}
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_tritonclient_is_told_what_was_wrong(
-    triton: Triton, between: Gateway, protocol: str
+def test_tritonclient_gets_the_status_and_the_detail_of_a_refusal(
+    triton: Triton, gateway: Gateway, protocol: str
 ) -> None:
-    answer = triton.ask(protocol, between, "absent", inputs=[digit()])
-    assert answer["status"] == {"grpc": "StatusCode.NOT_FOUND", "http": "404"}[protocol]
-    assert "no model" in answer["error"]
+    result = triton.call(protocol, gateway, "absent", inputs=[digit()])
+    assert result["status"] == {"grpc": "StatusCode.NOT_FOUND", "http": "404"}[protocol]
+    assert "no model" in result["error"]
 
 
 @pytest.mark.parametrize("compression", [{}, {"compression": "gzip"}])
-def test_tritonclient_cannot_say_one_model_and_mean_another(
-    triton: Triton, between: Gateway, compression: dict[str, str]
+def test_a_grpc_call_whose_header_and_message_name_different_models_is_refused(
+    triton: Triton, gateway: Gateway, compression: dict[str, str]
 ) -> None:
     headers = {"x-model-name": "echo"}
-    for asked in (
+    for call in (
         {"call": "infer", "inputs": [digit()], **compression},
         {"call": "ready"},
         {"call": "metadata"},
     ):
-        answer = triton.ask("grpc", between, "digits", headers=headers, **asked)
-        assert answer["status"] == "StatusCode.PERMISSION_DENIED", answer
-        assert "model_mismatch" in answer["error"]
+        result = triton.call("grpc", gateway, "digits", headers=headers, **call)
+        assert result["status"] == "StatusCode.PERMISSION_DENIED", result
+        assert "model_mismatch" in result["error"]
 
 
-def test_tritonclient_cannot_unload_a_model(triton: Triton, between: Gateway) -> None:
-    answer = triton.ask("grpc", between, "digits", call="unload")
-    assert answer["status"] == "StatusCode.UNIMPLEMENTED"
+def test_a_call_to_unload_a_model_is_refused(triton: Triton, gateway: Gateway) -> None:
+    result = triton.call("grpc", gateway, "digits", call="unload")
+    assert result["status"] == "StatusCode.UNIMPLEMENTED"
 
 
 @pytest.mark.parametrize("version", ["grpc", "rest"])
@@ -250,18 +250,18 @@ def test_tritonclient_cannot_unload_a_model(triton: Triton, between: Gateway) ->
     ],
     ids=["V2 JSON", "V1 JSON", "octets"],
 )
-def test_mlserver_answers_whatever_the_client_sends(
-    between: Gateway, version: str, kind: str, body: str | bytes
+def test_mlserver_serves_every_request_format(
+    gateway: Gateway, version: str, kind: str, body: str | bytes
 ) -> None:
-    with between.client() as client:
-        answer = client.post(
+    with gateway.client() as client:
+        response = client.post(
             "/v2/models/centroids/infer",
             content=body,
             headers={"content-type": kind, "x-model-version": version},
         )
-    assert answer.status_code == 200, answer.text
-    assert "high" in answer.text
-    document = answer.json()
+    assert response.status_code == 200, response.text
+    assert "high" in response.text
+    document = response.json()
     if "predictions" in document:
         assert [row["nearest"] for row in document["predictions"]] == [["low"], ["high"]]
     else:
@@ -270,28 +270,30 @@ def test_mlserver_answers_whatever_the_client_sends(
 
 
 @pytest.mark.parametrize("version", ["grpc", "rest"])
-def test_what_mlserver_refuses_is_refused(between: Gateway, version: str) -> None:
-    """The gateway declares four columns, so three never reach it; its own refusal is a problem."""
+def test_the_gateway_refuses_a_shape_that_mlserver_would_refuse(
+    gateway: Gateway, version: str
+) -> None:
+    """The model declares four columns, so the gateway refuses a row of three."""
     short = {**TWO_ROWS, "shape": [2, 3], "data": [0.0] * 6}
-    with between.client() as client:
-        answer = client.post(
+    with gateway.client() as client:
+        response = client.post(
             "/v2/models/centroids/infer",
             json={"inputs": [short]},
             headers={"x-model-version": version},
         )
-    assert answer.status_code == 422
-    assert answer.json()["field"] == "inputs[0].shape"
+    assert response.status_code == 422
+    assert response.json()["field"] == "inputs[0].shape"
 
 
 @pytest.mark.parametrize(
     ("protocol", "version", "binary"),
     [("grpc", "grpc", True), ("http", "grpc", True), ("http", "rest", False)],
 )
-def test_tritonclient_and_mlserver_meet_in_the_gateway(
-    triton: Triton, between: Gateway, protocol: str, version: str, binary: bool
+def test_tritonclient_gets_the_outputs_of_mlserver(
+    triton: Triton, gateway: Gateway, protocol: str, version: str, binary: bool
 ) -> None:
     headers = {"x-model-version": version, "x-model-name": "centroids"}
-    answer = triton.ask(
-        protocol, between, "centroids", inputs=[TWO_ROWS], headers=headers, binary=binary
+    result = triton.call(
+        protocol, gateway, "centroids", inputs=[TWO_ROWS], headers=headers, binary=binary
     )
-    assert answer.get("outputs", {}).get("distances") == [[0, 2], [2, 0]], answer
+    assert result.get("outputs", {}).get("distances") == [[0, 2], [2, 0]], result

@@ -1,4 +1,4 @@
-"""A model for mlserver: which of two points each row of a batch is nearer to."""
+"""A model for mlserver: finds the nearest of two centroids for each row of a batch."""
 
 import numpy as np
 from mlserver import MLModel
@@ -10,14 +10,14 @@ NAMES = ("low", "high")
 
 
 class Centroids(MLModel):
-    """Takes `rows`, FP32 of [-1, 4]; gives `distances`, FP32 of [-1, 2], and `nearest`, BYTES."""
+    """Input `rows` FP32 [-1, 4]; outputs `distances` FP32 [-1, 2] and `nearest` BYTES [-1]."""
 
     async def load(self) -> bool:
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        (given,) = payload.inputs
-        rows = NumpyCodec.decode_input(given)
+        (tensor,) = payload.inputs
+        rows = NumpyCodec.decode_input(tensor)
         distances = np.linalg.norm(rows[:, None, :] - CENTROIDS, axis=2).astype(np.float32)
         nearest = [NAMES[index] for index in distances.argmin(axis=1)]
         return InferenceResponse(

@@ -1,7 +1,8 @@
-"""NVIDIA's client: makes the call that each line of standard input asks for, as JSON.
+"""Makes calls with NVIDIA's `tritonclient`: a line of JSON from standard input describes a call.
 
-It answers every line with one of its own. Run by the environment of peers, where `tritonclient` is;
-in ours its messages and those of `protos/inference.proto` would claim the same names.
+It writes the result of each call as a line of JSON to standard output. It runs in the virtual
+environment of the peers: its protobuf messages have the same names as those of
+`protos/inference.proto`, so both cannot be loaded in one process.
 """
 
 import json
@@ -18,47 +19,50 @@ MODULES = {"grpc": tritonclient.grpc, "http": tritonclient.http}
 
 def main() -> None:
     for line in sys.stdin:
-        asked = json.loads(line)
-        module = MODULES[asked["protocol"]]
-        with module.InferenceServerClient(asked["address"]) as client:
+        options = json.loads(line)
+        module = MODULES[options["protocol"]]
+        with module.InferenceServerClient(options["address"]) as client:
             try:
-                answer = call(module, client, asked)
+                result = call(module, client, options)
             except InferenceServerException as error:
-                answer = {"status": error.status(), "error": error.message()}
-        print(json.dumps(answer), flush=True)
+                result = {"status": error.status(), "error": error.message()}
+        print(json.dumps(result), flush=True)
 
 
-def call(module: Any, client: Any, asked: dict[str, Any]) -> dict[str, Any]:
-    named = {"model_name": asked["model"], "model_version": asked.get("version", "")}
-    headers = asked.get("headers")
-    if asked["call"] == "ready":
-        return {"ready": client.is_model_ready(**named, headers=headers)}
-    if asked["call"] == "metadata":
-        found = client.get_model_metadata(**named, headers=headers)
-        return {"name": found["name"] if isinstance(found, dict) else found.name}
-    if asked["call"] == "unload":
-        client.unload_model(asked["model"], headers=headers)
+def call(module: Any, client: Any, options: dict[str, Any]) -> dict[str, Any]:
+    model = {"model_name": options["model"], "model_version": options.get("version", "")}
+    headers = options.get("headers")
+    if options["call"] == "ready":
+        return {"ready": client.is_model_ready(**model, headers=headers)}
+    if options["call"] == "metadata":
+        metadata = client.get_model_metadata(**model, headers=headers)
+        return {"name": metadata["name"] if isinstance(metadata, dict) else metadata.name}
+    if options["call"] == "unload":
+        client.unload_model(options["model"], headers=headers)
         return {}
-    return infer(module, client, asked, {**named, "headers": headers})
+    return infer(module, client, options, {**model, "headers": headers})
 
 
-def infer(module: Any, client: Any, asked: dict[str, Any], named: dict[str, Any]) -> dict[str, Any]:
-    binary = {"binary_data": asked["binary"]} if module is tritonclient.http else {}
-    compressed = {}
-    if "compression" in asked:
+def infer(
+    module: Any, client: Any, options: dict[str, Any], model: dict[str, Any]
+) -> dict[str, Any]:
+    binary = {"binary_data": options["binary"]} if module is tritonclient.http else {}
+    compression = {}
+    if "compression" in options:
         name = "request_" if module is tritonclient.http else ""
-        compressed = {f"{name}compression_algorithm": asked["compression"]}
+        compression = {f"{name}compression_algorithm": options["compression"]}
     inputs = []
-    for entry in asked["inputs"]:
+    for entry in options["inputs"]:
         dtype = triton_to_np_dtype(entry["datatype"])
         data = np.array(entry["data"], dtype).reshape(entry["shape"])
         tensor = module.InferInput(entry["name"], entry["shape"], entry["datatype"])
-        # gRPC has one form only, the binary one.
+        # gRPC tensors are always binary.
         inputs.append(tensor.set_data_from_numpy(data, **binary))
-    outputs = [module.InferRequestedOutput(name, **binary) for name in asked.get("outputs", [])]
-    result = client.infer(inputs=inputs, outputs=outputs or None, **named, **compressed)
-    found = {name: values(result, name) for name in output_names(result)}
-    return {"outputs": found, **form(result)}
+    names = options.get("outputs", [])
+    requested = [module.InferRequestedOutput(name, **binary) for name in names]
+    result = client.infer(inputs=inputs, outputs=requested or None, **model, **compression)
+    outputs = {name: values(result, name) for name in output_names(result)}
+    return {"outputs": outputs, **binary_outputs(result)}
 
 
 def output_names(result: Any) -> list[str]:
@@ -68,8 +72,8 @@ def output_names(result: Any) -> list[str]:
     return [output.name for output in response.outputs]
 
 
-def form(result: Any) -> dict[str, Any]:
-    """Whether the outputs came as bytes behind the JSON."""
+def binary_outputs(result: Any) -> dict[str, Any]:
+    """Whether a REST response has its outputs in binary form, after the JSON."""
     response = result.get_response()
     if not isinstance(response, dict):
         return {}
@@ -81,8 +85,8 @@ def form(result: Any) -> dict[str, Any]:
 
 
 def values(result: Any, name: str) -> list[Any]:
-    found = result.as_numpy(name).tolist()
-    return json.loads(json.dumps(found, default=bytes.decode))
+    elements = result.as_numpy(name).tolist()
+    return json.loads(json.dumps(elements, default=bytes.decode))
 
 
 if __name__ == "__main__":
