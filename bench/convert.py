@@ -68,7 +68,7 @@ def converting(converters: Converters, media: str, body: bytes) -> Callable[[], 
     converter = converters.choose(media)
     assert converter is not None
     headers = {"content-type": media}
-    return lambda: converter.request(body, headers)
+    return lambda: converter.convert_request(body, headers)
 
 
 def report(name: str, work: Callable[[], object], plain: Callable[[], object], size: int) -> None:
@@ -134,7 +134,7 @@ def numbers() -> None:
         packed = gzip.compress(body, 1)
 
         def unpacked(body: bytes = packed) -> object:
-            return converter.request(body, {"content-encoding": "gzip"})
+            return converter.convert_request(body, {"content-encoding": "gzip"})
 
         report(f"JSON {count} FP32 gzip / loads+asarray", unpacked, plain, len(packed))
         request = v2.ModelInferRequest(raw_input_contents=[values.tobytes()])
@@ -163,7 +163,7 @@ def answers() -> None:
     """Answers to V2 JSON; the plain way is protobuf's parser and orjson.dumps of a list."""
     converter = Converters(Signature("bench"), "grpc").choose("application/json")
     assert converter is not None
-    reply = converter.request(
+    reply = converter.convert_request(
         b'{"inputs":[{"name":"x","datatype":"BOOL","shape":[1],"data":[true]}]}', {}
     ).response_options
     for count in (10, 1_000, 100_000):
@@ -173,7 +173,7 @@ def answers() -> None:
         body = answer.SerializeToString()
 
         def work(body: bytes = body) -> object:
-            return converter.response(reply, 200, {"grpc-status": "0"}, body)
+            return converter.convert_response(reply, 200, {"grpc-status": "0"}, body)
 
         def plain(body: bytes = body) -> object:
             raw = v2.ModelInferResponse.FromString(body).raw_output_contents[0]

@@ -1,4 +1,4 @@
-"""Serializes the problem documents (RFC 9457) that the callout answers refusals with."""
+"""Serializes problem documents (RFC 9457), the body of every refusal by the callout."""
 
 import orjson
 
@@ -11,7 +11,7 @@ def problem(
     """A problem document in UTF-8, with the extension members `reason` and `field`.
 
     `field` names the place in the request that is wrong. `instance` is the request id, which logs
-    contain too. Both are omitted where they are empty.
+    contain too. Both are omitted if they are empty.
     """
     members = problem_members(status, reason, _printable(detail))
     if field:
@@ -22,5 +22,5 @@ def problem(
 
 
 def _printable(text: str) -> str:
-    # A detail can contain what a client sent; lone surrogates have no JSON form.
+    # Text from a client can contain lone surrogates, which UTF-8 cannot encode.
     return text.encode(errors="replace").decode()

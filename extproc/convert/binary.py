@@ -1,105 +1,105 @@
-"""Reads what arrives as application/octet-stream: V2's binary tensor data, or one raw tensor."""
+"""Reads application/octet-stream: V2's binary tensor data extension, or the data of one tensor."""
 
 import dataclasses
 
 from extproc.convert.errors import ConversionError
-from extproc.convert.json_request import (
-    parse,
-    read_head,
-    read_outputs,
-    read_parameters,
-    read_tensor,
-)
+from extproc.convert.inference import InferenceRequest
+from extproc.convert.json_document import as_array, as_object, as_string, parse_object
 from extproc.convert.limits import ConversionLimits
-from extproc.convert.media_types import BINARY_HEADER
-from extproc.convert.signature import Signature, resolve
-from extproc.convert.tensor import ITEM_SIZE, InferenceRequest, Parameters, Tensor, pack_bytes
+from extproc.convert.media_types import HEADER_LENGTH
+from extproc.convert.signature import Signature, shape_of_flat
+from extproc.convert.tensor import Parameters, Tensor, pack_bytes, raw_element_count
+from extproc.convert.v2_json import read_outputs, read_parameters, read_tensor, read_tensor_head
 from sluice.contract.reasons import Reason
 
-_SIZE = "binary_data_size"
-_WANTED = "binary_data"
-_WANTED_ALL = "binary_data_output"
+BINARY_DATA_SIZE = "binary_data_size"
+"""Parameter of a tensor: bytes of its data after the JSON."""
+
+_BINARY_DATA = "binary_data"
+"""Parameter of a requested output: whether to send its data as binary."""
+
+_BINARY_DATA_OUTPUT = "binary_data_output"
+"""Parameter of a request: `binary_data` of all outputs that do not set it."""
+
+_MAX_LENGTH_DIGITS = 11
 
 
 def read_raw(body: bytes, signature: Signature) -> InferenceRequest:
-    """A body that is the elements of the model's only input; for BYTES, one element.
+    """A body that is the raw data of the only input; for BYTES, it is one element.
 
     Raises ConversionError (400, 422).
     """
     if not body:
-        raise ConversionError(Reason.EMPTY_BODY, "body", "is empty")
+        raise ConversionError(Reason.EMPTY_BODY, "body", "must not be empty")
     declared = signature.only_input("body")
-    item = ITEM_SIZE.get(declared.datatype)
-    if item is None:
-        body, count = pack_bytes([body]), 1
-    elif len(body) % item:
-        raise ConversionError(
-            Reason.WRONG_COUNT,
-            "body",
-            f"{len(body)} bytes are no whole number of {declared.datatype}",
-        )
-    else:
-        count = len(body) // item
-    shape = resolve(declared, count, "body")
-    return InferenceRequest([Tensor(declared.name, declared.datatype, shape, body, field="body")])
+    data = pack_bytes([body]) if declared.datatype == "BYTES" else body
+    shape = shape_of_flat(declared, raw_element_count(data, declared.datatype, "body"), "body")
+    return InferenceRequest([Tensor(declared.name, declared.datatype, shape, data, field="body")])
 
 
 def read_extended(body: bytes, header_length: str, limits: ConversionLimits) -> InferenceRequest:
-    """JSON of `header_length` bytes, then the tensors that it gives a `binary_data_size`.
+    """A V2 request in JSON of `header_length` bytes, followed by the data of its tensors.
 
-    Raises ConversionError (400, 422).
+    Each tensor with a `binary_data_size` takes that many bytes. Raises ConversionError (400, 413,
+    422).
     """
-    if not (header_length.isascii() and header_length.isdigit() and len(header_length) < 12):
-        raise ConversionError(Reason.BAD_HEADER_LENGTH, BINARY_HEADER, "must be a number of bytes")
-    length = int(header_length)
-    if length > len(body):
-        raise ConversionError(Reason.BAD_HEADER_LENGTH, BINARY_HEADER, f"{length} exceeds the body")
-    document = parse(body[:length], limits)
-    inputs = document.get("inputs")
-    if not isinstance(inputs, list):
-        raise ConversionError(Reason.WRONG_TYPE, "inputs", "must be an array")
-    cursor = _Cursor(memoryview(body)[length:])
-    tensors = [_tensor(entry, f"inputs[{i}]", cursor, limits) for i, entry in enumerate(inputs)]
-    if cursor.left:
+    length = _json_length(header_length, len(body))
+    document = parse_object(body[:length], limits)
+    inputs = as_array(document.get("inputs"), "inputs")
+    data = _Data(memoryview(body)[length:])
+    tensors = [_tensor(entry, f"inputs[{i}]", data, limits) for i, entry in enumerate(inputs)]
+    if data.remaining:
         raise ConversionError(
-            Reason.TRAILING_BYTES, "body", f"{cursor.left} bytes follow the last tensor"
+            Reason.TRAILING_BYTES, "body", f"{data.remaining} bytes follow the last tensor"
         )
-    identity = document.get("id", "")
-    if not isinstance(identity, str):
-        raise ConversionError(Reason.WRONG_TYPE, "id", "must be a string")
     return InferenceRequest(
-        tensors, read_outputs(document), read_parameters(document, ""), identity, verbatim=True
+        tensors,
+        id=as_string(document.get("id", ""), "id"),
+        outputs=read_outputs(document),
+        parameters=read_parameters(document, ""),
+        verbatim=True,
     )
 
 
-def with_binary_reply(inference: InferenceRequest) -> InferenceRequest:
-    """Takes the extension's output parameters out of a request, and into its `reply`.
+def take_binary_options(request: InferenceRequest) -> InferenceRequest:
+    """Move the extension's output parameters from the request to its `response_options`.
 
-    A server that speaks gRPC sends every tensor raw, and need not hear of them.
+    A gRPC server does not know these parameters: it sends all tensors as raw data.
     """
-    everything = inference.parameters.get(_WANTED_ALL) is True
-    binary = {o.name for o in inference.outputs if o.parameters.get(_WANTED, everything) is True}
-    text = {o.name for o in inference.outputs if o.parameters.get(_WANTED, everything) is False}
-    for output in inference.outputs:
-        output.parameters = _without(output.parameters, _WANTED)
-    inference.parameters = _without(inference.parameters, _WANTED_ALL)
-    inference.response_options = dataclasses.replace(
-        inference.response_options,
-        encoding="binary" if everything else inference.response_options.encoding,
-        binary=frozenset(binary),
-        text=frozenset(text),
+    if not request.outputs and _BINARY_DATA_OUTPUT not in request.parameters:
+        return request
+    by_default = request.parameters.get(_BINARY_DATA_OUTPUT) is True
+    options = request.response_options
+    outputs, binary, text = [], set(), set()
+    for output in request.outputs:
+        wanted = output.parameters.get(_BINARY_DATA, by_default)
+        if wanted is True:
+            binary.add(output.name)
+        elif wanted is False:
+            text.add(output.name)
+        parameters = _without(output.parameters, _BINARY_DATA)
+        outputs.append(dataclasses.replace(output, parameters=parameters))
+    return dataclasses.replace(
+        request,
+        outputs=outputs,
+        parameters=_without(request.parameters, _BINARY_DATA_OUTPUT),
+        response_options=dataclasses.replace(
+            options,
+            encoding="binary" if by_default else options.encoding,
+            binary=frozenset(binary),
+            text=frozenset(text),
+        ),
     )
-    return inference
 
 
-class _Cursor:
-    """Hands out a buffer piece by piece."""
+class _Data:
+    """The data after the JSON. Each tensor takes the next bytes."""
 
     def __init__(self, buffer: memoryview) -> None:
         self._buffer = buffer
 
     @property
-    def left(self) -> int:
+    def remaining(self) -> int:
         return len(self._buffer)
 
     def take(self, size: int) -> memoryview:
@@ -107,23 +107,38 @@ class _Cursor:
         return piece
 
 
-def _tensor(entry: object, where: str, cursor: _Cursor, limits: ConversionLimits) -> Tensor:
-    if not isinstance(entry, dict):
-        raise ConversionError(Reason.WRONG_TYPE, where, "must be an object")
-    parameters = read_parameters(entry, f"{where}.")
-    size = parameters.get(_SIZE)
+def _json_length(header: str, body_length: int) -> int:
+    if not (header.isascii() and header.isdigit() and len(header) <= _MAX_LENGTH_DIGITS):
+        raise ConversionError(Reason.BAD_HEADER_LENGTH, HEADER_LENGTH, "must be a number of bytes")
+    length = int(header)
+    if length > body_length:
+        raise ConversionError(
+            Reason.BAD_HEADER_LENGTH,
+            HEADER_LENGTH,
+            f"must be at most {body_length}, the length of the body",
+        )
+    return length
+
+
+def _tensor(entry: object, field: str, data: _Data, limits: ConversionLimits) -> Tensor:
+    members = as_object(entry, field)
+    parameters = read_parameters(members, f"{field}.")
+    size = parameters.get(BINARY_DATA_SIZE)
     if size is None:
-        return read_tensor(entry, where, limits)
-    if "data" in entry:
-        raise ConversionError(Reason.DATA_TWICE, f"{where}.data", f"stands beside {_SIZE}")
-    if type(size) is not int or not 0 <= size <= cursor.left:
+        return read_tensor(members, field, limits)
+    if "data" in members:
+        raise ConversionError(
+            Reason.DATA_TWICE, f"{field}.data", f"must not be set together with {BINARY_DATA_SIZE}"
+        )
+    if type(size) is not int or not 0 <= size <= data.remaining:
         raise ConversionError(
             Reason.BAD_DATA_SIZE,
-            f"{where}.parameters.{_SIZE}",
-            f"must be a number of bytes; {cursor.left} are left in the body",
+            f"{field}.parameters.{BINARY_DATA_SIZE}",
+            f"must be a number of bytes, at most {data.remaining}: no more are left in the body",
         )
-    name, datatype, shape = read_head(entry, where)
-    return Tensor(name, datatype, shape, cursor.take(size), _without(parameters, _SIZE), where)
+    name, datatype, shape = read_tensor_head(members, field)
+    parameters = _without(parameters, BINARY_DATA_SIZE)
+    return Tensor(name, datatype, shape, data.take(size), parameters, field)
 
 
 def _without(members: Parameters, name: str) -> Parameters:

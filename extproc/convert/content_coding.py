@@ -1,4 +1,4 @@
-"""Undoes a body's content codings (RFC 9110 section 8.4), never producing more than a limit."""
+"""Decompresses request bodies (RFC 9110 section 8.4), with a limit on the result's size."""
 
 import zlib
 
@@ -9,52 +9,55 @@ from sluice.contract.reasons import Reason
 _FIELD = "content-encoding"
 _GZIP, _ZLIB, _RAW = zlib.MAX_WBITS | 16, zlib.MAX_WBITS, -zlib.MAX_WBITS
 
-_MOST_MEMBERS = 64
-"""Of a gzip file (RFC 1952 section 2.2); clients send one."""
+_MAX_MEMBERS = 64
+"""Members of a gzip body (RFC 1952 section 2.2). Clients send one. The rest of the body is copied
+for each member, so the time would grow with the square of their number."""
 
-_TAKEN = "gzip, deflate, br"
+_SUPPORTED = "gzip, deflate, br"
 
 
-def decoded(body: bytes, content_encoding: str, limits: ConversionLimits) -> bytes:
-    """The body without its codings: gzip, deflate, br or identity, the last named first.
+def decompress(body: bytes, content_encoding: str, limits: ConversionLimits) -> bytes:
+    """Undo the content codings gzip, deflate, br and identity, the last one in the list first.
 
-    Raises ConversionError: 415 for other codings, 400 for broken data, 413 above `limits.max_body`.
+    Raises ConversionError: 415 for other codings, 400 for data that cannot be decompressed, 413
+    for a result of more than `limits.max_body` bytes.
     """
     names = [name.strip().lower() for name in content_encoding.split(",")]
     codings = [name for name in names if name not in ("", "identity")]
     if len(codings) > limits.max_codings:
         raise ConversionError(
-            Reason.TOO_MANY_CODINGS, _FIELD, f"at most {limits.max_codings} codings"
+            Reason.TOO_MANY_CODINGS, _FIELD, f"must name at most {limits.max_codings} codings"
         )
     for coding in reversed(codings):
-        body = _undone(body, coding, limits.max_body)
+        body = _decompress(body, coding, limits.max_body)
     if len(body) > limits.max_body:
         raise _too_large(limits.max_body)
     return body
 
 
-def _undone(body: bytes, coding: str, limit: int) -> bytes:
+def _decompress(body: bytes, coding: str, limit: int) -> bytes:
     if coding in ("gzip", "x-gzip"):
-        return _inflated(body, _GZIP, limit)
+        return _inflate(body, _GZIP, limit)
     if coding == "deflate":
-        return _inflated(body, _ZLIB if _has_zlib_header(body) else _RAW, limit)
+        return _inflate(body, _ZLIB if _has_zlib_header(body) else _RAW, limit)
     if coding == "br":
-        return _brotli(body, limit)
-    raise ConversionError(Reason.UNKNOWN_CODING, _FIELD, f"{coding[:40]!r} is not one of {_TAKEN}")
+        return _decompress_brotli(body, limit)
+    raise ConversionError(
+        Reason.UNKNOWN_CODING, _FIELD, f"must be one of {_SUPPORTED}, not {coding[:40]!r}"
+    )
 
 
 def _has_zlib_header(body: bytes) -> bool:
-    # "deflate" means zlib, yet some clients send it raw (RFC 9110 section 8.4.1.2, note).
+    # "deflate" is the zlib format, but some clients omit its header (RFC 9110 section 8.4.1.2).
     return len(body) >= 2 and body[0] & 0x0F == 8 and (body[0] << 8 | body[1]) % 31 == 0
 
 
-def _inflated(body: bytes, wbits: int, limit: int) -> bytes:
+def _inflate(body: bytes, wbits: int, limit: int) -> bytes:
     pieces: list[bytes] = []
     room = limit + 1
     while body:
-        # What follows a member is copied to look for the next: without a bound, for ever.
-        if len(pieces) == _MOST_MEMBERS:
-            raise _broken(f"has over {_MOST_MEMBERS} gzip members")
+        if len(pieces) == _MAX_MEMBERS:
+            raise _broken(f"more than {_MAX_MEMBERS} gzip members")
         decoder = zlib.decompressobj(wbits)
         try:
             piece = decoder.decompress(body, room)
@@ -65,15 +68,15 @@ def _inflated(body: bytes, wbits: int, limit: int) -> bytes:
         if room <= 0:
             raise _too_large(limit)
         if not decoder.eof:
-            raise _broken("the data end early")
+            raise _broken("the data are truncated")
         body = decoder.unused_data
         if body and wbits != _GZIP:
-            raise _broken("something follows the compressed data")
+            raise _broken("more data follow the compressed data")
     return b"".join(pieces)
 
 
-def _brotli(body: bytes, limit: int) -> bytes:
-    # Imported late: few clients send it.
+def _decompress_brotli(body: bytes, limit: int) -> bytes:
+    # Imported on first use: few clients send brotli.
     import brotli
 
     decoder = brotli.Decompressor()
@@ -89,15 +92,15 @@ def _brotli(body: bytes, limit: int) -> bytes:
             if decoder.is_finished():
                 return b"".join(pieces)
             if decoder.can_accept_more_data() or not piece:
-                raise _broken("the data end early")
+                raise _broken("the data are truncated")
             piece = decoder.process(b"", output_buffer_limit=room)
     except brotli.error as error:
         raise _broken(str(error)) from None
 
 
-def _broken(detail: str) -> Exception:
-    return ConversionError(Reason.BROKEN_CODING, "body", f"cannot be decompressed: {detail}")
+def _broken(cause: str) -> ConversionError:
+    return ConversionError(Reason.BROKEN_CODING, "body", f"cannot be decompressed: {cause}")
 
 
-def _too_large(limit: int) -> Exception:
-    return ConversionError(Reason.BODY_TOO_LARGE, "body", f"is larger than {limit} bytes")
+def _too_large(limit: int) -> ConversionError:
+    return ConversionError(Reason.BODY_TOO_LARGE, "body", f"must be at most {limit} bytes")

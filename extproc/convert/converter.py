@@ -1,30 +1,30 @@
-"""Chooses how a request's payload is converted, and converts it: bytes to bytes, with no I/O.
+"""Chooses the converter of a request, and converts requests and responses: bytes to bytes, no I/O.
 
-The modules that need numpy and Pillow are imported when a converter is first built, so a worker
-whose models convert nothing never pays for them.
+Modules that need numpy and Pillow are imported with the first converter, so a worker without models
+to convert for does not load them.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from extproc.convert.content_coding import decoded
+from extproc.convert.content_coding import decompress
 from extproc.convert.errors import ConversionError
 from extproc.convert.grpc_status import grpc_code, grpc_problem
+from extproc.convert.inference import InferenceRequest, ResponseOptions
 from extproc.convert.limits import DEFAULT, ConversionLimits
 from extproc.convert.media_types import (
-    BINARY_HEADER,
     GRPC,
+    HEADER_LENGTH,
     IMAGES,
     JSON,
     MULTIPART,
-    OCTETS,
+    OCTET_STREAM,
     PROTOBUF,
-    accepts,
+    parse_accept,
     parse_media_type,
 )
-from extproc.convert.signature import Signature, check
-from extproc.convert.tensor import InferenceRequest, ResponseOptions
+from extproc.convert.signature import Signature, check_request
 from sluice.contract.paths import OIP_GRPC_PREFIX
 from sluice.contract.problem import MEDIA_TYPE
 from sluice.contract.reasons import Reason
@@ -32,7 +32,7 @@ from sluice.contract.reasons import Reason
 if TYPE_CHECKING:
     from extproc.convert.request_readers import RequestReaders
 
-Protocol = Literal["http", "grpc"]
+ServerProtocol = Literal["http", "grpc"]
 Headers = Mapping[str, str]
 """Header names in lower case."""
 
@@ -40,26 +40,32 @@ RequestReader = Callable[[bytes, Headers], InferenceRequest]
 
 GRPC_PATH = f"{OIP_GRPC_PREFIX}ModelInfer"
 
-_HEAVY_JSON = 16 << 10
-"""Bytes: below, a conversion takes less time than handing it to a thread and back."""
+_THREAD_FROM = 16 << 10
+"""Bytes of a body without images from which it is converted on a thread. Below, the hand-over takes
+longer than the conversion."""
 
-_REMOVED = ("content-length", "content-encoding", "accept-encoding", BINARY_HEADER)
-"""Untrue of the new body; and the answer must come as something that can be read here."""
+_REMOVED_FROM_REQUEST = ("content-length", "content-encoding", "accept-encoding", HEADER_LENGTH)
+"""Headers that describe the old body, and `accept-encoding`: responses are read here, so they must
+not be compressed."""
+
+_REMOVED_FROM_RESPONSE = (
+    "content-length", "grpc-status", "grpc-message", "grpc-encoding", "grpc-accept-encoding",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class ConvertedMessage:
-    """A body, and what changes in the headers that go with it."""
+    """The new body of a request or response, and the changes to its headers."""
 
     body: bytes
     content_type: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    """To set, `content-type` among them; pseudo-headers where they change."""
+    """Headers to set, including `content-type` and pseudo-headers that change."""
     remove: tuple[str, ...] = ()
     status: int = 200
-    """Of a response."""
+    """Status of a response."""
     response_options: ResponseOptions = field(default_factory=ResponseOptions)
-    """Of a request: hand it to `response`."""
+    """From a request, for `Converter.convert_response`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,181 +73,180 @@ class Converter:
     """Converts one media type for one model version. Safe to share between threads."""
 
     name: str
-    """Such as `image-grpc`, for metrics."""
-    protocol: Protocol
+    """Media type and protocol for metrics, such as `image-grpc`."""
+    protocol: ServerProtocol
     signature: Signature
     limits: ConversionLimits
     thread_from: int
-    """Bodies of this many bytes and more belong in a pool, off the event loop."""
-    _source: RequestReader
+    """Bytes of a body from which it should be converted on a thread, off the event loop."""
+    _read: RequestReader
 
-    def request(self, body: bytes, headers: Headers) -> ConvertedMessage:
-        """What the model server gets. Raises ConversionError: 400, 413, 415 or 422."""
+    def convert_request(self, body: bytes, headers: Headers) -> ConvertedMessage:
+        """The request for the model server. Raises ConversionError (400, 413, 415, 422)."""
         _check_length(body, headers)
-        body = decoded(body, headers.get("content-encoding", ""), self.limits)
-        inference = self._source(body, headers)
-        check(inference, self.signature, self.limits)
-        return (
-            self._to_grpc(inference, headers)
-            if self.protocol == "grpc"
-            else self._to_rest(inference, body, headers)
-        )
+        body = decompress(body, headers.get("content-encoding", ""), self.limits)
+        request = self._read(body, headers)
+        check_request(request, self.signature, self.limits)
+        if self.protocol == "grpc":
+            return self._to_grpc(request, headers)
+        return self._to_rest(request, body, headers)
 
-    def converts_response(self, reply: ResponseOptions) -> bool:
-        """Whether `response` must see the body; otherwise it is forwarded as it is."""
-        return self.protocol == "grpc" or reply.form == "v1" or self.signature.labelled
+    def converts_response(self, options: ResponseOptions) -> bool:
+        """Whether the response may need conversion; otherwise it is forwarded unchanged."""
+        return self.protocol == "grpc" or options.form == "v1" or self.signature.labelled
 
-    def response(
-        self, reply: ResponseOptions, status: int, headers: Headers, body: bytes
+    def convert_response(
+        self, options: ResponseOptions, status: int, headers: Headers, body: bytes
     ) -> ConvertedMessage | None:
-        """What the client gets for the model server's answer; None: the answer as it is.
+        """The response for the client; None: forward the model server's response unchanged.
 
-        `reply` is the request's. Raises ConversionError (502) for an answer that cannot be read.
+        `options` are those of the converted request. Raises ConversionError (502).
         """
         if self.protocol == "grpc":
-            return self._from_grpc(reply, headers, body)
-        media = parse_media_type(headers.get("content-type", "")).name
-        if status != 200 or media != JSON or not self.converts_response(reply):
+            return self._from_grpc(options, headers, body)
+        media_type = parse_media_type(headers.get("content-type", "")).name
+        if status != 200 or media_type != JSON or not self.converts_response(options):
             return None
-        return self._from_rest(reply, body)
+        return self._from_rest(options, body)
 
-    def _to_grpc(self, inference: InferenceRequest, headers: Headers) -> ConvertedMessage:
+    def _to_grpc(self, request: InferenceRequest, headers: Headers) -> ConvertedMessage:
         from extproc.convert import binary, protobuf
 
-        inference = binary.with_binary_reply(inference)
+        request = binary.take_binary_options(request)
         return ConvertedMessage(
-            protobuf.write_request(inference, self.signature),
+            protobuf.write_request(request, self.signature),
             PROTOBUF[0],
             {":path": GRPC_PATH, "content-type": PROTOBUF[0], "te": "trailers"},
-            _REMOVED,
+            _REMOVED_FROM_REQUEST,
             response_options=replace(
-                _negotiated(inference.response_options, headers.get("accept", "")),
+                _with_accepted_encoding(request.response_options, headers.get("accept", "")),
                 request_id=headers.get("x-request-id", ""),
             ),
         )
 
     def _to_rest(
-        self, inference: InferenceRequest, body: bytes, headers: Headers
+        self, request: InferenceRequest, body: bytes, headers: Headers
     ) -> ConvertedMessage:
         from extproc.convert import v2_json
 
-        if inference.verbatim:
-            kind = headers.get("content-type", JSON)
-            removed = tuple(name for name in _REMOVED if name != BINARY_HEADER)
+        if request.verbatim:
+            content_type = headers.get("content-type", JSON)
+            removed = tuple(name for name in _REMOVED_FROM_REQUEST if name != HEADER_LENGTH)
             return ConvertedMessage(
                 body,
-                kind,
-                {"content-type": kind},
+                content_type,
+                {"content-type": content_type},
                 removed,
-                response_options=inference.response_options,
+                response_options=request.response_options,
             )
         path = f"/v2/models/{self.signature.model}"
         if self.signature.version:
             path += f"/versions/{self.signature.version}"
         return ConvertedMessage(
-            v2_json.write_request(inference),
+            v2_json.write_request(request),
             JSON,
             {":path": f"{path}/infer", "content-type": JSON},
-            _REMOVED,
-            response_options=inference.response_options,
+            _REMOVED_FROM_REQUEST,
+            response_options=request.response_options,
         )
 
     def _from_grpc(
-        self, reply: ResponseOptions, headers: Headers, body: bytes
+        self, options: ResponseOptions, headers: Headers, body: bytes
     ) -> ConvertedMessage | None:
         code = grpc_code(headers)
         if code is None:
-            # Not from the model server: a local reply of Envoy's, which has its own body.
+            # Envoy's own response (local reply) has no gRPC status, and already fits the client.
             return None
         if code != 0:
-            status, text = grpc_problem(code, headers, reply.request_id)
-            return _response(text, MEDIA_TYPE, status)
+            status, document = grpc_problem(code, headers, options.request_id)
+            return _response(document, MEDIA_TYPE, status)
         from extproc.convert import protobuf
-        from extproc.convert.response import check_answer, write_binary, write_json
+        from extproc.convert.response import check_response, write_binary, write_json
 
-        answer = protobuf.read_response(body)
-        check_answer(answer)
-        if reply.encoding == "protobuf":
-            return _response(protobuf.write_response(answer), PROTOBUF[0])
-        if reply.encoding == "binary" or reply.binary:
-            written, length = write_binary(answer, self.signature, reply)
-            return _response(written, OCTETS, headers={BINARY_HEADER: str(length)})
-        return _response(write_json(answer, self.signature, reply), JSON)
+        response = protobuf.read_response(body)
+        check_response(response)
+        if options.encoding == "protobuf":
+            return _response(protobuf.write_response(response), PROTOBUF[0])
+        if options.encoding == "binary" or options.binary:
+            written, length = write_binary(response, self.signature, options)
+            return _response(written, OCTET_STREAM, headers={HEADER_LENGTH: str(length)})
+        return _response(write_json(response, self.signature, options), JSON)
 
-    def _from_rest(self, reply: ResponseOptions, body: bytes) -> ConvertedMessage:
-        from extproc.convert.response import check_answer, read_json, write_json
+    def _from_rest(self, options: ResponseOptions, body: bytes) -> ConvertedMessage:
+        from extproc.convert.response import check_response, write_json
+        from extproc.convert.v2_json import read_response
 
-        answer = read_json(body, self.limits)
-        check_answer(answer)
-        return _response(write_json(answer, self.signature, reply), JSON)
+        response = read_response(body, self.limits)
+        check_response(response)
+        return _response(write_json(response, self.signature, options), JSON)
 
 
 class Converters:
-    """The converters of one model version, built as they are needed."""
+    """The converters of one model version. Each is built on first use."""
 
     def __init__(
-        self, signature: Signature, protocol: Protocol, limits: ConversionLimits = DEFAULT
+        self, signature: Signature, protocol: ServerProtocol, limits: ConversionLimits = DEFAULT
     ) -> None:
         self._signature = signature
-        self._protocol: Protocol = protocol
+        self._protocol: ServerProtocol = protocol
         self._limits = limits
         self._built: dict[str, Converter] = {}
-        self._sources: RequestReaders | None = None
+        self._readers: RequestReaders | None = None
 
     def choose(self, content_type: str | None) -> Converter | None:
-        """The converter for a request's Content-Type; None: its body goes to the model as it is.
+        """The converter for a Content-Type; None: forward the body to the model unchanged.
 
-        Raises ConversionError (415) for a type that a gRPC model server could not read.
+        Raises ConversionError (415) for a type that a gRPC model server cannot read.
         """
-        media = parse_media_type(content_type or "").name
-        converter = self._built.get(media)
+        media_type = parse_media_type(content_type or "").name
+        converter = self._built.get(media_type)
         if converter is not None:
             return converter
-        kind = self._kind(media)
+        kind = self._kind(media_type)
         if kind is None:
             return None
-        converter = self._build(media, kind)
-        # Only media types that are listed here get this far, so the cache is bounded.
-        self._built[media] = converter
+        converter = self._build(media_type, kind)
+        # The cache is bounded: only the media types of `_KINDS` have a converter.
+        self._built[media_type] = converter
         return converter
 
-    def _kind(self, media: str) -> str | None:
-        """What reads this type, by the name of its converter; None: nothing is to be read."""
-        if media.startswith(GRPC):
+    def _kind(self, media_type: str) -> str | None:
+        """The kind of body, which is the first part of a converter's name; None: unchanged."""
+        if media_type.startswith(GRPC):
             return None
         if self._protocol == "http" and not self._signature.inputs:
             return None
-        kind = _KINDS.get(media)
+        kind = _KINDS.get(media_type)
         if kind in ("image", "multipart") and not self._signature.image_inputs:
             kind = None
         if kind is None and self._protocol == "grpc":
             raise ConversionError(
                 Reason.UNSUPPORTED_MEDIA_TYPE,
                 "content-type",
-                f"{media[:80]!r} cannot be converted for this model",
+                f"{media_type[:80]!r} is not accepted by this model",
             )
         return kind
 
-    def _build(self, media: str, kind: str) -> Converter:
-        if self._sources is None:
+    def _build(self, media_type: str, kind: str) -> Converter:
+        if self._readers is None:
             from extproc.convert.request_readers import RequestReaders
 
-            self._sources = RequestReaders(self._signature, self._limits)
+            self._readers = RequestReaders(self._signature, self._limits)
         return Converter(
             f"{kind}-{self._protocol}",
             self._protocol,
             self._signature,
             self._limits,
-            0 if kind in ("image", "multipart") else _HEAVY_JSON,
-            self._sources.of(kind, media),
+            0 if kind in ("image", "multipart") else _THREAD_FROM,
+            self._readers.reader(kind, media_type),
         )
 
 
 _KINDS = {
-    # tritonclient's HTTP client names no type.
+    # tritonclient's HTTP client sends no content type.
     "": "untyped",
     JSON: "json",
-    OCTETS: "octets",
+    OCTET_STREAM: "octets",
     MULTIPART: "multipart",
     **dict.fromkeys(PROTOBUF, "protobuf"),
     **dict.fromkeys(IMAGES, "image"),
@@ -254,24 +259,24 @@ def _check_length(body: bytes, headers: Headers) -> None:
         raise ConversionError(
             Reason.CONTENT_LENGTH_MISMATCH,
             "content-length",
-            f"is {length[:20]}, the body has {len(body)}",
+            f"is {length[:20]}, but the body has {len(body)} bytes",
         )
 
 
-def _negotiated(reply: ResponseOptions, accept: str) -> ResponseOptions:
-    """The encoding that the client prefers; JSON where it does not say, or takes none of them."""
+def _with_accepted_encoding(options: ResponseOptions, accept: str) -> ResponseOptions:
+    """The options with the encoding that the client prefers. JSON unless another one wins."""
     if not accept:
-        return reply
-    ranges = accepts(accept)
-    anything = ranges.get("application/*", ranges.get("*/*", 0.0))
-    json = ranges.get(JSON, anything)
-    protobuf = max(ranges.get(name, anything) for name in PROTOBUF)
-    octets = ranges.get(OCTETS, anything)
-    if protobuf > max(json, octets):
-        return replace(reply, encoding="protobuf")
-    if octets > json:
-        return replace(reply, encoding="binary")
-    return reply
+        return options
+    ranges = parse_accept(accept)
+    other = ranges.get("application/*", ranges.get("*/*", 0.0))
+    json = ranges.get(JSON, other)
+    protobuf = max(ranges.get(name, other) for name in PROTOBUF)
+    binary = ranges.get(OCTET_STREAM, other)
+    if protobuf > max(json, binary):
+        return replace(options, encoding="protobuf")
+    if binary > json:
+        return replace(options, encoding="binary")
+    return options
 
 
 def _response(
@@ -281,6 +286,6 @@ def _response(
         body,
         content_type,
         {":status": str(status), "content-type": content_type, **(headers or {})},
-        ("content-length", "grpc-status", "grpc-message", "grpc-encoding", "grpc-accept-encoding"),
+        _REMOVED_FROM_RESPONSE,
         status,
     )

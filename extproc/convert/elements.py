@@ -1,4 +1,4 @@
-"""Elements of a tensor between JSON values and raw bytes."""
+"""Converts tensor elements between JSON values and raw data."""
 
 import base64
 import binascii
@@ -16,7 +16,7 @@ from sluice.contract.reasons import Reason
 
 Array = npt.NDArray[np.generic]
 
-# struct checks ranges as it packs, and does so faster than numpy reads a list.
+# struct checks the range of each element, and is faster than numpy with a list.
 _FORMATS = {
     "BOOL": "?",
     "UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q",
@@ -33,7 +33,7 @@ _DTYPES: dict[str, np.dtype[np.generic]] = {
     "FP16": np.dtype("<f2"), "FP32": np.dtype("<f4"), "FP64": np.dtype("<f8"),
 }  # fmt: skip
 
-# By exact type: in Python true is an integer, in V2 it is not.
+# Exact types: in Python bool is a subclass of int, but in V2 true is not an integer.
 _FLOATS: frozenset[type] = frozenset((float, int))
 _INTEGERS: frozenset[type] = frozenset((int,))
 _ALLOWED: dict[str, frozenset[type]] = {
@@ -45,28 +45,28 @@ _LIST: frozenset[type] = frozenset((list,))
 
 
 def flatten(
-    data: object, where: str, limits: ConversionLimits
+    data: object, field: str, limits: ConversionLimits
 ) -> tuple[list[object], tuple[int, ...]]:
-    """Row-major elements of nested arrays, and their shape; a lone value has shape ().
+    """Elements of nested arrays in row-major order, and their shape; () for a single value.
 
-    Raises ConversionError (400) for arrays of unequal length, or nested too deep.
+    Raises ConversionError (400) if arrays differ in length or are nested too deeply.
     """
     if not isinstance(data, list):
         return [data], ()
     shape = [len(data)]
-    # A level at a time, so that depth costs no recursion.
+    # One level at a time, so that deep nesting cannot exhaust the stack.
     while data and type(data[0]) is list:
         if len(shape) >= limits.max_dimensions:
             raise ConversionError(
-                Reason.TOO_DEEP, where, f"arrays are nested deeper than {limits.max_dimensions}"
+                Reason.TOO_DEEP, field, f"arrays must nest at most {limits.max_dimensions} deep"
             )
         if frozenset(map(type, data)) != _LIST:
-            raise ConversionError(Reason.RAGGED, where, "mixes arrays and elements at one depth")
+            raise _mixed(field)
         lengths = set(map(len, data))
         if len(lengths) > 1:
             raise ConversionError(
                 Reason.RAGGED,
-                where,
+                field,
                 f"arrays at depth {len(shape)} differ in length: {sorted(lengths)[:4]}",
             )
         shape.append(lengths.pop())
@@ -74,115 +74,115 @@ def flatten(
     return data, tuple(shape)
 
 
-def pack(values: Sequence[object], datatype: str, where: str) -> bytes:
-    """Raw bytes of JSON values. Raises ConversionError (422) and names the element at fault."""
+def pack(values: Sequence[object], datatype: str, field: str) -> bytes:
+    """Raw data of JSON values. Raises ConversionError (400, 422) that names the element."""
     allowed = _ALLOWED.get(datatype, _INTEGERS)
     if not frozenset(map(type, values)) <= allowed:
-        raise _misfit(values, datatype, allowed, where)
+        raise _wrong_element(values, datatype, allowed, field)
     if datatype == "BYTES":
-        return pack_bytes([_text(value, i, where) for i, value in enumerate(values)])
+        return pack_bytes([_bytes(value, f"{field}[{i}]") for i, value in enumerate(values)])
     try:
         packed = struct.pack(f"<{len(values)}{_FORMATS[datatype]}", *values)
     except (struct.error, OverflowError):
-        raise _out_of_range(values, datatype, where) from None
-    return _to_bf16(packed, values, where) if datatype == "BF16" else packed
+        raise _out_of_range(values, datatype, field) from None
+    return _pack_bf16(packed, values, field) if datatype == "BF16" else packed
 
 
-def json_values(raw: Raw, datatype: str, where: str) -> Array | list[str]:
-    """What orjson (with OPT_SERIALIZE_NUMPY) writes as flat `data`; NaN and infinity become null.
+def json_values(raw: Raw, datatype: str, field: str) -> Array | list[str]:
+    """Flat `data` for orjson with OPT_SERIALIZE_NUMPY, which writes NaN and infinity as null.
 
-    Raises UnicodeDecodeError for BYTES that are not UTF-8, ValueError for a broken element, and
-    ConversionError for BYTES whose lengths overrun.
+    Raises UnicodeDecodeError for BYTES that are not UTF-8, ValueError for an incomplete element,
+    ConversionError (400) for BYTES whose length exceeds the data.
     """
     if datatype == "BYTES":
-        return [item.decode() for item in unpack_bytes(raw, where)]
+        return [item.decode() for item in unpack_bytes(raw, field)]
     return array(raw, datatype)
 
 
 def array(raw: Raw, datatype: str) -> Array:
-    """A flat array over raw elements, BF16 widened to FP32; ValueError for a broken element."""
+    """A flat array of raw elements; BF16 becomes FP32. ValueError for an incomplete element."""
     if datatype == "BOOL":
-        # A bool of another value than 0 and 1 is undefined behaviour to whoever reads it.
+        # numpy must not read a bool other than 0 and 1: that is undefined behaviour.
         return np.frombuffer(raw, dtype=np.uint8).astype(np.bool_)
     if datatype == "BF16":
         wide = np.frombuffer(raw, dtype=np.uint16).astype(np.uint32) << np.uint32(16)
         single: Array = wide.view(np.float32)
         return single
     values: Array = np.frombuffer(raw, dtype=_DTYPES[datatype])
-    # orjson reads arrays as C would: an element may not lie across its alignment.
+    # orjson reads elements through aligned pointers.
     return values if values.flags.aligned else values.copy()
 
 
 def to_bf16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
-    """The bits of the nearest BF16 numbers, ties to even; values must be finite."""
+    """Bits of the nearest BF16 numbers, ties to even. Values must be finite."""
     bits = np.ascontiguousarray(values, dtype="<f4").view("<u4")
     rounded: npt.NDArray[np.uint16] = ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype("<u2")
     return rounded
 
 
-def _to_bf16(packed: bytes, values: Sequence[object], where: str) -> bytes:
+def decode_base64(encoded: str, field: str) -> bytes:
+    """Decode base64 (RFC 4648 section 4). Raises ConversionError (400)."""
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ConversionError(Reason.BAD_BASE64, field, f"must be base64: {error}") from None
+
+
+def _pack_bf16(packed: bytes, values: Sequence[object], field: str) -> bytes:
     rounded = to_bf16(np.frombuffer(packed, dtype="<f4"))
-    overflown = (rounded & 0x7F80) == 0x7F80
-    if overflown.any():
-        position = int(overflown.argmax())
-        raise ConversionError(
-            Reason.OUT_OF_RANGE,
-            f"{where}[{position}]",
-            f"{values[position]!r:.40} is out of BF16 range",
-        )
+    infinite = (rounded & 0x7F80) == 0x7F80
+    if infinite.any():
+        position = int(infinite.argmax())
+        raise _range_error(values[position], "BF16", f"{field}[{position}]")
     return rounded.tobytes()
 
 
-def _text(value: object, position: int, where: str) -> bytes:
+def _bytes(value: object, field: str) -> bytes:
     if isinstance(value, str):
         return value.encode()
     assert isinstance(value, dict)
     encoded = value.get("b64")
     if len(value) != 1 or not isinstance(encoded, str):
-        raise ConversionError(
-            Reason.WRONG_ELEMENT, f"{where}[{position}]", 'an object here must be {"b64": "..."}'
-        )
-    return base64_bytes(encoded, f"{where}[{position}].b64")
+        raise ConversionError(Reason.WRONG_ELEMENT, field, 'an object must be {"b64": "..."}')
+    return decode_base64(encoded, f"{field}.b64")
 
 
-def base64_bytes(encoded: str, where: str) -> bytes:
-    """Decoded base64 (RFC 4648 section 4). Raises ConversionError (400)."""
-    try:
-        return base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ConversionError(Reason.BAD_BASE64, where, f"is not base64: {error}") from None
-
-
-def _misfit(
-    values: Sequence[object], datatype: str, allowed: frozenset[type], where: str
+def _wrong_element(
+    values: Sequence[object], datatype: str, allowed: frozenset[type], field: str
 ) -> ConversionError:
     position, value = next((i, v) for i, v in enumerate(values) if type(v) not in allowed)
-    field = f"{where}[{position}]"
+    field = f"{field}[{position}]"
     if isinstance(value, list):
-        return ConversionError(Reason.RAGGED, field, "mixes arrays and elements at one depth")
+        return _mixed(field)
+    detail = f"must be {datatype}, not {_json_text(value)}"
+    if value is None and allowed is _FLOATS:
+        detail += "; JSON has no NaN and no infinity, send them as binary data"
+    return ConversionError(Reason.WRONG_ELEMENT, field, detail)
+
+
+def _json_text(value: object) -> str:
     if value is None:
-        detail = f"null is no {datatype}"
-        if allowed is _FLOATS:
-            detail += "; NaN and infinity have no JSON form, send them as binary data"
-        return ConversionError(Reason.WRONG_ELEMENT, field, detail)
-    return ConversionError(Reason.WRONG_ELEMENT, field, f"{_shown(value)} is no {datatype}")
-
-
-def _shown(value: object) -> str:
+        return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
     return f"{value!r:.40}"
 
 
-def _out_of_range(values: Sequence[object], datatype: str, where: str) -> ConversionError:
-    single = struct.Struct("<" + _FORMATS[datatype])
+def _out_of_range(values: Sequence[object], datatype: str, field: str) -> ConversionError:
+    element = struct.Struct("<" + _FORMATS[datatype])
     for position, value in enumerate(values):
         try:
-            single.pack(value)
+            element.pack(value)
         except (struct.error, OverflowError):
-            return ConversionError(
-                Reason.OUT_OF_RANGE,
-                f"{where}[{position}]",
-                f"{value!r:.40} is out of {datatype} range",
-            )
-    raise AssertionError("a value that struct refused is accepted alone")
+            return _range_error(value, datatype, f"{field}[{position}]")
+    raise AssertionError("struct refuses the values together, but each one alone is accepted")
+
+
+def _range_error(value: object, datatype: str, field: str) -> ConversionError:
+    return ConversionError(
+        Reason.OUT_OF_RANGE, field, f"{value!r:.40} is out of the range of {datatype}"
+    )
+
+
+def _mixed(field: str) -> ConversionError:
+    return ConversionError(Reason.RAGGED, field, "arrays and elements are mixed at one depth")

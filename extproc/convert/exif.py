@@ -1,22 +1,23 @@
-"""Finds the EXIF orientation of a JPEG without decoding it (JEITA CP-3451, tag 0x0112)."""
+"""Reads the EXIF orientation of a JPEG without decoding the image (JEITA CP-3451, tag 0x0112)."""
 
 import struct
 
-_ORIENTATION = 0x0112
+ORIENTATION = 0x0112
+
 _SHORT = 3
-_STANDALONE = frozenset((0x01, *range(0xD0, 0xD8)))
+_MARKERS_WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD8)))
 _START_OF_SCAN, _END_OF_IMAGE, _APP1 = 0xDA, 0xD9, 0xE1
 
 
 def jpeg_orientation(data: bytes) -> int:
-    """1 to 8; 1 (upright) also where there is none, or it is damaged."""
+    """The orientation, 1 to 8; 1 (upright) if it is missing or not valid."""
     position = 2
     while position + 4 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
         if marker == 0xFF:
             position += 1
             continue
-        if marker in _STANDALONE:
+        if marker in _MARKERS_WITHOUT_LENGTH:
             position += 2
             continue
         if marker in (_START_OF_SCAN, _END_OF_IMAGE):
@@ -41,6 +42,6 @@ def _tiff_orientation(tiff: bytes) -> int:
     (count,) = struct.unpack_from(order + "H", tiff, directory)
     for entry in range(directory + 2, min(directory + 2 + 12 * count, len(tiff) - 11), 12):
         tag, kind, _, value = struct.unpack_from(order + "HHIH", tiff, entry)
-        if tag == _ORIENTATION:
+        if tag == ORIENTATION:
             return value if kind == _SHORT and 1 <= value <= 8 else 1
     return 1

@@ -1,10 +1,10 @@
-"""Turns a gRPC status into an HTTP status and a problem body."""
+"""Maps the gRPC status of a model server to an HTTP status and a problem document."""
 
 from collections.abc import Mapping
 from urllib.parse import unquote
 
 from extproc.problem import problem
-from extproc.rpc import StatusCode
+from sluice.contract.grpc import StatusCode
 
 HTTP_STATUS: Mapping[int, int] = {
     StatusCode.OK: 200,
@@ -25,13 +25,14 @@ HTTP_STATUS: Mapping[int, int] = {
     StatusCode.DATA_LOSS: 500,
     StatusCode.UNAUTHENTICATED: 401,
 }
-"""As google/rpc/code.proto maps them."""
+"""HTTP status of each gRPC status (google/rpc/code.proto)."""
 
-_LONGEST_MESSAGE = 1024
+_MAX_MESSAGE = 1024
+"""Characters of a model server's message that reach the client."""
 
 
 def grpc_code(headers: Mapping[str, str]) -> int | None:
-    """The `grpc-status` of a response; None where there is none, UNKNOWN where it is no number."""
+    """The `grpc-status` of a response: None if it is missing, UNKNOWN if it is not a number."""
     value = headers.get("grpc-status")
     if value is None:
         return None
@@ -39,8 +40,8 @@ def grpc_code(headers: Mapping[str, str]) -> int | None:
 
 
 def grpc_problem(code: int, headers: Mapping[str, str], request_id: str) -> tuple[int, bytes]:
-    """HTTP status and problem body; `grpc-message` is percent-encoded (gRPC over HTTP/2)."""
+    """HTTP status and problem document. `grpc-message` is percent-encoded (gRPC over HTTP/2)."""
     status = HTTP_STATUS.get(code, 500)
-    message = unquote(headers.get("grpc-message", ""), errors="replace")[:_LONGEST_MESSAGE]
+    message = unquote(headers.get("grpc-message", ""), errors="replace")[:_MAX_MESSAGE]
     name = StatusCode(code).name if code in HTTP_STATUS else str(code)
     return status, problem(status, f"model_{name.lower()}", message, request_id=request_id)

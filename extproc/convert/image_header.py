@@ -1,4 +1,4 @@
-"""Reads a picture's size from its first bytes: a bomb is refused before a decoder sees it."""
+"""Reads the type and size of an image from its header, before a decoder allocates memory."""
 
 import io
 import struct
@@ -7,55 +7,67 @@ from dataclasses import dataclass
 import simplejpeg
 from PIL import Image
 
-_ENOUGH = 30
+_WEBP_HEADER = 30
+"""Bytes that contain the size, in each of the three WebP formats."""
 
 
 @dataclass(frozen=True, slots=True)
 class JpegHeader:
-    """Size in pixels, and how colors are stored, by libjpeg-turbo's names."""
+    """Size in pixels, and the color space by libjpeg-turbo's name."""
 
     width: int
     height: int
-    colors: str
+    color_space: str
 
 
-def image_size(data: bytes, kind: str) -> tuple[int, int] | None:
-    """Width and height of a picture of the media type `kind`; None if damaged."""
-    if kind == "image/png":
-        return png_size(data)
-    if kind == "image/webp":
-        return webp_size(data)
+def image_type(data: bytes) -> str | None:
+    """Media type of an image by its first bytes (WHATWG MIME Sniffing section 6.1), or None."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if data[:4] == b"RIFF" and data[8:14] == b"WEBPVP":
+        return "image/webp"
+    return None
+
+
+def image_size(data: bytes, media_type: str) -> tuple[int, int] | None:
+    """Width and height of an image of this media type; None if the header is not valid."""
+    if media_type == "image/png":
+        return _png_size(data)
+    if media_type == "image/webp":
+        return _webp_size(data)
     return _jpeg_size(data)
 
 
 def jpeg_header(data: bytes) -> JpegHeader | None:
-    """None where libjpeg-turbo cannot tell, of a damaged file or a rare subsampling."""
+    """The header of a JPEG; None if it is not valid, or libjpeg-turbo lacks its subsampling."""
     try:
-        height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
+        height, width, color_space, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
         return None
-    return JpegHeader(width, height, colors)
+    return JpegHeader(width, height, color_space)
 
 
-def png_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height from IHDR (PNG third edition, section 11.2.1); None if damaged."""
+def _png_size(data: bytes) -> tuple[int, int] | None:
+    # IHDR: PNG third edition, section 11.2.1.
     if len(data) < 24 or data[12:16] != b"IHDR":
         return None
     width, height = struct.unpack_from(">II", data, 16)
     return width, height
 
 
-def webp_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height of the canvas (RFC 9649 section 2); None if damaged."""
-    if len(data) < _ENOUGH:
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    # Size of the canvas: RFC 9649 section 2.
+    if len(data) < _WEBP_HEADER:
         return None
-    kind = data[12:16]
-    if kind == b"VP8X":
+    chunk = data[12:16]
+    if chunk == b"VP8X":
         return 1 + _uint24(data, 24), 1 + _uint24(data, 27)
-    if kind == b"VP8 " and data[23:26] == b"\x9d\x01\x2a":
+    if chunk == b"VP8 " and data[23:26] == b"\x9d\x01\x2a":
         width, height = struct.unpack_from("<HH", data, 26)
         return width & 0x3FFF, height & 0x3FFF
-    if kind == b"VP8L" and data[20] == 0x2F:
+    if chunk == b"VP8L" and data[20] == 0x2F:
         (bits,) = struct.unpack_from("<I", data, 21)
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
     return None
@@ -66,9 +78,9 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
     if header is not None:
         return header.width, header.height
     try:
-        with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
-            return picture.size
-    # Pillow's parser raises whatever a damaged byte makes of it: struct.error, KeyError, ...
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+            return image.size
+    # Pillow's parser raises various exceptions for damaged data: struct.error, KeyError, ...
     except Exception:
         return None
 

@@ -1,18 +1,21 @@
-"""Media types: what a header says, what the client would take, and what the bytes look like."""
+"""Media types that conversion accepts, and the headers that name them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 JSON = "application/json"
-OCTETS = "application/octet-stream"
+OCTET_STREAM = "application/octet-stream"
 MULTIPART = "multipart/form-data"
 PROTOBUF = ("application/x-protobuf", "application/protobuf", "application/vnd.google.protobuf")
 GRPC = "application/grpc"
 IMAGES = ("image/jpeg", "image/png", "image/webp")
-BINARY_HEADER = "inference-header-content-length"
-"""Length of the JSON in front of the tensors (V2 REST, binary tensor data extension)."""
+HEADER_LENGTH = "inference-header-content-length"
+"""Header with the length of the JSON in front of the tensors (V2 binary tensor data extension)."""
 
 _ALIASES = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "text/json": JSON}
+
+_MAX_RANGES = 64
+"""Media ranges of one Accept header that are read. Clients send a few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,7 @@ class MediaType:
 
 
 def parse_media_type(value: str) -> MediaType:
-    """Read a Content-Type value; what is malformed is left out rather than refused."""
+    """Parse a Content-Type value. Malformed parameters are ignored."""
     name, *pieces = _split_quoted(value, ";")
     parameters: dict[str, str] = {}
     for piece in pieces:
@@ -35,32 +38,22 @@ def parse_media_type(value: str) -> MediaType:
     return MediaType(_ALIASES.get(name, name), parameters)
 
 
-def accepts(value: str) -> dict[str, float]:
-    """Quality of each media range in an Accept header (RFC 9110 section 12.5.1)."""
+def parse_accept(value: str) -> dict[str, float]:
+    """Weight of each media range in an Accept header (RFC 9110 section 12.5.1)."""
     ranges: dict[str, float] = {}
-    for piece in _split_quoted(value, ",")[:64]:
+    for piece in _split_quoted(value, ",")[:_MAX_RANGES]:
         media = parse_media_type(piece)
         try:
-            quality = float(media.parameters.get("q", "1"))
+            weight = float(media.parameters.get("q", "1"))
         except ValueError:
-            quality = 0.0
-        if media.name and 0 <= quality <= 1:
-            ranges[media.name] = max(quality, ranges.get(media.name, 0.0))
+            weight = 0.0
+        if media.name and 0 <= weight <= 1:
+            ranges[media.name] = max(weight, ranges.get(media.name, 0.0))
     return ranges
 
 
-def sniff(body: bytes) -> str | None:
-    """The picture type that the first bytes show (WHATWG MIME Sniffing section 6.1), or None."""
-    if body.startswith(b"\xff\xd8\xff"):
-        return "image/jpeg"
-    if body.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "image/png"
-    if body[:4] == b"RIFF" and body[8:14] == b"WEBPVP":
-        return "image/webp"
-    return None
-
-
 def _split_quoted(value: str, separator: str) -> list[str]:
+    """Split at separators outside quoted strings (RFC 9110 section 5.6.4)."""
     if '"' not in value:
         return value.split(separator)
     pieces, start, quoted, escaped = [], 0, False, False

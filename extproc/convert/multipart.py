@@ -1,4 +1,4 @@
-"""Takes a multipart/form-data body apart (RFC 7578, RFC 2046 section 5.1)."""
+"""Parses multipart/form-data bodies (RFC 7578, RFC 2046 section 5.1)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,10 +8,13 @@ from extproc.convert.limits import ConversionLimits
 from extproc.convert.media_types import MediaType, parse_media_type
 from sluice.contract.reasons import Reason
 
+_MAX_BOUNDARY = 70
+"""Characters of a boundary (RFC 2046 section 5.1.1)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part; `field` names it in errors."""
+    """One part of a form. `field` is its place in the body, for error messages."""
 
     name: str
     media_type: str
@@ -19,34 +22,28 @@ class Part:
     field: str
 
 
-def parts(body: bytes, media: MediaType, limits: ConversionLimits) -> list[Part]:
+def parse_parts(body: bytes, media: MediaType, limits: ConversionLimits) -> list[Part]:
     """The parts of a body in order. Raises ConversionError (400, 413)."""
     if not body:
-        raise ConversionError(Reason.EMPTY_BODY, "body", "is empty")
+        raise ConversionError(Reason.EMPTY_BODY, "body", "must not be empty")
     boundary = media.parameters.get("boundary", "")
-    # RFC 2046 allows 70 characters.
-    if not 1 <= len(boundary) <= 70 or not boundary.isascii():
+    if not 1 <= len(boundary) <= _MAX_BOUNDARY or not boundary.isascii():
         raise ConversionError(
-            Reason.BAD_BOUNDARY, "content-type", "needs a boundary of 1 to 70 characters"
+            Reason.BAD_BOUNDARY,
+            "content-type",
+            f"must have a boundary of 1 to {_MAX_BOUNDARY} ASCII characters",
         )
-    found: list[Part] = []
+    parts: list[Part] = []
     for start, end in _spans(body, b"--" + boundary.encode(), limits):
-        found.append(_part(body, start, end, len(found), limits))
-    if not found:
-        raise ConversionError(Reason.NO_PARTS, "body", "has no parts")
-    return found
+        parts.append(_part(body, start, end, len(parts), limits))
+    if not parts:
+        raise ConversionError(Reason.NO_PARTS, "body", "must have at least one part")
+    return parts
 
 
 def _spans(body: bytes, delimiter: bytes, limits: ConversionLimits) -> Iterator[tuple[int, int]]:
-    """Where each part starts and ends, headers included."""
-    if body.startswith(delimiter):
-        position = len(delimiter)
-    else:
-        # What stands in front of the first delimiter is a preamble, to be ignored.
-        first = body.find(b"\r\n" + delimiter)
-        if first < 0:
-            raise ConversionError(Reason.NO_BOUNDARY, "body", "does not hold the boundary")
-        position = first + 2 + len(delimiter)
+    """Start and end of each part, including its headers."""
+    position = _first_delimiter(body, delimiter)
     for number in range(limits.max_parts + 1):
         if body.startswith(b"--", position):
             return
@@ -54,18 +51,30 @@ def _spans(body: bytes, delimiter: bytes, limits: ConversionLimits) -> Iterator[
         # Only white space may follow a boundary on its line.
         if start < 0 or body[position:start].strip(b" \t"):
             raise ConversionError(
-                Reason.BAD_BOUNDARY, f"parts[{number}]", "a boundary line is damaged"
+                Reason.BAD_BOUNDARY, f"parts[{number}]", "the boundary line is not valid"
             )
         end = body.find(b"\r\n" + delimiter, start)
         if end < 0:
             raise ConversionError(
-                Reason.TRUNCATED, f"parts[{number}]", "does not end with the boundary"
+                Reason.TRUNCATED, f"parts[{number}]", "must end with the boundary"
             )
         if number == limits.max_parts:
             break
         yield start + 2, end
         position = end + 2 + len(delimiter)
-    raise ConversionError(Reason.TOO_MANY_PARTS, "body", f"has over {limits.max_parts} parts")
+    raise ConversionError(
+        Reason.TOO_MANY_PARTS, "body", f"must have at most {limits.max_parts} parts"
+    )
+
+
+def _first_delimiter(body: bytes, delimiter: bytes) -> int:
+    """Position after the first delimiter. Bytes before it are a preamble, which is ignored."""
+    if body.startswith(delimiter):
+        return len(delimiter)
+    first = body.find(b"\r\n" + delimiter)
+    if first < 0:
+        raise ConversionError(Reason.NO_BOUNDARY, "body", "must contain the boundary")
+    return first + 2 + len(delimiter)
 
 
 def _part(body: bytes, start: int, end: int, number: int, limits: ConversionLimits) -> Part:
@@ -73,17 +82,17 @@ def _part(body: bytes, start: int, end: int, number: int, limits: ConversionLimi
     window = body[start : min(end, start + limits.max_part_headers)]
     head_end = 0 if window.startswith(b"\r\n") else window.find(b"\r\n\r\n")
     if head_end < 0:
-        raise ConversionError(Reason.BAD_PART, field, "its headers do not end")
+        raise ConversionError(Reason.BAD_PART, field, "an empty line must follow the headers")
     headers = _headers(window[:head_end], field)
     data_start = start + head_end + (2 if head_end == 0 else 4)
     disposition = parse_media_type(headers.get("content-disposition", ""))
     name = disposition.parameters.get("name", "")
-    kind = parse_media_type(headers.get("content-type", "")).name
+    media_type = parse_media_type(headers.get("content-type", "")).name
     if headers.get("content-transfer-encoding", "binary").strip().lower() not in ("binary", "8bit"):
         raise ConversionError(
-            Reason.BAD_PART, field, "has a transfer encoding, which forms do not use"
+            Reason.BAD_PART, field, "content-transfer-encoding must be binary (RFC 7578)"
         )
-    return Part(name, kind, body[data_start:end], f"{field} ({name[:40]})" if name else field)
+    return Part(name, media_type, body[data_start:end], f"{field} ({name[:40]})" if name else field)
 
 
 def _headers(block: bytes, field: str) -> Mapping[str, str]:
@@ -93,6 +102,6 @@ def _headers(block: bytes, field: str) -> Mapping[str, str]:
         if not line:
             continue
         if not colon:
-            raise ConversionError(Reason.BAD_PART, field, "has a header without a colon")
+            raise ConversionError(Reason.BAD_PART, field, "a header has no colon")
         headers[name.strip().lower()] = value.strip()
     return headers

@@ -1,8 +1,7 @@
-"""Turns pixels into a tensor's values: value = (pixel x scale - mean) / std.
+"""Converts pixels to the values of a tensor: value = (pixel x scale - mean) / std.
 
-FP32 is computed, `pixel x factor + offset`, in two passes that the processor vectorises: 50 us for
-224 x 224 x 3, where looking values up takes 85. The other datatypes, which processors compute
-slowly or not at all, are looked up in a table of 256 entries for each channel.
+FP32 is computed as `pixel x factor + offset`, in two vectorized passes. For the other datatypes,
+which processors compute slowly or not at all, each channel has a table of 256 values.
 """
 
 from collections.abc import Callable
@@ -15,9 +14,8 @@ from sluice.config.tensors import ImageInput
 from sluice.images.geometry import Pixels
 
 Values = npt.NDArray[np.generic]
-Floats = npt.NDArray[np.float32]
 Normalizer = Callable[[Pixels, Values], None]
-"""Fills one picture's part of the tensor, in the declared layout."""
+"""Writes the pixels of one image to its part of the tensor, in the declared layout."""
 
 DTYPES: dict[str, np.dtype[np.generic]] = {
     "UINT8": np.dtype("u1"),
@@ -28,12 +26,12 @@ DTYPES: dict[str, np.dtype[np.generic]] = {
 }
 
 _LARGEST_FP16 = 65504.0
-# Of BF16 and FP32 alike, with room for rounding.
-_LARGEST_FP32 = 3.38e38
+# The largest BF16 is smaller than the largest FP32; values below this bound round to finite BF16.
+_LARGEST_BF16 = 3.38e38
 
 
 def normalizer(image: ImageInput, datatype: str) -> Normalizer:
-    """What fills a tensor of this datatype and layout."""
+    """The function that fills a tensor of this datatype and layout."""
     planar = image.layout == "NCHW"
     if datatype == "UINT8" and not image.normalised:
         return _copy_planar if planar else _copy
@@ -60,7 +58,7 @@ def _computed(image: ImageInput, planar: bool) -> Normalizer:
         np.multiply(pixels.transpose(2, 0, 1), factors[:, None, None], out=out)
         np.add(out, offsets[:, None, None], out=out)
 
-    # A row at a time: a loop over three channels would be too short to vectorise.
+    # One row at a time: numpy does not vectorize an inner loop over three channels.
     row_factors, row_offsets = np.tile(factors, image.width), np.tile(offsets, image.width)
 
     def fill(pixels: Pixels, out: Values) -> None:
@@ -75,14 +73,14 @@ def _looked_up(image: ImageInput, datatype: str, planar: bool) -> Normalizer:
     means, deviations = _channels(image.mean, 0.0, image), _channels(image.std, 1.0, image)
     levels = np.arange(256, dtype=np.float64)
     tables = [
-        _typed((levels * image.scale - mean) / deviation, datatype)
+        _as_datatype((levels * image.scale - mean) / deviation, datatype)
         for mean, deviation in zip(means, deviations, strict=True)
     ]
 
     def fill(pixels: Pixels, out: Values) -> None:
         planes = out if planar else out.transpose(2, 0, 1)
         for plane, table, channel in zip(planes, tables, pixels.transpose(2, 0, 1), strict=True):
-            # An index of 8 bits is never outside the table: "wrap" only spares numpy the check.
+            # A pixel of 8 bits is always inside the table. "wrap" omits numpy's bounds check.
             np.take(table, channel, out=plane, mode="wrap")
 
     return fill
@@ -94,11 +92,11 @@ def _channels(
     return np.broadcast_to(np.array(values or (default,), dtype=np.float64), image.channels)
 
 
-def _typed(values: npt.NDArray[np.float64], datatype: str) -> Values:
+def _as_datatype(values: npt.NDArray[np.float64], datatype: str) -> Values:
     if datatype in ("UINT8", "INT8"):
         low, high = (0, 255) if datatype == "UINT8" else (-128, 127)
         whole: Values = values.round().clip(low, high).astype(DTYPES[datatype])
         return whole
     if datatype == "BF16":
-        return to_bf16(values.clip(-_LARGEST_FP32, _LARGEST_FP32).astype(np.float32))
+        return to_bf16(values.clip(-_LARGEST_BF16, _LARGEST_BF16).astype(np.float32))
     return values.clip(-_LARGEST_FP16, _LARGEST_FP16).astype(np.float16)

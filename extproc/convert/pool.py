@@ -1,7 +1,7 @@
-"""Runs conversions off the event loop, on a few threads with a bounded queue, and times them.
+"""Runs conversions on a few threads with a bounded queue, off the event loop, and times them.
 
-Threads suffice for pictures: libjpeg-turbo, Pillow and zlib let go of the interpreter lock while
-they work. JSON does not, so a thread only keeps its queue in order.
+Threads suffice for images: libjpeg-turbo, Pillow and zlib release the interpreter lock. JSON does
+not, so a thread only queues it.
 """
 
 import asyncio
@@ -13,24 +13,36 @@ from dataclasses import dataclass
 
 from extproc.convert.converter import ConvertedMessage, Converter, Headers
 from extproc.convert.errors import ConversionError
-from extproc.convert.tensor import ResponseOptions
+from extproc.convert.inference import ResponseOptions
 from sluice.contract.reasons import Reason
 
-_LONGEST_RETRY = 30
+_RESPONSE_THREAD_FROM = 64 << 10
+"""Bytes of a response from which it is converted on a thread."""
+
+_MAX_RETRY_AFTER = 30
+"""Seconds."""
+
+_INITIAL_SECONDS = 0.005
+"""Expected time of a conversion before any has been measured."""
+
+_SMOOTHING = 0.1
+"""Weight of the last conversion in the moving average of times."""
 
 
 Observe = Callable[[str, float, float | None], None]
-"""Told of each conversion: the converter's name, its seconds at work, and those that it waited for
-a thread, None where it needed none."""
+"""Called after each conversion with the converter's name, the seconds of work, and the seconds of
+waiting for a thread (None: it ran on the event loop)."""
+
+_Convert = Callable[[], ConvertedMessage | None]
 
 
 @dataclass(slots=True)
 class ConversionCounts:
-    """What one converter has done since the start; sizes in bytes."""
+    """Counters of one converter since the start. Sizes are in bytes."""
 
     count: int = 0
     failed: int = 0
-    """ConversionError payloads among them."""
+    """Conversions that raised ConversionError."""
     bytes_in: int = 0
     bytes_out: int = 0
 
@@ -44,9 +56,9 @@ class _Outcome:
 
 
 class ConversionPool:
-    """At most `threads` conversions at work, `queue` waiting, and `max_bytes` held by them all.
+    """At most `threads` conversions at work and `queue` waiting, with `max_bytes` of bodies in all.
 
-    All methods belong to one event loop.
+    All methods must be called on one event loop.
     """
 
     def __init__(
@@ -59,132 +71,129 @@ class ConversionPool:
     ) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="convert")
         self._threads = threads
-        self._places = threads + queue
+        self._max_jobs = threads + queue
         self._max_bytes = max_bytes
         self._clock = clock
         self._observe = observe
         self._jobs = 0
         self._bytes = 0
-        self._typical = 0.005
+        self._average_seconds = _INITIAL_SECONDS
         self._counts: dict[str, ConversionCounts] = {}
         self.refused = 0
-        """Conversions turned away because the queue was full."""
+        """Conversions that were refused because the queue was full."""
 
     @property
     def counts(self) -> Mapping[str, ConversionCounts]:
-        """By converter name, requests and responses apart (`image-grpc`, `image-grpc-response`)."""
+        """Counters by converter. Responses have their own (`image-grpc-response`)."""
         return self._counts
 
     @property
     def pending(self) -> int:
-        """Conversions at work on threads or waiting for one."""
+        """Conversions that are at work on a thread or wait for one."""
         return self._jobs
 
-    async def request(
+    async def convert_request(
         self, converter: Converter, body: bytes, headers: Headers
     ) -> ConvertedMessage:
-        """`converter.request`, here if it is light, on a thread if it is heavy.
+        """`converter.convert_request`, on a thread if the body is large or compressed.
 
-        Raises ConversionError, also with 503 and `retry_after` when the queue is full.
+        Raises ConversionError, also if the queue is full (503, with `retry_after`).
         """
-        heavy = len(body) >= converter.thread_from or "content-encoding" in headers
+        threaded = len(body) >= converter.thread_from or "content-encoding" in headers
         converted = await self._timed(
-            converter.name, lambda: converter.request(body, headers), len(body), heavy
+            converter.name, lambda: converter.convert_request(body, headers), len(body), threaded
         )
         assert converted is not None
         return converted
 
-    async def response(
+    async def convert_response(
         self,
         converter: Converter,
-        reply: ResponseOptions,
+        options: ResponseOptions,
         status: int,
         headers: Headers,
         body: bytes,
     ) -> ConvertedMessage | None:
-        """`converter.response`, likewise."""
+        """`converter.convert_response`, on a thread if the body is large.
+
+        Raises ConversionError as for requests.
+        """
         return await self._timed(
             f"{converter.name}-response",
-            lambda: converter.response(reply, status, headers, body),
+            lambda: converter.convert_response(options, status, headers, body),
             len(body),
-            len(body) >= _HEAVY_RESPONSE,
+            len(body) >= _RESPONSE_THREAD_FROM,
         )
 
     async def run(self, name: str, work: Callable[[], bytes], size: int) -> bytes:
-        """Other work of this kind, on a thread, timed by this name; `size` is what it holds.
+        """Run other work on a thread, timed and counted under `name`; `size` is that of its input.
 
-        Raises ConversionError, likewise.
+        Raises ConversionError as for requests.
         """
-        done = await self._timed(name, lambda: ConvertedMessage(work(), ""), size, heavy=True)
+        done = await self._timed(name, lambda: ConvertedMessage(work(), ""), size, threaded=True)
         assert done is not None
         return done.body
 
     def close(self) -> None:
-        """Let running conversions end, drop those that wait."""
+        """Cancel waiting conversions. Running conversions end on their own."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _timed(
-        self, name: str, convert: Callable[[], ConvertedMessage | None], size: int, heavy: bool
+        self, name: str, convert: _Convert, size: int, threaded: bool
     ) -> ConvertedMessage | None:
-        asked = self._clock()
-        outcome = await self._threaded(convert, size) if heavy else self._run(convert)
-        self._record(name, asked if heavy else None, size, outcome)
+        queued = self._clock()
+        outcome = await self._on_thread(convert, size) if threaded else self._run(convert)
+        self._record(name, queued if threaded else None, size, outcome)
         if outcome.error is not None:
             raise outcome.error
         return outcome.result
 
-    def _run(self, convert: Callable[[], ConvertedMessage | None]) -> _Outcome:
+    def _run(self, convert: _Convert) -> _Outcome:
         started = self._clock()
         try:
             return _Outcome(convert(), None, started, self._clock())
         except ConversionError as error:
             return _Outcome(None, error, started, self._clock())
 
-    async def _threaded(
-        self, convert: Callable[[], ConvertedMessage | None], size: int
-    ) -> _Outcome:
-        # One job may always run, or a body above the bound could never be converted at all.
-        if self._jobs and (self._jobs >= self._places or self._bytes + size > self._max_bytes):
+    async def _on_thread(self, convert: _Convert, size: int) -> _Outcome:
+        # An idle pool accepts every body: one larger than the bound could never be converted.
+        if self._jobs and (self._jobs >= self._max_jobs or self._bytes + size > self._max_bytes):
             self.refused += 1
-            raise self._full()
+            raise self._queue_full()
         loop = asyncio.get_running_loop()
         job = self._executor.submit(self._run, convert)
         self._jobs += 1
         self._bytes += size
-        # The job itself frees its place, not the caller: a caller that is cancelled leaves its job
-        # at work, and the memory taken, until the thread has done with it.
-        job.add_done_callback(lambda _: _call_soon(loop, self._freed, size))
+        # The end of the job frees its place. A cancelled caller must not: its job still runs on the
+        # thread and takes memory.
+        job.add_done_callback(lambda _: _call_soon(loop, self._free, size))
         return await asyncio.wrap_future(job)
 
-    def _freed(self, size: int) -> None:
+    def _free(self, size: int) -> None:
         self._jobs -= 1
         self._bytes -= size
 
-    def _full(self) -> ConversionError:
-        wait = math.ceil(self._typical * self._jobs / self._threads)
+    def _queue_full(self) -> ConversionError:
+        wait = math.ceil(self._average_seconds * self._jobs / self._threads)
         return ConversionError(
             Reason.CONVERSION_QUEUE_FULL,
             "body",
-            "too many payloads wait to be converted",
-            retry_after=min(max(wait, 1), _LONGEST_RETRY),
+            "too many bodies wait for conversion",
+            retry_after=min(max(wait, 1), _MAX_RETRY_AFTER),
         )
 
-    def _record(self, name: str, asked: float | None, size: int, outcome: _Outcome) -> None:
+    def _record(self, name: str, queued: float | None, size: int, outcome: _Outcome) -> None:
         counts = self._counts.setdefault(name, ConversionCounts())
-        spent = outcome.ended - outcome.started
+        seconds = outcome.ended - outcome.started
         counts.count += 1
         counts.failed += outcome.error is not None
         counts.bytes_in += size
         counts.bytes_out += len(outcome.result.body) if outcome.result is not None else 0
-        self._observe(name, spent, None if asked is None else outcome.started - asked)
-        self._typical += 0.1 * (spent - self._typical)
-
-
-_HEAVY_RESPONSE = 64 << 10
-"""Bytes of an answer from which it is converted on a thread."""
+        self._observe(name, seconds, None if queued is None else outcome.started - queued)
+        self._average_seconds += _SMOOTHING * (seconds - self._average_seconds)
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, free: Callable[[int], None], size: int) -> None:
-    # A loop that has closed takes no calls, and needs none.
+    # A closed loop accepts no calls. Its pool is not used any more.
     if not loop.is_closed():
         loop.call_soon_threadsafe(free, size)

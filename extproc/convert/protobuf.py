@@ -1,4 +1,4 @@
-"""Requests and responses in protobuf: V2's ModelInfer messages, and our TensorRequest."""
+"""Reads and writes protobuf: V2's ModelInferRequest and ModelInferResponse, and TensorRequest."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -7,26 +7,23 @@ from google.protobuf.message import DecodeError, Message
 
 from extproc.convert.elements import pack
 from extproc.convert.errors import ConversionError, bad_model_response
+from extproc.convert.inference import InferenceRequest, InferenceResponse, RequestedOutput
 from extproc.convert.limits import ConversionLimits
 from extproc.convert.protobuf_wire import Nested, WireError, has_more_fields
-from extproc.convert.signature import Signature, check_datatype, resolve
+from extproc.convert.signature import Signature, check_datatype, shape_of_flat
 from extproc.convert.tensor import (
-    ITEM_SIZE,
-    InferenceRequest,
-    InferenceResponse,
     Parameter,
     Parameters,
     Raw,
-    RequestedOutput,
     Tensor,
-    count_bytes,
     pack_bytes,
+    raw_element_count,
 )
 from protos import inference_pb2 as v2
 from protos import tensor_pb2
 from sluice.contract.reasons import Reason
 
-# Which field of InferTensorContents carries a datatype; FP16 and BF16 have none.
+# The field of InferTensorContents for each datatype. FP16 and BF16 have none.
 _CONTENTS = {
     "BOOL": "bool_contents",
     "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",
@@ -38,145 +35,141 @@ _CONTENTS = {
     "BYTES": "bytes_contents",
 }  # fmt: skip
 
-# ModelInferRequest.raw_input_contents, length-delimited.
 _RAW_INPUT_TAG = bytes([7 << 3 | 2])
+"""Tag of ModelInferRequest.raw_input_contents, length-delimited."""
 
-# The messages in a ModelInferRequest: an entry of parameters has a value. An input's contents are
-# single, so that they add up to no more than arrays.
+# Nested messages of a ModelInferRequest: parameters have a value, inputs and outputs have
+# parameters. The contents of an input are not listed: they are one message of packed arrays.
 _PARAMETER: Nested = {2: {}}
 _NESTED: Nested = {4: _PARAMETER, 5: {4: _PARAMETER}, 6: {2: _PARAMETER}}
 
-MESSAGES: Mapping[str, Literal["v2", "tensor"]] = {
+MessageType = Literal["v2", "tensor"]
+
+MESSAGE_TYPES: Mapping[str, MessageType] = {
     "inference.ModelInferRequest": "v2",
     "ModelInferRequest": "v2",
     "sluice.v1.TensorRequest": "tensor",
     "TensorRequest": "tensor",
 }
-"""What the `messageType` (or `proto`) parameter of the media type may say."""
+"""Values of the media type's parameter `messageType` (or `proto`)."""
 
 
 def read_request(
     body: bytes,
     signature: Signature,
     limits: ConversionLimits,
-    message: Literal["v2", "tensor"] | None = None,
+    message_type: MessageType | None = None,
 ) -> InferenceRequest:
-    """Either message; which one is seen from its fields where the media type did not say.
+    """A ModelInferRequest or TensorRequest. Without a `message_type`, its fields decide which.
 
     Raises ConversionError (400, 413, 415, 422).
     """
     if not body:
-        raise ConversionError(Reason.EMPTY_BODY, "body", "is empty")
-    _check_fields(body, limits)
-    if message != "tensor":
+        raise ConversionError(Reason.EMPTY_BODY, "body", "must not be empty")
+    _check_field_count(body, limits)
+    if message_type != "tensor":
         request = v2.ModelInferRequest()
-        if _parsed(request, body) and request.inputs:
+        if _parse(request, body) and request.inputs:
             return _from_v2(request, limits)
-        if message == "v2":
+        if message_type == "v2":
             raise ConversionError(
-                Reason.NOT_PROTOBUF, "body", "is no ModelInferRequest with inputs"
+                Reason.NOT_PROTOBUF, "body", "must be a ModelInferRequest with inputs"
             )
     tensor = tensor_pb2.TensorRequest()
-    if not _parsed(tensor, body) or not tensor.data:
+    if not _parse(tensor, body) or not tensor.data:
         raise ConversionError(
             Reason.NOT_PROTOBUF,
             "body",
-            "is neither a ModelInferRequest with inputs nor a TensorRequest",
+            "must be a ModelInferRequest with inputs, or a TensorRequest with data",
         )
     return _from_tensor(tensor, signature)
 
 
-def write_request(inference: InferenceRequest, signature: Signature) -> bytes:
-    """ModelInferRequest with raw contents, for this model whatever the client wrote there.
+def write_request(request: InferenceRequest, signature: Signature) -> bytes:
+    """A ModelInferRequest with raw contents. Name and version are the signature's.
 
-    Raises ConversionError (422) for a parameter that has no protobuf form.
+    Raises ConversionError (422) for a parameter that protobuf cannot represent.
     """
-    request = v2.ModelInferRequest(
+    message = v2.ModelInferRequest(
         model_name=signature.model,
         model_version=signature.version,
-        id=inference.id,
-        parameters=_written(inference.parameters, ""),
+        id=request.id,
+        parameters=_written_parameters(request.parameters, ""),
     )
-    for tensor in inference.inputs:
-        request.inputs.add(
+    for tensor in request.inputs:
+        message.inputs.add(
             name=tensor.name,
             datatype=tensor.datatype,
             shape=tensor.shape,
-            parameters=_written(tensor.parameters, f"{tensor.field}."),
+            parameters=_written_parameters(tensor.parameters, f"{tensor.field}."),
         )
-    for i, output in enumerate(inference.outputs):
-        request.outputs.add(
-            name=output.name, parameters=_written(output.parameters, f"outputs[{i}].")
+    for i, output in enumerate(request.outputs):
+        message.outputs.add(
+            name=output.name, parameters=_written_parameters(output.parameters, f"outputs[{i}].")
         )
-    # Raw contents are appended by hand: assigned, each tensor would be copied twice more.
-    pieces: list[Raw] = [request.SerializeToString()]
-    for tensor in inference.inputs:
+    # Raw contents are appended by hand: protobuf would copy each tensor twice more.
+    pieces: list[Raw] = [message.SerializeToString()]
+    for tensor in request.inputs:
         pieces += (_RAW_INPUT_TAG, _varint(len(tensor.data)), tensor.data)
     return b"".join(pieces)
 
 
 def read_response(body: bytes) -> InferenceResponse:
-    """ModelInferResponse. Raises ConversionError (502)."""
-    response = v2.ModelInferResponse()
-    if not _parsed(response, body):
-        raise bad_model_response("is no ModelInferResponse")
-    raw = response.raw_output_contents
-    if raw and len(raw) != len(response.outputs):
-        raise bad_model_response(f"has {len(response.outputs)} outputs and {len(raw)} raw contents")
+    """A ModelInferResponse. Raises ConversionError (502)."""
+    message = v2.ModelInferResponse()
+    if not _parse(message, body):
+        raise bad_model_response("must be a ModelInferResponse")
+    raw = message.raw_output_contents
+    if raw and len(raw) != len(message.outputs):
+        raise bad_model_response(f"has {len(message.outputs)} outputs, but {len(raw)} raw contents")
     outputs = []
-    for i, entry in enumerate(response.outputs):
-        where = f"outputs[{i}]"
-        data = raw[i] if raw else _typed_output(entry.contents, entry.datatype, where)
+    for i, entry in enumerate(message.outputs):
+        field = f"outputs[{i}]"
+        data = raw[i] if raw else _typed_output(entry.contents, entry.datatype, field)
+        parameters = _read_parameters(entry.parameters)
         outputs.append(
-            Tensor(
-                entry.name,
-                entry.datatype,
-                tuple(entry.shape),
-                data,
-                _read(entry.parameters),
-                where,
-            )
+            Tensor(entry.name, entry.datatype, tuple(entry.shape), data, parameters, field)
         )
     return InferenceResponse(
-        response.model_name,
-        response.model_version,
+        message.model_name,
+        message.model_version,
         outputs,
-        _read(response.parameters),
-        response.id,
+        _read_parameters(message.parameters),
+        message.id,
     )
 
 
-def write_response(answer: InferenceResponse) -> bytes:
-    """ModelInferResponse with raw contents."""
-    response = v2.ModelInferResponse(
-        model_name=answer.model,
-        model_version=answer.version,
-        id=answer.id,
-        parameters=_written(answer.parameters, ""),
-        raw_output_contents=[bytes(tensor.data) for tensor in answer.outputs],
+def write_response(response: InferenceResponse) -> bytes:
+    """A ModelInferResponse with raw contents."""
+    message = v2.ModelInferResponse(
+        model_name=response.model,
+        model_version=response.version,
+        id=response.id,
+        parameters=_written_parameters(response.parameters, ""),
+        raw_output_contents=[bytes(tensor.data) for tensor in response.outputs],
     )
-    for tensor in answer.outputs:
-        response.outputs.add(
+    for tensor in response.outputs:
+        message.outputs.add(
             name=tensor.name,
             datatype=tensor.datatype,
             shape=tensor.shape,
-            parameters=_written(tensor.parameters, f"{tensor.field}."),
+            parameters=_written_parameters(tensor.parameters, f"{tensor.field}."),
         )
-    return response.SerializeToString()
+    return message.SerializeToString()
 
 
-def _check_fields(body: bytes, limits: ConversionLimits) -> None:
+def _check_field_count(body: bytes, limits: ConversionLimits) -> None:
     try:
         too_many = has_more_fields(body, _NESTED, limits.max_fields)
     except WireError:
-        raise ConversionError(Reason.NOT_PROTOBUF, "body", "is no protobuf message") from None
+        raise ConversionError(Reason.NOT_PROTOBUF, "body", "must be a protobuf message") from None
     if too_many:
         raise ConversionError(
-            Reason.TOO_MANY_FIELDS, "body", f"has over {limits.max_fields} fields"
+            Reason.TOO_MANY_FIELDS, "body", f"must have at most {limits.max_fields} fields"
         )
 
 
-def _parsed(message: Message, body: bytes) -> bool:
+def _parse(message: Message, body: bytes) -> bool:
     try:
         message.ParseFromString(body)
     except DecodeError:
@@ -184,86 +177,89 @@ def _parsed(message: Message, body: bytes) -> bool:
     return True
 
 
-def _from_v2(request: v2.ModelInferRequest, limits: ConversionLimits) -> InferenceRequest:
-    raw = request.raw_input_contents
-    if raw and len(raw) != len(request.inputs):
+def _from_v2(message: v2.ModelInferRequest, limits: ConversionLimits) -> InferenceRequest:
+    raw = message.raw_input_contents
+    if raw and len(raw) != len(message.inputs):
         raise ConversionError(
             Reason.WRONG_ENTRY_COUNT,
             "raw_input_contents",
-            f"{len(raw)} entries for {len(request.inputs)} inputs",
+            f"must have {len(message.inputs)} entries, one for each input, not {len(raw)}",
         )
     if not raw:
-        _check_elements(request, limits)
+        _check_bytes_count(message, limits)
     tensors = []
-    for i, entry in enumerate(request.inputs):
-        where = f"inputs[{i}]"
-        check_datatype(entry.datatype, where)
+    for i, entry in enumerate(message.inputs):
+        field = f"inputs[{i}]"
+        check_datatype(entry.datatype, field)
         if raw and entry.HasField("contents"):
             raise ConversionError(
-                Reason.DATA_TWICE, f"{where}.contents", "stands beside raw_input_contents"
+                Reason.DATA_TWICE,
+                f"{field}.contents",
+                "must not be set together with raw_input_contents",
             )
-        data = raw[i] if raw else _typed(entry.contents, entry.datatype, where)
-        parameters = _read(entry.parameters)
+        data = raw[i] if raw else _typed(entry.contents, entry.datatype, field)
+        parameters = _read_parameters(entry.parameters)
         tensors.append(
-            Tensor(entry.name, entry.datatype, tuple(entry.shape), data, parameters, where)
+            Tensor(entry.name, entry.datatype, tuple(entry.shape), data, parameters, field)
         )
-    outputs = [RequestedOutput(output.name, _read(output.parameters)) for output in request.outputs]
-    return InferenceRequest(tensors, outputs, _read(request.parameters), request.id)
+    outputs = [RequestedOutput(o.name, _read_parameters(o.parameters)) for o in message.outputs]
+    return InferenceRequest(tensors, outputs, _read_parameters(message.parameters), message.id)
 
 
-def _check_elements(request: v2.ModelInferRequest, limits: ConversionLimits) -> None:
-    """Elements of BYTES become objects one by one; those of all other datatypes travel packed."""
-    if sum(len(entry.contents.bytes_contents) for entry in request.inputs) > limits.max_fields:
-        detail = f"have over {limits.max_fields} elements of BYTES in contents"
-        raise ConversionError(Reason.TOO_MANY_FIELDS, "inputs", detail)
+def _check_bytes_count(message: v2.ModelInferRequest, limits: ConversionLimits) -> None:
+    """BYTES elements become one object each; elements of other datatypes stay packed."""
+    count = sum(len(entry.contents.bytes_contents) for entry in message.inputs)
+    if count > limits.max_fields:
+        raise ConversionError(
+            Reason.TOO_MANY_FIELDS,
+            "inputs",
+            f"must have at most {limits.max_fields} BYTES elements in contents",
+        )
 
 
-def _from_tensor(request: tensor_pb2.TensorRequest, signature: Signature) -> InferenceRequest:
-    name, datatype, shape = request.name, request.datatype, tuple(request.shape)
+def _from_tensor(message: tensor_pb2.TensorRequest, signature: Signature) -> InferenceRequest:
+    name, datatype, shape = message.name, message.datatype, tuple(message.shape)
     declared = signature.input(name) if name else signature.only_input("name")
     if declared is not None:
         name, datatype = declared.name, datatype or declared.datatype
     if not datatype:
-        raise ConversionError(Reason.DATATYPE_MISSING, "datatype", "is empty, and none is declared")
+        raise ConversionError(
+            Reason.DATATYPE_MISSING, "datatype", "must be set: the model does not declare it"
+        )
     check_datatype(datatype, "")
     if not shape:
         if declared is None:
-            raise ConversionError(Reason.SHAPE_MISSING, "shape", "is empty, and none is declared")
-        shape = resolve(declared, _count(request.data, datatype), "data")
-    return InferenceRequest([Tensor(name, datatype, shape, request.data)], id=request.id)
+            raise ConversionError(
+                Reason.SHAPE_MISSING, "shape", "must be set: the model does not declare it"
+            )
+        count = raw_element_count(message.data, datatype, "data")
+        shape = shape_of_flat(declared, count, "data")
+    return InferenceRequest([Tensor(name, datatype, shape, message.data)], id=message.id)
 
 
-def _count(data: bytes, datatype: str) -> int:
-    item = ITEM_SIZE.get(datatype)
-    if item is None:
-        return count_bytes(data, "data")
-    if len(data) % item:
+def _typed(contents: v2.InferTensorContents, datatype: str, field: str) -> bytes:
+    """Raw data of typed contents. Raises ConversionError (415, 422)."""
+    member = _CONTENTS.get(datatype)
+    if member is None:
         raise ConversionError(
-            Reason.WRONG_COUNT, "data", f"{len(data)} bytes are no whole number of elements"
+            Reason.NO_TYPED_CONTENTS,
+            f"{field}.contents",
+            f"{datatype} must be sent in raw contents",
         )
-    return len(data) // item
-
-
-def _typed(contents: v2.InferTensorContents, datatype: str, where: str) -> bytes:
-    field = _CONTENTS.get(datatype)
-    if field is None:
-        raise ConversionError(
-            Reason.NO_TYPED_CONTENTS, f"{where}.contents", f"{datatype} travels only raw"
-        )
-    values: Sequence[object] = getattr(contents, field)
     if datatype == "BYTES":
         return pack_bytes(contents.bytes_contents)
-    return pack(values, datatype, f"{where}.contents.{field}")
+    values: Sequence[object] = getattr(contents, member)
+    return pack(values, datatype, f"{field}.contents.{member}")
 
 
-def _typed_output(contents: v2.InferTensorContents, datatype: str, where: str) -> bytes:
+def _typed_output(contents: v2.InferTensorContents, datatype: str, field: str) -> bytes:
     try:
-        return _typed(contents, datatype, where)
+        return _typed(contents, datatype, field)
     except ConversionError as error:
         raise bad_model_response(f"{error.field}: {error.detail}") from None
 
 
-def _read(parameters: Mapping[str, v2.InferParameter]) -> Parameters:
+def _read_parameters(parameters: Mapping[str, v2.InferParameter]) -> Parameters:
     found: dict[str, Parameter] = {}
     for name, parameter in parameters.items():
         choice = parameter.WhichOneof("parameter_choice")
@@ -272,13 +268,13 @@ def _read(parameters: Mapping[str, v2.InferParameter]) -> Parameters:
     return found
 
 
-def _written(parameters: Parameters, prefix: str) -> dict[str, v2.InferParameter]:
+def _written_parameters(parameters: Parameters, prefix: str) -> dict[str, v2.InferParameter]:
     return {
         name: _parameter(value, f"{prefix}parameters.{name}") for name, value in parameters.items()
     }
 
 
-def _parameter(value: Parameter, where: str) -> v2.InferParameter:
+def _parameter(value: Parameter, field: str) -> v2.InferParameter:
     if isinstance(value, bool):
         return v2.InferParameter(bool_param=value)
     if isinstance(value, str):
@@ -289,7 +285,7 @@ def _parameter(value: Parameter, where: str) -> v2.InferParameter:
         return v2.InferParameter(int64_param=value)
     if 0 <= value < 1 << 64:
         return v2.InferParameter(uint64_param=value)
-    raise ConversionError(Reason.WRONG_PARAMETER, where, "is an integer of over 64 bits")
+    raise ConversionError(Reason.WRONG_PARAMETER, field, "must be an integer of at most 64 bits")
 
 
 def _varint(value: int) -> bytes:

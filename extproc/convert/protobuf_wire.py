@@ -1,41 +1,41 @@
-"""Protobuf's wire format, counted without being parsed.
+"""Counts the fields of a serialized protobuf message before it is parsed.
 
-A parser makes an object of 60 to 100 bytes from an empty message, which is two bytes on the wire:
-what a body would take is to be known before.
+The parser makes an object of 60 to 100 bytes from an empty nested message, which takes two bytes on
+the wire. So the number of fields must be known before a body is parsed.
 """
 
 from collections.abc import Mapping
 from typing import TypeAlias
 
 Nested: TypeAlias = Mapping[int, "Nested"]
-"""The fields of a message, by number, that are messages, each with its own such fields."""
+"""Numbers of the fields that are messages, each with the nested fields of its message."""
 
 _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
 _LONGEST_VARINT = 10
 
 
 class WireError(ValueError):
-    """The bytes are no message, or one with groups, which proto3 does not have."""
+    """The bytes are not a proto3 message. Groups are an error too: proto3 does not have them."""
 
 
 def has_more_fields(body: bytes, nested: Nested, limit: int) -> bool:
-    """Whether a message has over `limit` fields, those of `nested` messages included.
+    """Whether a message and its `nested` messages have more than `limit` fields.
 
-    What is packed into one field counts as one. Stops at the limit. Raises WireError.
+    A packed repeated field counts as one. Counting stops at the limit. Raises WireError.
     """
     if len(body) <= 2 * limit:
-        # A field takes two bytes at least.
+        # A field takes at least two bytes.
         return False
     try:
-        return _left(body, 0, len(body), nested, limit) < 0
+        return _remaining(body, 0, len(body), nested, limit) < 0
     except IndexError:
         raise WireError from None
 
 
-def _left(body: bytes, position: int, end: int, nested: Nested, left: int) -> int:
-    """What is left of the limit after the fields from `position` to `end`; below 0: too little."""
-    while position < end and left >= 0:
-        left -= 1
+def _remaining(body: bytes, position: int, end: int, nested: Nested, limit: int) -> int:
+    """The limit minus the number of fields from `position` to `end`; negative if exceeded."""
+    while position < end and limit >= 0:
+        limit -= 1
         tag = body[position]
         position += 1
         if tag > 0x7F:
@@ -49,7 +49,7 @@ def _left(body: bytes, position: int, end: int, nested: Nested, left: int) -> in
             start, position = position, position + length
             inner = nested.get(tag >> 3)
             if inner is not None and position <= end:
-                left = _left(body, start, position, inner, left)
+                limit = _remaining(body, start, position, inner, limit)
         elif kind == _VARINT:
             position = _varint(body, position)[1]
         elif kind == _FIXED32:
@@ -60,11 +60,11 @@ def _left(body: bytes, position: int, end: int, nested: Nested, left: int) -> in
             raise WireError
     if position > end:
         raise WireError
-    return left
+    return limit
 
 
 def _varint(body: bytes, position: int) -> tuple[int, int]:
-    """A number and the position behind it. Raises IndexError at the end of the body."""
+    """A number and the position after it. Raises IndexError at the end of the body."""
     value = 0
     for shift in range(0, 7 * _LONGEST_VARINT, 7):
         byte = body[position]

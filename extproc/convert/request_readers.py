@@ -1,125 +1,137 @@
-"""One function for each kind of request body: from bytes to tensors."""
+"""Reads request bodies: one function for each kind of body."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from extproc.convert import binary, json_request, protobuf
+from extproc.convert import binary, protobuf
 from extproc.convert.converter import Headers, RequestReader
 from extproc.convert.errors import ConversionError
+from extproc.convert.inference import InferenceRequest
+from extproc.convert.json_document import parse_object
+from extproc.convert.json_request import JsonRequestReader
 from extproc.convert.limits import ConversionLimits
-from extproc.convert.media_types import BINARY_HEADER, IMAGES, parse_media_type
-from extproc.convert.multipart import Part, parts
+from extproc.convert.media_types import HEADER_LENGTH, IMAGES, OCTET_STREAM, parse_media_type
+from extproc.convert.multipart import Part, parse_parts
 from extproc.convert.signature import Signature
-from extproc.convert.tensor import InferenceRequest, Tensor
+from extproc.convert.tensor import Tensor
 from sluice.config.tensors import TensorInput
 from sluice.contract.reasons import Reason
 
 if TYPE_CHECKING:
     from extproc.convert.image_tensor import ImageReader
 
+_PART_TYPES = frozenset((*IMAGES, "", OCTET_STREAM, "image/*"))
+"""Media types of a part. All but those of `IMAGES` leave the type to the image's first bytes."""
+
 
 class RequestReaders:
-    """Reads bodies for one model version."""
+    """Reads the bodies of requests for one model version."""
 
     def __init__(self, signature: Signature, limits: ConversionLimits) -> None:
         self._signature = signature
         self._limits = limits
-        self._readers = _image_readers(signature, limits)
+        self._images = _image_readers(signature, limits)
+        self._json_reader = JsonRequestReader(signature, limits, self._image_batch)
 
-    def of(self, kind: str, media: str) -> RequestReader:
-        """What reads a kind of body; `media` is its media type."""
+    def reader(self, kind: str, media_type: str) -> RequestReader:
+        """The function that reads a kind of body."""
         if kind == "image":
-            return lambda body, headers: self._image(body, media)
-        sources: Mapping[str, RequestReader] = {
+            return lambda body, headers: self._image(body, media_type)
+        readers: Mapping[str, RequestReader] = {
             "untyped": self._untyped,
             "json": self._json,
             "octets": self._octets,
             "multipart": self._multipart,
             "protobuf": self._protobuf,
         }
-        return sources[kind]
+        return readers[kind]
 
     def _json(self, body: bytes, headers: Headers) -> InferenceRequest:
-        if BINARY_HEADER in headers:
+        if HEADER_LENGTH in headers:
             return self._octets(body, headers)
-        document = json_request.parse(body, self._limits)
-        return json_request.read(document, self._signature, self._limits, self._pictures)
+        return self._json_reader.read(parse_object(body, self._limits))
 
     def _octets(self, body: bytes, headers: Headers) -> InferenceRequest:
-        length = headers.get(BINARY_HEADER)
+        length = headers.get(HEADER_LENGTH)
         if length is None:
             return binary.read_raw(body, self._signature)
         return binary.read_extended(body, length, self._limits)
 
     def _untyped(self, body: bytes, headers: Headers) -> InferenceRequest:
-        if BINARY_HEADER in headers or body.lstrip(b" \t\r\n")[:1] == b"{":
+        if HEADER_LENGTH in headers or body.lstrip(b" \t\r\n")[:1] == b"{":
             return self._json(body, headers)
         raise ConversionError(
-            Reason.NO_CONTENT_TYPE, "content-type", "is missing, and the body is no JSON"
+            Reason.NO_CONTENT_TYPE, "content-type", "must be set unless the body is JSON"
         )
 
     def _protobuf(self, body: bytes, headers: Headers) -> InferenceRequest:
         parameters = parse_media_type(headers.get("content-type", "")).parameters
-        named = parameters.get("messagetype", parameters.get("proto"))
-        if named is not None and named not in protobuf.MESSAGES:
+        name = parameters.get("messagetype", parameters.get("proto"))
+        if name is not None and name not in protobuf.MESSAGE_TYPES:
             raise ConversionError(
-                Reason.UNKNOWN_MESSAGE, "content-type", f"{named[:80]!r} is no message taken here"
+                Reason.UNKNOWN_MESSAGE,
+                "content-type",
+                f"the message {name[:80]!r} is not accepted",
             )
-        message = protobuf.MESSAGES[named] if named is not None else None
-        return protobuf.read_request(body, self._signature, self._limits, message)
+        message_type = protobuf.MESSAGE_TYPES[name] if name is not None else None
+        return protobuf.read_request(body, self._signature, self._limits, message_type)
 
-    def _image(self, body: bytes, media: str) -> InferenceRequest:
-        from extproc.convert.image_tensor import check_type
+    def _image(self, body: bytes, media_type: str) -> InferenceRequest:
+        from extproc.convert.image_checks import check_type
 
-        check_type(body, media, "body")
-        images = self._signature.image_inputs
-        if len(images) > 1:
-            names = ", ".join(declared.name for declared in images)
+        check_type(body, media_type, "body")
+        inputs = self._signature.image_inputs
+        if len(inputs) > 1:
             raise ConversionError(
                 Reason.MULTIPART_REQUIRED,
                 "body",
-                f"send multipart/form-data with parts named {names}",
+                f"must be multipart/form-data with parts named {_names(inputs)}",
             )
-        return InferenceRequest([self._pictures(images[0], [body], ["body"])])
+        return InferenceRequest([self._image_batch(inputs[0], [body], ["body"])])
 
     def _multipart(self, body: bytes, headers: Headers) -> InferenceRequest:
-        from extproc.convert.image_tensor import check_type
+        from extproc.convert.image_checks import check_type
 
         media = parse_media_type(headers.get("content-type", ""))
-        found: dict[str, list[Part]] = {}
-        for part in parts(body, media, self._limits):
-            if part.media_type not in (*IMAGES, "", "application/octet-stream", "image/*"):
+        batches: dict[str, list[Part]] = {}
+        for part in parse_parts(body, media, self._limits):
+            if part.media_type not in _PART_TYPES:
                 raise ConversionError(
                     Reason.UNSUPPORTED_MEDIA_TYPE,
                     part.field,
-                    f"{part.media_type[:80]!r} is no picture",
+                    f"must be an image, not {part.media_type[:80]!r}",
                 )
             check_type(part.data, part.media_type, part.field)
-            found.setdefault(self._input_of(part).name, []).append(part)
-        return InferenceRequest([self._batch(name, batch) for name, batch in found.items()])
+            batches.setdefault(self._input_of(part).name, []).append(part)
+        return InferenceRequest([self._batch(name, parts) for name, parts in batches.items()])
 
     def _input_of(self, part: Part) -> TensorInput:
-        images = self._signature.image_inputs
-        named = next((declared for declared in images if declared.name == part.name), None)
+        inputs = self._signature.image_inputs
+        named = next((declared for declared in inputs if declared.name == part.name), None)
         if named is not None:
             return named
-        if len(images) == 1:
-            # A form's field is called what its author liked.
-            return images[0]
-        names = ", ".join(declared.name for declared in images)
+        if len(inputs) == 1:
+            # With a single image input, a part may have any name.
+            return inputs[0]
         raise ConversionError(
-            Reason.UNKNOWN_INPUT, part.field, f"is none of the model's pictures: {names}"
+            Reason.UNKNOWN_INPUT,
+            part.field,
+            f"is not an image input of the model: {_names(inputs)}",
         )
 
-    def _batch(self, name: str, batch: Sequence[Part]) -> Tensor:
+    def _batch(self, name: str, parts: Sequence[Part]) -> Tensor:
         declared = self._signature.input(name)
         assert declared is not None
-        return self._pictures(declared, [p.data for p in batch], [p.field for p in batch])
+        return self._image_batch(declared, [p.data for p in parts], [p.field for p in parts])
 
-    def _pictures(
-        self, declared: TensorInput, pictures: Sequence[bytes], places: Sequence[str]
+    def _image_batch(
+        self, declared: TensorInput, images: Sequence[bytes], fields: Sequence[str]
     ) -> Tensor:
-        return self._readers[declared.name].tensor(pictures, places)
+        return self._images[declared.name].tensor(images, fields)
+
+
+def _names(inputs: Sequence[TensorInput]) -> str:
+    return ", ".join(declared.name for declared in inputs)
 
 
 def _image_readers(signature: Signature, limits: ConversionLimits) -> "Mapping[str, ImageReader]":

@@ -1,28 +1,22 @@
-"""What a model takes, and whether tensors fit it."""
+"""The declared inputs and outputs of a model, and the checks of requests against them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from extproc.convert.errors import ConversionError
+from extproc.convert.inference import InferenceRequest
 from extproc.convert.limits import ConversionLimits
-from extproc.convert.tensor import (
-    DATATYPES,
-    ITEM_SIZE,
-    InferenceRequest,
-    Tensor,
-    count_bytes,
-    element_count,
-)
+from extproc.convert.tensor import DATATYPES, Tensor, element_count, raw_element_count
 from sluice.config.tensors import TensorInput, TensorOutput
 from sluice.contract.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A model as its server knows it: name and version there, declared inputs and outputs.
+    """A model as its server knows it: name, version, declared inputs and outputs.
 
-    An empty `version` leaves the choice to the server. Without inputs nothing is declared, and
-    whatever is well-formed fits.
+    With an empty `version`, the server chooses one. Without inputs, nothing is declared and every
+    well-formed request is accepted.
     """
 
     model: str
@@ -31,43 +25,53 @@ class Signature:
     outputs: tuple[TensorOutput, ...] = ()
 
     def input(self, name: str) -> TensorInput | None:
-        """The declared input of this name."""
+        """The declared input with this name."""
         return next((declared for declared in self.inputs if declared.name == name), None)
 
     @property
     def image_inputs(self) -> tuple[TensorInput, ...]:
-        """Inputs that take pictures."""
+        """Inputs that accept encoded images."""
         return tuple(declared for declared in self.inputs if declared.image is not None)
+
+    @property
+    def input_names(self) -> str:
+        """Names of the declared inputs, for error messages."""
+        return ", ".join(declared.name for declared in self.inputs) or "none"
 
     @property
     def labelled(self) -> bool:
         """Whether any output has labels."""
         return any(output.labels for output in self.outputs)
 
-    def only_input(self, where: str) -> TensorInput:
-        """The model's single input (optional ones aside). Raises ConversionError (422)."""
-        needed = [declared for declared in self.inputs if not declared.optional]
-        if len(needed) == 1:
-            return needed[0]
-        names = ", ".join(declared.name for declared in self.inputs) or "none"
+    def only_input(self, field: str) -> TensorInput:
+        """The only required input, for a tensor without a name. Raises ConversionError (422)."""
+        required = [declared for declared in self.inputs if not declared.optional]
+        if len(required) == 1:
+            return required[0]
         raise ConversionError(
-            Reason.INPUT_NOT_NAMED, where, f"holds one unnamed tensor; the model declares {names}"
+            Reason.INPUT_NOT_NAMED,
+            field,
+            f"must name its input: the model does not have exactly one, but {self.input_names}",
         )
 
 
-def check(inference: InferenceRequest, signature: Signature, limits: ConversionLimits) -> None:
-    """Raises ConversionError unless every tensor is sound and fits the declared inputs."""
-    if not inference.inputs:
-        raise ConversionError(Reason.NO_INPUTS, "inputs", "must hold at least one tensor")
-    if sum(len(tensor.data) for tensor in inference.inputs) > limits.max_tensor_bytes:
+def check_request(
+    request: InferenceRequest, signature: Signature, limits: ConversionLimits
+) -> None:
+    """Raises ConversionError unless every tensor is valid and fits the declared inputs."""
+    if not request.inputs:
+        raise ConversionError(Reason.NO_INPUTS, "inputs", "must have at least one tensor")
+    if sum(len(tensor.data) for tensor in request.inputs) > limits.max_tensor_bytes:
         raise ConversionError(
-            Reason.TENSORS_TOO_LARGE, "inputs", f"exceed {limits.max_tensor_bytes} bytes"
+            Reason.TENSORS_TOO_LARGE,
+            "inputs",
+            f"must take at most {limits.max_tensor_bytes} bytes together",
         )
     seen: set[str] = set()
-    for tensor in inference.inputs:
+    for tensor in request.inputs:
         if tensor.name in seen:
             raise ConversionError(
-                Reason.INPUT_TWICE, f"{tensor.field}.name", f"{tensor.name!r} stands twice"
+                Reason.INPUT_TWICE, f"{tensor.field}.name", f"{tensor.name!r} occurs twice"
             )
         seen.add(tensor.name)
         check_datatype(tensor.datatype, tensor.field)
@@ -77,66 +81,73 @@ def check(inference: InferenceRequest, signature: Signature, limits: ConversionL
         _check_data(tensor)
     missing = [i.name for i in signature.inputs if not i.optional and i.name not in seen]
     if missing:
-        raise ConversionError(Reason.MISSING_INPUT, "inputs", f"lacks {', '.join(missing)}")
+        raise ConversionError(Reason.MISSING_INPUT, "inputs", f"must include {', '.join(missing)}")
 
 
-def check_datatype(datatype: str, where: str) -> None:
-    """Raises ConversionError (422) for a name that V2 does not know."""
+def check_datatype(datatype: str, field: str) -> None:
+    """Raises ConversionError (422) unless V2 has this datatype."""
     if datatype not in DATATYPES:
         raise ConversionError(
-            Reason.UNKNOWN_DATATYPE, f"{where}.datatype", f"{datatype[:40]!r} is no V2 datatype"
+            Reason.UNKNOWN_DATATYPE, f"{field}.datatype", f"{datatype[:40]!r} is not a V2 datatype"
         )
 
 
-def fits(shape: Sequence[int], declared: Sequence[int]) -> bool:
-    """Whether a shape is one that the declaration (-1: any size) stands for."""
-    return len(shape) == len(declared) and all(
-        wanted in (-1, size) for size, wanted in zip(shape, declared, strict=True)
-    )
+def shape_of_flat(declared: TensorInput, count: int, field: str) -> tuple[int, ...]:
+    """The declared shape, with its only open dimension computed from the number of elements.
 
-
-def resolve(declared: TensorInput, count: int, where: str) -> tuple[int, ...]:
-    """The shape of `count` elements, the declaration's only open dimension taken from the count.
-
-    Raises ConversionError (422) where no whole number fits, or more dimensions are open.
+    Raises ConversionError (422) if several dimensions are open, or if the elements do not fill the
+    shape.
     """
-    wanted = _image_shape(declared)
+    wanted = _declared_shape(declared)
     fixed = element_count([size for size in wanted if size != -1])
     open_dimensions = wanted.count(-1)
     if open_dimensions == 0 and count == fixed:
         return wanted
     if open_dimensions > 1:
         raise ConversionError(
-            Reason.SHAPE_OPEN, where, f"needs a shape: {declared.name} is declared {list(wanted)}"
+            Reason.SHAPE_OPEN,
+            field,
+            f"needs a shape: {declared.name} has several open dimensions, {list(wanted)}",
         )
     if open_dimensions == 0 or fixed == 0 or count % fixed:
         raise ConversionError(
             Reason.WRONG_COUNT,
-            where,
+            field,
             f"{count} elements do not fill {declared.name} {list(wanted)}",
         )
     return tuple(count // fixed if size == -1 else size for size in wanted)
 
 
-def place(declared: TensorInput, shape: tuple[int, ...], count: int, where: str) -> tuple[int, ...]:
-    """The shape of a tensor that a client wrote nested like `shape`, without saying its shape.
+def shape_of_nested(
+    declared: TensorInput, nesting: tuple[int, ...], count: int, field: str
+) -> tuple[int, ...]:
+    """The shape of data without a stated shape: `nesting` is the shape of the nested arrays.
 
-    Flat data take the declared shape; data without the batch dimension get one of size 1. Raises
-    ConversionError (422).
+    Flat data get the declared shape. Data without the batch dimension become a batch of one.
+    Raises ConversionError (422).
     """
-    if fits(shape, declared.shape):
-        return shape
-    batch_of_one = len(shape) > 0 and fits((1, *shape), declared.shape)
-    if batch_of_one:
-        return 1, *shape
-    if len(shape) <= 1:
-        return resolve(declared, count, where)
+    if _matches(nesting, declared.shape):
+        return nesting
+    if len(nesting) > 0 and _matches((1, *nesting), declared.shape):
+        return 1, *nesting
+    if len(nesting) <= 1:
+        return shape_of_flat(declared, count, field)
     raise ConversionError(
-        Reason.WRONG_SHAPE, where, f"{list(shape)} is not {declared.name} {list(declared.shape)}"
+        Reason.WRONG_SHAPE,
+        field,
+        f"the shape must be {list(declared.shape)}, not {list(nesting)}",
     )
 
 
-def _image_shape(declared: TensorInput) -> tuple[int, ...]:
+def _matches(shape: Sequence[int], declared: Sequence[int]) -> bool:
+    """Whether a shape is the declared one, where -1 stands for any size."""
+    return len(shape) == len(declared) and all(
+        wanted in (-1, size) for size, wanted in zip(shape, declared, strict=True)
+    )
+
+
+def _declared_shape(declared: TensorInput) -> tuple[int, ...]:
+    """The declared shape; for an image, its size replaces open dimensions."""
     if declared.image is None:
         return declared.shape
     return (*declared.shape[:-3], *declared.image.shape)
@@ -147,7 +158,7 @@ def _check_shape(tensor: Tensor, limits: ConversionLimits) -> None:
         raise ConversionError(
             Reason.WRONG_SHAPE,
             f"{tensor.field}.shape",
-            f"has over {limits.max_dimensions} dimensions",
+            f"must have at most {limits.max_dimensions} dimensions",
         )
     if any(size < 0 for size in tensor.shape):
         raise ConversionError(
@@ -160,41 +171,34 @@ def _check_shape(tensor: Tensor, limits: ConversionLimits) -> None:
 def _check_declared(tensor: Tensor, signature: Signature) -> None:
     declared = signature.input(tensor.name)
     if declared is None:
-        names = ", ".join(known.name for known in signature.inputs)
         raise ConversionError(
-            Reason.UNKNOWN_INPUT, f"{tensor.field}.name", f"{tensor.name[:80]!r} is none of {names}"
+            Reason.UNKNOWN_INPUT,
+            f"{tensor.field}.name",
+            f"{tensor.name[:80]!r} is not an input of the model: {signature.input_names}",
         )
     if tensor.datatype != declared.datatype:
         raise ConversionError(
             Reason.WRONG_DATATYPE,
             f"{tensor.field}.datatype",
-            f"{tensor.name} is {declared.datatype}, not {tensor.datatype}",
+            f"{tensor.name} must be {declared.datatype}, not {tensor.datatype}",
         )
-    if not fits(tensor.shape, declared.shape):
+    if not _matches(tensor.shape, declared.shape):
         raise ConversionError(
             Reason.WRONG_SHAPE,
             f"{tensor.field}.shape",
-            f"{list(tensor.shape)} is not {tensor.name} {list(declared.shape)}",
+            f"{tensor.name} must be {list(declared.shape)}, not {list(tensor.shape)}",
         )
 
 
 def _check_data(tensor: Tensor) -> None:
-    where = f"{tensor.field}.data"
+    field = f"{tensor.field}.data"
     wanted = element_count(tensor.shape)
-    item = ITEM_SIZE.get(tensor.datatype)
-    if item is None:
-        found = count_bytes(tensor.data, where)
-    elif len(tensor.data) % item:
-        raise ConversionError(
-            Reason.WRONG_COUNT, where, f"{len(tensor.data)} bytes are no whole number of elements"
-        )
-    else:
-        found = len(tensor.data) // item
+    found = raw_element_count(tensor.data, tensor.datatype, field)
     if found != wanted:
         raise ConversionError(
             Reason.WRONG_COUNT,
-            where,
-            f"shape {list(tensor.shape)} takes {wanted} elements, {found} were sent",
+            field,
+            f"shape {list(tensor.shape)} needs {wanted} elements, not {found}",
         )
     if tensor.datatype == "BOOL" and bytes(tensor.data).translate(None, b"\x00\x01"):
-        raise ConversionError(Reason.WRONG_ELEMENT, where, "a BOOL byte is neither 0 nor 1")
+        raise ConversionError(Reason.WRONG_ELEMENT, field, "a BOOL byte must be 0 or 1")

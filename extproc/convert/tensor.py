@@ -1,14 +1,14 @@
-"""An inference request or response between two encodings: named tensors of raw elements.
+"""Tensors with raw data, as the Open Inference Protocol (V2) sends them over gRPC.
 
-Raw is the V2 gRPC form: little-endian elements, row-major; each BYTES element preceded by its
-length in four bytes. Whether a tensor fits the model is left to `signature`.
+Raw data are little-endian elements in row-major order. Each BYTES element follows its length, an
+unsigned integer of four bytes. `signature` checks that a tensor fits the model.
 """
 
+import dataclasses
 import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
 from extproc.convert.errors import ConversionError
 from sluice.contract.reasons import Reason
@@ -23,7 +23,7 @@ ITEM_SIZE: Mapping[str, int] = {
     "INT8": 1, "INT16": 2, "INT32": 4, "INT64": 8,
     "FP16": 2, "BF16": 2, "FP32": 4, "FP64": 8,
 }  # fmt: skip
-"""Bytes of one element of each datatype, but for BYTES, whose elements vary."""
+"""Bytes of one element. BYTES is not listed: its elements differ in length."""
 
 DATATYPES = frozenset(ITEM_SIZE) | {"BYTES"}
 
@@ -32,99 +32,66 @@ _LENGTH = struct.Struct("<I")
 
 @dataclass(slots=True)
 class Tensor:
-    """One tensor; `field` is where the client wrote it, for errors."""
+    """A named tensor. `field` is its place in the body, for error messages."""
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     data: Raw
-    parameters: Parameters = field(default_factory=dict)
+    parameters: Parameters = dataclasses.field(default_factory=dict)
     field: str = ""
 
 
-@dataclass(slots=True)
-class RequestedOutput:
-    """An output that the client asked for by name."""
-
-    name: str
-    parameters: Parameters = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class ResponseOptions:
-    """How the client wants the answer; made with the request, used with the response."""
-
-    encoding: Literal["json", "binary", "protobuf"] = "json"
-    form: Literal["v2", "v1"] = "v2"
-    """`v1`: the request had `instances`, so the answer has `predictions`."""
-    binary: frozenset[str] = frozenset()
-    """Outputs to send as binary data even where the rest is JSON."""
-    text: frozenset[str] = frozenset()
-    """Outputs to send in JSON even where the rest is binary."""
-    request_id: str = ""
-    """Of a problem document, where the model server answers with an error."""
-
-
-@dataclass(slots=True)
-class InferenceRequest:
-    """A request: what every source becomes, and every target is made of."""
-
-    inputs: list[Tensor]
-    outputs: list[RequestedOutput] = field(default_factory=list)
-    parameters: Parameters = field(default_factory=dict)
-    id: str = ""
-    response_options: ResponseOptions = ResponseOptions()
-    verbatim: bool = False
-    """The body was V2 REST as it came, and can go to a REST server unchanged."""
-
-
-@dataclass(slots=True)
-class InferenceResponse:
-    """A response."""
-
-    model: str
-    version: str
-    outputs: list[Tensor]
-    parameters: Parameters = field(default_factory=dict)
-    id: str = ""
-
-
 def element_count(shape: Sequence[int]) -> int:
-    """Elements of a tensor of this shape."""
+    """Number of elements of a tensor with this shape."""
     return math.prod(shape)
 
 
+def raw_element_count(data: Raw, datatype: str, field: str) -> int:
+    """Number of elements in raw data. Raises ConversionError (400, 422) for an incomplete one."""
+    item = ITEM_SIZE.get(datatype)
+    if item is None:
+        return count_bytes(data, field)
+    if len(data) % item:
+        raise ConversionError(
+            Reason.WRONG_COUNT,
+            field,
+            f"{len(data)} bytes are not a whole number of {datatype} elements",
+        )
+    return len(data) // item
+
+
 def pack_bytes(items: Sequence[bytes]) -> bytes:
-    """Raw form of BYTES elements."""
+    """Raw data of a BYTES tensor."""
     pack = _LENGTH.pack
     return b"".join([piece for item in items for piece in (pack(len(item)), item)])
 
 
-def unpack_bytes(raw: Raw, where: str) -> list[bytes]:
-    """The elements of a raw BYTES tensor. Raises ConversionError (400) when a length overruns."""
+def unpack_bytes(raw: Raw, field: str) -> list[bytes]:
+    """Elements of a BYTES tensor. Raises ConversionError (400) if a length exceeds the data."""
     buffer = bytes(raw)
-    return [buffer[start:end] for start, end in _spans(buffer, where)]
+    return [buffer[start:end] for start, end in _spans(buffer, field)]
 
 
-def count_bytes(raw: Raw, where: str) -> int:
-    """How many elements a raw BYTES tensor has. Raises ConversionError (400), as `unpack_bytes`."""
-    return sum(1 for _ in _spans(raw, where))
+def count_bytes(raw: Raw, field: str) -> int:
+    """Number of elements of a BYTES tensor. Raises ConversionError (400), as `unpack_bytes`."""
+    return sum(1 for _ in _spans(raw, field))
 
 
-def _spans(buffer: Raw, where: str) -> Iterator[tuple[int, int]]:
+def _spans(buffer: Raw, field: str) -> Iterator[tuple[int, int]]:
     position, size = 0, len(buffer)
     while position < size:
-        start = position + 4
+        start = position + _LENGTH.size
         if start > size:
             raise ConversionError(
-                Reason.BYTES_TRUNCATED, where, "ends inside the length of an element"
+                Reason.BYTES_TRUNCATED, field, "the data end inside the length of an element"
             )
         (length,) = _LENGTH.unpack_from(buffer, position)
         position = start + length
         if position > size:
             raise ConversionError(
                 Reason.BYTES_TRUNCATED,
-                where,
-                f"an element claims {length} bytes, {size - start} are left",
+                field,
+                f"an element has a length of {length} bytes, but {size - start} bytes are left",
             )
         yield start, position

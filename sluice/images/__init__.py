@@ -1,1 +1,1 @@
-"""Image arithmetic that the callout and video share."""
+"""Geometry of images, apart from the callout so that other processes can use it."""

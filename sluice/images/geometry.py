@@ -1,7 +1,7 @@
-"""Where a picture of some size comes to lie in a tensor of another: arithmetic, and no pixels read.
+"""Computes how an image of one size fills a tensor of another size, and undoes EXIF orientations.
 
-All of it is in terms of the picture as it is stored. One that its camera turned is drawn turned,
-which is cheapest while it is small, and put upright at last.
+Coordinates are those of the stored image, before its EXIF orientation is undone. So a rotated image
+is resized first and turned upright last, when it is small.
 """
 
 import math
@@ -21,7 +21,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """`box` of a picture of `source` size (width, height) is drawn `width` x `height` large."""
+    """The part `box` of an image of size `source` (width, height) becomes `width` x `height`."""
 
     source: tuple[int, int]
     box: Box
@@ -30,23 +30,23 @@ class Fit:
 
     @property
     def unchanged(self) -> bool:
-        """Whether the whole picture is drawn, at its own size."""
+        """Whether the result is the whole image in its own size."""
         whole = (0.0, 0.0, float(self.source[0]), float(self.source[1]))
         return (self.width, self.height) == self.source and self.box == whole
 
     @property
-    def least_source(self) -> tuple[int, int]:
-        """Width and height from which a smaller copy of the picture still needs no enlarging."""
+    def min_source(self) -> tuple[int, int]:
+        """Smallest width and height of a scaled copy of the image that needs no enlarging."""
         left, top, right, bottom = self.box
         across, down = self.width / (right - left), self.height / (bottom - top)
         width, height = self.source
         return min(width, math.ceil(width * across)), min(height, math.ceil(height * down))
 
-    def box_at(self, width: int, height: int) -> Box:
-        """The box in a copy of the picture that has another size."""
+    def scaled_box(self, width: int, height: int) -> Box:
+        """The box in a scaled copy of the image."""
         across, down = width / self.source[0], height / self.source[1]
         left, top, right, bottom = self.box
-        # Never over the edge, even by rounding: Pillow refuses such a box.
+        # Rounding must not move the box over the edge: Pillow refuses such a box.
         return (
             left * across,
             top * down,
@@ -55,8 +55,8 @@ class Fit:
         )
 
 
-def fitted(image: ImageInput, width: int, height: int, orientation: int) -> Fit:
-    """How a picture of this size and EXIF orientation fills the declared input."""
+def fit_image(image: ImageInput, width: int, height: int, orientation: int) -> Fit:
+    """How an image of this size and EXIF orientation fills the declared input."""
     to_width, to_height = image.width, image.height
     if orientation >= 5:
         to_width, to_height = to_height, to_width
@@ -77,8 +77,8 @@ def fitted(image: ImageInput, width: int, height: int, orientation: int) -> Fit:
     )
 
 
-def upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Undoes an EXIF orientation: 2 to 4 mirror and turn, 5 to 8 transpose first."""
+def undo_orientation(pixels: Pixels, orientation: int) -> Pixels:
+    """Turn an image upright: transpose it if necessary, then mirror its columns and rows."""
     if orientation >= 5:
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):

@@ -110,7 +110,7 @@ class ConvertBody(PassBody):
 
     async def _convert_request(self, body: bytes) -> Result:
         try:
-            converted = await self._pool.request(self._converter, body, self._headers)
+            converted = await self._pool.convert_request(self._converter, body, self._headers)
         except ConversionError as error:
             return self._refusal(error)
         except Exception as error:
@@ -143,7 +143,7 @@ class ConvertBody(PassBody):
         assert self._options is not None
         status = self._response_headers.get(":status", "")
         try:
-            return await self._pool.response(
+            return await self._pool.convert_response(
                 self._converter,
                 self._options,
                 int(status) if status.isdigit() else 502,

@@ -22,14 +22,17 @@ from extproc.convert import (
     Converters,
     Signature,
 )
-from extproc.convert.tensor import ResponseOptions
+from extproc.convert.inference import ResponseOptions
 from protos import inference_pb2 as v2
 from protos import tensor_pb2
 from sluice.config.tensors import TensorOutput
 from tests.extproc.convert.payloads import encoded, exif, form, image_input, picture, tensor_input
 
 LIMITS = ConversionLimits(
-    max_body=1 << 20, max_json_memory=32 << 20, max_tensor_bytes=1 << 20, max_jpeg_passes=20_000_000
+    max_body=1 << 20,
+    max_json_memory=32 << 20,
+    max_tensor_bytes=1 << 20,
+    max_jpeg_scan_pixels=20_000_000,
 )
 LARGEST = LIMITS.max_tensor_bytes * 16
 """A tensor becomes largest as JSON: `-123.456789012345678,` for a number of 4 or 8 bytes."""
@@ -182,7 +185,9 @@ def _request_samples(
         converter = Converters(signature, protocol, LIMITS).choose(media)
         assert converter is not None
         for body in bodies:
-            yield Sample(converter.request, body, {"content-type": media, "accept": "*/*", **given})
+            yield Sample(
+                converter.convert_request, body, {"content-type": media, "accept": "*/*", **given}
+            )
 
 
 def _model(*inputs: object, outputs: tuple[TensorOutput, ...] = ()) -> Signature:
@@ -320,6 +325,6 @@ def _answer(
     assert converter is not None
 
     def convert(body: bytes, headers: Mapping[str, str]) -> ConvertedMessage | None:
-        return converter.response(reply, 200, headers, body)
+        return converter.convert_response(reply, 200, headers, body)
 
     return Sample(convert, body, headers)

@@ -44,7 +44,7 @@ def to_grpc(
     """The request as a gRPC model server gets it."""
     converter = Converters(signature, "grpc", limits or ConversionLimits()).choose(media)
     assert converter is not None
-    return converter.request(body, {"content-type": media, **(headers or {})})
+    return converter.convert_request(body, {"content-type": media, **(headers or {})})
 
 
 def sent(converted: ConvertedMessage) -> v2.ModelInferRequest:

@@ -251,7 +251,7 @@ def test_a_progressive_jpeg_of_endless_scans_is_refused() -> None:
             model(image_input()),
             "image/jpeg",
             scans,
-            limits=ConversionLimits(max_jpeg_passes=10_000_000),
+            limits=ConversionLimits(max_jpeg_scan_pixels=10_000_000),
         )
     assert (caught.value.status, caught.value.reason) == (413, "too_many_scans")
 

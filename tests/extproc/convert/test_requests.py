@@ -350,12 +350,12 @@ def test_a_rest_server_gets_v2_json() -> None:
     assert converter is not None
     length, body = _extended(("x", "FP32", [1, 2], RAW[:8]), ("words", "BYTES", [1], packed(b"a")))
     headers = {"inference-header-content-length": length, "content-type": OCTETS}
-    kept = converter.request(body, headers)
+    kept = converter.convert_request(body, headers)
     assert kept.body == body
     assert "inference-header-content-length" not in kept.remove
     plain = Converters(BOTH, "http").choose(JSON)
     assert plain is not None
-    converted = plain.request(b'{"x": [[1, 0.1]], "text": "a"}', {})
+    converted = plain.convert_request(b'{"x": [[1, 0.1]], "text": "a"}', {})
     assert orjson.loads(converted.body) == {
         "inputs": [
             {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1.0, 0.1]},
@@ -365,14 +365,14 @@ def test_a_rest_server_gets_v2_json() -> None:
     assert converted.headers[":path"] == "/v2/models/m/versions/1/infer"
     own = b' {"inputs":[{"name":"x","datatype":"FP32","shape":[1,2],"data":[1,2]},' \
           b'{"name":"words","datatype":"BYTES","shape":[1],"data":["a"]}]}'  # fmt: skip
-    assert plain.request(own, {}).body == own
+    assert plain.convert_request(own, {}).body == own
 
 
 def test_a_rest_server_is_never_sent_what_json_cannot_say() -> None:
     converter = Converters(NUMBERS, "http").choose(OCTETS)
     assert converter is not None
     with pytest.raises(ConversionError) as caught:
-        converter.request(np.array([np.nan, 1], "<f4").tobytes(), {})
+        converter.convert_request(np.array([np.nan, 1], "<f4").tobytes(), {})
     assert (caught.value.status, caught.value.reason) == (422, "not_finite")
 
 

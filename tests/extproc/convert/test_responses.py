@@ -44,9 +44,9 @@ def respond(
 ) -> ConvertedMessage:
     converter = Converters(signature or model(), "grpc").choose("application/json")
     assert converter is not None
-    reply = converter.request(request, {"accept": accept}).response_options
+    reply = converter.convert_request(request, {"accept": accept}).response_options
     given = {name.replace("_", "-"): value for name, value in headers.items()}
-    converted = converter.response(reply, 200, given or {"grpc-status": "0"}, body)
+    converted = converter.convert_response(reply, 200, given or {"grpc-status": "0"}, body)
     assert converted is not None
     return converted
 
@@ -198,7 +198,10 @@ def test_an_answer_that_is_not_the_model_servers_is_left_alone() -> None:
     converter = Converters(model(), "grpc").choose("application/json")
     assert converter is not None
     headers = {"content-type": "text/plain"}
-    assert converter.response(ResponseOptions(), 503, headers, b"upstream connect error") is None
+    assert (
+        converter.convert_response(ResponseOptions(), 503, headers, b"upstream connect error")
+        is None
+    )
 
 
 def typed(datatype: str, **contents: list[int]) -> bytes:
@@ -234,14 +237,14 @@ def test_a_rest_answer_is_touched_only_for_labels_and_predictions() -> None:
     plain = Converters(model(tensor_input("x", "FP32", -1)), "http").choose("application/json")
     assert plain is not None
     assert not plain.converts_response(ResponseOptions())
-    assert plain.response(ResponseOptions(), 200, headers, body) is None
-    rows = plain.response(ResponseOptions(form="v1"), 200, headers, body)
+    assert plain.convert_response(ResponseOptions(), 200, headers, body) is None
+    rows = plain.convert_response(ResponseOptions(form="v1"), 200, headers, body)
     assert rows is not None
     assert orjson.loads(rows.body) == {"predictions": [[0.25, 0.5, 1.0]]}
     signature = model(tensor_input("x", "FP32", -1), outputs=LABELS)
     labelled = Converters(signature, "http").choose("application/json")
     assert labelled is not None
-    told = labelled.response(ResponseOptions(), 200, headers, body)
+    told = labelled.convert_response(ResponseOptions(), 200, headers, body)
     assert told is not None
     assert orjson.loads(told.body)["outputs"][0]["top_k"][0][0]["label"] == "owl"
-    assert labelled.response(ResponseOptions(), 400, headers, b'{"error":"x"}') is None
+    assert labelled.convert_response(ResponseOptions(), 400, headers, b'{"error":"x"}') is None

@@ -79,13 +79,13 @@ def _echoed(body: bytes) -> dict[str, object]:
     """What the client gets from a model server that returns its inputs."""
     converter = Converters(model(), "grpc").choose("application/json")
     assert converter is not None
-    request = sent(converter.request(body, {}))
+    request = sent(converter.convert_request(body, {}))
     response = v2.ModelInferResponse(id=request.id, raw_output_contents=request.raw_input_contents)
     for name, parameter in request.parameters.items():
         response.parameters[name].CopyFrom(parameter)
     for entry in request.inputs:
         response.outputs.add().ParseFromString(entry.SerializeToString())
-    converted = converter.response(
+    converted = converter.convert_response(
         ResponseOptions(), 200, {"grpc-status": "0"}, response.SerializeToString()
     )
     assert converted is not None

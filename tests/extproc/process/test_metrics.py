@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from extproc.breaker import Breaker
 from extproc.convert import ConversionLimits, ConversionPool, Converter, Signature
-from extproc.convert.tensor import InferenceRequest, Tensor
+from extproc.convert.inference import InferenceRequest
+from extproc.convert.tensor import Tensor
 from extproc.counter_table import CounterTable, create
 from extproc.limits import steady_clock
 from extproc.limits.arithmetic import Algorithm, Limit
@@ -199,12 +200,14 @@ def test_conversions_are_timed_and_those_under_way_are_counted(worker: Worker) -
     worker.publisher.add_gauges(partial(conversion_gauges, pool))
 
     async def convert() -> None:
-        jobs = [asyncio.ensure_future(pool.request(converter(gate, 0), b"a", {})) for _ in "ab"]
+        jobs = [
+            asyncio.ensure_future(pool.convert_request(converter(gate, 0), b"a", {})) for _ in "ab"
+        ]
         await asyncio.sleep(0)
         assert "sluice_conversions_pending 2.0" in worker.exposed()
         gate.set()
         await asyncio.gather(*jobs)
-        await pool.request(converter(gate, 1000), b"a", {})
+        await pool.convert_request(converter(gate, 1000), b"a", {})
 
     asyncio.run(convert())
     pool.close()

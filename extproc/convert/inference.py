@@ -1,0 +1,53 @@
+"""Inference requests and responses between two encodings."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from extproc.convert.tensor import Parameters, Tensor
+
+
+@dataclass(slots=True)
+class RequestedOutput:
+    """An output that the client requests by name."""
+
+    name: str
+    parameters: Parameters = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseOptions:
+    """How to encode the response. The request determines it."""
+
+    encoding: Literal["json", "binary", "protobuf"] = "json"
+    form: Literal["v2", "v1"] = "v2"
+    """`v1`: the request has `instances`, so the response has `predictions`."""
+    binary: frozenset[str] = frozenset()
+    """Outputs that are sent as binary data although the encoding is JSON."""
+    text: frozenset[str] = frozenset()
+    """Outputs that are sent in JSON although the encoding is binary."""
+    request_id: str = ""
+    """For the problem document, if the model server responds with an error."""
+
+
+@dataclass(slots=True)
+class InferenceRequest:
+    """A request, independent of its encoding. All readers return it and all writers take it."""
+
+    inputs: list[Tensor]
+    outputs: list[RequestedOutput] = field(default_factory=list)
+    parameters: Parameters = field(default_factory=dict)
+    id: str = ""
+    response_options: ResponseOptions = ResponseOptions()
+    verbatim: bool = False
+    """The body is a V2 REST request, so a REST server can get it unchanged."""
+
+
+@dataclass(slots=True)
+class InferenceResponse:
+    """A response, independent of its encoding."""
+
+    model: str
+    version: str
+    outputs: list[Tensor]
+    parameters: Parameters = field(default_factory=dict)
+    id: str = ""

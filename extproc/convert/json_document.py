@@ -1,0 +1,102 @@
+"""Parses JSON bodies within a memory limit, and checks the JSON types of their members."""
+
+from collections.abc import Mapping
+from typing import NoReturn
+
+import orjson
+
+from extproc.convert.errors import ConversionError
+from extproc.convert.limits import MIB, ConversionLimits
+from sluice.contract.reasons import Reason
+
+_ESTIMATE_FROM = MIB
+"""Bytes of a body from which its memory is estimated. Smaller bodies stay small when parsed."""
+
+_MAX_NAME = 120
+"""Characters of a member's name that appear in an error."""
+
+
+def parse_object(body: bytes, limits: ConversionLimits) -> dict[str, object]:
+    """Parse a body that must be a JSON object. Raises ConversionError (400, 413)."""
+    if not body:
+        raise ConversionError(Reason.EMPTY_BODY, "body", "must not be empty")
+    if len(body) > _ESTIMATE_FROM and _parsed_size(body) > limits.max_json_memory:
+        raise ConversionError(
+            Reason.JSON_TOO_LARGE,
+            "body",
+            f"the parsed document would take more than {limits.max_json_memory} bytes",
+        )
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        _raise_not_json(body, error)
+    if not isinstance(document, dict):
+        raise ConversionError(Reason.NOT_AN_OBJECT, "body", "must be a JSON object")
+    return document
+
+
+def as_object(value: object, field: str) -> dict[str, object]:
+    """The value, which must be an object. Raises ConversionError (400)."""
+    if not isinstance(value, dict):
+        raise ConversionError(Reason.WRONG_TYPE, field, "must be an object")
+    return value
+
+
+def as_array(value: object, field: str) -> list[object]:
+    """The value, which must be an array. Raises ConversionError (400)."""
+    if not isinstance(value, list):
+        raise ConversionError(Reason.WRONG_TYPE, field, "must be an array")
+    return value
+
+
+def as_string(value: object, field: str) -> str:
+    """The value, which must be a string. Raises ConversionError (400)."""
+    if not isinstance(value, str):
+        raise ConversionError(Reason.WRONG_TYPE, field, "must be a string")
+    return value
+
+
+def as_name(value: object, field: str) -> str:
+    """The value, which must be a string and not empty. Raises ConversionError (400)."""
+    if not isinstance(value, str) or not value:
+        raise ConversionError(Reason.WRONG_TYPE, field, "must be a string and not empty")
+    return value
+
+
+def refuse_unknown_members(
+    members: Mapping[str, object], known: frozenset[str], prefix: str
+) -> None:
+    """Raises ConversionError (422) for a member that is not in `known`."""
+    for name in members:
+        if name not in known:
+            raise ConversionError(
+                Reason.UNKNOWN_MEMBER,
+                prefix + member_field(name),
+                f"unknown member; known are {', '.join(sorted(known))}",
+            )
+
+
+def member_field(name: str) -> str:
+    """A member's name as the place of an error: shortened, and never empty."""
+    return name[:_MAX_NAME] or '""'
+
+
+def _raise_not_json(body: bytes, error: orjson.JSONDecodeError) -> NoReturn:
+    detail = f"must be JSON: {error.msg} at byte {error.pos}"
+    if body[error.pos : error.pos + 9].lstrip(b"-").startswith((b"NaN", b"Inf")):
+        detail = f"JSON has no NaN and no infinity (byte {error.pos}): send them as binary data"
+    raise ConversionError(Reason.NOT_JSON, "body", detail) from None
+
+
+def _parsed_size(body: bytes) -> int:
+    """Upper estimate of the parsed document's bytes, by the sizes of CPython's objects.
+
+    Each array, object, string and number has at least one of the counted characters.
+    """
+    return (
+        88 * body.count(b"[")
+        + 232 * body.count(b"{")
+        + 28 * body.count(b'"')
+        + 40 * body.count(b",")
+        + len(body)
+    )

@@ -1,0 +1,42 @@
+"""Builds responses of the V1 protocol (TensorFlow Serving), for requests with `instances`."""
+
+import base64
+
+import numpy as np
+
+from extproc.convert.elements import Array, array
+from extproc.convert.inference import InferenceResponse
+from extproc.convert.tensor import Tensor, unpack_bytes
+
+
+def predictions(response: InferenceResponse) -> dict[str, object]:
+    """`predictions`, one for each row; `outputs` if the outputs differ in their number of rows."""
+    columns = {tensor.name: _nested(tensor) for tensor in response.outputs}
+    if len(columns) == 1:
+        return {"predictions": next(iter(columns.values()))}
+    rows = {tensor.shape[0] if tensor.shape else None for tensor in response.outputs}
+    if len(rows) != 1 or rows == {None}:
+        # The column format of TensorFlow Serving.
+        return {"outputs": columns}
+    return {
+        "predictions": [
+            dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
+        ]
+    }
+
+
+def _nested(tensor: Tensor) -> Array | list[object]:
+    if tensor.datatype != "BYTES":
+        return array(tensor.data, tensor.datatype).reshape(tensor.shape)
+    items = unpack_bytes(tensor.data, tensor.field)
+    flat = np.empty(len(items), dtype=object)
+    flat[:] = [_text(item) for item in items]
+    nested: list[object] = flat.reshape(tensor.shape).tolist()
+    return nested
+
+
+def _text(item: bytes) -> object:
+    try:
+        return item.decode()
+    except UnicodeDecodeError:
+        return {"b64": base64.b64encode(item).decode()}
