@@ -68,29 +68,34 @@ class RotatedFile:
         self._path = path
         self._rotation = rotation
         self._clock = clock
-        self._open()
+        self._descriptor: int | None = self._open()
 
     def write(self, lines: bytes) -> None:
         """Append lines, after rotating the file if that is due."""
-        if self._moved():
-            os.close(self._descriptor)
-            self._open()
+        if self._descriptor is None or self._moved():
+            self.close()
+            self._descriptor = self._open()
         elif self._size and self._is_due(len(lines)):
-            self._rotate()
+            self.close()
+            self._rename_files()
+            self._descriptor = self._open()
         _write_all(self._descriptor, lines)
         self._size += len(lines)
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._descriptor)
+        """Close the file. A file that could not be opened again is already closed."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
-    def _open(self) -> None:
+    def _open(self) -> int:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        self._descriptor = os.open(self._path, flags, MODE)
-        status = os.fstat(self._descriptor)
+        descriptor = os.open(self._path, flags, MODE)
+        status = os.fstat(descriptor)
         self._identity = (status.st_dev, status.st_ino)
         self._size = status.st_size
         self._period = self._period_of(status.st_mtime if self._size else self._clock())
+        return descriptor
 
     def _moved(self) -> bool:
         try:
@@ -106,14 +111,12 @@ class RotatedFile:
         full = self._size + added > self._rotation.max_size
         return full or self._period_of(self._clock()) != self._period
 
-    def _rotate(self) -> None:
-        os.close(self._descriptor)
+    def _rename_files(self) -> None:
         names = [self._path, *(Path(f"{self._path}.{n + 1}") for n in range(self._rotation.keep))]
         names[-1].unlink(missing_ok=True)
         for older, newer in zip(names[:0:-1], names[-2::-1], strict=True):
             with contextlib.suppress(FileNotFoundError):
                 newer.rename(older)
-        self._open()
 
 
 def _atomic_pieces(lines: bytes) -> Iterator[bytes]:

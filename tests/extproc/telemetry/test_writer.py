@@ -203,3 +203,22 @@ def test_lines_for_a_file_that_cannot_be_opened_are_dropped(
     writer = start(lambda: open_output(missing, 0, ROTATION, Clock()))
     writer.put(b"x\n", 1)
     recorded.wait_for(catalog.LOG_DROPPED, "output", value=1)
+
+
+def test_a_file_whose_directory_vanished_is_opened_again_when_it_is_back(
+    tmp_path: Path, recorded: Recorded, start: StartWriter
+) -> None:
+    directory, clock = tmp_path / "log", Clock()
+    directory.mkdir()
+    path = directory / "access.log"
+    writer = start(lambda: RotatedFile(path, ROTATION, Clock()), clock)
+    writer.put(b"first\n", 1)
+    recorded.wait_for(catalog.LOG_LINES, value=1)
+    directory.rename(tmp_path / "moved")
+    writer.put(b"lost\n", 1)
+    recorded.wait_for(catalog.LOG_DROPPED, "output", value=1)
+    directory.mkdir()
+    clock.now += RETRY_DELAY
+    writer.put(b"second\n", 1)
+    recorded.wait_for(catalog.LOG_LINES, value=2)
+    assert path.read_bytes() == b"second\n"
