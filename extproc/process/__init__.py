@@ -1,1 +1,1 @@
-"""The processes of the callout: a supervisor and its workers, and what they have in common."""
+"""The processes of the callout: one supervisor and its workers."""

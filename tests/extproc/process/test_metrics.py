@@ -27,7 +27,7 @@ from extproc.process.metrics import (
     limit_backend_counters,
     limit_backend_gauges,
 )
-from extproc.process.supervisor import COLUMNS
+from extproc.process.shared_table import COLUMNS
 from extproc.protection import Protection, ProtectionSettings
 from extproc.telemetry import catalog
 from extproc.telemetry.exposition import TableCollector

@@ -1,12 +1,12 @@
-"""Real worker processes: started, killed, restarted, drained, never orphaned."""
+"""The supervisor starts, restarts and drains real worker processes, and leaves none behind."""
 
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
 import sys
-import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -17,6 +17,7 @@ import grpc.aio
 import pytest
 
 from bench.processes import free_port
+from extproc.process.restart import MIN_RESTART_DELAY
 from extproc.transport import TRANSPORTS, TransportName
 from protos.ext_proc_pb2 import ProcessingRequest, ProcessingResponse
 from sluice.contract.paths import EXT_PROC
@@ -27,6 +28,8 @@ from tests.extproc.services.callout import headers
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_event_loop")]
 
 POLICY = document({"m": {}})
+HANG = 20.0
+"""Seconds after which a wait fails the test."""
 REQUEST = headers(
     [(":method", "GET"), (":path", "/v2/models/m"), ("x-model-version", "v1")], end_of_stream=True
 )
@@ -43,7 +46,7 @@ async def supervised(
     address: str | None = None,
     stderr: int | None = None,
 ) -> AsyncIterator[Process]:
-    """`sluice callout`, for the length of a block, in a process group of its own."""
+    """Run `sluice callout` in a process group of its own."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "sluice.cli", "callout",
         "--xds", server.address,
@@ -67,78 +70,93 @@ async def supervised(
 OpenCall = grpc.aio.StreamStreamCall[ProcessingRequest, ProcessingResponse]
 
 
+def open_stream(channel: grpc.aio.Channel) -> OpenCall:
+    """Open an ext_proc call that waits until the worker listens."""
+    call: OpenCall = channel.stream_stream(
+        EXT_PROC, ProcessingRequest.SerializeToString, ProcessingResponse.FromString
+    )(timeout=HANG, wait_for_ready=True)
+    return call
+
+
 @asynccontextmanager
 async def open_call(directory: Path) -> AsyncIterator[OpenCall]:
-    """A call to the first worker whose request has been decided on, and that goes on."""
+    """A call to the first worker that stays open after the response to the request headers."""
     async with grpc.aio.insecure_channel(f"unix:{directory}/callout-0") as channel:
-        call: OpenCall = channel.stream_stream(
-            EXT_PROC, ProcessingRequest.SerializeToString, ProcessingResponse.FromString
-        )(timeout=20, wait_for_ready=True)
+        call = open_stream(channel)
         await call.write(REQUEST)
         await call.read()
         yield call
 
 
-async def goes_on_and_ends(call: OpenCall) -> None:
+async def finish(call: OpenCall) -> None:
+    """Send the rest of an open call and check that it ends with OK."""
     await call.write(ProcessingRequest(request_trailers={}))
-    passed = await call.read()
-    assert passed.WhichOneof("response") == "request_trailers"
+    response = await call.read()
+    assert response.WhichOneof("response") == "request_trailers"
     await call.done_writing()
     assert await call.code() == grpc.StatusCode.OK
 
 
 async def pids(server: ControlPlane, count: int) -> list[int]:
-    """Process ids of so many workers that have the policy, in the order of their addresses."""
+    """Process ids of the workers that have the policy, in the order of their addresses."""
     return [int(node.metadata["pid"]) for node in await server.accepted(count)]
 
 
-async def ask(directory: Path, worker: int) -> str:
-    """The cluster that a worker sends a request to; waits until the worker listens."""
-    return await answer(f"unix:{directory}/callout-{worker}")
-
-
-async def answer(address: str) -> str:
-    """The same, of the worker at an address."""
+async def chosen_cluster(address: str) -> str:
+    """The cluster that a worker chooses for a request; waits until the worker listens."""
     async with grpc.aio.insecure_channel(
         address,
         options=[("grpc.max_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50)],
     ) as channel:
-        call = channel.stream_stream(
-            EXT_PROC, ProcessingRequest.SerializeToString, ProcessingResponse.FromString
-        )(timeout=10, wait_for_ready=True)
+        call = open_stream(channel)
         await call.write(REQUEST)
-        answered = await call.read()
+        response = await call.read()
         await call.done_writing()
-    found = answered.request_headers.response.header_mutation.set_headers
-    return next(h.header.raw_value for h in found if h.header.key == "x-model-service").decode()
+    mutations = response.request_headers.response.header_mutation.set_headers
+    return next(m.header.raw_value for m in mutations if m.header.key == "x-model-service").decode()
 
 
-async def gone(pid: int, within: float) -> None:
-    """Wait until a process that is no child of ours has ended."""
+async def chosen_by(directory: Path, worker: int) -> str:
+    """The cluster that a worker with a Unix socket chooses."""
+    return await chosen_cluster(f"unix:{directory}/callout-{worker}")
+
+
+async def exit_status(process: Process) -> int:
+    return await asyncio.wait_for(process.wait(), HANG)
+
+
+async def ended(pid: int) -> None:
+    """Wait until a process that is not a child of this one has ended."""
     with contextlib.suppress(ProcessLookupError):
         descriptor = os.pidfd_open(pid)
-        ended = asyncio.Event()
-        asyncio.get_running_loop().add_reader(descriptor, ended.set)
+        event = asyncio.Event()
+        asyncio.get_running_loop().add_reader(descriptor, event.set)
         try:
-            await asyncio.wait_for(ended.wait(), within)
+            await asyncio.wait_for(event.wait(), HANG)
         finally:
             asyncio.get_running_loop().remove_reader(descriptor)
             os.close(descriptor)
 
 
-async def restarts(process: Process, count: int) -> list[float]:
-    """When the supervisor has told that a worker ended, so many times in a row."""
+async def restart_delays(process: Process, count: int) -> list[float]:
+    """The delays of the first `count` restarts, as the supervisor logs them."""
     assert process.stderr is not None
-    told: list[float] = []
-    async with asyncio.timeout(20):
-        while len(told) < count:
-            if b"restarting" in await process.stderr.readline():
-                told.append(time.monotonic())
-    return told
+    delays: list[float] = []
+    async with asyncio.timeout(HANG):
+        while len(delays) < count:
+            line = await process.stderr.readline()
+            delays += [float(delay) for delay in re.findall(rb"restarting in ([0-9.]+) s", line)]
+    return delays
+
+
+async def logged(process: Process) -> str:
+    """The log of a supervisor that has ended."""
+    assert process.stderr is not None
+    return (await process.stderr.read()).decode()
 
 
 def forkserver(supervisor: int) -> int:
-    """The process id of what forks a supervisor's workers."""
+    """The process id of the server that forks a supervisor's workers."""
     children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
     (pid,) = (c for c in children if b"forkserver" in Path(f"/proc/{c}/cmdline").read_bytes())
     return int(pid)
@@ -158,7 +176,7 @@ def taken_port() -> Iterator[tuple[socket.socket, int]]:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_every_worker_answers_at_its_own_address(
+async def test_every_worker_listens_at_its_own_address(
     tmp_path: Path, transport: TransportName
 ) -> None:
     async with (
@@ -167,34 +185,34 @@ async def test_every_worker_answers_at_its_own_address(
     ):
         server.show(POLICY)
         assert [node.id.rpartition("-")[2] for node in await server.accepted(2)] == ["0", "1"]
-        assert [await ask(tmp_path, worker) for worker in (0, 1)] == ["m/v1", "m/v1"]
+        assert [await chosen_by(tmp_path, worker) for worker in (0, 1)] == ["m/v1", "m/v1"]
 
 
-async def test_a_worker_listens_only_once_it_has_a_policy(tmp_path: Path) -> None:
+async def test_a_worker_listens_only_after_it_has_a_policy(tmp_path: Path) -> None:
     async with control_plane(tmp_path) as server, supervised(server, tmp_path, workers=1):
         await server.until(lambda: any(node.kind == "callout" for node in server.nodes))
         assert not (tmp_path / "callout-0").exists()
         server.show(POLICY)
         await server.accepted()
-        assert await ask(tmp_path, 0) == "m/v1"
+        assert await chosen_by(tmp_path, 0) == "m/v1"
 
 
-async def test_a_worker_that_is_killed_is_back_at_once_and_its_peer_does_not_notice(
-    tmp_path: Path,
-) -> None:
-    async with control_plane(tmp_path) as server, supervised(server, tmp_path):
+async def test_a_killed_worker_is_restarted_while_the_other_one_serves(tmp_path: Path) -> None:
+    async with (
+        control_plane(tmp_path) as server,
+        supervised(server, tmp_path, stderr=PIPE) as process,
+    ):
         server.show(POLICY)
         first, second = await pids(server, 2)
-        await ask(tmp_path, 0)
+        await chosen_by(tmp_path, 0)
         os.kill(first, signal.SIGKILL)
-        began = time.monotonic()
-        await gone(first, 1)
-        assert await ask(tmp_path, 1) == "m/v1"
-        assert await ask(tmp_path, 0) == "m/v1"
-        assert time.monotonic() - began < 1.0
-        again = await pids(server, 2)
-        assert again[1] == second
-        assert again[0] != first
+        await ended(first)
+        assert await chosen_by(tmp_path, 1) == "m/v1"
+        assert await chosen_by(tmp_path, 0) == "m/v1"
+        assert await restart_delays(process, 1) == [MIN_RESTART_DELAY]
+        restarted = await pids(server, 2)
+        assert restarted[1] == second
+        assert restarted[0] != first
 
 
 async def test_a_stop_lets_open_calls_end_and_leaves_no_process(tmp_path: Path) -> None:
@@ -203,55 +221,67 @@ async def test_a_stop_lets_open_calls_end_and_leaves_no_process(tmp_path: Path) 
         workers = await pids(server, 2)
         async with open_call(tmp_path) as call:
             process.terminate()
-            await gone(workers[1], 3)
-            await goes_on_and_ends(call)
-        assert await asyncio.wait_for(process.wait(), 5) == 0
-        await gone(workers[0], 1)
+            await ended(workers[1])
+            await finish(call)
+        assert await exit_status(process) == 0
+        await ended(workers[0])
 
 
 async def test_a_call_that_does_not_end_is_cut_at_the_drain_timeout(tmp_path: Path) -> None:
     async with (
         control_plane(tmp_path) as server,
-        supervised(server, tmp_path, drain=0.3) as process,
+        supervised(server, tmp_path, drain=0.3, stderr=PIPE) as process,
     ):
         server.show(POLICY)
         await server.accepted(2)
         async with open_call(tmp_path):
             process.terminate()
-            assert await asyncio.wait_for(process.wait(), 3) == 0
+            assert await exit_status(process) == 0
+        assert "killed" not in await logged(process)
 
 
-async def test_workers_do_not_outlive_a_supervisor_that_is_killed(tmp_path: Path) -> None:
+async def test_a_worker_that_does_not_drain_is_killed(tmp_path: Path) -> None:
+    async with (
+        control_plane(tmp_path) as server,
+        supervised(server, tmp_path, drain=0.0, stderr=PIPE) as process,
+    ):
+        server.show(POLICY)
+        workers = await pids(server, 2)
+        os.kill(workers[0], signal.SIGSTOP)
+        process.terminate()
+        assert await exit_status(process) == 0
+        assert "worker 0 did not drain in time: killed" in await logged(process)
+
+
+async def test_workers_do_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
     async with control_plane(tmp_path) as server, supervised(server, tmp_path) as process:
         server.show(POLICY)
         workers = await pids(server, 2)
         process.kill()
         for pid in workers:
-            await gone(pid, 3)
+            await ended(pid)
 
 
-async def test_a_worker_that_waits_for_a_policy_stops_when_it_is_told(tmp_path: Path) -> None:
+async def test_a_worker_without_a_policy_stops_at_a_stop_signal(tmp_path: Path) -> None:
     async with control_plane(tmp_path) as server, supervised(server, tmp_path) as process:
         await server.until(lambda: any(node.kind == "callout" for node in server.nodes))
         process.terminate()
-        assert await asyncio.wait_for(process.wait(), 3) == 0
+        assert await exit_status(process) == 0
 
 
-async def test_an_interrupt_of_the_whole_group_lets_open_calls_end(tmp_path: Path) -> None:
-    """Ctrl-C reaches workers too, and does not cut what they are about to answer."""
+async def test_an_interrupt_of_the_whole_process_group_lets_open_calls_end(tmp_path: Path) -> None:
+    """Ctrl-C sends SIGINT to the workers, too. They leave the stop to the supervisor."""
     async with control_plane(tmp_path) as server, supervised(server, tmp_path) as process:
         server.show(POLICY)
         workers = await pids(server, 2)
         async with open_call(tmp_path) as call:
             os.killpg(process.pid, signal.SIGINT)
-            await gone(workers[1], 3)
-            await goes_on_and_ends(call)
-        assert await asyncio.wait_for(process.wait(), 5) == 0
+            await ended(workers[1])
+            await finish(call)
+        assert await exit_status(process) == 0
 
 
-async def test_a_worker_that_cannot_start_is_tried_ever_more_rarely_and_its_peer_serves(
-    tmp_path: Path,
-) -> None:
+async def test_the_restart_delay_of_a_worker_that_cannot_start_grows(tmp_path: Path) -> None:
     with taken_port() as (taken, port):
         address = f"127.0.0.1:{port}"
         async with (
@@ -259,24 +289,20 @@ async def test_a_worker_that_cannot_start_is_tried_ever_more_rarely_and_its_peer
             supervised(server, tmp_path, address=address, stderr=PIPE) as process,
         ):
             server.show(POLICY)
-            told = await restarts(process, 7)
-            # All six together: when this process reads of a single one is a matter of chance.
-            assert told[-1] - told[0] >= 0.05 * (2**6 - 1)
-            assert await answer(f"127.0.0.1:{port + 1}") == "m/v1"
+            assert await restart_delays(process, 5) == [0.05, 0.1, 0.2, 0.4, 0.8]
+            assert await chosen_cluster(f"127.0.0.1:{port + 1}") == "m/v1"
             taken.close()
-            assert await answer(address) == "m/v1"
+            assert await chosen_cluster(address) == "m/v1"
 
 
-async def test_workers_are_back_when_the_process_they_are_forked_from_is_killed(
-    tmp_path: Path,
-) -> None:
+async def test_workers_are_restarted_when_the_fork_server_is_killed(tmp_path: Path) -> None:
     async with control_plane(tmp_path) as server, supervised(server, tmp_path) as process:
         server.show(POLICY)
         before = await pids(server, 2)
         os.kill(forkserver(process.pid), signal.SIGKILL)
         for pid in before:
-            await gone(pid, 5)
+            await ended(pid)
         for worker in (0, 1):
-            assert await ask(tmp_path, worker) == "m/v1"
+            assert await chosen_by(tmp_path, worker) == "m/v1"
         process.terminate()
-        assert await asyncio.wait_for(process.wait(), 5) == 0
+        assert await exit_status(process) == 0
