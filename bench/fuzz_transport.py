@@ -39,7 +39,7 @@ async def _run(first: int, count: int) -> None:
     seconds = time.monotonic() - began
     print(f"{count:,} inputs in {seconds:.0f} s ({count / seconds:,.0f} a second)")
     print(f"peak memory {_rss_mib():.0f} MiB, {_rss_mib() - settled:.1f} MiB above the first tenth")
-    print(target.shared.counters)
+    print(target.state.counters)
 
 
 def main() -> None:

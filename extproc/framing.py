@@ -1,5 +1,5 @@
-"""How gRPC delimits messages, on the wire of our own calls and in bodies that pass through
-(PROTOCOL-HTTP2.md, "Length-Prefixed-Message").
+"""gRPC message framing (PROTOCOL-HTTP2.md, "Length-Prefixed-Message"), shared by the transport and
+by the services that handle gRPC bodies.
 """
 
 from struct import Struct
@@ -10,6 +10,6 @@ PREFIX: Final = Struct(">BL")
 PREFIX_SIZE: Final = PREFIX.size
 
 
-def frame(message: bytes) -> bytes:
+def length_prefixed(message: bytes) -> bytes:
     """An uncompressed message with its prefix."""
     return PREFIX.pack(0, len(message)) + message

@@ -1,12 +1,13 @@
-"""The one interface between gRPC transports and the services they carry.
+"""The interface between gRPC transports and services.
 
-A service is a mapping of method paths to `Open` functions; a transport (`extproc.transport`) calls
-one for each incoming call and feeds the `Handler` that it returns. Nothing here knows HTTP/2,
-sockets or protobuf: messages are bytes, without the gRPC length prefix.
+A service maps method paths to handler factories. For each incoming call, a transport
+(`extproc.transport`) calls the factory and passes the call's messages to the `Handler` that it
+returns. Messages are bytes without the gRPC length prefix; HTTP/2, sockets and protobuf do not
+appear here.
 
-A handler that can answer at once does so inside `on_message` and costs no task; one that cannot
-returns an awaitable, and the transport runs it, holding back this call's later messages (and,
-through flow control, its peer) until it is done, while other calls go on.
+A handler that can respond immediately does so inside `on_message`, which needs no task. Otherwise
+it returns an awaitable. The transport runs it as a task and holds back the later messages of this
+call (and, through flow control, the client) until the task is done. Other calls go on.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ from sluice.contract.grpc import StatusCode as StatusCode
 
 
 class RpcError(Exception):
-    """Raised by a handler to end its call with a status other than OK."""
+    """A call's status other than OK; a handler raises it to end its call."""
 
     def __init__(self, code: StatusCode, details: str) -> None:
         super().__init__(code, details)
@@ -25,7 +26,7 @@ class RpcError(Exception):
 
 
 class Call(Protocol):
-    """One call as its handler sees it; every method is safe after the call ended."""
+    """One call, as its handler sees it. Every method may be called after the call ended."""
 
     @property
     def metadata(self) -> Sequence[tuple[str, str | bytes]]:
@@ -33,81 +34,84 @@ class Call(Protocol):
 
     @property
     def deadline(self) -> float | None:
-        """When the call times out, on the event loop's clock, in seconds; None without one."""
+        """The deadline on the event loop's clock, in seconds; None without a deadline."""
 
     def send(self, message: bytes) -> None:
-        """Queue one response message. A call that has ended ignores it."""
+        """Queue a response message. Ignored after the call ended."""
 
     async def writable(self) -> None:
-        """Wait until the peer has taken enough of what was sent that sending more is fair.
+        """Wait until few enough response bytes are queued.
 
-        Long server streams await this between messages, so that a slow reader never grows memory.
+        Long server streams await this between messages, so that a slow reader does not grow memory.
         """
 
     def finish(self, code: StatusCode = StatusCode.OK, details: str = "") -> None:
-        """End the call with a status, after what was sent; a second finish is ignored."""
+        """End the call with a status, after the queued messages. Ignored after the first time."""
 
 
 class Handler(Protocol):
-    """What a service does with one call.
+    """Processes one call.
 
-    An exception that escapes ends the call with UNKNOWN, or with its own status where it is an
-    `RpcError`; `on_cancel` is not called then.
+    An exception ends the call: `RpcError` with its own status, any other with UNKNOWN. `on_cancel`
+    is not called then.
     """
 
     def on_message(self, message: bytes) -> Awaitable[None] | None:
-        """One request message arrived."""
+        """A request message arrived."""
 
     def on_half_close(self) -> Awaitable[None] | None:
         """The client has sent its last message."""
 
     def on_cancel(self) -> None:
-        """The call ended before `finish`: reset, deadline, lost connection. Called at most once.
+        """The call ended before `finish`: reset, deadline or lost connection. Called at most once.
 
-        This is how Envoy ends an ext_proc call that needs no more answers, so it is no error.
+        This is not an error: Envoy resets an ext_proc call when it needs no more responses.
         """
 
 
-Open = Callable[[Call], Handler]
-"""Starts the handler of one call."""
+HandlerFactory = Callable[[Call], Handler]
+"""Creates the handler of one call."""
 
-Services = Mapping[str, Open]
-"""Full method path, such as `/grpc.health.v1.Health/Check`, to its handler."""
+Services = Mapping[str, HandlerFactory]
+"""Handler factories by method path, such as `/grpc.health.v1.Health/Check`."""
+
+UnaryMethod = Callable[[bytes], bytes | Awaitable[bytes]]
+"""A function from request bytes to response bytes, or to an awaitable of them."""
 
 
-class _Unary:
-    """Handler of a unary method: exactly one request message, one answer."""
+class _UnaryHandler:
+    """Handler of a unary method: one request message, one response message."""
 
-    __slots__ = ("_answer", "_call", "_seen")
+    __slots__ = ("_call", "_has_message", "_method")
 
-    def __init__(self, call: Call, answer: Callable[[bytes], bytes | Awaitable[bytes]]) -> None:
+    def __init__(self, call: Call, method: UnaryMethod) -> None:
         self._call = call
-        self._answer = answer
-        self._seen = False
+        self._method = method
+        self._has_message = False
 
     def on_message(self, message: bytes) -> Awaitable[None] | None:
-        if self._seen:
-            raise RpcError(StatusCode.INTERNAL, "a unary call carries one message")
-        self._seen = True
-        answer = self._answer(message)
-        if isinstance(answer, bytes):
-            self._call.send(answer)
+        if self._has_message:
+            raise RpcError(StatusCode.INTERNAL, "more than one message in a unary call")
+        self._has_message = True
+        response = self._method(message)
+        if isinstance(response, bytes):
+            self._call.send(response)
             self._call.finish()
             return None
-        return self._later(answer)
+        return self._respond(response)
 
-    async def _later(self, answer: Awaitable[bytes]) -> None:
-        self._call.send(await answer)
+    async def _respond(self, response: Awaitable[bytes]) -> None:
+        self._call.send(await response)
         self._call.finish()
 
     def on_half_close(self) -> None:
-        if not self._seen:
-            raise RpcError(StatusCode.INTERNAL, "a unary call carries one message")
+        if not self._has_message:
+            raise RpcError(StatusCode.INTERNAL, "no message in a unary call")
 
     def on_cancel(self) -> None:
-        """Nothing to undo: an awaited answer is cancelled by the transport."""
+        """Nothing to undo: the transport cancels the task of an awaited response."""
 
 
-def unary(answer: Callable[[bytes], bytes | Awaitable[bytes]]) -> Open:
-    """Make a method of a function from request bytes to response bytes (at once, or awaited)."""
-    return lambda call: _Unary(call, answer)
+def unary(method: UnaryMethod) -> HandlerFactory:
+    """The handler factory of a unary method."""
+    return lambda call: _UnaryHandler(call, method)

@@ -77,7 +77,7 @@ DEVELOPMENT = ("bench", "tests")
 CYCLIC_DEPENDENCIES = {("extproc.protection", "extproc.services")}
 CYCLIC_IMPORTS = {
     ("extproc.convert.converter", "extproc.convert.request_readers"),
-    ("extproc.transport.http2.streams", "extproc.transport.http2.connection"),
+    ("extproc.transport.http2.streams", "extproc.transport.http2.sender"),
 }
 
 MODULES = import_graph(ROOT, [folder.name for folder in ROOT.iterdir() if any(folder.glob("*.py"))])

@@ -6,7 +6,7 @@ Who decides that it can is the caller of `set`; this module only tells, once or 
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
-from extproc.rpc import Call, Open, RpcError, Services, StatusCode, unary
+from extproc.rpc import Call, HandlerFactory, RpcError, Services, StatusCode, unary
 
 SERVING: int = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING: int = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -34,7 +34,7 @@ class Health:
 
     def services(self) -> Services:
         """Check and Watch, for a transport."""
-        watch: Open = lambda call: _Watch(call, self)  # noqa: E731  (an Open is a value here)
+        watch: HandlerFactory = lambda call: _Watch(call, self)  # noqa: E731
         return {
             "/grpc.health.v1.Health/Check": unary(self._check),
             "/grpc.health.v1.Health/Watch": watch,

@@ -1,7 +1,7 @@
-"""Servers that carry gRPC services (`extproc.rpc`) over a transport chosen by name.
+"""gRPC servers for services (`extproc.rpc`), over a transport chosen by name.
 
-`asyncio` is our own HTTP/2 on the running event loop, the default; `grpcio` is the reference
-implementation of gRPC. What a call means belongs to the services.
+`asyncio`, the default, is our own HTTP/2 on the running event loop; `grpcio` is the reference
+implementation of gRPC.
 """
 
 from typing import Literal, Protocol
@@ -27,23 +27,23 @@ TRANSPORTS: tuple[TransportName, ...] = ("asyncio", "grpcio")
 
 
 class Server(Protocol):
-    """One listening server. Its methods are called from the event loop that it runs on."""
+    """A server on one address. Its methods are called from the event loop that it runs on."""
 
     @property
     def counters(self) -> Counters:
-        """What this server has seen."""
+        """Totals since the server was created."""
 
     async def start(self) -> str:
         """Bind and listen; returns the bound address, with the port the system chose for port 0.
 
-        Raises OSError where the address cannot be bound.
+        Raises OSError when the address cannot be bound.
         """
 
     async def drain(self, deadline_seconds: float) -> None:
-        """Refuse what is new, finish what is open, cancel the rest at the deadline, then close."""
+        """Refuse new calls, wait for the open ones, cancel the rest at the deadline, then close."""
 
     async def close(self) -> None:
-        """Cancel every call and close at once. Closing twice is fine."""
+        """Cancel every call and close at once. May be called twice."""
 
 
 def serve(
@@ -55,9 +55,9 @@ def serve(
     tls: Tls | None = None,
     reuse_port: bool = False,
 ) -> Server:
-    """Make a server for `host:port` or `unix:/path`; it listens once `start()` is awaited.
+    """Create a server for `host:port` or `unix:/path`; it listens once `start()` is awaited.
 
-    `reuse_port` lets several processes listen on one TCP port. ValueError for a bad address.
+    `reuse_port` lets several processes listen on one TCP port. Raises ValueError for a bad address.
     """
     limits = limits or TransportLimits()
     if transport == "grpcio":

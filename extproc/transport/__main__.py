@@ -1,7 +1,7 @@
-"""`python -m extproc.transport`: a server of health checks and an echo, to run protocol checkers
-and load generators against.
+"""Run a server with health checks and an echo service, for protocol checkers and load generators.
 
-It prints the bound address on its first line and drains on SIGTERM or SIGINT.
+`python -m extproc.transport` prints the bound address as its first line. SIGTERM and SIGINT drain
+it.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from extproc.transport import TRANSPORTS, Tls, serve
 
 
 class Echo:
-    """Sends each message back as it comes, and ends when the client does."""
+    """Sends each message back, and ends the call when the client half-closes."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
@@ -29,7 +29,7 @@ class Echo:
         self._call.finish()
 
     def on_cancel(self) -> None:
-        """An echo holds nothing."""
+        """Nothing to undo."""
 
 
 async def _run(options: argparse.Namespace) -> None:
@@ -48,10 +48,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m extproc.transport", description=__doc__)
     parser.add_argument("--transport", choices=TRANSPORTS, default=TRANSPORTS[0])
     parser.add_argument("--listen", default="127.0.0.1:0", help="host:port or unix:/path")
-    parser.add_argument("--certificate", type=Path, help="PEM file; serves TLS")
-    parser.add_argument("--key", type=Path)
-    parser.add_argument("--client-ca", type=Path, help="PEM file; demands client certificates")
-    parser.add_argument("--drain-seconds", type=float, default=5.0)
+    parser.add_argument("--certificate", type=Path, help="PEM file of the server; enables TLS")
+    parser.add_argument("--key", type=Path, help="PEM file of the certificate's key")
+    parser.add_argument("--client-ca", type=Path, help="PEM file; requires client certificates")
+    parser.add_argument(
+        "--drain-seconds", type=float, default=5.0, help="time for open calls after a signal"
+    )
     uvloop.run(_run(parser.parse_args()))
 
 

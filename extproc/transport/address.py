@@ -1,4 +1,4 @@
-"""Where a server listens: `host:port` (IPv6 hosts in brackets) or `unix:/path`."""
+"""Addresses of servers: `host:port` (IPv6 hosts in brackets) or `unix:/path`."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ UNIX_PREFIX = "unix:"
 
 @dataclass(frozen=True, slots=True)
 class TcpAddress:
-    """A host and a port; port 0 asks the system for a free one."""
+    """A host and a port; with port 0, the system chooses a free one."""
 
     host: str
     port: int
@@ -28,11 +28,11 @@ class UnixAddress:
 
 
 def parse_address(text: str) -> TcpAddress | UnixAddress:
-    """Read an address; ValueError says what a right one looks like."""
+    """Parse an address. Raises ValueError with the expected form."""
     if text.startswith(UNIX_PREFIX):
         path = text.removeprefix(UNIX_PREFIX)
         if not path:
-            raise ValueError(f"address {text!r} names no path; write unix:/path/of/socket")
+            raise ValueError(f"address {text!r} has no path; write unix:/path/of/socket")
         return UnixAddress(path)
     host, colon, port = text.rpartition(":")
     if not colon or not host or not port.isdecimal() or int(port) > 65535:

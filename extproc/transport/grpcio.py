@@ -1,7 +1,7 @@
-"""The same services on grpcio's asyncio server: the reference that our own transport is measured
-and tested against, and the fallback where it is preferred.
+"""The same services on grpcio's asyncio server: the reference for tests and measurements of our own
+transport, and an alternative to it.
 
-Every method is served as a stream of bytes in and a stream of bytes out; unary is a special case.
+Every method is served as a bidirectional stream of bytes; a unary method is a special case of it.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import Protocol
 import grpc
 import grpc.aio
 
-from extproc.rpc import Handler, Open, RpcError, Services, StatusCode
+from extproc.rpc import Handler, HandlerFactory, RpcError, Services, StatusCode
 from extproc.transport.address import TcpAddress, UnixAddress, parse_address
 from extproc.transport.counters import Counters
 from extproc.transport.limits import TransportLimits
@@ -25,7 +25,7 @@ _STATUS = {status.value[0]: status for status in grpc.StatusCode}
 
 
 class _Context(Protocol):
-    """What is used of grpc.aio.ServicerContext; grpcio carries no types."""
+    """The part of grpc.aio.ServicerContext that is used; grpcio has no type hints."""
 
     def invocation_metadata(self) -> Sequence[tuple[str, str | bytes]] | None: ...
     def time_remaining(self) -> float | None: ...
@@ -36,17 +36,22 @@ class _Context(Protocol):
 
 
 class _GrpcioCall:
-    """One call. Its coroutine (`run`) reads; responses are written by it or, when they are sent
-    while it waits for something else, by a task of their own."""
+    """One call. The coroutine `run` reads messages and runs the handler.
+
+    It also writes the responses that the handler sends while `run` is calling it. Responses that
+    are sent at another time are written by a task of their own.
+    """
 
     def __init__(self, context: _Context, counters: Counters) -> None:
         self._context = context
         self._counters = counters
         self._outgoing: deque[bytes] = deque()
-        self._writing = asyncio.Lock()
+        self._write_lock = asyncio.Lock()
         self._writer: asyncio.Task[None] | None = None
-        self._runner: asyncio.Task[object] | None = asyncio.current_task()
-        self._in_turn = True
+        self._reader: asyncio.Task[object] | None = asyncio.current_task()
+        """The task of `run`, while `finish` may cancel it."""
+        self._in_handler = True
+        """Whether `run` is calling the handler, and writes what it sends."""
         self._status: tuple[StatusCode, str] | None = None
         self._ended = False
         remaining = context.time_remaining()
@@ -65,7 +70,7 @@ class _GrpcioCall:
         if self._ended or self._status is not None:
             return
         self._outgoing.append(message)
-        if not self._in_turn and (self._writer is None or self._writer.done()):
+        if not self._in_handler and (self._writer is None or self._writer.done()):
             self._writer = asyncio.create_task(self._write_all())
 
     async def writable(self) -> None:
@@ -76,103 +81,103 @@ class _GrpcioCall:
         if self._ended or self._status is not None:
             return
         self._status = (code, details)
-        if not self._in_turn and self._runner is not None:
-            self._runner.cancel()  # it waits for a message that no longer matters
+        if not self._in_handler and self._reader is not None:
+            self._reader.cancel()  # it waits for a message that is not needed any more
 
-    async def run(self, open_call: Open) -> None:
-        """Drive the handler from the first message to the status."""
+    async def run(self, factory: HandlerFactory) -> None:
+        """Run the handler from the first message to the status."""
         handler: Handler | None = None
         try:
-            handler = open_call(self)
-            await self._exchange(handler)
+            handler = factory(self)
+            await self._read_all(handler)
         except RpcError as error:
             self._status = self._status or (error.code, error.details)
         except asyncio.CancelledError:
             if self._status is None:
-                self._end(handler)
+                self._cancel(handler)
                 raise
         except Exception as error:
             self._status = self._status or (StatusCode.UNKNOWN, type(error).__name__)
-        self._in_turn = True
-        await self._close(handler)
+        self._in_handler = True
+        await self._send_status(handler)
 
-    async def _exchange(self, handler: Handler) -> None:
+    async def _read_all(self, handler: Handler) -> None:
         while self._status is None:
-            self._in_turn = False
+            self._in_handler = False
             message = await self._context.read()
             if message is grpc.aio.EOF:
-                await self._turn(handler.on_half_close)
+                await self._call_handler(handler.on_half_close)
                 break
             self._counters.messages_received += 1
-            await self._turn(partial(handler.on_message, message))
+            await self._call_handler(partial(handler.on_message, message))
         if self._status is None:
-            self._in_turn = False
-            await asyncio.get_running_loop().create_future()  # until finish() cancels it
+            self._in_handler = False
+            await asyncio.get_running_loop().create_future()  # until `finish` cancels it
 
-    async def _turn(self, step: Callable[[], Awaitable[None] | None]) -> None:
-        self._in_turn = True
-        later = step()
-        if later is not None:
-            self._in_turn = False
+    async def _call_handler(self, method: Callable[[], Awaitable[None] | None]) -> None:
+        self._in_handler = True
+        awaitable = method()
+        if awaitable is not None:
+            self._in_handler = False
             if self._outgoing:
                 await self._write_all()
-            await self._await_unless_finished(later)
+            await self._await_uncancelled(awaitable)
         if self._outgoing:
             await self._write_all()
 
-    async def _await_unless_finished(self, later: Awaitable[None]) -> None:
-        """A handler that finishes its call inside its own awaitable must not cancel itself."""
-        self._runner, runner = None, self._runner
+    async def _await_uncancelled(self, awaitable: Awaitable[None]) -> None:
+        """A handler that finishes its call inside its awaitable must not cancel itself."""
+        self._reader, reader = None, self._reader
         try:
-            await later
+            await awaitable
         finally:
-            self._runner = runner
+            self._reader = reader
 
     async def _write_all(self) -> None:
-        async with self._writing:
+        async with self._write_lock:
             while self._outgoing and not self._ended:
                 message = self._outgoing.popleft()
                 await self._context.write(message)
                 self._counters.messages_sent += 1
 
-    async def _close(self, handler: Handler | None) -> None:
+    async def _send_status(self, handler: Handler | None) -> None:
         assert self._status is not None
         try:
             await self._write_all()
         except asyncio.CancelledError:
-            self._end(handler)
+            self._cancel(handler)
             raise
         code, details = self._status
         self._ended = True
         self._context.set_code(_STATUS[int(code)])
         self._context.set_details(details)
 
-    def _end(self, handler: Handler | None) -> None:
+    def _cancel(self, handler: Handler | None) -> None:
         self._ended = True
         self._outgoing.clear()
         if handler is not None:
             handler.on_cancel()
 
 
-class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio carries no types
+class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no type hints
     def __init__(self, services: Services, counters: Counters) -> None:
         self._services = services
         self._counters = counters
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         self._counters.streams_opened += 1
-        open_call = self._services.get(details.method)
-        if open_call is None:
+        factory = self._services.get(details.method)
+        if factory is None:
             self._counters.streams_closed += 1
             return None
 
-        async def behaviour(_requests: object, context: _Context) -> None:
+        async def behavior(_requests: object, context: _Context) -> None:
             try:
-                await _GrpcioCall(context, self._counters).run(open_call)
+                await _GrpcioCall(context, self._counters).run(factory)
             finally:
                 self._counters.streams_closed += 1
 
-        return grpc.stream_stream_rpc_method_handler(behaviour)
+        return grpc.stream_stream_rpc_method_handler(behavior)
 
 
 class GrpcioServer:

@@ -1,4 +1,4 @@
-"""TLS for a server: which files, and what is demanded of clients."""
+"""TLS of a server: the certificate files, and whether clients need certificates."""
 
 import ssl
 from dataclasses import dataclass
@@ -7,23 +7,23 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """PEM files. With `client_ca`, every client must show a certificate that it signed (mTLS)."""
+    """PEM files. With `client_ca`, every client needs a certificate signed by it (mTLS)."""
 
     certificate: Path
     key: Path
     client_ca: Path | None = None
 
     def context(self) -> ssl.SSLContext:
-        """A server context that offers HTTP/2 only (RFC 9113 sections 3.2 and 9.2: TLS 1.2 on).
+        """A server context that offers only HTTP/2 (RFC 9113 sections 3.2 and 9.2), from TLS 1.2.
 
-        Raises OSError or ssl.SSLError for files that cannot be read or do not belong together.
+        Raises OSError or ssl.SSLError for files that cannot be read or do not match.
         """
         for path in filter(None, (self.certificate, self.key, self.client_ca)):
-            path.open("rb").close()  # ssl's own errors do not name the file
+            path.open("rb").close()  # raises an error that names the file; ssl's errors do not
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        # RFC 9113 section 9.2.1: no compression, no renegotiation; section 9.2.2: of TLS 1.2, only
-        # ephemeral key exchange with AEAD ciphers.
+        # RFC 9113 section 9.2.1: no compression, no renegotiation. Section 9.2.2: with TLS 1.2,
+        # only ephemeral key exchange with AEAD ciphers.
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
         context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
         context.set_alpn_protocols(["h2"])

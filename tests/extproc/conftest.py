@@ -1,4 +1,4 @@
-"""The event loop of tests that talk gRPC."""
+"""The event loop for tests that use grpcio."""
 
 from collections.abc import AsyncIterator
 
@@ -12,9 +12,9 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 async def one_event_loop(anyio_backend: str) -> AsyncIterator[None]:
-    """Keeps one loop for all tests that use this.
+    """Keep one event loop for all tests that use this fixture.
 
-    grpcio polls on behalf of all event loops of a process, and hands late events to whichever runs:
-    a loop for each test would meet events of loops that are closed.
+    grpcio polls for all event loops of a process, and passes late events to the loop that is
+    running. With one loop for each test, it would pass events of closed loops.
     """
-    yield  # noqa: PT022 (returning would give the loop back)
+    yield  # noqa: PT022 (`return` would end the loop)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Mapping
 from extproc.convert import ConversionError, ConversionPool, ConvertedMessage, ResponseOptions
 from extproc.decision import Admission, Reason, Refusal
 from extproc.decision.validate import body_too_large
-from extproc.framing import PREFIX, PREFIX_SIZE, frame
+from extproc.framing import PREFIX, PREFIX_SIZE, length_prefixed
 from extproc.services.ext_proc import messages
 from extproc.services.ext_proc.body_handler import PassBody, Result
 from extproc.services.responses import Headers, failed
@@ -120,7 +120,7 @@ class ConvertBody(PassBody):
         if self._converter.protocol == "grpc":
             headers["content-type"] = _GRPC
             removed += filter(_is_grpc_metadata, self._headers)
-            sent = frame(sent)
+            sent = length_prefixed(sent)
         # The access log shows the path that the client asked for.
         headers[header_names.PATH] = self._headers.get(":path", "").partition("?")[0]
         return messages.request_body(sent, list(headers.items()), removed)

@@ -1,3 +1,3 @@
-"""The edge of our own transport: sockets, tasks and timers of the running event loop (asyncio or
-uvloop) around `http2` and `grpc`.
+"""gRPC server and client on asyncio or uvloop: sockets, tasks and timers around `http2` and
+`grpc`.
 """

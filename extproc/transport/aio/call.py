@@ -1,5 +1,5 @@
-"""One gRPC call on one HTTP/2 stream: hands messages to its handler in order, awaits what the
-handler leaves to be awaited, and sends what it answers.
+"""One gRPC call on one HTTP/2 stream: passes messages to the handler in order, runs the awaitables
+that the handler returns, and sends the responses.
 """
 
 import asyncio
@@ -7,12 +7,12 @@ from collections import deque
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 
-from extproc.framing import PREFIX, PREFIX_SIZE, frame
+from extproc.framing import PREFIX, PREFIX_SIZE, length_prefixed
 from extproc.rpc import Handler, RpcError, StatusCode
 from extproc.transport.aio.deadlines import Deadlines
 from extproc.transport.counters import Counters
 from extproc.transport.grpc import responses
-from extproc.transport.grpc.messages import Reassembly
+from extproc.transport.grpc.message_decoder import MessageDecoder
 from extproc.transport.grpc.requests import GrpcRequest
 from extproc.transport.http2.connection import Connection
 from extproc.transport.http2.errors import ErrorCode
@@ -21,31 +21,31 @@ from extproc.transport.limits import TransportLimits
 
 
 @dataclass(slots=True)
-class Shared:
-    """What the calls of one server have in common."""
+class ServerState:
+    """State that all calls of one server share."""
 
     limits: TransportLimits
     counters: Counters
     deadlines: Deadlines
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     buffered: int = 0
-    """Request bytes held, against `TransportLimits.max_buffered`."""
+    """Request bytes held, bounded by `TransportLimits.max_buffered`."""
 
 
 class ServerCall(Stream):
-    """`extproc.rpc.Call` for a handler, `Stream` for its connection."""
+    """An `extproc.rpc.Call` for its handler, a `Stream` for its connection."""
 
     __slots__ = (
         "_buffered",
+        "_decoder",
         "_finished",
         "_half_closed",
         "_handler",
         "_inbox",
-        "_reassembly",
         "_request",
-        "_room",
-        "_shared",
+        "_server",
         "_task",
+        "_writable",
         "deadline",
     )
 
@@ -54,22 +54,26 @@ class ServerCall(Stream):
         connection: Connection[GrpcRequest],
         stream_id: int,
         request: GrpcRequest,
-        shared: Shared,
+        server: ServerState,
     ) -> None:
         super().__init__(connection, stream_id)
         self._request = request
-        self._shared = shared
+        self._server = server
         self._handler: Handler | None = None
         self._finished = False
         self._half_closed = False
-        self._reassembly: Reassembly | None = None
+        """Whether the client has half-closed and the handler has not been called for it yet."""
+        self._decoder: MessageDecoder | None = None
+        """Holds an incomplete message; None while there is none."""
         self._inbox: deque[bytes] | None = None
+        """Messages that wait for the handler; None while there are none."""
         self._task: asyncio.Task[None] | None = None
-        self._room: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
         self._buffered = 0
+        """This call's share of `ServerState.buffered`."""
         self.deadline: float | None = None
 
-    # What the handler sees.
+    # extproc.rpc.Call
 
     @property
     def metadata(self) -> Sequence[tuple[str, str | bytes]]:
@@ -79,58 +83,60 @@ class ServerCall(Stream):
         if self._finished:
             return
         if not self.responded:
-            self.respond(responses.HEADERS)
-        self._shared.counters.messages_sent += 1
-        self.write(frame(message))
-        if self.pending_size > self._shared.limits.max_send_queue:
-            self._cancel(StatusCode.RESOURCE_EXHAUSTED, "the client does not read its responses")
+            self.respond(responses.RESPONSE_HEADERS)
+        self._server.counters.messages_sent += 1
+        self.write(length_prefixed(message))
+        if self.pending_size > self._server.limits.max_send_queue:
+            self._abort(
+                StatusCode.RESOURCE_EXHAUSTED, "too many response bytes wait for the client"
+            )
 
     async def writable(self) -> None:
         if self._finished:
-            await asyncio.sleep(0)  # a loop that waits on a dead call must not hold up the others
-        while not self._finished and self.pending_size > self._shared.limits.send_high_water:
-            if self._room is None or self._room.done():
-                self._room = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._room)
+            await asyncio.sleep(0)  # a loop over a finished call must not block the event loop
+        while not self._finished and self.pending_size > self._server.limits.send_high_water:
+            if self._writable is None or self._writable.done():
+                self._writable = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._writable)
 
     def finish(self, code: StatusCode = StatusCode.OK, details: str = "") -> None:
         if self._finished:
             return
-        self._settle()
+        self._mark_finished()
         if self.responded:
             self.end(responses.trailers(code, details))
         else:
             self.end(responses.trailers_only(code, details))
 
-    # What the connection tells.
+    # Stream
 
     def on_request(self) -> None:
         request = self._request
-        if request.open is None:
+        if request.factory is None:
             assert request.refusal is not None
             if request.refusal.body is None:
-                self._settle()
+                self._mark_finished()
                 self.end(request.refusal.block)
             return
         if request.timeout is not None:
             self.deadline = self.connection.now + request.timeout
-            self._shared.deadlines.add(self, self.deadline)
+            self._server.deadlines.add(self, self.deadline)
         try:
-            self._handler = request.open(self)
+            self._handler = request.factory(self)
         except Exception as error:
             self._fail(error)
 
     def on_data(self, data: bytes, start: int, stop: int) -> None:
         if self._handler is None:
-            return  # refused: its content is read and dropped
-        if self._reassembly is None and self._inbox is None and stop - start >= PREFIX_SIZE:
-            # Nearly always a piece of content is one whole message: one slice, no buffer.
+            return  # the call is refused
+        if self._decoder is None and self._inbox is None and stop - start >= PREFIX_SIZE:
+            # The usual case, one frame with one whole message, needs one slice and no buffer.
             compressed, length = PREFIX.unpack_from(data, start)
             if (
                 not compressed
                 and start + PREFIX_SIZE + length == stop
-                and length <= self._shared.limits.max_message
-                and not self._held_back()
+                and length <= self._server.limits.max_message
+                and not self._is_busy()
             ):
                 self._deliver(data[start + PREFIX_SIZE : stop])
                 return
@@ -139,130 +145,140 @@ class ServerCall(Stream):
     def on_end(self) -> None:
         refusal = self._request.refusal
         if refusal is not None and refusal.body is not None:
-            self._answer_http(refusal.block, refusal.body)
+            self._send_http_refusal(refusal.block, refusal.body)
             return
         self._half_closed = True
-        if not self._inbox and not self._held_back():
-            self._deliver_end()
+        if not self._inbox and not self._is_busy():
+            self._deliver_half_close()
 
     def on_reset(self) -> None:
-        self._abandon()
+        if not self._finished:
+            self._mark_finished()
+            self._cancel_handler()
+        elif self._task is not None:
+            self._task.cancel()
 
     def on_drained(self) -> None:
-        limits = self._shared.limits
+        limits = self._server.limits
         if self.pending_size <= limits.send_high_water // 2:
-            if self._room is not None and not self._room.done():
-                self._room.set_result(None)
+            if self._writable is not None and not self._writable.done():
+                self._writable.set_result(None)
             if self._inbox or self._half_closed:
-                self._resume()
+                self._deliver_inbox()
+
+    # Deadlines
 
     def expire(self) -> None:
         """The deadline has passed."""
-        self._shared.counters.deadlines_exceeded += 1
-        self._cancel(StatusCode.DEADLINE_EXCEEDED, "deadline exceeded")
+        self._server.counters.deadlines_exceeded += 1
+        self._abort(StatusCode.DEADLINE_EXCEEDED, "deadline exceeded")
 
-    # In between.
+    # Requests
 
-    def _answer_http(self, block: bytes, body: bytes) -> None:
-        """Answer what is no gRPC request, once it is complete as HTTP clients expect."""
-        self._settle()
+    def _send_http_refusal(self, block: bytes, body: bytes) -> None:
+        """Refuse a request that is not gRPC. HTTP clients expect the response after the request."""
+        self._mark_finished()
         self.respond(block)
         self.write(body)
         self.end()
 
-    def _held_back(self) -> bool:
+    def _is_busy(self) -> bool:
         """Whether the handler must not get its next message yet."""
-        return self._task is not None or self.pending_size > self._shared.limits.send_high_water
+        return self._task is not None or self.pending_size > self._server.limits.send_high_water
 
     def _deliver(self, message: bytes) -> None:
         if self._finished or self._handler is None:
             return
-        self._shared.counters.messages_received += 1
+        self._server.counters.messages_received += 1
         try:
-            later = self._handler.on_message(message)
+            awaitable = self._handler.on_message(message)
         except Exception as error:
             self._fail(error)
             return
-        if later is not None:
-            self._await(later)
+        if awaitable is not None:
+            self._start_task(awaitable)
 
-    def _deliver_end(self) -> None:
+    def _deliver_half_close(self) -> None:
         if self._finished or self._handler is None:
             return
-        if self._reassembly is not None and len(self._reassembly):
-            self._cancel(StatusCode.INTERNAL, "the request ends inside a message")
+        if self._decoder is not None and len(self._decoder):
+            self._abort(StatusCode.INTERNAL, "the request ends inside a message")
             return
         self._half_closed = False
         try:
-            later = self._handler.on_half_close()
+            awaitable = self._handler.on_half_close()
         except Exception as error:
             self._fail(error)
             return
-        if later is not None:
-            self._await(later)
+        if awaitable is not None:
+            self._start_task(awaitable)
 
     def _buffer(self, content: bytes) -> None:
-        """Content that is not one whole message, or that comes while the handler is busy."""
+        """Add content that is not one whole message, or that arrives while the handler is busy."""
         if self._finished:
             return
-        limits = self._shared.limits
-        if self._reassembly is None:
-            self._reassembly = Reassembly(gzip=self._request.gzip, limit=limits.max_message)
+        limits = self._server.limits
+        if self._decoder is None:
+            self._decoder = MessageDecoder(gzip=self._request.gzip, max_message=limits.max_message)
         try:
-            messages = self._reassembly.feed(content)
+            messages = self._decoder.feed(content)
         except RpcError as error:
-            self._cancel(error.code, error.details)
+            self._abort(error.code, error.details)
             return
         if messages:
             if self._inbox is None:
                 self._inbox = deque()
             self._inbox.extend(messages)
-            self.held += sum(map(len, messages))
-        if not len(self._reassembly):
-            self._reassembly = None
-        self._resume()
-        self._account()
-        if self._shared.buffered > limits.max_buffered:
-            self._cancel(StatusCode.RESOURCE_EXHAUSTED, "the server holds too many request bytes")
+            self.unread_size += sum(map(len, messages))
+        if not len(self._decoder):
+            self._decoder = None
+        self._deliver_inbox()
+        self._count_buffered()
+        if self._server.buffered > limits.max_buffered:
+            self._abort(StatusCode.RESOURCE_EXHAUSTED, "the server buffers too many request bytes")
 
-    def _resume(self) -> None:
-        """Deliver what waits, until the handler is busy again."""
-        while self._inbox and not self._finished and not self._held_back():
+    def _deliver_inbox(self) -> None:
+        """Deliver waiting messages until the handler is busy again."""
+        while self._inbox and not self._finished and not self._is_busy():
             message = self._inbox.popleft()
-            self.release(len(message))
+            self.mark_read(len(message))
             self._deliver(message)
         if not self._inbox:
             self._inbox = None
-            if self._half_closed and not self._held_back():
-                self._deliver_end()
-        self._account()
+            if self._half_closed and not self._is_busy():
+                self._deliver_half_close()
+        self._count_buffered()
 
-    def _account(self) -> None:
-        partial = 0 if self._reassembly is None else len(self._reassembly)
-        held = 0 if self._finished else self.held + partial
-        self._shared.buffered += held - self._buffered
-        self._buffered = held
+    def _count_buffered(self) -> None:
+        incomplete = 0 if self._decoder is None else len(self._decoder)
+        buffered = 0 if self._finished else self.unread_size + incomplete
+        self._server.buffered += buffered - self._buffered
+        self._buffered = buffered
 
-    def _await(self, later: Awaitable[None]) -> None:
-        task = self._task = asyncio.ensure_future(_completion(later))
-        self._shared.tasks.add(task)
-        task.add_done_callback(self._completed)
+    # Tasks of the handler
 
-    def _completed(self, task: asyncio.Task[None]) -> None:
-        self._shared.tasks.discard(task)
+    def _start_task(self, awaitable: Awaitable[None]) -> None:
+        task = self._task = asyncio.ensure_future(_completion(awaitable))
+        self._server.tasks.add(task)
+        task.add_done_callback(self._on_task_done)
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        self._server.tasks.discard(task)
         self._task = None
         if task.cancelled():
             if not self._finished:
-                self._cancel(StatusCode.CANCELLED, "the handler was cancelled")
+                self._abort(StatusCode.CANCELLED, "the handler was cancelled")
             return
         error = task.exception()
         if error is not None:
             self._fail(error)
         else:
-            self._resume()
+            self._deliver_inbox()
+
+    # The end of the call
 
     def _fail(self, error: BaseException) -> None:
-        """The handler raised: its own status, or UNKNOWN with no more than the exception's type."""
+        """The handler raised: end the call. Details of unexpected exceptions must not leak."""
         if self._finished:
             return
         if isinstance(error, RpcError):
@@ -270,28 +286,23 @@ class ServerCall(Stream):
         else:
             self.finish(StatusCode.UNKNOWN, type(error).__name__)
 
-    def _cancel(self, code: StatusCode, details: str) -> None:
-        """End the call from our side. A status would come after what the peer has not read yet, so
-        then the stream is reset, with the error code that gRPC clients map to the status."""
+    def _abort(self, code: StatusCode, details: str) -> None:
+        """End the call from the server's side.
+
+        A status would arrive only after the pending content. With pending content, the stream is
+        reset instead, with the error code that gRPC clients map to the status.
+        """
         if self._finished:
             return
         if self.pending_size:
-            self._settle()
-            calm = code == StatusCode.RESOURCE_EXHAUSTED
-            self.reset(ErrorCode.ENHANCE_YOUR_CALM if calm else ErrorCode.CANCEL)
+            self._mark_finished()
+            is_exhausted = code == StatusCode.RESOURCE_EXHAUSTED
+            self.reset(ErrorCode.ENHANCE_YOUR_CALM if is_exhausted else ErrorCode.CANCEL)
         else:
             self.finish(code, details)
-        self._stop_handler()
+        self._cancel_handler()
 
-    def _abandon(self) -> None:
-        """The stream is gone."""
-        if not self._finished:
-            self._settle()
-            self._stop_handler()
-        elif self._task is not None:
-            self._task.cancel()
-
-    def _stop_handler(self) -> None:
+    def _cancel_handler(self) -> None:
         if self._task is not None:
             self._task.cancel()
         if self._handler is not None:
@@ -302,17 +313,17 @@ class ServerCall(Stream):
                     {"message": "on_cancel failed", "exception": error}
                 )
 
-    def _settle(self) -> None:
-        """Nothing of the request is wanted any more."""
+    def _mark_finished(self) -> None:
+        """No more messages are delivered or sent; drop what is buffered of the request."""
         self._finished = True
         if self.deadline is not None:
-            self._shared.deadlines.remove(self)
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
-        if self._inbox is not None or self._reassembly is not None:
-            self._inbox = self._reassembly = None
-            self._account()
+            self._server.deadlines.remove(self)
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        if self._inbox is not None or self._decoder is not None:
+            self._inbox = self._decoder = None
+            self._count_buffered()
 
 
-async def _completion(later: Awaitable[None]) -> None:
-    await later
+async def _completion(awaitable: Awaitable[None]) -> None:
+    await awaitable

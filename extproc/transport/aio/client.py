@@ -1,7 +1,7 @@
-"""One gRPC call to a server, on a connection of its own: how a worker follows its control plane.
+"""gRPC client for one call on its own connection; workers follow the control plane with it.
 
-HTTP/2 is the `h2` library's here: a call that carries a message now and then need not be fast.
-grpcio's client would do, but for 10 MB and seven threads more in every worker.
+It uses the `h2` library, because a call with few messages need not be fast. grpcio's client would
+cost every worker memory and several threads.
 """
 
 import asyncio
@@ -26,15 +26,18 @@ from h2.events import (
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 
-from extproc.framing import frame
+from extproc.framing import length_prefixed
 from extproc.rpc import RpcError, StatusCode
 from extproc.transport.address import UnixAddress, parse_address
-from extproc.transport.grpc.messages import Reassembly
-from extproc.transport.http2.frames import DEFAULT_WINDOW
+from extproc.transport.grpc.message_decoder import MessageDecoder
+from extproc.transport.http2.frames import DEFAULT_WINDOW, KEEPALIVE_PING
 
-STREAM: Final = 1
+STREAM_ID: Final = 1
 WINDOW: Final = 1 << 20
-"""Bytes that the server may send ahead of what is read: 10 MiB then take ten round trips."""
+"""Flow-control window: bytes that the server may send ahead of the reader. A message of 10 MiB then
+takes ten round trips."""
+
+_STATUS_CODES: Final = {str(code.value).encode(): code for code in StatusCode}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,32 +45,33 @@ class ClientLimits:
     """Sizes in bytes, times in seconds."""
 
     max_message: int = 64 << 20
-    """Received. What is held of a call stays below this and `WINDOW`."""
+    """Largest message received. A call buffers at most this plus `WINDOW`."""
     max_unsent: int = 16 << 20
-    """Messages that wait for a server that does not read them."""
+    """Messages that wait for a server that does not read."""
     connect_timeout: float = 20.0
     keepalive_interval: float = 30.0
-    """A server that was silent for so long is asked whether it is there."""
+    """Silence of the server after which a PING is sent."""
     keepalive_timeout: float = 5.0
+    """Time for the server to acknowledge that PING."""
 
 
 async def open_call(address: str, path: str, limits: ClientLimits) -> "ClientCall":
-    """Connect to `host:port` or `unix:/path`, without TLS, and begin to call a method.
+    """Connect to `host:port` or `unix:/path`, without TLS, and start a call of a method.
 
-    Raises OSError where no server can be reached, ValueError for a bad address.
+    Raises OSError when no connection is possible, ValueError for a bad address.
     """
     loop = asyncio.get_running_loop()
-    where = parse_address(address)
+    target = parse_address(address)
     async with asyncio.timeout(limits.connect_timeout):
-        if isinstance(where, UnixAddress):
-            make = partial(ClientCall, "localhost", path, limits)
-            return (await loop.create_unix_connection(make, where.path))[1]
-        make = partial(ClientCall, str(where), path, limits)
-        return (await loop.create_connection(make, where.host, where.port))[1]
+        if isinstance(target, UnixAddress):
+            make_call = partial(ClientCall, "localhost", path, limits)
+            return (await loop.create_unix_connection(make_call, target.path))[1]
+        make_call = partial(ClientCall, str(target), path, limits)
+        return (await loop.create_connection(make_call, target.host, target.port))[1]
 
 
 class ClientCall(asyncio.Protocol):
-    """Messages in both directions until either side ends the call. To be closed by its owner."""
+    """A bidirectional stream of messages. The owner must close it."""
 
     def __init__(self, authority: str, path: str, limits: ClientLimits) -> None:
         self._request = [
@@ -84,68 +88,71 @@ class ClientCall(asyncio.Protocol):
             initial_values={SettingCodes.ENABLE_PUSH: 0, SettingCodes.INITIAL_WINDOW_SIZE: WINDOW}
         )
         self._transport: asyncio.Transport | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._reassembly = Reassembly(gzip=False, limit=limits.max_message)
+        self._keepalive_timer: asyncio.TimerHandle | None = None
+        self._decoder = MessageDecoder(gzip=False, max_message=limits.max_message)
         self._messages: deque[bytes] = deque()
-        self._uncredited = 0
+        self._uncredited_size = 0
+        """Received bytes that no WINDOW_UPDATE has returned to the window yet."""
         self._unsent = bytearray()
-        self._end: RpcError | None = None
-        """The call's status, OK among them."""
-        self._news = asyncio.Event()
+        self._status: tuple[StatusCode, str] | None = None
+        """None until the call has ended."""
+        self._changed = asyncio.Event()
+        """Set when a message has arrived or the call has ended."""
 
-    # The owner's side.
+    # Called by the owner.
 
     def send(self, message: bytes) -> None:
-        """Send a message as soon as the server takes it; a call that has ended ignores it."""
-        self._unsent += frame(message)
+        """Send a message as soon as flow control allows. Ignored after the call ended."""
+        self._unsent += length_prefixed(message)
         if len(self._unsent) > self._limits.max_unsent:
-            self._finish(StatusCode.RESOURCE_EXHAUSTED, "the server does not read what it is sent")
+            self._finish(StatusCode.RESOURCE_EXHAUSTED, "the server does not read its messages")
         self._flush()
 
     async def receive(self) -> bytes | None:
-        """The next message; None when the server has ended the call well. Raises RpcError."""
+        """The next message; None when the call has ended with OK. Raises RpcError."""
         while not self._messages:
-            if self._end is not None:
-                if self._end.code is StatusCode.OK:
+            if self._status is not None:
+                code, details = self._status
+                if code is StatusCode.OK:
                     return None
-                raise self._end
-            self._news.clear()
-            await self._news.wait()
+                raise RpcError(code, details)
+            self._changed.clear()
+            await self._changed.wait()
         message = self._messages.popleft()
-        self._credit()
+        self._update_window()
         self._flush()
         return message
 
     def close(self) -> None:
-        """End the call, and the connection with it."""
+        """Cancel the call and close the connection."""
         self._finish(StatusCode.CANCELLED, "closed")
 
-    # The transport's side.
+    # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._http2.initiate_connection()
         self._http2.increment_flow_control_window(WINDOW - DEFAULT_WINDOW)
-        self._http2.send_headers(STREAM, self._request)
-        self._after(self._limits.keepalive_interval, self._ask)
+        self._http2.send_headers(STREAM_ID, self._request)
+        self._restart_timer(self._limits.keepalive_interval, self._send_keepalive)
         self._flush()
 
     def data_received(self, data: bytes) -> None:
-        self._after(self._limits.keepalive_interval, self._ask)
+        self._restart_timer(self._limits.keepalive_interval, self._send_keepalive)
         try:
             for event in self._http2.receive_data(data):
-                self._on_event(event)
+                self._handle_event(event)
         except ProtocolError as error:
-            self._finish(StatusCode.INTERNAL, f"HTTP/2: {error}")
+            self._finish(StatusCode.INTERNAL, f"HTTP/2 protocol error: {error}")
         except RpcError as error:
             self._finish(error.code, error.details)
         self._flush()
 
     def connection_lost(self, _error: Exception | None) -> None:
-        self._finish(StatusCode.UNAVAILABLE, "the connection is lost")
+        self._finish(StatusCode.UNAVAILABLE, "connection lost")
 
     def pause_writing(self) -> None:
-        """A server that reads no answers, to its PINGs for one, is not read from."""
+        """Stop reading from a server that does not read: its PINGs would queue up responses."""
         if self._transport is not None:
             self._transport.pause_reading()
 
@@ -153,70 +160,71 @@ class ClientCall(asyncio.Protocol):
         if self._transport is not None:
             self._transport.resume_reading()
 
-    # In between.
+    # HTTP/2
 
-    def _on_event(self, event: Event) -> None:
+    def _handle_event(self, event: Event) -> None:
         match event:
             case DataReceived():
-                self._messages.extend(self._reassembly.feed(event.data))
-                self._uncredited += event.flow_controlled_length
-                self._credit()
-                self._news.set()
+                self._messages.extend(self._decoder.feed(event.data))
+                self._uncredited_size += event.flow_controlled_length
+                self._update_window()
+                self._changed.set()
             case ResponseReceived() | TrailersReceived():
-                self._on_headers(cast("Iterable[tuple[bytes, bytes]]", event.headers))
+                self._handle_headers(cast("Iterable[tuple[bytes, bytes]]", event.headers))
             case StreamEnded():
-                self._finish(StatusCode.INTERNAL, "the call has ended without a status")
+                self._finish(StatusCode.INTERNAL, "the server ended the call without a status")
             case StreamReset():
-                self._finish(StatusCode.UNAVAILABLE, "the server has reset the call")
+                self._finish(StatusCode.UNAVAILABLE, "the server reset the stream")
             case ConnectionTerminated():
-                self._finish(StatusCode.UNAVAILABLE, "the server is going away")
+                self._finish(StatusCode.UNAVAILABLE, "the server sent GOAWAY")
 
-    def _on_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        found = dict(headers)
-        status = found.get(b"grpc-status")
+    def _handle_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        fields = dict(headers)
+        status = fields.get(b"grpc-status")
         if status is not None:
-            known = {str(code.value).encode(): code for code in StatusCode}
-            details = unquote(found.get(b"grpc-message", b"").decode("latin-1"))
-            self._finish(known.get(status, StatusCode.UNKNOWN), details)
-        elif found.get(b":status", b"200") != b"200":
-            self._finish(StatusCode.UNAVAILABLE, f"HTTP status {found[b':status'].decode()}")
+            details = unquote(fields.get(b"grpc-message", b"").decode("latin-1"))
+            self._finish(_STATUS_CODES.get(status, StatusCode.UNKNOWN), details)
+        elif fields.get(b":status", b"200") != b"200":
+            self._finish(StatusCode.UNAVAILABLE, f"HTTP status {fields[b':status'].decode()}")
 
-    def _credit(self) -> None:
-        """Let the server send on while nothing complete waits to be read."""
-        if not self._messages and self._end is None:
-            self._http2.acknowledge_received_data(self._uncredited, STREAM)
-            self._uncredited = 0
+    def _update_window(self) -> None:
+        """Return received bytes to the windows while no complete message waits for the reader."""
+        if not self._messages and self._status is None:
+            self._http2.acknowledge_received_data(self._uncredited_size, STREAM_ID)
+            self._uncredited_size = 0
 
     def _flush(self) -> None:
-        if self._transport is None or self._end is not None:
+        if self._transport is None or self._status is not None:
             return
         http2, unsent = self._http2, self._unsent
-        while unsent and (window := http2.local_flow_control_window(STREAM)) > 0:
+        while unsent and (window := http2.local_flow_control_window(STREAM_ID)) > 0:
             size = min(len(unsent), window, http2.max_outbound_frame_size)
-            http2.send_data(STREAM, bytes(unsent[:size]))
+            http2.send_data(STREAM_ID, bytes(unsent[:size]))
             del unsent[:size]
         self._transport.write(http2.data_to_send())
 
-    def _ask(self) -> None:
-        self._http2.ping(b"are you?")
+    # Keepalive
+
+    def _send_keepalive(self) -> None:
+        self._http2.ping(KEEPALIVE_PING)
         self._flush()
-        self._after(self._limits.keepalive_timeout, self._give_up)
+        self._restart_timer(self._limits.keepalive_timeout, self._on_keepalive_timeout)
 
-    def _give_up(self) -> None:
-        self._finish(StatusCode.UNAVAILABLE, "the server has gone silent")
+    def _on_keepalive_timeout(self) -> None:
+        self._finish(StatusCode.UNAVAILABLE, "the server did not respond to a keepalive PING")
 
-    def _after(self, delay: float, act: Callable[[], None]) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(delay, act)
+    def _restart_timer(self, delay: float, callback: Callable[[], None]) -> None:
+        if self._keepalive_timer is not None:
+            self._keepalive_timer.cancel()
+        self._keepalive_timer = asyncio.get_running_loop().call_later(delay, callback)
 
     def _finish(self, code: StatusCode, details: str) -> None:
-        """The call is over, and what ended it first is what `receive` tells."""
-        if self._end is not None:
+        """Set the call's status and abort the connection. Only the first status counts."""
+        if self._status is not None:
             return
-        self._end = RpcError(code, details)
-        self._news.set()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._status = (code, details)
+        self._changed.set()
+        if self._keepalive_timer is not None:
+            self._keepalive_timer.cancel()
         if self._transport is not None:
             self._transport.abort()

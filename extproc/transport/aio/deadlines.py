@@ -4,30 +4,32 @@ import asyncio
 from typing import Final, Protocol
 
 RESOLUTION: Final = 0.005
-"""Seconds between two looks: clients enforce their deadlines themselves, ours only frees
-handlers."""
+"""Seconds between two checks. Clients enforce their deadlines themselves; the server only has to
+free its handlers."""
 
 
-class Expiring(Protocol):
+class Expirable(Protocol):
     def expire(self) -> None: ...
 
 
 class Deadlines:
-    """A call is added and removed at the price of a dictionary entry: with thousands of calls a
-    second that end long before their deadlines, neither a timer each nor a heap of dead entries is
-    paid."""
+    """Open calls by deadline.
+
+    Most calls end long before their deadline, so adding and removing a call must be cheap: one
+    dictionary entry, instead of one timer for each call or a heap full of ended calls.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._calls: dict[Expiring, float] = {}
+        self._calls: dict[Expirable, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, call: Expiring, deadline: float) -> None:
+    def add(self, call: Expirable, deadline: float) -> None:
         self._calls[call] = deadline
         if self._timer is None or deadline < self._timer.when():
-            self._arm(deadline)
+            self._start_timer(deadline)
 
-    def remove(self, call: Expiring) -> None:
+    def remove(self, call: Expirable) -> None:
         self._calls.pop(call, None)
 
     def close(self) -> None:
@@ -35,15 +37,15 @@ class Deadlines:
             self._timer.cancel()
             self._timer = None
 
-    def _arm(self, when: float) -> None:
+    def _start_timer(self, when: float) -> None:
         self.close()
-        self._timer = self._loop.call_at(max(when, self._loop.time() + RESOLUTION), self._look)
+        self._timer = self._loop.call_at(max(when, self._loop.time() + RESOLUTION), self._expire)
 
-    def _look(self) -> None:
+    def _expire(self) -> None:
         self._timer = None
         now = self._loop.time()
         for call in [call for call, deadline in self._calls.items() if deadline <= now]:
             self._calls.pop(call, None)
             call.expire()
         if self._calls:
-            self._arm(min(self._calls.values()))
+            self._start_timer(min(self._calls.values()))

@@ -1,5 +1,5 @@
-"""Our own gRPC server on the running event loop: accepts connections, moves bytes between sockets
-and `http2.Connection`, and ends them gracefully or at once.
+"""gRPC server on the running event loop: accepts connections, moves bytes between sockets and
+`http2.Connection`, and shuts them down gracefully or at once.
 """
 
 import asyncio
@@ -11,23 +11,22 @@ from typing import Final, cast
 
 from extproc.rpc import Services
 from extproc.transport.address import TcpAddress, UnixAddress, parse_address
-from extproc.transport.aio.call import ServerCall, Shared
+from extproc.transport.aio.call import ServerCall, ServerState
 from extproc.transport.aio.deadlines import Deadlines
 from extproc.transport.counters import Counters
-from extproc.transport.grpc.requests import GrpcRequest, reader
+from extproc.transport.grpc.requests import GrpcRequest, request_parser
 from extproc.transport.http2.connection import Connection
 from extproc.transport.limits import TransportLimits
 from extproc.transport.tls import Tls
 
 BACKLOG: Final = 1024
-PARTS: Final = 8
-LEAST_PART: Final = 8192
-"""A read is answered in parts, so that the peer goes on with the first answers while this process
-works on the rest: 10 % more requests a second than one write for all, with two cores and 64
-connections (make bench-callout). Each part costs a system call, 3 us; it has ten usual requests.
-"""
-GOODBYE_SECONDS: Final = 1.0
-"""How long a peer may take to read a GOAWAY before its connection is cut."""
+READ_PARTS: Final = 8
+MIN_READ_PART: Final = 8192
+"""The bytes of one read are processed in parts, with a write after each. The peer then works on the
+first responses while this process works on the rest. Each part costs a system call, so a part is at
+least large enough for several requests."""
+LINGER_SECONDS: Final = 1.0
+"""Time for the peer to read the last frames before its connection is aborted."""
 
 
 class AsyncioServer:
@@ -46,97 +45,97 @@ class AsyncioServer:
         self._limits = limits
         self._tls = tls
         self._reuse_port = reuse_port
-        self._read_request = reader(services)
+        self._parse_request = request_parser(services)
         self._listener: asyncio.Server | None = None
         self._draining = False
-        self._peers: set[_Peer] = set()
-        self._emptied = asyncio.Event()
-        self._ticker: asyncio.TimerHandle | None = None
-        self._shared: Shared | None = None
+        self._connections: set[_ServerProtocol] = set()
+        self._connection_closed = asyncio.Event()
+        self._timeout_timer: asyncio.TimerHandle | None = None
+        self._state: ServerState | None = None
         self.counters = Counters()
 
     async def start(self) -> str:
         loop = asyncio.get_running_loop()
-        self._shared = Shared(self._limits, self.counters, Deadlines(loop))
-        make_peer = partial(_Peer, self, loop)
+        self._state = ServerState(self._limits, self.counters, Deadlines(loop))
+        make_protocol = partial(_ServerProtocol, self, loop)
         context = self._tls.context() if self._tls else None
-        handshake = self._limits.handshake_timeout if context else None
+        tls_timeout = self._limits.handshake_timeout if context else None
         address = self._address
         if isinstance(address, UnixAddress):
             _unlink(address)
             self._listener = await loop.create_unix_server(
-                make_peer,
+                make_protocol,
                 address.path,
                 backlog=BACKLOG,
                 ssl=context,
-                ssl_handshake_timeout=handshake,
+                ssl_handshake_timeout=tls_timeout,
             )
         else:
             self._listener = await loop.create_server(
-                make_peer,
+                make_protocol,
                 address.host,
                 address.port,
                 backlog=BACKLOG,
                 ssl=context,
-                ssl_handshake_timeout=handshake,
+                ssl_handshake_timeout=tls_timeout,
                 reuse_port=self._reuse_port or None,
             )
             port = self._listener.sockets[0].getsockname()[1]
             address = TcpAddress(address.host, port)
-        self._schedule_tick(loop)
+        self._schedule_timeouts(loop)
         return str(address)
 
     async def drain(self, deadline_seconds: float) -> None:
         self._draining = True
         self._stop_listening()
-        for peer in list(self._peers):
-            peer.go_away()
+        for connection in list(self._connections):
+            connection.go_away()
         with suppress(TimeoutError):
             async with asyncio.timeout(deadline_seconds):
-                while self._peers:
-                    self._emptied.clear()
-                    await self._emptied.wait()
+                while self._connections:
+                    self._connection_closed.clear()
+                    await self._connection_closed.wait()
         await self.close()
 
     async def close(self) -> None:
         self._stop_listening()
-        if self._ticker is not None:
-            self._ticker.cancel()
-            self._ticker = None
-        for peer in list(self._peers):
-            peer.abort()
-        if self._shared is not None:
-            self._shared.deadlines.close()
-            if self._shared.tasks:
-                await asyncio.wait(self._shared.tasks, timeout=GOODBYE_SECONDS)
+        if self._timeout_timer is not None:
+            self._timeout_timer.cancel()
+            self._timeout_timer = None
+        for connection in list(self._connections):
+            connection.abort()
+        if self._state is not None:
+            self._state.deadlines.close()
+            if self._state.tasks:
+                await asyncio.wait(self._state.tasks, timeout=LINGER_SECONDS)
 
     @property
     def draining(self) -> bool:
-        """Whether a connection that was under way when the drain began comes too late."""
+        """Whether a connection that is accepted now must be drained at once."""
         return self._draining
 
-    def open_connection(self, peer: "_Peer", now: float) -> Connection[GrpcRequest]:
-        self._peers.add(peer)
+    def add_connection(self, protocol: "_ServerProtocol", now: float) -> Connection[GrpcRequest]:
+        self._connections.add(protocol)
         self.counters.connections_opened += 1
         return Connection(
             limits=self._limits,
             counters=self.counters,
-            interpret=self._read_request,
-            accept=self._accept,
-            on_output=peer.flush_soon,
+            parse_request=self._parse_request,
+            open_stream=self._open_stream,
+            on_output=protocol.flush_soon,
             now=now,
         )
 
-    def forget(self, peer: "_Peer") -> None:
-        if peer in self._peers:
-            self._peers.discard(peer)
+    def remove_connection(self, protocol: "_ServerProtocol") -> None:
+        if protocol in self._connections:
+            self._connections.discard(protocol)
             self.counters.connections_closed += 1
-            self._emptied.set()
+            self._connection_closed.set()
 
-    def _accept(
+    def _open_stream(
         self, connection: Connection[GrpcRequest], stream_id: int, request: GrpcRequest
     ) -> ServerCall:
-        return ServerCall(connection, stream_id, request, cast("Shared", self._shared))
+        return ServerCall(connection, stream_id, request, cast("ServerState", self._state))
 
     def _stop_listening(self) -> None:
         if self._listener is None:
@@ -146,7 +145,7 @@ class AsyncioServer:
         if isinstance(self._address, UnixAddress):
             _unlink(self._address)
 
-    def _schedule_tick(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _schedule_timeouts(self, loop: asyncio.AbstractEventLoop) -> None:
         limits = self._limits
         shortest = min(
             limits.handshake_timeout,
@@ -155,21 +154,22 @@ class AsyncioServer:
             limits.keepalive_timeout,
             limits.stall_timeout,
         )
-        self._ticker = loop.call_later(max(shortest / 4, 0.01), self._tick, loop)
+        delay = max(shortest / 4, 0.01)
+        self._timeout_timer = loop.call_later(delay, self._check_timeouts, loop)
 
-    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._schedule_tick(loop)
+    def _check_timeouts(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._schedule_timeouts(loop)
         now = loop.time()
-        for peer in list(self._peers):
-            peer.tick(now)
+        for connection in list(self._connections):
+            connection.check_timeouts(now)
 
 
 def _unlink(address: UnixAddress) -> None:
-    """A socket file outlives the process that bound it, and would stop the next from binding."""
+    """Remove a socket file: it outlives its process, and prevents the next one from binding."""
     Path(address.path).unlink(missing_ok=True)
 
 
-class _Peer(asyncio.Protocol):
+class _ServerProtocol(asyncio.Protocol):
     """One socket and its HTTP/2 connection."""
 
     def __init__(self, server: AsyncioServer, loop: asyncio.AbstractEventLoop) -> None:
@@ -177,47 +177,48 @@ class _Peer(asyncio.Protocol):
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._connection: Connection[GrpcRequest] | None = None
-        self._left = False
+        self._shut_down = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        # uvloop writes at once only what is above this; else it collects until the turn's end. Not
-        # 0, which TLS has reached when nothing waits: it would then resume only with the next read.
+        # uvloop writes at once only above the high-water mark; below it, it collects writes until
+        # the end of the loop's turn. With 0, TLS would resume only with the next read, because its
+        # buffer size is 0 when nothing waits.
         self._transport.set_write_buffer_limits(high=1)
         tls = transport.get_extra_info("ssl_object")
         if isinstance(tls, ssl.SSLObject) and tls.selected_alpn_protocol() != "h2":
-            self._transport.abort()  # RFC 9113 section 3.2: over TLS, HTTP/2 is agreed on by ALPN
+            self._transport.abort()  # RFC 9113 section 3.2: HTTP/2 over TLS requires ALPN "h2"
             return
-        self._connection = self._server.open_connection(self, self._loop.time())
+        self._connection = self._server.add_connection(self, self._loop.time())
         if self._server.draining:
             self._connection.go_away()
         self._flush()
 
     def data_received(self, data: bytes) -> None:
-        step = max(LEAST_PART, len(data) // PARTS)
+        step = max(MIN_READ_PART, len(data) // READ_PARTS)
         for start in range(0, len(data), step):
             if self._connection is None:
                 break
-            self._connection.receive(data[start : start + step], self._loop.time())
+            self._connection.receive_data(data[start : start + step], self._loop.time())
             self._flush()
 
     def eof_received(self) -> None:
-        """A peer that sends no more wants no more: gRPC clients never half-close the socket."""
+        """Close the connection: gRPC clients never half-close the socket."""
 
     def pause_writing(self) -> None:
         if self._connection is not None:
-            self._connection.pause()
+            self._connection.pause_writing()
 
     def resume_writing(self) -> None:
         if self._connection is not None:
-            self._connection.resume()
+            self._connection.resume_writing()
             self._flush()
 
     def connection_lost(self, _error: Exception | None) -> None:
         if self._connection is not None:
-            self._connection.lost()
-            self._connection = None  # which refers back to this object
-        self._server.forget(self)
+            self._connection.connection_lost()
+            self._connection = None  # breaks a reference cycle
+        self._server.remove_connection(self)
 
     def go_away(self) -> None:
         if self._connection is not None:
@@ -226,38 +227,39 @@ class _Peer(asyncio.Protocol):
 
     def abort(self) -> None:
         if self._connection is not None and self._transport is not None:
-            self._connection.lost()
+            self._connection.connection_lost()
             self._transport.abort()
-            self._server.forget(self)
+            self._server.remove_connection(self)
 
-    def tick(self, now: float) -> None:
+    def check_timeouts(self, now: float) -> None:
         if self._connection is not None:
-            self._connection.tick(now)
+            self._connection.check_timeouts(now)
 
     def flush_soon(self) -> None:
-        """Write at the end of this turn of the loop, so that calls which end together share one."""
+        """Write at the end of the loop's turn, so that calls which finish together share a
+        write."""
         self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         connection, transport = self._connection, self._transport
-        if connection is None or transport is None or transport.is_closing() or self._left:
+        if connection is None or transport is None or transport.is_closing() or self._shut_down:
             return
-        while data := connection.take():
+        while data := connection.take_output():
             transport.write(data)
             if connection.paused:
                 break
         if connection.closing or connection.drained:
-            self._leave(transport, at_once=connection.closing)
+            self._close_socket(transport, at_once=connection.closing)
 
-    def _leave(self, transport: asyncio.Transport, *, at_once: bool) -> None:
-        """Close the socket; in peace, when the peer does so too.
+    def _close_socket(self, transport: asyncio.Transport, *, at_once: bool) -> None:
+        """Close the socket at once, or when the peer closes it.
 
-        A socket that is closed at once answers what is still on its way with a reset, which may
-        overtake the last frames.
+        After a close at once, data that still arrives is answered with a TCP reset, which may reach
+        the peer before the last frames.
         """
-        self._left = True
+        self._shut_down = True
         if at_once or not transport.can_write_eof():
             transport.close()
         else:
             transport.write_eof()
-        self._loop.call_later(GOODBYE_SECONDS, transport.abort)
+        self._loop.call_later(LINGER_SECONDS, transport.abort)

@@ -1,3 +1,3 @@
-"""gRPC over HTTP/2 as its protocol description has it (grpc/doc/PROTOCOL-HTTP2.md), without I/O:
-requests' headers, message framing, and the header blocks of responses.
+"""gRPC over HTTP/2 (grpc/doc/PROTOCOL-HTTP2.md), without I/O: request headers, length-prefixed
+messages, and the header blocks of responses.
 """

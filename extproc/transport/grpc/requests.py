@@ -1,4 +1,4 @@
-"""What the headers of a gRPC request say (PROTOCOL-HTTP2.md, "Requests")."""
+"""Parses the headers of a gRPC request (PROTOCOL-HTTP2.md, "Requests")."""
 
 import binascii
 import re
@@ -6,45 +6,48 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from extproc.rpc import Open, Services, StatusCode
+from extproc.rpc import HandlerFactory, Services, StatusCode
 from extproc.transport.grpc import responses
-from extproc.transport.http2.blocks import Fields
+from extproc.transport.grpc.responses import CallRefusal
+from extproc.transport.http2.header_blocks import Fields
 
 _RESERVED: Final = {b"te", b"content-type", b"content-length"}
 
 _UNITS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
-_timeout = re.compile(rb"([0-9]{1,8})([HMSmun])").fullmatch
+_match_timeout = re.compile(rb"([0-9]{1,8})([HMSmun])").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
 class GrpcRequest:
-    """The headers of one call, read once for all calls that repeat them."""
+    """The parsed headers of a request, shared by all requests with the same header block."""
 
-    open: Open | None
-    """The method's; None where `refusal` says why the call ends at once."""
-    refusal: "responses.CallRefusal | None"
+    factory: HandlerFactory | None
+    """The method's handler factory; None when the call is refused."""
+    refusal: CallRefusal | None
+    """The response when the call is refused."""
     metadata: Sequence[tuple[str, str | bytes]]
     timeout: float | None
     gzip: bool
+    """Whether messages may be compressed with gzip."""
 
 
-def reader(services: Services) -> Callable[[Fields], GrpcRequest]:
-    """A function that reads requests for these services. It depends on the headers alone."""
+def request_parser(services: Services) -> Callable[[Fields], GrpcRequest]:
+    """A function that parses the requests for these services; its results are cacheable."""
 
-    def read(fields: Fields) -> GrpcRequest:
+    def parse(fields: Fields) -> GrpcRequest:
         pseudo = {name: value for name, value in fields if name.startswith(b":")}
         headers = dict(fields)
         path = pseudo[b":path"].decode("utf-8", "replace")
-        open_call = services.get(path)
+        factory = services.get(path)
         encoding = headers.get(b"grpc-encoding", b"identity")
-        timeout, timeout_is_valid = _read_timeout(headers.get(b"grpc-timeout"))
-        metadata, metadata_is_valid = _read_metadata(fields)
-        refusal: responses.CallRefusal | None = None
+        timeout, timeout_is_valid = _parse_timeout(headers.get(b"grpc-timeout"))
+        metadata, metadata_is_valid = _parse_metadata(fields)
+        refusal: CallRefusal | None = None
         if pseudo[b":method"] != b"POST":
             refusal = responses.http_refusal(405, "gRPC calls are POST requests")
         elif not _is_grpc(headers.get(b"content-type", b"")):
             refusal = responses.http_refusal(415, "content-type must be application/grpc")
-        elif open_call is None:
+        elif factory is None:
             refusal = responses.refusal(StatusCode.UNIMPLEMENTED, f"unknown method {path}")
         elif encoding not in (b"identity", b"gzip"):
             refusal = responses.refusal(
@@ -52,36 +55,41 @@ def reader(services: Services) -> Callable[[Fields], GrpcRequest]:
                 "grpc-encoding is neither identity nor gzip",
                 responses.ACCEPT_ENCODING,
             )
-        elif not timeout_is_valid or not metadata_is_valid:
-            refusal = responses.refusal(StatusCode.INTERNAL, "malformed grpc-timeout or metadata")
+        elif not timeout_is_valid:
+            refusal = responses.refusal(StatusCode.INTERNAL, "malformed grpc-timeout")
+        elif not metadata_is_valid:
+            refusal = responses.refusal(StatusCode.INTERNAL, "malformed binary metadata")
         return GrpcRequest(
-            open=None if refusal else open_call,
+            factory=None if refusal else factory,
             refusal=refusal,
             metadata=metadata,
             timeout=timeout,
             gzip=encoding == b"gzip",
         )
 
-    return read
+    return parse
 
 
 def _is_grpc(content_type: bytes) -> bool:
-    kind = content_type.partition(b";")[0].strip()
-    return kind == b"application/grpc" or kind.startswith(b"application/grpc+")
+    media_type = content_type.partition(b";")[0].strip()
+    return media_type == b"application/grpc" or media_type.startswith(b"application/grpc+")
 
 
-def _read_timeout(value: bytes | None) -> tuple[float | None, bool]:
+def _parse_timeout(value: bytes | None) -> tuple[float | None, bool]:
+    """Seconds, and whether the value is valid."""
     if value is None:
         return None, True
-    match = _timeout(value)
+    match = _match_timeout(value)
     if match is None:
         return None, False
     return int(match[1]) * _UNITS[match[2]], True
 
 
-def _read_metadata(fields: Fields) -> tuple[Sequence[tuple[str, str | bytes]], bool]:
-    """Custom metadata; names ending in `-bin` are base64, padded or not, and may be
-    comma-joined."""
+def _parse_metadata(fields: Fields) -> tuple[Sequence[tuple[str, str | bytes]], bool]:
+    """Custom metadata, and whether it is valid.
+
+    Values of `-bin` names are base64 with or without padding, and may be joined with commas.
+    """
     metadata: list[tuple[str, str | bytes]] = []
     for name, value in fields:
         if name.startswith((b":", b"grpc-")) or name in _RESERVED:

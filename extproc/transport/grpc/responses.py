@@ -1,42 +1,44 @@
-"""The header blocks of gRPC responses (PROTOCOL-HTTP2.md, "Responses"), encoded once where they are
-always the same. None refers to the dynamic table, see `http2.fields`.
+"""Header blocks of gRPC responses (PROTOCOL-HTTP2.md, "Responses").
+
+No block refers to the dynamic table, so the constants are valid on every connection.
 """
 
 from typing import Final, NamedTuple
 
 from extproc.rpc import StatusCode
-from extproc.transport.http2.fields import literal
+from extproc.transport.http2.header_blocks import encode_literal
 
 _STATUS_200: Final = b"\x88"  # static table entry 8
-_GRPC: Final = literal(b"content-type", b"application/grpc")
+_CONTENT_TYPE: Final = encode_literal(b"content-type", b"application/grpc")
 
-ACCEPT_ENCODING: Final = literal(b"grpc-accept-encoding", b"identity,gzip")
-HEADERS: Final = _STATUS_200 + _GRPC
-OK: Final = literal(b"grpc-status", b"0")
+ACCEPT_ENCODING: Final = encode_literal(b"grpc-accept-encoding", b"identity,gzip")
+RESPONSE_HEADERS: Final = _STATUS_200 + _CONTENT_TYPE
+OK_TRAILERS: Final = encode_literal(b"grpc-status", b"0")
 
 MAX_DETAILS: Final = 4096
-"""Bytes of a status message: peers limit the size of trailers (8 KiB is common)."""
+"""Bytes of an encoded grpc-message: clients limit the size of trailers (8 KiB is common)."""
 
 
 class CallRefusal(NamedTuple):
-    """A response that is known as soon as the headers are."""
+    """A response that depends on the request headers only."""
 
     block: bytes
     body: bytes | None
-    """None for a gRPC status, which stands in the block."""
+    """None for a gRPC status, which is in the block."""
 
 
 def trailers(code: StatusCode, details: str) -> bytes:
     if code == StatusCode.OK and not details:
-        return OK
-    block = literal(b"grpc-status", b"%d" % code)
+        return OK_TRAILERS
+    block = encode_literal(b"grpc-status", b"%d" % code)
     if details:
-        block += literal(b"grpc-message", _percent_encoded(details))
+        block += encode_literal(b"grpc-message", _percent_encode(details))
     return block
 
 
 def trailers_only(code: StatusCode, details: str, more: bytes = b"") -> bytes:
-    return HEADERS + more + trailers(code, details)
+    """The block of a response without messages: headers and trailers in one."""
+    return RESPONSE_HEADERS + more + trailers(code, details)
 
 
 def refusal(code: StatusCode, details: str, more: bytes = b"") -> CallRefusal:
@@ -44,14 +46,15 @@ def refusal(code: StatusCode, details: str, more: bytes = b"") -> CallRefusal:
 
 
 def http_refusal(status: int, text: str) -> CallRefusal:
-    """What is no gRPC request gets a plain HTTP answer."""
+    """A plain HTTP response to a request that is not gRPC."""
     body = text.encode() + b"\n"
-    block = literal(b":status", b"%d" % status) + literal(b"content-type", b"text/plain")
-    return CallRefusal(block + literal(b"content-length", b"%d" % len(body)), body)
+    block = encode_literal(b":status", b"%d" % status)
+    block += encode_literal(b"content-type", b"text/plain")
+    return CallRefusal(block + encode_literal(b"content-length", b"%d" % len(body)), body)
 
 
-def _percent_encoded(text: str) -> bytes:
-    """Section "Percent-Encoding": printable ASCII but `%` stands for itself."""
+def _percent_encode(text: str) -> bytes:
+    """Section "Percent-Encoding": everything but printable ASCII without `%` is encoded."""
     encoded = bytearray()
     for byte in text.encode("utf-8", "replace"):
         if len(encoded) > MAX_DETAILS - 3:

@@ -1,3 +1,5 @@
-"""HTTP/2 for servers (RFC 9113) without I/O and without a clock: bytes in, calls to the layer
-above; calls from it, bytes out. Sockets belong to `aio`, gRPC to `grpc`.
+"""HTTP/2 for servers (RFC 9113), without I/O and without a clock.
+
+Received bytes become calls to the layer above; its calls become bytes to send. `aio` owns the
+sockets, `grpc` owns the meaning of requests.
 """

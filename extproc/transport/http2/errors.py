@@ -1,4 +1,4 @@
-"""Error codes of HTTP/2 and the two kinds of error that a peer can cause (RFC 9113 section 5.4)."""
+"""HTTP/2 error codes, and the two kinds of error that a peer can cause (RFC 9113 section 5.4)."""
 
 from enum import IntEnum
 
@@ -22,8 +22,8 @@ class ErrorCode(IntEnum):
     HTTP_1_1_REQUIRED = 0xD
 
 
-class ConnectionFaultError(Exception):
-    """The connection cannot go on (section 5.4.1)."""
+class Http2ConnectionError(Exception):
+    """An error that ends the connection with GOAWAY (section 5.4.1)."""
 
     def __init__(self, code: ErrorCode, reason: str) -> None:
         super().__init__(code, reason)
@@ -31,16 +31,16 @@ class ConnectionFaultError(Exception):
         self.reason = reason
 
 
-class AbuseError(ConnectionFaultError):
-    """The peer crossed one of the limits against abuse, which `limit` names."""
+class AbuseError(Http2ConnectionError):
+    """The peer exceeded an abuse limit; `limit` is the name of the limit."""
 
     def __init__(self, limit: str) -> None:
-        super().__init__(ErrorCode.ENHANCE_YOUR_CALM, f"limit: {limit}")
+        super().__init__(ErrorCode.ENHANCE_YOUR_CALM, f"limit exceeded: {limit}")
         self.limit = limit
 
 
-class StreamFaultError(Exception):
-    """One stream cannot go on, the others can (section 5.4.2)."""
+class Http2StreamError(Exception):
+    """An error that ends one stream with RST_STREAM; the other streams go on (section 5.4.2)."""
 
     def __init__(self, code: ErrorCode, reason: str) -> None:
         super().__init__(code, reason)

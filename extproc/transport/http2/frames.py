@@ -1,16 +1,16 @@
-"""The wire form of frames (RFC 9113 sections 4.1 and 6): layouts, types, flags, and how to write
-one.
+"""The wire format of frames (RFC 9113 sections 4.1 and 6): types, flags, settings, and functions
+that encode one frame.
 
-What a frame means in a given state belongs to `connection`.
+`connection` decides what a received frame means in the current state.
 """
 
 from struct import Struct
 from typing import Final
 
-from extproc.transport.http2.errors import ConnectionFaultError, ErrorCode
+from extproc.transport.http2.errors import ErrorCode, Http2ConnectionError
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-"""Section 3.4: what a client sends first."""
+"""The client connection preface (section 3.4)."""
 
 # Types (section 6), in the order of their numbers.
 DATA: Final = 0x0
@@ -30,6 +30,7 @@ ACK: Final = 0x1
 END_HEADERS: Final = 0x4
 PADDED: Final = 0x8
 PRIORITIZED: Final = 0x20
+"""The PRIORITY flag of HEADERS; the name PRIORITY belongs to the frame type."""
 
 # Settings (section 6.5.2).
 HEADER_TABLE_SIZE: Final = 0x1
@@ -42,14 +43,19 @@ MAX_HEADER_LIST_SIZE: Final = 0x6
 DEFAULT_WINDOW: Final = 65_535
 MAX_WINDOW: Final = 2**31 - 1
 DEFAULT_FRAME_SIZE: Final = 16_384
-"""The largest frame anyone may send unasked (section 4.2); we never ask for larger ones, because a
-frame must be held whole and 16 KiB already makes the 9 bytes of its header vanish."""
+"""The initial SETTINGS_MAX_FRAME_SIZE (section 4.2). We neither offer nor use a larger one: a frame
+must be held whole, and 9 bytes of header on 16 KiB are already negligible."""
 LARGEST_FRAME_SIZE: Final = 2**24 - 1
 MAX_STREAM_ID: Final = 2**31 - 1
 
+KEEPALIVE_PING: Final = b"liveness"
+"""Payload of a PING that checks whether the peer is still there."""
+DRAIN_PING: Final = b"draining"
+"""Payload of a PING that follows the first GOAWAY of a graceful shutdown."""
+
 HEADER: Final = Struct(">LBL")
-"""Length (24 bits) and type (8 bits) as one word, flags, stream identifier with its reserved bit:
-one unpack in place of the four that the fields would take one by one."""
+"""Length (24 bits) and type (8 bits) as one word, then flags, then the stream identifier with its
+reserved bit. One word, so that `struct` can unpack the 24 bits."""
 HEADER_SIZE: Final = 9
 LARGEST_WORD: Final = DEFAULT_FRAME_SIZE << 8 | 0xFF
 
@@ -62,9 +68,10 @@ def frame(kind: int, flags: int, stream_id: int, payload: bytes) -> bytes:
     return HEADER.pack(len(payload) << 8 | kind, flags, stream_id) + payload
 
 
-def headers(stream_id: int, block: bytes, *, end_stream: bool, largest: int) -> bytes:
-    """HEADERS, and CONTINUATION where the block is larger than the peer's frames may be."""
+def headers(stream_id: int, block: bytes, *, end_stream: bool) -> bytes:
+    """HEADERS, followed by CONTINUATION when the block does not fit in one frame."""
     flags = END_STREAM if end_stream else 0
+    largest = DEFAULT_FRAME_SIZE
     if len(block) <= largest:
         return frame(HEADERS, flags | END_HEADERS, stream_id, block)
     parts = [block[start : start + largest] for start in range(0, len(block), largest)]
@@ -92,10 +99,10 @@ def window_update(stream_id: int, increment: int) -> bytes:
 
 
 def without_padding(data: bytes, start: int, stop: int) -> tuple[int, int]:
-    """The bounds of a PADDED frame's content (section 6.1)."""
+    """The bounds of the content of a PADDED frame (section 6.1)."""
     if start == stop:
-        raise ConnectionFaultError(ErrorCode.FRAME_SIZE_ERROR, "no pad length")
+        raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "PADDED frame without pad length")
     start, stop = start + 1, stop - data[start]
     if stop < start:
-        raise ConnectionFaultError(ErrorCode.PROTOCOL_ERROR, "padding exceeds the frame")
+        raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "padding exceeds the frame")
     return start, stop

@@ -1,8 +1,7 @@
-"""The life of one stream (RFC 9113 section 5.1) and its half of flow control when sending.
+"""The state of one stream (RFC 9113 section 5.1), its windows and its unsent output.
 
-A server that never pushes needs five of the seven states. The layer above subclasses `Stream` and
-is told what arrives through the `on_` methods; it answers with `respond`, `write`, `end` and
-`reset`.
+A server that never pushes needs five of the seven states. The layer above subclasses `Stream`: the
+connection calls the `on_` methods, the layer above calls `respond`, `write`, `end` and `reset`.
 
                      recv headers
              idle ───────────────────▶ open ──── send end ───▶ half-closed (local)
@@ -19,10 +18,10 @@ from extproc.transport.http2 import frames
 from extproc.transport.http2.errors import ErrorCode
 
 if TYPE_CHECKING:
-    from extproc.transport.http2.connection import Endpoint
+    from extproc.transport.http2.sender import FrameSender
 
-# States and events are plain integers because a member of an IntEnum hashes and compares in Python
-# code; the table is indexed by them several times a call.
+# States and events are plain integers, because members of an IntEnum are hashed and compared by
+# Python code, and the table is read several times a call.
 IDLE: Final = 0
 OPEN: Final = 1
 HALF_CLOSED_LOCAL: Final = 2
@@ -45,56 +44,58 @@ NEXT_STATE: Final[tuple[tuple[int, ...], ...]] = (
     (ILLEGAL, ILLEGAL, ILLEGAL, CLOSED, CLOSED),  # half-closed (remote)
     (ILLEGAL, ILLEGAL, ILLEGAL, ILLEGAL, CLOSED),  # closed
 )
-"""What each event makes of each state; where ILLEGAL is received, the error is STREAM_CLOSED."""
+"""The next state, by state and event. A received ILLEGAL frame is a STREAM_CLOSED error."""
 
 
 class Stream:
     """One request and its response."""
 
     __slots__ = (
-        "_block",
-        "_end",
+        "_end_pending",
+        "_headers_pending",
         "_pending",
         "_trailers",
-        "body_left",
+        "blocked_since",
         "connection",
-        "held",
+        "content_left",
         "id",
         "pending_size",
         "receive_window",
         "responded",
         "send_window",
         "state",
-        "waiting_since",
+        "unread_size",
     )
 
-    def __init__(self, connection: "Endpoint", stream_id: int) -> None:
+    def __init__(self, connection: "FrameSender", stream_id: int) -> None:
         self.connection = connection
         self.id = stream_id
         self.state = IDLE
-        self.send_window = connection.peer_window
+        self.send_window = connection.peer_initial_window
         self.receive_window = connection.stream_window
-        self.held = 0
-        """Received bytes that the layer above has not used yet; they are not credited."""
-        self.body_left = -1
-        """Bytes that content-length still promises; -1 without one."""
+        self.unread_size = 0
+        """Received bytes that the layer above holds unread. The receive window does not reopen for
+        them."""
+        self.content_left = -1
+        """Bytes of content that content-length still announces; -1 without content-length."""
         self.responded = False
         self.pending_size = 0
-        """Bytes of DATA that wait for a window or for the socket."""
-        self.waiting_since: float | None = None
+        """Bytes of content that wait for a flow-control window or for the socket."""
+        self.blocked_since: float | None = None
+        """When output began to wait, or when some of it was last sent; None when none waits."""
         self._pending: deque[memoryview] | None = None
-        self._block: bytes | None = None
+        self._headers_pending: bytes | None = None
         self._trailers: bytes | None = None
-        self._end = False
+        self._end_pending = False
 
-    # What the layer above is told.
+    # Called by the connection, implemented by the layer above.
 
     def on_request(self) -> None:
-        """The stream is open: it may be answered from now on."""
+        """The stream is open; the response may be sent from now on."""
         raise NotImplementedError
 
     def on_data(self, data: bytes, start: int, stop: int) -> None:
-        """Content arrived: data[start:stop], never empty. Bounds, because slicing twice costs."""
+        """Content arrived: data[start:stop], never empty. Bounds avoid a second copy."""
         raise NotImplementedError
 
     def on_end(self) -> None:
@@ -102,142 +103,144 @@ class Stream:
         raise NotImplementedError
 
     def on_reset(self) -> None:
-        """The stream is gone, by the peer, by an error, or with its connection."""
+        """The stream was reset by the peer, ended by an error, or lost with its connection."""
         raise NotImplementedError
 
     def on_drained(self) -> None:
-        """Less waits to be sent than before."""
+        """Some of the pending content was sent."""
         raise NotImplementedError
 
-    # What it answers with.
+    # Called by the layer above.
 
     def respond(self, block: bytes) -> None:
-        """Send the header block of the response; it goes out with what follows it."""
+        """Send the header block of the response."""
         self.responded = True
-        if self._block is None and not self._waiting() and not self.connection.paused:
+        if self._headers_pending is None and not self._has_pending() and not self.connection.paused:
             self.connection.send_headers(self.id, block, end_stream=False)
         else:
-            self._block = block
+            self._headers_pending = block
             self.connection.enqueue(self)
 
     def write(self, data: bytes) -> None:
-        """Send content, or queue it for when the windows and the socket have room."""
+        """Send content, or queue it until the windows and the socket have room."""
         connection = self.connection
         size = len(data)
         if (
-            size <= connection.quota
+            size <= connection.write_quota
             and size <= self.send_window
-            and size <= connection.peer_frame_size
+            and size <= frames.DEFAULT_FRAME_SIZE
             and self._pending is None
-            and self._block is None
+            and self._headers_pending is None
         ):
-            connection.quota -= size
+            connection.write_quota -= size
             self.send_window -= size
-            connection.out.append(frames.HEADER.pack(size << 8, 0, self.id) + data)
-            if not connection.corked:
-                connection.cork()
+            connection.output.append(frames.HEADER.pack(size << 8, 0, self.id) + data)
+            if not connection.flush_scheduled:
+                connection.schedule_flush()
             return
         if self._pending is None:
             self._pending = deque()
-            self.waiting_since = connection.now
-        self._pending.append(memoryview(data))  # cut into frames without copying the rest
+            self.blocked_since = connection.now
+        self._pending.append(memoryview(data))  # frames are cut from it without copying the rest
         self.pending_size += size
         connection.enqueue(self)
 
     def end(self, trailers: bytes | None = None) -> None:
-        """End the response, with a block of trailers or none, after all that was written."""
-        if trailers is not None and not self._waiting() and not self.connection.paused:
+        """End the response after the pending content, with a block of trailers or without."""
+        if trailers is not None and not self._has_pending() and not self.connection.paused:
             self.responded = True
             self.connection.send_headers(self.id, trailers, end_stream=True)
-            self._ended()
+            self._on_end_sent()
             return
         self._trailers = trailers
-        self._end = True
-        if self.waiting_since is None:
-            self.waiting_since = self.connection.now
+        self._end_pending = True
+        if self.blocked_since is None:
+            self.blocked_since = self.connection.now
         self.connection.enqueue(self)
 
     def reset(self, code: ErrorCode) -> None:
-        """Give the stream up (section 6.4)."""
+        """Send RST_STREAM and close the stream (section 6.4)."""
         if self.state != CLOSED:
             self.connection.send_reset(self.id, code)
             self.discard()
 
     def discard(self) -> None:
-        """Forget the stream and what it had still to send."""
+        """Close the stream without a frame, and drop its pending output."""
         self.state = CLOSED
-        self._pending = self._block = self._trailers = None
+        self._pending = self._headers_pending = self._trailers = None
         self.pending_size = 0
-        self.waiting_since = None
-        self.connection.forget(self)
+        self.blocked_since = None
+        self.connection.remove(self)
 
-    def release(self, size: int) -> None:
-        """The layer above has used `size` bytes that it had counted into `held`."""
-        self.held -= size
-        self.credit()
+    def mark_read(self, size: int) -> None:
+        """The layer above has read `size` bytes that it had counted in `unread_size`."""
+        self.unread_size -= size
+        self.update_receive_window()
 
-    def credit(self) -> None:
-        """Let the peer send on, in steps of half a window so that updates stay rare."""
+    def update_receive_window(self) -> None:
+        """Send WINDOW_UPDATE once half of the window is free, so that updates are rare."""
         window = self.connection.stream_window
-        free = window - self.receive_window - self.held
+        free = window - self.receive_window - self.unread_size
         if free >= window // 2 and NEXT_STATE[self.state][RECV_DATA] != ILLEGAL:
             self.receive_window += free
             self.connection.send_control(frames.window_update(self.id, free))
 
-    def send_some(self) -> bool:
-        """Send one frame of what waits; False where nothing more can go now."""
+    # Called by the connection.
+
+    def send_frame(self) -> bool:
+        """Send one pending frame; returns whether more can be sent at once."""
         connection = self.connection
         if connection.paused:
             return False
-        if self._block is not None:
-            connection.send_headers(self.id, self._block, end_stream=False)
-            self._block = None
+        if self._headers_pending is not None:
+            connection.send_headers(self.id, self._headers_pending, end_stream=False)
+            self._headers_pending = None
         if self._pending:
-            return self._send_piece(self._pending)
-        if self._end:
+            return self._send_data(self._pending)
+        if self._end_pending:
             self._send_end()
         return False
 
-    def _send_piece(self, pending: deque[memoryview]) -> bool:
+    def _send_data(self, pending: deque[memoryview]) -> bool:
         connection = self.connection
         data = pending[0]
-        room = min(connection.quota, self.send_window, connection.peer_frame_size)
+        room = min(connection.write_quota, self.send_window, frames.DEFAULT_FRAME_SIZE)
         if room <= 0 and data:
             return False
-        piece = bytes(data[:room])
-        size = len(piece)
+        content = bytes(data[:room])
+        size = len(content)
         if size == len(data):
             pending.popleft()
         else:
             pending[0] = data[size:]
-        connection.quota -= size
+        connection.write_quota -= size
         self.send_window -= size
         self.pending_size -= size
-        self.waiting_since = connection.now
-        connection.emit(frames.frame(frames.DATA, 0, self.id, piece))
+        self.blocked_since = connection.now
+        connection.emit(frames.frame(frames.DATA, 0, self.id, content))
         if not pending:
             self._pending = None
-            self.waiting_since = None
-            if self._end:
+            self.blocked_since = None
+            if self._end_pending:
                 self._send_end()
         self.on_drained()
-        return self._waiting()
+        return self._has_pending()
 
     def _send_end(self) -> None:
         if self._trailers is not None:
             self.connection.send_headers(self.id, self._trailers, end_stream=True)
         else:
             self.connection.emit(frames.frame(frames.DATA, frames.END_STREAM, self.id, b""))
-        self._end = False
-        self._ended()
+        self._end_pending = False
+        self._on_end_sent()
 
-    def _ended(self) -> None:
+    def _on_end_sent(self) -> None:
         state = self.state = NEXT_STATE[self.state][SEND_END]
         if state == CLOSED:
             self.discard()
         else:
-            # Section 8.1: the answer is complete, the rest of the request is not wanted.
+            # Section 8.1: the response is complete, so ask the client not to send the rest.
             self.reset(ErrorCode.NO_ERROR)
 
-    def _waiting(self) -> bool:
-        return self._pending is not None or self._block is not None or self._end
+    def _has_pending(self) -> bool:
+        return self._pending is not None or self._headers_pending is not None or self._end_pending

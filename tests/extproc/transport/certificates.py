@@ -1,4 +1,4 @@
-"""Certificates for TLS tests, made anew for each: an authority and what it signs for 127.0.0.1."""
+"""Certificate authorities for TLS tests, and certificates for 127.0.0.1 that they issue."""
 
 import datetime
 import ipaddress
@@ -10,7 +10,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
-class Authority:
+class CertificateAuthority:
+    """A self-signed authority; `path` is its certificate."""
+
     def __init__(self, folder: Path, name: str = "authority") -> None:
         self._folder = folder
         self._name = name
@@ -20,7 +22,7 @@ class Authority:
         self.path.write_bytes(_pem(self._certificate))
 
     def issue(self, name: str) -> tuple[Path, Path]:
-        """The paths of a certificate and of its key."""
+        """Issue a certificate; returns its path and the path of its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = _sign(name, key, self._name, self._key, authority=False)
         paths = self._folder / f"{name}.crt", self._folder / f"{name}.key"

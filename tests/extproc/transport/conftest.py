@@ -1,4 +1,4 @@
-"""Servers of a small set of services, over each transport, on real sockets."""
+"""Servers with a small set of services, over each transport, on real sockets."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,7 +12,7 @@ from extproc.transport import TRANSPORTS, Server, Tls, TransportLimits, Transpor
 
 
 class Echo:
-    """Sends every message back at once, and ends when the client does."""
+    """Sends every message back at once, and ends the call when the client half-closes."""
 
     def __init__(self, call: Call) -> None:
         self.call = call
@@ -35,21 +35,29 @@ class SlowEcho(Echo):
         self.call.send(message)
 
 
-class Count(Echo):
-    """Answers one number with that many messages, fairly."""
+class Download(Echo):
+    """For a message "size times", sends that many messages of that size, as the client reads."""
+
+    def __init__(self, call: Call, events: "asyncio.Queue[str]") -> None:
+        super().__init__(call)
+        self.events = events
 
     async def on_message(self, message: bytes) -> None:  # type: ignore[override]
         size, times = (int(part) for part in message.split())
         for _ in range(times):
-            await self.call.writable()
+            await self._wait_until_writable()
             self.call.send(bytes(size))
 
-    def on_half_close(self) -> None:
-        self.call.finish()
+    async def _wait_until_writable(self) -> None:
+        writable = asyncio.ensure_future(self.call.writable())
+        await asyncio.sleep(0)  # the task runs once
+        if not writable.done():
+            self.events.put_nowait("blocked")
+        await writable
 
 
 class Join(Echo):
-    """Answers a stream of messages with one."""
+    """Responds to a stream of messages with one message."""
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
@@ -63,10 +71,10 @@ class Join(Echo):
         self.call.finish()
 
 
-class Park(Echo):
-    """Never answers; tells the test when a call came and when it was cancelled."""
+class Hang(Echo):
+    """Never responds; reports its messages and its cancellation as events."""
 
-    def __init__(self, call: Call, events: asyncio.Queue[str]) -> None:
+    def __init__(self, call: Call, events: "asyncio.Queue[str]") -> None:
         super().__init__(call)
         self.events = events
 
@@ -93,45 +101,45 @@ def refuse(_: bytes) -> bytes:
 
 
 def crash(_: bytes) -> bytes:
-    raise LookupError("a secret that must not leave")
+    raise LookupError("a secret that must not leak")
 
 
-async def later(message: bytes) -> bytes:
+async def reverse_later(message: bytes) -> bytes:
     await asyncio.sleep(0)
     return message[::-1]
 
 
 class Metadata(Echo):
-    """Answers with the request metadata, one item a message."""
+    """Responds with the request metadata, one item in each message."""
 
     def on_message(self, message: bytes) -> None:
         for key, value in self.call.metadata:
             self.call.send(f"{key}={value!r}".encode())
 
 
-def services(parked: asyncio.Queue[str]) -> Services:
+def services(events: "asyncio.Queue[str]") -> Services:
     return {
-        "/test/Unary": unary(lambda message: message[::-1]),
-        "/test/Later": unary(later),
+        "/test/Reverse": unary(lambda message: message[::-1]),
+        "/test/ReverseLater": unary(reverse_later),
         "/test/Refuse": unary(refuse),
         "/test/Crash": unary(crash),
         "/test/Echo": Echo,
         "/test/SlowEcho": SlowEcho,
-        "/test/Count": Count,
+        "/test/Download": lambda call: Download(call, events),
         "/test/Join": Join,
         "/test/Metadata": Metadata,
-        "/test/Park": lambda call: Park(call, parked),
+        "/test/Hang": lambda call: Hang(call, events),
         **Health().services(),
     }
 
 
 class Running:
-    """A started server, its address, and what its parked calls told."""
+    """A started server, its address, and the events that its handlers report."""
 
-    def __init__(self, server: Server, address: str, parked: asyncio.Queue[str]) -> None:
+    def __init__(self, server: Server, address: str, events: "asyncio.Queue[str]") -> None:
         self.server = server
         self.address = address
-        self.parked = parked
+        self.events = events
 
 
 Start = Callable[..., AbstractAsyncContextManager[Running]]
@@ -150,17 +158,19 @@ async def running(
     limits: TransportLimits | None = None,
     tls: Tls | None = None,
 ) -> AsyncIterator[Running]:
-    parked: asyncio.Queue[str] = asyncio.Queue()
-    server = serve(transport, services(parked), address, limits=limits, tls=tls)
+    events: asyncio.Queue[str] = asyncio.Queue()
+    server = serve(transport, services(events), address, limits=limits, tls=tls)
     bound = await server.start()
     try:
-        yield Running(server, bound, parked)
+        yield Running(server, bound, events)
     finally:
         await server.close()
 
 
 @pytest.fixture
 def start(transport: TransportName) -> Start:
+    """Starts a server over the transport of the test."""
+
     def begin(**options: object) -> AbstractAsyncContextManager[Running]:
         return running(transport, **options)  # type: ignore[arg-type]
 

@@ -1,6 +1,6 @@
-"""Inputs that a hostile or broken peer may send, and what must hold for every one of them.
+"""Random inputs of a hostile or broken peer, and the invariants that hold for each of them.
 
-`tests/.../test_fuzz.py` runs a few thousand, `bench/fuzz_transport.py` as many as it is told to.
+`test_fuzz.py` runs a few thousand inputs, `bench/fuzz_transport.py` any number of them.
 """
 
 import asyncio
@@ -8,13 +8,13 @@ from itertools import pairwise
 from random import Random
 
 from extproc.rpc import Call, Services, unary
-from extproc.transport.aio.call import ServerCall, Shared
+from extproc.transport.aio.call import ServerCall, ServerState
 from extproc.transport.aio.deadlines import Deadlines
 from extproc.transport.counters import Counters
-from extproc.transport.grpc.requests import GrpcRequest, reader
+from extproc.transport.grpc.requests import GrpcRequest, request_parser
 from extproc.transport.http2 import frames
 from extproc.transport.http2.connection import Connection
-from extproc.transport.http2.fields import literal
+from extproc.transport.http2.header_blocks import encode_literal
 from extproc.transport.limits import KIB, Rate, TransportLimits
 
 LIMITS = TransportLimits(
@@ -27,7 +27,7 @@ LIMITS = TransportLimits(
     settings=Rate(burst=4, per_second=1),
 )
 OUTPUT_BOUND = 4 * 1024 * KIB
-"""Bytes written for one input of at most a few hundred KiB; echoes, acknowledgements and resets."""
+"""Bytes sent for one input of at most a few hundred KiB: echoes, acknowledgements and resets."""
 
 
 class _Echo:
@@ -52,11 +52,15 @@ _VALUES = [b"POST", b"/e", b"/u", b"http", b"trailers", b"application/grpc", b"1
 
 def _call_block(random: Random) -> bytes:
     path = random.choice([b"/e", b"/e", b"/u", b"/none"])
-    block = b"\x83\x86" + literal(b":path", path) + literal(b"content-type", b"application/grpc")
+    block = (
+        b"\x83\x86"
+        + encode_literal(b":path", path)
+        + encode_literal(b"content-type", b"application/grpc")
+    )
     if random.random() < 0.2:
-        block += literal(random.choice(_NAMES), random.choice(_VALUES))
+        block += encode_literal(random.choice(_NAMES), random.choice(_VALUES))
     if random.random() < 0.1:
-        # With incremental indexing, or as an index that may or may not exist.
+        # A literal with incremental indexing, or an index that may or may not exist.
         block += random.choice([b"\x40\x01a\x01b", bytes((random.randrange(0x80, 0x100),))])
     return block
 
@@ -95,7 +99,7 @@ def _frame(random: Random, stream_id: int) -> bytes:
 
 
 def input_of(seed: int) -> list[bytes]:
-    """The pieces that one connection receives: mostly well-formed frames, some bytes changed."""
+    """The reads of one connection: mostly well-formed frames, some with changed bytes."""
     random = Random(seed)
     parts = [frames.PREFACE + frames.settings({})] if random.random() < 0.98 else []
     stream_id = 1
@@ -117,47 +121,49 @@ def input_of(seed: int) -> list[bytes]:
 
 
 class Target:
-    """The engine and the gRPC layer, without sockets; one connection an input."""
+    """HTTP/2 and gRPC without sockets; each input gets its own connection."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.shared = Shared(LIMITS, Counters(), Deadlines(loop))
-        self._read = reader(SERVICES)
+        self.state = ServerState(LIMITS, Counters(), Deadlines(loop))
+        self._parse_request = request_parser(SERVICES)
 
     def connect(self) -> Connection[GrpcRequest]:
         return Connection(
             limits=LIMITS,
-            counters=self.shared.counters,
-            interpret=self._read,
-            accept=lambda connection, i, head: ServerCall(connection, i, head, self.shared),
+            counters=self.state.counters,
+            parse_request=self._parse_request,
+            open_stream=lambda connection, i, request: ServerCall(
+                connection, i, request, self.state
+            ),
             on_output=lambda: None,
             now=0.0,
         )
 
-    def check(self, pieces: list[bytes]) -> None:
-        """Run one input; AssertionError where something that must hold does not."""
+    def check(self, reads: list[bytes]) -> None:
+        """Run one input. Raises AssertionError for a broken invariant."""
         connection = self.connect()
-        written = b""
-        for number, piece in enumerate(pieces):
-            connection.receive(piece, float(number))
-            while data := connection.take():
-                written += data
+        output = b""
+        for number, data in enumerate(reads):
+            connection.receive_data(data, float(number))
+            while sent := connection.take_output():
+                output += sent
             if number % 2:
-                connection.tick(float(number))
-        assert len(written) < OUTPUT_BOUND
-        assert self.shared.buffered <= LIMITS.max_buffered
-        _check_output(written)
-        connection.lost()
-        counters = self.shared.counters
+                connection.check_timeouts(float(number))
+        assert len(output) < OUTPUT_BOUND
+        assert self.state.buffered <= LIMITS.max_buffered
+        _check_output(output)
+        connection.connection_lost()
+        counters = self.state.counters
         assert counters.streams_opened == counters.streams_closed
-        assert self.shared.buffered == 0
+        assert self.state.buffered == 0
 
 
-def _check_output(written: bytes) -> None:
-    """Whole frames of known types, within the size that every peer takes."""
+def _check_output(output: bytes) -> None:
+    """The output has only whole frames of known types, within the default maximum size."""
     position = 0
-    while position < len(written):
-        word, _, _ = frames.HEADER.unpack_from(written, position)
+    while position < len(output):
+        word, _, _ = frames.HEADER.unpack_from(output, position)
         assert word >> 8 <= frames.DEFAULT_FRAME_SIZE
         assert word & 0xFF <= frames.CONTINUATION
         position += frames.HEADER_SIZE + (word >> 8)
-    assert position == len(written)
+    assert position == len(output)

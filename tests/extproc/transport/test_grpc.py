@@ -1,5 +1,4 @@
-"""What gRPC clients see, the same over every transport, on real sockets with grpcio's own
-clients."""
+"""Behavior that gRPC clients see, over each transport, on real sockets with grpcio's clients."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -33,8 +32,8 @@ async def run(test: object) -> None:
         await test  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("method", ["/test/Unary", "/test/Later"])
-def test_a_unary_call_is_answered_at_once_or_later(start: Start, method: str) -> None:
+@pytest.mark.parametrize("method", ["/test/Reverse", "/test/ReverseLater"])
+def test_a_unary_method_may_respond_at_once_or_later(start: Start, method: str) -> None:
     async def test() -> None:
         async with start() as running, channel(running.address) as client:
             assert await client.unary_unary(method)(b"abc") == b"cba"
@@ -43,14 +42,14 @@ def test_a_unary_call_is_answered_at_once_or_later(start: Start, method: str) ->
     asyncio.run(run(test()))
 
 
-def test_a_synchronous_client_is_answered(start: Start) -> None:
+def test_a_synchronous_client_gets_its_response(start: Start) -> None:
     async def test() -> None:
         async with start() as running:
 
             def call() -> bytes:
                 with grpc.insecure_channel(running.address) as client:
-                    answer: bytes = client.unary_unary("/test/Unary")(b"abc")
-                    return answer
+                    response: bytes = client.unary_unary("/test/Reverse")(b"abc")
+                    return response
 
             assert await asyncio.to_thread(call) == b"cba"
 
@@ -58,30 +57,30 @@ def test_a_synchronous_client_is_answered(start: Start) -> None:
 
 
 @pytest.mark.parametrize("method", ["/test/Echo", "/test/SlowEcho"])
-def test_a_stream_keeps_its_order_both_ways(start: Start, method: str) -> None:
+def test_a_stream_keeps_the_order_of_messages(start: Start, method: str) -> None:
     messages = [b"%d" % number * number for number in range(300)]
 
     async def test() -> None:
         async with start() as running, channel(running.address) as client:
-            answers = client.stream_stream(method)(stream(*messages))
-            assert [answer async for answer in answers] == messages
+            responses = client.stream_stream(method)(stream(*messages))
+            assert [response async for response in responses] == messages
 
     asyncio.run(run(test()))
 
 
-def test_client_and_server_streams(start: Start) -> None:
+def test_client_and_server_streaming(start: Start) -> None:
     async def test() -> None:
         async with start() as running, channel(running.address) as client:
             join = client.stream_unary("/test/Join")
             assert await join(stream(b"a", b"b", b"c")) == b"abc"
-            count = client.unary_stream("/test/Count")
-            assert [answer async for answer in count(b"3 4")] == [bytes(3)] * 4
-            assert [answer async for answer in count(b"3 0")] == []
+            download = client.unary_stream("/test/Download")
+            assert [response async for response in download(b"3 4")] == [bytes(3)] * 4
+            assert [response async for response in download(b"3 0")] == []
 
     asyncio.run(run(test()))
 
 
-def test_a_thousand_streams_run_at_once_on_one_connection(start: Start) -> None:
+def test_one_connection_carries_a_thousand_concurrent_streams(start: Start) -> None:
     async def test() -> None:
         async with start() as running, channel(running.address) as client:
             calls = [client.stream_stream("/test/Echo")() for _ in range(1000)]
@@ -99,18 +98,18 @@ def test_a_thousand_streams_run_at_once_on_one_connection(start: Start) -> None:
 
 
 @pytest.mark.parametrize("method", ["/test/Echo", "/test/SlowEcho"])
-def test_messages_of_16_mib_go_both_ways(start: Start, method: str) -> None:
+def test_messages_of_16_mib_are_echoed(start: Start, method: str) -> None:
     message = bytes(range(256)) * (16 * MIB // 256)
 
     async def test() -> None:
         async with start() as running, channel(running.address) as client:
-            answers = client.stream_stream(method)(stream(message, message))
-            assert [answer == message async for answer in answers] == [True, True]
+            responses = client.stream_stream(method)(stream(message, message))
+            assert [response == message async for response in responses] == [True, True]
 
     asyncio.run(run(test()))
 
 
-def test_a_handler_ends_its_call_with_its_own_status(start: Start) -> None:
+def test_a_handler_may_end_its_call_with_any_status(start: Start) -> None:
     async def test() -> None:
         async with start() as running, channel(running.address) as client:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -121,14 +120,14 @@ def test_a_handler_ends_its_call_with_its_own_status(start: Start) -> None:
     asyncio.run(run(test()))
 
 
-def test_a_crash_tells_the_client_no_more_than_its_kind(start: Start) -> None:
+def test_the_client_gets_only_the_type_of_an_unexpected_exception(start: Start) -> None:
     async def test() -> None:
         async with start() as running, channel(running.address) as client:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await client.unary_unary("/test/Crash")(b"")
             assert caught.value.code() == grpc.StatusCode.UNKNOWN
             assert caught.value.details() == "LookupError"
-            assert await client.unary_unary("/test/Unary")(b"ab") == b"ba"
+            assert await client.unary_unary("/test/Reverse")(b"ab") == b"ba"
 
     asyncio.run(run(test()))
 
@@ -144,26 +143,26 @@ def test_an_unknown_method_is_unimplemented(start: Start) -> None:
 
 
 @pytest.mark.parametrize("size", [1001, MIB])
-def test_an_oversized_message_is_refused_and_the_connection_lives(start: Start, size: int) -> None:
+def test_an_oversized_message_ends_its_call_but_not_the_connection(start: Start, size: int) -> None:
     async def test() -> None:
         limits = TransportLimits(max_message=1000)
         async with start(limits=limits) as running, channel(running.address) as client:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await client.unary_unary("/test/Unary")(bytes(size))
+                await client.unary_unary("/test/Reverse")(bytes(size))
             assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-            assert await client.unary_unary("/test/Unary")(bytes(1000)) == bytes(1000)
+            assert await client.unary_unary("/test/Reverse")(bytes(1000)) == bytes(1000)
 
     asyncio.run(run(test()))
 
 
-def test_gzip_requests_are_understood(start: Start) -> None:
+def test_gzip_requests_are_decompressed(start: Start) -> None:
     async def test() -> None:
         async with (
             start() as running,
             channel(running.address, compression=grpc.Compression.Gzip) as client,
         ):
             message = b"compressible " * 100_000
-            assert await client.unary_unary("/test/Unary")(message) == message[::-1]
+            assert await client.unary_unary("/test/Reverse")(message) == message[::-1]
 
     asyncio.run(run(test()))
 
@@ -172,53 +171,53 @@ def test_metadata_arrives_in_order_with_binary_values_decoded(start: Start) -> N
     async def test() -> None:
         async with start() as running, channel(running.address) as client:
             sent = (("a", "1"), ("x-bin", b"\0\xff\1"), ("a", "2"))
-            answers = client.unary_stream("/test/Metadata")(b"", metadata=sent)
-            items = [answer async for answer in answers]
+            responses = client.unary_stream("/test/Metadata")(b"", metadata=sent)
+            items = [response async for response in responses]
             ours = [item for item in items if item.startswith((b"a=", b"x-bin="))]
-            # grpcio's client itself puts equal names side by side.
+            # grpcio's client moves equal names next to each other.
             assert ours == [b"a='1'", b"a='2'", b"x-bin=b'\\x00\\xff\\x01'"]
 
     asyncio.run(run(test()))
 
 
-def test_a_cancelled_call_cancels_its_handler_and_what_it_awaits(start: Start) -> None:
+def test_a_cancelled_call_cancels_its_handler_and_the_handlers_task(start: Start) -> None:
     async def test() -> None:
         async with start() as running, channel(running.address) as client:
-            call = client.stream_stream("/test/Park")()
+            call = client.stream_stream("/test/Hang")()
             await call.write(b"")
-            assert await running.parked.get() == "message"
+            assert await running.events.get() == "message"
             call.cancel()
-            assert await running.parked.get() == "cancelled"
-            call = client.stream_stream("/test/Park")()
+            assert await running.events.get() == "cancelled"
+            call = client.stream_stream("/test/Hang")()
             await call.write(b"await")
-            assert await running.parked.get() == "message"
+            assert await running.events.get() == "message"
             call.cancel()
-            told = {await running.parked.get(), await running.parked.get()}
-            assert told == {"cancelled", "task cancelled"}
-            assert await client.unary_unary("/test/Unary")(b"ab") == b"ba"
+            events = {await running.events.get(), await running.events.get()}
+            assert events == {"cancelled", "task cancelled"}
+            assert await client.unary_unary("/test/Reverse")(b"ab") == b"ba"
 
     asyncio.run(run(test()))
 
 
-def test_a_deadline_ends_the_call_and_its_handler(start: Start) -> None:
+def test_a_deadline_ends_the_call_and_cancels_its_handler(start: Start) -> None:
     async def test() -> None:
         async with start() as running, channel(running.address) as client:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await client.unary_unary("/test/Park")(b"await", timeout=0.1)
+                await client.unary_unary("/test/Hang")(b"await", timeout=0.1)
             assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-            told = [await running.parked.get() for _ in range(3)]
-            assert sorted(told) == ["cancelled", "message", "task cancelled"]
+            events = [await running.events.get() for _ in range(3)]
+            assert sorted(events) == ["cancelled", "message", "task cancelled"]
 
     asyncio.run(run(test()))
 
 
-def test_a_slow_reader_holds_its_own_call_only(start: Start) -> None:
+def test_a_slow_reader_delays_only_its_own_call(start: Start) -> None:
     async def test() -> None:
         async with start() as running, channel(running.address) as client:
-            slow = client.unary_stream("/test/Count")(b"1000000 100")
+            slow = client.unary_stream("/test/Download")(b"1000000 100")
             assert await slow.read() == bytes(1_000_000)
             for _ in range(20):
-                assert await client.unary_unary("/test/Unary")(b"ab") == b"ba"
+                assert await client.unary_unary("/test/Reverse")(b"ab") == b"ba"
             assert running.server.counters.messages_sent < 100
             rest = 0
             while (await slow.read()) is not grpc.aio.EOF:
@@ -228,7 +227,7 @@ def test_a_slow_reader_holds_its_own_call_only(start: Start) -> None:
     asyncio.run(run(test()))
 
 
-def test_drain_finishes_what_is_open_and_refuses_what_is_new(start: Start) -> None:
+def test_drain_finishes_open_calls_and_refuses_new_ones(start: Start) -> None:
     async def test() -> None:
         async with start() as running, channel(running.address) as client:
             call = client.stream_stream("/test/Echo")()
@@ -239,7 +238,7 @@ def test_drain_finishes_what_is_open_and_refuses_what_is_new(start: Start) -> No
             assert await call.read() == b"during"
             async with channel(running.address) as late:
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
-                    await late.unary_unary("/test/Unary")(b"")
+                    await late.unary_unary("/test/Reverse")(b"")
                 assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
             assert not drain.done()
             await call.done_writing()
@@ -249,27 +248,27 @@ def test_drain_finishes_what_is_open_and_refuses_what_is_new(start: Start) -> No
     asyncio.run(run(test()))
 
 
-def test_drain_cancels_what_is_left_at_its_deadline(start: Start) -> None:
+def test_drain_cancels_open_calls_at_its_deadline(start: Start) -> None:
     async def test() -> None:
         async with start() as running, channel(running.address) as client:
-            call = client.stream_stream("/test/Park")()
+            call = client.stream_stream("/test/Hang")()
             await call.write(b"await")
-            assert await running.parked.get() == "message"
+            assert await running.events.get() == "message"
             await running.server.drain(0.1)
-            told = {await running.parked.get(), await running.parked.get()}
-            assert told == {"cancelled", "task cancelled"}
+            events = {await running.events.get(), await running.events.get()}
+            assert events == {"cancelled", "task cancelled"}
             assert await call.code() == grpc.StatusCode.UNAVAILABLE
 
     asyncio.run(run(test()))
 
 
-def test_a_unix_socket_serves_and_is_removed(start: Start, tmp_path: Path) -> None:
+def test_the_file_of_a_unix_socket_is_removed_at_the_end(start: Start, tmp_path: Path) -> None:
     async def test() -> None:
         path = tmp_path / "callout.sock"
         async with start(address=f"unix:{path}") as running:
             assert running.address == f"unix:{path}"
             async with channel(running.address) as client:
-                assert await client.unary_unary("/test/Unary")(b"ab") == b"ba"
+                assert await client.unary_unary("/test/Reverse")(b"ab") == b"ba"
         assert not path.exists()
 
     asyncio.run(run(test()))
@@ -286,12 +285,12 @@ def test_an_address_in_use_is_an_os_error(start: Start, transport: TransportName
 
 
 @pytest.mark.parametrize("address", ["", "unix:", "localhost", "localhost:port", ":80", "a:70000"])
-def test_a_bad_address_is_named(transport: TransportName, address: str) -> None:
+def test_the_error_names_a_bad_address(transport: TransportName, address: str) -> None:
     with pytest.raises(ValueError, match="address"):
         serve(transport, {}, address)
 
 
-def test_health_is_checked_and_watched(transport: TransportName) -> None:
+def test_health_check_and_watch(transport: TransportName) -> None:
     async def test() -> None:
         health = Health()
         server = serve(transport, health.services(), "127.0.0.1:0")

@@ -1,5 +1,5 @@
-"""Length-prefixed messages (PROTOCOL-HTTP2.md, "Length-Prefixed-Message"): put together from
-content that arrives in any pieces, and decompressed.
+"""Decodes length-prefixed messages (PROTOCOL-HTTP2.md, "Length-Prefixed-Message") from content that
+arrives in pieces of any size.
 """
 
 import zlib
@@ -8,18 +8,18 @@ from typing import Final
 from extproc.framing import PREFIX, PREFIX_SIZE
 from extproc.rpc import RpcError, StatusCode
 
-_GZIP: Final = 31  # zlib's window bits for gzip framing
+_GZIP_WINDOW_BITS: Final = 31  # zlib: 15 bits of window, plus 16 for gzip framing
 
 
-class Reassembly:
-    """The messages of one call that do not come whole in one piece of content."""
+class MessageDecoder:
+    """The incomplete content of one call."""
 
-    __slots__ = ("_buffer", "_gzip", "_limit")
+    __slots__ = ("_buffer", "_gzip", "_max_message")
 
-    def __init__(self, *, gzip: bool, limit: int) -> None:
+    def __init__(self, *, gzip: bool, max_message: int) -> None:
         self._buffer = bytearray()
         self._gzip = gzip
-        self._limit = limit
+        self._max_message = max_message
 
     def __len__(self) -> int:
         """Bytes held."""
@@ -28,8 +28,8 @@ class Reassembly:
     def feed(self, data: bytes) -> list[bytes]:
         """Add content; returns the messages that it completes.
 
-        RpcError: RESOURCE_EXHAUSTED for a message over the limit, INTERNAL for one that breaks the
-        protocol.
+        Raises RpcError: RESOURCE_EXHAUSTED for a message above the limit, INTERNAL for an invalid
+        one.
         """
         buffer = self._buffer
         buffer += data
@@ -37,34 +37,34 @@ class Reassembly:
         position = 0
         while len(buffer) - position >= PREFIX_SIZE:
             compressed, length = PREFIX.unpack_from(buffer, position)
-            if length > self._limit:
-                raise _too_large(length, self._limit)
+            if length > self._max_message:
+                raise _too_large(length, self._max_message)
             start = position + PREFIX_SIZE
             if len(buffer) - start < length:
                 break
             position = start + length
-            messages.append(self._content(compressed, bytes(memoryview(buffer)[start:position])))
+            messages.append(self._decompress(compressed, bytes(memoryview(buffer)[start:position])))
         if position:
             del buffer[:position]
         return messages
 
-    def _content(self, compressed: int, payload: bytes) -> bytes:
+    def _decompress(self, compressed: int, payload: bytes) -> bytes:
         if compressed == 0:
             return payload
         if compressed != 1 or not self._gzip:
             raise RpcError(StatusCode.INTERNAL, "compressed message without grpc-encoding")
-        return gunzip(payload, self._limit)
+        return gunzip(payload, self._max_message)
 
 
-def gunzip(payload: bytes, limit: int) -> bytes:
-    """Decompress one gzip member, stopping as soon as it exceeds the limit."""
-    inflate = zlib.decompressobj(_GZIP)
+def gunzip(payload: bytes, max_message: int) -> bytes:
+    """Decompress one gzip member; stops as soon as the result exceeds `max_message`."""
+    inflate = zlib.decompressobj(_GZIP_WINDOW_BITS)
     try:
-        content = inflate.decompress(payload, limit + 1)
+        content = inflate.decompress(payload, max_message + 1)
     except zlib.error:
         raise RpcError(StatusCode.INTERNAL, "message is not gzip") from None
-    if len(content) > limit:
-        raise _too_large(len(content), limit)
+    if len(content) > max_message:
+        raise _too_large(len(content), max_message)
     if not inflate.eof or inflate.unused_data:
         raise RpcError(StatusCode.INTERNAL, "message is not one gzip member")
     return content
@@ -72,5 +72,6 @@ def gunzip(payload: bytes, limit: int) -> bytes:
 
 def _too_large(size: int, limit: int) -> RpcError:
     return RpcError(
-        StatusCode.RESOURCE_EXHAUSTED, f"message of {size} or more bytes exceeds {limit}"
+        StatusCode.RESOURCE_EXHAUSTED,
+        f"message of at least {size} bytes is larger than the limit of {limit}",
     )

@@ -1,0 +1,197 @@
+"""The asyncio server's sockets, tasks and memory, seen through real connections."""
+
+import asyncio
+import tracemalloc
+from collections.abc import Callable
+
+import grpc.aio
+import httpx
+import pytest
+import uvloop
+
+from extproc.framing import length_prefixed
+from extproc.rpc import Call
+from extproc.transport import TransportLimits, serve
+from extproc.transport.http2 import frames
+from extproc.transport.http2.errors import ErrorCode
+from extproc.transport.http2.header_blocks import encode_literal
+
+from .conftest import running
+
+MIB = 1024 * 1024
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+LOOPS = pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+
+
+def call_block(path: bytes) -> bytes:
+    content_type = encode_literal(b"content-type", b"application/grpc")
+    return b"\x83\x86" + encode_literal(b":path", path) + content_type
+
+
+def call(stream_id: int, path: bytes, content: bytes, *, end: bool = True) -> bytes:
+    headers = frames.frame(frames.HEADERS, frames.END_HEADERS, stream_id, call_block(path))
+    return headers + frames.frame(frames.DATA, int(end), stream_id, content)
+
+
+class RawClient:
+    """A client that sends raw bytes, and reads only when the test does."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    @classmethod
+    async def connect(cls, address: str, settings: dict[int, int] | None = None) -> "RawClient":
+        host, port = address.split(":")
+        client = cls(*await asyncio.open_connection(host, int(port), limit=MIB))
+        client.writer.write(frames.PREFACE + frames.settings(settings or {}))
+        return client
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    def stop_reading(self) -> None:
+        """Let the socket fill up."""
+        self.writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+    async def wait_until_processed(self) -> None:
+        """Wait until the server has processed everything that was sent before."""
+        ping = b"in sync?"
+        self.send(frames.frame(frames.PING, 0, 0, ping))
+        await self.reader.readuntil(frames.frame(frames.PING, frames.ACK, 0, ping))
+
+    def abort(self) -> None:
+        self.writer.transport.abort()
+
+
+@LOOPS
+def test_a_client_that_never_reads_does_not_grow_memory(loop: LoopFactory) -> None:
+    async def test() -> None:
+        async with running() as server:
+            calls = 10
+            window = {frames.INITIAL_WINDOW_SIZE: 2**31 - 1}
+            client = await RawClient.connect(server.address, window)
+            client.stop_reading()
+            client.send(frames.window_update(0, 2**31 - 1 - frames.DEFAULT_WINDOW))
+            tracemalloc.start()
+            for number in range(calls):
+                request = length_prefixed(b"100000 10000")
+                client.send(call(2 * number + 1, b"/test/Download", request))
+            async with asyncio.timeout(60):
+                for _ in range(calls):
+                    assert await server.events.get() == "blocked"
+            held, _ = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            # Ten calls of a gigabyte each; each call holds its high-water mark.
+            assert held < 16 * MIB
+            assert server.server.counters.messages_sent < 1000
+            client.abort()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(test())
+
+
+@LOOPS
+def test_the_server_stops_reading_an_echo_that_the_client_does_not_read(loop: LoopFactory) -> None:
+    async def test() -> None:
+        async with running(limits=TransportLimits(connection_window=2**31 - 1)) as server:
+            client = await RawClient.connect(server.address)
+            client.send(call(1, b"/test/Echo", b"", end=False))
+            one = frames.frame(frames.DATA, 0, 1, length_prefixed(bytes(10_000)))
+            client.send(one * 104)  # less than the stream's window of 1 MiB
+            await client.wait_until_processed()
+            # The client's window takes 65,535 bytes, the high-water mark 256 KiB; the rest waits.
+            assert 32 <= server.server.counters.messages_sent <= 34
+            client.abort()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(test())
+
+
+@LOOPS
+def test_a_lost_connection_cancels_its_calls(loop: LoopFactory) -> None:
+    async def test() -> None:
+        async with running() as server:
+            client = await RawClient.connect(server.address)
+            client.send(call(1, b"/test/Hang", length_prefixed(b"await"), end=False))
+            assert await server.events.get() == "message"
+            client.abort()
+            assert {await server.events.get(), await server.events.get()} == {
+                "cancelled",
+                "task cancelled",
+            }
+            assert server.server.counters.connections_closed == 1
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(test())
+
+
+def test_buffered_requests_are_bounded_for_the_whole_server() -> None:
+    async def test() -> None:
+        async with (
+            running(limits=TransportLimits(max_buffered=100_000)) as server,
+            grpc.aio.insecure_channel(server.address) as client,
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await client.unary_unary("/test/Reverse")(bytes(200_000))
+            assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert await client.unary_unary("/test/Reverse")(bytes(50_000)) == bytes(50_000)
+
+    asyncio.run(test())
+
+
+def test_a_gzip_bomb_is_refused() -> None:
+    async def test() -> None:
+        async with (
+            running(limits=TransportLimits(max_message=100_000)) as server,
+            grpc.aio.insecure_channel(server.address, compression=grpc.Compression.Gzip) as client,
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await client.unary_unary("/test/Reverse")(bytes(10 * MIB))
+            assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    asyncio.run(test())
+
+
+def test_a_request_that_is_not_grpc_gets_a_plain_http_response() -> None:
+    async def test() -> None:
+        async with running() as server, httpx.AsyncClient(http1=False, http2=True) as client:
+            response = await client.get(f"http://{server.address}/")
+            assert response.status_code == 405
+            assert response.text == "gRPC calls are POST requests\n"
+            path = f"http://{server.address}/test/Reverse"
+            response = await client.post(path, content=b"x" * 99_999)
+            assert response.status_code == 415
+
+    asyncio.run(test())
+
+
+class Flood:
+    """Sends far more than its client reads, without waiting."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+
+    def on_message(self, message: bytes) -> None:
+        for _ in range(100):
+            self.call.send(bytes(100_000))
+
+    def on_half_close(self) -> None:
+        self.call.finish()
+
+    def on_cancel(self) -> None:
+        pass
+
+
+def test_a_call_whose_handler_ignores_a_slow_reader_is_reset() -> None:
+    async def test() -> None:
+        limits = TransportLimits(max_send_queue=2 * MIB)
+        server = serve("asyncio", {"/test/Flood": Flood}, "127.0.0.1:0", limits=limits)
+        client = await RawClient.connect(await server.start())
+        client.send(call(1, b"/test/Flood", length_prefixed(b"")))
+        reset = frames.rst_stream(1, ErrorCode.ENHANCE_YOUR_CALM)
+        await client.reader.readuntil(reset)
+        assert server.counters.streams_closed == 1
+        await server.close()
+
+    asyncio.run(test())
