@@ -14,6 +14,7 @@ from hpack import Decoder, Encoder, HPACKError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from extproc.transport import Rate, TransportLimits
 from extproc.transport.http2 import frames
 from extproc.transport.http2.errors import Http2ConnectionError, Http2StreamError
 from extproc.transport.http2.fields import check_request
@@ -117,7 +118,9 @@ class Client:
     send."""
 
     def __init__(self) -> None:
-        self.peer = Peer(handshake=False)
+        # A client with a window of 1 byte sends two small updates for each byte.
+        limits = TransportLimits(window_updates=Rate(burst=1 << 20, per_second=0))
+        self.peer = Peer(limits, handshake=False)
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
         self.h2.initiate_connection()
         self.sent: dict[int, bytes] = {}
