@@ -49,7 +49,7 @@ class ImageReader:
         self._pixels_are_values = (
             declared.datatype == "UINT8"
             and declared.image.layout == "NHWC"
-            and not declared.image.normalised
+            and not declared.image.normalized
         )
         self._image_bytes = math.prod(declared.image.shape) * self._dtype.itemsize
 

@@ -33,7 +33,7 @@ _LARGEST_BF16 = 3.38e38
 def normalizer(image: ImageInput, datatype: str) -> Normalizer:
     """The function that fills a tensor of this datatype and layout."""
     planar = image.layout == "NCHW"
-    if datatype == "UINT8" and not image.normalised:
+    if datatype == "UINT8" and not image.normalized:
         return _copy_planar if planar else _copy
     if datatype == "FP32":
         return _computed(image, planar)

@@ -1,6 +1,6 @@
-"""The operator's config: the one schema that the control plane and the callout workers share.
+"""The config schema, shared by the control plane and the callout workers.
 
-Its YAML is read by `sluice.config.load`, which is not imported here: workers never read any.
+`sluice.config.load` reads YAML. It is not imported here, because workers never read YAML.
 """
 
 from sluice.config.auth import ApiKey, Auth, JwtIssuer

@@ -1,4 +1,4 @@
-"""Who may call: JWT issuers and API keys."""
+"""Authentication: JWT issuers and API keys."""
 
 from typing import Annotated, Literal, Self
 
@@ -19,34 +19,42 @@ ClaimValue = Annotated[str, StringConstraints(max_length=1024)]
 
 
 class JwtIssuer(Strict):
-    """Tokens of one issuer, verified with keys from exactly one of three places."""
+    """An issuer of JSON Web Tokens.
 
-    issuer: str = Field(min_length=1, description="What the token's `iss` claim must equal.")
+    Exactly one of `jwks`, `jwks_file` and `jwks_uri` gives the keys that verify its tokens.
+    """
+
+    issuer: str = Field(min_length=1, description="Required value of the token's `iss` claim.")
     audiences: tuple[str, ...] = Field(
-        min_length=1, description="The token's `aud` claim must name one of these."
+        min_length=1, description="The token's `aud` claim must contain one of these."
     )
     algorithms: tuple[Algorithm, ...] = Field(
         min_length=1,
-        description="Signature algorithms accepted. Symmetric (HS*) and asymmetric ones never mix.",
+        description="Accepted signature algorithms: only symmetric (HS*) or only asymmetric ones.",
     )
-    jwks: str | None = Field(None, description="The JSON Web Key Set itself, as JSON text.")
+    jwks: str | None = Field(None, description="JSON Web Key Set, as JSON text.")
     jwks_file: str | None = Field(
-        None, description="A file with the key set, relative to the config; watched for changes."
+        None,
+        description="File with the key set, relative to the config file; watched for changes.",
     )
     jwks_uri: str | None = Field(
-        None, pattern=r"^https?://", description="Where the workers fetch the key set."
+        None, pattern=r"^https?://", description="URL from which each worker fetches the key set."
     )
-    jwks_refresh: PositiveDuration = Field(300.0, description="How often `jwks_uri` is fetched.")
-    leeway: Duration = Field(30.0, le=600, description="Clock difference tolerated in exp and nbf.")
-    subject_claim: Claim = "sub"
+    jwks_refresh: PositiveDuration = Field(
+        300.0, description="Interval between fetches of `jwks_uri`."
+    )
+    leeway: Duration = Field(
+        30.0, le=600, description="Tolerated clock difference for `exp` and `nbf`."
+    )
+    subject_claim: Claim = Field("sub", description="Claim with the caller's subject.")
     group_claim: Claim = Field(
-        "group", description="Claim with the caller's group: a string or a list of strings."
+        "group", description="Claim with the caller's groups: a string or a list of strings."
     )
 
     @model_validator(mode="after")
     def _one_key_source(self) -> Self:
         if sum(source is not None for source in (self.jwks, self.jwks_file, self.jwks_uri)) != 1:
-            raise ValueError("name exactly one of jwks, jwks_file and jwks_uri")
+            raise ValueError("set exactly one of jwks, jwks_file and jwks_uri")
         return self
 
     @model_validator(mode="after")
@@ -54,43 +62,53 @@ class JwtIssuer(Strict):
         symmetric = {algorithm.startswith("HS") for algorithm in self.algorithms}
         if len(symmetric) > 1:
             raise ValueError(
-                "algorithms mixes symmetric (HS*) with asymmetric ones: a public key could then "
-                "pass as a shared secret; configure two issuers"
+                "algorithms mixes symmetric (HS*) and asymmetric algorithms, so a public key "
+                "could be used as a shared secret; configure two issuers"
             )
         return self
 
 
 class ApiKey(Strict):
-    """One API key, stored as its hash: `sluice key` mints a key and prints this entry."""
+    """An API key, stored as a hash. `sluice key` creates a key and prints this entry."""
 
-    name: Name = Field(description="The subject that a request with this key has.")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the key, in hex.")
-    groups: tuple[ClaimValue, ...] = ()
-    claims: dict[Claim, ClaimValue] = Field(default_factory=dict)
+    name: Name = Field(description="Subject of requests with this key.")
+    sha256: str = Field(
+        pattern=r"^[0-9a-f]{64}$", description="SHA-256 hash of the key, in lower-case hex."
+    )
+    groups: tuple[ClaimValue, ...] = Field((), description="Groups of requests with this key.")
+    claims: dict[Claim, ClaimValue] = Field(
+        default_factory=dict, description="Claims of requests with this key."
+    )
 
 
 class Auth(Strict):
-    """How requests are authenticated. With neither issuers nor keys, only public models answer."""
+    """Authentication of requests. Without issuers and API keys, only public models are usable."""
 
     issuers: tuple[JwtIssuer, ...] = ()
     api_keys: tuple[ApiKey, ...] = ()
-    api_key_header: HeaderName = "x-api-key"
+    api_key_header: HeaderName = Field(
+        "x-api-key", description="Request header that carries an API key."
+    )
     token_cache_entries: int = Field(
-        10_000, ge=0, le=1_000_000, description="Verified tokens each worker remembers until exp."
+        10_000,
+        ge=0,
+        le=1_000_000,
+        description="Verified tokens that each worker caches until they expire.",
     )
     forward_credentials: bool = Field(
-        False, description="Whether the model server sees the client's token or API key."
+        False,
+        description="Whether Envoy forwards the client's token or API key to the model server.",
     )
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         issuers = [issuer.issuer for issuer in self.issuers]
         if len(set(issuers)) < len(issuers):
-            raise ValueError("two issuers have the same `issuer`")
+            raise ValueError("two issuers have the same issuer")
         for field in ("name", "sha256"):
             values = [getattr(key, field) for key in self.api_keys]
             if len(set(values)) < len(values):
                 raise ValueError(f"two api_keys have the same {field}")
         if self.api_key_header == "authorization":
-            raise ValueError("api_key_header cannot be authorization, which carries JWTs")
+            raise ValueError("api_key_header cannot be authorization: that header carries JWTs")
         return self

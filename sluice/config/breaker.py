@@ -8,32 +8,51 @@ from sluice.config.values import Duration, PositiveDuration, Share, Strict
 
 
 class BreakerConfig(Strict):
-    """When a version that fails is spared: judged over a window that slides in `buckets` steps.
+    """The circuit breaker of each version of a model.
 
-    Under load the window shrinks to the newest `sample` requests, so that a version that starts to
-    fail is not defended by what it did before. How requests end it knows from `telemetry.reports`.
+    It refuses requests to a version whose error rate is high. The results of requests come from
+    `telemetry.reports`.
     """
 
     enabled: bool = True
-    window: PositiveDuration = Field(10.0, le=600)
-    buckets: int = Field(40, ge=2, le=120)
-    min_volume: int = Field(20, ge=1, description="Fewer requests in the window prove nothing.")
-    sample: int = Field(200, ge=1)
+    window: PositiveDuration = Field(
+        10.0, le=600, description="Length of the sliding window of the error rate."
+    )
+    buckets: int = Field(
+        40, ge=2, le=120, description="Parts of the window; it slides by one part at a time."
+    )
+    min_volume: int = Field(
+        20, ge=1, description="Requests in the window below which the breaker stays closed."
+    )
+    sample: int = Field(
+        200,
+        ge=1,
+        description="Under load, only this many of the newest requests count, so that a new "
+        "failure is noticed sooner.",
+    )
     refuse_above: Share = Field(0.30, description="Error rate above which requests are refused.")
-    reduce_above: Share = Field(0.10, description="Error rate above which `admit` get through.")
-    admit: Share = Field(0.5, description="Share admitted between the two thresholds.")
+    reduce_above: Share = Field(
+        0.10, description="Error rate above which only the share `admit` is admitted."
+    )
+    admit: Share = Field(0.5, description="Share of requests admitted between the two rates.")
     probe_interval: PositiveDuration = Field(
-        0.2, le=60, description="One request in this long still gets through while refusing."
+        0.2,
+        le=60,
+        description="Interval of the probes: requests admitted while others are refused.",
     )
     probe_successes: int = Field(
-        10, ge=1, le=1000, description="Successes in a row that end the refusal."
+        10, ge=1, le=1000, description="Consecutive successes that end the refusal."
     )
-    retry_after: Duration = Field(1.0, le=3600, description="What refused clients are told.")
+    retry_after: Duration = Field(
+        1.0,
+        le=3600,
+        description="Value of `Retry-After` in refusals, in whole seconds and at least 1.",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.reduce_above > self.refuse_above:
-            raise ValueError("reduce_above is at most refuse_above")
+            raise ValueError("reduce_above must be at most refuse_above")
         if self.sample < self.min_volume:
-            raise ValueError("sample is at least min_volume")
+            raise ValueError("sample must be at least min_volume")
         return self

@@ -1,11 +1,11 @@
-"""What is wrong with a config, and where."""
+"""Problems found in a config."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake: file, line (1-based; 0 when unknown), key path, and what would be right."""
+    """A problem at a key path of a file; `line` is 1-based, 0 when unknown."""
 
     file: str
     line: int
@@ -18,7 +18,7 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """A config was refused; `problems` holds every mistake found, in the order of the file."""
+    """A config is not valid; `problems` are in the order of the file."""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)))

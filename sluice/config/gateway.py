@@ -1,4 +1,4 @@
-"""The whole config of a gateway, and the processes and sockets that it runs as."""
+"""The whole config of a gateway, and the sections for its processes and addresses."""
 
 from typing import Literal, Self
 
@@ -22,67 +22,87 @@ from sluice.contract.paths import OIP_PREFIX
 
 
 class ListenerTls(Strict):
-    """TLS towards clients; files are relative to the config and read by Envoy."""
+    """TLS for clients. Envoy reads the files; paths are relative to the config file."""
 
-    certificate: str
-    private_key: str
-    client_ca: str | None = Field(None, description="Demand client certificates signed by these.")
+    certificate: str = Field(description="File with the certificate chain, in PEM.")
+    private_key: str = Field(description="File with the private key, in PEM.")
+    client_ca: str | None = Field(
+        None, description="File with CA certificates. Clients must present a certificate of one."
+    )
 
 
 class Listener(Strict):
-    """Where clients connect, by HTTP/1.1 or HTTP/2."""
+    """The address for clients, which use HTTP/1.1 or HTTP/2."""
 
     address: HostPort = "127.0.0.1:8080"
     tls: ListenerTls | None = None
     trusted_hops: int = Field(
-        0, ge=0, description="Proxies in front whose X-Forwarded-For entries are believed."
+        0,
+        ge=0,
+        description="Number of proxies before Envoy whose `X-Forwarded-For` entries are trusted.",
     )
-    request_headers_timeout: PositiveDuration = 10.0
-    idle_timeout: PositiveDuration = Field(3600.0, description="Of a connection without requests.")
-    max_concurrent_streams: int = Field(128, ge=1, le=2**31 - 1)
+    request_headers_timeout: PositiveDuration = Field(
+        10.0, description="Time for a client to send all request headers."
+    )
+    idle_timeout: PositiveDuration = Field(
+        3600.0, description="Time after which a connection without requests is closed."
+    )
+    max_concurrent_streams: int = Field(
+        128, ge=1, le=2**31 - 1, description="Concurrent streams of one HTTP/2 connection."
+    )
     stream_buffer_limit: Size = Field(
-        1 << 20, ge=1 << 14, description="Bytes Envoy holds for one stream in each direction."
+        1 << 20,
+        ge=1 << 14,
+        description="Bytes that Envoy buffers for one stream in each direction.",
     )
 
 
 class ControlPlane(Strict):
-    """Where the control plane listens. Changes take effect at the next start."""
+    """Addresses of the control plane. Changes take effect at the next start."""
 
-    http: HostPort = "127.0.0.1:8081"
+    http: HostPort = Field("127.0.0.1:8081", description="Address of the admin HTTP server.")
     allowed_hosts: tuple[HostName, ...] = Field(
         (),
-        description="Further names by which `/v1/` may be asked, beside that in `http`, localhost "
-        "and IP addresses.",
+        description="Host names that requests to `/v1/` may have, besides the host of `http`, "
+        "localhost and IP addresses.",
     )
-    xds: HostPort = "127.0.0.1:18000"
+    xds: HostPort = Field("127.0.0.1:18000", description="Address of the xDS server (gRPC).")
     ack_timeout: PositiveDuration = Field(
-        5.0, description="How long a push waits for nodes before it goes on without them."
+        5.0,
+        description="Time that a push waits for the ACK of a node before it continues without it.",
     )
 
 
 class Callout(Strict):
-    """The decision service. Changes take effect at the next start, message_timeout at once."""
+    """The callout service. Changes take effect at the next start, except for `message_timeout`."""
 
     address: Address = Field(
         "127.0.0.1:18100",
-        description="Worker N listens on port + N, or on the Unix socket's path with -N added.",
+        description="Address of worker 0. Worker N listens on port + N, or on the socket path with "
+        "-N appended.",
     )
-    workers: int = Field(2, ge=1, le=64)
+    workers: int = Field(2, ge=1, le=64, description="Number of worker processes.")
     message_timeout: PositiveDuration = Field(
-        2.0, le=60, description="How long Envoy waits for a decision before it refuses the request."
+        2.0,
+        le=60,
+        description="Time that Envoy waits for a decision before it refuses the request.",
     )
-    drain_timeout: Duration = Field(10.0, description="For open calls when a worker stops.")
+    drain_timeout: Duration = Field(
+        10.0, description="Time for open calls to end when a worker stops."
+    )
 
     @model_validator(mode="after")
     def _ports_exist(self) -> Self:
         if not self.address.startswith("unix:"):
             port = self.address.rpartition(":")[2]
             if int(port) + self.workers - 1 > 65535:
-                raise ValueError(f"{self.workers} workers from port {port} on pass port 65535")
+                raise ValueError(
+                    f"{self.workers} workers starting at port {port} exceed port 65535"
+                )
         return self
 
     def addresses(self) -> tuple[str, ...]:
-        """Where worker 0, 1, ... listens."""
+        """The address of every worker, in the order of their indexes."""
         if self.address.startswith("unix:"):
             return tuple(f"{self.address}-{worker}" for worker in range(self.workers))
         base, _, port = self.address.rpartition(":")
@@ -90,24 +110,25 @@ class Callout(Strict):
 
 
 class Envoy(Strict):
-    """The Envoy that `sluice up` starts. Changes take effect at the next start."""
+    """The Envoy process of `sluice up`. Changes take effect at the next start."""
 
-    admin: HostPort = "127.0.0.1:9901"
-    concurrency: int = Field(1, ge=1, le=256, description="Envoy's worker threads.")
+    admin: HostPort = Field("127.0.0.1:9901", description="Address of Envoy's admin interface.")
+    concurrency: int = Field(1, ge=1, le=256, description="Number of worker threads.")
     log_level: Literal["trace", "debug", "info", "warning", "error", "critical"] = "warning"
 
 
 class Requests(Strict):
-    """Rules for every request."""
+    """Rules for the requests of all models."""
 
-    max_body: Size = Field(10 << 20, ge=1)
+    max_body: Size = Field(10 << 20, ge=1, description="Maximum size of a request body.")
     expose_reason: bool = Field(
-        False, description="Whether responses say in x-sluice-reason why they are what they are."
+        False,
+        description="Whether responses carry the reason of the decision in `x-sluice-reason`.",
     )
 
 
 class GatewayConfig(Strict):
-    """The operator's config."""
+    """The config of a gateway."""
 
     listener: Listener = Listener()
     control_plane: ControlPlane = ControlPlane()
@@ -121,23 +142,23 @@ class GatewayConfig(Strict):
 
     @model_validator(mode="after")
     def _paths_are_distinct(self) -> Self:
-        owner: dict[str, str] = {}
+        owners: dict[str, str] = {}
         for name, model in self.models.items():
             for path in (OIP_PREFIX + name, *model.paths):
-                if path in owner:
-                    raise ValueError(f"models {owner[path]} and {name} both have the path {path}")
-                owner[path] = name
+                if path in owners:
+                    raise ValueError(f"models {owners[path]} and {name} both have the path {path}")
+                owners[path] = name
         return self
 
     @model_validator(mode="after")
-    def _breakers_hear_of_requests(self) -> Self:
+    def _breakers_have_reports(self) -> Self:
         enabled = [name for name, model in self.models.items() if model.breaker.enabled]
         if enabled and not self.telemetry.reports.enabled:
             more = f" and {len(enabled) - 3} more" if len(enabled) > 3 else ""
             raise ValueError(
-                "with telemetry.reports.enabled: false no breaker would ever open: set "
+                "telemetry.reports.enabled is false, but breakers need the reports: set "
                 f"breaker.enabled: false in models {', '.join(enabled[:3])}{more}, "
-                "or leave the reports on"
+                "or enable the reports"
             )
         return self
 
@@ -146,8 +167,10 @@ class GatewayConfig(Strict):
         types = {model.type for model in self.models.values()}
         for name in self.limits.models:
             if name not in self.models:
-                raise ValueError(f"limits.models names {name!r}, which is no model")
+                raise ValueError(f"limits.models has the key {name!r}, but no model has this name")
         for model_type in self.limits.model_types:
             if model_type not in types:
-                raise ValueError(f"limits.model_types names {model_type!r}, which no model has")
+                raise ValueError(
+                    f"limits.model_types has the key {model_type!r}, but no model has this type"
+                )
         return self

@@ -1,4 +1,4 @@
-"""The backend that stores the budgets of limits: memory or Redis, and leases of tokens from it."""
+"""The backend that stores the budgets of limits, and the leases that workers take from it."""
 
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -11,9 +11,9 @@ from sluice.config.values import PositiveDuration, Strict
 def _check_redis_url(value: str) -> str:
     url = urlsplit(value)
     if url.scheme not in ("redis", "rediss") or not url.hostname:
-        raise ValueError("write redis://HOST:PORT/DB, or rediss:// for TLS")
+        raise ValueError("write redis://HOST:PORT/DB, or rediss://HOST:PORT/DB for TLS")
     if url.username is not None or url.password is not None:
-        raise ValueError("keep credentials out of the URL: use username and password_env")
+        raise ValueError("remove the credentials from the URL; set username and password_env")
     return value
 
 
@@ -23,66 +23,85 @@ RedisUrl = Annotated[
 
 
 class Leases(Strict):
-    """How tokens are fetched ahead of need, so that a request waits on no round trip."""
+    """Tokens that a worker takes from the backend in advance, so that requests need not wait."""
 
     ahead: PositiveDuration = Field(
-        0.1, le=10, description="Demand for this long is held by each worker."
+        0.1,
+        le=10,
+        description="Time for which a worker holds tokens, at the current rate of requests.",
     )
     interval: PositiveDuration = Field(
-        0.01, le=1, description="How long a worker lets a limit that is used up rest."
+        0.01,
+        le=1,
+        description="Minimum time between two requests to the backend for an exhausted limit.",
     )
     lifetime: PositiveDuration = Field(
-        2.0, le=60, description="Tokens a worker has not used by then are lost with it."
+        2.0, le=60, description="Time after which unused tokens of a lease are lost."
     )
 
 
 class LimitBackend(Strict):
-    """Where budgets are kept. `memory` is exact for one callout service, Redis for many."""
+    """The store of budgets.
+
+    `memory` is exact for one callout service; several callout services need `redis`.
+    """
 
     kind: Literal["memory", "redis"] = "memory"
-    mode: Literal["single", "sentinel", "cluster"] = "single"
-    urls: tuple[RedisUrl, ...] = Field(
-        (), max_length=32, description="One server, or the sentinels, or some of the cluster."
+    mode: Literal["single", "sentinel", "cluster"] = Field(
+        "single", description="How the Redis servers are deployed."
     )
-    sentinel_service: str | None = Field(None, min_length=1, description="The master's name.")
-    username: str | None = None
+    urls: tuple[RedisUrl, ...] = Field(
+        (),
+        max_length=32,
+        description="URL of the server, or URLs of sentinels or of cluster nodes.",
+    )
+    sentinel_service: str | None = Field(
+        None, min_length=1, description="Name of the master that the sentinels monitor."
+    )
+    username: str | None = Field(None, description="Redis user.")
     password_env: str | None = Field(
         None,
         pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
-        description="Environment variable of the workers that holds the password.",
+        description="Environment variable of the callout that holds the password.",
     )
-    prefix: str = Field("sluice", pattern=r"^[A-Za-z0-9._-]{1,64}$", description="Of Redis keys.")
+    prefix: str = Field(
+        "sluice", pattern=r"^[A-Za-z0-9._-]{1,64}$", description="Prefix of Redis keys."
+    )
     timeout: PositiveDuration = Field(
-        0.05, le=5, description="The longest a request waits for the backend."
+        0.05, le=5, description="Maximum time that a request waits for the backend."
     )
     fail: Literal["open", "closed"] = Field(
         "open",
-        description="Without the backend: enforce `fail_open_share` locally, or refuse.",
+        description="While the backend does not respond: `open` enforces `fail_open_share` of "
+        "each limit in each worker; `closed` refuses requests.",
     )
     fail_open_share: float = Field(
         0.5,
         gt=0,
         le=1,
-        description="Part of each limit that one worker admits by itself while the backend is "
-        "away; 1 / workers keeps the total.",
+        description="Share of each limit that one worker admits while the backend does not "
+        "respond. 1 / workers preserves the total.",
     )
     max_keys: int = Field(
-        100_000, ge=2000, le=10_000_000, description="Budgets kept in one process's memory."
+        100_000,
+        ge=2000,
+        le=10_000_000,
+        description="Maximum number of budgets in the memory of one process.",
     )
     leases: Leases = Leases()
 
     @model_validator(mode="after")
-    def _redis_is_whole(self) -> Self:
+    def _redis_is_complete(self) -> Self:
         if self.kind == "redis" and not self.urls:
-            raise ValueError("name the Redis servers in urls")
+            raise ValueError("set urls to the Redis servers")
         if self.kind == "memory" and self.urls:
-            raise ValueError("urls are for kind: redis")
+            raise ValueError("urls are only for kind: redis")
         if self.mode == "single" and len(self.urls) > 1:
-            raise ValueError("mode: single has one url")
+            raise ValueError("mode: single takes one URL")
         if (self.mode == "sentinel") != (self.sentinel_service is not None):
-            raise ValueError("sentinel_service goes with mode: sentinel")
+            raise ValueError("set sentinel_service with mode: sentinel, and only then")
         if self.mode == "cluster" and any(urlsplit(u).path.strip("/0") for u in self.urls):
-            raise ValueError("a Redis cluster has only database 0")
+            raise ValueError("a Redis cluster has only database 0; remove the database from urls")
         if self.leases.interval >= self.leases.lifetime:
             raise ValueError("leases.interval must be below leases.lifetime")
         return self

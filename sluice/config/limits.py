@@ -1,4 +1,4 @@
-"""Request limits: local limits of each Envoy, and limit rules of the whole fleet."""
+"""Request limits: local limits in each Envoy, and limit rules for the whole fleet."""
 
 import re
 from typing import Annotated, Literal, Self
@@ -19,91 +19,102 @@ _KEY_PART = re.compile(
 )
 
 MAX_EXACT = 2**53
-"""Lua and JSON numbers are doubles, exact to here; a bucket holds burst x unit in microseconds."""
+"""Largest integer that Lua and JSON numbers (doubles) hold exactly.
+
+A token bucket stores burst x unit in microseconds."""
 
 
 def _check_key_part(value: str) -> str:
     if _KEY_PART.fullmatch(value) is None:
         raise ValueError(
-            "name one of subject, group, model, version, model_type, client_address, "
-            "claim:NAME and header:NAME (in lower case)"
+            "write subject, group, model, version, model_type, client_address, "
+            "claim:NAME, or header:NAME (in lower case)"
         )
     return value
 
 
 KeyPart = Annotated[str, AfterValidator(_check_key_part), Field(examples=["subject", "model"])]
-"""What a request is told apart by. A part the request lacks counts as the empty value."""
+"""A property of a request. It is empty where the request does not have it."""
 
 
 class LocalLimit(Strict):
-    """`burst` requests at once, refilled at `rate` requests per second."""
+    """A token bucket in each Envoy, for requests."""
 
-    rate: int = Field(ge=1, le=10_000_000)
-    burst: int = Field(ge=1, le=10_000_000)
+    rate: int = Field(ge=1, le=10_000_000, description="Requests per second.")
+    burst: int = Field(ge=1, le=10_000_000, description="Capacity of the bucket, in requests.")
 
 
 class LimitMatch(Strict):
-    """A condition on one part of the request: any of `values` is enough."""
+    """A condition that holds when a property of the request matches one of `values`."""
 
-    part: KeyPart
+    part: KeyPart = Field(description="Property of the request, as in `key`.")
     values: tuple[str, ...] = Field(min_length=1, max_length=1000)
-    match: Literal["exact", "prefix"] = "exact"
+    match: Literal["exact", "prefix"] = Field("exact", description="How a value is compared.")
 
 
 class Cost(Strict):
-    """How many tokens a request takes: the largest of what is named here, up to `maximum`."""
+    """Tokens that a request takes: the largest of the values below, up to `maximum`."""
 
-    constant: int = Field(1, ge=1, le=1_000_000)
+    constant: int = Field(1, ge=1, le=1_000_000, description="Tokens of every request.")
     per_body: Size | None = Field(
         None,
         ge=1,
-        description="One token for every so many body bytes begun; a body of unknown size costs "
-        "the maximum.",
+        description="Body bytes per token, rounded up. A body of unknown size takes `maximum`.",
     )
     header: HeaderName | None = Field(
-        None, description="Header whose value is the number of tokens; no number: the constant."
+        None, description="Header with the number of tokens; ignored unless it is a number."
     )
     maximum: int | None = Field(
-        None, ge=1, le=10_000_000, description="Without it, what the limit admits at once."
+        None,
+        ge=1,
+        le=10_000_000,
+        description="Maximum tokens of a request. Default: the capacity of the limit.",
     )
 
 
 class LimitRule(Strict):
-    """One fleet-wide limit: a budget of its own for every distinct value of `key`.
+    """A fleet-wide limit, with a separate budget for each value of `key`.
 
-    `token_bucket` refills `rate` tokens per `per`, up to `burst`; `fixed_window` admits `rate`
-    in each calendar `per` (UTC); `sliding_window` admits `rate` in any span of length `per`.
+    Algorithms: `token_bucket` refills `rate` tokens per `per`, up to `burst`. `fixed_window`
+    admits `rate` tokens in each calendar `per` (UTC). `sliding_window` admits `rate` tokens in any
+    period of length `per`.
     """
 
     name: Name
     key: tuple[KeyPart, ...] = Field(
-        (), max_length=8, description="What each budget belongs to; empty: one for everyone."
+        (),
+        max_length=8,
+        description="Properties that select the budget: `subject`, `group`, `model`, `version`, "
+        "`model_type`, `client_address`, `claim:NAME`, `header:NAME`. Empty: one budget for all "
+        "requests.",
     )
     match: tuple[LimitMatch, ...] = Field(
-        (), max_length=16, description="The rule is for requests that meet all of these."
+        (),
+        max_length=16,
+        description="Conditions; the rule applies to requests that meet all of them.",
     )
     algorithm: Literal["token_bucket", "fixed_window", "sliding_window"] = "token_bucket"
     rate: int = Field(ge=1, le=10_000_000, description="Tokens per `per`.")
-    per: Unit = "second"
+    per: Unit = Field("second", description="Unit of time of `rate`.")
     burst: int | None = Field(
-        None, ge=1, le=10_000_000, description="Of a token_bucket; without it, equal to `rate`."
+        None, ge=1, le=10_000_000, description="Capacity of a token bucket. Default: `rate`."
     )
     cost: Cost = Cost()
-    shadow: bool = Field(False, description="Only count what would be refused.")
+    shadow: bool = Field(False, description="Only count requests that the rule would refuse.")
 
     @property
     def capacity(self) -> int:
-        """The most tokens that can be taken at once."""
+        """Maximum tokens that can be taken at once."""
         return self.rate if self.burst is None else self.burst
 
     @model_validator(mode="after")
     def _burst_fits(self) -> Self:
         if self.burst is not None and self.algorithm != "token_bucket":
-            raise ValueError(f"burst is for token_bucket; {self.algorithm} has only a rate")
+            raise ValueError(f"burst is only for token_bucket, not for {self.algorithm}")
         if self.algorithm == "token_bucket":
             most = MAX_EXACT // (UNIT_SECONDS[self.per] * 1_000_000)
             if self.capacity > most:
-                raise ValueError(f"burst is at most {most} with a rate per {self.per}")
+                raise ValueError(f"burst must be at most {most} with per: {self.per}")
         return self
 
     @model_validator(mode="after")
@@ -112,33 +123,41 @@ class LimitRule(Strict):
             value = getattr(self.cost, field)
             if value is not None and value > self.capacity:
                 raise ValueError(
-                    f"cost.{field} is {value}, but the limit admits {self.capacity} at once: "
-                    "no such request would ever pass"
+                    f"cost.{field} is {value}, but the limit admits at most {self.capacity} "
+                    "tokens at once, so it would refuse every such request"
                 )
         if self.cost.maximum is not None and self.cost.maximum < self.cost.constant:
-            raise ValueError("cost.maximum is below cost.constant")
+            raise ValueError("cost.maximum must be at least cost.constant")
         return self
 
 
 class Limits(Strict):
-    """What is admitted, each where it is cheapest to refuse.
+    """Limits of requests.
 
-    `listener`, `models` and `model_types`: by each Envoy, before any decision is made
-    (local_ratelimit). `rules`: by the whole fleet, decided after authentication. `domains`:
-    descriptors of the rate limit service. Rules and domains share the backend.
+    Each Envoy enforces `listener`, `models` and `model_types` before the decision
+    (local_ratelimit). The callout enforces `rules` for the whole fleet, after authentication.
+    `domains` are for clients of the rate limit service. Rules and domains use the same backend.
     """
 
-    listener: LocalLimit | None = LocalLimit(rate=1000, burst=2000)
-    models: dict[Name, LocalLimit] = Field(default_factory=dict)
-    model_types: dict[str, LocalLimit] = Field(default_factory=dict)
+    listener: LocalLimit | None = Field(
+        LocalLimit(rate=1000, burst=2000), description="Limit of all requests; null: none."
+    )
+    models: dict[Name, LocalLimit] = Field(
+        default_factory=dict, description="Limits of models, by model name."
+    )
+    model_types: dict[str, LocalLimit] = Field(
+        default_factory=dict, description="Limits of model types, by type."
+    )
     rules: tuple[LimitRule, ...] = Field((), max_length=1000)
     domains: dict[DomainName, RateLimitDomain] = Field(default_factory=dict, max_length=1000)
     backend: LimitBackend = LimitBackend()
     headers: bool = Field(
-        True, description="Whether responses carry RateLimit and RateLimit-Policy."
+        True, description="Whether responses carry `RateLimit` and `RateLimit-Policy`."
     )
     near_limit: Share = Field(
-        0.8, description="Share of a limit from which the rate limit service counts near_limit."
+        0.8,
+        description="Share of a limit above which the rate limit service counts a request as "
+        "`near_limit`.",
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Reads YAML into a `GatewayConfig`, and turns every mistake into file, line, key and remedy."""
+"""Reads YAML into a `GatewayConfig`, and reports every error with file, line, key and remedy."""
 
 from collections.abc import Iterator
 from difflib import get_close_matches
@@ -15,37 +15,37 @@ from sluice.config.schema import KeyPath, section_at
 Lines = dict[KeyPath, int]
 
 MAX_FILE = 16 << 20
-"""Bytes: far above 10,000 models, far below what would trouble the control plane."""
+"""Bytes. 10,000 models fit, and the control plane can hold a file of this size in memory."""
 
 MAX_NODES = 1_000_000
-"""YAML nodes after aliases are expanded: stops "billion laughs" documents."""
+"""YAML nodes after the expansion of aliases: refuses "billion laughs" documents."""
 
 
 def load(path: Path | str) -> GatewayConfig:
-    """Read and validate a config file. Raises ConfigError, also where the file cannot be read."""
+    """Read and validate a config file. Raises ConfigError, also for a file that cannot be read."""
     path = Path(path)
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_FILE + 1)
         if len(raw) > MAX_FILE:
-            raise ConfigError([Problem(str(path), 0, "", "the file is larger than 16 MiB")])
+            raise _file_error(path, "the file is larger than 16 MiB")
         text = raw.decode()
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ConfigError([Problem(str(path), 0, "", f"cannot be read: {reason}")]) from error
+        raise _file_error(path, f"the file cannot be read: {reason}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError([Problem(str(path), 0, "", "is not UTF-8 text")]) from error
+        raise _file_error(path, "the file is not UTF-8 text") from error
     return loads(text, str(path))
 
 
 def loads(text: str, file: str = "<config>") -> GatewayConfig:
-    """Validate a config given as YAML (or JSON) text; `file` names it in errors."""
+    """Validate a config in YAML or JSON; `file` is its name in errors. Raises ConfigError."""
     data, lines = _parse(text, file)
     try:
         return GatewayConfig.model_validate(data)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        problems = [_problem(d, file, lines) for d in details if not _follows(d, details)]
+        problems = [_problem(d, file, lines) for d in details if not _is_consequence(d, details)]
         raise ConfigError(sorted(problems, key=lambda problem: problem.line)) from error
 
 
@@ -54,19 +54,22 @@ def _parse(text: str, file: str) -> tuple[object, Lines]:
         root = yaml.compose(text, Loader=yaml.CSafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise ConfigError(
-            [Problem(file, mark.line + 1 if mark else 0, "", f"not YAML: {error.problem}")]
-        ) from error
+        line = mark.line + 1 if mark else 0
+        raise _file_error(file, f"the file is not valid YAML: {error.problem}", line) from error
     except yaml.YAMLError as error:
-        raise ConfigError([Problem(file, 0, "", f"not YAML: {error}")]) from error
+        raise _file_error(file, f"the file is not valid YAML: {error}") from error
     if root is None:
         return {}, {}
     builder = _Builder(file)
     return builder.build(root, ()), builder.lines
 
 
+def _file_error(file: Path | str, message: str, line: int = 0) -> ConfigError:
+    return ConfigError([Problem(str(file), line, "", message)])
+
+
 class _Builder:
-    """Builds plain data from YAML nodes, noting the line of every key path on the way."""
+    """Builds plain data from YAML nodes, and stores the line of every key path."""
 
     def __init__(self, file: str) -> None:
         self.lines: Lines = {}
@@ -80,9 +83,9 @@ class _Builder:
         line = node.start_mark.line + 1
         self.lines.setdefault(path, line)
         if self._nodes > MAX_NODES:
-            raise self._refused(line, path, "the document expands to more than a million nodes")
+            raise self._error(line, path, "with aliases, there are more than a million nodes")
         if id(node) in self._open:
-            raise self._refused(line, path, "an alias refers to itself")
+            raise self._error(line, path, "an alias refers to itself")
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path)
         self._open.add(id(node))
@@ -99,10 +102,10 @@ class _Builder:
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
-                raise self._refused(line, path, "a key must be plain text")
+                raise self._error(line, path, "a key must be text")
             key = key_node.value
             if key in seen:
-                raise self._refused(line, (*path, key), "this key stands here twice")
+                raise self._error(line, (*path, key), "the key occurs twice")
             seen.add(key)
             self.lines[(*path, key)] = line
             yield key, self.build(value_node, (*path, key))
@@ -111,14 +114,15 @@ class _Builder:
         try:
             return self._scalars.construct_object(node)
         except (yaml.YAMLError, ValueError) as error:
-            raise self._refused(node.start_mark.line + 1, path, f"not a value: {error}") from error
+            line = node.start_mark.line + 1
+            raise self._error(line, path, f"the value is not valid: {error}") from error
 
-    def _refused(self, line: int, path: KeyPath, message: str) -> ConfigError:
+    def _error(self, line: int, path: KeyPath, message: str) -> ConfigError:
         return ConfigError([Problem(self._file, line, _dotted(path), message)])
 
 
-def _follows(detail: ErrorDetails, details: list[ErrorDetails]) -> bool:
-    """Whether a list is only "too short" for an item of it that is wrong and reported itself."""
+def _is_consequence(detail: ErrorDetails, details: list[ErrorDetails]) -> bool:
+    """Whether a list is "too short" only because of an item with an error of its own."""
     depth = len(detail["loc"])
     return detail["type"] == "too_short" and any(
         len(other["loc"]) > depth and other["loc"][:depth] == detail["loc"] for other in details
@@ -146,7 +150,7 @@ def _message(detail: ErrorDetails, path: KeyPath) -> str:
         allowed = sorted(section_at(path[:-1]).model_fields)
         close = get_close_matches(str(path[-1]), allowed, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
-        return f"unknown key; {hint}allowed here: {', '.join(allowed)}"
+        return f"unknown key; {hint}allowed keys: {', '.join(allowed)}"
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] in ("missing", "value_error"):
         return message[0].lower() + message[1:]

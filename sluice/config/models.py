@@ -1,4 +1,4 @@
-"""Models, their versions and endpoints, and the rules that choose between versions."""
+"""Models, their versions and endpoints, and the rules that select a version."""
 
 from typing import Annotated, Literal, Self
 
@@ -28,31 +28,36 @@ MediaRange = Annotated[
 
 
 class Endpoint(Strict):
-    """One address where a version is served."""
+    """The address of a server that serves the version."""
 
     address: HostPort
-    weight: int = Field(1, ge=1, le=128)
+    weight: int = Field(1, ge=1, le=128, description="Load balancing weight.")
 
 
 class HealthCheck(Strict):
     """Active health check of every endpoint by Envoy (config.core.v3.HealthCheck).
 
-    `http` versions are asked by GET `path`, `grpc` versions by grpc.health.v1.Health/Check.
+    Envoy sends `GET` to `path` of `http` versions, and calls grpc.health.v1.Health/Check of `grpc`
+    versions.
     """
 
     path: str = Field("/v2/health/ready", pattern=r"^/")
     interval: PositiveDuration = 5.0
     timeout: PositiveDuration = 1.0
-    healthy_threshold: int = Field(1, ge=1)
-    unhealthy_threshold: int = Field(3, ge=1)
+    healthy_threshold: int = Field(
+        1, ge=1, description="Consecutive successes after which an endpoint is healthy."
+    )
+    unhealthy_threshold: int = Field(
+        3, ge=1, description="Consecutive failures after which an endpoint is unhealthy."
+    )
 
 
 class Version(Strict):
-    """One deployed version of a model."""
+    """A deployed version of a model."""
 
     endpoints: tuple[Endpoint, ...] = Field(min_length=1)
     protocol: Literal["http", "grpc"] = Field(
-        "http", description="What the endpoints speak: HTTP/1.1 REST, or gRPC over HTTP/2."
+        "http", description="Protocol of the endpoints: REST over HTTP/1.1, or gRPC."
     )
     health_check: HealthCheck | None = None
 
@@ -60,61 +65,66 @@ class Version(Strict):
     def _distinct_endpoints(self) -> Self:
         addresses = [endpoint.address for endpoint in self.endpoints]
         if len(set(addresses)) < len(addresses):
-            raise ValueError("the same endpoint address is listed twice; use weight instead")
+            raise ValueError("two endpoints have the same address; set weight instead")
         return self
 
 
 class ClaimRule(Strict):
-    """Routes callers whose claim has a value to a version; the first rule that matches wins."""
+    """Selects a version by a claim of the caller. The first rule that matches applies."""
 
     claim: Claim = "group"
-    match: Literal["exact", "prefix"] = "exact"
+    match: Literal["exact", "prefix"] = Field("exact", description="How the value is compared.")
     value: ClaimValue
     version: Name
 
 
 class HeaderMatch(Strict):
-    """A request header with exactly this value."""
+    """A condition: the request header has exactly this value."""
 
     name: HeaderName
     value: str
 
 
 class Canary(Strict):
-    """A version on trial: who reaches it without having asked for a version.
+    """A version for a part of the requests that do not name a version.
 
-    Rules are tried in the order headers, percent, model_types.
+    The rules are tried in this order: `headers`, `percent`, `model_types`.
     """
 
     version: Name
-    percent: Percent = Field(0.0, description="Share of users, each always on the same side.")
+    percent: Percent = Field(
+        0.0, description="Percentage of users. Each user always gets the same version."
+    )
     headers: tuple[HeaderMatch, ...] = Field(
-        (HeaderMatch(name="x-canary", value="true"),), description="Any of these is enough."
+        (HeaderMatch(name="x-canary", value="true"),),
+        description="Headers that select the canary; one match is enough.",
     )
     model_types: tuple[str, ...] = Field(
-        (), description="Values of the client's `X-Model-Type` header that choose the canary."
+        (), description="Values of the request header `X-Model-Type` that select the canary."
     )
 
 
 class UserBucket(Strict):
-    """How a user falls into a bucket.
+    """Assignment of users to buckets, for `percent` of canaries.
 
-    `xxh64`: xxh64(id, seed 0) mod 10,000, as Envoy's WeightedCluster with a header hash_policy
-    computes it. `modulo`: the integer id mod 100; an id that is no integer has no bucket.
+    `xxh64`: xxh64(id, seed 0) mod 10,000, like Envoy's WeightedCluster with a header hash_policy.
+    `modulo`: id mod 100; an id that is not an integer has no bucket.
     """
 
     hash: Literal["xxh64", "modulo"] = "xxh64"
     header: HeaderName | None = Field(
-        None, description="Header with the user's id; without it, the verified subject."
+        None, description="Request header with the id of the user. Default: the verified subject."
     )
 
 
 class AllowRule(Strict):
-    """Admits a caller whom every condition given matches."""
+    """Admits a caller that meets every condition of the rule."""
 
-    groups: tuple[ClaimValue, ...] = Field((), description="The caller is in one of these.")
-    subjects: tuple[str, ...] = Field((), description="The caller is one of these.")
-    claims: dict[Claim, ClaimValue] = Field(default_factory=dict)
+    groups: tuple[ClaimValue, ...] = Field((), description="The caller is in one of these groups.")
+    subjects: tuple[str, ...] = Field((), description="The caller is one of these subjects.")
+    claims: dict[Claim, ClaimValue] = Field(
+        default_factory=dict, description="The caller has all of these claims."
+    )
 
     @model_validator(mode="after")
     def _some_condition(self) -> Self:
@@ -124,100 +134,114 @@ class AllowRule(Strict):
 
 
 class Access(Strict):
-    """Who may call a model. Without rules: everyone who is authenticated."""
+    """Callers that may use a model. Without rules, every authenticated caller may."""
 
-    public: bool = Field(False, description="Admit callers without credentials too.")
-    allow: tuple[AllowRule, ...] = Field((), description="Any rule that matches admits.")
+    public: bool = Field(False, description="Admit all callers, also without credentials.")
+    allow: tuple[AllowRule, ...] = Field(
+        (), description="Rules; one that matches admits the caller."
+    )
 
     @model_validator(mode="after")
     def _not_both(self) -> Self:
         if self.public and self.allow:
-            raise ValueError("a public model has no allow rules")
+            raise ValueError("remove allow, or set public: false")
         return self
 
 
 class Retries(Strict):
-    """Retries by Envoy, on another endpoint where there is one."""
+    """Retries by Envoy, on another endpoint if the version has one."""
 
-    attempts: int = Field(1, ge=0, le=10)
+    attempts: int = Field(1, ge=0, le=10, description="Maximum number of retries.")
     retry_on: tuple[
         Literal["connect-failure", "refused-stream", "reset-before-request", "5xx", "gateway-error",
                 "retriable-4xx", "unavailable", "resource-exhausted"], ...
     ] = ("connect-failure", "refused-stream", "reset-before-request")  # fmt: skip
-    per_try_timeout: PositiveDuration | None = None
+    per_try_timeout: PositiveDuration | None = Field(None, description="Timeout of an attempt.")
 
 
 class Pool(Strict):
-    """Connections from Envoy to one version (circuit-breaker thresholds, protocol options)."""
+    """Connection pool of Envoy for a version (circuit breaker thresholds, protocol options)."""
 
     connect_timeout: PositiveDuration = 1.0
     max_connections: int = Field(1024, ge=1)
-    max_pending_requests: int = Field(1024, ge=1)
-    max_requests: int = Field(1024, ge=1, description="Requests in flight.")
-    max_retries: int = Field(16, ge=0, description="Retries in flight.")
+    max_pending_requests: int = Field(
+        1024, ge=1, description="Requests that wait for a connection."
+    )
+    max_requests: int = Field(1024, ge=1, description="Concurrent requests.")
+    max_retries: int = Field(16, ge=0, description="Concurrent retries.")
     max_requests_per_connection: int = Field(0, ge=0, description="0: no limit.")
-    idle_timeout: PositiveDuration = 60.0
+    idle_timeout: PositiveDuration = Field(
+        60.0, description="Time after which an unused connection is closed."
+    )
     tcp_keepalive: PositiveDuration | None = Field(
-        60.0, description="Seconds of silence before TCP probes a connection; null: never."
+        60.0, description="Idle time before TCP probes a connection; null: never."
     )
 
 
 class Model(Strict):
-    """A model: where it is addressed, who may call it, and which version answers."""
+    """A model: its paths, its versions and endpoints, and the rules for its requests."""
 
-    type: str | None = Field(None, description="Such as text-classification; for limits and logs.")
+    type: str | None = Field(
+        None, description="Type such as `text-classification`, for limits and logs."
+    )
     versions: dict[Name, Version] = Field(min_length=1, max_length=64)
-    stable: Name | None = Field(None, description="Default version; needed with more than one.")
+    stable: Name | None = Field(
+        None, description="Default version. Required with more than one version."
+    )
     paths: tuple[PathPrefix, ...] = Field(
-        (), max_length=32, description="Path prefixes, beside /v2/models/NAME of every model."
+        (), max_length=32, description="Path prefixes in addition to `/v2/models/NAME`."
     )
     methods: tuple[Method, ...] = Field(("POST",), min_length=1)
     content_types: tuple[MediaRange, ...] = Field(
         ("application/json", "application/octet-stream", "application/grpc"),
-        description="Media types a request body may have; `image/*` is a range.",
+        description="Media types of request bodies; ranges such as `image/*` are allowed.",
     )
-    max_body: Size | None = Field(None, description="Overrides requests.max_body.")
+    max_body: Size | None = Field(None, description="Overrides `requests.max_body`.")
     websocket: bool = Field(False, description="Whether clients may upgrade to WebSocket.")
     access: Access = Access()
     claim_rules: tuple[ClaimRule, ...] = ()
     canaries: tuple[Canary, ...] = Field((), max_length=16)
     bucket: UserBucket = UserBucket()
     timeout: Duration = Field(
-        30.0, description="Until the whole response is received; 0: none, for long streams."
+        30.0, description="Time for the whole response; 0: no timeout, for long streams."
     )
-    idle_timeout: Duration = Field(300.0, description="Silence that ends a stream; 0: never.")
+    idle_timeout: Duration = Field(
+        300.0, description="Time without data after which a stream is ended; 0: never."
+    )
     retries: Retries = Retries()
     pool: Pool = Pool()
     breaker: BreakerConfig = BreakerConfig()
     inputs: tuple[TensorInput, ...] = Field(
-        (), max_length=64, description="What the model takes: requests are checked and converted."
+        (),
+        max_length=64,
+        description="Inputs of the model. Requests are checked against them and converted.",
     )
     outputs: tuple[TensorOutput, ...] = Field(
-        (), max_length=64, description="Labels for what the model gives."
+        (), max_length=64, description="Outputs of the model that have labels."
     )
 
     @property
     def converts(self) -> bool:
-        """Whether any request's body may have to be converted for the model."""
+        """Whether request bodies may need a conversion."""
         declared = bool(self.inputs or self.outputs)
         return declared or any(version.protocol == "grpc" for version in self.versions.values())
 
     @property
     def stable_version(self) -> str:
-        """The version for callers whom no rule sends elsewhere."""
+        """The version of requests that no rule sends to another version."""
         return self.stable if self.stable is not None else next(iter(self.versions))
 
     @model_validator(mode="after")
     def _versions_exist(self) -> Self:
         if self.stable is None and len(self.versions) > 1:
-            raise ValueError("name the default version in `stable`")
+            raise ValueError("set stable to the default version")
         named = [("stable", self.stable_version)]
         named += [(f"claim_rules.{i}", rule.version) for i, rule in enumerate(self.claim_rules)]
         named += [(f"canaries.{i}", canary.version) for i, canary in enumerate(self.canaries)]
         for where, version in named:
             if version not in self.versions:
                 known = ", ".join(self.versions)
-                raise ValueError(f"{where} names version {version!r}; there is {known}")
+                raise ValueError(f"{where} names version {version!r}, but the versions are {known}")
         return self
 
     @model_validator(mode="after")
@@ -227,12 +251,12 @@ class Model(Strict):
         return self
 
     @model_validator(mode="after")
-    def _canaries_fit(self) -> Self:
+    def _canaries_are_consistent(self) -> Self:
         versions = [canary.version for canary in self.canaries]
         if len(set(versions)) < len(versions) or self.stable_version in versions:
-            raise ValueError("each canary needs a version of its own, apart from stable")
+            raise ValueError("each canary must have a different version, and not the stable one")
         if sum(canary.percent for canary in self.canaries) > 100:
-            raise ValueError("the canaries' percentages add up to more than 100")
+            raise ValueError("the percentages of the canaries add up to more than 100")
         if self.bucket.hash == "modulo" and any(c.percent % 1 for c in self.canaries):
-            raise ValueError("with bucket.hash modulo, percentages are whole numbers")
+            raise ValueError("with bucket.hash: modulo, percentages must be whole numbers")
         return self

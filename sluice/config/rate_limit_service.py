@@ -10,44 +10,45 @@ LimitName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
 class RateLimitPolicy(Strict):
-    """ratelimit.config.ratelimit.v3.RateLimitPolicy: a fixed window, or no limit."""
+    """A fixed window, or no limit (ratelimit.config.ratelimit.v3.RateLimitPolicy)."""
 
     unit: Literal["second", "minute", "hour", "day", "week", "month", "year"] = "second"
     requests_per_unit: int = Field(0, ge=0, le=2**32 - 1)
     unlimited: bool = False
-    name: str = Field("", max_length=256)
+    name: str = Field("", max_length=256, description="Name for `replaces`.")
     replaces: tuple[LimitName, ...] = Field(
-        (), description="Names of limits that do not count where this one applies."
+        (), description="Names of limits that this limit replaces where both match."
     )
 
     @model_validator(mode="after")
-    def _one_or_the_other(self) -> Self:
+    def _limit_is_unambiguous(self) -> Self:
         if self.unlimited and self.requests_per_unit:
-            raise ValueError("requests_per_unit has no meaning with unlimited: true")
+            raise ValueError("remove requests_per_unit, or set unlimited: false")
         if self.name and self.name in self.replaces:
             raise ValueError(f"the limit {self.name!r} cannot replace itself")
         return self
 
 
 class Descriptor(Strict):
-    """ratelimit.config.ratelimit.v3.RateLimitDescriptor: matches one entry of a descriptor.
+    """Matches one entry of a descriptor (ratelimit.config.ratelimit.v3.RateLimitDescriptor).
 
-    Without a value it is the default for its key, and every value has a budget of its own. A `*`
-    in a value stands for any text.
+    Without `value`, it matches every value that no other descriptor matches, and each value has a
+    separate budget. A `*` in `value` matches any text.
     """
 
     key: str = Field(min_length=1, max_length=256)
     value: str = Field("", max_length=1024)
     rate_limit: RateLimitPolicy | None = None
-    descriptors: tuple["Descriptor", ...] = Field((), max_length=10_000)
-    shadow_mode: bool = False
+    descriptors: tuple["Descriptor", ...] = Field(
+        (), max_length=10_000, description="Descriptors for the next entry, in the same form."
+    )
+    shadow_mode: bool = Field(False, description="Only count requests that it would refuse.")
     quota_mode: bool = Field(
         False,
-        description="A request is refused only where all the quotas that it falls under are used "
-        "up.",
+        description="Refuse a request only when all quotas that match it are exhausted.",
     )
     detailed_metric: bool = Field(
-        False, description="Count by the value a request brought, not by the configured one."
+        False, description="Label metrics with the value of the request, not with `value`."
     )
 
     @model_validator(mode="after")
@@ -57,7 +58,7 @@ class Descriptor(Strict):
 
 
 class RateLimitDomain(Strict):
-    """The descriptors of one domain, for clients of envoy.service.ratelimit.v3."""
+    """The descriptors of a domain of the rate limit service (envoy.service.ratelimit.v3)."""
 
     descriptors: tuple[Descriptor, ...] = Field(min_length=1, max_length=10_000)
 

@@ -1,4 +1,4 @@
-"""The config's reference page: every section and key, written from the schema itself."""
+"""Generates the reference page of the config from the schema."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -14,16 +14,18 @@ from sluice.config.values import TypeLabel
 
 _HEAD = """# Config reference
 
-Written from the schema by `make docs`; `sluice schema` prints the same as JSON Schema for editors.
-A config is YAML. Unknown keys are errors. Durations are written `250ms`, `30s`, `5m`, `1h` or as
-seconds; sizes `512KiB`, `10MiB`, `1GiB` or as bytes; addresses `host:port`.
+Generated from the schema by `make docs`. `sluice schema` prints the JSON Schema for editors.
 
-A change of the file takes effect at once, except for what is said to need a new start.
+A config is a YAML file. Unknown keys are errors. Write durations as `250ms`, `30s`, `5m`, `1h` or
+as a number of seconds, sizes as `512KiB`, `10MiB`, `1GiB` or as a number of bytes, and addresses as
+`host:port`. Changes take effect at once, except in the sections that say "at the next start".
+
+A section that occurs in several places is listed at the first one.
 """
 
 
 def reference() -> str:
-    """The page, as Markdown."""
+    """The page in Markdown."""
     return _HEAD + "".join(_section(path, section) for path, section in sections())
 
 
@@ -46,45 +48,45 @@ def _row(name: str, field: FieldInfo) -> str:
 
 
 def _type(field: FieldInfo) -> str:
-    kind = _written(field.metadata) or _kind(field.annotation)
-    return ", ".join([kind, *_bounds(field)])
+    name = _label(field.metadata) or _type_name(field.annotation)
+    return ", ".join([name, *_bounds(field)])
 
 
 def _bounds(field: FieldInfo) -> Iterator[str]:
-    """The tightest constraint from below and from above, in words."""
+    """The strictest lower bound and the strictest upper bound."""
     above, least = _constraints(field, "gt"), _constraints(field, "ge")
     if above and (not least or max(above) >= max(least)):
-        yield f"> {_shown(max(above))}"
+        yield f"> {_value(max(above))}"
     elif least:
-        yield f"≥ {_shown(max(least))}"
+        yield f"≥ {_value(max(least))}"
     most = _constraints(field, "le")
     if most:
-        yield f"≤ {_shown(min(most))}"
+        yield f"≤ {_value(min(most))}"
 
 
 def _constraints(field: FieldInfo, kind: str) -> list[float]:
     return [v for item in field.metadata if (v := getattr(item, kind, None)) is not None]
 
 
-def _written(metadata: Iterable[object]) -> str | None:
-    """What operators call a value with such an annotation, where that is not plain."""
+def _label(metadata: Iterable[object]) -> str | None:
+    """The name that an annotation gives to its type, if it gives one."""
     return next((item.name for item in metadata if isinstance(item, TypeLabel)), None)
 
 
-def _kind(annotation: object) -> str:
+def _type_name(annotation: object) -> str:
     if is_section(annotation):
         return "section"
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return " or ".join(f"`{value}`" for value in arguments)
     if origin is dict:
-        return f"map of name to {_kind(arguments[1])}"
+        return f"map of name to {_type_name(arguments[1])}"
     if origin is tuple:
-        return f"list of {_kind(arguments[0])}"
+        return f"list of {_type_name(arguments[0])}"
     if origin is Annotated:
-        return _written(arguments[1:]) or _kind(arguments[0])
+        return _label(arguments[1:]) or _type_name(arguments[0])
     if origin in (Union, UnionType):
-        return " or ".join(_kind(a) for a in arguments)
+        return " or ".join(_type_name(a) for a in arguments)
     plain: dict[type, str] = {str: "text", int: "integer", float: "number", bool: "true or false"}
     return plain.get(annotation, "null") if isinstance(annotation, type) else str(annotation)
 
@@ -96,16 +98,16 @@ def _default(field: FieldInfo) -> str:
     if default is None:
         return "none"
     if isinstance(default, BaseModel):
-        # A section whose own keys have these defaults says so in its table.
-        return "" if default == type(default).model_construct() else f"`{_shown(default)}`"
-    if isinstance(default, tuple | dict) and not default:
+        # The table of the section shows the defaults of its keys.
+        return "" if default == type(default).model_construct() else f"`{_value(default)}`"
+    if isinstance(default, tuple | dict | str) and not default:
         return "empty"
     if isinstance(default, tuple):
-        return ", ".join(f"`{_shown(item)}`" for item in default)
-    return f"`{_shown(default)}`"
+        return ", ".join(f"`{_value(item)}`" for item in default)
+    return f"`{_value(default)}`"
 
 
-def _shown(value: object) -> str:
+def _value(value: object) -> str:
     if isinstance(value, BaseModel):
         return json.dumps(value.model_dump(exclude_defaults=True))
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""What operators see of requests: the access log, metrics, traces and profiles."""
+"""Access log, metrics, traces and profiles."""
 
 from typing import Annotated, Literal
 
@@ -12,7 +12,7 @@ STREAMS = ("stdout", "stderr")
 def _check_output(value: str) -> str:
     if value in ("none", *STREAMS) or value.startswith("/"):
         return value
-    raise ValueError("write none, stdout, stderr, or a file's absolute path")
+    raise ValueError("write none, stdout, stderr, or the absolute path of a file")
 
 
 Output = Annotated[
@@ -21,57 +21,63 @@ Output = Annotated[
 
 
 class OtlpExport(Strict):
-    """An OpenTelemetry collector, by gRPC without TLS: the one beside the gateway."""
+    """An OpenTelemetry collector (OTLP over gRPC, without TLS)."""
 
     address: HostPort = Field(examples=["127.0.0.1:4317"])
-    service_name: str = Field("sluice", min_length=1, max_length=255)
+    service_name: str = Field(
+        "sluice", min_length=1, max_length=255, description="Resource attribute `service.name`."
+    )
 
 
 class Rotation(Strict):
-    """When a log file is put aside. Files that are pipes or devices are never rotated."""
+    """Rotation of a log file. Pipes and devices are not rotated."""
 
-    max_size: Size = Field(100 << 20, ge=1 << 12)
-    max_age: Duration = Field(0.0, description="0: rotated by size alone.")
-    keep: int = Field(5, ge=0, le=1000, description="Files put aside, for each worker.")
+    max_size: Size = Field(100 << 20, ge=1 << 12, description="Size at which the file is rotated.")
+    max_age: Duration = Field(
+        0.0, description="Age at which the file is rotated; 0: only its size counts."
+    )
+    keep: int = Field(5, ge=0, le=1000, description="Rotated files that each worker keeps.")
 
 
 class AccessLog(Strict):
-    """One line for each request, written by the callout workers when Envoy reports its end."""
+    """One line for each request. A worker writes it when Envoy has reported the request."""
 
     output: Output = Field(
         "stdout",
-        description="For a file, worker N writes its own: `access.log` becomes `access-N.log`. "
-        "Pipes and devices are shared.",
+        description="`none`, `stdout`, `stderr`, or the absolute path of a file. Worker N writes "
+        "`access-N.log` for `access.log`; workers share pipes and devices.",
     )
     format: Literal["json", "text"] = Field(
-        "json", description="text: the classic line `[time] METHOD path latency`."
+        "json", description="`text`: one line `[time] METHOD path latency`."
     )
     rotation: Rotation = Rotation()
     queue: Size = Field(
         4 << 20,
         ge=1 << 16,
         le=1 << 30,
-        description="Bytes that wait for a slow output in each worker; what is beyond is dropped "
+        description="Bytes that each worker queues for a slow output. Further lines are dropped "
         "and counted.",
     )
 
 
 class Reports(Strict):
-    """How Envoy reports finished requests to the callout, in batches and off their path.
+    """Access log reports: Envoy sends finished requests to the callout in batches.
 
-    The access log, the metrics of requests and the breakers know no others: without reports, every
+    The access log, the metrics of requests and the breakers need them. Without reports, every
     model needs `breaker: {enabled: false}`.
     """
 
     enabled: bool = True
-    flush_interval: PositiveDuration = Field(0.1, le=60)
+    flush_interval: PositiveDuration = Field(
+        0.1, le=60, description="Maximum time between two batches."
+    )
     buffer_size: Size = Field(
-        32 << 10, ge=1 << 10, le=1 << 20, description="Sent earlier when full."
+        32 << 10, ge=1 << 10, le=1 << 20, description="Size at which a batch is sent earlier."
     )
 
 
 class MetricsEndpoint(Strict):
-    """Where the callout's supervisor serves the metrics of all workers as one, by HTTP.
+    """HTTP endpoint of the callout: metrics and status of all workers, and profiles.
 
     Changes take effect at the next start.
     """
@@ -79,37 +85,40 @@ class MetricsEndpoint(Strict):
     address: HostPort = "127.0.0.1:9902"
     allowed_hosts: tuple[HostName, ...] = Field(
         (),
-        description="Further names by which `/v1/` and `/debug/` may be asked, beside that in "
-        "`address`, localhost and IP addresses.",
+        description="Host names that requests to `/v1/` and `/debug/` may have, besides the host "
+        "of `address`, localhost and IP addresses.",
     )
 
 
 class Tracing(Strict):
-    """Spans of every request, which Envoy sends to an OpenTelemetry collector."""
+    """Traces of requests, which Envoy sends to an OpenTelemetry collector."""
 
     otlp: OtlpExport
     sampling: float = Field(
-        100.0, ge=0, le=100, description="Percent of requests that come without a traceparent."
+        100.0,
+        ge=0,
+        le=100,
+        description="Traced percentage of the requests without a `traceparent` header.",
     )
 
 
 class Profile(Strict):
-    """Profiles of live workers at `/debug/profile`, on the metrics' address.
+    """Profiles of running workers, at `/debug/profile` of `telemetry.metrics.address`.
 
-    Changes take effect at the next start; a new secret in the file, at once.
+    Changes take effect at the next start, except for the content of the file.
     """
 
     secret_file: str = Field(
-        description="Holds what callers must send as `Authorization: Bearer`, 16 bytes or more."
+        description="File with the bearer token for `/debug/profile`, of at least 16 bytes."
     )
 
 
 class Telemetry(Strict):
-    """What is logged, counted, traced and profiled."""
+    """Logs, metrics, traces and profiles."""
 
     access_log: AccessLog = AccessLog()
     otlp_log: OtlpExport | None = Field(
-        None, description="OpenTelemetry log records of every request too, sent by Envoy itself."
+        None, description="OpenTelemetry log records of all requests, which Envoy sends."
     )
     reports: Reports = Reports()
     metrics: MetricsEndpoint = MetricsEndpoint()

@@ -1,7 +1,4 @@
-"""What a model takes and gives: named tensors, and how a picture becomes one.
-
-A model that declares its inputs has every request checked against them, and converted into them.
-"""
+"""Inputs and outputs of a model: named tensors, and the conversion of images into tensors."""
 
 from typing import Annotated, Literal, Self
 
@@ -28,55 +25,58 @@ INTEGER_DATATYPES = ("UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "IN
 
 
 class ImageInput(Strict):
-    """How an encoded picture becomes the tensor: value = (pixel x scale - mean) / std.
+    """Conversion of an encoded image into a tensor: value = (pixel x scale - mean) / std.
 
-    `pixel` is 0..255. With neither scale nor mean nor std, pixels are sent as they are. Integer
-    datatypes are rounded, and held within their range.
+    `pixel` is from 0 to 255. Values of integer datatypes are rounded and clipped to the range of
+    the datatype.
     """
 
     width: int = Field(ge=1, le=8192)
     height: int = Field(ge=1, le=8192)
-    layout: Literal["NHWC", "NCHW"] = "NHWC"
-    color: Literal["RGB", "BGR", "GRAY"] = "RGB"
+    layout: Literal["NHWC", "NCHW"] = Field("NHWC", description="Order of the dimensions.")
+    color: Literal["RGB", "BGR", "GRAY"] = Field("RGB", description="Order of the channels.")
     resize: Literal["stretch", "crop", "pad"] = Field(
         "stretch",
-        description="`stretch` ignores the aspect ratio; `crop` keeps it and cuts to the centre; "
+        description="`stretch` ignores the aspect ratio. `crop` keeps it and cuts off the edges. "
         "`pad` keeps it and fills the rest with `background`.",
     )
     crop_fraction: float = Field(
-        1.0, gt=0, le=1, description="With `crop`: share of the largest centred crop that is kept."
+        1.0, gt=0, le=1, description="With `crop`: share of the largest centered crop that is kept."
     )
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     background: tuple[Shade, Shade, Shade] = Field(
-        (255, 255, 255), description="RGB behind transparent pixels, and around a padded picture."
+        (255, 255, 255),
+        description="RGB color behind transparent pixels and around a padded image.",
     )
-    scale: Finite = Field(1.0, description="Factor on pixels, such as 0.00392156862745098 (1/255).")
+    scale: Finite = Field(
+        1.0, description="Factor for pixels, such as 0.00392156862745098 (1/255)."
+    )
     mean: tuple[Finite, ...] = Field(
-        (), max_length=3, description="After scaling: one for all channels, or one for each."
+        (), max_length=3, description="One value for all channels, or one per channel."
     )
-    std: tuple[Finite, ...] = Field((), max_length=3, description="As `mean`.")
+    std: tuple[Finite, ...] = Field((), max_length=3, description="Like `mean`.")
     max_pixels: int = Field(
         25_000_000,
         ge=1,
         le=1 << 30,
-        description="Pixels of all pictures of one request together, before resizing.",
+        description="Maximum pixels of all images of a request together, before resizing.",
     )
 
     @property
     def channels(self) -> int:
-        """Color values of one pixel."""
+        """Number of color values of a pixel."""
         return 1 if self.color == "GRAY" else 3
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Shape of one picture, without the batch."""
+        """Shape of an image, without the batch dimension."""
         if self.layout == "NHWC":
             return self.height, self.width, self.channels
         return self.channels, self.height, self.width
 
     @property
-    def normalised(self) -> bool:
-        """Whether the tensor's values differ from the pixels'."""
+    def normalized(self) -> bool:
+        """Whether the values of the tensor differ from the pixels."""
         return self.scale != 1.0 or bool(self.mean) or bool(self.std)
 
     @model_validator(mode="after")
@@ -85,52 +85,56 @@ class ImageInput(Strict):
             count = len(getattr(self, field))
             if count not in (0, 1, self.channels):
                 raise ValueError(
-                    f"{field} has {count} values; give one, or {self.channels} for {self.color}"
+                    f"{field} has {count} values; write 1, or {self.channels} for {self.color}"
                 )
         if any(value == 0 for value in self.std):
-            raise ValueError("std cannot be 0: values are divided by it")
+            raise ValueError("std must not be 0, because values are divided by it")
         if self.crop_fraction != 1.0 and self.resize != "crop":
-            raise ValueError("crop_fraction needs resize: crop")
+            raise ValueError("crop_fraction is only for resize: crop")
         return self
 
 
 class TensorInput(Strict):
-    """One input of a model."""
+    """An input of a model."""
 
     name: TensorName
     datatype: Datatype
     shape: tuple[Dimension, ...] = Field(
-        max_length=16, description="-1 stands for any size: of the batch, or of a sequence."
+        max_length=16, description="Sizes of the dimensions; -1: any size."
     )
-    optional: bool = Field(False, description="Whether a request may leave it out.")
+    optional: bool = Field(False, description="Whether a request may omit the input.")
     image: ImageInput | None = Field(
-        None, description="Accept pictures (JPEG, PNG, WebP) for this input, converted so."
+        None, description="Accept images (JPEG, PNG, WebP) for this input."
     )
 
     @model_validator(mode="after")
-    def _picture_fits_tensor(self) -> Self:
+    def _image_fits_tensor(self) -> Self:
         if self.image is None:
             return self
         if self.datatype not in IMAGE_DATATYPES:
-            raise ValueError(f"a picture becomes {', '.join(IMAGE_DATATYPES)}, not {self.datatype}")
+            raise ValueError(
+                f"an image needs one of {', '.join(IMAGE_DATATYPES)}, not {self.datatype}"
+            )
         wanted = self.image.shape
         given = self.shape[1:] if len(self.shape) == 4 else self.shape
         if len(given) != 3 or any(g not in (-1, w) for g, w in zip(given, wanted, strict=True)):
             raise ValueError(
-                f"shape {list(self.shape)} does not hold this picture: write {[-1, *wanted]}, or "
+                f"shape {list(self.shape)} does not fit the image: write {[-1, *wanted]}, or "
                 f"{list(wanted)} for a model without a batch dimension"
             )
         return self
 
 
 class TensorOutput(Strict):
-    """One output of a model; only outputs with labels need declaring."""
+    """An output of a model. Only outputs with labels need to be declared."""
 
     name: TensorName
     labels: tuple[str, ...] = Field(
-        (), max_length=100_000, description="Name of each class, in the order of the scores."
+        (), max_length=100_000, description="Names of the classes, in the order of the scores."
     )
-    top_k: int = Field(1, ge=1, le=1000, description="With labels: best classes told in JSON.")
+    top_k: int = Field(
+        1, ge=1, le=1000, description="With `labels`: number of best classes in JSON responses."
+    )
 
 
 def distinct_names(tensors: tuple[TensorInput, ...] | tuple[TensorOutput, ...]) -> None:
@@ -138,4 +142,4 @@ def distinct_names(tensors: tuple[TensorInput, ...] | tuple[TensorOutput, ...]) 
     names = [tensor.name for tensor in tensors]
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"the tensor {name!r} is declared twice")
+            raise ValueError(f"two tensors have the name {name!r}")

@@ -1,4 +1,4 @@
-"""Scalar types of the config: durations, sizes, addresses and names, as operators write them."""
+"""Scalar types of the config: durations, sizes, addresses and names."""
 
 import ipaddress
 import re
@@ -21,14 +21,14 @@ _BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
 class Strict(BaseModel):
-    """Base of every config section: immutable, and an unknown key is an error."""
+    """Base of every config section: it is immutable and refuses unknown keys."""
 
-    # A worker reads a part of the schema only: what it does not use is not built.
+    # defer_build: workers use only a part of the schema, and do not build the rest.
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, defer_build=True)
 
 
 def parse_duration(text: str) -> float:
-    """Seconds in a duration such as `250ms`. Raises ValueError with what would be right."""
+    """Seconds of a duration such as `250ms`. Raises ValueError for text in another format."""
     match = _DURATION.fullmatch(text)
     if match is None:
         raise ValueError("write a duration as a number and a unit, such as 250ms, 30s, 5m or 1h")
@@ -59,16 +59,16 @@ def _check_address(value: str) -> str:
     if value.startswith("unix:"):
         path = value.removeprefix("unix:")
         if not path:
-            raise ValueError("name the socket's path after unix:")
-        # sockaddr_un holds 108 bytes with the closing NUL; "-NN" is added for each worker.
+            raise ValueError("write the path of the socket after unix:")
+        # sockaddr_un holds 108 bytes with the closing NUL; "-NN" is appended for each worker.
         if len(path.encode()) > 100:
-            raise ValueError("a Unix socket's path is limited to 100 bytes")
+            raise ValueError("the path of a Unix socket must have at most 100 bytes")
         return value
     return _check_host_port(value)
 
 
 def split_host_port(value: str) -> tuple[str, str]:
-    """Split `host:port`; an IPv6 host loses its brackets, a missing part is empty."""
+    """Split `host:port`. An IPv6 host is returned without brackets, a missing part as ''."""
     host, _, port = value.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         return host[1:-1], port
@@ -76,7 +76,7 @@ def split_host_port(value: str) -> tuple[str, str]:
 
 
 def is_ip(host: str) -> bool:
-    """Whether the host is an IP address rather than a name to resolve."""
+    """Whether the host is an IP address, not a name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -86,7 +86,7 @@ def is_ip(host: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class TypeLabel:
-    """What operators call a kind of value; the reference page shows it as the key's type."""
+    """The name of a type on the reference page."""
 
     name: str
 
@@ -125,10 +125,10 @@ Address = Annotated[
     AfterValidator(_check_address),
     Field(examples=["127.0.0.1:9000", "unix:/run/callout.sock"]),
 ]
-"""A TCP address, or `unix:` and a socket's path."""
+"""A TCP address, or `unix:` and the path of a socket."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
-"""Name of a model, version, issuer or key: it appears in paths, headers, clusters and metrics."""
+"""Name of a model, version, rule or key. It appears in paths, headers, clusters and metrics."""
 
 HostName = Annotated[
     str,
@@ -136,20 +136,20 @@ HostName = Annotated[
     StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$"),
     AfterValidator(str.lower),
 ]
-"""A host's name in the DNS, kept in lower case."""
+"""A DNS name, converted to lower case."""
 
 HeaderName = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"),
     AfterValidator(str.lower),
 ]
-"""An HTTP header's name (RFC 9110 section 5.1), kept in lower case."""
+"""The name of an HTTP header (RFC 9110 section 5.1), converted to lower case."""
 
 PathPrefix = Annotated[str, StringConstraints(pattern=r"^/[^?#\s]*[^/?#\s]$")]
 """A path and everything below it: `/a` matches `/a` and `/a/b`, not `/ab`."""
 
 Percent = Annotated[float, Field(ge=0, le=100, multiple_of=0.01)]
-"""A share of users, in steps of 0.01 %."""
+"""A percentage, in steps of 0.01."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 """A share of a whole, from 0 to 1."""

@@ -96,7 +96,7 @@ def test_models_come_and_go_without_a_failed_request(own: Gateway) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("models: [", "not YAML"),
+        ("models: [", "not valid YAML"),
         ("modles: {}", "did you mean models?"),
         ("models: {echo: {versions: {}}}", "at least 1 item"),
     ],

@@ -125,7 +125,7 @@ def installed(tmp_path: Path) -> Path:
 def test_the_installed_packages_are_accepted(installed: Path) -> None:
     done = sluice(*COMMANDS["control-plane"], path=[installed])
     assert done.returncode == 2
-    assert done.stderr == "absent.yaml: cannot be read: No such file or directory\n"
+    assert done.stderr == "absent.yaml: the file cannot be read: No such file or directory\n"
 
 
 def test_a_folder_without_init_beside_the_package_is_accepted(
@@ -186,5 +186,5 @@ def test_a_process_of_up_ignores_packages_of_the_working_directory(tmp_path: Pat
         spec.argv, env=spec.environment, cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.stderr.splitlines() == [
-        f"{tmp_path / 'absent.yaml'}: cannot be read: No such file or directory"
+        f"{tmp_path / 'absent.yaml'}: the file cannot be read: No such file or directory"
     ]

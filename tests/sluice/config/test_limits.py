@@ -16,19 +16,22 @@ BREAKER = (
 @pytest.mark.parametrize(
     ("text", "remedy"),
     [
-        (RULE.format("key: [user]"), "name one of subject, group"),
+        (RULE.format("key: [user]"), "write subject, group"),
         (RULE.format("key: ['header:X-Tenant']"), "header:NAME (in lower case)"),
-        (RULE.format("algorithm: fixed_window, burst: 5"), "burst is for token_bucket"),
-        (RULE.format("per: day, burst: 1000000"), "burst is at most 104249"),
-        (RULE.format("cost: {constant: 11}"), "no such request would ever pass"),
-        (RULE.format("burst: 5, cost: {maximum: 6}"), "no such request would ever pass"),
-        (RULE.format("cost: {constant: 3, maximum: 2}"), "cost.maximum is below"),
+        (RULE.format("algorithm: fixed_window, burst: 5"), "burst is only for token_bucket"),
+        (RULE.format("per: day, burst: 1000000"), "burst must be at most 104249"),
+        (RULE.format("cost: {constant: 11}"), "it would refuse every such request"),
+        (RULE.format("burst: 5, cost: {maximum: 6}"), "it would refuse every such request"),
+        (
+            RULE.format("cost: {constant: 3, maximum: 2}"),
+            "cost.maximum must be at least cost.constant",
+        ),
         ("limits: {rules: [{name: r, rate: 1}, {name: r, rate: 2}]}", "have the name 'r'"),
-        (BACKEND.format("kind: redis"), "name the Redis servers in urls"),
-        (BACKEND.format("urls: ['redis://h']"), "urls are for kind: redis"),
-        (BACKEND.format("kind: redis, urls: ['redis://u:p@h']"), "keep credentials out"),
+        (BACKEND.format("kind: redis"), "set urls to the Redis servers"),
+        (BACKEND.format("urls: ['redis://h']"), "urls are only for kind: redis"),
+        (BACKEND.format("kind: redis, urls: ['redis://u:p@h']"), "remove the credentials"),
         (BACKEND.format("kind: redis, urls: ['http://h']"), "write redis://HOST"),
-        (BACKEND.format("kind: redis, urls: ['redis://a', 'redis://b']"), "single has one url"),
+        (BACKEND.format("kind: redis, urls: ['redis://a', 'redis://b']"), "single takes one URL"),
         (BACKEND.format("kind: redis, urls: ['redis://a'], mode: sentinel"), "sentinel_service"),
         (
             BACKEND.format("kind: redis, urls: ['redis://a/3'], mode: cluster"),
@@ -38,11 +41,11 @@ BREAKER = (
         (DOMAIN.format("{key: a}, {key: a}"), "have the key 'a'"),
         (
             DOMAIN.format("{key: a, rate_limit: {unlimited: true, requests_per_unit: 1}}"),
-            "no meaning with unlimited",
+            "remove requests_per_unit",
         ),
         (DOMAIN.format("{key: a, rate_limit: {name: n, replaces: [n]}}"), "cannot replace itself"),
-        (BREAKER.format("{reduce_above: 0.5}"), "reduce_above is at most refuse_above"),
-        (BREAKER.format("{sample: 10}"), "sample is at least min_volume"),
+        (BREAKER.format("{reduce_above: 0.5}"), "reduce_above must be at most refuse_above"),
+        (BREAKER.format("{sample: 10}"), "sample must be at least min_volume"),
     ],
 )
 def test_a_limit_that_cannot_work_is_refused(text: str, remedy: str) -> None:

@@ -36,7 +36,7 @@ def test_a_single_version_is_the_stable_one() -> None:
     [
         (
             "listner: {}",
-            "gateway.yaml:1: listner: unknown key; did you mean listener? allowed here: auth, ",
+            "gateway.yaml:1: listner: unknown key; did you mean listener? allowed keys: auth, ",
         ),
         (
             "models:\n  a:\n    versions:\n      v1:\n        endpoint: x\n",
@@ -54,8 +54,8 @@ def test_a_single_version_is_the_stable_one() -> None:
             'listener:\n  address: "8080"\n',
             "gateway.yaml:2: listener.address: write an address as host:port, such as",
         ),
-        ("a: ]", "gateway.yaml:1: not YAML: "),
-        ("listener: {}\nlistener: {}\n", "gateway.yaml:2: listener: this key stands here twice"),
+        ("a: ]", "gateway.yaml:1: the file is not valid YAML: "),
+        ("listener: {}\nlistener: {}\n", "gateway.yaml:2: listener: the key occurs twice"),
         ("listener: &a\n  x: *a\n", "gateway.yaml:1: listener.x: an alias refers to itself"),
         (
             "auth:\n  issuers:\n  - {issuer: i, audiences: [a], algorithms: [none], jwks: '{}'}\n",
@@ -63,7 +63,7 @@ def test_a_single_version_is_the_stable_one() -> None:
         ),
         (
             "auth:\n  issuers:\n  - {issuer: i, audiences: [a], algorithms: [RS256]}\n",
-            "gateway.yaml:3: auth.issuers.0: name exactly one of jwks, jwks_file and jwks_uri",
+            "gateway.yaml:3: auth.issuers.0: set exactly one of jwks, jwks_file and jwks_uri",
         ),
     ],
 )  # fmt: skip
@@ -84,13 +84,16 @@ def test_symmetric_and_asymmetric_algorithms_never_mix() -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("stable: v9", "stable names version 'v9'; there is v1, v2"),
+        ("stable: v9", "stable names version 'v9', but the versions are v1, v2"),
         ("stable: v1\n    claim_rules: [{value: vip, version: v3}]", "claim_rules.0 names"),
-        ("stable: v1\n    canaries: [{version: v1, percent: 1}]", "a version of its own"),
+        ("stable: v1\n    canaries: [{version: v1, percent: 1}]", "must have a different version"),
         ("stable: v1\n    canaries: [{version: v2, percent: 101}]", "less than or equal to 100"),
         ("stable: v1\n    canaries: [{version: v2, percent: 0.005}]", "multiple of 0.01"),
-        ("type: t", "name the default version in `stable`"),
-        ("stable: v1\n    access: {public: true, allow: [{groups: [a]}]}", "no allow rules"),
+        ("type: t", "set stable to the default version"),
+        (
+            "stable: v1\n    access: {public: true, allow: [{groups: [a]}]}",
+            "remove allow, or set public: false",
+        ),
         ("stable: v1\n    access: {allow: [{}]}", "needs groups, subjects or claims"),
     ],
 )
@@ -113,8 +116,8 @@ REPORTS_OFF = "telemetry: {reports: {enabled: false}}\n"
 
 def test_a_breaker_that_would_hear_nothing_is_refused_with_what_to_set() -> None:
     assert problems(MINIMAL + REPORTS_OFF) == [
-        "gateway.yaml:2: with telemetry.reports.enabled: false no breaker would ever open: "
-        "set breaker.enabled: false in models a, or leave the reports on"
+        "gateway.yaml:2: telemetry.reports.enabled is false, but breakers need the reports: "
+        "set breaker.enabled: false in models a, or enable the reports"
     ]
     version = '{versions: {v1: {endpoints: [{address: "h:1"}]}}}'
     many = MINIMAL + "".join(f"  {name}: {version}\n" for name in "bcdef") + REPORTS_OFF
@@ -135,7 +138,7 @@ def test_aliases_that_expand_without_bound_are_refused() -> None:
 
 
 def test_an_unreadable_file_is_a_problem_of_that_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+    with pytest.raises(ConfigError, match="the file cannot be read: No such file"):
         load(tmp_path / "absent.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="not UTF-8"):
