@@ -1,4 +1,4 @@
-"""Who is calling: JWTs and API keys to an `Identity`."""
+"""Authentication: verifies JWTs and API keys, and gives the caller's `Identity`."""
 
 from extproc.auth.authenticator import Authenticator
 from extproc.auth.errors import CredentialsError, UnknownKeyError

@@ -1,4 +1,4 @@
-"""Credentials in headers to an identity, remembering verified tokens until they expire."""
+"""Identifies callers by their credentials, and caches verified tokens until they expire."""
 
 import hashlib
 import hmac
@@ -12,35 +12,37 @@ from sluice.config import ApiKey, Auth, JwtIssuer
 from sluice.keys.key_set import KeySet
 
 MAX_API_KEY = 512
+"""Bytes: more than real API keys have, and few enough to hash for every request."""
 
 
 class Authenticator:
-    """Made of the policy's `auth` section. Raises KeySetError where a key set cannot be read.
+    """Identifies callers by the policy's `auth` section.
 
-    Keys that `previous` has fetched stay where their issuer is configured as it was, so that a
-    change elsewhere refuses nobody until they are fetched again.
+    Raises KeySetError for a key set that is not valid. Fetched key sets of `previous` stay in use
+    for issuers whose `jwks_uri` is the same: else every token would be refused until the key sets
+    are fetched again.
     """
 
     def __init__(self, auth: Auth, previous: "Authenticator | None" = None) -> None:
         self.auth = auth
         self._api_key_header = auth.api_key_header
         self._api_keys = {key.sha256: key for key in auth.api_keys}
-        keys = {} if previous is None else previous._fetched(auth.issuers)
+        keys = {} if previous is None else previous._fetched_keys(auth.issuers)
         keys |= {i.issuer: KeySet.parse(i.jwks) for i in auth.issuers if i.jwks is not None}
-        self._tokens = TokenVerifier(auth.issuers, keys)
+        self._verifier = TokenVerifier(auth.issuers, keys)
         self._verified: OrderedDict[bytes, Identity] = OrderedDict()
-        self._room = auth.token_cache_entries
+        self._max_verified = auth.token_cache_entries
         self.hits = 0
-        """Tokens that were known from before."""
+        """Tokens that were in the cache."""
         self.misses = 0
         """Tokens that had to be verified."""
-        self.epoch = 0
-        """Counts changes of keys: what was verified in an earlier one is worth nothing."""
+        self.key_generation = 0
+        """Increases when keys change: admissions of an earlier generation are no longer valid."""
 
     def identify(self, headers: Mapping[str, bytes], now: float) -> Identity:
-        """The caller; ANONYMOUS without credentials. `now`: seconds since the epoch.
+        """Identify the caller: ANONYMOUS without credentials. `now`: seconds since the epoch.
 
-        Raises CredentialsError for credentials that are not good, or two kinds at once.
+        Raises CredentialsError for credentials that are not valid, and for two kinds at once.
         """
         authorization = headers.get("authorization")
         api_key = headers.get(self._api_key_header)
@@ -54,45 +56,46 @@ class Authenticator:
         return self._by_token(token.strip(), now)
 
     def replace_keys(self, issuer: str, keys: KeySet) -> None:
-        """Trust these keys of an issuer from now on, and none that it no longer has."""
-        self._tokens.keys[issuer] = keys
+        """Use this key set for an issuer. Tokens that were verified before are verified again."""
+        self._verifier.keys[issuer] = keys
         self._verified.clear()
-        self.epoch += 1
+        self.key_generation += 1
 
-    def _fetched(self, issuers: tuple[JwtIssuer, ...]) -> dict[str, KeySet]:
-        """Key sets that came from where these issuers have theirs, too."""
+    def _fetched_keys(self, issuers: tuple[JwtIssuer, ...]) -> dict[str, KeySet]:
+        """Fetched key sets of those issuers whose `jwks_uri` is the same here."""
         sources = {issuer.issuer: issuer.jwks_uri for issuer in self.auth.issuers}
         return {
-            issuer.issuer: self._tokens.keys[issuer.issuer]
+            issuer.issuer: self._verifier.keys[issuer.issuer]
             for issuer in issuers
             if issuer.jwks_uri is not None
             and issuer.jwks_uri == sources.get(issuer.issuer)
-            and issuer.issuer in self._tokens.keys
+            and issuer.issuer in self._verifier.keys
         }
 
     def _by_token(self, token: bytes, now: float) -> Identity:
-        known = self._verified.get(token)
-        if known is not None and now < known.expires:
+        cached = self._verified.get(token)
+        if cached is not None and now < cached.expires:
             self.hits += 1
-            return known
+            return cached
         self.misses += 1
         try:
             text = token.decode("ascii")
         except UnicodeDecodeError as error:
             raise CredentialsError("the token is malformed") from error
-        identity = self._tokens.verify(text, now)
-        if self._room:
-            if len(self._verified) >= self._room:
+        identity = self._verifier.verify(text, now)
+        if self._max_verified:
+            if len(self._verified) >= self._max_verified:
                 self._verified.popitem(last=False)
             self._verified[token] = identity
         return identity
 
     def _by_api_key(self, api_key: bytes) -> Identity:
         if len(api_key) > MAX_API_KEY:
-            raise CredentialsError("the API key is not known")
+            raise CredentialsError("the API key is not valid")
         digest = hashlib.sha256(api_key).hexdigest()
         key: ApiKey | None = self._api_keys.get(digest)
-        # Found by its hash, which a client cannot steer; compared in constant time all the same.
+        # A client cannot choose the hash of its key, so the time of the lookup reveals nothing. The
+        # comparison takes constant time nevertheless.
         if key is None or not hmac.compare_digest(digest, key.sha256):
-            raise CredentialsError("the API key is not known")
+            raise CredentialsError("the API key is not valid")
         return Identity(key.name, "api_key", frozenset(key.groups), dict(key.claims))

@@ -1,13 +1,13 @@
-"""Why credentials are refused. Messages are shown to clients and never hold what they sent."""
+"""Errors of credentials. Their messages are shown to clients and never contain client input."""
 
 
 class CredentialsError(Exception):
-    """Credentials were presented, and they are not good."""
+    """The request has credentials that are not valid."""
 
 
 class UnknownKeyError(CredentialsError):
-    """A token names a key that its issuer's key set lacks; fetching the set again may help."""
+    """A token names a key that its issuer's key set lacks. Fetching the set again may help."""
 
     def __init__(self, issuer: str) -> None:
-        super().__init__("the token's key is not one of its issuer's")
+        super().__init__("the token's key is not in its issuer's key set")
         self.issuer = issuer

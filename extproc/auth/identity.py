@@ -1,4 +1,4 @@
-"""The verified caller."""
+"""The identity of a caller."""
 
 import math
 from collections.abc import Mapping
@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who calls, by whose word: `source` is the token's issuer, or `api_key`.
+    """A verified caller. `source` is the token's issuer, or `api_key`.
 
-    `expires`: until when that word is good, in seconds since the epoch.
+    `expires`: when the credentials expire, in seconds since the epoch.
     """
 
     subject: str
@@ -20,7 +20,7 @@ class Identity:
     expires: float = math.inf
 
     def claim_values(self, name: str) -> tuple[str, ...]:
-        """A claim's values as text: of a list each item, of a missing claim none."""
+        """A claim's values as text: each item of a list, and nothing for a missing claim."""
         value = self.claims.get(name)
         if isinstance(value, str):
             return (value,)

@@ -1,4 +1,4 @@
-"""Key sets behind a `jwks_uri`: fetched regularly, and again when a token names an unknown key."""
+"""Fetches key sets from a `jwks_uri`: at intervals, and when a token names an unknown key."""
 
 import asyncio
 import logging
@@ -14,61 +14,62 @@ from sluice.keys.key_set import KeySet
 log = logging.getLogger(__name__)
 
 REFRESH_WAIT = 1.0
-"""Seconds that a request waits for its issuer's new keys: Envoy waits 2 s for the decision."""
+"""Seconds that a request waits for its issuer's new keys. Envoy waits 2 s for the decision."""
 MIN_INTERVAL = 10.0
-"""Seconds between fetches of one issuer that tokens ask for: they cannot be made to hammer it."""
+"""Seconds between fetches of one issuer for unknown keys, so that clients cannot overload it."""
 RETRY_INTERVAL = 5.0
-"""Seconds until a fetch that failed is tried again."""
+"""Seconds until a failed fetch is tried again."""
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
 
 class RemoteKeySets:
-    """Keeps an authenticator's fetched key sets fresh; the last good set stays on a failure."""
+    """Updates the fetched key sets of an authenticator. After a failure, the last key set stays."""
 
     def __init__(self, authenticator: Authenticator, fetch: Fetch = fetch_document) -> None:
         self._authenticator = authenticator
         self._fetch = fetch
         self._documents: dict[str, bytes] = {}
-        self._asked: dict[str, float] = {}
+        self._requested: dict[str, float] = {}
         self._running: dict[str, asyncio.Task[bool]] = {}
         self._issuers = {i.issuer: i for i in authenticator.auth.issuers if i.jwks_uri is not None}
         self._loops: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin to fetch, each issuer at its own interval."""
+        """Fetch the key set of each issuer now, and then at the issuer's interval."""
         self._loops = [asyncio.create_task(self._follow(i)) for i in self._issuers.values()]
 
     def stop(self) -> None:
-        """Fetch no more."""
+        """Stop all fetches."""
         for task in (*self._loops, *self._running.values()):
             task.cancel()
 
     def may_refresh(self, issuer: str) -> bool:
-        """Whether an unknown key of this issuer is worth a fetch now."""
-        asked = self._asked.get(issuer)
-        recent = asked is not None and time.monotonic() - asked < MIN_INTERVAL
+        """Whether the issuer's key set can be fetched now for an unknown key."""
+        requested = self._requested.get(issuer)
+        recent = requested is not None and time.monotonic() - requested < MIN_INTERVAL
         return issuer in self._issuers and (issuer in self._running or not recent)
 
     async def refresh(self, issuer: str) -> None:
-        """Fetch an issuer's keys now; those who ask at the same time share one fetch.
+        """Fetch an issuer's key set, and wait for it at most `REFRESH_WAIT` seconds.
 
-        It goes on where it takes longer than a request can wait: the next one has its result.
+        Concurrent callers share one fetch. A slower fetch continues in the background.
         """
         task = self._running.get(issuer)
         if task is None:
-            self._asked[issuer] = time.monotonic()
-            task = asyncio.create_task(self._load(self._issuers[issuer]))
+            self._requested[issuer] = time.monotonic()
+            task = asyncio.create_task(self._update(self._issuers[issuer]))
             self._running[issuer] = task
             task.add_done_callback(lambda _: self._running.pop(issuer, None))
         await asyncio.wait((task,), timeout=REFRESH_WAIT)
 
     async def _follow(self, issuer: JwtIssuer) -> None:
         while True:
-            loaded = await self._load(issuer)
-            await asyncio.sleep(issuer.jwks_refresh if loaded else RETRY_INTERVAL)
+            updated = await self._update(issuer)
+            await asyncio.sleep(issuer.jwks_refresh if updated else RETRY_INTERVAL)
 
-    async def _load(self, issuer: JwtIssuer) -> bool:
+    async def _update(self, issuer: JwtIssuer) -> bool:
+        """Fetch the issuer's key set and use it. Returns whether this succeeded."""
         assert issuer.jwks_uri is not None
         try:
             document = await self._fetch(issuer.jwks_uri)
@@ -76,6 +77,6 @@ class RemoteKeySets:
                 self._authenticator.replace_keys(issuer.issuer, KeySet.parse(document))
                 self._documents[issuer.issuer] = document
         except (OSError, ValueError, HTTPException) as error:
-            log.warning("keys of %s: %s", issuer.issuer, error)
+            log.warning("cannot fetch the key set of %s: %s", issuer.issuer, error)
             return False
         return True

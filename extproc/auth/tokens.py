@@ -1,4 +1,4 @@
-"""JWTs (RFC 7519) of the configured issuers to identities. Time is passed in."""
+"""Verifies JWTs (RFC 7519) of the configured issuers. The time is passed in."""
 
 import math
 import re
@@ -14,33 +14,33 @@ from sluice.config import JwtIssuer
 from sluice.keys.key_set import Key, KeySet
 
 MAX_TOKEN = 8192
-"""Bytes: more than real tokens with many groups, little enough to decode at once."""
+"""Bytes: more than tokens with many groups have, and few enough to decode for every request."""
 
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-"""RFC 7515 sections 2 and 7.1: base64url without padding or blanks. A decoder that is kinder lets
-one token be spelled in ever new ways, each of them a new one to the memory of verified tokens."""
+"""RFC 7515 sections 2 and 7.1: base64url without padding or blanks. With a more lenient decoder,
+one token would have many spellings, and each of them would take an entry of the token cache."""
 
-# Signature, audience and issuer are PyJWT's; the clock is ours, since it must be passed in.
+# PyJWT checks signature, audience and issuer. It reads the clock itself, so times are checked here.
 _OPTIONS: Options = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
 
 
 class TokenVerifier:
-    """Verifies tokens of several issuers; `keys` has each one's key set, and may change."""
+    """Verifies tokens. `keys` has the key set of each issuer, and may change."""
 
     def __init__(self, issuers: tuple[JwtIssuer, ...], keys: Mapping[str, KeySet]) -> None:
         self._issuers = {issuer.issuer: issuer for issuer in issuers}
         self.keys = dict(keys)
 
     def verify(self, token: str, now: float) -> Identity:
-        """The caller. Raises CredentialsError."""
+        """Verify a token and give the caller's identity. Raises CredentialsError."""
         if len(token) > MAX_TOKEN:
             raise CredentialsError(f"the token is longer than {MAX_TOKEN} bytes")
-        header, issuer = self._unverified(token)
-        claims = self._verified(token, header, issuer)
-        return _identity(claims, issuer, _valid_until(claims, issuer.leeway, now))
+        header, issuer = self._parse(token)
+        claims = self._verify_signature(token, header, issuer)
+        return _identity(claims, issuer, _check_times(claims, issuer.leeway, now))
 
-    def _unverified(self, token: str) -> tuple[Mapping[str, object], JwtIssuer]:
-        """The header and the issuer that the token claims to be of: only to choose the key."""
+    def _parse(self, token: str) -> tuple[Mapping[str, object], JwtIssuer]:
+        """The header, and the issuer that the token names. Nothing is verified yet."""
         if _COMPACT.fullmatch(token) is None:
             raise CredentialsError("the token is malformed")
         try:
@@ -49,23 +49,24 @@ class TokenVerifier:
             raise CredentialsError("the token is malformed") from error
         header: Mapping[str, object] = parts["header"]
         if "crit" in header:
-            raise CredentialsError("the token has critical extensions that are not understood")
-        named = parts["payload"].get("iss")
-        issuer = self._issuers.get(named) if isinstance(named, str) else None
+            raise CredentialsError("the token has crit extensions, which are not supported")
+        name = parts["payload"].get("iss")
+        issuer = self._issuers.get(name) if isinstance(name, str) else None
         if issuer is None:
             raise CredentialsError("the token's issuer is not trusted")
         if header.get("alg") not in issuer.algorithms:
             raise CredentialsError("the token's algorithm is not allowed for its issuer")
         return header, issuer
 
-    def _verified(
+    def _verify_signature(
         self, token: str, header: Mapping[str, object], issuer: JwtIssuer
     ) -> Mapping[str, object]:
+        """The claims of a token whose signature, audience and issuer are valid."""
         algorithm, key_id = str(header["alg"]), header.get("kid")
-        known = self.keys.get(issuer.issuer)
+        key_set = self.keys.get(issuer.issuer)
         keys: tuple[Key, ...] = ()
-        if known is not None and (key_id is None or isinstance(key_id, str)):
-            keys = known.candidates(key_id, algorithm)
+        if key_set is not None and (key_id is None or isinstance(key_id, str)):
+            keys = key_set.candidates(key_id, algorithm)
         if not keys:
             raise UnknownKeyError(issuer.issuer)
         for key in keys:
@@ -85,18 +86,19 @@ class TokenVerifier:
             except (InvalidTokenError, ValueError, TypeError) as error:
                 raise CredentialsError("the token is not valid") from error
             return claims
-        raise CredentialsError("the token's signature is wrong")
+        raise CredentialsError("the token's signature is not valid")
 
 
-def _valid_until(claims: Mapping[str, object], leeway: float, now: float) -> float:
+def _check_times(claims: Mapping[str, object], leeway: float, now: float) -> float:
+    """When the token expires, with leeway, in seconds since the epoch."""
     expires = _time(claims, "exp")
     if expires is None:
-        raise CredentialsError("the token does not say when it expires")
+        raise CredentialsError("the token has no exp")
     if now >= expires + leeway:
         raise CredentialsError("the token has expired")
     for name in ("nbf", "iat"):
-        begins = _time(claims, name)
-        if begins is not None and now < begins - leeway:
+        not_before = _time(claims, name)
+        if not_before is not None and now < not_before - leeway:
             raise CredentialsError("the token is not valid yet")
     return expires + leeway
 
@@ -109,7 +111,7 @@ def _time(claims: Mapping[str, object], name: str) -> float | None:
     try:
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             return float(value)
-    except OverflowError:  # an integer beyond all floats
+    except OverflowError:  # an integer that no float can hold
         pass
     raise CredentialsError(f"the token's {name} is not a time")
 
@@ -118,8 +120,8 @@ def _identity(claims: Mapping[str, object], issuer: JwtIssuer, expires: float) -
     subject = claims.get(issuer.subject_claim)
     if not isinstance(subject, str) or not subject or not _is_text(subject):
         raise CredentialsError(f"the token has no {issuer.subject_claim}")
-    listed = claims.get(issuer.group_claim)
-    groups = [listed] if isinstance(listed, str) else listed if isinstance(listed, list) else []
+    value = claims.get(issuer.group_claim)
+    groups = [value] if isinstance(value, str) else value if isinstance(value, list) else []
     return Identity(
         subject,
         issuer.issuer,
@@ -130,5 +132,5 @@ def _identity(claims: Mapping[str, object], issuer: JwtIssuer, expires: float) -
 
 
 def _is_text(value: str) -> bool:
-    """Whether it can be written in UTF-8: JSON's escapes can also spell half a character."""
+    """Whether UTF-8 can encode the value: JSON escapes can contain half a surrogate pair."""
     return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)

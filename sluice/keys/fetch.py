@@ -1,17 +1,18 @@
-"""Fetches a key set from a `jwks_uri`, within bounds of time and size."""
+"""Fetches a key set from a `jwks_uri`, with bounds on time and size."""
 
 import asyncio
 import time
 import urllib.request
 
 FETCH_TIMEOUT = 5.0
-"""Seconds for one fetch, and twice that at the very most, however slowly it answers."""
+"""Seconds for one fetch. A fetch whose headers arrive slowly is cancelled after twice the time."""
 MAX_DOCUMENT = 1 << 20
-CHUNK = 1 << 16
+"""Bytes: far more than a set of 64 keys has."""
+READ_SIZE = 1 << 16
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Keys come from where the config says: no redirect leads elsewhere, or away from https."""
+    """Refuses redirects: keys must come from the configured host, and by the configured scheme."""
 
     def redirect_request(self, *_: object) -> None:
         return None
@@ -21,20 +22,20 @@ _OPENER = urllib.request.build_opener(_NoRedirect)
 
 
 async def fetch_document(uri: str) -> bytes:
-    """GET a document over http(s), off the event loop. Raises OSError, ValueError, HTTPException.
+    """GET a document over http or https, in a thread. A redirect is an error.
 
-    A redirect is an error.
+    Raises OSError, ValueError or HTTPException.
     """
-    # The thread watches the time between reads of the body only: headers can trickle, too.
+    # The thread checks the deadline only between reads of the body. Headers can arrive slowly too.
     return await asyncio.wait_for(asyncio.to_thread(_get, uri), 2 * FETCH_TIMEOUT)
 
 
 def _get(uri: str) -> bytes:
     deadline = time.monotonic() + FETCH_TIMEOUT
     document = bytearray()
-    with _OPENER.open(uri, timeout=FETCH_TIMEOUT) as answer:
-        while piece := answer.read1(CHUNK):
-            document += piece
+    with _OPENER.open(uri, timeout=FETCH_TIMEOUT) as response:
+        while chunk := response.read1(READ_SIZE):
+            document += chunk
             if len(document) > MAX_DOCUMENT:
                 raise ValueError("the key set is larger than 1 MiB")
             if time.monotonic() > deadline:

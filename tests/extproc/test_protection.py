@@ -18,7 +18,7 @@ from extproc.limits.ledger import Ledger
 from extproc.protection import Protection, ProtectionSettings
 from extproc.telemetry.entry import NO_GRPC_OUTCOME, AccessLogEntry, RequestOutcome
 from sluice.config import PolicyDocument
-from tests.extproc.decision.requests import admitted, document, policy, request
+from tests.extproc.decision.requests import admitted, document, make_policy, make_request
 
 VERSION = "m/v1"
 
@@ -52,7 +52,7 @@ def test_the_breaker_counts_successes_and_failures_of_the_version(protection: Pr
 
 RULES = [{"name": "each", "key": ["subject"], "rate": 3, "per": "hour"}]
 DOMAINS = {"mesh": {"descriptors": [{"key": "a", "rate_limit": {"requests_per_unit": 1}}]}}
-ADMISSION = admitted(policy(), request())
+ADMISSION = admitted(make_policy(), make_request())
 
 
 async def follow(protection: Protection, by: PolicyDocument) -> None:

@@ -82,7 +82,7 @@ class AdmissionCache:
         self._cached: OrderedDict[tuple[bytes, ...], CachedAdmission] = OrderedDict()
         self._seen: set[int] = set()
         self._policy: Policy | None = None
-        self._epoch = 0
+        self._key_generation = 0
         self._usable = False
         self.hits = 0
         """Requests whose admission was in the cache."""
@@ -91,7 +91,7 @@ class AdmissionCache:
         """Split a message into parts of the key and lengths; None if it cannot be cached."""
         if policy is not self._policy:
             self._use(policy)
-        if policy.authenticator.epoch != self._epoch:
+        if policy.authenticator.key_generation != self._key_generation:
             self._clear(policy)
         return _SPLIT.split(message) if self._usable and len(message) <= MAX_MESSAGE else None
 
@@ -142,7 +142,7 @@ class AdmissionCache:
     def _clear(self, policy: Policy) -> None:
         self._cached.clear()
         self._seen.clear()
-        self._epoch = policy.authenticator.epoch
+        self._key_generation = policy.authenticator.key_generation
 
 
 def cacheable(reads: Reads) -> bool:

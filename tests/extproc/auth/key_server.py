@@ -1,4 +1,4 @@
-"""A server of key sets on a real socket."""
+"""An HTTP server of key sets, for tests."""
 
 import asyncio
 import threading
@@ -14,7 +14,7 @@ ROTATED = key_set(rsa_jwk(OTHER_RSA, kid="two"))
 
 
 class KeyServer(ThreadingHTTPServer):
-    """Serves `document` with `status`, counting requests; holds answers back while not `open`."""
+    """Serves `document` with `status`, and counts requests. Responses wait until `open` is set."""
 
     daemon_threads = True
 
@@ -63,12 +63,12 @@ def keys_served(document: str = FIRST) -> Iterator[KeyServer]:
             thread.join()
 
 
-async def until_good(who: Authenticator, presented: str) -> None:
-    """Wait for keys that arrive by themselves."""
-    async with asyncio.timeout(5):
+async def until_accepted(authenticator: Authenticator, credentials: str) -> None:
+    """Wait until the token is accepted, after the keys have been fetched."""
+    async with asyncio.timeout(30):
         while True:
             try:
-                identify(who, presented)
+                identify(authenticator, credentials)
             except CredentialsError:
                 await asyncio.sleep(0.005)
             else:

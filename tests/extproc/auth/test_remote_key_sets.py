@@ -1,4 +1,4 @@
-"""Key sets behind a URL, fetched from a real server."""
+"""Tests of key sets that are fetched from an HTTP server."""
 
 import asyncio
 from contextlib import suppress
@@ -10,13 +10,13 @@ from extproc.auth.remote_key_sets import RemoteKeySets
 from extproc.policy.current import CurrentPolicy
 from sluice.config import Auth
 from sluice.keys import fetch
-from tests.extproc.auth.key_server import FIRST, ROTATED, keys_served, until_good
+from tests.extproc.auth.key_server import FIRST, ROTATED, keys_served, until_accepted
 from tests.extproc.auth.tokens import (
     ISSUER,
     OTHER_RSA,
-    authenticator,
     identify,
     issuer,
+    make_authenticator,
     token,
 )
 from tests.extproc.decision.requests import document
@@ -29,38 +29,38 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def test_keys_are_there_soon_after_the_start_and_again_at_each_interval() -> None:
+async def test_key_sets_are_fetched_at_the_start_and_at_each_interval() -> None:
     with keys_served() as server:
-        who = authenticator(issuer(jwks_uri=server.uri, jwks_refresh=0.05))
-        keys = RemoteKeySets(who)
+        authenticator = make_authenticator(issuer(jwks_uri=server.uri, jwks_refresh=0.05))
+        keys = RemoteKeySets(authenticator)
         keys.start()
-        await until_good(who, token())
+        await until_accepted(authenticator, token())
         server.document = ROTATED
-        await until_good(who, token(key=OTHER_RSA, kid="two"))
+        await until_accepted(authenticator, token(key=OTHER_RSA, kid="two"))
         with pytest.raises(UnknownKeyError):
-            identify(who, token())
+            identify(authenticator, token())
         keys.stop()
 
 
-async def test_callers_who_ask_at_the_same_time_share_one_fetch() -> None:
+async def test_concurrent_requests_share_one_fetch() -> None:
     with keys_served() as server:
-        who = authenticator(issuer(jwks_uri=server.uri))
-        keys = RemoteKeySets(who)
+        authenticator = make_authenticator(issuer(jwks_uri=server.uri))
+        keys = RemoteKeySets(authenticator)
         assert keys.may_refresh(ISSUER)
         await asyncio.gather(*(keys.refresh(ISSUER) for _ in range(50)))
         assert server.requests == 1
-        assert identify(who, token()).subject == "alice"
+        assert identify(authenticator, token()).subject == "alice"
 
 
-async def test_tokens_cannot_make_a_worker_hammer_the_issuer() -> None:
+async def test_fetches_for_unknown_keys_have_a_minimum_interval() -> None:
     with keys_served() as server:
-        keys = RemoteKeySets(authenticator(issuer(jwks_uri=server.uri)))
+        keys = RemoteKeySets(make_authenticator(issuer(jwks_uri=server.uri)))
         await keys.refresh(ISSUER)
         assert not keys.may_refresh(ISSUER)
 
 
-def test_only_fetched_key_sets_can_be_fetched_again() -> None:
-    keys = RemoteKeySets(authenticator())
+def test_inline_key_sets_and_unknown_issuers_are_not_fetched() -> None:
+    keys = RemoteKeySets(make_authenticator())
     assert not keys.may_refresh(ISSUER)
     assert not keys.may_refresh("https://nobody.test")
 
@@ -80,28 +80,28 @@ def test_only_fetched_key_sets_can_be_fetched_again() -> None:
     ],
     ids=lambda value: str(value)[:20],
 )
-async def test_the_last_good_keys_stay_when_a_fetch_fails(status: int, document: str) -> None:
+async def test_the_last_key_set_stays_after_a_failed_fetch(status: int, document: str) -> None:
     with keys_served() as server:
-        who = authenticator(issuer(jwks_uri=server.uri))
-        await RemoteKeySets(who).refresh(ISSUER)
+        authenticator = make_authenticator(issuer(jwks_uri=server.uri))
+        await RemoteKeySets(authenticator).refresh(ISSUER)
         server.status, server.document = status, document
-        await RemoteKeySets(who).refresh(ISSUER)
+        await RemoteKeySets(authenticator).refresh(ISSUER)
         assert server.requests == 2
-        assert identify(who, token()).subject == "alice"
+        assert identify(authenticator, token()).subject == "alice"
 
 
-async def test_keys_are_fetched_again_after_failures_of_every_kind(
+async def test_a_failed_fetch_is_tried_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(remote_key_sets, "RETRY_INTERVAL", 0.01)
     with keys_served("[" * 100_000) as server:
-        who = authenticator(issuer(jwks_uri=server.uri))
-        keys = RemoteKeySets(who)
+        authenticator = make_authenticator(issuer(jwks_uri=server.uri))
+        keys = RemoteKeySets(authenticator)
         keys.start()
         for _ in range(3):
-            assert await asyncio.to_thread(server.arrivals.acquire, timeout=5)
+            assert await asyncio.to_thread(server.arrivals.acquire, timeout=30)
         server.document = FIRST
-        await until_good(who, token())
+        await until_accepted(authenticator, token())
         keys.stop()
 
 
@@ -109,58 +109,60 @@ BAD_KEYS = ('{"keys": [{"kty": "RSA", "alg": {}}]}', '{"keys": [{"kty": "oct", "
 
 
 @pytest.mark.parametrize("document", BAD_KEYS)
-async def test_keys_are_fetched_again_after_a_key_that_cannot_be_read(
+async def test_a_fetch_of_an_invalid_key_set_is_tried_again(
     document: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote_key_sets, "RETRY_INTERVAL", 0.01)
     with keys_served(document) as server:
-        who = authenticator(issuer(jwks_uri=server.uri))
-        keys = RemoteKeySets(who)
+        authenticator = make_authenticator(issuer(jwks_uri=server.uri))
+        keys = RemoteKeySets(authenticator)
         keys.start()
         for _ in range(2):
-            assert await asyncio.to_thread(server.arrivals.acquire, timeout=5)
+            assert await asyncio.to_thread(server.arrivals.acquire, timeout=30)
         server.document = FIRST
-        await until_good(who, token())
+        await until_accepted(authenticator, token())
         keys.stop()
 
 
-async def test_the_last_good_keys_stay_when_the_server_is_gone() -> None:
+async def test_the_last_key_set_stays_if_the_server_is_unreachable() -> None:
     with keys_served() as server:
-        who = authenticator(issuer(jwks_uri=server.uri))
-        await RemoteKeySets(who).refresh(ISSUER)
-    await RemoteKeySets(who).refresh(ISSUER)
-    assert identify(who, token()).subject == "alice"
+        authenticator = make_authenticator(issuer(jwks_uri=server.uri))
+        await RemoteKeySets(authenticator).refresh(ISSUER)
+    await RemoteKeySets(authenticator).refresh(ISSUER)
+    assert identify(authenticator, token()).subject == "alice"
 
 
-async def test_fetched_keys_stay_over_a_new_policy_of_the_same_source() -> None:
+async def test_a_new_policy_keeps_fetched_key_sets_of_the_same_uri() -> None:
     with keys_served() as server:
-        of = issuer(jwks_uri=server.uri)
-        who = authenticator(of)
-        await RemoteKeySets(who).refresh(ISSUER)
-        edited = Auth(issuers=(of,), api_key_header="x-key")
-        assert identify(Authenticator(edited, who), token()).subject == "alice"
+        settings = issuer(jwks_uri=server.uri)
+        authenticator = make_authenticator(settings)
+        await RemoteKeySets(authenticator).refresh(ISSUER)
+        edited = Auth(issuers=(settings,), api_key_header="x-key")
+        assert identify(Authenticator(edited, authenticator), token()).subject == "alice"
         moved = Auth(issuers=(issuer(jwks_uri=f"{server.uri}/moved"),))
         with pytest.raises(UnknownKeyError):
-            identify(Authenticator(moved, who), token())
+            identify(Authenticator(moved, authenticator), token())
         inline = Auth(issuers=(issuer(jwks=ROTATED),))
         with pytest.raises(UnknownKeyError):
-            identify(Authenticator(inline, who), token())
+            identify(Authenticator(inline, authenticator), token())
 
 
-async def test_a_change_of_the_policy_while_the_server_is_gone_refuses_nobody() -> None:
+async def test_a_new_policy_keeps_fetched_key_sets_while_the_server_is_unreachable() -> None:
     current_policy = CurrentPolicy()
     with keys_served() as server:
         auth = {"issuers": [issuer(jwks_uri=server.uri)]}
         current_policy.apply(document(auth=auth))
         assert current_policy.current is not None
-        await until_good(current_policy.current.authenticator, token())
+        await until_accepted(current_policy.current.authenticator, token())
     current_policy.apply(document(auth={**auth, "api_key_header": "x-key"}))
     assert identify(current_policy.current.authenticator, token()).subject == "alice"
     current_policy.close()
 
 
-async def test_a_server_that_trickles_its_headers_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each byte comes in time; all of them never do."""
+async def test_a_fetch_whose_headers_arrive_too_slowly_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The socket timeout alone would not end it: bytes keep arriving."""
     monkeypatch.setattr(fetch, "FETCH_TIMEOUT", 0.1)
 
     async def trickle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -174,23 +176,23 @@ async def test_a_server_that_trickles_its_headers_is_left(monkeypatch: pytest.Mo
     server = await asyncio.start_server(trickle, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     fetching = asyncio.create_task(fetch.fetch_document(f"http://127.0.0.1:{port}/keys"))
-    done, _ = await asyncio.wait({fetching}, timeout=2)
+    done, _ = await asyncio.wait({fetching}, timeout=30)
     server.close()
     assert done == {fetching}
     with pytest.raises(TimeoutError):
         fetching.result()
 
 
-async def test_a_request_waits_for_a_slow_issuer_no_longer_than_it_can(
+async def test_the_wait_for_a_slow_issuer_is_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(remote_key_sets, "REFRESH_WAIT", 0.05)
     with keys_served() as server:
         server.open.clear()
-        who = authenticator(issuer(jwks_uri=server.uri))
-        keys = RemoteKeySets(who)
-        await asyncio.wait_for(keys.refresh(ISSUER), 2)
+        authenticator = make_authenticator(issuer(jwks_uri=server.uri))
+        keys = RemoteKeySets(authenticator)
+        await asyncio.wait_for(keys.refresh(ISSUER), 30)
         with pytest.raises(UnknownKeyError):
-            identify(who, token())
+            identify(authenticator, token())
         server.open.set()
-        await until_good(who, token())
+        await until_accepted(authenticator, token())

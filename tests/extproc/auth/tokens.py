@@ -1,4 +1,4 @@
-"""Issuers, keys and tokens for tests; what the `jwt` library refuses to sign is made by hand."""
+"""Issuers, keys and tokens for tests."""
 
 import base64
 import hashlib
@@ -56,14 +56,14 @@ def issuer(**settings: object) -> JwtIssuer:
     return JwtIssuer.model_validate({**defaults, "leeway": LEEWAY, **settings})
 
 
-def authenticator(*issuers: JwtIssuer, **settings: object) -> Authenticator:
+def make_authenticator(*issuers: JwtIssuer, **settings: object) -> Authenticator:
     return Authenticator(Auth.model_validate({"issuers": issuers or (issuer(),), **settings}))
 
 
 def claims(**changes: object) -> dict[str, object]:
-    """Claims of a good token; a change to None leaves the claim out."""
-    good = {"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "exp": NOW + 60, **changes}
-    return {name: value for name, value in good.items() if value is not None}
+    """Claims of a valid token. A change to None leaves the claim out."""
+    valid = {"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "exp": NOW + 60, **changes}
+    return {name: value for name, value in valid.items() if value is not None}
 
 
 def token(
@@ -78,13 +78,13 @@ def token(
 
 
 def forged(header: object, payload: object, secret: bytes | None = None) -> str:
-    """A token with any header at all, signed by HMAC-SHA256 where there is a secret."""
+    """A token that the `jwt` library refuses to make; signed by HS256 if there is a secret."""
     text = f"{encoded(json.dumps(header).encode())}.{encoded(json.dumps(payload).encode())}"
     signature = b"" if secret is None else hmac.digest(secret, text.encode(), hashlib.sha256)
     return f"{text}.{encoded(signature)}"
 
 
-def identify(who: Authenticator, credentials: str | bytes, now: float = NOW) -> Identity:
-    """Present a token as a client does."""
+def identify(authenticator: Authenticator, credentials: str | bytes, now: float = NOW) -> Identity:
+    """Identify the caller by a token."""
     raw = credentials if isinstance(credentials, bytes) else credentials.encode()
-    return who.identify({"authorization": b"Bearer " + raw}, now)
+    return authenticator.identify({"authorization": b"Bearer " + raw}, now)

@@ -1,4 +1,4 @@
-"""Policies and requests for tests of decisions."""
+"""Policies and requests for tests of the decision."""
 
 import hashlib
 from typing import Any
@@ -17,7 +17,7 @@ VERSIONS = {
 
 
 def document(models: dict[str, dict[str, Any]] | None = None, **sections: Any) -> PolicyDocument:
-    """Every model has versions v1 (stable), v2 and v3, and is public unless it says otherwise."""
+    """A policy document. By default, a model is public and has versions v1 (stable), v2 and v3."""
     defaults = {"versions": VERSIONS, "stable": "v1", "access": {"public": True}}
     listed = {"m": {}} if models is None else models
     return PolicyDocument.model_validate(
@@ -30,19 +30,19 @@ def document(models: dict[str, dict[str, Any]] | None = None, **sections: Any) -
     )
 
 
-def policy(models: dict[str, dict[str, Any]] | None = None, **sections: Any) -> Policy:
+def make_policy(models: dict[str, dict[str, Any]] | None = None, **sections: Any) -> Policy:
     return compile_policy(document(models, **sections))
 
 
-def one(**settings: Any) -> Policy:
+def policy_with(**settings: Any) -> Policy:
     """A policy with the one model `m`."""
-    return policy({"m": settings})
+    return make_policy({"m": settings})
 
 
-def request(
+def make_request(
     path: str = "/v2/models/m/infer", method: str = "POST", *, body: bool = True, **headers: str
 ) -> Request:
-    """A request; underscores in names of headers stand for hyphens."""
+    """A request. Underscores in names of headers stand for hyphens."""
     named = {name.replace("_", "-"): value.encode() for name, value in headers.items()}
     if body:
         named.setdefault("content-type", b"application/json")
@@ -53,26 +53,26 @@ def bearer(**changes: object) -> str:
     return f"Bearer {token(claims(**changes))}"
 
 
-def admitted(by: Policy, asked: Request) -> Admission:
-    decision = decide(by, asked)
+def admitted(policy: Policy, request: Request) -> Admission:
+    decision = decide(policy, request)
     assert isinstance(decision, Admission), decision
     return decision
 
 
-def refused(by: Policy, asked: Request) -> tuple[int, Reason]:
-    decision: Decision = decide(by, asked)
+def refused(policy: Policy, request: Request) -> tuple[int, Reason]:
+    decision: Decision = decide(policy, request)
     assert isinstance(decision, Refusal), decision
     assert decision.detail
     return decision.status, decision.reason
 
 
-def version(by: Policy, asked: Request) -> str:
-    return admitted(by, asked).target.version
+def version(policy: Policy, request: Request) -> str:
+    return admitted(policy, request).target.version
 
 
 API_KEY = "sk-1"
 
-POLICY = policy(
+POLICY = make_policy(
     {
         "m": {
             "methods": ["POST", "GET"],

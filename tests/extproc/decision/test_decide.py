@@ -1,4 +1,4 @@
-"""The decision as a whole: it comes to an end, and tells the same why however it is asked."""
+"""Tests of the decision as a whole, and of its explanation."""
 
 import itertools
 
@@ -17,7 +17,14 @@ from extproc.decision import (
 from extproc.decision.decide import STAGES
 from sluice.contract.reasons import STATUS
 from tests.extproc.auth.tokens import NOW
-from tests.extproc.decision.requests import API_KEY, POLICY, REQUESTS, bearer, one, request
+from tests.extproc.decision.requests import (
+    API_KEY,
+    POLICY,
+    REQUESTS,
+    bearer,
+    make_request,
+    policy_with,
+)
 
 PRIVATE = "/v2/models/private/infer"
 WRONG = {"content_type": "text/html", "authorization": "Bearer x", "x_model_version": "v9"}
@@ -29,13 +36,13 @@ VIP = {"authorization": bearer(group="vip")}
 @settings(max_examples=500, deadline=None)
 @given(REQUESTS)
 @example(Request({}, has_body=False, now=NOW))
-@example(request("/v2/models/" + "/" * 10_000))
-def test_every_request_is_admitted_or_refused_and_explained_alike(asked: Request) -> None:
-    decision = decide(POLICY, asked)
-    explained, reports = explain(POLICY, asked)
-    measured, timings = decide_with_timings(POLICY, asked, itertools.count().__next__)
+@example(make_request("/v2/models/" + "/" * 10_000))
+def test_decide_explain_and_decide_with_timings_agree_on_every_request(request: Request) -> None:
+    decision = decide(POLICY, request)
+    explained, reports = explain(POLICY, request)
+    measured, timings = decide_with_timings(POLICY, request, itertools.count().__next__)
     assert decision == explained == measured
-    assert decide(POLICY, asked) == decision
+    assert decide(POLICY, request) == decision
     assert [report.stage for report in reports] == [stage for stage, _ in timings]
     assert all(report.explanation for report in reports)
     assert all(report.passed for report in reports[:-1])
@@ -52,12 +59,12 @@ def test_every_request_is_admitted_or_refused_and_explained_alike(asked: Request
 
 @settings(max_examples=200, deadline=None)
 @given(REQUESTS)
-def test_no_header_of_a_client_admits_it_to_a_model_that_its_credentials_do_not(
-    asked: Request,
+def test_only_credentials_open_a_private_model(
+    request: Request,
 ) -> None:
-    decision = decide(POLICY, asked)
+    decision = decide(POLICY, request)
     if isinstance(decision, Admission) and decision.target.model == "private":
-        presented = asked.headers.get("authorization"), asked.headers.get("x-api-key")
+        presented = request.headers.get("authorization"), request.headers.get("x-api-key")
         assert presented in {
             (bearer(sub="bob").encode(), None),
             (bearer(group="vip").encode(), None),
@@ -67,46 +74,46 @@ def test_no_header_of_a_client_admits_it_to_a_model_that_its_credentials_do_not(
 
 @settings(max_examples=200, deadline=None)
 @given(REQUESTS)
-def test_internal_headers_of_a_client_change_no_decision(asked: Request) -> None:
+def test_internal_headers_from_a_client_do_not_change_the_decision(request: Request) -> None:
     names = ("x-model-service", "x-sluice-subject", "x-sluice-model", "x-sluice-reason")
     forged = dict.fromkeys(names, b"private/v1")
-    with_them = Request({**asked.headers, **forged}, asked.has_body, asked.now)
-    assert decide(POLICY, with_them) == decide(POLICY, asked)
+    with_them = Request({**request.headers, **forged}, request.has_body, request.now)
+    assert decide(POLICY, with_them) == decide(POLICY, request)
 
 
 @pytest.mark.parametrize(
-    ("asked", "stage", "reason"),
+    ("refused", "stage", "reason"),
     [
-        (request("/nowhere", "PUT", **WRONG), "validate", Reason.UNKNOWN_MODEL),
-        (request(PRIVATE, "PUT", **WRONG), "validate", Reason.METHOD_NOT_ALLOWED),
-        (request(PRIVATE, **WRONG), "validate", Reason.UNSUPPORTED_MEDIA_TYPE),
-        (request(PRIVATE, **WRONG | JSON), "authenticate", Reason.INVALID_CREDENTIALS),
-        (request(PRIVATE, **WRONG | JSON | CAROL), "authorize", Reason.FORBIDDEN),
-        (request(PRIVATE, **WRONG | JSON | VIP), "route", Reason.UNKNOWN_VERSION),
+        (make_request("/nowhere", "PUT", **WRONG), "validate", Reason.UNKNOWN_MODEL),
+        (make_request(PRIVATE, "PUT", **WRONG), "validate", Reason.METHOD_NOT_ALLOWED),
+        (make_request(PRIVATE, **WRONG), "validate", Reason.UNSUPPORTED_MEDIA_TYPE),
+        (make_request(PRIVATE, **WRONG | JSON), "authenticate", Reason.INVALID_CREDENTIALS),
+        (make_request(PRIVATE, **WRONG | JSON | CAROL), "authorize", Reason.FORBIDDEN),
+        (make_request(PRIVATE, **WRONG | JSON | VIP), "route", Reason.UNKNOWN_VERSION),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_of_all_that_is_wrong_the_first_stage_that_refuses_answers(
-    asked: Request, stage: str, reason: Reason
+def test_the_first_stage_that_finds_an_error_refuses(
+    refused: Request, stage: str, reason: Reason
 ) -> None:
-    decision = decide(POLICY, asked)
+    decision = decide(POLICY, refused)
     assert isinstance(decision, Refusal)
     assert (decision.stage, decision.reason) == (stage, reason)
 
 
-def test_a_model_of_tensors_on_a_grpc_server_answers_inference_and_nothing_else() -> None:
-    asked = request("/v2/models/tensors/ready", "GET", body=False, authorization=bearer())
-    decision = decide(POLICY, asked)
+def test_a_version_served_by_grpc_accepts_only_inference_over_rest() -> None:
+    request = make_request("/v2/models/tensors/ready", "GET", body=False, authorization=bearer())
+    decision = decide(POLICY, request)
     assert isinstance(decision, Refusal)
     assert (decision.stage, decision.status) == ("convert", 405)
-    infer = decide(POLICY, request("/v2/models/tensors/infer", authorization=bearer()))
+    infer = decide(POLICY, make_request("/v2/models/tensors/infer", authorization=bearer()))
     assert isinstance(infer, Admission)
     assert infer.converter is not None
 
 
 @pytest.mark.parametrize("media_type", ["application/grpc", "Application/GRPC+json;a=b"])
 @pytest.mark.parametrize(
-    ("protocol", "path", "goes_on"),
+    ("protocol", "path", "admitted"),
     [
         ("grpc", "/inference.GRPCInferenceService/ModelInfer", True),
         ("grpc", "/own.Service/Method", True),
@@ -116,14 +123,14 @@ def test_a_model_of_tensors_on_a_grpc_server_answers_inference_and_nothing_else(
         ("http", "/v2/models/m/infer", False),
     ],
 )
-def test_calling_a_body_grpc_spares_it_no_conversion(
-    media_type: str, protocol: str, path: str, goes_on: bool
+def test_a_grpc_content_type_is_accepted_only_for_grpc_methods_of_a_grpc_server(
+    media_type: str, protocol: str, path: str, admitted: bool
 ) -> None:
     versions = {"v1": {"endpoints": [{"address": "127.0.0.1:9"}], "protocol": protocol}}
     inputs = [{"name": "x", "datatype": "FP32", "shape": [1]}]
-    by = one(versions=versions, inputs=inputs, paths=["/own.Service"])
-    decision = decide(by, request(path, x_model_name="m", content_type=media_type))
-    if goes_on:
+    policy = policy_with(versions=versions, inputs=inputs, paths=["/own.Service"])
+    decision = decide(policy, make_request(path, x_model_name="m", content_type=media_type))
+    if admitted:
         assert isinstance(decision, Admission)
         assert decision.converter is None
     else:
@@ -131,29 +138,29 @@ def test_calling_a_body_grpc_spares_it_no_conversion(
         assert (decision.stage, decision.status) == ("convert", 415)
 
 
-def test_an_explanation_says_why_in_words() -> None:
-    _, reports = explain(POLICY, request(authorization=bearer(group="vip")))
-    told = {report.stage: report.explanation for report in reports}
-    assert "model m" in told["validate"]
-    assert "alice" in told["authenticate"]
-    assert "public" in told["authorize"]
-    assert "claim" in told["route"]
-    assert "explicitly" in told["canary"]
+def test_an_explanation_says_what_each_stage_found() -> None:
+    _, reports = explain(POLICY, make_request(authorization=bearer(group="vip")))
+    explanations = {report.stage: report.explanation for report in reports}
+    assert "model m" in explanations["validate"]
+    assert "alice" in explanations["authenticate"]
+    assert "public" in explanations["authorize"]
+    assert "claim" in explanations["route"]
+    assert "explicitly" in explanations["canary"]
 
 
 def test_an_explanation_names_the_status_and_reason_of_a_refusal() -> None:
-    _, reports = explain(POLICY, request(PRIVATE))
+    _, reports = explain(POLICY, make_request(PRIVATE))
     assert "401 unauthenticated" in reports[-1].explanation
 
 
 def test_an_explanation_names_the_bucket() -> None:
-    by = one(
+    policy = policy_with(
         canaries=[{"version": "v3", "percent": 50}],
         bucket={"header": "x-user", "hash": "modulo"},
     )
     for user, version in (("149", "v3"), ("150", "v1")):
-        decision, reports = explain(by, request(x_user=user))
+        decision, reports = explain(policy, make_request(x_user=user))
         assert isinstance(decision, Admission)
         assert decision.target.version == version
-        told = next(report.explanation for report in reports if report.stage == "canary")
-        assert f"bucket {int(user) % 100}" in told
+        explanation = next(report.explanation for report in reports if report.stage == "canary")
+        assert f"bucket {int(user) % 100}" in explanation

@@ -1,4 +1,4 @@
-"""What a gRPC call says in its headers can be read by every server of gRPC."""
+"""Tests of the check of gRPC request headers."""
 
 from base64 import b64encode
 
@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.decision import Reason, Request
-from tests.extproc.decision.requests import VERSIONS, admitted, policy, refused, request
+from tests.extproc.decision.requests import VERSIONS, admitted, make_policy, make_request, refused
 
 MALFORMED = (400, Reason.MALFORMED_REQUEST)
-BY_GRPC = policy(
+GRPC_POLICY = make_policy(
     {
         "m": {
             "versions": {"v1": {**VERSIONS["v1"], "protocol": "grpc"}},
@@ -28,8 +28,8 @@ def call(
     path: str = "/inference.GRPCInferenceService/ModelInfer",
     method: str = "POST",
 ) -> Request:
-    given = {"x-model-name": "m", "content-type": "application/grpc", name: value}
-    return request(path, method, **given)
+    headers = {"x-model-name": "m", "content-type": "application/grpc", name: value}
+    return make_request(path, method, **headers)
 
 
 @pytest.mark.parametrize(
@@ -50,8 +50,8 @@ def call(
         ("lb-token", "%"),
     ],
 )
-def test_what_a_client_of_grpc_writes_passes(name: str, value: str) -> None:
-    assert admitted(BY_GRPC, call(name, value))
+def test_headers_that_grpc_clients_send_pass(name: str, value: str) -> None:
+    assert admitted(GRPC_POLICY, call(name, value))
 
 
 @pytest.mark.parametrize(
@@ -91,22 +91,22 @@ def test_what_a_client_of_grpc_writes_passes(name: str, value: str) -> None:
         ("x-own-bin", "YQ YQ"),
     ],
 )
-def test_what_some_server_could_not_read_is_refused(name: str, value: str) -> None:
-    assert refused(BY_GRPC, call(name, value)) == MALFORMED
-    assert refused(BY_GRPC, call(name, value, path="/own.Service/Method")) == MALFORMED
+def test_headers_that_some_server_cannot_parse_are_refused(name: str, value: str) -> None:
+    assert refused(GRPC_POLICY, call(name, value)) == MALFORMED
+    assert refused(GRPC_POLICY, call(name, value, path="/own.Service/Method")) == MALFORMED
 
 
 @given(st.binary())
-def test_any_value_in_base64_passes(value: bytes) -> None:
+def test_every_base64_value_passes(value: bytes) -> None:
     for text in (b64encode(value), b64encode(value).rstrip(b"=")):
-        assert admitted(BY_GRPC, call("x-own-bin", text.decode()))
+        assert admitted(GRPC_POLICY, call("x-own-bin", text.decode()))
 
 
-def test_a_call_is_a_post_whatever_the_model_takes() -> None:
-    assert refused(BY_GRPC, call(method="GET")) == (405, Reason.METHOD_NOT_ALLOWED)
+def test_a_grpc_call_must_be_a_post() -> None:
+    assert refused(GRPC_POLICY, call(method="GET")) == (405, Reason.METHOD_NOT_ALLOWED)
 
 
-def test_these_headers_mean_nothing_where_no_call_goes_on_as_it_is() -> None:
-    assert admitted(BY_GRPC, request("/v2/models/m/infer", **{"grpc-timeout": "soon"}))
-    by_rest = policy({"m": {}})
-    assert admitted(by_rest, request("/v2/models/m/infer", **{"x-own-bin": "%"}))
+def test_grpc_headers_are_checked_only_for_grpc_calls_to_a_grpc_server() -> None:
+    assert admitted(GRPC_POLICY, make_request("/v2/models/m/infer", **{"grpc-timeout": "soon"}))
+    rest_policy = make_policy({"m": {}})
+    assert admitted(rest_policy, make_request("/v2/models/m/infer", **{"x-own-bin": "%"}))

@@ -1,4 +1,4 @@
-"""Stages declare every part of a request that they read, and no other."""
+"""Tests that stages declare the parts of a request that they read."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -21,14 +21,14 @@ from tests.extproc.decision.requests import (
     REQUESTS,
     VERSIONS,
     bearer,
-    policy,
-    request,
+    make_policy,
+    make_request,
 )
 
 TENSORS = [{"name": "text", "datatype": "BYTES", "shape": [-1, 1]}]
 POLICIES = (
-    policy({"m": {}}),
-    policy(
+    make_policy({"m": {}}),
+    make_policy(
         {"m": {"access": {"allow": [{"groups": ["vip"]}]}}},
         auth={
             "api_key_header": "x-own-key",
@@ -42,7 +42,7 @@ POLICIES = (
             ],
         },
     ),
-    policy(
+    make_policy(
         {
             "m": {
                 "canaries": [
@@ -61,8 +61,8 @@ POLICIES = (
             },
         }
     ),
-    policy({"m": {"inputs": TENSORS, "websocket": True}}),
-    policy(
+    make_policy({"m": {"inputs": TENSORS, "websocket": True}}),
+    make_policy(
         {
             "m": {
                 "versions": {"v1": {**VERSIONS["v1"], "protocol": "grpc"}},
@@ -77,7 +77,7 @@ POLICIES = (
 def corpus() -> Iterator[tuple[Policy, list[Request]]]:
     """Policies with a rule of every kind, each with requests of every kind."""
     requests = list(_requests())
-    return ((by, requests) for by in POLICIES)
+    return ((policy, requests) for policy in POLICIES)
 
 
 def _requests() -> Iterator[Request]:
@@ -100,7 +100,7 @@ def _requests() -> Iterator[Request]:
         {"content_type": "application/grpc", "x_model_name": "m", "x_own_bin": "%"},
     )  # fmt: skip
     for path, method, body, added in product(paths, ("GET", "POST"), (False, True), headers):
-        yield request(path, method, body=body, **added)
+        yield make_request(path, method, body=body, **added)
 
 
 def test_stages_declare_what_they_read_and_nothing_else() -> None:
@@ -109,14 +109,14 @@ def test_stages_declare_what_they_read_and_nothing_else() -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(REQUESTS)
-def test_no_request_makes_a_stage_read_a_part_that_it_does_not_declare(asked: Request) -> None:
-    wrong = wrong_declarations(STAGES, [(by, [asked]) for by in (POLICY, *POLICIES)])
+def test_no_stage_reads_an_undeclared_part_of_any_request(request: Request) -> None:
+    wrong = wrong_declarations(STAGES, [(policy, [request]) for policy in (POLICY, *POLICIES)])
     assert not [fault for fault in wrong if "never reads" not in fault]
 
 
 def _stage(read: Callable[[Request], object], declared: Reads) -> Stage:
-    def run(_: Policy, asked: Request, __: DecisionContext) -> Refusal | None:
-        read(asked)
+    def run(_: Policy, request: Request, __: DecisionContext) -> Refusal | None:
+        read(request)
         return None
 
     return Stage("extra", run, lambda _: declared, lambda _: "")
@@ -125,21 +125,19 @@ def _stage(read: Callable[[Request], object], declared: Reads) -> Stage:
 @pytest.mark.parametrize(
     ("read", "part"),
     [
-        (lambda asked: asked.headers.get("x-request-id"), "x-request-id"),
-        (lambda asked: asked.headers["content-length"], "content-length"),
-        (lambda asked: "traceparent" in asked.headers, "traceparent"),
-        (lambda asked: list(asked.headers), "the names of headers"),
-        (lambda asked: len(asked.headers), "the names of headers"),
-        (lambda asked: list(asked.headers.items()), ":path"),
-        (lambda asked: asked.has_body, "whether there is a body"),
-        (lambda asked: asked.now, "the time"),
+        (lambda request: request.headers.get("x-request-id"), "x-request-id"),
+        (lambda request: request.headers["content-length"], "content-length"),
+        (lambda request: "traceparent" in request.headers, "traceparent"),
+        (lambda request: list(request.headers), "the names of headers"),
+        (lambda request: len(request.headers), "the names of headers"),
+        (lambda request: list(request.headers.items()), ":path"),
+        (lambda request: request.has_body, "whether there is a body"),
+        (lambda request: request.now, "the time"),
     ],
 )  # fmt: skip
-def test_a_stage_that_reads_a_part_which_it_does_not_declare_is_found(
-    read: Callable[[Request], object], part: str
-) -> None:
-    asked = request(content_length="1")
-    wrong = wrong_declarations([*STAGES, _stage(read, Reads())], [(POLICY, [asked])])
+def test_an_undeclared_read_is_found(read: Callable[[Request], object], part: str) -> None:
+    request = make_request(content_length="1")
+    wrong = wrong_declarations([*STAGES, _stage(read, Reads())], [(POLICY, [request])])
     assert f"extra reads {part} and does not declare it" in wrong
 
 
@@ -156,16 +154,14 @@ def test_a_stage_that_reads_a_part_which_it_does_not_declare_is_found(
     ],
     ids=str,
 )
-def test_a_stage_that_declares_a_part_which_it_does_not_read_is_found(
-    declared: Reads, part: str
-) -> None:
+def test_a_declared_part_that_is_never_read_is_found(declared: Reads, part: str) -> None:
     extra = _stage(lambda _: None, declared)
     assert wrong_declarations([*STAGES, extra], corpus()) == {
         f"extra declares {part} and never reads it"
     }
 
 
-def test_a_header_is_declared_if_a_rule_of_the_policy_names_it() -> None:
+def test_headers_that_rules_of_the_policy_name_are_declared() -> None:
     plain, keyed, canaried, *_ = POLICIES
     named = {"x-first", "x-second", "x-user", "x-other-user", "x-own-key"}
     assert declared_reads(plain).headers & named == set()
@@ -181,21 +177,21 @@ def test_only_authenticate_reads_the_time() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(REQUESTS, st.floats(0, 1))
-def test_an_admission_is_valid_until_its_identity_expires(asked: Request, part: float) -> None:
-    decision = decide(POLICY, asked)
+def test_an_admission_is_valid_until_its_identity_expires(request: Request, part: float) -> None:
+    decision = decide(POLICY, request)
     if isinstance(decision, Admission):
         lifetime = min(decision.identity.expires - NOW, 10_000)
-        later = replace(asked, now=NOW + part * lifetime * 0.999)
+        later = replace(request, now=NOW + part * lifetime * 0.999)
         assert decide(POLICY, later) == decision
 
 
 @settings(max_examples=200, deadline=None)
 @given(REQUESTS, st.integers(0, 1100))
 def test_an_admission_is_valid_for_every_content_length_up_to_max_body(
-    asked: Request, length: int
+    request: Request, length: int
 ) -> None:
-    first = replace(asked, headers={**asked.headers, "content-length": b"0"})
-    other = replace(asked, headers={**asked.headers, "content-length": str(length).encode()})
+    first = replace(request, headers={**request.headers, "content-length": b"0"})
+    other = replace(request, headers={**request.headers, "content-length": str(length).encode()})
     decision = decide(POLICY, first)
     if isinstance(decision, Admission):
         if length <= decision.max_body:

@@ -5,7 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.decision import Admission, Reason, Refusal, decide
-from tests.extproc.decision.requests import admitted, one, policy, refused, request
+from tests.extproc.decision.requests import (
+    admitted,
+    make_policy,
+    make_request,
+    policy_with,
+    refused,
+)
 
 NOT_FOUND = (404, Reason.UNKNOWN_MODEL)
 METHOD = (405, Reason.METHOD_NOT_ALLOWED)
@@ -33,14 +39,14 @@ MALFORMED = (400, Reason.MALFORMED_REQUEST)
     ],
 )
 def test_a_path_belongs_to_the_model_with_the_longest_prefix(path: str, model: str) -> None:
-    by = policy(
+    policy = make_policy(
         {
             "m": {"paths": ["/classify"]},
             "mm": {"paths": ["/classify/fast", "/v2/models/m/own"]},
             "m.2": {},
         }
     )
-    assert admitted(by, request(path)).target.model == model
+    assert admitted(policy, make_request(path)).target.model == model
 
 
 @pytest.mark.parametrize(
@@ -50,7 +56,7 @@ def test_a_path_belongs_to_the_model_with_the_longest_prefix(path: str, model: s
      "/v2/models/m%2Finfer", "/classify", "*", "/?/v2/models/m/infer", "/v2/models/ m/infer"],
 )  # fmt: skip
 def test_other_paths_belong_to_no_model(path: str) -> None:
-    assert refused(one(), request(path)) == NOT_FOUND
+    assert refused(policy_with(), make_request(path)) == NOT_FOUND
 
 
 @given(
@@ -61,13 +67,13 @@ def test_other_paths_belong_to_no_model(path: str) -> None:
     ),
     segments=st.lists(st.sampled_from(["a", "b", "c", "ab", ""]), max_size=7),
 )
-def test_prefixes_match_as_comparing_with_every_one_of_them_would(
+def test_the_prefix_search_finds_the_longest_matching_prefix(
     prefixes: list[str], segments: list[str]
 ) -> None:
-    by = policy({f"m{n}": {"paths": [prefix]} for n, prefix in enumerate(prefixes)})
+    policy = make_policy({f"m{n}": {"paths": [prefix]} for n, prefix in enumerate(prefixes)})
     path = "/" + "/".join(segments)
     matching = [p for p in prefixes if path == p or path.startswith(p + "/")]
-    decision = decide(by, request(path))
+    decision = decide(policy, make_request(path))
     if matching:
         assert isinstance(decision, Admission)
         assert decision.target.model == f"m{prefixes.index(max(matching, key=len))}"
@@ -76,13 +82,13 @@ def test_prefixes_match_as_comparing_with_every_one_of_them_would(
 
 
 def test_a_grpc_call_names_its_model_by_header() -> None:
-    by = policy({"m": {}, "n": {}})
+    policy = make_policy({"m": {}, "n": {}})
     path = "/inference.GRPCInferenceService/ModelInfer"
     grpc = {"content_type": "application/grpc"}
-    assert admitted(by, request(path, x_model_name="n", **grpc)).target.model == "n"
-    assert refused(by, request(path, **grpc)) == NOT_FOUND
-    assert refused(by, request(path, x_model_name="absent", **grpc)) == NOT_FOUND
-    assert refused(by, request(path, x_model_name="n, n", **grpc)) == NOT_FOUND
+    assert admitted(policy, make_request(path, x_model_name="n", **grpc)).target.model == "n"
+    assert refused(policy, make_request(path, **grpc)) == NOT_FOUND
+    assert refused(policy, make_request(path, x_model_name="absent", **grpc)) == NOT_FOUND
+    assert refused(policy, make_request(path, x_model_name="n, n", **grpc)) == NOT_FOUND
 
 
 @pytest.mark.parametrize(
@@ -91,35 +97,33 @@ def test_a_grpc_call_names_its_model_by_header() -> None:
      ("ModelInfer?x=1", True), ("RepositoryModelUnload", False), ("TraceSetting", False),
      ("modelinfer", False), ("ModelInfer/", False), ("", False)],
 )  # fmt: skip
-def test_of_the_grpc_methods_those_are_served_that_concern_one_model(
-    method: str, served: bool
-) -> None:
+def test_only_grpc_methods_for_one_model_are_accepted(method: str, served: bool) -> None:
     path = f"/inference.GRPCInferenceService/{method}"
-    asked = request(path, x_model_name="m", content_type="application/grpc")
+    request = make_request(path, x_model_name="m", content_type="application/grpc")
     if served:
-        assert admitted(one(), asked)
+        assert admitted(policy_with(), request)
     else:
-        assert refused(one(), asked) == METHOD
+        assert refused(policy_with(), request) == METHOD
 
 
-def test_a_grpc_call_without_a_message_is_refused_before_a_server_waits_for_it() -> None:
+def test_a_grpc_call_without_a_body_is_refused() -> None:
     path = "/inference.GRPCInferenceService/ModelInfer"
     grpc = {"x_model_name": "m", "content_type": "application/grpc"}
-    assert refused(one(), request(path, body=False, **grpc)) == MALFORMED
+    assert refused(policy_with(), make_request(path, body=False, **grpc)) == MALFORMED
 
 
-def test_the_name_in_the_header_does_not_count_elsewhere() -> None:
-    by = policy({"m": {}, "n": {}})
-    assert admitted(by, request(x_model_name="n")).target.model == "m"
+def test_x_model_name_is_ignored_for_rest_requests() -> None:
+    policy = make_policy({"m": {}, "n": {}})
+    assert admitted(policy, make_request(x_model_name="n")).target.model == "m"
 
 
-def test_a_method_that_the_model_does_not_take_is_refused_with_those_it_takes() -> None:
-    by = one(methods=["POST", "PUT"])
+def test_the_refusal_of_a_method_lists_the_allowed_methods() -> None:
+    policy = policy_with(methods=["POST", "PUT"])
     for method in ("GET", "DELETE", "post", "CONNECT", ""):
-        decision = decide(by, request(method=method))
+        decision = decide(policy, make_request(method=method))
         assert isinstance(decision, Refusal)
         assert (decision.status, decision.headers) == (405, (("allow", "POST, PUT"),))
-    assert admitted(by, request(method="PUT"))
+    assert admitted(policy, make_request(method="PUT"))
 
 
 @pytest.mark.parametrize(
@@ -127,26 +131,26 @@ def test_a_method_that_the_model_does_not_take_is_refused_with_those_it_takes() 
     ["/v2/models/m", "/v2/models/m/", "/v2/models/m/ready", "/v2/models/m/versions/v2",
      "/v2/models/m/versions/v2/", "/v2/models/m/versions/v2/ready"],
 )  # fmt: skip
-def test_metadata_and_readiness_are_read_and_nothing_else(path: str) -> None:
+def test_metadata_and_readiness_accept_only_get_and_head(path: str) -> None:
     for method in ("GET", "HEAD"):
-        assert admitted(one(), request(path, method, body=False))
-    assert refused(one(), request(path, "POST")) == METHOD
+        assert admitted(policy_with(), make_request(path, method, body=False))
+    assert refused(policy_with(), make_request(path, "POST")) == METHOD
 
 
 @pytest.mark.parametrize(
     "path", ["/v2/models/m/infer", "/v2/models/m/readyz", "/own", "/own/ready"]
 )
-def test_reading_what_is_no_metadata_takes_the_models_methods(path: str) -> None:
-    assert refused(one(paths=["/own"]), request(path, "GET", body=False)) == METHOD
+def test_other_paths_accept_only_the_methods_of_the_model(path: str) -> None:
+    assert refused(policy_with(paths=["/own"]), make_request(path, "GET", body=False)) == METHOD
 
 
-def test_a_websocket_is_for_models_that_take_one() -> None:
-    asked = request(method="GET", upgrade="WebSocket", connection="Upgrade")
-    assert admitted(one(websocket=True, content_types=["image/png"]), asked)
-    assert refused(one(), asked) == METHOD
-    assert refused(one(methods=["GET"]), asked) == METHOD
-    assert refused(one(websocket=True), request(upgrade="websocket")) == METHOD
-    assert refused(one(websocket=True), request(method="GET", upgrade="h2c")) == METHOD
+def test_only_models_with_websocket_enabled_accept_an_upgrade() -> None:
+    request = make_request(method="GET", upgrade="WebSocket", connection="Upgrade")
+    assert admitted(policy_with(websocket=True, content_types=["image/png"]), request)
+    assert refused(policy_with(), request) == METHOD
+    assert refused(policy_with(methods=["GET"]), request) == METHOD
+    assert refused(policy_with(websocket=True), make_request(upgrade="websocket")) == METHOD
+    assert refused(policy_with(websocket=True), make_request(method="GET", upgrade="h2c")) == METHOD
 
 
 @pytest.mark.parametrize(
@@ -156,25 +160,25 @@ def test_a_websocket_is_for_models_that_take_one() -> None:
      ("0x10", MALFORMED), ("10, 10", MALFORMED), (" 10", MALFORMED), ("9" * 5000, MALFORMED),
      ("\u0661", MALFORMED)],
 )  # fmt: skip
-def test_the_declared_length_is_a_number_within_the_limit(
+def test_content_length_must_be_a_number_up_to_max_body(
     length: str, expected: tuple[int, Reason] | None
 ) -> None:
-    by = one(max_body=100)
-    asked = request(content_length=length)
+    policy = policy_with(max_body=100)
+    request = make_request(content_length=length)
     if expected is None:
-        assert admitted(by, asked)
+        assert admitted(policy, request)
     else:
-        assert refused(by, asked) == expected
+        assert refused(policy, request) == expected
 
 
-def test_without_a_limit_of_its_own_a_model_has_the_common_one() -> None:
-    by = policy({"m": {}, "n": {"max_body": 20}}, requests={"max_body": 10})
-    assert refused(by, request(content_length="11")) == TOO_LARGE
-    assert admitted(by, request("/v2/models/n/infer", content_length="11")).max_body == 20
+def test_a_model_without_max_body_uses_the_default() -> None:
+    policy = make_policy({"m": {}, "n": {"max_body": 20}}, requests={"max_body": 10})
+    assert refused(policy, make_request(content_length="11")) == TOO_LARGE
+    assert admitted(policy, make_request("/v2/models/n/infer", content_length="11")).max_body == 20
 
 
 @pytest.mark.parametrize(
-    ("accepted", "given", "good"),
+    ("accepted", "sent", "matches"),
     [
         ("application/json", "application/json", True),
         ("application/json", "Application/JSON; charset=utf-8", True),
@@ -193,28 +197,28 @@ def test_without_a_limit_of_its_own_a_model_has_the_common_one() -> None:
         ("*/*", "anything/at-all", True),
     ],
 )
-def test_the_media_type_is_one_that_the_model_takes(accepted: str, given: str, good: bool) -> None:
-    by = one(content_types=[accepted])
-    asked = request(content_type=given)
-    if good:
-        assert admitted(by, asked)
+def test_the_model_must_accept_the_media_type(accepted: str, sent: str, matches: bool) -> None:
+    policy = policy_with(content_types=[accepted])
+    request = make_request(content_type=sent)
+    if matches:
+        assert admitted(policy, request)
     else:
-        assert refused(by, asked) == MEDIA_TYPE
+        assert refused(policy, request) == MEDIA_TYPE
 
 
-def test_a_body_of_no_type_counts_as_plain_bytes() -> None:
-    asked = request()
-    headers = {name: value for name, value in asked.headers.items() if name != "content-type"}
-    untyped = type(asked)(headers, True, asked.now)
-    assert admitted(one(content_types=["application/octet-stream"]), untyped)
-    assert refused(one(content_types=["application/json"]), untyped) == MEDIA_TYPE
+def test_a_body_without_content_type_is_application_octet_stream() -> None:
+    request = make_request()
+    headers = {name: value for name, value in request.headers.items() if name != "content-type"}
+    untyped = type(request)(headers, True, request.now)
+    assert admitted(policy_with(content_types=["application/octet-stream"]), untyped)
+    assert refused(policy_with(content_types=["application/json"]), untyped) == MEDIA_TYPE
 
 
-def test_without_a_body_the_media_type_does_not_matter() -> None:
-    assert admitted(one(), request(body=False, content_type="text/html"))
+def test_the_media_type_of_a_request_without_a_body_is_ignored() -> None:
+    assert admitted(policy_with(), make_request(body=False, content_type="text/html"))
 
 
-def test_a_refused_media_type_is_answered_with_those_that_are_taken() -> None:
-    decision = decide(one(content_types=["image/*", "text/plain"]), request())
+def test_the_refusal_of_a_media_type_lists_the_accepted_types() -> None:
+    decision = decide(policy_with(content_types=["image/*", "text/plain"]), make_request())
     assert isinstance(decision, Refusal)
     assert decision.headers == (("accept", "text/plain, image/*"),)

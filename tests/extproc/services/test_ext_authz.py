@@ -12,7 +12,7 @@ from extproc.rpc import StatusCode
 from extproc.transport import TRANSPORTS, TransportName
 from protos.ext_authz_pb2 import CheckRequest, CheckResponse
 from sluice.contract.paths import EXT_AUTHZ
-from tests.extproc.auth.key_server import ROTATED, keys_served, until_good
+from tests.extproc.auth.key_server import ROTATED, keys_served, until_accepted
 from tests.extproc.auth.tokens import OTHER_RSA, issuer, token
 from tests.extproc.decision.requests import bearer, document
 from tests.extproc.services.callout import Callout, callout, written
@@ -145,7 +145,7 @@ async def test_a_token_with_a_new_key_is_admitted(transport: TransportName) -> N
         current_policy.apply(document(auth={"issuers": [issuer(jwks_uri=server.uri)]}))
         async with callout(transport, current_policy) as asked:
             assert current_policy.current is not None
-            await until_good(current_policy.current.authenticator, token())
+            await until_accepted(current_policy.current.authenticator, token())
             server.document = ROTATED
             rotated = f"Bearer {token(key=OTHER_RSA, kid='two')}"
             answer = await asked.check(check(authorization=rotated))

@@ -14,7 +14,7 @@ from extproc.services.ext_proc.service import ExternalProcessor
 from extproc.services.response_cache import MAX_ENTRIES, MAX_RESPONSE, ResponseCache
 from extproc.services.responses import removed_headers, upstream_headers
 from protos.ext_proc_pb2 import ProcessingMode
-from tests.extproc.decision.requests import bearer, document, request
+from tests.extproc.decision.requests import bearer, document, make_request
 
 MODES = (None, messages.COUNT_BODY, messages.CONVERT_BODY)
 DOCUMENT = document(
@@ -31,7 +31,7 @@ TOKENS = tuple(
 
 _REQUESTS = st.builds(
     lambda model, token, named, mode: (
-        request(
+        make_request(
             f"/v2/models/{model}/infer",
             **({} if token is None else {"authorization": token}),
             **named,
@@ -84,7 +84,7 @@ def test_earlier_requests_of_other_callers_do_not_change_a_response(
 
 def test_a_new_policy_empties_the_cache() -> None:
     service, policy = served()
-    asked = request(authorization=TOKENS[0])
+    asked = make_request(authorization=TOKENS[0])
     admission = admitted(policy, asked)
     assert b"authorization" in service.admitted(admission, dict(asked.headers), None)
     forwarding = DOCUMENT.auth.model_copy(update={"forward_credentials": True})
@@ -94,7 +94,7 @@ def test_a_new_policy_empties_the_cache() -> None:
 
 def test_the_number_of_cached_responses_is_bounded() -> None:
     _, policy = served()
-    cache, admission = ResponseCache(), admitted(policy, request())
+    cache, admission = ResponseCache(), admitted(policy, make_request())
     for number in range(MAX_ENTRIES + 10):
         cache.get(policy, admission, number, lambda: b"response")
     assert len(cache) == MAX_ENTRIES
@@ -102,7 +102,7 @@ def test_the_number_of_cached_responses_is_bounded() -> None:
 
 def test_a_long_response_is_not_cached() -> None:
     _, policy = served()
-    cache, admission = ResponseCache(), admitted(policy, request())
+    cache, admission = ResponseCache(), admitted(policy, make_request())
     assert cache.get(policy, admission, 1, lambda: bytes(MAX_RESPONSE + 1)) == bytes(
         MAX_RESPONSE + 1
     )

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from extproc.decision import Admission, Reason
 from extproc.services.responses import header_safe, upstream_headers
-from tests.extproc.decision.requests import policy
+from tests.extproc.decision.requests import make_policy
 
-POLICY = policy({"m": {}, "n": {}})
+POLICY = make_policy({"m": {}, "n": {}})
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 

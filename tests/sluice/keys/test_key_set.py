@@ -1,4 +1,4 @@
-"""Which keys of a set verify: one that is bad in any way verifies nothing and spoils no other."""
+"""Tests of which keys of a key set are accepted."""
 
 import json
 from typing import Any
@@ -15,7 +15,6 @@ from tests.extproc.auth.tokens import (
     EC,
     OTHER_RSA,
     RSA,
-    authenticator,
     claims,
     ec_jwk,
     ed_jwk,
@@ -23,6 +22,7 @@ from tests.extproc.auth.tokens import (
     identify,
     issuer,
     key_set,
+    make_authenticator,
     rsa_jwk,
     secret_jwk,
     token,
@@ -31,23 +31,23 @@ from tests.extproc.auth.tokens import (
 SMALL_RSA = rsa.generate_private_key(65537, 1024)
 P384 = ec.generate_private_key(ec.SECP384R1())
 
-BAD = {
-    "no object": 7,
-    "no kind": {},
-    "unknown kind": {"kty": "AKP"},
-    "kind of another type": {"kty": ["RSA"]},
+INVALID = {
+    "not an object": 7,
+    "no kty": {},
+    "unknown kty": {"kty": "AKP"},
+    "kty of another type": {"kty": ["RSA"]},
     "unknown curve": ec_jwk(crv="secp256k1"),
     "curve of another key": ec_jwk(crv="P-384"),
     "point off the curve": ec_jwk(x="AA" * 21 + "A"),
     "members missing": {"kty": "RSA", "n": "AQAB"},
     "members of another type": {**rsa_jwk(), "n": 7},
-    "members no base64": rsa_jwk(n="ä"),
+    "members not in base64": rsa_jwk(n="ä"),
     "modulus of three bytes": rsa_jwk(n="AQAB"),
     "modulus of 1024 bits": rsa_jwk(SMALL_RSA),
-    "half a character": secret_jwk(k="\ud800"),
+    "lone surrogate": secret_jwk(k="\ud800"),
     "no secret": secret_jwk(k=""),
     "short secret": secret_jwk(k=encoded(b"x" * 31)),
-    "algorithm of another kind": rsa_jwk(alg="ES256"),
+    "algorithm of another key type": rsa_jwk(alg="ES256"),
     "algorithm of a secret": rsa_jwk(alg="HS256"),
     "algorithm of another type": {**rsa_jwk(), "alg": ["RS256"]},
     "algorithm that is an object": {**rsa_jwk(), "alg": {}},
@@ -58,12 +58,12 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("jwk", BAD.values(), ids=BAD)
-def test_a_bad_key_is_left_out_and_the_others_stay(jwk: Any) -> None:
+@pytest.mark.parametrize("jwk", INVALID.values(), ids=INVALID)
+def test_an_invalid_key_does_not_affect_the_other_keys(jwk: Any) -> None:
     with pytest.raises(KeySetError):
         KeySet.parse(json.dumps({"keys": [jwk]}))
-    (good,) = KeySet.parse(json.dumps({"keys": [jwk, rsa_jwk(kid="one")]})).keys
-    assert good.id == "one"
+    (valid,) = KeySet.parse(json.dumps({"keys": [jwk, rsa_jwk(kid="one")]})).keys
+    assert valid.id == "one"
 
 
 _JSON = st.recursive(
@@ -78,50 +78,52 @@ _MEMBERS = st.sampled_from(["kty", "crv", "alg", "use", "kid", "n", "e", "x", "y
     st.sampled_from([rsa_jwk(), ec_jwk(), ed_jwk(), secret_jwk()]),
     st.dictionaries(_MEMBERS, _JSON | st.sampled_from(["RSA", "P-256", "HS256"]), max_size=4),
 )
-def test_no_member_of_a_key_is_beyond_reading(jwk: dict[str, Any], changes: dict[str, Any]) -> None:
-    keys = KeySet.parse(json.dumps({"keys": [{**jwk, **changes}, rsa_jwk(kid="good")]}))
-    assert keys.keys[-1].id == "good"
+def test_arbitrary_members_of_a_key_do_not_affect_the_other_keys(
+    jwk: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    keys = KeySet.parse(json.dumps({"keys": [{**jwk, **changes}, rsa_jwk(kid="valid")]}))
+    assert keys.keys[-1].id == "valid"
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200) | _JSON.map(json.dumps))
-def test_what_is_no_key_set_is_refused(text: str | bytes) -> None:
+def test_a_document_that_is_not_a_key_set_is_refused(text: str | bytes) -> None:
     with pytest.raises(KeySetError):
         KeySet.parse(text)
 
 
-def test_a_set_has_no_more_keys_than_the_bound() -> None:
+def test_the_number_of_keys_in_a_set_is_bounded() -> None:
     full = [rsa_jwk(kid=str(number)) for number in range(MAX_KEYS)]
     assert len(KeySet.parse(key_set(*full)).keys) == MAX_KEYS
     with pytest.raises(KeySetError, match="at most"):
         KeySet.parse(key_set(*full, rsa_jwk()))
 
 
-def test_a_secret_is_as_long_as_the_hash_it_is_used_with() -> None:
+def test_a_secret_must_be_as_long_as_the_hash() -> None:
     (key,) = KeySet.parse(key_set(secret_jwk(k=encoded(b"x" * 48)))).keys
     assert key.algorithms == {"HS256", "HS384"}
     with pytest.raises(KeySetError):
         KeySet.parse(key_set(secret_jwk(k=encoded(b"x" * 48), alg="HS512")))
 
 
-def test_a_curve_verifies_the_algorithm_that_is_defined_for_it() -> None:
-    """ES256 is P-256 and nothing else (RFC 7518 section 3.4), even where the signature is right."""
+def test_a_curve_verifies_only_its_own_algorithm() -> None:
+    """ES256 means P-256 (RFC 7518 section 3.4), even if the signature is valid."""
     jwk = {**ECAlgorithm.to_jwk(P384.public_key(), as_dict=True), "kid": "one"}
-    who = authenticator(issuer(algorithms=["ES256", "ES384"], jwks=key_set(jwk)))
-    assert identify(who, token(key=P384, algorithm="ES384")).subject == "alice"
+    authenticator = make_authenticator(issuer(algorithms=["ES256", "ES384"], jwks=key_set(jwk)))
+    assert identify(authenticator, token(key=P384, algorithm="ES384")).subject == "alice"
     mixed = issuer(algorithms=["ES256", "ES384"], jwks=key_set(ec_jwk(kid="one")))
     with pytest.raises(CredentialsError):
-        identify(authenticator(mixed), token(key=P384, algorithm="ES384"))
+        identify(make_authenticator(mixed), token(key=P384, algorithm="ES384"))
 
 
-def test_each_of_several_keys_with_one_name_is_tried() -> None:
+def test_each_key_with_the_same_kid_is_tried() -> None:
     keys = key_set(rsa_jwk(OTHER_RSA, kid="one"), rsa_jwk(kid="one"), ec_jwk(kid="one"))
-    who = authenticator(issuer(jwks=keys))
+    authenticator = make_authenticator(issuer(jwks=keys))
     for key in (RSA, OTHER_RSA):
-        assert identify(who, token(claims(jti=str(id(key))), key)).subject == "alice"
+        assert identify(authenticator, token(claims(jti=str(id(key))), key)).subject == "alice"
 
 
-def test_a_key_without_a_name_is_for_tokens_that_name_none() -> None:
-    who = authenticator(issuer(jwks=key_set(rsa_jwk())))
-    assert identify(who, token(kid=None)).subject == "alice"
+def test_a_key_without_kid_verifies_only_tokens_without_kid() -> None:
+    authenticator = make_authenticator(issuer(jwks=key_set(rsa_jwk())))
+    assert identify(authenticator, token(kid=None)).subject == "alice"
     with pytest.raises(CredentialsError):
-        identify(who, token(kid="one"))
+        identify(authenticator, token(kid="one"))

@@ -26,7 +26,7 @@ from protos.ext_proc_pb2 import (
 from protos.inference_pb2 import ModelReadyRequest
 from sluice.config import PolicyDocument
 from sluice.contract.paths import EXT_PROC
-from tests.extproc.auth.key_server import ROTATED, keys_served, until_good
+from tests.extproc.auth.key_server import ROTATED, keys_served, until_accepted
 from tests.extproc.auth.tokens import OTHER_RSA, issuer, token
 from tests.extproc.decision.requests import VERSIONS, bearer, document
 from tests.extproc.services.callout import Callout, Pairs, body, callout, headers, written
@@ -368,7 +368,7 @@ async def test_a_token_with_a_new_key_is_admitted(transport: TransportName) -> N
         current_policy.apply(models(auth={"issuers": [issuer(jwks_uri=server.uri)]}))
         async with callout(transport, current_policy) as asked:
             assert current_policy.current is not None
-            await until_good(current_policy.current.authenticator, token())
+            await until_accepted(current_policy.current.authenticator, token())
             server.document = ROTATED
             rotated = f"Bearer {token(key=OTHER_RSA, kid='two')}"
             sent, _ = mutation(await asked.ask((*DECLARED, ("authorization", rotated))))

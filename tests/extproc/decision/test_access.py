@@ -12,10 +12,10 @@ from tests.extproc.decision.requests import (
     admitted,
     bearer,
     document,
-    one,
-    policy,
+    make_policy,
+    make_request,
+    policy_with,
     refused,
-    request,
 )
 
 UNAUTHENTICATED = (401, Reason.UNAUTHENTICATED)
@@ -28,30 +28,30 @@ def challenge(decision: object) -> str:
     return dict(decision.headers)["www-authenticate"]
 
 
-def test_without_credentials_only_public_models_answer() -> None:
-    by = policy({"m": {"access": {}}, "n": {}})
-    assert refused(by, request()) == UNAUTHENTICATED
-    assert admitted(by, request("/v2/models/n/infer")).subject == ""
+def test_a_caller_without_credentials_may_use_only_public_models() -> None:
+    policy = make_policy({"m": {"access": {}}, "n": {}})
+    assert refused(policy, make_request()) == UNAUTHENTICATED
+    assert admitted(policy, make_request("/v2/models/n/infer")).subject == ""
 
 
-def test_the_challenge_says_how_to_authenticate_and_what_was_wrong() -> None:
-    by = one(access={})
-    assert challenge(decide(by, request())) == 'Bearer realm="sluice"'
-    bad = decide(by, request(authorization="Bearer x.y.z"))
+def test_the_challenge_names_the_scheme_and_the_error() -> None:
+    policy = policy_with(access={})
+    assert challenge(decide(policy, make_request())) == 'Bearer realm="sluice"'
+    bad = decide(policy, make_request(authorization="Bearer x.y.z"))
     assert challenge(bad) == 'Bearer realm="sluice", error="invalid_token"'
 
 
-def test_bad_credentials_are_refused_at_a_public_model_too() -> None:
-    assert refused(one(), request(authorization=bearer(aud="other"))) == INVALID
-    assert refused(one(), request(x_api_key="guess")) == INVALID
+def test_a_public_model_refuses_invalid_credentials() -> None:
+    assert refused(policy_with(), make_request(authorization=bearer(aud="other"))) == INVALID
+    assert refused(policy_with(), make_request(x_api_key="guess")) == INVALID
 
 
-def test_a_caller_with_a_good_token_is_admitted_by_name() -> None:
-    assert admitted(one(access={}), request(authorization=bearer())).subject == "alice"
+def test_the_subject_of_a_valid_token_is_admitted() -> None:
+    assert admitted(policy_with(access={}), make_request(authorization=bearer())).subject == "alice"
 
 
 @pytest.mark.parametrize(
-    ("rules", "claims", "good"),
+    ("rules", "claims", "admits"),
     [
         ([{"groups": ["vip"]}], {"group": "vip"}, True),
         ([{"groups": ["vip"]}], {"group": ["x", "vip"]}, True),
@@ -72,35 +72,37 @@ def test_a_caller_with_a_good_token_is_admitted_by_name() -> None:
     ],
     ids=str,
 )
-def test_a_rule_admits_whoever_meets_all_of_it_and_any_rule_is_enough(
-    rules: list[dict[str, Any]], claims: dict[str, Any], good: bool
+def test_a_caller_must_meet_all_conditions_of_at_least_one_rule(
+    rules: list[dict[str, Any]], claims: dict[str, Any], admits: bool
 ) -> None:
-    by = one(access={"allow": rules})
-    asked = request(authorization=bearer(**claims))
-    if good:
-        assert admitted(by, asked)
+    policy = policy_with(access={"allow": rules})
+    request = make_request(authorization=bearer(**claims))
+    if admits:
+        assert admitted(policy, request)
     else:
-        assert refused(by, asked) == FORBIDDEN
+        assert refused(policy, request) == FORBIDDEN
 
 
-def test_an_api_key_has_the_groups_and_claims_of_its_entry() -> None:
+def test_the_config_of_an_api_key_gives_its_groups() -> None:
     key = {"name": "batch", "sha256": hashlib.sha256(b"k1").hexdigest(), "groups": ["vip"]}
-    by = policy({"m": {"access": {"allow": [{"groups": ["vip"]}]}}}, auth={"api_keys": [key]})
-    assert admitted(by, request(x_api_key="k1")).subject == "batch"
-    assert refused(by, request(x_api_key="k2")) == INVALID
+    policy = make_policy(
+        {"m": {"access": {"allow": [{"groups": ["vip"]}]}}}, auth={"api_keys": [key]}
+    )
+    assert admitted(policy, make_request(x_api_key="k1")).subject == "batch"
+    assert refused(policy, make_request(x_api_key="k2")) == INVALID
 
 
-def test_an_unknown_key_says_whose_keys_to_fetch() -> None:
-    by = one(access={})
-    decision = decide(by, request(authorization=bearer()))
+def test_the_refusal_of_an_unknown_key_names_the_issuer() -> None:
+    policy = policy_with(access={})
+    decision = decide(policy, make_request(authorization=bearer()))
     assert not isinstance(decision, Refusal)
     other = compile_policy(document(auth={"issuers": [issuer(jwks=key_set(rsa_jwk(kid="two")))]}))
-    decision = decide(other, request(authorization=bearer()))
+    decision = decide(other, make_request(authorization=bearer()))
     assert isinstance(decision, Refusal)
     assert decision.unknown_key_issuer == ISSUER
 
 
-def test_tokens_stay_verified_over_a_new_policy_but_not_over_new_keys() -> None:
+def test_a_new_policy_keeps_the_authenticator_unless_auth_has_changed() -> None:
     first = compile_policy(document())
     edited = compile_policy(document({"m": {}, "n": {}}), first)
     assert edited.authenticator is first.authenticator
@@ -108,6 +110,6 @@ def test_tokens_stay_verified_over_a_new_policy_but_not_over_new_keys() -> None:
     assert compile_policy(rotated, edited).authenticator is not first.authenticator
 
 
-def test_a_policy_with_keys_that_cannot_be_read_does_not_compile() -> None:
+def test_a_policy_with_an_invalid_key_set_does_not_compile() -> None:
     with pytest.raises(ValueError, match="key"):
-        policy(auth={"issuers": [issuer(jwks="{}")]})
+        make_policy(auth={"issuers": [issuer(jwks="{}")]})
