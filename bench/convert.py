@@ -1,8 +1,8 @@
-"""How long conversion takes, for each kind of body and size, beside the same work done plainly.
+"""Measures conversion for each kind and size of body, compared with a direct use of libraries.
 
-`python -m bench.convert` prints microseconds, MB/s of the request body, and the ratio to plain
-simplejpeg, Pillow, orjson and numpy. Each figure is the best of several rounds: what the code costs
-when nothing else runs. Then `bench.convert_gateway` says what of it is left in a whole gateway.
+`python -m bench.convert` prints microseconds, MB/s of the request body, and the ratio to the same
+work with simplejpeg, Pillow, orjson and numpy. Each figure is the best of several rounds, because
+other processes share the machine. Then it measures a whole gateway (`bench.convert_gateway`).
 """
 
 import argparse
@@ -29,14 +29,14 @@ SIZES = ((224, 224), (640, 480), (1280, 720), (1920, 1080))
 
 
 def best(work: Callable[[], object], seconds: float) -> float:
-    """Seconds of one run: the best of a few rounds that together take about `seconds`."""
+    """Seconds of one run, the best of several rounds that take about `seconds` in all."""
     once = timeit.timeit(work, number=1)
     number = max(1, int(seconds / ROUNDS / max(once, 1e-6)))
     return min(timeit.repeat(work, number=number, repeat=ROUNDS)) / number
 
 
-def picture(width: int, height: int) -> Image.Image:
-    """Smooth shapes with a little grain, which compress as photographs do."""
+def photo(width: int, height: int) -> Image.Image:
+    """Smooth shapes with some noise, which compress like photographs."""
     random = np.random.default_rng(7)
     coarse = random.integers(0, 256, (height // 16, width // 16, 3), dtype=np.uint8)
     smooth = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
@@ -45,17 +45,17 @@ def picture(width: int, height: int) -> Image.Image:
 
 
 def encoded(image: Image.Image, kind: str) -> bytes:
-    """The picture as a file."""
+    """The image as a file."""
     buffer = io.BytesIO()
     image.save(buffer, kind, quality=85)
     return buffer.getvalue()
 
 
 def image_model(datatype: str, layout: str) -> Converters:
-    """A model with one picture of 224 x 224."""
-    normalised = {"scale": 1 / 255, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    """A model with one image input of 224 x 224."""
+    normalized = {"scale": 1 / 255, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
     image = ImageInput.model_validate(
-        {"width": 224, "height": 224, "layout": layout} | (normalised if datatype == "FP32" else {})
+        {"width": 224, "height": 224, "layout": layout} | (normalized if datatype == "FP32" else {})
     )
     declared = TensorInput.model_validate(
         {"name": "image", "datatype": datatype, "shape": (-1, *image.shape), "image": image}
@@ -63,47 +63,49 @@ def image_model(datatype: str, layout: str) -> Converters:
     return Converters(Signature("bench", inputs=(declared,)), "grpc")
 
 
-def converting(converters: Converters, media: str, body: bytes) -> Callable[[], object]:
-    """One whole request, from body to ModelInferRequest."""
+def conversion(converters: Converters, media: str, body: bytes) -> Callable[[], object]:
+    """Converts one request, from its body to a ModelInferRequest."""
     converter = converters.choose(media)
     assert converter is not None
     headers = {"content-type": media}
     return lambda: converter.convert_request(body, headers)
 
 
-def report(name: str, work: Callable[[], object], plain: Callable[[], object], size: int) -> None:
-    """Print one line."""
-    took, compared = best(work, SECONDS), best(plain, SECONDS)
+def report(name: str, work: Callable[[], object], direct: Callable[[], object], size: int) -> None:
+    """Print the figures of one comparison."""
+    took, took_direct = best(work, SECONDS), best(direct, SECONDS)
     print(
-        f"{name:<44}{took * 1e6:>10.1f}{size / took / 1e6:>9.0f}{compared * 1e6:>11.1f}"
-        f"{took / compared:>8.2f}"
+        f"{name:<44}{took * 1e6:>10.1f}{size / took / 1e6:>9.0f}{took_direct * 1e6:>11.1f}"
+        f"{took / took_direct:>8.2f}"
     )
 
 
-def pictures() -> None:
-    """Pictures of several sizes; the plain way is the decoder alone, then Pillow and numpy."""
+def images() -> None:
+    """Images of several sizes, compared with the decoder alone, and with Pillow and numpy."""
     for width, height in SIZES:
-        image = picture(width, height)
+        image = photo(width, height)
         jpeg = encoded(image, "JPEG")
 
         def bare(data: bytes = jpeg) -> object:
             return simplejpeg.decode_jpeg(data)
 
         for datatype, layout in (("UINT8", "NHWC"), ("FP32", "NHWC"), ("FP32", "NCHW")):
-            work = converting(image_model(datatype, layout), "image/jpeg", jpeg)
+            work = conversion(image_model(datatype, layout), "image/jpeg", jpeg)
             name = f"JPEG {width}x{height} > {datatype} {layout} / bare decode"
             report(name, work, bare, len(jpeg))
-        work = converting(image_model("FP32", "NCHW"), "image/jpeg", jpeg)
-        report(f"JPEG {width}x{height} > FP32 NCHW / Pillow+numpy", work, plainly(jpeg), len(jpeg))
+        work = conversion(image_model("FP32", "NCHW"), "image/jpeg", jpeg)
+        report(
+            f"JPEG {width}x{height} > FP32 NCHW / Pillow+numpy", work, with_pillow(jpeg), len(jpeg)
+        )
         for kind in ("PNG", "WEBP"):
             data = encoded(image, kind)
-            work = converting(image_model("FP32", "NCHW"), f"image/{kind.lower()}", data)
+            work = conversion(image_model("FP32", "NCHW"), f"image/{kind.lower()}", data)
             name = f"{kind} {width}x{height} > FP32 NCHW / Pillow+numpy"
-            report(name, work, plainly(data), len(data))
+            report(name, work, with_pillow(data), len(data))
 
 
-def plainly(data: bytes) -> Callable[[], object]:
-    """The few lines that one would write first."""
+def with_pillow(data: bytes) -> Callable[[], object]:
+    """The simplest conversion with Pillow and numpy."""
 
     def work() -> object:
         image = Image.open(io.BytesIO(data)).convert("RGB")
@@ -117,7 +119,7 @@ def plainly(data: bytes) -> Callable[[], object]:
 
 
 def numbers() -> None:
-    """Numbers as JSON, binary and protobuf; the plain way is orjson.loads and numpy.asarray."""
+    """Numbers in JSON and protobuf, compared with orjson.loads and numpy.asarray."""
     converters = Converters(Signature("bench"), "grpc")
     converter = converters.choose("application/json")
     assert converter is not None
@@ -126,17 +128,17 @@ def numbers() -> None:
         tensor = {"name": "x", "datatype": "FP32", "shape": [count], "data": values}
         body = orjson.dumps({"inputs": [tensor]}, option=orjson.OPT_SERIALIZE_NUMPY)
 
-        def plain(body: bytes = body) -> object:
+        def direct(body: bytes = body) -> object:
             return np.asarray(orjson.loads(body)["inputs"][0]["data"])
 
-        work = converting(converters, "application/json", body)
-        report(f"JSON {count} FP32 / loads+asarray", work, plain, len(body))
+        work = conversion(converters, "application/json", body)
+        report(f"JSON {count} FP32 / loads+asarray", work, direct, len(body))
         packed = gzip.compress(body, 1)
 
         def unpacked(body: bytes = packed) -> object:
             return converter.convert_request(body, {"content-encoding": "gzip"})
 
-        report(f"JSON {count} FP32 gzip / loads+asarray", unpacked, plain, len(packed))
+        report(f"JSON {count} FP32 gzip / loads+asarray", unpacked, direct, len(packed))
         request = v2.ModelInferRequest(raw_input_contents=[values.tobytes()])
         request.inputs.add(name="x", datatype="FP32", shape=[count])
         message = request.SerializeToString()
@@ -144,56 +146,56 @@ def numbers() -> None:
         def parsed(message: bytes = message) -> object:
             return v2.ModelInferRequest.FromString(message).SerializeToString()
 
-        work = converting(converters, "application/x-protobuf", message)
+        work = conversion(converters, "application/x-protobuf", message)
         report(f"ModelInferRequest {count} FP32 / parse+write", work, parsed, len(message))
 
 
 def raw() -> None:
-    """Tensors that need no decoding; the plain way is to copy the bytes."""
+    """Tensors that need no decoding, compared with a copy of the bytes."""
     converters = image_model("UINT8", "NHWC")
-    body = picture(224, 224).tobytes()
-    work = converting(converters, "application/octet-stream", body)
+    body = photo(224, 224).tobytes()
+    work = conversion(converters, "application/octet-stream", body)
     report("octets 224x224 UINT8 / copy", work, lambda: bytearray(body), len(body))
     message = tensor_pb2.TensorRequest(data=body, shape=[1, 224, 224, 3]).SerializeToString()
-    work = converting(converters, "application/x-protobuf", message)
+    work = conversion(converters, "application/x-protobuf", message)
     report("TensorRequest 224x224 UINT8 / copy", work, lambda: bytearray(body), len(message))
 
 
-def answers() -> None:
-    """Answers to V2 JSON; the plain way is protobuf's parser and orjson.dumps of a list."""
+def responses() -> None:
+    """Responses in V2 JSON, compared with protobuf's parser and orjson.dumps of a list."""
     converter = Converters(Signature("bench"), "grpc").choose("application/json")
     assert converter is not None
-    reply = converter.convert_request(
+    options = converter.convert_request(
         b'{"inputs":[{"name":"x","datatype":"BOOL","shape":[1],"data":[true]}]}', {}
     ).response_options
     for count in (10, 1_000, 100_000):
         values = np.random.default_rng(7).normal(size=count).astype(np.float32)
-        answer = v2.ModelInferResponse(raw_output_contents=[values.tobytes()])
-        answer.outputs.add(name="y", datatype="FP32", shape=[count])
-        body = answer.SerializeToString()
+        response = v2.ModelInferResponse(raw_output_contents=[values.tobytes()])
+        response.outputs.add(name="y", datatype="FP32", shape=[count])
+        body = response.SerializeToString()
 
         def work(body: bytes = body) -> object:
-            return converter.convert_response(reply, 200, {"grpc-status": "0"}, body)
+            return converter.convert_response(options, 200, {"grpc-status": "0"}, body)
 
-        def plain(body: bytes = body) -> object:
+        def direct(body: bytes = body) -> object:
             raw = v2.ModelInferResponse.FromString(body).raw_output_contents[0]
             return orjson.dumps(np.frombuffer(raw, np.float32).tolist())
 
-        report(f"answer {count} FP32 > JSON / parse+tolist+dumps", work, plain, len(body))
+        report(f"response {count} FP32 > JSON / parse+tolist+dumps", work, direct, len(body))
 
 
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--seconds", type=float, default=0.3, help="spent on each figure")
+    arguments.add_argument("--seconds", type=float, default=0.3, help="seconds for each figure")
     arguments.add_argument(
-        "--gateway-seconds", type=int, default=2, help="of one round through Envoy; 0: none"
+        "--gateway-seconds", type=int, default=2, help="seconds of one round through Envoy; 0: none"
     )
     options = arguments.parse_args()
     SECONDS: float = options.seconds
-    print(f"{'':<44}{'us':>10}{'MB/s':>9}{'plain us':>11}{'ratio':>8}")
-    pictures()
+    print(f"{'':<44}{'us':>10}{'MB/s':>9}{'direct us':>11}{'ratio':>8}")
+    images()
     numbers()
     raw()
-    answers()
+    responses()
     if options.gateway_seconds:
-        convert_gateway.measure(encoded(picture(224, 224), "JPEG"), options.gateway_seconds)
+        convert_gateway.measure(encoded(photo(224, 224), "JPEG"), options.gateway_seconds)

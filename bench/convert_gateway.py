@@ -1,7 +1,7 @@
-"""What conversion leaves of a gateway's throughput: each payload beside its like as a gRPC call.
+"""Measures the throughput of a gateway that converts, compared with gRPC calls of the same tensors.
 
-Everything is real and shares this machine: wrk, Envoy, one callout worker and the example models,
-which speak gRPC. Rounds are interleaved, so that noise from the machine meets all alike.
+wrk, Envoy, one callout worker and the example models (gRPC) run on this machine. Rounds of all
+payloads alternate, so that other load on the machine affects all of them.
 """
 
 import http.client
@@ -40,7 +40,7 @@ function done()
   for _, thread in ipairs(threads) do io.write("failed: ", thread:get("failed"), "\\n") end
 end
 """
-"""For wrk, with one thread. A gRPC call that fails has the status 200."""
+"""wrk script for one thread. It counts gRPC errors too, which have the HTTP status 200."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Payload:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One round: latency in milliseconds, the callout's CPU in microseconds a request."""
+    """Figures of one round: latency in milliseconds, CPU time of the callout in us a request."""
 
     rate: float
     p50: float
@@ -63,17 +63,17 @@ class Sample:
 
 
 def measure(jpeg: bytes, seconds: int) -> None:
-    """Print requests a second, and their ratios; without wrk, say that it is missing."""
+    """Print requests a second and their ratios, or that wrk is missing."""
     if shutil.which("wrk") is None:
         print("\nthrough a gateway: needs wrk on PATH (make bench-convert installs it)")
         return
-    pairs = [(picture(jpeg), native_picture()), numbers()]
+    pairs = [(jpeg_request(jpeg), tensor_call()), numbers()]
     payloads = [payload for pair in pairs for payload in pair]
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name:
         directory = Path(name)
         with gateway(directory) as (port, pids):
             for payload in payloads:
-                ask(port, payload)
+                send_once(port, payload)
             samples: dict[str, list[Sample]] = {payload.name: [] for payload in payloads}
             for _ in range(ROUNDS):
                 for payload in payloads:
@@ -82,22 +82,20 @@ def measure(jpeg: bytes, seconds: int) -> None:
     report(pairs, {name: median(found) for name, found in samples.items()})
 
 
-def report(pairs: Sequence[tuple[Payload, Payload]], middle: dict[str, Sample]) -> None:
-    """Print each payload beside its native form."""
-    print(
-        f"\n{'through a gateway':<44}{'req/s':>10}{'of native':>11}{'p50 ms':>9}{'callout us':>12}"
-    )
+def report(pairs: Sequence[tuple[Payload, Payload]], medians: dict[str, Sample]) -> None:
+    """Print each converted payload, then the gRPC call that it is compared with."""
+    print(f"\n{'through a gateway':<44}{'req/s':>10}{'of gRPC':>11}{'p50 ms':>9}{'callout us':>12}")
     for pair in pairs:
-        native = middle[pair[1].name]
+        call = medians[pair[1].name]
         for payload in pair:
-            sample = middle[payload.name]
+            sample = medians[payload.name]
             print(
-                f"{payload.name:<44}{sample.rate:>10.0f}{sample.rate / native.rate:>11.2f}"
+                f"{payload.name:<44}{sample.rate:>10.0f}{sample.rate / call.rate:>11.2f}"
                 f"{sample.p50:>9.2f}{sample.callout_cpu:>12.0f}"
             )
 
 
-def picture(jpeg: bytes) -> Payload:
+def jpeg_request(jpeg: bytes) -> Payload:
     """A JPEG for the digits model."""
     return Payload(
         "JPEG 224x224 > gRPC digits",
@@ -107,32 +105,32 @@ def picture(jpeg: bytes) -> Payload:
     )
 
 
-def native_picture() -> Payload:
-    """A tensor such as the picture becomes; what is in it makes no difference to the model."""
+def tensor_call() -> Payload:
+    """A gRPC call with a tensor of the shape that the JPEG is converted to."""
     pixels = np.random.default_rng(7).integers(0, 256, SIDE * SIDE, np.uint8)
     request = ModelInferRequest(model_name="digits", raw_input_contents=[pixels.tobytes()])
     request.inputs.add(name="image", datatype="UINT8", shape=[1, SIDE, SIDE, 1])
-    return native("a tensor of that shape as a gRPC call", request)
+    return grpc_call("tensor of the same shape as a gRPC call", request)
 
 
 def numbers() -> tuple[Payload, Payload]:
-    """Numbers for the echo model, as JSON and as a gRPC call; they come back as they were sent."""
+    """Numbers for the echo model, as JSON and as a gRPC call."""
     values = np.random.default_rng(7).normal(size=1000).astype(np.float32)
     tensor = {"name": "x", "datatype": "FP32", "shape": [1000], "data": values}
     body = orjson.dumps({"inputs": [tensor]}, option=orjson.OPT_SERIALIZE_NUMPY)
     request = ModelInferRequest(model_name="echo", raw_input_contents=[values.tobytes()])
     request.inputs.add(name="x", datatype="FP32", shape=[1000])
-    by_json = Payload(
+    as_json = Payload(
         "JSON 1000 FP32 > gRPC echo > JSON",
         "/v2/models/echo/infer",
         body,
         {"content-type": "application/json"},
     )
-    return by_json, native("the same numbers as a gRPC call", request)
+    return as_json, grpc_call("same numbers as a gRPC call", request)
 
 
-def native(name: str, request: ModelInferRequest) -> Payload:
-    """A gRPC call over HTTP/1.1, which is wrk's: Envoy's bridge makes HTTP/2 of it."""
+def grpc_call(name: str, request: ModelInferRequest) -> Payload:
+    """A gRPC call over HTTP/1.1, because wrk has no HTTP/2. Envoy's bridge converts it."""
     message = request.SerializeToString()
     headers = {
         "content-type": "application/grpc",
@@ -144,7 +142,7 @@ def native(name: str, request: ModelInferRequest) -> Payload:
 
 @contextmanager
 def gateway(directory: Path) -> Iterator[tuple[int, list[int]]]:
-    """Start `sluice up` with its example models; its port, and the callout's process ids."""
+    """Run `sluice up` with the example models. Yields its port and the callout's process ids."""
     listener, http_port, xds, admin, metrics, digits, echo = (free_port() for _ in range(7))
     image = {
         "name": "image",
@@ -160,33 +158,33 @@ def gateway(directory: Path) -> Iterator[tuple[int, list[int]]]:
         "telemetry": {"metrics": {"address": local(metrics)}},
         "limits": {"listener": None},
         "models": {
-            "digits": {**served(digits), "inputs": [image]},
-            "echo": served(echo),
+            "digits": {**grpc_model(digits), "inputs": [image]},
+            "echo": grpc_model(echo),
         },
     }
     with sluice_up(config, directory, "--demo") as pid:
         yield listener, callout(pid)
 
 
-def served(port: int) -> dict[str, object]:
-    """A model that everyone may call, by gRPC."""
+def grpc_model(port: int) -> dict[str, object]:
+    """A public model that speaks gRPC."""
     version = {"protocol": "grpc", "endpoints": [{"address": local(port)}]}
     return {"access": {"public": True}, "versions": {"v1": version}}
 
 
-def ask(port: int, payload: Payload) -> None:
-    """Send a payload once. Raises RuntimeError where it is refused or fails."""
+def send_once(port: int, payload: Payload) -> None:
+    """Send a payload once. Raises RuntimeError unless it succeeds."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     connection.request("POST", payload.path, payload.body, payload.headers)
-    answer = connection.getresponse()
-    text = answer.read()
+    response = connection.getresponse()
+    text = response.read()
     connection.close()
-    if answer.status != 200 or answer.headers.get("grpc-status", "0") != "0":
-        raise RuntimeError(f"{payload.name}: {answer.status} {answer.headers} {text[:500]!r}")
+    if response.status != 200 or response.headers.get("grpc-status", "0") != "0":
+        raise RuntimeError(f"{payload.name}: {response.status} {response.headers} {text[:500]!r}")
 
 
 def load(port: int, payload: Payload, seconds: int, directory: Path, pids: list[int]) -> Sample:
-    """One round of one payload. Raises RuntimeError for answers that are no success."""
+    """One round of one payload. Raises RuntimeError unless all requests succeed."""
     (directory / "body").write_bytes(payload.body)
     script = directory / "post.lua"
     script.write_text(SCRIPT % (directory / "body"))
@@ -204,7 +202,7 @@ def load(port: int, payload: Payload, seconds: int, directory: Path, pids: list[
 
 
 def median(found: Sequence[Sample]) -> Sample:
-    """Figure by figure."""
+    """The median of each figure."""
     return Sample(
         statistics.median(sample.rate for sample in found),
         statistics.median(sample.p50 for sample in found),

@@ -1,4 +1,4 @@
-"""Whatever refuses a request, its client is told in one form (RFC 9457)."""
+"""Every refusal is a problem document (RFC 9457)."""
 
 import json
 
@@ -22,29 +22,29 @@ REFUSAL = Refusal(Reason.RATE_LIMITED, "the limit is used up")
     ],
     ids=["decision", "conversion", "model server"],
 )
-def test_a_problem_says_what_happened_why_and_to_which_request(document: bytes) -> None:
+def test_every_refusal_has_the_same_members(document: bytes) -> None:
     found = json.loads(document)
     assert list(found) == ["type", "title", "status", "detail", "reason", "instance"]
     assert found["type"] == "about:blank"
     assert found["instance"] == "urn:request:id-7"
 
 
-def test_titles_are_those_of_the_current_http_standard() -> None:
+def test_titles_are_those_of_rfc_9110() -> None:
     titles = [json.loads(problem(status, "r", "d"))["title"] for status in (413, 422)]
     assert titles == ["Content Too Large", "Unprocessable Content"]
 
 
-def test_a_problem_names_the_place_where_there_is_one() -> None:
+def test_the_field_is_omitted_only_if_empty() -> None:
     found = json.loads(problem(422, "wrong_shape", "does not fit", field="inputs[0].shape"))
     assert found["field"] == "inputs[0].shape"
     assert "instance" not in found
 
 
-def test_a_request_without_an_id_has_a_problem_all_the_same() -> None:
+def test_a_request_without_an_id_has_no_instance() -> None:
     assert "instance" not in json.loads(refusal_body(REFUSAL, {}))
 
 
-def test_half_a_character_that_a_client_sent_spoils_no_problem() -> None:
+def test_lone_surrogates_are_replaced() -> None:
     found = json.loads(problem(422, "wrong_element", "'\ud800' is no FP32", field="\udfff"))
     assert found["detail"] == "'?' is no FP32"
     assert found["field"] == "?"

@@ -1,6 +1,6 @@
-"""Mutated payloads for every converter, and what must hold whatever they are.
+"""Mutates bodies for every converter, and checks the result.
 
-An input follows from its number alone, so that a failure can be run again.
+The number of an input determines it, so that a failure can be reproduced.
 """
 
 import gzip
@@ -26,7 +26,14 @@ from extproc.convert.inference import ResponseOptions
 from protos import inference_pb2 as v2
 from protos import tensor_pb2
 from sluice.config.tensors import TensorOutput
-from tests.extproc.convert.payloads import encoded, exif, form, image_input, picture, tensor_input
+from tests.extproc.convert.payloads import (
+    encoded,
+    exif,
+    form,
+    gradient_image,
+    image_input,
+    tensor_input,
+)
 
 LIMITS = ConversionLimits(
     max_body=1 << 20,
@@ -35,7 +42,7 @@ LIMITS = ConversionLimits(
     max_jpeg_scan_pixels=20_000_000,
 )
 LARGEST = LIMITS.max_tensor_bytes * 16
-"""A tensor becomes largest as JSON: `-123.456789012345678,` for a number of 4 or 8 bytes."""
+"""Bytes of a converted body. JSON is largest: `-123.456789012345678,` for 4 or 8 bytes."""
 
 STATUSES = frozenset((400, 413, 415, 422, 502))
 _WORDS: tuple[bytes, ...] = (
@@ -67,7 +74,7 @@ class Convert(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A payload that converts, and what converts it."""
+    """A body that converts, with its converter."""
 
     convert: Convert
     body: bytes
@@ -76,7 +83,7 @@ class Sample:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the inputs."""
+    """Numbers of accepted and refused inputs."""
 
     accepted: int = 0
     refused: Counter[int] = field(default_factory=Counter)
@@ -84,15 +91,15 @@ class Tally:
 
 
 class Fuzzer:
-    """Checks numbered inputs, and keeps the tally."""
+    """Checks numbered inputs, and counts the results."""
 
     def __init__(self) -> None:
-        self.families = [list(f()) for f in (_pictures, _tensors, _compressed, _answers)]
+        self.families = [list(f()) for f in (_images, _tensors, _compressed, _responses)]
         self.corpus = [sample for family in self.families for sample in family]
         self.tally = Tally()
 
     def check(self, number: int) -> None:
-        """Raises AssertionError, or whatever else escapes, unless the input is answered well."""
+        """Convert an input. Raises AssertionError unless it becomes a valid body or a refusal."""
         source = random.Random(number)
         sample = source.choice(source.choice(self.families))
         body, headers = self._mutated(sample.body, source), self._headers(sample.headers, source)
@@ -117,7 +124,7 @@ class Fuzzer:
         for _ in range(source.choice((0, 1, 1, 1, 2, 3, 5, 8))):
             self._damage(damaged, source)
         if damaged.startswith(_PNG) and source.random() < 0.7:
-            # A checksum that fails would keep the damage from ever being looked at.
+            # Otherwise the decoder stops at the checksum, and does not reach the mutation.
             _repair_checksums(damaged)
         return bytes(damaged)
 
@@ -167,7 +174,7 @@ def _repair_checksums(png: bytearray) -> None:
 
 
 def _check_body(converted: ConvertedMessage) -> None:
-    """What goes on is well-formed, and within its bound."""
+    """A converted body is well-formed, and not too large."""
     assert len(converted.body) <= LARGEST
     if converted.headers.get(":path", "").endswith("/ModelInfer"):
         request = v2.ModelInferRequest.FromString(converted.body)
@@ -194,17 +201,17 @@ def _model(*inputs: object, outputs: tuple[TensorOutput, ...] = ()) -> Signature
     return Signature("m", "1", inputs, outputs)  # type: ignore[arg-type]
 
 
-def _pictures() -> Iterator[Sample]:
-    small = picture(40, 24)
+def _images() -> Iterator[Sample]:
+    small = gradient_image(40, 24)
     jpegs = [encoded(small, "JPEG", exif=exif(n), quality=60) for n in (1, 6)]
     jpegs.append(encoded(small, "JPEG", progressive=True, quality=50))
-    jpegs.append(encoded(picture(40, 24, "CMYK"), "JPEG", quality=50))
-    jpegs.append(encoded(picture(40, 24, "L"), "JPEG", quality=50))
-    pngs = [encoded(picture(40, 24, mode), "PNG") for mode in ("RGB", "RGBA", "L", "1", "P")]
-    pngs.append(encoded(picture(40, 24, "I;16"), "PNG"))
+    jpegs.append(encoded(gradient_image(40, 24, "CMYK"), "JPEG", quality=50))
+    jpegs.append(encoded(gradient_image(40, 24, "L"), "JPEG", quality=50))
+    pngs = [encoded(gradient_image(40, 24, mode), "PNG") for mode in ("RGB", "RGBA", "L", "1", "P")]
+    pngs.append(encoded(gradient_image(40, 24, "I;16"), "PNG"))
     pngs.append(encoded(small, "PNG", exif=exif(8)))
     webps = [encoded(small, "WEBP"), encoded(small, "WEBP", lossless=False, quality=50)]
-    webps.append(encoded(picture(40, 24, "RGBA"), "WEBP", exif=exif(3)))
+    webps.append(encoded(gradient_image(40, 24, "RGBA"), "WEBP", exif=exif(3)))
     settings: tuple[dict[str, object], ...] = (
         {},
         {"datatype": "FP32", "layout": "NCHW", "resize": "pad", "scale": 1 / 255, "mean": (0.5,)},
@@ -286,38 +293,42 @@ def _compressed() -> Iterator[Sample]:
         yield from _request_samples(_model(), "application/json", packed, content_encoding=coding)
 
 
-def _answers() -> Iterator[Sample]:
+def _responses() -> Iterator[Sample]:
     labelled = (TensorOutput(name="y", labels=("a", "b", "c"), top_k=2),)
     signature = _model(tensor_input("x", "FP32", -1), outputs=labelled)
-    answer = v2.ModelInferResponse(model_name="m", model_version="1", id="i")
-    answer.parameters["p"].int64_param = 3
-    answer.outputs.add(name="y", datatype="FP32", shape=[1, 3])
-    answer.raw_output_contents.append(np.array([0.25, np.nan, 7], "<f4").tobytes())
-    answer.outputs.add(name="t", datatype="BYTES", shape=[1])
-    answer.raw_output_contents.append(b"\x02\x00\x00\x00\xff\xfe")
+    message = v2.ModelInferResponse(model_name="m", model_version="1", id="i")
+    message.parameters["p"].int64_param = 3
+    message.outputs.add(name="y", datatype="FP32", shape=[1, 3])
+    message.raw_output_contents.append(np.array([0.25, np.nan, 7], "<f4").tobytes())
+    message.outputs.add(name="t", datatype="BYTES", shape=[1])
+    message.raw_output_contents.append(b"\x02\x00\x00\x00\xff\xfe")
     rest = (
         b'{"model_name": "m", "outputs": [{"name": "y", "datatype": "FP32", "shape": [1, 3],'
         b' "data": [0.25, 1e-3, 7]}, {"name": "t", "datatype": "BYTES", "shape": [1],'
         b' "data": ["a"]}]}'
     )
-    replies = (
+    all_options = (
         ResponseOptions(),
         ResponseOptions(form="v1"),
         ResponseOptions(encoding="protobuf"),
         ResponseOptions(encoding="binary"),
         ResponseOptions(binary=frozenset(("y",))),
     )
-    for reply in replies:
-        yield _answer(signature, "grpc", reply, answer.SerializeToString(), {"grpc-status": "0"})
-        yield _answer(signature, "http", reply, rest, {"content-type": "application/json"})
+    for options in all_options:
+        yield _response_sample(
+            signature, "grpc", options, message.SerializeToString(), {"grpc-status": "0"}
+        )
+        yield _response_sample(
+            signature, "http", options, rest, {"content-type": "application/json"}
+        )
     failure = {"grpc-status": "3", "grpc-message": "bad%20%C3%A9"}
-    yield _answer(signature, "grpc", ResponseOptions(), b"", failure)
+    yield _response_sample(signature, "grpc", ResponseOptions(), b"", failure)
 
 
-def _answer(
+def _response_sample(
     signature: Signature,
     protocol: str,
-    reply: ResponseOptions,
+    options: ResponseOptions,
     body: bytes,
     headers: Mapping[str, str],
 ) -> Sample:
@@ -325,6 +336,6 @@ def _answer(
     assert converter is not None
 
     def convert(body: bytes, headers: Mapping[str, str]) -> ConvertedMessage | None:
-        return converter.convert_response(reply, 200, headers, body)
+        return converter.convert_response(options, 200, headers, body)
 
     return Sample(convert, body, headers)

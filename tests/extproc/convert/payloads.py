@@ -1,4 +1,4 @@
-"""Models to convert for, and payloads that convert: shared by the tests and the fuzzer."""
+"""Signatures and bodies that convert, shared by the tests and the fuzzer."""
 
 import io
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from sluice.config.tensors import ImageInput, TensorInput, TensorOutput
 def image_input(
     datatype: str = "UINT8", name: str = "image", batch: int = -1, **image: object
 ) -> TensorInput:
-    """A declared picture, 16 x 12 unless `image` says otherwise."""
+    """A declared image input, by default of 16 x 12 pixels."""
     declared = ImageInput.model_validate({"width": 16, "height": 12, **image})
     return TensorInput.model_validate(
         {"name": name, "datatype": datatype, "shape": (batch, *declared.shape), "image": declared}
@@ -23,14 +23,14 @@ def image_input(
 
 
 def tensor_input(name: str, datatype: str, *shape: int, optional: bool = False) -> TensorInput:
-    """A declared tensor without a picture."""
+    """A declared input without an image."""
     return TensorInput.model_validate(
         {"name": name, "datatype": datatype, "shape": shape, "optional": optional}
     )
 
 
 def model(*inputs: TensorInput, outputs: tuple[TensorOutput, ...] = ()) -> Signature:
-    """A signature named `m`."""
+    """A signature of the model `m`."""
     return Signature("m", "1", inputs, outputs)
 
 
@@ -41,14 +41,14 @@ def to_grpc(
     headers: Mapping[str, str] | None = None,
     limits: ConversionLimits | None = None,
 ) -> ConvertedMessage:
-    """The request as a gRPC model server gets it."""
+    """Convert a request for a gRPC model server."""
     converter = Converters(signature, "grpc", limits or ConversionLimits()).choose(media)
     assert converter is not None
     return converter.convert_request(body, {"content-type": media, **(headers or {})})
 
 
 def sent(converted: ConvertedMessage) -> v2.ModelInferRequest:
-    """What a gRPC model server reads from the body."""
+    """The ModelInferRequest that a gRPC model server gets."""
     return v2.ModelInferRequest.FromString(converted.body)
 
 
@@ -58,8 +58,8 @@ def first_array(converted: ConvertedMessage, dtype: npt.DTypeLike) -> npt.NDArra
     return np.frombuffer(request.raw_input_contents[0], dtype).reshape(request.inputs[0].shape)
 
 
-def picture(width: int = 64, height: int = 48, mode: str = "RGB") -> Image.Image:
-    """Smooth, with no symmetry: four different corners."""
+def gradient_image(width: int = 64, height: int = 48, mode: str = "RGB") -> Image.Image:
+    """A gradient between four different corners, so it has no symmetry."""
     corners = np.array(
         [[[250, 10, 10, 255], [10, 240, 10, 255]], [[10, 10, 230, 255], [220, 220, 20, 255]]],
         dtype=np.uint8,
@@ -69,7 +69,7 @@ def picture(width: int = 64, height: int = 48, mode: str = "RGB") -> Image.Image
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    """The picture as a file; near lossless unless `options` say otherwise."""
+    """The image as a file, by default nearly lossless."""
     buffer = io.BytesIO()
     settings: dict[str, dict[str, object]] = {
         "JPEG": {"quality": 98, "subsampling": 0},
@@ -80,7 +80,7 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def exif(orientation: int) -> Image.Exif:
-    """EXIF that says how the camera was held."""
+    """EXIF data with an orientation."""
     found = Image.Exif()
     found[0x0112] = orientation
     return found

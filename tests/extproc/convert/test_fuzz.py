@@ -1,4 +1,4 @@
-"""Whatever bytes come, a converter answers with a body or a refusal."""
+"""For any bytes, a converter returns a body or refuses."""
 
 import warnings
 
@@ -13,20 +13,20 @@ def fuzzer() -> Fuzzer:
     return Fuzzer()
 
 
-def test_every_payload_converts_as_long_as_it_is_whole(fuzzer: Fuzzer) -> None:
+def test_every_unmutated_sample_converts(fuzzer: Fuzzer) -> None:
     refused = []
     for sample in fuzzer.corpus:
         try:
             sample.convert(sample.body, sample.headers)
         except ConversionError as error:
             refused.append(error.reason)
-    # Bytes that are no text, meant for a server that takes JSON only.
+    # BYTES that are not UTF-8, for a server that accepts only JSON.
     assert refused == ["not_text"]
 
 
-def test_mutated_payloads_are_converted_or_refused_and_nothing_else(fuzzer: Fuzzer) -> None:
+def test_mutated_samples_are_converted_or_refused(fuzzer: Fuzzer) -> None:
     with warnings.catch_warnings():
-        # Pillow warns of damaged metadata that it then ignores.
+        # Pillow warns about damaged metadata and ignores them.
         warnings.simplefilter("ignore")
         for number in range(20_000):
             fuzzer.check(number)

@@ -1,4 +1,4 @@
-"""Pictures become the tensor that the model declares, and bad ones are refused by name."""
+"""Images become the declared tensor, and invalid images are refused."""
 
 import struct
 import zlib
@@ -14,9 +14,9 @@ from tests.extproc.convert.payloads import (
     exif,
     first_array,
     form,
+    gradient_image,
     image_input,
     model,
-    picture,
     sent,
     to_grpc,
 )
@@ -33,8 +33,8 @@ def _close(actual: np.ndarray, wanted: np.ndarray, tolerance: float) -> bool:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_picture_of_the_declared_size_is_sent_pixel_for_pixel(kind: str) -> None:
-    image = picture(16, 12)
+def test_an_image_of_the_declared_size_keeps_its_pixels(kind: str) -> None:
+    image = gradient_image(16, 12)
     signature = model(image_input())
     converted = to_grpc(signature, _media(kind), encoded(image, kind))
     request = sent(converted)
@@ -42,27 +42,25 @@ def test_a_picture_of_the_declared_size_is_sent_pixel_for_pixel(kind: str) -> No
     assert (request.inputs[0].name, request.inputs[0].datatype) == ("image", "UINT8")
     pixels = first_array(converted, "u1")
     assert pixels.shape == (1, 12, 16, 3)
-    # JPEG loses a little; the others nothing.
+    # JPEG is lossy.
     assert _close(pixels[0], np.asarray(image), 12 if kind == "JPEG" else 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [(64, 48), (640, 480), (7, 5), (333, 100)])
-def test_another_size_is_resized_as_pillow_does(kind: str, size: tuple[int, int]) -> None:
-    image = picture(*size)
+def test_an_image_of_another_size_is_resized_as_by_pillow(kind: str, size: tuple[int, int]) -> None:
+    image = gradient_image(*size)
     pixels = first_array(to_grpc(model(image_input()), _media(kind), encoded(image, kind)), "u1")
     wanted = image.resize((16, 12), Image.Resampling.BILINEAR)
-    # Scaled decoding averages blocks where Pillow weighs pixels.
+    # Scaled decoding averages blocks of pixels, but Pillow interpolates.
     assert _close(pixels[0], np.asarray(wanted), 14 if kind == "JPEG" else 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("resize", ["stretch", "crop", "pad"])
-def test_exif_orientation_puts_the_picture_upright(
-    kind: str, orientation: int, resize: str
-) -> None:
-    image = picture(60, 40)
+def test_exif_orientation_turns_the_image_upright(kind: str, orientation: int, resize: str) -> None:
+    image = gradient_image(60, 40)
     data = encoded(image, kind, exif=exif(orientation))
     signature = model(image_input(resize=resize))
     pixels = first_array(to_grpc(signature, _media(kind), data), "u1")[0]
@@ -76,8 +74,8 @@ def test_exif_orientation_puts_the_picture_upright(
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("color", ["RGB", "BGR", "GRAY"])
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
-def test_colours_and_layout_are_the_models(kind: str, color: str, layout: str) -> None:
-    image = picture(16, 12)
+def test_color_and_layout_are_those_of_the_input(kind: str, color: str, layout: str) -> None:
+    image = gradient_image(16, 12)
     signature = model(image_input(color=color, layout=layout))
     pixels = first_array(to_grpc(signature, _media(kind), encoded(image, kind)), "u1")[0]
     if layout == "NCHW":
@@ -90,9 +88,9 @@ def test_colours_and_layout_are_the_models(kind: str, color: str, layout: str) -
 
 @pytest.mark.parametrize(("datatype", "dtype"), [("FP32", "<f4"), ("FP16", "<f2"), ("BF16", "<u2")])
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
-def test_values_are_scaled_and_normalised(datatype: str, dtype: str, layout: str) -> None:
+def test_values_are_scaled_and_normalized(datatype: str, dtype: str, layout: str) -> None:
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    image = picture(16, 12)
+    image = gradient_image(16, 12)
     signature = model(image_input(datatype, layout=layout, scale=1 / 255, mean=mean, std=std))
     values = first_array(to_grpc(signature, "image/png", encoded(image, "PNG")), dtype)[0]
     if datatype == "BF16":
@@ -103,15 +101,15 @@ def test_values_are_scaled_and_normalised(datatype: str, dtype: str, layout: str
     assert _close(values, wanted, {"FP32": 1e-6, "FP16": 2e-3, "BF16": 1e-2}[datatype])
 
 
-def test_integers_are_rounded_and_held_in_range() -> None:
-    image = picture(16, 12)
+def test_integers_are_rounded_and_clipped() -> None:
+    image = gradient_image(16, 12)
     signature = model(image_input("INT8", mean=(128.0,), scale=1.2))
     values = first_array(to_grpc(signature, "image/png", encoded(image, "PNG")), "i1")[0]
     wanted = (np.asarray(image) * 1.2 - 128).round().clip(-128, 127)
     assert _close(values, wanted, 0)
 
 
-def test_crop_keeps_the_centre_and_pad_keeps_the_whole() -> None:
+def test_crop_keeps_the_center_and_pad_keeps_the_whole_image() -> None:
     striped = Image.new("RGB", (48, 12), (255, 0, 0))
     striped.paste((0, 255, 0), (16, 0, 32, 12))
     data = encoded(striped, "PNG")
@@ -128,7 +126,7 @@ def test_crop_keeps_the_centre_and_pad_keeps_the_whole() -> None:
     assert padded[6, 8].tolist() == [0, 255, 0]
 
 
-def test_crop_fraction_cuts_deeper() -> None:
+def test_crop_fraction_keeps_a_part_of_the_crop() -> None:
     ringed = Image.new("RGB", (160, 120), (255, 0, 0))
     ringed.paste((0, 0, 255), (40, 30, 120, 90))
     signature = model(image_input(resize="crop", crop_fraction=0.5, interpolation="nearest"))
@@ -144,7 +142,7 @@ def test_transparent_pixels_show_the_background() -> None:
         assert (pixels == (9, 8, 7)).all()
 
 
-def test_sixteen_bit_grey_keeps_its_upper_byte() -> None:
+def test_16_bit_gray_keeps_its_upper_byte() -> None:
     deep = Image.fromarray(np.full((12, 16), 0x80FF, np.uint16))
     signature = model(image_input(color="GRAY"))
     pixels = first_array(to_grpc(signature, "image/png", encoded(deep, "PNG")), "u1")
@@ -152,13 +150,13 @@ def test_sixteen_bit_grey_keeps_its_upper_byte() -> None:
 
 
 def test_a_cmyk_jpeg_is_converted() -> None:
-    image = picture(16, 12)
+    image = gradient_image(16, 12)
     data = encoded(image.convert("CMYK"), "JPEG")
     pixels = first_array(to_grpc(model(image_input()), "image/jpeg", data), "u1")[0]
     assert _close(pixels, np.asarray(image), 12)
 
 
-def test_a_form_of_several_pictures_is_a_batch_in_its_order() -> None:
+def test_a_form_with_several_images_becomes_a_batch_in_the_same_order() -> None:
     red, blue = Image.new("RGB", (16, 12), (255, 0, 0)), Image.new("RGB", (30, 30), (0, 0, 255))
     media, body = form(
         ("a", "image/png", encoded(red, "PNG")), ("b", "image/webp", encoded(blue, "WEBP"))
@@ -169,9 +167,9 @@ def test_a_form_of_several_pictures_is_a_batch_in_its_order() -> None:
     assert (pixels[1] == (0, 0, 255)).all()
 
 
-def test_parts_go_to_the_inputs_that_they_are_named_for() -> None:
+def test_a_part_belongs_to_the_input_of_its_name() -> None:
     left, right = image_input(name="left"), image_input(name="right", width=8, height=8)
-    data = encoded(picture(), "PNG")
+    data = encoded(gradient_image(), "PNG")
     media, body = form(("right", "image/png", data), ("left", "image/png", data))
     request = sent(to_grpc(model(left, right), media, body))
     assert {i.name: list(i.shape) for i in request.inputs} == {
@@ -180,16 +178,16 @@ def test_parts_go_to_the_inputs_that_they_are_named_for() -> None:
     }
 
 
-def test_a_lone_image_for_a_model_with_several_image_inputs_is_refused() -> None:
+def test_an_image_outside_a_form_needs_a_model_with_one_image_input() -> None:
     left, right = image_input(name="left"), image_input(name="right")
     with pytest.raises(ConversionError) as caught:
-        to_grpc(model(left, right), "image/png", encoded(picture(), "PNG"))
+        to_grpc(model(left, right), "image/png", encoded(gradient_image(), "PNG"))
     assert (caught.value.status, caught.value.reason) == (415, "multipart_required")
 
 
-def test_a_model_without_a_batch_dimension_takes_one_picture() -> None:
+def test_a_model_without_a_batch_dimension_accepts_one_image() -> None:
     declared = image_input().model_copy(update={"shape": (12, 16, 3)})
-    data = encoded(picture(), "PNG")
+    data = encoded(gradient_image(), "PNG")
     assert first_array(to_grpc(model(declared), "image/png", data), "u1").shape == (12, 16, 3)
     media, body = form(*[("i", "image/png", data)] * 2)
     with pytest.raises(ConversionError) as caught:
@@ -212,7 +210,7 @@ def _webp_claiming(width: int, height: int) -> bytes:
 
 
 def _jpeg_claiming(width: int, height: int) -> bytes:
-    data = bytearray(encoded(picture(16, 12), "JPEG"))
+    data = bytearray(encoded(gradient_image(16, 12), "JPEG"))
     at = data.index(b"\xff\xc0") + 5
     data[at : at + 4] = struct.pack(">HH", height, width)
     return bytes(data)
@@ -226,15 +224,15 @@ def _jpeg_claiming(width: int, height: int) -> bytes:
         ("image/jpeg", _jpeg_claiming(60_000, 60_000)),
     ],
 )
-def test_a_bomb_is_refused_by_its_header(media: str, body: bytes) -> None:
+def test_an_image_with_too_many_pixels_is_refused_by_its_header(media: str, body: bytes) -> None:
     with pytest.raises(ConversionError) as caught:
         to_grpc(model(image_input()), media, body)
     assert (caught.value.status, caught.value.reason) == (413, "too_many_pixels")
     assert caught.value.field == "body"
 
 
-def test_the_pixels_of_a_batch_count_together() -> None:
-    data = encoded(picture(100, 100), "PNG")
+def test_the_pixel_limit_applies_to_the_whole_batch() -> None:
+    data = encoded(gradient_image(100, 100), "PNG")
     media, body = form(*[("i", "image/png", data)] * 3)
     signature = model(image_input(max_pixels=25_000))
     with pytest.raises(ConversionError) as caught:
@@ -242,8 +240,8 @@ def test_the_pixels_of_a_batch_count_together() -> None:
     assert (caught.value.status, caught.value.field) == (413, "parts[2] (i)")
 
 
-def test_a_progressive_jpeg_of_endless_scans_is_refused() -> None:
-    data = encoded(picture(400, 300), "JPEG", progressive=True)
+def test_a_progressive_jpeg_with_too_many_scans_is_refused() -> None:
+    data = encoded(gradient_image(400, 300), "JPEG", progressive=True)
     start = data.rindex(b"\xff\xda")
     scans = data[:start] + data[start:-2] * 200 + data[-2:]
     with pytest.raises(ConversionError) as caught:
@@ -256,8 +254,8 @@ def test_a_progressive_jpeg_of_endless_scans_is_refused() -> None:
     assert (caught.value.status, caught.value.reason) == (413, "too_many_scans")
 
 
-def test_a_batch_larger_than_the_bound_is_refused_before_it_is_decoded() -> None:
-    data = encoded(picture(), "PNG")[:60]
+def test_a_batch_above_the_size_limit_is_refused_before_decoding() -> None:
+    data = encoded(gradient_image(), "PNG")[:60]
     media, body = form(*[("i", "image/png", data)] * 10)
     with pytest.raises(ConversionError) as caught:
         to_grpc(model(image_input()), media, body, limits=ConversionLimits(max_tensor_bytes=5000))
@@ -266,15 +264,15 @@ def test_a_batch_larger_than_the_bound_is_refused_before_it_is_decoded() -> None
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
-def test_a_truncated_picture_is_refused(kind: str, share: float) -> None:
-    data = encoded(picture(200, 150), kind)
+def test_a_truncated_image_is_refused(kind: str, share: float) -> None:
+    data = encoded(gradient_image(200, 150), kind)
     with pytest.raises(ConversionError) as caught:
         to_grpc(model(image_input()), _media(kind), data[: int(len(data) * share)])
     assert (caught.value.status, caught.value.reason) == (400, "broken_image")
 
 
-def test_an_error_shows_nothing_of_the_process() -> None:
-    data = bytearray(encoded(picture(), "PNG"))
+def test_an_error_contains_no_memory_address() -> None:
+    data = bytearray(encoded(gradient_image(), "PNG"))
     data[8:12] = b"\xff\xff\xff\xff"
     with pytest.raises(ConversionError) as caught:
         to_grpc(model(image_input()), "image/png", bytes(data))
@@ -284,14 +282,14 @@ def test_an_error_shows_nothing_of_the_process() -> None:
 @pytest.mark.parametrize(
     ("media", "body", "status", "reason"),
     [
-        ("image/png", encoded(picture(), "JPEG"), 415, "content_type_mismatch"),
-        ("image/jpeg", encoded(picture(), "WEBP"), 415, "content_type_mismatch"),
+        ("image/png", encoded(gradient_image(), "JPEG"), 415, "content_type_mismatch"),
+        ("image/jpeg", encoded(gradient_image(), "WEBP"), 415, "content_type_mismatch"),
         ("image/jpeg", b"<html>hello</html>", 415, "not_an_image"),
         ("image/jpeg", b"GIF89a" + bytes(20), 415, "not_an_image"),
         ("image/jpeg", b"", 400, "empty_body"),
     ],
 )
-def test_a_content_type_mismatch_is_found_out(
+def test_data_that_do_not_match_the_content_type_are_refused(
     media: str, body: bytes, status: int, reason: str
 ) -> None:
     with pytest.raises(ConversionError) as caught:
@@ -313,14 +311,16 @@ def test_a_content_type_mismatch_is_found_out(
         ("multipart/form-data; boundary=b", b"--b\r\nnocolon\r\n\r\nx\r\n--b--", "bad_part"),
     ],
 )
-def test_a_damaged_form_is_refused(media: str, body: bytes, reason: str) -> None:
+def test_a_malformed_form_is_refused(media: str, body: bytes, reason: str) -> None:
     with pytest.raises(ConversionError) as caught:
         to_grpc(model(image_input()), media, body)
     assert (caught.value.status, caught.value.reason) == (400, reason)
 
 
-def test_a_part_that_is_no_picture_is_named() -> None:
-    media, body = form(("a", "image/png", encoded(picture(), "PNG")), ("b", "text/plain", b"hello"))
+def test_an_error_names_the_part_that_is_not_an_image() -> None:
+    media, body = form(
+        ("a", "image/png", encoded(gradient_image(), "PNG")), ("b", "text/plain", b"hello")
+    )
     with pytest.raises(ConversionError) as caught:
         to_grpc(model(image_input()), media, body)
     assert (caught.value.status, caught.value.field) == (415, "parts[1] (b)")
@@ -328,7 +328,7 @@ def test_a_part_that_is_no_picture_is_named() -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_orientation_is_read_in_both_byte_orders(orientation: int, order: str) -> None:
+def test_exif_orientation_is_read_in_both_byte_orders(orientation: int, order: str) -> None:
     mark = b"II*\0" if order == "<" else b"MM\0*"
     entry = struct.pack(order + "HHIHH", 0x0112, 3, 1, orientation, 0)
     tiff = mark + struct.pack(order + "IH", 8, 1) + entry

@@ -1,7 +1,8 @@
-"""The pool bounds what waits, times what runs, and keeps the event loop free."""
+"""The pool bounds waiting conversions, times them and keeps the event loop free."""
 
 import asyncio
 import functools
+import itertools
 import subprocess
 import sys
 import threading
@@ -18,15 +19,15 @@ SIGNATURE = Signature("m")
 
 
 def converter(gate: threading.Event, thread_from: int = 0) -> Converter:
-    """Converts anything, once the gate is open."""
+    """A converter that waits for the gate to open. It refuses the body `bad`."""
 
-    def source(body: bytes, headers: Mapping[str, str]) -> InferenceRequest:
+    def read(body: bytes, headers: Mapping[str, str]) -> InferenceRequest:
         assert gate.wait(10)
         if body == b"bad":
             raise ConversionError(Reason.NOT_JSON, "body", "is bad")
         return InferenceRequest([Tensor("x", "UINT8", (len(body),), body)])
 
-    return Converter("test-grpc", "grpc", SIGNATURE, ConversionLimits(), thread_from, source)
+    return Converter("test-grpc", "grpc", SIGNATURE, ConversionLimits(), thread_from, read)
 
 
 def on_loop(test: Callable[[], Coroutine[None, None, None]]) -> Callable[[], None]:
@@ -36,19 +37,19 @@ def on_loop(test: Callable[[], Coroutine[None, None, None]]) -> Callable[[], Non
     def run() -> None:
         asyncio.run(test())
 
-    # Else pytest sees the coroutine function that is wrapped.
+    # pytest must not find the wrapped coroutine function.
     del run.__wrapped__
     return run
 
 
-def opened() -> threading.Event:
+def open_gate() -> threading.Event:
     gate = threading.Event()
     gate.set()
     return gate
 
 
 @on_loop
-async def test_heavy_conversions_leave_the_loop_free() -> None:
+async def test_large_bodies_are_converted_off_the_event_loop() -> None:
     gate, pool = threading.Event(), ConversionPool(threads=1)
     job = asyncio.ensure_future(pool.convert_request(converter(gate), b"abc", {}))
     await asyncio.sleep(0)
@@ -59,24 +60,24 @@ async def test_heavy_conversions_leave_the_loop_free() -> None:
 
 
 @on_loop
-async def test_light_conversions_take_no_thread() -> None:
+async def test_small_bodies_are_converted_on_the_event_loop() -> None:
     pool = ConversionPool(threads=1)
-    names = []
+    threads = []
 
-    def source(body: bytes, headers: Mapping[str, str]) -> InferenceRequest:
-        names.append(threading.current_thread())
+    def read(body: bytes, headers: Mapping[str, str]) -> InferenceRequest:
+        threads.append(threading.current_thread())
         return InferenceRequest([Tensor("x", "UINT8", (len(body),), body)])
 
-    light = Converter("test-grpc", "grpc", SIGNATURE, ConversionLimits(), 1000, source)
-    await pool.convert_request(light, b"abc", {})
-    await pool.convert_request(light, b"a" * 1000, {})
-    assert names[0] is threading.main_thread()
-    assert names[1] is not threading.main_thread()
+    small = Converter("test-grpc", "grpc", SIGNATURE, ConversionLimits(), 1000, read)
+    await pool.convert_request(small, b"abc", {})
+    await pool.convert_request(small, b"a" * 1000, {})
+    assert threads[0] is threading.main_thread()
+    assert threads[1] is not threading.main_thread()
     pool.close()
 
 
 @on_loop
-async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
+async def test_a_full_queue_refuses_with_retry_after() -> None:
     gate, pool = threading.Event(), ConversionPool(threads=1, queue=2)
     jobs = [
         asyncio.ensure_future(pool.convert_request(converter(gate), b"abc", {})) for _ in range(3)
@@ -94,7 +95,7 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
 
 
 @on_loop
-async def test_bytes_are_bounded_too_but_one_body_may_always_pass() -> None:
+async def test_bytes_are_bounded_but_an_idle_pool_accepts_any_body() -> None:
     gate, pool = threading.Event(), ConversionPool(threads=1, queue=10, max_bytes=10)
     first = asyncio.ensure_future(pool.convert_request(converter(gate), b"a" * 50, {}))
     await asyncio.sleep(0)
@@ -107,7 +108,7 @@ async def test_bytes_are_bounded_too_but_one_body_may_always_pass() -> None:
 
 
 @on_loop
-async def test_a_caller_that_goes_away_frees_its_place_in_the_queue() -> None:
+async def test_a_cancelled_caller_frees_its_place_in_the_queue() -> None:
     gate, pool = threading.Event(), ConversionPool(threads=1, queue=1)
     running = asyncio.ensure_future(pool.convert_request(converter(gate), b"abc", {}))
     waiting = asyncio.ensure_future(pool.convert_request(converter(gate), b"abc", {}))
@@ -123,22 +124,26 @@ async def test_a_caller_that_goes_away_frees_its_place_in_the_queue() -> None:
 
 
 @on_loop
-async def test_failures_and_sizes_are_counted_by_converter_and_times_told() -> None:
+async def test_conversions_are_counted_and_timed_by_converter() -> None:
     times: list[tuple[str, float, float | None]] = []
-    pool = ConversionPool(threads=1, observe=lambda *told: times.append(told))
-    await pool.convert_request(converter(opened()), b"abc", {})
+    ticks = itertools.count()
+    pool = ConversionPool(
+        threads=1,
+        clock=lambda: float(next(ticks)),
+        observe=lambda name, work, wait: times.append((name, work, wait)),
+    )
+    await pool.convert_request(converter(open_gate()), b"abc", {})
     with pytest.raises(ConversionError):
-        await pool.convert_request(converter(opened()), b"bad", {})
+        await pool.convert_request(converter(open_gate()), b"bad", {})
     counts = pool.counts["test-grpc"]
     assert (counts.count, counts.failed, counts.bytes_in) == (2, 1, 6)
     assert counts.bytes_out > 3
-    assert [name for name, _, _ in times] == ["test-grpc", "test-grpc"]
-    assert all(work > 0 and wait is not None and wait > 0 for _, work, wait in times)
+    assert times == [("test-grpc", 1.0, 1.0), ("test-grpc", 1.0, 1.0)]
     pool.close()
 
 
-def test_a_worker_that_converts_nothing_never_imports_numpy_or_pillow() -> None:
-    heavy = ("numpy", "PIL", "simplejpeg", "brotli")
-    code = f"import sys, extproc.convert; print([m for m in {heavy} if m in sys.modules])"
+def test_a_worker_without_converters_imports_neither_numpy_nor_pillow() -> None:
+    libraries = ("numpy", "PIL", "simplejpeg", "brotli")
+    code = f"import sys, extproc.convert; print([m for m in {libraries} if m in sys.modules])"
     printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     assert printed.stdout.strip() == b"[]"

@@ -1,4 +1,4 @@
-"""A protobuf message with more fields than a request has is refused before it is parsed."""
+"""A protobuf message with too many fields is refused before it is parsed."""
 
 import pytest
 from hypothesis import given
@@ -11,14 +11,14 @@ from tests.extproc.convert.payloads import sent, to_grpc
 
 LIMITS = ConversionLimits()
 NESTED = {4: {2: {}}, 5: {4: {2: {}}, 5: {}}, 6: {2: {2: {}}}}
-"""Field by field, the messages in a ModelInferRequest."""
+"""Nested messages of a ModelInferRequest, including those that conversion does not count."""
 
 Counted = tuple[bytes, int]
-"""A field on the wire, and how many fields it and those in it are."""
+"""A serialized field, and the number of fields in it, including itself."""
 
 
 def varint(value: int, padding: int = 0) -> bytes:
-    """`padding` bytes more than it needs, which parsers take too."""
+    """A varint of at least `padding` + 1 bytes, which parsers accept."""
     pieces = []
     while value > 0x7F or padding > len(pieces):
         pieces.append(value & 0x7F | 0x80)
@@ -31,7 +31,7 @@ def delimited(number: int, content: bytes, padding: int = 0) -> bytes:
 
 
 def message(number: int, *fields: st.SearchStrategy[Counted]) -> st.SearchStrategy[Counted]:
-    """A field that holds a few of these."""
+    """A nested message with up to four of the given fields."""
     return st.builds(
         lambda inner, padding: (
             delimited(number, b"".join(one for one, _ in inner), padding),
@@ -64,7 +64,7 @@ FIELDS = st.lists(
 
 
 @given(fields=FIELDS)
-def test_every_field_of_what_a_parser_takes_is_counted(fields: list[Counted]) -> None:
+def test_every_field_of_a_parseable_message_is_counted(fields: list[Counted]) -> None:
     body, count = b"".join(one for one, _ in fields), sum(count for _, count in fields)
     ModelInferRequest.FromString(body)
     assert not has_more_fields(body, NESTED, count)
@@ -72,12 +72,12 @@ def test_every_field_of_what_a_parser_takes_is_counted(fields: list[Counted]) ->
 
 
 def most(body: bytes) -> int:
-    """The highest limit for which a body's length alone does not say that it is kept."""
+    """The highest limit at which the fields are counted. Above, the length of the body suffices."""
     return (len(body) - 1) // 2
 
 
 @given(fields=FIELDS, cut=st.integers(1, 9))
-def test_what_is_cut_short_is_whole_no_more(fields: list[Counted], cut: int) -> None:
+def test_a_truncated_message_is_refused(fields: list[Counted], cut: int) -> None:
     body = b"".join(one for one, _ in fields) + delimited(5, bytes([2 << 3 | 2, 6]) + b"abcdef")
     body = body[:-cut]
     with pytest.raises(WireError):
@@ -91,25 +91,25 @@ def test_what_is_cut_short_is_whole_no_more(fields: list[Counted], cut: int) -> 
     ids=["group", "endless tag", "no length", "vast length", "cut 32 bits", "cut 64 bits",
          "over its message's end"],
 )  # fmt: skip
-def test_what_is_no_message_is_not_counted(body: bytes) -> None:
+def test_bytes_that_are_not_a_message_are_refused(body: bytes) -> None:
     with pytest.raises(WireError):
         has_more_fields(body, NESTED, most(body))
 
 
 def filled(piece: bytes) -> bytes:
-    """As many as a body may hold, and then one that is cut short."""
+    """A body of the maximum size, with a truncated field at its end."""
     return piece * (LIMITS.max_body // len(piece) - 1) + b"\x0a"
 
 
 @pytest.mark.parametrize("number", [1, 4, 5, 6, 7, 11, 99])
 @pytest.mark.parametrize("named", ["", "; messageType=TensorRequest"])
-def test_millions_of_empty_fields_are_refused_unparsed(number: int, named: str) -> None:
+def test_millions_of_empty_fields_are_refused_before_parsing(number: int, named: str) -> None:
     body = filled(delimited(number, b""))
     refuse(body, "application/x-protobuf" + named)
 
 
 @pytest.mark.parametrize("path", [(5, 3), (5, 4), (5, 4, 2, 3), (6, 2), (4, 2, 99)])
-def test_fields_of_messages_within_are_counted_with_it(path: tuple[int, ...]) -> None:
+def test_fields_of_nested_messages_are_counted(path: tuple[int, ...]) -> None:
     *outer, last = path
     body = delimited(last, b"") * (2 * LIMITS.max_fields)
     for number in reversed(outer):
@@ -118,13 +118,13 @@ def test_fields_of_messages_within_are_counted_with_it(path: tuple[int, ...]) ->
 
 
 def refuse(body: bytes, media: str) -> None:
-    """By the count, though the end says that it could never be parsed."""
+    """The body is refused for its number of fields, although its end is not valid."""
     with pytest.raises(ConversionError) as caught:
         to_grpc(Signature("m"), media, body)
     assert (caught.value.status, caught.value.reason) == (413, "too_many_fields")
 
 
-def test_elements_of_bytes_are_counted_over_all_inputs() -> None:
+def test_bytes_elements_of_all_inputs_are_counted_together() -> None:
     request = ModelInferRequest()
     for name in ("a", "b"):
         words = request.inputs.add(name=name, datatype="BYTES", shape=[LIMITS.max_fields // 2])
@@ -137,7 +137,7 @@ def test_elements_of_bytes_are_counted_over_all_inputs() -> None:
     assert (caught.value.status, caught.value.reason) == (413, "too_many_fields")
 
 
-def test_a_table_of_ten_thousand_columns_and_a_long_text_are_taken() -> None:
+def test_a_table_with_ten_thousand_columns_and_a_long_text_are_accepted() -> None:
     request = ModelInferRequest()
     for i in range(10_000):
         column = request.inputs.add(name=f"column-{i}", datatype="FP64", shape=[8])

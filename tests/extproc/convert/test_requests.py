@@ -1,4 +1,4 @@
-"""JSON, binary and protobuf requests become the same tensors, and bad ones are refused by name."""
+"""JSON, binary and protobuf requests become tensors, and invalid requests are refused."""
 
 import gzip
 import struct
@@ -15,9 +15,9 @@ from protos import tensor_pb2
 from tests.extproc.convert.payloads import (
     encoded,
     first_array,
+    gradient_image,
     image_input,
     model,
-    picture,
     sent,
     tensor_input,
     to_grpc,
@@ -49,7 +49,7 @@ def refusal(signature: Signature, media: str, body: bytes, **headers: str) -> tu
 
 
 @pytest.mark.parametrize("data", [[1, 2, 3, 4], [[1, 2], [3, 4]], [1.0, 2, 3.0, 4]])
-def test_v2_json_may_be_flat_or_nested(data: object) -> None:
+def test_data_in_v2_json_are_flat_or_nested(data: object) -> None:
     values = first_array(to_grpc(NUMBERS, JSON, v2_json(data=data)), "<f4")
     assert values.tolist() == [[1, 2], [3, 4]]
 
@@ -64,11 +64,11 @@ def test_v2_json_may_be_flat_or_nested(data: object) -> None:
         b'{"instances": [{"x": [1, 2]}, {"x": [3, 4]}], "signature_name": "serving_default"}',
     ],
 )
-def test_plain_forms_take_shape_and_datatype_from_the_model(body: bytes) -> None:
+def test_shorter_forms_get_shape_and_datatype_from_the_declaration(body: bytes) -> None:
     assert to_grpc(NUMBERS, JSON, body).body == to_grpc(NUMBERS, JSON, v2_json()).body
 
 
-def test_a_row_without_its_batch_becomes_a_batch_of_one() -> None:
+def test_data_without_a_batch_dimension_become_a_batch_of_one() -> None:
     assert first_array(to_grpc(NUMBERS, JSON, b'{"x": [1, 2]}'), "<f4").tolist() == [[1, 2]]
 
 
@@ -81,17 +81,17 @@ def test_a_row_without_its_batch_becomes_a_batch_of_one() -> None:
         (b'{"instances": ["a", {"b64": "/w=="}]}', [b"a", b"\xff"]),
     ],
 )
-def test_text_needs_no_more_than_itself(body: bytes, items: list[bytes]) -> None:
+def test_text_needs_no_name_shape_or_datatype(body: bytes, items: list[bytes]) -> None:
     request = sent(to_grpc(TEXT, JSON, body))
     assert list(request.inputs[0].shape) == [len(items)]
     assert list(request.raw_input_contents) == [packed(*items)]
 
 
-def test_a_picture_in_json_is_decoded_as_one_that_comes_alone() -> None:
+def test_an_image_in_json_becomes_the_same_tensor_as_an_image_body() -> None:
     import base64
 
     signature = model(image_input())
-    data = encoded(picture(), "PNG")
+    data = encoded(gradient_image(), "PNG")
     text = base64.b64encode(data)
     alone = to_grpc(signature, "image/png", data).body
     for body in (b'{"instances": [{"b64": "%s"}]}', b'{"image": {"b64": "%s"}}'):
@@ -139,7 +139,7 @@ def test_a_picture_in_json_is_decoded_as_one_that_comes_alone() -> None:
         (v2_json(parameters={"p": {}}), 422, "wrong_parameter", "inputs[0].parameters.p"),
     ],
 )  # fmt: skip
-def test_bad_json_is_refused_by_the_name_of_what_is_wrong(
+def test_an_error_in_json_names_the_reason_and_the_place(
     body: bytes, status: int, reason: str, field: str
 ) -> None:
     assert refusal(NUMBERS, JSON, body) == (status, reason, field)
@@ -162,12 +162,12 @@ def test_a_number_out_of_range_is_refused(datatype: str, value: float) -> None:
     ("datatype", "value"),
     [("INT32", 1.0), ("INT32", True), ("BOOL", 1), ("BYTES", 1), ("FP64", "1"), ("UINT64", None)],
 )
-def test_a_value_of_another_kind_is_refused(datatype: str, value: object) -> None:
+def test_a_value_of_another_type_is_refused(datatype: str, value: object) -> None:
     body = v2_json(datatype=datatype, shape=[1], data=[value])
     assert refusal(model(), JSON, body) == (422, "wrong_element", "inputs[0].data[0]")
 
 
-def test_inputs_must_be_there_once_each() -> None:
+def test_every_required_input_must_occur_exactly_once() -> None:
     tensor = orjson.loads(v2_json())["inputs"][0]
     twice = orjson.dumps({"inputs": [tensor, tensor]})
     assert refusal(NUMBERS, JSON, twice) == (422, "input_twice", "inputs[1].name")
@@ -176,7 +176,7 @@ def test_inputs_must_be_there_once_each() -> None:
     assert len(sent(to_grpc(spare, JSON, v2_json())).inputs) == 1
 
 
-def test_json_that_would_fill_the_memory_is_refused_unparsed() -> None:
+def test_json_above_the_memory_limit_is_refused_before_parsing() -> None:
     body = b'{"x": [' + b",".join([b"{}"] * 600_000) + b"]}"
     with pytest.raises(ConversionError) as caught:
         to_grpc(NUMBERS, JSON, body, limits=ConversionLimits(max_json_memory=64 << 20))
@@ -205,7 +205,7 @@ RAW = np.array([1, 2, 3, 4], "<f4").tobytes()
 
 
 @pytest.mark.parametrize("media", [OCTETS, JSON, ""])
-def test_binary_tensors_are_sent_as_they_came(media: str) -> None:
+def test_binary_tensors_are_forwarded_unchanged(media: str) -> None:
     length, body = _extended(("x", "FP32", [2, 2], RAW), ("words", "BYTES", [1], packed(b"a")))
     request = sent(to_grpc(BOTH, media, body, {"inference-header-content-length": length}))
     assert list(request.raw_input_contents) == [RAW, packed(b"a")]
@@ -222,7 +222,7 @@ def test_binary_tensors_are_sent_as_they_came(media: str) -> None:
         (None, None, 400, "bad_data_size", "inputs[0].parameters.binary_data_size"),
     ],
 )
-def test_binary_tensors_that_do_not_add_up_are_refused(
+def test_binary_tensors_with_inconsistent_lengths_are_refused(
     length: str | None, tail: bytes | None, status: int, reason: str, field: str
 ) -> None:
     true_length, body = _extended(("x", "FP32", [2, 2], RAW))
@@ -231,14 +231,14 @@ def test_binary_tensors_that_do_not_add_up_are_refused(
     assert refusal(NUMBERS, OCTETS, body, **given) == (status, reason, field)
 
 
-def test_bytes_whose_lengths_overrun_are_refused() -> None:
+def test_a_bytes_element_longer_than_the_data_is_refused() -> None:
     length, body = _extended(("words", "BYTES", [1], b"\xff\xff\xff\x7fab"))
     assert refusal(TEXT, OCTETS, body, inference_header_content_length=length) == (
         400, "bytes_truncated", "inputs[0].data",
     )  # fmt: skip
 
 
-def test_raw_bytes_are_the_models_only_tensor() -> None:
+def test_raw_bytes_become_the_only_input() -> None:
     assert to_grpc(NUMBERS, OCTETS, RAW).body == to_grpc(NUMBERS, JSON, v2_json()).body
     assert list(sent(to_grpc(TEXT, OCTETS, b"hi")).raw_input_contents) == [packed(b"hi")]
     assert refusal(NUMBERS, OCTETS, RAW[:-1]) == (422, "wrong_count", "body")
@@ -247,13 +247,13 @@ def test_raw_bytes_are_the_models_only_tensor() -> None:
     assert refusal(BOTH, OCTETS, RAW) == (422, "input_not_named", "body")
 
 
-def test_a_raw_picture_takes_the_size_that_is_declared_for_pictures() -> None:
+def test_raw_pixels_get_the_declared_image_size() -> None:
     declared = image_input().model_copy(update={"shape": (-1, -1, -1, 3)})
     request = sent(to_grpc(model(declared), OCTETS, bytes(2 * 12 * 16 * 3)))
     assert list(request.inputs[0].shape) == [2, 12, 16, 3]
 
 
-def test_a_tensor_request_needs_only_data() -> None:
+def test_a_tensor_request_with_only_data_gets_the_rest_from_the_declaration() -> None:
     wanted = to_grpc(NUMBERS, JSON, v2_json()).body
     for message in (
         tensor_pb2.TensorRequest(data=RAW),
@@ -270,7 +270,7 @@ def _infer(**contents: object) -> v2.ModelInferRequest:
     return request
 
 
-def test_model_infer_requests_go_on_as_raw_contents_for_the_model_that_was_authorised() -> None:
+def test_a_model_infer_request_gets_raw_contents_and_the_authorized_model() -> None:
     raw = _infer()
     raw.raw_input_contents.append(RAW)
     for message in (raw, _infer(fp32_contents=[1, 2, 3, 4])):
@@ -279,7 +279,7 @@ def test_model_infer_requests_go_on_as_raw_contents_for_the_model_that_was_autho
         assert list(request.raw_input_contents) == [RAW]
 
 
-def test_bad_protobuf_is_refused() -> None:
+def test_invalid_protobuf_is_refused() -> None:
     both = _infer(fp32_contents=[1, 2, 3, 4])
     both.raw_input_contents.append(RAW)
     many = _infer()
@@ -306,7 +306,7 @@ def test_bad_protobuf_is_refused() -> None:
         ("gzip", lambda body: gzip.compress(body[:9]) + gzip.compress(body[9:])),
     ],
 )
-def test_compressed_bodies_are_read(coding: str, compress: object) -> None:
+def test_compressed_bodies_are_decompressed(coding: str, compress: object) -> None:
     assert callable(compress)
     converted = to_grpc(NUMBERS, JSON, compress(v2_json()), {"content-encoding": coding})
     assert converted.body == to_grpc(NUMBERS, JSON, v2_json()).body
@@ -317,7 +317,7 @@ def test_compressed_bodies_are_read(coding: str, compress: object) -> None:
     ("coding", "compress"),
     [("gzip", gzip.compress), ("deflate", zlib.compress), ("br", brotli.compress)],
 )
-def test_compression_hides_neither_size_nor_damage(coding: str, compress: object) -> None:
+def test_compressed_bodies_too_large_or_damaged_are_refused(coding: str, compress: object) -> None:
     assert callable(compress)
     bomb = compress(bytes(50_000_000))
     given = {"content_encoding": coding}
@@ -328,18 +328,18 @@ def test_compression_hides_neither_size_nor_damage(coding: str, compress: object
     assert refusal(NUMBERS, JSON, b"plain", **given) == (400, "broken_coding", "body")
 
 
-def test_endless_gzip_members_are_refused() -> None:
+def test_too_many_gzip_members_are_refused() -> None:
     body = gzip.compress(b" ") * 4000
     assert refusal(NUMBERS, JSON, body, content_encoding="gzip")[1] == "broken_coding"
 
 
-def test_unknown_codings_are_refused() -> None:
+def test_unknown_and_too_many_codings_are_refused() -> None:
     assert refusal(NUMBERS, JSON, b"x", content_encoding="zstd")[:2] == (415, "unknown_coding")
     many = refusal(NUMBERS, JSON, b"x", content_encoding="br, br, br")
     assert many[:2] == (415, "too_many_codings")
 
 
-def test_a_content_length_that_lies_is_refused() -> None:
+def test_a_wrong_content_length_is_refused() -> None:
     assert refusal(NUMBERS, JSON, v2_json(), content_length="7") == (
         400, "content_length_mismatch", "content-length",
     )  # fmt: skip
@@ -368,7 +368,7 @@ def test_a_rest_server_gets_v2_json() -> None:
     assert plain.convert_request(own, {}).body == own
 
 
-def test_a_rest_server_is_never_sent_what_json_cannot_say() -> None:
+def test_a_rest_server_gets_no_values_that_json_cannot_represent() -> None:
     converter = Converters(NUMBERS, "http").choose(OCTETS)
     assert converter is not None
     with pytest.raises(ConversionError) as caught:
@@ -376,7 +376,7 @@ def test_a_rest_server_is_never_sent_what_json_cannot_say() -> None:
     assert (caught.value.status, caught.value.reason) == (422, "not_finite")
 
 
-def test_what_needs_no_conversion_is_left_alone() -> None:
+def test_bodies_that_need_no_conversion_have_no_converter() -> None:
     assert Converters(NUMBERS, "grpc").choose("application/grpc") is None
     assert Converters(NUMBERS, "grpc").choose("application/grpc+proto") is None
     assert Converters(model(), "http").choose(JSON) is None
@@ -384,7 +384,7 @@ def test_what_needs_no_conversion_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("media", ["text/csv", "image/jpeg", "multipart/form-data", "video/mp4"])
-def test_what_a_grpc_server_could_never_read_is_refused(media: str) -> None:
+def test_a_media_type_that_a_grpc_server_cannot_read_is_refused(media: str) -> None:
     with pytest.raises(ConversionError) as caught:
         Converters(NUMBERS, "grpc").choose(media)
     assert (caught.value.status, caught.value.field) == (415, "content-type")

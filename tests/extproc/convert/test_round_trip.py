@@ -42,10 +42,10 @@ ELEMENTS: dict[str, st.SearchStrategy[object]] = {
     "BYTES": st.text(),
 }
 SHAPES = st.lists(st.integers(0, 4), min_size=1, max_size=4)
-OF_THE_EXTENSION = {"binary_data", "binary_data_size", "binary_data_output"}
-"""Parameters that say how the body is written: they are for the gateway, not for the model."""
+EXTENSION_PARAMETERS = {"binary_data", "binary_data_size", "binary_data_output"}
+"""Parameters for the gateway. The model does not get them."""
 PARAMETERS = st.dictionaries(
-    st.text(min_size=1).filter(lambda name: name not in OF_THE_EXTENSION),
+    st.text(min_size=1).filter(lambda name: name not in EXTENSION_PARAMETERS),
     st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | _floats(64) | st.text(),
     max_size=3,
 )
@@ -76,7 +76,7 @@ def requests(draw: st.DrawFn) -> dict[str, object]:
 
 
 def _echoed(body: bytes) -> dict[str, object]:
-    """What the client gets from a model server that returns its inputs."""
+    """The response of a model server that returns its inputs."""
     converter = Converters(model(), "grpc").choose("application/json")
     assert converter is not None
     request = sent(converter.convert_request(body, {}))
@@ -101,11 +101,11 @@ def _flat(data: object) -> list[object]:
 
 
 @given(requests())
-def test_the_client_gets_back_what_it_sent(request: dict[str, object]) -> None:
-    answer = _echoed(orjson.dumps(request))
-    assert answer.get("id", "") == request["id"]
-    assert answer.get("parameters", {}) == request["parameters"]
-    outputs, inputs = answer["outputs"], request["inputs"]
+def test_an_echoed_request_equals_the_original(request: dict[str, object]) -> None:
+    response = _echoed(orjson.dumps(request))
+    assert response.get("id", "") == request["id"]
+    assert response.get("parameters", {}) == request["parameters"]
+    outputs, inputs = response["outputs"], request["inputs"]
     assert isinstance(outputs, list)
     assert isinstance(inputs, list)
     for output, tensor in zip(outputs, inputs, strict=True):
@@ -113,7 +113,7 @@ def test_the_client_gets_back_what_it_sent(request: dict[str, object]) -> None:
             k: tensor[k] for k in ("name", "datatype", "shape")
         }
         assert output.get("parameters", {}) == tensor["parameters"]
-        # Written in as few digits as name an FP32 number, which are another FP64 number.
+        # FP32 is written as its shortest decimal, which is another FP64 number.
         single = tensor["datatype"] in ("FP16", "BF16", "FP32")
         came = [np.float32(x) if single else x for x in output["data"]]
         went = [np.float32(x) if single else x for x in _flat(tensor["data"])]  # type: ignore[arg-type]
@@ -123,7 +123,7 @@ def test_the_client_gets_back_what_it_sent(request: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("text", ["0.1", "3.4028235e38", "1e-45", "-0.0", "16777217.0"])
-def test_fp32_survives_as_the_shortest_decimal_that_names_it(text: str) -> None:
+def test_fp32_is_written_as_the_shortest_decimal_with_the_same_value(text: str) -> None:
     body = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1],"data":[%s]}]}' % text.encode()
     outputs = _echoed(body)["outputs"]
     assert isinstance(outputs, list)
@@ -132,22 +132,22 @@ def test_fp32_survives_as_the_shortest_decimal_that_names_it(text: str) -> None:
 
 
 @given(st.floats(width=32, allow_nan=False).filter(lambda value: abs(value) < 1e38))
-def test_bf16_is_the_nearest_number_ties_to_even(value: float) -> None:
+def test_bf16_is_rounded_to_nearest_with_ties_to_even(value: float) -> None:
     (bits,) = to_bf16(np.array([value], np.float32)).tolist()
 
     def number(pattern: int) -> float:
         return float(struct.unpack("<f", struct.pack("<I", (pattern & 0xFFFF) << 16))[0])
 
     distance = abs(number(bits) - value)
-    for neighbour in (bits - 1, bits + 1):
-        other = number(neighbour)
+    for neighbor in (bits - 1, bits + 1):
+        other = number(neighbor)
         if math.isfinite(other) and math.copysign(1, other) == math.copysign(1, number(bits)):
             assert distance < abs(other - value) or (
                 distance == abs(other - value) and bits % 2 == 0
             )
 
 
-def test_conversion_of_bytes_keeps_text_that_is_not_ascii() -> None:
+def test_bytes_keep_text_that_is_not_ascii() -> None:
     body = '{"inputs":[{"name":"x","datatype":"BYTES","shape":[2],"data":["żółć","\\u0000"]}]}'
     converted = to_grpc(model(), "application/json", body.encode())
     text = "żółć".encode()
