@@ -1,68 +1,14 @@
-"""Keeps the worker processes running: starts them, restarts those that end, and drains them.
+"""Keeps the worker processes running: starts them, restarts those that end, and drains them."""
 
-The supervisor also owns what must survive a worker: the counter table, the HTTP endpoint that
-serves its metrics, and the broker of the budgets that workers share.
-"""
-
-import logging
-import multiprocessing
-import os
 import socket
-import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from functools import partial
 from multiprocessing.connection import wait
-from pathlib import Path
 
-from extproc.counter_table import CounterTable
-from extproc.process import worker
-from extproc.process.broker import brokering
-from extproc.process.shared_table import shared_table
-from extproc.process.stop_signals import stop_signals
-from extproc.process.telemetry import TelemetrySettings
-from extproc.process.worker import WorkerSettings
-from extproc.process.worker_slot import SharedSettings, WorkerSlot
-from extproc.protection import ProtectionSettings
-from extproc.telemetry import catalog
-from extproc.telemetry.endpoint import MAX_REQUESTS, EndpointSettings, application
-from extproc.telemetry.exposition import TableCollector
-from extproc.telemetry.metrics import Metrics
-from extproc.telemetry.profile import Profiler
-from extproc.telemetry.status import read_status
-from sluice.http.server import serve_in_thread
+from extproc.process.worker_slot import WorkerSlot
 
 KILL_GRACE = 1.0
 """Seconds after the drain timeout at which a worker is killed."""
-
-
-def run(workers: Sequence[WorkerSettings], endpoint: EndpointSettings) -> int:
-    """Run the workers until SIGTERM or SIGINT; return the exit status.
-
-    Raises OSError if the endpoint's address is in use.
-    """
-    _configure_logging()
-    with shared_table(len(workers) + 1) as path:
-        # Each worker has a row. The last row is the supervisor's own.
-        table = CounterTable(path, len(workers))
-        metrics = Metrics(table)
-        broker = path.with_name("limits") if len(workers) > 1 else None
-        slots = _create_slots(workers, _shared_settings(path, broker, endpoint), metrics)
-        app = application(
-            endpoint,
-            TableCollector(table, catalog.FAMILIES),
-            partial(read_status, table),
-            Profiler(lambda index: slots[index].pid if index < len(slots) else None),
-        )
-        evictions = metrics.counter(catalog.LIMIT_EVICTIONS)
-        with (
-            brokering(broker, evictions.add) if broker is not None else nullcontext(),
-            serve_in_thread(app, endpoint.address, max_requests=MAX_REQUESTS),
-            stop_signals() as stop,
-        ):
-            Supervisor(slots).run(stop)
-    return 0
 
 
 class Supervisor:
@@ -111,28 +57,3 @@ class Supervisor:
         deadline = self._clock() + drain_timeout + KILL_GRACE
         for slot in self._slots:
             slot.join(max(0.0, deadline - self._clock()))
-
-
-def _configure_logging() -> None:
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s supervisor: %(message)s",
-    )
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-
-
-def _shared_settings(
-    table: Path, broker: Path | None, endpoint: EndpointSettings
-) -> SharedSettings:
-    profiler = os.getpid() if endpoint.secret_file is not None else None
-    return SharedSettings(TelemetrySettings(table, profiler), ProtectionSettings(broker))
-
-
-def _create_slots(
-    workers: Sequence[WorkerSettings], shared: SharedSettings, metrics: Metrics
-) -> list[WorkerSlot]:
-    # The fork server imports everything once, so starting a worker takes only a fork.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([worker.__name__])
-    return [WorkerSlot(settings, shared, context, metrics) for settings in workers]

@@ -86,7 +86,7 @@ def _control_plane(options: argparse.Namespace) -> int:
 
 
 def _callout(options: argparse.Namespace) -> int:
-    from extproc.process.supervisor import run
+    from extproc.process.main import run
     from extproc.process.worker import WorkerSettings
     from extproc.telemetry.endpoint import EndpointSettings
 

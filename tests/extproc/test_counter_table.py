@@ -1,4 +1,4 @@
-"""Counters are shared by processes, and survive their writers, exactly."""
+"""Processes share counters without losing an addition, and counters survive their writers."""
 
 import subprocess
 import sys
@@ -41,14 +41,16 @@ def writer(path: Path, row: int, *names: str) -> "subprocess.Popen[bytes]":
     )
 
 
-def test_no_addition_of_any_process_is_lost(path: Path, table: CounterTable) -> None:
+def test_additions_of_concurrent_processes_are_not_lost(path: Path, table: CounterTable) -> None:
     writers = [writer(path, 0, "a", "b"), writer(path, 1, "b", "a"), writer(path, 2, "b")]
     assert [process.wait() for process in writers] == [0, 0, 0]
     assert table.total(table.column("a")) == 40_000
     assert table.total(table.column("b")) == 60_000
 
 
-def test_the_next_writer_of_a_row_goes_on_from_its_numbers(path: Path, table: CounterTable) -> None:
+def test_the_next_writer_of_a_row_continues_from_its_numbers(
+    path: Path, table: CounterTable
+) -> None:
     for _ in range(2):
         assert writer(path, 3, "a").wait() == 0
     assert table.values(table.column("a")) == [0, 0, 0, 40_000]
@@ -65,7 +67,7 @@ def test_a_row_has_one_writer_at_a_time(path: Path) -> None:
     CounterTable(path, row=1).close()
 
 
-def test_a_name_means_the_same_columns_everywhere(path: Path, table: CounterTable) -> None:
+def test_a_name_has_the_same_columns_in_every_process(path: Path, table: CounterTable) -> None:
     other = CounterTable(path, row=0)
     assert other.column("histogram", width=10) == table.column("histogram", width=10)
     after = table.column("after")
@@ -77,7 +79,7 @@ def test_a_name_means_the_same_columns_everywhere(path: Path, table: CounterTabl
     other.close()
 
 
-def test_a_full_table_takes_no_more_names_and_goes_on_counting(path: Path) -> None:
+def test_a_full_table_refuses_new_names_but_keeps_counting(path: Path) -> None:
     table = CounterTable(path, row=0)
     column = table.column("first")
     table.column("rest", width=63)
@@ -94,5 +96,5 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
         CounterTable(tmp_path / "other")
 
 
-def test_only_its_user_may_read_it(path: Path) -> None:
+def test_only_the_user_who_created_the_table_can_read_it(path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600

@@ -1,8 +1,7 @@
-"""What the parts of a worker count, and how they stand, is in the metrics and in the status."""
+"""The metrics and the status show the numbers of a worker's components."""
 
 import asyncio
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -40,11 +39,12 @@ from sluice.contract.names import cluster_name
 from tests.extproc.decision.requests import document
 
 MINUTE = 60 * MICROS_PER_SECOND
+NOW = 1000.0
 
 
 @dataclass
 class Worker:
-    """One worker's table, with the parts that it counts for."""
+    """One worker's table and components. Their clock stands at `NOW`."""
 
     path: Path
     columns: int = 10_000
@@ -54,10 +54,10 @@ class Worker:
         self.table = CounterTable(self.path, 0)
         self.metrics = Metrics(self.table)
         self.publisher = MetricsPublisher(self.metrics)
-        self.protection = Protection(self.table, ProtectionSettings())
+        self.protection = Protection(self.table, ProtectionSettings(), lambda: NOW)
 
     def exposed(self) -> list[str]:
-        """Every line of the metrics."""
+        """The lines of the metrics page."""
         self.publisher.publish()
         registry = CollectorRegistry()
         registry.register(TableCollector(CounterTable(self.path), catalog.FAMILIES))
@@ -70,21 +70,21 @@ class Worker:
 
 @pytest.fixture
 def worker(tmp_path: Path) -> Iterator[Worker]:
-    made = Worker(tmp_path / "counters")
-    yield made
-    made.table.close()
+    worker = Worker(tmp_path / "counters")
+    yield worker
+    worker.table.close()
 
 
-def follow(worker: Worker, policy: PolicyDocument) -> None:
+def apply(worker: Worker, policy: PolicyDocument) -> None:
     asyncio.run(worker.protection.prepare(policy)).commit()
 
 
-def test_the_status_and_the_metrics_tell_how_every_breaker_stands(worker: Worker) -> None:
-    follow(worker, document({"m": {}, "quiet": {}, "unbroken": {"breaker": {"enabled": False}}}))
-    now = time.monotonic()
-    worker.protection.breaker.record(now, "m/v1", ok=False, count=30)
-    worker.protection.breaker.record(now, "m/v1", ok=True, count=10)
-    worker.protection.breaker.record(now, "quiet/v1", ok=True, count=3)
+def test_the_status_and_the_metrics_show_every_breaker(worker: Worker) -> None:
+    apply(worker, document({"m": {}, "quiet": {}, "unprotected": {"breaker": {"enabled": False}}}))
+    breaker = worker.protection.breaker
+    breaker.record(NOW, "m/v1", ok=False, count=30)
+    breaker.record(NOW, "m/v1", ok=True, count=10)
+    breaker.record(NOW, "quiet/v1", ok=True, count=3)
     worker.publisher.add_gauges(partial(breaker_gauges, worker.protection))
     shown = {(b.model, b.version): b for b in worker.status().breakers}
     assert shown["m", "v1"] == BreakerStatus("m", "v1", "open", 0.75, 40)
@@ -101,19 +101,19 @@ def test_the_status_and_the_metrics_tell_how_every_breaker_stands(worker: Worker
     assert not any(line.startswith('sluice_breaker_error_ratio{model="quiet"') for line in exposed)
 
 
-def test_a_version_that_is_gone_is_not_shown_broken(worker: Worker) -> None:
-    follow(worker, document({"m": {}}))
-    worker.protection.breaker.record(time.monotonic(), "m/v1", ok=False, count=30)
+def test_the_breaker_of_a_removed_version_is_not_shown(worker: Worker) -> None:
+    apply(worker, document({"m": {}}))
+    worker.protection.breaker.record(NOW, "m/v1", ok=False, count=30)
     worker.publisher.add_gauges(partial(breaker_gauges, worker.protection))
     assert [b.state for b in worker.status().breakers if b.version == "v1"] == ["open"]
-    follow(worker, document({"other": {}}))
+    apply(worker, document({"other": {}}))
     assert {b.model for b in worker.status().breakers} == {"other"}
     assert not any('model="m"' in line for line in worker.exposed())
 
 
-def test_versions_that_find_no_room_are_told_of(tmp_path: Path) -> None:
+def test_versions_without_room_for_a_breaker_are_counted(tmp_path: Path) -> None:
     worker = Worker(tmp_path / "small", columns=20)
-    follow(worker, document({"m": {}}))
+    apply(worker, document({"m": {}}))
     worker.publisher.add_gauges(partial(breaker_gauges, worker.protection))
     status = worker.status()
     assert status.breakers == []
@@ -133,14 +133,14 @@ def test_the_table_has_room_for_a_thousand_models_with_two_versions(tmp_path: Pa
             worker.metrics.histogram(times, *labels)
         for gauge in (catalog.BREAKER_STATE, catalog.BREAKER_ERROR_RATIO, catalog.BREAKER_REQUESTS):
             worker.metrics.gauge(gauge, *labels)
-    assert len(breaker.status(1000.0)) == 2000
+    assert len(breaker.status(NOW)) == 2000
     assert breaker.unprotected == 0
     assert worker.table.total(worker.table.column(series_name(LOST_SERIES, ()))) == 0
     worker.table.close()
 
 
-def test_budgets_that_are_forgotten_are_counted(worker: Worker) -> None:
-    follow(worker, document(limits={"backend": {"max_keys": 2000}}))
+def test_evicted_budgets_are_counted(worker: Worker) -> None:
+    apply(worker, document(limits={"backend": {"max_keys": 2000}}))
     worker.publisher.add_counters("budgets", partial(limit_backend_counters, worker.protection))
     worker.publisher.add_gauges(partial(limit_backend_gauges, worker.protection))
     budgets = worker.protection.budgets
@@ -152,7 +152,7 @@ def test_budgets_that_are_forgotten_are_counted(worker: Worker) -> None:
     assert not any(line.startswith("sluice_limit_backend_up") for line in exposed)
 
 
-def test_a_backend_that_went_away_is_down_and_what_it_forgot_is_counted(tmp_path: Path) -> None:
+def test_a_lost_backend_is_down_and_its_evictions_are_counted(tmp_path: Path) -> None:
     worker = Worker(tmp_path / "counters")
     socket = tmp_path / "limits"
     protection = Protection(worker.table, ProtectionSettings(socket))
@@ -160,7 +160,7 @@ def test_a_backend_that_went_away_is_down_and_what_it_forgot_is_counted(tmp_path
     worker.publisher.add_gauges(partial(limit_backend_gauges, protection))
     evicted = worker.metrics.counter(catalog.LIMIT_EVICTIONS)
 
-    async def use(key: str) -> None:
+    async def fetch(key: str) -> None:
         budgets = protection.budgets
         pending = budgets.fetch(int(protection.clock() * MICROS_PER_SECOND), limit, key, 1)
         assert pending is not None
@@ -168,15 +168,15 @@ def test_a_backend_that_went_away_is_down_and_what_it_forgot_is_counted(tmp_path
 
     async def run() -> None:
         async with Broker(socket, Ledger(1), steady_clock(), evicted.add):
-            # So many keys take a slow machine longer than requests usually wait.
-            patient = {"max_keys": 2000, "timeout": 5}
-            (await protection.prepare(document(limits={"backend": patient}))).commit()
-            await asyncio.gather(*(use(str(number)) for number in range(2001)))
+            # On a slow machine, 2,001 keys take longer than the default timeout.
+            backend = {"max_keys": 2000, "timeout": 5}
+            (await protection.prepare(document(limits={"backend": backend}))).commit()
+            await asyncio.gather(*(fetch(str(number)) for number in range(2001)))
             exposed = worker.exposed()
             assert "sluice_limit_backend_up 1.0" in exposed
-            # The worker gives back what it forgets itself, and so asks for that key once more.
+            # The broker evicts twice: the worker evicts a key, too, and returns its tokens.
             assert "sluice_limit_evictions_total 2.0" in exposed
-        await use("d")
+        await fetch("d")
         assert "sluice_limit_backend_up 0.0" in worker.exposed()
         await protection.close()
 
@@ -185,7 +185,7 @@ def test_a_backend_that_went_away_is_down_and_what_it_forgot_is_counted(tmp_path
 
 
 def converter(gate: threading.Event, thread_from: int) -> Converter:
-    """Converts anything, once the gate is open."""
+    """A converter that accepts any body and waits for the gate."""
 
     def source(body: bytes, headers: Mapping[str, str]) -> InferenceRequest:
         assert gate.wait(10)
@@ -194,7 +194,7 @@ def converter(gate: threading.Event, thread_from: int) -> Converter:
     return Converter("test-grpc", "grpc", Signature("m"), ConversionLimits(), thread_from, source)
 
 
-def test_conversions_are_timed_and_those_under_way_are_counted(worker: Worker) -> None:
+def test_conversions_are_timed_and_pending_ones_are_counted(worker: Worker) -> None:
     gate = threading.Event()
     pool = ConversionPool(threads=1, observe=ConversionTimes(worker.metrics).observe)
     worker.publisher.add_gauges(partial(conversion_gauges, pool))
@@ -213,7 +213,7 @@ def test_conversions_are_timed_and_those_under_way_are_counted(worker: Worker) -
     pool.close()
     exposed = worker.exposed()
     assert "sluice_conversions_pending 0.0" in exposed
-    # The third was light, and so waited for no thread.
+    # The third conversion was small, so it ran without a thread.
     count = "sluice_conversion_seconds_count"
     assert f'{count}{{converter="test-grpc",phase="work"}} 3.0' in exposed
     assert f'{count}{{converter="test-grpc",phase="wait"}} 2.0' in exposed

@@ -1,4 +1,4 @@
-"""Reports become entries and lines; what clients chose stays harmless in both."""
+"""The parser turns Envoy's reports into entries, and the formats turn entries into lines."""
 
 import json
 from typing import Any
@@ -61,7 +61,7 @@ def line(message: HTTPAccessLogEntry) -> dict[str, object]:
     return parsed
 
 
-def test_an_admitted_request_is_shown_whole() -> None:
+def test_the_json_line_shows_all_fields_of_an_admitted_request() -> None:
     assert line(report(**ADMITTED)) == {
         "time": "2023-11-14T22:13:20.123000Z",
         "method": "POST",
@@ -100,28 +100,30 @@ def test_an_admitted_request_is_shown_whole() -> None:
         ("something_new", 418, "gateway_error", ""),
     ],
 )
-def test_a_refusal_has_its_reason(details: str, status: int, reason: str, subject: str) -> None:
+def test_a_refusal_is_shown_with_its_reason(
+    details: str, status: int, reason: str, subject: str
+) -> None:
     shown = line(report(details=details, status=status, upstream=LogAddress()))
     assert (shown["reason"], shown["subject"]) == (reason, subject)
     assert (shown["model"], shown["version"]) == ("digits", "")
     assert (shown["upstream"], shown["upstream_ms"]) == ("", None)
 
 
-def test_flags_have_envoys_short_names() -> None:
+def test_response_flags_are_shown_by_envoys_short_names() -> None:
     flags = ResponseFlags(upstream_connection_failure=True, upstream_retry_limit_exceeded=True)
     assert line(report(flags=flags, **ADMITTED))["flags"] == "UF,URX"
 
 
-def test_a_converted_request_shows_what_the_client_asked_for() -> None:
+def test_a_converted_request_is_shown_with_the_clients_path() -> None:
     shown = line(report(path="/inference.GRPCInferenceService/ModelInfer", x_sluice_path="/mine"))
     assert shown["path"] == "/mine"
 
 
 def ended(
-    trailer: str | None = "0", header: str | None = None, **how: Any
+    trailer: str | None = "0", header: str | None = None, **fields: Any
 ) -> tuple[int | None, bool, bool]:
-    """What a report says of a gRPC client's call, which took 1,234,567 microseconds."""
-    message = report(**{"path": CALL, **how}, **ADMITTED)
+    """Status, validated and expired of a gRPC call that took 1,234,567 microseconds."""
+    message = report(**{"path": CALL, **fields}, **ADMITTED)
     if trailer is not None:
         message.response.response_trailers["grpc-status"] = trailer
     if header is not None:
@@ -129,7 +131,7 @@ def ended(
     return ReportParser().parse(message).outcome.grpc
 
 
-def test_a_grpc_server_says_in_trailers_or_in_headers_how_a_call_ended() -> None:
+def test_the_grpc_status_comes_from_trailers_or_headers() -> None:
     assert ended("0") == (0, True, False)
     assert ended("14") == (14, True, False)
     assert ended(None, "5") == (5, True, False)
@@ -138,14 +140,14 @@ def test_a_grpc_server_says_in_trailers_or_in_headers_how_a_call_ended() -> None
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "17", "\u0661", "9" * 5000])
-def test_a_status_that_grpc_does_not_have_is_unknown(text: str) -> None:
+def test_an_invalid_grpc_status_is_unknown(text: str) -> None:
     assert ended(text)[0] == 2
 
 
-def test_what_the_gateway_answered_is_not_the_servers_status() -> None:
-    """Nor is what a server answered to the gateway's own call, which a client of REST never saw."""
+def test_a_status_that_did_not_come_from_the_model_server_is_ignored() -> None:
     assert ended(None, "14", details="response_timeout")[0] is None
     assert ended(None, "3", details="sluice:malformed_request")[0] is None
+    # The gateway converted a REST request: the client did not speak gRPC.
     assert ended("14", x_sluice_path="/mine")[0] is None
 
 
@@ -155,21 +157,21 @@ def test_what_the_gateway_answered_is_not_the_servers_status() -> None:
      ("1M", False), ("1H", False), ("1234567u", True), ("99999999n", True), ("soon", False),
      ("", False), ("1", False), ("123456789n", False)],
 )  # fmt: skip
-def test_a_call_ends_badly_before_or_after_its_deadline(timeout: str, expired: bool) -> None:
+def test_a_failed_call_is_expired_if_its_deadline_had_passed(timeout: str, expired: bool) -> None:
     assert ended("4", grpc_timeout=timeout)[2] == expired
     flags = ResponseFlags(upstream_remote_reset=True)
     assert ended(None, flags=flags, grpc_timeout=timeout)[2] == expired
     assert not ended("0", grpc_timeout=timeout)[2]
 
 
-def test_the_line_shows_a_calls_status() -> None:
+def test_the_json_line_shows_the_grpc_status() -> None:
     message = report(path=CALL, **ADMITTED)
     message.response.response_trailers["grpc-status"] = "13"
     assert line(message)["grpc_status"] == 13
     assert line(message)["status"] == 200
 
 
-def test_addresses_are_of_every_kind() -> None:
+def test_ipv6_and_unix_socket_addresses_are_shown() -> None:
     six, pipe = LogAddress(), LogAddress()
     six.socket_address.address, six.socket_address.port_value = "::1", 80
     pipe.pipe.path = "/run/model.sock"
@@ -177,7 +179,7 @@ def test_addresses_are_of_every_kind() -> None:
     assert line(report(upstream=pipe))["upstream"] == "/run/model.sock"
 
 
-def test_requests_that_end_alike_share_their_outcome() -> None:
+def test_requests_that_end_alike_share_one_outcome() -> None:
     parser = ReportParser()
     one, other = parser.parse(report(**ADMITTED)), parser.parse(report(path="/b", **ADMITTED))
     assert one.outcome is other.outcome
@@ -185,21 +187,21 @@ def test_requests_that_end_alike_share_their_outcome() -> None:
     called = [report(**ADMITTED) for _ in range(3)]
     for message, status in zip(called, ("0", "0", "14"), strict=True):
         message.response.response_trailers["grpc-status"] = status
-    well, again, badly = (parser.parse(message).outcome for message in called)
-    assert well is again
-    assert len({well, badly, one.outcome}) == 3
+    ok, same, failed = (parser.parse(message).outcome for message in called)
+    assert ok is same
+    assert len({ok, failed, one.outcome}) == 3
 
 
 def entry(path: str) -> AccessLogEntry:
     return ReportParser().parse(report(path=path, **ADMITTED))
 
 
-def test_the_text_line_is_the_classic_one() -> None:
+def test_the_text_line_shows_time_method_path_and_latency() -> None:
     assert text_line(entry("/a?b=c")) == b"[2023-11-14 22:13:20] POST /a 1.235s\n"
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
-def test_no_path_breaks_a_line_or_shows_its_query(path: str) -> None:
+def test_any_path_gives_one_line_without_its_query(path: str) -> None:
     for form in (json_line, text_line):
         written = form(entry(f"{path}?secret"))
         assert written.endswith(b"\n")
@@ -210,5 +212,5 @@ def test_no_path_breaks_a_line_or_shows_its_query(path: str) -> None:
     assert len(text.split(" ")) == 5
 
 
-def test_a_long_path_is_cut() -> None:
+def test_a_long_path_is_truncated() -> None:
     assert len(str(line(report(path="/" * 10_000))["path"])) == MAX_TEXT

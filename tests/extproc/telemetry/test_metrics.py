@@ -1,4 +1,4 @@
-"""Metrics of several workers read as one, and lose nothing when a worker is replaced."""
+"""Metrics are aggregated over the workers, and survive the replacement of a worker."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,7 +39,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def exposed(path: Path, *families: Family) -> dict[str, float]:
-    """Every sample of these families, or of all, by name and labels as Prometheus writes them."""
+    """The samples of these families (default: all), by name and labels in Prometheus' format."""
     registry = CollectorRegistry()
     registry.register(TableCollector(CounterTable(path), families or FAMILIES))
     text = generate_latest(registry).decode()
@@ -50,7 +50,7 @@ def exposed(path: Path, *families: Family) -> dict[str, float]:
     }
 
 
-def test_workers_are_summed(path: Path) -> None:
+def test_series_are_aggregated_over_the_workers(path: Path) -> None:
     for row in range(ROWS):
         metrics = Metrics(CounterTable(path, row))
         metrics.counter(COUNTER, "a").add(row + 1)
@@ -70,7 +70,7 @@ def test_workers_are_summed(path: Path) -> None:
     assert found["test_seconds_sum kind=a"] == pytest.approx(3 * 0.052001)
 
 
-def test_a_worker_goes_on_from_the_numbers_of_the_one_before(path: Path) -> None:
+def test_a_new_worker_continues_the_counters_of_the_previous_one(path: Path) -> None:
     for _ in range(3):
         table = CounterTable(path, 1)
         Metrics(table).counter(COUNTER, "a").add(5)
@@ -78,7 +78,7 @@ def test_a_worker_goes_on_from_the_numbers_of_the_one_before(path: Path) -> None
     assert exposed(path)["test_total kind=a"] == 15
 
 
-def test_a_gauge_is_what_workers_have_set_and_is_gone_when_none_has(path: Path) -> None:
+def test_a_gauge_aggregates_only_the_workers_that_have_set_it(path: Path) -> None:
     one, other = (Metrics(CounterTable(path, row)) for row in (0, 1))
     for metrics in (one, other):
         metrics.gauge(SMALLEST).clear()
@@ -92,7 +92,7 @@ def test_a_gauge_is_what_workers_have_set_and_is_gone_when_none_has(path: Path) 
 
 
 @given(st.floats(0, 1))
-def test_a_gauge_of_parts_has_fractions(value: float) -> None:
+def test_a_gauge_with_a_scale_has_fractions(value: float) -> None:
     with TemporaryDirectory() as directory:
         path = Path(directory) / "counters"
         create(path, 1, 16)
@@ -100,7 +100,7 @@ def test_a_gauge_of_parts_has_fractions(value: float) -> None:
         assert exposed(path)["test_ratio"] == pytest.approx(value, abs=0.0005)
 
 
-def test_a_worker_does_not_repeat_what_the_one_before_said_of_itself(path: Path) -> None:
+def test_a_new_worker_can_clear_the_gauges_of_the_previous_one(path: Path) -> None:
     table = CounterTable(path, 1)
     before = Metrics(table)
     before.gauge(SUMMED).set(5)
@@ -110,13 +110,13 @@ def test_a_worker_does_not_repeat_what_the_one_before_said_of_itself(path: Path)
     assert exposed(path, SUMMED, COUNTER) == {"test_total kind=a": 5}
 
 
-def test_what_others_keep_in_the_table_is_no_metric(path: Path) -> None:
+def test_other_names_in_the_table_are_not_metrics(path: Path) -> None:
     table = CounterTable(path, 0)
     table.add(table.column("breaker:a/v1", 3))
     assert exposed(path) == {}
 
 
-def test_a_full_table_loses_new_series_and_says_so(path: Path) -> None:
+def test_series_that_do_not_fit_in_the_table_are_counted_as_lost(path: Path) -> None:
     metrics = Metrics(CounterTable(path, 0))
     kept = metrics.counter(COUNTER, "kept")
     for number in range(100):
@@ -130,6 +130,6 @@ def test_a_full_table_loses_new_series_and_says_so(path: Path) -> None:
     )
 
 
-def test_a_series_must_have_the_labels_of_its_family() -> None:
+def test_a_series_needs_a_value_for_each_label() -> None:
     with pytest.raises(ValueError, match="test_total"):
         series_name(COUNTER, ())

@@ -1,4 +1,4 @@
-"""What other parts count as plain integers arrives in the table once, whoever counts it next."""
+"""The publisher copies the numbers of its sources to the shared table."""
 
 from collections import Counter as Counts
 from pathlib import Path
@@ -13,7 +13,7 @@ FAMILY = Counter("test_total", "A counter.", ("kind",))
 GAUGE = Gauge("test", "A gauge.", ("kind",))
 
 
-def test_only_what_was_added_is_carried_over(tmp_path: Path) -> None:
+def test_only_the_increase_of_a_counter_is_added(tmp_path: Path) -> None:
     create(tmp_path / "counters", 1, 16)
     table = CounterTable(tmp_path / "counters", 0)
     publisher = MetricsPublisher(Metrics(table))
@@ -27,16 +27,16 @@ def test_only_what_was_added_is_carried_over(tmp_path: Path) -> None:
     publisher.publish()
     assert total("a") == 3
     first["a"] += 1
-    # The one before is carried over for the last time, the next begins at zero.
+    # The previous source is published once more. The new one starts at zero.
     publisher.add_counters("source", lambda: samples_by_label(FAMILY, second))
     publisher.publish()
     assert (total("a"), total("b")) == (6, 1)
-    second["a"] = 1  # made anew
+    second["a"] = 1  # a smaller total: the component was replaced
     publisher.publish()
     assert total("a") == 7
 
 
-def test_what_is_no_longer_there_is_no_longer_shown(tmp_path: Path) -> None:
+def test_a_gauge_that_its_source_omits_is_removed(tmp_path: Path) -> None:
     create(tmp_path / "counters", 1, 16)
     table = CounterTable(tmp_path / "counters", 0)
     publisher = MetricsPublisher(Metrics(table))
@@ -56,7 +56,7 @@ def test_what_is_no_longer_there_is_no_longer_shown(tmp_path: Path) -> None:
     assert shown("a") == 4
 
 
-def test_a_gauge_that_finds_no_room_is_lost_once(tmp_path: Path) -> None:
+def test_a_gauge_without_room_in_the_table_is_counted_as_lost_once(tmp_path: Path) -> None:
     create(tmp_path / "counters", 1, 1)
     table = CounterTable(tmp_path / "counters", 0)
     publisher = MetricsPublisher(Metrics(table))
@@ -66,7 +66,7 @@ def test_a_gauge_that_finds_no_room_is_lost_once(tmp_path: Path) -> None:
     assert table.total(table.column(series_name(LOST_SERIES, ()))) == 1
 
 
-def test_an_authenticator_tells_tokens_it_knew_from_those_it_had_to_verify() -> None:
+def test_an_authenticator_counts_misses_of_its_token_cache() -> None:
     authenticator = Authenticator(Auth())
     for _ in range(2):
         try:
