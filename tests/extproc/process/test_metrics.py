@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from extproc.auth import Authenticator, CredentialsError
 from extproc.breaker import Breaker
 from extproc.convert import ConversionLimits, ConversionPool, Converter, Signature
 from extproc.convert.inference import InferenceRequest
@@ -25,6 +26,7 @@ from extproc.process.metrics import (
     conversion_gauges,
     limit_backend_counters,
     limit_backend_gauges,
+    token_counters,
 )
 from extproc.process.shared_table import COLUMNS
 from extproc.protection import Protection, ProtectionSettings
@@ -33,7 +35,7 @@ from extproc.telemetry.exposition import TableCollector
 from extproc.telemetry.metrics import LOST_SERIES, MICROS_PER_SECOND, Metrics, series_name
 from extproc.telemetry.publisher import MetricsPublisher
 from extproc.telemetry.status import BreakerStatus, CalloutStatus, read_status
-from sluice.config import PolicyDocument
+from sluice.config import Auth, PolicyDocument
 from sluice.config.breaker import BreakerConfig
 from sluice.contract.names import cluster_name
 from tests.extproc.decision.requests import document
@@ -137,6 +139,18 @@ def test_the_table_has_room_for_a_thousand_models_with_two_versions(tmp_path: Pa
     assert breaker.unprotected == 0
     assert worker.table.total(worker.table.column(series_name(LOST_SERIES, ()))) == 0
     worker.table.close()
+
+
+def test_lookups_in_the_token_cache_are_counted(worker: Worker) -> None:
+    authenticator = Authenticator(Auth())
+    worker.publisher.add_counters("tokens", partial(token_counters, authenticator))
+    for _ in range(2):
+        with pytest.raises(CredentialsError):
+            authenticator.identify({"authorization": b"Bearer unknown"}, NOW)
+    authenticator.identify({}, NOW)
+    exposed = worker.exposed()
+    assert 'sluice_tokens_total{cache="miss"} 2.0' in exposed
+    assert not any(line.startswith('sluice_tokens_total{cache="hit"') for line in exposed)
 
 
 def test_evicted_budgets_are_counted(worker: Worker) -> None:

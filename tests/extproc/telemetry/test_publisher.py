@@ -3,11 +3,9 @@
 from collections import Counter as Counts
 from pathlib import Path
 
-from extproc.auth import Authenticator, CredentialsError
 from extproc.counter_table import CounterTable, create
 from extproc.telemetry.metrics import LOST_SERIES, Counter, Gauge, Metrics, series_name
 from extproc.telemetry.publisher import MetricsPublisher, samples_by_label
-from sluice.config import Auth
 
 FAMILY = Counter("test_total", "A counter.", ("kind",))
 GAUGE = Gauge("test", "A gauge.", ("kind",))
@@ -64,15 +62,3 @@ def test_a_gauge_without_room_in_the_table_is_counted_as_lost_once(tmp_path: Pat
     publisher.publish()
     publisher.publish()
     assert table.total(table.column(series_name(LOST_SERIES, ()))) == 1
-
-
-def test_an_authenticator_counts_misses_of_its_token_cache() -> None:
-    authenticator = Authenticator(Auth())
-    for _ in range(2):
-        try:
-            authenticator.identify({"authorization": b"Bearer unknown"}, 0.0)
-        except CredentialsError:
-            continue
-    assert (authenticator.hits, authenticator.misses) == (0, 2)
-    authenticator.identify({}, 0.0)
-    assert (authenticator.hits, authenticator.misses) == (0, 2)
