@@ -20,7 +20,7 @@ from extproc.rpc import unary
 from extproc.services.decider import Decider
 from extproc.services.ext_authz import Authorization
 from extproc.services.ext_proc.service import ExternalProcessor
-from extproc.services.health import Health
+from extproc.services.health import HealthService
 from extproc.transport import TRANSPORTS, serve
 from sluice.config import GatewayConfig, PolicyDocument, policy_document
 from sluice.contract.paths import EXT_AUTHZ, EXT_PROC
@@ -68,7 +68,7 @@ async def run(transport: str, address: str, policy: PolicyDocument) -> None:
     offered = {
         EXT_PROC: ExternalProcessor(Decider(current_policy)).open,
         EXT_AUTHZ: unary(Authorization(Decider(current_policy)).check),
-        **Health().services(),
+        **HealthService().services(),
     }
     server = serve(chosen, offered, address)
     await server.start()

@@ -36,7 +36,7 @@ from extproc.rpc import Services, unary
 from extproc.services.decider import Decider
 from extproc.services.ext_authz import Authorization
 from extproc.services.ext_proc.service import ExternalProcessor
-from extproc.services.health import NOT_SERVING, SERVING, Health
+from extproc.services.health import NOT_SERVING, SERVING, HealthService
 from extproc.transport import TransportName, serve
 from protos.base_pb2 import Node
 from sluice.config import PolicyDocument
@@ -77,7 +77,7 @@ def main(
 
 def services(
     current_policy: CurrentPolicy,
-    health: Health,
+    health: HealthService,
     telemetry: WorkerTelemetry,
     protection: Protection,
 ) -> Services:
@@ -115,7 +115,7 @@ class Worker:
         self._protection = Protection(telemetry.table, protection)
         telemetry.access_log.add_recorder(self._protection.record)
         self._current_policy = CurrentPolicy()
-        self._health = Health(NOT_SERVING)
+        self._health = HealthService(NOT_SERVING)
         self._has_policy = asyncio.Event()
         self._stop = asyncio.Event()
 

@@ -1,80 +1,87 @@
-"""gRPC health checking (grpc.health.v1): whether this worker, or one service, can take calls.
+"""gRPC health checking (grpc.health.v1): Check returns a service's status, Watch streams it.
 
-Who decides that it can is the caller of `set`; this module only tells, once or as it changes.
+The caller of `set` decides the status of a service.
 """
 
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
-from extproc.rpc import Call, HandlerFactory, RpcError, Services, StatusCode, unary
+from extproc.rpc import Call, RpcError, Services, StatusCode, unary
 
 SERVING: int = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING: int = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN: int = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 MAX_WATCHERS = 10_000
-"""Watch calls held at once: each lasts as long as its client likes, and costs about a kilobyte."""
+"""Maximum concurrent Watch calls. The client decides how long a call lasts, and each one takes
+memory."""
 
 
-class Health:
-    """Serving states by service name; the empty name is the server as a whole."""
+class HealthService:
+    """Holds the status of each service. The empty name stands for the whole server."""
 
     def __init__(self, overall: int = SERVING) -> None:
-        self._states: dict[str, int] = {"": overall}
-        self._watches: dict[str, set[Call]] = {}
-        self._watchers = 0
+        self._statuses: dict[str, int] = {"": overall}
+        self._watchers: dict[str, set[Call]] = {}
+        self._watcher_count = 0
 
-    def set(self, service: str, state: int) -> None:
-        """Change a state and tell whoever watches it."""
-        if self._states.get(service) == state:
+    def set(self, service: str, status: int) -> None:
+        """Set a service's status and send it to the service's watchers."""
+        if self._statuses.get(service) == status:
             return
-        self._states[service] = state
-        for call in self._watches.get(service, ()):
-            call.send(_response(state))
+        self._statuses[service] = status
+        for call in self._watchers.get(service, ()):
+            call.send(_response(status))
 
     def services(self) -> Services:
-        """Check and Watch, for a transport."""
-        watch: HandlerFactory = lambda call: _Watch(call, self)  # noqa: E731
+        """Return the handlers of Check and Watch, for a transport."""
         return {
             "/grpc.health.v1.Health/Check": unary(self._check),
-            "/grpc.health.v1.Health/Watch": watch,
+            "/grpc.health.v1.Health/Watch": self._watch,
         }
 
+    def add_watcher(self, service: str, call: Call) -> None:
+        """Send the current status to a call, and every later one. Raises RpcError."""
+        if self._watcher_count >= MAX_WATCHERS:
+            message = f"there are already {MAX_WATCHERS} Watch calls"
+            raise RpcError(StatusCode.RESOURCE_EXHAUSTED, message)
+        self._watcher_count += 1
+        self._watchers.setdefault(service, set()).add(call)
+        call.send(_response(self._statuses.get(service, SERVICE_UNKNOWN)))
+
+    def remove_watcher(self, service: str, call: Call) -> None:
+        """Send nothing more to a call."""
+        watchers = self._watchers[service]
+        watchers.discard(call)
+        self._watcher_count -= 1
+        if not watchers:
+            del self._watchers[service]
+
+    def _watch(self, call: Call) -> "_Watch":
+        return _Watch(call, self)
+
     def _check(self, request: bytes) -> bytes:
-        state = self._states.get(_service(request))
-        if state is None:
+        status = self._statuses.get(_service(request))
+        if status is None:
             raise RpcError(StatusCode.NOT_FOUND, "unknown service")
-        return _response(state)
-
-    def _join(self, service: str, call: Call) -> None:
-        if self._watchers >= MAX_WATCHERS:
-            raise RpcError(StatusCode.RESOURCE_EXHAUSTED, f"{MAX_WATCHERS} calls watch already")
-        self._watchers += 1
-        self._watches.setdefault(service, set()).add(call)
-        call.send(_response(self._states.get(service, SERVICE_UNKNOWN)))
-
-    def _leave(self, service: str, call: Call) -> None:
-        watching = self._watches[service]
-        watching.discard(call)
-        self._watchers -= 1
-        if not watching:
-            del self._watches[service]
+        return _response(status)
 
 
 class _Watch:
-    """Ends only when the client cancels, as the health protocol asks."""
+    """One Watch call. It ends only when the client cancels it, as the health protocol requires."""
 
-    def __init__(self, call: Call, health: Health) -> None:
+    def __init__(self, call: Call, health: HealthService) -> None:
         self._call = call
         self._health = health
         self._service: str | None = None
 
     def on_message(self, message: bytes) -> None:
         if self._service is not None:
-            self.on_cancel()  # nobody else will, once this call ends with an error
+            # The transport does not call on_cancel after an error.
+            self.on_cancel()
             raise RpcError(StatusCode.INTERNAL, "Watch takes one request")
         service = _service(message)
-        self._health._join(service, self._call)
+        self._health.add_watcher(service, self._call)
         self._service = service
 
     def on_half_close(self) -> None:
@@ -83,16 +90,16 @@ class _Watch:
 
     def on_cancel(self) -> None:
         if self._service is not None:
-            self._health._leave(self._service, self._call)
+            self._health.remove_watcher(self._service, self._call)
 
 
 def _service(request: bytes) -> str:
     try:
         return str(health_pb2.HealthCheckRequest.FromString(request).service)
     except DecodeError:
-        raise RpcError(StatusCode.INVALID_ARGUMENT, "not a HealthCheckRequest") from None
+        raise RpcError(StatusCode.INVALID_ARGUMENT, "invalid HealthCheckRequest") from None
 
 
-def _response(state: int) -> bytes:
-    encoded: bytes = health_pb2.HealthCheckResponse(status=state).SerializeToString()
+def _response(status: int) -> bytes:
+    encoded: bytes = health_pb2.HealthCheckResponse(status=status).SerializeToString()
     return encoded

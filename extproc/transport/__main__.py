@@ -12,7 +12,7 @@ from pathlib import Path
 import uvloop
 
 from extproc.rpc import Call, Services
-from extproc.services.health import Health
+from extproc.services.health import HealthService
 from extproc.transport import TRANSPORTS, Tls, serve
 
 
@@ -33,7 +33,7 @@ class Echo:
 
 
 async def _run(options: argparse.Namespace) -> None:
-    services: Services = {"/sluice.Echo/Stream": Echo, **Health().services()}
+    services: Services = {"/sluice.Echo/Stream": Echo, **HealthService().services()}
     tls = Tls(options.certificate, options.key, options.client_ca) if options.certificate else None
     server = serve(options.transport, services, options.listen, tls=tls)
     print(await server.start(), flush=True)

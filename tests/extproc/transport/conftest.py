@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import pytest
 
 from extproc.rpc import Call, RpcError, Services, StatusCode, unary
-from extproc.services.health import Health
+from extproc.services.health import HealthService
 from extproc.transport import TRANSPORTS, Server, Tls, TransportLimits, TransportName, serve
 
 
@@ -129,7 +129,7 @@ def services(events: "asyncio.Queue[str]") -> Services:
         "/test/Join": Join,
         "/test/Metadata": Metadata,
         "/test/Hang": lambda call: Hang(call, events),
-        **Health().services(),
+        **HealthService().services(),
     }
 
 

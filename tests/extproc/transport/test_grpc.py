@@ -9,7 +9,7 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from extproc.services.health import NOT_SERVING, SERVING, Health
+from extproc.services.health import NOT_SERVING, SERVING, HealthService
 from extproc.transport import TransportLimits, TransportName, serve
 
 from .conftest import Start
@@ -292,7 +292,7 @@ def test_the_error_names_a_bad_address(transport: TransportName, address: str) -
 
 def test_health_check_and_watch(transport: TransportName) -> None:
     async def test() -> None:
-        health = Health()
+        health = HealthService()
         server = serve(transport, health.services(), "127.0.0.1:0")
         address = await server.start()
         async with channel(address) as client:
