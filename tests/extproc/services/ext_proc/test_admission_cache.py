@@ -1,4 +1,4 @@
-"""Requests that recur get, without being read, what they would get if they were decided on."""
+"""Tests of the admission cache: a hit gives the same response as a decision."""
 
 import asyncio
 import time
@@ -31,30 +31,30 @@ TRACE = f"00-{uuid.UUID(int=1).hex}-00f067aa0ba902b7-01"
 
 
 class Sink:
-    """A call that keeps its answers."""
+    """A call that stores its responses."""
 
     metadata: Sequence[tuple[str, str | bytes]] = ()
     deadline = None
 
     def __init__(self) -> None:
-        self.answers: list[ProcessingResponse] = []
+        self.responses: list[ProcessingResponse] = []
 
     def send(self, message: bytes) -> None:
-        self.answers.append(ProcessingResponse.FromString(message))
+        self.responses.append(ProcessingResponse.FromString(message))
 
     async def writable(self) -> None:
-        """There is always room."""
+        """Never blocks."""
 
     def finish(self, code: StatusCode = StatusCode.OK, details: str = "") -> None:
-        """Nothing is open."""
+        """Does nothing."""
 
 
 class Service:
-    """ext_proc by one policy, at a time that tests choose."""
+    """ext_proc with one policy and a clock that tests set."""
 
-    def __init__(self, by: PolicyDocument, protection: Protection | None = None) -> None:
+    def __init__(self, policy: PolicyDocument, protection: Protection | None = None) -> None:
         self.current_policy = CurrentPolicy()
-        self.current_policy.apply(by)
+        self.current_policy.apply(policy)
         self.now = NOW
         self.ext_proc = ExternalProcessor(
             Decider(self.current_policy, lambda: self.now, protection=protection)
@@ -64,26 +64,26 @@ class Service:
     def hits(self) -> int:
         return self.ext_proc.admissions.hits
 
-    def ask_twice(
+    def send_twice(
         self, headers: Mapping[str, str], *, has_body: bool = False
     ) -> ProcessingResponse:
-        """After that, a request like it is found again."""
-        self.ask(headers, has_body=has_body)
-        return self.ask(headers, has_body=has_body)
+        """Send a request twice: its admission is cached on second sight."""
+        self.send(headers, has_body=has_body)
+        return self.send(headers, has_body=has_body)
 
-    def ask(self, headers: Mapping[str, str], *, has_body: bool = False) -> ProcessingResponse:
-        (answer,) = self.process(_told(headers, has_body=has_body))
-        return answer
+    def send(self, headers: Mapping[str, str], *, has_body: bool = False) -> ProcessingResponse:
+        (response,) = self.process(headers_message(headers, has_body=has_body))
+        return response
 
     def process(self, *messages: ProcessingRequest) -> list[ProcessingResponse]:
         sink = Sink()
         stream = self.ext_proc.open(sink)
         for message in messages:
             stream.on_message(message.SerializeToString())
-        return sink.answers
+        return sink.responses
 
 
-def _told(headers: Mapping[str, str], *, has_body: bool) -> ProcessingRequest:
+def headers_message(headers: Mapping[str, str], *, has_body: bool) -> ProcessingRequest:
     message = ProcessingRequest()
     message.request_headers.end_of_stream = not has_body
     for name, value in headers.items():
@@ -92,7 +92,7 @@ def _told(headers: Mapping[str, str], *, has_body: bool) -> ProcessingRequest:
 
 
 def headers(**changes: str | None) -> dict[str, str]:
-    """A request's; underscores stand for hyphens, and None for a header that is not there."""
+    """Headers of a request. Underscores stand for hyphens; None leaves a header out."""
     usual: dict[str, str | None] = {
         ":method": "GET",
         ":path": "/v2/models/m",
@@ -110,64 +110,66 @@ def upload(**changes: str | None) -> dict[str, str]:
     return {**headers(**named), ":method": "POST", ":path": "/v2/models/m/infer"}
 
 
-def version(answer: ProcessingResponse) -> str:
-    added = answer.request_headers.response.header_mutation.set_headers
-    return {one.header.key: one.header.raw_value.decode() for one in added}["x-model-version"]
+def version(response: ProcessingResponse) -> str:
+    added = response.request_headers.response.header_mutation.set_headers
+    return {option.header.key: option.header.raw_value.decode() for option in added}[
+        "x-model-version"
+    ]
 
 
-def status(answer: ProcessingResponse) -> int:
-    code: int = answer.immediate_response.status.code
+def status(response: ProcessingResponse) -> int:
+    code: int = response.immediate_response.status.code
     return code
 
 
 def test_a_hit_ignores_the_request_id_and_the_trace() -> None:
     service = Service(document({"m": {"access": {}}}))
-    first = service.ask_twice(headers(traceparent=TRACE))
+    first = service.send_twice(headers(traceparent=TRACE))
     other = headers(traceparent=TRACE.replace("00f067aa", "11f067aa"))
-    assert service.ask(other) == first
+    assert service.send(other) == first
     assert version(first) == "v1"
     assert service.hits == 1
 
 
 def test_each_hit_compares_the_content_length_with_max_body() -> None:
     service = Service(document({"m": {"max_body": 50}}))
-    assert version(service.ask_twice(upload(content_length="10"), has_body=True)) == "v1"
-    assert version(service.ask(upload(content_length="50"), has_body=True)) == "v1"
+    assert version(service.send_twice(upload(content_length="10"), has_body=True)) == "v1"
+    assert version(service.send(upload(content_length="50"), has_body=True)) == "v1"
     assert service.hits == 1
-    assert status(service.ask(upload(content_length="51"), has_body=True)) == 413
-    assert status(service.ask(upload(content_length="5x"), has_body=True)) == 400
+    assert status(service.send(upload(content_length="51"), has_body=True)) == 413
+    assert status(service.send(upload(content_length="5x"), has_body=True)) == 400
     assert service.hits == 1
 
 
 def test_each_hit_checks_the_expiry_of_the_token() -> None:
     service = Service(document({"m": {"access": {}}}))
     caller = bearer(exp=NOW + 10)
-    service.ask_twice(headers(authorization=caller))
+    service.send_twice(headers(authorization=caller))
     service.now = NOW + 10 + LEEWAY - 1
-    assert version(service.ask(headers(authorization=caller))) == "v1"
+    assert version(service.send(headers(authorization=caller))) == "v1"
     assert service.hits == 1
     service.now = NOW + 10 + LEEWAY
-    assert status(service.ask(headers(authorization=caller))) == 401
+    assert status(service.send(headers(authorization=caller))) == 401
 
 
 def test_new_keys_empty_the_cache() -> None:
     service = Service(document({"m": {"access": {}}}))
-    service.ask_twice(headers())
+    service.send_twice(headers())
     assert service.current_policy.current is not None
     keys = KeySet.parse(key_set(rsa_jwk(OTHER_RSA, kid="two")))
     service.current_policy.current.authenticator.replace_keys(issuer().issuer, keys)
-    assert status(service.ask(headers())) == 401
+    assert status(service.send(headers())) == 401
 
 
 def test_a_new_policy_empties_the_cache() -> None:
     service = Service(document({"m": {}}))
-    assert version(service.ask_twice(headers())) == "v1"
+    assert version(service.send_twice(headers())) == "v1"
     service.current_policy.apply(document({"m": {"stable": "v2"}}))
-    assert version(service.ask(headers())) == "v2"
+    assert version(service.send(headers())) == "v2"
 
 
 @pytest.mark.parametrize(
-    "by",
+    "policy",
     [
         document({"m": {"bucket": {"header": "x-request-id"}, "canaries": [{"version": "v2"}]}}),
         document(
@@ -181,14 +183,14 @@ def test_a_new_policy_empties_the_cache() -> None:
         ),
         document(auth={"issuers": [issuer()], "token_cache_entries": 0}),
     ],
-    ids=["bucket", "canary", "no tokens remembered"],
+    ids=["bucket", "canary", "no token cache"],
 )
 def test_nothing_is_cached_under_a_policy_that_the_cache_cannot_serve(
-    by: PolicyDocument,
+    policy: PolicyDocument,
 ) -> None:
-    service = Service(by)
-    service.ask_twice(headers())
-    service.ask(headers())
+    service = Service(policy)
+    service.send_twice(headers())
+    service.send(headers())
     assert service.hits == 0
 
 
@@ -216,43 +218,43 @@ def test_the_cache_is_used_if_no_stage_reads_a_part_that_is_neither_in_the_key_n
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "sent",
     [
         headers(x_note="x-request-id"),
         headers(x_note="a" * admission_cache.MAX_MESSAGE),
         headers(x_model_version="v9"),
     ],
-    ids=["names what is cut out", "long", "refused"],
+    ids=["a value that contains an omitted name", "long", "refused"],
 )
-def test_these_requests_are_not_cached(asked: dict[str, str]) -> None:
+def test_these_requests_are_not_cached(sent: dict[str, str]) -> None:
     service = Service(document({"m": {}}))
-    assert service.ask_twice(asked) == service.ask(asked)
+    assert service.send_twice(sent) == service.send(sent)
     assert service.hits == 0
 
 
 def test_a_request_without_omitted_headers_is_cached() -> None:
     service = Service(document({"m": {}}))
-    asked = headers(x_request_id=None)
-    assert service.ask_twice(asked) == service.ask(asked)
+    sent = headers(x_request_id=None)
+    assert service.send_twice(sent) == service.send(sent)
     assert service.hits == 1
 
 
 def test_one_off_requests_do_not_evict_others() -> None:
     service = Service(document({"m": {}}))
-    service.ask_twice(headers(x_number="again"))
+    service.send_twice(headers(x_number="again"))
     for number in range(admission_cache.MAX_ENTRIES + 1):
-        service.ask(headers(x_number=str(number)))
-    service.ask(headers(x_number="again"))
+        service.send(headers(x_number=str(number)))
+    service.send(headers(x_number="again"))
     assert service.hits == 1
 
 
 def test_the_number_of_hashes_of_one_off_requests_is_bounded() -> None:
     service = Service(document({"m": {}}))
     for number in range(admission_cache.MAX_SEEN + 1):
-        service.ask(headers(x_number=str(number)))
-    service.ask_twice(headers(x_number="0"))
+        service.send(headers(x_number=str(number)))
+    service.send_twice(headers(x_number="0"))
     assert service.hits == 0
-    service.ask(headers(x_number="0"))
+    service.send(headers(x_number="0"))
     assert service.hits == 1
 
 
@@ -262,12 +264,12 @@ def test_the_number_of_hashes_of_one_off_requests_is_bounded() -> None:
 def test_a_content_length_cannot_take_the_place_of_another_omitted_header(
     name: str, value: str
 ) -> None:
-    """HTTP/2 has lengths with leading zeros come through Envoy."""
+    """Envoy passes lengths with leading zeros over HTTP/2."""
     service = Service(document({"m": {}}))
     pad = len(f"{name}{value}") - len("content-length")
-    asked = headers(x_request_id=None)
-    assert version(service.ask_twice({**asked, name: value})) == "v1"
-    assert status(service.ask({**asked, "content-length": "0" * pad})) == 400
+    sent = headers(x_request_id=None)
+    assert version(service.send_twice({**sent, name: value})) == "v1"
+    assert status(service.send({**sent, "content-length": "0" * pad})) == 400
     assert service.hits == 0
 
 
@@ -275,24 +277,26 @@ def test_only_the_first_message_of_a_stream_is_cached() -> None:
     service = Service(document({"m": {"access": {}}}))
     refused = headers(authorization=None)
     for _ in range(2):
-        service.process(_told(refused, has_body=False), _told(headers(), has_body=False))
-    assert status(service.ask(refused)) == 401
+        service.process(
+            headers_message(refused, has_body=False), headers_message(headers(), has_body=False)
+        )
+    assert status(service.send(refused)) == 401
 
 
 def test_a_request_whose_body_is_counted_is_not_cached() -> None:
     service = Service(document({"m": {}}))
     for _ in range(3):
-        answer = service.ask(upload(content_length=None), has_body=True)
-        assert answer.mode_override.request_body_mode == ProcessingMode.STREAMED
+        response = service.send(upload(content_length=None), has_body=True)
+        assert response.mode_override.request_body_mode == ProcessingMode.STREAMED
     assert service.hits == 0
 
 
 def test_a_body_after_a_hit_passes() -> None:
-    """An Envoy that is not ours may stream every body past."""
+    """An Envoy with another configuration may send every body."""
     service = Service(document({"m": {"max_body": 10}}))
     for _ in range(3):
-        told = _told(upload(content_length="10"), has_body=True)
-        _, passed = service.process(told, body(b"0123456789", end_of_stream=True))
+        message = headers_message(upload(content_length="10"), has_body=True)
+        _, passed = service.process(message, body(b"0123456789", end_of_stream=True))
         assert passed.WhichOneof("response") == "request_body"
     assert service.hits == 1
 
@@ -300,43 +304,43 @@ def test_a_body_after_a_hit_passes() -> None:
 def test_the_number_of_cached_admissions_is_bounded() -> None:
     service = Service(document({"m": {}}))
     for number in range(admission_cache.MAX_ENTRIES + 3):
-        service.ask_twice(headers(x_number=str(number)))
-    service.ask(headers(x_number="0"))
+        service.send_twice(headers(x_number=str(number)))
+    service.send(headers(x_number="0"))
     assert service.hits == 0
-    service.ask(headers(x_number=str(admission_cache.MAX_ENTRIES + 2)))
+    service.send(headers(x_number=str(admission_cache.MAX_ENTRIES + 2)))
     assert service.hits == 1
 
 
 def protected(
-    directory: Path, by: PolicyDocument, monotonic: Callable[[], float] = time.monotonic
+    directory: Path, policy: PolicyDocument, monotonic: Callable[[], float] = time.monotonic
 ) -> Protection:
     create(directory / "counters", 1, 10_000)
     table = CounterTable(directory / "counters", 0)
     protection = Protection(table, ProtectionSettings(), monotonic)
-    asyncio.run(protection.prepare(by)).commit()
+    asyncio.run(protection.prepare(policy)).commit()
     return protection
 
 
 def test_each_hit_asks_the_breaker(tmp_path: Path) -> None:
     now = 1000.0
-    by = document({"m": {}})
-    protection = protected(tmp_path, by, lambda: now)
-    service = Service(by, protection)
-    assert version(service.ask_twice(headers())) == "v1"
+    policy = document({"m": {}})
+    protection = protected(tmp_path, policy, lambda: now)
+    service = Service(policy, protection)
+    assert version(service.send_twice(headers())) == "v1"
     protection.breaker.record(now, "m/v1", ok=False, count=1_000)
     now += EVALUATE / MICROS_PER_SECOND
-    asked = headers()
-    refusals = [one for one in (service.ask(asked) for _ in range(5)) if status(one)]
+    sent = headers()
+    refusals = [response for _ in range(5) if status(response := service.send(sent))]
     assert service.hits == 5
-    assert {status(one) for one in refusals} == {503}
-    assert asked["x-request-id"].encode() in refusals[0].immediate_response.body
+    assert {status(response) for response in refusals} == {503}
+    assert sent["x-request-id"].encode() in refusals[0].immediate_response.body
 
 
 def test_limits_count_every_request(tmp_path: Path) -> None:
     rule = {"name": "few", "algorithm": "fixed_window", "rate": 2, "per": "hour"}
-    by = document({"m": {}}, limits={"rules": [rule]})
-    service = Service(by, protected(tmp_path, by))
-    assert [status(service.ask(headers())) for _ in range(4)] == [0, 0, 429, 429]
+    policy = document({"m": {}}, limits={"rules": [rule]})
+    service = Service(policy, protected(tmp_path, policy))
+    assert [status(service.send(headers())) for _ in range(4)] == [0, 0, 429, 429]
 
 
 _NAMES = st.sampled_from(
@@ -357,7 +361,7 @@ _VALUES = st.one_of(
         st.text(alphabet="v12-0\n$", min_size=30, max_size=60),
     ),
 )
-_ASKED = st.tuples(
+_REQUESTS = st.tuples(
     st.dictionaries(_NAMES, _VALUES, max_size=4),
     st.uuids(version=4).map(str) | st.sampled_from([str(uuid.UUID(int=7)), "short", None]),
     st.booleans(),
@@ -383,18 +387,18 @@ CANARY: dict[str, Any] = {
 
 
 @settings(deadline=None, max_examples=300)
-@given(st.lists(_ASKED, min_size=2, max_size=12))
+@given(st.lists(_REQUESTS, min_size=2, max_size=12))
 @example([({}, str(uuid.UUID(int=7)), True, False, 0), ({}, str(uuid.UUID(int=8)), True, False, 0)])
 @example([({"authorization": bearer(sub="alice")}, None, True, False, s) for s in (0, 0, 100)])
 def test_a_service_with_a_cache_gives_the_response_that_a_service_without_one_gives(
-    asked: list[tuple[dict[str, str], str | None, bool, bool, int]],
+    requests: list[tuple[dict[str, str], str | None, bool, bool, int]],
 ) -> None:
-    """Some requests come only after a while, so that tokens expire."""
-    by = document({"m": CANARY})
-    caching = Service(by)
-    for added, identifier, first, has_body, seconds in asked * 3:
+    """Some requests come after a pause, so that tokens expire."""
+    policy = document({"m": CANARY})
+    caching = Service(policy)
+    for added, identifier, first, has_body, seconds in requests * 3:
         sent = _request(added, identifier, first)
         caching.now += seconds
-        alone = Service(by)
+        alone = Service(policy)
         alone.now = caching.now
-        assert caching.ask(sent, has_body=has_body) == alone.ask(sent, has_body=has_body)
+        assert caching.send(sent, has_body=has_body) == alone.send(sent, has_body=has_body)
