@@ -6,7 +6,6 @@ from extproc.decision.context import DecisionContext
 from extproc.decision.reads import Reads
 from extproc.decision.request import Request
 from extproc.decision.results import Refusal
-from extproc.decision.validate import is_websocket
 from extproc.policy.compiled import Policy, Target
 from sluice.contract.reasons import Reason
 
@@ -27,7 +26,7 @@ def run(_: Policy, request: Request, context: DecisionContext) -> Refusal | None
     """Choose the converter by content type and protocol of the version."""
     target = context.target
     assert target is not None
-    if target.converters is None or is_websocket(request):
+    if target.converters is None or request.is_websocket:
         return None
     content_type = request.headers.get("content-type")
     if content_type is not None and content_type.lower().startswith(_GRPC):

@@ -26,6 +26,11 @@ class Request:
         """The path without its query. Envoy has normalized it."""
         return self.headers.get(":path", b"").partition(b"?")[0]
 
+    @property
+    def is_websocket(self) -> bool:
+        """Whether the client asks for a WebSocket. It has neither a length nor a media type."""
+        return self.headers.get("upgrade", b"").lower() == b"websocket"
+
 
 def join_headers(pairs: Iterable[tuple[str, bytes]]) -> dict[str, bytes]:
     """Join the values of repeated headers by ", " (RFC 9110 section 5.3).

@@ -1,30 +1,14 @@
 """Stage: finds the model and checks the request's method, declared length and media type."""
 
+from extproc.decision import oip_grpc
 from extproc.decision.context import DecisionContext
 from extproc.decision.reads import Reads
+from extproc.decision.refusals import MISSING_MESSAGE, body_too_large
 from extproc.decision.request import Request
 from extproc.decision.results import Refusal
 from extproc.policy.compiled import ModelPolicy, Policy
 from sluice.contract import headers
-from sluice.contract.paths import OIP_GRPC_PREFIX
 from sluice.contract.reasons import Reason
-
-GRPC_PREFIX = OIP_GRPC_PREFIX.encode()
-
-SERVER_METHODS = frozenset((b"ServerLive", b"ServerReady", b"ServerMetadata"))
-"""gRPC methods whose request message names no model."""
-
-_GRPC_METHODS = SERVER_METHODS | {
-    b"ModelInfer", b"ModelReady", b"ModelMetadata", b"ModelStreamInfer", b"ModelConfig",
-    b"ModelStatistics",
-}  # fmt: skip
-"""gRPC methods that clients may call. ModelStreamInfer, ModelConfig and ModelStatistics are
-extensions by Triton. Triton's other methods are refused: some load models or share memory, and
-their request messages do not begin with the model's name and version.
-"""
-
-MISSING_MESSAGE = Refusal(Reason.MALFORMED_REQUEST, "the gRPC call has no message")
-"""A server would wait for the message until the deadline, which looks like a server failure."""
 
 _READ_METHODS = (b"GET", b"HEAD")
 
@@ -47,8 +31,8 @@ def reads(_: Policy) -> Reads:
 def run(policy: Policy, request: Request, context: DecisionContext) -> Refusal | None:
     """Find the model, then check method, length and media type."""
     path = request.path
-    if path.startswith(GRPC_PREFIX):
-        if path.removeprefix(GRPC_PREFIX) not in _GRPC_METHODS:
+    if oip_grpc.is_method_path(path):
+        if oip_grpc.method_name(path) not in oip_grpc.CLIENT_METHODS:
             return Refusal(Reason.METHOD_NOT_ALLOWED, "clients may not call this gRPC method")
         if not request.has_body:
             return MISSING_MESSAGE
@@ -80,26 +64,6 @@ def explain(context: DecisionContext) -> str:
     return f"model {context.model.name}, bodies up to {context.model.max_body} bytes"
 
 
-def is_oip_grpc(path: bytes) -> bool:
-    """Whether the path is a gRPC method of the Open Inference Protocol."""
-    return path.startswith(GRPC_PREFIX)
-
-
-def grpc_method(path: bytes) -> bytes:
-    """The name of the gRPC method at this path; a query is ignored."""
-    return path.partition(b"?")[0].removeprefix(GRPC_PREFIX)
-
-
-def is_websocket(request: Request) -> bool:
-    """Whether the client asks for a WebSocket. It has neither a length nor a media type."""
-    return request.headers.get("upgrade", b"").lower() == b"websocket"
-
-
-def body_too_large(max_body: int) -> Refusal:
-    """The refusal of a body over the model's limit, whether its length was declared or counted."""
-    return Refusal(Reason.BODY_TOO_LARGE, f"the body is larger than {max_body} bytes")
-
-
 def _find_model(policy: Policy, path: bytes) -> tuple[ModelPolicy | None, bytes, bool]:
     """The model with the longest prefix of the path, the rest, and whether it is an OIP prefix.
 
@@ -128,7 +92,7 @@ def _check_method(model: ModelPolicy, request: Request, *, read_only: bool) -> R
     method = request.method
     if read_only:
         return None if method in _READ_METHODS else _method_not_allowed("GET, HEAD")
-    if is_websocket(request):
+    if request.is_websocket:
         if model.websocket and method == b"GET":
             return None
     elif method in model.methods:
@@ -151,7 +115,7 @@ def _check_length(model: ModelPolicy, request: Request) -> Refusal | None:
 
 
 def _check_media_type(model: ModelPolicy, request: Request) -> Refusal | None:
-    if not request.has_body or is_websocket(request):
+    if not request.has_body or request.is_websocket:
         return None
     content_type = request.headers.get("content-type", _DEFAULT_MEDIA_TYPE)
     if content_type in model.media_types:

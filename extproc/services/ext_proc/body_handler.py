@@ -9,7 +9,7 @@ from collections.abc import Awaitable
 from typing import Protocol
 
 from extproc.decision import Refusal
-from extproc.decision.validate import body_too_large
+from extproc.decision.refusals import body_too_large
 from extproc.services.ext_proc import messages
 from protos.ext_proc_pb2 import HttpBody, HttpHeaders, HttpTrailers, ProcessingMode
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Mapping
 
 from extproc.convert import ConversionError, ConversionPool, ConvertedMessage, ResponseOptions
 from extproc.decision import Admission, Reason, Refusal
-from extproc.decision.validate import body_too_large
+from extproc.decision.refusals import body_too_large
 from extproc.framing import PREFIX, PREFIX_SIZE, length_prefixed
 from extproc.services.ext_proc import messages
 from extproc.services.ext_proc.body_handler import PassBody, Result

@@ -13,7 +13,8 @@ from google.protobuf.message import DecodeError
 
 from extproc.convert import ConversionError, ConversionPool
 from extproc.decision import Reason, Refusal
-from extproc.decision.validate import MISSING_MESSAGE, SERVER_METHODS, body_too_large, grpc_method
+from extproc.decision.oip_grpc import SERVER_METHODS, method_name
+from extproc.decision.refusals import MISSING_MESSAGE, body_too_large
 from extproc.framing import PREFIX, PREFIX_SIZE
 from extproc.policy.compiled import Target
 from extproc.services.ext_proc import messages
@@ -59,7 +60,7 @@ class GrpcBodyCheck(PassBody):
         """`limit` is the size of one message in bytes: a stream has no total size."""
         self._target = target
         self._limit = limit
-        self._method = grpc_method(headers[":path"])
+        self._method = method_name(headers[":path"])
         self._encoding = headers.get("grpc-encoding", b"")
         self._pool = pool
         self._pending = bytearray()

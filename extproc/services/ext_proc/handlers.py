@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from extproc.convert import ConversionPool
 from extproc.decision import Admission
-from extproc.decision.validate import is_oip_grpc
+from extproc.decision.oip_grpc import is_method_path
 from extproc.services.ext_proc.body_handler import BodyHandler, CountBody
 from extproc.services.ext_proc.conversion import ConvertBody
 from extproc.services.ext_proc.grpc_body_check import GrpcBodyCheck
@@ -23,7 +23,7 @@ def choose_handler(
         return ConvertBody(admission, headers, pool, has_body=has_body, expose_reason=expose_reason)
     if not has_body:
         return None
-    if is_oip_grpc(headers[":path"]):
+    if is_method_path(headers[":path"]):
         return GrpcBodyCheck(admission.target, admission.max_body, headers, pool)
     if "content-length" not in headers and not _is_stream(headers, admission):
         return CountBody(admission.max_body)

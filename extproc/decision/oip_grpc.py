@@ -1,0 +1,27 @@
+"""gRPC methods of the Open Inference Protocol, by their paths."""
+
+from sluice.contract.paths import OIP_GRPC_PREFIX
+
+_PREFIX = OIP_GRPC_PREFIX.encode()
+
+SERVER_METHODS = frozenset((b"ServerLive", b"ServerReady", b"ServerMetadata"))
+"""Methods whose request message names no model."""
+
+CLIENT_METHODS = SERVER_METHODS | {
+    b"ModelInfer", b"ModelReady", b"ModelMetadata", b"ModelStreamInfer", b"ModelConfig",
+    b"ModelStatistics",
+}  # fmt: skip
+"""Methods that clients may call. ModelStreamInfer, ModelConfig and ModelStatistics are extensions
+by Triton. Triton's other methods are refused: some load models or share memory, and their request
+messages do not begin with the model's name and version.
+"""
+
+
+def is_method_path(path: bytes) -> bool:
+    """Whether the path is one of a gRPC method of the protocol."""
+    return path.startswith(_PREFIX)
+
+
+def method_name(path: bytes) -> bytes:
+    """The name of the method at this path. A query is ignored."""
+    return path.partition(b"?")[0].removeprefix(_PREFIX)

@@ -1,0 +1,12 @@
+"""Refusals that both the decision and the checks of bodies use."""
+
+from extproc.decision.results import Refusal
+from sluice.contract.reasons import Reason
+
+MISSING_MESSAGE = Refusal(Reason.MALFORMED_REQUEST, "the gRPC call has no message")
+"""A server would wait for the message until the deadline, which looks like a server failure."""
+
+
+def body_too_large(max_body: int) -> Refusal:
+    """The refusal of a body over the model's limit, whether its length was declared or counted."""
+    return Refusal(Reason.BODY_TOO_LARGE, f"the body is larger than {max_body} bytes")
