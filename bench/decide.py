@@ -34,7 +34,12 @@ def document(jwks: str) -> PolicyDocument:
     }
     others = {f"model-{n}": {"versions": {"v1": versions["v1"]}} for n in range(99)}
     return PolicyDocument.model_validate(
-        {"requests": {}, "auth": {"issuers": [issuer]}, "models": {"bench": bench, **others}}
+        {
+            "version": "bench",
+            "requests": {},
+            "auth": {"issuers": [issuer]},
+            "models": {"bench": bench, **others},
+        }
     )
 
 

@@ -60,7 +60,8 @@ async def run(config_path: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await server.start()
-    log.info("xDS on %s, HTTP on %s, config %s", settings.xds, settings.http, config_path)
+    log.info("xDS on %s, HTTP on %s", settings.xds, settings.http)
+    log.info("config %s: version %s", config_path, loaded.snapshot.version)
     tasks = [
         asyncio.create_task(rollout.run()),
         asyncio.create_task(_follow(file, state, rollout)),
@@ -90,6 +91,7 @@ async def _follow(file: ConfigFile, state: ControlPlaneState, rollout: Rollout) 
             log.error("the config is not valid; nothing changes:\n%s", change)
             state.refused(str(change))
             continue
+        log.info("config %s: version %s", file.path, change.snapshot.version)
         state.accepted(change)
         for key in change.restart_required:
             log.warning("%s has changed: that takes effect at the next start", key)

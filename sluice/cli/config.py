@@ -22,7 +22,7 @@ def register(commands: Subcommands) -> None:
 def _validate(options: argparse.Namespace) -> int:
     config = load(options.config)
     policy = policy_document(config, options.config.parent)
-    print(f"{options.config}: valid; {len(config.models)} models, policy {policy.version}")
+    print(f"{options.config}: valid; {len(config.models)} models, version {policy.version}")
     return 0
 
 

@@ -29,7 +29,7 @@ TIMEOUT = 5.0
 def explanation(
     xds: str, config: Path | None, headers: Sequence[tuple[str, bytes]]
 ) -> Iterator[str]:
-    """The policy's version, the result of each stage, and the decision, as lines of text.
+    """The config's version, the result of each stage, and the decision, as lines of text.
 
     The policy is that of the config file, or else that of the control plane at `xds`. Raises
     ConfigError for a config that is not valid, CommandError when there is no policy.
@@ -40,7 +40,7 @@ def explanation(
         reason = str(error) or f"no response in {TIMEOUT:.0f} s"
         raise CommandError(f"no policy from {config or xds}: {reason}") from error
     decision, reports = explain(policy, _request(headers))
-    yield f"policy {policy.version}"
+    yield f"version {policy.version}"
     for report in reports:
         yield f"{'pass' if report.passed else 'REFUSE':<7}{report.stage:<13}{report.explanation}"
     outcome = decision.target.cluster if isinstance(decision, Admission) else decision.status

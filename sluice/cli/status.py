@@ -119,7 +119,7 @@ def _seen_from(url: str, address: str) -> str:
 def describe(status: Status) -> str:
     """The status for people: what is in force, what is wrong, each node, and each breaker."""
     step = "in_sync" if status["in_sync"] else f"under way: {status['step']}"
-    lines = [f"version   {status['version']} ({step})", f"config    {status['config']}"]
+    lines = [f"version   {status['version'] or 'none'} ({step})", f"config    {status['config']}"]
     if status["error"] is not None:
         lines.append("error     the latest change is not in force:")
         lines += [f"          {line}" for line in status["error"].splitlines()]
@@ -131,14 +131,15 @@ def describe(status: Status) -> str:
 
 
 def _nodes(nodes: list[Status]) -> Iterator[str]:
-    yield from ("", f"{'NODE':<28}{'KIND':<10}{'SINCE':<10}ACCEPTED")
+    yield from ("", f"{'NODE':<28}{'KIND':<10}{'SINCE':<10}VERSION")
     for node in nodes:
         since = datetime.fromtimestamp(node["connected_at"], UTC).astimezone().strftime("%H:%M:%S")
-        acked = " ".join(f"{kind}={t['acked'] or '-'}" for kind, t in node["types"].items())
-        yield f"{node['id']:<28}{node['kind']:<10}{since:<10}{acked}"
-        for kind, t in node["types"].items():
-            if t["nacked"] is not None:
-                yield f"{'':<28}refused {kind} {t['nacked']}: {t['reason']}"
+        yield f"{node['id']:<28}{node['kind']:<10}{since:<10}{node['version'] or 'none'}"
+        for name, state in node["types"].items():
+            if state["nacked"] is not None:
+                yield f"{'':<28}{name}: rejected {state['nacked']}: {state['reason']}"
+            elif not state["in_sync"]:
+                yield f"{'':<28}{name}: not in sync, accepted {state['acked'] or 'none'}"
 
 
 def _breakers(callout: Status) -> Iterator[str]:

@@ -1,6 +1,7 @@
-"""The part of the config that decisions need, as the control plane sends it to callout workers."""
+"""The policy: the part of the config that decisions need, and the version of the config."""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import Field
@@ -16,29 +17,33 @@ from sluice.config.values import Name, Strict
 MAX_JWKS = 1 << 20
 """Bytes: a key set holds a few keys of about 1 KiB each."""
 
+VERSION_LENGTH = 16
+"""Hex digits of a version: 64 bits, so that no two configs of a gateway have the same version."""
+
 
 class PolicyDocument(Strict):
-    """`Policy.config`: self-contained, so that a worker reads no file."""
+    """What the control plane sends to callout workers (`Policy.config` in policy.proto).
 
+    It contains the key sets that the config names, so a worker reads no file. `version` is the
+    version of the config that it was made from.
+    """
+
+    version: str
     requests: Requests
     auth: Auth
     access_log: AccessLog = AccessLog()
     limits: Limits = Limits()
     models: dict[Name, Model] = Field(max_length=10_000)
 
-    @property
-    def version(self) -> str:
-        """Short hash of the content: equal documents have equal versions."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
-
 
 def policy_document(config: GatewayConfig, directory: Path) -> PolicyDocument:
-    """Cut a config to its policy, reading in key sets named relative to `directory`.
+    """The policy of a config. Names of key set files in the config are relative to `directory`.
 
-    Raises ConfigError where a file cannot be read.
+    Raises ConfigError if a file cannot be read.
     """
     issuers = tuple(_with_keys(i, n, directory) for n, i in enumerate(config.auth.issuers))
     return PolicyDocument(
+        version=_version(config, (issuer.jwks or "" for issuer in issuers)),
         requests=config.requests,
         auth=config.auth.model_copy(update={"issuers": issuers}),
         access_log=config.telemetry.access_log,
@@ -48,8 +53,20 @@ def policy_document(config: GatewayConfig, directory: Path) -> PolicyDocument:
 
 
 def jwks_files(config: GatewayConfig, directory: Path) -> list[Path]:
-    """The key-set files a config names, for watching."""
+    """The key set files that a config names."""
     return [directory / i.jwks_file for i in config.auth.issuers if i.jwks_file is not None]
+
+
+def _version(config: GatewayConfig, key_sets: Iterable[str]) -> str:
+    """A hash of the config as read and of the key sets that it names.
+
+    `sluice validate`, `status` and `explain`, the logs and every node show this version.
+    """
+    digest = hashlib.sha256()
+    for text in (config.model_dump_json(), *key_sets):
+        content = text.encode()
+        digest.update(len(content).to_bytes(8, "big") + content)
+    return digest.hexdigest()[:VERSION_LENGTH]
 
 
 def _with_keys(issuer: JwtIssuer, index: int, directory: Path) -> JwtIssuer:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from sluice.cli import main
 from tests.integration.gateway import (
     Config,
     Gateway,
@@ -91,6 +92,27 @@ def test_models_come_and_go_without_a_failed_request(own: Gateway) -> None:
             assert answer.status_code == 404
         traffic.wait_for(50)
     assert traffic.failures == []
+
+
+def test_every_command_and_every_node_shows_the_version_of_the_config(
+    own: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def change(config: Config) -> None:
+        # Envoy's listener changes, and nothing that a decision needs.
+        config["listener"]["idle_timeout"] = "61s"
+
+    before = own.status()["version"]
+    own.edit(change)
+    status = own.status()
+    assert status["version"] != before
+    assert {node["version"] for node in status["nodes"]} == {status["version"]}
+    for arguments in (
+        ["validate", str(own.file)],
+        ["explain", "--config", str(own.file), PATH],
+        ["explain", "--xds", own.config["control_plane"]["xds"], PATH],
+    ):
+        assert main(arguments) == 0
+        assert f"version {status['version']}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,9 @@ class StateCollector(Collector):
         """The metrics now."""
         status, state = self._state.status(), self._state
         kinds = Counter(node.kind for node in status.nodes)
+        versions = {status.version: 1} if status.version is not None else {}
         return [
-            _gauge("sluice_xds_version_info", "version", {status.version: 1}),
+            _gauge("sluice_xds_version_info", "version", versions),
             _gauge("sluice_xds_in_sync", value=status.in_sync),
             _gauge("sluice_xds_in_error", value=status.error is not None),
             _gauge("sluice_xds_config_timestamp_seconds", value=status.changed_at),

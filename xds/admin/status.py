@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from sluice.config import GatewayConfig
 from xds.protocol.nodes import Node, NodeKind, Nodes
+from xds.protocol.snapshot import Snapshot
 from xds.protocol.sotw import TypeState
 from xds.rollout.rollout import Rollout
 from xds.sources.file import CompiledConfig
@@ -18,8 +19,13 @@ REDACTED = "(redacted)"
 
 
 class TypeStatus(BaseModel):
-    """What a node said of one resource type; `at` is when (seconds since the epoch)."""
+    """The last response of a node for one resource type, at the time `at` (seconds, epoch).
 
+    `acked` and `nacked` are versions (`version_info`). `in_sync`: the node has accepted the
+    published resources of this type.
+    """
+
+    in_sync: bool
     acked: str | None
     nacked: str | None = None
     reason: str | None = None
@@ -27,12 +33,13 @@ class TypeStatus(BaseModel):
 
 
 class NodeStatus(BaseModel):
-    """One connected node."""
+    """One connected node. `version`: the config version that it accepted completely last."""
 
     id: str
     kind: NodeKind
     agent: str
     pid: int | None
+    version: str | None
     connected_at: float
     types: dict[str, TypeStatus]
 
@@ -43,7 +50,7 @@ class Status(BaseModel):
     `callout` is the address at which the callout tells its own status (`telemetry.metrics`).
     """
 
-    version: str
+    version: str | None
     in_sync: bool
     step: str | None
     config: str
@@ -96,7 +103,10 @@ class ControlPlaneState:
             restart_required=self._loaded.restart_required,
             changed_at=self._changed_at,
             callout=self.config.telemetry.metrics.address,
-            nodes=sorted(map(_node, self._nodes), key=lambda node: (node.kind, node.id)),
+            nodes=sorted(
+                (_node(node, self._nodes.snapshot) for node in self._nodes),
+                key=lambda node: (node.kind, node.id),
+            ),
         )
 
     def _rejection(self) -> str | None:
@@ -106,20 +116,30 @@ class ControlPlaneState:
         return next((str(nack) for nack in nacks if nack is not None), None)
 
 
-def _node(node: Node) -> NodeStatus:
+def _node(node: Node, snapshot: Snapshot) -> NodeStatus:
     pid = node.metadata.get("pid")
     return NodeStatus(
         id=node.id,
         kind=node.kind,
         agent=node.agent,
         pid=int(pid) if isinstance(pid, float | int) else None,
+        version=node.version,
         connected_at=node.connected_at,
-        types={each.name: _type(state) for each, state in node.stream.types.items()},
+        types={
+            each.name: _type(state, node.stream.in_sync(snapshot, (each,)))
+            for each, state in node.stream.types.items()
+        },
     )
 
 
-def _type(state: TypeState) -> TypeStatus:
-    return TypeStatus(acked=state.acked, nacked=state.nacked, reason=state.reason, at=state.at)
+def _type(state: TypeState, in_sync: bool) -> TypeStatus:
+    return TypeStatus(
+        in_sync=in_sync,
+        acked=state.acked.info if state.acked else None,
+        nacked=state.nacked.info if state.nacked else None,
+        reason=state.reason,
+        at=state.at,
+    )
 
 
 def redacted(config: GatewayConfig) -> dict[str, object]:

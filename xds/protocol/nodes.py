@@ -11,7 +11,7 @@ from typing import Literal
 
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
-from xds.protocol.snapshot import EMPTY, Snapshot
+from xds.protocol.snapshot import EMPTY, Snapshot, TypeVersion
 from xds.protocol.sotw import Acknowledgement, SotwRequest, SotwResponse, SotwStream
 from xds.protocol.subscription import OverLimitError
 
@@ -26,7 +26,7 @@ class Nack:
 
     node: str
     type: ResourceType
-    version: str
+    version: TypeVersion
     reason: str
 
     def __str__(self) -> str:
@@ -35,13 +35,18 @@ class Nack:
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """A connected client. `wake` is set when there may be a response to send."""
+    """A connected client.
+
+    `version` is the config version that the node accepted completely last; None if there is none.
+    `wake` is set when there may be a response to send.
+    """
 
     stream: SotwStream = field(default_factory=SotwStream)
     id: str = "unknown"
     metadata: dict[str, str | float] = field(default_factory=dict)
     agent: str = ""
     connected_at: float = 0.0
+    version: str | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -89,6 +94,7 @@ class Nodes:
         self._snapshot = snapshot
         self._nacks.clear()
         for node in self._nodes:
+            self._update_version(node)
             node.wake.set()
 
     def connect(self) -> Node:
@@ -112,6 +118,7 @@ class Nodes:
         if verdict is Acknowledgement.NACK:
             self.nacks[request.type] += 1
             self._record_nack(node, request.type)
+        self._update_version(node)
         node.wake.set()
         self.progress.set()
         return verdict
@@ -121,6 +128,11 @@ class Nodes:
         # A NACK of an earlier snapshot says nothing about the published one.
         if state.nacked == self._snapshot.types[resource_type].version:
             self._nacks.append(Nack(node.id, resource_type, state.nacked, state.reason or ""))
+
+    def _update_version(self, node: Node) -> None:
+        # A node without subscriptions has accepted nothing.
+        if node.stream.types and node.stream.in_sync(self._snapshot):
+            node.version = self._snapshot.version
 
     def responses(self, node: Node) -> Iterator[SotwResponse]:
         """The responses that are due to a client now."""

@@ -130,7 +130,13 @@ class AdsServer:
                 continue
             request = _request(resource_type, message)
             if self._nodes.on_request(node, request) is Acknowledgement.NACK:
-                log.error("node %s rejected %s: %s", node.id, resource_type.name, request.error)
+                log.error(
+                    "node %s rejected %s of version %s: %s",
+                    node.id,
+                    resource_type.name,
+                    node.stream.types[resource_type].nacked,
+                    request.error,
+                )
 
     async def _write(self, node: Node, context: Context) -> None:
         while True:
@@ -165,7 +171,7 @@ def _request(resource_type: ResourceType, message: DiscoveryRequest) -> SotwRequ
 def _message(response: SotwResponse) -> DiscoveryResponse:
     url = response.type.url
     return DiscoveryResponse(
-        version_info=response.version,
+        version_info=response.version.info,
         type_url=url,
         nonce=response.nonce,
         resources=[

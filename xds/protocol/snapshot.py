@@ -1,7 +1,4 @@
-"""Snapshots: all resources that the control plane serves at one moment, with their versions.
-
-Versions are hashes of content, so a change of one endpoint sends endpoints and nothing else.
-"""
+"""Snapshots: all resources that the control plane serves at one moment, with their versions."""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,21 +8,18 @@ from typing import Self
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
 
-VERSION_LENGTH = 16
-"""Hex digits of a version: 64 bits, enough to tell every version of a gateway from the others."""
-
 
 @dataclass(frozen=True, slots=True)
 class Resource:
     """One serialized resource. `version` is a hash of its content."""
 
     body: bytes
-    version: str
+    version: bytes
 
     @classmethod
     def of(cls, body: bytes) -> Self:
         """The resource with this content."""
-        return cls(body, hashlib.sha256(body).hexdigest()[:VERSION_LENGTH])
+        return cls(body, hashlib.sha256(body).digest())
 
 
 Resources = Mapping[str, Resource]
@@ -33,54 +27,73 @@ Resources = Mapping[str, Resource]
 
 
 @dataclass(frozen=True, slots=True)
+class TypeVersion:
+    """The version of all resources of one type.
+
+    Two versions are equal if the resources are, so unchanged resources are not sent again.
+    `info` is the `version_info` on the wire: the version of the config that last changed the
+    resources.
+    """
+
+    digest: bytes
+    info: str = field(compare=False)
+
+    def __str__(self) -> str:
+        return self.info
+
+
+@dataclass(frozen=True, slots=True)
 class ResourceSet:
-    """All resources of one type. `version` is a hash of their names and versions."""
+    """All resources of one type."""
 
     resources: Resources
-    version: str
+    version: TypeVersion
 
     @classmethod
-    def of(cls, resources: Resources) -> Self:
-        """The set of these resources."""
+    def of(cls, resources: Resources, info: str) -> Self:
+        """The set of these resources; `info` as in TypeVersion."""
         digest = hashlib.sha256()
         for name in sorted(resources):
             encoded = name.encode()
             digest.update(len(encoded).to_bytes(8, "big") + encoded)
-            digest.update(resources[name].version.encode())
-        return cls(resources, digest.hexdigest()[:VERSION_LENGTH])
+            digest.update(resources[name].version)
+        return cls(resources, TypeVersion(digest.digest(), info))
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The resources of every type, and the version of the whole.
+    """The resources of every type.
 
-    `warmup` gives, for each cluster that Envoy cannot use as soon as it has accepted it, the
-    longest time that it takes, in seconds.
+    `version` is the version of the config that decides about requests once a node has accepted the
+    snapshot; None without a config. `warmup` lists clusters that Envoy cannot use as soon as it has
+    accepted them, with the longest time that they take, in seconds.
     """
 
     types: Mapping[ResourceType, ResourceSet]
-    version: str
+    version: str | None
     warmup: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(
         cls,
         resources: Mapping[ResourceType, Resources],
+        version: str | None,
         warmup: Mapping[str, float] | None = None,
     ) -> Self:
         """The snapshot with these resources. A type that is missing has no resources."""
-        types = {each: ResourceSet.of(resources.get(each, {})) for each in resource_types.ALL}
-        return cls(types, _version(types), warmup or {})
+        types = {
+            each: ResourceSet.of(resources.get(each, {}), version or "")
+            for each in resource_types.ALL
+        }
+        return cls(types, version, warmup or {})
 
     def with_types(self, types: Mapping[ResourceType, ResourceSet]) -> Self:
         """This snapshot with other resources of the given types."""
-        replaced = {**self.types, **types}
-        return type(self)(replaced, _version(replaced), self.warmup)
+        return type(self)({**self.types, **types}, self.version, self.warmup)
+
+    def has_resources_of(self, other: Self) -> bool:
+        """Whether both have the same resources."""
+        return all(self.types[each].version == other.types[each].version for each in self.types)
 
 
-def _version(types: Mapping[ResourceType, ResourceSet]) -> str:
-    versions = "".join(each.version for each in types.values())
-    return hashlib.sha256(versions.encode()).hexdigest()[:VERSION_LENGTH]
-
-
-EMPTY = Snapshot.of({})
+EMPTY = Snapshot.of({}, version=None)

@@ -11,7 +11,7 @@ from enum import Enum
 
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
-from xds.protocol.snapshot import Resources, Snapshot
+from xds.protocol.snapshot import Resources, Snapshot, TypeVersion
 from xds.protocol.subscription import Subscription
 
 MAX_REASON = 4096
@@ -45,25 +45,25 @@ class SotwResponse:
     """A DiscoveryResponse to send."""
 
     type: ResourceType
-    version: str
+    version: TypeVersion
     nonce: str
     resources: Resources
 
 
 @dataclass(slots=True)
 class TypeState:
-    """The state of one resource type on a stream.
+    """The state of one resource type on a stream: the versions sent, accepted and rejected last.
 
-    `sent`, `acked` and `nacked` are versions. `nacked` and `reason` are None after an ACK. `at` is
+    `nacked` and `reason` are None after an ACK. `at` is
     the time of the last ACK or NACK, in seconds. `outstanding`: the client has not acknowledged the
     last response yet. `due`: a response must be sent even if the version has been sent already.
     """
 
     subscription: Subscription
     nonce: str = ""
-    sent: str | None = None
-    acked: str | None = None
-    nacked: str | None = None
+    sent: TypeVersion | None = None
+    acked: TypeVersion | None = None
+    nacked: TypeVersion | None = None
     reason: str | None = None
     at: float | None = None
     outstanding: bool = False

@@ -23,10 +23,13 @@ MAX_COMPILED_MODELS = 20_000
 
 
 def build(config: GatewayConfig, policy: PolicyDocument, directory: Path) -> Snapshot:
-    """Compile a config. TLS file names in the config are relative to `directory`."""
+    """Compile a config with its policy.
+
+    TLS file names in the config are relative to `directory`.
+    """
     source = _Source(config, policy, directory, [_compile_model(key) for key in _keys(config)])
     resources = {each: compiler(source) for each, compiler in COMPILERS.items()}
-    return Snapshot.of(resources, warmup=clusters.warmup(config))
+    return Snapshot.of(resources, policy.version, warmup=clusters.warmup(config))
 
 
 @dataclass(frozen=True, slots=True)

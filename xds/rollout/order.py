@@ -36,26 +36,41 @@ def steps(current: Snapshot, new: Snapshot) -> list[Step]:
     """The steps from the current snapshot to the new one.
 
     Steps that change nothing are left out, except for the step that puts the new config in force.
+    The last snapshot has the new resources; a type that does not change keeps its version.
     """
-    both = _both(current, new)
+    target = new.with_types(_unchanged(current, new))
+    both = _both(current, target)
     made = current.with_types(both)
-    switched = new.with_types(both)
-    removes = switched.version != new.version
+    switched = target.with_types(both)
+    removes = not switched.has_resources_of(target)
     make = Step("make", made, MADE_FIRST, _warmup(current, new))
     switch = Step("switch", switched, resource_types.ALL, DRAIN if removes else 0.0, in_force=True)
-    plan = [make] if made.version != current.version else []
+    plan = [make] if not made.has_resources_of(current) else []
     plan.append(switch)
     if removes:
-        plan.append(Step("remove", new, resource_types.ALL))
+        plan.append(Step("remove", target, resource_types.ALL))
     return plan
 
 
-def _both(current: Snapshot, new: Snapshot) -> Mapping[ResourceType, ResourceSet]:
-    """Old and new resources together. Where both have a resource, the new one replaces the old."""
+def _unchanged(current: Snapshot, new: Snapshot) -> Mapping[ResourceType, ResourceSet]:
     return {
-        each: ResourceSet.of({**current.types[each].resources, **new.types[each].resources})
+        resource_type: old
+        for resource_type, old in current.types.items()
+        if old.version == new.types[resource_type].version
+    }
+
+
+def _both(current: Snapshot, new: Snapshot) -> Mapping[ResourceType, ResourceSet]:
+    """Old and new resources together. If both have a resource, the new one replaces the old one."""
+    return {
+        each: _union(current.types[each], new.types[each], f"{new.version}-make")
         for each in MADE_FIRST
     }
+
+
+def _union(old: ResourceSet, new: ResourceSet, info: str) -> ResourceSet:
+    union = ResourceSet.of({**old.resources, **new.resources}, info)
+    return next((each for each in (old, new) if each.version == union.version), union)
 
 
 def _warmup(current: Snapshot, new: Snapshot) -> float:

@@ -28,7 +28,7 @@ class RolloutResult:
     `unresponsive` are the ids of nodes that did not respond in time.
     """
 
-    version: str
+    version: str | None
     nack: Nack | None = None
     unresponsive: tuple[str, ...] = ()
 
@@ -47,8 +47,8 @@ class Rollout:
         self._result: RolloutResult | None = None
 
     @property
-    def version(self) -> str:
-        """The version in force."""
+    def version(self) -> str | None:
+        """The config version in force; None before the first."""
         return self._in_force.version
 
     @property
@@ -83,8 +83,10 @@ class Rollout:
 
     async def _roll_out(self, target: Snapshot) -> None:
         unresponsive: set[str] = set()
-        for step in steps(self._nodes.snapshot, target):
+        plan = steps(self._nodes.snapshot, target)
+        for step in plan:
             self._step = step.name
+            log.info("version %s: step %s", target.version, step.name)
             self._nodes.publish(step.snapshot)
             unresponsive |= set(await self._acceptance(step.types))
             nack = self._nodes.nack()
@@ -94,7 +96,7 @@ class Rollout:
             if self._submitted.is_set():
                 return
             if step.in_force:
-                self._put_in_force(target, unresponsive)
+                self._put_in_force(plan[-1].snapshot, unresponsive)
             if await self._superseded_within(step.pause):
                 return
 
@@ -127,14 +129,19 @@ class Rollout:
             await _first(self._sleep(pause), self._submitted.wait())
         return self._submitted.is_set()
 
-    def _put_in_force(self, target: Snapshot, unresponsive: set[str]) -> None:
-        self._in_force = target
-        self._result = RolloutResult(target.version, unresponsive=tuple(sorted(unresponsive)))
-        log.info("version %s is in force", target.version)
+    def _put_in_force(self, snapshot: Snapshot, unresponsive: set[str]) -> None:
+        self._in_force = snapshot
+        self._result = RolloutResult(snapshot.version, unresponsive=tuple(sorted(unresponsive)))
+        log.info("version %s is in force", snapshot.version)
 
     def _restore(self, target: Snapshot, nack: Nack) -> None:
         self._result = RolloutResult(target.version, nack)
-        log.error("%s; version %s stays in force", nack, self._in_force.version)
+        log.error(
+            "version %s is not in force: %s; in force is version %s",
+            target.version,
+            nack,
+            self._in_force.version or "none",
+        )
         if self._in_force is not EMPTY:
             self._nodes.publish(self._in_force)
 

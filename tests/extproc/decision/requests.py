@@ -17,11 +17,15 @@ VERSIONS = {
 
 
 def document(models: dict[str, dict[str, Any]] | None = None, **sections: Any) -> PolicyDocument:
-    """A policy document. By default, a model is public and has versions v1 (stable), v2 and v3."""
+    """A policy document. By default, a model is public and has versions v1 (stable), v2 and v3.
+
+    Documents with different models or sections have different versions.
+    """
     defaults = {"versions": VERSIONS, "stable": "v1", "access": {"public": True}}
     listed = {"m": {}} if models is None else models
     return PolicyDocument.model_validate(
         {
+            "version": hashlib.sha256(repr((models, sections)).encode()).hexdigest()[:16],
             "requests": {},
             "auth": {"issuers": [issuer()]},
             "models": {name: {**defaults, **settings} for name, settings in listed.items()},

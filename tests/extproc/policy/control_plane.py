@@ -28,7 +28,8 @@ class ControlPlane:
         if isinstance(policy, PolicyDocument):
             config = policy.model_dump_json().encode()
             policy = Policy(version=policy.version, config=config).SerializeToString()
-        self.nodes.publish(Snapshot.of({resource_types.POLICY: {"policy": Resource.of(policy)}}))
+        resources = {resource_types.POLICY: {"policy": Resource.of(policy)}}
+        self.nodes.publish(Snapshot.of(resources, "v1"))
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until requests of the nodes make a condition true."""

@@ -23,7 +23,7 @@ from extproc.telemetry.profile import Profiler
 from extproc.telemetry.publisher import MetricsPublisher
 from extproc.telemetry.status import read_status
 from sluice.cli import main
-from sluice.cli.status import _seen_from
+from sluice.cli.status import _seen_from, describe
 from sluice.config import GatewayConfig
 from sluice.http.server import serve_in_thread
 from tests.extproc.decision.requests import document
@@ -101,6 +101,31 @@ def test_the_whole_status_has_the_breakers_too(
     assert found["callout"] == {
         "url": f"http://{callout}", "error": None, "breakers": [breaker], "unprotected": 2,
     }  # fmt: skip
+
+
+def test_a_node_is_shown_with_its_version_and_the_types_that_differ() -> None:
+    state = control_plane(NOBODY)
+    accepted = {"in_sync": True, "acked": "v1", "nacked": None, "reason": None}
+    node = {
+        "id": "envoy-1",
+        "kind": "envoy",
+        "connected_at": 0.0,
+        "version": "v1",
+        "types": {
+            "clusters": accepted,
+            "endpoints": {**accepted, "in_sync": False},
+            "listeners": {**accepted, "in_sync": False, "nacked": "v2", "reason": "no such file"},
+        },
+    }
+    callout = {"url": None, "error": None, "breakers": [], "unprotected": 0}
+    shown = describe({**state.status().model_dump(), "nodes": [node], "callout": callout})
+    _, header, first, *differing = [line.split() for line in shown.splitlines()[2:]]
+    assert header == ["NODE", "KIND", "SINCE", "VERSION"]
+    assert (first[:2], first[-1]) == (["envoy-1", "envoy"], "v1")
+    assert [" ".join(words) for words in differing] == [
+        "endpoints: not in sync, accepted v1",
+        "listeners: rejected v2: no such file",
+    ]
 
 
 def test_a_callout_elsewhere_can_be_named(callout: str, capsys: pytest.CaptureFixture[str]) -> None:

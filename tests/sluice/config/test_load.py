@@ -1,8 +1,11 @@
 """A right config round-trips; a wrong one says what, where, and what would be right."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -152,6 +155,28 @@ def test_a_policy_carries_the_key_set_instead_of_naming_its_file(tmp_path: Path)
     )
     issuer = policy_document(config, tmp_path).auth.issuers[0]
     assert (issuer.jwks, issuer.jwks_file) == ('{"keys": []}', None)
+
+
+ISSUER = "auth: {issuers: [{issuer: i, audiences: [a], algorithms: [RS256], jwks_file: keys}]}"
+
+
+def test_the_version_is_that_of_the_content_however_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text('{"keys": []}')
+    as_json = json.dumps(yaml.safe_load(ISSUER))
+    versions = {
+        policy_document(loads(text), tmp_path).version
+        for text in (ISSUER, f"# a comment\n{ISSUER}\nlimits: {{}}", as_json)
+    }
+    assert len(versions) == 1
+    assert re.fullmatch("[0-9a-f]{16}", versions.pop())
+
+
+def test_the_version_changes_with_every_key_and_every_key_set(tmp_path: Path) -> None:
+    versions = set()
+    for keys, more in (("{}", ""), ("{ }", ""), ("{}", "envoy: {concurrency: 3}"), ("{}", MINIMAL)):
+        (tmp_path / "keys").write_text(keys)
+        versions.add(policy_document(loads(f"{ISSUER}\n{more}"), tmp_path).version)
+    assert len(versions) == 4
 
 
 def test_a_missing_key_set_names_the_key_that_names_it(tmp_path: Path) -> None:

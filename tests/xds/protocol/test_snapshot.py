@@ -10,7 +10,7 @@ CONTENTS = st.dictionaries(st.text(max_size=3), st.binary(max_size=3), max_size=
 
 
 def resource_set(contents: dict[str, bytes]) -> ResourceSet:
-    return ResourceSet.of({name: Resource.of(body) for name, body in contents.items()})
+    return ResourceSet.of({name: Resource.of(body) for name, body in contents.items()}, "v1")
 
 
 @given(CONTENTS, CONTENTS)
@@ -26,6 +26,10 @@ def test_the_order_of_resources_does_not_change_the_version() -> None:
     )
 
 
+def test_the_config_version_does_not_make_equal_resources_different() -> None:
+    assert ResourceSet.of({}, "v1").version == ResourceSet.of({}, "v2").version
+
+
 def test_a_changed_resource_changes_its_own_version_and_no_other() -> None:
     before, after = resource_set({"a": b"1", "b": b"1"}), resource_set({"a": b"1", "b": b"2"})
     changed = [
@@ -38,7 +42,7 @@ def test_a_changed_resource_changes_its_own_version_and_no_other() -> None:
 
 def test_a_type_that_is_replaced_leaves_the_others_as_they_are() -> None:
     policy = {"policy": Resource.of(b"1")}
-    before = Snapshot.of({resource_types.POLICY: policy})
+    before = Snapshot.of({resource_types.POLICY: policy}, "v1")
     after = before.with_types({resource_types.CLUSTER: resource_set({"a": b"1"})})
     assert after.types[resource_types.POLICY] is before.types[resource_types.POLICY]
-    assert after.version != before.version
+    assert not after.has_resources_of(before)

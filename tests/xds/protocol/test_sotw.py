@@ -10,14 +10,17 @@ from xds.protocol.sotw import Acknowledgement, SotwRequest, SotwResponse, SotwSt
 CDS, EDS, POLICY = resource_types.CLUSTER, resource_types.ENDPOINT, resource_types.POLICY
 
 
-def snapshot(clusters: str = "a", endpoints: str = "a", content: bytes = b"1") -> Snapshot:
+def snapshot(
+    clusters: str = "a", endpoints: str = "a", content: bytes = b"1", version: str = "v1"
+) -> Snapshot:
     resource = Resource.of(content)
     return Snapshot.of(
         {
             CDS: dict.fromkeys(clusters, resource),
             EDS: dict.fromkeys(endpoints, resource),
             POLICY: {"policy": Resource.of(b"p")},
-        }
+        },
+        version,
     )
 
 
@@ -34,7 +37,7 @@ def sent(stream: SotwStream, published: Snapshot) -> list[SotwResponse]:
 
 
 def ack(stream: SotwStream, response: SotwResponse, names: tuple[str, ...] = ()) -> Acknowledgement:
-    request = SotwRequest(response.type, response.version, names, response.nonce)
+    request = SotwRequest(response.type, response.version.info, names, response.nonce)
     return stream.on_request(request, now=1.0)
 
 
@@ -45,7 +48,7 @@ def test_the_first_response_carries_every_resource() -> None:
 
 
 def test_a_client_that_reconnects_with_a_version_gets_every_resource_again() -> None:
-    stream = subscribed(SotwRequest(CDS, version=snapshot().types[CDS].version))
+    stream = subscribed(SotwRequest(CDS, version=snapshot().version or ""))
     assert len(sent(stream, snapshot())) == 1
     assert not stream.in_sync(snapshot())
 
@@ -56,6 +59,14 @@ def test_an_accepted_version_is_not_sent_twice() -> None:
     assert ack(stream, response) is Acknowledgement.ACK
     assert sent(stream, snapshot()) == []
     assert stream.in_sync(snapshot(endpoints=""), [CDS])
+
+
+def test_equal_resources_of_another_config_version_are_not_sent() -> None:
+    stream = subscribed()
+    (response,) = sent(stream, snapshot())
+    ack(stream, response)
+    assert sent(stream, snapshot(version="v2")) == []
+    assert stream.in_sync(snapshot(endpoints="", version="v2"))
 
 
 def test_a_type_is_not_sent_again_before_the_client_has_acknowledged_it() -> None:
@@ -72,7 +83,7 @@ def test_a_nack_records_its_reason_and_keeps_the_accepted_version() -> None:
     (good,) = sent(stream, snapshot("a"))
     ack(stream, good)
     (bad,) = sent(stream, snapshot("ab"))
-    nack = SotwRequest(CDS, good.version, (), bad.nonce, error="b is wrong")
+    nack = SotwRequest(CDS, good.version.info, (), bad.nonce, error="b is wrong")
     assert stream.on_request(nack, now=7.0) is Acknowledgement.NACK
     state = stream.types[CDS]
     assert state.reason == "b is wrong"
@@ -109,7 +120,7 @@ def test_a_client_that_repeats_its_request_gets_another_response() -> None:
     stream = subscribed(SotwRequest(EDS, names=("a",)))
     (response,) = sent(stream, snapshot())
     ack(stream, response, ("a",))
-    stream.on_request(SotwRequest(EDS, response.version, ("a",), response.nonce), now=2)
+    stream.on_request(SotwRequest(EDS, response.version.info, ("a",), response.nonce), now=2)
     assert len(sent(stream, snapshot())) == 1
 
 

@@ -10,7 +10,9 @@ from xds.rollout.order import steps
 NAMES = st.dictionaries(st.sampled_from("abcde"), st.sampled_from([b"1", b"2"]))
 
 
-def snapshot(models: dict[str, bytes], warmup: dict[str, float] | None = None) -> Snapshot:
+def snapshot(
+    models: dict[str, bytes], warmup: dict[str, float] | None = None, version: str = "v1"
+) -> Snapshot:
     """Each model is a cluster with endpoints that a route and the policy name."""
     resources = {name: Resource.of(content) for name, content in models.items()}
     names = Resource.of("".join(models).encode())
@@ -21,6 +23,7 @@ def snapshot(models: dict[str, bytes], warmup: dict[str, float] | None = None) -
             resource_types.ROUTE: {"routes": names},
             resource_types.POLICY: {"policy": names},
         },
+        version,
         warmup,
     )
 
@@ -43,7 +46,7 @@ def test_the_last_view_is_the_new_one_and_exactly_one_puts_it_in_force(
     old: dict[str, bytes], new: dict[str, bytes]
 ) -> None:
     plan = steps(snapshot(old), snapshot(new))
-    assert plan[-1].snapshot.version == snapshot(new).version
+    assert plan[-1].snapshot.has_resources_of(snapshot(new))
     assert [step.in_force for step in plan].count(True) == 1
 
 
@@ -60,11 +63,11 @@ def test_a_change_taken_over_half_way_never_lacks_what_is_named(
 
 def test_an_edit_of_endpoints_sends_endpoints_alone() -> None:
     old = snapshot({"a": b"1"})
-    new = old.with_types({resource_types.ENDPOINT: ResourceSet.of({"a": Resource.of(b"2")})})
+    new = old.with_types({resource_types.ENDPOINT: ResourceSet.of({"a": Resource.of(b"2")}, "v2")})
     make, switch = steps(old, new)
     changed = [each for each in resource_types.ALL if make.snapshot.types[each] != old.types[each]]
     assert changed == [resource_types.ENDPOINT]
-    assert switch.snapshot.version == make.snapshot.version
+    assert switch.snapshot.has_resources_of(make.snapshot)
 
 
 def test_only_clusters_that_are_new_are_given_time_to_warm() -> None:
@@ -84,3 +87,36 @@ def test_removals_wait_for_decisions_already_made() -> None:
 
 def test_the_first_config_reaches_nodes_in_order() -> None:
     assert [step.name for step in steps(EMPTY, snapshot({"a": b"1"}))] == ["make", "switch"]
+
+
+def infos(snapshot: Snapshot) -> tuple[str, str]:
+    """The versions of clusters and policy on the wire."""
+    types = snapshot.types
+    return types[resource_types.CLUSTER].version.info, types[resource_types.POLICY].version.info
+
+
+def test_a_type_has_the_version_of_the_config_that_last_changed_it() -> None:
+    old = snapshot({"a": b"1"}, version="v1")
+    (switch,) = steps(old, snapshot({"a": b"1"}, version="v2"))
+    assert infos(switch.snapshot) == ("v1", "v1")
+    *_, changed = steps(switch.snapshot, snapshot({"a": b"2"}, version="v3"))
+    assert infos(changed.snapshot) == ("v3", "v1")
+
+
+def test_clusters_of_two_configs_together_have_a_version_of_their_own() -> None:
+    old, new = snapshot({"a": b"1"}, version="v1"), snapshot({"b": b"1"}, version="v2")
+    make, switch, remove = steps(old, new)
+    assert infos(make.snapshot) == ("v2-make", "v1")
+    assert infos(switch.snapshot) == ("v2-make", "v2")
+    assert infos(remove.snapshot) == ("v2", "v2")
+
+
+def test_clusters_that_only_grow_have_the_new_version_at_once() -> None:
+    old = snapshot({"a": b"1"}, version="v1")
+    make, _ = steps(old, snapshot({"a": b"1", "b": b"1"}, version="v2"))
+    assert infos(make.snapshot) == ("v2", "v1")
+
+
+def test_a_snapshot_has_the_version_of_the_config_that_decides_about_requests() -> None:
+    old, new = snapshot({"a": b"1"}, version="v1"), snapshot({"b": b"1"}, version="v2")
+    assert [step.snapshot.version for step in steps(old, new)] == ["v1", "v2", "v2"]

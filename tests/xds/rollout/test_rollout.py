@@ -72,14 +72,17 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(limited())
 
 
-def snapshot(*models: str, content: bytes = b"1") -> Snapshot:
+def snapshot(*models: str, version: str | None = None) -> Snapshot:
+    """Models with a cluster and endpoints each. Their names are the version by default."""
+    resources = dict.fromkeys(models, Resource.of(b"1"))
     return Snapshot.of(
         {
-            resource_types.CLUSTER: dict.fromkeys(models, Resource.of(content)),
-            resource_types.ENDPOINT: dict.fromkeys(models, Resource.of(content)),
+            resource_types.CLUSTER: resources,
+            resource_types.ENDPOINT: resources,
             resource_types.LISTENER: {"gateway": Resource.of(b"listener")},
             resource_types.POLICY: {"policy": Resource.of(repr(models).encode())},
-        }
+        },
+        version or ",".join(models),
     )
 
 
@@ -248,6 +251,56 @@ def test_a_refusal_by_a_node_that_connects_later_changes_nothing_for_others() ->
             await it.until_idle()
             assert it.rollout.version == snapshot("a").version
             assert unresponsive.node.stream.types[resource_types.CLUSTER].reason is not None
+            assert unresponsive.node.version is None
             assert not it.rollout.in_sync
+
+    run(test)
+
+
+def test_a_config_that_changes_no_resource_is_in_force_and_sends_nothing() -> None:
+    async def test() -> None:
+        async with world() as it:
+            proxy, worker = envoy(it.nodes), callout(it.nodes)
+            it.clients = [proxy, worker]
+            await it.carry(snapshot("a", version="v1"))
+            sent = len(proxy.history), len(worker.history)
+            await it.carry(snapshot("a", version="v2"))
+            assert it.rollout.version == "v2"
+            assert [client.node.version for client in it.clients] == ["v2", "v2"]
+            assert (len(proxy.history), len(worker.history)) == sent
+
+    run(test)
+
+
+def test_a_node_has_the_version_that_it_accepted_completely() -> None:
+    async def test() -> None:
+        async with world() as it:
+            proxy, worker = envoy(it.nodes), callout(it.nodes)
+            it.clients = [proxy, worker]
+            assert proxy.node.version is None
+            await it.carry(snapshot("a"))
+            assert (proxy.node.version, worker.node.version) == ("a", "a")
+            worker.automatic = False
+            it.rollout.submit(snapshot("a", "b"))
+            await it.until_idle()
+            assert (proxy.node.version, worker.node.version) == ("a,b", "a")
+            worker.automatic = True
+            worker.answer(worker.waiting.pop())
+            await it.until_idle()
+            assert (proxy.node.version, worker.node.version) == ("a,b", "a,b")
+
+    run(test)
+
+
+def test_after_a_nack_every_node_has_the_version_that_stays_in_force() -> None:
+    async def test() -> None:
+        async with world() as it:
+            proxy, worker = envoy(it.nodes), callout(it.nodes)
+            it.clients = [proxy, worker]
+            await it.carry(snapshot("a"))
+            worker.refuses = "policy"
+            await it.carry(snapshot("a", "b"))
+            assert it.rollout.version == "a"
+            assert (proxy.node.version, worker.node.version) == ("a", "a")
 
     run(test)
