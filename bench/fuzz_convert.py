@@ -1,7 +1,7 @@
-"""Fuzz every converter for as long as it is told: `python -m bench.fuzz_convert --count 1000000`.
+"""Fuzzes every converter: `python -m bench.fuzz_convert --count 1000000`.
 
-Inputs are numbered, so a failure names the one to run again (`--first N`). Prints the rate, what
-became of the inputs, the slowest one, and how much memory the run has grown by.
+A failure names the number of its input; `--first N` starts with that input. Prints the rate, the
+numbers of accepted and refused inputs, the slowest input and the growth of memory.
 """
 
 import argparse
@@ -45,7 +45,9 @@ def _run(first: int, count: int) -> None:
     print(f"accepted {fuzzer.tally.accepted:,}, refused {dict(fuzzer.tally.refused)}")
     print(f"reasons {dict(fuzzer.tally.reasons.most_common())}")
     print(f"slowest {slowest[0] * 1000:.1f} ms (input {slowest[1]})")
-    print(f"peak memory {_peak_mib():.0f} MiB, {_peak_mib() - settled:.1f} MiB above the start's")
+    print(
+        f"peak memory {_peak_mib():.0f} MiB, {_peak_mib() - settled:.1f} MiB more than at the start"
+    )
 
 
 def main() -> None:
@@ -53,7 +55,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1_000_000)
     parser.add_argument("--first", type=int, default=0)
     options = parser.parse_args()
-    # Pillow warns of damaged metadata that it then ignores.
+    # Pillow warns about damaged metadata and ignores them.
     warnings.simplefilter("ignore")
     _run(options.first, options.count)
 

@@ -93,7 +93,7 @@ class Converter:
 
     def converts_response(self, options: ResponseOptions) -> bool:
         """Whether the response may need conversion; otherwise it is forwarded unchanged."""
-        return self.protocol == "grpc" or options.form == "v1" or self.signature.labelled
+        return self.protocol == "grpc" or options.form == "v1" or self.signature.has_labels
 
     def convert_response(
         self, options: ResponseOptions, status: int, headers: Headers, body: bytes

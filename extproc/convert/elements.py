@@ -102,7 +102,7 @@ def json_values(raw: Raw, datatype: str, field: str) -> Array | list[str]:
 def array(raw: Raw, datatype: str) -> Array:
     """A flat array of raw elements; BF16 becomes FP32. ValueError for an incomplete element."""
     if datatype == "BOOL":
-        # numpy must not read a bool other than 0 and 1: that is undefined behaviour.
+        # numpy must not read a bool other than 0 and 1: that is undefined behavior.
         return np.frombuffer(raw, dtype=np.uint8).astype(np.bool_)
     if datatype == "BF16":
         wide = np.frombuffer(raw, dtype=np.uint16).astype(np.uint32) << np.uint32(16)

@@ -56,20 +56,20 @@ def write_json(
     """
     if options.form == "v1":
         return orjson.dumps(predictions(response), option=orjson.OPT_SERIALIZE_NUMPY)
-    labelled = _labelled_outputs(signature)
-    return _document(response, [_output(tensor, labelled) for tensor in response.outputs])
+    labeled = _labeled_outputs(signature)
+    return _document(response, [_output(tensor, labeled) for tensor in response.outputs])
 
 
 def write_binary(
     response: InferenceResponse, signature: Signature, options: ResponseOptions
 ) -> tuple[bytes, int]:
     """A body of the binary tensor data extension, and the length of its JSON."""
-    labelled = _labelled_outputs(signature)
+    labeled = _labeled_outputs(signature)
     outputs: list[dict[str, object]] = []
     data: list[Raw] = []
     for tensor in response.outputs:
         if not _is_binary(tensor.name, options):
-            outputs.append(_output(tensor, labelled))
+            outputs.append(_output(tensor, labeled))
             continue
         parameters = {**tensor.parameters, BINARY_DATA_SIZE: len(tensor.data)}
         outputs.append({**_head(tensor), "parameters": parameters})
@@ -100,7 +100,7 @@ def _head(tensor: Tensor) -> dict[str, object]:
     return {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
 
 
-def _output(tensor: Tensor, labelled: Mapping[str, TensorOutput]) -> dict[str, object]:
+def _output(tensor: Tensor, labeled: Mapping[str, TensorOutput]) -> dict[str, object]:
     entry = _head(tensor)
     if tensor.parameters:
         entry["parameters"] = tensor.parameters
@@ -109,7 +109,7 @@ def _output(tensor: Tensor, labelled: Mapping[str, TensorOutput]) -> dict[str, o
     except UnicodeDecodeError:
         entry["parameters"] = {**tensor.parameters, **_BASE64}
         entry["data"] = _base64(tensor)
-    declared = labelled.get(tensor.name)
+    declared = labeled.get(tensor.name)
     if declared is not None and (classes := top_classes(tensor, declared)):
         entry["top_k"] = classes
     return entry
@@ -120,5 +120,5 @@ def _base64(tensor: Tensor) -> list[str]:
     return [base64.b64encode(item).decode() for item in items]
 
 
-def _labelled_outputs(signature: Signature) -> dict[str, TensorOutput]:
+def _labeled_outputs(signature: Signature) -> dict[str, TensorOutput]:
     return {output.name: output for output in signature.outputs if output.labels}

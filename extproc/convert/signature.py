@@ -39,7 +39,7 @@ class Signature:
         return ", ".join(declared.name for declared in self.inputs) or "none"
 
     @property
-    def labelled(self) -> bool:
+    def has_labels(self) -> bool:
         """Whether any output has labels."""
         return any(output.labels for output in self.outputs)
 

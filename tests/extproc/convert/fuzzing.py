@@ -117,7 +117,7 @@ class Fuzzer:
         assert refused.field, refused
         assert orjson.loads(refused.problem())["status"] == refused.status
         self.tally.refused[refused.status] += 1
-        self.tally.reasons[refused.reason] += 1
+        self.tally.reasons[refused.reason.value] += 1
 
     def _mutated(self, body: bytes, source: random.Random) -> bytes:
         damaged = bytearray(body)
@@ -294,8 +294,8 @@ def _compressed() -> Iterator[Sample]:
 
 
 def _responses() -> Iterator[Sample]:
-    labelled = (TensorOutput(name="y", labels=("a", "b", "c"), top_k=2),)
-    signature = _model(tensor_input("x", "FP32", -1), outputs=labelled)
+    labeled = (TensorOutput(name="y", labels=("a", "b", "c"), top_k=2),)
+    signature = _model(tensor_input("x", "FP32", -1), outputs=labeled)
     message = v2.ModelInferResponse(model_name="m", model_version="1", id="i")
     message.parameters["p"].int64_param = 3
     message.outputs.add(name="y", datatype="FP32", shape=[1, 3])

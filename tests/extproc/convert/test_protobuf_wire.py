@@ -71,7 +71,7 @@ def test_every_field_of_a_parseable_message_is_counted(fields: list[Counted]) ->
     assert count == 0 or has_more_fields(body, NESTED, count - 1)
 
 
-def most(body: bytes) -> int:
+def highest_counted_limit(body: bytes) -> int:
     """The highest limit at which the fields are counted. Above, the length of the body suffices."""
     return (len(body) - 1) // 2
 
@@ -81,19 +81,19 @@ def test_a_truncated_message_is_refused(fields: list[Counted], cut: int) -> None
     body = b"".join(one for one, _ in fields) + delimited(5, bytes([2 << 3 | 2, 6]) + b"abcdef")
     body = body[:-cut]
     with pytest.raises(WireError):
-        has_more_fields(body, NESTED, most(body))
+        has_more_fields(body, NESTED, highest_counted_limit(body))
 
 
 @pytest.mark.parametrize(
     "body",
     [b"\x0b\x0c", b"\x80" * 11 + b"\x01", b"\x0a", b"\x0a" + b"\xff" * 9 + b"\x01", b"\x0d\0\0\0",
      b"\x09" + bytes(7), b"\x2a\x02\x0a\x05" + bytes(5)],
-    ids=["group", "endless tag", "no length", "vast length", "cut 32 bits", "cut 64 bits",
-         "over its message's end"],
+    ids=["group", "tag too long", "no length", "length too large", "truncated 32 bits",
+         "truncated 64 bits", "field exceeds its message"],
 )  # fmt: skip
 def test_bytes_that_are_not_a_message_are_refused(body: bytes) -> None:
     with pytest.raises(WireError):
-        has_more_fields(body, NESTED, most(body))
+        has_more_fields(body, NESTED, highest_counted_limit(body))
 
 
 def filled(piece: bytes) -> bytes:

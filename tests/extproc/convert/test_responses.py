@@ -242,9 +242,9 @@ def test_a_rest_response_is_converted_only_for_labels_and_predictions() -> None:
     assert rows is not None
     assert orjson.loads(rows.body) == {"predictions": [[0.25, 0.5, 1.0]]}
     signature = model(tensor_input("x", "FP32", -1), outputs=LABELS)
-    labelled = Converters(signature, "http").choose("application/json")
-    assert labelled is not None
-    converted = labelled.convert_response(ResponseOptions(), 200, headers, body)
+    labeled = Converters(signature, "http").choose("application/json")
+    assert labeled is not None
+    converted = labeled.convert_response(ResponseOptions(), 200, headers, body)
     assert converted is not None
     assert orjson.loads(converted.body)["outputs"][0]["top_k"][0][0]["label"] == "owl"
-    assert labelled.convert_response(ResponseOptions(), 400, headers, b'{"error":"x"}') is None
+    assert labeled.convert_response(ResponseOptions(), 400, headers, b'{"error":"x"}') is None
