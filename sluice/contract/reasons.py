@@ -241,7 +241,7 @@ CONVERSION_REFUSALS: Mapping[Reason, RefusalReason] = {
         422,
         {
             Reason.DATATYPE_MISSING: "a tensor has no datatype, and no declared input has its name",
-            Reason.INPUT_NOT_NAMED: "a tensor has no name, and the model has not exactly one input",
+            Reason.INPUT_NOT_NAMED: "a tensor has no name, and not exactly one input is required",
             Reason.INPUT_TWICE: "an input occurs twice",
             Reason.MISSING_INPUT: "a required input is missing",
             Reason.NO_DECLARED_INPUTS: "not a V2 request, and the model declares no inputs",
