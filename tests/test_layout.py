@@ -36,7 +36,7 @@ DEPENDENCIES = {
         " protos sluice.config sluice.contract"
     ),
     "extproc.decision": "extproc.auth extproc.convert extproc.policy sluice.config sluice.contract",
-    "extproc.limits": "sluice.config",
+    "extproc.limits": "extproc.rpc extproc.transport protos sluice.config",
     "extproc.breaker": "extproc.counter_table sluice.config sluice.contract",
     "extproc.telemetry": (
         "extproc.breaker extproc.counter_table extproc.decision extproc.policy extproc.rpc"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from extproc.counter_table import CounterTable
 from extproc.process import worker
-from extproc.process.broker import brokering
+from extproc.process.broker import serve_budgets_in_thread
 from extproc.process.shared_table import shared_table
 from extproc.process.stop_signals import stop_signals
 from extproc.process.supervisor import Supervisor
@@ -52,7 +52,7 @@ def run(workers: Sequence[WorkerSettings], endpoint: EndpointSettings) -> int:
         )
         evictions = metrics.counter(catalog.LIMIT_EVICTIONS)
         with (
-            brokering(broker, evictions.add) if broker is not None else nullcontext(),
+            serve_budgets_in_thread(broker, evictions.add) if broker is not None else nullcontext(),
             serve_in_thread(app, endpoint.address, max_requests=MAX_REQUESTS),
             stop_signals() as stop,
         ):

@@ -13,9 +13,10 @@ from extproc.counter_table import CounterTable, create
 from extproc.decision import Admission, Decision, Refusal
 from extproc.limits import Budgets
 from extproc.limits.arithmetic import Algorithm, Limit
-from extproc.limits.broker import Broker
 from extproc.limits.ledger import Ledger
+from extproc.process.broker import serve_budgets
 from extproc.protection import Protection, ProtectionSettings
+from extproc.services.budgets import BudgetService
 from extproc.telemetry.entry import NO_GRPC_OUTCOME, AccessLogEntry, RequestOutcome
 from sluice.config import PolicyDocument
 from tests.extproc.decision.requests import admitted, document, make_policy, make_request
@@ -157,7 +158,7 @@ async def shared(tmp_path: Path) -> AsyncIterator[Shared]:
     table = CounterTable(tmp_path / "counters", 0)
     ledger = Ledger(1000)
     protection = Protection(table, ProtectionSettings(tmp_path / "broker"))
-    async with Broker(tmp_path / "broker", ledger, protection.clock):
+    async with serve_budgets(tmp_path / "broker", BudgetService(ledger, protection.clock)):
         yield Shared(protection, ledger)
     table.close()
 

@@ -8,11 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
-
 from extproc.limits import steady_clock
-from extproc.limits.broker import Broker
 from extproc.limits.ledger import Ledger
+from extproc.process.broker import serve_budgets
+from extproc.services.budgets import BudgetService
 from sluice.config.limit_backend import LimitBackend
 from tests.extproc.limits.conftest import RedisServer
 
@@ -65,25 +64,7 @@ def test_workers_share_a_limit_through_redis(redis_server: RedisServer) -> None:
 def test_workers_share_a_limit_through_their_supervisor(tmp_path: Path) -> None:
     async def supervise() -> tuple[int, float]:
         path = tmp_path / "limits.sock"
-        async with Broker(path, Ledger(1000), steady_clock()):
-            assert path.stat().st_mode & 0o777 == 0o600
+        async with serve_budgets(path, BudgetService(Ledger(1000), steady_clock())):
             return await run(LimitBackend(timeout=1.0), str(path))
 
     assert_the_limit_was_used_and_kept(*asyncio.run(supervise()))
-
-
-@pytest.mark.parametrize("line", [b"nonsense\n", b"[1,[[1,2]]]\n", b"[1]\n", b"x" * (1 << 19)])
-def test_the_broker_hangs_up_on_what_it_does_not_understand(tmp_path: Path, line: bytes) -> None:
-    async def talk() -> bytes:
-        path = tmp_path / "limits.sock"
-        async with Broker(path, Ledger(1000), steady_clock()):
-            reader, writer = await asyncio.open_unix_connection(path)
-            writer.write(line)
-            try:
-                return await reader.read()
-            except ConnectionError:
-                return b""
-            finally:
-                writer.close()
-
-    assert asyncio.run(talk()) == b""

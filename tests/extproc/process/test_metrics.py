@@ -18,8 +18,8 @@ from extproc.convert.tensor import Tensor
 from extproc.counter_table import CounterTable, create
 from extproc.limits import steady_clock
 from extproc.limits.arithmetic import Algorithm, Limit
-from extproc.limits.broker import Broker
 from extproc.limits.ledger import Ledger
+from extproc.process.broker import serve_budgets
 from extproc.process.metrics import (
     ConversionTimes,
     breaker_gauges,
@@ -30,6 +30,7 @@ from extproc.process.metrics import (
 )
 from extproc.process.shared_table import COLUMNS
 from extproc.protection import Protection, ProtectionSettings
+from extproc.services.budgets import BudgetService
 from extproc.telemetry import catalog
 from extproc.telemetry.exposition import TableCollector
 from extproc.telemetry.metrics import LOST_SERIES, MICROS_PER_SECOND, Metrics, series_name
@@ -181,7 +182,7 @@ def test_a_lost_backend_is_down_and_its_evictions_are_counted(tmp_path: Path) ->
         await pending
 
     async def run() -> None:
-        async with Broker(socket, Ledger(1), steady_clock(), evicted.add):
+        async with serve_budgets(socket, BudgetService(Ledger(1), steady_clock(), evicted.add)):
             # On a slow machine, 2,001 keys take longer than the default timeout.
             backend = {"max_keys": 2000, "timeout": 5}
             (await protection.prepare(document(limits={"backend": backend}))).commit()
