@@ -1,8 +1,8 @@
-"""Envoy sends spans and log records of decided requests to a real OTLP server."""
+"""Envoy sends spans and log records of requests to a real OTLP server."""
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import TypeVar
 
 import httpx
@@ -24,15 +24,9 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 (another process: no event tells)
-            await asyncio.sleep(0.02)
-
-
 @pytest.fixture(scope="module")
 async def traced(anyio_backend: str) -> AsyncIterator[tuple[Collector, httpx.AsyncClient]]:
-    """A collector, and a client of a gateway that sends it everything."""
+    """A collector, and a client of a gateway that sends all spans and records to it."""
     async with Collector() as collector:
         config = base_config()
         config["telemetry"]["tracing"] = {"otlp": {"address": collector.address}}
@@ -55,21 +49,21 @@ def of_trace(items: Iterable[Item], trace_id: str) -> list[Item]:
 
 
 @pytest.mark.anyio
-async def test_a_trace_goes_through_to_the_model_with_what_was_decided(
+async def test_a_trace_continues_to_the_model_server_and_shows_the_decision(
     traced: tuple[Collector, httpx.AsyncClient],
 ) -> None:
     collector, client = traced
     trace_id = secrets.token_hex(16)
-    answer = await client.post(
+    response = await client.post(
         f"{PATH}?password=hidden", json={}, headers={**bearer("alice"), **traceparent(trace_id)}
     )
-    await until(lambda: len(of_trace(collector.spans, trace_id)) == 3)
+    await collector.wait_for(lambda: len(of_trace(collector.spans, trace_id)) == 3)
     spans = of_trace(collector.spans, trace_id)
     (request,) = [span for span in spans if span.parent_span_id.hex() == PARENT]
     (model,) = [span for span in spans if span.name.startswith("router")]
     (decision,) = [span for span in spans if "ext_proc" in span.name]
     assert model.parent_span_id == decision.parent_span_id == request.span_id
-    sent = dict(answer.json()["headers"])
+    sent = dict(response.json()["headers"])
     assert sent["traceparent"] == f"00-{trace_id}-{model.span_id.hex()}-01"
     found = attributes(request)
     assert {key: value for key, value in found.items() if key.startswith("sluice.")} == {
@@ -95,14 +89,14 @@ async def test_a_refusal_is_traced_with_its_reason(
     def ingress() -> list[Span]:
         return [span for span in of_trace(collector.spans, trace_id) if span.name == "ingress"]
 
-    await until(lambda: bool(ingress()))
+    await collector.wait_for(lambda: bool(ingress()))
     (request,) = ingress()
     found = attributes(request)
     assert (found["http.status_code"], found["sluice.details"]) == ("401", "sluice:unauthenticated")
 
 
 @pytest.mark.anyio
-async def test_a_log_record_says_what_was_decided(
+async def test_a_log_record_shows_the_decision(
     traced: tuple[Collector, httpx.AsyncClient],
 ) -> None:
     collector, client = traced
@@ -110,11 +104,11 @@ async def test_a_log_record_says_what_was_decided(
     token = bearer("bob")
     headers = {**token, **traceparent(trace_id), "user-agent": "recorded"}
     await client.post(f"{PATH}?password=hidden", json={}, headers=headers)
-    await until(lambda: bool(of_trace(collector.records, trace_id)))
+    await collector.wait_for(lambda: bool(of_trace(collector.records, trace_id)))
     (record,) = of_trace(collector.records, trace_id)
     assert record.body.string_value == f"POST {PATH} 200"
     found = attributes(record)
-    wanted = {
+    expected = {
         "http.request.method": "POST",
         "url.path": PATH,
         "http.response.status_code": "200",
@@ -123,7 +117,7 @@ async def test_a_log_record_says_what_was_decided(
         "sluice.reason": "stable",
         "user_agent.original": "recorded",
     }
-    assert {key: found[key] for key in wanted} == wanted
+    assert {key: found[key] for key in expected} == expected
     text = str(collector.records)
     assert "hidden" not in text
     assert token["authorization"].partition(" ")[2] not in text
