@@ -1,1 +1,1 @@
-"""Example models, their server and the script that trains them; the gateway imports none of it."""
+"""Example models, their model server, and their training. The gateway imports none of it."""

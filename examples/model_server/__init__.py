@@ -1,1 +1,1 @@
-"""A small model server that speaks the Open Inference Protocol V2 over REST and gRPC."""
+"""An example model server for the Open Inference Protocol V2 over REST and gRPC."""

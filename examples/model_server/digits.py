@@ -1,7 +1,6 @@
-"""The image classifier: pictures of digits to ten probabilities, weighted by `examples.train`.
+"""The image classifier: images of digits to ten probabilities. `examples.train` trains it.
 
-Any picture is reduced to the 8x8 cells that the training data have; decoding JPEG or PNG is the
-client's, or the gateway's, affair.
+It reduces an image to 8x8 cells, the size of the training data. It does not decode JPEG or PNG.
 """
 
 from collections.abc import Sequence
@@ -10,42 +9,42 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from .model import WEIGHTS, only_input
+from .model import WEIGHTS, single_input
 from .tensors import Array, InvalidInputError, Tensor, TensorSpec
 
 Floats = npt.NDArray[np.float32]
 
 CELLS = 8
-# A batch above either bound would cost more memory than an example should take.
+# Both bound the memory of a request.
 MAX_SIDE = 1024
 MAX_BATCH = 64
 _CHANNELS = (1, 3)
-# ITU-R BT.601 luma, which is also what JPEG's Y channel means.
+# ITU-R BT.601 luma, as in the Y channel of JPEG.
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
-def cells(pictures: Array) -> Floats:
-    """[n, H, W] grey pictures of any scale to [n, 64] cells in 0..1, bright stroke on dark ground.
+def to_cells(images: Array) -> Floats:
+    """Gray images [n, H, W] to cells [n, 64] from 0 to 1, with a bright digit on a dark background.
 
-    Each picture's contrast is stretched to the whole range, so 0..255, 0..1 and normalised values
-    all read alike; one whose border is bright is ink on paper, and is inverted.
+    It stretches the contrast of each image to the whole range, so the values may have any scale. It
+    inverts an image with a bright border, because its digit is dark.
     """
-    grey = pictures.astype(np.float32)
-    rows, columns = _area_average(grey.shape[1]), _area_average(grey.shape[2])
-    small = rows @ grey @ columns.T
+    gray = images.astype(np.float32)
+    rows, columns = _area_average(gray.shape[1]), _area_average(gray.shape[2])
+    small = rows @ gray @ columns.T
     low = small.min(axis=(1, 2), keepdims=True)
     span = small.max(axis=(1, 2), keepdims=True) - low
     small = (small - low) / np.where(span > 0, span, 1)
     border = np.concatenate([small[:, (0, -1), :], small[:, :, (0, -1)].swapaxes(1, 2)], axis=1)
-    on_paper = np.median(border, axis=(1, 2)) > 0.5
-    small[on_paper] = 1 - small[on_paper]
+    dark_digit = np.median(border, axis=(1, 2)) > 0.5
+    small[dark_digit] = 1 - small[dark_digit]
     flat: Floats = small.reshape(len(small), CELLS * CELLS)
     return flat
 
 
 @lru_cache(maxsize=64)
 def _area_average(size: int) -> Floats:
-    """[8, size] matrix whose row i averages the pixels that cell i covers, in part or whole."""
+    """Matrix [8, size] whose row i averages the pixels that cell i covers wholly or partly."""
     edges = np.linspace(0, size, CELLS + 1)
     pixels = np.arange(size)
     overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
@@ -54,8 +53,8 @@ def _area_average(size: int) -> Floats:
     return matrix
 
 
-def grey_pictures(image: Tensor) -> Floats:
-    """[n, H, W] luma of a UINT8 or FP32 tensor in NHWC or NCHW with 1 or 3 channels."""
+def to_gray(image: Tensor) -> Floats:
+    """Luma [n, H, W] of a UINT8 or FP32 tensor in NHWC or NCHW with 1 or 3 channels."""
     if image.datatype not in ("UINT8", "FP32"):
         raise InvalidInputError(f"input 'image': expected UINT8 or FP32, got {image.datatype}")
     shape = list(image.data.shape)
@@ -73,16 +72,16 @@ def grey_pictures(image: Tensor) -> Floats:
         )
     if not 1 <= count <= MAX_BATCH:
         raise InvalidInputError(
-            f"input 'image': a batch holds 1 to {MAX_BATCH} pictures, got {count}"
+            f"input 'image': a batch must have 1 to {MAX_BATCH} images, got {count}"
         )
     if not np.isfinite(pixels).all():
-        raise InvalidInputError("input 'image': a value is not finite")
-    grey: Floats = pixels @ _LUMA if channels == len(_LUMA) else pixels[..., 0]
-    return grey
+        raise InvalidInputError("input 'image': every value must be finite")
+    gray: Floats = pixels @ _LUMA if channels == len(_LUMA) else pixels[..., 0]
+    return gray
 
 
-class Digits:
-    """Layers of weights over 64 cells: v1 has one (softmax regression), v2 a hidden layer more."""
+class DigitClassifier:
+    """Layers of weights on 64 cells. v1 is a softmax regression; v2 has one hidden layer."""
 
     inputs: tuple[TensorSpec, ...] = (TensorSpec("image", "UINT8", (-1, 32, 32, 1)),)
     outputs: tuple[TensorSpec, ...] = (
@@ -94,8 +93,8 @@ class Digits:
         self.layers = layers
 
     @classmethod
-    def load(cls, version: str) -> "Digits":
-        """Reads the weights that ship here; FileNotFoundError for no such version."""
+    def load(cls, version: str) -> "DigitClassifier":
+        """Reads the weights of a version; raises FileNotFoundError if there is no such version."""
         with np.load(WEIGHTS / f"digits-{version}.npz") as stored:
             depth = len(stored.files) // 2
             return cls(
@@ -109,7 +108,7 @@ class Digits:
             )
 
     def probabilities(self, features: Floats) -> Floats:
-        """[n, 64] cells to [n, 10] probabilities."""
+        """Cells [n, 64] to probabilities [n, 10]."""
         *hidden, (weights, bias) = self.layers
         for inner_weights, inner_bias in hidden:
             features = np.maximum(features @ inner_weights + inner_bias, 0)
@@ -120,8 +119,8 @@ class Digits:
 
     def infer(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """`label` INT64 [n] and `probabilities` FP32 [n, 10]."""
-        found = self.probabilities(cells(grey_pictures(only_input(inputs, "image"))))
+        probabilities = self.probabilities(to_cells(to_gray(single_input(inputs, "image"))))
         return (
-            Tensor("label", "INT64", found.argmax(axis=1).astype(np.int64)),
-            Tensor("probabilities", "FP32", found),
+            Tensor("label", "INT64", probabilities.argmax(axis=1).astype(np.int64)),
+            Tensor("probabilities", "FP32", probabilities),
         )

@@ -1,6 +1,6 @@
-"""The `echo` upstream: it tells what reached it, for tests of whatever stands in front.
+"""The `echo` model: it returns the request that arrived, to test the proxies in front of it.
 
-Bodies are read, and with `?echo=body` sent back, chunk by chunk as they arrive; none is kept.
+It streams bodies and stores none.
 """
 
 import asyncio
@@ -14,7 +14,8 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from .endpoint import Endpoint
+from .faults import DELAY_HEADER, FAIL_RATE_HEADER
+from .served_model import ServedModel
 from .tensors import InvalidInputError
 
 MAX_EVENTS = 10_000
@@ -22,24 +23,24 @@ MAX_INTERVAL_MS = 10_000
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
-def echo_routes(endpoint: Endpoint) -> list[BaseRoute]:
-    """Everything below /v2/models/echo that the V2 routes do not take first."""
-    echo = _Echo(endpoint)
+def echo_routes(model: ServedModel) -> list[BaseRoute]:
+    """Routes for the paths below /v2/models/echo that the V2 protocol does not define."""
+    echo = _Echo(model)
     routes: list[BaseRoute] = []
     for root in ("/v2/models/echo/versions/{version}", "/v2/models/echo"):
         routes += [
-            WebSocketRoute(f"{root}/ws", echo.frames),
-            Route(f"{root}/generate_stream", echo.generate, methods=["GET", "POST"]),
-            Route(f"{root}/{{rest:path}}", echo.describe, methods=_METHODS),
+            WebSocketRoute(f"{root}/ws", echo.echo_frames),
+            Route(f"{root}/generate_stream", echo.send_events, methods=["GET", "POST"]),
+            Route(f"{root}/{{rest:path}}", echo.echo_request, methods=_METHODS),
         ]
     return routes
 
 
-class _BodyBack(Response):
-    """The request's body as the response's.
+class _EchoedBody(Response):
+    """A response that streams the request body back.
 
-    StreamingResponse cannot do this: while it sends, it receives as well, to notice a disconnect,
-    and so takes the chunks that the body is made of.
+    StreamingResponse cannot do this: to notice a disconnect it receives messages while it sends, so
+    it would consume chunks of the request body.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,37 +57,37 @@ class _BodyBack(Response):
 
 
 class _Echo:
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
+    def __init__(self, model: ServedModel) -> None:
+        self._model = model
 
-    async def describe(self, request: Request) -> Response:
-        await self._admit(request)
+    async def echo_request(self, request: Request) -> Response:
+        await self._check(request)
         if request.query_params.get("echo") == "body":
-            return _BodyBack(media_type="application/octet-stream")
+            return _EchoedBody(media_type="application/octet-stream")
         length = 0
         async for chunk in request.stream():
             length += len(chunk)
         return JSONResponse(
             {
-                "version": self._endpoint.version,
+                "version": self._model.version,
                 "method": request.method,
                 "path": request.url.path,
                 "query": request.url.query,
-                # Pairs and not an object: a header may come more than once.
+                # An object could not hold a header that occurs more than once.
                 "headers": [[name, value] for name, value in request.headers.items()],
                 "body_length": length,
             }
         )
 
-    async def generate(self, request: Request) -> Response:
-        await self._admit(request)
+    async def send_events(self, request: Request) -> Response:
+        await self._check(request)
         count = _bounded(request, "events", 5, MAX_EVENTS)
         interval = _bounded(request, "interval_ms", 0, MAX_INTERVAL_MS)
-        events = _events(self._endpoint.version, count, interval / 1000)
+        events = _events(self._model.version, count, interval / 1000)
         return StreamingResponse(events, media_type="text/event-stream")
 
-    async def frames(self, socket: WebSocket) -> None:
-        if socket.path_params.get("version", self._endpoint.version) != self._endpoint.version:
+    async def echo_frames(self, socket: WebSocket) -> None:
+        if socket.path_params.get("version", self._model.version) != self._model.version:
             await socket.close()
             return
         await socket.accept(subprotocol=next(iter(socket.scope["subprotocols"]), None))
@@ -97,9 +98,9 @@ class _Echo:
                 else:
                     await socket.send_bytes(frame["bytes"])
 
-    async def _admit(self, request: Request) -> None:
-        self._endpoint.check("echo", request.path_params.get("version", ""))
-        await self._endpoint.faults.strike(_asked(request))
+    async def _check(self, request: Request) -> None:
+        self._model.check_name("echo", request.path_params.get("version", ""))
+        await self._model.faults.inject(_fault_headers(request))
 
 
 async def _events(version: str, count: int, interval: float) -> AsyncIterator[bytes]:
@@ -109,19 +110,18 @@ async def _events(version: str, count: int, interval: float) -> AsyncIterator[by
         yield f"data: {json.dumps({'index': index, 'model_version': version})}\n\n".encode()
 
 
-def _asked(request: Request) -> dict[str, str]:
-    """The headers, and the query's `fail_rate` and `delay_ms` under the headers' names."""
-    asked = dict(request.headers)
-    for name in ("fail_rate", "delay_ms"):
-        if name in request.query_params:
-            asked[f"x-echo-{name.replace('_', '-')}"] = request.query_params[name]
-    return asked
+def _fault_headers(request: Request) -> dict[str, str]:
+    """The request headers, with `fail_rate` and `delay_ms` of the query as fault headers."""
+    headers = dict(request.headers)
+    for parameter, header in (("fail_rate", FAIL_RATE_HEADER), ("delay_ms", DELAY_HEADER)):
+        if parameter in request.query_params:
+            headers[header] = request.query_params[parameter]
+    return headers
 
 
-def _bounded(request: Request, name: str, default: int, most: int) -> int:
+def _bounded(request: Request, name: str, default: int, maximum: int) -> int:
     text = request.query_params.get(name, str(default))
-    if not (
-        text.isascii() and text.isdigit() and len(text) <= len(str(most)) and int(text) <= most
-    ):
-        raise InvalidInputError(f"{name} must be a whole number from 0 to {most}")
+    digits = text.isascii() and text.isdigit() and len(text) <= len(str(maximum))
+    if not digits or int(text) > maximum:
+        raise InvalidInputError(f"{name} must be an integer from 0 to {maximum}")
     return int(text)

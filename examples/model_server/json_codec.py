@@ -1,4 +1,4 @@
-"""The V2 JSON form of an inference request and response: bytes to tensors and back."""
+"""V2 JSON inference requests and responses: bytes to tensors and back."""
 
 import json
 from collections.abc import Sequence
@@ -7,45 +7,45 @@ from typing import NoReturn
 
 import numpy as np
 
-from .tensors import Array, InvalidInputError, Tensor, dtype_of, shaped
+from .tensors import Array, InvalidInputError, Tensor, dtype_of, reshape
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """An inference request; `outputs` names those asked for, empty for all."""
+class InferenceRequest:
+    """An inference request. An empty `outputs` requests every output."""
 
     id: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[str, ...]
 
 
-def parse_request(body: bytes) -> Request:
-    """Reads a V2 JSON request; raises InvalidInputError, naming the field, for anything else."""
+def parse_request(body: bytes) -> InferenceRequest:
+    """Reads a V2 JSON request; raises InvalidInputError, which names the invalid field."""
     document = _load(body)
     inputs = _array(document, "inputs")
     if not inputs:
-        raise InvalidInputError('"inputs" must hold at least one tensor')
-    identity = document.get("id", "")
-    if not isinstance(identity, str):
+        raise InvalidInputError('"inputs" must have at least one tensor')
+    request_id = document.get("id", "")
+    if not isinstance(request_id, str):
         raise InvalidInputError('"id" must be a string')
-    return Request(
-        id=identity,
+    return InferenceRequest(
+        id=request_id,
         inputs=tuple(_tensor(entry) for entry in inputs),
         outputs=tuple(_name(entry, "outputs") for entry in _array(document, "outputs")),
     )
 
 
-def render_response(model: str, version: str, identity: str, outputs: Sequence[Tensor]) -> bytes:
-    """The V2 JSON response, with flat data; BYTES elements are sent as UTF-8 text."""
+def write_response(model: str, version: str, request_id: str, outputs: Sequence[Tensor]) -> bytes:
+    """A V2 JSON response with flat data. BYTES elements become text."""
     document: dict[str, object] = {"model_name": model, "model_version": version}
-    if identity:
-        document["id"] = identity
+    if request_id:
+        document["id"] = request_id
     document["outputs"] = [
         {
             "name": tensor.name,
             "datatype": tensor.datatype,
             "shape": list(tensor.data.shape),
-            "data": _plain(tensor),
+            "data": _json_elements(tensor),
         }
         for tensor in outputs
     ]
@@ -54,16 +54,16 @@ def render_response(model: str, version: str, identity: str, outputs: Sequence[T
 
 def _load(body: bytes) -> dict[str, object]:
     try:
-        document = json.loads(body, parse_constant=_no_constant)
+        document = json.loads(body, parse_constant=_reject_constant)
     except (ValueError, RecursionError) as error:
-        raise InvalidInputError(f"the body is not JSON: {error}") from None
+        raise InvalidInputError(f"invalid JSON: {error}") from None
     if not isinstance(document, dict):
         raise InvalidInputError("the body must be a JSON object")
     return document
 
 
-def _no_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is not a JSON number")
+def _reject_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not a valid JSON number")
 
 
 def _array(document: dict[str, object], field: str) -> list[object]:
@@ -91,27 +91,25 @@ def _tensor(entry: object) -> Tensor:
     data = entry.get("data")
     if not isinstance(data, list):
         raise InvalidInputError(f'input {name!r}: "data" must be an array')
-    return Tensor(name, datatype, shaped(name, _elements(name, datatype, dtype, data), shape))
+    return Tensor(name, datatype, reshape(name, _elements(name, datatype, dtype, data), shape))
 
 
 def _elements(name: str, datatype: str, dtype: np.dtype[np.generic], data: list[object]) -> Array:
     flat = _flatten(data)
     allowed = _JSON_TYPES[dtype.kind]
     for position, value in enumerate(flat):
-        # `type(...)` and not isinstance: in Python true is an int, in V2 it is not.
+        # Not isinstance: a Python bool is an int, but a JSON true is not a V2 integer.
         if type(value) not in allowed:
             raise InvalidInputError(
                 f"input {name!r}: element {position} is not a {datatype}: {json.dumps(value):.40}"
             )
     if datatype == "BYTES":
-        # A lone surrogate is legal JSON and not legal UTF-8.
+        # JSON allows a lone surrogate. UTF-8 does not.
         return np.array([str(value).encode(errors="replace") for value in flat], dtype=object)
     try:
         return np.array(flat, dtype=dtype)
     except OverflowError:
-        raise InvalidInputError(
-            f"input {name!r}: a number is out of range for {datatype}"
-        ) from None
+        raise InvalidInputError(f"input {name!r}: number out of range for {datatype}") from None
 
 
 _JSON_TYPES: dict[str, tuple[type, ...]] = {
@@ -124,18 +122,19 @@ _JSON_TYPES: dict[str, tuple[type, ...]] = {
 
 
 def _flatten(data: list[object]) -> list[object]:
-    """Row-major elements of nested arrays; a level at a time, so that depth costs no recursion."""
+    """The elements of nested arrays, in row-major order."""
+    # Not recursive, so that deep nesting cannot exhaust the stack.
     while any(isinstance(item, list) for item in data):
         level: list[object] = []
         for item in data:
             if not isinstance(item, list):
-                raise InvalidInputError('"data" mixes arrays and elements at one depth')
+                raise InvalidInputError('"data" mixes arrays and elements at the same depth')
             level.extend(item)
         data = level
     return data
 
 
-def _plain(tensor: Tensor) -> list[object]:
+def _json_elements(tensor: Tensor) -> list[object]:
     if tensor.datatype == "BYTES":
         return [item.decode(errors="replace") for item in tensor.data.ravel().tolist()]
     return list(tensor.data.ravel().tolist())

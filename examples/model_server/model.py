@@ -1,4 +1,4 @@
-"""What every example model offers the server, and the checks on input that they share."""
+"""The interface of the example models, and the checks of inputs and outputs that they share."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +9,8 @@ from .tensors import InvalidInputError, Tensor, TensorSpec
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
 
-class Model(Protocol):
-    """One version of a model: what it takes, what it gives, and the function between."""
+class InferenceModel(Protocol):
+    """One version of a model."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -19,20 +19,23 @@ class Model(Protocol):
         """Every declared output, in order; raises InvalidInputError."""
 
 
-def only_input(inputs: Sequence[Tensor], name: str) -> Tensor:
-    """The single input of a model that takes one; else raises InvalidInputError."""
+def single_input(inputs: Sequence[Tensor], name: str) -> Tensor:
+    """The input of a model that has one input; raises InvalidInputError for any other inputs."""
     if len(inputs) != 1 or inputs[0].name != name:
         sent = ", ".join(repr(tensor.name) for tensor in inputs)
-        raise InvalidInputError(f"expected the one input {name!r}, got {sent}")
+        raise InvalidInputError(f"expected one input {name!r}, got {sent}")
     return inputs[0]
 
 
-def chosen(outputs: Sequence[Tensor], names: Sequence[str]) -> tuple[Tensor, ...]:
-    """The outputs that a request named, in its order; all when it named none."""
+def select_outputs(outputs: Sequence[Tensor], names: Sequence[str]) -> tuple[Tensor, ...]:
+    """The outputs with these names, in the order of the names; all outputs if there are none.
+
+    Raises InvalidInputError for an unknown name.
+    """
     if not names:
         return tuple(outputs)
     by_name = {tensor.name: tensor for tensor in outputs}
     for name in names:
         if name not in by_name:
-            raise InvalidInputError(f"no output {name!r}, the model has {', '.join(by_name)}")
+            raise InvalidInputError(f"unknown output {name!r}, expected {', '.join(by_name)}")
     return tuple(by_name[name] for name in names)

@@ -1,6 +1,7 @@
-"""The text classifier: sentence to words to P(positive). Weights come from `examples.train`.
+"""The text classifier: a sentence to the probability that it is positive.
 
-What a word says, praise or blame, is a sum of learned weights; a sentence is the sum of its words.
+`examples.train` trains it. The score of a word is a sum of weights, and the score of a sentence is
+the sum of its words.
 """
 
 import re
@@ -10,76 +11,76 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from .model import WEIGHTS, only_input
+from .model import WEIGHTS, single_input
 from .tensors import InvalidInputError, Tensor, TensorSpec
 
 LABELS = (b"negative", b"positive")
 _APOSTROPHE = "\N{RIGHT SINGLE QUOTATION MARK}"
 _TOKEN = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*|[.,;:!?]")
 _NEGATIONS = frozenset({"not", "no", "never", "nothing", "nobody", "neither", "nor", "without"})
-# How many words after a negation it is taken to reach, at most; a punctuation mark ends it sooner.
-_NEGATION_REACH = 3
-_FRAGMENT_LENGTHS = range(3, 7)
-# No word that means something is longer, and a text may be one token of megabytes.
-_LONGEST_WORD = 40
+# A negation inverts at most this many words after it. A punctuation mark ends it earlier.
+_NEGATION_SCOPE = 3
+_NGRAM_LENGTHS = range(3, 7)
+# Bounds the n-grams of a word: a text may be one word of megabytes.
+_MAX_WORD_LENGTH = 40
 
 
-def whole(word: str) -> list[str]:
-    """Features of a word in v1: itself, in angle brackets."""
+def word_feature(word: str) -> list[str]:
+    """The feature of a word in v1: the word in angle brackets."""
     return [f"<{word}>"]
 
 
-def whole_and_fragments(word: str) -> list[str]:
-    """Features of a word in v2: itself, and every distinct run of 3 to 6 letters in it.
+def word_and_ngrams(word: str) -> list[str]:
+    """The features of a word in v2: the word, and its distinct character n-grams of 3 to 6 letters.
 
-    The angle brackets count as letters, so that a beginning and an ending are told from a middle.
+    The angle brackets count as letters, so that prefixes and suffixes differ from other n-grams.
     """
-    if len(word) > _LONGEST_WORD:
-        return whole(word)
+    if len(word) > _MAX_WORD_LENGTH:
+        return word_feature(word)
     marked = f"<{word}>"
-    starts = ((length, start) for length in _FRAGMENT_LENGTHS for start in range(len(marked)))
-    runs = (marked[i : i + length] for length, i in starts if i + length <= len(marked))
-    return list(dict.fromkeys((marked, *runs)))
+    starts = ((length, start) for length in _NGRAM_LENGTHS for start in range(len(marked)))
+    ngrams = (marked[i : i + length] for length, i in starts if i + length <= len(marked))
+    return list(dict.fromkeys((marked, *ngrams)))
 
 
-FEATURES: Mapping[str, Callable[[str], list[str]]] = {"v1": whole, "v2": whole_and_fragments}
+FEATURES: Mapping[str, Callable[[str], list[str]]] = {"v1": word_feature, "v2": word_and_ngrams}
 
 
 def words(text: str) -> list[tuple[str, int]]:
-    """What v1 reads in a text: every word, in lower case, for what it says by itself (+1)."""
+    """The words of a text in v1, in lower case, each with the sign +1."""
     return [(token, 1) for token in tokens(text) if token[0].isalpha()]
 
 
-def words_in_context(text: str) -> list[tuple[str, int]]:
-    """What v2 reads in a text: every word, turned round (-1) where a negation reaches it.
+def words_with_negation(text: str) -> list[tuple[str, int]]:
+    """The words of a text in v2, in lower case, each with the sign -1 if a negation precedes it.
 
-    The negation itself is left out: turning others round is all it says.
+    Negations have no score of their own, so they are left out.
     """
-    found: list[tuple[str, int]] = []
-    reach = 0
+    signed: list[tuple[str, int]] = []
+    scope = 0
     for token in tokens(text):
         if not token[0].isalpha():
-            reach = 0
-        elif _negates(token):
-            reach = _NEGATION_REACH
+            scope = 0
+        elif _is_negation(token):
+            scope = _NEGATION_SCOPE
         else:
-            found.append((token, -1 if reach else 1))
-            reach = max(reach - 1, 0)
-    return found
+            signed.append((token, -1 if scope else 1))
+            scope = max(scope - 1, 0)
+    return signed
 
 
 def tokens(text: str) -> list[str]:
     """The words of a text, in lower case, and the punctuation marks that end a clause."""
-    found: list[str] = _TOKEN.findall(text.lower().replace(_APOSTROPHE, "'"))
-    return found
+    matches: list[str] = _TOKEN.findall(text.lower().replace(_APOSTROPHE, "'"))
+    return matches
 
 
-def _negates(token: str) -> bool:
+def _is_negation(token: str) -> bool:
     return token in _NEGATIONS or token.endswith("n't")
 
 
-class Sentiment:
-    """Logistic regression over words; BYTES [n] or [n, 1] in, label and scores out."""
+class SentimentClassifier:
+    """Logistic regression on the words of a text."""
 
     inputs: tuple[TensorSpec, ...] = (TensorSpec("text", "BYTES", (-1,)),)
     outputs: tuple[TensorSpec, ...] = (
@@ -92,28 +93,28 @@ class Sentiment:
         self.version = version
         self.weights = weights
         self._features = FEATURES[version]
-        self._read = words if version == "v1" else words_in_context
+        self._signed_words = words if version == "v1" else words_with_negation
 
     @classmethod
-    def load(cls, version: str) -> "Sentiment":
-        """Reads the weights that ship here; FileNotFoundError for no such version."""
+    def load(cls, version: str) -> "SentimentClassifier":
+        """Reads the weights of a version; raises FileNotFoundError if there is no such version."""
         with np.load(WEIGHTS / f"sentiment-{version}.npz") as stored:
             vocabulary = stored["vocabulary"].tobytes().decode().split("\n")
             return cls(version, dict(zip(vocabulary, stored["weights"].tolist(), strict=True)))
 
-    def opinion(self, word: str) -> float:
-        """Log odds that `word`, in lower case, praises; 0 when nothing of it is known."""
+    def word_score(self, word: str) -> float:
+        """Log odds that a lower-case word is positive; 0 if none of its features has a weight."""
         return sum(self.weights.get(feature, 0.0) for feature in self._features(word))
 
     def score(self, text: str) -> float:
-        """P(positive); 0.5 when no word says anything."""
-        counts = Counter(self._read(text))
-        total = sum(sign * count * self.opinion(word) for (word, sign), count in counts.items())
+        """Probability that a text is positive; 0.5 if no word has a score."""
+        counts = Counter(self._signed_words(text))
+        total = sum(sign * count * self.word_score(word) for (word, sign), count in counts.items())
         return float(1.0 / (1.0 + np.exp(-np.clip(total, -60.0, 60.0))))
 
     def infer(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """`label` BYTES [n], `score` FP32 [n] (P of positive), `probabilities` FP32 [n, 2]."""
-        text = only_input(inputs, "text")
+        """`label` BYTES [n], `score` FP32 [n] (of positive), `probabilities` FP32 [n, 2]."""
+        text = single_input(inputs, "text")
         if text.datatype != "BYTES":
             raise InvalidInputError(f"input 'text': expected BYTES, got {text.datatype}")
         shape = text.data.shape
@@ -136,4 +137,4 @@ def _decoded(item: bytes) -> str:
     try:
         return item.decode()
     except UnicodeDecodeError as error:
-        raise InvalidInputError(f"input 'text': not UTF-8: {error}") from None
+        raise InvalidInputError(f"input 'text': invalid UTF-8: {error}") from None

@@ -1,4 +1,4 @@
-"""Named tensors and the rules every one must meet; how they travel is left to the codecs."""
+"""Named tensors and their checks. The codecs read and write them."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.generic]
 
-# BF16 is missing: numpy has no such type, and no example model reads it.
+# numpy has no BF16.
 DTYPES: dict[str, np.dtype[np.generic]] = {
     "BOOL": np.dtype("?"),
     "UINT8": np.dtype("u1"),
@@ -28,16 +28,16 @@ DTYPES: dict[str, np.dtype[np.generic]] = {
 
 
 class InvalidInputError(Exception):
-    """The request is at fault (HTTP 400, INVALID_ARGUMENT); the text says what and where."""
+    """An invalid request (HTTP 400, gRPC INVALID_ARGUMENT)."""
 
 
 class NotFoundError(Exception):
-    """No such model or version on this endpoint (HTTP 404, NOT_FOUND)."""
+    """An unknown model or version (HTTP 404, gRPC NOT_FOUND)."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """What a model declares of one tensor; -1 stands for a dimension of any size."""
+    """Declaration of a tensor. A dimension of -1 may have any size."""
 
     name: str
     datatype: str
@@ -46,7 +46,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tensor:
-    """One tensor; a BYTES tensor is an array of Python `bytes`."""
+    """A named tensor. A BYTES tensor is an array of Python `bytes`."""
 
     name: str
     datatype: str
@@ -54,7 +54,7 @@ class Tensor:
 
 
 def dtype_of(name: str, datatype: str) -> np.dtype[np.generic]:
-    """The numpy type of `datatype`; raises InvalidInputError for an unknown one."""
+    """The numpy type of a V2 datatype; raises InvalidInputError if it is unknown."""
     try:
         return DTYPES[datatype]
     except KeyError:
@@ -63,13 +63,13 @@ def dtype_of(name: str, datatype: str) -> np.dtype[np.generic]:
         ) from None
 
 
-def shaped(name: str, flat: Array, shape: Sequence[int]) -> Array:
-    """`flat` in the shape that was declared; raises InvalidInputError when the counts disagree."""
+def reshape(name: str, flat: Array, shape: Sequence[int]) -> Array:
+    """Reshapes a flat array; raises InvalidInputError if the shape needs another element count."""
     if any(size < 0 for size in shape):
         raise InvalidInputError(f"input {name!r}: shape {list(shape)} has a negative dimension")
-    wanted = math.prod(shape)
-    if wanted != flat.size:
+    expected = math.prod(shape)
+    if expected != flat.size:
         raise InvalidInputError(
-            f"input {name!r}: shape {list(shape)} takes {wanted} elements, {flat.size} were sent"
+            f"input {name!r}: shape {list(shape)} needs {expected} elements, got {flat.size}"
         )
     return flat.reshape(tuple(shape))

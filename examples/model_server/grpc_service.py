@@ -1,4 +1,4 @@
-"""The gRPC side of an endpoint: GRPCInferenceService, its handlers registered by method path."""
+"""The gRPC service of a model version: GRPCInferenceService of the V2 protocol."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -9,9 +9,9 @@ from grpc.aio import ServicerContext as Context
 
 from protos import inference_pb2 as pb
 
-from .endpoint import PLATFORM, SERVER_NAME, SERVER_VERSION, Endpoint
 from .faults import InjectedFaultError
 from .proto_codec import parse_inputs, write_outputs
+from .served_model import PLATFORM, SERVER_NAME, SERVER_VERSION, ServedModel
 from .tensors import InvalidInputError, NotFoundError, TensorSpec
 
 SERVICE = "inference.GRPCInferenceService"
@@ -20,14 +20,14 @@ Q = TypeVar("Q", bound=Message)
 R = TypeVar("R")
 
 
-class GrpcEndpoint:
-    """The methods of one endpoint; a fault of the request ends in the status it deserves."""
+class GrpcService:
+    """The method handlers. Each exception of this package ends a call with its gRPC status."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self.endpoint = endpoint
+    def __init__(self, model: ServedModel) -> None:
+        self._served = model
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """What `grpc.aio.Server.add_generic_rpc_handlers` takes."""
+        """The handler for `grpc.aio.Server.add_generic_rpc_handlers`."""
         methods = {
             "ServerLive": _unary(self.server_live, pb.ServerLiveRequest),
             "ServerReady": _unary(self.server_ready, pb.ServerReadyRequest),
@@ -39,54 +39,54 @@ class GrpcEndpoint:
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
     async def server_live(self, _: pb.ServerLiveRequest, __: Context) -> pb.ServerLiveResponse:
-        """Always, while it answers."""
+        """A server that responds is live."""
         return pb.ServerLiveResponse(live=True)
 
     async def server_ready(self, _: pb.ServerReadyRequest, __: Context) -> pb.ServerReadyResponse:
-        """It listens only once its model is loaded."""
+        """A server that responds is ready: the model is loaded before the server listens."""
         return pb.ServerReadyResponse(ready=True)
 
     async def model_ready(self, request: pb.ModelReadyRequest, _: Context) -> pb.ModelReadyResponse:
-        """NOT_FOUND for another model or version."""
-        self.endpoint.check(request.name, request.version)
+        """Whether the model is ready; NOT_FOUND for another model or version."""
+        self._served.check_name(request.name, request.version)
         return pb.ModelReadyResponse(ready=True)
 
     async def server_metadata(
         self, _: pb.ServerMetadataRequest, __: Context
     ) -> pb.ServerMetadataResponse:
-        """Name and version of this server."""
+        """Name and version of the server."""
         return pb.ServerMetadataResponse(name=SERVER_NAME, version=SERVER_VERSION)
 
     async def model_metadata(
         self, request: pb.ModelMetadataRequest, _: Context
     ) -> pb.ModelMetadataResponse:
-        """What the model takes and gives; `echo` declares nothing."""
-        self.endpoint.check(request.name, request.version)
-        model = self.endpoint.model
+        """Inputs and outputs of the model. `echo` declares none."""
+        self._served.check_name(request.name, request.version)
+        model = self._served.model
         return pb.ModelMetadataResponse(
-            name=self.endpoint.name,
-            versions=[self.endpoint.version],
+            name=self._served.name,
+            versions=[self._served.version],
             platform=PLATFORM,
-            inputs=[_described(spec) for spec in (model.inputs if model else ())],
-            outputs=[_described(spec) for spec in (model.outputs if model else ())],
+            inputs=[_tensor_metadata(spec) for spec in (model.inputs if model else ())],
+            outputs=[_tensor_metadata(spec) for spec in (model.outputs if model else ())],
         )
 
     async def model_infer(
         self, request: pb.ModelInferRequest, context: Context
     ) -> pb.ModelInferResponse:
-        """Answers raw where the request was raw, typed where it was typed."""
-        self.endpoint.check(request.model_name, request.model_version)
-        asked = {key: str(value) for key, value in context.invocation_metadata() or ()}
+        """Runs the model. The outputs are raw if the inputs were raw, and typed otherwise."""
+        self._served.check_name(request.model_name, request.model_version)
+        metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
         response = pb.ModelInferResponse(
-            model_name=self.endpoint.name, model_version=self.endpoint.version, id=request.id
+            model_name=self._served.name, model_version=self._served.version, id=request.id
         )
-        model = self.endpoint.model
+        model = self._served.model
         if model is None:
-            await self.endpoint.faults.strike(asked)
+            await self._served.faults.inject(metadata)
             _copy_inputs(request, response)
             return response
-        names = [output.name for output in request.outputs]
-        outputs = await self.endpoint.infer(model, parse_inputs(request), names, asked)
+        inputs, names = parse_inputs(request), [output.name for output in request.outputs]
+        outputs = await self._served.infer(model, inputs, names, metadata)
         write_outputs(response, outputs, raw=bool(request.raw_input_contents))
         return response
 
@@ -99,7 +99,7 @@ def _copy_inputs(request: pb.ModelInferRequest, response: pb.ModelInferResponse)
     response.raw_output_contents.extend(request.raw_input_contents)
 
 
-def _described(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadata:
+def _tensor_metadata(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadata:
     return pb.ModelMetadataResponse.TensorMetadata(
         name=spec.name, datatype=spec.datatype, shape=spec.shape
     )
@@ -118,7 +118,7 @@ def _unary(
 def _with_status(
     method: Callable[[Q, Context], Awaitable[R]],
 ) -> Callable[[Q, Context], Awaitable[R]]:
-    async def answer(request: Q, context: Context) -> R:
+    async def handle(request: Q, context: Context) -> R:
         try:
             return await method(request, context)
         except InvalidInputError as error:
@@ -127,6 +127,6 @@ def _with_status(
             await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
         except InjectedFaultError as error:
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
-        raise AssertionError("abort always raises")
+        raise AssertionError("abort raises")
 
-    return answer
+    return handle

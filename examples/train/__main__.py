@@ -1,0 +1,49 @@
+"""`python -m examples.train`: trains the example models and prints their accuracy on test data.
+
+It writes the weights, which are all that the model server needs, and the example images.
+"""
+
+from pathlib import Path
+
+from examples.model_server.model import WEIGHTS
+
+from . import digits, sentiment
+
+EXAMPLES = Path(__file__).resolve().parent.parent
+
+
+def main() -> None:
+    WEIGHTS.mkdir(exist_ok=True)
+    _train_sentiment()
+    _train_digits()
+
+
+def _train_sentiment() -> None:
+    rated, sentences = sentiment.rated_words(), sentiment.held_out_sentences()
+    neutral = sentiment.neutral_words(rated)
+    for version in ("v1", "v2"):
+        model = sentiment.train(version, rated, neutral)
+        sentiment.save(model)
+        accuracy = sentiment.accuracy(model, sentences)
+        print(f"sentiment {version}: {accuracy:.3f} of {len(sentences)} sentences")
+    for kind, letters in (("words", None), ("words with new prefixes", sentiment.PREFIX_LENGTH)):
+        known, unseen = sentiment.split_words(rated, letters)
+        accuracy = sentiment.word_accuracy(sentiment.train("v2", known, neutral), unseen)
+        print(f"sentiment v2: {accuracy:.3f} of {len(unseen)} held-out {kind}")
+
+
+def _train_digits() -> None:
+    images, labels, test_images, test_labels = digits.split_images()
+    for version in ("v1", "v2"):
+        model = digits.train(version, images, labels)
+        digits.save(version, model)
+        plain = digits.accuracy(model, test_images, test_labels)
+        jpeg = digits.accuracy(model, digits.through_jpeg(test_images), test_labels)
+        print(f"digits {version}: {plain:.3f} of {len(test_labels)} images, {jpeg:.3f} as JPEG")
+    seven = digits.to_image(test_images[test_labels == 7][0])
+    seven.save(EXAMPLES / "digit-7.jpg", quality=85)
+    seven.save(EXAMPLES / "digit-7.png", optimize=True)
+
+
+if __name__ == "__main__":
+    main()
