@@ -1,6 +1,6 @@
-"""Explains the decision on a request by a policy: of a running gateway, or of a config file.
+"""Explains the decision on a request, with the policy of a running gateway or of a config file.
 
-Apart from `sluice.cli.explain`, so that the command line can be built without the callout.
+Separate from `sluice.cli.explain`, which must not import extproc.
 """
 
 import asyncio
@@ -29,16 +29,15 @@ TIMEOUT = 5.0
 def explanation(
     xds: str, config: Path | None, headers: Sequence[tuple[str, bytes]]
 ) -> Iterator[str]:
-    """The config's version, the result of each stage, and the decision, as lines of text.
+    """The config version, the result of each stage and the decision, as lines of text.
 
-    The policy is that of the config file, or else that of the control plane at `xds`. Raises
-    ConfigError for a config that is not valid, CommandError when there is no policy.
+    Without a config file, the policy comes from the control plane at `xds`. Raises ConfigError for
+    an invalid config, and CommandError when the policy or a key set cannot be fetched.
     """
     try:
         policy = asyncio.run(_policy(xds, config))
     except (ValueError, OSError, HTTPException) as error:
-        reason = str(error) or f"no response in {TIMEOUT:.0f} s"
-        raise CommandError(f"no policy from {config or xds}: {reason}") from error
+        raise CommandError(f"no policy from {config or xds}: {_reason(error)}") from error
     decision, reports = explain(policy, _request(headers))
     yield f"version {policy.version}"
     for report in reports:
@@ -52,9 +51,16 @@ async def _policy(xds: str, config: Path | None) -> Policy:
     # A policy has no keys of a jwks_uri: each worker fetches them, and so does this command.
     for issuer in policy.authenticator.auth.issuers:
         if issuer.jwks_uri is not None:
-            document = await fetch_document(issuer.jwks_uri)
-            policy.authenticator.replace_keys(issuer.issuer, KeySet.parse(document))
+            keys = await _fetch_keys(issuer.jwks_uri)
+            policy.authenticator.replace_keys(issuer.issuer, keys)
     return policy
+
+
+async def _fetch_keys(uri: str) -> KeySet:
+    try:
+        return KeySet.parse(await fetch_document(uri))
+    except (ValueError, OSError, HTTPException) as error:
+        raise CommandError(f"no key set from {uri}: {_reason(error)}") from error
 
 
 async def _document(xds: str, config: Path | None) -> PolicyDocument:
@@ -62,6 +68,10 @@ async def _document(xds: str, config: Path | None) -> PolicyDocument:
         return policy_document(load(config), config.parent)
     async with asyncio.timeout(TIMEOUT):
         return await fetch_policy(xds, Node(id=f"explain-{socket.gethostname()}-{os.getpid()}"))
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or "no response in time"
 
 
 def _request(headers: Sequence[tuple[str, bytes]]) -> Request:

@@ -1,64 +1,79 @@
-"""`sluice up`, `sluice control-plane` and `sluice callout`: the processes of a gateway."""
+"""`sluice up`, `sluice control-plane` and `sluice callout`: run the processes of a gateway."""
 
 import argparse
 import asyncio
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from sluice.cli.commands import CommandError, Subcommands, UsageError, command, config_argument
 from sluice.config import GatewayConfig
+from sluice.config.errors import error_message
 from sluice.config.gateway import Callout
 from sluice.config.telemetry import MetricsEndpoint
 from sluice.data import demo_config
 from sluice.runner import Options, StartError, up
 
+_OPTIONS: dict[tuple[str, str | int], str] = {
+    ("Callout", "address"): "--address",
+    ("Callout", "workers"): "--workers",
+    ("MetricsEndpoint", "address"): "--metrics",
+    ("MetricsEndpoint", "allowed_hosts"): "--metrics-allowed-host",
+}
+"""The option of `sluice callout` for a key of a config section."""
+
 
 def register(commands: Subcommands) -> None:
     """Add this module's commands."""
-    everything = command(
+    gateway = command(
         commands, "up", _up, "run a whole gateway on this machine", ("extproc", "xds", "protos")
     )
-    config_argument(everything, required=False)
-    everything.add_argument("--demo", action="store_true", help="run the example models too")
-    everything.add_argument("--envoy", type=Path, metavar="PATH", help="the Envoy to run")
-    _transport(everything)
+    config_argument(gateway, required=False)
+    gateway.add_argument("--demo", action="store_true", help="also run the example models")
+    gateway.add_argument(
+        "--envoy", type=Path, metavar="PATH", help="Envoy binary; default: the installed one"
+    )
+    _transport(gateway)
     control_plane = command(
         commands, "control-plane", _control_plane, "run the control plane", ("xds", "protos")
     )
     config_argument(control_plane)
-    workers = command(
-        commands, "callout", _callout, "run the callout workers", ("extproc", "protos")
+    _callout_arguments(
+        command(commands, "callout", _callout, "run the callout workers", ("extproc", "protos"))
     )
+
+
+def _callout_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = GatewayConfig()
-    workers.add_argument("--xds", default=defaults.control_plane.xds, help="the control plane")
-    workers.add_argument(
-        "--address", default=defaults.callout.address, help="of worker 0; see callout.address"
+    parser.add_argument(
+        "--xds", default=defaults.control_plane.xds, help="address of the xDS server"
     )
-    workers.add_argument(
-        "--workers", type=int, default=defaults.callout.workers, help="how many processes"
-    )
-    workers.add_argument(
-        "--drain-timeout", type=float, default=defaults.callout.drain_timeout,
-        help="seconds for open calls when a worker stops",
+    parser.add_argument(
+        "--address", default=defaults.callout.address,
+        help="address of worker 0; see callout.address in the config",
     )  # fmt: skip
-    workers.add_argument(
-        "--metrics", default=defaults.telemetry.metrics.address, help="where metrics are served"
+    parser.add_argument(
+        "--workers", type=int, default=defaults.callout.workers, help="number of worker processes"
     )
-    workers.add_argument(
-        "--metrics-allowed-host",
-        action="append",
-        metavar="NAME",
-        help="a host name by which they may be asked for their status and profiles; any number",
-    )
-    workers.add_argument(
-        "--profile-secret",
-        type=Path,
-        metavar="FILE",
-        help="allow profiles to who knows its content",
-    )
-    _transport(workers)
+    parser.add_argument(
+        "--drain-timeout", type=float, default=defaults.callout.drain_timeout,
+        help="seconds for open calls to end when a worker stops",
+    )  # fmt: skip
+    parser.add_argument(
+        "--metrics", default=defaults.telemetry.metrics.address,
+        help="address of the metrics endpoint",
+    )  # fmt: skip
+    parser.add_argument(
+        "--metrics-allowed-host", action="append", metavar="NAME",
+        help="host name that requests for status and profiles may have; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--profile-secret", type=Path, metavar="FILE",
+        help="file with the bearer token for profiles; without it, there are no profiles",
+    )  # fmt: skip
+    _transport(parser)
 
 
 def _transport(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +84,7 @@ def _transport(parser: argparse.ArgumentParser) -> None:
 
 def _up(options: argparse.Namespace) -> int:
     if options.config is None and not options.demo:
-        raise UsageError("name a CONFIG, or use --demo")
+        raise UsageError("give a CONFIG, or use --demo")
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
     config = options.config or demo_config()
     try:
@@ -96,11 +111,7 @@ def _callout(options: argparse.Namespace) -> int:
             address=options.metrics, allowed_hosts=options.metrics_allowed_host or ()
         )
     except ValidationError as error:
-        problems = [
-            f"{problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
-            for problem in error.errors()
-        ]
-        raise UsageError("; ".join(problems)) from error
+        raise UsageError("; ".join(_problems(error))) from error
     workers = [
         WorkerSettings(
             index, address, options.xds, options.transport or "asyncio", options.drain_timeout
@@ -112,3 +123,11 @@ def _callout(options: argparse.Namespace) -> int:
         return run(workers, endpoint)
     except OSError as error:
         raise CommandError(error) from error
+
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    for detail in error.errors():
+        message = error_message(detail)
+        if detail["loc"]:
+            message = f"{_OPTIONS[error.title, detail['loc'][0]]} {detail['input']}: {message}"
+        yield message

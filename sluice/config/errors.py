@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from pydantic_core import ErrorDetails
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -23,3 +25,16 @@ class ConfigError(Exception):
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)))
         self.problems = problems
+
+
+def error_message(detail: ErrorDetails) -> str:
+    """The message of a Pydantic error, with the invalid value if the message does not have it.
+
+    Messages of our own validators stand alone: they must not repeat a value such as a password.
+    """
+    message = detail["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if detail["type"] in ("missing", "value_error"):
+        return message
+    value = repr(detail["input"])
+    return f"{message}, not {value if len(value) < 80 else value[:77] + '...'}"

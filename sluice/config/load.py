@@ -8,7 +8,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from sluice.config.errors import ConfigError, Problem
+from sluice.config.errors import ConfigError, Problem, error_message
 from sluice.config.gateway import GatewayConfig
 from sluice.config.schema import KeyPath, section_at
 
@@ -151,10 +151,4 @@ def _message(detail: ErrorDetails, path: KeyPath) -> str:
         close = get_close_matches(str(path[-1]), allowed, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         return f"unknown key; {hint}allowed keys: {', '.join(allowed)}"
-    message = detail["msg"].removeprefix("Value error, ")
-    if detail["type"] in ("missing", "value_error"):
-        return message[0].lower() + message[1:]
-    shown = repr(detail["input"])
-    return (
-        f"{message[0].lower()}{message[1:]}, not {shown if len(shown) < 80 else shown[:77] + '...'}"
-    )
+    return error_message(detail)

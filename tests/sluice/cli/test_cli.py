@@ -1,4 +1,4 @@
-"""The commands that need no running gateway, as a user types them."""
+"""Commands that need no running gateway."""
 
 import hashlib
 import json
@@ -32,18 +32,20 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def test_validate_accepts_a_good_file(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_validate_accepts_a_valid_file(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", str(config)]) == 0
     assert "valid; 1 models" in capsys.readouterr().out
 
 
-def test_validate_points_at_the_mistake(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_validate_names_the_line_and_key_of_an_error(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config.write_text(CONFIG + "listner: {}\n")
     assert main(["validate", str(config)]) == 2
     assert capsys.readouterr().err.startswith(f"{config}:4: listner: unknown key; did you mean")
 
 
-def test_schema_is_json_schema_of_the_config(capsys: pytest.CaptureFixture[str]) -> None:
+def test_schema_prints_the_json_schema_of_the_config(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema"]) == 0
     schema = json.loads(capsys.readouterr().out)
     assert set(schema["properties"]) == set(GatewayConfig.model_fields)
@@ -70,7 +72,7 @@ def test_a_development_key_is_private_and_its_tokens_verify(tmp_path: Path) -> N
     assert claims["exp"] <= time.time() + 60
 
 
-def test_a_development_key_is_made_once(tmp_path: Path) -> None:
+def test_a_development_key_is_created_once(tmp_path: Path) -> None:
     keys = DevKeys(tmp_path / "key.pem", tmp_path / "jwks.json")
     keys.ensure()
     before = (keys.private_key.read_bytes(), keys.jwks.stat().st_mtime_ns)
@@ -78,7 +80,7 @@ def test_a_development_key_is_made_once(tmp_path: Path) -> None:
     assert (keys.private_key.read_bytes(), keys.jwks.stat().st_mtime_ns) == before
 
 
-def test_a_minted_api_key_matches_its_config_entry(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_created_api_key_matches_its_config_entry(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["key", "batch"]) == 0
     shown = capsys.readouterr()
     entry = yaml.safe_load(shown.err.partition("\n")[2].partition("\n")[2])
@@ -86,9 +88,19 @@ def test_a_minted_api_key_matches_its_config_entry(capsys: pytest.CaptureFixture
     assert loads(yaml.safe_dump({"auth": {"api_keys": entry}})).auth.api_keys[0].name == "batch"
 
 
-def test_status_without_a_control_plane_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_without_a_control_plane_fails(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "--url", "http://127.0.0.1:1"]) == 1
-    assert "no control plane at" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith("sluice status: no control plane at")
+
+
+def test_explain_names_a_key_set_that_cannot_be_fetched(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = "http://127.0.0.1:1/jwks"
+    issuer = f"{{issuer: i, audiences: [a], algorithms: [RS256], jwks_uri: {uri}}}"
+    config.write_text(f"{CONFIG}auth: {{issuers: [{issuer}]}}\n")
+    assert main(["explain", "--config", str(config), "/v2/models/a"]) == 1
+    assert capsys.readouterr().err.startswith(f"sluice explain: no key set from {uri}: ")
 
 
 @pytest.mark.parametrize(
@@ -100,29 +112,31 @@ def test_status_without_a_control_plane_says_so(capsys: pytest.CaptureFixture[st
         ("--workers", "0"),
     ],
 )
-def test_a_callout_that_cannot_be_started_so_says_what_is_wrong(
+def test_an_invalid_option_of_the_callout_is_named(
     option: str, value: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["callout", option, value]) == 2
-    assert value in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith(f"sluice callout: {option} {value}: ")
 
 
-def test_a_callout_is_told_by_what_names_it_is_asked() -> None:
+def test_up_passes_the_allowed_hosts_to_the_callout() -> None:
     names = ["Gateway.internal", "callout.internal"]
     config = GatewayConfig.model_validate({"telemetry": {"metrics": {"allowed_hosts": names}}})
     argv = plan.callout(config, Path("gateway.yaml"), None).argv
-    told = [argv[i + 1] for i, word in enumerate(argv) if word == "--metrics-allowed-host"]
-    assert told == ["gateway.internal", "callout.internal"]
+    passed = [
+        argv[i + 1] for i, argument in enumerate(argv) if argument == "--metrics-allowed-host"
+    ]
+    assert passed == ["gateway.internal", "callout.internal"]
 
 
-def test_a_token_without_a_key_to_sign_it_is_a_mistake(
+def test_token_fails_without_the_key_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["token", "--sub", "a", "--key-file", str(tmp_path / "absent.pem")]) == 1
     assert "absent.pem" in capsys.readouterr().err
 
 
-def test_output_into_a_closed_pipe_is_no_error() -> None:
+def test_output_into_a_closed_pipe_is_not_an_error() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     argv = [sys.executable, "-m", "sluice.cli", "schema"]
