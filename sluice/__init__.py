@@ -1,1 +1,1 @@
-"""Sluice: the config schema, the command line and the local runner."""
+"""Code that control plane and callout share, the command line, and the local runner."""

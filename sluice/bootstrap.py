@@ -1,4 +1,4 @@
-"""Renders the bootstrap that an Envoy needs to be programmed by this control plane."""
+"""Renders the bootstrap with which an Envoy connects to the control plane."""
 
 import json
 from string import Template
@@ -9,11 +9,11 @@ from sluice.contract.names import NODE_CLUSTER
 from sluice.data import data_path
 
 MAX_CONNECTIONS = 50_000
-"""Clients' connections at once: bounds file descriptors and buffers, not normal traffic."""
+"""Concurrent client connections of an Envoy, to limit its file descriptors and buffers."""
 
 
 def render(config: GatewayConfig, node_id: str = "envoy") -> str:
-    """The bootstrap as YAML; `node_id` tells Envoys apart in `sluice status`."""
+    """The bootstrap in YAML; `node_id` identifies the Envoy in `sluice status`."""
     admin_host, admin_port = split_host_port(config.envoy.admin)
     xds_host, xds_port = split_host_port(config.control_plane.xds)
     template = Template((data_path("envoy") / "bootstrap.yaml").read_text())
@@ -27,5 +27,5 @@ def render(config: GatewayConfig, node_id: str = "envoy") -> str:
         "xds_type": "STATIC" if is_ip(xds_host) else "STRICT_DNS",
         "max_connections": MAX_CONNECTIONS,
     }
-    # JSON is YAML, so that no value can break out of its place.
+    # Values are JSON, which is valid YAML, so a value cannot add keys to the document.
     return template.substitute({key: json.dumps(value) for key, value in values.items()})

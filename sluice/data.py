@@ -1,4 +1,4 @@
-"""Finds the files that ship beside the code: Envoy's bootstrap template and the examples."""
+"""Finds shipped data files: the Envoy bootstrap template and the examples."""
 
 from pathlib import Path
 
@@ -6,11 +6,11 @@ _PACKAGE = Path(__file__).parent
 
 
 def data_path(name: str) -> Path:
-    """A shipped folder, such as `envoy` or `examples`: in the wheel, or at a checkout's root."""
+    """The folder `envoy` or `examples`: in the wheel, or at the root of a checkout."""
     installed = _PACKAGE / "_data" / name
     return installed if installed.exists() else _PACKAGE.parent / name
 
 
 def demo_config() -> Path:
-    """The config that `sluice up --demo` runs when it is given none."""
+    """The default config of `sluice up --demo`."""
     return data_path("examples") / "gateway.yaml"

@@ -1,6 +1,6 @@
-"""A signing key for development: made on first use, kept out of the repository, never shipped.
+"""The signing key for development, created on first use and never shipped.
 
-The demo config trusts its public half (`jwks_file`); `sluice token` signs with the private half.
+`sluice token` signs with the private key. The demo config trusts the public key (`jwks_file`).
 """
 
 import json
@@ -23,26 +23,26 @@ _KEY_ID = "dev"
 
 @dataclass(frozen=True, slots=True)
 class DevKeys:
-    """Where the private key (PEM, mode 0600) and the public key set (JSON) are kept."""
+    """Files of the private key (PEM, mode 0600) and of the public key set (JSON)."""
 
     private_key: Path
     jwks: Path
 
     @classmethod
     def default(cls) -> "DevKeys":
-        """Beside the examples, where the demo config looks for them."""
+        """The files that the demo config names, beside the examples."""
         directory = demo_config().parent.parent / "var"
         return cls(directory / "dev-key.pem", directory / "dev-jwks.json")
 
     def ensure(self) -> None:
-        """Make the pair unless it is there. Raises OSError where it cannot be written."""
+        """Create the files that are missing. Raises OSError when they cannot be written."""
         if not self.private_key.exists():
             self.private_key.parent.mkdir(parents=True, exist_ok=True)
             _write_private(self.private_key, rsa.generate_private_key(65537, 2048))
-        _write_whole(self.jwks, json.dumps({"keys": [self._public_jwk()]}))
+        _write_if_changed(self.jwks, json.dumps({"keys": [self._public_jwk()]}))
 
     def token(self, claims: dict[str, object], lifetime: float) -> str:
-        """An RS256 token with the given claims, valid from now for `lifetime` seconds."""
+        """An RS256 token with the claims, valid for `lifetime` seconds from now."""
         now = int(time.time())
         standard = {"iss": ISSUER, "aud": AUDIENCE, "iat": now, "exp": now + int(lifetime)}
         return jwt.encode(
@@ -71,8 +71,8 @@ def _write_private(path: Path, key: rsa.RSAPrivateKey) -> None:
         file.write(pem)
 
 
-def _write_whole(path: Path, text: str) -> None:
-    """Replace a file in one step, and only where it changes, since the control plane watches it."""
+def _write_if_changed(path: Path, text: str) -> None:
+    """Replace a file atomically, and only if it changes, because the control plane watches it."""
     if path.exists() and path.read_text() == text:
         return
     draft = path.with_suffix(".new")

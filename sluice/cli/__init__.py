@@ -1,4 +1,4 @@
-"""The command line: `sluice COMMAND`. Each module registers the commands of one concern."""
+"""The command line, `sluice COMMAND`. Each module registers the commands of one concern."""
 
 import argparse
 import os
@@ -12,7 +12,7 @@ from sluice.config import ConfigError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit status."""
+    """Run a command, and return its exit status."""
     options = parser().parse_args(arguments)
     try:
         check_packages(options.packages)
@@ -24,17 +24,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{options.prog}: {error}", file=sys.stderr)
         return error.status
     except BrokenPipeError:
-        # `sluice schema | head`: the reader left, which is no error; keep the interpreter's own
-        # flush at exit from finding that out again.
+        # The reader has closed the pipe, as in `sluice schema | head`. That is not an error.
+        # Without another stdout, the interpreter would fail when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return status
 
 
 def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
-    # Not above: multiprocessing imports the script `sluice`, and thereby this module, once more in
-    # every callout worker, where the commands would take 2 MB for nothing.
+    """The parser of the command line."""
+    # Imported late: multiprocessing imports the script `sluice`, and with it this module, in every
+    # callout worker. Workers do not need the commands and the memory that they take.
     from sluice.cli import config, credentials, explain, profile, run, status
 
     root = argparse.ArgumentParser(prog="sluice", description="An AI inference gateway.")

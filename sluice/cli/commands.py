@@ -1,4 +1,4 @@
-"""What the command modules have in common: how a command is registered, and shared options."""
+"""Registers commands, and defines their errors and the arguments that several commands have."""
 
 import argparse
 from collections.abc import Callable, Sequence

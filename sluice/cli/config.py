@@ -1,4 +1,4 @@
-"""`sluice validate`, `sluice schema` and `sluice bootstrap`: what can be said of a config alone."""
+"""`sluice validate`, `sluice schema` and `sluice bootstrap`: commands that need only a config."""
 
 import argparse
 import json
@@ -11,12 +11,16 @@ from sluice.config.load import load
 
 def register(commands: Subcommands) -> None:
     """Add this module's commands."""
-    validate = command(commands, "validate", _validate, "check a config file and what it names")
+    validate = command(
+        commands, "validate", _validate, "check a config file and the files that it names"
+    )
     config_argument(validate)
-    command(commands, "schema", _schema, "print the config's JSON Schema, for editors")
-    bootstrap = command(commands, "bootstrap", _bootstrap, "print the bootstrap for an Envoy")
+    command(commands, "schema", _schema, "print the JSON Schema of the config, for editors")
+    bootstrap = command(
+        commands, "bootstrap", _bootstrap, "print an Envoy bootstrap for the gateway"
+    )
     config_argument(bootstrap)
-    bootstrap.add_argument("--node-id", help="the Envoy's name in `sluice status`")
+    bootstrap.add_argument("--node-id", help="node ID of the Envoy, as shown by sluice status")
 
 
 def _validate(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`sluice token` and `sluice key`: credentials for development and for API clients."""
+"""`sluice token` and `sluice key`: create development tokens and API keys."""
 
 import argparse
 import hashlib
@@ -14,17 +14,19 @@ from sluice.devkeys import DevKeys
 
 def register(commands: Subcommands) -> None:
     """Add this module's commands."""
-    token = command(commands, "token", _token, "mint a development token for the demo config")
-    token.add_argument("--sub", required=True, help="the subject")
-    token.add_argument("--group", action="append", default=[], help="a group; may be repeated")
+    token = command(commands, "token", _token, "create a development token for the demo config")
+    token.add_argument("--sub", required=True, help="subject")
+    token.add_argument("--group", action="append", default=[], help="group; may be repeated")
     token.add_argument(
         "--claim", action="append", default=[], type=_claim, metavar="NAME=VALUE",
-        help="any other claim, iss, aud and exp too; VALUE is JSON, or else text",
+        help="another claim, also iss, aud or exp; VALUE is JSON or text; may be repeated",
     )  # fmt: skip
-    token.add_argument("--ttl", type=_duration, default="1h", help="lifetime")
-    token.add_argument("--key-file", type=Path, help="another private key (PEM, RSA)")
-    key = command(commands, "key", _key, "mint an API key and print its config entry")
-    key.add_argument("name", metavar="NAME", help="the subject that the key stands for")
+    token.add_argument("--ttl", type=_duration, default="1h", help="lifetime, such as 30s or 1h")
+    token.add_argument(
+        "--key-file", type=Path, help="RSA private key in PEM; default: the development key"
+    )
+    key = command(commands, "key", _key, "create an API key and print its config entry")
+    key.add_argument("name", metavar="NAME", help="subject of requests with the key")
 
 
 def _claim(text: str) -> tuple[str, object]:
@@ -58,7 +60,7 @@ def _token(options: argparse.Namespace) -> int:
 
 
 def _keys(file: Path | None) -> DevKeys:
-    """Those of the demo config, or the given one, which nothing is made for."""
+    """The development keys, created if missing, or keys with the given private key file."""
     keys = DevKeys.default()
     if file is not None:
         return DevKeys(file, keys.jwks)
@@ -69,10 +71,10 @@ def _keys(file: Path | None) -> DevKeys:
 def _key(options: argparse.Namespace) -> int:
     key = f"slc_{secrets.token_urlsafe(32)}"
     digest = hashlib.sha256(key.encode()).hexdigest()
-    print("The key, shown only now:", file=sys.stderr)
+    print("API key (it is not stored and cannot be shown again):", file=sys.stderr)
     print(key)
     print(
-        f"Its entry in auth.api_keys:\n  - name: {options.name}\n    sha256: {digest}",
+        f"Entry for auth.api_keys:\n  - name: {options.name}\n    sha256: {digest}",
         file=sys.stderr,
     )
     return 0

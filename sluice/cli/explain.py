@@ -1,4 +1,4 @@
-"""`sluice explain`: how a policy decides a request, stage by stage, and why."""
+"""`sluice explain`: the decision on a request, stage by stage."""
 
 import argparse
 from pathlib import Path
@@ -10,20 +10,20 @@ from sluice.config import GatewayConfig
 def register(commands: Subcommands) -> None:
     """Add this module's commands."""
     parser = command(
-        commands, "explain", _explain, "show what the running policy makes of a request, and why",
+        commands, "explain", _explain, "explain the decision on a request, stage by stage",
         ("extproc", "protos"),
     )  # fmt: skip
-    parser.add_argument("path", metavar="PATH", help="the request's path")
-    parser.add_argument("-X", "--method", default="POST", help="the method")
+    parser.add_argument("path", metavar="PATH", help="path of the request")
+    parser.add_argument("-X", "--method", default="POST", help="method of the request")
     parser.add_argument(
         "-H", "--header", action="append", default=[], type=_header, metavar="NAME: VALUE",
-        help="a header; may be repeated",
+        help="header of the request; may be repeated",
     )  # fmt: skip
     parser.add_argument(
-        "--xds", default=GatewayConfig().control_plane.xds, help="the control plane's xDS address"
+        "--xds", default=GatewayConfig().control_plane.xds, help="address of the xDS server"
     )
     parser.add_argument(
-        "--config", type=Path, help="explain by this config file, not by a running gateway"
+        "--config", type=Path, help="use the policy of this config file, not of a running gateway"
     )
 
 
@@ -35,7 +35,7 @@ def _header(text: str) -> tuple[str, bytes]:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    # Not above: this imports extproc, which is checked first.
+    # Imported late: main checks extproc and protos before it calls this function.
     from sluice.cli.explanation import explanation
 
     for line in explanation(options.xds, options.config, _headers(options)):

@@ -1,4 +1,4 @@
-"""`sluice profile`: where a live worker spends its time, as a flame graph."""
+"""`sluice profile`: a CPU profile of a running worker, as a flame graph."""
 
 import argparse
 import urllib.error
@@ -11,20 +11,21 @@ from sluice.config.load import load
 
 MAX_SECONDS = 60
 MARGIN = 30.0
-"""Seconds beyond the profile's own for py-spy to begin and to draw."""
+"""Seconds in addition to `--seconds`, for py-spy to start and to write the profile."""
 
 MAX_PROFILE = 256 << 20
+"""Bytes."""
 
 
 def register(commands: Subcommands) -> None:
     """Add this module's commands."""
     parser = command(commands, "profile", _profile, "profile a worker of a running gateway")
     config_argument(parser)
-    parser.add_argument("--seconds", type=int, default=10, help=f"how long, up to {MAX_SECONDS}")
-    parser.add_argument("--worker", type=int, default=0, help="which worker, from 0")
+    parser.add_argument("--seconds", type=int, default=10, help=f"duration, at most {MAX_SECONDS}")
+    parser.add_argument("--worker", type=int, default=0, help="index of the worker, from 0")
     parser.add_argument(
         "--output", type=Path, default=Path("profile.svg"),
-        help="a flame graph where it ends in .svg, else a file for speedscope.app",
+        help="output file: a flame graph if it ends in .svg, else a profile for speedscope.app",
     )  # fmt: skip
 
 
@@ -32,8 +33,8 @@ def _profile(options: argparse.Namespace) -> int:
     config = load(options.config)
     try:
         request = _request(options, config)
-        with urllib.request.urlopen(request, timeout=options.seconds + MARGIN) as answer:  # noqa: S310 (an http URL)
-            options.output.write_bytes(answer.read(MAX_PROFILE))
+        with urllib.request.urlopen(request, timeout=options.seconds + MARGIN) as response:  # noqa: S310 (an http URL)
+            options.output.write_bytes(response.read(MAX_PROFILE))
     except urllib.error.HTTPError as error:
         reason = error.read(1000).decode(errors="replace").strip()
         raise CommandError(f"{error.code}: {reason}") from error
@@ -44,10 +45,10 @@ def _profile(options: argparse.Namespace) -> int:
 
 
 def _request(options: argparse.Namespace, config: GatewayConfig) -> urllib.request.Request:
-    """Raises OSError for a secret that cannot be read, ValueError without one in the config."""
+    """Raises OSError when the secret cannot be read, ValueError when the config has none."""
     profile = config.telemetry.profile
     if profile is None:
-        raise ValueError(f"{options.config} has no telemetry.profile.secret_file")
+        raise ValueError(f"{options.config} does not set telemetry.profile.secret_file")
     secret = (options.config.parent / profile.secret_file).read_text().strip()
     form = "svg" if options.output.suffix == ".svg" else "speedscope"
     url = (

@@ -1,4 +1,4 @@
-"""The command line's reference page, written from its parsers."""
+"""Generates the reference page of the command line from the parsers."""
 
 import argparse
 
@@ -6,13 +6,14 @@ from sluice.cli import parser
 
 _HEAD = """# Commands
 
-Written from the commands themselves by `make docs`. Every command has `--help`. Exit status: 0, it
-is done; 1, it failed; 2, the config or the command line is wrong.
+Generated from the command line by `make docs`. Every command has `--help`.
+
+Exit status: 0, the command succeeded; 1, it failed; 2, the config or an argument is not valid.
 """
 
 
 def reference() -> str:
-    """The page, as Markdown."""
+    """The page in Markdown."""
     (commands,) = (a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
     return _HEAD + "".join(_command(name, command) for name, command in commands.choices.items())
 

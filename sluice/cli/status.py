@@ -1,7 +1,7 @@
-"""`sluice status`: what a running gateway is doing.
+"""`sluice status`: the state of a running gateway.
 
-The control plane knows versions and nodes, the callout how the breakers stand. Without the first
-there is no status; without the second it says so.
+The control plane reports versions and nodes, the callout reports breakers. The command fails
+without the control plane. Without the callout, it prints why the breakers are unknown.
 """
 
 import argparse
@@ -20,27 +20,29 @@ from sluice.config.values import split_host_port
 
 TIMEOUT = 5.0
 MAX_STATUS = 64 << 20
-MAX_REFUSAL = 500
-"""Bytes of an answer that is no status."""
+MAX_ERROR_BODY = 500
+"""Bytes that are read of an error response."""
 
-# Any: JSON. The control plane's status has the schema `xds.admin.status.Status`. The one shown has
-# `extproc.telemetry.status.CalloutStatus`, with a URL and an error, in place of its address.
+# Any: JSON. The control plane's status has the schema `xds.admin.status.Status`. In the printed
+# status, `callout` is a `extproc.telemetry.status.CalloutStatus` with a URL and an error.
 Status = dict[str, Any]
 
-_HERE = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::")  # noqa: S104 (compared, not bound)
+_LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::")  # noqa: S104 (compared, not bound)
 
 
 def register(commands: Subcommands) -> None:
     """Add this module's commands."""
     status = command(
-        commands, "status", _status, "show the version in force, every node, and every breaker"
+        commands, "status", _status, "show the version in force, the nodes and the breakers"
     )
     status.add_argument(
-        "--url", default=f"http://{GatewayConfig().control_plane.http}", help="the control plane"
+        "--url",
+        default=f"http://{GatewayConfig().control_plane.http}",
+        help="URL of the control plane",
     )
     status.add_argument(
         "--callout", metavar="URL",
-        help="the callout's metrics, where they are not at the address that the config has",
+        help="URL of the callout's metrics endpoint, if not that of the config",
     )  # fmt: skip
     status.add_argument("--json", action="store_true", help="print the whole status as JSON")
 
@@ -48,82 +50,88 @@ def register(commands: Subcommands) -> None:
 def _status(options: argparse.Namespace) -> int:
     for option in ("url", "callout"):
         if not (getattr(options, option) or "http://").startswith(("http://", "https://")):
-            raise UsageError(f"--{option} is http:// or https://")
+            raise UsageError(f"--{option} must start with http:// or https://")
     try:
         status = _fetch(options.url, "version")
     except (OSError, ValueError) as error:
-        raise CommandError(f"no control plane at {options.url}: {_why(error)}") from error
-    status["callout"] = _callout(options.callout or _callout_of(status, options.url))
+        raise CommandError(f"no control plane at {options.url}: {_reason(error)}") from error
+    status["callout"] = _callout(options.callout or _callout_url(status, options.url))
     print(json.dumps(status, indent=2) if options.json else describe(status))
     return 0 if status["error"] is None else 1
 
 
 def _callout(url: str | None) -> Status:
-    """What the callout says; where it does not answer, why."""
+    """The status of the callout, or the error that prevented it."""
     unknown: Status = {"url": url, "breakers": [], "unprotected": 0}
     if url is None:
-        return {**unknown, "error": "the control plane does not say where; name it by --callout"}
+        return {
+            **unknown,
+            "error": "the control plane does not report the callout's address; set --callout",
+        }
     try:
         return {"url": url, "error": None, **_fetch(url, "breakers")}
     except (OSError, ValueError) as error:
-        return {**unknown, "error": _why(error)}
+        return {**unknown, "error": _reason(error)}
 
 
-def _callout_of(status: Status, url: str) -> str | None:
-    """The URL of its callout; None where a control plane, which may be older, has no word of it."""
-    return _seen_from(url, status["callout"]) if "callout" in status else None
+def _callout_url(status: Status, url: str) -> str | None:
+    """The URL of the callout. None for an older control plane, which does not report it."""
+    return callout_url(url, status["callout"]) if "callout" in status else None
 
 
 def _fetch(base: str, member: str) -> Status:
-    """`/v1/status` below a URL.
+    """The response to `GET /v1/status`, which must have `member`.
 
-    Raises OSError where nobody answers, ValueError for another answer, with what it says.
+    Raises OSError without a response, and ValueError for any other response.
     """
     url = f"{base.rstrip('/')}/v1/status"
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310 (an http URL)
-            found: object = json.loads(answer.read(MAX_STATUS))
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as response:  # noqa: S310 (an http URL)
+            found: object = json.loads(response.read(MAX_STATUS))
     except urllib.error.HTTPError as error:
-        raise ValueError(_refusal(error)) from error
+        raise ValueError(_http_error(error)) from error
     except HTTPException as error:
-        raise ValueError(f"no status: {error}") from error
+        raise ValueError(f"the response is not HTTP: {error}") from error
     if not isinstance(found, dict) or member not in found:
-        raise ValueError("no status: something else answers there")
+        raise ValueError("the response is not a status; check the URL")
     return found
 
 
-def _refusal(error: urllib.error.HTTPError) -> str:
-    """What an answer that is no status says, in one line: it may name the remedy."""
+def _http_error(error: urllib.error.HTTPError) -> str:
+    """Status code and body of an error response, in one line. The body may name the remedy."""
     try:
-        said = " ".join(error.read(MAX_REFUSAL).decode(errors="replace").split())
+        body = " ".join(error.read(MAX_ERROR_BODY).decode(errors="replace").split())
     except (OSError, HTTPException):
-        said = ""
-    return f"{error.code}: {said if said and said.isprintable() else error.reason}"
+        body = ""
+    # A body from a stranger could contain terminal control sequences.
+    return f"{error.code}: {body if body and body.isprintable() else error.reason}"
 
 
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return str(getattr(error, "reason", error))
 
 
-def _seen_from(url: str, address: str) -> str:
-    """The URL of an address in the config of the control plane at `url`.
+def callout_url(control_plane: str, address: str) -> str:
+    """The URL of the callout, from the control plane's URL and the address in its config.
 
-    A loopback address, or any address, is one of the control plane's machine, not of this one.
+    A loopback or wildcard address belongs to the control plane's host, not to this one.
     """
     host, port = split_host_port(address)
-    if host in _HERE:
-        host = urlsplit(url).hostname or host
+    if host in _LOCAL_HOSTS:
+        host = urlsplit(control_plane).hostname or host
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def describe(status: Status) -> str:
-    """The status for people: what is in force, what is wrong, each node, and each breaker."""
+    """The status as text: version, error, nodes and breakers."""
     step = "in_sync" if status["in_sync"] else f"under way: {status['step']}"
     lines = [f"version   {status['version'] or 'none'} ({step})", f"config    {status['config']}"]
     if status["error"] is not None:
         lines.append("error     the latest change is not in force:")
         lines += [f"          {line}" for line in status["error"].splitlines()]
-    lines += [f"silent    {node} did not answer the last push" for node in status["unresponsive"]]
+    lines += [
+        f"no ACK    {node} did not respond to the last push" for node in status["unresponsive"]
+    ]
     lines += [
         f"restart   {key} takes effect at the next start" for key in status["restart_required"]
     ]
@@ -155,4 +163,4 @@ def _breakers(callout: Status) -> Iterator[str]:
         errors = "-" if rate is None else f"{rate:.1%}"
         yield f"{version:<28}{breaker['state']:<10}{errors:<10}{breaker['requests']}"
     if callout["unprotected"]:
-        yield f"breakers  {callout['unprotected']} versions found no room for one"
+        yield f"breakers  {callout['unprotected']} versions have none: the counter table is full"

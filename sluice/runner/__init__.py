@@ -1,4 +1,4 @@
-"""The local runner: `sluice up` starts every process of a gateway and leaves none behind."""
+"""The local runner of `sluice up`: starts and stops all processes of a gateway."""
 
 from sluice.runner.up import Options, StartError, up
 

@@ -1,4 +1,4 @@
-"""Asks a local Envoy, through its admin port, whether it can get decisions."""
+"""Checks the health of the callout workers in a local Envoy, through its admin interface."""
 
 import asyncio
 import urllib.request
@@ -10,15 +10,15 @@ TIMEOUT = 2.0
 
 
 async def callout_ready(admin: str, workers: int) -> None:
-    """Wait until Envoy holds every callout worker for healthy: before, it refuses requests."""
+    """Wait until all callout workers are healthy for Envoy. Until then, Envoy refuses requests."""
     while await asyncio.to_thread(_healthy_workers, admin) < workers:  # noqa: ASYNC110 (polled)
         await asyncio.sleep(POLL_INTERVAL)
 
 
 def _healthy_workers(admin: str) -> int:
     try:
-        with urllib.request.urlopen(f"http://{admin}/clusters", timeout=TIMEOUT) as answer:
-            lines = answer.read().decode().splitlines()
+        with urllib.request.urlopen(f"http://{admin}/clusters", timeout=TIMEOUT) as response:
+            lines = response.read().decode().splitlines()
     except OSError:
         return 0
     return sum(

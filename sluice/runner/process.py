@@ -1,4 +1,4 @@
-"""One child process, kept running: started, probed for readiness, restarted, stopped."""
+"""A child process of the runner: start, readiness probe, restart and stop."""
 
 import asyncio
 import ctypes
@@ -20,16 +20,16 @@ PROBE_INTERVAL = 0.05
 RESTART_DELAY = 0.2
 MAX_RESTART_DELAY = 5.0
 STABLE_AFTER = 10.0
-"""Seconds: a child that ran so long is restarted without an increased delay."""
+"""Seconds after which a running child is stable: its next restart has the shortest delay."""
 
 
 class ChildExitedError(Exception):
-    """A child ended before it was ready."""
+    """A child process ended before it was ready."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What to run. It is ready when every address of `listens` accepts a connection."""
+    """A process to run. It is ready when every address of `listens` accepts connections."""
 
     name: str
     argv: Sequence[str]
@@ -40,7 +40,7 @@ class Spec:
 
 @dataclass(slots=True)
 class Child:
-    """A process that runs from `start` to `stop`, and again whenever it dies in between."""
+    """A child process. Between `keep` and `stop`, it is restarted when it ends."""
 
     spec: Spec
     _process: asyncio.subprocess.Process | None = None
@@ -48,28 +48,28 @@ class Child:
     _stopping: bool = field(default=False)
 
     async def start(self) -> None:
-        """Start the process. Raises OSError where it cannot be executed."""
+        """Start the process. Raises OSError when it cannot be executed."""
         await self._spawn()
 
     async def ready(self) -> None:
-        """Wait until it listens everywhere it should. Raises ChildExitedError if it ends first."""
+        """Wait until it accepts connections. Raises ChildExitedError when it ends before that."""
         assert self._process is not None
         exited = asyncio.ensure_future(self._process.wait())
         listening = asyncio.ensure_future(self._listening())
         try:
             await asyncio.wait({exited, listening}, return_when=asyncio.FIRST_COMPLETED)
             if not listening.done():
-                raise ChildExitedError(f"{self.spec.name} ended with {describe(exited.result())}")
+                raise ChildExitedError(f"{self.spec.name} ended with {_exit_text(exited.result())}")
         finally:
             exited.cancel()
             listening.cancel()
 
     def keep(self) -> None:
-        """From now on, restart it when it ends."""
+        """Restart the process whenever it ends, until `stop`."""
         self._keeper = asyncio.create_task(self._keep())
 
     async def stop(self) -> None:
-        """SIGTERM, and SIGKILL after `stop_timeout`. Safe to call at any time."""
+        """Send SIGTERM, and SIGKILL after `stop_timeout`. It may be called at any time."""
         self._stopping = True
         if self._keeper is not None:
             self._keeper.cancel()
@@ -81,14 +81,16 @@ class Child:
         try:
             await asyncio.wait_for(process.wait(), self.spec.stop_timeout)
         except TimeoutError:
-            log.warning("%s did not stop in %.0f s: killed", self.spec.name, self.spec.stop_timeout)
+            log.warning(
+                "%s did not stop within %.0f s: killing it", self.spec.name, self.spec.stop_timeout
+            )
             with suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
 
     async def _spawn(self) -> None:
-        # A session of its own: Ctrl-C in the terminal reaches only the runner, which stops its
-        # children in order; and the kernel stops a child whose runner was killed.
+        # In a separate session, the child does not receive Ctrl-C of the terminal: the runner
+        # stops its children in order. The kernel sends SIGTERM to the child if the runner dies.
         self._process = await asyncio.create_subprocess_exec(
             *self.spec.argv,
             stdin=asyncio.subprocess.DEVNULL,
@@ -105,19 +107,19 @@ class Child:
             started = clock()
             status = await self._process.wait()
             delay = RESTART_DELAY if clock() - started > STABLE_AFTER else delay
-            log.error("%s ended with %s: restarting", self.spec.name, describe(status))
+            log.error("%s ended with %s: restarting it", self.spec.name, _exit_text(status))
             await asyncio.sleep(delay)
             delay = min(delay * 2, MAX_RESTART_DELAY)
             await self._spawn()
 
     async def _listening(self) -> None:
         for address in self.spec.listens:
-            while not await accepts(address):  # noqa: ASYNC110 (another process: no event tells)
+            while not await accepts(address):  # noqa: ASYNC110 (no event of another process)
                 await asyncio.sleep(PROBE_INTERVAL)
 
 
 async def accepts(address: str) -> bool:
-    """Whether something accepts connections at `host:port` or `unix:/path`."""
+    """Whether a process accepts connections at `host:port` or `unix:/path`."""
     try:
         if address.startswith("unix:"):
             _, writer = await asyncio.open_unix_connection(address.removeprefix("unix:"))
@@ -131,7 +133,7 @@ async def accepts(address: str) -> bool:
 
 
 def is_free(address: str) -> bool:
-    """Whether a TCP address can be listened on; Unix sockets are replaced, hence always free."""
+    """Whether a process can listen on the address. Unix sockets are replaced, so always free."""
     if address.startswith("unix:"):
         return True
     host, port = split_host_port(address)
@@ -145,13 +147,13 @@ def is_free(address: str) -> bool:
     return True
 
 
-def describe(status: int) -> str:
-    """An exit status in words: `status 1` or `SIGKILL`."""
-    return signal.Signals(-status).name if status < 0 else f"status {status}"
-
-
 def _reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (compared, not bound)
+
+
+def _exit_text(status: int) -> str:
+    """An exit status as text: `status 1` or `SIGKILL`."""
+    return signal.Signals(-status).name if status < 0 else f"status {status}"
 
 
 def _die_with_parent() -> None:

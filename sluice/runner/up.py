@@ -1,4 +1,4 @@
-"""Starts a whole gateway on this machine, keeps it running, and stops all of it."""
+"""Runs all processes of a gateway on this machine."""
 
 import asyncio
 import logging
@@ -19,15 +19,16 @@ from sluice.runner.process import Child, ChildExitedError, Spec, is_free
 log = logging.getLogger(__name__)
 
 READY_TIMEOUT = 60.0
+"""Seconds for all processes to become ready."""
 
 
 class StartError(Exception):
-    """The gateway could not be started; nothing of it runs."""
+    """The gateway could not be started. None of its processes runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What `sluice up` was asked for."""
+    """Options of `sluice up`. `transport` is that of the callout workers; None: the default."""
 
     config: Path
     demo: bool = False
@@ -36,7 +37,7 @@ class Options:
 
 
 async def up(options: Options) -> None:
-    """Run until SIGINT or SIGTERM. Raises ConfigError or StartError; leaves no process behind."""
+    """Run until SIGINT or SIGTERM, then stop all processes. Raises ConfigError or StartError."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -61,11 +62,11 @@ def _ensure_keys() -> None:
     try:
         DevKeys.default().ensure()
     except OSError as error:
-        raise StartError(f"the demo's development key cannot be written: {error}") from error
+        raise StartError(f"cannot write the development key of the demo: {error}") from error
 
 
 def _specs(options: Options, config: GatewayConfig, directory: Path) -> list[Spec]:
-    """In the order in which they are started; they are stopped in the reverse order."""
+    """All processes, in the order of their start. They are stopped in reverse order."""
     models = plan.demo_models(config) if options.demo else None
     try:
         envoy = plan.envoy(config, options.envoy, directory)
@@ -82,18 +83,18 @@ def _specs(options: Options, config: GatewayConfig, directory: Path) -> list[Spe
 def _check_addresses(specs: Sequence[Spec]) -> None:
     taken = [f"{a} ({s.name})" for s in specs for a in s.listens if not is_free(a)]
     if taken:
-        raise StartError(f"cannot listen, the address is in use or not here: {', '.join(taken)}")
+        raise StartError(f"address in use, or not an address of this machine: {', '.join(taken)}")
 
 
 async def _start(children: Sequence[Child], config: GatewayConfig, stop: asyncio.Event) -> bool:
-    """Start all at once; whether all became ready before a stop was asked for."""
+    """Start all processes. Returns False when `stop` is set before all are ready."""
     try:
         for child in children:
             await child.start()
         async with asyncio.timeout(READY_TIMEOUT):
             started = await _first(_ready(children, config), stop.wait())
-    except TimeoutError:  # which is an OSError too
-        raise StartError(f"not ready after {READY_TIMEOUT:.0f} s") from None
+    except TimeoutError:  # before OSError, of which it is a subclass
+        raise StartError(f"the gateway was not ready within {READY_TIMEOUT:.0f} s") from None
     except (ChildExitedError, OSError) as error:
         raise StartError(str(error)) from error
     return started
@@ -109,7 +110,7 @@ async def _ready(children: Sequence[Child], config: GatewayConfig) -> None:
 async def _first(
     wanted: Coroutine[object, object, None], other: Coroutine[object, object, object]
 ) -> bool:
-    """Whether `wanted` was done first; the slower of the two is cancelled."""
+    """Whether `wanted` ends before `other`. The one that has not ended is cancelled."""
     tasks = [asyncio.create_task(wanted), asyncio.create_task(other)]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -135,7 +136,7 @@ def _announce(options: Options, config: GatewayConfig) -> None:
         ("callout", ", ".join(config.callout.addresses())),
         ("metrics", f"http://{config.telemetry.metrics.address}/metrics"),
         ("Envoy admin", f"http://{config.envoy.admin}"),
-        ("config", f"{options.config} (edits take effect at once)"),
+        ("config", f"{options.config} (changes take effect at once)"),
     ]
     print("Sluice is ready.", file=sys.stderr)
     for name, where in rows:

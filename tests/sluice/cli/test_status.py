@@ -1,4 +1,4 @@
-"""`sluice status` asks control plane and callout, and does without the callout where it must."""
+"""`sluice status` shows the status of the control plane, and of the callout if it responds."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ from extproc.telemetry.profile import Profiler
 from extproc.telemetry.publisher import MetricsPublisher
 from extproc.telemetry.status import read_status
 from sluice.cli import main
-from sluice.cli.status import _seen_from, describe
+from sluice.cli.status import callout_url, describe
 from sluice.config import GatewayConfig
 from sluice.http.server import serve_in_thread
 from tests.extproc.decision.requests import document
@@ -36,12 +36,15 @@ from xds.rollout.rollout import Rollout
 from xds.sources.file import CompiledConfig
 
 ANY_PORT = "127.0.0.1:0"
-NOBODY = "127.0.0.1:1"
+UNKNOWN_CALLOUT = (
+    "breakers  unknown: the control plane does not report the callout's address; set --callout"
+)
+UNUSED = "127.0.0.1:1"
 
 
 @pytest.fixture
 def table(tmp_path: Path) -> Iterator[CounterTable]:
-    """Room for the breakers of one version of a model that has three."""
+    """A counter table with room for one breaker. The model has three versions."""
     create(tmp_path / "counters", 1, 150)
     table = CounterTable(tmp_path / "counters", 0)
     yield table
@@ -50,7 +53,7 @@ def table(tmp_path: Path) -> Iterator[CounterTable]:
 
 @pytest.fixture
 def callout(table: CounterTable) -> Iterator[str]:
-    """The address of a callout whose one protected version fails three times in four."""
+    """The address of a callout. Of its one protected version, 3 of 4 requests fail."""
     protection = Protection(table, ProtectionSettings())
     asyncio.run(protection.prepare(document({"m": {}}))).commit()
     protection.breaker.record(time.monotonic(), "m/v1", ok=False, count=30)
@@ -70,7 +73,7 @@ def callout(table: CounterTable) -> Iterator[str]:
 
 
 def control_plane(callout: str) -> ControlPlaneState:
-    """A control plane's state, whose config has the callout at an address."""
+    """The state of a control plane. Its config has this address of the callout."""
     config = GatewayConfig.model_validate({"telemetry": {"metrics": {"address": callout}}})
     nodes = Nodes(time.time)
     return ControlPlaneState(
@@ -79,7 +82,7 @@ def control_plane(callout: str) -> ControlPlaneState:
 
 
 def status(state: ControlPlaneState, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """What the command prints of a control plane that is in this state."""
+    """The output of the command for a control plane in this state."""
     app = application(state, StateCollector(state, Nodes(time.time)))
     with serve_in_thread(app, ANY_PORT, max_requests=20) as address:
         assert main(["status", "--url", f"http://{address}", *arguments]) == 0
@@ -90,12 +93,10 @@ def test_every_breaker_is_shown(callout: str, capsys: pytest.CaptureFixture[str]
     shown = status(control_plane(callout), capsys).splitlines()
     assert shown[-3].split() == ["MODEL/VERSION", "BREAKER", "ERRORS", "REQUESTS"]
     assert shown[-2].split() == ["m/v1", "open", "75.0%", "40"]
-    assert shown[-1] == "breakers  2 versions found no room for one"
+    assert shown[-1] == "breakers  2 versions have none: the counter table is full"
 
 
-def test_the_whole_status_has_the_breakers_too(
-    callout: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_json_status_has_the_breakers(callout: str, capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(status(control_plane(callout), capsys, "--json"))
     breaker = {"model": "m", "version": "v1", "state": "open", "error_rate": 0.75, "requests": 40}
     assert found["callout"] == {
@@ -104,7 +105,7 @@ def test_the_whole_status_has_the_breakers_too(
 
 
 def test_a_node_is_shown_with_its_version_and_the_types_that_differ() -> None:
-    state = control_plane(NOBODY)
+    state = control_plane(UNUSED)
     accepted = {"in_sync": True, "acked": "v1", "nacked": None, "reason": None}
     node = {
         "id": "envoy-1",
@@ -128,82 +129,86 @@ def test_a_node_is_shown_with_its_version_and_the_types_that_differ() -> None:
     ]
 
 
-def test_a_callout_elsewhere_can_be_named(callout: str, capsys: pytest.CaptureFixture[str]) -> None:
-    shown = status(control_plane(NOBODY), capsys, "--callout", f"http://{callout}")
+def test_the_url_of_the_callout_can_be_given(
+    callout: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = status(control_plane(UNUSED), capsys, "--callout", f"http://{callout}")
     assert "m/v1" in shown
 
 
-def test_without_a_callout_the_status_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    shown = status(control_plane(NOBODY), capsys)
-    assert f"breakers  unknown: no callout at http://{NOBODY}: " in shown
+def test_without_a_callout_the_breakers_are_unknown(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = status(control_plane(UNUSED), capsys)
+    assert f"breakers  unknown: no callout at http://{UNUSED}: " in shown
     assert "refused" in shown
-    found = json.loads(status(control_plane(NOBODY), capsys, "--json"))["callout"]
+    found = json.loads(status(control_plane(UNUSED), capsys, "--json"))["callout"]
     assert "refused" in found["error"]
     assert found["breakers"] == []
 
 
-def test_what_is_no_callout_is_not_taken_for_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_response_that_is_not_a_callout_status_is_an_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     app = application(
-        control_plane(NOBODY), StateCollector(control_plane(NOBODY), Nodes(time.time))
+        control_plane(UNUSED), StateCollector(control_plane(UNUSED), Nodes(time.time))
     )
     with serve_in_thread(app, ANY_PORT, max_requests=20) as other:
         shown = status(control_plane(other), capsys)
-    assert f"no callout at http://{other}: no status: something else answers there" in shown
+    assert f"no callout at http://{other}: the response is not a status; check the URL" in shown
 
 
-def test_a_control_plane_that_has_no_word_of_a_callout_tells_the_rest(
+def test_an_older_control_plane_without_the_callout_address_shows_the_rest(
     callout: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def older(_: Request) -> Response:
         found = control_plane(callout).status().model_dump(exclude={"callout"})
         return JSONResponse(found)
 
-    def asked(*arguments: str) -> str:
+    def output(*arguments: str) -> str:
         assert main(["status", "--url", f"http://{address}", *arguments]) == 0
         return capsys.readouterr().out
 
     app = Starlette(routes=[Route("/v1/status", older)])
     with serve_in_thread(app, ANY_PORT, max_requests=20) as address:
-        shown = asked()
-        found = json.loads(asked("--json"))["callout"]
-        named = asked("--callout", f"http://{callout}")
+        shown = output()
+        found = json.loads(output("--json"))["callout"]
+        named = output("--callout", f"http://{callout}")
     assert "config    gateway.yaml" in shown
-    assert "breakers  unknown: the control plane does not say where; name it by --callout" in shown
+    assert UNKNOWN_CALLOUT in shown
     assert (found["url"], found["breakers"]) == (None, [])
     assert "m/v1" in named
 
 
-def test_what_is_no_control_plane_is_not_taken_for_one(
+def test_a_response_that_is_not_a_control_plane_status_is_an_error(
     callout: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["status", "--url", f"http://{callout}"]) == 1
-    assert "no status: something else answers there" in capsys.readouterr().err
+    assert "the response is not a status; check the URL" in capsys.readouterr().err
 
 
-def test_who_asks_by_an_unknown_name_is_told_the_remedy(
+def test_the_error_for_an_unknown_host_name_shows_the_remedy(
     callout: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # A name that leads here and is neither localhost, an IP address, nor the callout's own.
+    # The name 127.1 resolves to loopback, but is no IP address to the Host check.
     by_name = callout.replace("127.0.0.1", "127.1")
-    shown = status(control_plane(NOBODY), capsys, "--callout", f"http://{by_name}")
+    shown = status(control_plane(UNUSED), capsys, "--callout", f"http://{by_name}")
     assert "421: Unknown host." in shown
     assert "telemetry.metrics.allowed_hosts" in shown
 
 
-def test_what_a_stranger_answers_is_told_without_what_would_steer_a_terminal(
+def test_an_error_body_with_terminal_control_sequences_is_not_printed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    async def answer(_: Request) -> Response:
+    async def respond(_: Request) -> Response:
         return Response(b"\x1b]0;owned\x07", 404)
 
-    app = Starlette(routes=[Route("/v1/status", answer)])
+    app = Starlette(routes=[Route("/v1/status", respond)])
     with serve_in_thread(app, ANY_PORT, max_requests=20) as address:
         assert main(["status", "--url", f"http://{address}"]) == 1
     assert capsys.readouterr().err.endswith(": 404: Not Found\n")
 
 
 @pytest.mark.parametrize(
-    ("url", "address", "seen"),
+    ("control_plane", "address", "url"),
     [
         ("http://127.0.0.1:8081", "127.0.0.1:9902", "http://127.0.0.1:9902"),
         ("http://localhost:8081/", "0.0.0.0:9902", "http://localhost:9902"),
@@ -213,5 +218,7 @@ def test_what_a_stranger_answers_is_told_without_what_would_steer_a_terminal(
         ("http://gateway.internal:8081", "callout.internal:9902", "http://callout.internal:9902"),
     ],
 )
-def test_a_loopback_address_is_the_control_planes(url: str, address: str, seen: str) -> None:
-    assert _seen_from(url, address) == seen
+def test_a_loopback_address_belongs_to_the_host_of_the_control_plane(
+    control_plane: str, address: str, url: str
+) -> None:
+    assert callout_url(control_plane, address) == url
