@@ -1,8 +1,8 @@
-"""`python -m bench.callout_server TRANSPORT ADDRESS POLICY JWKS`: one callout worker, no xDS.
+"""`python -m bench.callout_server TRANSPORT ADDRESS POLICY JWKS`: one callout worker without xDS.
 
-It decides by a policy made here, and prints what it counted at the end. `trivial` admits everybody
-to the one version; `full` has every stage at work: an RS256 token, access rules, claim rules and
-canaries.
+POLICY is `trivial` (everyone is admitted to the only version) or `full` (every stage is used: an
+RS256 token, access rules, claim rules and canaries). The worker prints its count of open streams
+when it ends.
 """
 
 import asyncio
@@ -25,27 +25,27 @@ from extproc.transport import TRANSPORTS, serve
 from sluice.config import GatewayConfig, PolicyDocument, policy_document
 from sluice.contract.paths import EXT_AUTHZ, EXT_PROC
 
-NOWHERE = "127.0.0.1:1"
+UNUSED_ADDRESS = "127.0.0.1:1"
 
-TRIVIAL = {
+TRIVIAL_POLICY = {
     "models": {
         "bench": {
             "access": {"public": True},
             "methods": ["GET"],
-            "versions": {"v1": {"endpoints": [{"address": NOWHERE}]}},
+            "versions": {"v1": {"endpoints": [{"address": UNUSED_ADDRESS}]}},
         }
     }
 }
 
 
-def full(jwks: str, upstream: str = NOWHERE) -> dict[str, object]:
-    """A policy whose every stage has something to decide; it needs no breaker to do so."""
+def full_policy(jwks: str, upstream: str = UNUSED_ADDRESS) -> dict[str, object]:
+    """A config that uses every stage of a decision. The breaker is off."""
     issuer = {"issuer": ISSUER, "audiences": [AUDIENCE], "algorithms": ["RS256"], "jwks": jwks}
-    served = {"endpoints": [{"address": upstream}]}
+    version = {"endpoints": [{"address": upstream}]}
     model = {
         "stable": "v1",
         "methods": ["GET", "POST"],
-        "versions": {"v1": served, "v2": served, "v3": served},
+        "versions": {"v1": version, "v2": version, "v3": version},
         "access": {"allow": [{"groups": ["staff"]}, {"groups": ["vip"]}]},
         "claim_rules": [{"claim": "tier", "value": "gold", "version": "v3"}],
         "canaries": [{"version": "v2", "percent": 0, "model_types": ["image-classification"]}],
@@ -55,22 +55,22 @@ def full(jwks: str, upstream: str = NOWHERE) -> dict[str, object]:
 
 
 def document(policy: str, jwks: str) -> PolicyDocument:
-    """The policy of that name."""
-    data = TRIVIAL if policy == "trivial" else full(jwks)
-    return policy_document(GatewayConfig.model_validate(data), Path())
+    """The policy document of `trivial` or `full`."""
+    config = TRIVIAL_POLICY if policy == "trivial" else full_policy(jwks)
+    return policy_document(GatewayConfig.model_validate(config), Path())
 
 
 async def run(transport: str, address: str, policy: PolicyDocument) -> None:
     """Serve until SIGTERM."""
     current_policy = CurrentPolicy()
     current_policy.apply(policy)
-    chosen = next(name for name in TRANSPORTS if name == transport)
-    offered = {
+    transport_name = next(name for name in TRANSPORTS if name == transport)
+    services = {
         EXT_PROC: ExternalProcessor(Decider(current_policy)).open,
         EXT_AUTHZ: unary(Authorization(Decider(current_policy)).check),
         **HealthService().services(),
     }
-    server = serve(chosen, offered, address)
+    server = serve(transport_name, services, address)
     await server.start()
     gc.collect()
     gc.freeze()  # as a worker does

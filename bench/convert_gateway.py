@@ -8,7 +8,6 @@ import http.client
 import shutil
 import statistics
 import struct
-import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,8 +17,14 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from bench.callout import latency, number
-from bench.processes import callout, cpu_seconds, free_port, local, sluice_up, wrk
+from bench import wrk
+from bench.processes import (
+    callout_processes,
+    cpu_seconds,
+    free_port,
+    local_address,
+    sluice_up,
+)
 from protos.inference_pb2 import ModelInferRequest
 
 ROUNDS = 3
@@ -151,11 +156,11 @@ def gateway(directory: Path) -> Iterator[tuple[int, list[int]]]:
         "image": {"width": SIDE, "height": SIDE, "color": "GRAY"},
     }
     config = {
-        "listener": {"address": local(listener)},
-        "control_plane": {"http": local(http_port), "xds": local(xds)},
+        "listener": {"address": local_address(listener)},
+        "control_plane": {"http": local_address(http_port), "xds": local_address(xds)},
         "callout": {"address": f"unix:{directory}/callout", "workers": 1},
-        "envoy": {"admin": local(admin)},
-        "telemetry": {"metrics": {"address": local(metrics)}},
+        "envoy": {"admin": local_address(admin)},
+        "telemetry": {"metrics": {"address": local_address(metrics)}},
         "limits": {"listener": None},
         "models": {
             "digits": {**grpc_model(digits), "inputs": [image]},
@@ -163,12 +168,12 @@ def gateway(directory: Path) -> Iterator[tuple[int, list[int]]]:
         },
     }
     with sluice_up(config, directory, "--demo") as pid:
-        yield listener, callout(pid)
+        yield listener, callout_processes(pid)
 
 
 def grpc_model(port: int) -> dict[str, object]:
     """A public model that speaks gRPC."""
-    version = {"protocol": "grpc", "endpoints": [{"address": local(port)}]}
+    version = {"protocol": "grpc", "endpoints": [{"address": local_address(port)}]}
     return {"access": {"public": True}, "versions": {"v1": version}}
 
 
@@ -188,17 +193,12 @@ def load(port: int, payload: Payload, seconds: int, directory: Path, pids: list[
     (directory / "body").write_bytes(payload.body)
     script = directory / "post.lua"
     script.write_text(SCRIPT % (directory / "body"))
-    argv = wrk(port, payload.path, payload.headers, CONNECTIONS, seconds, script)
     before = sum(map(cpu_seconds, pids))
-    text = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    report = wrk.run(port, payload.path, payload.headers, CONNECTIONS, seconds, script)
     spent = sum(map(cpu_seconds, pids)) - before
-    if number(text, r"failed: (\d+)"):
-        raise RuntimeError(f"{payload.name}: {text}")
-    return Sample(
-        number(text, r"Requests/sec:\s+([\d.]+)"),
-        latency(text, "50"),
-        spent / number(text, r"(\d+) requests in") * 1e6,
-    )
+    if wrk.number(report.text, r"failed: (\d+)"):
+        raise RuntimeError(f"{payload.name}: {report.text}")
+    return Sample(report.rate, report.p50, spent / report.requests * 1e6)
 
 
 def median(found: Sequence[Sample]) -> Sample:

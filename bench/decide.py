@@ -1,19 +1,21 @@
-"""CPU of a decision, part by part, without a socket: what Python spends besides transport.
+"""Measures the CPU time of a decision, part by part, without a socket.
 
 Figures are the best of several rounds on one core, in microseconds a request.
 """
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import cycle
 
 from bench.tokens import AUDIENCE, ISSUER, token_and_jwks
 from extproc.decision import Request, decide
-from extproc.policy.compiled import Policy, compile_policy
+from extproc.policy.compiled import compile_policy
 from extproc.policy.current import CurrentPolicy
 from extproc.services.decider import Decider
 from extproc.services.ext_authz import Authorization
+from extproc.services.ext_proc.admission_cache import MAX_SEEN
 from extproc.services.ext_proc.service import ExternalProcessor
 from extproc.services.ext_proc.stream import header_dict
 from protos.ext_authz_pb2 import CheckRequest
@@ -21,8 +23,8 @@ from protos.ext_proc_pb2 import ProcessingRequest
 from sluice.config import PolicyDocument
 
 
-def document(jwks: str) -> PolicyDocument:
-    """A policy with a rule of every kind."""
+def document(jwks: str, *, token_cache: bool = True) -> PolicyDocument:
+    """A policy of 100 models, with a rule of every kind."""
     versions = {v: {"endpoints": [{"address": "127.0.0.1:9000"}]} for v in ("v1", "v2")}
     issuer = {"issuer": ISSUER, "audiences": [AUDIENCE], "algorithms": ["RS256"], "jwks": jwks}
     bench = {
@@ -33,18 +35,16 @@ def document(jwks: str) -> PolicyDocument:
         "canaries": [{"version": "v2", "percent": 10, "model_types": ["next"]}],
     }
     others = {f"model-{n}": {"versions": {"v1": versions["v1"]}} for n in range(99)}
+    auth: dict[str, object] = {"issuers": [issuer]}
+    if not token_cache:
+        auth["token_cache_entries"] = 0
     return PolicyDocument.model_validate(
-        {
-            "version": "bench",
-            "requests": {},
-            "auth": {"issuers": [issuer]},
-            "models": {"bench": bench, **others},
-        }
+        {"version": "bench", "requests": {}, "auth": auth, "models": {"bench": bench, **others}}
     )
 
 
 def headers(token: str) -> dict[str, bytes]:
-    """What Envoy tells of a usual request: about a kilobyte."""
+    """The headers of a usual request from Envoy: about a kilobyte."""
     return {
         ":method": b"POST",
         ":path": b"/v2/models/bench/infer",
@@ -62,24 +62,24 @@ def headers(token: str) -> dict[str, bytes]:
     }
 
 
-class _Sink:
-    """A call whose answers go nowhere."""
+class _DiscardingCall:
+    """A call that drops its responses."""
 
     metadata = ()
     deadline = None
 
     def send(self, message: bytes) -> None:
-        """Drop it."""
+        """Drop the message."""
 
     async def writable(self) -> None:
-        """There is always room."""
+        """Return at once."""
 
     def finish(self, code: int = 0, details: str = "") -> None:
-        """Nothing is open."""
+        """Nothing to end."""
 
 
 def microseconds(step: Callable[[], object], rounds: int, calls: int) -> float:
-    """Of one call: the best round's mean, which noise from the machine spoils least."""
+    """CPU time of one call: the mean of the best round, which noise affects least."""
     best = float("inf")
     for _ in range(rounds):
         began = time.process_time_ns()
@@ -89,47 +89,63 @@ def microseconds(step: Callable[[], object], rounds: int, calls: int) -> float:
     return best
 
 
-def steps(
-    policy: Policy, current_policy: CurrentPolicy, token: str
-) -> dict[str, Callable[[], object]]:
-    """What is measured, by name."""
-    given = headers(token)
+def processing_request(headers: dict[str, bytes]) -> ProcessingRequest:
+    """The ext_proc message of a request."""
     message = ProcessingRequest()
-    check = CheckRequest()
-    for name, value in given.items():
+    for name, value in headers.items():
         message.request_headers.headers.headers.add(key=name, raw_value=value)
+    return message
+
+
+def check_request(headers: dict[str, bytes]) -> CheckRequest:
+    """The ext_authz message of a request."""
+    check = CheckRequest()
+    http = check.attributes.request.http
+    http.method, http.path = headers[":method"].decode(), headers[":path"].decode()
+    for name, value in headers.items():
         if not name.startswith(":"):
-            check.attributes.request.http.headers[name] = value.decode()
-    check.attributes.request.http.method, check.attributes.request.http.path = (
-        "POST",
-        given[":path"].decode(),
+            http.headers[name] = value.decode()
+    return check
+
+
+def distinct_messages(headers: dict[str, bytes]) -> Iterator[bytes]:
+    """Serialized ext_proc messages; each is repeated only when the admission cache has forgotten
+    it."""
+    notes = (b"%08d" % number for number in range(2 * MAX_SEEN))
+    return cycle(
+        [processing_request({**headers, "x-note": note}).SerializeToString() for note in notes]
     )
-    wire, check_wire = message.SerializeToString(), check.SerializeToString()
-    request = Request(given, True, time.time())
-    processor, sink = ExternalProcessor(Decider(current_policy)), _Sink()
+
+
+def steps(jwks: str, token: str) -> dict[str, Callable[[], object]]:
+    """The measured functions by name."""
+    policy = compile_policy(document(jwks))
+    uncached_policy = compile_policy(document(jwks, token_cache=False))
+    current_policy = CurrentPolicy()
+    current_policy.current = policy
+    request_headers = headers(token)
+    message = processing_request(request_headers)
+    wire = message.SerializeToString()
+    check_wire = check_request(request_headers).SerializeToString()
+    request = Request(request_headers, True, time.time())
+    processor, call = ExternalProcessor(Decider(current_policy)), _DiscardingCall()
     authorization = Authorization(Decider(current_policy))
-    verified, admissions = policy.authenticator._verified, processor.admissions
+    messages = distinct_messages(request_headers)
 
-    def process() -> None:
-        processor.open(sink).on_message(wire)
+    def process_distinct() -> None:
+        processor.open(call).on_message(next(messages))
 
-    def process_unknown() -> None:
-        admissions._cached.clear()
-        admissions._seen.clear()
-        process()
-
-    def verify() -> None:
-        verified.clear()
-        decide(policy, request)
+    def process_repeated() -> None:
+        processor.open(call).on_message(wire)
 
     return {
         "parse the message": partial(ProcessingRequest.FromString, wire),
-        "headers to a dict": partial(header_dict, message.request_headers),
-        "decide, token remembered": partial(decide, policy, request),
-        "decide, token verified (RS256)": verify,
-        f"ext_proc, whole ({len(wire)} bytes)": process_unknown,
-        "ext_proc, like one before": process,
-        f"ext_authz, whole ({len(check_wire)} bytes)": partial(authorization.check, check_wire),
+        "convert the headers to a dict": partial(header_dict, message.request_headers),
+        "decide, cached token": partial(decide, policy, request),
+        "decide, token verified (RS256)": partial(decide, uncached_policy, request),
+        f"ext_proc, distinct ({len(wire)} bytes)": process_distinct,
+        "ext_proc, cached admission": process_repeated,
+        f"ext_authz ({len(check_wire)} bytes)": partial(authorization.check, check_wire),
     }
 
 
@@ -137,12 +153,10 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--calls", type=int, default=5_000)
+    parser.add_argument("--calls", type=int, default=5_000, help="in one round")
     options = parser.parse_args()
     token, jwks = token_and_jwks()
-    current_policy = CurrentPolicy()
-    current_policy.current = compile_policy(document(jwks))
-    for name, step in steps(current_policy.current, current_policy, token).items():
+    for name, step in steps(jwks, token).items():
         print(f"{name:<36}{microseconds(step, options.rounds, options.calls):>8.2f} us")
 
 

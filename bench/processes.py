@@ -1,4 +1,4 @@
-"""Starts what a benchmark measures, and reads what the kernel says of it."""
+"""Starts the processes of a benchmark, and reads their CPU time and memory from the kernel."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -20,15 +20,20 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def free_port() -> int:
-    """A TCP port that nothing listens on now."""
+    """A TCP port on which nothing listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
 
 
+def local_address(port: int) -> str:
+    """The address of a port on this machine."""
+    return f"127.0.0.1:{port}"
+
+
 def accepts(address: str) -> bool:
-    """Whether something listens at `host:port` or `unix:/path`."""
+    """Whether a process listens at `host:port` or `unix:/path`."""
     unix = address.startswith("unix:")
     with socket.socket(socket.AF_UNIX if unix else socket.AF_INET) as probe:
         try:
@@ -49,7 +54,10 @@ def serving(
     stdout: IO[str] | None = None,
     stderr: IO[str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a process for the length of a block, which begins when it listens everywhere."""
+    """Run a process during a block, which begins once the process listens at every address.
+
+    Raises RuntimeError when it does not.
+    """
     with subprocess.Popen(argv, stdout=stdout, stderr=stderr) as process:
         try:
             deadline = time.monotonic() + START_TIMEOUT
@@ -66,38 +74,27 @@ def serving(
 def envoy(
     config: dict[str, object], file: Path, ports: Sequence[int]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a single-threaded Envoy with a static config, written to `file`."""
+    """Run an Envoy with one worker thread; its static config is written to `file`."""
     file.write_text(json.dumps(config))
     argv = [str(ENVOY), "-c", str(file), "--concurrency", "1", "--disable-hot-restart"]
-    addresses = [f"127.0.0.1:{port}" for port in ports]
+    addresses = [local_address(port) for port in ports]
     with serving([*argv, "--log-level", "error"], *addresses) as process:
         yield process
 
 
-def wrk(
-    port: int, path: str, headers: Mapping[str, str], connections: int, seconds: float,
-    script: Path | None = None,
-) -> list[str]:  # fmt: skip
-    """The command that loads an address on this machine from one thread, and tells latencies."""
-    argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--latency"]
-    argv += [item for name, value in headers.items() for item in ("-H", f"{name}: {value}")]
-    argv += ["-s", str(script)] if script else []
-    return [*argv, f"http://{local(port)}{path}"]
-
-
 @contextmanager
 def sluice_up(config: dict[str, object], directory: Path, *options: str) -> Iterator[int]:
-    """Run `sluice up` with a config, whose file and log go to `directory`; its process id."""
+    """Run `sluice up`, with its config and log in `directory`; yields its process id."""
     file, log = directory / "gateway.json", directory / "log"
     file.write_text(json.dumps(config))
     argv = [sys.executable, "-m", "sluice.cli", "up", str(file), *options]
     with log.open("w") as output, serving(argv, stdout=output, stderr=output) as process:
-        _until_ready(log)
+        _wait_until_ready(log)
         yield process.pid
 
 
-def _until_ready(log: Path) -> None:
-    """Wait for what `sluice up` says when everything runs. Raises RuntimeError if it does not."""
+def _wait_until_ready(log: Path) -> None:
+    """Wait until `sluice up` logs that everything runs. Raises RuntimeError with its log."""
     deadline = time.monotonic() + START_TIMEOUT
     while "Sluice is ready." not in log.read_text():
         if time.monotonic() > deadline:
@@ -105,33 +102,28 @@ def _until_ready(log: Path) -> None:
         time.sleep(0.05)
 
 
-def callout(up: int) -> list[int]:
-    """The processes of the callout below `sluice up`."""
-    for pid in family(up):
-        if b"callout" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
-            return list(family(pid))
-    raise RuntimeError("no callout runs")
-
-
-def local(port: int) -> str:
-    """An address on this machine."""
-    return f"127.0.0.1:{port}"
-
-
-def family(pid: int) -> Iterator[int]:
-    """A process and all that descend from it."""
+def process_tree(pid: int) -> Iterator[int]:
+    """A process and all its descendants."""
     yield pid
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():
-            yield from family(int(child))
+            yield from process_tree(int(child))
+
+
+def callout_processes(sluice_up_pid: int) -> list[int]:
+    """The supervisor and the workers of a `sluice up`. Raises RuntimeError without a callout."""
+    for pid in process_tree(sluice_up_pid):
+        if b"callout" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+            return list(process_tree(pid))
+    raise RuntimeError("no callout is running")
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time a process has used."""
+    """User and system time that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def resident_bytes(pid: int) -> int:
-    """Resident set of a process."""
+    """The resident set of a process."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE

@@ -1,7 +1,7 @@
-"""A callout worker under full load for minutes: does its memory stay, are all streams closed?
+"""Checks a callout worker under load for minutes: its memory must stay, its streams must be closed.
 
-Envoy asks the worker for every request, with the full policy; `wrk` keeps it busy. The first minute
-is warm-up. Run it by `python -m bench.soak --minutes 10`.
+Envoy calls the worker for every request, with the full policy; `wrk` sends the requests. Memory is
+compared after a warm-up. Run it with `python -m bench.soak --minutes 10`.
 """
 
 import argparse
@@ -9,75 +9,86 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.callout import PATH, Variant, gateway_config
-from bench.processes import envoy, free_port, resident_bytes, serving, wrk
+from bench import wrk
+from bench.callout import PATH
+from bench.envoy_config import Variant, gateway_config
+from bench.processes import envoy, free_port, local_address, resident_bytes, serving
 from bench.tokens import token_and_jwks
 
-SAMPLE_EVERY = 5.0
-WARM_UP = 60.0
-ALLOWED = 0.05
+SAMPLE_SECONDS = 5.0
+WARM_UP_SECONDS = 60.0
+MAX_CHANGE = 0.05
+"""Change of the resident set after the warm-up, as a fraction."""
+UNUSED_PORT = 1
+
+Sample = tuple[float, int]
+"""Seconds since the start, and resident bytes."""
 
 
 def main() -> int:
-    """Run, sample, judge; the exit status is 1 where memory grew or a stream leaked."""
+    """Run the check; returns 1 when memory has grown or a stream has leaked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--connections", type=int, default=64)
     options = parser.parse_args()
+    wrk.require_wrk("bench-callout")
     variant = Variant("direct", "asyncio", "ext_proc", "full")
-    token, jwks = token_and_jwks()
+    token, key_set = token_and_jwks()
     with tempfile.TemporaryDirectory(prefix="sluice-soak-") as name, ExitStack() as stack:
         directory = Path(name)
-        (directory / "jwks.json").write_text(jwks)
+        jwks = directory / "jwks.json"
+        jwks.write_text(key_set)
         address = f"unix:{directory}/worker"
-        argv = [sys.executable, "-m", "bench.callout_server", "asyncio", address, "full"]
+        argv = [sys.executable, "-m", "bench.callout_server", "asyncio", address, "full", str(jwks)]
         counters = stack.enter_context((directory / "counters").open("w+"))
-        argv += [str(directory / "jwks.json")]
         worker = stack.enter_context(serving(argv, address, stdout=counters))
         port = free_port()
-        config = gateway_config({variant: port}, "127.0.0.1:1", {("asyncio", "full"): address})
+        callouts = {("asyncio", "full"): address}
+        config = gateway_config({variant: port}, local_address(UNUSED_PORT), callouts)
         stack.enter_context(envoy(config, directory / "gateway.json", [port]))
         load = start_load(port, token, options)
-        samples = sample(worker.pid, load, options.minutes * 60)
+        samples = sample_memory(worker.pid, load, options.minutes * 60)
         report = load.communicate()[0]
         worker.terminate()
         worker.wait(30)
         counters.seek(0)
         open_streams = json.loads(counters.read())["open_streams"]
     print(report)
-    return judge(samples, open_streams)
+    return check(samples, open_streams)
 
 
 def start_load(port: int, token: str, options: argparse.Namespace) -> "subprocess.Popen[str]":
-    """wrk against the listener, for the whole time."""
-    sent = {"Authorization": f"Bearer {token}"}
-    argv = wrk(port, PATH, sent, options.connections, options.minutes * 60)
+    """Start wrk for the whole run."""
+    headers = {"Authorization": f"Bearer {token}"}
+    argv = wrk.command(port, PATH, headers, options.connections, options.minutes * 60)
     return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
 
 
-def sample(pid: int, load: "subprocess.Popen[str]", seconds: float) -> list[tuple[float, int]]:
-    """Seconds since the start, and resident bytes then."""
-    found: list[tuple[float, int]] = []
+def sample_memory(pid: int, load: "subprocess.Popen[str]", seconds: float) -> list[Sample]:
+    """Sample the memory of a process while the load runs."""
+    samples: list[Sample] = []
     began = time.monotonic()
-    pause = threading.Event()
     while load.poll() is None and time.monotonic() - began < seconds + 10:
-        pause.wait(SAMPLE_EVERY)
-        found.append((time.monotonic() - began, resident_bytes(pid)))
-    return found
+        time.sleep(SAMPLE_SECONDS)
+        samples.append((time.monotonic() - began, resident_bytes(pid)))
+    return samples
 
 
-def judge(samples: list[tuple[float, int]], open_streams: int) -> int:
-    """Print what was seen; 1 where it is not good."""
-    warm = [size for when, size in samples if when >= min(WARM_UP, samples[-1][0] / 2)]
-    change = max(abs(size - warm[0]) for size in warm) / warm[0]
-    print(f"RSS after warm-up {warm[0] / 1e6:.1f} MB, then {min(warm) / 1e6:.1f} to ", end="")
-    print(f"{max(warm) / 1e6:.1f} MB: {change:.1%} at most; streams left open: {open_streams}")
-    return int(change > ALLOWED or open_streams != 0)
+def check(samples: list[Sample], open_streams: int) -> int:
+    """Print the result; returns 1 when memory has changed too much or a stream is still open."""
+    warm_up = min(WARM_UP_SECONDS, samples[-1][0] / 2)
+    sizes = [size for seconds, size in samples if seconds >= warm_up]
+    change = max(abs(size - sizes[0]) for size in sizes) / sizes[0]
+    print(
+        f"RSS after warm-up {sizes[0] / 1e6:.1f} MB, then {min(sizes) / 1e6:.1f} to"
+        f" {max(sizes) / 1e6:.1f} MB: changed by {change:.1%} at most;"
+        f" open streams: {open_streams}"
+    )
+    return int(change > MAX_CHANGE or open_streams != 0)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ the example model `sentiment`. Rounds are interleaved, so that noise affects all
 """
 
 import argparse
-import shutil
 import statistics
 import sys
 import tempfile
@@ -16,15 +15,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.callout import latency, load, number, upstream_config
-from bench.callout_server import full
+from bench import wrk
+from bench.callout import PATH
+from bench.callout_server import full_policy
+from bench.envoy_config import upstream_config
 from bench.processes import (
-    callout,
+    callout_processes,
     cpu_seconds,
     envoy,
-    family,
     free_port,
-    local,
+    local_address,
+    process_tree,
     serving,
     sluice_up,
 )
@@ -74,20 +75,20 @@ def gateway(directory: Path, jwks: str, upstream: str, kind: str) -> Iterator[Ga
     directory.mkdir()
     listener, http, xds, admin, metrics = (free_port() for _ in range(5))
     config = {
-        **full(jwks, upstream),
-        "listener": {"address": local(listener)},
-        "control_plane": {"http": local(http), "xds": local(xds)},
+        **full_policy(jwks, upstream),
+        "listener": {"address": local_address(listener)},
+        "control_plane": {"http": local_address(http), "xds": local_address(xds)},
         "callout": {"address": f"unix:{directory}/callout", "workers": 1},
-        "envoy": {"admin": local(admin), "concurrency": 1},
+        "envoy": {"admin": local_address(admin), "concurrency": 1},
         "telemetry": {
-            "metrics": {"address": local(metrics)},
+            "metrics": {"address": local_address(metrics)},
             **telemetry(kind, directory / "access.log"),
         },
         "limits": {"listener": None},
     }
     with sluice_up(config, directory) as pid:
-        workers = callout(pid)
-        others = [process for process in family(pid) if process not in workers]
+        workers = callout_processes(pid)
+        others = [process for process in process_tree(pid) if process not in workers]
         yield Gateway(listener, [process for process in others if _is_envoy(process)], workers)
 
 
@@ -95,8 +96,8 @@ def gateway(directory: Path, jwks: str, upstream: str, kind: str) -> Iterator[Ga
 def example_model(port: int) -> Iterator[None]:
     """Run the example model on a port."""
     argv = [sys.executable, "-m", "examples.model_server", "--model", "sentiment"]
-    argv += ["--version", "v2", "--rest", local(port), "--grpc", local(free_port())]
-    with serving(argv, local(port), stdout=sys.stderr):
+    argv += ["--version", "v2", "--rest", local_address(port), "--grpc", local_address(free_port())]
+    with serving(argv, local_address(port), stdout=sys.stderr):
         yield
 
 
@@ -107,15 +108,17 @@ def _is_envoy(pid: int) -> bool:
 def measure(target: Gateway, token: str, options: argparse.Namespace) -> Sample:
     """Load one gateway for one round. Raises RuntimeError if a request fails."""
     before = [sum(map(cpu_seconds, pids)) for pids in (target.envoy, target.callout)]
-    report = load(target.port, {"Authorization": f"Bearer {token}"}, options, options.script)
-    if "Non-2xx" in report:
-        raise RuntimeError(report)
-    after = [sum(map(cpu_seconds, pids)) for pids in (target.envoy, target.callout)]
-    requests = number(report, r"(\d+) requests in")
-    spent = [(end - start) / requests * 1e6 for start, end in zip(before, after, strict=True)]
-    return Sample(
-        number(report, r"Requests/sec:\s+([\d.]+)"), latency(report, "99"), spent[0], spent[1]
+    headers = {"Authorization": f"Bearer {token}"}
+    report = wrk.run(
+        target.port, PATH, headers, options.connections, options.seconds, options.script
     )
+    if report.failed:
+        raise RuntimeError(report.text)
+    after = [sum(map(cpu_seconds, pids)) for pids in (target.envoy, target.callout)]
+    spent = [
+        (end - start) / report.requests * 1e6 for start, end in zip(before, after, strict=True)
+    ]
+    return Sample(report.rate, report.p99, spent[0], spent[1])
 
 
 def main() -> None:
@@ -126,8 +129,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--example", action="store_true", help="use the example model")
     options = parser.parse_args()
-    if shutil.which("wrk") is None:
-        sys.exit("bench: needs wrk on PATH (make bench-telemetry installs it)")
+    wrk.require_wrk("bench-telemetry")
     token, jwks = token_and_jwks()
     samples: dict[str, list[Sample]] = {kind: [] for kind in KINDS}
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name, ExitStack() as stack:
@@ -141,7 +143,7 @@ def main() -> None:
             stack.enter_context(envoy(upstream_config(port), directory / "upstream.json", [port]))
         running = {
             kind: stack.enter_context(
-                gateway(directory / kind.replace(" ", "-"), jwks, local(port), kind)
+                gateway(directory / kind.replace(" ", "-"), jwks, local_address(port), kind)
             )
             for kind in KINDS
         }
