@@ -51,7 +51,7 @@ class _GrpcioCall:
         self._reader: asyncio.Task[object] | None = asyncio.current_task()
         """The task of `run`, while `finish` may cancel it."""
         self._in_handler = True
-        """Whether `run` is calling the handler, and writes what it sends."""
+        """Whether `run` is calling the handler; `run` then writes the responses."""
         self._status: tuple[StatusCode, str] | None = None
         self._ended = False
         remaining = context.time_remaining()

@@ -314,7 +314,7 @@ class ServerCall(Stream):
                 )
 
     def _mark_finished(self) -> None:
-        """No more messages are delivered or sent; drop what is buffered of the request."""
+        """No more messages are delivered or sent; drop the buffered request bytes."""
         self._finished = True
         if self.deadline is not None:
             self._server.deadlines.remove(self)

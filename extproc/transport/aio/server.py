@@ -252,10 +252,10 @@ class _ServerProtocol(asyncio.Protocol):
             self._close_socket(transport, at_once=connection.closing)
 
     def _close_socket(self, transport: asyncio.Transport, *, at_once: bool) -> None:
-        """Close the socket at once, or when the peer closes it.
+        """Close the socket at once, or half-close it and wait for the peer.
 
-        After a close at once, data that still arrives is answered with a TCP reset, which may reach
-        the peer before the last frames.
+        After a close at once, the system resets the TCP connection when more data arrives. The
+        reset may reach the peer before the last frames do.
         """
         self._shut_down = True
         if at_once or not transport.can_write_eof():

@@ -136,7 +136,7 @@ class Connection(FrameSender, Generic[Request]):
     # Called by the owner of the socket.
 
     def receive_data(self, data: bytes, now: float) -> None:
-        """Read what the socket gave; never raises."""
+        """Process bytes from the socket. Never raises: errors close the connection."""
         if self.closing:
             return
         self.now = self._last_read_at = now
@@ -165,7 +165,7 @@ class Connection(FrameSender, Generic[Request]):
         self.connection_lost()
 
     def connection_lost(self) -> None:
-        """The connection is over: end every stream."""
+        """End every stream, without sending frames."""
         self.closing = True
         self._unparsed = b""
         self._partial_block = None

@@ -188,7 +188,7 @@ class Stream:
     # Called by the connection.
 
     def send_frame(self) -> bool:
-        """Send one pending frame; returns whether more can be sent at once."""
+        """Send one pending frame; returns whether another one can follow now."""
         connection = self.connection
         if connection.paused:
             return False

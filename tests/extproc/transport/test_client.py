@@ -84,7 +84,7 @@ def test_messages_of_any_size_are_echoed_in_order(start: Start) -> None:
     asyncio.run(test())
 
 
-def test_a_call_over_a_unix_socket(start: Start, tmp_path: Path) -> None:
+def test_a_call_works_over_a_unix_socket(start: Start, tmp_path: Path) -> None:
     async def test() -> None:
         address = f"unix:{tmp_path}/socket"
         async with start(address=address), calling(address, "/test/Echo") as call:

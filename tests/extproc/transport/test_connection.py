@@ -19,7 +19,7 @@ def content(sent: list[Frame], stream_id: int) -> bytes:
     return b"".join(p for kind, _, i, p in sent if kind == frames.DATA and i == stream_id)
 
 
-def test_all_responses_to_one_read_are_one_write() -> None:
+def test_responses_to_all_requests_of_one_read_share_one_write() -> None:
     peer = Peer()
     requests = [peer.request(i) + data(i, b"hello", end=True) for i in range(1, 21, 2)]
     peer.connection.receive_data(b"".join(requests), 0.0)

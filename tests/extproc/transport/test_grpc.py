@@ -68,7 +68,7 @@ def test_a_stream_keeps_the_order_of_messages(start: Start, method: str) -> None
     asyncio.run(run(test()))
 
 
-def test_client_and_server_streaming(start: Start) -> None:
+def test_client_streaming_and_server_streaming_methods_are_served(start: Start) -> None:
     async def test() -> None:
         async with start() as running, channel(running.address) as client:
             join = client.stream_unary("/test/Join")
@@ -290,7 +290,7 @@ def test_the_error_names_a_bad_address(transport: TransportName, address: str) -
         serve(transport, {}, address)
 
 
-def test_health_check_and_watch(transport: TransportName) -> None:
+def test_the_health_service_serves_check_and_watch(transport: TransportName) -> None:
     async def test() -> None:
         health = HealthService()
         server = serve(transport, health.services(), "127.0.0.1:0")
