@@ -1,4 +1,4 @@
-# Set-up and the daily commands. Everything installs into .venv from requirements.lock.
+# Commands for development. They install everything into .venv, from requirements.lock.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -11,8 +11,8 @@ PROTO_SOURCES := $(sort $(wildcard protos/*.proto))
 
 install: $(STAMP)
 
-# Two steps, because pip takes either hashes for everything or for nothing: first what the lock file
-# pins, then this project itself without its dependencies.
+# Two steps, because pip requires hashes either for all packages or for none: first the packages of
+# the lock file, then this project without its dependencies.
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Sluice needs Python 3.11 or newer (set PYTHON=...)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
@@ -38,7 +38,7 @@ PROTOC = $(BIN)/python -m grpc_tools.protoc -I . --python_out=$(1) --pyi_out=$(1
 protos: install
 	$(call PROTOC,.)
 
-# Fails when the committed code is not what protos/*.proto generates.
+# Fails if the committed code differs from the code that protos/*.proto generates.
 protos-check: install
 	@rm -rf $(VENV)/protos-check && mkdir -p $(VENV)/protos-check
 	@$(call PROTOC,$(VENV)/protos-check)
@@ -46,8 +46,8 @@ protos-check: install
 		cmp -s $$f protos/$$(basename $$f) || { echo "$$(basename $$f) is stale: run 'make protos'" >&2; exit 1; }; \
 	done
 
-# What tests have at the gateway's two ends, in an environment of its own: its dependencies
-# contradict ours.
+# The client and the model server of other vendors that tests use. They have a virtual environment of
+# their own, because their dependencies conflict with those of Sluice.
 peers: $(PEERS)/.installed
 
 $(PEERS)/.installed: tests/integration/peers/requirements.txt | $(STAMP)
@@ -55,32 +55,32 @@ $(PEERS)/.installed: tests/integration/peers/requirements.txt | $(STAMP)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/integration/peers/requirements.txt
 	@touch $@
 
-# The reference pages of the config and the commands, from the code.
+# Generates the reference pages from the code.
 docs: install
 	$(BIN)/python -m sluice.config.reference > docs/reference/config.md
 	$(BIN)/python -m sluice.contract.reference > docs/reference/errors.md
 	COLUMNS=200 $(BIN)/python -m sluice.cli.reference > docs/reference/cli.md
 
-# HTTP/2 conformance of the callout's transport; builds h2spec with Go.
+# Runs h2spec, which checks the HTTP/2 conformance of the callout transport. Go builds h2spec.
 h2spec: install
 	tests/h2spec.sh
 
-# What a callout costs, side by side in one run.
+# Measures the cost of a callout.
 bench-callout: install
 	@command -v wrk >/dev/null || { apt-get update -qq && apt-get install -y -qq wrk; }
 	$(BIN)/python -m bench.callout $(ARGS)
 
-# What conversion costs, beside the same work done plainly.
+# Measures the cost of conversion.
 bench-convert: install
 	@command -v wrk >/dev/null || { apt-get update -qq && apt-get install -y -qq wrk; }
 	$(BIN)/python -m bench.convert $(ARGS)
 
-# What reports, metrics and the log cost a whole gateway.
+# Measures the cost of access log reports, metrics and the access log.
 bench-telemetry: install
 	@command -v wrk >/dev/null || { apt-get update -qq && apt-get install -y -qq wrk; }
 	$(BIN)/python -m bench.telemetry $(ARGS)
 
-# Pins every dependency, of the product and of its tests, with hashes.
+# Pins all dependencies of the product and of its tests, with hashes.
 lock: install
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --output-file requirements.lock

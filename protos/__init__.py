@@ -1,1 +1,1 @@
-"""Wire messages: our own, and the few of Envoy's that the hot path speaks, as generated code."""
+"""Protobuf messages and the code generated from them."""

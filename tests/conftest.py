@@ -1,4 +1,4 @@
-"""Property tests on machines that do other things too: no example fails for having been slow."""
+"""Hypothesis settings for busy machines: an example does not fail because it is slow."""
 
 from hypothesis import HealthCheck, settings
 

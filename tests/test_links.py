@@ -1,4 +1,4 @@
-"""Links between the documents lead somewhere."""
+"""Links in the documentation have a target."""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples"
 
 
 def links(page: Path) -> Iterator[tuple[Path, str]]:
-    """File and anchor of every link that stays in the repository."""
+    """File and anchor of every link of a page to a file of the repository."""
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if not target.startswith(("http://", "https://")):
             name, _, anchor = target.partition("#")
@@ -19,13 +19,13 @@ def links(page: Path) -> Iterator[tuple[Path, str]]:
 
 
 def anchors(page: Path) -> set[str]:
-    """Those that the headings of a page get where it is shown."""
+    """The anchors that GitHub generates for the headings of a page."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_leads_to_a_file_and_a_heading_in_it(page: Path) -> None:
+def test_every_link_target_exists(page: Path) -> None:
     for target, anchor in links(page):
         assert target.exists(), f"{page.name} links to {target}"
         assert not anchor or anchor in anchors(target), f"{page.name} links to {target}#{anchor}"

@@ -19,9 +19,9 @@ from extproc.framing import PREFIX, PREFIX_SIZE
 from extproc.policy.compiled import Target
 from extproc.services.ext_proc import messages
 from extproc.services.ext_proc.body_handler import PassBody, Result
-from protos.call_pb2 import ModelRequest
 from protos.ext_proc_pb2 import HttpBody, HttpTrailers
 from protos.inference_pb2 import ServerLiveRequest
+from protos.model_request_pb2 import ModelRequest
 
 _WINDOW_BITS = {b"gzip": zlib.MAX_WBITS | 16, b"deflate": zlib.MAX_WBITS}
 """zlib's `wbits` of the encodings of `grpc-encoding` (grpc/doc/compression.md)."""

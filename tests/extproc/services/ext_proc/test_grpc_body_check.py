@@ -16,8 +16,8 @@ from extproc.convert import ConversionPool
 from extproc.decision import Reason, Refusal
 from extproc.policy.compiled import Target
 from extproc.services.ext_proc.grpc_body_check import GrpcBodyCheck
-from protos.call_pb2 import ModelRequest
 from protos.inference_pb2 import ModelInferRequest, ModelMetadataRequest, ModelReadyRequest
+from protos.model_request_pb2 import ModelRequest
 
 LIMIT = 1000
 STREAM = "ModelStreamInfer"

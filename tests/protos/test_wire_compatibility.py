@@ -1,4 +1,4 @@
-"""Our cut-down messages are Envoy's on the wire: every field number, type and enum value."""
+"""Our copies of Envoy's messages have the same field numbers, types and enum values."""
 
 from collections.abc import Iterator
 from enum import IntEnum
@@ -58,8 +58,8 @@ def is_map(field: FieldDescriptor) -> bool:
     return field.message_type is not None and field.message_type.GetOptions().map_entry
 
 
-def described(field: FieldDescriptor) -> Description:
-    """Number, type, whether repeated, and the oneof of one of our fields."""
+def our_description(field: FieldDescriptor) -> Description:
+    """Number, type, whether it is repeated, and oneof; for a map, the types of key and value."""
     if is_map(field):
         entry = field.message_type.fields_by_name
         return field.number, TYPES[entry["key"].type], TYPES[entry["value"].type], None
@@ -68,8 +68,8 @@ def described(field: FieldDescriptor) -> Description:
     return field.number, TYPES[field.type], field.is_repeated, group
 
 
-def expected(theirs: type[betterproto2.Message], name: str) -> Description:
-    """The same of Envoy's field."""
+def envoys_description(theirs: type[betterproto2.Message], name: str) -> Description:
+    """The same for the field of Envoy's message."""
     meta = theirs.__dataclass_fields__[name].metadata["betterproto"]
     if meta.map_meta is not None:
         key, value = meta.map_meta
@@ -78,62 +78,63 @@ def expected(theirs: type[betterproto2.Message], name: str) -> Description:
 
 
 def pairs(ours: Descriptor, theirs: type[betterproto2.Message]) -> Iterator[Pair]:
-    """A message and all messages below it, each with its counterpart, once."""
+    """A message and all messages that it contains, each once and with Envoy's message."""
     seen, queue = set(), [(ours, theirs)]
     while queue:
-        one, other = queue.pop()
-        if one.full_name in seen:
+        ours, theirs = queue.pop()
+        if ours.full_name in seen:
             continue
-        seen.add(one.full_name)
-        yield one, other
-        for field in one.fields:
+        seen.add(ours.full_name)
+        yield ours, theirs
+        for field in ours.fields:
             message = field.message_type
             if message is not None and message.full_name.startswith("sluice."):
                 target = message.fields_by_name["value"].message_type if is_map(field) else message
                 if target is not None and target.full_name.startswith("sluice."):
-                    queue.append((target, counterpart(other, field.name)))
+                    queue.append((target, class_of(theirs, field.name)))
 
 
-def counterpart(theirs: type[betterproto2.Message], field: str) -> type[betterproto2.Message]:
-    found: type[betterproto2.Message] = theirs()._betterproto.cls_by_field[field]
-    return found
+def class_of(theirs: type[betterproto2.Message], field: str) -> type[betterproto2.Message]:
+    """The message class of a field of Envoy's message."""
+    message: type[betterproto2.Message] = theirs()._betterproto.cls_by_field[field]
+    return message
 
 
-ALL_PAIRS = {one.full_name: (one, other) for root in ROOTS for one, other in pairs(*root)}
+PAIRS = {ours.full_name: (ours, theirs) for root in ROOTS for ours, theirs in pairs(*root)}
 
 
-@pytest.mark.parametrize("name", ALL_PAIRS)
-def test_every_field_is_envoys(name: str) -> None:
-    ours, theirs = ALL_PAIRS[name]
+@pytest.mark.parametrize("name", PAIRS)
+def test_every_field_has_the_number_and_type_of_envoys_field(name: str) -> None:
+    ours, theirs = PAIRS[name]
     for field in ours.fields:
-        number, kind, rest, group = expected(theirs, field.name)
-        found = described(field)
-        # The same on the wire: an enum as an int32, a message as its bytes, and one member of a
-        # oneof as a field.
+        number, kind, repeated, group = envoys_description(theirs, field.name)
+        our_number, our_kind, our_repeated, our_group = our_description(field)
+        # An enum as an int32, a message as bytes, and a member of a oneof as a plain field have the
+        # same wire format.
         kinds = {kind, {"enum": "int32", "message": "bytes"}.get(kind, kind)}
-        assert (found[0], found[2]) == (number, rest), f"{name}.{field.name}"
-        assert found[1] in kinds, f"{name}.{field.name}"
-        assert found[3] in {group, None}, f"{name}.{field.name}"
+        assert (our_number, our_repeated) == (number, repeated), f"{name}.{field.name}"
+        assert our_kind in kinds, f"{name}.{field.name}"
+        assert our_group in {group, None}, f"{name}.{field.name}"
 
 
-@pytest.mark.parametrize("name", ALL_PAIRS)
-def test_every_enum_value_is_envoys(name: str) -> None:
-    ours, theirs = ALL_PAIRS[name]
+@pytest.mark.parametrize("name", PAIRS)
+def test_every_enum_value_has_the_number_of_envoys_value(name: str) -> None:
+    ours, theirs = PAIRS[name]
     for field in ours.fields:
         enum: EnumDescriptor | None = field.enum_type
         if enum is not None:
-            other = theirs()._betterproto.cls_by_field[field.name]
-            assert issubclass(other, IntEnum)
-            envoys = {value.value: value.name for value in other}
+            envoys_enum = theirs()._betterproto.cls_by_field[field.name]
+            assert issubclass(envoys_enum, IntEnum)
+            envoys = {value.value: value.name for value in envoys_enum}
             for value in enum.values:
-                # Where the value's name begins with the enum's, betterproto drops that.
+                # betterproto removes the name of the enum from the start of a value name.
                 assert value.name.endswith(envoys[value.number].lstrip("_"))
 
 
-def test_no_message_of_ours_is_left_out() -> None:
-    ours = {
+def test_every_message_is_compared() -> None:
+    messages = {
         message.full_name
         for module in OURS
         for message in module.DESCRIPTOR.message_types_by_name.values()
     }
-    assert ours <= set(ALL_PAIRS)
+    assert messages <= set(PAIRS)
