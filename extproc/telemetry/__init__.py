@@ -1,1 +1,1 @@
-"""What operators see of requests and workers: access log, metrics, profiles."""
+"""Telemetry of the callout: access log, metrics and profiles."""

@@ -8,7 +8,7 @@ from google.protobuf.wrappers_pb2 import UInt32Value
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.telemetry.entry import AccessLogEntry
+from extproc.telemetry.entry import AccessLogEntry, GrpcOutcome
 from extproc.telemetry.formats import json_line, text_line
 from extproc.telemetry.reports import MAX_TEXT, ReportParser
 from protos.accesslog_pb2 import HTTPAccessLogEntry, LogAddress, ResponseFlags
@@ -119,10 +119,10 @@ def test_a_converted_request_is_shown_with_the_clients_path() -> None:
     assert shown["path"] == "/mine"
 
 
-def ended(
+def grpc_outcome(
     trailer: str | None = "0", header: str | None = None, **fields: Any
-) -> tuple[int | None, bool, bool]:
-    """Status, validated and expired of a gRPC call that took 1,234,567 microseconds."""
+) -> GrpcOutcome:
+    """The outcome of a gRPC call that took 1,234,567 microseconds."""
     message = report(**{"path": CALL, **fields}, **ADMITTED)
     if trailer is not None:
         message.response.response_trailers["grpc-status"] = trailer
@@ -132,23 +132,23 @@ def ended(
 
 
 def test_the_grpc_status_comes_from_trailers_or_headers() -> None:
-    assert ended("0") == (0, True, False)
-    assert ended("14") == (14, True, False)
-    assert ended(None, "5") == (5, True, False)
-    assert ended(None, None) == (None, False, False)
-    assert ended("13", path="/own.Service/Method") == (13, False, False)
+    assert grpc_outcome("0") == (0, True, False)
+    assert grpc_outcome("14") == (14, True, False)
+    assert grpc_outcome(None, "5") == (5, True, False)
+    assert grpc_outcome(None, None) == (None, False, False)
+    assert grpc_outcome("13", path="/own.Service/Method") == (13, False, False)
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "17", "\u0661", "9" * 5000])
 def test_an_invalid_grpc_status_is_unknown(text: str) -> None:
-    assert ended(text)[0] == 2
+    assert grpc_outcome(text).status == 2
 
 
 def test_a_status_that_did_not_come_from_the_model_server_is_ignored() -> None:
-    assert ended(None, "14", details="response_timeout")[0] is None
-    assert ended(None, "3", details="sluice:malformed_request")[0] is None
+    assert grpc_outcome(None, "14", details="response_timeout").status is None
+    assert grpc_outcome(None, "3", details="sluice:malformed_request").status is None
     # The gateway converted a REST request: the client did not speak gRPC.
-    assert ended("14", x_sluice_path="/mine")[0] is None
+    assert grpc_outcome("14", x_sluice_path="/mine").status is None
 
 
 @pytest.mark.parametrize(
@@ -158,10 +158,10 @@ def test_a_status_that_did_not_come_from_the_model_server_is_ignored() -> None:
      ("", False), ("1", False), ("123456789n", False)],
 )  # fmt: skip
 def test_a_failed_call_is_expired_if_its_deadline_had_passed(timeout: str, expired: bool) -> None:
-    assert ended("4", grpc_timeout=timeout)[2] == expired
+    assert grpc_outcome("4", grpc_timeout=timeout).expired == expired
     flags = ResponseFlags(upstream_remote_reset=True)
-    assert ended(None, flags=flags, grpc_timeout=timeout)[2] == expired
-    assert not ended("0", grpc_timeout=timeout)[2]
+    assert grpc_outcome(None, flags=flags, grpc_timeout=timeout).expired == expired
+    assert not grpc_outcome("0", grpc_timeout=timeout).expired
 
 
 def test_the_json_line_shows_the_grpc_status() -> None:
@@ -172,10 +172,10 @@ def test_the_json_line_shows_the_grpc_status() -> None:
 
 
 def test_ipv6_and_unix_socket_addresses_are_shown() -> None:
-    six, pipe = LogAddress(), LogAddress()
-    six.socket_address.address, six.socket_address.port_value = "::1", 80
+    ipv6, pipe = LogAddress(), LogAddress()
+    ipv6.socket_address.address, ipv6.socket_address.port_value = "::1", 80
     pipe.pipe.path = "/run/model.sock"
-    assert line(report(upstream=six))["upstream"] == "[::1]:80"
+    assert line(report(upstream=ipv6))["upstream"] == "[::1]:80"
     assert line(report(upstream=pipe))["upstream"] == "/run/model.sock"
 
 
@@ -202,8 +202,8 @@ def test_the_text_line_shows_time_method_path_and_latency() -> None:
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_path_gives_one_line_without_its_query(path: str) -> None:
-    for form in (json_line, text_line):
-        written = form(entry(f"{path}?secret"))
+    for format_line in (json_line, text_line):
+        written = format_line(entry(f"{path}?secret"))
         assert written.endswith(b"\n")
         assert len(written.splitlines()) == 1
         assert b"secret" not in written or "secret" in path

@@ -1,0 +1,74 @@
+"""RequestMetrics counts entries, and bounds the label values."""
+
+from pathlib import Path
+
+import pytest
+
+from extproc.counter_table import CounterTable, create
+from extproc.telemetry import catalog
+from extproc.telemetry.entry import AccessLogEntry, RequestOutcome
+from extproc.telemetry.exposition import find_series
+from extproc.telemetry.metrics import Metrics
+from extproc.telemetry.requests import MAX_REASONS, RequestMetrics
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> CounterTable:
+    create(tmp_path / "counters", 1, 10_000)
+    return CounterTable(tmp_path / "counters", 0)
+
+
+@pytest.fixture
+def metrics(table: CounterTable) -> RequestMetrics:
+    metrics = RequestMetrics(Metrics(table))
+    metrics.set_models({"m": frozenset({"v1"})})
+    return metrics
+
+
+def entry(
+    model: str = "m", version: str = "v1", status: int = 200, reason: str = "stable"
+) -> AccessLogEntry:
+    outcome = RequestOutcome("GET", "HTTP/2", status, "", reason, model, version, False, "a:1")
+    return AccessLogEntry(outcome, 0, 0, "/", "", 0, 0, 2000, 1000, "", "", "")
+
+
+def counted(table: CounterTable) -> dict[tuple[str, ...], int]:
+    """Requests by model, version, status and reason."""
+    series = find_series(table, [catalog.REQUESTS])[catalog.REQUESTS.name]
+    return {labels: table.total(column) for labels, column in series}
+
+
+@pytest.mark.parametrize(
+    ("finished", "labels"),
+    [
+        (entry(), ("m", "v1", "2xx", "stable")),
+        (entry(version="v9"), ("m", "other", "2xx", "stable")),
+        (entry(model="unknown"), ("other", "other", "2xx", "stable")),
+        (entry(model="unknown", version=""), ("other", "", "2xx", "stable")),
+        (entry(model="", version=""), ("", "", "2xx", "stable")),
+        (entry(status=0, reason="client_left"), ("m", "v1", "none", "client_left")),
+    ],
+)
+def test_models_and_versions_outside_the_policy_are_other(
+    metrics: RequestMetrics, table: CounterTable, finished: AccessLogEntry, labels: tuple[str, ...]
+) -> None:
+    metrics.record([finished, finished])
+    assert counted(table) == {labels: 2}
+
+
+def test_new_models_of_a_policy_become_labels(metrics: RequestMetrics, table: CounterTable) -> None:
+    finished = entry(model="new")
+    metrics.record([finished])
+    metrics.set_models({"new": frozenset({"v1"})})
+    metrics.record([finished])
+    assert counted(table) == {
+        ("other", "other", "2xx", "stable"): 1,
+        ("new", "v1", "2xx", "stable"): 1,
+    }
+
+
+def test_reasons_beyond_the_maximum_are_other(metrics: RequestMetrics, table: CounterTable) -> None:
+    metrics.record([entry(reason=f"reason-{number}") for number in range(MAX_REASONS + 5)])
+    found = counted(table)
+    assert len(found) == MAX_REASONS + 1
+    assert found["m", "v1", "2xx", "other"] == 5
