@@ -1,4 +1,4 @@
-"""Stages 6 and 7 of the decision: the breaker and the limits, which remember and may have to wait.
+"""Last two stages of the decision: the breaker and the limits, which remember and may have to wait.
 
 They judge what the stages before have admitted, and belong to a worker, not to its policy: a new
 policy changes rules and thresholds, and forgets nothing.

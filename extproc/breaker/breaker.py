@@ -1,4 +1,4 @@
-"""Stage 6 of the decision: spares a version that fails, with one opinion in all workers.
+"""Stage of the decision: spares a version that fails, with one opinion in all workers.
 
 Every worker records what it hears into its own row of the shared table and judges by the sum, so
 all come to the same conclusion. A change between open and closed is noted in the table with its

@@ -1,4 +1,4 @@
-"""Stage 7 of the decision: the limit rules.
+"""Stage of the decision: the limit rules.
 
 All rules that apply must admit a request, and only then does it pay. Between judging and paying,
 nothing is awaited, so a request pays all rules or none, and a refused request pays nothing.
