@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sluice.config.gateway import Callout
-from xds.resources.listener import ext_proc
+from xds.resources.filters import external_processor
 
 MODEL_CLUSTER = "bench/v1"
 DIRECT_RESPONSE = {"direct_response": {"status": 200, "body": {"inline_string": '{"outputs":[]}'}}}
@@ -94,7 +94,7 @@ def _callout_filter(variant: Variant, cluster: str) -> dict[str, object]:
     service = {"cluster_name": cluster}
     if variant.filter == "ext_proc":
         message = "envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor"
-        settings = ext_proc(Callout()).to_dict()
+        settings = external_processor(Callout()).to_dict()
         settings["grpcService"]["envoyGrpc"] = service
     else:
         message = "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz"

@@ -1,4 +1,4 @@
-"""Compiles a config into Envoy's resources and the callout's policy: pure functions, by noun."""
+"""Compiles a config into Envoy's resources and the callout's policy. Pure functions."""
 
 from xds.resources.build import build
 

@@ -15,6 +15,7 @@ from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
 from xds.protocol.snapshot import Resource, Resources, Snapshot
 from xds.resources import clusters, endpoints, routes, telemetry
+from xds.resources.callout_cluster import callout_cluster
 from xds.resources.listener import listener
 from xds.resources.rate_limit_config import rate_limit_configs
 
@@ -27,8 +28,8 @@ def build(config: GatewayConfig, policy: PolicyDocument, directory: Path) -> Sna
 
     TLS file names in the config are relative to `directory`.
     """
-    source = _Source(config, policy, directory, [_compile_model(key) for key in _keys(config)])
-    resources = {each: compiler(source) for each, compiler in COMPILERS.items()}
+    inputs = _Inputs(config, policy, directory, [_compile_model(key) for key in _keys(config)])
+    resources = {each: compiler(inputs) for each, compiler in COMPILERS.items()}
     return Snapshot.of(resources, policy.version, warmup=clusters.warmup(config))
 
 
@@ -56,8 +57,8 @@ class _CompiledModel:
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
-    """The input of the compiler functions."""
+class _Inputs:
+    """The input of a compiler function."""
 
     config: GatewayConfig
     policy: PolicyDocument
@@ -83,46 +84,46 @@ def _compile_model(key: _ModelKey) -> _CompiledModel:
             for name, version in versions.items()
         },
         endpoints={
-            name: _resource(endpoints.of_version(name, version))
+            name: _resource(endpoints.version_endpoints(name, version))
             for name, version in versions.items()
-            if endpoints.discovered(version)
+            if endpoints.uses_eds(version)
         },
         routes=tuple(map(bytes, routes.model_routes(key.name, key.model, key.max_body))),
     )
 
 
-def _clusters(source: _Source) -> Resources:
-    callout = clusters.callout_cluster(source.config.callout)
-    collectors = telemetry.collectors(source.config.telemetry)
+def _clusters(inputs: _Inputs) -> Resources:
+    callout = callout_cluster(inputs.config.callout)
+    collectors = telemetry.collectors(inputs.config.telemetry)
     return {cluster.name: _resource(cluster) for cluster in (callout, *collectors)} | {
-        name: resource for model in source.models for name, resource in model.clusters.items()
+        name: resource for model in inputs.models for name, resource in model.clusters.items()
     }
 
 
-def _endpoints(source: _Source) -> Resources:
-    return {name: resource for model in source.models for name, resource in model.endpoints.items()}
+def _endpoints(inputs: _Inputs) -> Resources:
+    return {name: resource for model in inputs.models for name, resource in model.endpoints.items()}
 
 
-def _listeners(source: _Source) -> Resources:
-    return {names.LISTENER: _resource(listener(source.config, source.directory))}
+def _listeners(inputs: _Inputs) -> Resources:
+    return {names.LISTENER: _resource(listener(inputs.config, inputs.directory))}
 
 
-def _routes(source: _Source) -> Resources:
-    table = [route for model in source.models for route in model.routes]
-    table += map(bytes, routes.others())
-    body = routes.route_configuration(source.config, table)
+def _routes(inputs: _Inputs) -> Resources:
+    table = [route for model in inputs.models for route in model.routes]
+    table += map(bytes, routes.fallback_routes())
+    body = routes.route_configuration(inputs.config, table)
     return {names.ROUTE_CONFIGURATION: Resource.of(body)}
 
 
-def _policy(source: _Source) -> Resources:
+def _policy(inputs: _Inputs) -> Resources:
     message = policy_pb2.Policy(
-        version=source.policy.version, config=source.policy.model_dump_json().encode()
+        version=inputs.policy.version, config=inputs.policy.model_dump_json().encode()
     )
     return {names.POLICY: Resource.of(message.SerializeToString())}
 
 
-def _rate_limits(source: _Source) -> Resources:
-    configs = rate_limit_configs(source.config.limits.domains)
+def _rate_limits(inputs: _Inputs) -> Resources:
+    configs = rate_limit_configs(inputs.config.limits.domains)
     return {name: Resource.of(body) for name, body in configs.items()}
 
 
@@ -130,7 +131,7 @@ def _resource(message: betterproto2.Message) -> Resource:
     return Resource.of(bytes(message))
 
 
-COMPILERS: Final[Mapping[ResourceType, Callable[[_Source], Resources]]] = {
+COMPILERS: Final[Mapping[ResourceType, Callable[[_Inputs], Resources]]] = {
     resource_types.CLUSTER: _clusters,
     resource_types.ENDPOINT: _endpoints,
     resource_types.LISTENER: _listeners,

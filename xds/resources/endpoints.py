@@ -1,7 +1,8 @@
-"""Endpoints (EDS): the addresses of a cluster, with their weights."""
+"""Endpoints (EDS): the addresses of a cluster and their weights."""
 
 from collections.abc import Iterable
 
+from envoy_data_plane.envoy.config.cluster.v3 import ClusterDiscoveryType
 from envoy_data_plane.envoy.config.endpoint.v3 import (
     ClusterLoadAssignment,
     Endpoint,
@@ -15,26 +16,41 @@ from sluice.config.values import is_ip, split_host_port
 from xds.resources.messages import address
 
 
-def discovered(version: Version) -> bool:
-    """Whether the endpoints come by EDS: all have IP addresses, so no name needs resolving."""
-    return all(is_ip(split_host_port(endpoint.address)[0]) for endpoint in version.endpoints)
+def uses_eds(version: Version) -> bool:
+    """Whether EDS provides the endpoints: all have IP addresses, so Envoy resolves no names."""
+    return all(map(_is_resolved, _addresses(version)))
 
 
-def of_version(name: str, version: Version) -> ClusterLoadAssignment:
-    """The endpoints of one version."""
-    return assignment(name, ((e.address, e.weight) for e in version.endpoints))
+def discovery_type(addresses: Iterable[str]) -> ClusterDiscoveryType:
+    """The type of a cluster that contains its endpoints: STATIC, or STRICT_DNS for host names."""
+    if all(map(_is_resolved, addresses)):
+        return ClusterDiscoveryType.STATIC
+    return ClusterDiscoveryType.STRICT_DNS
 
 
-def assignment(name: str, addresses: Iterable[tuple[str, int]]) -> ClusterLoadAssignment:
-    """A cluster's endpoints, from (address, weight) pairs."""
-    members = [_member(text, weight) for text, weight in addresses]
+def version_endpoints(cluster: str, version: Version) -> ClusterLoadAssignment:
+    """The endpoints of a version of a model."""
+    return load_assignment(cluster, ((e.address, e.weight) for e in version.endpoints))
+
+
+def load_assignment(cluster: str, addresses: Iterable[tuple[str, int]]) -> ClusterLoadAssignment:
+    """The endpoints of a cluster, from pairs of address and weight."""
+    members = [_endpoint(text, weight) for text, weight in addresses]
     return ClusterLoadAssignment(
-        cluster_name=name, endpoints=[LocalityLbEndpoints(lb_endpoints=members)]
+        cluster_name=cluster, endpoints=[LocalityLbEndpoints(lb_endpoints=members)]
     )
 
 
-def _member(text: str, weight: int) -> LbEndpoint:
-    # Without a host name, health checks would send the cluster's name, which holds a slash.
+def _addresses(version: Version) -> Iterable[str]:
+    return (endpoint.address for endpoint in version.endpoints)
+
+
+def _is_resolved(text: str) -> bool:
+    return text.startswith("unix:") or is_ip(split_host_port(text)[0])
+
+
+def _endpoint(text: str, weight: int) -> LbEndpoint:
+    # By default, the Host of a health check is the cluster's name, which contains a slash.
     host = "localhost" if text.startswith("unix:") else split_host_port(text)[0]
     if ":" in host:
         host = f"[{host}]"

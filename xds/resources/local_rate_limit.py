@@ -1,8 +1,7 @@
-"""What an Envoy admits by itself (local_ratelimit): for the listener, each model, each model type.
+"""Rate limits that each Envoy enforces itself (local_ratelimit): listener, models, model types.
 
-All buckets hang on the virtual host, not on routes and not on the listener: the models of a type
-share one bucket, and new numbers reach open connections at once. A change of routes fills the
-buckets anew.
+All buckets belong to the virtual host. So the models of a type share one bucket, and new limits
+apply to open connections at once. A change of routes fills all buckets.
 """
 
 from envoy_data_plane.envoy.config.core.v3 import Metadata, RuntimeFractionalPercent
@@ -35,11 +34,11 @@ MODEL = "model"
 MODEL_TYPE = "model_type"
 
 UNLIMITED = LocalLimit(rate=10_000_000, burst=10_000_000)
-"""Envoy demands a bucket for what no descriptor matches; this one is never empty."""
+"""Envoy needs a bucket for requests that no descriptor matches. This one never runs empty."""
 
 
-def http_filter() -> HttpFilter:
-    """The filter, which without a bucket of its own only does what the virtual host says."""
+def http_filter(_: GatewayConfig) -> HttpFilter:
+    """The filter. It has no bucket itself: it applies the buckets of the virtual host."""
     return HttpFilter(name=FILTER_NAME, typed_config=pack(LocalRateLimit(stat_prefix=STAT_PREFIX)))
 
 
@@ -65,7 +64,7 @@ def per_route(config: GatewayConfig) -> dict[str, PackedMessage]:
         rate_limits=[_descriptor(MODEL), _descriptor(MODEL_TYPE)] if buckets else [],
         filter_enabled=_always(),
         filter_enforced=_always(),
-        # A request of a model counts against the listener's bucket as well.
+        # A request that matches a descriptor takes a token from the listener's bucket, too.
         always_consume_default_token_bucket=True,
         response_headers_to_add=[header("retry-after", "1")],
         rate_limited_as_resource_exhausted=True,
@@ -74,14 +73,14 @@ def per_route(config: GatewayConfig) -> dict[str, PackedMessage]:
 
 
 def metadata(name: str, model: Model) -> Metadata:
-    """What a route says of its model, for descriptors to be made of."""
+    """A route's metadata: the model and its type, from which Envoy makes descriptors."""
     entries = {MODEL: name} if model.type is None else {MODEL: name, MODEL_TYPE: model.type}
     values = {key: Value(string_value=value) for key, value in entries.items()}
     return Metadata(filter_metadata={METADATA: Struct(fields=values)})
 
 
 def _descriptor(key: str) -> RateLimit:
-    """Makes the descriptor (key, value) of a request whose route's metadata has the key."""
+    """A descriptor with the value that the route's metadata has for a key; none without it."""
     return RateLimit(
         actions=[
             RateLimitAction(

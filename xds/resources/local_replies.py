@@ -1,7 +1,7 @@
-"""Envoy's own answers (503, 504, 429 ...) as problem documents (RFC 9457), like the callout's.
+"""Turns Envoy's local replies (503, 504, 429 ...) into problem documents (RFC 9457).
 
-A response that the callout gave stays as it is: its response code details are empty or begin with
-`sluice`. Envoy's own always say what went wrong.
+Responses of the callout stay as they are. Their response code details are empty or begin with
+`sluice`; the details of a local reply name its cause.
 """
 
 import json
@@ -34,14 +34,14 @@ from sluice.contract.problem import MEDIA_TYPE, problem_members
 from xds.resources.messages import header, pack
 
 _INSTANCE = f'"instance": "urn:request:%REQ({names.REQUEST_ID.upper()})%"'
-"""A client cannot write into it: the id is Envoy's own, in place of any that was sent."""
+"""Safe in JSON: Envoy replaces a request id that a client has sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyMapping:
-    """What the client gets where `when` (CEL over Envoy's attributes) holds.
+    """The response to the client if the condition `when` holds (CEL on Envoy's attributes).
 
-    `identified`: the request has its id by then.
+    `identified`: the request already has an id when Envoy sends the reply.
     """
 
     when: str
@@ -51,13 +51,13 @@ class ReplyMapping:
     identified: bool = True
 
     def problem(self) -> str:
-        """The body in Envoy's format: a problem document."""
+        """The problem document, as an Envoy format string."""
         text = _escaped(json.dumps(problem_members(self.status, self.reason, self.detail)))
         return f"{text[:-1]}, {_INSTANCE}}}" if self.identified else text
 
 
 def _condition(reply: LocalReply) -> str:
-    """The row's condition as CEL; `LocalReply.matches` is the same in Python."""
+    """`LocalReply.matches` as a CEL expression."""
     if reply.contains:
         matched = f"response.code_details.contains('{reply.contains}')"
     else:
@@ -67,19 +67,19 @@ def _condition(reply: LocalReply) -> str:
     return matched if reply.unless is None else f"({matched}) && response.code != {reply.unless}"
 
 
-_ENVOY_ANSWERED = (
+_IS_LOCAL_REPLY = (
     f"response.code_details != '' && !response.code_details.startsWith('{CALLOUT_DETAILS}')"
 )
-"""Details are empty, or begin with `sluice`, where the callout answered."""
+"""The response is a local reply, and not the callout's."""
 
 
 def reply_mappings() -> Iterator[ReplyMapping]:
-    """Every mapping, in the order in which Envoy tries them."""
+    """All mappings. Envoy applies the first one whose condition holds."""
     for reply in LOCAL_REPLIES:
         yield ReplyMapping(_condition(reply), reply.status, reply.reason, reply.detail)
     for status, (reason, detail) in LOCAL_REPLIES_BY_STATUS.items():
-        when = f"{_ENVOY_ANSWERED} && response.code == {status}"
-        # What cannot be read as a request has no id.
+        when = f"{_IS_LOCAL_REPLY} && response.code == {status}"
+        # Envoy may not have been able to parse the request, which then has no id.
         yield ReplyMapping(when, status, reason, detail, identified=False)
 
 
@@ -95,7 +95,7 @@ def local_reply_config(expose_reason: bool) -> LocalReplyConfig:
 def _mappers(reply: ReplyMapping, expose_reason: bool) -> Iterator[ResponseMapper]:
     headers = [header(names.REASON, reply.reason)] if expose_reason else []
     condition = _expression(reply.when)
-    # Envoy puts the body of a local reply to a gRPC call into grpc-message, for people to read.
+    # Envoy copies the body of a local reply to a gRPC call to grpc-message: plain text.
     yield ResponseMapper(
         filter=AccessLogFilter(and_filter=AndFilter(filters=[condition, *_is_grpc()])),
         body_format_override=_text(_escaped(reply.detail)),
@@ -115,7 +115,7 @@ def _text(form: str, content_type: str = "") -> SubstitutionFormatString:
 
 
 def _escaped(text: str) -> str:
-    # A percent sign would begin a command operator.
+    # A percent sign starts a command operator in format strings.
     return text.replace("%", "%%")
 
 
@@ -129,7 +129,10 @@ def _expression(expression: str) -> AccessLogFilter:
 
 
 def _is_grpc() -> list[AccessLogFilter]:
-    """Whether it is the client who speaks gRPC, and not the gateway in its place."""
+    """Whether the client speaks gRPC.
+
+    A request that the gateway has converted to gRPC has the header that keeps its original path.
+    """
     content_type = StringMatcher(prefix="application/grpc")
     return [
         _header_filter(HeaderMatcher(name="content-type", string_match=content_type)),

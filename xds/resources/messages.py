@@ -1,4 +1,4 @@
-"""Small Envoy messages that several resources are made of."""
+"""Builders of small Envoy messages that several resources share."""
 
 from datetime import timedelta
 
@@ -8,6 +8,8 @@ from envoy_data_plane.envoy.config.core.v3 import (
     AggregatedConfigSource,
     ApiVersion,
     ConfigSource,
+    GrpcService,
+    GrpcServiceEnvoyGrpc,
     HeaderValue,
     HeaderValueOption,
     HeaderValueOptionHeaderAppendAction,
@@ -20,17 +22,17 @@ from sluice.config.values import split_host_port
 
 
 def pack(message: betterproto2.Message) -> PackedMessage:
-    """A google.protobuf.Any that holds the message."""
+    """A google.protobuf.Any that contains the message."""
     return PackedMessage.pack(message)
 
 
 def seconds(value: float) -> timedelta:
-    """A google.protobuf.Duration, to the microsecond."""
+    """A google.protobuf.Duration, with a resolution of one microsecond."""
     return timedelta(seconds=value)
 
 
 def address(text: str) -> Address:
-    """config.core.v3.Address of `host:port` or `unix:/path`."""
+    """The config.core.v3.Address of `host:port` or `unix:/path`."""
     if text.startswith("unix:"):
         return Address(pipe=Pipe(path=text.removeprefix("unix:")))
     host, port = split_host_port(text)
@@ -38,12 +40,17 @@ def address(text: str) -> Address:
 
 
 def from_ads() -> ConfigSource:
-    """The same ADS stream that the resource itself came by."""
+    """A config source: the ADS stream that carried the resource which contains this message."""
     return ConfigSource(ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3)
 
 
+def grpc_service(cluster: str) -> GrpcService:
+    """A gRPC service on the endpoints of a cluster."""
+    return GrpcService(envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=cluster))
+
+
 def header(name: str, value: str) -> HeaderValueOption:
-    """Sets a header, replacing what stands there; Envoy adds none where the value is empty."""
+    """Sets a header and replaces existing values. Envoy adds no header if the value is empty."""
     return HeaderValueOption(
         header=HeaderValue(key=name, value=value),
         append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,

@@ -1,7 +1,6 @@
-"""Compiles the rate limit service's descriptors for an envoyproxy/ratelimit fleet.
+"""Configs of the rate limit service, for envoyproxy/ratelimit servers that read them over ADS.
 
-One `ratelimit.config.ratelimit.v3.RateLimitConfig` for each domain, named by it: what its servers
-ask for over ADS instead of reading files.
+One `ratelimit.config.ratelimit.v3.RateLimitConfig` for each domain.
 """
 
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from sluice.config.rate_limit_service import Descriptor, RateLimitDomain, RateLi
 
 
 def rate_limit_configs(domains: Mapping[str, RateLimitDomain]) -> dict[str, bytes]:
-    """Serialized resources by name."""
+    """The serialized config of each domain, by the domain's name."""
     return {
         name: pb.RateLimitConfig(
             name=name,
@@ -36,7 +35,7 @@ def _descriptor(config: Descriptor) -> pb.RateLimitDescriptor:
 
 def _policy(config: RateLimitPolicy) -> pb.RateLimitPolicy:
     return pb.RateLimitPolicy(
-        # The service refuses a policy that has both a unit and `unlimited`.
+        # The service rejects a policy that has both a unit and `unlimited`.
         unit="UNKNOWN" if config.unlimited else config.unit.upper(),
         requests_per_unit=config.requests_per_unit,
         unlimited=config.unlimited,

@@ -1,7 +1,6 @@
-"""Routes (RDS): which requests may go on to a cluster, and how long they may take.
+"""Routes (RDS): timeouts, retries, upgrades and limits of each model's requests.
 
-The cluster itself is the callout's decision: every route reads it from a request header that no
-client can set. A route adds what belongs to the model: timeouts, retries, upgrades, limits.
+Every route reads the cluster from a request header that only the callout can set.
 """
 
 from collections.abc import Iterable, Iterator
@@ -33,12 +32,12 @@ from xds.resources.messages import header, pack, seconds
 
 
 def route_configuration(config: GatewayConfig, routes: Iterable[bytes]) -> bytes:
-    """The one route table of the listener, serialized, from serialized routes in their order.
+    """The listener's route table, serialized, from serialized routes in their order.
 
-    Serialized, because of 10,000 models only those are compiled anew that have changed: a message
-    is the concatenation of its fields (protobuf's encoding), whenever each was encoded.
+    The routes are serialized already because those of unchanged models come from a cache. In
+    protobuf's encoding, a message is the concatenation of its encoded fields.
     """
-    # Whatever the Host header says: models are told apart by path.
+    # Models have different paths, not different hosts.
     host = VirtualHost(
         name=names.ROUTE_CONFIGURATION,
         domains=["*"],
@@ -46,7 +45,7 @@ def route_configuration(config: GatewayConfig, routes: Iterable[bytes]) -> bytes
     )
     table = RouteConfiguration(
         name=names.ROUTE_CONFIGURATION,
-        response_headers_to_add=_told(config),
+        response_headers_to_add=_response_headers(config),
     )
     hosts = b"".join([bytes(host), *(_field(_ROUTES, route) for route in routes)])
     return bytes(table) + _field(_VIRTUAL_HOSTS, hosts)
@@ -68,10 +67,11 @@ def _field(number: int, message: bytes) -> bytes:
     )
 
 
-def _told(config: GatewayConfig) -> list[HeaderValueOption]:
-    """What responses say of the decision, from the headers that it has set on the request."""
-    told = [headers.REASON] if config.requests.expose_reason else []
-    added = [header(name, f"%REQ({name})%") for name in told]
+def _response_headers(config: GatewayConfig) -> list[HeaderValueOption]:
+    """Headers that Envoy copies to the response from the request, after the callout set them."""
+    added = []
+    if config.requests.expose_reason:
+        added.append(header(headers.REASON, f"%REQ({headers.REASON})%"))
     if config.limits.rules and config.limits.headers:
         added += [
             header(name, f"%REQ({headers.INTERNAL_PREFIX}{name})%") for name in headers.RATE_LIMIT
@@ -80,25 +80,25 @@ def _told(config: GatewayConfig) -> list[HeaderValueOption]:
 
 
 def model_routes(name: str, model: Model, max_body: int) -> list[Route]:
-    """The routes of one model; `max_body` (bytes) is for models that do not set their own."""
+    """The routes of one model. `max_body` (bytes) applies if the model has no limit itself."""
     return [_route(name, model, match, max_body) for match in _matches(name, model)]
 
 
-def others() -> list[Route]:
-    """The last routes: so that every request reaches the callout, which knows what to answer.
+def fallback_routes() -> list[Route]:
+    """The last routes, for requests of no model: the callout refuses them.
 
-    A CONNECT does not: it has no path. Without a route there would be no limit ahead of the callout
-    for it; with one that allows no tunnel, Envoy refuses it before any filter.
+    A CONNECT request has no path, so `prefix: /` does not match it, and without a route no rate
+    limit applies to it. Envoy refuses a CONNECT whose route allows no tunnel before any filter.
     """
     matches = (RouteMatch(connect_matcher=RouteMatchConnectMatcher()), RouteMatch(prefix="/"))
     return [Route(name="other", match=match, route=_action()) for match in matches]
 
 
 def _matches(name: str, model: Model) -> Iterator[RouteMatch]:
-    """What leads to a model: the decision, once it is made, and the address until then.
+    """What identifies a request of a model: its cluster after the decision, its path before.
 
-    Envoy matches again after the decision (see the ext_proc filter), whatever path the callout
-    put in place of the client's.
+    Envoy matches the route again after the decision (see the ext_proc filter). The callout may have
+    replaced the path.
     """
     yield RouteMatch(
         prefix="/", headers=[_header(headers.MODEL_SERVICE, prefix=names.cluster_name(name, ""))]
@@ -123,7 +123,7 @@ def _route(name: str, model: Model, match: RouteMatch, max_body: int) -> Route:
         name=name, match=match, route=action, metadata=local_rate_limit.metadata(name, model)
     )
     if model.converts:
-        # A body is held as a whole until it is converted, however little is held otherwise.
+        # Conversion needs the whole body, so Envoy must buffer more than the listener's limit.
         route.request_body_buffer_limit = max_body if model.max_body is None else model.max_body
     return route
 

@@ -1,20 +1,15 @@
-"""What Envoy tells of requests: reports to the callout, records and spans to a collector.
+"""Telemetry that Envoy sends: reports to the callout, log records and spans to a collector.
 
-Every name that a report, record or span carries is one that Sluice set, or a part of the request
-that holds no credential.
+A report, record or span contains only headers that Sluice has set and parts of the request that
+hold no credential.
 """
 
 from collections.abc import Iterator
 
 from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog
-from envoy_data_plane.envoy.config.cluster.v3 import (
-    Cluster,
-    ClusterDiscoveryType,
-)
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster
 from envoy_data_plane.envoy.config.core.v3 import (
     ApiVersion,
-    GrpcService,
-    GrpcServiceEnvoyGrpc,
     Http2ProtocolOptions,
 )
 from envoy_data_plane.envoy.config.trace.v3 import OpenTelemetryConfig, TracingHttp
@@ -28,20 +23,15 @@ from envoy_data_plane.envoy.extensions.access_loggers.open_telemetry.v3 import (
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManagerTracing,
 )
-from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
-    HttpProtocolOptions,
-    HttpProtocolOptionsExplicitHttpConfig,
-)
 from envoy_data_plane.envoy.type.tracing.v3 import CustomTag, CustomTagHeader
 from envoy_data_plane.envoy.type.v3 import Percent
 from envoy_data_plane.opentelemetry.proto.common.v1 import AnyValue, KeyValue, KeyValueList
 
 from sluice.config.telemetry import OtlpExport, Reports, Telemetry, Tracing
-from sluice.config.values import is_ip, split_host_port
 from sluice.contract import headers, names
-from xds.resources.clusters import PROTOCOL_OPTIONS
-from xds.resources.endpoints import assignment
-from xds.resources.messages import pack, seconds
+from xds.resources import upstream
+from xds.resources.endpoints import discovery_type, load_assignment
+from xds.resources.messages import grpc_service, pack, seconds
 
 _ATTRIBUTES = {
     "http.request.method": "%REQ(:METHOD)%",
@@ -61,7 +51,7 @@ _ATTRIBUTES = {
     "sluice.reason": f"%REQ({headers.REASON})%",
     "sluice.canary": f"%REQ({headers.CANARY})%",
 }
-"""Attributes of a log record: OpenTelemetry's names where there are any."""
+"""Attributes of a log record. They have OpenTelemetry's names where OpenTelemetry defines them."""
 
 _TAGS = {
     "sluice.service": headers.MODEL_SERVICE,
@@ -71,10 +61,10 @@ _TAGS = {
     "sluice.reason": headers.REASON,
     "sluice.canary": headers.CANARY,
 }
-"""Attributes of a span, and the headers they are read from once the request has been decided on."""
+"""Attributes of a span, and the request headers, set by the decision, that contain them."""
 
 _URL = "%REQ(:SCHEME)%://%REQ(:AUTHORITY)%%PATH(NQ:ORIG_OR_PATH)%"
-"""In the place of Envoy's own `http.url`, which holds the query, and with it perhaps a secret."""
+"""Replaces Envoy's `http.url`, which contains the query, where clients may put secrets."""
 
 
 def access_logs(telemetry: Telemetry) -> list[AccessLog]:
@@ -98,16 +88,16 @@ def access_logs(telemetry: Telemetry) -> list[AccessLog]:
 
 
 def tracing(settings: Tracing | None) -> HttpConnectionManagerTracing | None:
-    """The HttpConnectionManager's tracing. A sampled traceparent of the client's is honoured."""
+    """The HttpConnectionManager's tracing. Envoy also obeys a sampled traceparent of a client."""
     if settings is None:
         return None
     collector = OpenTelemetryConfig(
-        grpc_service=_grpc(names.OTLP_TRACE_CLUSTER), service_name=settings.otlp.service_name
+        grpc_service=grpc_service(names.OTLP_TRACE_CLUSTER), service_name=settings.otlp.service_name
     )
     return HttpConnectionManagerTracing(
         provider=TracingHttp(name="envoy.tracers.opentelemetry", typed_config=pack(collector)),
         random_sampling=Percent(value=settings.sampling),
-        # Spans of the model's part and of the callout's, below the request's own.
+        # The span of a request gets child spans for the model server and for the callout.
         spawn_upstream_span=True,
         custom_tags=[
             CustomTag(tag="http.url", value=_URL),
@@ -121,7 +111,7 @@ def tracing(settings: Tracing | None) -> HttpConnectionManagerTracing | None:
 
 
 def collectors(telemetry: Telemetry) -> Iterator[Cluster]:
-    """The clusters of what is configured."""
+    """The clusters of the configured OpenTelemetry collectors."""
     if telemetry.otlp_log is not None:
         yield _collector(names.OTLP_LOG_CLUSTER, telemetry.otlp_log)
     if telemetry.tracing is not None:
@@ -132,7 +122,7 @@ def _reports(reports: Reports) -> HttpGrpcAccessLogConfig:
     return HttpGrpcAccessLogConfig(
         common_config=CommonGrpcAccessLogConfig(
             log_name="sluice",
-            grpc_service=_grpc(names.CALLOUT_CLUSTER),
+            grpc_service=grpc_service(names.CALLOUT_CLUSTER),
             transport_api_version=ApiVersion.V3,
             buffer_flush_interval=seconds(reports.flush_interval),
             buffer_size_bytes=reports.buffer_size,
@@ -146,7 +136,7 @@ def _reports(reports: Reports) -> HttpGrpcAccessLogConfig:
 def _records(otlp: OtlpExport) -> OpenTelemetryAccessLogConfig:
     return OpenTelemetryAccessLogConfig(
         log_name="sluice",
-        grpc_service=_grpc(names.OTLP_LOG_CLUSTER),
+        grpc_service=grpc_service(names.OTLP_LOG_CLUSTER),
         resource_attributes=KeyValueList(values=[_attribute("service.name", otlp.service_name)]),
         body=AnyValue(string_value="%REQ(:METHOD)% %PATH(NQ:ORIG_OR_PATH)% %RESPONSE_CODE%"),
         attributes=KeyValueList(values=[_attribute(*item) for item in _ATTRIBUTES.items()]),
@@ -158,24 +148,11 @@ def _attribute(key: str, value: str) -> KeyValue:
     return KeyValue(key=key, value=AnyValue(string_value=value))
 
 
-def _grpc(cluster: str) -> GrpcService:
-    return GrpcService(envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=cluster))
-
-
 def _collector(name: str, otlp: OtlpExport) -> Cluster:
-    host = split_host_port(otlp.address)[0]
     return Cluster(
         name=name,
-        type=ClusterDiscoveryType.STATIC if is_ip(host) else ClusterDiscoveryType.STRICT_DNS,
+        type=discovery_type([otlp.address]),
         connect_timeout=seconds(1),
-        load_assignment=assignment(name, [(otlp.address, 1)]),
-        typed_extension_protocol_options={
-            PROTOCOL_OPTIONS: pack(
-                HttpProtocolOptions(
-                    explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(
-                        http2_protocol_options=Http2ProtocolOptions()
-                    )
-                )
-            )
-        },
+        load_assignment=load_assignment(name, [(otlp.address, 1)]),
+        typed_extension_protocol_options=upstream.http2(Http2ProtocolOptions()),
     )

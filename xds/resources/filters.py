@@ -1,0 +1,119 @@
+"""The HTTP filters that every request passes, in order.
+
+A new filter is one builder function and one entry in HTTP_FILTERS, or in UPSTREAM_FILTERS for a
+filter between the router and the model server.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutationRules
+from envoy_data_plane.envoy.config.core.v3 import RetryPolicy
+from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import (
+    ExternalProcessor,
+    ExternalProcessorRouteCacheAction,
+    ProcessingMode,
+    ProcessingModeBodySendMode,
+    ProcessingModeHeaderSendMode,
+)
+from envoy_data_plane.envoy.extensions.filters.http.grpc_http1_bridge.v3 import (
+    Config as GrpcHttp1Bridge,
+)
+from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
+from envoy_data_plane.envoy.extensions.filters.http.upstream_codec.v3 import UpstreamCodec
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
+from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
+
+from sluice.config import GatewayConfig
+from sluice.config.gateway import Callout
+from sluice.contract.names import CALLOUT_CLUSTER
+from xds.resources import header_removal, local_rate_limit
+from xds.resources.messages import grpc_service, pack, seconds
+
+MAX_MESSAGE_TIMEOUT = 60.0
+"""Seconds to which the callout may extend the timeout of one message, such as a large body."""
+
+MAX_CALLOUT_RETRIES = 4
+"""Retries of a call to the callout that failed because a worker was killed or restarted."""
+
+
+def http_filters(config: GatewayConfig) -> list[HttpFilter]:
+    """The HttpConnectionManager's http_filters."""
+    return [builder(config) for builder in HTTP_FILTERS]
+
+
+def external_processor(callout: Callout) -> ExternalProcessor:
+    """The config of the ext_proc filter, which calls the callout."""
+    service = grpc_service(CALLOUT_CLUSTER)
+    # `reset` includes failed connections. The default back-off stays: Envoy reads this policy for
+    # every request, and a back-off in it makes that slower.
+    service.retry_policy = RetryPolicy(retry_on="reset", num_retries=MAX_CALLOUT_RETRIES)
+    return ExternalProcessor(
+        grpc_service=service,
+        failure_mode_allow=False,
+        status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),
+        message_timeout=seconds(callout.message_timeout),
+        max_message_timeout=seconds(max(callout.message_timeout, MAX_MESSAGE_TIMEOUT)),
+        processing_mode=ProcessingMode(
+            request_header_mode=ProcessingModeHeaderSendMode.SEND,
+            response_header_mode=ProcessingModeHeaderSendMode.SKIP,
+            request_body_mode=ProcessingModeBodySendMode.NONE,
+            response_body_mode=ProcessingModeBodySendMode.NONE,
+            request_trailer_mode=ProcessingModeHeaderSendMode.SKIP,
+            response_trailer_mode=ProcessingModeHeaderSendMode.SKIP,
+        ),
+        allow_mode_override=True,
+        # Envoy reads a route's cluster_header when it matches the route. At that time the callout
+        # has not set the header yet, so Envoy must match the route again.
+        route_cache_action=ExternalProcessorRouteCacheAction.CLEAR,
+        mutation_rules=HeaderMutationRules(allow_all_routing=True),
+        stat_prefix="callout",
+    )
+
+
+def _ext_proc(config: GatewayConfig) -> HttpFilter:
+    return HttpFilter(
+        name="envoy.filters.http.ext_proc", typed_config=pack(external_processor(config.callout))
+    )
+
+
+def _grpc_http1_bridge(_: GatewayConfig) -> HttpFilter:
+    """Turns the trailers of a converted gRPC call into headers, because HTTP/1.1 has no trailers.
+
+    The bridge comes after ext_proc, because the callout reads the call's status in these headers.
+    The callout frames the gRPC message: the bridge's `upgrade_protobuf_to_grpc` does not frame it
+    for HTTP/2 clients (seen with Envoy 1.40).
+    """
+    return HttpFilter(
+        name="envoy.filters.http.grpc_http1_bridge", typed_config=pack(GrpcHttp1Bridge())
+    )
+
+
+def _router(config: GatewayConfig) -> HttpFilter:
+    router = Router(
+        suppress_envoy_headers=True,
+        upstream_http_filters=[builder(config) for builder in UPSTREAM_FILTERS],
+    )
+    return HttpFilter(name="envoy.filters.http.router", typed_config=pack(router))
+
+
+def _header_removal(_: GatewayConfig) -> HttpFilter:
+    return header_removal.from_responses()
+
+
+def _upstream_codec(_: GatewayConfig) -> HttpFilter:
+    return HttpFilter(name="envoy.filters.http.upstream_codec", typed_config=pack(UpstreamCodec()))
+
+
+FilterBuilder = Callable[[GatewayConfig], HttpFilter]
+
+HTTP_FILTERS: Final[tuple[FilterBuilder, ...]] = (
+    local_rate_limit.http_filter,
+    _ext_proc,
+    _grpc_http1_bridge,
+    _router,
+)
+"""Filters of the listener. The rate limit comes first: a flood does not reach the callout."""
+
+UPSTREAM_FILTERS: Final[tuple[FilterBuilder, ...]] = (_header_removal, _upstream_codec)
+"""Filters between the router and the model server. The codec must be the last."""
