@@ -4,14 +4,14 @@ Modules that need numpy and Pillow are imported with the first converter, so a w
 to convert for does not load them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from extproc.convert.content_coding import decompress
 from extproc.convert.errors import ConversionError
 from extproc.convert.grpc_status import grpc_code, grpc_problem
-from extproc.convert.inference import InferenceRequest, ResponseOptions
+from extproc.convert.inference import Headers, InferenceRequest, RequestReader, ResponseOptions
 from extproc.convert.limits import DEFAULT, ConversionLimits
 from extproc.convert.media_types import (
     GRPC,
@@ -33,11 +33,6 @@ if TYPE_CHECKING:
     from extproc.convert.request_readers import RequestReaders
 
 ServerProtocol = Literal["http", "grpc"]
-Headers = Mapping[str, str]
-"""Header names in lower case."""
-
-RequestReader = Callable[[bytes, Headers], InferenceRequest]
-
 GRPC_PATH = f"{OIP_GRPC_PREFIX}ModelInfer"
 
 _THREAD_FROM = 16 << 10

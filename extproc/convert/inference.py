@@ -1,5 +1,6 @@
 """Inference requests and responses between two encodings."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -40,6 +41,13 @@ class InferenceRequest:
     response_options: ResponseOptions = ResponseOptions()
     verbatim: bool = False
     """The body is a V2 REST request, so a REST server can get it unchanged."""
+
+
+Headers = Mapping[str, str]
+"""Header names in lower case."""
+
+RequestReader = Callable[[bytes, Headers], InferenceRequest]
+"""Reads the body and the headers of a request. Raises ConversionError."""
 
 
 @dataclass(slots=True)

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from extproc.convert.converter import ConvertedMessage, Converter, Headers
+from extproc.convert.converter import ConvertedMessage, Converter
 from extproc.convert.errors import ConversionError
-from extproc.convert.inference import ResponseOptions
+from extproc.convert.inference import Headers, ResponseOptions
 from sluice.contract.reasons import Reason
 
 _RESPONSE_THREAD_FROM = 64 << 10

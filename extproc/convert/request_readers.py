@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from extproc.convert import binary, protobuf
-from extproc.convert.converter import Headers, RequestReader
 from extproc.convert.errors import ConversionError
-from extproc.convert.inference import InferenceRequest
+from extproc.convert.inference import Headers, InferenceRequest, RequestReader
 from extproc.convert.json_document import parse_object
 from extproc.convert.json_request import JsonRequestReader
 from extproc.convert.limits import ConversionLimits

@@ -51,7 +51,7 @@ class _PartialHeaderBlock(NamedTuple):
     started_at: float
 
 
-class Connection(FrameSender, Generic[Request]):
+class Connection(FrameSender[Stream], Generic[Request]):
     """The server's end of one connection.
 
     `parse_request` makes the layer above's view of the request fields. Its results are cached by

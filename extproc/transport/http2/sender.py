@@ -4,13 +4,12 @@ the queue of streams that wait for room.
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
 from extproc.transport.counters import Counters
 from extproc.transport.http2 import frames
 from extproc.transport.http2.errors import ErrorCode
 from extproc.transport.http2.header_blocks import EMPTY_DYNAMIC_TABLE
-from extproc.transport.http2.streams import Stream
 from extproc.transport.limits import KIB, TransportLimits
 
 WRITE_CHUNK: Final = 256 * KIB
@@ -22,7 +21,20 @@ REMEMBERED_RESETS: Final = 4096
 trip."""
 
 
-class FrameSender:
+class SendingStream(Protocol):
+    """The part of a stream that its sender uses. The module of streams imports this one."""
+
+    id: int
+    pending_size: int
+
+    def send_frame(self) -> bool:
+        """Send one pending frame; returns whether another one can follow now."""
+
+
+AnyStream = TypeVar("AnyStream", bound=SendingStream)
+
+
+class FrameSender(Generic[AnyStream]):
     """Encodes frames for the streams of a connection and keeps them until the socket takes them."""
 
     __slots__ = (
@@ -63,11 +75,11 @@ class FrameSender:
         flow-control window (section 6.9) is in `_window_reserve`. So one comparison in
         `Stream.write` covers the window, `WRITE_CHUNK` and a full socket."""
         self._window_reserve = 0
-        self.streams: dict[int, Stream] = {}
+        self.streams: dict[int, AnyStream] = {}
         self._limits = limits
         self._on_output = on_output
         self._next_block_prefix = EMPTY_DYNAMIC_TABLE
-        self._queue: dict[int, Stream] = {}
+        self._queue: dict[int, AnyStream] = {}
         self._reset_streams: OrderedDict[int, None] = OrderedDict()
         self._control_backlog = 0
 
@@ -99,7 +111,7 @@ class FrameSender:
             self._reset_streams.popitem(last=False)
         self.send_control(frames.rst_stream(stream_id, code))
 
-    def enqueue(self, stream: Stream) -> None:
+    def enqueue(self, stream: AnyStream) -> None:
         """Send the pending output of a stream now, or queue the stream behind the others."""
         if self.write_quota <= 0 or self._queue or self.paused:
             self._queue[stream.id] = stream
@@ -109,7 +121,7 @@ class FrameSender:
                     self._queue[stream.id] = stream
                     return
 
-    def remove(self, stream: Stream) -> None:
+    def remove(self, stream: AnyStream) -> None:
         """Forget a closed stream."""
         self.streams.pop(stream.id, None)
         self._queue.pop(stream.id, None)

@@ -12,13 +12,11 @@ connection calls the `on_` methods, the layer above calls `respond`, `write`, `e
 """
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from extproc.transport.http2 import frames
 from extproc.transport.http2.errors import ErrorCode
-
-if TYPE_CHECKING:
-    from extproc.transport.http2.sender import FrameSender
+from extproc.transport.http2.sender import FrameSender
 
 # States and events are plain integers, because members of an IntEnum are hashed and compared by
 # Python code, and the table is read several times a call.
@@ -67,7 +65,7 @@ class Stream:
         "unread_size",
     )
 
-    def __init__(self, connection: "FrameSender", stream_id: int) -> None:
+    def __init__(self, connection: "FrameSender[Stream]", stream_id: int) -> None:
         self.connection = connection
         self.id = stream_id
         self.state = IDLE
