@@ -55,7 +55,8 @@ def _status(options: argparse.Namespace) -> int:
         status = _fetch(options.url, "version")
     except (OSError, ValueError) as error:
         raise CommandError(f"no control plane at {options.url}: {_reason(error)}") from error
-    status["callout"] = _callout(options.callout or _callout_url(status, options.url))
+    address = status.get("callout")  # an older control plane does not report it
+    status["callout"] = _callout(options.callout or (address and callout_url(options.url, address)))
     print(json.dumps(status, indent=2) if options.json else describe(status))
     return 0 if status["error"] is None else 1
 
@@ -64,19 +65,12 @@ def _callout(url: str | None) -> Status:
     """The status of the callout, or the error that prevented it."""
     unknown: Status = {"url": url, "breakers": [], "unprotected": 0}
     if url is None:
-        return {
-            **unknown,
-            "error": "the control plane does not report the callout's address; set --callout",
-        }
+        reason = "the control plane does not report the callout's address; set --callout"
+        return {**unknown, "error": reason}
     try:
         return {"url": url, "error": None, **_fetch(url, "breakers")}
     except (OSError, ValueError) as error:
         return {**unknown, "error": _reason(error)}
-
-
-def _callout_url(status: Status, url: str) -> str | None:
-    """The URL of the callout. None for an older control plane, which does not report it."""
-    return callout_url(url, status["callout"]) if "callout" in status else None
 
 
 def _fetch(base: str, member: str) -> Status:
@@ -87,11 +81,15 @@ def _fetch(base: str, member: str) -> Status:
     url = f"{base.rstrip('/')}/v1/status"
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as response:  # noqa: S310 (an http URL)
-            found: object = json.loads(response.read(MAX_STATUS))
+            body = response.read(MAX_STATUS)
     except urllib.error.HTTPError as error:
         raise ValueError(_http_error(error)) from error
     except HTTPException as error:
         raise ValueError(f"the response is not HTTP: {error}") from error
+    try:
+        found: object = json.loads(body)
+    except ValueError:
+        found = None
     if not isinstance(found, dict) or member not in found:
         raise ValueError("the response is not a status; check the URL")
     return found
@@ -103,7 +101,7 @@ def _http_error(error: urllib.error.HTTPError) -> str:
         body = " ".join(error.read(MAX_ERROR_BODY).decode(errors="replace").split())
     except (OSError, HTTPException):
         body = ""
-    # A body from a stranger could contain terminal control sequences.
+    # The body may come from another server, and contain control sequences of terminals.
     return f"{error.code}: {body if body and body.isprintable() else error.reason}"
 
 

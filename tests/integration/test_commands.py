@@ -15,7 +15,7 @@ def explain(gateway: Gateway, *arguments: str) -> int:
     return main(["explain", "--xds", gateway.config["control_plane"]["xds"], *arguments])
 
 
-def test_status_shows_the_version_and_every_node(
+def test_status_shows_the_version_and_all_nodes(
     gateway: Gateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = f"http://{gateway.config['control_plane']['http']}"
@@ -39,7 +39,7 @@ def test_status_shows_the_breaker_of_every_version(
     assert shown == {f"{name}/{v}" for name, model in models.items() for v in model["versions"]}
 
 
-def test_status_goes_on_without_the_callout(
+def test_status_succeeds_without_the_callout(
     gateway: Gateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = f"http://{gateway.config['control_plane']['http']}"
@@ -49,7 +49,7 @@ def test_status_goes_on_without_the_callout(
     assert "breakers  unknown: no callout at http://127.0.0.1:1: " in shown
 
 
-def test_explain_says_what_each_stage_found(
+def test_explain_shows_every_stage_and_the_decision(
     gateway: Gateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
     authorization = f"authorization: Bearer {token('alice', group='vip')}"
@@ -59,17 +59,17 @@ def test_explain_says_what_each_stage_found(
     assert lines[-1] == "-> private/v2 (claim)"
 
 
-def test_explain_and_the_gateway_give_the_same_answer(
+def test_explain_and_the_gateway_make_the_same_decision(
     gateway: Gateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with gateway.client() as client:
         for user in range(20):
             headers = {"x-user-id": f"user-{user}"}
-            answer = client.get("/v2/models/echo/x", headers=headers)
+            response = client.get("/v2/models/echo/x", headers=headers)
             explain(gateway, "-X", "GET", "-H", f"x-user-id: user-{user}", "/v2/models/echo/x")
             last = capsys.readouterr().out.splitlines()[-1]
-            reason = answer.headers["x-sluice-reason"]
-            assert last == f"-> echo/{answer.json()['version']} ({reason})"
+            reason = response.headers["x-sluice-reason"]
+            assert last == f"-> echo/{response.json()['version']} ({reason})"
 
 
 def test_explain_names_the_stage_that_refuses(
@@ -80,6 +80,6 @@ def test_explain_names_the_stage_that_refuses(
     assert "REFUSE authorize    401 unauthenticated: credentials are required" in shown
 
 
-def test_explain_without_a_gateway_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain_without_a_gateway_fails(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "--xds", "127.0.0.1:1", "/x"]) == 1
     assert "no policy from 127.0.0.1:1" in capsys.readouterr().err

@@ -207,6 +207,16 @@ def test_an_error_body_with_terminal_control_sequences_is_not_printed(
     assert capsys.readouterr().err.endswith(": 404: Not Found\n")
 
 
+def test_a_response_without_json_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    async def respond(_: Request) -> Response:
+        return Response("ok")
+
+    app = Starlette(routes=[Route("/v1/status", respond)])
+    with serve_in_thread(app, ANY_PORT, max_requests=20) as address:
+        assert main(["status", "--url", f"http://{address}"]) == 1
+    assert "the response is not a status; check the URL" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("control_plane", "address", "url"),
     [
