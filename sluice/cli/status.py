@@ -161,4 +161,4 @@ def _breakers(callout: Status) -> Iterator[str]:
         errors = "-" if rate is None else f"{rate:.1%}"
         yield f"{version:<28}{breaker['state']:<10}{errors:<10}{breaker['requests']}"
     if callout["unprotected"]:
-        yield f"breakers  {callout['unprotected']} versions have none: the counter table is full"
+        yield f"breakers  {callout['unprotected']} versions have none: the shared table is full"
