@@ -25,11 +25,6 @@ VERSION = "m/v1"
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def protection(tmp_path: Path) -> Protection:
     create(tmp_path / "counters", 1, 10_000)
     made = Protection(CounterTable(tmp_path / "counters", 0), ProtectionSettings())

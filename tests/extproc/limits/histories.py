@@ -1,4 +1,4 @@
-"""Random histories of a budget shared by several holders, who spend, settle, vanish, come late."""
+"""Random histories of a budget whose holders spend, settle, vanish and send late requests."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,15 +23,15 @@ limits = st.builds(
 
 @dataclass(frozen=True)
 class Step:
-    """After `elapsed` µs: the holder spends, then asks; its ask, or the answer, may be lost."""
+    """After `elapsed` µs, a holder spends and sends a request. Request or response may be lost."""
 
     elapsed: int
     holder: int
     spend: int
     want: int
     keep: int
-    delivered: bool
-    answered: bool
+    request_delivered: bool
+    response_delivered: bool
 
 
 steps = st.lists(
@@ -59,7 +59,7 @@ class Holder:
 
 @dataclass
 class History:
-    """Plays steps against an exchange, and notes when every token was spent."""
+    """Plays steps against an exchange, and records the time at which each token is spent."""
 
     limit: Limit
     exchange: Callable[[int, LeaseRequest], LeaseGrant]
@@ -79,15 +79,15 @@ class History:
         self._spend(holder, step.spend)
         holder.sequence += 1
         held = min(step.keep, holder.tokens)
-        ask = LeaseRequest(
+        request = LeaseRequest(
             "key", self.limit, holder.name, holder.sequence,
             held, holder.tokens - held, step.want, self.lifetime,
         )  # fmt: skip
         holder.tokens = held
-        if step.delivered:
-            grant = self.exchange(self.now, ask)
+        if step.request_delivered:
+            grant = self.exchange(self.now, request)
             self.grants.append(grant)
-            if step.answered:
+            if step.response_delivered:
                 holder.tokens += grant.tokens
                 holder.expires = self.now + grant.lifetime
 
@@ -103,8 +103,8 @@ class History:
             self.spent.append((self.now, tokens))
 
 
-def assert_promise(limit: Limit, spent: list[tuple[int, int]]) -> None:
-    """What `arithmetic` promises, checked over every span that starts and ends with a spending."""
+def assert_limit_holds(limit: Limit, spent: list[tuple[int, int]]) -> None:
+    """Check the limit for every span that starts and ends when tokens are spent."""
     for first in range(len(spent)):
         total = 0
         start = spent[first][0]

@@ -1,11 +1,11 @@
-"""A ledger forgets budgets when it is full, and never in a client's favour."""
+"""A full ledger evicts budgets, and evictions never admit more than the limit."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.limits.arithmetic import Algorithm, Limit
 from extproc.limits.ledger import Ledger
-from tests.extproc.limits.histories import SECOND, START, assert_promise, limits
+from tests.extproc.limits.histories import SECOND, START, assert_limit_holds, limits
 
 
 @given(
@@ -14,7 +14,7 @@ from tests.extproc.limits.histories import SECOND, START, assert_promise, limits
         st.tuples(st.integers(0, 5), st.integers(0, 500_000), st.integers(1, 40)), max_size=120
     ),
 )
-def test_evictions_break_no_promise(limit: Limit, uses: list[tuple[int, int, int]]) -> None:
+def test_limits_hold_in_spite_of_evictions(limit: Limit, uses: list[tuple[int, int, int]]) -> None:
     ledger, now = Ledger(max_keys=2), START
     spent: dict[int, list[tuple[int, int]]] = {}
     for key, elapsed, wanted in uses:
@@ -25,10 +25,10 @@ def test_evictions_break_no_promise(limit: Limit, uses: list[tuple[int, int, int
             spent.setdefault(key, []).append((now, wanted))
         assert len(ledger) <= 2
     for history in spent.values():
-        assert_promise(limit, history)
+        assert_limit_holds(limit, history)
 
 
-def test_the_budget_unused_for_longest_makes_room() -> None:
+def test_the_budget_unused_for_longest_is_evicted() -> None:
     limit = Limit(Algorithm.TOKEN_BUCKET, 1, 3600 * SECOND, 10)
     ledger = Ledger(max_keys=2)
     for second, key in enumerate(["a", "b", "a"]):
@@ -38,12 +38,12 @@ def test_the_budget_unused_for_longest_makes_room() -> None:
     assert ledger.evictions == 1
 
 
-def test_a_new_key_has_its_whole_burst_while_nothing_was_evicted() -> None:
+def test_a_new_key_has_its_whole_burst_without_evictions() -> None:
     limit = Limit(Algorithm.TOKEN_BUCKET, 1, SECOND, 10)
     assert Ledger(max_keys=100).budget(START, limit, "new").free(START) == 10
 
 
-def test_a_changed_rate_applies_to_what_is_left() -> None:
+def test_a_changed_rate_applies_to_the_tokens_that_are_left() -> None:
     ledger = Ledger(max_keys=100)
     before = Limit(Algorithm.TOKEN_BUCKET, 1, SECOND, 10)
     after = Limit(Algorithm.TOKEN_BUCKET, 5, SECOND, 20)

@@ -1,4 +1,4 @@
-"""Rules decide whom a limit is for, what a request costs, and what a client is told."""
+"""Rules select requests, set their costs, and are reported in response headers."""
 
 import pytest
 from hypothesis import given
@@ -27,11 +27,11 @@ def admitted(found: Limiter, view: RequestView, requests: int = 100) -> int:
     return sum(check(found, view).admitted for _ in range(requests))
 
 
-def test_without_a_rule_nothing_is_limited() -> None:
+def test_without_a_rule_every_request_is_admitted() -> None:
     assert check(limiter(), ALICE) == LimitVerdict(admitted=True)
 
 
-def test_a_noisy_subject_leaves_the_others_their_budget() -> None:
+def test_every_subject_has_a_budget_of_its_own() -> None:
     found = limiter(LimitRule(name="each", key=("subject",), rate=5, per="minute"))
     assert (admitted(found, ALICE), admitted(found, BOB)) == (5, 5)
 
@@ -54,14 +54,14 @@ def test_a_rule_without_a_key_is_one_budget_for_everyone() -> None:
         ("client_address", RequestView(client_address="1"), RequestView(client_address="2")),
     ],
 )
-def test_budgets_are_told_apart_by_every_part(
+def test_requests_that_differ_in_a_part_of_the_key_have_different_budgets(
     part: str, one: RequestView, other: RequestView
 ) -> None:
     found = limiter(LimitRule(name="each", key=(part,), rate=5, per="minute"))
     assert (admitted(found, one), admitted(found, other), admitted(found, one)) == (5, 5, 0)
 
 
-def test_the_order_of_groups_makes_no_difference() -> None:
+def test_the_order_of_groups_does_not_change_the_budget() -> None:
     rule = compile_rule(LimitRule(name="each", key=("group",), rate=5))
     assert rule.key(RequestView(groups=("a", "b"))) == rule.key(RequestView(groups=("b", "a")))
 
@@ -75,7 +75,7 @@ def test_different_values_have_different_budgets(
     assert len(keys) == len({one, other})
 
 
-def test_leaving_a_header_out_escapes_no_limit() -> None:
+def test_a_request_without_the_header_of_the_key_is_limited_too() -> None:
     found = limiter(LimitRule(name="each", key=("header:x-tenant",), rate=5, per="minute"))
     assert admitted(found, ALICE) == 5
 
@@ -91,13 +91,13 @@ def test_leaving_a_header_out_escapes_no_limit() -> None:
         (LimitMatch(part="claim:t", values=("x",)), RequestView(), False),
     ],
 )
-def test_a_rule_is_for_requests_that_match(
+def test_a_rule_applies_to_requests_that_match(
     match: LimitMatch, view: RequestView, applies: bool
 ) -> None:
     assert compile_rule(LimitRule(name="r", match=(match,), rate=1)).applies(view) is applies
 
 
-def test_the_strictest_rule_wins_and_a_refusal_costs_nothing() -> None:
+def test_the_strictest_rule_refuses_and_a_refused_request_pays_nothing() -> None:
     found = limiter(
         LimitRule(name="wide", rate=10, per="hour"),
         LimitRule(name="narrow", key=("subject",), rate=3, per="hour"),
@@ -110,7 +110,7 @@ def test_the_strictest_rule_wins_and_a_refusal_costs_nothing() -> None:
     assert found.counts["wide"].admitted == 7
 
 
-def test_a_shadow_rule_counts_and_refuses_nobody() -> None:
+def test_a_shadow_rule_counts_refusals_and_admits() -> None:
     found = limiter(LimitRule(name="trial", rate=3, per="hour", shadow=True))
     assert admitted(found, ALICE, requests=10) == 10
     counts = found.counts["trial"]
@@ -132,13 +132,13 @@ def test_a_shadow_rule_counts_and_refuses_nobody() -> None:
         (Cost(header="x-images"), RequestView(headers={"x-images": "999999"}), 50),
     ],
 )
-def test_a_request_pays_what_it_costs(cost: Cost, view: RequestView, tokens: int) -> None:
+def test_a_request_pays_its_cost(cost: Cost, view: RequestView, tokens: int) -> None:
     rule = LimitRule(name="r", rate=50, per="hour", cost=cost)
     assert compile_rule(rule).cost(view) == tokens
     assert check(limiter(rule), view).remaining == 50 - tokens
 
 
-def test_headers_say_what_is_left_and_when_to_come_back() -> None:
+def test_headers_report_the_remaining_tokens_and_when_to_retry() -> None:
     found = limiter(LimitRule(name="per-user", rate=10, per="minute", burst=20))
     assert limit_headers(check(found, ALICE)) == [
         ("ratelimit-policy", '"per-user";q=20;w=120'),
@@ -153,7 +153,7 @@ def test_headers_say_what_is_left_and_when_to_come_back() -> None:
     assert limit_headers(check(found, ALICE), describe=False) == [("retry-after", "6")]
 
 
-def test_a_fixed_window_renews_itself_with_the_clock() -> None:
+def test_a_fixed_window_ends_with_the_minute_of_the_clock() -> None:
     found = limiter(LimitRule(name="r", algorithm="fixed_window", rate=2, per="minute"))
     at = [0.0, 0.0, 0.0, 59.9, 60.0]
     start = NOW - NOW % 60

@@ -1,4 +1,4 @@
-"""Redis answers as the arithmetic does, and is reached as the config says."""
+"""Redis does the same as the arithmetic, and workers connect to it as configured."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -10,10 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from redis import Redis
 
+from extproc.limits import Limiter, LimitVerdict, RequestView, open_budgets, steady_clock
 from extproc.limits.arithmetic import SLOTS, Algorithm, LeaseGrant, LeaseRequest, Limit, new_budget
 from extproc.limits.redis import SCRIPT, redis_store
 from extproc.limits.store import StoreError
 from sluice.config.limit_backend import LimitBackend
+from sluice.config.limits import LimitRule
 from tests.extproc.limits.conftest import RedisServer
 from tests.extproc.limits.histories import SECOND, START, History, Step, limits, steps
 
@@ -21,29 +23,29 @@ LIMIT = Limit(Algorithm.TOKEN_BUCKET, 10, SECOND, 10)
 
 
 def scripted(client: Redis, key: str) -> Callable[[int, LeaseRequest], LeaseGrant]:
-    """The script as an exchange at a time of the caller's choice."""
+    """Return an exchange by the script, at the time of the caller."""
     script = client.register_script(SCRIPT)
 
     def exchange(now: int, request: LeaseRequest) -> LeaseGrant:
         limit = request.limit
-        answer = script(
+        reply = script(
             [key],
             [limit.algorithm.value, limit.rate, limit.unit, limit.capacity,
              request.holder, request.sequence, request.held, request.returned,
              request.want, request.lifetime, SLOTS, now],
         )  # fmt: skip
-        return LeaseGrant(*cast("list[int]", answer))
+        return LeaseGrant(*cast("list[int]", reply))
 
     return exchange
 
 
-def ask(key: str, want: int, sequence: int = 1) -> LeaseRequest:
+def request(key: str, want: int, sequence: int = 1) -> LeaseRequest:
     return LeaseRequest(key, LIMIT, "worker", sequence, 0, 0, want, SECOND)
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(limits, steps)
-def test_the_script_and_the_arithmetic_grant_alike(
+def test_the_script_grants_the_same_as_the_arithmetic(
     shared_redis: RedisServer, limit: Limit, history_steps: list[Step]
 ) -> None:
     with Redis(port=shared_redis.port) as client:
@@ -55,27 +57,41 @@ def test_the_script_and_the_arithmetic_grant_alike(
         assert in_redis.grants == in_memory.grants
 
 
-def test_a_budget_that_is_whole_again_leaves_redis(shared_redis: RedisServer) -> None:
+def test_a_budget_expires_in_redis_when_all_its_tokens_are_free(shared_redis: RedisServer) -> None:
     with Redis(port=shared_redis.port) as client:
-        scripted(client, "expiring")(START, ask("expiring", 5))
-        lives = client.pttl("expiring")
-        assert 500 <= cast("int", lives) <= 4_000
+        scripted(client, "expiring")(START, request("expiring", 5))
+        lifetime = client.pttl("expiring")
+        assert 500 <= cast("int", lifetime) <= 4_000
 
 
-def test_a_script_forgotten_by_redis_is_loaded_again(redis_server: RedisServer) -> None:
+def test_a_script_that_redis_has_lost_is_loaded_again(redis_server: RedisServer) -> None:
     async def run() -> list[int]:
         store = redis_store(LimitBackend(kind="redis", urls=(redis_server.url,), timeout=5.0))
         with Redis(port=redis_server.port) as client:
-            first = await store.exchange([ask("a", 3), ask("b", 20)])
+            first = await store.exchange([request("a", 3), request("b", 20)])
             client.script_flush()
-            second = await store.exchange([ask("a", 20, sequence=2)])
+            second = await store.exchange([request("a", 20, sequence=2)])
         await store.close()
         return [grant.tokens for grant in (*first, *second)]
 
     assert asyncio.run(run()) == [3, 10, 7]
 
 
-def test_a_refused_password_is_a_store_error_that_does_not_repeat_it(
+def test_a_password_that_is_not_set_is_a_config_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LIMITS_PASSWORD", raising=False)
+    backend = LimitBackend(
+        kind="redis", urls=("redis://127.0.0.1/0",), password_env="LIMITS_PASSWORD"
+    )
+    with pytest.raises(ValueError, match="password_env names LIMITS_PASSWORD, which is not set"):
+        redis_store(backend)
+
+
+def test_a_url_that_the_client_refuses_is_a_config_error() -> None:
+    with pytest.raises(ValueError, match=r"limits\.backend: "):
+        redis_store(LimitBackend(kind="redis", urls=("redis://127.0.0.1:99999/0",)))
+
+
+def test_a_wrong_password_is_an_error_without_the_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = RedisServer(tmp_path, "--requirepass", "right")
@@ -89,7 +105,7 @@ def test_a_refused_password_is_a_store_error_that_does_not_repeat_it(
         )
         store = redis_store(backend)
         try:
-            return await store.exchange([ask("a", 1)])
+            return await store.exchange([request("a", 1)])
         finally:
             await store.close()
 
@@ -114,12 +130,14 @@ def cluster(tmp_path: Path) -> Iterator[RedisServer]:
     server.kill()
 
 
-def test_a_cluster_shares_limits(cluster: RedisServer) -> None:
+def test_a_cluster_keeps_budgets(cluster: RedisServer) -> None:
     backend = LimitBackend(kind="redis", mode="cluster", urls=(cluster.url,), timeout=5.0)
     assert grants(backend) == [7, 3, 0]
 
 
-def test_sentinels_lead_to_the_master(redis_server: RedisServer, tmp_path: Path) -> None:
+def test_sentinels_name_the_server_that_keeps_budgets(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
     config = tmp_path / "sentinel.conf"
     config.write_text(f"sentinel monitor limits 127.0.0.1 {redis_server.port} 1\n")
     sentinel = RedisServer(tmp_path, str(config), "--sentinel")
@@ -141,12 +159,36 @@ def grants(backend: LimitBackend) -> list[int]:
     async def run() -> list[int]:
         store = redis_store(backend)
         try:
-            spread = await store.exchange([ask(f"k{n}", 1) for n in range(20)])
+            spread = await store.exchange([request(f"k{n}", 1) for n in range(20)])
             assert [grant.tokens for grant in spread] == [1] * 20
-            got = [await store.exchange([ask("key", 7, sequence)]) for sequence in (1, 2, 3)]
+            got = [await store.exchange([request("key", 7, sequence)]) for sequence in (1, 2, 3)]
             return [each[0].tokens for each in got]
         finally:
             await store.close()
 
-    # The holder held none at its second asking, so the first seven are spent.
+    # The second request holds none of the first seven tokens, so they are spent.
     return asyncio.run(run())
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("outage", ["killed", "suspended"])
+async def test_requests_are_admitted_during_an_outage_and_after_it(
+    redis_server: RedisServer, outage: str
+) -> None:
+    backend = LimitBackend(kind="redis", urls=(redis_server.url,))
+    clock = steady_clock()
+    async with open_budgets(backend, clock) as budgets:
+        limiter = Limiter([LimitRule(name="r", rate=10_000_000, burst=9_000_000)], budgets)
+
+        async def load_until(available: bool) -> None:
+            async with asyncio.timeout(30):
+                while budgets.available is not available:
+                    verdict = limiter.check(clock(), RequestView())
+                    verdict = verdict if isinstance(verdict, LimitVerdict) else await verdict
+                    assert verdict.admitted
+                    await asyncio.sleep(0)
+
+        redis_server.kill() if outage == "killed" else redis_server.suspend()
+        await load_until(available=False)
+        redis_server.start() if outage == "killed" else redis_server.resume()
+        await load_until(available=True)

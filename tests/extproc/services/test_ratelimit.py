@@ -1,4 +1,4 @@
-"""The rate limit service answers Envoy as envoyproxy/ratelimit would from the same descriptors."""
+"""The rate limit service responds as envoyproxy/ratelimit does with the same descriptors."""
 
 from collections.abc import AsyncIterator
 
@@ -65,7 +65,7 @@ Entries = tuple[tuple[str, str], ...]
 
 
 class Client:
-    """Asks the service over real gRPC, at a time the test chooses."""
+    """Calls the service over real gRPC, at a time that the test sets."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -88,16 +88,16 @@ class Client:
         await self._channel.close()
         await self._server.close()
 
-    async def ask(
+    async def call(
         self, *descriptors: Entries, hits: int = 0, domain: str = "models"
     ) -> RateLimitResponse:
         found = [described(each) for each in descriptors]
         request = RateLimitRequest(domain=domain, hits_addend=hits, descriptors=found)
-        answer: RateLimitResponse = await self.send(request)
-        return answer
+        response: RateLimitResponse = await self.send(request)
+        return response
 
     async def codes(self, times: int, *descriptors: Entries, hits: int = 0) -> list[int]:
-        return [(await self.ask(*descriptors, hits=hits)).overall_code for _ in range(times)]
+        return [(await self.call(*descriptors, hits=hits)).overall_code for _ in range(times)]
 
 
 def described(entries: Entries) -> RateLimitDescriptor:
@@ -117,19 +117,19 @@ BOB = (("subject", "bob"),)
 HEAVY = (("subject", "alice"), ("model", "heavy"))
 
 
-async def test_a_key_without_a_value_limits_each_value_by_itself(client: Client) -> None:
+async def test_a_key_without_a_value_limits_each_value_separately(client: Client) -> None:
     assert await client.codes(12, ALICE) == [OK] * 10 + [OVER] * 2
     assert await client.codes(1, BOB) == [OK]
 
 
-async def test_the_window_renews_itself_with_the_clock(client: Client) -> None:
+async def test_a_window_ends_with_the_minute_of_the_clock(client: Client) -> None:
     assert await client.codes(11, ALICE) == [OK] * 10 + [OVER]
     client.now += 50
     assert await client.codes(1, ALICE) == [OK]
 
 
-async def test_a_status_tells_limit_remainder_and_reset(client: Client) -> None:
-    status = (await client.ask(HEAVY)).statuses[0]
+async def test_a_status_has_the_limit_the_remaining_hits_and_the_reset(client: Client) -> None:
+    status = (await client.call(HEAVY)).statuses[0]
     assert status.current_limit.requests_per_unit == 2
     assert status.current_limit.unit == RateLimitResponse.RateLimit.MINUTE
     assert status.current_limit.name == "heavy"
@@ -147,24 +147,24 @@ async def test_a_status_tells_limit_remainder_and_reset(client: Client) -> None:
         (("path", "/v1/models"),),
     ],
 )
-async def test_what_no_limit_is_configured_for_passes_without_a_limit(
+async def test_a_descriptor_without_a_configured_limit_is_not_limited(
     client: Client, entries: Entries
 ) -> None:
-    answer = await client.ask(entries, hits=1000)
-    assert answer.overall_code == OK
-    assert not answer.statuses[0].HasField("current_limit")
+    response = await client.call(entries, hits=1000)
+    assert response.overall_code == OK
+    assert not response.statuses[0].HasField("current_limit")
 
 
 async def test_an_unknown_domain_has_no_limits(client: Client) -> None:
-    assert (await client.ask(ALICE, hits=1000, domain="other")).overall_code == OK
+    assert (await client.call(ALICE, hits=1000, domain="other")).overall_code == OK
 
 
-async def test_a_value_of_its_own_goes_before_the_default(client: Client) -> None:
-    answer = await client.ask((("subject", "trusted"),), hits=1000)
-    assert (answer.overall_code, answer.statuses[0].limit_remaining) == (OK, 2**32 - 1)
+async def test_a_configured_value_precedes_the_key_alone(client: Client) -> None:
+    response = await client.call((("subject", "trusted"),), hits=1000)
+    assert (response.overall_code, response.statuses[0].limit_remaining) == (OK, 2**32 - 1)
 
 
-async def test_a_prefix_limits_each_value_that_begins_so(client: Client) -> None:
+async def test_a_prefix_limits_each_value_that_begins_with_it_separately(client: Client) -> None:
     assert await client.codes(6, (("path", "/v2/a"),)) == [OK] * 5 + [OVER]
     assert await client.codes(1, (("path", "/v2/b"),)) == [OK]
 
@@ -180,51 +180,53 @@ async def test_a_prefix_limits_each_value_that_begins_so(client: Client) -> None
         ("x/img/a/v1.png", False),
     ],
 )
-async def test_a_star_stands_for_any_text(client: Client, value: str, limited: bool) -> None:
-    answer = await client.ask((("file", value),))
-    assert answer.statuses[0].HasField("current_limit") is limited
+async def test_a_star_matches_any_text(client: Client, value: str, limited: bool) -> None:
+    response = await client.call((("file", value),))
+    assert response.statuses[0].HasField("current_limit") is limited
 
 
 async def test_a_request_is_refused_when_all_its_quotas_are_used_up(client: Client) -> None:
     quotas = ((("month", "x"),), (("day", "x"),))
-    answers = [await client.ask(*quotas) for _ in range(3)]
-    assert [answer.overall_code for answer in answers] == [OK, OK, OVER]
-    assert [status.code for status in answers[1].statuses] == [OK, OVER]
+    responses = [await client.call(*quotas) for _ in range(3)]
+    assert [response.overall_code for response in responses] == [OK, OK, OVER]
+    assert [status.code for status in responses[1].statuses] == [OK, OVER]
 
 
-async def test_a_quota_left_over_does_not_excuse_a_limit(client: Client) -> None:
-    assert (await client.ask((("month", "x"),), (("closed", "x"),))).overall_code == OVER
+async def test_an_exceeded_limit_refuses_whatever_the_quotas_are(client: Client) -> None:
+    assert (await client.call((("month", "x"),), (("closed", "x"),))).overall_code == OVER
 
 
-async def test_a_limit_of_nothing_refuses_everything(client: Client) -> None:
+async def test_a_limit_of_0_refuses_every_request(client: Client) -> None:
     assert await client.codes(2, (("closed", "x"),)) == [OVER] * 2
 
 
 async def test_one_refused_descriptor_refuses_the_request_and_the_others_count(
     client: Client,
 ) -> None:
-    answers = [await client.ask(ALICE, HEAVY) for _ in range(3)]
-    assert [answer.overall_code for answer in answers] == [OK, OK, OVER]
-    assert [status.code for status in answers[2].statuses] == [OK, OVER]
-    assert answers[2].statuses[0].limit_remaining == 7
+    responses = [await client.call(ALICE, HEAVY) for _ in range(3)]
+    assert [response.overall_code for response in responses] == [OK, OK, OVER]
+    assert [status.code for status in responses[2].statuses] == [OK, OVER]
+    assert responses[2].statuses[0].limit_remaining == 7
 
 
-async def test_hits_are_added_and_refused_ones_count(client: Client) -> None:
+async def test_hits_of_refused_requests_count(client: Client) -> None:
     assert await client.codes(2, ALICE, hits=6) == [OK, OVER]
     assert await client.codes(1, ALICE) == [OVER]
 
 
-async def test_a_descriptor_can_bring_its_own_hits_and_ask_for_none(client: Client) -> None:
+async def test_a_descriptor_can_set_its_own_hits_and_set_them_to_0(client: Client) -> None:
     request = RateLimitRequest(domain="models", hits_addend=9, descriptors=[described(HEAVY)])
     request.descriptors[0].hits_addend.value = 1
     assert (await client.send(request)).statuses[0].limit_remaining == 1
     request.descriptors[0].hits_addend.value = 0
     for _ in range(5):
-        answer = await client.send(request)
-        assert (answer.overall_code, answer.statuses[0].limit_remaining) == (OK, 1)
+        response = await client.send(request)
+        assert (response.overall_code, response.statuses[0].limit_remaining) == (OK, 1)
 
 
-async def test_no_hits_are_refused_once_more_was_charged_than_was_left(client: Client) -> None:
+async def test_a_descriptor_with_0_hits_is_refused_when_the_limit_is_used_up(
+    client: Client,
+) -> None:
     request = RateLimitRequest(domain="models", descriptors=[described(ALICE)])
     hits = request.descriptors[0].hits_addend
     hits.value = 7
@@ -238,7 +240,7 @@ async def test_no_hits_are_refused_once_more_was_charged_than_was_left(client: C
     assert [*codes, (await client.send(request)).overall_code] == [OK, OK, OVER]
 
 
-async def test_a_descriptor_can_bring_its_own_limit(client: Client) -> None:
+async def test_a_descriptor_can_set_its_own_limit(client: Client) -> None:
     request = RateLimitRequest(domain="models", descriptors=[described((("any", "x"),))])
     request.descriptors[0].limit.requests_per_unit = 1
     request.descriptors[0].limit.unit = RateLimitResponse.RateLimit.HOUR
@@ -252,7 +254,7 @@ async def test_a_limit_can_replace_another_of_the_same_request(client: Client) -
     assert await client.codes(2, HEAVY) == [OK] * 2
 
 
-async def test_shadow_mode_counts_and_refuses_nobody(client: Client) -> None:
+async def test_shadow_mode_counts_and_admits(client: Client) -> None:
     assert await client.codes(3, (("trial", "x"),)) == [OK] * 3
     assert client.service.counts["models.trial"] == LimitCounts(
         total_hits=3, within_limit=1, over_limit=2, shadow_mode=2, near_limit=1
@@ -264,7 +266,7 @@ async def test_shadow_mode_counts_only_the_hits_beyond_the_limit(client: Client)
     assert client.service.counts["models.trial"].shadow_mode == 4
 
 
-async def test_hits_near_and_over_the_limit_are_told_apart(client: Client) -> None:
+async def test_hits_near_and_over_the_limit_are_counted(client: Client) -> None:
     await client.codes(5, ALICE, hits=2)
     counts = client.service.counts["models.subject"]
     assert counts == LimitCounts(total_hits=10, within_limit=10, near_limit=2)
@@ -272,31 +274,33 @@ async def test_hits_near_and_over_the_limit_are_told_apart(client: Client) -> No
     assert counts == LimitCounts(total_hits=13, within_limit=10, near_limit=2, over_limit=3)
 
 
-async def test_hits_across_the_limit_are_split(client: Client) -> None:
+async def test_hits_of_one_request_can_be_partly_near_and_partly_over_the_limit(
+    client: Client,
+) -> None:
     await client.codes(1, ALICE, hits=7)
     await client.codes(1, ALICE, hits=6)
     counts = client.service.counts["models.subject"]
     assert counts == LimitCounts(total_hits=13, within_limit=7, near_limit=2, over_limit=3)
 
 
-async def test_detailed_metrics_are_counted_by_value_up_to_a_bound(client: Client) -> None:
-    await client.ask((("zone", "a"), ("user", "u0")))
+async def test_detailed_metrics_count_a_bounded_number_of_values(client: Client) -> None:
+    await client.call((("zone", "a"), ("user", "u0")))
     assert "models.zone_a.user_u0" in client.service.counts
     for start in range(0, MAX_COUNTERS, 500):
-        await client.ask(*((("zone", "a"), ("user", f"u{n}")) for n in range(start, start + 501)))
+        await client.call(*((("zone", "a"), ("user", f"u{n}")) for n in range(start, start + 501)))
     assert len(client.service.counts) == MAX_COUNTERS + 1
     assert client.service.counts[OTHER].total_hits > 0
 
 
-async def test_headers_are_those_of_the_strictest_limit(client: Client) -> None:
-    answer = await client.ask(ALICE, HEAVY)
-    headers = {header.key: header.value for header in answer.response_headers_to_add}
+async def test_headers_report_the_strictest_limit(client: Client) -> None:
+    response = await client.call(ALICE, HEAVY)
+    headers = {header.key: header.value for header in response.response_headers_to_add}
     assert headers == {"RateLimit-Limit": "2", "RateLimit-Remaining": "1", "RateLimit-Reset": "50"}
 
 
-async def test_headers_are_those_of_a_limit_that_refuses(client: Client) -> None:
-    answers = [await client.ask((("trial", "x"),), HEAVY) for _ in range(3)]
-    headers = {header.key: header.value for header in answers[-1].response_headers_to_add}
+async def test_headers_report_the_limit_that_refuses(client: Client) -> None:
+    responses = [await client.call((("trial", "x"),), HEAVY) for _ in range(3)]
+    headers = {header.key: header.value for header in responses[-1].response_headers_to_add}
     assert headers["RateLimit-Limit"] == "2"
 
 
