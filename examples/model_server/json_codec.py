@@ -112,6 +112,7 @@ def _elements(name: str, datatype: str, dtype: np.dtype[np.generic], data: list[
         raise InvalidInputError(f"input {name!r}: number out of range for {datatype}") from None
 
 
+# By the kind of the numpy type.
 _JSON_TYPES: dict[str, tuple[type, ...]] = {
     "b": (bool,),
     "u": (int,),

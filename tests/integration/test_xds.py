@@ -27,7 +27,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 from sluice.bootstrap import render
 from sluice.config.load import load
-from sluice.runner.plan import _find_envoy
+from sluice.runner.plan import find_envoy
 from sluice.runner.process import is_free
 from tests.integration.ext_proc_server import ExtProcServer
 from tests.integration.gateway import eventually, free_ports
@@ -113,7 +113,7 @@ class Plane:
         self.start_control_plane()
         bootstrap = self.directory / "bootstrap.yaml"
         bootstrap.write_text(render(load(self.file), "envoy-under-test"))
-        envoy = [str(_find_envoy()), "--config-path", str(bootstrap), "--concurrency", "1"]
+        envoy = [str(find_envoy()), "--config-path", str(bootstrap), "--concurrency", "1"]
         self.spawn(*envoy, "--disable-hot-restart", "--log-level", "warning")
         eventually(lambda: bool(self.nodes()) and self.status()["in_sync"], 20)
 
