@@ -20,7 +20,9 @@ def register(commands: Subcommands) -> None:
         commands, "bootstrap", _bootstrap, "print an Envoy bootstrap for the gateway"
     )
     config_argument(bootstrap)
-    bootstrap.add_argument("--node-id", help="node ID of the Envoy, as shown by sluice status")
+    bootstrap.add_argument(
+        "--node-id", default="envoy", help="node ID of the Envoy, as shown by sluice status"
+    )
 
 
 def _validate(options: argparse.Namespace) -> int:
@@ -37,5 +39,5 @@ def _schema(_: argparse.Namespace) -> int:
 
 def _bootstrap(options: argparse.Namespace) -> int:
     config = load(options.config)
-    print(render(config, options.node_id) if options.node_id else render(config), end="")
+    print(render(config, options.node_id), end="")
     return 0

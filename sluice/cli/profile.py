@@ -50,9 +50,9 @@ def _request(options: argparse.Namespace, config: GatewayConfig) -> urllib.reque
     if profile is None:
         raise ValueError(f"{options.config} does not set telemetry.profile.secret_file")
     secret = (options.config.parent / profile.secret_file).read_text().strip()
-    form = "svg" if options.output.suffix == ".svg" else "speedscope"
+    profile_format = "svg" if options.output.suffix == ".svg" else "speedscope"
     url = (
         f"http://{config.telemetry.metrics.address}/debug/profile"
-        f"?worker={options.worker}&seconds={options.seconds}&format={form}"
+        f"?worker={options.worker}&seconds={options.seconds}&format={profile_format}"
     )
     return urllib.request.Request(url, headers={"authorization": f"Bearer {secret}"})

@@ -14,7 +14,7 @@ from sluice.config.errors import error_message
 from sluice.config.gateway import Callout
 from sluice.config.telemetry import MetricsEndpoint
 from sluice.data import demo_config
-from sluice.runner import Options, StartError, up
+from sluice.runner import StartError, UpOptions, up
 
 _OPTIONS: dict[tuple[str, str | int], str] = {
     ("Callout", "address"): "--address",
@@ -88,7 +88,7 @@ def _up(options: argparse.Namespace) -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
     config = options.config or demo_config()
     try:
-        asyncio.run(up(Options(config, options.demo, options.envoy, options.transport)))
+        asyncio.run(up(UpOptions(config, options.demo, options.envoy, options.transport)))
     except StartError as error:
         raise CommandError(error) from error
     return 0

@@ -11,7 +11,7 @@ from sluice.bootstrap import render
 from sluice.config import GatewayConfig
 from sluice.config.values import split_host_port
 from sluice.data import data_path
-from sluice.runner.process import Spec
+from sluice.runner.process import ProcessSpec
 
 DEMO_MODELS = frozenset({"sentiment", "digits", "echo"})
 """Models that `examples.model_server` can serve."""
@@ -23,14 +23,14 @@ class NoEnvoyError(Exception):
     """No Envoy binary was found."""
 
 
-def control_plane(config: GatewayConfig, path: Path) -> Spec:
+def control_plane(config: GatewayConfig, path: Path) -> ProcessSpec:
     """The control plane: xDS server and admin HTTP server."""
     argv = [*_python("sluice.cli"), "control-plane", str(path)]
     listens = [config.control_plane.http, config.control_plane.xds]
-    return Spec("control plane", argv, listens, _environment())
+    return ProcessSpec("control plane", argv, listens, _environment())
 
 
-def callout(config: GatewayConfig, path: Path, transport: str | None) -> Spec:
+def callout(config: GatewayConfig, path: Path, transport: str | None) -> ProcessSpec:
     """The supervisor of the callout workers. A worker listens after it has received a policy."""
     telemetry = config.telemetry
     argv = [
@@ -49,10 +49,10 @@ def callout(config: GatewayConfig, path: Path, transport: str | None) -> Spec:
         argv += ["--transport", transport]
     timeout = config.callout.drain_timeout + 2
     listens = [*config.callout.addresses(), telemetry.metrics.address]
-    return Spec("callout", argv, listens, _environment(), timeout)
+    return ProcessSpec("callout", argv, listens, _environment(), timeout)
 
 
-def envoy(config: GatewayConfig, binary: Path | None, directory: Path) -> Spec:
+def envoy(config: GatewayConfig, binary: Path | None, directory: Path) -> ProcessSpec:
     """Envoy. Writes its bootstrap into `directory`. Raises NoEnvoyError when no binary is found."""
     bootstrap = directory / "bootstrap.yaml"
     bootstrap.write_text(render(config))
@@ -63,10 +63,10 @@ def envoy(config: GatewayConfig, binary: Path | None, directory: Path) -> Spec:
         "--log-level", config.envoy.log_level,
         "--disable-hot-restart",
     ]  # fmt: skip
-    return Spec("envoy", argv, [config.envoy.admin, config.listener.address])
+    return ProcessSpec("envoy", argv, [config.envoy.admin, config.listener.address])
 
 
-def demo_models(config: GatewayConfig) -> Spec | None:
+def demo_models(config: GatewayConfig) -> ProcessSpec | None:
     """The example model server, for loopback endpoints of the demo models; None without any."""
     argv = _python("examples.model_server")
     listens = []
@@ -75,7 +75,7 @@ def demo_models(config: GatewayConfig) -> Spec | None:
         argv += ["--serve", f"{name}:{version}", rest, grpc]
         listens.append(address)
     environment = _environment(str(data_path("examples").parent))
-    return Spec("example models", argv, listens, environment) if listens else None
+    return ProcessSpec("example models", argv, listens, environment) if listens else None
 
 
 def _demo_endpoints(config: GatewayConfig) -> Iterator[tuple[str, str, str, str]]:

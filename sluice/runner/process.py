@@ -28,7 +28,7 @@ class ChildExitedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
+class ProcessSpec:
     """A process to run. It is ready when every address of `listens` accepts connections."""
 
     name: str
@@ -39,10 +39,10 @@ class Spec:
 
 
 @dataclass(slots=True)
-class Child:
+class ChildProcess:
     """A child process. Between `keep` and `stop`, it is restarted when it ends."""
 
-    spec: Spec
+    spec: ProcessSpec
     _process: asyncio.subprocess.Process | None = None
     _keeper: asyncio.Task[None] | None = None
     _stopping: bool = field(default=False)
@@ -59,7 +59,8 @@ class Child:
         try:
             await asyncio.wait({exited, listening}, return_when=asyncio.FIRST_COMPLETED)
             if not listening.done():
-                raise ChildExitedError(f"{self.spec.name} ended with {_exit_text(exited.result())}")
+                status = _exit_text(exited.result())
+                raise ChildExitedError(f"{self.spec.name} ended with {status} before it was ready")
         finally:
             exited.cancel()
             listening.cancel()

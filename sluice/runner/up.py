@@ -14,7 +14,7 @@ from sluice.config.load import load
 from sluice.devkeys import DevKeys
 from sluice.runner import plan
 from sluice.runner.envoy import callout_ready
-from sluice.runner.process import Child, ChildExitedError, Spec, is_free
+from sluice.runner.process import ChildExitedError, ChildProcess, ProcessSpec, is_free
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class StartError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class UpOptions:
     """Options of `sluice up`. `transport` is that of the callout workers; None: the default."""
 
     config: Path
@@ -36,7 +36,7 @@ class Options:
     transport: str | None = None
 
 
-async def up(options: Options) -> None:
+async def up(options: UpOptions) -> None:
     """Run until SIGINT or SIGTERM, then stop all processes. Raises ConfigError or StartError."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -45,11 +45,11 @@ async def up(options: Options) -> None:
     if options.demo:
         _ensure_keys()
     config = load(options.config)
-    policy_document(config, options.config.parent)
+    policy_document(config, options.config.parent)  # fails now if a key set cannot be read
     with tempfile.TemporaryDirectory(prefix="sluice-") as directory:
         specs = _specs(options, config, Path(directory))
         _check_addresses(specs)
-        children = [Child(spec) for spec in specs]
+        children = [ChildProcess(spec) for spec in specs]
         try:
             if await _start(children, config, stop):
                 _announce(options, config)
@@ -65,7 +65,7 @@ def _ensure_keys() -> None:
         raise StartError(f"cannot write the development key of the demo: {error}") from error
 
 
-def _specs(options: Options, config: GatewayConfig, directory: Path) -> list[Spec]:
+def _specs(options: UpOptions, config: GatewayConfig, directory: Path) -> list[ProcessSpec]:
     """All processes, in the order of their start. They are stopped in reverse order."""
     models = plan.demo_models(config) if options.demo else None
     try:
@@ -80,13 +80,15 @@ def _specs(options: Options, config: GatewayConfig, directory: Path) -> list[Spe
     ]
 
 
-def _check_addresses(specs: Sequence[Spec]) -> None:
+def _check_addresses(specs: Sequence[ProcessSpec]) -> None:
     taken = [f"{a} ({s.name})" for s in specs for a in s.listens if not is_free(a)]
     if taken:
         raise StartError(f"address in use, or not an address of this machine: {', '.join(taken)}")
 
 
-async def _start(children: Sequence[Child], config: GatewayConfig, stop: asyncio.Event) -> bool:
+async def _start(
+    children: Sequence[ChildProcess], config: GatewayConfig, stop: asyncio.Event
+) -> bool:
     """Start all processes. Returns False when `stop` is set before all are ready."""
     try:
         for child in children:
@@ -100,7 +102,7 @@ async def _start(children: Sequence[Child], config: GatewayConfig, stop: asyncio
     return started
 
 
-async def _ready(children: Sequence[Child], config: GatewayConfig) -> None:
+async def _ready(children: Sequence[ChildProcess], config: GatewayConfig) -> None:
     await asyncio.gather(*(child.ready() for child in children))
     await callout_ready(config.envoy.admin, config.callout.workers)
     for child in children:
@@ -122,12 +124,12 @@ async def _first(
             task.cancel()
 
 
-async def _stop(children: Sequence[Child]) -> None:
+async def _stop(children: Sequence[ChildProcess]) -> None:
     for child in reversed(children):
         await child.stop()
 
 
-def _announce(options: Options, config: GatewayConfig) -> None:
+def _announce(options: UpOptions, config: GatewayConfig) -> None:
     scheme = "https" if config.listener.tls else "http"
     rows = [
         ("gateway", f"{scheme}://{config.listener.address}"),

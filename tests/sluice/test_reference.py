@@ -1,4 +1,4 @@
-"""The reference pages say what the code does."""
+"""The reference pages are generated from the current code."""
 
 from pathlib import Path
 
@@ -11,17 +11,17 @@ from sluice.contract import reference as contract
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_the_config_page_is_what_the_schema_says() -> None:
+def test_the_config_page_matches_the_schema() -> None:
     page = (DOCS / "reference" / "config.md").read_text()
     assert page == reference(), "docs/reference/config.md is stale: run 'make docs'"
 
 
-def test_the_commands_page_is_what_the_parsers_say(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_page_matches_the_parsers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     page = (DOCS / "reference" / "cli.md").read_text()
     assert page == cli.reference(), "docs/reference/cli.md is stale: run 'make docs'"
 
 
-def test_the_errors_page_is_what_the_contract_says() -> None:
+def test_the_errors_page_matches_the_contract() -> None:
     page = (DOCS / "reference" / "errors.md").read_text()
     assert page == contract.reference(), "docs/reference/errors.md is stale: run 'make docs'"

@@ -1,4 +1,4 @@
-"""Limits that could never work, or that say two things at once, are refused with the remedy."""
+"""Limits and breakers that cannot work or that contradict themselves are refused."""
 
 import pytest
 
@@ -54,13 +54,13 @@ def test_a_limit_that_cannot_work_is_refused(text: str, remedy: str) -> None:
     assert remedy in str(refused.value)
 
 
-def test_a_refused_redis_url_is_not_repeated_with_its_password() -> None:
+def test_the_error_for_a_redis_url_does_not_show_its_password() -> None:
     with pytest.raises(ConfigError) as refused:
         loads(BACKEND.format("kind: redis, urls: ['redis://user:hunter2@host']"))
     assert "hunter2" not in str(refused.value)
 
 
-def test_the_defaults_are_the_documented_ones() -> None:
+def test_the_defaults_match_the_documentation() -> None:
     config = loads(BREAKER.format("{}"))
     breaker = config.models["m"].breaker
     assert (breaker.refuse_above, breaker.reduce_above, breaker.admit) == (0.30, 0.10, 0.5)

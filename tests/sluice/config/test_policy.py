@@ -1,0 +1,53 @@
+"""The policy document has the key sets of the config, and the version of its content."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+
+from sluice.config import ConfigError, GatewayConfig, PolicyDocument, policy_document
+from sluice.config.load import loads
+from tests.sluice.config.strategies import configs
+
+ISSUER = "auth: {issuers: [{issuer: i, audiences: [a], algorithms: [RS256], jwks_file: keys}]}"
+MODEL = "models: {a: {versions: {v1: {endpoints: [{address: '127.0.0.1:1'}]}}}}"
+
+
+def test_a_policy_has_the_key_set_in_place_of_its_file_name(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text('{"keys": []}')
+    issuer = policy_document(loads(ISSUER), tmp_path).auth.issuers[0]
+    assert (issuer.jwks, issuer.jwks_file) == ('{"keys": []}', None)
+
+
+def test_the_version_depends_on_the_content_and_not_on_its_form(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text('{"keys": []}')
+    as_json = json.dumps(yaml.safe_load(ISSUER))
+    versions = {
+        policy_document(loads(text), tmp_path).version
+        for text in (ISSUER, f"# a comment\n{ISSUER}\nlimits: {{}}", as_json)
+    }
+    assert len(versions) == 1
+    assert re.fullmatch("[0-9a-f]{16}", versions.pop())
+
+
+def test_the_version_changes_with_the_config_and_with_a_key_set(tmp_path: Path) -> None:
+    versions = set()
+    for keys, more in (("{}", ""), ("{ }", ""), ("{}", "envoy: {concurrency: 3}"), ("{}", MODEL)):
+        (tmp_path / "keys").write_text(keys)
+        versions.add(policy_document(loads(f"{ISSUER}\n{more}"), tmp_path).version)
+    assert len(versions) == 4
+
+
+def test_the_error_for_a_missing_key_set_names_the_config_key(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"issuers\.0\.jwks_file: cannot be read"):
+        policy_document(loads(ISSUER), tmp_path)
+
+
+@given(configs)
+def test_a_policy_is_unchanged_by_a_round_trip_through_json(config: GatewayConfig) -> None:
+    policy = policy_document(config, Path())
+    received = PolicyDocument.model_validate_json(policy.model_dump_json())
+    assert (received, received.version) == (policy, policy.version)
