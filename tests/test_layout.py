@@ -62,11 +62,13 @@ DEPENDENCIES = {
     "extproc.transport.__main__": "extproc.rpc extproc.services extproc.transport",
     "xds": "",
     "xds.protocol": "protos sluice.contract",
-    "xds.resources": "protos sluice.config sluice.contract xds.protocol",
-    "xds.sources": "sluice.config xds.protocol xds.resources",
+    "xds.sources": "sluice.config",
+    "xds.resources": "protos sluice.config sluice.contract xds.protocol xds.sources",
     "xds.rollout": "xds.protocol",
-    "xds.admin": "sluice.config sluice.http xds.protocol xds.rollout xds.sources",
-    "xds.main": "sluice.config sluice.http xds.admin xds.protocol xds.rollout xds.sources",
+    "xds.admin": "sluice.config sluice.http xds.protocol xds.resources xds.rollout",
+    "xds.main": (
+        "sluice.config sluice.http xds.admin xds.protocol xds.resources xds.rollout xds.sources"
+    ),
     "examples": "protos",
 }
 

@@ -1,4 +1,4 @@
-"""The control plane's process: puts the parts together and runs them until it is told to stop."""
+"""The control plane's process: creates its parts, connects them, and runs them until it stops."""
 
 import asyncio
 import logging
@@ -7,52 +7,56 @@ import sys
 import time
 from pathlib import Path
 
-from sluice.config import ConfigError
+from sluice.config import ConfigError, GatewayConfig
 from sluice.http.server import create_http_server
 from xds.admin.app import application
 from xds.admin.metrics import StateCollector
 from xds.admin.status import ControlPlaneState
 from xds.protocol.nodes import Nodes
 from xds.protocol.server import AdsServer
+from xds.resources.compiled import compile_config
 from xds.rollout.rollout import Rollout
 from xds.sources.file import ConfigFile
+from xds.sources.source import ConfigSource
 
 log = logging.getLogger(__name__)
 
-INVALID_CONFIG = 2
+EXIT_INVALID_CONFIG = 2
 
 MAX_HTTP_REQUESTS = 100
+"""Concurrent requests to the admin HTTP server."""
 
 
 def main(config_path: Path) -> int:
-    """Run until SIGTERM or SIGINT; returns the exit status, 2 for a config that is not valid."""
+    """Run until SIGTERM or SIGINT. Returns the exit status: 2 if the first config is not valid."""
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    for chatty in ("watchfiles", "uvicorn"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    for verbose in ("watchfiles", "uvicorn"):
+        logging.getLogger(verbose).setLevel(logging.WARNING)
     try:
-        asyncio.run(run(config_path))
+        asyncio.run(run(ConfigFile(config_path)))
     except ConfigError as error:
         print(error, file=sys.stderr)
-        return INVALID_CONFIG
+        return EXIT_INVALID_CONFIG
     except OSError as error:
         print(f"control plane: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-async def run(config_path: Path) -> None:
-    """Serve ADS and the admin HTTP. Raises ConfigError for a first config that is not valid."""
-    file = ConfigFile(config_path)
-    loaded = file.read()
-    settings = loaded.config.control_plane
+async def run(source: ConfigSource) -> None:
+    """Serve ADS and the admin HTTP server. Raises ConfigError if the first config is not valid."""
+    loaded = source.read()
+    started = loaded.config
+    compiled = compile_config(loaded, started)
+    settings = started.control_plane
     nodes = Nodes(time.time)
     rollout = Rollout(nodes, settings.ack_timeout)
-    state = ControlPlaneState(str(config_path), loaded, nodes, rollout)
-    rollout.submit(loaded.snapshot)
+    state = ControlPlaneState(source.name, compiled, nodes, rollout)
+    rollout.submit(compiled.snapshot)
     server = AdsServer(nodes, settings.xds)
     app = application(state, StateCollector(state, nodes))
     admin = create_http_server(app, settings.http, max_requests=MAX_HTTP_REQUESTS)
@@ -61,10 +65,10 @@ async def run(config_path: Path) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await server.start()
     log.info("xDS on %s, HTTP on %s", settings.xds, settings.http)
-    log.info("config %s: version %s", config_path, loaded.snapshot.version)
+    log.info("config %s is valid: version %s", source.name, compiled.snapshot.version)
     tasks = [
         asyncio.create_task(rollout.run()),
-        asyncio.create_task(_follow(file, state, rollout)),
+        asyncio.create_task(_follow(source, started, state, rollout)),
         asyncio.create_task(admin.serve()),
     ]
     await _until(stop, tasks)
@@ -73,7 +77,7 @@ async def run(config_path: Path) -> None:
 
 
 async def _until(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
-    """Wait for the signal, or for a part that ends by itself: it has failed, and so raises."""
+    """Wait for the stop signal. Raises the exception of a task that fails before it."""
     stopped = asyncio.create_task(stop.wait())
     try:
         done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -85,14 +89,18 @@ async def _until(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
         await asyncio.gather(stopped, *tasks, return_exceptions=True)
 
 
-async def _follow(file: ConfigFile, state: ControlPlaneState, rollout: Rollout) -> None:
-    async for change in file.changes():
+async def _follow(
+    source: ConfigSource, started: GatewayConfig, state: ControlPlaneState, rollout: Rollout
+) -> None:
+    """Roll out every change of the config."""
+    async for change in source.changes():
         if isinstance(change, ConfigError):
-            log.error("the config is not valid; nothing changes:\n%s", change)
-            state.refused(str(change))
+            log.error("config %s is not valid, nothing changes:\n%s", source.name, change)
+            state.on_invalid_config(str(change))
             continue
-        log.info("config %s: version %s", file.path, change.snapshot.version)
-        state.accepted(change)
-        for key in change.restart_required:
-            log.warning("%s has changed: that takes effect at the next start", key)
-        rollout.submit(change.snapshot)
+        compiled = await asyncio.to_thread(compile_config, change, started)
+        log.info("config %s is valid: version %s", source.name, compiled.snapshot.version)
+        for key in compiled.restart_required:
+            log.warning("%s has changed, which takes effect at the next start", key)
+        state.on_config(compiled)
+        rollout.submit(compiled.snapshot)

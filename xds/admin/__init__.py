@@ -1,1 +1,1 @@
-"""What the control plane serves to operators over HTTP: status, config and metrics."""
+"""The HTTP server of the control plane for operators: status, config and metrics."""

@@ -1,7 +1,7 @@
-"""The control plane's HTTP: probes, metrics, the status, and the config in force. Read only.
+"""The HTTP application of the control plane: probes, metrics, status and config. Read only.
 
-It has no authentication: what `/v1/` says is for whoever reaches the address, but for no page that
-a browser shows there. So a request must name this server as its host.
+It has no authentication. `/v1/` is only for requests whose Host header names this server, so that
+no web page can read it.
 """
 
 from prometheus_client.registry import Collector
@@ -12,35 +12,49 @@ from starlette.routing import Route
 
 from sluice.http.hosts import HostGuard
 from sluice.http.metrics import metrics_endpoint
-from xds.admin.status import ControlPlaneState, redacted
+from xds.admin.redaction import redacted
+from xds.admin.status import ControlPlaneState
 
 ALLOWED_HOSTS_KEY = "control_plane.allowed_hosts"
 
 
-def application(state: ControlPlaneState, metrics: Collector) -> Starlette:
-    """The ASGI application."""
+class AdminHandlers:
+    """The HTTP handlers. A new admin resource is one handler and one route in `application`."""
 
-    async def alive(_: Request) -> Response:
+    def __init__(self, state: ControlPlaneState) -> None:
+        self._state = state
+
+    async def healthz(self, _: Request) -> Response:
+        """Liveness probe."""
         return PlainTextResponse("ok\n")
 
-    async def ready(_: Request) -> Response:
-        # It is built only after a first valid config: whoever asks can be served.
+    async def readyz(self, _: Request) -> Response:
+        """Readiness probe. The server starts only after it has a valid config."""
         return PlainTextResponse("ready\n")
 
-    async def status(_: Request) -> Response:
-        return Response(state.status().model_dump_json(), media_type="application/json")
+    async def status(self, _: Request) -> Response:
+        """The state of the control plane and its nodes."""
+        return Response(self._state.status().model_dump_json(), media_type="application/json")
 
-    async def config(_: Request) -> Response:
-        return JSONResponse(redacted(state.config))
+    async def config(self, _: Request) -> Response:
+        """The latest valid config, without secrets."""
+        return JSONResponse(redacted(self._state.config))
 
+
+def application(state: ControlPlaneState, metrics: Collector) -> Starlette:
+    """Create the ASGI application."""
+    handlers = AdminHandlers(state)
     settings = state.config.control_plane
     guard = HostGuard(settings.http, settings.allowed_hosts, ALLOWED_HOSTS_KEY)
+    public = {
+        "/healthz": handlers.healthz,
+        "/readyz": handlers.readyz,
+        "/metrics": metrics_endpoint(metrics),
+    }
+    guarded = {"/v1/status": handlers.status, "/v1/config": handlers.config}
     return Starlette(
         routes=[
-            Route("/healthz", alive),
-            Route("/readyz", ready),
-            Route("/metrics", metrics_endpoint(metrics)),
-            Route("/v1/status", guard.protect(status)),
-            Route("/v1/config", guard.protect(config)),
+            *(Route(path, handler) for path, handler in public.items()),
+            *(Route(path, guard.protect(handler)) for path, handler in guarded.items()),
         ]
     )

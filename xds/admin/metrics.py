@@ -42,7 +42,7 @@ class StateCollector(Collector):
             _gauge("sluice_xds_in_sync", value=status.in_sync),
             _gauge("sluice_xds_in_error", value=status.error is not None),
             _gauge("sluice_xds_config_timestamp_seconds", value=status.changed_at),
-            _counter("sluice_xds_config_reads_total", "result", state.changes),
+            _counter("sluice_xds_config_reads_total", "result", state.reads),
             _gauge("sluice_xds_models", value=len(state.config.models)),
             _gauge(
                 "sluice_xds_nodes", "kind", {k: kinds[k] for k in ("envoy", "callout", "unknown")}

@@ -1,9 +1,5 @@
-"""What operators see of the control plane: the state in force, the nodes, the last error.
+"""The status of the control plane: the version in force, the latest error, and every node."""
 
-And the config itself, without what must not be seen.
-"""
-
-import json
 import time
 
 from pydantic import BaseModel
@@ -12,17 +8,15 @@ from sluice.config import GatewayConfig
 from xds.protocol.nodes import Node, NodeKind, Nodes
 from xds.protocol.snapshot import Snapshot
 from xds.protocol.sotw import TypeState
+from xds.resources.compiled import CompiledConfig
 from xds.rollout.rollout import Rollout
-from xds.sources.file import CompiledConfig
-
-REDACTED = "(redacted)"
 
 
 class TypeStatus(BaseModel):
-    """The last response of a node for one resource type, at the time `at` (seconds, epoch).
+    """One resource type of a node.
 
-    `acked` and `nacked` are versions (`version_info`). `in_sync`: the node has accepted the
-    published resources of this type.
+    `in_sync`: the node has accepted the published resources. `acked` and `nacked` are the versions
+    (`version_info`) that it accepted and rejected last, at the time `at` (Unix seconds).
     """
 
     in_sync: bool
@@ -33,7 +27,11 @@ class TypeStatus(BaseModel):
 
 
 class NodeStatus(BaseModel):
-    """One connected node. `version`: the config version that it accepted completely last."""
+    """One connected node.
+
+    `version` is the config version that the node accepted completely last; None if there is none.
+    `connected_at` is in Unix seconds.
+    """
 
     id: str
     kind: NodeKind
@@ -45,9 +43,12 @@ class NodeStatus(BaseModel):
 
 
 class Status(BaseModel):
-    """`GET /v1/status`. `error` is why the latest change is not in force; None if it is.
+    """The response to `GET /v1/status`.
 
-    `callout` is the address at which the callout tells its own status (`telemetry.metrics`).
+    `version` is the config version in force; None before the first. `config` is the source of the
+    config. `error` says why the latest config is not in force; None if it is. `changed_at` is when
+    the latest valid config was read, in Unix seconds. `callout` is the address of the callout's
+    status (`telemetry.metrics.address`).
     """
 
     version: str | None
@@ -63,50 +64,50 @@ class Status(BaseModel):
 
 
 class ControlPlaneState:
-    """Joins what source, rollout and nodes know."""
+    """The state of source, rollout and nodes together. `source` is the config source's name."""
 
-    def __init__(self, path: str, loaded: CompiledConfig, nodes: Nodes, rollout: Rollout) -> None:
-        self._path = path
+    def __init__(
+        self, source: str, compiled: CompiledConfig, nodes: Nodes, rollout: Rollout
+    ) -> None:
+        self._source = source
         self._nodes = nodes
         self._rollout = rollout
-        self._loaded = loaded
-        self._file_error: str | None = None
+        self._compiled = compiled
+        self._config_error: str | None = None
         self._changed_at = time.time()
-        self.changes = {"accepted": 1, "refused": 0}
-        """How many states of the file have been read, by whether they were valid."""
+        self.reads = {"accepted": 1, "refused": 0}
+        """How many valid (accepted) and invalid (refused) configs have been read."""
 
     @property
     def config(self) -> GatewayConfig:
         """The latest valid config."""
-        return self._loaded.config
+        return self._compiled.config
 
-    def accepted(self, loaded: CompiledConfig) -> None:
-        """The file has been read and is valid."""
-        self._loaded, self._file_error, self._changed_at = loaded, None, time.time()
-        self.changes["accepted"] += 1
+    def on_config(self, compiled: CompiledConfig) -> None:
+        """Record a valid config."""
+        self._compiled, self._config_error, self._changed_at = compiled, None, time.time()
+        self.reads["accepted"] += 1
 
-    def refused(self, reason: str) -> None:
-        """The file has been read and is not valid."""
-        self._file_error = reason
-        self.changes["refused"] += 1
+    def on_invalid_config(self, error: str) -> None:
+        """Record that the config has changed to an invalid one."""
+        self._config_error = error
+        self.reads["refused"] += 1
 
     def status(self) -> Status:
-        """The state now."""
+        """The current status."""
         result = self._rollout.result
+        nodes = [_node(node, self._nodes.snapshot) for node in self._nodes]
         return Status(
             version=self._rollout.version,
             in_sync=self._rollout.in_sync,
             step=self._rollout.step,
-            config=self._path,
-            error=self._file_error or self._rejection(),
+            config=self._source,
+            error=self._config_error or self._rejection(),
             unresponsive=result.unresponsive if result else (),
-            restart_required=self._loaded.restart_required,
+            restart_required=self._compiled.restart_required,
             changed_at=self._changed_at,
             callout=self.config.telemetry.metrics.address,
-            nodes=sorted(
-                (_node(node, self._nodes.snapshot) for node in self._nodes),
-                key=lambda node: (node.kind, node.id),
-            ),
+            nodes=sorted(nodes, key=lambda node: (node.kind, node.id)),
         )
 
     def _rejection(self) -> str | None:
@@ -140,34 +141,3 @@ def _type(state: TypeState, in_sync: bool) -> TypeStatus:
         reason=state.reason,
         at=state.at,
     )
-
-
-def redacted(config: GatewayConfig) -> dict[str, object]:
-    """The config as plain data, without secret keys and without hashes of API keys."""
-    data: dict[str, object] = json.loads(config.model_dump_json())
-    auth = data["auth"]
-    assert isinstance(auth, dict)
-    for key in auth["api_keys"]:
-        key["sha256"] = REDACTED
-    for issuer in auth["issuers"]:
-        if issuer["jwks"] is not None:
-            issuer["jwks"] = _public_keys(issuer["jwks"])
-    return data
-
-
-_PUBLIC = frozenset(
-    {"kty", "kid", "use", "alg", "key_ops", "crv", "x", "y", "n", "e", "x5c", "x5t", "x5t#S256"}
-)
-"""Members of a JWK that are public (RFC 7517 section 4, RFC 7518 section 6): others may be keys."""
-
-
-def _public_keys(text: str) -> str:
-    """A key set without private members; what is no key set is not shown at all."""
-    try:
-        keys = [
-            {name: value if name in _PUBLIC else REDACTED for name, value in key.items()}
-            for key in json.loads(text)["keys"]
-        ]
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return REDACTED
-    return json.dumps({"keys": keys})

@@ -1,1 +1,1 @@
-"""Where configs come from."""
+"""Where the control plane reads its config from."""

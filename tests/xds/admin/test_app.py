@@ -13,8 +13,8 @@ from xds.admin.metrics import StateCollector
 from xds.admin.status import ControlPlaneState
 from xds.protocol.nodes import Nodes
 from xds.protocol.snapshot import EMPTY
+from xds.resources.compiled import CompiledConfig
 from xds.rollout.rollout import Rollout
-from xds.sources.file import CompiledConfig
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
 from xds.protocol.snapshot import EMPTY
 from xds.protocol.sotw import SotwRequest
+from xds.resources.compiled import CompiledConfig
 from xds.rollout.rollout import Rollout
-from xds.sources.file import CompiledConfig
 
 
 def test_pushes_answers_nodes_and_changes_are_counted() -> None:
@@ -25,7 +25,7 @@ def test_pushes_answers_nodes_and_changes_are_counted() -> None:
         nodes.on_request(
             node, SotwRequest(resource_types.POLICY, nonce=response.nonce, error=error)
         )
-    state.refused("not valid")
+    state.on_invalid_config("not valid")
     registry = CollectorRegistry()
     registry.register(StateCollector(state, nodes))
     text = generate_latest(registry).decode()

@@ -1,4 +1,4 @@
-"""The config file, edited as people and machines edit it."""
+"""A config file is read again after every change, however an editor or Kubernetes makes it."""
 
 import asyncio
 import json
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sluice.config import ConfigError
-from xds.protocol import resource_types
-from xds.sources.file import CompiledConfig, ConfigFile
+from xds.sources.file import ConfigFile
+from xds.sources.source import LoadedConfig
 
 JWKS = json.dumps({"keys": []})
 CONFIG = """
@@ -30,10 +30,10 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def after(file: Path, *edits: Callable[[], object]) -> list[CompiledConfig | ConfigError]:
-    """What follows from each of these edits."""
+def changes_after(file: Path, *edits: Callable[[], object]) -> list[LoadedConfig | ConfigError]:
+    """The change that the source reports after each edit."""
 
-    async def follow() -> list[CompiledConfig | ConfigError]:
+    async def follow() -> list[LoadedConfig | ConfigError]:
         source = ConfigFile(file)
         source.read()
         changes, seen = source.changes(), []
@@ -49,25 +49,26 @@ def after(file: Path, *edits: Callable[[], object]) -> list[CompiledConfig | Con
 
 
 def replace(path: Path, text: str) -> None:
+    """Write a new file and rename it, as editors do."""
     draft = path.with_suffix(".draft")
     draft.write_text(text)
     draft.replace(path)
 
 
-def clusters(change: CompiledConfig | ConfigError) -> set[str]:
-    assert isinstance(change, CompiledConfig)
-    return set(change.snapshot.types[resource_types.CLUSTER].resources)
+def models(change: LoadedConfig | ConfigError) -> set[str]:
+    assert isinstance(change, LoadedConfig)
+    return set(change.config.models)
 
 
 @pytest.mark.parametrize("write", [Path.write_text, replace])
-def test_a_file_written_to_and_a_file_put_in_its_place_are_both_noticed(
+def test_a_file_that_is_written_and_a_file_that_is_replaced_are_both_detected(
     file: Path, write: Callable[[Path, str], object]
 ) -> None:
-    (change,) = after(file, lambda: write(file, CONFIG.replace("text:", "other:")))
-    assert clusters(change) == {"sluice-callout", "other/v1"}
+    (change,) = changes_after(file, lambda: write(file, CONFIG.replace("text:", "other:")))
+    assert models(change) == {"other"}
 
 
-def test_a_mounted_config_map_is_noticed_when_its_link_is_swapped(tmp_path: Path) -> None:
+def test_a_mounted_config_map_is_read_again_after_its_link_is_replaced(tmp_path: Path) -> None:
     for name, model in (("one", "text"), ("two", "other")):
         (tmp_path / name / "keys").mkdir(parents=True)
         (tmp_path / name / "keys" / "jwks.json").write_text(JWKS)
@@ -80,36 +81,28 @@ def test_a_mounted_config_map_is_noticed_when_its_link_is_swapped(tmp_path: Path
         (tmp_path / "..new").symlink_to("two")
         (tmp_path / "..new").replace(tmp_path / "..data")
 
-    (change,) = after(tmp_path / "gateway.yaml", swap)
-    assert clusters(change) == {"sluice-callout", "other/v1"}
+    (change,) = changes_after(tmp_path / "gateway.yaml", swap)
+    assert models(change) == {"other"}
 
 
-def test_a_key_set_that_changes_changes_the_policy(file: Path) -> None:
+def test_a_changed_key_set_changes_the_policy(file: Path) -> None:
     keys = file.parent / "keys" / "jwks.json"
-    (change,) = after(file, lambda: replace(keys, json.dumps({"keys": [{"kty": "oct"}]})))
-    assert isinstance(change, CompiledConfig)
-    assert b"oct" in change.snapshot.types[resource_types.POLICY].resources["policy"].body
+    changed = json.dumps({"keys": [{"kty": "oct"}]})
+    (change,) = changes_after(file, lambda: replace(keys, changed))
+    assert isinstance(change, LoadedConfig)
+    assert change.policy.auth.issuers[0].jwks == changed
 
 
-def test_a_mistake_is_reported_and_its_correction_taken(file: Path) -> None:
-    wrong, right = after(
+def test_an_invalid_config_is_reported_and_its_correction_is_read(file: Path) -> None:
+    wrong, right = changes_after(
         file, lambda: replace(file, "modles: {}"), lambda: replace(file, CONFIG + "\nlimits: {}")
     )
     assert isinstance(wrong, ConfigError)
     assert "did you mean models?" in str(wrong)
-    assert isinstance(right, CompiledConfig)
+    assert isinstance(right, LoadedConfig)
 
 
-def test_a_file_that_vanishes_is_reported_and_noticed_when_it_is_back(file: Path) -> None:
-    gone, back = after(file, file.unlink, lambda: file.write_text(CONFIG))
+def test_a_deleted_file_is_reported_and_read_again_when_it_is_back(file: Path) -> None:
+    gone, back = changes_after(file, file.unlink, lambda: file.write_text(CONFIG))
     assert "cannot be read" in str(gone)
-    assert isinstance(back, CompiledConfig)
-
-
-def test_what_only_a_restart_changes_is_named_and_does_not_reach_envoy(file: Path) -> None:
-    edits = "\ncallout: {workers: 5, message_timeout: 9s}\nenvoy: {concurrency: 3}\n"
-    (change,) = after(file, lambda: replace(file, CONFIG + edits))
-    assert isinstance(change, CompiledConfig)
-    assert change.restart_required == ("envoy", "callout.workers")
-    assert change.config.callout.workers == 2
-    assert change.config.callout.message_timeout == 9
+    assert isinstance(back, LoadedConfig)

@@ -1,0 +1,25 @@
+"""A config as the control plane uses it: compiled, with the values that need no restart."""
+
+from dataclasses import dataclass
+
+from sluice.config import GatewayConfig
+from xds.protocol.snapshot import Snapshot
+from xds.resources.build import build
+from xds.resources.restart import restart_required, with_started_values
+from xds.sources.source import LoadedConfig
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledConfig:
+    """A config and its resources. `restart_required`: keys whose change needs a restart."""
+
+    config: GatewayConfig
+    snapshot: Snapshot
+    restart_required: tuple[str, ...] = ()
+
+
+def compile_config(loaded: LoadedConfig, started: GatewayConfig) -> CompiledConfig:
+    """Compile a config. `started` is the config that the gateway's processes were started with."""
+    config = with_started_values(loaded.config, started)
+    snapshot = build(config, loaded.policy, loaded.directory)
+    return CompiledConfig(config, snapshot, restart_required(loaded.config, started))

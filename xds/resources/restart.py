@@ -1,0 +1,46 @@
+"""Config keys whose change takes effect at the next start of the gateway's processes."""
+
+from collections.abc import Sequence
+from typing import Final, TypeVar
+
+from pydantic import BaseModel
+
+from sluice.config import GatewayConfig
+
+RESTART_KEYS: Final = (
+    "control_plane",
+    "envoy",
+    "callout.address",
+    "callout.workers",
+    "callout.drain_timeout",
+    "telemetry.metrics",
+    "telemetry.profile",
+)
+
+Section = TypeVar("Section", bound=BaseModel)
+
+
+def restart_required(config: GatewayConfig, started: GatewayConfig) -> tuple[str, ...]:
+    """The keys that differ from the config that the processes were started with."""
+    return tuple(key for key in RESTART_KEYS if _value(config, key) != _value(started, key))
+
+
+def with_started_values(config: GatewayConfig, started: GatewayConfig) -> GatewayConfig:
+    """The config, with the values of these keys that the processes were started with."""
+    for key in RESTART_KEYS:
+        config = _replaced(config, key.split("."), _value(started, key))
+    return config
+
+
+def _value(config: GatewayConfig, key: str) -> object:
+    found: object = config
+    for part in key.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _replaced(section: Section, path: Sequence[str], value: object) -> Section:
+    first, *rest = path
+    if rest:
+        value = _replaced(getattr(section, first), rest, value)
+    return section.model_copy(update={first: value})
