@@ -81,7 +81,7 @@ CYCLIC_DEPENDENCIES = {("extproc.protection", "extproc.services")}
 MODULES = import_graph(ROOT, [folder.name for folder in ROOT.iterdir() if any(folder.glob("*.py"))])
 PACKAGES = grouped(MODULES, [*DEPENDENCIES, *COMMANDS, *DEVELOPMENT])
 
-# Packages that a worker must not load: each takes 1 to 10 MB of memory in every worker.
+# Packages that a worker must not load, because each takes memory in every worker.
 NOT_IN_WORKERS = {
     "PIL", "grpc", "numpy", "prometheus_client", "redis", "simplejpeg", "starlette", "yaml",
 }  # fmt: skip

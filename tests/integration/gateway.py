@@ -178,14 +178,14 @@ class Gateway:
         """Process ids of the callout workers."""
         return [node["pid"] for node in self.status()["nodes"] if node["kind"] == "callout"]
 
-    def children(self, name: str) -> list[int]:
-        """Ids of descendants of `sluice up` whose command line contains this text."""
+    def processes(self, text: str) -> list[int]:
+        """Ids of the descendants of `sluice up` whose command lines contain this text."""
         assert self.process is not None
-        return [pid for pid in descendants(self.process.pid) if name in command_line(pid)]
+        return [pid for pid in descendants(self.process.pid) if text in command_line(pid)]
 
 
 def descendants(pid: int) -> Iterator[int]:
-    """Ids of the child processes, and of theirs."""
+    """Ids of the child processes, of their child processes, and so on."""
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in map(int, (task / "children").read_text().split()):
             yield child

@@ -46,11 +46,11 @@ def test_only_requests_in_flight_fail_when_a_worker_is_killed(damaged: Gateway) 
 
 
 def test_no_request_fails_while_the_control_plane_is_replaced(damaged: Gateway) -> None:
-    (victim,) = damaged.children("control-plane")
+    (victim,) = damaged.processes("control-plane")
     with load(damaged) as traffic:
         traffic.wait_for(100)
         os.kill(victim, signal.SIGKILL)
-        eventually(lambda: victim not in damaged.children("control-plane"))
+        eventually(lambda: victim not in damaged.processes("control-plane"))
         eventually(lambda: _all_nodes_in_sync(damaged), 20)
         traffic.wait_for(200)
     assert traffic.failures == []
@@ -68,7 +68,7 @@ def _all_nodes_in_sync(gateway: Gateway) -> bool:
 def test_no_request_is_admitted_while_no_worker_runs() -> None:
     with running(base_config()) as gateway:
         supervisor = next(
-            pid for pid in gateway.children(" callout ") if "--xds" in command_line(pid)
+            pid for pid in gateway.processes(" callout ") if "--xds" in command_line(pid)
         )
         # A stopped supervisor does not replace its workers.
         os.kill(supervisor, signal.SIGSTOP)
@@ -88,7 +88,7 @@ def test_no_request_is_admitted_while_no_worker_runs() -> None:
 def test_an_interrupt_ends_every_process() -> None:
     with running(base_config()) as gateway:
         assert gateway.process is not None
-        pids = gateway.children("")
+        pids = gateway.processes("")
         assert len(pids) > 5
         gateway.process.send_signal(signal.SIGINT)
         assert gateway.process.wait(20) == 0
