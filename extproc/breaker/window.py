@@ -1,7 +1,7 @@
-"""What a breaker concludes from counts: pure, without a clock and without storage.
+"""The conclusions of a breaker from its counts: pure, without a clock and without storage.
 
-Counts come as buckets, newest first, each the requests that went well and those that failed in one
-step of the sliding window. How long a request took plays no part: slow is not broken.
+Counts are buckets of a sliding window, newest first. The duration of requests does not matter: a
+slow version is not a failing one.
 """
 
 from collections.abc import Sequence
@@ -10,28 +10,28 @@ from enum import IntEnum
 from sluice.config.breaker import BreakerConfig
 
 WindowBucket = tuple[int, int]
-"""Requests that went well, requests that failed."""
+"""Successes and failures."""
 
 
 class BreakerState(IntEnum):
-    """What a version's callers meet."""
+    """What happens to requests. The numbers are the values of the metric."""
 
     CLOSED = 0
-    """Everyone gets through."""
+    """All are admitted."""
     REDUCED = 1
-    """A share gets through."""
+    """A share is admitted."""
     OPEN = 2
-    """Only probes get through."""
+    """Only probes are admitted."""
 
 
 def error_rate(buckets: Sequence[WindowBucket], config: BreakerConfig) -> float | None:
-    """Share of failures among the newest `sample` requests, None below the minimum volume.
+    """Return the share of failures in the newest `sample` requests; None below the minimum volume.
 
-    Buckets are not split: the one in which the sample is reached counts whole.
+    The bucket in which the sample is complete counts whole.
     """
     volume = failures = 0
-    for well, failed in buckets:
-        volume += well + failed
+    for succeeded, failed in buckets:
+        volume += succeeded + failed
         failures += failed
         if volume >= config.sample:
             break
@@ -39,7 +39,7 @@ def error_rate(buckets: Sequence[WindowBucket], config: BreakerConfig) -> float 
 
 
 def judge(buckets: Sequence[WindowBucket], config: BreakerConfig) -> BreakerState:
-    """The state of a version that is not open, from its window."""
+    """Return the new state of a version that is not open."""
     rate = error_rate(buckets, config)
     if rate is None or rate <= config.reduce_above:
         return BreakerState.CLOSED
@@ -47,15 +47,15 @@ def judge(buckets: Sequence[WindowBucket], config: BreakerConfig) -> BreakerStat
 
 
 def recovered(buckets: Sequence[WindowBucket], config: BreakerConfig) -> bool:
-    """Whether an open version may close, from the buckets after the one in which it opened.
+    """Return whether an open version may close, from the buckets after the one in which it opened.
 
-    Enough successes since the last failure, or, where traffic is too thin for that, a whole window
-    with successes only.
+    It may after enough successes since the last failure; or, with too few requests for that, after
+    a whole window without failures.
     """
     successes = 0
-    for well, failed in buckets:
+    for succeeded, failed in buckets:
         if failed:
             return successes >= config.probe_successes
-        successes += well
-    whole = len(buckets) >= config.buckets
-    return successes >= config.probe_successes or (whole and successes > 0)
+        successes += succeeded
+    whole_window = len(buckets) >= config.buckets
+    return successes >= config.probe_successes or (whole_window and successes > 0)
