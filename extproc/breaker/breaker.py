@@ -160,7 +160,8 @@ class Breaker:
             config = self._configs.get(cluster)
             if config is None:
                 return None
-        version = _Version(config, 0, int(config.window * MICROS_PER_SECOND) // config.buckets)
+        width = int(config.window * MICROS_PER_SECOND) // config.buckets
+        version = _Version(config, 0, max(1, width))
         try:
             # Buckets of another width or number have other columns, because they are incompatible.
             name = f"breaker:{cluster}:{version.bucket_width}:{config.buckets}"
@@ -209,7 +210,7 @@ class Breaker:
 
     def _probe(self, now: int, version: _Version) -> bool:
         """Return whether to admit a probe: the first in this interval, or one of two at once."""
-        interval = now // int(version.config.probe_interval * MICROS_PER_SECOND)
+        interval = now // max(1, int(version.config.probe_interval * MICROS_PER_SECOND))
         if max(self._table.values(version.probe_column)) >= interval:
             return False
         self._table.set(version.probe_column, interval)
