@@ -11,7 +11,7 @@ Section: TypeAlias = type[BaseModel]
 KeyPath: TypeAlias = tuple[str | int, ...]
 
 NAME, ITEM = "NAME", "[]"
-"""Stand in the path of a section for any key of a map and any index of a list."""
+"""Placeholders in the path of a section, for any key of a map and any index of a list."""
 
 _PLACEHOLDER: dict[object, KeyPath] = {dict: (NAME,), tuple: (ITEM,)}
 
