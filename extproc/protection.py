@@ -29,10 +29,8 @@ from extproc.limits import (
     open_budgets,
     steady_clock,
 )
-from extproc.limits.descriptors import DescriptorMatcher
 from extproc.limits.leases import LeaseCounts
 from extproc.limits.ledger import Ledger
-from extproc.services.ratelimit import RateLimitService
 from extproc.telemetry.entry import AccessLogEntry
 from sluice.config import PolicyDocument
 from sluice.config.breaker import BreakerConfig
@@ -60,7 +58,6 @@ class PreparedProtection:
     limits: Limits
     budgets: Budgets
     limiter: Limiter | None
-    matcher: DescriptorMatcher
     backend: AsyncExitStack | None
     """Closes the budgets; None where the budgets in force stay."""
     put_in_force: Callable[["PreparedProtection"], None]
@@ -94,7 +91,6 @@ class Protection:
         self._settings = settings
         self._limits = Limits()
         self.budgets: Budgets = LocalBudgets(Ledger(LimitBackend().max_keys))
-        self.rate_limits = RateLimitService(DescriptorMatcher({}), self.budgets, self.clock)
         self._backend: AsyncExitStack | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -117,11 +113,8 @@ class Protection:
                     open_budgets(limits.backend, self.clock, self._settings.broker)
                 )
             limiter = Limiter(limits.rules, budgets) if limits.rules else None
-            matcher = DescriptorMatcher(limits.domains)
             backend = stack.pop_all() if new_backend else None
-        return PreparedProtection(
-            breakers, limits, budgets, limiter, matcher, backend, self._put_in_force
-        )
+        return PreparedProtection(breakers, limits, budgets, limiter, backend, self._put_in_force)
 
     async def close(self) -> None:
         """Return what was leased."""
@@ -136,13 +129,7 @@ class Protection:
             prepared.limiter.keep_counts(self.rule_counts)
         self.limiter = prepared.limiter
         self.budgets = prepared.budgets
-        self._limits = limits = prepared.limits
-        self.rate_limits.configure(
-            prepared.matcher,
-            prepared.budgets,
-            near_limit=limits.near_limit,
-            headers=limits.headers,
-        )
+        self._limits = prepared.limits
         if prepared.backend is not None:
             replaced, self._backend = self._backend, prepared.backend
             if replaced is not None:

@@ -1,7 +1,7 @@
 """Import graph of a source tree, read from the text of the files."""
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -39,14 +39,6 @@ def grouped(graph: Graph, groups: Iterable[str]) -> Graph:
     for module, imported in graph.items():
         dependencies[group(module)] |= {group(name) for name in imported} - {group(module)}
     return dependencies
-
-
-def without(graph: Graph, imports: Set[tuple[str, str]]) -> Graph:
-    """The graph without these pairs of an importing and an imported name."""
-    return {
-        name: {other for other in imported if (name, other) not in imports}
-        for name, imported in graph.items()
-    }
 
 
 def cycle(graph: Graph) -> list[str]:

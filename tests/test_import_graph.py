@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.import_graph import Graph, cycle, grouped, import_graph, without
+from tests.import_graph import Graph, cycle, grouped, import_graph
 
 
 def write(root: Path, files: dict[str, str]) -> Graph:
@@ -110,8 +110,3 @@ def test_a_cycle_of_packages_need_not_be_a_cycle_of_modules(tmp_path: Path) -> N
     )
     assert cycle(graph) == []
     assert sorted(set(cycle(grouped(graph, ["app.low", "app.high"])))) == ["app.high", "app.low"]
-
-
-def test_a_graph_without_an_import_has_no_cycle_through_it() -> None:
-    graph = {"app.a": {"app.b"}, "app.b": {"app.a"}}
-    assert cycle(without(graph, {("app.b", "app.a")})) == []

@@ -6,6 +6,7 @@ from extproc.auth import Authenticator
 from extproc.convert import ConversionPool
 from extproc.protection import Protection
 from extproc.services.ext_proc.admission_cache import AdmissionCache
+from extproc.services.ratelimit import RateLimitService
 from extproc.telemetry import catalog
 from extproc.telemetry.metrics import MICROS_PER_SECOND, HistogramSeries, Metrics
 from extproc.telemetry.publisher import CounterSample, GaugeSample, samples_by_label
@@ -56,13 +57,17 @@ def breaker_gauges(protection: Protection) -> Iterable[GaugeSample]:
 
 
 def limit_counters(protection: Protection) -> Iterable[CounterSample]:
-    """Return the verdicts of the limit rules and the hits of the rate limit service."""
+    """Return the verdicts of the limit rules."""
     for rule, counts in protection.rule_counts.items():
         yield catalog.LIMIT_REQUESTS, (rule, "admitted"), counts.admitted
         yield catalog.LIMIT_REQUESTS, (rule, "refused"), counts.refused - counts.unavailable
         yield catalog.LIMIT_REQUESTS, (rule, "unavailable"), counts.unavailable
         yield catalog.LIMIT_REQUESTS, (rule, "shadow_refused"), counts.shadow_refused
-    for name, hits in protection.rate_limits.counts.items():
+
+
+def rate_limit_counters(service: RateLimitService) -> Iterable[CounterSample]:
+    """Return the hits of the rate limit service."""
+    for name, hits in service.counts.items():
         for verdict in ("total_hits", "over_limit", "near_limit", "within_limit", "shadow_mode"):
             yield catalog.RATE_LIMIT_HITS, (name, verdict), getattr(hits, verdict)
 

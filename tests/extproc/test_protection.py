@@ -70,7 +70,7 @@ async def test_a_policy_whose_backend_cannot_be_configured_changes_nothing(
 ) -> None:
     monkeypatch.delenv("REDIS_PASSWORD", raising=False)
     await follow(protection, document(limits={"rules": RULES, "domains": DOMAINS}))
-    before = protection.limiter, protection.budgets, protection.rate_limits.budgets
+    before = protection.limiter, protection.budgets
     backend = {
         "kind": "redis",
         "urls": ["redis://127.0.0.1:1/0"],
@@ -84,7 +84,7 @@ async def test_a_policy_whose_backend_cannot_be_configured_changes_nothing(
     assert str(refused.value) == (
         "limits.backend.password_env names REDIS_PASSWORD, which is not set in this process"
     )
-    assert (protection.limiter, protection.budgets, protection.rate_limits.budgets) == before
+    assert (protection.limiter, protection.budgets) == before
     decisions = [await decided(protection) for _ in range(4)]
     assert [type(decision) for decision in decisions] == [Admission] * 3 + [Refusal]
     assert "ratelimit" in dict(decisions[0].limit_headers)
