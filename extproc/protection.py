@@ -1,7 +1,7 @@
-"""Last two stages of the decision: the breaker and the limits, which remember and may have to wait.
+"""The two stages of the decision that have state: the breaker and the limits.
 
-They judge what the stages before have admitted, and belong to a worker, not to its policy: a new
-policy changes rules and thresholds, and forgets nothing.
+They judge requests that the stages before have admitted. They belong to a worker and not to a
+policy: a new policy changes thresholds and rules, and counts and budgets stay.
 """
 
 import asyncio
@@ -29,6 +29,8 @@ from extproc.limits import (
     open_budgets,
     steady_clock,
 )
+from extproc.limits.descriptor_limiter import DescriptorLimiter, DescriptorSettings
+from extproc.limits.descriptors import DescriptorMatcher
 from extproc.limits.leases import LeaseCounts
 from extproc.limits.ledger import Ledger
 from extproc.telemetry.entry import AccessLogEntry
@@ -42,40 +44,41 @@ from sluice.contract.names import cluster_name
 
 @dataclass(frozen=True, slots=True)
 class ProtectionSettings:
-    """The supervisor's socket for budgets that its workers share; None for a worker alone."""
+    """`broker` is the supervisor's socket for shared budgets; None where there is one worker."""
 
     broker: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedProtection:
-    """Protection by a policy that is not in force yet.
+    """The protection of a policy that is not in force yet.
 
-    Its owner calls `commit` or `discard`, once, before it prepares another policy.
+    Call either `commit` or `discard`, once, and before another policy is prepared.
     """
 
     breakers: Mapping[str, BreakerConfig]
     limits: Limits
-    budgets: Budgets
     limiter: Limiter | None
+    descriptors: DescriptorSettings
+    budgets: Budgets
     backend: AsyncExitStack | None
     """Closes the budgets; None where the budgets in force stay."""
     put_in_force: Callable[["PreparedProtection"], None]
 
     def commit(self) -> None:
-        """Put it in force, as a whole. Called on the event loop; cannot fail."""
+        """Put the whole policy in force. Call it on the event loop. It cannot fail."""
         self.put_in_force(self)
 
     async def discard(self) -> None:
-        """Close the backend that was opened for it, if any."""
+        """Close the backend that was opened for the policy, if any."""
         if self.backend is not None:
             await self.backend.aclose()
 
 
 class Protection:
-    """Everything of a worker that protects models.
+    """Breaker and limits of a worker.
 
-    `monotonic`: the breaker's clock, in seconds, the same for all workers of the machine.
+    `monotonic` is the breaker's clock, in seconds. All workers of the machine share it.
     """
 
     def __init__(
@@ -91,13 +94,16 @@ class Protection:
         self._settings = settings
         self._limits = Limits()
         self.budgets: Budgets = LocalBudgets(Ledger(LimitBackend().max_keys))
+        self.descriptor_limiter = DescriptorLimiter(
+            DescriptorSettings(DescriptorMatcher({}), self.budgets)
+        )
         self._backend: AsyncExitStack | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
     async def prepare(self, document: PolicyDocument) -> PreparedProtection:
         """Do everything for a policy that can fail, and change nothing that is in force.
 
-        Raises ValueError, with a message for operators, where its limits cannot be enforced.
+        Raises ValueError with a message for operators.
         """
         limits = document.limits
         breakers = {
@@ -113,11 +119,15 @@ class Protection:
                     open_budgets(limits.backend, self.clock, self._settings.broker)
                 )
             limiter = Limiter(limits.rules, budgets) if limits.rules else None
+            matcher = DescriptorMatcher(limits.domains)
+            descriptors = DescriptorSettings(matcher, budgets, limits.near_limit, limits.headers)
             backend = stack.pop_all() if new_backend else None
-        return PreparedProtection(breakers, limits, budgets, limiter, backend, self._put_in_force)
+        return PreparedProtection(
+            breakers, limits, limiter, descriptors, budgets, backend, self._put_in_force
+        )
 
     async def close(self) -> None:
-        """Return what was leased."""
+        """Return all leased tokens, and close the backend."""
         if self._backend is not None:
             await self._backend.aclose()
         if self._closing:
@@ -129,6 +139,7 @@ class Protection:
             prepared.limiter.keep_counts(self.rule_counts)
         self.limiter = prepared.limiter
         self.budgets = prepared.budgets
+        self.descriptor_limiter.settings = prepared.descriptors
         self._limits = prepared.limits
         if prepared.backend is not None:
             replaced, self._backend = self._backend, prepared.backend
@@ -139,41 +150,42 @@ class Protection:
 
     @property
     def rule_counts(self) -> Mapping[str, RuleCounts]:
-        """What each rule has judged since the worker began."""
+        """Verdicts of each rule since the worker started."""
         return {} if self.limiter is None else self.limiter.counts
 
     @property
     def backend_counts(self) -> LeaseCounts | None:
-        """Exchanges with the backend; None where the budgets are this process's own."""
+        """Exchanges with the backend; None where the budgets are in this process."""
         return self.budgets.counts if isinstance(self.budgets, LeasedBudgets) else None
 
     def admit(
         self, admission: Admission, headers: Mapping[str, bytes], *, has_body: bool
     ) -> Decision | Awaitable[Decision]:
-        """Let an admitted request go on, or refuse it after all."""
-        refusal = self.by_breaker(admission)
+        """Apply the breaker and the limits to an admitted request."""
+        refusal = self.check_breaker(admission)
         if refusal is not None:
             return refusal
         if self.limiter is None:
             return admission
-        verdict = self.limiter.check(self.clock(), _view(admission, headers, has_body=has_body))
+        view = _request_view(admission, headers, has_body=has_body)
+        verdict = self.limiter.check(self.clock(), view)
         if isinstance(verdict, LimitVerdict):
-            return self._judged(admission, verdict)
-        return self._judged_later(admission, verdict)
+            return self._decide(admission, verdict)
+        return self._decide_later(admission, verdict)
 
-    def by_breaker(self, admission: Admission) -> Refusal | None:
-        """The breaker's refusal, which depends on nothing but the version."""
-        gate = self.breaker.admit(self.monotonic(), admission.target.cluster, random.random())  # noqa: S311
-        if gate.admitted:
+    def check_breaker(self, admission: Admission) -> Refusal | None:
+        """Return the breaker's refusal, if any. It depends only on the version."""
+        verdict = self.breaker.admit(self.monotonic(), admission.target.cluster, random.random())  # noqa: S311
+        if verdict.admitted:
             return None
-        retry = (("retry-after", str(max(1, round(gate.retry_after)))),)
-        detail = f"version {admission.target.version} fails too often at the moment"
+        retry = (("retry-after", str(max(1, round(verdict.retry_after)))),)
+        detail = f"too many requests to version {admission.target.version} have failed"
         return Refusal(
             Reason.BREAKER_OPEN, detail, retry, stage="breaker", subject=admission.subject
         )
 
     def record(self, entries: Sequence[AccessLogEntry]) -> None:
-        """Take note of what became of requests, as Envoy saw it."""
+        """Count finished requests for the breaker."""
         now = self.monotonic()
         ends = Counter((entry.outcome, entry.upstream_us is not None) for entry in entries)
         for (outcome, response_started), count in ends.items():
@@ -182,24 +194,26 @@ class Protection:
                 cluster = cluster_name(outcome.model, outcome.version)
                 self.breaker.record(now, cluster, ok, count)
 
-    async def _judged_later(
+    async def _decide_later(
         self, admission: Admission, verdict: Awaitable[LimitVerdict]
     ) -> Decision:
-        return self._judged(admission, await verdict)
+        return self._decide(admission, await verdict)
 
-    def _judged(self, admission: Admission, verdict: LimitVerdict) -> Decision:
+    def _decide(self, admission: Admission, verdict: LimitVerdict) -> Decision:
         headers = tuple(limit_headers(verdict, describe=self._limits.headers))
         if verdict.admitted:
             return replace(admission, limit_headers=headers) if headers else admission
         if verdict.unavailable:
-            reason, detail = Reason.LIMITS_UNAVAILABLE, "the limits cannot be checked now"
+            reason, detail = Reason.LIMITS_UNAVAILABLE, "the backend of the limits does not respond"
         else:
-            reason, detail = Reason.RATE_LIMITED, f"the limit {verdict.rule} is used up"
+            reason, detail = Reason.RATE_LIMITED, f"the limit {verdict.rule} is exceeded"
         return Refusal(reason, detail, headers, stage="limit", subject=admission.subject)
 
 
-def _view(admission: Admission, headers: Mapping[str, bytes], *, has_body: bool) -> RequestView:
-    """What limits may tell requests apart by."""
+def _request_view(
+    admission: Admission, headers: Mapping[str, bytes], *, has_body: bool
+) -> RequestView:
+    """Return the parts of a request that limit rules use."""
     identity, target = admission.identity, admission.target
     length = headers.get("content-length")
     claims = {name: identity.claim_values(name) for name in identity.claims}

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 from extproc.auth import Authenticator
 from extproc.convert import ConversionPool
+from extproc.limits.descriptor_limiter import DescriptorLimiter
 from extproc.protection import Protection
 from extproc.services.ext_proc.admission_cache import AdmissionCache
-from extproc.services.ratelimit import RateLimitService
 from extproc.telemetry import catalog
 from extproc.telemetry.metrics import MICROS_PER_SECOND, HistogramSeries, Metrics
 from extproc.telemetry.publisher import CounterSample, GaugeSample, samples_by_label
@@ -65,9 +65,9 @@ def limit_counters(protection: Protection) -> Iterable[CounterSample]:
         yield catalog.LIMIT_REQUESTS, (rule, "shadow_refused"), counts.shadow_refused
 
 
-def rate_limit_counters(service: RateLimitService) -> Iterable[CounterSample]:
+def rate_limit_counters(limiter: DescriptorLimiter) -> Iterable[CounterSample]:
     """Return the hits of the rate limit service."""
-    for name, hits in service.counts.items():
+    for name, hits in limiter.counts.items():
         for verdict in ("total_hits", "over_limit", "near_limit", "within_limit", "shadow_mode"):
             yield catalog.RATE_LIMIT_HITS, (name, verdict), getattr(hits, verdict)
 

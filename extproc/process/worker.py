@@ -17,7 +17,6 @@ from multiprocessing.connection import Connection
 import uvloop
 
 from extproc.convert import ConversionPool
-from extproc.limits.descriptors import DescriptorMatcher
 from extproc.policy.current import CurrentPolicy
 from extproc.policy.subscriber import follow
 from extproc.process.metrics import (
@@ -83,7 +82,6 @@ def services(
     health: HealthService,
     telemetry: WorkerTelemetry,
     protection: Protection,
-    rate_limits: RateLimitService,
 ) -> Services:
     """Create the services of a worker and register their metrics."""
     pool = ConversionPool(observe=ConversionTimes(telemetry.metrics).observe)
@@ -94,7 +92,9 @@ def services(
         "admissions", partial(admission_cache_counters, processor.admissions)
     )
     telemetry.publisher.add_counters("limits", partial(limit_counters, protection))
-    telemetry.publisher.add_counters("rate limits", partial(rate_limit_counters, rate_limits))
+    telemetry.publisher.add_counters(
+        "rate limits", partial(rate_limit_counters, protection.descriptor_limiter)
+    )
     telemetry.publisher.add_counters("budgets", partial(limit_backend_counters, protection))
     telemetry.publisher.add_counters("conversions", partial(conversion_counters, pool))
     telemetry.publisher.add_gauges(partial(breaker_gauges, protection))
@@ -105,7 +105,7 @@ def services(
         EXT_AUTHZ: unary(authorization.check),
         **health.services(),
         **telemetry.access_log.services(),
-        **rate_limits.services(),
+        **RateLimitService(protection.descriptor_limiter, protection.clock).services(),
     }
 
 
@@ -119,9 +119,6 @@ class Worker:
         self._telemetry = telemetry
         self._protection = Protection(telemetry.table, protection)
         telemetry.access_log.add_recorder(self._protection.record)
-        self._rate_limits = RateLimitService(
-            DescriptorMatcher({}), self._protection.budgets, self._protection.clock
-        )
         self._current_policy = CurrentPolicy()
         self._health = HealthService(NOT_SERVING)
         self._has_policy = asyncio.Event()
@@ -159,9 +156,7 @@ class Worker:
         if not await self._policy_before_stop():
             return
         settings = self._settings
-        offered = services(
-            self._current_policy, self._health, self._telemetry, self._protection, self._rate_limits
-        )
+        offered = services(self._current_policy, self._health, self._telemetry, self._protection)
         server = serve(settings.transport, offered, settings.address)
         self._telemetry.publisher.add_counters(
             "transport", partial(transport_counters, server.counters)
@@ -189,13 +184,8 @@ class Worker:
         Everything that can fail happens before the first commit.
         """
         policy = self._current_policy.compile(document)
-        limits = document.limits
-        matcher = DescriptorMatcher(limits.domains)
         protection = await self._protection.prepare(document)
         protection.commit()
-        self._rate_limits.configure(
-            matcher, protection.budgets, near_limit=limits.near_limit, headers=limits.headers
-        )
         self._current_policy.commit(policy)
         self._telemetry.apply(document, self._current_policy)
         log.info("policy %s is in force", document.version)

@@ -70,7 +70,7 @@ class Decider:
         decision: Decision = admission
         if self._protection is not None:
             try:
-                decision = self._protection.by_breaker(admission) or admission
+                decision = self._protection.check_breaker(admission) or admission
             except Exception as error:
                 decision = failed(error)
         return self._recorded(decision)

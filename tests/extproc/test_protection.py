@@ -70,7 +70,7 @@ async def test_a_policy_whose_backend_cannot_be_configured_changes_nothing(
 ) -> None:
     monkeypatch.delenv("REDIS_PASSWORD", raising=False)
     await follow(protection, document(limits={"rules": RULES, "domains": DOMAINS}))
-    before = protection.limiter, protection.budgets
+    before = protection.limiter, protection.budgets, protection.descriptor_limiter.settings
     backend = {
         "kind": "redis",
         "urls": ["redis://127.0.0.1:1/0"],
@@ -84,7 +84,8 @@ async def test_a_policy_whose_backend_cannot_be_configured_changes_nothing(
     assert str(refused.value) == (
         "limits.backend.password_env names REDIS_PASSWORD, which is not set in this process"
     )
-    assert (protection.limiter, protection.budgets) == before
+    after = protection.limiter, protection.budgets, protection.descriptor_limiter.settings
+    assert after == before
     decisions = [await decided(protection) for _ in range(4)]
     assert [type(decision) for decision in decisions] == [Admission] * 3 + [Refusal]
     assert "ratelimit" in dict(decisions[0].limit_headers)

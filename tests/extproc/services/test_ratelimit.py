@@ -6,9 +6,16 @@ import grpc
 import pytest
 
 from extproc.limits import LocalBudgets
+from extproc.limits.descriptor_limiter import (
+    MAX_COUNTERS,
+    OTHER,
+    DescriptorLimiter,
+    DescriptorSettings,
+    LimitCounts,
+)
 from extproc.limits.descriptors import DescriptorMatcher
 from extproc.limits.ledger import Ledger
-from extproc.services.ratelimit import MAX_COUNTERS, OTHER, LimitCounts, RateLimitService
+from extproc.services.ratelimit import RateLimitService
 from extproc.transport import serve
 from protos.ratelimit_pb2 import RateLimitDescriptor, RateLimitRequest, RateLimitResponse
 from sluice.config.load import loads
@@ -70,10 +77,10 @@ class Client:
     def __init__(self) -> None:
         self.now = NOW
         budgets = LocalBudgets(Ledger(100_000))
-        self.service = RateLimitService(
-            DescriptorMatcher(loads(CONFIG).limits.domains), budgets, lambda: self.now
-        )
-        self._server = serve("asyncio", self.service.services(), "127.0.0.1:0")
+        matcher = DescriptorMatcher(loads(CONFIG).limits.domains)
+        self.limiter = DescriptorLimiter(DescriptorSettings(matcher, budgets))
+        service = RateLimitService(self.limiter, lambda: self.now)
+        self._server = serve("asyncio", service.services(), "127.0.0.1:0")
 
     async def __aenter__(self) -> "Client":
         self._channel = grpc.aio.insecure_channel(await self._server.start())
@@ -256,19 +263,19 @@ async def test_a_limit_can_replace_another_of_the_same_request(client: Client) -
 
 async def test_shadow_mode_counts_and_admits(client: Client) -> None:
     assert await client.codes(3, (("trial", "x"),)) == [OK] * 3
-    assert client.service.counts["models.trial"] == LimitCounts(
+    assert client.limiter.counts["models.trial"] == LimitCounts(
         total_hits=3, within_limit=1, over_limit=2, shadow_mode=2, near_limit=1
     )
 
 
 async def test_shadow_mode_counts_only_the_hits_beyond_the_limit(client: Client) -> None:
     await client.codes(1, (("trial", "x"),), hits=5)
-    assert client.service.counts["models.trial"].shadow_mode == 4
+    assert client.limiter.counts["models.trial"].shadow_mode == 4
 
 
 async def test_hits_near_and_over_the_limit_are_counted(client: Client) -> None:
     await client.codes(5, ALICE, hits=2)
-    counts = client.service.counts["models.subject"]
+    counts = client.limiter.counts["models.subject"]
     assert counts == LimitCounts(total_hits=10, within_limit=10, near_limit=2)
     await client.codes(1, ALICE, hits=3)
     assert counts == LimitCounts(total_hits=13, within_limit=10, near_limit=2, over_limit=3)
@@ -279,17 +286,17 @@ async def test_hits_of_one_request_can_be_partly_near_and_partly_over_the_limit(
 ) -> None:
     await client.codes(1, ALICE, hits=7)
     await client.codes(1, ALICE, hits=6)
-    counts = client.service.counts["models.subject"]
+    counts = client.limiter.counts["models.subject"]
     assert counts == LimitCounts(total_hits=13, within_limit=7, near_limit=2, over_limit=3)
 
 
 async def test_detailed_metrics_count_a_bounded_number_of_values(client: Client) -> None:
     await client.call((("zone", "a"), ("user", "u0")))
-    assert "models.zone_a.user_u0" in client.service.counts
+    assert "models.zone_a.user_u0" in client.limiter.counts
     for start in range(0, MAX_COUNTERS, 500):
         await client.call(*((("zone", "a"), ("user", f"u{n}")) for n in range(start, start + 501)))
-    assert len(client.service.counts) == MAX_COUNTERS + 1
-    assert client.service.counts[OTHER].total_hits > 0
+    assert len(client.limiter.counts) == MAX_COUNTERS + 1
+    assert client.limiter.counts[OTHER].total_hits > 0
 
 
 async def test_headers_report_the_strictest_limit(client: Client) -> None:
