@@ -29,10 +29,10 @@ def test_every_family_of_the_callout_is_described(family: Family) -> None:
     assert f"| `{family.name}` | {kind} | {labels} | {family.help} |" in PAGE
 
 
-@pytest.mark.parametrize("name", metrics.NAMES)
+@pytest.mark.parametrize("name", metrics.HELP)
 def test_every_family_of_the_control_plane_is_described(name: str) -> None:
     assert re.search(
-        rf"^\| `{name}` \| \w+ \| .*\| {re.escape(metrics.NAMES[name])} \|$", PAGE, re.M
+        rf"^\| `{name}` \| \w+ \| .*\| {re.escape(metrics.HELP[name])} \|$", PAGE, re.M
     )
 
 

@@ -1,4 +1,4 @@
-"""The control plane and the real Envoy: what is compiled is accepted, pushed, and acted on."""
+"""The control plane with a real Envoy: Envoy accepts every resource and applies it."""
 
 import json
 import subprocess
@@ -37,7 +37,7 @@ Config = dict[str, Any]
 
 
 class Model(BaseHTTPRequestHandler):
-    """Answers with its port and the headers that it got."""
+    """Responds with its port and the request's headers."""
 
     protocol_version = "HTTP/1.1"
 
@@ -47,12 +47,12 @@ class Model(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("content-length", str(len(body)))
         for name in ("x-sluice-reason", "X-Sluice-Other", "ratelimit", "RateLimit-Policy", "x-own"):
-            self.send_header(name, "said by the model server")
+            self.send_header(name, "set by the model server")
         self.end_headers()
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
@@ -67,7 +67,7 @@ def model_servers(count: int) -> Iterator[list[str]]:
 
 
 class Plane:
-    """A control plane, an Envoy, and the callout stand-in, on ports of their own."""
+    """A control plane, an Envoy and a callout for tests, each on ports of its own."""
 
     def __init__(self, directory: Path, models: Config, **sections: Config) -> None:
         listener, http, xds, admin, callout = free_ports(5)
@@ -104,7 +104,7 @@ class Plane:
 
     def start_control_plane(self) -> subprocess.Popen[bytes]:
         process = self.spawn(sys.executable, "-m", "sluice.cli", "control-plane", str(self.file))
-        eventually(lambda: self.answers(self.http + "/readyz"), 20)
+        eventually(lambda: self.responds(self.http + "/readyz"), 20)
         return process
 
     def start(self) -> None:
@@ -124,7 +124,7 @@ class Plane:
             process.wait(20)
         self.decider.stop()
 
-    def answers(self, url: str) -> bool:
+    def responds(self, url: str) -> bool:
         try:
             return httpx.get(url).is_success
         except httpx.TransportError:
@@ -207,7 +207,7 @@ def certificate(directory: Path) -> None:
     )
 
 
-def test_envoy_accepts_every_resource_of_a_config_with_everything(
+def test_envoy_accepts_the_resources_of_a_config_with_every_option(
     tmp_path: Path, servers: list[str]
 ) -> None:
     certificate(tmp_path)
@@ -250,59 +250,61 @@ def test_envoy_accepts_every_resource_of_a_config_with_everything(
         (node,) = started.nodes()
         assert (node["id"], node["kind"]) == ("envoy-under-test", "envoy")
         assert set(node["types"]) == {"clusters", "endpoints", "listeners", "routes"}
-        assert {answer["reason"] for answer in node["types"].values()} == {None}
+        assert {state["reason"] for state in node["types"].values()} == {None}
         clusters = {item["cluster"]["name"] for item in started.dump("dynamic_active_clusters")}
         assert clusters == {"sluice-callout", "text/v1", "text/v2", "text/v3.1", "gpt-4.1/v1"}
         assert "deprecated" not in (tmp_path / "log").read_text().lower()
 
 
-def test_requests_reach_the_cluster_the_callout_names_and_no_client_can_name_one(
+def test_requests_reach_the_cluster_of_the_decision_and_no_client_can_choose_one(
     tmp_path: Path, servers: list[str]
 ) -> None:
     text = {"stable": "v1", "versions": {"v1": version(servers[0]), "v2": version(servers[1])}}
     with plane(tmp_path, {"text": text}) as started:
         for cluster, address in (("text/v1", servers[0]), ("text/v2", servers[1])):
-            answer = started.get("/v2/models/text/infer", cluster).json()
-            assert answer["port"] == int(address.rpartition(":")[2])
+            response = started.get("/v2/models/text/infer", cluster).json()
+            assert response["port"] == int(address.rpartition(":")[2])
         forged = {
             "x_model_service": "text/v2",
             "x_sluice_reason": "forged",
             "x_sluice_other": "forged",
             "x_envoy_upstream_rq_timeout_ms": "1",
         }
-        answer = started.get("/v2/models/text/infer", "text/v1", **forged)
-        assert answer.json()["port"] == int(servers[0].rpartition(":")[2])
-        names = {name.lower() for name in answer.json()["headers"]}
+        response = started.get("/v2/models/text/infer", "text/v1", **forged)
+        assert response.json()["port"] == int(servers[0].rpartition(":")[2])
+        names = {name.lower() for name in response.json()["headers"]}
         assert "x-sluice-other" not in names
         seen = started.decider.requests[-1]
         assert not any(name.startswith(("x-sluice-", "x-model-service")) for name in seen)
         assert "x-envoy-upstream-rq-timeout-ms" not in seen
-        # Nobody names a cluster, so nobody gets anywhere.
+        # The callout names no cluster, and the client's header has no effect.
         assert started.get("/v2/models/text/infer", "", **forged).status_code == 503
-        assert "x-sluice-reason" not in answer.headers
+        assert "x-sluice-reason" not in response.headers
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_a_model_server_says_nothing_in_the_gateways_name(
-    tmp_path: Path, servers: list[str], told: bool
+@pytest.mark.parametrize("exposed", [True, False])
+def test_headers_that_only_the_gateway_may_set_are_removed_from_responses(
+    tmp_path: Path, servers: list[str], exposed: bool
 ) -> None:
     text = {"versions": {"v1": version(servers[0])}}
     rule = {"name": "rule", "rate": 1, "match": [{"part": "header:x-a", "values": ["b"]}]}
     with plane(
         tmp_path,
         {"text": text},
-        requests={"expose_reason": told},
-        limits={"listener": None, "rules": [rule], "headers": told},
+        requests={"expose_reason": exposed},
+        limits={"listener": None, "rules": [rule], "headers": exposed},
     ) as started:
-        answer = started.get("/v2/models/text")
-        said = {name: answer.headers.get(name) for name in answer.headers if name[0] in "xr"}
-        assert said == {
-            "x-own": "said by the model server",
-            **({"x-sluice-reason": "test"} if told else {}),
+        response = started.get("/v2/models/text")
+        received = {
+            name: response.headers.get(name) for name in response.headers if name[0] in "xr"
+        }
+        assert received == {
+            "x-own": "set by the model server",
+            **({"x-sluice-reason": "test"} if exposed else {}),
         }
 
 
-def test_answers_of_envoy_are_problem_documents_and_those_of_the_callout_are_left_alone(
+def test_local_replies_are_problem_documents_and_responses_of_the_callout_stay_as_they_are(
     tmp_path: Path, servers: list[str]
 ) -> None:
     text = {
@@ -326,18 +328,18 @@ def test_answers_of_envoy_are_problem_documents_and_those_of_the_callout_are_lef
         limited = started.get("/v2/models/other", "other/v1", **forged)
         assert admitted.headers["x-sluice-reason"] == "test"
         invalid = httpx.get(started.url, headers={"with_underscore": "1"})
-        for answer, status, reason in (
+        for response, status, reason in (
             (unreachable, 503, "model_unreachable"),
             (unknown, 503, "unknown_service"),
             (limited, 429, "rate_limited"),
             (invalid, 400, "bad_request"),
         ):
-            problem = answer.json()
-            assert answer.headers["content-type"] == "application/problem+json"
-            assert answer.headers["x-sluice-reason"] == problem["reason"] == reason
-            assert answer.status_code == problem["status"] == status
+            problem = response.json()
+            assert response.headers["content-type"] == "application/problem+json"
+            assert response.headers["x-sluice-reason"] == problem["reason"] == reason
+            assert response.status_code == problem["status"] == status
             members = {"type", "title", "status", "detail", "reason"}
-            assert set(problem) == members | ({"instance"} if answer is not invalid else set())
+            assert set(problem) == members | ({"instance"} if response is not invalid else set())
         instance = limited.json()["instance"]
         assert UUID(instance.removeprefix("urn:request:"))
         assert limited.headers["retry-after"] == "1"
@@ -346,7 +348,7 @@ def test_answers_of_envoy_are_problem_documents_and_those_of_the_callout_are_lef
         assert (closed.status_code, closed.json()["reason"]) == (503, "decision_unavailable")
 
 
-def test_a_type_has_one_bucket_for_all_its_models_and_a_model_one_for_all_its_paths(
+def test_the_models_of_a_type_share_a_bucket_and_so_do_the_paths_of_a_model(
     tmp_path: Path, servers: list[str]
 ) -> None:
     served = {"versions": {"v1": version(servers[0])}}
@@ -363,10 +365,10 @@ def test_a_type_has_one_bucket_for_all_its_models_and_a_model_one_for_all_its_pa
     ) as started:
 
         def admitted(*paths: str) -> int:
-            answers = [started.get(path, "free/v1").status_code for path in paths * 5]
-            return answers.count(200)
+            responses = [started.get(path, "free/v1").status_code for path in paths * 5]
+            return responses.count(200)
 
-        # One token a second comes in while the requests are sent.
+        # The bucket gets one token a second while the requests are sent.
         assert 4 <= admitted("/v2/models/one", "/v2/models/two") <= 5
         assert 4 <= admitted("/v2/models/text", "/text") <= 5
         assert admitted("/v2/models/free", "/elsewhere") == 10
@@ -374,7 +376,7 @@ def test_a_type_has_one_bucket_for_all_its_models_and_a_model_one_for_all_its_pa
         assert admitted("/v2/models/one", "/text") == 10
 
 
-def test_an_endpoint_edit_reaches_envoy_in_under_a_second_and_moves_nothing_else(
+def test_an_endpoint_edit_reaches_envoy_within_a_second_and_sends_nothing_else(
     tmp_path: Path, servers: list[str]
 ) -> None:
     text = {"versions": {"v1": version(servers[0])}}
@@ -391,7 +393,7 @@ def test_an_endpoint_edit_reaches_envoy_in_under_a_second_and_moves_nothing_else
         assert changed == ["endpoints"]
 
 
-def test_a_cluster_whose_settings_change_is_settled_with_the_endpoints_it_had(
+def test_a_cluster_whose_settings_change_keeps_its_endpoints(
     tmp_path: Path, servers: list[str]
 ) -> None:
     text = {"versions": {"v1": version(servers[0])}}
@@ -408,13 +410,13 @@ def test_a_cluster_whose_settings_change_is_settled_with_the_endpoints_it_had(
         assert started.get("/v2/models/text").status_code == 200
 
 
-def test_a_refused_edit_is_shown_and_the_last_good_one_stays(
+def test_a_rejected_edit_is_shown_and_the_last_good_config_stays_in_force(
     tmp_path: Path, servers: list[str]
 ) -> None:
     served = {"versions": {"v1": version(servers[0])}}
     with plane(tmp_path, {"text": served}) as started:
         before = started.status()["version"]
-        # Envoy finds out only when it reads the files: the control plane may be elsewhere.
+        # Only Envoy reads the files: the control plane may run on another machine.
         started.config["listener"]["tls"] = {"certificate": "none.pem", "private_key": "none.pem"}
         started.config["models"]["new"] = served
         started.write()
@@ -444,7 +446,7 @@ def test_models_are_added_and_removed(tmp_path: Path, servers: list[str]) -> Non
         assert started.get("/v2/models/text").status_code == 200
 
 
-def test_traffic_goes_on_without_the_control_plane_and_edits_arrive_after_it_is_back(
+def test_traffic_continues_without_the_control_plane_and_edits_arrive_after_its_restart(
     tmp_path: Path, servers: list[str]
 ) -> None:
     text = {"versions": {"v1": version(servers[0])}}
@@ -459,7 +461,7 @@ def test_traffic_goes_on_without_the_control_plane_and_edits_arrive_after_it_is_
         assert started.get("/v2/models/text").json()["port"] == int(servers[1].split(":")[1])
 
 
-def test_what_only_a_restart_changes_is_reported_and_left_alone(
+def test_a_change_that_needs_a_restart_is_reported_and_has_no_effect(
     tmp_path: Path, servers: list[str]
 ) -> None:
     text = {"versions": {"v1": version(servers[0])}}
@@ -471,7 +473,7 @@ def test_what_only_a_restart_changes_is_reported_and_left_alone(
         assert httpx.get(started.admin + "/clusters").text.count("sluice-callout::127") > 0
 
 
-def test_a_callout_worker_that_is_killed_costs_no_request(
+def test_no_request_fails_when_a_callout_worker_is_killed(
     tmp_path: Path, servers: list[str]
 ) -> None:
     text = {"versions": {"v1": version(servers[0])}}
@@ -487,8 +489,8 @@ def test_a_callout_worker_that_is_killed_costs_no_request(
                 with httpx.Client(base_url=started.url) as session:
                     while not done.is_set():
                         headers = {"x-test-cluster": "text/v1"}
-                        answer = session.get("/v2/models/text", headers=headers)
-                        statuses.append(answer.status_code)
+                        response = session.get("/v2/models/text", headers=headers)
+                        statuses.append(response.status_code)
 
             threads = [Thread(target=client) for _ in range(4)]
             for thread in threads:
@@ -513,18 +515,18 @@ def decider_process(port: int) -> subprocess.Popen[bytes]:
 
 
 def consecutive_ports() -> tuple[int, int]:
-    """Two neighbouring ports that nothing listens on."""
+    """Two consecutive ports that are free."""
     while True:
         (port,) = free_ports(1)
         if is_free(f"127.0.0.1:{port + 1}"):
             return port, port + 1
 
 
-def test_generic_grpc_tools_find_their_way(tmp_path: Path) -> None:
+def test_generic_grpc_tools_can_use_health_checks_and_reflection(tmp_path: Path) -> None:
     with plane(tmp_path, {}) as started, grpc.insecure_channel(started.xds) as channel:
         health = health_pb2_grpc.HealthStub(channel)
-        answer = health.Check(health_pb2.HealthCheckRequest())
-        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        response = health.Check(health_pb2.HealthCheckRequest())
+        assert response.status == health_pb2.HealthCheckResponse.SERVING
         reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
         service = "envoy.service.discovery.v3.AggregatedDiscoveryService"
         listing, described = reflection.ServerReflectionInfo(
@@ -549,7 +551,7 @@ def test_generic_grpc_tools_find_their_way(tmp_path: Path) -> None:
         call.cancel()
 
 
-def test_a_first_config_that_is_not_valid_is_named_and_nothing_starts(tmp_path: Path) -> None:
+def test_the_control_plane_does_not_start_with_an_invalid_config(tmp_path: Path) -> None:
     file = tmp_path / "gateway.yaml"
     file.write_text("modles: {}")
     done = subprocess.run(

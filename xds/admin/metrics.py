@@ -1,4 +1,4 @@
-"""The control plane in Prometheus' words: what is in force, who follows, and what was refused."""
+"""Prometheus metrics of the control plane."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -10,30 +10,30 @@ from xds.admin.status import ControlPlaneState
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
 
-NAMES = {
-    "sluice_xds_version_info": "The version in force, as a label; always 1.",
-    "sluice_xds_in_sync": "Whether every node has what is in force, and nothing is under way.",
-    "sluice_xds_in_error": "Whether the latest change of the config is not in force.",
-    "sluice_xds_config_timestamp_seconds": "When the config in force was read.",
-    "sluice_xds_config_reads_total": "States of the config file, by whether they were valid.",
+HELP = {
+    "sluice_xds_version_info": "The config version in force, as a label; always 1.",
+    "sluice_xds_in_sync": "Whether every node is in sync and no rollout is running.",
+    "sluice_xds_in_error": "Whether the latest config is invalid or rejected by a node.",
+    "sluice_xds_config_timestamp_seconds": "Time of the latest valid config.",
+    "sluice_xds_config_reads_total": "Configs read: accepted (valid) or refused (invalid).",
     "sluice_xds_models": "Models in the config.",
-    "sluice_xds_nodes": "Nodes connected now.",
+    "sluice_xds_nodes": "Connected nodes, by kind.",
     "sluice_xds_pushes_total": "Responses sent to nodes.",
-    "sluice_xds_acks_total": "Responses that nodes accepted.",
-    "sluice_xds_nacks_total": "Responses that nodes refused.",
+    "sluice_xds_acks_total": "Responses that nodes accepted (ACK).",
+    "sluice_xds_nacks_total": "Responses that nodes rejected (NACK).",
 }
-"""Every family with its help."""
+"""The help text of every metric, by its name."""
 
 
 class StateCollector(Collector):
-    """Reads the state when it is asked."""
+    """Reads the state at every scrape."""
 
     def __init__(self, state: ControlPlaneState, nodes: Nodes) -> None:
         self._state = state
         self._nodes = nodes
 
     def collect(self) -> Iterable[Metric]:
-        """The metrics now."""
+        """The current metrics."""
         status, state = self._state.status(), self._state
         kinds = Counter(node.kind for node in status.nodes)
         versions = {status.version: 1} if status.version is not None else {}
@@ -61,14 +61,14 @@ class StateCollector(Collector):
 def _gauge(
     name: str, label: str = "", values: Mapping[str, float] | None = None, *, value: float = 0
 ) -> Metric:
-    family = GaugeMetricFamily(name, NAMES[name], labels=[label] if label else [])
+    family = GaugeMetricFamily(name, HELP[name], labels=[label] if label else [])
     for key, number in ({"": value} if values is None else values).items():
         family.add_metric([key] if label else [], float(number))
     return family
 
 
 def _counter(name: str, label: str, values: Mapping[str, int]) -> Metric:
-    family = CounterMetricFamily(name, NAMES[name], labels=[label])
+    family = CounterMetricFamily(name, HELP[name], labels=[label])
     for key, number in values.items():
         family.add_metric([key], number)
     return family

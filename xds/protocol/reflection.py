@@ -1,7 +1,7 @@
-"""gRPC health checking and server reflection beside ADS, so that generic gRPC tools can look in.
+"""Health checking and server reflection beside ADS, for generic gRPC tools.
 
-Our discovery messages have names of their own (`protos/`); what reflection describes under Envoy's
-service name are these, which are the same on the wire.
+Reflection describes ADS with the messages of `protos/`. Their names differ from Envoy's messages,
+their encoding does not.
 """
 
 import grpc.aio
@@ -14,7 +14,7 @@ from sluice.contract.paths import ADS_SERVICE
 
 
 def add_health_and_reflection(server: grpc.aio.Server) -> health.aio.HealthServicer:
-    """Add both services; `serving` sets the state."""
+    """Add both services. Health checks report SERVING only after `report_serving`."""
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     names = (ADS_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -22,8 +22,8 @@ def add_health_and_reflection(server: grpc.aio.Server) -> health.aio.HealthServi
     return servicer
 
 
-async def serving(servicer: health.aio.HealthServicer) -> None:
-    """Report SERVING for the server as a whole and for ADS."""
+async def report_serving(servicer: health.aio.HealthServicer) -> None:
+    """Report SERVING for the whole server and for ADS."""
     for service in ("", ADS_SERVICE):
         await servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
 

@@ -17,7 +17,7 @@ from protos.base_pb2 import Node as NodeMessage
 from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 from sluice.contract.paths import ADS_SERVICE
 from xds.protocol.nodes import Node, Nodes
-from xds.protocol.reflection import add_health_and_reflection, serving
+from xds.protocol.reflection import add_health_and_reflection, report_serving
 from xds.protocol.resource_types import BY_URL, ResourceType
 from xds.protocol.sotw import Acknowledgement, SotwRequest, SotwResponse
 from xds.protocol.subscription import OverLimitError
@@ -89,7 +89,7 @@ class AdsServer:
     async def start(self) -> None:
         """Start to listen."""
         await self._server.start()
-        await serving(self._health)
+        await report_serving(self._health)
 
     async def stop(self) -> None:
         """Report NOT_SERVING to health checks, end every stream, and stop listening."""

@@ -1,1 +1,1 @@
-"""Carries a new snapshot to the nodes in an order that breaks no request."""
+"""Rolls a new snapshot out to the nodes, in an order that makes no request fail."""

@@ -1,4 +1,4 @@
-"""The control plane's HTTP tells its status to who asks for it by a name of its own."""
+"""The admin HTTP server is read only, and shows its status only to requests for its own host."""
 
 import time
 from collections.abc import Iterator
@@ -34,22 +34,22 @@ def client() -> Iterator[httpx.Client]:
 
 
 @pytest.mark.parametrize("path", ["/v1/status", "/v1/config"])
-def test_a_page_that_led_its_name_here_is_told_nothing(client: httpx.Client, path: str) -> None:
+def test_a_request_for_another_host_is_refused(client: httpx.Client, path: str) -> None:
     for host in ("rebound.example", "rebound.example:8081", "a.gateway.internal", ""):
-        answer = client.get(path, headers={"host": host})
-        assert answer.status_code == 421
-        assert "control_plane.allowed_hosts" in answer.text
+        response = client.get(path, headers={"host": host})
+        assert response.status_code == 421
+        assert "control_plane.allowed_hosts" in response.text
     for host in ("localhost:8081", "127.0.0.1", "control.internal:8081", "GATEWAY.internal"):
         assert client.get(path, headers={"host": host}).status_code == 200
 
 
-def test_probes_and_scrapes_come_by_any_name(client: httpx.Client) -> None:
+def test_probes_and_metrics_are_served_for_any_host(client: httpx.Client) -> None:
     for path in ("/healthz", "/readyz", "/metrics"):
         assert client.get(path, headers={"host": "gateway.monitoring.svc"}).status_code == 200
 
 
-def test_nothing_there_can_be_changed(client: httpx.Client) -> None:
+def test_no_request_can_change_anything(client: httpx.Client) -> None:
     for path in ("/v1/status", "/v1/config"):
         for method in ("POST", "PUT", "PATCH", "DELETE"):
-            answer = client.request(method, path, headers={"origin": "http://rebound.example"})
-            assert answer.status_code == 405
+            response = client.request(method, path, headers={"origin": "http://rebound.example"})
+            assert response.status_code == 405

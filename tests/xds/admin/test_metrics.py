@@ -1,9 +1,9 @@
-"""The control plane's metrics say what its nodes were sent and made of it."""
+"""The control plane counts responses, ACKs and NACKs."""
 
 from prometheus_client import CollectorRegistry, generate_latest
 
 from sluice.config import GatewayConfig
-from xds.admin.metrics import NAMES, StateCollector
+from xds.admin.metrics import HELP, StateCollector
 from xds.admin.status import ControlPlaneState
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
@@ -13,7 +13,7 @@ from xds.resources.compiled import CompiledConfig
 from xds.rollout.rollout import Rollout
 
 
-def test_pushes_answers_nodes_and_changes_are_counted() -> None:
+def test_pushes_acks_nacks_nodes_and_configs_are_counted() -> None:
     nodes = Nodes(lambda: 7.0)
     state = ControlPlaneState(
         "file", CompiledConfig(GatewayConfig(), EMPTY), nodes, Rollout(nodes, 1.0)
@@ -42,5 +42,5 @@ def test_pushes_answers_nodes_and_changes_are_counted() -> None:
         "sluice_xds_models 0.0",
     ):
         assert f"{line}\n" in text
-    for name in NAMES:
+    for name in HELP:
         assert f"# HELP {name} " in text

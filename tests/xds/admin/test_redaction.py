@@ -20,14 +20,14 @@ def shown(jwks: str) -> str:
     return json.dumps(redacted(config))
 
 
-def test_public_keys_are_shown_and_private_and_secret_ones_are_not() -> None:
+def test_public_keys_are_shown_and_private_and_secret_keys_are_not() -> None:
     text = shown('{"keys": [{"kty": "RSA", "n": "modulus", "d": "private"}, {"k": "secret"}]}')
     assert "modulus" in text
     assert "private" not in text
     assert "secret" not in text
 
 
-def test_what_is_no_key_set_is_not_shown() -> None:
+def test_text_that_is_not_a_key_set_is_not_shown() -> None:
     for text in ("secret", '["secret"]', '{"keys": "secret"}', '{"keys": ["secret"]}'):
         assert "secret" not in shown(text)
 

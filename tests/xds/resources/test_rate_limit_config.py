@@ -1,4 +1,4 @@
-"""Descriptors reach an envoyproxy/ratelimit fleet as they stand in the config."""
+"""Descriptors in the config become RateLimitConfig resources."""
 
 from protos.ratelimit_config_pb2 import MINUTE, UNKNOWN, RateLimitConfig
 from sluice.config.load import loads
@@ -46,5 +46,5 @@ def test_each_domain_is_one_resource() -> None:
     assert trusted.rate_limit.unit == UNKNOWN
 
 
-def test_the_type_url_is_the_message() -> None:
+def test_the_type_url_names_the_message() -> None:
     assert RATE_LIMIT.url.endswith("/" + RateLimitConfig.DESCRIPTOR.full_name)

@@ -1,4 +1,4 @@
-"""What a config compiles to; whether Envoy takes it is tested in tests/integration/test_xds.py."""
+"""The resources of a config. tests/integration/test_xds.py tests that Envoy accepts them."""
 
 import json
 from pathlib import Path
@@ -53,14 +53,14 @@ def test_every_resource_type_has_a_compiler() -> None:
     assert tuple(COMPILERS) == resource_types.ALL
 
 
-def test_endpoints_with_addresses_come_by_eds_and_those_with_names_by_dns() -> None:
+def test_eds_provides_ip_addresses_and_dns_resolves_host_names() -> None:
     snapshot = compiled(models={"ip": model("127.0.0.1:9", "[::1]:9"), "dns": model("host:9")})
     assert cluster(snapshot, "ip/v1").type is ClusterDiscoveryType.EDS
     assert cluster(snapshot, "dns/v1").type is ClusterDiscoveryType.STRICT_DNS
     assert set(snapshot.types[resource_types.ENDPOINT].resources) == {"ip/v1"}
 
 
-def test_every_worker_is_an_endpoint_of_the_callout_and_none_healthy_means_none_is_asked() -> None:
+def test_every_worker_is_an_endpoint_and_unhealthy_workers_get_no_calls() -> None:
     callout = cluster(
         compiled(callout={"address": "unix:/run/callout", "workers": 3}), "sluice-callout"
     )
@@ -73,7 +73,7 @@ def test_every_worker_is_an_endpoint_of_the_callout_and_none_healthy_means_none_
     assert callout.common_lb_config.healthy_panic_threshold.value == 0
 
 
-def test_the_filters_stand_in_order_and_the_callout_fails_closed() -> None:
+def test_the_filters_are_in_order_and_the_callout_fails_closed() -> None:
     filters = manager(compiled()).http_filters
     assert [item.name.rpartition(".")[2] for item in filters] == [
         "local_ratelimit",
@@ -86,7 +86,7 @@ def test_the_filters_stand_in_order_and_the_callout_fails_closed() -> None:
     assert processor.failure_mode_allow is False
 
 
-def test_every_route_takes_its_cluster_from_the_decision() -> None:
+def test_every_route_reads_its_cluster_from_the_decision() -> None:
     (host,) = table(compiled(models={"a": model(paths=["/a"]), "b": model()})).virtual_hosts
     assert host.domains == ["*"]
     actions = [route.route for route in host.routes]
@@ -97,7 +97,7 @@ def test_every_route_takes_its_cluster_from_the_decision() -> None:
     assert [prefix for prefix in prefixes if prefix] == ["/v2/models/a", "/a", "/v2/models/b"]
 
 
-def test_only_models_that_allow_it_can_be_upgraded_to_websocket() -> None:
+def test_only_models_with_websocket_allow_the_upgrade() -> None:
     (host,) = table(compiled(models={"a": model(websocket=True), "b": model()})).virtual_hosts
     upgradable = {
         route.name for route in host.routes if route.route and route.route.upgrade_configs
@@ -106,12 +106,12 @@ def test_only_models_that_allow_it_can_be_upgraded_to_websocket() -> None:
 
 
 @pytest.mark.parametrize("exposed", [True, False])
-def test_the_reason_leaves_the_gateway_only_where_the_config_says_so(exposed: bool) -> None:
+def test_responses_have_the_reason_only_if_the_config_exposes_it(exposed: bool) -> None:
     routes = table(compiled(requests={"expose_reason": exposed}))
     assert bool(routes.response_headers_to_add) is exposed
 
 
-def test_a_changed_endpoint_changes_endpoints_and_policy_and_nothing_else() -> None:
+def test_a_changed_endpoint_changes_only_endpoints_and_the_policy() -> None:
     before, after = compiled(models={"a": model()}), compiled(models={"a": model("127.0.0.1:8")})
     changed = {each for each in resource_types.ALL if before.types[each] != after.types[each]}
     assert changed == {resource_types.ENDPOINT, resource_types.POLICY}
@@ -122,16 +122,16 @@ def test_equal_configs_have_equal_versions() -> None:
     assert one.version == compiled(models={"a": model(), "b": model("host:1")}).version
 
 
-def test_the_policy_is_the_document_that_workers_read() -> None:
+def test_the_policy_has_the_version_of_the_config() -> None:
     snapshot = compiled(models={"a": model()})
     policy = Policy.FromString(snapshot.types[resource_types.POLICY].resources["policy"].body)
     document = PolicyDocument.model_validate_json(policy.config)
-    assert policy.version == document.version
+    assert policy.version == document.version == snapshot.version
     assert set(document.models) == {"a"}
 
 
 @pytest.mark.parametrize("reply", list(reply_mappings()), ids=lambda reply: reply.reason)
-def test_a_problem_document_has_what_rfc_9457_names_and_the_reason(reply: ReplyMapping) -> None:
+def test_a_problem_document_has_the_members_of_rfc_9457_and_the_reason(reply: ReplyMapping) -> None:
     problem = json.loads(reply.problem())
     members = ["type", "title", "status", "detail", "reason"]
     assert list(problem) == [*members, *(["instance"] if reply.identified else [])]

@@ -1,4 +1,4 @@
-"""Nodes that speak the xDS protocol in memory: what Envoy does, without a socket."""
+"""Nodes that speak the xDS protocol in memory, as Envoys and callout workers do over gRPC."""
 
 from dataclasses import dataclass, field
 
@@ -10,13 +10,16 @@ from xds.protocol.sotw import SotwRequest, SotwResponse
 
 @dataclass
 class Client:
-    """Keeps what it was sent; answers when it is told to, or at once with `automatic`."""
+    """Keeps what it receives. It acknowledges at once with `automatic`, else on `acknowledge`.
+
+    It rejects every response that contains the resource `rejects`.
+    """
 
     nodes: Nodes
     name: str
     types: tuple[ResourceType, ...]
     automatic: bool = True
-    refuses: str | None = None
+    rejects: str | None = None
     node: Node = field(init=False)
     resources: dict[ResourceType, set[str]] = field(default_factory=dict)
     history: list[tuple[ResourceType, frozenset[str]]] = field(default_factory=list)
@@ -27,37 +30,39 @@ class Client:
     def __post_init__(self) -> None:
         self.node = self.nodes.connect()
         self.node.id = self.name
-        for kind in self.types:
-            if kind.wildcard:
-                self._say(kind)
+        for resource_type in self.types:
+            if resource_type.wildcard:
+                self._request(resource_type)
 
     def receive(self) -> bool:
-        """Take in what there is to be sent; whether there was anything."""
-        arrived = list(self.nodes.responses(self.node))
-        for response in arrived:
+        """Receive the responses that are due; returns whether there were any."""
+        received = list(self.nodes.responses(self.node))
+        for response in received:
             self.history.append((response.type, frozenset(response.resources)))
             if self.automatic:
-                self.answer(response)
+                self.acknowledge(response)
             else:
                 self.waiting.append(response)
-        return bool(arrived)
+        return bool(received)
 
-    def answer(self, response: SotwResponse) -> None:
-        """ACK, or NACK when a resource is there that the client refuses."""
+    def acknowledge(self, response: SotwResponse) -> None:
+        """Send an ACK, or a NACK if the response contains the rejected resource."""
         self.nonces[response.type] = response.nonce
-        if self.refuses is not None and self.refuses in response.resources:
-            self._say(response.type, error=f"{self.refuses} is invalid")
+        if self.rejects is not None and self.rejects in response.resources:
+            self._request(response.type, error=f"{self.rejects} is invalid")
             return
         self.resources[response.type] = set(response.resources)
         if response.type == resource_types.CLUSTER and resource_types.ENDPOINT in self.types:
-            # As Envoy does, before it accepts the clusters.
+            # As Envoy does before it accepts the clusters.
             self.names[resource_types.ENDPOINT] = tuple(response.resources)
-            self._say(resource_types.ENDPOINT)
-        self._say(response.type)
+            self._request(resource_types.ENDPOINT)
+        self._request(response.type)
 
-    def _say(self, kind: ResourceType, error: str | None = None) -> None:
-        names, nonce = self.names.get(kind, ()), self.nonces.get(kind, "")
-        self.nodes.on_request(self.node, SotwRequest(kind, names=names, nonce=nonce, error=error))
+    def _request(self, resource_type: ResourceType, error: str | None = None) -> None:
+        names, nonce = self.names.get(resource_type, ()), self.nonces.get(resource_type, "")
+        self.nodes.on_request(
+            self.node, SotwRequest(resource_type, names=names, nonce=nonce, error=error)
+        )
 
 
 def envoy(nodes: Nodes, name: str = "envoy", *, automatic: bool = True) -> Client:

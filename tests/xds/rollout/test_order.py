@@ -1,4 +1,4 @@
-"""Nothing is referred to before it exists, or after it is gone."""
+"""In every step of a rollout, each cluster exists that routes or the policy refer to."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +13,7 @@ NAMES = st.dictionaries(st.sampled_from("abcde"), st.sampled_from([b"1", b"2"]))
 def snapshot(
     models: dict[str, bytes], warmup: dict[str, float] | None = None, version: str = "v1"
 ) -> Snapshot:
-    """Each model is a cluster with endpoints that a route and the policy name."""
+    """Models with a cluster and endpoints each, which the routes and the policy refer to."""
     resources = {name: Resource.of(content) for name, content in models.items()}
     names = Resource.of("".join(models).encode())
     return Snapshot.of(
@@ -28,21 +28,23 @@ def snapshot(
     )
 
 
-def named(snapshot: Snapshot) -> set[str]:
+def referenced(snapshot: Snapshot) -> set[str]:
     """The clusters that routes and policy refer to."""
     routes = snapshot.types[resource_types.ROUTE].resources
     return set(routes["routes"].body.decode()) if routes else set()
 
 
 @given(NAMES, NAMES)
-def test_in_every_view_what_is_named_exists(old: dict[str, bytes], new: dict[str, bytes]) -> None:
+def test_clusters_exist_in_every_step_that_refers_to_them(
+    old: dict[str, bytes], new: dict[str, bytes]
+) -> None:
     for step in steps(snapshot(old), snapshot(new)):
-        for referred in (resource_types.CLUSTER, resource_types.ENDPOINT):
-            assert named(step.snapshot) <= set(step.snapshot.types[referred].resources)
+        for each in (resource_types.CLUSTER, resource_types.ENDPOINT):
+            assert referenced(step.snapshot) <= set(step.snapshot.types[each].resources)
 
 
 @given(NAMES, NAMES)
-def test_the_last_view_is_the_new_one_and_exactly_one_puts_it_in_force(
+def test_the_last_step_has_the_new_resources_and_one_step_puts_them_in_force(
     old: dict[str, bytes], new: dict[str, bytes]
 ) -> None:
     plan = steps(snapshot(old), snapshot(new))
@@ -51,17 +53,17 @@ def test_the_last_view_is_the_new_one_and_exactly_one_puts_it_in_force(
 
 
 @given(NAMES, NAMES, NAMES)
-def test_a_change_taken_over_half_way_never_lacks_what_is_named(
-    old: dict[str, bytes], given_up: dict[str, bytes], new: dict[str, bytes]
+def test_clusters_exist_in_every_step_that_replaces_an_unfinished_rollout(
+    old: dict[str, bytes], abandoned: dict[str, bytes], new: dict[str, bytes]
 ) -> None:
-    for reached in steps(snapshot(old), snapshot(given_up)):
+    for reached in steps(snapshot(old), snapshot(abandoned)):
         for step in steps(reached.snapshot, snapshot(new)):
-            assert named(step.snapshot) <= set(
+            assert referenced(step.snapshot) <= set(
                 step.snapshot.types[resource_types.CLUSTER].resources
             )
 
 
-def test_an_edit_of_endpoints_sends_endpoints_alone() -> None:
+def test_a_change_of_endpoints_changes_only_endpoints() -> None:
     old = snapshot({"a": b"1"})
     new = old.with_types({resource_types.ENDPOINT: ResourceSet.of({"a": Resource.of(b"2")}, "v2")})
     make, switch = steps(old, new)
@@ -70,14 +72,14 @@ def test_an_edit_of_endpoints_sends_endpoints_alone() -> None:
     assert switch.snapshot.has_resources_of(make.snapshot)
 
 
-def test_only_clusters_that_are_new_are_given_time_to_warm() -> None:
+def test_the_make_step_waits_for_new_clusters_only() -> None:
     old = snapshot({"a": b"1"})
     new = snapshot({"a": b"2", "b": b"1"}, warmup={"a": 9.0, "b": 2.0})
     assert steps(old, new)[0].pause == 2.0
     assert steps(new, new)[0].pause == 0.0
 
 
-def test_removals_wait_for_decisions_already_made() -> None:
+def test_removals_wait_for_requests_with_an_old_decision() -> None:
     make_or_switch = steps(snapshot({"a": b"1", "b": b"1"}), snapshot({"a": b"1"}))
     switch, remove = make_or_switch
     assert switch.in_force
@@ -85,7 +87,7 @@ def test_removals_wait_for_decisions_already_made() -> None:
     assert set(remove.snapshot.types[resource_types.CLUSTER].resources) == {"a"}
 
 
-def test_the_first_config_reaches_nodes_in_order() -> None:
+def test_the_first_config_is_rolled_out_in_order() -> None:
     assert [step.name for step in steps(EMPTY, snapshot({"a": b"1"}))] == ["make", "switch"]
 
 
