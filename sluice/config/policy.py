@@ -75,10 +75,12 @@ def _with_keys(issuer: JwtIssuer, index: int, directory: Path) -> JwtIssuer:
     path = directory / issuer.jwks_file
     key = f"auth.issuers.{index}.jwks_file"
     try:
-        text = path.read_bytes()[: MAX_JWKS + 1].decode()
+        with path.open("rb") as file:
+            content = file.read(MAX_JWKS + 1)
+        if len(content) > MAX_JWKS:
+            raise ConfigError([Problem(str(path), 0, key, "the key set is larger than 1 MiB")])
+        text = content.decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "is not UTF-8 text"
         raise ConfigError([Problem(str(path), 0, key, f"cannot be read: {reason}")]) from error
-    if len(text) > MAX_JWKS:
-        raise ConfigError([Problem(str(path), 0, key, "the key set is larger than 1 MiB")])
     return issuer.model_copy(update={"jwks": text, "jwks_file": None})

@@ -10,6 +10,7 @@ from hypothesis import given
 
 from sluice.config import ConfigError, GatewayConfig, PolicyDocument, policy_document
 from sluice.config.load import loads
+from sluice.config.policy import MAX_JWKS
 from tests.sluice.config.strategies import configs
 
 ISSUER = "auth: {issuers: [{issuer: i, audiences: [a], algorithms: [RS256], jwks_file: keys}]}"
@@ -51,3 +52,10 @@ def test_a_policy_is_unchanged_by_a_round_trip_through_json(config: GatewayConfi
     policy = policy_document(config, Path())
     received = PolicyDocument.model_validate_json(policy.model_dump_json())
     assert (received, received.version) == (policy, policy.version)
+
+
+def test_a_key_set_of_more_bytes_than_the_limit_is_an_error(tmp_path: Path) -> None:
+    # Each character has two bytes in UTF-8.
+    (tmp_path / "keys").write_text("\u00e9" * (MAX_JWKS // 2 + 1))
+    with pytest.raises(ConfigError, match=r"issuers\.0\.jwks_file: the key set is larger"):
+        policy_document(loads(ISSUER), tmp_path)
