@@ -54,9 +54,9 @@ class SotwResponse:
 class TypeState:
     """The state of one resource type on a stream: the versions sent, accepted and rejected last.
 
-    `nacked` and `reason` are None after an ACK. `at` is
-    the time of the last ACK or NACK, in seconds. `outstanding`: the client has not acknowledged the
-    last response yet. `due`: a response must be sent even if the version has been sent already.
+    `nacked` and `reason` are None after an ACK. `at` is the time of the last ACK or NACK, in
+    seconds. `outstanding`: the client has not acknowledged the last response yet. `due`: a response
+    must be sent even if the version has been sent already.
     """
 
     subscription: Subscription
@@ -175,4 +175,4 @@ class SotwStream:
         if not names:
             return False
         state = self.types.get(resource_type)
-        return state is None or not all(map(state.subscription.includes, names))
+        return state is None or not state.subscription.includes_all(names)

@@ -1,6 +1,6 @@
 """What a client has subscribed to: the resource names of one type on one stream."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from xds.protocol.resource_types import ResourceType
@@ -38,6 +38,10 @@ class Subscription:
     def includes(self, name: str) -> bool:
         """Whether the client has subscribed to a resource."""
         return self.wildcard or name in self.names
+
+    def includes_all(self, names: Iterable[str]) -> bool:
+        """Whether the client has subscribed to each of these resources."""
+        return self.wildcard or self.names.issuperset(names)
 
     def replace(self, names: Sequence[str]) -> bool:
         """Subscribe to these names and to nothing else; returns whether that adds a resource.

@@ -12,6 +12,7 @@ from xds.protocol.resource_types import ResourceType
 from xds.protocol.snapshot import ResourceSet, Snapshot
 
 MADE_FIRST: Final = tuple(each for each in resource_types.ALL if each.make_before_break)
+"""Types whose resources are added before anything refers to them, and removed after that."""
 
 DRAIN: Final = 1.0
 """Seconds that requests with an old decision get to reach their cluster before it is removed."""

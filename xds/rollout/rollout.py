@@ -28,7 +28,6 @@ class RolloutResult:
     `unresponsive` are the ids of nodes that did not respond in time.
     """
 
-    version: str | None
     nack: Nack | None = None
     unresponsive: tuple[str, ...] = ()
 
@@ -131,11 +130,11 @@ class Rollout:
 
     def _put_in_force(self, snapshot: Snapshot, unresponsive: set[str]) -> None:
         self._in_force = snapshot
-        self._result = RolloutResult(snapshot.version, unresponsive=tuple(sorted(unresponsive)))
+        self._result = RolloutResult(unresponsive=tuple(sorted(unresponsive)))
         log.info("version %s is in force", snapshot.version)
 
     def _restore(self, target: Snapshot, nack: Nack) -> None:
-        self._result = RolloutResult(target.version, nack)
+        self._result = RolloutResult(nack)
         log.error(
             "version %s is not in force: %s; in force is version %s",
             target.version,
