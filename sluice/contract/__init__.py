@@ -1,5 +1,4 @@
-"""What the control plane and the callout must agree on: names, paths, headers and reasons.
+"""Names, paths, headers and reasons that the control plane and the callout must agree on.
 
-Everything that one side writes and the other side reads stands here once, so that neither imports
-the other.
+Each is defined here once, so that neither side imports the other.
 """

@@ -1,4 +1,4 @@
-"""gRPC status codes, and the one that stands for an HTTP status."""
+"""gRPC status codes, and their mapping from HTTP statuses."""
 
 from collections.abc import Mapping
 from enum import IntEnum

@@ -3,21 +3,21 @@
 from typing import Final
 
 MODEL_NAME: Final = "x-model-name"
-"""A gRPC client names the model here; its path names only the method."""
+"""Model of a gRPC call: the path of a gRPC call names only the method."""
 
 MODEL_VERSION: Final = "x-model-version"
-"""A client may ask for a version. The callout overwrites it with the version that was chosen."""
+"""Version that the client requests. The callout replaces the value with the chosen version."""
 
 MODEL_TYPE: Final = "x-model-type"
-"""A client may name a model type; a canary can be chosen by it."""
+"""Model type that the client requests. A canary can match it."""
 
 MODEL_SERVICE: Final = "x-model-service"
-"""The Envoy cluster that the callout chose. Routes read it (`cluster_header`); no client can set
-it."""
+"""Envoy cluster that the callout chose. Routes use this header (`cluster_header`). Clients cannot
+set it."""
 
 INTERNAL_PREFIX: Final = "x-sluice-"
-"""Only the gateway sets headers with this prefix. Envoy removes those that a client sends and those
-that a model server sends."""
+"""Prefix of headers that only the gateway may set. Envoy removes headers with this prefix from
+requests of clients and from responses of model servers."""
 
 MODEL: Final = "x-sluice-model"
 SUBJECT: Final = "x-sluice-subject"
@@ -25,11 +25,11 @@ REASON: Final = "x-sluice-reason"
 CANARY: Final = "x-sluice-canary"
 
 PATH: Final = "x-sluice-path"
-"""The path that the client asked for. The callout sets it where it converts the request."""
+"""The path that the client requested. The callout sets this header if it converts the request."""
 
 RATE_LIMIT: Final = ("ratelimit", "ratelimit-policy")
-"""Response headers of draft-ietf-httpapi-ratelimit-headers. The callout sets each with
-`INTERNAL_PREFIX` on the request, and the route copies it to the response."""
+"""Response headers of draft-ietf-httpapi-ratelimit-headers. The callout sets request headers with
+`INTERNAL_PREFIX` and these names, and the route copies them to the response."""
 
 REQUEST_ID: Final = "x-request-id"
 TRACEPARENT: Final = "traceparent"
@@ -38,10 +38,12 @@ GRPC_TIMEOUT: Final = "grpc-timeout"
 GRPC_STATUS: Final = "grpc-status"
 
 CLIENT_ADDRESS: Final = "x-envoy-external-address"
-"""Envoy sets it from the connection, or from the proxies that it trusts."""
+"""Address of the client. Envoy takes it from the connection or from the headers of trusted
+proxies."""
 
 CREDENTIALS: Final = ("authorization", "proxy-authorization")
-"""RFC 9110 section 11. `proxy-authorization` is for the proxy that receives it: the gateway."""
+"""Headers with credentials (RFC 9110 section 11). The gateway is the proxy that
+`proxy-authorization` is for."""
 
 REPORTED: Final = (MODEL_SERVICE, SUBJECT, REASON, PATH, TRACEPARENT, GRPC_TIMEOUT)
 """Request headers that Envoy adds to an access log report. None of them holds a credential."""

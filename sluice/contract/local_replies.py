@@ -1,8 +1,8 @@
-"""Answers that Envoy gives by itself (local replies): their status, reason and text.
+"""Local replies: responses that Envoy generates, with their status, reason and text.
 
-Two readers must agree: Envoy, whose `local_reply_config` writes the client's problem document, and
-the callout, which reads `response_code_details` from the access log report. Both walk the same
-rows, in the same order.
+Envoy (`local_reply_config`) and the callout both map `response_code_details` to a reason: Envoy for
+the client's problem document, the callout for the access log. Both use the tables of this module,
+in the same order.
 """
 
 from collections.abc import Mapping
@@ -12,10 +12,10 @@ from typing import Final
 from sluice.contract.reasons import DECISION_REFUSALS, Reason
 
 VIA_UPSTREAM: Final = "via_upstream"
-"""`response_code_details` of a response that a model server gave."""
+"""`response_code_details` of a model server's response."""
 
 CALLOUT_DETAILS: Final = "sluice"
-"""`response_code_details` of a response that the callout gave begin with this."""
+"""Prefix of the `response_code_details` of responses by the callout."""
 
 _CALLOUT_PREFIX: Final = f"{CALLOUT_DETAILS}:"
 
@@ -35,11 +35,11 @@ def split_callout_details(details: str) -> tuple[str, str] | None:
 
 @dataclass(frozen=True, slots=True)
 class LocalReply:
-    """One row. It applies where `response_code_details` match and the status is not `unless`.
+    """One row. It applies if `response_code_details` match and Envoy's status is not `unless`.
 
-    `prefixes` are beginnings of the details and `contains` is a part of them
-    (source/common/stream_info/utility.h, ResponseCodeDetailValues). `status` is what the client
-    gets.
+    Details match if they contain `contains`, or start with one of `prefixes` if `contains` is empty
+    (source/common/stream_info/utility.h, ResponseCodeDetailValues). `status` is the status that the
+    client gets.
     """
 
     reason: Reason
@@ -77,27 +77,25 @@ LOCAL_REPLIES: Final = (
         "No endpoint of the model is healthy.",
         ("no_healthy_upstream",),
     ),
-    LocalReply(
-        Reason.UNKNOWN_SERVICE, 503, "The model is not available here.", ("cluster_not_found",)
-    ),
+    LocalReply(Reason.UNKNOWN_SERVICE, 503, "The model is not available.", ("cluster_not_found",)),
     LocalReply(
         Reason.OVERLOADED,
         503,
-        "The model has as many requests as its connection pool allows.",
+        "The model already has the maximum number of requests.",
         contains="overflow",
     ),
     LocalReply(
         Reason.MODEL_TIMEOUT,
         504,
-        "The model did not answer in time.",
+        "The model did not respond in time.",
         ("response_timeout", "upstream_per_try_timeout", "max_duration_timeout"),
     ),
     LocalReply(
         Reason.IDLE_TIMEOUT,
         504,
-        "The model sent nothing for too long.",
+        "The model sent no data within the idle timeout.",
         ("stream_idle_timeout",),
-        # Envoy answers 408 where the client has not sent its whole request: not the model's doing.
+        # With status 408, the client has not sent its whole request, so the model is not the cause.
         unless=408,
     ),
     LocalReply(
@@ -107,22 +105,22 @@ LOCAL_REPLIES: Final = (
         ("upstream_reset_before_response_started",),
     ),
 )
-"""Rows that apply by `response_code_details`. The first that matches counts."""
+"""Local replies by `response_code_details`. The first row that matches applies."""
 
 LOCAL_REPLIES_BY_STATUS: Final[Mapping[int, tuple[Reason, str]]] = {
-    400: (Reason.BAD_REQUEST, "The request is not valid HTTP for this gateway."),
+    400: (Reason.BAD_REQUEST, "The request is not valid HTTP."),
     403: (Reason.FORBIDDEN, "The gateway does not accept this request."),
-    404: (Reason.NOT_FOUND, "There is nothing at this address."),
-    408: (Reason.REQUEST_TIMEOUT, "The request was not sent in time."),
+    404: (Reason.NOT_FOUND, "The gateway has no route for this request."),
+    408: (Reason.REQUEST_TIMEOUT, "The client did not send the request in time."),
     413: (Reason.BODY_TOO_LARGE, "The body is too large."),
-    426: (Reason.UPGRADE_REQUIRED, "The gateway expects another protocol."),
+    426: (Reason.UPGRADE_REQUIRED, "The gateway requires another protocol version."),
     431: (Reason.HEADERS_TOO_LARGE, "The request's headers are too large."),
-    500: (Reason.GATEWAY_ERROR, "The gateway failed."),
+    500: (Reason.GATEWAY_ERROR, "The gateway had an internal error."),
     502: (Reason.BAD_GATEWAY, "The model's response is not valid HTTP."),
     503: (Reason.UNAVAILABLE, "The gateway cannot serve this request now."),
-    504: (Reason.TIMEOUT, "There was no answer in time."),
+    504: (Reason.TIMEOUT, "The gateway got no response in time."),
 }
-"""Reason and text of local replies that no row of `LOCAL_REPLIES` names."""
+"""Reason and text by status, for local replies that match no row of `LOCAL_REPLIES`."""
 
 GATEWAY_REASONS: Final = frozenset(
     {
@@ -131,13 +129,13 @@ GATEWAY_REASONS: Final = frozenset(
         *(reason for reason, _ in LOCAL_REPLIES_BY_STATUS.values()),
     }
 )
-"""Reasons of responses that say nothing about the model server, even if it was called."""
+"""Reasons of responses that do not show whether the model server works, even if it was called."""
 
 
 def local_reply_reason(details: str, status: int) -> Reason:
-    """The reason of a response that Envoy gave by itself, as its client reads it.
+    """The reason of a local reply.
 
-    A client that left gets no response; its reason is only in the log.
+    CLIENT_LEFT is only for the log: a client that closed the connection gets no response.
     """
     for reply in LOCAL_REPLIES:
         if reply.matches(details, status):

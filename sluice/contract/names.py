@@ -1,4 +1,4 @@
-"""Names of Envoy's resources, and of the parts of a gateway towards each other."""
+"""Names of xDS resources, and of the gateway's nodes."""
 
 from typing import Final
 
@@ -12,7 +12,7 @@ ROUTE_CONFIGURATION: Final = "gateway"
 CALLOUT_CLUSTER: Final = "sluice-callout"
 OTLP_LOG_CLUSTER: Final = "sluice-otlp-log"
 OTLP_TRACE_CLUSTER: Final = "sluice-otlp-trace"
-"""Names of clusters. A version's cluster always has a slash in its name, so none is equal."""
+"""Names of clusters other than those of model versions, whose names always contain a slash."""
 
 NODE_CLUSTER: Final = "sluice"
 """`Node.cluster` of Envoys and workers."""

@@ -3,10 +3,10 @@
 from typing import Final
 
 OIP_PREFIX: Final = "/v2/models/"
-"""Below it stand the models of the protocol's REST form."""
+"""Prefix of the models' paths in the protocol's REST form."""
 
 OIP_GRPC_PREFIX: Final = "/inference.GRPCInferenceService/"
-"""Below it stand the methods of the protocol's gRPC form."""
+"""Prefix of the paths of the protocol's gRPC methods."""
 
 ADS_SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 ADS_STREAM: Final = f"/{ADS_SERVICE}/StreamAggregatedResources"

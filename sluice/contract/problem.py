@@ -1,4 +1,4 @@
-"""Problem documents (RFC 9457): the one form of every refusal, whoever answers it."""
+"""Problem documents (RFC 9457), the body of every refusal by the callout or by Envoy."""
 
 from http import HTTPStatus
 from typing import Final

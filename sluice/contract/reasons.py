@@ -1,8 +1,9 @@
-"""Every reason that a response or a log line can give: for admissions, refusals and local replies.
+"""Reasons of admissions, refusals and local replies, for responses, the log and metrics.
 
-A refusal's reason determines its HTTP status. The callout refuses by a decision or because a body
-cannot be converted. Envoy answers by itself when a model or the callout is not available; its
-`response_code_details` determine the reason. The reference page of errors is generated from here.
+The reason of a refusal determines the HTTP status. The callout refuses a request by a decision, or
+because its body cannot be converted. Envoy sends a local reply when a model or the callout is not
+available; `response_code_details` determine the reason of a local reply. `extproc.convert` builds
+the reasons of a model server's gRPC errors (`model_...`).
 """
 
 from collections.abc import Mapping
@@ -11,9 +12,9 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Machine-readable reasons, as clients, logs and metrics show them."""
+    """Machine-readable reasons in responses, the log and metrics."""
 
-    # An admission: what chose the version.
+    # Admissions: how the version was chosen.
     VERSION_HEADER = "version_header"
     VERSION_PATH = "version_path"
     CLAIM = "claim"
@@ -22,7 +23,7 @@ class Reason(StrEnum):
     CANARY_BUCKET = "canary_bucket"
     CANARY_MODEL_TYPE = "canary_model_type"
 
-    # A decision that refuses.
+    # Refusals by a decision.
     MALFORMED_REQUEST = "malformed_request"
     UNAUTHENTICATED = "unauthenticated"
     INVALID_CREDENTIALS = "invalid_credentials"
@@ -40,7 +41,7 @@ class Reason(StrEnum):
     INTERNAL_ERROR = "internal_error"
     NO_POLICY = "no_policy"
 
-    # A body that cannot be converted.
+    # Refusals of a body that cannot be converted.
     BAD_BASE64 = "bad_base64"
     BAD_BOUNDARY = "bad_boundary"
     BAD_DATA_SIZE = "bad_data_size"
@@ -104,7 +105,7 @@ class Reason(StrEnum):
 
     BAD_MODEL_RESPONSE = "bad_model_response"
 
-    # An answer of Envoy's own (local reply).
+    # Local replies of Envoy.
     DECISION_UNAVAILABLE = "decision_unavailable"
     NO_HEALTHY_ENDPOINT = "no_healthy_endpoint"
     UNKNOWN_SERVICE = "unknown_service"
@@ -125,20 +126,20 @@ class Reason(StrEnum):
 
 
 ADMISSIONS: Mapping[Reason, str] = {
-    Reason.VERSION_HEADER: "`x-model-version` names it",
-    Reason.VERSION_PATH: "the path has `/versions/V`",
+    Reason.VERSION_HEADER: "`x-model-version` names the version",
+    Reason.VERSION_PATH: "the path names the version (`/versions/V`)",
     Reason.CLAIM: "a claim rule matches the caller",
-    Reason.STABLE: "it is the stable version, and nothing else chose one",
-    Reason.CANARY_HEADER: "a header asks for the canary",
+    Reason.STABLE: "the stable version, because no other rule chose a version",
+    Reason.CANARY_HEADER: "a request header matches the canary's `headers`",
     Reason.CANARY_BUCKET: "the user's bucket belongs to the canary",
     Reason.CANARY_MODEL_TYPE: "the canary lists the value of `x-model-type`",
 }
-"""What chose the version of an admitted request."""
+"""How the version of an admitted request was chosen, for the docs."""
 
 
 @dataclass(frozen=True, slots=True)
 class RefusalReason:
-    """HTTP status of a refusal (RFC 9110 section 15), and when it is given, for the docs."""
+    """HTTP status of a refusal (RFC 9110 section 15), and its condition for the docs."""
 
     status: int
     when: str
@@ -147,8 +148,8 @@ class RefusalReason:
 DECISION_REFUSALS: Mapping[Reason, RefusalReason] = {
     Reason.MALFORMED_REQUEST: RefusalReason(
         400,
-        "`content-length` is not a number; header and path name different versions; a body to "
-        "convert is empty; a gRPC server could not read the call",
+        "`content-length` is not a number; header and path name different versions; a body that "
+        "must be converted is empty; a gRPC call is not valid",
     ),
     Reason.UNAUTHENTICATED: RefusalReason(401, "no credentials, and the model is not public"),
     Reason.INVALID_CREDENTIALS: RefusalReason(
@@ -156,7 +157,7 @@ DECISION_REFUSALS: Mapping[Reason, RefusalReason] = {
     ),
     Reason.FORBIDDEN: RefusalReason(403, "no `allow` rule matches"),
     Reason.MODEL_MISMATCH: RefusalReason(
-        403, "a gRPC message names another model or version than the call's headers"
+        403, "a gRPC message names a model or version other than the admitted one"
     ),
     Reason.UNKNOWN_MODEL: RefusalReason(404, "no model has this path or this `x-model-name`"),
     Reason.UNKNOWN_VERSION: RefusalReason(404, "the model has no such version"),
@@ -168,15 +169,17 @@ DECISION_REFUSALS: Mapping[Reason, RefusalReason] = {
     ),
     Reason.BREAKER_OPEN: RefusalReason(503, "the version's error rate is too high; `Retry-After`"),
     Reason.RATE_LIMITED: RefusalReason(
-        429, "a limit is used up; `Retry-After`, `RateLimit`, `RateLimit-Policy`"
+        429, "a limit is exceeded; `Retry-After`, `RateLimit`, `RateLimit-Policy`"
     ),
     Reason.LIMITS_UNAVAILABLE: RefusalReason(
-        503, "the backend of the limits does not answer, and `fail: closed` is set"
+        503, "the limit backend does not respond, and `fail: closed` is set"
     ),
-    Reason.INTERNAL_ERROR: RefusalReason(500, "the decision failed; the worker's log has a trace"),
+    Reason.INTERNAL_ERROR: RefusalReason(
+        500, "the decision failed; the worker's log has a stack trace"
+    ),
     Reason.NO_POLICY: RefusalReason(503, "the worker has no policy yet"),
 }
-"""Refusals by a decision, and by the checks of bodies that pass unchanged."""
+"""Refusals by a decision, and refusals of bodies that are checked but not converted."""
 
 
 def _refusals(status: int, reasons: Mapping[Reason, str]) -> dict[Reason, RefusalReason]:
@@ -217,10 +220,10 @@ CONVERSION_REFUSALS: Mapping[Reason, RefusalReason] = {
         413,
         {
             Reason.JSON_TOO_LARGE: "the parsed JSON document would take too much memory",
-            Reason.TENSORS_TOO_LARGE: "the tensors together are too large",
+            Reason.TENSORS_TOO_LARGE: "the tensors of the request are too large in total",
             Reason.TOO_MANY_FIELDS: "a protobuf message has too many fields or BYTES elements",
             Reason.TOO_MANY_PARTS: "a multipart form has too many parts",
-            Reason.TOO_MANY_PIXELS: "the images together have more pixels than `max_pixels`",
+            Reason.TOO_MANY_PIXELS: "the images of an input have more than `max_pixels` in total",
             Reason.TOO_MANY_SCANS: "a JPEG has too many scans for its size",
         },
     ),
@@ -241,7 +244,8 @@ CONVERSION_REFUSALS: Mapping[Reason, RefusalReason] = {
         422,
         {
             Reason.DATATYPE_MISSING: "a tensor has no datatype, and no declared input has its name",
-            Reason.INPUT_NOT_NAMED: "a tensor has no name, and not exactly one input is required",
+            Reason.INPUT_NOT_NAMED: "a tensor has no name, and the number of required inputs is "
+            "not 1",
             Reason.INPUT_TWICE: "an input occurs twice",
             Reason.MISSING_INPUT: "a required input is missing",
             Reason.NO_DECLARED_INPUTS: "not a V2 request, and the model declares no inputs",
@@ -262,14 +266,14 @@ CONVERSION_REFUSALS: Mapping[Reason, RefusalReason] = {
         },
     ),
     Reason.BAD_MODEL_RESPONSE: RefusalReason(
-        502, "the model server's response is not what its protocol requires"
+        502, "the model server's response does not conform to its protocol"
     ),
 }
-"""Refusals of a body that cannot be converted. Three more are shared with decisions:
-`body_too_large`, `unsupported_media_type` and `conversion_queue_full`."""
+"""Refusals of a body that cannot be converted. `body_too_large`, `unsupported_media_type` and
+`conversion_queue_full` also apply to conversion; they are in `DECISION_REFUSALS`."""
 
 STATUS: Mapping[Reason, int] = {
     reason: refusal.status
     for reason, refusal in (*DECISION_REFUSALS.items(), *CONVERSION_REFUSALS.items())
 }
-"""HTTP status of every refusal that the callout gives."""
+"""HTTP status of every refusal by the callout."""

@@ -1,4 +1,4 @@
-"""The reference page of reasons, generated from the tables."""
+"""Generates docs/reference/errors.md from the tables of reasons and local replies."""
 
 from collections.abc import Iterable, Mapping
 
@@ -16,48 +16,56 @@ _HEAD = """# Reasons and errors
 
 Generated from `sluice/contract` by `make docs`.
 
-Every refusal is a problem document (RFC 9457) with the member `reason`. A client that speaks gRPC
-gets the gRPC status instead. With `requests.expose_reason`, responses carry the reason in
-`x-sluice-reason`. The access log always has it.
+Every refusal is a problem document (RFC 9457) with the member `reason`. A gRPC client gets a gRPC
+status instead. If `requests.expose_reason` is set, responses have the header `x-sluice-reason`. The
+access log always contains the reason.
 """
 
 
 def reference() -> str:
-    """The page, as Markdown."""
+    """The reference page, as Markdown."""
     return "\n".join(
         [
             _HEAD,
-            *_section("Admissions", "The version was chosen because:", ("reason", "when")),
+            *_section(
+                "Admissions",
+                "The reason of an admission says how the gateway chose the version.",
+                ("reason", "when"),
+            ),
             *_rows((f"`{reason}`", when) for reason, when in ADMISSIONS.items()),
             "",
             *_section(
                 "Refusals by a decision",
-                "The callout refuses the request, or a body that passes unchanged.",
+                "The callout refuses a request because of its headers, or because of a body that "
+                "it does not convert.",
                 ("reason", "status", "gRPC", "when"),
             ),
             *_rows(_refusals(DECISION_REFUSALS)),
             "",
             *_section(
                 "Refusals of a body that cannot be converted",
-                "The member `field` names the place in the request. `body_too_large`, "
-                "`unsupported_media_type` and\n`conversion_queue_full` are used here too.",
+                "The member `field` names the place of the error in the request. The reasons "
+                "`body_too_large`,\n`unsupported_media_type` and `conversion_queue_full` of the "
+                "previous table also apply to conversion.",
                 ("reason", "status", "when"),
             ),
             *_rows((row[0], row[1], row[3]) for row in _refusals(CONVERSION_REFUSALS)),
             "",
-            "An error that a gRPC model server answers has the reason `model_` and the name of its "
-            "status, such as\n`model_not_found`; its HTTP status is the one that "
-            "`google/rpc/code.proto` names.",
+            "If a gRPC model server responds with an error, the reason is `model_` followed by the "
+            "name of the gRPC\nstatus, such as `model_not_found`. `google/rpc/code.proto` defines "
+            "the HTTP status. The reason in the access\nlog is `model_status`.",
             "",
             *_section(
-                "Answers of Envoy",
-                "Envoy answers by itself. It chooses the first row whose `response_code_details` "
-                "match.",
-                ("reason", "status", "`response_code_details`", "the client reads"),
+                "Local replies of Envoy",
+                "Envoy generates these responses. The first row that matches applies: Envoy's "
+                "`response_code_details` start\nwith a value of the row, or contain the value if "
+                "the row says `contains`. `any other` matches by status.",
+                ("reason", "status", "`response_code_details`", "`detail`"),
             ),
             *_rows(_local_replies()),
             "",
-            "`client_left` stands only in the access log: the client closed the connection.",
+            "`client_left` appears only in the access log: the client closed the connection before "
+            "the response was\ncomplete.",
             "",
         ]
     )
@@ -85,7 +93,7 @@ def _refusals(table: Mapping[Reason, RefusalReason]) -> Iterable[tuple[str, str,
 
 def _local_replies() -> Iterable[tuple[str, str, str, str]]:
     for reply in LOCAL_REPLIES:
-        matched = f"contain `{reply.contains}`" if reply.contains else ""
+        matched = f"contains `{reply.contains}`" if reply.contains else ""
         matched += ", ".join(f"`{prefix}`" for prefix in reply.prefixes)
         if reply.unless is not None:
             matched += f", unless the status is {reply.unless}"
