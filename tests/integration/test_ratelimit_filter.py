@@ -1,4 +1,4 @@
-"""Envoys that have only the `ratelimit` filter are limited by the workers of a running gateway."""
+"""The workers of a running gateway limit an Envoy that has only the `ratelimit` filter."""
 
 import secrets
 from collections.abc import Iterator
@@ -52,8 +52,8 @@ def config() -> Config:
 
 
 @dataclass
-class Edge:
-    """An Envoy with the filter, and the gateway that it asks."""
+class LimitedEnvoy:
+    """An Envoy with the filter, and the gateway whose rate limit service it calls."""
 
     gateway: Gateway
     client: httpx.Client
@@ -64,50 +64,50 @@ class Edge:
 
 
 @pytest.fixture(scope="module")
-def limited() -> Iterator[Edge]:
+def limited() -> Iterator[LimitedEnvoy]:
     with running(config()) as gateway:
         addresses = load(gateway.file).callout.addresses()
         with running_envoy(addresses) as (_, strict):
-            yield Edge(gateway, strict)
+            yield LimitedEnvoy(gateway, strict)
 
 
 def fresh() -> str:
-    """A value that no request had before, so its budget is whole."""
+    """Return a value that no request has had, so its budget is not used."""
     return secrets.token_hex(8)
 
 
-def test_each_value_of_a_key_has_a_limit_of_its_own(limited: Edge) -> None:
+def test_each_value_of_a_key_has_its_own_budget(limited: LimitedEnvoy) -> None:
     for _ in range(2):
         assert limited.statuses(7, subject=fresh()) == [200] * 5 + [429] * 2
 
 
-def test_what_no_descriptor_is_for_passes(limited: Edge) -> None:
+def test_a_request_without_a_matching_descriptor_is_not_limited(limited: LimitedEnvoy) -> None:
     assert limited.statuses(20) == [200] * 20
     assert limited.statuses(20, path=f"/v1/{fresh()}") == [200] * 20
 
 
-def test_a_value_can_be_unlimited(limited: Edge) -> None:
+def test_a_value_can_be_unlimited(limited: LimitedEnvoy) -> None:
     assert limited.statuses(20, subject="batch") == [200] * 20
 
 
-def test_a_pattern_limits_each_value_that_fits(limited: Edge) -> None:
+def test_a_pattern_limits_each_value_that_matches_separately(limited: LimitedEnvoy) -> None:
     for _ in range(2):
         assert limited.statuses(4, path=f"/v2/{fresh()}") == [200] * 3 + [429]
 
 
-def test_nested_descriptors_narrow_a_limit(limited: Edge) -> None:
+def test_nested_descriptors_have_their_own_limits(limited: LimitedEnvoy) -> None:
     user = fresh()
     assert limited.statuses(3, user=user, model="heavy") == [200] * 2 + [429]
     assert limited.statuses(5, user=user, model="light") == [200] * 4 + [429]
 
 
-def test_a_limit_can_replace_another(limited: Edge) -> None:
+def test_a_limit_can_replace_another(limited: LimitedEnvoy) -> None:
     user, special = fresh(), fresh()
     assert limited.statuses(4, user=user, model="heavy", special=special) == [200] * 3 + [429]
     assert limited.statuses(3, user=user, model="heavy") == [200] * 2 + [429]
 
 
-def test_shadow_mode_refuses_nobody_and_counts(limited: Edge) -> None:
+def test_shadow_mode_counts_and_admits(limited: LimitedEnvoy) -> None:
     assert limited.statuses(4, trial=fresh()) == [200] * 4
     address = limited.gateway.config["telemetry"]["metrics"]["address"]
     name = f'limit="{DOMAIN}.trial",verdict="shadow_mode"'
@@ -115,25 +115,27 @@ def test_shadow_mode_refuses_nobody_and_counts(limited: Edge) -> None:
     eventually(lambda: line in httpx.get(f"http://{address}/metrics").text)
 
 
-def test_a_request_is_charged_the_hits_it_brings(limited: Edge) -> None:
+def test_a_request_can_set_its_own_hits(limited: LimitedEnvoy) -> None:
     charged = fresh()
     assert limited.statuses(3, charged=charged, hits="4") == [200, 200, 429]
     assert limited.statuses(1, charged=charged, hits="1") == [429]
 
 
-def test_a_request_can_be_checked_first_and_charged_when_it_is_answered(limited: Edge) -> None:
+def test_a_request_can_be_checked_first_and_charged_after_its_response(
+    limited: LimitedEnvoy,
+) -> None:
     checked = fresh()
     assert limited.statuses(2, checked=checked, hits="6") == [200, 200]
-    # The charge is made without waiting for its answer, which might still be on its way.
+    # Envoy does not wait for the response to the charge.
     eventually(lambda: limited.statuses(1, checked=checked, hits="1") == [429])
 
 
-def test_quotas_refuse_when_all_are_used_up(limited: Edge) -> None:
+def test_quotas_refuse_when_all_are_used_up(limited: LimitedEnvoy) -> None:
     quotas = {"quota_a": fresh(), "quota_b": fresh()}
     assert limited.statuses(6, **quotas) == [200] * 4 + [429] * 2
 
 
-def test_responses_say_what_is_left(limited: Edge) -> None:
+def test_responses_report_the_limit_and_the_remaining_hits(limited: LimitedEnvoy) -> None:
     subject = {"x-subject": fresh()}
     first = limited.client.get("/", headers=subject)
     assert first.headers["ratelimit-limit"] == "5"
@@ -149,7 +151,7 @@ def test_responses_say_what_is_left(limited: Edge) -> None:
     assert refused.headers["ratelimit-remaining"] == "0"
 
 
-def test_descriptors_change_without_a_restart(limited: Edge) -> None:
+def test_descriptors_change_without_a_restart(limited: LimitedEnvoy) -> None:
     subject = fresh()
     assert limited.statuses(6, subject=subject) == [200] * 5 + [429]
     limited.gateway.edit(lambda settings: _set_subjects_limit(settings, 8))
@@ -163,9 +165,9 @@ def _set_subjects_limit(settings: Config, limit: int) -> None:
     domain["descriptors"][0]["rate_limit"] = {"unit": "hour", "requests_per_unit": limit}
 
 
-def test_the_filters_failure_mode_decides_while_the_service_is_away() -> None:
-    (nobody,) = free_ports(1)
-    with running_envoy([f"127.0.0.1:{nobody}"]) as (lenient, strict):
+def test_the_failure_mode_of_the_filter_applies_while_the_service_is_unreachable() -> None:
+    (unused,) = free_ports(1)
+    with running_envoy([f"127.0.0.1:{unused}"]) as (lenient, strict):
         headers = {"x-subject": fresh()}
         assert lenient.get("/", headers=headers).status_code == 200
         assert strict.get("/", headers=headers).status_code == 500
