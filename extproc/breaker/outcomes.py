@@ -1,8 +1,7 @@
-"""Which finished requests count for a version, against it, or not at all. Pure.
+"""Decides which finished requests count as successes or failures of a version. Pure.
 
-A failure is what the version did: it refused the connection, reset it, timed out or responded with
-an error. What a client or the gateway did counts neither way, because one client must not be able
-to open the breaker for all others.
+A version fails if it refuses or resets a connection, times out or responds with an error. Actions
+of a client or of the gateway do not count: one client must not open the breaker for all others.
 """
 
 from typing import Protocol
@@ -83,7 +82,7 @@ class ReportedRequest(Protocol):
 
 
 def succeeded(request: ReportedRequest, *, response_started: bool) -> bool | None:
-    """Return whether the version succeeded; None where the request says nothing about it."""
+    """Return whether the version succeeded; None where the request does not count."""
     if not request.version or not request.status:
         return None
     flags = FAILURE_FLAGS.intersection(request.flags.split(","))
@@ -96,13 +95,13 @@ def succeeded(request: ReportedRequest, *, response_started: bool) -> bool | Non
     if not request.upstream or request.reason in GATEWAY_REASONS:
         return None
     if request.grpc.status:
-        # The HTTP status says nothing: to a gRPC client of HTTP/1.1, Envoy sends 503 for all.
+        # Not the HTTP status: to a gRPC client of HTTP/1.1, Envoy sends 503 for every error.
         return _call_succeeded(request.grpc.status, request.grpc)
     return request.status < 500
 
 
 def _call_succeeded(status: int, call: ReportedCall) -> bool | None:
-    """Do the same for a call that the server ended with a status other than OK."""
+    """Return the same for a call that the server ended with another status than OK."""
     if status not in FAILURE_STATUSES:
         return None if status == StatusCode.CANCELLED else True
     if call.expired or (status in UNREADABLE_STATUSES and not call.validated):

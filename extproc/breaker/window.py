@@ -14,7 +14,7 @@ WindowBucket = tuple[int, int]
 
 
 class BreakerState(IntEnum):
-    """What happens to requests. The numbers are the values of the metric."""
+    """How many requests are admitted. The numbers are the values of the metric."""
 
     CLOSED = 0
     """All are admitted."""
@@ -27,7 +27,7 @@ class BreakerState(IntEnum):
 def error_rate(buckets: Sequence[WindowBucket], config: BreakerConfig) -> float | None:
     """Return the share of failures in the newest `sample` requests; None below the minimum volume.
 
-    The bucket in which the sample is complete counts whole.
+    The bucket in which the sample is complete counts in full.
     """
     volume = failures = 0
     for succeeded, failed in buckets:

@@ -7,7 +7,7 @@ together spend at most
 
 - token bucket:   burst + rate x T (free and leased tokens together never exceed the burst),
 - fixed window:   rate in each window aligned to the clock,
-- sliding window: rate in any span of one unit (counted in SLOTS slots, the oldest counted whole).
+- sliding window: rate in any span of one unit (counted in SLOTS slots; the oldest counts in full).
 
 Unknown tokens count as spent: those of a lease that expires, and those of a response that is lost.
 Times are microseconds on one clock that all callers share. `exchange.lua` does the same for Redis,
@@ -79,7 +79,7 @@ class LeaseGrant:
 
 @dataclass(slots=True)
 class _HolderRecord:
-    """What a budget knows of one holder's lease."""
+    """A budget's record of one holder's lease."""
 
     tokens: int
     expires: int

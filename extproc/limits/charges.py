@@ -1,4 +1,4 @@
-"""What one request must pay, and the wait until all its budgets can be judged together."""
+"""The charges of one request, and the wait until all its budgets can be judged together."""
 
 import asyncio
 from collections.abc import Awaitable, Sequence

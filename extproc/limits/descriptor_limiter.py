@@ -42,7 +42,7 @@ class LimitCounts:
 
 @dataclass(frozen=True, slots=True)
 class DescriptorSettings:
-    """What a policy puts in force.
+    """The settings of one policy.
 
     Hits above the share `near_limit` of a limit count as near the limit. With `headers`, responses
     describe the strictest limit.

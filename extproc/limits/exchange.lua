@@ -16,7 +16,7 @@ if now == nil then
   now = tonumber(t[1]) * 1000000 + tonumber(t[2])
 end
 
-local function whole(number)  -- tostring rounds above 10^14
+local function integer(number)  -- tostring rounds above 10^14
   return string.format('%.0f', number)
 end
 
@@ -70,7 +70,7 @@ local function move(time)
       if slot_end(slot) <= time then
         total = total - tokens
         spent[slot] = nil
-        deleted[#deleted + 1] = 's:' .. whole(slot)
+        deleted[#deleted + 1] = 's:' .. integer(slot)
       end
     end
   end
@@ -145,17 +145,17 @@ if algorithm == 'token_bucket' then level = level - tokens * unit end
 if algorithm == 'fixed_window' then used = used + tokens end
 
 if #deleted > 0 then redis.call('HDEL', key, unpack(deleted)) end
-local set = {'n', whole(now)}
+local set = {'n', integer(now)}
 local function put(name, value) set[#set + 1] = name; set[#set + 1] = value end
-if algorithm == 'token_bucket' then put('l', whole(level))
-elseif algorithm == 'fixed_window' then put('w', whole(window)); put('u', whole(used))
+if algorithm == 'token_bucket' then put('l', integer(level))
+elseif algorithm == 'fixed_window' then put('w', integer(window)); put('u', integer(used))
 else
   for slot in pairs(changed) do
-    if spent[slot] then put('s:' .. whole(slot), whole(spent[slot])) end
+    if spent[slot] then put('s:' .. integer(slot), integer(spent[slot])) end
   end
 end
 if held + tokens > 0 then
-  put('h:' .. holder, whole(held + tokens) .. ' ' .. whole(expires) .. ' ' .. whole(sequence))
+  put('h:' .. holder, integer(held + tokens) .. ' ' .. integer(expires) .. ' ' .. integer(sequence))
 elseif lease then
   redis.call('HDEL', key, 'h:' .. holder)
 end
@@ -163,5 +163,5 @@ redis.call('HSET', key, unpack(set))
 -- When all tokens are free and all leases have expired, the budget is like a new one: Redis may drop it.
 local longest = expires
 for _, l in pairs(leases) do longest = math.max(longest, l[2]) end
-redis.call('PEXPIRE', key, whole(math.ceil((reset() + unit + longest - now) / 1000) + 1))
+redis.call('PEXPIRE', key, integer(math.ceil((reset() + unit + longest - now) / 1000) + 1))
 return {tokens, free(), wait(1), reset(), expires - now}

@@ -369,7 +369,7 @@ class LeasedBudgets:
             lease.refill = loop.call_later(pause / MICROS_PER_SECOND, self._refill, lease)
 
     def _refill_pause(self, limit: Limit, wait: int) -> int:
-        """How long not to ask for an empty budget: shorter than it takes to fill up."""
+        """Return the time until an empty budget is requested again, before it can be full."""
         interval = int(self._settings.interval * MICROS_PER_SECOND)
         half_full = limit.capacity * limit.unit // (2 * limit.rate)
         return max(min(interval, half_full), min(wait, self._half_life), 1)

@@ -43,7 +43,7 @@ class Rule:
     limit: Limit
     shadow: bool
     window: int
-    """Seconds until a used-up quota is whole again."""
+    """Seconds in which an empty budget fills up."""
     config: LimitRule
     parts: tuple[Part, ...]
     prefix: str

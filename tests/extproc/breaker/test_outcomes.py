@@ -33,10 +33,10 @@ def ended(
 
 
 def called(
-    code: StatusCode | None, *, checked: bool = True, expired: bool = False, **more: Any
+    code: StatusCode | None, *, validated: bool = True, expired: bool = False, **more: Any
 ) -> End:
     """The end of a gRPC client's call."""
-    return ended(**more, grpc=GrpcOutcome(code, checked, expired))
+    return ended(**more, grpc=GrpcOutcome(code, validated, expired))
 
 
 def result(end: End) -> bool | None:
@@ -61,7 +61,7 @@ def result(end: End) -> bool | None:
         called(StatusCode.INTERNAL),
         called(StatusCode.UNAVAILABLE),
         called(StatusCode.UNAVAILABLE, status=503),
-        called(StatusCode.UNAVAILABLE, checked=False),
+        called(StatusCode.UNAVAILABLE, validated=False),
         called(StatusCode.DATA_LOSS),
         # Before the client's deadline, if it set one.
         called(StatusCode.DEADLINE_EXCEEDED),
@@ -112,8 +112,8 @@ def test_every_other_response_of_the_version_is_a_success(end: End) -> None:
         called(StatusCode.UNKNOWN, expired=True),
         called(None, flags="UR", expired=True),
         # The server may have been unable to parse the client's message.
-        called(StatusCode.UNKNOWN, checked=False),
-        called(StatusCode.INTERNAL, checked=False),
+        called(StatusCode.UNKNOWN, validated=False),
+        called(StatusCode.INTERNAL, validated=False),
     ],
     ids=str,
 )
