@@ -17,6 +17,7 @@ from sluice.config.limit_backend import LimitBackend
 
 START_TIMEOUT = 5.0
 STOP_TIMEOUT = 2.0
+"""Seconds for the thread to start and to stop."""
 
 
 @asynccontextmanager
