@@ -1,7 +1,7 @@
-"""Payload conversion: clients send JSON, images, protobuf or bytes, the model server gets tensors.
+"""Converts JSON, images, protobuf and raw bytes of clients into tensors for model servers.
 
 Build `Converters` once for each model version. `Converters.choose` returns the converter for a
-Content-Type. `ConversionPool` converts requests and responses with it, large ones on a thread.
+Content-Type. `ConversionPool` runs the conversions: large bodies on a thread, small ones at once.
 """
 
 from extproc.convert.converter import ConvertedMessage, Converter, Converters

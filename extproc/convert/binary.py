@@ -7,25 +7,25 @@ from extproc.convert.inference import InferenceRequest
 from extproc.convert.json_document import as_array, as_object, as_string, parse_object
 from extproc.convert.limits import ConversionLimits
 from extproc.convert.media_types import HEADER_LENGTH
-from extproc.convert.signature import Signature, shape_of_flat
+from extproc.convert.signature import Signature, flat_data_shape
 from extproc.convert.tensor import Parameters, Tensor, pack_bytes, raw_element_count
 from extproc.convert.v2_json import read_outputs, read_parameters, read_tensor, read_tensor_head
 from sluice.contract.reasons import Reason
 
 BINARY_DATA_SIZE = "binary_data_size"
-"""Parameter of a tensor: bytes of its data after the JSON."""
+"""Parameter of a tensor: size in bytes of its data, which follow the JSON."""
 
 _BINARY_DATA = "binary_data"
 """Parameter of a requested output: whether to send its data as binary."""
 
 _BINARY_DATA_OUTPUT = "binary_data_output"
-"""Parameter of a request: `binary_data` of all outputs that do not set it."""
+"""Parameter of a request: default of `binary_data` for all outputs."""
 
 _MAX_LENGTH_DIGITS = 11
 
 
 def read_raw(body: bytes, signature: Signature) -> InferenceRequest:
-    """A body that is the raw data of the only input; for BYTES, it is one element.
+    """Read a body that is the raw data of the only input; for BYTES, the body is one element.
 
     Raises ConversionError (400, 422).
     """
@@ -33,15 +33,15 @@ def read_raw(body: bytes, signature: Signature) -> InferenceRequest:
         raise ConversionError(Reason.EMPTY_BODY, "body", "must not be empty")
     declared = signature.only_input("body")
     data = pack_bytes([body]) if declared.datatype == "BYTES" else body
-    shape = shape_of_flat(declared, raw_element_count(data, declared.datatype, "body"), "body")
+    shape = flat_data_shape(declared, raw_element_count(data, declared.datatype, "body"), "body")
     return InferenceRequest([Tensor(declared.name, declared.datatype, shape, data, field="body")])
 
 
 def read_extended(body: bytes, header_length: str, limits: ConversionLimits) -> InferenceRequest:
-    """A V2 request in JSON of `header_length` bytes, followed by the data of its tensors.
+    """Read a V2 request: JSON of `header_length` bytes, followed by the data of the tensors.
 
-    Each tensor with a `binary_data_size` takes that many bytes. Raises ConversionError (400, 413,
-    422).
+    Each tensor with a `binary_data_size` has that number of bytes. Raises ConversionError (400,
+    413, 422).
     """
     length = _json_length(header_length, len(body))
     document = parse_object(body[:length], limits)
@@ -62,7 +62,7 @@ def read_extended(body: bytes, header_length: str, limits: ConversionLimits) -> 
 
 
 def take_binary_options(request: InferenceRequest) -> InferenceRequest:
-    """Move the extension's output parameters from the request to its `response_options`.
+    """Move the parameters for binary outputs from the request to its `response_options`.
 
     A gRPC server does not know these parameters: it sends all tensors as raw data.
     """
@@ -134,7 +134,7 @@ def _tensor(entry: object, field: str, data: _Data, limits: ConversionLimits) ->
         raise ConversionError(
             Reason.BAD_DATA_SIZE,
             f"{field}.parameters.{BINARY_DATA_SIZE}",
-            f"must be a number of bytes, at most {data.remaining}: no more are left in the body",
+            f"must be a number of bytes, at most {data.remaining}, which are left in the body",
         )
     name, datatype, shape = read_tensor_head(members, field)
     parameters = _without(parameters, BINARY_DATA_SIZE)

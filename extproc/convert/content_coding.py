@@ -1,4 +1,4 @@
-"""Decompresses request bodies (RFC 9110 section 8.4), with a limit on the result's size."""
+"""Decompresses request bodies (RFC 9110 section 8.4), with a limit on the decompressed size."""
 
 import zlib
 
@@ -10,17 +10,19 @@ _FIELD = "content-encoding"
 _GZIP, _ZLIB, _RAW = zlib.MAX_WBITS | 16, zlib.MAX_WBITS, -zlib.MAX_WBITS
 
 _MAX_MEMBERS = 64
-"""Members of a gzip body (RFC 1952 section 2.2). Clients send one. The rest of the body is copied
-for each member, so the time would grow with the square of their number."""
+"""Maximum members of a gzip body (RFC 1952 section 2.2). Clients send bodies with one member. zlib
+copies the rest of the body after each member, so the time grows with the square of the number of
+members."""
 
 _SUPPORTED = "gzip, deflate, br"
 
 
 def decompress(body: bytes, content_encoding: str, limits: ConversionLimits) -> bytes:
-    """Undo the content codings gzip, deflate, br and identity, the last one in the list first.
+    """Decompress a body with the content codings gzip, deflate, br and identity.
 
-    Raises ConversionError: 415 for other codings, 400 for data that cannot be decompressed, 413
-    for a result of more than `limits.max_body` bytes.
+    The last coding in the list is removed first. Raises ConversionError: 415 for other codings or
+    too many codings, 400 for data that cannot be decompressed, 413 for a result of more than
+    `limits.max_body` bytes.
     """
     names = [name.strip().lower() for name in content_encoding.split(",")]
     codings = [name for name in names if name not in ("", "identity")]
@@ -48,24 +50,25 @@ def _decompress(body: bytes, coding: str, limit: int) -> bytes:
 
 
 def _has_zlib_header(body: bytes) -> bool:
-    # "deflate" is the zlib format, but some clients omit its header (RFC 9110 section 8.4.1.2).
+    # "deflate" means the zlib format, but some clients omit the zlib header (RFC 9110 section
+    # 8.4.1.2).
     return len(body) >= 2 and body[0] & 0x0F == 8 and (body[0] << 8 | body[1]) % 31 == 0
 
 
 def _inflate(body: bytes, wbits: int, limit: int) -> bytes:
     pieces: list[bytes] = []
-    room = limit + 1
+    remaining = limit + 1
     while body:
         if len(pieces) == _MAX_MEMBERS:
             raise _broken(f"more than {_MAX_MEMBERS} gzip members")
         decoder = zlib.decompressobj(wbits)
         try:
-            piece = decoder.decompress(body, room)
+            piece = decoder.decompress(body, remaining)
         except zlib.error as error:
             raise _broken(str(error)) from None
         pieces.append(piece)
-        room -= len(piece)
-        if room <= 0:
+        remaining -= len(piece)
+        if remaining <= 0:
             raise _too_large(limit)
         if not decoder.eof:
             raise _broken("the data are truncated")
@@ -81,19 +84,19 @@ def _decompress_brotli(body: bytes, limit: int) -> bytes:
 
     decoder = brotli.Decompressor()
     pieces: list[bytes] = []
-    room = limit + 1
+    remaining = limit + 1
     try:
-        piece = decoder.process(body, output_buffer_limit=room)
+        piece = decoder.process(body, output_buffer_limit=remaining)
         while True:
             pieces.append(piece)
-            room -= len(piece)
-            if room <= 0:
+            remaining -= len(piece)
+            if remaining <= 0:
                 raise _too_large(limit)
             if decoder.is_finished():
                 return b"".join(pieces)
             if decoder.can_accept_more_data() or not piece:
                 raise _broken("the data are truncated")
-            piece = decoder.process(b"", output_buffer_limit=room)
+            piece = decoder.process(b"", output_buffer_limit=remaining)
     except brotli.error as error:
         raise _broken(str(error)) from None
 

@@ -1,7 +1,7 @@
-"""Chooses the converter of a request, and converts requests and responses: bytes to bytes, no I/O.
+"""Chooses the converter for a request, and converts requests and responses, without I/O.
 
-Modules that need numpy and Pillow are imported with the first converter, so a worker without models
-to convert for does not load them.
+Modules that need numpy or Pillow are imported when they are first used, so a worker that converts
+nothing does not load them.
 """
 
 from collections.abc import Mapping
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 ServerProtocol = Literal["http", "grpc"]
 GRPC_PATH = f"{OIP_GRPC_PREFIX}ModelInfer"
 
-_THREAD_FROM = 16 << 10
-"""Bytes of a body without images from which it is converted on a thread. Below, the hand-over takes
-longer than the conversion."""
+_MIN_THREAD_SIZE = 16 << 10
+"""Size in bytes from which a body without images is converted on a thread. For a smaller body,
+passing it to a thread takes longer than converting it."""
 
 _REMOVED_FROM_REQUEST = ("content-length", "content-encoding", "accept-encoding", HEADER_LENGTH)
-"""Headers that describe the old body, and `accept-encoding`: responses are read here, so they must
-not be compressed."""
+"""Headers that describe the original body, and `accept-encoding`: the callout cannot read a
+compressed response."""
 
 _REMOVED_FROM_RESPONSE = (
     "content-length", "grpc-status", "grpc-message", "grpc-encoding", "grpc-accept-encoding",
@@ -60,7 +60,7 @@ class ConvertedMessage:
     status: int = 200
     """Status of a response."""
     response_options: ResponseOptions = field(default_factory=ResponseOptions)
-    """From a request, for `Converter.convert_response`."""
+    """Of a converted request: the options for `Converter.convert_response`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +68,16 @@ class Converter:
     """Converts one media type for one model version. Safe to share between threads."""
 
     name: str
-    """Media type and protocol for metrics, such as `image-grpc`."""
+    """Kind of body and protocol, such as `image-grpc`, for metrics."""
     protocol: ServerProtocol
     signature: Signature
     limits: ConversionLimits
-    thread_from: int
-    """Bytes of a body from which it should be converted on a thread, off the event loop."""
+    min_thread_size: int
+    """Size in bytes from which a body should be converted on a thread, off the event loop."""
     _read: RequestReader
 
     def convert_request(self, body: bytes, headers: Headers) -> ConvertedMessage:
-        """The request for the model server. Raises ConversionError (400, 413, 415, 422)."""
+        """Convert a request for the model server. Raises ConversionError (400, 413, 415, 422)."""
         _check_length(body, headers)
         body = decompress(body, headers.get("content-encoding", ""), self.limits)
         request = self._read(body, headers)
@@ -87,15 +87,15 @@ class Converter:
         return self._to_rest(request, body, headers)
 
     def converts_response(self, options: ResponseOptions) -> bool:
-        """Whether the response may need conversion; otherwise it is forwarded unchanged."""
+        """Whether the response may need conversion. If not, it is forwarded unchanged."""
         return self.protocol == "grpc" or options.form == "v1" or self.signature.has_labels
 
     def convert_response(
         self, options: ResponseOptions, status: int, headers: Headers, body: bytes
     ) -> ConvertedMessage | None:
-        """The response for the client; None: forward the model server's response unchanged.
+        """Convert a response for the client; None if the response is forwarded unchanged.
 
-        `options` are those of the converted request. Raises ConversionError (502).
+        `options` are the `response_options` of the converted request. Raises ConversionError (502).
         """
         if self.protocol == "grpc":
             return self._from_grpc(options, headers, body)
@@ -150,7 +150,7 @@ class Converter:
     ) -> ConvertedMessage | None:
         code = grpc_code(headers)
         if code is None:
-            # Envoy's own response (local reply) has no gRPC status, and already fits the client.
+            # A local reply of Envoy has no gRPC status, and needs no conversion.
             return None
         if code != 0:
             status, document = grpc_problem(code, headers, options.request_id)
@@ -177,7 +177,7 @@ class Converter:
 
 
 class Converters:
-    """The converters of one model version. Each is built on first use."""
+    """The converters of one model version. A converter is built on first use."""
 
     def __init__(
         self, signature: Signature, protocol: ServerProtocol, limits: ConversionLimits = DEFAULT
@@ -189,9 +189,9 @@ class Converters:
         self._readers: RequestReaders | None = None
 
     def choose(self, content_type: str | None) -> Converter | None:
-        """The converter for a Content-Type; None: forward the body to the model unchanged.
+        """The converter for a Content-Type; None if the body is forwarded unchanged.
 
-        Raises ConversionError (415) for a type that a gRPC model server cannot read.
+        Raises ConversionError (415) for a type that cannot be converted for a gRPC model server.
         """
         media_type = parse_media_type(content_type or "").name
         converter = self._built.get(media_type)
@@ -201,12 +201,12 @@ class Converters:
         if kind is None:
             return None
         converter = self._build(media_type, kind)
-        # The cache is bounded: only the media types of `_KINDS` have a converter.
+        # `_built` is bounded: only the media types of `_KINDS` have a converter.
         self._built[media_type] = converter
         return converter
 
     def _kind(self, media_type: str) -> str | None:
-        """The kind of body, which is the first part of a converter's name; None: unchanged."""
+        """The kind of body, which begins the converter's name; None if it is not converted."""
         if media_type.startswith(GRPC):
             return None
         if self._protocol == "http" and not self._signature.inputs:
@@ -232,7 +232,7 @@ class Converters:
             self._protocol,
             self._signature,
             self._limits,
-            0 if kind in ("image", "multipart") else _THREAD_FROM,
+            0 if kind in ("image", "multipart") else _MIN_THREAD_SIZE,
             self._readers.reader(kind, media_type),
         )
 
@@ -259,14 +259,14 @@ def _check_length(body: bytes, headers: Headers) -> None:
 
 
 def _with_accepted_encoding(options: ResponseOptions, accept: str) -> ResponseOptions:
-    """The options with the encoding that the client prefers. JSON unless another one wins."""
+    """The options with the encoding that has the highest weight in Accept. JSON wins a tie."""
     if not accept:
         return options
-    ranges = parse_accept(accept)
-    other = ranges.get("application/*", ranges.get("*/*", 0.0))
-    json = ranges.get(JSON, other)
-    protobuf = max(ranges.get(name, other) for name in PROTOBUF)
-    binary = ranges.get(OCTET_STREAM, other)
+    weights = parse_accept(accept)
+    wildcard = weights.get("application/*", weights.get("*/*", 0.0))
+    json = weights.get(JSON, wildcard)
+    protobuf = max(weights.get(name, wildcard) for name in PROTOBUF)
+    binary = weights.get(OCTET_STREAM, wildcard)
     if protobuf > max(json, binary):
         return replace(options, encoding="protobuf")
     if binary > json:

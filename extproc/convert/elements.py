@@ -47,14 +47,14 @@ _LIST: frozenset[type] = frozenset((list,))
 def flatten(
     data: object, field: str, limits: ConversionLimits
 ) -> tuple[list[object], tuple[int, ...]]:
-    """Elements of nested arrays in row-major order, and their shape; () for a single value.
+    """Elements of nested arrays in row-major order, and the arrays' shape; () for a single value.
 
     Raises ConversionError (400) if arrays differ in length or are nested too deeply.
     """
     if not isinstance(data, list):
         return [data], ()
     shape = [len(data)]
-    # One level at a time, so that deep nesting cannot exhaust the stack.
+    # A loop over the levels, because recursion over deeply nested arrays would exhaust the stack.
     while data and type(data[0]) is list:
         if len(shape) >= limits.max_dimensions:
             raise ConversionError(
@@ -92,7 +92,7 @@ def json_values(raw: Raw, datatype: str, field: str) -> Array | list[str]:
     """Flat `data` for orjson with OPT_SERIALIZE_NUMPY, which writes NaN and infinity as null.
 
     Raises UnicodeDecodeError for BYTES that are not UTF-8, ValueError for an incomplete element,
-    ConversionError (400) for BYTES whose length exceeds the data.
+    ConversionError (400) for a BYTES element that is longer than the data.
     """
     if datatype == "BYTES":
         return [item.decode() for item in unpack_bytes(raw, field)]
@@ -100,9 +100,9 @@ def json_values(raw: Raw, datatype: str, field: str) -> Array | list[str]:
 
 
 def array(raw: Raw, datatype: str) -> Array:
-    """A flat array of raw elements; BF16 becomes FP32. ValueError for an incomplete element."""
+    """A flat array of raw elements; BF16 becomes FP32. Raises ValueError if one is incomplete."""
     if datatype == "BOOL":
-        # numpy must not read a bool other than 0 and 1: that is undefined behavior.
+        # A numpy bool other than 0 and 1 is undefined behavior.
         return np.frombuffer(raw, dtype=np.uint8).astype(np.bool_)
     if datatype == "BF16":
         wide = np.frombuffer(raw, dtype=np.uint16).astype(np.uint32) << np.uint32(16)

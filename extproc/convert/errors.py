@@ -1,15 +1,15 @@
-"""The one exception that conversion raises, with the problem document that the client gets."""
+"""The exception for bodies that cannot be converted."""
 
 from extproc.problem import problem
 from sluice.contract.reasons import STATUS, Reason
 
 
 class ConversionError(Exception):
-    """A body that cannot be converted.
+    """A body cannot be converted.
 
     `reason` determines the HTTP status (`sluice.contract.reasons`). `field` names the place in the
-    body, such as `inputs[0].shape`. `retry_after` is in seconds, for a conversion that is refused
-    because too many are waiting.
+    body, such as `inputs[0].shape`. `retry_after` is in seconds; it is set if too many conversions
+    are waiting.
     """
 
     def __init__(
@@ -37,5 +37,5 @@ class ConversionError(Exception):
 
 
 def bad_model_response(detail: str) -> ConversionError:
-    """The model server's response is not what its protocol requires."""
+    """The error for a model server's response that does not conform to its protocol."""
     return ConversionError(Reason.BAD_MODEL_RESPONSE, "response", detail)

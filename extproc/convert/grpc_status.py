@@ -28,7 +28,7 @@ HTTP_STATUS: Mapping[int, int] = {
 """HTTP status of each gRPC status (google/rpc/code.proto)."""
 
 _MAX_MESSAGE = 1024
-"""Characters of a model server's message that reach the client."""
+"""Maximum characters of a model server's message in the problem document."""
 
 
 def grpc_code(headers: Mapping[str, str]) -> int | None:
@@ -40,7 +40,10 @@ def grpc_code(headers: Mapping[str, str]) -> int | None:
 
 
 def grpc_problem(code: int, headers: Mapping[str, str], request_id: str) -> tuple[int, bytes]:
-    """HTTP status and problem document. `grpc-message` is percent-encoded (gRPC over HTTP/2)."""
+    """HTTP status and problem document of a gRPC error.
+
+    `grpc-message` is percent-encoded (gRPC over HTTP/2).
+    """
     status = HTTP_STATUS.get(code, 500)
     message = unquote(headers.get("grpc-message", ""), errors="replace")[:_MAX_MESSAGE]
     name = StatusCode(code).name if code in HTTP_STATUS else str(code)

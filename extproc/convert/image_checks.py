@@ -9,7 +9,7 @@ from extproc.convert.media_types import IMAGES
 from sluice.contract.reasons import Reason
 
 _SHORTEST_SCAN = 10
-"""Bytes of a JPEG scan's header with one component (ITU-T T.81 section B.2.3)."""
+"""Minimum bytes of a JPEG scan: its header with one component (ITU-T T.81 section B.2.3)."""
 
 _START_OF_SCAN = b"\xff\xda"
 
@@ -28,9 +28,9 @@ def check_type(data: bytes, declared: str, field: str) -> None:
 def check_pixels(
     images: Sequence[bytes], fields: Sequence[str], max_pixels: int, limits: ConversionLimits
 ) -> None:
-    """Raises ConversionError (400, 413, 415) if the images together have too many pixels.
+    """Raises ConversionError (400, 413, 415) if the images have too many pixels in total.
 
-    A JPEG with too many scans for its size is refused too.
+    Also refuses a JPEG with too many scans for its size.
     """
     remaining = max_pixels
     for data, field in zip(images, fields, strict=True):
@@ -40,8 +40,8 @@ def check_pixels(
             raise ConversionError(
                 Reason.TOO_MANY_PIXELS,
                 field,
-                f"{width} x {height}: the images of a request must have at most {max_pixels} "
-                "pixels together",
+                f"{width} x {height}: the images of an input must have at most {max_pixels} "
+                "pixels in total",
             )
         _check_scans(data, width * height, field, limits.max_jpeg_scan_pixels)
 
@@ -61,7 +61,7 @@ def _checked_size(data: bytes, field: str) -> tuple[int, int]:
 
 
 def _check_scans(data: bytes, pixels: int, field: str, max_scan_pixels: int) -> None:
-    # A short file cannot contain the scans that would exceed the limit, so they are not counted.
+    # A short file cannot contain enough scans to exceed the limit, so its scans are not counted.
     if pixels * len(data) // _SHORTEST_SCAN <= max_scan_pixels:
         return
     if image_type(data) != "image/jpeg":

@@ -8,12 +8,12 @@ import simplejpeg
 from PIL import Image
 
 _WEBP_HEADER = 30
-"""Bytes that contain the size, in each of the three WebP formats."""
+"""Bytes at the start of a WebP file that contain the size, in each of the three formats."""
 
 
 @dataclass(frozen=True, slots=True)
 class JpegHeader:
-    """Size in pixels, and the color space by libjpeg-turbo's name."""
+    """Size in pixels, and libjpeg-turbo's name of the color space."""
 
     width: int
     height: int
@@ -21,7 +21,7 @@ class JpegHeader:
 
 
 def image_type(data: bytes) -> str | None:
-    """Media type of an image by its first bytes (WHATWG MIME Sniffing section 6.1), or None."""
+    """Media type of an image, from its first bytes (WHATWG MIME Sniffing section 6.1), or None."""
     if data.startswith(b"\xff\xd8\xff"):
         return "image/jpeg"
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -41,7 +41,7 @@ def image_size(data: bytes, media_type: str) -> tuple[int, int] | None:
 
 
 def jpeg_header(data: bytes) -> JpegHeader | None:
-    """The header of a JPEG; None if it is not valid, or libjpeg-turbo lacks its subsampling."""
+    """The header of a JPEG; None if libjpeg-turbo finds it invalid or lacks its subsampling."""
     try:
         height, width, color_space, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:

@@ -1,7 +1,7 @@
 """Decodes images to the tensor of a declared image input.
 
-libjpeg-turbo (simplejpeg) decodes JPEG. It scales the image down while it decodes, to the smallest
-size that is still large enough. Pillow decodes PNG, WebP and CMYK JPEG.
+libjpeg-turbo (simplejpeg) decodes JPEG and scales the image down during decoding. Pillow resizes
+the result, and decodes PNG, WebP and CMYK JPEG.
 """
 
 import io
@@ -30,7 +30,7 @@ _RESAMPLING = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 _JPEG_COLOR_SPACES = frozenset(("RGB", "YCbCr", "Gray"))
-"""Color spaces that libjpeg-turbo converts to RGB. CMYK and YCCK are not among them."""
+"""Color spaces that libjpeg-turbo converts to RGB. It does not convert CMYK and YCCK."""
 
 _LUMA = (0.299, 0.587, 0.114)
 
@@ -54,7 +54,7 @@ class ImageReader:
         self._image_bytes = math.prod(declared.image.shape) * self._dtype.itemsize
 
     def tensor(self, images: Sequence[bytes], fields: Sequence[str]) -> Tensor:
-        """The tensor of a batch of images; `fields` names each image in errors.
+        """Decode a batch of images to a tensor. `fields` are the names of the images in errors.
 
         Raises ConversionError: 400 for an image that cannot be decoded, 413 for too many pixels or
         bytes, 415 for data other than JPEG, PNG and WebP, 422 for a batch that does not fit the
@@ -93,9 +93,9 @@ class ImageReader:
         return self._image.shape if len(declared) == 3 else (count, *self._image.shape)
 
     def _decode(self, data: bytes, field: str, buffer: Pixels | None) -> Pixels:
-        """[height, width, channels], upright and of the declared size.
+        """Decode an image to the declared size, with its EXIF orientation applied.
 
-        Returns `buffer` itself if the decoder could write to it.
+        Returns `buffer` if the decoder has written to it.
         """
         if image_type(data) == "image/jpeg":
             pixels = self._decode_jpeg(data, field, buffer)
@@ -104,7 +104,10 @@ class ImageReader:
         return self._decode_with_pillow(data, field)
 
     def _decode_jpeg(self, data: bytes, field: str, buffer: Pixels | None) -> Pixels | None:
-        """None for images that only Pillow decodes: CMYK, YCCK and rare subsamplings."""
+        """Decode with libjpeg-turbo; None for images that only Pillow decodes.
+
+        These are CMYK and YCCK images, and images with rare subsamplings.
+        """
         header = jpeg_header(data)
         if header is None or header.color_space not in _JPEG_COLOR_SPACES:
             return None
@@ -148,11 +151,12 @@ class ImageReader:
         return self._place(pixels, fit, orientation)
 
     def _convert_colors(self, image: Image.Image) -> Image.Image:
-        """The image in mode RGB or L, with the background behind transparent pixels."""
+        """Convert to mode RGB or L, with the background behind transparent pixels."""
         if image.mode.startswith("I"):
-            # Pillow clips 16-bit gray when it converts; the upper byte has the same brightness.
-            deep = np.asarray(image)
-            return _in_mode(Image.fromarray((deep >> 8).clip(0, 255).astype(np.uint8)), self._mode)
+            # Pillow clips 16-bit gray at 255. The upper byte keeps the brightness.
+            gray16 = np.asarray(image)
+            gray8 = (gray16 >> 8).clip(0, 255).astype(np.uint8)
+            return _in_mode(Image.fromarray(gray8), self._mode)
         if image.has_transparency_data:
             opaque = Image.new("RGBA", image.size, (*self._image.background, 255))
             opaque.alpha_composite(_in_mode(image, "RGBA"))
@@ -160,14 +164,14 @@ class ImageReader:
         return _in_mode(image, self._mode)
 
     def _resize(self, image: Image.Image, fit: Fit) -> Pixels:
-        """The fitted part of an image in its new size. The image may be scaled already."""
+        """Crop and resize an image as `fit` says. The decoder may have scaled the image already."""
         box = fit.scaled_box(image.width, image.height)
         resampling = _RESAMPLING[self._image.interpolation]
         pixels = np.asarray(image.resize((fit.width, fit.height), resampling, box))
         return pixels[..., None] if pixels.ndim == 2 else pixels
 
     def _place(self, pixels: Pixels, fit: Fit, orientation: int) -> Pixels:
-        """The image upright, centered on the background if it is smaller than the input."""
+        """Apply the EXIF orientation, and center a smaller image on the background."""
         upright = undo_orientation(pixels, orientation)
         image = self._image
         height, width = upright.shape[:2]
@@ -187,11 +191,11 @@ class ImageReader:
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:
-    # `convert` copies an image even if it already has the mode.
+    # `Image.convert` copies an image even if the image already has the mode.
     return image if image.mode == mode else image.convert(mode)
 
 
 def _broken(field: str, error: Exception) -> ConversionError:
-    # The text of an UnidentifiedImageError has a memory address, which clients must not see.
+    # The text of an UnidentifiedImageError contains a memory address, which must not leak.
     cause = "the header is not valid" if isinstance(error, UnidentifiedImageError) else str(error)
     return ConversionError(Reason.BROKEN_IMAGE, field, f"cannot be decoded: {cause[:200]}")

@@ -1,4 +1,4 @@
-"""Inference requests and responses between two encodings."""
+"""Inference requests and responses, independent of their encoding."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ class RequestedOutput:
 
 @dataclass(frozen=True, slots=True)
 class ResponseOptions:
-    """How to encode the response. The request determines it."""
+    """How to encode the response, as the request determines it."""
 
     encoding: Literal["json", "binary", "protobuf"] = "json"
     form: Literal["v2", "v1"] = "v2"
@@ -32,7 +32,7 @@ class ResponseOptions:
 
 @dataclass(slots=True)
 class InferenceRequest:
-    """A request, independent of its encoding. All readers return it and all writers take it."""
+    """A request. Every reader returns this type, and every writer takes it."""
 
     inputs: list[Tensor]
     outputs: list[RequestedOutput] = field(default_factory=list)
@@ -52,7 +52,7 @@ RequestReader = Callable[[bytes, Headers], InferenceRequest]
 
 @dataclass(slots=True)
 class InferenceResponse:
-    """A response, independent of its encoding."""
+    """A response of a model server."""
 
     model: str
     version: str

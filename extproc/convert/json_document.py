@@ -9,8 +9,9 @@ from extproc.convert.errors import ConversionError
 from extproc.convert.limits import MIB, ConversionLimits
 from sluice.contract.reasons import Reason
 
-_ESTIMATE_FROM = MIB
-"""Bytes of a body from which its memory is estimated. Smaller bodies stay small when parsed."""
+_MIN_ESTIMATED_SIZE = MIB
+"""Size in bytes above which the memory of a parsed body is estimated. Smaller bodies stay below the
+limit."""
 
 _MAX_NAME = 120
 """Characters of a member's name that appear in an error."""
@@ -20,7 +21,7 @@ def parse_object(body: bytes, limits: ConversionLimits) -> dict[str, object]:
     """Parse a body that must be a JSON object. Raises ConversionError (400, 413)."""
     if not body:
         raise ConversionError(Reason.EMPTY_BODY, "body", "must not be empty")
-    if len(body) > _ESTIMATE_FROM and _parsed_size(body) > limits.max_json_memory:
+    if len(body) > _MIN_ESTIMATED_SIZE and _parsed_size(body) > limits.max_json_memory:
         raise ConversionError(
             Reason.JSON_TOO_LARGE,
             "body",
@@ -89,7 +90,7 @@ def _raise_not_json(body: bytes, error: orjson.JSONDecodeError) -> NoReturn:
 
 
 def _parsed_size(body: bytes) -> int:
-    """Upper estimate of the parsed document's bytes, by the sizes of CPython's objects.
+    """Estimate the memory of the parsed document in bytes, from the sizes of CPython's objects.
 
     Each array, object, string and number has at least one of the counted characters.
     """

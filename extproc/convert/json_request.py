@@ -6,10 +6,10 @@
 | `{"instances": [row, ...]}` | V1 (TensorFlow Serving); a row is a value or an object of inputs |
 | `{"inputs": {"name": value, ...}}` | V1 with columns |
 | `{"name": value, ...}` | the model's inputs by name |
-| `{"text": value}` | the model's only BYTES input, whatever its name |
+| `{"text": value}` | the model's only BYTES input, which may have any name |
 
-All forms except V2 need a model that declares its inputs. For an image input, `{"b64": "..."}` is
-an encoded image.
+All forms except V2 need a model that declares its inputs. In the value of an image input,
+`{"b64": "..."}` is an encoded image.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +28,7 @@ from extproc.convert.json_document import (
     refuse_unknown_members,
 )
 from extproc.convert.limits import ConversionLimits
-from extproc.convert.signature import Signature, shape_of_nested
+from extproc.convert.signature import Signature, nested_data_shape
 from extproc.convert.tensor import Tensor
 from sluice.config.tensors import TensorInput
 from sluice.contract.reasons import Reason
@@ -38,7 +38,7 @@ _COLUMN_MEMBERS = frozenset(("inputs", "signature_name"))
 
 
 class ImageBatchReader(Protocol):
-    """Decodes a batch of images to the tensor of a declared input; `fields` names each image."""
+    """Decodes a batch of images to the tensor of a declared input. `fields` are their names."""
 
     def __call__(
         self, declared: TensorInput, images: Sequence[bytes], fields: Sequence[str]
@@ -47,7 +47,7 @@ class ImageBatchReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """An input's value as the client wrote it."""
+    """The JSON value of one input."""
 
     name: str
     value: object
@@ -65,7 +65,7 @@ class JsonRequestReader:
         self._images = images
 
     def read(self, document: Mapping[str, object]) -> InferenceRequest:
-        """A request in any form. Raises ConversionError (400, 413, 415, 422)."""
+        """Read a request in any form. Raises ConversionError (400, 413, 415, 422)."""
         if isinstance(document.get("inputs"), list):
             return v2_json.read_request(document, self._limits)
         if not self._signature.inputs:
@@ -105,7 +105,7 @@ class JsonRequestReader:
             images, fields = zip(*encoded, strict=True)
             return self._images(declared, images, fields)
         flat, nesting = flatten(column.value, column.field, self._limits)
-        shape = shape_of_nested(declared, nesting, len(flat), column.field)
+        shape = nested_data_shape(declared, nesting, len(flat), column.field)
         raw = pack(flat, declared.datatype, column.field)
         return Tensor(declared.name, declared.datatype, shape, raw, field=column.field)
 
@@ -130,7 +130,7 @@ def _columns_of_rows(instances: object, signature: Signature) -> list[_Column]:
 
 
 def _input_name(name: str, signature: Signature) -> str:
-    """The input that a member stands for: `text` is the only BYTES input, whatever its name."""
+    """Name of the input for a member. `text` also names the only BYTES input."""
     if name == "text" and signature.input("text") is None:
         texts = [declared.name for declared in signature.inputs if declared.datatype == "BYTES"]
         if len(texts) == 1:
@@ -139,7 +139,7 @@ def _input_name(name: str, signature: Signature) -> str:
 
 
 def _encoded_images(column: _Column) -> list[tuple[bytes, str]]:
-    """Images in base64, each with its field; empty if the value has another form."""
+    """Encoded images with their fields; empty if the value does not consist of base64 images."""
     value = column.value
     rows = value if isinstance(value, list) else [value]
     if not rows or not all(isinstance(row, dict) and row.keys() == {"b64"} for row in rows):

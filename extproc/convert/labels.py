@@ -1,4 +1,4 @@
-"""Finds the best classes of an output with labels (`top_k` in JSON)."""
+"""Finds the classes with the highest scores in an output with labels (`top_k` in JSON)."""
 
 import numpy as np
 
@@ -8,9 +8,10 @@ from sluice.config.tensors import INTEGER_DATATYPES, TensorOutput
 
 
 def top_classes(tensor: Tensor, declared: TensorOutput) -> list[list[dict[str, object]]]:
-    """For each row of scores, the classes with the highest scores, the highest first.
+    """The classes with the highest scores in each row, the highest score first.
 
-    Integers are class numbers, and each gets its label. Empty for BYTES, BOOL and empty tensors.
+    In an integer tensor, each element is a class number and gets its label. Empty for BYTES, BOOL
+    and empty tensors.
     """
     if tensor.datatype in ("BYTES", "BOOL") or not tensor.shape or not len(tensor.data):
         return []

@@ -1,4 +1,4 @@
-"""Bounds on the memory and time of one conversion, each with the reason for its value."""
+"""Limits on the memory and time of one conversion, with the reasons for their values."""
 
 from dataclasses import dataclass
 
@@ -7,35 +7,35 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversionLimits:
-    """Bounds of one conversion. Sizes are in bytes."""
+    """Limits of one conversion. Sizes are in bytes."""
 
     max_body: int = 10 * MIB
-    """A request body after decompression: 10 KB of gzip can become 10 MB."""
+    """Size of a request body after decompression: 10 KB of gzip can become 10 MB."""
 
     max_json_memory: int = 256 * MIB
-    """Estimated memory of a parsed JSON document. The estimate is made before parsing. Numbers take
-    up to 20 times the memory of their text, empty objects 30 times. 10 MiB of common numbers stay
-    below the limit."""
+    """Memory of a parsed JSON document, estimated before parsing. Numbers are estimated at up to 21
+    times their text, empty objects at 92 times. So 10 MiB of numbers stay below the limit."""
 
     max_fields: int = 1 << 18
     """Fields of a protobuf message and its nested messages, counted before parsing: two bytes on
-    the wire can become an input of 100 bytes. Typed contents count as one field; their BYTES
-    elements have the same limit on their own, because each takes 250 bytes during conversion. A
-    table of 40,000 columns with one input each stays below the limit, and so does a text of 250,000
-    words."""
+    the wire can become an input of 100 bytes. Typed contents count as one field. The BYTES elements
+    in typed contents have a separate limit of the same size, because each element takes 250 bytes
+    during conversion. A table of 40,000 columns with one input each stays below the limit, and so
+    does a text of 250,000 words."""
 
     max_dimensions: int = 16
-    """Depth of nested `data` and length of a shape. Common models use at most 6."""
+    """Depth of nested `data`, and length of a shape. Common models use at most 6 dimensions."""
 
     max_tensor_bytes: int = 64 * MIB
     """Raw data of all tensors of a request. A JPEG of a few KiB can become a tensor of any declared
-    size, and a multipart body can contain many."""
+    size, and a multipart body can contain many JPEGs."""
 
     max_parts: int = 256
-    """Parts of a multipart body."""
+    """Parts of a multipart body, each of which is one image."""
 
     max_part_headers: int = 4096
-    """Header bytes of one part: a disposition with a long file name, and a type."""
+    """Size of the headers of one part: Content-Disposition with a long file name, and
+    Content-Type."""
 
     max_jpeg_scan_pixels: int = 800_000_000
     """Pixels of a JPEG times its scans: 32 scans of 25 million pixels. Progressive encoders write
@@ -43,7 +43,7 @@ class ConversionLimits:
     pixel again ("Two Issues with the JPEG Standard", libjpeg-turbo.org)."""
 
     max_codings: int = 2
-    """Content codings that are applied to one body."""
+    """Content codings of one body. Clients apply one."""
 
 
 DEFAULT = ConversionLimits()

@@ -1,4 +1,4 @@
-"""Media types that conversion accepts, and the headers that name them."""
+"""Media types that conversion accepts, and parsers for Content-Type and Accept."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ PROTOBUF = ("application/x-protobuf", "application/protobuf", "application/vnd.g
 GRPC = "application/grpc"
 IMAGES = ("image/jpeg", "image/png", "image/webp")
 HEADER_LENGTH = "inference-header-content-length"
-"""Header with the length of the JSON in front of the tensors (V2 binary tensor data extension)."""
+"""Header with the length of the JSON that precedes the data (V2 binary tensor data extension)."""
 
 _ALIASES = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "text/json": JSON}
 
 _MAX_RANGES = 64
-"""Media ranges of one Accept header that are read. Clients send a few."""
+"""Maximum media ranges that are read from an Accept header. Clients send a few."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Runs conversions on a few threads with a bounded queue, off the event loop, and times them.
 
-Threads suffice for images: libjpeg-turbo, Pillow and zlib release the interpreter lock. JSON does
-not, so a thread only queues it.
+Image conversions run in parallel, because libjpeg-turbo, Pillow and zlib release the interpreter
+lock. JSON conversions hold the lock.
 """
 
 import asyncio
@@ -16,22 +16,22 @@ from extproc.convert.errors import ConversionError
 from extproc.convert.inference import Headers, ResponseOptions
 from sluice.contract.reasons import Reason
 
-_RESPONSE_THREAD_FROM = 64 << 10
-"""Bytes of a response from which it is converted on a thread."""
+_MIN_THREAD_RESPONSE_SIZE = 64 << 10
+"""Size in bytes from which a response is converted on a thread."""
 
 _MAX_RETRY_AFTER = 30
-"""Seconds."""
+"""Maximum value of `Retry-After`, in seconds."""
 
 _INITIAL_SECONDS = 0.005
-"""Expected time of a conversion before any has been measured."""
+"""Expected duration of a conversion before the first measurement."""
 
 _SMOOTHING = 0.1
-"""Weight of the last conversion in the moving average of times."""
+"""Weight of the latest conversion in the moving average of durations."""
 
 
 Observe = Callable[[str, float, float | None], None]
 """Called after each conversion with the converter's name, the seconds of work, and the seconds of
-waiting for a thread (None: it ran on the event loop)."""
+waiting for a thread (None if the conversion ran on the event loop)."""
 
 _Convert = Callable[[], ConvertedMessage | None]
 
@@ -56,9 +56,10 @@ class _Outcome:
 
 
 class ConversionPool:
-    """At most `threads` conversions at work and `queue` waiting, with `max_bytes` of bodies in all.
+    """Runs conversions on `threads` threads, with at most `queue` waiting conversions.
 
-    All methods must be called on one event loop.
+    The bodies of running and waiting conversions have at most `max_bytes` in total. All methods
+    must be called on one event loop.
     """
 
     def __init__(
@@ -84,22 +85,22 @@ class ConversionPool:
 
     @property
     def counts(self) -> Mapping[str, ConversionCounts]:
-        """Counters by converter. Responses have their own (`image-grpc-response`)."""
+        """Counters by name of the converter. Responses have names such as `image-grpc-response`."""
         return self._counts
 
     @property
     def pending(self) -> int:
-        """Conversions that are at work on a thread or wait for one."""
+        """Number of conversions that run on a thread or wait for one."""
         return self._jobs
 
     async def convert_request(
         self, converter: Converter, body: bytes, headers: Headers
     ) -> ConvertedMessage:
-        """`converter.convert_request`, on a thread if the body is large or compressed.
+        """Run `converter.convert_request`, on a thread if the body is large or compressed.
 
         Raises ConversionError, also if the queue is full (503, with `retry_after`).
         """
-        threaded = len(body) >= converter.thread_from or "content-encoding" in headers
+        threaded = len(body) >= converter.min_thread_size or "content-encoding" in headers
         converted = await self._timed(
             converter.name, lambda: converter.convert_request(body, headers), len(body), threaded
         )
@@ -114,21 +115,21 @@ class ConversionPool:
         headers: Headers,
         body: bytes,
     ) -> ConvertedMessage | None:
-        """`converter.convert_response`, on a thread if the body is large.
+        """Run `converter.convert_response`, on a thread if the body is large.
 
-        Raises ConversionError as for requests.
+        Raises ConversionError, also if the queue is full.
         """
         return await self._timed(
             f"{converter.name}-response",
             lambda: converter.convert_response(options, status, headers, body),
             len(body),
-            len(body) >= _RESPONSE_THREAD_FROM,
+            len(body) >= _MIN_THREAD_RESPONSE_SIZE,
         )
 
     async def run(self, name: str, work: Callable[[], bytes], size: int) -> bytes:
-        """Run other work on a thread, timed and counted under `name`; `size` is that of its input.
+        """Run other work on a thread, timed and counted under `name`.
 
-        Raises ConversionError as for requests.
+        `size` is the size of the input in bytes. Raises ConversionError, also if the queue is full.
         """
         done = await self._timed(name, lambda: ConvertedMessage(work(), ""), size, threaded=True)
         assert done is not None
@@ -156,7 +157,7 @@ class ConversionPool:
             return _Outcome(None, error, started, self._clock())
 
     async def _on_thread(self, convert: _Convert, size: int) -> _Outcome:
-        # An idle pool accepts every body: one larger than the bound could never be converted.
+        # An idle pool accepts any body: otherwise a body above `max_bytes` is never converted.
         if self._jobs and (self._jobs >= self._max_jobs or self._bytes + size > self._max_bytes):
             self.refused += 1
             raise self._queue_full()
@@ -164,8 +165,8 @@ class ConversionPool:
         job = self._executor.submit(self._run, convert)
         self._jobs += 1
         self._bytes += size
-        # The end of the job frees its place. A cancelled caller must not: its job still runs on the
-        # thread and takes memory.
+        # The end of the job frees its place in the queue. The cancellation of the caller does not:
+        # the job still runs and takes memory.
         job.add_done_callback(lambda _: _call_soon(loop, self._free, size))
         return await asyncio.wrap_future(job)
 
@@ -194,6 +195,6 @@ class ConversionPool:
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, free: Callable[[int], None], size: int) -> None:
-    # A closed loop accepts no calls. Its pool is not used any more.
+    # A closed loop accepts no calls. The pool of a closed loop is no longer used.
     if not loop.is_closed():
         loop.call_soon_threadsafe(free, size)

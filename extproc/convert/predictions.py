@@ -10,13 +10,16 @@ from extproc.convert.tensor import Tensor, unpack_bytes
 
 
 def predictions(response: InferenceResponse) -> dict[str, object]:
-    """`predictions`, one for each row; `outputs` if the outputs differ in their number of rows."""
+    """A response with `predictions`, one for each row.
+
+    It has `outputs` instead if the outputs differ in their number of rows.
+    """
     columns = {tensor.name: _nested(tensor) for tensor in response.outputs}
     if len(columns) == 1:
         return {"predictions": next(iter(columns.values()))}
     rows = {tensor.shape[0] if tensor.shape else None for tensor in response.outputs}
     if len(rows) != 1 or rows == {None}:
-        # The column format of TensorFlow Serving.
+        # TensorFlow Serving's column format.
         return {"outputs": columns}
     return {
         "predictions": [

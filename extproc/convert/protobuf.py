@@ -10,7 +10,7 @@ from extproc.convert.errors import ConversionError, bad_model_response
 from extproc.convert.inference import InferenceRequest, InferenceResponse, RequestedOutput
 from extproc.convert.limits import ConversionLimits
 from extproc.convert.protobuf_wire import Nested, WireError, has_more_fields
-from extproc.convert.signature import Signature, check_datatype, shape_of_flat
+from extproc.convert.signature import Signature, check_datatype, flat_data_shape
 from extproc.convert.tensor import (
     Parameter,
     Parameters,
@@ -60,9 +60,10 @@ def read_request(
     limits: ConversionLimits,
     message_type: MessageType | None = None,
 ) -> InferenceRequest:
-    """A ModelInferRequest or TensorRequest. Without a `message_type`, its fields decide which.
+    """Read a ModelInferRequest or a TensorRequest.
 
-    Raises ConversionError (400, 413, 415, 422).
+    Without a `message_type`, the fields of the body determine the message. Raises ConversionError
+    (400, 413, 415, 422).
     """
     if not body:
         raise ConversionError(Reason.EMPTY_BODY, "body", "must not be empty")
@@ -86,7 +87,7 @@ def read_request(
 
 
 def write_request(request: InferenceRequest, signature: Signature) -> bytes:
-    """A ModelInferRequest with raw contents. Name and version are the signature's.
+    """A ModelInferRequest with raw contents, and with the model and version of the signature.
 
     Raises ConversionError (422) for a parameter that protobuf cannot represent.
     """
@@ -107,7 +108,7 @@ def write_request(request: InferenceRequest, signature: Signature) -> bytes:
         message.outputs.add(
             name=output.name, parameters=_written_parameters(output.parameters, f"outputs[{i}].")
         )
-    # Raw contents are appended by hand: protobuf would copy each tensor twice more.
+    # Raw contents are appended without protobuf, which would copy each tensor two more times.
     pieces: list[Raw] = [message.SerializeToString()]
     for tensor in request.inputs:
         pieces += (_RAW_INPUT_TAG, _varint(len(tensor.data)), tensor.data)
@@ -233,7 +234,7 @@ def _from_tensor(message: tensor_pb2.TensorRequest, signature: Signature) -> Inf
                 Reason.SHAPE_MISSING, "shape", "must be set: the model does not declare it"
             )
         count = raw_element_count(message.data, datatype, "data")
-        shape = shape_of_flat(declared, count, "data")
+        shape = flat_data_shape(declared, count, "data")
     return InferenceRequest([Tensor(name, datatype, shape, message.data)], id=message.id)
 
 

@@ -1,21 +1,21 @@
 """Counts the fields of a serialized protobuf message before it is parsed.
 
-The parser makes an object of 60 to 100 bytes from an empty nested message, which takes two bytes on
-the wire. So the number of fields must be known before a body is parsed.
+The parser creates an object of 60 to 100 bytes for an empty nested message, which takes two bytes
+on the wire. So the fields must be counted before a body is parsed.
 """
 
 from collections.abc import Mapping
 from typing import TypeAlias
 
 Nested: TypeAlias = Mapping[int, "Nested"]
-"""Numbers of the fields that are messages, each with the nested fields of its message."""
+"""Field numbers of nested messages, each with the nested messages in it."""
 
 _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
 _LONGEST_VARINT = 10
 
 
 class WireError(ValueError):
-    """The bytes are not a proto3 message. Groups are an error too: proto3 does not have them."""
+    """The bytes are not a proto3 message. proto3 has no groups, so a group is an error too."""
 
 
 def has_more_fields(body: bytes, nested: Nested, limit: int) -> bool:

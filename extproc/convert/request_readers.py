@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from extproc.convert.image_tensor import ImageReader
 
 _PART_TYPES = frozenset((*IMAGES, "", OCTET_STREAM, "image/*"))
-"""Media types of a part. All but those of `IMAGES` leave the type to the image's first bytes."""
+"""Media types that a part may have. For types other than `IMAGES`, the first bytes of the image
+determine its type."""
 
 
 class RequestReaders:
@@ -33,7 +34,7 @@ class RequestReaders:
         self._json_reader = JsonRequestReader(signature, limits, self._image_batch)
 
     def reader(self, kind: str, media_type: str) -> RequestReader:
-        """The function that reads a kind of body."""
+        """The function that reads this kind of body."""
         if kind == "image":
             return lambda body, headers: self._image(body, media_type)
         readers: Mapping[str, RequestReader] = {

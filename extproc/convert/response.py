@@ -52,7 +52,8 @@ def write_json(
 ) -> bytes:
     """V2 JSON with flat data, and `top_k` for outputs with labels; or V1 predictions.
 
-    NaN and infinity become null. BYTES that are not UTF-8 become base64 and are marked so.
+    NaN and infinity become null. If an element of a BYTES output is not UTF-8, the elements become
+    base64, and the output gets the parameter `content_type` with the value `base64`.
     """
     if options.form == "v1":
         return orjson.dumps(predictions(response), option=orjson.OPT_SERIALIZE_NUMPY)

@@ -1,4 +1,4 @@
-"""The declared inputs and outputs of a model, and the checks of requests against them."""
+"""Declared inputs and outputs of a model, and checks of requests against the declaration."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from sluice.contract.reasons import Reason
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A model as its server knows it: name, version, declared inputs and outputs.
+    """Name, version, declared inputs and declared outputs of a model.
 
-    With an empty `version`, the server chooses one. Without inputs, nothing is declared and every
-    well-formed request is accepted.
+    If `version` is empty, the model server chooses the version. If no inputs are declared, names,
+    datatypes and shapes of a request's tensors are not compared with a declaration.
     """
 
     model: str
@@ -25,7 +25,7 @@ class Signature:
     outputs: tuple[TensorOutput, ...] = ()
 
     def input(self, name: str) -> TensorInput | None:
-        """The declared input with this name."""
+        """The declared input with this name; None if there is none."""
         return next((declared for declared in self.inputs if declared.name == name), None)
 
     @property
@@ -35,7 +35,7 @@ class Signature:
 
     @property
     def input_names(self) -> str:
-        """Names of the declared inputs, for error messages."""
+        """Names of the declared inputs as text, for error messages."""
         return ", ".join(declared.name for declared in self.inputs) or "none"
 
     @property
@@ -44,14 +44,17 @@ class Signature:
         return any(output.labels for output in self.outputs)
 
     def only_input(self, field: str) -> TensorInput:
-        """The only required input, for a tensor without a name. Raises ConversionError (422)."""
+        """The input of a tensor without a name: the only required input.
+
+        Raises ConversionError (422) unless exactly one input is required.
+        """
         required = [declared for declared in self.inputs if not declared.optional]
         if len(required) == 1:
             return required[0]
         raise ConversionError(
             Reason.INPUT_NOT_NAMED,
             field,
-            f"must name its input: the model does not have exactly one, but {self.input_names}",
+            f"must name an input of the model: {self.input_names}",
         )
 
 
@@ -65,7 +68,7 @@ def check_request(
         raise ConversionError(
             Reason.TENSORS_TOO_LARGE,
             "inputs",
-            f"must take at most {limits.max_tensor_bytes} bytes together",
+            f"must have at most {limits.max_tensor_bytes} bytes in total",
         )
     seen: set[str] = set()
     for tensor in request.inputs:
@@ -92,24 +95,24 @@ def check_datatype(datatype: str, field: str) -> None:
         )
 
 
-def shape_of_flat(declared: TensorInput, count: int, field: str) -> tuple[int, ...]:
-    """The declared shape, with its only open dimension computed from the number of elements.
+def flat_data_shape(declared: TensorInput, count: int, field: str) -> tuple[int, ...]:
+    """The shape of flat data with `count` elements: the declared shape without -1.
 
-    Raises ConversionError (422) if several dimensions are open, or if the elements do not fill the
-    shape.
+    The size of a dimension that is declared as -1 is computed from `count`. Raises ConversionError
+    (422) if several dimensions are -1, or if the elements do not fill the shape.
     """
     wanted = _declared_shape(declared)
     fixed = element_count([size for size in wanted if size != -1])
-    open_dimensions = wanted.count(-1)
-    if open_dimensions == 0 and count == fixed:
+    variable_dimensions = wanted.count(-1)
+    if variable_dimensions == 0 and count == fixed:
         return wanted
-    if open_dimensions > 1:
+    if variable_dimensions > 1:
         raise ConversionError(
             Reason.SHAPE_OPEN,
             field,
-            f"needs a shape: {declared.name} has several open dimensions, {list(wanted)}",
+            f"needs a shape: several dimensions of {declared.name} {list(wanted)} are -1",
         )
-    if open_dimensions == 0 or fixed == 0 or count % fixed:
+    if variable_dimensions == 0 or fixed == 0 or count % fixed:
         raise ConversionError(
             Reason.WRONG_COUNT,
             field,
@@ -118,20 +121,21 @@ def shape_of_flat(declared: TensorInput, count: int, field: str) -> tuple[int, .
     return tuple(count // fixed if size == -1 else size for size in wanted)
 
 
-def shape_of_nested(
+def nested_data_shape(
     declared: TensorInput, nesting: tuple[int, ...], count: int, field: str
 ) -> tuple[int, ...]:
-    """The shape of data without a stated shape: `nesting` is the shape of the nested arrays.
+    """The shape of JSON data that come without a shape.
 
-    Flat data get the declared shape. Data without the batch dimension become a batch of one.
-    Raises ConversionError (422).
+    `nesting` is the shape of the nested arrays, and `count` the number of elements. Flat data get
+    the declared shape. Data without the batch dimension become a batch of one. Raises
+    ConversionError (422).
     """
     if _matches(nesting, declared.shape):
         return nesting
     if len(nesting) > 0 and _matches((1, *nesting), declared.shape):
         return 1, *nesting
     if len(nesting) <= 1:
-        return shape_of_flat(declared, count, field)
+        return flat_data_shape(declared, count, field)
     raise ConversionError(
         Reason.WRONG_SHAPE,
         field,
@@ -140,14 +144,14 @@ def shape_of_nested(
 
 
 def _matches(shape: Sequence[int], declared: Sequence[int]) -> bool:
-    """Whether a shape is the declared one, where -1 stands for any size."""
+    """Whether a shape matches the declared shape. A declared size of -1 matches any size."""
     return len(shape) == len(declared) and all(
         wanted in (-1, size) for size, wanted in zip(shape, declared, strict=True)
     )
 
 
 def _declared_shape(declared: TensorInput) -> tuple[int, ...]:
-    """The declared shape; for an image, its size replaces open dimensions."""
+    """The declared shape. For an image input, the size of the image replaces -1."""
     if declared.image is None:
         return declared.shape
     return (*declared.shape[:-3], *declared.image.shape)

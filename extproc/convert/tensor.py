@@ -1,7 +1,7 @@
 """Tensors with raw data, as the Open Inference Protocol (V2) sends them over gRPC.
 
-Raw data are little-endian elements in row-major order. Each BYTES element follows its length, an
-unsigned integer of four bytes. `signature` checks that a tensor fits the model.
+Raw data are little-endian elements in row-major order. The length of a BYTES element, an unsigned
+integer of four bytes, precedes the element. `signature` checks that a tensor fits the model.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ ITEM_SIZE: Mapping[str, int] = {
     "INT8": 1, "INT16": 2, "INT32": 4, "INT64": 8,
     "FP16": 2, "BF16": 2, "FP32": 4, "FP64": 8,
 }  # fmt: skip
-"""Bytes of one element. BYTES is not listed: its elements differ in length."""
+"""Size of an element in bytes, by datatype. BYTES is not listed: its elements differ in length."""
 
 DATATYPES = frozenset(ITEM_SIZE) | {"BYTES"}
 
@@ -32,7 +32,7 @@ _LENGTH = struct.Struct("<I")
 
 @dataclass(slots=True)
 class Tensor:
-    """A named tensor. `field` is its place in the body, for error messages."""
+    """A named tensor. `field` is the tensor's place in the body, for error messages."""
 
     name: str
     datatype: str
@@ -48,10 +48,10 @@ def element_count(shape: Sequence[int]) -> int:
 
 
 def raw_element_count(data: Raw, datatype: str, field: str) -> int:
-    """Number of elements in raw data. Raises ConversionError (400, 422) for an incomplete one."""
+    """Number of elements in raw data. Raises ConversionError (400, 422) if one is incomplete."""
     item = ITEM_SIZE.get(datatype)
     if item is None:
-        return count_bytes(data, field)
+        return sum(1 for _ in _bytes_spans(data, field))
     if len(data) % item:
         raise ConversionError(
             Reason.WRONG_COUNT,
@@ -68,17 +68,13 @@ def pack_bytes(items: Sequence[bytes]) -> bytes:
 
 
 def unpack_bytes(raw: Raw, field: str) -> list[bytes]:
-    """Elements of a BYTES tensor. Raises ConversionError (400) if a length exceeds the data."""
+    """Elements of a BYTES tensor. Raises ConversionError (400) if an element is incomplete."""
     buffer = bytes(raw)
-    return [buffer[start:end] for start, end in _spans(buffer, field)]
+    return [buffer[start:end] for start, end in _bytes_spans(buffer, field)]
 
 
-def count_bytes(raw: Raw, field: str) -> int:
-    """Number of elements of a BYTES tensor. Raises ConversionError (400), as `unpack_bytes`."""
-    return sum(1 for _ in _spans(raw, field))
-
-
-def _spans(buffer: Raw, field: str) -> Iterator[tuple[int, int]]:
+def _bytes_spans(buffer: Raw, field: str) -> Iterator[tuple[int, int]]:
+    """Start and end of each element of a BYTES tensor."""
     position, size = 0, len(buffer)
     while position < size:
         start = position + _LENGTH.size

@@ -136,7 +136,7 @@ def _parameter(value: object, field: str) -> Parameter:
 def _check_nesting(
     nesting: tuple[int, ...], shape: tuple[int, ...], count: int, field: str
 ) -> None:
-    """Raises ConversionError unless the data are flat, or nested as the shape says."""
+    """Raises ConversionError unless the data are flat, or nested according to the shape."""
     if len(nesting) == 0:
         raise ConversionError(Reason.WRONG_TYPE, field, "must be an array")
     if len(nesting) > 1 and nesting != shape:

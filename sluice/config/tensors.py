@@ -59,7 +59,7 @@ class ImageInput(Strict):
         25_000_000,
         ge=1,
         le=1 << 30,
-        description="Maximum pixels of all images of a request together, before resizing.",
+        description="Maximum pixels of all images for this input in a request, before resizing.",
     )
 
     @property

@@ -74,7 +74,7 @@ class Convert(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A body that converts, with its converter."""
+    """A valid body and its converter."""
 
     convert: Convert
     body: bytes

@@ -1,4 +1,4 @@
-"""Signatures and bodies that convert, shared by the tests and the fuzzer."""
+"""Signatures and valid bodies for the tests and the fuzzer."""
 
 import io
 from collections.abc import Mapping

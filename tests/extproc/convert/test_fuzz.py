@@ -1,4 +1,4 @@
-"""For any bytes, a converter returns a body or refuses."""
+"""A converter returns a body or refuses, for any input."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""Images become the declared tensor, and invalid images are refused."""
+"""Images are converted to the declared tensor, and invalid images are refused."""
 
 import struct
 import zlib
@@ -48,7 +48,7 @@ def test_an_image_of_the_declared_size_keeps_its_pixels(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [(64, 48), (640, 480), (7, 5), (333, 100)])
-def test_an_image_of_another_size_is_resized_as_by_pillow(kind: str, size: tuple[int, int]) -> None:
+def test_an_image_of_another_size_is_resized_like_pillow(kind: str, size: tuple[int, int]) -> None:
     image = gradient_image(*size)
     pixels = first_array(to_grpc(model(image_input()), _media(kind), encoded(image, kind)), "u1")
     wanted = image.resize((16, 12), Image.Resampling.BILINEAR)
@@ -59,22 +59,22 @@ def test_an_image_of_another_size_is_resized_as_by_pillow(kind: str, size: tuple
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("resize", ["stretch", "crop", "pad"])
-def test_exif_orientation_turns_the_image_upright(kind: str, orientation: int, resize: str) -> None:
+def test_exif_orientation_is_applied(kind: str, orientation: int, resize: str) -> None:
     image = gradient_image(60, 40)
     data = encoded(image, kind, exif=exif(orientation))
     signature = model(image_input(resize=resize))
     pixels = first_array(to_grpc(signature, _media(kind), data), "u1")[0]
-    turned = image.copy()
-    turned.getexif()[0x0112] = orientation
-    upright = ImageOps.exif_transpose(turned)
-    wanted = first_array(to_grpc(signature, "image/png", encoded(upright, "PNG")), "u1")[0]
+    tagged = image.copy()
+    tagged.getexif()[0x0112] = orientation
+    transposed = ImageOps.exif_transpose(tagged)
+    wanted = first_array(to_grpc(signature, "image/png", encoded(transposed, "PNG")), "u1")[0]
     assert np.abs(pixels.astype(int) - wanted).mean() < 3
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("color", ["RGB", "BGR", "GRAY"])
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
-def test_color_and_layout_are_those_of_the_input(kind: str, color: str, layout: str) -> None:
+def test_the_input_declares_color_and_layout(kind: str, color: str, layout: str) -> None:
     image = gradient_image(16, 12)
     signature = model(image_input(color=color, layout=layout))
     pixels = first_array(to_grpc(signature, _media(kind), encoded(image, kind)), "u1")[0]
@@ -126,26 +126,27 @@ def test_crop_keeps_the_center_and_pad_keeps_the_whole_image() -> None:
     assert padded[6, 8].tolist() == [0, 255, 0]
 
 
-def test_crop_fraction_keeps_a_part_of_the_crop() -> None:
-    ringed = Image.new("RGB", (160, 120), (255, 0, 0))
-    ringed.paste((0, 0, 255), (40, 30, 120, 90))
+def test_crop_fraction_keeps_the_center_of_the_crop() -> None:
+    framed = Image.new("RGB", (160, 120), (255, 0, 0))
+    framed.paste((0, 0, 255), (40, 30, 120, 90))
     signature = model(image_input(resize="crop", crop_fraction=0.5, interpolation="nearest"))
-    pixels = first_array(to_grpc(signature, "image/png", encoded(ringed, "PNG")), "u1")[0]
+    pixels = first_array(to_grpc(signature, "image/png", encoded(framed, "PNG")), "u1")[0]
     assert (pixels == (0, 0, 255)).all()
 
 
-def test_transparent_pixels_show_the_background() -> None:
-    clear = Image.new("RGBA", (16, 12), (0, 0, 0, 0))
+def test_transparent_pixels_get_the_background_color() -> None:
+    transparent = Image.new("RGBA", (16, 12), (0, 0, 0, 0))
     signature = model(image_input(background=(9, 8, 7)))
     for kind in ("PNG", "WEBP"):
-        pixels = first_array(to_grpc(signature, _media(kind), encoded(clear, kind)), "u1")[0]
+        data = encoded(transparent, kind)
+        pixels = first_array(to_grpc(signature, _media(kind), data), "u1")[0]
         assert (pixels == (9, 8, 7)).all()
 
 
-def test_16_bit_gray_keeps_its_upper_byte() -> None:
-    deep = Image.fromarray(np.full((12, 16), 0x80FF, np.uint16))
+def test_a_16_bit_gray_pixel_becomes_its_upper_byte() -> None:
+    gray16 = Image.fromarray(np.full((12, 16), 0x80FF, np.uint16))
     signature = model(image_input(color="GRAY"))
-    pixels = first_array(to_grpc(signature, "image/png", encoded(deep, "PNG")), "u1")
+    pixels = first_array(to_grpc(signature, "image/png", encoded(gray16, "PNG")), "u1")
     assert (pixels == 0x80).all()
 
 
@@ -167,7 +168,7 @@ def test_a_form_with_several_images_becomes_a_batch_in_the_same_order() -> None:
     assert (pixels[1] == (0, 0, 255)).all()
 
 
-def test_a_part_belongs_to_the_input_of_its_name() -> None:
+def test_a_form_part_is_for_the_input_with_the_same_name() -> None:
     left, right = image_input(name="left"), image_input(name="right", width=8, height=8)
     data = encoded(gradient_image(), "PNG")
     media, body = form(("right", "image/png", data), ("left", "image/png", data))
@@ -195,7 +196,7 @@ def test_a_model_without_a_batch_dimension_accepts_one_image() -> None:
     assert (caught.value.status, caught.value.reason) == (422, "wrong_count")
 
 
-def _png_claiming(width: int, height: int) -> bytes:
+def _png_with_size(width: int, height: int) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunk = b"IHDR" + header
     return (
@@ -203,28 +204,28 @@ def _png_claiming(width: int, height: int) -> bytes:
     )
 
 
-def _webp_claiming(width: int, height: int) -> bytes:
+def _webp_with_size(width: int, height: int) -> bytes:
     canvas = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
     chunk = b"VP8X" + struct.pack("<I", 10) + b"\0\0\0\0" + canvas
     return b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk
 
 
-def _jpeg_claiming(width: int, height: int) -> bytes:
+def _jpeg_with_size(width: int, height: int) -> bytes:
     data = bytearray(encoded(gradient_image(16, 12), "JPEG"))
-    at = data.index(b"\xff\xc0") + 5
-    data[at : at + 4] = struct.pack(">HH", height, width)
+    offset = data.index(b"\xff\xc0") + 5
+    data[offset : offset + 4] = struct.pack(">HH", height, width)
     return bytes(data)
 
 
 @pytest.mark.parametrize(
     ("media", "body"),
     [
-        ("image/png", _png_claiming(60_000, 60_000)),
-        ("image/webp", _webp_claiming(16_000, 16_000)),
-        ("image/jpeg", _jpeg_claiming(60_000, 60_000)),
+        ("image/png", _png_with_size(60_000, 60_000)),
+        ("image/webp", _webp_with_size(16_000, 16_000)),
+        ("image/jpeg", _jpeg_with_size(60_000, 60_000)),
     ],
 )
-def test_an_image_with_too_many_pixels_is_refused_by_its_header(media: str, body: bytes) -> None:
+def test_an_image_whose_header_has_too_many_pixels_is_refused(media: str, body: bytes) -> None:
     with pytest.raises(ConversionError) as caught:
         to_grpc(model(image_input()), media, body)
     assert (caught.value.status, caught.value.reason) == (413, "too_many_pixels")
@@ -263,11 +264,11 @@ def test_a_batch_above_the_size_limit_is_refused_before_decoding() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
-def test_a_truncated_image_is_refused(kind: str, share: float) -> None:
+@pytest.mark.parametrize("fraction", [0.3, 0.6, 0.95])
+def test_a_truncated_image_is_refused(kind: str, fraction: float) -> None:
     data = encoded(gradient_image(200, 150), kind)
     with pytest.raises(ConversionError) as caught:
-        to_grpc(model(image_input()), _media(kind), data[: int(len(data) * share)])
+        to_grpc(model(image_input()), _media(kind), data[: int(len(data) * fraction)])
     assert (caught.value.status, caught.value.reason) == (400, "broken_image")
 
 
@@ -329,9 +330,9 @@ def test_an_error_names_the_part_that_is_not_an_image() -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_exif_orientation_is_read_in_both_byte_orders(orientation: int, order: str) -> None:
-    mark = b"II*\0" if order == "<" else b"MM\0*"
+    magic = b"II*\0" if order == "<" else b"MM\0*"
     entry = struct.pack(order + "HHIHH", 0x0112, 3, 1, orientation, 0)
-    tiff = mark + struct.pack(order + "IH", 8, 1) + entry
+    tiff = magic + struct.pack(order + "IH", 8, 1) + entry
     segment = b"Exif\0\0" + tiff
     data = b"\xff\xd8\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + b"\xff\xda"
     assert jpeg_orientation(data) == orientation

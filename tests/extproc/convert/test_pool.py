@@ -18,7 +18,7 @@ from sluice.contract.reasons import Reason
 SIGNATURE = Signature("m")
 
 
-def converter(gate: threading.Event, thread_from: int = 0) -> Converter:
+def converter(gate: threading.Event, min_thread_size: int = 0) -> Converter:
     """A converter that waits for the gate to open. It refuses the body `bad`."""
 
     def read(body: bytes, headers: Mapping[str, str]) -> InferenceRequest:
@@ -27,7 +27,7 @@ def converter(gate: threading.Event, thread_from: int = 0) -> Converter:
             raise ConversionError(Reason.NOT_JSON, "body", "is bad")
         return InferenceRequest([Tensor("x", "UINT8", (len(body),), body)])
 
-    return Converter("test-grpc", "grpc", SIGNATURE, ConversionLimits(), thread_from, read)
+    return Converter("test-grpc", "grpc", SIGNATURE, ConversionLimits(), min_thread_size, read)
 
 
 def on_loop(test: Callable[[], Coroutine[None, None, None]]) -> Callable[[], None]:

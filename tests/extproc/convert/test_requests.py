@@ -317,7 +317,7 @@ def test_compressed_bodies_are_decompressed(coding: str, compress: object) -> No
     ("coding", "compress"),
     [("gzip", gzip.compress), ("deflate", zlib.compress), ("br", brotli.compress)],
 )
-def test_compressed_bodies_too_large_or_damaged_are_refused(coding: str, compress: object) -> None:
+def test_too_large_or_damaged_compressed_bodies_are_refused(coding: str, compress: object) -> None:
     assert callable(compress)
     bomb = compress(bytes(50_000_000))
     given = {"content_encoding": coding}

@@ -1,4 +1,4 @@
-"""V2 JSON to gRPC and back is the identity, for every datatype."""
+"""Conversion of V2 JSON to gRPC and back keeps the values of every datatype."""
 
 import math
 import struct

@@ -199,14 +199,16 @@ def test_a_lost_backend_is_down_and_its_evictions_are_counted(tmp_path: Path) ->
     worker.table.close()
 
 
-def converter(gate: threading.Event, thread_from: int) -> Converter:
+def converter(gate: threading.Event, min_thread_size: int) -> Converter:
     """A converter that accepts any body and waits for the gate."""
 
     def source(body: bytes, headers: Mapping[str, str]) -> InferenceRequest:
         assert gate.wait(10)
         return InferenceRequest([Tensor("x", "UINT8", (len(body),), body)])
 
-    return Converter("test-grpc", "grpc", Signature("m"), ConversionLimits(), thread_from, source)
+    return Converter(
+        "test-grpc", "grpc", Signature("m"), ConversionLimits(), min_thread_size, source
+    )
 
 
 def test_conversions_are_timed_and_pending_ones_are_counted(worker: Worker) -> None:
