@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Mapping
 
 from sluice.bootstrap import render
 from sluice.cli.commands import Subcommands, command, config_argument
@@ -28,8 +29,12 @@ def register(commands: Subcommands) -> None:
 def _validate(options: argparse.Namespace) -> int:
     config = load(options.config)
     policy = policy_document(config, options.config.parent)
-    print(f"{options.config}: valid; {len(config.models)} models, version {policy.version}")
+    print(f"{options.config}: valid; {_count(config.models)}, version {policy.version}")
     return 0
+
+
+def _count(models: Mapping[str, object]) -> str:
+    return "1 model" if len(models) == 1 else f"{len(models)} models"
 
 
 def _schema(_: argparse.Namespace) -> int:

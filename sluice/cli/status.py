@@ -122,7 +122,7 @@ def callout_url(control_plane: str, address: str) -> str:
 
 def describe(status: Status) -> str:
     """The status as text: version, error, nodes and breakers."""
-    step = "in_sync" if status["in_sync"] else f"under way: {status['step']}"
+    step = "in sync" if status["in_sync"] else f"under way: {status['step']}"
     lines = [f"version   {status['version'] or 'none'} ({step})", f"config    {status['config']}"]
     if status["error"] is not None:
         lines.append("error     the latest change is not in force:")

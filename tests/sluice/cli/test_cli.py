@@ -34,7 +34,7 @@ def config(tmp_path: Path) -> Path:
 
 def test_validate_accepts_a_valid_file(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", str(config)]) == 0
-    assert "valid; 1 models" in capsys.readouterr().out
+    assert "valid; 1 model," in capsys.readouterr().out
 
 
 def test_validate_names_the_line_and_key_of_an_error(
