@@ -1,8 +1,8 @@
-"""Measures the cost of a callout: plain Envoy, our transport and grpcio in one run.
+"""Compares Envoy without a callout, with our transport, and with grpcio.
 
-One Envoy has a listener for each variant; another Envoy stands in for the model server. `wrk` loads
-the listeners in turn, in several rounds, so that noise of the machine affects all of them alike.
-Run it with `make bench-callout`.
+One Envoy has a listener for each variant. Another Envoy replaces the model server. `wrk` loads the
+listeners in turn, in several rounds, so that other load on the machine affects all listeners
+equally. Run it with `make bench-callout`.
 """
 
 import argparse
@@ -28,8 +28,8 @@ from bench.processes import (
 from bench.tokens import token_and_jwks
 
 PATH = "/v2/models/bench/infer"
-"""Requested with GET: Envoy responds to a POST before it has read the body, and must then close the
-connection."""
+"""Path of the requests. Their method is GET, because Envoy responds to a POST before it has read
+the body, and must then close the connection."""
 
 TRANSPORTS = ("asyncio", "grpcio")
 FILTERS = ("ext_proc", "ext_authz")
@@ -44,12 +44,12 @@ function request()
   return wrk.format()
 end
 """
-"""For wrk: every request has another header value."""
+"""wrk script that gives every request a different header value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One round on one listener: latencies in milliseconds, CPU time in microseconds a request."""
+    """Result of one round: requests/s, latencies in ms, CPU time in µs for each request."""
 
     rate: float
     p50: float
@@ -107,7 +107,7 @@ def measure(
     gateway: Gateway, variant: Variant, token: str, distinct_script: Path,
     options: argparse.Namespace,
 ) -> Sample:  # fmt: skip
-    """One round on one listener."""
+    """Load one listener for one round."""
     callout_pid = gateway.callout_pids.get((variant.transport or "", variant.policy))
     pids = [gateway.envoy_pid, *([callout_pid] if callout_pid else [])]
     headers = {} if variant.policy == "trivial" else {"Authorization": f"Bearer {token}"}
@@ -130,7 +130,7 @@ def measure(
 def main() -> None:
     """Measure, and print the figures and their ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=int, default=3, help="length of one round")
+    parser.add_argument("--seconds", type=int, default=3, help="seconds of one round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--transports", nargs="+", default=list(TRANSPORTS), choices=TRANSPORTS)

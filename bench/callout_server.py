@@ -1,7 +1,7 @@
 """`python -m bench.callout_server TRANSPORT ADDRESS POLICY JWKS`: one callout worker without xDS.
 
 POLICY is `trivial` (everyone is admitted to the only version) or `full` (every stage is used: an
-RS256 token, access rules, claim rules and canaries). The worker prints its count of open streams
+RS256 token, access rules, claim rules and canaries). The worker prints the number of open streams
 when it ends.
 """
 

@@ -1,8 +1,9 @@
-"""Measures conversion for each kind and size of body, compared with a direct use of libraries.
+"""Measures conversion for each kind and size of body, compared with direct use of the libraries.
 
 `python -m bench.convert` prints microseconds, MB/s of the request body, and the ratio to the same
 work with simplejpeg, Pillow, orjson and numpy. Each figure is the best of several rounds, because
-other processes share the machine. Then it measures a whole gateway (`bench.convert_gateway`).
+other processes share the machine. The benchmark then measures a whole gateway
+(`bench.convert_gateway`).
 """
 
 import argparse
@@ -29,7 +30,7 @@ SIZES = ((224, 224), (640, 480), (1280, 720), (1920, 1080))
 
 
 def best(work: Callable[[], object], seconds: float) -> float:
-    """Seconds of one run, the best of several rounds that take about `seconds` in all."""
+    """Seconds of one run: the best of several rounds, which take about `seconds` in total."""
     once = timeit.timeit(work, number=1)
     number = max(1, int(seconds / ROUNDS / max(once, 1e-6)))
     return min(timeit.repeat(work, number=number, repeat=ROUNDS)) / number
@@ -64,7 +65,7 @@ def image_model(datatype: str, layout: str) -> Converters:
 
 
 def conversion(converters: Converters, media: str, body: bytes) -> Callable[[], object]:
-    """Converts one request, from its body to a ModelInferRequest."""
+    """A function that converts one request body to a ModelInferRequest."""
     converter = converters.choose(media)
     assert converter is not None
     headers = {"content-type": media}
@@ -81,7 +82,7 @@ def report(name: str, work: Callable[[], object], direct: Callable[[], object], 
 
 
 def images() -> None:
-    """Images of several sizes, compared with the decoder alone, and with Pillow and numpy."""
+    """Compare images of several sizes with the decoder alone, and with Pillow and numpy."""
     for width, height in SIZES:
         image = photo(width, height)
         jpeg = encoded(image, "JPEG")
@@ -105,7 +106,7 @@ def images() -> None:
 
 
 def with_pillow(data: bytes) -> Callable[[], object]:
-    """The simplest conversion with Pillow and numpy."""
+    """A function that converts an image in the simplest way with Pillow and numpy."""
 
     def work() -> object:
         image = Image.open(io.BytesIO(data)).convert("RGB")
@@ -119,7 +120,7 @@ def with_pillow(data: bytes) -> Callable[[], object]:
 
 
 def numbers() -> None:
-    """Numbers in JSON and protobuf, compared with orjson.loads and numpy.asarray."""
+    """Compare numbers in JSON and protobuf with orjson.loads and numpy.asarray."""
     converters = Converters(Signature("bench"), "grpc")
     converter = converters.choose("application/json")
     assert converter is not None
@@ -151,7 +152,7 @@ def numbers() -> None:
 
 
 def raw() -> None:
-    """Tensors that need no decoding, compared with a copy of the bytes."""
+    """Compare tensors that need no decoding with a copy of the bytes."""
     converters = image_model("UINT8", "NHWC")
     body = photo(224, 224).tobytes()
     work = conversion(converters, "application/octet-stream", body)
@@ -162,7 +163,7 @@ def raw() -> None:
 
 
 def responses() -> None:
-    """Responses in V2 JSON, compared with protobuf's parser and orjson.dumps of a list."""
+    """Compare responses in V2 JSON with protobuf's parser and orjson.dumps of a list."""
     converter = Converters(Signature("bench"), "grpc").choose("application/json")
     assert converter is not None
     options = converter.convert_request(

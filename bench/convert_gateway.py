@@ -1,7 +1,7 @@
-"""Measures the throughput of a gateway that converts, compared with gRPC calls of the same tensors.
+"""Measures a gateway that converts, compared with gRPC calls with the same tensors.
 
-wrk, Envoy, one callout worker and the example models (gRPC) run on this machine. Rounds of all
-payloads alternate, so that other load on the machine affects all of them.
+wrk, Envoy, one callout worker and the example models (gRPC) run on this machine. The rounds of the
+payloads alternate, so that other load on the machine affects all payloads equally.
 """
 
 import http.client
@@ -45,7 +45,7 @@ function done()
   for _, thread in ipairs(threads) do io.write("failed: ", thread:get("failed"), "\\n") end
 end
 """
-"""wrk script for one thread. It counts gRPC errors too, which have the HTTP status 200."""
+"""wrk script for one thread. It also counts gRPC errors, whose HTTP status is 200."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Payload:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Figures of one round: latency in milliseconds, CPU time of the callout in us a request."""
+    """Result of one round: requests/s, latency in ms, CPU time of the callout in µs per request."""
 
     rate: float
     p50: float
@@ -68,7 +68,7 @@ class Sample:
 
 
 def measure(jpeg: bytes, seconds: int) -> None:
-    """Print requests a second and their ratios, or that wrk is missing."""
+    """Print requests per second and their ratios, or a message if wrk is not installed."""
     if shutil.which("wrk") is None:
         print("\nthrough a gateway: needs wrk on PATH (make bench-convert installs it)")
         return
@@ -111,7 +111,7 @@ def jpeg_request(jpeg: bytes) -> Payload:
 
 
 def tensor_call() -> Payload:
-    """A gRPC call with a tensor of the shape that the JPEG is converted to."""
+    """A gRPC call whose tensor has the shape of the converted JPEG."""
     pixels = np.random.default_rng(7).integers(0, 256, SIDE * SIDE, np.uint8)
     request = ModelInferRequest(model_name="digits", raw_input_contents=[pixels.tobytes()])
     request.inputs.add(name="image", datatype="UINT8", shape=[1, SIDE, SIDE, 1])
@@ -135,7 +135,7 @@ def numbers() -> tuple[Payload, Payload]:
 
 
 def grpc_call(name: str, request: ModelInferRequest) -> Payload:
-    """A gRPC call over HTTP/1.1, because wrk has no HTTP/2. Envoy's bridge converts it."""
+    """A gRPC call over HTTP/1.1, which Envoy converts (grpc_http1_bridge): wrk has no HTTP/2."""
     message = request.SerializeToString()
     headers = {
         "content-type": "application/grpc",
@@ -178,7 +178,7 @@ def grpc_model(port: int) -> dict[str, object]:
 
 
 def send_once(port: int, payload: Payload) -> None:
-    """Send a payload once. Raises RuntimeError unless it succeeds."""
+    """Send a payload once. Raises RuntimeError if the request fails."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     connection.request("POST", payload.path, payload.body, payload.headers)
     response = connection.getresponse()
@@ -189,7 +189,7 @@ def send_once(port: int, payload: Payload) -> None:
 
 
 def load(port: int, payload: Payload, seconds: int, directory: Path, pids: list[int]) -> Sample:
-    """One round of one payload. Raises RuntimeError unless all requests succeed."""
+    """Load the gateway with one payload for one round. Raises RuntimeError if a request fails."""
     (directory / "body").write_bytes(payload.body)
     script = directory / "post.lua"
     script.write_text(SCRIPT % (directory / "body"))

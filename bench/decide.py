@@ -1,6 +1,6 @@
-"""Measures the CPU time of a decision, part by part, without a socket.
+"""Measures the CPU time of a decision and of its parts, without sockets.
 
-Figures are the best of several rounds on one core, in microseconds a request.
+Each figure is the best of several rounds on one core, in microseconds per request.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def document(jwks: str, *, token_cache: bool = True) -> PolicyDocument:
 
 
 def headers(token: str) -> dict[str, bytes]:
-    """The headers of a usual request from Envoy: about a kilobyte."""
+    """The headers of a typical request from Envoy: about a kilobyte."""
     return {
         ":method": b"POST",
         ":path": b"/v2/models/bench/infer",
@@ -79,7 +79,7 @@ class _DiscardingCall:
 
 
 def microseconds(step: Callable[[], object], rounds: int, calls: int) -> float:
-    """CPU time of one call: the mean of the best round, which noise affects least."""
+    """CPU time of one call: the mean of the fastest round, which other load affects least."""
     best = float("inf")
     for _ in range(rounds):
         began = time.process_time_ns()
@@ -109,8 +109,7 @@ def check_request(headers: dict[str, bytes]) -> CheckRequest:
 
 
 def distinct_messages(headers: dict[str, bytes]) -> Iterator[bytes]:
-    """Serialized ext_proc messages; each is repeated only when the admission cache has forgotten
-    it."""
+    """Serialized ext_proc messages. A message is repeated after the admission cache evicted it."""
     notes = (b"%08d" % number for number in range(2 * MAX_SEEN))
     return cycle(
         [processing_request({**headers, "x-note": note}).SerializeToString() for note in notes]
@@ -118,7 +117,7 @@ def distinct_messages(headers: dict[str, bytes]) -> Iterator[bytes]:
 
 
 def steps(jwks: str, token: str) -> dict[str, Callable[[], object]]:
-    """The measured functions by name."""
+    """The functions to measure, by name."""
     policy = compile_policy(document(jwks))
     uncached_policy = compile_policy(document(jwks, token_cache=False))
     current_policy = CurrentPolicy()

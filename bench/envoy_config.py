@@ -14,7 +14,7 @@ DIRECT_RESPONSE = {"direct_response": {"status": 200, "body": {"inline_string": 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One listener: the origin of its responses, and the callout that decides (if any)."""
+    """One listener: the source of its responses, and its callout (if any)."""
 
     hop: str
     """`direct`: Envoy responds itself; `proxy`: it forwards to the model server."""
@@ -23,7 +23,7 @@ class Variant:
     filter: str = ""
     policy: str = ""
     distinct: bool = False
-    """Whether every request differs from those before, so that no decision comes from a cache."""
+    """Whether every request is different, so that no decision comes from the admission cache."""
 
     @property
     def name(self) -> str:
@@ -32,14 +32,14 @@ class Variant:
 
 
 def upstream_config(port: int) -> dict[str, object]:
-    """An Envoy in place of a model server; it responds at once."""
+    """Config of an Envoy that replaces a model server and responds at once."""
     return {"static_resources": {"listeners": [_listener("model", port, DIRECT_RESPONSE, [])]}}
 
 
 def gateway_config(
     ports: dict[Variant, int], upstream: str, callouts: dict[tuple[str, str], str]
 ) -> dict[str, object]:
-    """One listener for each variant; `callouts` are addresses by transport and policy."""
+    """Config with a listener for each variant. `callouts` are addresses by transport and policy."""
     listeners = []
     for variant, port in ports.items():
         filters = []
@@ -90,7 +90,7 @@ def _cluster(name: str, address: str, *, http2: bool = False) -> dict[str, objec
 
 
 def _callout_filter(variant: Variant, cluster: str) -> dict[str, object]:
-    """The HTTP filter that calls a worker. The ext_proc filter is the gateway's own."""
+    """The HTTP filter that calls a worker. The settings of ext_proc are those of the gateway."""
     service = {"cluster_name": cluster}
     if variant.filter == "ext_proc":
         message = "envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor"

@@ -20,7 +20,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def free_port() -> int:
-    """A TCP port on which nothing listens now."""
+    """A TCP port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -54,9 +54,9 @@ def serving(
     stdout: IO[str] | None = None,
     stderr: IO[str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a process during a block, which begins once the process listens at every address.
+    """Run a process while the `with` block runs. The block begins when all addresses accept.
 
-    Raises RuntimeError when it does not.
+    Raises RuntimeError if the process does not listen in time.
     """
     with subprocess.Popen(argv, stdout=stdout, stderr=stderr) as process:
         try:
@@ -74,7 +74,7 @@ def serving(
 def envoy(
     config: dict[str, object], file: Path, ports: Sequence[int]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run an Envoy with one worker thread; its static config is written to `file`."""
+    """Run an Envoy with one worker thread and a static config, which is written to `file`."""
     file.write_text(json.dumps(config))
     argv = [str(ENVOY), "-c", str(file), "--concurrency", "1", "--disable-hot-restart"]
     addresses = [local_address(port) for port in ports]
@@ -94,7 +94,7 @@ def sluice_up(config: dict[str, object], directory: Path, *options: str) -> Iter
 
 
 def _wait_until_ready(log: Path) -> None:
-    """Wait until `sluice up` logs that everything runs. Raises RuntimeError with its log."""
+    """Wait until `sluice up` logs that it is ready. Raises RuntimeError with the log otherwise."""
     deadline = time.monotonic() + START_TIMEOUT
     while "Sluice is ready." not in log.read_text():
         if time.monotonic() > deadline:
@@ -125,5 +125,5 @@ def cpu_seconds(pid: int) -> float:
 
 
 def resident_bytes(pid: int) -> int:
-    """The resident set of a process."""
+    """Resident memory of a process."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE

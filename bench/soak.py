@@ -1,7 +1,7 @@
-"""Checks a callout worker under load for minutes: its memory must stay, its streams must be closed.
+"""Checks that a callout worker under load neither grows in memory nor leaks streams.
 
-Envoy calls the worker for every request, with the full policy; `wrk` sends the requests. Memory is
-compared after a warm-up. Run it with `python -m bench.soak --minutes 10`.
+`wrk` sends requests for several minutes, and Envoy calls the worker for each. The worker has the
+full policy. Memory is compared after a warm-up. Run it with `python -m bench.soak --minutes 10`.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from bench.tokens import token_and_jwks
 SAMPLE_SECONDS = 5.0
 WARM_UP_SECONDS = 60.0
 MAX_CHANGE = 0.05
-"""Change of the resident set after the warm-up, as a fraction."""
+"""Maximum change of the resident memory after the warm-up, as a fraction."""
 UNUSED_PORT = 1
 
 Sample = tuple[float, int]

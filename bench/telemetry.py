@@ -1,9 +1,10 @@
 """Measures the cost of telemetry: whole gateways with and without reports, in one run.
 
 Each gateway is a `sluice up` with one Envoy, one callout worker and the full policy of
-bench.callout_server. The gateways share a model server. By default it is an Envoy that responds at
-once, so that the gateway's own cost is the largest possible share of a request; `--example` uses
-the example model `sentiment`. Rounds are interleaved, so that noise affects all gateways alike.
+bench.callout_server. The gateways share a model server. By default, the model server is an Envoy
+that responds at once, so that the cost of the gateway is the largest possible part of a request.
+`--example` uses the example model `sentiment`. The rounds of the gateways alternate, so that other
+load on the machine affects all gateways equally.
 """
 
 import argparse
@@ -47,7 +48,7 @@ wrk.path = "/v2/models/sentiment/infer"
 wrk.headers["content-type"] = "application/json"
 wrk.body = '{"inputs":[{"name":"text","datatype":"BYTES","shape":[1],"data":["a wonderful film"]}]}'
 """
-"""Script for wrk: a request to the example model."""
+"""wrk script that sends requests to the example model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ def measure(target: Gateway, token: str, options: argparse.Namespace) -> Sample:
 def main() -> None:
     """Run all rounds and print the medians."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=int, default=3, help="length of one round")
+    parser.add_argument("--seconds", type=int, default=3, help="seconds of one round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--example", action="store_true", help="use the example model")

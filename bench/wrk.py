@@ -14,21 +14,24 @@ _MILLISECONDS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """One run: requests a second, and latencies in milliseconds."""
+class WrkReport:
+    """Result of one run of wrk."""
 
     requests: int
     rate: float
+    """Requests per second."""
     p50: float
+    """Median latency in milliseconds."""
     p99: float
+    """99th percentile of the latency in milliseconds."""
     failed: int
-    """Responses with a status other than 2xx and 3xx."""
+    """Number of responses with a status other than 2xx and 3xx."""
     text: str
-    """The report as wrk printed it."""
+    """Output of wrk."""
 
 
 def require_wrk(target: str) -> None:
-    """Exit with a message when wrk is not installed; `target` of the Makefile installs it."""
+    """Exit with a message if wrk is not installed. `target` is the make target that installs it."""
     if shutil.which("wrk") is None:
         sys.exit(f"bench: wrk is not on PATH (make {target} installs it)")
 
@@ -37,7 +40,7 @@ def command(
     port: int, path: str, headers: Mapping[str, str], connections: int, seconds: float,
     script: Path | None = None,
 ) -> list[str]:  # fmt: skip
-    """The command line that loads a port of this machine from one thread."""
+    """Command line of wrk: load a local port with one thread."""
     argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--latency"]
     argv += [item for name, value in headers.items() for item in ("-H", f"{name}: {value}")]
     argv += ["-s", str(script)] if script else []
@@ -47,15 +50,15 @@ def command(
 def run(
     port: int, path: str, headers: Mapping[str, str], connections: int, seconds: float,
     script: Path | None = None,
-) -> Report:  # fmt: skip
-    """Load a port of this machine, and wait for the end."""
+) -> WrkReport:  # fmt: skip
+    """Load a local port for `seconds`, and return the result."""
     argv = command(port, path, headers, connections, seconds, script)
     return parse(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
 
 
-def parse(text: str) -> Report:
+def parse(text: str) -> WrkReport:
     """Parse the output of `wrk --latency`."""
-    return Report(
+    return WrkReport(
         requests=int(number(text, r"(\d+) requests in")),
         rate=number(text, r"Requests/sec:\s+([\d.]+)"),
         p50=_latency(text, "50"),
@@ -66,7 +69,7 @@ def parse(text: str) -> Report:
 
 
 def number(text: str, pattern: str) -> float:
-    """The number that the pattern's group matches; 0 without a match."""
+    """The number that the group of the pattern matches; 0 if the pattern does not match."""
     match = re.search(pattern, text)
     return float(match[1]) if match else 0.0
 

@@ -21,7 +21,7 @@ from extproc.convert.normalize import DTYPES, normalizer
 from extproc.convert.tensor import Tensor
 from sluice.config.tensors import TensorInput
 from sluice.contract.reasons import Reason
-from sluice.images.geometry import Fit, Pixels, fit_image, undo_orientation
+from sluice.images.geometry import Fit, Pixels, apply_orientation, fit_image
 
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
@@ -114,7 +114,7 @@ class ImageReader:
         orientation = jpeg_orientation(data)
         fit = fit_image(self._image, header.width, header.height, orientation)
         nearest = self._image.interpolation == "nearest"
-        min_width, min_height = (0, 0) if nearest else fit.min_source
+        min_width, min_height = (0, 0) if nearest else fit.min_decoded_size
         try:
             if buffer is not None and orientation == 1 and fit.unchanged:
                 simplejpeg.decode_jpeg(data, colorspace=self._image.color, buffer=buffer)
@@ -172,7 +172,7 @@ class ImageReader:
 
     def _place(self, pixels: Pixels, fit: Fit, orientation: int) -> Pixels:
         """Apply the EXIF orientation, and center a smaller image on the background."""
-        upright = undo_orientation(pixels, orientation)
+        upright = apply_orientation(pixels, orientation)
         image = self._image
         height, width = upright.shape[:2]
         if (height, width) == (image.height, image.width):

@@ -1,1 +1,1 @@
-"""Geometry of images, apart from the callout so that other processes can use it."""
+"""Geometry of images, separate from the callout so that other processes can use it."""

@@ -1,7 +1,8 @@
-"""Computes how an image of one size fills a tensor of another size, and undoes EXIF orientations.
+"""Computes how an image is cropped and scaled to the size of a tensor, and applies the EXIF
+orientation.
 
-Coordinates are those of the stored image, before its EXIF orientation is undone. So a rotated image
-is resized first and turned upright last, when it is small.
+Coordinates refer to the stored image, before the EXIF orientation is applied. An image is resized
+before the orientation is applied, because rotating a small image takes less time.
 """
 
 import math
@@ -16,12 +17,15 @@ Pixels = npt.NDArray[np.uint8]
 """[height, width, channels]"""
 
 Box = tuple[float, float, float, float]
-"""Left, top, right and bottom edge, in pixels."""
+"""Left, top, right and bottom edges, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """The part `box` of an image of size `source` (width, height) becomes `width` x `height`."""
+    """Scales the part `box` of an image to `width` x `height` pixels.
+
+    `source` is the (width, height) of the image.
+    """
 
     source: tuple[int, int]
     box: Box
@@ -30,33 +34,36 @@ class Fit:
 
     @property
     def unchanged(self) -> bool:
-        """Whether the result is the whole image in its own size."""
+        """Whether the image is neither cropped nor scaled."""
         whole = (0.0, 0.0, float(self.source[0]), float(self.source[1]))
         return (self.width, self.height) == self.source and self.box == whole
 
     @property
-    def min_source(self) -> tuple[int, int]:
-        """Smallest width and height of a scaled copy of the image that needs no enlarging."""
+    def min_decoded_size(self) -> tuple[int, int]:
+        """Minimum (width, height) to which a decoder may scale the whole image down.
+
+        In a smaller image, the box would have to be enlarged.
+        """
         left, top, right, bottom = self.box
-        across, down = self.width / (right - left), self.height / (bottom - top)
+        x_scale, y_scale = self.width / (right - left), self.height / (bottom - top)
         width, height = self.source
-        return min(width, math.ceil(width * across)), min(height, math.ceil(height * down))
+        return min(width, math.ceil(width * x_scale)), min(height, math.ceil(height * y_scale))
 
     def scaled_box(self, width: int, height: int) -> Box:
-        """The box in a scaled copy of the image."""
-        across, down = width / self.source[0], height / self.source[1]
+        """The box in a copy of the image that is scaled to `width` x `height`."""
+        x_scale, y_scale = width / self.source[0], height / self.source[1]
         left, top, right, bottom = self.box
-        # Rounding must not move the box over the edge: Pillow refuses such a box.
+        # Pillow refuses a box that rounding has moved over the edge of the image.
         return (
-            left * across,
-            top * down,
-            min(right * across, float(width)),
-            min(bottom * down, float(height)),
+            left * x_scale,
+            top * y_scale,
+            min(right * x_scale, float(width)),
+            min(bottom * y_scale, float(height)),
         )
 
 
 def fit_image(image: ImageInput, width: int, height: int, orientation: int) -> Fit:
-    """How an image of this size and EXIF orientation fills the declared input."""
+    """The `Fit` of an image with this size and EXIF orientation to the declared input."""
     to_width, to_height = image.width, image.height
     if orientation >= 5:
         to_width, to_height = to_height, to_width
@@ -77,8 +84,8 @@ def fit_image(image: ImageInput, width: int, height: int, orientation: int) -> F
     )
 
 
-def undo_orientation(pixels: Pixels, orientation: int) -> Pixels:
-    """Turn an image upright: transpose it if necessary, then mirror its columns and rows."""
+def apply_orientation(pixels: Pixels, orientation: int) -> Pixels:
+    """Apply an EXIF orientation: transpose the image if necessary, then mirror columns and rows."""
     if orientation >= 5:
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):
