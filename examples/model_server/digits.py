@@ -1,6 +1,7 @@
 """The image classifier: images of digits to ten probabilities. `examples.train` trains it.
 
-It reduces an image to 8x8 cells, the size of the training data. It does not decode JPEG or PNG.
+The classifier reduces an image to 8x8 cells, the size of the training data. It does not decode JPEG
+or PNG.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from .tensors import Array, InvalidInputError, Tensor, TensorSpec
 Floats = npt.NDArray[np.float32]
 
 CELLS = 8
-# Both bound the memory of a request.
+# MAX_SIDE and MAX_BATCH bound the memory of a request.
 MAX_SIDE = 1024
 MAX_BATCH = 64
 _CHANNELS = (1, 3)
@@ -26,8 +27,8 @@ _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 def to_cells(images: Array) -> Floats:
     """Gray images [n, H, W] to cells [n, 64] from 0 to 1, with a bright digit on a dark background.
 
-    It stretches the contrast of each image to the whole range, so the values may have any scale. It
-    inverts an image with a bright border, because its digit is dark.
+    The contrast of each image is stretched to the whole range, so the values may have any scale. An
+    image with a bright border is inverted, because its digit is dark.
     """
     gray = images.astype(np.float32)
     rows, columns = _area_average(gray.shape[1]), _area_average(gray.shape[2])
@@ -44,7 +45,7 @@ def to_cells(images: Array) -> Floats:
 
 @lru_cache(maxsize=64)
 def _area_average(size: int) -> Floats:
-    """Matrix [8, size] whose row i averages the pixels that cell i covers wholly or partly."""
+    """Matrix [8, size]. Row i averages the pixels of cell i; pixels at an edge count in part."""
     edges = np.linspace(0, size, CELLS + 1)
     pixels = np.arange(size)
     overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)

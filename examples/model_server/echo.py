@@ -1,4 +1,4 @@
-"""The `echo` model: it returns the request that arrived, to test the proxies in front of it.
+"""The `echo` model: returns the request that arrived, to test the proxies in front of the server.
 
 It streams bodies and stores none.
 """

@@ -1,4 +1,4 @@
-"""Named tensors and their checks. The codecs read and write them."""
+"""Named tensors, and checks of their datatypes and shapes. The codecs read and write tensors."""
 
 import math
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ class Tensor:
 
 
 def dtype_of(name: str, datatype: str) -> np.dtype[np.generic]:
-    """The numpy type of a V2 datatype; raises InvalidInputError if it is unknown."""
+    """The numpy type of a V2 datatype; raises InvalidInputError for an unsupported datatype."""
     try:
         return DTYPES[datatype]
     except KeyError:
@@ -64,7 +64,7 @@ def dtype_of(name: str, datatype: str) -> np.dtype[np.generic]:
 
 
 def reshape(name: str, flat: Array, shape: Sequence[int]) -> Array:
-    """Reshapes a flat array; raises InvalidInputError if the shape needs another element count."""
+    """Reshapes a flat array; raises InvalidInputError if the number of elements does not fit."""
     if any(size < 0 for size in shape):
         raise InvalidInputError(f"input {name!r}: shape {list(shape)} has a negative dimension")
     expected = math.prod(shape)

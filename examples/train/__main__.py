@@ -1,6 +1,6 @@
 """`python -m examples.train`: trains the example models and prints their accuracy on test data.
 
-It writes the weights, which are all that the model server needs, and the example images.
+It writes the weights that the model server loads, and the example images.
 """
 
 from pathlib import Path
@@ -26,10 +26,11 @@ def _train_sentiment() -> None:
         sentiment.save(model)
         accuracy = sentiment.accuracy(model, sentences)
         print(f"sentiment {version}: {accuracy:.3f} of {len(sentences)} sentences")
-    for kind, letters in (("words", None), ("words with new prefixes", sentiment.PREFIX_LENGTH)):
-        known, unseen = sentiment.split_words(rated, letters)
-        accuracy = sentiment.word_accuracy(sentiment.train("v2", known, neutral), unseen)
-        print(f"sentiment v2: {accuracy:.3f} of {len(unseen)} held-out {kind}")
+    splits = (("words", None), ("words with new prefixes", sentiment.PREFIX_LENGTH))
+    for kind, letters in splits:
+        train_words, test_words = sentiment.split_words(rated, letters)
+        accuracy = sentiment.word_accuracy(sentiment.train("v2", train_words, neutral), test_words)
+        print(f"sentiment v2: {accuracy:.3f} of {len(test_words)} held-out {kind}")
 
 
 def _train_digits() -> None:
@@ -37,9 +38,9 @@ def _train_digits() -> None:
     for version in ("v1", "v2"):
         model = digits.train(version, images, labels)
         digits.save(version, model)
-        plain = digits.accuracy(model, test_images, test_labels)
+        accuracy = digits.accuracy(model, test_images, test_labels)
         jpeg = digits.accuracy(model, digits.through_jpeg(test_images), test_labels)
-        print(f"digits {version}: {plain:.3f} of {len(test_labels)} images, {jpeg:.3f} as JPEG")
+        print(f"digits {version}: {accuracy:.3f} of {len(test_labels)} images, {jpeg:.3f} as JPEG")
     seven = digits.to_image(test_images[test_labels == 7][0])
     seven.save(EXAMPLES / "digit-7.jpg", quality=85)
     seven.save(EXAMPLES / "digit-7.png", optimize=True)

@@ -88,7 +88,7 @@ def _shift(images: Floats, axis: int, by: float) -> Floats:
 def _layer(
     weights: npt.NDArray[np.float64], bias: npt.NDArray[np.float64]
 ) -> tuple[Floats, Floats]:
-    # Rounded as `save` rounds them, so that the accuracy is that of the saved weights.
+    # `save` rounds the weights too. The accuracy must be the accuracy of the saved weights.
     return (
         weights.astype(np.float16).astype(np.float32),
         bias.astype(np.float16).astype(np.float32),

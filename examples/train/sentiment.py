@@ -20,9 +20,10 @@ SEED = 7
 TEST_FRACTION = 0.25
 SENTENCES = Path(__file__).resolve().parent.parent / "data/sentiment-test.tsv"
 PREFIX_LENGTH = 5
-"""Words with the same first letters are mostly forms of one word."""
-# The sum of ratings of a neutral word, in each direction, as ten raters might give it.
+"""Letters of a prefix. Most words with the same prefix are forms of one word."""
+
 _NEUTRAL_RATING = 10.0
+"""Assumed sum of the positive ratings of a neutral word by ten raters, and of the negative ones."""
 
 Sentence = tuple[str, bool]
 Ratings = Mapping[str, tuple[int, int]]
@@ -30,14 +31,14 @@ Ratings = Mapping[str, tuple[int, int]]
 
 
 def held_out_sentences() -> list[Sentence]:
-    """The labelled sentences, each with whether it is positive. No model is trained on them."""
+    """Sentences, and whether each one is positive. No model is trained on them."""
     lines = SENTENCES.read_text(encoding="utf-8").splitlines()
     pairs = [line.split("\t", 1) for line in lines if not line.startswith("#")]
     return [(text, sign == "+") for sign, text in pairs]
 
 
 def rated_words() -> Ratings:
-    """The words of the VADER lexicon. Ten raters have rated each from -4 to 4.
+    """The words of the VADER lexicon. Ten raters have rated each word from -4 to 4.
 
     Emoticons and abbreviations with digits are left out.
     """
@@ -55,7 +56,7 @@ def rated_words() -> Ratings:
 def neutral_words(rated: Ratings) -> list[str]:
     """Words without a rating: stop words, and words in descriptions of scikit-learn's data sets.
 
-    The lexicon has no neutral words, and n-grams can only be neutral if neutral words have them.
+    The lexicon has no neutral words. Without these words, no n-gram could become neutral.
     """
     words = set(ENGLISH_STOP_WORDS)
     for file in (resources.files("sklearn.datasets") / "descr").iterdir():
@@ -67,7 +68,8 @@ def neutral_words(rated: Ratings) -> list[str]:
 def train(version: str, rated: Ratings, neutral: Sequence[str]) -> SentimentClassifier:
     """Fits a logistic regression without a bias to the features of single words.
 
-    Each word is a positive and a negative sample, weighted by its ratings in that direction.
+    Each word is one positive and one negative sample. The weight of the positive sample is the sum
+    of the positive ratings, and the weight of the negative sample that of the negative ratings.
     """
     samples = _balanced(rated)
     samples += [(word, _NEUTRAL_RATING, _NEUTRAL_RATING) for word in neutral]
@@ -75,30 +77,33 @@ def train(version: str, rated: Ratings, neutral: Sequence[str]) -> SentimentClas
     rows = _feature_rows(version, [word for word, _, _ in samples])
     vectors = vectorizer.fit_transform([*rows, *rows])
     weight = [positive for _, positive, _ in samples] + [negative for _, _, negative in samples]
-    # A low tolerance: it applies to the mean over all samples, of which one word is a tiny part.
+    # The tolerance is low because it applies to the mean over all samples, not to one word.
     regression = LogisticRegression(
         C=0.3, tol=1e-7, fit_intercept=False, max_iter=1000, random_state=SEED
     )
     regression.fit(vectors, [True] * len(rows) + [False] * len(rows), sample_weight=weight)
-    # Rounded as `save` rounds them, so that the accuracy is that of the saved weights.
+    # `save` rounds the weights too. The accuracy must be the accuracy of the saved weights.
     weights = regression.coef_[0].astype(np.float16).tolist()
     named = zip(vectorizer.get_feature_names_out().tolist(), weights, strict=True)
     return SentimentClassifier(version, {name: value for name, value in named if abs(value) > 1e-3})
 
 
 def split_words(rated: Ratings, letters: int | None) -> tuple[Ratings, Ratings]:
-    """Splits the words into training and test words; equal first `letters` stay together."""
+    """Splits the words into training and test words.
+
+    Words with the same first `letters` letters are in the same part. None: every word is separate.
+    """
     words = list(rated)
     split = GroupShuffleSplit(n_splits=1, test_size=TEST_FRACTION, random_state=SEED)
-    known, unseen = (
+    train_words, test_words = (
         {words[i]: rated[words[i]] for i in indices}
         for indices in next(split.split(words, groups=[word[:letters] for word in words]))
     )
-    return known, unseen
+    return train_words, test_words
 
 
 def word_accuracy(model: SentimentClassifier, rated: Ratings) -> float:
-    """Fraction of the words whose score has the sign of their ratings."""
+    """Fraction of the words whose score has the same sign as the sum of their ratings."""
     correct = (
         (model.word_score(word) > 0) == (positive > negative)
         for word, (positive, negative) in rated.items()
@@ -124,7 +129,8 @@ def save(model: SentimentClassifier) -> None:
 def _balanced(rated: Ratings) -> list[tuple[str, float, float]]:
     """The rated words, with their ratings scaled so that both directions have the same sum.
 
-    The lexicon has more negative words, which must not make every sentence more negative.
+    The lexicon has more negative than positive words. Without scaling, every sentence would get a
+    more negative score.
     """
     positives, negatives = (sum(ratings) for ratings in zip(*rated.values(), strict=True))
     mean = (positives + negatives) / 2
@@ -135,7 +141,7 @@ def _balanced(rated: Ratings) -> list[tuple[str, float, float]]:
 
 
 def _feature_rows(version: str, words: Sequence[str]) -> list[dict[str, int]]:
-    """The features of each word, without n-grams that no other word has: they add nothing to it."""
+    """The features of each word, without n-grams that occur in no other word."""
     features = FEATURES[version]
     seen = Counter(feature for word in words for feature in features(word))
     return [

@@ -24,10 +24,10 @@ def test_sentiment_reaches_its_stated_accuracy(version: str, stated: float) -> N
 @pytest.mark.parametrize(("letters", "stated"), [(None, 0.90), (sentiment.PREFIX_LENGTH, 0.67)])
 def test_ngrams_classify_unseen_words(letters: int | None, stated: float) -> None:
     rated = sentiment.rated_words()
-    known, unseen = sentiment.split_words(rated, letters)
-    assert not known.keys() & unseen.keys()
-    model = sentiment.train("v2", known, sentiment.neutral_words(rated))
-    assert sentiment.word_accuracy(model, unseen) >= stated
+    train_words, test_words = sentiment.split_words(rated, letters)
+    assert not train_words.keys() & test_words.keys()
+    model = sentiment.train("v2", train_words, sentiment.neutral_words(rated))
+    assert sentiment.word_accuracy(model, test_words) >= stated
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
