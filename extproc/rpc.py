@@ -17,7 +17,7 @@ from sluice.contract.grpc import StatusCode as StatusCode
 
 
 class RpcError(Exception):
-    """A call's status other than OK; a handler raises it to end its call."""
+    """A status other than OK. A handler raises this error to end its call."""
 
     def __init__(self, code: StatusCode, details: str) -> None:
         super().__init__(code, details)
@@ -26,7 +26,7 @@ class RpcError(Exception):
 
 
 class Call(Protocol):
-    """One call, as its handler sees it. Every method may be called after the call ended."""
+    """The handler's interface to its call. Every method may be called after the call ended."""
 
     @property
     def metadata(self) -> Sequence[tuple[str, str | bytes]]:
@@ -52,8 +52,8 @@ class Call(Protocol):
 class Handler(Protocol):
     """Processes one call.
 
-    An exception ends the call: `RpcError` with its own status, any other with UNKNOWN. `on_cancel`
-    is not called then.
+    An exception ends the call: `RpcError` with its own status, any other with UNKNOWN. After an
+    exception, `on_cancel` is not called.
     """
 
     def on_message(self, message: bytes) -> Awaitable[None] | None:

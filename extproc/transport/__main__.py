@@ -1,7 +1,7 @@
 """Run a server with health checks and an echo service, for protocol checkers and load generators.
 
 `python -m extproc.transport` prints the bound address as its first line. SIGTERM and SIGINT drain
-it.
+the server.
 """
 
 import argparse

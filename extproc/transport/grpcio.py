@@ -38,8 +38,8 @@ class _Context(Protocol):
 class _GrpcioCall:
     """One call. The coroutine `run` reads messages and runs the handler.
 
-    It also writes the responses that the handler sends while `run` is calling it. Responses that
-    are sent at another time are written by a task of their own.
+    `run` also writes the responses that the handler sends while `run` is calling it. A separate
+    task writes the responses that the handler sends at another time.
     """
 
     def __init__(self, context: _Context, counters: Counters) -> None:
@@ -82,7 +82,7 @@ class _GrpcioCall:
             return
         self._status = (code, details)
         if not self._in_handler and self._reader is not None:
-            self._reader.cancel()  # it waits for a message that is not needed any more
+            self._reader.cancel()  # `run` waits for a message that is no longer needed
 
     async def run(self, factory: HandlerFactory) -> None:
         """Run the handler from the first message to the status."""
@@ -126,7 +126,7 @@ class _GrpcioCall:
             await self._write_all()
 
     async def _await_uncancelled(self, awaitable: Awaitable[None]) -> None:
-        """A handler that finishes its call inside its awaitable must not cancel itself."""
+        """Await without a reader task: a handler may call `finish`, which must not cancel it."""
         self._reader, reader = None, self._reader
         try:
             await awaitable

@@ -1,8 +1,7 @@
-"""Limits on what a peer may cost a server, each with the reason for its value.
+"""Limits on the memory and work that a peer can cause, each with the reason for its value.
 
 The peers of a callout are a few Envoys, so the limits allow bursts and many streams on one
-connection. They stop a peer, or anyone else who reaches the port, that causes far more work than it
-does itself.
+connection. They protect the server from peers that cause far more work than they do themselves.
 """
 
 from dataclasses import dataclass
@@ -24,23 +23,23 @@ class TransportLimits:
     """Sizes in bytes, times in seconds."""
 
     max_message: int = 20 * MIB
-    """Largest gRPC message, after decompression. Payloads are 10 MiB by default. A buffered one is
-    whole in one ext_proc message, with base64 growth (4/3) and headers."""
+    """Largest gRPC message, after decompression. An ext_proc message contains the whole body of a
+    request that must be converted: 10 MiB by default (`requests.max_body`)."""
 
     max_concurrent_streams: int = 4096
     """Open streams of a connection. An Envoy worker has one connection, with one stream for each
-    request in flight. With grpc-go's usual 100, requests would queue inside Envoy."""
+    request in flight. With the common limit of 100, requests would queue inside Envoy."""
 
     max_buffered: int = 256 * MIB
     """Request bytes buffered by a server for all connections: incomplete messages, and messages
-    that wait for their handler. The call that exceeds it ends with RESOURCE_EXHAUSTED."""
+    that wait for their handler. The call that exceeds the limit ends with RESOURCE_EXHAUSTED."""
 
     stream_window: int = 1 * MIB
     """Receive window of a stream: bytes that a client can send to a handler that is busy."""
 
     connection_window: int = 16 * MIB
     """Receive window of a connection. It reopens as data arrives, so that a stalled stream never
-    blocks the others; it has to cover the bandwidth of one round trip only."""
+    blocks the others. So it only has to cover the bandwidth-delay product."""
 
     send_high_water: int = 256 * KIB
     """Unsent response bytes of one call above which `writable()` waits and the call's further
@@ -63,18 +62,21 @@ class TransportLimits:
     file descriptor without doing any work."""
 
     idle_timeout: float = 3600.0
-    """A connection without streams gets GOAWAY after this; Envoy opens a new one when needed."""
+    """Time after which a connection without streams gets GOAWAY. Envoy opens a new connection when
+    it needs one."""
 
     keepalive_interval: float = 30.0
-    """Silence after which a PING checks whether the peer is there. A peer that vanished (power,
-    network) would otherwise hold its streams until TCP gives up, about 15 minutes."""
+    """Time without data from the peer after which the server sends a PING. The streams of a peer
+    that vanished (power, network) would otherwise stay open until TCP gives up, about 15
+    minutes."""
 
     keepalive_timeout: float = 20.0
-    """Time for the peer to acknowledge that PING (gRPC's default)."""
+    """Time for the peer to acknowledge the keepalive PING (gRPC's default)."""
 
     stall_timeout: float = 60.0
-    """A stream whose response waits this long for a closed window is reset (CVE-2019-9517): a peer
-    that sends requests but never reads would hold the responses for ever."""
+    """Time that a response may wait for a closed window; then its stream is reset (CVE-2019-9517).
+    Without the limit, a peer that sends requests but never reads would fill the memory with
+    responses."""
 
     max_control_backlog: int = 64 * KIB
     """Control frames (SETTINGS and PING acknowledgements, RST_STREAM) that wait for a socket that
@@ -82,11 +84,13 @@ class TransportLimits:
 
     resets: Rate = Rate(burst=1000, per_second=200)
     """Streams reset before their response began (rapid reset, CVE-2023-44487), by the peer or
-    because of its errors (CVE-2025-8671). Resets after the response began are free: Envoy ends
-    ext_proc calls so, and they cost no more than a call. 1,000 is nghttp2's burst."""
+    because of its errors (CVE-2025-8671). Resets after the response began are not counted: Envoy
+    ends ext_proc calls with such a reset, which costs no more than a call. 1,000 is nghttp2's
+    burst."""
 
     settings: Rate = Rate(burst=100, per_second=10)
-    """SETTINGS frames: each is acknowledged and may change every window. Peers send one."""
+    """SETTINGS frames. Each is acknowledged and may change every window. A peer normally sends
+    one."""
 
     pings: Rate = Rate(burst=10_000, per_second=5_000)
     """PING frames. grpc-go measures bandwidth with one in each round trip, which is thousands a
@@ -97,9 +101,10 @@ class TransportLimits:
     (CVE-2019-9513) and unknown types."""
 
     late_frames: Rate = Rate(burst=20_000, per_second=20_000)
-    """Frames on streams that are already closed. An Envoy that ends a call which we have just
-    refused sends one, so this is above the calls that a worker can refuse in a second."""
+    """Late frames: frames on streams that we have reset, and RST_STREAM on any closed stream. Envoy
+    sends one if it ends a call while we refuse it, so the limit is higher than the number of calls
+    that a worker can refuse in a second."""
 
     window_updates: Rate = Rate(burst=20_000, per_second=10_000)
-    """WINDOW_UPDATE frames of less than 256 bytes: data dribble (CVE-2019-9511), or a flood. Larger
-    ones exceed the maximum window after 2^31 bytes unless the peer reads content."""
+    """WINDOW_UPDATE frames with an increment below 256: data dribble (CVE-2019-9511), or a flood.
+    Larger increments exceed the maximum window after 2^31 bytes unless the peer reads content."""

@@ -29,17 +29,17 @@ class ServerState:
     deadlines: Deadlines
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     buffered: int = 0
-    """Request bytes held, bounded by `TransportLimits.max_buffered`."""
+    """Request bytes that all calls buffer; `TransportLimits.max_buffered` is their limit."""
 
 
 class ServerCall(Stream):
-    """An `extproc.rpc.Call` for its handler, a `Stream` for its connection."""
+    """One call. Implements `extproc.rpc.Call` for the handler and `Stream` for the connection."""
 
     __slots__ = (
         "_buffered",
         "_decoder",
         "_finished",
-        "_half_closed",
+        "_half_close_pending",
         "_handler",
         "_inbox",
         "_request",
@@ -61,16 +61,16 @@ class ServerCall(Stream):
         self._server = server
         self._handler: Handler | None = None
         self._finished = False
-        self._half_closed = False
-        """Whether the client has half-closed and the handler has not been called for it yet."""
+        self._half_close_pending = False
+        """Whether the client has half-closed, but `Handler.on_half_close` was not called yet."""
         self._decoder: MessageDecoder | None = None
-        """Holds an incomplete message; None while there is none."""
+        """Buffers an incomplete message; None if no message is incomplete."""
         self._inbox: deque[bytes] | None = None
-        """Messages that wait for the handler; None while there are none."""
+        """Messages that wait for the handler; None if no message waits."""
         self._task: asyncio.Task[None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._buffered = 0
-        """This call's share of `ServerState.buffered`."""
+        """Bytes that this call has added to `ServerState.buffered`."""
         self.deadline: float | None = None
 
     # extproc.rpc.Call
@@ -93,7 +93,7 @@ class ServerCall(Stream):
 
     async def writable(self) -> None:
         if self._finished:
-            await asyncio.sleep(0)  # a loop over a finished call must not block the event loop
+            await asyncio.sleep(0)  # a handler's send loop must not block the event loop
         while not self._finished and self.pending_size > self._server.limits.send_high_water:
             if self._writable is None or self._writable.done():
                 self._writable = asyncio.get_running_loop().create_future()
@@ -147,7 +147,7 @@ class ServerCall(Stream):
         if refusal is not None and refusal.body is not None:
             self._send_http_refusal(refusal.block, refusal.body)
             return
-        self._half_closed = True
+        self._half_close_pending = True
         if not self._inbox and not self._is_busy():
             self._deliver_half_close()
 
@@ -163,20 +163,20 @@ class ServerCall(Stream):
         if self.pending_size <= limits.send_high_water // 2:
             if self._writable is not None and not self._writable.done():
                 self._writable.set_result(None)
-            if self._inbox or self._half_closed:
+            if self._inbox or self._half_close_pending:
                 self._deliver_inbox()
 
     # Deadlines
 
     def expire(self) -> None:
-        """The deadline has passed."""
+        """End the call, because its deadline has passed."""
         self._server.counters.deadlines_exceeded += 1
         self._abort(StatusCode.DEADLINE_EXCEEDED, "deadline exceeded")
 
     # Requests
 
     def _send_http_refusal(self, block: bytes, body: bytes) -> None:
-        """Refuse a request that is not gRPC. HTTP clients expect the response after the request."""
+        """Respond to a request that is not gRPC, after its end, as HTTP clients expect."""
         self._mark_finished()
         self.respond(block)
         self.write(body)
@@ -204,7 +204,7 @@ class ServerCall(Stream):
         if self._decoder is not None and len(self._decoder):
             self._abort(StatusCode.INTERNAL, "the request ends inside a message")
             return
-        self._half_closed = False
+        self._half_close_pending = False
         try:
             awaitable = self._handler.on_half_close()
         except Exception as error:
@@ -214,7 +214,7 @@ class ServerCall(Stream):
             self._start_task(awaitable)
 
     def _buffer(self, content: bytes) -> None:
-        """Add content that is not one whole message, or that arrives while the handler is busy."""
+        """Buffer content that is not one whole message, or that the handler cannot take yet."""
         if self._finished:
             return
         limits = self._server.limits
@@ -245,7 +245,7 @@ class ServerCall(Stream):
             self._deliver(message)
         if not self._inbox:
             self._inbox = None
-            if self._half_closed and not self._is_busy():
+            if self._half_close_pending and not self._is_busy():
                 self._deliver_half_close()
         self._count_buffered()
 
@@ -278,7 +278,7 @@ class ServerCall(Stream):
     # The end of the call
 
     def _fail(self, error: BaseException) -> None:
-        """The handler raised: end the call. Details of unexpected exceptions must not leak."""
+        """End the call after an exception of the handler. Only an RpcError shows its details."""
         if self._finished:
             return
         if isinstance(error, RpcError):
@@ -287,10 +287,11 @@ class ServerCall(Stream):
             self.finish(StatusCode.UNKNOWN, type(error).__name__)
 
     def _abort(self, code: StatusCode, details: str) -> None:
-        """End the call from the server's side.
+        """End the call with an error.
 
-        A status would arrive only after the pending content. With pending content, the stream is
-        reset instead, with the error code that gRPC clients map to the status.
+        The client would get a status only after the pending content. So if content is pending, the
+        stream is reset instead: ENHANCE_YOUR_CALM is RESOURCE_EXHAUSTED for gRPC clients, CANCEL is
+        CANCELLED.
         """
         if self._finished:
             return
@@ -314,7 +315,7 @@ class ServerCall(Stream):
                 )
 
     def _mark_finished(self) -> None:
-        """No more messages are delivered or sent; drop the buffered request bytes."""
+        """Stop delivering and sending messages, and drop the buffered request bytes."""
         self._finished = True
         if self.deadline is not None:
             self._server.deadlines.remove(self)

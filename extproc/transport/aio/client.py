@@ -1,7 +1,7 @@
-"""gRPC client for one call on its own connection; workers follow the control plane with it.
+"""gRPC client for one call on a separate connection. Workers subscribe to the policy with it.
 
-It uses the `h2` library, because a call with few messages need not be fast. grpcio's client would
-cost every worker memory and several threads.
+The client uses the `h2` library, because a call with few messages need not be fast. grpcio's client
+would cost every worker memory and several threads.
 """
 
 import asyncio
@@ -50,13 +50,13 @@ class ClientLimits:
     """Messages that wait for a server that does not read."""
     connect_timeout: float = 20.0
     keepalive_interval: float = 30.0
-    """Silence of the server after which a PING is sent."""
+    """Time without data from the server after which a PING is sent."""
     keepalive_timeout: float = 5.0
-    """Time for the server to acknowledge that PING."""
+    """Time for the server to acknowledge the PING."""
 
 
 async def open_call(address: str, path: str, limits: ClientLimits) -> "ClientCall":
-    """Connect to `host:port` or `unix:/path`, without TLS, and start a call of a method.
+    """Connect to `host:port` or `unix:/path`, without TLS, and call the method at `path`.
 
     Raises OSError when no connection is possible, ValueError for a bad address.
     """
@@ -152,7 +152,7 @@ class ClientCall(asyncio.Protocol):
         self._finish(StatusCode.UNAVAILABLE, "connection lost")
 
     def pause_writing(self) -> None:
-        """Stop reading from a server that does not read: its PINGs would queue up responses."""
+        """Stop reading while the server does not read: responses to its PINGs would accumulate."""
         if self._transport is not None:
             self._transport.pause_reading()
 

@@ -22,9 +22,9 @@ from extproc.transport.tls import Tls
 BACKLOG: Final = 1024
 READ_PARTS: Final = 8
 MIN_READ_PART: Final = 8192
-"""The bytes of one read are processed in parts, with a write after each. The peer then works on the
-first responses while this process works on the rest. Each part costs a system call, so a part is at
-least large enough for several requests."""
+"""The bytes of one read are processed in parts, with a write after each part. So the peer can
+process the first responses while this process handles the rest. Each part costs a system call, so a
+part is large enough for several requests."""
 LINGER_SECONDS: Final = 1.0
 """Time for the peer to read the last frames before its connection is aborted."""
 
@@ -111,7 +111,7 @@ class AsyncioServer:
 
     @property
     def draining(self) -> bool:
-        """Whether a connection that is accepted now must be drained at once."""
+        """Whether the server is draining, so that a new connection must be drained at once."""
         return self._draining
 
     def add_connection(self, protocol: "_ServerProtocol", now: float) -> Connection[GrpcRequest]:
@@ -181,9 +181,9 @@ class _ServerProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        # uvloop writes at once only above the high-water mark; below it, it collects writes until
-        # the end of the loop's turn. With 0, TLS would resume only with the next read, because its
-        # buffer size is 0 when nothing waits.
+        # Below the high-water mark, uvloop collects writes until the end of the loop iteration;
+        # above, it writes at once. With a mark of 0, TLS would resume writing only at the next
+        # read, because even its empty buffer reaches the mark.
         self._transport.set_write_buffer_limits(high=1)
         tls = transport.get_extra_info("ssl_object")
         if isinstance(tls, ssl.SSLObject) and tls.selected_alpn_protocol() != "h2":
@@ -236,8 +236,8 @@ class _ServerProtocol(asyncio.Protocol):
             self._connection.check_timeouts(now)
 
     def flush_soon(self) -> None:
-        """Write at the end of the loop's turn, so that calls which finish together share a
-        write."""
+        """Write at the end of the loop iteration, so that calls that finish in the same iteration
+        share one write."""
         self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
@@ -254,8 +254,8 @@ class _ServerProtocol(asyncio.Protocol):
     def _close_socket(self, transport: asyncio.Transport, *, at_once: bool) -> None:
         """Close the socket at once, or half-close it and wait for the peer.
 
-        After a close at once, the system resets the TCP connection when more data arrives. The
-        reset may reach the peer before the last frames do.
+        After an immediate close, the system resets the TCP connection when more data arrives. The
+        reset may reach the peer before the last frames.
         """
         self._shut_down = True
         if at_once or not transport.can_write_eof():

@@ -12,7 +12,7 @@ _GZIP_WINDOW_BITS: Final = 31  # zlib: 15 bits of window, plus 16 for gzip frami
 
 
 class MessageDecoder:
-    """The incomplete content of one call."""
+    """Decodes the messages of one call. It buffers an incomplete message."""
 
     __slots__ = ("_buffer", "_gzip", "_max_message")
 
@@ -22,7 +22,7 @@ class MessageDecoder:
         self._max_message = max_message
 
     def __len__(self) -> int:
-        """Bytes held."""
+        """Number of buffered bytes."""
         return len(self._buffer)
 
     def feed(self, data: bytes) -> list[bytes]:

@@ -54,9 +54,9 @@ class _PartialHeaderBlock(NamedTuple):
 class Connection(FrameSender[Stream], Generic[Request]):
     """The server's end of one connection.
 
-    `parse_request` makes the layer above's view of the request fields. Its results are cached by
-    header block, so they must depend on the fields only. `open_stream` creates the stream of one
-    request from such a result.
+    `parse_request` converts request fields for the layer above. Its results are cached by header
+    block, so they must depend on the fields only. `open_stream` creates the stream of a request
+    from a result of `parse_request`.
     """
 
     __slots__ = (
@@ -106,7 +106,7 @@ class Connection(FrameSender[Stream], Generic[Request]):
         """Whether the client's preface and the header of its first SETTINGS have arrived."""
         self._last_stream_id = 0
         self._last_accepted_id = frames.MAX_STREAM_ID
-        """Streams above it are refused."""
+        """Streams with a higher identifier are refused."""
         self._skipped_ids: list[tuple[int, int]] = []
         self._partial_block: _PartialHeaderBlock | None = None
         self._receive_window = limits.connection_window
@@ -176,8 +176,9 @@ class Connection(FrameSender[Stream], Generic[Request]):
     def go_away(self) -> None:
         """Begin a graceful shutdown (section 6.8).
 
-        The first GOAWAY asks for no more streams and still serves those under way. The ACK of the
-        PING shows that the peer has read it; `stop_accepting` then names the last stream.
+        The first GOAWAY asks the peer to open no more streams, but new streams are still served.
+        The ACK of the PING shows that the peer has read this GOAWAY. Then `stop_accepting` sends
+        the GOAWAY with the last stream identifier.
         """
         if self.going_away or self.closing:
             return
@@ -202,7 +203,7 @@ class Connection(FrameSender[Stream], Generic[Request]):
         return self.going_away and not self.streams and not self._drain_ping_pending
 
     def check_timeouts(self, now: float) -> None:
-        """Enforce the timeouts; call it several times within the shortest."""
+        """Enforce the timeouts. Call it several times within the shortest timeout."""
         if self.closing:
             return
         self.now = now
@@ -491,7 +492,7 @@ class Connection(FrameSender[Stream], Generic[Request]):
         self._settings_rate.charge(self.now)
         if flags & frames.ACK:
             return
-        # The ACK goes first: applying the settings may send DATA that only they allow.
+        # The ACK is sent first, because applying the settings may send DATA that they allow.
         self.send_control(frames.frame(frames.SETTINGS, frames.ACK, 0, b""))
         for name, value in frames.SETTING.iter_unpack(data[start:stop]):
             self._apply_setting(name, value)
@@ -596,4 +597,5 @@ _FRAME_HANDLERS: Final = (
     Connection._handle_window_update,
     Connection._handle_continuation,
 )
-"""By frame type. Plain functions: bound methods in the connection would be a reference cycle."""
+"""Handlers by frame type. They are plain functions, because bound methods in the connection would
+create a reference cycle."""

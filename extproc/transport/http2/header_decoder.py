@@ -45,8 +45,8 @@ class HeaderDecoder(Generic[Request]):
     """Decodes header blocks in the order of their arrival.
 
     A block that does not change the dynamic table decodes to the same fields until another block
-    changes the table, so its result is cached until then. From its second request on, Envoy sends
-    such blocks.
+    changes the table, so its result is cached until then. Envoy sends such blocks once the table
+    contains the fields of its requests.
     """
 
     __slots__ = ("_cache", "_max_header_list", "_parse_request", "_table")
@@ -76,8 +76,8 @@ class HeaderDecoder(Generic[Request]):
         return result
 
     def decode_fields(self, block: bytes) -> Fields:
-        """Decode any block. Blocks of streams that are gone must be decoded too, to keep the
-        dynamic table in step with the peer's (RFC 9113 section 4.3)."""
+        """Decode any block. Blocks of closed streams must be decoded too, so that the dynamic table
+        stays equal to the peer's (RFC 9113 section 4.3)."""
         version = self._table.version
         try:
             return decode_block(block, self._table, self._max_header_list, HeaderTable.DEFAULT_SIZE)

@@ -1,5 +1,5 @@
 """The sending half of a connection: the output buffer, the connection's flow-control window, and
-the queue of streams that wait for room.
+the queue of streams that wait for the window or the socket.
 """
 
 from collections import OrderedDict
@@ -13,29 +13,29 @@ from extproc.transport.http2.header_blocks import EMPTY_DYNAMIC_TABLE
 from extproc.transport.limits import KIB, TransportLimits
 
 WRITE_CHUNK: Final = 256 * KIB
-"""Bytes of content for one write to the socket. The rest stays in the streams, which count it and
-take turns on the connection."""
+"""Maximum bytes of DATA content in one write to the socket. The rest stays in the streams, which
+count it in `pending_size` and send in turn."""
 
 REMEMBERED_RESETS: Final = 4096
-"""Streams that we reset and whose late frames we accept: enough for the resets of one round
+"""Maximum number of reset streams whose late frames we accept: enough for the resets of one round
 trip."""
 
 
 class SendingStream(Protocol):
-    """The part of a stream that its sender uses. The module of streams imports this one."""
+    """The part of `Stream` that the sender uses (`streams` imports this module)."""
 
     id: int
     pending_size: int
 
     def send_frame(self) -> bool:
-        """Send one pending frame; returns whether another one can follow now."""
+        """Send one pending frame, if possible. Returns whether to call this method again."""
 
 
 AnyStream = TypeVar("AnyStream", bound=SendingStream)
 
 
 class FrameSender(Generic[AnyStream]):
-    """Encodes frames for the streams of a connection and keeps them until the socket takes them."""
+    """Encodes frames for the streams of a connection, and buffers them until `take_output`."""
 
     __slots__ = (
         "_control_backlog",
@@ -60,20 +60,20 @@ class FrameSender(Generic[AnyStream]):
         self, limits: TransportLimits, counters: Counters, on_output: Callable[[], None], now: float
     ) -> None:
         self.now = now
-        """Time of the last call that passed one in."""
+        """The latest time that the caller passed in."""
         self.counters = counters
         self.output: list[bytes] = []
         self.flush_scheduled = False
-        """Whether `take_output` will be called soon anyway; if not, new output calls
-        `schedule_flush`."""
+        """Whether a call of `take_output` will follow. If not, `schedule_flush` must be called
+        after output was added."""
         self.paused = False
-        """Whether the socket is full. Streams then keep their output."""
+        """Whether the socket is full. While it is full, streams keep their content."""
         self.peer_initial_window = frames.DEFAULT_WINDOW
         self.stream_window = limits.stream_window
         self.write_quota = frames.DEFAULT_WINDOW
-        """Bytes of content that may be added to the output now. The rest of the connection's
-        flow-control window (section 6.9) is in `_window_reserve`. So one comparison in
-        `Stream.write` covers the window, `WRITE_CHUNK` and a full socket."""
+        """Bytes of content that may be added to the output now; 0 while the socket is full. The
+        rest of the connection's flow-control window (RFC 9113 section 6.9) is in `_window_reserve`.
+        So one comparison in `Stream.write` covers the window, `WRITE_CHUNK` and a full socket."""
         self._window_reserve = 0
         self.streams: dict[int, AnyStream] = {}
         self._limits = limits
@@ -84,7 +84,7 @@ class FrameSender(Generic[AnyStream]):
         self._control_backlog = 0
 
     def schedule_flush(self) -> None:
-        """Have `take_output` called, for output that was added outside of a read."""
+        """Request a call of `take_output`, for output that was not added during a read."""
         self.flush_scheduled = True
         self._on_output()
 
@@ -100,7 +100,7 @@ class FrameSender(Generic[AnyStream]):
         self.emit(frames.headers(stream_id, block, end_stream=end_stream))
 
     def send_control(self, data: bytes) -> None:
-        """Send a frame that is not flow-controlled. It is counted while the socket is full."""
+        """Send a frame that is not flow-controlled. While the socket is full, count its bytes."""
         if self.paused:
             self._control_backlog += len(data)
         self.emit(data)
@@ -122,13 +122,13 @@ class FrameSender(Generic[AnyStream]):
                     return
 
     def remove(self, stream: AnyStream) -> None:
-        """Forget a closed stream."""
+        """Remove a closed stream from the connection."""
         self.streams.pop(stream.id, None)
         self._queue.pop(stream.id, None)
         self.counters.streams_closed += 1
 
     def take_output(self) -> bytes:
-        """Take the bytes to write now. Call it until it returns none or the socket is full."""
+        """Return the bytes to write now. Call it until it returns b"" or the socket is full."""
         if not self.paused:
             window = self.write_quota + self._window_reserve
             self.write_quota = min(window, WRITE_CHUNK)
@@ -142,13 +142,13 @@ class FrameSender(Generic[AnyStream]):
         return data
 
     def pause_writing(self) -> None:
-        """The socket is full."""
+        """Stop sending content, because the socket is full."""
         self.paused = True
         self._window_reserve += self.write_quota
         self.write_quota = 0
 
     def resume_writing(self) -> None:
-        """The socket has room again. Call `take_output` after it."""
+        """Continue sending, because the socket accepts data again. Call `take_output` next."""
         self.paused = False
         self._control_backlog = 0
         self.flush_scheduled = True
@@ -158,7 +158,7 @@ class FrameSender(Generic[AnyStream]):
                 stream.send_frame()
 
     def _send_queued(self) -> None:
-        """Send one frame of each queued stream in turn while there is room."""
+        """Send one frame of each queued stream in turn, while `write_quota` is above 0."""
         queue = self._queue
         while queue and self.write_quota > 0:
             stream_id, stream = next(iter(queue.items()))

@@ -80,7 +80,7 @@ class Stream:
         self.pending_size = 0
         """Bytes of content that wait for a flow-control window or for the socket."""
         self.blocked_since: float | None = None
-        """When output began to wait, or when some of it was last sent; None when none waits."""
+        """Time when output began to wait or was last sent; None if no output waits."""
         self._pending: deque[memoryview] | None = None
         self._headers_pending: bytes | None = None
         self._trailers: bytes | None = None
@@ -93,7 +93,7 @@ class Stream:
         raise NotImplementedError
 
     def on_data(self, data: bytes, start: int, stop: int) -> None:
-        """Content arrived: data[start:stop], never empty. Bounds avoid a second copy."""
+        """Content arrived: data[start:stop], never empty. Passing the bounds avoids a copy."""
         raise NotImplementedError
 
     def on_end(self) -> None:
@@ -171,7 +171,7 @@ class Stream:
         self.connection.remove(self)
 
     def mark_read(self, size: int) -> None:
-        """The layer above has read `size` bytes that it had counted in `unread_size`."""
+        """Subtract `size` bytes from `unread_size`, because the layer above has read them."""
         self.unread_size -= size
         self.update_receive_window()
 
@@ -186,7 +186,7 @@ class Stream:
     # Called by the connection.
 
     def send_frame(self) -> bool:
-        """Send one pending frame; returns whether another one can follow now."""
+        """Send one pending frame, if possible. Returns whether to call this method again."""
         connection = self.connection
         if connection.paused:
             return False

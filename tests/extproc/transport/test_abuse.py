@@ -12,7 +12,7 @@ from .http2_peer import REQUEST, Frame, Peer, goaway_code, reset_codes
 CALM = ErrorCode.ENHANCE_YOUR_CALM
 TIGHT = Rate(burst=10, per_second=1)
 NO_RESPONSE = [*REQUEST[:2], (":path", "/quiet"), REQUEST[3]]
-"""A request whose response never begins."""
+"""A request without a response."""
 
 
 def rst(stream_id: int) -> bytes:
@@ -35,7 +35,7 @@ def test_rapid_reset_of_streams_without_response_closes_the_connection() -> None
     assert_closed(peer, sent, "resets")
 
 
-def test_resets_after_the_response_began_are_free() -> None:
+def test_resets_after_the_response_began_are_not_limited() -> None:
     peer = Peer(TransportLimits(resets=TIGHT))
     for stream_id in range(1, 2000, 2):
         peer.send(peer.request(stream_id), rst(stream_id))

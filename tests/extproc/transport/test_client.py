@@ -53,7 +53,7 @@ async def read(reader: asyncio.StreamReader) -> bytes:
 async def accept_call(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> tuple[H2Connection, int]:
-    """Wait for a call; returns the server's end of HTTP/2 and the stream of the call."""
+    """Wait for a call. Return the server's HTTP/2 connection and the call's stream."""
     http2 = H2Connection(H2Configuration(client_side=False))
     http2.initiate_connection()
     stream = None

@@ -1,4 +1,4 @@
-"""The asyncio server's sockets, tasks and memory, seen through real connections."""
+"""Sockets, tasks and memory of the asyncio server, tested over real connections."""
 
 import asyncio
 import tracemalloc
@@ -23,18 +23,20 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 LOOPS = pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 
 
-def call_block(path: bytes) -> bytes:
+def request_block(path: bytes) -> bytes:
+    """The header block of a gRPC request."""
     content_type = encode_literal(b"content-type", b"application/grpc")
     return b"\x83\x86" + encode_literal(b":path", path) + content_type
 
 
-def call(stream_id: int, path: bytes, content: bytes, *, end: bool = True) -> bytes:
-    headers = frames.frame(frames.HEADERS, frames.END_HEADERS, stream_id, call_block(path))
+def request(stream_id: int, path: bytes, content: bytes, *, end: bool = True) -> bytes:
+    """The frames of a gRPC request, half-closed if `end`."""
+    headers = frames.frame(frames.HEADERS, frames.END_HEADERS, stream_id, request_block(path))
     return headers + frames.frame(frames.DATA, int(end), stream_id, content)
 
 
 class RawClient:
-    """A client that sends raw bytes, and reads only when the test does."""
+    """A client that sends raw bytes. It reads only what the test reads."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -51,7 +53,7 @@ class RawClient:
         self.writer.write(data)
 
     def stop_reading(self) -> None:
-        """Let the socket fill up."""
+        """Stop reading, so that the socket fills up."""
         self.writer.transport.pause_reading()  # type: ignore[attr-defined]
 
     async def wait_until_processed(self) -> None:
@@ -75,14 +77,14 @@ def test_a_client_that_never_reads_does_not_grow_memory(loop: LoopFactory) -> No
             client.send(frames.window_update(0, 2**31 - 1 - frames.DEFAULT_WINDOW))
             tracemalloc.start()
             for number in range(calls):
-                request = length_prefixed(b"100000 10000")
-                client.send(call(2 * number + 1, b"/test/Download", request))
+                message = length_prefixed(b"100000 10000")
+                client.send(request(2 * number + 1, b"/test/Download", message))
             async with asyncio.timeout(60):
                 for _ in range(calls):
                     assert await server.events.get() == "blocked"
             held, _ = tracemalloc.get_traced_memory()
             tracemalloc.stop()
-            # Ten calls of a gigabyte each; each call holds its high-water mark.
+            # Ten calls of a gigabyte each. The server buffers send_high_water bytes of each call.
             assert held < 16 * MIB
             assert server.server.counters.messages_sent < 1000
             client.abort()
@@ -92,15 +94,15 @@ def test_a_client_that_never_reads_does_not_grow_memory(loop: LoopFactory) -> No
 
 
 @LOOPS
-def test_the_server_stops_reading_an_echo_that_the_client_does_not_read(loop: LoopFactory) -> None:
+def test_a_handler_gets_no_messages_while_its_responses_are_unsent(loop: LoopFactory) -> None:
     async def test() -> None:
         async with running(limits=TransportLimits(connection_window=2**31 - 1)) as server:
             client = await RawClient.connect(server.address)
-            client.send(call(1, b"/test/Echo", b"", end=False))
-            one = frames.frame(frames.DATA, 0, 1, length_prefixed(bytes(10_000)))
-            client.send(one * 104)  # less than the stream's window of 1 MiB
+            client.send(request(1, b"/test/Echo", b"", end=False))
+            data_frame = frames.frame(frames.DATA, 0, 1, length_prefixed(bytes(10_000)))
+            client.send(data_frame * 104)  # less than the stream's window of 1 MiB
             await client.wait_until_processed()
-            # The client's window takes 65,535 bytes, the high-water mark 256 KiB; the rest waits.
+            # 65,535 bytes fit in the client's window, and send_high_water is 256 KiB.
             assert 32 <= server.server.counters.messages_sent <= 34
             client.abort()
 
@@ -113,7 +115,7 @@ def test_a_lost_connection_cancels_its_calls(loop: LoopFactory) -> None:
     async def test() -> None:
         async with running() as server:
             client = await RawClient.connect(server.address)
-            client.send(call(1, b"/test/Hang", length_prefixed(b"await"), end=False))
+            client.send(request(1, b"/test/Hang", length_prefixed(b"await"), end=False))
             assert await server.events.get() == "message"
             client.abort()
             assert {await server.events.get(), await server.events.get()} == {
@@ -153,21 +155,21 @@ def test_a_gzip_bomb_is_refused() -> None:
     asyncio.run(test())
 
 
-def test_a_request_that_is_not_grpc_gets_a_plain_http_response() -> None:
+def test_a_request_that_is_not_grpc_gets_an_http_error() -> None:
     async def test() -> None:
         async with running() as server, httpx.AsyncClient(http1=False, http2=True) as client:
             response = await client.get(f"http://{server.address}/")
             assert response.status_code == 405
             assert response.text == "gRPC calls are POST requests\n"
-            path = f"http://{server.address}/test/Reverse"
-            response = await client.post(path, content=b"x" * 99_999)
+            url = f"http://{server.address}/test/Reverse"
+            response = await client.post(url, content=b"x" * 99_999)
             assert response.status_code == 415
 
     asyncio.run(test())
 
 
 class Flood:
-    """Sends far more than its client reads, without waiting."""
+    """Sends far more bytes than its client reads, without `writable`."""
 
     def __init__(self, call: Call) -> None:
         self.call = call
@@ -183,12 +185,12 @@ class Flood:
         pass
 
 
-def test_a_call_whose_handler_ignores_a_slow_reader_is_reset() -> None:
+def test_a_call_above_max_send_queue_is_reset() -> None:
     async def test() -> None:
         limits = TransportLimits(max_send_queue=2 * MIB)
         server = serve("asyncio", {"/test/Flood": Flood}, "127.0.0.1:0", limits=limits)
         client = await RawClient.connect(await server.start())
-        client.send(call(1, b"/test/Flood", length_prefixed(b"")))
+        client.send(request(1, b"/test/Flood", length_prefixed(b"")))
         reset = frames.rst_stream(1, ErrorCode.ENHANCE_YOUR_CALM)
         await client.reader.readuntil(reset)
         assert server.counters.streams_closed == 1
