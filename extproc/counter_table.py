@@ -2,8 +2,8 @@
 
 A memory-mapped file of fixed size holds a directory of names and a table of unsigned 64-bit
 integers, with one row for each worker. A worker writes only to its own row, so additions need no
-lock and none is lost. A worker that replaces a dead one continues from the numbers in its row.
-Readers aggregate over the rows. The table does not know the meaning of its columns.
+lock, and no addition is lost. A worker that replaces a killed one continues from the numbers in its
+row. Readers aggregate over the rows. The table does not know the meaning of its columns.
 """
 
 import fcntl

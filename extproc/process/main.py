@@ -1,7 +1,7 @@
-"""Runs the callout: the supervisor, its workers, and what must survive a worker.
+"""Runs the callout: the supervisor and its workers.
 
-The supervisor's process owns the counter table, the HTTP endpoint that serves its metrics, and the
-broker of the budgets that workers share.
+The supervisor's process owns everything that must survive a worker: the counter table, the HTTP
+endpoint for metrics, and the broker of the budgets that workers share.
 """
 
 import logging

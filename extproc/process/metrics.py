@@ -45,8 +45,8 @@ def admission_cache_counters(cache: AdmissionCache) -> Iterable[CounterSample]:
 
 
 def breaker_gauges(protection: Protection) -> Iterable[GaugeSample]:
-    """Return the state of every version's breaker."""
-    # First, so that this series gets a column even if the breakers' series fill the table.
+    """Return the state of every version's breaker, and the number of versions without a breaker."""
+    # This series is first, so that it gets a column even if the breakers' series fill the table.
     yield catalog.BREAKER_UNPROTECTED, (), protection.breaker.unprotected
     for cluster, status in protection.breaker.status(protection.monotonic()).items():
         model, version = split_cluster_name(cluster)
@@ -73,7 +73,7 @@ def rate_limit_counters(limiter: DescriptorLimiter) -> Iterable[CounterSample]:
 
 
 def limit_backend_counters(protection: Protection) -> Iterable[CounterSample]:
-    """Return evicted budgets, and exchanges with the backend if this process uses one."""
+    """Return the number of evicted budgets, and the events of the limit backend if there is one."""
     yield catalog.LIMIT_EVICTIONS, (), protection.budgets.evictions
     counts = protection.backend_counts
     if counts is not None:
@@ -84,14 +84,14 @@ def limit_backend_counters(protection: Protection) -> Iterable[CounterSample]:
 
 
 def limit_backend_gauges(protection: Protection) -> Iterable[GaugeSample]:
-    """Return whether the limits' backend responds. Budgets in this process have no backend."""
+    """Return whether the limit backend responds; nothing if the budgets are in this process."""
     available = protection.budgets.available
     if available is not None:
         yield catalog.LIMIT_BACKEND_UP, (), available
 
 
 def conversion_counters(pool: ConversionPool) -> Iterable[CounterSample]:
-    """Return the number and the size of conversions."""
+    """Return the number of conversions, and the bytes before and after."""
     for name, counts in pool.counts.items():
         yield catalog.CONVERSIONS, (name, "converted"), counts.count - counts.failed
         yield catalog.CONVERSIONS, (name, "refused"), counts.failed
@@ -113,9 +113,9 @@ class ConversionTimes:
         self._series: dict[tuple[str, str], HistogramSeries] = {}
 
     def observe(self, converter: str, work: float, wait: float | None) -> None:
-        """Record a conversion and its wait for a thread, both in seconds.
+        """Record the duration of a conversion, and of its wait for a thread, in seconds.
 
-        `wait` is None if the conversion did not need a thread.
+        `wait` is None if the conversion ran on the event loop.
         """
         self._histogram(converter, "work").observe(work * MICROS_PER_SECOND)
         if wait is not None:

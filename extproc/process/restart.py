@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 MIN_RESTART_DELAY, MAX_RESTART_DELAY = 0.05, 5.0
-"""Seconds before the first restart, and at most before any restart."""
+"""Seconds before the first restart, and maximum seconds before a restart."""
 
 STABLE_AFTER = 5.0
 """Seconds. A process that ran longer than this resets the delay."""

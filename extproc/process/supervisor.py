@@ -1,4 +1,4 @@
-"""Keeps the worker processes running: starts them, restarts those that end, and drains them."""
+"""Starts the worker processes, restarts a worker that ends, and drains all workers at the end."""
 
 import socket
 import time
@@ -8,11 +8,11 @@ from multiprocessing.connection import wait
 from extproc.process.worker_slot import WorkerSlot
 
 KILL_GRACE = 1.0
-"""Seconds after the drain timeout at which a worker is killed."""
+"""Seconds between the drain timeout and the kill of a worker that still runs."""
 
 
 class Supervisor:
-    """Runs one event loop over all slots: process exits, deadlines and the stop signal."""
+    """Waits in one loop for the exits of workers, the deadlines of their slots, and a stop."""
 
     def __init__(
         self, slots: Sequence[WorkerSlot], clock: Callable[[], float] = time.monotonic
@@ -21,7 +21,7 @@ class Supervisor:
         self._clock = clock
 
     def run(self, stop: socket.socket) -> None:
-        """Start all workers, keep them running until `stop` is readable, then drain them."""
+        """Start all workers and keep them running. Drain them when `stop` becomes readable."""
         for slot in self._slots:
             slot.start(self._clock())
         while self._wait_for_exits(stop):
@@ -29,7 +29,7 @@ class Supervisor:
         self._drain()
 
     def _wait_for_exits(self, stop: socket.socket) -> bool:
-        """Wait for ended processes until the next deadline; return False if `stop` is readable."""
+        """Wait for an exit, the next deadline or `stop`. Handle exits; return False on `stop`."""
         running = {slot.sentinel: slot for slot in self._slots if slot.sentinel is not None}
         ready = wait([stop, *running], self._time_to_deadline())
         if stop in ready:
@@ -50,7 +50,7 @@ class Supervisor:
                 slot.on_deadline(now)
 
     def _drain(self) -> None:
-        """Drain all workers at the same time. Kill those that do not end in time."""
+        """Drain all workers at the same time. Kill each worker that does not end in time."""
         for slot in self._slots:
             slot.terminate()
         drain_timeout = max((slot.drain_timeout for slot in self._slots), default=0.0)

@@ -93,7 +93,7 @@ class WorkerTelemetry:
             self._writer = LogWriter(opening, config.queue, self.metrics)
         self.access_log.set_writer(self._writer, config.format)
         if previous is not None:
-            # The previous writer finishes on its own thread: the event loop must not wait for it.
+            # The previous writer finishes on its thread. The event loop must not wait for it.
             previous.close(0)
 
 

@@ -1,6 +1,7 @@
 """One callout worker: a process that subscribes to the policy and serves Envoy.
 
-It listens only after it has applied a policy, so that Envoy never asks a worker without one.
+A worker listens only after it has applied a policy, so that Envoy never calls a worker without a
+policy.
 """
 
 import asyncio
@@ -65,7 +66,7 @@ def main(
     protection: ProtectionSettings,
     lifeline: Connection,
 ) -> None:
-    """Run until SIGTERM, or until the supervisor, which holds the other end of `lifeline`, ends."""
+    """Run until SIGTERM or the end of the supervisor, which holds the other end of `lifeline`."""
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.INFO,
@@ -125,7 +126,7 @@ class Worker:
         self._stop = asyncio.Event()
 
     async def run(self, lifeline: Connection) -> None:
-        """Subscribe, serve, drain. Raises what a part raises; OSError where an address is taken."""
+        """Subscribe to the policy, serve, and drain. Raises OSError if the address is in use."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_reader(lifeline.fileno(), self._orphaned, lifeline)
@@ -148,7 +149,7 @@ class Worker:
             self._telemetry.close()
 
     def _orphaned(self, lifeline: Connection) -> None:
-        # A closed pipe stays readable: without this the loop would call back forever.
+        # A closed pipe stays readable. Without `remove_reader`, the loop would call this endlessly.
         asyncio.get_running_loop().remove_reader(lifeline.fileno())
         self._stop.set()
 
@@ -162,7 +163,8 @@ class Worker:
             "transport", partial(transport_counters, server.counters)
         )
         log.info("listening on %s (%s)", await server.start(), settings.transport)
-        # Objects created so far stay: frozen, they no longer lengthen the pauses of collections.
+        # The objects created so far live as long as the process. The garbage collector ignores
+        # frozen objects, so its pauses are shorter.
         gc.collect()
         gc.freeze()
         self._health.set("", SERVING)
@@ -179,9 +181,9 @@ class Worker:
         return not self._stop.is_set()
 
     async def _apply(self, document: PolicyDocument) -> None:
-        """Put a policy in force completely, or raise ValueError and change nothing.
+        """Apply a policy completely, or raise ValueError and change nothing.
 
-        Everything that can fail happens before the first commit.
+        All steps that can fail run before the first commit.
         """
         policy = self._current_policy.compile(document)
         protection = await self._protection.prepare(document)

@@ -1,4 +1,4 @@
-"""The place of one worker: starts its process and schedules the restart when the process ends."""
+"""One worker of the supervisor: starts its process, and schedules a restart after an exit."""
 
 import logging
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class SharedSettings:
 
 
 class WorkerSlot:
-    """Runs at most one process of one worker at a time. Times are in monotonic seconds.
+    """Runs one process at a time for one worker. Times are in monotonic seconds.
 
     `pid` is None while no process runs. `deadline` is the time of the slot's next scheduled action;
     None if nothing is scheduled.
@@ -61,7 +61,7 @@ class WorkerSlot:
         return None if self._process is None else self._process.sentinel
 
     def start(self, now: float) -> None:
-        """Start the process. It ends by itself when this end of its lifeline closes."""
+        """Start the process. It stops when this end of its lifeline is closed."""
         worker_end, self._lifeline = self._context.Pipe(duplex=False)
         process = self._context.Process(
             target=worker.main,

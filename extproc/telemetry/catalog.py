@@ -44,7 +44,7 @@ REPORTS_INVALID = Counter(
 )
 DECISIONS = Counter(
     "sluice_decisions_total",
-    "Decisions by verdict and reason. The stage is the one that refused, or all.",
+    "Decisions by verdict and reason. stage: the stage that refused, or all for an admission.",
     ("stage", "verdict", "reason"),
 )
 DECISION_SECONDS = Histogram(
@@ -55,7 +55,7 @@ DECISION_SECONDS = Histogram(
 )
 STAGE_SECONDS = Histogram(
     "sluice_decision_stage_seconds",
-    "Duration of single decision stages, measured for one decision in 64.",
+    "Duration of each decision stage, measured for one decision in 64.",
     ("stage", "verdict"),
     _DECISION_BUCKETS,
 )
@@ -105,7 +105,7 @@ BREAKER_STATE = Gauge(
 )
 BREAKER_ERROR_RATIO = Gauge(
     "sluice_breaker_error_ratio",
-    "Share of failed requests in the breaker's window. Absent below min_volume.",
+    "Share of failed requests in the breaker's window. Absent if there are fewer than min_volume.",
     ("model", "version"),
     "max",
     scale=1_000_000,
@@ -123,22 +123,22 @@ BREAKER_UNPROTECTED = Gauge(
 )
 LIMIT_REQUESTS = Counter(
     "sluice_limit_requests_total",
-    "Requests checked by a rule of limits.rules, by verdict. Shadow rules refuse nothing.",
+    "Requests checked by a rule of limits.rules, by verdict. A shadow rule refuses no request.",
     ("rule", "verdict"),
 )
 LIMIT_BACKEND_EVENTS = Counter(
     "sluice_limit_backend_events_total",
-    "Exchanges with the limits' backend, and requests that waited for it or did without it.",
+    "Exchanges with the limit backend, and requests that waited for it or were decided without it.",
     ("event",),
 )
 LIMIT_BACKEND_UP = Gauge(
     "sluice_limit_backend_up",
-    "Whether the limits' backend responded to the latest exchange of every worker.",
+    "Whether the limit backend responded to the latest exchange of every worker.",
     aggregation="min",
 )
 LIMIT_EVICTIONS = Counter(
     "sluice_limit_evictions_total",
-    "Budgets evicted because a process reached max_keys. Evicted keys start again as used up.",
+    "Budgets evicted because a process reached max_keys. Evicted keys start again without tokens.",
 )
 RATE_LIMIT_HITS = Counter(
     "sluice_ratelimit_hits_total",

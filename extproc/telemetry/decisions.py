@@ -1,4 +1,4 @@
-"""Counts and times decisions, and times the single stages of a sample of them."""
+"""Counts decisions and measures their duration, and the duration of each stage for a sample."""
 
 import time
 from collections.abc import Callable
@@ -9,7 +9,8 @@ from extproc.telemetry import catalog
 from extproc.telemetry.metrics import CounterSeries, Metrics
 
 STAGE_SAMPLE_INTERVAL = 64
-"""One decision in this many is timed stage by stage. Reading the clock costs as much as a stage."""
+"""The stages of one decision in this number are measured. Reading the clock costs as much as a
+stage."""
 
 ADMIT, REFUSE, PASS = "admit", "refuse", "pass"
 ALL_STAGES = "all"
@@ -27,7 +28,7 @@ class DecisionMetrics:
         self._refused = metrics.histogram(catalog.DECISION_SECONDS, REFUSE)
 
     def decide(self, policy: Policy, request: Request) -> Decision:
-        """Return what `extproc.decision.decide` returns, and time it."""
+        """Call `extproc.decision.decide`, and record its duration."""
         self._made += 1
         started = self._clock()
         if self._made % STAGE_SAMPLE_INTERVAL:

@@ -1,7 +1,7 @@
 """HTTP application of the supervisor: metrics and status of all workers, and profiles.
 
-The status and the profiles are for clients that use the server's own host name. Profiles also need
-a shared secret.
+Requests for status and profiles must have the server's host name in the Host header. Requests for
+profiles also need a shared secret.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from sluice.http.hosts import HostGuard
 from sluice.http.metrics import metrics_endpoint
 
 MIN_SECRET = 16
-"""Minimum bytes of the secret. A shorter one could be guessed."""
+"""Minimum bytes of the secret. A shorter secret could be guessed."""
 
 MAX_REQUESTS = 20
 """Maximum concurrent requests."""
@@ -77,7 +77,7 @@ def application(
 
 
 def _authorized(request: Request, secret_file: Path | None) -> bool:
-    """Return whether the request has the secret. The file is read each time: it may change."""
+    """Return whether the request has the secret. The file may change, so it is read each time."""
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     try:
         secret = secret_file.read_bytes().strip() if secret_file is not None else b""
@@ -85,7 +85,7 @@ def _authorized(request: Request, secret_file: Path | None) -> bool:
         return False
     if len(secret) < MIN_SECRET or scheme.lower() != "bearer":
         return False
-    # Digests have the same length, so the time of the comparison does not reveal the secret's.
+    # Digests have a fixed length, so the comparison time does not reveal the secret's length.
     return hmac.compare_digest(
         hashlib.sha256(given.strip().encode()).digest(), hashlib.sha256(secret).digest()
     )

@@ -1,15 +1,15 @@
 """A finished request, as the access log and the metrics show it.
 
-An entry holds no credentials: it has no request header except those that Sluice set, and its path
-has no query.
+An entry contains no credentials: its path has no query, and of the request headers it contains only
+the user agent, the request id, the trace id and headers that Sluice set.
 """
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
 MAX_OUTCOMES = 10_000
-"""Bound of caches that are keyed by outcome. An outcome of a refusal contains its subject, so their
-number has no natural bound."""
+"""Maximum entries of caches that are keyed by outcome. The cache key of a refusal contains the
+subject, so the number of keys has no natural limit."""
 
 
 class GrpcOutcome(NamedTuple):
@@ -30,7 +30,7 @@ NO_GRPC_OUTCOME = GrpcOutcome(None, validated=False, expired=False)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RequestOutcome:
-    """The part of an entry that many requests share. Requests that end alike share one object."""
+    """The part of an entry that is the same for many requests. Such requests share one object."""
 
     method: str
     protocol: str
@@ -48,8 +48,8 @@ class RequestOutcome:
 class AccessLogEntry:
     """One finished request.
 
-    Text is empty and `upstream_us` is None if the request did not get that far. `start_seconds` and
-    `start_micros` are the start time since the epoch.
+    If the request did not get far enough for a field, text is empty and `upstream_us` is None.
+    `start_seconds` and `start_micros` are the start time since the epoch.
     """
 
     outcome: RequestOutcome

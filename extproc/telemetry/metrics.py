@@ -84,7 +84,7 @@ def series_name(family: Family, values: Sequence[str]) -> str:
 
 
 def parse_series_name(name: str) -> tuple[str, tuple[str, ...]] | None:
-    """Return the family's name and the label values; None if the name is not of a series."""
+    """Return the family's name and the label values; None if the name is not that of a series."""
     if not name.startswith(PREFIX):
         return None
     family, *values = name.removeprefix(PREFIX).split(SEPARATOR)
@@ -185,7 +185,7 @@ LOST_SERIES = Counter(
 
 
 class Metrics:
-    """Creates the series that one worker writes. Callers on the hot path keep their series."""
+    """Creates the series that one worker writes. Callers on the hot path cache their series."""
 
     def __init__(self, table: CounterTable) -> None:
         self._table = table

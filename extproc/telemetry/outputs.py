@@ -42,7 +42,10 @@ def open_output(name: str, worker: int, rotation: Rotation, clock: Callable[[], 
 
 
 class StreamOutput:
-    """A descriptor that other processes may write to at the same time. Lines never mix."""
+    """A descriptor that other processes may write to at the same time.
+
+    Lines of at most PIPE_BUF bytes never mix.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor

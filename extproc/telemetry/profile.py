@@ -1,7 +1,7 @@
 """Profiles running workers with py-spy, which reads their memory from outside.
 
-Only one profile is taken at a time and its length is bounded, so that profiling cannot slow down
-the workers noticeably.
+Only one profile is taken at a time, and its duration is limited, so that profiling does not slow
+down the workers noticeably.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ _FORMATS: dict[str, tuple[str, str]] = {
 
 
 class ProfileError(Exception):
-    """No profile was taken. `status` is the HTTP status of the response."""
+    """A profile could not be taken. `status` is the HTTP status of the response."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)

@@ -41,7 +41,7 @@ class MetricsPublisher:
         self._published[key] = {}
 
     def add_gauges(self, source: GaugeSource) -> None:
-        """Add a source of gauges and publish it. A gauge that it omits later is removed."""
+        """Add a source of gauges and publish it. A gauge that the source later omits is removed."""
         self._gauges[source] = {}
         self._publish_gauges(source)
 

@@ -25,15 +25,15 @@ from sluice.contract.names import split_cluster_name
 from sluice.contract.paths import OIP_GRPC_PREFIX
 
 MAX_TEXT = 512
-"""Maximum characters of a path, a user agent or a request id: clients choose their length."""
+"""Maximum characters of a path, user agent or request id. Clients choose the length of these."""
 
 _METHODS = (
     "OTHER", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
 )  # fmt: skip
-"""Names by number of envoy.config.core.v3.RequestMethod."""
+"""Names of methods, by their number in envoy.config.core.v3.RequestMethod."""
 
 _PROTOCOLS = ("", "HTTP/1.0", "HTTP/1.1", "HTTP/2", "HTTP/3")
-"""Names by number of HTTPAccessLogEntry.HTTPVersion."""
+"""Names of protocols, by their number in HTTPAccessLogEntry.HTTPVersion."""
 
 _FLAGS = {
     "failed_local_healthcheck": "LH",
@@ -64,34 +64,34 @@ _FLAGS = {
     "dns_resolution_failure": "DF",
     "downstream_remote_reset": "DR",
 }
-"""Envoy's short names of response flags (%RESPONSE_FLAGS%)."""
+"""Envoy's short names of response flags (%RESPONSE_FLAGS%), by field of ResponseFlags."""
 
 _STATUSES = {str(int(status)): status for status in StatusCode}
-"""Statuses by their text in `grpc-status`."""
+"""gRPC statuses, by their text in `grpc-status`."""
 
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
 _MICROS = {"H": 3.6e9, "M": 6e7, "S": 1e6, "m": 1e3, "u": 1, "n": 1e-3}
 """Microseconds by unit of `grpc-timeout` (gRPC over HTTP/2)."""
 
 _DEADLINE_TOLERANCE = 10_000
-"""Microseconds. A server with coarse timers may end a call this long before its deadline."""
+"""Microseconds by which a server with coarse timers may end a call before its deadline."""
 
 
 class ReportParser:
-    """Parses reports. It caches outcomes, because creating one costs more than all other fields."""
+    """Parses reports. Caches outcomes, which take more time to create than all other fields."""
 
     def __init__(self) -> None:
         self._outcomes: dict[object, RequestOutcome] = {}
 
     def parse(self, report: HTTPAccessLogEntry) -> AccessLogEntry:
-        """Return the entry of one report."""
+        """Return the access log entry for a report."""
         common, request, response = report.common_properties, report.request, report.response
         headers = request.request_headers
         details = response.response_code_details
         service, reason = headers.get(names.MODEL_SERVICE, ""), headers.get(names.REASON, "")
         start, duration, flags = common.start_time, common.duration, common.response_flags
         duration_us = duration.seconds * 1_000_000 + duration.nanos // 1000
-        # A gRPC server that sends no message ends the call with headers only (Trailers-Only).
+        # If a gRPC server sends no message, the headers contain the status (Trailers-Only).
         ended = response.response_trailers or response.response_headers
         grpc = _grpc_outcome(report, duration_us) if ended or flags else NO_GRPC_OUTCOME
         key = (
@@ -142,8 +142,8 @@ def _outcome(
 def _grpc_outcome(report: HTTPAccessLogEntry, duration_us: int) -> GrpcOutcome:
     """Return the outcome of a gRPC client's call.
 
-    The status counts only if the model server sent it, and only if the client itself spoke gRPC:
-    the status of a converted request never reached the client.
+    It has a status only if the model server sent the status to the client. The client of a
+    converted request got no gRPC status.
     """
     request, response = report.request, report.response
     headers, status = request.request_headers, None
@@ -155,7 +155,7 @@ def _grpc_outcome(report: HTTPAccessLogEntry, duration_us: int) -> GrpcOutcome:
 
 
 def _grpc_status(headers: Mapping[str, str]) -> int | None:
-    """Return the status; UNKNOWN if it is not one of gRPC's, as gRPC clients do."""
+    """Return `grpc-status`; None if it is missing, UNKNOWN if gRPC does not define the value."""
     text = headers.get(names.GRPC_STATUS)
     if text is None:
         return None
@@ -178,7 +178,7 @@ def _flags(flags: ResponseFlags) -> str:
 
 
 def _reason(details: str, status: int, admitted: str) -> str:
-    """Return the reason that the client got; `admitted` is the reason of the admission."""
+    """Return the reason of the response. `admitted` is the reason of the admission."""
     if details == VIA_UPSTREAM:
         return admitted
     refused = split_callout_details(details)
@@ -192,7 +192,10 @@ def _refused_subject(details: str) -> str:
 
 
 def _upstream_us(common: AccessLogCommon) -> int | None:
-    """Return the time from the last byte sent to the first byte received; at least 0."""
+    """Return the time from the last byte sent to the first byte received, at least 0.
+
+    None if the model server sent no byte.
+    """
     received = _micros(common.time_to_first_upstream_rx_byte)
     return max(0, received - _micros(common.time_to_last_upstream_tx_byte)) if received else None
 

@@ -20,7 +20,7 @@ Versions = Mapping[str, frozenset[str]]
 
 
 class RequestMetrics:
-    """Counts access log entries. It looks up the series of each outcome once."""
+    """Counts access log entries. Caches the series of each outcome."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics

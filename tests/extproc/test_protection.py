@@ -130,7 +130,7 @@ async def test_a_new_policy_keeps_the_state_of_the_breaker(protection: Protectio
 
 @dataclass
 class Shared:
-    """Protection of a worker that shares its budgets with others, and the ledger of them all."""
+    """Protection of a worker that shares its budgets with other workers, and their ledger."""
 
     protection: Protection
     ledger: Ledger
@@ -172,7 +172,7 @@ async def test_a_discarded_policy_closes_the_backend_that_it_opened(shared: Shar
 
 
 @pytest.mark.anyio
-async def test_a_policy_with_the_same_backend_keeps_what_is_leased(shared: Shared) -> None:
+async def test_a_policy_with_the_same_backend_keeps_the_leases(shared: Shared) -> None:
     await follow(shared.protection, document())
     budgets = shared.protection.budgets
     await shared.lease(budgets)

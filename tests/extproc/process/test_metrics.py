@@ -47,7 +47,7 @@ NOW = 1000.0
 
 @dataclass
 class Worker:
-    """One worker's table and components. Their clock stands at `NOW`."""
+    """One worker's table and components, with a clock that always returns `NOW`."""
 
     path: Path
     columns: int = 10_000

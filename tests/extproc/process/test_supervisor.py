@@ -227,7 +227,7 @@ async def test_a_stop_lets_open_calls_end_and_leaves_no_process(tmp_path: Path) 
         await ended(workers[0])
 
 
-async def test_a_call_that_does_not_end_is_cut_at_the_drain_timeout(tmp_path: Path) -> None:
+async def test_a_call_that_does_not_end_is_cancelled_at_the_drain_timeout(tmp_path: Path) -> None:
     async with (
         control_plane(tmp_path) as server,
         supervised(server, tmp_path, drain=0.3, stderr=PIPE) as process,

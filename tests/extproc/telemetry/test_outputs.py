@@ -1,4 +1,4 @@
-"""The outputs of the access log rotate files and keep lines whole."""
+"""The outputs of the access log rotate files and write whole lines."""
 
 import os
 import threading

@@ -179,7 +179,7 @@ def test_ipv6_and_unix_socket_addresses_are_shown() -> None:
     assert line(report(upstream=pipe))["upstream"] == "/run/model.sock"
 
 
-def test_requests_that_end_alike_share_one_outcome() -> None:
+def test_requests_with_equal_outcomes_share_one_object() -> None:
     parser = ReportParser()
     one, other = parser.parse(report(**ADMITTED)), parser.parse(report(path="/b", **ADMITTED))
     assert one.outcome is other.outcome

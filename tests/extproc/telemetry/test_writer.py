@@ -205,7 +205,7 @@ def test_lines_for_a_file_that_cannot_be_opened_are_dropped(
     recorded.wait_for(catalog.LOG_DROPPED, "output", value=1)
 
 
-def test_a_file_whose_directory_vanished_is_opened_again_when_it_is_back(
+def test_a_file_is_opened_again_when_its_directory_exists_again(
     tmp_path: Path, recorded: Recorded, start: StartWriter
 ) -> None:
     directory, clock = tmp_path / "log", Clock()

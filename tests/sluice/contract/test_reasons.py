@@ -19,13 +19,13 @@ from sluice.contract.reasons import (
 )
 
 
-def test_every_reason_stands_in_a_table() -> None:
+def test_every_reason_is_in_a_table() -> None:
     replied = {reply.reason for reply in LOCAL_REPLIES}
     replied |= {reason for reason, _ in LOCAL_REPLIES_BY_STATUS.values()}
     assert {*ADMISSIONS, *STATUS, *replied, Reason.CLIENT_LEFT} == set(Reason)
 
 
-def test_no_reason_is_both_an_admission_and_a_refusal_or_refused_at_two_statuses() -> None:
+def test_a_reason_is_an_admission_or_a_refusal_with_one_status() -> None:
     assert not set(ADMISSIONS) & set(STATUS)
     assert not set(DECISION_REFUSALS) & set(CONVERSION_REFUSALS)
     for reply in LOCAL_REPLIES:
@@ -45,7 +45,7 @@ def test_the_details_of_a_refusal_are_read_as_they_are_written(reason: str, subj
 
 
 @pytest.mark.parametrize("details", ["", "via_upstream", "sluice", "ext_proc_error"])
-def test_other_details_are_no_refusal_of_the_callout(details: str) -> None:
+def test_other_details_are_not_a_refusal_by_the_callout(details: str) -> None:
     assert split_callout_details(details) is None
 
 
@@ -61,7 +61,7 @@ def test_other_details_are_no_refusal_of_the_callout(details: str) -> None:
         ("anything_else", 418, Reason.GATEWAY_ERROR),
     ],
 )
-def test_a_local_reply_has_the_reason_that_its_client_reads(
+def test_a_local_reply_has_the_reason_that_the_client_gets(
     details: str, status: int, reason: Reason
 ) -> None:
     assert local_reply_reason(details, status) is reason
