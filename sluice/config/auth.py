@@ -21,7 +21,7 @@ ClaimValue = Annotated[str, StringConstraints(max_length=1024)]
 class JwtIssuer(Strict):
     """An issuer of JSON Web Tokens.
 
-    Exactly one of `jwks`, `jwks_file` and `jwks_uri` gives the keys that verify its tokens.
+    Set exactly one of `jwks`, `jwks_file` and `jwks_uri`: the keys that verify the tokens.
     """
 
     issuer: str = Field(min_length=1, description="Required value of the token's `iss` claim.")
@@ -30,12 +30,13 @@ class JwtIssuer(Strict):
     )
     algorithms: tuple[Algorithm, ...] = Field(
         min_length=1,
-        description="Accepted signature algorithms: only symmetric (HS*) or only asymmetric ones.",
+        description="Accepted signature algorithms: either symmetric (HS*) or asymmetric ones.",
     )
     jwks: str | None = Field(None, description="JSON Web Key Set, as JSON text.")
     jwks_file: str | None = Field(
         None,
-        description="File with the key set, relative to the config file; watched for changes.",
+        description="File with the key set, relative to the config file. The control plane watches "
+        "the file.",
     )
     jwks_uri: str | None = Field(
         None, pattern=r"^https?://", description="URL from which each worker fetches the key set."
@@ -44,7 +45,7 @@ class JwtIssuer(Strict):
         300.0, description="Interval between fetches of `jwks_uri`."
     )
     leeway: Duration = Field(
-        30.0, le=600, description="Tolerated clock difference for `exp` and `nbf`."
+        30.0, le=600, description="Tolerated clock difference for `exp`, `nbf` and `iat`."
     )
     subject_claim: Claim = Field("sub", description="Claim with the caller's subject.")
     group_claim: Claim = Field(
@@ -82,7 +83,7 @@ class ApiKey(Strict):
 
 
 class Auth(Strict):
-    """Authentication of requests. Without issuers and API keys, only public models are usable."""
+    """Authentication of requests. Without issuers and API keys, only public models can be used."""
 
     issuers: tuple[JwtIssuer, ...] = ()
     api_keys: tuple[ApiKey, ...] = ()

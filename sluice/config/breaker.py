@@ -10,8 +10,8 @@ from sluice.config.values import Duration, PositiveDuration, Share, Strict
 class BreakerConfig(Strict):
     """The circuit breaker of each version of a model.
 
-    It refuses requests to a version whose error rate is high. The results of requests come from
-    `telemetry.reports`.
+    A breaker refuses requests to a version with a high error rate. The results of requests come
+    from `telemetry.reports`.
     """
 
     enabled: bool = True
@@ -19,7 +19,10 @@ class BreakerConfig(Strict):
         10.0, le=600, description="Length of the sliding window of the error rate."
     )
     buckets: int = Field(
-        40, ge=2, le=120, description="Parts of the window; it slides by one part at a time."
+        40,
+        ge=2,
+        le=120,
+        description="Parts of the window. The window slides by one part at a time.",
     )
     min_volume: int = Field(
         20, ge=1, description="Requests in the window below which the breaker stays closed."
@@ -27,21 +30,23 @@ class BreakerConfig(Strict):
     sample: int = Field(
         200,
         ge=1,
-        description="Under load, only this many of the newest requests count, so that a new "
-        "failure is noticed sooner.",
+        description="Maximum number of the newest requests in the window that count. With many "
+        "requests, a lower value detects a new failure sooner.",
     )
     refuse_above: Share = Field(0.30, description="Error rate above which requests are refused.")
     reduce_above: Share = Field(
-        0.10, description="Error rate above which only the share `admit` is admitted."
+        0.10, description="Error rate above which only the share `admit` of requests is admitted."
     )
-    admit: Share = Field(0.5, description="Share of requests admitted between the two rates.")
+    admit: Share = Field(
+        0.5, description="Share of requests admitted above `reduce_above`, up to `refuse_above`."
+    )
     probe_interval: PositiveDuration = Field(
         0.2,
         le=60,
-        description="Interval of the probes: requests admitted while others are refused.",
+        description="Interval of probes. A probe is a request that an open breaker admits.",
     )
     probe_successes: int = Field(
-        10, ge=1, le=1000, description="Consecutive successes that end the refusal."
+        10, ge=1, le=1000, description="Consecutive successes after which an open breaker closes."
     )
     retry_after: Duration = Field(
         1.0,

@@ -1,4 +1,4 @@
-"""Problems found in a config."""
+"""Errors of a config."""
 
 from dataclasses import dataclass
 
@@ -28,9 +28,9 @@ class ConfigError(Exception):
 
 
 def error_message(detail: ErrorDetails) -> str:
-    """The message of a Pydantic error, with the invalid value if the message does not have it.
+    """The message of a Pydantic error, with the invalid value.
 
-    Messages of our own validators stand alone: they must not repeat a value such as a password.
+    An error of our own validators is shown without the value, which may be a secret.
     """
     message = detail["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]

@@ -27,19 +27,21 @@ class ListenerTls(Strict):
     certificate: str = Field(description="File with the certificate chain, in PEM.")
     private_key: str = Field(description="File with the private key, in PEM.")
     client_ca: str | None = Field(
-        None, description="File with CA certificates. Clients must present a certificate of one."
+        None,
+        description="File with CA certificates. Clients must present a certificate that one of "
+        "these CAs has signed.",
     )
 
 
 class Listener(Strict):
-    """The address for clients, which use HTTP/1.1 or HTTP/2."""
+    """The listener for clients (HTTP/1.1 and HTTP/2)."""
 
     address: HostPort = "127.0.0.1:8080"
     tls: ListenerTls | None = None
     trusted_hops: int = Field(
         0,
         ge=0,
-        description="Number of proxies before Envoy whose `X-Forwarded-For` entries are trusted.",
+        description="Number of trusted proxies in front of Envoy, for `X-Forwarded-For`.",
     )
     request_headers_timeout: PositiveDuration = Field(
         10.0, description="Time for a client to send all request headers."
@@ -63,13 +65,14 @@ class ControlPlane(Strict):
     http: HostPort = Field("127.0.0.1:8081", description="Address of the admin HTTP server.")
     allowed_hosts: tuple[HostName, ...] = Field(
         (),
-        description="Host names that requests to `/v1/` may have, besides the host of `http`, "
-        "localhost and IP addresses.",
+        description="Host names that the Host header of requests to `/v1/` may have. The host of "
+        "`http`, localhost and IP addresses are always allowed.",
     )
     xds: HostPort = Field("127.0.0.1:18000", description="Address of the xDS server (gRPC).")
     ack_timeout: PositiveDuration = Field(
         5.0,
-        description="Time that a push waits for the ACK of a node before it continues without it.",
+        description="Time that a push waits for the ACK of a node. Then it continues without the "
+        "ACK.",
     )
 
 
@@ -78,14 +81,15 @@ class Callout(Strict):
 
     address: Address = Field(
         "127.0.0.1:18100",
-        description="Address of worker 0. Worker N listens on port + N, or on the socket path with "
-        "-N appended.",
+        description="Address of worker 0. Worker N listens on this port + N. For a Unix socket, "
+        "worker N listens on this path with `-N` appended, and worker 0 on the path with `-0`.",
     )
     workers: int = Field(2, ge=1, le=64, description="Number of worker processes.")
     message_timeout: PositiveDuration = Field(
         2.0,
         le=60,
-        description="Time that Envoy waits for a decision before it refuses the request.",
+        description="Time that Envoy waits for a response of the callout. Then Envoy refuses the "
+        "request.",
     )
     drain_timeout: Duration = Field(
         10.0, description="Time for open calls to end when a worker stops."

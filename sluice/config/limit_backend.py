@@ -28,7 +28,7 @@ class Leases(Strict):
     ahead: PositiveDuration = Field(
         0.1,
         le=10,
-        description="Time for which a worker holds tokens, at the current rate of requests.",
+        description="Time for which the tokens of a lease last, at the current rate of requests.",
     )
     interval: PositiveDuration = Field(
         0.01,
@@ -43,7 +43,7 @@ class Leases(Strict):
 class LimitBackend(Strict):
     """The store of budgets.
 
-    `memory` is exact for one callout service; several callout services need `redis`.
+    `memory`: each callout service has its own budgets. `redis`: all callout services share budgets.
     """
 
     kind: Literal["memory", "redis"] = "memory"
@@ -80,7 +80,7 @@ class LimitBackend(Strict):
         gt=0,
         le=1,
         description="Share of each limit that one worker admits while the backend does not "
-        "respond. 1 / workers preserves the total.",
+        "respond. With 1 / number of workers, the workers together admit the whole limit.",
     )
     max_keys: int = Field(
         100_000,

@@ -19,9 +19,9 @@ _KEY_PART = re.compile(
 )
 
 MAX_EXACT = 2**53
-"""Largest integer that Lua and JSON numbers (doubles) hold exactly.
+"""Maximum of burst x unit in microseconds, which a token bucket stores.
 
-A token bucket stores burst x unit in microseconds."""
+Lua and JSON numbers are doubles, which hold no larger integers exactly."""
 
 
 def _check_key_part(value: str) -> str:
@@ -34,18 +34,18 @@ def _check_key_part(value: str) -> str:
 
 
 KeyPart = Annotated[str, AfterValidator(_check_key_part), Field(examples=["subject", "model"])]
-"""A property of a request. It is empty where the request does not have it."""
+"""A property of a request. Its value is empty if the request does not have the property."""
 
 
 class LocalLimit(Strict):
-    """A token bucket in each Envoy, for requests."""
+    """A token bucket for requests, in each Envoy."""
 
     rate: int = Field(ge=1, le=10_000_000, description="Requests per second.")
     burst: int = Field(ge=1, le=10_000_000, description="Capacity of the bucket, in requests.")
 
 
 class LimitMatch(Strict):
-    """A condition that holds when a property of the request matches one of `values`."""
+    """A condition: a property of the request matches one of `values`."""
 
     part: KeyPart = Field(description="Property of the request, as in `key`.")
     values: tuple[str, ...] = Field(min_length=1, max_length=1000)
@@ -53,7 +53,7 @@ class LimitMatch(Strict):
 
 
 class Cost(Strict):
-    """Tokens that a request takes: the largest of the values below, up to `maximum`."""
+    """Tokens that a request takes: the largest of `constant`, `per_body` and `header`."""
 
     constant: int = Field(1, ge=1, le=1_000_000, description="Tokens of every request.")
     per_body: Size | None = Field(
@@ -62,7 +62,7 @@ class Cost(Strict):
         description="Body bytes per token, rounded up. A body of unknown size takes `maximum`.",
     )
     header: HeaderName | None = Field(
-        None, description="Header with the number of tokens; ignored unless it is a number."
+        None, description="Request header with the number of tokens. Ignored if it is not a number."
     )
     maximum: int | None = Field(
         None,
@@ -75,9 +75,9 @@ class Cost(Strict):
 class LimitRule(Strict):
     """A fleet-wide limit, with a separate budget for each value of `key`.
 
-    Algorithms: `token_bucket` refills `rate` tokens per `per`, up to `burst`. `fixed_window`
-    admits `rate` tokens in each calendar `per` (UTC). `sliding_window` admits `rate` tokens in any
-    period of length `per`.
+    Algorithms: `token_bucket` adds `rate` tokens per `per`, up to `burst`. `fixed_window` admits at
+    most `rate` tokens in each calendar `per` (UTC). `sliding_window` admits at most `rate` tokens
+    in any period of length `per`.
     """
 
     name: Name
@@ -100,11 +100,13 @@ class LimitRule(Strict):
         None, ge=1, le=10_000_000, description="Capacity of a token bucket. Default: `rate`."
     )
     cost: Cost = Cost()
-    shadow: bool = Field(False, description="Only count requests that the rule would refuse.")
+    shadow: bool = Field(
+        False, description="Count requests over the limit, and do not refuse them."
+    )
 
     @property
     def capacity(self) -> int:
-        """Maximum tokens that can be taken at once."""
+        """Maximum tokens that can be taken at the same time."""
         return self.rate if self.burst is None else self.burst
 
     @model_validator(mode="after")
@@ -112,9 +114,9 @@ class LimitRule(Strict):
         if self.burst is not None and self.algorithm != "token_bucket":
             raise ValueError(f"burst is only for token_bucket, not for {self.algorithm}")
         if self.algorithm == "token_bucket":
-            most = MAX_EXACT // (UNIT_SECONDS[self.per] * 1_000_000)
-            if self.capacity > most:
-                raise ValueError(f"burst must be at most {most} with per: {self.per}")
+            maximum = MAX_EXACT // (UNIT_SECONDS[self.per] * 1_000_000)
+            if self.capacity > maximum:
+                raise ValueError(f"burst must be at most {maximum} with per: {self.per}")
         return self
 
     @model_validator(mode="after")
@@ -132,7 +134,7 @@ class LimitRule(Strict):
 
 
 class Limits(Strict):
-    """Limits of requests.
+    """Limits of the rate of requests.
 
     Each Envoy enforces `listener`, `models` and `model_types` before the decision
     (local_ratelimit). The callout enforces `rules` for the whole fleet, after authentication.

@@ -1,4 +1,4 @@
-"""Reads YAML into a `GatewayConfig`, and reports every error with file, line, key and remedy."""
+"""Reads YAML into a `GatewayConfig`, and reports errors with file, line and key."""
 
 from collections.abc import Iterator
 from difflib import get_close_matches
@@ -15,14 +15,14 @@ from sluice.config.schema import KeyPath, section_at
 Lines = dict[KeyPath, int]
 
 MAX_FILE = 16 << 20
-"""Bytes. 10,000 models fit, and the control plane can hold a file of this size in memory."""
+"""Bytes. Enough for 10,000 models, and the control plane can hold the config in memory."""
 
 MAX_NODES = 1_000_000
-"""YAML nodes after the expansion of aliases: refuses "billion laughs" documents."""
+"""YAML nodes after the expansion of aliases. Bounds the memory of "billion laughs" documents."""
 
 
 def load(path: Path | str) -> GatewayConfig:
-    """Read and validate a config file. Raises ConfigError, also for a file that cannot be read."""
+    """Read and validate a config file. Raises ConfigError, also if the file cannot be read."""
     path = Path(path)
     try:
         with path.open("rb") as file:
@@ -83,7 +83,9 @@ class _Builder:
         line = node.start_mark.line + 1
         self.lines.setdefault(path, line)
         if self._nodes > MAX_NODES:
-            raise self._error(line, path, "with aliases, there are more than a million nodes")
+            raise self._error(
+                line, path, "the file has more than a million nodes after its aliases are expanded"
+            )
         if id(node) in self._open:
             raise self._error(line, path, "an alias refers to itself")
         if isinstance(node, yaml.ScalarNode):
@@ -122,7 +124,7 @@ class _Builder:
 
 
 def _is_consequence(detail: ErrorDetails, details: list[ErrorDetails]) -> bool:
-    """Whether a list is "too short" only because of an item with an error of its own."""
+    """Whether a list is "too short" only because one of its items has an error."""
     depth = len(detail["loc"])
     return detail["type"] == "too_short" and any(
         len(other["loc"]) > depth and other["loc"][:depth] == detail["loc"] for other in details

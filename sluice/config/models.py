@@ -28,7 +28,7 @@ MediaRange = Annotated[
 
 
 class Endpoint(Strict):
-    """The address of a server that serves the version."""
+    """A model server that serves the version."""
 
     address: HostPort
     weight: int = Field(1, ge=1, le=128, description="Load balancing weight.")
@@ -86,18 +86,20 @@ class HeaderMatch(Strict):
 
 
 class Canary(Strict):
-    """A version for a part of the requests that do not name a version.
+    """A version that gets a part of the requests instead of `stable`.
+
+    Requests for which the client or a claim rule selects a version are not affected.
 
     The rules are tried in this order: `headers`, `percent`, `model_types`.
     """
 
     version: Name
     percent: Percent = Field(
-        0.0, description="Percentage of users. Each user always gets the same version."
+        0.0, description="Percentage of users. A user gets the same version for every request."
     )
     headers: tuple[HeaderMatch, ...] = Field(
         (HeaderMatch(name="x-canary", value="true"),),
-        description="Headers that select the canary; one match is enough.",
+        description="Headers that select the canary. One matching header is enough.",
     )
     model_types: tuple[str, ...] = Field(
         (), description="Values of the request header `X-Model-Type` that select the canary."
@@ -108,7 +110,7 @@ class UserBucket(Strict):
     """Assignment of users to buckets, for `percent` of canaries.
 
     `xxh64`: xxh64(id, seed 0) mod 10,000, like Envoy's WeightedCluster with a header hash_policy.
-    `modulo`: id mod 100; an id that is not an integer has no bucket.
+    `modulo`: id mod 100. An id that does not consist of digits has no bucket.
     """
 
     hash: Literal["xxh64", "modulo"] = "xxh64"
@@ -134,11 +136,11 @@ class AllowRule(Strict):
 
 
 class Access(Strict):
-    """Callers that may use a model. Without rules, every authenticated caller may."""
+    """Callers that may use a model. Default: every authenticated caller."""
 
     public: bool = Field(False, description="Admit all callers, also without credentials.")
     allow: tuple[AllowRule, ...] = Field(
-        (), description="Rules; one that matches admits the caller."
+        (), description="A caller is admitted if at least one of these rules matches."
     )
 
     @model_validator(mode="after")
@@ -149,7 +151,7 @@ class Access(Strict):
 
 
 class Retries(Strict):
-    """Retries by Envoy, on another endpoint if the version has one."""
+    """Retries by Envoy, on another endpoint if the version has several."""
 
     attempts: int = Field(1, ge=0, le=10, description="Maximum number of retries.")
     retry_on: tuple[
@@ -160,7 +162,7 @@ class Retries(Strict):
 
 
 class Pool(Strict):
-    """Connection pool of Envoy for a version (circuit breaker thresholds, protocol options)."""
+    """Envoy's connection pool for a version (circuit breaker thresholds, protocol options)."""
 
     connect_timeout: PositiveDuration = 1.0
     max_connections: int = Field(1024, ge=1)
@@ -174,7 +176,7 @@ class Pool(Strict):
         60.0, description="Time after which an unused connection is closed."
     )
     tcp_keepalive: PositiveDuration | None = Field(
-        60.0, description="Idle time before TCP probes a connection; null: never."
+        60.0, description="Idle time after which TCP probes a connection. null: never."
     )
 
 
@@ -203,10 +205,10 @@ class Model(Strict):
     canaries: tuple[Canary, ...] = Field((), max_length=16)
     bucket: UserBucket = UserBucket()
     timeout: Duration = Field(
-        30.0, description="Time for the whole response; 0: no timeout, for long streams."
+        30.0, description="Time for the whole response. 0: no timeout, for long streams."
     )
     idle_timeout: Duration = Field(
-        300.0, description="Time without data after which a stream is ended; 0: never."
+        300.0, description="Time without data after which Envoy ends a stream. 0: never."
     )
     retries: Retries = Retries()
     pool: Pool = Pool()
@@ -214,7 +216,7 @@ class Model(Strict):
     inputs: tuple[TensorInput, ...] = Field(
         (),
         max_length=64,
-        description="Inputs of the model. Requests are checked against them and converted.",
+        description="Inputs of the model. Requests are checked against these, and converted.",
     )
     outputs: tuple[TensorOutput, ...] = Field(
         (), max_length=64, description="Outputs of the model that have labels."
@@ -228,7 +230,7 @@ class Model(Strict):
 
     @property
     def stable_version(self) -> str:
-        """The version of requests that no rule sends to another version."""
+        """The version of requests for which no rule selects another version."""
         return self.stable if self.stable is not None else next(iter(self.versions))
 
     @model_validator(mode="after")

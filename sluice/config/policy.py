@@ -18,14 +18,14 @@ MAX_JWKS = 1 << 20
 """Bytes: a key set holds a few keys of about 1 KiB each."""
 
 VERSION_LENGTH = 16
-"""Hex digits of a version: 64 bits, so that no two configs of a gateway have the same version."""
+"""Hex digits of a version: 64 bits, so that two configs do not have the same version by chance."""
 
 
 class PolicyDocument(Strict):
     """What the control plane sends to callout workers (`Policy.config` in policy.proto).
 
-    It contains the key sets that the config names, so a worker reads no file. `version` is the
-    version of the config that it was made from.
+    The document contains the key sets that the config names, so a worker reads no file. `version`
+    is the version of the config.
     """
 
     version: str
@@ -37,7 +37,7 @@ class PolicyDocument(Strict):
 
 
 def policy_document(config: GatewayConfig, directory: Path) -> PolicyDocument:
-    """The policy of a config. Names of key set files in the config are relative to `directory`.
+    """The policy of a config. Paths of key set files in the config are relative to `directory`.
 
     Raises ConfigError if a file cannot be read.
     """
@@ -58,7 +58,7 @@ def jwks_files(config: GatewayConfig, directory: Path) -> list[Path]:
 
 
 def _version(config: GatewayConfig, key_sets: Iterable[str]) -> str:
-    """A hash of the config as read and of the key sets that it names.
+    """A hash of the config, with its defaults, and of the content of its key set files.
 
     `sluice validate`, `status` and `explain`, the logs and every node show this version.
     """

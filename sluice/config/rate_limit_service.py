@@ -15,9 +15,11 @@ class RateLimitPolicy(Strict):
     unit: Literal["second", "minute", "hour", "day", "week", "month", "year"] = "second"
     requests_per_unit: int = Field(0, ge=0, le=2**32 - 1)
     unlimited: bool = False
-    name: str = Field("", max_length=256, description="Name for `replaces`.")
+    name: str = Field(
+        "", max_length=256, description="Name of the limit, for `replaces` of other limits."
+    )
     replaces: tuple[LimitName, ...] = Field(
-        (), description="Names of limits that this limit replaces where both match."
+        (), description="Names of limits that this limit replaces if both match a request."
     )
 
     @model_validator(mode="after")
@@ -32,23 +34,25 @@ class RateLimitPolicy(Strict):
 class Descriptor(Strict):
     """Matches one entry of a descriptor (ratelimit.config.ratelimit.v3.RateLimitDescriptor).
 
-    Without `value`, it matches every value that no other descriptor matches, and each value has a
-    separate budget. A `*` in `value` matches any text.
+    A descriptor without `value` matches every value that no other descriptor matches, and each
+    value has a separate budget. A `*` in `value` matches any text.
     """
 
     key: str = Field(min_length=1, max_length=256)
     value: str = Field("", max_length=1024)
     rate_limit: RateLimitPolicy | None = None
     descriptors: tuple["Descriptor", ...] = Field(
-        (), max_length=10_000, description="Descriptors for the next entry, in the same form."
+        (), max_length=10_000, description="Descriptors for the next entry."
     )
-    shadow_mode: bool = Field(False, description="Only count requests that it would refuse.")
+    shadow_mode: bool = Field(
+        False, description="Count requests over the limit, and do not refuse them."
+    )
     quota_mode: bool = Field(
         False,
         description="Refuse a request only when all quotas that match it are exhausted.",
     )
     detailed_metric: bool = Field(
-        False, description="Label metrics with the value of the request, not with `value`."
+        False, description="Whether metrics show the value in the request instead of `value`."
     )
 
     @model_validator(mode="after")

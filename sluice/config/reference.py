@@ -20,7 +20,7 @@ A config is a YAML file. Unknown keys are errors. Write durations as `250ms`, `3
 as a number of seconds, sizes as `512KiB`, `10MiB`, `1GiB` or as a number of bytes, and addresses as
 `host:port`. Changes take effect at once, except in the sections that say "at the next start".
 
-A section that occurs in several places is listed at the first one.
+If a section occurs in several places, this page lists it only at the first place.
 """
 
 
@@ -69,7 +69,7 @@ def _constraints(field: FieldInfo, kind: str) -> list[float]:
 
 
 def _label(metadata: Iterable[object]) -> str | None:
-    """The name that an annotation gives to its type, if it gives one."""
+    """The label of a type on the page; None if the annotation has no label."""
     return next((item.name for item in metadata if isinstance(item, TypeLabel)), None)
 
 

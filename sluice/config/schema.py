@@ -1,4 +1,4 @@
-"""The sections of the config schema, found by one walk of the Pydantic types."""
+"""Finds the sections of the config schema in the Pydantic types."""
 
 from collections.abc import Iterator
 from typing import TypeAlias, TypeGuard, get_args, get_origin
@@ -17,7 +17,7 @@ _PLACEHOLDER: dict[object, KeyPath] = {dict: (NAME,), tuple: (ITEM,)}
 
 
 def sections() -> Iterator[tuple[KeyPath, Section]]:
-    """Every section with its path, parents first. A section used in several places comes once."""
+    """Every section with its path, parents first. Each section is yielded once."""
     seen: set[Section] = set()
     waiting: list[tuple[KeyPath, Section]] = [((), GatewayConfig)]
     while waiting:
@@ -29,7 +29,7 @@ def sections() -> Iterator[tuple[KeyPath, Section]]:
 
 
 def section_at(path: KeyPath, root: Section = GatewayConfig) -> Section:
-    """The section at a path below `root`. Raises LookupError where the schema has none."""
+    """The section at a path below `root`. Raises LookupError if there is no section."""
     if not path:
         return root
     for step, section in _subsections(root):

@@ -34,37 +34,37 @@ class Rotation(Strict):
 
     max_size: Size = Field(100 << 20, ge=1 << 12, description="Size at which the file is rotated.")
     max_age: Duration = Field(
-        0.0, description="Age at which the file is rotated; 0: only its size counts."
+        0.0, description="Age at which the file is rotated. 0: only `max_size` applies."
     )
     keep: int = Field(5, ge=0, le=1000, description="Rotated files that each worker keeps.")
 
 
 class AccessLog(Strict):
-    """One line for each request. A worker writes it when Envoy has reported the request."""
+    """Access log: a worker writes one line for each request that Envoy has reported."""
 
     output: Output = Field(
         "stdout",
-        description="`none`, `stdout`, `stderr`, or the absolute path of a file. Worker N writes "
-        "`access-N.log` for `access.log`; workers share pipes and devices.",
+        description="`none`, `stdout`, `stderr`, or the absolute path of a file. For `access.log`, "
+        "worker N writes `access-N.log`. Workers share a pipe or a device.",
     )
     format: Literal["json", "text"] = Field(
-        "json", description="`text`: one line `[time] METHOD path latency`."
+        "json", description="`json`: one object per line. `text`: `[time] METHOD path latency`."
     )
     rotation: Rotation = Rotation()
     queue: Size = Field(
         4 << 20,
         ge=1 << 16,
         le=1 << 30,
-        description="Bytes that each worker queues for a slow output. Further lines are dropped "
-        "and counted.",
+        description="Maximum bytes that each worker queues for a slow output. Further lines are "
+        "dropped and counted.",
     )
 
 
 class Reports(Strict):
     """Access log reports: Envoy sends finished requests to the callout in batches.
 
-    The access log, the metrics of requests and the breakers need them. Without reports, every
-    model needs `breaker: {enabled: false}`.
+    The access log, the metrics of requests and the breakers need these reports. Without reports,
+    every model needs `breaker: {enabled: false}`.
     """
 
     enabled: bool = True
@@ -72,7 +72,10 @@ class Reports(Strict):
         0.1, le=60, description="Maximum time between two batches."
     )
     buffer_size: Size = Field(
-        32 << 10, ge=1 << 10, le=1 << 20, description="Size at which a batch is sent earlier."
+        32 << 10,
+        ge=1 << 10,
+        le=1 << 20,
+        description="Size at which a batch is sent before `flush_interval` ends.",
     )
 
 
@@ -85,31 +88,31 @@ class MetricsEndpoint(Strict):
     address: HostPort = "127.0.0.1:9902"
     allowed_hosts: tuple[HostName, ...] = Field(
         (),
-        description="Host names that requests to `/v1/` and `/debug/` may have, besides the host "
-        "of `address`, localhost and IP addresses.",
+        description="Host names that the Host header of requests to `/v1/` and `/debug/` may have. "
+        "The host of `address`, localhost and IP addresses are always allowed.",
     )
 
 
 class Tracing(Strict):
-    """Traces of requests, which Envoy sends to an OpenTelemetry collector."""
+    """Tracing: Envoy sends spans of requests to an OpenTelemetry collector."""
 
     otlp: OtlpExport
     sampling: float = Field(
         100.0,
         ge=0,
         le=100,
-        description="Traced percentage of the requests without a `traceparent` header.",
+        description="Percentage of the requests without a `traceparent` header that are traced.",
     )
 
 
 class Profile(Strict):
     """Profiles of running workers, at `/debug/profile` of `telemetry.metrics.address`.
 
-    Changes take effect at the next start, except for the content of the file.
+    Changes take effect at the next start. New content of `secret_file` takes effect at once.
     """
 
     secret_file: str = Field(
-        description="File with the bearer token for `/debug/profile`, of at least 16 bytes."
+        description="File with the bearer token for `/debug/profile`: at least 16 bytes."
     )
 
 
@@ -118,7 +121,7 @@ class Telemetry(Strict):
 
     access_log: AccessLog = AccessLog()
     otlp_log: OtlpExport | None = Field(
-        None, description="OpenTelemetry log records of all requests, which Envoy sends."
+        None, description="Collector to which Envoy sends a log record of every request."
     )
     reports: Reports = Reports()
     metrics: MetricsEndpoint = MetricsEndpoint()

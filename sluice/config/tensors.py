@@ -37,11 +37,11 @@ class ImageInput(Strict):
     color: Literal["RGB", "BGR", "GRAY"] = Field("RGB", description="Order of the channels.")
     resize: Literal["stretch", "crop", "pad"] = Field(
         "stretch",
-        description="`stretch` ignores the aspect ratio. `crop` keeps it and cuts off the edges. "
-        "`pad` keeps it and fills the rest with `background`.",
+        description="`stretch` ignores the aspect ratio. `crop` keeps the aspect ratio and cuts "
+        "off the edges. `pad` keeps the aspect ratio and fills the rest with `background`.",
     )
     crop_fraction: float = Field(
-        1.0, gt=0, le=1, description="With `crop`: share of the largest centered crop that is kept."
+        1.0, gt=0, le=1, description="With `crop`: share of the largest centered crop to keep."
     )
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     background: tuple[Shade, Shade, Shade] = Field(
@@ -54,7 +54,9 @@ class ImageInput(Strict):
     mean: tuple[Finite, ...] = Field(
         (), max_length=3, description="One value for all channels, or one per channel."
     )
-    std: tuple[Finite, ...] = Field((), max_length=3, description="Like `mean`.")
+    std: tuple[Finite, ...] = Field(
+        (), max_length=3, description="One value for all channels, or one per channel."
+    )
     max_pixels: int = Field(
         25_000_000,
         ge=1,
@@ -100,7 +102,7 @@ class TensorInput(Strict):
     name: TensorName
     datatype: Datatype
     shape: tuple[Dimension, ...] = Field(
-        max_length=16, description="Sizes of the dimensions; -1: any size."
+        max_length=16, description="Size of each dimension. -1: any size."
     )
     optional: bool = Field(False, description="Whether a request may omit the input.")
     image: ImageInput | None = Field(

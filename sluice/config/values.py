@@ -60,7 +60,7 @@ def _check_address(value: str) -> str:
         path = value.removeprefix("unix:")
         if not path:
             raise ValueError("write the path of the socket after unix:")
-        # sockaddr_un holds 108 bytes with the closing NUL; "-NN" is appended for each worker.
+        # sockaddr_un has room for 108 bytes, including the NUL. "-NN" is appended for each worker.
         if len(path.encode()) > 100:
             raise ValueError("the path of a Unix socket must have at most 100 bytes")
         return value
@@ -68,7 +68,7 @@ def _check_address(value: str) -> str:
 
 
 def split_host_port(value: str) -> tuple[str, str]:
-    """Split `host:port`. An IPv6 host is returned without brackets, a missing part as ''."""
+    """Split `host:port`. Returns an IPv6 host without brackets, and '' for a missing part."""
     host, _, port = value.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         return host[1:-1], port
