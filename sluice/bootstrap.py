@@ -9,7 +9,7 @@ from sluice.contract.names import NODE_CLUSTER
 from sluice.data import data_path
 
 MAX_CONNECTIONS = 50_000
-"""Concurrent client connections of an Envoy, to limit its file descriptors and buffers."""
+"""Concurrent client connections of an Envoy. Bounds its file descriptors and buffers."""
 
 
 def render(config: GatewayConfig, node_id: str = "envoy") -> str:

@@ -6,7 +6,7 @@ _PACKAGE = Path(__file__).parent
 
 
 def data_path(name: str) -> Path:
-    """The folder `envoy` or `examples`: in the wheel, or at the root of a checkout."""
+    """The path of the folder `envoy` or `examples`, in the wheel or at the root of a checkout."""
     installed = _PACKAGE / "_data" / name
     return installed if installed.exists() else _PACKAGE.parent / name
 

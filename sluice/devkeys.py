@@ -1,4 +1,4 @@
-"""The signing key for development, created on first use and never shipped.
+"""The signing key for development. It is created on first use and never shipped.
 
 `sluice token` signs with the private key. The demo config trusts the public key (`jwks_file`).
 """
@@ -30,19 +30,19 @@ class DevKeys:
 
     @classmethod
     def default(cls) -> "DevKeys":
-        """The files that the demo config names, beside the examples."""
+        """The files in `var/`, next to the folder `examples`. The demo config names the key set."""
         directory = demo_config().parent.parent / "var"
         return cls(directory / "dev-key.pem", directory / "dev-jwks.json")
 
     def ensure(self) -> None:
-        """Create the files that are missing. Raises OSError when they cannot be written."""
+        """Create the files that are missing. Raises OSError if a file cannot be written."""
         if not self.private_key.exists():
             self.private_key.parent.mkdir(parents=True, exist_ok=True)
             _write_private(self.private_key, rsa.generate_private_key(65537, 2048))
         _write_if_changed(self.jwks, json.dumps({"keys": [self._public_jwk()]}))
 
     def token(self, claims: dict[str, object], lifetime: float) -> str:
-        """An RS256 token with the claims, valid for `lifetime` seconds from now."""
+        """An RS256 token with these claims, valid for `lifetime` seconds from now."""
         now = int(time.time())
         standard = {"iss": ISSUER, "aud": AUDIENCE, "iat": now, "exp": now + int(lifetime)}
         return jwt.encode(
@@ -72,9 +72,9 @@ def _write_private(path: Path, key: rsa.RSAPrivateKey) -> None:
 
 
 def _write_if_changed(path: Path, text: str) -> None:
-    """Replace a file atomically, and only if it changes, because the control plane watches it."""
+    """Replace a file atomically if its text changes. The control plane watches the file."""
     if path.exists() and path.read_text() == text:
         return
-    draft = path.with_suffix(".new")
-    draft.write_text(text)
-    draft.replace(path)
+    temporary = path.with_suffix(".new")
+    temporary.write_text(text)
+    temporary.replace(path)

@@ -24,8 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{options.prog}: {error}", file=sys.stderr)
         return error.status
     except BrokenPipeError:
-        # The reader has closed the pipe, as in `sluice schema | head`. That is not an error.
-        # Without another stdout, the interpreter would fail when it flushes stdout at exit.
+        # The reader has closed the pipe, as in `sluice schema | head`. This is not an error. stdout
+        # is replaced because the interpreter flushes stdout at exit, which would fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return status
@@ -33,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
-    # Imported late: multiprocessing imports the script `sluice`, and with it this module, in every
-    # callout worker. Workers do not need the commands and the memory that they take.
+    # Imported late: in every callout worker, multiprocessing imports the script `sluice`, which
+    # imports this module. Workers do not need the commands, which take memory.
     from sluice.cli import config, credentials, explain, profile, run, status
 
     root = argparse.ArgumentParser(prog="sluice", description="An AI inference gateway.")

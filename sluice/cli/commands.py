@@ -1,4 +1,4 @@
-"""Registers commands, and defines their errors and the arguments that several commands have."""
+"""Adds commands to the parser; errors of commands; arguments that several commands share."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ EXIT_USAGE = 2
 
 
 class CommandError(Exception):
-    """A command failed. The message is printed after the command's name."""
+    """A command failed. `main` prints the name of the command and this message."""
 
     status = EXIT_FAILURE
 
@@ -26,19 +26,19 @@ class UsageError(CommandError):
 
 
 def command(
-    commands: Subcommands, name: str, run: Run, text: str, packages: Sequence[str] = ()
+    commands: Subcommands, name: str, run: Run, help_text: str, packages: Sequence[str] = ()
 ) -> argparse.ArgumentParser:
-    """Add a command that calls `run`, which returns the exit status; `text` is its help.
+    """Add a command. `run` executes the command and returns the exit status.
 
-    `packages` are top-level packages that `run` imports, and that are checked before it is called.
+    `packages` are top-level packages that `run` imports. `main` checks them before it calls `run`.
     """
-    parser = commands.add_parser(name, help=text, description=text)
+    parser = commands.add_parser(name, help=help_text, description=help_text)
     parser.set_defaults(run=run, prog=parser.prog, packages=packages)
     return parser
 
 
 def config_argument(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """Add the positional CONFIG."""
+    """Add the positional argument CONFIG."""
     parser.add_argument(
         "config", metavar="CONFIG", type=Path, nargs=None if required else "?", help="config file"
     )

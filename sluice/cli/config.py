@@ -13,7 +13,7 @@ from sluice.config.load import load
 def register(commands: Subcommands) -> None:
     """Add this module's commands."""
     validate = command(
-        commands, "validate", _validate, "check a config file and the files that it names"
+        commands, "validate", _validate, "check a config file, and read its key set files"
     )
     config_argument(validate)
     command(commands, "schema", _schema, "print the JSON Schema of the config, for editors")

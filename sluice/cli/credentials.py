@@ -19,7 +19,7 @@ def register(commands: Subcommands) -> None:
     token.add_argument("--group", action="append", default=[], help="group; may be repeated")
     token.add_argument(
         "--claim", action="append", default=[], type=_claim, metavar="NAME=VALUE",
-        help="another claim, also iss, aud or exp; VALUE is JSON or text; may be repeated",
+        help="a further claim; may replace iss, aud or exp; VALUE is JSON or text; may be repeated",
     )  # fmt: skip
     token.add_argument("--ttl", type=_duration, default="1h", help="lifetime, such as 30s or 1h")
     token.add_argument(
@@ -60,7 +60,7 @@ def _token(options: argparse.Namespace) -> int:
 
 
 def _keys(file: Path | None) -> DevKeys:
-    """The development keys, created if missing, or keys with the given private key file."""
+    """The keys with this private key file. None: the development keys, created if missing."""
     keys = DevKeys.default()
     if file is not None:
         return DevKeys(file, keys.jwks)

@@ -31,7 +31,7 @@ def explanation(
 ) -> Iterator[str]:
     """The config version, the result of each stage and the decision, as lines of text.
 
-    Without a config file, the policy comes from the control plane at `xds`. Raises ConfigError for
+    If `config` is None, the policy comes from the control plane at `xds`. Raises ConfigError for
     an invalid config, and CommandError when the policy or a key set cannot be fetched.
     """
     try:

@@ -58,7 +58,8 @@ def _location(name: str) -> Path | None:
 def _replaced_file(name: str) -> Path | None:
     """A file of Sluice's package that a distribution installed later has overwritten.
 
-    An empty file does no harm: `xds/__init__.py` of xds-protos is one, and replaces a docstring.
+    Empty files are ignored. xds-protos has an empty `xds/__init__.py`, which replaces only a
+    docstring.
     """
     try:
         files = metadata.distribution(DISTRIBUTION).files or []
@@ -80,7 +81,7 @@ def _owner_and_remedy(path: Path, name: str) -> tuple[str, str]:
     if owner is not None:
         return (
             f"the distribution {owner}",
-            f"install {DISTRIBUTION} in a virtual environment of its own",
+            f"install {DISTRIBUTION} in a separate virtual environment",
         )
     folder = next(parent.parent for parent in (path, *path.parents) if parent.stem == name)
     if folder == Path.cwd():

@@ -22,7 +22,7 @@ _OPTIONS: dict[tuple[str, str | int], str] = {
     ("MetricsEndpoint", "address"): "--metrics",
     ("MetricsEndpoint", "allowed_hosts"): "--metrics-allowed-host",
 }
-"""The option of `sluice callout` for a key of a config section."""
+"""Options of `sluice callout`, by section and key of the config."""
 
 
 def register(commands: Subcommands) -> None:
@@ -67,7 +67,8 @@ def _callout_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--metrics-allowed-host", action="append", metavar="NAME",
-        help="host name that requests for status and profiles may have; may be repeated",
+        help="host name that the Host header of requests for status and profiles may have; "
+        "may be repeated",
     )  # fmt: skip
     parser.add_argument(
         "--profile-secret", type=Path, metavar="FILE",

@@ -1,7 +1,8 @@
 """`sluice status`: the state of a running gateway.
 
-The control plane reports versions and nodes, the callout reports breakers. The command fails
-without the control plane. Without the callout, it prints why the breakers are unknown.
+The control plane reports versions and nodes, the callout reports breakers. If the control plane
+does not respond, the command fails. If the callout does not respond, the command prints why the
+breakers are unknown.
 """
 
 import argparse
@@ -21,10 +22,11 @@ from sluice.config.values import split_host_port
 TIMEOUT = 5.0
 MAX_STATUS = 64 << 20
 MAX_ERROR_BODY = 500
-"""Bytes that are read of an error response."""
+"""Maximum bytes that are read from an error response."""
 
-# Any: JSON. The control plane's status has the schema `xds.admin.status.Status`. In the printed
-# status, `callout` is a `extproc.telemetry.status.CalloutStatus` with a URL and an error.
+# Any: JSON. The status of the control plane has the schema `xds.admin.status.Status`. In the
+# printed status, `callout` has the schema `extproc.telemetry.status.CalloutStatus`, and in addition
+# `url` and `error`.
 Status = dict[str, Any]
 
 _LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::")  # noqa: S104 (compared, not bound)
@@ -42,7 +44,7 @@ def register(commands: Subcommands) -> None:
     )
     status.add_argument(
         "--callout", metavar="URL",
-        help="URL of the callout's metrics endpoint, if not that of the config",
+        help="URL of the callout's metrics endpoint; default: from the config of the control plane",
     )  # fmt: skip
     status.add_argument("--json", action="store_true", help="print the whole status as JSON")
 
@@ -62,7 +64,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _callout(url: str | None) -> Status:
-    """The status of the callout, or the error that prevented it."""
+    """The status of the callout. `error` is None, or says why the status is not known."""
     unknown: Status = {"url": url, "breakers": [], "unprotected": 0}
     if url is None:
         reason = "the control plane does not report the callout's address; set --callout"
@@ -76,7 +78,7 @@ def _callout(url: str | None) -> Status:
 def _fetch(base: str, member: str) -> Status:
     """The response to `GET /v1/status`, which must have `member`.
 
-    Raises OSError without a response, and ValueError for any other response.
+    Raises OSError if there is no response, and ValueError if the response is not a status.
     """
     url = f"{base.rstrip('/')}/v1/status"
     try:
@@ -96,12 +98,12 @@ def _fetch(base: str, member: str) -> Status:
 
 
 def _http_error(error: urllib.error.HTTPError) -> str:
-    """Status code and body of an error response, in one line. The body may name the remedy."""
+    """Status code and body of an error response, in one line. The body may say what to change."""
     try:
         body = " ".join(error.read(MAX_ERROR_BODY).decode(errors="replace").split())
     except (OSError, HTTPException):
         body = ""
-    # The body may come from another server, and contain control sequences of terminals.
+    # The body may come from another server, and may contain terminal control sequences.
     return f"{error.code}: {body if body and body.isprintable() else error.reason}"
 
 
@@ -110,9 +112,10 @@ def _reason(error: Exception) -> str:
 
 
 def callout_url(control_plane: str, address: str) -> str:
-    """The URL of the callout, from the control plane's URL and the address in its config.
+    """The URL of the callout, for its address in the config of the control plane.
 
-    A loopback or wildcard address belongs to the control plane's host, not to this one.
+    `control_plane` is the URL of the control plane. A loopback or wildcard address is an address of
+    the control plane's host, which may be another host than the one that runs this command.
     """
     host, port = split_host_port(address)
     if host in _LOCAL_HOSTS:
@@ -161,4 +164,5 @@ def _breakers(callout: Status) -> Iterator[str]:
         errors = "-" if rate is None else f"{rate:.1%}"
         yield f"{version:<28}{breaker['state']:<10}{errors:<10}{breaker['requests']}"
     if callout["unprotected"]:
-        yield f"breakers  {callout['unprotected']} versions have none: the shared table is full"
+        count = callout["unprotected"]
+        yield f"breakers  {count} versions have no breaker: the shared table is full"

@@ -5,14 +5,14 @@ import time
 import urllib.request
 
 FETCH_TIMEOUT = 5.0
-"""Seconds for one fetch. A fetch whose headers arrive slowly is cancelled after twice the time."""
+"""Seconds for one fetch. If the headers arrive slowly, the fetch ends after twice this time."""
 MAX_DOCUMENT = 1 << 20
-"""Bytes: far more than a set of 64 keys has."""
+"""Bytes. A set of 64 keys is much smaller."""
 READ_SIZE = 1 << 16
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Refuses redirects: keys must come from the configured host, and by the configured scheme."""
+    """Follows no redirect: keys must come from the configured host, with the configured scheme."""
 
     def redirect_request(self, *_: object) -> None:
         return None
@@ -22,11 +22,11 @@ _OPENER = urllib.request.build_opener(_NoRedirect)
 
 
 async def fetch_document(uri: str) -> bytes:
-    """GET a document over http or https, in a thread. A redirect is an error.
+    """Fetch a document over http or https, in a thread. A redirect is an error.
 
     Raises OSError, ValueError or HTTPException.
     """
-    # The thread checks the deadline only between reads of the body. Headers can arrive slowly too.
+    # The thread checks the deadline only between reads of the body, not while headers arrive.
     return await asyncio.wait_for(asyncio.to_thread(_get, uri), 2 * FETCH_TIMEOUT)
 
 

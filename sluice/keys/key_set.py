@@ -1,4 +1,4 @@
-"""JSON Web Key Sets (RFC 7517): parsing, and the choice of keys that may verify a token."""
+"""JSON Web Key Sets (RFC 7517): parses them, and finds the keys that may verify a token."""
 
 import json
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.exceptions import PyJWTError
 
 MAX_KEYS = 64
-"""Keys in one set. Providers publish two or three. A token without `kid` may need all of them."""
+"""Keys in one set. Providers publish two or three. A token without `kid` is tried with all keys."""
 
 _ALGORITHMS = {
     ("RSA", None): ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
@@ -24,9 +24,9 @@ _ALGORITHMS = {
 algorithm, so an RSA public key cannot be used as an HMAC secret."""
 
 MIN_RSA_BITS = 2048
-"""RFC 7518 sections 3.3 and 3.5."""
+"""Minimum bits of an RSA key (RFC 7518 sections 3.3 and 3.5)."""
 MIN_SECRET = {"HS256": 32, "HS384": 48, "HS512": 64}
-"""Bytes of a secret: as many as the hash has (RFC 7518 section 3.2), against brute force."""
+"""Minimum bytes of a secret: the length of the hash (RFC 7518 section 3.2)."""
 
 
 class KeySetError(ValueError):
@@ -50,7 +50,7 @@ class KeySet:
 
     @classmethod
     def parse(cls, text: str | bytes) -> "KeySet":
-        """Parse a JWKS document. Keys that are not valid are left out. Raises KeySetError."""
+        """Parse a JWKS document. Ignores keys that are not valid. Raises KeySetError."""
         try:
             jwks = json.loads(text)["keys"]
         except (ValueError, LookupError, TypeError, RecursionError) as error:
@@ -77,7 +77,7 @@ def _parse(jwk: object) -> Key | None:
         return None
     kind = str(jwk.get("kty"))
     if kind != "oct" and "d" in jwk:
-        return None  # the private key is public, so anybody can sign with it
+        return None  # the private key has been published, so anyone can sign with it
     curve = str(jwk.get("crv")) if kind in ("EC", "OKP") else None
     algorithms = _ALGORITHMS.get((kind, curve))
     if algorithms is None:
@@ -99,7 +99,7 @@ def _parse(jwk: object) -> Key | None:
 
 
 def _is_strong(key: object, algorithm: str) -> bool:
-    """Whether the key is long enough for the algorithm. The curves all have a sufficient length."""
+    """Whether the key is long enough for the algorithm. Keys of every accepted curve are."""
     if isinstance(key, bytes):
         return len(key) >= MIN_SECRET[algorithm]
     if isinstance(key, rsa.RSAPublicKey):

@@ -9,8 +9,8 @@ POLL_INTERVAL = 0.05
 TIMEOUT = 2.0
 
 
-async def callout_ready(admin: str, workers: int) -> None:
-    """Wait until all callout workers are healthy for Envoy. Until then, Envoy refuses requests."""
+async def wait_for_callout(admin: str, workers: int) -> None:
+    """Wait until Envoy has found all callout workers healthy. Before that, it refuses requests."""
     while await asyncio.to_thread(_healthy_workers, admin) < workers:  # noqa: ASYNC110 (polled)
         await asyncio.sleep(POLL_INTERVAL)
 

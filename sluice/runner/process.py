@@ -20,7 +20,7 @@ PROBE_INTERVAL = 0.05
 RESTART_DELAY = 0.2
 MAX_RESTART_DELAY = 5.0
 STABLE_AFTER = 10.0
-"""Seconds after which a running child is stable: its next restart has the shortest delay."""
+"""Seconds. If a child has run longer than this, its next restart has the shortest delay."""
 
 
 class ChildExitedError(Exception):
@@ -40,19 +40,19 @@ class ProcessSpec:
 
 @dataclass(slots=True)
 class ChildProcess:
-    """A child process. Between `keep` and `stop`, it is restarted when it ends."""
+    """A child process. After `keep_running`, it is restarted when it ends, until `stop`."""
 
     spec: ProcessSpec
     _process: asyncio.subprocess.Process | None = None
-    _keeper: asyncio.Task[None] | None = None
+    _restarts: asyncio.Task[None] | None = None
     _stopping: bool = field(default=False)
 
     async def start(self) -> None:
-        """Start the process. Raises OSError when it cannot be executed."""
+        """Start the process. Raises OSError if the program cannot be executed."""
         await self._spawn()
 
-    async def ready(self) -> None:
-        """Wait until it accepts connections. Raises ChildExitedError when it ends before that."""
+    async def wait_until_ready(self) -> None:
+        """Wait until the process accepts connections. Raises ChildExitedError if it ends first."""
         assert self._process is not None
         exited = asyncio.ensure_future(self._process.wait())
         listening = asyncio.ensure_future(self._listening())
@@ -65,15 +65,15 @@ class ChildProcess:
             exited.cancel()
             listening.cancel()
 
-    def keep(self) -> None:
-        """Restart the process whenever it ends, until `stop`."""
-        self._keeper = asyncio.create_task(self._keep())
+    def keep_running(self) -> None:
+        """Restart the process whenever it ends, until `stop` is called."""
+        self._restarts = asyncio.create_task(self._keep_running())
 
     async def stop(self) -> None:
-        """Send SIGTERM, and SIGKILL after `stop_timeout`. It may be called at any time."""
+        """Send SIGTERM, and SIGKILL after `stop_timeout`. Can be called in every state."""
         self._stopping = True
-        if self._keeper is not None:
-            self._keeper.cancel()
+        if self._restarts is not None:
+            self._restarts.cancel()
         process = self._process
         if process is None or process.returncode is not None:
             return
@@ -90,17 +90,17 @@ class ChildProcess:
             await process.wait()
 
     async def _spawn(self) -> None:
-        # In a separate session, the child does not receive Ctrl-C of the terminal: the runner
-        # stops its children in order. The kernel sends SIGTERM to the child if the runner dies.
+        # A child in a separate session does not get the SIGINT of Ctrl-C: the runner stops its
+        # children in order. If the runner dies, the kernel sends SIGTERM to the child.
         self._process = await asyncio.create_subprocess_exec(
             *self.spec.argv,
             stdin=asyncio.subprocess.DEVNULL,
             env=self.spec.environment,
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=_request_sigterm_if_parent_dies,
         )
 
-    async def _keep(self) -> None:
+    async def _keep_running(self) -> None:
         delay = RESTART_DELAY
         clock = asyncio.get_running_loop().time
         while not self._stopping:
@@ -115,7 +115,7 @@ class ChildProcess:
 
     async def _listening(self) -> None:
         for address in self.spec.listens:
-            while not await accepts(address):  # noqa: ASYNC110 (no event of another process)
+            while not await accepts(address):  # noqa: ASYNC110 (polled)
                 await asyncio.sleep(PROBE_INTERVAL)
 
 
@@ -126,7 +126,7 @@ async def accepts(address: str) -> bool:
             _, writer = await asyncio.open_unix_connection(address.removeprefix("unix:"))
         else:
             host, port = split_host_port(address)
-            _, writer = await asyncio.open_connection(_reachable(host), int(port))
+            _, writer = await asyncio.open_connection(_connectable(host), int(port))
     except OSError:
         return False
     writer.close()
@@ -134,7 +134,7 @@ async def accepts(address: str) -> bool:
 
 
 def is_free(address: str) -> bool:
-    """Whether a process can listen on the address. Unix sockets are replaced, so always free."""
+    """Whether a process can listen on the address. A Unix socket is replaced, so it is free."""
     if address.startswith("unix:"):
         return True
     host, port = split_host_port(address)
@@ -148,7 +148,8 @@ def is_free(address: str) -> bool:
     return True
 
 
-def _reachable(host: str) -> str:
+def _connectable(host: str) -> str:
+    """The host; the loopback address for a wildcard address, which clients cannot connect to."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (compared, not bound)
 
 
@@ -157,5 +158,5 @@ def _exit_text(status: int) -> str:
     return signal.Signals(-status).name if status < 0 else f"status {status}"
 
 
-def _die_with_parent() -> None:
+def _request_sigterm_if_parent_dies() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -13,7 +13,7 @@ from sluice.config import GatewayConfig, policy_document
 from sluice.config.load import load
 from sluice.devkeys import DevKeys
 from sluice.runner import plan
-from sluice.runner.envoy import callout_ready
+from sluice.runner.envoy import wait_for_callout
 from sluice.runner.process import ChildExitedError, ChildProcess, ProcessSpec, is_free
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ class StartError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class UpOptions:
-    """Options of `sluice up`. `transport` is that of the callout workers; None: the default."""
+    """Options of `sluice up`. `transport`: transport of the callout workers; None: the default."""
 
     config: Path
     demo: bool = False
@@ -45,14 +45,14 @@ async def up(options: UpOptions) -> None:
     if options.demo:
         _ensure_keys()
     config = load(options.config)
-    policy_document(config, options.config.parent)  # fails now if a key set cannot be read
+    policy_document(config, options.config.parent)  # raises ConfigError for an unreadable key set
     with tempfile.TemporaryDirectory(prefix="sluice-") as directory:
         specs = _specs(options, config, Path(directory))
         _check_addresses(specs)
         children = [ChildProcess(spec) for spec in specs]
         try:
             if await _start(children, config, stop):
-                _announce(options, config)
+                _print_addresses(options, config)
                 await stop.wait()
         finally:
             await _stop(children)
@@ -66,7 +66,7 @@ def _ensure_keys() -> None:
 
 
 def _specs(options: UpOptions, config: GatewayConfig, directory: Path) -> list[ProcessSpec]:
-    """All processes, in the order of their start. They are stopped in reverse order."""
+    """All processes, in start order. They are stopped in reverse order."""
     models = plan.demo_models(config) if options.demo else None
     try:
         envoy = plan.envoy(config, options.envoy, directory)
@@ -81,39 +81,44 @@ def _specs(options: UpOptions, config: GatewayConfig, directory: Path) -> list[P
 
 
 def _check_addresses(specs: Sequence[ProcessSpec]) -> None:
-    taken = [f"{a} ({s.name})" for s in specs for a in s.listens if not is_free(a)]
-    if taken:
-        raise StartError(f"address in use, or not an address of this machine: {', '.join(taken)}")
+    unusable = [f"{a} ({s.name})" for s in specs for a in s.listens if not is_free(a)]
+    if unusable:
+        raise StartError(
+            f"address in use, or not an address of this machine: {', '.join(unusable)}"
+        )
 
 
 async def _start(
     children: Sequence[ChildProcess], config: GatewayConfig, stop: asyncio.Event
 ) -> bool:
-    """Start all processes. Returns False when `stop` is set before all are ready."""
+    """Start all processes. Returns False if `stop` is set before all processes are ready."""
     try:
         for child in children:
             await child.start()
         async with asyncio.timeout(READY_TIMEOUT):
-            started = await _first(_ready(children, config), stop.wait())
-    except TimeoutError:  # before OSError, of which it is a subclass
+            return await _ends_first(_wait_until_ready(children, config), stop.wait())
+    # TimeoutError is a subclass of OSError, so this clause must be the first.
+    except TimeoutError:
         raise StartError(f"the gateway was not ready within {READY_TIMEOUT:.0f} s") from None
     except (ChildExitedError, OSError) as error:
         raise StartError(str(error)) from error
-    return started
 
 
-async def _ready(children: Sequence[ChildProcess], config: GatewayConfig) -> None:
-    await asyncio.gather(*(child.ready() for child in children))
-    await callout_ready(config.envoy.admin, config.callout.workers)
+async def _wait_until_ready(children: Sequence[ChildProcess], config: GatewayConfig) -> None:
+    await asyncio.gather(*(child.wait_until_ready() for child in children))
+    await wait_for_callout(config.envoy.admin, config.callout.workers)
     for child in children:
-        child.keep()
+        child.keep_running()
 
 
-async def _first(
-    wanted: Coroutine[object, object, None], other: Coroutine[object, object, object]
+async def _ends_first(
+    first: Coroutine[object, object, None], second: Coroutine[object, object, object]
 ) -> bool:
-    """Whether `wanted` ends before `other`. The one that has not ended is cancelled."""
-    tasks = [asyncio.create_task(wanted), asyncio.create_task(other)]
+    """Run both until one ends, and cancel the other. Returns whether `first` has ended.
+
+    Raises the exception of `first`, if any.
+    """
+    tasks = [asyncio.create_task(first), asyncio.create_task(second)]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if tasks[0].done():
@@ -129,7 +134,7 @@ async def _stop(children: Sequence[ChildProcess]) -> None:
         await child.stop()
 
 
-def _announce(options: UpOptions, config: GatewayConfig) -> None:
+def _print_addresses(options: UpOptions, config: GatewayConfig) -> None:
     scheme = "https" if config.listener.tls else "http"
     rows = [
         ("gateway", f"{scheme}://{config.listener.address}"),
@@ -138,9 +143,9 @@ def _announce(options: UpOptions, config: GatewayConfig) -> None:
         ("callout", ", ".join(config.callout.addresses())),
         ("metrics", f"http://{config.telemetry.metrics.address}/metrics"),
         ("Envoy admin", f"http://{config.envoy.admin}"),
-        ("config", f"{options.config} (changes take effect at once)"),
+        ("config", f"{options.config} (most changes take effect without a restart)"),
     ]
     print("Sluice is ready.", file=sys.stderr)
-    for name, where in rows:
-        print(f"  {name:<14} {where}", file=sys.stderr)
+    for name, address in rows:
+        print(f"  {name:<14} {address}", file=sys.stderr)
     print("Press Ctrl-C to stop.", file=sys.stderr, flush=True)

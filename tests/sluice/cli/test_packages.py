@@ -99,9 +99,7 @@ def test_a_package_of_another_distribution_is_named_with_it(tmp_path: Path) -> N
     done = sluice(*COMMANDS["control-plane"], path=[tmp_path, ROOT])
     assert done.returncode == 1
     assert "  owner:     the distribution xds-protos 1.2\n" in done.stderr
-    assert (
-        "  remedy:    install sluice-gateway in a virtual environment of its own\n" in done.stderr
-    )
+    assert "  remedy:    install sluice-gateway in a separate virtual environment\n" in done.stderr
 
 
 def test_a_single_module_is_a_foreign_package_too(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_every_breaker_is_shown(callout: str, capsys: pytest.CaptureFixture[str]
     shown = status(control_plane(callout), capsys).splitlines()
     assert shown[-3].split() == ["MODEL/VERSION", "BREAKER", "ERRORS", "REQUESTS"]
     assert shown[-2].split() == ["m/v1", "open", "75.0%", "40"]
-    assert shown[-1] == "breakers  2 versions have none: the shared table is full"
+    assert shown[-1] == "breakers  2 versions have no breaker: the shared table is full"
 
 
 def test_the_json_status_has_the_breakers(callout: str, capsys: pytest.CaptureFixture[str]) -> None:
