@@ -12,15 +12,15 @@ from sluice.config import ApiKey, Auth, JwtIssuer
 from sluice.keys.key_set import KeySet
 
 MAX_API_KEY = 512
-"""Bytes: more than real API keys have, and few enough to hash for every request."""
+"""Maximum bytes of an API key. Real keys are shorter, and hashing is fast up to this length."""
 
 
 class Authenticator:
     """Identifies callers by the policy's `auth` section.
 
-    Raises KeySetError for a key set that is not valid. Fetched key sets of `previous` stay in use
-    for issuers whose `jwks_uri` is the same: else every token would be refused until the key sets
-    are fetched again.
+    Raises KeySetError if a key set is not valid. The fetched key sets of `previous` stay in use for
+    issuers with the same `jwks_uri`. Otherwise, all tokens of these issuers would be refused until
+    the key sets are fetched again.
     """
 
     def __init__(self, auth: Auth, previous: "Authenticator | None" = None) -> None:
@@ -37,12 +37,13 @@ class Authenticator:
         self.misses = 0
         """Tokens that had to be verified."""
         self.key_generation = 0
-        """Increases when keys change: admissions of an earlier generation are no longer valid."""
+        """Increases when keys change. Admissions of earlier generations are no longer valid."""
 
     def identify(self, headers: Mapping[str, bytes], now: float) -> Identity:
-        """Identify the caller: ANONYMOUS without credentials. `now`: seconds since the epoch.
+        """Identify the caller. `now`: seconds since the epoch.
 
-        Raises CredentialsError for credentials that are not valid, and for two kinds at once.
+        Returns ANONYMOUS for a request without credentials. Raises CredentialsError if credentials
+        are not valid, or if the request has both a token and an API key.
         """
         authorization = headers.get("authorization")
         api_key = headers.get(self._api_key_header)
@@ -56,13 +57,13 @@ class Authenticator:
         return self._by_token(token.strip(), now)
 
     def replace_keys(self, issuer: str, keys: KeySet) -> None:
-        """Use this key set for an issuer. Tokens that were verified before are verified again."""
+        """Use this key set for an issuer. Empties the cache of verified tokens."""
         self._verifier.keys[issuer] = keys
         self._verified.clear()
         self.key_generation += 1
 
     def _fetched_keys(self, issuers: tuple[JwtIssuer, ...]) -> dict[str, KeySet]:
-        """Fetched key sets of those issuers whose `jwks_uri` is the same here."""
+        """The fetched key sets of issuers that have the same `jwks_uri` in this authenticator."""
         sources = {issuer.issuer: issuer.jwks_uri for issuer in self.auth.issuers}
         return {
             issuer.issuer: self._verifier.keys[issuer.issuer]
@@ -94,8 +95,8 @@ class Authenticator:
             raise CredentialsError("the API key is not valid")
         digest = hashlib.sha256(api_key).hexdigest()
         key: ApiKey | None = self._api_keys.get(digest)
-        # A client cannot choose the hash of its key, so the time of the lookup reveals nothing. The
-        # comparison takes constant time nevertheless.
+        # A client cannot choose the hash of its key, so the duration of the lookup reveals nothing.
+        # The comparison takes constant time as well.
         if key is None or not hmac.compare_digest(digest, key.sha256):
             raise CredentialsError("the API key is not valid")
         return Identity(key.name, "api_key", frozenset(key.groups), dict(key.claims))

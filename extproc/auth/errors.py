@@ -1,4 +1,4 @@
-"""Errors of credentials. Their messages are shown to clients and never contain client input."""
+"""Errors of credentials. Clients see the messages, which never contain input of the client."""
 
 
 class CredentialsError(Exception):
@@ -6,7 +6,7 @@ class CredentialsError(Exception):
 
 
 class UnknownKeyError(CredentialsError):
-    """A token names a key that its issuer's key set lacks. Fetching the set again may help."""
+    """The issuer's key set does not have the token's key. A new fetch of the set may add it."""
 
     def __init__(self, issuer: str) -> None:
         super().__init__("the token's key is not in its issuer's key set")

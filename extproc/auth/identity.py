@@ -20,7 +20,10 @@ class Identity:
     expires: float = math.inf
 
     def claim_values(self, name: str) -> tuple[str, ...]:
-        """A claim's values as text: each item of a list, and nothing for a missing claim."""
+        """A claim's values as text. Empty if the claim is missing, or has a value of another type.
+
+        Text, booleans and integers have one value. A list has the values of its text items.
+        """
         value = self.claims.get(name)
         if isinstance(value, str):
             return (value,)

@@ -14,9 +14,9 @@ from sluice.keys.key_set import KeySet
 log = logging.getLogger(__name__)
 
 REFRESH_WAIT = 1.0
-"""Seconds that a request waits for its issuer's new keys. Envoy waits 2 s for the decision."""
+"""Seconds that a request waits for new keys. Envoy waits 2 s for the decision by default."""
 MIN_INTERVAL = 10.0
-"""Seconds between fetches of one issuer for unknown keys, so that clients cannot overload it."""
+"""Minimum seconds between fetches for unknown keys, so that clients cannot overload an issuer."""
 RETRY_INTERVAL = 5.0
 """Seconds until a failed fetch is tried again."""
 
@@ -24,7 +24,10 @@ Fetch = Callable[[str], Awaitable[bytes]]
 
 
 class RemoteKeySets:
-    """Updates the fetched key sets of an authenticator. After a failure, the last key set stays."""
+    """Updates the fetched key sets of an authenticator.
+
+    After a failed fetch, the last key set stays in use.
+    """
 
     def __init__(self, authenticator: Authenticator, fetch: Fetch = fetch_document) -> None:
         self._authenticator = authenticator
@@ -51,9 +54,9 @@ class RemoteKeySets:
         return issuer in self._issuers and (issuer in self._running or not recent)
 
     async def refresh(self, issuer: str) -> None:
-        """Fetch an issuer's key set, and wait for it at most `REFRESH_WAIT` seconds.
+        """Fetch an issuer's key set. Waits at most `REFRESH_WAIT` seconds for the result.
 
-        Concurrent callers share one fetch. A slower fetch continues in the background.
+        Concurrent callers share one fetch. A fetch that takes longer continues in the background.
         """
         task = self._running.get(issuer)
         if task is None:
@@ -69,7 +72,7 @@ class RemoteKeySets:
             await asyncio.sleep(issuer.jwks_refresh if updated else RETRY_INTERVAL)
 
     async def _update(self, issuer: JwtIssuer) -> bool:
-        """Fetch the issuer's key set and use it. Returns whether this succeeded."""
+        """Fetch the issuer's key set and put it in use. Returns whether this succeeded."""
         assert issuer.jwks_uri is not None
         try:
             document = await self._fetch(issuer.jwks_uri)

@@ -1,4 +1,4 @@
-"""Verifies JWTs (RFC 7519) of the configured issuers. The time is passed in."""
+"""Verifies JWTs (RFC 7519) of the configured issuers. The caller passes the time."""
 
 import math
 import re
@@ -14,25 +14,28 @@ from sluice.config import JwtIssuer
 from sluice.keys.key_set import Key, KeySet
 
 MAX_TOKEN = 8192
-"""Bytes: more than tokens with many groups have, and few enough to decode for every request."""
+"""Maximum bytes of a token. Tokens with many groups are shorter, and decoding is fast up to this
+length."""
 
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-"""RFC 7515 sections 2 and 7.1: base64url without padding or blanks. With a more lenient decoder,
-one token would have many spellings, and each of them would take an entry of the token cache."""
+"""JWS compact serialization (RFC 7515 sections 2 and 7.1): base64url without padding or blanks. A
+lenient decoder would accept many spellings of one token, and each spelling would take an entry of
+the token cache."""
 
-# PyJWT checks signature, audience and issuer. It reads the clock itself, so times are checked here.
+# PyJWT checks signature, audience and issuer. This module checks the times, because PyJWT would
+# read the clock.
 _OPTIONS: Options = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
 
 
 class TokenVerifier:
-    """Verifies tokens. `keys` has the key set of each issuer, and may change."""
+    """Verifies tokens. `keys` contains the key set of each issuer. Key sets may be replaced."""
 
     def __init__(self, issuers: tuple[JwtIssuer, ...], keys: Mapping[str, KeySet]) -> None:
         self._issuers = {issuer.issuer: issuer for issuer in issuers}
         self.keys = dict(keys)
 
     def verify(self, token: str, now: float) -> Identity:
-        """Verify a token and give the caller's identity. Raises CredentialsError."""
+        """Verify a token and return the caller's identity. Raises CredentialsError."""
         if len(token) > MAX_TOKEN:
             raise CredentialsError(f"the token is longer than {MAX_TOKEN} bytes")
         header, issuer = self._parse(token)
@@ -40,7 +43,7 @@ class TokenVerifier:
         return _identity(claims, issuer, _check_times(claims, issuer.leeway, now))
 
     def _parse(self, token: str) -> tuple[Mapping[str, object], JwtIssuer]:
-        """The header, and the issuer that the token names. Nothing is verified yet."""
+        """The header, and the issuer that the token names. The signature is not verified yet."""
         if _COMPACT.fullmatch(token) is None:
             raise CredentialsError("the token is malformed")
         try:
@@ -90,7 +93,7 @@ class TokenVerifier:
 
 
 def _check_times(claims: Mapping[str, object], leeway: float, now: float) -> float:
-    """When the token expires, with leeway, in seconds since the epoch."""
+    """Check `exp`, `nbf` and `iat`. Returns the expiry with leeway, in seconds since the epoch."""
     expires = _time(claims, "exp")
     if expires is None:
         raise CredentialsError("the token has no exp")
@@ -104,7 +107,7 @@ def _check_times(claims: Mapping[str, object], leeway: float, now: float) -> flo
 
 
 def _time(claims: Mapping[str, object], name: str) -> float | None:
-    """A NumericDate (RFC 7519 section 2); None where the claim is absent."""
+    """A claim with a NumericDate (RFC 7519 section 2); None if the claim is absent."""
     value = claims.get(name)
     if value is None:
         return None
@@ -132,5 +135,5 @@ def _identity(claims: Mapping[str, object], issuer: JwtIssuer, expires: float) -
 
 
 def _is_text(value: str) -> bool:
-    """Whether UTF-8 can encode the value: JSON escapes can contain half a surrogate pair."""
+    """Whether UTF-8 can encode the value. JSON escapes can produce half of a surrogate pair."""
     return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)

@@ -9,10 +9,10 @@ from extproc.policy.compiled import Policy
 from sluice.contract.reasons import Reason
 
 CHALLENGE = 'Bearer realm="sluice"'
-"""`www-authenticate` where credentials are missing."""
+"""Value of `www-authenticate` if credentials are missing."""
 
 _INVALID_TOKEN = (("www-authenticate", f'{CHALLENGE}, error="invalid_token"'),)
-"""RFC 6750 section 3.1."""
+"""Headers of a refusal of invalid credentials (RFC 6750 section 3.1)."""
 
 
 def reads(policy: Policy) -> Reads:

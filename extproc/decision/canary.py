@@ -1,4 +1,4 @@
-"""Stage: sends a part of the requests to a canary, if no rule has chosen a version."""
+"""Stage: sends a part of the requests for the stable version to a canary."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from sluice.contract import headers
 from sluice.contract.reasons import Reason
 
 _MAX_DIGITS = 40
-"""Digits of an integer id: more than real ids have, and few enough for `int`."""
+"""Maximum digits of an integer id. Real ids are shorter, and `int` is slow for long texts."""
 
 
 def reads(policy: Policy) -> Reads:
@@ -59,15 +59,15 @@ def explain(context: DecisionContext) -> str:
 
 
 def bucket_of(identifier: bytes, hash_name: str) -> int | None:
-    """The bucket of a user; None if the identifier has none.
+    """The bucket of a user; None if the hash is `modulo` and the identifier is not a number.
 
-    `xxh64` is what Envoy's WeightedCluster computes with use_hash_policy and a header hash_policy
-    (source/common/router: xxHash64 with seed 0, modulo the total weight). So Envoy can take over
-    this stage, and every user stays in the same bucket.
+    Envoy's WeightedCluster computes the same buckets as `xxh64` with use_hash_policy and a header
+    hash_policy (source/common/router: xxHash64 with seed 0, modulo the total weight). If Envoy
+    takes over this stage, every user stays in the same bucket.
     """
     if hash_name == "xxh64":
         return xxhash.xxh64_intdigest(identifier) % BUCKETS[hash_name]
-    # int() also accepts blanks, signs and underscores.
+    # int() would also accept blanks, signs and underscores.
     if not identifier.isdigit() or len(identifier) > _MAX_DIGITS:
         return None
     return int(identifier) % BUCKETS[hash_name]

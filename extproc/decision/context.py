@@ -10,12 +10,12 @@ from sluice.contract.reasons import Reason
 
 @dataclass(slots=True)
 class DecisionContext:
-    """What the stages of one decision have found so far; each stage adds to it."""
+    """The results of the stages that have run. Each stage adds its own."""
 
     model: ModelPolicy | None = None
     requested_version: bytes | None = None
     requested_by: Reason = Reason.STABLE
-    """What names the requested version: `version_header` or `version_path`."""
+    """Where the client names the version: `version_header` or `version_path`."""
     identity: Identity = ANONYMOUS
     target: Target | None = None
     reason: Reason = Reason.STABLE

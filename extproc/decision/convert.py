@@ -1,4 +1,4 @@
-"""Stage: chooses the converter of the body, if the version needs one."""
+"""Stage: chooses the converter of the body, if the body must be converted for the version."""
 
 from extproc.convert import ConversionError
 from extproc.decision import grpc_metadata
@@ -12,7 +12,7 @@ from sluice.contract.reasons import Reason
 _GRPC = b"application/grpc"
 
 _INFER_OPERATIONS = (None, b"infer")
-"""Operations whose body holds tensors: `infer`, and every request to a model's own path."""
+"""Operations with tensors in the body: `infer`, and None for requests to configured `paths`."""
 
 
 def reads(_: Policy) -> Reads:
@@ -23,7 +23,7 @@ def reads(_: Policy) -> Reads:
 
 
 def run(_: Policy, request: Request, context: DecisionContext) -> Refusal | None:
-    """Choose the converter by content type and protocol of the version."""
+    """Choose the converter by the content type and the version's protocol."""
     target = context.target
     assert target is not None
     if target.converters is None or request.is_websocket:
@@ -52,11 +52,11 @@ def explain(context: DecisionContext) -> str:
 
 
 def _check_grpc_call(target: Target, request: Request, context: DecisionContext) -> Refusal | None:
-    """Accept a gRPC call only for a gRPC method of a gRPC server: its body is not converted."""
+    """Accept a gRPC call only for a version that speaks gRPC: gRPC bodies are not converted."""
     if target.protocol != "grpc" or context.operation is not None:
         return Refusal(
             Reason.UNSUPPORTED_MEDIA_TYPE,
-            "gRPC calls are accepted only for gRPC methods of a version that is served by gRPC",
+            "gRPC calls are accepted only for gRPC methods of a version that speaks gRPC",
         )
     if request.method != b"POST":
         detail = "a gRPC call must use the method POST"
@@ -66,11 +66,11 @@ def _check_grpc_call(target: Target, request: Request, context: DecisionContext)
 
 
 def _check_other_operation(target: Target) -> Refusal | None:
-    """Refuse operations other than inference on a gRPC server: only inference is converted."""
+    """Refuse a REST request other than inference to a version that speaks gRPC."""
     if target.protocol != "grpc":
         return None
     return Refusal(
         Reason.METHOD_NOT_ALLOWED,
-        "this version is served by gRPC: only inference requests can be converted",
+        "this version speaks gRPC: only inference requests can be converted",
         (("allow", "POST"),),
     )

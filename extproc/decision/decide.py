@@ -1,8 +1,8 @@
 """Runs the stages of a decision in order.
 
-A stage has three functions. `run` reads the policy, the request and the context, adds to the
-context, and returns a refusal or None. `reads` declares which parts of a request `run` reads.
-`explain` says in words what `run` found.
+A stage has three functions. `run` reads the policy, the request and the context, adds its result to
+the context, and returns a refusal or None. `reads` declares which parts of a request `run` reads.
+`explain` explains the result of `run` in words.
 """
 
 import operator
@@ -42,7 +42,7 @@ _RUN = tuple((stage.name, stage.run) for stage in STAGES)
 
 @dataclass(frozen=True, slots=True)
 class StageReport:
-    """The result of one stage, for people to read."""
+    """The result of one stage, in words."""
 
     stage: str
     passed: bool
@@ -50,7 +50,7 @@ class StageReport:
 
 
 def declared_reads(policy: Policy) -> Reads:
-    """The parts of a request that a decision under this policy can depend on."""
+    """The parts of a request that decisions with this policy may read."""
     return reduce(operator.or_, (stage.reads(policy) for stage in STAGES))
 
 
@@ -67,7 +67,7 @@ def decide(policy: Policy, request: Request) -> Decision:
 def decide_with_timings(
     policy: Policy, request: Request, clock: Callable[[], int]
 ) -> tuple[Decision, list[tuple[str, int]]]:
-    """Decide as `decide` does, and measure how long each stage that ran took, by `clock`."""
+    """Decide as `decide` does, and measure the duration of each stage that ran with `clock`."""
     context = DecisionContext()
     timings: list[tuple[str, int]] = []
     started = clock()

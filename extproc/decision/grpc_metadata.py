@@ -1,9 +1,10 @@
-"""Checks the request headers of a gRPC call that passes unchanged to a gRPC server.
+"""Checks the request headers (metadata) of a gRPC call that passes unchanged to a gRPC server.
 
-A server ends a call whose headers it cannot parse with a status that counts as a server failure.
-gRPC's C core then fails every later call on the connection that has a header of that name: it marks
-the name in its HPACK table as invalid (seen with grpcio 1.85). All clients share Envoy's
-connections to the server, so one client could make the calls of all others fail.
+If a server cannot parse the headers of a call, it ends the call with a status that counts as a
+failure of the server. In addition, gRPC's C core marks the name of the invalid header in its HPACK
+table, and fails every later call on this connection that has a header of this name (seen with
+grpcio 1.85). All clients share Envoy's connections to the server, so one client could make the
+calls of other clients fail.
 """
 
 import re
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 
 from extproc.decision.reads import Reads
 
-_FORMS = {
+_VALID_VALUES = {
     "grpc-timeout": (
         re.compile(rb"[0-9]{1,8}[HMSmun]"),
         "up to 8 digits and a unit (H, M, S, m, u or n)",
@@ -22,37 +23,39 @@ _FORMS = {
     "grpc-accept-encoding": (re.compile(rb"[a-z0-9_, -]*"), "a list of content codings"),
     "grpc-previous-rpc-attempts": (re.compile(rb"[0-9]{1,9}"), "a number"),
 }
-"""Request headers of gRPC over HTTP/2, and the values that all servers accept."""
+"""Request headers of gRPC over HTTP/2: values that all servers accept, and their description."""
 
-_BINARY = frozenset(("grpc-trace-bin", "grpc-tags-bin"))
-"""Binary request headers with the prefix `grpc-`, defined by OpenCensus."""
+_OPENCENSUS_HEADERS = frozenset(("grpc-trace-bin", "grpc-tags-bin"))
+"""Binary request headers with the prefix `grpc-`. OpenCensus defines them."""
 
 _RESPONSE_HEADER = "lb-cost-bin"
-"""A response header. The C core parses it in requests too, as a number with a name."""
+"""A response header. The C core also parses it in requests, and accepts only its own format."""
 
 READS = Reads(header_names=True, header_patterns=frozenset(("grpc-*", "*-bin")))
 """The parts of a request that `find_error` reads."""
 
 
 def find_error(headers: Mapping[str, bytes]) -> str | None:
-    """The error in the first header that some server could not parse; None if there is none."""
+    """The error in the first header that some servers cannot parse; None if there is no error."""
     for name in headers:
-        if name in _FORMS:
-            form, description = _FORMS[name]
-            if not form.fullmatch(headers[name]):
+        if name in _VALID_VALUES:
+            pattern, description = _VALID_VALUES[name]
+            if not pattern.fullmatch(headers[name]):
                 return f"{name} must be {description}"
-        elif name == _RESPONSE_HEADER or (name.startswith("grpc-") and name not in _BINARY):
-            return f"{name[:80]} is not a request header"
+        elif name == _RESPONSE_HEADER or (
+            name.startswith("grpc-") and name not in _OPENCENSUS_HEADERS
+        ):
+            return f"{name[:80]} is not allowed in a request"
         elif name.endswith("-bin") and not _is_base64(headers[name]):
             return f"{name[:80]} must be one base64 value"
     return None
 
 
 def _is_base64(value: bytes) -> bool:
-    """Whether the value is base64 (RFC 4648), with full padding or none, and zero trailing bits.
+    """Whether the value is base64 (RFC 4648) with zero trailing bits, and full padding or none.
 
-    grpc-go ends a call with other padding as INTERNAL, which would count as the server's failure.
-    Joined headers of one name are refused too: not every server splits them at the comma.
+    With other padding, grpc-go ends the call with INTERNAL, which would count as a failure of the
+    server. A list of values is refused too: some servers do not split it at the comma.
     """
     digits = value.rstrip(b"=")
     try:

@@ -12,13 +12,13 @@ CLIENT_METHODS = SERVER_METHODS | {
     b"ModelStatistics",
 }  # fmt: skip
 """Methods that clients may call. ModelStreamInfer, ModelConfig and ModelStatistics are extensions
-by Triton. Triton's other methods are refused: some load models or share memory, and their request
-messages do not begin with the model's name and version.
+by Triton. Other methods of Triton are refused: some load models or share memory, and their request
+messages do not begin with the name and the version of a model.
 """
 
 
 def is_method_path(path: bytes) -> bool:
-    """Whether the path is one of a gRPC method of the protocol."""
+    """Whether the path is a path of the protocol's gRPC service."""
     return path.startswith(_PREFIX)
 
 

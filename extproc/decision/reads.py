@@ -1,7 +1,8 @@
 """The parts of a request that a stage reads. Every stage declares them.
 
-The admission cache relies on the declarations: a part on which a decision depends must be in the
-cache's key, or be checked on each hit. A test compares the declarations with what stages read.
+The admission cache relies on these declarations: the key must contain every part that a decision
+reads, or the cache must check the part on each hit. A test compares the declarations with the reads
+of the stages.
 """
 
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ class Reads:
     """Whether the names of all headers are read."""
 
     bounded_by_max_body: frozenset[str] = frozenset()
-    """Names of headers whose value is a number that is only compared with the model's `max_body`.
-    An admission is valid for every number up to `Admission.max_body`."""
+    """Names of headers whose values are only compared with the model's `max_body`.
+    An admission is valid for every value up to `Admission.max_body`."""
 
     has_body: bool = False
     """Whether `Request.has_body` is read."""

@@ -4,7 +4,7 @@ from extproc.decision.results import Refusal
 from sluice.contract.reasons import Reason
 
 MISSING_MESSAGE = Refusal(Reason.MALFORMED_REQUEST, "the gRPC call has no message")
-"""A server would wait for the message until the deadline, which looks like a server failure."""
+"""A server would wait for the message until the deadline, which would count as its failure."""
 
 
 def body_too_large(max_body: int) -> Refusal:

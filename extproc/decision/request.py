@@ -1,4 +1,4 @@
-"""The request that a decision is made on."""
+"""The request, as decisions read it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,25 +18,25 @@ class Request:
 
     @property
     def method(self) -> bytes:
-        """The method."""
+        """The HTTP method."""
         return self.headers.get(":method", b"")
 
     @property
     def path(self) -> bytes:
-        """The path without its query. Envoy has normalized it."""
+        """The path without the query. Envoy has normalized the path."""
         return self.headers.get(":path", b"").partition(b"?")[0]
 
     @property
     def is_websocket(self) -> bool:
-        """Whether the client asks for a WebSocket. It has neither a length nor a media type."""
+        """Whether the client requests an upgrade to WebSocket. Such a request has no media type."""
         return self.headers.get("upgrade", b"").lower() == b"websocket"
 
 
 def join_headers(pairs: Iterable[tuple[str, bytes]]) -> dict[str, bytes]:
     """Join the values of repeated headers by ", " (RFC 9110 section 5.3).
 
-    So a second `authorization` or `x-model-version` makes the value invalid. The decision never
-    ignores a value that the model server might read.
+    The decision must not ignore a value that the model server might read. A second `authorization`
+    or `x-model-version` therefore makes the joined value invalid.
     """
     joined: dict[str, bytes] = {}
     for name, value in pairs:

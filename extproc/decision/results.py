@@ -12,9 +12,9 @@ from sluice.contract.reasons import STATUS, Reason
 class Refusal:
     """The client gets an error response, and the request does not reach a model.
 
-    `unknown_key_issuer` is set where a token names a key that its issuer's key set lacks: fetching
-    the key set again may change the decision. `stage` (the stage that refused) and `subject` (if
-    known) are for logs and metrics.
+    `unknown_key_issuer` is set if the issuer's key set does not have the key that the token names.
+    A new fetch of the key set may change the decision. `stage` (the stage that refused) and
+    `subject` (if known) are for logs and metrics.
     """
 
     reason: Reason
@@ -32,7 +32,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """The request goes to `target`. `reason` says what chose the version."""
+    """The request goes to `target`. `reason` says why this version was chosen."""
 
     target: Target
     reason: Reason
@@ -40,10 +40,10 @@ class Admission:
     subject: str
     max_body: int
     converter: Converter | None = None
-    """Converts the body for the target; None where the body passes unchanged."""
+    """Converts the body for the target; None if the body passes unchanged."""
     identity: Identity = field(default=ANONYMOUS, compare=False)
     limit_headers: tuple[tuple[str, str], ...] = ()
-    """Response headers that report the state of the client's limits."""
+    """Response headers with the state of the limits that apply to the request."""
 
 
 Decision = Admission | Refusal

@@ -1,4 +1,4 @@
-"""Stage: chooses the version: the requested one, else by a claim rule, else the stable one."""
+"""Stage: chooses the version that the client or a claim rule selects, else the stable version."""
 
 from extproc.decision.context import DecisionContext
 from extproc.decision.reads import Reads

@@ -16,7 +16,7 @@ _DEFAULT_MEDIA_TYPE = b"application/octet-stream"
 """Media type of a body without `content-type` (RFC 9110 section 8.3)."""
 
 _MAX_LENGTH_DIGITS = 19
-"""Digits of `content-length`: those of a 64-bit number."""
+"""Maximum digits of `content-length`: enough for a signed 64-bit integer."""
 
 
 def reads(_: Policy) -> Reads:
@@ -48,7 +48,7 @@ def run(policy: Policy, request: Request, context: DecisionContext) -> Refusal |
         rest, version = _split_version(rest)
         if version is not None:
             context.requested_version, context.requested_by = version, Reason.VERSION_PATH
-        # Metadata and readiness of a model.
+        # The operations for metadata and readiness of a model.
         read_only = rest in (b"", b"ready")
         context.operation = rest
     return (
@@ -65,10 +65,11 @@ def explain(context: DecisionContext) -> str:
 
 
 def _find_model(policy: Policy, path: bytes) -> tuple[ModelPolicy | None, bytes, bool]:
-    """The model with the longest prefix of the path, the rest, and whether it is an OIP prefix.
+    """Find the longest prefix of the path that belongs to a model.
 
-    Prefixes end at segment boundaries. The search starts at the length of the policy's longest
-    prefix, so a path with many segments costs no more than a short one.
+    Returns the model, the rest of the path, and whether the prefix is the model's path in the Open
+    Inference Protocol. Prefixes end at segment boundaries. The search starts at the length of the
+    policy's longest prefix, so a path with many segments does not take more time.
     """
     longest = policy.longest_prefix
     end = len(path) if len(path) <= longest else path.rfind(b"/", 0, longest + 1)

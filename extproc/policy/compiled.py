@@ -1,4 +1,4 @@
-"""Compiles the policy for decisions: names and values are bytes, and the result is immutable."""
+"""Compiles a policy document into an immutable `Policy`, with names and values as bytes."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ class Target:
     protocol: str
     model_type: str | None = None
     converters: Converters | None = field(default=None, compare=False)
-    """None if every body passes unchanged."""
+    """None if the version accepts every body unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +45,14 @@ class ModelPolicy:
     name: str
     type: str | None
     targets: Mapping[bytes, Target]
-    """By version."""
+    """Targets by version."""
     stable: Target
     methods: frozenset[bytes]
     allow_header: str
     """`methods` as the value of the header `allow` (RFC 9110 section 10.2.1)."""
     media_types: frozenset[bytes]
     media_type_prefixes: tuple[bytes, ...]
-    """`image/` for the media range `image/*`."""
+    """Prefixes of the media ranges: `image/` for `image/*`."""
     max_body: int
     websocket: bool
     public: bool
@@ -64,13 +64,13 @@ class ModelPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The rules of all models, and what they share."""
+    """The rules of all models, and the settings that all models share."""
 
     version: str
     models: Mapping[bytes, ModelPolicy]
-    """By name."""
+    """Models by name."""
     prefixes: Mapping[bytes, tuple[ModelPolicy, bool]]
-    """By path prefix, with whether it is the model's path in the Open Inference Protocol."""
+    """Models by path prefix. The second value is True for `/v2/models/NAME`, False for `paths`."""
     longest_prefix: int
     """Bytes of the longest path prefix."""
     authenticator: Authenticator
@@ -82,8 +82,8 @@ class Policy:
 def compile_policy(document: PolicyDocument, previous: Policy | None = None) -> Policy:
     """Compile a policy document. Raises ValueError if a key set is not valid.
 
-    If the `auth` section is the same as in `previous`, the new policy keeps the authenticator, with
-    its cache of verified tokens.
+    If the `auth` section is the same as in `previous`, the new policy uses the authenticator of
+    `previous`, with its cache of verified tokens.
     """
     auth = document.auth
     if previous is not None and previous.authenticator.auth == auth:
@@ -155,7 +155,7 @@ def _converters(name: str, model: Model, version: Version, max_body: int) -> Con
 
 
 def _convertible_types(model: Model) -> Iterator[str]:
-    """Media types that the model accepts because they can be converted."""
+    """Media types that the model accepts in addition to `content_types`, for conversion."""
     if model.converts:
         yield from PROTOBUF
     if any(tensor.image is not None for tensor in model.inputs):

@@ -1,4 +1,4 @@
-"""The policy in force in a worker, and the refresh of key sets that it names by URI."""
+"""The policy in force in a worker, and the refresh of the policy's remote key sets."""
 
 from collections.abc import Awaitable
 
@@ -15,7 +15,7 @@ class CurrentPolicy:
         self._remote: RemoteKeySets | None = None
 
     def compile(self, document: PolicyDocument) -> Policy:
-        """Compile a policy that may follow the current one. Raises ValueError; changes nothing."""
+        """Compile a policy, without putting it in force. Raises ValueError."""
         return compile_policy(document, self.current)
 
     def commit(self, policy: Policy) -> None:
@@ -27,11 +27,14 @@ class CurrentPolicy:
             self._remote.start()
 
     def apply(self, document: PolicyDocument) -> None:
-        """Compile a policy and put it in force. Raises ValueError, and then changes nothing."""
+        """Compile a policy and put it in force. If it raises ValueError, nothing has changed."""
         self.commit(self.compile(document))
 
     def refresh_keys(self, issuer: str) -> Awaitable[None] | None:
-        """Fetch an issuer's keys again; None if the last fetch is too recent."""
+        """Fetch an issuer's key set again; None if this is not possible now.
+
+        The issuer may have no `jwks_uri`, or the last fetch may be too recent.
+        """
         if self._remote is None or not self._remote.may_refresh(issuer):
             return None
         return self._remote.refresh(issuer)

@@ -28,8 +28,8 @@ LIMITS = ClientLimits(max_message=64 << 20)
 MIN_BACKOFF, MAX_BACKOFF = 0.1, 1.0
 
 Apply = Callable[[PolicyDocument], Awaitable[None]]
-"""Puts a policy in force. Raises ValueError, and then changes nothing, for a policy that it cannot
-apply. The policy is accepted (ACK) only after this returns."""
+"""Puts a policy in force. If this function returns, the policy is accepted (ACK). If it raises
+ValueError, nothing has changed, and the policy is rejected (NACK)."""
 
 Sleep = Callable[[float], Awaitable[object]]
 """Waits for a number of seconds."""
@@ -37,7 +37,7 @@ Sleep = Callable[[float], Awaitable[object]]
 
 @dataclass(slots=True)
 class _Subscription:
-    """The version accepted last: the first request of a new stream names it."""
+    """The version that was accepted last. The first request of a new stream names this version."""
 
     version: str = ""
 
@@ -72,7 +72,7 @@ async def fetch_policy(address: str, node: Node) -> PolicyDocument:
 async def _handled_responses(
     address: str, node: Node, apply: Apply, sleep: Sleep
 ) -> AsyncGenerator[None]:
-    """Open one stream after the other, without end; yields after each ACK or NACK."""
+    """Open a new stream whenever the last one has ended. Yields after each ACK or NACK."""
     subscription = _Subscription()
     backoff = MIN_BACKOFF
     logged = (logging.NOTSET, "")
@@ -87,7 +87,7 @@ async def _handled_responses(
         except RpcError as error:
             reason = f"{error.code.name}: {error.details}"
         except OSError as error:
-            # A worker that starts together with its control plane waits for it for a moment.
+            # A worker that starts together with the control plane must wait for it: no warning yet.
             level = logging.WARNING if backoff == MAX_BACKOFF else logging.INFO
             reason = str(error) or "connection timeout"
         except DecodeError:
@@ -127,12 +127,12 @@ async def _acknowledge(
         await apply(_document(response))
         subscription.version = response.version_info
     except ValueError as error:
-        log.error("policy %s is refused: %s", response.version_info, error)
+        log.error("policy %s is rejected: %s", response.version_info, error)
         request.error_detail.code = StatusCode.INVALID_ARGUMENT
         request.error_detail.message = str(error)
     except Exception:
         # An unexpected failure must not end the worker: the last good policy stays in force.
-        log.exception("policy %s is refused", response.version_info)
+        log.exception("policy %s is rejected", response.version_info)
         request.error_detail.code = StatusCode.INTERNAL
         request.error_detail.message = "the worker failed on this policy; see its log"
     request.version_info = subscription.version
@@ -149,6 +149,6 @@ def _document(response: DiscoveryResponse) -> PolicyDocument:
     except DecodeError as error:
         raise ValueError("not a Policy message") from error
     except ValidationError as error:
-        # Key paths and kinds of errors only: the document contains keys.
+        # The reason has no values of the document, because the document contains keys.
         found = (f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors())
         raise ValueError(f"not a valid policy: {'; '.join(found)}") from None

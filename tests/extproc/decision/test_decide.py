@@ -116,10 +116,10 @@ def test_a_version_served_by_grpc_accepts_only_inference_over_rest() -> None:
     ("protocol", "path", "admitted"),
     [
         ("grpc", "/inference.GRPCInferenceService/ModelInfer", True),
-        ("grpc", "/own.Service/Method", True),
+        ("grpc", "/custom.Service/Method", True),
         ("grpc", "/v2/models/m/infer", False),
         ("http", "/inference.GRPCInferenceService/ModelInfer", False),
-        ("http", "/own.Service/Method", False),
+        ("http", "/custom.Service/Method", False),
         ("http", "/v2/models/m/infer", False),
     ],
 )
@@ -128,7 +128,7 @@ def test_a_grpc_content_type_is_accepted_only_for_grpc_methods_of_a_grpc_server(
 ) -> None:
     versions = {"v1": {"endpoints": [{"address": "127.0.0.1:9"}], "protocol": protocol}}
     inputs = [{"name": "x", "datatype": "FP32", "shape": [1]}]
-    policy = policy_with(versions=versions, inputs=inputs, paths=["/own.Service"])
+    policy = policy_with(versions=versions, inputs=inputs, paths=["/custom.Service"])
     decision = decide(policy, make_request(path, x_model_name="m", content_type=media_type))
     if admitted:
         assert isinstance(decision, Admission)

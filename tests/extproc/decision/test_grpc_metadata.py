@@ -1,4 +1,4 @@
-"""Tests of the check of gRPC request headers."""
+"""Request headers (metadata) of gRPC calls: valid ones pass, invalid ones are refused."""
 
 from base64 import b64encode
 
@@ -15,13 +15,13 @@ GRPC_POLICY = make_policy(
         "m": {
             "versions": {"v1": {**VERSIONS["v1"], "protocol": "grpc"}},
             "methods": ["GET", "POST"],
-            "paths": ["/own.Service"],
+            "paths": ["/custom.Service"],
         }
     }
 )
 
 
-def call(
+def grpc_call(
     name: str = "a",
     value: str = "",
     *,
@@ -43,15 +43,15 @@ def call(
         ("grpc-accept-encoding", "identity, deflate,gzip"),
         ("grpc-previous-rpc-attempts", "2"),
         ("grpc-trace-bin", "AAAB"),
-        ("x-own-bin", ""),
-        ("x-own-bin", "YQ"),
-        ("x-own-bin", "YQ=="),
-        ("x-bin-own", "%"),
+        ("x-custom-bin", ""),
+        ("x-custom-bin", "YQ"),
+        ("x-custom-bin", "YQ=="),
+        ("x-bin-custom", "%"),
         ("lb-token", "%"),
     ],
 )
-def test_headers_that_grpc_clients_send_pass(name: str, value: str) -> None:
-    assert admitted(GRPC_POLICY, call(name, value))
+def test_valid_grpc_headers_are_accepted(name: str, value: str) -> None:
+    assert admitted(GRPC_POLICY, grpc_call(name, value))
 
 
 @pytest.mark.parametrize(
@@ -74,39 +74,39 @@ def test_headers_that_grpc_clients_send_pass(name: str, value: str) -> None:
         ("grpc-previous-rpc-attempts", "x"),
         ("grpc-trace-bin", "%"),
         ("grpc-status", "0"),
-        ("grpc-own", "x"),
-        ("grpc-own-bin", "YQ"),
+        ("grpc-custom", "x"),
+        ("grpc-custom-bin", "YQ"),
         ("lb-cost-bin", "YQ"),
-        ("x-own-bin", "%"),
-        ("x-own-bin", "Y"),
-        ("x-own-bin", "YR"),
-        ("x-own-bin", "_-__"),
-        ("x-own-bin", "Y=Q"),
-        ("x-own-bin", "YQ="),
-        ("x-own-bin", "YQ==="),
-        ("x-own-bin", "YWJj="),
-        ("x-own-bin", "="),
-        ("x-own-bin", "===="),
-        ("x-own-bin", "YQ, YQ"),
-        ("x-own-bin", "YQ YQ"),
+        ("x-custom-bin", "%"),
+        ("x-custom-bin", "Y"),
+        ("x-custom-bin", "YR"),
+        ("x-custom-bin", "_-__"),
+        ("x-custom-bin", "Y=Q"),
+        ("x-custom-bin", "YQ="),
+        ("x-custom-bin", "YQ==="),
+        ("x-custom-bin", "YWJj="),
+        ("x-custom-bin", "="),
+        ("x-custom-bin", "===="),
+        ("x-custom-bin", "YQ, YQ"),
+        ("x-custom-bin", "YQ YQ"),
     ],
 )
-def test_headers_that_some_server_cannot_parse_are_refused(name: str, value: str) -> None:
-    assert refused(GRPC_POLICY, call(name, value)) == MALFORMED
-    assert refused(GRPC_POLICY, call(name, value, path="/own.Service/Method")) == MALFORMED
+def test_grpc_headers_that_some_servers_cannot_parse_are_refused(name: str, value: str) -> None:
+    assert refused(GRPC_POLICY, grpc_call(name, value)) == MALFORMED
+    assert refused(GRPC_POLICY, grpc_call(name, value, path="/custom.Service/Method")) == MALFORMED
 
 
 @given(st.binary())
-def test_every_base64_value_passes(value: bytes) -> None:
+def test_every_base64_value_is_accepted(value: bytes) -> None:
     for text in (b64encode(value), b64encode(value).rstrip(b"=")):
-        assert admitted(GRPC_POLICY, call("x-own-bin", text.decode()))
+        assert admitted(GRPC_POLICY, grpc_call("x-custom-bin", text.decode()))
 
 
 def test_a_grpc_call_must_be_a_post() -> None:
-    assert refused(GRPC_POLICY, call(method="GET")) == (405, Reason.METHOD_NOT_ALLOWED)
+    assert refused(GRPC_POLICY, grpc_call(method="GET")) == (405, Reason.METHOD_NOT_ALLOWED)
 
 
 def test_grpc_headers_are_checked_only_for_grpc_calls_to_a_grpc_server() -> None:
     assert admitted(GRPC_POLICY, make_request("/v2/models/m/infer", **{"grpc-timeout": "soon"}))
     rest_policy = make_policy({"m": {}})
-    assert admitted(rest_policy, make_request("/v2/models/m/infer", **{"x-own-bin": "%"}))
+    assert admitted(rest_policy, make_request("/v2/models/m/infer", **{"x-custom-bin": "%"}))

@@ -31,7 +31,7 @@ POLICIES = (
     make_policy(
         {"m": {"access": {"allow": [{"groups": ["vip"]}]}}},
         auth={
-            "api_key_header": "x-own-key",
+            "api_key_header": "x-custom-key",
             "issuers": [issuer()],
             "api_keys": [
                 {
@@ -89,15 +89,15 @@ def _requests() -> Iterator[Request]:
         {},
         {"authorization": bearer(group="vip"), "content_length": "10"},
         {"authorization": "Bearer no-token", "content_length": "-1"},
-        {"x_own_key": API_KEY, "content_type": "image/png"},
+        {"x_custom_key": API_KEY, "content_type": "image/png"},
         {"x_api_key": API_KEY, "upgrade": "websocket"},
         {"x_model_version": "v2", "x_model_type": "text", "x_user": "7"},
         {"x_first": "1", "x_second": "1", "traceparent": "00", "x_request_id": "1"},
         {
             "content_type": "application/grpc", "x_model_name": "m", "grpc_timeout": "1S",
-            "x_own_bin": "YQ", "lb_cost_bin": "", "grpc_own": "",
+            "x_custom_bin": "YQ", "lb_cost_bin": "", "grpc_custom": "",
         },
-        {"content_type": "application/grpc", "x_model_name": "m", "x_own_bin": "%"},
+        {"content_type": "application/grpc", "x_model_name": "m", "x_custom_bin": "%"},
     )  # fmt: skip
     for path, method, body, added in product(paths, ("GET", "POST"), (False, True), headers):
         yield make_request(path, method, body=body, **added)
@@ -163,10 +163,10 @@ def test_a_declared_part_that_is_never_read_is_found(declared: Reads, part: str)
 
 def test_headers_that_rules_of_the_policy_name_are_declared() -> None:
     plain, keyed, canaried, *_ = POLICIES
-    named = {"x-first", "x-second", "x-user", "x-other-user", "x-own-key"}
+    named = {"x-first", "x-second", "x-user", "x-other-user", "x-custom-key"}
     assert declared_reads(plain).headers & named == set()
-    assert declared_reads(keyed).headers & named == {"x-own-key"}
-    assert declared_reads(canaried).headers & named == named - {"x-own-key"}
+    assert declared_reads(keyed).headers & named == {"x-custom-key"}
+    assert declared_reads(canaried).headers & named == named - {"x-custom-key"}
 
 
 def test_only_authenticate_reads_the_time() -> None:

@@ -136,7 +136,7 @@ def test_the_grpc_status_comes_from_trailers_or_headers() -> None:
     assert grpc_outcome("14") == (14, True, False)
     assert grpc_outcome(None, "5") == (5, True, False)
     assert grpc_outcome(None, None) == (None, False, False)
-    assert grpc_outcome("13", path="/own.Service/Method") == (13, False, False)
+    assert grpc_outcome("13", path="/custom.Service/Method") == (13, False, False)
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "17", "\u0661", "9" * 5000])
