@@ -1,7 +1,7 @@
 """envoy.service.accesslog.v3.AccessLogService: receives Envoy's reports of finished requests.
 
-Reports arrive in batches on long-lived streams, after their requests have ended. The service parses
-a batch, passes its entries to the recorders and queues their log lines.
+Reports arrive in batches on long-lived streams. The service parses a batch, passes the entries to
+the recorders and queues the log lines.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,15 +32,15 @@ class AccessLogService:
         self._parse = ReportParser().parse
 
     def services(self) -> Services:
-        """Return the method's handler, for a transport."""
+        """The handler factory by method path, for a transport."""
         return {ACCESS_LOG: self._open}
 
     def add_recorder(self, recorder: Recorder) -> None:
-        """Pass the entries of all later batches to this recorder, too."""
+        """Pass the entries of all later batches to this recorder as well."""
         self._recorders.append(recorder)
 
     def set_writer(self, writer: LogWriter | None, format_name: str) -> None:
-        """Write log lines to this writer, in a format of `FORMATS`. None disables the log."""
+        """Write log lines to this writer, in a format of `FORMATS`. None: write no log."""
         if writer is None:
             self._write = None
             return
@@ -52,7 +52,7 @@ class AccessLogService:
         self._write = write
 
     def close(self) -> None:
-        """End all streams. Envoy then opens new ones to other workers."""
+        """End all streams. Envoy then opens new streams to other workers."""
         for call in tuple(self._calls):
             call.finish()
         self._calls.clear()
@@ -75,7 +75,7 @@ class AccessLogService:
 
 
 class _Stream:
-    """One stream of reports. Each worker thread of Envoy opens its own."""
+    """One stream of reports. Each worker thread of Envoy opens one."""
 
     __slots__ = ("_call", "_on_end", "_process")
 

@@ -1,4 +1,4 @@
-"""The service through which workers lease tokens of the budgets that their supervisor keeps."""
+"""The gRPC service of the supervisor from which workers lease tokens of budgets."""
 
 from collections.abc import Callable
 
@@ -28,11 +28,11 @@ class BudgetService:
         self._count_evictions = count_evictions
 
     def services(self) -> Services:
-        """Return the service's method, for a transport."""
+        """The handler factory by method path, for a transport."""
         return {EXCHANGE_PATH: lambda call: _Exchanges(self, call)}
 
     def exchange(self, message: bytes) -> bytes:
-        """Settle the leases of one message. Raises RpcError for a malformed one."""
+        """Grant and take back the leases of one message. Raises RpcError if it is malformed."""
         try:
             request = ExchangeRequest.FromString(message)
             leases = [_request(lease) for lease in request.leases]
@@ -53,7 +53,7 @@ class BudgetService:
 
 
 class _Exchanges(Handler):
-    """One call: the stream of one worker."""
+    """The stream of one worker."""
 
     def __init__(self, service: BudgetService, call: Call) -> None:
         self._service = service
@@ -66,7 +66,7 @@ class _Exchanges(Handler):
         self._call.finish()
 
     def on_cancel(self) -> None:
-        """Do nothing: leases end by their expiry."""
+        """Nothing to undo: the leases of the worker expire."""
 
 
 def _request(lease: ExchangeRequest.Lease) -> LeaseRequest:

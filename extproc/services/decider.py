@@ -1,7 +1,7 @@
-"""Decides on one request by the policy in force, for ext_proc and ext_authz alike.
+"""Decides on a request with the policy in force, for ext_proc and ext_authz.
 
-Around the pure `decide` it adds what may have to wait: keys of a token that are not known yet, the
-breaker and the limits. A failure on the way becomes a refusal.
+In addition to the pure function `decide`, the decider fetches unknown keys of tokens, and applies
+the breaker and the limits. An exception becomes a refusal.
 """
 
 import time
@@ -12,30 +12,33 @@ from extproc.decision import Admission, Decision, Refusal, Request, decide
 from extproc.policy.compiled import Policy
 from extproc.policy.current import CurrentPolicy
 from extproc.protection import Protection
-from extproc.services.responses import NO_POLICY, failed
+from extproc.services.responses import NO_POLICY, log_failure
 
 
 class Observer(Protocol):
     """Runs decisions and records their results."""
 
     def decide(self, policy: Policy, request: Request) -> Decision:
-        """As `extproc.decision.decide`."""
+        """Call `extproc.decision.decide`."""
 
-    def decided(self, decision: Decision) -> None:
-        """Record a request's final decision, after breaker and limits. Called once for each."""
+    def record(self, decision: Decision) -> None:
+        """Record the final decision on a request, after the breaker and the limits."""
 
 
-class Unobserved:
+class NullObserver:
     """Runs decisions and records nothing."""
 
     decide = staticmethod(decide)
 
-    def decided(self, decision: Decision) -> None:
+    def record(self, decision: Decision) -> None:
         """Record nothing."""
 
 
 class Decider:
-    """Decides at once where it can. `clock` gives seconds since the epoch."""
+    """Makes decisions. A decision is awaitable only if it must wait for keys or for a limit.
+
+    `clock` returns seconds since the epoch.
+    """
 
     def __init__(
         self,
@@ -46,13 +49,13 @@ class Decider:
     ) -> None:
         self.current_policy = current_policy
         self.clock = clock
-        self._observer = observer or Unobserved()
+        self._observer = observer or NullObserver()
         self._protection = protection
 
     def decide(
         self, headers: dict[str, bytes], *, has_body: bool
     ) -> Decision | Awaitable[Decision]:
-        """Admit or refuse. Never raises, neither at once nor when awaited."""
+        """Admit or refuse a request. Neither the call nor the awaitable raises an exception."""
         decision = self._decide_by_policy(headers, has_body=has_body)
         if type(decision) is Refusal and decision.unknown_key_issuer is not None:
             refreshed = self.current_policy.refresh_keys(decision.unknown_key_issuer)
@@ -61,19 +64,22 @@ class Decider:
         return self._protect(decision, headers, has_body=has_body)
 
     @property
-    def reusable(self) -> bool:
-        """Whether `readmit` may reuse an admission for other requests: no rule limits them."""
+    def can_readmit(self) -> bool:
+        """Whether `readmit` may be used: not if there are limits, which depend on each request."""
         return self._protection is None or self._protection.limiter is None
 
     def readmit(self, admission: Admission) -> Decision:
-        """Decide on a request with the admission of an earlier one, if `reusable`. Never raises."""
+        """Decide on a request with the admission of an equal request. Raises no exception.
+
+        Only the breaker is checked again. Use it only if `can_readmit`.
+        """
         decision: Decision = admission
         if self._protection is not None:
             try:
                 decision = self._protection.check_breaker(admission) or admission
             except Exception as error:
-                decision = failed(error)
-        return self._recorded(decision)
+                decision = log_failure(error)
+        return self._record(decision)
 
     def _decide_by_policy(self, headers: dict[str, bytes], *, has_body: bool) -> Decision:
         policy = self.current_policy.current
@@ -82,12 +88,12 @@ class Decider:
         try:
             return self._observer.decide(policy, Request(headers, has_body, self.clock()))
         except Exception as error:
-            return failed(error)
+            return log_failure(error)
 
     async def _decide_after_refresh(
         self, refreshed: Awaitable[None], headers: dict[str, bytes], *, has_body: bool
     ) -> Decision:
-        """Decide again with the keys that the issuer has now: the token's key was unknown."""
+        """Decide again after the issuer's key set has been fetched, because a key was unknown."""
         await refreshed
         decision = self._decide_by_policy(headers, has_body=has_body)
         protected = self._protect(decision, headers, has_body=has_body)
@@ -96,24 +102,25 @@ class Decider:
     def _protect(
         self, decision: Decision, headers: dict[str, bytes], *, has_body: bool
     ) -> Decision | Awaitable[Decision]:
-        """Apply breaker and limits to an admission."""
+        """Apply the breaker and the limits to an admission."""
         if self._protection is None or type(decision) is Refusal:
-            return self._recorded(decision)
+            return self._record(decision)
         assert isinstance(decision, Admission)
         try:
             protected = self._protection.admit(decision, headers, has_body=has_body)
         except Exception as error:
-            return self._recorded(failed(error))
+            return self._record(log_failure(error))
         if isinstance(protected, Admission | Refusal):
-            return self._recorded(protected)
-        return self._await(protected)
+            return self._record(protected)
+        return self._record_later(protected)
 
-    async def _await(self, decision: Awaitable[Decision]) -> Decision:
+    async def _record_later(self, decision: Awaitable[Decision]) -> Decision:
         try:
-            return self._recorded(await decision)
+            return self._record(await decision)
         except Exception as error:
-            return self._recorded(failed(error))
+            return self._record(log_failure(error))
 
-    def _recorded(self, decision: Decision) -> Decision:
-        self._observer.decided(decision)
+    def _record(self, decision: Decision) -> Decision:
+        """Record the decision, and return it."""
+        self._observer.record(decision)
         return decision

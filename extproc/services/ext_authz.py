@@ -1,6 +1,7 @@
-"""envoy.service.auth.v3.Authorization: the same decision, for Envoys that use ext_authz.
+"""envoy.service.auth.v3.Authorization: makes the same decisions as ext_proc, for ext_authz filters.
 
-The service sees only headers. Envoy's own buffer limits bound a body of undeclared length.
+The service sees only headers. It does not count bodies: Envoy's buffer limits apply to a body
+without `content-length`.
 """
 
 from collections.abc import Awaitable, Iterable
@@ -13,7 +14,7 @@ from extproc.services.decider import Decider
 from extproc.services.response_cache import ResponseCache
 from extproc.services.responses import (
     Headers,
-    failed,
+    log_failure,
     refusal_body,
     refusal_headers,
     removed_headers,
@@ -22,17 +23,17 @@ from extproc.services.responses import (
 from protos.base_pb2 import HeaderValue, HeaderValueOption
 from protos.ext_authz_pb2 import AttributeContext, CheckRequest, CheckResponse
 
-_BODILESS = ("GET", "HEAD", "DELETE", "OPTIONS")
-"""Methods whose requests have a body only if their headers declare one."""
+_METHODS_WITHOUT_BODY = ("GET", "HEAD", "DELETE", "OPTIONS")
+"""Methods whose requests have a body only if the headers declare a body."""
 
-_UNCONVERTED = Refusal(
+_CANNOT_CONVERT = Refusal(
     Reason.UNSUPPORTED_MEDIA_TYPE,
     "the body must be converted for this model, and ext_authz cannot convert bodies",
 )
 
 
 class Authorization:
-    """The service."""
+    """The gRPC service."""
 
     def __init__(self, decider: Decider) -> None:
         self._current_policy = decider.current_policy
@@ -40,7 +41,7 @@ class Authorization:
         self._responses = ResponseCache()
 
     def check(self, message: bytes) -> bytes | Awaitable[bytes]:
-        """Respond to one CheckRequest. Raises RpcError for other messages."""
+        """Respond to one CheckRequest. Raises RpcError if the message is not a CheckRequest."""
         try:
             request = CheckRequest.FromString(message)
         except Exception as error:
@@ -60,29 +61,31 @@ class Authorization:
     def _response(self, headers: dict[str, bytes], decision: Decision) -> bytes:
         policy = self._current_policy.current
         if isinstance(decision, Refusal):
-            return _denied(policy, headers, decision)
+            return _denied_response(policy, headers, decision)
         if decision.converter is not None:
-            return _denied(policy, headers, _UNCONVERTED)
+            return _denied_response(policy, headers, _CANNOT_CONVERT)
         assert policy is not None
         try:
             removed = tuple(removed_headers(policy, headers))
             return self._responses.get(
-                policy, decision, removed, lambda: _admitted(decision, removed)
+                policy, decision, removed, lambda: _ok_response(decision, removed)
             )
         except Exception as error:
-            return _denied(policy, headers, failed(error))
+            return _denied_response(policy, headers, log_failure(error))
 
 
 def _has_body(http: AttributeContext.HttpRequest, headers: dict[str, bytes]) -> bool:
-    """Whether a body follows, or may follow: an HTTP/2 request need not declare one."""
+    """Whether the request has, or may have, a body. An HTTP/2 request need not declare its body."""
     length = headers.get("content-length")
     if length is not None:
         return length != b"0"
-    return http.size > 0 or "transfer-encoding" in headers or http.method not in _BODILESS
+    return (
+        http.size > 0 or "transfer-encoding" in headers or http.method not in _METHODS_WITHOUT_BODY
+    )
 
 
 def _headers(http: AttributeContext.HttpRequest) -> dict[str, bytes]:
-    """The headers by name. Envoy sends a list (encode_raw_headers), or a map with joined values."""
+    """The headers by name. Envoy sends a map with joined values, or a list (encode_raw_headers)."""
     if http.header_map.headers:
         headers = join_headers((h.key, h.raw_value) for h in http.header_map.headers)
     else:
@@ -92,18 +95,18 @@ def _headers(http: AttributeContext.HttpRequest) -> dict[str, bytes]:
     return headers
 
 
-def _admitted(admission: Admission, removed: Iterable[str]) -> bytes:
+def _ok_response(admission: Admission, removed: Iterable[str]) -> bytes:
     response = CheckResponse()
     response.status.code = StatusCode.OK
     added = upstream_headers(admission)
     response.ok_response.headers.extend(_options(added))
     overwritten = {name for name, _ in added}
-    # Unlike ext_proc, ext_authz removes headers after it sets them, so none may be in both lists.
+    # ext_authz removes headers after it sets headers, so no header may be in both lists.
     response.ok_response.headers_to_remove.extend(n for n in removed if n not in overwritten)
     return response.SerializeToString()
 
 
-def _denied(policy: Policy | None, headers: dict[str, bytes], refusal: Refusal) -> bytes:
+def _denied_response(policy: Policy | None, headers: dict[str, bytes], refusal: Refusal) -> bytes:
     response = CheckResponse()
     response.status.code = StatusCode.PERMISSION_DENIED
     response.status.message = refusal.reason
@@ -115,7 +118,7 @@ def _denied(policy: Policy | None, headers: dict[str, bytes], refusal: Refusal) 
 
 
 def _options(headers: Headers) -> list[HeaderValueOption]:
-    """Header options. In this service Envoy reads `value`, not `raw_value`."""
+    """Headers to set. For ext_authz, Envoy reads `value`, not `raw_value`."""
     return [
         HeaderValueOption(
             header=HeaderValue(key=name, value=value),

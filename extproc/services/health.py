@@ -13,8 +13,7 @@ NOT_SERVING: int = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN: int = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 MAX_WATCHERS = 10_000
-"""Maximum concurrent Watch calls. The client decides how long a call lasts, and each one takes
-memory."""
+"""Maximum concurrent Watch calls. A call takes memory, and the client decides when it ends."""
 
 
 class HealthService:
@@ -34,23 +33,23 @@ class HealthService:
             call.send(_response(status))
 
     def services(self) -> Services:
-        """Return the handlers of Check and Watch, for a transport."""
+        """The handler factories by method path, for a transport."""
         return {
             "/grpc.health.v1.Health/Check": unary(self._check),
             "/grpc.health.v1.Health/Watch": self._watch,
         }
 
     def add_watcher(self, service: str, call: Call) -> None:
-        """Send the current status to a call, and every later one. Raises RpcError."""
+        """Send the current status and every later status to a call. Raises RpcError."""
         if self._watcher_count >= MAX_WATCHERS:
-            message = f"there are already {MAX_WATCHERS} Watch calls"
+            message = f"the maximum of {MAX_WATCHERS} concurrent Watch calls is reached"
             raise RpcError(StatusCode.RESOURCE_EXHAUSTED, message)
         self._watcher_count += 1
         self._watchers.setdefault(service, set()).add(call)
         call.send(_response(self._statuses.get(service, SERVICE_UNKNOWN)))
 
     def remove_watcher(self, service: str, call: Call) -> None:
-        """Send nothing more to a call."""
+        """Send no more statuses to a call."""
         watchers = self._watchers[service]
         watchers.discard(call)
         self._watcher_count -= 1
@@ -68,7 +67,7 @@ class HealthService:
 
 
 class _Watch:
-    """One Watch call. It ends only when the client cancels it, as the health protocol requires."""
+    """One Watch call. Only the client ends a valid call, as the health protocol requires."""
 
     def __init__(self, call: Call, health: HealthService) -> None:
         self._call = call

@@ -22,8 +22,8 @@ OVER_LIMIT = RateLimitResponse.OVER_LIMIT
 UNLIMITED_REMAINING = 2**32 - 1
 
 MAX_DESCRIPTORS = 1000
-"""Descriptors of one request. Each may need a budget at the same time, and every backend keeps at
-least 2,000 budgets."""
+"""Maximum descriptors of one request. Each may need a budget at the same time, and every backend
+has room for at least 2,000 budgets."""
 
 
 class RateLimitService:
@@ -34,7 +34,7 @@ class RateLimitService:
         self._clock = clock
 
     def services(self) -> Services:
-        """Return the service's method, for a transport."""
+        """The handler factory by method path, for a transport."""
         return {RATE_LIMIT: unary(self._should_rate_limit)}
 
     def _should_rate_limit(self, message: bytes) -> bytes | Awaitable[bytes]:
@@ -99,7 +99,7 @@ def _own_limit(descriptor: RateLimitDescriptor) -> RateLimitPolicy:
 
 
 def _refused(verdicts: list[DescriptorVerdict]) -> bool:
-    """Return whether a limit is exceeded, or all quotas are."""
+    """Return whether a limit is exceeded, or all quotas are exhausted."""
     quotas = [verdict.over_limit for verdict in verdicts if verdict.quota]
     return bool(quotas and all(quotas)) or any(map(_refuses, verdicts))
 
@@ -126,7 +126,7 @@ def _status(verdict: DescriptorVerdict) -> RateLimitResponse.DescriptorStatus:
 
 
 def _limit_headers(verdicts: list[DescriptorVerdict]) -> list[HeaderValue]:
-    """Return headers for the strictest limit: one that refuses, or the one with the least left."""
+    """Return headers for a limit that refuses, else for the limit with the fewest tokens."""
     strictest = limit = None
     for verdict in verdicts:
         policy = verdict.policy

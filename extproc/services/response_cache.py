@@ -1,4 +1,4 @@
-"""Caches serialized responses by everything that they are made of."""
+"""Cache of serialized responses. The key contains everything that a response depends on."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -7,15 +7,15 @@ from extproc.decision import Admission
 from extproc.policy.compiled import Policy
 
 MAX_ENTRIES = 4096
-"""The oldest entry is removed first."""
+"""The oldest entry is evicted first."""
 
 MAX_RESPONSE = 1024
-"""Bytes of a cached response. A client influences the length by its subject and by the names of
-removed headers, so without a bound it could fill the memory."""
+"""Maximum bytes of a cached response. A response contains the subject and the names of removed
+headers, which clients choose, so without a bound clients could fill the memory."""
 
 
 class ResponseCache:
-    """Responses that admit requests by one policy; a new policy empties it."""
+    """Responses to admitted requests, for one policy. A new policy empties the cache."""
 
     def __init__(self) -> None:
         self._responses: OrderedDict[Hashable, bytes] = OrderedDict()
@@ -31,9 +31,12 @@ class ResponseCache:
         rest: Hashable,
         make: Callable[[], bytes],
     ) -> bytes:
-        """The response to an admission; `rest` is what else the response is made of."""
+        """The cached response to an admission, or the result of `make`.
+
+        `rest` contains the values other than the admission that the response depends on.
+        """
         if admission.limit_headers:
-            return make()  # the remaining budget differs each time
+            return make()  # the headers contain the remaining budget, which changes
         if self._policy is not policy:
             self._responses.clear()
             self._policy = policy

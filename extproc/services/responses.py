@@ -1,4 +1,4 @@
-"""What a decision does to a request and to its response, for ext_proc and ext_authz alike."""
+"""Changes of headers for an admission, and responses for a refusal, for ext_proc and ext_authz."""
 
 import logging
 import traceback
@@ -17,13 +17,13 @@ INTERNAL_ERROR = Refusal(Reason.INTERNAL_ERROR, "the gateway failed to decide on
 log = logging.getLogger(__name__)
 
 Headers = list[tuple[str, str]]
-"""Names and values. Each replaces all headers of its name."""
+"""Names and values of headers to set. A header replaces all headers of the same name."""
 
 
-def failed(error: Exception) -> Refusal:
-    """Log where a decision failed, and refuse the request.
+def log_failure(error: Exception) -> Refusal:
+    """Log the traceback of a failed decision, and return the refusal of the request.
 
-    The log has the traceback without the exception's text, which may contain client data.
+    The text of the exception is not logged, because it may contain client data.
     """
     trace = "".join(traceback.format_tb(error.__traceback__))
     log.error("a decision failed: %s\n%s", type(error).__name__, trace)
@@ -77,14 +77,15 @@ def refusal_body(refusal: Refusal, headers: Mapping[str, bytes]) -> bytes:
 
 
 def refusal_details(refusal: Refusal) -> str:
-    """`response_code_details` of a refusal: the access log reads reason and subject from them."""
+    """`response_code_details` of a refusal, from which the access log reads reason and subject."""
     return callout_details(refusal.reason, header_safe(refusal.subject))
 
 
 def header_safe(text: str) -> str:
-    """Text as a header value (RFC 9110 section 5.5): visible ASCII, other bytes as %XX of UTF-8.
+    """Encode text as a header value (RFC 9110 section 5.5).
 
-    The percent sign is escaped too, so that different subjects have different values.
+    Visible ASCII stays. Other bytes of the UTF-8 encoding become %XX. The percent sign is escaped
+    too, so that different subjects have different values.
     """
     if text.isascii() and text.isprintable() and "%" not in text and text == text.strip():
         return text

@@ -40,7 +40,7 @@ class DecisionMetrics:
         histogram.observe(micros)
         return decision
 
-    def decided(self, decision: Decision) -> None:
+    def record(self, decision: Decision) -> None:
         """Count the final decision on a request, after the breaker and the limits."""
         if isinstance(decision, Refusal):
             key = (decision.stage, REFUSE, decision.reason)

@@ -1,17 +1,18 @@
 """Cache of admissions, keyed by the serialized request headers.
 
-Requests of one client mostly differ only in their request id, trace and length. The key is
-Envoy's ProcessingRequest without those three values, so a hit needs no parsing and no decision.
+Most requests of one client differ only in `x-request-id`, `traceparent` and `content-length`. The
+key is Envoy's ProcessingRequest without the values of these headers, so a hit needs no parsing and
+no decision.
 
-A hit is exactly what a decision would return:
+A hit returns exactly the response that a decision would give:
 
-- The cache is used only under policies whose stages do not read an omitted part (`cacheable`).
+- The cache is used only if the stages do not read an omitted value with this policy (`cacheable`).
   Stages declare what they read: see `extproc.decision.reads`.
 - An admission is cached only if the omitted bytes are the values of these headers (`_is_exact`).
   All lengths stay in the key, so a message with the same key has the same headers in the same
   places.
-- `get` compares the content length with the model's `max_body`, and the time with the expiry of
-  the credentials.
+- `get` compares `content-length` with the model's `max_body`, and the time with the expiry of the
+  credentials.
 """
 
 import re
@@ -25,18 +26,18 @@ from extproc.policy.compiled import Policy
 from sluice.contract.headers import CONTENT_LENGTH, REQUEST_ID, TRACEPARENT
 
 MAX_ENTRIES = 2048
-"""The oldest entry is evicted first. With keys of at most 2 KiB, entries take a few MiB."""
+"""The oldest entry is evicted first. A key has at most 2 KiB, so all entries take a few MiB."""
 
 MAX_SEEN = 8192
-"""Hashes of keys that came once. An admission is cached on second sight, so that one-off requests
-do not evict others."""
+"""Hashes of keys that were seen. An admission is cached when its key is seen for the second time,
+so that one-off requests do not evict other entries."""
 
 MAX_MESSAGE = 2048
-"""Bytes of a message whose admission is cached. A usual message with a token has about 1,000."""
+"""Maximum bytes of a message to cache. A typical message with a token has about 1,000 bytes."""
 
 _FIXED_LENGTH = {REQUEST_ID: 36, TRACEPARENT: 55}
-"""Lengths of values that are omitted from the key: of a UUID, and of version 00 of
-https://www.w3.org/TR/trace-context/. Values of other lengths stay in the key."""
+"""Lengths of the values that the key omits: a UUID, and version 00 of traceparent
+(https://www.w3.org/TR/trace-context/). Values of other lengths stay in the key."""
 
 _OMITTED = frozenset((*_FIXED_LENGTH, CONTENT_LENGTH))
 
@@ -46,8 +47,8 @@ def _serialized_header(name: str, length: bytes, value: bytes) -> bytes:
     return re.escape(bytes((len(name),)) + name.encode()) + rb"\x1a" + length + value
 
 
-# The group is the content length, with at most as many digits as the validate stage accepts. No two
-# of the three alternatives can match the same number of bytes. The lengths of the enclosing
+# The regex group is the content length, with at most as many digits as the validate stage accepts.
+# Two of the three alternatives never match the same number of bytes. The lengths of the enclosing
 # messages stay in the key, so one header cannot take the place of another.
 _SPLIT = re.compile(
     b"\n(?:%b)"
@@ -64,19 +65,19 @@ _SPLIT = re.compile(
 )
 
 MessageParts = list[bytes]
-"""A message, split: parts of the key at even places, content lengths or None at odd places."""
+"""A split message: parts of the key at even indexes, content lengths or None at odd indexes."""
 
 
 @dataclass(frozen=True, slots=True)
 class CachedAdmission:
-    """An admission, and the serialized response to Envoy."""
+    """An admission and its serialized response to Envoy."""
 
     admission: Admission
     response: bytes
 
 
 class AdmissionCache:
-    """Holds admissions of one policy and one generation of keys; others clear it."""
+    """Holds admissions of one policy and one generation of keys. A change of either empties it."""
 
     def __init__(self) -> None:
         self._cached: OrderedDict[tuple[bytes, ...], CachedAdmission] = OrderedDict()
@@ -88,17 +89,17 @@ class AdmissionCache:
         """Requests whose admission was in the cache."""
 
     def split(self, policy: Policy, message: bytes) -> MessageParts | None:
-        """Split a message into parts of the key and lengths; None if it cannot be cached."""
+        """Split a message for `get` and `put`; None if its admission cannot be cached."""
         if policy is not self._policy:
-            self._use(policy)
+            self._set_policy(policy)
         if policy.authenticator.key_generation != self._key_generation:
             self._clear(policy)
         return _SPLIT.split(message) if self._usable and len(message) <= MAX_MESSAGE else None
 
     def get(self, parts: MessageParts, clock: Callable[[], float]) -> CachedAdmission | None:
-        """The admission of a message; None if the message needs a decision.
+        """The cached admission of a message; None if the message needs a decision.
 
-        `clock`: seconds since the epoch.
+        `clock` returns seconds since the epoch.
         """
         cached = self._cached.get(tuple(parts[::2]))
         if cached is None or clock() >= cached.admission.identity.expires:
@@ -117,7 +118,10 @@ class AdmissionCache:
         admission: Admission,
         response: bytes,
     ) -> None:
-        """Cache the admission of a message with these headers, from the second such message on."""
+        """Cache the admission of a message if its key is seen for the second time.
+
+        `headers` are the headers in the message.
+        """
         key = tuple(parts[::2])
         if not self._seen_before(hash(key)) or not _is_exact(message, headers):
             return
@@ -125,15 +129,15 @@ class AdmissionCache:
             self._cached.popitem(last=False)
         self._cached[key] = CachedAdmission(admission, response)
 
-    def _seen_before(self, mark: int) -> bool:
-        if mark in self._seen:
+    def _seen_before(self, key_hash: int) -> bool:
+        if key_hash in self._seen:
             return True
         if len(self._seen) >= MAX_SEEN:
             self._seen.clear()
-        self._seen.add(mark)
+        self._seen.add(key_hash)
         return False
 
-    def _use(self, policy: Policy) -> None:
+    def _set_policy(self, policy: Policy) -> None:
         caches_tokens = policy.authenticator.auth.token_cache_entries > 0
         self._usable = caches_tokens and cacheable(declared_reads(policy))
         self._policy = policy
@@ -146,7 +150,7 @@ class AdmissionCache:
 
 
 def cacheable(reads: Reads) -> bool:
-    """Whether the cache keeps or checks every part of a request that decisions depend on."""
+    """Whether the key contains, or a hit checks, every part of a request that decisions read."""
     return (
         not reads.time
         and reads.headers.isdisjoint(_OMITTED)
@@ -158,8 +162,8 @@ def cacheable(reads: Reads) -> bool:
 
 
 def _is_exact(message: bytes, headers: Mapping[str, bytes]) -> bool:
-    """Whether the omitted bytes are the values of the omitted headers, and not of others.
+    """Whether the omitted bytes are the values of the omitted headers.
 
-    A name that occurs only once in the message is the name of the header.
+    If a name occurs only once in the message, this occurrence is the name of the header.
     """
     return all(message.count(name.encode()) == (name in headers) for name in _OMITTED)

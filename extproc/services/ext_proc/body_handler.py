@@ -1,8 +1,8 @@
-"""What the callout does with the bodies of one request and of its response.
+"""Interface of body handlers, and handlers that pass or count bodies.
 
-A stream decides on the request's headers first. Where the body must be counted, converted or
-checked, it hands every later part to a `BodyHandler`, whose method has the part's name in
-ProcessingRequest. A new body protocol is another handler, chosen in `handlers.choose_handler`.
+After the decision on the request headers, a stream passes every later part to a `BodyHandler` if
+the body must be counted, converted or checked. Each part has one method, which has the name of the
+part's field in ProcessingRequest. `handlers.choose_handler` chooses the handler.
 """
 
 from collections.abc import Awaitable
@@ -18,58 +18,58 @@ Result = bytes | Refusal
 
 
 class BodyHandler(Protocol):
-    """Handles the parts that follow a request's headers. Results may have to be awaited."""
+    """Handles the parts after the request headers. A method may return an awaitable result."""
 
     @property
     def mode(self) -> ProcessingMode:
-        """The parts that Envoy must send."""
+        """The parts that Envoy must send, and how it sends bodies."""
 
     def request_body(self, body: HttpBody) -> Result | Awaitable[Result]:
-        """Handle the request's body, or a chunk of it where `mode` has STREAMED."""
+        """Handle the request body; a chunk of the body if `mode` has STREAMED."""
 
     def request_trailers(self, trailers: HttpTrailers) -> Result | Awaitable[Result]:
-        """Handle the request's trailers."""
+        """Handle the request trailers."""
 
     def response_headers(self, headers: HttpHeaders) -> Result | Awaitable[Result]:
-        """Handle the response's headers."""
+        """Handle the response headers."""
 
     def response_body(self, body: HttpBody) -> Result | Awaitable[Result]:
-        """Handle the response's body, or a chunk of it where `mode` has STREAMED."""
+        """Handle the response body; a chunk of the body if `mode` has STREAMED."""
 
     def response_trailers(self, trailers: HttpTrailers) -> Result | Awaitable[Result]:
-        """Handle the response's trailers."""
+        """Handle the response trailers."""
 
 
 class PassBody:
-    """Lets every part pass unchanged. Other handlers override the parts that concern them."""
+    """Passes every part unchanged. Other handlers override some methods."""
 
     __slots__ = ()
 
     mode = ProcessingMode()
 
     def request_body(self, body: HttpBody) -> Result | Awaitable[Result]:
-        """Let the body pass."""
+        """Pass the body."""
         return messages.PASS["request_body"]
 
     def request_trailers(self, trailers: HttpTrailers) -> Result | Awaitable[Result]:
-        """Let the trailers pass."""
+        """Pass the trailers."""
         return messages.PASS["request_trailers"]
 
     def response_headers(self, headers: HttpHeaders) -> Result | Awaitable[Result]:
-        """Let the headers pass."""
+        """Pass the headers."""
         return messages.PASS["response_headers"]
 
     def response_body(self, body: HttpBody) -> Result | Awaitable[Result]:
-        """Let the body pass."""
+        """Pass the body."""
         return messages.PASS["response_body"]
 
     def response_trailers(self, trailers: HttpTrailers) -> Result | Awaitable[Result]:
-        """Let the trailers pass."""
+        """Pass the trailers."""
         return messages.PASS["response_trailers"]
 
 
 class CountBody(PassBody):
-    """Lets a body pass as long as it is not larger than `limit` bytes."""
+    """Passes a request body, and refuses it when it exceeds `limit` bytes."""
 
     __slots__ = ("_limit", "_received")
 
@@ -80,7 +80,7 @@ class CountBody(PassBody):
         self._received = 0
 
     def request_body(self, body: HttpBody) -> Result:
-        """Count a chunk."""
+        """Count the bytes of a chunk."""
         self._received += len(body.body)
         if self._received > self._limit:
             return body_too_large(self._limit)

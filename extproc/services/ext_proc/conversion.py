@@ -1,7 +1,7 @@
 """Converts the body of a request for the model server, and the response for the client.
 
-Envoy holds the request until its whole body is converted, so a body that cannot be converted never
-reaches the model.
+Envoy holds the request until the whole body is converted, so a body that cannot be converted never
+reaches the model server.
 """
 
 from collections.abc import Awaitable, Mapping
@@ -12,7 +12,7 @@ from extproc.decision.refusals import body_too_large
 from extproc.framing import PREFIX, PREFIX_SIZE, length_prefixed
 from extproc.services.ext_proc import messages
 from extproc.services.ext_proc.body_handler import PassBody, Result
-from extproc.services.responses import Headers, failed
+from extproc.services.responses import Headers, log_failure
 from protos.ext_proc_pb2 import HttpBody, HttpHeaders, HttpTrailers
 from sluice.contract import headers as header_names
 from sluice.contract.local_replies import callout_details
@@ -24,9 +24,9 @@ _INCOMPLETE = Refusal(
     Reason.MALFORMED_REQUEST,
     "the body is incomplete: declare its length, or send it without trailers",
 )
-"""While Envoy still buffers by a lower limit than the callout, it sends only the beginning of a
-body of undeclared length, and would forward the rest unconverted. A body before trailers looks the
-same.
+"""If Envoy's buffer limit is lower than the callout's limit (as during a change of the config),
+Envoy sends only the beginning of a body without `content-length`, and would forward the rest
+unconverted. A body before trailers looks the same.
 """
 
 
@@ -80,7 +80,7 @@ class ConvertBody(PassBody):
         return self._convert_request(body.body)
 
     def response_headers(self, headers: HttpHeaders) -> Result | Awaitable[Result]:
-        """Let the headers pass, ask for the body, or convert a response without a body."""
+        """Pass the headers, request the body, or convert a response that has no body."""
         if self._options is None or not self._converter.converts_response(self._options):
             return messages.PASS["response_headers"]
         self._response_headers = _text(dict(messages.pairs(headers.headers)))
@@ -102,7 +102,7 @@ class ConvertBody(PassBody):
         )
 
     def response_trailers(self, trailers: HttpTrailers) -> Result | Awaitable[Result]:
-        """Let trailers pass after a body; without one they are the whole response."""
+        """Pass trailers after a body. Trailers without a body are the response: convert them."""
         if self._response_begun:
             return messages.PASS["response_trailers"]
         self._response_headers |= _text(dict(messages.pairs(trailers.trailers)))
@@ -114,19 +114,19 @@ class ConvertBody(PassBody):
         except ConversionError as error:
             return self._refusal(error)
         except Exception as error:
-            return failed(error)
+            return log_failure(error)
         self._options = converted.response_options
         headers, sent, removed = dict(converted.headers), converted.body, [*converted.remove]
         if self._converter.protocol == "grpc":
             headers["content-type"] = _GRPC
             removed += filter(_is_grpc_metadata, self._headers)
             sent = length_prefixed(sent)
-        # The access log shows the path that the client asked for.
+        # The access log shows the path that the client sent.
         headers[header_names.PATH] = self._headers.get(":path", "").partition("?")[0]
         return messages.request_body(sent, list(headers.items()), removed)
 
     async def _convert_status(self, part: str) -> Result:
-        """Respond with a problem document: a gRPC error has no body to convert."""
+        """Convert a response without a body, such as a gRPC error, into a problem document."""
         try:
             converted = await self._convert_response(b"")
         except ConversionError as error:
@@ -139,7 +139,7 @@ class ConvertBody(PassBody):
         )
 
     async def _convert_response(self, body: bytes) -> ConvertedMessage | None:
-        """None where the response passes unchanged. Raises ConversionError."""
+        """The converted response; None if it passes unchanged. Raises ConversionError."""
         assert self._options is not None
         status = self._response_headers.get(":status", "")
         try:
@@ -153,14 +153,17 @@ class ConvertBody(PassBody):
         except ConversionError:
             raise
         except Exception as error:
-            failed(error)
+            log_failure(error)
             raise _UNREADABLE from None
 
     def _message(self, body: bytes) -> bytes:
-        """The one message of a gRPC response; any other body as it is. Raises ConversionError."""
+        """The message in a gRPC response, or the unchanged body of another response.
+
+        Raises ConversionError if the body is not exactly one uncompressed message.
+        """
         if not self._response_headers.get("content-type", "").startswith(_GRPC) or not body:
             return body
-        # In HTTP/2 the status follows the message in trailers. A message is sent only with OK.
+        # The status follows in the HTTP/2 trailers. A server sends a message only if it is OK.
         self._response_headers.setdefault(header_names.GRPC_STATUS, "0")
         compressed, length = PREFIX.unpack_from(body) if len(body) >= PREFIX_SIZE else (1, 0)
         if compressed or length != len(body) - PREFIX_SIZE:
@@ -168,12 +171,12 @@ class ConvertBody(PassBody):
         return body[PREFIX_SIZE:]
 
     def _refusal(self, error: ConversionError) -> bytes:
-        """The response of a refusal; unlike others it names the field at fault."""
+        """The response to a refused request. The problem document names the invalid field."""
         headers: Headers = [("content-type", MEDIA_TYPE)]
         if error.retry_after is not None:
             headers.append(("retry-after", str(error.retry_after)))
         if self._expose_reason:
-            # It replaces the admission's reason, which the route would add.
+            # This value replaces the reason of the admission, which the route would add.
             headers.append((header_names.REASON, error.reason))
         body = error.problem(self._headers.get(header_names.REQUEST_ID, ""))
         return messages.immediate(error.status, headers, body, callout_details(error.reason))
@@ -183,10 +186,10 @@ _UNREADABLE = ConversionError(Reason.BAD_MODEL_RESPONSE, "response", "cannot be 
 
 
 def _is_grpc_metadata(name: str) -> bool:
-    """Whether a gRPC server gives the header a meaning that a REST client did not intend.
+    """Whether the header has a meaning in gRPC, which a REST client does not intend.
 
-    A server answers an expired `grpc-timeout`, or a `-bin` header that is not base64, with an error
-    that counts as its own failure.
+    For an expired `grpc-timeout`, or a `-bin` header that is not base64, a gRPC server would
+    respond with an error that counts as a failure of the server.
     """
     return name.startswith("grpc-") or name.endswith("-bin")
 

@@ -1,9 +1,9 @@
-"""Checks the messages of a gRPC call that passes unchanged: readable, and for the admitted model.
+"""Checks the messages of a gRPC call that passes unchanged.
 
-The decision is made by headers. The server may have models that this caller may not use, so each
-message must name the admitted model. An incomplete message makes a server wait until the call times
-out, and an unreadable one makes it answer with an error that counts as its own failure. A client
-must not be able to cause either.
+The decision reads only headers. The server may have models that this caller may not use, so each
+message must name the admitted model. A message must also be complete and readable. For an
+incomplete message, a server waits until the call times out. For an unreadable message, a server
+responds with an error. Both would count as failures of the server.
 """
 
 import zlib
@@ -30,22 +30,21 @@ _STREAMING_METHOD = b"ModelStreamInfer"
 """The method that takes more than one message."""
 
 _TRAILERS = Refusal(Reason.MALFORMED_REQUEST, "a gRPC request has no trailers")
-"""gRPC over HTTP/2: a request ends with a message. Before trailers an incomplete message would not
-be noticed, and the server would wait for the rest."""
-
+"""In gRPC over HTTP/2, a request has no trailers. If trailers follow an incomplete message, the
+check would not see the end of the body, and the server would wait for the rest of the message."""
 
 _REASONS = {
     413: Reason.BODY_TOO_LARGE,
     415: Reason.UNSUPPORTED_MEDIA_TYPE,
     503: Reason.CONVERSION_QUEUE_FULL,
 }
-"""Reasons of a decision, by the status of a conversion error."""
+"""Reasons of a refusal, by the status of a conversion error. Default: malformed_request."""
 
 
 class GrpcBodyCheck(PassBody):
-    """Checks a call's body as it passes; the server never gets the end of a refused message.
+    """Checks the body of a call. The server never gets the end of a refused message.
 
-    A message is checked as a whole: in protobuf a field may occur twice, and the last one counts.
+    Each message is checked as a whole, because the last occurrence of a protobuf field counts.
     """
 
     __slots__ = (
@@ -82,9 +81,9 @@ class GrpcBodyCheck(PassBody):
         return _TRAILERS
 
     def check(self, chunk: bytes, *, last: bool) -> Refusal | Awaitable[Refusal | None] | None:
-        """The refusal of the messages that a chunk completes; None if they may pass.
+        """Check the messages that a chunk completes. Returns a refusal; None if they may pass.
 
-        Awaits where messages are compressed.
+        The result must be awaited if messages are compressed.
         """
         self._pending += chunk
         complete: list[tuple[bool, bytes]] = []
@@ -122,7 +121,7 @@ class GrpcBodyCheck(PassBody):
         return self._check_plain(plain)
 
     async def _decompressed(self, message: bytes) -> bytes:
-        """Decompress on a thread: a few bytes can become many. Raises ConversionError."""
+        """Decompress a message on a thread, because it may be large. Raises ConversionError."""
         window_bits = _WINDOW_BITS.get(self._encoding)
         if window_bits is None:
             detail = "a compressed message needs grpc-encoding gzip or deflate"
@@ -150,7 +149,7 @@ class GrpcBodyCheck(PassBody):
 def _decompress(message: bytes, window_bits: int, limit: int) -> bytes:
     """Decompress one gzip or zlib member of up to `limit` bytes. Raises ConversionError.
 
-    Servers read either all members of a gzip stream or only the first, so there must be one.
+    Some servers read all members of a gzip stream, others only the first. More than one is refused.
     """
     decoder = zlib.decompressobj(window_bits)
     try:

@@ -18,7 +18,7 @@ def choose_handler(
     has_body: bool,
     expose_reason: bool,
 ) -> BodyHandler | None:
-    """The handler of an admitted request's body; None where the body passes without the callout."""
+    """The body handler of an admitted request; None if the callout does not need the body."""
     if admission.converter is not None:
         return ConvertBody(admission, headers, pool, has_body=has_body, expose_reason=expose_reason)
     if not has_body:
@@ -31,7 +31,7 @@ def choose_handler(
 
 
 def _is_stream(headers: Mapping[str, bytes], admission: Admission) -> bool:
-    """Whether the size limit does not apply to the body as a whole: WebSocket, and gRPC to gRPC."""
+    """Whether the body is a stream without a size limit: WebSocket, or gRPC to a gRPC server."""
     if "upgrade" in headers:
         return headers["upgrade"].lower() == b"websocket"
     content_type = headers.get("content-type", b"")

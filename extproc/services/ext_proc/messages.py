@@ -1,4 +1,4 @@
-"""Builds and serializes ext_proc's ProcessingResponses."""
+"""Builds and serializes the ProcessingResponse messages of ext_proc."""
 
 from collections.abc import Iterable, Mapping
 
@@ -30,28 +30,28 @@ PASS: Mapping[str, bytes] = {
 COUNT_BODY = ProcessingMode(
     response_header_mode=ProcessingMode.SKIP, request_body_mode=ProcessingMode.STREAMED
 )
-"""Send the request's body in chunks, which pass while they are counted."""
+"""Envoy sends the request body in chunks, and forwards each chunk after the response to it."""
 
 CHECK_BODY = ProcessingMode(
     response_header_mode=ProcessingMode.SKIP,
     request_body_mode=ProcessingMode.STREAMED,
     request_trailer_mode=ProcessingMode.SEND,
 )
-"""Send the request's body in chunks, and its trailers, which mark the end of the body too."""
+"""Envoy sends the request body in chunks, and the trailers, which also mark the end of the body."""
 
 CONVERT_BODY = ProcessingMode(
     response_header_mode=ProcessingMode.SEND, request_body_mode=ProcessingMode.BUFFERED
 )
-"""Buffer the request's whole body; send the response's headers."""
+"""Envoy buffers the whole request body. It also sends the response headers."""
 
 CONVERT_UNMEASURED_BODY = ProcessingMode(
     response_header_mode=ProcessingMode.SEND, request_body_mode=ProcessingMode.BUFFERED_PARTIAL
 )
-"""The same for a body of undeclared length. If it exceeds the route's buffer limit, Envoy sends the
-part that it has.
+"""Like CONVERT_BODY, for a body without `content-length`. If the body exceeds the route's buffer
+limit, Envoy sends the part that it has buffered.
 
-In BUFFERED mode, Envoy 1.40 stops reading for good if it holds more than the limit before the
-response to the headers arrives (tests/integration/test_conversion.py).
+In BUFFERED mode, Envoy 1.40 never resumes reading if it has buffered more than the limit before
+the response to the headers arrives (tests/integration/test_conversion.py).
 """
 
 CONVERT_RESPONSE = ProcessingMode(
@@ -59,11 +59,11 @@ CONVERT_RESPONSE = ProcessingMode(
     response_body_mode=ProcessingMode.BUFFERED,
     response_trailer_mode=ProcessingMode.SEND,
 )
-"""Buffer the response's whole body; send its trailers."""
+"""Envoy buffers the whole response body. It also sends the trailers."""
 
 
 def request_headers(added: Headers, removed: Iterable[str], mode: ProcessingMode | None) -> bytes:
-    """Let a request pass with changed headers; `mode` selects the parts that Envoy sends next."""
+    """Pass a request with changed headers. `mode` selects the parts that Envoy sends next."""
     mutation = _mutation(added, removed)
     # The route reads its cluster from a header that this response sets, so Envoy must match again.
     common = CommonResponse(header_mutation=mutation, clear_route_cache=True)
@@ -74,20 +74,20 @@ def request_headers(added: Headers, removed: Iterable[str], mode: ProcessingMode
 
 
 def request_body(body: bytes, added: Headers, removed: Iterable[str]) -> bytes:
-    """Replace a buffered request's body and the headers that describe it."""
+    """Replace a buffered request body, and change headers."""
     replaced = _replaced(body, added, removed)
     return ProcessingResponse(request_body=replaced).SerializeToString()
 
 
 def response_headers(mode: ProcessingMode) -> bytes:
-    """Let a response's headers pass, and ask for its body."""
+    """Pass the response headers, and request the body."""
     return ProcessingResponse(
         response_headers=HeadersResponse(), mode_override=mode
     ).SerializeToString()
 
 
 def response_body(body: bytes, added: Headers, removed: Iterable[str]) -> bytes:
-    """Replace a buffered response's body and the headers that describe it."""
+    """Replace a buffered response body, and change headers."""
     replaced = _replaced(body, added, removed)
     return ProcessingResponse(response_body=replaced).SerializeToString()
 
@@ -108,7 +108,7 @@ def immediate(
 
 
 def pairs(message: HeaderMap) -> list[tuple[str, bytes]]:
-    """Headers in order. Envoy sets raw_value; other ext_proc clients may set value."""
+    """Headers in order. Envoy sets `raw_value`, other ext_proc clients may set `value`."""
     return [(h.key, h.raw_value or h.value.encode()) for h in message.headers]
 
 
@@ -124,7 +124,7 @@ def _mutation(added: Headers, removed: Iterable[str]) -> HeaderMutation:
 
 
 def _options(headers: Headers) -> list[HeaderValueOption]:
-    """Header options. In this service Envoy reads `raw_value`."""
+    """Headers to set. For ext_proc, Envoy reads `raw_value`."""
     return [
         HeaderValueOption(
             header=HeaderValue(key=name, raw_value=value.encode()),

@@ -1,7 +1,7 @@
 """envoy.service.ext_proc.v3.ExternalProcessor: one stream for each request.
 
-A request whose body nobody must read costs one message each way. Where the body must be counted,
-converted or checked, the response to the headers asks Envoy for more (`mode_override`).
+If the body need not be counted, converted or checked, a request takes one message in each
+direction. Otherwise the response to the headers asks Envoy to send the body too (`mode_override`).
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from protos.ext_proc_pb2 import ProcessingMode
 
 
 class ExternalProcessor:
-    """The service: opens a handler for each stream."""
+    """The gRPC service: creates a handler for each stream."""
 
     def __init__(self, decider: Decider, pool: ConversionPool | None = None) -> None:
         self.decider = decider
@@ -29,10 +29,10 @@ class ExternalProcessor:
         self._responses = ResponseCache()
 
     def open(self, call: Call) -> Handler:
-        """Start a request."""
+        """The handler of a stream."""
         return RequestStream(self, call)
 
-    def admitted(
+    def admission_response(
         self, admission: Admission, headers: Mapping[str, bytes], mode: ProcessingMode | None
     ) -> bytes:
         """The serialized response to the headers of an admitted request."""
@@ -47,8 +47,8 @@ class ExternalProcessor:
         )
 
     def split(self, message: bytes) -> MessageParts | None:
-        """A stream's first message in parts; None where the admission cache cannot be used."""
+        """Split the first message of a stream; None if the admission cache cannot be used."""
         policy = self.current_policy.current
-        if policy is None or not self.decider.reusable:
+        if policy is None or not self.decider.can_readmit:
             return None
         return self.admissions.split(policy, message)

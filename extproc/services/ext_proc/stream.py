@@ -1,4 +1,4 @@
-"""One ext_proc stream: the decision on a request's headers, then the parts that follow them."""
+"""One ext_proc stream: makes the decision on the request headers, then handles the other parts."""
 
 from collections.abc import Awaitable, Mapping
 from typing import Protocol
@@ -14,7 +14,7 @@ from extproc.services.ext_proc.admission_cache import AdmissionCache, CachedAdmi
 from extproc.services.ext_proc.body_handler import BodyHandler, CountBody, Result
 from extproc.services.ext_proc.handlers import choose_handler
 from extproc.services.responses import (
-    failed,
+    log_failure,
     refusal_body,
     refusal_details,
     refusal_headers,
@@ -24,50 +24,51 @@ from sluice.contract.grpc import grpc_status
 
 
 class Processor(Protocol):
-    """What a stream needs of the service that opened it."""
+    """The interface of the service, as its streams use it."""
 
     decider: Decider
     current_policy: CurrentPolicy
     pool: ConversionPool
     admissions: AdmissionCache
 
-    def admitted(
+    def admission_response(
         self, admission: Admission, headers: Mapping[str, bytes], mode: ProcessingMode | None
     ) -> bytes:
         """The serialized response to the headers of an admitted request."""
 
     def split(self, message: bytes) -> MessageParts | None:
-        """A stream's first message in parts; None where the admission cache cannot be used."""
+        """Split the first message of a stream; None if the admission cache cannot be used."""
 
 
 class RequestStream:
-    """One request, from its headers on."""
+    """The stream of one request."""
 
     __slots__ = (
-        "_begun", "_call", "_handler", "_headers", "_limit", "_message", "_processor", "_refused",
+        "_call", "_handler", "_headers", "_headers_message", "_max_body", "_processor", "_refused",
+        "_started",
     )  # fmt: skip
 
     def __init__(self, processor: Processor, call: Call) -> None:
         self._processor = processor
         self._call = call
-        self._begun = False
+        self._started = False
         self._refused = False
         self._handler: BodyHandler | None = None
         self._headers: Mapping[str, bytes] | None = None
-        self._message = b""
-        self._limit = 0
+        self._headers_message = b""
+        self._max_body = 0
 
     def on_message(self, message: bytes) -> Awaitable[None] | None:
         parts = None
-        if not self._begun:
-            self._begun = True
+        if not self._started:
+            self._started = True
             parts = self._processor.split(message)
             if parts is not None:
                 cached = self._processor.admissions.get(parts, self._processor.decider.clock)
                 if cached is not None:
                     self._on_cached(cached, message)
                     return None
-        request = _parsed(message)
+        request = _parse(message)
         part = request.WhichOneof("request")
         if part == "request_headers":
             return self._on_headers(request.request_headers, message, parts)
@@ -79,22 +80,22 @@ class RequestStream:
         self._call.finish()
 
     def on_cancel(self) -> None:
-        """Envoy ends the stream of a request that needs no more responses."""
+        """Nothing to undo: Envoy resets the stream when the request needs no more responses."""
 
     def _on_cached(self, cached: CachedAdmission, message: bytes) -> None:
-        """Admit a request by a cached admission. Its headers are read only for a refusal."""
-        self._message = message
+        """Use a cached admission. The message is parsed only if the request is refused later."""
+        self._headers_message = message
         decision = self._processor.decider.readmit(cached.admission)
         if isinstance(decision, Refusal):
             self._refuse(decision)
         else:
-            self._limit = decision.max_body
+            self._max_body = decision.max_body
             self._call.send(cached.response)
 
     def _on_headers(
         self, request: HttpHeaders, message: bytes, parts: MessageParts | None
     ) -> Awaitable[None] | None:
-        """Decide. `parts` are the message's, where its admission may be cached."""
+        """Decide on the request. `parts`: the split message; None if it must not be cached."""
         headers = self._headers = header_dict(request)
         has_body = not request.end_of_stream
         decision = self._processor.decider.decide(headers, has_body=has_body)
@@ -113,17 +114,17 @@ class RequestStream:
     def _respond(
         self, headers: dict[str, bytes], decision: Decision, *, has_body: bool
     ) -> bytes | None:
-        """Send the decision; returns the response if it ends the work on the request."""
+        """Send the response. Returns it if the request is admitted and needs no body handler."""
         if isinstance(decision, Refusal):
             self._refuse(decision)
             return None
-        self._limit = decision.max_body
+        self._max_body = decision.max_body
         try:
             handler = self._choose_handler(headers, decision, has_body=has_body)
             mode = None if handler is None else handler.mode
-            response = self._processor.admitted(decision, headers, mode)
+            response = self._processor.admission_response(decision, headers, mode)
         except Exception as error:
-            self._refuse(failed(error))
+            self._refuse(log_failure(error))
             return None
         self._handler = handler
         self._call.send(response)
@@ -144,8 +145,9 @@ class RequestStream:
 
     def _on_part(self, part: str, request: ProcessingRequest) -> Awaitable[None] | None:
         if self._handler is None:
-            # An unexpected part. Before the headers the limit is 0, so a body is refused.
-            self._handler = CountBody(self._limit)
+            # Envoy sent a part that was not requested. Before the decision, `_max_body` is 0, so a
+            # body is refused.
+            self._handler = CountBody(self._max_body)
         result = getattr(self._handler, part)(getattr(request, part))
         if not isinstance(result, bytes | Refusal):
             return self._send_later(result)
@@ -176,22 +178,22 @@ class RequestStream:
         )
 
     def _request_headers(self) -> Mapping[str, bytes]:
-        """The request's headers; a cached admission's are read from its message only here."""
+        """The request headers. After a cache hit, the message is parsed here for the first time."""
         if self._headers is None:
-            # Without a message, a body came before any headers.
-            self._headers = header_dict(_parsed(self._message).request_headers)
+            # If a body arrived before the headers, the message is empty and so are the headers.
+            self._headers = header_dict(_parse(self._headers_message).request_headers)
         return self._headers
 
 
 def header_dict(message: HttpHeaders) -> dict[str, bytes]:
-    """The headers by name; values of a name that occurs twice are joined."""
+    """The headers by name. The values of a repeated header are joined."""
     headers = {h.key: h.raw_value or h.value.encode() for h in message.headers.headers}
     if len(headers) < len(message.headers.headers):
         return join_headers(messages.pairs(message.headers))
     return headers
 
 
-def _parsed(message: bytes) -> ProcessingRequest:
+def _parse(message: bytes) -> ProcessingRequest:
     try:
         return ProcessingRequest.FromString(message)
     except Exception as error:

@@ -63,8 +63,8 @@ def built(
     )
 
 
-def admitted(policy: Policy, asked: Request) -> Admission:
-    decision = decide(policy, asked)
+def admitted(policy: Policy, request: Request) -> Admission:
+    decision = decide(policy, request)
     assert isinstance(decision, Admission)
     return decision
 
@@ -72,24 +72,26 @@ def admitted(policy: Policy, asked: Request) -> Admission:
 @settings(deadline=None)
 @given(st.lists(_REQUESTS, min_size=2, max_size=40))
 def test_earlier_requests_of_other_callers_do_not_change_a_response(
-    asked: Sequence[tuple[Request, ProcessingMode | None]],
+    requests: Sequence[tuple[Request, ProcessingMode | None]],
 ) -> None:
     service, policy = served()
-    for one, mode in [*asked, *asked]:
+    for one, mode in [*requests, *requests]:
         admission, headers = decide(policy, one), dict(one.headers)
         if isinstance(admission, Admission):
             expected = built(policy, admission, headers, mode)
-            assert service.admitted(admission, headers, mode) == expected
+            assert service.admission_response(admission, headers, mode) == expected
 
 
 def test_a_new_policy_empties_the_cache() -> None:
     service, policy = served()
-    asked = make_request(authorization=TOKENS[0])
-    admission = admitted(policy, asked)
-    assert b"authorization" in service.admitted(admission, dict(asked.headers), None)
+    request = make_request(authorization=TOKENS[0])
+    admission = admitted(policy, request)
+    assert b"authorization" in service.admission_response(admission, dict(request.headers), None)
     forwarding = DOCUMENT.auth.model_copy(update={"forward_credentials": True})
     service.current_policy.apply(DOCUMENT.model_copy(update={"auth": forwarding}))
-    assert b"authorization" not in service.admitted(admission, dict(asked.headers), None)
+    assert b"authorization" not in service.admission_response(
+        admission, dict(request.headers), None
+    )
 
 
 def test_the_number_of_cached_responses_is_bounded() -> None:

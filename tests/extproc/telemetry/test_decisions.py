@@ -65,7 +65,7 @@ def test_final_decisions_are_counted_by_stage_verdict_and_reason(
     admitted = decide(compiled, make_request())
     refused = decide(compiled, make_request("/nowhere"))
     for decision in (admitted, refused, refused):
-        metrics.decided(decision)
+        metrics.record(decision)
     series = find_series(table, [catalog.DECISIONS])[catalog.DECISIONS.name]
     assert {labels: table.total(column) for labels, column in series} == {
         ("all", "admit", admitted.reason): 1,

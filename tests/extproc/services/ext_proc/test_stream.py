@@ -57,7 +57,7 @@ def models(**settings: Any) -> PolicyDocument:
         {
             "m": {"websocket": True, "max_body": 10, "canaries": [{"version": "v2"}]},
             "private": {"access": {}},
-            "g": {"versions": grpc_versions, "paths": ["/own.Service"], "max_body": 99},
+            "g": {"versions": grpc_versions, "paths": ["/custom.Service"], "max_body": 99},
         },
         **settings,
     )
@@ -238,7 +238,7 @@ async def test_a_counted_body_that_is_too_large_keeps_request_id_and_grpc_status
         (
             (
                 (":method", "POST"),
-                (":path", "/own.Service/Method"),
+                (":path", "/custom.Service/Method"),
                 ("content-type", "application/grpc"),
             ),
             False,
