@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from sluice.config import GatewayConfig
 from xds.protocol.nodes import Node, NodeKind, Nodes
 from xds.protocol.snapshot import Snapshot
-from xds.protocol.sotw import TypeState
+from xds.protocol.stream import TypeState
 from xds.resources.compiled import CompiledConfig
 from xds.rollout.rollout import Rollout
 

@@ -12,10 +12,11 @@ from typing import Literal
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
 from xds.protocol.snapshot import EMPTY, Snapshot, TypeVersion
-from xds.protocol.sotw import Acknowledgement, SotwRequest, SotwResponse, SotwStream
+from xds.protocol.stream import Acknowledgement, Stream
 from xds.protocol.subscription import OverLimitError
 
 MAX_STREAMS = 1024
+"""Concurrent streams, to bound the memory of the control plane."""
 
 NodeKind = Literal["envoy", "callout", "unknown"]
 
@@ -35,13 +36,13 @@ class Nack:
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """A connected client.
+    """A connected node.
 
     `version` is the config version that the node accepted completely last; None if there is none.
     `wake` is set when there may be a response to send.
     """
 
-    stream: SotwStream = field(default_factory=SotwStream)
+    stream: Stream
     id: str = "unknown"
     metadata: dict[str, str | float] = field(default_factory=dict)
     agent: str = ""
@@ -51,7 +52,7 @@ class Node:
 
     @property
     def kind(self) -> NodeKind:
-        """What the node is, derived from the types that it has subscribed to."""
+        """The kind of node, derived from the types that the node has subscribed to."""
         if resource_types.POLICY in self.stream.types:
             return "callout"
         return "envoy" if resource_types.CLUSTER in self.stream.types else "unknown"
@@ -65,14 +66,14 @@ class Node:
 
 
 class Nodes:
-    """All connected nodes. `now` returns wall-clock seconds.
+    """All connected nodes. `now` returns Unix seconds.
 
     `progress` is set when a node sends a request or disconnects. `pushes`, `acks` and `nacks` count
     responses, ACKs and NACKs by type since the start.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
+        self.now = now
         self._nodes: set[Node] = set()
         self._snapshot = EMPTY
         self.progress = asyncio.Event()
@@ -97,31 +98,35 @@ class Nodes:
             self._update_version(node)
             node.wake.set()
 
-    def connect(self) -> Node:
-        """Add a client. Raises OverLimitError if there are too many."""
+    def connect(self, stream: Stream) -> Node:
+        """Add a node with a new stream. Raises OverLimitError if there are too many."""
         if len(self._nodes) >= MAX_STREAMS:
             raise OverLimitError(f"more than {MAX_STREAMS} streams")
-        node = Node(connected_at=self._now())
+        node = Node(stream, connected_at=self.now())
         self._nodes.add(node)
         return node
 
     def disconnect(self, node: Node) -> None:
-        """Remove a client. A rollout no longer waits for it."""
+        """Remove a node. A rollout no longer waits for it."""
         self._nodes.discard(node)
         self.progress.set()
 
-    def on_request(self, node: Node, request: SotwRequest) -> Acknowledgement:
-        """Process a client's request. Raises OverLimitError where it exceeds a bound."""
-        verdict = node.stream.on_request(request, self._now())
-        if verdict is Acknowledgement.ACK:
-            self.acks[request.type] += 1
-        if verdict is Acknowledgement.NACK:
-            self.nacks[request.type] += 1
-            self._record_nack(node, request.type)
+    def on_request(
+        self, node: Node, resource_type: ResourceType, acknowledgement: Acknowledgement
+    ) -> None:
+        """Record a request that the node's stream has processed."""
+        if acknowledgement is Acknowledgement.ACK:
+            self.acks[resource_type] += 1
+        if acknowledgement is Acknowledgement.NACK:
+            self.nacks[resource_type] += 1
+            self._record_nack(node, resource_type)
         self._update_version(node)
         node.wake.set()
         self.progress.set()
-        return verdict
+
+    def on_response(self, resource_type: ResourceType) -> None:
+        """Count a response to a node."""
+        self.pushes[resource_type] += 1
 
     def _record_nack(self, node: Node, resource_type: ResourceType) -> None:
         state = node.stream.types[resource_type]
@@ -133,12 +138,6 @@ class Nodes:
         # A node without subscriptions has accepted nothing.
         if node.stream.types and node.stream.in_sync(self._snapshot):
             node.version = self._snapshot.version
-
-    def responses(self, node: Node) -> Iterator[SotwResponse]:
-        """The responses that are due to a client now."""
-        for response in node.stream.responses(self._snapshot):
-            self.pushes[response.type] += 1
-            yield response
 
     def nack(self) -> Nack | None:
         """The first NACK of the published snapshot."""

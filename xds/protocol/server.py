@@ -1,6 +1,6 @@
-"""The gRPC server of ADS: reads requests, writes responses.
+"""The gRPC server of ADS: reads requests and writes responses.
 
-`sotw` holds the protocol's rules, `nodes` what each client has accepted.
+`sotw` has the rules of the protocol. `nodes` records what each node has accepted.
 """
 
 import asyncio
@@ -19,7 +19,8 @@ from sluice.contract.paths import ADS_SERVICE
 from xds.protocol.nodes import Node, Nodes
 from xds.protocol.reflection import add_health_and_reflection, report_serving
 from xds.protocol.resource_types import BY_URL, ResourceType
-from xds.protocol.sotw import Acknowledgement, SotwRequest, SotwResponse
+from xds.protocol.sotw import SotwRequest, SotwResponse, SotwStream
+from xds.protocol.stream import Acknowledgement
 from xds.protocol.subscription import OverLimitError
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ OPTIONS = (
     # abuse and closes the connection.
     ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # Detect a client that vanished within 15 s, so that no rollout waits for it longer.
+    # Detect within 15 s that a client is gone, so that rollouts stop waiting for it.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     # Fail if a second control plane is started on the same address.
@@ -97,14 +98,15 @@ class AdsServer:
         await self._server.stop(STOP_GRACE)
 
     async def _stream(self, requests: AsyncIterator[DiscoveryRequest], context: Context) -> None:
+        stream = SotwStream()
         try:
-            node = self._nodes.connect()
+            node = self._nodes.connect(stream)
         except OverLimitError as error:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
             return
         tasks = [
-            asyncio.create_task(self._read(node, requests)),
-            asyncio.create_task(self._write(node, context)),
+            asyncio.create_task(self._read(node, stream, requests)),
+            asyncio.create_task(self._write(node, stream, context)),
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -120,7 +122,9 @@ class AdsServer:
             await asyncio.gather(*tasks, return_exceptions=True)
             log.info("node %s disconnected", node.id)
 
-    async def _read(self, node: Node, requests: AsyncIterator[DiscoveryRequest]) -> None:
+    async def _read(
+        self, node: Node, stream: SotwStream, requests: AsyncIterator[DiscoveryRequest]
+    ) -> None:
         async for message in requests:
             if message.HasField("node"):
                 _identify(node, message.node)
@@ -129,20 +133,23 @@ class AdsServer:
                 log.warning("node %s requests unknown type %s", node.id, message.type_url)
                 continue
             request = _request(resource_type, message)
-            if self._nodes.on_request(node, request) is Acknowledgement.NACK:
+            acknowledgement = stream.on_request(request, self._nodes.now())
+            self._nodes.on_request(node, resource_type, acknowledgement)
+            if acknowledgement is Acknowledgement.NACK:
                 log.error(
                     "node %s rejected %s of version %s: %s",
                     node.id,
                     resource_type.name,
-                    node.stream.types[resource_type].nacked,
+                    stream.types[resource_type].nacked,
                     request.error,
                 )
 
-    async def _write(self, node: Node, context: Context) -> None:
+    async def _write(self, node: Node, stream: SotwStream, context: Context) -> None:
         while True:
             await node.wake.wait()
             node.wake.clear()
-            for response in self._nodes.responses(node):
+            for response in stream.responses(self._nodes.snapshot):
+                self._nodes.on_response(response.type)
                 await context.write(_message(response))
 
 

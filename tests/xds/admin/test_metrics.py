@@ -3,6 +3,7 @@
 from prometheus_client import CollectorRegistry, generate_latest
 
 from sluice.config import GatewayConfig
+from tests.xds.sotw_node import SotwNode
 from xds.admin.metrics import HELP, StateCollector
 from xds.admin.status import ControlPlaneState
 from xds.protocol import resource_types
@@ -19,12 +20,10 @@ def test_pushes_acks_nacks_nodes_and_configs_are_counted() -> None:
         "file", CompiledConfig(GatewayConfig(), EMPTY), nodes, Rollout(nodes, 1.0)
     )
     for error in (None, "unreadable"):
-        node = nodes.connect()
-        nodes.on_request(node, SotwRequest(resource_types.POLICY))
-        (response,) = nodes.responses(node)
-        nodes.on_request(
-            node, SotwRequest(resource_types.POLICY, nonce=response.nonce, error=error)
-        )
+        node = SotwNode(nodes)
+        node.send(SotwRequest(resource_types.POLICY))
+        (response,) = node.receive()
+        node.send(SotwRequest(resource_types.POLICY, nonce=response.nonce, error=error))
     state.on_invalid_config("not valid")
     registry = CollectorRegistry()
     registry.register(StateCollector(state, nodes))

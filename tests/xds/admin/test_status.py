@@ -1,6 +1,7 @@
 """The status shows what each node has accepted and rejected."""
 
 from sluice.config import GatewayConfig
+from tests.xds.sotw_node import SotwNode
 from xds.admin.status import ControlPlaneState
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
@@ -16,12 +17,11 @@ def test_a_node_is_shown_with_what_it_rejected_and_why() -> None:
         "file", CompiledConfig(GatewayConfig(), EMPTY), nodes, Rollout(nodes, 1.0)
     )
     nodes.publish(Snapshot.of({resource_types.POLICY: {"policy": Resource.of(b"p")}}, "v1"))
-    node = nodes.connect()
-    node.id, node.metadata = "callout-1", {"pid": 42.0}
-    nodes.on_request(node, SotwRequest(resource_types.POLICY))
-    (response,) = nodes.responses(node)
-    nack = SotwRequest(resource_types.POLICY, nonce=response.nonce, error="unreadable")
-    nodes.on_request(node, nack)
+    worker = SotwNode(nodes)
+    worker.node.id, worker.node.metadata = "callout-1", {"pid": 42.0}
+    worker.send(SotwRequest(resource_types.POLICY))
+    (response,) = worker.receive()
+    worker.send(SotwRequest(resource_types.POLICY, nonce=response.nonce, error="unreadable"))
     (seen,) = state.status().nodes
     assert (seen.id, seen.kind, seen.pid) == ("callout-1", "callout", 42)
     policy = seen.types["policy"]
@@ -38,10 +38,10 @@ def test_a_node_is_shown_with_the_config_version_that_it_accepted() -> None:
     )
     policy = {resource_types.POLICY: {"policy": Resource.of(b"p")}}
     nodes.publish(Snapshot.of(policy, "v1"))
-    node = nodes.connect()
-    nodes.on_request(node, SotwRequest(resource_types.POLICY))
-    (response,) = nodes.responses(node)
-    nodes.on_request(node, SotwRequest(resource_types.POLICY, nonce=response.nonce))
+    worker = SotwNode(nodes)
+    worker.send(SotwRequest(resource_types.POLICY))
+    (response,) = worker.receive()
+    worker.send(SotwRequest(resource_types.POLICY, nonce=response.nonce))
     nodes.publish(Snapshot.of(policy, "v2"))
     (seen,) = state.status().nodes
     assert seen.version == "v2"

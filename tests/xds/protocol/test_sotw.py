@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from xds.protocol import resource_types
 from xds.protocol.snapshot import Resource, Snapshot
-from xds.protocol.sotw import Acknowledgement, SotwRequest, SotwResponse, SotwStream
+from xds.protocol.sotw import SotwRequest, SotwResponse, SotwStream
+from xds.protocol.stream import Acknowledgement
 
 CDS, EDS, POLICY = resource_types.CLUSTER, resource_types.ENDPOINT, resource_types.POLICY
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from tests.xds.sotw_node import SotwNode
 from xds.protocol import resource_types
 from xds.protocol.nodes import Node, Nodes
 from xds.protocol.resource_types import ResourceType
@@ -10,9 +11,10 @@ from xds.protocol.sotw import SotwRequest, SotwResponse
 
 @dataclass
 class Client:
-    """Keeps what it receives. It acknowledges at once with `automatic`, else on `acknowledge`.
+    """A node that records the responses that it receives.
 
-    It rejects every response that contains the resource `rejects`.
+    With `automatic`, the node sends an ACK or NACK of every response at once; otherwise the test
+    calls `acknowledge`. The node rejects every response that contains the resource `rejects`.
     """
 
     nodes: Nodes
@@ -20,7 +22,7 @@ class Client:
     types: tuple[ResourceType, ...]
     automatic: bool = True
     rejects: str | None = None
-    node: Node = field(init=False)
+    stream: SotwNode = field(init=False)
     resources: dict[ResourceType, set[str]] = field(default_factory=dict)
     history: list[tuple[ResourceType, frozenset[str]]] = field(default_factory=list)
     names: dict[ResourceType, tuple[str, ...]] = field(default_factory=dict)
@@ -28,15 +30,19 @@ class Client:
     waiting: list[SotwResponse] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.node = self.nodes.connect()
+        self.stream = SotwNode(self.nodes)
         self.node.id = self.name
         for resource_type in self.types:
             if resource_type.wildcard:
                 self._request(resource_type)
 
+    @property
+    def node(self) -> Node:
+        return self.stream.node
+
     def receive(self) -> bool:
         """Receive the responses that are due; returns whether there were any."""
-        received = list(self.nodes.responses(self.node))
+        received = self.stream.receive()
         for response in received:
             self.history.append((response.type, frozenset(response.resources)))
             if self.automatic:
@@ -53,16 +59,14 @@ class Client:
             return
         self.resources[response.type] = set(response.resources)
         if response.type == resource_types.CLUSTER and resource_types.ENDPOINT in self.types:
-            # As Envoy does before it accepts the clusters.
+            # Envoy requests the endpoints of new clusters before it accepts the clusters.
             self.names[resource_types.ENDPOINT] = tuple(response.resources)
             self._request(resource_types.ENDPOINT)
         self._request(response.type)
 
     def _request(self, resource_type: ResourceType, error: str | None = None) -> None:
         names, nonce = self.names.get(resource_type, ()), self.nonces.get(resource_type, "")
-        self.nodes.on_request(
-            self.node, SotwRequest(resource_type, names=names, nonce=nonce, error=error)
-        )
+        self.stream.send(SotwRequest(resource_type, names=names, nonce=nonce, error=error))
 
 
 def envoy(nodes: Nodes, name: str = "envoy", *, automatic: bool = True) -> Client:

@@ -1,0 +1,103 @@
+"""The state of a client's stream: what the client has subscribed to, accepted and rejected.
+
+Every variant of the xDS protocol has this state. `sotw` has the rules of one variant.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from xds.protocol import resource_types
+from xds.protocol.resource_types import ResourceType
+from xds.protocol.snapshot import Snapshot, TypeVersion
+from xds.protocol.subscription import Subscription
+
+MAX_REASON = 4096
+"""Characters of a NACK's reason that are kept: Envoy names every resource that it rejects."""
+
+
+class Acknowledgement(Enum):
+    """Whether a request accepts (ACK) or rejects (NACK) the last response, or neither (NONE)."""
+
+    NONE = "none"
+    ACK = "ack"
+    NACK = "nack"
+
+
+@dataclass(slots=True)
+class TypeState:
+    """The state of one resource type on a stream: the versions sent, accepted and rejected last.
+
+    `nacked` and `reason` are None after an ACK. `at` is the time of the last ACK or NACK, in
+    seconds. `outstanding`: the client has sent neither an ACK nor a NACK of the last response yet.
+    `due`: a response must be sent even if the version has been sent already.
+    """
+
+    subscription: Subscription
+    nonce: str = ""
+    sent: TypeVersion | None = None
+    acked: TypeVersion | None = None
+    nacked: TypeVersion | None = None
+    reason: str | None = None
+    at: float | None = None
+    outstanding: bool = False
+    due: bool = True
+
+    def acknowledge(self, error: str | None, now: float) -> Acknowledgement:
+        """Record an ACK (no error) or a NACK of the last response."""
+        self.outstanding, self.at = False, now
+        if error is None:
+            self.acked, self.nacked, self.reason = self.sent, None, None
+            return Acknowledgement.ACK
+        self.nacked, self.reason = self.sent, error[:MAX_REASON] or "no reason given"
+        return Acknowledgement.NACK
+
+
+@dataclass(slots=True)
+class Stream:
+    """The state of one client's stream, by resource type."""
+
+    types: dict[ResourceType, TypeState] = field(default_factory=dict)
+
+    def in_sync(
+        self, snapshot: Snapshot, types: Sequence[ResourceType] = resource_types.ALL
+    ) -> bool:
+        """Whether the client has accepted these types of a snapshot."""
+        return all(self._in_sync(each, snapshot) for each in types)
+
+    def _in_sync(self, resource_type: ResourceType, snapshot: Snapshot) -> bool:
+        if self._must_subscribe(resource_type, snapshot):
+            return False
+        state = self.types.get(resource_type)
+        if state is None or state.subscription.empty:
+            return True
+        return (
+            not state.outstanding
+            and not state.due
+            and state.acked == snapshot.types[resource_type].version
+        )
+
+    def _must_subscribe(self, resource_type: ResourceType, snapshot: Snapshot) -> bool:
+        """Whether the client has subscribed to the referrer, but not to each of these resources."""
+        referrer = resource_type.referrer
+        if referrer is None or referrer not in self.types or not snapshot.types[referrer].resources:
+            return False
+        names = snapshot.types[resource_type].resources
+        if not names:
+            return False
+        state = self.types.get(resource_type)
+        return state is None or not state.subscription.includes_all(names)
+
+    def _waits_for_referrer(self, resource_type: ResourceType, snapshot: Snapshot) -> bool:
+        """Whether an update waits until the client has sent an ACK or NACK of the referrer.
+
+        A response that the client has requested never waits: Envoy accepts new clusters only after
+        it has received their endpoints.
+        """
+        if not resource_type.after_referrer or resource_type.referrer is None:
+            return False
+        referrer = self.types.get(resource_type.referrer)
+        if referrer is None:
+            return False
+        version = snapshot.types[resource_type.referrer].version
+        return referrer.outstanding or referrer.sent != version
