@@ -20,12 +20,12 @@ def test_status_shows_the_version_and_all_nodes(
 ) -> None:
     url = f"http://{gateway.config['control_plane']['http']}"
     assert main(["status", "--url", url]) == 0
-    shown = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert main(["status", "--url", url, "--json"]) == 0
     status = json.loads(capsys.readouterr().out)
-    assert f"version   {status['version']} (in_sync)" in shown
+    assert f"version   {status['version']} (in_sync)" in output
     assert {node["kind"] for node in status["nodes"]} >= {"envoy", "callout"}
-    assert all(node["id"] in shown for node in status["nodes"])
+    assert all(node["id"] in output for node in status["nodes"])
 
 
 def test_status_shows_the_breaker_of_every_version(
@@ -34,9 +34,9 @@ def test_status_shows_the_breaker_of_every_version(
     url = f"http://{gateway.config['control_plane']['http']}"
     assert main(["status", "--url", url]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    shown = {line[0] for line in lines if len(line) == 4 and line[1] == "closed"}
+    closed = {line[0] for line in lines if len(line) == 4 and line[1] == "closed"}
     models = gateway.config["models"]
-    assert shown == {f"{name}/{v}" for name, model in models.items() for v in model["versions"]}
+    assert closed == {f"{name}/{v}" for name, model in models.items() for v in model["versions"]}
 
 
 def test_status_succeeds_without_the_callout(
@@ -44,9 +44,9 @@ def test_status_succeeds_without_the_callout(
 ) -> None:
     url = f"http://{gateway.config['control_plane']['http']}"
     assert main(["status", "--url", url, "--callout", "http://127.0.0.1:1"]) == 0
-    shown = capsys.readouterr().out
-    assert "(in_sync)" in shown
-    assert "breakers  unknown: no callout at http://127.0.0.1:1: " in shown
+    output = capsys.readouterr().out
+    assert "(in_sync)" in output
+    assert "breakers  unknown: no callout at http://127.0.0.1:1: " in output
 
 
 def test_explain_shows_every_stage_and_the_decision(
@@ -67,17 +67,17 @@ def test_explain_and_the_gateway_make_the_same_decision(
             headers = {"x-user-id": f"user-{user}"}
             response = client.get("/v2/models/echo/x", headers=headers)
             explain(gateway, "-X", "GET", "-H", f"x-user-id: user-{user}", "/v2/models/echo/x")
-            last = capsys.readouterr().out.splitlines()[-1]
+            decision = capsys.readouterr().out.splitlines()[-1]
             reason = response.headers["x-sluice-reason"]
-            assert last == f"-> echo/{response.json()['version']} ({reason})"
+            assert decision == f"-> echo/{response.json()['version']} ({reason})"
 
 
 def test_explain_names_the_stage_that_refuses(
     gateway: Gateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert explain(gateway, PRIVATE) == 0
-    shown = capsys.readouterr().out
-    assert "REFUSE authorize    401 unauthenticated: credentials are required" in shown
+    output = capsys.readouterr().out
+    assert "REFUSE authorize    401 unauthenticated: credentials are required" in output
 
 
 def test_explain_without_a_gateway_fails(capsys: pytest.CaptureFixture[str]) -> None:

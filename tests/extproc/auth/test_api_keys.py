@@ -35,7 +35,7 @@ def test_the_stored_hash_is_not_accepted_as_a_key() -> None:
         authenticator.identify({"x-api-key": hashlib.sha256(KEY).hexdigest().encode()}, NOW)
 
 
-def test_the_configured_header_holds_the_key() -> None:
+def test_the_api_key_is_read_from_the_configured_header() -> None:
     authenticator = make_authenticator(api_keys=[entry()], api_key_header="x-key")
     assert authenticator.identify({"x-key": KEY}, NOW).subject == "batch"
     assert authenticator.identify({"x-api-key": KEY}, NOW) is ANONYMOUS

@@ -317,7 +317,7 @@ def test_the_cache_of_verified_tokens_is_bounded() -> None:
     ["bearer {}", "BEARER {}", "Bearer  {}", f"Bearer {' ' * 9000}{{}}", "Bearer {} "],
     ids=["lower", "upper", "two blanks", "many blanks", "blank at the end"],
 )
-def test_a_token_is_cached_once_however_the_header_is_spelled(spelling: str) -> None:
+def test_a_token_is_cached_once_for_all_spellings_of_the_header(spelling: str) -> None:
     """Otherwise one token could fill the cache, with keys of any length."""
     authenticator, presented = make_authenticator(), token()
     for header in (f"Bearer {presented}", spelling.format(presented)):

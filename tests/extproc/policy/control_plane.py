@@ -13,7 +13,7 @@ from xds.protocol.nodes import Node, Nodes
 from xds.protocol.server import AdsServer
 from xds.protocol.snapshot import Resource, Snapshot
 
-PATIENCE = 10.0
+TIMEOUT = 10.0
 
 
 class ControlPlane:
@@ -23,8 +23,8 @@ class ControlPlane:
         self.address = address
         self.nodes = nodes
 
-    def show(self, policy: PolicyDocument | bytes) -> None:
-        """Serve a policy, or bytes in place of one."""
+    def publish(self, policy: PolicyDocument | bytes) -> None:
+        """Serve a policy, or bytes that are not a policy."""
         if isinstance(policy, PolicyDocument):
             config = policy.model_dump_json().encode()
             policy = Policy(version=policy.version, config=config).SerializeToString()
@@ -32,8 +32,8 @@ class ControlPlane:
         self.nodes.publish(Snapshot.of(resources, "v1"))
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until requests of the nodes make a condition true."""
-        async with asyncio.timeout(PATIENCE):
+        """Wait until a condition is true. It is checked after each request of a node."""
+        async with asyncio.timeout(TIMEOUT):
             while not condition():
                 self.nodes.progress.clear()
                 await self.nodes.progress.wait()
@@ -49,8 +49,8 @@ class ControlPlane:
         await self.until(in_sync)
         return sorted(self.nodes, key=lambda node: node.id)
 
-    async def refused(self) -> str:
-        """Wait until a node has refused the current snapshot; returns its reason."""
+    async def rejected(self) -> str:
+        """Wait until a node has rejected the current snapshot. Returns the reason."""
         await self.until(lambda: self.nodes.nack() is not None)
         nack = self.nodes.nack()
         assert nack is not None

@@ -1,4 +1,4 @@
-"""A worker subscribes to the policy of a real control plane and keeps the last good one."""
+"""A worker subscribes to the policy of a real control plane, and keeps the last good policy."""
 
 import asyncio
 import logging
@@ -47,9 +47,9 @@ async def following(
 async def test_each_policy_is_applied_and_accepted(tmp_path: Path) -> None:
     applied: list[PolicyDocument] = []
     async with control_plane(tmp_path) as server, following(server.address, applied.append):
-        server.show(FIRST)
+        server.publish(FIRST)
         (node,) = await server.accepted()
-        server.show(SECOND)
+        server.publish(SECOND)
         await server.accepted()
         assert applied == [FIRST, SECOND]
         assert (node.id, node.kind) == ("callout-test-0", "callout")
@@ -66,33 +66,33 @@ async def test_each_policy_is_applied_and_accepted(tmp_path: Path) -> None:
     ],
     ids=["no message", "no JSON", "no policy", "no keys", "too deep"],
 )
-async def test_an_invalid_policy_is_refused_and_the_last_good_one_stays(
+async def test_an_invalid_policy_is_rejected_and_the_last_good_policy_stays_in_force(
     tmp_path: Path, bad: PolicyDocument | bytes, reason: str
 ) -> None:
     current_policy = CurrentPolicy()
     async with control_plane(tmp_path) as server, following(server.address, current_policy.apply):
-        server.show(FIRST)
+        server.publish(FIRST)
         await server.accepted()
-        server.show(bad)
-        assert reason in await server.refused()
+        server.publish(bad)
+        assert reason in await server.rejected()
         assert current_policy.current is not None
         assert current_policy.current.version == FIRST.version
-        server.show(SECOND)
+        server.publish(SECOND)
         await server.accepted()
         assert current_policy.current.version == SECOND.version
 
 
-async def test_a_refusal_contains_no_key(tmp_path: Path) -> None:
+async def test_the_reason_of_a_nack_contains_no_key(tmp_path: Path) -> None:
     secret = "c2VjcmV0LXNlY3JldC1zZWNyZXQ"
     bad = f'{{"requests": {{}}, "auth": {{"issuers": [{{"jwks": "{secret}"}}]}}, "models": {{}}}}'
     async with control_plane(tmp_path) as server, following(server.address, CurrentPolicy().apply):
-        server.show(Policy(config=bad.encode()).SerializeToString())
-        refused = await server.refused()
-        assert "auth.issuers.0.issuer: missing" in refused
-        assert secret not in refused
+        server.publish(Policy(config=bad.encode()).SerializeToString())
+        reason = await server.rejected()
+        assert "auth.issuers.0.issuer: missing" in reason
+        assert secret not in reason
 
 
-async def test_an_unexpected_failure_is_a_refusal_and_does_not_end_the_worker(
+async def test_an_unexpected_failure_is_a_nack_and_does_not_end_the_worker(
     tmp_path: Path,
 ) -> None:
     applied: list[PolicyDocument] = []
@@ -103,9 +103,9 @@ async def test_an_unexpected_failure_is_a_refusal_and_does_not_end_the_worker(
         applied.append(policy)
 
     async with control_plane(tmp_path) as server, following(server.address, apply):
-        server.show(FIRST)
-        assert "see its log" in await server.refused()
-        server.show(SECOND)
+        server.publish(FIRST)
+        assert "see its log" in await server.rejected()
+        server.publish(SECOND)
         await server.accepted()
         assert applied == [SECOND]
 
@@ -116,12 +116,12 @@ async def test_a_worker_reconnects_to_a_control_plane_that_restarts(tmp_path: Pa
         task = asyncio.create_task(
             follow(server.address, Node(id="callout-test-0"), awaitable(current_policy.apply))
         )
-        server.show(FIRST)
+        server.publish(FIRST)
         await server.accepted()
     assert current_policy.current is not None
     assert current_policy.current.version == FIRST.version
     async with control_plane(tmp_path) as server:
-        server.show(SECOND)
+        server.publish(SECOND)
         await server.accepted()
         assert current_policy.current.version == SECOND.version
     assert not task.done()
@@ -133,12 +133,12 @@ async def test_a_worker_that_starts_first_waits_for_the_control_plane(tmp_path) 
     async with following(f"unix:{tmp_path}/xds", current_policy.apply):
         await asyncio.sleep(0)
         async with control_plane(tmp_path) as server:
-            server.show(FIRST)
+            server.publish(FIRST)
             await server.accepted()
             assert current_policy.current is not None
 
 
-async def test_a_control_plane_that_stays_away_is_logged_once_as_a_warning(
+async def test_an_unreachable_control_plane_is_logged_once_as_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     pauses: list[float] = []
@@ -158,7 +158,7 @@ async def test_a_control_plane_that_stays_away_is_logged_once_as_a_warning(
 
 async def test_the_policy_can_be_fetched_once(tmp_path: Path) -> None:
     async with control_plane(tmp_path) as server:
-        server.show(FIRST)
+        server.publish(FIRST)
         assert await fetch_policy(server.address, Node(id="explain")) == FIRST
 
 
@@ -175,7 +175,7 @@ async def test_many_workers_subscribe_to_one_control_plane(tmp_path) -> None:
 
     async with control_plane(tmp_path) as server:
         tasks = [asyncio.create_task(one(server, number)) for number in range(5)]
-        server.show(FIRST)
+        server.publish(FIRST)
         nodes = await server.accepted(5)
         assert [node.id for node in nodes] == [f"callout-test-{number}" for number in range(5)]
         for task in tasks:

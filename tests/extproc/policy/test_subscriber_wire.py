@@ -22,50 +22,50 @@ pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_event_loop")]
 
 FIRST = document({"m": {}})
 SECOND = document({"m": {"stable": "v2"}})
-PATIENCE = 10.0
+TIMEOUT = 10.0
 
 
 class Stream:
-    """One stream of a worker; ends when `end` is called."""
+    """One stream of a worker. Tests read its requests, send responses, and end it."""
 
     def __init__(self) -> None:
-        self._asked: asyncio.Queue[DiscoveryRequest] = asyncio.Queue()
-        self._answers: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._requests: asyncio.Queue[DiscoveryRequest] = asyncio.Queue()
+        self._responses: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     async def serve(self, call: "grpc.aio.ServicerContext[bytes, bytes]") -> None:
         async def listen() -> None:
             while (message := await call.read()) is not grpc.aio.EOF:
-                self._asked.put_nowait(DiscoveryRequest.FromString(message))
+                self._requests.put_nowait(DiscoveryRequest.FromString(message))
 
         listening = asyncio.create_task(listen())
-        while (response := await self._answers.get()) is not None:
+        while (response := await self._responses.get()) is not None:
             await call.write(response)
         listening.cancel()
 
-    async def asked(self) -> DiscoveryRequest:
-        return await asyncio.wait_for(self._asked.get(), PATIENCE)
+    async def request(self) -> DiscoveryRequest:
+        return await asyncio.wait_for(self._requests.get(), TIMEOUT)
 
-    def answer(self, version: str, nonce: str, *shown: PolicyDocument | bytes) -> None:
+    def respond(self, version: str, nonce: str, *policies: PolicyDocument | bytes) -> None:
         response = DiscoveryResponse(version_info=version, nonce=nonce, type_url=POLICY_TYPE_URL)
-        for policy in shown:
+        for policy in policies:
             if isinstance(policy, PolicyDocument):
                 config = policy.model_dump_json().encode()
                 policy = Policy(version=policy.version, config=config).SerializeToString()
             response.resources.append(AnyMessage(type_url=POLICY_TYPE_URL, value=policy))
-        self.say(response.SerializeToString())
+        self.send(response.SerializeToString())
 
-    def say(self, message: bytes) -> None:
-        self._answers.put_nowait(message)
+    def send(self, message: bytes) -> None:
+        self._responses.put_nowait(message)
 
     def end(self) -> None:
-        self._answers.put_nowait(None)
+        self._responses.put_nowait(None)
 
 
 class Streams(asyncio.Queue[Stream]):
     """Streams in the order in which a worker opens them."""
 
     async def opened(self) -> Stream:
-        return await asyncio.wait_for(self.get(), PATIENCE)
+        return await asyncio.wait_for(self.get(), TIMEOUT)
 
 
 @asynccontextmanager
@@ -105,48 +105,50 @@ async def test_a_worker_subscribes_and_acknowledges_by_nonce(tmp_path: Path) -> 
     applied: list[PolicyDocument] = []
     async with worker(tmp_path, applied) as streams:
         stream = await streams.opened()
-        asked = await stream.asked()
-        assert (asked.node.id, asked.type_url) == ("callout-test-0", POLICY_TYPE_URL)
-        assert (asked.version_info, asked.response_nonce) == ("", "")
-        stream.answer("1", "a", FIRST)
-        accepted = await stream.asked()
+        first = await stream.request()
+        assert (first.node.id, first.type_url) == ("callout-test-0", POLICY_TYPE_URL)
+        assert (first.version_info, first.response_nonce) == ("", "")
+        stream.respond("1", "a", FIRST)
+        accepted = await stream.request()
         assert (accepted.version_info, accepted.response_nonce) == ("1", "a")
         assert not accepted.HasField("error_detail")
         assert applied == [FIRST]
 
 
-@pytest.mark.parametrize("shown", [(), (FIRST, SECOND), (b"\xff",)], ids=["none", "two", "bytes"])
-async def test_a_refusal_names_the_last_good_version_and_the_reason(
-    tmp_path: Path, shown: tuple[PolicyDocument | bytes, ...]
+@pytest.mark.parametrize(
+    "policies", [(), (FIRST, SECOND), (b"\xff",)], ids=["none", "two", "bytes"]
+)
+async def test_a_nack_names_the_last_good_version_and_the_reason(
+    tmp_path: Path, policies: tuple[PolicyDocument | bytes, ...]
 ) -> None:
     applied: list[PolicyDocument] = []
     async with worker(tmp_path, applied) as streams:
         stream = await streams.opened()
-        await stream.asked()
-        stream.answer("1", "a", FIRST)
-        await stream.asked()
-        stream.answer("2", "b", *shown)
-        refused = await stream.asked()
+        await stream.request()
+        stream.respond("1", "a", FIRST)
+        await stream.request()
+        stream.respond("2", "b", *policies)
+        refused = await stream.request()
         assert (refused.version_info, refused.response_nonce) == ("1", "b")
         assert refused.error_detail.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
         assert refused.error_detail.message
-        stream.answer("3", "c", SECOND)
-        assert (await stream.asked()).version_info == "3"
+        stream.respond("3", "c", SECOND)
+        assert (await stream.request()).version_info == "3"
         assert applied == [FIRST, SECOND]
 
 
 async def test_a_new_stream_begins_with_the_version_accepted_last(tmp_path: Path) -> None:
-    """Then a control plane need not send a policy that the worker already has."""
+    """So the control plane need not send a policy that the worker already has."""
     async with worker(tmp_path, []) as streams:
         stream = await streams.opened()
-        await stream.asked()
-        stream.answer("1", "a", FIRST)
-        await stream.asked()
-        stream.answer("2", "b", b"\xff")
-        await stream.asked()
+        await stream.request()
+        stream.respond("1", "a", FIRST)
+        await stream.request()
+        stream.respond("2", "b", b"\xff")
+        await stream.request()
         stream.end()
         stream = await streams.opened()
-        again = await stream.asked()
+        again = await stream.request()
         assert (again.version_info, again.response_nonce) == ("1", "")
         assert again.node.id == "callout-test-0"
         assert not again.HasField("error_detail")
@@ -156,11 +158,11 @@ async def test_an_unreadable_response_ends_the_stream_and_not_the_worker(tmp_pat
     applied: list[PolicyDocument] = []
     async with worker(tmp_path, applied) as streams:
         stream = await streams.opened()
-        stream.say(b"\xff\xff")
+        stream.send(b"\xff\xff")
         stream = await streams.opened()
-        stream.answer("1", "a", FIRST)
-        await stream.asked()
-        assert (await stream.asked()).version_info == "1"
+        stream.respond("1", "a", FIRST)
+        await stream.request()
+        assert (await stream.request()).version_info == "1"
         assert applied == [FIRST]
 
 
@@ -176,9 +178,9 @@ async def test_reconnections_back_off(tmp_path: Path) -> None:
             (await streams.opened()).end()
         stream = await streams.opened()
         assert pauses == [0.1, 0.2, 0.4, 0.8, MAX_BACKOFF, MAX_BACKOFF]
-        await stream.asked()
-        stream.answer("1", "a", FIRST)
-        await stream.asked()
+        await stream.request()
+        stream.respond("1", "a", FIRST)
+        await stream.request()
         stream.end()
         await streams.opened()
         assert pauses[6:] == [0.1]

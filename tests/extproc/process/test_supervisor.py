@@ -183,7 +183,7 @@ async def test_every_worker_listens_at_its_own_address(
         control_plane(tmp_path) as server,
         supervised(server, tmp_path, transport=transport),
     ):
-        server.show(POLICY)
+        server.publish(POLICY)
         assert [node.id.rpartition("-")[2] for node in await server.accepted(2)] == ["0", "1"]
         assert [await chosen_by(tmp_path, worker) for worker in (0, 1)] == ["m/v1", "m/v1"]
 
@@ -192,7 +192,7 @@ async def test_a_worker_listens_only_after_it_has_a_policy(tmp_path: Path) -> No
     async with control_plane(tmp_path) as server, supervised(server, tmp_path, workers=1):
         await server.until(lambda: any(node.kind == "callout" for node in server.nodes))
         assert not (tmp_path / "callout-0").exists()
-        server.show(POLICY)
+        server.publish(POLICY)
         await server.accepted()
         assert await chosen_by(tmp_path, 0) == "m/v1"
 
@@ -202,7 +202,7 @@ async def test_a_killed_worker_is_restarted_while_the_other_one_serves(tmp_path:
         control_plane(tmp_path) as server,
         supervised(server, tmp_path, stderr=PIPE) as process,
     ):
-        server.show(POLICY)
+        server.publish(POLICY)
         first, second = await pids(server, 2)
         await chosen_by(tmp_path, 0)
         os.kill(first, signal.SIGKILL)
@@ -217,7 +217,7 @@ async def test_a_killed_worker_is_restarted_while_the_other_one_serves(tmp_path:
 
 async def test_a_stop_lets_open_calls_end_and_leaves_no_process(tmp_path: Path) -> None:
     async with control_plane(tmp_path) as server, supervised(server, tmp_path) as process:
-        server.show(POLICY)
+        server.publish(POLICY)
         workers = await pids(server, 2)
         async with open_call(tmp_path) as call:
             process.terminate()
@@ -232,7 +232,7 @@ async def test_a_call_that_does_not_end_is_cancelled_at_the_drain_timeout(tmp_pa
         control_plane(tmp_path) as server,
         supervised(server, tmp_path, drain=0.3, stderr=PIPE) as process,
     ):
-        server.show(POLICY)
+        server.publish(POLICY)
         await server.accepted(2)
         async with open_call(tmp_path):
             process.terminate()
@@ -245,7 +245,7 @@ async def test_a_worker_that_does_not_drain_is_killed(tmp_path: Path) -> None:
         control_plane(tmp_path) as server,
         supervised(server, tmp_path, drain=0.0, stderr=PIPE) as process,
     ):
-        server.show(POLICY)
+        server.publish(POLICY)
         workers = await pids(server, 2)
         os.kill(workers[0], signal.SIGSTOP)
         process.terminate()
@@ -255,7 +255,7 @@ async def test_a_worker_that_does_not_drain_is_killed(tmp_path: Path) -> None:
 
 async def test_workers_do_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
     async with control_plane(tmp_path) as server, supervised(server, tmp_path) as process:
-        server.show(POLICY)
+        server.publish(POLICY)
         workers = await pids(server, 2)
         process.kill()
         for pid in workers:
@@ -272,7 +272,7 @@ async def test_a_worker_without_a_policy_stops_at_a_stop_signal(tmp_path: Path) 
 async def test_an_interrupt_of_the_whole_process_group_lets_open_calls_end(tmp_path: Path) -> None:
     """Ctrl-C sends SIGINT to the workers, too. They leave the stop to the supervisor."""
     async with control_plane(tmp_path) as server, supervised(server, tmp_path) as process:
-        server.show(POLICY)
+        server.publish(POLICY)
         workers = await pids(server, 2)
         async with open_call(tmp_path) as call:
             os.killpg(process.pid, signal.SIGINT)
@@ -288,7 +288,7 @@ async def test_the_restart_delay_of_a_worker_that_cannot_start_grows(tmp_path: P
             control_plane(tmp_path) as server,
             supervised(server, tmp_path, address=address, stderr=PIPE) as process,
         ):
-            server.show(POLICY)
+            server.publish(POLICY)
             assert await restart_delays(process, 5) == [0.05, 0.1, 0.2, 0.4, 0.8]
             assert await chosen_cluster(f"127.0.0.1:{port + 1}") == "m/v1"
             taken.close()
@@ -297,7 +297,7 @@ async def test_the_restart_delay_of_a_worker_that_cannot_start_grows(tmp_path: P
 
 async def test_workers_are_restarted_when_the_fork_server_is_killed(tmp_path: Path) -> None:
     async with control_plane(tmp_path) as server, supervised(server, tmp_path) as process:
-        server.show(POLICY)
+        server.publish(POLICY)
         before = await pids(server, 2)
         os.kill(forkserver(process.pid), signal.SIGKILL)
         for pid in before:

@@ -67,10 +67,10 @@ async def refused(channel: grpc.aio.Channel) -> int:
 
 async def test_a_policy_is_acknowledged_when_its_limits_are_in_force_too(tmp_path: Path) -> None:
     async with control_plane(tmp_path) as server, worker(tmp_path, server) as channel:
-        server.show(document({"m": {}}))
+        server.publish(document({"m": {}}))
         await server.accepted()
         assert await version(channel) == "v1"
-        server.show(document({"m": {"stable": "v2"}}, limits={"rules": ONCE}))
+        server.publish(document({"m": {"stable": "v2"}}, limits={"rules": ONCE}))
         await server.accepted()
         assert await version(channel) == "v2"
         assert await refused(channel) == 429
@@ -80,23 +80,23 @@ async def test_a_policy_that_cannot_be_applied_is_refused_and_changes_nothing(
     tmp_path: Path,
 ) -> None:
     async with control_plane(tmp_path) as server, worker(tmp_path, server) as channel:
-        server.show(document({"m": {"stable": "v2"}}, limits={"rules": ONCE}))
+        server.publish(document({"m": {"stable": "v2"}}, limits={"rules": ONCE}))
         await server.accepted()
         assert await version(channel) == "v2"
-        server.show(document({"m": {"stable": "v3"}}, limits={"backend": NEEDS_PASSWORD}))
-        assert UNSET in await server.refused()
+        server.publish(document({"m": {"stable": "v3"}}, limits={"backend": NEEDS_PASSWORD}))
+        assert UNSET in await server.rejected()
         # Neither the new version nor the absence of rules is in force.
         assert await refused(channel) == 429
-        server.show(document({"m": {"stable": "v3"}}))
+        server.publish(document({"m": {"stable": "v3"}}))
         await server.accepted()
         assert await version(channel) == "v3"
 
 
 async def test_a_worker_listens_only_after_it_has_applied_a_policy(tmp_path: Path) -> None:
     async with control_plane(tmp_path) as server, worker(tmp_path, server) as channel:
-        server.show(document({"m": {}}, limits={"backend": NEEDS_PASSWORD}))
-        assert UNSET in await server.refused()
+        server.publish(document({"m": {}}, limits={"backend": NEEDS_PASSWORD}))
+        assert UNSET in await server.rejected()
         assert not (tmp_path / "callout").exists()
-        server.show(document({"m": {}}))
+        server.publish(document({"m": {}}))
         await server.accepted()
         assert await version(channel) == "v1"

@@ -27,8 +27,8 @@ Pairs = Iterable[tuple[str, str]]
 
 
 @dataclass(frozen=True)
-class Callout:
-    """A client of both services."""
+class CalloutClient:
+    """A client of ext_proc and ext_authz."""
 
     current_policy: CurrentPolicy
     channel: grpc.aio.Channel
@@ -46,27 +46,29 @@ class Callout:
         call = self.channel.stream_stream(
             EXT_PROC, ProcessingRequest.SerializeToString, ProcessingResponse.FromString
         )(timeout=5)
-        answers: list[ProcessingResponse] = []
+        responses: list[ProcessingResponse] = []
         for message in messages:
             await call.write(message)
-            answers.append(await call.read())
-            if answers[-1].HasField("immediate_response"):
+            responses.append(await call.read())
+            if responses[-1].HasField("immediate_response"):
                 break
         await call.done_writing()
         assert await call.read() is grpc.aio.EOF
-        return answers
+        return responses
 
-    async def ask(self, pairs: Pairs, *, end_of_stream: bool = False) -> ProcessingResponse:
-        """The response to a request's headers."""
-        (answer,) = await self.process(headers(pairs, end_of_stream=end_of_stream))
-        return answer
+    async def send_headers(
+        self, pairs: Pairs, *, end_of_stream: bool = False
+    ) -> ProcessingResponse:
+        """Send the headers of a request in a new stream, and return the response."""
+        (response,) = await self.process(headers(pairs, end_of_stream=end_of_stream))
+        return response
 
     async def check(self, request: CheckRequest) -> CheckResponse:
         call = self.channel.unary_unary(
             EXT_AUTHZ, CheckRequest.SerializeToString, CheckResponse.FromString
         )
-        answer: CheckResponse = await call(request, timeout=5)
-        return answer
+        response: CheckResponse = await call(request, timeout=5)
+        return response
 
 
 @asynccontextmanager
@@ -74,7 +76,7 @@ async def callout(
     transport: TransportName,
     current_policy: CurrentPolicy,
     clock: Callable[[], float] = lambda: NOW,
-) -> AsyncIterator[Callout]:
+) -> AsyncIterator[CalloutClient]:
     """Serve decisions on a free port while the block runs."""
     processor = ExternalProcessor(Decider(current_policy, clock))
     services = {
@@ -85,7 +87,7 @@ async def callout(
     address = await server.start()
     try:
         async with grpc.aio.insecure_channel(address) as channel:
-            yield Callout(current_policy, channel, processor)
+            yield CalloutClient(current_policy, channel, processor)
     finally:
         await server.close()
         current_policy.close()

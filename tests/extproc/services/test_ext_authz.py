@@ -15,7 +15,7 @@ from sluice.contract.paths import EXT_AUTHZ
 from tests.extproc.auth.key_server import ROTATED, keys_served, until_accepted
 from tests.extproc.auth.tokens import OTHER_RSA, issuer, token
 from tests.extproc.decision.requests import bearer, document
-from tests.extproc.services.callout import Callout, callout, written
+from tests.extproc.services.callout import CalloutClient, callout, written
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_event_loop")]
 
@@ -23,7 +23,7 @@ PATH = "/v2/models/m/infer"
 
 
 @pytest.fixture(params=TRANSPORTS)
-async def asked(request: pytest.FixtureRequest) -> AsyncIterator[Callout]:
+async def client(request: pytest.FixtureRequest) -> AsyncIterator[CalloutClient]:
     current_policy = CurrentPolicy()
     current_policy.apply(document({"m": {}, "private": {"access": {}}}))
     async with callout(request.param, current_policy) as running:
@@ -47,9 +47,9 @@ def check(
     return message
 
 
-def refusal(answer: CheckResponse) -> tuple[int, str]:
-    assert answer.status.code != StatusCode.OK
-    denied = answer.denied_response
+def refusal(response: CheckResponse) -> tuple[int, str]:
+    assert response.status.code != StatusCode.OK
+    denied = response.denied_response
     body = json.loads(denied.body)
     assert body["status"] == denied.status.code
     assert written(denied.headers)["content-type"] == "application/problem+json"
@@ -57,32 +57,34 @@ def refusal(answer: CheckResponse) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("raw", [False, True])
-async def test_an_admitted_request_gets_its_cluster(asked: Callout, raw: bool) -> None:
-    answer = await asked.check(check(raw=raw, authorization=bearer(), x_model_version="v2"))
-    assert answer.status.code == StatusCode.OK
-    assert written(answer.ok_response.headers) == {
+async def test_an_admitted_request_gets_its_cluster(client: CalloutClient, raw: bool) -> None:
+    response = await client.check(check(raw=raw, authorization=bearer(), x_model_version="v2"))
+    assert response.status.code == StatusCode.OK
+    assert written(response.ok_response.headers) == {
         "x-model-service": "m/v2",
         "x-model-version": "v2",
         "x-sluice-model": "m",
         "x-sluice-subject": "alice",
         "x-sluice-reason": "version_header",
     }
-    assert list(answer.ok_response.headers_to_remove) == ["authorization"]
+    assert list(response.ok_response.headers_to_remove) == ["authorization"]
 
 
-async def test_header_values_are_sent_as_text(asked: Callout) -> None:
-    answer = await asked.check(check())
-    assert all(option.header.value for option in answer.ok_response.headers)
-    refused = await asked.check(check("/nowhere"))
+async def test_header_values_are_sent_as_text(client: CalloutClient) -> None:
+    response = await client.check(check())
+    assert all(option.header.value for option in response.ok_response.headers)
+    refused = await client.check(check("/nowhere"))
     assert all(option.header.value for option in refused.denied_response.headers)
 
 
-async def test_forged_headers_are_removed_unless_the_gateway_sets_them(asked: Callout) -> None:
+async def test_forged_headers_are_removed_unless_the_gateway_sets_them(
+    client: CalloutClient,
+) -> None:
     """The filter removes headers after it sets them, so a name in both lists would be lost."""
     forged = {"x_sluice_subject": "root", "x_sluice_model": "n", "x_model_service": "n/v1"}
-    answer = await asked.check(check(**forged))
-    assert written(answer.ok_response.headers)["x-sluice-model"] == "m"
-    assert list(answer.ok_response.headers_to_remove) == ["x-sluice-subject"]
+    response = await client.check(check(**forged))
+    assert written(response.ok_response.headers)["x-sluice-model"] == "m"
+    assert list(response.ok_response.headers_to_remove) == ["x-sluice-subject"]
 
 
 @pytest.mark.parametrize(
@@ -98,9 +100,9 @@ async def test_forged_headers_are_removed_unless_the_gateway_sets_them(asked: Ca
     ids=lambda value: str(value[1]) if isinstance(value, tuple) else "",
 )
 async def test_a_refusal_is_a_problem_document(
-    asked: Callout, request_: CheckRequest, expected: tuple[int, str]
+    client: CalloutClient, request_: CheckRequest, expected: tuple[int, str]
 ) -> None:
-    assert refusal(await asked.check(request_)) == expected
+    assert refusal(await client.check(request_)) == expected
 
 
 @pytest.mark.parametrize(
@@ -115,16 +117,16 @@ async def test_a_refusal_is_a_problem_document(
     ids=["unknown size", "size not known yet", "chunked", "declared empty", "read"],
 )
 async def test_a_request_that_may_have_a_body_must_have_an_accepted_content_type(
-    asked: Callout, described: CheckRequest, status: int
+    client: CalloutClient, described: CheckRequest, status: int
 ) -> None:
-    answer = await asked.check(described)
-    assert answer.denied_response.status.code == status
+    response = await client.check(described)
+    assert response.denied_response.status.code == status
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_without_a_policy_every_request_is_refused(transport: TransportName) -> None:
-    async with callout(transport, CurrentPolicy()) as asked:
-        assert refusal(await asked.check(check())) == (503, "no_policy")
+    async with callout(transport, CurrentPolicy()) as client:
+        assert refusal(await client.check(check())) == (503, "no_policy")
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -134,8 +136,8 @@ async def test_a_failed_decision_is_a_refusal(transport: TransportName) -> None:
 
     current_policy = CurrentPolicy()
     current_policy.apply(document())
-    async with callout(transport, current_policy, broken) as asked:
-        assert refusal(await asked.check(check())) == (500, "internal_error")
+    async with callout(transport, current_policy, broken) as client:
+        assert refusal(await client.check(check())) == (500, "internal_error")
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -143,15 +145,15 @@ async def test_a_token_with_a_new_key_is_admitted(transport: TransportName) -> N
     with keys_served() as server:
         current_policy = CurrentPolicy()
         current_policy.apply(document(auth={"issuers": [issuer(jwks_uri=server.uri)]}))
-        async with callout(transport, current_policy) as asked:
+        async with callout(transport, current_policy) as client:
             assert current_policy.current is not None
             await until_accepted(current_policy.current.authenticator, token())
             server.document = ROTATED
             rotated = f"Bearer {token(key=OTHER_RSA, kid='two')}"
-            answer = await asked.check(check(authorization=rotated))
-            assert written(answer.ok_response.headers)["x-sluice-subject"] == "alice"
+            response = await client.check(check(authorization=rotated))
+            assert written(response.ok_response.headers)["x-sluice-subject"] == "alice"
 
 
-async def test_an_unreadable_message_ends_the_call_with_an_error(asked: Callout) -> None:
-    call = asked.channel.unary_unary(EXT_AUTHZ)(b"\xff\xff\xff", timeout=5)
+async def test_an_unreadable_message_ends_the_call_with_an_error(client: CalloutClient) -> None:
+    call = client.channel.unary_unary(EXT_AUTHZ)(b"\xff\xff\xff", timeout=5)
     assert await call.code() == grpc.StatusCode.INVALID_ARGUMENT

@@ -166,7 +166,9 @@ async def test_an_unknown_domain_has_no_limits(client: Client) -> None:
     assert (await client.call(ALICE, hits=1000, domain="other")).overall_code == OK
 
 
-async def test_a_configured_value_precedes_the_key_alone(client: Client) -> None:
+async def test_a_descriptor_with_a_value_precedes_a_descriptor_without_a_value(
+    client: Client,
+) -> None:
     response = await client.call((("subject", "trusted"),), hits=1000)
     assert (response.overall_code, response.statuses[0].limit_remaining) == (OK, 2**32 - 1)
 
@@ -199,7 +201,7 @@ async def test_a_request_is_refused_when_all_its_quotas_are_used_up(client: Clie
     assert [status.code for status in responses[1].statuses] == [OK, OVER]
 
 
-async def test_an_exceeded_limit_refuses_whatever_the_quotas_are(client: Client) -> None:
+async def test_an_exceeded_limit_refuses_regardless_of_quotas(client: Client) -> None:
     assert (await client.call((("month", "x"),), (("closed", "x"),))).overall_code == OVER
 
 

@@ -94,7 +94,7 @@ def test_a_package_of_the_working_directory_is_named_with_the_remedy(tmp_path: P
     assert "  remedy:    start the command in another directory\n" in done.stderr
 
 
-def test_a_package_of_another_distribution_is_named_with_it(tmp_path: Path) -> None:
+def test_a_package_of_another_distribution_is_named_with_the_distribution(tmp_path: Path) -> None:
     record(tmp_path, "xds-protos", [foreign_package(tmp_path, "xds")])
     done = sluice(*COMMANDS["control-plane"], path=[tmp_path, ROOT])
     assert done.returncode == 1

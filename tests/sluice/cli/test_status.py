@@ -104,7 +104,7 @@ def test_the_json_status_has_the_breakers(callout: str, capsys: pytest.CaptureFi
     }  # fmt: skip
 
 
-def test_a_node_is_shown_with_its_version_and_the_types_that_differ() -> None:
+def test_a_node_is_shown_with_its_version_and_the_types_that_are_not_in_sync() -> None:
     state = control_plane(UNUSED)
     accepted = {"in_sync": True, "acked": "v1", "nacked": None, "reason": None}
     node = {
@@ -129,7 +129,7 @@ def test_a_node_is_shown_with_its_version_and_the_types_that_differ() -> None:
     ]
 
 
-def test_the_url_of_the_callout_can_be_given(
+def test_the_url_of_the_callout_can_be_set(
     callout: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shown = status(control_plane(UNUSED), capsys, "--callout", f"http://{callout}")

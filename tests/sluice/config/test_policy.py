@@ -23,7 +23,7 @@ def test_a_policy_has_the_key_set_in_place_of_its_file_name(tmp_path: Path) -> N
     assert (issuer.jwks, issuer.jwks_file) == ('{"keys": []}', None)
 
 
-def test_the_version_depends_on_the_content_and_not_on_its_form(tmp_path: Path) -> None:
+def test_the_version_depends_on_the_content_and_not_on_the_formatting(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text('{"keys": []}')
     as_json = json.dumps(yaml.safe_load(ISSUER))
     versions = {
@@ -54,7 +54,7 @@ def test_a_policy_is_unchanged_by_a_round_trip_through_json(config: GatewayConfi
     assert (received, received.version) == (policy, policy.version)
 
 
-def test_a_key_set_of_more_bytes_than_the_limit_is_an_error(tmp_path: Path) -> None:
+def test_a_key_set_that_is_too_large_is_an_error(tmp_path: Path) -> None:
     # Each character has two bytes in UTF-8.
     (tmp_path / "keys").write_text("\u00e9" * (MAX_JWKS // 2 + 1))
     with pytest.raises(ConfigError, match=r"issuers\.0\.jwks_file: the key set is larger"):

@@ -50,7 +50,7 @@ class Sink:
 
 
 class Service:
-    """ext_proc with one policy and a clock that tests set."""
+    """ext_proc with one policy, and with a clock that tests set."""
 
     def __init__(self, policy: PolicyDocument, protection: Protection | None = None) -> None:
         self.current_policy = CurrentPolicy()
@@ -185,7 +185,7 @@ def test_a_new_policy_empties_the_cache() -> None:
     ],
     ids=["bucket", "canary", "no token cache"],
 )
-def test_nothing_is_cached_under_a_policy_that_the_cache_cannot_serve(
+def test_the_cache_is_disabled_if_the_policy_reads_an_omitted_header_or_caches_no_tokens(
     policy: PolicyDocument,
 ) -> None:
     service = Service(policy)
@@ -211,7 +211,7 @@ def test_nothing_is_cached_under_a_policy_that_the_cache_cannot_serve(
     ],
     ids=str,
 )
-def test_the_cache_is_used_if_no_stage_reads_a_part_that_is_neither_in_the_key_nor_checked(
+def test_the_cache_is_disabled_if_a_stage_reads_a_part_that_the_cache_ignores(
     reads: Reads, expected: bool
 ) -> None:
     assert admission_cache.cacheable(reads) == expected
@@ -226,7 +226,7 @@ def test_the_cache_is_used_if_no_stage_reads_a_part_that_is_neither_in_the_key_n
     ],
     ids=["a value that contains an omitted name", "long", "refused"],
 )
-def test_these_requests_are_not_cached(sent: dict[str, str]) -> None:
+def test_ambiguous_long_and_refused_requests_are_not_cached(sent: dict[str, str]) -> None:
     service = Service(document({"m": {}}))
     assert service.send_twice(sent) == service.send(sent)
     assert service.hits == 0
@@ -321,7 +321,7 @@ def protected(
     return protection
 
 
-def test_each_hit_asks_the_breaker(tmp_path: Path) -> None:
+def test_each_hit_checks_the_breaker(tmp_path: Path) -> None:
     now = 1000.0
     policy = document({"m": {}})
     protection = protected(tmp_path, policy, lambda: now)
@@ -390,7 +390,7 @@ CANARY: dict[str, Any] = {
 @given(st.lists(_REQUESTS, min_size=2, max_size=12))
 @example([({}, str(uuid.UUID(int=7)), True, False, 0), ({}, str(uuid.UUID(int=8)), True, False, 0)])
 @example([({"authorization": bearer(sub="alice")}, None, True, False, s) for s in (0, 0, 100)])
-def test_a_service_with_a_cache_gives_the_response_that_a_service_without_one_gives(
+def test_a_service_with_a_filled_cache_responds_like_a_service_with_an_empty_cache(
     requests: list[tuple[dict[str, str], str | None, bool, bool, int]],
 ) -> None:
     """Some requests come after a pause, so that tokens expire."""

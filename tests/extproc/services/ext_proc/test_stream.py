@@ -29,7 +29,7 @@ from sluice.contract.paths import EXT_PROC
 from tests.extproc.auth.key_server import ROTATED, keys_served, until_accepted
 from tests.extproc.auth.tokens import OTHER_RSA, issuer, token
 from tests.extproc.decision.requests import VERSIONS, bearer, document
-from tests.extproc.services.callout import Callout, Pairs, body, callout, headers, written
+from tests.extproc.services.callout import CalloutClient, Pairs, body, callout, headers, written
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_event_loop")]
 
@@ -64,16 +64,16 @@ def models(**settings: Any) -> PolicyDocument:
 
 
 @pytest.fixture(params=TRANSPORTS)
-async def asked(request: pytest.FixtureRequest) -> AsyncIterator[Callout]:
+async def client(request: pytest.FixtureRequest) -> AsyncIterator[CalloutClient]:
     current_policy = CurrentPolicy()
     current_policy.apply(models())
     async with callout(request.param, current_policy) as running:
         yield running
 
 
-def problem(answer: ProcessingResponse) -> tuple[int, str]:
+def problem(response: ProcessingResponse) -> tuple[int, str]:
     """Status and reason of a refusal, whose body must be a problem document (RFC 9457)."""
-    refusal = answer.immediate_response
+    refusal = response.immediate_response
     found = json.loads(refusal.body)
     assert set(found) >= {"type", "title", "status", "detail", "reason"}
     assert found["status"] == refusal.status.code
@@ -81,18 +81,18 @@ def problem(answer: ProcessingResponse) -> tuple[int, str]:
     return found["status"], found["reason"]
 
 
-def mutation(answer: ProcessingResponse) -> tuple[dict[str, str], list[str]]:
+def mutation(response: ProcessingResponse) -> tuple[dict[str, str], list[str]]:
     """Headers that are set and removed on an admitted request."""
-    common = answer.request_headers.response
-    assert answer.WhichOneof("response") == "request_headers"
+    common = response.request_headers.response
+    assert response.WhichOneof("response") == "request_headers"
     assert common.clear_route_cache
     assert all(option.header.raw_value for option in common.header_mutation.set_headers)
     return written(common.header_mutation.set_headers), list(common.header_mutation.remove_headers)
 
 
-async def test_an_admitted_request_gets_its_cluster_in_one_response(asked: Callout) -> None:
-    answer = await asked.ask(DECLARED)
-    assert mutation(answer) == (
+async def test_an_admitted_request_gets_its_cluster_in_one_response(client: CalloutClient) -> None:
+    response = await client.send_headers(DECLARED)
+    assert mutation(response) == (
         {
             "x-model-service": "m/v1",
             "x-model-version": "v1",
@@ -101,84 +101,86 @@ async def test_an_admitted_request_gets_its_cluster_in_one_response(asked: Callo
         },
         [],
     )
-    assert not answer.HasField("mode_override")
+    assert not response.HasField("mode_override")
 
 
-async def test_the_model_server_gets_the_canary_and_the_subject(asked: Callout) -> None:
+async def test_the_model_server_gets_the_canary_and_the_subject(client: CalloutClient) -> None:
     sent, _ = mutation(
-        await asked.ask((*DECLARED, ("x-canary", "true"), ("authorization", bearer())))
+        await client.send_headers((*DECLARED, ("x-canary", "true"), ("authorization", bearer())))
     )
     assert sent["x-model-service"] == "m/v2"
     assert sent["x-sluice-canary"] == "true"
     assert sent["x-sluice-subject"] == "alice"
 
 
-async def test_internal_headers_of_the_client_are_removed(asked: Callout) -> None:
+async def test_internal_headers_of_the_client_are_removed(client: CalloutClient) -> None:
     forged = (
         ("x-model-service", "private/v1"),
         ("x-sluice-subject", "root"),
         ("x-sluice-anything", "1"),
     )
-    sent, removed = mutation(await asked.ask((*DECLARED, *forged)))
+    sent, removed = mutation(await client.send_headers((*DECLARED, *forged)))
     assert sent["x-model-service"] == "m/v1"
     assert set(removed) == {"x-sluice-subject", "x-sluice-anything"}
 
 
-async def test_credentials_are_removed_unless_forward_credentials_is_set(asked: Callout) -> None:
+async def test_credentials_are_removed_unless_forward_credentials_is_set(
+    client: CalloutClient,
+) -> None:
     pairs = (*DECLARED, ("authorization", bearer()), ("proxy-authorization", "Basic YTpi"))
-    assert mutation(await asked.ask(pairs))[1] == ["authorization", "proxy-authorization"]
-    asked.current_policy.apply(models(auth={"issuers": [issuer()], "forward_credentials": True}))
-    assert mutation(await asked.ask(pairs))[1] == []
+    assert mutation(await client.send_headers(pairs))[1] == ["authorization", "proxy-authorization"]
+    client.current_policy.apply(models(auth={"issuers": [issuer()], "forward_credentials": True}))
+    assert mutation(await client.send_headers(pairs))[1] == []
 
 
-async def test_a_new_policy_applies_to_the_next_request(asked: Callout) -> None:
-    assert mutation(await asked.ask(DECLARED))[0]["x-model-version"] == "v1"
-    asked.current_policy.apply(document({"m": {"stable": "v3"}}))
-    assert mutation(await asked.ask(DECLARED))[0]["x-model-version"] == "v3"
+async def test_a_new_policy_applies_to_the_next_request(client: CalloutClient) -> None:
+    assert mutation(await client.send_headers(DECLARED))[0]["x-model-version"] == "v1"
+    client.current_policy.apply(document({"m": {"stable": "v3"}}))
+    assert mutation(await client.send_headers(DECLARED))[0]["x-model-version"] == "v3"
 
 
-async def test_a_refusal_is_a_problem_document_with_its_reason(asked: Callout) -> None:
-    answer = await asked.ask((*PRIVATE, ("x-request-id", "id-7")), end_of_stream=True)
-    assert problem(answer) == (401, "unauthenticated")
-    assert "id-7" in json.loads(answer.immediate_response.body)["instance"]
-    sent = written(answer.immediate_response.headers.set_headers)
+async def test_a_refusal_is_a_problem_document_with_its_reason(client: CalloutClient) -> None:
+    response = await client.send_headers((*PRIVATE, ("x-request-id", "id-7")), end_of_stream=True)
+    assert problem(response) == (401, "unauthenticated")
+    assert "id-7" in json.loads(response.immediate_response.body)["instance"]
+    sent = written(response.immediate_response.headers.set_headers)
     assert sent["www-authenticate"] == 'Bearer realm="sluice"'
     assert "x-sluice-reason" not in sent
-    assert not answer.immediate_response.HasField("grpc_status")
+    assert not response.immediate_response.HasField("grpc_status")
 
 
-async def test_the_reason_is_a_header_with_expose_reason(asked: Callout) -> None:
-    asked.current_policy.apply(models(requests={"expose_reason": True}))
-    answer = await asked.ask(PRIVATE, end_of_stream=True)
-    sent = written(answer.immediate_response.headers.set_headers)
+async def test_the_reason_is_a_header_with_expose_reason(client: CalloutClient) -> None:
+    client.current_policy.apply(models(requests={"expose_reason": True}))
+    response = await client.send_headers(PRIVATE, end_of_stream=True)
+    sent = written(response.immediate_response.headers.set_headers)
     assert sent["x-sluice-reason"] == "unauthenticated"
 
 
 async def test_a_body_that_cannot_be_converted_is_refused_with_a_problem_document(
-    asked: Callout,
+    client: CalloutClient,
 ) -> None:
-    asked.current_policy.apply(models(requests={"expose_reason": True}))
+    client.current_policy.apply(models(requests={"expose_reason": True}))
     request = headers((*INFER, ("x-request-id", "id-7")))
-    _, refused = await asked.process(request, body(b"{", end_of_stream=True))
+    _, refused = await client.process(request, body(b"{", end_of_stream=True))
     assert problem(refused) == (400, "not_json")
     assert "id-7" in json.loads(refused.immediate_response.body)["instance"]
     sent = written(refused.immediate_response.headers.set_headers)
     assert sent["x-sluice-reason"] == "not_json"
 
 
-async def test_a_body_to_convert_is_buffered_by_its_length_or_up_to_the_limit(
-    asked: Callout,
+async def test_a_body_to_convert_is_buffered_completely_or_up_to_the_limit(
+    client: CalloutClient,
 ) -> None:
-    declared = await asked.ask((*INFER, ("content-length", "2")))
+    declared = await client.send_headers((*INFER, ("content-length", "2")))
     assert declared.mode_override.request_body_mode == ProcessingMode.BUFFERED
-    undeclared, refused = await asked.process(headers(INFER), body(bytes(100)))
+    undeclared, refused = await client.process(headers(INFER), body(bytes(100)))
     assert undeclared.mode_override.request_body_mode == ProcessingMode.BUFFERED_PARTIAL
     assert problem(refused) == (413, "body_too_large")
 
 
-async def test_the_beginning_of_a_body_is_not_converted(asked: Callout) -> None:
+async def test_an_incomplete_body_is_not_converted(client: CalloutClient) -> None:
     """With a lower limit Envoy sends only the beginning, and would forward the rest unconverted."""
-    _, refused = await asked.process(headers(INFER), body(b"{}", end_of_stream=False))
+    _, refused = await client.process(headers(INFER), body(b"{}", end_of_stream=False))
     assert problem(refused) == (400, "malformed_request")
 
 
@@ -191,21 +193,21 @@ async def test_the_beginning_of_a_body_is_not_converted(asked: Callout) -> None:
     ],
 )
 async def test_a_grpc_client_is_refused_with_a_grpc_status(
-    asked: Callout, pairs: Pairs, status: StatusCode
+    client: CalloutClient, pairs: Pairs, status: StatusCode
 ) -> None:
-    answer = await asked.ask((*pairs, ("content-type", "application/grpc+proto")))
-    assert answer.immediate_response.grpc_status.status == status
+    response = await client.send_headers((*pairs, ("content-type", "application/grpc+proto")))
+    assert response.immediate_response.grpc_status.status == status
 
 
-async def test_two_values_of_one_header_are_joined_and_match_nothing(asked: Callout) -> None:
+async def test_repeated_headers_are_joined_and_match_nothing(client: CalloutClient) -> None:
     twice = (("authorization", bearer()), ("authorization", bearer()))
-    assert problem(await asked.ask((*DECLARED, *twice))) == (401, "invalid_credentials")
+    assert problem(await client.send_headers((*DECLARED, *twice))) == (401, "invalid_credentials")
     versions = (("x-model-version", "v2"), ("x-model-version", "v2"))
-    assert problem(await asked.ask((*DECLARED, *versions))) == (404, "unknown_version")
+    assert problem(await client.send_headers((*DECLARED, *versions))) == (404, "unknown_version")
 
 
-async def test_a_body_of_undeclared_length_is_counted(asked: Callout) -> None:
-    first, second, third = await asked.process(
+async def test_a_body_of_undeclared_length_is_counted(client: CalloutClient) -> None:
+    first, second, third = await client.process(
         headers(POST), body(b"12345"), body(b"67890", end_of_stream=True)
     )
     assert mutation(first)
@@ -215,18 +217,18 @@ async def test_a_body_of_undeclared_length_is_counted(asked: Callout) -> None:
     assert not second.request_body.response.HasField("body_mutation")
 
 
-async def test_a_counted_body_that_is_too_large_is_refused(asked: Callout) -> None:
-    answers = await asked.process(headers(POST), body(b"12345"), body(b"678901"))
-    assert problem(answers[2]) == (413, "body_too_large")
+async def test_a_counted_body_that_is_too_large_is_refused(client: CalloutClient) -> None:
+    responses = await client.process(headers(POST), body(b"12345"), body(b"678901"))
+    assert problem(responses[2]) == (413, "body_too_large")
 
 
 async def test_a_counted_body_that_is_too_large_keeps_request_id_and_grpc_status(
-    asked: Callout,
+    client: CalloutClient,
 ) -> None:
     caller = (*POST[:2], ("content-type", "application/grpc"), ("x-request-id", "id-7"))
-    *_, answer = await asked.process(headers(caller), body(b"12345678901"))
-    assert answer.immediate_response.grpc_status.status == StatusCode.RESOURCE_EXHAUSTED
-    assert "id-7" in json.loads(answer.immediate_response.body)["instance"]
+    *_, response = await client.process(headers(caller), body(b"12345678901"))
+    assert response.immediate_response.grpc_status.status == StatusCode.RESOURCE_EXHAUSTED
+    assert "id-7" in json.loads(response.immediate_response.body)["instance"]
 
 
 @pytest.mark.parametrize(
@@ -255,15 +257,17 @@ async def test_a_counted_body_that_is_too_large_keeps_request_id_and_grpc_status
         "of a server",
     ],
 )
-async def test_only_streams_are_not_counted(asked: Callout, pairs: Pairs, counted: bool) -> None:
-    answer = await asked.ask(dict(pairs).items())
-    assert mutation(answer)
-    assert answer.HasField("mode_override") == counted
+async def test_only_streams_are_not_counted(
+    client: CalloutClient, pairs: Pairs, counted: bool
+) -> None:
+    response = await client.send_headers(dict(pairs).items())
+    assert mutation(response)
+    assert response.HasField("mode_override") == counted
 
 
 @pytest.mark.parametrize("compressed", [False, True])
 async def test_a_grpc_message_for_another_model_is_refused(
-    asked: Callout, compressed: bool
+    client: CalloutClient, compressed: bool
 ) -> None:
     path = "/inference.GRPCInferenceService/ModelStreamInfer"
     called = tuple(dict((*GRPC_INFER, (":path", path), ("grpc-encoding", "gzip"))).items())
@@ -273,73 +277,73 @@ async def test_a_grpc_message_for_another_model_is_refused(
         for message in [ModelReadyRequest(name=name).SerializeToString()]
         for message in [gzip.compress(message) if compressed else message]
     )
-    _, first, second = await asked.process(headers(called), body(good), body(good[:3]))
+    _, first, second = await client.process(headers(called), body(good), body(good[:3]))
     assert first == second == ProcessingResponse(request_body=BodyResponse())
-    *_, refused = await asked.process(headers(called), body(good), body(bad, end_of_stream=True))
+    *_, refused = await client.process(headers(called), body(good), body(bad, end_of_stream=True))
     assert problem(refused) == (403, "model_mismatch")
     assert refused.immediate_response.grpc_status.status == StatusCode.PERMISSION_DENIED
 
 
-async def test_a_grpc_call_without_a_message_is_refused(asked: Callout) -> None:
-    *_, refused = await asked.process(headers(GRPC_INFER), body(b"", end_of_stream=True))
+async def test_a_grpc_call_without_a_message_is_refused(client: CalloutClient) -> None:
+    *_, refused = await client.process(headers(GRPC_INFER), body(b"", end_of_stream=True))
     assert problem(refused) == (400, "malformed_request")
 
 
 async def test_a_grpc_call_with_request_trailers_is_refused(
-    asked: Callout,
+    client: CalloutClient,
 ) -> None:
     trailers = ProcessingRequest(request_trailers=HttpTrailers())
-    first, _, refused = await asked.process(headers(GRPC_INFER), body(b"\0\0\0"), trailers)
+    first, _, refused = await client.process(headers(GRPC_INFER), body(b"\0\0\0"), trailers)
     assert first.mode_override.request_trailer_mode == ProcessingMode.SEND
     assert problem(refused) == (400, "malformed_request")
 
 
 async def test_a_grpc_server_always_gets_te_trailers(
-    asked: Callout,
+    client: CalloutClient,
 ) -> None:
-    added, _ = mutation(await asked.ask(dict(GRPC_INFER).items()))
+    added, _ = mutation(await client.send_headers(dict(GRPC_INFER).items()))
     assert added["te"] == "trailers"
-    added, _ = mutation(await asked.ask(POST))
+    added, _ = mutation(await client.send_headers(POST))
     assert "te" not in added
 
 
-async def test_parts_that_were_not_requested_pass(asked: Callout) -> None:
+async def test_parts_that_were_not_requested_pass(client: CalloutClient) -> None:
     later = [
         ProcessingRequest(request_trailers=HttpTrailers()),
         ProcessingRequest(response_headers=HttpHeaders()),
         ProcessingRequest(response_body=HttpBody(body=b"x")),
         ProcessingRequest(response_trailers=HttpTrailers()),
     ]
-    _, *answers = await asked.process(headers(DECLARED), *later)
-    for message, answer in zip(later, answers, strict=True):
-        assert answer.WhichOneof("response") == message.WhichOneof("request")
+    _, *responses = await client.process(headers(DECLARED), *later)
+    for message, response in zip(later, responses, strict=True):
+        assert response.WhichOneof("response") == message.WhichOneof("request")
 
 
-async def test_a_body_without_headers_is_refused(asked: Callout) -> None:
-    (answer,) = await asked.process(body(b"1"))
-    assert problem(answer)[0] == 413
+async def test_a_body_without_headers_is_refused(client: CalloutClient) -> None:
+    (response,) = await client.process(body(b"1"))
+    assert problem(response)[0] == 413
 
 
 async def test_a_refusal_after_a_cached_admission_keeps_request_id_and_grpc_status(
-    asked: Callout,
+    client: CalloutClient,
 ) -> None:
     grpc_call = (*POST[:2], ("content-type", "application/grpc"), ("content-length", "2"))
     for number in range(3):  # the second request is cached, the third finds it
         pairs = (*grpc_call, ("x-request-id", f"5d3a2f4e-9a0c-4a64-9df4-5a7a4f0f7b1{number}"))
-        first, refused = await asked.process(headers(pairs), body(b"12345678901"))
+        first, refused = await client.process(headers(pairs), body(b"12345678901"))
         assert mutation(first)
         assert problem(refused) == (413, "body_too_large")
         assert refused.immediate_response.grpc_status.status == StatusCode.RESOURCE_EXHAUSTED
         assert (
             dict(pairs)["x-request-id"] in json.loads(refused.immediate_response.body)["instance"]
         )
-    assert asked.admission_cache_hits() == 1
+    assert client.admission_cache_hits() == 1
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_without_a_policy_every_request_is_refused(transport: TransportName) -> None:
-    async with callout(transport, CurrentPolicy()) as asked:
-        assert problem(await asked.ask(DECLARED)) == (503, "no_policy")
+    async with callout(transport, CurrentPolicy()) as client:
+        assert problem(await client.send_headers(DECLARED)) == (503, "no_policy")
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -354,9 +358,9 @@ async def test_a_failed_decision_is_a_refusal_and_logs_no_secret(
     current_policy = CurrentPolicy()
     current_policy.apply(models())
     with caplog.at_level(logging.DEBUG):
-        async with callout(transport, current_policy, broken) as asked:
+        async with callout(transport, current_policy, broken) as client:
             pairs = (*DECLARED, ("authorization", presented))
-            assert problem(await asked.ask(pairs)) == (500, "internal_error")
+            assert problem(await client.send_headers(pairs)) == (500, "internal_error")
     assert "RuntimeError" in caplog.text
     assert presented not in caplog.text
 
@@ -366,18 +370,18 @@ async def test_a_token_with_a_new_key_is_admitted(transport: TransportName) -> N
     with keys_served() as server:
         current_policy = CurrentPolicy()
         current_policy.apply(models(auth={"issuers": [issuer(jwks_uri=server.uri)]}))
-        async with callout(transport, current_policy) as asked:
+        async with callout(transport, current_policy) as client:
             assert current_policy.current is not None
             await until_accepted(current_policy.current.authenticator, token())
             server.document = ROTATED
             rotated = f"Bearer {token(key=OTHER_RSA, kid='two')}"
-            sent, _ = mutation(await asked.ask((*DECLARED, ("authorization", rotated))))
+            sent, _ = mutation(await client.send_headers((*DECLARED, ("authorization", rotated))))
             assert sent["x-sluice-subject"] == "alice"
-            answer = await asked.ask((*DECLARED, ("authorization", bearer())))
-            assert problem(answer) == (401, "invalid_credentials")
+            response = await client.send_headers((*DECLARED, ("authorization", bearer())))
+            assert problem(response) == (401, "invalid_credentials")
 
 
-async def test_an_unreadable_message_ends_the_call_with_an_error(asked: Callout) -> None:
-    call = asked.channel.stream_stream(EXT_PROC)(timeout=5)
+async def test_an_unreadable_message_ends_the_call_with_an_error(client: CalloutClient) -> None:
+    call = client.channel.stream_stream(EXT_PROC)(timeout=5)
     await call.write(b"\xff\xff\xff")
     assert await call.code() == grpc.StatusCode.INVALID_ARGUMENT
