@@ -23,7 +23,7 @@ def test_status_shows_the_version_and_all_nodes(
     output = capsys.readouterr().out
     assert main(["status", "--url", url, "--json"]) == 0
     status = json.loads(capsys.readouterr().out)
-    assert f"version   {status['version']} (in_sync)" in output
+    assert f"version   {status['version']} (in sync)" in output
     assert {node["kind"] for node in status["nodes"]} >= {"envoy", "callout"}
     assert all(node["id"] in output for node in status["nodes"])
 
@@ -45,7 +45,7 @@ def test_status_succeeds_without_the_callout(
     url = f"http://{gateway.config['control_plane']['http']}"
     assert main(["status", "--url", url, "--callout", "http://127.0.0.1:1"]) == 0
     output = capsys.readouterr().out
-    assert "(in_sync)" in output
+    assert "(in sync)" in output
     assert "breakers  unknown: no callout at http://127.0.0.1:1: " in output
 
 
