@@ -59,6 +59,8 @@ class ConvertedMessage:
     remove: tuple[str, ...] = ()
     status: int = 200
     """Status of a response."""
+    reason: str = ""
+    """Reason of a response that is a problem document."""
     response_options: ResponseOptions = field(default_factory=ResponseOptions)
     """Of a converted request: the options for `Converter.convert_response`."""
 
@@ -153,8 +155,8 @@ class Converter:
             # A local reply of Envoy has no gRPC status, and needs no conversion.
             return None
         if code != 0:
-            status, document = grpc_problem(code, headers, options.request_id)
-            return _response(document, MEDIA_TYPE, status)
+            status, reason, document = grpc_problem(code, headers, options.request_id)
+            return replace(_response(document, MEDIA_TYPE, status), reason=reason)
         from extproc.convert import protobuf
         from extproc.convert.response import check_response, write_binary, write_json
 

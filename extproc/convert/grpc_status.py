@@ -39,12 +39,13 @@ def grpc_code(headers: Mapping[str, str]) -> int | None:
     return int(value) if value.isascii() and value.isdigit() else StatusCode.UNKNOWN
 
 
-def grpc_problem(code: int, headers: Mapping[str, str], request_id: str) -> tuple[int, bytes]:
-    """HTTP status and problem document of a gRPC error.
+def grpc_problem(code: int, headers: Mapping[str, str], request_id: str) -> tuple[int, str, bytes]:
+    """HTTP status, reason and problem document of a gRPC error.
 
-    `grpc-message` is percent-encoded (gRPC over HTTP/2).
+    `grpc-message` is percent-encoded (gRPC over HTTP/2). A code that gRPC does not define counts as
+    UNKNOWN, so the number of reasons is bounded.
     """
-    status = HTTP_STATUS.get(code, 500)
+    known = StatusCode(code) if code in HTTP_STATUS else StatusCode.UNKNOWN
+    status, reason = HTTP_STATUS[known], f"model_{known.name.lower()}"
     message = unquote(headers.get("grpc-message", ""), errors="replace")[:_MAX_MESSAGE]
-    name = StatusCode(code).name if code in HTTP_STATUS else str(code)
-    return status, problem(status, f"model_{name.lower()}", message, request_id=request_id)
+    return status, reason, problem(status, reason, message, request_id=request_id)

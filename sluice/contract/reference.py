@@ -53,7 +53,7 @@ def reference() -> str:
             "",
             "If a gRPC model server responds with an error, the reason is `model_` followed by the "
             "name of the gRPC\nstatus, such as `model_not_found`. `google/rpc/code.proto` defines "
-            "the HTTP status. The reason in the access\nlog is `model_status`.",
+            "the HTTP status.",
             "",
             *_section(
                 "Local replies of Envoy",

@@ -18,7 +18,7 @@ REFUSAL = Refusal(Reason.RATE_LIMITED, "the limit is used up")
     [
         refusal_body(REFUSAL, {"x-request-id": b"id-7"}),
         ConversionError(Reason.WRONG_SHAPE, "", "does not fit").problem("id-7"),
-        grpc_problem(5, {"grpc-message": "no such model"}, "id-7")[1],
+        grpc_problem(5, {"grpc-message": "no such model"}, "id-7")[2],
     ],
     ids=["decision", "conversion", "model server"],
 )

@@ -34,7 +34,7 @@ class ConvertBody(PassBody):
     """Converts between a client and a model server that use different protocols."""
 
     __slots__ = (
-        "_converter",
+        "_admission_reason", "_converter",
         "_expose_reason",
         "_headers",
         "_limit",
@@ -58,6 +58,7 @@ class ConvertBody(PassBody):
         assert admission.converter is not None
         self._converter = admission.converter
         self._limit = admission.max_body
+        self._admission_reason = admission.reason
         self._pool = pool
         self._headers = _text(headers)
         self._expose_reason = expose_reason
@@ -135,7 +136,10 @@ class ConvertBody(PassBody):
             return messages.PASS[part]
         headers = [(n, v) for n, v in converted.headers.items() if not n.startswith(":")]
         return messages.immediate(
-            converted.status, headers, converted.body, callout_details("model_status")
+            converted.status,
+            headers,
+            converted.body,
+            callout_details(converted.reason or self._admission_reason),
         )
 
     async def _convert_response(self, body: bytes) -> ConvertedMessage | None:

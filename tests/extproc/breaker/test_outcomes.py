@@ -47,7 +47,7 @@ def result(end: End) -> bool | None:
     "end",
     [
         ended(500),
-        ended(503, reason="model_status"),
+        ended(503, reason="model_unavailable"),
         ended(502, reason="bad_model_response"),
         ended(503, flags="UC", reason="model_unreachable"),
         ended(503, flags="UF", reason="model_unreachable", upstream="", response_started=False),
@@ -83,7 +83,7 @@ def test_no_response_and_an_error_response_are_failures(end: End) -> None:
     [
         ended(200),
         ended(404),
-        ended(429, reason="model_status"),
+        ended(429, reason="model_resource_exhausted"),
         ended(101),
         *(
             called(code)

@@ -178,6 +178,26 @@ async def test_a_body_to_convert_is_buffered_completely_or_up_to_the_limit(
     assert problem(refused) == (413, "body_too_large")
 
 
+@pytest.mark.parametrize(
+    ("grpc_status", "status", "reason"),
+    [("5", 404, "model_not_found"), ("14", 503, "model_unavailable"), ("99", 500, "model_unknown")],
+)
+async def test_the_log_has_the_reason_that_the_client_gets_for_a_grpc_error(
+    client: CalloutClient, grpc_status: str, status: int, reason: str
+) -> None:
+    tensor = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}]}'
+    failed = HttpHeaders(end_of_stream=True)
+    for name, value in ((":status", "200"), ("grpc-status", grpc_status)):
+        failed.headers.headers.add(key=name, raw_value=value.encode())
+    _, _, refused = await client.process(
+        headers((*INFER, ("content-length", str(len(tensor))))),
+        body(tensor, end_of_stream=True),
+        ProcessingRequest(response_headers=failed),
+    )
+    assert problem(refused) == (status, reason)
+    assert refused.immediate_response.details == f"sluice:{reason}"
+
+
 async def test_an_incomplete_body_is_not_converted(client: CalloutClient) -> None:
     """With a lower limit Envoy sends only the beginning, and would forward the rest unconverted."""
     _, refused = await client.process(headers(INFER), body(b"{}", end_of_stream=False))
