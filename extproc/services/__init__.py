@@ -1,1 +1,1 @@
-"""The gRPC services of the callout; they speak `extproc.rpc` and know no transport."""
+"""The gRPC services of the callout. They use the interface in `extproc.rpc`, not a transport."""

@@ -65,7 +65,7 @@ class Decider:
 
     @property
     def can_readmit(self) -> bool:
-        """Whether `readmit` may be used: not if there are limits, which depend on each request."""
+        """Whether `readmit` may be used. With limits, each request must be checked again."""
         return self._protection is None or self._protection.limiter is None
 
     def readmit(self, admission: Admission) -> Decision:

@@ -7,7 +7,7 @@ from pydantic_core import ErrorDetails
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A problem at a key path of a file; `line` is 1-based, 0 when unknown."""
+    """An error at a key path of a file. `line` is 1-based, or 0 if it is not known."""
 
     file: str
     line: int
@@ -20,7 +20,7 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """A config is not valid; `problems` are in the order of the file."""
+    """A config is not valid. `problems` are in the order of the file."""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)))

@@ -22,7 +22,7 @@ VERSION_LENGTH = 16
 
 
 class PolicyDocument(Strict):
-    """What the control plane sends to callout workers (`Policy.config` in policy.proto).
+    """The policy that the control plane sends to workers (`Policy.config` in policy.proto).
 
     The document contains the key sets that the config names, so a worker reads no file. `version`
     is the version of the config.

@@ -77,7 +77,7 @@ class CachedAdmission:
 
 
 class AdmissionCache:
-    """Holds admissions of one policy and one generation of keys. A change of either empties it."""
+    """Holds admissions of one policy and one generation of keys. A new one empties the cache."""
 
     def __init__(self) -> None:
         self._cached: OrderedDict[tuple[bytes, ...], CachedAdmission] = OrderedDict()

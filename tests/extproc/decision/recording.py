@@ -59,7 +59,7 @@ class RecordingRequest(Request):
 def wrong_declarations(
     stages: Sequence[Stage], corpus: Iterable[tuple[Policy, Sequence[Request]]]
 ) -> set[str]:
-    """What a stage reads of some request and does not declare, or declares and never reads."""
+    """Reads that a stage does not declare, and declared parts that it reads in no request."""
     undeclared: set[str] = set()
     declared: dict[str, set[str]] = {stage.name: set() for stage in stages}
     read: dict[str, set[str]] = {stage.name: set() for stage in stages}
