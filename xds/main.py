@@ -1,4 +1,4 @@
-"""The control plane's process: creates its parts, connects them, and runs them until it stops."""
+"""The process of the control plane: creates the parts, connects them, and runs until a signal."""
 
 import asyncio
 import logging
@@ -71,13 +71,13 @@ async def run(source: ConfigSource) -> None:
         asyncio.create_task(_follow(source, started, state, rollout)),
         asyncio.create_task(admin.serve()),
     ]
-    await _until(stop, tasks)
+    await _run_until(stop, tasks)
     await server.stop()
     log.info("stopped")
 
 
-async def _until(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
-    """Wait for the stop signal. Raises the exception of a task that fails before it."""
+async def _run_until(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
+    """Wait for the stop signal. If a task fails before the signal, raises its exception."""
     stopped = asyncio.create_task(stop.wait())
     try:
         done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -95,7 +95,7 @@ async def _follow(
     """Roll out every change of the config."""
     async for change in source.changes():
         if isinstance(change, ConfigError):
-            log.error("config %s is not valid, nothing changes:\n%s", source.name, change)
+            log.error("config %s is not valid and changes nothing:\n%s", source.name, change)
             state.on_invalid_config(str(change))
             continue
         compiled = await asyncio.to_thread(compile_config, change, started)

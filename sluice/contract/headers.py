@@ -3,7 +3,7 @@
 from typing import Final
 
 MODEL_NAME: Final = "x-model-name"
-"""Model of a gRPC call: the path of a gRPC call names only the method."""
+"""Model of a gRPC call. The path of a gRPC call names only the method."""
 
 MODEL_VERSION: Final = "x-model-version"
 """Version that the client requests. The callout replaces the value with the chosen version."""
@@ -20,12 +20,19 @@ INTERNAL_PREFIX: Final = "x-sluice-"
 requests of clients and from responses of model servers."""
 
 MODEL: Final = "x-sluice-model"
+"""Model of an admitted request."""
+
 SUBJECT: Final = "x-sluice-subject"
+"""Subject of the caller, percent-encoded. Not set for an anonymous caller."""
+
 REASON: Final = "x-sluice-reason"
+"""Reason of the admission, or in a response of the refusal or the local reply."""
+
 CANARY: Final = "x-sluice-canary"
+"""`true` if the version was chosen as a canary. Not set otherwise."""
 
 PATH: Final = "x-sluice-path"
-"""The path that the client requested. The callout sets this header if it converts the request."""
+"""Path that the client requested. The callout sets this header if it converts the request."""
 
 RATE_LIMIT: Final = ("ratelimit", "ratelimit-policy")
 """Response headers of draft-ietf-httpapi-ratelimit-headers. The callout sets request headers with
@@ -42,8 +49,8 @@ CLIENT_ADDRESS: Final = "x-envoy-external-address"
 proxies."""
 
 CREDENTIALS: Final = ("authorization", "proxy-authorization")
-"""Headers with credentials (RFC 9110 section 11). The gateway is the proxy that
-`proxy-authorization` is for."""
+"""Request headers with credentials (RFC 9110 section 11). The callout removes these headers unless
+`auth.forward_credentials` is set."""
 
 REPORTED: Final = (MODEL_SERVICE, SUBJECT, REASON, PATH, TRACEPARENT, GRPC_TIMEOUT)
 """Request headers that Envoy adds to an access log report. None of them holds a credential."""

@@ -35,7 +35,9 @@ def split_callout_details(details: str) -> tuple[str, str] | None:
 
 @dataclass(frozen=True, slots=True)
 class LocalReply:
-    """One row. It applies if `response_code_details` match and Envoy's status is not `unless`.
+    """One row of `LOCAL_REPLIES`.
+
+    The row applies if `response_code_details` match and the status of Envoy is not `unless`.
 
     Details match if they contain `contains`, or start with one of `prefixes` if `contains` is empty
     (source/common/stream_info/utility.h, ResponseCodeDetailValues). `status` is the status that the
@@ -129,13 +131,15 @@ GATEWAY_REASONS: Final = frozenset(
         *(reason for reason, _ in LOCAL_REPLIES_BY_STATUS.values()),
     }
 )
-"""Reasons of responses that do not show whether the model server works, even if it was called."""
+"""Reasons of responses that do not show whether the model server works.
+
+Envoy may have called the model server before it sent one of these responses."""
 
 
 def local_reply_reason(details: str, status: int) -> Reason:
     """The reason of a local reply.
 
-    CLIENT_LEFT is only for the log: a client that closed the connection gets no response.
+    CLIENT_LEFT is only in the log: a client that closed the connection gets no response.
     """
     for reply in LOCAL_REPLIES:
         if reply.matches(details, status):

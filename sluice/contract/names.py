@@ -1,4 +1,4 @@
-"""Names of xDS resources, and of the gateway's nodes."""
+"""Names of xDS resources, and the fields that identify the gateway's nodes."""
 
 from typing import Final
 
@@ -6,13 +6,15 @@ POLICY_TYPE_URL: Final = "type.googleapis.com/sluice.policy.v1.Policy"
 """Type URL of the policy that callout workers subscribe to over ADS."""
 
 POLICY: Final = "policy"
+"""The only resource of the type Policy."""
+
 LISTENER: Final = "gateway"
 ROUTE_CONFIGURATION: Final = "gateway"
 
 CALLOUT_CLUSTER: Final = "sluice-callout"
 OTLP_LOG_CLUSTER: Final = "sluice-otlp-log"
 OTLP_TRACE_CLUSTER: Final = "sluice-otlp-trace"
-"""Names of clusters other than those of model versions, whose names always contain a slash."""
+"""Clusters that serve no model version. Names of model version clusters always have a slash."""
 
 NODE_CLUSTER: Final = "sluice"
 """`Node.cluster` of Envoys and workers."""
@@ -22,11 +24,11 @@ CALLOUT_AGENT: Final = "sluice-callout"
 
 
 def cluster_name(model: str, version: str) -> str:
-    """The cluster of a version of a model."""
+    """The name of the cluster of a model version."""
     return f"{model}/{version}"
 
 
 def split_cluster_name(cluster: str) -> tuple[str, str]:
-    """Model and version of a cluster; empty strings for an empty name."""
+    """The model and the version of a cluster; empty strings for an empty name."""
     model, _, version = cluster.partition("/")
     return model, version

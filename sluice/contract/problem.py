@@ -5,14 +5,15 @@ from typing import Final
 
 MEDIA_TYPE: Final = "application/problem+json"
 
-_RENAMED = {413: "Content Too Large", 422: "Unprocessable Content", 499: "Client Closed Request"}
-"""RFC 9110 renamed 413 and 422; `HTTPStatus` follows from Python 3.13 on. 499 is nginx's."""
+_TITLES = {413: "Content Too Large", 422: "Unprocessable Content", 499: "Client Closed Request"}
+"""Titles that `HTTPStatus` lacks: RFC 9110 renamed 413 and 422 (in Python from 3.13), and nginx
+defines 499."""
 
 
 def title(status: int) -> str:
-    """The phrase of an HTTP status (RFC 9110 section 15)."""
-    if status in _RENAMED:
-        return _RENAMED[status]
+    """The title of an HTTP status (RFC 9110 section 15)."""
+    if status in _TITLES:
+        return _TITLES[status]
     try:
         return HTTPStatus(status).phrase
     except ValueError:

@@ -1,9 +1,10 @@
 """Reasons of admissions, refusals and local replies, for responses, the log and metrics.
 
 The reason of a refusal determines the HTTP status. The callout refuses a request by a decision, or
-because its body cannot be converted. Envoy sends a local reply when a model or the callout is not
-available; `response_code_details` determine the reason of a local reply. `extproc.convert` builds
-the reasons of a model server's gRPC errors (`model_...`).
+because its body cannot be converted. Envoy sends a local reply if it cannot forward a request or
+gets no valid response; `response_code_details` determine the reason of a local reply. The reasons
+of a model server's gRPC errors (`model_...`) are not in this table: `extproc.convert.grpc_status`
+builds them.
 """
 
 from collections.abc import Mapping
@@ -149,7 +150,7 @@ DECISION_REFUSALS: Mapping[Reason, RefusalReason] = {
     Reason.MALFORMED_REQUEST: RefusalReason(
         400,
         "`content-length` is not a number; header and path name different versions; a body that "
-        "must be converted is empty; a gRPC call is not valid",
+        "must be converted is empty or incomplete; a gRPC call is not valid",
     ),
     Reason.UNAUTHENTICATED: RefusalReason(401, "no credentials, and the model is not public"),
     Reason.INVALID_CREDENTIALS: RefusalReason(
@@ -161,25 +162,37 @@ DECISION_REFUSALS: Mapping[Reason, RefusalReason] = {
     ),
     Reason.UNKNOWN_MODEL: RefusalReason(404, "no model has this path or this `x-model-name`"),
     Reason.UNKNOWN_VERSION: RefusalReason(404, "the model has no such version"),
-    Reason.METHOD_NOT_ALLOWED: RefusalReason(405, "`Allow` lists the methods that are allowed"),
-    Reason.BODY_TOO_LARGE: RefusalReason(413, "the body, declared or counted, exceeds `max_body`"),
-    Reason.UNSUPPORTED_MEDIA_TYPE: RefusalReason(415, "`Accept` lists the types that are accepted"),
-    Reason.CONVERSION_QUEUE_FULL: RefusalReason(
-        503, "too many bodies wait for a conversion thread; `Retry-After`"
+    Reason.METHOD_NOT_ALLOWED: RefusalReason(
+        405, "the method is not allowed; in HTTP, `Allow` lists the allowed methods"
     ),
-    Reason.BREAKER_OPEN: RefusalReason(503, "the version's error rate is too high; `Retry-After`"),
+    Reason.BODY_TOO_LARGE: RefusalReason(
+        413, "the body, or a message of a gRPC call, exceeds `max_body`"
+    ),
+    Reason.UNSUPPORTED_MEDIA_TYPE: RefusalReason(
+        415,
+        "the model does not accept the media type, and `Accept` lists the accepted types; or the "
+        "version does not accept it",
+    ),
+    Reason.CONVERSION_QUEUE_FULL: RefusalReason(
+        503, "too many bodies wait for a conversion thread; with `Retry-After`"
+    ),
+    Reason.BREAKER_OPEN: RefusalReason(
+        503, "the error rate of the version is too high; with `Retry-After`"
+    ),
     Reason.RATE_LIMITED: RefusalReason(
-        429, "a limit is exceeded; `Retry-After`, `RateLimit`, `RateLimit-Policy`"
+        429,
+        "a limit is exceeded; with `Retry-After`, and with `RateLimit` and `RateLimit-Policy` if "
+        "`limits.headers` is set",
     ),
     Reason.LIMITS_UNAVAILABLE: RefusalReason(
-        503, "the limit backend does not respond, and `fail: closed` is set"
+        503, "the limit backend does not respond, and `fail: closed` is set; with `Retry-After`"
     ),
     Reason.INTERNAL_ERROR: RefusalReason(
         500, "the decision failed; the worker's log has a stack trace"
     ),
     Reason.NO_POLICY: RefusalReason(503, "the worker has no policy yet"),
 }
-"""Refusals by a decision, and refusals of bodies that are checked but not converted."""
+"""Refusals by a decision, by the breaker or by a limit, and refusals of unconverted bodies."""
 
 
 def _refusals(status: int, reasons: Mapping[Reason, str]) -> dict[Reason, RefusalReason]:

@@ -36,8 +36,8 @@ def reference() -> str:
             "",
             *_section(
                 "Refusals by a decision",
-                "The callout refuses a request because of its headers, or because of a body that "
-                "it does not convert.",
+                "The callout refuses a request because of its headers, a breaker or a limit, or "
+                "because of a body that\nis not converted.",
                 ("reason", "status", "gRPC", "when"),
             ),
             *_rows(_refusals(DECISION_REFUSALS)),

@@ -142,7 +142,7 @@ class Plane:
         return httpx.get(self.url + path, headers={"x-test-cluster": cluster, **named})
 
     def edit(self, change: Callable[[Config], object]) -> float:
-        """Change the file; returns the seconds until it is in force."""
+        """Change the config file. Returns the seconds until the change is in force."""
         version = self.status()["version"]
         change(self.config)
         began = time.monotonic()
@@ -183,7 +183,7 @@ def servers() -> Iterator[list[str]]:
 
 
 def certificate(directory: Path) -> None:
-    """A self-signed certificate in cert.pem, its key in key.pem."""
+    """Create a self-signed certificate in cert.pem, and its key in key.pem."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     when, day = datetime.now(UTC), timedelta(days=1)
@@ -304,7 +304,7 @@ def test_headers_that_only_the_gateway_may_set_are_removed_from_responses(
         }
 
 
-def test_local_replies_are_problem_documents_and_responses_of_the_callout_stay_as_they_are(
+def test_local_replies_are_problem_documents_and_responses_of_the_callout_are_not_changed(
     tmp_path: Path, servers: list[str]
 ) -> None:
     text = {

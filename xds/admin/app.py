@@ -1,7 +1,7 @@
 """The HTTP application of the control plane: probes, metrics, status and config. Read only.
 
-It has no authentication. `/v1/` is only for requests whose Host header names this server, so that
-no web page can read it.
+The application has no authentication. It refuses requests to `/v1/` whose Host header does not name
+this server, so that no web page can read the responses.
 """
 
 from prometheus_client.registry import Collector

@@ -14,7 +14,7 @@ HELP = {
     "sluice_xds_version_info": "The config version in force, as a label; always 1.",
     "sluice_xds_in_sync": "Whether every node is in sync and no rollout is running.",
     "sluice_xds_in_error": "Whether the latest config is invalid or rejected by a node.",
-    "sluice_xds_config_timestamp_seconds": "Time of the latest valid config.",
+    "sluice_xds_config_timestamp_seconds": "Unix time at which the latest valid config was read.",
     "sluice_xds_config_reads_total": "Configs read: accepted (valid) or refused (invalid).",
     "sluice_xds_models": "Models in the config.",
     "sluice_xds_nodes": "Connected nodes, by kind.",
@@ -26,7 +26,7 @@ HELP = {
 
 
 class StateCollector(Collector):
-    """Reads the state at every scrape."""
+    """Creates the metrics from the state of the control plane, at every scrape."""
 
     def __init__(self, state: ControlPlaneState, nodes: Nodes) -> None:
         self._state = state

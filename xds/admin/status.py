@@ -16,7 +16,8 @@ class TypeStatus(BaseModel):
     """One resource type of a node.
 
     `in_sync`: the node has accepted the published resources. `acked` and `nacked` are the versions
-    (`version_info`) that it accepted and rejected last, at the time `at` (Unix seconds).
+    (`version_info`) that the node accepted and rejected last. `at` is the time of the last ACK or
+    NACK, in Unix seconds.
     """
 
     in_sync: bool
@@ -45,10 +46,11 @@ class NodeStatus(BaseModel):
 class Status(BaseModel):
     """The response to `GET /v1/status`.
 
-    `version` is the config version in force; None before the first. `config` is the source of the
-    config. `error` says why the latest config is not in force; None if it is. `changed_at` is when
-    the latest valid config was read, in Unix seconds. `callout` is the address of the callout's
-    status (`telemetry.metrics.address`).
+    `version` is the config version in force; None before the first. `step` is the current step of a
+    rollout; None if no rollout is running. `config` is the name of the config source. `error`
+    explains why the latest config is not in force; None if it is in force. `changed_at` is the time
+    at which the latest valid config was read, in Unix seconds. `callout` is the address of the
+    callout's status (`telemetry.metrics.address`).
     """
 
     version: str | None
@@ -64,7 +66,7 @@ class Status(BaseModel):
 
 
 class ControlPlaneState:
-    """The state of source, rollout and nodes together. `source` is the config source's name."""
+    """Combines the states of source, rollout and nodes. `source` is the config source's name."""
 
     def __init__(
         self, source: str, compiled: CompiledConfig, nodes: Nodes, rollout: Rollout
@@ -76,7 +78,7 @@ class ControlPlaneState:
         self._config_error: str | None = None
         self._changed_at = time.time()
         self.reads = {"accepted": 1, "refused": 0}
-        """How many valid (accepted) and invalid (refused) configs have been read."""
+        """Numbers of valid (accepted) and invalid (refused) configs that have been read."""
 
     @property
     def config(self) -> GatewayConfig:
@@ -89,7 +91,7 @@ class ControlPlaneState:
         self.reads["accepted"] += 1
 
     def on_invalid_config(self, error: str) -> None:
-        """Record that the config has changed to an invalid one."""
+        """Record an invalid config."""
         self._config_error = error
         self.reads["refused"] += 1
 

@@ -1,4 +1,4 @@
-"""The connected nodes: what each has accepted or rejected of the published snapshot.
+"""The connected nodes, and what each node has accepted or rejected of the published snapshot.
 
 The rollout decides which snapshot is published.
 """
@@ -58,7 +58,7 @@ class Node:
         return "envoy" if resource_types.CLUSTER in self.stream.types else "unknown"
 
     def nack(self) -> Nack | None:
-        """The first type whose last response the node rejected."""
+        """A NACK of the last response of a type; None if the node has rejected none of these."""
         for resource_type, state in self.stream.types.items():
             if state.nacked is not None:
                 return Nack(self.id, resource_type, state.nacked, state.reason or "")
@@ -87,11 +87,11 @@ class Nodes:
 
     @property
     def snapshot(self) -> Snapshot:
-        """The snapshot that is sent to nodes."""
+        """The published snapshot: the one that nodes get."""
         return self._snapshot
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Send this snapshot to every node from now on, and forget earlier NACKs."""
+        """Send this snapshot to every node, and forget the NACKs of earlier snapshots."""
         self._snapshot = snapshot
         self._nacks.clear()
         for node in self._nodes:
@@ -140,7 +140,7 @@ class Nodes:
             node.version = self._snapshot.version
 
     def nack(self) -> Nack | None:
-        """The first NACK of the published snapshot."""
+        """The first NACK of the published snapshot; None if no node has rejected it."""
         return self._nacks[0] if self._nacks else None
 
     def out_of_sync(self, types: Sequence[ResourceType]) -> list[Node]:

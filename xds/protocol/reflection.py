@@ -1,7 +1,7 @@
-"""Health checking and server reflection beside ADS, for generic gRPC tools.
+"""Health checks and server reflection on the xDS port, for generic gRPC tools.
 
-Reflection describes ADS with the messages of `protos/`. Their names differ from Envoy's messages,
-their encoding does not.
+Reflection describes ADS with the messages of `protos/`. These have other names than the messages of
+Envoy, but the same encoding.
 """
 
 import grpc.aio
@@ -10,7 +10,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from protos import base_pb2, discovery_pb2
-from sluice.contract.paths import ADS_SERVICE
+from sluice.contract.paths import ADS_METHOD, ADS_SERVICE
 
 
 def add_health_and_reflection(server: grpc.aio.Server) -> health.aio.HealthServicer:
@@ -40,7 +40,7 @@ def _descriptors() -> descriptor_pool.DescriptorPool:
 def _service() -> descriptor_pb2.FileDescriptorProto:
     package, _, name = ADS_SERVICE.rpartition(".")
     method = descriptor_pb2.MethodDescriptorProto(
-        name="StreamAggregatedResources",
+        name=ADS_METHOD,
         input_type=f".{discovery_pb2.DiscoveryRequest.DESCRIPTOR.full_name}",
         output_type=f".{discovery_pb2.DiscoveryResponse.DESCRIPTOR.full_name}",
         client_streaming=True,

@@ -1,6 +1,6 @@
 """The resource types that the control plane serves: one row for each.
 
-A new type is one row here and one compiler function in `xds.resources.build`.
+A new type is one row here and in `ALL`, and one compiler function in `xds.resources.build`.
 """
 
 from collections.abc import Mapping
@@ -18,14 +18,15 @@ class ResourceType:
 
     `wildcard`: a client that has never sent a resource name subscribes to every resource.
 
-    `referrer` is the type whose resources make a client subscribe to this type: a client that has
-    subscribed to the referrer but not to this type is not ready yet.
+    `referrer`: a client subscribes to this type only after it has received resources of the
+    referrer. A client that has subscribed to the referrer is in sync only after it has also
+    subscribed to this type.
 
-    `after_referrer`: an update that the client has not requested waits until the client has
-    accepted the referrer's update.
+    `after_referrer`: an update that the client has not requested waits until the client has sent an
+    ACK or NACK of the referrer's update.
 
-    `make_before_break`: other resources refer to these by name. A rollout adds them before
-    anything refers to them, and removes them after nothing does.
+    `make_before_break`: other resources refer to resources of this type by name. A rollout adds
+    resources of this type before those that refer to them, and removes them after the references.
     """
 
     url: str
@@ -71,6 +72,7 @@ RATE_LIMIT: Final = ResourceType(
 )
 
 ALL: Final = (CLUSTER, ENDPOINT, LISTENER, ROUTE, POLICY, RATE_LIMIT)
-"""In push order: a type comes after the types that its resources refer to."""
+"""In push order, which is the order of the xDS protocol: CDS, EDS, LDS, RDS. A type comes after its
+`referrer`."""
 
 BY_URL: Final[Mapping[str, ResourceType]] = {each.url: each for each in ALL}

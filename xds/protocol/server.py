@@ -15,7 +15,7 @@ from google.protobuf import any_pb2, json_format
 
 from protos.base_pb2 import Node as NodeMessage
 from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
-from sluice.contract.paths import ADS_SERVICE
+from sluice.contract.paths import ADS_METHOD, ADS_SERVICE
 from xds.protocol.nodes import Node, Nodes
 from xds.protocol.reflection import add_health_and_reflection, report_serving
 from xds.protocol.resource_types import BY_URL, ResourceType
@@ -25,10 +25,8 @@ from xds.protocol.subscription import OverLimitError
 
 log = logging.getLogger(__name__)
 
-METHOD = "StreamAggregatedResources"
-
 MAX_REQUEST = 16 << 20
-"""Bytes of one DiscoveryRequest: room for 100,000 names of up to 130 bytes."""
+"""Maximum bytes of one DiscoveryRequest: room for 100,000 cluster names of at most 127 bytes."""
 
 MAX_METADATA = 64 << 10
 """Bytes of node metadata that are kept for the status."""
@@ -37,7 +35,7 @@ MAX_NODE_TEXT = 256
 """Characters of a node's id and agent that are kept."""
 
 STOP_GRACE = 1.0
-"""Seconds that open streams get to end when the server stops; clients reconnect by themselves."""
+"""Seconds for open streams to end when the server stops. Clients then reconnect."""
 
 OPTIONS = (
     ("grpc.max_receive_message_length", MAX_REQUEST),
@@ -79,7 +77,7 @@ class AdsServer:
             response_serializer=DiscoveryResponse.SerializeToString,
         )
         self._server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(ADS_SERVICE, {METHOD: handler}),)
+            (grpc.method_handlers_generic_handler(ADS_SERVICE, {ADS_METHOD: handler}),)
         )
         self._health = add_health_and_reflection(self._server)
         try:

@@ -30,7 +30,7 @@ Resources = Mapping[str, Resource]
 class TypeVersion:
     """The version of all resources of one type.
 
-    Two versions are equal if the resources are, so unchanged resources are not sent again.
+    Two versions are equal if their resources are equal. So unchanged resources are not sent again.
     `info` is the `version_info` on the wire: the version of the config that last changed the
     resources.
     """
@@ -64,9 +64,9 @@ class ResourceSet:
 class Snapshot:
     """The resources of every type.
 
-    `version` is the version of the config that decides about requests once a node has accepted the
-    snapshot; None without a config. `warmup` lists clusters that Envoy cannot use as soon as it has
-    accepted them, with the longest time that they take, in seconds.
+    `version` is the version of the config that is in force after nodes have accepted the snapshot;
+    None without a config. `warmup` is the maximum time, in seconds, that Envoy takes to warm a new
+    cluster after it has accepted it, by the cluster's name.
     """
 
     types: Mapping[ResourceType, ResourceSet]
@@ -91,8 +91,8 @@ class Snapshot:
         """This snapshot with other resources of the given types."""
         return type(self)({**self.types, **types}, self.version, self.warmup)
 
-    def has_resources_of(self, other: Self) -> bool:
-        """Whether both have the same resources."""
+    def has_same_resources(self, other: Self) -> bool:
+        """Whether both snapshots have the same resources."""
         return all(self.types[each].version == other.types[each].version for each in self.types)
 
 

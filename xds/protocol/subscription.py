@@ -1,4 +1,4 @@
-"""What a client has subscribed to: the resource names of one type on one stream."""
+"""Subscriptions: the resource names that a client has subscribed to, of one type on one stream."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ WILDCARD = "*"
 """The name that subscribes to every resource of a type."""
 
 MAX_NAMES = 100_000
-"""Resource names in one request: 10,000 models with ten versions each."""
+"""Maximum resource names in one request: 10,000 models with ten versions each."""
 
 
 class OverLimitError(Exception):
-    """A client exceeds a bound; its stream ends."""
+    """A client exceeds a limit. The server ends the stream."""
 
 
 @dataclass(slots=True)
@@ -21,8 +21,8 @@ class Subscription:
     """The names that a client has subscribed to, and whether it has subscribed to all resources.
 
     An empty list of names subscribes to every resource of a wildcard type, but only until the
-    client sends a name; after that it unsubscribes from everything ("How the client specifies what
-    resources to return" in the xDS protocol).
+    client sends a name. After that, an empty list unsubscribes from every resource ("How the client
+    specifies what resources to return" in the xDS protocol).
     """
 
     type: ResourceType
@@ -44,7 +44,7 @@ class Subscription:
         return self.wildcard or self.names.issuperset(names)
 
     def replace(self, names: Sequence[str]) -> bool:
-        """Subscribe to these names and to nothing else; returns whether that adds a resource.
+        """Replace the names. Returns whether the client subscribes to more than before.
 
         Raises OverLimitError for too many names.
         """

@@ -1,4 +1,4 @@
-"""Compiles a config into Envoy's resources and the callout's policy. Pure functions."""
+"""Compiles a config into the resources of Envoy and the policy of the callout. Pure functions."""
 
 from xds.resources.build import build
 

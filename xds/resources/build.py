@@ -20,7 +20,7 @@ from xds.resources.listener import listener
 from xds.resources.rate_limit_config import rate_limit_configs
 
 MAX_COMPILED_MODELS = 20_000
-"""Compiled models kept: twice the maximum of a config, for an edit that changes them all."""
+"""Compiled models in the cache: twice the maximum of a config, for an edit that changes all."""
 
 
 def build(config: GatewayConfig, policy: PolicyDocument, directory: Path) -> Snapshot:
@@ -74,7 +74,7 @@ def _keys(config: GatewayConfig) -> Iterator[_ModelKey]:
 
 @lru_cache(MAX_COMPILED_MODELS)
 def _compile_model(key: _ModelKey) -> _CompiledModel:
-    """Compile one model. Cached, because most edits change one model of many."""
+    """Compile one model. The result is cached, because most edits change one model of many."""
     versions = {names.cluster_name(key.name, name): v for name, v in key.model.versions.items()}
     return _CompiledModel(
         clusters={
@@ -139,4 +139,4 @@ COMPILERS: Final[Mapping[ResourceType, Callable[[_Inputs], Resources]]] = {
     resource_types.POLICY: _policy,
     resource_types.RATE_LIMIT: _rate_limits,
 }
-"""The compiler function of each resource type: returns the resources by name."""
+"""The compiler function of each resource type, which returns the resources by name."""

@@ -20,7 +20,7 @@ from xds.resources.endpoints import discovery_type, load_assignment
 from xds.resources.messages import seconds
 
 MAX_CALLS = 100_000
-"""Concurrent calls to the callout: high, because limits ahead of the callout limit the traffic."""
+"""Concurrent calls to the callout: high, because other limits apply before the callout."""
 
 
 def callout_cluster(callout: Callout) -> Cluster:

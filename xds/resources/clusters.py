@@ -30,14 +30,13 @@ from xds.resources.endpoints import uses_eds, version_endpoints
 from xds.resources.messages import from_ads, seconds
 
 DNS_WARMUP = 2.0
-"""Seconds that the first resolution of a host name may take."""
+"""Maximum seconds for the first resolution of a host name."""
 
 
 def warmup(config: GatewayConfig) -> dict[str, float]:
-    """The clusters that Envoy cannot use as soon as it has accepted them, with the longest wait.
+    """The maximum time, in seconds, that Envoy takes to warm each cluster; 0 is left out.
 
     Envoy accepts a cluster before it has resolved host names and before the first health check.
-    The wait is in seconds.
     """
     waits: dict[str, float] = {}
     for model_name, model in config.models.items():
@@ -54,7 +53,7 @@ def version_cluster(name: str, version: Version, pool: Pool, buffer_limit: int) 
     """The cluster of one version of a model. `buffer_limit`: bytes for each stream."""
     cluster = Cluster(
         name=name,
-        # Envoy splits metric names at dots, and a model's name may contain dots.
+        # Envoy splits metric names at dots, and names of models and versions may contain dots.
         alt_stat_name=name.replace(".", "_"),
         connect_timeout=seconds(pool.connect_timeout),
         per_connection_buffer_limit_bytes=buffer_limit,

@@ -1,4 +1,4 @@
-"""A config as the control plane uses it: compiled, with the values that need no restart."""
+"""Compiles a loaded config. Keys whose change needs a restart keep the values of the start."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from xds.sources.source import LoadedConfig
 
 @dataclass(frozen=True, slots=True)
 class CompiledConfig:
-    """A config and its resources. `restart_required`: keys whose change needs a restart."""
+    """A config and its resources. `restart_required`: changed keys that need a restart."""
 
     config: GatewayConfig
     snapshot: Snapshot

@@ -1,7 +1,6 @@
-"""The HTTP filters that every request passes, in order.
+"""The HTTP filters of the listener and of the router (upstream filters), in order.
 
-A new filter is one builder function and one entry in HTTP_FILTERS, or in UPSTREAM_FILTERS for a
-filter between the router and the model server.
+A new filter is one builder function and one entry in HTTP_FILTERS or UPSTREAM_FILTERS.
 """
 
 from collections.abc import Callable
@@ -31,10 +30,11 @@ from xds.resources import header_removal, local_rate_limit
 from xds.resources.messages import grpc_service, pack, seconds
 
 MAX_MESSAGE_TIMEOUT = 60.0
-"""Seconds to which the callout may extend the timeout of one message, such as a large body."""
+"""Seconds: the maximum of `override_message_timeout`, which extends the timeout of one message. The
+callout does not send it."""
 
 MAX_CALLOUT_RETRIES = 4
-"""Retries of a call to the callout that failed because a worker was killed or restarted."""
+"""Maximum retries of a call to the callout, for calls that fail because a worker has ended."""
 
 
 def http_filters(config: GatewayConfig) -> list[HttpFilter]:
@@ -45,8 +45,8 @@ def http_filters(config: GatewayConfig) -> list[HttpFilter]:
 def external_processor(callout: Callout) -> ExternalProcessor:
     """The config of the ext_proc filter, which calls the callout."""
     service = grpc_service(CALLOUT_CLUSTER)
-    # `reset` includes failed connections. The default back-off stays: Envoy reads this policy for
-    # every request, and a back-off in it makes that slower.
+    # `reset` includes failed connections. The policy sets no back-off: Envoy parses the policy for
+    # every request, and a back-off makes that slower.
     service.retry_policy = RetryPolicy(retry_on="reset", num_retries=MAX_CALLOUT_RETRIES)
     return ExternalProcessor(
         grpc_service=service,
@@ -63,8 +63,8 @@ def external_processor(callout: Callout) -> ExternalProcessor:
             response_trailer_mode=ProcessingModeHeaderSendMode.SKIP,
         ),
         allow_mode_override=True,
-        # Envoy reads a route's cluster_header when it matches the route. At that time the callout
-        # has not set the header yet, so Envoy must match the route again.
+        # Envoy reads cluster_header when it matches the route. At that time the callout has not set
+        # the header yet, so Envoy must match the route again.
         route_cache_action=ExternalProcessorRouteCacheAction.CLEAR,
         mutation_rules=HeaderMutationRules(allow_all_routing=True),
         stat_prefix="callout",
@@ -113,7 +113,7 @@ HTTP_FILTERS: Final[tuple[FilterBuilder, ...]] = (
     _grpc_http1_bridge,
     _router,
 )
-"""Filters of the listener. The rate limit comes first: a flood does not reach the callout."""
+"""Filters of the listener. The rate limit comes first, to protect the callout."""
 
 UPSTREAM_FILTERS: Final[tuple[FilterBuilder, ...]] = (_header_removal, _upstream_codec)
-"""Filters between the router and the model server. The codec must be the last."""
+"""Upstream filters: between the router and the model server. The codec must be the last."""

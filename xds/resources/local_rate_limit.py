@@ -1,7 +1,7 @@
-"""Rate limits that each Envoy enforces itself (local_ratelimit): listener, models, model types.
+"""Rate limits that each Envoy enforces by itself (local_ratelimit): listener, models, model types.
 
 All buckets belong to the virtual host. So the models of a type share one bucket, and new limits
-apply to open connections at once. A change of routes fills all buckets.
+apply to open connections at once. A change of the route configuration fills all buckets.
 """
 
 from envoy_data_plane.envoy.config.core.v3 import Metadata, RuntimeFractionalPercent
@@ -34,7 +34,7 @@ MODEL = "model"
 MODEL_TYPE = "model_type"
 
 UNLIMITED = LocalLimit(rate=10_000_000, burst=10_000_000)
-"""Envoy needs a bucket for requests that no descriptor matches. This one never runs empty."""
+"""A limit that is never reached. Envoy requires a bucket for requests that match no descriptor."""
 
 
 def http_filter(_: GatewayConfig) -> HttpFilter:
@@ -42,7 +42,7 @@ def http_filter(_: GatewayConfig) -> HttpFilter:
     return HttpFilter(name=FILTER_NAME, typed_config=pack(LocalRateLimit(stat_prefix=STAT_PREFIX)))
 
 
-def per_route(config: GatewayConfig) -> dict[str, PackedMessage]:
+def virtual_host_config(config: GatewayConfig) -> dict[str, PackedMessage]:
     """The virtual host's typed_per_filter_config."""
     limits = config.limits
     buckets = [
@@ -73,14 +73,14 @@ def per_route(config: GatewayConfig) -> dict[str, PackedMessage]:
 
 
 def metadata(name: str, model: Model) -> Metadata:
-    """A route's metadata: the model and its type, from which Envoy makes descriptors."""
+    """The metadata of a route: the model and its type, from which Envoy builds descriptors."""
     entries = {MODEL: name} if model.type is None else {MODEL: name, MODEL_TYPE: model.type}
     values = {key: Value(string_value=value) for key, value in entries.items()}
     return Metadata(filter_metadata={METADATA: Struct(fields=values)})
 
 
 def _descriptor(key: str) -> RateLimit:
-    """A descriptor with the value that the route's metadata has for a key; none without it."""
+    """A descriptor with the value of a key in the route's metadata; none if the key is missing."""
     return RateLimit(
         actions=[
             RateLimitAction(

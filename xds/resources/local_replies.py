@@ -1,7 +1,7 @@
 """Turns Envoy's local replies (503, 504, 429 ...) into problem documents (RFC 9457).
 
-Responses of the callout stay as they are. Their response code details are empty or begin with
-`sluice`; the details of a local reply name its cause.
+Responses of the callout are not changed. Their `response_code_details` are empty or begin with
+`sluice`. The details of a local reply name its cause.
 """
 
 import json
@@ -23,7 +23,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 )
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
-from sluice.contract import headers as names
+from sluice.contract import headers as header_names
 from sluice.contract.local_replies import (
     CALLOUT_DETAILS,
     LOCAL_REPLIES,
@@ -33,8 +33,8 @@ from sluice.contract.local_replies import (
 from sluice.contract.problem import MEDIA_TYPE, problem_members
 from xds.resources.messages import header, pack
 
-_INSTANCE = f'"instance": "urn:request:%REQ({names.REQUEST_ID.upper()})%"'
-"""Safe in JSON: Envoy replaces a request id that a client has sent."""
+_INSTANCE = f'"instance": "urn:request:%REQ({header_names.REQUEST_ID.upper()})%"'
+"""Safe in JSON, because Envoy replaces the request id of a client by its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def _condition(reply: LocalReply) -> str:
 _IS_LOCAL_REPLY = (
     f"response.code_details != '' && !response.code_details.startsWith('{CALLOUT_DETAILS}')"
 )
-"""The response is a local reply, and not the callout's."""
+"""The response is a local reply, and not a response of the callout."""
 
 
 def reply_mappings() -> Iterator[ReplyMapping]:
@@ -93,7 +93,7 @@ def local_reply_config(expose_reason: bool) -> LocalReplyConfig:
 
 
 def _mappers(reply: ReplyMapping, expose_reason: bool) -> Iterator[ResponseMapper]:
-    headers = [header(names.REASON, reply.reason)] if expose_reason else []
+    headers = [header(header_names.REASON, reply.reason)] if expose_reason else []
     condition = _expression(reply.when)
     # Envoy copies the body of a local reply to a gRPC call to grpc-message: plain text.
     yield ResponseMapper(
@@ -131,12 +131,13 @@ def _expression(expression: str) -> AccessLogFilter:
 def _is_grpc() -> list[AccessLogFilter]:
     """Whether the client speaks gRPC.
 
-    A request that the gateway has converted to gRPC has the header that keeps its original path.
+    A request that the callout has converted to gRPC is excluded: it has the header `x-sluice-path`.
     """
     content_type = StringMatcher(prefix="application/grpc")
+    unconverted = HeaderMatcher(name=header_names.PATH, present_match=True, invert_match=True)
     return [
         _header_filter(HeaderMatcher(name="content-type", string_match=content_type)),
-        _header_filter(HeaderMatcher(name=names.PATH, present_match=True, invert_match=True)),
+        _header_filter(unconverted),
     ]
 
 

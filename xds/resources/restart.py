@@ -26,7 +26,7 @@ def restart_required(config: GatewayConfig, started: GatewayConfig) -> tuple[str
 
 
 def with_started_values(config: GatewayConfig, started: GatewayConfig) -> GatewayConfig:
-    """The config, with the values of these keys that the processes were started with."""
+    """The config, but `RESTART_KEYS` have the values that the processes were started with."""
     for key in RESTART_KEYS:
         config = _replaced(config, key.split("."), _value(started, key))
     return config

@@ -34,14 +34,14 @@ from xds.resources.messages import header, pack, seconds
 def route_configuration(config: GatewayConfig, routes: Iterable[bytes]) -> bytes:
     """The listener's route table, serialized, from serialized routes in their order.
 
-    The routes are serialized already because those of unchanged models come from a cache. In
-    protobuf's encoding, a message is the concatenation of its encoded fields.
+    The routes are already serialized because the routes of unchanged models come from a cache. In
+    the protobuf encoding, a message is the concatenation of its encoded fields.
     """
     # Models have different paths, not different hosts.
     host = VirtualHost(
         name=names.ROUTE_CONFIGURATION,
         domains=["*"],
-        typed_per_filter_config=local_rate_limit.per_route(config),
+        typed_per_filter_config=local_rate_limit.virtual_host_config(config),
     )
     table = RouteConfiguration(
         name=names.ROUTE_CONFIGURATION,
@@ -52,10 +52,10 @@ def route_configuration(config: GatewayConfig, routes: Iterable[bytes]) -> bytes
 
 
 _ROUTES = 3
-"""Number of VirtualHost.routes."""
+"""Field number of VirtualHost.routes."""
 
 _VIRTUAL_HOSTS = 2
-"""Number of RouteConfiguration.virtual_hosts."""
+"""Field number of RouteConfiguration.virtual_hosts."""
 
 
 def _field(number: int, message: bytes) -> bytes:
@@ -68,7 +68,7 @@ def _field(number: int, message: bytes) -> bytes:
 
 
 def _response_headers(config: GatewayConfig) -> list[HeaderValueOption]:
-    """Headers that Envoy copies to the response from the request, after the callout set them."""
+    """Headers of the callout that Envoy copies from the request to the response."""
     added = []
     if config.requests.expose_reason:
         added.append(header(headers.REASON, f"%REQ({headers.REASON})%"))
@@ -80,25 +80,26 @@ def _response_headers(config: GatewayConfig) -> list[HeaderValueOption]:
 
 
 def model_routes(name: str, model: Model, max_body: int) -> list[Route]:
-    """The routes of one model. `max_body` (bytes) applies if the model has no limit itself."""
+    """The routes of one model. `max_body` (bytes) applies if the model sets no `max_body`."""
     return [_route(name, model, match, max_body) for match in _matches(name, model)]
 
 
 def fallback_routes() -> list[Route]:
-    """The last routes, for requests of no model: the callout refuses them.
+    """The last routes: requests for no model, which the callout refuses.
 
-    A CONNECT request has no path, so `prefix: /` does not match it, and without a route no rate
-    limit applies to it. Envoy refuses a CONNECT whose route allows no tunnel before any filter.
+    A CONNECT request has no path, so `prefix: /` does not match it. Without a route, the request
+    would reach the callout without any rate limit. With this route, which allows no tunnels, Envoy
+    refuses the request before all filters.
     """
     matches = (RouteMatch(connect_matcher=RouteMatchConnectMatcher()), RouteMatch(prefix="/"))
     return [Route(name="other", match=match, route=_action()) for match in matches]
 
 
 def _matches(name: str, model: Model) -> Iterator[RouteMatch]:
-    """What identifies a request of a model: its cluster after the decision, its path before.
+    """The matches of a model's requests: by path before the decision, by cluster after it.
 
     Envoy matches the route again after the decision (see the ext_proc filter). The callout may have
-    replaced the path.
+    replaced the path, so the first match is the cluster that the callout has chosen.
     """
     yield RouteMatch(
         prefix="/", headers=[_header(headers.MODEL_SERVICE, prefix=names.cluster_name(name, ""))]

@@ -1,7 +1,7 @@
-"""Telemetry that Envoy sends: reports to the callout, log records and spans to a collector.
+"""Telemetry that Envoy sends: reports to the callout, log records and spans to collectors.
 
-A report, record or span contains only headers that Sluice has set and parts of the request that
-hold no credential.
+Reports, records and spans contain only headers that Sluice has set, and parts of the request that
+contain no credential.
 """
 
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ _ATTRIBUTES = {
     "sluice.reason": f"%REQ({headers.REASON})%",
     "sluice.canary": f"%REQ({headers.CANARY})%",
 }
-"""Attributes of a log record. They have OpenTelemetry's names where OpenTelemetry defines them."""
+"""Attributes of a log record, with the names of OpenTelemetry if it defines the attribute."""
 
 _TAGS = {
     "sluice.service": headers.MODEL_SERVICE,
@@ -61,10 +61,10 @@ _TAGS = {
     "sluice.reason": headers.REASON,
     "sluice.canary": headers.CANARY,
 }
-"""Attributes of a span, and the request headers, set by the decision, that contain them."""
+"""Attributes of a span, and the request headers of the callout that contain them."""
 
 _URL = "%REQ(:SCHEME)%://%REQ(:AUTHORITY)%%PATH(NQ:ORIG_OR_PATH)%"
-"""Replaces Envoy's `http.url`, which contains the query, where clients may put secrets."""
+"""Replaces Envoy's `http.url`, which contains the query. Clients may put secrets in the query."""
 
 
 def access_logs(telemetry: Telemetry) -> list[AccessLog]:
@@ -88,7 +88,7 @@ def access_logs(telemetry: Telemetry) -> list[AccessLog]:
 
 
 def tracing(settings: Tracing | None) -> HttpConnectionManagerTracing | None:
-    """The HttpConnectionManager's tracing. Envoy also obeys a sampled traceparent of a client."""
+    """The HttpConnectionManager's tracing. A sampled traceparent of a client is traced too."""
     if settings is None:
         return None
     collector = OpenTelemetryConfig(

@@ -1,6 +1,7 @@
-"""The order of a rollout: a resource exists before anything refers to it, and until nothing does.
+"""Plans the steps of a rollout: make before break.
 
-This is the make-before-break order of the xDS protocol ("Eventual consistency considerations").
+Resources are added before other resources refer to them, and removed after the references (see
+"Eventual consistency considerations" in the xDS protocol).
 """
 
 from collections.abc import Mapping
@@ -11,19 +12,19 @@ from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
 from xds.protocol.snapshot import ResourceSet, Snapshot
 
-MADE_FIRST: Final = tuple(each for each in resource_types.ALL if each.make_before_break)
-"""Types whose resources are added before anything refers to them, and removed after that."""
+MAKE_BEFORE_BREAK: Final = tuple(each for each in resource_types.ALL if each.make_before_break)
+"""Types whose resources are added before the other types change, and removed afterwards."""
 
 DRAIN: Final = 1.0
-"""Seconds that requests with an old decision get to reach their cluster before it is removed."""
+"""Seconds before a cluster is removed, for requests that an old policy has sent to this cluster."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """A snapshot to publish, and what to wait for before the next step.
 
-    The step ends when every node has accepted `types`, and `pause` seconds after that. `in_force`:
-    after this step, the new config decides about requests.
+    The step ends `pause` seconds after every node has accepted `types`. `in_force`: the new config
+    is in force after this step.
     """
 
     name: str
@@ -37,16 +38,16 @@ def steps(current: Snapshot, new: Snapshot) -> list[Step]:
     """The steps from the current snapshot to the new one.
 
     Steps that change nothing are left out, except for the step that puts the new config in force.
-    The last snapshot has the new resources; a type that does not change keeps its version.
+    The last snapshot has the new resources. A type that does not change keeps its `version_info`.
     """
     target = new.with_types(_unchanged(current, new))
     both = _both(current, target)
     made = current.with_types(both)
     switched = target.with_types(both)
-    removes = not switched.has_resources_of(target)
-    make = Step("make", made, MADE_FIRST, _warmup(current, new))
+    removes = not switched.has_same_resources(target)
+    make = Step("make", made, MAKE_BEFORE_BREAK, _warmup(current, new))
     switch = Step("switch", switched, resource_types.ALL, DRAIN if removes else 0.0, in_force=True)
-    plan = [make] if not made.has_resources_of(current) else []
+    plan = [make] if not made.has_same_resources(current) else []
     plan.append(switch)
     if removes:
         plan.append(Step("remove", target, resource_types.ALL))
@@ -62,10 +63,10 @@ def _unchanged(current: Snapshot, new: Snapshot) -> Mapping[ResourceType, Resour
 
 
 def _both(current: Snapshot, new: Snapshot) -> Mapping[ResourceType, ResourceSet]:
-    """Old and new resources together. If both have a resource, the new one replaces the old one."""
+    """Old and new resources together. For a name that both have, the new resource."""
     return {
         each: _union(current.types[each], new.types[each], f"{new.version}-make")
-        for each in MADE_FIRST
+        for each in MAKE_BEFORE_BREAK
     }
 
 
@@ -75,6 +76,6 @@ def _union(old: ResourceSet, new: ResourceSet, info: str) -> ResourceSet:
 
 
 def _warmup(current: Snapshot, new: Snapshot) -> float:
-    """The longest time, in seconds, that a new cluster may take to become usable."""
+    """The maximum time, in seconds, that Envoy takes to warm the new clusters."""
     known = current.types[resource_types.CLUSTER].resources
     return max((wait for name, wait in new.warmup.items() if name not in known), default=0.0)

@@ -1,8 +1,8 @@
 """Publishes snapshots step by step, and restores the last good one when a node rejects a step.
 
-A rollout waits for every node until a timeout, and then continues without the nodes that have not
-responded. A newer snapshot replaces the one that is being rolled out. `order` holds the steps,
-`nodes` what each node has accepted.
+Each step waits for every node until a timeout, and then continues without the nodes that have not
+responded. A newer snapshot replaces the one that is being rolled out. `order` plans the steps, and
+`nodes` records what each node has accepted.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ Sleep = Callable[[float], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class RolloutResult:
-    """How a rollout ended: in force, or rejected with `nack`.
+    """How a rollout ended. `nack`: a node rejected a step; None if the new config is in force.
 
     `unresponsive` are the ids of nodes that did not respond in time.
     """
@@ -52,12 +52,12 @@ class Rollout:
 
     @property
     def step(self) -> str | None:
-        """The current step; None when no rollout is running."""
+        """The current step, or `queued` before the first step; None if no rollout is running."""
         return "queued" if self._target is not None else self._step
 
     @property
     def result(self) -> RolloutResult | None:
-        """How the latest rollout ended."""
+        """How the latest rollout ended; None before the first."""
         return self._result
 
     @property
@@ -66,12 +66,12 @@ class Rollout:
         return self.step is None and not self._nodes.out_of_sync(ALL)
 
     def submit(self, snapshot: Snapshot) -> None:
-        """Roll out this snapshot next. A running rollout is given up at its current step."""
+        """Roll out this snapshot next. A running rollout ends at its current step."""
         self._target = snapshot
         self._submitted.set()
 
     async def run(self) -> None:
-        """Roll out what is submitted, until cancelled."""
+        """Roll out submitted snapshots until the task is cancelled."""
         while True:
             await self._submitted.wait()
             self._submitted.clear()
@@ -87,7 +87,7 @@ class Rollout:
             self._step = step.name
             log.info("version %s: step %s", target.version, step.name)
             self._nodes.publish(step.snapshot)
-            unresponsive |= set(await self._acceptance(step.types))
+            unresponsive |= set(await self._wait_for_acceptance(step.types))
             nack = self._nodes.nack()
             if nack is not None:
                 self._restore(target, nack)
@@ -96,11 +96,11 @@ class Rollout:
                 return
             if step.in_force:
                 self._put_in_force(plan[-1].snapshot, unresponsive)
-            if await self._superseded_within(step.pause):
+            if await self._is_replaced_during(step.pause):
                 return
 
-    async def _acceptance(self, types: tuple[ResourceType, ...]) -> list[str]:
-        """Wait until all nodes have accepted these types, one rejects, or a newer snapshot comes.
+    async def _wait_for_acceptance(self, types: tuple[ResourceType, ...]) -> list[str]:
+        """Wait until all nodes have accepted these types, until a NACK, or until a newer snapshot.
 
         Returns the ids of the nodes that did not respond in time.
         """
@@ -123,7 +123,8 @@ class Rollout:
             )
         return unresponsive
 
-    async def _superseded_within(self, pause: float) -> bool:
+    async def _is_replaced_during(self, pause: float) -> bool:
+        """Wait for `pause` seconds; return True at once if a newer snapshot is submitted."""
         if pause:
             await _first(self._sleep(pause), self._submitted.wait())
         return self._submitted.is_set()
@@ -136,7 +137,7 @@ class Rollout:
     def _restore(self, target: Snapshot, nack: Nack) -> None:
         self._result = RolloutResult(nack)
         log.error(
-            "version %s is not in force: %s; in force is version %s",
+            "version %s is not in force: %s; the version in force is %s",
             target.version,
             nack,
             self._in_force.version or "none",
@@ -146,7 +147,7 @@ class Rollout:
 
 
 async def _first(*awaitables: Awaitable[object]) -> None:
-    """Wait until one of them is done, and cancel the others."""
+    """Wait until one awaitable is done, and cancel the others."""
     tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

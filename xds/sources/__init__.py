@@ -1,1 +1,1 @@
-"""Where the control plane reads its config from."""
+"""Config sources: where the control plane gets its config from."""

@@ -19,7 +19,7 @@ MAX_SETTLE_MS = 200
 """Milliseconds after which a change is read even if there are further events."""
 
 POLL_MS = 1000
-"""Milliseconds after which the files are compared without any event: NFS reports none."""
+"""Milliseconds after which the files are compared even without an event: NFS sends no events."""
 
 
 class ConfigFile:
@@ -37,7 +37,7 @@ class ConfigFile:
         return str(self._path)
 
     def read(self) -> LoadedConfig:
-        """Read the config and its key sets. Raises ConfigError with every mistake."""
+        """Read the config and the key set files. Raises ConfigError with every error."""
         self._files, self._digest = (self._path,), _digest((self._path,))
         config = load(self._path)
         self._files = (self._path, *jwks_files(config, self._directory))
@@ -46,7 +46,7 @@ class ConfigFile:
         return LoadedConfig(config, policy_document(config, self._directory), self._directory)
 
     async def changes(self) -> AsyncIterator[LoadedConfig | ConfigError]:
-        """The config after every change of the file or of a key set."""
+        """The config after every change of the file or of a key set file."""
         while True:
             watched = self._directories()
             async for _ in awatch(
@@ -65,7 +65,7 @@ class ConfigFile:
                     break
 
     def _is_relevant(self, _: Change, path: str) -> bool:
-        # Kubernetes replaces the link `..data`, through which every mounted file is read.
+        # Kubernetes changes all files of a mounted volume by replacing the symbolic link `..data`.
         name = Path(path).name
         return name.startswith("..") or any(file.name == name for file in self._files)
 
@@ -76,7 +76,7 @@ class ConfigFile:
             return error
 
     def _directories(self) -> tuple[Path, ...]:
-        # Not the files: editors and Kubernetes replace a file by a new one, which is not watched.
+        # Directories, not files: the watch of a file ends when an editor or Kubernetes replaces it.
         parents = {file.parent.resolve() for file in self._files}
         return tuple(sorted(parent for parent in parents if parent.is_dir()))
 

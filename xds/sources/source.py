@@ -18,14 +18,14 @@ class LoadedConfig:
 
 
 class ConfigSource(Protocol):
-    """Provides the config, and every later change of it."""
+    """Provides the config, and every change of the config."""
 
     @property
     def name(self) -> str:
         """The source's name in the status and the logs, such as a path."""
 
     def read(self) -> LoadedConfig:
-        """Read the config. Raises ConfigError with every mistake in it."""
+        """Read the config. Raises ConfigError with every error in the config."""
 
     def changes(self) -> AsyncIterator[LoadedConfig | ConfigError]:
-        """Every later config; a ConfigError for one that is not valid."""
+        """The config after each change, or a ConfigError if the config is not valid."""

@@ -1,4 +1,4 @@
-"""What the control plane knows of its connected nodes."""
+"""The control plane records the kind of connected nodes and limits their number."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A version changes with the content that it names, and with nothing else."""
+"""A version changes if the content of the resources changes, and only then."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,9 +40,9 @@ def test_a_changed_resource_changes_its_own_version_and_no_other() -> None:
     assert changed == ["b"]
 
 
-def test_a_type_that_is_replaced_leaves_the_others_as_they_are() -> None:
+def test_replacing_a_type_does_not_change_the_other_types() -> None:
     policy = {"policy": Resource.of(b"1")}
     before = Snapshot.of({resource_types.POLICY: policy}, "v1")
     after = before.with_types({resource_types.CLUSTER: resource_set({"a": b"1"})})
     assert after.types[resource_types.POLICY] is before.types[resource_types.POLICY]
-    assert not after.has_resources_of(before)
+    assert not after.has_same_resources(before)

@@ -92,7 +92,7 @@ def test_a_nack_records_its_reason_and_keeps_the_accepted_version() -> None:
     assert state.at == 7.0
     assert sent(stream, snapshot("ab")) == []
     assert not stream.in_sync(snapshot("ab"))
-    # The client may use part of what it rejected, so the good version is sent again.
+    # The client may use a part of the rejected version, so the good version is sent again.
     assert [response.version for response in sent(stream, snapshot("a"))] == [good.version]
 
 
@@ -197,7 +197,7 @@ def test_an_envoy_is_not_in_sync_before_it_has_the_endpoints_of_its_clusters() -
         max_size=40,
     )
 )
-def test_a_client_that_acknowledges_ends_with_the_published_resources(
+def test_a_client_that_accepts_every_response_gets_the_published_resources(
     events: list[str | tuple[set[str], bytes]],
 ) -> None:
     stream, published = subscribed(), snapshot()
@@ -218,7 +218,7 @@ def test_a_client_that_acknowledges_ends_with_the_published_resources(
         assert len(fresh) + len(outstanding) <= 1
         outstanding += fresh
         nonces += [response.nonce for response in fresh]
-    # A client that has rejected the published version gets it again only if it asks again.
+    # A client that has rejected the published version gets it again only after another request.
     for response in outstanding:
         ack(stream, response)
     stream.on_request(SotwRequest(CDS, nonce=stream.types[CDS].nonce), now=0)

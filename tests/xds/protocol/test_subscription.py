@@ -1,4 +1,4 @@
-"""A subscription follows the resource names that a client sends."""
+"""Subscriptions change with the resource names that a client sends."""
 
 import pytest
 
@@ -9,20 +9,20 @@ from xds.protocol.subscription import MAX_NAMES, OverLimitError, Subscription
 CDS, EDS = resource_types.CLUSTER, resource_types.ENDPOINT
 
 
-def test_no_names_subscribe_to_every_resource_of_a_wildcard_type() -> None:
+def test_an_empty_list_subscribes_to_every_resource_of_a_wildcard_type() -> None:
     subscription = Subscription(CDS)
     assert subscription.replace(())
     assert subscription.includes("a")
 
 
-def test_no_names_subscribe_to_nothing_of_another_type() -> None:
+def test_an_empty_list_subscribes_to_no_resource_of_another_type() -> None:
     subscription = Subscription(EDS)
     subscription.replace(())
     assert subscription.empty
     assert not subscription.includes("a")
 
 
-def test_no_names_after_names_subscribe_to_nothing() -> None:
+def test_an_empty_list_after_a_name_unsubscribes_from_every_resource() -> None:
     for names in (("a",), ("*",)):
         subscription = Subscription(CDS)
         subscription.replace(names)
@@ -31,7 +31,7 @@ def test_no_names_after_names_subscribe_to_nothing() -> None:
         assert not subscription.includes("a")
 
 
-def test_no_names_stay_a_wildcard_until_the_client_sends_a_name() -> None:
+def test_an_empty_list_is_a_wildcard_until_the_client_sends_a_name() -> None:
     subscription = Subscription(CDS)
     subscription.replace(())
     assert not subscription.replace(())

@@ -48,7 +48,7 @@ def test_the_last_step_has_the_new_resources_and_one_step_puts_them_in_force(
     old: dict[str, bytes], new: dict[str, bytes]
 ) -> None:
     plan = steps(snapshot(old), snapshot(new))
-    assert plan[-1].snapshot.has_resources_of(snapshot(new))
+    assert plan[-1].snapshot.has_same_resources(snapshot(new))
     assert [step.in_force for step in plan].count(True) == 1
 
 
@@ -69,7 +69,7 @@ def test_a_change_of_endpoints_changes_only_endpoints() -> None:
     make, switch = steps(old, new)
     changed = [each for each in resource_types.ALL if make.snapshot.types[each] != old.types[each]]
     assert changed == [resource_types.ENDPOINT]
-    assert switch.snapshot.has_resources_of(make.snapshot)
+    assert switch.snapshot.has_same_resources(make.snapshot)
 
 
 def test_the_make_step_waits_for_new_clusters_only() -> None:
