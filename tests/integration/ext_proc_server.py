@@ -21,9 +21,9 @@ REFUSE = "x-test-refuse"
 class ExtProcServer:
     """Serves ExternalProcessor and gRPC health checks on a port.
 
-    It routes a request to the cluster in the header `x-test-cluster`, and refuses a request that
-    has the header `x-test-refuse`. `requests` holds the headers of every request, in order of
-    arrival.
+    The server routes a request to the cluster in the header `x-test-cluster`. It refuses a request
+    with the header `x-test-refuse`, whose value becomes the `response_code_details`. `requests` has
+    the headers of every request, in order of arrival.
     """
 
     def __init__(self, port: int) -> None:
@@ -56,7 +56,9 @@ class ExtProcServer:
                 for header in request.request_headers.headers.headers
             }
             self.requests.append(headers)
-            yield _refusal() if REFUSE in headers else _route(headers.get(CLUSTER, ""))
+            yield (
+                _refusal(headers[REFUSE]) if REFUSE in headers else _route(headers.get(CLUSTER, ""))
+            )
 
 
 def _route(cluster: str) -> ProcessingResponse:
@@ -72,10 +74,11 @@ def _route(cluster: str) -> ProcessingResponse:
     return response
 
 
-def _refusal() -> ProcessingResponse:
+def _refusal(details: str) -> ProcessingResponse:
     response = ProcessingResponse()
     response.immediate_response.status.code = 403
     response.immediate_response.body = b"refused by the callout"
+    response.immediate_response.details = details
     return response
 
 

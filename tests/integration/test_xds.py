@@ -319,8 +319,10 @@ def test_local_replies_are_problem_documents_and_responses_of_the_callout_are_no
         requests={"expose_reason": True},
         limits={"listener": None, "models": {"other": bucket}},
     ) as started:
-        refused = started.get("/v2/models/text", x_test_refuse="yes")
-        assert (refused.status_code, refused.text) == (403, "refused by the callout")
+        # The details contain the subject of the caller, here one that looks like a local reply.
+        for details in ("", "sluice:forbidden", "sluice:forbidden:overflow"):
+            refused = started.get("/v2/models/text", x_test_refuse=details)
+            assert (refused.status_code, refused.text) == (403, "refused by the callout")
         unreachable = started.get("/v2/models/text")
         unknown = started.get("/v2/models/text", "no/cluster")
         admitted = started.get("/v2/models/other", "other/v1")

@@ -56,21 +56,22 @@ class ReplyMapping:
         return f"{text[:-1]}, {_INSTANCE}}}" if self.identified else text
 
 
+_IS_LOCAL_REPLY = (
+    f"response.code_details != '' && !response.code_details.startsWith('{CALLOUT_DETAILS}')"
+)
+"""The response is a local reply, and not a response of the callout."""
+
+
 def _condition(reply: LocalReply) -> str:
     """`LocalReply.matches` as a CEL expression."""
     if reply.contains:
-        matched = f"response.code_details.contains('{reply.contains}')"
+        # The details of a refusal by the callout contain the caller's subject, which is any text.
+        matched = f"{_IS_LOCAL_REPLY} && response.code_details.contains('{reply.contains}')"
     else:
         matched = " || ".join(
             f"response.code_details.startsWith('{prefix}')" for prefix in reply.prefixes
         )
     return matched if reply.unless is None else f"({matched}) && response.code != {reply.unless}"
-
-
-_IS_LOCAL_REPLY = (
-    f"response.code_details != '' && !response.code_details.startsWith('{CALLOUT_DETAILS}')"
-)
-"""The response is a local reply, and not a response of the callout."""
 
 
 def reply_mappings() -> Iterator[ReplyMapping]:
