@@ -52,7 +52,7 @@ def explain(context: DecisionContext) -> str:
         }[context.reason]
         return f"version {context.target.version}: {why}"
     if context.reason is not Reason.STABLE:
-        return "not tried: the version was chosen explicitly"
+        return "not tried: the request or a claim rule chose the version"
     if not context.model.canaries:
         return "the model has no canary"
     return f"no canary: {bucket if context.bucket is not None else 'the caller has no bucket'}"

@@ -22,7 +22,10 @@ class BodyHandler(Protocol):
 
     @property
     def mode(self) -> ProcessingMode:
-        """The parts that Envoy must send, and how it sends bodies."""
+        """The parts that Envoy must send, and how it sends bodies.
+
+        A constant of `messages`: the response cache compares modes by identity.
+        """
 
     def request_body(self, body: HttpBody) -> Result | Awaitable[Result]:
         """Handle the request body; a chunk of the body if `mode` has STREAMED."""

@@ -145,7 +145,7 @@ def test_an_explanation_says_what_each_stage_found() -> None:
     assert "alice" in explanations["authenticate"]
     assert "public" in explanations["authorize"]
     assert "claim" in explanations["route"]
-    assert "explicitly" in explanations["canary"]
+    assert "claim rule" in explanations["canary"]
 
 
 def test_an_explanation_names_the_status_and_reason_of_a_refusal() -> None:
