@@ -131,9 +131,7 @@ GATEWAY_REASONS: Final = frozenset(
         *(reason for reason, _ in LOCAL_REPLIES_BY_STATUS.values()),
     }
 )
-"""Reasons of responses that do not show whether the model server works.
-
-Envoy may have called the model server before it sent one of these responses."""
+"""Reasons that do not show whether the model server works. Envoy's response flags may show it."""
 
 
 def local_reply_reason(details: str, status: int) -> Reason:

@@ -87,7 +87,7 @@ class Nodes:
 
     @property
     def snapshot(self) -> Snapshot:
-        """The published snapshot: the one that nodes get."""
+        """The published snapshot, which nodes get."""
         return self._snapshot
 
     def publish(self, snapshot: Snapshot) -> None:
@@ -130,7 +130,7 @@ class Nodes:
 
     def _record_nack(self, node: Node, resource_type: ResourceType) -> None:
         state = node.stream.types[resource_type]
-        # A NACK of an earlier snapshot says nothing about the published one.
+        # A NACK of an earlier snapshot does not reject the published snapshot.
         if state.nacked == self._snapshot.types[resource_type].version:
             self._nacks.append(Nack(node.id, resource_type, state.nacked, state.reason or ""))
 

@@ -55,16 +55,16 @@ class SotwStream(Stream):
             return Acknowledgement.NONE
         if request.nonce != state.nonce:
             return Acknowledgement.NONE
-        verdict = Acknowledgement.NONE
+        acknowledgement = Acknowledgement.NONE
         if state.outstanding:
-            verdict = state.acknowledge(request.error, now)
+            acknowledgement = state.acknowledge(request.error, now)
         else:
-            # The client repeats a request that has been answered. Envoy does so when it warms a
+            # The client sends another request after its ACK or NACK. Envoy does so when it warms a
             # cluster again, and then waits for a response even if the endpoints are the same.
             state.due = True
         if state.subscription.replace(request.names):
             state.due = True
-        return verdict
+        return acknowledgement
 
     def responses(self, snapshot: Snapshot) -> Iterator[SotwResponse]:
         """The responses that are due, in push order. Taking a response records it as sent."""

@@ -37,7 +37,7 @@ def build(config: GatewayConfig, policy: PolicyDocument, directory: Path) -> Sna
 class _ModelKey:
     """Everything that a model's resources depend on.
 
-    `content` is the model as JSON: a `Model` itself is not hashable.
+    `content` is the model as JSON, because a `Model` is not hashable.
     """
 
     name: str

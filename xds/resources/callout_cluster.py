@@ -27,7 +27,7 @@ def callout_cluster(callout: Callout) -> Cluster:
     """The cluster of the workers. A worker that fails must not make a request fail.
 
     Envoy repeats a failed call on another worker (see the ext_proc filter), ejects a worker after
-    one failure, and checks the health of workers to find those that hang or are back.
+    one failure, and checks the health of workers to find workers that hang or have restarted.
     """
     addresses = callout.addresses()
     return Cluster(

@@ -1,4 +1,4 @@
-"""Rate limits that each Envoy enforces by itself (local_ratelimit): listener, models, model types.
+"""Rate limits that each Envoy enforces alone (local_ratelimit): listener, models, model types.
 
 All buckets belong to the virtual host. So the models of a type share one bucket, and new limits
 apply to open connections at once. A change of the route configuration fills all buckets.
@@ -38,7 +38,7 @@ UNLIMITED = LocalLimit(rate=10_000_000, burst=10_000_000)
 
 
 def http_filter(_: GatewayConfig) -> HttpFilter:
-    """The filter. It has no bucket itself: it applies the buckets of the virtual host."""
+    """The filter, which has no bucket: the buckets belong to the virtual host."""
     return HttpFilter(name=FILTER_NAME, typed_config=pack(LocalRateLimit(stat_prefix=STAT_PREFIX)))
 
 

@@ -75,7 +75,7 @@ def _condition(reply: LocalReply) -> str:
 
 
 def reply_mappings() -> Iterator[ReplyMapping]:
-    """All mappings. Envoy applies the first one whose condition holds."""
+    """All mappings. Envoy applies the first mapping whose condition holds."""
     for reply in LOCAL_REPLIES:
         yield ReplyMapping(_condition(reply), reply.status, reply.reason, reply.detail)
     for status, (reason, detail) in LOCAL_REPLIES_BY_STATUS.items():

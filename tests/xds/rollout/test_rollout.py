@@ -39,7 +39,7 @@ class Fleet:
     clients: list[Client] = field(default_factory=list)
 
     async def until_idle(self) -> None:
-        """Let the clients receive and acknowledge until no client receives anything."""
+        """Let the clients receive and acknowledge until there are no more responses."""
         quiet = 0
         while quiet < 10:
             received = [client.receive() for client in self.clients]
