@@ -66,8 +66,8 @@ class LeaseRequest:
 class LeaseGrant:
     """`tokens` are added to those held; the lease lasts `lifetime` from the time of the request.
 
-    `free` tokens are left in the budget. `wait` is the time until another one is free, `reset` the
-    time until all are, if none is spent.
+    `free` tokens are left in the budget. If no token is spent, a token is free after the time
+    `wait`, and all tokens are free after the time `reset`.
     """
 
     tokens: int
@@ -107,7 +107,7 @@ class Budget(Protocol):
         """Time until all tokens are free, if none is taken and no leased one is spent."""
 
     def last_use(self) -> int:
-        """The latest time at which a token may have been or may still be spent."""
+        """The time after which no token is spent: now, or when the last lease expires."""
 
 
 class _LeasableBudget:
@@ -125,11 +125,11 @@ class _LeasableBudget:
         lease = self._leases.get(request.holder)
         if lease is not None and request.sequence <= lease.sequence:
             return LeaseGrant(0, self._free(), self._wait(1), self._reset(), 0)
-        had = 0 if lease is None else lease.tokens
-        # More than it had: the store has lost its data, and learns here what the holder holds.
+        recorded = 0 if lease is None else lease.tokens
+        # More are held than recorded if the store has lost its data. Then they are recorded again.
         held = request.held
-        returned = min(request.returned, max(0, had - held))
-        self._settle(held - had, returned)
+        returned = min(request.returned, max(0, recorded - held))
+        self._settle(held - recorded, returned)
         tokens = min(request.want, self._free())
         expires = self._expiry(now + request.lifetime)
         self._grant(tokens)
@@ -155,7 +155,7 @@ class _LeasableBudget:
         return max([self._now, *(lease.expires for lease in self._leases.values())])
 
     def _advance(self, now: int) -> int:
-        """Advance the time to `now` and end the leases that expire until then, in order."""
+        """Advance the time to `now`, and end the leases that have expired, the oldest first."""
         if now <= self._now:
             return self._now
         if self._leases:
@@ -191,7 +191,7 @@ class _LeasableBudget:
     def _settle(self, change: int, returned: int) -> None:
         """Change the number of leased tokens by `change`.
 
-        Where it falls, `returned` tokens become free again and the rest is spent.
+        If `change` is negative, `returned` tokens become free again and the others are spent.
         """
         raise NotImplementedError
 
@@ -201,7 +201,7 @@ class _LeasableBudget:
 
 
 class TokenBucket(_LeasableBudget):
-    """The level is in tokens times `unit`, so that a refill loses no fraction of a token."""
+    """A token bucket. Its level is in tokens times `unit`, so a refill loses no part of a token."""
 
     def __init__(self, limit: Limit, now: int, used_until: int) -> None:
         super().__init__(limit, now)
@@ -237,7 +237,7 @@ class TokenBucket(_LeasableBudget):
 
 
 class FixedWindow(_LeasableBudget):
-    """Leased tokens count as used, and a lease expires with its window at the latest."""
+    """A fixed window. Leased tokens count as used. A lease expires with its window or earlier."""
 
     def __init__(self, limit: Limit, now: int, used_until: int) -> None:
         super().__init__(limit, now)
@@ -278,7 +278,7 @@ class FixedWindow(_LeasableBudget):
 
 
 class SlidingWindow(_LeasableBudget):
-    """A spent token counts in the slot in which it is reported, until that has left the window."""
+    """A sliding window. A spent token counts until the slot of its report has left the window."""
 
     def __init__(self, limit: Limit, now: int, used_until: int) -> None:
         super().__init__(limit, now)
@@ -339,9 +339,9 @@ _BUDGET_TYPES: dict[Algorithm, type[TokenBucket | FixedWindow | SlidingWindow]] 
 }
 
 NEVER = -(1 << 62)
-"""A time before all others; as `used_until`, no token was ever spent."""
+"""A time before all others. As `used_until`, it says that no token was ever spent."""
 
 
 def new_budget(limit: Limit, now: int, used_until: int = NEVER) -> Budget:
-    """Return a budget without leases, which may have been used up until `used_until`."""
+    """Return a budget without leases. All its tokens may have been spent at time `used_until`."""
     return _BUDGET_TYPES[limit.algorithm](limit, now, used_until)

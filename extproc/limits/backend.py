@@ -21,11 +21,11 @@ def steady_clock() -> Callable[[], float]:
 def open_budgets(
     backend: LimitBackend, clock: Callable[[], float], broker: Path | None = None
 ) -> AbstractAsyncContextManager[LeasedBudgets] | AbstractAsyncContextManager[LocalBudgets]:
-    """Return the budgets of a backend, to be entered on the worker's event loop.
+    """Return the budgets of a backend. Enter them on the worker's event loop.
 
-    `clock` is also the source of the times that `Limiter.check` gets. It counts seconds since the
-    epoch, because fixed windows follow the calendar. `broker` is the supervisor's socket, which all
-    workers but a single one need. Raises ValueError where the backend cannot be used.
+    The times passed to `Limiter.check` must be from the same `clock`. It counts seconds since the
+    epoch, because fixed windows follow the calendar. `broker` is the supervisor's socket; None if
+    there is only one worker. Raises ValueError if the backend cannot be used.
     """
     if backend.kind == "memory" and broker is None:
         return nullcontext(LocalBudgets(Ledger(backend.max_keys)))
@@ -40,7 +40,7 @@ def open_budgets(
     )
     if broker is not None and backend.kind == "memory":
         return LeasedBudgets(BrokerStore(broker, backend.max_keys), settings, clock)
-    # Imported only where it is configured: the Redis client takes memory in every worker.
+    # Imported only if Redis is configured, because the client takes memory in every worker.
     from extproc.limits.redis import redis_store
 
     return LeasedBudgets(redis_store(backend), settings, clock)

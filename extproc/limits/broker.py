@@ -1,6 +1,6 @@
 """The broker as a store: a worker leases tokens from its supervisor over a Unix socket.
 
-The supervisor serves `extproc.services.budgets` there, if the backend is not Redis.
+A supervisor of several workers serves `extproc.services.budgets` at this socket.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ class BrokerStore:
         self._receiving: asyncio.Task[None] | None = None
 
     async def exchange(self, requests: Sequence[LeaseRequest]) -> list[LeaseGrant]:
-        """Send the requests. Raises StoreError where the broker is unreachable or ends the call."""
+        """Send the requests. Raises StoreError if the broker is unreachable or ends the call."""
         message = ExchangeRequest(leases=map(_lease, requests), max_keys=self._max_keys)
         grants: asyncio.Future[list[LeaseGrant]] = asyncio.get_running_loop().create_future()
         try:
@@ -59,7 +59,7 @@ class BrokerStore:
             return self._call
 
     async def _receive(self, call: ClientCall) -> None:
-        """Assign responses to requests, which have the same order, until the call ends."""
+        """Assign each response to the oldest pending request, until the call ends."""
         failure = RpcError(StatusCode.UNAVAILABLE, "the broker has ended the call")
         try:
             while (message := await call.receive()) is not None:

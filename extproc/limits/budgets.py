@@ -1,4 +1,4 @@
-"""The interface of budgets towards the limiter, and budgets of one process alone."""
+"""The interface of budgets that limiters use, and budgets in the memory of one process."""
 
 from collections.abc import Awaitable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from extproc.limits.ledger import Ledger
 class BudgetState:
     """State of a budget for one request. `wait` and `reset` are microseconds from now.
 
-    `unavailable`: nothing is known of the budget, because its backend does not respond.
+    `unavailable`: the state is unknown, because the backend does not respond.
     """
 
     admits: bool
@@ -38,20 +38,20 @@ class Budgets(Protocol):
         """Budgets of this process that were evicted to make room."""
 
     def fetch(self, now: int, limit: Limit, key: str, cost: int) -> Awaitable[None] | None:
-        """Fetch tokens where they are missing; await the result, if any, before calling `state`."""
+        """Fetch missing tokens. Await the result, if any, before calling `state`."""
 
     def state(self, now: int, limit: Limit, key: str, cost: int) -> BudgetState:
-        """Return whether `cost` tokens are there; for a cost of 0, whether any token is."""
+        """Return the state. It admits a cost of 0 only if at least one token is left."""
 
     def spend(self, now: int, limit: Limit, key: str, cost: int) -> None:
-        """Spend tokens, after a `state` that admits and without awaiting in between."""
+        """Spend tokens. Call it after a `state` that admits, without an `await` in between."""
 
     def drain(self, now: int, limit: Limit, key: str) -> None:
-        """Spend all tokens that this process has, after a `state` that does not admit."""
+        """Spend all tokens that this process has. Call it after a `state` that does not admit."""
 
 
 class LocalBudgets:
-    """Budgets of this process alone. They are exact, and never awaited."""
+    """Budgets of one process. They are exact, and no request waits for them."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -65,7 +65,7 @@ class LocalBudgets:
         return self._ledger.evictions
 
     def fetch(self, now: int, limit: Limit, key: str, cost: int) -> None:
-        """Do nothing: all tokens are here."""
+        """Do nothing: all tokens are in this process."""
 
     def state(self, now: int, limit: Limit, key: str, cost: int) -> BudgetState:
         budget = self._ledger.budget(now, limit, key)

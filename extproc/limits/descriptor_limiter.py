@@ -10,14 +10,14 @@ from hashlib import blake2b
 
 from extproc.limits.arithmetic import MICROS_PER_SECOND, Algorithm, Limit
 from extproc.limits.budgets import Budgets, BudgetState
-from extproc.limits.charges import Charge, fetch_missing, wait_for_tokens
+from extproc.limits.costs import BudgetCost, fetch_missing, wait_for_tokens
 from extproc.limits.descriptors import DescriptorEntry, DescriptorMatcher, Match, without_replaced
 from sluice.config.limits import UNIT_SECONDS
 from sluice.config.rate_limit_service import RateLimitPolicy
 
 MAX_COUNTERS = 10_000
-"""Limits that have counts of their own. With `detailed_metric`, clients choose their names. All
-other limits are counted together as OTHER."""
+"""Limits that are counted separately. All other limits are counted together as OTHER. The number is
+bounded because, with `detailed_metric`, names of limits contain values that clients choose."""
 
 OTHER = "other"
 
@@ -56,7 +56,7 @@ class DescriptorSettings:
 
 @dataclass(frozen=True, slots=True)
 class DescriptorHits:
-    """A descriptor and its hits. `limit` is the request's own limit, instead of the configured."""
+    """A descriptor and its hits. `limit`, if any, replaces the configured limit."""
 
     entries: Sequence[DescriptorEntry]
     hits: int
@@ -65,7 +65,7 @@ class DescriptorHits:
 
 @dataclass(frozen=True, slots=True)
 class DescriptorVerdict:
-    """The verdict on one descriptor. `policy` is None where the descriptor has no limit."""
+    """The verdict on one descriptor. `policy` is None if the descriptor has no limit."""
 
     policy: RateLimitPolicy | None
     quota: bool = False
@@ -75,7 +75,7 @@ class DescriptorVerdict:
 
 
 class DescriptorLimiter:
-    """Judges and charges descriptors."""
+    """Checks descriptors, and takes their hits from the budgets."""
 
     def __init__(self, settings: DescriptorSettings) -> None:
         self.settings = settings
@@ -85,61 +85,61 @@ class DescriptorLimiter:
     def check(
         self, now: float, domain: str, descriptors: Sequence[DescriptorHits]
     ) -> list[DescriptorVerdict] | Awaitable[list[DescriptorVerdict]]:
-        """Judge and charge the descriptors of one request at `now` (seconds since the epoch).
+        """Check the descriptors of a request at `now` (seconds since the epoch), and take its hits.
 
-        The verdicts must be awaited only where tokens must be fetched from a store.
+        Returns an awaitable only if tokens must be fetched from a store.
         """
         settings = self.settings
         matches = without_replaced(_match(settings.matcher, domain, each) for each in descriptors)
-        charges = [
-            None if match is None or match.policy.unlimited else _charge(domain, each, match.policy)
+        costs = [
+            None if match is None or match.policy.unlimited else _cost(domain, each, match.policy)
             for match, each in zip(matches, descriptors, strict=True)
         ]
-        limited = [charge for charge in charges if charge is not None and charge.limit.rate]
+        limited = [cost for cost in costs if cost is not None and cost.limit.rate]
         micros = int(now * MICROS_PER_SECOND)
         pending = fetch_missing(settings.budgets, micros, limited)
         if pending:
-            return self._judge_later(micros, settings, matches, charges, pending)
-        return self._judge(micros, settings, matches, charges)
+            return self._decide_later(micros, settings, matches, costs, pending)
+        return self._decide(micros, settings, matches, costs)
 
-    async def _judge_later(
+    async def _decide_later(
         self,
         now: int,
         settings: DescriptorSettings,
         matches: list[Match | None],
-        charges: list[Charge | None],
+        costs: list[BudgetCost | None],
         pending: list[Awaitable[None]],
     ) -> list[DescriptorVerdict]:
-        limited = [charge for charge in charges if charge is not None and charge.limit.rate]
+        limited = [cost for cost in costs if cost is not None and cost.limit.rate]
         now = await wait_for_tokens(settings.budgets, now, limited, pending)
-        return self._judge(now, settings, matches, charges)
+        return self._decide(now, settings, matches, costs)
 
-    def _judge(
+    def _decide(
         self,
         now: int,
         settings: DescriptorSettings,
         matches: list[Match | None],
-        charges: list[Charge | None],
+        costs: list[BudgetCost | None],
     ) -> list[DescriptorVerdict]:
         return [
             DescriptorVerdict(None if match is None else match.policy)
-            if match is None or charge is None
-            else self._verdict(now, settings, match, charge)
-            for match, charge in zip(matches, charges, strict=True)
+            if match is None or cost is None
+            else self._verdict(now, settings, match, cost)
+            for match, cost in zip(matches, costs, strict=True)
         ]
 
     def _verdict(
-        self, now: int, settings: DescriptorSettings, match: Match, charge: Charge
+        self, now: int, settings: DescriptorSettings, match: Match, cost: BudgetCost
     ) -> DescriptorVerdict:
-        state = _pay(now, settings.budgets, charge)
+        state = _spend(now, settings.budgets, cost)
         near = int(match.policy.requests_per_unit * settings.near_limit)
-        _add_hits(self._counts_of(match.counter), match, charge, state, near)
+        _add_hits(self._counts_of(match.counter), match, cost, state, near)
         return DescriptorVerdict(
             match.policy,
             quota=match.quota,
             over_limit=not state.admits and not match.shadow,
-            remaining=state.remaining - charge.cost if state.admits else 0,
-            reset_seconds=_seconds_until_reset(now, charge.limit),
+            remaining=state.remaining - cost.tokens if state.admits else 0,
+            reset_seconds=_seconds_until_reset(now, cost.limit),
         )
 
     def _counts_of(self, name: str) -> LimitCounts:
@@ -158,26 +158,26 @@ def _match(matcher: DescriptorMatcher, domain: str, descriptor: DescriptorHits) 
     return Match(descriptor.limit, ".".join(names))
 
 
-def _charge(domain: str, descriptor: DescriptorHits, policy: RateLimitPolicy) -> Charge:
+def _cost(domain: str, descriptor: DescriptorHits, policy: RateLimitPolicy) -> BudgetCost:
     digest = blake2b(digest_size=16)
     for part in (domain, *(text for entry in descriptor.entries for text in entry)):
         encoded = part.encode()
         digest.update(b"%d:%b" % (len(encoded), encoded))
     rate = policy.requests_per_unit
     limit = Limit(Algorithm.FIXED_WINDOW, rate, _SECONDS[policy.unit] * MICROS_PER_SECOND, rate)
-    # Differs from the key of every rule, which has an algorithm as its second part.
-    return Charge(limit, f"rls.{policy.unit}:{digest.hexdigest()}", descriptor.hits)
+    # No rule has this key: the second part of a rule's key is an algorithm.
+    return BudgetCost(limit, f"rls.{policy.unit}:{digest.hexdigest()}", descriptor.hits)
 
 
-def _pay(now: int, budgets: Budgets, charge: Charge) -> BudgetState:
-    """Return the state of the budget before it is charged."""
-    limit, key = charge.limit, charge.key
+def _spend(now: int, budgets: Budgets, cost: BudgetCost) -> BudgetState:
+    """Take the hits of one descriptor. Returns the state of the budget before that."""
+    limit, key = cost.limit, cost.key
     if not limit.rate:
         return BudgetState(False, 0, 0, 0)
-    state = budgets.state(now, limit, key, charge.cost)
+    state = budgets.state(now, limit, key, cost.tokens)
     if state.admits:
-        budgets.spend(now, limit, key, charge.cost)
-    elif charge.cost:
+        budgets.spend(now, limit, key, cost.tokens)
+    elif cost.tokens:
         # Hits of a refused request count too: they use up the tokens that are left.
         budgets.drain(now, limit, key)
     return state
@@ -188,10 +188,10 @@ def _seconds_until_reset(now: int, limit: Limit) -> int:
 
 
 def _add_hits(
-    counts: LimitCounts, match: Match, charge: Charge, state: BudgetState, near: int
+    counts: LimitCounts, match: Match, cost: BudgetCost, state: BudgetState, near: int
 ) -> None:
     """Count hits below and above the limit and near it, as envoyproxy/ratelimit does."""
-    limit, hits = charge.limit.rate, charge.cost
+    limit, hits = cost.limit.rate, cost.tokens
     before = max(0, limit - state.remaining)
     after = before + hits
     over = hits if before >= limit else max(0, after - limit)

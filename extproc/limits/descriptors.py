@@ -1,8 +1,8 @@
 """Finds the limit of a descriptor, as envoyproxy/ratelimit does with the same config.
 
-Each entry of a descriptor selects a child in the configured tree: the child with the same key and
-value, else one whose pattern (`a*`, `a*b`) matches, else the one with the key alone. The descriptor
-has the limit of the node that its last entry selects.
+Each entry of a descriptor selects a child in the configured tree, by its key and in this order: the
+child with the same value, the first child with a pattern (`a*`, `a*b`) that matches the value, the
+child without a value. The descriptor has the limit of the node that its last entry selects.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -51,7 +51,7 @@ class DescriptorMatcher:
         return domain in self._domains
 
     def find(self, domain: str, entries: Sequence[DescriptorEntry]) -> Match | None:
-        """Return the limit of a descriptor; None where it has none."""
+        """Return the limit of a descriptor; None if it has none."""
         node = self._domains.get(domain)
         names = [domain]
         for key, value in entries:
@@ -69,7 +69,7 @@ class DescriptorMatcher:
 
 
 def without_replaced(matches: Iterable[Match | None]) -> list[Match | None]:
-    """Replace by None the limits that another limit of the same request replaces."""
+    """Set matches to None if their limit is replaced by another limit of the same request."""
     matches = list(matches)
     replaced = {name for match in matches if match is not None for name in match.policy.replaces}
     return [

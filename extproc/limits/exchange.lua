@@ -134,9 +134,9 @@ move(now)
 
 local lease = leases[holder]
 if lease and sequence <= lease[3] then return {0, free(), wait(1), reset(), 0} end
-local had = lease and lease[1] or 0
-returned = math.min(returned, math.max(0, had - held))
-settle(held - had, returned)
+local recorded = lease and lease[1] or 0
+returned = math.min(returned, math.max(0, recorded - held))
+settle(held - recorded, returned)
 local tokens = math.min(want, free())
 local expires = now + lifetime
 if algorithm == 'fixed_window' then expires = math.min(expires, (window + 1) * unit) end

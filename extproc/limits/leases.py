@@ -1,8 +1,9 @@
 """A worker's leases of budgets that a store keeps: tokens fetched ahead of need.
 
 Nearly every request spends a token that the worker holds, or is refused because the store has just
-reported that none is left. Only the first request for a key, or the first after a pause, waits for
-the store, and never longer than the timeout. While the store is unavailable, `fail_open` decides.
+reported that none is left. A request waits for the store only if it is the first for its key, the
+first after a pause, or if few tokens are left. Each exchange ends after the timeout. `fail_open`
+applies while the store is unavailable.
 """
 
 import asyncio
@@ -24,11 +25,12 @@ MAX_BATCH = 128
 """Requests in one exchange, so that no worker occupies the store for long."""
 
 AHEAD_DIVISOR = 16
-"""A worker fetches ahead at most this part of the tokens that are left: they may lie unused while
-another worker refuses. With fewer tokens left, each request fetches its own."""
+"""A worker fetches ahead at most the tokens that are left, divided by this number, or what the
+limit refills during `ahead` if that is more. More tokens could be unused while another worker
+refuses. If this is less than the cost of a request, each request fetches its own tokens."""
 
 DEMAND_DECAY = 0.5
-"""Weight of the newest period in the estimate of a demand that falls. A rise counts at once."""
+"""Weight of the newest period when the estimated demand falls. A rise counts at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +51,13 @@ class LeaseCounts:
     """Totals for metrics. They are never reset."""
 
     exchanges: int = 0
+    """Lease requests to which the store responded."""
     failures: int = 0
+    """Batches of lease requests that failed."""
     waited: int = 0
-    """Requests that waited for the store."""
+    """Waits of requests for the store, one for each budget."""
     fallbacks: int = 0
-    """Requests that were judged without the store."""
+    """Checks of a budget without the store."""
 
 
 @dataclass(slots=True)
@@ -73,7 +77,7 @@ class Lease:
     wait_until: int = 0
     reset_until: int = 0
     empty_until: int = NEVER
-    """The store has no token before this time, so it need not be asked."""
+    """Do not ask the store for tokens before this time: none was left."""
     in_use: bool = False
     """Whether a request came since the latest exchange was queued."""
     demand: float = 0.0
@@ -82,16 +86,16 @@ class Lease:
     """Tokens that requests needed since `demanded_since`."""
     demanded_since: int = NEVER
     fetching: asyncio.Future[None] | None = None
-    """Done when the exchange under way is."""
+    """Done when the current exchange ends; None if there is none."""
     refill: asyncio.TimerHandle | None = field(default=None, repr=False)
 
     def drop_expired(self, now: int) -> None:
-        """Drop tokens that the store has taken back."""
+        """Drop the tokens of an expired lease: the store counts them as spent."""
         if now >= self.expires:
             self.tokens = 0
 
     def estimate_demand(self, now: int, period: float) -> None:
-        """Update the demand: it follows a rise at once, and a fall by half in each period."""
+        """Update the demand: at once if it rises, by half of the fall in each period otherwise."""
         elapsed = (now - self.demanded_since) / MICROS_PER_SECOND
         latest = self.demanded / max(elapsed, period)
         self.demand = max(latest, self.demand)
@@ -102,8 +106,8 @@ class Lease:
     def tokens_ahead(self, cost: int, period: float) -> int:
         """Tokens to hold for the requests of the next period, each of the given cost.
 
-        A scarce budget yields no more than a fair part, and none where that part is less than one
-        request: it would be kept from a worker that has the request.
+        AHEAD_DIVISOR bounds the number. If the bound is less than the cost of one request, the
+        result is 0: another worker may need these tokens for a request.
         """
         refilled = int(self.limit.rate * period * MICROS_PER_SECOND / self.limit.unit)
         part = max((self.tokens + self.free) // AHEAD_DIVISOR, refilled)
@@ -111,7 +115,7 @@ class Lease:
         return tokens if tokens >= cost else 0
 
     def cancel_refill(self) -> None:
-        """Do not fetch tokens when the budget has some again."""
+        """Cancel the fetch that is scheduled for when the budget has tokens again."""
         if self.refill is not None:
             self.refill.cancel()
 
@@ -172,7 +176,7 @@ class LeasedBudgets:
 
     @property
     def evictions(self) -> int:
-        """Evictions of the budgets in memory. An evicted lease is returned, so nothing is lost."""
+        """Evictions of the budgets in memory. Evicted leases do not count: they are returned."""
         return self._local.evictions
 
     def fetch(self, now: int, limit: Limit, key: str, cost: int) -> Awaitable[None] | None:
@@ -267,20 +271,20 @@ class LeasedBudgets:
             return False
         left = lease.tokens - cost
         ahead = lease.tokens_ahead(cost, self._settings.ahead)
-        return 2 * left < ahead or lease.expires - now < self._half_life
+        return 2 * left < ahead or lease.expires - now < self._half_lifetime
 
     @property
-    def _half_life(self) -> int:
+    def _half_lifetime(self) -> int:
         return int(self._settings.lifetime * MICROS_PER_SECOND) // 2
 
     def _request(self, now: int, lease: Lease, cost: int) -> None:
-        """Request the tokens for a request that waits, and those ahead."""
+        """Request the tokens to hold ahead, and at least `cost` tokens."""
         lease.estimate_demand(now, self._settings.ahead)
         tokens = max(cost, lease.tokens_ahead(cost, self._settings.ahead))
         self._enqueue(now, lease, want=tokens - lease.tokens)
 
     def _request_ahead(self, now: int, lease: Lease, cost: int) -> None:
-        """Request tokens ahead, for a request that will spend `cost` of those held."""
+        """Request tokens ahead, for a request that will spend `cost` of the tokens held."""
         lease.estimate_demand(now, self._settings.ahead)
         tokens = cost + lease.tokens_ahead(cost, self._settings.ahead)
         self._enqueue(now, lease, want=tokens - lease.tokens)
@@ -293,7 +297,7 @@ class LeasedBudgets:
                 self._enqueue(now, lease, returned=returned)
 
     def _enqueue(self, now: int, lease: Lease, *, want: int = 0, returned: int = 0) -> None:
-        """Queue a request. All that are queued in one turn of the event loop are sent together."""
+        """Queue a request. Requests of one turn of the event loop are sent together."""
         self._sequence += 1
         lease.in_use = False
         request = LeaseRequest(
@@ -329,7 +333,7 @@ class LeasedBudgets:
             async with asyncio.timeout(self._settings.timeout):
                 grants = await self._store.exchange([queued.request for queued in batch])
         except TimeoutError:
-            # Perhaps it was slow only once. The timeout alone keeps attempts far enough apart.
+            # The store may be slow only once. No pause is needed: the attempt took the timeout.
             self._fail(retry_after=0.0)
         except StoreError:
             self._fail(retry_after=BACKOFF)
@@ -354,7 +358,7 @@ class LeasedBudgets:
     def _receive(self, queued: _Queued, grant: LeaseGrant) -> None:
         now, lease = self._now(), queued.lease
         lease.tokens += grant.tokens
-        # Sent before the store read its clock, so the lease ends here no later than in the store.
+        # `queued.now` is before the store read its clock. So the lease does not end later here.
         lease.expires = queued.now + grant.lifetime
         lease.reported_at = now
         lease.free = grant.free
@@ -369,10 +373,14 @@ class LeasedBudgets:
             lease.refill = loop.call_later(pause / MICROS_PER_SECOND, self._refill, lease)
 
     def _refill_pause(self, limit: Limit, wait: int) -> int:
-        """Return the time until an empty budget is requested again, before it can be full."""
+        """Return the time until tokens of an empty budget are requested again.
+
+        This is when a token is free or half of the lifetime is over, but not before `interval` (or
+        before half of the capacity is refilled, if that is sooner), so the requests are rare.
+        """
         interval = int(self._settings.interval * MICROS_PER_SECOND)
         half_full = limit.capacity * limit.unit // (2 * limit.rate)
-        return max(min(interval, half_full), min(wait, self._half_life), 1)
+        return max(min(interval, half_full), min(wait, self._half_lifetime), 1)
 
     def _refill(self, lease: Lease) -> None:
         """Fetch tokens of a budget that was empty, if requests have needed some."""
@@ -395,7 +403,7 @@ class LeasedBudgets:
         ending = [
             lease
             for lease in self._leases.values()
-            if lease.tokens and now < lease.expires < now + self._half_life
+            if lease.tokens and now < lease.expires < now + self._half_lifetime
         ]
         self._return_tokens(lease for lease in ending if not lease.in_use)
         for lease in ending:
@@ -403,7 +411,7 @@ class LeasedBudgets:
                 self._request(now, lease, 1)
 
     def _probe(self, now: int) -> None:
-        """Ask the store for no tokens: without requests, nothing else shows that it is back."""
+        """Make an exchange without tokens, to find out whether the store responds again."""
         lease = next(reversed(self._leases.values()), None)
         if lease is not None and lease.fetching is None:
             self._retry_at = now + int(BACKOFF * MICROS_PER_SECOND)

@@ -1,9 +1,9 @@
 """A bounded number of budgets in memory.
 
-When the ledger is full, it evicts the budget that was unused for longest. A key that is new to the
-ledger may be an evicted one, so its budget starts as if it had been used up until the latest time
-at which an evicted budget was in use. So evictions never admit more than the limit, and they change
-nothing while the ledger is large enough for the keys of one unit of time.
+When the ledger is full, it evicts the budget that was unused for the longest time. A key that is
+new to the ledger may be an evicted key, so its budget starts as if all tokens had been spent at the
+latest use of any evicted budget. Evictions therefore never admit more than the limit. They admit
+less if that use is so recent that the new budget would not be full again.
 """
 
 from collections import OrderedDict
@@ -26,7 +26,7 @@ class Ledger:
         return len(self._budgets)
 
     def budget(self, now: int, limit: Limit, key: str) -> Budget:
-        """Return the key's budget. A changed rate or burst applies to the tokens that are left."""
+        """Return the key's budget. It keeps its state if rate or burst have changed."""
         budget = self._budgets.get(key)
         if budget is None:
             while len(self._budgets) >= self.max_keys:

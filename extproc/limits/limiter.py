@@ -1,7 +1,8 @@
 """Stage of the decision: the limit rules.
 
-All rules that apply must admit a request, and only then does it pay. Between judging and paying,
-nothing is awaited, so a request pays all rules or none, and a refused request pays nothing.
+A request is admitted if every rule that applies admits it; shadow rules only count. Only an
+admitted request takes tokens. There is no `await` between the check and the spending of the tokens,
+so no other request can take the same tokens.
 """
 
 import math
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 from extproc.limits.arithmetic import MICROS_PER_SECOND
 from extproc.limits.budgets import Budgets, BudgetState
-from extproc.limits.charges import Charge, fetch_missing, wait_for_tokens
+from extproc.limits.costs import BudgetCost, fetch_missing, wait_for_tokens
 from extproc.limits.rules import RequestView, Rule, compile_rule
 from sluice.config.limits import LimitRule
 
@@ -19,10 +20,11 @@ from sluice.config.limits import LimitRule
 class LimitVerdict:
     """The verdict on a request, with the state of the strictest rule that applies to it.
 
-    The strictest rule is the one that refuses for longest, or else the one with the smallest share
-    left. `rule` is None where no rule limits the request. `window` is the rule's period. Times are
-    whole seconds, rounded up. `unavailable`: the request is refused because the backend does not
-    respond and `fail` is `closed`, and not because a limit is reached.
+    The strictest rule is the one that refuses for the longest time. If none refuses, it is the rule
+    with the smallest share of its tokens left. `rule` is None if only shadow rules apply, or none.
+    `window` is the time in which an empty budget fills up. Times are whole seconds, rounded up.
+    `unavailable`: the request is refused because the backend does not respond and `fail` is
+    `closed`, and not because a limit is reached.
     """
 
     admitted: bool
@@ -40,7 +42,10 @@ UNLIMITED = LimitVerdict(admitted=True)
 
 @dataclass(slots=True)
 class RuleCounts:
-    """Requests of one rule, for metrics; never reset. `shadow_refused` ones were admitted."""
+    """Requests of one rule, for metrics; never reset.
+
+    `shadow_refused` requests were admitted. `unavailable` requests are a part of `refused`.
+    """
 
     admitted: int = 0
     refused: int = 0
@@ -61,44 +66,44 @@ class Limiter:
         self.counts |= {name: found for name, found in counts.items() if name in self.counts}
 
     def check(self, now: float, view: RequestView) -> LimitVerdict | Awaitable[LimitVerdict]:
-        """Judge a request at `now` (seconds), and charge it if it is admitted.
+        """Check a request at `now` (seconds), and spend its tokens if it is admitted.
 
-        The verdict must be awaited only where tokens must be fetched from a store.
+        Returns an awaitable only if tokens must be fetched from a store.
         """
         rules = [rule for rule in self._rules if rule.applies(view)]
         if not rules:
             return UNLIMITED
-        charges = [Charge(rule.limit, rule.key(view), rule.cost(view)) for rule in rules]
+        costs = [BudgetCost(rule.limit, rule.key(view), rule.cost(view)) for rule in rules]
         micros = int(now * MICROS_PER_SECOND)
-        pending = fetch_missing(self._budgets, micros, charges)
+        pending = fetch_missing(self._budgets, micros, costs)
         if pending:
-            return self._judge_later(micros, rules, charges, pending)
-        return self._judge(micros, rules, charges)
+            return self._decide_later(micros, rules, costs, pending)
+        return self._decide(micros, rules, costs)
 
-    async def _judge_later(
-        self, now: int, rules: list[Rule], charges: list[Charge], pending: list[Awaitable[None]]
+    async def _decide_later(
+        self, now: int, rules: list[Rule], costs: list[BudgetCost], pending: list[Awaitable[None]]
     ) -> LimitVerdict:
-        now = await wait_for_tokens(self._budgets, now, charges, pending)
-        return self._judge(now, rules, charges)
+        now = await wait_for_tokens(self._budgets, now, costs, pending)
+        return self._decide(now, rules, costs)
 
-    def _judge(self, now: int, rules: list[Rule], charges: list[Charge]) -> LimitVerdict:
+    def _decide(self, now: int, rules: list[Rule], costs: list[BudgetCost]) -> LimitVerdict:
         budgets = self._budgets
-        judged = [
-            (rule, charge, budgets.state(now, charge.limit, charge.key, charge.cost))
-            for rule, charge in zip(rules, charges, strict=True)
+        checked = [
+            (rule, cost, budgets.state(now, cost.limit, cost.key, cost.tokens))
+            for rule, cost in zip(rules, costs, strict=True)
         ]
-        enforced = [each for each in judged if not each[0].shadow]
+        enforced = [each for each in checked if not each[0].shadow]
         refusals = [each for each in enforced if not each[2].admits]
         if refusals:
-            rule, charge, state = max(refusals, key=lambda each: each[2].wait)
+            rule, cost, state = max(refusals, key=lambda each: each[2].wait)
             counts = self.counts[rule.name]
             counts.refused += 1
             counts.unavailable += state.unavailable
-            return _verdict(rule, charge, state, admitted=False)
-        for rule, charge, state in judged:
+            return _verdict(rule, cost, state, admitted=False)
+        for rule, cost, state in checked:
             counts = self.counts[rule.name]
             if state.admits:
-                budgets.spend(now, charge.limit, charge.key, charge.cost)
+                budgets.spend(now, cost.limit, cost.key, cost.tokens)
                 counts.admitted += 1
             else:
                 counts.shadow_refused += 1
@@ -107,18 +112,18 @@ class Limiter:
         return _verdict(*min(enforced, key=_share_left), admitted=True)
 
 
-def _share_left(judged: tuple[Rule, Charge, BudgetState]) -> float:
-    _, charge, state = judged
-    return (state.remaining - charge.cost) / charge.limit.capacity
+def _share_left(checked: tuple[Rule, BudgetCost, BudgetState]) -> float:
+    _, cost, state = checked
+    return (state.remaining - cost.tokens) / cost.limit.capacity
 
 
-def _verdict(rule: Rule, charge: Charge, state: BudgetState, *, admitted: bool) -> LimitVerdict:
-    paid = charge.cost if admitted else 0
+def _verdict(rule: Rule, cost: BudgetCost, state: BudgetState, *, admitted: bool) -> LimitVerdict:
+    spent = cost.tokens if admitted else 0
     return LimitVerdict(
         admitted=admitted,
         rule=rule.name,
-        limit=charge.limit.capacity,
-        remaining=max(0, state.remaining - paid),
+        limit=cost.limit.capacity,
+        remaining=max(0, state.remaining - spent),
         reset_seconds=math.ceil(state.reset / MICROS_PER_SECOND),
         retry_after=0 if admitted else max(1, math.ceil(state.wait / MICROS_PER_SECOND)),
         window=rule.window,

@@ -2,7 +2,7 @@
 
 The script reads the time of Redis, so the workers' clocks need not agree. A budget is one hash
 that expires when it is no longer needed. Set `maxmemory-policy noeviction`: an evicted budget would
-start anew, with all its tokens.
+start again with all its tokens.
 """
 
 import asyncio
@@ -27,8 +27,8 @@ SCRIPT = Path(__file__).with_name("exchange.lua").read_text()
 SHA = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 MAX_CONNECTIONS = 32
-"""Connections of one worker, one for each batch under way. More batches wait only while Redis
-stalls."""
+"""Connections of one worker to one server. Each batch under way takes one; in a cluster, each
+request of a batch takes one. If none is left, the client raises an error and the exchange fails."""
 
 
 class RedisStore:
@@ -39,10 +39,10 @@ class RedisStore:
         self._prefix = prefix
 
     async def exchange(self, requests: Sequence[LeaseRequest]) -> list[LeaseGrant]:
-        """Run the requests. Raises StoreError; then Redis may have executed some of them."""
+        """Run the requests. Raises StoreError, also if Redis has executed some of them."""
         try:
             replies = await self._run(requests)
-            # Run only these again: a second run of the others would lose the tokens they granted.
+            # Only these are repeated. A second run of the others would grant no tokens.
             not_run = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
             if not_run:
                 await self._load()
@@ -57,7 +57,7 @@ class RedisStore:
         await self._client.aclose()
 
     async def _run(self, requests: Sequence[LeaseRequest]) -> list[object]:
-        """Return the reply of Redis to each request, an exception where it is an error."""
+        """Return the reply of Redis to each request, or an exception if the reply is an error."""
         if isinstance(self._client, RedisCluster):
             calls = [self._client.evalsha(SHA, 1, *self._arguments(each)) for each in requests]
             awaited = (cast("Awaitable[object]", call) for call in calls)
@@ -72,7 +72,7 @@ class RedisStore:
         await loaded
 
     def _arguments(self, request: LeaseRequest) -> list[str]:
-        """Return KEYS and ARGV of the script. The last is empty, so the script reads the time."""
+        """Return KEYS and ARGV. The last argument is empty, so the script reads the time."""
         limit = request.limit
         return [
             f"{self._prefix}:{request.key}",

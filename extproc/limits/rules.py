@@ -10,9 +10,10 @@ from sluice.config.limits import UNIT_SECONDS, LimitMatch, LimitRule
 
 @dataclass(frozen=True, slots=True)
 class RequestView:
-    """The parts of a request that rules use. All but `headers` and `client_address` are verified.
+    """The parts of a request that rules use.
 
-    Header names are lower-case. `body_size` is in bytes; None where it is not known in advance.
+    `subject`, `groups` and `claims` come from verified credentials. Header names are in lower case.
+    `body_size` is in bytes; None if it is not known in advance.
     """
 
     subject: str | None = None

@@ -7,7 +7,7 @@ from extproc.limits.arithmetic import LeaseGrant, LeaseRequest
 
 
 class StoreError(Exception):
-    """The store is unreachable, or its response is invalid. It may have executed the requests."""
+    """The store is unreachable or its response is invalid. The requests may have been executed."""
 
 
 class Store(Protocol):

@@ -121,12 +121,12 @@ def test_a_request_can_set_its_own_hits(limited: LimitedEnvoy) -> None:
     assert limited.statuses(1, charged=charged, hits="1") == [429]
 
 
-def test_a_request_can_be_checked_first_and_charged_after_its_response(
+def test_a_request_can_be_checked_first_and_counted_after_its_response(
     limited: LimitedEnvoy,
 ) -> None:
     checked = fresh()
     assert limited.statuses(2, checked=checked, hits="6") == [200, 200]
-    # Envoy does not wait for the response to the charge.
+    # Envoy does not wait for the response to the second call.
     eventually(lambda: limited.statuses(1, checked=checked, hits="1") == [429])
 
 

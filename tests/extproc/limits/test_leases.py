@@ -256,7 +256,7 @@ HOURLY = Limit(Algorithm.FIXED_WINDOW, 3, 3600 * SECOND, 3)
 
 
 async def spend(budgets: LeasedBudgets, store: LedgerStore, cost: int) -> bool:
-    """Charge a request as the rate limit service does. Returns whether it was admitted."""
+    """Check a request as the rate limit service does. Returns whether it was admitted."""
     fetching = budgets.fetch(int(store.clock() * SECOND), HOURLY, "k", cost)
     if fetching is not None:
         await fetching

@@ -28,7 +28,7 @@ def test_limits_hold_in_spite_of_evictions(limit: Limit, uses: list[tuple[int, i
         assert_limit_holds(limit, history)
 
 
-def test_the_budget_unused_for_longest_is_evicted() -> None:
+def test_the_budget_unused_for_the_longest_time_is_evicted() -> None:
     limit = Limit(Algorithm.TOKEN_BUCKET, 1, 3600 * SECOND, 10)
     ledger = Ledger(max_keys=2)
     for second, key in enumerate(["a", "b", "a"]):
@@ -43,7 +43,7 @@ def test_a_new_key_has_its_whole_burst_without_evictions() -> None:
     assert Ledger(max_keys=100).budget(START, limit, "new").free(START) == 10
 
 
-def test_a_changed_rate_applies_to_the_tokens_that_are_left() -> None:
+def test_a_budget_keeps_its_state_when_the_rate_changes() -> None:
     ledger = Ledger(max_keys=100)
     before = Limit(Algorithm.TOKEN_BUCKET, 1, SECOND, 10)
     after = Limit(Algorithm.TOKEN_BUCKET, 5, SECOND, 20)

@@ -97,7 +97,7 @@ def test_a_rule_applies_to_requests_that_match(
     assert compile_rule(LimitRule(name="r", match=(match,), rate=1)).applies(view) is applies
 
 
-def test_the_strictest_rule_refuses_and_a_refused_request_pays_nothing() -> None:
+def test_the_strictest_rule_refuses_and_a_refused_request_takes_no_tokens() -> None:
     found = limiter(
         LimitRule(name="wide", rate=10, per="hour"),
         LimitRule(name="narrow", key=("subject",), rate=3, per="hour"),
@@ -132,7 +132,7 @@ def test_a_shadow_rule_counts_refusals_and_admits() -> None:
         (Cost(header="x-images"), RequestView(headers={"x-images": "999999"}), 50),
     ],
 )
-def test_a_request_pays_its_cost(cost: Cost, view: RequestView, tokens: int) -> None:
+def test_a_request_takes_the_tokens_of_its_cost(cost: Cost, view: RequestView, tokens: int) -> None:
     rule = LimitRule(name="r", rate=50, per="hour", cost=cost)
     assert compile_rule(rule).cost(view) == tokens
     assert check(limiter(rule), view).remaining == 50 - tokens

@@ -1,4 +1,4 @@
-"""A worker process reduced to its limiter, which charges one budget on command.
+"""A worker process reduced to its limiter, which takes tokens of one budget on command.
 
 Arguments: the backend as JSON, the broker's socket or "", and the burst of a limit that is refilled
 with one token a day. The command `flood` sends requests until one is refused; `flood N` until N are
