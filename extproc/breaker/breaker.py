@@ -1,15 +1,21 @@
 """The breaker stage of the decision: refuses requests to a version that fails.
 
-Every worker counts the results that it learns of in its own row of the shared table, and judges the
-sum of all rows, so all workers come to the same state. When the breaker opens or closes, the worker
-writes the time to the table; the latest entry of all rows counts. Times are seconds on a clock that
-all processes of the machine share (CLOCK_MONOTONIC).
+Every worker counts the results that Envoy reports to it, in its own row of the shared table. It
+evaluates the sum of all rows, so all workers have the same state. When the breaker opens or closes,
+the worker writes the time to the table; the latest entry of all rows counts. Times are seconds on a
+clock that all processes of the machine share (CLOCK_MONOTONIC).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from extproc.breaker.window import BreakerState, WindowBucket, error_rate, judge, recovered
+from extproc.breaker.window import (
+    BreakerState,
+    WindowBucket,
+    error_rate,
+    recovered,
+    state_from_window,
+)
 from extproc.counter_table import CounterTable, TableFullError
 from sluice.config.breaker import BreakerConfig
 
@@ -37,10 +43,10 @@ ADMITTED = BreakerVerdict(admitted=True, state=BreakerState.CLOSED)
 
 @dataclass(slots=True)
 class BreakerSummary:
-    """State, error rate and requests of a version's window.
+    """State of a version, with the error rate and the requests in its window.
 
-    The window of a closed version begins when it closed. `error_rate` is None below the minimum
-    volume.
+    After the breaker has closed, the window has only newer requests. `error_rate` is None below the
+    minimum volume.
     """
 
     state: BreakerState
@@ -81,7 +87,7 @@ class _Version:
 
     @property
     def columns(self) -> int:
-        """How many columns it has."""
+        """Number of columns of the version."""
         return self.slots * _CELLS + 3
 
 
@@ -117,7 +123,7 @@ class Breaker:
         table.add(column + (1 if ok else 2), count)
 
     def admit(self, now: float, cluster: str, draw: float) -> BreakerVerdict:
-        """Judge a request to the version. `draw` is a random number in [0, 1)."""
+        """Decide whether to admit a request to the version. `draw` is a random number in [0, 1)."""
         version = self._version(cluster)
         if version is None:
             return ADMITTED
@@ -183,7 +189,7 @@ class Breaker:
         if is_open:
             version.state = BreakerState.OPEN
             return 0
-        version.state = judge(self._buckets(now, version, first), version.config)
+        version.state = state_from_window(self._buckets(now, version, first), version.config)
         if version.state is BreakerState.OPEN:
             self._table.set(version.change_column, now << 1 | 1)
         return first
@@ -191,7 +197,8 @@ class Breaker:
     def _buckets(self, now: int, version: _Version, first: int) -> list[WindowBucket]:
         """Return the window, newest bucket first, without the buckets with a number below `first`.
 
-        It is empty for an idle version. Most are idle, and the metrics read all windows.
+        The list is empty for an idle version. This case comes first, because most versions are idle
+        and the metrics read the windows of all.
         """
         newest = now // version.bucket_width + 1
         oldest = max(newest - version.config.buckets + 1, first)
@@ -209,7 +216,10 @@ class Breaker:
         return list(zip(succeeded, failed, strict=True))
 
     def _probe(self, now: int, version: _Version) -> bool:
-        """Return whether to admit a probe: the first in this interval, or one of two at once."""
+        """Return whether the request is the probe of this interval.
+
+        Two workers that check at the same time may both admit a probe.
+        """
         interval = now // max(1, int(version.config.probe_interval * MICROS_PER_SECOND))
         if max(self._table.values(version.probe_column)) >= interval:
             return False

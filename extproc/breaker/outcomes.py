@@ -10,7 +10,7 @@ from sluice.contract.grpc import StatusCode
 from sluice.contract.local_replies import GATEWAY_REASONS
 
 FAILURE_FLAGS = frozenset({"UF", "UC", "UR", "LR", "UT", "URX", "UH", "UPE", "UMSDR", "DT"})
-"""Envoy's response flags of a failed version: no connection, reset or timeout."""
+"""Envoy's response flags of a failed version: no connection, reset, protocol error or timeout."""
 
 TIMEOUT_FLAGS = frozenset({"UT", "DT", "UMSDR"})
 """Timeouts, which a client can also cause by reading its response slowly."""
@@ -42,7 +42,7 @@ class ReportedCall(Protocol):
 
     @property
     def status(self) -> int | None:
-        """The server's status; None where it sent none."""
+        """The server's status; None if it sent none."""
 
     @property
     def validated(self) -> bool:
@@ -58,7 +58,7 @@ class ReportedRequest(Protocol):
 
     @property
     def status(self) -> int:
-        """The HTTP status; 0 where the client got no response."""
+        """The HTTP status; 0 if the client got no response."""
 
     @property
     def flags(self) -> str:
@@ -70,11 +70,11 @@ class ReportedRequest(Protocol):
 
     @property
     def version(self) -> str:
-        """The version; empty where none was chosen."""
+        """The version; empty if none was chosen."""
 
     @property
     def upstream(self) -> str:
-        """The endpoint's address; empty where the request reached none."""
+        """The endpoint's address; empty if the request reached none."""
 
     @property
     def grpc(self) -> ReportedCall:
@@ -82,12 +82,12 @@ class ReportedRequest(Protocol):
 
 
 def succeeded(request: ReportedRequest, *, response_started: bool) -> bool | None:
-    """Return whether the version succeeded; None where the request does not count."""
+    """Return whether the version succeeded; None if the request does not count."""
     if not request.version or not request.status:
         return None
     flags = FAILURE_FLAGS.intersection(request.flags.split(","))
     if flags:
-        # A status of 500 or above is Envoy's own: nothing of the response has reached the client.
+        # A status of 500 or above is from Envoy: the client has received nothing from the server.
         slow_client = response_started and request.status < 500 and flags <= TIMEOUT_FLAGS
         client_deadline = request.grpc.expired and flags <= RESET_FLAGS
         return None if slow_client or client_deadline else False
@@ -101,7 +101,7 @@ def succeeded(request: ReportedRequest, *, response_started: bool) -> bool | Non
 
 
 def _call_succeeded(status: int, call: ReportedCall) -> bool | None:
-    """Return the same for a call that the server ended with another status than OK."""
+    """Do the same as `succeeded` for a call that the server ended with a status other than OK."""
     if status not in FAILURE_STATUSES:
         return None if status == StatusCode.CANCELLED else True
     if call.expired or (status in UNREADABLE_STATUSES and not call.validated):

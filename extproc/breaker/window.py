@@ -1,4 +1,4 @@
-"""The conclusions of a breaker from its counts: pure, without a clock and without storage.
+"""Computes the state of a breaker from its counts, without a clock and without storage.
 
 Counts are buckets of a sliding window, newest first. The duration of requests does not matter: a
 slow version is not a failing one.
@@ -38,8 +38,8 @@ def error_rate(buckets: Sequence[WindowBucket], config: BreakerConfig) -> float 
     return failures / volume if volume >= config.min_volume else None
 
 
-def judge(buckets: Sequence[WindowBucket], config: BreakerConfig) -> BreakerState:
-    """Return the new state of a version that is not open."""
+def state_from_window(buckets: Sequence[WindowBucket], config: BreakerConfig) -> BreakerState:
+    """Return the new state of a breaker that is not open."""
     rate = error_rate(buckets, config)
     if rate is None or rate <= config.reduce_above:
         return BreakerState.CLOSED
@@ -47,10 +47,10 @@ def judge(buckets: Sequence[WindowBucket], config: BreakerConfig) -> BreakerStat
 
 
 def recovered(buckets: Sequence[WindowBucket], config: BreakerConfig) -> bool:
-    """Return whether an open version may close, from the buckets after the one in which it opened.
+    """Return whether an open breaker may close, from the buckets after the one in which it opened.
 
-    It may after enough successes since the last failure; or, with too few requests for that, after
-    a whole window without failures.
+    It may close after enough successes since the last failure. With too few requests for that, it
+    may close after a whole window without failures and with at least one success.
     """
     successes = 0
     for succeeded, failed in buckets:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.breaker import Breaker, BreakerState
-from extproc.breaker.window import error_rate, judge, recovered
+from extproc.breaker.window import error_rate, recovered, state_from_window
 from extproc.counter_table import CounterTable, create
 from sluice.config.breaker import BreakerConfig
 
@@ -208,12 +208,14 @@ def test_below_the_minimum_volume_there_is_no_error_rate(found: list[tuple[int, 
     rate = error_rate(found, CONFIG)
     assert (rate is None) == (volume < CONFIG.min_volume)
     if rate is None:
-        assert judge(found, CONFIG) is BreakerState.CLOSED
+        assert state_from_window(found, CONFIG) is BreakerState.CLOSED
 
 
 @given(buckets)
 def test_without_failures_the_breaker_is_closed(found: list[tuple[int, int]]) -> None:
-    assert judge([(succeeded, 0) for succeeded, _ in found], CONFIG) is BreakerState.CLOSED
+    assert (
+        state_from_window([(succeeded, 0) for succeeded, _ in found], CONFIG) is BreakerState.CLOSED
+    )
 
 
 @pytest.mark.parametrize(
@@ -226,7 +228,7 @@ def test_without_failures_the_breaker_is_closed(found: list[tuple[int, int]]) ->
     ],
 )
 def test_a_threshold_must_be_exceeded(failed: int, state: BreakerState) -> None:
-    assert judge([(100 - failed, failed)], CONFIG) is state
+    assert state_from_window([(100 - failed, failed)], CONFIG) is state
 
 
 @given(buckets)
