@@ -1,7 +1,7 @@
 """The two stages of the decision that have state: the breaker and the limits.
 
-They judge requests that the stages before have admitted. They belong to a worker and not to a
-policy: a new policy changes thresholds and rules, and counts and budgets stay.
+They check requests that the earlier stages have admitted. They belong to a worker and not to a
+policy: a new policy changes thresholds and rules, but keeps counts and budgets.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ from sluice.contract.names import cluster_name
 
 @dataclass(frozen=True, slots=True)
 class ProtectionSettings:
-    """`broker` is the supervisor's socket for shared budgets; None where there is one worker."""
+    """`broker` is the supervisor's socket for shared budgets; None if there is only one worker."""
 
     broker: Path | None = None
 
@@ -62,7 +62,7 @@ class PreparedProtection:
     descriptors: DescriptorSettings
     budgets: Budgets
     backend: AsyncExitStack | None
-    """Closes the budgets; None where the budgets in force stay."""
+    """Closes the new budgets; None if the policy keeps the budgets in force."""
     put_in_force: Callable[["PreparedProtection"], None]
 
     def commit(self) -> None:
@@ -101,7 +101,7 @@ class Protection:
         self._closing: set[asyncio.Task[None]] = set()
 
     async def prepare(self, document: PolicyDocument) -> PreparedProtection:
-        """Do everything for a policy that can fail, and change nothing that is in force.
+        """Run all steps for a policy that can fail. Changes nothing that is in force.
 
         Raises ValueError with a message for operators.
         """
@@ -150,12 +150,12 @@ class Protection:
 
     @property
     def rule_counts(self) -> Mapping[str, RuleCounts]:
-        """Verdicts of each rule since the worker started."""
+        """Verdicts of each rule in force. A rule that is removed loses its counts."""
         return {} if self.limiter is None else self.limiter.counts
 
     @property
     def backend_counts(self) -> LeaseCounts | None:
-        """Exchanges with the backend; None where the budgets are in this process."""
+        """Exchanges with the backend; None if the budgets are in this process."""
         return self.budgets.counts if isinstance(self.budgets, LeasedBudgets) else None
 
     def admit(
@@ -187,8 +187,8 @@ class Protection:
     def record(self, entries: Sequence[AccessLogEntry]) -> None:
         """Count finished requests for the breaker."""
         now = self.monotonic()
-        ends = Counter((entry.outcome, entry.upstream_us is not None) for entry in entries)
-        for (outcome, response_started), count in ends.items():
+        endings = Counter((entry.outcome, entry.upstream_us is not None) for entry in entries)
+        for (outcome, response_started), count in endings.items():
             ok = succeeded(outcome, response_started=response_started)
             if ok is not None:
                 cluster = cluster_name(outcome.model, outcome.version)

@@ -25,7 +25,7 @@ async def serve_budgets(path: Path, service: BudgetService) -> AsyncIterator[Non
     """Serve budgets to processes of this user. Raises OSError."""
     limits = TransportLimits(max_message=MAX_MESSAGE)
     server = serve("asyncio", service.services(), f"unix:{path}", limits=limits)
-    # A process that can connect to the socket can take all tokens.
+    # Only this user may connect: a client of the socket can take all tokens.
     umask = os.umask(0o177)
     try:
         await server.start()

@@ -74,8 +74,8 @@ def main(
     )
     # Ctrl-C reaches the whole process group. The supervisor decides when a worker stops.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    counted = WorkerTelemetry(telemetry, settings.index)
-    uvloop.run(Worker(settings, counted, protection).run(lifeline))
+    worker_telemetry = WorkerTelemetry(telemetry, settings.index)
+    uvloop.run(Worker(settings, worker_telemetry, protection).run(lifeline))
 
 
 def services(
@@ -154,11 +154,13 @@ class Worker:
         self._stop.set()
 
     async def _serve(self) -> None:
-        if not await self._policy_before_stop():
+        if not await self._wait_for_policy():
             return
         settings = self._settings
-        offered = services(self._current_policy, self._health, self._telemetry, self._protection)
-        server = serve(settings.transport, offered, settings.address)
+        worker_services = services(
+            self._current_policy, self._health, self._telemetry, self._protection
+        )
+        server = serve(settings.transport, worker_services, settings.address)
         self._telemetry.publisher.add_counters(
             "transport", partial(transport_counters, server.counters)
         )
@@ -173,7 +175,8 @@ class Worker:
         self._telemetry.access_log.close()
         await server.drain(settings.drain_timeout)
 
-    async def _policy_before_stop(self) -> bool:
+    async def _wait_for_policy(self) -> bool:
+        """Wait until a policy is in force. Returns False if the worker must stop."""
         waits = [asyncio.create_task(event.wait()) for event in (self._has_policy, self._stop)]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:

@@ -1,4 +1,4 @@
-"""The gRPC service of the supervisor from which workers lease tokens of budgets."""
+"""The gRPC service of the supervisor. Workers lease tokens of budgets from it."""
 
 from collections.abc import Callable
 
@@ -32,7 +32,7 @@ class BudgetService:
         return {EXCHANGE_PATH: lambda call: _Exchanges(self, call)}
 
     def exchange(self, message: bytes) -> bytes:
-        """Grant and take back the leases of one message. Raises RpcError if it is malformed."""
+        """Execute the lease requests of a message. Raises RpcError if the message is malformed."""
         try:
             request = ExchangeRequest.FromString(message)
             leases = [_request(lease) for lease in request.leases]

@@ -22,8 +22,8 @@ OVER_LIMIT = RateLimitResponse.OVER_LIMIT
 UNLIMITED_REMAINING = 2**32 - 1
 
 MAX_DESCRIPTORS = 1000
-"""Maximum descriptors of one request. Each may need a budget at the same time, and every backend
-has room for at least 2,000 budgets."""
+"""Maximum descriptors of one request. All may need a budget at the same time, and `max_keys` of a
+backend may be as low as 2,000."""
 
 
 class RateLimitService:
@@ -126,7 +126,7 @@ def _status(verdict: DescriptorVerdict) -> RateLimitResponse.DescriptorStatus:
 
 
 def _limit_headers(verdicts: list[DescriptorVerdict]) -> list[HeaderValue]:
-    """Return headers for a limit that refuses, else for the limit with the fewest tokens."""
+    """Return headers for a limit that refuses, or else for the limit with the fewest hits left."""
     strictest = limit = None
     for verdict in verdicts:
         policy = verdict.policy
