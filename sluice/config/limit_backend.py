@@ -68,7 +68,9 @@ class LimitBackend(Strict):
         "sluice", pattern=r"^[A-Za-z0-9._-]{1,64}$", description="Prefix of Redis keys."
     )
     timeout: PositiveDuration = Field(
-        0.05, le=5, description="Maximum time that a request waits for the backend."
+        0.05,
+        le=5,
+        description="Maximum time of an exchange with the backend, for which a request may wait.",
     )
     fail: Literal["open", "closed"] = Field(
         "open",
