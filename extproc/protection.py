@@ -1,7 +1,8 @@
 """The two stages of the decision that have state: the breaker and the limits.
 
 They check requests that the earlier stages have admitted. They belong to a worker and not to a
-policy: a new policy changes thresholds and rules, but keeps counts and budgets.
+policy: a new policy changes thresholds and rules, but keeps budgets and counts, unless the backend
+or the window of a breaker changes.
 """
 
 import asyncio
