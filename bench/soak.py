@@ -30,7 +30,7 @@ Sample = tuple[float, int]
 
 
 def main() -> int:
-    """Run the check; returns 1 when memory has grown or a stream has leaked."""
+    """Run the check. Returns 1 if memory has changed too much or a stream has leaked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--connections", type=int, default=64)
@@ -79,7 +79,7 @@ def sample_memory(pid: int, load: "subprocess.Popen[str]", seconds: float) -> li
 
 
 def check(samples: list[Sample], open_streams: int) -> int:
-    """Print the result; returns 1 when memory has changed too much or a stream is still open."""
+    """Print the result. Returns 1 if memory has changed too much or a stream is still open."""
     warm_up = min(WARM_UP_SECONDS, samples[-1][0] / 2)
     sizes = [size for seconds, size in samples if seconds >= warm_up]
     change = max(abs(size - sizes[0]) for size in sizes) / sizes[0]

@@ -103,7 +103,7 @@ class CounterTable:
         return found[0]
 
     def names(self) -> dict[str, tuple[int, int]]:
-        """Return first column and width by name, for the names that all processes have added."""
+        """Return the first column and the width of each name that any process has added."""
         self._look_up("")
         return dict(self._names)
 
@@ -125,7 +125,7 @@ class CounterTable:
         return sum(self._data[column :: self.columns]) & MASK
 
     def values(self, column: int) -> list[int]:
-        """Return a column of every row."""
+        """Return the values of a column, one for each row."""
         return list(self._data[column :: self.columns])
 
     def block(self, row: int, column: int, width: int) -> list[int]:

@@ -1,7 +1,7 @@
 """Tensors with raw data, as the Open Inference Protocol (V2) sends them over gRPC.
 
-Raw data are little-endian elements in row-major order. The length of a BYTES element, an unsigned
-integer of four bytes, precedes the element. `signature` checks that a tensor fits the model.
+Raw data are little-endian elements in row-major order. A BYTES element begins with its length, an
+unsigned integer of four bytes. `signature` checks that a tensor fits the model.
 """
 
 import dataclasses

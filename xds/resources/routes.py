@@ -32,7 +32,7 @@ from xds.resources.messages import header, pack, seconds
 
 
 def route_configuration(config: GatewayConfig, routes: Iterable[bytes]) -> bytes:
-    """The listener's route table, serialized, from serialized routes in their order.
+    """The serialized route table of the listener, from serialized routes in matching order.
 
     The routes are already serialized because the routes of unchanged models come from a cache. In
     the protobuf encoding, a message is the concatenation of its encoded fields.
