@@ -24,7 +24,11 @@ JSON = {"content-type": "application/json"}
 @pytest.fixture(scope="module")
 def damaged() -> Iterator[Gateway]:
     """A gateway whose processes the tests of this module kill."""
-    with running(base_config()) as gateway:
+    config = base_config()
+    # Clusters with health checks take time to warm when the control plane starts again.
+    for version in config["models"]["echo"]["versions"].values():
+        version["health_check"] = {"interval": "0.5s", "timeout": "2s"}
+    with running(config) as gateway:
         yield gateway
 
 

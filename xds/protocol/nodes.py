@@ -80,7 +80,7 @@ class Nodes:
         self.pushes: Counter[ResourceType] = Counter()
         self.acks: Counter[ResourceType] = Counter()
         self.nacks: Counter[ResourceType] = Counter()
-        self._nacks: list[Nack] = []
+        self._nack: Nack | None = None
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self._nodes)
@@ -93,7 +93,7 @@ class Nodes:
     def publish(self, snapshot: Snapshot) -> None:
         """Send this snapshot to every node, and forget the NACKs of earlier snapshots."""
         self._snapshot = snapshot
-        self._nacks.clear()
+        self._nack = None
         for node in self._nodes:
             self._update_version(node)
             node.wake.set()
@@ -131,8 +131,9 @@ class Nodes:
     def _record_nack(self, node: Node, resource_type: ResourceType) -> None:
         state = node.stream.types[resource_type]
         # A NACK of an earlier snapshot does not reject the published snapshot.
-        if state.nacked == self._snapshot.types[resource_type].version:
-            self._nacks.append(Nack(node.id, resource_type, state.nacked, state.reason or ""))
+        rejected = state.nacked == self._snapshot.types[resource_type].version
+        if self._nack is None and rejected and state.nacked is not None:
+            self._nack = Nack(node.id, resource_type, state.nacked, state.reason or "")
 
     def _update_version(self, node: Node) -> None:
         # A node without subscriptions has accepted nothing.
@@ -141,7 +142,7 @@ class Nodes:
 
     def nack(self) -> Nack | None:
         """The first NACK of the published snapshot; None if no node has rejected it."""
-        return self._nacks[0] if self._nacks else None
+        return self._nack
 
     def out_of_sync(self, types: Sequence[ResourceType]) -> list[Node]:
         """The nodes that have not accepted these types of the published snapshot yet."""

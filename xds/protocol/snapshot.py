@@ -49,6 +49,15 @@ class ResourceSet:
     resources: Resources
     version: TypeVersion
 
+    @property
+    def published(self) -> bool:
+        """Whether a config has set these resources, if only to none.
+
+        Before, a client gets no response: an empty one would remove the resources that the client
+        has from an earlier control plane.
+        """
+        return bool(self.version.info)
+
     @classmethod
     def of(cls, resources: Resources, info: str) -> Self:
         """The set of these resources; `info` as in TypeVersion."""

@@ -74,12 +74,13 @@ class SotwStream(Stream):
                 yield self._send(state, snapshot)
 
     def _is_due(self, state: TypeState, snapshot: Snapshot) -> bool:
-        if state.outstanding or state.subscription.empty:
+        resource_type = state.subscription.type
+        resource_set = snapshot.types[resource_type]
+        if state.outstanding or state.subscription.empty or not resource_set.published:
             return False
         if state.due:
             return True
-        resource_type = state.subscription.type
-        if state.sent == snapshot.types[resource_type].version:
+        if state.sent == resource_set.version:
             return False
         return not self._waits_for_referrer(resource_type, snapshot)
 

@@ -66,6 +66,8 @@ class Stream:
         return all(self._in_sync(each, snapshot) for each in types)
 
     def _in_sync(self, resource_type: ResourceType, snapshot: Snapshot) -> bool:
+        if not snapshot.types[resource_type].published:
+            return True
         if self._must_subscribe(resource_type, snapshot):
             return False
         state = self.types.get(resource_type)

@@ -58,7 +58,7 @@ def _unchanged(current: Snapshot, new: Snapshot) -> Mapping[ResourceType, Resour
     return {
         resource_type: old
         for resource_type, old in current.types.items()
-        if old.version == new.types[resource_type].version
+        if old.published and old.version == new.types[resource_type].version
     }
 
 
@@ -72,7 +72,8 @@ def _both(current: Snapshot, new: Snapshot) -> Mapping[ResourceType, ResourceSet
 
 def _union(old: ResourceSet, new: ResourceSet, info: str) -> ResourceSet:
     union = ResourceSet.of({**old.resources, **new.resources}, info)
-    return next((each for each in (old, new) if each.version == union.version), union)
+    same = (each for each in (old, new) if each.published and each.version == union.version)
+    return next(same, union)
 
 
 def _warmup(current: Snapshot, new: Snapshot) -> float:

@@ -8,7 +8,7 @@ from xds.admin.metrics import HELP, StateCollector
 from xds.admin.status import ControlPlaneState
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
-from xds.protocol.snapshot import EMPTY
+from xds.protocol.snapshot import EMPTY, Snapshot
 from xds.protocol.sotw import SotwRequest
 from xds.resources.compiled import CompiledConfig
 from xds.rollout.rollout import Rollout
@@ -19,6 +19,7 @@ def test_pushes_acks_nacks_nodes_and_configs_are_counted() -> None:
     state = ControlPlaneState(
         "file", CompiledConfig(GatewayConfig(), EMPTY), nodes, Rollout(nodes, 1.0)
     )
+    nodes.publish(Snapshot.of({}, "v1"))
     for error in (None, "unreadable"):
         node = SotwNode(nodes)
         node.send(SotwRequest(resource_types.POLICY))

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xds.protocol import resource_types
-from xds.protocol.snapshot import Resource, Snapshot
+from xds.protocol.snapshot import EMPTY, Resource, Snapshot
 from xds.protocol.sotw import SotwRequest, SotwResponse, SotwStream
 from xds.protocol.stream import Acknowledgement
 
@@ -40,6 +40,14 @@ def sent(stream: SotwStream, published: Snapshot) -> list[SotwResponse]:
 def ack(stream: SotwStream, response: SotwResponse, names: tuple[str, ...] = ()) -> Acknowledgement:
     request = SotwRequest(response.type, response.version.info, names, response.nonce)
     return stream.on_request(request, now=1.0)
+
+
+def test_a_type_that_no_config_has_set_gets_no_response() -> None:
+    """An empty response would remove the resources that Envoy has from an earlier control plane."""
+    stream = subscribed(SotwRequest(CDS), SotwRequest(POLICY))
+    assert sent(stream, EMPTY) == []
+    assert stream.in_sync(EMPTY)
+    assert {response.type for response in sent(stream, snapshot())} == {CDS, POLICY}
 
 
 def test_the_first_response_carries_every_resource() -> None:

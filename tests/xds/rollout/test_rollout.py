@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tests.xds.rollout.nodes_in_memory import Client, callout, envoy
 from xds.protocol import resource_types
@@ -159,6 +159,45 @@ def test_a_nack_restores_the_last_good_snapshot_on_every_node_and_gives_the_reas
             assert fleet.rollout.version == "a,c"
             assert fleet.rollout.result is not None
             assert fleet.rollout.result.nack is None
+
+    run(test)
+
+
+def test_a_nack_does_not_restore_what_an_earlier_config_removed() -> None:
+    async def test() -> None:
+        async with start_fleet() as fleet:
+            proxy, worker = envoy(fleet.nodes), callout(fleet.nodes)
+            fleet.clients = [proxy, worker]
+            await fleet.roll_out(snapshot("a", "b"))
+            await fleet.roll_out(snapshot("a"))
+            worker.rejects = "policy"
+            await fleet.roll_out(snapshot("a", "c"))
+            assert fleet.rollout.version == "a"
+            assert proxy.resources[resource_types.CLUSTER] == {"a"}
+
+    run(test)
+
+
+def test_the_first_rollout_removes_nothing_while_clusters_warm() -> None:
+    """Nodes of an earlier control plane keep their listeners and policy until the new ones come."""
+
+    async def test() -> None:
+        async with start_fleet() as fleet:
+            proxy, worker = envoy(fleet.nodes), callout(fleet.nodes)
+            fleet.clients = [proxy, worker]
+            fleet.rollout.submit(replace(snapshot("a"), warmup={"a": 2.0}))
+            await fleet.until_idle()
+            assert fleet.rollout.step == "make"
+            assert {resource_type for resource_type, _ in proxy.history} == {
+                resource_types.CLUSTER,
+                resource_types.ENDPOINT,
+            }
+            assert worker.history == []
+            fleet.clock.pass_time()
+            await fleet.until_idle()
+            assert proxy.resources[resource_types.LISTENER] == {"gateway"}
+            assert worker.history == [(resource_types.POLICY, frozenset({"policy"}))]
+            assert fleet.rollout.in_sync
 
     run(test)
 
