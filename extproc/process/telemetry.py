@@ -9,7 +9,6 @@ from pathlib import Path
 
 from extproc.auth import Authenticator
 from extproc.counter_table import CounterTable
-from extproc.policy.current import CurrentPolicy
 from extproc.process.metrics import token_counters
 from extproc.services.access_log import AccessLogService
 from extproc.telemetry import catalog
@@ -37,6 +36,14 @@ class TelemetrySettings:
     profiler: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PreparedTelemetry:
+    """Telemetry of a policy that is not in force yet. `writer` is None without an access log."""
+
+    document: PolicyDocument
+    writer: LogWriter | None
+
+
 class WorkerTelemetry:
     """Owns the telemetry components of one worker.
 
@@ -60,18 +67,21 @@ class WorkerTelemetry:
         if settings.profiler is not None:
             _allow_tracing(settings.profiler)
 
-    def apply(self, document: PolicyDocument, current_policy: CurrentPolicy) -> None:
-        """Use the models, the access log settings and the authenticator of a new policy."""
-        self._requests.set_models(
-            {name: frozenset(model.versions) for name, model in document.models.items()}
-        )
-        if document.access_log != self._config:
-            self._config = document.access_log
-            self._reopen(document.access_log)
-        current = current_policy.current
-        if current is not None and current.authenticator is not self._authenticator:
-            self._authenticator = current.authenticator
-            self.publisher.add_counters("tokens", partial(token_counters, current.authenticator))
+    def prepare(self, document: PolicyDocument) -> PreparedTelemetry:
+        """Start the log writer of a policy that is not in force yet, and change nothing else."""
+        if document.access_log == self._config:
+            return PreparedTelemetry(document, self._writer)
+        return PreparedTelemetry(document, self._open(document.access_log))
+
+    def commit(self, prepared: PreparedTelemetry, authenticator: Authenticator) -> None:
+        """Use the models, the log writer and the authenticator of a policy."""
+        models = prepared.document.models
+        self._requests.set_models({name: frozenset(models[name].versions) for name in models})
+        self._config = prepared.document.access_log
+        self._use(prepared.writer, self._config)
+        if authenticator is not self._authenticator:
+            self._authenticator = authenticator
+            self.publisher.add_counters("tokens", partial(token_counters, authenticator))
 
     async def publish(self) -> None:
         """Publish metrics periodically, until cancelled."""
@@ -85,14 +95,16 @@ class WorkerTelemetry:
         if self._writer is not None:
             self._writer.close()
 
-    def _reopen(self, config: AccessLogConfig) -> None:
-        previous = self._writer
-        self._writer = None
-        if config.output != "none":
-            opening = partial(open_output, config.output, self._worker, config.rotation, time.time)
-            self._writer = LogWriter(opening, config.queue, self.metrics)
-        self.access_log.set_writer(self._writer, config.format)
-        if previous is not None:
+    def _open(self, config: AccessLogConfig) -> LogWriter | None:
+        if config.output == "none":
+            return None
+        opening = partial(open_output, config.output, self._worker, config.rotation, time.time)
+        return LogWriter(opening, config.queue, self.metrics)
+
+    def _use(self, writer: LogWriter | None, config: AccessLogConfig) -> None:
+        previous, self._writer = self._writer, writer
+        self.access_log.set_writer(writer, config.format)
+        if previous is not None and previous is not writer:
             # The previous writer finishes on its thread. The event loop must not wait for it.
             previous.close(0)
 

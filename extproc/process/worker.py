@@ -188,11 +188,16 @@ class Worker:
 
         All steps that can fail run before the first commit.
         """
-        policy = self._current_policy.compile(document)
         protection = await self._protection.prepare(document)
+        try:
+            policy = self._current_policy.compile(document)
+            telemetry = self._telemetry.prepare(document)
+        except BaseException:
+            await protection.discard()
+            raise
         protection.commit()
         self._current_policy.commit(policy)
-        self._telemetry.apply(document, self._current_policy)
+        self._telemetry.commit(telemetry, policy.authenticator)
         log.info("policy %s is in force", document.version)
         self._has_policy.set()
 

@@ -48,8 +48,6 @@ class PassBody:
 
     __slots__ = ()
 
-    mode = ProcessingMode()
-
     def request_body(self, body: HttpBody) -> Result | Awaitable[Result]:
         """Pass the body."""
         return messages.PASS["request_body"]

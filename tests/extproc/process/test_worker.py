@@ -21,9 +21,11 @@ from tests.extproc.services.callout import headers, written
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_event_loop")]
 
-POST = ((":method", "POST"), (":path", "/v2/models/m/infer"), ("content-length", "2"))
+POST = ((":method", "POST"), ("content-length", "2"))
 UNSET = "SLUICE_TEST_PASSWORD_THAT_IS_NOT_SET"
-ONCE = [{"name": "once", "rate": 1, "per": "day"}]
+ONCE = [
+    {"name": "once", "rate": 1, "per": "day", "match": [{"part": "model", "values": ["m"]}]},
+]
 NEEDS_PASSWORD = {"kind": "redis", "urls": ["redis://127.0.0.1:1/0"], "password_env": UNSET}
 
 
@@ -44,25 +46,25 @@ async def worker(directory: Path, server: ControlPlane) -> AsyncIterator[grpc.ai
         await running
 
 
-async def response(channel: grpc.aio.Channel) -> ProcessingResponse:
+async def response(channel: grpc.aio.Channel, model: str) -> ProcessingResponse:
     call = channel.stream_stream(
         EXT_PROC, ProcessingRequest.SerializeToString, ProcessingResponse.FromString
     )(timeout=10, wait_for_ready=True)
-    await call.write(headers(POST))
+    await call.write(headers((*POST, (":path", f"/v2/models/{model}/infer"))))
     first: ProcessingResponse = await call.read()
     await call.done_writing()
     return first
 
 
-async def version(channel: grpc.aio.Channel) -> str:
+async def version(channel: grpc.aio.Channel, model: str = "m") -> str:
     """The version that a request is admitted to."""
-    mutation = (await response(channel)).request_headers.response.header_mutation
+    mutation = (await response(channel, model)).request_headers.response.header_mutation
     return written(mutation.set_headers)["x-model-version"]
 
 
 async def refused(channel: grpc.aio.Channel) -> int:
     """The status of a request that is refused."""
-    return int((await response(channel)).immediate_response.status.code)
+    return int((await response(channel, "m")).immediate_response.status.code)
 
 
 async def test_a_policy_is_acknowledged_when_its_limits_are_in_force_too(tmp_path: Path) -> None:
@@ -80,13 +82,16 @@ async def test_a_policy_that_cannot_be_applied_is_refused_and_changes_nothing(
     tmp_path: Path,
 ) -> None:
     async with control_plane(tmp_path) as server, worker(tmp_path, server) as channel:
-        server.publish(document({"m": {"stable": "v2"}}, limits={"rules": ONCE}))
+        models = {"m": {"stable": "v2"}, "n": {"stable": "v2"}}
+        server.publish(document(models, limits={"rules": ONCE}))
         await server.accepted()
         assert await version(channel) == "v2"
-        server.publish(document({"m": {"stable": "v3"}}, limits={"backend": NEEDS_PASSWORD}))
+        models = {"m": {"stable": "v3"}, "n": {"stable": "v3"}}
+        server.publish(document(models, limits={"backend": NEEDS_PASSWORD}))
         assert UNSET in await server.rejected()
         # Neither the new version nor the absence of rules is in force.
         assert await refused(channel) == 429
+        assert await version(channel, "n") == "v2"
         server.publish(document({"m": {"stable": "v3"}}))
         await server.accepted()
         assert await version(channel) == "v3"
