@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from extproc.telemetry import catalog
 from extproc.telemetry.entry import MAX_OUTCOMES, AccessLogEntry, RequestOutcome
 from extproc.telemetry.metrics import CounterSeries, HistogramSeries, Metrics
+from sluice.contract.grpc import StatusCode
+from sluice.contract.reasons import Reason
 
 OTHER = "other"
 """Label value for models and versions that are not in the policy, and for excess reasons."""
 
-MAX_REASONS = 100
+MAX_REASONS = len(Reason) + len(StatusCode)
+"""Every reason of the contract, and `model_` with every gRPC status."""
 
 Versions = Mapping[str, frozenset[str]]
 """Version names by model name."""

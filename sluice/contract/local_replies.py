@@ -134,14 +134,21 @@ GATEWAY_REASONS: Final = frozenset(
 """Reasons that do not show whether the model server works. Envoy's response flags may show it."""
 
 
-def local_reply_reason(details: str, status: int) -> Reason:
-    """The reason of a local reply.
+_LOG_REASONS: Final = (
+    (("downstream",), Reason.CLIENT_LEFT),
+    (("http1.", "http2."), Reason.BAD_REQUEST),
+    (("upstream_reset_after_response_started",), Reason.MODEL_UNREACHABLE),
+)
+"""Reasons by beginnings of the details, for requests that end without a local reply: the connection
+is closed, or the response has begun."""
 
-    CLIENT_LEFT is only in the log: a client that closed the connection gets no response.
-    """
+
+def local_reply_reason(details: str, status: int) -> Reason:
+    """The reason of a request that Envoy ended by itself, as the client and the log get it."""
     for reply in LOCAL_REPLIES:
         if reply.matches(details, status):
             return reply.reason
-    if details.startswith("downstream"):
-        return Reason.CLIENT_LEFT
+    for prefixes, reason in _LOG_REASONS:
+        if details.startswith(prefixes):
+            return reason
     return LOCAL_REPLIES_BY_STATUS.get(status, (Reason.GATEWAY_ERROR, ""))[0]

@@ -58,6 +58,8 @@ def test_other_details_are_not_a_refusal_by_the_callout(details: str) -> None:
         ("upstream_reset_before_response_started{x}", 503, Reason.MODEL_UNREACHABLE),
         ("downstream_remote_disconnect", 0, Reason.CLIENT_LEFT),
         ("http1.codec_error", 400, Reason.BAD_REQUEST),
+        ("http2.violation.of.messaging.rule", 0, Reason.BAD_REQUEST),
+        ("upstream_reset_after_response_started{reset}", 200, Reason.MODEL_UNREACHABLE),
         ("anything_else", 418, Reason.GATEWAY_ERROR),
     ],
 )
