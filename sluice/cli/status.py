@@ -54,25 +54,20 @@ def _status(options: argparse.Namespace) -> int:
         if not (getattr(options, option) or "http://").startswith(("http://", "https://")):
             raise UsageError(f"--{option} must start with http:// or https://")
     try:
-        status = _fetch(options.url, "version")
+        status = _fetch(options.url, "in_sync")
     except (OSError, ValueError) as error:
         raise CommandError(f"no control plane at {options.url}: {_reason(error)}") from error
-    address = status.get("callout")  # an older control plane does not report it
-    status["callout"] = _callout(options.callout or (address and callout_url(options.url, address)))
+    status["callout"] = _callout(options.callout or callout_url(options.url, status["callout"]))
     print(json.dumps(status, indent=2) if options.json else describe(status))
     return 0 if status["error"] is None else 1
 
 
-def _callout(url: str | None) -> Status:
+def _callout(url: str) -> Status:
     """The status of the callout. `error` is None, or says why the status is not known."""
-    unknown: Status = {"url": url, "breakers": [], "unprotected": 0}
-    if url is None:
-        reason = "the control plane does not report the callout's address; set --callout"
-        return {**unknown, "error": reason}
     try:
         return {"url": url, "error": None, **_fetch(url, "breakers")}
     except (OSError, ValueError) as error:
-        return {**unknown, "error": _reason(error)}
+        return {"url": url, "breakers": [], "unprotected": 0, "error": _reason(error)}
 
 
 def _fetch(base: str, member: str) -> Status:

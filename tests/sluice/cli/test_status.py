@@ -36,9 +36,6 @@ from xds.resources.compiled import CompiledConfig
 from xds.rollout.rollout import Rollout
 
 ANY_PORT = "127.0.0.1:0"
-UNKNOWN_CALLOUT = (
-    "breakers  unknown: the control plane does not report the callout's address; set --callout"
-)
 UNUSED = "127.0.0.1:1"
 
 
@@ -156,26 +153,14 @@ def test_a_response_that_is_not_a_callout_status_is_an_error(
     assert f"no callout at http://{other}: the response is not a status; check the URL" in shown
 
 
-def test_an_older_control_plane_without_the_callout_address_shows_the_rest(
-    callout: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    async def older(_: Request) -> Response:
-        found = control_plane(callout).status().model_dump(exclude={"callout"})
-        return JSONResponse(found)
+def test_a_status_with_other_fields_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    async def other(_: Request) -> Response:
+        return JSONResponse({"version": "v1", "settled": True, "late": []})
 
-    def output(*arguments: str) -> str:
-        assert main(["status", "--url", f"http://{address}", *arguments]) == 0
-        return capsys.readouterr().out
-
-    app = Starlette(routes=[Route("/v1/status", older)])
+    app = Starlette(routes=[Route("/v1/status", other)])
     with serve_in_thread(app, ANY_PORT, max_requests=20) as address:
-        shown = output()
-        found = json.loads(output("--json"))["callout"]
-        named = output("--callout", f"http://{callout}")
-    assert "config    gateway.yaml" in shown
-    assert UNKNOWN_CALLOUT in shown
-    assert (found["url"], found["breakers"]) == (None, [])
-    assert "m/v1" in named
+        assert main(["status", "--url", f"http://{address}"]) == 1
+    assert "the response is not a status" in capsys.readouterr().err
 
 
 def test_a_response_that_is_not_a_control_plane_status_is_an_error(
