@@ -150,16 +150,14 @@ class Gateway:
         draft.write_text(yaml.safe_dump(self.config, sort_keys=False))
         draft.replace(self.file)
 
-    def edit(self, change: Callable[[Config], None]) -> float:
-        """Changes the config and waits until every node has it; returns the seconds that took."""
+    def edit(self, change: Callable[[Config], None]) -> None:
+        """Change the config and wait until every node has accepted it."""
         version = self.status()["version"]
         changed = copy.deepcopy(self.config)
         change(changed)
         self.config = changed
-        began = time.monotonic()
         self.write()
         eventually(lambda: self.status()["version"] != version and self.in_sync())
-        return time.monotonic() - began
 
     def in_sync(self) -> bool:
         """Whether no push is in progress."""

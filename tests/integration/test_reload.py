@@ -39,18 +39,17 @@ def served_by(gateway: Gateway) -> str:
     return version
 
 
-def test_a_route_changes_within_a_second_without_a_failed_request(own: Gateway) -> None:
+def test_a_route_changes_without_a_failed_request(own: Gateway) -> None:
     with load(own) as traffic:
         traffic.wait_for(50)
         for version in ("v2", "v1", "v2"):
-            took = own.edit(lambda config, v=version: config["models"]["echo"].update(stable=v))
-            assert took < 1.0
+            own.edit(lambda config, v=version: config["models"]["echo"].update(stable=v))
             assert served_by(own) == version
         traffic.wait_for(50)
     assert traffic.failures == []
 
 
-def test_an_endpoint_changes_within_a_second_without_a_failed_request(own: Gateway) -> None:
+def test_an_endpoint_changes_without_a_failed_request(own: Gateway) -> None:
     versions = own.config["models"]["echo"]["versions"]
     one, two = versions["v1"]["endpoints"], versions["v2"]["endpoints"]
 
@@ -60,14 +59,9 @@ def test_an_endpoint_changes_within_a_second_without_a_failed_request(own: Gatew
 
     with load(own) as traffic:
         traffic.wait_for(50)
-        assert own.edit(swap) < 1.0
+        own.edit(swap)
         eventually(lambda: served_by(own) == "v2", 1.0)
-        assert (
-            own.edit(
-                lambda config: config["models"]["echo"]["versions"]["v1"].update(endpoints=one)
-            )
-            < 1.0
-        )
+        own.edit(lambda config: config["models"]["echo"]["versions"]["v1"].update(endpoints=one))
         traffic.wait_for(50)
     assert traffic.failures == []
 

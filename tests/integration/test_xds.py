@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -141,14 +140,12 @@ class Plane:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return httpx.get(self.url + path, headers={"x-test-cluster": cluster, **named})
 
-    def edit(self, change: Callable[[Config], object]) -> float:
-        """Change the config file. Returns the seconds until the change is in force."""
+    def edit(self, change: Callable[[Config], object]) -> None:
+        """Change the config file and wait until the change is in force."""
         version = self.status()["version"]
         change(self.config)
-        began = time.monotonic()
         self.write()
         eventually(lambda: self.status()["version"] != version, 10)
-        return time.monotonic() - began
 
     def dump(self, kind: str) -> list[Config]:
         found: list[Config] = (
@@ -378,18 +375,15 @@ def test_the_models_of_a_type_share_a_bucket_and_so_do_the_paths_of_a_model(
         assert admitted("/v2/models/one", "/text") == 10
 
 
-def test_an_endpoint_edit_reaches_envoy_within_a_second_and_sends_nothing_else(
+def test_an_endpoint_edit_reaches_envoy_and_sends_nothing_else(
     tmp_path: Path, servers: list[str]
 ) -> None:
     text = {"versions": {"v1": version(servers[0])}}
     with plane(tmp_path, {"text": text}) as started:
         before = started.nodes()[0]["types"]
         assert started.get("/v2/models/text").json()["port"] == int(servers[0].split(":")[1])
-        took = started.edit(
-            lambda c: c["models"]["text"]["versions"].update(v1=version(servers[1]))
-        )
+        started.edit(lambda c: c["models"]["text"]["versions"].update(v1=version(servers[1])))
         assert started.get("/v2/models/text").json()["port"] == int(servers[1].split(":")[1])
-        assert took < 1.0
         after = started.nodes()[0]["types"]
         changed = [name for name in before if before[name]["acked"] != after[name]["acked"]]
         assert changed == ["endpoints"]
@@ -400,8 +394,7 @@ def test_a_cluster_whose_settings_change_keeps_its_endpoints(
 ) -> None:
     text = {"versions": {"v1": version(servers[0])}}
     with plane(tmp_path, {"text": text}) as started:
-        took = started.edit(lambda c: c["models"]["text"].update(pool={"max_requests": 7}))
-        assert took < 1.0
+        started.edit(lambda c: c["models"]["text"].update(pool={"max_requests": 7}))
         eventually(lambda: started.status()["in_sync"], 1.0)
         (cluster,) = [
             item["cluster"]
