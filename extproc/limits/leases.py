@@ -149,6 +149,7 @@ class LeasedBudgets:
         self._retry_at: int | None = None
         """When to try the store again; None while it is available."""
         self._closed = False
+        self._store_closed = False
 
     async def __aenter__(self) -> "LeasedBudgets":
         self._maintenance = asyncio.create_task(self._maintain())
@@ -167,6 +168,8 @@ class LeasedBudgets:
             await self._finish_exchanges()
         for task in self._exchanges:
             task.cancel()
+        # A request that still waits must not connect again: nothing would close that connection.
+        self._store_closed = True
         await self._store.close()
 
     @property
@@ -330,6 +333,8 @@ class LeasedBudgets:
 
     async def _exchange(self, batch: list[_Queued]) -> None:
         try:
+            if self._store_closed:
+                raise StoreError("the budgets are closed")
             async with asyncio.timeout(self._settings.timeout):
                 grants = await self._store.exchange([queued.request for queued in batch])
         except TimeoutError:

@@ -70,6 +70,9 @@ class _Exchanges(Handler):
 
 
 def _request(lease: ExchangeRequest.Lease) -> LeaseRequest:
+    """Raises ValueError for an unknown algorithm, rate or unit."""
+    if not lease.rate or not lease.unit:
+        raise ValueError("rate and unit must be positive")
     limit = Limit(Algorithm(lease.algorithm), lease.rate, lease.unit, lease.capacity)
     return LeaseRequest(
         lease.key, limit, lease.holder, lease.sequence,

@@ -19,6 +19,7 @@ from sluice.contract import headers as names
 from sluice.contract.local_replies import (
     VIA_UPSTREAM,
     local_reply_reason,
+    local_reply_status,
     split_callout_details,
 )
 from sluice.contract.names import split_cluster_name
@@ -94,15 +95,16 @@ class ReportParser:
         # If a gRPC server sends no message, the headers contain the status (Trailers-Only).
         ended = response.response_trailers or response.response_headers
         grpc = _grpc_outcome(report, duration_us) if ended or flags else NO_GRPC_OUTCOME
+        local = _grpc_status(ended) if ended and details != VIA_UPSTREAM else None
         key = (
             request.request_method, report.protocol_version, response.response_code, details,
-            flags, common.upstream_remote_address, common.route_name, service, reason, grpc,
+            flags, common.upstream_remote_address, common.route_name, service, reason, grpc, local,
         )  # fmt: skip
         outcome = self._outcomes.get(key)
         if outcome is None:
             if len(self._outcomes) >= MAX_OUTCOMES:
                 self._outcomes.clear()
-            outcome = self._outcomes[key] = _outcome(report, service, reason, grpc)
+            outcome = self._outcomes[key] = _outcome(report, service, reason, grpc, local)
         return AccessLogEntry(
             outcome,
             start.seconds,
@@ -120,8 +122,9 @@ class ReportParser:
 
 
 def _outcome(
-    report: HTTPAccessLogEntry, service: str, reason: str, grpc: GrpcOutcome
+    report: HTTPAccessLogEntry, service: str, reason: str, grpc: GrpcOutcome, local: int | None
 ) -> RequestOutcome:
+    """`local` is the gRPC status of a local reply."""
     common, response = report.common_properties, report.response
     status = UInt32Value.FromString(response.response_code).value
     model, version = split_cluster_name(service)
@@ -130,7 +133,7 @@ def _outcome(
         protocol=_name(_PROTOCOLS, report.protocol_version),
         status=status,
         flags=_flags(ResponseFlags.FromString(common.response_flags)),
-        reason=_reason(response.response_code_details, status, reason),
+        reason=_reason(response.response_code_details, local_reply_status(status, local), reason),
         model=model or common.route_name,
         version=version,
         canary=reason.startswith("canary_"),
@@ -178,7 +181,10 @@ def _flags(flags: ResponseFlags) -> str:
 
 
 def _reason(details: str, status: int, admitted: str) -> str:
-    """Return the reason of the response. `admitted` is the reason of the admission."""
+    """Return the reason of the response.
+
+    `status` is that of a local reply, and `admitted` is the reason of the admission.
+    """
     if details == VIA_UPSTREAM:
         return admitted
     refused = split_callout_details(details)

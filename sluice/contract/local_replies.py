@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from sluice.contract.grpc import StatusCode
 from sluice.contract.reasons import DECISION_REFUSALS, Reason
 
 VIA_UPSTREAM: Final = "via_upstream"
@@ -120,6 +121,7 @@ LOCAL_REPLIES_BY_STATUS: Final[Mapping[int, tuple[Reason, str]]] = {
     500: (Reason.GATEWAY_ERROR, "The gateway had an internal error."),
     502: (Reason.BAD_GATEWAY, "The model's response is not valid HTTP."),
     503: (Reason.UNAVAILABLE, "The gateway cannot serve this request now."),
+    501: (Reason.NOT_IMPLEMENTED, "The gateway does not implement a feature of the request."),
     504: (Reason.TIMEOUT, "The gateway got no response in time."),
 }
 """Reason and text by status, for local replies that match no row of `LOCAL_REPLIES`."""
@@ -135,20 +137,47 @@ GATEWAY_REASONS: Final = frozenset(
 
 
 _LOG_REASONS: Final = (
-    (("downstream",), Reason.CLIENT_LEFT),
-    (("http1.", "http2."), Reason.BAD_REQUEST),
+    (("downstream", "http2.remote_re"), Reason.CLIENT_LEFT),
     (("upstream_reset_after_response_started",), Reason.MODEL_UNREACHABLE),
 )
-"""Reasons by beginnings of the details, for requests that end without a local reply: the connection
-is closed, or the response has begun."""
+"""Reasons by beginnings of the details, for requests that end without a local reply: the client has
+closed the connection or reset the stream, or the response has begun."""
+
+_CODEC_DETAILS: Final = ("http1.", "http2.")
+_CODEC_STATUSES: Final = frozenset({426, 431, 501})
+"""Statuses of Envoy's codecs that have a reason of their own. All others are bad requests."""
+
+_HTTP_STATUS: Final[Mapping[int, int]] = {
+    StatusCode.UNKNOWN: 408,
+    StatusCode.PERMISSION_DENIED: 403,
+    StatusCode.UNIMPLEMENTED: 404,
+    StatusCode.INTERNAL: 400,
+    StatusCode.UNAVAILABLE: 503,
+    StatusCode.UNAUTHENTICATED: 401,
+}
+"""The HTTP status of a local reply to a gRPC client, by its gRPC status. Envoy sends such a reply
+with HTTP status 200 (source/common/grpc/status.cc). Several statuses become UNKNOWN; 408 is the one
+that decides between two reasons."""
+
+
+def local_reply_status(status: int, grpc_status: int | None) -> int:
+    """The HTTP status that a local reply would have for a client that does not speak gRPC."""
+    if status != 200 or grpc_status is None:
+        return status
+    return _HTTP_STATUS.get(grpc_status, status)
 
 
 def local_reply_reason(details: str, status: int) -> Reason:
-    """The reason of a request that Envoy ended by itself, as the client and the log get it."""
+    """The reason of a request that Envoy ended by itself, as the client and the log get it.
+
+    `status` is that of `local_reply_status`.
+    """
     for reply in LOCAL_REPLIES:
         if reply.matches(details, status):
             return reply.reason
     for prefixes, reason in _LOG_REASONS:
         if details.startswith(prefixes):
             return reason
+    if details.startswith(_CODEC_DETAILS) and status not in _CODEC_STATUSES:
+        return Reason.BAD_REQUEST
     return LOCAL_REPLIES_BY_STATUS.get(status, (Reason.GATEWAY_ERROR, ""))[0]

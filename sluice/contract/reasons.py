@@ -121,6 +121,7 @@ class Reason(StrEnum):
     UPGRADE_REQUIRED = "upgrade_required"
     HEADERS_TOO_LARGE = "headers_too_large"
     GATEWAY_ERROR = "gateway_error"
+    NOT_IMPLEMENTED = "not_implemented"
     BAD_GATEWAY = "bad_gateway"
     UNAVAILABLE = "unavailable"
     TIMEOUT = "timeout"

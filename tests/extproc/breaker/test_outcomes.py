@@ -85,6 +85,8 @@ def test_no_response_and_an_error_response_are_failures(end: End) -> None:
         ended(404),
         ended(429, reason="model_resource_exhausted"),
         ended(101),
+        # The client cancelled the response after it had begun.
+        ended(200, flags="DR", reason="client_left"),
         *(
             called(code)
             for code in StatusCode

@@ -111,7 +111,7 @@ def malformed(**changes: object) -> bytes:
     [
         (b"\xff", StatusCode.INVALID_ARGUMENT),
         (malformed(algorithm="leaky_bucket"), StatusCode.INVALID_ARGUMENT),
-        (malformed(rate=0), StatusCode.UNKNOWN),
+        (malformed(rate=0), StatusCode.INVALID_ARGUMENT),
         (malformed(key="a" * MAX_MESSAGE), StatusCode.RESOURCE_EXHAUSTED),
     ],
     ids=["not protobuf", "unknown algorithm", "no rate", "too large"],

@@ -39,6 +39,7 @@ class LedgerStore:
         self.responding.set()
         self.requests: list[LeaseRequest] = []
         self.exchanged = asyncio.Event()
+        self.exchanges_at_close = 0
 
     async def exchange(self, requests: Sequence[LeaseRequest]) -> list[LeaseGrant]:
         self.requests += requests
@@ -51,7 +52,7 @@ class LedgerStore:
         return grants
 
     async def close(self) -> None:
-        pass
+        self.exchanges_at_close = len(self.requests)
 
     async def next_exchange(self) -> None:
         """Wait until an exchange has ended and the worker has its grants."""
@@ -154,6 +155,17 @@ async def test_a_worker_that_stops_returns_its_tokens(store: LedgerStore) -> Non
     async with limiter(store, LimitRule(name="r", rate=100, per="hour")) as found:
         assert await admitted(found, store, 3) == 3
     assert store.free_of_first_request() == 97
+
+
+async def test_waiting_requests_do_not_use_a_store_that_is_closed(store: LedgerStore) -> None:
+    """The store would open a connection that nobody closes."""
+    async with limiter(store, LimitRule(name="r", rate=1000, burst=8)) as found:
+        checks = [found.check(store.clock(), VIEW) for _ in range(30)]
+        waiting = [asyncio.ensure_future(c) for c in checks if not isinstance(c, LimitVerdict)]
+    assert waiting
+    await asyncio.gather(*waiting)
+    await asyncio.sleep(10)
+    assert len(store.requests) == store.exchanges_at_close
 
 
 async def test_an_evicted_lease_is_returned(store: LedgerStore) -> None:

@@ -109,6 +109,24 @@ def test_a_refusal_is_shown_with_its_reason(
     assert (shown["upstream"], shown["upstream_ms"]) == ("", None)
 
 
+@pytest.mark.parametrize(
+    ("details", "grpc_status", "reason"),
+    [
+        ("stream_idle_timeout", "2", "request_timeout"),
+        ("stream_idle_timeout", "14", "idle_timeout"),
+        ("path_normalization_failed", "13", "bad_request"),
+        ("something_new", "14", "unavailable"),
+    ],
+)
+def test_a_local_reply_to_a_grpc_client_is_shown_with_the_reason_that_the_client_gets(
+    details: str, grpc_status: str, reason: str
+) -> None:
+    """Envoy sends it with HTTP status 200."""
+    message = report(details=details, upstream=LogAddress())
+    message.response.response_headers["grpc-status"] = grpc_status
+    assert line(message)["reason"] == reason
+
+
 def test_response_flags_are_shown_by_envoys_short_names() -> None:
     flags = ResponseFlags(upstream_connection_failure=True, upstream_retry_limit_exceeded=True)
     assert line(report(flags=flags, **ADMITTED))["flags"] == "UF,URX"
