@@ -64,7 +64,7 @@ def read_extended(body: bytes, header_length: str, limits: ConversionLimits) -> 
 def take_binary_options(request: InferenceRequest) -> InferenceRequest:
     """Move the parameters for binary outputs from the request to its `response_options`.
 
-    A gRPC server does not know these parameters: it sends all tensors as raw data.
+    A gRPC server does not know these parameters. The converter applies them to the response.
     """
     if not request.outputs and _BINARY_DATA_OUTPUT not in request.parameters:
         return request
@@ -134,7 +134,7 @@ def _tensor(entry: object, field: str, data: _Data, limits: ConversionLimits) ->
         raise ConversionError(
             Reason.BAD_DATA_SIZE,
             f"{field}.parameters.{BINARY_DATA_SIZE}",
-            f"must be a number of bytes, at most {data.remaining}, which are left in the body",
+            f"must be an integer from 0 to {data.remaining}, the number of bytes left in the body",
         )
     name, datatype, shape = read_tensor_head(members, field)
     parameters = _without(parameters, BINARY_DATA_SIZE)

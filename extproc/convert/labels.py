@@ -10,8 +10,8 @@ from sluice.config.tensors import INTEGER_DATATYPES, TensorOutput
 def top_classes(tensor: Tensor, declared: TensorOutput) -> list[list[dict[str, object]]]:
     """The classes with the highest scores in each row, the highest score first.
 
-    In an integer tensor, each element is a class number and gets its label. Empty for BYTES, BOOL
-    and empty tensors.
+    In an integer tensor, each element is a class number and gets its label. Empty for BYTES and
+    BOOL, and for tensors without dimensions or without elements.
     """
     if tensor.datatype in ("BYTES", "BOOL") or not tensor.shape or not len(tensor.data):
         return []

@@ -1,4 +1,4 @@
-"""Runs conversions on a few threads with a bounded queue, off the event loop, and times them.
+"""Runs and times conversions: small ones on the event loop, others on threads with a bounded queue.
 
 Image conversions run in parallel, because libjpeg-turbo, Pillow and zlib release the interpreter
 lock. JSON conversions hold the lock.
@@ -56,10 +56,11 @@ class _Outcome:
 
 
 class ConversionPool:
-    """Runs conversions on `threads` threads, with at most `queue` waiting conversions.
+    """Runs small conversions on the event loop, and others on `threads` threads.
 
-    The bodies of running and waiting conversions have at most `max_bytes` in total. All methods
-    must be called on one event loop.
+    At most `queue` conversions wait for a thread. The bodies on threads and in the queue have at
+    most `max_bytes` in total, or there is only one larger body. All methods must be called on one
+    event loop.
     """
 
     def __init__(
