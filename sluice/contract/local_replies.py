@@ -156,8 +156,8 @@ _HTTP_STATUS: Final[Mapping[int, int]] = {
     StatusCode.UNAUTHENTICATED: 401,
 }
 """The HTTP status of a local reply to a gRPC client, by its gRPC status. Envoy sends such a reply
-with HTTP status 200 (source/common/grpc/status.cc). Several statuses become UNKNOWN; 408 is the one
-that decides between two reasons."""
+with HTTP status 200 (source/common/grpc/status.cc). Several HTTP statuses become UNKNOWN. It maps
+to 408, the only one of them that a row of `LOCAL_REPLIES` compares (`unless`)."""
 
 
 def local_reply_status(status: int, grpc_status: int | None) -> int:
