@@ -29,10 +29,10 @@ MAX_REQUEST = 16 << 20
 """Maximum bytes of one DiscoveryRequest: room for 100,000 cluster names of at most 127 bytes."""
 
 MAX_METADATA = 64 << 10
-"""Bytes of node metadata that are kept for the status."""
+"""Maximum bytes of node metadata for the status. Larger metadata is ignored."""
 
 MAX_NODE_TEXT = 256
-"""Characters of a node's id and agent that are kept."""
+"""Maximum characters of a node's id and agent. Longer text is truncated."""
 
 STOP_GRACE = 1.0
 """Seconds for open streams to end when the server stops. Clients then reconnect."""
