@@ -1,4 +1,4 @@
-"""The messages of a gRPC call that passes unchanged name the admitted model."""
+"""Checks the messages of unconverted gRPC calls: each one must name the admitted model."""
 
 import asyncio
 import gzip
@@ -159,7 +159,7 @@ def test_a_message_that_a_server_could_not_parse_is_refused(
 
 
 def test_model_request_has_the_fields_of_the_protocol() -> None:
-    """The same numbers and types. Repeated fields are declared single, to take no memory."""
+    """The same numbers and types. Repeated messages, strings and bytes are singular in ours."""
     single = {FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES}
 
     def fields(one: Descriptor) -> set[tuple[int, int, bool]]:
