@@ -139,6 +139,8 @@ GATEWAY_REASONS: Final = frozenset(
 _LOG_REASONS: Final = (
     (("downstream", "http2.remote_re"), Reason.CLIENT_LEFT),
     (("upstream_reset_after_response_started",), Reason.MODEL_UNREACHABLE),
+    # A gRPC client gets UNKNOWN for 413 and 408, so the status does not distinguish them.
+    (("request_payload_too_large",), Reason.BODY_TOO_LARGE),
 )
 """Reasons by beginnings of the details, for requests that end without a local reply: the client has
 closed the connection or reset the stream, or the response has begun."""

@@ -63,6 +63,7 @@ def test_other_details_are_not_a_refusal_by_the_callout(details: str) -> None:
         ("http1.headers_too_large", 431, Reason.HEADERS_TOO_LARGE),
         ("http1.invalid_transfer_encoding", 501, Reason.NOT_IMPLEMENTED),
         ("http2.remote_reset", 200, Reason.CLIENT_LEFT),
+        ("request_payload_too_large", 408, Reason.BODY_TOO_LARGE),
         ("downstream_remote_disconnect", 404, Reason.CLIENT_LEFT),
         ("upstream_reset_after_response_started{reset}", 200, Reason.MODEL_UNREACHABLE),
         ("anything_else", 418, Reason.GATEWAY_ERROR),
