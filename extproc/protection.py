@@ -54,7 +54,7 @@ class ProtectionSettings:
 class PreparedProtection:
     """The protection of a policy that is not in force yet.
 
-    Call either `commit` or `discard`, once, and before another policy is prepared.
+    Call either `Protection.commit` or `discard`, once, and before another policy is prepared.
     """
 
     breakers: Mapping[str, BreakerConfig]
@@ -64,11 +64,6 @@ class PreparedProtection:
     budgets: Budgets
     backend: AsyncExitStack | None
     """Closes the new budgets; None if the policy keeps the budgets in force."""
-    put_in_force: Callable[["PreparedProtection"], None]
-
-    def commit(self) -> None:
-        """Put the whole policy in force. Call it on the event loop. It cannot fail."""
-        self.put_in_force(self)
 
     async def discard(self) -> None:
         """Close the backend that was opened for the policy, if any."""
@@ -123,18 +118,10 @@ class Protection:
             matcher = DescriptorMatcher(limits.domains)
             descriptors = DescriptorSettings(matcher, budgets, limits.near_limit, limits.headers)
             backend = stack.pop_all() if new_backend else None
-        return PreparedProtection(
-            breakers, limits, limiter, descriptors, budgets, backend, self._put_in_force
-        )
+        return PreparedProtection(breakers, limits, limiter, descriptors, budgets, backend)
 
-    async def close(self) -> None:
-        """Return all leased tokens, and close the backend."""
-        if self._backend is not None:
-            await self._backend.aclose()
-        if self._closing:
-            await asyncio.wait(self._closing)
-
-    def _put_in_force(self, prepared: PreparedProtection) -> None:
+    def commit(self, prepared: PreparedProtection) -> None:
+        """Put the whole policy in force. Call it on the event loop. It cannot fail."""
         self.breaker.configure(prepared.breakers)
         if prepared.limiter is not None:
             prepared.limiter.keep_counts(self.rule_counts)
@@ -148,6 +135,13 @@ class Protection:
                 closing = asyncio.create_task(replaced.aclose())
                 self._closing.add(closing)
                 closing.add_done_callback(self._closing.discard)
+
+    async def close(self) -> None:
+        """Return all leased tokens, and close the backend."""
+        if self._backend is not None:
+            await self._backend.aclose()
+        if self._closing:
+            await asyncio.wait(self._closing)
 
     @property
     def rule_counts(self) -> Mapping[str, RuleCounts]:

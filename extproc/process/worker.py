@@ -195,7 +195,7 @@ class Worker:
         except BaseException:
             await protection.discard()
             raise
-        protection.commit()
+        self._protection.commit(protection)
         self._current_policy.commit(policy)
         self._telemetry.commit(telemetry, policy.authenticator)
         log.info("policy %s is in force", document.version)

@@ -28,7 +28,7 @@ VERSION = "m/v1"
 def protection(tmp_path: Path) -> Protection:
     create(tmp_path / "counters", 1, 10_000)
     made = Protection(CounterTable(tmp_path / "counters", 0), ProtectionSettings())
-    asyncio.run(made.prepare(document())).commit()
+    made.commit(asyncio.run(made.prepare(document())))
     return made
 
 
@@ -52,7 +52,7 @@ ADMISSION = admitted(make_policy(), make_request())
 
 
 async def follow(protection: Protection, by: PolicyDocument) -> None:
-    (await protection.prepare(by)).commit()
+    protection.commit(await protection.prepare(by))
 
 
 async def decided(protection: Protection) -> Decision:
@@ -103,7 +103,7 @@ async def test_a_prepared_policy_is_in_force_only_once_it_is_committed(
 ) -> None:
     prepared = await protection.prepare(document(limits={"rules": RULES}))
     assert [type(await decided(protection)) for _ in range(4)] == [Admission] * 4
-    prepared.commit()
+    protection.commit(prepared)
     assert type(await decided(protection)) is Admission
     assert protection.rule_counts["each"].admitted == 1
 
@@ -114,7 +114,7 @@ async def test_a_rule_of_the_same_name_keeps_its_counts(protection: Protection) 
     await decided(protection)
     prepared = await protection.prepare(document(limits={"rules": [{**RULES[0], "rate": 5}]}))
     await decided(protection)
-    prepared.commit()
+    protection.commit(prepared)
     assert [type(await decided(protection)) for _ in range(2)] == [Admission, Refusal]
     counts = protection.rule_counts["each"]
     assert (counts.admitted, counts.refused) == (3, 1)

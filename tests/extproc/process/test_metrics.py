@@ -79,7 +79,7 @@ def worker(tmp_path: Path) -> Iterator[Worker]:
 
 
 def apply(worker: Worker, policy: PolicyDocument) -> None:
-    asyncio.run(worker.protection.prepare(policy)).commit()
+    worker.protection.commit(asyncio.run(worker.protection.prepare(policy)))
 
 
 def test_the_status_and_the_metrics_show_every_breaker(worker: Worker) -> None:
@@ -185,7 +185,7 @@ def test_a_lost_backend_is_down_and_its_evictions_are_counted(tmp_path: Path) ->
         async with serve_budgets(socket, BudgetService(Ledger(1), steady_clock(), evicted.add)):
             # On a slow machine, 2,001 keys take longer than the default timeout.
             backend = {"max_keys": 2000, "timeout": 5}
-            (await protection.prepare(document(limits={"backend": backend}))).commit()
+            protection.commit(await protection.prepare(document(limits={"backend": backend})))
             await asyncio.gather(*(fetch(str(number)) for number in range(2001)))
             exposed = worker.exposed()
             assert "sluice_limit_backend_up 1.0" in exposed

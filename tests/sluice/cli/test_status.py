@@ -52,7 +52,7 @@ def table(tmp_path: Path) -> Iterator[CounterTable]:
 def callout(table: CounterTable) -> Iterator[str]:
     """The address of a callout. Of its one protected version, 3 of 4 requests fail."""
     protection = Protection(table, ProtectionSettings())
-    asyncio.run(protection.prepare(document({"m": {}}))).commit()
+    protection.commit(asyncio.run(protection.prepare(document({"m": {}}))))
     protection.breaker.record(time.monotonic(), "m/v1", ok=False, count=30)
     protection.breaker.record(time.monotonic(), "m/v1", ok=True, count=10)
     publisher = MetricsPublisher(Metrics(table))

@@ -317,7 +317,7 @@ def protected(
     create(directory / "counters", 1, 10_000)
     table = CounterTable(directory / "counters", 0)
     protection = Protection(table, ProtectionSettings(), monotonic)
-    asyncio.run(protection.prepare(policy)).commit()
+    protection.commit(asyncio.run(protection.prepare(policy)))
     return protection
 
 
