@@ -27,6 +27,7 @@ DEPENDENCIES = {
     "extproc.rpc": "sluice.contract",
     "extproc.framing": "",
     "extproc.counter_table": "",
+    "extproc.memory_budget": "",
     "extproc.problem": "sluice.contract",
     "extproc.transport": "extproc.framing extproc.rpc",
     "extproc.auth": "sluice.config sluice.keys",
@@ -55,9 +56,10 @@ DEPENDENCIES = {
         " extproc.services protos sluice.contract"
     ),
     "extproc.process": (
-        "extproc.auth extproc.convert extproc.counter_table extproc.limits extproc.policy"
-        " extproc.protection extproc.rpc extproc.services extproc.services.ext_proc"
-        " extproc.telemetry extproc.transport protos sluice.config sluice.contract sluice.http"
+        "extproc.auth extproc.convert extproc.counter_table extproc.limits extproc.memory_budget"
+        " extproc.policy extproc.protection extproc.rpc extproc.services"
+        " extproc.services.ext_proc extproc.telemetry extproc.transport"
+        " protos sluice.config sluice.contract sluice.http"
     ),
     "extproc.transport.__main__": "extproc.rpc extproc.services extproc.transport",
     "xds": "",

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from extproc.auth import Authenticator
 from extproc.convert import ConversionPool
 from extproc.limits.descriptor_limiter import DescriptorLimiter
+from extproc.memory_budget import MemoryBudget
 from extproc.protection import Protection
 from extproc.services.ext_proc.admission_cache import AdmissionCache
 from extproc.telemetry import catalog
@@ -103,6 +104,17 @@ def conversion_counters(pool: ConversionPool) -> Iterable[CounterSample]:
 def conversion_gauges(pool: ConversionPool) -> Iterable[GaugeSample]:
     """Return the number of pending conversions."""
     yield catalog.CONVERSIONS_PENDING, (), pool.pending
+
+
+def memory_counters(memory: MemoryBudget) -> Iterable[CounterSample]:
+    """Return the number of refused reservations."""
+    yield catalog.MEMORY_REFUSED, (), memory.refused
+
+
+def memory_gauges(memory: MemoryBudget) -> Iterable[GaugeSample]:
+    """Return the used bytes of the memory budget, and its limit."""
+    yield catalog.MEMORY_USED, (), memory.used
+    yield catalog.MEMORY_LIMIT, (), memory.limit
 
 
 class ConversionTimes:

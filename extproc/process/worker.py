@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection
 import uvloop
 
 from extproc.convert import ConversionPool
+from extproc.memory_budget import MemoryBudget
 from extproc.policy.current import CurrentPolicy
 from extproc.policy.subscriber import follow
 from extproc.process.metrics import (
@@ -29,6 +30,8 @@ from extproc.process.metrics import (
     limit_backend_counters,
     limit_backend_gauges,
     limit_counters,
+    memory_counters,
+    memory_gauges,
     rate_limit_counters,
     transport_counters,
 )
@@ -51,13 +54,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """Settings of one worker. `drain_timeout` is in seconds."""
+    """Settings of one worker. `drain_timeout` is in seconds, `max_memory` in bytes."""
 
     index: int
     address: str
     xds: str
     transport: TransportName
     drain_timeout: float
+    max_memory: int
 
 
 def main(
@@ -83,6 +87,7 @@ def services(
     health: HealthService,
     telemetry: WorkerTelemetry,
     protection: Protection,
+    memory: MemoryBudget,
 ) -> Services:
     """Create the services of a worker and register their metrics."""
     pool = ConversionPool(observe=ConversionTimes(telemetry.metrics).observe)
@@ -98,9 +103,11 @@ def services(
     )
     telemetry.publisher.add_counters("budgets", partial(limit_backend_counters, protection))
     telemetry.publisher.add_counters("conversions", partial(conversion_counters, pool))
+    telemetry.publisher.add_counters("memory", partial(memory_counters, memory))
     telemetry.publisher.add_gauges(partial(breaker_gauges, protection))
     telemetry.publisher.add_gauges(partial(limit_backend_gauges, protection))
     telemetry.publisher.add_gauges(partial(conversion_gauges, pool))
+    telemetry.publisher.add_gauges(partial(memory_gauges, memory))
     return {
         EXT_PROC: processor.open,
         EXT_AUTHZ: unary(authorization.check),
@@ -122,6 +129,7 @@ class Worker:
         telemetry.access_log.add_recorder(self._protection.record)
         self._current_policy = CurrentPolicy()
         self._health = HealthService(NOT_SERVING)
+        self._memory = MemoryBudget(settings.max_memory)
         self._has_policy = asyncio.Event()
         self._stop = asyncio.Event()
 
@@ -158,7 +166,7 @@ class Worker:
             return
         settings = self._settings
         worker_services = services(
-            self._current_policy, self._health, self._telemetry, self._protection
+            self._current_policy, self._health, self._telemetry, self._protection, self._memory
         )
         server = serve(settings.transport, worker_services, settings.address)
         self._telemetry.publisher.add_counters(

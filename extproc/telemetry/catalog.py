@@ -168,6 +168,16 @@ CONVERSIONS_PENDING = Gauge(
     "sluice_conversions_pending", "Conversions that run on a thread or wait for one."
 )
 
+MEMORY_USED = Gauge(
+    "sluice_memory_used_bytes", "Bytes of request and response data that the workers hold."
+)
+MEMORY_LIMIT = Gauge(
+    "sluice_memory_limit_bytes", "Sum of `callout.max_memory` of all workers, in bytes."
+)
+MEMORY_REFUSED = Counter(
+    "sluice_memory_refused_total", "Refusals because a worker's memory budget was used up."
+)
+
 WORKER_UP = Gauge("sluice_worker_up", "Whether the worker process runs.", ("worker",))
 WORKER_STARTS = Counter("sluice_worker_starts_total", "Starts of the worker process.", ("worker",))
 
@@ -203,6 +213,9 @@ FAMILIES: tuple[Family, ...] = (
     CONVERSION_BYTES,
     CONVERSIONS_REJECTED,
     CONVERSIONS_PENDING,
+    MEMORY_USED,
+    MEMORY_LIMIT,
+    MEMORY_REFUSED,
     WORKER_UP,
     WORKER_STARTS,
     LOST_SERIES,

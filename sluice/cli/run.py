@@ -19,6 +19,7 @@ from sluice.runner import StartError, UpOptions, up
 _OPTIONS: dict[tuple[str, str | int], str] = {
     ("Callout", "address"): "--address",
     ("Callout", "workers"): "--workers",
+    ("Callout", "max_memory"): "--max-memory",
     ("MetricsEndpoint", "address"): "--metrics",
     ("MetricsEndpoint", "allowed_hosts"): "--metrics-allowed-host",
 }
@@ -60,6 +61,10 @@ def _callout_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--drain-timeout", type=float, default=defaults.callout.drain_timeout,
         help="seconds for open calls to end when a worker stops",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-memory", default=defaults.callout.max_memory,
+        help="memory of one worker for the data of requests and responses, such as 256MiB",
     )  # fmt: skip
     parser.add_argument(
         "--metrics", default=defaults.telemetry.metrics.address,
@@ -107,7 +112,9 @@ def _callout(options: argparse.Namespace) -> int:
     from extproc.telemetry.endpoint import EndpointSettings
 
     try:
-        listen = Callout(address=options.address, workers=options.workers)
+        callout = Callout(
+            address=options.address, workers=options.workers, max_memory=options.max_memory
+        )
         metrics = MetricsEndpoint(
             address=options.metrics, allowed_hosts=options.metrics_allowed_host or ()
         )
@@ -115,9 +122,14 @@ def _callout(options: argparse.Namespace) -> int:
         raise UsageError("; ".join(_problems(error))) from error
     workers = [
         WorkerSettings(
-            index, address, options.xds, options.transport or "asyncio", options.drain_timeout
+            index,
+            address,
+            options.xds,
+            options.transport or "asyncio",
+            options.drain_timeout,
+            callout.max_memory,
         )
-        for index, address in enumerate(listen.addresses())
+        for index, address in enumerate(callout.addresses())
     ]
     try:
         endpoint = EndpointSettings(metrics.address, options.profile_secret, metrics.allowed_hosts)

@@ -94,6 +94,12 @@ class Callout(Strict):
     drain_timeout: Duration = Field(
         10.0, description="Time for open calls to end when a worker stops."
     )
+    max_memory: Size = Field(
+        256 << 20,
+        ge=1 << 20,
+        description="Memory of one worker for the data of requests and responses. A request that "
+        "needs more is refused (503, `memory_exhausted`).",
+    )
 
     @model_validator(mode="after")
     def _ports_exist(self) -> Self:

@@ -36,6 +36,7 @@ class Reason(StrEnum):
     BODY_TOO_LARGE = "body_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     CONVERSION_QUEUE_FULL = "conversion_queue_full"
+    MEMORY_EXHAUSTED = "memory_exhausted"
     BREAKER_OPEN = "breaker_open"
     RATE_LIMITED = "rate_limited"
     LIMITS_UNAVAILABLE = "limits_unavailable"
@@ -176,6 +177,9 @@ DECISION_REFUSALS: Mapping[Reason, RefusalReason] = {
     ),
     Reason.CONVERSION_QUEUE_FULL: RefusalReason(
         503, "too many bodies wait for a conversion thread; with `Retry-After`"
+    ),
+    Reason.MEMORY_EXHAUSTED: RefusalReason(
+        503, "the worker has no memory left for the body (`callout.max_memory`); with `Retry-After`"
     ),
     Reason.BREAKER_OPEN: RefusalReason(
         503, "the error rate of the version is too high; with `Retry-After`"

@@ -19,6 +19,7 @@ from extproc.counter_table import CounterTable, create
 from extproc.limits import steady_clock
 from extproc.limits.arithmetic import Algorithm, Limit
 from extproc.limits.ledger import Ledger
+from extproc.memory_budget import MemoryBudget
 from extproc.process.broker import serve_budgets
 from extproc.process.metrics import (
     ConversionTimes,
@@ -26,6 +27,8 @@ from extproc.process.metrics import (
     conversion_gauges,
     limit_backend_counters,
     limit_backend_gauges,
+    memory_counters,
+    memory_gauges,
     token_counters,
 )
 from extproc.process.shared_table import COLUMNS
@@ -234,3 +237,15 @@ def test_conversions_are_timed_and_pending_ones_are_counted(worker: Worker) -> N
     count = "sluice_conversion_seconds_count"
     assert f'{count}{{converter="test-grpc",phase="work"}} 3.0' in exposed
     assert f'{count}{{converter="test-grpc",phase="wait"}} 2.0' in exposed
+
+
+def test_the_memory_budget_is_exposed(worker: Worker) -> None:
+    memory = MemoryBudget(100)
+    worker.publisher.add_gauges(partial(memory_gauges, memory))
+    worker.publisher.add_counters("memory", partial(memory_counters, memory))
+    memory.reserve(70)
+    memory.reserve(31)
+    exposed = worker.exposed()
+    assert "sluice_memory_used_bytes 70.0" in exposed
+    assert "sluice_memory_limit_bytes 100.0" in exposed
+    assert "sluice_memory_refused_total 1.0" in exposed

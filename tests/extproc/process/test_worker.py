@@ -35,7 +35,7 @@ async def worker(directory: Path, server: ControlPlane) -> AsyncIterator[grpc.ai
     address = f"unix:{directory}/callout"
     create(directory / "counters", rows=1, columns=10_000)
     telemetry = WorkerTelemetry(TelemetrySettings(directory / "counters"), 0)
-    settings = WorkerSettings(0, address, server.address, "asyncio", 0.0)
+    settings = WorkerSettings(0, address, server.address, "asyncio", 0.0, 64 << 20)
     ours, theirs = Pipe(duplex=False)
     running = asyncio.create_task(Worker(settings, telemetry, ProtectionSettings()).run(ours))
     try:

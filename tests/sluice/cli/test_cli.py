@@ -110,6 +110,7 @@ def test_explain_names_a_key_set_that_cannot_be_fetched(
         ("--metrics", "9902"),
         ("--metrics-allowed-host", "a/b"),
         ("--workers", "0"),
+        ("--max-memory", "lots"),
     ],
 )
 def test_an_invalid_option_of_the_callout_is_named(
@@ -117,6 +118,12 @@ def test_an_invalid_option_of_the_callout_is_named(
 ) -> None:
     assert main(["callout", option, value]) == 2
     assert capsys.readouterr().err.startswith(f"sluice callout: {option} {value}: ")
+
+
+def test_up_passes_the_memory_limit_to_the_callout() -> None:
+    config = GatewayConfig.model_validate({"callout": {"max_memory": "64MiB"}})
+    argv = plan.callout(config, Path("gateway.yaml"), None).argv
+    assert argv[argv.index("--max-memory") + 1] == str(64 << 20)
 
 
 def test_up_passes_the_allowed_hosts_to_the_callout() -> None:

@@ -1,0 +1,36 @@
+"""The memory that request and response data may take in one worker.
+
+Everything that holds such data reserves its size first, and releases it when it drops the data: the
+transport for messages, body checks for incomplete messages, and conversions for their results.
+"""
+
+from typing import Final
+
+RETRY_AFTER: Final = 1
+"""`Retry-After` of a request that is refused because the budget is used up, in seconds. The memory
+is free as soon as other requests end."""
+
+
+class MemoryBudget:
+    """A number of bytes, shared by all requests of one event loop. It is not thread-safe."""
+
+    __slots__ = ("limit", "refused", "used")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+        """Bytes that are reserved now."""
+        self.refused = 0
+        """Reservations that were refused."""
+
+    def reserve(self, size: int) -> bool:
+        """Reserve `size` bytes; False if they exceed the limit. Then nothing is reserved."""
+        if self.used + size > self.limit:
+            self.refused += 1
+            return False
+        self.used += size
+        return True
+
+    def release(self, size: int) -> None:
+        """Release bytes that were reserved."""
+        self.used -= size
