@@ -7,7 +7,7 @@ PEERS  := $(VENV)/peers
 
 PROTO_SOURCES := $(sort $(wildcard protos/*.proto))
 
-.PHONY: install peers run test lint types protos protos-check docs h2spec bench-callout bench-convert bench-telemetry lock clean
+.PHONY: install peers run test lint types protos protos-check docs h2spec fuzz bench-callout bench-convert bench-telemetry lock clean
 
 install: $(STAMP)
 
@@ -64,6 +64,10 @@ docs: install
 # Runs h2spec, which checks the HTTP/2 conformance of the callout transport. Go builds h2spec.
 h2spec: install
 	tests/h2spec.sh
+
+# Feeds two million random hostile inputs to every reader of client data. Takes about half an hour.
+fuzz: install
+	$(BIN)/python -m bench.fuzz $(ARGS)
 
 # Measures the cost of a callout.
 bench-callout: install

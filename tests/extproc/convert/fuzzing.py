@@ -7,7 +7,7 @@ import gzip
 import random
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -34,6 +34,7 @@ from tests.extproc.convert.payloads import (
     image_input,
     tensor_input,
 )
+from tests.mutation import mutated
 
 LIMITS = ConversionLimits(
     max_body=1 << 20,
@@ -45,25 +46,7 @@ LARGEST = LIMITS.max_tensor_bytes * 16
 """Bytes of a converted body. JSON is largest: `-123.456789012345678,` for 4 or 8 bytes."""
 
 STATUSES = frozenset((400, 413, 415, 422, 502))
-_WORDS: tuple[bytes, ...] = (
-    b"-1",
-    b"0",
-    b"1e309",
-    b"18446744073709551616",
-    b"null",
-    b"true",
-    b"NaN",
-    b'"x"',
-    b"[]",
-    b"\x00" * 4,
-    b"\xff" * 4,
-    b"\x7f\xff\xff\xff",
-    b"\xff\xda",
-    b"\xff\xc2",
-    b"\x80" * 10,
-)
 _PNG = b"\x89PNG\r\n\x1a\n"
-_MARKS = b'[]{}",:0-.eE\x00\xff'
 
 
 class Convert(Protocol):
@@ -91,11 +74,12 @@ class Tally:
 
 
 class Fuzzer:
-    """Checks numbered inputs, and counts the results."""
+    """Checks numbered inputs of one or all families, and counts the results."""
 
-    def __init__(self) -> None:
-        self.families = [list(f()) for f in (_images, _tensors, _compressed, _responses)]
+    def __init__(self, *families: str) -> None:
+        self.families = [list(_FAMILIES[name]()) for name in families or _FAMILIES]
         self.corpus = [sample for family in self.families for sample in family]
+        self._bodies = [sample.body for sample in self.corpus]
         self.tally = Tally()
 
     def check(self, number: int) -> None:
@@ -120,36 +104,11 @@ class Fuzzer:
         self.tally.reasons[refused.reason.value] += 1
 
     def _mutated(self, body: bytes, source: random.Random) -> bytes:
-        damaged = bytearray(body)
-        for _ in range(source.choice((0, 1, 1, 1, 2, 3, 5, 8))):
-            self._damage(damaged, source)
+        damaged = mutated(body, source, self._bodies)
         if damaged.startswith(_PNG) and source.random() < 0.7:
             # Otherwise the decoder stops at the checksum, and does not reach the mutation.
             _repair_checksums(damaged)
         return bytes(damaged)
-
-    def _damage(self, body: bytearray, source: random.Random) -> None:
-        at = source.randrange(len(body) + 1)
-        end = min(len(body), at + source.choice((1, 2, 4, 16, 200)))
-        match source.randrange(8):
-            case 0:
-                body[at:end] = source.randbytes(end - at)
-            case 1:
-                body[at:end] = bytes(byte ^ 1 << source.randrange(8) for byte in body[at:end][:1])
-            case 2:
-                del body[at:end]
-            case 3:
-                del body[at:]
-            case 4:
-                body[at:at] = body[at:end] * source.choice((1, 2, 50))
-            case 5:
-                body[at:end] = source.choice(_WORDS)
-            case 6:
-                other = source.choice(self.corpus).body
-                start = source.randrange(len(other) + 1)
-                body[at:end] = other[start : start + source.choice((4, 64, 1000))]
-            case _:
-                body[at : at + 1] = bytes([source.choice(_MARKS)])
 
     def _headers(self, headers: Mapping[str, str], source: random.Random) -> dict[str, str]:
         changed = dict(headers)
@@ -339,3 +298,11 @@ def _response_sample(
         return converter.convert_response(options, 200, headers, body)
 
     return Sample(convert, body, headers)
+
+
+_FAMILIES: Mapping[str, Callable[[], Iterator[Sample]]] = {
+    "images": _images,
+    "tensors": _tensors,
+    "compressed": _compressed,
+    "responses": _responses,
+}

@@ -1,6 +1,6 @@
 """Random inputs of a hostile or broken peer, and the invariants that hold for each of them.
 
-`test_fuzz.py` runs a few thousand inputs, `bench/fuzz_transport.py` any number of them.
+`test_fuzz.py` runs a few thousand inputs, `bench/fuzz.py` any number of them.
 """
 
 import asyncio
