@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -36,17 +35,14 @@ def load(gateway: Gateway) -> Load:
     return Load(gateway.config["listener"]["address"], PATH, {**JSON, **bearer()})
 
 
-def test_only_requests_in_flight_fail_when_a_worker_is_killed(damaged: Gateway) -> None:
+def test_no_request_fails_when_a_worker_is_killed(damaged: Gateway) -> None:
     victim = damaged.workers()[0]
     with load(damaged) as traffic:
         traffic.wait_for(100)
         os.kill(victim, signal.SIGKILL)
         eventually(lambda: len(damaged.workers()) == 2 and victim not in damaged.workers())
-        replaced = time.monotonic()
         traffic.wait_for(1000)
-    # One request on each connection, and the next one while the system closes the worker's sockets.
-    assert len(traffic.failures) <= 2 * traffic.connections
-    assert traffic.failures_after(replaced) == []
+    assert traffic.failures == []
 
 
 def test_no_request_fails_while_the_control_plane_is_replaced(damaged: Gateway) -> None:

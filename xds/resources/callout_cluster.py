@@ -4,41 +4,61 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     CircuitBreakers,
     CircuitBreakersThresholds,
     Cluster,
-    ClusterLbPolicy,
+    LoadBalancingPolicy,
+    LoadBalancingPolicyPolicy,
     OutlierDetection,
 )
 from envoy_data_plane.envoy.config.core.v3 import (
     HealthCheck,
     HealthCheckGrpcHealthCheck,
     KeepaliveSettings,
+    TypedExtensionConfig,
+)
+from envoy_data_plane.envoy.extensions.load_balancing_policies.least_request.v3 import (
+    LeastRequest,
+    LeastRequestSelectionMethod,
 )
 
 from sluice.config.gateway import Callout
 from sluice.contract.names import CALLOUT_CLUSTER
 from xds.resources import upstream
 from xds.resources.endpoints import discovery_type, load_assignment
-from xds.resources.messages import seconds
+from xds.resources.messages import pack, seconds
 
 MAX_CALLS = 100_000
 """Concurrent calls to the callout: high, because other limits apply before the callout."""
+
+PING_INTERVAL, PING_TIMEOUT = 0.25, 0.5
+"""Seconds between two HTTP/2 pings on a connection, and until Envoy closes a silent connection.
+Envoy extends the timeout when it receives any frame, so it does not close the connection of a
+worker that is only slow. The sum is well below `callout.message_timeout`, after which a request
+fails, and `PING_TIMEOUT` is above the longest pause of a worker with a policy of usual size."""
+
+CHECK_INTERVAL, CHECK_TIMEOUT = 0.2, 0.5
+"""Seconds between two health checks of a worker, and until a health check fails."""
+
+EJECTION_TIME = 1.0
+"""Seconds for which Envoy ejects a worker: until failed health checks keep the worker out of
+rotation. A successful health check ends the ejection of a worker that was restarted."""
 
 
 def callout_cluster(callout: Callout) -> Cluster:
     """The cluster of the workers. A worker that fails must not make a request fail.
 
-    Envoy repeats a failed call on another worker (see the ext_proc filter), ejects a worker after
-    one failure, and checks the health of workers to find workers that hang or have restarted.
+    Envoy finds a worker that has ended by its closed connections, and a worker that hangs by pings
+    without a response, and then closes its connections. In both cases, Envoy ejects the worker and
+    repeats the calls that wait for it on another worker (see the ext_proc filter). Health checks
+    find out when a worker is back.
     """
     addresses = callout.addresses()
+    pings = KeepaliveSettings(interval=seconds(PING_INTERVAL), timeout=seconds(PING_TIMEOUT))
     return Cluster(
         name=CALLOUT_CLUSTER,
         type=discovery_type(addresses),
         connect_timeout=seconds(0.25),
-        lb_policy=ClusterLbPolicy.LEAST_REQUEST,
+        load_balancing_policy=_least_request(),
         load_assignment=load_assignment(CALLOUT_CLUSTER, ((text, 1) for text in addresses)),
-        typed_extension_protocol_options=upstream.http2(
-            upstream.large_windows(KeepaliveSettings(interval=seconds(30), timeout=seconds(5)))
-        ),
+        typed_extension_protocol_options=upstream.http2(upstream.large_windows(pings)),
         circuit_breakers=CircuitBreakers(
             thresholds=[
                 CircuitBreakersThresholds(
@@ -48,22 +68,38 @@ def callout_cluster(callout: Callout) -> Cluster:
         ),
         health_checks=[
             HealthCheck(
-                timeout=seconds(1),
-                interval=seconds(0.25),
-                no_traffic_interval=seconds(0.25),
+                timeout=seconds(CHECK_TIMEOUT),
+                interval=seconds(CHECK_INTERVAL),
+                no_traffic_interval=seconds(CHECK_INTERVAL),
                 unhealthy_threshold=2,
                 healthy_threshold=1,
                 grpc_health_check=HealthCheckGrpcHealthCheck(),
             )
         ],
-        outlier_detection=_outlier_detection(),
+        outlier_detection=_outlier_detection(len(addresses)),
         # Without a healthy worker, calls must fail instead of reaching an unhealthy one.
         common_lb_config=upstream.without_panic(),
         ignore_health_on_host_removal=True,
     )
 
 
-def _outlier_detection() -> OutlierDetection:
+def _least_request() -> LoadBalancingPolicy:
+    """Picks the worker with the fewest calls.
+
+    With the default method, Envoy compares two random workers, which may be twice the same one, so
+    a worker that hangs would get new calls. With a full scan, a worker that hangs gets no new call
+    when it has more calls than another worker.
+    """
+    policy = LeastRequest(selection_method=LeastRequestSelectionMethod.FULL_SCAN)
+    extension = TypedExtensionConfig(
+        name="envoy.load_balancing_policies.least_request", typed_config=pack(policy)
+    )
+    return LoadBalancingPolicy(
+        policies=[LoadBalancingPolicyPolicy(typed_extension_config=extension)]
+    )
+
+
+def _outlier_detection(workers: int) -> OutlierDetection:
     return OutlierDetection(
         split_external_local_origin_errors=True,
         consecutive_local_origin_failure=1,
@@ -74,7 +110,9 @@ def _outlier_detection() -> OutlierDetection:
         enforcing_success_rate=0,
         enforcing_local_origin_success_rate=0,
         interval=seconds(0.1),
-        base_ejection_time=seconds(0.25),
-        max_ejection_time=seconds(1),
-        max_ejection_percent=100,
+        base_ejection_time=seconds(EJECTION_TIME),
+        max_ejection_time=seconds(EJECTION_TIME),
+        # Envoy ejects all workers but one. If all are silent for a moment, for example while they
+        # apply a very large policy, requests wait for the last one instead of being refused.
+        max_ejection_percent=100 * (workers - 1) // workers,
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutationRules
-from envoy_data_plane.envoy.config.core.v3 import RetryPolicy
+from envoy_data_plane.envoy.config.core.v3 import BackoffStrategy, RetryPolicy
 from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import (
     ExternalProcessor,
     ExternalProcessorRouteCacheAction,
@@ -34,7 +34,12 @@ MAX_MESSAGE_TIMEOUT = 60.0
 callout does not send it."""
 
 MAX_CALLOUT_RETRIES = 4
-"""Maximum retries of a call to the callout, for calls that fail because a worker has ended."""
+"""Maximum retries of a call to the callout, for calls that fail because a worker has ended or
+hangs."""
+
+RETRY_BACK_OFF = 0.01
+"""Maximum seconds before the first retry of a call. Envoy doubles it for each further retry. A few
+milliseconds are enough for Envoy's threads to learn that the worker is ejected."""
 
 
 def http_filters(config: GatewayConfig) -> list[HttpFilter]:
@@ -45,9 +50,12 @@ def http_filters(config: GatewayConfig) -> list[HttpFilter]:
 def external_processor(callout: Callout) -> ExternalProcessor:
     """The config of the ext_proc filter, which calls the callout."""
     service = grpc_service(CALLOUT_CLUSTER)
-    # `reset` includes failed connections. The policy sets no back-off: Envoy parses the policy for
-    # every request, and a back-off makes that slower.
-    service.retry_policy = RetryPolicy(retry_on="reset", num_retries=MAX_CALLOUT_RETRIES)
+    # `reset` includes failed connections. Envoy's default for the first back-off is up to 1 s.
+    service.retry_policy = RetryPolicy(
+        retry_on="reset",
+        num_retries=MAX_CALLOUT_RETRIES,
+        retry_back_off=BackoffStrategy(base_interval=seconds(RETRY_BACK_OFF)),
+    )
     return ExternalProcessor(
         grpc_service=service,
         failure_mode_allow=False,
