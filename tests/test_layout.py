@@ -36,7 +36,10 @@ DEPENDENCIES = {
         "extproc.auth extproc.convert extproc.rpc extproc.transport"
         " protos sluice.config sluice.contract"
     ),
-    "extproc.decision": "extproc.auth extproc.convert extproc.policy sluice.config sluice.contract",
+    "extproc.decision": (
+        "extproc.auth extproc.convert extproc.memory_budget extproc.policy sluice.config"
+        " sluice.contract"
+    ),
     "extproc.limits": "extproc.rpc extproc.transport protos sluice.config",
     "extproc.breaker": "extproc.counter_table sluice.config sluice.contract",
     "extproc.telemetry": (
@@ -52,8 +55,8 @@ DEPENDENCIES = {
         " extproc.rpc extproc.telemetry protos sluice.config sluice.contract"
     ),
     "extproc.services.ext_proc": (
-        "extproc.convert extproc.decision extproc.framing extproc.policy extproc.rpc"
-        " extproc.services protos sluice.contract"
+        "extproc.convert extproc.decision extproc.framing extproc.memory_budget extproc.policy"
+        " extproc.rpc extproc.services protos sluice.contract"
     ),
     "extproc.process": (
         "extproc.auth extproc.convert extproc.counter_table extproc.limits extproc.memory_budget"

@@ -1,10 +1,17 @@
 """Refusals that both the decision and the checks of bodies use."""
 
 from extproc.decision.results import Refusal
+from extproc.memory_budget import RETRY_AFTER
 from sluice.contract.reasons import Reason
 
 MISSING_MESSAGE = Refusal(Reason.MALFORMED_REQUEST, "the gRPC call has no message")
 """A server would wait for the message until the deadline, which would count as its failure."""
+
+MEMORY_EXHAUSTED = Refusal(
+    Reason.MEMORY_EXHAUSTED,
+    "the gateway has no memory left for the body",
+    (("retry-after", str(RETRY_AFTER)),),
+)
 
 
 def body_too_large(max_body: int) -> Refusal:

@@ -92,7 +92,7 @@ def services(
     """Create the services of a worker and register their metrics."""
     pool = ConversionPool(observe=ConversionTimes(telemetry.metrics).observe)
     decider = Decider(current_policy, observer=telemetry.decisions, protection=protection)
-    processor = ExternalProcessor(decider, pool)
+    processor = ExternalProcessor(decider, pool, memory)
     authorization = Authorization(decider)
     telemetry.publisher.add_counters(
         "admissions", partial(admission_cache_counters, processor.admissions)

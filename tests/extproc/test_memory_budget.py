@@ -39,3 +39,15 @@ def test_the_reserved_bytes_never_exceed_the_limit(sizes: list[int]) -> None:
     for size in accepted:
         budget.release(size)
     assert budget.used == 0
+
+
+def test_a_part_of_a_budget_is_limited_by_both() -> None:
+    whole = MemoryBudget(10)
+    part = MemoryBudget(6, whole)
+    assert not part.reserve(7)
+    assert part.reserve(5)
+    assert whole.reserve(5)
+    assert not part.reserve(1)
+    assert (part.used, whole.used, whole.refused) == (5, 10, 2)
+    part.release(5)
+    assert (part.used, whole.used) == (0, 5)

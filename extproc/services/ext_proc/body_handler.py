@@ -42,6 +42,9 @@ class BodyHandler(Protocol):
     def response_trailers(self, trailers: HttpTrailers) -> Result | Awaitable[Result]:
         """Handle the response trailers."""
 
+    def close(self) -> None:
+        """The call has ended. Release what the handler holds. May be called twice."""
+
 
 class PassBody:
     """Passes every part unchanged. Other handlers override some methods."""
@@ -67,6 +70,9 @@ class PassBody:
     def response_trailers(self, trailers: HttpTrailers) -> Result | Awaitable[Result]:
         """Pass the trailers."""
         return messages.PASS["response_trailers"]
+
+    def close(self) -> None:
+        """Nothing to release."""
 
 
 class CountBody(PassBody):

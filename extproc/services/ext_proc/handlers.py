@@ -2,29 +2,30 @@
 
 from collections.abc import Mapping
 
-from extproc.convert import ConversionPool
 from extproc.decision import Admission
 from extproc.decision.oip_grpc import is_method_path
 from extproc.services.ext_proc.body_handler import BodyHandler, CountBody
 from extproc.services.ext_proc.conversion import ConvertBody
-from extproc.services.ext_proc.grpc_body_check import GrpcBodyCheck
+from extproc.services.ext_proc.grpc_body_check import BodyChecks, GrpcBodyCheck
 
 
 def choose_handler(
     admission: Admission,
     headers: Mapping[str, bytes],
-    pool: ConversionPool,
+    checks: BodyChecks,
     *,
     has_body: bool,
     expose_reason: bool,
 ) -> BodyHandler | None:
     """The body handler of an admitted request; None if the callout does not need the body."""
     if admission.converter is not None:
-        return ConvertBody(admission, headers, pool, has_body=has_body, expose_reason=expose_reason)
+        return ConvertBody(
+            admission, headers, checks.pool, has_body=has_body, expose_reason=expose_reason
+        )
     if not has_body:
         return None
     if is_method_path(headers[":path"]):
-        return GrpcBodyCheck(admission.target, admission.max_body, headers, pool)
+        return GrpcBodyCheck(admission.target, admission.max_body, headers, checks)
     if "content-length" not in headers and not _is_stream(headers, admission):
         return CountBody(admission.max_body)
     return None

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 
 from extproc.convert import ConversionPool
 from extproc.decision import Admission
+from extproc.memory_budget import DEFAULT_LIMIT, MemoryBudget
 from extproc.rpc import Call, Handler
 from extproc.services.decider import Decider
 from extproc.services.ext_proc import messages
 from extproc.services.ext_proc.admission_cache import AdmissionCache, MessageParts
+from extproc.services.ext_proc.grpc_body_check import BodyChecks
 from extproc.services.ext_proc.stream import RequestStream
 from extproc.services.response_cache import ResponseCache
 from extproc.services.responses import removed_headers, upstream_headers
@@ -21,10 +23,15 @@ from protos.ext_proc_pb2 import ProcessingMode
 class ExternalProcessor:
     """The gRPC service: creates a handler for each stream."""
 
-    def __init__(self, decider: Decider, pool: ConversionPool | None = None) -> None:
+    def __init__(
+        self,
+        decider: Decider,
+        pool: ConversionPool | None = None,
+        memory: MemoryBudget | None = None,
+    ) -> None:
         self.decider = decider
         self.current_policy = decider.current_policy
-        self.pool = pool or ConversionPool()
+        self.checks = BodyChecks(pool or ConversionPool(), memory or MemoryBudget(DEFAULT_LIMIT))
         self.admissions = AdmissionCache()
         self._responses = ResponseCache()
 

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Mapping
 from typing import Protocol
 
-from extproc.convert import ConversionPool
 from extproc.decision import Admission, Decision, Refusal
 from extproc.decision.request import join_headers
 from extproc.policy.current import CurrentPolicy
@@ -12,6 +11,7 @@ from extproc.services.decider import Decider
 from extproc.services.ext_proc import messages
 from extproc.services.ext_proc.admission_cache import AdmissionCache, CachedAdmission, MessageParts
 from extproc.services.ext_proc.body_handler import BodyHandler, CountBody, Result
+from extproc.services.ext_proc.grpc_body_check import BodyChecks
 from extproc.services.ext_proc.handlers import choose_handler
 from extproc.services.responses import (
     log_failure,
@@ -28,7 +28,7 @@ class Processor(Protocol):
 
     decider: Decider
     current_policy: CurrentPolicy
-    pool: ConversionPool
+    checks: BodyChecks
     admissions: AdmissionCache
 
     def admission_response(
@@ -77,10 +77,11 @@ class RequestStream:
         return self._on_part(part, request)
 
     def on_half_close(self) -> None:
+        self._close_handler()
         self._call.finish()
 
     def on_cancel(self) -> None:
-        """Nothing to undo: Envoy resets the stream when the request needs no more responses."""
+        self._close_handler()
 
     def _on_cached(self, cached: CachedAdmission, message: bytes) -> None:
         """Use a cached admission. The message is parsed only if the request is refused later."""
@@ -138,7 +139,7 @@ class RequestStream:
         return choose_handler(
             admission,
             headers,
-            self._processor.pool,
+            self._processor.checks,
             has_body=has_body,
             expose_reason=policy.expose_reason,
         )
@@ -148,14 +149,22 @@ class RequestStream:
             # Envoy sent a part that was not requested. Before the decision, `_max_body` is 0, so a
             # body is refused.
             self._handler = CountBody(self._max_body)
-        result = getattr(self._handler, part)(getattr(request, part))
+        try:
+            result = getattr(self._handler, part)(getattr(request, part))
+        except Exception:
+            self._close_handler()
+            raise
         if not isinstance(result, bytes | Refusal):
             return self._send_later(result)
         self._send(result)
         return None
 
     async def _send_later(self, result: Awaitable[Result]) -> None:
-        self._send(await result)
+        try:
+            self._send(await result)
+        except Exception:
+            self._close_handler()
+            raise
 
     def _send(self, result: Result) -> None:
         if isinstance(result, Refusal):
@@ -163,8 +172,15 @@ class RequestStream:
         else:
             self._call.send(result)
 
+    def _close_handler(self) -> None:
+        """Release what the body handler holds. It gets no more parts."""
+        if self._handler is not None:
+            self._handler.close()
+            self._handler = None
+
     def _refuse(self, refusal: Refusal) -> None:
         self._refused = True
+        self._close_handler()
         headers = self._request_headers()
         is_grpc = headers.get("content-type", b"").startswith(b"application/grpc")
         self._call.send(

@@ -4,7 +4,9 @@ import asyncio
 import gzip
 import inspect
 import struct
+import tracemalloc
 import zlib
+from itertools import pairwise
 
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -14,8 +16,11 @@ from hypothesis import strategies as st
 
 from extproc.convert import ConversionPool
 from extproc.decision import Reason, Refusal
+from extproc.decision.refusals import MEMORY_EXHAUSTED
+from extproc.memory_budget import MemoryBudget
 from extproc.policy.compiled import Target
-from extproc.services.ext_proc.grpc_body_check import GrpcBodyCheck
+from extproc.services.ext_proc.grpc_body_check import BodyChecks, GrpcBodyCheck
+from extproc.services.ext_proc.grpc_messages import STEP_MESSAGES
 from protos.inference_pb2 import ModelInferRequest, ModelMetadataRequest, ModelReadyRequest
 from protos.model_request_pb2 import ModelRequest
 
@@ -45,14 +50,18 @@ def judged(
 
     async def read() -> Refusal | None:
         pool = ConversionPool()
-        call = GrpcBodyCheck(TARGET, limit, headers(method, coding), pool)
+        memory = MemoryBudget(100 << 20)
+        call = GrpcBodyCheck(TARGET, limit, headers(method, coding), BodyChecks(pool, memory))
         try:
             for index, piece in enumerate(pieces):
                 found = call.check(piece, last=index == len(pieces) - 1)
                 refusal = await found if inspect.isawaitable(found) else found
                 if refusal is not None:
                     return refusal
+            assert memory.used == 0
         finally:
+            call.close()
+            assert memory.used == 0
             pool.close()
         return None
 
@@ -142,9 +151,18 @@ MESSAGE = whole().SerializeToString()
 _PATCHES = st.lists(st.tuples(st.integers(0, len(MESSAGE) - 1), st.integers(0, 255)), max_size=3)
 
 
-@given(patches=_PATCHES, cut=st.integers(0, len(MESSAGE)))
+_CUTS = st.lists(st.integers(1, len(MESSAGE) + 4), max_size=4)
+
+
+def pieces(body: bytes, cuts: list[int]) -> list[bytes]:
+    """The body, cut at these places."""
+    places = [0, *sorted(cut for cut in cuts if cut < len(body)), len(body)]
+    return [body[start:end] for start, end in pairwise(places)]
+
+
+@given(patches=_PATCHES, cut=st.integers(0, len(MESSAGE)), cuts=_CUTS)
 def test_a_message_that_a_server_could_not_parse_is_refused(
-    patches: list[tuple[int, int]], cut: int
+    patches: list[tuple[int, int]], cut: int, cuts: list[int]
 ) -> None:
     broken = bytearray(MESSAGE)
     for place, value in patches:
@@ -153,9 +171,133 @@ def test_a_message_that_a_server_could_not_parse_is_refused(
     try:
         ModelInferRequest.FromString(message)
     except DecodeError:
-        assert judged(frame(message)) is Reason.MALFORMED_REQUEST
+        assert judged(*pieces(frame(message), cuts)) is Reason.MALFORMED_REQUEST
     else:
-        assert judged(frame(message)) is not Reason.MALFORMED_REQUEST
+        assert judged(*pieces(frame(message), cuts)) is not Reason.MALFORMED_REQUEST
+
+
+_FIELDS = st.sampled_from(
+    [
+        b"\x0a\x01m", b"\x0a\x01n", b"\x12\x02v1", b"\x3a\x03abc", b"\x3a\x83\x00abc",
+        b"\xba\x00\x01a",
+        b"\x3b\x08\x01\x3c", b"\x3c", b"\x38\x01", b"\x39" + bytes(8), b"\x3d" + bytes(4), b"\x00",
+        b"\x07",
+        b"\x0a\x02\xff\xff", b"\x3a\x80\x80\x80\x80\x80\x00", b"\x78" + b"\xff" * 9 + b"\x01",
+        b"\x78" + b"\xff" * 10 + b"\x01", b"\x2a\x03\x0a\x01a", b"\x2a\x02\x0a\x05", b"\x3a\x05a",
+    ]
+)  # fmt: skip
+"""Fields of a ModelRequest: valid, invalid, in unusual encodings, and of unknown numbers."""
+
+
+@given(fields=st.lists(_FIELDS, max_size=6), cuts=_CUTS, many=st.booleans())
+def test_a_message_in_pieces_is_judged_as_a_whole_one(
+    fields: list[bytes], cuts: list[int], many: bool
+) -> None:
+    message = (b"\x38\x01" * 1200 if many else b"") + b"".join(fields)
+    try:
+        parsed = ModelRequest.FromString(message)
+    except DecodeError:
+        expected = Reason.MALFORMED_REQUEST
+    else:
+        admitted = parsed.name == "m" and parsed.version in ("", "v1")
+        expected = None if admitted else Reason.MODEL_MISMATCH
+    assert judged(*pieces(frame(message), cuts), limit=10_000) is expected
+
+
+def checks(memory: MemoryBudget) -> BodyChecks:
+    return BodyChecks(ConversionPool(), memory)
+
+
+async def checked(call: GrpcBodyCheck, piece: bytes, *, last: bool = False) -> Refusal | None:
+    found = call.check(piece, last=last)
+    return await found if inspect.isawaitable(found) else found
+
+
+def test_an_incomplete_message_holds_no_tensor_contents() -> None:
+    memory = MemoryBudget(2 << 20)
+    shared = checks(memory)
+    body = frame(infer(raw=bytes(10 << 20)))
+    for _ in range(60):
+        call = GrpcBodyCheck(TARGET, 20 << 20, headers(), shared)
+        for start in range(0, len(body) - 1, 1 << 20):
+            assert call.check(body[start : start + (1 << 20)][:-1], last=False) is None
+    assert memory.used < 60 * 1000
+
+
+def typed() -> bytes:
+    """A message without raw contents, which must be held until it is complete."""
+    request = ModelInferRequest(model_name="m")
+    request.inputs.add(name="a", datatype="FP32").contents.fp32_contents[:] = [0] * 10_000
+    return frame(request.SerializeToString())
+
+
+def test_incomplete_messages_are_refused_when_they_take_half_of_the_memory() -> None:
+    memory = MemoryBudget(200_000)
+    shared = checks(memory)
+    body = typed()
+    calls = [GrpcBodyCheck(TARGET, 100_000, headers(), shared) for _ in range(3)]
+    refusals = [call.check(body[:-1], last=False) for call in calls]
+    assert refusals == [None, None, MEMORY_EXHAUSTED]
+    assert (MEMORY_EXHAUSTED.status, MEMORY_EXHAUSTED.headers) == (503, (("retry-after", "1"),))
+    assert 70_000 < memory.used <= 100_000
+    assert memory.refused == 1
+    assert calls[0].check(body[-1:], last=True) is None
+    assert memory.used < 50_000
+    for call in calls:
+        call.close()
+        call.close()
+    assert memory.used == 0
+
+
+def test_many_compressed_messages_are_inflated_one_by_one() -> None:
+    bomb = frame(gzip.compress(infer(raw=bytes(10 << 20))), compressed=True)
+
+    async def read() -> None:
+        call = GrpcBodyCheck(
+            TARGET, 20 << 20, headers(STREAM, "gzip"), checks(MemoryBudget(1 << 20))
+        )
+        tracemalloc.start()
+        try:
+            assert await checked(call, bomb * 20, last=True) is None
+            assert tracemalloc.get_traced_memory()[1] < 5 << 20
+        finally:
+            tracemalloc.stop()
+
+    asyncio.run(read())
+
+
+def test_an_incomplete_compressed_message_reserves_the_memory_of_zlib() -> None:
+    memory = MemoryBudget(10 << 20)
+
+    async def read() -> None:
+        call = GrpcBodyCheck(TARGET, LIMIT, headers(coding="gzip"), checks(memory))
+        assert await checked(call, frame(gzip.compress(infer()), compressed=True)[:-1]) is None
+        assert memory.used >= 32 << 10
+        call.close()
+        assert memory.used == 0
+
+    asyncio.run(read())
+
+
+def test_other_work_runs_between_the_steps_of_many_messages() -> None:
+    turns = 0
+
+    async def other_work() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def read() -> None:
+        shared = checks(MemoryBudget(1 << 20))
+        calls = [GrpcBodyCheck(TARGET, LIMIT, headers(STREAM), shared) for _ in range(2)]
+        other = asyncio.create_task(other_work())
+        body = frame(infer(raw=b"")) * 50 * STEP_MESSAGES
+        await asyncio.gather(*[checked(call, body, last=True) for call in calls])
+        other.cancel()
+
+    asyncio.run(read())
+    assert turns >= 2 * 49  # both calls together take one step in a turn
 
 
 def test_model_request_has_the_fields_of_the_protocol() -> None:
@@ -227,7 +369,8 @@ def test_a_full_decompression_queue_refuses_with_retry_after() -> None:
     async def read() -> None:
         pool = ConversionPool(threads=1, queue=0)
         message = frame(gzip.compress(infer(raw=bytes(1 << 20))), compressed=True)
-        calls = [GrpcBodyCheck(TARGET, 2 << 20, headers(coding="gzip"), pool) for _ in range(2)]
+        checks = BodyChecks(pool, MemoryBudget(100 << 20))
+        calls = [GrpcBodyCheck(TARGET, 2 << 20, headers(coding="gzip"), checks) for _ in range(2)]
         one, two = (call.check(message, last=True) for call in calls)
         assert inspect.isawaitable(one)
         assert inspect.isawaitable(two)
