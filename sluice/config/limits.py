@@ -150,6 +150,14 @@ class Limits(Strict):
     model_types: dict[str, LocalLimit] = Field(
         default_factory=dict, description="Limits of model types, by type."
     )
+    address_share: float = Field(
+        0.25,
+        ge=0.0001,
+        le=1,
+        description="Share of `listener`, and of each limit in `models` and `model_types`, that "
+        "one client address can use. IPv6 addresses with the same /64 prefix count as one "
+        "address. 1: no limit for an address.",
+    )
     rules: tuple[LimitRule, ...] = Field((), max_length=1000)
     domains: dict[DomainName, RateLimitDomain] = Field(default_factory=dict, max_length=1000)
     backend: LimitBackend = LimitBackend()

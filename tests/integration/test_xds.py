@@ -360,7 +360,12 @@ def test_the_models_of_a_type_share_a_bucket_and_so_do_the_paths_of_a_model(
             "text": {**served, "paths": ["/text"]},
             "free": served,
         },
-        limits={"listener": None, "models": {"text": slow}, "model_types": {"image": slow}},
+        limits={
+            "listener": None,
+            "address_share": 1,
+            "models": {"text": slow},
+            "model_types": {"image": slow},
+        },
     ) as started:
 
         def admitted(*paths: str) -> int:
@@ -373,6 +378,62 @@ def test_the_models_of_a_type_share_a_bucket_and_so_do_the_paths_of_a_model(
         assert admitted("/v2/models/free", "/elsewhere") == 10
         started.edit(lambda c: c["limits"].update(models={}, model_types={}))
         assert admitted("/v2/models/one", "/text") == 10
+
+
+def admitted(plane: Plane, path: str, count: int, address: str, **headers: str) -> int:
+    """How many of `count` requests from an address of this machine the limits admit."""
+    transport = httpx.HTTPTransport(local_address=address)
+    with httpx.Client(base_url=plane.url, transport=transport) as client:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        sent = {"x-test-cluster": "text/v1", **named}
+        statuses = [client.get(path, headers=sent).status_code for _ in range(count)]
+    assert set(statuses) <= {200, 429}
+    return statuses.count(200)
+
+
+SLOW = {"rate": 1, "burst": 40}
+"""A limit of which an address can use 10 requests, and a token every 4 seconds."""
+
+
+@pytest.mark.parametrize(
+    ("limits", "path"),
+    [
+        ({"listener": SLOW}, "/elsewhere"),
+        ({"listener": None, "models": {"text": SLOW}}, "/v2/models/text"),
+        ({"listener": None, "model_types": {"nlp": SLOW}}, "/v2/models/text"),
+        ({"listener": SLOW, "models": {"text": SLOW, "other": SLOW}}, "/v2/models/text"),
+    ],
+)
+def test_a_client_address_can_use_only_its_share_of_a_limit(
+    tmp_path: Path, servers: list[str], limits: Config, path: str
+) -> None:
+    text = {"versions": {"v1": version(servers[0])}, "type": "nlp"}
+    with plane(tmp_path, {"text": text, "other": text}, limits=limits) as started:
+        # More requests than the limit has tokens: refusals take no tokens of other addresses.
+        assert 10 <= admitted(started, path, 100, "127.0.0.2") <= 14
+        # Without trusted hops, a client cannot choose its address.
+        assert admitted(started, path, 20, "127.0.0.2", x_forwarded_for="192.0.2.1") <= 4
+        for other in ("127.0.0.3", "127.0.0.4"):
+            assert 10 <= admitted(started, path, 20, other) <= 14
+
+
+def test_behind_a_trusted_proxy_each_client_has_its_share(
+    tmp_path: Path, servers: list[str]
+) -> None:
+    text = {"versions": {"v1": version(servers[0])}}
+    with plane(
+        tmp_path, {"text": text}, listener={"trusted_hops": 1}, limits={"listener": SLOW}
+    ) as started:
+
+        def used(forwarded_for: str) -> int:
+            return admitted(started, "/elsewhere", 20, "127.0.0.1", x_forwarded_for=forwarded_for)
+
+        assert 10 <= used("192.0.2.1") <= 12
+        # The proxy has appended the last address. The client has sent the others.
+        assert used("192.0.2.77, 192.0.2.1") <= 4
+        assert 10 <= used("2001:db8:0:1::1") <= 12
+        assert used("2001:db8:0:1:ffff::2") <= 4
+        assert 5 <= used("2001:db8:0:2::1") <= 12
 
 
 def test_an_endpoint_edit_reaches_envoy_and_sends_nothing_else(

@@ -17,6 +17,7 @@ from xds.protocol.snapshot import Resource, Resources, Snapshot
 from xds.resources import clusters, endpoints, routes, telemetry
 from xds.resources.callout_cluster import callout_cluster
 from xds.resources.listener import listener
+from xds.resources.local_rate_limit import ModelLimits, model_limits
 from xds.resources.rate_limit_config import rate_limit_configs
 
 MAX_COMPILED_MODELS = 20_000
@@ -44,6 +45,7 @@ class _ModelKey:
     content: str
     buffer_limit: int
     max_body: int
+    limits: ModelLimits
     model: Model = field(compare=False)
 
 
@@ -69,7 +71,8 @@ class _Inputs:
 def _keys(config: GatewayConfig) -> Iterator[_ModelKey]:
     buffer_limit, max_body = config.listener.stream_buffer_limit, config.requests.max_body
     for name, model in config.models.items():
-        yield _ModelKey(name, model.model_dump_json(), buffer_limit, max_body, model)
+        limits = model_limits(config.limits, name, model)
+        yield _ModelKey(name, model.model_dump_json(), buffer_limit, max_body, limits, model)
 
 
 @lru_cache(MAX_COMPILED_MODELS)
@@ -88,7 +91,9 @@ def _compile_model(key: _ModelKey) -> _CompiledModel:
             for name, version in versions.items()
             if endpoints.uses_eds(version)
         },
-        routes=tuple(map(bytes, routes.model_routes(key.name, key.model, key.max_body))),
+        routes=tuple(
+            map(bytes, routes.model_routes(key.name, key.model, key.max_body, key.limits))
+        ),
     )
 
 

@@ -28,6 +28,7 @@ from sluice.config.models import Retries
 from sluice.contract import headers, names
 from sluice.contract.paths import OIP_GRPC_PREFIX, OIP_PREFIX
 from xds.resources import local_rate_limit
+from xds.resources.local_rate_limit import ModelLimits
 from xds.resources.messages import header, pack, seconds
 
 
@@ -79,9 +80,9 @@ def _response_headers(config: GatewayConfig) -> list[HeaderValueOption]:
     return added
 
 
-def model_routes(name: str, model: Model, max_body: int) -> list[Route]:
+def model_routes(name: str, model: Model, max_body: int, limits: ModelLimits) -> list[Route]:
     """The routes of one model. `max_body` (bytes) applies if the model sets no `max_body`."""
-    return [_route(name, model, match, max_body) for match in _matches(name, model)]
+    return [_route(name, model, match, max_body, limits) for match in _matches(name, model)]
 
 
 def fallback_routes() -> list[Route]:
@@ -113,7 +114,7 @@ def _header(name: str, *, exact: str | None = None, prefix: str | None = None) -
     return HeaderMatcher(name=name, string_match=StringMatcher(exact=exact, prefix=prefix))
 
 
-def _route(name: str, model: Model, match: RouteMatch, max_body: int) -> Route:
+def _route(name: str, model: Model, match: RouteMatch, max_body: int, limits: ModelLimits) -> Route:
     action = _action()
     action.timeout = seconds(model.timeout)
     action.idle_timeout = seconds(model.idle_timeout)
@@ -121,7 +122,10 @@ def _route(name: str, model: Model, match: RouteMatch, max_body: int) -> Route:
     if model.websocket:
         action.upgrade_configs = [RouteActionUpgradeConfig(upgrade_type="websocket", enabled=True)]
     route = Route(
-        name=name, match=match, route=action, metadata=local_rate_limit.metadata(name, model)
+        name=name,
+        match=match,
+        route=action,
+        metadata=local_rate_limit.metadata(name, model, limits),
     )
     if model.converts:
         # Conversion needs the whole body, so Envoy must buffer more than the listener's limit.
