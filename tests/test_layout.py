@@ -31,7 +31,9 @@ DEPENDENCIES = {
     "extproc.problem": "sluice.contract",
     "extproc.transport": "extproc.framing extproc.rpc",
     "extproc.auth": "sluice.config sluice.keys",
-    "extproc.convert": ("extproc.problem protos sluice.config sluice.contract sluice.images"),
+    "extproc.convert": (
+        "extproc.memory_budget extproc.problem protos sluice.config sluice.contract sluice.images"
+    ),
     "extproc.policy": (
         "extproc.auth extproc.convert extproc.rpc extproc.transport"
         " protos sluice.config sluice.contract"

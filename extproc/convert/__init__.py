@@ -8,10 +8,11 @@ from extproc.convert.converter import ConvertedMessage, Converter, Converters
 from extproc.convert.errors import ConversionError
 from extproc.convert.inference import ResponseOptions
 from extproc.convert.limits import ConversionLimits
-from extproc.convert.pool import ConversionPool
+from extproc.convert.pool import CallerPool, ConversionPool
 from extproc.convert.signature import Signature
 
 __all__ = [
+    "CallerPool",
     "ConversionError",
     "ConversionLimits",
     "ConversionPool",

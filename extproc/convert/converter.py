@@ -4,7 +4,7 @@ Modules that need numpy or Pillow are imported when they are first used, so a wo
 nothing does not load them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -24,6 +24,7 @@ from extproc.convert.media_types import (
     parse_accept,
     parse_media_type,
 )
+from extproc.convert.memory_needed import decompression_memory, request_memory
 from extproc.convert.signature import Signature, check_request
 from sluice.contract.paths import OIP_GRPC_PREFIX
 from sluice.contract.problem import MEDIA_TYPE
@@ -65,6 +66,21 @@ class ConvertedMessage:
     """Of a converted request: the options for `Converter.convert_response`."""
 
 
+Steps = Generator[int, None, "ConvertedMessage | None"]
+"""Work in steps. Before a step that takes memory, the steps yield the bytes that the work will hold
+at most, with the body. They may raise ConversionError."""
+
+
+def completed(steps: Steps) -> "ConvertedMessage | None":
+    """The result of the steps, executed one after another."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: ConvertedMessage | None = end.value
+            return result
+
+
 @dataclass(frozen=True, slots=True)
 class Converter:
     """Converts one media type for one model version. Safe to share between threads."""
@@ -77,11 +93,23 @@ class Converter:
     min_thread_size: int
     """Size in bytes from which a body should be converted on a thread, off the event loop."""
     _read: RequestReader
+    releases_lock: bool = False
+    """Whether most of the work releases the interpreter lock, as the decoders of images do."""
 
     def convert_request(self, body: bytes, headers: Headers) -> ConvertedMessage:
         """Convert a request for the model server. Raises ConversionError (400, 413, 415, 422)."""
+        converted = completed(self.request_steps(body, headers))
+        assert converted is not None
+        return converted
+
+    def request_steps(self, body: bytes, headers: Headers) -> Steps:
+        """Do the same in steps. Before a step, yields the bytes that it takes at most."""
         _check_length(body, headers)
-        body = decompress(body, headers.get("content-encoding", ""), self.limits)
+        coding = headers.get("content-encoding", "")
+        if coding:
+            yield decompression_memory(len(body), self.limits)
+            body = decompress(body, coding, self.limits)
+        yield request_memory(self.name.partition("-")[0], body, self.limits)
         request = self._read(body, headers)
         check_request(request, self.signature, self.limits)
         if self.protocol == "grpc":
@@ -236,6 +264,7 @@ class Converters:
             self._limits,
             0 if kind in ("image", "multipart") else _MIN_THREAD_SIZE,
             self._readers.reader(kind, media_type),
+            releases_lock=kind in ("image", "multipart"),
         )
 
 

@@ -21,7 +21,7 @@ def parse_object(body: bytes, limits: ConversionLimits) -> dict[str, object]:
     """Parse a body that must be a JSON object. Raises ConversionError (400, 413)."""
     if not body:
         raise ConversionError(Reason.EMPTY_BODY, "body", "must not be empty")
-    if len(body) > _MIN_ESTIMATED_SIZE and _parsed_size(body) > limits.max_json_memory:
+    if len(body) > _MIN_ESTIMATED_SIZE and parsed_size(body) > limits.max_json_memory:
         raise ConversionError(
             Reason.JSON_TOO_LARGE,
             "body",
@@ -89,7 +89,7 @@ def _raise_not_json(body: bytes, error: orjson.JSONDecodeError) -> NoReturn:
     raise ConversionError(Reason.NOT_JSON, "body", detail) from None
 
 
-def _parsed_size(body: bytes) -> int:
+def parsed_size(body: bytes) -> int:
     """Estimate the memory of the parsed document in bytes, from the sizes of CPython's objects.
 
     Each array, object, string and number has at least one of the counted characters.

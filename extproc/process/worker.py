@@ -52,6 +52,11 @@ from sluice.contract.paths import EXT_AUTHZ, EXT_PROC
 log = logging.getLogger(__name__)
 
 
+MAX_WAIT_SHARE = 0.5
+"""Share of Envoy's message timeout that a conversion may wait. The rest is for the conversion: for
+a later response, Envoy would no longer wait."""
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
     """Settings of one worker. `drain_timeout` is in seconds, `max_memory` in bytes."""
@@ -88,9 +93,9 @@ def services(
     telemetry: WorkerTelemetry,
     protection: Protection,
     memory: MemoryBudget,
+    pool: ConversionPool,
 ) -> Services:
     """Create the services of a worker and register their metrics."""
-    pool = ConversionPool(observe=ConversionTimes(telemetry.metrics).observe)
     decider = Decider(current_policy, observer=telemetry.decisions, protection=protection)
     processor = ExternalProcessor(decider, pool, memory)
     authorization = Authorization(decider)
@@ -130,6 +135,9 @@ class Worker:
         self._current_policy = CurrentPolicy()
         self._health = HealthService(NOT_SERVING)
         self._memory = MemoryBudget(settings.max_memory)
+        self._pool = ConversionPool(
+            memory=self._memory, observe=ConversionTimes(telemetry.metrics).observe
+        )
         self._has_policy = asyncio.Event()
         self._stop = asyncio.Event()
 
@@ -166,7 +174,12 @@ class Worker:
             return
         settings = self._settings
         worker_services = services(
-            self._current_policy, self._health, self._telemetry, self._protection, self._memory
+            self._current_policy,
+            self._health,
+            self._telemetry,
+            self._protection,
+            self._memory,
+            self._pool,
         )
         server = serve(settings.transport, worker_services, settings.address)
         self._telemetry.publisher.add_counters(
@@ -206,6 +219,7 @@ class Worker:
         self._protection.commit(protection)
         self._current_policy.commit(policy)
         self._telemetry.commit(telemetry, policy.authenticator)
+        self._pool.set_max_wait(MAX_WAIT_SHARE * document.message_timeout)
         log.info("policy %s is in force", document.version)
         self._has_policy.set()
 

@@ -162,7 +162,8 @@ CONVERSION_BYTES = Counter(
     ("converter", "side"),
 )
 CONVERSIONS_REJECTED = Counter(
-    "sluice_conversions_rejected_total", "Conversions rejected because the queue was full."
+    "sluice_conversions_rejected_total",
+    "Conversions rejected because too many waited, waited too long, or lacked memory.",
 )
 CONVERSIONS_PENDING = Gauge(
     "sluice_conversions_pending", "Conversions that run on a thread or wait for one."

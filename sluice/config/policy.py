@@ -8,11 +8,11 @@ from pydantic import Field
 
 from sluice.config.auth import Auth, JwtIssuer
 from sluice.config.errors import ConfigError, Problem
-from sluice.config.gateway import GatewayConfig, Requests
+from sluice.config.gateway import Callout, GatewayConfig, Requests
 from sluice.config.limits import Limits
 from sluice.config.models import Model
 from sluice.config.telemetry import AccessLog
-from sluice.config.values import Name, Strict
+from sluice.config.values import Name, PositiveDuration, Strict
 
 MAX_JWKS = 1 << 20
 """Bytes: a key set holds a few keys of about 1 KiB each."""
@@ -33,6 +33,8 @@ class PolicyDocument(Strict):
     auth: Auth
     access_log: AccessLog = AccessLog()
     limits: Limits = Limits()
+    message_timeout: PositiveDuration = Callout().message_timeout
+    """`callout.message_timeout`: how long Envoy waits for a response of the worker."""
     models: dict[Name, Model] = Field(max_length=10_000)
 
 
@@ -48,6 +50,7 @@ def policy_document(config: GatewayConfig, directory: Path) -> PolicyDocument:
         auth=config.auth.model_copy(update={"issuers": issuers}),
         access_log=config.telemetry.access_log,
         limits=config.limits,
+        message_timeout=config.callout.message_timeout,
         models=config.models,
     )
 

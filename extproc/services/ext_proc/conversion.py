@@ -6,7 +6,7 @@ reaches the model server.
 
 from collections.abc import Awaitable, Mapping
 
-from extproc.convert import ConversionError, ConversionPool, ConvertedMessage, ResponseOptions
+from extproc.convert import CallerPool, ConversionError, ConvertedMessage, ResponseOptions
 from extproc.decision import Admission, Reason, Refusal
 from extproc.decision.refusals import body_too_large
 from extproc.framing import PREFIX, PREFIX_SIZE, length_prefixed
@@ -50,7 +50,7 @@ class ConvertBody(PassBody):
         self,
         admission: Admission,
         headers: Mapping[str, bytes],
-        pool: ConversionPool,
+        pool: CallerPool,
         *,
         has_body: bool,
         expose_reason: bool,

@@ -48,14 +48,22 @@ class BodyChecks:
 class GrpcBodyCheck(PassBody):
     """Checks the body of a call. The server never gets the end of a refused message."""
 
-    __slots__ = ("_charged", "_checks", "_messages")
+    __slots__ = ("_caller", "_charged", "_checks", "_messages")
 
     mode = messages.CHECK_BODY
 
     def __init__(
-        self, target: Target, limit: int, headers: Mapping[str, bytes], checks: BodyChecks
+        self,
+        target: Target,
+        limit: int,
+        headers: Mapping[str, bytes],
+        checks: BodyChecks,
+        caller: str = "",
     ) -> None:
-        """`limit` is the size of one message in bytes: a stream has no total size."""
+        """`limit` is the size of one message in bytes: a stream has no total size.
+
+        Threads inflate compressed messages on behalf of `caller`.
+        """
         method = method_name(headers[":path"])
         self._messages = GrpcMessages(
             ModelRequestCheck(None if method in SERVER_METHODS else target),
@@ -64,6 +72,7 @@ class GrpcBodyCheck(PassBody):
             single=method != _STREAMING_METHOD,
         )
         self._checks = checks
+        self._caller = caller
         self._charged = 0
         """Bytes that are reserved for this call."""
 
@@ -114,7 +123,9 @@ class GrpcBodyCheck(PassBody):
             return b""
 
         try:
-            await self._checks.pool.run("grpc-inflate", inflate, self._messages.unread)
+            await self._checks.pool.for_caller(self._caller).run(
+                "grpc-inflate", inflate, self._messages.unread
+            )
         except ConversionError as error:
             return _refusal(error)
         return results.pop()

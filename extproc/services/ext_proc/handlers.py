@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from extproc.decision import Admission
 from extproc.decision.oip_grpc import is_method_path
 from extproc.services.ext_proc.body_handler import BodyHandler, CountBody
+from extproc.services.ext_proc.caller import caller_of
 from extproc.services.ext_proc.conversion import ConvertBody
 from extproc.services.ext_proc.grpc_body_check import BodyChecks, GrpcBodyCheck
 
@@ -19,13 +20,15 @@ def choose_handler(
 ) -> BodyHandler | None:
     """The body handler of an admitted request; None if the callout does not need the body."""
     if admission.converter is not None:
+        conversions = checks.pool.for_caller(caller_of(admission, headers))
         return ConvertBody(
-            admission, headers, checks.pool, has_body=has_body, expose_reason=expose_reason
+            admission, headers, conversions, has_body=has_body, expose_reason=expose_reason
         )
     if not has_body:
         return None
     if is_method_path(headers[":path"]):
-        return GrpcBodyCheck(admission.target, admission.max_body, headers, checks)
+        caller = caller_of(admission, headers)
+        return GrpcBodyCheck(admission.target, admission.max_body, headers, checks, caller)
     if "content-length" not in headers and not _is_stream(headers, admission):
         return CountBody(admission.max_body)
     return None

@@ -10,24 +10,64 @@ from collections.abc import Callable, Coroutine, Mapping
 
 import pytest
 
-from extproc.convert import ConversionError, ConversionLimits, ConversionPool, Converter, Signature
+from extproc.convert import (
+    ConversionError,
+    ConversionLimits,
+    ConversionPool,
+    ConvertedMessage,
+    Converter,
+    Signature,
+)
 from extproc.convert.inference import InferenceRequest
 from extproc.convert.tensor import Tensor
+from extproc.memory_budget import MemoryBudget
 from sluice.contract.reasons import Reason
 
 SIGNATURE = Signature("m")
 
 
-def converter(gate: threading.Event, min_thread_size: int = 0) -> Converter:
+def converter(
+    gate: threading.Event, *, parallel: bool = False, calls: list[bytes] | None = None
+) -> Converter:
     """A converter that waits for the gate to open. It refuses the body `bad`."""
 
     def read(body: bytes, headers: Mapping[str, str]) -> InferenceRequest:
+        if calls is not None:
+            calls.append(body)
         assert gate.wait(10)
         if body == b"bad":
             raise ConversionError(Reason.NOT_JSON, "body", "is bad")
         return InferenceRequest([Tensor("x", "UINT8", (len(body),), body)])
 
-    return Converter("test-grpc", "grpc", SIGNATURE, ConversionLimits(), min_thread_size, read)
+    limits = ConversionLimits()
+    return Converter("test-grpc", "grpc", SIGNATURE, limits, 0, read, releases_lock=parallel)
+
+
+def convert(
+    pool: ConversionPool,
+    gate: threading.Event,
+    caller: str = "a",
+    *,
+    body: bytes = b"abc",
+    parallel: bool = False,
+    calls: list[bytes] | None = None,
+) -> asyncio.Future[ConvertedMessage]:
+    """Start a conversion that waits for the gate."""
+    waiting = converter(gate, parallel=parallel, calls=calls)
+    return asyncio.ensure_future(pool.for_caller(caller).convert_request(waiting, body, {}))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Run the event loop until the condition is true."""
+    while not condition():  # noqa: ASYNC110  (a thread changes it, through the loop)
+        await asyncio.sleep(0)
+
+
+async def refusal(job: asyncio.Future[ConvertedMessage]) -> ConversionError:
+    """The error of a conversion that is refused."""
+    with pytest.raises(ConversionError) as caught:
+        await job
+    return caught.value
 
 
 def on_loop(test: Callable[[], Coroutine[None, None, None]]) -> Callable[[], None]:
@@ -51,11 +91,12 @@ def open_gate() -> threading.Event:
 @on_loop
 async def test_large_bodies_are_converted_off_the_event_loop() -> None:
     gate, pool = threading.Event(), ConversionPool(threads=1)
-    job = asyncio.ensure_future(pool.convert_request(converter(gate), b"abc", {}))
+    job = convert(pool, gate)
     await asyncio.sleep(0)
     assert pool.pending == 1
     gate.set()
     assert (await job).body.endswith(b"abc")
+    assert pool.pending == 0
     pool.close()
 
 
@@ -69,8 +110,8 @@ async def test_small_bodies_are_converted_on_the_event_loop() -> None:
         return InferenceRequest([Tensor("x", "UINT8", (len(body),), body)])
 
     small = Converter("test-grpc", "grpc", SIGNATURE, ConversionLimits(), 1000, read)
-    await pool.convert_request(small, b"abc", {})
-    await pool.convert_request(small, b"a" * 1000, {})
+    await pool.for_caller("a").convert_request(small, b"abc", {})
+    await pool.for_caller("a").convert_request(small, b"a" * 1000, {})
     assert threads[0] is threading.main_thread()
     assert threads[1] is not threading.main_thread()
     pool.close()
@@ -79,47 +120,194 @@ async def test_small_bodies_are_converted_on_the_event_loop() -> None:
 @on_loop
 async def test_a_full_queue_refuses_with_retry_after() -> None:
     gate, pool = threading.Event(), ConversionPool(threads=1, queue=2)
-    jobs = [
-        asyncio.ensure_future(pool.convert_request(converter(gate), b"abc", {})) for _ in range(3)
-    ]
+    jobs = [convert(pool, gate, caller) for caller in "abc"]
     await asyncio.sleep(0)
-    with pytest.raises(ConversionError) as caught:
-        await pool.convert_request(converter(gate), b"abc", {})
-    assert (caught.value.status, caught.value.reason) == (503, "conversion_queue_full")
-    assert caught.value.retry_after == 1
+    caught = await refusal(convert(pool, gate, "d"))
+    assert (caught.status, caught.reason) == (503, "conversion_queue_full")
+    assert caught.retry_after == 1
     assert pool.refused == 1
     gate.set()
     assert len(await asyncio.gather(*jobs)) == 3
-    assert (await pool.convert_request(converter(gate), b"abc", {})).body
+    assert (await convert(pool, gate)).body
     pool.close()
 
 
 @on_loop
-async def test_bytes_are_bounded_but_an_idle_pool_accepts_any_body() -> None:
-    gate, pool = threading.Event(), ConversionPool(threads=1, queue=10, max_bytes=10)
-    first = asyncio.ensure_future(pool.convert_request(converter(gate), b"a" * 50, {}))
+async def test_a_caller_that_fills_the_queue_makes_room_for_another() -> None:
+    gate, pool = threading.Event(), ConversionPool(threads=1, queue=4)
+    jobs = [convert(pool, gate, caller) for caller in "abcbc"]
     await asyncio.sleep(0)
-    with pytest.raises(ConversionError) as caught:
-        await pool.convert_request(converter(gate), b"a", {})
-    assert caught.value.status == 503
+    honest = convert(pool, gate, "honest")
+    assert (await refusal(jobs[3])).reason == "conversion_queue_full"
     gate.set()
-    await first
+    assert (await honest).body
     pool.close()
 
 
 @on_loop
-async def test_a_cancelled_caller_frees_its_place_in_the_queue() -> None:
-    gate, pool = threading.Event(), ConversionPool(threads=1, queue=1)
-    running = asyncio.ensure_future(pool.convert_request(converter(gate), b"abc", {}))
-    waiting = asyncio.ensure_future(pool.convert_request(converter(gate), b"abc", {}))
+async def test_a_caller_with_much_thread_time_waits_behind_others() -> None:
+    order: list[str] = []
+    release = threading.Semaphore(0)
+
+    def read(body: bytes, headers: Mapping[str, str]) -> InferenceRequest:
+        assert release.acquire(timeout=10)
+        order.append(body.decode())
+        return InferenceRequest([Tensor("x", "UINT8", (len(body),), body)])
+
+    ticks = itertools.count()
+    pool = ConversionPool(threads=1, clock=lambda: float(next(ticks)))
+    blocking = Converter("test-grpc", "grpc", SIGNATURE, ConversionLimits(), 0, read)
+    jobs = [
+        asyncio.ensure_future(pool.for_caller(name[0]).convert_request(blocking, name.encode(), {}))
+        for name in ("a1", "a2", "a3", "b1")
+    ]
+    for done in range(1, 5):
+        release.release()
+        await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+        await until(lambda: sum(job.done() for job in jobs) == done)  # noqa: B023
+    assert order == ["a1", "b1", "a2", "a3"]
+    pool.close()
+
+
+@on_loop
+async def test_a_caller_leaves_one_thread_to_others() -> None:
+    gate, pool = threading.Event(), ConversionPool(threads=2)
+    held = [convert(pool, gate, "a", parallel=True) for _ in range(3)]
     await asyncio.sleep(0)
+    assert (await convert(pool, open_gate(), "b", parallel=True)).body
+    assert not any(job.done() for job in held)
+    gate.set()
+    assert len(await asyncio.gather(*held)) == 3
+    pool.close()
+
+
+@on_loop
+async def test_work_that_holds_the_interpreter_lock_has_its_own_single_thread() -> None:
+    gate, pool = threading.Event(), ConversionPool(threads=2)
+    held = [convert(pool, gate, caller) for caller in "ab"]
+    await asyncio.sleep(0)
+    assert (await convert(pool, open_gate(), "c", parallel=True)).body
+    assert not any(job.done() for job in held)
+    gate.set()
+    await asyncio.gather(*held)
+    pool.close()
+
+
+@on_loop
+async def test_a_caller_that_leaves_is_dropped_from_the_queue() -> None:
+    memory = MemoryBudget(1600)
+    gate, pool = threading.Event(), ConversionPool(threads=1, memory=memory)
+    calls: list[bytes] = []
+    running = convert(pool, gate, calls=calls)
+    waiting = convert(pool, gate, body=b"left", calls=calls)
+    await asyncio.sleep(0)
+    used = memory.used
     waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    next_in_line = asyncio.ensure_future(pool.convert_request(converter(gate), b"def", {}))
+    await asyncio.wait([waiting])
+    assert (pool.pending, memory.used) == (1, used - len(b"left"))
     gate.set()
     await running
-    assert (await next_in_line).body.endswith(b"def")
+    assert calls == [b"abc"]
+    assert memory.used == 0
+    pool.close()
+
+
+@on_loop
+async def test_a_running_conversion_keeps_its_place_when_its_caller_leaves() -> None:
+    memory = MemoryBudget(1600)
+    gate, pool = threading.Event(), ConversionPool(threads=1, memory=memory)
+    running = convert(pool, gate)
+    await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait([running])
+    assert pool.pending == 1
+    assert memory.used > 0
+    gate.set()
+    assert (await convert(pool, gate)).body
+    assert memory.used == 0
+    pool.close()
+
+
+@on_loop
+async def test_a_conversion_that_waits_too_long_is_refused_before_it_starts() -> None:
+    gate, pool = threading.Event(), ConversionPool(threads=1)
+    pool.set_max_wait(0.01)
+    calls: list[bytes] = []
+    running = convert(pool, gate, "a", calls=calls)
+    late = convert(pool, gate, "b", body=b"late", calls=calls)
+    caught = await refusal(late)
+    assert (caught.status, caught.reason) == (503, "conversion_queue_full")
+    assert caught.retry_after == 1
+    gate.set()
+    await running
+    assert calls == [b"abc"]
+    pool.close()
+
+
+@on_loop
+async def test_a_conversion_reserves_memory_while_it_runs() -> None:
+    memory = MemoryBudget(1600)
+    gate, pool = threading.Event(), ConversionPool(threads=1, memory=memory)
+    job = convert(pool, gate, body=b"a" * 300)
+    await asyncio.sleep(0)
+    assert memory.used >= 300
+    gate.set()
+    await job
+    assert memory.used == 0
+    pool.close()
+
+
+@on_loop
+async def test_a_conversion_waits_for_memory_of_others() -> None:
+    memory = MemoryBudget(1600)
+    pool = ConversionPool(threads=1, memory=memory)
+    assert memory.reserve(1000)
+    job = convert(pool, open_gate(), body=b"a" * 300)
+    await until(lambda: pool.waits_for_memory)
+    assert not job.done()
+    assert (await convert(pool, open_gate(), "b")).body
+    memory.release(1000)
+    assert (await job).body
+    assert memory.used == 0
+    pool.close()
+
+
+@on_loop
+async def test_a_conversion_that_gets_no_memory_in_time_is_refused() -> None:
+    memory = MemoryBudget(1600)
+    pool = ConversionPool(threads=1, memory=memory)
+    pool.set_max_wait(0.01)
+    assert memory.reserve(1000)
+    caught = await refusal(convert(pool, open_gate(), body=b"a" * 300))
+    assert (caught.status, caught.reason, caught.retry_after) == (503, "memory_exhausted", 1)
+    assert memory.used == 1000
+    pool.close()
+
+
+@on_loop
+async def test_a_conversion_that_needs_more_than_the_budget_never_runs() -> None:
+    memory = MemoryBudget(1600)
+    pool = ConversionPool(threads=1, memory=memory)
+    for size in (401, 1601):
+        calls: list[bytes] = []
+        caught = await refusal(convert(pool, open_gate(), body=b"a" * size, calls=calls))
+        assert (caught.status, caught.reason) == (413, "body_too_large")
+        assert calls == []
+    assert memory.used == 0
+    pool.close()
+
+
+@on_loop
+async def test_a_caller_with_large_waiting_bodies_makes_room_for_another() -> None:
+    memory = MemoryBudget(1600)
+    gate, pool = threading.Event(), ConversionPool(threads=1, memory=memory)
+    held = [convert(pool, gate, "a", body=b"a" * 380) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert memory.reserve(1600 - memory.used)
+    honest = convert(pool, gate, "b", body=b"b" * 100)
+    assert (await refusal(held[2])).reason == "memory_exhausted"
+    assert not honest.done()
+    assert (await refusal(convert(pool, gate, "b", body=b"b" * 600))).reason == "memory_exhausted"
     pool.close()
 
 
@@ -132,13 +320,13 @@ async def test_conversions_are_counted_and_timed_by_converter() -> None:
         clock=lambda: float(next(ticks)),
         observe=lambda name, work, wait: times.append((name, work, wait)),
     )
-    await pool.convert_request(converter(open_gate()), b"abc", {})
-    with pytest.raises(ConversionError):
-        await pool.convert_request(converter(open_gate()), b"bad", {})
+    await convert(pool, open_gate())
+    await refusal(convert(pool, open_gate(), body=b"bad"))
     counts = pool.counts["test-grpc"]
     assert (counts.count, counts.failed, counts.bytes_in) == (2, 1, 6)
     assert counts.bytes_out > 3
-    assert times == [("test-grpc", 1.0, 1.0), ("test-grpc", 1.0, 1.0)]
+    assert [(name, work) for name, work, _ in times] == [("test-grpc", 1.0)] * 2
+    assert all(wait is not None and wait > 0 for _, _, wait in times)
     pool.close()
 
 

@@ -220,14 +220,16 @@ def test_conversions_are_timed_and_pending_ones_are_counted(worker: Worker) -> N
     worker.publisher.add_gauges(partial(conversion_gauges, pool))
 
     async def convert() -> None:
+        caller = pool.for_caller("a")
         jobs = [
-            asyncio.ensure_future(pool.convert_request(converter(gate, 0), b"a", {})) for _ in "ab"
+            asyncio.ensure_future(caller.convert_request(converter(gate, 0), b"a", {}))
+            for _ in "ab"
         ]
         await asyncio.sleep(0)
         assert "sluice_conversions_pending 2.0" in worker.exposed()
         gate.set()
         await asyncio.gather(*jobs)
-        await pool.convert_request(converter(gate, 1000), b"a", {})
+        await caller.convert_request(converter(gate, 1000), b"a", {})
 
     asyncio.run(convert())
     pool.close()

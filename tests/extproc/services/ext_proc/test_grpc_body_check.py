@@ -370,7 +370,10 @@ def test_a_full_decompression_queue_refuses_with_retry_after() -> None:
         pool = ConversionPool(threads=1, queue=0)
         message = frame(gzip.compress(infer(raw=bytes(1 << 20))), compressed=True)
         checks = BodyChecks(pool, MemoryBudget(100 << 20))
-        calls = [GrpcBodyCheck(TARGET, 2 << 20, headers(coding="gzip"), checks) for _ in range(2)]
+        calls = [
+            GrpcBodyCheck(TARGET, 2 << 20, headers(coding="gzip"), checks, caller)
+            for caller in ("a", "b")
+        ]
         one, two = (call.check(message, last=True) for call in calls)
         assert inspect.isawaitable(one)
         assert inspect.isawaitable(two)

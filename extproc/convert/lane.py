@@ -1,0 +1,320 @@
+"""Threads for one kind of conversion, and the fair queue of the jobs that wait for them.
+
+The lane decides which job runs: a caller occupies at most all threads but one, waits no longer than
+a response would still be of use, and gets a thread only if the memory for its job is free.
+"""
+
+import asyncio
+import math
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from extproc.convert.caller_usage import CallerUsage
+from extproc.convert.converter import ConvertedMessage, Steps
+from extproc.convert.errors import ConversionError
+from extproc.convert.fair_queue import FairQueue
+from extproc.memory_budget import RETRY_AFTER, MemoryBudget
+from sluice.contract.reasons import Reason
+
+_MAX_RETRY_AFTER = 30
+"""Maximum value of `Retry-After`, in seconds."""
+
+_INITIAL_SECONDS = 0.005
+"""Expected duration of a job before the first measurement."""
+
+_SMOOTHING = 0.1
+"""Weight of the latest job in the moving average of durations."""
+
+_ADVANCE_DIVISOR = 16
+"""A job that starts reserves its body and a sixteenth of the memory budget. Most jobs need no more,
+so they run to the end without another turn of the event loop."""
+
+_MEMORY_POLL = 0.02
+"""Seconds between looks at the memory budget while only memory is missing. Others release memory
+too, and do not tell the lane."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """The end of a job: a result or an error.
+
+    `seconds` is the time of the work, `waited` the time before it (None if it did not wait).
+    """
+
+    result: ConvertedMessage | None
+    error: ConversionError | None
+    seconds: float
+    waited: float | None
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """Work of one caller that waits for a thread, or runs."""
+
+    caller: str
+    size: int
+    """Bytes of the body."""
+    steps: Steps
+    done: asyncio.Future[Outcome]
+    queued: float
+    needed: int
+    """Bytes that it must hold before it goes on."""
+    reserved: int = 0
+    """Bytes of the memory budget that the job holds."""
+    waited: float | None = None
+    """Seconds before the first step."""
+    seconds: float = 0.0
+    expired: bool = False
+    """Whether the time is over in which it may wait."""
+
+
+@dataclass(slots=True)
+class _Step:
+    """What one turn on a thread has led to: the end of the job, or a need for more memory."""
+
+    started: float
+    ended: float
+    ended_job: bool = False
+    needed: int = 0
+    result: ConvertedMessage | None = None
+    error: ConversionError | None = None
+    failure: Exception | None = None
+
+
+class Lane:
+    """`threads` threads with a queue of `queue` jobs. All methods belong to one event loop.
+
+    `usage` may be shared by lanes. `max_wait` is in seconds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        threads: int,
+        queue: int,
+        memory: MemoryBudget,
+        usage: CallerUsage,
+        clock: Callable[[], float],
+    ) -> None:
+        self.max_wait = math.inf
+        self.refused = 0
+        """Jobs that were refused because others waited or took the memory."""
+        self._threads = threads
+        self._max_running = max(1, threads - 1)
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._memory = memory
+        self._usage = usage
+        self._clock = clock
+        self._waiting: FairQueue[Job] = FairQueue(queue, max(1, queue // 2), self._used)
+        self._running: Counter[str] = Counter()
+        self._average_seconds = _INITIAL_SECONDS
+        self._poll: asyncio.TimerHandle | None = None
+        self.waits_for_memory = False
+        """Whether a thread was free for a job in the latest look, but not the memory."""
+        self._closed = False
+
+    @property
+    def pending(self) -> int:
+        """Number of jobs that run or wait."""
+        return len(self._waiting) + self._running.total()
+
+    async def run(self, caller: str, size: int, steps: Steps) -> Outcome:
+        """Run the steps on a thread. `size` is the size of the body in bytes.
+
+        If this coroutine is cancelled, a job that waits is dropped. A job that runs keeps its place
+        until the step ends, because it still takes a thread and memory. Raises ConversionError if
+        the job is refused before it ends.
+        """
+        loop = asyncio.get_running_loop()
+        needed = min(size + self._memory.limit // _ADVANCE_DIVISOR, self._memory.limit)
+        job = Job(caller, size, steps, loop.create_future(), self._clock(), needed)
+        timer: asyncio.TimerHandle | None = None
+        if self.max_wait < math.inf:
+            timer = loop.call_later(self.max_wait, self._expire, job)
+        self._enqueue(job)
+        try:
+            return await job.done
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if job.done.cancelled() and job in self._waiting:
+                self._waiting.remove(job)
+                self._drop(job)
+
+    def close(self) -> None:
+        """Cancel the jobs that wait, and start no more. Running steps end on their own."""
+        self._closed = True
+        while (job := self._waiting.take(lambda _: True)) is not None:
+            self._drop(job)
+            job.done.cancel()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _enqueue(self, job: Job) -> None:
+        """Start a job or let it wait, with the memory for its body; or refuse a job."""
+        if job.size > self._memory.limit:
+            self._refuse(job, self._never_fits(job.size))
+            return
+        while not self._memory_is_free(job.size):
+            larger = self._waiting.drop_larger(job)
+            if larger is None:
+                self._memory.reserve(job.size)
+                self._refuse(job, self._memory_exhausted())
+                return
+            self._refuse(larger, self._memory_exhausted())
+        self._reserve(job, job.size)
+        self._waiting.put(job)
+        self._dispatch()
+        excess = self._waiting.drop_excess(job) if job in self._waiting else None
+        if excess is not None:
+            self._refuse(excess, self._queue_full())
+
+    def _dispatch(self) -> None:
+        """Start jobs while there are threads, and memory for them."""
+        self.waits_for_memory = False
+        while not self._closed and self._running.total() < self._threads:
+            job = self._waiting.take(self._can_start)
+            if job is None:
+                break
+            self._reserve(job, max(job.reserved, job.needed))
+            self._running[job.caller] += 1
+            self._submit(job)
+        if self.waits_for_memory and self._poll is None:
+            loop = asyncio.get_running_loop()
+            self._poll = loop.call_later(_MEMORY_POLL, self._look_again)
+
+    def _look_again(self) -> None:
+        self._poll = None
+        self._dispatch()
+
+    def _can_start(self, job: Job) -> bool:
+        if not self._may_take_thread(job):
+            return False
+        if self._memory_is_free(job.needed - job.reserved):
+            return True
+        self.waits_for_memory = True
+        return False
+
+    def _may_take_thread(self, job: Job) -> bool:
+        """Whether a thread is free, and another one is left for other callers."""
+        running = self._running
+        return running.total() < self._threads and running[job.caller] < self._max_running
+
+    def _submit(self, job: Job) -> None:
+        loop = asyncio.get_running_loop()
+        step = self._executor.submit(_advance, job, self._clock)
+        step.add_done_callback(partial(_call_soon, loop, partial(self._on_step, job)))
+
+    def _on_step(self, job: Job, done: "Future[_Step]") -> None:
+        """Go on with a job, or end it, after its turn on a thread."""
+        step = done.result()
+        if job.waited is None:
+            job.waited = step.started - job.queued
+        seconds = step.ended - step.started
+        job.seconds += seconds
+        self._usage.add(job.caller, seconds, step.ended)
+        self._running[job.caller] -= 1
+        if not self._running[job.caller]:
+            del self._running[job.caller]
+        if step.ended_job or job.done.done():
+            self._finish(job, step)
+        elif step.needed > self._memory.limit:
+            self._refuse(job, self._never_fits(step.needed))
+        else:
+            job.needed = step.needed
+            self._waiting.put_back(job)
+        self._dispatch()
+        if job.expired:
+            self._expire(job)
+
+    def _finish(self, job: Job, step: "_Step") -> None:
+        self._average_seconds += _SMOOTHING * (job.seconds - self._average_seconds)
+        self._drop(job)
+        if job.done.done():
+            return
+        if step.failure is not None:
+            job.done.set_exception(step.failure)
+        else:
+            job.done.set_result(Outcome(step.result, step.error, job.seconds, job.waited))
+
+    def _expire(self, job: Job) -> None:
+        """Refuse a job that has waited for so long that its response would be of no use."""
+        job.expired = True
+        if job in self._waiting:
+            lacks_memory = self._may_take_thread(job)
+            self._waiting.remove(job)
+            self._refuse(job, self._memory_exhausted() if lacks_memory else self._queue_full())
+            self._dispatch()
+
+    def _refuse(self, job: Job, error: ConversionError) -> None:
+        """End a job that neither waits nor runs."""
+        self.refused += error.retry_after is not None
+        self._drop(job)
+        if not job.done.done():
+            job.done.set_exception(error)
+
+    def _drop(self, job: Job) -> None:
+        """Release what a job holds."""
+        job.steps.close()
+        self._memory.release(job.reserved)
+        job.reserved = 0
+
+    def _reserve(self, job: Job, size: int) -> None:
+        reserved = self._memory.reserve(size - job.reserved)
+        assert reserved
+        job.reserved = size
+
+    def _memory_is_free(self, size: int) -> bool:
+        return self._memory.used + size <= self._memory.limit
+
+    def _used(self, caller: str) -> float:
+        """The caller's thread seconds, with those that its running jobs probably take."""
+        running = self._running[caller] * self._average_seconds
+        return self._usage.seconds(caller, self._clock()) + running
+
+    def _queue_full(self) -> ConversionError:
+        wait = math.ceil(self._average_seconds * self.pending / self._threads)
+        return ConversionError(
+            Reason.CONVERSION_QUEUE_FULL,
+            "body",
+            "too many bodies wait for conversion",
+            retry_after=min(max(wait, 1), _MAX_RETRY_AFTER),
+        )
+
+    def _memory_exhausted(self) -> ConversionError:
+        detail = "other requests take the memory for its conversion"
+        return ConversionError(Reason.MEMORY_EXHAUSTED, "body", detail, retry_after=RETRY_AFTER)
+
+    def _never_fits(self, size: int) -> ConversionError:
+        return ConversionError(
+            Reason.BODY_TOO_LARGE,
+            "body",
+            f"its conversion may take {size} bytes of memory, more than {self._memory.limit}",
+        )
+
+
+def _advance(job: Job, clock: Callable[[], float]) -> _Step:
+    """Run steps on a thread, until the job ends or needs more memory than is reserved for it."""
+    started = clock()
+    try:
+        while (needed := next(job.steps)) <= job.reserved:
+            pass
+    except StopIteration as end:
+        return _Step(started, clock(), result=end.value, ended_job=True)
+    except ConversionError as error:
+        return _Step(started, clock(), error=error, ended_job=True)
+    except Exception as failure:
+        return _Step(started, clock(), failure=failure, ended_job=True)
+    return _Step(started, clock(), needed=needed)
+
+
+def _call_soon(
+    loop: asyncio.AbstractEventLoop,
+    on_step: Callable[["Future[_Step]"], None],
+    done: "Future[_Step]",
+) -> None:
+    # A closed loop accepts no calls, and its lane is no longer used. A closed lane cancels steps.
+    if not loop.is_closed() and not done.cancelled():
+        loop.call_soon_threadsafe(on_step, done)
