@@ -182,9 +182,9 @@ class Protection:
     def record(self, entries: Sequence[AccessLogEntry]) -> None:
         """Count finished requests for the breaker."""
         now = self.monotonic()
-        endings = Counter((entry.outcome, entry.upstream_us is not None) for entry in entries)
-        for (outcome, response_started), count in endings.items():
-            ok = succeeded(outcome, response_started=response_started)
+        endings = Counter((entry.outcome, entry.progress) for entry in entries)
+        for (outcome, progress), count in endings.items():
+            ok = succeeded(outcome, progress)
             if ok is not None:
                 cluster = cluster_name(outcome.model, outcome.version)
                 self.breaker.record(now, cluster, ok, count)

@@ -2,6 +2,8 @@
 
 A version fails if it refuses or resets a connection, times out or responds with an error. Actions
 of a client or of the gateway do not count: one client must not open the breaker for all others.
+Before the request is complete, only a failed connection counts: every other failure may be the
+server's reaction to a client that stops sending.
 """
 
 from typing import Protocol
@@ -9,14 +11,21 @@ from typing import Protocol
 from sluice.contract.grpc import StatusCode
 from sluice.contract.local_replies import GATEWAY_REASONS
 
-FAILURE_FLAGS = frozenset({"UF", "UC", "UR", "LR", "UT", "URX", "UH", "UPE", "UMSDR", "DT"})
-"""Envoy's response flags of a failed version: no connection, reset, protocol error or timeout."""
-
-TIMEOUT_FLAGS = frozenset({"UT", "DT", "UMSDR"})
-"""Timeouts, which a client can also cause by reading its response slowly."""
+CONNECTION_FLAGS = frozenset({"UF", "UH"})
+"""Envoy's response flags of a version that cannot be reached. No client can cause them."""
 
 RESET_FLAGS = frozenset({"UR"})
 """Resets by the server. Some servers reset a call when the client's own deadline has passed."""
+
+DURATION_FLAGS = frozenset({"UT", "DT", "UMSDR"})
+"""Timeouts of the whole response. A client can also cause them after the response has started: by
+reading it slowly, or by a request for a long response."""
+
+FAILURE_FLAGS = DURATION_FLAGS | RESET_FLAGS | {"UC", "LR", "UPE", "SI"}
+"""Other response flags of a failed version: reset, protocol error or timeout.
+
+URX (the retry limit) is not one of them: it comes with the flag or the status of the last attempt.
+"""
 
 FAILURE_STATUSES = frozenset(
     {
@@ -32,6 +41,9 @@ FAILURE_STATUSES = frozenset(
 UNIMPLEMENTED is not one of them, because the client chooses the method. Statuses such as NOT_FOUND
 are responses of a version that works; CANCELLED says nothing about the version.
 """
+
+SWITCHING_PROTOCOLS = 101
+"""HTTP status of an accepted WebSocket."""
 
 UNREADABLE_STATUSES = frozenset({StatusCode.UNKNOWN, StatusCode.INTERNAL})
 """Failure statuses that a server also sends for a request message that it cannot parse."""
@@ -51,6 +63,26 @@ class ReportedCall(Protocol):
     @property
     def expired(self) -> bool:
         """Whether the call ended after the client's own deadline, and not with OK."""
+
+
+class ReportedProgress(Protocol):
+    """How far a request got, as `extproc.telemetry.entry.Progress` describes it."""
+
+    @property
+    def request_received(self) -> bool:
+        """Whether Envoy received the whole request."""
+
+    @property
+    def received_first(self) -> bool:
+        """Whether Envoy received the whole request before the response began."""
+
+    @property
+    def response_started(self) -> bool:
+        """Whether the server sent a part of its response."""
+
+    @property
+    def response_short(self) -> bool:
+        """Whether the response is incomplete, although no client could hold it back."""
 
 
 class ReportedRequest(Protocol):
@@ -81,29 +113,50 @@ class ReportedRequest(Protocol):
         """The gRPC call of a gRPC client."""
 
 
-def succeeded(request: ReportedRequest, *, response_started: bool) -> bool | None:
+def succeeded(request: ReportedRequest, progress: ReportedProgress) -> bool | None:
     """Return whether the version succeeded; None if the request does not count."""
     if not request.version or not request.status:
         return None
-    flags = FAILURE_FLAGS.intersection(request.flags.split(","))
+    if request.status == SWITCHING_PROTOCOLS:
+        # The end of a tunnel is no failure: servers close a WebSocket's connection to end it.
+        return True
+    flags = set(request.flags.split(","))
+    if not flags.isdisjoint(CONNECTION_FLAGS):
+        return False
+    flags &= FAILURE_FLAGS
     if flags:
-        # A status of 500 or above is from Envoy: the client has received nothing from the server.
-        slow_client = response_started and request.status < 500 and flags <= TIMEOUT_FLAGS
-        client_deadline = request.grpc.expired and flags <= RESET_FLAGS
-        return None if slow_client or client_deadline else False
+        return None if _client_may_cause(flags, request, progress) else False
     # No endpoint: the gateway refused the request, or the client left before it was sent.
     if not request.upstream or request.reason in GATEWAY_REASONS:
         return None
     if request.grpc.status:
         # Not the HTTP status: to a gRPC client of HTTP/1.1, Envoy sends 503 for every error.
-        return _call_succeeded(request.grpc.status, request.grpc)
-    return request.status < 500
+        failed = _call_failed(request.grpc.status, request.grpc)
+        received = progress.request_received
+    else:
+        failed = request.status >= 500
+        received = progress.received_first
+    # Servers also respond with an error to a client that does not send the rest of its request.
+    return None if failed is None or (failed and not received) else not failed
 
 
-def _call_succeeded(status: int, call: ReportedCall) -> bool | None:
-    """Do the same as `succeeded` for a call that the server ended with a status other than OK."""
+def _client_may_cause(
+    flags: set[str], request: ReportedRequest, progress: ReportedProgress
+) -> bool:
+    """Return whether a client may have caused these flags of `FAILURE_FLAGS`."""
+    if not progress.request_received or (request.grpc.expired and flags <= RESET_FLAGS):
+        return True
+    # A status of 500 or above is from Envoy: the client has received nothing from the server.
+    if not progress.response_started or request.status >= 500:
+        return False
+    # Some servers reset a connection on which the client does not read its response.
+    return flags <= DURATION_FLAGS or not progress.response_short
+
+
+def _call_failed(status: int, call: ReportedCall) -> bool | None:
+    """Return whether a status other than OK is a failure; None if it does not count."""
     if status not in FAILURE_STATUSES:
-        return None if status == StatusCode.CANCELLED else True
+        return None if status == StatusCode.CANCELLED else False
     if call.expired or (status in UNREADABLE_STATUSES and not call.validated):
         return None
-    return False
+    return True

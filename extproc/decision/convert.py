@@ -11,6 +11,12 @@ from sluice.contract.reasons import Reason
 
 _GRPC = b"application/grpc"
 
+_NO_WEBSOCKET = Refusal(
+    Reason.METHOD_NOT_ALLOWED,
+    "this version speaks gRPC, so it has no WebSocket",
+    (("allow", "POST"),),
+)
+
 _INFER_OPERATIONS = (None, b"infer")
 """Operations with tensors in the body: `infer`, and None for requests to configured `paths`."""
 
@@ -26,7 +32,9 @@ def run(_: Policy, request: Request, context: DecisionContext) -> Refusal | None
     """Choose the converter by the content type and the version's protocol."""
     target = context.target
     assert target is not None
-    if target.converters is None or request.is_websocket:
+    if request.is_websocket:
+        return _NO_WEBSOCKET if target.protocol == "grpc" else None
+    if target.converters is None:
         return None
     content_type = request.headers.get("content-type")
     if content_type is not None and content_type.lower().startswith(_GRPC):
@@ -61,7 +69,7 @@ def _check_grpc_call(target: Target, request: Request, context: DecisionContext)
     if request.method != b"POST":
         detail = "a gRPC call must use the method POST"
         return Refusal(Reason.METHOD_NOT_ALLOWED, detail, (("allow", "POST"),))
-    error = grpc_metadata.find_error(request.headers)
+    error = grpc_metadata.find_error(request)
     return None if error is None else Refusal(Reason.MALFORMED_REQUEST, error)
 
 

@@ -10,9 +10,9 @@ calls of other clients fail.
 import re
 from base64 import b64encode
 from binascii import Error, a2b_base64
-from collections.abc import Mapping
 
 from extproc.decision.reads import Reads
+from extproc.decision.request import Request
 
 _VALID_VALUES = {
     "grpc-timeout": (
@@ -31,12 +31,32 @@ _OPENCENSUS_HEADERS = frozenset(("grpc-trace-bin", "grpc-tags-bin"))
 _RESPONSE_HEADER = "lb-cost-bin"
 """A response header. The C core also parses it in requests, and accepts only its own format."""
 
-READS = Reads(header_names=True, header_patterns=frozenset(("grpc-*", "*-bin")))
+_NAME = re.compile(r"[0-9a-z_.-]+")
+"""Names of metadata (gRPC over HTTP/2: Header-Name). HTTP also allows other punctuation."""
+
+_NAMES = re.compile(r"[0-9a-z_.:-]*")
+"""All names of a request, joined. Only names of pseudo-headers contain a colon."""
+
+READS = Reads(
+    header_names=True, header_patterns=frozenset(("grpc-*", "*-bin")), unprintable_header=True
+)
 """The parts of a request that `find_error` reads."""
 
 
-def find_error(headers: Mapping[str, bytes]) -> str | None:
+def is_metadata(name: str, value: str) -> bool:
+    """Whether gRPC allows this name and this value of a header in metadata."""
+    return _NAME.fullmatch(name) is not None and value.isascii() and value.isprintable()
+
+
+def find_error(request: Request) -> str | None:
     """The error in the first header that some servers cannot parse; None if there is no error."""
+    headers = request.headers
+    if not _NAMES.fullmatch("".join(headers)):
+        invalid = next(name for name in headers if not _NAMES.fullmatch(name))
+        return f"{invalid[:80]} is not a name that gRPC allows"
+    unprintable = request.unprintable_header
+    if unprintable is not None:
+        return f"{unprintable[:80]} must consist of printable ASCII characters"
     for name in headers:
         if name in _VALID_VALUES:
             pattern, description = _VALID_VALUES[name]

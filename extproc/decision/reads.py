@@ -21,6 +21,10 @@ class Reads:
     header_names: bool = False
     """Whether the names of all headers are read."""
 
+    unprintable_header: bool = False
+    """Whether `Request.unprintable_header` is read. An admission is valid for every value that
+    consists of printable ASCII."""
+
     bounded_by_max_body: frozenset[str] = frozenset()
     """Names of headers whose values are only compared with the model's `max_body`.
     An admission is valid for every value up to `Admission.max_body`."""
@@ -41,6 +45,7 @@ class Reads:
             headers=self.headers | other.headers,
             header_patterns=self.header_patterns | other.header_patterns,
             header_names=self.header_names or other.header_names,
+            unprintable_header=self.unprintable_header or other.unprintable_header,
             bounded_by_max_body=self.bounded_by_max_body | other.bounded_by_max_body,
             has_body=self.has_body or other.has_body,
             time=self.time or other.time,

@@ -3,6 +3,9 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+PRINTABLE = bytes(range(0x20, 0x7F))
+"""Printable ASCII. HTTP also allows tabs and bytes from 0x80 in header values."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -25,6 +28,16 @@ class Request:
     def path(self) -> bytes:
         """The path without the query. Envoy has normalized the path."""
         return self.headers.get(":path", b"").partition(b"?")[0]
+
+    @property
+    def unprintable_header(self) -> str | None:
+        """The first header whose value contains more than printable ASCII; None if there is none.
+
+        Every header is read in full. Decisions read this only for gRPC.
+        """
+        if not b"".join(self.headers.values()).translate(None, PRINTABLE):
+            return None
+        return next(n for n, value in self.headers.items() if value.translate(None, PRINTABLE))
 
     @property
     def is_websocket(self) -> bool:

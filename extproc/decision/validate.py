@@ -15,6 +15,12 @@ _READ_METHODS = (b"GET", b"HEAD")
 _DEFAULT_MEDIA_TYPE = b"application/octet-stream"
 """Media type of a body without `content-type` (RFC 9110 section 8.3)."""
 
+_NOT_ASCII = Refusal(
+    Reason.MALFORMED_REQUEST,
+    "the path and the query must be ASCII: percent-encode other characters",
+)
+"""Other bytes are not allowed in a URI (RFC 3986). They make the gRPC server of grpcio exit."""
+
 _MAX_LENGTH_DIGITS = 19
 """Maximum digits of `content-length`: enough for a signed 64-bit integer."""
 
@@ -31,6 +37,8 @@ def reads(_: Policy) -> Reads:
 def run(policy: Policy, request: Request, context: DecisionContext) -> Refusal | None:
     """Find the model, then check method, length and media type."""
     path = request.path
+    if not request.headers.get(":path", b"").isascii():
+        return _NOT_ASCII
     if oip_grpc.is_method_path(path):
         if oip_grpc.method_name(path) not in oip_grpc.CLIENT_METHODS:
             return Refusal(Reason.METHOD_NOT_ALLOWED, "clients may not call this gRPC method")

@@ -28,6 +28,22 @@ class GrpcOutcome(NamedTuple):
 NO_GRPC_OUTCOME = GrpcOutcome(None, validated=False, expired=False)
 
 
+class Progress(NamedTuple):
+    """How far a request and its response got.
+
+    `request_received`: Envoy received the whole request.
+    `received_first`: Envoy received the whole request before the response began.
+    `response_started`: the model server sent at least a part of its response.
+    `response_short`: the response is incomplete, and so short that Envoy buffers all of it. A
+    client that does not read cannot be the reason.
+    """
+
+    request_received: bool
+    received_first: bool
+    response_started: bool
+    response_short: bool
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RequestOutcome:
     """The part of an entry that is the same for many requests. Such requests share one object."""
@@ -61,6 +77,7 @@ class AccessLogEntry:
     response_bytes: int
     duration_us: int
     upstream_us: int | None
+    progress: Progress
     request_id: str
     user_agent: str
     trace_id: str

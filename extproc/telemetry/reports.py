@@ -12,9 +12,11 @@ from extproc.telemetry.entry import (
     NO_GRPC_OUTCOME,
     AccessLogEntry,
     GrpcOutcome,
+    Progress,
     RequestOutcome,
 )
 from protos.accesslog_pb2 import AccessLogCommon, HTTPAccessLogEntry, LogAddress, ResponseFlags
+from sluice.config.gateway import MIN_STREAM_BUFFER
 from sluice.contract import headers as names
 from sluice.contract.local_replies import (
     VIA_UPSTREAM,
@@ -115,6 +117,7 @@ class ReportParser:
             response.response_body_bytes,
             duration_us,
             _upstream_us(common) if outcome.upstream else None,
+            _progress(common, response.response_body_bytes),
             request.request_id[:MAX_TEXT],
             request.user_agent[:MAX_TEXT],
             headers.get(names.TRACEPARENT, "")[3:35],
@@ -195,6 +198,19 @@ def _refused_subject(details: str) -> str:
     """Return the subject of a request that the callout refused; empty if it is unknown."""
     refused = split_callout_details(details)
     return "" if refused is None else refused[1]
+
+
+def _progress(common: AccessLogCommon, response_bytes: int) -> Progress:
+    """Return how far the request got. Envoy sets a time only if the event happened."""
+    received = common.HasField("time_to_last_rx_byte")
+    started = common.HasField("time_to_first_upstream_rx_byte")
+    received_first = received and (
+        not started
+        or _micros(common.time_to_last_rx_byte) <= _micros(common.time_to_first_upstream_rx_byte)
+    )
+    ended = common.HasField("time_to_last_upstream_rx_byte")
+    short = started and not ended and response_bytes < MIN_STREAM_BUFFER
+    return Progress(received, received_first, started, short)
 
 
 def _upstream_us(common: AccessLogCommon) -> int | None:

@@ -20,6 +20,9 @@ from sluice.config.values import (
 )
 from sluice.contract.paths import OIP_PREFIX
 
+MIN_STREAM_BUFFER = 1 << 14
+"""Minimum of `listener.stream_buffer_limit`: Envoy buffers at least so many bytes of a response."""
+
 
 class ListenerTls(Strict):
     """TLS for clients. Envoy reads the files; paths are relative to the config file."""
@@ -54,7 +57,7 @@ class Listener(Strict):
     )
     stream_buffer_limit: Size = Field(
         1 << 20,
-        ge=1 << 14,
+        ge=MIN_STREAM_BUFFER,
         description="Bytes that Envoy buffers for one stream in each direction.",
     )
 

@@ -17,11 +17,16 @@ from extproc.limits.ledger import Ledger
 from extproc.process.broker import serve_budgets
 from extproc.protection import Protection, ProtectionSettings
 from extproc.services.budgets import BudgetService
-from extproc.telemetry.entry import NO_GRPC_OUTCOME, AccessLogEntry, RequestOutcome
+from extproc.telemetry.entry import NO_GRPC_OUTCOME, AccessLogEntry, Progress, RequestOutcome
 from sluice.config import PolicyDocument
 from tests.extproc.decision.requests import admitted, document, make_policy, make_request
 
 VERSION = "m/v1"
+
+
+ANSWERED = Progress(
+    request_received=True, received_first=True, response_started=True, response_short=False
+)
 
 
 @pytest.fixture
@@ -36,7 +41,7 @@ def ended(status: int, *, reason: str = "stable") -> AccessLogEntry:
     outcome = RequestOutcome(
         "POST", "HTTP/2", status, "", reason, "m", "v1", False, "127.0.0.1:9001", NO_GRPC_OUTCOME
     )
-    return AccessLogEntry(outcome, 0, 0, "/", "", 0, 0, 0, 1, "", "", "")
+    return AccessLogEntry(outcome, 0, 0, "/", "", 0, 0, 0, 1, ANSWERED, "", "", "")
 
 
 def test_the_breaker_counts_successes_and_failures_of_the_version(protection: Protection) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
+from h2.connection import H2Connection
+from h2.events import Event, ResponseReceived, StreamEnded
 
 from protos.inference_pb2 import ModelInferRequest, ModelInferResponse
 from tests.integration.gateway import (
@@ -88,7 +90,11 @@ GRPC = {"content-type": "application/grpc", "x-model-name": "digits"}
         (INFER, {"content-type": "application/json", "grpc-timeout": "0n"}, None),
         (INFER, {"content-type": "application/json", "grpc-timeout": "soon"}, None),
         (INFER, {"content-type": "application/json", "x-trace-bin": "%"}, None),
+        (INFER, {"content-type": "application/json", "x!": "1", "a+b": "1"}, None),
+        (INFER, {"content-type": "application/json", "x-a": "\u00e9", "x-b": "a\tb"}, None),
         (INFER, GRPC, infer_frame()),
+        (MODEL_INFER, {**GRPC, "x!": "1"}, infer_frame()),
+        (MODEL_INFER, {**GRPC, "x-a": "\u00e9"}, infer_frame()),
         (MODEL_INFER, GRPC, infer_frame()),
         (MODEL_INFER, {**GRPC, "grpc-timeout": "0n"}, infer_frame()),
         (MODEL_INFER, {**GRPC, "grpc-timeout": "soon"}, infer_frame()),
@@ -103,13 +109,23 @@ def test_an_invalid_call_does_not_open_the_breaker_of_a_grpc_server(
 ) -> None:
     with attacked.client(http1=False, http2=True) as client:
         content = json.dumps(IMAGE).encode() if body is None else body
+        encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
 
         def attack() -> None:
-            client.post(path, content=content, headers=headers)
+            client.post(path, content=content, headers=encoded)
 
         repeat(attacked, "digits", attack)
         statuses = {client.post(INFER, json=IMAGE).status_code for _ in range(10)}
     assert statuses == {200}
+
+
+def test_a_path_that_is_not_ascii_does_not_reach_a_server(attacked: Gateway) -> None:
+    """The gRPC server of grpcio would exit."""
+    target = {"target": MODEL_INFER.encode() + b"?\xff"}
+    with attacked.client(http1=False, http2=True) as client:
+        response = client.post(MODEL_INFER, content=infer_frame(), headers=GRPC, extensions=target)
+        assert "malformed_request" in response.headers["grpc-message"]
+        assert client.post(INFER, json=IMAGE).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -132,6 +148,33 @@ def test_an_invalid_header_does_not_affect_other_calls_on_the_upstream_connectio
                 infer_request(), timeout=10, metadata=metadata, compression=grpc.Compression.Gzip
             )
             assert response.model_name == "digits"
+
+
+def test_trailers_of_a_request_do_not_reach_a_grpc_server(attacked: Gateway) -> None:
+    """A gRPC server would read them as headers: see the test above."""
+    body = json.dumps(IMAGE).encode()
+    head = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", INFER),
+        (":authority", "h"),
+        ("content-type", "application/json"),
+        # With a declared length, the callout converts the body before it knows of trailers.
+        ("content-length", str(len(body))),
+    ]
+    connection = H2Connection()
+    connection.initiate_connection()
+    connection.send_headers(1, head)
+    connection.send_data(1, body)
+    connection.send_headers(1, [("grpc-timeout", "soon")], end_stream=True)
+    host, _, port = attacked.config["listener"]["address"].rpartition(":")
+    with socket.create_connection((host, int(port)), 10) as client:
+        client.sendall(connection.data_to_send())
+        events: list[Event] = []
+        while not any(isinstance(event, StreamEnded) for event in events):
+            events += connection.receive_data(client.recv(1 << 16))
+    (response,) = (event for event in events if isinstance(event, ResponseReceived))
+    assert (b":status", b"200") in response.headers
 
 
 def test_a_grpc_call_by_get_does_not_open_the_breaker(attacked: Gateway) -> None:

@@ -29,6 +29,14 @@ from xds.resources import upstream
 from xds.resources.endpoints import uses_eds, version_endpoints
 from xds.resources.messages import from_ads, seconds
 
+MAX_RESPONSE_HEADERS_KIB = 256
+"""KiB. Some servers return the URL of a request in `location`, with each character as %XX. The
+headers of a request may have 60 KiB, so the default of 60 KiB for responses is too small: Envoy
+would report a protocol error of the server."""
+
+MAX_RESPONSE_HEADERS = 256
+"""Maximum headers, for the same reason: a request may have 100, the default for responses."""
+
 DNS_WARMUP = 2.0
 """Maximum seconds for the first resolution of a host name."""
 
@@ -93,6 +101,8 @@ def _circuit_breakers(pool: Pool) -> CircuitBreakers:
 def _protocol_options(pool: Pool, version: Version) -> dict[str, PackedMessage]:
     common = CommonHttpOptions(
         idle_timeout=seconds(pool.idle_timeout),
+        max_response_headers_kb=MAX_RESPONSE_HEADERS_KIB,
+        max_headers_count=MAX_RESPONSE_HEADERS,
         max_requests_per_connection=pool.max_requests_per_connection or None,
     )
     if version.protocol == "grpc":

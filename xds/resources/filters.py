@@ -106,7 +106,7 @@ def _router(config: GatewayConfig) -> HttpFilter:
 
 
 def _header_removal(_: GatewayConfig) -> HttpFilter:
-    return header_removal.from_responses()
+    return header_removal.at_model_server()
 
 
 def _upstream_codec(_: GatewayConfig) -> HttpFilter:

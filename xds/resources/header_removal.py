@@ -1,4 +1,4 @@
-"""Headers that Envoy removes because only the gateway may set them."""
+"""Headers that Envoy removes because only the gateway may set them, and trailers of requests."""
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import (
     HeaderMutation,
@@ -13,7 +13,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
     HeaderMutation as EarlyHeaderMutation,
 )
-from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
+from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 
 from sluice.contract import headers
 from xds.resources.messages import pack
@@ -30,17 +30,25 @@ def from_requests() -> TypedExtensionConfig:
     )
 
 
-def from_responses() -> HttpFilter:
+def at_model_server() -> HttpFilter:
     """Removes headers and trailers that only the gateway may set from a model server's response.
 
     An upstream filter, between the router and the model server. A filter of the listener would also
     remove the headers that a route or a local reply has added for the client.
+
+    It also removes all trailers from requests. In gRPC, a request has no trailers: some servers
+    close the connection, which all clients share, and grpcio reads trailers such as `grpc-timeout`
+    as headers.
     """
     removals = _removals(
         StringMatcher(prefix=headers.INTERNAL_PREFIX),
         *(StringMatcher(exact=name) for name in headers.RATE_LIMIT),
     )
-    mutations = Mutations(response_mutations=removals, response_trailers_mutations=removals)
+    mutations = Mutations(
+        response_mutations=removals,
+        response_trailers_mutations=removals,
+        request_trailers_mutations=_removals(StringMatcher(safe_regex=RegexMatcher(regex=".+"))),
+    )
     return HttpFilter(
         name="envoy.filters.http.header_mutation",
         typed_config=pack(HeaderMutationFilter(mutations=mutations)),

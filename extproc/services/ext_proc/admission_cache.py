@@ -11,6 +11,7 @@ A hit returns exactly the response that a decision would give:
 - An admission is cached only if the omitted bytes are the values of these headers (`_is_exact`).
   All lengths stay in the key, so a message with the same key has the same headers in the same
   places.
+- Omitted values consist of printable ASCII. A message with another value has another key.
 - `get` compares `content-length` with the model's `max_body`, and the time with the expiry of the
   credentials.
 """
@@ -55,7 +56,7 @@ _SPLIT = re.compile(
     % b"|".join(
         (
             *(
-                _serialized_header(name, re.escape(bytes((length,))), b".{%d}" % length)
+                _serialized_header(name, re.escape(bytes((length,))), b"[ -~]{%d}" % length)
                 for name, length in _FIXED_LENGTH.items()
             ),
             _serialized_header(CONTENT_LENGTH, rb"[\x01-\x13]", b"([0-9]{1,19})"),

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Mapping
 
 from extproc.convert import CallerPool, ConversionError, ConvertedMessage, ResponseOptions
 from extproc.decision import Admission, Reason, Refusal
+from extproc.decision.grpc_metadata import is_metadata
 from extproc.decision.refusals import body_too_large
 from extproc.framing import PREFIX, PREFIX_SIZE, length_prefixed
 from extproc.services.ext_proc import messages
@@ -120,7 +121,7 @@ class ConvertBody(PassBody):
         headers, sent, removed = dict(converted.headers), converted.body, [*converted.remove]
         if self._converter.protocol == "grpc":
             headers["content-type"] = _GRPC
-            removed += filter(_is_grpc_metadata, self._headers)
+            removed += [name for name, value in self._headers.items() if _is_dropped(name, value)]
             sent = length_prefixed(sent)
         # The access log shows the path that the client sent.
         headers[header_names.PATH] = self._headers.get(":path", "").partition("?")[0]
@@ -189,13 +190,16 @@ class ConvertBody(PassBody):
 _UNREADABLE = ConversionError(Reason.BAD_MODEL_RESPONSE, "response", "cannot be read")
 
 
-def _is_grpc_metadata(name: str) -> bool:
-    """Whether the header has a meaning in gRPC, which a REST client does not intend.
+def _is_dropped(name: str, value: str) -> bool:
+    """Whether a client's header is not sent to a gRPC server.
 
-    For an expired `grpc-timeout`, or a `-bin` header that is not base64, a gRPC server would
-    respond with an error that counts as a failure of the server.
+    gRPC does not allow the header, or gives it a meaning that a REST client does not intend. For an
+    expired `grpc-timeout`, a `-bin` header that is not base64, or a name such as `x!`, a server
+    would respond with an error that counts as a failure of the server.
     """
-    return name.startswith("grpc-") or name.endswith("-bin")
+    if name.startswith(":"):
+        return False
+    return name.startswith("grpc-") or name.endswith("-bin") or not is_metadata(name, value)
 
 
 def _text(headers: Mapping[str, bytes]) -> dict[str, str]:

@@ -6,14 +6,30 @@ import pytest
 
 from extproc.breaker.outcomes import FAILURE_STATUSES, succeeded
 from extproc.rpc import StatusCode
-from extproc.telemetry.entry import NO_GRPC_OUTCOME, GrpcOutcome, RequestOutcome
+from extproc.telemetry.entry import NO_GRPC_OUTCOME, GrpcOutcome, Progress, RequestOutcome
+
+ANSWERED = Progress(
+    request_received=True, received_first=True, response_started=True, response_short=False
+)
+"""The response arrived after the whole request, and so much of it that Envoy cannot buffer it."""
+
+SHORT = ANSWERED._replace(response_short=True)
+UNANSWERED = ANSWERED._replace(response_started=False)
+HALF_SENT = UNANSWERED._replace(request_received=False, received_first=False)
+"""The client never sent the rest of its request."""
+
+ANSWERED_EARLY = ANSWERED._replace(received_first=False)
+"""The response began before the client had sent the whole request."""
+
+RESETS = ("UR", "UC", "UPE", "LR")
+TIMEOUTS = ("UT", "DT", "UMSDR")
 
 
 class End(NamedTuple):
-    """How a request ended, and whether the response had started to arrive."""
+    """How a request ended, and how far it got."""
 
     request: RequestOutcome
-    response_started: bool
+    progress: Progress
 
 
 def ended(
@@ -22,14 +38,14 @@ def ended(
     flags: str = "",
     reason: str = "stable",
     upstream: str = "127.0.0.1:9001",
-    response_started: bool = True,
+    progress: Progress = ANSWERED,
     version: str = "v1",
     grpc: GrpcOutcome = NO_GRPC_OUTCOME,
 ) -> End:
     request = RequestOutcome(
         "POST", "HTTP/2", status, flags, reason, "m", version, False, upstream, grpc
     )
-    return End(request, response_started)
+    return End(request, progress)
 
 
 def called(
@@ -40,7 +56,7 @@ def called(
 
 
 def result(end: End) -> bool | None:
-    return succeeded(end.request, response_started=end.response_started)
+    return succeeded(end.request, end.progress)
 
 
 @pytest.mark.parametrize(
@@ -49,14 +65,28 @@ def result(end: End) -> bool | None:
         ended(500),
         ended(503, reason="model_unavailable"),
         ended(502, reason="bad_model_response"),
-        ended(503, flags="UC", reason="model_unreachable"),
-        ended(503, flags="UF", reason="model_unreachable", upstream="", response_started=False),
-        ended(504, flags="UT", reason="model_timeout", response_started=False),
+        *(ended(503, flags=flag, progress=UNANSWERED) for flag in RESETS),
+        *(ended(200, flags=flag, progress=SHORT) for flag in RESETS),
+        # No client can make a connection fail, not even with a request that is not complete.
+        ended(503, flags="UF", reason="model_unreachable", progress=HALF_SENT),
+        ended(503, flags="UF,URX", reason="model_unreachable", progress=HALF_SENT),
+        ended(503, flags="UH", reason="no_healthy_endpoint", upstream="", progress=HALF_SENT),
+        ended(503, flags="UC,URX", reason="model_unreachable", progress=UNANSWERED),
+        # The response of the last attempt.
+        ended(500, flags="URX"),
+        called(StatusCode.UNAVAILABLE, flags="URX"),
+        # The version was silent for the idle timeout.
+        ended(504, flags="SI", reason="idle_timeout", progress=UNANSWERED),
+        ended(200, flags="SI", reason="idle_timeout", progress=SHORT),
+        called(None, flags="SI", reason="idle_timeout", progress=UNANSWERED),
+        # A call of a bidirectional stream fails after both have sent messages.
+        called(StatusCode.UNAVAILABLE, progress=ANSWERED_EARLY),
+        ended(503, flags="UF", reason="model_unreachable", upstream="", progress=UNANSWERED),
+        ended(504, flags="UT", reason="model_timeout", progress=UNANSWERED),
         # Envoy's own responses to a gRPC client have the HTTP status 200 too.
-        ended(200, flags="UT", reason="model_timeout", response_started=False),
+        ended(200, flags="UT", reason="model_timeout", progress=UNANSWERED),
         # The response was buffered for conversion, so nothing of it has reached the client.
         ended(504, flags="UT", reason="model_timeout"),
-        ended(200, flags="UR", reason="gateway_error"),
         called(StatusCode.UNKNOWN),
         called(StatusCode.INTERNAL),
         called(StatusCode.UNAVAILABLE),
@@ -65,10 +95,10 @@ def result(end: End) -> bool | None:
         called(StatusCode.DATA_LOSS),
         # Before the client's deadline, if it set one.
         called(StatusCode.DEADLINE_EXCEEDED),
-        called(None, flags="UR"),
+        called(None, flags="UR", progress=SHORT),
         # The client's deadline does not excuse a version that sends nothing at all.
-        called(None, flags="UT", reason="model_timeout", expired=True, response_started=False),
-        called(None, flags="UF", expired=True, response_started=False),
+        called(None, flags="UT", reason="model_timeout", expired=True, progress=UNANSWERED),
+        called(None, flags="UF", expired=True, progress=UNANSWERED),
         # The response had started with an error status before the status OK.
         called(StatusCode.OK, status=500),
     ],
@@ -85,6 +115,14 @@ def test_no_response_and_an_error_response_are_failures(end: End) -> None:
         ended(404),
         ended(429, reason="model_resource_exhausted"),
         ended(101),
+        # The end of a WebSocket, which has no response flag of its own.
+        *(ended(101, flags=flag, progress=ANSWERED_EARLY) for flag in (*RESETS, "DC", "SI")),
+        # The last attempt of retries for which the config asks, and which a client can cause.
+        ended(409, flags="URX"),
+        called(StatusCode.RESOURCE_EXHAUSTED, flags="URX"),
+        # A response to an incomplete request.
+        ended(400, progress=HALF_SENT),
+        ended(200, progress=ANSWERED_EARLY),
         # The client cancelled the response after it had begun.
         ended(200, flags="DR", reason="client_left"),
         *(
@@ -104,10 +142,21 @@ def test_every_other_response_of_the_version_is_a_success(end: End) -> None:
 @pytest.mark.parametrize(
     "end",
     [
-        # The client read its response slowly.
-        ended(200, flags="UT", reason="gateway_error"),
+        # The client read its response slowly, or asked for a long one.
+        *(ended(200, flags=flag, progress=each) for flag in TIMEOUTS for each in (ANSWERED, SHORT)),
         ended(200, flags="DC,UT", reason="model_timeout"),
-        ended(0, flags="DC", reason="client_left", response_started=False),
+        # A server that cannot send the rest of its response waits, or resets the connection.
+        *(ended(200, flags=flag) for flag in (*RESETS, "SI")),
+        # The client did not send the rest of its request.
+        *(ended(503, flags=flag, progress=HALF_SENT) for flag in (*RESETS, *TIMEOUTS)),
+        ended(408, flags="SI", reason="request_timeout", progress=HALF_SENT),
+        called(None, flags="SI", reason="request_timeout", progress=HALF_SENT),
+        ended(500, progress=HALF_SENT),
+        # The client sent the rest only after the server had given up.
+        ended(500, progress=ANSWERED_EARLY),
+        called(StatusCode.INTERNAL, progress=HALF_SENT),
+        called(StatusCode.UNAVAILABLE, progress=HALF_SENT),
+        ended(0, flags="DC", reason="client_left", progress=UNANSWERED),
         called(StatusCode.CANCELLED),
         # The client's own deadline had passed.
         called(StatusCode.DEADLINE_EXCEEDED, expired=True),
@@ -126,13 +175,13 @@ def test_what_a_client_can_cause_counts_neither_way(end: End) -> None:
 @pytest.mark.parametrize(
     "end",
     [
-        ended(413, reason="body_too_large", response_started=False),
-        ended(403, reason="model_mismatch", response_started=False),
+        ended(413, reason="body_too_large", progress=UNANSWERED),
+        ended(403, reason="model_mismatch", progress=UNANSWERED),
         ended(503, reason="conversion_queue_full"),
-        ended(503, reason="decision_unavailable", response_started=False),
+        ended(503, reason="decision_unavailable", progress=UNANSWERED),
         ended(500, reason="gateway_error"),
-        ended(503, flags="UO", reason="overloaded", upstream="", response_started=False),
-        ended(401, reason="unauthenticated", version="", upstream="", response_started=False),
+        ended(503, flags="UO", reason="overloaded", upstream="", progress=UNANSWERED),
+        ended(401, reason="unauthenticated", version="", upstream="", progress=UNANSWERED),
     ],
     ids=str,
 )

@@ -16,6 +16,7 @@ class Recorded:
 
     values: set[str] = field(default_factory=set)
     header_names: bool = False
+    unprintable_header: bool = False
     has_body: bool = False
     time: bool = False
 
@@ -46,9 +47,14 @@ class RecordingRequest(Request):
     def __init__(self, request: Request, recorded: Recorded) -> None:
         headers = RecordingHeaders(request.headers, recorded)
         super().__init__(headers, request.has_body, request.now)
+        object.__setattr__(self, "request", request)
         object.__setattr__(self, "recorded", recorded)
 
     def __getattribute__(self, name: str) -> object:
+        if name == "unprintable_header":
+            super().__getattribute__("recorded").unprintable_header = True
+            unprintable: str | None = super().__getattribute__("request").unprintable_header
+            return unprintable
         if name == "has_body":
             super().__getattribute__("recorded").has_body = True
         elif name == "now":
@@ -95,6 +101,8 @@ def _declared_parts(reads: Reads) -> set[str]:
     parts = {*reads.headers, *reads.header_patterns, *reads.bounded_by_max_body}
     if reads.header_names:
         parts.add("the names of headers")
+    if reads.unprintable_header:
+        parts.add("whether a header is unprintable")
     if reads.has_body:
         parts.add("whether there is a body")
     if reads.time or reads.time_until_expiry:
@@ -125,6 +133,8 @@ def _recorded_parts(recorded: Recorded) -> set[str]:
     parts = set(recorded.values)
     if recorded.header_names:
         parts.add("the names of headers")
+    if recorded.unprintable_header:
+        parts.add("whether a header is unprintable")
     if recorded.has_body:
         parts.add("whether there is a body")
     if recorded.time:

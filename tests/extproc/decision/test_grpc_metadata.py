@@ -47,6 +47,8 @@ def grpc_call(
         ("x-custom-bin", "YQ"),
         ("x-custom-bin", "YQ=="),
         ("x-bin-custom", "%"),
+        ("x.a_b-1", " !~"),
+        ("x-empty", ""),
         ("lb-token", "%"),
     ],
 )
@@ -89,6 +91,10 @@ def test_valid_grpc_headers_are_accepted(name: str, value: str) -> None:
         ("x-custom-bin", "===="),
         ("x-custom-bin", "YQ, YQ"),
         ("x-custom-bin", "YQ YQ"),
+        # Names and values that HTTP allows.
+        *((name, "1") for name in ("x!", "x`y", "a+b", "~", "x|y", "x'", "x#$%&*^")),
+        *(("x-a", value) for value in ("a\tb", "\u00e9", "\x7f")),
+        *((name, "\u00e9") for name in ("user-agent", "cookie", "traceparent", "x-request-id")),
     ],
 )
 def test_grpc_headers_that_some_servers_cannot_parse_are_refused(name: str, value: str) -> None:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from extproc.decision import Admission, Reason, Refusal, decide
 from tests.extproc.decision.requests import (
+    VERSIONS,
     admitted,
     make_policy,
     make_request,
@@ -151,6 +152,21 @@ def test_only_models_with_websocket_enabled_accept_an_upgrade() -> None:
     assert refused(policy_with(methods=["GET"]), request) == METHOD
     assert refused(policy_with(websocket=True), make_request(upgrade="websocket")) == METHOD
     assert refused(policy_with(websocket=True), make_request(method="GET", upgrade="h2c")) == METHOD
+
+
+def test_a_version_that_speaks_grpc_has_no_websocket() -> None:
+    versions = {"v1": {**VERSIONS["v1"], "protocol": "grpc"}}
+    policy = policy_with(websocket=True, versions=versions)
+    for path in ("/v2/models/m/x", "/inference.GRPCInferenceService/ModelInfer"):
+        assert (
+            refused(policy, make_request(path, "GET", upgrade="websocket", x_model_name="m"))
+            == METHOD
+        )
+
+
+@pytest.mark.parametrize("path", ["/v2/models/m/infer?\u00e9", "/v2/models/m/\u00e9", "/\u00e9"])
+def test_a_path_must_be_ascii(path: str) -> None:
+    assert refused(policy_with(), make_request(path)) == MALFORMED
 
 
 @pytest.mark.parametrize(

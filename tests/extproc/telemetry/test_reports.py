@@ -232,3 +232,37 @@ def test_any_path_gives_one_line_without_its_query(path: str) -> None:
 
 def test_a_long_path_is_truncated() -> None:
     assert len(str(line(report(path="/" * 10_000))["path"])) == MAX_TEXT
+
+
+MEGABYTE = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("times", "response_bytes", "progress"),
+    [
+        ({}, 0, (False, False, False, False)),
+        ({"rx": 0}, 0, (True, True, False, False)),
+        ({"rx": 5, "first": 5, "last": 6}, 20, (True, True, True, False)),
+        # The response began before the request was complete.
+        ({"rx": 6, "first": 5, "last": 7}, 20, (True, False, True, False)),
+        ({"first": 5, "last": 6}, 20, (False, False, True, False)),
+        # The response is incomplete.
+        ({"rx": 1, "first": 5}, 20, (True, True, True, True)),
+        ({"rx": 1, "first": 5}, MEGABYTE, (True, True, True, False)),
+    ],
+)
+def test_an_entry_says_how_far_the_request_got(
+    times: dict[str, int], response_bytes: int, progress: tuple[bool, ...]
+) -> None:
+    message = HTTPAccessLogEntry()
+    common = message.common_properties
+    fields = {
+        "rx": common.time_to_last_rx_byte,
+        "first": common.time_to_first_upstream_rx_byte,
+        "last": common.time_to_last_upstream_rx_byte,
+    }
+    for name, milliseconds in times.items():
+        fields[name].SetInParent()
+        fields[name].FromMilliseconds(milliseconds)
+    message.response.response_body_bytes = response_bytes
+    assert ReportParser().parse(message).progress == progress

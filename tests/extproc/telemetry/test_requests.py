@@ -6,10 +6,14 @@ import pytest
 
 from extproc.counter_table import CounterTable, create
 from extproc.telemetry import catalog
-from extproc.telemetry.entry import AccessLogEntry, RequestOutcome
+from extproc.telemetry.entry import AccessLogEntry, Progress, RequestOutcome
 from extproc.telemetry.exposition import find_series
 from extproc.telemetry.metrics import Metrics
 from extproc.telemetry.requests import MAX_REASONS, RequestMetrics
+
+ANSWERED = Progress(
+    request_received=True, received_first=True, response_started=True, response_short=False
+)
 
 
 @pytest.fixture
@@ -29,7 +33,7 @@ def entry(
     model: str = "m", version: str = "v1", status: int = 200, reason: str = "stable"
 ) -> AccessLogEntry:
     outcome = RequestOutcome("GET", "HTTP/2", status, "", reason, model, version, False, "a:1")
-    return AccessLogEntry(outcome, 0, 0, "/", "", 0, 0, 2000, 1000, "", "", "")
+    return AccessLogEntry(outcome, 0, 0, "/", "", 0, 0, 2000, 1000, ANSWERED, "", "", "")
 
 
 def counted(table: CounterTable) -> dict[tuple[str, ...], int]:

@@ -131,6 +131,18 @@ def test_a_hit_ignores_the_request_id_and_the_trace() -> None:
     assert service.hits == 1
 
 
+def test_a_trace_with_other_characters_than_printable_ascii_needs_its_own_decision() -> None:
+    versions = {"v1": {"endpoints": [{"address": "127.0.0.1:9001"}], "protocol": "grpc"}}
+    service = Service(document({"m": {"versions": versions, "paths": ["/own.Service"]}}))
+    call = {**headers(content_type="application/grpc", traceparent=TRACE), ":method": "POST"}
+    call[":path"] = "/own.Service/Method"
+    assert version(service.send_twice(call, has_body=True)) == "v1"
+    service.send(call, has_body=True)
+    assert service.hits == 1
+    # Two bytes in UTF-8, so the value is as long as the other.
+    assert status(service.send({**call, "traceparent": "\u00e9" + TRACE[2:]}, has_body=True)) == 400
+
+
 def test_each_hit_compares_the_content_length_with_max_body() -> None:
     service = Service(document({"m": {"max_body": 50}}))
     assert version(service.send_twice(upload(content_length="10"), has_body=True)) == "v1"
