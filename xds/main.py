@@ -14,10 +14,10 @@ from xds.admin.metrics import StateCollector
 from xds.admin.status import ControlPlaneState
 from xds.protocol.nodes import Nodes
 from xds.protocol.server import AdsServer
-from xds.resources.compiled import compile_config
+from xds.resources.compiled import CompiledConfig, compile_config
 from xds.rollout.rollout import Rollout
 from xds.sources.file import ConfigFile
-from xds.sources.source import ConfigSource
+from xds.sources.source import ConfigSource, LoadedConfig, unexpected_error
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ async def run(source: ConfigSource) -> None:
     """Serve ADS and the admin HTTP server. Raises ConfigError if the first config is not valid."""
     loaded = source.read()
     started = loaded.config
-    compiled = compile_config(loaded, started)
+    compiled = _compile(source, loaded, started)
     settings = started.control_plane
     nodes = Nodes(time.time)
     rollout = Rollout(nodes, settings.ack_timeout)
@@ -68,7 +68,7 @@ async def run(source: ConfigSource) -> None:
     log.info("config %s is valid: version %s", source.name, compiled.snapshot.version)
     tasks = [
         asyncio.create_task(rollout.run()),
-        asyncio.create_task(_follow(source, started, state, rollout)),
+        asyncio.create_task(follow(source, started, state, rollout)),
         asyncio.create_task(admin.serve()),
     ]
     await _run_until(stop, tasks)
@@ -89,16 +89,29 @@ async def _run_until(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> No
         await asyncio.gather(stopped, *tasks, return_exceptions=True)
 
 
-async def _follow(
+def _compile(source: ConfigSource, loaded: LoadedConfig, started: GatewayConfig) -> CompiledConfig:
+    """Compile a config. Any exception becomes a ConfigError: the config in force must stay."""
+    try:
+        return compile_config(loaded, started)
+    except Exception as error:
+        raise unexpected_error(source.name, error) from None
+
+
+async def follow(
     source: ConfigSource, started: GatewayConfig, state: ControlPlaneState, rollout: Rollout
 ) -> None:
-    """Roll out every change of the config."""
+    """Roll out every change of the config. A config that fails changes nothing."""
     async for change in source.changes():
         if isinstance(change, ConfigError):
             log.error("config %s is not valid and changes nothing:\n%s", source.name, change)
             state.on_invalid_config(str(change))
             continue
-        compiled = await asyncio.to_thread(compile_config, change, started)
+        try:
+            compiled = await asyncio.to_thread(_compile, source, change, started)
+        except ConfigError as error:
+            log.error("config %s changes nothing:\n%s", source.name, error)
+            state.on_invalid_config(str(error))
+            continue
         log.info("config %s is valid: version %s", source.name, compiled.snapshot.version)
         for key in compiled.restart_required:
             log.warning("%s has changed, which takes effect at the next start", key)

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 from sluice.cli.commands import CommandError, Subcommands, UsageError, command, config_argument
 from sluice.config import GatewayConfig
-from sluice.config.errors import error_message
 from sluice.config.gateway import Callout
 from sluice.config.telemetry import MetricsEndpoint
+from sluice.config.validation import error_message
 from sluice.data import demo_config
 from sluice.runner import StartError, UpOptions, up
 
@@ -139,8 +139,9 @@ def _callout(options: argparse.Namespace) -> int:
 
 
 def _problems(error: ValidationError) -> Iterator[str]:
+    section = Callout if error.title == "Callout" else MetricsEndpoint
     for detail in error.errors():
-        message = error_message(detail)
+        message = error_message(detail, section)
         if detail["loc"]:
             message = f"{_OPTIONS[error.title, detail['loc'][0]]} {detail['input']}: {message}"
         yield message

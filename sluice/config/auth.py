@@ -2,9 +2,17 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from sluice.config.values import Duration, HeaderName, Name, PositiveDuration, Strict
+from sluice.config.values import (
+    Confidential,
+    Duration,
+    HeaderName,
+    Name,
+    PositiveDuration,
+    Text,
+    split_url,
+)
 
 Algorithm = Literal[
     "RS256", "RS384", "RS512",
@@ -18,7 +26,23 @@ Claim = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 ClaimValue = Annotated[str, StringConstraints(max_length=1024)]
 
 
-class JwtIssuer(Strict):
+def _check_key_set_url(value: str) -> str:
+    url = split_url(value)
+    if url is None or url.scheme not in ("http", "https") or not value.isascii():
+        raise ValueError("write a URL such as https://login.example.com/jwks.json")
+    if url.username is not None or url.password is not None:
+        raise ValueError("remove the credentials from the URL; a key set is public")
+    return value
+
+
+KeySetUrl = Annotated[
+    Text,
+    AfterValidator(_check_key_set_url),
+    Field(examples=["https://login.example.com/jwks.json"]),
+]
+
+
+class JwtIssuer(Confidential):
     """An issuer of JSON Web Tokens.
 
     Set exactly one of `jwks`, `jwks_file` and `jwks_uri`: the keys that verify the tokens.
@@ -33,13 +57,13 @@ class JwtIssuer(Strict):
         description="Accepted signature algorithms: either symmetric (HS*) or asymmetric ones.",
     )
     jwks: str | None = Field(None, description="JSON Web Key Set, as JSON text.")
-    jwks_file: str | None = Field(
+    jwks_file: Text | None = Field(
         None,
         description="File with the key set, relative to the config file. The control plane watches "
         "the file.",
     )
-    jwks_uri: str | None = Field(
-        None, pattern=r"^https?://", description="URL from which each worker fetches the key set."
+    jwks_uri: KeySetUrl | None = Field(
+        None, description="URL from which each worker fetches the key set."
     )
     jwks_refresh: PositiveDuration = Field(
         300.0, description="Interval between fetches of `jwks_uri`."
@@ -69,7 +93,7 @@ class JwtIssuer(Strict):
         return self
 
 
-class ApiKey(Strict):
+class ApiKey(Confidential):
     """An API key, stored as a hash. `sluice key` creates a key and prints this entry."""
 
     name: Name = Field(description="Subject of requests with this key.")
@@ -82,7 +106,7 @@ class ApiKey(Strict):
     )
 
 
-class Auth(Strict):
+class Auth(Confidential):
     """Authentication of requests. Without issuers and API keys, only public models can be used."""
 
     issuers: tuple[JwtIssuer, ...] = ()

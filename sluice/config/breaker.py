@@ -6,6 +6,9 @@ from pydantic import Field, model_validator
 
 from sluice.config.values import Duration, PositiveDuration, Share, Strict
 
+MAX_REQUESTS = 1_000_000_000
+"""Requests in a window: more than any window has. Sums of such numbers fit into 64 bits."""
+
 
 class BreakerConfig(Strict):
     """The circuit breaker of each version of a model.
@@ -25,11 +28,15 @@ class BreakerConfig(Strict):
         description="Parts of the window. The window slides by one part at a time.",
     )
     min_volume: int = Field(
-        20, ge=1, description="Requests in the window below which the breaker stays closed."
+        20,
+        ge=1,
+        le=MAX_REQUESTS,
+        description="Requests in the window below which the breaker stays closed.",
     )
     sample: int = Field(
         200,
         ge=1,
+        le=MAX_REQUESTS,
         description="Maximum number of the newest requests in the window that count. With many "
         "requests, a lower value detects a new failure sooner.",
     )

@@ -1,8 +1,14 @@
 """Errors of a config."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from pydantic_core import ErrorDetails
+KeyPath: TypeAlias = tuple[str | int, ...]
+"""Keys of maps and indexes of lists, from the root of a document to a value."""
+
+MAX_PROBLEMS = 50
+"""Errors that are shown. Nobody reads more, and the log and the status contain them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,21 +26,12 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """A config is not valid. `problems` are in the order of the file."""
+    """A config is not valid. `problems` are in the order of the file.
 
-    def __init__(self, problems: list[Problem]) -> None:
-        super().__init__("\n".join(map(str, problems)))
-        self.problems = problems
-
-
-def error_message(detail: ErrorDetails) -> str:
-    """The message of a Pydantic error, with the invalid value.
-
-    An error of our own validators is shown without the value, which may be a secret.
+    `omitted`: the number of further problems.
     """
-    message = detail["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    if detail["type"] in ("missing", "value_error"):
-        return message
-    value = repr(detail["input"])
-    return f"{message}, not {value if len(value) < 80 else value[:77] + '...'}"
+
+    def __init__(self, problems: Sequence[Problem], omitted: int = 0) -> None:
+        more = [f"and {omitted} more errors"] if omitted else []
+        super().__init__("\n".join([*map(str, problems), *more]))
+        self.problems = list(problems)

@@ -9,6 +9,7 @@ from sluice.config.limits import Limits
 from sluice.config.models import Model
 from sluice.config.telemetry import Telemetry
 from sluice.config.values import (
+    MAX_UINT32,
     Address,
     Duration,
     HostName,
@@ -17,6 +18,7 @@ from sluice.config.values import (
     PositiveDuration,
     Size,
     Strict,
+    Text,
 )
 from sluice.contract.paths import OIP_PREFIX
 
@@ -27,9 +29,9 @@ MIN_STREAM_BUFFER = 1 << 14
 class ListenerTls(Strict):
     """TLS for clients. Envoy reads the files; paths are relative to the config file."""
 
-    certificate: str = Field(description="File with the certificate chain, in PEM.")
-    private_key: str = Field(description="File with the private key, in PEM.")
-    client_ca: str | None = Field(
+    certificate: Text = Field(description="File with the certificate chain, in PEM.")
+    private_key: Text = Field(description="File with the private key, in PEM.")
+    client_ca: Text | None = Field(
         None,
         description="File with CA certificates. Clients must present a certificate that one of "
         "these CAs has signed.",
@@ -44,6 +46,7 @@ class Listener(Strict):
     trusted_hops: int = Field(
         0,
         ge=0,
+        le=MAX_UINT32,
         description="Number of trusted proxies in front of Envoy, for `X-Forwarded-For`.",
     )
     request_headers_timeout: PositiveDuration = Field(
@@ -58,6 +61,7 @@ class Listener(Strict):
     stream_buffer_limit: Size = Field(
         1 << 20,
         ge=MIN_STREAM_BUFFER,
+        le=MAX_UINT32,
         description="Bytes that Envoy buffers for one stream in each direction.",
     )
 

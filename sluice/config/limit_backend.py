@@ -1,28 +1,33 @@
 """The backend that stores the budgets of limits, and the leases that workers take from it."""
 
+import re
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from sluice.config.values import PositiveDuration, Strict
+from sluice.config.values import Confidential, PositiveDuration, Text, split_url
 
 
 def _check_redis_url(value: str) -> str:
-    url = urlsplit(value)
-    if url.scheme not in ("redis", "rediss") or not url.hostname:
+    url = split_url(value)
+    if url is None or url.scheme not in ("redis", "rediss") or url.query or url.fragment:
         raise ValueError("write redis://HOST:PORT/DB, or rediss://HOST:PORT/DB for TLS")
     if url.username is not None or url.password is not None:
         raise ValueError("remove the credentials from the URL; set username and password_env")
+    if not _DATABASE.fullmatch(url.path):
+        raise ValueError("write the number of the database after the port, such as /0")
     return value
 
 
+_DATABASE = re.compile(r"(?:/[0-9]{0,5})?")
+
 RedisUrl = Annotated[
-    str, AfterValidator(_check_redis_url), Field(examples=["redis://127.0.0.1:6379/0"])
+    Text, AfterValidator(_check_redis_url), Field(examples=["redis://127.0.0.1:6379/0"])
 ]
 
 
-class Leases(Strict):
+class Leases(Confidential):
     """Tokens that a worker takes from the backend in advance, so that requests need not wait."""
 
     ahead: PositiveDuration = Field(
@@ -40,7 +45,7 @@ class Leases(Strict):
     )
 
 
-class LimitBackend(Strict):
+class LimitBackend(Confidential):
     """The store of budgets.
 
     `memory`: each callout service has its own budgets. `redis`: all callout services share budgets.
@@ -55,10 +60,10 @@ class LimitBackend(Strict):
         max_length=32,
         description="URL of the server, or URLs of sentinels or of cluster nodes.",
     )
-    sentinel_service: str | None = Field(
+    sentinel_service: Text | None = Field(
         None, min_length=1, description="Name of the master that the sentinels monitor."
     )
-    username: str | None = Field(None, description="Redis user.")
+    username: Text | None = Field(None, description="Redis user.")
     password_env: str | None = Field(
         None,
         pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",

@@ -8,6 +8,7 @@ from sluice.config.auth import Claim, ClaimValue
 from sluice.config.breaker import BreakerConfig
 from sluice.config.tensors import TensorInput, TensorOutput, distinct_names
 from sluice.config.values import (
+    MAX_UINT32,
     Duration,
     HeaderName,
     HostPort,
@@ -17,6 +18,7 @@ from sluice.config.values import (
     PositiveDuration,
     Size,
     Strict,
+    Text,
 )
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -25,6 +27,9 @@ MediaRange = Annotated[
     StringConstraints(pattern=r"^([A-Za-z0-9.+-]+/([A-Za-z0-9.+-]+|\*)|\*/\*)$"),
     AfterValidator(str.lower),
 ]
+
+MAX_TCP_KEEPIDLE = 32_767
+"""Seconds: the maximum of TCP_KEEPIDLE in Linux (tcp(7)). A connection with more fails."""
 
 
 class Endpoint(Strict):
@@ -41,14 +46,20 @@ class HealthCheck(Strict):
     versions.
     """
 
-    path: str = Field("/v2/health/ready", pattern=r"^/")
+    path: str = Field("/v2/health/ready", pattern=r"^/[!-~]*$", max_length=1024)
     interval: PositiveDuration = 5.0
     timeout: PositiveDuration = 1.0
     healthy_threshold: int = Field(
-        1, ge=1, description="Consecutive successes after which an endpoint is healthy."
+        1,
+        ge=1,
+        le=MAX_UINT32,
+        description="Consecutive successes after which an endpoint is healthy.",
     )
     unhealthy_threshold: int = Field(
-        3, ge=1, description="Consecutive failures after which an endpoint is unhealthy."
+        3,
+        ge=1,
+        le=MAX_UINT32,
+        description="Consecutive failures after which an endpoint is unhealthy.",
     )
 
 
@@ -82,7 +93,7 @@ class HeaderMatch(Strict):
     """A condition: the request header has exactly this value."""
 
     name: HeaderName
-    value: str
+    value: Text
 
 
 class Canary(Strict):
@@ -165,26 +176,28 @@ class Pool(Strict):
     """Envoy's connection pool for a version (circuit breaker thresholds, protocol options)."""
 
     connect_timeout: PositiveDuration = 1.0
-    max_connections: int = Field(1024, ge=1)
+    max_connections: int = Field(1024, ge=1, le=MAX_UINT32)
     max_pending_requests: int = Field(
-        1024, ge=1, description="Requests that wait for a connection."
+        1024, ge=1, le=MAX_UINT32, description="Requests that wait for a connection."
     )
-    max_requests: int = Field(1024, ge=1, description="Concurrent requests.")
-    max_retries: int = Field(16, ge=0, description="Concurrent retries.")
-    max_requests_per_connection: int = Field(0, ge=0, description="0: no limit.")
+    max_requests: int = Field(1024, ge=1, le=MAX_UINT32, description="Concurrent requests.")
+    max_retries: int = Field(16, ge=0, le=MAX_UINT32, description="Concurrent retries.")
+    max_requests_per_connection: int = Field(0, ge=0, le=MAX_UINT32, description="0: no limit.")
     idle_timeout: PositiveDuration = Field(
         60.0, description="Time after which an unused connection is closed."
     )
     tcp_keepalive: PositiveDuration | None = Field(
-        60.0, description="Idle time after which TCP probes a connection. null: never."
+        60.0,
+        le=MAX_TCP_KEEPIDLE,
+        description="Idle time after which TCP probes a connection. null: never.",
     )
 
 
 class Model(Strict):
     """A model: its paths, its versions and endpoints, and the rules for its requests."""
 
-    type: str | None = Field(
-        None, description="Type such as `text-classification`, for limits and logs."
+    type: Text | None = Field(
+        None, max_length=256, description="Type such as `text-classification`, for limits and logs."
     )
     versions: dict[Name, Version] = Field(min_length=1, max_length=64)
     stable: Name | None = Field(

@@ -2,20 +2,20 @@
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field
 
 from sluice.config.auth import Auth, JwtIssuer
 from sluice.config.errors import ConfigError, Problem
+from sluice.config.files import TooLargeError, read_file
 from sluice.config.gateway import Callout, GatewayConfig, Requests
 from sluice.config.limits import Limits
 from sluice.config.models import Model
 from sluice.config.telemetry import AccessLog
 from sluice.config.values import Name, PositiveDuration, Strict
-
-MAX_JWKS = 1 << 20
-"""Bytes: a key set holds a few keys of about 1 KiB each."""
+from sluice.keys.key_set import MAX_DOCUMENT, KeySet, KeySetError
 
 VERSION_LENGTH = 16
 """Hex digits of a version: 64 bits, so that two configs do not have the same version by chance."""
@@ -41,7 +41,7 @@ class PolicyDocument(Strict):
 def policy_document(config: GatewayConfig, directory: Path) -> PolicyDocument:
     """The policy of a config. Paths of key set files in the config are relative to `directory`.
 
-    Raises ConfigError if a file cannot be read.
+    Raises ConfigError if a key set cannot be read or is not valid.
     """
     issuers = tuple(_with_keys(i, n, directory) for n, i in enumerate(config.auth.issuers))
     return PolicyDocument(
@@ -73,17 +73,33 @@ def _version(config: GatewayConfig, key_sets: Iterable[str]) -> str:
 
 
 def _with_keys(issuer: JwtIssuer, index: int, directory: Path) -> JwtIssuer:
+    """The issuer with the content of its key set file. The key set is valid."""
     if issuer.jwks_file is None:
+        if issuer.jwks is not None:
+            _check_keys(issuer, issuer.jwks, Problem("", 0, f"auth.issuers.{index}.jwks", ""))
         return issuer
     path = directory / issuer.jwks_file
-    key = f"auth.issuers.{index}.jwks_file"
+    place = Problem(str(path), 0, f"auth.issuers.{index}.jwks_file", "")
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_JWKS + 1)
-        if len(content) > MAX_JWKS:
-            raise ConfigError([Problem(str(path), 0, key, "the key set is larger than 1 MiB")])
-        text = content.decode()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
-        raise ConfigError([Problem(str(path), 0, key, f"cannot be read: {reason}")]) from error
+        text = read_file(path, MAX_DOCUMENT).decode()
+    except TooLargeError as error:
+        raise _key_set_error(issuer, place, "it is larger than 1 MiB") from error
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror}"
+        raise _key_set_error(issuer, place, reason) from error
+    except UnicodeDecodeError:
+        raise _key_set_error(issuer, place, "is not UTF-8 text") from None
+    _check_keys(issuer, text, place)
     return issuer.model_copy(update={"jwks": text, "jwks_file": None})
+
+
+def _check_keys(issuer: JwtIssuer, text: str, place: Problem) -> None:
+    try:
+        KeySet.parse(text)
+    except KeySetError as error:
+        raise _key_set_error(issuer, place, str(error)) from None
+
+
+def _key_set_error(issuer: JwtIssuer, place: Problem, reason: str) -> ConfigError:
+    message = f"the key set of {issuer.issuer[:100]!r}: {reason}"
+    return ConfigError([replace(place, message=message)])

@@ -9,7 +9,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from sluice.config.schema import KeyPath, Section, is_section, sections
+from sluice.config.errors import KeyPath
+from sluice.config.schema import Section, is_section, sections
 from sluice.config.values import TypeLabel
 
 _HEAD = """# Config reference

@@ -5,10 +5,10 @@ from typing import TypeAlias, TypeGuard, get_args, get_origin
 
 from pydantic import BaseModel
 
+from sluice.config.errors import KeyPath
 from sluice.config.gateway import GatewayConfig
 
 Section: TypeAlias = type[BaseModel]
-KeyPath: TypeAlias = tuple[str | int, ...]
 
 NAME, ITEM = "NAME", "[]"
 """Placeholders in the path of a section, for any key of a map and any index of a list."""

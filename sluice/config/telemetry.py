@@ -4,7 +4,16 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from sluice.config.values import Duration, HostName, HostPort, PositiveDuration, Size, Strict
+from sluice.config.values import (
+    Confidential,
+    Duration,
+    HostName,
+    HostPort,
+    PositiveDuration,
+    Size,
+    Strict,
+    Text,
+)
 
 STREAMS = ("stdout", "stderr")
 
@@ -16,7 +25,7 @@ def _check_output(value: str) -> str:
 
 
 Output = Annotated[
-    str, AfterValidator(_check_output), Field(examples=["stdout", "/var/log/sluice/access.log"])
+    Text, AfterValidator(_check_output), Field(examples=["stdout", "/var/log/sluice/access.log"])
 ]
 
 
@@ -24,7 +33,7 @@ class OtlpExport(Strict):
     """An OpenTelemetry collector (OTLP over gRPC, without TLS)."""
 
     address: HostPort = Field(examples=["127.0.0.1:4317"])
-    service_name: str = Field(
+    service_name: Text = Field(
         "sluice", min_length=1, max_length=255, description="Resource attribute `service.name`."
     )
 
@@ -105,13 +114,13 @@ class Tracing(Strict):
     )
 
 
-class Profile(Strict):
+class Profile(Confidential):
     """Profiles of running workers, at `/debug/profile` of `telemetry.metrics.address`.
 
     Changes take effect at the next start. New content of `secret_file` takes effect at once.
     """
 
-    secret_file: str = Field(
+    secret_file: Text = Field(
         description="File with the bearer token for `/debug/profile`: at least 16 bytes."
     )
 

@@ -2,8 +2,10 @@
 
 import ipaddress
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -14,17 +16,48 @@ from pydantic import (
     StringConstraints,
 )
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_SIZE = re.compile(r"(\d+)(B|KiB|MiB|GiB)")
+_SIZE = re.compile(r"([0-9]{1,15})(B|KiB|MiB|GiB)")
 _BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?")
+_IPV6_ZONE = re.compile(r"%[A-Za-z0-9._~-]{1,32}")
+_PORT = re.compile(r"[0-9]{1,5}")
+
+MAX_UINT32 = 2**32 - 1
+"""Maximum of the `uint32` fields of Envoy's messages."""
+
+MAX_TEXT = 4096
+"""Characters of text without a stricter bound, such as the path of a file (PATH_MAX)."""
 
 
 class Strict(BaseModel):
     """Base of every config section: it is immutable and refuses unknown keys."""
 
-    # defer_build: workers use only a part of the schema, and do not build the rest.
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, defer_build=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        # Workers use only a part of the schema, and do not build the rest.
+        defer_build=True,
+        # A value may be a secret, also one that is in the wrong place.
+        hide_input_in_errors=True,
+    )
+
+
+class Confidential(Strict):
+    """Base of a section whose values may be secrets: errors, logs and dumps do not show them.
+
+    A dump shows text in such a section only if the field is `Shown`.
+    """
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
+        yield from ()
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Marks a field of a confidential section that is an identifier, and no secret."""
 
 
 def parse_duration(text: str) -> float:
@@ -39,6 +72,12 @@ def _duration_value(value: object) -> object:
     return parse_duration(value) if isinstance(value, str) else value
 
 
+def _check_duration(value: float) -> float:
+    if 0 < value < MIN_DURATION:
+        raise ValueError("write a duration of at least 1ms")
+    return value
+
+
 def _parse_size(value: object) -> object:
     if isinstance(value, str):
         match = _SIZE.fullmatch(value)
@@ -50,8 +89,22 @@ def _parse_size(value: object) -> object:
 
 def _check_host_port(value: str) -> str:
     host, port = split_host_port(value)
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not _is_host(host) or not _PORT.fullmatch(port) or not 0 < int(port) < 65536:
         raise ValueError("write an address as host:port, such as 127.0.0.1:8080 or [::1]:8080")
+    return value
+
+
+def _is_host(host: str) -> bool:
+    """Whether the text is a host name or an IP address. An IPv6 address may have a zone."""
+    address, percent, zone = host.partition("%")
+    if ":" not in address:
+        return _HOST.fullmatch(host) is not None
+    return is_ip(address) and (not percent or _IPV6_ZONE.fullmatch(percent + zone) is not None)
+
+
+def _check_text(value: str) -> str:
+    if any(ord(character) < 32 or character == "\x7f" for character in value):
+        raise ValueError("remove the control characters")
     return value
 
 
@@ -63,7 +116,7 @@ def _check_address(value: str) -> str:
         # sockaddr_un has room for 108 bytes, including the NUL. "-NN" is appended for each worker.
         if len(path.encode()) > 100:
             raise ValueError("the path of a Unix socket must have at most 100 bytes")
-        return value
+        return _check_text(value)
     return _check_host_port(value)
 
 
@@ -73,6 +126,20 @@ def split_host_port(value: str) -> tuple[str, str]:
     if host.startswith("[") and host.endswith("]"):
         return host[1:-1], port
     return ("", "") if ":" in host else (host, port)
+
+
+def split_url(value: str) -> SplitResult | None:
+    """The parts of a URL; None if it has no valid host and port, or blanks or control characters.
+
+    The exceptions of `urlsplit` contain parts of the URL, which may be a password.
+    """
+    if any(character <= " " or character == "\x7f" for character in value):
+        return None
+    try:
+        url = urlsplit(value)
+        return url if _is_host(url.hostname or "") and url.port != 0 else None
+    except ValueError:
+        return None
 
 
 def is_ip(host: str) -> bool:
@@ -93,10 +160,17 @@ class TypeLabel:
 
 _TEXT_OR_NUMBER = {"anyOf": [{"type": "string"}, {"type": "number", "minimum": 0}]}
 
+MIN_DURATION = 0.001
+"""Seconds: Envoy counts milliseconds, and 0 has another meaning, such as "no timeout"."""
+
+Text = Annotated[str, AfterValidator(_check_text), Field(max_length=MAX_TEXT)]
+"""Text in one line, such as the path of a file."""
+
 Duration = Annotated[
     float,
     TypeLabel("duration"),
     BeforeValidator(_duration_value),
+    AfterValidator(_check_duration),
     Field(ge=0, le=86_400 * 366, json_schema_extra={**_TEXT_OR_NUMBER, "examples": ["30s"]}),
 ]
 """Seconds; written `250ms`, `30s`, `5m`, `1h`, or as a number of seconds."""
@@ -140,12 +214,15 @@ HostName = Annotated[
 
 HeaderName = Annotated[
     str,
-    StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"),
+    StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}$"),
     AfterValidator(str.lower),
 ]
 """The name of an HTTP header (RFC 9110 section 5.1), converted to lower case."""
 
-PathPrefix = Annotated[str, StringConstraints(pattern=r"^/[^?#\s]*[^/?#\s]$")]
+PathPrefix = Annotated[
+    str,
+    StringConstraints(pattern=r"^/[^?#\s\x00-\x1f\x7f]*[^/?#\s\x00-\x1f\x7f]$", max_length=1024),
+]
 """A path and everything below it: `/a` matches `/a` and `/a/b`, not `/ab`."""
 
 Percent = Annotated[float, Field(ge=0, le=100, multiple_of=0.01)]

@@ -4,10 +4,10 @@ import asyncio
 import time
 import urllib.request
 
+from sluice.keys.key_set import MAX_DOCUMENT
+
 FETCH_TIMEOUT = 5.0
 """Seconds for one fetch. If the headers arrive slowly, the fetch ends after twice this time."""
-MAX_DOCUMENT = 1 << 20
-"""Bytes. A set of 64 keys is much smaller."""
 READ_SIZE = 1 << 16
 
 

@@ -1,12 +1,16 @@
 """JSON Web Key Sets (RFC 7517): parses them, and finds the keys that may verify a token."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.exceptions import PyJWTError
+
+MAX_DOCUMENT = 1 << 20
+"""Bytes. A set of 64 keys is much smaller."""
 
 MAX_KEYS = 64
 """Keys in one set. Providers publish two or three. A token without `kid` is tried with all keys."""
@@ -25,12 +29,22 @@ algorithm, so an RSA public key cannot be used as an HMAC secret."""
 
 MIN_RSA_BITS = 2048
 """Minimum bits of an RSA key (RFC 7518 sections 3.3 and 3.5)."""
+MAX_RSA_BITS = 8192
+"""Maximum bits of an RSA key. The time of a verification grows with the square of the length."""
+MIN_RSA_EXPONENT = 3
+"""With the exponent 1, anyone can make a valid signature."""
+MAX_MEMBER = 4 * ((MAX_RSA_BITS // 8 + 2) // 3)
+"""Characters of a member of a key: the base64 of the longest modulus."""
+MAX_KEY_ID = 1024
+"""Characters of a `kid`. A token names it, and a token has at most 8 KiB."""
+_NUMBERS = ("n", "e", "x", "y", "k")
+"""Members of a key with a number or secret (RFC 7518 section 6)."""
 MIN_SECRET = {"HS256": 32, "HS384": 48, "HS512": 64}
 """Minimum bytes of a secret: the length of the hash (RFC 7518 section 3.2)."""
 
 
 class KeySetError(ValueError):
-    """The document is not a key set, or has no key that can verify signatures."""
+    """The document is not a key set, or none of its keys can verify signatures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +64,22 @@ class KeySet:
 
     @classmethod
     def parse(cls, text: str | bytes) -> "KeySet":
-        """Parse a JWKS document. Ignores keys that are not valid. Raises KeySetError."""
+        """Parse a JWKS document. Ignores keys that are not valid. Raises KeySetError.
+
+        A set without entries is valid: it revokes every key. If a set has entries, one of them must
+        be valid, because the document may be damaged or from another server.
+        """
+        if len(text) > MAX_DOCUMENT:
+            raise KeySetError("the key set is larger than 1 MiB")
         try:
             jwks = json.loads(text)["keys"]
-        except (ValueError, LookupError, TypeError, RecursionError) as error:
-            raise KeySetError("not a JSON Web Key Set: it has no list of keys") from error
+        except (ValueError, LookupError, TypeError, RecursionError):
+            # `from None`: the exception of the decoder contains the document.
+            raise KeySetError("not a JSON Web Key Set: it has no list of keys") from None
         if not isinstance(jwks, list) or len(jwks) > MAX_KEYS:
             raise KeySetError(f"a key set must be a list of at most {MAX_KEYS} keys")
         keys = tuple(key for jwk in jwks if (key := _parse(jwk)) is not None)
-        if not keys:
+        if jwks and not keys:
             raise KeySetError("the key set has no key that can verify signatures")
         return cls(keys)
 
@@ -85,6 +106,8 @@ def _parse(jwk: object) -> Key | None:
     name = jwk.get("alg")
     if name is not None and name not in algorithms:
         return None
+    if not _is_bounded(jwk):
+        return None
     try:
         parsed = jwt.PyJWK(jwk, algorithm=name or algorithms[0])
     # An invalid key must not affect the other keys or the next fetch.
@@ -98,10 +121,25 @@ def _parse(jwk: object) -> Key | None:
     return Key(jwk.get("kid"), allowed, parsed) if allowed else None
 
 
+def _is_bounded(jwk: Mapping[str, object]) -> bool:
+    """Whether the members are short enough to be decoded. A modulus of a megabit takes seconds."""
+    key_id = jwk.get("kid")
+    return all(
+        isinstance(value, str) and len(value) <= MAX_MEMBER
+        for name in _NUMBERS
+        if (value := jwk.get(name)) is not None
+    ) and (not isinstance(key_id, str) or len(key_id) <= MAX_KEY_ID)
+
+
 def _is_strong(key: object, algorithm: str) -> bool:
-    """Whether the key is long enough for the algorithm. Keys of every accepted curve are."""
+    """Whether the key is strong enough for the algorithm. Keys of every accepted curve are."""
     if isinstance(key, bytes):
         return len(key) >= MIN_SECRET[algorithm]
     if isinstance(key, rsa.RSAPublicKey):
-        return key.key_size >= MIN_RSA_BITS
+        exponent = key.public_numbers().e
+        return (
+            MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS
+            and exponent >= MIN_RSA_EXPONENT
+            and exponent % 2 == 1
+        )
     return True

@@ -56,7 +56,7 @@ def test_a_single_version_is_the_stable_one() -> None:
         ),
         ("a: ]", "gateway.yaml:1: the file is not valid YAML: "),
         ("listener: {}\nlistener: {}\n", "gateway.yaml:2: listener: the key occurs twice"),
-        ("listener: &a\n  x: *a\n", "gateway.yaml:1: listener.x: an alias refers to itself"),
+        ("listener: &a\n  x: *a\n", "gateway.yaml:2: listener.x: an alias refers to itself"),
         (
             "auth:\n  issuers:\n  - {issuer: i, audiences: [a], algorithms: [none], jwks: '{}'}\n",
             "gateway.yaml:3: auth.issuers.0.algorithms.0: input should be 'RS256', ",

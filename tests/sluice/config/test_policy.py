@@ -10,10 +10,11 @@ from hypothesis import given
 
 from sluice.config import ConfigError, GatewayConfig, PolicyDocument, policy_document
 from sluice.config.load import loads
-from sluice.config.policy import MAX_JWKS
+from sluice.keys.key_set import MAX_DOCUMENT
 from tests.sluice.config.strategies import configs
 
 ISSUER = "auth: {issuers: [{issuer: i, audiences: [a], algorithms: [RS256], jwks_file: keys}]}"
+EMPTY = '{"keys": []}'
 MODEL = "models: {a: {versions: {v1: {endpoints: [{address: '127.0.0.1:1'}]}}}}"
 
 
@@ -36,14 +37,19 @@ def test_the_version_depends_on_the_content_and_not_on_the_formatting(tmp_path: 
 
 def test_the_version_changes_with_the_config_and_with_a_key_set(tmp_path: Path) -> None:
     versions = set()
-    for keys, more in (("{}", ""), ("{ }", ""), ("{}", "envoy: {concurrency: 3}"), ("{}", MODEL)):
+    for keys, more in (
+        (EMPTY, ""),
+        (f" {EMPTY}", ""),
+        (EMPTY, "envoy: {concurrency: 3}"),
+        (EMPTY, MODEL),
+    ):
         (tmp_path / "keys").write_text(keys)
         versions.add(policy_document(loads(f"{ISSUER}\n{more}"), tmp_path).version)
     assert len(versions) == 4
 
 
 def test_the_error_for_a_missing_key_set_names_the_config_key(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"issuers\.0\.jwks_file: cannot be read"):
+    with pytest.raises(ConfigError, match=r"jwks_file: the key set of 'i': cannot be read"):
         policy_document(loads(ISSUER), tmp_path)
 
 
@@ -56,6 +62,21 @@ def test_a_policy_is_unchanged_by_a_round_trip_through_json(config: GatewayConfi
 
 def test_a_key_set_that_is_too_large_is_an_error(tmp_path: Path) -> None:
     # Each character has two bytes in UTF-8.
-    (tmp_path / "keys").write_text("\u00e9" * (MAX_JWKS // 2 + 1))
-    with pytest.raises(ConfigError, match=r"issuers\.0\.jwks_file: the key set is larger"):
+    (tmp_path / "keys").write_text("\u00e9" * (MAX_DOCUMENT // 2 + 1))
+    with pytest.raises(ConfigError, match=r"jwks_file: the key set of 'i': it is larger"):
         policy_document(loads(ISSUER), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "keys", ["", "{}", "[]", '{"keys": [{"kty": "oct", "k": "c2hvcnQ"}]}', "[" * 100_000]
+)
+def test_an_invalid_key_set_is_an_error_that_names_file_and_issuer(
+    keys: str, tmp_path: Path
+) -> None:
+    (tmp_path / "keys").write_text(keys)
+    with pytest.raises(ConfigError, match=r"/keys: auth\.issuers\.0\.jwks_file: .*'i': ") as caught:
+        policy_document(loads(ISSUER), tmp_path)
+    assert "c2hvcnQ" not in str(caught.value)
+    config = loads(ISSUER.replace("jwks_file: keys", f"jwks: {json.dumps(keys)}"))
+    with pytest.raises(ConfigError, match=r"auth\.issuers\.0\.jwks: the key set of 'i': "):
+        policy_document(config, tmp_path)

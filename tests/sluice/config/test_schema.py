@@ -3,8 +3,9 @@
 import pytest
 
 from sluice.config import GatewayConfig, Model
+from sluice.config.errors import KeyPath
 from sluice.config.rate_limit_service import Descriptor
-from sluice.config.schema import KeyPath, Section, section_at, sections
+from sluice.config.schema import Section, section_at, sections
 from sluice.config.telemetry import OtlpExport
 
 

@@ -87,7 +87,7 @@ def test_a_mounted_config_map_is_read_again_after_its_link_is_replaced(tmp_path:
 
 def test_a_changed_key_set_changes_the_policy(file: Path) -> None:
     keys = file.parent / "keys" / "jwks.json"
-    changed = json.dumps({"keys": [{"kty": "oct"}]})
+    changed = json.dumps({"keys": [], "issued": 2})
     (change,) = changes_after(file, lambda: replace(keys, changed))
     assert isinstance(change, LoadedConfig)
     assert change.policy.auth.issuers[0].jwks == changed

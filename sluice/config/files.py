@@ -1,0 +1,32 @@
+"""Reads the files that a config names, with a bound on their size."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+
+class TooLargeError(OSError):
+    """The file has more bytes than allowed."""
+
+
+def read_file(path: Path, maximum: int) -> bytes:
+    """The content of a regular file with at most `maximum` bytes. Raises OSError.
+
+    The type is checked on the open file, so that the file cannot be replaced in between. A pipe
+    would block until somebody writes, and a device may have no end.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError as error:  # the name has a NUL character
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL)) from error
+    with os.fdopen(descriptor, "rb") as file:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "Not a regular file")
+        content = file.read(maximum + 1)
+    if len(content) > maximum:
+        raise TooLargeError(errno.EFBIG, f"Larger than {maximum} bytes")
+    return content

@@ -1,0 +1,136 @@
+"""No config ends the control plane, and an unusable first config ends it with one clear error."""
+
+import asyncio
+import dataclasses
+import logging
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from sluice.config import ConfigError, GatewayConfig, policy_document
+from xds.admin.status import ControlPlaneState
+from xds.main import EXIT_INVALID_CONFIG, follow, main
+from xds.protocol.nodes import Nodes
+from xds.resources.compiled import compile_config
+from xds.rollout.rollout import Rollout
+from xds.sources.file import ConfigFile
+from xds.sources.source import LoadedConfig, unexpected_error
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "hunter2-7f3a"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def loaded(concurrency: int = 1) -> LoadedConfig:
+    config = GatewayConfig.model_validate({"envoy": {"concurrency": concurrency}})
+    return LoadedConfig(config, policy_document(config, Path()), Path())
+
+
+class Changes:
+    """A config source with these changes."""
+
+    name = "gateway.yaml"
+
+    def __init__(self, *changes: LoadedConfig | ConfigError) -> None:
+        self._changes = changes
+
+    def read(self) -> LoadedConfig:
+        return loaded()
+
+    async def changes(self) -> AsyncIterator[LoadedConfig | ConfigError]:
+        for change in self._changes:
+            yield change
+
+
+def state_after(*changes: LoadedConfig | ConfigError) -> ControlPlaneState:
+    first = loaded()
+    nodes = Nodes(time.time)
+    rollout = Rollout(nodes, 1.0)
+    state = ControlPlaneState("gateway.yaml", compile_config(first, first.config), nodes, rollout)
+    asyncio.run(follow(Changes(*changes), first.config, state, rollout))
+    return state
+
+
+def test_a_config_that_does_not_compile_is_reported_and_changes_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # A fault of the compiler: no valid config has a policy without a version.
+    faulty = dataclasses.replace(loaded(2), policy=None)  # type: ignore[arg-type]
+    state = state_after(faulty)
+    error = state.status().error
+    assert error is not None
+    assert "cannot use this config (AttributeError)" in error
+    assert state.config == GatewayConfig()
+    assert state.reads == {"accepted": 1, "refused": 1}
+    assert "unexpected AttributeError at" in caplog.text
+    assert "build.py" in caplog.text
+
+
+def test_the_next_config_is_used_after_one_that_failed() -> None:
+    faulty = dataclasses.replace(loaded(2), policy=None)  # type: ignore[arg-type]
+    state = state_after(faulty, loaded(3))
+    assert state.status().error is None
+    assert state.reads == {"accepted": 2, "refused": 1}
+
+
+def test_the_message_of_an_unexpected_exception_is_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        error = unexpected_error("gateway.yaml", ValueError(SECRET))
+    assert SECRET not in caplog.text + str(error)
+
+
+UNUSABLE = {
+    "nested": "[" * 100_000,
+    "sexagesimal": "envoy: {concurrency: 1" + ":59" * 3000 + "}",
+    "number": "listener: {trusted_hops: 4294967296}",
+    "digits": "envoy: {concurrency: " + "1" * 100_000 + "}",
+    "hexadecimal": "envoy: {concurrency: 0x" + "f" * 100_000 + "}",
+    "tag": "envoy: {concurrency: !!bool maybe}",
+    "tls file": 'listener: {tls: {certificate: "a\\0b", private_key: k}}',
+    "key set file": "auth: {issuers: [{issuer: i, audiences: [a], algorithms: [RS256],"
+    ' jwks_file: "a\\0b"}]}',
+    "descriptors": "limits: {domains: {d: {descriptors: "
+    + "[{key: a, descriptors: " * 300 + "[]" + "}]" * 300 + "}}}",
+    "control character": "envoy: \x00",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", UNUSABLE.values(), ids=UNUSABLE)
+def test_an_unusable_first_config_ends_the_control_plane_with_one_line(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text(text)
+    assert main(file) == EXIT_INVALID_CONFIG
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(str(file))
+    assert len(line) < 500
+
+
+@pytest.mark.parametrize("text", UNUSABLE.values(), ids=UNUSABLE)
+async def test_an_unusable_config_is_an_error_and_a_later_one_is_read(
+    text: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text("")
+    source = ConfigFile(file)
+    source.read()
+    changes = source.changes()
+    found: list[object] = []
+    async with asyncio.timeout(30):
+        for content in (text, "envoy: {concurrency: 2}"):
+            waiting = asyncio.ensure_future(anext(changes))
+            file.write_text(content)
+            found.append(await waiting)
+    await changes.aclose()  # type: ignore[attr-defined]
+    assert isinstance(found[0], ConfigError)
+    assert isinstance(found[1], LoadedConfig)
