@@ -1,17 +1,37 @@
-"""Checks encoded images before they are decoded: type, pixels and scans."""
+"""Checks encoded images before they are decoded: type, structure, pixels, scans and memory."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from extproc.convert.errors import ConversionError
-from extproc.convert.image_header import image_size, image_type
-from extproc.convert.limits import ConversionLimits
+from extproc.convert.image_header import (
+    BrokenImageError,
+    ImageHeader,
+    MediaType,
+    TooManySegmentsError,
+)
+from extproc.convert.jpeg_structure import read_jpeg
+from extproc.convert.limits import MIB, ConversionLimits
 from extproc.convert.media_types import IMAGES
+from extproc.convert.png_structure import SIGNATURE, read_png
+from extproc.convert.webp_structure import read_webp
 from sluice.contract.reasons import Reason
 
-_SHORTEST_SCAN = 10
-"""Minimum bytes of a JPEG scan: its header with one component (ITU-T T.81 section B.2.3)."""
+_READERS: Mapping[MediaType, Callable[[bytes, int], ImageHeader]] = {
+    "image/jpeg": read_jpeg,
+    "image/png": read_png,
+    "image/webp": read_webp,
+}
 
-_START_OF_SCAN = b"\xff\xda"
+
+def image_type(data: bytes) -> MediaType | None:
+    """Media type of an image, from its first bytes (WHATWG MIME Sniffing section 6.1), or None."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if data.startswith(SIGNATURE):
+        return "image/png"
+    if data[:4] == b"RIFF" and data[8:14] == b"WEBPVP":
+        return "image/webp"
+    return None
 
 
 def check_type(data: bytes, declared: str, field: str) -> None:
@@ -25,48 +45,59 @@ def check_type(data: bytes, declared: str, field: str) -> None:
         )
 
 
-def check_pixels(
-    images: Sequence[bytes], fields: Sequence[str], max_pixels: int, limits: ConversionLimits
-) -> None:
-    """Raises ConversionError (400, 413, 415) if the images have too many pixels in total.
+def read_header(data: bytes, field: str, limits: ConversionLimits) -> ImageHeader:
+    """The header of an image. Raises ConversionError (400, 413, 415)."""
+    read = _READERS[_checked_type(data, field)]
+    try:
+        return read(data, limits.max_image_segments)
+    except BrokenImageError as error:
+        raise ConversionError(Reason.BROKEN_IMAGE, field, str(error)) from None
+    except TooManySegmentsError:
+        raise ConversionError(
+            Reason.TOO_MANY_SEGMENTS,
+            field,
+            f"an image must have at most {limits.max_image_segments} segments or chunks",
+        ) from None
 
-    Also refuses a JPEG with too many scans for its size.
-    """
-    remaining = max_pixels
-    for data, field in zip(images, fields, strict=True):
-        width, height = _checked_size(data, field)
-        remaining -= width * height
-        if remaining < 0:
+
+def check_pixels(
+    headers: Sequence[ImageHeader],
+    fields: Sequence[str],
+    max_pixels: int,
+    limits: ConversionLimits,
+) -> None:
+    """Raises ConversionError (413) if the images have too many pixels or scans in total."""
+    pixels = max_pixels
+    scan_pixels = limits.max_jpeg_scan_pixels
+    for header, field in zip(headers, fields, strict=True):
+        pixels -= header.pixels
+        if pixels < 0:
             raise ConversionError(
                 Reason.TOO_MANY_PIXELS,
                 field,
-                f"{width} x {height}: the images of an input must have at most {max_pixels} "
-                "pixels in total",
+                f"{header.width} x {header.height}: the images of an input must have at most "
+                f"{max_pixels} pixels in total",
             )
-        _check_scans(data, width * height, field, limits.max_jpeg_scan_pixels)
+        scan_pixels -= header.scan_pixels
+        if scan_pixels < 0:
+            raise ConversionError(
+                Reason.TOO_MANY_SCANS, field, "the JPEG has too many scans for its size"
+            )
 
 
-def _checked_type(data: bytes, field: str) -> str:
+def check_memory(header: ImageHeader, memory: int, field: str, limits: ConversionLimits) -> None:
+    """Raises ConversionError (413) if an image needs too much memory to be decoded."""
+    if memory > limits.max_image_memory:
+        raise ConversionError(
+            Reason.TOO_MANY_PIXELS,
+            field,
+            f"{header.width} x {header.height}: decoding needs {memory // MIB} MiB, and may need "
+            f"at most {limits.max_image_memory // MIB} MiB",
+        )
+
+
+def _checked_type(data: bytes, field: str) -> MediaType:
     found = image_type(data)
     if found is None:
         raise ConversionError(Reason.NOT_AN_IMAGE, field, "must be a JPEG, PNG or WebP image")
     return found
-
-
-def _checked_size(data: bytes, field: str) -> tuple[int, int]:
-    size = image_size(data, _checked_type(data, field))
-    if size is None or 0 in size:
-        raise ConversionError(Reason.BROKEN_IMAGE, field, "the header is not valid")
-    return size
-
-
-def _check_scans(data: bytes, pixels: int, field: str, max_scan_pixels: int) -> None:
-    # A short file cannot contain enough scans to exceed the limit, so its scans are not counted.
-    if pixels * len(data) // _SHORTEST_SCAN <= max_scan_pixels:
-        return
-    if image_type(data) != "image/jpeg":
-        return
-    if pixels * data.count(_START_OF_SCAN) > max_scan_pixels:
-        raise ConversionError(
-            Reason.TOO_MANY_SCANS, field, "the JPEG has too many scans for its size"
-        )

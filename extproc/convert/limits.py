@@ -37,8 +37,17 @@ class ConversionLimits:
     """Size of the headers of one part: Content-Disposition with a long file name, and
     Content-Type."""
 
+    max_image_memory: int = 144 * MIB
+    """Memory to decode one image, estimated from its header. With two conversions at once, a worker
+    stays below 400 MB. 25 million pixels fit as a PNG and as most JPEGs. A WebP needs 16 bytes for
+    a pixel, so its limit is 9 million pixels, which include 3840 x 2160."""
+
+    max_image_segments: int = 1 << 14
+    """Segments of a JPEG, and chunks of a PNG or WebP. They are read one by one, and can have as
+    few as 4 bytes. PNG encoders write chunks of 8 KiB or more, so 128 MiB of them fit."""
+
     max_jpeg_scan_pixels: int = 800_000_000
-    """Pixels of a JPEG times its scans: 32 scans of 25 million pixels. Progressive encoders write
+    """Pixels of JPEGs times their scans: 32 scans of 25 million pixels. Progressive encoders write
     about 10 scans. Each further scan takes a few bytes of the file, but the decoder processes every
     pixel again ("Two Issues with the JPEG Standard", libjpeg-turbo.org)."""
 

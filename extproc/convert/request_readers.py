@@ -1,6 +1,6 @@
 """Reads request bodies: one function for each kind of body."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from extproc.convert import binary, protobuf
@@ -9,7 +9,14 @@ from extproc.convert.inference import Headers, InferenceRequest, RequestReader
 from extproc.convert.json_document import parse_object
 from extproc.convert.json_request import JsonRequestReader
 from extproc.convert.limits import ConversionLimits
-from extproc.convert.media_types import HEADER_LENGTH, IMAGES, OCTET_STREAM, parse_media_type
+from extproc.convert.media_types import (
+    HEADER_LENGTH,
+    IMAGES,
+    MULTIPART,
+    OCTET_STREAM,
+    MediaType,
+    parse_media_type,
+)
 from extproc.convert.multipart import Part, parse_parts
 from extproc.convert.signature import Signature
 from extproc.convert.tensor import Tensor
@@ -45,6 +52,27 @@ class RequestReaders:
             "protobuf": self._protobuf,
         }
         return readers[kind]
+
+    def image_memory(self, body: bytes, headers: Headers) -> int:
+        """Bytes that decoding the images of a body needs at most, with the tensors.
+
+        For JSON, which is not parsed for this, it is the limit for any image. A body that would be
+        refused counts as 0.
+        """
+        media = parse_media_type(headers.get("content-type", ""))
+        if media.name in IMAGES:
+            return max((r.memory_needed([body]) for r in self._images.values()), default=0)
+        if media.name != MULTIPART:
+            encoded = b"b64" in body
+            return max((r.max_memory_needed for r in self._images.values() if encoded), default=0)
+        try:
+            parts = [(self._input_of(p).name, p.data) for p in self._parts(body, media)]
+        except ConversionError:
+            return 0
+        return sum(
+            reader.memory_needed([data for part, data in parts if part == name])
+            for name, reader in self._images.items()
+        )
 
     def _json(self, body: bytes, headers: Headers) -> InferenceRequest:
         if HEADER_LENGTH in headers:
@@ -90,10 +118,16 @@ class RequestReaders:
         return InferenceRequest([self._image_batch(inputs[0], [body], ["body"])])
 
     def _multipart(self, body: bytes, headers: Headers) -> InferenceRequest:
-        from extproc.convert.image_checks import check_type
-
         media = parse_media_type(headers.get("content-type", ""))
         batches: dict[str, list[Part]] = {}
+        for part in self._parts(body, media):
+            batches.setdefault(self._input_of(part).name, []).append(part)
+        return InferenceRequest([self._batch(name, parts) for name, parts in batches.items()])
+
+    def _parts(self, body: bytes, media: MediaType) -> Iterator[Part]:
+        """The parts of a form, which are images."""
+        from extproc.convert.image_checks import check_type
+
         for part in parse_parts(body, media, self._limits):
             if part.media_type not in _PART_TYPES:
                 raise ConversionError(
@@ -102,8 +136,7 @@ class RequestReaders:
                     f"must be an image, not {part.media_type[:80]!r}",
                 )
             check_type(part.data, part.media_type, part.field)
-            batches.setdefault(self._input_of(part).name, []).append(part)
-        return InferenceRequest([self._batch(name, parts) for name, parts in batches.items()])
+            yield part
 
     def _input_of(self, part: Part) -> TensorInput:
         inputs = self._signature.image_inputs

@@ -75,6 +75,7 @@ class Reason(StrEnum):
     TOO_MANY_PARTS = "too_many_parts"
     TOO_MANY_PIXELS = "too_many_pixels"
     TOO_MANY_SCANS = "too_many_scans"
+    TOO_MANY_SEGMENTS = "too_many_segments"
 
     CONTENT_TYPE_MISMATCH = "content_type_mismatch"
     MULTIPART_REQUIRED = "multipart_required"
@@ -241,8 +242,10 @@ CONVERSION_REFUSALS: Mapping[Reason, RefusalReason] = {
             Reason.TENSORS_TOO_LARGE: "the tensors of the request are too large in total",
             Reason.TOO_MANY_FIELDS: "a protobuf message has too many fields or BYTES elements",
             Reason.TOO_MANY_PARTS: "a multipart form has too many parts",
-            Reason.TOO_MANY_PIXELS: "the images of an input have more than `max_pixels` in total",
-            Reason.TOO_MANY_SCANS: "a JPEG has too many scans for its size",
+            Reason.TOO_MANY_PIXELS: "the images of an input have more than `max_pixels` in total, "
+            "or an image needs too much memory",
+            Reason.TOO_MANY_SCANS: "JPEGs have too many scans for their size",
+            Reason.TOO_MANY_SEGMENTS: "an image has too many segments or chunks",
         },
     ),
     **_refusals(

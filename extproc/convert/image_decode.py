@@ -1,0 +1,170 @@
+"""Decodes an image to the size and the colors of a declared image input.
+
+libjpeg-turbo (simplejpeg) decodes JPEG and scales the image down during decoding. Pillow decodes
+PNG, WebP and JPEG with rare colors. Both release the interpreter lock.
+"""
+
+import io
+from collections.abc import Mapping
+
+import numpy as np
+import simplejpeg
+from PIL import Image, UnidentifiedImageError, WebPImagePlugin
+
+from extproc.convert.errors import ConversionError
+from extproc.convert.image_header import ImageHeader, MediaType
+from extproc.convert.image_resize import Part, resize, resize_memory
+from sluice.config.tensors import ImageInput
+from sluice.contract.reasons import Reason
+from sluice.images.geometry import Fit, Pixels, apply_orientation, fit_image
+
+_FORMATS: Mapping[MediaType, str] = {
+    "image/jpeg": "JPEG",
+    "image/png": "PNG",
+    # Pillow loads all its plugins for a format whose plugin is not imported.
+    "image/webp": WebPImagePlugin.WebPImageFile.format,
+}
+_LUMA = (0.299, 0.587, 0.114)
+
+_SCALES = (8, 4, 2)
+"""Factors by which simplejpeg scales an image down. Smaller factors take longer than no scaling."""
+
+
+class ImageDecoder:
+    """Decodes images for one declared image input. Safe to share between threads."""
+
+    def __init__(self, image: ImageInput) -> None:
+        self._image = image
+        self._mode = "L" if image.color == "GRAY" else "RGB"
+
+    def memory(self, header: ImageHeader) -> int:
+        """Bytes that decoding needs at most, without the file and the result."""
+        fit = self._fit(header)
+        size, decoded_size = (header.width, header.height), header.decoded_size
+        if header.scalable:
+            size = self._scaled_size(fit)
+            decoded_size = self._image.channels * size[0] * size[1]
+        resizing = resize_memory(size, fit, self._image.interpolation)
+        return header.coefficients_size + decoded_size + resizing
+
+    def decode(self, header: ImageHeader, field: str, buffer: Pixels | None) -> Pixels:
+        """Decode an image to the declared size, with its EXIF orientation applied.
+
+        Returns `buffer` if the decoder has written to it. Raises ConversionError (400).
+        """
+        decode = self._decode_jpeg if header.scalable else self._decode_with_pillow
+        fit = self._fit(header)
+        try:
+            pixels = decode(header, fit, buffer)
+        # Pillow's parsers raise various exceptions for damaged data: struct.error, KeyError, ...
+        except Exception as error:
+            raise _broken(field, error) from None
+        return pixels if pixels is buffer else self._place(pixels, header.orientation)
+
+    def _fit(self, header: ImageHeader) -> Fit:
+        return fit_image(self._image, header.width, header.height, header.orientation)
+
+    def _min_decoded_size(self, fit: Fit) -> tuple[int, int]:
+        # The nearest pixel of a scaled image is not a pixel of the image.
+        return fit.source if self._image.interpolation == "nearest" else fit.min_decoded_size
+
+    def _scaled_size(self, fit: Fit) -> tuple[int, int]:
+        """Maximum size to which simplejpeg decodes the image."""
+        min_width, min_height = self._min_decoded_size(fit)
+        for scale in _SCALES:
+            width, height = (-(-side // scale) for side in fit.source)
+            if width >= min_width and height >= min_height:
+                return width, height
+        return fit.source
+
+    def _decode_jpeg(self, header: ImageHeader, fit: Fit, buffer: Pixels | None) -> Pixels:
+        data, color = header.pixel_data(), self._image.color
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+        _check_size((width, height), header)
+        if buffer is not None and header.orientation == 1 and fit.unchanged:
+            simplejpeg.decode_jpeg(data, colorspace=color, buffer=buffer)
+            return buffer
+        min_width, min_height = self._min_decoded_size(fit)
+        pixels: Pixels = simplejpeg.decode_jpeg(
+            data,
+            colorspace=color,
+            min_width=min_width,
+            min_height=min_height,
+            min_factor=_SCALES[-1],
+        )
+        if fit.unchanged:
+            return pixels
+        height, width, channels = pixels.shape
+        plane = pixels[..., 0] if channels == 1 else pixels
+
+        def crop(part: Part) -> Image.Image:
+            left, top, right, bottom = part
+            return Image.fromarray(plane[top:bottom, left:right])
+
+        return resize(crop, (width, height), fit, self._image.interpolation, channels)
+
+    def _decode_with_pillow(self, header: ImageHeader, fit: Fit, _: Pixels | None) -> Pixels:
+        formats = (_FORMATS[header.media_type],)
+        with Image.open(io.BytesIO(header.pixel_data()), formats=formats) as image:
+            _check_size(image.size, header)
+            image.load()
+
+            def crop(part: Part) -> Image.Image:
+                whole = part == (0, 0, *image.size)
+                return self._convert_colors(image if whole else image.crop(part))
+
+            interpolation, channels = self._image.interpolation, self._image.channels
+            pixels = resize(crop, image.size, fit, interpolation, channels)
+        return pixels[..., ::-1] if self._image.color == "BGR" else pixels
+
+    def _convert_colors(self, image: Image.Image) -> Image.Image:
+        """Convert to mode RGB or L, with the background behind transparent pixels."""
+        if image.mode.startswith("I"):
+            # Pillow clips 16-bit gray at 255. The upper byte keeps the brightness.
+            gray16 = np.asarray(image)
+            gray8 = (gray16 >> 8).clip(0, 255).astype(np.uint8)
+            return _in_mode(Image.fromarray(gray8), self._mode)
+        if image.has_transparency_data:
+            opaque = Image.new("RGBA", image.size, (*self._image.background, 255))
+            opaque = Image.alpha_composite(opaque, _in_mode(image, "RGBA"))
+            return _in_mode(opaque, self._mode)
+        return _in_mode(image, self._mode)
+
+    def _place(self, pixels: Pixels, orientation: int) -> Pixels:
+        """Apply the EXIF orientation, and center a smaller image on the background."""
+        upright = apply_orientation(pixels, orientation)
+        image = self._image
+        height, width = upright.shape[:2]
+        if (height, width) == (image.height, image.width):
+            return upright
+        canvas = np.empty((image.height, image.width, image.channels), np.uint8)
+        canvas[...] = self._background()
+        top, left = (image.height - height) // 2, (image.width - width) // 2
+        canvas[top : top + height, left : left + width] = upright
+        return canvas
+
+    def _background(self) -> tuple[int, ...]:
+        red, green, blue = self._image.background
+        if self._image.color == "GRAY":
+            return (round(sum(w * v for w, v in zip(_LUMA, (red, green, blue), strict=True))),)
+        return (blue, green, red) if self._image.color == "BGR" else (red, green, blue)
+
+
+class _SizeMismatchError(Exception):
+    """The decoder reads another size from an image than the checks."""
+
+
+def _check_size(size: tuple[int, int], header: ImageHeader) -> None:
+    if size != (header.width, header.height):
+        raise _SizeMismatchError("the decoder reads another size")
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    # `Image.convert` copies an image even if the image already has the mode.
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _broken(field: str, error: Exception) -> ConversionError:
+    # The text of an UnidentifiedImageError contains a memory address, which must not leak.
+    cause = "the header is not valid" if isinstance(error, UnidentifiedImageError) else str(error)
+    return ConversionError(Reason.BROKEN_IMAGE, field, f"cannot be decoded: {cause[:200]}")

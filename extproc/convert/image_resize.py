@@ -1,0 +1,170 @@
+"""Crops and resizes images in tiles.
+
+An image is cropped, converted and resized one tile after another. So the copies that Pillow makes
+are small, and no call of Pillow holds the interpreter lock for long.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from sluice.images.geometry import Box, Fit, Pixels
+
+Part = tuple[int, int, int, int]
+"""Left, top, right and bottom edges of a part of an image, in whole pixels."""
+
+Crop = Callable[[Part], Image.Image]
+"""Copies a part of an image, and converts its colors. Resizing does not change the mode."""
+
+MAX_TILE_PIXELS = 1 << 21
+"""Maximum pixels of a tile, in the image and in the result: an image of 1920 x 1080 is one tile."""
+
+_TILE_COPIES = 5
+"""Copies of a tile at the same time, at 4 bytes for a pixel: the part of the image, its conversions
+to RGBA, onto a background and to RGB, and the result."""
+
+_RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+_SUPPORT = {"nearest": 1, "bilinear": 1, "bicubic": 2, "lanczos": 3}
+"""Radius of the filters, in pixels of the smaller image."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """One dimension of the resizing: `size` pixels become `target` pixels.
+
+    `start` is the first edge in the image, `scale` the pixels of the image for each pixel of the
+    result, and `margin` the pixels outside a tile that the filter reads.
+    """
+
+    start: float
+    scale: float
+    margin: int
+    size: int
+    target: int
+
+    def length(self, target: int) -> int:
+        """Maximum pixels of the image that a tile of `target` pixels needs."""
+        return min(self.size, math.ceil(target * self.scale) + 1 + 2 * self.margin)
+
+    def divisible(self, target: int) -> bool:
+        """Whether two halves of a tile together read little more of the image than the tile."""
+        return 3 * self.length(_half(target)) <= 2 * self.length(target)
+
+    def span(self, first: int, last: int) -> tuple[int, int]:
+        """The pixels of the image that the pixels from `first` to `last` of the result need."""
+        low = math.floor(self.start + first * self.scale) - self.margin
+        high = math.ceil(self.start + last * self.scale) + self.margin
+        return max(0, low), min(self.size, high)
+
+    def edges(self, first: int, last: int, offset: int, length: int) -> tuple[float, float]:
+        """The edges of a tile in its part of the image."""
+        low = self.start + first * self.scale - offset
+        high = self.start + last * self.scale - offset
+        # Pillow refuses edges that rounding has moved out of the image.
+        return max(0.0, low), min(float(length), high)
+
+
+def resize(
+    crop: Crop,
+    size: tuple[int, int],
+    fit: Fit,
+    interpolation: str,
+    channels: int,
+    max_tile: int = MAX_TILE_PIXELS,
+) -> Pixels:
+    """Crop and resize an image as `fit` says. The decoder may have scaled it to `size` already.
+
+    `max_tile` is the maximum number of pixels of a tile.
+    """
+    horizontal, vertical = _axes(size, fit, interpolation)
+    out = np.empty((fit.height, fit.width, channels), np.uint8)
+    for left, top, right, bottom in _tiles(horizontal, vertical, max_tile):
+        part_left, part_right = horizontal.span(left, right)
+        part_top, part_bottom = vertical.span(top, bottom)
+        part = crop((part_left, part_top, part_right, part_bottom))
+        x0, x1 = horizontal.edges(left, right, part_left, part.width)
+        y0, y1 = vertical.edges(top, bottom, part_top, part.height)
+        resized = _resize_tile(
+            part, (right - left, bottom - top), (x0, y0, x1, y1), _RESAMPLING[interpolation]
+        )
+        pixels = np.asarray(resized)
+        out[top:bottom, left:right] = pixels[..., None] if pixels.ndim == 2 else pixels
+    return out
+
+
+def resize_memory(size: tuple[int, int], fit: Fit, interpolation: str) -> int:
+    """Bytes that `resize` needs at most, without the image and the result."""
+    horizontal, vertical = _axes(size, fit, interpolation)
+    columns, rows = _tile_size(horizontal, vertical, MAX_TILE_PIXELS)
+    return _TILE_COPIES * 4 * max(_areas(horizontal, vertical, columns, rows))
+
+
+def _axes(size: tuple[int, int], fit: Fit, interpolation: str) -> tuple[_Axis, _Axis]:
+    left, top, right, bottom = fit.scaled_box(*size)
+    support = _SUPPORT[interpolation]
+    return (
+        _axis(left, right, size[0], fit.width, support),
+        _axis(top, bottom, size[1], fit.height, support),
+    )
+
+
+def _axis(start: float, end: float, size: int, target: int, support: int) -> _Axis:
+    scale = (end - start) / target
+    return _Axis(start, scale, math.ceil(support * max(1.0, scale)) + 1, size, target)
+
+
+def _tile_size(horizontal: _Axis, vertical: _Axis, max_tile: int) -> tuple[int, int]:
+    """Maximum width and height of a tile of the result."""
+    columns, rows = horizontal.target, vertical.target
+    while True:
+        part, tile = _areas(horizontal, vertical, columns, rows)
+        if max(part, tile) <= max_tile:
+            return columns, rows
+        # Whole rows first: their pixels are next to each other in memory.
+        if vertical.divisible(rows):
+            rows = _half(rows)
+        elif horizontal.divisible(columns):
+            columns = _half(columns)
+        elif tile > max(part, max_tile):
+            # Reading the same part of the image again takes less than resizing it.
+            columns, rows = (columns, _half(rows)) if rows > 1 else (_half(columns), rows)
+        else:
+            return columns, rows
+
+
+def _areas(horizontal: _Axis, vertical: _Axis, columns: int, rows: int) -> tuple[int, int]:
+    """Pixels of a tile in the image and in the result."""
+    return horizontal.length(columns) * vertical.length(rows), columns * rows
+
+
+def _half(size: int) -> int:
+    return -(-size // 2)
+
+
+def _tiles(horizontal: _Axis, vertical: _Axis, max_tile: int) -> Iterator[Part]:
+    columns, rows = _tile_size(horizontal, vertical, max_tile)
+    for top in range(0, vertical.target, rows):
+        for left in range(0, horizontal.target, columns):
+            right, bottom = left + columns, top + rows
+            yield left, top, min(right, horizontal.target), min(bottom, vertical.target)
+
+
+def _resize_tile(
+    part: Image.Image, target: tuple[int, int], box: Box, resampling: Image.Resampling
+) -> Image.Image:
+    width, height = target
+    # Pillow resizes rows first. For a high and narrow image, the result of this is much larger than
+    # the image.
+    if resampling != Image.Resampling.NEAREST and width * part.height > 4 * part.width * height:
+        left, top, right, bottom = box
+        part = part.resize((part.width, height), resampling, (0, top, part.width, bottom))
+        box = (left, 0, right, height)
+    return part.resize(target, resampling, box)

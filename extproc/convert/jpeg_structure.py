@@ -1,0 +1,171 @@
+"""Reads the segments of a JPEG image (ITU-T T.81 annex B).
+
+Only the processes that are common on the web are accepted: baseline, extended sequential and
+progressive, with Huffman coding.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from extproc.convert.exif import exif_orientation
+from extproc.convert.image_header import (
+    BrokenImageError,
+    ImageHeader,
+    Part,
+    TooManySegmentsError,
+)
+
+_START, _END, _SCAN, _ICC = b"\xff\xd8", b"\xff\xd9", b"\xff\xda", b"\xff\xe2"
+_SOS = 0xDA
+_TABLES = (0xC4, 0xDB, 0xDD)
+"""Huffman tables, quantization tables and the restart interval."""
+
+_FRAMES = (0xC0, 0xC1, 0xC2)
+_PROGRESSIVE = 0xC2
+_APP0, _APP1, _APP14 = 0xE0, 0xE1, 0xEE
+_EXIF = b"Exif\0\0"
+_METADATA = frozenset((*range(0xE0, 0xF0), 0xFE))
+"""Application segments and comments."""
+
+_KEPT_METADATA = {_APP0: b"JFIF", _APP14: b"Adobe"}
+"""Application segments that determine the color space, and how they begin."""
+
+_SUBSAMPLINGS = frozenset(((1, 1), (2, 1), (1, 2), (2, 2), (4, 1)))
+"""Sampling factors of the luminance that simplejpeg supports, if those of the colors are 1."""
+
+_BLOCK = 8
+"""Pixels on each side of a block of coefficients."""
+
+_COEFFICIENT = 2
+"""Bytes of a coefficient."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """The frame header (section B.2.2). `samplings` are horizontal and vertical factors."""
+
+    marker: int
+    width: int
+    height: int
+    samplings: tuple[tuple[int, int], ...]
+
+    @property
+    def progressive(self) -> bool:
+        """Whether each scan has a part of the coefficients."""
+        return self.marker == _PROGRESSIVE
+
+    @property
+    def common(self) -> bool:
+        """Whether it is gray, or has three colors and a common subsampling. CMYK has four."""
+        luminance, *colors = self.samplings
+        return not colors or (luminance in _SUBSAMPLINGS and colors == [(1, 1)] * 2)
+
+
+def read_jpeg(data: bytes, max_segments: int) -> ImageHeader:
+    """Read the segments up to the first scan, and count the scans.
+
+    Raises BrokenImageError and TooManySegmentsError.
+    """
+    view = memoryview(data)
+    parts: list[Part] = [_START]
+    frame: _Frame | None = None
+    orientation = 0
+    for marker, position, end in _segments(data, max_segments):
+        content = position + 4
+        if marker == _SOS:
+            if frame is None or content == end:
+                raise BrokenImageError("the first scan is not valid")
+            scans_end = _scans_end(data, position, max_segments)
+            parts.append(view[position:scans_end])
+            scans = data.count(_SCAN, position, scans_end)
+            buffered = frame.progressive or data[content] < len(frame.samplings)
+            return _header(frame, parts, scans, buffered, orientation or 1)
+        if marker in _FRAMES:
+            if frame is not None:
+                raise BrokenImageError("there are two frame headers")
+            frame = _frame(marker, data[content:end])
+        elif marker in _METADATA:
+            if marker == _APP1 and not orientation and data.startswith(_EXIF, content):
+                orientation = exif_orientation(data[content:end])
+            prefix = _KEPT_METADATA.get(marker)
+            if prefix is None or not data.startswith(prefix, content):
+                continue
+        elif marker not in _TABLES:
+            raise BrokenImageError(f"the marker {marker:#04x} is not accepted")
+        parts.append(view[position:end])
+    raise TooManySegmentsError
+
+
+def _segments(data: bytes, max_segments: int) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and end of each segment before the coded data."""
+    position = len(_START)
+    for _ in range(max_segments):
+        if position + 4 > len(data) or data[position] != 0xFF:
+            raise BrokenImageError("a segment is not valid")
+        marker = data[position + 1]
+        if marker == 0xFF:
+            # A fill byte (section B.1.1.2). It counts, so that many of them cannot take long.
+            position += 1
+            continue
+        length = int.from_bytes(data[position + 2 : position + 4], "big")
+        end = position + 2 + length
+        if length < 2 or end > len(data):
+            raise BrokenImageError("a segment is not valid")
+        yield marker, position, end
+        position = end
+
+
+def _scans_end(data: bytes, start: int, max_segments: int) -> int:
+    """The end of the image. A second image or a video may follow.
+
+    In coded data, no marker except for restart markers occurs before the end of the scan.
+    """
+    end = data.find(_END, start)
+    end = len(data) if end < 0 else end + len(_END)
+    # libjpeg-turbo stores the content of each such segment.
+    if data.count(_ICC, start, end) > max_segments:
+        raise TooManySegmentsError
+    return end
+
+
+def _frame(marker: int, content: bytes) -> _Frame:
+    if len(content) < 6 or len(content) != 6 + 3 * content[5]:
+        raise BrokenImageError("the frame header is not valid")
+    precision, height, width, components = struct.unpack_from(">BHHB", content)
+    samplings = tuple((content[i] >> 4, content[i] & 15) for i in range(7, len(content), 3))
+    # A height of 0 is in a later segment (DNL), which decoders do not support.
+    if precision != 8 or 0 in (width, height) or components not in (1, 3, 4):
+        raise BrokenImageError("the frame header is not valid")
+    if not all(1 <= factor <= 4 for sampling in samplings for factor in sampling):
+        raise BrokenImageError("the frame header is not valid")
+    return _Frame(marker, width, height, samplings)
+
+
+def _header(
+    frame: _Frame, parts: list[Part], scans: int, buffered: bool, orientation: int
+) -> ImageHeader:
+    """`buffered`: the decoder stores the coefficients of the whole image, for further scans."""
+    coefficients, pixels = _block_sizes(frame)
+    return ImageHeader(
+        "image/jpeg",
+        frame.width,
+        frame.height,
+        orientation,
+        frame.width * frame.height * (1 if len(frame.samplings) == 1 else 4),
+        tuple(parts),
+        frame.common,
+        _COEFFICIENT * coefficients if buffered else 0,
+        scans * pixels,
+    )
+
+
+def _block_sizes(frame: _Frame) -> tuple[int, int]:
+    """Number of coefficients, and of the pixels of whole blocks."""
+    widest = max(horizontal for horizontal, _ in frame.samplings)
+    highest = max(vertical for _, vertical in frame.samplings)
+    # Units of one block for each sampling factor (section A.2).
+    columns = -(-frame.width // (_BLOCK * widest))
+    rows = -(-frame.height // (_BLOCK * highest))
+    blocks = columns * rows * sum(h * v for h, v in frame.samplings)
+    return blocks * _BLOCK**2, columns * rows * widest * highest * _BLOCK**2

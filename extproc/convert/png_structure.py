@@ -1,0 +1,108 @@
+"""Reads the chunks of a PNG image (PNG third edition, section 5)."""
+
+import struct
+
+from extproc.convert.exif import exif_orientation
+from extproc.convert.image_header import (
+    BrokenImageError,
+    ImageHeader,
+    Part,
+    TooManySegmentsError,
+)
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+_HEADER_SIZE = 13
+_MAX_SIZES = {b"PLTE": 3 * 256, b"tRNS": 256}
+"""Maximum size of the chunks that a decoder needs in addition to the header and the pixels."""
+
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Channels of each color type."""
+
+_INDEXED, _GRAY = 3, 0
+_END = b"\0\0\0\0IEND\xae\x42\x60\x82"
+_NO_CHECKSUM = bytes(4)
+"""Decoders do not read the checksum of IDAT chunks. The stream in them has its own."""
+
+_ROW_POINTER = 8
+"""Bytes that Pillow needs for each row of an image, in addition to the pixels."""
+
+
+def read_png(data: bytes, max_chunks: int) -> ImageHeader:
+    """Read the header, the palette and the first image. Frames of an animation are ignored.
+
+    Raises BrokenImageError and TooManySegmentsError.
+    """
+    view = memoryview(data)
+    kept: dict[bytes, memoryview] = {}
+    stream: list[memoryview] = []
+    orientation = 1
+    position = len(SIGNATURE)
+    for _ in range(max_chunks):
+        if position + 12 > len(data):
+            break
+        length, kind = struct.unpack_from(">I4s", data, position)
+        start, end = position + 8, position + 8 + length
+        if end + 4 > len(data):
+            raise BrokenImageError("the file is truncated")
+        if kind == b"IDAT":
+            stream.append(view[start:end])
+        elif stream:
+            break
+        elif not kept or kind in _MAX_SIZES:
+            _check_chunk(kind, length, kept)
+            kept[kind] = view[position : end + 4]
+        elif kind == b"IHDR":
+            raise BrokenImageError("there are two headers")
+        elif kind == b"eXIf":
+            orientation = exif_orientation(bytes(view[start:end]))
+        position = end + 4
+    else:
+        raise TooManySegmentsError
+    if not stream:
+        raise BrokenImageError("there are no pixels")
+    return _header(kept, stream, orientation)
+
+
+def _check_chunk(kind: bytes, length: int, kept: dict[bytes, memoryview]) -> None:
+    if not kept:
+        if kind != b"IHDR" or length != _HEADER_SIZE:
+            raise BrokenImageError("the header is not valid")
+    elif kind in kept or length > _MAX_SIZES[kind]:
+        raise BrokenImageError(f"the chunk {kind.decode()} is not valid")
+
+
+def _header(
+    kept: dict[bytes, memoryview], stream: list[memoryview], orientation: int
+) -> ImageHeader:
+    width, height, depth, color = struct.unpack_from(">IIBB", kept[b"IHDR"], 8)
+    if 0 in (width, height) or color not in _CHANNELS or depth not in (1, 2, 4, 8, 16):
+        raise BrokenImageError("the header is not valid")
+    stream_size = sum(map(len, stream))
+    if stream_size >= 1 << 31:
+        raise BrokenImageError("the file is too large")
+    row_size = (width * depth * _CHANNELS[color] + 7) // 8
+    parts: tuple[Part, ...] = (
+        SIGNATURE,
+        *kept.values(),
+        struct.pack(">I4s", stream_size, b"IDAT"),
+        *stream,
+        _NO_CHECKSUM,
+        _END,
+    )
+    return ImageHeader(
+        "image/png",
+        width,
+        height,
+        orientation,
+        # The decoder holds two rows in addition to the image.
+        height * (width * _pixel_size(color, depth) + _ROW_POINTER) + 2 * row_size,
+        parts,
+    )
+
+
+def _pixel_size(color: int, depth: int) -> int:
+    """Bytes of a pixel in Pillow's memory."""
+    if color in (_GRAY, _INDEXED):
+        return 2 if depth == 16 else 1
+    return 4

@@ -1,0 +1,145 @@
+"""An image takes bounded memory and does not hold the interpreter lock for long."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from bench.lock_hold import longest_hold
+from extproc.convert import ConversionError, ConversionLimits
+from extproc.convert.image_resize import Part, resize
+from extproc.convert.image_tensor import ImageReader
+from extproc.convert.limits import DEFAULT
+from extproc.convert.request_readers import RequestReaders
+from sluice.config.tensors import ImageInput
+from sluice.images.geometry import fit_image
+from tests.extproc.convert.image_files import PNG, WEBP, solid_png
+from tests.extproc.convert.payloads import (
+    encoded,
+    form,
+    gradient_image,
+    image_input,
+    model,
+    to_grpc,
+)
+
+MIB = 1 << 20
+SIGNATURE = model(image_input(width=224, height=224))
+READER = ImageReader(image_input(width=224, height=224), DEFAULT)
+FILTERS = ("nearest", "bilinear", "bicubic", "lanczos")
+
+
+def test_a_large_image_with_transparency_holds_the_lock_only_for_tiles() -> None:
+    data = solid_png(5000, 5000, 6)
+    hold = longest_hold(lambda: to_grpc(SIGNATURE, "image/png", data))
+    assert hold.seconds < 0.1
+    assert hold.peak_bytes < 170 * MIB
+
+
+def _large(kind: str, mode: str, **options: object) -> bytes:
+    return encoded(gradient_image(1000, 1500, mode).resize((2000, 1500)), kind, **options)
+
+
+@pytest.mark.parametrize(
+    ("media", "build"),
+    [
+        pytest.param("image/png", lambda: _large("PNG", "RGBA"), id="RGBA"),
+        pytest.param("image/png", lambda: _large("PNG", "RGB"), id="RGB"),
+        pytest.param("image/png", lambda: solid_png(1, 65_535), id="one column"),
+        pytest.param("image/png", lambda: solid_png(1_000_000, 3), id="three rows"),
+        pytest.param("image/webp", lambda: _large("WEBP", "RGBA", lossless=False), id="WebP"),
+        pytest.param("image/webp", lambda: _large("WEBP", "RGB", method=0), id="lossless WebP"),
+        pytest.param("image/jpeg", lambda: _large("JPEG", "RGB"), id="JPEG"),
+        pytest.param("image/jpeg", lambda: _large("JPEG", "RGB", progressive=True), id="scans"),
+        pytest.param("image/jpeg", lambda: _large("JPEG", "CMYK", progressive=True), id="CMYK"),
+        pytest.param("image/jpeg", lambda: _large("JPEG", "L"), id="gray"),
+    ],
+)
+@pytest.mark.parametrize("size", [(224, 224), (1500, 1500)])
+def test_the_estimated_memory_is_an_upper_bound(
+    media: str, build: Callable[[], bytes], size: tuple[int, int]
+) -> None:
+    data = build()
+    reader = ImageReader(image_input(width=size[0], height=size[1]), DEFAULT)
+    hold = longest_hold(lambda: reader.tensor([data], ["body"]))
+    estimate = reader.memory_needed([data])
+    # Threads and allocators need some memory too.
+    assert hold.peak_bytes <= estimate + 4 * MIB
+    assert estimate <= reader.max_memory_needed
+
+
+def test_an_image_that_needs_too_much_memory_is_refused() -> None:
+    limits = ConversionLimits(max_image_memory=1 * MIB)
+    with pytest.raises(ConversionError) as caught:
+        to_grpc(SIGNATURE, "image/png", solid_png(600, 500), limits=limits)
+    assert (caught.value.status, caught.value.reason) == (413, "too_many_pixels")
+    assert "may need at most 1 MiB" in caught.value.detail
+    assert ImageReader(image_input(), limits).memory_needed([solid_png(600, 500)]) < MIB
+
+
+def test_a_batch_needs_the_memory_of_its_largest_image_and_its_tensor() -> None:
+    large, small = solid_png(2000, 1500), PNG
+    tensor = READER.memory_needed([large, small]) - READER.memory_needed([large])
+    assert tensor == 224 * 224 * 3
+    assert READER.memory_needed([small, b"no image"]) == READER.memory_needed([small]) + tensor
+
+
+def test_the_memory_of_a_body_is_that_of_its_images() -> None:
+    left, right = image_input(name="left"), image_input("FP32", name="right")
+    readers = RequestReaders(model(left, right), DEFAULT)
+    images = {i.name: ImageReader(i, DEFAULT) for i in (left, right)}
+    media, body = form(
+        ("left", "image/png", PNG), ("right", "image/webp", WEBP), ("left", "image/png", PNG)
+    )
+    wanted = images["left"].memory_needed([PNG, PNG]) + images["right"].memory_needed([WEBP])
+    assert readers.image_memory(body, {"content-type": media}) == wanted
+    assert readers.image_memory(body[:-10], {"content-type": media}) == 0
+    assert readers.image_memory(PNG, {"content-type": "image/png"}) == images[
+        "right"
+    ].memory_needed([PNG])
+    json = {"content-type": "application/json"}
+    assert readers.image_memory(b'{"left": 1}', json) == 0
+    assert readers.image_memory(b'{"left": {"b64": ""}}', json) > DEFAULT.max_image_memory
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 120), st.integers(1, 120)),
+    target=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    how=st.sampled_from(("stretch", "crop", "pad")),
+    # The nearest pixel may be either of two, if both are equally near.
+    interpolation=st.sampled_from(FILTERS[1:]),
+    tile=st.integers(1, 4000),
+)
+def test_tiles_have_the_pixels_of_the_whole_image(
+    size: tuple[int, int], target: tuple[int, int], how: str, interpolation: str, tile: int
+) -> None:
+    image = gradient_image(*size)
+    declared = ImageInput.model_validate({"width": target[0], "height": target[1], "resize": how})
+    fit = fit_image(declared, *size, 1)
+
+    def crop(part: Part) -> Image.Image:
+        return image.crop(part)
+
+    tiled = resize(crop, size, fit, interpolation, 3, tile)
+    whole = resize(crop, size, fit, interpolation, 3, 1 << 30)
+    # Pillow chooses the order of rows and columns, and rounds between them.
+    assert np.abs(tiled.astype(int) - whole).max() <= 3
+
+
+@pytest.mark.parametrize("interpolation", FILTERS)
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_a_large_image_is_resized_like_pillow(interpolation: str, mode: str) -> None:
+    image = gradient_image(1900, 1300)
+    if mode == "RGBA":
+        image.putalpha(gradient_image(1900, 1300, "L"))
+    reader = ImageReader(image_input(interpolation=interpolation, background=(9, 80, 200)), DEFAULT)
+    found = np.frombuffer(reader.tensor([encoded(image, "PNG", compress_level=1)], [""]).data, "u1")
+    opaque = Image.new("RGBA", image.size, (9, 80, 200, 255))
+    opaque.alpha_composite(image.convert("RGBA"))
+    resampling = Image.Resampling[interpolation.upper()]
+    wanted = np.asarray(opaque.convert("RGB").resize((16, 12), resampling))
+    assert np.abs(found.reshape(wanted.shape).astype(int) - wanted).max() <= 1
