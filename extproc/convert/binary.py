@@ -4,12 +4,18 @@ import dataclasses
 
 from extproc.convert.errors import ConversionError
 from extproc.convert.inference import InferenceRequest
-from extproc.convert.json_document import as_array, as_object, as_string, parse_object
+from extproc.convert.json_document import as_object, as_string, parse_object
 from extproc.convert.limits import ConversionLimits
 from extproc.convert.media_types import HEADER_LENGTH
 from extproc.convert.signature import Signature, flat_data_shape
 from extproc.convert.tensor import Parameters, Tensor, pack_bytes, raw_element_count
-from extproc.convert.v2_json import read_outputs, read_parameters, read_tensor, read_tensor_head
+from extproc.convert.v2_json import (
+    read_inputs,
+    read_outputs,
+    read_parameters,
+    read_tensor,
+    read_tensor_head,
+)
 from sluice.contract.reasons import Reason
 
 BINARY_DATA_SIZE = "binary_data_size"
@@ -45,7 +51,7 @@ def read_extended(body: bytes, header_length: str, limits: ConversionLimits) -> 
     """
     length = _json_length(header_length, len(body))
     document = parse_object(body[:length], limits)
-    inputs = as_array(document.get("inputs"), "inputs")
+    inputs = read_inputs(document, limits)
     data = _Data(memoryview(body)[length:])
     tensors = [_tensor(entry, f"inputs[{i}]", data, limits) for i, entry in enumerate(inputs)]
     if data.remaining:
@@ -55,7 +61,7 @@ def read_extended(body: bytes, header_length: str, limits: ConversionLimits) -> 
     return InferenceRequest(
         tensors,
         id=as_string(document.get("id", ""), "id"),
-        outputs=read_outputs(document),
+        outputs=read_outputs(document, limits),
         parameters=read_parameters(document, ""),
         verbatim=True,
     )
@@ -136,7 +142,7 @@ def _tensor(entry: object, field: str, data: _Data, limits: ConversionLimits) ->
             f"{field}.parameters.{BINARY_DATA_SIZE}",
             f"must be an integer from 0 to {data.remaining}, the number of bytes left in the body",
         )
-    name, datatype, shape = read_tensor_head(members, field)
+    name, datatype, shape = read_tensor_head(members, field, limits)
     parameters = _without(parameters, BINARY_DATA_SIZE)
     return Tensor(name, datatype, shape, data.take(size), parameters, field)
 

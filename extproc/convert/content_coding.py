@@ -2,7 +2,7 @@
 
 import zlib
 
-from extproc.convert.errors import ConversionError
+from extproc.convert.errors import ConversionError, quoted
 from extproc.convert.limits import ConversionLimits
 from sluice.contract.reasons import Reason
 
@@ -45,7 +45,7 @@ def _decompress(body: bytes, coding: str, limit: int) -> bytes:
     if coding == "br":
         return _decompress_brotli(body, limit)
     raise ConversionError(
-        Reason.UNKNOWN_CODING, _FIELD, f"must be one of {_SUPPORTED}, not {coding[:40]!r}"
+        Reason.UNKNOWN_CODING, _FIELD, f"must be one of {_SUPPORTED}, not {quoted(coding)}"
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from extproc.convert.content_coding import decompress
-from extproc.convert.errors import ConversionError
+from extproc.convert.errors import ConversionError, quoted
 from extproc.convert.grpc_status import grpc_code, grpc_problem
 from extproc.convert.inference import Headers, InferenceRequest, RequestReader, ResponseOptions
 from extproc.convert.limits import DEFAULT, ConversionLimits
@@ -248,7 +248,7 @@ class Converters:
             raise ConversionError(
                 Reason.UNSUPPORTED_MEDIA_TYPE,
                 "content-type",
-                f"{media_type[:80]!r} is not accepted by this model",
+                f"{quoted(media_type)} is not accepted by this model",
             )
         return kind
 

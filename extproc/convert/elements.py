@@ -9,7 +9,7 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
-from extproc.convert.errors import ConversionError
+from extproc.convert.errors import ConversionError, quoted
 from extproc.convert.limits import ConversionLimits
 from extproc.convert.tensor import Raw, pack_bytes, unpack_bytes
 from sluice.contract.reasons import Reason
@@ -41,6 +41,10 @@ _ALLOWED: dict[str, frozenset[type]] = {
     "BYTES": frozenset((str, dict)),
     **dict.fromkeys(("FP16", "BF16", "FP32", "FP64"), _FLOATS),
 }
+CHUNK = 1 << 14
+"""Elements that are converted in one piece. A call into C holds the interpreter lock until it
+returns, and one call for all elements of a body would stop the event loop."""
+
 _LIST: frozenset[type] = frozenset((list,))
 
 
@@ -75,17 +79,26 @@ def flatten(
 
 
 def pack(values: Sequence[object], datatype: str, field: str) -> bytes:
-    """Raw data of JSON values. Raises ConversionError (400, 422) that names the element."""
+    """Raw data of JSON values. Raises ConversionError (400, 422) that names the element.
+
+    The values are packed in chunks, so that other threads can run in between.
+    """
+    chunks = range(0, len(values), CHUNK)
+    return b"".join([_pack(values[i : i + CHUNK], datatype, field, i) for i in chunks])
+
+
+def _pack(values: Sequence[object], datatype: str, field: str, first: int) -> bytes:
+    """Raw data of one chunk. `first` is the position of its first element."""
     allowed = _ALLOWED.get(datatype, _INTEGERS)
     if not frozenset(map(type, values)) <= allowed:
-        raise _wrong_element(values, datatype, allowed, field)
+        raise _wrong_element(values, datatype, allowed, field, first)
     if datatype == "BYTES":
-        return pack_bytes([_bytes(value, f"{field}[{i}]") for i, value in enumerate(values)])
+        return pack_bytes(_bytes_elements(values, field, first))
     try:
         packed = struct.pack(f"<{len(values)}{_FORMATS[datatype]}", *values)
     except (struct.error, OverflowError):
-        raise _out_of_range(values, datatype, field) from None
-    return _pack_bf16(packed, values, field) if datatype == "BF16" else packed
+        raise _out_of_range(values, datatype, field, first) from None
+    return _pack_bf16(packed, values, field, first) if datatype == "BF16" else packed
 
 
 def json_values(raw: Raw, datatype: str, field: str) -> Array | list[str]:
@@ -128,18 +141,23 @@ def decode_base64(encoded: str, field: str) -> bytes:
         raise ConversionError(Reason.BAD_BASE64, field, f"must be base64: {error}") from None
 
 
-def _pack_bf16(packed: bytes, values: Sequence[object], field: str) -> bytes:
+def _pack_bf16(packed: bytes, values: Sequence[object], field: str, first: int) -> bytes:
     rounded = to_bf16(np.frombuffer(packed, dtype="<f4"))
     infinite = (rounded & 0x7F80) == 0x7F80
     if infinite.any():
         position = int(infinite.argmax())
-        raise _range_error(values[position], "BF16", f"{field}[{position}]")
+        raise _range_error(values[position], "BF16", f"{field}[{first + position}]")
     return rounded.tobytes()
 
 
+def _bytes_elements(values: Sequence[object], field: str, first: int) -> list[bytes]:
+    return [
+        value.encode() if type(value) is str else _bytes(value, f"{field}[{i}]")
+        for i, value in enumerate(values, first)
+    ]
+
+
 def _bytes(value: object, field: str) -> bytes:
-    if isinstance(value, str):
-        return value.encode()
     assert isinstance(value, dict)
     encoded = value.get("b64")
     if len(value) != 1 or not isinstance(encoded, str):
@@ -148,9 +166,9 @@ def _bytes(value: object, field: str) -> bytes:
 
 
 def _wrong_element(
-    values: Sequence[object], datatype: str, allowed: frozenset[type], field: str
+    values: Sequence[object], datatype: str, allowed: frozenset[type], field: str, first: int
 ) -> ConversionError:
-    position, value = next((i, v) for i, v in enumerate(values) if type(v) not in allowed)
+    position, value = next((i, v) for i, v in enumerate(values, first) if type(v) not in allowed)
     field = f"{field}[{position}]"
     if isinstance(value, list):
         return _mixed(field)
@@ -165,12 +183,16 @@ def _json_text(value: object) -> str:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f"{value!r:.40}"
+    if isinstance(value, str):
+        return quoted(value)
+    return "an object" if isinstance(value, dict) else repr(value)
 
 
-def _out_of_range(values: Sequence[object], datatype: str, field: str) -> ConversionError:
+def _out_of_range(
+    values: Sequence[object], datatype: str, field: str, first: int
+) -> ConversionError:
     element = struct.Struct("<" + _FORMATS[datatype])
-    for position, value in enumerate(values):
+    for position, value in enumerate(values, first):
         try:
             element.pack(value)
         except (struct.error, OverflowError):
@@ -180,7 +202,7 @@ def _out_of_range(values: Sequence[object], datatype: str, field: str) -> Conver
 
 def _range_error(value: object, datatype: str, field: str) -> ConversionError:
     return ConversionError(
-        Reason.OUT_OF_RANGE, field, f"{value!r:.40} is out of the range of {datatype}"
+        Reason.OUT_OF_RANGE, field, f"{value!r} is out of the range of {datatype}"
     )
 
 

@@ -1,7 +1,16 @@
-"""The exception for bodies that cannot be converted."""
+"""The exception for bodies that cannot be converted, and the texts that quote a body in it."""
+
+from collections.abc import Sequence
 
 from extproc.problem import problem
 from sluice.contract.reasons import STATUS, Reason
+
+_MAX_FIELD = 160
+_MAX_DETAIL = 320
+"""Characters of an error's texts. Names of a declaration can be long too."""
+
+_MAX_SIZES = 40
+"""Sizes of a shape that an error quotes before it is cut."""
 
 
 class ConversionError(Exception):
@@ -15,10 +24,10 @@ class ConversionError(Exception):
     def __init__(
         self, reason: Reason, field: str, detail: str, *, retry_after: int | None = None
     ) -> None:
-        super().__init__(reason, field, detail)
+        super().__init__(reason)
         self.reason = reason
-        self.field = field
-        self.detail = detail
+        self.field = shortened(field, _MAX_FIELD)
+        self.detail = shortened(detail, _MAX_DETAIL)
         self.retry_after = retry_after
 
     def __str__(self) -> str:
@@ -34,6 +43,21 @@ class ConversionError(Exception):
         return problem(
             self.status, self.reason, self.detail, field=self.field, request_id=request_id
         )
+
+
+def shortened(text: str, size: int) -> str:
+    """The text, cut to `size` characters."""
+    return text if len(text) <= size else f"{text[: size - 3]}..."
+
+
+def quoted(text: str) -> str:
+    """The begin of a text as a literal, for an error. `repr` of a whole body takes long."""
+    return f"{text[:40]!r}"
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """A shape for an error, cut to 80 characters."""
+    return shortened(str(list(shape[:_MAX_SIZES])), 80)
 
 
 def bad_model_response(detail: str) -> ConversionError:

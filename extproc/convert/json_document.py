@@ -9,9 +9,9 @@ from extproc.convert.errors import ConversionError
 from extproc.convert.limits import MIB, ConversionLimits
 from sluice.contract.reasons import Reason
 
-_MIN_ESTIMATED_SIZE = MIB
-"""Size in bytes above which the memory of a parsed body is estimated. Smaller bodies stay below the
-limit."""
+_MIN_ESTIMATED_SIZE = MIB // 4
+"""Size in bytes above which the memory of a parsed body is estimated. A smaller body takes at most
+13 MB."""
 
 _MAX_NAME = 120
 """Characters of a member's name that appear in an error."""
@@ -90,14 +90,18 @@ def _raise_not_json(body: bytes, error: orjson.JSONDecodeError) -> NoReturn:
 
 
 def parsed_size(body: bytes) -> int:
-    """Estimate the memory of the parsed document in bytes, from the sizes of CPython's objects.
+    """Upper bound of the memory of the document in bytes, during parsing and reading.
 
-    Each array, object, string and number has at least one of the counted characters.
+    Each array, object, member, string and number has at least one of the counted characters.
+    Arrays and members count more than they take, because the parser needs more time for them.
     """
+    # One character above U+FFFF makes all characters of its string four bytes long.
+    wide = not body.isascii() or b"\\u" in body
     return (
-        88 * body.count(b"[")
-        + 232 * body.count(b"{")
-        + 28 * body.count(b'"')
-        + 40 * body.count(b",")
-        + len(body)
+        200 * body.count(b"[")
+        + 100 * body.count(b"{")
+        + 230 * body.count(b":")
+        + 26 * body.count(b'"')
+        + 57 * body.count(b",")
+        + (6 if wide else 3) * len(body)
     )

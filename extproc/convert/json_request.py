@@ -28,7 +28,7 @@ from extproc.convert.json_document import (
     refuse_unknown_members,
 )
 from extproc.convert.limits import ConversionLimits
-from extproc.convert.signature import Signature, nested_data_shape
+from extproc.convert.signature import Signature, check_bytes_count, nested_data_shape
 from extproc.convert.tensor import Tensor
 from sluice.config.tensors import TensorInput
 from sluice.contract.reasons import Reason
@@ -84,28 +84,26 @@ class JsonRequestReader:
             refuse_unknown_members(document, _COLUMN_MEMBERS, "")
             named = as_object(document["inputs"], "inputs")
             return InferenceRequest(
-                self._tensors(_Column(n, value, f"inputs.{n}") for n, value in named.items())
+                self._tensors(
+                    _Column(n, value, f"inputs.{member_field(n)}") for n, value in named.items()
+                )
             )
         return InferenceRequest(
-            self._tensors(_Column(n, value, n) for n, value in document.items())
+            self._tensors(_Column(n, value, member_field(n)) for n, value in document.items())
         )
 
     def _tensors(self, columns: Iterable[_Column]) -> list[Tensor]:
         return [self._tensor(column) for column in columns]
 
     def _tensor(self, column: _Column) -> Tensor:
-        declared = self._signature.input(_input_name(column.name, self._signature))
-        if declared is None:
-            raise ConversionError(
-                Reason.UNKNOWN_INPUT,
-                member_field(column.field),
-                f"is not an input of the model: {self._signature.input_names}",
-            )
+        declared = _declared(column.name, column.field, self._signature)
         if declared.image is not None and (encoded := _encoded_images(column)):
             images, fields = zip(*encoded, strict=True)
             return self._images(declared, images, fields)
         flat, nesting = flatten(column.value, column.field, self._limits)
         shape = nested_data_shape(declared, nesting, len(flat), column.field)
+        if declared.datatype == "BYTES":
+            check_bytes_count(len(flat), column.field, self._limits)
         raw = pack(flat, declared.datatype, column.field)
         return Tensor(declared.name, declared.datatype, shape, raw, field=column.field)
 
@@ -116,17 +114,27 @@ def _columns_of_rows(instances: object, signature: Signature) -> list[_Column]:
         raise ConversionError(Reason.NO_INPUTS, "instances", "must have at least one row")
     if not isinstance(rows[0], dict) or rows[0].keys() == {"b64"}:
         return [_Column(signature.only_input("instances").name, rows, "instances")]
-    names = rows[0].keys()
-    columns: dict[str, list[object]] = {name: [] for name in names}
-    for i, row in enumerate(rows):
-        members = as_object(row, f"instances[{i}]")
+    fields = {name: f"instances[].{member_field(name)}" for name in rows[0]}
+    for name, field in fields.items():
+        _declared(name, field, signature)
+    objects = [as_object(row, f"instances[{i}]") for i, row in enumerate(rows)]
+    names = fields.keys()
+    for i, members in enumerate(objects):
         if members.keys() != names:
             raise ConversionError(
                 Reason.UNEVEN_ROWS, f"instances[{i}]", "must have the members of the first row"
             )
-        for name, value in members.items():
-            columns[name].append(value)
-    return [_Column(name, column, f"instances[].{name}") for name, column in columns.items()]
+    return [_Column(name, [o[name] for o in objects], field) for name, field in fields.items()]
+
+
+def _declared(name: str, field: str, signature: Signature) -> TensorInput:
+    """The declared input for a member. Raises ConversionError (422)."""
+    declared = signature.input(_input_name(name, signature))
+    if declared is None:
+        raise ConversionError(
+            Reason.UNKNOWN_INPUT, field, f"is not an input of the model: {signature.input_names}"
+        )
+    return declared
 
 
 def _input_name(name: str, signature: Signature) -> str:

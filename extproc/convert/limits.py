@@ -12,16 +12,25 @@ class ConversionLimits:
     max_body: int = 10 * MIB
     """Size of a request body after decompression: 10 KB of gzip can become 10 MB."""
 
-    max_json_memory: int = 256 * MIB
-    """Memory of a parsed JSON document, estimated before parsing. Numbers are estimated at up to 21
-    times their text, empty objects at 92 times. So 10 MiB of numbers stay below the limit."""
+    max_json_memory: int = 96 * MIB
+    """Memory of a parsed JSON document, estimated before parsing. The parser holds the interpreter
+    lock until it has created all objects, so the limit bounds that time too. 10 MiB of numbers stay
+    below the limit if a number has at least 8 characters, and so does a table of 40,000 columns
+    with one input each."""
 
     max_fields: int = 1 << 18
     """Fields of a protobuf message and its nested messages, counted before parsing: two bytes on
-    the wire can become an input of 100 bytes. Typed contents count as one field. The BYTES elements
-    in typed contents have a separate limit of the same size, because each element takes 250 bytes
-    during conversion. A table of 40,000 columns with one input each stays below the limit, and so
-    does a text of 250,000 words."""
+    the wire can become an input of 100 bytes. 16 integers or booleans in typed contents count as
+    one, because one byte on the wire becomes a number of 8 bytes. So a request may have 4 million
+    of them. A table of 40,000 columns with one input each stays below the limit."""
+
+    max_entries: int = 40_960
+    """Inputs, requested outputs and parameters of a request in total. Each takes some microseconds.
+    A table of 40,000 columns with one input each stays below the limit."""
+
+    max_bytes_elements: int = 1 << 18
+    """BYTES elements of a request in total, because each is an object during conversion. A text of
+    250,000 words stays below the limit."""
 
     max_dimensions: int = 16
     """Depth of nested `data`, and length of a shape. Common models use at most 6 dimensions."""

@@ -8,14 +8,17 @@ from google.protobuf.message import DecodeError, Message
 from extproc.convert.elements import pack
 from extproc.convert.errors import ConversionError, bad_model_response
 from extproc.convert.inference import InferenceRequest, InferenceResponse, RequestedOutput
+from extproc.convert.json_document import member_field
 from extproc.convert.limits import ConversionLimits
-from extproc.convert.protobuf_wire import Nested, WireError, has_more_fields
-from extproc.convert.signature import Signature, check_datatype, flat_data_shape
+from extproc.convert.protobuf_wire import NUMBERS_OF_A_FIELD, Nested, WireError, has_more_fields
+from extproc.convert.signature import Signature, check_datatype, check_entry_count, flat_data_shape
 from extproc.convert.tensor import (
+    MAX_OUTPUT_DIMENSIONS,
     Parameter,
     Parameters,
     Raw,
     Tensor,
+    check_dimensions,
     pack_bytes,
     raw_element_count,
 )
@@ -38,10 +41,13 @@ _CONTENTS = {
 _RAW_INPUT_TAG = bytes([7 << 3 | 2])
 """Tag of ModelInferRequest.raw_input_contents, length-delimited."""
 
-# Nested messages of a ModelInferRequest: parameters have a value, inputs and outputs have
-# parameters. The contents of an input are not listed: they are one message of packed arrays.
+# Messages in a ModelInferRequest: parameters have a value, inputs and outputs have parameters, and
+# inputs have contents. A shape and the contents of integer datatypes and BOOL are packed varints.
+# The field 12 is the shape of a TensorRequest.
 _PARAMETER: Nested = {2: {}}
-_NESTED: Nested = {4: _PARAMETER, 5: {4: _PARAMETER}, 6: {2: _PARAMETER}}
+_CONTENTS_FIELDS: Nested = dict.fromkeys((1, 2, 3, 4, 5), "packed")
+_INPUT: Nested = {3: "packed", 4: _PARAMETER, 5: _CONTENTS_FIELDS}
+_NESTED: Nested = {4: _PARAMETER, 5: _INPUT, 6: {2: _PARAMETER}, 12: "packed"}
 
 MessageType = Literal["v2", "tensor"]
 
@@ -83,7 +89,7 @@ def read_request(
             "body",
             "must be a ModelInferRequest with inputs, or a TensorRequest with data",
         )
-    return _from_tensor(tensor, signature)
+    return _from_tensor(tensor, signature, limits)
 
 
 def write_request(request: InferenceRequest, signature: Signature) -> bytes:
@@ -127,6 +133,8 @@ def read_response(body: bytes) -> InferenceResponse:
     for i, entry in enumerate(message.outputs):
         field = f"outputs[{i}]"
         data = raw[i] if raw else _typed_output(entry.contents, entry.datatype, field)
+        if len(entry.shape) > MAX_OUTPUT_DIMENSIONS:
+            raise bad_model_response(f"{field} has {len(entry.shape)} dimensions")
         parameters = _read_parameters(entry.parameters)
         outputs.append(
             Tensor(entry.name, entry.datatype, tuple(entry.shape), data, parameters, field)
@@ -166,7 +174,10 @@ def _check_field_count(body: bytes, limits: ConversionLimits) -> None:
         raise ConversionError(Reason.NOT_PROTOBUF, "body", "must be a protobuf message") from None
     if too_many:
         raise ConversionError(
-            Reason.TOO_MANY_FIELDS, "body", f"must have at most {limits.max_fields} fields"
+            Reason.TOO_MANY_FIELDS,
+            "body",
+            f"must have at most {limits.max_fields} fields;"
+            f" {NUMBERS_OF_A_FIELD} integers in typed contents count as one",
         )
 
 
@@ -186,8 +197,7 @@ def _from_v2(message: v2.ModelInferRequest, limits: ConversionLimits) -> Inferen
             "raw_input_contents",
             f"must have {len(message.inputs)} entries, one for each input, not {len(raw)}",
         )
-    if not raw:
-        _check_bytes_count(message, limits)
+    check_entry_count(len(message.inputs) + len(message.outputs), "body", limits)
     tensors = []
     for i, entry in enumerate(message.inputs):
         field = f"inputs[{i}]"
@@ -200,6 +210,7 @@ def _from_v2(message: v2.ModelInferRequest, limits: ConversionLimits) -> Inferen
             )
         data = raw[i] if raw else _typed(entry.contents, entry.datatype, field)
         parameters = _read_parameters(entry.parameters)
+        check_dimensions(len(entry.shape), limits.max_dimensions, f"{field}.shape")
         tensors.append(
             Tensor(entry.name, entry.datatype, tuple(entry.shape), data, parameters, field)
         )
@@ -207,18 +218,10 @@ def _from_v2(message: v2.ModelInferRequest, limits: ConversionLimits) -> Inferen
     return InferenceRequest(tensors, outputs, _read_parameters(message.parameters), message.id)
 
 
-def _check_bytes_count(message: v2.ModelInferRequest, limits: ConversionLimits) -> None:
-    """BYTES elements become one object each; elements of other datatypes stay packed."""
-    count = sum(len(entry.contents.bytes_contents) for entry in message.inputs)
-    if count > limits.max_fields:
-        raise ConversionError(
-            Reason.TOO_MANY_FIELDS,
-            "inputs",
-            f"must have at most {limits.max_fields} BYTES elements in contents",
-        )
-
-
-def _from_tensor(message: tensor_pb2.TensorRequest, signature: Signature) -> InferenceRequest:
+def _from_tensor(
+    message: tensor_pb2.TensorRequest, signature: Signature, limits: ConversionLimits
+) -> InferenceRequest:
+    check_dimensions(len(message.shape), limits.max_dimensions, "shape")
     name, datatype, shape = message.name, message.datatype, tuple(message.shape)
     declared = signature.input(name) if name else signature.only_input("name")
     if declared is not None:
@@ -249,6 +252,7 @@ def _typed(contents: v2.InferTensorContents, datatype: str, field: str) -> bytes
         )
     if datatype == "BYTES":
         return pack_bytes(contents.bytes_contents)
+    # A slice of the values is a list, so pack() creates the objects of one chunk at a time.
     values: Sequence[object] = getattr(contents, member)
     return pack(values, datatype, f"{field}.contents.{member}")
 
@@ -271,7 +275,8 @@ def _read_parameters(parameters: Mapping[str, v2.InferParameter]) -> Parameters:
 
 def _written_parameters(parameters: Parameters, prefix: str) -> dict[str, v2.InferParameter]:
     return {
-        name: _parameter(value, f"{prefix}parameters.{name}") for name, value in parameters.items()
+        name: _parameter(value, f"{prefix}parameters.{member_field(name)}")
+        for name, value in parameters.items()
     }
 
 

@@ -1,17 +1,23 @@
 """Counts the fields of a serialized protobuf message before it is parsed.
 
 The parser creates an object of 60 to 100 bytes for an empty nested message, which takes two bytes
-on the wire. So the fields must be counted before a body is parsed.
+on the wire, and up to 8 bytes for a packed number, which takes one. It holds the interpreter lock
+meanwhile. So the fields must be counted before a body is parsed.
 """
 
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
-Nested: TypeAlias = Mapping[int, "Nested"]
-"""Field numbers of nested messages, each with the nested messages in it."""
+Nested: TypeAlias = Mapping[int, "Nested | Literal['packed']"]
+"""Field numbers of nested messages, each with the nested messages in it, and of packed varints."""
+
+NUMBERS_OF_A_FIELD = 16
+"""Packed varints that count as one more field."""
 
 _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
 _LONGEST_VARINT = 10
+_CONTINUED = bytes(range(0x80, 0x100))
+"""Bytes of a varint before its last byte."""
 
 
 class WireError(ValueError):
@@ -21,7 +27,8 @@ class WireError(ValueError):
 def has_more_fields(body: bytes, nested: Nested, limit: int) -> bool:
     """Whether a message and its `nested` messages have more than `limit` fields.
 
-    A packed repeated field counts as one. Counting stops at the limit. Raises WireError.
+    A packed repeated field counts as one, and its varints as more. Counting stops at the limit.
+    Raises WireError.
     """
     if len(body) <= 2 * limit:
         # A field takes at least two bytes.
@@ -49,7 +56,7 @@ def _remaining(body: bytes, position: int, end: int, nested: Nested, limit: int)
             start, position = position, position + length
             inner = nested.get(tag >> 3)
             if inner is not None and position <= end:
-                limit = _remaining(body, start, position, inner, limit)
+                limit = _after(body, start, position, inner, limit)
         elif kind == _VARINT:
             position = _varint(body, position)[1]
         elif kind == _FIXED32:
@@ -61,6 +68,15 @@ def _remaining(body: bytes, position: int, end: int, nested: Nested, limit: int)
     if position > end:
         raise WireError
     return limit
+
+
+def _after(
+    body: bytes, start: int, end: int, inner: "Nested | Literal['packed']", limit: int
+) -> int:
+    """The limit minus the fields in a nested message or a packed field."""
+    if inner == "packed":
+        return limit - len(body[start:end].translate(None, _CONTINUED)) // NUMBERS_OF_A_FIELD
+    return _remaining(body, start, end, inner, limit)
 
 
 def _varint(body: bytes, position: int) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from extproc.convert import binary, protobuf
-from extproc.convert.errors import ConversionError
+from extproc.convert.errors import ConversionError, quoted
 from extproc.convert.inference import Headers, InferenceRequest, RequestReader
 from extproc.convert.json_document import parse_object
 from extproc.convert.json_request import JsonRequestReader
@@ -99,7 +99,7 @@ class RequestReaders:
             raise ConversionError(
                 Reason.UNKNOWN_MESSAGE,
                 "content-type",
-                f"the message {name[:80]!r} is not accepted",
+                f"the message {quoted(name)} is not accepted",
             )
         message_type = protobuf.MESSAGE_TYPES[name] if name is not None else None
         return protobuf.read_request(body, self._signature, self._limits, message_type)
@@ -133,7 +133,7 @@ class RequestReaders:
                 raise ConversionError(
                     Reason.UNSUPPORTED_MEDIA_TYPE,
                     part.field,
-                    f"must be an image, not {part.media_type[:80]!r}",
+                    f"must be an image, not {quoted(part.media_type)}",
                 )
             check_type(part.data, part.media_type, part.field)
             yield part

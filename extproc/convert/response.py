@@ -7,7 +7,7 @@ import orjson
 
 from extproc.convert.binary import BINARY_DATA_SIZE
 from extproc.convert.elements import json_values
-from extproc.convert.errors import ConversionError, bad_model_response
+from extproc.convert.errors import ConversionError, bad_model_response, quoted, shape_text
 from extproc.convert.inference import InferenceResponse, ResponseOptions
 from extproc.convert.labels import top_classes
 from extproc.convert.predictions import predictions
@@ -24,20 +24,16 @@ from sluice.config.tensors import TensorOutput
 
 _BASE64 = {"content_type": "base64"}
 
-_MAX_DIMENSIONS = 32
-
 
 def check_response(response: InferenceResponse) -> None:
     """Raises ConversionError (502) unless the data of every output fit its datatype and shape."""
     for tensor in response.outputs:
         if tensor.datatype not in DATATYPES:
             raise bad_model_response(
-                f"{tensor.field} has the unknown datatype {tensor.datatype[:40]!r}"
+                f"{tensor.field} has the unknown datatype {quoted(tensor.datatype)}"
             )
-        if any(size < 0 for size in tensor.shape) or len(tensor.shape) > _MAX_DIMENSIONS:
-            raise bad_model_response(
-                f"{tensor.field} has the shape {list(tensor.shape)[:_MAX_DIMENSIONS]}"
-            )
+        if min(tensor.shape, default=0) < 0:
+            raise bad_model_response(f"{tensor.field} has the shape {shape_text(tensor.shape)}")
         wanted = element_count(tensor.shape)
         try:
             found = raw_element_count(tensor.data, tensor.datatype, tensor.field)

@@ -1,10 +1,10 @@
 """Declared inputs and outputs of a model, and checks of requests against the declaration."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from extproc.convert.errors import ConversionError
-from extproc.convert.inference import InferenceRequest
+from extproc.convert.errors import ConversionError, quoted, shape_text
+from extproc.convert.inference import InferenceRequest, RequestedOutput
 from extproc.convert.limits import ConversionLimits
 from extproc.convert.tensor import DATATYPES, Tensor, element_count, raw_element_count
 from sluice.config.tensors import TensorInput, TensorOutput
@@ -23,10 +23,16 @@ class Signature:
     version: str = ""
     inputs: tuple[TensorInput, ...] = ()
     outputs: tuple[TensorOutput, ...] = ()
+    _by_name: Mapping[str, TensorInput] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # A table has a declared input for each column, and a request a tensor for each of them.
+        by_name = {declared.name: declared for declared in self.inputs}
+        object.__setattr__(self, "_by_name", by_name)
 
     def input(self, name: str) -> TensorInput | None:
         """The declared input with this name; None if there is none."""
-        return next((declared for declared in self.inputs if declared.name == name), None)
+        return self._by_name.get(name)
 
     @property
     def image_inputs(self) -> tuple[TensorInput, ...]:
@@ -64,6 +70,7 @@ def check_request(
     """Raises ConversionError unless every tensor is valid and fits the declared inputs."""
     if not request.inputs:
         raise ConversionError(Reason.NO_INPUTS, "inputs", "must have at least one tensor")
+    check_entries(request, limits)
     if sum(len(tensor.data) for tensor in request.inputs) > limits.max_tensor_bytes:
         raise ConversionError(
             Reason.TENSORS_TOO_LARGE,
@@ -71,27 +78,55 @@ def check_request(
             f"must have at most {limits.max_tensor_bytes} bytes in total",
         )
     seen: set[str] = set()
+    bytes_elements = 0
     for tensor in request.inputs:
         if tensor.name in seen:
             raise ConversionError(
-                Reason.INPUT_TWICE, f"{tensor.field}.name", f"{tensor.name!r} occurs twice"
+                Reason.INPUT_TWICE, f"{tensor.field}.name", f"{quoted(tensor.name)} occurs twice"
             )
         seen.add(tensor.name)
         check_datatype(tensor.datatype, tensor.field)
-        _check_shape(tensor, limits)
+        _check_shape(tensor)
         if signature.inputs:
             _check_declared(tensor, signature)
-        _check_data(tensor)
+        bytes_elements = _check_data(tensor, bytes_elements, limits)
     missing = [i.name for i in signature.inputs if not i.optional and i.name not in seen]
     if missing:
         raise ConversionError(Reason.MISSING_INPUT, "inputs", f"must include {', '.join(missing)}")
+
+
+def check_entries(request: InferenceRequest, limits: ConversionLimits) -> None:
+    """Raises ConversionError (413) for too many inputs, outputs and parameters."""
+    entries: list[Tensor | RequestedOutput] = [*request.inputs, *request.outputs]
+    parameters = sum(len(entry.parameters) for entry in entries) + len(request.parameters)
+    check_entry_count(len(entries) + parameters, "body", limits)
+
+
+def check_entry_count(count: int, field: str, limits: ConversionLimits) -> None:
+    """Raises ConversionError (413) for too many entries."""
+    if count > limits.max_entries:
+        raise ConversionError(
+            Reason.TOO_MANY_ENTRIES,
+            field,
+            f"must have at most {limits.max_entries} inputs, outputs and parameters",
+        )
+
+
+def check_bytes_count(count: int, field: str, limits: ConversionLimits) -> None:
+    """Raises ConversionError (413) for too many BYTES elements."""
+    if count > limits.max_bytes_elements:
+        raise ConversionError(
+            Reason.TOO_MANY_ELEMENTS,
+            field,
+            f"a request must have at most {limits.max_bytes_elements} BYTES elements",
+        )
 
 
 def check_datatype(datatype: str, field: str) -> None:
     """Raises ConversionError (422) unless V2 has this datatype."""
     if datatype not in DATATYPES:
         raise ConversionError(
-            Reason.UNKNOWN_DATATYPE, f"{field}.datatype", f"{datatype[:40]!r} is not a V2 datatype"
+            Reason.UNKNOWN_DATATYPE, f"{field}.datatype", f"{quoted(datatype)} is not a V2 datatype"
         )
 
 
@@ -139,7 +174,7 @@ def nested_data_shape(
     raise ConversionError(
         Reason.WRONG_SHAPE,
         field,
-        f"the shape must be {list(declared.shape)}, not {list(nesting)}",
+        f"the shape must be {list(declared.shape)}, not {shape_text(nesting)}",
     )
 
 
@@ -157,18 +192,12 @@ def _declared_shape(declared: TensorInput) -> tuple[int, ...]:
     return (*declared.shape[:-3], *declared.image.shape)
 
 
-def _check_shape(tensor: Tensor, limits: ConversionLimits) -> None:
-    if len(tensor.shape) > limits.max_dimensions:
+def _check_shape(tensor: Tensor) -> None:
+    if min(tensor.shape, default=0) < 0:
         raise ConversionError(
             Reason.WRONG_SHAPE,
             f"{tensor.field}.shape",
-            f"must have at most {limits.max_dimensions} dimensions",
-        )
-    if any(size < 0 for size in tensor.shape):
-        raise ConversionError(
-            Reason.WRONG_SHAPE,
-            f"{tensor.field}.shape",
-            f"{list(tensor.shape)} has a negative dimension",
+            f"{shape_text(tensor.shape)} has a negative dimension",
         )
 
 
@@ -178,7 +207,7 @@ def _check_declared(tensor: Tensor, signature: Signature) -> None:
         raise ConversionError(
             Reason.UNKNOWN_INPUT,
             f"{tensor.field}.name",
-            f"{tensor.name[:80]!r} is not an input of the model: {signature.input_names}",
+            f"{quoted(tensor.name)} is not an input of the model: {signature.input_names}",
         )
     if tensor.datatype != declared.datatype:
         raise ConversionError(
@@ -190,19 +219,29 @@ def _check_declared(tensor: Tensor, signature: Signature) -> None:
         raise ConversionError(
             Reason.WRONG_SHAPE,
             f"{tensor.field}.shape",
-            f"{tensor.name} must be {list(declared.shape)}, not {list(tensor.shape)}",
+            f"{tensor.name} must be {list(declared.shape)}, not {shape_text(tensor.shape)}",
         )
 
 
-def _check_data(tensor: Tensor) -> None:
+def _check_data(tensor: Tensor, bytes_elements: int, limits: ConversionLimits) -> int:
+    """Raises ConversionError unless the data fit the shape.
+
+    `bytes_elements` is the number of BYTES elements in the request's tensors so far. Returns the
+    number with this tensor.
+    """
     field = f"{tensor.field}.data"
     wanted = element_count(tensor.shape)
-    found = raw_element_count(tensor.data, tensor.datatype, field)
+    stop = limits.max_bytes_elements - bytes_elements + 1
+    found = raw_element_count(tensor.data, tensor.datatype, field, stop)
+    if tensor.datatype == "BYTES":
+        bytes_elements += found
+        check_bytes_count(bytes_elements, field, limits)
     if found != wanted:
         raise ConversionError(
             Reason.WRONG_COUNT,
             field,
-            f"shape {list(tensor.shape)} needs {wanted} elements, not {found}",
+            f"{found} elements do not fill the shape {shape_text(tensor.shape)}",
         )
     if tensor.datatype == "BOOL" and bytes(tensor.data).translate(None, b"\x00\x01"):
         raise ConversionError(Reason.WRONG_ELEMENT, field, "a BOOL byte must be 0 or 1")
+    return bytes_elements

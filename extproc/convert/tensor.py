@@ -9,6 +9,7 @@ import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 
 from extproc.convert.errors import ConversionError
 from sluice.contract.reasons import Reason
@@ -27,6 +28,9 @@ ITEM_SIZE: Mapping[str, int] = {
 
 DATATYPES = frozenset(ITEM_SIZE) | {"BYTES"}
 
+MAX_OUTPUT_DIMENSIONS = 32
+"""Length of an output's shape. numpy 1 has this limit too."""
+
 _LENGTH = struct.Struct("<I")
 
 
@@ -42,16 +46,31 @@ class Tensor:
     field: str = ""
 
 
+def check_dimensions(count: int, max_dimensions: int, field: str) -> None:
+    """Raises ConversionError (422) for a shape with too many dimensions.
+
+    Every reader must call this before it copies or multiplies the sizes of a shape. A body has room
+    for millions of sizes, and the time of their product grows with the square of their number.
+    """
+    if count > max_dimensions:
+        raise ConversionError(
+            Reason.WRONG_SHAPE, field, f"must have at most {max_dimensions} dimensions"
+        )
+
+
 def element_count(shape: Sequence[int]) -> int:
-    """Number of elements of a tensor with this shape."""
+    """Number of elements of a tensor with this shape. `check_dimensions` has bounded its length."""
     return math.prod(shape)
 
 
-def raw_element_count(data: Raw, datatype: str, field: str) -> int:
-    """Number of elements in raw data. Raises ConversionError (400, 422) if one is incomplete."""
+def raw_element_count(data: Raw, datatype: str, field: str, stop: int | None = None) -> int:
+    """Number of elements in raw data. Raises ConversionError (400, 422) if one is incomplete.
+
+    BYTES elements are counted one by one, up to `stop`.
+    """
     item = ITEM_SIZE.get(datatype)
     if item is None:
-        return sum(1 for _ in _bytes_spans(data, field))
+        return sum(1 for _ in islice(_bytes_spans(data, field), stop))
     if len(data) % item:
         raise ConversionError(
             Reason.WRONG_COUNT,
@@ -63,8 +82,8 @@ def raw_element_count(data: Raw, datatype: str, field: str) -> int:
 
 def pack_bytes(items: Sequence[bytes]) -> bytes:
     """Raw data of a BYTES tensor."""
-    pack = _LENGTH.pack
-    return b"".join([piece for item in items for piece in (pack(len(item)), item)])
+    lengths = map(_LENGTH.pack, map(len, items))
+    return b"".join(chain.from_iterable(zip(lengths, items, strict=True)))
 
 
 def unpack_bytes(raw: Raw, field: str) -> list[bytes]:

@@ -1,29 +1,39 @@
 """Reads and writes requests, and reads responses, of the V2 REST protocol in JSON."""
 
+import dataclasses
 from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 import orjson
 
 from extproc.convert.elements import flatten, json_values, pack
-from extproc.convert.errors import ConversionError, bad_model_response
+from extproc.convert.errors import ConversionError, bad_model_response, shape_text
 from extproc.convert.inference import InferenceRequest, InferenceResponse, RequestedOutput
 from extproc.convert.json_document import (
     as_array,
     as_name,
     as_object,
     as_string,
+    member_field,
     parse_object,
     refuse_unknown_members,
 )
 from extproc.convert.limits import ConversionLimits
-from extproc.convert.signature import check_datatype
-from extproc.convert.tensor import Parameter, Parameters, Tensor, element_count
+from extproc.convert.signature import check_bytes_count, check_datatype, check_entry_count
+from extproc.convert.tensor import (
+    MAX_OUTPUT_DIMENSIONS,
+    Parameters,
+    Tensor,
+    check_dimensions,
+    element_count,
+)
 from sluice.contract.reasons import Reason
 
 _REQUEST_MEMBERS = frozenset(("id", "parameters", "inputs", "outputs"))
 _TENSOR_MEMBERS = frozenset(("name", "shape", "datatype", "data", "parameters"))
 _OUTPUT_MEMBERS = frozenset(("name", "parameters"))
+_PARAMETER_TYPES = frozenset((bool, int, float, str))
 
 _MAX_DIMENSION = (1 << 63) - 1
 """Dimensions are int64 in ModelInferRequest."""
@@ -32,13 +42,11 @@ _MAX_DIMENSION = (1 << 63) - 1
 def read_request(document: Mapping[str, object], limits: ConversionLimits) -> InferenceRequest:
     """A V2 request. Raises ConversionError (400, 422)."""
     refuse_unknown_members(document, _REQUEST_MEMBERS, "")
+    inputs = read_inputs(document, limits)
     request_id = as_string(document.get("id", ""), "id")
     return InferenceRequest(
-        inputs=[
-            read_tensor(entry, f"inputs[{i}]", limits)
-            for i, entry in enumerate(as_array(document.get("inputs"), "inputs"))
-        ],
-        outputs=read_outputs(document),
+        inputs=[read_tensor(entry, f"inputs[{i}]", limits) for i, entry in enumerate(inputs)],
+        outputs=read_outputs(document, limits),
         parameters=read_parameters(document, ""),
         id=request_id,
         verbatim=True,
@@ -65,6 +73,7 @@ def write_request(request: InferenceRequest) -> bytes:
 
 def read_response(body: bytes, limits: ConversionLimits) -> InferenceResponse:
     """A V2 response. Raises ConversionError (502)."""
+    limits = _of_response(limits)
     try:
         document = parse_object(body, limits)
         outputs = as_array(document.get("outputs"), "outputs")
@@ -79,36 +88,62 @@ def read_response(body: bytes, limits: ConversionLimits) -> InferenceResponse:
         raise bad_model_response(f"{error.field}: {error.detail}") from None
 
 
+def _of_response(limits: ConversionLimits) -> ConversionLimits:
+    """The limits of a response, which may be twice as large as a request (see docs/conversion.md).
+
+    Clients do not write it.
+    """
+    return dataclasses.replace(
+        limits,
+        max_json_memory=2 * limits.max_json_memory,
+        max_bytes_elements=limits.max_json_memory,
+        max_dimensions=MAX_OUTPUT_DIMENSIONS,
+    )
+
+
 def read_tensor(entry: object, field: str, limits: ConversionLimits) -> Tensor:
     """A V2 tensor with its data in JSON. Raises ConversionError (400, 422)."""
     members = as_object(entry, field)
     refuse_unknown_members(members, _TENSOR_MEMBERS, f"{field}.")
-    name, datatype, shape = read_tensor_head(members, field)
+    name, datatype, shape = read_tensor_head(members, field, limits)
     if "data" not in members:
         raise ConversionError(Reason.NO_DATA, f"{field}.data", "is missing")
     flat, nesting = flatten(members["data"], f"{field}.data", limits)
     _check_nesting(nesting, shape, len(flat), f"{field}.data")
+    if datatype == "BYTES":
+        check_bytes_count(len(flat), f"{field}.data", limits)
     raw = pack(flat, datatype, f"{field}.data")
     return Tensor(name, datatype, shape, raw, read_parameters(members, f"{field}."), field)
 
 
-def read_tensor_head(members: Mapping[str, object], field: str) -> tuple[str, str, tuple[int, ...]]:
+def read_tensor_head(
+    members: Mapping[str, object], field: str, limits: ConversionLimits
+) -> tuple[str, str, tuple[int, ...]]:
     """Name, datatype and shape of a V2 tensor. Raises ConversionError (400, 422)."""
     name = as_name(members.get("name"), f"{field}.name")
     datatype = as_string(members.get("datatype"), f"{field}.datatype")
     check_datatype(datatype, field)
-    shape = members.get("shape")
-    if not isinstance(shape, list) or not all(
-        type(size) is int and size <= _MAX_DIMENSION for size in shape
-    ):
+    shape = as_array(members.get("shape"), f"{field}.shape")
+    check_dimensions(len(shape), limits.max_dimensions, f"{field}.shape")
+    sizes = tuple(size for size in shape if type(size) is int and size <= _MAX_DIMENSION)
+    if len(sizes) < len(shape):
         raise ConversionError(Reason.WRONG_TYPE, f"{field}.shape", "must be an array of integers")
-    return name, datatype, tuple(shape)
+    return name, datatype, sizes
 
 
-def read_outputs(document: Mapping[str, object]) -> list[RequestedOutput]:
-    """The `outputs` of a V2 request. Raises ConversionError (400, 422)."""
+def read_inputs(document: Mapping[str, object], limits: ConversionLimits) -> list[object]:
+    """The `inputs` of a V2 request. Raises ConversionError (400, 413)."""
+    inputs = as_array(document.get("inputs"), "inputs")
+    check_entry_count(len(inputs), "inputs", limits)
+    return inputs
+
+
+def read_outputs(document: Mapping[str, object], limits: ConversionLimits) -> list[RequestedOutput]:
+    """The `outputs` of a V2 request. Raises ConversionError (400, 413, 422)."""
     outputs = []
-    for i, entry in enumerate(as_array(document.get("outputs", []), "outputs")):
+    entries = as_array(document.get("outputs", []), "outputs")
+    check_entry_count(len(entries), "outputs", limits)
+    for i, entry in enumerate(entries):
         members = as_object(entry, f"outputs[{i}]")
         refuse_unknown_members(members, _OUTPUT_MEMBERS, f"outputs[{i}].")
         name = as_name(members.get("name"), f"outputs[{i}].name")
@@ -121,16 +156,19 @@ def read_parameters(members: Mapping[str, object], prefix: str) -> Parameters:
     found = members.get("parameters")
     if found is None:
         return {}
-    return {
-        name: _parameter(value, f"{prefix}parameters.{name}")
-        for name, value in as_object(found, f"{prefix}parameters").items()
-    }
+    parameters = as_object(found, f"{prefix}parameters")
+    if not _PARAMETER_TYPES.issuperset(map(type, parameters.values())):
+        raise _wrong_parameter(parameters, prefix)
+    return cast("Parameters", parameters)
 
 
-def _parameter(value: object, field: str) -> Parameter:
-    if isinstance(value, bool | int | float | str):
-        return value
-    raise ConversionError(Reason.WRONG_PARAMETER, field, "must be a boolean, a number or a string")
+def _wrong_parameter(parameters: Mapping[str, object], prefix: str) -> ConversionError:
+    name = next(name for name in parameters if type(parameters[name]) not in _PARAMETER_TYPES)
+    return ConversionError(
+        Reason.WRONG_PARAMETER,
+        f"{prefix}parameters.{member_field(name)}",
+        "must be a boolean, a number or a string",
+    )
 
 
 def _check_nesting(
@@ -143,13 +181,13 @@ def _check_nesting(
         raise ConversionError(
             Reason.WRONG_SHAPE,
             field,
-            f"the nesting {list(nesting)} is not the shape {list(shape)}",
+            f"the nesting {shape_text(nesting)} is not the shape {shape_text(shape)}",
         )
     if len(nesting) == 1 and min(shape, default=1) >= 0 and count != element_count(shape):
         raise ConversionError(
             Reason.WRONG_COUNT,
             field,
-            f"shape {list(shape)} needs {element_count(shape)} elements, not {count}",
+            f"{count} elements do not fill the shape {shape_text(shape)}",
         )
 
 

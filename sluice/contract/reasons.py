@@ -71,6 +71,8 @@ class Reason(StrEnum):
 
     JSON_TOO_LARGE = "json_too_large"
     TENSORS_TOO_LARGE = "tensors_too_large"
+    TOO_MANY_ELEMENTS = "too_many_elements"
+    TOO_MANY_ENTRIES = "too_many_entries"
     TOO_MANY_FIELDS = "too_many_fields"
     TOO_MANY_PARTS = "too_many_parts"
     TOO_MANY_PIXELS = "too_many_pixels"
@@ -240,7 +242,9 @@ CONVERSION_REFUSALS: Mapping[Reason, RefusalReason] = {
         {
             Reason.JSON_TOO_LARGE: "the parsed JSON document would take too much memory",
             Reason.TENSORS_TOO_LARGE: "the tensors of the request are too large in total",
-            Reason.TOO_MANY_FIELDS: "a protobuf message has too many fields or BYTES elements",
+            Reason.TOO_MANY_ELEMENTS: "a request has too many BYTES elements",
+            Reason.TOO_MANY_ENTRIES: "a request has too many inputs, outputs and parameters",
+            Reason.TOO_MANY_FIELDS: "a protobuf message has too many fields or typed elements",
             Reason.TOO_MANY_PARTS: "a multipart form has too many parts",
             Reason.TOO_MANY_PIXELS: "the images of an input have more than `max_pixels` in total, "
             "or an image needs too much memory",

@@ -127,11 +127,11 @@ def refuse(body: bytes, media: str) -> None:
 def test_bytes_elements_of_all_inputs_are_counted_together() -> None:
     request = ModelInferRequest()
     for name in ("a", "b"):
-        words = request.inputs.add(name=name, datatype="BYTES", shape=[LIMITS.max_fields // 2])
-        words.contents.bytes_contents.extend([b""] * (LIMITS.max_fields // 2))
+        words = request.inputs.add(name=name, datatype="BYTES", shape=[LIMITS.max_fields // 2 - 8])
+        words.contents.bytes_contents.extend([b""] * (LIMITS.max_fields // 2 - 8))
     media = "application/x-protobuf"
     assert len(sent(to_grpc(Signature("m"), media, request.SerializeToString())).inputs) == 2
-    request.inputs[1].contents.bytes_contents.append(b"")
+    request.inputs[1].contents.bytes_contents.extend([b""] * 8)
     with pytest.raises(ConversionError) as caught:
         to_grpc(Signature("m"), media, request.SerializeToString())
     assert (caught.value.status, caught.value.reason) == (413, "too_many_fields")
