@@ -91,7 +91,9 @@ def redis_store(backend: LimitBackend) -> RedisStore:
     try:
         client = _client(backend, password)
     except (RedisError, ValueError) as error:
-        raise ValueError(f"limits.backend: {error}") from error
+        # The message may contain the address or the name of the user.
+        reason = type(error).__name__
+        raise ValueError(f"limits.backend: the client cannot be created: {reason}") from None
     return RedisStore(client, backend.prefix)
 
 
@@ -100,8 +102,9 @@ def _password(backend: LimitBackend) -> str | None:
     if name is None:
         return None
     if name not in os.environ:
+        # The name is not shown: it may be the password itself, in the wrong place.
         raise ValueError(
-            f"limits.backend.password_env names {name}, which is not set in this process"
+            "limits.backend.password_env names a variable that is not set in this process"
         )
     return os.environ[name]
 

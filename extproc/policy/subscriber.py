@@ -5,6 +5,7 @@ This module handles the stream, versions and nonces. `Apply` puts a policy in fo
 
 import asyncio
 import logging
+import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from protos.base_pb2 import Node
 from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 from protos.policy_pb2 import Policy
 from sluice.config import PolicyDocument
+from sluice.config.errors import MAX_PROBLEMS
+from sluice.config.validation import location, shown_path
 from sluice.contract.names import POLICY_TYPE_URL
 from sluice.contract.paths import ADS_STREAM
 
@@ -130,9 +133,11 @@ async def _acknowledge(
         log.error("policy %s is rejected: %s", response.version_info, error)
         request.error_detail.code = StatusCode.INVALID_ARGUMENT
         request.error_detail.message = str(error)
-    except Exception:
-        # An unexpected failure must not end the worker: the last good policy stays in force.
-        log.exception("policy %s is rejected", response.version_info)
+    except Exception as error:
+        # An unexpected failure must not end the worker: the last good policy stays in force. The
+        # message of the exception is not logged, because it may contain a secret of the policy.
+        name, trace = type(error).__name__, "".join(traceback.format_tb(error.__traceback__))
+        log.error("policy %s is rejected: unexpected %s\n%s", response.version_info, name, trace)
         request.error_detail.code = StatusCode.INTERNAL
         request.error_detail.message = "the worker failed on this policy; see its log"
     request.version_info = subscription.version
@@ -150,5 +155,8 @@ def _document(response: DiscoveryResponse) -> PolicyDocument:
         raise ValueError("not a Policy message") from error
     except ValidationError as error:
         # The reason has no values of the document, because the document contains keys.
-        found = (f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors())
+        found = (
+            f"{shown_path(location(detail), PolicyDocument)}: {detail['type']}"
+            for detail in error.errors(include_input=False)[:MAX_PROBLEMS]
+        )
         raise ValueError(f"not a valid policy: {'; '.join(found)}") from None

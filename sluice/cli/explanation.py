@@ -19,8 +19,8 @@ from protos.base_pb2 import Node
 from sluice.cli.commands import CommandError
 from sluice.config import PolicyDocument, policy_document
 from sluice.config.load import load
-from sluice.keys.fetch import fetch_document
-from sluice.keys.key_set import KeySet
+from sluice.keys.fetch import FetchError, fetch_document
+from sluice.keys.key_set import KeySet, KeySetError
 
 TIMEOUT = 5.0
 """Seconds for the policy to arrive."""
@@ -51,16 +51,16 @@ async def _policy(xds: str, config: Path | None) -> Policy:
     # A policy has no keys of a jwks_uri: each worker fetches them, and so does this command.
     for issuer in policy.authenticator.auth.issuers:
         if issuer.jwks_uri is not None:
-            keys = await _fetch_keys(issuer.jwks_uri)
+            keys = await _fetch_keys(issuer.issuer, issuer.jwks_uri)
             policy.authenticator.replace_keys(issuer.issuer, keys)
     return policy
 
 
-async def _fetch_keys(uri: str) -> KeySet:
+async def _fetch_keys(issuer: str, uri: str) -> KeySet:
     try:
         return KeySet.parse(await fetch_document(uri))
-    except (ValueError, OSError, HTTPException) as error:
-        raise CommandError(f"no key set from {uri}: {_reason(error)}") from error
+    except (FetchError, KeySetError) as error:
+        raise CommandError(f"no key set of {issuer}: {error}") from None
 
 
 async def _document(xds: str, config: Path | None) -> PolicyDocument:

@@ -45,11 +45,16 @@ def _profile(options: argparse.Namespace) -> int:
 
 
 def _request(options: argparse.Namespace, config: GatewayConfig) -> urllib.request.Request:
-    """Raises OSError when the secret cannot be read, ValueError when the config has none."""
+    """Raises ValueError when the secret cannot be read or the config has none."""
     profile = config.telemetry.profile
     if profile is None:
         raise ValueError(f"{options.config} does not set telemetry.profile.secret_file")
-    secret = (options.config.parent / profile.secret_file).read_text().strip()
+    try:
+        secret = (options.config.parent / profile.secret_file).read_text().strip()
+    except OSError as error:
+        # The name of the file is not shown: it may be the secret itself, in the wrong place.
+        reason = f"telemetry.profile.secret_file cannot be read: {error.strerror}"
+        raise ValueError(reason) from None
     profile_format = "svg" if options.output.suffix == ".svg" else "speedscope"
     url = (
         f"http://{config.telemetry.metrics.address}/debug/profile"

@@ -10,6 +10,7 @@ from sluice.config.values import (
     HeaderName,
     Name,
     PositiveDuration,
+    Shown,
     Text,
     split_url,
 )
@@ -48,8 +49,10 @@ class JwtIssuer(Confidential):
     Set exactly one of `jwks`, `jwks_file` and `jwks_uri`: the keys that verify the tokens.
     """
 
-    issuer: str = Field(min_length=1, description="Required value of the token's `iss` claim.")
-    audiences: tuple[str, ...] = Field(
+    issuer: Annotated[Text, Shown()] = Field(
+        min_length=1, description="Required value of the token's `iss` claim."
+    )
+    audiences: Annotated[tuple[str, ...], Shown()] = Field(
         min_length=1, description="The token's `aud` claim must contain one of these."
     )
     algorithms: tuple[Algorithm, ...] = Field(
@@ -57,7 +60,7 @@ class JwtIssuer(Confidential):
         description="Accepted signature algorithms: either symmetric (HS*) or asymmetric ones.",
     )
     jwks: str | None = Field(None, description="JSON Web Key Set, as JSON text.")
-    jwks_file: Text | None = Field(
+    jwks_file: Annotated[Text | None, Shown()] = Field(
         None,
         description="File with the key set, relative to the config file. The control plane watches "
         "the file.",
@@ -71,8 +74,10 @@ class JwtIssuer(Confidential):
     leeway: Duration = Field(
         30.0, le=600, description="Tolerated clock difference for `exp`, `nbf` and `iat`."
     )
-    subject_claim: Claim = Field("sub", description="Claim with the caller's subject.")
-    group_claim: Claim = Field(
+    subject_claim: Annotated[Claim, Shown()] = Field(
+        "sub", description="Claim with the caller's subject."
+    )
+    group_claim: Annotated[Claim, Shown()] = Field(
         "group", description="Claim with the caller's groups: a string or a list of strings."
     )
 
@@ -96,11 +101,13 @@ class JwtIssuer(Confidential):
 class ApiKey(Confidential):
     """An API key, stored as a hash. `sluice key` creates a key and prints this entry."""
 
-    name: Name = Field(description="Subject of requests with this key.")
+    name: Annotated[Name, Shown()] = Field(description="Subject of requests with this key.")
     sha256: str = Field(
         pattern=r"^[0-9a-f]{64}$", description="SHA-256 hash of the key, in lower-case hex."
     )
-    groups: tuple[ClaimValue, ...] = Field((), description="Groups of requests with this key.")
+    groups: Annotated[tuple[ClaimValue, ...], Shown()] = Field(
+        (), description="Groups of requests with this key."
+    )
     claims: dict[Claim, ClaimValue] = Field(
         default_factory=dict, description="Claims of requests with this key."
     )
@@ -111,7 +118,7 @@ class Auth(Confidential):
 
     issuers: tuple[JwtIssuer, ...] = ()
     api_keys: tuple[ApiKey, ...] = ()
-    api_key_header: HeaderName = Field(
+    api_key_header: Annotated[HeaderName, Shown()] = Field(
         "x-api-key", description="Request header that carries an API key."
     )
     token_cache_entries: int = Field(

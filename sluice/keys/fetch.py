@@ -1,14 +1,24 @@
 """Fetches a key set from a `jwks_uri`, with bounds on time and size."""
 
 import asyncio
+import http.client
+import socket
+import ssl
 import time
+import urllib.error
 import urllib.request
+from contextlib import suppress
+from functools import partial
 
 from sluice.keys.key_set import MAX_DOCUMENT
 
 FETCH_TIMEOUT = 5.0
 """Seconds for one fetch. If the headers arrive slowly, the fetch ends after twice this time."""
 READ_SIZE = 1 << 16
+
+
+class FetchError(OSError):
+    """The document could not be fetched. The message does not contain the URL."""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -18,26 +28,87 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-_OPENER = urllib.request.build_opener(_NoRedirect)
+class _Fetch(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
+    """One fetch, which another thread can end by closing its connection.
+
+    Without that, a server that sends its headers byte by byte would hold a thread for hours.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._connections: list[http.client.HTTPConnection] = []
+        self._opener = urllib.request.build_opener(_NoRedirect, self)
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        """Open a connection of HTTP."""
+        return self.do_open(partial(self._connection, http.client.HTTPConnection), req)
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        """Open a connection of HTTPS."""
+        return self.do_open(partial(self._connection, http.client.HTTPSConnection), req)
+
+    def _connection(
+        self, kind: type[http.client.HTTPConnection], host: str, *, timeout: float
+    ) -> http.client.HTTPConnection:
+        connection = kind(host, timeout=timeout)
+        self._connections.append(connection)
+        return connection
+
+    def run(self, uri: str) -> bytes:
+        """The document. Raises FetchError."""
+        try:
+            return self._get(uri)
+        except Exception as error:
+            # Any exception: `http.client` raises many, and most of their messages quote the URL.
+            raise FetchError(_reason(error)) from None
+
+    def end(self) -> None:
+        """End the fetch: a blocked read of the connection returns at once."""
+        for connection in self._connections:
+            if connection.sock is not None:
+                with suppress(OSError):
+                    connection.sock.shutdown(socket.SHUT_RDWR)
+
+    def _get(self, uri: str) -> bytes:
+        deadline = time.monotonic() + FETCH_TIMEOUT
+        document = bytearray()
+        with self._opener.open(uri, timeout=FETCH_TIMEOUT) as response:
+            while chunk := response.read1(READ_SIZE):
+                document += chunk
+                if len(document) > MAX_DOCUMENT:
+                    raise FetchError("the key set is larger than 1 MiB")
+                if time.monotonic() > deadline:
+                    raise TimeoutError
+        return bytes(document)
 
 
 async def fetch_document(uri: str) -> bytes:
     """Fetch a document over http or https, in a thread. A redirect is an error.
 
-    Raises OSError, ValueError or HTTPException.
+    Raises FetchError.
     """
-    # The thread checks the deadline only between reads of the body, not while headers arrive.
-    return await asyncio.wait_for(asyncio.to_thread(_get, uri), 2 * FETCH_TIMEOUT)
+    fetch = _Fetch()
+    try:
+        # The thread checks the deadline only between reads of the body, not while headers arrive.
+        return await asyncio.wait_for(asyncio.to_thread(fetch.run, uri), 2 * FETCH_TIMEOUT)
+    except TimeoutError as error:
+        raise FetchError(_reason(error)) from None
+    finally:
+        fetch.end()
 
 
-def _get(uri: str) -> bytes:
-    deadline = time.monotonic() + FETCH_TIMEOUT
-    document = bytearray()
-    with _OPENER.open(uri, timeout=FETCH_TIMEOUT) as response:
-        while chunk := response.read1(READ_SIZE):
-            document += chunk
-            if len(document) > MAX_DOCUMENT:
-                raise ValueError("the key set is larger than 1 MiB")
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"the key set took longer than {FETCH_TIMEOUT:.0f} s")
-    return bytes(document)
+def _reason(error: BaseException) -> str:
+    """Why a fetch failed, without any text that the server or the URL may have provided."""
+    if isinstance(error, urllib.error.HTTPError):
+        return f"the server responded with status {error.code}"
+    if isinstance(error, urllib.error.URLError) and isinstance(error.reason, BaseException):
+        return _reason(error.reason)
+    if isinstance(error, FetchError):
+        return str(error)
+    if isinstance(error, TimeoutError):
+        return "the server did not respond in time"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {error.reason or type(error).__name__}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"the response is not valid ({type(error).__name__})"

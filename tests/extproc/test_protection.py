@@ -91,7 +91,7 @@ async def test_a_policy_whose_backend_cannot_be_configured_changes_nothing(
     with pytest.raises(ValueError) as refused:
         await protection.prepare(unusable)
     assert str(refused.value) == (
-        "limits.backend.password_env names REDIS_PASSWORD, which is not set in this process"
+        "limits.backend.password_env names a variable that is not set in this process"
     )
     after = protection.limiter, protection.budgets, protection.descriptor_limiter.settings
     assert after == before

@@ -164,6 +164,8 @@ async def test_a_fetch_whose_headers_arrive_too_slowly_is_cancelled(
     """The socket timeout alone would not end it: bytes keep arriving."""
     monkeypatch.setattr(fetch, "FETCH_TIMEOUT", 0.1)
 
+    closed = asyncio.Event()
+
     async def trickle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nx: ")
         with suppress(ConnectionError):
@@ -171,15 +173,19 @@ async def test_a_fetch_whose_headers_arrive_too_slowly_is_cancelled(
                 writer.write(b"x")
                 await writer.drain()
                 await asyncio.sleep(0.02)
+        closed.set()
 
     server = await asyncio.start_server(trickle, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     fetching = asyncio.create_task(fetch.fetch_document(f"http://127.0.0.1:{port}/keys"))
     done, _ = await asyncio.wait({fetching}, timeout=30)
-    server.close()
     assert done == {fetching}
-    with pytest.raises(TimeoutError):
+    with pytest.raises(fetch.FetchError, match="in time"):
         fetching.result()
+    # The thread has ended too: it has closed its connection.
+    async with asyncio.timeout(30):
+        await closed.wait()
+    server.close()
 
 
 async def test_the_wait_for_a_slow_issuer_is_bounded(

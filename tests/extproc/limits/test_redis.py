@@ -82,12 +82,12 @@ def test_a_password_that_is_not_set_is_a_config_error(monkeypatch: pytest.Monkey
     backend = LimitBackend(
         kind="redis", urls=("redis://127.0.0.1/0",), password_env="LIMITS_PASSWORD"
     )
-    with pytest.raises(ValueError, match="password_env names LIMITS_PASSWORD, which is not set"):
+    with pytest.raises(ValueError, match="password_env names a variable that is not set"):
         redis_store(backend)
 
 
-def test_a_url_that_the_client_refuses_is_a_config_error() -> None:
-    with pytest.raises(ValueError, match=r"limits\.backend: "):
+def test_a_url_without_a_valid_port_is_a_config_error() -> None:
+    with pytest.raises(ValueError, match="write redis://HOST:PORT/DB"):
         redis_store(LimitBackend(kind="redis", urls=("redis://127.0.0.1:99999/0",)))
 
 
