@@ -26,6 +26,7 @@ def render(config: GatewayConfig, node_id: str = "envoy") -> str:
         "xds_port": int(xds_port),
         "xds_type": "STATIC" if is_ip(xds_host) else "STRICT_DNS",
         "max_connections": MAX_CONNECTIONS,
+        "max_heap": config.envoy.max_heap,
     }
     # Values are JSON, which is valid YAML, so a value cannot add keys to the document.
     return template.substitute({key: json.dumps(value) for key, value in values.items()})

@@ -19,6 +19,8 @@ from sluice.config.values import (
     Size,
     Strict,
     Text,
+    is_loopback,
+    split_host_port,
 )
 from sluice.contract.paths import OIP_PREFIX
 
@@ -49,11 +51,16 @@ class Listener(Strict):
         le=MAX_UINT32,
         description="Number of trusted proxies in front of Envoy, for `X-Forwarded-For`.",
     )
+    handshake_timeout: PositiveDuration = Field(
+        10.0,
+        description="Time for a new connection to complete the TLS handshake; without TLS, to send "
+        "the first line of its first request.",
+    )
     request_headers_timeout: PositiveDuration = Field(
         10.0, description="Time for a client to send all request headers."
     )
     idle_timeout: PositiveDuration = Field(
-        3600.0, description="Time after which a connection without requests is closed."
+        900.0, description="Time after which a connection without requests is closed."
     )
     max_concurrent_streams: int = Field(
         128, ge=1, le=2**31 - 1, description="Concurrent streams of one HTTP/2 connection."
@@ -129,9 +136,31 @@ class Callout(Strict):
 class Envoy(Strict):
     """The Envoy process of `sluice up`. Changes take effect at the next start."""
 
-    admin: HostPort = Field("127.0.0.1:9901", description="Address of Envoy's admin interface.")
+    admin: HostPort = Field(
+        "127.0.0.1:9901", description="Address of Envoy's admin interface, which can only be read."
+    )
+    allow_remote_admin: bool = Field(
+        False,
+        description="Whether `admin` may be an address that other machines can reach. All who can "
+        "reach it can read Envoy's config and statistics.",
+    )
     concurrency: int = Field(1, ge=1, le=256, description="Number of worker threads.")
+    max_heap: Size = Field(
+        1 << 30,
+        ge=64 << 20,
+        description="Maximum size of Envoy's heap. Near it, Envoy ends the requests that hold the "
+        "most memory, and refuses new requests.",
+    )
     log_level: Literal["trace", "debug", "info", "warning", "error", "critical"] = "warning"
+
+    @model_validator(mode="after")
+    def _admin_is_local(self) -> Self:
+        if not self.allow_remote_admin and not is_loopback(split_host_port(self.admin)[0]):
+            raise ValueError(
+                f"envoy.admin is {self.admin}, which other machines can reach: use a loopback "
+                "address such as 127.0.0.1:9901, or set envoy.allow_remote_admin: true"
+            )
+        return self
 
 
 class Requests(Strict):

@@ -151,6 +151,11 @@ def is_ip(host: str) -> bool:
     return True
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only processes of the same machine can connect to an address with this host."""
+    return host == "localhost" or (is_ip(host) and ipaddress.ip_address(host).is_loopback)
+
+
 @dataclass(frozen=True, slots=True)
 class TypeLabel:
     """The name of a type on the reference page."""

@@ -51,6 +51,8 @@ class LocalReply:
     prefixes: tuple[str, ...] = ()
     contains: str = ""
     unless: int | None = None
+    identified: bool = True
+    """Whether the request already has an id when Envoy sends the reply."""
 
     def matches(self, details: str, status: int) -> bool:
         """Whether the row applies to a response with these details and this status."""
@@ -67,6 +69,14 @@ LOCAL_REPLIES: Final = (
         429,
         "The gateway's request rate limit is exceeded.",
         ("local_rate_limited",),
+    ),
+    LocalReply(
+        Reason.GATEWAY_OVERLOADED,
+        503,
+        "The gateway has too little memory for more requests.",
+        ("overload",),
+        # Envoy refuses the request before it replaces the request id of the client.
+        identified=False,
     ),
     LocalReply(
         Reason.DECISION_UNAVAILABLE,
@@ -130,6 +140,7 @@ GATEWAY_REASONS: Final = frozenset(
     {
         *DECISION_REFUSALS,
         Reason.DECISION_UNAVAILABLE,
+        Reason.GATEWAY_OVERLOADED,
         *(reason for reason, _ in LOCAL_REPLIES_BY_STATUS.values()),
     }
 )

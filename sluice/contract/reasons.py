@@ -115,6 +115,7 @@ class Reason(StrEnum):
     NO_HEALTHY_ENDPOINT = "no_healthy_endpoint"
     UNKNOWN_SERVICE = "unknown_service"
     OVERLOADED = "overloaded"
+    GATEWAY_OVERLOADED = "gateway_overloaded"
     MODEL_TIMEOUT = "model_timeout"
     IDLE_TIMEOUT = "idle_timeout"
     MODEL_UNREACHABLE = "model_unreachable"

@@ -10,8 +10,9 @@ from envoy_data_plane.envoy.config.core.v3 import (
     HttpProtocolOptionsHeadersWithUnderscoresAction,
     TransportSocket,
 )
-from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain
+from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, ListenerFilter
 from envoy_data_plane.envoy.config.listener.v3 import Listener as EnvoyListener
+from envoy_data_plane.envoy.extensions.filters.listener.http_inspector.v3 import HttpInspector
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
     HttpConnectionManagerCodecType,
@@ -67,11 +68,26 @@ def listener(config: GatewayConfig, directory: Path) -> EnvoyListener:
             name="envoy.transport_sockets.tls",
             typed_config=pack(_tls(settings.tls, directory)),
         )
+        chain.transport_socket_connect_timeout = seconds(settings.handshake_timeout)
     return EnvoyListener(
         name=names.LISTENER,
         address=address(settings.address),
         filter_chains=[chain],
         per_connection_buffer_limit_bytes=settings.stream_buffer_limit,
+        listener_filters=[] if settings.tls else [_http_inspector()],
+        # Envoy closes connections that the listener filters have not passed in this time.
+        listener_filters_timeout=seconds(settings.handshake_timeout),
+    )
+
+
+def _http_inspector() -> ListenerFilter:
+    """Holds back a connection until its first line has arrived.
+
+    After that, `request_headers_timeout` applies. Without TLS and this filter, a connection that
+    sends nothing would be kept for `idle_timeout`.
+    """
+    return ListenerFilter(
+        name="envoy.filters.listener.http_inspector", typed_config=pack(HttpInspector())
     )
 
 

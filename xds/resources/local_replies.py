@@ -77,7 +77,9 @@ def _condition(reply: LocalReply) -> str:
 def reply_mappings() -> Iterator[ReplyMapping]:
     """All mappings. Envoy applies the first mapping whose condition holds."""
     for reply in LOCAL_REPLIES:
-        yield ReplyMapping(_condition(reply), reply.status, reply.reason, reply.detail)
+        yield ReplyMapping(
+            _condition(reply), reply.status, reply.reason, reply.detail, reply.identified
+        )
     for status, (reason, detail) in LOCAL_REPLIES_BY_STATUS.items():
         when = f"{_IS_LOCAL_REPLY} && response.code == {status}"
         # Envoy may not have been able to parse the request, which then has no id.

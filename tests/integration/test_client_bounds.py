@@ -1,0 +1,168 @@
+"""Envoy bounds what clients can hold: memory, connections, and the admin interface."""
+
+import json
+import select
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.extproc.transport.certificates import CertificateAuthority
+from tests.integration.gateway import Gateway, base_config, eventually, running
+
+REQUEST = b"GET /v2/models/echo/x HTTP/1.1\r\nhost: h\r\n\r\n"
+HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
+"""The connection preface of a client: the magic and an empty SETTINGS frame (RFC 9113)."""
+
+
+def connected(gateway: Gateway, first: bytes = b"") -> socket.socket:
+    host, _, port = gateway.config["listener"]["address"].rpartition(":")
+    connection = socket.create_connection((host, int(port)), 30)
+    connection.sendall(first)
+    return connection
+
+
+def status(connection: socket.socket, request: bytes) -> int:
+    connection.sendall(request)
+    return int(connection.recv(1 << 16).split(b" ", 2)[1])
+
+
+def wait_until_closed(connection: socket.socket) -> None:
+    """Waits for the end of the connection. Fails with a timeout if it stays open."""
+    try:
+        while connection.recv(1 << 16):
+            pass
+    except ConnectionResetError:
+        pass
+
+
+@pytest.fixture(scope="module")
+def strict() -> Iterator[Gateway]:
+    """A gateway with short timeouts for connections and a small heap for Envoy.
+
+    The server of the public model `stalled` reads nothing.
+    """
+    config = base_config()
+    config["listener"] |= {"handshake_timeout": "1s", "idle_timeout": "3s"}
+    config["envoy"]["max_heap"] = "64MiB"
+    public = {"access": {"public": True}}
+    config["models"]["echo"] |= public
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        versions = {"v1": {"endpoints": [{"address": address}]}}
+        config["models"]["stalled"] = {**public, "versions": versions, "max_body": "1GiB"}
+        with running(config) as gateway:
+            yield gateway
+
+
+@pytest.mark.parametrize("first", [b"", b"G", b"GET /v2/models", HTTP2_PREFACE[:10]])
+def test_a_connection_that_sends_no_first_line_is_closed_before_others(
+    strict: Gateway, first: bytes
+) -> None:
+    with connected(strict) as spoken, connected(strict, first) as silent:
+        assert status(spoken, REQUEST) == 200
+        wait_until_closed(silent)
+        assert status(spoken, REQUEST) == 200
+
+
+@pytest.mark.parametrize("first", [REQUEST, HTTP2_PREFACE])
+def test_a_connection_without_requests_is_closed_after_the_idle_timeout(
+    strict: Gateway, first: bytes
+) -> None:
+    with connected(strict, first) as connection:
+        wait_until_closed(connection)
+
+
+def test_a_client_that_does_not_finish_the_tls_handshake_is_closed(tmp_path: Path) -> None:
+    authority = CertificateAuthority(tmp_path)
+    certificate, key = authority.issue("gateway")
+    config = base_config()
+    config["models"]["echo"]["access"] = {"public": True}
+    config["listener"] |= {
+        "handshake_timeout": "1s",
+        "tls": {"certificate": str(certificate), "private_key": str(key)},
+    }
+    with running(config) as gateway:
+        context = ssl.create_default_context(cafile=authority.path)
+        raw = connected(gateway)
+        with (
+            context.wrap_socket(raw, server_hostname="127.0.0.1") as spoken,
+            connected(gateway) as silent,
+        ):
+            assert status(spoken, REQUEST) == 200
+            wait_until_closed(silent)
+            assert status(spoken, REQUEST) == 200
+
+
+def test_near_the_maximum_heap_requests_are_refused_until_memory_is_free(strict: Gateway) -> None:
+    def probe() -> httpx.Response | None:
+        # Envoy would copy this request id into the JSON if it had not replaced the id.
+        headers = {"x-request-id": '"}'}
+        try:
+            return httpx.get(f"{strict.url}/v2/models/echo/x", headers=headers)
+        except httpx.TransportError:
+            return None
+
+    refused: list[httpx.Response] = []
+    with ExitStack() as uploads:
+
+        def overloaded() -> bool:
+            uploads.enter_context(upload(strict))
+            response = probe()
+            if response is not None and response.status_code == 503:
+                refused.append(response)
+            return bool(refused)
+
+        eventually(overloaded, 60)
+    (response,) = refused
+    assert response.headers["content-type"] == "application/problem+json"
+    assert json.loads(response.text)["reason"] == "gateway_overloaded"
+
+    def admitted() -> bool:
+        response = probe()
+        return response is not None and response.status_code == 200
+
+    eventually(admitted, 30)
+    stats = httpx.get(f"http://{strict.config['envoy']['admin']}/stats/prometheus").text
+    assert "envoy_overload_envoy_resource_monitors_fixed_heap_pressure" in stats
+
+
+def upload(gateway: Gateway) -> socket.socket:
+    """A connection with a request whose body fills all buffers between client and model."""
+    head = b"POST /v2/models/stalled/infer HTTP/1.1\r\nhost: h\r\ncontent-length: 100000000\r\n"
+    connection = connected(gateway, head + b"content-type: application/octet-stream\r\n\r\n")
+    connection.setblocking(False)
+    block = bytes(1 << 16)
+    while select.select([], [connection], [], 0.02)[1]:
+        try:
+            connection.send(block)
+        except OSError:
+            break
+    return connection
+
+
+@pytest.mark.parametrize(
+    "path", ["/ready", "/stats?filter=overload", "/stats/prometheus?usedonly", "/clusters",
+             "/config_dump?resource=dynamic_listeners", "/listeners", "/server_info"],
+)  # fmt: skip
+def test_the_admin_interface_serves_what_operators_read(gateway: Gateway, path: str) -> None:
+    assert httpx.get(f"http://{gateway.config['envoy']['admin']}{path}").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/quitquitquit", "/drain_listeners", "/drain_listeners?graceful", "/logging?level=off",
+             "/runtime_modify?a=b", "/cpuprofiler?enable=y", "/heapprofiler?enable=y",
+             "/healthcheck/fail", "/reset_counters", "/stats/recentlookups/enable",
+             "/contention", "/", "/help", "/ready/../quitquitquit", "//quitquitquit"],
+)  # fmt: skip
+def test_the_admin_interface_changes_nothing(gateway: Gateway, path: str) -> None:
+    for method in ("GET", "POST"):
+        host, _, port = gateway.config["envoy"]["admin"].rpartition(":")
+        with socket.create_connection((host, int(port)), 10) as admin:
+            admin.sendall(f"{method} {path} HTTP/1.1\r\nhost: h\r\n\r\n".encode())
+            assert admin.recv(1 << 16).split(b" ", 2)[1] in (b"403", b"404")
