@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 
 from extproc.counter_table import CounterTable
@@ -32,9 +31,10 @@ from extproc.telemetry.status import read_status
 from sluice.http.server import serve_in_thread
 
 
-def run(workers: Sequence[WorkerSettings], endpoint: EndpointSettings) -> int:
+def run(workers: Sequence[WorkerSettings], endpoint: EndpointSettings, hang_timeout: float) -> int:
     """Run the workers until SIGTERM or SIGINT; return the exit status.
 
+    A worker that is silent for `hang_timeout` seconds is replaced.
     Raises OSError if the endpoint's address is in use.
     """
     _configure_logging()
@@ -43,11 +43,12 @@ def run(workers: Sequence[WorkerSettings], endpoint: EndpointSettings) -> int:
         table = CounterTable(path, len(workers))
         metrics = Metrics(table)
         broker = path.with_name("limits") if len(workers) > 1 else None
-        slots = _create_slots(workers, _shared_settings(path, broker, endpoint), metrics)
+        shared = _shared_settings(path, broker, endpoint, hang_timeout)
+        slots = _create_slots(workers, shared, table)
         app = application(
             endpoint,
             TableCollector(table, catalog.FAMILIES),
-            partial(read_status, table),
+            lambda: read_status(table, [slot.status for slot in slots]),
             Profiler(lambda index: slots[index].pid if index < len(slots) else None),
         )
         evictions = metrics.counter(catalog.LIMIT_EVICTIONS)
@@ -70,16 +71,18 @@ def _configure_logging() -> None:
 
 
 def _shared_settings(
-    table: Path, broker: Path | None, endpoint: EndpointSettings
+    table: Path, broker: Path | None, endpoint: EndpointSettings, hang_timeout: float
 ) -> SharedSettings:
     profiler = os.getpid() if endpoint.secret_file is not None else None
-    return SharedSettings(TelemetrySettings(table, profiler), ProtectionSettings(broker))
+    return SharedSettings(
+        TelemetrySettings(table, profiler), ProtectionSettings(broker), hang_timeout
+    )
 
 
 def _create_slots(
-    workers: Sequence[WorkerSettings], shared: SharedSettings, metrics: Metrics
+    workers: Sequence[WorkerSettings], shared: SharedSettings, table: CounterTable
 ) -> list[WorkerSlot]:
     # The fork server imports everything once, so starting a worker takes only a fork.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([worker.__name__])
-    return [WorkerSlot(settings, shared, context, metrics) for settings in workers]
+    return [WorkerSlot(settings, shared, context, table) for settings in workers]

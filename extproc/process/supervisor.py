@@ -1,4 +1,4 @@
-"""Starts the worker processes, restarts a worker that ends, and drains all workers at the end."""
+"""Starts the workers, replaces workers that end or hang, and drains all workers at the end."""
 
 import socket
 import time
@@ -24,20 +24,24 @@ class Supervisor:
         """Start all workers and keep them running. Drain them when `stop` becomes readable."""
         for slot in self._slots:
             slot.start(self._clock())
-        while self._wait_for_exits(stop):
+        while self._wait(stop):
             self._run_deadlines()
         self._drain()
 
-    def _wait_for_exits(self, stop: socket.socket) -> bool:
+    def _wait(self, stop: socket.socket) -> bool:
         """Wait for an exit, the next deadline or `stop`. Handle exits; return False on `stop`."""
+        return stop not in self._wait_for_exits([stop], self._time_to_deadline())
+
+    def _wait_for_exits(
+        self, others: Sequence[socket.socket], timeout: float | None
+    ) -> list[object]:
+        """Wait for an exit or one of the other objects. Handle exits; return what is ready."""
         running = {slot.sentinel: slot for slot in self._slots if slot.sentinel is not None}
-        ready = wait([stop, *running], self._time_to_deadline())
-        if stop in ready:
-            return False
+        ready = list[object](wait([*others, *running], timeout))
         for sentinel in ready:
-            assert isinstance(sentinel, int)
-            running[sentinel].on_exit(self._clock())
-        return True
+            if isinstance(sentinel, int):
+                running[sentinel].on_exit(self._clock())
+        return ready
 
     def _time_to_deadline(self) -> float | None:
         deadlines = [slot.deadline for slot in self._slots if slot.deadline is not None]
@@ -54,6 +58,13 @@ class Supervisor:
         for slot in self._slots:
             slot.terminate()
         drain_timeout = max((slot.drain_timeout for slot in self._slots), default=0.0)
-        deadline = self._clock() + drain_timeout + KILL_GRACE
+        end = self._clock() + drain_timeout + KILL_GRACE
+        while self._is_any_running() and (left := end - self._clock()) > 0:
+            next_deadline = self._time_to_deadline()
+            self._wait_for_exits([], left if next_deadline is None else min(left, next_deadline))
+            self._run_deadlines()
         for slot in self._slots:
-            slot.join(max(0.0, deadline - self._clock()))
+            slot.kill()
+
+    def _is_any_running(self) -> bool:
+        return any(slot.sentinel is not None for slot in self._slots)

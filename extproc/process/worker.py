@@ -21,6 +21,7 @@ from extproc.convert import ConversionPool
 from extproc.memory_budget import MemoryBudget
 from extproc.policy.current import CurrentPolicy
 from extproc.policy.subscriber import follow
+from extproc.process.heartbeat import Heartbeat
 from extproc.process.metrics import (
     ConversionTimes,
     admission_cache_counters,
@@ -35,6 +36,7 @@ from extproc.process.metrics import (
     rate_limit_counters,
     transport_counters,
 )
+from extproc.process.stack_dump import dump_at_signal, stack_file
 from extproc.process.telemetry import TelemetrySettings, WorkerTelemetry
 from extproc.protection import Protection, ProtectionSettings
 from extproc.rpc import Services, unary
@@ -81,6 +83,7 @@ def main(
         level=logging.INFO,
         format=f"%(asctime)s %(levelname)s worker {settings.index}: %(message)s",
     )
+    dump_at_signal(stack_file(telemetry.table, settings.index))
     # Ctrl-C reaches the whole process group. The supervisor decides when a worker stops.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     worker_telemetry = WorkerTelemetry(telemetry, settings.index)
@@ -138,11 +141,13 @@ class Worker:
         self._pool = ConversionPool(
             memory=self._memory, observe=ConversionTimes(telemetry.metrics).observe
         )
+        self._heartbeat = Heartbeat(telemetry.table)
         self._has_policy = asyncio.Event()
         self._stop = asyncio.Event()
 
     async def run(self, lifeline: Connection) -> None:
         """Subscribe to the policy, serve, and drain. Raises OSError if the address is in use."""
+        self._heartbeat.start()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_reader(lifeline.fileno(), self._orphaned, lifeline)
@@ -163,6 +168,7 @@ class Worker:
             self._current_policy.close()
             await self._protection.close()
             self._telemetry.close()
+            self._heartbeat.stop()
 
     def _orphaned(self, lifeline: Connection) -> None:
         # A closed pipe stays readable. Without `remove_reader`, the loop would call this endlessly.
@@ -209,6 +215,8 @@ class Worker:
 
         All steps that can fail run before the first commit.
         """
+        # Both reading a very large document and compiling it take long. The worker does not hang.
+        self._heartbeat.beat()
         protection = await self._protection.prepare(document)
         try:
             policy = self._current_policy.compile(document)

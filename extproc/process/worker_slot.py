@@ -1,27 +1,48 @@
-"""One worker of the supervisor: starts its process, and schedules a restart after an exit."""
+"""One worker of the supervisor: starts its process, replaces it after an exit, and ends a process
+that hangs.
+"""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 
+from extproc.counter_table import CounterTable
 from extproc.process import worker
+from extproc.process.heartbeat import CHECK_INTERVAL, HeartbeatReader, Silence
 from extproc.process.restart import RestartBackoff
+from extproc.process.stack_dump import DUMP_TIMEOUT, read_dump, request_dump, stack_file
 from extproc.process.telemetry import TelemetrySettings
 from extproc.process.worker import WorkerSettings
 from extproc.protection import ProtectionSettings
 from extproc.telemetry import catalog
 from extproc.telemetry.metrics import Metrics
+from extproc.telemetry.status import WorkerState, WorkerStatus
 
 log = logging.getLogger(__name__)
+
+START_TIMEOUT = 30.0
+"""Seconds for a process to send its first heartbeat, if `hang_timeout` is not longer: it may have
+to import modules on a slow machine."""
+
+SILENT_AFTER = 1.0
+"""Seconds without a heartbeat after which the status of a worker is `silent`."""
+
+WorkerMain = Callable[[WorkerSettings, TelemetrySettings, ProtectionSettings, Connection], None]
 
 
 @dataclass(frozen=True, slots=True)
 class SharedSettings:
-    """Settings that all workers of a supervisor have in common."""
+    """Settings that all workers of a supervisor have in common.
+
+    A worker that is silent for `hang_timeout` seconds is replaced. `main` runs in each process.
+    """
 
     telemetry: TelemetrySettings
     protection: ProtectionSettings
+    hang_timeout: float
+    main: WorkerMain = worker.main
 
 
 class WorkerSlot:
@@ -36,17 +57,23 @@ class WorkerSlot:
         settings: WorkerSettings,
         shared: SharedSettings,
         context: ForkServerContext,
-        metrics: Metrics,
+        table: CounterTable,
     ) -> None:
         self._settings = settings
         self._shared = shared
         self._context = context
-        self._starts = metrics.counter(catalog.WORKER_STARTS, str(settings.index))
-        self._up = metrics.gauge(catalog.WORKER_UP, str(settings.index))
+        metrics, label = Metrics(table), str(settings.index)
+        self._starts = metrics.counter(catalog.WORKER_STARTS, label)
+        self._hangs = metrics.counter(catalog.WORKER_HANGS, label)
+        self._up = metrics.gauge(catalog.WORKER_UP, label)
+        self._silence_gauge = metrics.gauge(catalog.WORKER_SILENCE, label)
+        self._heartbeats = HeartbeatReader(table)
+        self._silence = Silence(0.0, 0)
         self._backoff = RestartBackoff()
         self._process: ForkServerProcess | None = None
         self._lifeline: Connection | None = None
-        self._started_at = 0.0
+        self._action: Callable[[float], None] = self.start
+        self._hung = self._stopping = False
         self.pid: int | None = None
         self.deadline: float | None = None
 
@@ -60,53 +87,114 @@ class WorkerSlot:
         """Handle that becomes ready when the process ends; None while no process runs."""
         return None if self._process is None else self._process.sentinel
 
+    @property
+    def status(self) -> WorkerStatus:
+        """The state of the worker. Any thread may read it."""
+        pid, silence = self.pid, self._silence
+        return WorkerStatus(
+            self._settings.index,
+            "down" if pid is None else self._state(silence),
+            pid,
+            None if pid is None else silence.seconds,
+        )
+
+    def _state(self, silence: Silence) -> WorkerState:
+        if self._hung:
+            return "hung"
+        if not silence.has_beaten:
+            return "starting"
+        return "silent" if silence.seconds > SILENT_AFTER else "running"
+
     def start(self, now: float) -> None:
         """Start the process. It stops when this end of its lifeline is closed."""
         worker_end, self._lifeline = self._context.Pipe(duplex=False)
+        shared, index = self._shared, self._settings.index
         process = self._context.Process(
-            target=worker.main,
-            args=(self._settings, self._shared.telemetry, self._shared.protection, worker_end),
-            name=f"callout-{self._settings.index}",
+            target=shared.main,
+            args=(self._settings, shared.telemetry, shared.protection, worker_end),
+            name=f"callout-{index}",
         )
+        stack_file(shared.telemetry.table, index).unlink(missing_ok=True)
+        # The process continues the count of its predecessor.
+        self._silence, self._hung = Silence(now, self._heartbeats.count(index)), False
         process.start()
         worker_end.close()
         self._process, self.pid = process, process.pid
-        self._started_at, self.deadline = now, None
+        self._schedule(now + CHECK_INTERVAL, self._check)
         self._starts.add()
         self._up.set(1)
 
     def on_exit(self, now: float) -> None:
-        """Handle the end of the process: schedule its restart."""
+        """Handle the end of the process: schedule its restart, unless it was asked to end."""
         process, lifeline = self._process, self._lifeline
         assert process is not None
         assert lifeline is not None
-        self._process = self._lifeline = self.pid = None
+        self._process = self._lifeline = self.pid = self.deadline = None
         process.join()
         self._up.set(0)
-        delay = self._backoff.delay_after(now - self._started_at)
-        self.deadline = now + delay
-        log.error(
-            "worker %d ended with status %s: restarting in %.2f s",
-            self._settings.index, process.exitcode, delay,
-        )  # fmt: skip
+        self._silence_gauge.clear()
+        if not self._stopping:
+            delay = self._backoff.delay_after(now - self._silence.started_at)
+            self._schedule(now + delay, self.start)
+            log.error(
+                "worker %d ended with status %s: restarting in %.2f s",
+                self._settings.index, process.exitcode, delay,
+            )  # fmt: skip
         process.close()
         lifeline.close()
 
     def on_deadline(self, now: float) -> None:
-        """Take the scheduled action. The only one is the restart after the process has ended."""
-        self.start(now)
+        """Take the scheduled action."""
+        self._action(now)
 
     def terminate(self) -> None:
-        """Ask the process to drain and end."""
+        """Ask the process to drain and end. It is not restarted."""
+        self._stopping = True
         if self._process is not None:
             self._process.terminate()
+        else:
+            self.deadline = None
 
-    def join(self, timeout: float) -> None:
-        """Wait for the process to end. Kill it after `timeout` seconds."""
-        if self._process is None:
-            return
-        self._process.join(timeout)
-        if self._process.is_alive():
+    def kill(self) -> None:
+        """End the process at once, because it did not drain in time."""
+        if self._process is not None:
             log.warning("worker %d did not drain in time: killed", self._settings.index)
             self._process.kill()
             self._process.join()
+
+    def _schedule(self, time: float, action: Callable[[float], None]) -> None:
+        self.deadline, self._action = time, action
+
+    def _check(self, now: float) -> None:
+        """Look at the heartbeats. A process that has been silent for too long hangs."""
+        silence, timeout = self._silence, self._shared.hang_timeout
+        silence.look(now, self._heartbeats.count(self._settings.index))
+        self._silence_gauge.set(silence.seconds)
+        if not silence.has_beaten:
+            timeout = max(timeout, START_TIMEOUT)
+        if silence.seconds < timeout:
+            self._schedule(now + CHECK_INTERVAL, self._check)
+        else:
+            self._on_hang(now)
+
+    def _on_hang(self, now: float) -> None:
+        assert self.pid is not None
+        log.error(
+            "worker %d (pid %d) hangs: its event loop has not run for %.1f s",
+            self._settings.index, self.pid, self._silence.seconds,
+        )  # fmt: skip
+        self._hung = True
+        self._hangs.add()
+        self._up.set(0)
+        request_dump(self.pid)
+        self._schedule(now + DUMP_TIMEOUT, self._kill_hung)
+
+    def _kill_hung(self, _: float) -> None:
+        """Log the stacks and end the process. Its exit schedules the restart."""
+        assert self._process is not None
+        index = self._settings.index
+        stacks = read_dump(stack_file(self._shared.telemetry.table, index))
+        unknown = "it wrote no stacks, so the process is stopped or waits in the kernel"
+        log.error("worker %d is killed; its stacks:\n%s", index, stacks or unknown)
+        self.deadline = None
+        self._process.kill()

@@ -179,8 +179,19 @@ MEMORY_REFUSED = Counter(
     "sluice_memory_refused_total", "Refusals because a worker's memory budget was used up."
 )
 
-WORKER_UP = Gauge("sluice_worker_up", "Whether the worker process runs.", ("worker",))
+WORKER_UP = Gauge(
+    "sluice_worker_up", "Whether the worker process runs and does not hang.", ("worker",)
+)
 WORKER_STARTS = Counter("sluice_worker_starts_total", "Starts of the worker process.", ("worker",))
+WORKER_HANGS = Counter(
+    "sluice_worker_hangs_total", "Worker processes killed because they hung.", ("worker",)
+)
+WORKER_SILENCE = Gauge(
+    "sluice_worker_silence_seconds",
+    "Time since the latest heartbeat of the worker's event loop.",
+    ("worker",),
+    scale=1000,
+)
 
 FAMILIES: tuple[Family, ...] = (
     REQUESTS,
@@ -219,5 +230,7 @@ FAMILIES: tuple[Family, ...] = (
     MEMORY_REFUSED,
     WORKER_UP,
     WORKER_STARTS,
+    WORKER_HANGS,
+    WORKER_SILENCE,
     LOST_SERIES,
 )

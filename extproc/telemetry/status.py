@@ -1,6 +1,12 @@
-"""Reads the state of all breakers from the gauges that the workers publish."""
+"""Status of the callout: its workers, and the state of all breakers.
 
-from dataclasses import dataclass
+The breakers' state comes from the gauges that the workers publish. No worker is asked, so a worker
+that hangs does not delay the status.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
 
 from extproc.breaker import BreakerState
 from extproc.counter_table import CounterTable
@@ -29,16 +35,35 @@ class BreakerStatus:
     requests: int
 
 
+WorkerState = Literal["starting", "running", "silent", "hung", "down"]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """State of one worker.
+
+    `starting`: no heartbeat yet; `silent`: the latest heartbeat is more than a second old; `hung`:
+    the supervisor kills the process; `down`: no process runs. `silence` is the time in seconds
+    since the latest heartbeat or the start. It is None, as `pid`, while no process runs.
+    """
+
+    worker: int
+    state: WorkerState
+    pid: int | None
+    silence: float | None
+
+
 @dataclass(frozen=True, slots=True)
 class CalloutStatus:
     """Body of `GET /v1/status`. `unprotected` counts the versions without room for a breaker."""
 
     breakers: list[BreakerStatus]
     unprotected: int
+    workers: list[WorkerStatus] = field(default_factory=list)
 
 
-def read_status(table: CounterTable) -> CalloutStatus:
-    """Return the status, as of the workers' latest publication."""
+def read_status(table: CounterTable, workers: Iterable[WorkerStatus] = ()) -> CalloutStatus:
+    """Return the status of these workers, and of the breakers as of the latest publication."""
     found = find_series(table, _GAUGES)
     states, error_rates, requests, unprotected = (
         {labels: family.aggregate(table.values(column)) for labels, column in found[family.name]}
@@ -55,4 +80,4 @@ def read_status(table: CounterTable) -> CalloutStatus:
         for labels, state in sorted(states.items())
         if state is not None
     ]
-    return CalloutStatus(breakers, int(unprotected.get(()) or 0))
+    return CalloutStatus(breakers, int(unprotected.get(()) or 0), list(workers))

@@ -20,6 +20,7 @@ _OPTIONS: dict[tuple[str, str | int], str] = {
     ("Callout", "address"): "--address",
     ("Callout", "workers"): "--workers",
     ("Callout", "max_memory"): "--max-memory",
+    ("Callout", "hang_timeout"): "--hang-timeout",
     ("MetricsEndpoint", "address"): "--metrics",
     ("MetricsEndpoint", "allowed_hosts"): "--metrics-allowed-host",
 }
@@ -61,6 +62,10 @@ def _callout_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--drain-timeout", type=float, default=defaults.callout.drain_timeout,
         help="seconds for open calls to end when a worker stops",
+    )  # fmt: skip
+    parser.add_argument(
+        "--hang-timeout", type=float, default=defaults.callout.hang_timeout,
+        help="seconds without a heartbeat after which a worker is replaced",
     )  # fmt: skip
     parser.add_argument(
         "--max-memory", default=defaults.callout.max_memory,
@@ -113,7 +118,10 @@ def _callout(options: argparse.Namespace) -> int:
 
     try:
         callout = Callout(
-            address=options.address, workers=options.workers, max_memory=options.max_memory
+            address=options.address,
+            workers=options.workers,
+            max_memory=options.max_memory,
+            hang_timeout=options.hang_timeout,
         )
         metrics = MetricsEndpoint(
             address=options.metrics, allowed_hosts=options.metrics_allowed_host or ()
@@ -133,7 +141,7 @@ def _callout(options: argparse.Namespace) -> int:
     ]
     try:
         endpoint = EndpointSettings(metrics.address, options.profile_secret, metrics.allowed_hosts)
-        return run(workers, endpoint)
+        return run(workers, endpoint, callout.hang_timeout)
     except OSError as error:
         raise CommandError(error) from error
 

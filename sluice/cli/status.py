@@ -1,8 +1,8 @@
 """`sluice status`: the state of a running gateway.
 
-The control plane reports versions and nodes, the callout reports breakers. If the control plane
-does not respond, the command fails. If the callout does not respond, the command prints why the
-breakers are unknown.
+The control plane reports versions and nodes, the callout reports workers and breakers. If the
+control plane does not respond, the command fails. If the callout does not respond, the command
+prints why its workers and breakers are unknown.
 """
 
 import argparse
@@ -35,7 +35,10 @@ _LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::")  # noqa: S104 
 def register(commands: Subcommands) -> None:
     """Add this module's commands."""
     status = command(
-        commands, "status", _status, "show the version in force, the nodes and the breakers"
+        commands,
+        "status",
+        _status,
+        "show the version in force, the nodes, the workers and the breakers",
     )
     status.add_argument(
         "--url",
@@ -67,7 +70,13 @@ def _callout(url: str) -> Status:
     try:
         return {"url": url, "error": None, **_fetch(url, "breakers")}
     except (OSError, ValueError) as error:
-        return {"url": url, "breakers": [], "unprotected": 0, "error": _reason(error)}
+        return {
+            "url": url,
+            "workers": [],
+            "breakers": [],
+            "unprotected": 0,
+            "error": _reason(error),
+        }
 
 
 def _fetch(base: str, member: str) -> Status:
@@ -119,7 +128,7 @@ def callout_url(control_plane: str, address: str) -> str:
 
 
 def describe(status: Status) -> str:
-    """The status as text: version, error, nodes and breakers."""
+    """The status as text: version, error, nodes, workers and breakers."""
     step = "in sync" if status["in_sync"] else f"under way: {status['step']}"
     lines = [f"version   {status['version'] or 'none'} ({step})", f"config    {status['config']}"]
     if status["error"] is not None:
@@ -131,7 +140,7 @@ def describe(status: Status) -> str:
     lines += [
         f"restart   {key} takes effect at the next start" for key in status["restart_required"]
     ]
-    return "\n".join([*lines, *_nodes(status["nodes"]), *_breakers(status["callout"])])
+    return "\n".join([*lines, *_nodes(status["nodes"]), *_callout_lines(status["callout"])])
 
 
 def _nodes(nodes: list[Status]) -> Iterator[str]:
@@ -146,11 +155,25 @@ def _nodes(nodes: list[Status]) -> Iterator[str]:
                 yield f"{'':<28}{name}: not in sync, accepted {state['acked'] or 'none'}"
 
 
-def _breakers(callout: Status) -> Iterator[str]:
+def _callout_lines(callout: Status) -> Iterator[str]:
     if callout["error"] is not None:
         where = "" if callout["url"] is None else f"no callout at {callout['url']}: "
-        yield from ("", f"breakers  unknown: {where}{callout['error']}")
+        yield from ("", f"callout   unknown: {where}{callout['error']}")
         return
+    yield from _workers(callout["workers"])
+    yield from _breakers(callout)
+
+
+def _workers(workers: list[Status]) -> Iterator[str]:
+    if workers:
+        yield from ("", f"{'WORKER':<28}{'STATE':<10}{'SILENCE':<10}PID")
+    for worker in workers:
+        running = worker["pid"] is not None
+        silence, pid = (f"{worker['silence']:.1f} s", worker["pid"]) if running else ("-", "-")
+        yield f"{worker['worker']:<28}{worker['state']:<10}{silence:<10}{pid}"
+
+
+def _breakers(callout: Status) -> Iterator[str]:
     if callout["breakers"]:
         yield from ("", f"{'MODEL/VERSION':<28}{'BREAKER':<10}{'ERRORS':<10}REQUESTS")
     for breaker in callout["breakers"]:

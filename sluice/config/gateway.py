@@ -108,6 +108,12 @@ class Callout(Strict):
     drain_timeout: Duration = Field(
         10.0, description="Time for open calls to end when a worker stops."
     )
+    hang_timeout: Duration = Field(
+        10.0,
+        ge=1,
+        description="Time without a heartbeat after which a worker is killed and replaced. It must "
+        "be longer than a worker takes to apply the largest policy.",
+    )
     max_memory: Size = Field(
         256 << 20,
         ge=1 << 20,

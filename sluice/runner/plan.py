@@ -39,6 +39,7 @@ def callout(config: GatewayConfig, path: Path, transport: str | None) -> Process
         "--address", config.callout.address,
         "--workers", str(config.callout.workers),
         "--drain-timeout", str(config.callout.drain_timeout),
+        "--hang-timeout", str(config.callout.hang_timeout),
         "--max-memory", f"{config.callout.max_memory}B",
         "--metrics", telemetry.metrics.address,
     ]  # fmt: skip

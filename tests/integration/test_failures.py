@@ -4,8 +4,10 @@ import os
 import signal
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
+from sluice.cli import main
 from tests.integration.gateway import (
     Gateway,
     base_config,
@@ -43,6 +45,32 @@ def test_no_request_fails_when_a_worker_is_killed(damaged: Gateway) -> None:
         eventually(lambda: len(damaged.workers()) == 2 and victim not in damaged.workers())
         traffic.wait_for(1000)
     assert traffic.failures == []
+
+
+def test_no_request_fails_when_a_worker_hangs(capsys: pytest.CaptureFixture[str]) -> None:
+    config = base_config()
+    config["callout"]["hang_timeout"] = "3s"
+    with running(config) as gateway:
+        victim = gateway.workers()[0]
+        with load(gateway) as traffic:
+            traffic.wait_for(100)
+            os.kill(victim, signal.SIGSTOP)
+            eventually(lambda: _states(gateway).get(victim) == "silent")
+            assert main(["status", "--url", f"http://{config['control_plane']['http']}"]) == 0
+            assert f"{victim}\n" in capsys.readouterr().out
+            eventually(lambda: victim not in _states(gateway))
+            eventually(lambda: len(gateway.workers()) == 2 and victim not in gateway.workers())
+            traffic.wait_for(1000)
+        assert traffic.failures == []
+        assert f"(pid {victim}) hangs" in gateway.log.read_text()
+        assert set(_states(gateway).values()) == {"running"}
+
+
+def _states(gateway: Gateway) -> dict[int, str]:
+    """The states of the workers, by process id."""
+    address = gateway.config["telemetry"]["metrics"]["address"]
+    workers = httpx.get(f"http://{address}/v1/status").json()["workers"]
+    return {worker["pid"]: worker["state"] for worker in workers}
 
 
 def test_no_request_fails_while_the_control_plane_is_replaced(damaged: Gateway) -> None:

@@ -13,6 +13,7 @@ RESTART_KEYS: Final = (
     "callout.address",
     "callout.workers",
     "callout.drain_timeout",
+    "callout.hang_timeout",
     "callout.max_memory",
     "telemetry.metrics",
     "telemetry.profile",

@@ -43,6 +43,7 @@ async def supervised(
     workers: int = 2,
     transport: TransportName = "asyncio",
     drain: float = 5.0,
+    hang: float = HANG,
     address: str | None = None,
     stderr: int | None = None,
 ) -> AsyncIterator[Process]:
@@ -54,6 +55,7 @@ async def supervised(
         "--metrics", f"127.0.0.1:{free_port()}",
         "--workers", str(workers),
         "--drain-timeout", str(drain),
+        "--hang-timeout", str(hang),
         "--transport", transport,
         stdin=DEVNULL,
         stderr=stderr,
@@ -213,6 +215,42 @@ async def test_a_killed_worker_is_restarted_while_the_other_one_serves(tmp_path:
         restarted = await pids(server, 2)
         assert restarted[1] == second
         assert restarted[0] != first
+
+
+async def test_a_worker_that_hangs_is_replaced_while_the_other_one_serves(tmp_path: Path) -> None:
+    async with (
+        control_plane(tmp_path) as server,
+        supervised(server, tmp_path, hang=2.0, stderr=PIPE) as process,
+    ):
+        server.publish(POLICY)
+        first, second = await pids(server, 2)
+        await chosen_by(tmp_path, 0)
+        os.kill(first, signal.SIGSTOP)
+        await ended(first)
+        assert await chosen_by(tmp_path, 1) == "m/v1"
+        assert await chosen_by(tmp_path, 0) == "m/v1"
+        assert await restart_delays(process, 1) == [MIN_RESTART_DELAY]
+        replaced = await pids(server, 2)
+        assert replaced[1] == second
+        assert replaced[0] != first
+
+
+async def test_a_worker_that_hangs_does_not_delay_a_stop_until_the_drain_timeout(
+    tmp_path: Path,
+) -> None:
+    async with (
+        control_plane(tmp_path) as server,
+        supervised(server, tmp_path, drain=10 * HANG, hang=1.0, stderr=PIPE) as process,
+    ):
+        server.publish(POLICY)
+        workers = await pids(server, 2)
+        os.kill(workers[0], signal.SIGSTOP)
+        process.terminate()
+        assert await exit_status(process) == 0
+        text = await logged(process)
+        assert "worker 0" in text
+        assert "hangs" in text
+        assert "restarting" not in text
 
 
 async def test_a_stop_lets_open_calls_end_and_leaves_no_process(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from extproc.telemetry.exposition import TableCollector
 from extproc.telemetry.metrics import Metrics
 from extproc.telemetry.profile import Profiler
 from extproc.telemetry.publisher import MetricsPublisher
-from extproc.telemetry.status import read_status
+from extproc.telemetry.status import WorkerStatus, read_status
 from sluice.cli import main
 from sluice.cli.status import callout_url, describe
 from sluice.config import GatewayConfig
@@ -37,6 +38,11 @@ from xds.rollout.rollout import Rollout
 
 ANY_PORT = "127.0.0.1:0"
 UNUSED = "127.0.0.1:1"
+WORKERS = (
+    WorkerStatus(0, "running", 11, 0.25),
+    WorkerStatus(1, "silent", 12, 3.5),
+    WorkerStatus(2, "down", None, None),
+)
 
 
 @pytest.fixture
@@ -62,7 +68,7 @@ def callout(table: CounterTable) -> Iterator[str]:
     app = endpoint.application(
         endpoint.EndpointSettings(ANY_PORT),
         collector,
-        partial(read_status, table),
+        partial(read_status, table, WORKERS),
         Profiler(lambda _: None),
     )
     with serve_in_thread(app, ANY_PORT, max_requests=20) as address:
@@ -93,11 +99,24 @@ def test_every_breaker_is_shown(callout: str, capsys: pytest.CaptureFixture[str]
     assert shown[-1] == "breakers  2 versions have no breaker: the shared table is full"
 
 
-def test_the_json_status_has_the_breakers(callout: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_worker_is_shown(callout: str, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [line.split() for line in status(control_plane(callout), capsys).splitlines()]
+    start = lines.index(["WORKER", "STATE", "SILENCE", "PID"])
+    assert lines[start + 1 : start + 4] == [
+        ["0", "running", "0.2", "s", "11"],
+        ["1", "silent", "3.5", "s", "12"],
+        ["2", "down", "-", "-"],
+    ]
+
+
+def test_the_json_status_has_the_workers_and_breakers(
+    callout: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = json.loads(status(control_plane(callout), capsys, "--json"))
     breaker = {"model": "m", "version": "v1", "state": "open", "error_rate": 0.75, "requests": 40}
     assert found["callout"] == {
-        "url": f"http://{callout}", "error": None, "breakers": [breaker], "unprotected": 2,
+        "url": f"http://{callout}", "error": None, "workers": [asdict(w) for w in WORKERS],
+        "breakers": [breaker], "unprotected": 2,
     }  # fmt: skip
 
 
@@ -115,7 +134,7 @@ def test_a_node_is_shown_with_its_version_and_the_types_that_are_not_in_sync() -
             "listeners": {**accepted, "in_sync": False, "nacked": "v2", "reason": "no such file"},
         },
     }
-    callout = {"url": None, "error": None, "breakers": [], "unprotected": 0}
+    callout = {"url": None, "error": None, "workers": [], "breakers": [], "unprotected": 0}
     shown = describe({**state.status().model_dump(), "nodes": [node], "callout": callout})
     _, header, first, *differing = [line.split() for line in shown.splitlines()[2:]]
     assert header == ["NODE", "KIND", "SINCE", "VERSION"]
@@ -135,7 +154,7 @@ def test_the_url_of_the_callout_can_be_set(
 
 def test_without_a_callout_the_breakers_are_unknown(capsys: pytest.CaptureFixture[str]) -> None:
     shown = status(control_plane(UNUSED), capsys)
-    assert f"breakers  unknown: no callout at http://{UNUSED}: " in shown
+    assert f"callout   unknown: no callout at http://{UNUSED}: " in shown
     assert "refused" in shown
     found = json.loads(status(control_plane(UNUSED), capsys, "--json"))["callout"]
     assert "refused" in found["error"]

@@ -16,7 +16,7 @@ STARTED = GatewayConfig()
 CHANGED = """
 control_plane: {ack_timeout: 1}
 envoy: {concurrency: 3}
-callout: {address: "127.0.0.1:1", workers: 5, drain_timeout: 1, max_memory: 1MiB}
+callout: {address: "127.0.0.1:1", workers: 5, drain_timeout: 1, hang_timeout: 2, max_memory: 1MiB}
 telemetry: {metrics: {address: "127.0.0.1:2"}, profile: {secret_file: secret}}
 """
 

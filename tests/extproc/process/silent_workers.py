@@ -1,0 +1,59 @@
+"""Worker processes that hang in different ways, for tests of the supervisor's slots.
+
+Each writes to the FIFO `ready` beside the shared table when it hangs.
+"""
+
+import asyncio
+import os
+import signal
+import threading
+from multiprocessing.connection import Connection
+
+from extproc.counter_table import CounterTable
+from extproc.process.heartbeat import Heartbeat
+from extproc.process.stack_dump import dump_at_signal, stack_file
+from extproc.process.telemetry import TelemetrySettings
+from extproc.process.worker import WorkerSettings
+from extproc.protection import ProtectionSettings
+
+
+def deadlocked(
+    settings: WorkerSettings, telemetry: TelemetrySettings, _: ProtectionSettings, __: Connection
+) -> None:
+    """A callback on the event loop waits for a lock that nobody releases."""
+    dump_at_signal(stack_file(telemetry.table, settings.index))
+    asyncio.run(_beat_and_block(telemetry, settings.index))
+
+
+async def _beat_and_block(telemetry: TelemetrySettings, row: int) -> None:
+    Heartbeat(CounterTable(telemetry.table, row)).start()
+    _wait_for_a_lock_that_nobody_releases(telemetry)
+
+
+def _wait_for_a_lock_that_nobody_releases(telemetry: TelemetrySettings) -> None:
+    lock = threading.Lock()
+    lock.acquire()
+    _ready(telemetry)
+    lock.acquire()
+
+
+def stopped(
+    settings: WorkerSettings, telemetry: TelemetrySettings, _: ProtectionSettings, __: Connection
+) -> None:
+    """A process that is stopped after its first heartbeat."""
+    dump_at_signal(stack_file(telemetry.table, settings.index))
+    Heartbeat(CounterTable(telemetry.table, settings.index)).beat()
+    _ready(telemetry)
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def without_loop(
+    settings: WorkerSettings, telemetry: TelemetrySettings, _: ProtectionSettings, __: Connection
+) -> None:
+    """A process that hangs before its event loop runs."""
+    dump_at_signal(stack_file(telemetry.table, settings.index))
+    _wait_for_a_lock_that_nobody_releases(telemetry)
+
+
+def _ready(telemetry: TelemetrySettings) -> None:
+    telemetry.table.with_name("ready").write_text("ready")
