@@ -27,6 +27,12 @@ class MemoryBudget:
         """Reservations that were refused."""
         self._whole = whole
 
+    @property
+    def free(self) -> int:
+        """Bytes that can be reserved."""
+        free = self.limit - self.used
+        return free if self._whole is None else min(free, self._whole.free)
+
     def reserve(self, size: int) -> bool:
         """Reserve `size` bytes; False if they exceed the limit. Then nothing is reserved."""
         if self.used + size > self.limit:

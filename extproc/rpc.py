@@ -11,7 +11,7 @@ call (and, through flow control, the client) until the task is done. Other calls
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from sluice.contract.grpc import StatusCode as StatusCode
 
@@ -66,6 +66,20 @@ class Handler(Protocol):
         """The call ended before `finish`: reset, deadline or lost connection. Called at most once.
 
         This is not an error: Envoy resets an ext_proc call when it needs no more responses.
+        """
+
+
+@runtime_checkable
+class ExhaustionHandler(Protocol):
+    """A handler that responds itself if there is no memory for a message of its call.
+
+    The call of another handler ends with RESOURCE_EXHAUSTED.
+    """
+
+    def on_exhausted(self) -> None:
+        """The transport discards the request messages of the call from here on.
+
+        A task of the handler is cancelled. Later, `on_half_close` or `on_cancel` is called.
         """
 
 

@@ -29,7 +29,7 @@ DEPENDENCIES = {
     "extproc.counter_table": "",
     "extproc.memory_budget": "",
     "extproc.problem": "sluice.contract",
-    "extproc.transport": "extproc.framing extproc.rpc",
+    "extproc.transport": "extproc.framing extproc.memory_budget extproc.rpc",
     "extproc.auth": "sluice.config sluice.keys",
     "extproc.convert": (
         "extproc.memory_budget extproc.problem protos sluice.config sluice.contract sluice.images"

@@ -187,7 +187,7 @@ class Worker:
             self._memory,
             self._pool,
         )
-        server = serve(settings.transport, worker_services, settings.address)
+        server = serve(settings.transport, worker_services, settings.address, memory=self._memory)
         self._telemetry.publisher.add_counters(
             "transport", partial(transport_counters, server.counters)
         )

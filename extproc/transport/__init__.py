@@ -6,6 +6,7 @@ implementation of gRPC.
 
 from typing import Literal, Protocol
 
+from extproc.memory_budget import DEFAULT_LIMIT, MemoryBudget
 from extproc.rpc import Services
 from extproc.transport.counters import Counters
 from extproc.transport.limits import Rate, TransportLimits
@@ -52,18 +53,26 @@ def serve(
     address: str,
     *,
     limits: TransportLimits | None = None,
+    memory: MemoryBudget | None = None,
     tls: Tls | None = None,
     reuse_port: bool = False,
 ) -> Server:
     """Create a server for `host:port` or `unix:/path`; it listens once `start()` is awaited.
 
-    `reuse_port` lets several processes listen on one TCP port. Raises ValueError for a bad address.
+    `memory` bounds the request and response bytes of all calls. Without it, the server has a budget
+    of its own. `reuse_port` lets several processes listen on one TCP port. Raises ValueError for a
+    bad address.
     """
     limits = limits or TransportLimits()
+    memory = memory or MemoryBudget(DEFAULT_LIMIT)
     if transport == "grpcio":
         from extproc.transport.grpcio import GrpcioServer
 
-        return GrpcioServer(services, address, limits=limits, tls=tls, reuse_port=reuse_port)
+        return GrpcioServer(
+            services, address, limits=limits, memory=memory, tls=tls, reuse_port=reuse_port
+        )
     from extproc.transport.aio.server import AsyncioServer
 
-    return AsyncioServer(services, address, limits=limits, tls=tls, reuse_port=reuse_port)
+    return AsyncioServer(
+        services, address, limits=limits, memory=memory, tls=tls, reuse_port=reuse_port
+    )

@@ -15,7 +15,8 @@ from typing import Protocol
 import grpc
 import grpc.aio
 
-from extproc.rpc import Handler, HandlerFactory, RpcError, Services, StatusCode
+from extproc.memory_budget import MemoryBudget
+from extproc.rpc import ExhaustionHandler, Handler, HandlerFactory, RpcError, Services, StatusCode
 from extproc.transport.address import TcpAddress, UnixAddress, parse_address
 from extproc.transport.counters import Counters
 from extproc.transport.limits import TransportLimits
@@ -42,9 +43,10 @@ class _GrpcioCall:
     task writes the responses that the handler sends at another time.
     """
 
-    def __init__(self, context: _Context, counters: Counters) -> None:
+    def __init__(self, context: _Context, counters: Counters, memory: MemoryBudget) -> None:
         self._context = context
         self._counters = counters
+        self._memory = memory
         self._outgoing: deque[bytes] = deque()
         self._write_lock = asyncio.Lock()
         self._writer: asyncio.Task[None] | None = None
@@ -109,7 +111,13 @@ class _GrpcioCall:
                 await self._call_handler(handler.on_half_close)
                 break
             self._counters.messages_received += 1
-            await self._call_handler(partial(handler.on_message, message))
+            if not self._memory.reserve(len(message)):
+                await self._call_handler(partial(_exhausted, handler))
+                continue
+            try:
+                await self._call_handler(partial(handler.on_message, message))
+            finally:
+                self._memory.release(len(message))
         if self._status is None:
             self._in_handler = False
             await asyncio.get_running_loop().create_future()  # until `finish` cancels it
@@ -159,10 +167,18 @@ class _GrpcioCall:
             handler.on_cancel()
 
 
+def _exhausted(handler: Handler) -> None:
+    if not isinstance(handler, ExhaustionHandler):
+        handler.on_cancel()
+        raise RpcError(StatusCode.RESOURCE_EXHAUSTED, "the server has no memory for the message")
+    handler.on_exhausted()
+
+
 class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no type hints
-    def __init__(self, services: Services, counters: Counters) -> None:
+    def __init__(self, services: Services, counters: Counters, memory: MemoryBudget) -> None:
         self._services = services
         self._counters = counters
+        self._memory = memory
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         self._counters.streams_opened += 1
@@ -173,7 +189,7 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no t
 
         async def behavior(_requests: object, context: _Context) -> None:
             try:
-                await _GrpcioCall(context, self._counters).run(factory)
+                await _GrpcioCall(context, self._counters, self._memory).run(factory)
             finally:
                 self._counters.streams_closed += 1
 
@@ -189,12 +205,14 @@ class GrpcioServer:
         address: str,
         *,
         limits: TransportLimits,
+        memory: MemoryBudget,
         tls: Tls | None,
         reuse_port: bool,
     ) -> None:
         self._services = services
         self._address = parse_address(address)
         self._limits = limits
+        self._memory = memory
         self._tls = tls
         self._reuse_port = reuse_port
         self._server: grpc.aio.Server | None = None
@@ -202,7 +220,7 @@ class GrpcioServer:
 
     async def start(self) -> str:
         server = grpc.aio.server(options=self._options())
-        server.add_generic_rpc_handlers((_Methods(self._services, self.counters),))
+        server.add_generic_rpc_handlers((_Methods(self._services, self.counters, self._memory),))
         address = self._address
         try:
             if self._tls is None:

@@ -30,10 +30,6 @@ class TransportLimits:
     """Open streams of a connection. An Envoy worker has one connection, with one stream for each
     request in flight. With the common limit of 100, requests would queue inside Envoy."""
 
-    max_buffered: int = 256 * MIB
-    """Request bytes buffered by a server for all connections: incomplete messages, and messages
-    that wait for their handler. The call that exceeds the limit ends with RESOURCE_EXHAUSTED."""
-
     stream_window: int = 1 * MIB
     """Receive window of a stream: bytes that a client can send to a handler that is busy."""
 

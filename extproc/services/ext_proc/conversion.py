@@ -90,11 +90,15 @@ class ConvertBody(PassBody):
             return self._convert_status("response_headers")
         return messages.response_headers(messages.CONVERT_RESPONSE)
 
-    async def response_body(self, body: HttpBody) -> Result:
+    def response_body(self, body: HttpBody) -> Awaitable[Result]:
         """Convert the response's whole body, or refuse it."""
-        self._response_begun = bool(body.body)
+        # The coroutine gets only the content, because `body` has a copy of it.
+        return self._convert_response_body(body.body)
+
+    async def _convert_response_body(self, body: bytes) -> Result:
+        self._response_begun = bool(body)
         try:
-            converted = await self._convert_response(self._message(body.body))
+            converted = await self._convert_response(self._message(body))
         except ConversionError as error:
             return self._refusal(error)
         if converted is None:
@@ -159,7 +163,7 @@ class ConvertBody(PassBody):
             raise
         except Exception as error:
             log_failure(error)
-            raise _UNREADABLE from None
+            raise _unreadable() from None
 
     def _message(self, body: bytes) -> bytes:
         """The message in a gRPC response, or the unchanged body of another response.
@@ -172,11 +176,16 @@ class ConvertBody(PassBody):
         self._response_headers.setdefault(header_names.GRPC_STATUS, "0")
         compressed, length = PREFIX.unpack_from(body) if len(body) >= PREFIX_SIZE else (1, 0)
         if compressed or length != len(body) - PREFIX_SIZE:
-            raise _UNREADABLE
+            raise _unreadable()
         return body[PREFIX_SIZE:]
 
     def _refusal(self, error: ConversionError) -> bytes:
-        """The response to a refused request. The problem document names the invalid field."""
+        """The response to a refused request. The problem document names the invalid field.
+
+        A frame in the traceback may refer to the error. This cycle is broken here, so that the
+        bodies in the frames are freed now and not by the garbage collector.
+        """
+        error.__traceback__ = None
         headers: Headers = [("content-type", MEDIA_TYPE)]
         if error.retry_after is not None:
             headers.append(("retry-after", str(error.retry_after)))
@@ -187,7 +196,9 @@ class ConvertBody(PassBody):
         return messages.immediate(error.status, headers, body, callout_details(error.reason))
 
 
-_UNREADABLE = ConversionError(Reason.BAD_MODEL_RESPONSE, "response", "cannot be read")
+def _unreadable() -> ConversionError:
+    # Not a constant: an exception keeps the frames that raised it, and the bodies in them.
+    return ConversionError(Reason.BAD_MODEL_RESPONSE, "response", "cannot be read")
 
 
 def _is_dropped(name: str, value: str) -> bool:

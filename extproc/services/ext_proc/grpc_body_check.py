@@ -127,6 +127,7 @@ class GrpcBodyCheck(PassBody):
                 "grpc-inflate", inflate, self._messages.unread
             )
         except ConversionError as error:
+            error.__traceback__ = None  # as in ConvertBody: frees the frames that refer to it
             return _refusal(error)
         return results.pop()
 

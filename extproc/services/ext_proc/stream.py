@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Mapping
 from typing import Protocol
 
 from extproc.decision import Admission, Decision, Refusal
+from extproc.decision.refusals import MEMORY_EXHAUSTED
 from extproc.decision.request import join_headers
 from extproc.policy.current import CurrentPolicy
 from extproc.rpc import Call, RpcError, StatusCode
@@ -82,6 +83,10 @@ class RequestStream:
 
     def on_cancel(self) -> None:
         self._close_handler()
+
+    def on_exhausted(self) -> None:
+        if not self._refused:
+            self._refuse(MEMORY_EXHAUSTED)
 
     def _on_cached(self, cached: CachedAdmission, message: bytes) -> None:
         """Use a cached admission. The message is parsed only if the request is refused later."""

@@ -3,12 +3,12 @@ that the handler returns, and sends the responses.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 
 from extproc.framing import PREFIX, PREFIX_SIZE, length_prefixed
-from extproc.rpc import Handler, RpcError, StatusCode
+from extproc.memory_budget import MemoryBudget
+from extproc.rpc import ExhaustionHandler, Handler, RpcError, StatusCode
 from extproc.transport.aio.deadlines import Deadlines
 from extproc.transport.counters import Counters
 from extproc.transport.grpc import responses
@@ -27,21 +27,22 @@ class ServerState:
     limits: TransportLimits
     counters: Counters
     deadlines: Deadlines
+    memory: MemoryBudget
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    buffered: int = 0
-    """Request bytes that all calls buffer; `TransportLimits.max_buffered` is their limit."""
 
 
 class ServerCall(Stream):
     """One call. Implements `extproc.rpc.Call` for the handler and `Stream` for the connection."""
 
     __slots__ = (
-        "_buffered",
+        "_charged",
         "_decoder",
+        "_delivers",
+        "_discards",
         "_finished",
         "_half_close_pending",
         "_handler",
-        "_inbox",
+        "_held",
         "_request",
         "_server",
         "_task",
@@ -64,13 +65,17 @@ class ServerCall(Stream):
         self._half_close_pending = False
         """Whether the client has half-closed, but `Handler.on_half_close` was not called yet."""
         self._decoder: MessageDecoder | None = None
-        """Buffers an incomplete message; None if no message is incomplete."""
-        self._inbox: deque[bytes] | None = None
-        """Messages that wait for the handler; None if no message waits."""
+        """Buffers messages that are incomplete or wait for the handler; None if there are none."""
+        self._delivers = False
+        """Whether `_deliver_buffered` is running."""
+        self._discards = False
+        """Whether content is discarded, because there was no memory for it."""
         self._task: asyncio.Task[None] | None = None
         self._writable: asyncio.Future[None] | None = None
-        self._buffered = 0
-        """Bytes that this call has added to `ServerState.buffered`."""
+        self._held = 0
+        """Bytes of the message that the handler's task works on."""
+        self._charged = 0
+        """Bytes that this call has reserved in `ServerState.memory`."""
         self.deadline: float | None = None
 
     # extproc.rpc.Call
@@ -86,6 +91,8 @@ class ServerCall(Stream):
             self.respond(responses.RESPONSE_HEADERS)
         self._server.counters.messages_sent += 1
         self.write(length_prefixed(message))
+        if self.pending_size:
+            self._settle()
         if self.pending_size > self._server.limits.max_send_queue:
             self._abort(
                 StatusCode.RESOURCE_EXHAUSTED, "too many response bytes wait for the client"
@@ -125,11 +132,13 @@ class ServerCall(Stream):
             self._handler = request.factory(self)
         except Exception as error:
             self._fail(error)
+        if self._finished:
+            self._handler = None
 
     def on_data(self, data: bytes, start: int, stop: int) -> None:
         if self._handler is None:
             return  # the call is refused
-        if self._decoder is None and self._inbox is None and stop - start >= PREFIX_SIZE:
+        if self._decoder is None and stop - start >= PREFIX_SIZE:
             # The usual case, one frame with one whole message, needs one slice and no buffer.
             compressed, length = PREFIX.unpack_from(data, start)
             if (
@@ -148,23 +157,26 @@ class ServerCall(Stream):
             self._send_http_refusal(refusal.block, refusal.body)
             return
         self._half_close_pending = True
-        if not self._inbox and not self._is_busy():
-            self._deliver_half_close()
+        self._deliver_buffered()
 
     def on_reset(self) -> None:
         if not self._finished:
-            self._mark_finished()
-            self._cancel_handler()
-        elif self._task is not None:
-            self._task.cancel()
+            handler = self._mark_finished()
+            self._cancel(handler)
+        else:
+            self._settle()
+            if self._task is not None:
+                self._task.cancel()
 
     def on_drained(self) -> None:
         limits = self._server.limits
+        if self._charged:
+            self._settle()
         if self.pending_size <= limits.send_high_water // 2:
             if self._writable is not None and not self._writable.done():
                 self._writable.set_result(None)
-            if self._inbox or self._half_close_pending:
-                self._deliver_inbox()
+            if self._decoder is not None or self._half_close_pending:
+                self._deliver_buffered()
 
     # Deadlines
 
@@ -184,7 +196,15 @@ class ServerCall(Stream):
 
     def _is_busy(self) -> bool:
         """Whether the handler must not get its next message yet."""
-        return self._task is not None or self.pending_size > self._server.limits.send_high_water
+        return (
+            self._task is not None
+            or self._discards
+            or self.pending_size > self._server.limits.send_high_water
+        )
+
+    def _is_idle_and_discards(self) -> bool:
+        """Whether the handler waits for the end of a request whose content is discarded."""
+        return self._discards and self._task is None
 
     def _deliver(self, message: bytes) -> None:
         if self._finished or self._handler is None:
@@ -196,12 +216,12 @@ class ServerCall(Stream):
             self._fail(error)
             return
         if awaitable is not None:
-            self._start_task(awaitable)
+            self._start_task(awaitable, len(message))
 
     def _deliver_half_close(self) -> None:
         if self._finished or self._handler is None:
             return
-        if self._decoder is not None and len(self._decoder):
+        if self._decoder is not None:
             self._abort(StatusCode.INTERNAL, "the request ends inside a message")
             return
         self._half_close_pending = False
@@ -211,69 +231,101 @@ class ServerCall(Stream):
             self._fail(error)
             return
         if awaitable is not None:
-            self._start_task(awaitable)
+            self._start_task(awaitable, 0)
 
     def _buffer(self, content: bytes) -> None:
         """Buffer content that is not one whole message, or that the handler cannot take yet."""
-        if self._finished:
+        if self._finished or self._discards:
             return
-        limits = self._server.limits
+        if not self._server.memory.reserve(len(content)):
+            self._discard_request()
+            return
+        self._charged += len(content)
         if self._decoder is None:
-            self._decoder = MessageDecoder(gzip=self._request.gzip, max_message=limits.max_message)
-        try:
-            messages = self._decoder.feed(content)
-        except RpcError as error:
-            self._abort(error.code, error.details)
-            return
-        if messages:
-            if self._inbox is None:
-                self._inbox = deque()
-            self._inbox.extend(messages)
-            self.unread_size += sum(map(len, messages))
-        if not len(self._decoder):
-            self._decoder = None
-        self._deliver_inbox()
-        self._count_buffered()
-        if self._server.buffered > limits.max_buffered:
-            self._abort(StatusCode.RESOURCE_EXHAUSTED, "the server buffers too many request bytes")
+            self._decoder = MessageDecoder(
+                gzip=self._request.gzip, max_message=self._server.limits.max_message
+            )
+        self._decoder.feed(content)
+        self._deliver_buffered()
 
-    def _deliver_inbox(self) -> None:
-        """Deliver waiting messages until the handler is busy again."""
-        while self._inbox and not self._finished and not self._is_busy():
-            message = self._inbox.popleft()
-            self.mark_read(len(message))
+    def _deliver_buffered(self) -> None:
+        """Deliver buffered messages until the handler is busy again."""
+        if self._delivers:
+            return  # the handler has sent a response, which drained
+        self._delivers = True
+        while self._decoder is not None and not self._is_busy():
+            try:
+                message = self._decoder.next_message()
+            except RpcError as error:
+                self._abort(error.code, error.details)
+                break
+            if message is None:
+                break
+            if not len(self._decoder):
+                self._decoder = None
             self._deliver(message)
-        if not self._inbox:
-            self._inbox = None
-            if self._half_close_pending and not self._is_busy():
-                self._deliver_half_close()
-        self._count_buffered()
+        self._delivers = False
+        if self._half_close_pending and (not self._is_busy() or self._is_idle_and_discards()):
+            self._deliver_half_close()
+        # While the handler is busy, the window stays closed for what is buffered.
+        waits = self._decoder is not None and self._is_busy()
+        self.set_unread(len(self._decoder) if waits and self._decoder is not None else 0)
+        self._settle()
 
-    def _count_buffered(self) -> None:
-        incomplete = 0 if self._decoder is None else len(self._decoder)
-        buffered = 0 if self._finished else self.unread_size + incomplete
-        self._server.buffered += buffered - self._buffered
-        self._buffered = buffered
+    # Memory
+
+    def _settle(self) -> None:
+        """Reserve or release memory, so that as much is reserved as the call takes now.
+
+        A response that waits for the client, or one frame that a task works on, is reserved only if
+        there is room: it exists already, and is dropped soonest if the call goes on.
+        """
+        buffered = 0 if self._decoder is None else len(self._decoder)
+        more = self._held + buffered + self.pending_size - self._charged
+        if more < 0:
+            self._server.memory.release(-more)
+            self._charged += more
+        elif 0 < more <= self._server.memory.free:
+            self._server.memory.reserve(more)
+            self._charged += more
+
+    def _discard_request(self) -> None:
+        """There is no memory for a message: discard the rest of the request."""
+        self._discards = True
+        self._decoder = None
+        self.set_unread(0)
+        if self._task is not None:
+            self._task.cancel()
+        self._settle()
+        if not isinstance(self._handler, ExhaustionHandler):
+            self._abort(StatusCode.RESOURCE_EXHAUSTED, "the server has no memory for the message")
+            return
+        try:
+            self._handler.on_exhausted()
+        except Exception as error:
+            self._fail(error)
 
     # Tasks of the handler
 
-    def _start_task(self, awaitable: Awaitable[None]) -> None:
+    def _start_task(self, awaitable: Awaitable[None], held: int) -> None:
         task = self._task = asyncio.ensure_future(_completion(awaitable))
         self._server.tasks.add(task)
         task.add_done_callback(self._on_task_done)
+        self._held = held
+        self._settle()
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._server.tasks.discard(task)
         self._task = None
+        self._held = 0
         if task.cancelled():
-            if not self._finished:
+            if not self._finished and not self._discards:
                 self._abort(StatusCode.CANCELLED, "the handler was cancelled")
-            return
-        error = task.exception()
-        if error is not None:
-            self._fail(error)
         else:
-            self._deliver_inbox()
+            error = task.exception()
+            if error is not None:
+                self._fail(error)
+        self._deliver_buffered()
 
     # The end of the call
 
@@ -295,35 +347,42 @@ class ServerCall(Stream):
         """
         if self._finished:
             return
+        handler = self._handler
         if self.pending_size:
-            self._mark_finished()
             is_exhausted = code == StatusCode.RESOURCE_EXHAUSTED
             self.reset(ErrorCode.ENHANCE_YOUR_CALM if is_exhausted else ErrorCode.CANCEL)
+            self._mark_finished()
         else:
             self.finish(code, details)
-        self._cancel_handler()
+        self._cancel(handler)
 
-    def _cancel_handler(self) -> None:
+    def _cancel(self, handler: Handler | None) -> None:
         if self._task is not None:
             self._task.cancel()
-        if self._handler is not None:
+        if handler is not None:
             try:
-                self._handler.on_cancel()
+                handler.on_cancel()
             except Exception as error:
                 asyncio.get_running_loop().call_exception_handler(
                     {"message": "on_cancel failed", "exception": error}
                 )
 
-    def _mark_finished(self) -> None:
-        """Stop delivering and sending messages, and drop the buffered request bytes."""
+    def _mark_finished(self) -> Handler | None:
+        """Stop delivering and sending messages, and drop what the call holds. Returns the handler.
+
+        The handler refers to the call. Without this end of the cycle, what the handler holds would
+        stay in memory until the garbage collector runs.
+        """
+        handler, self._handler = self._handler, None
         self._finished = True
         if self.deadline is not None:
             self._server.deadlines.remove(self)
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
-        if self._inbox is not None or self._decoder is not None:
-            self._inbox = self._decoder = None
-            self._count_buffered()
+        self._decoder = None
+        if self._charged:
+            self._settle()
+        return handler
 
 
 async def _completion(awaitable: Awaitable[None]) -> None:

@@ -165,7 +165,9 @@ class ClientCall(asyncio.Protocol):
     def _handle_event(self, event: Event) -> None:
         match event:
             case DataReceived():
-                self._messages.extend(self._decoder.feed(event.data))
+                self._decoder.feed(event.data)
+                while (message := self._decoder.next_message()) is not None:
+                    self._messages.append(message)
                 self._uncredited_size += event.flow_controlled_length
                 self._update_window()
                 self._changed.set()

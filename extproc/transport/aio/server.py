@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
+from extproc.memory_budget import MemoryBudget
 from extproc.rpc import Services
 from extproc.transport.address import TcpAddress, UnixAddress, parse_address
 from extproc.transport.aio.call import ServerCall, ServerState
@@ -38,9 +39,11 @@ class AsyncioServer:
         address: str,
         *,
         limits: TransportLimits,
+        memory: MemoryBudget,
         tls: Tls | None,
         reuse_port: bool,
     ) -> None:
+        self._memory = memory
         self._address = parse_address(address)
         self._limits = limits
         self._tls = tls
@@ -56,7 +59,7 @@ class AsyncioServer:
 
     async def start(self) -> str:
         loop = asyncio.get_running_loop()
-        self._state = ServerState(self._limits, self.counters, Deadlines(loop))
+        self._state = ServerState(self._limits, self.counters, Deadlines(loop), self._memory)
         make_protocol = partial(_ServerProtocol, self, loop)
         context = self._tls.context() if self._tls else None
         tls_timeout = self._limits.handshake_timeout if context else None

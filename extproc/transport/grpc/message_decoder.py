@@ -12,7 +12,11 @@ _GZIP_WINDOW_BITS: Final = 31  # zlib: 15 bits of window, plus 16 for gzip frami
 
 
 class MessageDecoder:
-    """Decodes the messages of one call. It buffers an incomplete message."""
+    """Decodes the messages of one call.
+
+    It buffers content as it arrived. A message is cut out and inflated only when it is needed, so
+    that messages which wait for their handler take no more memory than on the wire.
+    """
 
     __slots__ = ("_buffer", "_gzip", "_max_message")
 
@@ -25,28 +29,30 @@ class MessageDecoder:
         """Number of buffered bytes."""
         return len(self._buffer)
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """Add content; returns the messages that it completes.
+    def feed(self, data: bytes) -> None:
+        """Add content."""
+        self._buffer += data
+
+    def next_message(self) -> bytes | None:
+        """Remove and return the next message; None if it is incomplete.
 
         Raises RpcError: RESOURCE_EXHAUSTED for a message above the limit, INTERNAL for an invalid
         one.
         """
         buffer = self._buffer
-        buffer += data
-        messages = []
-        position = 0
-        while len(buffer) - position >= PREFIX_SIZE:
-            compressed, length = PREFIX.unpack_from(buffer, position)
-            if length > self._max_message:
-                raise _too_large(length, self._max_message)
-            start = position + PREFIX_SIZE
-            if len(buffer) - start < length:
-                break
-            position = start + length
-            messages.append(self._decompress(compressed, bytes(memoryview(buffer)[start:position])))
-        if position:
-            del buffer[:position]
-        return messages
+        if len(buffer) < PREFIX_SIZE:
+            return None
+        compressed, length = PREFIX.unpack_from(buffer)
+        if length > self._max_message:
+            raise _too_large(length, self._max_message)
+        end = PREFIX_SIZE + length
+        if len(buffer) < end:
+            return None
+        with memoryview(buffer) as view:
+            payload = bytes(view[PREFIX_SIZE:end])
+        # This moves the start of the buffer. It copies the rest only when half of it is unused.
+        del buffer[:end]
+        return self._decompress(compressed, payload)
 
     def _decompress(self, compressed: int, payload: bytes) -> bytes:
         if compressed == 0:

@@ -170,10 +170,12 @@ class Stream:
         self.blocked_since = None
         self.connection.remove(self)
 
-    def mark_read(self, size: int) -> None:
-        """Subtract `size` bytes from `unread_size`, because the layer above has read them."""
-        self.unread_size -= size
-        self.update_receive_window()
+    def set_unread(self, size: int) -> None:
+        """Set `unread_size`. The window reopens for the bytes that the layer above has read."""
+        has_read = size < self.unread_size
+        self.unread_size = size
+        if has_read:
+            self.update_receive_window()
 
     def update_receive_window(self) -> None:
         """Send WINDOW_UPDATE once half of the window is free, so that updates are rare."""

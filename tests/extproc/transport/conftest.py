@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
+from extproc.memory_budget import MemoryBudget
 from extproc.rpc import Call, RpcError, Services, StatusCode, unary
 from extproc.services.health import HealthService
 from extproc.transport import TRANSPORTS, Server, Tls, TransportLimits, TransportName, serve
@@ -157,9 +158,10 @@ async def running(
     address: str = "127.0.0.1:0",
     limits: TransportLimits | None = None,
     tls: Tls | None = None,
+    memory: MemoryBudget | None = None,
 ) -> AsyncIterator[Running]:
     events: asyncio.Queue[str] = asyncio.Queue()
-    server = serve(transport, services(events), address, limits=limits, tls=tls)
+    server = serve(transport, services(events), address, limits=limits, tls=tls, memory=memory)
     bound = await server.start()
     try:
         yield Running(server, bound, events)

@@ -7,6 +7,7 @@ import asyncio
 from itertools import pairwise
 from random import Random
 
+from extproc.memory_budget import MemoryBudget
 from extproc.rpc import Call, Services, unary
 from extproc.transport.aio.call import ServerCall, ServerState
 from extproc.transport.aio.deadlines import Deadlines
@@ -19,7 +20,6 @@ from extproc.transport.limits import KIB, Rate, TransportLimits
 
 LIMITS = TransportLimits(
     max_message=64 * KIB,
-    max_buffered=256 * KIB,
     max_send_queue=256 * KIB,
     max_concurrent_streams=4,
     resets=Rate(burst=3, per_second=1),
@@ -124,7 +124,7 @@ class Target:
     """HTTP/2 and gRPC without sockets; each input gets its own connection."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.state = ServerState(LIMITS, Counters(), Deadlines(loop))
+        self.state = ServerState(LIMITS, Counters(), Deadlines(loop), MemoryBudget(256 * KIB))
         self._parse_request = request_parser(SERVICES)
 
     def connect(self) -> Connection[GrpcRequest]:
@@ -150,12 +150,12 @@ class Target:
             if number % 2:
                 connection.check_timeouts(float(number))
         assert len(output) < OUTPUT_BOUND
-        assert self.state.buffered <= LIMITS.max_buffered
+        assert 0 <= self.state.memory.used <= self.state.memory.limit
         _check_output(output)
         connection.connection_lost()
         counters = self.state.counters
         assert counters.streams_opened == counters.streams_closed
-        assert self.state.buffered == 0
+        assert self.state.memory.used == 0
 
 
 def _check_output(output: bytes) -> None:

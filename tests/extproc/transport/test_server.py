@@ -10,6 +10,7 @@ import pytest
 import uvloop
 
 from extproc.framing import length_prefixed
+from extproc.memory_budget import MemoryBudget
 from extproc.rpc import Call
 from extproc.transport import TransportLimits, serve
 from extproc.transport.http2 import frames
@@ -131,7 +132,7 @@ def test_a_lost_connection_cancels_its_calls(loop: LoopFactory) -> None:
 def test_buffered_requests_are_bounded_for_the_whole_server() -> None:
     async def test() -> None:
         async with (
-            running(limits=TransportLimits(max_buffered=100_000)) as server,
+            running(memory=MemoryBudget(100_000)) as server,
             grpc.aio.insecure_channel(server.address) as client,
         ):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
