@@ -4,6 +4,7 @@ import hashlib
 import hmac
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from extproc.auth.errors import CredentialsError
 from extproc.auth.identity import ANONYMOUS, Identity
@@ -13,6 +14,19 @@ from sluice.keys.key_set import KeySet
 
 MAX_API_KEY = 512
 """Maximum bytes of an API key. Real keys are shorter, and hashing is fast up to this length."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedKeySet:
+    """The state of an issuer's key set from a `jwks_uri`.
+
+    `usable`: it has been fetched and has not expired. `age`: seconds since the last successful
+    fetch; None before the first.
+    """
+
+    issuer: str
+    usable: bool
+    age: float | None
 
 
 class Authenticator:
@@ -30,6 +44,9 @@ class Authenticator:
         keys = {} if previous is None else previous._fetched_keys(auth.issuers)
         keys |= {i.issuer: KeySet.parse(i.jwks) for i in auth.issuers if i.jwks is not None}
         self._verifier = TokenVerifier(auth.issuers, keys)
+        self._fetched: dict[str, float] = {}
+        if previous is not None:
+            self._take_fetch_times(previous)
         self._verified: OrderedDict[bytes, Identity] = OrderedDict()
         self._max_verified = auth.token_cache_entries
         self.hits = 0
@@ -56,9 +73,39 @@ class Authenticator:
             raise CredentialsError("the authorization scheme is not Bearer")
         return self._by_token(token.strip(), now)
 
-    def replace_keys(self, issuer: str, keys: KeySet) -> None:
-        """Use this key set for an issuer. Empties the cache of verified tokens."""
+    def replace_keys(self, issuer: str, keys: KeySet, now: float) -> None:
+        """Use this fetched key set for an issuer. Empties the cache of verified tokens.
+
+        `now`: monotonic seconds at which the fetch was started.
+        """
         self._verifier.keys[issuer] = keys
+        self._fetched[issuer] = now
+        self._verifier.expired.discard(issuer)
+        self._forget_verified()
+
+    def confirm_keys(self, issuer: str, now: float) -> None:
+        """Record that a fetch started at `now` has returned the key set that is in use."""
+        self._fetched[issuer] = now
+
+    def expire_keys(self, issuer: str) -> None:
+        """Use the fetched key set of an issuer no longer. Empties the cache of verified tokens."""
+        del self._verifier.keys[issuer]
+        self._verifier.expired.add(issuer)
+        self._forget_verified()
+
+    def fetched_key_sets(self, now: float) -> list[FetchedKeySet]:
+        """The key sets of all issuers with a `jwks_uri`. `now`: monotonic seconds."""
+        return [
+            FetchedKeySet(
+                each.issuer,
+                usable=each.issuer in self._verifier.keys,
+                age=now - self._fetched[each.issuer] if each.issuer in self._fetched else None,
+            )
+            for each in self.auth.issuers
+            if each.jwks_uri is not None
+        ]
+
+    def _forget_verified(self) -> None:
         self._verified.clear()
         self.key_generation += 1
 
@@ -72,6 +119,17 @@ class Authenticator:
             and issuer.jwks_uri == sources.get(issuer.issuer)
             and issuer.issuer in self._verifier.keys
         }
+
+    def _take_fetch_times(self, previous: "Authenticator") -> None:
+        """Continue the ages of the key sets of `previous`: a new policy must not renew them."""
+        sources = {each.issuer: each.jwks_uri for each in previous.auth.issuers}
+        for each in self.auth.issuers:
+            name = each.issuer
+            if each.jwks_uri is not None and each.jwks_uri == sources.get(name):
+                if name in previous._fetched:
+                    self._fetched[name] = previous._fetched[name]
+                if name in previous._verifier.expired:
+                    self._verifier.expired.add(name)
 
     def _by_token(self, token: bytes, now: float) -> Identity:
         cached = self._verified.get(token)

@@ -11,3 +11,11 @@ class UnknownKeyError(CredentialsError):
     def __init__(self, issuer: str) -> None:
         super().__init__("the token's key is not in its issuer's key set")
         self.issuer = issuer
+
+
+class ExpiredKeysError(UnknownKeyError):
+    """The issuer's key set has not been fetched for too long. A new fetch may succeed."""
+
+    def __init__(self, issuer: str) -> None:
+        super().__init__(issuer)
+        self.args = ("the key set of the token's issuer has expired",)

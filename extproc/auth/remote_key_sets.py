@@ -1,15 +1,17 @@
-"""Fetches key sets from a `jwks_uri`: at intervals, and when a token names an unknown key."""
+"""Fetches key sets from a `jwks_uri`: at intervals, and when a token names an unknown key.
+
+A fetched key set replaces the last one at once, also with fewer keys or none: this revokes keys.
+"""
 
 import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from http.client import HTTPException
 
 from extproc.auth.authenticator import Authenticator
 from sluice.config import JwtIssuer
-from sluice.keys.fetch import fetch_document
-from sluice.keys.key_set import KeySet
+from sluice.keys.fetch import FetchError, fetch_document
+from sluice.keys.key_set import KeySet, KeySetError
 
 log = logging.getLogger(__name__)
 
@@ -26,13 +28,24 @@ Fetch = Callable[[str], Awaitable[bytes]]
 class RemoteKeySets:
     """Updates the fetched key sets of an authenticator.
 
-    After a failed fetch, the last key set stays in use.
+    After a failed fetch, the last key set stays in use until it is older than `jwks_max_stale`.
+    `clock` returns monotonic seconds.
     """
 
-    def __init__(self, authenticator: Authenticator, fetch: Fetch = fetch_document) -> None:
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        fetch: Fetch = fetch_document,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._authenticator = authenticator
         self._fetch = fetch
+        self._clock = clock
         self._documents: dict[str, bytes] = {}
+        self._applied: dict[str, float] = {}
+        """When the fetch was started whose document is in use, by issuer."""
+        self._failures: dict[str, str] = {}
+        """The reason of the last fetch by issuer, if it has failed."""
         self._requested: dict[str, float] = {}
         self._running: dict[str, asyncio.Task[bool]] = {}
         self._issuers = {i.issuer: i for i in authenticator.auth.issuers if i.jwks_uri is not None}
@@ -50,7 +63,7 @@ class RemoteKeySets:
     def may_refresh(self, issuer: str) -> bool:
         """Whether the issuer's key set can be fetched now for an unknown key."""
         requested = self._requested.get(issuer)
-        recent = requested is not None and time.monotonic() - requested < MIN_INTERVAL
+        recent = requested is not None and self._clock() - requested < MIN_INTERVAL
         return issuer in self._issuers and (issuer in self._running or not recent)
 
     async def refresh(self, issuer: str) -> None:
@@ -60,7 +73,7 @@ class RemoteKeySets:
         """
         task = self._running.get(issuer)
         if task is None:
-            self._requested[issuer] = time.monotonic()
+            self._requested[issuer] = self._clock()
             task = asyncio.create_task(self._update(self._issuers[issuer]))
             self._running[issuer] = task
             task.add_done_callback(lambda _: self._running.pop(issuer, None))
@@ -74,12 +87,39 @@ class RemoteKeySets:
     async def _update(self, issuer: JwtIssuer) -> bool:
         """Fetch the issuer's key set and put it in use. Returns whether this succeeded."""
         assert issuer.jwks_uri is not None
+        started = self._clock()
         try:
             document = await self._fetch(issuer.jwks_uri)
-            if document != self._documents.get(issuer.issuer):
-                self._authenticator.replace_keys(issuer.issuer, KeySet.parse(document))
+            if started < self._applied.get(issuer.issuer, started):
+                return True  # a later fetch was faster: this document may have revoked keys
+            if document == self._documents.get(issuer.issuer):
+                self._authenticator.confirm_keys(issuer.issuer, started)
+            else:
+                keys = KeySet.parse(document)
+                self._authenticator.replace_keys(issuer.issuer, keys, started)
                 self._documents[issuer.issuer] = document
-        except (OSError, ValueError, HTTPException) as error:
-            log.warning("cannot fetch the key set of %s: %s", issuer.issuer, error)
+            self._applied[issuer.issuer] = started
+        except (FetchError, KeySetError) as error:
+            self._on_failure(issuer, str(error))
             return False
+        except Exception as error:
+            # A fault must not end the fetches: the keys would stay in use for ever.
+            self._on_failure(issuer, f"unexpected {type(error).__name__}")
+            return False
+        self._failures.pop(issuer.issuer, None)
         return True
+
+    def _on_failure(self, issuer: JwtIssuer, reason: str) -> None:
+        if self._failures.get(issuer.issuer) != reason:
+            log.warning("cannot fetch the key set of %s: %s; retrying", issuer.issuer, reason)
+        self._failures[issuer.issuer] = reason
+        for key_set in self._authenticator.fetched_key_sets(self._clock()):
+            if key_set.issuer != issuer.issuer or not key_set.usable or key_set.age is None:
+                continue
+            if key_set.age > issuer.jwks_max_stale:
+                log.error(
+                    "the key set of %s has expired: its tokens are refused until it is fetched",
+                    issuer.issuer,
+                )
+                self._documents.pop(issuer.issuer, None)
+                self._authenticator.expire_keys(issuer.issuer)

@@ -8,7 +8,7 @@ import jwt
 from jwt.exceptions import InvalidAudienceError, InvalidTokenError
 from jwt.types import Options
 
-from extproc.auth.errors import CredentialsError, UnknownKeyError
+from extproc.auth.errors import CredentialsError, ExpiredKeysError, UnknownKeyError
 from extproc.auth.identity import Identity
 from sluice.config import JwtIssuer
 from sluice.keys.key_set import Key, KeySet
@@ -28,11 +28,15 @@ _OPTIONS: Options = {"verify_exp": False, "verify_nbf": False, "verify_iat": Fal
 
 
 class TokenVerifier:
-    """Verifies tokens. `keys` contains the key set of each issuer. Key sets may be replaced."""
+    """Verifies tokens. `keys` contains the key set of each issuer. Key sets may be replaced.
+
+    `expired` contains the issuers whose key set may no longer be used.
+    """
 
     def __init__(self, issuers: tuple[JwtIssuer, ...], keys: Mapping[str, KeySet]) -> None:
         self._issuers = {issuer.issuer: issuer for issuer in issuers}
         self.keys = dict(keys)
+        self.expired: set[str] = set()
 
     def verify(self, token: str, now: float) -> Identity:
         """Verify a token and return the caller's identity. Raises CredentialsError."""
@@ -71,7 +75,8 @@ class TokenVerifier:
         if key_set is not None and (key_id is None or isinstance(key_id, str)):
             keys = key_set.candidates(key_id, algorithm)
         if not keys:
-            raise UnknownKeyError(issuer.issuer)
+            expired = issuer.issuer in self.expired
+            raise (ExpiredKeysError if expired else UnknownKeyError)(issuer.issuer)
         for key in keys:
             try:
                 claims: Mapping[str, object] = jwt.decode(

@@ -1,11 +1,13 @@
 """Maps the numbers of a worker's components to the metric families of the catalog."""
 
+import time
 from collections.abc import Iterable
 
 from extproc.auth import Authenticator
 from extproc.convert import ConversionPool
 from extproc.limits.descriptor_limiter import DescriptorLimiter
 from extproc.memory_budget import MemoryBudget
+from extproc.policy.current import CurrentPolicy
 from extproc.protection import Protection
 from extproc.services.ext_proc.admission_cache import AdmissionCache
 from extproc.telemetry import catalog
@@ -38,6 +40,16 @@ def token_counters(authenticator: Authenticator) -> Iterable[CounterSample]:
         (catalog.TOKENS, ("hit",), authenticator.hits),
         (catalog.TOKENS, ("miss",), authenticator.misses),
     ]
+
+
+def key_set_gauges(current_policy: CurrentPolicy) -> Iterable[GaugeSample]:
+    """Return the state of the key set of every issuer with a `jwks_uri`."""
+    if current_policy.current is None:
+        return
+    for key_set in current_policy.current.authenticator.fetched_key_sets(time.monotonic()):
+        yield catalog.JWKS_USABLE, (key_set.issuer,), key_set.usable
+        if key_set.age is not None:
+            yield catalog.JWKS_AGE, (key_set.issuer,), int(key_set.age)
 
 
 def admission_cache_counters(cache: AdmissionCache) -> Iterable[CounterSample]:

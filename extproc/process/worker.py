@@ -28,6 +28,7 @@ from extproc.process.metrics import (
     breaker_gauges,
     conversion_counters,
     conversion_gauges,
+    key_set_gauges,
     limit_backend_counters,
     limit_backend_gauges,
     limit_counters,
@@ -113,6 +114,7 @@ def services(
     telemetry.publisher.add_counters("conversions", partial(conversion_counters, pool))
     telemetry.publisher.add_counters("memory", partial(memory_counters, memory))
     telemetry.publisher.add_gauges(partial(breaker_gauges, protection))
+    telemetry.publisher.add_gauges(partial(key_set_gauges, current_policy))
     telemetry.publisher.add_gauges(partial(limit_backend_gauges, protection))
     telemetry.publisher.add_gauges(partial(conversion_gauges, pool))
     telemetry.publisher.add_gauges(partial(memory_gauges, memory))

@@ -64,6 +64,18 @@ TOKENS = Counter(
     "Lookups of bearer tokens in the cache of verified tokens.",
     ("cache",),
 )
+JWKS_USABLE = Gauge(
+    "sluice_jwks_usable",
+    "Whether every worker has fetched the issuer's key set, and it has not expired.",
+    ("issuer",),
+    aggregation="min",
+)
+JWKS_AGE = Gauge(
+    "sluice_jwks_age_seconds",
+    "Time since the last successful fetch of the issuer's key set, of the worker with the oldest.",
+    ("issuer",),
+    aggregation="max",
+)
 ADMISSION_CACHE_HITS = Counter(
     "sluice_admission_cache_hits_total", "Decisions served from the admission cache."
 )
@@ -202,6 +214,8 @@ FAMILIES: tuple[Family, ...] = (
     DECISION_SECONDS,
     STAGE_SECONDS,
     TOKENS,
+    JWKS_USABLE,
+    JWKS_AGE,
     ADMISSION_CACHE_HITS,
     LOG_LINES,
     LOG_DROPPED,

@@ -1,7 +1,7 @@
-"""Status of the callout: its workers, and the state of all breakers.
+"""Status of the callout: its workers, and the state of all breakers and key sets.
 
-The breakers' state comes from the gauges that the workers publish. No worker is asked, so a worker
-that hangs does not delay the status.
+The states of breakers and key sets come from the gauges that the workers publish. No worker is
+asked, so a worker that hangs does not delay the status.
 """
 
 from collections.abc import Iterable
@@ -18,6 +18,8 @@ _GAUGES = (
     catalog.BREAKER_ERROR_RATIO,
     catalog.BREAKER_REQUESTS,
     catalog.BREAKER_UNPROTECTED,
+    catalog.JWKS_USABLE,
+    catalog.JWKS_AGE,
 )
 
 
@@ -54,18 +56,32 @@ class WorkerStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class KeySetStatus:
+    """State of an issuer's key set from a `jwks_uri`, in the worker with the oldest.
+
+    `usable`: it has been fetched and has not expired. `age`: seconds since the last successful
+    fetch; None before the first.
+    """
+
+    issuer: str
+    usable: bool
+    age: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class CalloutStatus:
     """Body of `GET /v1/status`. `unprotected` counts the versions without room for a breaker."""
 
     breakers: list[BreakerStatus]
     unprotected: int
     workers: list[WorkerStatus] = field(default_factory=list)
+    key_sets: list[KeySetStatus] = field(default_factory=list)
 
 
 def read_status(table: CounterTable, workers: Iterable[WorkerStatus] = ()) -> CalloutStatus:
-    """Return the status of these workers, and of the breakers as of the latest publication."""
+    """Return the status of these workers, and of breakers and key sets as last published."""
     found = find_series(table, _GAUGES)
-    states, error_rates, requests, unprotected = (
+    states, error_rates, requests, unprotected, usable, ages = (
         {labels: family.aggregate(table.values(column)) for labels, column in found[family.name]}
         for family in _GAUGES
     )
@@ -80,4 +96,10 @@ def read_status(table: CounterTable, workers: Iterable[WorkerStatus] = ()) -> Ca
         for labels, state in sorted(states.items())
         if state is not None
     ]
-    return CalloutStatus(breakers, int(unprotected.get(()) or 0), list(workers))
+    key_sets = [
+        KeySetStatus(labels[0], bool(value), None if age is None else int(age))
+        for labels, value in sorted(usable.items())
+        if value is not None
+        for age in (ages.get(labels),)
+    ]
+    return CalloutStatus(breakers, int(unprotected.get(()) or 0), list(workers), key_sets)

@@ -52,7 +52,7 @@ async def _policy(xds: str, config: Path | None) -> Policy:
     for issuer in policy.authenticator.auth.issuers:
         if issuer.jwks_uri is not None:
             keys = await _fetch_keys(issuer.issuer, issuer.jwks_uri)
-            policy.authenticator.replace_keys(issuer.issuer, keys)
+            policy.authenticator.replace_keys(issuer.issuer, keys, time.monotonic())
     return policy
 
 

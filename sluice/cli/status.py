@@ -1,7 +1,7 @@
 """`sluice status`: the state of a running gateway.
 
-The control plane reports versions and nodes, the callout reports workers and breakers. If the
-control plane does not respond, the command fails. If the callout does not respond, the command
+The control plane reports versions and nodes, the callout reports workers, breakers and key sets. If
+the control plane does not respond, the command fails. If the callout does not respond, the command
 prints why its workers and breakers are unknown.
 """
 
@@ -75,6 +75,7 @@ def _callout(url: str) -> Status:
             "workers": [],
             "breakers": [],
             "unprotected": 0,
+            "key_sets": [],
             "error": _reason(error),
         }
 
@@ -128,7 +129,7 @@ def callout_url(control_plane: str, address: str) -> str:
 
 
 def describe(status: Status) -> str:
-    """The status as text: version, error, nodes, workers and breakers."""
+    """The status as text: version, error, nodes, workers, breakers, and unusable key sets."""
     step = "in sync" if status["in_sync"] else f"under way: {status['step']}"
     lines = [f"version   {status['version'] or 'none'} ({step})", f"config    {status['config']}"]
     if status["error"] is not None:
@@ -184,3 +185,13 @@ def _breakers(callout: Status) -> Iterator[str]:
     if callout["unprotected"]:
         count = callout["unprotected"]
         yield f"breakers  {count} versions have no breaker: the shared table is full"
+    yield from _key_sets(callout["key_sets"])
+
+
+def _key_sets(key_sets: list[Status]) -> Iterator[str]:
+    """The key sets that are not usable."""
+    for key_set in key_sets:
+        age = key_set["age"]
+        fetched = "not fetched yet" if age is None else f"fetched {age:.0f} s ago"
+        if not key_set["usable"]:
+            yield f"keys      {key_set['issuer']}: its tokens are refused; key set {fetched}"

@@ -50,7 +50,9 @@ class JwtIssuer(Confidential):
     """
 
     issuer: Annotated[Text, Shown()] = Field(
-        min_length=1, description="Required value of the token's `iss` claim."
+        min_length=1,
+        max_length=512,
+        description="Required value of the token's `iss` claim.",
     )
     audiences: Annotated[tuple[str, ...], Shown()] = Field(
         min_length=1, description="The token's `aud` claim must contain one of these."
@@ -69,7 +71,12 @@ class JwtIssuer(Confidential):
         None, description="URL from which each worker fetches the key set."
     )
     jwks_refresh: PositiveDuration = Field(
-        300.0, description="Interval between fetches of `jwks_uri`."
+        300.0, ge=1, description="Interval between fetches of `jwks_uri`."
+    )
+    jwks_max_stale: PositiveDuration = Field(
+        86_400.0,
+        description="Time without a successful fetch of `jwks_uri` after which a worker no longer "
+        "uses the key set that it fetched last, and refuses the issuer's tokens.",
     )
     leeway: Duration = Field(
         30.0, le=600, description="Tolerated clock difference for `exp`, `nbf` and `iat`."
@@ -85,6 +92,12 @@ class JwtIssuer(Confidential):
     def _one_key_source(self) -> Self:
         if sum(source is not None for source in (self.jwks, self.jwks_file, self.jwks_uri)) != 1:
             raise ValueError("set exactly one of jwks, jwks_file and jwks_uri")
+        return self
+
+    @model_validator(mode="after")
+    def _fetches_before_keys_expire(self) -> Self:
+        if self.jwks_max_stale < self.jwks_refresh:
+            raise ValueError("jwks_max_stale must be at least jwks_refresh")
         return self
 
     @model_validator(mode="after")

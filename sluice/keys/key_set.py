@@ -122,7 +122,7 @@ def _parse(jwk: object) -> Key | None:
 
 
 def _is_bounded(jwk: Mapping[str, object]) -> bool:
-    """Whether the members are short enough to be decoded. A modulus of a megabit takes seconds."""
+    """Whether no member is longer than that of the largest key."""
     key_id = jwk.get("kid")
     return all(
         isinstance(value, str) and len(value) <= MAX_MEMBER

@@ -16,7 +16,9 @@ from tests.extproc.auth.tokens import (
     OTHER_RSA,
     identify,
     issuer,
+    key_set,
     make_authenticator,
+    rsa_jwk,
     token,
 )
 from tests.extproc.decision.requests import document
@@ -31,7 +33,7 @@ def anyio_backend() -> str:
 
 async def test_key_sets_are_fetched_at_the_start_and_at_each_interval() -> None:
     with keys_served() as server:
-        authenticator = make_authenticator(issuer(jwks_uri=server.uri, jwks_refresh=0.05))
+        authenticator = make_authenticator(issuer(jwks_uri=server.uri, jwks_refresh=1))
         keys = RemoteKeySets(authenticator)
         keys.start()
         await until_accepted(authenticator, token())
@@ -201,3 +203,196 @@ async def test_the_wait_for_a_slow_issuer_is_bounded(
             identify(authenticator, token())
         server.open.set()
         await until_accepted(authenticator, token())
+
+
+class Clock:
+    """Monotonic seconds that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Issuer:
+    """Serves a document, or fails. `fetches` counts."""
+
+    def __init__(self) -> None:
+        self.document = FIRST
+        self.failure: Exception | None = None
+        self.fetches = 0
+
+    async def fetch(self, _: str) -> bytes:
+        self.fetches += 1
+        if self.failure is not None:
+            raise self.failure
+        return self.document.encode()
+
+
+MAX_STALE = 3600.0
+
+
+def remote(served: Issuer, clock: Clock) -> tuple[Authenticator, RemoteKeySets]:
+    settings = issuer(jwks_uri="https://issuer.test/keys", jwks_max_stale=MAX_STALE)
+    authenticator = make_authenticator(settings)
+    return authenticator, RemoteKeySets(authenticator, served.fetch, clock)
+
+
+def state(authenticator: Authenticator, clock: Clock) -> tuple[bool, float | None]:
+    (key_set,) = authenticator.fetched_key_sets(clock.now)
+    return key_set.usable, key_set.age
+
+
+@pytest.mark.parametrize("document", ['{"keys": []}', ROTATED], ids=["empty", "other key"])
+async def test_a_fetched_set_without_a_key_revokes_it_at_once(document: str) -> None:
+    served, clock = Issuer(), Clock()
+    authenticator, keys = remote(served, clock)
+    await keys.refresh(ISSUER)
+    assert identify(authenticator, token()).subject == "alice"
+    # The token is in the cache of verified tokens.
+    assert identify(authenticator, token()).subject == "alice"
+    assert authenticator.hits == 1
+    generation = authenticator.key_generation
+    served.document = document
+    await keys.refresh(ISSUER)
+    with pytest.raises(UnknownKeyError, match="not in its issuer's key set"):
+        identify(authenticator, token())
+    assert authenticator.key_generation > generation
+    assert state(authenticator, clock) == (True, 0.0)
+
+
+async def test_a_set_that_shrinks_keeps_only_the_keys_that_it_still_has() -> None:
+    served, clock = Issuer(), Clock()
+    authenticator, keys = remote(served, clock)
+    both = (rsa_jwk(kid="one"), rsa_jwk(OTHER_RSA, kid="two"))
+    served.document = key_set(*both)
+    await keys.refresh(ISSUER)
+    kept, removed = token(key=OTHER_RSA, kid="two"), token()
+    assert {identify(authenticator, each).subject for each in (kept, removed)} == {"alice"}
+    served.document = key_set(both[1])
+    await keys.refresh(ISSUER)
+    assert identify(authenticator, kept).subject == "alice"
+    with pytest.raises(UnknownKeyError):
+        identify(authenticator, removed)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [fetch.FetchError("the server responded with status 500"), RuntimeError("fault"), OSError()],
+    ids=["fetch", "fault", "system"],
+)
+async def test_a_key_set_that_cannot_be_fetched_expires(
+    failure: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    served, clock = Issuer(), Clock()
+    authenticator, keys = remote(served, clock)
+    await keys.refresh(ISSUER)
+    assert identify(authenticator, token()).subject == "alice"
+    served.failure = failure
+    clock.now += MAX_STALE
+    await keys.refresh(ISSUER)
+    assert identify(authenticator, token()).subject == "alice"
+    assert state(authenticator, clock) == (True, MAX_STALE)
+    clock.now += 1
+    await keys.refresh(ISSUER)
+    with pytest.raises(UnknownKeyError, match="the key set of the token's issuer has expired"):
+        identify(authenticator, token())
+    assert state(authenticator, clock) == (False, MAX_STALE + 1)
+    assert "has expired: its tokens are refused" in caplog.text
+    # The next fetch that succeeds ends this, also with the same document.
+    served.failure = None
+    await keys.refresh(ISSUER)
+    assert identify(authenticator, token()).subject == "alice"
+    assert state(authenticator, clock) == (True, 0.0)
+
+
+async def test_an_unchanged_key_set_does_not_expire() -> None:
+    served, clock = Issuer(), Clock()
+    authenticator, keys = remote(served, clock)
+    for _ in range(3):
+        await keys.refresh(ISSUER)
+        clock.now += MAX_STALE
+    served.failure = fetch.FetchError("the server did not respond in time")
+    await keys.refresh(ISSUER)
+    assert identify(authenticator, token()).subject == "alice"
+
+
+async def test_a_document_that_is_not_a_key_set_does_not_renew_the_keys() -> None:
+    served, clock = Issuer(), Clock()
+    authenticator, keys = remote(served, clock)
+    await keys.refresh(ISSUER)
+    served.document = "<html>"
+    clock.now += MAX_STALE + 1
+    await keys.refresh(ISSUER)
+    with pytest.raises(UnknownKeyError, match="expired"):
+        identify(authenticator, token())
+
+
+async def test_a_new_policy_does_not_renew_the_keys() -> None:
+    served, clock = Issuer(), Clock()
+    authenticator, keys = remote(served, clock)
+    await keys.refresh(ISSUER)
+    served.failure = fetch.FetchError("the server did not respond in time")
+    clock.now += MAX_STALE - 10
+    edited = authenticator.auth.model_copy(update={"api_key_header": "x-key"})
+    authenticator = Authenticator(edited, authenticator)
+    keys = RemoteKeySets(authenticator, served.fetch, clock)
+    await keys.refresh(ISSUER)
+    assert identify(authenticator, token()).subject == "alice"
+    clock.now += 20
+    await keys.refresh(ISSUER)
+    with pytest.raises(UnknownKeyError, match="expired"):
+        identify(authenticator, token())
+    authenticator = Authenticator(authenticator.auth, authenticator)
+    with pytest.raises(UnknownKeyError, match="expired"):
+        identify(authenticator, token())
+
+
+async def test_a_slow_fetch_does_not_restore_keys_that_a_later_fetch_has_revoked() -> None:
+    clock = Clock()
+    started: asyncio.Queue[asyncio.Future[bytes]] = asyncio.Queue()
+
+    async def slow(_: str) -> bytes:
+        document: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        started.put_nowait(document)
+        return await document
+
+    authenticator = make_authenticator(issuer(jwks_uri="https://issuer.test/keys"))
+    keys = RemoteKeySets(authenticator, slow, clock)
+    keys.start()
+    first = await started.get()
+    clock.now += 1
+    refreshing = asyncio.create_task(keys.refresh(ISSUER))
+    second = await started.get()
+    second.set_result(b'{"keys": []}')
+    await refreshing
+    assert state(authenticator, clock) == (True, 0.0)
+    first.set_result(FIRST.encode())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    with pytest.raises(UnknownKeyError):
+        identify(authenticator, token())
+    assert state(authenticator, clock) == (True, 0.0)
+    keys.stop()
+
+
+async def test_the_same_failure_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    served, clock = Issuer(), Clock()
+    _, keys = remote(served, clock)
+    served.failure = fetch.FetchError("the server responded with status 500")
+    for _ in range(5):
+        await keys.refresh(ISSUER)
+    assert served.fetches == 5
+    assert caplog.text.count("status 500") == 1
+
+
+async def test_an_empty_key_set_of_the_policy_revokes_all_keys() -> None:
+    current_policy = CurrentPolicy()
+    current_policy.apply(document(auth={"issuers": [issuer(jwks=FIRST)]}))
+    assert current_policy.current is not None
+    assert identify(current_policy.current.authenticator, token()).subject == "alice"
+    current_policy.apply(document(auth={"issuers": [issuer(jwks='{"keys": []}')]}))
+    with pytest.raises(UnknownKeyError):
+        identify(current_policy.current.authenticator, token())
+    current_policy.close()

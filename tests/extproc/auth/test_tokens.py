@@ -296,7 +296,7 @@ def test_replaced_keys_empty_the_cache_of_verified_tokens() -> None:
     authenticator = make_authenticator()
     presented = token()
     assert identify(authenticator, presented).subject == "alice"
-    authenticator.replace_keys(ISSUER, KeySet.parse(key_set(rsa_jwk(OTHER_RSA, kid="one"))))
+    authenticator.replace_keys(ISSUER, KeySet.parse(key_set(rsa_jwk(OTHER_RSA, kid="one"))), NOW)
     with pytest.raises(CredentialsError):
         identify(authenticator, presented)
 

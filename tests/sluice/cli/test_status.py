@@ -15,7 +15,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from extproc.counter_table import CounterTable, create
-from extproc.process.metrics import breaker_gauges
+from extproc.policy.compiled import compile_policy
+from extproc.policy.current import CurrentPolicy
+from extproc.process.metrics import breaker_gauges, key_set_gauges
 from extproc.protection import Protection, ProtectionSettings
 from extproc.telemetry import catalog, endpoint
 from extproc.telemetry.exposition import TableCollector
@@ -27,6 +29,8 @@ from sluice.cli import main
 from sluice.cli.status import callout_url, describe
 from sluice.config import GatewayConfig
 from sluice.http.server import serve_in_thread
+from sluice.keys.key_set import KeySet
+from tests.extproc.auth.tokens import issuer
 from tests.extproc.decision.requests import document
 from xds.admin.app import application
 from xds.admin.metrics import StateCollector
@@ -117,7 +121,35 @@ def test_the_json_status_has_the_workers_and_breakers(
     assert found["callout"] == {
         "url": f"http://{callout}", "error": None, "workers": [asdict(w) for w in WORKERS],
         "breakers": [breaker], "unprotected": 2,
+        "key_sets": [],
     }  # fmt: skip
+
+
+def test_key_sets_that_are_not_usable_are_shown(tmp_path: Path) -> None:
+    create(tmp_path / "wide", 1, 500)
+    table = CounterTable(tmp_path / "wide", 0)
+    names = ["https://a.test", "https://b.test", "https://c.test"]
+    issuers = [issuer(issuer=name, jwks_uri=f"{name}/keys") for name in names]
+    current_policy = CurrentPolicy()
+    policy = compile_policy(document(auth={"issuers": issuers}))
+    current_policy.current = policy
+    for name in names[:2]:
+        policy.authenticator.replace_keys(name, KeySet(()), time.monotonic() - 90)
+    policy.authenticator.expire_keys(names[1])
+    publisher = MetricsPublisher(Metrics(table))
+    publisher.add_gauges(partial(key_set_gauges, current_policy))
+    publisher.publish()
+    shown = [(each.issuer, each.usable, each.age) for each in read_status(table).key_sets]
+    assert [(name, usable) for name, usable, _ in shown] == list(zip(names, [1, 0, 0], strict=True))
+    ages = [age for _, _, age in shown]
+    assert ages[2] is None
+    assert all(age is not None and 90 <= age < 900 for age in ages[:2])
+    callout = {"url": None, "error": None, **asdict(read_status(table))}
+    table.close()
+    text = describe({**control_plane(UNUSED).status().model_dump(), "callout": callout})
+    assert "a.test" not in text
+    assert "keys      https://b.test: its tokens are refused; key set fetched 9" in text
+    assert "keys      https://c.test: its tokens are refused; key set not fetched yet" in text
 
 
 def test_a_node_is_shown_with_its_version_and_the_types_that_are_not_in_sync() -> None:
@@ -134,7 +166,9 @@ def test_a_node_is_shown_with_its_version_and_the_types_that_are_not_in_sync() -
             "listeners": {**accepted, "in_sync": False, "nacked": "v2", "reason": "no such file"},
         },
     }
-    callout = {"url": None, "error": None, "workers": [], "breakers": [], "unprotected": 0}
+    callout = {
+        "url": None, "error": None, "workers": [], "breakers": [], "unprotected": 0, "key_sets": [],
+    }  # fmt: skip
     shown = describe({**state.status().model_dump(), "nodes": [node], "callout": callout})
     _, header, first, *differing = [line.split() for line in shown.splitlines()[2:]]
     assert header == ["NODE", "KIND", "SINCE", "VERSION"]

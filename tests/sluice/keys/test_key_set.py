@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from extproc.auth import CredentialsError
-from sluice.keys.key_set import MAX_KEYS, KeySet, KeySetError
+from sluice.keys.key_set import MAX_DOCUMENT, MAX_KEYS, KeySet, KeySetError
 from tests.extproc.auth.tokens import (
     EC,
     OTHER_RSA,
@@ -31,7 +31,21 @@ from tests.extproc.auth.tokens import (
 SMALL_RSA = rsa.generate_private_key(65537, 1024)
 P384 = ec.generate_private_key(ec.SECP384R1())
 
+
+def numbers(exponent: int) -> str:
+    return encoded(exponent.to_bytes((exponent.bit_length() + 7) // 8, "big"))
+
+
 INVALID = {
+    "modulus of a megabit": rsa_jwk(n="_" * 174_763),
+    "modulus of 16384 bits": rsa_jwk(n="_" * 2731),
+    "exponent of 1": rsa_jwk(e=numbers(1)),
+    "even exponent": rsa_jwk(e=numbers(65_536)),
+    "exponent of 8192 bits": rsa_jwk(e=numbers((1 << 8191) + 1)),
+    "exponent of a megabit": rsa_jwk(e="_" * 174_763),
+    "curve point of a megabit": ec_jwk(x="_" * 174_763),
+    "secret of a megabit": secret_jwk(k="_" * 174_763),
+    "kid of a megabyte": rsa_jwk(kid="k" * 1_000_000),
     "not an object": 7,
     "no kty": {},
     "unknown kty": {"kty": "AKP"},
@@ -127,3 +141,12 @@ def test_a_key_without_kid_verifies_only_tokens_without_kid() -> None:
     assert identify(authenticator, token(kid=None)).subject == "alice"
     with pytest.raises(CredentialsError):
         identify(authenticator, token(kid="one"))
+
+
+def test_a_set_without_entries_is_valid_and_has_no_key() -> None:
+    assert KeySet.parse('{"keys": []}').keys == ()
+
+
+def test_a_document_that_is_too_large_is_refused_before_it_is_parsed() -> None:
+    with pytest.raises(KeySetError, match="larger than 1 MiB"):
+        KeySet.parse(" " * (MAX_DOCUMENT + 1))
