@@ -85,6 +85,13 @@ LOCAL_REPLIES: Final = (
         ("ext_proc",),
     ),
     LocalReply(
+        Reason.HEADERS_TOO_LARGE,
+        431,
+        "The request's headers are too large.",
+        # The headers of the client, with those that the callout adds, exceed a limit of Envoy.
+        ("header_mutation_result_exceeds_limit",),
+    ),
+    LocalReply(
         Reason.NO_HEALTHY_ENDPOINT,
         503,
         "No endpoint of the model is healthy.",

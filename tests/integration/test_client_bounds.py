@@ -147,6 +147,24 @@ def upload(gateway: Gateway) -> socket.socket:
 
 
 @pytest.mark.parametrize(
+    "headers",
+    [
+        {f"x-h{number}": "v" for number in range(91)},  # too many with those of the gateway
+        {f"x-h{number}": "v" for number in range(110)},
+        {"x-h": "v" * 61_200},  # too large with those of the gateway
+        {"x-h": "v" * 65_000},
+    ],
+)
+def test_too_many_or_too_large_headers_are_the_fault_of_the_client(
+    gateway: Gateway, headers: dict[str, str]
+) -> None:
+    with gateway.client() as client:
+        assert client.get("/v2/models/echo/x").status_code == 200
+        response = client.get("/v2/models/echo/x", headers=headers)
+    assert (response.status_code, response.json()["reason"]) == (431, "headers_too_large")
+
+
+@pytest.mark.parametrize(
     "path", ["/ready", "/stats?filter=overload", "/stats/prometheus?usedonly", "/clusters",
              "/config_dump?resource=dynamic_listeners", "/listeners", "/server_info"],
 )  # fmt: skip

@@ -52,6 +52,13 @@ MAX_WINDOW = 2**31 - 1
 """Bytes: the largest HTTP/2 window (RFC 9113 section 6.9.1)."""
 
 
+MAX_HEADERS_KIB = 60
+"""Maximum size of a request's headers, with those that the gateway adds."""
+
+MAX_HEADERS = 100
+"""Maximum number of a request's headers, with those that the gateway adds."""
+
+
 def listener(config: GatewayConfig, directory: Path) -> EnvoyListener:
     """The listener. TLS file names in the config are relative to `directory`."""
     settings = config.listener
@@ -100,10 +107,12 @@ def _connection_manager(config: GatewayConfig) -> HttpConnectionManager:
         http_filters=http_filters(config),
         common_http_protocol_options=HttpProtocolOptions(
             idle_timeout=seconds(settings.idle_timeout),
+            max_headers_count=MAX_HEADERS,
             headers_with_underscores_action=(
                 HttpProtocolOptionsHeadersWithUnderscoresAction.REJECT_REQUEST
             ),
         ),
+        max_request_headers_kb=MAX_HEADERS_KIB,
         http2_protocol_options=_http2(settings),
         request_headers_timeout=seconds(settings.request_headers_timeout),
         use_remote_address=True,
