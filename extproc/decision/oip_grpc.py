@@ -8,12 +8,13 @@ SERVER_METHODS = frozenset((b"ServerLive", b"ServerReady", b"ServerMetadata"))
 """Methods whose request message names no model."""
 
 CLIENT_METHODS = SERVER_METHODS | {
-    b"ModelInfer", b"ModelReady", b"ModelMetadata", b"ModelStreamInfer", b"ModelConfig",
-    b"ModelStatistics",
+    b"ModelInfer", b"ModelReady", b"ModelMetadata", b"ModelStreamInfer",
 }  # fmt: skip
-"""Methods that clients may call. ModelStreamInfer, ModelConfig and ModelStatistics are extensions
-by Triton. Other methods of Triton are refused: some load models or share memory, and their request
-messages do not begin with the name and the version of a model.
+"""Methods that clients may call for every model. ModelStreamInfer is an extension by Triton.
+
+A model can list others in `extra_grpc_methods`, but not methods that load models or share memory:
+their request messages do not begin with the name and the version of a model, so they could not be
+checked.
 """
 
 

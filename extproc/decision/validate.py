@@ -21,6 +21,8 @@ _NOT_ASCII = Refusal(
 )
 """Other bytes are not allowed in a URI (RFC 3986). They make the gRPC server of grpcio exit."""
 
+_UNKNOWN_PATH = Refusal(Reason.UNKNOWN_MODEL, "no model has this path")
+
 _MAX_LENGTH_DIGITS = 19
 """Maximum digits of `content-length`: enough for a signed 64-bit integer."""
 
@@ -40,22 +42,24 @@ def run(policy: Policy, request: Request, context: DecisionContext) -> Refusal |
     if not request.headers.get(":path", b"").isascii():
         return _NOT_ASCII
     if oip_grpc.is_method_path(path):
-        if oip_grpc.method_name(path) not in oip_grpc.CLIENT_METHODS:
+        context.model = policy.models.get(request.headers.get(headers.MODEL_NAME, b""))
+        if not _is_client_method(oip_grpc.method_name(path), context.model):
             return Refusal(Reason.METHOD_NOT_ALLOWED, "clients may not call this gRPC method")
         if not request.has_body:
             return MISSING_MESSAGE
-        context.model = policy.models.get(request.headers.get(headers.MODEL_NAME, b""))
         rest, is_oip_rest = b"", False
     else:
         context.model, rest, is_oip_rest = _find_model(policy, path)
     model = context.model
     if model is None:
-        return Refusal(Reason.UNKNOWN_MODEL, "no model has this path")
+        return _UNKNOWN_PATH
     read_only = False
     if is_oip_rest:
         rest, version = _split_version(rest)
         if version is not None:
             context.requested_version, context.requested_by = version, Reason.VERSION_PATH
+        if model.operations is not None and rest not in model.operations:
+            return _UNKNOWN_PATH
         # The operations for metadata and readiness of a model.
         read_only = rest in (b"", b"ready")
         context.operation = rest
@@ -87,6 +91,12 @@ def _find_model(policy: Policy, path: bytes) -> tuple[ModelPolicy | None, bytes,
             return found[0], path[end + 1 :], found[1]
         end = path.rfind(b"/", 0, end)
     return None, b"", False
+
+
+def _is_client_method(method: bytes, model: ModelPolicy | None) -> bool:
+    return method in oip_grpc.CLIENT_METHODS or (
+        model is not None and method in model.extra_grpc_methods
+    )
 
 
 def _split_version(rest: bytes) -> tuple[bytes, bytes | None]:

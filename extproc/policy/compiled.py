@@ -9,7 +9,7 @@ from extproc.convert.media_types import IMAGES, MULTIPART, PROTOBUF
 from sluice.config import Model, PolicyDocument, Version
 from sluice.config.models import AllowRule, ClaimRule, UserBucket
 from sluice.contract.names import cluster_name
-from sluice.contract.paths import OIP_PREFIX
+from sluice.contract.paths import OIP_OPERATIONS, OIP_PREFIX
 
 BUCKETS = {"xxh64": 10_000, "modulo": 100}
 """Number of buckets by hash: a bucket is 0.01 % or 1 % of the users."""
@@ -53,6 +53,9 @@ class ModelPolicy:
     media_types: frozenset[bytes]
     media_type_prefixes: tuple[bytes, ...]
     """Prefixes of the media ranges: `image/` for `image/*`."""
+    operations: frozenset[bytes] | None
+    """REST operations that clients may use; None for all (see `paths.OIP_OPERATIONS`)."""
+    extra_grpc_methods: frozenset[bytes]
     max_body: int
     websocket: bool
     public: bool
@@ -136,6 +139,8 @@ def _compile_model(name: str, model: Model, default_max_body: int) -> ModelPolic
             for kind in accepted
             if kind.endswith("*")
         ),
+        operations=_operations(model),
+        extra_grpc_methods=frozenset(method.encode() for method in model.extra_grpc_methods),
         max_body=max_body,
         websocket=model.websocket,
         public=model.access.public,
@@ -152,6 +157,12 @@ def _converters(name: str, model: Model, version: Version, max_body: int) -> Con
         return None
     signature = Signature(name, inputs=model.inputs, outputs=model.outputs)
     return Converters(signature, version.protocol, ConversionLimits(max_body=max_body))
+
+
+def _operations(model: Model) -> frozenset[bytes] | None:
+    if "*" in model.extra_paths:
+        return None
+    return frozenset(path.encode() for path in OIP_OPERATIONS.union(model.extra_paths))
 
 
 def _convertible_types(model: Model) -> Iterator[str]:

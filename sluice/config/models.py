@@ -18,10 +18,12 @@ from sluice.config.values import (
     PositiveDuration,
     Size,
     Strict,
+    Subpath,
     Text,
 )
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+GrpcMethod = Literal["ModelConfig", "ModelStatistics"]
 MediaRange = Annotated[
     str,
     StringConstraints(pattern=r"^([A-Za-z0-9.+-]+/([A-Za-z0-9.+-]+|\*)|\*/\*)$"),
@@ -205,6 +207,16 @@ class Model(Strict):
     )
     paths: tuple[PathPrefix, ...] = Field(
         (), max_length=32, description="Path prefixes in addition to `/v2/models/NAME`."
+    )
+    extra_paths: tuple[Subpath, ...] = Field(
+        (),
+        max_length=32,
+        description="Paths below `/v2/models/NAME` that clients may use in addition to those of "
+        "the Open Inference Protocol, such as `stats`. `*`: every path, also those that "
+        "administer the model.",
+    )
+    extra_grpc_methods: tuple[GrpcMethod, ...] = Field(
+        (), description="gRPC methods in addition to those of the Open Inference Protocol."
     )
     methods: tuple[Method, ...] = Field(("POST",), min_length=1)
     content_types: tuple[MediaRange, ...] = Field(

@@ -225,10 +225,14 @@ HeaderName = Annotated[
 """The name of an HTTP header (RFC 9110 section 5.1), converted to lower case."""
 
 PathPrefix = Annotated[
-    str,
-    StringConstraints(pattern=r"^/[^?#\s\x00-\x1f\x7f]*[^/?#\s\x00-\x1f\x7f]$", max_length=1024),
+    str, StringConstraints(pattern=r'^/[!"$->@-~]*[!"$-.0->@-~]$', max_length=1024)
 ]
-"""A path and everything below it: `/a` matches `/a` and `/a/b`, not `/ab`."""
+"""A path and everything below it: `/a` matches `/a` and `/a/b`, not `/ab`. Paths are ASCII."""
+
+Subpath = Annotated[
+    str, StringConstraints(pattern=r"^(\*|[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*)$", max_length=200)
+]
+"""A path below another, without the slash between them. `*`: every path."""
 
 Percent = Annotated[float, Field(ge=0, le=100, multiple_of=0.01)]
 """A percentage, in steps of 0.01."""

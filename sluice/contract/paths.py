@@ -8,6 +8,10 @@ OIP_PREFIX: Final = "/v2/models/"
 OIP_GRPC_PREFIX: Final = "/inference.GRPCInferenceService/"
 """Prefix of the paths of gRPC methods."""
 
+OIP_OPERATIONS: Final = frozenset(("", "ready", "infer", "generate", "generate_stream"))
+"""REST operations of a model: paths below `OIP_PREFIX` and its name. The empty path is metadata.
+`generate` and `generate_stream` are the protocol's extension for text generation."""
+
 ADS_SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 ADS_METHOD: Final = "StreamAggregatedResources"
 ADS_STREAM: Final = f"/{ADS_SERVICE}/{ADS_METHOD}"

@@ -93,6 +93,7 @@ def base_config() -> Config:
                 },
                 "methods": ["GET", "POST"],
                 "content_types": ["*/*"],
+                "extra_paths": ["*"],
                 "websocket": True,
                 "timeout": 0,
             },

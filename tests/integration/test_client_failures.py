@@ -113,6 +113,7 @@ def scripted() -> Iterator[Gateway]:
             "versions": {"v1": {"endpoints": [{"address": address}]}},
             "access": {"public": True},
             "content_types": ["*/*"],
+            "extra_paths": ["*"],
             "websocket": True,
             "timeout": "5s",
             "idle_timeout": "500ms",

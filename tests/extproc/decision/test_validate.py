@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.decision import Admission, Reason, Refusal, decide
+from extproc.decision import Admission, Reason, Refusal, Request, decide
 from tests.extproc.decision.requests import (
     VERSIONS,
     admitted,
@@ -36,13 +36,13 @@ MALFORMED = (400, Reason.MALFORMED_REQUEST)
         ("/classify/faster", "m"),
         ("/v2/models/m/own", "mm"),
         ("/v2/models/m/own/x", "mm"),
-        ("/v2/models/m/owner", "m"),
+        ("/v2/models/m/own.er", "m"),
     ],
 )
 def test_a_path_belongs_to_the_model_with_the_longest_prefix(path: str, model: str) -> None:
     policy = make_policy(
         {
-            "m": {"paths": ["/classify"]},
+            "m": {"paths": ["/classify"], "extra_paths": ["own.er"]},
             "mm": {"paths": ["/classify/fast", "/v2/models/m/own"]},
             "m.2": {},
         }
@@ -107,6 +107,51 @@ def test_only_grpc_methods_for_one_model_are_accepted(method: str, served: bool)
         assert refused(policy_with(), request) == METHOD
 
 
+def test_a_model_can_list_more_grpc_methods() -> None:
+    policy = make_policy({"m": {"extra_grpc_methods": ["ModelStatistics"]}, "n": {}})
+
+    def call(method: str, model: str) -> Request:
+        path = f"/inference.GRPCInferenceService/{method}"
+        return make_request(path, x_model_name=model, content_type="application/grpc")
+
+    assert admitted(policy, call("ModelStatistics", "m"))
+    assert refused(policy, call("ModelStatistics", "n")) == METHOD
+    assert refused(policy, call("ModelStatistics", "absent")) == METHOD
+    assert refused(policy, call("ModelConfig", "m")) == METHOD
+
+
+@pytest.mark.parametrize("root", ["/v2/models/m", "/v2/models/m/versions/v2"])
+def test_only_paths_of_the_protocol_and_listed_paths_reach_the_server(root: str) -> None:
+    policy = policy_with(extra_paths=["stats", "trace/setting"], methods=["GET"])
+    for path in ("/infer", "/generate", "/generate_stream", "/stats", "/trace/setting"):
+        assert admitted(policy, make_request(root + path, "GET", body=False))
+    for path in ("", "/", "/ready"):
+        assert admitted(policy, make_request(root + path, "GET", body=False))
+    for path in (
+        "/load", "/unload", "/config", "/stats/", "/stats/x", "/stat", "/Stats", "/trace",
+        "/trace//setting", "/trace%2fsetting", "/st%61ts", "/infer/", "/infer/x", "/infer;x",
+        "/ready/x", "//infer", "//stats", "/./infer", "/../m/infer", "/infer/..", "/%69nfer",
+        "/*", "/versions", "/versions/v2/versions/v2/infer",
+    ):  # fmt: skip
+        assert refused(policy, make_request(root + path, "GET", body=False)) == NOT_FOUND, path
+
+
+def test_a_star_lists_every_path_of_a_model() -> None:
+    policy = policy_with(extra_paths=["*"])
+    for path in ("/load", "/versions/v2/a/b", "/trace/setting"):
+        assert admitted(policy, make_request("/v2/models/m" + path))
+    assert refused(policy, make_request("/v2/models/m/ready")) == METHOD
+
+
+def test_a_path_that_does_not_exist_does_not_show_whether_the_model_exists() -> None:
+    details = {
+        decision.detail
+        for path in ("/v2/models/m/load", "/v2/models/absent/load")
+        if isinstance(decision := decide(policy_with(), make_request(path)), Refusal)
+    }
+    assert len(details) == 1
+
+
 def test_a_grpc_call_without_a_body_is_refused() -> None:
     path = "/inference.GRPCInferenceService/ModelInfer"
     grpc = {"x_model_name": "m", "content_type": "application/grpc"}
@@ -139,7 +184,7 @@ def test_metadata_and_readiness_accept_only_get_and_head(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/v2/models/m/infer", "/v2/models/m/readyz", "/own", "/own/ready"]
+    "path", ["/v2/models/m/infer", "/v2/models/m/generate", "/own", "/own/ready"]
 )
 def test_other_paths_accept_only_the_methods_of_the_model(path: str) -> None:
     assert refused(policy_with(paths=["/own"]), make_request(path, "GET", body=False)) == METHOD
@@ -157,7 +202,7 @@ def test_only_models_with_websocket_enabled_accept_an_upgrade() -> None:
 def test_a_version_that_speaks_grpc_has_no_websocket() -> None:
     versions = {"v1": {**VERSIONS["v1"], "protocol": "grpc"}}
     policy = policy_with(websocket=True, versions=versions)
-    for path in ("/v2/models/m/x", "/inference.GRPCInferenceService/ModelInfer"):
+    for path in ("/v2/models/m/generate_stream", "/inference.GRPCInferenceService/ModelInfer"):
         assert (
             refused(policy, make_request(path, "GET", upgrade="websocket", x_model_name="m"))
             == METHOD
