@@ -84,8 +84,8 @@ def json_attack() -> list[Request]:
     """An expensive document that is accepted, and one that is refused at its end."""
     path, media = "/v2/models/attacked/infer", "application/json"
     return [
-        Request("10 MB of words", path, media, v2_elements(b"BYTES", b'"abcd"')),
-        Request("10 MB, last wrong", path, media, v2_elements(b"BYTES", b'"ab"', b"1")),
+        Request("10 MB of numbers", path, media, v2_elements(b"FP32", b"0.123456")),
+        Request("10 MB, last wrong", path, media, v2_elements(b"FP32", b"0.123456", b'"x"')),
     ]
 
 
@@ -196,7 +196,6 @@ def running_gateway(directory: Path) -> Iterator[tuple[Gateway, int]]:
     }  # fmt: skip
     images = {**model, "inputs": [image]}
     numbers = {**model, "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1]}]}
-    words = {**model, "inputs": [{"name": "x", "datatype": "BYTES", "shape": [-1]}]}
     config = {
         "listener": {"address": local_address(listener)},
         "control_plane": {"http": local_address(http_port), "xds": local_address(xds)},
@@ -208,7 +207,7 @@ def running_gateway(directory: Path) -> Iterator[tuple[Gateway, int]]:
         },
         "limits": {"listener": None},
         "models": {
-            "honest": numbers, "honest-images": images, "attacked": words,
+            "honest": numbers, "honest-images": images, "attacked": numbers,
             "attacked-images": images,
         },
     }  # fmt: skip

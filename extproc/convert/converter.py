@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Literal
 from extproc.convert.content_coding import decompress
 from extproc.convert.errors import ConversionError, quoted
 from extproc.convert.grpc_status import grpc_code, grpc_problem
-from extproc.convert.inference import Headers, InferenceRequest, RequestReader, ResponseOptions
+from extproc.convert.inference import (
+    Headers,
+    InferenceRequest,
+    RequestMemory,
+    RequestReader,
+    ResponseOptions,
+)
 from extproc.convert.limits import DEFAULT, ConversionLimits
 from extproc.convert.media_types import (
     GRPC,
@@ -93,6 +99,8 @@ class Converter:
     min_thread_size: int
     """Size in bytes from which a body should be converted on a thread, off the event loop."""
     _read: RequestReader
+    _image_memory: RequestMemory = lambda _body, _headers: 0
+    """Bytes that the images in a body need."""
     releases_lock: bool = False
     """Whether most of the work releases the interpreter lock, as the decoders of images do."""
 
@@ -109,7 +117,8 @@ class Converter:
         if coding:
             yield decompression_memory(len(body), self.limits)
             body = decompress(body, coding, self.limits)
-        yield request_memory(self.name.partition("-")[0], body, self.limits)
+        memory = request_memory(self.name.partition("-")[0], body, self.limits)
+        yield memory + self._image_memory(body, headers)
         request = self._read(body, headers)
         check_request(request, self.signature, self.limits)
         if self.protocol == "grpc":
@@ -264,9 +273,13 @@ class Converters:
             self._limits,
             0 if kind in ("image", "multipart") else _MIN_THREAD_SIZE,
             self._readers.reader(kind, media_type),
+            self._readers.image_memory if kind in _MAY_HAVE_IMAGES else lambda _body, _headers: 0,
             releases_lock=kind in ("image", "multipart"),
         )
 
+
+_MAY_HAVE_IMAGES = frozenset(("image", "json", "multipart", "untyped"))
+"""Kinds of bodies that can contain encoded images."""
 
 _KINDS = {
     # tritonclient's HTTP client sends no content type.

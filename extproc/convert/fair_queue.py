@@ -1,6 +1,6 @@
 """A bounded queue of jobs by caller, in which callers that used less go first."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
@@ -52,12 +52,12 @@ class FairQueue(Generic[Job]):
         of the caller that used the most. So a caller cannot keep out another with fewer jobs.
         """
         if len(self._jobs[job.caller]) > self._max_caller_jobs:
-            return self._pop_newest(job.caller)
+            return self.pop_newest(job.caller)
         if self._count <= self._max_jobs:
             return None
         # `job.caller` is first: of callers that are equal in all, the new job is dropped.
         callers = [job.caller, *self._jobs]
-        return self._pop_newest(
+        return self.pop_newest(
             max(callers, key=lambda caller: (len(self._jobs[caller]), self._usage(caller)))
         )
 
@@ -78,28 +78,21 @@ class FairQueue(Generic[Job]):
                 return job
         return None
 
-    def drop_larger(self, job: Job) -> Job | None:
-        """Remove and return the newest job of the caller whose jobs have the most bytes.
+    def sizes(self) -> Counter[str]:
+        """Bytes of each caller's jobs."""
+        return Counter({c: sum(job.size for job in jobs) for c, jobs in self._jobs.items()})
 
-        None if no caller has more bytes than the caller of `job`, which is not in the queue, would
-        have with it.
-        """
-        sizes = {caller: sum(each.size for each in jobs) for caller, jobs in self._jobs.items()}
-        largest = max(sizes, key=lambda caller: sizes[caller], default=job.caller)
-        if sizes.get(largest, 0) <= sizes.get(job.caller, 0) + job.size:
-            return None
-        return self._pop_newest(largest)
+    def pop_newest(self, caller: str) -> Job:
+        """Remove and return the newest job of a caller that has one."""
+        job = self._jobs[caller].pop()
+        self._removed(caller)
+        return job
 
     def remove(self, job: Job) -> None:
         """Remove a job that waits."""
         jobs = self._jobs[job.caller]
         jobs.remove(job)
         self._removed(job.caller)
-
-    def _pop_newest(self, caller: str) -> Job:
-        job = self._jobs[caller].pop()
-        self._removed(caller)
-        return job
 
     def _removed(self, caller: str) -> None:
         self._count -= 1

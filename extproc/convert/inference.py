@@ -46,6 +46,9 @@ class InferenceRequest:
 Headers = Mapping[str, str]
 """Header names in lower case."""
 
+RequestMemory = Callable[[bytes, Headers], int]
+"""Returns the bytes that a part of the conversion of a request needs at most."""
+
 RequestReader = Callable[[bytes, Headers], InferenceRequest]
 """Reads the body and the headers of a request. Raises ConversionError."""
 

@@ -36,6 +36,11 @@ def parse_object(body: bytes, limits: ConversionLimits) -> dict[str, object]:
     return document
 
 
+def may_contain_base64(body: bytes) -> bool:
+    """Whether a JSON text can have a member `b64`. Its name may be written with escapes."""
+    return b"b64" in body or b"\\u" in body
+
+
 def as_object(value: object, field: str) -> dict[str, object]:
     """The value, which must be an object. Raises ConversionError (400)."""
     if not isinstance(value, dict):

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from extproc.convert.caller_usage import CallerUsage
+from extproc.convert.conversion_memory import ConversionMemory
 from extproc.convert.converter import ConvertedMessage, Steps
 from extproc.convert.errors import ConversionError
 from extproc.convert.fair_queue import FairQueue
-from extproc.memory_budget import RETRY_AFTER, MemoryBudget
+from extproc.memory_budget import RETRY_AFTER
 from sluice.contract.reasons import Reason
 
 _MAX_RETRY_AFTER = 30
@@ -28,8 +29,8 @@ _INITIAL_SECONDS = 0.005
 _SMOOTHING = 0.1
 """Weight of the latest job in the moving average of durations."""
 
-_ADVANCE_DIVISOR = 16
-"""A job that starts reserves its body and a sixteenth of the memory budget. Most jobs need no more,
+_ADVANCE_DIVISOR = 64
+"""A job that starts reserves its body and this part of the memory budget. Most jobs need no more,
 so they run to the end without another turn of the event loop."""
 
 _MEMORY_POLL = 0.02
@@ -95,7 +96,7 @@ class Lane:
         name: str,
         threads: int,
         queue: int,
-        memory: MemoryBudget,
+        memory: ConversionMemory,
         usage: CallerUsage,
         clock: Callable[[], float],
     ) -> None:
@@ -106,6 +107,7 @@ class Lane:
         self._max_running = max(1, threads - 1)
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._memory = memory
+        memory.add(self)
         self._usage = usage
         self._clock = clock
         self._waiting: FairQueue[Job] = FairQueue(queue, max(1, queue // 2), self._used)
@@ -157,19 +159,23 @@ class Lane:
         if job.size > self._memory.limit:
             self._refuse(job, self._never_fits(job.size))
             return
-        while not self._memory_is_free(job.size):
-            larger = self._waiting.drop_larger(job)
-            if larger is None:
-                self._memory.reserve(job.size)
-                self._refuse(job, self._memory_exhausted())
-                return
-            self._refuse(larger, self._memory_exhausted())
+        if not self._memory.make_room(job.caller, job.size):
+            self._refuse(job, self._memory_exhausted())
+            return
         self._reserve(job, job.size)
         self._waiting.put(job)
         self._dispatch()
         excess = self._waiting.drop_excess(job) if job in self._waiting else None
         if excess is not None:
             self._refuse(excess, self._queue_full())
+
+    def waiting_sizes(self) -> Counter[str]:
+        """Bytes of the waiting bodies by caller."""
+        return self._waiting.sizes()
+
+    def refuse_newest(self, caller: str) -> None:
+        """Refuse the newest waiting job of a caller, because others need its memory."""
+        self._refuse(self._waiting.pop_newest(caller), self._memory_exhausted())
 
     def _dispatch(self) -> None:
         """Start jobs while there are threads, and memory for them."""
@@ -180,6 +186,7 @@ class Lane:
                 break
             self._reserve(job, max(job.reserved, job.needed))
             self._running[job.caller] += 1
+            self._memory.run(job.caller, job.reserved)
             self._submit(job)
         if self.waits_for_memory and self._poll is None:
             loop = asyncio.get_running_loop()
@@ -192,7 +199,7 @@ class Lane:
     def _can_start(self, job: Job) -> bool:
         if not self._may_take_thread(job):
             return False
-        if self._memory_is_free(job.needed - job.reserved):
+        if self._memory.may_run(job.caller, job.reserved, job.needed):
             return True
         self.waits_for_memory = True
         return False
@@ -215,6 +222,7 @@ class Lane:
         seconds = step.ended - step.started
         job.seconds += seconds
         self._usage.add(job.caller, seconds, step.ended)
+        self._memory.stop(job.caller, job.reserved)
         self._running[job.caller] -= 1
         if not self._running[job.caller]:
             del self._running[job.caller]
@@ -262,12 +270,8 @@ class Lane:
         job.reserved = 0
 
     def _reserve(self, job: Job, size: int) -> None:
-        reserved = self._memory.reserve(size - job.reserved)
-        assert reserved
+        self._memory.reserve(size - job.reserved)
         job.reserved = size
-
-    def _memory_is_free(self, size: int) -> bool:
-        return self._memory.used + size <= self._memory.limit
 
     def _used(self, caller: str) -> float:
         """The caller's thread seconds, with those that its running jobs probably take."""

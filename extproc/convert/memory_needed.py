@@ -6,10 +6,6 @@ from extproc.convert.limits import ConversionLimits
 _COPIES = 4
 """Copies that a conversion holds at most: body, tensor, message and its serialized form."""
 
-_TENSOR_SHARE = 3
-"""A tensor from JSON, its message and its serialized message, as a multiple of the JSON text. The
-objects of short numbers are already counted as larger than they are."""
-
 _JSON_RESPONSE = 20
 """JSON text of a tensor, and the Python objects of its elements, as a multiple of the tensor."""
 
@@ -20,9 +16,12 @@ def decompression_memory(size: int, limits: ConversionLimits) -> int:
 
 
 def request_memory(kind: str, body: bytes, limits: ConversionLimits) -> int:
-    """Bytes for the conversion of a decompressed request body of this kind, with the body."""
+    """Bytes for the conversion of a decompressed request body of this kind, with the body.
+
+    The memory for images in the body is not included.
+    """
     if kind in ("json", "untyped"):
-        return min(parsed_size(body), limits.max_json_memory) + _TENSOR_SHARE * len(body)
+        return len(body) + min(parsed_size(body), limits.max_json_memory)
     return _COPIES * len(body)
 
 

@@ -1,25 +1,32 @@
 """Runs and times conversions: small ones on the event loop, others on threads, fairly by caller.
 
 Image decoders and decompression release the interpreter lock, so several run in parallel. Other
-conversions hold the lock. On a second thread they would not end sooner, but they would delay the
-event loop twice. So these have one thread of their own.
+conversions hold the lock. On more threads they would not end sooner, but they would delay the event
+loop more. So these have one thread of their own, and one more for short ones, which would otherwise
+wait for a long one.
 """
 
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from extproc.convert.caller_usage import CallerUsage
+from extproc.convert.conversion_memory import ConversionMemory
 from extproc.convert.converter import ConvertedMessage, Converter, Steps, completed
 from extproc.convert.errors import ConversionError
 from extproc.convert.inference import Headers, ResponseOptions
+from extproc.convert.json_document import may_contain_base64
 from extproc.convert.lane import Lane, Outcome
 from extproc.convert.memory_needed import response_memory
 from extproc.memory_budget import DEFAULT_LIMIT, MemoryBudget
 
 _MIN_THREAD_RESPONSE_SIZE = 64 << 10
 """Size in bytes from which a response is converted on a thread."""
+
+_MAX_SHORT_SIZE = 256 << 10
+"""Size in bytes up to which a body is short. Longer ones can take a hundred times as long."""
 
 
 Observe = Callable[[str, float, float | None], None]
@@ -38,12 +45,24 @@ class ConversionCounts:
     bytes_out: int = 0
 
 
+class Group(Enum):
+    """Where a conversion runs."""
+
+    EVENT_LOOP = auto()
+    PARALLEL = auto()
+    """Threads for work that releases the interpreter lock."""
+    SHORT = auto()
+    """A thread for work on small bodies that holds the lock."""
+    LONG = auto()
+    """A thread for work on large bodies that holds the lock."""
+
+
 class ConversionPool:
     """Runs small conversions on the event loop, and others on threads.
 
-    `threads` threads run work that releases the interpreter lock, and one more thread all other
-    work. At most `queue` conversions wait for each of the two groups. They take their memory from
-    `memory`. All methods must be called on one event loop.
+    `threads` threads run work that releases the interpreter lock, one more thread other work on
+    short bodies, and one work on long bodies. At most `queue` conversions wait for each of these
+    groups. They take their memory from `memory`. All methods must be called on one event loop.
     """
 
     def __init__(
@@ -54,10 +73,12 @@ class ConversionPool:
         clock: Callable[[], float] = time.perf_counter,
         observe: Observe = lambda _name, _work, _wait: None,
     ) -> None:
-        memory = memory or MemoryBudget(DEFAULT_LIMIT)
+        shared = ConversionMemory(memory or MemoryBudget(DEFAULT_LIMIT))
         usage = CallerUsage()
-        self._parallel = Lane("convert-parallel", threads, queue, memory, usage, clock)
-        self._serial = Lane("convert-serial", 1, queue, memory, usage, clock)
+        self._lanes = {
+            group: Lane(f"convert-{group.name.lower()}", count, queue, shared, usage, clock)
+            for group, count in ((Group.PARALLEL, threads), (Group.SHORT, 1), (Group.LONG, 1))
+        }
         self._clock = clock
         self._observe = observe
         self._counts: dict[str, ConversionCounts] = {}
@@ -70,21 +91,22 @@ class ConversionPool:
     @property
     def pending(self) -> int:
         """Number of conversions that run on a thread or wait for one."""
-        return self._parallel.pending + self._serial.pending
+        return sum(lane.pending for lane in self._lanes.values())
 
     @property
     def refused(self) -> int:
         """Conversions that were refused because others waited or took the memory."""
-        return self._parallel.refused + self._serial.refused
+        return sum(lane.refused for lane in self._lanes.values())
 
     @property
     def waits_for_memory(self) -> bool:
         """Whether a thread is free, but not the memory for the conversions that wait."""
-        return self._parallel.waits_for_memory or self._serial.waits_for_memory
+        return any(lane.waits_for_memory for lane in self._lanes.values())
 
     def set_max_wait(self, seconds: float = math.inf) -> None:
         """Refuse conversions that wait longer for a thread or for memory."""
-        self._parallel.max_wait = self._serial.max_wait = seconds
+        for lane in self._lanes.values():
+            lane.max_wait = seconds
 
     def for_caller(self, caller: str) -> "CallerPool":
         """The pool, as the work of one caller uses it.
@@ -95,18 +117,17 @@ class ConversionPool:
 
     def close(self) -> None:
         """Cancel waiting conversions. Running conversions end on their own."""
-        self._parallel.close()
-        self._serial.close()
+        for lane in self._lanes.values():
+            lane.close()
 
     async def run(
-        self, name: str, caller: str, size: int, steps: Steps, *, threaded: bool, parallel: bool
+        self, name: str, caller: str, size: int, steps: Steps, group: Group
     ) -> ConvertedMessage | None:
         """Run the steps, and record them under `name`. Raises ConversionError."""
-        if threaded:
-            lane = self._parallel if parallel else self._serial
-            outcome = await lane.run(caller, size, steps)
-        else:
+        if group is Group.EVENT_LOOP:
             outcome = self._on_event_loop(steps)
+        else:
+            outcome = await self._lanes[group].run(caller, size, steps)
         self._record(name, size, outcome)
         if outcome.error is not None:
             raise outcome.error
@@ -150,8 +171,7 @@ class CallerPool:
             self._caller,
             len(body),
             converter.request_steps(body, headers),
-            threaded=len(body) >= converter.min_thread_size or "content-encoding" in headers,
-            parallel=converter.releases_lock,
+            _request_group(converter, body, headers),
         )
         assert converted is not None
         return converted
@@ -178,8 +198,7 @@ class CallerPool:
             self._caller,
             len(body),
             steps(),
-            threaded=len(body) >= _MIN_THREAD_RESPONSE_SIZE,
-            parallel=False,
+            Group.EVENT_LOOP if len(body) < _MIN_THREAD_RESPONSE_SIZE else _by_size(body),
         )
 
     async def run(self, name: str, work: Callable[[], bytes], size: int) -> bytes:
@@ -193,6 +212,21 @@ class CallerPool:
             yield size
             return ConvertedMessage(work(), "")
 
-        done = await self._pool.run(name, self._caller, size, steps(), threaded=True, parallel=True)
+        done = await self._pool.run(name, self._caller, size, steps(), Group.PARALLEL)
         assert done is not None
         return done.body
+
+
+def _request_group(converter: Converter, body: bytes, headers: Headers) -> Group:
+    if converter.releases_lock:
+        return Group.PARALLEL
+    if converter.signature.image_inputs and may_contain_base64(body):
+        # A picture in a small JSON document can take a second.
+        return Group.PARALLEL
+    if "content-encoding" in headers:
+        return Group.LONG
+    return Group.EVENT_LOOP if len(body) < converter.min_thread_size else _by_size(body)
+
+
+def _by_size(body: bytes) -> Group:
+    return Group.SHORT if len(body) <= _MAX_SHORT_SIZE else Group.LONG

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from extproc.convert import binary, protobuf
 from extproc.convert.errors import ConversionError, quoted
 from extproc.convert.inference import Headers, InferenceRequest, RequestReader
-from extproc.convert.json_document import parse_object
+from extproc.convert.json_document import may_contain_base64, parse_object
 from extproc.convert.json_request import JsonRequestReader
 from extproc.convert.limits import ConversionLimits
 from extproc.convert.media_types import (
@@ -63,7 +63,7 @@ class RequestReaders:
         if media.name in IMAGES:
             return max((r.memory_needed([body]) for r in self._images.values()), default=0)
         if media.name != MULTIPART:
-            encoded = b"b64" in body
+            encoded = may_contain_base64(body)
             return max((r.max_memory_needed for r in self._images.values() if encoded), default=0)
         try:
             parts = [(self._input_of(p).name, p.data) for p in self._parts(body, media)]

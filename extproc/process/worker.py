@@ -55,6 +55,10 @@ from sluice.contract.paths import EXT_AUTHZ, EXT_PROC
 log = logging.getLogger(__name__)
 
 
+SWITCH_INTERVAL = 0.0005
+"""Seconds after which a thread that holds the interpreter lock gives it to the event loop. With the
+interpreter's default of 5 ms, a conversion on a thread delays every turn of the loop by so much."""
+
 MAX_WAIT_SHARE = 0.5
 """Share of Envoy's message timeout that a conversion may wait. The rest is for the conversion: for
 a later response, Envoy would no longer wait."""
@@ -87,6 +91,7 @@ def main(
     dump_at_signal(stack_file(telemetry.table, settings.index))
     # Ctrl-C reaches the whole process group. The supervisor decides when a worker stops.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.setswitchinterval(SWITCH_INTERVAL)
     worker_telemetry = WorkerTelemetry(telemetry, settings.index)
     uvloop.run(Worker(settings, worker_telemetry, protection).run(lifeline))
 

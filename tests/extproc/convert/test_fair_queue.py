@@ -104,14 +104,14 @@ def test_a_job_that_returns_goes_before_its_callers_other_jobs() -> None:
     assert len(waiting) == 1
 
 
-def test_the_caller_with_the_most_bytes_makes_room() -> None:
+def test_the_bytes_of_each_caller_are_known() -> None:
     waiting = queue()
     put(waiting, "a", size=6)
     newest, _ = put(waiting, "a", size=4)
     put(waiting, "b", size=9)
-    assert waiting.drop_larger(Job("c", 9)) is newest
-    assert waiting.drop_larger(Job("c", 9)) is None
-    assert waiting.drop_larger(Job("b", 1)) is None
+    assert waiting.sizes() == {"a": 10, "b": 9}
+    assert waiting.pop_newest("a") is newest
+    assert waiting.sizes() == {"a": 6, "b": 9}
 
 
 @given(st.lists(st.sampled_from("aaaaabc"), max_size=60))

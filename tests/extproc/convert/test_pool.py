@@ -1,7 +1,9 @@
 """The pool bounds waiting conversions, times them and keeps the event loop free."""
 
 import asyncio
+import base64
 import functools
+import io
 import itertools
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import threading
 from collections.abc import Callable, Coroutine, Mapping
 
 import pytest
+from PIL import Image
 
 from extproc.convert import (
     ConversionError,
@@ -16,11 +19,13 @@ from extproc.convert import (
     ConversionPool,
     ConvertedMessage,
     Converter,
+    Converters,
     Signature,
 )
 from extproc.convert.inference import InferenceRequest
 from extproc.convert.tensor import Tensor
 from extproc.memory_budget import MemoryBudget
+from sluice.config.tensors import ImageInput, TensorInput
 from sluice.contract.reasons import Reason
 
 SIGNATURE = Signature("m")
@@ -182,7 +187,7 @@ async def test_a_caller_leaves_one_thread_to_others() -> None:
 
 
 @on_loop
-async def test_work_that_holds_the_interpreter_lock_has_its_own_single_thread() -> None:
+async def test_work_that_holds_the_interpreter_lock_has_a_thread_of_its_own() -> None:
     gate, pool = threading.Event(), ConversionPool(threads=2)
     held = [convert(pool, gate, caller) for caller in "ab"]
     await asyncio.sleep(0)
@@ -191,6 +196,42 @@ async def test_work_that_holds_the_interpreter_lock_has_its_own_single_thread() 
     gate.set()
     await asyncio.gather(*held)
     pool.close()
+
+
+@on_loop
+async def test_a_short_body_does_not_wait_for_a_long_one() -> None:
+    gate, pool = threading.Event(), ConversionPool()
+    held = convert(pool, gate, body=bytes(300_000))
+    await asyncio.sleep(0)
+    assert (await convert(pool, open_gate())).body
+    assert not held.done()
+    gate.set()
+    await held
+    pool.close()
+
+
+@pytest.mark.parametrize("name", [b"b64", b"\\u0062\\u0036\\u0034"])
+def test_a_picture_in_a_small_document_is_decoded_off_the_event_loop(name: bytes) -> None:
+    image = ImageInput.model_validate({"width": 4, "height": 4})
+    declared = TensorInput.model_validate(
+        {"name": "image", "datatype": "UINT8", "shape": (-1, 4, 4, 3), "image": image}
+    )
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "PNG")
+    body = b'{"image": [{"%b": "%b"}]}' % (name, base64.b64encode(buffer.getvalue()))
+    waits: list[float | None] = []
+
+    async def run() -> None:
+        pool = ConversionPool(observe=lambda _name, _work, wait: waits.append(wait))
+        converter = Converters(Signature("m", inputs=(declared,)), "grpc").choose(
+            "application/json"
+        )
+        assert converter is not None
+        await pool.for_caller("a").convert_request(converter, body, {})
+        pool.close()
+
+    asyncio.run(run())
+    assert waits[0] is not None
 
 
 @on_loop
