@@ -4,6 +4,7 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     CircuitBreakers,
     CircuitBreakersThresholds,
     Cluster,
+    ClusterCommonLbConfig,
     LoadBalancingPolicy,
     LoadBalancingPolicyPolicy,
     OutlierDetection,
@@ -77,10 +78,20 @@ def callout_cluster(callout: Callout) -> Cluster:
             )
         ],
         outlier_detection=_outlier_detection(len(addresses)),
-        # Without a healthy worker, calls must fail instead of reaching an unhealthy one.
-        common_lb_config=upstream.without_panic(),
+        common_lb_config=_immediate_updates(),
         ignore_health_on_host_removal=True,
     )
+
+
+def _immediate_updates() -> ClusterCommonLbConfig:
+    """Without a healthy worker, calls must fail instead of reaching an unhealthy one.
+
+    By default, Envoy's threads learn of a second change of health within a second only at the end
+    of this second. Until then, all calls would go to a worker that has just ended.
+    """
+    config = upstream.without_panic()
+    config.update_merge_window = seconds(0)
+    return config
 
 
 def _least_request() -> LoadBalancingPolicy:

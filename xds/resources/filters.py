@@ -37,7 +37,7 @@ MAX_CALLOUT_RETRIES = 4
 """Maximum retries of a call to the callout, for calls that fail because a worker has ended or
 hangs."""
 
-RETRY_BACK_OFF = 0.01
+RETRY_BACK_OFF = 0.025
 """Maximum seconds before the first retry of a call. Envoy doubles it for each further retry. A few
 milliseconds are enough for Envoy's threads to learn that the worker is ejected."""
 
