@@ -71,7 +71,7 @@ class Handler(Protocol):
 
 @runtime_checkable
 class ExhaustionHandler(Protocol):
-    """A handler that responds itself if there is no memory for a message of its call.
+    """A handler that responds itself if there is no memory for a message, or it is too large.
 
     The call of another handler ends with RESOURCE_EXHAUSTED.
     """

@@ -46,7 +46,7 @@ from extproc.services.ext_authz import Authorization
 from extproc.services.ext_proc.service import ExternalProcessor
 from extproc.services.health import NOT_SERVING, SERVING, HealthService
 from extproc.services.ratelimit import RateLimitService
-from extproc.transport import TransportName, serve
+from extproc.transport import TransportLimits, TransportName, serve
 from protos.base_pb2 import Node
 from sluice.config import PolicyDocument
 from sluice.contract.names import CALLOUT_AGENT, NODE_CLUSTER
@@ -194,7 +194,15 @@ class Worker:
             self._memory,
             self._pool,
         )
-        server = serve(settings.transport, worker_services, settings.address, memory=self._memory)
+        server = serve(
+            settings.transport,
+            worker_services,
+            settings.address,
+            # A message contains the body of a request, and the policy limits bodies. So the only
+            # other limit of a message is the memory.
+            limits=TransportLimits(max_message=settings.max_memory),
+            memory=self._memory,
+        )
         self._telemetry.publisher.add_counters(
             "transport", partial(transport_counters, server.counters)
         )

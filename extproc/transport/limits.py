@@ -23,8 +23,8 @@ class TransportLimits:
     """Sizes in bytes, times in seconds."""
 
     max_message: int = 20 * MIB
-    """Largest gRPC message, after decompression. An ext_proc message contains the whole body of a
-    request that must be converted: 10 MiB by default (`requests.max_body`)."""
+    """Largest gRPC message, after decompression. A worker sets it to its memory budget: an ext_proc
+    message contains the whole body of a request that must be converted (`requests.max_body`)."""
 
     max_concurrent_streams: int = 4096
     """Open streams of a connection. An Envoy worker has one connection, with one stream for each

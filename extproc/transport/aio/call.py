@@ -238,7 +238,7 @@ class ServerCall(Stream):
         if self._finished or self._discards:
             return
         if not self._server.memory.reserve(len(content)):
-            self._discard_request()
+            self._discard_request("the server has no memory for the message")
             return
         self._charged += len(content)
         if self._decoder is None:
@@ -257,7 +257,10 @@ class ServerCall(Stream):
             try:
                 message = self._decoder.next_message()
             except RpcError as error:
-                self._abort(error.code, error.details)
+                if error.code == StatusCode.RESOURCE_EXHAUSTED:
+                    self._discard_request(error.details)
+                else:
+                    self._abort(error.code, error.details)
                 break
             if message is None:
                 break
@@ -289,8 +292,8 @@ class ServerCall(Stream):
             self._server.memory.reserve(more)
             self._charged += more
 
-    def _discard_request(self) -> None:
-        """There is no memory for a message: discard the rest of the request."""
+    def _discard_request(self, details: str) -> None:
+        """There is no memory for a message, or it is too large: discard the rest of the request."""
         self._discards = True
         self._decoder = None
         self.set_unread(0)
@@ -298,7 +301,7 @@ class ServerCall(Stream):
             self._task.cancel()
         self._settle()
         if not isinstance(self._handler, ExhaustionHandler):
-            self._abort(StatusCode.RESOURCE_EXHAUSTED, "the server has no memory for the message")
+            self._abort(StatusCode.RESOURCE_EXHAUSTED, details)
             return
         try:
             self._handler.on_exhausted()

@@ -74,6 +74,20 @@ def test_a_handler_responds_if_there_is_no_memory_for_its_message(transport: Tra
     asyncio.run(test())
 
 
+def test_a_handler_responds_if_its_message_is_too_large() -> None:
+    async def test() -> None:
+        _, services = holders()
+        limits = TransportLimits(max_message=100_000)
+        server = serve("asyncio", services, "127.0.0.1:0", limits=limits)
+        async with grpc.aio.insecure_channel(await server.start()) as client:
+            call = client.stream_stream(METHOD)(timeout=10)
+            await call.write(bytes(100_001))
+            assert await call.read() == b"exhausted"
+        await server.close()
+
+    asyncio.run(test())
+
+
 def test_the_message_that_a_task_works_on_is_reserved(transport: TransportName) -> None:
     async def test() -> None:
         memory = MemoryBudget(100_000)
