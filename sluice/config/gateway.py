@@ -151,6 +151,13 @@ class Envoy(Strict):
         "reach it can read Envoy's config and statistics.",
     )
     concurrency: int = Field(1, ge=1, le=256, description="Number of worker threads.")
+    max_connections: int = Field(
+        50_000,
+        ge=1,
+        le=10_000_000,
+        description="Maximum number of client connections. `sluice up` uses at most half of the "
+        "files that Envoy may open (`ulimit -Hn`).",
+    )
     max_heap: Size = Field(
         1 << 30,
         ge=64 << 20,

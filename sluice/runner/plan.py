@@ -1,17 +1,21 @@
 """The processes of a gateway: their arguments, and the addresses that they listen on."""
 
+import logging
 import os
+import resource
 import shutil
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from sluice.bootstrap import render
+from sluice.bootstrap import max_connections, render
 from sluice.config import GatewayConfig
 from sluice.config.values import split_host_port
 from sluice.data import data_path
 from sluice.runner.process import ProcessSpec
+
+log = logging.getLogger(__name__)
 
 DEMO_MODELS = frozenset({"sentiment", "digits", "echo"})
 """Models that `examples.model_server` can serve."""
@@ -57,7 +61,7 @@ def callout(config: GatewayConfig, path: Path, transport: str | None) -> Process
 def envoy(config: GatewayConfig, binary: Path | None, directory: Path) -> ProcessSpec:
     """Envoy. Writes the bootstrap into `directory`. Raises NoEnvoyError if no binary is found."""
     bootstrap = directory / "bootstrap.yaml"
-    bootstrap.write_text(render(config))
+    bootstrap.write_text(render(config, connections=_client_connections(config)))
     argv = [
         str(binary or find_envoy()),
         "--config-path", str(bootstrap),
@@ -66,6 +70,23 @@ def envoy(config: GatewayConfig, binary: Path | None, directory: Path) -> Proces
         "--disable-hot-restart",
     ]  # fmt: skip
     return ProcessSpec("envoy", argv, [config.envoy.admin, config.listener.address])
+
+
+def _client_connections(config: GatewayConfig) -> int:
+    """The maximum number of client connections of an Envoy on this machine."""
+    wanted = config.envoy.max_connections
+    # Envoy raises its limit of open files to the hard limit.
+    _, max_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if max_files == resource.RLIM_INFINITY:
+        return wanted
+    possible = max_connections(config, max_files)
+    if possible < wanted:
+        log.warning(
+            "Envoy may open %d files, so it accepts only %d client connections, not "
+            "envoy.max_connections (%d): raise the hard limit of open files (ulimit -Hn)",
+            max_files, possible, wanted,
+        )  # fmt: skip
+    return possible
 
 
 def demo_models(config: GatewayConfig) -> ProcessSpec | None:

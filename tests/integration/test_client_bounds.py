@@ -14,6 +14,7 @@ import pytest
 from tests.extproc.transport.certificates import CertificateAuthority
 from tests.integration.gateway import Gateway, base_config, eventually, running
 
+MAX_CONNECTIONS = 150
 REQUEST = b"GET /v2/models/echo/x HTTP/1.1\r\nhost: h\r\n\r\n"
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
 """The connection preface of a client: the magic and an empty SETTINGS frame (RFC 9113)."""
@@ -48,7 +49,7 @@ def strict() -> Iterator[Gateway]:
     """
     config = base_config()
     config["listener"] |= {"handshake_timeout": "1s", "idle_timeout": "3s"}
-    config["envoy"]["max_heap"] = "64MiB"
+    config["envoy"] |= {"max_heap": "64MiB", "max_connections": MAX_CONNECTIONS}
     public = {"access": {"public": True}}
     config["models"]["echo"] |= public
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as server:
@@ -58,6 +59,18 @@ def strict() -> Iterator[Gateway]:
         config["models"]["stalled"] = {**public, "versions": versions, "max_body": "1GiB"}
         with running(config) as gateway:
             yield gateway
+
+
+def test_operators_reach_envoy_when_clients_have_opened_all_connections(strict: Gateway) -> None:
+    def refused_connections() -> int:
+        query = {"filter": "downstream_global_cx_overflow", "format": "json"}
+        stats = httpx.get(f"http://{strict.config['envoy']['admin']}/stats", params=query).json()
+        return sum(stat["value"] for stat in stats["stats"])
+
+    with ExitStack() as connections:
+        for _ in range(MAX_CONNECTIONS + 10):
+            connections.enter_context(connected(strict))
+        eventually(lambda: refused_connections() > 0)
 
 
 @pytest.mark.parametrize("first", [b"", b"G", b"GET /v2/models", HTTP2_PREFACE[:10]])
