@@ -38,7 +38,9 @@ def loads(text: str, file: str = "<config>") -> GatewayConfig:
         problem = Problem(file, error.line, shown_path(error.path), error.message)
         raise ConfigError([problem]) from None
     if root is None or root.data is None:
-        return GatewayConfig()
+        # An editor or `cp` empties a file before it writes: this must not remove all models.
+        problem = Problem(file, 0, "", "the file is empty; write {} for a config without models")
+        raise ConfigError([problem])
     try:
         return GatewayConfig.model_validate(root.data)
     except ValidationError as error:

@@ -89,6 +89,7 @@ def test_the_message_of_an_unexpected_exception_is_not_logged(
 
 
 UNUSABLE = {
+    "empty": "",
     "nested": "[" * 100_000,
     "sexagesimal": "envoy: {concurrency: 1" + ":59" * 3000 + "}",
     "number": "listener: {trusted_hops: 4294967296}",
@@ -121,7 +122,7 @@ async def test_an_unusable_config_is_an_error_and_a_later_one_is_read(
     text: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "gateway.yaml"
-    file.write_text("")
+    file.write_text("{}")
     source = ConfigFile(file)
     source.read()
     changes = source.changes()

@@ -23,8 +23,14 @@ def problems(text: str) -> list[str]:
     return [str(problem) for problem in caught.value.problems]
 
 
-def test_an_empty_file_gives_the_defaults() -> None:
-    assert loads("") == GatewayConfig()
+def test_an_empty_map_gives_the_defaults() -> None:
+    assert loads("{}") == GatewayConfig()
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# a comment\n", "---\n", "~"])
+def test_an_empty_file_is_refused(text: str) -> None:
+    """A program may empty the file before it writes the new content."""
+    assert "the file is empty; write {}" in problems(text)[0]
 
 
 def test_a_single_version_is_the_stable_one() -> None:

@@ -41,7 +41,7 @@ def test_every_key_that_needs_a_restart_is_detected() -> None:
 
 
 def test_a_change_that_needs_a_restart_does_not_change_the_resources_of_envoy() -> None:
-    before, after = compiled(""), compiled(CHANGED)
+    before, after = compiled("{}"), compiled(CHANGED)
     changed = [
         each
         for each in resource_types.ALL
@@ -51,6 +51,6 @@ def test_a_change_that_needs_a_restart_does_not_change_the_resources_of_envoy() 
     assert before.snapshot.version != after.snapshot.version
 
 
-@pytest.mark.parametrize("text", ["", "requests: {max_body: 1}"])
+@pytest.mark.parametrize("text", ["{}", "requests: {max_body: 1}"])
 def test_other_changes_need_no_restart(text: str) -> None:
     assert compiled(text).restart_required == ()
