@@ -87,8 +87,9 @@ class Rule:
         if cost.per_body is not None:
             size = view.body_size
             tokens = max(tokens, maximum if size is None else -(-size // cost.per_body))
-        if cost.header is not None:
-            tokens = max(tokens, _number(view.headers.get(cost.header, "")))
+        header = None if cost.header is None else view.headers.get(cost.header)
+        if header is not None:
+            tokens = max(tokens, _number(header, maximum))
         return min(tokens, maximum)
 
 
@@ -137,5 +138,10 @@ def _meets(match: LimitMatch, view: RequestView) -> bool:
     return any(value.startswith(match.values) for value in values)
 
 
-def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+def _number(text: str, maximum: int) -> int:
+    """Return the number in a header of any length, at most `maximum`. Other text is `maximum`."""
+    if not (text.isascii() and text.isdigit()):
+        return maximum
+    digits = text.lstrip("0")
+    # `int` refuses thousands of digits.
+    return maximum if len(digits) > len(str(maximum)) else min(int(digits or "0"), maximum)

@@ -5,6 +5,10 @@ from pathlib import Path
 
 from sluice.cli.commands import Subcommands, command
 from sluice.config import GatewayConfig
+from sluice.printable import printable
+
+MAX_LINE = 5000
+"""Maximum characters of a printed line."""
 
 
 def register(commands: Subcommands) -> None:
@@ -39,7 +43,8 @@ def _explain(options: argparse.Namespace) -> int:
     from sluice.cli.explanation import explanation
 
     for line in explanation(options.xds, options.config, _headers(options)):
-        print(line)
+        # A claim of a token may contain control sequences of terminals.
+        print(printable(line, MAX_LINE))
     return 0
 
 

@@ -18,11 +18,15 @@ from urllib.parse import urlsplit
 from sluice.cli.commands import CommandError, Subcommands, UsageError, command
 from sluice.config import GatewayConfig
 from sluice.config.values import split_host_port
+from sluice.printable import printable
 
 TIMEOUT = 5.0
 MAX_STATUS = 64 << 20
 MAX_ERROR_BODY = 500
 """Maximum bytes that are read from an error response."""
+
+MAX_LINE = 5000
+"""Maximum characters of a printed line: more than a node's reason for a rejection."""
 
 # Any: JSON. The status of the control plane has the schema `xds.admin.status.Status`. In the
 # printed status, `callout` has the schema `extproc.telemetry.status.CalloutStatus`, and in addition
@@ -108,12 +112,12 @@ def _http_error(error: urllib.error.HTTPError) -> str:
         body = " ".join(error.read(MAX_ERROR_BODY).decode(errors="replace").split())
     except (OSError, HTTPException):
         body = ""
-    # The body may come from another server, and may contain terminal control sequences.
+    # The body and the reason may come from another server.
     return f"{error.code}: {body if body and body.isprintable() else error.reason}"
 
 
 def _reason(error: Exception) -> str:
-    return str(getattr(error, "reason", error))
+    return printable(str(getattr(error, "reason", error)), MAX_ERROR_BODY)
 
 
 def callout_url(control_plane: str, address: str) -> str:
@@ -134,14 +138,16 @@ def describe(status: Status) -> str:
     lines = [f"version   {status['version'] or 'none'} ({step})", f"config    {status['config']}"]
     if status["error"] is not None:
         lines.append("error     the latest change is not in force:")
-        lines += [f"          {line}" for line in status["error"].splitlines()]
+        lines += [f"          {line}" for line in status["error"].split("\n")]
     lines += [
         f"no ACK    {node} did not respond to the last push" for node in status["unresponsive"]
     ]
     lines += [
         f"restart   {key} takes effect at the next start" for key in status["restart_required"]
     ]
-    return "\n".join([*lines, *_nodes(status["nodes"]), *_callout_lines(status["callout"])])
+    lines += [*_nodes(status["nodes"]), *_callout_lines(status["callout"])]
+    # The texts of nodes and errors may contain control sequences of terminals.
+    return "\n".join(printable(line, MAX_LINE) for line in lines)
 
 
 def _nodes(nodes: list[Status]) -> Iterator[str]:

@@ -62,7 +62,9 @@ class Cost(Strict):
         description="Body bytes per token, rounded up. A body of unknown size takes `maximum`.",
     )
     header: HeaderName | None = Field(
-        None, description="Request header with the number of tokens. Ignored if it is not a number."
+        None,
+        description="Request header with the number of tokens. A value that is not a number takes "
+        "`maximum`.",
     )
     maximum: int | None = Field(
         None,

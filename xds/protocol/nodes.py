@@ -7,8 +7,13 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Literal
 
+from google.protobuf.struct_pb2 import Struct
+
+from protos.base_pb2 import Node as NodeMessage
+from sluice.printable import printable
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
 from xds.protocol.snapshot import EMPTY, Snapshot, TypeVersion
@@ -17,6 +22,13 @@ from xds.protocol.subscription import OverLimitError
 
 MAX_STREAMS = 1024
 """Concurrent streams, to bound the memory of the control plane."""
+
+MAX_METADATA = 64 << 10
+"""Maximum bytes of node metadata for the status. Larger metadata is ignored."""
+
+MAX_NODE_TEXT = 256
+"""Maximum characters of a node's id, of its agent and of each text in its metadata. Longer text is
+truncated."""
 
 NodeKind = Literal["envoy", "callout", "unknown"]
 
@@ -56,6 +68,14 @@ class Node:
         if resource_types.POLICY in self.stream.types:
             return "callout"
         return "envoy" if resource_types.CLUSTER in self.stream.types else "unknown"
+
+    def identify(self, message: NodeMessage) -> None:
+        """Set id, agent and metadata. Each text becomes one printable line."""
+        self.id = printable(message.id, MAX_NODE_TEXT) or "unknown"
+        agent = f"{message.user_agent_name} {message.user_agent_version}".strip()
+        self.agent = printable(agent, MAX_NODE_TEXT)
+        if message.metadata.ByteSize() <= MAX_METADATA:
+            self.metadata = dict(_metadata(message.metadata))
 
     def nack(self) -> Nack | None:
         """A NACK of the last response of a type; None if the node has rejected none of these."""
@@ -147,3 +167,14 @@ class Nodes:
     def out_of_sync(self, types: Sequence[ResourceType]) -> list[Node]:
         """The nodes that have not accepted these types of the published snapshot yet."""
         return [node for node in self._nodes if not node.stream.in_sync(self._snapshot, types)]
+
+
+def _metadata(metadata: Struct) -> Iterator[tuple[str, str | float]]:
+    """The texts and the finite numbers of a node's metadata."""
+    for key, value in metadata.fields.items():
+        name = printable(key, MAX_NODE_TEXT)
+        if value.WhichOneof("kind") == "string_value":
+            yield name, printable(value.string_value, MAX_NODE_TEXT)
+        # JSON has no other numbers.
+        elif value.WhichOneof("kind") == "number_value" and isfinite(value.number_value):
+            yield name, value.number_value

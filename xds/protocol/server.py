@@ -4,19 +4,18 @@
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator
 from typing import Protocol
 
 import grpc
 import grpc.aio
-from google.protobuf import any_pb2, json_format
+from google.protobuf import any_pb2
 
-from protos.base_pb2 import Node as NodeMessage
 from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 from sluice.contract.paths import ADS_METHOD, ADS_SERVICE
-from xds.protocol.nodes import Node, Nodes
+from sluice.printable import printable
+from xds.protocol.nodes import MAX_NODE_TEXT, Node, Nodes
 from xds.protocol.reflection import add_health_and_reflection, report_serving
 from xds.protocol.resource_types import BY_URL, ResourceType
 from xds.protocol.sotw import SotwRequest, SotwResponse, SotwStream
@@ -27,12 +26,6 @@ log = logging.getLogger(__name__)
 
 MAX_REQUEST = 16 << 20
 """Maximum bytes of one DiscoveryRequest: room for 100,000 cluster names of at most 127 bytes."""
-
-MAX_METADATA = 64 << 10
-"""Maximum bytes of node metadata for the status. Larger metadata is ignored."""
-
-MAX_NODE_TEXT = 256
-"""Maximum characters of a node's id and agent. Longer text is truncated."""
 
 STOP_GRACE = 1.0
 """Seconds for open streams to end when the server stops. Clients then reconnect."""
@@ -125,10 +118,12 @@ class AdsServer:
     ) -> None:
         async for message in requests:
             if message.HasField("node"):
-                _identify(node, message.node)
+                node.identify(message.node)
+                log.info("node %s connected (%s)", node.id, node.agent or "unknown agent")
             resource_type = BY_URL.get(message.type_url)
             if resource_type is None:
-                log.warning("node %s requests unknown type %s", node.id, message.type_url)
+                unknown = printable(message.type_url, MAX_NODE_TEXT)
+                log.warning("node %s requests unknown type %s", node.id, unknown)
                 continue
             request = _request(resource_type, message)
             acknowledgement = stream.on_request(request, self._nodes.now())
@@ -139,7 +134,7 @@ class AdsServer:
                     node.id,
                     resource_type.name,
                     stream.types[resource_type].nacked,
-                    request.error,
+                    stream.types[resource_type].reason,
                 )
 
     async def _write(self, node: Node, stream: SotwStream, context: Context) -> None:
@@ -149,18 +144,6 @@ class AdsServer:
             for response in stream.responses(self._nodes.snapshot):
                 self._nodes.on_response(response.type)
                 await context.write(_message(response))
-
-
-def _identify(node: Node, message: NodeMessage) -> None:
-    node.id = message.id[:MAX_NODE_TEXT] or "unknown"
-    agent = f"{message.user_agent_name} {message.user_agent_version}".strip()
-    node.agent = agent[:MAX_NODE_TEXT]
-    if message.metadata.ByteSize() <= MAX_METADATA:
-        fields = json.loads(json_format.MessageToJson(message.metadata))
-        node.metadata = {
-            key: value for key, value in fields.items() if isinstance(value, str | float | int)
-        }
-    log.info("node %s connected (%s)", node.id, node.agent or "unknown agent")
 
 
 def _request(resource_type: ResourceType, message: DiscoveryRequest) -> SotwRequest:

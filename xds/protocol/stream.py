@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+from sluice.printable import printable
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
 from xds.protocol.snapshot import Snapshot, TypeVersion
@@ -49,7 +50,7 @@ class TypeState:
         if error is None:
             self.acked, self.nacked, self.reason = self.sent, None, None
             return Acknowledgement.ACK
-        self.nacked, self.reason = self.sent, error[:MAX_REASON] or "no reason given"
+        self.nacked, self.reason = self.sent, printable(error, MAX_REASON) or "no reason given"
         return Acknowledgement.NACK
 
 

@@ -127,9 +127,27 @@ def test_a_shadow_rule_counts_refusals_and_admits() -> None:
         (Cost(per_body=1000, maximum=7), RequestView(body_size=10**9), 7),
         (Cost(header="x-images"), RequestView(headers={"x-images": "4"}), 4),
         (Cost(header="x-images", constant=2), RequestView(headers={"x-images": "0"}), 2),
-        (Cost(header="x-images"), RequestView(headers={"x-images": "-4"}), 1),
-        (Cost(header="x-images"), RequestView(headers={"x-images": "9" * 5000}), 1),
-        (Cost(header="x-images"), RequestView(headers={"x-images": "999999"}), 50),
+        (Cost(header="x-images"), RequestView(), 1),
+        (Cost(header="x-images"), RequestView(headers={"x-images": "0" * 5000 + "4"}), 4),
+        # A larger number, of any length, takes the maximum. So does what is not a number.
+        *(
+            (Cost(header="x-images"), RequestView(headers={"x-images": value}), 50)
+            for value in (
+                "51",
+                "999999",
+                "1000000000",
+                "9" * 5000,
+                "-4",
+                "+4",
+                "4, 4",
+                "1e3",
+                "4.0",
+                "",
+                "many",
+                "\u0664",
+            )
+        ),
+        (Cost(header="x-images", maximum=7), RequestView(headers={"x-images": "10000000000"}), 7),
     ],
 )
 def test_a_request_takes_the_tokens_of_its_cost(cost: Cost, view: RequestView, tokens: int) -> None:

@@ -179,6 +179,18 @@ def test_a_node_is_shown_with_its_version_and_the_types_that_are_not_in_sync() -
     ]
 
 
+def test_control_sequences_of_terminals_are_not_printed() -> None:
+    status = control_plane(UNUSED).status().model_dump()
+    callout = {"url": None, "error": "\x1b[2J"}
+    node = {
+        "id": "a\x1b]0;x\x07", "kind": "envoy", "connected_at": 0.0, "version": "v1\r", "types": {},
+    }  # fmt: skip
+    hostile = {"nodes": [node], "error": "one\ntwo\x9b", "callout": callout}
+    shown = describe({**status, **hostile})
+    assert all(line.isprintable() for line in shown.split("\n"))
+    assert "\\x1b]0;x\\x07" in shown
+
+
 def test_the_url_of_the_callout_can_be_set(
     callout: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

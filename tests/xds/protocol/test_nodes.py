@@ -1,11 +1,15 @@
 """The control plane records the kind of connected nodes and limits their number."""
 
+import math
+
 import pytest
 
+from protos.base_pb2 import Node as NodeMessage
 from tests.xds.sotw_node import SotwNode
 from xds.protocol import resource_types
-from xds.protocol.nodes import MAX_STREAMS, Nodes
+from xds.protocol.nodes import MAX_NODE_TEXT, MAX_STREAMS, Nodes
 from xds.protocol.resource_types import ResourceType
+from xds.protocol.snapshot import Resource, Snapshot
 from xds.protocol.sotw import SotwRequest, SotwStream
 from xds.protocol.subscription import OverLimitError
 
@@ -31,3 +35,31 @@ def test_more_streams_than_the_limit_are_an_error() -> None:
         nodes.connect(SotwStream())
     with pytest.raises(OverLimitError):
         nodes.connect(SotwStream())
+
+
+def test_the_texts_of_a_node_are_printable_and_bounded() -> None:
+    node = SotwNode(Nodes(lambda: 0.0)).node
+    message = NodeMessage(
+        id="a\nb\x1b[2J", user_agent_name="\x9bx", user_agent_version="9" * 10_000
+    )
+    message.metadata.update(
+        {"pid": 7, "k\r": "v\n", "nan": math.nan, "deep": {"a": 1}, "none": None}
+    )
+    node.identify(message)
+    assert node.id == "a\\nb\\x1b[2J"
+    assert node.agent.startswith("\\x9bx 999")
+    assert len(node.agent) == MAX_NODE_TEXT
+    assert node.metadata == {"pid": 7, "k\\r": "v\\n"}
+
+
+def test_the_reason_of_a_nack_is_one_line() -> None:
+    nodes = Nodes(lambda: 0.0)
+    client = SotwNode(nodes)
+    nodes.publish(Snapshot.of({CDS: {"a": Resource.of(b"a")}}, "v1"))
+    client.send(SotwRequest(CDS))
+    (response,) = client.receive()
+    error = "bad\n\x1b[31mnode x rejected"
+    client.send(SotwRequest(CDS, nonce=response.nonce, error=error))
+    nack = nodes.nack()
+    assert nack is not None
+    assert nack.reason == "bad\\n\\x1b[31mnode x rejected"
