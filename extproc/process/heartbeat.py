@@ -15,7 +15,7 @@ BEAT_INTERVAL = 0.25
 CHECK_INTERVAL = 0.25
 """Seconds between two looks of the supervisor at a worker's heartbeats."""
 
-MAX_STEP = 4 * CHECK_INTERVAL
+MAX_STEP = 2 * CHECK_INTERVAL
 """Maximum seconds of silence that one look adds. The supervisor looks late if the whole machine was
 paused or overloaded. The workers did not run at that time either, and must not be killed for it."""
 

@@ -111,6 +111,7 @@ def test_explain_names_a_key_set_that_cannot_be_fetched(
         ("--metrics-allowed-host", "a/b"),
         ("--workers", "0"),
         ("--max-memory", "lots"),
+        ("--hang-timeout", "0.5"),
     ],
 )
 def test_an_invalid_option_of_the_callout_is_named(
