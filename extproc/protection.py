@@ -114,7 +114,9 @@ class Protection:
                 budgets = await stack.enter_async_context(
                     open_budgets(limits.backend, self.clock, self._settings.broker)
                 )
-            limiter = Limiter(limits.rules, budgets) if limits.rules else None
+            limiter = (
+                Limiter(limits.rules, budgets, limits.backend.max_keys) if limits.rules else None
+            )
             matcher = DescriptorMatcher(limits.domains)
             descriptors = DescriptorSettings(matcher, budgets, limits.near_limit, limits.headers)
             backend = stack.pop_all() if new_backend else None

@@ -28,6 +28,7 @@ DEPENDENCIES = {
     "extproc.rpc": "sluice.contract",
     "extproc.framing": "",
     "extproc.counter_table": "",
+    "extproc.client_network": "",
     "extproc.memory_budget": "",
     "extproc.problem": "sluice.contract",
     "extproc.transport": "extproc.framing extproc.memory_budget extproc.rpc",
@@ -43,7 +44,7 @@ DEPENDENCIES = {
         "extproc.auth extproc.convert extproc.memory_budget extproc.policy sluice.config"
         " sluice.contract"
     ),
-    "extproc.limits": "extproc.rpc extproc.transport protos sluice.config",
+    "extproc.limits": "extproc.client_network extproc.rpc extproc.transport protos sluice.config",
     "extproc.breaker": "extproc.counter_table sluice.config sluice.contract",
     "extproc.telemetry": (
         "extproc.breaker extproc.counter_table extproc.decision extproc.policy extproc.rpc"
@@ -58,8 +59,8 @@ DEPENDENCIES = {
         " extproc.rpc extproc.telemetry protos sluice.config sluice.contract"
     ),
     "extproc.services.ext_proc": (
-        "extproc.convert extproc.decision extproc.framing extproc.memory_budget extproc.policy"
-        " extproc.rpc extproc.services protos sluice.contract"
+        "extproc.client_network extproc.convert extproc.decision extproc.framing"
+        " extproc.memory_budget extproc.policy extproc.rpc extproc.services protos sluice.contract"
     ),
     "extproc.process": (
         "extproc.auth extproc.convert extproc.counter_table extproc.limits extproc.memory_budget"

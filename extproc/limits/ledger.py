@@ -1,15 +1,17 @@
 """A bounded number of budgets in memory.
 
-When the ledger is full, it evicts the budget that was unused for the longest time. A key that is
-new to the ledger may be an evicted key, so its budget starts as if all tokens had been spent at the
-latest use of any evicted budget. Evictions therefore never admit more than the limit. They admit
-less if that use is so recent that the new budget would not be full again.
+When the ledger is full, it evicts the budget that was unused for the longest time. If all tokens of
+the budget are free, nothing is lost. Otherwise, the ledger keeps the time of its latest use. If the
+key returns, its budget starts as if all tokens had been spent at that time. Evictions therefore
+never admit more than the limit. They may admit less for a key that was evicted, and hardly ever for
+another key.
 """
 
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from extproc.limits.arithmetic import NEVER, Budget, LeaseGrant, LeaseRequest, Limit, new_budget
+from extproc.limits.arithmetic import Budget, LeaseGrant, LeaseRequest, Limit, new_budget
+from extproc.limits.evicted_uses import EvictedUses
 
 
 class Ledger:
@@ -17,10 +19,10 @@ class Ledger:
 
     def __init__(self, max_keys: int) -> None:
         self.evictions = 0
-        """Budgets evicted so far."""
+        """Budgets evicted so far, of which not all tokens were free."""
         self.max_keys = max_keys
         self._budgets: OrderedDict[str, Budget] = OrderedDict()
-        self._used_until = NEVER
+        self._evicted = EvictedUses()
 
     def __len__(self) -> int:
         return len(self._budgets)
@@ -30,8 +32,8 @@ class Ledger:
         budget = self._budgets.get(key)
         if budget is None:
             while len(self._budgets) >= self.max_keys:
-                self._evict()
-            budget = self._budgets[key] = new_budget(limit, now, self._used_until)
+                self._evict(now)
+            budget = self._budgets[key] = new_budget(limit, now, self._evicted.latest(key))
         else:
             self._budgets.move_to_end(key)
             budget.limit = limit
@@ -44,7 +46,8 @@ class Ledger:
             for request in requests
         ]
 
-    def _evict(self) -> None:
-        _, evicted = self._budgets.popitem(last=False)
-        self._used_until = max(self._used_until, evicted.last_use())
-        self.evictions += 1
+    def _evict(self, now: int) -> None:
+        key, evicted = self._budgets.popitem(last=False)
+        if evicted.free(now) < evicted.limit.capacity:
+            self._evicted.record(key, evicted.last_use())
+            self.evictions += 1

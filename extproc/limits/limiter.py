@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from extproc.limits.arithmetic import MICROS_PER_SECOND
 from extproc.limits.budgets import Budgets, BudgetState
 from extproc.limits.costs import BudgetCost, fetch_missing, wait_for_tokens
+from extproc.limits.key_shares import KeyShares
 from extproc.limits.rules import RequestView, Rule, compile_rule
 from sluice.config.limits import LimitRule
+
+DEFAULT_MAX_KEYS = 100_000
 
 
 @dataclass(slots=True)
@@ -56,7 +59,11 @@ class RuleCounts:
 class Limiter:
     """The rules of one policy. The budgets outlive the policy."""
 
-    def __init__(self, rules: Iterable[LimitRule], budgets: Budgets) -> None:
+    def __init__(
+        self, rules: Iterable[LimitRule], budgets: Budgets, max_keys: int = DEFAULT_MAX_KEYS
+    ) -> None:
+        """`max_keys` is the number of budgets that the process keeps."""
+        self._shares = KeyShares(max_keys)
         self._rules = tuple(compile_rule(rule) for rule in rules)
         self._budgets = budgets
         self.counts = {rule.name: RuleCounts() for rule in self._rules}
@@ -73,12 +80,18 @@ class Limiter:
         rules = [rule for rule in self._rules if rule.applies(view)]
         if not rules:
             return UNLIMITED
-        costs = [BudgetCost(rule.limit, rule.key(view), rule.cost(view)) for rule in rules]
         micros = int(now * MICROS_PER_SECOND)
+        costs = [
+            BudgetCost(rule.limit, self._key(micros, rule, view), rule.cost(view)) for rule in rules
+        ]
         pending = fetch_missing(self._budgets, micros, costs)
         if pending:
             return self._decide_later(micros, rules, costs, pending)
         return self._decide(micros, rules, costs)
+
+    def _key(self, now: int, rule: Rule, view: RequestView) -> str:
+        key = rule.key(view)
+        return self._shares.key(now, view.owner, rule, key) if rule.client_chosen else key
 
     async def _decide_later(
         self, now: int, rules: list[Rule], costs: list[BudgetCost], pending: list[Awaitable[None]]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
+from extproc.client_network import client_network
 from extproc.limits.arithmetic import MICROS_PER_SECOND, Algorithm, Limit
 from sluice.config.limits import UNIT_SECONDS, LimitMatch, LimitRule
 
@@ -25,6 +26,13 @@ class RequestView:
     headers: Mapping[str, str] = field(default_factory=dict)
     client_address: str = ""
     body_size: int | None = None
+
+    @property
+    def owner(self) -> str:
+        """Who chooses the header values: the subject, or the network of an anonymous client."""
+        if self.subject is not None:
+            return f"subject {self.subject}"
+        return f"address {client_network(self.client_address)}"
 
 
 MAX_CACHED_KEYS = 1000
@@ -48,6 +56,8 @@ class Rule:
     config: LimitRule
     parts: tuple[Part, ...]
     prefix: str
+    client_chosen: bool
+    """Whether clients choose the values of the key: headers, or one of many own addresses."""
     keys: dict[tuple[str, ...], str] = field(default_factory=dict, compare=False, repr=False)
     """Cached keys by the values of their parts: hashing is the slowest part of a check."""
 
@@ -109,7 +119,12 @@ def compile_rule(config: LimitRule) -> Rule:
         config=config,
         parts=tuple(_part(name) for name in config.key),
         prefix=f"{config.name}:{algorithm}:{config.per}",
+        client_chosen=any(map(_is_client_chosen, config.key)),
     )
+
+
+def _is_client_chosen(part: str) -> bool:
+    return part == "client_address" or part.startswith("header:")
 
 
 def _part(name: str) -> Part:

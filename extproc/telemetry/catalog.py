@@ -150,7 +150,7 @@ LIMIT_BACKEND_UP = Gauge(
 )
 LIMIT_EVICTIONS = Counter(
     "sluice_limit_evictions_total",
-    "Budgets evicted because a process reached max_keys. Evicted keys start again without tokens.",
+    "Budgets evicted at max_keys although not full. They start again without tokens.",
 )
 RATE_LIMIT_HITS = Counter(
     "sluice_ratelimit_hits_total",
