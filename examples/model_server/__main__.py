@@ -19,9 +19,10 @@ EXIT_USAGE = 2
 def main() -> None:
     """Exits with status 2 if a model does not exist or an address cannot be bound."""
     try:
+        served, faults = _arguments(sys.argv[1:])
         servers = [
-            (ServedModel.load(model, version), rest, grpc)
-            for model, version, rest, grpc in _arguments(sys.argv[1:])
+            (ServedModel.load(model, version, faults=faults), rest, grpc)
+            for model, version, rest, grpc in served
         ]
         uvloop.run(serve(servers))
     except (NotFoundError, OSError, RuntimeError) as error:
@@ -29,8 +30,11 @@ def main() -> None:
         sys.exit(EXIT_USAGE)
 
 
-def _arguments(arguments: Sequence[str]) -> list[tuple[str, str, str, str]]:
-    """Model, version, REST address and gRPC address of each version to serve."""
+def _arguments(arguments: Sequence[str]) -> tuple[list[tuple[str, str, str, str]], bool]:
+    """Model, version, REST address and gRPC address of each version to serve.
+
+    The second value is whether callers may inject faults.
+    """
     parser = argparse.ArgumentParser(prog="python -m examples.model_server", description=__doc__)
     parser.add_argument("--model", choices=MODELS, help="the model to serve")
     parser.add_argument("--version", default="v1", help="version of --model (default: v1)")
@@ -44,6 +48,9 @@ def _arguments(arguments: Sequence[str]) -> list[tuple[str, str, str, str]]:
         metavar=("MODEL:VERSION", "REST", "GRPC"),
         help="a model version and its addresses; repeat the option to serve several",
     )
+    parser.add_argument(
+        "--faults", action="store_true", help="let every caller make calls fail or wait"
+    )
     options = parser.parse_args(arguments)
     served = [(*name.partition(":")[::2], rest, grpc) for name, rest, grpc in options.serve]
     if options.model:
@@ -54,7 +61,7 @@ def _arguments(arguments: Sequence[str]) -> list[tuple[str, str, str, str]]:
         host, _, port = address.rpartition(":")
         if not host or not port.isdigit():
             parser.error(f"invalid address {address!r}, expected HOST:PORT")
-    return served
+    return served, options.faults
 
 
 if __name__ == "__main__":

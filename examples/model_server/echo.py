@@ -100,7 +100,7 @@ class _Echo:
 
     async def _check(self, request: Request) -> None:
         self._model.check_name("echo", request.path_params.get("version", ""))
-        await self._model.faults.inject(_fault_headers(request))
+        await self._model.inject_faults(_fault_headers(request))
 
 
 async def _events(version: str, count: int, interval: float) -> AsyncIterator[bytes]:

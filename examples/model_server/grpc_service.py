@@ -82,7 +82,7 @@ class GrpcService:
         )
         model = self._served.model
         if model is None:
-            await self._served.faults.inject(metadata)
+            await self._served.inject_faults(metadata)
             _copy_inputs(request, response)
             return response
         inputs, names = parse_inputs(request), [output.name for output in request.outputs]

@@ -29,8 +29,9 @@ class RestService:
             Route("/v2", self.server_metadata),
             Route("/v2/health/live", self.health),
             Route("/v2/health/ready", self.health),
-            Route("/control", self.control, methods=["GET", "POST"]),
         ]
+        if self._served.faults is not None:
+            routes.append(Route("/control", self.control, methods=["GET", "POST"]))
         for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
             routes.append(Route(path, self.model_metadata))
             routes.append(Route(f"{path}/ready", self.model_ready))
@@ -91,6 +92,7 @@ class RestService:
     async def control(self, request: Request) -> Response:
         """GET or POST /control: the faults as `{"fail_rate": …, "delay_ms": …}`."""
         faults = self._served.faults
+        assert faults is not None
         if request.method == "POST":
             faults.set_json(await _bounded_body(request))
         return JSONResponse({"fail_rate": faults.fail_rate, "delay_ms": faults.delay_ms})

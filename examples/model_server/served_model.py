@@ -1,7 +1,7 @@
 """One version of one model, as its REST and its gRPC service present it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .digits import DigitClassifier
 from .faults import Faults
@@ -20,25 +20,29 @@ MODELS = ("sentiment", "digits", "echo")
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model version and the faults of its calls. `model` is None for `echo`."""
+    """A model version. `model` is None for `echo`.
+
+    `faults` are the faults of its calls; None if callers may not inject any.
+    """
 
     name: str
     version: str
     model: InferenceModel | None
-    faults: Faults = field(default_factory=Faults)
+    faults: Faults | None = None
 
     @classmethod
-    def load(cls, name: str, version: str) -> "ServedModel":
+    def load(cls, name: str, version: str, *, faults: bool = False) -> "ServedModel":
         """Loads a version with its weights; raises NotFoundError if there is no such version."""
+        injected = Faults() if faults else None
         try:
             if name == "sentiment":
-                return cls(name, version, SentimentClassifier.load(version))
+                return cls(name, version, SentimentClassifier.load(version), injected)
             if name == "digits":
-                return cls(name, version, DigitClassifier.load(version))
+                return cls(name, version, DigitClassifier.load(version), injected)
         except FileNotFoundError:
             raise NotFoundError(f"model {name!r} has no version {version!r}") from None
         if name == "echo":
-            return cls(name, version, None)
+            return cls(name, version, None, injected)
         raise NotFoundError(f"unknown model {name!r}, expected one of {', '.join(MODELS)}")
 
     def check_name(self, name: str, version: str) -> None:
@@ -49,6 +53,11 @@ class ServedModel:
             raise NotFoundError(
                 f"unknown version {version!r} of model {name!r}, this server has {self.version!r}"
             )
+
+    async def inject_faults(self, headers: Mapping[str, str]) -> None:
+        """Injects the faults of a call with these headers or this metadata."""
+        if self.faults is not None:
+            await self.faults.inject(headers)
 
     async def infer(
         self,
@@ -61,5 +70,5 @@ class ServedModel:
 
         `headers` are the headers or the metadata of the call. An empty `outputs` requests all.
         """
-        await self.faults.inject(headers)
+        await self.inject_faults(headers)
         return select_outputs(model.infer(inputs), outputs)

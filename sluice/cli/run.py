@@ -35,6 +35,11 @@ def register(commands: Subcommands) -> None:
     config_argument(gateway, required=False)
     gateway.add_argument("--demo", action="store_true", help="also run the example models")
     gateway.add_argument(
+        "--faults",
+        action="store_true",
+        help="with --demo: let every client make calls to the example models fail or wait",
+    )
+    gateway.add_argument(
         "--envoy", type=Path, metavar="PATH", help="Envoy binary; default: the installed one"
     )
     _transport(gateway)
@@ -96,10 +101,14 @@ def _transport(parser: argparse.ArgumentParser) -> None:
 def _up(options: argparse.Namespace) -> int:
     if options.config is None and not options.demo:
         raise UsageError("give a CONFIG, or use --demo")
+    if options.faults and not options.demo:
+        raise UsageError("--faults needs --demo")
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
     config = options.config or demo_config()
     try:
-        asyncio.run(up(UpOptions(config, options.demo, options.envoy, options.transport)))
+        asyncio.run(
+            up(UpOptions(config, options.demo, options.faults, options.envoy, options.transport))
+        )
     except StartError as error:
         raise CommandError(error) from error
     return 0

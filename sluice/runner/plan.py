@@ -89,12 +89,14 @@ def _client_connections(config: GatewayConfig) -> int:
     return possible
 
 
-def demo_models(config: GatewayConfig) -> ProcessSpec | None:
+def demo_models(config: GatewayConfig, *, faults: bool) -> ProcessSpec | None:
     """The example model server, for the loopback endpoints of the demo models.
 
-    None if the config has no such endpoint.
+    None if the config has no such endpoint. `faults`: whether clients may inject faults.
     """
     argv = _python("examples.model_server")
+    if faults:
+        argv.append("--faults")
     listens = []
     for name, version, protocol, address in _demo_endpoints(config):
         rest, grpc = (_ANY_PORT, address) if protocol == "grpc" else (address, _ANY_PORT)

@@ -28,10 +28,15 @@ class StartError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class UpOptions:
-    """Options of `sluice up`. `transport`: transport of the callout workers; None: the default."""
+    """Options of `sluice up`.
+
+    `faults`: whether clients of the example models may inject faults. `transport`: transport of the
+    callout workers; None: the default.
+    """
 
     config: Path
     demo: bool = False
+    faults: bool = False
     envoy: Path | None = None
     transport: str | None = None
 
@@ -67,7 +72,7 @@ def _ensure_keys() -> None:
 
 def _specs(options: UpOptions, config: GatewayConfig, directory: Path) -> list[ProcessSpec]:
     """All processes, in start order. They are stopped in reverse order."""
-    models = plan.demo_models(config) if options.demo else None
+    models = plan.demo_models(config, faults=options.faults) if options.demo else None
     try:
         envoy = plan.envoy(config, options.envoy, directory)
     except plan.NoEnvoyError as error:

@@ -30,9 +30,9 @@ class Addresses:
     grpc: str
 
 
-def start(*served: str) -> tuple[subprocess.Popen[str], dict[str, Addresses]]:
+def start(*served: str, faults: bool = True) -> tuple[subprocess.Popen[str], dict[str, Addresses]]:
     """Starts a server and waits until it has printed the addresses of every model version."""
-    arguments = [sys.executable, "-m", "examples.model_server"]
+    arguments = [sys.executable, "-m", "examples.model_server", *(["--faults"] if faults else [])]
     for version in served:
         arguments += ["--serve", version, "127.0.0.1:0", "127.0.0.1:0"]
     process = subprocess.Popen(
@@ -329,6 +329,20 @@ def test_a_header_or_a_query_parameter_makes_one_call_fail(servers) -> None:
     assert httpx.post(f"{url}?fail_rate=1").status_code == 503
     assert httpx.post(url, headers={"x-echo-delay-ms": "soon"}).status_code == 400
     assert httpx.post(url).status_code == 200
+
+
+def test_without_the_option_no_caller_can_inject_a_fault() -> None:
+    process, addresses = start("echo:v1", faults=False)
+    rest = addresses["echo:v1"].rest
+    url = f"{rest}/v2/models/echo/infer"
+    try:
+        assert httpx.post(f"{rest}/control", json={"fail_rate": 1}).status_code == 404
+        assert httpx.post(url, headers={"x-echo-fail-rate": "1"}).status_code == 200
+        assert httpx.post(f"{url}?fail_rate=1").status_code == 200
+        assert httpx.post(url, headers={"x-echo-delay-ms": "soon"}).status_code == 200
+    finally:
+        process.terminate()
+        process.wait(10)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

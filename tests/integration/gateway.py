@@ -130,7 +130,7 @@ class Gateway:
         argv = [sys.executable, "-m", "sluice.cli", "up", str(self.file), *self.arguments]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*argv, "--demo"] if self.demo else argv, stdout=log, stderr=log
+                [*argv, "--demo", "--faults"] if self.demo else argv, stdout=log, stderr=log
             )
         eventually(self._ready, START_TIMEOUT)
 
