@@ -18,6 +18,7 @@ from extproc.convert.limits import DEFAULT
 from protos import inference_pb2 as v2
 from protos import tensor_pb2
 from sluice.config.tensors import TensorInput, TensorOutput
+from sluice.contract.reasons import Reason
 
 SIZE = DEFAULT.max_body
 JSON, OCTETS, PROTOBUF = "application/json", "application/octet-stream", "application/x-protobuf"
@@ -118,6 +119,90 @@ def v2_elements(datatype: bytes, item: bytes, last: bytes | None = None) -> byte
     if last is not None:
         items[-1] = last
     return head + b",".join(items) + end
+
+
+def within_memory(body: Callable[[int], bytes], signature: Signature) -> bytes:
+    """The largest body that is not refused for its memory, of the bodies for various counts."""
+    converter = Converters(signature, "grpc").choose(JSON)
+    assert converter is not None
+
+    def fits(count: int) -> bool:
+        text = body(count)
+        try:
+            converter.convert_request(text, {})
+        except ConversionError as error:
+            return error.reason not in (Reason.JSON_TOO_LARGE, Reason.BODY_TOO_LARGE)
+        return True
+
+    low, high = 1000, 5_000_000
+    while high > low * 1.03:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return body(low)
+
+
+def add_json_within_memory() -> None:
+    """JSON: each kind of value, as often as the memory limit allows."""
+
+    def build(
+        name: str, item: bytes, signature: Signature = NUMBERS, begin: bytes = b'{"x":[',
+        end: bytes = b"]}",
+    ) -> None:  # fmt: skip
+        def body(count: int) -> bytes:
+            items = [item % i for i in range(count)] if b"%" in item else [item] * count
+            return begin + b",".join(items) + end
+
+        CASES[f"JSON up to the limit: {name}"] = lambda: request(
+            within_memory(body, signature), JSON, signature
+        )
+
+    build("digits", b"7")
+    build("integers", b"300")
+    build("floats of 3 characters", b"1.5")
+    build("floats of 8 characters", b"0.123456")
+    build("booleans", b"true")
+    build("empty texts", b'""', TEXTS)
+    build("texts", b'"a"', TEXTS)
+    build("Latin texts", '"é"'.encode(), TEXTS)
+    build("texts with an emoji", ('"😀' + "a" * 28 + '"').encode(), TEXTS)
+    build("base64 objects", b'{"b64":""}', TEXTS)
+    build("empty arrays", b"[]", MATRIX)
+    build("arrays of one number", b"[1.5]", MATRIX)
+    build("arrays of eight numbers", b"[1,2,3,4,5,6,7,8]", MATRIX)
+    build("arrays nested 15 deep", b"[" * 15 + b"7" + b"]" * 15)
+    build("empty objects", b"{}")
+    build("objects of one member", b'{"a":0}')
+    build("objects of six members", OBJECT_OF_SIX)
+    build("objects of eleven members", OBJECT_OF_11)
+    build("objects nested 100 deep", b'{"":' * 100 + b"7" + b"}" * 100)
+    build("members", b'"%d":0', begin=b"{", end=b"}")
+    build("members with arrays", b'"%d":[]', begin=b"{", end=b"}")
+    build("objects of one new name", b'{"%d":0}')
+    build("rows", b'{"x":7}', begin=b'{"instances":[')
+    rows = Signature("m", inputs=tuple(declared(name, "FP32", -1) for name in "abcdef"))
+    build("rows of six columns", OBJECT_OF_SIX, rows, b'{"instances":[')
+    build("rows of one number", b"[7]", MATRIX, b'{"instances":[')
+    build("inputs", INPUTS, ANYTHING, b'{"inputs":[')
+    build("inputs of one parameter", WITH_PARAMETER, ANYTHING, b'{"inputs":[')
+    build("outputs", NAMED, ANYTHING, b'{"inputs":[' + INPUT + b'],"outputs":[')
+    begin = b'{"inputs":[' + INPUT + b'],"parameters":{'
+    build("parameters", b'"%d":0', ANYTHING, begin, b"}}")
+    CASES["JSON 40,950 parameters"] = lambda: request(
+        begin + b",".join(b'"%d":0' % i for i in range(40_950)) + b"}}"
+    )
+    CASES["JSON 40,950 outputs"] = lambda: request(
+        b'{"inputs":[' + INPUT + b'],"outputs":[' + b",".join(NAMED % i for i in range(40_950))
+        + b"]}"
+    )  # fmt: skip
+    CASES["JSON 20,000 inputs of one parameter"] = lambda: request(
+        b'{"inputs":[' + b",".join(WITH_PARAMETER % i for i in range(20_000)) + b"]}"
+    )
+    CASES["JSON 256 KiB of brackets"] = lambda: request(
+        b'{"x":[' + b",".join([b"[" * 15 + b"]" * 15] * 8_400) + b"]}", JSON, NUMBERS
+    )
+    CASES["JSON 250,000 texts"] = lambda: request(
+        b'{"x":[' + b",".join([b'"word"'] * 250_000) + b"]}", JSON, TEXTS
+    )
 
 
 def add_json() -> None:
@@ -324,6 +409,11 @@ def add_protobuf() -> None:
     build("unknown fields of 40 bytes", lambda: (b"\x7a\x26" + bytes(38)) * (SIZE // 40))
     build("fields, then invalid", lambda: (b"\x7a\x26" + bytes(38)) * (SIZE // 40) + b"\x7a\x7f")
     build("an input name of 10 MiB", lambda: name_twice(SIZE // 2 - 200))
+    build("4 million typed UINT8", lambda: typed("UINT8", [7] * 4_100_000))
+    build("4 million typed INT64", lambda: typed("INT64", [7] * 4_100_000))
+    build("4 million typed BOOL", lambda: typed("BOOL", [1] * 4_100_000))
+    build("40,950 parameters", lambda: many_parameters(40_950))
+    build("20,000 outputs of one parameter", lambda: many_outputs(20_000))
     build("unpacked contents", lambda: unpacked_contents(SIZE // 2 - 50))
     build("unknown fields in contents", lambda: in_contents(b"\x78\x00" * (SIZE // 2 - 50)))
     build("empty unknown fields in contents", lambda: in_contents(b"\x7a\x00" * (SIZE // 2 - 50)))
@@ -608,6 +698,7 @@ def add_rest_requests() -> None:
 
 
 add_json()
+add_json_within_memory()
 add_binary()
 add_protobuf()
 add_codings()

@@ -49,7 +49,7 @@ def read_extended(body: bytes, header_length: str, limits: ConversionLimits) -> 
     Each tensor with a `binary_data_size` has that number of bytes. Raises ConversionError (400,
     413, 422).
     """
-    length = _json_length(header_length, len(body))
+    length = json_length(header_length, len(body))
     document = parse_object(body[:length], limits)
     inputs = read_inputs(document, limits)
     data = _Data(memoryview(body)[length:])
@@ -113,7 +113,8 @@ class _Data:
         return piece
 
 
-def _json_length(header: str, body_length: int) -> int:
+def json_length(header: str, body_length: int) -> int:
+    """Length of the JSON in a body, from the header. Raises ConversionError (400)."""
     if not (header.isascii() and header.isdigit() and len(header) <= _MAX_LENGTH_DIGITS):
         raise ConversionError(Reason.BAD_HEADER_LENGTH, HEADER_LENGTH, "must be a number of bytes")
     length = int(header)

@@ -117,13 +117,22 @@ class Converter:
         if coding:
             yield decompression_memory(len(body), self.limits)
             body = decompress(body, coding, self.limits)
-        memory = request_memory(self.name.partition("-")[0], body, self.limits)
-        yield memory + self._image_memory(body, headers)
+        yield self._memory(body, headers)
         request = self._read(body, headers)
         check_request(request, self.signature, self.limits)
         if self.protocol == "grpc":
             return self._to_grpc(request, headers)
         return self._to_rest(request, body, headers)
+
+    def _memory(self, body: bytes, headers: Headers) -> int:
+        """The bytes that reading and writing a body take at most."""
+        from extproc.convert import binary
+
+        kind = self.name.partition("-")[0]
+        length = headers.get(HEADER_LENGTH) if kind in ("json", "untyped", "octets") else None
+        head = None if length is None else binary.json_length(length, len(body))
+        memory = request_memory(kind, self.protocol, body, head, self.limits)
+        return memory + self._image_memory(body, headers)
 
     def converts_response(self, options: ResponseOptions) -> bool:
         """Whether the response may need conversion. If not, it is forwarded unchanged."""

@@ -83,8 +83,15 @@ def pack(values: Sequence[object], datatype: str, field: str) -> bytes:
 
     The values are packed in chunks, so that other threads can run in between.
     """
+    if len(values) <= CHUNK:
+        return _pack(values[:], datatype, field, 0)
     chunks = range(0, len(values), CHUNK)
     return b"".join([_pack(values[i : i + CHUNK], datatype, field, i) for i in chunks])
+
+
+def pack_texts(items: Sequence[bytes]) -> bytes:
+    """Raw data of BYTES elements, packed in chunks like those of `pack`."""
+    return b"".join([pack_bytes(items[i : i + CHUNK]) for i in range(0, len(items), CHUNK)])
 
 
 def _pack(values: Sequence[object], datatype: str, field: str, first: int) -> bytes:
@@ -101,14 +108,14 @@ def _pack(values: Sequence[object], datatype: str, field: str, first: int) -> by
     return _pack_bf16(packed, values, field, first) if datatype == "BF16" else packed
 
 
-def json_values(raw: Raw, datatype: str, field: str) -> Array | list[str]:
-    """Flat `data` for orjson with OPT_SERIALIZE_NUMPY, which writes NaN and infinity as null.
+def json_values(raw: Raw, datatype: str, field: str) -> Array:
+    """Flat `data` for `json_array`.
 
     Raises UnicodeDecodeError for BYTES that are not UTF-8, ValueError for an incomplete element,
     ConversionError (400) for a BYTES element that is longer than the data.
     """
     if datatype == "BYTES":
-        return [item.decode() for item in unpack_bytes(raw, field)]
+        return np.array([item.decode() for item in unpack_bytes(raw, field)], dtype=object)
     return array(raw, datatype)
 
 

@@ -2,12 +2,18 @@
 
 from extproc.convert.json_document import parsed_size
 from extproc.convert.limits import ConversionLimits
+from extproc.convert.protobuf_wire import REQUEST, WireError, field_count
 
 _COPIES = 4
 """Copies that a conversion holds at most: body, tensor, message and its serialized form."""
 
-_JSON_RESPONSE = 20
-"""JSON text of a tensor, and the Python objects of its elements, as a multiple of the tensor."""
+_FIELD = 512
+"""Bytes of a field of a protobuf message: a parameter, or 16 numbers that the parser and the tensor
+hold at 8 bytes each, while their arrays grow."""
+
+_JSON_TEXT = 24
+"""JSON text of a tensor, its copies, and the Python objects of BYTES elements, as a multiple of the
+tensor."""
 
 
 def decompression_memory(size: int, limits: ConversionLimits) -> int:
@@ -15,16 +21,37 @@ def decompression_memory(size: int, limits: ConversionLimits) -> int:
     return size + 2 * (limits.max_body + 1)
 
 
-def request_memory(kind: str, body: bytes, limits: ConversionLimits) -> int:
+def request_memory(
+    kind: str, protocol: str, body: bytes, json_head: int | None, limits: ConversionLimits
+) -> int:
     """Bytes for the conversion of a decompressed request body of this kind, with the body.
 
-    The memory for images in the body is not included.
+    `json_head` is the length of the JSON that precedes binary tensors. The memory for images in the
+    body is not included.
     """
+    if json_head is not None:
+        return _COPIES * len(body) + _json_memory(body[:json_head], limits)
     if kind in ("json", "untyped"):
-        return len(body) + min(parsed_size(body), limits.max_json_memory)
-    return _COPIES * len(body)
+        return len(body) + _json_memory(body, limits)
+    if protocol == "http" and kind in ("octets", "protobuf"):
+        return (_COPIES + _JSON_TEXT) * len(body)
+    fields = _fields(body, limits) if kind == "protobuf" else 0
+    return _COPIES * len(body) + _FIELD * fields
+
+
+def _json_memory(text: bytes, limits: ConversionLimits) -> int:
+    return min(parsed_size(text), limits.max_json_memory)
+
+
+def _fields(body: bytes, limits: ConversionLimits) -> int:
+    """Fields of a protobuf message; 0 if the message will be refused before it is parsed."""
+    try:
+        count = field_count(body, REQUEST, limits.max_fields)
+    except WireError:
+        return 0
+    return count if count <= limits.max_fields else 0
 
 
 def response_memory(size: int) -> int:
     """Bytes for the conversion of a response body of `size` bytes, with the body."""
-    return (1 + _JSON_RESPONSE) * size
+    return (1 + _JSON_TEXT) * size

@@ -1,4 +1,4 @@
-"""Builds responses of the V1 protocol (TensorFlow Serving), for requests with `instances`."""
+"""Writes responses of the V1 protocol (TensorFlow Serving), for requests with `instances`."""
 
 import base64
 
@@ -6,36 +6,32 @@ import numpy as np
 
 from extproc.convert.elements import Array, array
 from extproc.convert.inference import InferenceResponse
+from extproc.convert.json_array import json_array, json_object, json_rows
 from extproc.convert.tensor import Tensor, unpack_bytes
 
 
-def predictions(response: InferenceResponse) -> dict[str, object]:
-    """A response with `predictions`, one for each row.
+def predictions(response: InferenceResponse) -> bytes:
+    """A JSON document with `predictions`, one for each row.
 
     It has `outputs` instead if the outputs differ in their number of rows.
     """
     columns = {tensor.name: _nested(tensor) for tensor in response.outputs}
     if len(columns) == 1:
-        return {"predictions": next(iter(columns.values()))}
+        return b'{"predictions":%b}' % json_array(next(iter(columns.values())))
     rows = {tensor.shape[0] if tensor.shape else None for tensor in response.outputs}
     if len(rows) != 1 or rows == {None}:
         # TensorFlow Serving's column format.
-        return {"outputs": columns}
-    return {
-        "predictions": [
-            dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
-        ]
-    }
+        return b'{"outputs":%b}' % json_object(columns)
+    return b'{"predictions":%b}' % json_rows(columns)
 
 
-def _nested(tensor: Tensor) -> Array | list[object]:
+def _nested(tensor: Tensor) -> Array:
     if tensor.datatype != "BYTES":
         return array(tensor.data, tensor.datatype).reshape(tensor.shape)
     items = unpack_bytes(tensor.data, tensor.field)
     flat = np.empty(len(items), dtype=object)
     flat[:] = [_text(item) for item in items]
-    nested: list[object] = flat.reshape(tensor.shape).tolist()
-    return nested
+    return flat.reshape(tensor.shape)
 
 
 def _text(item: bytes) -> object:

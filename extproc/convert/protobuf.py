@@ -5,12 +5,17 @@ from typing import Literal
 
 from google.protobuf.message import DecodeError, Message
 
-from extproc.convert.elements import pack
+from extproc.convert.elements import pack, pack_texts
 from extproc.convert.errors import ConversionError, bad_model_response
 from extproc.convert.inference import InferenceRequest, InferenceResponse, RequestedOutput
 from extproc.convert.json_document import member_field
 from extproc.convert.limits import ConversionLimits
-from extproc.convert.protobuf_wire import NUMBERS_OF_A_FIELD, Nested, WireError, has_more_fields
+from extproc.convert.protobuf_wire import (
+    NUMBERS_OF_A_FIELD,
+    REQUEST,
+    WireError,
+    has_more_fields,
+)
 from extproc.convert.signature import Signature, check_datatype, check_entry_count, flat_data_shape
 from extproc.convert.tensor import (
     MAX_OUTPUT_DIMENSIONS,
@@ -19,7 +24,6 @@ from extproc.convert.tensor import (
     Raw,
     Tensor,
     check_dimensions,
-    pack_bytes,
     raw_element_count,
 )
 from protos import inference_pb2 as v2
@@ -40,14 +44,6 @@ _CONTENTS = {
 
 _RAW_INPUT_TAG = bytes([7 << 3 | 2])
 """Tag of ModelInferRequest.raw_input_contents, length-delimited."""
-
-# Messages in a ModelInferRequest: parameters have a value, inputs and outputs have parameters, and
-# inputs have contents. A shape and the contents of integer datatypes and BOOL are packed varints.
-# The field 12 is the shape of a TensorRequest.
-_PARAMETER: Nested = {2: {}}
-_CONTENTS_FIELDS: Nested = dict.fromkeys((1, 2, 3, 4, 5), "packed")
-_INPUT: Nested = {3: "packed", 4: _PARAMETER, 5: _CONTENTS_FIELDS}
-_NESTED: Nested = {4: _PARAMETER, 5: _INPUT, 6: {2: _PARAMETER}, 12: "packed"}
 
 MessageType = Literal["v2", "tensor"]
 
@@ -169,7 +165,7 @@ def write_response(response: InferenceResponse) -> bytes:
 
 def _check_field_count(body: bytes, limits: ConversionLimits) -> None:
     try:
-        too_many = has_more_fields(body, _NESTED, limits.max_fields)
+        too_many = has_more_fields(body, REQUEST, limits.max_fields)
     except WireError:
         raise ConversionError(Reason.NOT_PROTOBUF, "body", "must be a protobuf message") from None
     if too_many:
@@ -251,7 +247,7 @@ def _typed(contents: v2.InferTensorContents, datatype: str, field: str) -> bytes
             f"{datatype} must be sent in raw contents",
         )
     if datatype == "BYTES":
-        return pack_bytes(contents.bytes_contents)
+        return pack_texts(contents.bytes_contents)
     # A slice of the values is a list, so pack() creates the objects of one chunk at a time.
     values: Sequence[object] = getattr(contents, member)
     return pack(values, datatype, f"{field}.contents.{member}")

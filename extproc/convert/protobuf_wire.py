@@ -11,6 +11,15 @@ from typing import Literal, TypeAlias
 Nested: TypeAlias = Mapping[int, "Nested | Literal['packed']"]
 """Field numbers of nested messages, each with the nested messages in it, and of packed varints."""
 
+# Messages in a ModelInferRequest: parameters have a value, inputs and outputs have parameters, and
+# inputs have contents. A shape and the contents of integer datatypes and BOOL are packed varints.
+# The field 12 is the shape of a TensorRequest.
+_PARAMETER: Nested = {2: {}}
+_CONTENTS_FIELDS: Nested = dict.fromkeys((1, 2, 3, 4, 5), "packed")
+_INPUT: Nested = {3: "packed", 4: _PARAMETER, 5: _CONTENTS_FIELDS}
+REQUEST: Nested = {4: _PARAMETER, 5: _INPUT, 6: {2: _PARAMETER}, 12: "packed"}
+"""Of a ModelInferRequest or TensorRequest."""
+
 NUMBERS_OF_A_FIELD = 16
 """Packed varints that count as one more field."""
 
@@ -33,8 +42,16 @@ def has_more_fields(body: bytes, nested: Nested, limit: int) -> bool:
     if len(body) <= 2 * limit:
         # A field takes at least two bytes.
         return False
+    return field_count(body, nested, limit) > limit
+
+
+def field_count(body: bytes, nested: Nested, limit: int) -> int:
+    """Number of fields of a message and its `nested` messages; more than `limit` if it is exceeded.
+
+    Raises WireError.
+    """
     try:
-        return _remaining(body, 0, len(body), nested, limit) < 0
+        return limit - _remaining(body, 0, len(body), nested, limit)
     except IndexError:
         raise WireError from None
 

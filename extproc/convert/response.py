@@ -3,12 +3,14 @@
 import base64
 from collections.abc import Mapping
 
+import numpy as np
 import orjson
 
 from extproc.convert.binary import BINARY_DATA_SIZE
-from extproc.convert.elements import json_values
+from extproc.convert.elements import Array, json_values
 from extproc.convert.errors import ConversionError, bad_model_response, quoted, shape_text
 from extproc.convert.inference import InferenceResponse, ResponseOptions
+from extproc.convert.json_array import json_array
 from extproc.convert.labels import top_classes
 from extproc.convert.predictions import predictions
 from extproc.convert.signature import Signature
@@ -52,7 +54,7 @@ def write_json(
     base64, and the output gets the parameter `content_type` with the value `base64`.
     """
     if options.form == "v1":
-        return orjson.dumps(predictions(response), option=orjson.OPT_SERIALIZE_NUMPY)
+        return predictions(response)
     labeled = _labeled_outputs(signature)
     return _document(response, [_output(tensor, labeled) for tensor in response.outputs])
 
@@ -102,19 +104,20 @@ def _output(tensor: Tensor, labeled: Mapping[str, TensorOutput]) -> dict[str, ob
     if tensor.parameters:
         entry["parameters"] = tensor.parameters
     try:
-        entry["data"] = json_values(tensor.data, tensor.datatype, tensor.field)
+        values = json_values(tensor.data, tensor.datatype, tensor.field)
+        entry["data"] = orjson.Fragment(json_array(values))
     except UnicodeDecodeError:
         entry["parameters"] = {**tensor.parameters, **_BASE64}
-        entry["data"] = _base64(tensor)
+        entry["data"] = orjson.Fragment(json_array(_base64(tensor)))
     declared = labeled.get(tensor.name)
     if declared is not None and (classes := top_classes(tensor, declared)):
         entry["top_k"] = classes
     return entry
 
 
-def _base64(tensor: Tensor) -> list[str]:
+def _base64(tensor: Tensor) -> Array:
     items = unpack_bytes(tensor.data, tensor.field)
-    return [base64.b64encode(item).decode() for item in items]
+    return np.array([base64.b64encode(item).decode() for item in items], dtype=object)
 
 
 def _labeled_outputs(signature: Signature) -> dict[str, TensorOutput]:

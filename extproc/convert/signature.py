@@ -193,7 +193,7 @@ def _declared_shape(declared: TensorInput) -> tuple[int, ...]:
 
 
 def _check_shape(tensor: Tensor) -> None:
-    if min(tensor.shape, default=0) < 0:
+    if tensor.shape and min(tensor.shape) < 0:
         raise ConversionError(
             Reason.WRONG_SHAPE,
             f"{tensor.field}.shape",

@@ -10,6 +10,7 @@ import orjson
 from extproc.convert.elements import flatten, json_values, pack
 from extproc.convert.errors import ConversionError, bad_model_response, shape_text
 from extproc.convert.inference import InferenceRequest, InferenceResponse, RequestedOutput
+from extproc.convert.json_array import json_array
 from extproc.convert.json_document import (
     as_array,
     as_name,
@@ -68,7 +69,7 @@ def write_request(request: InferenceRequest) -> bytes:
             else {"name": output.name}
             for output in request.outputs
         ]
-    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps(document)
 
 
 def read_response(body: bytes, limits: ConversionLimits) -> InferenceResponse:
@@ -125,7 +126,7 @@ def read_tensor_head(
     check_datatype(datatype, field)
     shape = as_array(members.get("shape"), f"{field}.shape")
     check_dimensions(len(shape), limits.max_dimensions, f"{field}.shape")
-    sizes = tuple(size for size in shape if type(size) is int and size <= _MAX_DIMENSION)
+    sizes = tuple([size for size in shape if type(size) is int and size <= _MAX_DIMENSION])
     if len(sizes) < len(shape):
         raise ConversionError(Reason.WRONG_TYPE, f"{field}.shape", "must be an array of integers")
     return name, datatype, sizes
@@ -183,7 +184,7 @@ def _check_nesting(
             field,
             f"the nesting {shape_text(nesting)} is not the shape {shape_text(shape)}",
         )
-    if len(nesting) == 1 and min(shape, default=1) >= 0 and count != element_count(shape):
+    if len(nesting) == 1 and count != element_count(shape) and not any(size < 0 for size in shape):
         raise ConversionError(
             Reason.WRONG_COUNT,
             field,
@@ -206,15 +207,11 @@ def _written_input(tensor: Tensor) -> dict[str, object]:
         raise ConversionError(
             Reason.NOT_TEXT, field, "must be UTF-8: the model server accepts only JSON"
         ) from None
-    if (
-        isinstance(values, np.ndarray)
-        and values.dtype.kind == "f"
-        and not np.isfinite(values).all()
-    ):
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ConversionError(
             Reason.NOT_FINITE,
             field,
             "must not contain NaN or infinity: the model server accepts only JSON",
         )
-    entry["data"] = values
+    entry["data"] = orjson.Fragment(json_array(values))
     return entry
