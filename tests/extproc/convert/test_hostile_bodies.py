@@ -1,5 +1,6 @@
 """Bodies within `max_body` that make conversion expensive are refused before the work."""
 
+import contextlib
 import multiprocessing
 import time
 from bisect import bisect_left
@@ -10,7 +11,8 @@ import orjson
 import pytest
 
 from bench.lock_hold import longest_hold
-from extproc.convert import ConversionError, ConversionLimits, Signature
+from extproc.convert import ConversionError, ConversionLimits, Converters, Signature
+from extproc.convert.converter import ServerProtocol
 from extproc.convert.errors import shape_text
 from protos.inference_pb2 import ModelInferRequest
 from protos.tensor_pb2 import TensorRequest
@@ -291,6 +293,72 @@ def test_a_document_within_the_memory_limit_takes_less_memory(kind: str) -> None
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         peak = pool.apply(memory_growth, (kind, document(counts[first - 1])))
     assert peak <= JSON_LIMITS.max_json_memory
+
+
+def without_data(count: int) -> bytes:
+    """The JSON of the binary extension, without inputs but with numbers."""
+    return v2(numbers=[1.5] * count)
+
+
+RESERVED: dict[str, Callable[[], tuple[str, ServerProtocol, bytes, dict[str, str]]]] = {
+    "protobuf inputs": lambda: (PROTOBUF, "grpc", message(40_000), {}),
+    "protobuf empty inputs": lambda: (PROTOBUF, "grpc", b"\x2a\x00" * 260_000, {}),
+    "protobuf parameters": lambda: (PROTOBUF, "grpc", message_with_parameters(40_000), {}),
+    "protobuf texts": lambda: (PROTOBUF, "grpc", typed_texts(260_000), {}),
+    "protobuf numbers": lambda: (PROTOBUF, "grpc", typed_numbers(4_000_000), {}),
+    "protobuf data": lambda: (PROTOBUF, "grpc", raw_numbers(8_000_000, "UINT8"), {}),
+    "head of binary data": lambda: (
+        OCTETS,
+        "grpc",
+        without_data(1_000_000),
+        {"inference-header-content-length": str(len(without_data(1_000_000)))},
+    ),
+    "data for REST": lambda: (PROTOBUF, "http", raw_numbers(4_000_000, "FP16"), {}),
+}
+
+
+def message_with_parameters(count: int) -> bytes:
+    request = ModelInferRequest.FromString(message())
+    for i in range(count):
+        request.parameters[str(i)].bool_param = True
+    return request.SerializeToString()
+
+
+def typed_numbers(count: int) -> bytes:
+    request = ModelInferRequest()
+    entry = request.inputs.add(name="x", datatype="INT64", shape=[count])
+    entry.contents.int64_contents.extend([7] * count)
+    return request.SerializeToString()
+
+
+def raw_numbers(count: int, datatype: str) -> bytes:
+    values = np.random.default_rng(7).normal(size=count)
+    raw = values.astype("<f2" if datatype == "FP16" else "u1").tobytes()
+    request = ModelInferRequest(raw_input_contents=[raw])
+    request.inputs.add(name="x", datatype=datatype, shape=[count])
+    return request.SerializeToString()
+
+
+def reserved_and_taken(kind: str) -> tuple[int, int]:
+    """The bytes that a conversion reserves, and the growth of this process's memory."""
+    media, protocol, body, headers = RESERVED[kind]()
+    signature = Signature("m") if protocol == "grpc" else model(tensor_input("x", "FP16", -1))
+    converter = Converters(signature, protocol).choose(media)
+    assert converter is not None
+    headers = {"content-type": media, **headers}
+
+    def convert() -> None:
+        with contextlib.suppress(ConversionError):
+            converter.convert_request(body, headers)
+
+    return next(converter.request_steps(body, headers)), longest_hold(convert).peak_bytes
+
+
+@pytest.mark.parametrize("kind", RESERVED)
+def test_a_conversion_reserves_the_memory_that_it_takes(kind: str) -> None:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        reserved, taken = pool.apply(reserved_and_taken, (kind,))
+    assert taken <= reserved
 
 
 def test_ten_mebibytes_of_numbers_are_accepted() -> None:

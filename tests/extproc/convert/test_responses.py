@@ -147,6 +147,17 @@ def test_labels_are_sorted_by_score() -> None:
     assert output["data"][:3] == [0.1, 0.7, 0.2]
 
 
+@pytest.mark.parametrize(("datatype", "size"), [("INT8", 1), ("FP32", 4)])
+def test_an_output_with_very_many_classes_gets_no_labels(datatype: str, size: int) -> None:
+    signature = model(outputs=LABELS)
+    for count, labeled in ((131_072, True), (131_074, False)):
+        rows = count // 2 if datatype == "FP32" else count
+        shape = [rows, 3] if datatype == "FP32" else [rows]
+        raw = bytes(size * int(np.prod(shape)))
+        converted = respond(response(("scores", datatype, shape, raw)), signature)
+        assert ("top_k" in orjson.loads(converted.body)["outputs"][0]) == labeled
+
+
 def test_class_numbers_get_their_labels() -> None:
     body = response(("scores", "UINT8", [2], b"\2\7"))
     output = orjson.loads(respond(body, model(outputs=LABELS)).body)["outputs"][0]
