@@ -129,8 +129,8 @@ class ApiKey(Confidential):
 class Auth(Confidential):
     """Authentication of requests. Without issuers and API keys, only public models can be used."""
 
-    issuers: tuple[JwtIssuer, ...] = ()
-    api_keys: tuple[ApiKey, ...] = ()
+    issuers: tuple[JwtIssuer, ...] = Field((), max_length=100)
+    api_keys: tuple[ApiKey, ...] = Field((), max_length=100_000)
     api_key_header: Annotated[HeaderName, Shown()] = Field(
         "x-api-key", description="Request header that carries an API key."
     )

@@ -14,6 +14,9 @@ from sluice.config.validation import error_message, location, shown_path
 MAX_FILE = 16 << 20
 """Bytes. Enough for 10,000 models, and the control plane can hold the config in memory."""
 
+MAX_ERRORS = 10_000
+"""Errors whose details are read. Each takes about a kilobyte."""
+
 
 def load(path: Path | str) -> GatewayConfig:
     """Read and validate a config file. Raises ConfigError, also if the file cannot be read."""
@@ -49,6 +52,9 @@ def loads(text: str, file: str = "<config>") -> GatewayConfig:
 
 
 def _config_error(error: ValidationError, file: str, root: Node) -> ConfigError:
+    if error.error_count() > MAX_ERRORS:
+        message = f"{error.error_count()} values are not valid; is this the config of a gateway?"
+        return ConfigError([Problem(file, 0, "", message)])
     details = _without_consequences(error.errors(include_url=False))
     lines = [(root.line_of(location(detail)), index) for index, detail in enumerate(details)]
     shown = [

@@ -68,7 +68,7 @@ class HealthCheck(Strict):
 class Version(Strict):
     """A deployed version of a model."""
 
-    endpoints: tuple[Endpoint, ...] = Field(min_length=1)
+    endpoints: tuple[Endpoint, ...] = Field(min_length=1, max_length=10_000)
     protocol: Literal["http", "grpc"] = Field(
         "http", description="Protocol of the endpoints: REST over HTTP/1.1, or gRPC."
     )

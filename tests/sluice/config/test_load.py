@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 
 from sluice.config import ConfigError, GatewayConfig
-from sluice.config.load import load, loads
+from sluice.config.errors import MAX_PROBLEMS
+from sluice.config.load import MAX_ERRORS, load, loads
 from tests.sluice.config.strategies import configs
 
 MINIMAL = """
@@ -80,6 +81,19 @@ def test_an_error_names_the_line_the_key_and_the_remedy(text: str, expected: str
 def test_all_errors_are_reported_in_the_order_of_the_file() -> None:
     found = problems("requests: {max_body: -1}\ncallout: {workers: 0}\nx: 1\n")
     assert [problem.split(":")[1] for problem in found] == ["1", "2", "3"]
+
+
+def test_the_number_of_errors_that_are_shown_is_bounded() -> None:
+    found = problems("".join(f"key{number}: 1\n" for number in range(1_000)))
+    assert len(found) == MAX_PROBLEMS
+    assert [problem.split(":")[1] for problem in found] == [str(n + 1) for n in range(MAX_PROBLEMS)]
+    with pytest.raises(ConfigError, match="and 950 more errors"):
+        loads("".join(f"key{number}: 1\n" for number in range(1_000)))
+
+
+def test_very_many_errors_are_counted_only() -> None:
+    (found,) = problems("".join(f"key{number}: 1\n" for number in range(MAX_ERRORS + 1)))
+    assert "10001 values are not valid" in found
 
 
 def test_symmetric_and_asymmetric_algorithms_cannot_be_mixed() -> None:
