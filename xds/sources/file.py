@@ -34,6 +34,7 @@ class ConfigFile:
         self._directory = path.parent
         self._files: tuple[Path, ...] = (path,)
         self._digests: tuple[bytes, ...] = ()
+        self._watch_failed = False
 
     @property
     def name(self) -> str:
@@ -87,7 +88,9 @@ class ConfigFile:
                 yield event
         except (OSError, RuntimeError) as error:
             # Without inotify watches, or without the directories, the files are still compared.
-            log.warning("cannot watch the config, and compare it every second: %s", error)
+            if not self._watch_failed:
+                log.warning("cannot watch the config, and compare it every second: %s", error)
+            self._watch_failed = True
             await asyncio.sleep(POLL_MS / 1000)
             yield None
 

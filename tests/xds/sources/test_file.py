@@ -106,3 +106,10 @@ def test_a_deleted_file_is_reported_and_read_again_when_it_is_back(file: Path) -
     gone, back = changes_after(file, file.unlink, lambda: file.write_text(CONFIG))
     assert "cannot be read" in str(gone)
     assert isinstance(back, LoadedConfig)
+
+
+def test_a_directory_that_disappears_is_an_error_and_its_return_is_a_change(file: Path) -> None:
+    folder, moved = file.parent, file.parent.with_name("moved")
+    gone, back = changes_after(file, lambda: folder.rename(moved), lambda: moved.rename(folder))
+    assert isinstance(gone, ConfigError)
+    assert models(back) == {"text"}
