@@ -38,9 +38,13 @@ fails, and `PING_TIMEOUT` is above the longest pause of a worker with a policy o
 CHECK_INTERVAL, CHECK_TIMEOUT = 0.2, 0.5
 """Seconds between two health checks of a worker, and until a health check fails."""
 
-EJECTION_TIME = 1.0
+UNHEALTHY_THRESHOLD = 5
+"""Failed health checks after which a worker is unhealthy. Until then, ejection keeps calls away. If
+all workers end at once, calls are repeated until a new worker listens, and are not refused."""
+
+EJECTION_TIME = 5.0
 """Seconds for which Envoy ejects a worker: until failed health checks keep the worker out of
-rotation. A successful health check ends the ejection of a worker that was restarted."""
+rotation. A successful health check ends the ejection, for example after a restart."""
 
 
 def callout_cluster(callout: Callout) -> Cluster:
@@ -72,7 +76,7 @@ def callout_cluster(callout: Callout) -> Cluster:
                 timeout=seconds(CHECK_TIMEOUT),
                 interval=seconds(CHECK_INTERVAL),
                 no_traffic_interval=seconds(CHECK_INTERVAL),
-                unhealthy_threshold=2,
+                unhealthy_threshold=UNHEALTHY_THRESHOLD,
                 healthy_threshold=1,
                 grpc_health_check=HealthCheckGrpcHealthCheck(),
             )

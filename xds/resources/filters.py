@@ -33,9 +33,9 @@ MAX_MESSAGE_TIMEOUT = 60.0
 """Seconds: the maximum of `override_message_timeout`, which extends the timeout of one message. The
 callout does not send it."""
 
-MAX_CALLOUT_RETRIES = 4
+MAX_CALLOUT_RETRIES = 8
 """Maximum retries of a call to the callout, for calls that fail because a worker has ended or
-hangs."""
+hangs. With their back-offs, they take about as long as the restart of a worker."""
 
 RETRY_BACK_OFF = 0.025
 """Maximum seconds before the first retry of a call. Envoy doubles it for each further retry. A few
