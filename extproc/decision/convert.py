@@ -7,9 +7,18 @@ from extproc.decision.reads import Reads
 from extproc.decision.request import Request
 from extproc.decision.results import Refusal
 from extproc.policy.compiled import Policy, Target
+from sluice.contract.headers import CREDENTIALS
 from sluice.contract.reasons import Reason
 
 _GRPC = b"application/grpc"
+
+ADDED_HEADERS = 1024
+"""Bytes of `requests.max_grpc_headers` that are reserved for the headers that the callout adds."""
+
+_HEADERS_TOO_LARGE = Refusal(
+    Reason.HEADERS_TOO_LARGE, "the headers are too large for a gRPC server"
+)
+"""Some gRPC servers do not end the call but close the connection, which all clients share."""
 
 _NO_WEBSOCKET = Refusal(
     Reason.METHOD_NOT_ALLOWED,
@@ -24,11 +33,11 @@ _INFER_OPERATIONS = (None, b"infer")
 def reads(_: Policy) -> Reads:
     """The parts of a request that this stage reads."""
     return grpc_metadata.READS | Reads(
-        headers=frozenset((":method", "content-type", "upgrade")), has_body=True
+        headers=frozenset((":method", "content-type", "upgrade")), has_body=True, header_bytes=True
     )
 
 
-def run(_: Policy, request: Request, context: DecisionContext) -> Refusal | None:
+def run(policy: Policy, request: Request, context: DecisionContext) -> Refusal | None:
     """Choose the converter by the content type and the version's protocol."""
     target = context.target
     assert target is not None
@@ -36,6 +45,8 @@ def run(_: Policy, request: Request, context: DecisionContext) -> Refusal | None
         return _NO_WEBSOCKET if target.protocol == "grpc" else None
     if target.converters is None:
         return None
+    if target.protocol == "grpc" and _headers_too_large(policy, request):
+        return _HEADERS_TOO_LARGE
     content_type = request.headers.get("content-type")
     if content_type is not None and content_type.lower().startswith(_GRPC):
         return _check_grpc_call(target, request, context)
@@ -71,6 +82,12 @@ def _check_grpc_call(target: Target, request: Request, context: DecisionContext)
         return Refusal(Reason.METHOD_NOT_ALLOWED, detail, (("allow", "POST"),))
     error = grpc_metadata.find_error(request)
     return None if error is None else Refusal(Reason.MALFORMED_REQUEST, error)
+
+
+def _headers_too_large(policy: Policy, request: Request) -> bool:
+    """Whether the headers for the server may exceed the limit, with those that the gateway adds."""
+    ignored = () if policy.forward_credentials else (*CREDENTIALS, policy.api_key_header)
+    return request.header_bytes(ignored) > policy.max_grpc_headers - ADDED_HEADERS
 
 
 def _check_other_operation(target: Target) -> Refusal | None:

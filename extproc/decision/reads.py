@@ -25,6 +25,9 @@ class Reads:
     """Whether `Request.unprintable_header` is read. An admission is valid for every value that
     consists of printable ASCII."""
 
+    header_bytes: bool = False
+    """Whether `Request.header_bytes` is read: the lengths of all headers."""
+
     bounded_by_max_body: frozenset[str] = frozenset()
     """Names of headers whose values are only compared with the model's `max_body`.
     An admission is valid for every value up to `Admission.max_body`."""
@@ -46,6 +49,7 @@ class Reads:
             header_patterns=self.header_patterns | other.header_patterns,
             header_names=self.header_names or other.header_names,
             unprintable_header=self.unprintable_header or other.unprintable_header,
+            header_bytes=self.header_bytes or other.header_bytes,
             bounded_by_max_body=self.bounded_by_max_body | other.bounded_by_max_body,
             has_body=self.has_body or other.has_body,
             time=self.time or other.time,

@@ -1,6 +1,6 @@
 """The request, as decisions read it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 PRINTABLE = bytes(range(0x20, 0x7F))
@@ -38,6 +38,14 @@ class Request:
         if not b"".join(self.headers.values()).translate(None, PRINTABLE):
             return None
         return next(n for n, value in self.headers.items() if value.translate(None, PRINTABLE))
+
+    def header_bytes(self, ignored: Container[str]) -> int:
+        """The size of the headers in HTTP/2 (RFC 9113 section 6.5.2), without the ignored names."""
+        return sum(
+            len(name) + len(value) + 32
+            for name, value in self.headers.items()
+            if name not in ignored
+        )
 
     @property
     def is_websocket(self) -> bool:

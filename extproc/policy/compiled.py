@@ -79,6 +79,7 @@ class Policy:
     authenticator: Authenticator
     expose_reason: bool
     forward_credentials: bool
+    max_grpc_headers: int
     api_key_header: str
 
 
@@ -108,6 +109,7 @@ def compile_policy(document: PolicyDocument, previous: Policy | None = None) -> 
         authenticator=authenticator,
         expose_reason=document.requests.expose_reason,
         forward_credentials=auth.forward_credentials,
+        max_grpc_headers=document.requests.max_grpc_headers,
         api_key_header=auth.api_key_header,
     )
 

@@ -180,6 +180,13 @@ class Requests(Strict):
     """Rules for the requests of all models."""
 
     max_body: Size = Field(10 << 20, ge=1, description="Maximum size of a request body.")
+    max_grpc_headers: Size = Field(
+        8 << 10,
+        ge=2 << 10,
+        description="Maximum size of the headers of a request to a version that speaks gRPC, with "
+        "1 KiB for those that the gateway adds. Counted as in HTTP/2: 32 bytes for each header, "
+        "its name and its value. The default is the limit of most gRPC servers.",
+    )
     expose_reason: bool = Field(
         False,
         description="Whether responses carry the reason of the decision in `x-sluice-reason`.",

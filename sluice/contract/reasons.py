@@ -179,6 +179,9 @@ DECISION_REFUSALS: Mapping[Reason, RefusalReason] = {
         "the model does not accept the media type, and `Accept` lists the accepted types; or the "
         "version does not accept it",
     ),
+    Reason.HEADERS_TOO_LARGE: RefusalReason(
+        431, "the headers of a request to a gRPC server exceed `requests.max_grpc_headers`"
+    ),
     Reason.CONVERSION_QUEUE_FULL: RefusalReason(
         503, "too many bodies wait for a conversion thread; with `Retry-After`"
     ),

@@ -17,6 +17,7 @@ class Recorded:
     values: set[str] = field(default_factory=set)
     header_names: bool = False
     unprintable_header: bool = False
+    header_bytes: bool = False
     has_body: bool = False
     time: bool = False
 
@@ -55,6 +56,9 @@ class RecordingRequest(Request):
             super().__getattribute__("recorded").unprintable_header = True
             unprintable: str | None = super().__getattribute__("request").unprintable_header
             return unprintable
+        if name == "header_bytes":
+            super().__getattribute__("recorded").header_bytes = True
+            return super().__getattribute__("request").header_bytes
         if name == "has_body":
             super().__getattribute__("recorded").has_body = True
         elif name == "now":
@@ -101,6 +105,8 @@ def _declared_parts(reads: Reads) -> set[str]:
     parts = {*reads.headers, *reads.header_patterns, *reads.bounded_by_max_body}
     if reads.header_names:
         parts.add("the names of headers")
+    if reads.header_bytes:
+        parts.add("the size of the headers")
     if reads.unprintable_header:
         parts.add("whether a header is unprintable")
     if reads.has_body:
@@ -133,6 +139,8 @@ def _recorded_parts(recorded: Recorded) -> set[str]:
     parts = set(recorded.values)
     if recorded.header_names:
         parts.add("the names of headers")
+    if recorded.header_bytes:
+        parts.add("the size of the headers")
     if recorded.unprintable_header:
         parts.add("whether a header is unprintable")
     if recorded.has_body:

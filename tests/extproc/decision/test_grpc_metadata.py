@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.decision import Reason, Request
-from tests.extproc.decision.requests import VERSIONS, admitted, make_policy, make_request, refused
+from tests.extproc.decision.requests import (
+    VERSIONS,
+    admitted,
+    bearer,
+    make_policy,
+    make_request,
+    refused,
+)
 
 MALFORMED = (400, Reason.MALFORMED_REQUEST)
 GRPC_POLICY = make_policy(
@@ -116,3 +123,34 @@ def test_grpc_headers_are_checked_only_for_grpc_calls_to_a_grpc_server() -> None
     assert admitted(GRPC_POLICY, make_request("/v2/models/m/infer", **{"grpc-timeout": "soon"}))
     rest_policy = make_policy({"m": {}})
     assert admitted(rest_policy, make_request("/v2/models/m/infer", **{"x-custom-bin": "%"}))
+
+
+@pytest.mark.parametrize(
+    "path", ["/inference.GRPCInferenceService/ModelInfer", "/v2/models/m/infer"]
+)
+def test_the_headers_of_a_request_to_a_grpc_server_are_bounded(path: str) -> None:
+    policy = make_policy(
+        {"m": {"versions": {"v1": {**VERSIONS["v1"], "protocol": "grpc"}}}},
+        requests={"max_grpc_headers": 4096},
+    )
+    grpc = {"content_type": "application/grpc"} if "inference" in path else {}
+
+    def request(size: int, **more: str) -> Request:
+        """A request with headers of this size, each with 32 bytes of overhead in HTTP/2."""
+        headers = {"x_model_name": "m", **grpc, **more}
+        rest = size - make_request(path, **headers).header_bytes(()) - len("x-a") - 32
+        return make_request(path, x_a="a" * rest, **headers)
+
+    assert admitted(policy, request(3072))
+    assert refused(policy, request(3073)) == (431, Reason.HEADERS_TOO_LARGE)
+    # Credentials do not reach the server.
+    credentials = bearer()
+    size = 3072 + len("authorization") + len(credentials) + 32
+    assert admitted(policy, request(size, authorization=credentials))
+    assert refused(policy, request(size + 1, authorization=credentials)) == (
+        431, Reason.HEADERS_TOO_LARGE,
+    )  # fmt: skip
+
+
+def test_the_headers_of_a_request_to_a_rest_server_are_not_bounded_by_the_limit_of_grpc() -> None:
+    assert admitted(make_policy({"m": {}}), make_request(x_a="a" * 50_000))
