@@ -25,9 +25,9 @@ class Request:
         return self.headers.get(":method", b"")
 
     @property
-    def path(self) -> bytes:
-        """The path without the query. Envoy has normalized the path."""
-        return self.headers.get(":path", b"").partition(b"?")[0]
+    def target(self) -> bytes:
+        """The path and the query. Envoy has normalized the path."""
+        return self.headers.get(":path", b"")
 
     @property
     def unprintable_header(self) -> str | None:

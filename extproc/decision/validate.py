@@ -38,9 +38,10 @@ def reads(_: Policy) -> Reads:
 
 def run(policy: Policy, request: Request, context: DecisionContext) -> Refusal | None:
     """Find the model, then check method, length and media type."""
-    path = request.path
-    if not request.headers.get(":path", b"").isascii():
+    target = request.target
+    if not target.isascii():
         return _NOT_ASCII
+    path = target.partition(b"?")[0]
     if oip_grpc.is_method_path(path):
         context.model = policy.models.get(request.headers.get(headers.MODEL_NAME, b""))
         if not _is_client_method(oip_grpc.method_name(path), context.model):

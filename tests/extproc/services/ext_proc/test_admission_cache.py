@@ -169,7 +169,7 @@ def test_new_keys_empty_the_cache() -> None:
     service.send_twice(headers())
     assert service.current_policy.current is not None
     keys = KeySet.parse(key_set(rsa_jwk(OTHER_RSA, kid="two")))
-    service.current_policy.current.authenticator.replace_keys(issuer().issuer, keys)
+    service.current_policy.current.authenticator.replace_keys(issuer().issuer, keys, 0.0)
     assert status(service.send(headers())) == 401
 
 
