@@ -1,8 +1,8 @@
 """Measures how long work holds the interpreter lock in one piece.
 
 `longest_hold` measures any function. `python -m bench.lock_hold` prints a table of the worst bodies
-for each reader and writer of client data (`bench.worst_bodies`): the longest hold, the CPU time and
-the growth of memory. Each body is measured in a process of its own.
+for each reader and writer of client data (`bench.worst_bodies`, `bench.worst_images`): the longest
+hold, the CPU time and the growth of memory. Each body is measured in a process of its own.
 """
 
 import argparse
@@ -12,9 +12,13 @@ import multiprocessing.connection
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bench.worst_bodies import Build
 
 POLL_SECONDS = 0.0005
 """Time between two readings of the clock, if no other thread holds the lock."""
@@ -99,16 +103,20 @@ def _memory(name: str) -> int:
 
 
 def main() -> None:
-    from bench.worst_bodies import CASES
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--match", default="", help="measure only cases whose name contains this")
     parser.add_argument("--timeout", type=float, default=30, help="seconds for each case")
     options = parser.parse_args()
     print(f"{'':<58}{'MB':>6}{'hold ms':>9}{'CPU ms':>8}{'peak MiB':>9}  outcome")
-    for name in CASES:
+    for name in _cases():
         if options.match in name:
             _print_case(name, options.timeout)
+
+
+def _cases() -> "Mapping[str, Build]":
+    from bench import worst_bodies, worst_images
+
+    return {**worst_bodies.CASES, **worst_images.CASES}
 
 
 def _print_case(name: str, timeout: float) -> None:
@@ -124,9 +132,7 @@ def _print_case(name: str, timeout: float) -> None:
 
 
 def _measure_case(name: str, sender: multiprocessing.connection.Connection) -> None:
-    from bench.worst_bodies import CASES
-
-    case = CASES[name]()
+    case = _cases()[name]()
     hold = longest_hold(case.work)
     sender.send(
         f"{case.size / 1e6:>6.1f}{hold.seconds * 1e3:>9.0f}{hold.cpu_seconds * 1e3:>8.0f}"

@@ -19,8 +19,8 @@ Part = tuple[int, int, int, int]
 Crop = Callable[[Part], Image.Image]
 """Copies a part of an image, and converts its colors. Resizing does not change the mode."""
 
-MAX_TILE_PIXELS = 1 << 21
-"""Maximum pixels of a tile, in the image and in the result: an image of 1920 x 1080 is one tile."""
+MAX_TILE_PIXELS = 1 << 20
+"""Maximum pixels of a tile, in the image and in the result: an image of 1280 x 720 is one tile."""
 
 _TILE_COPIES = 5
 """Copies of a tile at the same time, at 4 bytes for a pixel: the part of the image, its conversions
@@ -55,8 +55,11 @@ class _Axis:
         return min(self.size, math.ceil(target * self.scale) + 1 + 2 * self.margin)
 
     def divisible(self, target: int) -> bool:
-        """Whether two halves of a tile together read little more of the image than the tile."""
-        return 3 * self.length(_half(target)) <= 2 * self.length(target)
+        """Whether two halves of a tile together read at most 1.5 times what the tile reads.
+
+        All tiles then read at most three times the pixels of the image in this dimension.
+        """
+        return 4 * self.length(_half(target)) <= 3 * self.length(target)
 
     def span(self, first: int, last: int) -> tuple[int, int]:
         """The pixels of the image that the pixels from `first` to `last` of the result need."""

@@ -8,6 +8,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from extproc.convert.exif import exif_orientation
 from extproc.convert.image_header import (
     BrokenImageError,
@@ -16,14 +18,14 @@ from extproc.convert.image_header import (
     TooManySegmentsError,
 )
 
-_START, _END, _SCAN, _ICC = b"\xff\xd8", b"\xff\xd9", b"\xff\xda", b"\xff\xe2"
-_SOS = 0xDA
+_START = b"\xff\xd8"
+_EOI, _SOS = 0xD9, 0xDA
 _TABLES = (0xC4, 0xDB, 0xDD)
 """Huffman tables, quantization tables and the restart interval."""
 
 _FRAMES = (0xC0, 0xC1, 0xC2)
 _PROGRESSIVE = 0xC2
-_APP0, _APP1, _APP14 = 0xE0, 0xE1, 0xEE
+_APP0, _APP1, _APP2, _APP14 = 0xE0, 0xE1, 0xE2, 0xEE
 _EXIF = b"Exif\0\0"
 _METADATA = frozenset((*range(0xE0, 0xF0), 0xFE))
 """Application segments and comments."""
@@ -33,6 +35,9 @@ _KEPT_METADATA = {_APP0: b"JFIF", _APP14: b"Adobe"}
 
 _SUBSAMPLINGS = frozenset(((1, 1), (2, 1), (1, 2), (2, 2), (4, 1)))
 """Sampling factors of the luminance that simplejpeg supports, if those of the colors are 1."""
+
+_WINDOW = 1 << 18
+"""Bytes of coded data that are searched at once, so that the search takes little memory."""
 
 _BLOCK = 8
 """Pixels on each side of a block of coefficients."""
@@ -76,9 +81,8 @@ def read_jpeg(data: bytes, max_segments: int) -> ImageHeader:
         if marker == _SOS:
             if frame is None or content == end:
                 raise BrokenImageError("the first scan is not valid")
-            scans_end = _scans_end(data, position, max_segments)
+            scans_end, scans = _read_scans(data, position, max_segments)
             parts.append(view[position:scans_end])
-            scans = data.count(_SCAN, position, scans_end)
             buffered = frame.progressive or data[content] < len(frame.samplings)
             return _header(frame, parts, scans, buffered, orientation or 1)
         if marker in _FRAMES:
@@ -116,17 +120,26 @@ def _segments(data: bytes, max_segments: int) -> Iterator[tuple[int, int, int]]:
         position = end
 
 
-def _scans_end(data: bytes, start: int, max_segments: int) -> int:
-    """The end of the image. A second image or a video may follow.
+def _read_scans(data: bytes, start: int, max_segments: int) -> tuple[int, int]:
+    """The end of the image, and the number of its scans. A second image or a video may follow.
 
     In coded data, no marker except for restart markers occurs before the end of the scan.
     """
-    end = data.find(_END, start)
-    end = len(data) if end < 0 else end + len(_END)
-    # libjpeg-turbo stores the content of each such segment.
-    if data.count(_ICC, start, end) > max_segments:
-        raise TooManySegmentsError
-    return end
+    array = np.frombuffer(data, np.uint8)
+    scans = profiles = 0
+    for window in range(start, len(data) - 1, _WINDOW):
+        part = array[window : window + _WINDOW + 1]
+        markers = (part[:-1] == 0xFF).nonzero()[0]
+        codes = part[1:][markers].tobytes()
+        end = codes.find(_EOI)
+        scans += codes.count(_SOS, 0, end if end >= 0 else None)
+        profiles += codes.count(_APP2, 0, end if end >= 0 else None)
+        # libjpeg-turbo stores the content of each such segment.
+        if profiles > max_segments:
+            raise TooManySegmentsError
+        if end >= 0:
+            return window + int(markers[end]) + 2, scans
+    return len(data), scans
 
 
 def _frame(marker: int, content: bytes) -> _Frame:
