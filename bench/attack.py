@@ -60,6 +60,8 @@ class Results:
 
     statuses: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    waited: float = 0.0
+    """Share of the time in which the client's main thread waited for a CPU."""
 
     def add(self, name: str, status: str, seconds: float) -> None:
         """Record a response."""
@@ -167,19 +169,25 @@ def honest(port: int, rate: float, seconds: float) -> Results:
         status = client.send(request)
         results.add(request.name, status, time.monotonic() - due)
 
-    began = time.monotonic()
+    began, waited = time.monotonic(), cpu_wait()
     with ThreadPoolExecutor(64) as executor:
         for sent in range(round(rate * seconds)):
             due = began + sent / rate
             time.sleep(max(0.0, due - time.monotonic()))
             executor.submit(work, next(requests), due)
+    results.waited = (cpu_wait() - waited) / (time.monotonic() - began)
     return results
+
+
+def cpu_wait() -> float:
+    """Seconds in which the main thread was ready to run, but had no CPU (sched-stats.rst)."""
+    return int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
 
 
 def _in_process(target: "SimpleQueue[Results]", work: str, arguments: Sequence[object]) -> None:
     """Run a client in a process of its own, so that clients do not delay each other."""
     results = globals()[work](*arguments)
-    target.put(Results(dict(results.statuses), dict(results.seconds)))
+    target.put(Results(dict(results.statuses), dict(results.seconds), results.waited))
 
 
 @contextmanager
@@ -284,6 +292,7 @@ def _print_honest(results: Results) -> bool:
                 f"{name:<20}{count:>9}{success:>9.2%}{p50 * 1e3:>8.1f}{p99 * 1e3:>8.1f}"
                 f"{ordered[-1] * 1e3:>8.0f}  {_listed(statuses)}"
             )
+    print(f"the honest client waited for a CPU in {results.waited:.0%} of the time")
     return success >= GOAL_SUCCESS and p99 <= GOAL_P99
 
 

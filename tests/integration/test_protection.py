@@ -28,7 +28,14 @@ def config() -> Config:
                 "match": [{"part": "header:x-limited", "values": ["yes"]}],
                 "rate": 10,
                 "per": "hour",
-            }
+            },
+            {
+                "name": "per-address",
+                "key": ["client_address"],
+                "match": [{"part": "header:x-limited", "values": ["address"]}],
+                "rate": 3,
+                "per": "hour",
+            },
         ],
     }
     settings["models"]["echo"]["breaker"] = BREAKER
@@ -61,6 +68,18 @@ def test_a_subject_has_one_budget_in_all_workers_and_others_have_their_own(own: 
         assert int(refused.headers["retry-after"]) > 0
         assert send(client, "quiet", **{"x-limited": "yes"}).status_code == 200
         assert send(client, "noisy").status_code == 200
+
+
+@pytest.mark.parametrize("name", ["x-envoy-external-address", "x-forwarded-for", "x-real-ip"])
+def test_a_client_cannot_choose_its_address(own: Gateway, name: str) -> None:
+    """The address also names the caller of an anonymous request for conversion threads."""
+    transport = httpx.HTTPTransport(local_address="127.0.0.9")
+    with httpx.Client(base_url=own.url, timeout=30, transport=transport) as client:
+        statuses = [
+            send(client, "s", **{"x-limited": "address", name: f"203.0.113.{n}"}).status_code
+            for n in range(8)
+        ]
+    assert statuses.count(200) <= 3
 
 
 def test_a_response_reports_the_remaining_tokens(own: Gateway) -> None:
