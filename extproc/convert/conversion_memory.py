@@ -5,14 +5,18 @@ from typing import Protocol
 
 from extproc.memory_budget import MemoryBudget
 
-_WAITING_DIVISOR = 2
-"""Bodies that wait take at most a half of the budget, so that running jobs have the rest."""
+_WAITING_DIVISOR = 4
+"""Bodies that wait take at most a quarter of the budget, so that running jobs have the rest."""
 
 _RUNNING_DIVISOR = 2
 """A caller's running jobs take at most a half of the budget, unless it is a single job."""
 
 _SMALL_DIVISOR = 16
-"""A job that needs more than a sixteenth of the budget must leave as much for small jobs."""
+"""Jobs that need at most a sixteenth of the budget are small."""
+
+_SPARE_DIVISOR = 4
+"""Other jobs, and bodies that wait, leave a quarter of the budget for small jobs and for the bodies
+that still arrive. Without memory, the transport refuses every request."""
 
 
 class WaitingJobs(Protocol):
@@ -51,7 +55,7 @@ class ConversionMemory:
         while True:
             sizes = self._waiting_sizes()
             waiting = sizes.total()
-            if self._is_free(size) and (
+            if self._is_free(size + self._spare(size)) and (
                 not waiting or waiting + size <= self.limit // _WAITING_DIVISOR
             ):
                 return True
@@ -67,9 +71,7 @@ class ConversionMemory:
         running = self._running[caller]
         if running and running + needed > self.limit // _RUNNING_DIVISOR:
             return False
-        small = self.limit // _SMALL_DIVISOR
-        kept = min(small, self.limit - needed) if needed > small else 0
-        return self._is_free(needed - reserved + kept)
+        return self._is_free(needed - reserved + self._spare(needed))
 
     def reserve(self, size: int) -> None:
         """Reserve bytes that are free."""
@@ -92,6 +94,12 @@ class ConversionMemory:
 
     def _is_free(self, size: int) -> bool:
         return self._budget.used + size <= self._budget.limit
+
+    def _spare(self, size: int) -> int:
+        """Bytes that must stay free when a job takes `size` bytes."""
+        if size <= self.limit // _SMALL_DIVISOR:
+            return 0
+        return min(self.limit // _SPARE_DIVISOR, (self.limit - size) // 2)
 
     def _waiting_sizes(self) -> Counter[str]:
         sizes: Counter[str] = Counter()

@@ -23,26 +23,26 @@ class Lane:
         self._memory.release(self.sizes.pop(caller))
 
 
-def test_waiting_bodies_take_at_most_a_half() -> None:
-    memory = ConversionMemory(MemoryBudget(100))
+def test_waiting_bodies_take_at_most_a_quarter() -> None:
+    memory = ConversionMemory(MemoryBudget(200))
     Lane(memory, a=20, b=20)
     assert memory.make_room("c", 10)
     assert not memory.make_room("c", 20)
 
 
-def test_a_single_body_may_take_more_than_a_half() -> None:
+def test_a_single_body_may_take_more_than_a_quarter() -> None:
     assert ConversionMemory(MemoryBudget(100)).make_room("a", 60)
 
 
 def test_the_caller_with_the_most_waiting_bytes_makes_room_in_any_lane() -> None:
-    memory = ConversionMemory(MemoryBudget(100))
+    memory = ConversionMemory(MemoryBudget(200))
     images, documents = Lane(memory, a=15, b=10), Lane(memory, a=20)
     assert memory.make_room("c", 15)
     assert (images.sizes, documents.sizes) == ({"a": 15, "b": 10}, {})
 
 
 def test_a_caller_with_as_many_bytes_displaces_nobody() -> None:
-    budget = MemoryBudget(100)
+    budget = MemoryBudget(200)
     memory = ConversionMemory(budget)
     lane = Lane(memory, a=25, b=25)
     assert not memory.make_room("c", 25)
@@ -57,16 +57,16 @@ def test_a_caller_runs_jobs_in_at_most_a_half_of_the_memory() -> None:
     memory.run("a", 60)
     assert memory.may_run("a", 0, 20)
     assert not memory.may_run("a", 0, 21)
-    assert memory.may_run("b", 0, 90)
+    assert memory.may_run("b", 0, 60)
     memory.stop("a", 60)
-    assert memory.may_run("a", 0, 90)
+    assert memory.may_run("a", 0, 60)
 
 
 def test_large_jobs_leave_memory_for_small_ones() -> None:
     memory = ConversionMemory(MemoryBudget(160))
     memory.reserve(100)
-    assert memory.may_run("a", 0, 50)
-    assert not memory.may_run("a", 0, 51)
+    assert memory.may_run("a", 0, 20)
+    assert not memory.may_run("a", 0, 21)
     memory.reserve(50)
     assert memory.may_run("b", 0, 10)
     assert not memory.may_run("b", 0, 11)
@@ -78,3 +78,10 @@ def test_a_job_may_need_the_whole_memory() -> None:
     memory.reserve(30)
     assert not memory.may_run("a", 0, 160)
     assert memory.may_run("a", 30, 160)
+
+
+def test_a_job_that_needs_most_of_the_memory_runs_beside_small_ones() -> None:
+    memory = ConversionMemory(MemoryBudget(160))
+    memory.reserve(10)
+    assert memory.may_run("a", 0, 140)
+    assert not memory.may_run("a", 0, 142)

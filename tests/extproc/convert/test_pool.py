@@ -302,12 +302,12 @@ async def test_a_conversion_reserves_memory_while_it_runs() -> None:
 async def test_a_conversion_waits_for_memory_of_others() -> None:
     memory = MemoryBudget(1600)
     pool = ConversionPool(threads=1, memory=memory)
-    assert memory.reserve(1000)
+    assert memory.reserve(800)
     job = convert(pool, open_gate(), body=b"a" * 300)
     await until(lambda: pool.waits_for_memory)
     assert not job.done()
     assert (await convert(pool, open_gate(), "b")).body
-    memory.release(1000)
+    memory.release(800)
     assert (await job).body
     assert memory.used == 0
     pool.close()
@@ -318,10 +318,10 @@ async def test_a_conversion_that_gets_no_memory_in_time_is_refused() -> None:
     memory = MemoryBudget(1600)
     pool = ConversionPool(threads=1, memory=memory)
     pool.set_max_wait(0.01)
-    assert memory.reserve(1000)
+    assert memory.reserve(800)
     caught = await refusal(convert(pool, open_gate(), body=b"a" * 300))
     assert (caught.status, caught.reason, caught.retry_after) == (503, "memory_exhausted", 1)
-    assert memory.used == 1000
+    assert memory.used == 800
     pool.close()
 
 
@@ -342,7 +342,7 @@ async def test_a_conversion_that_needs_more_than_the_budget_never_runs() -> None
 async def test_a_caller_with_large_waiting_bodies_makes_room_for_another() -> None:
     memory = MemoryBudget(1600)
     gate, pool = threading.Event(), ConversionPool(threads=1, memory=memory)
-    held = [convert(pool, gate, "a", body=b"a" * 380) for _ in range(3)]
+    held = [convert(pool, gate, "a", body=b"a" * 190) for _ in range(3)]
     await asyncio.sleep(0)
     assert memory.reserve(1600 - memory.used)
     honest = convert(pool, gate, "b", body=b"b" * 100)
