@@ -126,6 +126,12 @@ def _tokens() -> Fuzzer:
     return _Checks(Fuzzer().check)
 
 
+def _configs() -> Fuzzer:
+    from tests.sluice.config.fuzzing import Fuzzer
+
+    return _Checks(Fuzzer().check)
+
+
 TARGETS: Mapping[str, Target] = {
     "bodies": Target(0.37, partial(_converters, "tensors", "compressed", "responses")),
     "pictures": Target(0.2, partial(_converters, "images")),
@@ -133,7 +139,8 @@ TARGETS: Mapping[str, Target] = {
     "streams": Target(0.15, _streams),
     "http2": Target(0.2, _http2),
     "policies": Target(0.03, _policies),
-    "tokens": Target(0.028, _tokens),
+    "tokens": Target(0.03, _tokens),
+    "configs": Target(0.002, _configs),
 }
 
 
