@@ -50,7 +50,7 @@ def read_extended(body: bytes, header_length: str, limits: ConversionLimits) -> 
     413, 422).
     """
     length = json_length(header_length, len(body))
-    document = parse_object(body[:length], limits)
+    document = parse_object(body[:length])
     inputs = read_inputs(document, limits)
     data = _Data(memoryview(body)[length:])
     tensors = [_tensor(entry, f"inputs[{i}]", data, limits) for i, entry in enumerate(inputs)]

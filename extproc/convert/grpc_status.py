@@ -30,13 +30,19 @@ HTTP_STATUS: Mapping[int, int] = {
 _MAX_MESSAGE = 1024
 """Maximum characters of a model server's message in the problem document."""
 
+_MAX_DIGITS = 10
+"""Digits of a status code. gRPC defines codes up to 16."""
+
 
 def grpc_code(headers: Mapping[str, str]) -> int | None:
     """The `grpc-status` of a response: None if it is missing, UNKNOWN if it is not a number."""
     value = headers.get("grpc-status")
     if value is None:
         return None
-    return int(value) if value.isascii() and value.isdigit() else StatusCode.UNKNOWN
+    # int() raises ValueError for more than 4300 digits.
+    if value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS:
+        return int(value)
+    return StatusCode.UNKNOWN
 
 
 def grpc_problem(code: int, headers: Mapping[str, str], request_id: str) -> tuple[int, str, bytes]:

@@ -1,6 +1,6 @@
 """Upper bounds of the memory that conversions take, known before the work."""
 
-from extproc.convert.json_document import parsed_size
+from extproc.convert.json_document import checked_size
 from extproc.convert.limits import ConversionLimits
 from extproc.convert.protobuf_wire import REQUEST, WireError, field_count
 
@@ -27,20 +27,16 @@ def request_memory(
     """Bytes for the conversion of a decompressed request body of this kind, with the body.
 
     `json_head` is the length of the JSON that precedes binary tensors. The memory for images in the
-    body is not included.
+    body is not included. Raises ConversionError (413) for JSON above its limit.
     """
     if json_head is not None:
-        return _COPIES * len(body) + _json_memory(body[:json_head], limits)
+        return _COPIES * len(body) + checked_size(body[:json_head], limits)
     if kind in ("json", "untyped"):
-        return len(body) + _json_memory(body, limits)
+        return len(body) + checked_size(body, limits)
     if protocol == "http" and kind in ("octets", "protobuf"):
         return (_COPIES + _JSON_TEXT) * len(body)
     fields = _fields(body, limits) if kind == "protobuf" else 0
     return _COPIES * len(body) + _FIELD * fields
-
-
-def _json_memory(text: bytes, limits: ConversionLimits) -> int:
-    return min(parsed_size(text), limits.max_json_memory)
 
 
 def _fields(body: bytes, limits: ConversionLimits) -> int:

@@ -59,6 +59,8 @@ class RequestReaders:
         For JSON, which is not parsed for this, it is the limit for any image. A body that would be
         refused counts as 0.
         """
+        if not self._images:
+            return 0
         media = parse_media_type(headers.get("content-type", ""))
         if media.name in IMAGES:
             return max((r.memory_needed([body]) for r in self._images.values()), default=0)
@@ -77,7 +79,7 @@ class RequestReaders:
     def _json(self, body: bytes, headers: Headers) -> InferenceRequest:
         if HEADER_LENGTH in headers:
             return self._octets(body, headers)
-        return self._json_reader.read(parse_object(body, self._limits))
+        return self._json_reader.read(parse_object(body))
 
     def _octets(self, body: bytes, headers: Headers) -> InferenceRequest:
         length = headers.get(HEADER_LENGTH)

@@ -16,6 +16,7 @@ from extproc.convert.json_document import (
     as_name,
     as_object,
     as_string,
+    checked_size,
     member_field,
     parse_object,
     refuse_unknown_members,
@@ -76,7 +77,8 @@ def read_response(body: bytes, limits: ConversionLimits) -> InferenceResponse:
     """A V2 response. Raises ConversionError (502)."""
     limits = _of_response(limits)
     try:
-        document = parse_object(body, limits)
+        checked_size(body, limits)
+        document = parse_object(body)
         outputs = as_array(document.get("outputs"), "outputs")
         return InferenceResponse(
             str(document.get("model_name", "")),

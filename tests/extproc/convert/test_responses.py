@@ -205,6 +205,11 @@ def test_a_grpc_status_becomes_a_problem_document(code: int, status: int) -> Non
     assert (problem["status"], problem["detail"]) == (status, "no such thïng")
 
 
+def test_a_status_that_is_not_a_number_counts_as_unknown() -> None:
+    for status in ("x", "-1", "9" * 5000):
+        assert orjson.loads(respond(b"", grpc_status=status).body)["reason"] == "model_unknown"
+
+
 def test_a_local_reply_of_envoy_is_not_converted() -> None:
     converter = Converters(model(), "grpc").choose("application/json")
     assert converter is not None
