@@ -10,6 +10,7 @@ from extproc.framing import PREFIX, PREFIX_SIZE, length_prefixed
 from extproc.memory_budget import MemoryBudget
 from extproc.rpc import ExhaustionHandler, Handler, RpcError, StatusCode
 from extproc.transport.aio.deadlines import Deadlines
+from extproc.transport.aio.turns import Turns
 from extproc.transport.counters import Counters
 from extproc.transport.grpc import responses
 from extproc.transport.grpc.message_decoder import MessageDecoder
@@ -28,6 +29,7 @@ class ServerState:
     counters: Counters
     deadlines: Deadlines
     memory: MemoryBudget
+    turns: Turns
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
 
@@ -46,6 +48,7 @@ class ServerCall(Stream):
         "_request",
         "_server",
         "_task",
+        "_waits_for_turn",
         "_writable",
         "deadline",
     )
@@ -68,6 +71,8 @@ class ServerCall(Stream):
         """Buffers messages that are incomplete or wait for the handler; None if there are none."""
         self._delivers = False
         """Whether `_deliver_buffered` is running."""
+        self._waits_for_turn = False
+        """Whether the buffered messages wait for the next turn of the event loop."""
         self._discards = False
         """Whether content is discarded, because there was no memory for it."""
         self._task: asyncio.Task[None] | None = None
@@ -198,6 +203,7 @@ class ServerCall(Stream):
         """Whether the handler must not get its next message yet."""
         return (
             self._task is not None
+            or self._waits_for_turn
             or self._discards
             or self.pending_size > self._server.limits.send_high_water
         )
@@ -249,7 +255,7 @@ class ServerCall(Stream):
         self._deliver_buffered()
 
     def _deliver_buffered(self) -> None:
-        """Deliver buffered messages until the handler is busy again."""
+        """Deliver buffered messages until the handler is busy again, or the turn is over."""
         if self._delivers:
             return  # the handler has sent a response, which drained
         self._delivers = True
@@ -267,6 +273,9 @@ class ServerCall(Stream):
             if not len(self._decoder):
                 self._decoder = None
             self._deliver(message)
+            if self._decoder is not None and self._server.turns.is_over():
+                self._waits_for_turn = True
+                self._server.turns.wait(self._take_turn)
         self._delivers = False
         if self._half_close_pending and (not self._is_busy() or self._is_idle_and_discards()):
             self._deliver_half_close()
@@ -274,6 +283,10 @@ class ServerCall(Stream):
         waits = self._decoder is not None and self._is_busy()
         self.set_unread(len(self._decoder) if waits and self._decoder is not None else 0)
         self._settle()
+
+    def _take_turn(self) -> None:
+        self._waits_for_turn = False
+        self._deliver_buffered()
 
     # Memory
 

@@ -14,6 +14,7 @@ from extproc.rpc import Services
 from extproc.transport.address import TcpAddress, UnixAddress, parse_address
 from extproc.transport.aio.call import ServerCall, ServerState
 from extproc.transport.aio.deadlines import Deadlines
+from extproc.transport.aio.turns import Turns
 from extproc.transport.counters import Counters
 from extproc.transport.grpc.requests import GrpcRequest, request_parser
 from extproc.transport.http2.connection import Connection
@@ -59,8 +60,9 @@ class AsyncioServer:
 
     async def start(self) -> str:
         loop = asyncio.get_running_loop()
-        self._state = ServerState(self._limits, self.counters, Deadlines(loop), self._memory)
-        make_protocol = partial(_ServerProtocol, self, loop)
+        turns = Turns(loop)
+        self._state = ServerState(self._limits, self.counters, Deadlines(loop), self._memory, turns)
+        make_protocol = partial(_ServerProtocol, self, loop, turns)
         context = self._tls.context() if self._tls else None
         tls_timeout = self._limits.handshake_timeout if context else None
         address = self._address
@@ -175,9 +177,14 @@ def _unlink(address: UnixAddress) -> None:
 class _ServerProtocol(asyncio.Protocol):
     """One socket and its HTTP/2 connection."""
 
-    def __init__(self, server: AsyncioServer, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, server: AsyncioServer, loop: asyncio.AbstractEventLoop, turns: Turns
+    ) -> None:
         self._server = server
         self._loop = loop
+        self._turns = turns
+        self._unprocessed = b""
+        """Received bytes that wait for a turn. Meanwhile, the transport reads no more."""
         self._transport: asyncio.Transport | None = None
         self._connection: Connection[GrpcRequest] | None = None
         self._shut_down = False
@@ -198,12 +205,37 @@ class _ServerProtocol(asyncio.Protocol):
         self._flush()
 
     def data_received(self, data: bytes) -> None:
+        if self._unprocessed:
+            # TLS passes on what it had decrypted before the pause.
+            self._unprocessed += data
+        else:
+            self._process(data)
+
+    def _process(self, data: bytes) -> None:
         step = max(MIN_READ_PART, len(data) // READ_PARTS)
         for start in range(0, len(data), step):
             if self._connection is None:
                 break
+            if start and self._turns.is_over():
+                self._process_later(data[start:])
+                break
             self._connection.receive_data(data[start : start + step], self._loop.time())
             self._flush()
+
+    def _process_later(self, data: bytes) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        self._unprocessed = data
+        transport.pause_reading()
+        self._turns.wait(self._take_turn)
+
+    def _take_turn(self) -> None:
+        data, self._unprocessed = self._unprocessed, b""
+        self._process(data)
+        transport = self._transport
+        if not self._unprocessed and transport is not None and not transport.is_closing():
+            transport.resume_reading()
 
     def eof_received(self) -> None:
         """Close the connection: gRPC clients never half-close the socket."""
@@ -221,6 +253,7 @@ class _ServerProtocol(asyncio.Protocol):
         if self._connection is not None:
             self._connection.connection_lost()
             self._connection = None  # breaks a reference cycle
+        self._unprocessed = b""
         self._server.remove_connection(self)
 
     def go_away(self) -> None:

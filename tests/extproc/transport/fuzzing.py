@@ -11,6 +11,7 @@ from extproc.memory_budget import MemoryBudget
 from extproc.rpc import Call, Services, unary
 from extproc.transport.aio.call import ServerCall, ServerState
 from extproc.transport.aio.deadlines import Deadlines
+from extproc.transport.aio.turns import Turns
 from extproc.transport.counters import Counters
 from extproc.transport.grpc.requests import GrpcRequest, request_parser
 from extproc.transport.http2 import frames
@@ -124,7 +125,9 @@ class Target:
     """HTTP/2 and gRPC without sockets; each input gets its own connection."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.state = ServerState(LIMITS, Counters(), Deadlines(loop), MemoryBudget(256 * KIB))
+        turns = Turns(loop, clock=lambda: 0.0)
+        memory = MemoryBudget(256 * KIB)
+        self.state = ServerState(LIMITS, Counters(), Deadlines(loop), memory, turns)
         self._parse_request = request_parser(SERVICES)
 
     def connect(self) -> Connection[GrpcRequest]:

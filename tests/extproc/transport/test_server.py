@@ -1,8 +1,9 @@
 """Sockets, tasks and memory of the asyncio server, tested over real connections."""
 
 import asyncio
+import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import grpc.aio
 import httpx
@@ -106,6 +107,68 @@ def test_a_handler_gets_no_messages_while_its_responses_are_unsent(loop: LoopFac
             # 65,535 bytes fit in the client's window, and send_high_water is 256 KiB.
             assert 32 <= server.server.counters.messages_sent <= 34
             client.abort()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(test())
+
+
+class Busy:
+    """Works for a millisecond on each message, and records the order of all work on the loop."""
+
+    def __init__(self, call: Call, order: list[bytes], first: asyncio.Event | None) -> None:
+        self.call = call
+        self.order = order
+        self.first = first
+        """Ends the first message. Meanwhile, the others wait in the buffer of the call."""
+
+    def on_message(self, message: bytes) -> Awaitable[None] | None:
+        self.order.append(message)
+        if self.first is not None and len(self.order) == 1:
+            return self._wait(self.first)
+        if message == MESSAGES[1]:
+            asyncio.get_running_loop().call_soon(self.order.append, b"other work")
+        end = time.thread_time() + 0.001
+        while time.thread_time() < end:
+            pass
+        return None
+
+    async def _wait(self, event: asyncio.Event) -> None:
+        await event.wait()
+
+    def on_half_close(self) -> None:
+        self.call.finish()
+
+    def on_cancel(self) -> None:
+        pass
+
+
+MESSAGES = [b"%0100d" % number for number in range(300)]
+
+
+@LOOPS
+@pytest.mark.parametrize("frame_size", [105, 105 * 100], ids=["small frames", "large frames"])
+@pytest.mark.parametrize("buffered", [False, True])
+def test_other_work_runs_between_the_messages_of_one_read(
+    loop: LoopFactory, frame_size: int, *, buffered: bool
+) -> None:
+    async def test() -> None:
+        order: list[bytes] = []
+        first = asyncio.Event() if buffered else None
+        services = {"/test/Busy": lambda call: Busy(call, order, first)}
+        server = serve("asyncio", services, "127.0.0.1:0")
+        client = await RawClient.connect(await server.start())
+        content = b"".join(map(length_prefixed, MESSAGES))
+        parts = [content[i : i + frame_size] for i in range(0, len(content), frame_size)]
+        data = b"".join(frames.frame(frames.DATA, 0, 1, part) for part in parts)
+        client.send(request(1, b"/test/Busy", b"", end=False) + data)
+        client.send(frames.frame(frames.DATA, frames.END_STREAM, 1, b""))
+        if first is not None:
+            await client.wait_until_processed()
+            first.set()
+        await client.reader.readuntil(b"grpc-status")
+        assert [message for message in order if message != b"other work"] == MESSAGES
+        assert order[-1] != b"other work"
+        await server.close()
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(test())
