@@ -75,6 +75,7 @@ BASE: dict[str, Any] = {
         },
     },
     "telemetry": {"profile": {"secret_file": f"/{SECRET}"}},
+    "listener": {"tls": {"certificate": "cert.pem", "private_key": "key.pem"}},
 }
 HIDDEN = (SECRET, SECRET.lower(), LONG_SECRET, "5e" * 32)
 
@@ -199,6 +200,35 @@ def test_a_secret_in_a_wrong_place_is_not_shown(
                 assert_hidden(str(change), repr(change), status_after(file, change))
     # 2 is the status of a config that is not valid. Every place refuses some of the plants.
     assert refused > 2
+
+
+CONTENTS = (
+    f"-----BEGIN PRIVATE KEY----- {SECRET} -----END PRIVATE KEY-----",
+    f"-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----\n",
+    f"-----BEGIN PRIVATE KEY-----{SECRET * 500}",
+    f" {KEYS}",
+    SECRET * 500,
+)
+
+
+@pytest.mark.parametrize("content", CONTENTS)
+@pytest.mark.parametrize("key", ["private_key", "certificate", "client_ca", "jwks_file"])
+def test_the_content_of_a_file_in_place_of_its_path_is_not_shown(
+    key: str,
+    content: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    issuer = {"issuer": "i", "audiences": ["a"], "algorithms": ["HS256"], key: content}
+    tls = {"certificate": "cert.pem", "private_key": "key.pem", key: content}
+    config = {"auth": {"issuers": [issuer]}} if key == "jwks_file" else {"listener": {"tls": tls}}
+    file = tmp_path / "gateway.yaml"
+    file.write_text(json.dumps(config))
+    with nothing_shown(capsys, caplog):
+        assert main(["validate", str(file)]) == 2
+        change = read(file)
+        assert_hidden(str(change), repr(change), status_after(file, change))
 
 
 SYNTAX = (

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from sluice.config.values import (
     Confidential,
     Duration,
+    FilePath,
     HeaderName,
     Name,
     PositiveDuration,
@@ -62,7 +63,7 @@ class JwtIssuer(Confidential):
         description="Accepted signature algorithms: either symmetric (HS*) or asymmetric ones.",
     )
     jwks: str | None = Field(None, description="JSON Web Key Set, as JSON text.")
-    jwks_file: Annotated[Text | None, Shown()] = Field(
+    jwks_file: Annotated[FilePath | None, Shown()] = Field(
         None,
         description="File with the key set, relative to the config file. The control plane watches "
         "the file.",

@@ -13,7 +13,10 @@ MAX_PROBLEMS = 50
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An error at a key path of a file. `line` is 1-based, or 0 if it is not known."""
+    """An error at a key path of a file. `line` is 1-based, or 0 if it is not known.
+
+    `file` is empty if the config was not read from a file.
+    """
 
     file: str
     line: int
@@ -22,7 +25,7 @@ class Problem:
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}" if self.line else self.file
-        return f"{where}: {self.key}: {self.message}" if self.key else f"{where}: {self.message}"
+        return ": ".join(part for part in (where, self.key, self.message) if part)
 
 
 class ConfigError(Exception):

@@ -1,6 +1,6 @@
 """The whole config of a gateway, and the sections for its processes and addresses."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,14 +11,17 @@ from sluice.config.telemetry import Telemetry
 from sluice.config.values import (
     MAX_UINT32,
     Address,
+    Confidential,
     Duration,
+    FilePath,
     HostName,
     HostPort,
+    IpPort,
     Name,
     PositiveDuration,
+    Shown,
     Size,
     Strict,
-    Text,
     is_loopback,
     split_host_port,
 )
@@ -28,12 +31,14 @@ MIN_STREAM_BUFFER = 1 << 14
 """Minimum of `listener.stream_buffer_limit`: Envoy buffers at least so many bytes of a response."""
 
 
-class ListenerTls(Strict):
+class ListenerTls(Confidential):
     """TLS for clients. Envoy reads the files; paths are relative to the config file."""
 
-    certificate: Text = Field(description="File with the certificate chain, in PEM.")
-    private_key: Text = Field(description="File with the private key, in PEM.")
-    client_ca: Text | None = Field(
+    certificate: Annotated[FilePath, Shown()] = Field(
+        description="File with the certificate chain, in PEM."
+    )
+    private_key: FilePath = Field(description="File with the private key, in PEM.")
+    client_ca: Annotated[FilePath | None, Shown()] = Field(
         None,
         description="File with CA certificates. Clients must present a certificate that one of "
         "these CAs has signed.",
@@ -43,7 +48,7 @@ class ListenerTls(Strict):
 class Listener(Strict):
     """The listener for clients (HTTP/1.1 and HTTP/2)."""
 
-    address: HostPort = "127.0.0.1:8080"
+    address: IpPort = "127.0.0.1:8080"
     tls: ListenerTls | None = None
     trusted_hops: int = Field(
         0,
@@ -142,7 +147,7 @@ class Callout(Strict):
 class Envoy(Strict):
     """The Envoy process of `sluice up`. Changes take effect at the next start."""
 
-    admin: HostPort = Field(
+    admin: IpPort = Field(
         "127.0.0.1:9901", description="Address of Envoy's admin interface, which can only be read."
     )
     allow_remote_admin: bool = Field(

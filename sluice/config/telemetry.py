@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field
 from sluice.config.values import (
     Confidential,
     Duration,
+    FilePath,
     HostName,
     HostPort,
     PositiveDuration,
@@ -120,7 +121,7 @@ class Profile(Confidential):
     Changes take effect at the next start. New content of `secret_file` takes effect at once.
     """
 
-    secret_file: Text = Field(
+    secret_file: FilePath = Field(
         description="File with the bearer token for `/debug/profile`: at least 16 bytes."
     )
 

@@ -28,7 +28,7 @@ MAX_UINT32 = 2**32 - 1
 """Maximum of the `uint32` fields of Envoy's messages."""
 
 MAX_TEXT = 4096
-"""Characters of text without a stricter bound, such as the path of a file (PATH_MAX)."""
+"""Characters of text without a stricter bound, and of the path of a file (PATH_MAX)."""
 
 
 class Strict(BaseModel):
@@ -94,6 +94,12 @@ def _check_host_port(value: str) -> str:
     return value
 
 
+def _check_ip_port(value: str) -> str:
+    if not is_ip(split_host_port(_check_host_port(value))[0]):
+        raise ValueError("write an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080")
+    return value
+
+
 def _is_host(host: str) -> bool:
     """Whether the text is a host name or an IP address. An IPv6 address may have a zone."""
     address, percent, zone = host.partition("%")
@@ -106,6 +112,14 @@ def _check_text(value: str) -> str:
     if any(ord(character) < 32 or character == "\x7f" for character in value):
         raise ValueError("remove the control characters")
     return value
+
+
+def _check_file_path(value: str) -> str:
+    if value.lstrip().startswith(("-----BEGIN", "{")):
+        raise ValueError("write the path of a file, not its content")
+    if len(value) > MAX_TEXT:
+        raise ValueError(f"write a path of at most {MAX_TEXT} characters")
+    return _check_text(value)
 
 
 def _check_address(value: str) -> str:
@@ -152,8 +166,8 @@ def is_ip(host: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only processes of the same machine can connect to an address with this host."""
-    return host == "localhost" or (is_ip(host) and ipaddress.ip_address(host).is_loopback)
+    """Whether only processes of the same machine can connect to an IP address."""
+    return is_ip(host) and ipaddress.ip_address(host).is_loopback
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +183,10 @@ MIN_DURATION = 0.001
 """Seconds: Envoy counts milliseconds, and 0 has another meaning, such as "no timeout"."""
 
 Text = Annotated[str, AfterValidator(_check_text), Field(max_length=MAX_TEXT)]
-"""Text in one line, such as the path of a file."""
+"""Text in one line."""
+
+FilePath = Annotated[str, AfterValidator(_check_file_path)]
+"""The path of a file. No error shows the value: it may be the secret that the file should hold."""
 
 Duration = Annotated[
     float,
@@ -197,6 +214,14 @@ HostPort = Annotated[
     Field(examples=["127.0.0.1:8080", "[::1]:8080"]),
 ]
 """A TCP address."""
+
+IpPort = Annotated[
+    str,
+    TypeLabel("IP address and port"),
+    AfterValidator(_check_ip_port),
+    Field(examples=["127.0.0.1:8080", "[::1]:8080"]),
+]
+"""A TCP address on which Envoy listens. Envoy does not resolve a name in it."""
 
 Address = Annotated[
     str,

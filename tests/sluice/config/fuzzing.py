@@ -46,6 +46,7 @@ _TEXTS = {
     "duration": ("1ms", "0.5ms", "0s", "30s", "1m", "8784h", "8785h", "0.000001s", "9" * 15 + "h"),
     "size": ("0B", "1B", "64KiB", "1MiB", "4GiB", "1024GiB", "1025GiB", "999999999999999GiB"),
     "address": ("127.0.0.1:1", "[::1]:65535", "h:9", "h:0", "h:65536", "unix:/a", "unix:"),
+    "IP address and port": ("127.0.0.1:1", "[::1]:65535", "h:9", "127.1:9"),
     "host name": ("a", "A.b", "-", "a" * 253),
 }  # fmt: skip
 _SAMPLES: dict[str, tuple[str, ...]] = {

@@ -78,5 +78,5 @@ def test_an_invalid_key_set_is_an_error_that_names_file_and_issuer(
         policy_document(loads(ISSUER), tmp_path)
     assert "c2hvcnQ" not in str(caught.value)
     config = loads(ISSUER.replace("jwks_file: keys", f"jwks: {json.dumps(keys)}"))
-    with pytest.raises(ConfigError, match=r"auth\.issuers\.0\.jwks: the key set of 'i': "):
+    with pytest.raises(ConfigError, match=r"^auth\.issuers\.0\.jwks: the key set of 'i': "):
         policy_document(config, tmp_path)
