@@ -1,5 +1,7 @@
 """The cluster of the callout's workers (CDS)."""
 
+from math import ceil
+
 from envoy_data_plane.envoy.config.cluster.v3 import (
     CircuitBreakers,
     CircuitBreakersThresholds,
@@ -129,5 +131,6 @@ def _outlier_detection(workers: int) -> OutlierDetection:
         max_ejection_time=seconds(EJECTION_TIME),
         # Envoy ejects all workers but one. If all are silent for a moment, for example while they
         # apply a very large policy, requests wait for the last one instead of being refused.
-        max_ejection_percent=100 * (workers - 1) // workers,
+        # Envoy compares the exact percentage after an ejection with this integer: so round up.
+        max_ejection_percent=ceil(100 * (workers - 1) / workers),
     )
