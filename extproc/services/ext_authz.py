@@ -7,7 +7,7 @@ without `content-length`.
 from collections.abc import Awaitable, Iterable
 
 from extproc.decision import Admission, Decision, Reason, Refusal
-from extproc.decision.request import join_headers
+from extproc.decision.request import JoinedHeaders
 from extproc.policy.compiled import Policy
 from extproc.rpc import RpcError, StatusCode
 from extproc.services.decider import Decider
@@ -87,7 +87,8 @@ def _has_body(http: AttributeContext.HttpRequest, headers: dict[str, bytes]) -> 
 def _headers(http: AttributeContext.HttpRequest) -> dict[str, bytes]:
     """The headers by name. Envoy sends a map with joined values, or a list (encode_raw_headers)."""
     if http.header_map.headers:
-        headers = join_headers((h.key, h.raw_value) for h in http.header_map.headers)
+        pairs = ((h.key, h.raw_value) for h in http.header_map.headers)
+        headers: dict[str, bytes] = JoinedHeaders(pairs)
     else:
         headers = {name: value.encode() for name, value in http.headers.items()}
     headers[":method"] = http.method.encode()

@@ -12,7 +12,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from extproc.decision import Admission, Request, explain
-from extproc.decision.request import join_headers
+from extproc.decision.request import JoinedHeaders
 from extproc.policy.compiled import Policy, compile_policy
 from extproc.policy.subscriber import fetch_policy
 from protos.base_pb2 import Node
@@ -75,6 +75,6 @@ def _reason(error: Exception) -> str:
 
 
 def _request(headers: Sequence[tuple[str, bytes]]) -> Request:
-    joined = join_headers(headers)
+    joined = JoinedHeaders(headers)
     has_body = joined.get("content-length", b"0") != b"0" or "content-type" in joined
     return Request(joined, has_body, time.time())

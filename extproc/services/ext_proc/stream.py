@@ -5,7 +5,7 @@ from typing import Protocol
 
 from extproc.decision import Admission, Decision, Refusal
 from extproc.decision.refusals import MEMORY_EXHAUSTED
-from extproc.decision.request import join_headers
+from extproc.decision.request import JoinedHeaders
 from extproc.policy.current import CurrentPolicy
 from extproc.rpc import Call, RpcError, StatusCode
 from extproc.services.decider import Decider
@@ -210,7 +210,7 @@ def header_dict(message: HttpHeaders) -> dict[str, bytes]:
     """The headers by name. The values of a repeated header are joined."""
     headers = {h.key: h.raw_value or h.value.encode() for h in message.headers.headers}
     if len(headers) < len(message.headers.headers):
-        return join_headers(messages.pairs(message.headers))
+        return JoinedHeaders(messages.pairs(message.headers))
     return headers
 
 

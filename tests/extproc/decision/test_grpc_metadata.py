@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.decision import Reason, Request
+from extproc.decision.request import JoinedHeaders
 from tests.extproc.decision.requests import (
     VERSIONS,
     admitted,
@@ -150,6 +151,16 @@ def test_the_headers_of_a_request_to_a_grpc_server_are_bounded(path: str) -> Non
     assert refused(policy, request(size + 1, authorization=credentials)) == (
         431, Reason.HEADERS_TOO_LARGE,
     )  # fmt: skip
+
+
+def test_each_of_several_headers_with_one_name_counts() -> None:
+    """Envoy forwards them as they are, so a client could repeat a long name at no cost."""
+    call = grpc_call()
+    repeated = [("x" * 700, b"1")] * 10
+    joined = Request(JoinedHeaders([*call.headers.items(), *repeated]), True, call.now)
+    assert joined.header_bytes(()) == call.header_bytes(()) + 10 * (700 + 1 + 32)
+    assert refused(GRPC_POLICY, joined) == (431, Reason.HEADERS_TOO_LARGE)
+    assert admitted(GRPC_POLICY, Request(JoinedHeaders(call.headers.items()), True, call.now))
 
 
 def test_the_headers_of_a_request_to_a_rest_server_are_not_bounded_by_the_limit_of_grpc() -> None:
