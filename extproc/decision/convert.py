@@ -13,7 +13,11 @@ from sluice.contract.reasons import Reason
 _GRPC = b"application/grpc"
 
 ADDED_HEADERS = 1024
-"""Bytes of `requests.max_grpc_headers` that are reserved for the headers that the callout adds."""
+"""Bytes of `requests.max_grpc_headers` that are reserved for the headers that the callout adds,
+without the subject."""
+
+SUBJECT_GROWTH = 3
+"""The maximum number of bytes that a byte of the subject takes in its header (as %XX)."""
 
 _HEADERS_TOO_LARGE = Refusal(
     Reason.HEADERS_TOO_LARGE, "the headers are too large for a gRPC server"
@@ -45,7 +49,7 @@ def run(policy: Policy, request: Request, context: DecisionContext) -> Refusal |
         return _NO_WEBSOCKET if target.protocol == "grpc" else None
     if target.converters is None:
         return None
-    if target.protocol == "grpc" and _headers_too_large(policy, request):
+    if target.protocol == "grpc" and _headers_too_large(policy, request, context):
         return _HEADERS_TOO_LARGE
     content_type = request.headers.get("content-type")
     if content_type is not None and content_type.lower().startswith(_GRPC):
@@ -84,10 +88,11 @@ def _check_grpc_call(target: Target, request: Request, context: DecisionContext)
     return None if error is None else Refusal(Reason.MALFORMED_REQUEST, error)
 
 
-def _headers_too_large(policy: Policy, request: Request) -> bool:
+def _headers_too_large(policy: Policy, request: Request, context: DecisionContext) -> bool:
     """Whether the headers for the server may exceed the limit, with those that the gateway adds."""
     ignored = () if policy.forward_credentials else (*CREDENTIALS, policy.api_key_header)
-    return request.header_bytes(ignored) > policy.max_grpc_headers - ADDED_HEADERS
+    subject = SUBJECT_GROWTH * len(context.identity.subject.encode())
+    return request.header_bytes(ignored) > policy.max_grpc_headers - ADDED_HEADERS - subject
 
 
 def _check_other_operation(target: Target) -> Refusal | None:

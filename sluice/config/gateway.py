@@ -189,8 +189,9 @@ class Requests(Strict):
         8 << 10,
         ge=2 << 10,
         description="Maximum size of the headers of a request to a version that speaks gRPC, with "
-        "1 KiB for those that the gateway adds. Counted as in HTTP/2: 32 bytes for each header, "
-        "its name and its value. The default is the limit of most gRPC servers.",
+        "1 KiB for those that the gateway adds, and 3 bytes for each byte of the subject. Counted "
+        "as in HTTP/2: 32 bytes for each header, its name and its value. The default is the limit "
+        "of most gRPC servers.",
     )
     expose_reason: bool = Field(
         False,

@@ -5,10 +5,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from extproc.decision import Admission, Reason
+from extproc.decision.convert import ADDED_HEADERS, SUBJECT_GROWTH
+from extproc.decision.request import HEADER_OVERHEAD
+from extproc.limits import limit_headers
+from extproc.limits.limiter import LimitVerdict
 from extproc.services.responses import header_safe, upstream_headers
-from tests.extproc.decision.requests import make_policy
+from tests.extproc.decision.requests import VERSIONS, make_policy
 
 POLICY = make_policy({"m": {}, "n": {}})
+LONG_NAMES = make_policy(
+    {"x" * 63: {"versions": {"x" * 63: {**VERSIONS["v1"], "protocol": "grpc"}}, "stable": "x" * 63}}
+)
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -50,3 +57,17 @@ def test_each_upstream_header_is_set_once(subject: str, model: bytes) -> None:
     names = [name for name, _ in sent]
     assert len(set(names)) == len(names)
     assert dict(sent)["x-model-service"] == target.cluster
+
+
+@given(_TEXT)
+def test_the_headers_of_an_admission_fit_into_the_bytes_that_are_reserved(subject: str) -> None:
+    longest = "x" * 63
+    target = LONG_NAMES.models[longest.encode()].stable
+    most = 2**40
+    limited = LimitVerdict(True, longest, most, most, most, window=most)
+    headers = tuple(limit_headers(limited))
+    sent = upstream_headers(
+        Admission(target, max(Reason, key=len), True, subject, 1, limit_headers=headers)
+    )
+    size = sum(len(name) + len(value) + HEADER_OVERHEAD for name, value in sent)
+    assert size <= ADDED_HEADERS + SUBJECT_GROWTH * len(subject.encode())
