@@ -51,7 +51,6 @@ MIN_WINDOW = 65_535
 MAX_WINDOW = 2**31 - 1
 """Bytes: the largest HTTP/2 window (RFC 9113 section 6.9.1)."""
 
-
 MAX_HEADERS_KIB = 60
 """Maximum size of a request's headers, with those that the gateway adds."""
 
