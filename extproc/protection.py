@@ -48,6 +48,7 @@ class ProtectionSettings:
     """`broker` is the supervisor's socket for shared budgets; None if there is only one worker."""
 
     broker: Path | None = None
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,19 +115,23 @@ class Protection:
                 budgets = await stack.enter_async_context(
                     open_budgets(limits.backend, self.clock, self._settings.broker)
                 )
-            limiter = (
-                Limiter(limits.rules, budgets, limits.backend.max_keys) if limits.rules else None
-            )
+            limiter = self._new_limiter(limits, budgets) if limits.rules else None
             matcher = DescriptorMatcher(limits.domains)
             descriptors = DescriptorSettings(matcher, budgets, limits.near_limit, limits.headers)
             backend = stack.pop_all() if new_backend else None
         return PreparedProtection(breakers, limits, limiter, descriptors, budgets, backend)
+
+    def _new_limiter(self, limits: Limits, budgets: Budgets) -> Limiter:
+        max_keys, workers = limits.backend.max_keys, self._settings.workers
+        return Limiter(limits.rules, budgets, max_keys, workers)
 
     def commit(self, prepared: PreparedProtection) -> None:
         """Put the whole policy in force. Call it on the event loop. It cannot fail."""
         self.breaker.configure(prepared.breakers)
         if prepared.limiter is not None:
             prepared.limiter.keep_counts(self.rule_counts)
+            if self.limiter is not None and prepared.backend is None:
+                prepared.limiter.keep_shares(self.limiter)
         self.limiter = prepared.limiter
         self.budgets = prepared.budgets
         self.descriptor_limiter.settings = prepared.descriptors

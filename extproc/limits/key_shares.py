@@ -11,9 +11,10 @@ from hashlib import blake2b
 from extproc.limits.arithmetic import MICROS_PER_SECOND, NEVER
 from extproc.limits.rules import Rule
 
-_SHARE_DIVISOR = 8
-"""An owner has budgets for an eighth of the keys in each worker, so four workers leave a half of
-the supervisor's table to others."""
+_MIN_DIVISOR = 8
+"""An owner has budgets for at most an eighth of the keys of a process."""
+_ALL_WORKERS_DIVISOR = 2
+"""Through all workers, an owner has budgets for at most a half of the supervisor's table."""
 
 
 @dataclass(slots=True)
@@ -29,15 +30,21 @@ class _Keys:
 class KeyShares:
     """The keys that owners use. An owner is a subject, or the network of an anonymous client."""
 
-    def __init__(self, max_keys: int) -> None:
+    def __init__(self, max_keys: int, rules: int = 1, workers: int = 1) -> None:
+        """`rules`: how many rules share `max_keys`. `workers`: how many processes do."""
         self._max_keys = max_keys
-        self._share = max(1, max_keys // _SHARE_DIVISOR)
+        divisor = max(_MIN_DIVISOR, _ALL_WORKERS_DIVISOR * workers)
+        self._share = max(1, max_keys // (divisor * max(1, rules)))
         self._owners: OrderedDict[tuple[str, str], _Keys] = OrderedDict()
         self._count = 0
 
     def __len__(self) -> int:
         """Keys that are remembered."""
         return self._count
+
+    def keep(self, previous: "KeyShares") -> None:
+        """Continue with the keys of `previous`: a new policy must not give new shares."""
+        self._owners, self._count = previous._owners, previous._count
 
     def key(self, now: int, owner: str, rule: Rule, key: str) -> str:
         """The key of the budget to use: the key itself, or the owner's common one.

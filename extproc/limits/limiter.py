@@ -60,17 +60,26 @@ class Limiter:
     """The rules of one policy. The budgets outlive the policy."""
 
     def __init__(
-        self, rules: Iterable[LimitRule], budgets: Budgets, max_keys: int = DEFAULT_MAX_KEYS
+        self,
+        rules: Iterable[LimitRule],
+        budgets: Budgets,
+        max_keys: int = DEFAULT_MAX_KEYS,
+        workers: int = 1,
     ) -> None:
-        """`max_keys` is the number of budgets that the process keeps."""
-        self._shares = KeyShares(max_keys)
+        """`max_keys` is the number of budgets that each process, or the supervisor, keeps."""
         self._rules = tuple(compile_rule(rule) for rule in rules)
+        chosen = sum(rule.client_chosen for rule in self._rules)
+        self._shares = KeyShares(max_keys, chosen, workers)
         self._budgets = budgets
         self.counts = {rule.name: RuleCounts() for rule in self._rules}
 
     def keep_counts(self, counts: Mapping[str, RuleCounts]) -> None:
         """Continue the counts of rules with the same names."""
         self.counts |= {name: found for name, found in counts.items() if name in self.counts}
+
+    def keep_shares(self, previous: "Limiter") -> None:
+        """Continue the shares of clients. `previous` has the same budgets."""
+        self._shares.keep(previous._shares)
 
     def check(self, now: float, view: RequestView) -> LimitVerdict | Awaitable[LimitVerdict]:
         """Check a request at `now` (seconds), and spend its tokens if it is admitted.

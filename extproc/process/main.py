@@ -43,7 +43,8 @@ def run(workers: Sequence[WorkerSettings], endpoint: EndpointSettings, hang_time
         table = CounterTable(path, len(workers))
         metrics = Metrics(table)
         broker = path.with_name("limits") if len(workers) > 1 else None
-        shared = _shared_settings(path, broker, endpoint, hang_timeout)
+        protection = ProtectionSettings(broker, len(workers))
+        shared = _shared_settings(path, protection, endpoint, hang_timeout)
         slots = _create_slots(workers, shared, table)
         app = application(
             endpoint,
@@ -71,12 +72,10 @@ def _configure_logging() -> None:
 
 
 def _shared_settings(
-    table: Path, broker: Path | None, endpoint: EndpointSettings, hang_timeout: float
+    table: Path, protection: ProtectionSettings, endpoint: EndpointSettings, hang_timeout: float
 ) -> SharedSettings:
     profiler = os.getpid() if endpoint.secret_file is not None else None
-    return SharedSettings(
-        TelemetrySettings(table, profiler), ProtectionSettings(broker), hang_timeout
-    )
+    return SharedSettings(TelemetrySettings(table, profiler), protection, hang_timeout)
 
 
 def _create_slots(

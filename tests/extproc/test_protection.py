@@ -126,6 +126,21 @@ async def test_a_rule_of_the_same_name_keeps_its_counts(protection: Protection) 
 
 
 @pytest.mark.anyio
+async def test_a_new_policy_keeps_the_shares_of_clients(protection: Protection) -> None:
+    rule = {"name": "chosen", "key": ["header:x"], "rate": 1, "per": "hour"}
+    limits = {"rules": [rule], "backend": {"max_keys": 2000}}
+
+    def admits(value: int) -> bool:
+        headers = {"x": str(value).encode()}
+        return isinstance(protection.admit(ADMISSION, headers, has_body=False), Admission)
+
+    await follow(protection, document(limits=limits))
+    assert all(admits(value) for value in range(2000 // 8 + 1))
+    await follow(protection, document(limits={**limits, "headers": False}))
+    assert not admits(2000)
+
+
+@pytest.mark.anyio
 async def test_a_new_policy_keeps_the_state_of_the_breaker(protection: Protection) -> None:
     open_breaker(protection)
     await follow(protection, document(limits={"rules": RULES}))

@@ -38,6 +38,33 @@ def test_the_keys_of_one_client_do_not_lock_out_others() -> None:
     assert len(ledger) < 400
 
 
+@pytest.mark.parametrize(("rules", "workers"), [(10, 1), (1, 16), (4, 4)])
+def test_the_keys_of_all_rules_and_workers_leave_room_for_others(rules: int, workers: int) -> None:
+    """One client sends 400 values to every worker, and all workers share one table."""
+    ledger = Ledger(max_keys=2000)
+    configs = [LimitRule(name=f"r{n}", key=("header:x",), rate=10, per="day") for n in range(rules)]
+    limiters = [
+        Limiter(configs, LocalBudgets(ledger), max_keys=2000, workers=workers)
+        for _ in range(workers)
+    ]
+    for index, limiter in enumerate(limiters):
+        for value in range(400):
+            admitted(limiter, view("attacker", f"{index} {value}"))
+    assert ledger.evictions == 0
+    assert len(ledger) < 1100
+
+
+def test_a_new_policy_gives_a_client_no_new_share() -> None:
+    ledger = Ledger(max_keys=2000)
+    limiter = Limiter([RULE.config], LocalBudgets(ledger), max_keys=80)
+    for policy in range(10):
+        for value in range(20):
+            admitted(limiter, view("attacker", f"{policy} {value}"))
+        replaced, limiter = limiter, Limiter([RULE.config], LocalBudgets(ledger), max_keys=80)
+        limiter.keep_shares(replaced)
+    assert len(ledger) == 11
+
+
 def test_the_keys_beyond_the_share_have_one_budget() -> None:
     limiter = Limiter([RULE.config], LocalBudgets(Ledger(1000)), max_keys=80)
     counts = [
