@@ -106,23 +106,39 @@ class WorkerSlot:
         return "silent" if silence.seconds > SILENT_AFTER else "running"
 
     def start(self, now: float) -> None:
+        """Start the process. If the system has no files or memory for it, try again later."""
+        # The process continues the count of its predecessor.
+        self._silence = Silence(now, self._heartbeats.count(self._settings.index))
+        self._hung = False
+        try:
+            self._start_process()
+        except (OSError, EOFError) as error:
+            self._schedule(now + self._backoff.delay_after(0.0), self.start)
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            log.error("worker %d cannot be started: %s", self._settings.index, reason)
+            return
+        self._schedule(now + CHECK_INTERVAL, self._check)
+        self._starts.add()
+        self._up.set(1)
+
+    def _start_process(self) -> None:
         """Start the process. It stops when this end of its lifeline is closed."""
-        worker_end, self._lifeline = self._context.Pipe(duplex=False)
         shared, index = self._shared, self._settings.index
+        stack_file(shared.telemetry.table, index).unlink(missing_ok=True)
+        worker_end, lifeline = self._context.Pipe(duplex=False)
         process = self._context.Process(
             target=shared.main,
             args=(self._settings, shared.telemetry, shared.protection, worker_end),
             name=f"callout-{index}",
         )
-        stack_file(shared.telemetry.table, index).unlink(missing_ok=True)
-        # The process continues the count of its predecessor.
-        self._silence, self._hung = Silence(now, self._heartbeats.count(index)), False
-        process.start()
-        worker_end.close()
-        self._process, self.pid = process, process.pid
-        self._schedule(now + CHECK_INTERVAL, self._check)
-        self._starts.add()
-        self._up.set(1)
+        try:
+            process.start()
+        except BaseException:
+            lifeline.close()
+            raise
+        finally:
+            worker_end.close()
+        self._process, self._lifeline, self.pid = process, lifeline, process.pid
 
     def on_exit(self, now: float) -> None:
         """Handle the end of the process: schedule its restart, unless it was asked to end."""

@@ -6,10 +6,11 @@ The processes are real. The times are passed in.
 import logging
 import multiprocessing
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -102,6 +103,32 @@ def metric(table: CounterTable, family: Counter | Gauge) -> float | None:
     ((_, column),) = find_series(table, (family,))[family.name]
     rows = table.values(column)
     return family.aggregate(rows) if isinstance(family, Gauge) else sum(rows)
+
+
+@contextmanager
+def without_free_files() -> Iterator[None]:
+    """Let this process open no more files."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_worker_that_cannot_be_started_is_started_later(
+    new_slot: Create, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The supervisor must not end, because all workers end with it."""
+    slot = new_slot(deadlocked)
+    with without_free_files():
+        slot.start(0.0)
+    assert slot.status.state == "down"
+    assert "worker 0 cannot be started: Too many open files" in caplog.text
+    assert slot.deadline == MIN_RESTART_DELAY
+    slot.on_deadline(slot.deadline)
+    ready(path)
+    assert slot.status.state == "starting"
 
 
 def test_a_deadlocked_worker_is_killed_with_its_stacks_in_the_log_and_replaced(
