@@ -8,7 +8,6 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from http.client import HTTPException
 from pathlib import Path
 
 from extproc.decision import Admission, Request, explain
@@ -36,7 +35,7 @@ def explanation(
     """
     try:
         policy = asyncio.run(_policy(xds, config))
-    except (ValueError, OSError, HTTPException) as error:
+    except (ValueError, OSError) as error:
         raise CommandError(f"no policy from {config or xds}: {_reason(error)}") from error
     decision, reports = explain(policy, _request(headers))
     yield f"version {policy.version}"

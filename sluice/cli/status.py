@@ -72,7 +72,7 @@ def _status(options: argparse.Namespace) -> int:
 def _callout(url: str) -> Status:
     """The status of the callout. `error` is None, or says why the status is not known."""
     try:
-        return {"url": url, "error": None, **_fetch(url, "breakers")}
+        return {"url": url, "error": None, **_fetch(url, "workers")}
     except (OSError, ValueError) as error:
         return {
             "url": url,

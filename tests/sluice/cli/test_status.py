@@ -228,6 +228,16 @@ def test_a_status_with_other_fields_is_an_error(capsys: pytest.CaptureFixture[st
     assert "the response is not a status" in capsys.readouterr().err
 
 
+def test_the_status_of_an_older_callout_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    async def older(_: Request) -> Response:
+        return JSONResponse({"breakers": [], "unprotected": 0})
+
+    app = Starlette(routes=[Route("/v1/status", older)])
+    with serve_in_thread(app, ANY_PORT, max_requests=20) as address:
+        shown = status(control_plane(address), capsys)
+    assert f"no callout at http://{address}: the response is not a status" in shown
+
+
 def test_a_response_that_is_not_a_control_plane_status_is_an_error(
     callout: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
