@@ -88,6 +88,8 @@ def resize(
     `max_tile` is the maximum number of pixels of a tile.
     """
     horizontal, vertical = _axes(size, fit, interpolation)
+    # The image between the two steps is then not larger than both the part and the tile.
+    width_first = horizontal.scale >= vertical.scale
     out = np.empty((fit.height, fit.width, channels), np.uint8)
     for left, top, right, bottom in _tiles(horizontal, vertical, max_tile):
         part_left, part_right = horizontal.span(left, right)
@@ -96,7 +98,11 @@ def resize(
         x0, x1 = horizontal.edges(left, right, part_left, part.width)
         y0, y1 = vertical.edges(top, bottom, part_top, part.height)
         resized = _resize_tile(
-            part, (right - left, bottom - top), (x0, y0, x1, y1), _RESAMPLING[interpolation]
+            part,
+            (right - left, bottom - top),
+            (x0, y0, x1, y1),
+            _RESAMPLING[interpolation],
+            width_first,
         )
         pixels = np.asarray(resized)
         out[top:bottom, left:right] = pixels[..., None] if pixels.ndim == 2 else pixels
@@ -161,13 +167,30 @@ def _tiles(horizontal: _Axis, vertical: _Axis, max_tile: int) -> Iterator[Part]:
 
 
 def _resize_tile(
-    part: Image.Image, target: tuple[int, int], box: Box, resampling: Image.Resampling
+    part: Image.Image,
+    size: tuple[int, int],
+    box: Box,
+    resampling: Image.Resampling,
+    width_first: bool,
 ) -> Image.Image:
-    width, height = target
-    # Pillow resizes rows first. For a high and narrow image, the result of this is much larger than
-    # the image.
-    if resampling != Image.Resampling.NEAREST and width * part.height > 4 * part.width * height:
-        left, top, right, bottom = box
-        part = part.resize((part.width, height), resampling, (0, top, part.width, bottom))
-        box = (left, 0, right, height)
-    return part.resize(target, resampling, box)
+    """Resize one tile in two steps.
+
+    Pillow rounds and clips between the steps, and would choose their order for each tile.
+    """
+    if resampling == Image.Resampling.NEAREST:
+        return part.resize(size, resampling, box)
+    left, top, right, bottom = box
+    width, height = size
+    if width_first:
+        part = _step(part, (width, part.height), (left, 0.0, right, part.height), resampling)
+        return _step(part, size, (0.0, top, width, bottom), resampling)
+    part = _step(part, (part.width, height), (0.0, top, part.width, bottom), resampling)
+    return _step(part, size, (left, 0.0, right, height), resampling)
+
+
+def _step(
+    image: Image.Image, size: tuple[int, int], box: Box, resampling: Image.Resampling
+) -> Image.Image:
+    # Pillow copies an image that it need not resize.
+    unchanged = size == image.size and box == (0, 0, *size)
+    return image if unchanged else image.resize(size, resampling, box)

@@ -117,7 +117,8 @@ def test_the_memory_of_a_body_is_that_of_its_images() -> None:
 def test_tiles_have_the_pixels_of_the_whole_image(
     size: tuple[int, int], target: tuple[int, int], how: str, interpolation: str, tile: int
 ) -> None:
-    image = gradient_image(*size)
+    noise = np.random.default_rng(size[0]).integers(0, 2, (size[1], size[0], 3), np.uint8)
+    image = Image.fromarray(255 * noise)
     declared = ImageInput.model_validate({"width": target[0], "height": target[1], "resize": how})
     fit = fit_image(declared, *size, 1)
 
@@ -126,8 +127,9 @@ def test_tiles_have_the_pixels_of_the_whole_image(
 
     tiled = resize(crop, size, fit, interpolation, 3, tile)
     whole = resize(crop, size, fit, interpolation, 3, 1 << 30)
-    # Pillow chooses the order of rows and columns, and rounds between them.
-    assert np.abs(tiled.astype(int) - whole).max() <= 3
+    # The edges of a tile are rounded, so a value may be rounded to another integer after the first
+    # step. The weights of the second step sum up to less than 2, without their signs.
+    assert np.abs(tiled.astype(int) - whole).max() <= 2
 
 
 @pytest.mark.parametrize("interpolation", FILTERS)
