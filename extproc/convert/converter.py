@@ -14,7 +14,7 @@ from extproc.convert.grpc_status import grpc_code, grpc_problem
 from extproc.convert.inference import (
     Headers,
     InferenceRequest,
-    RequestMemory,
+    Reading,
     RequestReader,
     ResponseOptions,
 )
@@ -99,8 +99,6 @@ class Converter:
     min_thread_size: int
     """Size in bytes from which a body should be converted on a thread, off the event loop."""
     _read: RequestReader
-    _image_memory: RequestMemory = lambda _body, _headers: 0
-    """Bytes that the images in a body need."""
     releases_lock: bool = False
     """Whether most of the work releases the interpreter lock, as the decoders of images do."""
 
@@ -117,22 +115,22 @@ class Converter:
         if coding:
             yield decompression_memory(len(body), self.limits)
             body = decompress(body, coding, self.limits)
-        yield self._memory(body, headers)
-        request = self._read(body, headers)
+        memory = self._memory(body, headers)
+        yield memory
+        request = yield from _after(memory, self._read(body, headers))
         check_request(request, self.signature, self.limits)
         if self.protocol == "grpc":
             return self._to_grpc(request, headers)
         return self._to_rest(request, body, headers)
 
     def _memory(self, body: bytes, headers: Headers) -> int:
-        """The bytes that reading and writing a body take at most."""
+        """The bytes that reading and writing a body take at most, without its images."""
         from extproc.convert import binary
 
         kind = self.name.partition("-")[0]
         length = headers.get(HEADER_LENGTH) if kind in ("json", "untyped", "octets") else None
         head = None if length is None else binary.json_length(length, len(body))
-        memory = request_memory(kind, self.protocol, body, head, self.limits)
-        return memory + self._image_memory(body, headers)
+        return request_memory(kind, self.protocol, body, head, self.limits)
 
     def converts_response(self, options: ResponseOptions) -> bool:
         """Whether the response may need conversion. If not, it is forwarded unchanged."""
@@ -224,6 +222,17 @@ class Converter:
         return _response(write_json(response, self.signature, options), JSON)
 
 
+def _after(memory: int, reading: Reading) -> Generator[int, None, InferenceRequest]:
+    """The steps of the reading, which yield its memory in addition to `memory`."""
+    while True:
+        try:
+            needed = next(reading)
+        except StopIteration as end:
+            request: InferenceRequest = end.value
+            return request
+        yield memory + needed
+
+
 class Converters:
     """The converters of one model version. A converter is built on first use."""
 
@@ -282,13 +291,9 @@ class Converters:
             self._limits,
             0 if kind in ("image", "multipart") else _MIN_THREAD_SIZE,
             self._readers.reader(kind, media_type),
-            self._readers.image_memory if kind in _MAY_HAVE_IMAGES else lambda _body, _headers: 0,
             releases_lock=kind in ("image", "multipart"),
         )
 
-
-_MAY_HAVE_IMAGES = frozenset(("image", "json", "multipart", "untyped"))
-"""Kinds of bodies that can contain encoded images."""
 
 _KINDS = {
     # tritonclient's HTTP client sends no content type.

@@ -88,7 +88,7 @@ def resize(
     `max_tile` is the maximum number of pixels of a tile.
     """
     horizontal, vertical = _axes(size, fit, interpolation)
-    # The image between the two steps is then not larger than both the part and the tile.
+    # So the image between the two steps is at most as large as the larger of part and tile.
     width_first = horizontal.scale >= vertical.scale
     out = np.empty((fit.height, fit.width, channels), np.uint8)
     for left, top, right, bottom in _tiles(horizontal, vertical, max_tile):

@@ -1,18 +1,31 @@
 """Converts images to the tensor of a declared image input."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from extproc.convert.errors import ConversionError
 from extproc.convert.image_checks import check_memory, check_pixels, read_header
 from extproc.convert.image_decode import ImageDecoder
+from extproc.convert.image_header import ImageHeader
 from extproc.convert.limits import ConversionLimits
 from extproc.convert.normalize import DTYPES, normalizer
 from extproc.convert.tensor import Tensor
 from sluice.config.tensors import TensorInput
 from sluice.contract.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedImages:
+    """A batch of images whose structure has been checked."""
+
+    memory: int
+    """Bytes that `tensor` needs at most, with its result and without the images."""
+    tensor: Callable[[], Tensor]
+    """Decodes the images. Raises ConversionError (400)."""
 
 
 class ImageReader:
@@ -35,10 +48,10 @@ class ImageReader:
         """Bytes of the pixels of a tensor: those that are resized, and those with a background."""
         self._image_bytes = math.prod(declared.image.shape) * self._dtype.itemsize
 
-    def tensor(self, images: Sequence[bytes], fields: Sequence[str]) -> Tensor:
-        """Decode a batch of images to a tensor. `fields` are the names of the images in errors.
+    def prepare(self, images: Sequence[bytes], fields: Sequence[str]) -> PreparedImages:
+        """Check a batch of images. `fields` are the names of the images in errors.
 
-        Raises ConversionError: 400 for an image that cannot be decoded, 413 for too many pixels,
+        Raises ConversionError: 400 for an image with an invalid structure, 413 for too many pixels,
         scans, segments or bytes, 415 for data other than JPEG, PNG and WebP, 422 for a batch that
         does not fit the declared shape.
         """
@@ -55,9 +68,18 @@ class ImageReader:
             for data, field in zip(images, fields, strict=True)
         ]
         check_pixels(headers, fields, self._image.max_pixels, self._limits)
-        for header, field in zip(headers, fields, strict=True):
-            check_memory(header, self._decoder.memory(header), field, self._limits)
-        batch = np.empty((len(images), *self._image.shape), self._dtype)
+        decoding = 0
+        for data, header, field in zip(images, headers, fields, strict=True):
+            memory = self._decoder.memory(header)
+            check_memory(header, memory, field, self._limits)
+            decoding = max(decoding, memory + len(data))
+        memory = len(images) * self._image_bytes + self._result + decoding
+        return PreparedImages(memory, partial(self._decode, headers, fields, shape))
+
+    def _decode(
+        self, headers: Sequence[ImageHeader], fields: Sequence[str], shape: tuple[int, ...]
+    ) -> Tensor:
+        batch = np.empty((len(headers), *self._image.shape), self._dtype)
         for out, header, field in zip(batch, headers, fields, strict=True):
             buffer = out if self._pixels_are_values else None
             pixels = self._decoder.decode(header, field, buffer)
@@ -70,27 +92,6 @@ class ImageReader:
             batch.reshape(-1).view(np.uint8).data,
             field=fields[0],
         )
-
-    def memory_needed(self, images: Sequence[bytes]) -> int:
-        """Bytes that `tensor` needs at most, with its result and without the images.
-
-        An image that would be refused counts as 0.
-        """
-        tensor = min(len(images) * self._image_bytes, self._limits.max_tensor_bytes)
-        return tensor + self._result + max(map(self._decoding_memory, images), default=0)
-
-    @property
-    def max_memory_needed(self) -> int:
-        """The maximum of `memory_needed` for images that are accepted."""
-        limits = self._limits
-        return limits.max_tensor_bytes + self._result + limits.max_image_memory + limits.max_body
-
-    def _decoding_memory(self, data: bytes) -> int:
-        try:
-            memory = self._decoder.memory(read_header(data, "", self._limits))
-        except ConversionError:
-            return 0
-        return memory + len(data) if memory <= self._limits.max_image_memory else 0
 
     def _shape(self, count: int, fields: Sequence[str]) -> tuple[int, ...]:
         declared = self._declared.shape

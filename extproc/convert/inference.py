@@ -1,6 +1,6 @@
 """Inference requests and responses, independent of their encoding."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -46,11 +46,12 @@ class InferenceRequest:
 Headers = Mapping[str, str]
 """Header names in lower case."""
 
-RequestMemory = Callable[[bytes, Headers], int]
-"""Returns the bytes that a part of the conversion of a request needs at most."""
+Reading = Generator[int, None, InferenceRequest]
+"""Reads a request in steps. Yields the bytes that decoding its images takes at most, with their
+tensors, before it decodes them. Raises ConversionError."""
 
-RequestReader = Callable[[bytes, Headers], InferenceRequest]
-"""Reads the body and the headers of a request. Raises ConversionError."""
+RequestReader = Callable[[bytes, Headers], Reading]
+"""Reads the body and the headers of a request."""
 
 
 @dataclass(slots=True)

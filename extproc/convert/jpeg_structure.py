@@ -7,6 +7,7 @@ progressive, with Huffman coding.
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from extproc.convert.image_header import (
 )
 
 _START = b"\xff\xd8"
+_SEGMENT = struct.Struct(">BBH")
 _EOI, _SOS = 0xD9, 0xDA
 _TABLES = (0xC4, 0xDB, 0xDD)
 """Huffman tables, quantization tables and the restart interval."""
@@ -32,6 +34,9 @@ _METADATA = frozenset((*range(0xE0, 0xF0), 0xFE))
 
 _KEPT_METADATA = {_APP0: b"JFIF", _APP14: b"Adobe"}
 """Application segments that determine the color space, and how they begin."""
+
+_FACTORS = frozenset(range(1, 5))
+"""Sampling factors that section B.2.2 allows."""
 
 _SUBSAMPLINGS = frozenset(((1, 1), (2, 1), (1, 2), (2, 2), (4, 1)))
 """Sampling factors of the luminance that simplejpeg supports, if those of the colors are 1."""
@@ -105,16 +110,15 @@ def _segments(data: bytes, max_segments: int) -> Iterator[tuple[int, int, int]]:
     """Marker, start and end of each segment before the coded data."""
     position = len(_START)
     for _ in range(max_segments):
-        if position + 4 > len(data) or data[position] != 0xFF:
+        if position + 4 > len(data):
             raise BrokenImageError("a segment is not valid")
-        marker = data[position + 1]
-        if marker == 0xFF:
+        start, marker, length = _SEGMENT.unpack_from(data, position)
+        if start == marker == 0xFF:
             # A fill byte (section B.1.1.2). It counts, so that many of them cannot take long.
             position += 1
             continue
-        length = int.from_bytes(data[position + 2 : position + 4], "big")
         end = position + 2 + length
-        if length < 2 or end > len(data):
+        if start != 0xFF or length < 2 or end > len(data):
             raise BrokenImageError("a segment is not valid")
         yield marker, position, end
         position = end
@@ -146,11 +150,11 @@ def _frame(marker: int, content: bytes) -> _Frame:
     if len(content) < 6 or len(content) != 6 + 3 * content[5]:
         raise BrokenImageError("the frame header is not valid")
     precision, height, width, components = struct.unpack_from(">BHHB", content)
-    samplings = tuple((content[i] >> 4, content[i] & 15) for i in range(7, len(content), 3))
+    samplings = tuple([(sampling >> 4, sampling & 15) for sampling in content[7::3]])
     # A height of 0 is in a later segment (DNL), which decoders do not support.
     if precision != 8 or 0 in (width, height) or components not in (1, 3, 4):
         raise BrokenImageError("the frame header is not valid")
-    if not all(1 <= factor <= 4 for sampling in samplings for factor in sampling):
+    if not _FACTORS.issuperset(chain.from_iterable(samplings)):
         raise BrokenImageError("the frame header is not valid")
     return _Frame(marker, width, height, samplings)
 

@@ -12,14 +12,14 @@ All forms except V2 need a model that declares its inputs. In the value of an im
 `{"b64": "..."}` is an encoded image.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from extproc.convert import v2_json
 from extproc.convert.elements import decode_base64, flatten, pack
 from extproc.convert.errors import ConversionError
-from extproc.convert.inference import InferenceRequest, ResponseOptions
+from extproc.convert.inference import InferenceRequest, Reading, ResponseOptions
 from extproc.convert.json_document import (
     as_array,
     as_object,
@@ -33,16 +33,11 @@ from extproc.convert.tensor import Tensor
 from sluice.config.tensors import TensorInput
 from sluice.contract.reasons import Reason
 
+if TYPE_CHECKING:
+    from extproc.convert.image_tensor import ImageReader, PreparedImages
+
 _ROW_MEMBERS = frozenset(("instances", "signature_name"))
 _COLUMN_MEMBERS = frozenset(("inputs", "signature_name"))
-
-
-class ImageBatchReader(Protocol):
-    """Decodes a batch of images to the tensor of a declared input. `fields` are their names."""
-
-    def __call__(
-        self, declared: TensorInput, images: Sequence[bytes], fields: Sequence[str]
-    ) -> Tensor: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +53,14 @@ class JsonRequestReader:
     """Reads JSON requests for one model version."""
 
     def __init__(
-        self, signature: Signature, limits: ConversionLimits, images: ImageBatchReader
+        self, signature: Signature, limits: ConversionLimits, images: "Mapping[str, ImageReader]"
     ) -> None:
+        """`images` are the readers of the image inputs by name."""
         self._signature = signature
         self._limits = limits
         self._images = images
 
-    def read(self, document: Mapping[str, object]) -> InferenceRequest:
+    def read(self, document: Mapping[str, object]) -> Reading:
         """Read a request in any form. Raises ConversionError (400, 413, 415, 422)."""
         if isinstance(document.get("inputs"), list):
             return v2_json.read_request(document, self._limits)
@@ -76,30 +72,27 @@ class JsonRequestReader:
             )
         if "instances" in document:
             refuse_unknown_members(document, _ROW_MEMBERS, "")
-            return InferenceRequest(
-                self._tensors(_columns_of_rows(document["instances"], self._signature)),
-                response_options=ResponseOptions(form="v1"),
-            )
+            columns = _columns_of_rows(document["instances"], self._signature)
+            tensors = yield from self._tensors(columns)
+            return InferenceRequest(tensors, response_options=ResponseOptions(form="v1"))
         if isinstance(document.get("inputs"), dict) and self._signature.input("inputs") is None:
             refuse_unknown_members(document, _COLUMN_MEMBERS, "")
             named = as_object(document["inputs"], "inputs")
-            return InferenceRequest(
-                self._tensors(
-                    _Column(n, value, f"inputs.{member_field(n)}") for n, value in named.items()
-                )
-            )
-        return InferenceRequest(
-            self._tensors(_Column(n, value, member_field(n)) for n, value in document.items())
-        )
+            columns = [_Column(n, v, f"inputs.{member_field(n)}") for n, v in named.items()]
+        else:
+            columns = [_Column(n, v, member_field(n)) for n, v in document.items()]
+        return InferenceRequest((yield from self._tensors(columns)))
 
-    def _tensors(self, columns: Iterable[_Column]) -> list[Tensor]:
-        return [self._tensor(column) for column in columns]
+    def _tensors(self, columns: Iterable[_Column]) -> Generator[int, None, list[Tensor]]:
+        read = [self._tensor(column) for column in columns]
+        yield sum(images.memory for images in read if not isinstance(images, Tensor))
+        return [each if isinstance(each, Tensor) else each.tensor() for each in read]
 
-    def _tensor(self, column: _Column) -> Tensor:
+    def _tensor(self, column: _Column) -> "Tensor | PreparedImages":
         declared = _declared(column.name, column.field, self._signature)
         if declared.image is not None and (encoded := _encoded_images(column)):
             images, fields = zip(*encoded, strict=True)
-            return self._images(declared, images, fields)
+            return self._images[declared.name].prepare(images, fields)
         flat, nesting = flatten(column.value, column.field, self._limits)
         shape = nested_data_shape(declared, nesting, len(flat), column.field)
         if declared.datatype == "BYTES":

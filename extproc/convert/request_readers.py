@@ -1,30 +1,28 @@
 """Reads request bodies: one function for each kind of body."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from extproc.convert import binary, protobuf
 from extproc.convert.errors import ConversionError, quoted
-from extproc.convert.inference import Headers, InferenceRequest, RequestReader
-from extproc.convert.json_document import may_contain_base64, parse_object
+from extproc.convert.inference import Headers, InferenceRequest, Reading, RequestReader
+from extproc.convert.json_document import parse_object
 from extproc.convert.json_request import JsonRequestReader
 from extproc.convert.limits import ConversionLimits
 from extproc.convert.media_types import (
     HEADER_LENGTH,
     IMAGES,
-    MULTIPART,
     OCTET_STREAM,
     MediaType,
     parse_media_type,
 )
 from extproc.convert.multipart import Part, parse_parts
 from extproc.convert.signature import Signature
-from extproc.convert.tensor import Tensor
 from sluice.config.tensors import TensorInput
 from sluice.contract.reasons import Reason
 
 if TYPE_CHECKING:
-    from extproc.convert.image_tensor import ImageReader
+    from extproc.convert.image_tensor import ImageReader, PreparedImages
 
 _PART_TYPES = frozenset((*IMAGES, "", OCTET_STREAM, "image/*"))
 """Media types that a part may have. For types other than `IMAGES`, the first bytes of the image
@@ -38,7 +36,7 @@ class RequestReaders:
         self._signature = signature
         self._limits = limits
         self._images = _image_readers(signature, limits)
-        self._json_reader = JsonRequestReader(signature, limits, self._image_batch)
+        self._json_reader = JsonRequestReader(signature, limits, self._images)
 
     def reader(self, kind: str, media_type: str) -> RequestReader:
         """The function that reads this kind of body."""
@@ -47,39 +45,16 @@ class RequestReaders:
         readers: Mapping[str, RequestReader] = {
             "untyped": self._untyped,
             "json": self._json,
-            "octets": self._octets,
+            "octets": _without_images(self._octets),
             "multipart": self._multipart,
-            "protobuf": self._protobuf,
+            "protobuf": _without_images(self._protobuf),
         }
         return readers[kind]
 
-    def image_memory(self, body: bytes, headers: Headers) -> int:
-        """Bytes that decoding the images of a body needs at most, with the tensors.
-
-        For JSON, which is not parsed for this, it is the limit for any image. A body that would be
-        refused counts as 0.
-        """
-        if not self._images:
-            return 0
-        media = parse_media_type(headers.get("content-type", ""))
-        if media.name in IMAGES:
-            return max((r.memory_needed([body]) for r in self._images.values()), default=0)
-        if media.name != MULTIPART:
-            encoded = may_contain_base64(body)
-            return max((r.max_memory_needed for r in self._images.values() if encoded), default=0)
-        try:
-            parts = [(self._input_of(p).name, p.data) for p in self._parts(body, media)]
-        except ConversionError:
-            return 0
-        return sum(
-            reader.memory_needed([data for part, data in parts if part == name])
-            for name, reader in self._images.items()
-        )
-
-    def _json(self, body: bytes, headers: Headers) -> InferenceRequest:
+    def _json(self, body: bytes, headers: Headers) -> Reading:
         if HEADER_LENGTH in headers:
             return self._octets(body, headers)
-        return self._json_reader.read(parse_object(body))
+        return (yield from self._json_reader.read(parse_object(body)))
 
     def _octets(self, body: bytes, headers: Headers) -> InferenceRequest:
         length = headers.get(HEADER_LENGTH)
@@ -87,9 +62,9 @@ class RequestReaders:
             return binary.read_raw(body, self._signature)
         return binary.read_extended(body, length, self._limits)
 
-    def _untyped(self, body: bytes, headers: Headers) -> InferenceRequest:
+    def _untyped(self, body: bytes, headers: Headers) -> Reading:
         if HEADER_LENGTH in headers or body.lstrip(b" \t\r\n")[:1] == b"{":
-            return self._json(body, headers)
+            return (yield from self._json(body, headers))
         raise ConversionError(
             Reason.NO_CONTENT_TYPE, "content-type", "must be set unless the body is JSON"
         )
@@ -106,7 +81,7 @@ class RequestReaders:
         message_type = protobuf.MESSAGE_TYPES[name] if name is not None else None
         return protobuf.read_request(body, self._signature, self._limits, message_type)
 
-    def _image(self, body: bytes, media_type: str) -> InferenceRequest:
+    def _image(self, body: bytes, media_type: str) -> Reading:
         from extproc.convert.image_checks import check_type
 
         check_type(body, media_type, "body")
@@ -117,14 +92,18 @@ class RequestReaders:
                 "body",
                 f"must be multipart/form-data with parts named {_names(inputs)}",
             )
-        return InferenceRequest([self._image_batch(inputs[0], [body], ["body"])])
+        images = self._images[inputs[0].name].prepare([body], ["body"])
+        yield images.memory
+        return InferenceRequest([images.tensor()])
 
-    def _multipart(self, body: bytes, headers: Headers) -> InferenceRequest:
+    def _multipart(self, body: bytes, headers: Headers) -> Reading:
         media = parse_media_type(headers.get("content-type", ""))
         batches: dict[str, list[Part]] = {}
         for part in self._parts(body, media):
             batches.setdefault(self._input_of(part).name, []).append(part)
-        return InferenceRequest([self._batch(name, parts) for name, parts in batches.items()])
+        images = [self._batch(name, parts) for name, parts in batches.items()]
+        yield sum(batch.memory for batch in images)
+        return InferenceRequest([batch.tensor() for batch in images])
 
     def _parts(self, body: bytes, media: MediaType) -> Iterator[Part]:
         """The parts of a form, which are images."""
@@ -154,15 +133,16 @@ class RequestReaders:
             f"is not an image input of the model: {_names(inputs)}",
         )
 
-    def _batch(self, name: str, parts: Sequence[Part]) -> Tensor:
-        declared = self._signature.input(name)
-        assert declared is not None
-        return self._image_batch(declared, [p.data for p in parts], [p.field for p in parts])
+    def _batch(self, name: str, parts: Sequence[Part]) -> "PreparedImages":
+        return self._images[name].prepare([p.data for p in parts], [p.field for p in parts])
 
-    def _image_batch(
-        self, declared: TensorInput, images: Sequence[bytes], fields: Sequence[str]
-    ) -> Tensor:
-        return self._images[declared.name].tensor(images, fields)
+
+def _without_images(read: Callable[[bytes, Headers], InferenceRequest]) -> RequestReader:
+    def reading(body: bytes, headers: Headers) -> Reading:
+        yield 0
+        return read(body, headers)
+
+    return reading
 
 
 def _names(inputs: Sequence[TensorInput]) -> str:

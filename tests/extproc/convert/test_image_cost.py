@@ -1,19 +1,20 @@
 """An image takes bounded memory and does not hold the interpreter lock for long."""
 
+import base64
 from collections.abc import Callable
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from bench.lock_hold import longest_hold
-from extproc.convert import ConversionError, ConversionLimits
+from extproc.convert import ConversionError, ConversionLimits, Converters
 from extproc.convert.image_resize import Part, resize
 from extproc.convert.image_tensor import ImageReader
 from extproc.convert.limits import DEFAULT
-from extproc.convert.request_readers import RequestReaders
 from sluice.config.tensors import ImageInput
 from sluice.images.geometry import fit_image
 from tests.extproc.convert.image_files import PNG, WEBP, solid_png
@@ -64,11 +65,10 @@ def test_the_estimated_memory_is_an_upper_bound(
 ) -> None:
     data = build()
     reader = ImageReader(image_input(width=size[0], height=size[1]), DEFAULT)
-    hold = longest_hold(lambda: reader.tensor([data], ["body"]))
-    estimate = reader.memory_needed([data])
+    hold = longest_hold(lambda: reader.prepare([data], ["body"]).tensor())
+    estimate = reader.prepare([data], ["body"]).memory
     # Threads and allocators need some memory too.
     assert hold.peak_bytes <= estimate + 4 * MIB
-    assert estimate <= reader.max_memory_needed
 
 
 def test_an_image_that_needs_too_much_memory_is_refused() -> None:
@@ -77,32 +77,33 @@ def test_an_image_that_needs_too_much_memory_is_refused() -> None:
         to_grpc(SIGNATURE, "image/png", solid_png(600, 500), limits=limits)
     assert (caught.value.status, caught.value.reason) == (413, "too_many_pixels")
     assert "may need at most 1 MiB" in caught.value.detail
-    assert ImageReader(image_input(), limits).memory_needed([solid_png(600, 500)]) < MIB
+
+
+def _memory(reader: ImageReader, *images: bytes) -> int:
+    return reader.prepare(images, [""] * len(images)).memory
 
 
 def test_a_batch_needs_the_memory_of_its_largest_image_and_its_tensor() -> None:
     large, small = solid_png(2000, 1500), PNG
-    tensor = READER.memory_needed([large, small]) - READER.memory_needed([large])
-    assert tensor == 224 * 224 * 3
-    assert READER.memory_needed([small, b"no image"]) == READER.memory_needed([small]) + tensor
+    assert _memory(READER, large, small) - _memory(READER, large) == 224 * 224 * 3
 
 
 def test_the_memory_of_a_body_is_that_of_its_images() -> None:
     left, right = image_input(name="left"), image_input("FP32", name="right")
-    readers = RequestReaders(model(left, right), DEFAULT)
-    images = {i.name: ImageReader(i, DEFAULT) for i in (left, right)}
+    wanted = _memory(ImageReader(left, DEFAULT), PNG, PNG) + _memory(
+        ImageReader(right, DEFAULT), WEBP
+    )
+    signature = model(left, right)
     media, body = form(
         ("left", "image/png", PNG), ("right", "image/webp", WEBP), ("left", "image/png", PNG)
     )
-    wanted = images["left"].memory_needed([PNG, PNG]) + images["right"].memory_needed([WEBP])
-    assert readers.image_memory(body, {"content-type": media}) == wanted
-    assert readers.image_memory(body[:-10], {"content-type": media}) == 0
-    assert readers.image_memory(PNG, {"content-type": "image/png"}) == images[
-        "right"
-    ].memory_needed([PNG])
-    json = {"content-type": "application/json"}
-    assert readers.image_memory(b'{"left": 1}', json) == 0
-    assert readers.image_memory(b'{"left": {"b64": ""}}', json) > DEFAULT.max_image_memory
+    png, webp = ({"b64": base64.b64encode(data).decode()} for data in (PNG, WEBP))
+    json = orjson.dumps({"left": [png, png], "right": webp})
+    for content_type, content in ((media, body), ("application/json", json)):
+        converter = Converters(signature, "grpc").choose(content_type)
+        assert converter is not None
+        steps = converter.request_steps(content, {"content-type": content_type})
+        assert -next(steps) + next(steps) == wanted
 
 
 @settings(max_examples=150, deadline=None)
@@ -139,7 +140,8 @@ def test_a_large_image_is_resized_like_pillow(interpolation: str, mode: str) -> 
     if mode == "RGBA":
         image.putalpha(gradient_image(1900, 1300, "L"))
     reader = ImageReader(image_input(interpolation=interpolation, background=(9, 80, 200)), DEFAULT)
-    found = np.frombuffer(reader.tensor([encoded(image, "PNG", compress_level=1)], [""]).data, "u1")
+    tensor = reader.prepare([encoded(image, "PNG", compress_level=1)], [""]).tensor()
+    found = np.frombuffer(tensor.data, "u1")
     opaque = Image.new("RGBA", image.size, (9, 80, 200, 255))
     opaque.alpha_composite(image.convert("RGBA"))
     resampling = Image.Resampling[interpolation.upper()]

@@ -22,7 +22,7 @@ from extproc.convert import (
     Converters,
     Signature,
 )
-from extproc.convert.inference import InferenceRequest
+from extproc.convert.inference import InferenceRequest, Reading
 from extproc.convert.tensor import Tensor
 from extproc.memory_budget import MemoryBudget
 from sluice.config.tensors import ImageInput, TensorInput
@@ -36,7 +36,8 @@ def converter(
 ) -> Converter:
     """A converter that waits for the gate to open. It refuses the body `bad`."""
 
-    def read(body: bytes, headers: Mapping[str, str]) -> InferenceRequest:
+    def read(body: bytes, headers: Mapping[str, str]) -> Reading:
+        yield 0
         if calls is not None:
             calls.append(body)
         assert gate.wait(10)
@@ -110,7 +111,8 @@ async def test_small_bodies_are_converted_on_the_event_loop() -> None:
     pool = ConversionPool(threads=1)
     threads = []
 
-    def read(body: bytes, headers: Mapping[str, str]) -> InferenceRequest:
+    def read(body: bytes, headers: Mapping[str, str]) -> Reading:
+        yield 0
         threads.append(threading.current_thread())
         return InferenceRequest([Tensor("x", "UINT8", (len(body),), body)])
 
@@ -154,7 +156,8 @@ async def test_a_caller_with_much_thread_time_waits_behind_others() -> None:
     order: list[str] = []
     release = threading.Semaphore(0)
 
-    def read(body: bytes, headers: Mapping[str, str]) -> InferenceRequest:
+    def read(body: bytes, headers: Mapping[str, str]) -> Reading:
+        yield 0
         assert release.acquire(timeout=10)
         order.append(body.decode())
         return InferenceRequest([Tensor("x", "UINT8", (len(body),), body)])

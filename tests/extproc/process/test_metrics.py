@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from extproc.auth import Authenticator, CredentialsError
 from extproc.breaker import Breaker
 from extproc.convert import ConversionLimits, ConversionPool, Converter, Signature
-from extproc.convert.inference import InferenceRequest
+from extproc.convert.inference import InferenceRequest, Reading
 from extproc.convert.tensor import Tensor
 from extproc.counter_table import CounterTable, create
 from extproc.limits import steady_clock
@@ -205,7 +205,8 @@ def test_a_lost_backend_is_down_and_its_evictions_are_counted(tmp_path: Path) ->
 def converter(gate: threading.Event, min_thread_size: int) -> Converter:
     """A converter that accepts any body and waits for the gate."""
 
-    def source(body: bytes, headers: Mapping[str, str]) -> InferenceRequest:
+    def source(body: bytes, headers: Mapping[str, str]) -> Reading:
+        yield 0
         assert gate.wait(10)
         return InferenceRequest([Tensor("x", "UINT8", (len(body),), body)])
 
