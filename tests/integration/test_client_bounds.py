@@ -41,22 +41,42 @@ def wait_until_closed(connection: socket.socket) -> None:
         pass
 
 
+def is_closed(connection: socket.socket) -> bool:
+    """Wait a moment, and return whether the connection has ended."""
+    connection.settimeout(0.5)
+    try:
+        return connection.recv(1 << 16) == b""
+    except TimeoutError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
 @pytest.fixture(scope="module")
 def strict() -> Iterator[Gateway]:
-    """A gateway with short timeouts for connections and a small heap for Envoy.
-
-    The server of the public model `stalled` reads nothing.
-    """
+    """A gateway with short timeouts for connections, and few of them."""
     config = base_config()
     config["listener"] |= {"handshake_timeout": "1s", "idle_timeout": "3s"}
-    config["envoy"] |= {"max_heap": "64MiB", "max_connections": MAX_CONNECTIONS}
+    config["envoy"] |= {"max_connections": MAX_CONNECTIONS}
+    config["models"]["echo"]["access"] = {"public": True}
+    with running(config) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def small() -> Iterator[Gateway]:
+    """A gateway with a small heap for Envoy. The server of the model `stalled` reads nothing."""
+    config = base_config()
+    config["listener"] |= {"stream_buffer_limit": "4MiB", "request_headers_timeout": "2m"}
+    config["envoy"]["max_heap"] = "64MiB"
     public = {"access": {"public": True}}
     config["models"]["echo"] |= public
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         address = f"127.0.0.1:{server.getsockname()[1]}"
         versions = {"v1": {"endpoints": [{"address": address}]}}
-        config["models"]["stalled"] = {**public, "versions": versions, "max_body": "1GiB"}
+        stalled = {"versions": versions, "max_body": "1GiB", "idle_timeout": "15s"}
+        config["models"]["stalled"] = public | stalled
         with running(config) as gateway:
             yield gateway
 
@@ -78,9 +98,8 @@ def test_a_connection_that_sends_no_first_line_is_closed_before_others(
     strict: Gateway, first: bytes
 ) -> None:
     with connected(strict) as spoken, connected(strict, first) as silent:
-        assert status(spoken, REQUEST) == 200
-        wait_until_closed(silent)
-        assert status(spoken, REQUEST) == 200
+        while not is_closed(silent):
+            assert status(spoken, REQUEST) == 200
 
 
 @pytest.mark.parametrize("first", [REQUEST, HTTP2_PREFACE])
@@ -112,37 +131,38 @@ def test_a_client_that_does_not_finish_the_tls_handshake_is_closed(tmp_path: Pat
             assert status(spoken, REQUEST) == 200
 
 
-def test_near_the_maximum_heap_requests_are_refused_until_memory_is_free(strict: Gateway) -> None:
-    def probe() -> httpx.Response | None:
-        # Envoy would copy this request id into the JSON if it had not replaced the id.
-        headers = {"x-request-id": '"}'}
-        try:
-            return httpx.get(f"{strict.url}/v2/models/echo/x", headers=headers)
-        except httpx.TransportError:
-            return None
+def test_near_the_maximum_heap_requests_are_refused_until_memory_is_free(small: Gateway) -> None:
+    def pressure(name: str) -> int:
+        query = {"filter": f"overload.*{name}", "format": "json"}
+        stats = httpx.get(f"http://{small.config['envoy']['admin']}/stats", params=query).json()
+        return sum(stat["value"] for stat in stats["stats"])
 
-    refused: list[httpx.Response] = []
-    with ExitStack() as uploads:
+    def overloaded() -> bool:
+        uploads.enter_context(upload(small))
+        return pressure("stop_accepting_requests.active") > 0
 
-        def overloaded() -> bool:
-            uploads.enter_context(upload(strict))
-            response = probe()
-            if response is not None and response.status_code == 503:
-                refused.append(response)
-            return bool(refused)
-
+    # Envoy would copy this request id into the JSON if it had not replaced the id.
+    begun, end = REQUEST[:-2] + b'x-request-id: "}\r\n', b"\r\n"
+    # A new connection would be closed: the heap may grow beyond the share at which requests end.
+    with connected(small, begun) as connection, ExitStack() as uploads:
         eventually(overloaded, 60)
-    (response,) = refused
-    assert response.headers["content-type"] == "application/problem+json"
-    assert json.loads(response.text)["reason"] == "gateway_overloaded"
+        connection.sendall(end)
+        response = connection.recv(1 << 16)
+    head, _, body = response.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert b"content-type: application/problem+json" in head.lower()
+    assert json.loads(body)["reason"] == "gateway_overloaded"
 
     def admitted() -> bool:
-        response = probe()
-        return response is not None and response.status_code == 200
+        try:
+            return httpx.get(f"{small.url}/v2/models/echo/x").status_code == 200
+        except httpx.TransportError:
+            return False
 
-    eventually(admitted, 30)
-    stats = httpx.get(f"http://{strict.config['envoy']['admin']}/stats/prometheus").text
-    assert "envoy_overload_envoy_resource_monitors_fixed_heap_pressure" in stats
+    # While the server does not read, Envoy does not read either, and does not see that the clients
+    # have gone. The idle timeout of the streams frees their memory.
+    eventually(admitted, 60)
+    assert pressure("fixed_heap.pressure") > 0
 
 
 def upload(gateway: Gateway) -> socket.socket:
