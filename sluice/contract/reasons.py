@@ -183,7 +183,9 @@ DECISION_REFUSALS: Mapping[Reason, RefusalReason] = {
         431, "the headers of a request to a gRPC server exceed `requests.max_grpc_headers`"
     ),
     Reason.CONVERSION_QUEUE_FULL: RefusalReason(
-        503, "too many bodies wait for a conversion thread; with `Retry-After`"
+        503,
+        "too many bodies wait for a conversion thread, or the body waited for too long; with "
+        "`Retry-After`",
     ),
     Reason.MEMORY_EXHAUSTED: RefusalReason(
         503, "the worker has no memory left for the body (`callout.max_memory`); with `Retry-After`"

@@ -42,7 +42,7 @@ CHECK_INTERVAL, CHECK_TIMEOUT = 0.2, 0.5
 
 UNHEALTHY_THRESHOLD = 5
 """Failed health checks after which a worker is unhealthy. Until then, ejection keeps calls away. If
-all workers end at once, calls are repeated until a new worker listens, and are not refused."""
+all workers end at once, calls are repeated for about a second, in which a new worker can start."""
 
 EJECTION_TIME = 5.0
 """Seconds for which Envoy ejects a worker: until failed health checks keep the worker out of
