@@ -279,6 +279,19 @@ def test_a_valid_config_shows_no_secret(
             main(["explain", "--config", str(file), "-H", header, f"/v2/models/m?k={SECRET}"])
 
 
+@pytest.mark.parametrize("content", [f"{SECRET}\n{SECRET}", f"{SECRET}\xff", f"{SECRET}\x00"])
+def test_the_content_of_a_secret_file_is_not_shown(
+    content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "secret").write_text(content, "latin-1")
+    file = tmp_path / "gateway.yaml"
+    file.write_text("telemetry: {profile: {secret_file: secret}}")
+    assert main(["profile", str(file)]) == 1
+    output = capsys.readouterr()
+    assert "secret_file must be one line of printable ASCII" in output.err
+    assert_hidden(*output)
+
+
 def test_envoy_gets_no_secret(tmp_path: Path) -> None:
     config = loads(yaml.safe_dump(BASE))
     loaded = LoadedConfig(config, policy_document(config, tmp_path), tmp_path)

@@ -18,6 +18,8 @@ from starlette.routing import Route
 
 from extproc.telemetry.profile import ProfileError, Profiler
 from extproc.telemetry.status import CalloutStatus
+from sluice.config.files import read_file
+from sluice.config.telemetry import MAX_PROFILE_SECRET
 from sluice.http.hosts import HostGuard
 from sluice.http.metrics import metrics_endpoint
 
@@ -80,7 +82,7 @@ def _authorized(request: Request, secret_file: Path | None) -> bool:
     """Return whether the request has the secret. The file may change, so it is read each time."""
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     try:
-        secret = secret_file.read_bytes().strip() if secret_file is not None else b""
+        secret = b"" if secret_file is None else read_file(secret_file, MAX_PROFILE_SECRET).strip()
     except OSError:
         return False
     if len(secret) < MIN_SECRET or scheme.lower() != "bearer":

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from sluice.cli.commands import CommandError, Subcommands, command, config_argument
 from sluice.config import GatewayConfig
+from sluice.config.files import read_file
 from sluice.config.load import load
+from sluice.config.telemetry import MAX_PROFILE_SECRET
 
 MAX_SECONDS = 60
 MARGIN = 30.0
@@ -49,15 +51,23 @@ def _request(options: argparse.Namespace, config: GatewayConfig) -> urllib.reque
     profile = config.telemetry.profile
     if profile is None:
         raise ValueError(f"{options.config} does not set telemetry.profile.secret_file")
-    try:
-        secret = (options.config.parent / profile.secret_file).read_text().strip()
-    except OSError as error:
-        # The name of the file is not shown: it may be the secret itself, in the wrong place.
-        reason = f"telemetry.profile.secret_file cannot be read: {error.strerror}"
-        raise ValueError(reason) from None
+    secret = _secret(options.config.parent / profile.secret_file)
     profile_format = "svg" if options.output.suffix == ".svg" else "speedscope"
     url = (
         f"http://{config.telemetry.metrics.address}/debug/profile"
         f"?worker={options.worker}&seconds={options.seconds}&format={profile_format}"
     )
     return urllib.request.Request(url, headers={"authorization": f"Bearer {secret}"})
+
+
+def _secret(file: Path) -> str:
+    """The bearer token. No error shows the token, nor the path, which may be the token itself."""
+    try:
+        content = read_file(file, MAX_PROFILE_SECRET)
+    except OSError as error:
+        reason = f"telemetry.profile.secret_file cannot be read: {error.strerror}"
+        raise ValueError(reason) from None
+    secret = content.decode(errors="replace").strip()
+    if not (secret.isascii() and secret.isprintable()):
+        raise ValueError("telemetry.profile.secret_file must be one line of printable ASCII")
+    return secret

@@ -16,6 +16,9 @@ from sluice.config.values import (
     Text,
 )
 
+MAX_PROFILE_SECRET = 1024
+"""Maximum bytes of a file with the token for profiles."""
+
 STREAMS = ("stdout", "stderr")
 
 
@@ -122,7 +125,7 @@ class Profile(Confidential):
     """
 
     secret_file: FilePath = Field(
-        description="File with the bearer token for `/debug/profile`: at least 16 bytes."
+        description="File with the bearer token for `/debug/profile`: one line of 16 to 1024 bytes."
     )
 
 

@@ -1,5 +1,6 @@
 """The supervisor's HTTP server checks the Host header, and the secret of profiles."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from extproc.telemetry.status import CalloutStatus
 from sluice.http.server import serve_in_thread
 
 SECRET = "0123456789abcdef"
+AUTHORIZATION = {"authorization": f"Bearer {SECRET}"}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
 
 def get(client: httpx.Client, path: str, host: str) -> httpx.Response:
-    return client.get(path, headers={"host": host, "authorization": f"Bearer {SECRET}"})
+    return client.get(path, headers={"host": host, **AUTHORIZATION})
 
 
 @pytest.mark.parametrize("path", ["/v1/status", "/debug/profile"])
@@ -58,6 +60,20 @@ def test_status_and_profiles_are_served_to_the_servers_host_names(
 
 def test_profiles_need_the_secret_with_any_host(client: httpx.Client) -> None:
     assert client.get("/debug/profile", headers={"host": "localhost"}).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/nonexistent", "pipe"])
+def test_a_secret_file_that_is_not_a_small_regular_file_authorizes_nobody(
+    path: str, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    settings = EndpointSettings("127.0.0.1:0", tmp_path / path)
+    app = application(
+        settings, CollectorRegistry(), lambda: CalloutStatus([], 0), Profiler(lambda _: None)
+    )
+    with serve_in_thread(app, "127.0.0.1:0", max_requests=20) as address:
+        response = httpx.get(f"http://{address}/debug/profile", headers=AUTHORIZATION)
+    assert response.status_code == 401
 
 
 def test_metrics_are_served_to_any_host(client: httpx.Client) -> None:
