@@ -27,7 +27,7 @@ _TABLES = (0xC4, 0xDB, 0xDD)
 
 _FRAMES = (0xC0, 0xC1, 0xC2)
 _PROGRESSIVE = 0xC2
-_APP0, _APP1, _APP2, _APP14 = 0xE0, 0xE1, 0xE2, 0xEE
+_APP0, _APP1, _APP14 = 0xE0, 0xE1, 0xEE
 _EXIF = b"Exif\0\0"
 _METADATA = frozenset((*range(0xE0, 0xF0), 0xFE))
 """Application segments and comments."""
@@ -40,6 +40,11 @@ _FACTORS = frozenset(range(1, 5))
 
 _SUBSAMPLINGS = frozenset(((1, 1), (2, 1), (1, 2), (2, 2), (4, 1)))
 """Sampling factors of the luminance that simplejpeg supports, if those of the colors are 1."""
+
+_BEGINS_SEGMENT = np.ones(256, bool)
+"""Second bytes of markers that begin a segment, or end the image. The others are stuffed and fill
+bytes, TEM and restart markers (table B.1)."""
+_BEGINS_SEGMENT[[0x00, 0x01, *range(0xD0, 0xD8), 0xFF]] = False
 
 _WINDOW = 1 << 18
 """Bytes of coded data that are searched at once, so that the search takes little memory."""
@@ -127,22 +132,29 @@ def _segments(data: bytes, max_segments: int) -> Iterator[tuple[int, int, int]]:
 def _read_scans(data: bytes, start: int, max_segments: int) -> tuple[int, int]:
     """The end of the image, and the number of its scans. A second image or a video may follow.
 
-    In coded data, no marker except for restart markers occurs before the end of the scan.
+    In coded data, only markers without a segment occur before the end of the scan. A scan header
+    counts even in another segment, where decoders ignore it.
     """
     array = np.frombuffer(data, np.uint8)
-    scans = profiles = 0
+    scans = markers = 0
+    segment_end = start
     for window in range(start, len(data) - 1, _WINDOW):
         part = array[window : window + _WINDOW + 1]
-        markers = (part[:-1] == 0xFF).nonzero()[0]
-        codes = part[1:][markers].tobytes()
-        end = codes.find(_EOI)
-        scans += codes.count(_SOS, 0, end if end >= 0 else None)
-        profiles += codes.count(_APP2, 0, end if end >= 0 else None)
-        # libjpeg-turbo stores the content of each such segment.
-        if profiles > max_segments:
-            raise TooManySegmentsError
-        if end >= 0:
-            return window + int(markers[end]) + 2, scans
+        found = (part[:-1] == 0xFF).nonzero()[0]
+        segments = _BEGINS_SEGMENT.take(part[1:].take(found))
+        for offset in found[segments].tolist():
+            marker = window + offset
+            markers += 1
+            # libjpeg-turbo stores the content of some segments.
+            if markers > max_segments:
+                raise TooManySegmentsError
+            code = data[marker + 1]
+            scans += code == _SOS
+            if marker < segment_end:
+                continue
+            if code == _EOI:
+                return marker + 2, scans
+            segment_end = marker + 2 + int.from_bytes(data[marker + 2 : marker + 4], "big")
     return len(data), scans
 
 

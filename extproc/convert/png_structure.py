@@ -29,7 +29,9 @@ _ROW_POINTER = 8
 
 
 def read_png(data: bytes, max_chunks: int) -> ImageHeader:
-    """Read the header, the palette and the first image. Frames of an animation are ignored.
+    """Read the header, the palette, the first image and the orientation, which may follow it.
+
+    Frames of an animation are ignored.
 
     Raises BrokenImageError and TooManySegmentsError.
     """
@@ -37,26 +39,30 @@ def read_png(data: bytes, max_chunks: int) -> ImageHeader:
     kept: dict[bytes, memoryview] = {}
     stream: list[memoryview] = []
     orientation = 1
+    complete = False
     position = len(SIGNATURE)
     for _ in range(max_chunks):
         if position + 12 > len(data):
             break
         length, kind = struct.unpack_from(">I4s", data, position)
         start, end = position + 8, position + 8 + length
+        position = end + 4
+        complete = bool(stream) and (complete or kind != b"IDAT")
+        if complete and (kind == b"IEND" or end + 4 > len(data)):
+            break
         if end + 4 > len(data):
             raise BrokenImageError("the file is truncated")
-        if kind == b"IDAT":
+        if kind == b"eXIf" and kept:
+            orientation = exif_orientation(bytes(view[start:end]))
+        elif complete:
+            continue
+        elif kind == b"IDAT":
             stream.append(view[start:end])
-        elif stream:
-            break
         elif not kept or kind in _MAX_SIZES:
             _check_chunk(kind, length, kept)
-            kept[kind] = view[position : end + 4]
+            kept[kind] = view[start - 8 : end + 4]
         elif kind == b"IHDR":
             raise BrokenImageError("there are two headers")
-        elif kind == b"eXIf":
-            orientation = exif_orientation(bytes(view[start:end]))
-        position = end + 4
     else:
         raise TooManySegmentsError
     if not stream:

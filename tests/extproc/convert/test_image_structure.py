@@ -229,11 +229,47 @@ def test_data_after_a_jpeg_are_not_read() -> None:
     assert (first_array(converted, "u1")[0] == pixels(PROGRESSIVE)).all()
 
 
-def test_scans_after_a_pretended_end_are_not_decoded() -> None:
+def between_scans(segments: bytes) -> bytes:
+    """A progressive JPEG with segments before its last scan."""
     last = PROGRESSIVE.rindex(b"\xff\xda")
-    table = segment(0xFE, b"\xff\xd9")
-    data = PROGRESSIVE[:last] + table + PROGRESSIVE[last:-2] * 1000 + PROGRESSIVE[-2:]
-    assert refusal(data, ConversionLimits(max_jpeg_scan_pixels=100_000)) == "broken_image"
+    return PROGRESSIVE[:last] + segments + PROGRESSIVE[last:]
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        pytest.param(segment(0xFE, b"\xff\xd9"), id="comment"),
+        pytest.param(segment(0xDB, b"\3" + b"\xff\xd9" * 32), id="unused quantization table"),
+        pytest.param(segment(0xFE, b"\xff" * 50) + b"\xff" * 50, id="fill bytes"),
+    ],
+)
+def test_a_segment_between_scans_may_have_the_bytes_of_an_end(extra: bytes) -> None:
+    assert (pixels(between_scans(extra)) == pixels(PROGRESSIVE)).all()
+
+
+def test_the_bytes_of_an_end_in_a_segment_hide_no_scans() -> None:
+    last = PROGRESSIVE.rindex(b"\xff\xda")
+    data = between_scans(segment(0xFE, b"\xff\xd9") + PROGRESSIVE[last:-2] * 1000)
+    assert refusal(data, ConversionLimits(max_jpeg_scan_pixels=100_000)) == "too_many_scans"
+
+
+@pytest.mark.parametrize("tail", [b"", chunk(b"tEXt", b"a")[:-1]], ids=["complete", "truncated"])
+def test_the_orientation_of_a_png_may_follow_the_pixels(tail: bytes) -> None:
+    orientation = chunk(b"eXIf", exif(3).tobytes().removeprefix(b"Exif\0\0"))
+    data = png(PNG_HEADER, PNG_PIXELS, orientation)
+    if tail:
+        data = data[: -len(chunk(b"IEND", b""))] + tail
+    assert (pixels(data) == pixels(png(PNG_HEADER, orientation, PNG_PIXELS))).all()
+    assert (pixels(data) != pixels(PNG)).any()
+
+
+def test_the_chunks_after_the_end_of_a_png_are_not_read() -> None:
+    data = (
+        PNG
+        + chunk(b"eXIf", exif(3).tobytes().removeprefix(b"Exif\0\0"))
+        + chunk(b"tEXt", b"") * 20_000
+    )
+    assert (pixels(data) == pixels(PNG)).all()
 
 
 def test_the_scan_limit_applies_to_the_whole_batch() -> None:
