@@ -48,8 +48,9 @@ class ConversionLimits:
 
     max_image_memory: int = 152 * MIB
     """Memory to decode one image, estimated from its header. With two conversions at once, a worker
-    stays below 400 MB. 25 million pixels fit as a PNG, and as a JPEG with three colors. A WebP
-    needs 16 bytes for a pixel, so its limit is 8.6 million pixels. 3840 x 2160 fit."""
+    stays below 400 MB. For a small tensor, 25 million pixels fit as a PNG, and as a JPEG with three
+    colors. A WebP needs 16 bytes for a pixel, so its limit is 8.6 million pixels: 3840 x 2160
+    fit."""
 
     max_image_segments: int = 1 << 14
     """Segments of a JPEG, and chunks of a PNG or WebP. They are read one by one, and can have as

@@ -1,6 +1,7 @@
 """Reads the chunks of a PNG image (PNG third edition, section 5)."""
 
 import struct
+from collections.abc import Iterator
 
 from extproc.convert.exif import exif_orientation
 from extproc.convert.image_header import (
@@ -40,17 +41,12 @@ def read_png(data: bytes, max_chunks: int) -> ImageHeader:
     stream: list[memoryview] = []
     orientation = 1
     complete = False
-    position = len(SIGNATURE)
-    for _ in range(max_chunks):
-        if position + 12 > len(data):
-            break
-        length, kind = struct.unpack_from(">I4s", data, position)
-        start, end = position + 8, position + 8 + length
-        position = end + 4
+    for kind, start, end in _chunks(data, max_chunks):
         complete = bool(stream) and (complete or kind != b"IDAT")
-        if complete and (kind == b"IEND" or end + 4 > len(data)):
+        truncated = end + 4 > len(data)
+        if complete and (truncated or kind == b"IEND"):
             break
-        if end + 4 > len(data):
+        if truncated:
             raise BrokenImageError("the file is truncated")
         if kind == b"eXIf" and kept:
             orientation = exif_orientation(bytes(view[start:end]))
@@ -59,15 +55,26 @@ def read_png(data: bytes, max_chunks: int) -> ImageHeader:
         elif kind == b"IDAT":
             stream.append(view[start:end])
         elif not kept or kind in _MAX_SIZES:
-            _check_chunk(kind, length, kept)
+            _check_chunk(kind, end - start, kept)
             kept[kind] = view[start - 8 : end + 4]
         elif kind == b"IHDR":
             raise BrokenImageError("there are two headers")
-    else:
-        raise TooManySegmentsError
     if not stream:
         raise BrokenImageError("there are no pixels")
     return _header(kept, stream, orientation)
+
+
+def _chunks(data: bytes, max_chunks: int) -> Iterator[tuple[bytes, int, int]]:
+    """Type of each chunk, and start and end of its content. The last chunk may be truncated."""
+    position = len(SIGNATURE)
+    for _ in range(max_chunks):
+        if position + 12 > len(data):
+            return
+        length, kind = struct.unpack_from(">I4s", data, position)
+        start, end = position + 8, position + 8 + length
+        yield kind, start, end
+        position = end + 4
+    raise TooManySegmentsError
 
 
 def _check_chunk(kind: bytes, length: int, kept: dict[bytes, memoryview]) -> None:
