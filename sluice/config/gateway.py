@@ -74,7 +74,8 @@ class Listener(Strict):
         1 << 20,
         ge=MIN_STREAM_BUFFER,
         le=MAX_UINT32,
-        description="Bytes that Envoy buffers for one stream in each direction.",
+        description="Bytes that Envoy buffers for one stream in each direction. It reads at most "
+        "64 KiB at once from a client.",
     )
 
 

@@ -51,6 +51,14 @@ MIN_WINDOW = 65_535
 MAX_WINDOW = 2**31 - 1
 """Bytes: the largest HTTP/2 window (RFC 9113 section 6.9.1)."""
 
+MAX_READ = 1 << 16
+"""Bytes that Envoy reads at once from one connection, before it serves other connections.
+
+A read can contain one chunk of HTTP/1.1 in 6 bytes, and Envoy parses all of them without a pause.
+This is also the largest buffer of an HTTP/1.1 stream whose route sets none; the windows of HTTP/2
+do not depend on it.
+"""
+
 MAX_HEADERS_KIB = 60
 """Maximum size of a request's headers, with those that the gateway adds."""
 
@@ -79,7 +87,7 @@ def listener(config: GatewayConfig, directory: Path) -> EnvoyListener:
         name=names.LISTENER,
         address=address(settings.address),
         filter_chains=[chain],
-        per_connection_buffer_limit_bytes=settings.stream_buffer_limit,
+        per_connection_buffer_limit_bytes=min(settings.stream_buffer_limit, MAX_READ),
         listener_filters=[] if settings.tls else [_http_inspector()],
         # Envoy closes connections that the listener filters have not passed in this time.
         listener_filters_timeout=seconds(settings.handshake_timeout),

@@ -42,15 +42,31 @@ def table(snapshot: Snapshot) -> RouteConfiguration:
     return RouteConfiguration.parse(snapshot.types[resource_types.ROUTE].resources["gateway"].body)
 
 
+def listener(snapshot: Snapshot) -> Listener:
+    return Listener.parse(snapshot.types[resource_types.LISTENER].resources["gateway"].body)
+
+
 def manager(snapshot: Snapshot) -> HttpConnectionManager:
-    listener = Listener.parse(snapshot.types[resource_types.LISTENER].resources["gateway"].body)
-    packed = listener.filter_chains[0].filters[0].typed_config
+    packed = listener(snapshot).filter_chains[0].filters[0].typed_config
     assert packed is not None
     return HttpConnectionManager.parse(packed.value)
 
 
 def test_every_resource_type_has_a_compiler() -> None:
     assert tuple(COMPILERS) == resource_types.ALL
+
+
+@pytest.mark.parametrize(("limit", "read"), [("1MiB", 1 << 16), ("16KiB", 1 << 14)])
+def test_envoy_reads_little_at_once_from_one_connection(limit: str, read: int) -> None:
+    """A read of 1 MiB can contain 170,000 chunks, during which all other clients wait."""
+    snapshot = compiled(listener={"stream_buffer_limit": limit}, models={"m": model()})
+    assert listener(snapshot).per_connection_buffer_limit_bytes == read
+
+
+def test_the_windows_of_http2_are_larger_than_a_read() -> None:
+    options = manager(compiled(models={"m": model()})).http2_protocol_options
+    assert options is not None
+    assert options.initial_stream_window_size == 1 << 20
 
 
 def test_eds_provides_ip_addresses_and_dns_resolves_host_names() -> None:
