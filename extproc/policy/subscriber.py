@@ -20,14 +20,15 @@ from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 from protos.policy_pb2 import Policy
 from sluice.config import PolicyDocument
 from sluice.config.errors import MAX_PROBLEMS
+from sluice.config.policy import MAX_POLICY
 from sluice.config.validation import location, shown_path
 from sluice.contract.names import POLICY_TYPE_URL
 from sluice.contract.paths import ADS_STREAM
 
 log = logging.getLogger(__name__)
 
-LIMITS = ClientLimits(max_message=64 << 20)
-"""A policy of 10,000 models takes about 10 MiB."""
+LIMITS = ClientLimits(max_message=MAX_POLICY + (1 << 20))
+"""Room for the largest policy and the messages around it."""
 MIN_BACKOFF, MAX_BACKOFF = 0.1, 1.0
 
 Apply = Callable[[PolicyDocument], Awaitable[None]]

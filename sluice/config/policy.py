@@ -20,6 +20,10 @@ from sluice.keys.key_set import MAX_DOCUMENT, KeySet, KeySetError
 VERSION_LENGTH = 16
 """Hex digits of a version: 64 bits, so that two configs do not have the same version by chance."""
 
+MAX_POLICY = 60 << 20
+"""Bytes of a policy as JSON: workers receive no larger message. Key sets and defaults can make the
+policy much larger than the config file."""
+
 
 class PolicyDocument(Strict):
     """The policy that the control plane sends to workers (`Policy.config` in policy.proto).
@@ -41,10 +45,10 @@ class PolicyDocument(Strict):
 def policy_document(config: GatewayConfig, directory: Path) -> PolicyDocument:
     """The policy of a config. Paths of key set files in the config are relative to `directory`.
 
-    Raises ConfigError if a key set cannot be read or is not valid.
+    Raises ConfigError if a key set cannot be read or is not valid, or if the policy is too large.
     """
     issuers = tuple(_with_keys(i, n, directory) for n, i in enumerate(config.auth.issuers))
-    return PolicyDocument(
+    policy = PolicyDocument(
         version=_version(config, (issuer.jwks or "" for issuer in issuers)),
         requests=config.requests,
         auth=config.auth.model_copy(update={"issuers": issuers}),
@@ -53,6 +57,13 @@ def policy_document(config: GatewayConfig, directory: Path) -> PolicyDocument:
         message_timeout=config.callout.message_timeout,
         models=config.models,
     )
+    if len(policy.model_dump_json().encode()) > MAX_POLICY:
+        message = (
+            f"the policy for the workers is larger than {MAX_POLICY >> 20} MiB; "
+            "use smaller key sets, or fewer models and labels"
+        )
+        raise ConfigError([Problem("", 0, "", message)])
+    return policy
 
 
 def jwks_files(config: GatewayConfig, directory: Path) -> list[Path]:

@@ -9,6 +9,7 @@ import yaml
 from hypothesis import given
 
 from sluice.config import ConfigError, GatewayConfig, PolicyDocument, policy_document
+from sluice.config import policy as policy_module
 from sluice.config.load import loads
 from sluice.keys.key_set import MAX_DOCUMENT
 from tests.sluice.config.strategies import configs
@@ -64,6 +65,18 @@ def test_a_key_set_that_is_too_large_is_an_error(tmp_path: Path) -> None:
     # Each character has two bytes in UTF-8.
     (tmp_path / "keys").write_text("\u00e9" * (MAX_DOCUMENT // 2 + 1))
     with pytest.raises(ConfigError, match=r"jwks_file: the key set of 'i': it is larger"):
+        policy_document(loads(ISSUER), tmp_path)
+
+
+def test_a_policy_that_no_worker_would_receive_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "keys").write_text('{"keys": []}')
+    size = len(policy_document(loads(ISSUER), tmp_path).model_dump_json().encode())
+    monkeypatch.setattr(policy_module, "MAX_POLICY", size)
+    policy_document(loads(ISSUER), tmp_path)
+    (tmp_path / "keys").write_text('{"keys":  []}')
+    with pytest.raises(ConfigError, match=r"^the policy for the workers is larger than"):
         policy_document(loads(ISSUER), tmp_path)
 
 
