@@ -65,9 +65,11 @@ class _Fetch(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
     def end(self) -> None:
         """End the fetch: a blocked read of the connection returns at once."""
         for connection in self._connections:
-            if connection.sock is not None:
+            # The thread of the fetch may set the attribute to None at any time.
+            sock: socket.socket | None = connection.sock
+            if sock is not None:
                 with suppress(OSError):
-                    connection.sock.shutdown(socket.SHUT_RDWR)
+                    sock.shutdown(socket.SHUT_RDWR)
 
     def _get(self, uri: str) -> bytes:
         deadline = time.monotonic() + FETCH_TIMEOUT
