@@ -1,6 +1,7 @@
 """Bodies within `max_body` that make conversion expensive are refused before the work."""
 
 import contextlib
+import json
 import multiprocessing
 import time
 from bisect import bisect_left
@@ -17,7 +18,7 @@ from extproc.convert.errors import shape_text
 from protos.inference_pb2 import ModelInferRequest
 from protos.tensor_pb2 import TensorRequest
 from sluice.config.tensors import TensorInput
-from tests.extproc.convert.payloads import model, sent, tensor_input, to_grpc
+from tests.extproc.convert.payloads import first_array, model, sent, tensor_input, to_grpc
 
 JSON = "application/json"
 OCTETS = "application/octet-stream"
@@ -293,6 +294,13 @@ def test_a_document_within_the_memory_limit_takes_less_memory(kind: str) -> None
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         peak = pool.apply(memory_growth, (kind, document(counts[first - 1])))
     assert peak <= JSON_LIMITS.max_json_memory
+
+
+def test_a_color_image_may_be_sent_as_nested_arrays() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (1, 480, 640, 3), np.uint8)
+    body = json.dumps({"instances": image.tolist()}).encode()
+    converted = to_grpc(model(tensor_input("x", "UINT8", -1, -1, -1, 3)), JSON, body)
+    assert (first_array(converted, "u1") == image).all()
 
 
 def without_data(count: int) -> bytes:
