@@ -20,6 +20,7 @@ _OPTIONS: dict[tuple[str, str | int], str] = {
     ("Callout", "address"): "--address",
     ("Callout", "workers"): "--workers",
     ("Callout", "max_memory"): "--max-memory",
+    ("Callout", "drain_timeout"): "--drain-timeout",
     ("Callout", "hang_timeout"): "--hang-timeout",
     ("MetricsEndpoint", "address"): "--metrics",
     ("MetricsEndpoint", "allowed_hosts"): "--metrics-allowed-host",
@@ -130,6 +131,7 @@ def _callout(options: argparse.Namespace) -> int:
             address=options.address,
             workers=options.workers,
             max_memory=options.max_memory,
+            drain_timeout=options.drain_timeout,
             hang_timeout=options.hang_timeout,
         )
         metrics = MetricsEndpoint(
@@ -143,7 +145,7 @@ def _callout(options: argparse.Namespace) -> int:
             address,
             options.xds,
             options.transport or "asyncio",
-            options.drain_timeout,
+            callout.drain_timeout,
             callout.max_memory,
         )
         for index, address in enumerate(callout.addresses())

@@ -112,6 +112,8 @@ def test_explain_names_a_key_set_that_cannot_be_fetched(
         ("--workers", "0"),
         ("--max-memory", "lots"),
         ("--hang-timeout", "0.5"),
+        ("--drain-timeout", "-1.0"),
+        ("--drain-timeout", "nan"),
     ],
 )
 def test_an_invalid_option_of_the_callout_is_named(
