@@ -11,12 +11,13 @@ from typing import Protocol
 import grpc
 import grpc.aio
 from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
 
 from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 from sluice.contract.paths import ADS_METHOD, ADS_SERVICE
-from sluice.printable import printable
-from xds.protocol.nodes import MAX_NODE_TEXT, Node, Nodes
+from xds.protocol.nodes import Node, Nodes
 from xds.protocol.reflection import add_health_and_reflection, report_serving
+from xds.protocol.request_log import RequestLog
 from xds.protocol.resource_types import BY_URL, ResourceType
 from xds.protocol.sotw import SotwRequest, SotwResponse, SotwStream
 from xds.protocol.stream import Acknowledgement
@@ -106,6 +107,9 @@ class AdsServer:
         except OverLimitError as error:
             log.warning("node %s: %s", node.id, error)
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+        except DecodeError:
+            log.warning("node %s: a request is not a valid DiscoveryRequest", node.id)
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "invalid DiscoveryRequest")
         finally:
             self._nodes.disconnect(node)
             for task in tasks:
@@ -116,26 +120,22 @@ class AdsServer:
     async def _read(
         self, node: Node, stream: SotwStream, requests: AsyncIterator[DiscoveryRequest]
     ) -> None:
+        request_log, identified = RequestLog(node), False
         async for message in requests:
-            if message.HasField("node"):
+            # A node sends its identity in its first request, and does not change it.
+            if message.HasField("node") and not identified:
+                identified = True
                 node.identify(message.node)
-                log.info("node %s connected (%s)", node.id, node.agent or "unknown agent")
+                request_log.connected()
             resource_type = BY_URL.get(message.type_url)
             if resource_type is None:
-                unknown = printable(message.type_url, MAX_NODE_TEXT)
-                log.warning("node %s requests unknown type %s", node.id, unknown)
+                request_log.unknown_type(message.type_url)
                 continue
             request = _request(resource_type, message)
             acknowledgement = stream.on_request(request, self._nodes.now())
             self._nodes.on_request(node, resource_type, acknowledgement)
             if acknowledgement is Acknowledgement.NACK:
-                log.error(
-                    "node %s rejected %s of version %s: %s",
-                    node.id,
-                    resource_type.name,
-                    stream.types[resource_type].nacked,
-                    stream.types[resource_type].reason,
-                )
+                request_log.rejected(resource_type)
 
     async def _write(self, node: Node, stream: SotwStream, context: Context) -> None:
         while True:

@@ -1,0 +1,97 @@
+"""The server of ADS, with a client that sends what Envoy would not send."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+
+from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
+from sluice.contract.paths import ADS_METHOD, ADS_SERVICE
+from xds.protocol import request_log, resource_types
+from xds.protocol.nodes import Nodes
+from xds.protocol.server import AdsServer
+from xds.protocol.snapshot import Resource, Snapshot
+
+
+def identified(text: str, type_url: str = resource_types.LISTENER.url) -> DiscoveryRequest:
+    message = DiscoveryRequest(type_url=type_url)
+    message.node.id = text
+    return message
+
+
+async def send(directory: Path, messages: Iterable[bytes], nacks: int = 0) -> grpc.StatusCode:
+    """Sends messages, then NACKs of all responses and a request after each. Returns the status."""
+    nodes = Nodes(time.time)
+    resources = {resource_types.LISTENER: {"a": Resource.of(b"listener")}}
+    nodes.publish(Snapshot.of(resources, "v1"))
+    address = f"unix:{directory}/xds"
+    server = AdsServer(nodes, address)
+    await server.start()
+    responses: asyncio.Queue[DiscoveryResponse] = asyncio.Queue()
+
+    async def requests() -> AsyncIterator[bytes]:
+        for message in messages:
+            yield message
+        for _ in range(nacks):
+            response = await responses.get()
+            nack = DiscoveryRequest(type_url=response.type_url, response_nonce=response.nonce)
+            nack.error_detail.message = "no"
+            yield nack.SerializeToString()
+            nack.ClearField("error_detail")
+            yield nack.SerializeToString()
+
+    try:
+        async with grpc.aio.insecure_channel(address) as channel:
+            method = channel.stream_stream(
+                f"/{ADS_SERVICE}/{ADS_METHOD}",
+                response_deserializer=DiscoveryResponse.FromString,
+            )
+            call = method(requests())
+            async with asyncio.timeout(10):
+                try:
+                    async for response in call:
+                        responses.put_nowait(response)
+                except grpc.aio.AioRpcError:
+                    pass
+                return await call.code()
+    finally:
+        await server.stop()
+
+
+def lines(caplog: pytest.LogCaptureFixture, text: str) -> int:
+    return sum(text in record.getMessage() for record in caplog.records)
+
+
+def test_a_node_identifies_itself_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    messages = [identified(f"node-{number}").SerializeToString() for number in range(50)]
+    asyncio.run(send(tmp_path, messages))
+    assert lines(caplog, " connected") == 1
+    assert lines(caplog, "node-0 disconnected") == 1
+
+
+def test_few_unknown_types_of_a_node_are_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    messages = [DiscoveryRequest(type_url=f"t{n}").SerializeToString() for n in range(50)]
+    asyncio.run(send(tmp_path, messages))
+    assert lines(caplog, "unknown type") == request_log.MAX_UNKNOWN_TYPES
+
+
+def test_a_node_that_rejects_a_version_again_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    asyncio.run(send(tmp_path, [identified("n").SerializeToString()], nacks=20))
+    assert lines(caplog, "rejected listener") == 1
+
+
+def test_a_request_that_is_not_protobuf_ends_the_stream(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert asyncio.run(send(tmp_path, [b"\xff"])) is grpc.StatusCode.INVALID_ARGUMENT
+    assert not any(record.exc_info for record in caplog.records)
