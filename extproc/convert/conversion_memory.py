@@ -42,6 +42,13 @@ class ConversionMemory:
         """Bytes of the whole budget."""
         return self._budget.limit
 
+    def fits(self, size: int, needed: int) -> bool:
+        """Whether a job can get the bytes that it needs when no other job runs.
+
+        `size` is the size of its body, which the transport holds too.
+        """
+        return size + needed + self._spare(needed) <= self.limit
+
     def add(self, lane: WaitingJobs) -> None:
         """Let the jobs of a lane make room for others."""
         self._lanes.append(lane)

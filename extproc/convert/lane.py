@@ -152,11 +152,11 @@ class Lane:
         while (job := self._waiting.take(lambda _: True)) is not None:
             self._drop(job)
             job.done.cancel()
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._executor.shutdown(wait=False)
 
     def _enqueue(self, job: Job) -> None:
         """Start a job or let it wait, with the memory for its body; or refuse a job."""
-        if job.size > self._memory.limit:
+        if not self._memory.fits(job.size, job.size):
             self._refuse(job, self._never_fits(job.size))
             return
         if not self._memory.make_room(job.caller, job.size):
@@ -228,7 +228,10 @@ class Lane:
             del self._running[job.caller]
         if step.ended_job or job.done.done():
             self._finish(job, step)
-        elif step.needed > self._memory.limit:
+        elif self._closed:
+            self._drop(job)
+            job.done.cancel()
+        elif not self._memory.fits(job.size, step.needed):
             self._refuse(job, self._never_fits(step.needed))
         else:
             job.needed = step.needed
@@ -295,7 +298,8 @@ class Lane:
         return ConversionError(
             Reason.BODY_TOO_LARGE,
             "body",
-            f"its conversion may take {size} bytes of memory, more than {self._memory.limit}",
+            f"its conversion may take {size} bytes of memory, too many for a worker with"
+            f" {self._memory.limit}",
         )
 
 
