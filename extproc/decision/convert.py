@@ -45,6 +45,8 @@ def run(policy: Policy, request: Request, context: DecisionContext) -> Refusal |
     """Choose the converter by the content type and the version's protocol."""
     target = context.target
     assert target is not None
+    if target.converters is None and target.protocol != "grpc":
+        return None
     if request.is_websocket:
         return _NO_WEBSOCKET if target.protocol == "grpc" else None
     if target.converters is None:
