@@ -76,9 +76,10 @@ class ExhaustionHandler(Protocol):
     The call of another handler ends with RESOURCE_EXHAUSTED.
     """
 
-    def on_exhausted(self) -> None:
+    def on_exhausted(self, *, too_large: bool) -> None:
         """The transport discards the request messages of the call from here on.
 
+        `too_large`: the message would have no room either if there were no other calls.
         A task of the handler is cancelled. Later, `on_half_close` or `on_cancel` is called.
         """
 

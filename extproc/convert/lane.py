@@ -1,7 +1,7 @@
 """Threads for one kind of conversion, and the fair queue of the jobs that wait for them.
 
-The lane decides which job runs: a caller occupies at most all threads but one, waits no longer than
-a response would still be of use, and gets a thread only if the memory for its job is free.
+The lane decides which job runs: a caller leaves one of several threads to others, waits no longer
+than a response would still be of use, and gets a thread only if the memory for its job is free.
 """
 
 import asyncio

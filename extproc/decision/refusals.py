@@ -13,6 +13,11 @@ MEMORY_EXHAUSTED = Refusal(
     (("retry-after", str(RETRY_AFTER)),),
 )
 
+MESSAGE_TOO_LARGE = Refusal(
+    Reason.BODY_TOO_LARGE, "the body is larger than the memory of a gateway worker"
+)
+"""A body that `requests.max_body` allows, but `callout.max_memory` does not."""
+
 
 def body_too_large(max_body: int) -> Refusal:
     """The refusal of a body over the model's limit, whether its length was declared or counted."""

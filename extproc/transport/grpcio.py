@@ -171,7 +171,8 @@ def _exhausted(handler: Handler) -> None:
     if not isinstance(handler, ExhaustionHandler):
         handler.on_cancel()
         raise RpcError(StatusCode.RESOURCE_EXHAUSTED, "the server has no memory for the message")
-    handler.on_exhausted()
+    # grpcio itself ends the call of a message above `max_message`.
+    handler.on_exhausted(too_large=False)
 
 
 class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no type hints

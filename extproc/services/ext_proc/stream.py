@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Mapping
 from typing import Protocol
 
 from extproc.decision import Admission, Decision, Refusal
-from extproc.decision.refusals import MEMORY_EXHAUSTED
+from extproc.decision.refusals import MEMORY_EXHAUSTED, MESSAGE_TOO_LARGE
 from extproc.decision.request import JoinedHeaders
 from extproc.policy.current import CurrentPolicy
 from extproc.rpc import Call, RpcError, StatusCode
@@ -84,9 +84,9 @@ class RequestStream:
     def on_cancel(self) -> None:
         self._close_handler()
 
-    def on_exhausted(self) -> None:
+    def on_exhausted(self, *, too_large: bool) -> None:
         if not self._refused:
-            self._refuse(MEMORY_EXHAUSTED)
+            self._refuse(MESSAGE_TOO_LARGE if too_large else MEMORY_EXHAUSTED)
 
     def _on_cached(self, cached: CachedAdmission, message: bytes) -> None:
         """Use a cached admission. The message is parsed only if the request is refused later."""

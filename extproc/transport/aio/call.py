@@ -244,7 +244,7 @@ class ServerCall(Stream):
         if self._finished or self._discards:
             return
         if not self._server.memory.reserve(len(content)):
-            self._discard_request("the server has no memory for the message")
+            self._discard_request("the server has no memory for the message", too_large=False)
             return
         self._charged += len(content)
         if self._decoder is None:
@@ -264,7 +264,7 @@ class ServerCall(Stream):
                 message = self._decoder.next_message()
             except RpcError as error:
                 if error.code == StatusCode.RESOURCE_EXHAUSTED:
-                    self._discard_request(error.details)
+                    self._discard_request(error.details, too_large=True)
                 else:
                     self._abort(error.code, error.details)
                 break
@@ -305,7 +305,7 @@ class ServerCall(Stream):
             self._server.memory.reserve(more)
             self._charged += more
 
-    def _discard_request(self, details: str) -> None:
+    def _discard_request(self, details: str, *, too_large: bool) -> None:
         """There is no memory for a message, or it is too large: discard the rest of the request."""
         self._discards = True
         self._decoder = None
@@ -317,7 +317,7 @@ class ServerCall(Stream):
             self._abort(StatusCode.RESOURCE_EXHAUSTED, details)
             return
         try:
-            self._handler.on_exhausted()
+            self._handler.on_exhausted(too_large=too_large)
         except Exception as error:
             self._fail(error)
 

@@ -335,7 +335,7 @@ async def test_a_conversion_that_gets_no_memory_in_time_is_refused() -> None:
 async def test_a_conversion_that_needs_more_than_the_budget_never_runs() -> None:
     memory = MemoryBudget(1600)
     pool = ConversionPool(threads=1, memory=memory)
-    # A body of 300 bytes needs 1200. The transport holds 300, and small jobs have a part of the rest.
+    # A body of 300 bytes needs 1200. The transport holds 300 more, and a spare must stay free.
     for size in (300, 401, 1601):
         calls: list[bytes] = []
         caught = await refusal(convert(pool, open_gate(), body=b"a" * size, calls=calls))

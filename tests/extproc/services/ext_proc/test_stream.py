@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 
 from extproc.policy.current import CurrentPolicy
-from extproc.rpc import StatusCode
+from extproc.rpc import ExhaustionHandler, StatusCode
 from extproc.transport import TRANSPORTS, TransportName
 from protos.ext_proc_pb2 import (
     BodyResponse,
@@ -399,6 +399,42 @@ async def test_a_token_with_a_new_key_is_admitted(transport: TransportName) -> N
             assert sent["x-sluice-subject"] == "alice"
             response = await client.send_headers((*DECLARED, ("authorization", bearer())))
             assert problem(response) == (401, "invalid_credentials")
+
+
+class RecordingCall:
+    """A call without a transport that keeps its responses."""
+
+    metadata = ()
+    deadline = None
+
+    def __init__(self) -> None:
+        self.responses: list[ProcessingResponse] = []
+
+    def send(self, message: bytes) -> None:
+        self.responses.append(ProcessingResponse.FromString(message))
+
+    async def writable(self) -> None:
+        pass
+
+    def finish(self, code: StatusCode = StatusCode.OK, details: str = "") -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("too_large", "expected"), [(False, (503, "memory_exhausted")), (True, (413, "body_too_large"))]
+)
+async def test_only_a_body_that_can_fit_later_should_be_sent_again(
+    client: CalloutClient, *, too_large: bool, expected: tuple[int, str]
+) -> None:
+    call = RecordingCall()
+    stream = client.processor.open(call)
+    stream.on_message(headers(INFER).SerializeToString())
+    assert isinstance(stream, ExhaustionHandler)
+    stream.on_exhausted(too_large=too_large)
+    refused = call.responses[-1]
+    assert problem(refused) == expected
+    names = [h.header.key for h in refused.immediate_response.headers.set_headers]
+    assert ("retry-after" in names) is not too_large
 
 
 async def test_an_unreadable_message_ends_the_call_with_an_error(client: CalloutClient) -> None:
