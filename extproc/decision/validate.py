@@ -21,6 +21,16 @@ _NOT_ASCII = Refusal(
 )
 """Other bytes are not allowed in a URI (RFC 3986). They make the gRPC server of grpcio exit."""
 
+_UPGRADE_OPTIONS = frozenset((b"upgrade", b"keep-alive", b""))
+"""Options in `connection` of a WebSocket handshake (RFC 6455 section 4.1). A list may have empty
+elements (RFC 9110 section 5.6.1)."""
+
+_NAMES_HEADERS = Refusal(
+    Reason.MALFORMED_REQUEST, "connection may contain only upgrade and keep-alive"
+)
+"""Envoy forwards `connection` with an upgrade. A proxy in front of the model server would remove
+the headers that it names (RFC 9110 section 7.6.1), for example `x-sluice-subject`."""
+
 _UNKNOWN_PATH = Refusal(Reason.UNKNOWN_MODEL, "no model has this path")
 
 _MAX_LENGTH_DIGITS = 19
@@ -30,7 +40,9 @@ _MAX_LENGTH_DIGITS = 19
 def reads(_: Policy) -> Reads:
     """The parts of a request that this stage reads."""
     return Reads(
-        headers=frozenset((":method", ":path", "content-type", "upgrade", headers.MODEL_NAME)),
+        headers=frozenset(
+            (":method", ":path", "connection", "content-type", "upgrade", headers.MODEL_NAME)
+        ),
         bounded_by_max_body=frozenset((headers.CONTENT_LENGTH,)),
         has_body=True,
     )
@@ -114,10 +126,15 @@ def _check_method(model: ModelPolicy, request: Request, *, read_only: bool) -> R
         return None if method in _READ_METHODS else _method_not_allowed("GET, HEAD")
     if request.is_websocket:
         if model.websocket and method == b"GET":
-            return None
+            return _check_connection(request)
     elif method in model.methods:
         return None
     return _method_not_allowed(model.allow_header)
+
+
+def _check_connection(request: Request) -> Refusal | None:
+    options = request.headers.get("connection", b"").lower().split(b",")
+    return None if _UPGRADE_OPTIONS.issuperset(map(bytes.strip, options)) else _NAMES_HEADERS
 
 
 def _method_not_allowed(allow: str) -> Refusal:

@@ -125,6 +125,7 @@ _VALUES = {
     "x-canary": ["true", "false"],
     "x-user": ["1", "user", ""],
     "upgrade": ["websocket", "h2c"],
+    "connection": ["upgrade", "upgrade, x-sluice-subject"],
 }  # fmt: skip
 
 _HEADERS = st.fixed_dictionaries(

@@ -199,6 +199,18 @@ def test_only_models_with_websocket_enabled_accept_an_upgrade() -> None:
     assert refused(policy_with(websocket=True), make_request(method="GET", upgrade="h2c")) == METHOD
 
 
+@pytest.mark.parametrize("connection", ["upgrade", "Upgrade", "keep-alive, Upgrade", "upgrade,"])
+def test_an_upgrade_may_keep_the_connection_alive(connection: str) -> None:
+    request = make_request(method="GET", upgrade="websocket", connection=connection)
+    assert admitted(policy_with(websocket=True), request)
+
+
+@pytest.mark.parametrize("name", ["x-sluice-subject", "X-Model-Version", "authorization", "close"])
+def test_an_upgrade_cannot_name_headers_that_the_next_proxy_would_remove(name: str) -> None:
+    request = make_request(method="GET", upgrade="websocket", connection=f"upgrade, {name}")
+    assert refused(policy_with(websocket=True), request) == (400, Reason.MALFORMED_REQUEST)
+
+
 def test_a_version_that_speaks_grpc_has_no_websocket() -> None:
     versions = {"v1": {**VERSIONS["v1"], "protocol": "grpc"}}
     policy = policy_with(websocket=True, versions=versions)
