@@ -9,12 +9,12 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 
 from extproc.convert.caller_usage import CallerUsage
+from extproc.convert.conversion_job import Job, Outcome, Step, advance
 from extproc.convert.conversion_memory import ConversionMemory
-from extproc.convert.converter import ConvertedMessage, Steps
+from extproc.convert.converter import Steps
 from extproc.convert.errors import ConversionError
 from extproc.convert.fair_queue import FairQueue
 from extproc.memory_budget import RETRY_AFTER
@@ -29,60 +29,13 @@ _INITIAL_SECONDS = 0.005
 _SMOOTHING = 0.1
 """Weight of the latest job in the moving average of durations."""
 
-_ADVANCE_DIVISOR = 64
+_FIRST_STEP_DIVISOR = 64
 """A job that starts reserves its body and this part of the memory budget. Most jobs need no more,
 so they run to the end without another turn of the event loop."""
 
 _MEMORY_POLL = 0.02
 """Seconds between looks at the memory budget while only memory is missing. Others release memory
 too, and do not tell the lane."""
-
-
-@dataclass(slots=True)
-class Outcome:
-    """The end of a job: a result or an error.
-
-    `seconds` is the time of the work, `waited` the time before it (None if it did not wait).
-    """
-
-    result: ConvertedMessage | None
-    error: ConversionError | None
-    seconds: float
-    waited: float | None
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """Work of one caller that waits for a thread, or runs."""
-
-    caller: str
-    size: int
-    """Bytes of the body."""
-    steps: Steps
-    done: asyncio.Future[Outcome]
-    queued: float
-    needed: int
-    """Bytes that it must hold before it goes on."""
-    reserved: int = 0
-    """Bytes of the memory budget that the job holds."""
-    waited: float | None = None
-    """Seconds before the first step."""
-    seconds: float = 0.0
-    expired: bool = False
-    """Whether the time is over in which it may wait."""
-
-
-@dataclass(slots=True)
-class _Step:
-    """What one turn on a thread has led to: the end of the job, or a need for more memory."""
-
-    started: float
-    ended: float
-    ended_job: bool = False
-    needed: int = 0
-    result: ConvertedMessage | None = None
-    error: ConversionError | None = None
-    failure: Exception | None = None
 
 
 class Lane:
@@ -131,7 +84,7 @@ class Lane:
         the job is refused before it ends.
         """
         loop = asyncio.get_running_loop()
-        needed = min(size + self._memory.limit // _ADVANCE_DIVISOR, self._memory.limit)
+        needed = min(size + self._memory.limit // _FIRST_STEP_DIVISOR, self._memory.limit)
         job = Job(caller, size, steps, loop.create_future(), self._clock(), needed)
         timer: asyncio.TimerHandle | None = None
         if self.max_wait < math.inf:
@@ -211,10 +164,10 @@ class Lane:
 
     def _submit(self, job: Job) -> None:
         loop = asyncio.get_running_loop()
-        step = self._executor.submit(_advance, job, self._clock)
+        step = self._executor.submit(advance, job, self._clock)
         step.add_done_callback(partial(_call_soon, loop, partial(self._on_step, job)))
 
-    def _on_step(self, job: Job, done: "Future[_Step]") -> None:
+    def _on_step(self, job: Job, done: "Future[Step]") -> None:
         """Go on with a job, or end it, after its turn on a thread."""
         step = done.result()
         if job.waited is None:
@@ -240,7 +193,7 @@ class Lane:
         if job.expired:
             self._expire(job)
 
-    def _finish(self, job: Job, step: "_Step") -> None:
+    def _finish(self, job: Job, step: "Step") -> None:
         self._average_seconds += _SMOOTHING * (job.seconds - self._average_seconds)
         self._drop(job)
         if job.done.done():
@@ -303,25 +256,10 @@ class Lane:
         )
 
 
-def _advance(job: Job, clock: Callable[[], float]) -> _Step:
-    """Run steps on a thread, until the job ends or needs more memory than is reserved for it."""
-    started = clock()
-    try:
-        while (needed := next(job.steps)) <= job.reserved:
-            pass
-    except StopIteration as end:
-        return _Step(started, clock(), result=end.value, ended_job=True)
-    except ConversionError as error:
-        return _Step(started, clock(), error=error, ended_job=True)
-    except Exception as failure:
-        return _Step(started, clock(), failure=failure, ended_job=True)
-    return _Step(started, clock(), needed=needed)
-
-
 def _call_soon(
     loop: asyncio.AbstractEventLoop,
-    on_step: Callable[["Future[_Step]"], None],
-    done: "Future[_Step]",
+    on_step: Callable[["Future[Step]"], None],
+    done: "Future[Step]",
 ) -> None:
     # A closed loop accepts no calls, and its lane is no longer used. A closed lane cancels steps.
     if not loop.is_closed() and not done.cancelled():

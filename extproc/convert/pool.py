@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from extproc.convert.caller_usage import CallerUsage
+from extproc.convert.conversion_job import Outcome
 from extproc.convert.conversion_memory import ConversionMemory
 from extproc.convert.converter import ConvertedMessage, Converter, Steps, completed
 from extproc.convert.errors import ConversionError
 from extproc.convert.inference import Headers, ResponseOptions
 from extproc.convert.json_document import may_contain_base64
-from extproc.convert.lane import Lane, Outcome
+from extproc.convert.lane import Lane
 from extproc.convert.memory_needed import response_memory
 from extproc.memory_budget import DEFAULT_LIMIT, MemoryBudget
 
