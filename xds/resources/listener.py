@@ -87,6 +87,9 @@ def listener(config: GatewayConfig, directory: Path) -> EnvoyListener:
         name=names.LISTENER,
         address=address(settings.address),
         filter_chains=[chain],
+        # A client can open many connections and fill each with frames of a few bytes. Envoy would
+        # parse them all before it serves a connection again; the others wait in the kernel.
+        max_connections_to_accept_per_socket_event=1,
         per_connection_buffer_limit_bytes=min(settings.stream_buffer_limit, MAX_READ),
         listener_filters=[] if settings.tls else [_http_inspector()],
         # Envoy closes connections that the listener filters have not passed in this time.

@@ -63,6 +63,11 @@ def test_envoy_reads_little_at_once_from_one_connection(limit: str, read: int) -
     assert listener(snapshot).per_connection_buffer_limit_bytes == read
 
 
+def test_envoy_serves_open_connections_before_it_accepts_another_one() -> None:
+    snapshot = compiled(models={"m": model()})
+    assert listener(snapshot).max_connections_to_accept_per_socket_event == 1
+
+
 def test_the_windows_of_http2_are_larger_than_a_read() -> None:
     options = manager(compiled(models={"m": model()})).http2_protocol_options
     assert options is not None
