@@ -16,12 +16,13 @@ from extproc.convert.caller_usage import CallerUsage
 from extproc.convert.conversion_job import Outcome
 from extproc.convert.conversion_memory import ConversionMemory
 from extproc.convert.converter import ConvertedMessage, Converter, Steps, completed
-from extproc.convert.errors import ConversionError
+from extproc.convert.errors import ConversionError, bad_model_response
 from extproc.convert.inference import Headers, ResponseOptions
 from extproc.convert.json_document import may_contain_base64
 from extproc.convert.lane import Lane
 from extproc.convert.memory_needed import response_memory
 from extproc.memory_budget import DEFAULT_LIMIT, MemoryBudget
+from sluice.contract.reasons import Reason
 
 _MIN_THREAD_RESPONSE_SIZE = 64 << 10
 """Size in bytes from which a response is converted on a thread."""
@@ -194,13 +195,19 @@ class CallerPool:
             yield response_memory(len(body))
             return converter.convert_response(options, status, headers, body)
 
-        return await self._pool.run(
-            f"{converter.name}-response",
-            self._caller,
-            len(body),
-            steps(),
-            Group.EVENT_LOOP if len(body) < _MIN_THREAD_RESPONSE_SIZE else _by_size(body),
-        )
+        try:
+            return await self._pool.run(
+                f"{converter.name}-response",
+                self._caller,
+                len(body),
+                steps(),
+                Group.EVENT_LOOP if len(body) < _MIN_THREAD_RESPONSE_SIZE else _by_size(body),
+            )
+        except ConversionError as error:
+            if error.reason is Reason.BODY_TOO_LARGE:
+                # The client has not sent this body.
+                raise bad_model_response("is too large to convert") from None
+            raise
 
     async def run(self, name: str, work: Callable[[], bytes], size: int) -> bytes:
         """Run other work that releases the interpreter lock on a thread, counted under `name`.

@@ -23,7 +23,7 @@ from extproc.convert import (
     Signature,
 )
 from extproc.convert.converter import Steps
-from extproc.convert.inference import InferenceRequest, Reading
+from extproc.convert.inference import InferenceRequest, Reading, ResponseOptions
 from extproc.convert.pool import Group
 from extproc.convert.tensor import Tensor
 from extproc.memory_budget import MemoryBudget
@@ -403,3 +403,14 @@ def test_a_worker_without_converters_imports_neither_numpy_nor_pillow() -> None:
     code = f"import sys, extproc.convert; print([m for m in {libraries} if m in sys.modules])"
     printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     assert printed.stdout.strip() == b"[]"
+
+
+@on_loop
+async def test_a_response_that_can_never_be_converted_is_the_fault_of_the_model_server() -> None:
+    pool = ConversionPool(memory=MemoryBudget(4 << 20))
+    headers, options = {"grpc-status": "0"}, ResponseOptions()
+    caller = pool.for_caller("a")
+    with pytest.raises(ConversionError) as caught:
+        await caller.convert_response(converter(open_gate()), options, 200, headers, bytes(3 << 20))
+    assert (caught.value.status, caught.value.field) == (502, "response")
+    pool.close()
