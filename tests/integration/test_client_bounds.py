@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack
+from http.client import HTTPResponse
 from pathlib import Path
 
 import httpx
@@ -27,9 +28,16 @@ def connected(gateway: Gateway, first: bytes = b"") -> socket.socket:
     return connection
 
 
-def status(connection: socket.socket, request: bytes) -> int:
+def response_to(connection: socket.socket, request: bytes) -> tuple[HTTPResponse, bytes]:
+    """Send the end of a request. Returns the response, which can come in pieces, and its body."""
     connection.sendall(request)
-    return int(connection.recv(1 << 16).split(b" ", 2)[1])
+    response = HTTPResponse(connection)
+    response.begin()
+    return response, response.read()
+
+
+def status(connection: socket.socket, request: bytes) -> int:
+    return response_to(connection, request)[0].status
 
 
 def wait_until_closed(connection: socket.socket) -> None:
@@ -146,11 +154,9 @@ def test_near_the_maximum_heap_requests_are_refused_until_memory_is_free(small: 
     # A new connection would be closed: the heap may grow beyond the share at which requests end.
     with connected(small, begun) as connection, ExitStack() as uploads:
         eventually(overloaded, 60)
-        connection.sendall(end)
-        response = connection.recv(1 << 16)
-    head, _, body = response.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 503 ")
-    assert b"content-type: application/problem+json" in head.lower()
+        response, body = response_to(connection, end)
+    assert response.status == 503
+    assert response.getheader("content-type") == "application/problem+json"
     assert json.loads(body)["reason"] == "gateway_overloaded"
 
     def admitted() -> bool:
