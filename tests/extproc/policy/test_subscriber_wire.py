@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import grpc.aio
@@ -34,8 +34,10 @@ class Stream:
 
     async def serve(self, call: "grpc.aio.ServicerContext[bytes, bytes]") -> None:
         async def listen() -> None:
-            while (message := await call.read()) is not grpc.aio.EOF:
-                self._requests.put_nowait(DiscoveryRequest.FromString(message))
+            # The server may stop while it reads.
+            with suppress(grpc.aio.BaseError):
+                while (message := await call.read()) is not grpc.aio.EOF:
+                    self._requests.put_nowait(DiscoveryRequest.FromString(message))
 
         listening = asyncio.create_task(listen())
         while (response := await self._responses.get()) is not None:
