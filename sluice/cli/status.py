@@ -164,11 +164,11 @@ def _nodes(nodes: list[Status]) -> Iterator[str]:
 
 def _callout_lines(callout: Status) -> Iterator[str]:
     if callout["error"] is not None:
-        where = "" if callout["url"] is None else f"no callout at {callout['url']}: "
-        yield from ("", f"callout   unknown: {where}{callout['error']}")
+        yield from ("", f"callout   unknown: no callout at {callout['url']}: {callout['error']}")
         return
     yield from _workers(callout["workers"])
     yield from _breakers(callout)
+    yield from _key_sets(callout["key_sets"])
 
 
 def _workers(workers: list[Status]) -> Iterator[str]:
@@ -191,7 +191,6 @@ def _breakers(callout: Status) -> Iterator[str]:
     if callout["unprotected"]:
         count = callout["unprotected"]
         yield f"breakers  {count} versions have no breaker: the shared table is full"
-    yield from _key_sets(callout["key_sets"])
 
 
 def _key_sets(key_sets: list[Status]) -> Iterator[str]:

@@ -181,7 +181,7 @@ def test_a_node_is_shown_with_its_version_and_the_types_that_are_not_in_sync() -
 
 def test_control_sequences_of_terminals_are_not_printed() -> None:
     status = control_plane(UNUSED).status().model_dump()
-    callout = {"url": None, "error": "\x1b[2J"}
+    callout = {"url": "http://127.0.0.1:9902", "error": "\x1b[2J"}
     node = {
         "id": "a\x1b]0;x\x07", "kind": "envoy", "connected_at": 0.0, "version": "v1\r", "types": {},
     }  # fmt: skip
