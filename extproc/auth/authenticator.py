@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from extproc.auth.errors import CredentialsError
 from extproc.auth.identity import ANONYMOUS, Identity
 from extproc.auth.tokens import TokenVerifier
-from sluice.config import ApiKey, Auth, JwtIssuer
+from sluice.config import ApiKey, Auth
 from sluice.keys.key_set import KeySet
 
 MAX_API_KEY = 512
@@ -41,12 +41,10 @@ class Authenticator:
         self.auth = auth
         self._api_key_header = auth.api_key_header
         self._api_keys = {key.sha256: key for key in auth.api_keys}
-        keys = {} if previous is None else previous._fetched_keys(auth.issuers)
-        keys |= {i.issuer: KeySet.parse(i.jwks) for i in auth.issuers if i.jwks is not None}
+        keys = {i.issuer: KeySet.parse(i.jwks) for i in auth.issuers if i.jwks is not None}
         self._verifier = TokenVerifier(auth.issuers, keys)
-        self._fetched: dict[str, float] = {}
         if previous is not None:
-            self._take_fetch_times(previous)
+            self._keep_fetched(previous)
         self._verified: OrderedDict[bytes, Identity] = OrderedDict()
         self._max_verified = auth.token_cache_entries
         self.hits = 0
@@ -79,27 +77,38 @@ class Authenticator:
         `now`: monotonic seconds at which the fetch was started.
         """
         self._verifier.keys[issuer] = keys
-        self._fetched[issuer] = now
-        self._verifier.expired.discard(issuer)
+        self._verifier.fetched[issuer] = now
         self._forget_verified()
 
     def confirm_keys(self, issuer: str, now: float) -> None:
         """Record that a fetch started at `now` has returned the key set that is in use."""
-        self._fetched[issuer] = now
+        self._verifier.fetched[issuer] = now
 
-    def expire_keys(self, issuer: str) -> None:
-        """Use the fetched key set of an issuer no longer. Empties the cache of verified tokens."""
-        del self._verifier.keys[issuer]
-        self._verifier.expired.add(issuer)
+    def expire_keys(self, issuer: str) -> bool:
+        """Use the fetched key set of an issuer no longer. Empties the cache of verified tokens.
+
+        Returns whether the key set was in use.
+        """
+        if self._verifier.keys.pop(issuer, None) is None:
+            return False
         self._forget_verified()
+        return True
+
+    def fetched_at(self, issuer: str) -> float | None:
+        """When the last successful fetch of an issuer's key set was started, in monotonic seconds.
+
+        None before the first one.
+        """
+        return self._verifier.fetched.get(issuer)
 
     def fetched_key_sets(self, now: float) -> list[FetchedKeySet]:
         """The key sets of all issuers with a `jwks_uri`. `now`: monotonic seconds."""
+        keys, fetched = self._verifier.keys, self._verifier.fetched
         return [
             FetchedKeySet(
                 each.issuer,
-                usable=each.issuer in self._verifier.keys,
-                age=now - self._fetched[each.issuer] if each.issuer in self._fetched else None,
+                usable=each.issuer in keys,
+                age=now - fetched[each.issuer] if each.issuer in fetched else None,
             )
             for each in self.auth.issuers
             if each.jwks_uri is not None
@@ -109,27 +118,21 @@ class Authenticator:
         self._verified.clear()
         self.key_generation += 1
 
-    def _fetched_keys(self, issuers: tuple[JwtIssuer, ...]) -> dict[str, KeySet]:
-        """The fetched key sets of issuers that have the same `jwks_uri` in this authenticator."""
-        sources = {issuer.issuer: issuer.jwks_uri for issuer in self.auth.issuers}
-        return {
-            issuer.issuer: self._verifier.keys[issuer.issuer]
-            for issuer in issuers
-            if issuer.jwks_uri is not None
-            and issuer.jwks_uri == sources.get(issuer.issuer)
-            and issuer.issuer in self._verifier.keys
-        }
+    def _keep_fetched(self, previous: "Authenticator") -> None:
+        """Continue with the fetched key sets of `previous`, for issuers with the same `jwks_uri`.
 
-    def _take_fetch_times(self, previous: "Authenticator") -> None:
-        """Continue the ages of the key sets of `previous`: a new policy must not renew them."""
+        Their ages continue too: a new policy must not renew them.
+        """
+        verifier, former = self._verifier, previous._verifier
         sources = {each.issuer: each.jwks_uri for each in previous.auth.issuers}
         for each in self.auth.issuers:
             name = each.issuer
-            if each.jwks_uri is not None and each.jwks_uri == sources.get(name):
-                if name in previous._fetched:
-                    self._fetched[name] = previous._fetched[name]
-                if name in previous._verifier.expired:
-                    self._verifier.expired.add(name)
+            if each.jwks_uri is None or each.jwks_uri != sources.get(name):
+                continue
+            if name in former.keys:
+                verifier.keys[name] = former.keys[name]
+            if name in former.fetched:
+                verifier.fetched[name] = former.fetched[name]
 
     def _by_token(self, token: bytes, now: float) -> Identity:
         cached = self._verified.get(token)

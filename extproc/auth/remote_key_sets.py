@@ -42,8 +42,6 @@ class RemoteKeySets:
         self._fetch = fetch
         self._clock = clock
         self._documents: dict[str, bytes] = {}
-        self._applied: dict[str, float] = {}
-        """When the fetch was started whose document is in use, by issuer."""
         self._failures: dict[str, str] = {}
         """The reason of the last fetch by issuer, if it has failed."""
         self._requested: dict[str, float] = {}
@@ -90,7 +88,8 @@ class RemoteKeySets:
         started = self._clock()
         try:
             document = await self._fetch(issuer.jwks_uri)
-            if started < self._applied.get(issuer.issuer, started):
+            fetched_at = self._authenticator.fetched_at(issuer.issuer)
+            if fetched_at is not None and started < fetched_at:
                 return True  # a later fetch was faster: this document may have revoked keys
             if document == self._documents.get(issuer.issuer):
                 self._authenticator.confirm_keys(issuer.issuer, started)
@@ -98,7 +97,6 @@ class RemoteKeySets:
                 keys = KeySet.parse(document)
                 self._authenticator.replace_keys(issuer.issuer, keys, started)
                 self._documents[issuer.issuer] = document
-            self._applied[issuer.issuer] = started
         except (FetchError, KeySetError) as error:
             self._on_failure(issuer, str(error))
             return False
@@ -113,13 +111,12 @@ class RemoteKeySets:
         if self._failures.get(issuer.issuer) != reason:
             log.warning("cannot fetch the key set of %s: %s; retrying", issuer.issuer, reason)
         self._failures[issuer.issuer] = reason
-        for key_set in self._authenticator.fetched_key_sets(self._clock()):
-            if key_set.issuer != issuer.issuer or not key_set.usable or key_set.age is None:
-                continue
-            if key_set.age > issuer.jwks_max_stale:
-                log.error(
-                    "the key set of %s has expired: its tokens are refused until it is fetched",
-                    issuer.issuer,
-                )
-                self._documents.pop(issuer.issuer, None)
-                self._authenticator.expire_keys(issuer.issuer)
+        fetched_at = self._authenticator.fetched_at(issuer.issuer)
+        if fetched_at is None or self._clock() - fetched_at <= issuer.jwks_max_stale:
+            return
+        if self._authenticator.expire_keys(issuer.issuer):
+            log.error(
+                "the key set of %s has expired: its tokens are refused until it is fetched",
+                issuer.issuer,
+            )
+            self._documents.pop(issuer.issuer, None)

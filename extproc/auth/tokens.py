@@ -30,13 +30,14 @@ _OPTIONS: Options = {"verify_exp": False, "verify_nbf": False, "verify_iat": Fal
 class TokenVerifier:
     """Verifies tokens. `keys` contains the key set of each issuer. Key sets may be replaced.
 
-    `expired` contains the issuers whose key set may no longer be used.
+    `fetched` contains the monotonic seconds of the last fetch by issuer, for fetched key sets. A
+    fetched key set that is not in `keys` has expired.
     """
 
     def __init__(self, issuers: tuple[JwtIssuer, ...], keys: Mapping[str, KeySet]) -> None:
         self._issuers = {issuer.issuer: issuer for issuer in issuers}
         self.keys = dict(keys)
-        self.expired: set[str] = set()
+        self.fetched: dict[str, float] = {}
 
     def verify(self, token: str, now: float) -> Identity:
         """Verify a token and return the caller's identity. Raises CredentialsError."""
@@ -75,7 +76,7 @@ class TokenVerifier:
         if key_set is not None and (key_id is None or isinstance(key_id, str)):
             keys = key_set.candidates(key_id, algorithm)
         if not keys:
-            expired = issuer.issuer in self.expired
+            expired = key_set is None and issuer.issuer in self.fetched
             raise (ExpiredKeysError if expired else UnknownKeyError)(issuer.issuer)
         for key in keys:
             try:
