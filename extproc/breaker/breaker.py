@@ -167,7 +167,7 @@ class Breaker:
             if config is None:
                 return None
         width = int(config.window * MICROS_PER_SECOND) // config.buckets
-        version = _Version(config, 0, max(1, width))
+        version = _Version(config, 0, width)
         try:
             # Buckets of another width or number have other columns, because they are incompatible.
             name = f"breaker:{cluster}:{version.bucket_width}:{config.buckets}"
@@ -220,7 +220,7 @@ class Breaker:
 
         Two workers that check at the same time may both admit a probe.
         """
-        interval = now // max(1, int(version.config.probe_interval * MICROS_PER_SECOND))
+        interval = now // int(version.config.probe_interval * MICROS_PER_SECOND)
         if max(self._table.values(version.probe_column)) >= interval:
             return False
         self._table.set(version.probe_column, interval)
