@@ -28,7 +28,7 @@ DEPENDENCIES = {
     "extproc.rpc": "sluice.contract",
     "extproc.framing": "",
     "extproc.counter_table": "",
-    "extproc.client_network": "",
+    "extproc.caller": "",
     "extproc.memory_budget": "",
     "extproc.problem": "sluice.contract",
     "extproc.transport": "extproc.framing extproc.memory_budget extproc.rpc",
@@ -44,7 +44,7 @@ DEPENDENCIES = {
         "extproc.auth extproc.convert extproc.memory_budget extproc.policy sluice.config"
         " sluice.contract"
     ),
-    "extproc.limits": "extproc.client_network extproc.rpc extproc.transport protos sluice.config",
+    "extproc.limits": "extproc.caller extproc.rpc extproc.transport protos sluice.config",
     "extproc.breaker": "extproc.counter_table sluice.config sluice.contract",
     "extproc.telemetry": (
         "extproc.breaker extproc.counter_table extproc.decision extproc.policy extproc.rpc"
@@ -59,7 +59,7 @@ DEPENDENCIES = {
         " extproc.rpc extproc.telemetry protos sluice.config sluice.contract"
     ),
     "extproc.services.ext_proc": (
-        "extproc.client_network extproc.convert extproc.decision extproc.framing"
+        "extproc.caller extproc.convert extproc.decision extproc.framing"
         " extproc.memory_budget extproc.policy extproc.rpc extproc.services protos sluice.contract"
     ),
     "extproc.process": (

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from extproc.client_network import client_network
+from extproc.caller import caller_name
 from extproc.limits.arithmetic import MICROS_PER_SECOND, Algorithm, Limit
 from sluice.config.limits import UNIT_SECONDS, LimitMatch, LimitRule
 
@@ -30,9 +30,7 @@ class RequestView:
     @property
     def owner(self) -> str:
         """Who chooses the header values: the subject, or the network of an anonymous client."""
-        if self.subject is not None:
-            return f"subject {self.subject}"
-        return f"address {client_network(self.client_address)}"
+        return caller_name(self.subject, self.client_address)
 
 
 MAX_CACHED_KEYS = 1000

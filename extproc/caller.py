@@ -1,4 +1,4 @@
-"""The network of a client address, as the smallest unit that one client cannot leave at will."""
+"""Names the caller of a request, so that callers share limits, threads and memory fairly."""
 
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
@@ -7,8 +7,13 @@ _HOST_BITS = 64
 """Bits of an IPv6 address that a client can choose: a site gets at least a /64 (RFC 6177)."""
 
 
+def caller_name(subject: str | None, address: str) -> str:
+    """The authenticated subject, or the network of an anonymous client at this address."""
+    return f"subject {subject}" if subject else f"address {_network(address)}"
+
+
 @lru_cache(maxsize=4096)
-def client_network(address: str) -> str:
+def _network(address: str) -> str:
     """The /64 network of an IPv6 address. Any other text is returned unchanged."""
     try:
         parsed = ip_address(address)
