@@ -10,7 +10,7 @@ import logging
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from random import Random
 
 from extproc.policy.current import CurrentPolicy
@@ -22,39 +22,17 @@ from protos.ext_proc_pb2 import (
     HttpHeaders,
     HttpTrailers,
     ProcessingRequest,
-    ProcessingResponse,
 )
 from protos.inference_pb2 import ModelInferRequest, ModelInferResponse, ModelReadyRequest
 from tests.extproc.auth.tokens import NOW
 from tests.extproc.decision.requests import API_KEY, VERSIONS, bearer, document
+from tests.extproc.services.ext_proc.recorded_call import RecordedCall
 from tests.mutation import mutated
 
 _METHODS = (*["ModelInfer"] * 8, *["ModelStreamInfer"] * 8, "ModelReady", "ServerLive", "None")
 _GRPC = b"application/grpc"
 _MEDIA = (_GRPC, _GRPC, b"application/json", b"application/x-protobuf")
 _MAX_BODY = 20_000
-
-
-class _Call:
-    """The call of one stream: keeps the kinds of the responses."""
-
-    metadata: Sequence[tuple[str, str | bytes]] = ()
-    deadline = None
-
-    def __init__(self) -> None:
-        self.responses: list[str | None] = []
-        self.refused = False
-
-    def send(self, message: bytes) -> None:
-        kind = ProcessingResponse.FromString(message).WhichOneof("response")
-        self.responses.append(kind)
-        self.refused = kind == "immediate_response"
-
-    async def writable(self) -> None:
-        pass
-
-    def finish(self, code: StatusCode = StatusCode.OK, details: str = "") -> None:
-        pass
 
 
 class _Failures(logging.Handler):
@@ -95,20 +73,24 @@ class Fuzzer:
     def check(self, number: int) -> None:
         """Run a stream. Raises AssertionError for a response or an error that breaks a rule."""
         source = Random(number)
-        call = _Call()
+        call = RecordedCall()
         handler = self._processor.open(call)
         try:
             for message in _messages(source):
                 awaitable = handler.on_message(message)
                 if inspect.isawaitable(awaitable):
                     self._loop.run_until_complete(_completed(awaitable))
-                if call.refused or source.random() < 0.02:
+                if _is_refused(call) or source.random() < 0.02:
                     break
             handler.on_cancel()
         except RpcError as error:
             self._failures.messages += [error.details] * (error.code != StatusCode.INVALID_ARGUMENT)
         assert not self._failures.messages, self._failures.messages
-        self.kinds.update(call.responses)
+        self.kinds.update(each.WhichOneof("response") for each in call.responses)
+
+
+def _is_refused(call: RecordedCall) -> bool:
+    return bool(call.responses) and call.responses[-1].HasField("immediate_response")
 
 
 async def _completed(awaitable: object) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from extproc.counter_table import CounterTable, create
 from extproc.decision import Reads
 from extproc.policy.current import CurrentPolicy
 from extproc.protection import Protection, ProtectionSettings
-from extproc.rpc import StatusCode
 from extproc.services.decider import Decider
 from extproc.services.ext_proc import admission_cache
 from extproc.services.ext_proc.service import ExternalProcessor
@@ -26,27 +25,9 @@ from sluice.keys.key_set import KeySet
 from tests.extproc.auth.tokens import LEEWAY, NOW, OTHER_RSA, issuer, key_set, rsa_jwk
 from tests.extproc.decision.requests import bearer, document
 from tests.extproc.services.callout import body
+from tests.extproc.services.ext_proc.recorded_call import RecordedCall
 
 TRACE = f"00-{uuid.UUID(int=1).hex}-00f067aa0ba902b7-01"
-
-
-class Sink:
-    """A call that stores its responses."""
-
-    metadata: Sequence[tuple[str, str | bytes]] = ()
-    deadline = None
-
-    def __init__(self) -> None:
-        self.responses: list[ProcessingResponse] = []
-
-    def send(self, message: bytes) -> None:
-        self.responses.append(ProcessingResponse.FromString(message))
-
-    async def writable(self) -> None:
-        """Never blocks."""
-
-    def finish(self, code: StatusCode = StatusCode.OK, details: str = "") -> None:
-        """Does nothing."""
 
 
 class Service:
@@ -76,11 +57,11 @@ class Service:
         return response
 
     def process(self, *messages: ProcessingRequest) -> list[ProcessingResponse]:
-        sink = Sink()
-        stream = self.ext_proc.open(sink)
+        call = RecordedCall()
+        stream = self.ext_proc.open(call)
         for message in messages:
             stream.on_message(message.SerializeToString())
-        return sink.responses
+        return call.responses
 
 
 def headers_message(headers: Mapping[str, str], *, has_body: bool) -> ProcessingRequest:

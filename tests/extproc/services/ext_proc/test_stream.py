@@ -30,6 +30,7 @@ from tests.extproc.auth.key_server import ROTATED, keys_served, until_accepted
 from tests.extproc.auth.tokens import OTHER_RSA, issuer, token
 from tests.extproc.decision.requests import VERSIONS, bearer, document
 from tests.extproc.services.callout import CalloutClient, Pairs, body, callout, headers, written
+from tests.extproc.services.ext_proc.recorded_call import RecordedCall
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_event_loop")]
 
@@ -401,32 +402,13 @@ async def test_a_token_with_a_new_key_is_admitted(transport: TransportName) -> N
             assert problem(response) == (401, "invalid_credentials")
 
 
-class RecordingCall:
-    """A call without a transport that keeps its responses."""
-
-    metadata = ()
-    deadline = None
-
-    def __init__(self) -> None:
-        self.responses: list[ProcessingResponse] = []
-
-    def send(self, message: bytes) -> None:
-        self.responses.append(ProcessingResponse.FromString(message))
-
-    async def writable(self) -> None:
-        pass
-
-    def finish(self, code: StatusCode = StatusCode.OK, details: str = "") -> None:
-        pass
-
-
 @pytest.mark.parametrize(
     ("too_large", "expected"), [(False, (503, "memory_exhausted")), (True, (413, "body_too_large"))]
 )
 async def test_only_a_body_that_can_fit_later_should_be_sent_again(
     client: CalloutClient, *, too_large: bool, expected: tuple[int, str]
 ) -> None:
-    call = RecordingCall()
+    call = RecordedCall()
     stream = client.processor.open(call)
     stream.on_message(headers(INFER).SerializeToString())
     assert isinstance(stream, ExhaustionHandler)
