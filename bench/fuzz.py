@@ -24,8 +24,8 @@ from typing import Protocol
 
 from bench.lock_hold import longest_hold
 
-HANG_SECONDS = 60
-"""Time without progress after which the traceback is printed and the process ends."""
+HANG_SECONDS = 600
+"""Time for 1,000 inputs after which the traceback is printed and the process ends."""
 
 MAX_HOLD = 0.1
 """Seconds of CPU time."""
@@ -153,7 +153,7 @@ def run(name: str, first: int, count: int) -> Result:
     result, began = Result(name), time.monotonic()
     for number in range(first, first + count):
         if (number - first) % 1000 == 0:
-            faulthandler.dump_traceback_later(HANG_SECONDS * 10, exit=True)
+            faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
         try:
             _feed(fuzzer.work(number), number, result)
         except BaseException as error:
