@@ -213,7 +213,7 @@ class ServerCall(Stream):
         return self._discards and self._task is None
 
     def _deliver(self, message: bytes) -> None:
-        if self._finished or self._handler is None:
+        if self._handler is None:
             return
         self._server.counters.messages_received += 1
         try:
@@ -225,7 +225,7 @@ class ServerCall(Stream):
             self._start_task(awaitable, len(message))
 
     def _deliver_half_close(self) -> None:
-        if self._finished or self._handler is None:
+        if self._handler is None:
             return
         if self._decoder is not None:
             self._abort(StatusCode.INTERNAL, "the request ends inside a message")
@@ -241,7 +241,7 @@ class ServerCall(Stream):
 
     def _buffer(self, content: bytes) -> None:
         """Buffer content that is not one whole message, or that the handler cannot take yet."""
-        if self._finished or self._discards:
+        if self._discards:
             return
         if not self._server.memory.reserve(len(content)):
             self._discard_request("the server has no memory for the message", too_large=False)
@@ -280,8 +280,8 @@ class ServerCall(Stream):
         if self._half_close_pending and (not self._is_busy() or self._is_idle_and_discards()):
             self._deliver_half_close()
         # While the handler is busy, the window stays closed for what is buffered.
-        waits = self._decoder is not None and self._is_busy()
-        self.set_unread(len(self._decoder) if waits and self._decoder is not None else 0)
+        decoder = self._decoder
+        self.set_unread(len(decoder) if decoder is not None and self._is_busy() else 0)
         self._settle()
 
     def _take_turn(self) -> None:
