@@ -86,8 +86,8 @@ class GrpcMessages:
     """The messages of one call. The result of `step` refuses the call, or says how to go on."""
 
     __slots__ = (
-        "_check", "_compressed", "_encoding", "_inflater", "_left", "_limit", "_piece", "_position",
-        "_prefix", "_single", "_whole", "count",
+        "_check", "_encoding", "_inflater", "_left", "_limit", "_piece", "_position", "_prefix",
+        "_single", "_whole", "count",
     )  # fmt: skip
 
     def __init__(
@@ -106,8 +106,8 @@ class GrpcMessages:
         """Bytes of the current message that have not been read; None between two messages."""
         self._whole = True
         """Whether nothing of the current message has been read."""
-        self._compressed = False
         self._inflater: _Inflater | None = None
+        """Inflates the current message; None if it is not compressed."""
         self.count = 0
         """Number of messages that have begun."""
 
@@ -143,10 +143,10 @@ class GrpcMessages:
                 self._piece = b""
                 self._position = 0
                 return Progress.READ
-            if not self._compressed:
+            if self._inflater is None:
                 refusal = self._read_plain()
             elif inflate:
-                refusal, room = self._read_compressed(room)
+                refusal, room = self._read_compressed(self._inflater, room)
             else:
                 return Progress.COMPRESSED
             if refusal is not None:
@@ -177,8 +177,8 @@ class GrpcMessages:
             return Refusal(Reason.MALFORMED_REQUEST, "this method takes one message")
         self.count += 1
         self._position += PREFIX_SIZE
-        self._left, self._whole, self._compressed = length, True, flags == 1
-        if self._compressed:
+        self._left, self._whole = length, True
+        if flags == 1:
             window_bits = _WINDOW_BITS.get(self._encoding)
             if window_bits is None:
                 return _UNKNOWN_ENCODING
@@ -204,10 +204,8 @@ class GrpcMessages:
             return self._check.check(content)
         return self._check.feed(content) or self._check.finish()
 
-    def _read_compressed(self, room: int) -> tuple[Refusal | None, int]:
+    def _read_compressed(self, inflater: _Inflater, room: int) -> tuple[Refusal | None, int]:
         """Inflate what the piece has of the current message, until there is no more `room`."""
-        inflater = self._inflater
-        assert inflater is not None
         try:
             while room > 0:
                 if not inflater.has_output:
