@@ -45,12 +45,10 @@ def run(policy: Policy, request: Request, context: DecisionContext) -> Refusal |
     """Choose the converter by the content type and the version's protocol."""
     target = context.target
     assert target is not None
-    if target.converters is None and target.protocol != "grpc":
+    if target.converters is None:
         return None
     if request.is_websocket:
         return _NO_WEBSOCKET if target.protocol == "grpc" else None
-    if target.converters is None:
-        return None
     if target.protocol == "grpc" and _headers_too_large(policy, request, context):
         return _HEADERS_TOO_LARGE
     content_type = request.headers.get("content-type")
