@@ -62,7 +62,7 @@ class ConversionMemory:
         while True:
             sizes = self._waiting_sizes()
             waiting = sizes.total()
-            if self._is_free(size + self._spare(size)) and (
+            if size + self._spare(size) <= self._budget.free and (
                 not waiting or waiting + size <= self.limit // _WAITING_DIVISOR
             ):
                 return True
@@ -78,7 +78,7 @@ class ConversionMemory:
         running = self._running[caller]
         if running and running + needed > self.limit // _RUNNING_DIVISOR:
             return False
-        return self._is_free(needed - reserved + self._spare(needed))
+        return needed - reserved + self._spare(needed) <= self._budget.free
 
     def reserve(self, size: int) -> None:
         """Reserve bytes that are free."""
@@ -98,9 +98,6 @@ class ConversionMemory:
         self._running[caller] -= size
         if not self._running[caller]:
             del self._running[caller]
-
-    def _is_free(self, size: int) -> bool:
-        return self._budget.used + size <= self._budget.limit
 
     def _spare(self, size: int) -> int:
         """Bytes that must stay free when a job takes `size` bytes."""
