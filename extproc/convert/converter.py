@@ -97,10 +97,12 @@ class Converter:
     signature: Signature
     limits: ConversionLimits
     min_thread_size: int
-    """Size in bytes from which a body should be converted on a thread, off the event loop."""
+    """Size in bytes from which a body should be converted on a thread, off the event loop. It does
+    not matter if `releases_lock`."""
     _read: RequestReader
     releases_lock: bool = False
-    """Whether most of the work releases the interpreter lock, as the decoders of images do."""
+    """Whether most of the work releases the interpreter lock, as the decoders of images do. Then a
+    body of any size is converted on a thread."""
 
     def convert_request(self, body: bytes, headers: Headers) -> ConvertedMessage:
         """Convert a request for the model server. Raises ConversionError (400, 413, 415, 422)."""
@@ -289,7 +291,7 @@ class Converters:
             self._protocol,
             self._signature,
             self._limits,
-            0 if kind in ("image", "multipart") else _MIN_THREAD_SIZE,
+            _MIN_THREAD_SIZE,
             self._readers.reader(kind, media_type),
             releases_lock=kind in ("image", "multipart"),
         )
