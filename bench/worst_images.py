@@ -70,10 +70,11 @@ def png(
     row_filter: int = 4,
     *extra: bytes,
     interlaced: bool = False,
+    level: int = 1,
 ) -> bytes:
     """A PNG of one color, which is small. By default, it has the filter that takes the longest."""
     bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color]
-    compressor = zlib.compressobj(1)
+    compressor = zlib.compressobj(level)
     passes = adam7(width, height) if interlaced else ((width, height),)
     rows = []
     for columns, count in passes:
@@ -117,13 +118,17 @@ def add_pngs() -> None:
     add("PNG, chunks", lambda: png(16, 12, 8, 6, 0, chunk(b"teXt", b"") * 800_000))
     add("PNG, 16,000 chunks", lambda: png(16, 12, 8, 6, 0, chunk(b"teXt", b"") * 16_000))
     add("PNG, EXIF", lambda: png(16, 12, 8, 6, 0, chunk(b"eXIf", EXIF)))
-    add("PNG, inflated text", lambda: png(16, 12, 8, 6, 0, INFLATED))
+    add("PNG, inflated text", lambda: png(16, 12, 8, 6, 0, inflated()))
     add("PNG, two headers", lambda: png(16, 12, 8, 6, 0, png(13_300, 13_300)[8:-12]))
 
 
 TRANSPARENT = chunk(b"tRNS", bytes(6))
 EXIF = b"MM\0*" + struct.pack(">IH", 8, 65_535) + bytes(SIZE - 1000)
-INFLATED = chunk(b"zTXt", b"x\0\0" + zlib.compress(bytes(1 << 30), 9)) * 9
+
+
+def inflated() -> bytes:
+    """Chunks of a text that inflates to 1 GiB."""
+    return chunk(b"zTXt", b"x\0\0" + zlib.compress(bytes(1 << 30), 9)) * 9
 
 
 def pattern(width: int, height: int, mode: str = "RGB") -> Image.Image:
@@ -194,11 +199,13 @@ def add_webps() -> None:
     add("WebP with transparency", lambda: webp("RGBA"), PHOTO, LANCZOS)
     add("WebP, lossless", lambda: webp("RGBA", lossless=True, quality=0))
     add("WebP, noise", lambda: encoded(noise(1600, 1500), "WEBP", lossless=True, quality=0))
+    add("WebP, 2000 frames", animation)
+
+
+def animation() -> bytes:
+    """A WebP of 2000 frames."""
     frames = [Image.new("RGB", (64, 64), (i % 256, i // 256, 0)) for i in range(2000)]
-    add(
-        "WebP, 2000 frames",
-        lambda: encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:]),
-    )
+    return encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:])
 
 
 def noise(width: int, height: int) -> Image.Image:
