@@ -10,14 +10,12 @@ responds at once. Run it with `python -m bench.attack`.
 import argparse
 import http.client
 import multiprocessing
-import struct
 import tempfile
 import threading
 import time
 import urllib.request
-import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +28,7 @@ from bench.envoy_config import upstream_config
 from bench.kill import Gateway
 from bench.processes import envoy, free_port, local_address, resident_bytes, sluice_up
 from bench.worst_bodies import v2_elements
+from bench.worst_images import png
 
 HONEST, JSON_ATTACKER, PICTURE_ATTACKER = "127.0.0.1", "127.0.0.2", "127.0.0.3"
 SIDE, TENSOR_SIDE = 224, 32
@@ -37,11 +36,6 @@ TIMEOUT = 15.0
 WARM_UP = 2.0
 NO_RESPONSE = "no response"
 GOAL_SUCCESS, GOAL_P99 = 0.999, 0.25
-
-# The passes of Adam7: offsets and steps in x and y (PNG third edition, section 8.1).
-ADAM7 = (
-    (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +63,6 @@ class Results:
         self.seconds[name].append(seconds)
 
 
-def adam7_png(width: int, height: int) -> bytes:
-    """An interlaced PNG with transparent black pixels."""
-    rows = b"".join(
-        bytes((1 + 4 * -(-(width - x) // dx)) * -(-(height - y) // dy)) for x, y, dx, dy in ADAM7
-    )
-    header = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 1)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
-    )
-
-
 def json_attack() -> list[Request]:
     """An expensive document that is accepted, and one that is refused at its end."""
     path, media = "/v2/models/attacked/infer", "application/json"
@@ -95,7 +76,12 @@ def picture_attack() -> list[Request]:
     """Interlaced pictures, the first with as many pixels as an input may have."""
     path, media = "/v2/models/attacked-images/infer", "image/png"
     return [
-        Request(f"Adam7 {side} x {side}", path, media, adam7_png(side, side))
+        Request(
+            f"Adam7 {side} x {side}",
+            path,
+            media,
+            png(side, side, row_filter=0, interlaced=True, level=9),
+        )
         for side in (5000, 3000)
     ]
 
@@ -184,9 +170,11 @@ def cpu_wait() -> float:
     return int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
 
 
-def _in_process(target: "SimpleQueue[Results]", work: str, arguments: Sequence[object]) -> None:
+def _in_process(
+    target: "SimpleQueue[Results]", work: Callable[..., Results], arguments: Sequence[object]
+) -> None:
     """Run a client in a process of its own, so that clients do not delay each other."""
-    results = globals()[work](*arguments)
+    results = work(*arguments)
     target.put(Results(dict(results.statuses), dict(results.seconds), results.waited))
 
 
@@ -233,15 +221,15 @@ def measure(gateway: Gateway, metrics: int, options: argparse.Namespace) -> bool
     honest(gateway.listener, options.rate, WARM_UP)
     context = multiprocessing.get_context("spawn")
     port, seconds = gateway.listener, options.seconds
-    clients: dict[str, tuple[str, Sequence[object]]] = {
-        "honest": ("honest", (port, options.rate, seconds))
+    clients: dict[str, tuple[Callable[..., Results], Sequence[object]]] = {
+        "honest": (honest, (port, options.rate, seconds))
     }
     if "json" in options.attacks:
         arguments = (port, JSON_ATTACKER, json_attack(), options.connections, seconds)
-        clients["JSON"] = ("attack", arguments)
+        clients["JSON"] = (attack, arguments)
     if "pictures" in options.attacks:
         arguments = (port, PICTURE_ATTACKER, picture_attack(), options.connections, seconds)
-        clients["pictures"] = ("attack", arguments)
+        clients["pictures"] = (attack, arguments)
     queues = {name: context.SimpleQueue() for name in clients}
     processes = [
         context.Process(target=_in_process, args=(queues[name], *clients[name])) for name in clients
@@ -249,7 +237,7 @@ def measure(gateway: Gateway, metrics: int, options: argparse.Namespace) -> bool
     for process in processes:
         process.start()
     peaks: Counter[int] = Counter()
-    while any(process.is_alive() for process in processes[:1]) and queues["honest"].empty():
+    while processes[0].is_alive() and queues["honest"].empty():
         for pid in gateway.workers().values():
             try:
                 peaks[pid] = max(peaks[pid], resident_bytes(pid))
