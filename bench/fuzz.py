@@ -19,10 +19,10 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Protocol
 
 from bench.lock_hold import longest_hold
+from bench.processes import resident_bytes
 
 HANG_SECONDS = 600
 """Time for 1,000 inputs after which the traceback is printed and the process ends."""
@@ -165,7 +165,7 @@ def run(name: str, first: int, count: int) -> Result:
 
 
 def _feed(work: Callable[[], object], number: int, result: Result) -> None:
-    settled = _resident()
+    settled = resident_bytes(os.getpid())
     started = time.thread_time()
     work()
     seconds = time.thread_time() - started
@@ -175,11 +175,6 @@ def _feed(work: Callable[[], object], number: int, result: Result) -> None:
         hold = longest_hold(work)
         result.longest_hold = max(result.longest_hold, (hold.seconds, number))
         result.memory = max(result.memory, settled + hold.peak_bytes)
-
-
-def _resident() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> int:
