@@ -1,8 +1,7 @@
-"""Adds commands to the parser; errors of commands; arguments that several commands share."""
+"""Adds commands to the parser; errors of commands."""
 
 import argparse
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TypeAlias
 
 Subcommands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -35,10 +34,3 @@ def command(
     parser = commands.add_parser(name, help=help_text, description=help_text)
     parser.set_defaults(run=run, prog=parser.prog, packages=packages)
     return parser
-
-
-def config_argument(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """Add the positional argument CONFIG."""
-    parser.add_argument(
-        "config", metavar="CONFIG", type=Path, nargs=None if required else "?", help="config file"
-    )

@@ -5,7 +5,8 @@ import json
 from collections.abc import Mapping
 
 from sluice.bootstrap import render
-from sluice.cli.commands import Subcommands, command, config_argument
+from sluice.cli.commands import Subcommands, command
+from sluice.cli.gateway import config_argument, require_config
 from sluice.config import GatewayConfig, policy_document
 from sluice.config.load import load
 
@@ -15,21 +16,22 @@ def register(commands: Subcommands) -> None:
     validate = command(
         commands, "validate", _validate, "check a config file, and read its key set files"
     )
-    config_argument(validate)
+    config_argument(validate, "config file to check")
     command(commands, "schema", _schema, "print the JSON Schema of the config, for editors")
     bootstrap = command(
         commands, "bootstrap", _bootstrap, "print an Envoy bootstrap for the gateway"
     )
-    config_argument(bootstrap)
+    config_argument(bootstrap, "config file")
     bootstrap.add_argument(
         "--node-id", default="envoy", help="node ID of the Envoy, as shown by sluice status"
     )
 
 
 def _validate(options: argparse.Namespace) -> int:
-    config = load(options.config)
-    policy = policy_document(config, options.config.parent)
-    print(f"{options.config}: valid; {_count(config.models)}, version {policy.version}")
+    file = require_config(options)
+    config = load(file)
+    policy = policy_document(config, file.parent)
+    print(f"{file}: valid; {_count(config.models)}, version {policy.version}")
     return 0
 
 
@@ -43,6 +45,6 @@ def _schema(_: argparse.Namespace) -> int:
 
 
 def _bootstrap(options: argparse.Namespace) -> int:
-    config = load(options.config)
+    config = load(require_config(options))
     print(render(config, options.node_id), end="")
     return 0

@@ -3,13 +3,23 @@
 import argparse
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 
-from sluice.cli.commands import CommandError, Subcommands, command, config_argument
-from sluice.config import GatewayConfig
+from sluice.cli.commands import CommandError, Subcommands, command
+from sluice.cli.gateway import (
+    callout,
+    callout_option,
+    config_argument,
+    no_answer,
+    no_connection,
+    open_url,
+    require_config,
+    telemetry_section,
+)
 from sluice.config.files import read_file
-from sluice.config.load import load
 from sluice.config.telemetry import MAX_PROFILE_SECRET
+from sluice.printable import printable
 
 MAX_SECONDS = 60
 MARGIN = 30.0
@@ -22,7 +32,8 @@ MAX_PROFILE = 256 << 20
 def register(commands: Subcommands) -> None:
     """Add this module's commands."""
     parser = command(commands, "profile", _profile, "profile a worker of a running gateway")
-    config_argument(parser)
+    config_argument(parser, "config of the gateway")
+    callout_option(parser, "telemetry.metrics.address of the config")
     parser.add_argument("--seconds", type=int, default=10, help=f"duration, at most {MAX_SECONDS}")
     parser.add_argument("--worker", type=int, default=0, help="index of the worker, from 0")
     parser.add_argument(
@@ -32,32 +43,40 @@ def register(commands: Subcommands) -> None:
 
 
 def _profile(options: argparse.Namespace) -> int:
-    config = load(options.config)
+    config = require_config(options)
+    address = callout(options)
+    request = _request(options, config, address.url)
     try:
-        request = _request(options, config)
-        with urllib.request.urlopen(request, timeout=options.seconds + MARGIN) as response:  # noqa: S310 (an http URL)
-            options.output.write_bytes(response.read(MAX_PROFILE))
+        with open_url(request, options.seconds + MARGIN) as response:
+            profile = response.read(MAX_PROFILE)
     except urllib.error.HTTPError as error:
-        reason = error.read(1000).decode(errors="replace").strip()
-        raise CommandError(f"{error.code}: {reason}") from error
-    except (OSError, ValueError) as error:
-        raise CommandError(getattr(error, "reason", error)) from error
+        reason = printable(error.read(1000).decode(errors="replace").strip(), 1000)
+        raise CommandError(f"{address.url} ({address.origin}): {error.code}: {reason}") from error
+    except (OSError, HTTPException) as error:
+        raise CommandError(no_answer("the callout", address, no_connection(error))) from error
+    try:
+        options.output.write_bytes(profile)
+    except OSError as error:
+        raise CommandError(error) from error
     print(options.output)
     return 0
 
 
-def _request(options: argparse.Namespace, config: GatewayConfig) -> urllib.request.Request:
-    """Raises ValueError when the secret cannot be read or the config has none."""
-    profile = config.telemetry.profile
+def _request(options: argparse.Namespace, config: Path, base: str) -> urllib.request.Request:
+    """Raises CommandError when the secret cannot be read or the config has none."""
+    profile = telemetry_section(config).profile
     if profile is None:
-        raise ValueError(f"{options.config} does not set telemetry.profile.secret_file")
-    secret = _secret(options.config.parent / profile.secret_file)
+        raise CommandError(f"{config} does not set telemetry.profile.secret_file")
+    try:
+        secret = _secret(config.parent / profile.secret_file)
+    except ValueError as error:
+        raise CommandError(error) from None
     profile_format = "svg" if options.output.suffix == ".svg" else "speedscope"
     url = (
-        f"http://{config.telemetry.metrics.address}/debug/profile"
+        f"{base.rstrip('/')}/debug/profile"
         f"?worker={options.worker}&seconds={options.seconds}&format={profile_format}"
     )
-    return urllib.request.Request(url, headers={"authorization": f"Bearer {secret}"})
+    return urllib.request.Request(url, headers={"authorization": f"Bearer {secret}"})  # noqa: S310 (an http URL)
 
 
 def _secret(file: Path) -> str:

@@ -9,6 +9,15 @@ _HEAD = """# Commands
 Generated from the command line by `make docs`. Every command has `--help`.
 
 Exit status: 0, the command succeeded; 1, it failed; 2, the config or an argument is not valid.
+`sluice explain` also exits with 3: the gateway would refuse the request.
+
+Commands find the gateway by an option such as `--control-plane`, else by the addresses in CONFIG,
+else by those in `SLUICE_CONFIG`, else at the default addresses. Errors name the address and where
+it comes from.
+
+| environment variable | |
+|---|---|
+| `SLUICE_CONFIG` | Config file of all commands that take a CONFIG and get none. |
 """
 
 

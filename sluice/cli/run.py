@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from sluice.cli.commands import CommandError, Subcommands, UsageError, command, config_argument
+from sluice.cli.commands import CommandError, Subcommands, UsageError, command
+from sluice.cli.gateway import CONFIG_VARIABLE, config_argument, find_config, require_config
 from sluice.config import GatewayConfig
 from sluice.config.gateway import Callout
 from sluice.config.telemetry import MetricsEndpoint
@@ -33,7 +34,7 @@ def register(commands: Subcommands) -> None:
     gateway = command(
         commands, "up", _up, "run a whole gateway on this machine", ("extproc", "xds", "protos")
     )
-    config_argument(gateway, required=False)
+    config_argument(gateway, "config file")
     gateway.add_argument("--demo", action="store_true", help="also run the example models")
     gateway.add_argument(
         "--faults",
@@ -47,7 +48,7 @@ def register(commands: Subcommands) -> None:
     control_plane = command(
         commands, "control-plane", _control_plane, "run the control plane", ("xds", "protos")
     )
-    config_argument(control_plane)
+    config_argument(control_plane, "config file")
     _callout_arguments(
         command(commands, "callout", _callout, "run the callout workers", ("extproc", "protos"))
     )
@@ -100,12 +101,13 @@ def _transport(parser: argparse.ArgumentParser) -> None:
 
 
 def _up(options: argparse.Namespace) -> int:
-    if options.config is None and not options.demo:
-        raise UsageError("give a CONFIG, or use --demo")
+    config = find_config(options)
+    if config is None and not options.demo:
+        raise UsageError(f"give a CONFIG, set {CONFIG_VARIABLE}, or use --demo")
     if options.faults and not options.demo:
         raise UsageError("--faults needs --demo")
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
-    config = options.config or demo_config()
+    config = config or demo_config()
     try:
         asyncio.run(
             up(UpOptions(config, options.demo, options.faults, options.envoy, options.transport))
@@ -118,7 +120,7 @@ def _up(options: argparse.Namespace) -> int:
 def _control_plane(options: argparse.Namespace) -> int:
     from xds.main import main
 
-    return main(options.config)
+    return main(require_config(options))
 
 
 def _callout(options: argparse.Namespace) -> int:

@@ -7,33 +7,25 @@ prints why its workers and breakers are unknown.
 
 import argparse
 import json
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from http.client import HTTPException
-from typing import Any
-from urllib.parse import urlsplit
 
-from sluice.cli.commands import CommandError, Subcommands, UsageError, command
-from sluice.config import GatewayConfig
-from sluice.config.values import split_host_port
+from sluice.cli.commands import Subcommands, command
+from sluice.cli.gateway import (
+    NoAnswerError,
+    Status,
+    address_near,
+    callout_option,
+    config_argument,
+    control_plane,
+    control_plane_option,
+    fetch_status,
+    no_control_plane,
+)
 from sluice.printable import printable
-
-TIMEOUT = 5.0
-MAX_STATUS = 64 << 20
-MAX_ERROR_BODY = 500
-"""Maximum bytes that are read from an error response."""
 
 MAX_LINE = 5000
 """Maximum characters of a printed line: more than a node's reason for a rejection."""
-
-# Any: JSON. The status of the control plane has the schema `xds.admin.status.Status`. In the
-# printed status, `callout` has the schema `extproc.telemetry.status.CalloutStatus`, and in addition
-# `url` and `error`.
-Status = dict[str, Any]
-
-_LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::")  # noqa: S104 (compared, not bound)
 
 
 def register(commands: Subcommands) -> None:
@@ -44,92 +36,37 @@ def register(commands: Subcommands) -> None:
         _status,
         "show the version in force, the nodes, the workers and the breakers",
     )
-    status.add_argument(
-        "--url",
-        default=f"http://{GatewayConfig().control_plane.http}",
-        help="URL of the control plane",
-    )
-    status.add_argument(
-        "--callout", metavar="URL",
-        help="URL of the callout's metrics endpoint; default: from the config of the control plane",
-    )  # fmt: skip
+    config_argument(status, "config of the gateway")
+    control_plane_option(status, "--url")
+    callout_option(status, "from the config of the control plane")
     status.add_argument("--json", action="store_true", help="print the whole status as JSON")
 
 
 def _status(options: argparse.Namespace) -> int:
-    for option in ("url", "callout"):
-        if not (getattr(options, option) or "http://").startswith(("http://", "https://")):
-            raise UsageError(f"--{option} must start with http:// or https://")
+    address = control_plane(options)
     try:
-        status = _fetch(options.url, "in_sync")
-    except (OSError, ValueError) as error:
-        raise CommandError(f"no control plane at {options.url}: {_reason(error)}") from error
-    status["callout"] = _callout(options.callout or callout_url(options.url, status["callout"]))
+        status = fetch_status(address.url, "in_sync")
+    except NoAnswerError as error:
+        raise no_control_plane(address, str(error)) from error
+    callout = options.callout or f"http://{address_near(address.url, status['callout'])}"
+    status["callout"] = _callout(callout)
     print(json.dumps(status, indent=2) if options.json else describe(status))
     return 0 if status["error"] is None else 1
 
 
 def _callout(url: str) -> Status:
-    """The status of the callout. `error` is None, or says why the status is not known."""
+    """The status of the callout, with its URL. `error` is None, or says why it is not known."""
     try:
-        return {"url": url, "error": None, **_fetch(url, "workers")}
-    except (OSError, ValueError) as error:
+        return {"url": url, "error": None, **fetch_status(url, "workers")}
+    except NoAnswerError as error:
         return {
             "url": url,
             "workers": [],
             "breakers": [],
             "unprotected": 0,
             "key_sets": [],
-            "error": _reason(error),
+            "error": str(error),
         }
-
-
-def _fetch(base: str, member: str) -> Status:
-    """The response to `GET /v1/status`, which must have `member`.
-
-    Raises OSError if there is no response, and ValueError if the response is not a status.
-    """
-    url = f"{base.rstrip('/')}/v1/status"
-    try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as response:  # noqa: S310 (an http URL)
-            body = response.read(MAX_STATUS)
-    except urllib.error.HTTPError as error:
-        raise ValueError(_http_error(error)) from error
-    except HTTPException as error:
-        raise ValueError(f"the response is not HTTP: {error}") from error
-    try:
-        found: object = json.loads(body)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or member not in found:
-        raise ValueError("the response is not a status; check the URL")
-    return found
-
-
-def _http_error(error: urllib.error.HTTPError) -> str:
-    """Status code and body of an error response, in one line. The body may say what to change."""
-    try:
-        body = " ".join(error.read(MAX_ERROR_BODY).decode(errors="replace").split())
-    except (OSError, HTTPException):
-        body = ""
-    # The body and the reason may come from another server.
-    return f"{error.code}: {body if body and body.isprintable() else error.reason}"
-
-
-def _reason(error: Exception) -> str:
-    return printable(str(getattr(error, "reason", error)), MAX_ERROR_BODY)
-
-
-def callout_url(control_plane: str, address: str) -> str:
-    """The URL of the callout, for its address in the config of the control plane.
-
-    `control_plane` is the URL of the control plane. A loopback or wildcard address is an address of
-    the control plane's host, which may be another host than the one that runs this command.
-    """
-    host, port = split_host_port(address)
-    if host in _LOCAL_HOSTS:
-        host = urlsplit(control_plane).hostname or host
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def describe(status: Status) -> str:

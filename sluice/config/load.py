@@ -20,9 +20,13 @@ MAX_ERRORS = 10_000
 
 def load(path: Path | str) -> GatewayConfig:
     """Read and validate a config file. Raises ConfigError, also if the file cannot be read."""
-    path = Path(path)
+    return loads(read_text(Path(path)), str(path))
+
+
+def read_text(path: Path) -> str:
+    """The text of a config file. Raises ConfigError."""
     try:
-        text = read_file(path, MAX_FILE).decode()
+        return read_file(path, MAX_FILE).decode()
     except TooLargeError as error:
         raise _file_error(path, "the file is larger than 16 MiB") from error
     except OSError as error:
@@ -30,7 +34,6 @@ def load(path: Path | str) -> GatewayConfig:
         raise _file_error(path, f"the file cannot be read: {reason}") from error
     except UnicodeDecodeError as error:
         raise _file_error(path, "the file is not UTF-8 text") from error
-    return loads(text, str(path))
 
 
 def loads(text: str, file: str = "<config>") -> GatewayConfig:

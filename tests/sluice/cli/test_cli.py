@@ -90,7 +90,9 @@ def test_a_created_api_key_matches_its_config_entry(capsys: pytest.CaptureFixtur
 
 def test_status_without_a_control_plane_fails(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "--url", "http://127.0.0.1:1"]) == 1
-    assert capsys.readouterr().err.startswith("sluice status: no control plane at")
+    assert capsys.readouterr().err.startswith(
+        "sluice status: no answer from the control plane at http://127.0.0.1:1 (--control-plane): "
+    )
 
 
 def test_explain_names_a_key_set_that_cannot_be_fetched(

@@ -26,7 +26,8 @@ from extproc.telemetry.profile import Profiler
 from extproc.telemetry.publisher import MetricsPublisher
 from extproc.telemetry.status import WorkerStatus, read_status
 from sluice.cli import main
-from sluice.cli.status import callout_url, describe
+from sluice.cli.gateway import address_near
+from sluice.cli.status import describe
 from sluice.config import GatewayConfig
 from sluice.http.server import serve_in_thread
 from sluice.keys.key_set import KeySet
@@ -291,4 +292,4 @@ def test_a_response_without_json_is_an_error(capsys: pytest.CaptureFixture[str])
 def test_a_loopback_address_belongs_to_the_host_of_the_control_plane(
     control_plane: str, address: str, url: str
 ) -> None:
-    assert callout_url(control_plane, address) == url
+    assert f"http://{address_near(control_plane, address)}" == url

@@ -1,0 +1,256 @@
+"""Finds the gateway that a command is about, and makes HTTP requests to it.
+
+All commands use one order: an option of the command, the argument CONFIG, the environment variable
+`SLUICE_CONFIG`, and the default addresses. Only the sections with addresses are read, so a config
+with an error elsewhere still finds the gateway whose status explains the error.
+"""
+
+import argparse
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from sluice.cli.commands import CommandError, UsageError
+from sluice.config.document import DocumentError, Node, parse
+from sluice.config.errors import ConfigError, Problem
+from sluice.config.gateway import ControlPlane
+from sluice.config.load import load, read_text
+from sluice.config.telemetry import Telemetry
+from sluice.config.values import Strict, is_loopback, split_host_port
+from sluice.printable import printable
+
+CONFIG_VARIABLE = "SLUICE_CONFIG"
+"""Environment variable with the config of commands that get no CONFIG."""
+
+TIMEOUT = 5.0
+"""Seconds for a response."""
+
+MAX_STATUS = 64 << 20
+MAX_ERROR_BODY = 500
+"""Maximum bytes that are read from an error response."""
+
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (replaced, not bound)
+"""Addresses that a server can listen on, and the addresses to connect to on the same machine."""
+
+_LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost", *_WILDCARDS)
+
+# Any: JSON. The status of the control plane has the schema `xds.admin.status.Status`, that of the
+# callout has the schema `extproc.telemetry.status.CalloutStatus`.
+Status = dict[str, Any]
+
+Section = TypeVar("Section", bound=Strict)
+
+
+class NoAnswerError(Exception):
+    """A server of the gateway did not answer, or its answer is not what the command expects."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayAddress:
+    """URL of a server of the gateway. `origin` says where the URL comes from, for errors."""
+
+    url: str
+    origin: str
+
+
+def config_argument(parser: argparse.ArgumentParser, purpose: str) -> None:
+    """Add the argument CONFIG, whose default is `SLUICE_CONFIG`. `purpose` begins its help text."""
+    parser.add_argument(
+        "config",
+        metavar="CONFIG",
+        type=Path,
+        nargs="?",
+        help=f"{purpose}; default: the environment variable {CONFIG_VARIABLE}",
+    )
+
+
+def control_plane_option(parser: argparse.ArgumentParser, *more_names: str) -> None:
+    """Add the option that names the control plane."""
+    parser.add_argument(
+        "--control-plane", *more_names, metavar="URL", type=_url,
+        help="URL of the control plane; default: control_plane.http of the config",
+    )  # fmt: skip
+
+
+def callout_option(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add the option that names the callout. `default` says what is used without it."""
+    parser.add_argument(
+        "--callout", metavar="URL", type=_url,
+        help=f"URL of the callout's metrics endpoint; default: {default}",
+    )  # fmt: skip
+
+
+def find_config(options: argparse.Namespace) -> Path | None:
+    """The config that the command is about: CONFIG, else `SLUICE_CONFIG`, else None."""
+    if options.config is not None:
+        return Path(options.config)
+    name = os.environ.get(CONFIG_VARIABLE)
+    return Path(name) if name else None
+
+
+def require_config(options: argparse.Namespace) -> Path:
+    """The config that the command is about. Raises UsageError if none is given."""
+    config = find_config(options)
+    if config is None:
+        raise UsageError(f"give a CONFIG, or set {CONFIG_VARIABLE}")
+    return config
+
+
+def control_plane(options: argparse.Namespace) -> GatewayAddress:
+    """The control plane. Raises ConfigError if the config cannot be read."""
+    if options.control_plane is not None:
+        return GatewayAddress(options.control_plane, "--control-plane")
+    config = find_config(options)
+    if config is None:
+        origin = f"the default address; give a CONFIG or set {CONFIG_VARIABLE} for another gateway"
+        return GatewayAddress(_local_url(ControlPlane().http), origin)
+    section, root = _section(config, "control_plane", ControlPlane)
+    origin = _origin(options, config, root, "control_plane", "http")
+    return GatewayAddress(_local_url(section.http), origin)
+
+
+def callout(options: argparse.Namespace) -> GatewayAddress:
+    """The metrics endpoint of the callout, for commands that do not ask the control plane for it.
+
+    Raises ConfigError if the config cannot be read, and UsageError if none is given.
+    """
+    if options.callout is not None:
+        return GatewayAddress(options.callout, "--callout")
+    config = require_config(options)
+    section, root = _section(config, "telemetry", Telemetry)
+    origin = _origin(options, config, root, "telemetry", "metrics", "address")
+    return GatewayAddress(_local_url(section.metrics.address), origin)
+
+
+def telemetry_section(config: Path) -> Telemetry:
+    """The section `telemetry` of a config. Raises ConfigError."""
+    return _section(config, "telemetry", Telemetry)[0]
+
+
+def no_control_plane(address: GatewayAddress, reason: str) -> CommandError:
+    """The error of a command that needs the control plane."""
+    return CommandError(no_answer("the control plane", address, reason))
+
+
+def no_answer(server: str, address: GatewayAddress, reason: str) -> str:
+    """Say that a server did not answer, where its address comes from, and why."""
+    return f"no answer from {server} at {address.url} ({address.origin}): {reason}"
+
+
+def fetch_status(base: str, member: str) -> Status:
+    """The response to `GET /v1/status`, which must have `member`. Raises NoAnswerError."""
+    found = fetch_json(base, "/v1/status")
+    if member not in found:
+        raise NoAnswerError("the response is not a status; check the URL")
+    return found
+
+
+def fetch_json(base: str, path: str) -> Status:
+    """The JSON object at `path` of a server. Raises NoAnswerError."""
+    url = f"{base.rstrip('/')}{path}"
+    try:
+        with open_url(urllib.request.Request(url), TIMEOUT) as response:  # noqa: S310 (an http URL)
+            body = response.read(MAX_STATUS)
+    except urllib.error.HTTPError as error:
+        raise NoAnswerError(_http_error(error)) from error
+    except HTTPException as error:
+        raise NoAnswerError(f"the response is not HTTP: {error}") from error
+    except (OSError, ValueError) as error:
+        raise NoAnswerError(no_connection(error)) from error
+    try:
+        found: object = json.loads(body)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise NoAnswerError("the response is not a status; check the URL")
+    return found
+
+
+def open_url(request: urllib.request.Request, timeout: float) -> Any:
+    """Send a request. A proxy of the environment is not used for this machine."""
+    host = urlsplit(request.full_url).hostname or ""
+    proxies: Mapping[str, str] | None = {} if _is_loopback(host) else None
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))  # type: ignore[arg-type]
+    return opener.open(request, timeout=timeout)
+
+
+def no_connection(error: Exception) -> str:
+    """The cause of a failed connection, in one line."""
+    cause = getattr(error, "reason", error)
+    text = printable(str(getattr(cause, "strerror", None) or cause), MAX_ERROR_BODY)
+    return f"{text}; is it running?"
+
+
+def address_near(control_plane: str, address: str) -> str:
+    """An address of the gateway's config, as it is reached from this machine.
+
+    A loopback or wildcard address is an address of the control plane's host, which may be another
+    host than the one that runs this command. `control_plane` is the URL of the control plane.
+    """
+    if address.startswith("unix:"):
+        return address
+    host, port = split_host_port(address)
+    if host in _LOCAL_HOSTS:
+        host = urlsplit(control_plane).hostname or host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _url(text: str) -> str:
+    if not text.startswith(("http://", "https://")) or not urlsplit(text).hostname:
+        raise argparse.ArgumentTypeError("write a URL such as http://127.0.0.1:8081")
+    return text
+
+
+def _local_url(address: str) -> str:
+    host, port = split_host_port(address)
+    host = _WILDCARDS.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "localhost" or is_loopback(host)
+
+
+def _section(config: Path, name: str, schema: type[Section]) -> tuple[Section, Node]:
+    """A section of a config file, and the whole document. Raises ConfigError.
+
+    If the section or the document is not valid, the error is that of the whole config.
+    """
+    try:
+        root = parse(read_text(config)) or Node(0, {})
+        data = root.data if isinstance(root.data, dict) else {}
+        return schema.model_validate(data.get(name) or {}), root
+    except (DocumentError, ValidationError):
+        load(config)
+        problem = Problem(str(config), 0, name, "the section cannot be read")
+        raise ConfigError([problem]) from None
+
+
+def _origin(options: argparse.Namespace, config: Path, root: Node, *keys: str) -> str:
+    """Name a key of a config and its line, or say that the key has its default."""
+    named = "" if options.config is not None else f", from {CONFIG_VARIABLE}"
+    node = root
+    for key in keys:
+        if key not in node.children:
+            return f"the default, because {'.'.join(keys)} is not in {config}{named}"
+        node = node.children[key]
+    return f"{'.'.join(keys)} in {config} line {node.line}{named}"
+
+
+def _http_error(error: urllib.error.HTTPError) -> str:
+    """Status code and body of an error response, in one line. The body may say what to change."""
+    try:
+        body = " ".join(error.read(MAX_ERROR_BODY).decode(errors="replace").split())
+    except (OSError, HTTPException):
+        body = ""
+    # The body and the reason may come from another server.
+    return f"{error.code}: {body if body and body.isprintable() else error.reason}"
