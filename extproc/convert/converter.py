@@ -46,13 +46,15 @@ _MIN_THREAD_SIZE = 16 << 10
 """Size in bytes from which a body without images is converted on a thread. For a smaller body,
 passing it to a thread takes longer than converting it."""
 
-_REMOVED_FROM_REQUEST = ("content-length", "content-encoding", "accept-encoding", HEADER_LENGTH)
-"""Headers that describe the original body, and `accept-encoding`: the callout cannot read a
-compressed response."""
+_REMOVED_FROM_REQUEST = ("content-length", "content-encoding", HEADER_LENGTH)
+"""Headers that describe the original body."""
 
 _REMOVED_FROM_RESPONSE = (
-    "content-length", "grpc-status", "grpc-message", "grpc-encoding", "grpc-accept-encoding",
+    "content-length", "content-encoding", "content-md5", "content-digest", "digest", "repr-digest",
+    "etag", "accept-ranges", "grpc-status", "grpc-message", "grpc-encoding", "grpc-accept-encoding",
 )  # fmt: skip
+"""Headers that describe the original body (RFC 9110 section 8, RFC 9530), and the status of a gRPC
+call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,23 +136,33 @@ class Converter:
         head = None if length is None else binary.json_length(length, len(body))
         return request_memory(kind, self.protocol, body, head, self.limits)
 
-    def converts_response(self, options: ResponseOptions) -> bool:
-        """Whether the response may need conversion. If not, it is forwarded unchanged."""
-        return self.protocol == "grpc" or options.form == "v1" or self.signature.has_labels
+    def reads_response(self, options: ResponseOptions, status: int, headers: Headers) -> bool:
+        """Whether the response to a request with these options is read, by status and headers.
+
+        If not, the response is forwarded unchanged. `options` are the `response_options` of the
+        converted request.
+        """
+        if self.protocol == "grpc":
+            # A local reply of Envoy has no gRPC status, and needs no conversion.
+            return "grpc-status" in headers or _media_type(headers).startswith(GRPC)
+        return status == 200 and _media_type(headers) == JSON and self._changes_response(options)
+
+    def _changes_response(self, options: ResponseOptions) -> bool:
+        """Whether a valid response of a REST server differs from that for the client."""
+        return options.form == "v1" or self.signature.has_labels
 
     def convert_response(
         self, options: ResponseOptions, status: int, headers: Headers, body: bytes
     ) -> ConvertedMessage | None:
         """Convert a response for the client; None if the response is forwarded unchanged.
 
-        `options` are the `response_options` of the converted request. Raises ConversionError (502).
+        Raises ConversionError (502).
         """
+        if not self.reads_response(options, status, headers):
+            return None
         if self.protocol == "grpc":
             return self._from_grpc(options, headers, body)
-        media_type = parse_media_type(headers.get("content-type", "")).name
-        if status != 200 or media_type != JSON or not self.converts_response(options):
-            return None
-        return self._from_rest(options, body)
+        return self._from_rest(options, headers, body)
 
     def _to_grpc(self, request: InferenceRequest, headers: Headers) -> ConvertedMessage:
         from extproc.convert import binary, protobuf
@@ -160,7 +172,7 @@ class Converter:
             protobuf.write_request(request, self.signature),
             PROTOBUF[0],
             {":path": GRPC_PATH, "content-type": PROTOBUF[0], "te": "trailers"},
-            _REMOVED_FROM_REQUEST,
+            (*_REMOVED_FROM_REQUEST, "accept-encoding"),
             response_options=replace(
                 _with_accepted_encoding(request.response_options, headers.get("accept", "")),
                 request_id=headers.get("x-request-id", ""),
@@ -172,13 +184,17 @@ class Converter:
     ) -> ConvertedMessage:
         from extproc.convert import v2_json
 
+        changed = {}
+        if self._changes_response(request.response_options):
+            # The response is read, so the client's preference is not the server's concern.
+            changed["accept-encoding"] = "identity"
         if request.verbatim:
             content_type = headers.get("content-type", JSON)
             removed = tuple(name for name in _REMOVED_FROM_REQUEST if name != HEADER_LENGTH)
             return ConvertedMessage(
                 body,
                 content_type,
-                {"content-type": content_type},
+                {"content-type": content_type, **changed},
                 removed,
                 response_options=request.response_options,
             )
@@ -188,7 +204,7 @@ class Converter:
         return ConvertedMessage(
             v2_json.write_request(request),
             JSON,
-            {":path": f"{path}/infer", "content-type": JSON},
+            {":path": f"{path}/infer", "content-type": JSON, **changed},
             _REMOVED_FROM_REQUEST,
             response_options=request.response_options,
         )
@@ -198,7 +214,6 @@ class Converter:
     ) -> ConvertedMessage | None:
         code = grpc_code(headers)
         if code is None:
-            # A local reply of Envoy has no gRPC status, and needs no conversion.
             return None
         if code != 0:
             status, reason, document = grpc_problem(code, headers, options.request_id)
@@ -215,13 +230,16 @@ class Converter:
             return _response(written, OCTET_STREAM, headers={HEADER_LENGTH: str(length)})
         return _response(write_json(response, self.signature, options), JSON)
 
-    def _from_rest(self, options: ResponseOptions, body: bytes) -> ConvertedMessage:
+    def _from_rest(
+        self, options: ResponseOptions, headers: Headers, body: bytes
+    ) -> ConvertedMessage:
         from extproc.convert.response import check_response, write_json
         from extproc.convert.v2_json import read_response
 
         response = read_response(body, self.limits)
         check_response(response)
-        return _response(write_json(response, self.signature, options), JSON)
+        written = _response(write_json(response, self.signature, options), JSON)
+        return _with_vary(written, headers.get("vary", ""))
 
 
 def _after(memory: int, reading: Reading) -> Generator[int, None, InferenceRequest]:
@@ -344,3 +362,18 @@ def _response(
         _REMOVED_FROM_RESPONSE,
         status,
     )
+
+
+def _with_vary(response: ConvertedMessage, vary: str) -> ConvertedMessage:
+    """The response without `accept-encoding` in Vary: its body has no content coding."""
+    names = [name.strip() for name in vary.split(",")]
+    others = [name for name in names if name and name.lower() != "accept-encoding"]
+    if len(others) == len(names):
+        return response
+    if others:
+        return replace(response, headers={**response.headers, "vary": ", ".join(others)})
+    return replace(response, remove=(*response.remove, "vary"))
+
+
+def _media_type(headers: Headers) -> str:
+    return parse_media_type(headers.get("content-type", "")).name

@@ -34,6 +34,11 @@ CANARY: Final = "x-sluice-canary"
 PATH: Final = "x-sluice-path"
 """Path that the client requested. The callout sets this header if it converts the request."""
 
+BODY_LENGTH: Final = "x-sluice-body-length"
+"""Length of a converted request body. Envoy sets `content-length` to this value when it sends the
+request to a REST server. The callout cannot: Envoy ignores a `content-length` that it sets for a
+body that arrived without one."""
+
 RATE_LIMIT: Final = ("ratelimit", "ratelimit-policy")
 """Response headers of draft-ietf-httpapi-ratelimit-headers. The callout sets request headers with
 `INTERNAL_PREFIX` and these names, and the route copies them to the response."""

@@ -26,7 +26,7 @@ from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 from sluice.config import GatewayConfig
 from sluice.config.gateway import Callout
 from sluice.contract.names import CALLOUT_CLUSTER
-from xds.resources import header_removal, local_rate_limit
+from xds.resources import header_mutations, local_rate_limit
 from xds.resources.messages import grpc_service, pack, seconds
 
 MAX_MESSAGE_TIMEOUT = 60.0
@@ -105,8 +105,8 @@ def _router(config: GatewayConfig) -> HttpFilter:
     return HttpFilter(name="envoy.filters.http.router", typed_config=pack(router))
 
 
-def _header_removal(_: GatewayConfig) -> HttpFilter:
-    return header_removal.at_model_server()
+def _header_mutations(_: GatewayConfig) -> HttpFilter:
+    return header_mutations.at_model_server()
 
 
 def _upstream_codec(_: GatewayConfig) -> HttpFilter:
@@ -123,5 +123,5 @@ HTTP_FILTERS: Final[tuple[FilterBuilder, ...]] = (
 )
 """Filters of the listener. The rate limit comes first, to protect the callout."""
 
-UPSTREAM_FILTERS: Final[tuple[FilterBuilder, ...]] = (_header_removal, _upstream_codec)
+UPSTREAM_FILTERS: Final[tuple[FilterBuilder, ...]] = (_header_mutations, _upstream_codec)
 """Upstream filters: between the router and the model server. The codec must be the last."""

@@ -33,7 +33,7 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
 from sluice.config import GatewayConfig
 from sluice.config.gateway import Listener, ListenerTls
 from sluice.contract import names
-from xds.resources import header_removal, telemetry
+from xds.resources import header_mutations, telemetry
 from xds.resources.filters import http_filters
 from xds.resources.local_replies import local_reply_config
 from xds.resources.messages import address, from_ads, pack, seconds
@@ -128,7 +128,7 @@ def _connection_manager(config: GatewayConfig) -> HttpConnectionManager:
         use_remote_address=True,
         xff_num_trusted_hops=settings.trusted_hops,
         internal_address_config=HttpConnectionManagerInternalAddressConfig(cidr_ranges=[NO_CLIENT]),
-        early_header_mutation_extensions=[header_removal.from_requests()],
+        early_header_mutation_extensions=[header_mutations.from_requests()],
         # Routes, the callout and the model server must see the same path.
         normalize_path=True,
         merge_slashes=True,

@@ -82,13 +82,25 @@ class ConvertBody(PassBody):
         return self._convert_request(body.body)
 
     def response_headers(self, headers: HttpHeaders) -> Result | Awaitable[Result]:
-        """Pass the headers, request the body, or convert a response that has no body."""
-        if self._options is None or not self._converter.converts_response(self._options):
+        """Pass the headers, request the body, or convert a response that has no body.
+
+        Envoy sends a response whose body is not requested to the client as it arrives.
+        """
+        if self._options is None or self._headers.get(":method") == "HEAD":
             return messages.PASS["response_headers"]
         self._response_headers = _text(dict(messages.pairs(headers.headers)))
+        if not self._converter.reads_response(
+            self._options, self._response_status, self._response_headers
+        ):
+            return messages.PASS["response_headers"]
         if headers.end_of_stream:
             return self._convert_status("response_headers")
         return messages.response_headers(messages.CONVERT_RESPONSE)
+
+    @property
+    def _response_status(self) -> int:
+        status = self._response_headers.get(":status", "")
+        return int(status) if status.isdigit() else 502
 
     def response_body(self, body: HttpBody) -> Awaitable[Result]:
         """Convert the response's whole body, or refuse it."""
@@ -127,6 +139,8 @@ class ConvertBody(PassBody):
             headers["content-type"] = _GRPC
             removed += [name for name, value in self._headers.items() if _is_dropped(name, value)]
             sent = length_prefixed(sent)
+        else:
+            headers[header_names.BODY_LENGTH] = str(len(sent))
         # The access log shows the path that the client sent.
         headers[header_names.PATH] = self._headers.get(":path", "").partition("?")[0]
         return messages.request_body(sent, list(headers.items()), removed)
@@ -150,12 +164,11 @@ class ConvertBody(PassBody):
     async def _convert_response(self, body: bytes) -> ConvertedMessage | None:
         """The converted response; None if it passes unchanged. Raises ConversionError."""
         assert self._options is not None
-        status = self._response_headers.get(":status", "")
         try:
             return await self._pool.convert_response(
                 self._converter,
                 self._options,
-                int(status) if status.isdigit() else 502,
+                self._response_status,
                 self._response_headers,
                 body,
             )

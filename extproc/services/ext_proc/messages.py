@@ -15,6 +15,7 @@ from protos.ext_proc_pb2 import (
     ProcessingResponse,
     TrailersResponse,
 )
+from sluice.contract.headers import CONTENT_LENGTH
 
 PASS: Mapping[str, bytes] = {
     "request_body": ProcessingResponse(request_body=BodyResponse()).SerializeToString(),
@@ -87,8 +88,11 @@ def response_headers(mode: ProcessingMode) -> bytes:
 
 
 def response_body(body: bytes, added: Headers, removed: Iterable[str]) -> bytes:
-    """Replace a buffered response body, and change headers."""
-    replaced = _replaced(body, added, removed)
+    """Replace a buffered response body, and change headers.
+
+    In BUFFERED mode, Envoy keeps `content-length`, and checks it against the new body.
+    """
+    replaced = _replaced(body, [*added, (CONTENT_LENGTH, str(len(body)))], removed)
     return ProcessingResponse(response_body=replaced).SerializeToString()
 
 

@@ -11,6 +11,7 @@ from extproc.convert import (
     ResponseOptions,
     Signature,
 )
+from extproc.convert.converter import ServerProtocol
 from extproc.rpc import StatusCode
 from protos import inference_pb2 as v2
 from sluice.config.tensors import TensorOutput
@@ -252,7 +253,6 @@ def test_a_rest_response_is_converted_only_for_labels_and_predictions() -> None:
     headers = {"content-type": "application/json"}
     plain = Converters(model(tensor_input("x", "FP32", -1)), "http").choose("application/json")
     assert plain is not None
-    assert not plain.converts_response(ResponseOptions())
     assert plain.convert_response(ResponseOptions(), 200, headers, body) is None
     rows = plain.convert_response(ResponseOptions(form="v1"), 200, headers, body)
     assert rows is not None
@@ -264,3 +264,63 @@ def test_a_rest_response_is_converted_only_for_labels_and_predictions() -> None:
     assert converted is not None
     assert orjson.loads(converted.body)["outputs"][0]["top_k"][0][0]["label"] == "owl"
     assert labeled.convert_response(ResponseOptions(), 400, headers, b'{"error":"x"}') is None
+
+
+@pytest.mark.parametrize(
+    ("protocol", "status", "headers", "read"),
+    [
+        ("http", 200, {"content-type": "application/json; charset=utf-8"}, True),
+        ("http", 400, {"content-type": "application/json"}, False),
+        ("http", 200, {"content-type": "text/event-stream"}, False),
+        ("http", 200, {"content-type": "application/x-ndjson"}, False),
+        ("http", 200, {}, False),
+        ("grpc", 200, {"content-type": "application/grpc"}, True),
+        ("grpc", 200, {"content-type": "application/grpc+proto"}, True),
+        ("grpc", 503, {"content-type": "text/plain", "grpc-status": "14"}, True),
+        ("grpc", 502, {"content-type": "text/html"}, False),
+    ],
+)
+def test_status_and_headers_decide_whether_a_response_is_read(
+    protocol: ServerProtocol, status: int, headers: dict[str, str], read: bool
+) -> None:
+    signature = model(tensor_input("x", "FP32", -1), outputs=LABELS)
+    converter = Converters(signature, protocol).choose("application/json")
+    assert converter is not None
+    assert converter.reads_response(ResponseOptions(), status, headers) is read
+
+
+@pytest.mark.parametrize("body", [REQUEST, b'{"x":[1]}'])
+def test_a_server_is_asked_for_identity_only_if_its_response_is_read(body: bytes) -> None:
+    for outputs, expected in ((LABELS, "identity"), ((), None)):
+        signature = model(tensor_input("x", "FP32", -1), outputs=outputs)
+        converter = Converters(signature, "http").choose("application/json")
+        assert converter is not None
+        converted = converter.convert_request(body, {"accept-encoding": "gzip"})
+        assert converted.headers.get("accept-encoding") == expected
+        assert "accept-encoding" not in converted.remove
+
+
+@pytest.mark.parametrize(
+    ("vary", "expected"),
+    [
+        ("accept-encoding", None),
+        ("Origin, Accept-Encoding", "Origin"),
+        ("origin", None),
+        ("*", None),
+    ],
+)
+def test_headers_that_describe_the_original_body_are_removed(
+    vary: str, expected: str | None
+) -> None:
+    body = b'{"model_name":"m","outputs":[]}'
+    converter = Converters(model(tensor_input("x", "FP32", -1), outputs=LABELS), "http").choose(
+        "application/json"
+    )
+    assert converter is not None
+    converted = converter.convert_response(
+        ResponseOptions(), 200, {"content-type": "application/json", "vary": vary}, body
+    )
+    assert converted is not None
+    assert {"content-length", "content-encoding", "etag", "repr-digest"} <= {*converted.remove}
+    assert converted.headers.get("vary") == expected
+    assert ("vary" in converted.remove) is (vary == "accept-encoding")

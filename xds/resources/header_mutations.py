@@ -1,4 +1,5 @@
-"""Headers that Envoy removes because only the gateway may set them, and trailers of requests."""
+"""Changes of headers by Envoy: it removes those that only the gateway may set, and request
+trailers, and sets the length of a converted request."""
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import (
     HeaderMutation,
@@ -16,7 +17,7 @@ from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutatio
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 
 from sluice.contract import headers
-from xds.resources.messages import pack
+from xds.resources.messages import header, pack
 
 
 def from_requests() -> TypedExtensionConfig:
@@ -31,20 +32,23 @@ def from_requests() -> TypedExtensionConfig:
 
 
 def at_model_server() -> HttpFilter:
-    """Removes headers and trailers that only the gateway may set from a model server's response.
+    """The upstream filter between the router and the model server.
 
-    An upstream filter, between the router and the model server. A filter of the listener would also
-    remove the headers that a route or a local reply has added for the client.
+    From responses, it removes headers and trailers that only the gateway may set. A filter of the
+    listener would also remove the headers that a route or a local reply has added for the client.
 
-    It also removes all trailers from requests. In gRPC, a request has no trailers: some servers
-    close the connection, which all clients share, and grpcio reads trailers such as `grpc-timeout`
-    as headers.
+    From requests, it removes all trailers. In gRPC, a request has no trailers: some servers close
+    the connection, which all clients share, and grpcio reads trailers such as `grpc-timeout` as
+    headers. It sets `content-length` of a converted request: without it, a server that knows no
+    chunks reads no body.
     """
     removals = _removals(
         StringMatcher(prefix=headers.INTERNAL_PREFIX),
         *(StringMatcher(exact=name) for name in headers.RATE_LIMIT),
     )
+    length = header("content-length", f"%REQ({headers.BODY_LENGTH})%")
     mutations = Mutations(
+        request_mutations=[HeaderMutation(append=length)],
         response_mutations=removals,
         response_trailers_mutations=removals,
         request_trailers_mutations=_removals(StringMatcher(safe_regex=RegexMatcher(regex=".+"))),

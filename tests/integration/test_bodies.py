@@ -1,0 +1,311 @@
+"""Bodies between clients and model servers: lengths and streams."""
+
+import json
+import queue
+import struct
+import threading
+import wsgiref.simple_server
+from collections.abc import Iterator
+from concurrent import futures
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+
+from protos.inference_pb2 import ModelInferRequest, ModelInferResponse
+from sluice.contract.paths import OIP_GRPC_PREFIX
+from tests.integration.gateway import Gateway, base_config, running
+from tests.integration.raw_server import PATIENCE, Exchange, RawServer, raw_server
+
+INFER = "/v2/models/labelled/infer"
+REQUEST = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}]}
+RESPONSE = {
+    "model_name": "labelled",
+    "outputs": [{"name": "y", "datatype": "FP32", "shape": [1, 2], "data": [0.1, 0.9]}],
+}
+ANSWER = json.dumps(RESPONSE).encode()
+JSON = "200 OK\r\ncontent-type: application/json"
+
+
+class Wsgi:
+    """A WSGI model server: it reads as many bytes as `content-length` says, and no chunks."""
+
+    def __init__(self) -> None:
+        self.bodies: queue.Queue[bytes] = queue.Queue()
+        self.server = wsgiref.simple_server.make_server("127.0.0.1", 0, self.application)
+        self.thread = threading.Thread(target=self.server.serve_forever)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.server.server_port}"
+
+    def application(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        self.bodies.put(environ["wsgi.input"].read(length))
+        start_response("200 OK", [("content-type", "application/json")])
+        return [ANSWER]
+
+
+@pytest.fixture(scope="module")
+def wsgi() -> Iterator[Wsgi]:
+    server = Wsgi()
+    server.thread.start()
+    yield server
+    server.server.shutdown()
+    server.thread.join(10)
+    server.server.server_close()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RawServer]:
+    with raw_server() as running_server:
+        yield running_server
+
+
+class GrpcServer:
+    """A gRPC model server. ModelStreamInfer answers each message before the next arrives."""
+
+    def __init__(self) -> None:
+        self.response = ModelInferResponse(model_name="tensors")
+        self.response.outputs.add(name="y", datatype="FP32", shape=[1, 2])
+        self.response.raw_output_contents.append(struct.pack("<2f", 0.1, 0.9))
+        serve = {
+            "ModelInfer": grpc.unary_unary_rpc_method_handler(
+                self.infer, ModelInferRequest.FromString, bytes
+            ),
+            "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(
+                self.stream, ModelInferRequest.FromString, bytes
+            ),
+        }
+        handler = grpc.method_handlers_generic_handler(OIP_GRPC_PREFIX.strip("/"), serve)
+        self.server = grpc.server(futures.ThreadPoolExecutor(4), handlers=[handler])
+        self.address = f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
+
+    def infer(self, request: ModelInferRequest, context: grpc.ServicerContext) -> bytes:
+        return self.response.SerializeToString()
+
+    def stream(
+        self, requests: Iterator[ModelInferRequest], context: grpc.ServicerContext
+    ) -> Iterator[bytes]:
+        for request in requests:
+            yield ModelInferResponse(id=request.id).SerializeToString()
+
+
+@pytest.fixture(scope="module")
+def grpc_server() -> Iterator[GrpcServer]:
+    server = GrpcServer()
+    server.server.start()
+    yield server
+    server.server.stop(None)
+
+
+@pytest.fixture(scope="module")
+def gateway(server: RawServer, wsgi: Wsgi, grpc_server: GrpcServer) -> Iterator[Gateway]:
+    """Models of `server`: `labelled` has labels, `unlabelled` has none, `plain` declares nothing.
+
+    `wsgi` and `tensors` are `labelled` on the other servers.
+    """
+    config = base_config()
+    common = {
+        "access": {"public": True},
+        "methods": ["GET", "HEAD", "POST"],
+        "extra_paths": ["*"],
+        "versions": {"v1": {"endpoints": [{"address": server.address}]}},
+    }
+    tensors = {
+        "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1]}],
+        "outputs": [{"name": "y", "labels": ["cat", "dog"]}],
+    }
+    config["models"] = {
+        "labelled": {**common, **tensors},
+        "unlabelled": {**common, "inputs": tensors["inputs"]},
+        "plain": {**common, "content_types": ["*/*"]},
+        "wsgi": {
+            **common,
+            **tensors,
+            "versions": {"v1": {"endpoints": [{"address": wsgi.address}]}},
+        },
+    }
+    config["models"]["tensors"] = {
+        **config["models"]["labelled"],
+        "methods": ["POST"],
+        "versions": {"v1": {"protocol": "grpc", "endpoints": [{"address": grpc_server.address}]}},
+    }
+    with running(config, demo=False) as started:
+        yield started
+
+
+@pytest.fixture(params=["HTTP/1.1", "HTTP/2"])
+def client(request: pytest.FixtureRequest, gateway: Gateway) -> Iterator[httpx.Client]:
+    http2 = request.param == "HTTP/2"
+    with gateway.client(http1=not http2, http2=http2) as opened:
+        yield opened
+
+
+def top_label(response: httpx.Response) -> str:
+    assert response.status_code == 200, response.text
+    label: str = response.json()["outputs"][0]["top_k"][0][0]["label"]
+    return label
+
+
+def reason(response: httpx.Response) -> tuple[int, str]:
+    return response.status_code, response.json()["reason"]
+
+
+def chunks() -> Iterator[bytes]:
+    """A request body of unknown length."""
+    body = json.dumps(REQUEST).encode()
+    yield body[:10]
+    yield body[10:]
+
+
+# Lengths
+
+
+@pytest.mark.parametrize("model", ["labelled", "unlabelled"])
+@pytest.mark.parametrize("v1", [False, True])
+@pytest.mark.parametrize("measured", [False, True])
+def test_a_converted_request_has_its_length(
+    server: RawServer, client: httpx.Client, model: str, v1: bool, measured: bool
+) -> None:
+    received: queue.Queue[bytes] = queue.Queue()
+
+    def script(exchange: Exchange) -> None:
+        received.put(exchange.body())
+        exchange.send(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+
+    server.serve(script)
+    body = json.dumps({"instances": [1]} if v1 else REQUEST).encode()
+    client.post(
+        f"/v2/models/{model}/infer",
+        content=body if measured else iter((body[:5], body[5:])),
+        headers={"content-type": "application/json"},
+    )
+    assert json.loads(received.get(timeout=PATIENCE))["inputs"]
+    assert "transfer-encoding" not in server.request().headers
+
+
+def test_a_wsgi_server_gets_a_converted_body(wsgi: Wsgi, client: httpx.Client) -> None:
+    for body in (json.dumps(REQUEST).encode(), chunks()):
+        response = client.post(
+            "/v2/models/wsgi/infer", content=body, headers={"content-type": "application/json"}
+        )
+        assert json.loads(wsgi.bodies.get(timeout=PATIENCE)) == REQUEST
+        assert top_label(response) == "dog"
+
+
+def test_a_converted_response_has_its_length(server: RawServer, client: httpx.Client) -> None:
+    server.respond(JSON, ANSWER)
+    response = client.post(INFER, json=REQUEST)
+    assert response.headers["content-length"] == str(len(response.content))
+    assert top_label(response) == "dog"
+
+
+def test_a_converted_grpc_response_has_its_length(client: httpx.Client) -> None:
+    response = client.post("/v2/models/tensors/infer", json=REQUEST)
+    assert response.headers["content-length"] == str(len(response.content))
+    assert top_label(response) == "dog"
+
+
+def test_the_response_to_head_keeps_its_length(server: RawServer, client: httpx.Client) -> None:
+    def script(exchange: Exchange) -> None:
+        exchange.body()
+        exchange.send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n")
+        exchange.send(b"content-length: 77\r\nconnection: close\r\n\r\n")
+
+    server.serve(script)
+    response = client.request("HEAD", INFER, json=REQUEST)
+    assert (response.status_code, response.content) == (200, b"")
+    assert response.headers["content-length"] == "77"
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
+def test_a_response_without_a_body_gets_no_length(
+    server: RawServer, client: httpx.Client, status: str
+) -> None:
+    def script(exchange: Exchange) -> None:
+        exchange.body()
+        exchange.send(f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\n".encode())
+        exchange.send(b"connection: close\r\n\r\n")
+
+    server.serve(script)
+    response = client.post(INFER, json=REQUEST)
+    assert (response.status_code, response.content) == (int(status[:3]), b"")
+    assert "content-length" not in response.headers
+
+
+# Streams
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "200 OK\r\ncontent-type: text/event-stream",
+        "200 OK\r\ncontent-type: application/x-ndjson",
+        "200 OK",
+        "503 Service Unavailable\r\ncontent-type: application/json",
+        "206 Partial Content\r\ncontent-type: application/json",
+    ],
+)
+def test_a_response_that_is_not_converted_is_streamed(
+    server: RawServer, client: httpx.Client, head: str
+) -> None:
+    first_arrived = threading.Event()
+
+    def script(exchange: Exchange) -> None:
+        exchange.body()
+        lines = f"HTTP/1.1 {head}\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
+        exchange.send(lines.encode() + b"5\r\none\n\n\r\n")
+        if first_arrived.wait(PATIENCE):
+            exchange.send(b"5\r\ntwo\n\n\r\n0\r\n\r\n")
+
+    server.serve(script)
+    with client.stream("POST", INFER, json=REQUEST) as response:
+        received = response.iter_raw()
+        assert next(received) == b"one\n\n"
+        first_arrived.set()
+        assert b"".join(received) == b"two\n\n"
+
+
+def test_an_upload_that_is_not_converted_is_streamed(
+    server: RawServer, client: httpx.Client
+) -> None:
+    first_arrived = threading.Event()
+    received: list[bytes] = []
+
+    def script(exchange: Exchange) -> None:
+        received.append(exchange.chunk())
+        first_arrived.set()
+        received.append(exchange.chunk())
+        received.append(exchange.chunk())
+        exchange.send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok")
+
+    def upload() -> Iterator[bytes]:
+        yield b"one"
+        assert first_arrived.wait(PATIENCE)
+        yield b"two"
+
+    server.serve(script)
+    response = client.post("/v2/models/plain/infer", content=upload())
+    assert (response.text, received) == ("ok", [b"one", b"two", b""])
+
+
+def test_messages_of_a_grpc_stream_pass_one_by_one(gateway: Gateway) -> None:
+    """The client sends a message only after it has the response to the one before."""
+    target = gateway.config["listener"]["address"]
+    with grpc.insecure_channel(target) as channel:
+        method = channel.stream_stream(
+            f"{OIP_GRPC_PREFIX}ModelStreamInfer",
+            ModelInferRequest.SerializeToString,
+            ModelInferResponse.FromString,
+        )
+        requests: queue.Queue[ModelInferRequest | None] = queue.Queue()
+        responses = method(
+            iter(requests.get, None), metadata=[("x-model-name", "tensors")], timeout=PATIENCE
+        )
+        for number in ("1", "2", "3"):
+            requests.put(ModelInferRequest(model_name="tensors", id=number))
+            assert next(responses).id == number
+        requests.put(None)
+        assert list(responses) == []
