@@ -16,7 +16,8 @@ DEPENDENCIES = {
     "protos": "",
     "sluice": "",
     "sluice.contract": "",
-    "sluice.keys": "",
+    "sluice.user_agent": "",
+    "sluice.keys": "sluice.user_agent",
     "sluice.printable": "",
     "sluice.config": "sluice.contract sluice.keys",
     "sluice.http": "sluice.config",
@@ -31,8 +32,8 @@ DEPENDENCIES = {
     "extproc.caller": "",
     "extproc.memory_budget": "",
     "extproc.problem": "sluice.contract",
-    "extproc.transport": "extproc.framing extproc.memory_budget extproc.rpc",
-    "extproc.auth": "sluice.config sluice.keys",
+    "extproc.transport": ("extproc.framing extproc.memory_budget extproc.rpc sluice.user_agent"),
+    "extproc.auth": "sluice.config sluice.contract sluice.keys sluice.printable",
     "extproc.convert": (
         "extproc.memory_budget extproc.problem protos sluice.config sluice.contract sluice.images"
     ),

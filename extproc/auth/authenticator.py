@@ -10,6 +10,7 @@ from extproc.auth.errors import CredentialsError
 from extproc.auth.identity import ANONYMOUS, Identity
 from extproc.auth.tokens import TokenVerifier
 from sluice.config import ApiKey, Auth
+from sluice.contract.causes import CredentialCause
 from sluice.keys.key_set import KeySet
 
 MAX_API_KEY = 512
@@ -21,12 +22,13 @@ class FetchedKeySet:
     """The state of an issuer's key set from a `jwks_uri`.
 
     `usable`: it has been fetched and has not expired. `age`: seconds since the last successful
-    fetch; None before the first.
+    fetch; None before the first. `failure`: the cause, if the latest fetch has failed.
     """
 
     issuer: str
     usable: bool
     age: float | None
+    failure: str | None
 
 
 class Authenticator:
@@ -65,10 +67,14 @@ class Authenticator:
         if authorization is None:
             return ANONYMOUS if api_key is None else self._by_api_key(api_key)
         if api_key is not None:
-            raise CredentialsError("send a token or an API key, not both")
+            raise CredentialsError(
+                "send a token or an API key, not both", CredentialCause.TWO_CREDENTIALS
+            )
         scheme, _, token = authorization.partition(b" ")
         if scheme.lower() != b"bearer":
-            raise CredentialsError("the authorization scheme is not Bearer")
+            raise CredentialsError(
+                "the authorization scheme is not Bearer", CredentialCause.WRONG_SCHEME
+            )
         return self._by_token(token.strip(), now)
 
     def replace_keys(self, issuer: str, keys: KeySet, now: float) -> None:
@@ -77,12 +83,17 @@ class Authenticator:
         `now`: monotonic seconds at which the fetch was started.
         """
         self._verifier.keys[issuer] = keys
-        self._verifier.fetched[issuer] = now
+        self.confirm_keys(issuer, now)
         self._forget_verified()
 
     def confirm_keys(self, issuer: str, now: float) -> None:
         """Record that a fetch started at `now` has returned the key set that is in use."""
         self._verifier.fetched[issuer] = now
+        self._verifier.failures.pop(issuer, None)
+
+    def record_failure(self, issuer: str, cause: str) -> None:
+        """Record that the latest fetch of an issuer's key set has failed."""
+        self._verifier.failures[issuer] = cause
 
     def expire_keys(self, issuer: str) -> bool:
         """Use the fetched key set of an issuer no longer. Empties the cache of verified tokens.
@@ -109,6 +120,7 @@ class Authenticator:
                 each.issuer,
                 usable=each.issuer in keys,
                 age=now - fetched[each.issuer] if each.issuer in fetched else None,
+                failure=self._verifier.failures.get(each.issuer),
             )
             for each in self.auth.issuers
             if each.jwks_uri is not None
@@ -133,6 +145,8 @@ class Authenticator:
                 verifier.keys[name] = former.keys[name]
             if name in former.fetched:
                 verifier.fetched[name] = former.fetched[name]
+            if name in former.failures:
+                verifier.failures[name] = former.failures[name]
 
     def _by_token(self, token: bytes, now: float) -> Identity:
         cached = self._verified.get(token)
@@ -143,7 +157,9 @@ class Authenticator:
         try:
             text = token.decode("ascii")
         except UnicodeDecodeError as error:
-            raise CredentialsError("the token is malformed") from error
+            raise CredentialsError(
+                "the token is malformed: not ASCII", CredentialCause.MALFORMED
+            ) from error
         identity = self._verifier.verify(text, now)
         if self._max_verified:
             if len(self._verified) >= self._max_verified:
@@ -153,11 +169,15 @@ class Authenticator:
 
     def _by_api_key(self, api_key: bytes) -> Identity:
         if len(api_key) > MAX_API_KEY:
-            raise CredentialsError("the API key is not valid")
+            raise _unknown_api_key()
         digest = hashlib.sha256(api_key).hexdigest()
         key: ApiKey | None = self._api_keys.get(digest)
         # A client cannot choose the hash of its key, so the duration of the lookup reveals nothing.
         # The comparison takes constant time as well.
         if key is None or not hmac.compare_digest(digest, key.sha256):
-            raise CredentialsError("the API key is not valid")
+            raise _unknown_api_key()
         return Identity(key.name, "api_key", frozenset(key.groups), dict(key.claims))
+
+
+def _unknown_api_key() -> CredentialsError:
+    return CredentialsError("the API key is not valid", CredentialCause.UNKNOWN_API_KEY)

@@ -1,21 +1,52 @@
-"""Errors of credentials. Clients see the messages, which never contain input of the client."""
+"""Errors of credentials. Clients see the messages.
+
+The only input of the client in a message is the token's `kid`, bounded and printable.
+"""
+
+from sluice.contract.causes import CredentialCause
+from sluice.printable import printable
+
+MAX_KEY_ID = 64
+"""Characters of a token's `kid` in a message."""
+MAX_NAME = 100
+"""Characters of an issuer or of a claim's name in a message. Both are in the config."""
 
 
 class CredentialsError(Exception):
-    """The request has credentials that are not valid."""
+    """The request has credentials that are not valid. `cause` is for the log and metrics."""
+
+    def __init__(self, message: str, cause: CredentialCause) -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class UnknownKeyError(CredentialsError):
     """The issuer's key set does not have the token's key. A new fetch of the set may add it."""
 
-    def __init__(self, issuer: str) -> None:
-        super().__init__("the token's key is not in its issuer's key set")
+    def __init__(self, issuer: str, message: str, cause: CredentialCause) -> None:
+        super().__init__(message, cause)
         self.issuer = issuer
 
 
-class ExpiredKeysError(UnknownKeyError):
-    """The issuer's key set has not been fetched for too long. A new fetch may succeed."""
+class KeySetUnavailableError(UnknownKeyError):
+    """The issuer's key set has not been fetched yet or has expired, so no token can be verified."""
 
-    def __init__(self, issuer: str) -> None:
-        super().__init__(issuer)
-        self.args = ("the key set of the token's issuer has expired",)
+    def __init__(self, issuer: str, *, expired: bool) -> None:
+        problem = "has expired and could not be fetched again" if expired else "is not available"
+        message = f"the key set of the token's issuer {shown_issuer(issuer)} {problem}"
+        super().__init__(issuer, message, CredentialCause.KEY_SET_UNAVAILABLE)
+
+
+def shown_issuer(issuer: str) -> str:
+    """A configured issuer as part of a message."""
+    return printable(issuer, MAX_NAME)
+
+
+def shown_key_id(key_id: str) -> str:
+    """The `kid` of a token as part of a message."""
+    return printable(key_id, MAX_KEY_ID)
+
+
+def shown_claim(name: str) -> str:
+    """The name of a claim in the config as part of a message."""
+    return printable(name, MAX_NAME)

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from extproc.auth.authenticator import Authenticator
 from sluice.config import JwtIssuer
-from sluice.keys.fetch import FetchError, fetch_document
+from sluice.keys.fetch import FetchCause, FetchError, fetch_document
 from sluice.keys.key_set import KeySet, KeySetError
 
 log = logging.getLogger(__name__)
@@ -97,17 +97,21 @@ class RemoteKeySets:
                 keys = KeySet.parse(document)
                 self._authenticator.replace_keys(issuer.issuer, keys, started)
                 self._documents[issuer.issuer] = document
-        except (FetchError, KeySetError) as error:
-            self._on_failure(issuer, str(error))
+        except FetchError as error:
+            self._on_failure(issuer, str(error), error.cause)
+            return False
+        except KeySetError as error:
+            self._on_failure(issuer, str(error), FetchCause.INVALID_KEY_SET)
             return False
         except Exception as error:
             # A fault must not end the fetches: the keys would stay in use for ever.
-            self._on_failure(issuer, f"unexpected {type(error).__name__}")
+            self._on_failure(issuer, f"unexpected {type(error).__name__}", FetchCause.INTERNAL)
             return False
         self._failures.pop(issuer.issuer, None)
         return True
 
-    def _on_failure(self, issuer: JwtIssuer, reason: str) -> None:
+    def _on_failure(self, issuer: JwtIssuer, reason: str, cause: str) -> None:
+        self._authenticator.record_failure(issuer.issuer, cause)
         if self._failures.get(issuer.issuer) != reason:
             log.warning("cannot fetch the key set of %s: %s; retrying", issuer.issuer, reason)
         self._failures[issuer.issuer] = reason

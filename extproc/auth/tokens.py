@@ -5,12 +5,25 @@ import re
 from collections.abc import Mapping
 
 import jwt
-from jwt.exceptions import InvalidAudienceError, InvalidTokenError
+from jwt.exceptions import (
+    InvalidAudienceError,
+    InvalidJTIError,
+    InvalidTokenError,
+    MissingRequiredClaimError,
+)
 from jwt.types import Options
 
-from extproc.auth.errors import CredentialsError, ExpiredKeysError, UnknownKeyError
+from extproc.auth.errors import (
+    CredentialsError,
+    KeySetUnavailableError,
+    UnknownKeyError,
+    shown_claim,
+    shown_issuer,
+    shown_key_id,
+)
 from extproc.auth.identity import Identity
 from sluice.config import JwtIssuer
+from sluice.contract.causes import CredentialCause
 from sluice.keys.key_set import Key, KeySet
 
 MAX_TOKEN = 8192
@@ -22,27 +35,38 @@ _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 lenient decoder would accept many spellings of one token, and each spelling would take an entry of
 the token cache."""
 
+MAX_CANDIDATES = 8
+"""Maximum keys that a token is tried with. A signature takes up to a millisecond to verify, and
+anyone can send tokens. Providers publish two or three keys of one algorithm."""
+
 # PyJWT checks signature, audience and issuer. This module checks the times, because PyJWT would
-# read the clock.
-_OPTIONS: Options = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
+# read the clock, and the subject, because another claim than `sub` may contain it.
+_OPTIONS: Options = {
+    "verify_exp": False,
+    "verify_nbf": False,
+    "verify_iat": False,
+    "verify_sub": False,
+}
 
 
 class TokenVerifier:
     """Verifies tokens. `keys` contains the key set of each issuer. Key sets may be replaced.
 
     `fetched` contains the monotonic seconds of the last fetch by issuer, for fetched key sets. A
-    fetched key set that is not in `keys` has expired.
+    fetched key set that is not in `keys` has expired. `failures` contains the cause by issuer, if
+    the latest fetch has failed.
     """
 
     def __init__(self, issuers: tuple[JwtIssuer, ...], keys: Mapping[str, KeySet]) -> None:
         self._issuers = {issuer.issuer: issuer for issuer in issuers}
         self.keys = dict(keys)
         self.fetched: dict[str, float] = {}
+        self.failures: dict[str, str] = {}
 
     def verify(self, token: str, now: float) -> Identity:
         """Verify a token and return the caller's identity. Raises CredentialsError."""
         if len(token) > MAX_TOKEN:
-            raise CredentialsError(f"the token is longer than {MAX_TOKEN} bytes")
+            raise _malformed(f"the token is longer than {MAX_TOKEN} bytes")
         header, issuer = self._parse(token)
         claims = self._verify_signature(token, header, issuer)
         return _identity(claims, issuer, _check_times(claims, issuer.leeway, now))
@@ -50,65 +74,121 @@ class TokenVerifier:
     def _parse(self, token: str) -> tuple[Mapping[str, object], JwtIssuer]:
         """The header, and the issuer that the token names. The signature is not verified yet."""
         if _COMPACT.fullmatch(token) is None:
-            raise CredentialsError("the token is malformed")
+            raise _malformed("the token is malformed: not three base64url parts with dots between")
         try:
             parts = jwt.decode_complete(token, options={"verify_signature": False})
         except (InvalidTokenError, ValueError, RecursionError) as error:
-            raise CredentialsError("the token is malformed") from error
+            raise _malformed("the token is malformed: not a JSON Web Token") from error
         header: Mapping[str, object] = parts["header"]
         if "crit" in header:
-            raise CredentialsError("the token has crit extensions, which are not supported")
+            raise _malformed("the token has crit extensions, which are not supported")
         name = parts["payload"].get("iss")
         issuer = self._issuers.get(name) if isinstance(name, str) else None
         if issuer is None:
-            raise CredentialsError("the token's issuer is not trusted")
+            raise CredentialsError(
+                "the token's issuer is not trusted", CredentialCause.UNKNOWN_ISSUER
+            )
         if header.get("alg") not in issuer.algorithms:
-            raise CredentialsError("the token's algorithm is not allowed for its issuer")
+            raise CredentialsError(
+                "the token's algorithm is not allowed for its issuer",
+                CredentialCause.WRONG_ALGORITHM,
+            )
         return header, issuer
 
     def _verify_signature(
         self, token: str, header: Mapping[str, object], issuer: JwtIssuer
     ) -> Mapping[str, object]:
         """The claims of a token whose signature, audience and issuer are valid."""
-        algorithm, key_id = str(header["alg"]), header.get("kid")
-        key_set = self.keys.get(issuer.issuer)
-        keys: tuple[Key, ...] = ()
-        if key_set is not None and (key_id is None or isinstance(key_id, str)):
-            keys = key_set.candidates(key_id, algorithm)
-        if not keys:
-            expired = key_set is None and issuer.issuer in self.fetched
-            raise (ExpiredKeysError if expired else UnknownKeyError)(issuer.issuer)
+        algorithm, key_id = str(header["alg"]), _key_id(header)
+        keys = self._candidates(issuer.issuer, algorithm, key_id)
         for key in keys:
             try:
-                claims: Mapping[str, object] = jwt.decode(
-                    token,
-                    key.jwk.key,
-                    algorithms=[algorithm],
-                    audience=issuer.audiences,
-                    issuer=issuer.issuer,
-                    options=_OPTIONS,
-                )
-            except InvalidAudienceError as error:
-                raise CredentialsError("the token is for another audience") from error
+                return _decode(token, key, algorithm, issuer)
             except jwt.InvalidSignatureError:
                 continue
-            except (InvalidTokenError, ValueError, TypeError) as error:
-                raise CredentialsError("the token is not valid") from error
-            return claims
-        raise CredentialsError("the token's signature is not valid")
+        message = "the token's signature is not valid"
+        if key_id is not None and keys[0].id == key_id:
+            raise CredentialsError(message, CredentialCause.BAD_SIGNATURE)
+        # No `kid` says that the key set has the token's key: the issuer may have a new key.
+        if key_id is None:
+            message += ": the token has no kid, and no key of its issuer verifies it"
+            raise UnknownKeyError(issuer.issuer, message, CredentialCause.BAD_SIGNATURE)
+        raise self._unknown_key(issuer.issuer, algorithm, key_id)
+
+    def _candidates(self, issuer: str, algorithm: str, key_id: str | None) -> tuple[Key, ...]:
+        """The keys that may verify the token: at least one and at most `MAX_CANDIDATES`."""
+        key_set = self.keys.get(issuer)
+        if key_set is None:
+            raise KeySetUnavailableError(issuer, expired=issuer in self.fetched)
+        keys = key_set.candidates(key_id, algorithm)
+        if not keys:
+            raise self._unknown_key(issuer, algorithm, key_id)
+        if len(keys) > MAX_CANDIDATES:
+            raise CredentialsError(
+                f"{len(keys)} keys of {shown_issuer(issuer)} fit the token, and at most "
+                f"{MAX_CANDIDATES} are tried: set kid in the token and in the key set",
+                CredentialCause.NO_KEY_ID,
+            )
+        return keys
+
+    def _unknown_key(self, issuer: str, algorithm: str, key_id: str | None) -> UnknownKeyError:
+        named = "" if key_id is None else f" with the token's kid '{shown_key_id(key_id)}'"
+        message = f"the key set of {shown_issuer(issuer)} has no {algorithm} key{named}"
+        if issuer not in self.failures:
+            return UnknownKeyError(issuer, message, CredentialCause.UNKNOWN_KEY)
+        message += "; the latest fetch of the key set has failed"
+        return UnknownKeyError(issuer, message, CredentialCause.KEY_SET_OUTDATED)
+
+
+def _key_id(header: Mapping[str, object]) -> str | None:
+    key_id = header.get("kid")
+    if key_id is None or isinstance(key_id, str):
+        return key_id
+    raise _malformed("the token's kid is not text")
+
+
+def _decode(token: str, key: Key, algorithm: str, issuer: JwtIssuer) -> Mapping[str, object]:
+    """The claims, after PyJWT has checked them. Raises InvalidSignatureError."""
+    try:
+        claims: Mapping[str, object] = jwt.decode(
+            token,
+            key.jwk.key,
+            algorithms=[algorithm],
+            audience=issuer.audiences,
+            issuer=issuer.issuer,
+            options=_OPTIONS,
+        )
+    except jwt.InvalidSignatureError:
+        raise
+    except MissingRequiredClaimError as error:
+        raise CredentialsError("the token has no aud", CredentialCause.WRONG_AUDIENCE) from error
+    except InvalidAudienceError as error:
+        message = "the token is for another audience"
+        raise CredentialsError(message, CredentialCause.WRONG_AUDIENCE) from error
+    except InvalidJTIError as error:
+        message = "the token's jti is not text"
+        raise CredentialsError(message, CredentialCause.INVALID_CLAIM) from error
+    except (InvalidTokenError, ValueError, TypeError) as error:
+        raise _malformed("the token is not valid") from error
+    return claims
+
+
+def _malformed(message: str) -> CredentialsError:
+    return CredentialsError(message, CredentialCause.MALFORMED)
 
 
 def _check_times(claims: Mapping[str, object], leeway: float, now: float) -> float:
     """Check `exp`, `nbf` and `iat`. Returns the expiry with leeway, in seconds since the epoch."""
     expires = _time(claims, "exp")
     if expires is None:
-        raise CredentialsError("the token has no exp")
+        raise CredentialsError("the token has no exp", CredentialCause.INVALID_CLAIM)
     if now >= expires + leeway:
-        raise CredentialsError("the token has expired")
+        raise CredentialsError("the token has expired", CredentialCause.EXPIRED)
     for name in ("nbf", "iat"):
         not_before = _time(claims, name)
         if not_before is not None and now < not_before - leeway:
-            raise CredentialsError("the token is not valid yet")
+            message = f"the token is not valid yet: its {name} is in the future"
+            raise CredentialsError(message, CredentialCause.NOT_YET_VALID)
     return expires + leeway
 
 
@@ -122,22 +202,33 @@ def _time(claims: Mapping[str, object], name: str) -> float | None:
             return float(value)
     except OverflowError:  # an integer that no float can hold
         pass
-    raise CredentialsError(f"the token's {name} is not a time")
+    raise CredentialsError(f"the token's {name} is not a time", CredentialCause.INVALID_CLAIM)
 
 
 def _identity(claims: Mapping[str, object], issuer: JwtIssuer, expires: float) -> Identity:
-    subject = claims.get(issuer.subject_claim)
-    if not isinstance(subject, str) or not subject or not _is_text(subject):
-        raise CredentialsError(f"the token has no {issuer.subject_claim}")
     value = claims.get(issuer.group_claim)
     groups = [value] if isinstance(value, str) else value if isinstance(value, list) else []
     return Identity(
-        subject,
+        _subject(claims, issuer.subject_claim),
         issuer.issuer,
         frozenset(g for g in groups if isinstance(g, str)),
         claims,
         expires=expires,
     )
+
+
+def _subject(claims: Mapping[str, object], name: str) -> str:
+    subject = claims.get(name)
+    if isinstance(subject, str) and subject and _is_text(subject):
+        return subject
+    shown = shown_claim(name)
+    if subject is None:
+        message = f"the token has no claim '{shown}', which must contain the subject"
+    elif subject == "":
+        message = f"the token's claim '{shown}' is empty, and must contain the subject"
+    else:
+        message = f"the token's claim '{shown}' is not text, and must contain the subject"
+    raise CredentialsError(message, CredentialCause.NO_SUBJECT)
 
 
 def _is_text(value: str) -> bool:

@@ -1,18 +1,29 @@
 """Stage: verifies the caller's credentials."""
 
-from extproc.auth import CredentialsError, UnknownKeyError
+from extproc.auth import CredentialsError, KeySetUnavailableError, UnknownKeyError
+from extproc.auth.remote_key_sets import RETRY_INTERVAL
 from extproc.decision.context import DecisionContext
 from extproc.decision.reads import Reads
 from extproc.decision.request import Request
 from extproc.decision.results import Refusal
 from extproc.policy.compiled import Policy
+from sluice.contract.causes import CredentialCause
 from sluice.contract.reasons import Reason
 
 CHALLENGE = 'Bearer realm="sluice"'
 """Value of `www-authenticate` if credentials are missing."""
 
-_INVALID_TOKEN = (("www-authenticate", f'{CHALLENGE}, error="invalid_token"'),)
+_Headers = tuple[tuple[str, str], ...]
+
+_INVALID_TOKEN: _Headers = (("www-authenticate", f'{CHALLENGE}, error="invalid_token"'),)
 """Headers of a refusal of invalid credentials (RFC 6750 section 3.1)."""
+
+_EXPIRED_DESCRIPTION = ', error_description="the token has expired"'
+_EXPIRED_TOKEN: _Headers = (("www-authenticate", f"{_INVALID_TOKEN[0][1]}{_EXPIRED_DESCRIPTION}"),)
+"""As `_INVALID_TOKEN`. Clients recognize an expired token by the description, and get a new one."""
+
+_RETRY_LATER: _Headers = (("retry-after", str(int(RETRY_INTERVAL))),)
+"""Headers of a refusal because a key set has not been fetched."""
 
 
 def reads(policy: Policy) -> Reads:
@@ -26,15 +37,8 @@ def run(policy: Policy, request: Request, context: DecisionContext) -> Refusal |
     """Refuse credentials that are not valid. A caller without credentials is anonymous."""
     try:
         context.identity = policy.authenticator.identify(request.headers, request.now)
-    except UnknownKeyError as error:
-        return Refusal(
-            Reason.INVALID_CREDENTIALS,
-            str(error),
-            _INVALID_TOKEN,
-            unknown_key_issuer=error.issuer,
-        )
     except CredentialsError as error:
-        return Refusal(Reason.INVALID_CREDENTIALS, str(error), _INVALID_TOKEN)
+        return _refusal(error)
     return None
 
 
@@ -45,3 +49,14 @@ def explain(context: DecisionContext) -> str:
         return "the caller is anonymous: no credentials"
     groups = f", groups {', '.join(sorted(identity.groups))}" if identity.groups else ""
     return f"subject {identity.subject}, verified by {identity.source}{groups}"
+
+
+def _refusal(error: CredentialsError) -> Refusal:
+    issuer = error.issuer if isinstance(error, UnknownKeyError) else None
+    reason, headers = Reason.INVALID_CREDENTIALS, _INVALID_TOKEN
+    if isinstance(error, KeySetUnavailableError):
+        # The token may be valid, so the client must not discard it.
+        reason, headers = Reason.KEY_SET_UNAVAILABLE, _RETRY_LATER
+    elif error.cause is CredentialCause.EXPIRED:
+        headers = _EXPIRED_TOKEN
+    return Refusal(reason, str(error), headers, unknown_key_issuer=issuer, cause=error.cause)

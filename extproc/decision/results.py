@@ -13,8 +13,8 @@ class Refusal:
     """The client gets an error response, and the request does not reach a model.
 
     `unknown_key_issuer` is set if the issuer's key set does not have the key that the token names.
-    A new fetch of the key set may change the decision. `stage` (the stage that refused) and
-    `subject` (if known) are for logs and metrics.
+    A new fetch of the key set may change the decision. `stage` (the stage that refused),
+    `subject` (if known) and `cause` (why credentials are refused) are for logs and metrics.
     """
 
     reason: Reason
@@ -23,6 +23,7 @@ class Refusal:
     unknown_key_issuer: str | None = None
     stage: str = field(default="", compare=False)
     subject: str = field(default="", compare=False)
+    cause: str = field(default="", compare=False)
 
     @property
     def status(self) -> int:

@@ -50,6 +50,8 @@ def key_set_gauges(current_policy: CurrentPolicy) -> Iterable[GaugeSample]:
         yield catalog.JWKS_USABLE, (key_set.issuer,), key_set.usable
         if key_set.age is not None:
             yield catalog.JWKS_AGE, (key_set.issuer,), int(key_set.age)
+        if key_set.failure is not None:
+            yield catalog.JWKS_FETCH_FAILING, (key_set.issuer, key_set.failure), 1
 
 
 def admission_cache_counters(cache: AdmissionCache) -> Iterable[CounterSample]:

@@ -77,8 +77,9 @@ def refusal_body(refusal: Refusal, headers: Mapping[str, bytes]) -> bytes:
 
 
 def refusal_details(refusal: Refusal) -> str:
-    """`response_code_details` of a refusal, from which the access log reads reason and subject."""
-    return callout_details(refusal.reason, header_safe(refusal.subject))
+    """`response_code_details` of a refusal, from which the access log reads its fields."""
+    members = {"cause": refusal.cause}
+    return callout_details(refusal.reason, header_safe(refusal.subject), members)
 
 
 def header_safe(text: str) -> str:

@@ -64,6 +64,11 @@ TOKENS = Counter(
     "Lookups of bearer tokens in the cache of verified tokens.",
     ("cache",),
 )
+CREDENTIALS_REFUSED = Counter(
+    "sluice_credentials_refused_total",
+    "Requests refused because of their credentials, by cause.",
+    ("cause",),
+)
 JWKS_USABLE = Gauge(
     "sluice_jwks_usable",
     "Whether every worker has fetched the issuer's key set, and it has not expired.",
@@ -74,6 +79,12 @@ JWKS_AGE = Gauge(
     "sluice_jwks_age_seconds",
     "Time since the last successful fetch of the issuer's key set, of the worker with the oldest.",
     ("issuer",),
+    aggregation="max",
+)
+JWKS_FETCH_FAILING = Gauge(
+    "sluice_jwks_fetch_failing",
+    "Whether the latest fetch of the issuer's key set by some worker has failed, by cause.",
+    ("issuer", "cause"),
     aggregation="max",
 )
 ADMISSION_CACHE_HITS = Counter(
@@ -214,8 +225,10 @@ FAMILIES: tuple[Family, ...] = (
     DECISION_SECONDS,
     STAGE_SECONDS,
     TOKENS,
+    CREDENTIALS_REFUSED,
     JWKS_USABLE,
     JWKS_AGE,
+    JWKS_FETCH_FAILING,
     ADMISSION_CACHE_HITS,
     LOG_LINES,
     LOG_DROPPED,

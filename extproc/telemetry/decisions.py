@@ -50,6 +50,8 @@ class DecisionMetrics:
         if counter is None:
             counter = self._counters[key] = self._metrics.counter(catalog.DECISIONS, *key)
         counter.add()
+        if isinstance(decision, Refusal) and decision.cause:
+            self._metrics.counter(catalog.CREDENTIALS_REFUSED, decision.cause).add()
 
     def _decide_by_stage(self, policy: Policy, request: Request) -> Decision:
         decision, timings = decide_with_timings(policy, request, self._clock)

@@ -46,7 +46,10 @@ class Progress(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RequestOutcome:
-    """The part of an entry that is the same for many requests. Such requests share one object."""
+    """The part of an entry that is the same for many requests. Such requests share one object.
+
+    `cause` says why credentials were refused; else it is empty.
+    """
 
     method: str
     protocol: str
@@ -58,6 +61,7 @@ class RequestOutcome:
     canary: bool
     upstream: str
     grpc: GrpcOutcome = NO_GRPC_OUTCOME
+    cause: str = ""
 
 
 @dataclass(slots=True)

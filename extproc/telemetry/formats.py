@@ -25,6 +25,7 @@ def json_line(entry: AccessLogEntry) -> bytes:
             "grpc_status": outcome.grpc.status,
             "flags": outcome.flags,
             "reason": outcome.reason,
+            "cause": outcome.cause,
             "subject": entry.subject,
             "model": outcome.model,
             "version": outcome.version,

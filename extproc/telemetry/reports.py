@@ -131,12 +131,15 @@ def _outcome(
     common, response = report.common_properties, report.response
     status = UInt32Value.FromString(response.response_code).value
     model, version = split_cluster_name(service)
+    details = response.response_code_details
+    refused = split_callout_details(details)
     return RequestOutcome(
         method=_name(_METHODS, report.request.request_method),
         protocol=_name(_PROTOCOLS, report.protocol_version),
         status=status,
         flags=_flags(ResponseFlags.FromString(common.response_flags)),
-        reason=_reason(response.response_code_details, local_reply_status(status, local), reason),
+        reason=_reason(details, local_reply_status(status, local), reason),
+        cause="" if refused is None else refused.members.get("cause", ""),
         model=model or common.route_name,
         version=version,
         canary=reason.startswith("canary_"),
@@ -191,13 +194,13 @@ def _reason(details: str, status: int, admitted: str) -> str:
     if details == VIA_UPSTREAM:
         return admitted
     refused = split_callout_details(details)
-    return local_reply_reason(details, status) if refused is None else refused[0]
+    return local_reply_reason(details, status) if refused is None else refused.reason
 
 
 def _refused_subject(details: str) -> str:
     """Return the subject of a request that the callout refused; empty if it is unknown."""
     refused = split_callout_details(details)
-    return "" if refused is None else refused[1]
+    return "" if refused is None else refused.subject
 
 
 def _progress(common: AccessLogCommon, response_bytes: int) -> Progress:

@@ -4,7 +4,7 @@ The states of breakers and key sets come from the gauges that the workers publis
 asked, so a worker that hangs does not delay the status.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -20,6 +20,7 @@ _GAUGES = (
     catalog.BREAKER_UNPROTECTED,
     catalog.JWKS_USABLE,
     catalog.JWKS_AGE,
+    catalog.JWKS_FETCH_FAILING,
 )
 
 
@@ -60,12 +61,13 @@ class KeySetStatus:
     """State of an issuer's key set from a `jwks_uri`, in the worker with the oldest.
 
     `usable`: it has been fetched and has not expired. `age`: seconds since the last successful
-    fetch; None before the first.
+    fetch; None before the first. `failures`: why the latest fetch of some workers has failed.
     """
 
     issuer: str
     usable: bool
     age: int | None
+    failures: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ class CalloutStatus:
 def read_status(table: CounterTable, workers: Iterable[WorkerStatus] = ()) -> CalloutStatus:
     """Return the status of these workers, and of breakers and key sets as last published."""
     found = find_series(table, _GAUGES)
-    states, error_rates, requests, unprotected, usable, ages = (
+    states, error_rates, requests, unprotected, usable, ages, failing = (
         {labels: family.aggregate(table.values(column)) for labels, column in found[family.name]}
         for family in _GAUGES
     )
@@ -97,9 +99,19 @@ def read_status(table: CounterTable, workers: Iterable[WorkerStatus] = ()) -> Ca
         if state is not None
     ]
     key_sets = [
-        KeySetStatus(labels[0], bool(value), None if age is None else int(age))
+        KeySetStatus(
+            labels[0],
+            bool(value),
+            None if age is None else int(age),
+            _causes(failing, labels[0]),
+        )
         for labels, value in sorted(usable.items())
         if value is not None
         for age in (ages.get(labels),)
     ]
     return CalloutStatus(breakers, int(unprotected.get(()) or 0), list(workers), key_sets)
+
+
+def _causes(failing: Mapping[tuple[str, ...], float | None], issuer: str) -> list[str]:
+    """The causes for which fetches of the issuer's key set fail now."""
+    return sorted(labels[1] for labels, value in failing.items() if value and labels[0] == issuer)

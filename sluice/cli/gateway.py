@@ -27,6 +27,7 @@ from sluice.config.load import load, read_text
 from sluice.config.telemetry import Telemetry
 from sluice.config.values import Strict, is_loopback, split_host_port
 from sluice.printable import printable
+from sluice.user_agent import USER_AGENT
 
 CONFIG_VARIABLE = "SLUICE_CONFIG"
 """Environment variable with the config of commands that get no CONFIG."""
@@ -180,6 +181,7 @@ def open_url(request: urllib.request.Request, timeout: float) -> Any:
     host = urlsplit(request.full_url).hostname or ""
     proxies: Mapping[str, str] | None = {} if _is_loopback(host) else None
     opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))  # type: ignore[arg-type]
+    opener.addheaders = [("User-Agent", USER_AGENT), ("Accept", "*/*")]
     return opener.open(request, timeout=timeout)
 
 

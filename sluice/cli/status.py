@@ -70,7 +70,7 @@ def _callout(url: str) -> Status:
 
 
 def describe(status: Status) -> str:
-    """The status as text: version, error, nodes, workers, breakers, and unusable key sets."""
+    """The status as text: version, error, nodes, workers, breakers and key sets."""
     step = "in sync" if status["in_sync"] else f"under way: {status['step']}"
     lines = [f"version   {status['version'] or 'none'} ({step})", f"config    {status['config']}"]
     if status["error"] is not None:
@@ -131,9 +131,15 @@ def _breakers(callout: Status) -> Iterator[str]:
 
 
 def _key_sets(key_sets: list[Status]) -> Iterator[str]:
-    """The key sets that are not usable."""
+    """The key set of each issuer with a `jwks_uri`."""
+    if key_sets:
+        yield from ("", f"{'ISSUER':<28}{'KEY SET':<10}{'AGE':<10}LATEST FETCH")
     for key_set in key_sets:
-        age = key_set["age"]
-        fetched = "not fetched yet" if age is None else f"fetched {age:.0f} s ago"
+        state = (
+            "usable" if key_set["usable"] else "missing" if key_set["age"] is None else "expired"
+        )
+        age = "-" if key_set["age"] is None else f"{key_set['age']:.0f} s"
+        fetch = "failed: " + ", ".join(key_set["failures"]) if key_set["failures"] else "ok"
+        yield f"{key_set['issuer']:<28}{state:<10}{age:<10}{fetch}"
         if not key_set["usable"]:
-            yield f"keys      {key_set['issuer']}: its tokens are refused; key set {fetched}"
+            yield f"{'':<28}its tokens are refused until the key set has been fetched"

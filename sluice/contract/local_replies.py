@@ -7,7 +7,8 @@ in the same order.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from sluice.contract.grpc import StatusCode
 from sluice.contract.reasons import DECISION_REFUSALS, Reason
@@ -21,17 +22,37 @@ CALLOUT_DETAILS: Final = "sluice"
 _CALLOUT_PREFIX: Final = f"{CALLOUT_DETAILS}:"
 
 
-def callout_details(reason: str, subject: str = "") -> str:
-    """`response_code_details` of a refusal by the callout: the reason, and the subject if known."""
-    return f"{_CALLOUT_PREFIX}{reason}:{subject}" if subject else f"{_CALLOUT_PREFIX}{reason}"
+class CalloutDetails(NamedTuple):
+    """What the access log must know about a refusal by the callout.
+
+    `subject` is the caller, if known. `members` are further fields of the log, such as `cause`.
+    """
+
+    reason: str
+    subject: str = ""
+    members: Mapping[str, str] = MappingProxyType({})
 
 
-def split_callout_details(details: str) -> tuple[str, str] | None:
-    """Reason and subject of a refusal by the callout; None for other details."""
+def callout_details(
+    reason: str, subject: str = "", members: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """`response_code_details` of a refusal: `sluice:REASON;NAME=VALUE:SUBJECT`.
+
+    Members with an empty value, and an empty subject, are left out. The values come from the config
+    and from fixed lists, and do not contain `;` or `:`.
+    """
+    named = "".join(f";{name}={value}" for name, value in members.items() if value)
+    return f"{_CALLOUT_PREFIX}{reason}{named}" + (f":{subject}" if subject else "")
+
+
+def split_callout_details(details: str) -> CalloutDetails | None:
+    """The parts of `callout_details`; None for other details."""
     if not details.startswith(_CALLOUT_PREFIX):
         return None
-    reason, _, subject = details.removeprefix(_CALLOUT_PREFIX).partition(":")
-    return reason, subject
+    named, _, subject = details.removeprefix(_CALLOUT_PREFIX).partition(":")
+    reason, *members = named.split(";")
+    pairs = (member.partition("=") for member in members)
+    return CalloutDetails(reason, subject, {name: value for name, _, value in pairs})
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ class Reason(StrEnum):
     MALFORMED_REQUEST = "malformed_request"
     UNAUTHENTICATED = "unauthenticated"
     INVALID_CREDENTIALS = "invalid_credentials"
+    KEY_SET_UNAVAILABLE = "key_set_unavailable"
     FORBIDDEN = "forbidden"
     MODEL_MISMATCH = "model_mismatch"
     UNKNOWN_MODEL = "unknown_model"
@@ -161,6 +162,11 @@ DECISION_REFUSALS: Mapping[Reason, RefusalReason] = {
     Reason.UNAUTHENTICATED: RefusalReason(401, "no credentials, and the model is not public"),
     Reason.INVALID_CREDENTIALS: RefusalReason(
         401, "the token or API key is not valid; `WWW-Authenticate` says `invalid_token` (RFC 6750)"
+    ),
+    Reason.KEY_SET_UNAVAILABLE: RefusalReason(
+        503,
+        "the key set of the token's issuer could not be fetched yet, or has expired; with "
+        "`Retry-After`",
     ),
     Reason.FORBIDDEN: RefusalReason(403, "no `allow` rule matches"),
     Reason.MODEL_MISMATCH: RefusalReason(

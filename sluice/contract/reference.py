@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+from sluice.contract.causes import CREDENTIAL_CAUSES
 from sluice.contract.grpc import grpc_status
 from sluice.contract.local_replies import LOCAL_REPLIES, LOCAL_REPLIES_BY_STATUS
 from sluice.contract.reasons import (
@@ -41,6 +42,14 @@ def reference() -> str:
                 ("reason", "status", "gRPC", "when"),
             ),
             *_rows(_refusals(DECISION_REFUSALS)),
+            "",
+            *_section(
+                "Causes of refused credentials",
+                "The field `cause` of the access log, and the label `cause` of "
+                "`sluice_credentials_refused_total`. The\nclient gets a text in `detail`.",
+                ("cause", "when"),
+            ),
+            *_rows((f"`{cause}`", when) for cause, when in CREDENTIAL_CAUSES.items()),
             "",
             *_section(
                 "Refusals of a body that cannot be converted",

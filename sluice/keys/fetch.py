@@ -8,17 +8,51 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import suppress
+from enum import StrEnum
 from functools import partial
+from http import HTTPStatus
 
 from sluice.keys.key_set import MAX_DOCUMENT
+from sluice.user_agent import USER_AGENT
 
 FETCH_TIMEOUT = 5.0
 """Seconds for one fetch. If the headers arrive slowly, the fetch ends after twice this time."""
 READ_SIZE = 1 << 16
 
+_HEADERS = {
+    "user-agent": USER_AGENT,
+    "accept": "application/jwk-set+json, application/json, */*;q=0.5",
+}
+"""RFC 7517 section 8.5.2 registers the media type. Most issuers serve plain JSON."""
+
+
+class FetchCause(StrEnum):
+    """Why a key set could not be fetched, for metrics. A status has a cause of its own."""
+
+    NAME_NOT_RESOLVED = "name_not_resolved"
+    UNREACHABLE = "unreachable"
+    TIMEOUT = "timeout"
+    TLS = "tls"
+    INVALID_RESPONSE = "invalid_response"
+    TOO_LARGE = "too_large"
+    INVALID_KEY_SET = "invalid_key_set"
+    INTERNAL = "internal"
+
+
+_STATUS_CAUSES = {int(status): f"status_{int(status)}" for status in HTTPStatus}
+"""Causes by status of the response. Bounded, because an issuer chooses the status."""
+_OTHER_STATUS = "status_other"
+
 
 class FetchError(OSError):
-    """The document could not be fetched. The message does not contain the URL."""
+    """The document could not be fetched. The message does not contain the URL.
+
+    `cause`: a `FetchCause`, or `status_` and the status of the response.
+    """
+
+    def __init__(self, message: str, cause: str) -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -60,7 +94,7 @@ class _Fetch(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
             return self._get(uri)
         except Exception as error:
             # Any exception: `http.client` raises many, and most of their messages quote the URL.
-            raise FetchError(_reason(error)) from None
+            raise _fetch_error(error) from None
 
     def end(self) -> None:
         """End the fetch: a blocked read of the connection returns at once."""
@@ -74,11 +108,12 @@ class _Fetch(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
     def _get(self, uri: str) -> bytes:
         deadline = time.monotonic() + FETCH_TIMEOUT
         document = bytearray()
-        with self._opener.open(uri, timeout=FETCH_TIMEOUT) as response:
+        request = urllib.request.Request(uri, headers=_HEADERS)  # noqa: S310 (http or https)
+        with self._opener.open(request, timeout=FETCH_TIMEOUT) as response:
             while chunk := response.read1(READ_SIZE):
                 document += chunk
                 if len(document) > MAX_DOCUMENT:
-                    raise FetchError("the key set is larger than 1 MiB")
+                    raise FetchError("the key set is larger than 1 MiB", FetchCause.TOO_LARGE)
                 if time.monotonic() > deadline:
                     raise TimeoutError
         return bytes(document)
@@ -94,23 +129,28 @@ async def fetch_document(uri: str) -> bytes:
         # The thread checks the deadline only between reads of the body, not while headers arrive.
         return await asyncio.wait_for(asyncio.to_thread(fetch.run, uri), 2 * FETCH_TIMEOUT)
     except TimeoutError as error:
-        raise FetchError(_reason(error)) from None
+        raise _fetch_error(error) from None
     finally:
         fetch.end()
 
 
-def _reason(error: BaseException) -> str:
+def _fetch_error(error: BaseException) -> FetchError:
     """Why a fetch failed, without any text that the server or the URL may have provided."""
     if isinstance(error, urllib.error.HTTPError):
-        return f"the server responded with status {error.code}"
+        cause = _STATUS_CAUSES.get(error.code, _OTHER_STATUS)
+        return FetchError(f"the server responded with status {error.code}", cause)
     if isinstance(error, urllib.error.URLError) and isinstance(error.reason, BaseException):
-        return _reason(error.reason)
+        return _fetch_error(error.reason)
     if isinstance(error, FetchError):
-        return str(error)
+        return error
     if isinstance(error, TimeoutError):
-        return "the server did not respond in time"
+        return FetchError("the server did not respond in time", FetchCause.TIMEOUT)
     if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {error.reason or type(error).__name__}"
+        message = f"TLS failed: {error.reason or type(error).__name__}"
+        return FetchError(message, FetchCause.TLS)
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return f"the response is not valid ({type(error).__name__})"
+        unresolved = isinstance(error, socket.gaierror)
+        cause = FetchCause.NAME_NOT_RESOLVED if unresolved else FetchCause.UNREACHABLE
+        return FetchError(error.strerror, cause)
+    message = f"the response is not valid ({type(error).__name__})"
+    return FetchError(message, FetchCause.INVALID_RESPONSE)

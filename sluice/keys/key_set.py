@@ -13,7 +13,7 @@ MAX_DOCUMENT = 1 << 20
 """Bytes. A set of 64 keys is much smaller."""
 
 MAX_KEYS = 64
-"""Keys in one set. Providers publish two or three. A token without `kid` is tried with all keys."""
+"""Keys in one set. Providers publish two or three."""
 
 _ALGORITHMS = {
     ("RSA", None): ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
@@ -84,12 +84,17 @@ class KeySet:
         return cls(keys)
 
     def candidates(self, key_id: str | None, algorithm: str) -> tuple[Key, ...]:
-        """Keys of this algorithm with this id; without an id, all keys of this algorithm."""
-        return tuple(
-            key
-            for key in self.keys
-            if algorithm in key.algorithms and (key_id is None or key.id == key_id)
-        )
+        """Keys that may verify a token of this algorithm with this `kid`, or without one.
+
+        `kid` is optional in a key (RFC 7517 section 4.5) and in a token (RFC 7515 section 4.1.4).
+        A key without it may be the token's key, as in Envoy's jwt_authn. Keys with the token's
+        `kid` come first. A key with another `kid` is no candidate.
+        """
+        keys = [key for key in self.keys if algorithm in key.algorithms]
+        if key_id is None:
+            return tuple(keys)
+        named = (key for key in keys if key.id == key_id)
+        return (*named, *(key for key in keys if key.id is None))
 
 
 def _parse(jwk: object) -> Key | None:
@@ -118,7 +123,10 @@ def _parse(jwk: object) -> Key | None:
         for algorithm in (algorithms if name is None else (name,))
         if _is_strong(parsed.key, algorithm)
     )
-    return Key(jwk.get("kid"), allowed, parsed) if allowed else None
+    key_id = jwk.get("kid")
+    if key_id is not None and not isinstance(key_id, str):
+        return None  # RFC 7517 section 4.5: a string
+    return Key(key_id, allowed, parsed) if allowed else None
 
 
 def _is_bounded(jwk: Mapping[str, object]) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import urllib.request
 
 from sluice.contract.names import CALLOUT_CLUSTER
+from sluice.user_agent import USER_AGENT
 
 POLL_INTERVAL = 0.05
 TIMEOUT = 2.0
@@ -16,8 +17,10 @@ async def wait_for_callout(admin: str, workers: int) -> None:
 
 
 def _healthy_workers(admin: str) -> int:
+    url = f"http://{admin}/clusters"
     try:
-        with urllib.request.urlopen(f"http://{admin}/clusters", timeout=TIMEOUT) as response:
+        request = urllib.request.Request(url, headers={"user-agent": USER_AGENT})
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:  # noqa: S310
             lines = response.read().decode().splitlines()
     except OSError:
         return 0

@@ -31,6 +31,7 @@ from extproc.rpc import RpcError, StatusCode
 from extproc.transport.address import UnixAddress, parse_address
 from extproc.transport.grpc.message_decoder import MessageDecoder
 from extproc.transport.http2.frames import DEFAULT_WINDOW, KEEPALIVE_PING
+from sluice.user_agent import USER_AGENT
 
 STREAM_ID: Final = 1
 WINDOW: Final = 1 << 20
@@ -81,6 +82,7 @@ class ClientCall(asyncio.Protocol):
             (":authority", authority),
             ("te", "trailers"),
             ("content-type", "application/grpc"),
+            ("user-agent", USER_AGENT),
         ]
         self._limits = limits
         self._http2 = H2Connection(H2Configuration())

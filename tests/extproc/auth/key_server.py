@@ -22,6 +22,8 @@ class KeyServer(ThreadingHTTPServer):
         self.document = document
         self.status = 200
         self.requests = 0
+        self.headers: dict[str, str] = {}
+        """Headers of the latest request."""
         self.arrivals = threading.Semaphore(0)
         self.open = threading.Event()
         self.open.set()
@@ -37,6 +39,7 @@ class _Keys(BaseHTTPRequestHandler):
         server = self.server
         assert isinstance(server, KeyServer)
         server.requests += 1
+        server.headers = {name.lower(): value for name, value in self.headers.items()}
         server.arrivals.release()
         server.open.wait(10)
         body = server.document.encode()

@@ -5,11 +5,17 @@ from contextlib import suppress
 
 import pytest
 
-from extproc.auth import Authenticator, UnknownKeyError, remote_key_sets
+from extproc.auth import (
+    Authenticator,
+    KeySetUnavailableError,
+    UnknownKeyError,
+    remote_key_sets,
+)
 from extproc.auth.remote_key_sets import RemoteKeySets
 from extproc.policy.current import CurrentPolicy
 from sluice.config import Auth
 from sluice.keys import fetch
+from sluice.user_agent import USER_AGENT
 from tests.extproc.auth.key_server import FIRST, ROTATED, keys_served, until_accepted
 from tests.extproc.auth.tokens import (
     ISSUER,
@@ -42,6 +48,66 @@ async def test_key_sets_are_fetched_at_the_start_and_at_each_interval() -> None:
         with pytest.raises(UnknownKeyError):
             identify(authenticator, token())
         keys.stop()
+
+
+async def test_the_fetch_names_the_product_and_the_media_type_of_key_sets() -> None:
+    """Firewalls refuse `Python-urllib`."""
+    with keys_served() as server:
+        await fetch.fetch_document(server.uri)
+    assert server.headers["user-agent"] == USER_AGENT
+    assert "application/jwk-set+json" in server.headers["accept"]
+
+
+@pytest.mark.parametrize(
+    ("status", "document", "cause"),
+    [(403, "", "status_403"), (302, "", "status_302"), (599, "", "status_other"),
+     (200, "<html>", "invalid_key_set"), (200, "x" * (1 << 20 | 1), "too_large")],
+)  # fmt: skip
+async def test_the_cause_of_a_failed_fetch_is_known(status: int, document: str, cause: str) -> None:
+    with keys_served() as server:
+        authenticator = make_authenticator(issuer(jwks_uri=server.uri))
+        keys = RemoteKeySets(authenticator)
+        server.status, server.document = status, document
+        await keys.refresh(ISSUER)
+        (failed,) = authenticator.fetched_key_sets(0)
+        assert (failed.usable, failed.failure) == (False, cause)
+        server.status, server.document = 200, FIRST
+        await keys.refresh(ISSUER)
+        (fetched,) = authenticator.fetched_key_sets(0)
+        assert (fetched.usable, fetched.failure) == (True, None)
+
+
+async def test_an_unreachable_server_and_an_unknown_host_are_different_causes() -> None:
+    causes = []
+    for uri in ("http://127.0.0.1:1/keys", "http://no-such-host.invalid/keys"):
+        with pytest.raises(fetch.FetchError) as failed:
+            await fetch.fetch_document(uri)
+        causes.append(failed.value.cause)
+    assert causes == ["unreachable", "name_not_resolved"]
+
+
+async def test_without_a_key_set_no_token_is_called_invalid() -> None:
+    authenticator = make_authenticator(issuer(jwks_uri="https://issuer.test/keys"))
+    with pytest.raises(KeySetUnavailableError) as refused:
+        identify(authenticator, token())
+    assert refused.value.cause == "key_set_unavailable"
+
+
+async def test_an_unknown_key_after_a_failed_fetch_has_its_own_cause() -> None:
+    """The issuer may have the key: the client is not at fault."""
+    served, clock = Issuer(), Clock()
+    authenticator, keys = remote(served, clock)
+    await keys.refresh(ISSUER)
+    with pytest.raises(UnknownKeyError) as unknown:
+        identify(authenticator, token(kid="new"))
+    served.failure = fetch.FetchError("the server responded with status 403", "status_403")
+    await keys.refresh(ISSUER)
+    with pytest.raises(UnknownKeyError) as outdated:
+        identify(authenticator, token(kid="new"))
+    assert [unknown.value.cause, outdated.value.cause] == ["unknown_key", "key_set_outdated"]
+    edited = authenticator.auth.model_copy(update={"api_key_header": "x-key"})
+    (kept,) = Authenticator(edited, authenticator).fetched_key_sets(clock.now)
+    assert kept.failure == "status_403"
 
 
 async def test_concurrent_requests_share_one_fetch() -> None:
@@ -256,7 +322,7 @@ async def test_a_fetched_set_without_a_key_revokes_it_at_once(document: str) -> 
     generation = authenticator.key_generation
     served.document = document
     await keys.refresh(ISSUER)
-    with pytest.raises(UnknownKeyError, match="not in its issuer's key set"):
+    with pytest.raises(UnknownKeyError, match="has no RS256 key with the token's kid 'one'"):
         identify(authenticator, token())
     assert authenticator.key_generation > generation
     assert state(authenticator, clock) == (True, 0.0)
@@ -279,7 +345,11 @@ async def test_a_set_that_shrinks_keeps_only_the_keys_that_it_still_has() -> Non
 
 @pytest.mark.parametrize(
     "failure",
-    [fetch.FetchError("the server responded with status 500"), RuntimeError("fault"), OSError()],
+    [
+        fetch.FetchError("the server responded with status 500", "status_500"),
+        RuntimeError("fault"),
+        OSError(),
+    ],
     ids=["fetch", "fault", "system"],
 )
 async def test_a_key_set_that_cannot_be_fetched_expires(
@@ -296,7 +366,9 @@ async def test_a_key_set_that_cannot_be_fetched_expires(
     assert state(authenticator, clock) == (True, MAX_STALE)
     clock.now += 1
     await keys.refresh(ISSUER)
-    with pytest.raises(UnknownKeyError, match="the key set of the token's issuer has expired"):
+    with pytest.raises(
+        UnknownKeyError, match=f"the key set of the token's issuer {ISSUER} has expired"
+    ):
         identify(authenticator, token())
     assert state(authenticator, clock) == (False, MAX_STALE + 1)
     assert "has expired: its tokens are refused" in caplog.text
@@ -313,7 +385,7 @@ async def test_an_unchanged_key_set_does_not_expire() -> None:
     for _ in range(3):
         await keys.refresh(ISSUER)
         clock.now += MAX_STALE
-    served.failure = fetch.FetchError("the server did not respond in time")
+    served.failure = fetch.FetchError("the server did not respond in time", "timeout")
     await keys.refresh(ISSUER)
     assert identify(authenticator, token()).subject == "alice"
 
@@ -333,7 +405,7 @@ async def test_a_new_policy_does_not_renew_the_keys() -> None:
     served, clock = Issuer(), Clock()
     authenticator, keys = remote(served, clock)
     await keys.refresh(ISSUER)
-    served.failure = fetch.FetchError("the server did not respond in time")
+    served.failure = fetch.FetchError("the server did not respond in time", "timeout")
     clock.now += MAX_STALE - 10
     edited = authenticator.auth.model_copy(update={"api_key_header": "x-key"})
     authenticator = Authenticator(edited, authenticator)
@@ -380,7 +452,7 @@ async def test_a_slow_fetch_does_not_restore_keys_that_a_later_fetch_has_revoked
 async def test_the_same_failure_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     served, clock = Issuer(), Clock()
     _, keys = remote(served, clock)
-    served.failure = fetch.FetchError("the server responded with status 500")
+    served.failure = fetch.FetchError("the server responded with status 500", "status_500")
     for _ in range(5):
         await keys.refresh(ISSUER)
     assert served.fetches == 5

@@ -41,6 +41,21 @@ def test_the_challenge_names_the_scheme_and_the_error() -> None:
     assert challenge(bad) == 'Bearer realm="sluice", error="invalid_token"'
 
 
+def test_the_challenge_says_that_a_token_has_expired() -> None:
+    expired = decide(policy_with(), make_request(authorization=bearer(exp=1)))
+    assert challenge(expired).endswith(', error_description="the token has expired"')
+
+
+def test_a_token_that_cannot_be_checked_is_not_called_invalid() -> None:
+    remote = issuer(jwks_uri="https://issuer.test/keys")
+    policy = make_policy(auth={"issuers": [remote]})
+    refusal = decide(policy, make_request(authorization=bearer()))
+    assert isinstance(refusal, Refusal)
+    assert (refusal.status, refusal.reason) == (503, Reason.KEY_SET_UNAVAILABLE)
+    assert (refusal.cause, refusal.unknown_key_issuer) == ("key_set_unavailable", ISSUER)
+    assert [name for name, _ in refusal.headers] == ["retry-after"]
+
+
 def test_a_public_model_refuses_invalid_credentials() -> None:
     assert refused(policy_with(), make_request(authorization=bearer(aud="other"))) == INVALID
     assert refused(policy_with(), make_request(x_api_key="guess")) == INVALID

@@ -71,3 +71,15 @@ def test_final_decisions_are_counted_by_stage_verdict_and_reason(
         ("all", "admit", admitted.reason): 1,
         ("validate", "refuse", "unknown_model"): 2,
     }
+
+
+def test_refused_credentials_are_counted_by_cause(
+    metrics: DecisionMetrics, table: CounterTable
+) -> None:
+    compiled = make_policy()
+    for authorization in ("Basic eA==", "Bearer x", "Bearer y"):
+        metrics.record(metrics.decide(compiled, make_request(authorization=authorization)))
+    metrics.record(metrics.decide(compiled, make_request()))
+    found = find_series(table, [catalog.CREDENTIALS_REFUSED])[catalog.CREDENTIALS_REFUSED.name]
+    counted = {labels: sum(table.values(column)) for labels, column in found}
+    assert counted == {("wrong_scheme",): 1, ("malformed",): 2}

@@ -71,6 +71,7 @@ def test_the_json_line_shows_all_fields_of_an_admitted_request() -> None:
         "grpc_status": None,
         "flags": "",
         "reason": "canary_bucket",
+        "cause": "",
         "subject": "alice",
         "model": "digits",
         "version": "v2",
@@ -107,6 +108,12 @@ def test_a_refusal_is_shown_with_its_reason(
     assert (shown["reason"], shown["subject"]) == (reason, subject)
     assert (shown["model"], shown["version"]) == ("digits", "")
     assert (shown["upstream"], shown["upstream_ms"]) == ("", None)
+
+
+def test_refused_credentials_are_shown_with_their_cause() -> None:
+    details = "sluice:invalid_credentials;cause=expired"
+    shown = line(report(details=details, status=401, upstream=LogAddress()))
+    assert (shown["reason"], shown["cause"]) == ("invalid_credentials", "expired")
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def test_the_json_status_has_the_workers_and_breakers(
     }  # fmt: skip
 
 
-def test_key_sets_that_are_not_usable_are_shown(tmp_path: Path) -> None:
+def test_every_key_set_is_shown_with_its_age_and_the_failure_of_its_fetch(tmp_path: Path) -> None:
     create(tmp_path / "wide", 1, 500)
     table = CounterTable(tmp_path / "wide", 0)
     names = ["https://a.test", "https://b.test", "https://c.test"]
@@ -137,6 +137,7 @@ def test_key_sets_that_are_not_usable_are_shown(tmp_path: Path) -> None:
     for name in names[:2]:
         policy.authenticator.replace_keys(name, KeySet(()), time.monotonic() - 90)
     policy.authenticator.expire_keys(names[1])
+    policy.authenticator.record_failure(names[2], "status_403")
     publisher = MetricsPublisher(Metrics(table))
     publisher.add_gauges(partial(key_set_gauges, current_policy))
     publisher.publish()
@@ -148,9 +149,13 @@ def test_key_sets_that_are_not_usable_are_shown(tmp_path: Path) -> None:
     callout = {"url": None, "error": None, **asdict(read_status(table))}
     table.close()
     text = describe({**control_plane(UNUSED).status().model_dump(), "callout": callout})
-    assert "a.test" not in text
-    assert "keys      https://b.test: its tokens are refused; key set fetched 9" in text
-    assert "keys      https://c.test: its tokens are refused; key set not fetched yet" in text
+    lines = [line.split() for line in text.splitlines()]
+    rows = {line[0]: line[1:] for line in lines if line and line[0].startswith("https://")}
+    assert ["ISSUER", "KEY", "SET", "AGE", "LATEST", "FETCH"] in lines
+    assert [rows[names[0]][0], rows[names[0]][-1]] == ["usable", "ok"]
+    assert [rows[names[1]][0], rows[names[1]][-1]] == ["expired", "ok"]
+    assert rows[names[2]] == ["missing", "-", "failed:", "status_403"]
+    assert text.count("its tokens are refused until the key set has been fetched") == 2
 
 
 def test_a_node_is_shown_with_its_version_and_the_types_that_are_not_in_sync() -> None:

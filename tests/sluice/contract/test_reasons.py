@@ -41,7 +41,10 @@ def test_every_status_has_a_title(status: int) -> None:
 
 @pytest.mark.parametrize(("reason", "subject"), [("forbidden", "a%3Ab"), ("no_policy", "")])
 def test_the_details_of_a_refusal_are_read_as_they_are_written(reason: str, subject: str) -> None:
-    assert split_callout_details(callout_details(reason, subject)) == (reason, subject)
+    members = {"cause": "expired", "empty": "", "rule": "a"}
+    for given, read in (({}, {}), (members, {"cause": "expired", "rule": "a"})):
+        details = callout_details(reason, subject, given)
+        assert split_callout_details(details) == (reason, subject, read)
 
 
 @pytest.mark.parametrize("details", ["", "via_upstream", "sluice", "ext_proc_error"])

@@ -136,11 +136,24 @@ def test_each_key_with_the_same_kid_is_tried() -> None:
         assert identify(authenticator, token(claims(jti=str(id(key))), key)).subject == "alice"
 
 
-def test_a_key_without_kid_verifies_only_tokens_without_kid() -> None:
-    authenticator = make_authenticator(issuer(jwks=key_set(rsa_jwk())))
-    assert identify(authenticator, token(kid=None)).subject == "alice"
-    with pytest.raises(CredentialsError):
-        identify(authenticator, token(kid="one"))
+@pytest.mark.parametrize("kid", [None, "one"])
+def test_a_key_without_kid_verifies_tokens_with_and_without_kid(kid: str | None) -> None:
+    keys = key_set(rsa_jwk(OTHER_RSA, kid="other"), rsa_jwk())
+    assert identify(make_authenticator(issuer(jwks=keys)), token(kid=kid)).subject == "alice"
+
+
+def test_keys_with_the_kid_come_first_and_keys_with_another_kid_are_no_candidates() -> None:
+    parsed = KeySet.parse(
+        key_set(rsa_jwk(), rsa_jwk(kid="one"), rsa_jwk(kid="two"), ec_jwk(kid="one"))
+    )
+    assert [key.id for key in parsed.candidates("one", "RS256")] == ["one", None]
+    assert [key.id for key in parsed.candidates("three", "RS256")] == [None]
+    assert [key.id for key in parsed.candidates(None, "RS256")] == [None, "one", "two"]
+
+
+def test_a_key_whose_kid_is_not_text_is_ignored() -> None:
+    parsed = KeySet.parse(key_set({**rsa_jwk(), "kid": 1}, rsa_jwk(kid="one")))
+    assert [key.id for key in parsed.keys] == ["one"]
 
 
 def test_a_set_without_entries_is_valid_and_has_no_key() -> None:
