@@ -1,24 +1,42 @@
 """The signing key for development. It is created on first use and never shipped.
 
-`sluice token` signs with the private key. The demo config trusts the public key (`jwks_file`).
+Each user has one key, so `sluice token` finds the key in every folder. The demo config trusts its
+public key (`jwks_file`).
 """
 
 import json
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import jwt
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-from jwt.algorithms import RSAAlgorithm
-
-from sluice.data import demo_config
+from sluice.keys.signing import generate, parse_private_key, private_pem, public_jwk
+from sluice.output import create_private, replace_file
 
 ISSUER = "https://dev.sluice.localhost"
 AUDIENCE = "sluice"
-_KEY_ID = "dev"
+ALGORITHM = "RS256"
+_REMEDY = "set XDG_STATE_HOME to a folder that you can write"
+
+
+class DevKeyError(OSError):
+    """The development key cannot be written or read. The message has the path and a remedy."""
+
+
+def state_folder() -> Path:
+    """The folder for files that Sluice keeps for this user: `$XDG_STATE_HOME/sluice`.
+
+    As the XDG specification says, a relative path is ignored; the default is `~/.local/state`.
+    Raises DevKeyError.
+    """
+    base = Path(os.environ.get("XDG_STATE_HOME", ""))
+    if base.is_absolute():
+        return base / "sluice"
+    try:
+        return Path.home() / ".local" / "state" / "sluice"
+    except RuntimeError:
+        raise DevKeyError(f"this user has no home folder: {_REMEDY}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,51 +48,29 @@ class DevKeys:
 
     @classmethod
     def default(cls) -> "DevKeys":
-        """The files in `var/`, next to the folder `examples`. The demo config names the key set."""
-        directory = demo_config().parent.parent / "var"
-        return cls(directory / "dev-key.pem", directory / "dev-jwks.json")
+        """The files in the folder for the state of this user. Raises DevKeyError."""
+        folder = state_folder()
+        return cls(folder / "dev-key.pem", folder / "dev-jwks.json")
 
     def ensure(self) -> None:
-        """Create the files that are missing. Raises OSError if a file cannot be written."""
-        if not self.private_key.exists():
-            self.private_key.parent.mkdir(parents=True, exist_ok=True)
-            _write_private(self.private_key, rsa.generate_private_key(65537, 2048))
-        _write_if_changed(self.jwks, json.dumps({"keys": [self._public_jwk()]}))
+        """Create the files that are missing. Raises DevKeyError."""
+        try:
+            if not self.private_key.exists():
+                # Another process may create the file at the same time.
+                with suppress(FileExistsError):
+                    create_private(self.private_key, private_pem(generate(ALGORITHM)))
+            replace_file(self.jwks, self.key_set())
+        except OSError as error:
+            reason = f"cannot write the development key: {error.filename}: {error.strerror}"
+            raise DevKeyError(f"{reason}; {_REMEDY}") from error
 
-    def token(self, claims: dict[str, object], lifetime: float) -> str:
-        """An RS256 token with these claims, valid for `lifetime` seconds from now."""
-        now = int(time.time())
-        standard = {"iss": ISSUER, "aud": AUDIENCE, "iat": now, "exp": now + int(lifetime)}
-        return jwt.encode(
-            {**standard, **claims}, self._load(), algorithm="RS256", headers={"kid": _KEY_ID}
-        )
-
-    def _public_jwk(self) -> dict[str, object]:
-        jwk = RSAAlgorithm.to_jwk(self._load().public_key(), as_dict=True)
-        return {**jwk, "kid": _KEY_ID, "use": "sig", "alg": "RS256"}
-
-    def _load(self) -> rsa.RSAPrivateKey:
-        key = serialization.load_pem_private_key(self.private_key.read_bytes(), None)
-        if not isinstance(key, rsa.RSAPrivateKey):
-            raise ValueError(f"{self.private_key} is not an RSA key")
-        return key
+    def key_set(self) -> bytes:
+        """The public key set. Raises OSError, or SigningKeyError if the file holds no key."""
+        jwk = public_jwk(parse_private_key(self.private_key.read_bytes()))
+        return json.dumps({"keys": [jwk]}).encode()
 
 
-def _write_private(path: Path, key: rsa.RSAPrivateKey) -> None:
-    pem = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(pem)
-
-
-def _write_if_changed(path: Path, text: str) -> None:
-    """Replace a file atomically if its text changes. The control plane watches the file."""
-    if path.exists() and path.read_text() == text:
-        return
-    temporary = path.with_suffix(".new")
-    temporary.write_text(text)
-    temporary.replace(path)
+def standard_claims(lifetime: float) -> dict[str, object]:
+    """The claims of a development token that is valid for `lifetime` seconds from now."""
+    now = int(time.time())
+    return {"iss": ISSUER, "aud": AUDIENCE, "iat": now, "exp": now + int(lifetime)}

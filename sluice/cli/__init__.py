@@ -6,9 +6,18 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from sluice.cli.commands import EXIT_USAGE, CommandError
+from sluice.cli.commands import EXIT_FAILURE, EXIT_USAGE, CommandError
 from sluice.cli.packages import check_packages
 from sluice.config import ConfigError
+from sluice.output import write_error
+
+_EPILOG = """\
+start here:
+  sluice up --demo            run a gateway with example models
+  sluice docs get-started     from there to a config of your own
+  sluice docs                 all pages of the documentation
+  sluice COMMAND --help       the options of a command
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # is replaced because the interpreter flushes stdout at exit, which would fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f"{options.prog}: {write_error(error)}", file=sys.stderr)
+        return EXIT_FAILURE
     return status
 
 
@@ -35,11 +47,14 @@ def parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
     # Imported late: in every callout worker, multiprocessing imports the script `sluice`, which
     # imports this module. Workers do not need the commands, which take memory.
-    from sluice.cli import config, credentials, explain, profile, run, status
+    from sluice.cli import config, credentials, explain, files, jwks, profile, run, status
 
-    root = argparse.ArgumentParser(prog="sluice", description="An AI inference gateway.")
+    root = argparse.ArgumentParser(
+        prog="sluice", description="An AI inference gateway.", epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     root.add_argument("--version", action="version", version=version("sluice-gateway"))
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (run, status, explain, profile, config, credentials):
+    for module in (files, run, status, explain, profile, config, credentials, jwks):
         module.register(commands)
     return root

@@ -1,4 +1,4 @@
-"""`sluice token` and `sluice key`: create development tokens and API keys."""
+"""`sluice token` and `sluice key`: create tokens and API keys."""
 
 import argparse
 import hashlib
@@ -8,23 +8,38 @@ import sys
 from pathlib import Path
 
 from sluice.cli.commands import CommandError, Subcommands, command
+from sluice.config.files import read_file
 from sluice.config.values import parse_duration
-from sluice.devkeys import DevKeys
+from sluice.devkeys import DevKeyError, DevKeys, standard_claims
+from sluice.keys.key_set import MAX_DOCUMENT
+from sluice.keys.signing import ALGORITHMS, PrivateKey, parse_private_key, sign
 
 
 def register(commands: Subcommands) -> None:
     """Add this module's commands."""
-    token = command(commands, "token", _token, "create a development token for the demo config")
+    token = command(
+        commands, "token", _token,
+        "create a token: for the demo config, or with a key of your own for your issuer",
+    )  # fmt: skip
     token.add_argument("--sub", required=True, help="subject")
     token.add_argument("--group", action="append", default=[], help="group; may be repeated")
     token.add_argument(
         "--claim", action="append", default=[], type=_claim, metavar="NAME=VALUE",
-        help="a further claim; may replace iss, aud or exp; VALUE is JSON or text; may be repeated",
+        help="a further claim; may replace iss, aud, iat or exp; VALUE is JSON or text; "
+        "may be repeated",
     )  # fmt: skip
     token.add_argument("--ttl", type=_duration, default="1h", help="lifetime, such as 30s or 1h")
     token.add_argument(
-        "--key-file", type=Path, help="RSA private key in PEM; default: the development key"
+        "--key-file", type=Path, metavar="FILE",
+        help="private key in PEM, as `sluice jwks --new` creates; default: the development key",
+    )  # fmt: skip
+    token.add_argument(
+        "--kid", help="key ID in the header; empty: none; default: the one that `sluice jwks` gives"
     )
+    token.add_argument(
+        "--algorithm", choices=ALGORITHMS, metavar="ALGORITHM",
+        help="algorithm of the signature; default: RS256 for RSA, else the algorithm of the key",
+    )  # fmt: skip
     key = command(commands, "key", _key, "create an API key and print its config entry")
     key.add_argument("name", metavar="NAME", help="subject of requests with the key")
 
@@ -50,22 +65,29 @@ def _token(options: argparse.Namespace) -> int:
     claims: dict[str, object] = {"sub": options.sub}
     if options.group:
         claims["group"] = options.group[0] if len(options.group) == 1 else options.group
+    claims = {**standard_claims(options.ttl), **claims, **dict(options.claim)}
+    key = _private_key(options.key_file)
     try:
-        keys = _keys(options.key_file)
-        token = keys.token({**claims, **dict(options.claim)}, options.ttl)
-    except (OSError, ValueError) as error:
+        print(sign(key, claims, key_id=options.kid, algorithm=options.algorithm))
+    except ValueError as error:
         raise CommandError(error) from error
-    print(token)
     return 0
 
 
-def _keys(file: Path | None) -> DevKeys:
-    """The keys with this private key file. None: the development keys, created if missing."""
-    keys = DevKeys.default()
-    if file is not None:
-        return DevKeys(file, keys.jwks)
-    keys.ensure()
-    return keys
+def _private_key(file: Path | None) -> PrivateKey:
+    """The private key of the file; None: the development key, created if missing."""
+    try:
+        if file is None:
+            keys = DevKeys.default()
+            keys.ensure()
+            file = keys.private_key
+        return parse_private_key(read_file(file, MAX_DOCUMENT))
+    except DevKeyError as error:
+        raise CommandError(error) from error
+    except OSError as error:
+        raise CommandError(f"cannot read {file}: {error.strerror}") from error
+    except ValueError as error:
+        raise CommandError(f"{file}: {error}") from error
 
 
 def _key(options: argparse.Namespace) -> int:

@@ -54,10 +54,7 @@ def _profile(options: argparse.Namespace) -> int:
         raise CommandError(f"{address.url} ({address.origin}): {error.code}: {reason}") from error
     except (OSError, HTTPException) as error:
         raise CommandError(no_answer("the callout", address, no_connection(error))) from error
-    try:
-        options.output.write_bytes(profile)
-    except OSError as error:
-        raise CommandError(error) from error
+    options.output.write_bytes(profile)  # `main` reports an OSError, with the path
     print(options.output)
     return 0
 

@@ -9,12 +9,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from sluice.cli.commands import CommandError, Subcommands, UsageError, command
+from sluice.cli.files import write_demo
 from sluice.cli.gateway import CONFIG_VARIABLE, config_argument, find_config, require_config
 from sluice.config import GatewayConfig
 from sluice.config.gateway import Callout
 from sluice.config.telemetry import MetricsEndpoint
 from sluice.config.validation import error_message
-from sluice.data import demo_config
+from sluice.demo import default_config
+from sluice.output import write_error
 from sluice.runner import StartError, UpOptions, up
 
 _OPTIONS: dict[tuple[str, str | int], str] = {
@@ -35,7 +37,11 @@ def register(commands: Subcommands) -> None:
         commands, "up", _up, "run a whole gateway on this machine", ("extproc", "xds", "protos")
     )
     config_argument(gateway, "config file")
-    gateway.add_argument("--demo", action="store_true", help="also run the example models")
+    gateway.add_argument(
+        "--demo",
+        action="store_true",
+        help="also run the example models; without CONFIG, with the demo config (`sluice init`)",
+    )
     gateway.add_argument(
         "--faults",
         action="store_true",
@@ -103,11 +109,13 @@ def _transport(parser: argparse.ArgumentParser) -> None:
 def _up(options: argparse.Namespace) -> int:
     config = find_config(options)
     if config is None and not options.demo:
-        raise UsageError(f"give a CONFIG, set {CONFIG_VARIABLE}, or use --demo")
+        raise UsageError(
+            f"give a CONFIG, set {CONFIG_VARIABLE}, or use --demo to try the example models"
+        )
     if options.faults and not options.demo:
         raise UsageError("--faults needs --demo")
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
-    config = config or demo_config()
+    config = config or _demo_config()
     try:
         asyncio.run(
             up(UpOptions(config, options.demo, options.faults, options.envoy, options.transport))
@@ -115,6 +123,17 @@ def _up(options: argparse.Namespace) -> int:
     except StartError as error:
         raise CommandError(error) from error
     return 0
+
+
+def _demo_config() -> Path:
+    """The default config of the demo. In an installed package, a copy that is written if missing.
+
+    Raises CommandError.
+    """
+    config = default_config()
+    if not config.exists():
+        write_demo(config.parent)
+    return config
 
 
 def _control_plane(options: argparse.Namespace) -> int:
@@ -156,7 +175,7 @@ def _callout(options: argparse.Namespace) -> int:
         endpoint = EndpointSettings(metrics.address, options.profile_secret, metrics.allowed_hosts)
         return run(workers, endpoint, callout.hang_timeout)
     except OSError as error:
-        raise CommandError(error) from error
+        raise CommandError(write_error(error)) from error
 
 
 def _problems(error: ValidationError) -> Iterator[str]:

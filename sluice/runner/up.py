@@ -5,13 +5,17 @@ import logging
 import signal
 import sys
 import tempfile
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from sluice.config import GatewayConfig, policy_document
 from sluice.config.load import load
-from sluice.devkeys import DevKeys
+from sluice.config.policy import jwks_files
+from sluice.demo import checkout_key_set
+from sluice.devkeys import ISSUER, DevKeyError, DevKeys
+from sluice.output import replace_file, write_error
 from sluice.runner import plan
 from sluice.runner.envoy import wait_for_callout
 from sluice.runner.process import ChildExitedError, ChildProcess, ProcessSpec, is_free
@@ -47,12 +51,12 @@ async def up(options: UpOptions) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    if options.demo:
-        _ensure_keys()
     config = load(options.config)
+    if options.demo:
+        _ensure_keys(config, options.config.parent)
     policy_document(config, options.config.parent)  # raises ConfigError for an unreadable key set
-    with tempfile.TemporaryDirectory(prefix="sluice-") as directory:
-        specs = _specs(options, config, Path(directory))
+    with _private_folder() as directory:
+        specs = _specs(options, config, directory)
         _check_addresses(specs)
         children = [ChildProcess(spec) for spec in specs]
         try:
@@ -63,11 +67,38 @@ async def up(options: UpOptions) -> None:
             await _stop(children)
 
 
-def _ensure_keys() -> None:
+@contextmanager
+def _private_folder() -> Iterator[Path]:
+    """A temporary folder that only this user can access. Raises StartError."""
     try:
-        DevKeys.default().ensure()
+        folder = tempfile.TemporaryDirectory(prefix="sluice-")
     except OSError as error:
-        raise StartError(f"cannot write the development key of the demo: {error}") from error
+        raise StartError(
+            f"no folder for temporary files: {error.strerror}; set TMPDIR to a folder that you "
+            "can write"
+        ) from error
+    with folder as name:
+        yield Path(name)
+
+
+def _ensure_keys(config: GatewayConfig, directory: Path) -> None:
+    """Create the development key if the config trusts it. In a checkout, also its key set file."""
+    if all(issuer.issuer != ISSUER for issuer in config.auth.issuers):
+        return
+    try:
+        keys = DevKeys.default()
+        keys.ensure()
+        shared = checkout_key_set()
+        if shared is not None and shared in (p.resolve() for p in jwks_files(config, directory)):
+            replace_file(shared, keys.key_set())
+    except DevKeyError as error:
+        raise StartError(str(error)) from error
+    except ValueError as error:
+        raise StartError(f"{keys.private_key}: {error}") from error
+    except OSError as error:
+        raise StartError(
+            f"{write_error(error)}, or write a demo of your own with `sluice init FOLDER`"
+        ) from error
 
 
 def _specs(options: UpOptions, config: GatewayConfig, directory: Path) -> list[ProcessSpec]:
@@ -89,7 +120,9 @@ def _check_addresses(specs: Sequence[ProcessSpec]) -> None:
     unusable = [f"{a} ({s.name})" for s in specs for a in s.listens if not is_free(a)]
     if unusable:
         raise StartError(
-            f"address in use, or not an address of this machine: {', '.join(unusable)}"
+            f"address in use, or not an address of this machine: {', '.join(unusable)}\n"
+            "  remedy: stop the other process, or change the addresses in the config; "
+            "`sluice init FOLDER --port PORT` writes a demo config with other ports"
         )
 
 

@@ -16,7 +16,8 @@ import yaml
 from sluice.cli import main
 from sluice.config import GatewayConfig
 from sluice.config.load import loads
-from sluice.devkeys import AUDIENCE, ISSUER, DevKeys
+from sluice.devkeys import AUDIENCE, ISSUER, DevKeys, standard_claims
+from sluice.keys.signing import parse_private_key, sign
 from sluice.runner import plan
 
 CONFIG = """
@@ -66,7 +67,8 @@ def test_a_development_key_is_private_and_its_tokens_verify(tmp_path: Path) -> N
     keys.ensure()
     assert stat.S_IMODE(keys.private_key.stat().st_mode) == 0o600
     (key,) = jwt.PyJWKSet.from_json(keys.jwks.read_text()).keys
-    token = keys.token({"sub": "1234", "group": "vip"}, 60)
+    claims = {**standard_claims(60), "sub": "1234", "group": "vip"}
+    token = sign(parse_private_key(keys.private_key.read_bytes()), claims)
     claims = jwt.decode(token, key, ["RS256"], audience=AUDIENCE, issuer=ISSUER)
     assert (claims["sub"], claims["group"]) == ("1234", "vip")
     assert claims["exp"] <= time.time() + 60
