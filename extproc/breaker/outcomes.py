@@ -1,7 +1,8 @@
 """Decides which finished requests count as successes or failures of a version. Pure.
 
 A version fails if it refuses or resets a connection, times out or responds with an error. Actions
-of a client or of the gateway do not count: one client must not open the breaker for all others.
+of a client or of the gateway do not count: one client must not open the breaker for all others. A
+response that the gateway cannot convert is the gateway's verdict, so it does not count either.
 Before the request is complete, only a failed connection counts: every other failure may be the
 server's reaction to a client that stops sending.
 """

@@ -46,6 +46,9 @@ _MIN_THREAD_SIZE = 16 << 10
 """Size in bytes from which a body without images is converted on a thread. For a smaller body,
 passing it to a thread takes longer than converting it."""
 
+_JSON_RESPONSES = (JSON, "")
+"""Media types of responses that are read as JSON. Some servers send none."""
+
 _REMOVED_FROM_REQUEST = ("content-length", "content-encoding", HEADER_LENGTH)
 """Headers that describe the original body."""
 
@@ -145,7 +148,9 @@ class Converter:
         if self.protocol == "grpc":
             # A local reply of Envoy has no gRPC status, and needs no conversion.
             return "grpc-status" in headers or _media_type(headers).startswith(GRPC)
-        return status == 200 and _media_type(headers) == JSON and self._changes_response(options)
+        if status != 200 or _media_type(headers) not in _JSON_RESPONSES:
+            return False
+        return self._changes_response(options)
 
     def _changes_response(self, options: ResponseOptions) -> bool:
         """Whether a valid response of a REST server differs from that for the client."""
@@ -219,10 +224,10 @@ class Converter:
             status, reason, document = grpc_problem(code, headers, options.request_id)
             return replace(_response(document, MEDIA_TYPE, status), reason=reason)
         from extproc.convert import protobuf
-        from extproc.convert.response import check_response, write_binary, write_json
+        from extproc.convert.grpc_response import read_response
+        from extproc.convert.response import write_binary, write_json
 
-        response = protobuf.read_response(body)
-        check_response(response)
+        response = read_response(body)
         if options.encoding == "protobuf":
             return _response(protobuf.write_response(response), PROTOBUF[0])
         if options.encoding == "binary" or options.binary:
@@ -232,14 +237,17 @@ class Converter:
 
     def _from_rest(
         self, options: ResponseOptions, headers: Headers, body: bytes
-    ) -> ConvertedMessage:
-        from extproc.convert.response import check_response, write_json
-        from extproc.convert.v2_json import read_response
+    ) -> ConvertedMessage | None:
+        from extproc.convert.rest_response import predictions, with_labels
 
-        response = read_response(body, self.limits)
-        check_response(response)
-        written = _response(write_json(response, self.signature, options), JSON)
-        return _with_vary(written, headers.get("vary", ""))
+        if options.form == "v1":
+            written = predictions(body, self.limits)
+        else:
+            labeled = with_labels(body, self.signature, self.limits)
+            if labeled is None:
+                return None
+            written = labeled
+        return _with_vary(_response(written, JSON), headers.get("vary", ""))
 
 
 def _after(memory: int, reading: Reading) -> Generator[int, None, InferenceRequest]:

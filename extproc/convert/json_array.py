@@ -26,6 +26,25 @@ def json_array(values: Array) -> bytes:
     return _joined([memoryview(_dumps(values[i : i + step]))[1:-1] for i in starts])
 
 
+def json_list(values: list[object]) -> bytes:
+    """A parsed JSON array, which may be nested, as JSON. NaN and infinity become null.
+
+    Raises TypeError for elements that orjson cannot write.
+    """
+    if values and isinstance(values[0], list) and _is_long(values, values[0]):
+        return _joined([json_list(row) if isinstance(row, list) else _dumps(row) for row in values])
+    starts = range(0, len(values), CHUNK)
+    if len(starts) <= 1:
+        return _dumps(values)
+    return _joined([memoryview(_dumps(values[i : i + CHUNK]))[1:-1] for i in starts])
+
+
+def _is_long(rows: list[object], first: list[object]) -> bool:
+    """Whether the rows may have more elements than a piece, judged by the first one."""
+    nested = bool(first) and isinstance(first[0], list)
+    return nested or len(rows) * len(first) > CHUNK
+
+
 def json_object(members: Mapping[str, Array]) -> bytes:
     """A JSON object with arrays."""
     texts = [b"%b:%b" % (_dumps(name), json_array(values)) for name, values in members.items()]

@@ -1,17 +1,23 @@
 """Finds the classes with the highest scores in an output with labels (`top_k` in JSON)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from extproc.convert.elements import array
-from extproc.convert.tensor import Tensor, element_count
+from extproc.convert.elements import Array, array
+from extproc.convert.response_elements import Floats
+from extproc.convert.tensor import Tensor
 from sluice.config.tensors import INTEGER_DATATYPES, TensorOutput
 
-_MAX_CLASSES = 1 << 17
+MAX_CLASSES = 1 << 17
 """Classes of an output. Each is an object of 200 bytes, so the labels of all pixels of an image
 would take more memory than the image."""
 
+Classes = list[list[dict[str, object]]]
+"""The classes of each row."""
 
-def top_classes(tensor: Tensor, declared: TensorOutput) -> list[list[dict[str, object]]]:
+
+def top_classes(tensor: Tensor, declared: TensorOutput) -> Classes:
     """The classes with the highest scores in each row, the highest score first.
 
     In an integer tensor, each element is a class number and gets its label. Empty for BYTES and
@@ -19,26 +25,40 @@ def top_classes(tensor: Tensor, declared: TensorOutput) -> list[list[dict[str, o
     """
     if tensor.datatype in ("BYTES", "BOOL") or not tensor.shape or not len(tensor.data):
         return []
-    if _class_count(tensor, declared) > _MAX_CLASSES:
-        return []
     values = array(tensor.data, tensor.datatype)
     if tensor.datatype in INTEGER_DATATYPES:
-        return [[_class(int(index), declared)] for index in values.tolist()]
-    scores = values.astype(np.float64 if tensor.datatype == "FP64" else np.float32)
-    rows = scores.reshape(-1, tensor.shape[-1])
-    # argsort puts NaN last.
-    order = np.argsort(np.negative(rows), axis=1, kind="stable")[:, : declared.top_k]
-    return [
-        [{**_class(int(index), declared), "score": row[index]} for index in best]
-        for row, best in zip(rows, order, strict=True)
+        return numbered_classes(values[: MAX_CLASSES + 1].tolist(), declared)
+    if tensor.datatype == "FP64":
+        return scored_classes(values.astype(np.float64).reshape(tensor.shape), declared)
+    return scored_classes(values.astype(np.float32).reshape(tensor.shape), declared)
+
+
+def numbered_classes(numbers: Sequence[int], declared: TensorOutput) -> Classes:
+    """The class of each number; empty for more than 131,072 classes."""
+    if len(numbers) > MAX_CLASSES:
+        return []
+    return [[_class(number, declared)] for number in numbers]
+
+
+def scored_classes(scores: Floats, declared: TensorOutput) -> Classes:
+    """The best classes of each row, without those whose score is NaN.
+
+    Empty for more than 131,072 classes. `scores` must have at least one dimension and one element.
+    """
+    rows: Array = scores.reshape(-1, scores.shape[-1])
+    if len(rows) * min(declared.top_k, rows.shape[1]) > MAX_CLASSES:
+        return []
+    order = np.argsort(np.negative(scores).reshape(rows.shape), axis=1, kind="stable")[
+        :, : declared.top_k
     ]
-
-
-def _class_count(tensor: Tensor, declared: TensorOutput) -> int:
-    count = element_count(tensor.shape)
-    if tensor.datatype in INTEGER_DATATYPES:
-        return count
-    return count // tensor.shape[-1] * min(declared.top_k, tensor.shape[-1])
+    return [
+        [
+            {**_class(int(index), declared), "score": row[index]}
+            for index in best
+            if not np.isnan(row[index])
+        ]
+        for row, best in zip(rows, order[:, : declared.top_k], strict=True)
+    ]
 
 
 def _class(index: int, declared: TensorOutput) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """Writes responses of the V1 protocol (TensorFlow Serving), for requests with `instances`."""
 
 import base64
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -11,14 +12,18 @@ from extproc.convert.tensor import Tensor, unpack_bytes
 
 
 def predictions(response: InferenceResponse) -> bytes:
-    """A JSON document with `predictions`, one for each row.
+    """A JSON document with the outputs of a response, see `write_predictions`."""
+    return write_predictions({tensor.name: _nested(tensor) for tensor in response.outputs})
+
+
+def write_predictions(columns: Mapping[str, Array]) -> bytes:
+    """A JSON document with `predictions`, one for each row of the outputs.
 
     It has `outputs` instead if the outputs differ in their number of rows.
     """
-    columns = {tensor.name: _nested(tensor) for tensor in response.outputs}
     if len(columns) == 1:
         return b'{"predictions":%b}' % json_array(next(iter(columns.values())))
-    rows = {tensor.shape[0] if tensor.shape else None for tensor in response.outputs}
+    rows = {values.shape[0] if values.ndim else None for values in columns.values()}
     if len(rows) != 1 or rows == {None}:
         # TensorFlow Serving's column format.
         return b'{"outputs":%b}' % json_object(columns)

@@ -6,7 +6,7 @@ from typing import Literal
 from google.protobuf.message import DecodeError, Message
 
 from extproc.convert.elements import pack, pack_texts
-from extproc.convert.errors import ConversionError, bad_model_response
+from extproc.convert.errors import ConversionError
 from extproc.convert.inference import InferenceRequest, InferenceResponse, RequestedOutput
 from extproc.convert.json_document import member_field
 from extproc.convert.limits import ConversionLimits
@@ -18,7 +18,6 @@ from extproc.convert.protobuf_wire import (
 )
 from extproc.convert.signature import Signature, check_datatype, check_entry_count, flat_data_shape
 from extproc.convert.tensor import (
-    MAX_OUTPUT_DIMENSIONS,
     Parameter,
     Parameters,
     Raw,
@@ -30,8 +29,7 @@ from protos import inference_pb2 as v2
 from protos import tensor_pb2
 from sluice.contract.reasons import Reason
 
-# The field of InferTensorContents for each datatype. FP16 and BF16 have none.
-_CONTENTS = {
+CONTENTS = {
     "BOOL": "bool_contents",
     "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",
     "INT64": "int64_contents",
@@ -41,6 +39,7 @@ _CONTENTS = {
     "FP64": "fp64_contents",
     "BYTES": "bytes_contents",
 }  # fmt: skip
+"""The field of InferTensorContents for each datatype. FP16 and BF16 have none."""
 
 _RAW_INPUT_TAG = bytes([7 << 3 | 2])
 """Tag of ModelInferRequest.raw_input_contents, length-delimited."""
@@ -72,14 +71,14 @@ def read_request(
     _check_field_count(body, limits)
     if message_type != "tensor":
         request = v2.ModelInferRequest()
-        if _parse(request, body) and request.inputs:
+        if parse(request, body) and request.inputs:
             return _from_v2(request, limits)
         if message_type == "v2":
             raise ConversionError(
                 Reason.NOT_PROTOBUF, "body", "must be a ModelInferRequest with inputs"
             )
     tensor = tensor_pb2.TensorRequest()
-    if not _parse(tensor, body) or not tensor.data:
+    if not parse(tensor, body) or not tensor.data:
         raise ConversionError(
             Reason.NOT_PROTOBUF,
             "body",
@@ -117,33 +116,6 @@ def write_request(request: InferenceRequest, signature: Signature) -> bytes:
     return b"".join(pieces)
 
 
-def read_response(body: bytes) -> InferenceResponse:
-    """A ModelInferResponse. Raises ConversionError (502)."""
-    message = v2.ModelInferResponse()
-    if not _parse(message, body):
-        raise bad_model_response("must be a ModelInferResponse")
-    raw = message.raw_output_contents
-    if raw and len(raw) != len(message.outputs):
-        raise bad_model_response(f"has {len(message.outputs)} outputs, but {len(raw)} raw contents")
-    outputs = []
-    for i, entry in enumerate(message.outputs):
-        field = f"outputs[{i}]"
-        data = raw[i] if raw else _typed_output(entry.contents, entry.datatype, field)
-        if len(entry.shape) > MAX_OUTPUT_DIMENSIONS:
-            raise bad_model_response(f"{field} has {len(entry.shape)} dimensions")
-        parameters = _read_parameters(entry.parameters)
-        outputs.append(
-            Tensor(entry.name, entry.datatype, tuple(entry.shape), data, parameters, field)
-        )
-    return InferenceResponse(
-        message.model_name,
-        message.model_version,
-        outputs,
-        _read_parameters(message.parameters),
-        message.id,
-    )
-
-
 def write_response(response: InferenceResponse) -> bytes:
     """A ModelInferResponse with raw contents."""
     message = v2.ModelInferResponse(
@@ -177,7 +149,8 @@ def _check_field_count(body: bytes, limits: ConversionLimits) -> None:
         )
 
 
-def _parse(message: Message, body: bytes) -> bool:
+def parse(message: Message, body: bytes) -> bool:
+    """Parse the body into the message. Returns whether it is valid."""
     try:
         message.ParseFromString(body)
     except DecodeError:
@@ -205,13 +178,13 @@ def _from_v2(message: v2.ModelInferRequest, limits: ConversionLimits) -> Inferen
                 "must not be set together with raw_input_contents",
             )
         data = raw[i] if raw else _typed(entry.contents, entry.datatype, field)
-        parameters = _read_parameters(entry.parameters)
+        parameters = read_parameters(entry.parameters)
         check_dimensions(len(entry.shape), limits.max_dimensions, f"{field}.shape")
         tensors.append(
             Tensor(entry.name, entry.datatype, tuple(entry.shape), data, parameters, field)
         )
-    outputs = [RequestedOutput(o.name, _read_parameters(o.parameters)) for o in message.outputs]
-    return InferenceRequest(tensors, outputs, _read_parameters(message.parameters), message.id)
+    outputs = [RequestedOutput(o.name, read_parameters(o.parameters)) for o in message.outputs]
+    return InferenceRequest(tensors, outputs, read_parameters(message.parameters), message.id)
 
 
 def _from_tensor(
@@ -239,7 +212,7 @@ def _from_tensor(
 
 def _typed(contents: v2.InferTensorContents, datatype: str, field: str) -> bytes:
     """Raw data of typed contents. Raises ConversionError (415, 422)."""
-    member = _CONTENTS.get(datatype)
+    member = CONTENTS.get(datatype)
     if member is None:
         raise ConversionError(
             Reason.NO_TYPED_CONTENTS,
@@ -253,14 +226,8 @@ def _typed(contents: v2.InferTensorContents, datatype: str, field: str) -> bytes
     return pack(values, datatype, f"{field}.contents.{member}")
 
 
-def _typed_output(contents: v2.InferTensorContents, datatype: str, field: str) -> bytes:
-    try:
-        return _typed(contents, datatype, field)
-    except ConversionError as error:
-        raise bad_model_response(f"{error.field}: {error.detail}") from None
-
-
-def _read_parameters(parameters: Mapping[str, v2.InferParameter]) -> Parameters:
+def read_parameters(parameters: Mapping[str, v2.InferParameter]) -> Parameters:
+    """The parameters of a request, a response or a tensor, without those that have no value."""
     found: dict[str, Parameter] = {}
     for name, parameter in parameters.items():
         choice = parameter.WhichOneof("parameter_choice")

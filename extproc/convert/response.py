@@ -1,4 +1,4 @@
-"""Checks a model server's response, and writes it as the client requested."""
+"""Writes the response of a gRPC model server as the client requested."""
 
 import base64
 from collections.abc import Mapping
@@ -8,41 +8,15 @@ import orjson
 
 from extproc.convert.binary import BINARY_DATA_SIZE
 from extproc.convert.elements import Array, json_values
-from extproc.convert.errors import ConversionError, bad_model_response, quoted, shape_text
 from extproc.convert.inference import InferenceResponse, ResponseOptions
 from extproc.convert.json_array import json_array
 from extproc.convert.labels import top_classes
 from extproc.convert.predictions import predictions
 from extproc.convert.signature import Signature
-from extproc.convert.tensor import (
-    DATATYPES,
-    Raw,
-    Tensor,
-    element_count,
-    raw_element_count,
-    unpack_bytes,
-)
+from extproc.convert.tensor import Raw, Tensor, unpack_bytes
 from sluice.config.tensors import TensorOutput
 
 _BASE64 = {"content_type": "base64"}
-
-
-def check_response(response: InferenceResponse) -> None:
-    """Raises ConversionError (502) unless the data of every output fit its datatype and shape."""
-    for tensor in response.outputs:
-        if tensor.datatype not in DATATYPES:
-            raise bad_model_response(
-                f"{tensor.field} has the unknown datatype {quoted(tensor.datatype)}"
-            )
-        if min(tensor.shape, default=0) < 0:
-            raise bad_model_response(f"{tensor.field} has the shape {shape_text(tensor.shape)}")
-        wanted = element_count(tensor.shape)
-        try:
-            found = raw_element_count(tensor.data, tensor.datatype, tensor.field)
-        except ConversionError as error:
-            raise bad_model_response(f"{error.field}: {error.detail}") from None
-        if found != wanted:
-            raise bad_model_response(f"{tensor.field} has {found} elements instead of {wanted}")
 
 
 def write_json(

@@ -1,6 +1,5 @@
-"""Reads and writes requests, and reads responses, of the V2 REST protocol in JSON."""
+"""Reads and writes requests of the V2 REST protocol in JSON."""
 
-import dataclasses
 from collections.abc import Mapping
 from typing import cast
 
@@ -8,28 +7,20 @@ import numpy as np
 import orjson
 
 from extproc.convert.elements import flatten, json_values, pack
-from extproc.convert.errors import ConversionError, bad_model_response, shape_text
-from extproc.convert.inference import InferenceRequest, InferenceResponse, RequestedOutput
+from extproc.convert.errors import ConversionError, shape_text
+from extproc.convert.inference import InferenceRequest, RequestedOutput
 from extproc.convert.json_array import json_array
 from extproc.convert.json_document import (
     as_array,
     as_name,
     as_object,
     as_string,
-    checked_size,
     member_field,
-    parse_object,
     refuse_unknown_members,
 )
 from extproc.convert.limits import ConversionLimits
 from extproc.convert.signature import check_bytes_count, check_datatype, check_entry_count
-from extproc.convert.tensor import (
-    MAX_OUTPUT_DIMENSIONS,
-    Parameters,
-    Tensor,
-    check_dimensions,
-    element_count,
-)
+from extproc.convert.tensor import Parameters, Tensor, check_dimensions, element_count
 from sluice.contract.reasons import Reason
 
 _REQUEST_MEMBERS = frozenset(("id", "parameters", "inputs", "outputs"))
@@ -71,37 +62,6 @@ def write_request(request: InferenceRequest) -> bytes:
             for output in request.outputs
         ]
     return orjson.dumps(document)
-
-
-def read_response(body: bytes, limits: ConversionLimits) -> InferenceResponse:
-    """A V2 response. Raises ConversionError (502)."""
-    limits = _of_response(limits)
-    try:
-        checked_size(body, limits)
-        document = parse_object(body)
-        outputs = as_array(document.get("outputs"), "outputs")
-        return InferenceResponse(
-            str(document.get("model_name", "")),
-            str(document.get("model_version") or ""),
-            [read_tensor(entry, f"outputs[{i}]", limits) for i, entry in enumerate(outputs)],
-            read_parameters(document, ""),
-            str(document.get("id") or ""),
-        )
-    except ConversionError as error:
-        raise bad_model_response(f"{error.field}: {error.detail}") from None
-
-
-def _of_response(limits: ConversionLimits) -> ConversionLimits:
-    """The limits of a response, which may be twice as large as a request (see docs/conversion.md).
-
-    Clients do not write it.
-    """
-    return dataclasses.replace(
-        limits,
-        max_json_memory=2 * limits.max_json_memory,
-        max_bytes_elements=limits.max_json_memory,
-        max_dimensions=MAX_OUTPUT_DIMENSIONS,
-    )
 
 
 def read_tensor(entry: object, field: str, limits: ConversionLimits) -> Tensor:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from sluice.contract.grpc import StatusCode
-from sluice.contract.reasons import DECISION_REFUSALS, Reason
+from sluice.contract.reasons import CONVERSION_REFUSALS, DECISION_REFUSALS, Reason
 
 VIA_UPSTREAM: Final = "via_upstream"
 """`response_code_details` of a model server's response."""
@@ -167,6 +167,7 @@ LOCAL_REPLIES_BY_STATUS: Final[Mapping[int, tuple[Reason, str]]] = {
 GATEWAY_REASONS: Final = frozenset(
     {
         *DECISION_REFUSALS,
+        *CONVERSION_REFUSALS,
         Reason.DECISION_UNAVAILABLE,
         Reason.GATEWAY_OVERLOADED,
         *(reason for reason, _ in LOCAL_REPLIES_BY_STATUS.values()),

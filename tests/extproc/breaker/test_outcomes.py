@@ -7,6 +7,7 @@ import pytest
 from extproc.breaker.outcomes import FAILURE_STATUSES, succeeded
 from extproc.rpc import StatusCode
 from extproc.telemetry.entry import NO_GRPC_OUTCOME, GrpcOutcome, Progress, RequestOutcome
+from sluice.contract.reasons import CONVERSION_REFUSALS, STATUS
 
 ANSWERED = Progress(
     request_received=True, received_first=True, response_started=True, response_short=False
@@ -64,7 +65,6 @@ def result(end: End) -> bool | None:
     [
         ended(500),
         ended(503, reason="model_unavailable"),
-        ended(502, reason="bad_model_response"),
         *(ended(503, flags=flag, progress=UNANSWERED) for flag in RESETS),
         *(ended(200, flags=flag, progress=SHORT) for flag in RESETS),
         # No client can make a connection fail, not even with a request that is not complete.
@@ -178,6 +178,8 @@ def test_what_a_client_can_cause_counts_neither_way(end: End) -> None:
         ended(413, reason="body_too_large", progress=UNANSWERED),
         ended(403, reason="model_mismatch", progress=UNANSWERED),
         ended(503, reason="conversion_queue_full"),
+        # The version has responded, but the gateway could not convert its response.
+        *(ended(STATUS[reason], reason=reason) for reason in CONVERSION_REFUSALS),
         ended(503, reason="decision_unavailable", progress=UNANSWERED),
         ended(500, reason="gateway_error"),
         ended(503, flags="UO", reason="overloaded", upstream="", progress=UNANSWERED),

@@ -237,7 +237,7 @@ def typed(datatype: str, **contents: list[int]) -> bytes:
         typed("INT8", int_contents=[300]),
         response(("y", "FP32", [2], floats(1))),
         response(("y", "FLOAT", [1], floats(1))),
-        response(("y", "FP32", [-1], floats(1))),
+        response(("y", "FP32", [-1, -1], floats(1))),
         response(("y", "BYTES", [1], b"\xff\0\0\0")),
     ],
 )

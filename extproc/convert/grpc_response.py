@@ -1,0 +1,96 @@
+"""Reads a ModelInferResponse of a gRPC model server leniently, and checks that its data fit.
+
+A server may omit the shape, write the datatype in lower case, or use the contents of another type.
+"""
+
+from collections.abc import Sequence
+
+from extproc.convert.elements import pack, pack_texts
+from extproc.convert.errors import ConversionError, bad_model_response, quoted, shape_text
+from extproc.convert.inference import InferenceResponse
+from extproc.convert.protobuf import CONTENTS, parse, read_parameters
+from extproc.convert.response_elements import fitting_shape, raw_data
+from extproc.convert.tensor import (
+    DATATYPES,
+    MAX_OUTPUT_DIMENSIONS,
+    Tensor,
+    raw_element_count,
+)
+from protos import inference_pb2 as v2
+
+Output = v2.ModelInferResponse.InferOutputTensor
+
+
+def read_response(body: bytes) -> InferenceResponse:
+    """A response whose tensors have data that fit their shapes. Raises ConversionError (502)."""
+    message = v2.ModelInferResponse()
+    if not parse(message, body):
+        raise bad_model_response("must be a ModelInferResponse")
+    try:
+        outputs = [
+            _tensor(entry, raw, f"outputs[{i}]")
+            for i, (entry, raw) in enumerate(
+                zip(message.outputs, _raw_contents(message), strict=True)
+            )
+        ]
+    except ConversionError as error:
+        raise bad_model_response(f"{error.field}: {error.detail}") from None
+    return InferenceResponse(
+        message.model_name,
+        message.model_version,
+        outputs,
+        read_parameters(message.parameters),
+        message.id,
+    )
+
+
+def _raw_contents(message: v2.ModelInferResponse) -> Sequence[bytes | None]:
+    """The raw contents of each output; None if it has typed contents instead."""
+    raw = message.raw_output_contents
+    typed = [_has_contents(entry) for entry in message.outputs]
+    if len(raw) == len(typed):
+        return [None if has and not data else data for has, data in zip(typed, raw, strict=True)]
+    if len(raw) == typed.count(False):
+        contents = iter(raw)
+        return [None if has else next(contents) for has in typed]
+    if raw:
+        raise bad_model_response(f"has {len(typed)} outputs, but {len(raw)} raw contents")
+    return [None] * len(typed)
+
+
+def _has_contents(entry: Output) -> bool:
+    return bool(entry.HasField("contents") and entry.contents.ListFields())
+
+
+def _tensor(entry: Output, raw: bytes | None, field: str) -> Tensor:
+    datatype = entry.datatype.upper()
+    if datatype not in DATATYPES:
+        raise bad_model_response(f"{field} has the unknown datatype {quoted(entry.datatype)}")
+    if len(entry.shape) > MAX_OUTPUT_DIMENSIONS:
+        raise bad_model_response(f"{field} has {len(entry.shape)} dimensions")
+    sizes = tuple(entry.shape)
+    data = _typed(entry.contents, datatype, field) if raw is None else raw
+    count = raw_element_count(data, datatype, field)
+    shape = fitting_shape(sizes, count)
+    if shape is None:
+        raise bad_model_response(f"{field} has {count} elements for the shape {shape_text(sizes)}")
+    return Tensor(entry.name, datatype, shape, data, read_parameters(entry.parameters), field)
+
+
+def _typed(contents: v2.InferTensorContents, datatype: str, field: str) -> bytes:
+    """Raw data of typed contents. FP16 and BF16 have no contents of their own."""
+    present = {descriptor.name: values for descriptor, values in contents.ListFields()}
+    if not present:
+        return b""
+    own = CONTENTS.get(datatype, "")
+    member = own if own in present else next(iter(present))
+    if (member == "bytes_contents") != (datatype == "BYTES"):
+        raise bad_model_response(f"{field} has {member} for the datatype {datatype}")
+    if datatype == "BYTES":
+        return pack_texts(contents.bytes_contents)
+    if member == own:
+        return pack(present[member], datatype, f"{field}.contents.{member}")
+    try:
+        return raw_data(present[member], datatype, f"{field}.contents.{member}")
+    except (ValueError, TypeError, OverflowError):
+        raise bad_model_response(f"{field} has {member} for the datatype {datatype}") from None
