@@ -46,9 +46,6 @@ _MIN_THREAD_SIZE = 16 << 10
 """Size in bytes from which a body without images is converted on a thread. For a smaller body,
 passing it to a thread takes longer than converting it."""
 
-_JSON_RESPONSES = (JSON, "")
-"""Media types of responses that are read as JSON. Some servers send none."""
-
 _REMOVED_FROM_REQUEST = ("content-length", "content-encoding", HEADER_LENGTH)
 """Headers that describe the original body."""
 
@@ -148,9 +145,7 @@ class Converter:
         if self.protocol == "grpc":
             # A local reply of Envoy has no gRPC status, and needs no conversion.
             return "grpc-status" in headers or _media_type(headers).startswith(GRPC)
-        if status != 200 or _media_type(headers) not in _JSON_RESPONSES:
-            return False
-        return self._changes_response(options)
+        return status == 200 and _media_type(headers) == JSON and self._changes_response(options)
 
     def _changes_response(self, options: ResponseOptions) -> bool:
         """Whether a valid response of a REST server differs from that for the client."""

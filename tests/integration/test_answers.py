@@ -1,4 +1,4 @@
-"""Responses of model servers as they are, not as the protocol says: they pass, or count correctly."""
+"""Answers of model servers as they are, not as the protocol says: they pass, or count right."""
 
 import json
 import threading

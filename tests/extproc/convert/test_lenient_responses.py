@@ -182,7 +182,7 @@ def test_a_rest_response_without_outputs_is_no_predictions(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "content_type", ["application/json; charset=utf-8", "Application/JSON", "text/json", ""]
+    "content_type", ["application/json; charset=utf-8", "Application/JSON", "text/json"]
 )
 def test_the_content_type_of_json_is_read_leniently(content_type: str) -> None:
     assert top_k(convert(document(), content_type=content_type)) == [["dog", "owl"]]

@@ -312,7 +312,7 @@ def test_a_server_is_asked_for_identity_only_if_its_response_is_read(body: bytes
 def test_headers_that_describe_the_original_body_are_removed(
     vary: str, expected: str | None
 ) -> None:
-    body = b'{"model_name":"m","outputs":[]}'
+    body = b'{"outputs":[{"name":"scores","datatype":"FP32","shape":[1],"data":[1]}]}'
     converter = Converters(model(tensor_input("x", "FP32", -1), outputs=LABELS), "http").choose(
         "application/json"
     )
