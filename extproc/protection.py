@@ -182,9 +182,7 @@ class Protection:
             return None
         retry = (("retry-after", str(max(1, round(verdict.retry_after)))),)
         detail = f"too many requests to version {admission.target.version} have failed"
-        return Refusal(
-            Reason.BREAKER_OPEN, detail, retry, stage="breaker", subject=admission.subject
-        )
+        return _refusal(Reason.BREAKER_OPEN, detail, retry, "breaker", admission)
 
     def record(self, entries: Sequence[AccessLogEntry]) -> None:
         """Count finished requests for the breaker."""
@@ -209,7 +207,28 @@ class Protection:
             reason, detail = Reason.LIMITS_UNAVAILABLE, "the backend of the limits does not respond"
         else:
             reason, detail = Reason.RATE_LIMITED, f"the limit {verdict.rule} is exceeded"
-        return Refusal(reason, detail, headers, stage="limit", subject=admission.subject)
+        return _refusal(reason, detail, headers, "limit", admission, rule=verdict.rule or "")
+
+
+def _refusal(
+    reason: Reason,
+    detail: str,
+    headers: tuple[tuple[str, str], ...],
+    stage: str,
+    admission: Admission,
+    *,
+    rule: str = "",
+) -> Refusal:
+    """The refusal of a request that the stages of the decision have admitted."""
+    return Refusal(
+        reason,
+        detail,
+        headers,
+        stage=stage,
+        subject=admission.subject,
+        rule=rule,
+        version=admission.target.version,
+    )
 
 
 def _request_view(

@@ -30,7 +30,7 @@ def run(_: Policy, __: Request, context: DecisionContext) -> Refusal | None:
         return _UNAUTHENTICATED
     if not model.allow_rules or any(_matches(rule, identity) for rule in model.allow_rules):
         return None
-    return Refusal(Reason.FORBIDDEN, "the caller may not use this model")
+    return Refusal(Reason.FORBIDDEN, "the caller may not use this model", rule="access.allow")
 
 
 def explain(context: DecisionContext) -> str:

@@ -20,7 +20,9 @@ SUBJECT_GROWTH = 3
 """The maximum number of bytes that a byte of the subject takes in its header (as %XX)."""
 
 _HEADERS_TOO_LARGE = Refusal(
-    Reason.HEADERS_TOO_LARGE, "the headers are too large for a gRPC server"
+    Reason.HEADERS_TOO_LARGE,
+    "the headers are too large for a gRPC server",
+    rule="requests.max_grpc_headers",
 )
 """Some gRPC servers do not end the call but close the connection, which all clients share."""
 
@@ -63,7 +65,9 @@ def run(policy: Policy, request: Request, context: DecisionContext) -> Refusal |
             None if content_type is None else content_type.decode("latin-1")
         )
     except ConversionError as error:
-        return Refusal(Reason.UNSUPPORTED_MEDIA_TYPE, f"{error.field} {error.detail}")
+        return Refusal(
+            Reason.UNSUPPORTED_MEDIA_TYPE, f"{error.field} {error.detail}", field=error.field
+        )
     return None
 
 

@@ -60,7 +60,7 @@ def decide(policy: Policy, request: Request) -> Decision:
     for stage, run in _RUN:
         refusal = run(policy, request, context)
         if refusal is not None:
-            return replace(refusal, stage=stage, subject=context.identity.subject)
+            return _refusal(refusal, stage, context)
     return _admission(context)
 
 
@@ -77,7 +77,7 @@ def decide_with_timings(
         timings.append((stage, ended - started))
         started = ended
         if refusal is not None:
-            return replace(refusal, stage=stage, subject=context.identity.subject), timings
+            return _refusal(refusal, stage, context), timings
     return _admission(context), timings
 
 
@@ -90,10 +90,16 @@ def explain(policy: Policy, request: Request) -> tuple[Decision, list[StageRepor
         if refusal is not None:
             explanation = f"{refusal.status} {refusal.reason}: {refusal.detail}"
             reports.append(StageReport(stage.name, passed=False, explanation=explanation))
-            return replace(refusal, stage=stage.name, subject=context.identity.subject), reports
+            return _refusal(refusal, stage.name, context), reports
         explanation = stage.explain(context)
         reports.append(StageReport(stage.name, passed=True, explanation=explanation))
     return _admission(context), reports
+
+
+def _refusal(refusal: Refusal, stage: str, context: DecisionContext) -> Refusal:
+    """The refusal of a stage, with what the stages before it have found."""
+    version = "" if context.target is None else context.target.version
+    return replace(refusal, stage=stage, subject=context.identity.subject, version=version)
 
 
 def _admission(context: DecisionContext) -> Admission:

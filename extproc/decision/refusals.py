@@ -11,14 +11,18 @@ MEMORY_EXHAUSTED = Refusal(
     Reason.MEMORY_EXHAUSTED,
     "the gateway has no memory left for the body",
     (("retry-after", str(RETRY_AFTER)),),
+    rule="callout.max_memory",
 )
 
 MESSAGE_TOO_LARGE = Refusal(
-    Reason.BODY_TOO_LARGE, "the body is larger than the memory of a gateway worker"
+    Reason.BODY_TOO_LARGE,
+    "the body is larger than the memory of a gateway worker",
+    rule="callout.max_memory",
 )
 """A body that `requests.max_body` allows, but `callout.max_memory` does not."""
 
 
 def body_too_large(max_body: int) -> Refusal:
     """The refusal of a body over the model's limit, whether its length was declared or counted."""
-    return Refusal(Reason.BODY_TOO_LARGE, f"the body is larger than {max_body} bytes")
+    detail = f"the body is larger than {max_body} bytes"
+    return Refusal(Reason.BODY_TOO_LARGE, detail, rule="max_body")

@@ -75,8 +75,9 @@ class WorkerTelemetry:
 
     def commit(self, prepared: PreparedTelemetry, authenticator: Authenticator) -> None:
         """Use the models, the log writer and the authenticator of a policy."""
-        models = prepared.document.models
-        self._requests.set_models({name: frozenset(models[name].versions) for name in models})
+        models, limits = prepared.document.models, prepared.document.limits
+        versions = {name: frozenset(models[name].versions) for name in models}
+        self._requests.set_names(versions, limits.names)
         self._config = prepared.document.access_log
         self._use(prepared.writer, self._config)
         if authenticator is not self._authenticator:

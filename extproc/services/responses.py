@@ -8,7 +8,7 @@ from extproc.decision import Admission, Reason, Refusal
 from extproc.policy.compiled import Policy
 from extproc.problem import problem
 from sluice.contract import headers as names
-from sluice.contract.local_replies import callout_details
+from sluice.contract.local_replies import CalloutDetails
 from sluice.contract.problem import MEDIA_TYPE
 
 NO_POLICY = Refusal(Reason.NO_POLICY, "the gateway has no policy yet")
@@ -78,8 +78,16 @@ def refusal_body(refusal: Refusal, headers: Mapping[str, bytes]) -> bytes:
 
 def refusal_details(refusal: Refusal) -> str:
     """`response_code_details` of a refusal, from which the access log reads its fields."""
-    members = {"cause": refusal.cause}
-    return callout_details(refusal.reason, header_safe(refusal.subject), members)
+    return str(
+        CalloutDetails(
+            refusal.reason,
+            header_safe(refusal.subject),
+            refusal.cause,
+            refusal.rule,
+            refusal.version,
+            refusal.field,
+        )
+    )
 
 
 def header_safe(text: str) -> str:

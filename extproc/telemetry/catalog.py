@@ -25,7 +25,7 @@ _DECISION_BUCKETS = (
 REQUESTS = Counter(
     "sluice_requests_total",
     "Finished requests, from Envoy's access log reports.",
-    ("model", "version", "status", "reason"),
+    ("model", "version", "status", "reason", "rule"),
 )
 REQUEST_SECONDS = Histogram(
     "sluice_request_seconds",

@@ -26,6 +26,8 @@ def json_line(entry: AccessLogEntry) -> bytes:
             "flags": outcome.flags,
             "reason": outcome.reason,
             "cause": outcome.cause,
+            "rule": outcome.rule,
+            "details": outcome.details,
             "subject": entry.subject,
             "model": outcome.model,
             "version": outcome.version,

@@ -20,9 +20,9 @@ from sluice.config.gateway import MIN_STREAM_BUFFER
 from sluice.contract import headers as names
 from sluice.contract.local_replies import (
     VIA_UPSTREAM,
+    CalloutDetails,
     local_reply_reason,
     local_reply_status,
-    split_callout_details,
 )
 from sluice.contract.names import split_cluster_name
 from sluice.contract.paths import OIP_GRPC_PREFIX
@@ -97,22 +97,26 @@ class ReportParser:
         # If a gRPC server sends no message, the headers contain the status (Trailers-Only).
         ended = response.response_trailers or response.response_headers
         grpc = _grpc_outcome(report, duration_us) if ended or flags else NO_GRPC_OUTCOME
-        local = _grpc_status(ended) if ended and details != VIA_UPSTREAM else None
+        local, limit = None, ""
+        if ended and details != VIA_UPSTREAM:
+            local, limit = _grpc_status(ended), response.response_headers.get(names.LIMIT, "")
         key = (
             request.request_method, report.protocol_version, response.response_code, details,
             flags, common.upstream_remote_address, common.route_name, service, reason, grpc, local,
+            limit,
         )  # fmt: skip
         outcome = self._outcomes.get(key)
         if outcome is None:
             if len(self._outcomes) >= MAX_OUTCOMES:
                 self._outcomes.clear()
-            outcome = self._outcomes[key] = _outcome(report, service, reason, grpc, local)
+            outcome = _outcome(report, service, reason, grpc, local, limit)
+            self._outcomes[key] = outcome
         return AccessLogEntry(
             outcome,
             start.seconds,
             start.nanos // 1000,
             (headers.get(names.PATH) or request.path).partition("?")[0][:MAX_TEXT],
-            headers.get(names.SUBJECT, "") if service else _refused_subject(details),
+            headers.get(names.SUBJECT, "") if service else outcome.refused,
             request.request_body_bytes,
             response.response_body_bytes,
             duration_us,
@@ -125,26 +129,33 @@ class ReportParser:
 
 
 def _outcome(
-    report: HTTPAccessLogEntry, service: str, reason: str, grpc: GrpcOutcome, local: int | None
+    report: HTTPAccessLogEntry,
+    service: str,
+    reason: str,
+    grpc: GrpcOutcome,
+    local: int | None,
+    limit: str,
 ) -> RequestOutcome:
-    """`local` is the gRPC status of a local reply."""
+    """`local` is the gRPC status of a local reply, `limit` the limit of Envoy that refused."""
     common, response = report.common_properties, report.response
     status = UInt32Value.FromString(response.response_code).value
     model, version = split_cluster_name(service)
-    details = response.response_code_details
-    refused = split_callout_details(details)
+    ended = _end(response.response_code_details, local_reply_status(status, local), reason, limit)
     return RequestOutcome(
         method=_name(_METHODS, report.request.request_method),
         protocol=_name(_PROTOCOLS, report.protocol_version),
         status=status,
         flags=_flags(ResponseFlags.FromString(common.response_flags)),
-        reason=_reason(details, local_reply_status(status, local), reason),
-        cause="" if refused is None else refused.members.get("cause", ""),
+        reason=ended.reason,
         model=model or common.route_name,
-        version=version,
+        version=version or ended.version,
         canary=reason.startswith("canary_"),
         upstream=_address(LogAddress.FromString(common.upstream_remote_address)),
         grpc=grpc,
+        cause=ended.cause,
+        rule=ended.rule,
+        details=ended.field,
+        refused=ended.subject,
     )
 
 
@@ -186,21 +197,19 @@ def _flags(flags: ResponseFlags) -> str:
     return ",".join(_FLAGS[field.name] for field, _ in flags.ListFields())
 
 
-def _reason(details: str, status: int, admitted: str) -> str:
-    """Return the reason of the response.
+def _end(details: str, status: int, admitted: str, limit: str) -> CalloutDetails:
+    """Return why the request ended. `field` has the details of a request that Envoy ended.
 
     `status` is that of a local reply, and `admitted` is the reason of the admission.
     """
     if details == VIA_UPSTREAM:
-        return admitted
-    refused = split_callout_details(details)
-    return local_reply_reason(details, status) if refused is None else refused.reason
-
-
-def _refused_subject(details: str) -> str:
-    """Return the subject of a request that the callout refused; empty if it is unknown."""
-    refused = split_callout_details(details)
-    return "" if refused is None else refused.subject
+        return CalloutDetails(admitted)
+    refused = CalloutDetails.parse(details)
+    if refused is not None:
+        return refused
+    return CalloutDetails(
+        local_reply_reason(details, status), rule=limit[:MAX_TEXT], field=details[:MAX_TEXT]
+    )
 
 
 def _progress(common: AccessLogCommon, response_bytes: int) -> Progress:

@@ -1,6 +1,6 @@
-"""Counts finished requests by model, version, status and reason.
+"""Counts finished requests by model, version, status, reason and limit.
 
-The policy bounds the models and versions. `MAX_REASONS` bounds the reasons.
+The policy bounds the models, versions and limits. `MAX_REASONS` bounds the reasons.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,12 +28,13 @@ class RequestMetrics:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._versions: Versions = {}
+        self._limits: frozenset[str] = frozenset()
         self._reasons: set[str] = set()
         self._series: dict[RequestOutcome, _OutcomeSeries] = {}
 
-    def set_models(self, versions: Versions) -> None:
-        """Set the models and versions that may become label values."""
-        self._versions = versions
+    def set_names(self, versions: Versions, limits: frozenset[str]) -> None:
+        """Set the models, the versions and the names of limits that may become label values."""
+        self._versions, self._limits = versions, limits
         self._series.clear()
 
     def record(self, entries: Sequence[AccessLogEntry]) -> None:
@@ -66,8 +67,9 @@ class RequestMetrics:
             reason = OTHER
         # Envoy reports status 0 if the client left before there was a response.
         status = f"{outcome.status // 100}xx" if outcome.status else "none"
+        limit = outcome.rule if outcome.rule in self._limits else ""
         series = _OutcomeSeries(
-            self._metrics.counter(catalog.REQUESTS, model, version, status, reason),
+            self._metrics.counter(catalog.REQUESTS, model, version, status, reason, limit),
             self._metrics.histogram(catalog.REQUEST_SECONDS, model, version),
             self._metrics.histogram(catalog.UPSTREAM_SECONDS, model, version),
         )

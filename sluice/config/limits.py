@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 from sluice.config.limit_backend import LimitBackend
 from sluice.config.rate_limit_service import DomainName, RateLimitDomain
 from sluice.config.values import HeaderName, Name, Share, Size, Strict
+from sluice.contract.names import LISTENER_LIMIT, address_share, model_limit, model_type_limit
 
 Unit = Literal["second", "minute", "hour", "day"]
 
@@ -171,6 +172,17 @@ class Limits(Strict):
         description="Share of a limit above which the rate limit service counts a request as "
         "`near_limit`.",
     )
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names that the log and the metrics give to the limits that can refuse a request."""
+        local = [
+            *((LISTENER_LIMIT,) if self.listener is not None else ()),
+            *map(model_limit, self.models),
+            *map(model_type_limit, self.model_types),
+        ]
+        rules = (rule.name for rule in self.rules)
+        return frozenset((*rules, *local, *map(address_share, local)))
 
     @model_validator(mode="after")
     def _distinct_rules(self) -> Self:

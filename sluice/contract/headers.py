@@ -28,6 +28,9 @@ SUBJECT: Final = "x-sluice-subject"
 REASON: Final = "x-sluice-reason"
 """Reason of the admission, or in a response of the refusal or the local reply."""
 
+LIMIT: Final = "x-sluice-limit"
+"""Limit of Envoy that refused the request, in the response (`limits.models.NAME`)."""
+
 CANARY: Final = "x-sluice-canary"
 """`true` if the version was chosen as a canary. Not set otherwise."""
 

@@ -7,8 +7,8 @@ in the same order.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
+from urllib.parse import quote, unquote
 
 from sluice.contract.grpc import StatusCode
 from sluice.contract.reasons import CONVERSION_REFUSALS, DECISION_REFUSALS, Reason
@@ -22,37 +22,47 @@ CALLOUT_DETAILS: Final = "sluice"
 _CALLOUT_PREFIX: Final = f"{CALLOUT_DETAILS}:"
 
 
-class CalloutDetails(NamedTuple):
-    """What the access log must know about a refusal by the callout.
+@dataclass(frozen=True, slots=True)
+class CalloutDetails:
+    """`response_code_details` of a response by the callout, which the access log shows.
 
-    `subject` is the caller, if known. `members` are further fields of the log, such as `cause`.
+    `subject` is that of the caller, as a header value. `cause` says why credentials were refused.
+    `rule` is the limit rule or the config key that refused the request. `version` is the version
+    that the decision chose. `field` is the place in the body that is not valid. Text is empty if it
+    is unknown or does not apply.
     """
 
     reason: str
     subject: str = ""
-    members: Mapping[str, str] = MappingProxyType({})
+    cause: str = ""
+    rule: str = ""
+    version: str = ""
+    field: str = ""
+
+    def __str__(self) -> str:
+        """`sluice:REASON;NAME=VALUE;...:SUBJECT`. Only the subject may contain a colon."""
+        values = ((name, getattr(self, name)) for name in _MEMBERS)
+        more = "".join(f";{name}={quote(value, _PLAIN)}" for name, value in values if value)
+        subject = f":{self.subject}" if self.subject else ""
+        return f"{_CALLOUT_PREFIX}{self.reason}{more}{subject}"
+
+    @classmethod
+    def parse(cls, details: str) -> "CalloutDetails | None":
+        """Parse the details of a response; None if it is not a response by the callout."""
+        if not details.startswith(_CALLOUT_PREFIX):
+            return None
+        head, _, subject = details.removeprefix(_CALLOUT_PREFIX).partition(":")
+        reason, *members = head.split(";")
+        pairs = (member.partition("=") for member in members)
+        found = {name: unquote(value) for name, _, value in pairs if name in _MEMBERS}
+        return cls(reason, subject, **found)
 
 
-def callout_details(
-    reason: str, subject: str = "", members: Mapping[str, str] = MappingProxyType({})
-) -> str:
-    """`response_code_details` of a refusal: `sluice:REASON;NAME=VALUE:SUBJECT`.
+_MEMBERS: Final = ("cause", "rule", "version", "field")
+"""The members of `CalloutDetails` that are written with their names."""
 
-    Members with an empty value, and an empty subject, are left out. The values come from the config
-    and from fixed lists, and do not contain `;` or `:`.
-    """
-    named = "".join(f";{name}={value}" for name, value in members.items() if value)
-    return f"{_CALLOUT_PREFIX}{reason}{named}" + (f":{subject}" if subject else "")
-
-
-def split_callout_details(details: str) -> CalloutDetails | None:
-    """The parts of `callout_details`; None for other details."""
-    if not details.startswith(_CALLOUT_PREFIX):
-        return None
-    named, _, subject = details.removeprefix(_CALLOUT_PREFIX).partition(":")
-    reason, *members = named.split(";")
-    pairs = (member.partition("=") for member in members)
-    return CalloutDetails(reason, subject, {name: value for name, _, value in pairs})
+_PLAIN: Final = "[]()'/,"
+"""Characters of a value, besides letters, digits and `_.-~`, that are not written as %XX."""
 
 
 @dataclass(frozen=True, slots=True)

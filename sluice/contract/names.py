@@ -32,3 +32,22 @@ def split_cluster_name(cluster: str) -> tuple[str, str]:
     """The model and the version of a cluster; empty strings for an empty name."""
     model, _, version = cluster.partition("/")
     return model, version
+
+
+LISTENER_LIMIT: Final = "limits.listener"
+"""Name of the listener's limit in the log and the metrics: its config key."""
+
+
+def model_limit(model: str) -> str:
+    """Name of a model's limit in the log and the metrics: its config key."""
+    return f"limits.models.{model}"
+
+
+def model_type_limit(model_type: str) -> str:
+    """Name of the limit of a model type in the log and the metrics: its config key."""
+    return f"limits.model_types.{model_type}"
+
+
+def address_share(limit: str) -> str:
+    """Name of the share of one client address in a limit, in the log and the metrics."""
+    return f"{limit} (address_share)"

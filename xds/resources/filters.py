@@ -43,8 +43,11 @@ milliseconds are enough for Envoy's threads to learn that the worker is ejected.
 
 
 def http_filters(config: GatewayConfig) -> list[HttpFilter]:
-    """The HttpConnectionManager's http_filters."""
-    return [builder(config) for builder in HTTP_FILTERS]
+    """The HttpConnectionManager's http_filters. Rate limits come first, to protect the callout."""
+    return [
+        *local_rate_limit.http_filters(),
+        *(builder(config) for builder in HTTP_FILTERS),
+    ]
 
 
 def external_processor(callout: Callout) -> ExternalProcessor:
@@ -116,12 +119,11 @@ def _upstream_codec(_: GatewayConfig) -> HttpFilter:
 FilterBuilder = Callable[[GatewayConfig], HttpFilter]
 
 HTTP_FILTERS: Final[tuple[FilterBuilder, ...]] = (
-    local_rate_limit.http_filter,
     _ext_proc,
     _grpc_http1_bridge,
     _router,
 )
-"""Filters of the listener. The rate limit comes first, to protect the callout."""
+"""Filters of the listener, after the rate limits."""
 
 UPSTREAM_FILTERS: Final[tuple[FilterBuilder, ...]] = (_header_mutations, _upstream_codec)
 """Upstream filters: between the router and the model server. The codec must be the last."""

@@ -3,12 +3,13 @@
 All buckets belong to the virtual host. So the models of a type share one bucket, and new limits
 apply to open connections at once. A change of the route configuration fills all buckets.
 
-Each limit has a bucket for all clients, and a smaller bucket for each client address. Envoy takes
-tokens from the slowest bucket first, and a refusal takes no tokens from the buckets after it. So an
-address that exceeds its share takes no tokens from the bucket of all clients.
+Each limit has a bucket for all clients, and a smaller bucket for each client address. Each kind of
+bucket has a filter of its own, so that a refusal can name the limit. The filters of addresses come
+first, and a refusal takes no tokens from the buckets of the filters after it. So an address that
+exceeds its share takes no tokens from the bucket of all clients.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,10 +35,10 @@ from envoy_data_plane.google.protobuf import Struct, Value
 
 from sluice.config import GatewayConfig, Model
 from sluice.config.limits import Limits, LocalLimit
+from sluice.contract import headers, names
 from xds.resources.messages import header, pack, seconds
 
 FILTER_NAME = "envoy.filters.http.local_ratelimit"
-STAT_PREFIX = "listener"
 METADATA = "sluice"
 MODEL = "model"
 MODEL_LIMIT = "model_limit"
@@ -75,31 +76,61 @@ def model_limits(limits: Limits, name: str, model: Model) -> ModelLimits:
     )
 
 
-def http_filter(_: GatewayConfig) -> HttpFilter:
-    """The filter, which has no bucket: the buckets belong to the virtual host."""
-    return HttpFilter(name=FILTER_NAME, typed_config=pack(LocalRateLimit(stat_prefix=STAT_PREFIX)))
+def http_filters() -> list[HttpFilter]:
+    """The filters, which have no buckets: the buckets belong to the virtual host."""
+    return [
+        HttpFilter(name=each.name, typed_config=pack(LocalRateLimit(stat_prefix=each.kind)))
+        for each in _FILTERS
+    ]
 
 
 def virtual_host_config(config: GatewayConfig) -> dict[str, PackedMessage]:
-    """The virtual host's typed_per_filter_config."""
+    """The virtual host's typed_per_filter_config: the filters that have buckets."""
     limits = config.limits
-    if not (limits.listener or limits.models or limits.model_types):
-        return {}
-    shares = list(_shares(limits))
-    limit = LocalRateLimit(
-        stat_prefix=STAT_PREFIX,
-        token_bucket=_bucket(limits.listener or UNLIMITED),
-        descriptors=[*shares, *_totals(limits)],
-        rate_limits=list(_rate_limits(limits)),
-        max_dynamic_descriptors=max(1, MAX_ADDRESS_BUCKETS // len(shares)) if shares else None,
+    max_addresses = MAX_ADDRESS_BUCKETS // max(1, _number_of_shares(limits))
+    found = ((each, each.buckets(limits)) for each in _FILTERS)
+    return {
+        each.name: pack(_local_rate_limit(each, buckets, max(1, max_addresses)))
+        for each, buckets in found
+        if buckets is not None
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Buckets:
+    """The buckets of one filter. `default` is for all requests, in addition to `descriptors`."""
+
+    default: LocalLimit
+    descriptors: list[LocalRateLimitDescriptor]
+    actions: list[RateLimitAction]
+    """Builds the descriptor of a request. Envoy omits a descriptor with an absent entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Filter:
+    """A filter of one kind of bucket. `limit` is the name of the limit, as an Envoy format."""
+
+    kind: str
+    limit: str
+    buckets: Callable[[Limits], _Buckets | None]
+
+    @property
+    def name(self) -> str:
+        return f"{FILTER_NAME}.{self.kind}"
+
+
+def _local_rate_limit(each: _Filter, buckets: _Buckets, max_addresses: int) -> LocalRateLimit:
+    return LocalRateLimit(
+        stat_prefix=each.kind,
+        token_bucket=_bucket(buckets.default),
+        descriptors=buckets.descriptors,
+        rate_limits=[RateLimit(actions=buckets.actions)] if buckets.actions else [],
+        max_dynamic_descriptors=max_addresses,
         filter_enabled=_always(),
         filter_enforced=_always(),
-        # A request that matches a descriptor takes a token from the listener's bucket, too.
-        always_consume_default_token_bucket=True,
-        response_headers_to_add=[header("retry-after", "1")],
+        response_headers_to_add=[header("retry-after", "1"), header(headers.LIMIT, each.limit)],
         rate_limited_as_resource_exhausted=True,
     )
-    return {FILTER_NAME: pack(limit)}
 
 
 def metadata(name: str, model: Model, limits: ModelLimits) -> Metadata:
@@ -117,44 +148,66 @@ _LIMIT_KEYS: Final = {MODEL: MODEL_LIMIT, MODEL_TYPE: MODEL_TYPE_LIMIT}
 """The metadata keys of the limits of models and model types."""
 
 
-def _limits_by_name(limits: Limits) -> dict[str, dict[str, LocalLimit]]:
-    return {MODEL: limits.models, MODEL_TYPE: limits.model_types}
+def _listener(limits: Limits) -> _Buckets | None:
+    return None if limits.listener is None else _Buckets(limits.listener, [], [])
 
 
-def _totals(limits: Limits) -> Iterator[LocalRateLimitDescriptor]:
-    """The buckets of models and model types for all clients. The listener's is the default."""
-    for key, by_name in _limits_by_name(limits).items():
-        for name, limit in by_name.items():
-            yield _descriptor(limit, (key, name))
+def _listener_share(limits: Limits) -> _Buckets | None:
+    if limits.listener is None or limits.address_share == 1:
+        return None
+    share = _descriptor(limits.listener, (ADDRESS, ""), share=limits.address_share)
+    return _Buckets(UNLIMITED, [share], [_client_address()])
 
 
-def _shares(limits: Limits) -> Iterator[LocalRateLimitDescriptor]:
+def _totals(key: str, by_name: Mapping[str, LocalLimit]) -> _Buckets | None:
+    """The buckets of models or model types for all clients."""
+    descriptors = [_descriptor(limit, (key, name)) for name, limit in by_name.items()]
+    return _Buckets(UNLIMITED, descriptors, [_route_metadata(key)]) if descriptors else None
+
+
+def _shares(key: str, by_name: Mapping[str, LocalLimit], share: float) -> _Buckets | None:
     """The buckets of each client address. An entry without a value matches all values.
 
     Models with equal limits share a descriptor (but not buckets), because Envoy compares each
     request with all descriptors that have an entry without a value.
     """
-    if limits.address_share == 1:
-        return
-    if limits.listener is not None:
-        yield _descriptor(limits.listener, (ADDRESS, ""), share=limits.address_share)
-    for key, by_name in _limits_by_name(limits).items():
-        for limit in dict.fromkeys(by_name.values()):
-            entries = ((_LIMIT_KEYS[key], _limit_text(limit)), (key, ""), (ADDRESS, ""))
-            yield _descriptor(limit, *entries, share=limits.address_share)
+    if not by_name or share == 1:
+        return None
+    limit_key = _LIMIT_KEYS[key]
+    descriptors = [
+        _descriptor(limit, (limit_key, _limit_text(limit)), (key, ""), (ADDRESS, ""), share=share)
+        for limit in dict.fromkeys(by_name.values())
+    ]
+    actions = [_route_metadata(limit_key), _route_metadata(key), _client_address()]
+    return _Buckets(UNLIMITED, descriptors, actions)
 
 
-def _rate_limits(limits: Limits) -> Iterator[RateLimit]:
-    """How Envoy builds the descriptors of a request. It omits those with an absent entry."""
-    shared = limits.address_share < 1
-    if shared and limits.listener is not None:
-        yield RateLimit(actions=[_client_address()])
-    for key, by_name in _limits_by_name(limits).items():
-        if by_name and shared:
-            entries = [_route_metadata(_LIMIT_KEYS[key]), _route_metadata(key)]
-            yield RateLimit(actions=[*entries, _client_address()])
-        if by_name:
-            yield RateLimit(actions=[_route_metadata(key)])
+def _number_of_shares(limits: Limits) -> int:
+    """The number of descriptors that have a bucket for each client address."""
+    by_name = (limits.models.values(), limits.model_types.values())
+    return (limits.listener is not None) + sum(len(set(values)) for values in by_name)
+
+
+_MODEL_NAME: Final = names.model_limit(f"%METADATA(ROUTE:{METADATA}:{MODEL})%")
+_MODEL_TYPE_NAME: Final = names.model_type_limit(f"%METADATA(ROUTE:{METADATA}:{MODEL_TYPE})%")
+
+_FILTERS: Final = (
+    _Filter("listener_address", names.address_share(names.LISTENER_LIMIT), _listener_share),
+    _Filter(
+        "model_address",
+        names.address_share(_MODEL_NAME),
+        lambda limits: _shares(MODEL, limits.models, limits.address_share),
+    ),
+    _Filter(
+        "model_type_address",
+        names.address_share(_MODEL_TYPE_NAME),
+        lambda limits: _shares(MODEL_TYPE, limits.model_types, limits.address_share),
+    ),
+    _Filter("model", _MODEL_NAME, lambda limits: _totals(MODEL, limits.models)),
+    _Filter("model_type", _MODEL_TYPE_NAME, lambda limits: _totals(MODEL_TYPE, limits.model_types)),
+    _Filter("listener", names.LISTENER_LIMIT, _listener),
+)
+"""The filters in order. `kind` is also the prefix of the filter's statistics in Envoy."""
 
 
 def _descriptor(

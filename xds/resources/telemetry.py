@@ -128,7 +128,7 @@ def _reports(reports: Reports) -> HttpGrpcAccessLogConfig:
             buffer_size_bytes=reports.buffer_size,
         ),
         additional_request_headers_to_log=list(headers.REPORTED),
-        additional_response_headers_to_log=[headers.GRPC_STATUS],
+        additional_response_headers_to_log=[headers.GRPC_STATUS, headers.LIMIT],
         additional_response_trailers_to_log=[headers.GRPC_STATUS],
     )
 

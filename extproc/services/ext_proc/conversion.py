@@ -16,7 +16,7 @@ from extproc.services.ext_proc.body_handler import PassBody, Result
 from extproc.services.responses import Headers, log_failure
 from protos.ext_proc_pb2 import HttpBody, HttpHeaders, HttpTrailers
 from sluice.contract import headers as header_names
-from sluice.contract.local_replies import callout_details
+from sluice.contract.local_replies import CalloutDetails
 from sluice.contract.problem import MEDIA_TYPE
 
 _GRPC = "application/grpc"
@@ -158,7 +158,7 @@ class ConvertBody(PassBody):
             converted.status,
             headers,
             converted.body,
-            callout_details(converted.reason or self._admission_reason),
+            str(CalloutDetails(converted.reason or self._admission_reason)),
         )
 
     async def _convert_response(self, body: bytes) -> ConvertedMessage | None:
@@ -206,7 +206,8 @@ class ConvertBody(PassBody):
             # This value replaces the reason of the admission, which the route would add.
             headers.append((header_names.REASON, error.reason))
         body = error.problem(self._headers.get(header_names.REQUEST_ID, ""))
-        return messages.immediate(error.status, headers, body, callout_details(error.reason))
+        details = CalloutDetails(error.reason, field=error.field)
+        return messages.immediate(error.status, headers, body, str(details))
 
 
 def _unreadable() -> ConversionError:

@@ -156,4 +156,4 @@ async def _pass_later(refusal: Awaitable[Refusal | None]) -> Result:
 def _refusal(error: ConversionError) -> Refusal:
     """The refusal of a call whose messages no thread can inflate now."""
     retry = () if error.retry_after is None else (("retry-after", str(error.retry_after)),)
-    return Refusal(error.reason, f"{error.field}: {error.detail}", retry)
+    return Refusal(error.reason, f"{error.field}: {error.detail}", retry, field=error.field)

@@ -72,6 +72,8 @@ def test_the_json_line_shows_all_fields_of_an_admitted_request() -> None:
         "flags": "",
         "reason": "canary_bucket",
         "cause": "",
+        "rule": "",
+        "details": "",
         "subject": "alice",
         "model": "digits",
         "version": "v2",
@@ -114,6 +116,32 @@ def test_refused_credentials_are_shown_with_their_cause() -> None:
     details = "sluice:invalid_credentials;cause=expired"
     shown = line(report(details=details, status=401, upstream=LogAddress()))
     assert (shown["reason"], shown["cause"]) == ("invalid_credentials", "expired")
+
+
+@pytest.mark.parametrize(
+    ("details", "limit", "rule", "version", "shown"),
+    [
+        ("sluice:rate_limited;rule=per-user;version=v2:alice", "", "per-user", "v2", ""),
+        ("sluice:breaker_open;version=v2:alice", "", "", "v2", ""),
+        ("sluice:wrong_type;field=inputs[0].shape", "", "", "", "inputs[0].shape"),
+        ("local_rate_limited", "limits.listener", "limits.listener", "", "local_rate_limited"),
+        ("response_timeout", "", "", "", "response_timeout"),
+    ],
+)
+def test_a_refusal_is_shown_with_its_cause(
+    details: str, limit: str, rule: str, version: str, shown: str
+) -> None:
+    message = report(details=details, status=429, upstream=LogAddress())
+    if limit:
+        message.response.response_headers["x-sluice-limit"] = limit
+    found = line(message)
+    assert (found["rule"], found["version"], found["details"]) == (rule, version, shown)
+
+
+def test_only_a_local_reply_is_shown_with_a_limit_of_envoy() -> None:
+    message = report(**ADMITTED)
+    message.response.response_headers["x-sluice-limit"] = "limits.listener"
+    assert line(message)["rule"] == ""
 
 
 @pytest.mark.parametrize(

@@ -25,19 +25,25 @@ def table(tmp_path: Path) -> CounterTable:
 @pytest.fixture
 def metrics(table: CounterTable) -> RequestMetrics:
     metrics = RequestMetrics(Metrics(table))
-    metrics.set_models({"m": frozenset({"v1"})})
+    metrics.set_names({"m": frozenset({"v1"})}, frozenset({"per-user"}))
     return metrics
 
 
 def entry(
-    model: str = "m", version: str = "v1", status: int = 200, reason: str = "stable"
+    model: str = "m",
+    version: str = "v1",
+    status: int = 200,
+    reason: str = "stable",
+    rule: str = "",
 ) -> AccessLogEntry:
-    outcome = RequestOutcome("GET", "HTTP/2", status, "", reason, model, version, False, "a:1")
+    outcome = RequestOutcome(
+        "GET", "HTTP/2", status, "", reason, model, version, False, "a:1", rule=rule
+    )
     return AccessLogEntry(outcome, 0, 0, "/", "", 0, 0, 2000, 1000, ANSWERED, "", "", "")
 
 
 def counted(table: CounterTable) -> dict[tuple[str, ...], int]:
-    """Requests by model, version, status and reason."""
+    """Requests by model, version, status, reason and rule."""
     series = find_series(table, [catalog.REQUESTS])[catalog.REQUESTS.name]
     return {labels: table.total(column) for labels, column in series}
 
@@ -45,12 +51,12 @@ def counted(table: CounterTable) -> dict[tuple[str, ...], int]:
 @pytest.mark.parametrize(
     ("finished", "labels"),
     [
-        (entry(), ("m", "v1", "2xx", "stable")),
-        (entry(version="v9"), ("m", "other", "2xx", "stable")),
-        (entry(model="unknown"), ("other", "other", "2xx", "stable")),
-        (entry(model="unknown", version=""), ("other", "", "2xx", "stable")),
-        (entry(model="", version=""), ("", "", "2xx", "stable")),
-        (entry(status=0, reason="client_left"), ("m", "v1", "none", "client_left")),
+        (entry(), ("m", "v1", "2xx", "stable", "")),
+        (entry(version="v9"), ("m", "other", "2xx", "stable", "")),
+        (entry(model="unknown"), ("other", "other", "2xx", "stable", "")),
+        (entry(model="unknown", version=""), ("other", "", "2xx", "stable", "")),
+        (entry(model="", version=""), ("", "", "2xx", "stable", "")),
+        (entry(status=0, reason="client_left"), ("m", "v1", "none", "client_left", "")),
     ],
 )
 def test_models_and_versions_outside_the_policy_are_other(
@@ -63,11 +69,11 @@ def test_models_and_versions_outside_the_policy_are_other(
 def test_new_models_of_a_policy_become_labels(metrics: RequestMetrics, table: CounterTable) -> None:
     finished = entry(model="new")
     metrics.record([finished])
-    metrics.set_models({"new": frozenset({"v1"})})
+    metrics.set_names({"new": frozenset({"v1"})}, frozenset())
     metrics.record([finished])
     assert counted(table) == {
-        ("other", "other", "2xx", "stable"): 1,
-        ("new", "v1", "2xx", "stable"): 1,
+        ("other", "other", "2xx", "stable", ""): 1,
+        ("new", "v1", "2xx", "stable", ""): 1,
     }
 
 
@@ -75,4 +81,14 @@ def test_reasons_beyond_the_maximum_are_other(metrics: RequestMetrics, table: Co
     metrics.record([entry(reason=f"reason-{number}") for number in range(MAX_REASONS + 5)])
     found = counted(table)
     assert len(found) == MAX_REASONS + 1
-    assert found["m", "v1", "2xx", "other"] == 5
+    assert found["m", "v1", "2xx", "other", ""] == 5
+
+
+def test_only_limits_of_the_policy_become_labels(
+    metrics: RequestMetrics, table: CounterTable
+) -> None:
+    metrics.record([entry(status=429, rule=rule) for rule in ("per-user", "gone", "max_body")])
+    assert counted(table) == {
+        ("m", "v1", "4xx", "stable", "per-user"): 1,
+        ("m", "v1", "4xx", "stable", ""): 2,
+    }

@@ -5,9 +5,8 @@ import pytest
 from sluice.contract.local_replies import (
     LOCAL_REPLIES,
     LOCAL_REPLIES_BY_STATUS,
-    callout_details,
+    CalloutDetails,
     local_reply_reason,
-    split_callout_details,
 )
 from sluice.contract.problem import title
 from sluice.contract.reasons import (
@@ -39,17 +38,24 @@ def test_every_status_has_a_title(status: int) -> None:
     assert title(status) not in ("", "Error")
 
 
-@pytest.mark.parametrize(("reason", "subject"), [("forbidden", "a%3Ab"), ("no_policy", "")])
-def test_the_details_of_a_refusal_are_read_as_they_are_written(reason: str, subject: str) -> None:
-    members = {"cause": "expired", "empty": "", "rule": "a"}
-    for given, read in (({}, {}), (members, {"cause": "expired", "rule": "a"})):
-        details = callout_details(reason, subject, given)
-        assert split_callout_details(details) == (reason, subject, read)
+@pytest.mark.parametrize(
+    "details",
+    [
+        CalloutDetails("forbidden", "a%3Ab:c;rule=x"),
+        CalloutDetails("no_policy"),
+        CalloutDetails("rate_limited", "alice", rule="per;user=1:2 %"),
+        CalloutDetails("invalid_credentials", cause="expired"),
+        CalloutDetails("breaker_open", version="v2", rule="r"),
+        CalloutDetails("wrong_type", field='inputs[0].parameters["\u00e4 b"]'),
+    ],
+)
+def test_the_details_of_a_refusal_are_read_as_they_are_written(details: CalloutDetails) -> None:
+    assert CalloutDetails.parse(str(details)) == details
 
 
 @pytest.mark.parametrize("details", ["", "via_upstream", "sluice", "ext_proc_error"])
 def test_other_details_are_not_a_refusal_by_the_callout(details: str) -> None:
-    assert split_callout_details(details) is None
+    assert CalloutDetails.parse(details) is None
 
 
 @pytest.mark.parametrize(

@@ -14,60 +14,68 @@ VERSIONS = {"v1": {"endpoints": [{"address": "127.0.0.1:9"}]}}
 MODELS = {name: {"versions": VERSIONS, "type": "nlp"} for name in ("a", "b")}
 
 
-def compiled(**limits: Any) -> LocalRateLimit | None:
+def compiled(**limits: Any) -> dict[str, LocalRateLimit]:
+    """The filters that have buckets, by the last part of their names."""
     config = GatewayConfig.model_validate({"limits": limits, "models": MODELS})
     packed = local_rate_limit.virtual_host_config(config)
-    return LocalRateLimit.parse(next(iter(packed.values())).value) if packed else None
+    return {
+        name.rpartition(".")[2]: LocalRateLimit.parse(each.value) for name, each in packed.items()
+    }
 
 
-def shares(limit: LocalRateLimit) -> list[LocalRateLimitDescriptor]:
+def shares(filters: dict[str, LocalRateLimit]) -> list[LocalRateLimitDescriptor]:
     """The descriptors that have a bucket for each client address."""
-    return [found for found in limit.descriptors if found.entries[-1].value == ""]
+    found = (each for name, each in filters.items() if name.endswith("_address"))
+    return [descriptor for each in found for descriptor in each.descriptors]
 
 
 def test_without_limits_there_are_no_buckets() -> None:
-    assert compiled(listener=None) is None
+    assert compiled(listener=None) == {}
 
 
 def test_the_bucket_of_an_address_is_smaller_and_slower_than_the_limit() -> None:
-    limit = compiled(listener={"rate": 1, "burst": 2}, address_share=0.25)
-    assert limit is not None
-    (share,) = shares(limit)
+    found = compiled(listener={"rate": 1, "burst": 2}, address_share=0.25)
+    (share,) = shares(found)
+    total = found["listener"].token_bucket
     assert share.token_bucket is not None
-    assert limit.token_bucket is not None
-    assert (limit.token_bucket.max_tokens, limit.token_bucket.tokens_per_fill) == (2, 1)
-    assert limit.token_bucket.fill_interval == timedelta(seconds=1)
+    assert total is not None
+    assert (total.max_tokens, total.tokens_per_fill) == (2, 1)
+    assert total.fill_interval == timedelta(seconds=1)
     assert (share.token_bucket.max_tokens, share.token_bucket.tokens_per_fill) == (1, 1)
     assert share.token_bucket.fill_interval == timedelta(seconds=4)
 
 
 def test_a_share_of_one_adds_no_buckets_of_addresses() -> None:
     bucket = {"rate": 10, "burst": 20}
-    limit = compiled(listener=bucket, models={"a": bucket}, address_share=1)
-    assert limit is not None
-    assert shares(limit) == []
-    assert [[action.masked_remote_address for action in each.actions] for each in
-            limit.rate_limits] == [[None]]  # fmt: skip
+    limits = {"listener": bucket, "models": {"a": bucket}, "model_types": {"nlp": bucket}}
+    assert set(compiled(**limits, address_share=1)) == {"listener", "model", "model_type"}
 
 
 def test_models_with_equal_limits_have_one_descriptor_for_addresses() -> None:
     equal, different = {"rate": 10, "burst": 20}, {"rate": 10, "burst": 21}
-    limit = compiled(listener=None, models={"a": equal, "b": equal})
-    assert limit is not None
-    assert len(shares(limit)) == 1
-    limit = compiled(listener=None, models={"a": equal, "b": different})
-    assert limit is not None
-    assert len(shares(limit)) == 2
+    assert len(shares(compiled(listener=None, models={"a": equal, "b": equal}))) == 1
+    assert len(shares(compiled(listener=None, models={"a": equal, "b": different}))) == 2
 
 
 @pytest.mark.parametrize("kinds", [1, 2, 3])
 def test_the_number_of_buckets_of_addresses_is_bounded(kinds: int) -> None:
     bucket = {"rate": 10, "burst": 20}
     all_limits = {"listener": bucket, "models": {"a": bucket}, "model_types": {"nlp": bucket}}
-    limit = compiled(**{"listener": None, **dict(list(all_limits.items())[:kinds])})
-    assert limit is not None
-    assert limit.max_dynamic_descriptors is not None
-    total = limit.max_dynamic_descriptors * len(shares(limit))
+    found = compiled(**{"listener": None, **dict(list(all_limits.items())[:kinds])})
+    total = sum(
+        (each.max_dynamic_descriptors or 0) * len(each.descriptors)
+        for name, each in found.items()
+        if name.endswith("_address")
+    )
     assert (
         0.9 * local_rate_limit.MAX_ADDRESS_BUCKETS < total <= local_rate_limit.MAX_ADDRESS_BUCKETS
     )
+
+
+def test_the_filters_of_addresses_come_before_those_of_all_clients() -> None:
+    """A refusal takes no tokens from the buckets of the filters after it."""
+    bucket = {"rate": 10, "burst": 20}
+    limits = {"listener": bucket, "models": {"a": bucket}, "model_types": {"nlp": bucket}}
+    order = [each.name.rpartition(".")[2] for each in local_rate_limit.http_filters()]
+    assert set(order) == set(compiled(**limits))
+    assert [name.endswith("_address") for name in order] == [True] * 3 + [False] * 3

@@ -109,14 +109,15 @@ def test_envoy_ejects_all_workers_but_one(workers: int) -> None:
 
 def test_the_filters_are_in_order_and_the_callout_fails_closed() -> None:
     filters = manager(compiled()).http_filters
-    assert [item.name.rpartition(".")[2] for item in filters] == [
-        "local_ratelimit",
+    *limits, ext_proc, bridge, router = filters
+    assert all(".local_ratelimit." in limit.name for limit in limits)
+    assert [item.name.rpartition(".")[2] for item in (ext_proc, bridge, router)] == [
         "ext_proc",
         "grpc_http1_bridge",
         "router",
     ]
-    assert filters[1].typed_config is not None
-    processor = ExternalProcessor.parse(filters[1].typed_config.value)
+    assert ext_proc.typed_config is not None
+    processor = ExternalProcessor.parse(ext_proc.typed_config.value)
     assert processor.failure_mode_allow is False
 
 
