@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from sluice.config import ConfigError, GatewayConfig
+from sluice.config.disruption import check_change
 from sluice.http.server import create_http_server
 from xds.admin.app import application
 from xds.admin.metrics import StateCollector
@@ -106,7 +107,10 @@ async def follow(
             log.error("config %s is not valid and changes nothing:\n%s", source.name, change)
             state.on_invalid_config(str(change))
             continue
+        running = state.in_force
         try:
+            if running is not None:
+                check_change(running, change.config, change.place)
             compiled = await asyncio.to_thread(_compile, source, change, started)
         except ConfigError as error:
             log.error("config %s changes nothing:\n%s", source.name, error)
@@ -115,5 +119,7 @@ async def follow(
         log.info("config %s is valid: version %s", source.name, compiled.snapshot.version)
         for key in compiled.restart_required:
             log.warning("%s has changed, which takes effect at the next start", key)
+        if change.config.allow_disruption:
+            log.warning("allow_disruption is set: remove it, so that the next change is checked")
         state.on_config(compiled)
         rollout.submit(compiled.snapshot)

@@ -1,6 +1,6 @@
 """Errors of a config."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -38,3 +38,12 @@ class ConfigError(Exception):
         more = [f"and {omitted} more errors"] if omitted else []
         super().__init__("\n".join([*map(str, problems), *more]))
         self.problems = list(problems)
+
+
+Place: TypeAlias = Callable[[KeyPath, str], Problem]
+"""Creates the problem for a key path and a message, with the file and the line of the key."""
+
+
+def unplaced(path: KeyPath, message: str) -> Problem:
+    """The problem of a config that was not read from a file."""
+    return Problem("", 0, ".".join(map(str, path)), message)

@@ -212,6 +212,12 @@ class GatewayConfig(Strict):
     limits: Limits = Limits()
     telemetry: Telemetry = Telemetry()
     models: dict[Name, Model] = Field(default_factory=dict, max_length=10_000)
+    allow_disruption: bool = Field(
+        False,
+        description="Apply this config to a running gateway also if the change would cut off its "
+        "clients: removes every model, moves the listener, switches TLS on or off, or removes all "
+        "issuers or API keys. Remove the key after the change.",
+    )
 
     @model_validator(mode="after")
     def _paths_are_distinct(self) -> Self:

@@ -1,12 +1,13 @@
 """Reads YAML into a `GatewayConfig`, and reports errors with file, line and key."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from sluice.config.document import DocumentError, Node, parse
-from sluice.config.errors import MAX_PROBLEMS, ConfigError, Problem
+from sluice.config.errors import MAX_PROBLEMS, ConfigError, KeyPath, Problem
 from sluice.config.files import TooLargeError, read_file
 from sluice.config.gateway import GatewayConfig
 from sluice.config.validation import error_message, location, shown_path
@@ -16,6 +17,23 @@ MAX_FILE = 16 << 20
 
 MAX_ERRORS = 10_000
 """Errors whose details are read. Each takes about a kilobyte."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigText:
+    """The text of a config. `file` is its name in errors."""
+
+    text: str = field(repr=False)  # it may hold secrets
+    file: str
+
+    def problem(self, path: KeyPath, message: str) -> Problem:
+        """The problem at a key of a valid config; a `Place`.
+
+        Parses the text again, because errors are rare and the lines of all keys take much memory.
+        """
+        root = parse(self.text)
+        line = 0 if root is None else root.line_of(path)
+        return Problem(self.file, line, shown_path(path), message)
 
 
 def load(path: Path | str) -> GatewayConfig:

@@ -2,13 +2,12 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field
 
 from sluice.config.auth import Auth, JwtIssuer
-from sluice.config.errors import ConfigError, Problem
+from sluice.config.errors import ConfigError, KeyPath, Place, unplaced
 from sluice.config.files import TooLargeError, read_file
 from sluice.config.gateway import Callout, GatewayConfig, Requests
 from sluice.config.limits import Limits
@@ -42,12 +41,14 @@ class PolicyDocument(Strict):
     models: dict[Name, Model] = Field(max_length=10_000)
 
 
-def policy_document(config: GatewayConfig, directory: Path) -> PolicyDocument:
+def policy_document(
+    config: GatewayConfig, directory: Path, place: Place = unplaced
+) -> PolicyDocument:
     """The policy of a config. Paths of key set files in the config are relative to `directory`.
 
     Raises ConfigError if a key set cannot be read or is not valid, or if the policy is too large.
     """
-    issuers = tuple(_with_keys(i, n, directory) for n, i in enumerate(config.auth.issuers))
+    issuers = tuple(_with_keys(i, n, directory, place) for n, i in enumerate(config.auth.issuers))
     policy = PolicyDocument(
         version=_version(config, (issuer.jwks or "" for issuer in issuers)),
         requests=config.requests,
@@ -62,7 +63,7 @@ def policy_document(config: GatewayConfig, directory: Path) -> PolicyDocument:
             f"the policy for the workers is larger than {MAX_POLICY >> 20} MiB; "
             "use smaller key sets, or fewer models and labels"
         )
-        raise ConfigError([Problem("", 0, "", message)])
+        raise ConfigError([place((), message)])
     return policy
 
 
@@ -83,34 +84,40 @@ def _version(config: GatewayConfig, key_sets: Iterable[str]) -> str:
     return digest.hexdigest()[:VERSION_LENGTH]
 
 
-def _with_keys(issuer: JwtIssuer, index: int, directory: Path) -> JwtIssuer:
+def _with_keys(issuer: JwtIssuer, index: int, directory: Path, place: Place) -> JwtIssuer:
     """The issuer with the content of its key set file. The key set is valid."""
-    if issuer.jwks_file is None:
+    at: KeyPath = ("auth", "issuers", index)
+    try:
+        if issuer.jwks_file is not None:
+            at += ("jwks_file",)
+            text = _key_set_text(directory / issuer.jwks_file)
+            _check_keys(issuer, text)
+            return issuer.model_copy(update={"jwks": text, "jwks_file": None})
         if issuer.jwks is not None:
-            _check_keys(issuer, issuer.jwks, Problem("", 0, f"auth.issuers.{index}.jwks", ""))
-        return issuer
-    path = directory / issuer.jwks_file
-    place = Problem(str(path), 0, f"auth.issuers.{index}.jwks_file", "")
-    try:
-        text = read_file(path, MAX_DOCUMENT).decode()
-    except TooLargeError as error:
-        raise _key_set_error(issuer, place, "it is larger than 1 MiB") from error
-    except OSError as error:
-        reason = f"cannot be read: {error.strerror}"
-        raise _key_set_error(issuer, place, reason) from error
-    except UnicodeDecodeError:
-        raise _key_set_error(issuer, place, "is not UTF-8 text") from None
-    _check_keys(issuer, text, place)
-    return issuer.model_copy(update={"jwks": text, "jwks_file": None})
-
-
-def _check_keys(issuer: JwtIssuer, text: str, place: Problem) -> None:
-    try:
-        KeySet.parse(text)
+            at += ("jwks",)
+            _check_keys(issuer, issuer.jwks)
     except KeySetError as error:
-        raise _key_set_error(issuer, place, str(error)) from None
+        file = "" if issuer.jwks_file is None else f" in {directory / issuer.jwks_file}"
+        message = f"the key set of {issuer.issuer[:100]!r}{file}: {error}"
+        raise ConfigError([place(at, message)]) from None
+    return issuer
 
 
-def _key_set_error(issuer: JwtIssuer, place: Problem, reason: str) -> ConfigError:
-    message = f"the key set of {issuer.issuer[:100]!r}: {reason}"
-    return ConfigError([replace(place, message=message)])
+def _key_set_text(file: Path) -> str:
+    """The content of a key set file. Raises KeySetError if the file cannot be read."""
+    try:
+        return read_file(file, MAX_DOCUMENT).decode()
+    except TooLargeError as error:
+        raise KeySetError("the file is larger than 1 MiB") from error
+    except OSError as error:
+        raise KeySetError(f"the file cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise KeySetError("the file is not UTF-8 text") from None
+
+
+def _check_keys(issuer: JwtIssuer, text: str) -> None:
+    """Raises KeySetError if no token of the issuer could be verified with a set that has keys."""
+    keys = KeySet.parse(text).keys
+    if keys and not any(key.algorithms.intersection(issuer.algorithms) for key in keys):
+        accepted = ", ".join(issuer.algorithms)
+        raise KeySetError(f"no key is for an accepted algorithm of the issuer ({accepted})")

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sluice.cli import main
@@ -108,6 +109,10 @@ def test_every_command_and_every_node_shows_the_version_of_the_config(
         ("models: [", "not valid YAML"),
         ("modles: {}", "did you mean models?"),
         ("models: {echo: {versions: {}}}", "at least 1 item"),
+        ("", "the file is empty"),
+        ("# models: {}\n", "the file is empty"),
+        ("{}", "models: this change would remove every model (echo)"),
+        ("models: {}", "listener.address: this change would move the listener"),
     ],
 )
 def test_an_invalid_edit_is_reported_and_changes_nothing(
@@ -122,6 +127,33 @@ def test_an_invalid_edit_is_reported_and_changes_nothing(
     assert own.status()["version"] == version
     own.write()
     eventually(lambda: own.status()["error"] is None)
+
+
+@pytest.mark.parametrize("first", ["nothing", "a part that is a config"])
+def test_a_config_that_is_written_with_a_pause_fails_no_request(own: Gateway, first: str) -> None:
+    own.config["requests"]["max_grpc_headers"] = 9000 + len(first)
+    text = yaml.safe_dump(own.config, sort_keys=False)
+    written = "" if first == "nothing" else text[: text.index("models:\n")]
+    version = own.status()["version"]
+    with load(own) as traffic:
+        with own.file.open("w") as file:
+            file.write(written)
+            file.flush()
+            traffic.wait_for(50)
+            assert own.status()["version"] == version
+            file.write(text[len(written) :])
+        eventually(lambda: own.status()["version"] != version and own.in_sync())
+        traffic.wait_for(50)
+    assert traffic.failures == []
+
+
+def test_a_change_that_cuts_off_clients_is_applied_if_the_config_permits_it(own: Gateway) -> None:
+    before = own.config
+    own.edit(lambda config: config.update(models={}, allow_disruption=True))
+    with own.client() as client:
+        assert client.post(PATH, json={}, headers=bearer()).status_code == 404
+    own.edit(lambda config: config.update(before))
+    assert served_by(own)
 
 
 def test_a_rotated_key_set_takes_effect_without_a_restart(own: Gateway) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sluice.config import ConfigError, GatewayConfig, policy_document
+from sluice.config.load import ConfigText, loads
 from xds.admin.status import ControlPlaneState
 from xds.main import EXIT_INVALID_CONFIG, follow, main
 from xds.protocol.nodes import Nodes
@@ -78,6 +79,65 @@ def test_the_next_config_is_used_after_one_that_failed() -> None:
     state = state_after(faulty, loaded(3))
     assert state.status().error is None
     assert state.reads == {"accepted": 2, "refused": 1}
+
+
+MODELS = "models: {a: {versions: {v1: {endpoints: [{address: '127.0.0.1:9'}]}}}}"
+
+
+def loaded_text(text: str) -> LoadedConfig:
+    source = ConfigText(text, "gateway.yaml")
+    config = loads(text)
+    return LoadedConfig(config, policy_document(config, Path()), Path(), source.problem)
+
+
+async def state_with_in_force(first: LoadedConfig, *changes: LoadedConfig) -> ControlPlaneState:
+    """The state after changes of a config that is in force."""
+    nodes = Nodes(time.time)
+    rollout = Rollout(nodes, 1.0)
+    compiled = compile_config(first, first.config)
+    state = ControlPlaneState("gateway.yaml", compiled, nodes, rollout)
+    rollout.submit(compiled.snapshot)
+    running = asyncio.create_task(rollout.run())
+    for change in changes:
+        while not rollout.in_sync or rollout.version is None:  # noqa: ASYNC110 (polled)
+            await asyncio.sleep(0)
+        await follow(Changes(change), first.config, state, rollout)
+    running.cancel()
+    return state
+
+
+async def test_a_change_that_cuts_off_clients_is_refused_and_the_old_config_stays(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    moved = loaded_text("listener:\n  address: 127.0.0.1:1\n")
+    state = await state_with_in_force(loaded_text(MODELS), moved)
+    error = state.status().error
+    assert error is not None
+    assert "gateway.yaml:2: listener.address: this change would move the listener" in error
+    assert "gateway.yaml:1: models: this change would remove every model (a)" in error
+    assert "set allow_disruption: true" in error
+    assert error in caplog.text
+    assert set(state.config.models) == {"a"}
+    assert state.reads == {"accepted": 1, "refused": 1}
+
+
+async def test_a_change_that_cuts_off_clients_is_permitted_by_the_config(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    state = await state_with_in_force(loaded_text(MODELS), loaded_text("allow_disruption: true"))
+    assert state.status().error is None
+    assert state.config.models == {}
+    assert "allow_disruption is set: remove it" in caplog.text
+
+
+async def test_a_change_is_compared_with_the_config_in_force() -> None:
+    # The first change is refused, so the second one still removes the model.
+    removed = loaded_text("limits: {}")
+    state = await state_with_in_force(loaded_text(MODELS), removed, removed)
+    assert state.reads == {"accepted": 1, "refused": 2}
+    back = loaded_text(MODELS + "\nlimits: {}")
+    state = await state_with_in_force(loaded_text(MODELS), removed, back)
+    assert state.status().error is None
 
 
 def test_the_message_of_an_unexpected_exception_is_not_logged(

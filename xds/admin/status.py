@@ -75,6 +75,8 @@ class ControlPlaneState:
         self._nodes = nodes
         self._rollout = rollout
         self._compiled = compiled
+        self._configs = {compiled.snapshot.version: compiled.config}
+        """The latest valid config and the one in force, by version."""
         self._config_error: str | None = None
         self._changed_at = time.time()
         self.reads = {"accepted": 1, "refused": 0}
@@ -85,8 +87,16 @@ class ControlPlaneState:
         """The latest valid config."""
         return self._compiled.config
 
+    @property
+    def in_force(self) -> GatewayConfig | None:
+        """The config in force; None before the first."""
+        return self._configs.get(self._rollout.version)
+
     def on_config(self, compiled: CompiledConfig) -> None:
         """Record a valid config."""
+        in_force = self._rollout.version
+        kept = {version: each for version, each in self._configs.items() if version == in_force}
+        self._configs = {**kept, compiled.snapshot.version: compiled.config}
         self._compiled, self._config_error, self._changed_at = compiled, None, time.time()
         self.reads["accepted"] += 1
 

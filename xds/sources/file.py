@@ -1,29 +1,60 @@
-"""A config source that reads a file, and watches it and the key set files that it names."""
+"""A config source that reads a file, and watches it and the key set files that it names.
+
+A change is reported only when its files are complete: half of a config may be a valid config. A
+file that was replaced (renamed) is complete. A file that was changed in place is complete when no
+process has it open for writing, and it has not changed for a moment.
+"""
 
 import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 
 from watchfiles import Change, awatch
 
-from sluice.config import ConfigError, policy_document
+from sluice.config import ConfigError, GatewayConfig, policy_document
 from sluice.config.files import read_file
-from sluice.config.load import MAX_FILE, load
+from sluice.config.load import MAX_FILE, ConfigText, loads, read_text
 from sluice.config.policy import jwks_files
 from xds.sources.source import LoadedConfig, unexpected_error
+from xds.sources.written import FileState, file_state, is_being_written
 
 log = logging.getLogger(__name__)
 
 SETTLE_MS = 20
-"""Milliseconds without events before a change is read: editors write a file several times."""
+"""Milliseconds without events before the files are read: editors write a file several times."""
 
 MAX_SETTLE_MS = 200
-"""Milliseconds after which a change is read even if there are further events."""
+"""Milliseconds after which the files are read even if there are further events."""
 
 POLL_MS = 1000
 """Milliseconds after which the files are compared even without an event: NFS sends no events."""
+
+QUIET = 0.15
+"""Seconds without a further change after which a file that was changed in place is complete."""
+
+LONG_QUIET = 1.0
+"""As `QUIET`, if the file may be incomplete: it is not valid, or lacks what the last config had."""
+
+MAX_OPEN = 2.0
+"""Seconds without a further change after which a file that is open for writing is complete: a
+writer may never close it, and NFS may report a writer where there is none."""
+
+CHECK_INTERVAL = 0.02
+"""Seconds between two looks at files that may be incomplete."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """One read of the config. States and digests are from before each file was read."""
+
+    result: LoadedConfig | ConfigError
+    files: tuple[Path, ...]
+    states: tuple[FileState, ...]
+    digests: tuple[bytes, ...]
 
 
 class ConfigFile:
@@ -32,8 +63,10 @@ class ConfigFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._directory = path.parent
-        self._files: tuple[Path, ...] = (path,)
-        self._digests: tuple[bytes, ...] = ()
+        self._reported = _Reading(ConfigError([]), (path,), (), ())
+        """The read that was reported last."""
+        self._config: GatewayConfig | None = None
+        """The latest valid config that was reported."""
         self._watch_failed = False
 
     @property
@@ -43,21 +76,35 @@ class ConfigFile:
 
     def read(self) -> LoadedConfig:
         """Read the config and the key set files. Raises ConfigError with every error."""
-        try:
-            return self._read()
-        except ConfigError:
-            raise
-        except Exception as error:
-            raise unexpected_error(self.name, error) from None
+        result = self._report(self._read())
+        if isinstance(result, ConfigError):
+            raise result
+        return result
 
-    def _read(self) -> LoadedConfig:
-        # A digest is computed before its file is read, so that a change in between is detected.
-        self._files, self._digests = (self._path,), _digests((self._path,))
-        config = load(self._path)
-        key_sets = tuple(jwks_files(config, self._directory))
-        self._files = (self._path, *key_sets)
-        self._digests += _digests(key_sets)
-        return LoadedConfig(config, policy_document(config, self._directory), self._directory)
+    def _report(self, reading: _Reading) -> LoadedConfig | ConfigError:
+        self._reported = reading
+        if isinstance(reading.result, LoadedConfig):
+            self._config = reading.result.config
+        return reading.result
+
+    def _read(self) -> _Reading:
+        files = [self._path]
+        states, digests = [file_state(self._path)], [_digest(self._path)]
+        result: LoadedConfig | ConfigError
+        try:
+            text = ConfigText(read_text(self._path), self.name)
+            config = loads(text.text, text.file)
+            for file in jwks_files(config, self._directory):
+                files.append(file)
+                states.append(file_state(file))
+                digests.append(_digest(file))
+            policy = policy_document(config, self._directory, text.problem)
+            result = LoadedConfig(config, policy, self._directory, text.problem)
+        except ConfigError as error:
+            result = error
+        except Exception as error:
+            result = unexpected_error(self.name, error)
+        return _Reading(result, tuple(files), tuple(states), tuple(digests))
 
     async def changes(self) -> AsyncIterator[LoadedConfig | ConfigError]:
         """The config after every change of the file or of a key set file.
@@ -67,11 +114,43 @@ class ConfigFile:
         while True:
             watched = self._directories()
             async for _ in self._events(watched):
-                if await asyncio.to_thread(_digests, self._files) == self._digests:
+                known = self._reported
+                if await asyncio.to_thread(_digests, known.files) == known.digests:
                     continue
-                yield await asyncio.to_thread(self._read_or_error)
+                reading = await self._read_complete()
+                if (reading.files, reading.digests) == (known.files, known.digests):
+                    continue
+                yield self._report(reading)
                 if self._directories() != watched:
                     break
+
+    async def _read_complete(self) -> _Reading:
+        """Read the files, and read them again until they were complete."""
+        while True:
+            start = monotonic()
+            reading = await asyncio.to_thread(self._read)
+            while await asyncio.to_thread(_states, reading.files) == reading.states:
+                if monotonic() - start >= await asyncio.to_thread(self._needed_quiet, reading):
+                    return reading
+                await asyncio.sleep(CHECK_INTERVAL)
+
+    def _needed_quiet(self, reading: _Reading) -> float:
+        """Seconds without a further change after which the files of a read are complete."""
+        before = dict(zip(self._reported.files, self._reported.states, strict=False))
+        changed = {
+            file: state
+            for file, state in zip(reading.files, reading.states, strict=True)
+            if state != before.get(file)
+        }
+        writers = {is_being_written(file) for file in changed}
+        if True in writers:
+            return MAX_OPEN
+        replaced = all(state.is_replaced(before.get(file)) for file, state in changed.items())
+        linked = all(state.is_linked_anew(before.get(file)) for file, state in changed.items())
+        if linked or (replaced and None not in writers):
+            return 0.0
+        incomplete = _may_lack_a_part(self._config, reading.result)
+        return LONG_QUIET if incomplete or not (replaced or None not in writers) else QUIET
 
     async def _events(self, directories: tuple[Path, ...]) -> AsyncIterator[object]:
         """Yields after events in the directories, and every `POLL_MS`."""
@@ -97,17 +176,11 @@ class ConfigFile:
     def _is_relevant(self, _: Change, path: str) -> bool:
         # Kubernetes changes all files of a mounted volume by replacing the symbolic link `..data`.
         name = Path(path).name
-        return name.startswith("..") or any(file.name == name for file in self._files)
-
-    def _read_or_error(self) -> LoadedConfig | ConfigError:
-        try:
-            return self.read()
-        except ConfigError as error:
-            return error
+        return name.startswith("..") or any(file.name == name for file in self._reported.files)
 
     def _directories(self) -> tuple[Path, ...]:
         # Directories, not files: the watch of a file ends when an editor or Kubernetes replaces it.
-        parents = {_resolved(file.parent) for file in self._files}
+        parents = {_resolved(file.parent) for file in self._reported.files}
         return tuple(sorted(parent for parent in parents if parent.is_dir()))
 
 
@@ -116,6 +189,20 @@ def _resolved(path: Path) -> Path:
         return path.resolve()
     except (OSError, RuntimeError):  # symbolic links in a cycle
         return path
+
+
+def _may_lack_a_part(before: GatewayConfig | None, result: LoadedConfig | ConfigError) -> bool:
+    """Whether a read may have found only a part of the config that is being written."""
+    if isinstance(result, ConfigError):
+        return True
+    if before is None:
+        return False
+    sections = before.model_fields_set - result.config.model_fields_set
+    return bool(sections) or not before.models.keys() <= result.config.models.keys()
+
+
+def _states(files: tuple[Path, ...]) -> tuple[FileState, ...]:
+    return tuple(map(file_state, files))
 
 
 def _digests(files: tuple[Path, ...]) -> tuple[bytes, ...]:

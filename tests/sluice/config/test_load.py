@@ -43,7 +43,7 @@ def test_a_single_version_is_the_stable_one() -> None:
     [
         (
             "listner: {}",
-            "gateway.yaml:1: listner: unknown key; did you mean listener? allowed keys: auth, ",
+            "gateway.yaml:1: listner: unknown key; did you mean listener? allowed keys: allow_",
         ),
         (
             "models:\n  a:\n    versions:\n      v1:\n        endpoint: x\n",

@@ -10,7 +10,7 @@ from hypothesis import given
 
 from sluice.config import ConfigError, GatewayConfig, PolicyDocument, policy_document
 from sluice.config import policy as policy_module
-from sluice.config.load import loads
+from sluice.config.load import ConfigText, loads
 from sluice.keys.key_set import MAX_DOCUMENT
 from tests.sluice.config.strategies import configs
 
@@ -50,7 +50,9 @@ def test_the_version_changes_with_the_config_and_with_a_key_set(tmp_path: Path) 
 
 
 def test_the_error_for_a_missing_key_set_names_the_config_key(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"jwks_file: the key set of 'i': cannot be read"):
+    with pytest.raises(
+        ConfigError, match=r"jwks_file: the key set of 'i' in .*: the file cannot be read"
+    ):
         policy_document(loads(ISSUER), tmp_path)
 
 
@@ -64,7 +66,9 @@ def test_a_policy_is_unchanged_by_a_round_trip_through_json(config: GatewayConfi
 def test_a_key_set_that_is_too_large_is_an_error(tmp_path: Path) -> None:
     # Each character has two bytes in UTF-8.
     (tmp_path / "keys").write_text("\u00e9" * (MAX_DOCUMENT // 2 + 1))
-    with pytest.raises(ConfigError, match=r"jwks_file: the key set of 'i': it is larger"):
+    with pytest.raises(
+        ConfigError, match=r"jwks_file: the key set of 'i' in .*/keys: the file is larger"
+    ):
         policy_document(loads(ISSUER), tmp_path)
 
 
@@ -87,9 +91,29 @@ def test_an_invalid_key_set_is_an_error_that_names_file_and_issuer(
     keys: str, tmp_path: Path
 ) -> None:
     (tmp_path / "keys").write_text(keys)
-    with pytest.raises(ConfigError, match=r"/keys: auth\.issuers\.0\.jwks_file: .*'i': ") as caught:
+    with pytest.raises(
+        ConfigError, match=r"^auth\.issuers\.0\.jwks_file: .*'i' in .*/keys: "
+    ) as caught:
         policy_document(loads(ISSUER), tmp_path)
     assert "c2hvcnQ" not in str(caught.value)
     config = loads(ISSUER.replace("jwks_file: keys", f"jwks: {json.dumps(keys)}"))
     with pytest.raises(ConfigError, match=r"^auth\.issuers\.0\.jwks: the key set of 'i': "):
         policy_document(config, tmp_path)
+
+
+def test_an_error_of_a_key_set_names_the_line_of_the_config(tmp_path: Path) -> None:
+    text = ConfigText(f"requests: {{}}\n{ISSUER}", "gateway.yaml")
+    (tmp_path / "keys").write_text("no JSON")
+    with pytest.raises(ConfigError, match=r"^gateway.yaml:2: auth\.issuers\.0\.jwks_file: "):
+        policy_document(loads(text.text), tmp_path, text.problem)
+
+
+def test_a_key_set_without_a_key_for_the_algorithms_of_the_issuer_is_an_error(
+    tmp_path: Path,
+) -> None:
+    secret = "c2VjcmV0" * 8
+    keys = json.dumps({"keys": [{"kty": "oct", "k": secret}]})
+    (tmp_path / "keys").write_text(keys)
+    with pytest.raises(ConfigError, match=r"'i' in .*: no key is for .* issuer \(RS256\)$"):
+        policy_document(loads(ISSUER), tmp_path)
+    policy_document(loads(ISSUER.replace("RS256", "HS256")), tmp_path)

@@ -113,3 +113,86 @@ def test_a_directory_that_disappears_is_an_error_and_its_return_is_a_change(file
     gone, back = changes_after(file, lambda: folder.rename(moved), lambda: moved.rename(folder))
     assert isinstance(gone, ConfigError)
     assert models(back) == {"text"}
+
+
+SECOND = '  other: {versions: {v1: {endpoints: [{address: "127.0.0.1:9"}]}}}\n'
+INCOMPLETE = 0.4
+"""Seconds for which a test leaves a file incomplete."""
+
+
+def change_after_pause(
+    file: Path, begin: Callable[[], object], complete: Callable[[], object]
+) -> LoadedConfig | ConfigError:
+    """The first change that the source reports for a write with a pause in it."""
+
+    async def follow() -> LoadedConfig | ConfigError:
+        source = ConfigFile(file)
+        source.read()
+        following = asyncio.ensure_future(anext(source.changes()))
+        await asyncio.sleep(0)
+        begin()
+        await asyncio.wait({following}, timeout=INCOMPLETE)
+        complete()
+        async with asyncio.timeout(10):
+            return await following
+
+    return asyncio.run(follow())
+
+
+@pytest.mark.parametrize("written", ["", "# a comment\n", CONFIG, CONFIG[:40]])
+def test_a_file_that_is_open_for_writing_is_not_read_before_it_is_complete(
+    file: Path, written: str
+) -> None:
+    file.write_text(CONFIG + SECOND)
+    text = CONFIG + SECOND + "limits: {}\n"
+    with file.open("r+") as writer:
+
+        def begin() -> None:
+            writer.truncate()
+            writer.write(written)
+            writer.flush()
+
+        def complete() -> None:
+            writer.write(text[len(written) :] if text.startswith(written) else text)
+            writer.close()
+
+        change = change_after_pause(file, begin, complete)
+    assert models(change) == {"text", "other"}
+
+
+@pytest.mark.parametrize("written", ["", CONFIG, "models: [", SECOND])
+def test_a_file_that_is_written_in_two_steps_is_read_when_it_is_complete(
+    file: Path, written: str
+) -> None:
+    file.write_text(CONFIG + SECOND)
+    change = change_after_pause(
+        file,
+        lambda: file.write_text(written),
+        lambda: file.write_text(CONFIG + SECOND + "limits: {}\n"),
+    )
+    assert models(change) == {"text", "other"}
+
+
+def test_a_key_set_that_is_being_written_is_not_read_before_it_is_complete(file: Path) -> None:
+    keys = file.parent / "keys" / "jwks.json"
+    text = json.dumps({"keys": [], "issued": 2})
+    with keys.open("r+") as writer:
+
+        def complete() -> None:
+            writer.write(text)
+            writer.close()
+
+        change = change_after_pause(file, writer.truncate, complete)
+    assert isinstance(change, LoadedConfig)
+    assert change.policy.auth.issuers[0].jwks == text
+
+
+def test_a_file_that_stays_open_for_writing_is_read_in_the_end(file: Path) -> None:
+    with file.open("a") as writer:
+
+        def edit() -> None:
+            writer.write(SECOND)
+            writer.flush()
+
+        (change,) = changes_after(file, edit)
+    assert models(change) == {"text", "other"}
