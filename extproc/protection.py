@@ -237,11 +237,10 @@ def _request_view(
     """Return the parts of a request that limit rules use."""
     identity, target = admission.identity, admission.target
     length = headers.get("content-length")
-    claims = {name: identity.claim_values(name) for name in identity.claims}
     return RequestView(
         subject=identity.subject or None,
-        groups=tuple(identity.groups),
-        claims={name: values[0] for name, values in claims.items() if values},
+        groups=identity.groups,
+        claims=identity.claim_values,
         model=target.model,
         version=target.version,
         model_type=target.model_type,

@@ -43,6 +43,8 @@ class Authenticator:
         self.auth = auth
         self._api_key_header = auth.api_key_header
         self._api_keys = {key.sha256: key for key in auth.api_keys}
+        self._api_identities: dict[str, Identity] = {}
+        """Identities of the API keys that have been used, by hash. They cache values of claims."""
         keys = {i.issuer: KeySet.parse(i.jwks) for i in auth.issuers if i.jwks is not None}
         self._verifier = TokenVerifier(auth.issuers, keys)
         if previous is not None:
@@ -176,7 +178,11 @@ class Authenticator:
         # The comparison takes constant time as well.
         if key is None or not hmac.compare_digest(digest, key.sha256):
             raise _unknown_api_key()
-        return Identity(key.name, "api_key", frozenset(key.groups), dict(key.claims))
+        identity = self._api_identities.get(digest)
+        if identity is None:
+            identity = Identity(key.name, "api_key", frozenset(key.groups), dict(key.claims))
+            self._api_identities[digest] = identity
+        return identity
 
 
 def _unknown_api_key() -> CredentialsError:

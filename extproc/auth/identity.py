@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from extproc.auth.claims import claim_values
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -19,19 +21,17 @@ class Identity:
     anonymous: bool = False
     expires: float = math.inf
 
-    def claim_values(self, name: str) -> tuple[str, ...]:
-        """A claim's values as text. Empty if the claim is missing, or has a value of another type.
+    _values: dict[str, frozenset[str]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+    """Values of claims by name. The config has all names, so they are few."""
 
-        Text, booleans and integers have one value. A list has the values of its text items.
-        """
-        value = self.claims.get(name)
-        if isinstance(value, str):
-            return (value,)
-        if isinstance(value, list):
-            return tuple(item for item in value if isinstance(item, str))
-        if isinstance(value, bool):
-            return ("true",) if value else ("false",)
-        return (str(value),) if isinstance(value, int) else ()
+    def claim_values(self, name: str) -> frozenset[str]:
+        """The values of a claim as text, see `extproc.auth.claims`. Empty if it is missing."""
+        values = self._values.get(name)
+        if values is None:
+            values = self._values[name] = claim_values(self.claims, name)
+        return values
 
 
 ANONYMOUS = Identity("", "anonymous", anonymous=True)

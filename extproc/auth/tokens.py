@@ -13,6 +13,7 @@ from jwt.exceptions import (
 )
 from jwt.types import Options
 
+from extproc.auth.claims import claim_values, find_claim, is_text
 from extproc.auth.errors import (
     CredentialsError,
     KeySetUnavailableError,
@@ -206,20 +207,18 @@ def _time(claims: Mapping[str, object], name: str) -> float | None:
 
 
 def _identity(claims: Mapping[str, object], issuer: JwtIssuer, expires: float) -> Identity:
-    value = claims.get(issuer.group_claim)
-    groups = [value] if isinstance(value, str) else value if isinstance(value, list) else []
     return Identity(
         _subject(claims, issuer.subject_claim),
         issuer.issuer,
-        frozenset(g for g in groups if isinstance(g, str)),
+        claim_values(claims, issuer.group_claim),
         claims,
         expires=expires,
     )
 
 
 def _subject(claims: Mapping[str, object], name: str) -> str:
-    subject = claims.get(name)
-    if isinstance(subject, str) and subject and _is_text(subject):
+    subject = find_claim(claims, name)
+    if isinstance(subject, str) and subject and is_text(subject):
         return subject
     shown = shown_claim(name)
     if subject is None:
@@ -229,8 +228,3 @@ def _subject(claims: Mapping[str, object], name: str) -> str:
     else:
         message = f"the token's claim '{shown}' is not text, and must contain the subject"
     raise CredentialsError(message, CredentialCause.NO_SUBJECT)
-
-
-def _is_text(value: str) -> bool:
-    """Whether UTF-8 can encode the value. JSON escapes can produce half of a surrogate pair."""
-    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)

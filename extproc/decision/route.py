@@ -55,7 +55,7 @@ def _by_claim(model: ModelPolicy, context: DecisionContext) -> Target | None:
     for rule, target in model.claim_rules:
         values = context.identity.claim_values(rule.claim)
         if rule.claim == "group":
-            values = (*values, *context.identity.groups)
+            values |= context.identity.groups
         if rule.match == "exact":
             if rule.value in values:
                 return target

@@ -1,6 +1,6 @@
 """Compiled limit rules: which requests a rule applies to, which budget they use and their cost."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -9,17 +9,22 @@ from extproc.limits.arithmetic import MICROS_PER_SECOND, Algorithm, Limit
 from sluice.config.limits import UNIT_SECONDS, LimitMatch, LimitRule
 
 
+def _no_claim(_: str) -> Collection[str]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class RequestView:
     """The parts of a request that rules use.
 
-    `subject`, `groups` and `claims` come from verified credentials. Header names are in lower case.
-    `body_size` is in bytes; None if it is not known in advance.
+    `subject`, `groups` and `claims` come from verified credentials. `claims` returns the values of
+    a claim by its name. Header names are in lower case. `body_size` is in bytes; None if it is not
+    known in advance.
     """
 
     subject: str | None = None
-    groups: tuple[str, ...] = ()
-    claims: Mapping[str, str] = field(default_factory=dict)
+    groups: Collection[str] = ()
+    claims: Callable[[str], Collection[str]] = _no_claim
     model: str = ""
     version: str = ""
     model_type: str | None = None
@@ -128,7 +133,7 @@ def _is_client_chosen(part: str) -> bool:
 def _part(name: str) -> Part:
     kind, _, argument = name.partition(":")
     if kind == "claim":
-        return lambda view: view.claims.get(argument, "")
+        return lambda view: _joined(view.claims(argument))
     if kind == "header":
         return lambda view: view.headers.get(argument, "")
     return _PARTS[kind]
@@ -136,7 +141,7 @@ def _part(name: str) -> Part:
 
 _PARTS: dict[str, Part] = {
     "subject": lambda view: view.subject or "",
-    "group": lambda view: "\n".join(sorted(view.groups)),
+    "group": lambda view: _joined(view.groups),
     "model": lambda view: view.model,
     "version": lambda view: view.version,
     "model_type": lambda view: view.model_type or "",
@@ -144,11 +149,26 @@ _PARTS: dict[str, Part] = {
 }
 
 
+def _joined(values: Collection[str]) -> str:
+    """One text for all values, in an order that does not depend on the token."""
+    return "\n".join(sorted(values))
+
+
 def _meets(match: LimitMatch, view: RequestView) -> bool:
-    values = view.groups if match.part == "group" else (_part(match.part)(view),)
+    values = _values(match.part, view)
     if match.match == "exact":
         return any(value in match.values for value in values)
     return any(value.startswith(match.values) for value in values)
+
+
+def _values(part: str, view: RequestView) -> Collection[str]:
+    """The values of a part, one of which must match. A missing claim has the empty value."""
+    kind, _, argument = part.partition(":")
+    if kind == "group":
+        return view.groups
+    if kind == "claim":
+        return view.claims(argument) or ("",)
+    return (_part(part)(view),)
 
 
 def _number(text: str, maximum: int) -> int:

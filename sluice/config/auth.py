@@ -25,6 +25,7 @@ Algorithm = Literal[
 ]  # fmt: skip
 
 Claim = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+"""Name of a claim, see `sluice.config.claims`."""
 ClaimValue = Annotated[str, StringConstraints(max_length=1024)]
 
 
@@ -83,10 +84,12 @@ class JwtIssuer(Confidential):
         30.0, le=600, description="Tolerated clock difference for `exp`, `nbf` and `iat`."
     )
     subject_claim: Annotated[Claim, Shown()] = Field(
-        "sub", description="Claim with the caller's subject."
+        "sub", description="Claim with the caller's subject; must be text."
     )
     group_claim: Annotated[Claim, Shown()] = Field(
-        "group", description="Claim with the caller's groups: a string or a list of strings."
+        "group",
+        description="Claim with the caller's groups: one value or a list, such as `groups` or "
+        "`realm_access.roles`.",
     )
 
     @model_validator(mode="after")

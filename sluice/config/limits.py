@@ -88,7 +88,8 @@ class LimitRule(Strict):
         (),
         max_length=8,
         description="Properties that select the budget: `subject`, `group`, `model`, `version`, "
-        "`model_type`, `client_address`, `claim:NAME`, `header:NAME`. Empty: one budget for all "
+        "`model_type`, `client_address`, `claim:NAME`, `header:NAME`. A claim or the groups with "
+        "several values are one budget for this set of values. Empty: one budget for all "
         "requests.",
     )
     match: tuple[LimitMatch, ...] = Field(

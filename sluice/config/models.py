@@ -85,7 +85,11 @@ class Version(Strict):
 class ClaimRule(Strict):
     """Selects a version by a claim of the caller. The first rule that matches applies."""
 
-    claim: Claim = "group"
+    claim: Claim = Field(
+        "group",
+        description="`group` is the caller's groups and the claim `group`. Dots separate the names "
+        "of nested claims.",
+    )
     match: Literal["exact", "prefix"] = Field("exact", description="How the value is compared.")
     value: ClaimValue
     version: Name
@@ -138,7 +142,9 @@ class AllowRule(Strict):
     groups: tuple[ClaimValue, ...] = Field((), description="The caller is in one of these groups.")
     subjects: tuple[str, ...] = Field((), description="The caller is one of these subjects.")
     claims: dict[Claim, ClaimValue] = Field(
-        default_factory=dict, description="The caller has all of these claims."
+        default_factory=dict,
+        description="The caller has all of these claims. Dots separate the names of nested claims, "
+        "such as `realm_access.roles`.",
     )
 
     @model_validator(mode="after")

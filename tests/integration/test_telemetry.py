@@ -121,6 +121,23 @@ def test_a_refusal_is_logged_with_its_reason(gateway: Gateway, directory: Path) 
     assert (line["reason"], line["subject"]) == ("unknown_version", "carol")
 
 
+@pytest.mark.parametrize(
+    ("claims", "cause"), [({"exp": 1}, "expired"), ({"aud": "other"}, "wrong_audience")]
+)
+def test_refused_credentials_are_logged_and_counted_with_their_cause(
+    gateway: Gateway, directory: Path, claims: dict[str, object], cause: str
+) -> None:
+    def counted() -> float:
+        return metric(gateway, "sluice_credentials_refused_total", cause=cause)
+
+    before = counted()
+    with gateway.client() as client:
+        client.post(PATH, json={}, headers={**bearer(**claims), "user-agent": cause})
+    line = logged(directory, cause)
+    assert (line["status"], line["reason"], line["cause"]) == (401, "invalid_credentials", cause)
+    assert counted() == before + 1
+
+
 def test_bytes_that_are_not_text_do_not_break_the_log(gateway: Gateway, directory: Path) -> None:
     host, _, port = gateway.config["listener"]["address"].rpartition(":")
     with socket.create_connection((host, int(port)), 5) as connection:

@@ -285,7 +285,15 @@ def test_subject_and_groups_come_from_the_configured_claims() -> None:
     assert (identity.subject, identity.groups) == ("a@b.test", {"admin"})
 
 
-@pytest.mark.parametrize("groups", [None, 7, {"a": 1}, [7, None], True])
+@pytest.mark.parametrize("path", ["realm_access.roles", "/realm_access/roles"])
+def test_subject_and_groups_may_be_nested(path: str) -> None:
+    authenticator = make_authenticator(issuer(subject_claim="user.id", group_claim=path))
+    nested = claims(user={"id": "u1"}, realm_access={"roles": ["vip", "staff"]})
+    identity = identify(authenticator, token(nested))
+    assert (identity.subject, identity.groups) == ("u1", {"vip", "staff"})
+
+
+@pytest.mark.parametrize("groups", [None, {"a": 1}, [None, ["a"], {}], []])
 def test_a_group_claim_of_another_type_gives_no_group(groups: Any) -> None:
     assert identify(make_authenticator(), token(claims(group=groups))).groups == frozenset()
 

@@ -4,12 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extproc.auth import Identity
 from extproc.limits import Limiter, LimitVerdict, LocalBudgets, RequestView, limit_headers
 from extproc.limits.ledger import Ledger
 from extproc.limits.rules import compile_rule
 from sluice.config.limits import Cost, LimitMatch, LimitRule
 
 NOW = 1_700_000_000.0
+
+
+def with_claim(**claims: object) -> RequestView:
+    return RequestView(claims=Identity("alice", "issuer", claims=claims).claim_values)
+
+
 ALICE, BOB = RequestView(subject="alice"), RequestView(subject="bob")
 
 
@@ -46,7 +53,7 @@ def test_a_rule_without_a_key_is_one_budget_for_everyone() -> None:
     [
         ("subject", RequestView(subject="a"), RequestView(subject="b")),
         ("group", RequestView(groups=("a", "b")), RequestView(groups=("a",))),
-        ("claim:tier", RequestView(claims={"tier": "x"}), RequestView(claims={"tier": "y"})),
+        ("claim:tier", with_claim(tier="x"), with_claim(tier="y")),
         ("model", RequestView(model="a"), RequestView(model="b")),
         ("version", RequestView(version="1"), RequestView(version="2")),
         ("model_type", RequestView(model_type="text"), RequestView(model_type=None)),
@@ -64,6 +71,19 @@ def test_requests_that_differ_in_a_part_of_the_key_have_different_budgets(
 def test_the_order_of_groups_does_not_change_the_budget() -> None:
     rule = compile_rule(LimitRule(name="each", key=("group",), rate=5))
     assert rule.key(RequestView(groups=("a", "b"))) == rule.key(RequestView(groups=("b", "a")))
+
+
+@pytest.mark.parametrize("other", [["b", "a"], ["a", "b", "a"], ["b", "a", None]], ids=str)
+def test_the_order_of_a_claim_in_the_token_does_not_change_the_budget(other: list[str]) -> None:
+    """Otherwise, a caller with two tokens would have two budgets."""
+    rule = compile_rule(LimitRule(name="each", key=("claim:t",), rate=5))
+    assert rule.key(with_claim(t=["a", "b"])) == rule.key(with_claim(t=other))
+    assert rule.key(with_claim(t=["a", "b"])) != rule.key(with_claim(t=["a"]))
+
+
+def test_a_claim_that_is_not_text_does_not_fail_the_request() -> None:
+    rule = compile_rule(LimitRule(name="each", key=("claim:t",), rate=5))
+    assert rule.key(with_claim(t="\ud800")) == rule.key(RequestView())
 
 
 @given(st.tuples(st.text(), st.text()), st.tuples(st.text(), st.text()))
@@ -89,6 +109,11 @@ def test_a_request_without_the_header_of_the_key_is_limited_too() -> None:
         (LimitMatch(part="model", values=("a", "b")), RequestView(model="bb"), False),
         (LimitMatch(part="model", values=("b",), match="prefix"), RequestView(model="bb"), True),
         (LimitMatch(part="claim:t", values=("x",)), RequestView(), False),
+        (LimitMatch(part="claim:t", values=("",)), RequestView(), True),
+        (LimitMatch(part="claim:t", values=("42",)), with_claim(t=[7, 42]), True),
+        (LimitMatch(part="claim:t", values=("4",), match="prefix"), with_claim(t=[7, 42]), True),
+        (LimitMatch(part="claim:scope", values=("infer",)), with_claim(scope="read infer"), True),
+        (LimitMatch(part="claim:r.s", values=("a",)), with_claim(r={"s": ["a"]}), True),
     ],
 )
 def test_a_rule_applies_to_requests_that_match(
