@@ -1,6 +1,7 @@
 """The process of the control plane: creates the parts, connects them, and runs until a signal."""
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -37,6 +38,9 @@ def main(config_path: Path) -> int:
     )
     for verbose in ("watchfiles", "uvicorn"):
         logging.getLogger(verbose).setLevel(logging.WARNING)
+    # Modules live as long as the process. Without them, collections are short, and the process ends
+    # soon after its streams: Envoy warns when it finds no control plane for a second.
+    gc.freeze()
     try:
         asyncio.run(run(ConfigFile(config_path)))
     except ConfigError as error:

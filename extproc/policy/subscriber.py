@@ -29,7 +29,11 @@ log = logging.getLogger(__name__)
 
 LIMITS = ClientLimits(max_message=MAX_POLICY + (1 << 20))
 """Room for the largest policy and the messages around it."""
-MIN_BACKOFF, MAX_BACKOFF = 0.1, 1.0
+MIN_BACKOFF, MAX_BACKOFF = 0.1, 0.5
+
+PATIENCE = 10.0
+"""Seconds without a policy server after which each reason is a warning. Until then, the control
+plane may be starting."""
 
 Apply = Callable[[PolicyDocument], Awaitable[None]]
 """Puts a policy in force. If this function returns, the policy is accepted (ACK). If it raises
@@ -78,28 +82,27 @@ async def _handled_responses(
 ) -> AsyncGenerator[None]:
     """Open a new stream whenever the last one has ended. Yields after each ACK or NACK."""
     subscription = _Subscription()
-    backoff = MIN_BACKOFF
+    backoff, waited = MIN_BACKOFF, 0.0
     logged = (logging.NOTSET, "")
     while True:
-        level = logging.WARNING
         try:
             async with aclosing(_stream(address, node, apply, subscription)) as stream:
                 async for _ in stream:
-                    backoff, logged = MIN_BACKOFF, (logging.NOTSET, "")
+                    backoff, waited, logged = MIN_BACKOFF, 0.0, (logging.NOTSET, "")
                     yield
             reason = "the stream ended"
         except RpcError as error:
             reason = f"{error.code.name}: {error.details}"
         except OSError as error:
-            # A worker that starts together with the control plane must wait for it: no warning yet.
-            level = logging.WARNING if backoff == MAX_BACKOFF else logging.INFO
             reason = str(error) or "connection timeout"
         except DecodeError:
             reason = "the response is not a DiscoveryResponse"
+        level = logging.INFO if waited < PATIENCE else logging.WARNING
         if (level, reason) != logged:
             log.log(level, "control plane %s: %s; retrying", address, reason)
             logged = level, reason
         await sleep(backoff)
+        waited += backoff
         backoff = min(backoff * 2, MAX_BACKOFF)
 
 
@@ -113,8 +116,12 @@ async def _stream(
     )
     try:
         call.send(request.SerializeToString())
+        connected = False
         while (message := await call.receive()) is not None:
             response = DiscoveryResponse.FromString(message)
+            if not connected:
+                log.info("control plane %s: connected", address)
+                connected = True
             request = await _acknowledge(response, apply, subscription)
             call.send(request.SerializeToString())
             yield

@@ -81,7 +81,9 @@ def _client_connections(config: GatewayConfig) -> int:
         return wanted
     possible = max_connections(config, max_files)
     if possible < wanted:
-        log.warning(
+        asked_for = "max_connections" in config.envoy.model_fields_set
+        log.log(
+            logging.WARNING if asked_for else logging.INFO,
             "Envoy may open %d files, so it accepts only %d client connections, not "
             "envoy.max_connections (%d): raise the hard limit of open files (ulimit -Hn)",
             max_files, possible, wanted,

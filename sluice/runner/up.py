@@ -45,6 +45,32 @@ class UpOptions:
     transport: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Processes:
+    """The processes of a gateway. `servers` are the processes that Envoy connects to."""
+
+    models: ChildProcess | None
+    callout: ChildProcess
+    control_plane: ChildProcess
+    envoy: ChildProcess
+
+    @property
+    def servers(self) -> list[ChildProcess]:
+        return [*([self.models] if self.models else []), self.control_plane, self.callout]
+
+    def __iter__(self) -> Iterator[ChildProcess]:
+        yield from self.servers
+        yield self.envoy
+
+    def in_stop_order(self) -> list[ChildProcess]:
+        """The control plane comes first and ends its streams, so that no client loses a stream.
+
+        A process comes before those that handle its requests.
+        """
+        last = [self.models] if self.models else []
+        return [self.control_plane, self.envoy, self.callout, *last]
+
+
 async def up(options: UpOptions) -> None:
     """Run until SIGINT or SIGTERM, then stop all processes. Raises ConfigError or StartError."""
     stop = asyncio.Event()
@@ -56,15 +82,15 @@ async def up(options: UpOptions) -> None:
         _ensure_keys(config, options.config.parent)
     policy_document(config, options.config.parent)  # raises ConfigError for an unreadable key set
     with _private_folder() as directory:
-        specs = _specs(options, config, directory)
-        _check_addresses(specs)
-        children = [ChildProcess(spec) for spec in specs]
+        processes = _processes(options, config, directory)
+        _check_addresses([process.spec for process in processes])
         try:
-            if await _start(children, config, stop):
+            if await _start(processes, config, stop):
                 _print_addresses(options, config)
                 await stop.wait()
         finally:
-            await _stop(children)
+            for process in processes.in_stop_order():
+                await process.stop()
 
 
 @contextmanager
@@ -101,19 +127,18 @@ def _ensure_keys(config: GatewayConfig, directory: Path) -> None:
         ) from error
 
 
-def _specs(options: UpOptions, config: GatewayConfig, directory: Path) -> list[ProcessSpec]:
-    """All processes, in start order. They are stopped in reverse order."""
+def _processes(options: UpOptions, config: GatewayConfig, directory: Path) -> _Processes:
     models = plan.demo_models(config, faults=options.faults) if options.demo else None
     try:
         envoy = plan.envoy(config, options.envoy, directory)
     except plan.NoEnvoyError as error:
         raise StartError(str(error)) from error
-    return [
-        *([models] if models else []),
-        plan.control_plane(config, options.config),
-        plan.callout(config, options.config, options.transport),
-        envoy,
-    ]
+    return _Processes(
+        ChildProcess(models) if models else None,
+        ChildProcess(plan.callout(config, options.config, options.transport)),
+        ChildProcess(plan.control_plane(config, options.config)),
+        ChildProcess(envoy),
+    )
 
 
 def _check_addresses(specs: Sequence[ProcessSpec]) -> None:
@@ -126,15 +151,11 @@ def _check_addresses(specs: Sequence[ProcessSpec]) -> None:
         )
 
 
-async def _start(
-    children: Sequence[ChildProcess], config: GatewayConfig, stop: asyncio.Event
-) -> bool:
+async def _start(processes: _Processes, config: GatewayConfig, stop: asyncio.Event) -> bool:
     """Start all processes. Returns False if `stop` is set before all processes are ready."""
     try:
-        for child in children:
-            await child.start()
         async with asyncio.timeout(READY_TIMEOUT):
-            return await _ends_first(_wait_until_ready(children, config), stop.wait())
+            return await _ends_first(_start_in_order(processes, config), stop.wait())
     # TimeoutError is a subclass of OSError, so this clause must be the first.
     except TimeoutError:
         raise StartError(f"the gateway was not ready within {READY_TIMEOUT:.0f} s") from None
@@ -142,11 +163,15 @@ async def _start(
         raise StartError(str(error)) from error
 
 
-async def _wait_until_ready(children: Sequence[ChildProcess], config: GatewayConfig) -> None:
-    await asyncio.gather(*(child.wait_until_ready() for child in children))
+async def _start_in_order(processes: _Processes, config: GatewayConfig) -> None:
+    """Start Envoy when its servers listen. Until then, Envoy would log each failed connection."""
+    for group in (processes.servers, [processes.envoy]):
+        for process in group:
+            await process.start()
+        await asyncio.gather(*(process.wait_until_ready() for process in group))
     await wait_for_callout(config.envoy.admin, config.callout.workers)
-    for child in children:
-        child.keep_running()
+    for process in processes:
+        process.keep_running()
 
 
 async def _ends_first(
@@ -165,11 +190,7 @@ async def _ends_first(
     finally:
         for task in tasks:
             task.cancel()
-
-
-async def _stop(children: Sequence[ChildProcess]) -> None:
-    for child in reversed(children):
-        await child.stop()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _print_addresses(options: UpOptions, config: GatewayConfig) -> None:

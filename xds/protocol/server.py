@@ -29,7 +29,8 @@ MAX_REQUEST = 16 << 20
 """Maximum bytes of one DiscoveryRequest: room for 100,000 cluster names of at most 127 bytes."""
 
 STOP_GRACE = 1.0
-"""Seconds for open streams to end when the server stops. Clients then reconnect."""
+"""Seconds for open streams to end when the server stops. Each stream ends with the status OK, so
+that a client reconnects without a warning."""
 
 OPTIONS = (
     ("grpc.max_receive_message_length", MAX_REQUEST),
@@ -64,6 +65,8 @@ class AdsServer:
 
     def __init__(self, nodes: Nodes, address: str) -> None:
         self._nodes = nodes
+        self._stopping = asyncio.Event()
+        self._streams: set[asyncio.Task[object]] = set()
         self._server = grpc.aio.server(options=OPTIONS)
         handler = grpc.stream_stream_rpc_method_handler(
             self._stream,
@@ -87,9 +90,17 @@ class AdsServer:
     async def stop(self) -> None:
         """Report NOT_SERVING to health checks, end every stream, and stop listening."""
         await self._health.enter_graceful_shutdown()
+        self._stopping.set()
+        if self._streams:
+            # A client that receives GOAWAY first may not read the status of its stream.
+            await asyncio.wait(self._streams, timeout=STOP_GRACE)
         await self._server.stop(STOP_GRACE)
 
     async def _stream(self, requests: AsyncIterator[DiscoveryRequest], context: Context) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._streams.add(task)
+        task.add_done_callback(self._streams.discard)
         stream = SotwStream()
         try:
             node = self._nodes.connect(stream)
@@ -99,6 +110,7 @@ class AdsServer:
         tasks = [
             asyncio.create_task(self._read(node, stream, requests)),
             asyncio.create_task(self._write(node, stream, context)),
+            asyncio.create_task(self._stopped()),
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -116,6 +128,9 @@ class AdsServer:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             log.info("node %s disconnected", node.id)
+
+    async def _stopped(self) -> None:
+        await self._stopping.wait()
 
     async def _read(
         self, node: Node, stream: SotwStream, requests: AsyncIterator[DiscoveryRequest]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from extproc.policy.current import CurrentPolicy
-from extproc.policy.subscriber import MAX_BACKOFF, Apply, Sleep, fetch_policy, follow
+from extproc.policy.subscriber import PATIENCE, Apply, Sleep, fetch_policy, follow
 from protos.base_pb2 import Node
 from protos.policy_pb2 import Policy
 from sluice.config import PolicyDocument
@@ -138,7 +138,7 @@ async def test_a_worker_that_starts_first_waits_for_the_control_plane(tmp_path) 
             assert current_policy.current is not None
 
 
-async def test_an_unreachable_control_plane_is_logged_once_as_a_warning(
+async def test_a_control_plane_that_stays_unreachable_is_one_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     pauses: list[float] = []
@@ -146,7 +146,7 @@ async def test_an_unreachable_control_plane_is_logged_once_as_a_warning(
 
     async def sleep(pause: float) -> None:
         pauses.append(pause)
-        if pauses.count(MAX_BACKOFF) == 3:  # an attempt after the warning has failed too
+        if sum(pauses) > 2 * PATIENCE:  # attempts after the warning have failed too
             failed_again.set()
 
     caplog.set_level(logging.INFO, "extproc.policy.subscriber")
@@ -154,6 +154,31 @@ async def test_an_unreachable_control_plane_is_logged_once_as_a_warning(
         await failed_again.wait()
     assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"]
     assert all("127.0.0.1:1" in message for message in caplog.messages)
+
+
+async def test_a_restart_of_the_control_plane_is_no_warning_and_the_new_connection_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "extproc.policy.subscriber")
+    stopped = asyncio.Event()
+    retried = asyncio.Event()
+
+    async def sleep(pause: float) -> None:
+        if stopped.is_set():
+            retried.set()
+        await asyncio.sleep(pause)
+
+    async with following(f"unix:{tmp_path}/xds", CurrentPolicy().apply, sleep):
+        async with control_plane(tmp_path) as server:
+            server.publish(FIRST)
+            await server.accepted()
+            stopped.set()
+        await retried.wait()
+        async with control_plane(tmp_path) as server:
+            server.publish(FIRST)
+            await server.accepted()
+    assert {record.levelname for record in caplog.records} == {"INFO"}
+    assert sum(message.endswith(": connected") for message in caplog.messages) == 2
 
 
 async def test_the_policy_can_be_fetched_once(tmp_path: Path) -> None:

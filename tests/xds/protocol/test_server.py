@@ -95,3 +95,26 @@ def test_a_request_that_is_not_protobuf_ends_the_stream(
 ) -> None:
     assert asyncio.run(send(tmp_path, [b"\xff"])) is grpc.StatusCode.INVALID_ARGUMENT
     assert not any(record.exc_info for record in caplog.records)
+
+
+def test_a_stop_ends_each_stream_with_ok(tmp_path: Path) -> None:
+    """Envoy logs any other status of its stream as a warning."""
+
+    async def status_after_stop() -> grpc.StatusCode:
+        nodes = Nodes(time.time)
+        address = f"unix:{tmp_path}/xds"
+        server = AdsServer(nodes, address)
+        await server.start()
+        async with grpc.aio.insecure_channel(address) as channel:
+            method = channel.stream_stream(f"/{ADS_SERVICE}/{ADS_METHOD}")
+            call = method()
+            await call.write(identified("node").SerializeToString())
+            async with asyncio.timeout(10):
+                while not any(node.id == "node" for node in nodes):
+                    nodes.progress.clear()
+                    await nodes.progress.wait()
+                await server.stop()
+                status: grpc.StatusCode = await call.code()
+                return status
+
+    assert asyncio.run(status_after_stop()) is grpc.StatusCode.OK
