@@ -8,14 +8,11 @@ from sluice.contract.problem import problem_members
 def problem(
     status: int, reason: str, detail: str, *, field: str = "", request_id: str = ""
 ) -> bytes:
-    """A problem document in UTF-8, with the extension members `reason` and `field`.
+    """A problem document in UTF-8, with the members of `problem_members`.
 
-    `field` names the place in the request that is wrong. `instance` is the request id, which logs
-    contain too. Both are omitted if they are empty.
+    `instance` is the request id, which logs contain too. It is omitted if it is empty.
     """
-    members = problem_members(status, reason, _printable(detail))
-    if field:
-        members["field"] = _printable(field)
+    members = problem_members(status, reason, _printable(detail), _printable(field))
     if request_id:
         members["instance"] = f"urn:request:{request_id}"
     return orjson.dumps(members)

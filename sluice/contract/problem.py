@@ -20,12 +20,22 @@ def title(status: int) -> str:
         return "Error"
 
 
-def problem_members(status: int, reason: str, detail: str) -> dict[str, object]:
-    """The members that every problem document has; `reason` is our extension member."""
-    return {
+def problem_members(status: int, reason: str, detail: str, field: str = "") -> dict[str, object]:
+    """The members of a problem document; `error`, `reason` and `field` are our extension members.
+
+    `error` is the text of an error response in the Open Inference Protocol and in the V1 protocol,
+    whose clients read no other member. `field` names the place in the request that is wrong; it is
+    omitted if it is empty.
+    """
+    phrase = title(status)
+    members: dict[str, object] = {
         "type": "about:blank",
-        "title": title(status),
+        "title": phrase,
         "status": status,
         "detail": detail,
+        "error": f"{field}: {detail}" if field else detail or phrase,
         "reason": reason,
     }
+    if field:
+        members["field"] = field
+    return members

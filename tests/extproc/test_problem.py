@@ -24,9 +24,19 @@ REFUSAL = Refusal(Reason.RATE_LIMITED, "the limit is used up")
 )
 def test_every_refusal_has_the_same_members(document: bytes) -> None:
     found = json.loads(document)
-    assert list(found) == ["type", "title", "status", "detail", "reason", "instance"]
+    assert list(found) == ["type", "title", "status", "detail", "error", "reason", "instance"]
     assert found["type"] == "about:blank"
     assert found["instance"] == "urn:request:id-7"
+
+
+def test_the_member_of_the_inference_protocol_names_the_cause() -> None:
+    """Clients of the Open Inference Protocol and of V1 read only `error`."""
+    plain = json.loads(refusal_body(REFUSAL, {}))
+    placed = json.loads(ConversionError(Reason.WRONG_SHAPE, "x.shape", "does not fit").problem())
+    empty = json.loads(grpc_problem(5, {}, "")[2])
+    assert plain["error"] == "the limit is used up"
+    assert placed["error"] == "x.shape: does not fit"
+    assert empty["error"] == "Not Found"
 
 
 def test_titles_are_those_of_rfc_9110() -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,8 @@ import pytest
 from tests.integration.gateway import Config, Gateway, base_config, eventually, free_ports, running
 from tests.integration.test_conversion import SIDE, pixels
 
-ROOT = Path(__file__).parents[2]
 PEERS = Path(__file__).parent / "peers"
-BIN = ROOT / ".venv" / "peers" / "bin"
+BIN = Path(sys.prefix) / "peers" / "bin"
 
 IMAGE = {
     "name": "image",
@@ -117,9 +117,14 @@ def ready(process: subprocess.Popen[bytes], log: Path, port: int) -> bool:
 
 
 def config(rest: str, grpc: str) -> Config:
-    """`digits` and `echo` by gRPC, `sentiment` by REST, and `centroids` of mlserver by both."""
+    """`digits` and `echo` by gRPC, `sentiment` by REST, and `centroids` of mlserver by both.
+
+    `unreachable` has no server.
+    """
     settings = base_config()
     digits, echo, sentiment = (f"127.0.0.1:{port}" for port in free_ports(3))
+    # No process listens on this privileged port.
+    closed = "127.0.0.1:1"
     public = {"access": {"public": True}}
     settings["models"] = {
         "digits": {**public, "versions": {"v1": version(digits, "grpc")}, "inputs": [IMAGE]},
@@ -129,6 +134,7 @@ def config(rest: str, grpc: str) -> Config:
             "versions": {"v1": version(sentiment, "http")},
             "inputs": [{"name": "text", "datatype": "BYTES", "shape": [-1]}],
         },
+        "unreachable": {**public, "versions": {"v1": version(closed, "grpc")}},
         "centroids": {
             **public,
             "stable": "rest",
@@ -211,13 +217,45 @@ def test_tritonclient_reads_the_readiness_and_metadata_of_a_model(
     assert triton.call(protocol, gateway, model, call="metadata") == {"name": model}
 
 
-@pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_tritonclient_gets_the_status_and_the_detail_of_a_refusal(
-    triton: Triton, gateway: Gateway, protocol: str
+def test_tritonclient_gets_the_status_and_the_detail_of_a_refused_grpc_call(
+    triton: Triton, gateway: Gateway
 ) -> None:
-    result = triton.call(protocol, gateway, "absent", inputs=[digit()])
-    assert result["status"] == {"grpc": "StatusCode.NOT_FOUND", "http": "404"}[protocol]
+    result = triton.call("grpc", gateway, "absent", inputs=[digit()])
+    assert result["status"] == "StatusCode.NOT_FOUND"
     assert "no model" in result["error"]
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "status", "error"),
+    [
+        ("absent", {}, "404", "no model has this path"),
+        ("digits", {"version": "v9"}, "404", "model digits has no such version"),
+        (
+            "digits",
+            {"inputs": [{"name": "other", "datatype": "UINT8", "shape": [1], "data": [1]}]},
+            "422",
+            "inputs[0].name: 'other' is not an input of the model: image",
+        ),
+        (
+            "digits",
+            {"outputs": ["absent"]},
+            "400",
+            "unknown output 'absent', expected label, probabilities",
+        ),
+        ("unreachable", {}, "503", "The connection to the model failed."),
+    ],
+    ids=["no model", "no version", "conversion", "model server", "Envoy"],
+)
+def test_tritonclient_reads_the_error_of_every_refusal_over_rest(
+    triton: Triton,
+    gateway: Gateway,
+    model: str,
+    options: dict[str, Any],
+    status: str,
+    error: str,
+) -> None:
+    result = triton.call("http", gateway, model, **{"inputs": [digit()], **options})
+    assert result == {"status": status, "error": error}
 
 
 @pytest.mark.parametrize("compression", [{}, {"compression": "gzip"}])

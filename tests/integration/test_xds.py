@@ -337,7 +337,7 @@ def test_local_replies_are_problem_documents_and_responses_of_the_callout_are_no
             assert response.headers["content-type"] == "application/problem+json"
             assert response.headers["x-sluice-reason"] == problem["reason"] == reason
             assert response.status_code == problem["status"] == status
-            members = {"type", "title", "status", "detail", "reason"}
+            members = {"type", "title", "status", "detail", "error", "reason"}
             assert set(problem) == members | ({"instance"} if response is not invalid else set())
         instance = limited.json()["instance"]
         assert UUID(instance.removeprefix("urn:request:"))

@@ -168,6 +168,7 @@ def test_the_policy_has_the_version_of_the_config() -> None:
 @pytest.mark.parametrize("reply", list(reply_mappings()), ids=lambda reply: reply.reason)
 def test_a_problem_document_has_the_members_of_rfc_9457_and_the_reason(reply: ReplyMapping) -> None:
     problem = json.loads(reply.problem())
-    members = ["type", "title", "status", "detail", "reason"]
+    members = ["type", "title", "status", "detail", "error", "reason"]
+    assert problem["error"] == problem["detail"]
     assert list(problem) == [*members, *(["instance"] if reply.identified else [])]
     assert problem["status"] == reply.status

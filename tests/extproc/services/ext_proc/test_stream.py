@@ -76,7 +76,7 @@ def problem(response: ProcessingResponse) -> tuple[int, str]:
     """Status and reason of a refusal, whose body must be a problem document (RFC 9457)."""
     refusal = response.immediate_response
     found = json.loads(refusal.body)
-    assert set(found) >= {"type", "title", "status", "detail", "reason"}
+    assert set(found) >= {"type", "title", "status", "detail", "error", "reason"}
     assert found["status"] == refusal.status.code
     assert written(refusal.headers.set_headers)["content-type"] == "application/problem+json"
     return found["status"], found["reason"]
