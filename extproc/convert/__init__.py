@@ -4,6 +4,7 @@ Build `Converters` once for each model version. `Converters.choose` returns the 
 Content-Type. `ConversionPool` runs the conversions: large bodies on a thread, small ones at once.
 """
 
+from extproc.convert.content_coding import ACCEPTED_CODINGS
 from extproc.convert.converter import ConvertedMessage, Converter, Converters
 from extproc.convert.errors import ConversionError
 from extproc.convert.inference import ResponseOptions
@@ -12,6 +13,7 @@ from extproc.convert.pool import CallerPool, ConversionPool
 from extproc.convert.signature import Signature
 
 __all__ = [
+    "ACCEPTED_CODINGS",
     "CallerPool",
     "ConversionError",
     "ConversionLimits",

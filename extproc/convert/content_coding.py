@@ -1,8 +1,16 @@
-"""Decompresses request bodies (RFC 9110 section 8.4), with a limit on the decompressed size."""
+"""Decompresses bodies (RFC 9110 section 8.4), with a limit on the decompressed size."""
 
+import sys
 import zlib
+from collections.abc import Callable
+from typing import Final, Protocol
 
-from extproc.convert.errors import ConversionError, quoted
+from extproc.convert.errors import (
+    ConversionError,
+    bad_model_response,
+    quoted,
+    response_too_large,
+)
 from extproc.convert.limits import ConversionLimits
 from sluice.contract.reasons import Reason
 
@@ -10,43 +18,76 @@ _FIELD = "content-encoding"
 _GZIP, _ZLIB, _RAW = zlib.MAX_WBITS | 16, zlib.MAX_WBITS, -zlib.MAX_WBITS
 
 _MAX_MEMBERS = 64
-"""Maximum members of a gzip body (RFC 1952 section 2.2). Clients send bodies with one member. zlib
-copies the rest of the body after each member, so the time grows with the square of the number of
-members."""
+"""Maximum members of a gzip body (RFC 1952 section 2.2) and frames of a zstd body (RFC 8878 section
+3.1). Senders use one. The rest of the body is copied after each member, so the time grows with the
+square of the number of members."""
 
-_SUPPORTED = "gzip, deflate, br"
+_ZSTD_WINDOW_LOG = 23
+"""Windows of more than 8 MiB are refused, as RFC 9659 demands for the content coding zstd."""
+
+ACCEPTED_CODINGS: Final = "gzip, deflate, br, zstd"
+"""Content codings of bodies, as the value of `accept-encoding` (RFC 7694)."""
+
+_ALIASES = {"x-gzip": "gzip"}
 
 
 def decompress(body: bytes, content_encoding: str, limits: ConversionLimits) -> bytes:
-    """Decompress a body with the content codings gzip, deflate, br and identity.
+    """Decompress a request body with the content codings gzip, deflate, br, zstd and identity.
 
     The last coding in the list is removed first. Raises ConversionError: 415 for other codings or
     too many codings, 400 for data that cannot be decompressed, 413 for a result of more than
     `limits.max_body` bytes.
     """
+    return _decompress(body, _codings(content_encoding, limits), limits.max_body)
+
+
+def decompress_response(body: bytes, content_encoding: str, limits: ConversionLimits) -> bytes:
+    """Decompress a response in the same way, up to `limits.max_response` bytes.
+
+    Raises ConversionError (502).
+    """
+    codings = response_codings(content_encoding, limits)
+    try:
+        return _decompress(body, codings, limits.max_response)
+    except ConversionError as error:
+        if error.reason is Reason.BODY_TOO_LARGE:
+            raise response_too_large(error.detail) from None
+        raise bad_model_response(error.detail) from None
+
+
+def response_codings(content_encoding: str, limits: ConversionLimits) -> list[str]:
+    """The content codings of a response. Raises ConversionError (502) if one is not supported."""
+    try:
+        return _codings(content_encoding, limits)
+    except ConversionError as error:
+        raise ConversionError(
+            Reason.UNKNOWN_RESPONSE_CODING, "response", f"{_FIELD} {error.detail}"
+        ) from None
+
+
+def _codings(content_encoding: str, limits: ConversionLimits) -> list[str]:
     names = [name.strip().lower() for name in content_encoding.split(",")]
-    codings = [name for name in names if name not in ("", "identity")]
+    codings = [_ALIASES.get(name, name) for name in names if name not in ("", "identity")]
     if len(codings) > limits.max_codings:
         raise ConversionError(
             Reason.TOO_MANY_CODINGS, _FIELD, f"must name at most {limits.max_codings} codings"
         )
+    for coding in codings:
+        if coding not in _DECOMPRESS:
+            raise ConversionError(
+                Reason.UNKNOWN_CODING,
+                _FIELD,
+                f"must be one of {ACCEPTED_CODINGS}, not {quoted(coding)}",
+            )
+    return codings
+
+
+def _decompress(body: bytes, codings: list[str], limit: int) -> bytes:
     for coding in reversed(codings):
-        body = _decompress(body, coding, limits.max_body)
-    if len(body) > limits.max_body:
-        raise _too_large(limits.max_body)
+        body = _DECOMPRESS[coding](body, limit)
+    if len(body) > limit:
+        raise _too_large(limit)
     return body
-
-
-def _decompress(body: bytes, coding: str, limit: int) -> bytes:
-    if coding in ("gzip", "x-gzip"):
-        return _inflate(body, _GZIP, limit)
-    if coding == "deflate":
-        return _inflate(body, _ZLIB if _has_zlib_header(body) else _RAW, limit)
-    if coding == "br":
-        return _decompress_brotli(body, limit)
-    raise ConversionError(
-        Reason.UNKNOWN_CODING, _FIELD, f"must be one of {_SUPPORTED}, not {quoted(coding)}"
-    )
 
 
 def _has_zlib_header(body: bytes) -> bool:
@@ -55,17 +96,63 @@ def _has_zlib_header(body: bytes) -> bool:
     return len(body) >= 2 and body[0] & 0x0F == 8 and (body[0] << 8 | body[1]) % 31 == 0
 
 
-def _inflate(body: bytes, wbits: int, limit: int) -> bytes:
+class _Decoder(Protocol):
+    """Decompresses one member. The interface of the modules zlib and zstd."""
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        """At most `max_length` bytes of the result."""
+
+    @property
+    def eof(self) -> bool:
+        """Whether the member is complete."""
+
+    @property
+    def unused_data(self) -> bytes:
+        """What follows the member."""
+
+
+def _gunzip(body: bytes, limit: int) -> bytes:
+    return _members(body, lambda: zlib.decompressobj(_GZIP), zlib.error, limit)
+
+
+def _inflate(body: bytes, limit: int) -> bytes:
+    wbits = _ZLIB if _has_zlib_header(body) else _RAW
+    return _members(body, lambda: zlib.decompressobj(wbits), zlib.error, limit, max_members=1)
+
+
+def _decompress_zstd(body: bytes, limit: int) -> bytes:
+    # Imported on first use: few peers send zstd.
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+
+    options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
+    return _members(body, lambda: zstd.ZstdDecompressor(options=options), zstd.ZstdError, limit)
+
+
+def _members(
+    body: bytes,
+    decoder_of_member: Callable[[], _Decoder],
+    error: type[Exception],
+    limit: int,
+    max_members: int = _MAX_MEMBERS,
+) -> bytes:
+    """Decompress one member after the other. `error` is what the decoders raise."""
     pieces: list[bytes] = []
     remaining = limit + 1
     while body:
-        if len(pieces) == _MAX_MEMBERS:
-            raise _broken(f"more than {_MAX_MEMBERS} gzip members")
-        decoder = zlib.decompressobj(wbits)
+        if len(pieces) == max_members:
+            raise _broken(
+                "more data follow the compressed data"
+                if max_members == 1
+                else f"more than {max_members} members"
+            )
+        decoder = decoder_of_member()
         try:
             piece = decoder.decompress(body, remaining)
-        except zlib.error as error:
-            raise _broken(str(error)) from None
+        except error as raised:
+            raise _broken(str(raised)) from None
         pieces.append(piece)
         remaining -= len(piece)
         if remaining <= 0:
@@ -73,13 +160,11 @@ def _inflate(body: bytes, wbits: int, limit: int) -> bytes:
         if not decoder.eof:
             raise _broken("the data are truncated")
         body = decoder.unused_data
-        if body and wbits != _GZIP:
-            raise _broken("more data follow the compressed data")
     return b"".join(pieces)
 
 
 def _decompress_brotli(body: bytes, limit: int) -> bytes:
-    # Imported on first use: few clients send brotli.
+    # Imported on first use: few peers send brotli.
     import brotli
 
     decoder = brotli.Decompressor()
@@ -99,6 +184,15 @@ def _decompress_brotli(body: bytes, limit: int) -> bytes:
             piece = decoder.process(b"", output_buffer_limit=remaining)
     except brotli.error as error:
         raise _broken(str(error)) from None
+
+
+_DECOMPRESS: Final[dict[str, Callable[[bytes, int], bytes]]] = {
+    "gzip": _gunzip,
+    "deflate": _inflate,
+    "br": _decompress_brotli,
+    "zstd": _decompress_zstd,
+}
+"""Decompresses a body with one coding, up to a number of bytes."""
 
 
 def _broken(cause: str) -> ConversionError:

@@ -8,8 +8,8 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from extproc.convert.content_coding import decompress
-from extproc.convert.errors import ConversionError, quoted
+from extproc.convert.content_coding import decompress, decompress_response, response_codings
+from extproc.convert.errors import ConversionError, quoted, response_too_large
 from extproc.convert.grpc_status import grpc_code, grpc_problem
 from extproc.convert.inference import (
     Headers,
@@ -30,7 +30,7 @@ from extproc.convert.media_types import (
     parse_accept,
     parse_media_type,
 )
-from extproc.convert.memory_needed import decompression_memory, request_memory
+from extproc.convert.memory_needed import decompression_memory, request_memory, response_memory
 from extproc.convert.signature import Signature, check_request
 from sluice.contract.paths import OIP_GRPC_PREFIX
 from sluice.contract.problem import MEDIA_TYPE
@@ -117,7 +117,7 @@ class Converter:
         _check_length(body, headers)
         coding = headers.get("content-encoding", "")
         if coding:
-            yield decompression_memory(len(body), self.limits)
+            yield decompression_memory(len(body), self.limits.max_body)
             body = decompress(body, coding, self.limits)
         memory = self._memory(body, headers)
         yield memory
@@ -158,11 +158,38 @@ class Converter:
 
         Raises ConversionError (502).
         """
+        return completed(self.response_steps(options, status, headers, body))
+
+    def check_response_headers(self, headers: Headers) -> None:
+        """Raises ConversionError (502) if the headers show that the response cannot be read."""
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length) > self.limits.max_response:
+            raise self._response_too_large()
+        response_codings(headers.get("content-encoding", ""), self.limits)
+
+    def response_steps(
+        self, options: ResponseOptions, status: int, headers: Headers, body: bytes
+    ) -> Steps:
+        """Convert a response in steps."""
         if not self.reads_response(options, status, headers):
             return None
+        if len(body) > self.limits.max_response:
+            raise self._response_too_large()
+        coding = headers.get("content-encoding", "")
+        if coding:
+            yield decompression_memory(len(body), self.limits.max_response)
+            body = decompress_response(body, coding, self.limits)
+        yield response_memory(len(body))
         if self.protocol == "grpc":
             return self._from_grpc(options, headers, body)
-        return self._from_rest(options, headers, body)
+        converted = self._from_rest(options, headers, body)
+        if converted is None and coding:
+            # The client may not accept the coding of a server that ignores `identity`.
+            return _with_vary(_response(body, headers["content-type"]), headers.get("vary", ""))
+        return converted
+
+    def _response_too_large(self) -> ConversionError:
+        return response_too_large(f"must be at most {self.limits.max_response} bytes")
 
     def _to_grpc(self, request: InferenceRequest, headers: Headers) -> ConvertedMessage:
         from extproc.convert import binary, protobuf

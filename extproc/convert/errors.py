@@ -60,6 +60,11 @@ def shape_text(shape: Sequence[int]) -> str:
     return shortened(str(list(shape[:_MAX_SIZES])), 80)
 
 
+def response_too_large(detail: str) -> ConversionError:
+    """The error for a model server's response that takes too much memory to convert."""
+    return ConversionError(Reason.RESPONSE_TOO_LARGE, "response", detail)
+
+
 def bad_model_response(detail: str) -> ConversionError:
     """The error for a model server's response that does not conform to its protocol."""
     return ConversionError(Reason.BAD_MODEL_RESPONSE, "response", detail)

@@ -12,6 +12,10 @@ class ConversionLimits:
     max_body: int = 10 * MIB
     """Size of a request body after decompression: 10 KB of gzip can become 10 MB."""
 
+    max_response: int = 10 * MIB
+    """Size of a response body, before and after decompression. A server chooses it, but a client
+    may choose the request that leads to it."""
+
     max_json_memory: int = 96 * MIB
     """Memory of a parsed JSON document, estimated before parsing. The parser holds the interpreter
     lock until it has created all objects, so the limit bounds that time too. 10 MiB of numbers stay

@@ -16,9 +16,10 @@ _JSON_TEXT = 24
 tensor."""
 
 
-def decompression_memory(size: int, limits: ConversionLimits) -> int:
-    """Bytes for a compressed body of `size` bytes, its data, and a copy while parts are joined."""
-    return size + 2 * (limits.max_body + 1)
+def decompression_memory(size: int, limit: int) -> int:
+    """Bytes for a compressed body of `size` bytes, up to `limit` bytes of data, and a copy of them
+    while parts are joined."""
+    return size + 2 * (limit + 1)
 
 
 def request_memory(

@@ -16,11 +16,10 @@ from extproc.convert.caller_usage import CallerUsage
 from extproc.convert.conversion_job import Outcome
 from extproc.convert.conversion_memory import ConversionMemory
 from extproc.convert.converter import ConvertedMessage, Converter, Steps, completed
-from extproc.convert.errors import ConversionError, bad_model_response
+from extproc.convert.errors import ConversionError, response_too_large
 from extproc.convert.inference import Headers, ResponseOptions
 from extproc.convert.json_document import may_contain_base64
 from extproc.convert.lane import Lane
-from extproc.convert.memory_needed import response_memory
 from extproc.memory_budget import DEFAULT_LIMIT, MemoryBudget
 from sluice.contract.reasons import Reason
 
@@ -186,27 +185,22 @@ class CallerPool:
         headers: Headers,
         body: bytes,
     ) -> ConvertedMessage | None:
-        """Run `converter.convert_response`, on a thread if the body is large.
+        """Run `converter.convert_response`, on a thread if the body is large or compressed.
 
         Raises ConversionError, also if too many bodies wait.
         """
-
-        def steps() -> Steps:
-            yield response_memory(len(body))
-            return converter.convert_response(options, status, headers, body)
-
         try:
             return await self._pool.run(
                 f"{converter.name}-response",
                 self._caller,
                 len(body),
-                steps(),
-                Group.EVENT_LOOP if len(body) < _MIN_THREAD_RESPONSE_SIZE else _by_size(body),
+                converter.response_steps(options, status, headers, body),
+                _response_group(body, headers),
             )
         except ConversionError as error:
             if error.reason is Reason.BODY_TOO_LARGE:
                 # The client has not sent this body.
-                raise bad_model_response("is too large to convert") from None
+                raise response_too_large("is too large for the memory of a worker") from None
             raise
 
     async def run(self, name: str, work: Callable[[], bytes], size: int) -> bytes:
@@ -234,6 +228,12 @@ def _request_group(converter: Converter, body: bytes, headers: Headers) -> Group
     if "content-encoding" in headers:
         return Group.LONG
     return Group.EVENT_LOOP if len(body) < converter.min_thread_size else _by_size(body)
+
+
+def _response_group(body: bytes, headers: Headers) -> Group:
+    if "content-encoding" in headers:
+        return Group.LONG
+    return Group.EVENT_LOOP if len(body) < _MIN_THREAD_RESPONSE_SIZE else _by_size(body)
 
 
 def _by_size(body: bytes) -> Group:

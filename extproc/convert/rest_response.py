@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 
 from extproc.convert.elements import Array, flatten
-from extproc.convert.errors import ConversionError, bad_model_response
+from extproc.convert.errors import ConversionError, bad_model_response, response_too_large
 from extproc.convert.json_array import json_list
 from extproc.convert.json_document import checked_size
 from extproc.convert.labels import MAX_CLASSES, Classes, numbered_classes, scored_classes
@@ -80,7 +80,7 @@ def _read(body: bytes, limits: ConversionLimits) -> Document | None:
     try:
         checked_size(body, _of_response(limits))
     except ConversionError as error:
-        raise bad_model_response(f"{error.field}: {error.detail}") from None
+        raise response_too_large(error.detail) from None
     text = body.removeprefix(codecs.BOM_UTF8)
     # orjson refuses NaN, Infinity, and single surrogates. Python's parser reads and writes them, so
     # servers send them.

@@ -7,6 +7,7 @@ from extproc.auth import Authenticator
 from extproc.convert import ConversionLimits, Converters, Signature
 from extproc.convert.media_types import IMAGES, MULTIPART, PROTOBUF
 from sluice.config import Model, PolicyDocument, Version
+from sluice.config.gateway import Requests
 from sluice.config.models import AllowRule, ClaimRule, UserBucket
 from sluice.contract.names import cluster_name
 from sluice.contract.paths import OIP_OPERATIONS, OIP_PREFIX
@@ -97,7 +98,7 @@ def compile_policy(document: PolicyDocument, previous: Policy | None = None) -> 
     models: dict[bytes, ModelPolicy] = {}
     prefixes: dict[bytes, tuple[ModelPolicy, bool]] = {}
     for name, model in document.models.items():
-        compiled = _compile_model(name, model, document.requests.max_body)
+        compiled = _compile_model(name, model, document.requests)
         models[name.encode()] = compiled
         prefixes[f"{OIP_PREFIX}{name}".encode()] = (compiled, True)
         prefixes.update({path.encode(): (compiled, False) for path in model.paths})
@@ -114,8 +115,11 @@ def compile_policy(document: PolicyDocument, previous: Policy | None = None) -> 
     )
 
 
-def _compile_model(name: str, model: Model, default_max_body: int) -> ModelPolicy:
-    max_body = default_max_body if model.max_body is None else model.max_body
+def _compile_model(name: str, model: Model, defaults: Requests) -> ModelPolicy:
+    limits = ConversionLimits(
+        max_body=defaults.max_body if model.max_body is None else model.max_body,
+        max_response=defaults.max_response if model.max_response is None else model.max_response,
+    )
     targets = {
         version: Target(
             name,
@@ -123,7 +127,7 @@ def _compile_model(name: str, model: Model, default_max_body: int) -> ModelPolic
             cluster_name(name, version),
             settings.protocol,
             model.type,
-            _converters(name, model, settings, max_body),
+            _converters(name, model, settings, limits),
         )
         for version, settings in model.versions.items()
     }
@@ -143,7 +147,7 @@ def _compile_model(name: str, model: Model, default_max_body: int) -> ModelPolic
         ),
         operations=_operations(model),
         extra_grpc_methods=frozenset(method.encode() for method in model.extra_grpc_methods),
-        max_body=max_body,
+        max_body=limits.max_body,
         websocket=model.websocket,
         public=model.access.public,
         allow_rules=model.access.allow,
@@ -153,12 +157,14 @@ def _compile_model(name: str, model: Model, default_max_body: int) -> ModelPolic
     )
 
 
-def _converters(name: str, model: Model, version: Version, max_body: int) -> Converters | None:
+def _converters(
+    name: str, model: Model, version: Version, limits: ConversionLimits
+) -> Converters | None:
     """The converters of a version; None for a REST version of a model that declares no tensors."""
     if version.protocol == "http" and not model.inputs and not model.outputs:
         return None
     signature = Signature(name, inputs=model.inputs, outputs=model.outputs)
-    return Converters(signature, version.protocol, ConversionLimits(max_body=max_body))
+    return Converters(signature, version.protocol, limits)
 
 
 def _operations(model: Model) -> frozenset[bytes] | None:

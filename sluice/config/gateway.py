@@ -186,6 +186,13 @@ class Requests(Strict):
     """Rules for the requests of all models."""
 
     max_body: Size = Field(10 << 20, ge=1, description="Maximum size of a request body.")
+    max_response: Size = Field(
+        10 << 20,
+        ge=1,
+        description="Maximum size of a response that must be converted, also after decompression "
+        "(502, `response_too_large`). Its conversion takes up to 25 times as much of "
+        "`callout.max_memory`. Other responses have no limit.",
+    )
     max_grpc_headers: Size = Field(
         8 << 10,
         ge=2 << 10,

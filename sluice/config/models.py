@@ -230,6 +230,7 @@ class Model(Strict):
         description="Media types of request bodies; ranges such as `image/*` are allowed.",
     )
     max_body: Size | None = Field(None, description="Overrides `requests.max_body`.")
+    max_response: Size | None = Field(None, description="Overrides `requests.max_response`.")
     websocket: bool = Field(False, description="Whether clients may upgrade to WebSocket.")
     access: Access = Access()
     claim_rules: tuple[ClaimRule, ...] = ()

@@ -128,6 +128,12 @@ LOCAL_REPLIES: Final = (
         "No endpoint of the model is healthy.",
         ("no_healthy_upstream",),
     ),
+    LocalReply(
+        Reason.RESPONSE_TOO_LARGE,
+        502,
+        "The model's response is too large to convert.",
+        ("response_payload_too_large",),
+    ),
     LocalReply(Reason.UNKNOWN_SERVICE, 503, "The model is not available.", ("cluster_not_found",)),
     LocalReply(
         Reason.OVERLOADED,

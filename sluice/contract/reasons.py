@@ -110,6 +110,8 @@ class Reason(StrEnum):
     WRONG_SHAPE = "wrong_shape"
 
     BAD_MODEL_RESPONSE = "bad_model_response"
+    RESPONSE_TOO_LARGE = "response_too_large"
+    UNKNOWN_RESPONSE_CODING = "unknown_response_coding"
 
     # Local replies of Envoy.
     DECISION_UNAVAILABLE = "decision_unavailable"
@@ -302,8 +304,16 @@ CONVERSION_REFUSALS: Mapping[Reason, RefusalReason] = {
             Reason.WRONG_SHAPE: "the shape is not valid, or not the shape of the input or the data",
         },
     ),
-    Reason.BAD_MODEL_RESPONSE: RefusalReason(
-        502, "the model server's response does not conform to its protocol"
+    **_refusals(
+        502,
+        {
+            Reason.BAD_MODEL_RESPONSE: "the model server's response does not conform to its "
+            "protocol",
+            Reason.RESPONSE_TOO_LARGE: "the model server's response must be converted, and "
+            "exceeds `max_response` or the memory of a worker",
+            Reason.UNKNOWN_RESPONSE_CODING: "the model server's response must be converted, and "
+            "its content coding is not supported",
+        },
     ),
 }
 """Refusals of a body that cannot be converted. `body_too_large`, `unsupported_media_type` and

@@ -1,22 +1,33 @@
-"""Bodies between clients and model servers: lengths and streams."""
+"""Bodies between clients and model servers: lengths, streams, content codings, large responses."""
 
+import gzip
 import json
 import queue
 import struct
 import threading
 import wsgiref.simple_server
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Any
 
+import brotli
 import grpc
 import httpx
 import pytest
 
 from protos.inference_pb2 import ModelInferRequest, ModelInferResponse
 from sluice.contract.paths import OIP_GRPC_PREFIX
-from tests.integration.gateway import Gateway, base_config, running
+from tests.integration.gateway import (
+    REQUESTS_TO_OPEN,
+    Gateway,
+    base_config,
+    eventually,
+    reported_requests,
+    running,
+)
 from tests.integration.raw_server import PATIENCE, Exchange, RawServer, raw_server
+from tests.zstd import zstd
 
 INFER = "/v2/models/labelled/infer"
 REQUEST = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}]}
@@ -26,6 +37,8 @@ RESPONSE = {
 }
 ANSWER = json.dumps(RESPONSE).encode()
 JSON = "200 OK\r\ncontent-type: application/json"
+MAX_RESPONSE = 1 << 20
+MIB = 1 << 20
 
 
 class Wsgi:
@@ -107,6 +120,7 @@ def gateway(server: RawServer, wsgi: Wsgi, grpc_server: GrpcServer) -> Iterator[
     `wsgi` and `tensors` are `labelled` on the other servers.
     """
     config = base_config()
+    config["requests"]["max_response"] = MAX_RESPONSE
     common = {
         "access": {"public": True},
         "methods": ["GET", "HEAD", "POST"],
@@ -309,3 +323,185 @@ def test_messages_of_a_grpc_stream_pass_one_by_one(gateway: Gateway) -> None:
             assert next(responses).id == number
         requests.put(None)
         assert list(responses) == []
+
+
+# Content codings
+
+
+def twice(body: bytes) -> bytes:
+    return brotli.compress(gzip.compress(body))
+
+
+CODINGS: list[tuple[str, Callable[[bytes], bytes]]] = [
+    ("gzip", gzip.compress),
+    ("deflate", zlib.compress),
+    ("br", brotli.compress),
+    ("zstd", zstd.compress),
+    ("gzip, br", twice),
+    ("identity", bytes),
+]
+
+
+@pytest.mark.parametrize(("coding", "compress"), CODINGS)
+def test_a_response_that_is_compressed_unasked_is_converted(
+    server: RawServer, client: httpx.Client, coding: str, compress: Callable[[bytes], bytes]
+) -> None:
+    described = '\r\netag: "1"\r\nvary: accept-encoding\r\nvary: origin'
+    server.respond(f"{JSON}{described}\r\ncontent-encoding: {coding}", compress(ANSWER))
+    response = client.post(INFER, json=REQUEST, headers={"accept-encoding": "gzip;q=0.5"})
+    assert top_label(response) == "dog"
+    assert server.request().headers["accept-encoding"] == "identity"
+    assert not {"content-encoding", "etag"} & response.headers.keys()
+    assert response.headers["vary"] == "origin"
+    assert response.headers["content-length"] == str(len(response.content))
+
+
+def test_a_compressed_response_without_labels_is_decompressed_all_the_same(
+    server: RawServer, client: httpx.Client
+) -> None:
+    answer = ANSWER.replace(b'"y"', b'"z"')
+    server.respond(f"{JSON};v=1\r\ncontent-encoding: gzip", gzip.compress(answer))
+    response = client.post(INFER, json=REQUEST, headers={"accept-encoding": "identity"})
+    assert (response.status_code, response.content) == (200, answer)
+    assert response.headers["content-type"] == "application/json;v=1"
+    assert "content-encoding" not in response.headers
+
+
+@pytest.mark.parametrize("path", ["/v2/models/unlabelled/infer", "/v2/models/plain/infer"])
+def test_client_and_server_negotiate_the_coding_of_a_response_that_is_not_read(
+    server: RawServer, client: httpx.Client, path: str
+) -> None:
+    compressed = gzip.compress(ANSWER)
+    server.respond(f"{JSON}\r\ncontent-encoding: gzip\r\netag: 1\r\nvary: x", compressed)
+    headers = {"accept-encoding": "gzip;q=0.5", "content-type": "application/json"}
+    with client.stream("POST", path, content=json.dumps(REQUEST), headers=headers) as response:
+        assert b"".join(response.iter_raw()) == compressed
+    assert (response.headers["etag"], response.headers["vary"]) == ("1", "x")
+    assert server.request().headers["accept-encoding"] == "gzip;q=0.5"
+
+
+@pytest.mark.parametrize("coding", ["compress", "gzip, gzip, gzip"])
+def test_a_response_with_an_unknown_coding_is_refused(
+    server: RawServer, client: httpx.Client, coding: str
+) -> None:
+    server.respond(f"{JSON}\r\ncontent-encoding: {coding}", ANSWER)
+    response = client.post(INFER, json=REQUEST)
+    assert reason(response) == (502, "unknown_response_coding")
+    assert "content-encoding" in response.json()["detail"]
+
+
+@pytest.mark.parametrize(("coding", "compress"), CODINGS)
+def test_a_compressed_request_is_converted(
+    wsgi: Wsgi, client: httpx.Client, coding: str, compress: Callable[[bytes], bytes]
+) -> None:
+    headers = {"content-encoding": coding, "content-type": "application/json"}
+    body = compress(json.dumps(REQUEST).encode())
+    response = client.post("/v2/models/wsgi/infer", content=body, headers=headers)
+    assert top_label(response) == "dog"
+    assert json.loads(wsgi.bodies.get(timeout=PATIENCE)) == REQUEST
+
+
+@pytest.mark.parametrize("coding", ["compress", "gzip, gzip, gzip"])
+def test_a_refused_content_coding_names_those_that_are_accepted(
+    client: httpx.Client, coding: str
+) -> None:
+    response = client.post(INFER, json=REQUEST, headers={"content-encoding": coding})
+    assert response.status_code == 415
+    assert response.headers["accept-encoding"] == "gzip, deflate, br, zstd"
+
+
+# Large responses
+
+
+def padded(size: int) -> bytes:
+    """A response of this many bytes."""
+    return ANSWER + b" " * (size - len(ANSWER))
+
+
+def chunked(server: RawServer, body: bytes, lines: str = JSON) -> None:
+    """Let the server send this body without its length."""
+
+    def script(exchange: Exchange) -> None:
+        exchange.body()
+        head = f"HTTP/1.1 {lines}\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
+        exchange.send(head.encode() + f"{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n")
+
+    server.serve(script)
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_a_response_up_to_the_limit_is_converted(
+    server: RawServer, client: httpx.Client, measured: bool
+) -> None:
+    if measured:
+        server.respond(JSON, padded(MAX_RESPONSE))
+    else:
+        chunked(server, padded(MAX_RESPONSE))
+    assert top_label(client.post(INFER, json=REQUEST)) == "dog"
+
+
+@pytest.mark.parametrize("size", [MAX_RESPONSE + 1, 20 * MIB])
+@pytest.mark.parametrize("measured", [True, False])
+def test_a_response_over_the_limit_is_refused(
+    server: RawServer, client: httpx.Client, measured: bool, size: int
+) -> None:
+    if measured:
+        server.respond(JSON, padded(size))
+    else:
+        chunked(server, padded(size))
+    assert reason(client.post(INFER, json=REQUEST)) == (502, "response_too_large")
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zlib.compress, brotli.compress, zstd.compress])
+def test_a_decompression_bomb_is_refused(
+    server: RawServer, client: httpx.Client, compress: Callable[[bytes], bytes]
+) -> None:
+    coding = {gzip.compress: "gzip", zlib.compress: "deflate", brotli.compress: "br"}
+    bomb = compress(padded(64 * MIB))
+    assert len(bomb) < MAX_RESPONSE
+    server.respond(f"{JSON}\r\ncontent-encoding: {coding.get(compress, 'zstd')}", bomb)
+    assert reason(client.post(INFER, json=REQUEST)) == (502, "response_too_large")
+
+
+@pytest.mark.parametrize("size", [1 << 18, 1 << 19, 4 * MIB, 20 * MIB])
+def test_grpc_responses_have_the_same_limit(
+    grpc_server: GrpcServer, client: httpx.Client, size: int
+) -> None:
+    whole = grpc_server.response
+    grpc_server.response = ModelInferResponse(model_name="tensors")
+    grpc_server.response.outputs.add(name="z", datatype="INT8", shape=[size])
+    grpc_server.response.raw_output_contents.append(bytes(range(256)) * (size // 256))
+    try:
+        response = client.post("/v2/models/tensors/infer", json=REQUEST)
+    finally:
+        grpc_server.response = whole
+    if size < MAX_RESPONSE:
+        assert len(response.json()["outputs"][0]["data"]) == size
+        assert response.headers["content-length"] == str(len(response.content))
+    else:
+        assert reason(response) == (502, "response_too_large")
+
+
+@pytest.mark.parametrize("head", ["200 OK\r\ncontent-type: text/csv", f"400 No{JSON[6:]}"])
+def test_a_large_response_that_is_not_converted_passes(
+    server: RawServer, client: httpx.Client, head: str
+) -> None:
+    chunked(server, padded(32 * MIB), head)
+    assert client.post(INFER, json=REQUEST).content == padded(32 * MIB)
+
+
+def test_responses_that_the_gateway_cannot_read_do_not_open_the_breaker(
+    gateway: Gateway, server: RawServer, client: httpx.Client
+) -> None:
+    before = reported_requests(gateway, "labelled")
+    for number in range(REQUESTS_TO_OPEN):
+        if number % 3 == 0:
+            server.respond(JSON, padded(MAX_RESPONSE + 1))
+        elif number % 3 == 1:
+            chunked(server, padded(2 * MIB))
+        else:
+            server.respond(f"{JSON}\r\ncontent-encoding: compress", ANSWER)
+        assert client.post(INFER, json=REQUEST).status_code == 502
+    eventually(lambda: reported_requests(gateway, "labelled") >= before + REQUESTS_TO_OPEN)
+    server.respond(JSON, ANSWER)
+    assert top_label(client.post(INFER, json=REQUEST)) == "dog"

@@ -10,6 +10,7 @@ import betterproto2
 
 from protos import policy_pb2
 from sluice.config import GatewayConfig, Model, PolicyDocument
+from sluice.config.gateway import Requests
 from sluice.contract import names
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
@@ -44,7 +45,7 @@ class _ModelKey:
     name: str
     content: str
     buffer_limit: int
-    max_body: int
+    requests: Requests
     limits: ModelLimits
     model: Model = field(compare=False)
 
@@ -69,10 +70,10 @@ class _Inputs:
 
 
 def _keys(config: GatewayConfig) -> Iterator[_ModelKey]:
-    buffer_limit, max_body = config.listener.stream_buffer_limit, config.requests.max_body
+    buffer_limit, requests = config.listener.stream_buffer_limit, config.requests
     for name, model in config.models.items():
         limits = model_limits(config.limits, name, model)
-        yield _ModelKey(name, model.model_dump_json(), buffer_limit, max_body, limits, model)
+        yield _ModelKey(name, model.model_dump_json(), buffer_limit, requests, limits, model)
 
 
 @lru_cache(MAX_COMPILED_MODELS)
@@ -92,7 +93,7 @@ def _compile_model(key: _ModelKey) -> _CompiledModel:
             if endpoints.uses_eds(version)
         },
         routes=tuple(
-            map(bytes, routes.model_routes(key.name, key.model, key.max_body, key.limits))
+            map(bytes, routes.model_routes(key.name, key.model, key.requests, key.limits))
         ),
     )
 

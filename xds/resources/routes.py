@@ -24,6 +24,7 @@ from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import Previ
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
 from sluice.config import GatewayConfig, Model
+from sluice.config.gateway import Requests
 from sluice.config.models import Retries
 from sluice.contract import headers, names
 from sluice.contract.paths import OIP_GRPC_PREFIX, OIP_PREFIX
@@ -80,9 +81,9 @@ def _response_headers(config: GatewayConfig) -> list[HeaderValueOption]:
     return added
 
 
-def model_routes(name: str, model: Model, max_body: int, limits: ModelLimits) -> list[Route]:
-    """The routes of one model. `max_body` (bytes) applies if the model sets no `max_body`."""
-    return [_route(name, model, match, max_body, limits) for match in _matches(name, model)]
+def model_routes(name: str, model: Model, requests: Requests, limits: ModelLimits) -> list[Route]:
+    """The routes of one model. `requests` applies if the model sets no `max_body` and so on."""
+    return [_route(name, model, match, requests, limits) for match in _matches(name, model)]
 
 
 def fallback_routes() -> list[Route]:
@@ -114,7 +115,9 @@ def _header(name: str, *, exact: str | None = None, prefix: str | None = None) -
     return HeaderMatcher(name=name, string_match=StringMatcher(exact=exact, prefix=prefix))
 
 
-def _route(name: str, model: Model, match: RouteMatch, max_body: int, limits: ModelLimits) -> Route:
+def _route(
+    name: str, model: Model, match: RouteMatch, requests: Requests, limits: ModelLimits
+) -> Route:
     action = _action()
     action.timeout = seconds(model.timeout)
     action.idle_timeout = seconds(model.idle_timeout)
@@ -128,9 +131,22 @@ def _route(name: str, model: Model, match: RouteMatch, max_body: int, limits: Mo
         metadata=local_rate_limit.metadata(name, model, limits),
     )
     if model.converts:
-        # Conversion needs the whole body, so Envoy must buffer more than the listener's limit.
-        route.request_body_buffer_limit = max_body if model.max_body is None else model.max_body
+        route.request_body_buffer_limit = _buffer_limit(model, requests)
     return route
+
+
+def _buffer_limit(model: Model, requests: Requests) -> int:
+    """Bytes of a body that Envoy buffers for conversion.
+
+    Despite its name, Envoy's limit applies to responses too. The callout enforces the exact limits.
+    """
+    max_body = requests.max_body if model.max_body is None else model.max_body
+    max_response = requests.max_response if model.max_response is None else model.max_response
+    return max(max_body, max_response + _GRPC_PREFIX)
+
+
+_GRPC_PREFIX = 5
+"""Bytes before a gRPC message."""
 
 
 def _action() -> RouteAction:

@@ -6,7 +6,13 @@ reaches the model server.
 
 from collections.abc import Awaitable, Mapping
 
-from extproc.convert import CallerPool, ConversionError, ConvertedMessage, ResponseOptions
+from extproc.convert import (
+    ACCEPTED_CODINGS,
+    CallerPool,
+    ConversionError,
+    ConvertedMessage,
+    ResponseOptions,
+)
 from extproc.decision import Admission, Reason, Refusal
 from extproc.decision.grpc_metadata import is_metadata
 from extproc.decision.refusals import body_too_large
@@ -20,6 +26,9 @@ from sluice.contract.local_replies import CalloutDetails
 from sluice.contract.problem import MEDIA_TYPE
 
 _GRPC = "application/grpc"
+
+_LISTS = frozenset({"content-encoding", "vary"})
+"""Response headers that are lists. A server may send one header for each member."""
 
 _INCOMPLETE = Refusal(
     Reason.MALFORMED_REQUEST,
@@ -88,13 +97,17 @@ class ConvertBody(PassBody):
         """
         if self._options is None or self._headers.get(":method") == "HEAD":
             return messages.PASS["response_headers"]
-        self._response_headers = _text(dict(messages.pairs(headers.headers)))
+        self._response_headers = _response_fields(messages.pairs(headers.headers))
         if not self._converter.reads_response(
             self._options, self._response_status, self._response_headers
         ):
             return messages.PASS["response_headers"]
         if headers.end_of_stream:
             return self._convert_status("response_headers")
+        try:
+            self._converter.check_response_headers(self._response_headers)
+        except ConversionError as error:
+            return self._refusal(error)
         return messages.response_headers(messages.CONVERT_RESPONSE)
 
     @property
@@ -181,15 +194,19 @@ class ConvertBody(PassBody):
     def _message(self, body: bytes) -> bytes:
         """The message in a gRPC response, or the unchanged body of another response.
 
-        Raises ConversionError if the body is not exactly one uncompressed message.
+        The coding of a compressed message becomes the response's `content-encoding`. Raises
+        ConversionError if the body is not exactly one message.
         """
         if not self._response_headers.get("content-type", "").startswith(_GRPC) or not body:
             return body
         # The status follows in the HTTP/2 trailers. A server sends a message only if it is OK.
         self._response_headers.setdefault(header_names.GRPC_STATUS, "0")
-        compressed, length = PREFIX.unpack_from(body) if len(body) >= PREFIX_SIZE else (1, 0)
-        if compressed or length != len(body) - PREFIX_SIZE:
+        compressed, length = PREFIX.unpack_from(body) if len(body) >= PREFIX_SIZE else (0, -1)
+        if length != len(body) - PREFIX_SIZE:
             raise _unreadable()
+        if compressed:
+            coding = self._response_headers.get("grpc-encoding", "")
+            self._response_headers["content-encoding"] = coding
         return body[PREFIX_SIZE:]
 
     def _refusal(self, error: ConversionError) -> bytes:
@@ -202,6 +219,8 @@ class ConvertBody(PassBody):
         headers: Headers = [("content-type", MEDIA_TYPE)]
         if error.retry_after is not None:
             headers.append(("retry-after", str(error.retry_after)))
+        if error.reason is Reason.UNKNOWN_CODING or error.reason is Reason.TOO_MANY_CODINGS:
+            headers.append(("accept-encoding", ACCEPTED_CODINGS))
         if self._expose_reason:
             # This value replaces the reason of the admission, which the route would add.
             headers.append((header_names.REASON, error.reason))
@@ -225,6 +244,15 @@ def _is_dropped(name: str, value: str) -> bool:
     if name.startswith(":"):
         return False
     return name.startswith("grpc-") or name.endswith("-bin") or not is_metadata(name, value)
+
+
+def _response_fields(pairs: list[tuple[str, bytes]]) -> dict[str, str]:
+    """The headers of a response by name. The values of repeated lists are joined."""
+    headers: dict[str, bytes] = {}
+    for name, value in pairs:
+        known = headers.get(name) if name in _LISTS else None
+        headers[name] = value if known is None else known + b", " + value
+    return _text(headers)
 
 
 def _text(headers: Mapping[str, bytes]) -> dict[str, str]:

@@ -35,6 +35,7 @@ from tests.extproc.convert.payloads import (
     tensor_input,
 )
 from tests.mutation import mutated
+from tests.zstd import zstd
 
 LIMITS = ConversionLimits(
     max_body=1 << 20,
@@ -116,7 +117,7 @@ class Fuzzer:
             name = source.choice(list(changed))
             changed[name] = self._mutated(changed[name].encode(), source).decode("latin-1")
         if source.random() < 0.02:
-            codings = ("gzip", "deflate", "br", "gzip, br", "zstd")
+            codings = ("gzip", "deflate", "br", "gzip, br", "zstd", "compress")
             changed["content-encoding"] = source.choice(codings)
         return changed
 
@@ -246,6 +247,7 @@ def _compressed() -> Iterator[Sample]:
         "gzip": gzip.compress(body, mtime=0),
         "deflate": zlib.compress(body),
         "br": brotli.compress(body),
+        "zstd": zstd.compress(body),
         "br, gzip": gzip.compress(brotli.compress(body), mtime=0),
     }
     for coding, packed in codings.items():

@@ -399,7 +399,7 @@ async def test_conversions_are_counted_and_timed_by_converter() -> None:
 
 
 def test_a_worker_without_converters_imports_neither_numpy_nor_pillow() -> None:
-    libraries = ("numpy", "PIL", "simplejpeg", "brotli")
+    libraries = ("numpy", "PIL", "simplejpeg", "brotli", "backports.zstd")
     code = f"import sys, extproc.convert; print([m for m in {libraries} if m in sys.modules])"
     printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     assert printed.stdout.strip() == b"[]"
@@ -412,5 +412,5 @@ async def test_a_response_that_can_never_be_converted_is_the_fault_of_the_model_
     caller = pool.for_caller("a")
     with pytest.raises(ConversionError) as caught:
         await caller.convert_response(converter(open_gate()), options, 200, headers, bytes(3 << 20))
-    assert (caught.value.status, caught.value.field) == (502, "response")
+    assert (caught.value.status, caught.value.reason) == (502, "response_too_large")
     pool.close()

@@ -1,8 +1,10 @@
 """JSON, binary and protobuf requests become tensors, and invalid requests are refused."""
 
 import gzip
+import io
 import struct
 import zlib
+from collections.abc import Callable
 
 import brotli
 import numpy as np
@@ -22,6 +24,7 @@ from tests.extproc.convert.payloads import (
     tensor_input,
     to_grpc,
 )
+from tests.zstd import zstd
 
 JSON = "application/json"
 OCTETS = "application/octet-stream"
@@ -301,6 +304,8 @@ def test_invalid_protobuf_is_refused() -> None:
         ("deflate", zlib.compress),
         ("deflate", lambda body: zlib.compress(body)[2:-4]),
         ("br", brotli.compress),
+        ("zstd", zstd.compress),
+        ("zstd", lambda body: zstd.compress(body[:9]) + zstd.compress(body[9:])),
         ("identity", bytes),
         ("br, gzip", lambda body: gzip.compress(brotli.compress(body))),
         ("gzip", lambda body: gzip.compress(body[:9]) + gzip.compress(body[9:])),
@@ -315,7 +320,12 @@ def test_compressed_bodies_are_decompressed(coding: str, compress: object) -> No
 
 @pytest.mark.parametrize(
     ("coding", "compress"),
-    [("gzip", gzip.compress), ("deflate", zlib.compress), ("br", brotli.compress)],
+    [
+        ("gzip", gzip.compress),
+        ("deflate", zlib.compress),
+        ("br", brotli.compress),
+        ("zstd", zstd.compress),
+    ],
 )
 def test_too_large_or_damaged_compressed_bodies_are_refused(coding: str, compress: object) -> None:
     assert callable(compress)
@@ -328,13 +338,30 @@ def test_too_large_or_damaged_compressed_bodies_are_refused(coding: str, compres
     assert refusal(NUMBERS, JSON, b"plain", **given) == (400, "broken_coding", "body")
 
 
-def test_too_many_gzip_members_are_refused() -> None:
-    body = gzip.compress(b" ") * 4000
-    assert refusal(NUMBERS, JSON, body, content_encoding="gzip")[1] == "broken_coding"
+@pytest.mark.parametrize(("coding", "member"), [("gzip", gzip.compress), ("zstd", zstd.compress)])
+def test_too_many_compressed_members_are_refused(
+    coding: str, member: Callable[[bytes], bytes]
+) -> None:
+    body = member(b" ") * 4000
+    assert refusal(NUMBERS, JSON, body, content_encoding=coding)[1] == "broken_coding"
+
+
+def test_a_zstd_window_over_8_mib_is_refused() -> None:
+    """As RFC 9659 demands: the decoder would allocate the window."""
+    options: dict[int, int] = {zstd.CompressionParameter.window_log: 24}
+    padded = v2_json() + b" " * (9 << 20)
+    with io.BytesIO() as written:
+        # A file does not know its size when it begins, so the window is as large as the option.
+        with zstd.open(written, "wb", options=options) as file:
+            file.write(padded)
+        body = written.getvalue()
+    assert refusal(NUMBERS, JSON, body, content_encoding="zstd")[:2] == (400, "broken_coding")
 
 
 def test_unknown_and_too_many_codings_are_refused() -> None:
-    assert refusal(NUMBERS, JSON, b"x", content_encoding="zstd")[:2] == (415, "unknown_coding")
+    assert refusal(NUMBERS, JSON, b"x", content_encoding="compress")[:2] == (
+        415, "unknown_coding",
+    )  # fmt: skip
     many = refusal(NUMBERS, JSON, b"x", content_encoding="br, br, br")
     assert many[:2] == (415, "too_many_codings")
 

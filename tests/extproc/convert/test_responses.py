@@ -6,6 +6,7 @@ import pytest
 
 from extproc.convert import (
     ConversionError,
+    ConversionLimits,
     ConvertedMessage,
     Converters,
     ResponseOptions,
@@ -324,3 +325,16 @@ def test_headers_that_describe_the_original_body_are_removed(
     assert {"content-length", "content-encoding", "etag", "repr-digest"} <= {*converted.remove}
     assert converted.headers.get("vary") == expected
     assert ("vary" in converted.remove) is (vary == "accept-encoding")
+
+
+def test_a_json_response_that_takes_too_much_memory_is_too_large() -> None:
+    limits = ConversionLimits(max_json_memory=1000)
+    signature = model(tensor_input("x", "FP32", -1), outputs=LABELS)
+    converter = Converters(signature, "http", limits).choose("application/json")
+    assert converter is not None
+    body = b'{"model_name":"m","outputs":[%b{}]}' % (b"{}," * 100)
+    with pytest.raises(ConversionError) as caught:
+        converter.convert_response(
+            ResponseOptions(), 200, {"content-type": "application/json"}, body
+        )
+    assert caught.value.reason == "response_too_large"

@@ -132,6 +132,26 @@ def test_every_route_reads_its_cluster_from_the_decision() -> None:
     assert [prefix for prefix in prefixes if prefix] == ["/v2/models/a", "/a", "/v2/models/b"]
 
 
+@pytest.mark.parametrize(
+    ("of_model", "limit"),
+    [
+        ({}, 3000),
+        ({"max_body": 4000}, 4000),
+        ({"max_response": 5000}, 5005),
+        ({"max_body": 1, "max_response": 1}, 6),
+    ],
+)
+def test_envoy_buffers_the_larger_of_both_bodies_of_models_that_convert(
+    of_model: dict[str, int], limit: int
+) -> None:
+    inputs = [{"name": "x", "datatype": "FP32", "shape": [1]}]
+    models = {"a": model(inputs=inputs, **of_model), "b": model(**of_model)}
+    requests = {"max_body": 3000, "max_response": 2000}
+    (host,) = table(compiled(models=models, requests=requests)).virtual_hosts
+    limits = {route.name: route.request_body_buffer_limit for route in host.routes}
+    assert (limits["a"], limits["b"]) == (limit, None)
+
+
 def test_only_models_with_websocket_allow_the_upgrade() -> None:
     (host,) = table(compiled(models={"a": model(websocket=True), "b": model()})).virtual_hosts
     upgradable = {

@@ -4,7 +4,8 @@ import gzip
 import json
 import logging
 import struct
-from collections.abc import AsyncIterator
+import zlib
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -23,7 +24,7 @@ from protos.ext_proc_pb2 import (
     ProcessingRequest,
     ProcessingResponse,
 )
-from protos.inference_pb2 import ModelReadyRequest
+from protos.inference_pb2 import ModelInferResponse, ModelReadyRequest
 from sluice.config import PolicyDocument
 from sluice.contract.paths import EXT_PROC
 from tests.extproc.auth.key_server import ROTATED, keys_served, until_accepted
@@ -50,6 +51,8 @@ INFER = (
     (":path", "/v2/models/g/infer"),
     ("content-type", "application/json"),
 )
+
+TENSOR = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}]}'
 
 
 def models(**settings: Any) -> PolicyDocument:
@@ -186,17 +189,48 @@ async def test_a_body_to_convert_is_buffered_completely_or_up_to_the_limit(
 async def test_the_log_has_the_reason_that_the_client_gets_for_a_grpc_error(
     client: CalloutClient, grpc_status: str, status: int, reason: str
 ) -> None:
-    tensor = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}]}'
     failed = HttpHeaders(end_of_stream=True)
     for name, value in ((":status", "200"), ("grpc-status", grpc_status)):
         failed.headers.headers.add(key=name, raw_value=value.encode())
     _, _, refused = await client.process(
-        headers((*INFER, ("content-length", str(len(tensor))))),
-        body(tensor, end_of_stream=True),
+        headers((*INFER, ("content-length", str(len(TENSOR))))),
+        body(TENSOR, end_of_stream=True),
         ProcessingRequest(response_headers=failed),
     )
     assert problem(refused) == (status, reason)
     assert refused.immediate_response.details == f"sluice:{reason}"
+
+
+@pytest.mark.parametrize(
+    ("coding", "compress", "converted"),
+    [("gzip", gzip.compress, True), ("deflate", zlib.compress, True), ("snappy", bytes, False)],
+)
+async def test_a_compressed_grpc_response_is_converted(
+    client: CalloutClient, coding: str, compress: Callable[[bytes], bytes], converted: bool
+) -> None:
+    answered = HttpHeaders()
+    for name, value in (
+        (":status", "200"),
+        ("content-type", "application/grpc"),
+        ("grpc-encoding", coding),
+    ):
+        answered.headers.headers.add(key=name, raw_value=value.encode())
+    message = compress(ModelInferResponse(model_name="g").SerializeToString())
+    *_, response = await client.process(
+        headers((*INFER, ("content-length", str(len(TENSOR))))),
+        body(TENSOR, end_of_stream=True),
+        ProcessingRequest(response_headers=answered),
+        ProcessingRequest(
+            response_body=HttpBody(body=struct.pack(">BL", 1, len(message)) + message)
+        ),
+    )
+    if converted:
+        common = response.response_body.response
+        assert json.loads(common.body_mutation.body)["model_name"] == "g"
+        length = written(common.header_mutation.set_headers)["content-length"]
+        assert int(length) == len(common.body_mutation.body)
+    else:
+        assert problem(response) == (502, "unknown_response_coding")
 
 
 async def test_an_incomplete_body_is_not_converted(client: CalloutClient) -> None:
