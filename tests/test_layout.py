@@ -75,7 +75,9 @@ DEPENDENCIES = {
     "xds": "",
     "xds.protocol": "protos sluice.contract sluice.printable",
     "xds.sources": "sluice.config",
-    "xds.resources": "protos sluice.config sluice.contract xds.protocol xds.sources",
+    "xds.resources": (
+        "protos sluice.config sluice.contract sluice.user_agent xds.protocol xds.sources"
+    ),
     "xds.rollout": "xds.protocol",
     "xds.admin": "sluice.config sluice.http xds.protocol xds.resources xds.rollout",
     "xds.main": (

@@ -1,13 +1,14 @@
 """Errors of credentials. Clients see the messages.
 
-The only input of the client in a message is the token's `kid`, bounded and printable.
+A message quotes at most one value of the token (`iss`, `alg`, `aud` or `kid`), which is bounded and
+printable.
 """
 
 from sluice.contract.causes import CredentialCause
 from sluice.printable import printable
 
-MAX_KEY_ID = 64
-"""Characters of a token's `kid` in a message."""
+MAX_QUOTED = 64
+"""Characters of a value of the token in a message."""
 MAX_NAME = 100
 """Characters of an issuer or of a claim's name in a message. Both are in the config."""
 
@@ -42,9 +43,9 @@ def shown_issuer(issuer: str) -> str:
     return printable(issuer, MAX_NAME)
 
 
-def shown_key_id(key_id: str) -> str:
-    """The `kid` of a token as part of a message."""
-    return printable(key_id, MAX_KEY_ID)
+def quoted(value: str) -> str:
+    """A value of the token as part of a message."""
+    return f"'{printable(value, MAX_QUOTED)}'"
 
 
 def shown_claim(name: str) -> str:

@@ -107,7 +107,8 @@ class RemoteKeySets:
             # A fault must not end the fetches: the keys would stay in use for ever.
             self._on_failure(issuer, f"unexpected {type(error).__name__}", FetchCause.INTERNAL)
             return False
-        self._failures.pop(issuer.issuer, None)
+        if self._failures.pop(issuer.issuer, None) is not None:
+            log.info("the key set of %s has been fetched again", issuer.issuer)
         return True
 
     def _on_failure(self, issuer: JwtIssuer, reason: str, cause: str) -> None:

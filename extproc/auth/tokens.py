@@ -18,9 +18,9 @@ from extproc.auth.errors import (
     CredentialsError,
     KeySetUnavailableError,
     UnknownKeyError,
+    quoted,
     shown_claim,
     shown_issuer,
-    shown_key_id,
 )
 from extproc.auth.identity import Identity
 from sluice.config import JwtIssuer
@@ -83,18 +83,23 @@ class TokenVerifier:
         header: Mapping[str, object] = parts["header"]
         if "crit" in header:
             raise _malformed("the token has crit extensions, which are not supported")
-        name = parts["payload"].get("iss")
-        issuer = self._issuers.get(name) if isinstance(name, str) else None
-        if issuer is None:
-            raise CredentialsError(
-                "the token's issuer is not trusted", CredentialCause.UNKNOWN_ISSUER
-            )
-        if header.get("alg") not in issuer.algorithms:
-            raise CredentialsError(
-                "the token's algorithm is not allowed for its issuer",
-                CredentialCause.WRONG_ALGORITHM,
-            )
+        issuer = self._issuer(parts["payload"].get("iss"))
+        algorithm = header.get("alg")
+        if algorithm not in issuer.algorithms:
+            named = f" {quoted(algorithm)}" if isinstance(algorithm, str) else ""
+            message = f"the token's algorithm{named} is not allowed for its issuer"
+            raise CredentialsError(message, CredentialCause.WRONG_ALGORITHM)
         return header, issuer
+
+    def _issuer(self, name: object) -> JwtIssuer:
+        if not isinstance(name, str):
+            message = "the token has no iss that is text"
+            raise CredentialsError(message, CredentialCause.UNKNOWN_ISSUER)
+        issuer = self._issuers.get(name)
+        if issuer is None:
+            message = f"the token's issuer {quoted(name)} is not trusted"
+            raise CredentialsError(message, CredentialCause.UNKNOWN_ISSUER)
+        return issuer
 
     def _verify_signature(
         self, token: str, header: Mapping[str, object], issuer: JwtIssuer
@@ -133,7 +138,7 @@ class TokenVerifier:
         return keys
 
     def _unknown_key(self, issuer: str, algorithm: str, key_id: str | None) -> UnknownKeyError:
-        named = "" if key_id is None else f" with the token's kid '{shown_key_id(key_id)}'"
+        named = "" if key_id is None else f" with the token's kid {quoted(key_id)}"
         message = f"the key set of {shown_issuer(issuer)} has no {algorithm} key{named}"
         if issuer not in self.failures:
             return UnknownKeyError(issuer, message, CredentialCause.UNKNOWN_KEY)
@@ -164,14 +169,22 @@ def _decode(token: str, key: Key, algorithm: str, issuer: JwtIssuer) -> Mapping[
     except MissingRequiredClaimError as error:
         raise CredentialsError("the token has no aud", CredentialCause.WRONG_AUDIENCE) from error
     except InvalidAudienceError as error:
-        message = "the token is for another audience"
-        raise CredentialsError(message, CredentialCause.WRONG_AUDIENCE) from error
+        raise _wrong_audience(token) from error
     except InvalidJTIError as error:
         message = "the token's jti is not text"
         raise CredentialsError(message, CredentialCause.INVALID_CLAIM) from error
     except (InvalidTokenError, ValueError, TypeError) as error:
         raise _malformed("the token is not valid") from error
     return claims
+
+
+def _wrong_audience(token: str) -> CredentialsError:
+    """The error for a token whose signature is valid."""
+    audience = jwt.decode(token, options={"verify_signature": False}).get("aud")
+    audiences = audience if isinstance(audience, list) else [audience]
+    named = ", ".join(each for each in audiences if isinstance(each, str))
+    message = f"the token is for another audience: its aud is {quoted(named)}"
+    return CredentialsError(message, CredentialCause.WRONG_AUDIENCE)
 
 
 def _malformed(message: str) -> CredentialsError:

@@ -44,9 +44,17 @@ def from_ads() -> ConfigSource:
     return ConfigSource(ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3)
 
 
-def grpc_service(cluster: str) -> GrpcService:
-    """A gRPC service on the endpoints of a cluster."""
-    return GrpcService(envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=cluster))
+def grpc_service(cluster: str, **metadata: str) -> GrpcService:
+    """A gRPC service on the endpoints of a cluster, called with this metadata.
+
+    Underscores in the names of metadata stand for hyphens.
+    """
+    return GrpcService(
+        envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=cluster),
+        initial_metadata=[
+            HeaderValue(key=name.replace("_", "-"), value=value) for name, value in metadata.items()
+        ],
+    )
 
 
 def header(name: str, value: str) -> HeaderValueOption:

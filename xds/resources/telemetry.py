@@ -29,6 +29,7 @@ from envoy_data_plane.opentelemetry.proto.common.v1 import AnyValue, KeyValue, K
 
 from sluice.config.telemetry import OtlpExport, Reports, Telemetry, Tracing
 from sluice.contract import headers, names
+from sluice.user_agent import USER_AGENT
 from xds.resources import upstream
 from xds.resources.endpoints import discovery_type, load_assignment
 from xds.resources.messages import grpc_service, pack, seconds
@@ -136,7 +137,8 @@ def _reports(reports: Reports) -> HttpGrpcAccessLogConfig:
 def _records(otlp: OtlpExport) -> OpenTelemetryAccessLogConfig:
     return OpenTelemetryAccessLogConfig(
         log_name="sluice",
-        grpc_service=grpc_service(names.OTLP_LOG_CLUSTER),
+        # Envoy's exporter of traces names itself, and that of logs does not.
+        grpc_service=grpc_service(names.OTLP_LOG_CLUSTER, user_agent=USER_AGENT),
         resource_attributes=KeyValueList(values=[_attribute("service.name", otlp.service_name)]),
         body=AnyValue(string_value="%REQ(:METHOD)% %PATH(NQ:ORIG_OR_PATH)% %RESPONSE_CODE%"),
         attributes=KeyValueList(values=[_attribute(*item) for item in _ATTRIBUTES.items()]),

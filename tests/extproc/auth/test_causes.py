@@ -35,9 +35,13 @@ def refused(credentials: str, **settings: object) -> CredentialsError:
         ({"exp": NOW - LEEWAY - 1}, "expired", "the token has expired"),
         ({"nbf": NOW + LEEWAY + 1}, "not_yet_valid", "its nbf is in the future"),
         ({"iat": NOW + LEEWAY + 1}, "not_yet_valid", "its iat is in the future"),
-        ({"aud": "other"}, "wrong_audience", "another audience"),
+        ({"aud": "other"}, "wrong_audience", "another audience: its aud is 'other'"),
+        ({"aud": ["a", "b"]}, "wrong_audience", "its aud is 'a, b'"),
+        ({"aud": ["\n" * 99]}, "wrong_audience", "its aud is '\\n\\n"),
+        ({"aud": [7]}, "wrong_audience", "another audience"),
         ({"aud": None}, "wrong_audience", "no aud"),
-        ({"iss": "https://nobody.test"}, "unknown_issuer", "issuer is not trusted"),
+        ({"iss": "https://nobody.test"}, "unknown_issuer", "'https://nobody.test' is not trusted"),
+        ({"iss": None}, "unknown_issuer", "no iss"),
         ({"exp": None}, "invalid_claim", "no exp"),
         ({"exp": "soon"}, "invalid_claim", "exp is not a time"),
         ({"jti": 7}, "invalid_claim", "jti is not text"),
@@ -54,6 +58,8 @@ def test_each_wrong_claim_has_its_cause(
     error = refused(token(claims(**changes)))
     assert error.cause == cause
     assert message in str(error)
+    assert str(error).isprintable()
+    assert len(str(error)) <= 200
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from extproc.framing import length_prefixed
 from extproc.rpc import RpcError, StatusCode
 from extproc.transport.aio.client import WINDOW, ClientCall, ClientLimits, open_call
 from extproc.transport.http2 import frames
+from sluice.user_agent import USER_AGENT
 
 from .conftest import Start
 
@@ -248,6 +249,25 @@ def test_a_call_that_the_server_breaks_ends_with_the_reason(serve: Serve, detail
             error = await error_of(call)
             assert error.code in (StatusCode.UNAVAILABLE, StatusCode.INTERNAL)
             assert details in error.details
+
+    asyncio.run(test())
+
+
+def test_a_call_names_the_product() -> None:
+    received: asyncio.Queue[dict[bytes, bytes]] = asyncio.Queue()
+
+    async def record(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        http2 = H2Connection(H2Configuration(client_side=False))
+        http2.initiate_connection()
+        for event in http2.receive_data(await read(reader)):
+            if isinstance(event, RequestReceived):
+                received.put_nowait(dict(event.headers))
+        await never_respond(reader, writer)
+
+    async def test() -> None:
+        async with server(record) as address, calling(address, "/test/Echo"):
+            headers = await asyncio.wait_for(received.get(), 30)
+            assert headers[b"user-agent"].decode() == USER_AGENT
 
     asyncio.run(test())
 

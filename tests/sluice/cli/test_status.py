@@ -26,11 +26,12 @@ from extproc.telemetry.profile import Profiler
 from extproc.telemetry.publisher import MetricsPublisher
 from extproc.telemetry.status import WorkerStatus, read_status
 from sluice.cli import main
-from sluice.cli.gateway import address_near
+from sluice.cli.gateway import address_near, fetch_json
 from sluice.cli.status import describe
 from sluice.config import GatewayConfig
 from sluice.http.server import serve_in_thread
 from sluice.keys.key_set import KeySet
+from sluice.user_agent import USER_AGENT
 from tests.extproc.auth.tokens import issuer
 from tests.extproc.decision.requests import document
 from xds.admin.app import application
@@ -124,6 +125,15 @@ def test_the_json_status_has_the_workers_and_breakers(
         "breakers": [breaker], "unprotected": 2,
         "key_sets": [],
     }  # fmt: skip
+
+
+def test_requests_of_the_command_line_name_the_product() -> None:
+    def respond(request: Request) -> Response:
+        return JSONResponse({"agent": request.headers["user-agent"]})
+
+    app = Starlette(routes=[Route("/agent", respond)])
+    with serve_in_thread(app, ANY_PORT, max_requests=20) as address:
+        assert fetch_json(f"http://{address}", "/agent") == {"agent": USER_AGENT}
 
 
 def test_every_key_set_is_shown_with_its_age_and_the_failure_of_its_fetch(tmp_path: Path) -> None:
