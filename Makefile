@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PEERS  := $(VENV)/peers
 
+STARTED := $(shell date +%s)
+
 PROTO_SOURCES := $(sort $(wildcard protos/*.proto))
 
 .PHONY: install peers run test lint types protos protos-check docs h2spec fuzz bench-callout bench-convert bench-telemetry lock clean
@@ -15,16 +17,20 @@ install: $(STAMP)
 # the lock file, then this project without its dependencies.
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Sluice needs Python 3.11 or newer (set PYTHON=...)" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) .ci/install $(BIN)/python requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
 run: install
 	$(BIN)/sluice up --demo $(ARGS)
 
+# Prints the total at the end, also if a test has failed.
 test: install peers protos-check
-	$(BIN)/python -m pytest -m "not docker" $(ARGS)
+	$(if $(ARGS),,@echo "Running all tests, which takes about 7 minutes on two cores.")
+	@$(BIN)/python -m pytest -m "not docker" $(ARGS); status=$$?; \
+		seconds=$$(( $$(date +%s) - $(STARTED) )); \
+		echo "make test took $$((seconds / 60)) min $$((seconds % 60)) s"; exit $$status
 
 lint: install
 	$(BIN)/ruff check .
@@ -51,8 +57,8 @@ protos-check: install
 peers: $(PEERS)/.installed
 
 $(PEERS)/.installed: tests/integration/peers/requirements.txt | $(STAMP)
-	$(PYTHON) -m venv --clear $(PEERS)
-	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/integration/peers/requirements.txt
+	@$(PYTHON) -m venv --clear $(PEERS)
+	@$(PYTHON) .ci/install $(PEERS)/bin/python tests/integration/peers/requirements.txt
 	@touch $@
 
 # Generates the reference pages from the code.
