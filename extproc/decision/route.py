@@ -5,6 +5,7 @@ from extproc.decision.reads import Reads
 from extproc.decision.request import Request
 from extproc.decision.results import Refusal
 from extproc.policy.compiled import ModelPolicy, Policy, Target
+from sluice.config.models import ClaimRule
 from sluice.contract import headers
 from sluice.contract.reasons import Reason
 
@@ -52,13 +53,16 @@ def explain(context: DecisionContext) -> str:
 
 def _by_claim(model: ModelPolicy, context: DecisionContext) -> Target | None:
     """The version of the first claim rule that matches the caller."""
+    identity = context.identity
     for rule, target in model.claim_rules:
-        values = context.identity.claim_values(rule.claim)
-        if rule.claim == "group":
-            values |= context.identity.groups
-        if rule.match == "exact":
-            if rule.value in values:
-                return target
-        elif any(value.startswith(rule.value) for value in values):
+        if _matches(rule, identity.claim_values(rule.claim)):
+            return target
+        if rule.claim == "group" and _matches(rule, identity.groups):
             return target
     return None
+
+
+def _matches(rule: ClaimRule, values: frozenset[str]) -> bool:
+    if rule.match == "exact":
+        return rule.value in values
+    return any(value.startswith(rule.value) for value in values)
