@@ -19,7 +19,7 @@ DEPENDENCIES = {
     "sluice.user_agent": "",
     "sluice.keys": "sluice.user_agent",
     "sluice.printable": "",
-    "sluice.config": "sluice.contract sluice.keys",
+    "sluice.config": "sluice.contract sluice.keys sluice.printable",
     "sluice.http": "sluice.config",
     "sluice.images": "sluice.config",
     "sluice.data": "",

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Collection
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from sluice.config.values import is_ip, split_host_port
+from sluice.config.values import is_ip, is_localhost, split_host_port
 
 HttpEndpoint = Callable[[Request], Awaitable[Response]]
 
@@ -41,9 +41,9 @@ class HostGuard:
         match = _HOST.fullmatch(host)
         if match is None:
             return False
-        name = (match[1] or match[2]).lower().removesuffix(".")
-        is_localhost = name == "localhost" or name.endswith(".localhost")
-        return name in self._names or is_localhost or is_ip(name)
+        named = match[1] or match[2]
+        name = named.lower().removesuffix(".")
+        return name in self._names or is_localhost(named) or is_ip(name)
 
     def protect(self, endpoint: HttpEndpoint) -> HttpEndpoint:
         """Wrap an endpoint. Requests to other hosts get 421 (RFC 9110 section 15.5.20)."""

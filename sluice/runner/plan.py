@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sluice.bootstrap import max_connections, render
 from sluice.config import GatewayConfig
-from sluice.config.values import split_host_port
+from sluice.config.values import is_localhost, split_host_port
 from sluice.data import data_path
 from sluice.runner.process import ProcessSpec
 
@@ -115,8 +115,9 @@ def _demo_endpoints(config: GatewayConfig) -> Iterator[tuple[str, str, str, str]
         for version, served in model.versions.items():
             for endpoint in served.endpoints:
                 address = endpoint.address
-                loopback = split_host_port(address)[0] == "127.0.0.1"
-                if name in DEMO_MODELS and loopback and address not in seen:
+                host = split_host_port(address)[0]
+                local = host == "127.0.0.1" or is_localhost(host)
+                if name in DEMO_MODELS and local and address not in seen:
                     seen.add(address)
                     yield name, version, served.protocol, address
 

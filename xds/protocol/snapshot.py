@@ -74,31 +74,24 @@ class Snapshot:
     """The resources of every type.
 
     `version` is the version of the config that is in force after nodes have accepted the snapshot;
-    None without a config. `warmup` is the maximum time, in seconds, that Envoy takes to warm a new
-    cluster after it has accepted it, by the cluster's name.
+    None without a config.
     """
 
     types: Mapping[ResourceType, ResourceSet]
     version: str | None
-    warmup: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(
-        cls,
-        resources: Mapping[ResourceType, Resources],
-        version: str | None,
-        warmup: Mapping[str, float] | None = None,
-    ) -> Self:
+    def of(cls, resources: Mapping[ResourceType, Resources], version: str | None) -> Self:
         """The snapshot with these resources. A type that is missing has no resources."""
         types = {
             each: ResourceSet.of(resources.get(each, {}), version or "")
             for each in resource_types.ALL
         }
-        return cls(types, version, warmup or {})
+        return cls(types, version)
 
     def with_types(self, types: Mapping[ResourceType, ResourceSet]) -> Self:
         """This snapshot with other resources of the given types."""
-        return type(self)({**self.types, **types}, self.version, self.warmup)
+        return type(self)({**self.types, **types}, self.version)
 
     def has_same_resources(self, other: Self) -> bool:
         """Whether both snapshots have the same resources."""

@@ -32,7 +32,7 @@ def build(config: GatewayConfig, policy: PolicyDocument, directory: Path) -> Sna
     """
     inputs = _Inputs(config, policy, directory, [_compile_model(key) for key in _keys(config)])
     resources = {each: compiler(inputs) for each, compiler in COMPILERS.items()}
-    return Snapshot.of(resources, policy.version, warmup=clusters.warmup(config))
+    return Snapshot.of(resources, policy.version)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from envoy_data_plane.envoy.extensions.load_balancing_policies.least_request.v3 
 from sluice.config.gateway import Callout
 from sluice.contract.names import CALLOUT_CLUSTER
 from xds.resources import upstream
-from xds.resources.endpoints import discovery_type, load_assignment
+from xds.resources.endpoints import contain_endpoints
 from xds.resources.messages import pack, seconds
 
 MAX_CALLS = 100_000
@@ -59,12 +59,10 @@ def callout_cluster(callout: Callout) -> Cluster:
     """
     addresses = callout.addresses()
     pings = KeepaliveSettings(interval=seconds(PING_INTERVAL), timeout=seconds(PING_TIMEOUT))
-    return Cluster(
+    cluster = Cluster(
         name=CALLOUT_CLUSTER,
-        type=discovery_type(addresses),
         connect_timeout=seconds(0.25),
         load_balancing_policy=_least_request(),
-        load_assignment=load_assignment(CALLOUT_CLUSTER, ((text, 1) for text in addresses)),
         typed_extension_protocol_options=upstream.http2(upstream.large_windows(pings)),
         circuit_breakers=CircuitBreakers(
             thresholds=[
@@ -87,6 +85,8 @@ def callout_cluster(callout: Callout) -> Cluster:
         common_lb_config=_immediate_updates(),
         ignore_health_on_host_removal=True,
     )
+    contain_endpoints(cluster, ((text, 1) for text in addresses))
+    return cluster
 
 
 def _immediate_updates() -> ClusterCommonLbConfig:

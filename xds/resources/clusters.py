@@ -22,11 +22,10 @@ from envoy_data_plane.envoy.config.core.v3 import (
 )
 from envoy_data_plane.google.protobuf import Any as PackedMessage
 
-from sluice.config import GatewayConfig, Version
+from sluice.config import Version
 from sluice.config.models import HealthCheck, Pool
-from sluice.contract.names import cluster_name
 from xds.resources import upstream
-from xds.resources.endpoints import uses_eds, version_endpoints
+from xds.resources.endpoints import contain_endpoints, uses_eds, version_addresses
 from xds.resources.messages import from_ads, seconds
 
 MAX_RESPONSE_HEADERS_KIB = 256
@@ -36,25 +35,6 @@ would report a protocol error of the server."""
 
 MAX_RESPONSE_HEADERS = 256
 """Maximum headers, for the same reason: a request may have 100, the default for responses."""
-
-DNS_WARMUP = 2.0
-"""Maximum seconds for the first resolution of a host name."""
-
-
-def warmup(config: GatewayConfig) -> dict[str, float]:
-    """The maximum time, in seconds, that Envoy takes to warm each cluster; 0 is left out.
-
-    Envoy accepts a cluster before it has resolved host names and before the first health check.
-    """
-    waits: dict[str, float] = {}
-    for model_name, model in config.models.items():
-        for version_name, version in model.versions.items():
-            wait = 0.0 if uses_eds(version) else DNS_WARMUP
-            if version.health_check is not None:
-                wait += version.health_check.timeout
-            if wait:
-                waits[cluster_name(model_name, version_name)] = wait
-    return waits
 
 
 def version_cluster(name: str, version: Version, pool: Pool, buffer_limit: int) -> Cluster:
@@ -79,8 +59,7 @@ def version_cluster(name: str, version: Version, pool: Pool, buffer_limit: int) 
         cluster.type = ClusterDiscoveryType.EDS
         cluster.eds_cluster_config = ClusterEdsClusterConfig(eds_config=from_ads())
     else:
-        cluster.type = ClusterDiscoveryType.STRICT_DNS
-        cluster.load_assignment = version_endpoints(name, version)
+        contain_endpoints(cluster, version_addresses(version))
     return cluster
 
 

@@ -1,62 +1,114 @@
-"""Endpoints (EDS): the addresses of a cluster and their weights."""
+"""The endpoints of clusters, with EDS or inside the cluster: their addresses and weights."""
 
 from collections.abc import Iterable
 
-from envoy_data_plane.envoy.config.cluster.v3 import ClusterDiscoveryType
+from envoy_data_plane.envoy.config.cluster.v3 import (
+    Cluster,
+    ClusterCustomClusterType,
+    ClusterDiscoveryType,
+)
 from envoy_data_plane.envoy.config.endpoint.v3 import (
     ClusterLoadAssignment,
     Endpoint,
+    EndpointAdditionalAddress,
     EndpointHealthCheckConfig,
     LbEndpoint,
     LocalityLbEndpoints,
 )
+from envoy_data_plane.envoy.extensions.clusters.common.dns.v3 import DnsLookupFamily
+from envoy_data_plane.envoy.extensions.clusters.dns.v3 import DnsCluster, DnsClusterRefreshRate
 
 from sluice.config import Version
-from sluice.config.values import is_ip, split_host_port
-from xds.resources.messages import address
+from sluice.config.values import LOOPBACK_HOSTS, is_ip, is_localhost, split_host_port
+from xds.resources.messages import address, pack, seconds, socket_address
+
+MIN_DNS_RETRY, MAX_DNS_RETRY = 0.5, 5.0
+"""Seconds between two attempts to resolve a name after a failure."""
+
+Weighted = Iterable[tuple[str, int]]
+"""Addresses with their weights."""
 
 
 def uses_eds(version: Version) -> bool:
-    """Whether EDS provides the endpoints: all have IP addresses, so Envoy resolves no names."""
-    return all(map(_is_resolved, _addresses(version)))
+    """Whether EDS provides the endpoints: Envoy resolves no names."""
+    return _are_resolved(version_addresses(version))
 
 
-def discovery_type(addresses: Iterable[str]) -> ClusterDiscoveryType:
-    """The type of a cluster that contains its endpoints: STATIC, or STRICT_DNS for host names."""
-    if all(map(_is_resolved, addresses)):
-        return ClusterDiscoveryType.STATIC
-    return ClusterDiscoveryType.STRICT_DNS
+def version_addresses(version: Version) -> Weighted:
+    """The addresses of the endpoints of a version of a model."""
+    return [(endpoint.address, endpoint.weight) for endpoint in version.endpoints]
 
 
 def version_endpoints(cluster: str, version: Version) -> ClusterLoadAssignment:
-    """The endpoints of a version of a model."""
-    return load_assignment(cluster, ((e.address, e.weight) for e in version.endpoints))
+    """The endpoints of a version of a model whose endpoints EDS provides."""
+    return _load_assignment(cluster, version_addresses(version), resolved=True)
 
 
-def load_assignment(cluster: str, addresses: Iterable[tuple[str, int]]) -> ClusterLoadAssignment:
-    """The endpoints of a cluster, from pairs of address and weight."""
-    members = [_endpoint(text, weight) for text, weight in addresses]
+def contain_endpoints(cluster: Cluster, addresses: Weighted) -> None:
+    """Put the endpoints into the cluster. If one has a host name, Envoy resolves the names."""
+    addresses = list(addresses)
+    resolved = _are_resolved(addresses)
+    cluster.load_assignment = _load_assignment(cluster.name, addresses, resolved=resolved)
+    if resolved:
+        cluster.type = ClusterDiscoveryType.STATIC
+    else:
+        cluster.cluster_type = _resolves_names()
+
+
+def _resolves_names() -> ClusterCustomClusterType:
+    """Each address of a name is an endpoint.
+
+    By default, Envoy uses the IPv4 addresses of a name only if it has no IPv6 addresses. In a
+    network without IPv6, it would reach no server. With `ALL`, Envoy would take the two addresses
+    of a server for two servers.
+    """
+    retries = DnsClusterRefreshRate(
+        base_interval=seconds(MIN_DNS_RETRY), max_interval=seconds(MAX_DNS_RETRY)
+    )
+    settings = DnsCluster(
+        dns_lookup_family=DnsLookupFamily.V4_PREFERRED, dns_failure_refresh_rate=retries
+    )
+    return ClusterCustomClusterType(name="envoy.clusters.dns", typed_config=pack(settings))
+
+
+def _are_resolved(addresses: Weighted) -> bool:
+    return all(_is_resolved(text) for text, _ in addresses)
+
+
+def _is_resolved(text: str) -> bool:
+    if text.startswith("unix:"):
+        return True
+    host, _ = split_host_port(text)
+    return is_ip(host) or is_localhost(host)
+
+
+def _load_assignment(cluster: str, addresses: Weighted, *, resolved: bool) -> ClusterLoadAssignment:
+    members = [_endpoint(text, weight, resolved) for text, weight in addresses]
     return ClusterLoadAssignment(
         cluster_name=cluster, endpoints=[LocalityLbEndpoints(lb_endpoints=members)]
     )
 
 
-def _addresses(version: Version) -> Iterable[str]:
-    return (endpoint.address for endpoint in version.endpoints)
-
-
-def _is_resolved(text: str) -> bool:
-    return text.startswith("unix:") or is_ip(split_host_port(text)[0])
-
-
-def _endpoint(text: str, weight: int) -> LbEndpoint:
+def _endpoint(text: str, weight: int, resolved: bool) -> LbEndpoint:
     # By default, the Host of a health check is the cluster's name, which contains a slash.
     host = "localhost" if text.startswith("unix:") else split_host_port(text)[0]
     if ":" in host:
         host = f"[{host}]"
-    return LbEndpoint(
-        endpoint=Endpoint(
-            address=address(text), health_check_config=EndpointHealthCheckConfig(hostname=host)
-        ),
-        load_balancing_weight=weight,
+    endpoint = Endpoint(
+        address=address(text), health_check_config=EndpointHealthCheckConfig(hostname=host)
     )
+    if is_localhost(host) and not text.startswith("unix:"):
+        _connect_to_loopback(endpoint, int(split_host_port(text)[1]), resolved)
+    return LbEndpoint(endpoint=endpoint, load_balancing_weight=weight)
+
+
+def _connect_to_loopback(endpoint: Endpoint, port: int, resolved: bool) -> None:
+    """Connect to whichever loopback address accepts, without DNS (RFC 6761 section 6.3).
+
+    Servers listen on one of the two addresses or on both. Envoy supports several addresses of an
+    endpoint only in clusters without DNS.
+    """
+    first, *others = (socket_address(host, port) for host in LOOPBACK_HOSTS)
+    endpoint.address = first
+    if resolved:
+        endpoint.additional_addresses = [EndpointAdditionalAddress(address=a) for a in others]

@@ -36,7 +36,12 @@ def address(text: str) -> Address:
     if text.startswith("unix:"):
         return Address(pipe=Pipe(path=text.removeprefix("unix:")))
     host, port = split_host_port(text)
-    return Address(socket_address=SocketAddress(address=host, port_value=int(port)))
+    return socket_address(host, int(port))
+
+
+def socket_address(host: str, port: int) -> Address:
+    """The config.core.v3.Address of a TCP address."""
+    return Address(socket_address=SocketAddress(address=host, port_value=port))
 
 
 def from_ads() -> ConfigSource:

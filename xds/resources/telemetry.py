@@ -31,7 +31,7 @@ from sluice.config.telemetry import OtlpExport, Reports, Telemetry, Tracing
 from sluice.contract import headers, names
 from sluice.user_agent import USER_AGENT
 from xds.resources import upstream
-from xds.resources.endpoints import discovery_type, load_assignment
+from xds.resources.endpoints import contain_endpoints
 from xds.resources.messages import grpc_service, pack, seconds
 
 _ATTRIBUTES = {
@@ -151,10 +151,10 @@ def _attribute(key: str, value: str) -> KeyValue:
 
 
 def _collector(name: str, otlp: OtlpExport) -> Cluster:
-    return Cluster(
+    cluster = Cluster(
         name=name,
-        type=discovery_type([otlp.address]),
         connect_timeout=seconds(1),
-        load_assignment=load_assignment(name, [(otlp.address, 1)]),
         typed_extension_protocol_options=upstream.http2(Http2ProtocolOptions()),
     )
+    contain_endpoints(cluster, [(otlp.address, 1)])
+    return cluster

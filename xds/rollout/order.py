@@ -10,7 +10,7 @@ from typing import Final
 
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
-from xds.protocol.snapshot import ResourceSet, Snapshot
+from xds.protocol.snapshot import Resources, ResourceSet, Snapshot
 
 MAKE_BEFORE_BREAK: Final = tuple(each for each in resource_types.ALL if each.make_before_break)
 """Types whose resources are added before the other types change, and removed afterwards."""
@@ -45,7 +45,7 @@ def steps(current: Snapshot, new: Snapshot) -> list[Step]:
     made = current.with_types(both)
     switched = target.with_types(both)
     removes = not switched.has_same_resources(target)
-    make = Step("make", made, MAKE_BEFORE_BREAK, _warmup(current, new))
+    make = Step("make", made, MAKE_BEFORE_BREAK)
     switch = Step("switch", switched, resource_types.ALL, DRAIN if removes else 0.0, in_force=True)
     plan = [make] if not made.has_same_resources(current) else []
     plan.append(switch)
@@ -65,18 +65,27 @@ def _unchanged(current: Snapshot, new: Snapshot) -> Mapping[ResourceType, Resour
 def _both(current: Snapshot, new: Snapshot) -> Mapping[ResourceType, ResourceSet]:
     """Old and new resources together. For a name that both have, the new resource."""
     return {
-        each: _union(current.types[each], new.types[each], f"{new.version}-make")
+        each: _union(
+            current.types[each], _kept(each, current, new), new.types[each], f"{new.version}-make"
+        )
         for each in MAKE_BEFORE_BREAK
     }
 
 
-def _union(old: ResourceSet, new: ResourceSet, info: str) -> ResourceSet:
-    union = ResourceSet.of({**old.resources, **new.resources}, info)
+def _kept(resource_type: ResourceType, current: Snapshot, new: Snapshot) -> Resources:
+    """The old resources that are needed until the new config is in force.
+
+    An old resource has the name of its referrer. If the new config replaces the referrer, no node
+    subscribes to the old resource any more: the endpoints of a cluster that gets host names.
+    """
+    old = current.types[resource_type].resources
+    if resource_type.referrer is None:
+        return old
+    replaced = new.types[resource_type.referrer].resources
+    return {name: resource for name, resource in old.items() if name not in replaced}
+
+
+def _union(old: ResourceSet, kept: Resources, new: ResourceSet, info: str) -> ResourceSet:
+    union = ResourceSet.of({**kept, **new.resources}, info)
     same = (each for each in (old, new) if each.published and each.version == union.version)
     return next(same, union)
-
-
-def _warmup(current: Snapshot, new: Snapshot) -> float:
-    """The maximum time, in seconds, that Envoy takes to warm the new clusters."""
-    known = current.types[resource_types.CLUSTER].resources
-    return max((wait for name, wait in new.warmup.items() if name not in known), default=0.0)

@@ -59,7 +59,8 @@ def test_a_single_version_is_the_stable_one() -> None:
         ),
         (
             'listener:\n  address: "8080"\n',
-            "gateway.yaml:2: listener.address: write an address as host:port, such as",
+            "gateway.yaml:2: listener.address: '8080' is no such address: write an IP address and "
+            "a port, such as",
         ),
         ("a: ]", "gateway.yaml:1: the file is not valid YAML: "),
         ("listener: {}\nlistener: {}\n", "gateway.yaml:2: listener: the key occurs twice"),

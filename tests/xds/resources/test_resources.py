@@ -77,7 +77,9 @@ def test_the_windows_of_http2_are_larger_than_a_read() -> None:
 def test_eds_provides_ip_addresses_and_dns_resolves_host_names() -> None:
     snapshot = compiled(models={"ip": model("127.0.0.1:9", "[::1]:9"), "dns": model("host:9")})
     assert cluster(snapshot, "ip/v1").type is ClusterDiscoveryType.EDS
-    assert cluster(snapshot, "dns/v1").type is ClusterDiscoveryType.STRICT_DNS
+    resolving = cluster(snapshot, "dns/v1").cluster_type
+    assert resolving is not None
+    assert resolving.name == "envoy.clusters.dns"
     assert set(snapshot.types[resource_types.ENDPOINT].resources) == {"ip/v1"}
 
 

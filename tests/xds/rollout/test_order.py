@@ -10,9 +10,7 @@ from xds.rollout.order import steps
 NAMES = st.dictionaries(st.sampled_from("abcde"), st.sampled_from([b"1", b"2"]))
 
 
-def snapshot(
-    models: dict[str, bytes], warmup: dict[str, float] | None = None, version: str = "v1"
-) -> Snapshot:
+def snapshot(models: dict[str, bytes], version: str = "v1") -> Snapshot:
     """Models with a cluster and endpoints each, which the routes and the policy refer to."""
     resources = {name: Resource.of(content) for name, content in models.items()}
     names = Resource.of("".join(models).encode())
@@ -24,7 +22,6 @@ def snapshot(
             resource_types.POLICY: {"policy": names},
         },
         version,
-        warmup,
     )
 
 
@@ -72,11 +69,16 @@ def test_a_change_of_endpoints_changes_only_endpoints() -> None:
     assert switch.snapshot.has_same_resources(make.snapshot)
 
 
-def test_the_make_step_waits_for_new_clusters_only() -> None:
-    old = snapshot({"a": b"1"})
-    new = snapshot({"a": b"2", "b": b"1"}, warmup={"a": 9.0, "b": 2.0})
-    assert steps(old, new)[0].pause == 2.0
-    assert steps(new, new)[0].pause == 0.0
+def test_no_step_waits_for_endpoints_of_a_cluster_that_gets_host_names() -> None:
+    """Envoy resolves the host names, and does not subscribe to endpoints of this cluster."""
+    old = snapshot({"a": b"1", "b": b"1"})
+    new = snapshot({"a": b"2", "b": b"1"}, version="v2")
+    endpoints = ResourceSet.of({"b": Resource.of(b"1")}, "v2")
+    plan = steps(old, new.with_types({resource_types.ENDPOINT: endpoints}))
+    assert [step.name for step in plan] == ["make", "switch"]
+    for step in plan:
+        assert set(step.snapshot.types[resource_types.ENDPOINT].resources) == {"b"}
+        assert set(step.snapshot.types[resource_types.CLUSTER].resources) == {"a", "b"}
 
 
 def test_removals_wait_for_requests_with_an_old_decision() -> None:
