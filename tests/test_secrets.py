@@ -30,6 +30,7 @@ from sluice.config.load import loads
 from sluice.config.schema import sections
 from sluice.config.values import Confidential
 from sluice.keys.fetch import FetchError, fetch_document
+from tests.certificates import certificate, private_key
 from tests.extproc.auth.tokens import encoded
 from tests.extproc.policy.control_plane import control_plane
 from xds.admin.redaction import redacted
@@ -73,7 +74,7 @@ BASE: dict[str, Any] = {
             "leases": {},
         },
     },
-    "telemetry": {"profile": {"secret_file": f"/{SECRET}"}},
+    "telemetry": {"profile": {"secret_file": SECRET}},
     "listener": {"tls": {"certificate": "cert.pem", "private_key": "key.pem"}},
 }
 HIDDEN = (SECRET, SECRET.lower(), LONG_SECRET, "5e" * 32)
@@ -257,6 +258,9 @@ def test_a_valid_config_shows_no_secret(
 ) -> None:
     file = tmp_path / "gateway.yaml"
     file.write_text(yaml.safe_dump(BASE))
+    (tmp_path / "cert.pem").write_bytes(certificate())
+    (tmp_path / "key.pem").write_bytes(private_key())
+    (tmp_path / SECRET).write_text(LONG_SECRET)
     headers = [f"authorization: Bearer {SECRET}", f"x-api-key: {SECRET}", f"cookie: {SECRET}"]
     with nothing_shown(capsys, caplog):
         assert main(["validate", str(file)]) == 0

@@ -70,7 +70,7 @@ async def run(source: ConfigSource) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await server.start()
     log.info("xDS on %s, HTTP on %s", settings.xds, settings.http)
-    log.info("config %s is valid: version %s", source.name, compiled.snapshot.version)
+    _log_valid(source, loaded, compiled)
     tasks = [
         asyncio.create_task(rollout.run()),
         asyncio.create_task(follow(source, started, state, rollout)),
@@ -102,6 +102,14 @@ def _compile(source: ConfigSource, loaded: LoadedConfig, started: GatewayConfig)
         raise unexpected_error(source.name, error) from None
 
 
+def _log_valid(source: ConfigSource, loaded: LoadedConfig, compiled: CompiledConfig) -> None:
+    log.info("config %s is valid: version %s", source.name, compiled.snapshot.version)
+    for problem in loaded.warnings:
+        log.warning("%s", problem)
+    if loaded.config.allow_disruption:
+        log.warning("allow_disruption is set: remove it, so that the next change is checked")
+
+
 async def follow(
     source: ConfigSource, started: GatewayConfig, state: ControlPlaneState, rollout: Rollout
 ) -> None:
@@ -120,10 +128,8 @@ async def follow(
             log.error("config %s changes nothing:\n%s", source.name, error)
             state.on_invalid_config(str(error))
             continue
-        log.info("config %s is valid: version %s", source.name, compiled.snapshot.version)
+        _log_valid(source, change, compiled)
         for key in compiled.restart_required:
             log.warning("%s has changed, which takes effect at the next start", key)
-        if change.config.allow_disruption:
-            log.warning("allow_disruption is set: remove it, so that the next change is checked")
         state.on_config(compiled)
         rollout.submit(compiled.snapshot)

@@ -19,12 +19,9 @@ from starlette.routing import Route
 from extproc.telemetry.profile import ProfileError, Profiler
 from extproc.telemetry.status import CalloutStatus
 from sluice.config.files import read_file
-from sluice.config.telemetry import MAX_PROFILE_SECRET
+from sluice.config.telemetry import MAX_PROFILE_SECRET, MIN_PROFILE_SECRET
 from sluice.http.hosts import HostGuard
 from sluice.http.metrics import metrics_endpoint
-
-MIN_SECRET = 16
-"""Minimum bytes of the secret. A shorter secret could be guessed."""
 
 MAX_REQUESTS = 20
 """Maximum concurrent requests."""
@@ -85,7 +82,7 @@ def _authorized(request: Request, secret_file: Path | None) -> bool:
         secret = b"" if secret_file is None else read_file(secret_file, MAX_PROFILE_SECRET).strip()
     except OSError:
         return False
-    if len(secret) < MIN_SECRET or scheme.lower() != "bearer":
+    if len(secret) < MIN_PROFILE_SECRET or scheme.lower() != "bearer":
         return False
     # Digests have a fixed length, so the comparison time does not reveal the secret's length.
     return hmac.compare_digest(

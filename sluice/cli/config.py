@@ -2,21 +2,31 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from sluice.bootstrap import render
 from sluice.cli.commands import Subcommands, command
 from sluice.cli.gateway import config_argument, require_config
-from sluice.config import GatewayConfig, policy_document
+from sluice.config import GatewayConfig
+from sluice.config.checked import load_checked
+from sluice.config.disruption import check_change
 from sluice.config.load import load
+from sluice.config.named_files import RUNS_ON_THIS_MACHINE
 
 
 def register(commands: Subcommands) -> None:
     """Add this module's commands."""
     validate = command(
-        commands, "validate", _validate, "check a config file, and read its key set files"
+        commands, "validate", _validate, "check a config file and all files that it names"
     )
     config_argument(validate, "config file to check")
+    validate.add_argument(
+        "--running", type=Path, metavar="FILE",
+        help="config of the running gateway: also fail if the change from it would be refused, "
+        "because it would cut off clients",
+    )  # fmt: skip
     command(commands, "schema", _schema, "print the JSON Schema of the config, for editors")
     bootstrap = command(
         commands, "bootstrap", _bootstrap, "print an Envoy bootstrap for the gateway"
@@ -29,9 +39,13 @@ def register(commands: Subcommands) -> None:
 
 def _validate(options: argparse.Namespace) -> int:
     file = require_config(options)
-    config = load(file)
-    policy = policy_document(config, file.parent)
-    print(f"{file}: valid; {_count(config.models)}, version {policy.version}")
+    checked = load_checked(file, RUNS_ON_THIS_MACHINE)
+    if options.running is not None:
+        check_change(load(options.running), checked.config, checked.place)
+    for warning in checked.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    models, version = _count(checked.config.models), checked.policy.version
+    print(f"{file}: valid; {models}, version {version}")
     return 0
 
 

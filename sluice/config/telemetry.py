@@ -16,6 +16,9 @@ from sluice.config.values import (
     Text,
 )
 
+MIN_PROFILE_SECRET = 16
+"""Minimum bytes of the token for profiles: a shorter one could be guessed."""
+
 MAX_PROFILE_SECRET = 1024
 """Maximum bytes of a file with the token for profiles."""
 

@@ -71,16 +71,15 @@ class KeySet:
         """
         if len(text) > MAX_DOCUMENT:
             raise KeySetError("the key set is larger than 1 MiB")
-        try:
-            jwks = json.loads(text)["keys"]
-        except (ValueError, LookupError, TypeError, RecursionError):
-            # `from None`: the exception of the decoder contains the document.
-            raise KeySetError("not a JSON Web Key Set: it has no list of keys") from None
-        if not isinstance(jwks, list) or len(jwks) > MAX_KEYS:
-            raise KeySetError(f"a key set must be a list of at most {MAX_KEYS} keys")
-        keys = tuple(key for jwk in jwks if (key := _parse(jwk)) is not None)
-        if jwks and not keys:
-            raise KeySetError("the key set has no key that can verify signatures")
+        jwks = _list_of_keys(text)
+        parsed = [_parse(jwk) for jwk in jwks]
+        keys = tuple(each for each in parsed if isinstance(each, Key))
+        faults = [each for each in parsed if isinstance(each, str)]
+        if faults and not keys:
+            first = "the only key" if len(faults) == 1 else "the first key"
+            raise KeySetError(
+                f"the key set has no key that can verify signatures: {first} {faults[0]}"
+            )
         return cls(keys)
 
     def candidates(self, key_id: str | None, algorithm: str) -> tuple[Key, ...]:
@@ -97,27 +96,49 @@ class KeySet:
         return (*named, *(key for key in keys if key.id is None))
 
 
-def _parse(jwk: object) -> Key | None:
-    """Parse one key; None if it is not valid or not for signatures (RFC 7517 section 5)."""
-    if not isinstance(jwk, dict) or jwk.get("use", "sig") != "sig":
-        return None
+def _list_of_keys(text: str | bytes) -> list[object]:
+    """The entries of a key set. Raises KeySetError, whose message has no part of the document."""
+    try:
+        document = json.loads(text)
+    # `from None`: the exception of the decoder contains the document.
+    except (ValueError, RecursionError):
+        pem = text.lstrip()[:10] in ("-----BEGIN", b"-----BEGIN")
+        reason = "it is PEM, not JSON" if pem else "it is not JSON"
+        raise KeySetError(f"not a JSON Web Key Set: {reason}") from None
+    keys = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(keys, list):
+        single = isinstance(document, dict) and "kty" in document
+        reason = 'it is one key; write {"keys": [KEY]}' if single else "it has no list of keys"
+        raise KeySetError(f"not a JSON Web Key Set: {reason}")
+    if len(keys) > MAX_KEYS:
+        raise KeySetError(f"a key set must be a list of at most {MAX_KEYS} keys")
+    return keys
+
+
+def _parse(jwk: object) -> Key | str:
+    """Parse one key. If it cannot verify signatures (RFC 7517 section 5), returns why not."""
+    if not isinstance(jwk, dict):
+        return "is not a JSON object"
+    if jwk.get("use", "sig") != "sig":
+        return "is not for signatures (use)"
     kind = str(jwk.get("kty"))
     if kind != "oct" and "d" in jwk:
-        return None  # the private key has been published, so anyone can sign with it
+        # The private key has been published, so anyone can sign with it.
+        return "has its private half (d); a key set must have public keys only"
     curve = str(jwk.get("crv")) if kind in ("EC", "OKP") else None
     algorithms = _ALGORITHMS.get((kind, curve))
     if algorithms is None:
-        return None
+        return "has an unknown type or curve (kty, crv)"
     name = jwk.get("alg")
     if name is not None and name not in algorithms:
-        return None
+        return "has an algorithm that does not fit its type (alg)"
     if not _is_bounded(jwk):
-        return None
+        return "has a member that is too long or no text"
     try:
         parsed = jwt.PyJWK(jwk, algorithm=name or algorithms[0])
     # An invalid key must not affect the other keys or the next fetch.
     except (PyJWTError, ValueError, TypeError, LookupError, UnsupportedAlgorithm):
-        return None
+        return "is not valid"
     allowed = frozenset(
         algorithm
         for algorithm in (algorithms if name is None else (name,))
@@ -125,8 +146,8 @@ def _parse(jwk: object) -> Key | None:
     )
     key_id = jwk.get("kid")
     if key_id is not None and not isinstance(key_id, str):
-        return None  # RFC 7517 section 4.5: a string
-    return Key(key_id, allowed, parsed) if allowed else None
+        return "has a kid that is no text"  # RFC 7517 section 4.5
+    return Key(key_id, allowed, parsed) if allowed else "is too weak"
 
 
 def _is_bounded(jwk: Mapping[str, object]) -> bool:

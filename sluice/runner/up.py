@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sluice.config import GatewayConfig, policy_document
+from sluice.config import GatewayConfig
+from sluice.config.checked import load_checked
 from sluice.config.load import load
+from sluice.config.named_files import RUNS_HERE
 from sluice.config.policy import jwks_files
 from sluice.demo import checkout_key_set
 from sluice.devkeys import ISSUER, DevKeyError, DevKeys
@@ -77,10 +79,12 @@ async def up(options: UpOptions) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    config = load(options.config)
     if options.demo:
-        _ensure_keys(config, options.config.parent)
-    policy_document(config, options.config.parent)  # raises ConfigError for an unreadable key set
+        _ensure_keys(load(options.config), options.config.parent)
+    checked = load_checked(options.config, RUNS_HERE)
+    for warning in checked.warnings:
+        log.warning("%s", warning)
+    config = checked.config
     with _private_folder() as directory:
         processes = _processes(options, config, directory)
         _check_addresses([process.spec for process in processes])

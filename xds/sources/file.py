@@ -1,4 +1,4 @@
-"""A config source that reads a file, and watches it and the key set files that it names.
+"""A config source that reads a file, and watches it and the files that it names.
 
 A change is reported only when its files are complete: half of a config may be a valid config. A
 file that was replaced (renamed) is complete. A file that was changed in place is complete when no
@@ -18,6 +18,7 @@ from watchfiles import Change, awatch
 from sluice.config import ConfigError, GatewayConfig, policy_document
 from sluice.config.files import read_file
 from sluice.config.load import MAX_FILE, ConfigText, loads, read_text
+from sluice.config.named_files import MAY_RUN_ELSEWHERE, check_named_files, tls_files
 from sluice.config.policy import jwks_files
 from xds.sources.source import LoadedConfig, unexpected_error
 from xds.sources.written import FileState, file_state, is_being_written
@@ -94,12 +95,14 @@ class ConfigFile:
         try:
             text = ConfigText(read_text(self._path), self.name)
             config = loads(text.text, text.file)
-            for file in jwks_files(config, self._directory):
+            named = jwks_files(config, self._directory) + tls_files(config, self._directory)
+            for file in named:
                 files.append(file)
                 states.append(file_state(file))
                 digests.append(_digest(file))
             policy = policy_document(config, self._directory, text.problem)
-            result = LoadedConfig(config, policy, self._directory, text.problem)
+            warnings = check_named_files(config, self._directory, MAY_RUN_ELSEWHERE, text.problem)
+            result = LoadedConfig(config, policy, self._directory, text.problem, tuple(warnings))
         except ConfigError as error:
             result = error
         except Exception as error:

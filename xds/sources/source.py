@@ -17,13 +17,15 @@ log = logging.getLogger(__name__)
 class LoadedConfig:
     """A valid config and its policy. File names in the config are relative to `directory`.
 
-    `place` finds the line of a key, for errors that are found later.
+    `place` finds the line of a key, for errors that are found later. `warnings` are about files
+    that the config names.
     """
 
     config: GatewayConfig
     policy: PolicyDocument
     directory: Path
     place: Place = field(default=unplaced, repr=False)
+    warnings: tuple[Problem, ...] = ()
 
 
 class ConfigSource(Protocol):

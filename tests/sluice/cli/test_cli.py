@@ -46,6 +46,39 @@ def test_validate_names_the_line_and_key_of_an_error(
     assert capsys.readouterr().err.startswith(f"{config}:4: listner: unknown key; did you mean")
 
 
+def test_validate_reads_the_files_that_the_config_names(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tls = "listener: {tls: {certificate: cert.pem, private_key: key.pem}}\n"
+    config.write_text(CONFIG + tls)
+    assert main(["validate", str(config)]) == 2
+    certificate, key = capsys.readouterr().err.splitlines()
+    assert certificate.startswith(f"{config}:4: listener.tls.certificate: ")
+    assert key.startswith(f"{config}:4: listener.tls.private_key: ")
+
+
+def test_validate_prints_warnings_and_succeeds(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.write_text(CONFIG + "limits: {backend: {password_env: SLUICE_TEST_UNSET}}\n")
+    assert main(["validate", str(config)]) == 0
+    warning = f"warning: {config}:4: limits.backend.password_env: the variable is not set"
+    assert capsys.readouterr().err.startswith(warning)
+
+
+def test_validate_compares_with_the_config_of_the_running_gateway(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(CONFIG + "listener: {address: '127.0.0.1:1'}\n")
+    arguments = ["validate", str(changed), "--running", str(config)]
+    assert main(["validate", str(changed)]) == 0
+    assert main(arguments) == 2
+    assert f"{changed}:4: listener.address: this change would move" in capsys.readouterr().err
+    changed.write_text(changed.read_text() + "allow_disruption: true\n")
+    assert main(arguments) == 0
+
+
 def test_schema_prints_the_json_schema_of_the_config(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema"]) == 0
     schema = json.loads(capsys.readouterr().out)

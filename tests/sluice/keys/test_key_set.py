@@ -105,6 +105,32 @@ def test_a_document_that_is_not_a_key_set_is_refused(text: str | bytes) -> None:
         KeySet.parse(text)
 
 
+PRIVATE = RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, 2048), as_dict=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "it is not JSON"),
+        ("-----BEGIN PUBLIC KEY-----\nMFkw", "it is PEM, not JSON"),
+        (b"\n-----BEGIN PRIVATE KEY-----\nMFkw", "it is PEM, not JSON"),
+        ("[]", "it has no list of keys"),
+        (json.dumps(rsa_jwk()), 'it is one key; write {"keys": [KEY]}'),
+        (key_set(PRIVATE), "the only key has its private half (d)"),
+        (key_set(PRIVATE, {}), "the first key has its private half (d)"),
+        (key_set(rsa_jwk(use="enc")), "the only key is not for signatures (use)"),
+        (key_set({"kty": "oct", "k": "c2hvcnQ"}), "the only key is too weak"),
+    ],
+)  # fmt: skip
+def test_the_error_says_what_the_document_is_and_shows_no_part_of_it(
+    text: str | bytes, message: str
+) -> None:
+    with pytest.raises(KeySetError) as caught:
+        KeySet.parse(text)
+    assert message in str(caught.value)
+    assert not any(part in str(caught.value) for part in ("MFkw", "c2hvcnQ", PRIVATE["d"]))
+
+
 def test_the_number_of_keys_in_a_set_is_bounded() -> None:
     full = [rsa_jwk(kid=str(number)) for number in range(MAX_KEYS)]
     assert len(KeySet.parse(key_set(*full)).keys) == MAX_KEYS

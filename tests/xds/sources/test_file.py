@@ -196,3 +196,18 @@ def test_a_file_that_stays_open_for_writing_is_read_in_the_end(file: Path) -> No
 
         (change,) = changes_after(file, edit)
     assert models(change) == {"text", "other"}
+
+
+def test_wrong_tls_files_are_an_error_and_their_correction_is_read(file: Path) -> None:
+    certificate, key = file.parent / "cert.pem", file.parent / "key.pem"
+    tls = "listener: {tls: {certificate: cert.pem, private_key: key.pem}}"
+    wrong, right = changes_after(
+        file,
+        lambda: (certificate.write_text("x"), replace(file, f"{CONFIG}\n{tls}")),
+        lambda: (certificate.unlink(), key.unlink(missing_ok=True)),
+    )
+    assert "gateway.yaml:8: listener.tls.certificate: the file has no valid certificate" in str(
+        wrong
+    )
+    # Envoy may run on another machine, which has the files.
+    assert isinstance(right, LoadedConfig)
