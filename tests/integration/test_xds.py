@@ -474,6 +474,7 @@ def test_a_rejected_edit_is_shown_and_the_last_good_config_stays_in_force(
         before = started.status()["version"]
         # Only Envoy reads the files: the control plane may run on another machine.
         started.config["listener"]["tls"] = {"certificate": "none.pem", "private_key": "none.pem"}
+        started.config["allow_disruption"] = True
         started.config["models"]["new"] = served
         started.write()
         eventually(lambda: started.status()["error"] is not None)
