@@ -7,7 +7,7 @@ Content-Type. `ConversionPool` runs the conversions: large bodies on a thread, s
 from extproc.convert.content_coding import ACCEPTED_CODINGS
 from extproc.convert.converter import ConvertedMessage, Converter, Converters
 from extproc.convert.errors import ConversionError
-from extproc.convert.inference import ResponseOptions
+from extproc.convert.inference import Query, ResponseOptions
 from extproc.convert.limits import ConversionLimits
 from extproc.convert.pool import CallerPool, ConversionPool
 from extproc.convert.signature import Signature
@@ -21,6 +21,7 @@ __all__ = [
     "ConvertedMessage",
     "Converter",
     "Converters",
+    "Query",
     "ResponseOptions",
     "Signature",
 ]

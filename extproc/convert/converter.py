@@ -14,6 +14,7 @@ from extproc.convert.grpc_status import grpc_code, grpc_problem
 from extproc.convert.inference import (
     Headers,
     InferenceRequest,
+    Query,
     Reading,
     RequestReader,
     ResponseOptions,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from extproc.convert.request_readers import RequestReaders
 
 ServerProtocol = Literal["http", "grpc"]
+_QUERY_METHODS: Mapping[Query, str] = {"ready": "ModelReady", "metadata": "ModelMetadata"}
 GRPC_PATH = f"{OIP_GRPC_PREFIX}ModelInfer"
 
 _MIN_THREAD_SIZE = 16 << 10
@@ -105,6 +107,11 @@ class Converter:
     releases_lock: bool = False
     """Whether most of the work releases the interpreter lock, as the decoders of images do. Then a
     body of any size is converted on a thread."""
+
+    @property
+    def takes_body(self) -> bool:
+        """Whether a request has a body to convert."""
+        return True
 
     def convert_request(self, body: bytes, headers: Headers) -> ConvertedMessage:
         """Convert a request for the model server. Raises ConversionError (400, 413, 415, 422)."""
@@ -245,6 +252,10 @@ class Converter:
         if code != 0:
             status, reason, document = grpc_problem(code, headers, options.request_id)
             return replace(_response(document, MEDIA_TYPE, status), reason=reason)
+        return self._from_message(options, body)
+
+    def _from_message(self, options: ResponseOptions, body: bytes) -> ConvertedMessage:
+        """The message of a gRPC response as the client requested it."""
         from extproc.convert import protobuf
         from extproc.convert.grpc_response import read_response
         from extproc.convert.response import write_binary, write_json
@@ -272,6 +283,47 @@ class Converter:
         return _with_vary(_response(written, JSON), headers.get("vary", ""))
 
 
+@dataclass(frozen=True, slots=True)
+class QueryConverter(Converter):
+    """Converts a request without a body to a gRPC call, and the response to JSON."""
+
+    query: Query = "ready"
+
+    @property
+    def takes_body(self) -> bool:
+        """A query has no body."""
+        return False
+
+    def request_steps(self, body: bytes, headers: Headers) -> Steps:
+        """The gRPC call, which names the model. The server chooses the version."""
+        from extproc.convert.model_query import write_query
+
+        yield len(body)
+        return ConvertedMessage(
+            write_query(self.query, self.signature),
+            PROTOBUF[0],
+            {
+                ":method": "POST",
+                ":path": f"{OIP_GRPC_PREFIX}{_QUERY_METHODS[self.query]}",
+                "content-type": PROTOBUF[0],
+                "te": "trailers",
+            },
+            (*_REMOVED_FROM_REQUEST, "accept-encoding"),
+            response_options=ResponseOptions(request_id=headers.get("x-request-id", "")),
+        )
+
+    def _from_message(self, options: ResponseOptions, body: bytes) -> ConvertedMessage:
+        from extproc.convert.model_query import read_answer
+
+        status, document = read_answer(self.query, self.signature, body)
+        return _response(document, JSON, status)
+
+
+def _no_tensors(body: bytes, headers: Headers) -> Reading:
+    yield len(body)
+    return InferenceRequest([])
+
+
 def _after(memory: int, reading: Reading) -> Generator[int, None, InferenceRequest]:
     """The steps of the reading, which yield its memory in addition to `memory`."""
     while True:
@@ -293,6 +345,7 @@ class Converters:
         self._protocol: ServerProtocol = protocol
         self._limits = limits
         self._built: dict[str, Converter] = {}
+        self._queries: dict[Query, Converter] = {}
         self._readers: RequestReaders | None = None
 
     def choose(self, content_type: str | None) -> Converter | None:
@@ -310,6 +363,15 @@ class Converters:
         converter = self._build(media_type, kind)
         # `_built` is bounded: only the media types of `_KINDS` have a converter.
         self._built[media_type] = converter
+        return converter
+
+    def query(self, query: Query) -> Converter:
+        """The converter of a request for the readiness or the metadata of the model."""
+        converter = self._queries.get(query)
+        if converter is None:
+            converter = self._queries[query] = QueryConverter(
+                f"{query}-grpc", "grpc", self._signature, self._limits, 0, _no_tensors, query=query
+            )
         return converter
 
     def _kind(self, media_type: str) -> str | None:

@@ -43,6 +43,9 @@ class InferenceRequest:
     """The body is a V2 REST request, so a REST server can get it unchanged."""
 
 
+Query = Literal["ready", "metadata"]
+"""What a request without a body asks about a model."""
+
 Headers = Mapping[str, str]
 """Header names in lower case."""
 

@@ -1,13 +1,17 @@
 """Stage: chooses the converter of the body, if the body must be converted for the version."""
 
-from extproc.convert import ConversionError
+from collections.abc import Mapping
+
+from extproc.convert import ConversionError, Converters, Query
 from extproc.decision import grpc_metadata
 from extproc.decision.context import DecisionContext
 from extproc.decision.reads import Reads
+from extproc.decision.refusals import NO_WEBSOCKET
 from extproc.decision.request import Request
 from extproc.decision.results import Refusal
 from extproc.policy.compiled import Policy, Target
 from sluice.contract.headers import CREDENTIALS
+from sluice.contract.paths import GRPC_OPERATIONS
 from sluice.contract.reasons import Reason
 
 _GRPC = b"application/grpc"
@@ -32,8 +36,25 @@ _NO_WEBSOCKET = Refusal(
     (("allow", "POST"),),
 )
 
+_UNKNOWN_OPERATION = Refusal(
+    Reason.UNKNOWN_OPERATION,
+    "this version speaks gRPC: only inference, readiness and metadata can be converted",
+)
+
+_QUERIES: Mapping[bytes | None, Query] = {b"ready": "ready", b"": "metadata"}
+"""Operations without a body that can be converted to gRPC."""
+
 _INFER_OPERATIONS = (None, b"infer")
 """Operations with tensors in the body: `infer`, and None for requests to configured `paths`."""
+
+_GRPC_OPERATIONS = frozenset((None, *(name.encode() for name in GRPC_OPERATIONS)))
+"""Operations that a version that speaks gRPC has."""
+
+_ONLY_POST = Refusal(
+    Reason.METHOD_NOT_ALLOWED,
+    "this version speaks gRPC: an inference request must use the method POST",
+    (("allow", "POST"),),
+)
 
 
 def reads(_: Policy) -> Reads:
@@ -44,20 +65,22 @@ def reads(_: Policy) -> Reads:
 
 
 def run(policy: Policy, request: Request, context: DecisionContext) -> Refusal | None:
-    """Choose the converter by the content type and the version's protocol."""
+    """Choose the converter by the operation, the content type and the version's protocol."""
     target = context.target
     assert target is not None
     if target.converters is None:
         return None
-    if request.is_websocket:
-        return _NO_WEBSOCKET if target.protocol == "grpc" else None
-    if target.protocol == "grpc" and _headers_too_large(policy, request, context):
-        return _HEADERS_TOO_LARGE
+    speaks_grpc = target.protocol == "grpc"
+    refusal = _check_for_grpc(policy, request, context) if speaks_grpc else None
+    if refusal is not None or request.is_websocket:
+        return refusal
     content_type = request.headers.get("content-type")
     if content_type is not None and content_type.lower().startswith(_GRPC):
         return _check_grpc_call(target, request, context)
+    if speaks_grpc and context.operation in _QUERIES:
+        return _choose_query(target.converters, request, context)
     if context.operation not in _INFER_OPERATIONS or request.method != b"POST":
-        return _check_other_operation(target)
+        return _ONLY_POST if speaks_grpc else None
     if not request.has_body:
         return Refusal(Reason.MALFORMED_REQUEST, "the body is empty")
     try:
@@ -65,9 +88,7 @@ def run(policy: Policy, request: Request, context: DecisionContext) -> Refusal |
             None if content_type is None else content_type.decode("latin-1")
         )
     except ConversionError as error:
-        return Refusal(
-            Reason.UNSUPPORTED_MEDIA_TYPE, f"{error.field} {error.detail}", field=error.field
-        )
+        return Refusal(Reason.UNSUPPORTED_MEDIA_TYPE, f"{error.field} {error.detail}")
     return None
 
 
@@ -75,7 +96,17 @@ def explain(context: DecisionContext) -> str:
     """Explain whether the body is converted."""
     if context.converter is None:
         return "the body passes unchanged"
-    return f"the body is converted: {context.converter.name}"
+    what = "body" if context.converter.takes_body else "request"
+    return f"the {what} is converted: {context.converter.name}"
+
+
+def _check_for_grpc(policy: Policy, request: Request, context: DecisionContext) -> Refusal | None:
+    """Refuse what no version that speaks gRPC can serve."""
+    if context.operation not in _GRPC_OPERATIONS:
+        return _UNKNOWN_OPERATION
+    if request.is_websocket:
+        return NO_WEBSOCKET if context.operation in _QUERIES else _NO_WEBSOCKET
+    return _HEADERS_TOO_LARGE if _headers_too_large(policy, request, context) else None
 
 
 def _check_grpc_call(target: Target, request: Request, context: DecisionContext) -> Refusal | None:
@@ -99,12 +130,11 @@ def _headers_too_large(policy: Policy, request: Request, context: DecisionContex
     return request.header_bytes(ignored) > policy.max_grpc_headers - ADDED_HEADERS - subject
 
 
-def _check_other_operation(target: Target) -> Refusal | None:
-    """Refuse a REST request other than inference to a version that speaks gRPC."""
-    if target.protocol != "grpc":
-        return None
-    return Refusal(
-        Reason.METHOD_NOT_ALLOWED,
-        "this version speaks gRPC: only inference requests can be converted",
-        (("allow", "POST"),),
-    )
+def _choose_query(
+    converters: Converters, request: Request, context: DecisionContext
+) -> Refusal | None:
+    """Choose the converter of a request for readiness or metadata to a version that speaks gRPC."""
+    if request.has_body:
+        return Refusal(Reason.MALFORMED_REQUEST, "this request must not have a body")
+    context.converter = converters.query(_QUERIES[context.operation])
+    return None

@@ -7,6 +7,9 @@ from sluice.contract.reasons import Reason
 MISSING_MESSAGE = Refusal(Reason.MALFORMED_REQUEST, "the gRPC call has no message")
 """A server would wait for the message until the deadline, which would count as its failure."""
 
+NO_WEBSOCKET = Refusal(Reason.MALFORMED_REQUEST, "this path has no WebSocket")
+"""The refusal of an upgrade with a method that is allowed without the upgrade."""
+
 MEMORY_EXHAUSTED = Refusal(
     Reason.MEMORY_EXHAUSTED,
     "the gateway has no memory left for the body",

@@ -3,7 +3,7 @@
 from extproc.decision import oip_grpc
 from extproc.decision.context import DecisionContext
 from extproc.decision.reads import Reads
-from extproc.decision.refusals import MISSING_MESSAGE, body_too_large
+from extproc.decision.refusals import MISSING_MESSAGE, NO_WEBSOCKET, body_too_large
 from extproc.decision.request import Request
 from extproc.decision.results import Refusal
 from extproc.policy.compiled import ModelPolicy, Policy
@@ -57,7 +57,7 @@ def run(policy: Policy, request: Request, context: DecisionContext) -> Refusal |
     if oip_grpc.is_method_path(path):
         context.model = policy.models.get(request.headers.get(headers.MODEL_NAME, b""))
         if not _is_client_method(oip_grpc.method_name(path), context.model):
-            return Refusal(Reason.METHOD_NOT_ALLOWED, "clients may not call this gRPC method")
+            return _unknown_grpc_method(request)
         if not request.has_body:
             return MISSING_MESSAGE
         rest, is_oip_rest = b"", False
@@ -112,6 +112,18 @@ def _is_client_method(method: bytes, model: ModelPolicy | None) -> bool:
     )
 
 
+def _unknown_grpc_method(request: Request) -> Refusal:
+    """The refusal of a method that does not exist for clients.
+
+    A gRPC client gets UNIMPLEMENTED. Other clients get 404, because 405 must list methods that are
+    allowed (RFC 9110 section 15.5.6).
+    """
+    detail = "clients may not call this gRPC method"
+    if request.headers.get("content-type", b"").lower().startswith(b"application/grpc"):
+        return Refusal(Reason.METHOD_NOT_ALLOWED, detail)
+    return Refusal(Reason.UNKNOWN_OPERATION, detail)
+
+
 def _split_version(rest: bytes) -> tuple[bytes, bytes | None]:
     """Split `versions/V/infer` into `infer` and V."""
     if not rest.startswith(b"versions/"):
@@ -124,12 +136,11 @@ def _check_method(model: ModelPolicy, request: Request, *, read_only: bool) -> R
     method = request.method
     if read_only:
         return None if method in _READ_METHODS else _method_not_allowed("GET, HEAD")
-    if request.is_websocket:
-        if model.websocket and method == b"GET":
-            return _check_connection(request)
-    elif method in model.methods:
-        return None
-    return _method_not_allowed(model.allow_header)
+    if request.is_websocket and model.websocket:
+        return _check_connection(request) if method == b"GET" else _method_not_allowed("GET")
+    if method not in model.methods:
+        return _method_not_allowed(model.allow_header)
+    return NO_WEBSOCKET if request.is_websocket else None
 
 
 def _check_connection(request: Request) -> Refusal | None:

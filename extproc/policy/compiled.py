@@ -10,7 +10,7 @@ from sluice.config import Model, PolicyDocument, Version
 from sluice.config.gateway import Requests
 from sluice.config.models import AllowRule, ClaimRule, UserBucket
 from sluice.contract.names import cluster_name
-from sluice.contract.paths import OIP_OPERATIONS, OIP_PREFIX
+from sluice.contract.paths import GRPC_OPERATIONS, OIP_OPERATIONS, OIP_PREFIX
 
 BUCKETS = {"xxh64": 10_000, "modulo": 100}
 """Number of buckets by hash: a bucket is 0.01 % or 1 % of the users."""
@@ -131,14 +131,15 @@ def _compile_model(name: str, model: Model, defaults: Requests) -> ModelPolicy:
         )
         for version, settings in model.versions.items()
     }
+    methods = _methods(model)
     accepted = [*model.content_types, *_convertible_types(model)]
     return ModelPolicy(
         name=name,
         type=model.type,
         targets={version.encode(): target for version, target in targets.items()},
         stable=targets[model.stable_version],
-        methods=frozenset(method.encode() for method in model.methods),
-        allow_header=", ".join(model.methods),
+        methods=frozenset(method.encode() for method in methods),
+        allow_header=", ".join(methods),
         media_types=frozenset(kind.encode() for kind in accepted if not kind.endswith("*")),
         media_type_prefixes=tuple(
             kind.removeprefix("*/").removesuffix("*").encode()
@@ -167,10 +168,23 @@ def _converters(
     return Converters(signature, version.protocol, limits)
 
 
+def _methods(model: Model) -> list[str]:
+    """The HTTP methods of a model. If all versions speak gRPC, only POST can be served."""
+    return [method for method in model.methods if method == "POST" or not _speaks_grpc(model)]
+
+
 def _operations(model: Model) -> frozenset[bytes] | None:
+    """The REST operations of a model. Some have no meaning in gRPC."""
+    if _speaks_grpc(model):
+        return frozenset(path.encode() for path in GRPC_OPERATIONS)
     if "*" in model.extra_paths:
         return None
     return frozenset(path.encode() for path in OIP_OPERATIONS.union(model.extra_paths))
+
+
+def _speaks_grpc(model: Model) -> bool:
+    """Whether all versions speak gRPC."""
+    return all(version.protocol == "grpc" for version in model.versions.values())
 
 
 def _convertible_types(model: Model) -> Iterator[str]:

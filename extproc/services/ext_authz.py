@@ -32,6 +32,12 @@ _CANNOT_CONVERT = Refusal(
 )
 
 
+_CANNOT_QUERY = Refusal(
+    Reason.UNKNOWN_OPERATION,
+    "the request must be converted for this model, and ext_authz cannot convert requests",
+)
+
+
 class Authorization:
     """The gRPC service."""
 
@@ -63,7 +69,8 @@ class Authorization:
         if isinstance(decision, Refusal):
             return _denied_response(policy, headers, decision)
         if decision.converter is not None:
-            return _denied_response(policy, headers, _CANNOT_CONVERT)
+            refusal = _CANNOT_CONVERT if decision.converter.takes_body else _CANNOT_QUERY
+            return _denied_response(policy, headers, refusal)
         assert policy is not None
         try:
             removed = tuple(removed_headers(policy, headers))

@@ -12,6 +12,18 @@ OIP_OPERATIONS: Final = frozenset(("", "ready", "infer", "generate", "generate_s
 """REST operations of a model: paths below `OIP_PREFIX` and its name. The empty path is metadata.
 `generate` and `generate_stream` are the protocol's extension for text generation."""
 
+GRPC_OPERATIONS: Final = frozenset(("", "ready", "infer"))
+"""Members of `OIP_OPERATIONS` that have a gRPC method, so they can be converted."""
+
+LIVE: Final = "/v2/health/live"
+"""Path of the gateway's liveness: Envoy runs."""
+
+READY: Final = "/v2/health/ready"
+"""Path of the gateway's readiness: Envoy can reach a worker that has a policy."""
+
+SERVER_METADATA: Final = "/v2"
+"""Path of the gateway's own metadata."""
+
 ADS_SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 ADS_METHOD: Final = "StreamAggregatedResources"
 ADS_STREAM: Final = f"/{ADS_SERVICE}/{ADS_METHOD}"

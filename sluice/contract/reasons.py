@@ -33,6 +33,7 @@ class Reason(StrEnum):
     MODEL_MISMATCH = "model_mismatch"
     UNKNOWN_MODEL = "unknown_model"
     UNKNOWN_VERSION = "unknown_version"
+    UNKNOWN_OPERATION = "unknown_operation"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     BODY_TOO_LARGE = "body_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
@@ -176,6 +177,11 @@ DECISION_REFUSALS: Mapping[Reason, RefusalReason] = {
     ),
     Reason.UNKNOWN_MODEL: RefusalReason(404, "no model has this path or this `x-model-name`"),
     Reason.UNKNOWN_VERSION: RefusalReason(404, "the model has no such version"),
+    Reason.UNKNOWN_OPERATION: RefusalReason(
+        404,
+        "the version speaks gRPC and has no such operation, for example `generate`; or the gRPC "
+        "method does not exist for clients",
+    ),
     Reason.METHOD_NOT_ALLOWED: RefusalReason(
         405, "the method is not allowed; in HTTP, `Allow` lists the allowed methods"
     ),

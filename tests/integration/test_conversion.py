@@ -236,10 +236,25 @@ def test_a_body_without_a_declared_length_is_converted(client: httpx.Client, ver
     assert label(client.post(INFER, content=halves, headers=headers)) == 7
 
 
-def test_a_rest_call_other_than_infer_to_a_grpc_server_is_refused(client: httpx.Client) -> None:
-    response = client.get("/v2/models/digits/ready")
-    assert response.status_code == 405
-    assert response.json()["reason"] == "method_not_allowed"
+@pytest.mark.parametrize("version", ["v1", "v2"], ids=["grpc", "rest"])
+def test_readiness_and_metadata_are_the_same_for_both_protocols(
+    client: httpx.Client, version: str
+) -> None:
+    path = f"/v2/models/digits/versions/{version}"
+    ready, metadata = client.get(f"{path}/ready?a=b"), client.get(path)
+    assert (ready.status_code, ready.json()) == (200, {"name": "digits", "ready": True})
+    assert metadata.status_code == 200
+    assert metadata.json()["inputs"] == [
+        {"name": "image", "datatype": "UINT8", "shape": [-1, SIDE, SIDE, 1]}
+    ]
+    for answered, answer in ((client.head(f"{path}/ready"), ready), (client.head(path), metadata)):
+        assert (answered.status_code, answered.content) == (200, b"")
+        assert answered.headers["content-length"] == answer.headers["content-length"]
+
+
+def test_an_operation_that_grpc_does_not_have_is_refused(client: httpx.Client) -> None:
+    response = client.post("/v2/models/digits/generate", json={})
+    assert (response.status_code, response.json()["reason"]) == (404, "unknown_operation")
 
 
 def test_an_error_of_the_model_server_becomes_a_problem(client: httpx.Client) -> None:

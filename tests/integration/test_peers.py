@@ -208,13 +208,28 @@ def test_tritonclient_gets_the_outputs_of_a_rest_server(triton: Triton, gateway:
     assert result.get("outputs", {}).get("label") == ["positive"], result
 
 
-@pytest.mark.parametrize("protocol", ["grpc", "http"])
+@pytest.mark.parametrize(
+    ("protocol", "model", "options"),
+    [
+        ("grpc", "digits", {}),
+        ("http", "sentiment", {}),
+        ("http", "digits", {}),
+        ("http", "digits", {"version": "v1"}),
+        ("http", "centroids", {"headers": {"x-model-version": "rest"}}),
+        ("http", "centroids", {"headers": {"x-model-version": "grpc"}}),
+    ],
+)
 def test_tritonclient_reads_the_readiness_and_metadata_of_a_model(
-    triton: Triton, gateway: Gateway, protocol: str
+    triton: Triton, gateway: Gateway, protocol: str, model: str, options: dict[str, Any]
 ) -> None:
-    model = "digits" if protocol == "grpc" else "sentiment"
-    assert triton.call(protocol, gateway, model, call="ready") == {"ready": True}
-    assert triton.call(protocol, gateway, model, call="metadata") == {"name": model}
+    assert triton.call(protocol, gateway, model, call="ready", **options) == {"ready": True}
+    assert triton.call(protocol, gateway, model, call="metadata", **options) == {"name": model}
+
+
+def test_tritonclient_reads_that_a_model_is_not_ready(triton: Triton, gateway: Gateway) -> None:
+    assert triton.call("http", gateway, "unreachable", call="ready") == {"ready": False}
+    result = triton.call("http", gateway, "unreachable", call="metadata")
+    assert result == {"status": "503", "error": "The connection to the model failed."}
 
 
 def test_tritonclient_gets_the_status_and_the_detail_of_a_refused_grpc_call(

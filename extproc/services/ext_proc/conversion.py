@@ -95,7 +95,7 @@ class ConvertBody(PassBody):
 
         Envoy sends a response whose body is not requested to the client as it arrives.
         """
-        if self._options is None or self._headers.get(":method") == "HEAD":
+        if self._options is None:
             return messages.PASS["response_headers"]
         self._response_headers = _response_fields(messages.pairs(headers.headers))
         if not self._converter.reads_response(
@@ -146,6 +146,10 @@ class ConvertBody(PassBody):
             return self._refusal(error)
         except Exception as error:
             return log_failure(error)
+        return messages.request_body(*self._forwarded(converted))
+
+    def _forwarded(self, converted: ConvertedMessage) -> tuple[bytes, Headers, list[str]]:
+        """The new body, the headers to set and the headers to remove of a converted request."""
         self._options = converted.response_options
         headers, sent, removed = dict(converted.headers), converted.body, [*converted.remove]
         if self._converter.protocol == "grpc":
@@ -156,12 +160,12 @@ class ConvertBody(PassBody):
             headers[header_names.BODY_LENGTH] = str(len(sent))
         # The access log shows the path that the client sent.
         headers[header_names.PATH] = self._headers.get(":path", "").partition("?")[0]
-        return messages.request_body(sent, list(headers.items()), removed)
+        return sent, list(headers.items()), removed
 
-    async def _convert_status(self, part: str) -> Result:
-        """Convert a response without a body, such as a gRPC error, into a problem document."""
+    async def _convert_status(self, part: str, message: bytes = b"") -> Result:
+        """Convert a response, such as a gRPC error without a message, into one of the gateway."""
         try:
-            converted = await self._convert_response(b"")
+            converted = await self._convert_response(message)
         except ConversionError as error:
             return self._refusal(error)
         if converted is None:

@@ -8,6 +8,7 @@ from extproc.services.ext_proc.body_handler import BodyHandler, CountBody
 from extproc.services.ext_proc.caller import caller_of
 from extproc.services.ext_proc.conversion import ConvertBody
 from extproc.services.ext_proc.grpc_body_check import BodyChecks, GrpcBodyCheck
+from extproc.services.ext_proc.model_query import ConvertQuery
 
 
 def choose_handler(
@@ -21,6 +22,8 @@ def choose_handler(
     """The body handler of an admitted request; None if the callout does not need the body."""
     if admission.converter is not None:
         conversions = checks.pool.for_caller(caller_of(admission, headers))
+        if not admission.converter.takes_body:
+            return ConvertQuery(admission, headers, conversions, expose_reason=expose_reason)
         return ConvertBody(
             admission, headers, conversions, has_body=has_body, expose_reason=expose_reason
         )

@@ -45,6 +45,9 @@ CONVERT_BODY = ProcessingMode(
 )
 """Envoy buffers the whole request body. It also sends the response headers."""
 
+CONVERT_CALL = ProcessingMode(response_header_mode=ProcessingMode.SEND)
+"""The request has no body. Envoy sends the response headers."""
+
 CONVERT_UNMEASURED_BODY = ProcessingMode(
     response_header_mode=ProcessingMode.SEND, request_body_mode=ProcessingMode.BUFFERED_PARTIAL
 )
@@ -63,11 +66,19 @@ CONVERT_RESPONSE = ProcessingMode(
 """Envoy buffers the whole response body. It also sends the trailers."""
 
 
-def request_headers(added: Headers, removed: Iterable[str], mode: ProcessingMode | None) -> bytes:
-    """Pass a request with changed headers. `mode` selects the parts that Envoy sends next."""
+def request_headers(
+    added: Headers, removed: Iterable[str], mode: ProcessingMode | None, body: bytes | None = None
+) -> bytes:
+    """Pass a request with changed headers. `mode` selects the parts that Envoy sends next.
+
+    A request without a body can get one.
+    """
     mutation = _mutation(added, removed)
     # The route reads its cluster from a header that this response sets, so Envoy must match again.
     common = CommonResponse(header_mutation=mutation, clear_route_cache=True)
+    if body is not None:
+        common.status = CommonResponse.CONTINUE_AND_REPLACE
+        common.body_mutation.body = body
     response = ProcessingResponse(request_headers=HeadersResponse(response=common))
     if mode is not None:
         response.mode_override.CopyFrom(mode)

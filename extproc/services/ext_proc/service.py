@@ -14,6 +14,7 @@ from extproc.services.decider import Decider
 from extproc.services.ext_proc import messages
 from extproc.services.ext_proc.admission_cache import AdmissionCache, MessageParts
 from extproc.services.ext_proc.grpc_body_check import BodyChecks
+from extproc.services.ext_proc.model_query import ConvertQuery
 from extproc.services.ext_proc.stream import RequestStream
 from extproc.services.response_cache import ResponseCache
 from extproc.services.responses import removed_headers, upstream_headers
@@ -51,6 +52,20 @@ class ExternalProcessor:
             admission,
             (removed, id(mode)),
             lambda: messages.request_headers(upstream_headers(admission), removed, mode),
+        )
+
+    def call_response(
+        self, admission: Admission, headers: Mapping[str, bytes], query: ConvertQuery
+    ) -> bytes:
+        """The serialized response to the headers of a request that becomes a gRPC call."""
+        policy = self.current_policy.current
+        assert policy is not None
+        body, added, removed = query.call()
+        return messages.request_headers(
+            [*upstream_headers(admission), *added],
+            [*removed_headers(policy, headers), *removed],
+            query.mode,
+            body,
         )
 
     def split(self, message: bytes) -> MessageParts | None:

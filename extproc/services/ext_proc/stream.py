@@ -14,6 +14,7 @@ from extproc.services.ext_proc.admission_cache import AdmissionCache, CachedAdmi
 from extproc.services.ext_proc.body_handler import BodyHandler, CountBody, Result
 from extproc.services.ext_proc.grpc_body_check import BodyChecks
 from extproc.services.ext_proc.handlers import choose_handler
+from extproc.services.ext_proc.model_query import ConvertQuery
 from extproc.services.responses import (
     log_failure,
     refusal_body,
@@ -36,6 +37,11 @@ class Processor(Protocol):
         self, admission: Admission, headers: Mapping[str, bytes], mode: ProcessingMode | None
     ) -> bytes:
         """The serialized response to the headers of an admitted request."""
+
+    def call_response(
+        self, admission: Admission, headers: Mapping[str, bytes], query: ConvertQuery
+    ) -> bytes:
+        """The serialized response to the headers of a request that becomes a gRPC call."""
 
     def split(self, message: bytes) -> MessageParts | None:
         """Split the first message of a stream; None if the admission cache cannot be used."""
@@ -127,8 +133,11 @@ class RequestStream:
         self._max_body = decision.max_body
         try:
             handler = self._choose_handler(headers, decision, has_body=has_body)
-            mode = None if handler is None else handler.mode
-            response = self._processor.admission_response(decision, headers, mode)
+            if isinstance(handler, ConvertQuery):
+                response = self._processor.call_response(decision, headers, handler)
+            else:
+                mode = None if handler is None else handler.mode
+                response = self._processor.admission_response(decision, headers, mode)
         except Exception as error:
             self._refuse(log_failure(error))
             return None

@@ -21,7 +21,9 @@ from tests.extproc.decision.requests import (
     API_KEY,
     POLICY,
     REQUESTS,
+    VERSIONS,
     bearer,
+    make_policy,
     make_request,
     policy_with,
 )
@@ -101,14 +103,47 @@ def test_the_first_stage_that_finds_an_error_refuses(
     assert (decision.stage, decision.reason) == (stage, reason)
 
 
-def test_a_version_served_by_grpc_accepts_only_inference_over_rest() -> None:
-    request = make_request("/v2/models/tensors/ready", "GET", body=False, authorization=bearer())
+GRPC = {"v1": {**VERSIONS["v1"], "protocol": "grpc"}}
+
+
+@pytest.mark.parametrize(
+    ("operation", "method", "converter"),
+    [
+        ("ready", "GET", "ready-grpc"),
+        ("ready", "HEAD", "ready-grpc"),
+        ("", "GET", "metadata-grpc"),
+        ("versions/v1/ready", "GET", "ready-grpc"),
+        ("versions/v1", "HEAD", "metadata-grpc"),
+        ("infer", "POST", "json-grpc"),
+    ],
+)
+def test_inference_readiness_and_metadata_are_converted_for_a_version_that_speaks_grpc(
+    operation: str, method: str, converter: str
+) -> None:
+    path = f"/v2/models/tensors/{operation}"
+    body = method == "POST"
+    admitted = decide(POLICY, make_request(path, method, body=body, authorization=bearer()))
+    assert isinstance(admitted, Admission)
+    assert admitted.converter is not None
+    assert admitted.converter.name == converter
+    assert admitted.converter.takes_body is body
+    # Readiness and metadata need the same access as inference.
+    private = make_policy({"tensors": {"versions": GRPC, "access": {"public": False}}})
+    stranger = decide(private, make_request(path, method, body=body))
+    assert isinstance(stranger, Refusal)
+    assert stranger.reason is Reason.UNAUTHENTICATED
+
+
+def test_a_request_for_readiness_has_no_body() -> None:
+    request = make_request("/v2/models/tensors/ready", "GET", authorization=bearer())
     decision = decide(POLICY, request)
     assert isinstance(decision, Refusal)
-    assert (decision.stage, decision.status) == ("convert", 405)
-    infer = decide(POLICY, make_request("/v2/models/tensors/infer", authorization=bearer()))
-    assert isinstance(infer, Admission)
-    assert infer.converter is not None
+    assert (decision.stage, decision.reason) == ("convert", Reason.MALFORMED_REQUEST)
+
+
+def test_a_content_type_cannot_choose_the_converter_of_a_query() -> None:
+    request = make_request("/v2/models/tensors/infer", authorization=bearer(), content_type="ready")
+    assert isinstance(decide(POLICY, request), Refusal)
 
 
 @pytest.mark.parametrize("media_type", ["application/grpc", "Application/GRPC+json;a=b"])

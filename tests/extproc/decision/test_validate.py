@@ -1,10 +1,12 @@
 """Tests of validate: which requests are for a model and have a form that it accepts."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.decision import Admission, Reason, Refusal, Request, decide
+from extproc.decision import Admission, Decision, Reason, Refusal, Request, decide
 from tests.extproc.decision.requests import (
     VERSIONS,
     admitted,
@@ -107,6 +109,12 @@ def test_only_grpc_methods_for_one_model_are_accepted(method: str, served: bool)
         assert refused(policy_with(), request) == METHOD
 
 
+def test_a_grpc_method_that_clients_may_not_call_is_not_found_for_other_clients() -> None:
+    path = "/inference.GRPCInferenceService/RepositoryModelUnload"
+    request = make_request(path, x_model_name="m")
+    assert refused(policy_with(), request) == (404, Reason.UNKNOWN_OPERATION)
+
+
 def test_a_model_can_list_more_grpc_methods() -> None:
     policy = make_policy({"m": {"extra_grpc_methods": ["ModelStatistics"]}, "n": {}})
 
@@ -194,7 +202,7 @@ def test_only_models_with_websocket_enabled_accept_an_upgrade() -> None:
     request = make_request(method="GET", upgrade="WebSocket", connection="Upgrade")
     assert admitted(policy_with(websocket=True, content_types=["image/png"]), request)
     assert refused(policy_with(), request) == METHOD
-    assert refused(policy_with(methods=["GET"]), request) == METHOD
+    assert refused(policy_with(methods=["GET"]), request) == MALFORMED
     assert refused(policy_with(websocket=True), make_request(upgrade="websocket")) == METHOD
     assert refused(policy_with(websocket=True), make_request(method="GET", upgrade="h2c")) == METHOD
 
@@ -214,11 +222,14 @@ def test_an_upgrade_cannot_name_headers_that_the_next_proxy_would_remove(name: s
 def test_a_version_that_speaks_grpc_has_no_websocket() -> None:
     versions = {"v1": {**VERSIONS["v1"], "protocol": "grpc"}}
     policy = policy_with(websocket=True, versions=versions)
-    for path in ("/v2/models/m/generate_stream", "/inference.GRPCInferenceService/ModelInfer"):
-        assert (
-            refused(policy, make_request(path, "GET", upgrade="websocket", x_model_name="m"))
-            == METHOD
-        )
+    for path, refusal in (
+        ("/v2/models/m/infer", METHOD),
+        ("/inference.GRPCInferenceService/ModelInfer", METHOD),
+        ("/v2/models/m/generate_stream", NOT_FOUND),
+        ("/v2/models/m/ready", MALFORMED),
+    ):
+        request = make_request(path, "GET", upgrade="websocket", x_model_name="m")
+        assert refused(policy, request) == refusal
 
 
 @pytest.mark.parametrize("path", ["/v2/models/m/infer?\u00e9", "/v2/models/m/\u00e9", "/\u00e9"])
@@ -295,3 +306,36 @@ def test_the_refusal_of_a_media_type_lists_the_accepted_types() -> None:
     decision = decide(policy_with(content_types=["image/*", "text/plain"]), make_request())
     assert isinstance(decision, Refusal)
     assert decision.headers == (("accept", "text/plain, image/*"),)
+
+
+GRPC = {name: {**settings, "protocol": "grpc"} for name, settings in VERSIONS.items()}
+MIXED = {**GRPC, "v2": VERSIONS["v2"]}
+ROOTS = ("/v2/models/m", "/v2/models/m/versions/v1", "/v2/models/m/versions/v2")
+OPERATIONS = ("", "/", "/ready", "/infer", "/generate", "/generate_stream", "/stats")
+
+
+@pytest.mark.parametrize("versions", [VERSIONS, GRPC, MIXED], ids=["http", "grpc", "mixed"])
+@pytest.mark.parametrize("upgrade", [{}, {"upgrade": "websocket"}], ids=["plain", "websocket"])
+@pytest.mark.parametrize("websocket", [False, True])
+@pytest.mark.parametrize("methods", [["POST"], ["GET", "POST", "PUT"], ["GET"]], ids=str)
+def test_allow_never_lists_the_refused_method_and_lists_methods_that_are_allowed(
+    versions: dict[str, Any], upgrade: dict[str, str], websocket: bool, methods: list[str]
+) -> None:
+    policy = policy_with(
+        versions=versions, websocket=websocket, methods=methods, extra_paths=["stats"]
+    )
+
+    def send(path: str, method: str) -> Decision:
+        body = method in ("POST", "PUT") and not upgrade
+        return decide(policy, make_request(path, method, body=body, **upgrade))
+
+    for path in (root + operation for root in ROOTS for operation in OPERATIONS):
+        for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"):
+            decision = send(path, method)
+            if not isinstance(decision, Refusal) or decision.status != 405:
+                continue
+            (allow,) = (value for name, value in decision.headers if name == "allow")
+            allowed = [name for name in allow.split(", ") if name]
+            assert method not in allowed
+            if not upgrade and versions is not MIXED:
+                assert all(isinstance(send(path, name), Admission) for name in allowed), path

@@ -1,0 +1,47 @@
+"""Converts a REST request for the readiness or the metadata of a model to a gRPC call."""
+
+from collections.abc import Awaitable, Mapping
+
+from extproc.convert import CallerPool, ConversionError
+from extproc.decision import Admission
+from extproc.services.ext_proc import messages
+from extproc.services.ext_proc.body_handler import Result
+from extproc.services.ext_proc.conversion import ConvertBody
+from extproc.services.responses import Headers
+from protos.ext_proc_pb2 import HttpBody
+
+
+class ConvertQuery(ConvertBody):
+    """Converts a request without a body, and the response."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        admission: Admission,
+        headers: Mapping[str, bytes],
+        pool: CallerPool,
+        *,
+        expose_reason: bool,
+    ) -> None:
+        super().__init__(admission, headers, pool, has_body=False, expose_reason=expose_reason)
+        self.mode = messages.CONVERT_CALL
+
+    def call(self) -> tuple[bytes, Headers, list[str]]:
+        """The body of the gRPC call, the headers to set and the headers to remove."""
+        return self._forwarded(self._converter.convert_request(b"", self._headers))
+
+    def response_body(self, body: HttpBody) -> Awaitable[Result]:
+        """Respond with the converted message.
+
+        The response is one of the gateway, because Envoy sends no body of it to a HEAD request.
+        """
+        return self._respond(body.body)
+
+    async def _respond(self, body: bytes) -> Result:
+        self._response_begun = bool(body)
+        try:
+            message = self._message(body)
+        except ConversionError as error:
+            return self._refusal(error)
+        return await self._convert_status("response_body", message)
