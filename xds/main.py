@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sluice.config import ConfigError, GatewayConfig
 from sluice.config.disruption import check_change
-from sluice.http.server import create_http_server
+from sluice.http.server import create_http_server, listen
 from xds.admin.app import application
 from xds.admin.metrics import StateCollector
 from xds.admin.status import ControlPlaneState
@@ -47,7 +47,7 @@ def main(config_path: Path) -> int:
         print(error, file=sys.stderr)
         return EXIT_INVALID_CONFIG
     except OSError as error:
-        print(f"control plane: {error}", file=sys.stderr)
+        print(f"control plane: {error.strerror or error}", file=sys.stderr)
         return 1
     return 0
 
@@ -62,6 +62,7 @@ async def run(source: ConfigSource) -> None:
     rollout = Rollout(nodes, settings.ack_timeout)
     state = ControlPlaneState(source.name, compiled, nodes, rollout)
     rollout.submit(compiled.snapshot)
+    listener = listen(settings.http)
     server = AdsServer(nodes, settings.xds)
     app = application(state, StateCollector(state, nodes))
     admin = create_http_server(app, settings.http, max_requests=MAX_HTTP_REQUESTS)
@@ -74,7 +75,7 @@ async def run(source: ConfigSource) -> None:
     tasks = [
         asyncio.create_task(rollout.run()),
         asyncio.create_task(follow(source, started, state, rollout)),
-        asyncio.create_task(admin.serve()),
+        asyncio.create_task(admin.serve([listener])),
     ]
     await _run_until(stop, tasks)
     await server.stop()

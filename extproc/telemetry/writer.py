@@ -100,7 +100,7 @@ class LogWriter:
                 with _COUNTER_LOCK:
                     (self._dropped_failed if output is None else self._written).add(count)
             except OSError as error:
-                log.error("cannot write the access log: %s", error)
+                log.error("cannot write the access log: %s", _reason(error))
                 _close(output)
                 output, retry_at = None, self._clock() + RETRY_DELAY
                 with _COUNTER_LOCK:
@@ -132,6 +132,15 @@ class LogWriter:
                 size += len(lines)
                 count += line_count
         return b"".join(batches), count
+
+
+def _reason(error: OSError) -> str:
+    if error.filename is None:
+        return error.strerror or str(error)
+    return (
+        f"{error.filename}: {error.strerror}; telemetry.access_log.output needs a folder that "
+        "exists and that the callout can write"
+    )
 
 
 def _close(output: Output | None) -> None:

@@ -22,6 +22,9 @@ start here:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, and return its exit status."""
+    if arguments is None and len(sys.argv) == 1:
+        parser().print_help(sys.stderr)
+        return EXIT_USAGE
     options = parser().parse_args(arguments)
     try:
         check_packages(options.packages)

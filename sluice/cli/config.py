@@ -29,7 +29,10 @@ def register(commands: Subcommands) -> None:
     )  # fmt: skip
     command(commands, "schema", _schema, "print the JSON Schema of the config, for editors")
     bootstrap = command(
-        commands, "bootstrap", _bootstrap, "print an Envoy bootstrap for the gateway"
+        commands,
+        "bootstrap",
+        _bootstrap,
+        "print an Envoy bootstrap, for a file whose name ends in .yaml",
     )
     config_argument(bootstrap, "config file")
     bootstrap.add_argument(

@@ -83,7 +83,12 @@ def _docs(options: argparse.Namespace) -> int:
 def _pages() -> dict[str, Path]:
     """The pages of the documentation by name, in the order in which a new user reads them."""
     docs = data_path("docs")
-    pages = {"README": data_path("README.md"), "examples": data_path("examples") / "README.md"}
+    first = "get-started"
+    pages = {
+        first: docs / f"{first}.md",
+        "README": data_path("README.md"),
+        "examples": data_path("examples") / "README.md",
+    }
     for path in sorted(docs.rglob("*.md"), key=lambda path: (len(path.parts), path.name)):
         pages[str(path.relative_to(docs).with_suffix(""))] = path
     return pages

@@ -1,5 +1,6 @@
 """Runs ASGI applications with uvicorn. The surrounding process handles the signals."""
 
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -47,15 +48,25 @@ def create_http_server(app: Starlette, address: str, *, max_requests: int) -> Ht
     )
 
 
+def listen(address: str) -> socket.socket:
+    """A socket that listens on `host:port`. Raises OSError, which names the address."""
+    host, port = split_host_port(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, int(port)), family=family)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise OSError(error.errno, f"cannot listen on {address}: {reason}") from error
+
+
 @contextmanager
 def serve_in_thread(app: Starlette, address: str, *, max_requests: int) -> Iterator[str]:
     """Serve on a thread of its own inside the `with` block; yields the bound address.
 
-    Raises OSError if the address is in use.
+    Raises OSError if the address is in use, with the address.
     """
-    host, port = split_host_port(address)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, int(port)), family=family) as listener:
+    with listen(address) as listener:
+        host, _ = split_host_port(address)
         server = create_http_server(app, address, max_requests=max_requests)
         thread = threading.Thread(target=server.run, args=([listener],), name="http", daemon=True)
         thread.start()

@@ -3,11 +3,13 @@
 import asyncio
 import ctypes
 import logging
+import os
 import signal
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from sluice.config.values import split_host_port
 
@@ -134,9 +136,12 @@ async def accepts(address: str) -> bool:
 
 
 def is_free(address: str) -> bool:
-    """Whether a process can listen on the address. A Unix socket is replaced, so it is free."""
+    """Whether a process can listen on the address.
+
+    A Unix socket is replaced, so it is free if its folder can be written.
+    """
     if address.startswith("unix:"):
-        return True
+        return os.access(Path(address.removeprefix("unix:")).parent, os.W_OK | os.X_OK)
     host, port = split_host_port(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:

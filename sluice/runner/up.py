@@ -149,7 +149,8 @@ def _check_addresses(specs: Sequence[ProcessSpec]) -> None:
     unusable = [f"{a} ({s.name})" for s in specs for a in s.listens if not is_free(a)]
     if unusable:
         raise StartError(
-            f"address in use, or not an address of this machine: {', '.join(unusable)}\n"
+            "address in use, not an address of this machine, or socket in a folder that cannot be "
+            f"written: {', '.join(unusable)}\n"
             "  remedy: stop the other process, or change the addresses in the config; "
             "`sluice init FOLDER --port PORT` writes a demo config with other ports"
         )

@@ -1,5 +1,8 @@
 """`sluice init`, `sluice docs`, and the files that commands of an installed package write."""
 
+import random
+import re
+import socket
 import stat
 import subprocess
 import tempfile
@@ -12,6 +15,7 @@ import yaml
 from sluice.cli import main
 from sluice.config.load import load
 from sluice.data import data_path
+from sluice.demo import PORTS
 from sluice.devkeys import AUDIENCE, state_folder
 from tests.installed import Installed, install
 
@@ -91,6 +95,47 @@ def test_the_installed_documentation_has_the_files_that_its_pages_name(
     page = run(installed, "docs", "configure").stdout
     assert page == (data_path("docs") / "configure.md").read_text()
     assert (installed.site / "sluice/_data/deploy/prometheus/prometheus.yml").exists()
+
+
+def test_up_names_a_socket_whose_folder_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["init", str(tmp_path / "demo"), "--port", str(free_first_port())]) == 0
+    config = tmp_path / "demo" / "gateway.yaml"
+    address = f"unix:{tmp_path}/absent/callout"
+    config.write_text(re.sub(r"(callout: { address: )[^ ]*", rf'\1"{address}"', config.read_text()))
+    assert main(["up", str(config)]) == 1
+    error = capsys.readouterr().err
+    assert [f"{a} (callout)" in error for a in load(config).callout.addresses()] == [True, True]
+
+
+@pytest.mark.parametrize("key", ["http", "xds"])
+def test_the_control_plane_names_an_address_in_use(
+    key: str, installed: Installed, tmp_path: Path
+) -> None:
+    assert main(["init", str(tmp_path / "demo"), "--port", str(free_first_port())]) == 0
+    config = tmp_path / "demo" / "gateway.yaml"
+    address: str = getattr(load(config).control_plane, key)
+    host, _, port = address.rpartition(":")
+    with socket.create_server((host, int(port))):
+        ran = run(installed, "control-plane", str(config))
+    assert ran.returncode == 1
+    assert address in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_the_callout_names_an_address_in_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        assert main(["callout", "--metrics", address, "--xds", "127.0.0.1:1"]) == 1
+    assert f"cannot listen on {address}: Address already in use" in capsys.readouterr().err
+
+
+def free_first_port() -> int:
+    """The first of the ports of a demo, below those that the kernel gives to clients."""
+    return random.randrange(20_000, 32_000, PORTS)
 
 
 def test_an_unknown_page_suggests_a_near_one(capsys: pytest.CaptureFixture[str]) -> None:
