@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from extproc.breaker import Breaker
+from extproc.breaker import Breaker, BreakerSummary
 from extproc.breaker.outcomes import succeeded
 from extproc.counter_table import CounterTable
 from extproc.decision import Admission, Decision, Reason, Refusal
@@ -26,6 +26,7 @@ from extproc.limits import (
     LocalBudgets,
     RequestView,
     RuleCounts,
+    RuleState,
     limit_headers,
     open_budgets,
     steady_clock,
@@ -169,7 +170,7 @@ class Protection:
             return refusal
         if self.limiter is None:
             return admission
-        view = _request_view(admission, headers, has_body=has_body)
+        view = request_view(admission, headers, has_body=has_body)
         verdict = self.limiter.check(self.clock(), view)
         if isinstance(verdict, LimitVerdict):
             return self._decide(admission, verdict)
@@ -183,6 +184,16 @@ class Protection:
         retry = (("retry-after", str(max(1, round(verdict.retry_after)))),)
         detail = f"too many requests to version {admission.target.version} have failed"
         return _refusal(Reason.BREAKER_OPEN, detail, retry, "breaker", admission)
+
+    async def inspect(
+        self, cluster: str, view: RequestView
+    ) -> tuple[BreakerSummary | None, list[RuleState]]:
+        """The present state of the breaker of a version, and of the rules that apply to a request.
+
+        Takes no tokens, admits no probe and counts nothing.
+        """
+        rules = [] if self.limiter is None else await self.limiter.inspect(self.clock(), view)
+        return self.breaker.summary(self.monotonic(), cluster), rules
 
     def record(self, entries: Sequence[AccessLogEntry]) -> None:
         """Count finished requests for the breaker."""
@@ -231,7 +242,7 @@ def _refusal(
     )
 
 
-def _request_view(
+def request_view(
     admission: Admission, headers: Mapping[str, bytes], *, has_body: bool
 ) -> RequestView:
     """Return the parts of a request that limit rules use."""

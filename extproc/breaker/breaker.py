@@ -148,16 +148,18 @@ class Breaker:
 
     def status(self, now: float) -> dict[str, BreakerSummary]:
         """Evaluate all breakers, and return their states by cluster."""
+        found = ((cluster, self.summary(now, cluster)) for cluster in self._configs)
+        return {cluster: summary for cluster, summary in found if summary is not None}
+
+    def summary(self, now: float, cluster: str) -> BreakerSummary | None:
+        """Evaluate the breaker of a version; None if the version has none."""
+        version = self._version(cluster)
+        if version is None:
+            return None
         micros = int(now * MICROS_PER_SECOND)
-        found = {}
-        for cluster in self._configs:
-            version = self._version(cluster)
-            if version is not None:
-                buckets = self._buckets(micros, version, self._evaluate(micros, version))
-                volume = sum(succeeded + failed for succeeded, failed in buckets)
-                rate = error_rate(buckets, version.config)
-                found[cluster] = BreakerSummary(version.state, rate, volume)
-        return found
+        buckets = self._buckets(micros, version, self._evaluate(micros, version))
+        volume = sum(succeeded + failed for succeeded, failed in buckets)
+        return BreakerSummary(version.state, error_rate(buckets, version.config), volume)
 
     def _version(self, cluster: str) -> _Version | None:
         try:

@@ -4,7 +4,7 @@ from extproc.limits.backend import open_budgets, steady_clock
 from extproc.limits.budgets import Budgets, LocalBudgets
 from extproc.limits.headers import limit_headers
 from extproc.limits.leases import LeasedBudgets
-from extproc.limits.limiter import Limiter, LimitVerdict, RuleCounts
+from extproc.limits.limiter import Limiter, LimitVerdict, RuleCounts, RuleState
 from extproc.limits.rules import RequestView
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "LocalBudgets",
     "RequestView",
     "RuleCounts",
+    "RuleState",
     "limit_headers",
     "open_budgets",
     "steady_clock",

@@ -4,7 +4,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Protocol
 
-from extproc.limits.arithmetic import Limit
+from extproc.limits.arithmetic import Budget, Limit
 from extproc.limits.ledger import Ledger
 
 
@@ -43,6 +43,9 @@ class Budgets(Protocol):
     def state(self, now: int, limit: Limit, key: str, cost: int) -> BudgetState:
         """Return the state. It admits a cost of 0 only if at least one token is left."""
 
+    async def peek(self, now: int, limit: Limit, key: str, cost: int) -> BudgetState:
+        """Return the state for a request that would take `cost` tokens, and take none."""
+
     def spend(self, now: int, limit: Limit, key: str, cost: int) -> None:
         """Spend tokens. Call it after a `state` that admits, without an `await` in between."""
 
@@ -68,10 +71,10 @@ class LocalBudgets:
         """Do nothing: all tokens are in this process."""
 
     def state(self, now: int, limit: Limit, key: str, cost: int) -> BudgetState:
-        budget = self._ledger.budget(now, limit, key)
-        free = budget.free(now)
-        needed = max(1, cost)
-        return BudgetState(free >= needed, free, budget.wait(now, needed), budget.reset(now))
+        return _state(self._ledger.budget(now, limit, key), now, cost)
+
+    async def peek(self, now: int, limit: Limit, key: str, cost: int) -> BudgetState:
+        return _state(self._ledger.peek(now, limit, key), now, cost)
 
     def spend(self, now: int, limit: Limit, key: str, cost: int) -> None:
         self._ledger.budget(now, limit, key).take(now, cost)
@@ -79,3 +82,9 @@ class LocalBudgets:
     def drain(self, now: int, limit: Limit, key: str) -> None:
         budget = self._ledger.budget(now, limit, key)
         budget.take(now, budget.free(now))
+
+
+def _state(budget: Budget, now: int, cost: int) -> BudgetState:
+    free = budget.free(now)
+    needed = max(1, cost)
+    return BudgetState(free >= needed, free, budget.wait(now, needed), budget.reset(now))

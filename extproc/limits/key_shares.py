@@ -65,6 +65,15 @@ class KeyShares:
         self._bound()
         return key
 
+    def current_key(self, now: int, owner: str, rule: Rule, key: str) -> str:
+        """The key that `key` would return. Nothing is remembered."""
+        owned = self._owners.get((owner, rule.name))
+        if owned is None or key in owned.expires:
+            return key
+        unexpired = sum(expires > now for expires in owned.expires.values())
+        full = unexpired >= self._share or now < owned.overflow_until
+        return _common_key(owner, rule) if full else key
+
     def _owned(self, owner: str, rule: Rule) -> _Keys:
         place = owner, rule.name
         owned = self._owners.get(place)

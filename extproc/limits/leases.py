@@ -32,6 +32,9 @@ refuses. If this is less than the cost of a request, each request fetches its ow
 DEMAND_DECAY = 0.5
 """Weight of the newest period when the estimated demand falls. A rise counts at once."""
 
+_UNAVAILABLE = BudgetState(False, 0, MICROS_PER_SECOND, MICROS_PER_SECOND, unavailable=True)
+"""The state of every budget while the store is unavailable and `fail_open` is off."""
+
 
 @dataclass(frozen=True, slots=True)
 class LeaseSettings:
@@ -216,7 +219,32 @@ class LeasedBudgets:
         self.counts.fallbacks += 1
         if self._settings.fail_open:
             return self._local.state(now, self._local_limit(limit), key, cost)
-        return BudgetState(False, 0, MICROS_PER_SECOND, MICROS_PER_SECOND, unavailable=True)
+        return _UNAVAILABLE
+
+    async def peek(self, now: int, limit: Limit, key: str, cost: int) -> BudgetState:
+        """Ask the store for the state without tokens. Tokens that other workers hold do not count.
+
+        While the store is unavailable, the state is this worker's own.
+        """
+        lease = self._lease(limit, key)
+        lease.drop_expired(now)
+        if self.available and not self._is_current(now, lease):
+            if lease.fetching is None:
+                self._enqueue(now, lease)
+            assert lease.fetching is not None
+            await asyncio.shield(lease.fetching)
+            now = self._now()
+        if not self.available:
+            return await self._peek_without_store(now, limit, key, cost)
+        remaining = (lease.tokens if now < lease.expires else 0) + lease.free
+        admits = remaining >= max(1, cost)
+        wait = 0 if admits else max(1, lease.wait_until - now)
+        return BudgetState(admits, remaining, wait, max(0, lease.reset_until - now))
+
+    async def _peek_without_store(self, now: int, limit: Limit, key: str, cost: int) -> BudgetState:
+        if self._settings.fail_open:
+            return await self._local.peek(now, self._local_limit(limit), key, cost)
+        return _UNAVAILABLE
 
     def spend(self, now: int, limit: Limit, key: str, cost: int) -> None:
         lease = self._leases[key]
@@ -232,11 +260,15 @@ class LeasedBudgets:
 
     def _fetch_state(self, now: int, lease: Lease) -> Awaitable[None] | None:
         """Fetch the state without tokens: a request of cost 0 spends none."""
-        if now - lease.reported_at < int(self._settings.interval * MICROS_PER_SECOND):
+        if self._is_current(now, lease):
             return None
         if lease.fetching is None:
             self._enqueue(now, lease)
         return self._wait(lease)
+
+    def _is_current(self, now: int, lease: Lease) -> bool:
+        """Whether the store has just reported the state."""
+        return now - lease.reported_at < int(self._settings.interval * MICROS_PER_SECOND)
 
     def _wait(self, lease: Lease) -> Awaitable[None]:
         self.counts.waited += 1

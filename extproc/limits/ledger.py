@@ -39,6 +39,14 @@ class Ledger:
             budget.limit = limit
         return budget
 
+    def peek(self, now: int, limit: Limit, key: str) -> Budget:
+        """Return the key's budget, or a new one that is not kept. The caller must not change it."""
+        budget = self._budgets.get(key)
+        if budget is None:
+            return new_budget(limit, now, self._evicted.latest(key))
+        budget.limit = limit
+        return budget
+
     def exchange(self, now: int, requests: Sequence[LeaseRequest]) -> list[LeaseGrant]:
         """Settle the requests in order, all at the same time."""
         return [

@@ -40,6 +40,24 @@ class LimitVerdict:
     unavailable: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class RuleState:
+    """The present state of a rule for a request that would take `cost` of its tokens.
+
+    `admits` is whether the rule would admit the request. `retry_after` is in seconds, and 0 if it
+    would. `unavailable` as in `LimitVerdict`.
+    """
+
+    name: str
+    shadow: bool
+    admits: bool
+    unavailable: bool
+    limit: int
+    remaining: int
+    cost: int
+    retry_after: int
+
+
 UNLIMITED = LimitVerdict(admitted=True)
 
 
@@ -98,6 +116,19 @@ class Limiter:
             return self._decide_later(micros, rules, costs, pending)
         return self._decide(micros, rules, costs)
 
+    async def inspect(self, now: float, view: RequestView) -> list[RuleState]:
+        """The states of the rules that apply to a request. Takes no tokens, and counts nothing."""
+        micros = int(now * MICROS_PER_SECOND)
+        found = []
+        for rule in self._rules:
+            if rule.applies(view):
+                key, tokens = rule.key(view), rule.cost(view)
+                if rule.client_chosen:
+                    key = self._shares.current_key(micros, view.owner, rule, key)
+                state = await self._budgets.peek(micros, rule.limit, key, tokens)
+                found.append(_rule_state(rule, tokens, state))
+        return found
+
     def _key(self, now: int, rule: Rule, view: RequestView) -> str:
         key = rule.key(view)
         return self._shares.key(now, view.owner, rule, key) if rule.client_chosen else key
@@ -147,7 +178,24 @@ def _verdict(rule: Rule, cost: BudgetCost, state: BudgetState, *, admitted: bool
         limit=cost.limit.capacity,
         remaining=max(0, state.remaining - spent),
         reset_seconds=math.ceil(state.reset / MICROS_PER_SECOND),
-        retry_after=0 if admitted else max(1, math.ceil(state.wait / MICROS_PER_SECOND)),
+        retry_after=0 if admitted else _retry_after(state),
         window=rule.window,
         unavailable=state.unavailable,
     )
+
+
+def _rule_state(rule: Rule, tokens: int, state: BudgetState) -> RuleState:
+    return RuleState(
+        name=rule.name,
+        shadow=rule.shadow,
+        admits=state.admits,
+        unavailable=state.unavailable,
+        limit=rule.limit.capacity,
+        remaining=state.remaining,
+        cost=tokens,
+        retry_after=0 if state.admits else _retry_after(state),
+    )
+
+
+def _retry_after(state: BudgetState) -> int:
+    return max(1, math.ceil(state.wait / MICROS_PER_SECOND))

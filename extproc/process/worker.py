@@ -45,6 +45,7 @@ from extproc.services.decider import Decider
 from extproc.services.ext_authz import Authorization
 from extproc.services.ext_proc.service import ExternalProcessor
 from extproc.services.health import NOT_SERVING, SERVING, HealthService
+from extproc.services.inspection import InspectionService
 from extproc.services.ratelimit import RateLimitService
 from extproc.transport import TransportLimits, TransportName, serve
 from protos.base_pb2 import Node
@@ -128,6 +129,7 @@ def services(
         EXT_AUTHZ: unary(authorization.check),
         **health.services(),
         **telemetry.access_log.services(),
+        **InspectionService(protection, current_policy).services(),
         **RateLimitService(protection.descriptor_limiter, protection.clock).services(),
     }
 

@@ -30,5 +30,8 @@ ADS_STREAM: Final = f"/{ADS_SERVICE}/{ADS_METHOD}"
 
 EXT_PROC: Final = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 EXT_AUTHZ: Final = "/envoy.service.auth.v3.Authorization/Check"
+INSPECT: Final = "/sluice.protection.v1.ProtectionService/Inspect"
+"""Method of a worker that `sluice explain` calls."""
+
 RATE_LIMIT: Final = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
 ACCESS_LOG: Final = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"

@@ -15,7 +15,7 @@ from extproc.limits import Budgets
 from extproc.limits.arithmetic import Algorithm, Limit
 from extproc.limits.ledger import Ledger
 from extproc.process.broker import serve_budgets
-from extproc.protection import Protection, ProtectionSettings
+from extproc.protection import Protection, ProtectionSettings, request_view
 from extproc.services.budgets import BudgetService
 from extproc.telemetry.entry import NO_GRPC_OUTCOME, AccessLogEntry, Progress, RequestOutcome
 from sluice.config import PolicyDocument
@@ -210,3 +210,25 @@ async def test_a_replaced_backend_returns_its_tokens(shared: Shared) -> None:
     await follow(shared.protection, document(limits={"backend": {"max_keys": 5000}}))
     await shared.protection.close()
     assert shared.free() == LIMIT.capacity
+
+
+@pytest.mark.anyio
+async def test_an_inspection_shows_the_breaker_and_the_limits_and_changes_neither(
+    protection: Protection,
+) -> None:
+    await follow(protection, document(limits={"rules": RULES}))
+    view = request_view(ADMISSION, {}, has_body=False)
+    assert type(await decided(protection)) is Admission
+    for _ in range(3):
+        breaker, (rule,) = await protection.inspect(VERSION, view)
+        assert breaker is not None
+        assert (breaker.state, rule.remaining) == (BreakerState.CLOSED, 2)
+    open_breaker(protection)
+    for _ in range(3):
+        breaker, _ = await protection.inspect(VERSION, view)
+        assert breaker is not None
+        assert breaker.state is BreakerState.OPEN
+    # The inspections were no probes, so this request is the first.
+    assert type(await decided(protection)) is Admission
+    assert type(await decided(protection)) is Refusal
+    assert (await protection.inspect("none/v1", view))[0] is None

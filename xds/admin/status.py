@@ -50,7 +50,8 @@ class Status(BaseModel):
     rollout; None if no rollout is running. `config` is the name of the config source. `error`
     explains why the latest config is not in force; None if it is in force. `changed_at` is the time
     at which the latest valid config was read, in Unix seconds. `callout` is the address of the
-    callout's status (`telemetry.metrics.address`).
+    callout's status (`telemetry.metrics.address`). `xds` is the address of the xDS server, and
+    `worker_addresses` are those of the callout workers, for commands that ask them.
     """
 
     version: str | None
@@ -62,6 +63,8 @@ class Status(BaseModel):
     restart_required: tuple[str, ...]
     changed_at: float
     callout: str
+    xds: str
+    worker_addresses: tuple[str, ...]
     nodes: list[NodeStatus]
 
 
@@ -119,6 +122,8 @@ class ControlPlaneState:
             restart_required=self._compiled.restart_required,
             changed_at=self._changed_at,
             callout=self.config.telemetry.metrics.address,
+            xds=self.config.control_plane.xds,
+            worker_addresses=self.config.callout.addresses(),
             nodes=sorted(nodes, key=lambda node: (node.kind, node.id)),
         )
 

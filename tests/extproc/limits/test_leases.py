@@ -304,3 +304,32 @@ async def test_a_request_of_cost_0_takes_no_token_and_sees_the_state(store: Ledg
         assert await spend(one, store, 0)
         assert not await spend(other, store, 2)
         assert not await spend(one, store, 0)
+
+
+async def test_an_inspection_takes_no_tokens(store: LedgerStore) -> None:
+    rule = LimitRule(name="r", rate=3, per="hour")
+    async with limiter(store, rule) as found:
+        for left in (3, 2, 1):
+            for _ in range(3):
+                (state,) = await found.inspect(store.clock(), VIEW)
+                assert (state.admits, state.remaining) == (True, left)
+                await asyncio.sleep(1)
+            assert (await verdict(found, store)).admitted
+        (state,) = await found.inspect(store.clock(), VIEW)
+        assert (state.admits, state.remaining) == (False, 0)
+        assert state.retry_after > 0
+        assert not (await verdict(found, store)).admitted
+    assert sum(request.want for request in store.requests) <= 4
+
+
+@pytest.mark.parametrize("fail_open", [True, False])
+async def test_an_inspection_without_the_store_says_what_a_request_gets(
+    store: LedgerStore, fail_open: bool
+) -> None:
+    rule = LimitRule(name="r", rate=2, per="hour")
+    async with limiter(store, rule, replace(SETTINGS, fail_open=fail_open)) as found:
+        store.away = True
+        for _ in range(4):
+            (state,) = await found.inspect(store.clock(), VIEW)
+            expected = await verdict(found, store)
+            assert (state.admits, state.unavailable) == (expected.admitted, expected.unavailable)

@@ -1,11 +1,21 @@
 """Rules select requests, set their costs, and are reported in response headers."""
 
+import asyncio
+from typing import Literal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.auth import Identity
-from extproc.limits import Limiter, LimitVerdict, LocalBudgets, RequestView, limit_headers
+from extproc.limits import (
+    Limiter,
+    LimitVerdict,
+    LocalBudgets,
+    RequestView,
+    RuleState,
+    limit_headers,
+)
 from extproc.limits.ledger import Ledger
 from extproc.limits.rules import compile_rule
 from sluice.config.limits import Cost, LimitMatch, LimitRule
@@ -32,6 +42,49 @@ def check(found: Limiter, view: RequestView, now: float = NOW) -> LimitVerdict:
 
 def admitted(found: Limiter, view: RequestView, requests: int = 100) -> int:
     return sum(check(found, view).admitted for _ in range(requests))
+
+
+def inspected(found: Limiter, view: RequestView, now: float = NOW) -> list[RuleState]:
+    return asyncio.run(found.inspect(now, view))
+
+
+@given(
+    requests=st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 40)), max_size=40),
+    algorithm=st.sampled_from(["token_bucket", "fixed_window", "sliding_window"]),
+    max_keys=st.sampled_from([2, 8, 1000]),
+)
+def test_an_inspection_says_what_the_next_check_does_and_changes_nothing(
+    requests: list[tuple[str, int]],
+    algorithm: Literal["token_bucket", "fixed_window", "sliding_window"],
+    max_keys: int,
+) -> None:
+    rules = [
+        LimitRule(name="each", key=("header:x",), algorithm=algorithm, rate=3, per="minute"),
+        LimitRule(name="all", rate=8, per="minute", shadow=True),
+    ]
+    watched, other = (Limiter(rules, LocalBudgets(Ledger(max_keys)), max_keys) for _ in range(2))
+    now = NOW
+    for value, pause in requests:
+        now += pause
+        view = RequestView(subject="a", headers={"x": value})
+        states = inspected(watched, view, now)
+        assert states == inspected(watched, view, now)
+        verdict = check(watched, view, now)
+        assert verdict == check(other, view, now)
+        each, common = states
+        assert each.admits == verdict.admitted
+        assert each.remaining - each.cost * verdict.admitted == verdict.remaining
+        assert each.retry_after == verdict.retry_after
+        assert common.shadow
+    assert watched.counts == other.counts
+
+
+def test_an_inspection_has_only_the_rules_that_apply() -> None:
+    match = LimitMatch(part="subject", values=("bob",))
+    found = limiter(LimitRule(name="bob", match=(match,), rate=5, cost=Cost(constant=2)))
+    assert inspected(found, ALICE) == []
+    (state,) = inspected(found, BOB)
+    assert (state.name, state.limit, state.remaining, state.cost) == ("bob", 5, 5, 2)
 
 
 def test_without_a_rule_every_request_is_admitted() -> None:
