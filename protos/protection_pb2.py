@@ -24,27 +24,25 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17protos/protection.proto\x12\x14sluice.protection.v1\"\xbe\x03\n\x0eInspectRequest\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x14\n\x07subject\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06groups\x18\x03 \x03(\t\x12@\n\x06\x63laims\x18\x04 \x03(\x0b\x32\x30.sluice.protection.v1.InspectRequest.ClaimsEntry\x12\r\n\x05model\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x17\n\nmodel_type\x18\x07 \x01(\tH\x01\x88\x01\x01\x12\x42\n\x07headers\x18\x08 \x03(\x0b\x32\x31.sluice.protection.v1.InspectRequest.HeadersEntry\x12\x16\n\x0e\x63lient_address\x18\t \x01(\t\x12\x16\n\tbody_size\x18\n \x01(\x04H\x02\x88\x01\x01\x1a-\n\x0b\x43laimsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\n\n\x08_subjectB\r\n\x0b_model_typeB\x0c\n\n_body_size\"\x81\x03\n\x0fInspectResponse\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12>\n\x07\x62reaker\x18\x02 \x01(\x0b\x32-.sluice.protection.v1.InspectResponse.Breaker\x12\x39\n\x05rules\x18\x03 \x03(\x0b\x32*.sluice.protection.v1.InspectResponse.Rule\x1aR\n\x07\x42reaker\x12\r\n\x05state\x18\x01 \x01(\t\x12\x17\n\nerror_rate\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08requests\x18\x03 \x01(\x04\x42\r\n\x0b_error_rate\x1a\x8e\x01\n\x04Rule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06shadow\x18\x02 \x01(\x08\x12\x0e\n\x06\x61\x64mits\x18\x03 \x01(\x08\x12\x13\n\x0bunavailable\x18\x04 \x01(\x08\x12\r\n\x05limit\x18\x05 \x01(\x04\x12\x11\n\tremaining\x18\x06 \x01(\x04\x12\x0c\n\x04\x63ost\x18\x07 \x01(\x04\x12\x13\n\x0bretry_after\x18\x08 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17protos/protection.proto\x12\x14sluice.protection.v1\"\xb0\x03\n\x0eInspectRequest\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x14\n\x07subject\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06groups\x18\x03 \x03(\t\x12:\n\x06\x63laims\x18\x04 \x03(\x0b\x32*.sluice.protection.v1.InspectRequest.Claim\x12\r\n\x05model\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x17\n\nmodel_type\x18\x07 \x01(\tH\x01\x88\x01\x01\x12\x42\n\x07headers\x18\x08 \x03(\x0b\x32\x31.sluice.protection.v1.InspectRequest.HeadersEntry\x12\x16\n\x0e\x63lient_address\x18\t \x01(\t\x12\x16\n\tbody_size\x18\n \x01(\x04H\x02\x88\x01\x01\x1a%\n\x05\x43laim\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\n\n\x08_subjectB\r\n\x0b_model_typeB\x0c\n\n_body_size\"\x81\x03\n\x0fInspectResponse\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12>\n\x07\x62reaker\x18\x02 \x01(\x0b\x32-.sluice.protection.v1.InspectResponse.Breaker\x12\x39\n\x05rules\x18\x03 \x03(\x0b\x32*.sluice.protection.v1.InspectResponse.Rule\x1aR\n\x07\x42reaker\x12\r\n\x05state\x18\x01 \x01(\t\x12\x17\n\nerror_rate\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08requests\x18\x03 \x01(\x04\x42\r\n\x0b_error_rate\x1a\x8e\x01\n\x04Rule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06shadow\x18\x02 \x01(\x08\x12\x0e\n\x06\x61\x64mits\x18\x03 \x01(\x08\x12\x13\n\x0bunavailable\x18\x04 \x01(\x08\x12\r\n\x05limit\x18\x05 \x01(\x04\x12\x11\n\tremaining\x18\x06 \x01(\x04\x12\x0c\n\x04\x63ost\x18\x07 \x01(\x04\x12\x13\n\x0bretry_after\x18\x08 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.protection_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_INSPECTREQUEST_CLAIMSENTRY']._loaded_options = None
-  _globals['_INSPECTREQUEST_CLAIMSENTRY']._serialized_options = b'8\001'
   _globals['_INSPECTREQUEST_HEADERSENTRY']._loaded_options = None
   _globals['_INSPECTREQUEST_HEADERSENTRY']._serialized_options = b'8\001'
   _globals['_INSPECTREQUEST']._serialized_start=50
-  _globals['_INSPECTREQUEST']._serialized_end=496
-  _globals['_INSPECTREQUEST_CLAIMSENTRY']._serialized_start=362
-  _globals['_INSPECTREQUEST_CLAIMSENTRY']._serialized_end=407
-  _globals['_INSPECTREQUEST_HEADERSENTRY']._serialized_start=409
-  _globals['_INSPECTREQUEST_HEADERSENTRY']._serialized_end=455
-  _globals['_INSPECTRESPONSE']._serialized_start=499
-  _globals['_INSPECTRESPONSE']._serialized_end=884
-  _globals['_INSPECTRESPONSE_BREAKER']._serialized_start=657
-  _globals['_INSPECTRESPONSE_BREAKER']._serialized_end=739
-  _globals['_INSPECTRESPONSE_RULE']._serialized_start=742
-  _globals['_INSPECTRESPONSE_RULE']._serialized_end=884
+  _globals['_INSPECTREQUEST']._serialized_end=482
+  _globals['_INSPECTREQUEST_CLAIM']._serialized_start=356
+  _globals['_INSPECTREQUEST_CLAIM']._serialized_end=393
+  _globals['_INSPECTREQUEST_HEADERSENTRY']._serialized_start=395
+  _globals['_INSPECTREQUEST_HEADERSENTRY']._serialized_end=441
+  _globals['_INSPECTRESPONSE']._serialized_start=485
+  _globals['_INSPECTRESPONSE']._serialized_end=870
+  _globals['_INSPECTRESPONSE_BREAKER']._serialized_start=643
+  _globals['_INSPECTRESPONSE_BREAKER']._serialized_end=725
+  _globals['_INSPECTRESPONSE_RULE']._serialized_start=728
+  _globals['_INSPECTRESPONSE_RULE']._serialized_end=870
 # @@protoc_insertion_point(module_scope)

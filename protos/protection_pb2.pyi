@@ -8,13 +8,13 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 class InspectRequest(_message.Message):
     __slots__ = ("cluster", "subject", "groups", "claims", "model", "version", "model_type", "headers", "client_address", "body_size")
-    class ClaimsEntry(_message.Message):
-        __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        value: str
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class Claim(_message.Message):
+        __slots__ = ("name", "values")
+        NAME_FIELD_NUMBER: _ClassVar[int]
+        VALUES_FIELD_NUMBER: _ClassVar[int]
+        name: str
+        values: _containers.RepeatedScalarFieldContainer[str]
+        def __init__(self, name: _Optional[str] = ..., values: _Optional[_Iterable[str]] = ...) -> None: ...
     class HeadersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -35,14 +35,14 @@ class InspectRequest(_message.Message):
     cluster: str
     subject: str
     groups: _containers.RepeatedScalarFieldContainer[str]
-    claims: _containers.ScalarMap[str, str]
+    claims: _containers.RepeatedCompositeFieldContainer[InspectRequest.Claim]
     model: str
     version: str
     model_type: str
     headers: _containers.ScalarMap[str, str]
     client_address: str
     body_size: int
-    def __init__(self, cluster: _Optional[str] = ..., subject: _Optional[str] = ..., groups: _Optional[_Iterable[str]] = ..., claims: _Optional[_Mapping[str, str]] = ..., model: _Optional[str] = ..., version: _Optional[str] = ..., model_type: _Optional[str] = ..., headers: _Optional[_Mapping[str, str]] = ..., client_address: _Optional[str] = ..., body_size: _Optional[int] = ...) -> None: ...
+    def __init__(self, cluster: _Optional[str] = ..., subject: _Optional[str] = ..., groups: _Optional[_Iterable[str]] = ..., claims: _Optional[_Iterable[_Union[InspectRequest.Claim, _Mapping]]] = ..., model: _Optional[str] = ..., version: _Optional[str] = ..., model_type: _Optional[str] = ..., headers: _Optional[_Mapping[str, str]] = ..., client_address: _Optional[str] = ..., body_size: _Optional[int] = ...) -> None: ...
 
 class InspectResponse(_message.Message):
     __slots__ = ("policy", "breaker", "rules")

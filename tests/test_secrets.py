@@ -261,14 +261,15 @@ def test_a_valid_config_shows_no_secret(
     (tmp_path / "cert.pem").write_bytes(certificate())
     (tmp_path / "key.pem").write_bytes(private_key())
     (tmp_path / SECRET).write_text(LONG_SECRET)
+    url = f"http://{SECRET}@gateway.test/v2/models/m?k={SECRET}"
+    request = ["-u", f"a:{SECRET}", "-d", SECRET, url]
     headers = [f"authorization: Bearer {SECRET}", f"x-api-key: {SECRET}", f"cookie: {SECRET}"]
     with nothing_shown(capsys, caplog):
         assert main(["validate", str(file)]) == 0
         assert main(["profile", str(file)]) == 1
         for header in headers:
             # The key set of the second issuer cannot be fetched.
-            arguments = ["explain", "--config", str(file), "-H", header, f"/v2/models/m?k={SECRET}"]
-            assert main(arguments) == 1
+            assert main(["explain", "--offline", str(file), "-H", header, *request]) == 1
         change = read(file)
         assert isinstance(change, LoadedConfig)
         config = change.config
@@ -279,7 +280,9 @@ def test_a_valid_config_shows_no_secret(
     file.write_text(yaml.safe_dump(without_uri))
     with nothing_shown(capsys, caplog):
         for header in headers:
-            main(["explain", "--config", str(file), "-H", header, f"/v2/models/m?k={SECRET}"])
+            main(["explain", "--offline", str(file), "-H", header, *request])
+            main(["explain", "--offline", "--json", str(file), "-H", header, *request])
+            main(["explain", str(file), "-H", header, *request])
 
 
 @pytest.mark.parametrize("content", [f"{SECRET}\n{SECRET}", f"{SECRET}\xff", f"{SECRET}\x00"])

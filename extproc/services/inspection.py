@@ -48,10 +48,11 @@ class InspectionService:
 
 
 def _view(request: InspectRequest) -> RequestView:
+    claims = {claim.name: frozenset(claim.values) for claim in request.claims}
     return RequestView(
         subject=request.subject if request.HasField("subject") else None,
         groups=tuple(request.groups),
-        claims=dict(request.claims),
+        claims=lambda name: claims.get(name, frozenset()),
         model=request.model,
         version=request.version,
         model_type=request.model_type if request.HasField("model_type") else None,

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from sluice.cli.commands import EXIT_FAILURE, EXIT_USAGE, CommandError
+from sluice.cli.commands import EXIT_FAILURE, EXIT_USAGE, CommandError, CommandParser
 from sluice.cli.packages import check_packages
 from sluice.config import ConfigError
 from sluice.output import write_error
@@ -57,7 +57,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     root.add_argument("--version", action="version", version=version("sluice-gateway"))
-    commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = root.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, parser_class=CommandParser
+    )
     for module in (files, run, status, explain, profile, config, credentials, jwks):
         module.register(commands)
     return root

@@ -12,6 +12,26 @@ EXIT_USAGE = 2
 """The config or the command line is not valid; argparse exits with the same status."""
 
 
+class CommandParser(argparse.ArgumentParser):
+    """Parser of one command. Arguments may stand between options, as in curl."""
+
+    _intermixed = False
+
+    # The types in argparse are overloads for namespaces of other classes.
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse options first, and then the arguments between them."""
+        if self._intermixed:
+            return super().parse_known_args(args, namespace)
+        # `parse_known_intermixed_args` calls this method.
+        self._intermixed = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._intermixed = False
+
+
 class CommandError(Exception):
     """A command failed. `main` prints the name of the command and this message."""
 

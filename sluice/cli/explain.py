@@ -1,56 +1,112 @@
 """`sluice explain`: the decision on a request, stage by stage."""
 
 import argparse
-from pathlib import Path
+import json
+from typing import TYPE_CHECKING
 
-from sluice.cli.commands import Subcommands, command
-from sluice.config import GatewayConfig
+from sluice.cli.commands import Subcommands, UsageError, command
+from sluice.cli.curl import add_arguments, read_request
+from sluice.cli.gateway import (
+    NoAnswerError,
+    address_near,
+    config_argument,
+    control_plane,
+    control_plane_option,
+    fetch_status,
+    find_config,
+    no_answer,
+    no_control_plane,
+    require_config,
+)
+from sluice.config.values import is_ip
 from sluice.printable import printable
+
+if TYPE_CHECKING:
+    from sluice.cli.explanation import Source
 
 MAX_LINE = 5000
 """Maximum characters of a printed line."""
+
+EXIT_REFUSED = 3
+"""The gateway would refuse the request."""
 
 
 def register(commands: Subcommands) -> None:
     """Add this module's commands."""
     parser = command(
-        commands, "explain", _explain, "explain the decision on a request, stage by stage",
+        commands,
+        "explain",
+        _explain,
+        "explain the decision on a request, stage by stage; takes the arguments of curl",
         ("extproc", "protos"),
-    )  # fmt: skip
-    parser.add_argument("path", metavar="PATH", help="path of the request")
-    parser.add_argument("-X", "--method", default="POST", help="method of the request")
-    parser.add_argument(
-        "-H", "--header", action="append", default=[], type=_header, metavar="NAME: VALUE",
-        help="header of the request; may be repeated",
-    )  # fmt: skip
-    parser.add_argument(
-        "--xds", default=GatewayConfig().control_plane.xds, help="address of the xDS server"
     )
+    # An abbreviation could be another option of curl.
+    parser.allow_abbrev = False
+    config_argument(parser, "config of the gateway")
     parser.add_argument(
-        "--config", type=Path, help="use the policy of this config file, not of a running gateway"
+        "url", metavar="URL", help="URL or path of the request; its host is not contacted"
     )
+    add_arguments(parser)
+    control_plane_option(parser)
+    parser.add_argument(
+        "--offline", action="store_true",
+        help="decide by the file CONFIG, and ask no gateway: for a config before it is used",
+    )  # fmt: skip
+    parser.add_argument(
+        "--client-address", metavar="ADDRESS", type=_ip_address,
+        help="IP address of the client, for limits; default: 127.0.0.1",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print the explanation as JSON")
 
 
-def _header(text: str) -> tuple[str, bytes]:
-    name, colon, value = text.partition(":")
-    if not name or not colon:
-        raise argparse.ArgumentTypeError("write NAME: VALUE")
-    return name.strip().lower(), value.strip().encode()
+def _ip_address(text: str) -> str:
+    if not is_ip(text):
+        raise argparse.ArgumentTypeError("write an IP address")
+    return text
 
 
 def _explain(options: argparse.Namespace) -> int:
     # Imported late: main checks extproc and protos before it calls this function.
     from sluice.cli.explanation import explanation
 
-    for line in explanation(options.xds, options.config, _headers(options)):
-        # A claim of a token may contain control sequences of terminals.
-        print(printable(line, MAX_LINE))
-    return 0
+    if str(options.config).startswith(("http:", "https:")):
+        raise UsageError("CONFIG comes before URL")
+    request = read_request(options)
+    explained = explanation(_source(options), request, options.client_address)
+    if options.json:
+        print(json.dumps(explained.as_json(), indent=2))
+    else:
+        for line in explained.lines():
+            # A claim of a token may contain control sequences of terminals.
+            print(printable(line, MAX_LINE))
+    return 0 if explained.decision.admitted else EXIT_REFUSED
 
 
-def _headers(options: argparse.Namespace) -> list[tuple[str, bytes]]:
-    return [
-        (":method", options.method.encode()),
-        (":path", options.path.encode()),
-        *options.header,
-    ]
+def _source(options: argparse.Namespace) -> "Source":
+    from sluice.cli.explanation import RunningGateway, Source
+
+    if options.offline:
+        if options.control_plane is not None:
+            raise UsageError("--offline asks no gateway, so it excludes --control-plane")
+        file = require_config(options)
+        return Source(f"from {file}", config=file, no_state="--offline asks no gateway")
+    config = find_config(options)
+    address = control_plane(options)
+    try:
+        status = fetch_status(address.url, "worker_addresses")
+    except NoAnswerError as error:
+        if config is None or options.control_plane is not None:
+            raise no_control_plane(address, str(error)) from error
+        reason = no_answer("the control plane", address, str(error))
+        return Source(f"from {config}, no gateway answers", config=config, no_state=reason)
+    gateway = RunningGateway(
+        url=address.url,
+        xds=address_near(address.url, status["xds"]),
+        workers=tuple(address_near(address.url, worker) for worker in status["worker_addresses"]),
+    )
+    notes = ["the latest change of the config is not in force: see sluice status"]
+    return Source(
+        f"in force at {address.url}",
+        gateway=gateway,
+        notes=tuple(notes) if status["error"] is not None else (),
+    )

@@ -34,6 +34,10 @@ def load(gateway: Gateway) -> Load:
     return Load(gateway.config["listener"]["address"], PATH, {**JSON, **bearer()})
 
 
+def bearer_options() -> tuple[str, str]:
+    return "-H", f"authorization: {bearer()['authorization']}"
+
+
 def served_by(gateway: Gateway) -> str:
     with gateway.client() as client:
         version: str = client.post(PATH, json={}, headers=bearer()).json()["version"]
@@ -96,8 +100,8 @@ def test_every_command_and_every_node_shows_the_version_of_the_config(
     assert {node["version"] for node in status["nodes"]} == {status["version"]}
     for arguments in (
         ["validate", str(own.file)],
-        ["explain", "--config", str(own.file), PATH],
-        ["explain", "--xds", own.config["control_plane"]["xds"], PATH],
+        ["explain", "--offline", str(own.file), *bearer_options(), PATH],
+        ["explain", str(own.file), *bearer_options(), PATH],
     ):
         assert main(arguments) == 0
         assert f"version {status['version']}" in capsys.readouterr().out

@@ -14,7 +14,17 @@ from protos.protection_pb2 import InspectRequest, InspectResponse
 from tests.extproc.decision.requests import document
 
 pytestmark = pytest.mark.anyio
-RULES = [{"name": "each", "key": ["subject", "header:x"], "rate": 3, "per": "hour"}]
+GOLD = InspectRequest.Claim(name="tier", values=["gold", "new"])
+MATCH = {"part": "claim:tier", "values": ["gold"]}
+RULES = [
+    {
+        "name": "each",
+        "key": ["subject", "header:x", "claim:tier"],
+        "match": [MATCH],
+        "rate": 3,
+        "per": "hour",
+    }
+]
 
 
 @pytest.fixture
@@ -29,7 +39,9 @@ async def service(tmp_path: Path) -> InspectionService:
 
 
 async def test_the_answer_has_the_breaker_and_the_rules(service: InspectionService) -> None:
-    request = InspectRequest(cluster="m/v1", model="m", subject="a", headers={"x": "1"})
+    request = InspectRequest(
+        cluster="m/v1", model="m", subject="a", headers={"x": "1"}, claims=[GOLD]
+    )
     answer = InspectResponse.FromString(await service.inspect(request.SerializeToString()))
     assert answer.policy == document(limits={"rules": RULES}).version
     assert (answer.breaker.state, answer.breaker.requests) == ("closed", 0)
@@ -45,7 +57,7 @@ async def test_the_answer_has_the_breaker_and_the_rules(service: InspectionServi
 
 
 async def test_a_version_without_a_breaker_has_no_state(service: InspectionService) -> None:
-    request = InspectRequest(cluster="none/v1")
+    request = InspectRequest(cluster="none/v1", claims=[GOLD])
     answer = InspectResponse.FromString(await service.inspect(request.SerializeToString()))
     assert not answer.HasField("breaker")
 

@@ -136,7 +136,7 @@ def test_explain_names_a_key_set_that_cannot_be_fetched(
     uri = "http://127.0.0.1:1/jwks"
     issuer = f"{{issuer: i, audiences: [a], algorithms: [RS256], jwks_uri: {uri}}}"
     config.write_text(f"{CONFIG}auth: {{issuers: [{issuer}]}}\n")
-    assert main(["explain", "--config", str(config), "/v2/models/a"]) == 1
+    assert main(["explain", "--offline", str(config), "/v2/models/a"]) == 1
     assert capsys.readouterr().err.startswith("sluice explain: no key set of i: ")
 
 

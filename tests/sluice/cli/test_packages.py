@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 COMMANDS = {
     "callout": ["callout", "--workers", "0"],
     "control-plane": ["control-plane", "absent.yaml"],
-    "explain": ["explain", "--config", "absent.yaml", "/x"],
+    "explain": ["explain", "absent.yaml", "/x"],
     "up": ["up", "absent.yaml"],
 }
 USES = [

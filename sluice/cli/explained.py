@@ -1,0 +1,142 @@
+"""The explanation of a decision: its parts, as text and as JSON.
+
+`Explanation` is the schema of `sluice explain --json`. Members are only added, never renamed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+Result = Literal["pass", "refuse", "unknown", "skip"]
+
+_LABELS: dict[Result, str] = {
+    "pass": "pass",
+    "refuse": "REFUSE",
+    "unknown": "unknown",
+    "skip": "skip",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage. `unknown`: the gateway evaluates the stage, and this command could not.
+
+    `skip`: this command does not evaluate the stage, or the request was refused before it.
+    """
+
+    stage: str
+    result: Result
+    explanation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The outcome. `status` is None for an admitted request, `model` and `version` for a refused.
+
+    `unknown` names the stages whose result is not known: any of them may still refuse the request.
+    """
+
+    admitted: bool
+    reason: str
+    status: int | None = None
+    detail: str | None = None
+    model: str | None = None
+    version: str | None = None
+    canary: bool = False
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerReport:
+    """State of the version's breaker: `closed`, `reduced` or `open`.
+
+    `error_rate` (0 to 1) is None below the minimum volume. `requests` counts those in the window.
+    """
+
+    state: str
+    error_rate: float | None
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class LimitReport:
+    """State of a limit rule that applies to the request, which would take `cost` tokens.
+
+    `retry_after` is in seconds, and 0 if the rule admits the request. `shadow` rules refuse
+    nothing. `unavailable`: the backend of the limits does not respond.
+    """
+
+    rule: str
+    admits: bool
+    shadow: bool
+    unavailable: bool
+    limit: int
+    remaining: int
+    cost: int
+    retry_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class SentTensor:
+    """An input of the request to the model server."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SentRequest:
+    """The request to the model server. `bytes` is the size of its body.
+
+    `inputs` is None if the body is not converted.
+    """
+
+    method: str
+    path: str
+    content_type: str | None
+    bytes: int
+    inputs: tuple[SentTensor, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The explanation of one decision. `path` is that of the request, without its query.
+
+    `source` says where the policy comes from. `note` is an advice for the reader, if any.
+    """
+
+    version: str
+    source: str
+    method: str
+    path: str
+    decision: Decision
+    stages: tuple[Stage, ...]
+    breaker: BreakerReport | None = None
+    limits: tuple[LimitReport, ...] | None = None
+    sent: SentRequest | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    def as_json(self) -> dict[str, object]:
+        """The explanation as plain data."""
+        return asdict(self)
+
+    def lines(self) -> Iterator[str]:
+        """The explanation as lines of text."""
+        yield f"version {self.version} ({self.source})"
+        for stage in self.stages:
+            yield f"{_LABELS[stage.result]:<8}{stage.stage:<13}{stage.explanation}"
+        if self.sent is not None:
+            yield from _sent_lines(self.sent)
+        for note in self.notes:
+            yield f"note    {note}"
+        decision = self.decision
+        outcome = f"{decision.model}/{decision.version}" if decision.admitted else decision.status
+        yield f"-> {outcome} ({decision.reason})"
+
+
+def _sent_lines(sent: SentRequest) -> Iterator[str]:
+    content_type = sent.content_type or "no content type"
+    yield f"sends   {sent.method} {sent.path}, {content_type}, {sent.bytes} bytes"
+    for tensor in sent.inputs or ():
+        yield f"{'':<8}input {tensor.name}: {tensor.datatype} {list(tensor.shape)}"
