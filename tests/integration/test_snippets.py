@@ -177,10 +177,7 @@ class Reader:
     def own_demo(self) -> str:
         """Shell code that writes the demo of `sluice up --demo` with the ports of the test."""
         command = shlex.join(self.installed.command("init", "--port", str(self.port)))
-        return f'[ "$*" != "up --demo" ] || [ -e sluice-demo ] || {command} || exit 1\n' + (
-            # explain does not read SLUICE_CONFIG yet
-            f'[ "$1" != explain ] || set -- "$@" --xds 127.0.0.1:{self.port + 2}\n'
-        )
+        return f'[ "$*" != "up --demo" ] || [ -e sluice-demo ] || {command} || exit 1\n'
 
     def write_program(self, name: str, prelude: str, command: Sequence[str]) -> None:
         """Write a program of the reader's `PATH`."""
