@@ -17,7 +17,7 @@ from sluice.config.telemetry import MetricsEndpoint
 from sluice.config.validation import error_message
 from sluice.demo import default_config
 from sluice.output import write_error
-from sluice.runner import StartError, UpOptions, up
+from sluice.runner import READY_TIMEOUT, StartError, UpOptions, up
 
 _OPTIONS: dict[tuple[str, str | int], str] = {
     ("Callout", "address"): "--address",
@@ -50,6 +50,10 @@ def register(commands: Subcommands) -> None:
     gateway.add_argument(
         "--envoy", type=Path, metavar="PATH", help="Envoy binary; default: the installed one"
     )
+    gateway.add_argument(
+        "--ready-timeout", type=float, metavar="SECONDS", default=READY_TIMEOUT,
+        help="time for all processes to become ready; default: %(default)g",
+    )  # fmt: skip
     _transport(gateway)
     control_plane = command(
         commands, "control-plane", _control_plane, "run the control plane", ("xds", "protos")
@@ -117,9 +121,15 @@ def _up(options: argparse.Namespace) -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
     config = config or _demo_config()
     try:
-        asyncio.run(
-            up(UpOptions(config, options.demo, options.faults, options.envoy, options.transport))
+        started = UpOptions(
+            config,
+            options.demo,
+            options.faults,
+            options.envoy,
+            options.transport,
+            options.ready_timeout,
         )
+        asyncio.run(up(started))
     except StartError as error:
         raise CommandError(error) from error
     return 0

@@ -12,11 +12,12 @@ TIMEOUT = 2.0
 
 async def wait_for_callout(admin: str, workers: int) -> None:
     """Wait until Envoy has found all callout workers healthy. Before that, it refuses requests."""
-    while await asyncio.to_thread(_healthy_workers, admin) < workers:  # noqa: ASYNC110 (polled)
+    while await asyncio.to_thread(healthy_workers, admin) < workers:  # noqa: ASYNC110 (polled)
         await asyncio.sleep(POLL_INTERVAL)
 
 
-def _healthy_workers(admin: str) -> int:
+def healthy_workers(admin: str) -> int:
+    """The number of callout workers that Envoy has found healthy."""
     url = f"http://{admin}/clusters"
     try:
         request = urllib.request.Request(url, headers={"user-agent": USER_AGENT})

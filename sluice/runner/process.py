@@ -53,6 +53,11 @@ class ChildProcess:
         """Start the process. Raises OSError if the program cannot be executed."""
         await self._spawn()
 
+    @property
+    def is_started(self) -> bool:
+        """Whether `start` has been called."""
+        return self._process is not None
+
     async def wait_until_ready(self) -> None:
         """Wait until the process accepts connections. Raises ChildExitedError if it ends first."""
         assert self._process is not None
@@ -128,7 +133,7 @@ async def accepts(address: str) -> bool:
             _, writer = await asyncio.open_unix_connection(address.removeprefix("unix:"))
         else:
             host, port = split_host_port(address)
-            _, writer = await asyncio.open_connection(_connectable(host), int(port))
+            _, writer = await asyncio.open_connection(connectable(host), int(port))
     except OSError:
         return False
     writer.close()
@@ -153,7 +158,7 @@ def is_free(address: str) -> bool:
     return True
 
 
-def _connectable(host: str) -> str:
+def connectable(host: str) -> str:
     """The host; the loopback address for a wildcard address, which clients cannot connect to."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (compared, not bound)
 

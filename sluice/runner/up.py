@@ -9,6 +9,7 @@ from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from sluice.config import GatewayConfig
 from sluice.config.checked import load_checked
@@ -21,11 +22,15 @@ from sluice.output import replace_file, write_error
 from sluice.runner import plan
 from sluice.runner.envoy import wait_for_callout
 from sluice.runner.process import ChildExitedError, ChildProcess, ProcessSpec, is_free
+from sluice.runner.waiting import ConfigRejectedError, wait_for_rejection, waits_for
 
 log = logging.getLogger(__name__)
 
 READY_TIMEOUT = 60.0
-"""Seconds for all processes to become ready."""
+"""Seconds for all processes to become ready, by default."""
+
+REPORT_INTERVAL = 10.0
+"""Seconds between two log lines about what the start waits for."""
 
 
 class StartError(Exception):
@@ -37,7 +42,7 @@ class UpOptions:
     """Options of `sluice up`.
 
     `faults`: whether clients of the example models may inject faults. `transport`: transport of the
-    callout workers; None: the default.
+    callout workers; None: the default. `ready_timeout`: seconds for all processes to become ready.
     """
 
     config: Path
@@ -45,6 +50,7 @@ class UpOptions:
     faults: bool = False
     envoy: Path | None = None
     transport: str | None = None
+    ready_timeout: float = READY_TIMEOUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,7 @@ async def up(options: UpOptions) -> None:
         processes = _processes(options, config, directory)
         _check_addresses([process.spec for process in processes])
         try:
-            if await _start(processes, config, stop):
+            if await _start(processes, config, stop, options.ready_timeout):
                 _print_addresses(options, config)
                 await stop.wait()
         finally:
@@ -156,16 +162,39 @@ def _check_addresses(specs: Sequence[ProcessSpec]) -> None:
         )
 
 
-async def _start(processes: _Processes, config: GatewayConfig, stop: asyncio.Event) -> bool:
-    """Start all processes. Returns False if `stop` is set before all processes are ready."""
+async def _start(
+    processes: _Processes, config: GatewayConfig, stop: asyncio.Event, seconds: float
+) -> bool:
+    """Start all processes. Returns False if `stop` is set before all processes are ready.
+
+    Raises StartError if they are not ready after `seconds`, or cannot become ready.
+    """
     try:
-        async with asyncio.timeout(READY_TIMEOUT):
-            return await _ends_first(_start_in_order(processes, config), stop.wait())
+        async with asyncio.timeout(seconds):
+            return await _ends_first(
+                _start_in_order(processes, config),
+                stop.wait(),
+                wait_for_rejection(config),
+                _report(processes, config),
+            )
     # TimeoutError is a subclass of OSError, so this clause must be the first.
     except TimeoutError:
-        raise StartError(f"the gateway was not ready within {READY_TIMEOUT:.0f} s") from None
+        parts = "".join(f"\n  {part}" for part in await waits_for(processes, config))
+        raise StartError(
+            f"the gateway was not ready within {seconds:g} s; it waits for:{parts}"
+        ) from None
+    except ConfigRejectedError as error:
+        raise StartError(f"the gateway cannot start with this config: {error}") from None
     except (ChildExitedError, OSError) as error:
         raise StartError(str(error)) from error
+
+
+async def _report(processes: _Processes, config: GatewayConfig) -> NoReturn:
+    """Log from time to time what the start waits for."""
+    while True:
+        await asyncio.sleep(REPORT_INTERVAL)
+        for part in await waits_for(processes, config):
+            log.info("not ready yet: %s", part)
 
 
 async def _start_in_order(processes: _Processes, config: GatewayConfig) -> None:
@@ -180,18 +209,18 @@ async def _start_in_order(processes: _Processes, config: GatewayConfig) -> None:
 
 
 async def _ends_first(
-    first: Coroutine[object, object, None], second: Coroutine[object, object, object]
+    first: Coroutine[object, object, None], *others: Coroutine[object, object, object]
 ) -> bool:
-    """Run both until one ends, and cancel the other. Returns whether `first` has ended.
+    """Run all until one ends, and cancel the others. Returns whether `first` has ended.
 
-    Raises the exception of `first`, if any.
+    Raises the exception of one that has ended.
     """
-    tasks = [asyncio.create_task(first), asyncio.create_task(second)]
+    tasks = [asyncio.create_task(each) for each in (first, *others)]
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if tasks[0].done():
-            tasks[0].result()
-        return tasks[0].done()
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        return tasks[0] in done
     finally:
         for task in tasks:
             task.cancel()

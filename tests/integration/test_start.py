@@ -3,12 +3,18 @@ stop.
 """
 
 import re
+import shutil
 import signal
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from cryptography import x509
 
-from tests.integration.gateway import Config, Gateway, base_config, bearer, free_ports
+from tests.certificates import certificate, private_key
+from tests.integration.gateway import Config, Gateway, base_config, bearer, free_ports, jwks
 
 WARNING = re.compile(r"\]\[(?:warning|error|critical)\]\[|\b(?:WARNING|ERROR|CRITICAL|Traceback)\b")
 
@@ -73,3 +79,75 @@ def test_a_healthy_gateway_logs_no_warning(
         assert warnings(gateway) == []
     finally:
         gateway.stop()
+
+
+def start_error(gateway: Gateway, *arguments: str) -> str:
+    """What `sluice up` prints when it cannot start the gateway."""
+    (gateway.directory / "jwks.json").write_text(jwks())
+    gateway.write()
+    started = subprocess.run(
+        [sys.executable, "-m", "sluice.cli", "up", str(gateway.file), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert started.returncode in (1, 2)
+    return started.stderr[started.stderr.index("sluice up: ") :]
+
+
+def program(directory: Path, script: str) -> str:
+    """An executable file with a shell script."""
+    path = directory / "program"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture
+def unstarted() -> Iterator[Gateway]:
+    gateway = Gateway(base_config(), demo=False)
+    gateway.config["callout"] = {"workers": 1, "address": f"unix:{gateway.directory}/callout"}
+    yield gateway
+    shutil.rmtree(gateway.directory)
+
+
+def test_a_start_that_takes_too_long_names_the_parts_that_are_not_ready(
+    unstarted: Gateway,
+) -> None:
+    error = start_error(unstarted, "--ready-timeout", "0.2")
+    config = unstarted.config
+    metrics = config["telemetry"]["metrics"]["address"]
+    assert error.splitlines() == [
+        "sluice up: the gateway was not ready within 0.2 s; it waits for:",
+        f"  control plane: admin HTTP server does not listen on {config['control_plane']['http']}",
+        f"  control plane: xDS server does not listen on {config['control_plane']['xds']}",
+        f"  callout: worker 0 does not listen on {config['callout']['address']}-0",
+        f"  callout: metrics endpoint does not listen on {metrics}",
+        "  envoy: is not started yet",
+    ]
+
+
+def test_a_process_that_ends_at_once_ends_the_start_at_once(unstarted: Gateway) -> None:
+    error = start_error(unstarted, "--envoy", program(unstarted.directory, "exit 3"))
+    assert error == "sluice up: envoy ended with status 3 before it was ready\n"
+
+
+def test_a_process_that_rejects_the_config_ends_the_start_with_its_reason(
+    unstarted: Gateway,
+) -> None:
+    # Envoy refuses a certificate that needs an OCSP response.
+    must_staple = x509.TLSFeature([x509.TLSFeatureType.status_request])
+    (unstarted.directory / "cert.pem").write_bytes(certificate(extensions=[must_staple]))
+    (unstarted.directory / "key.pem").write_bytes(private_key())
+    tls = {"certificate": "cert.pem", "private_key": "key.pem"}
+    unstarted.config["listener"]["tls"] = tls
+    error = start_error(unstarted)
+    reason = "sluice up: the gateway cannot start with this config: envoy rejects listeners: "
+    assert error.startswith(reason)
+    assert "must-staple" in error
+
+
+def test_the_socket_of_a_worker_needs_a_folder(unstarted: Gateway) -> None:
+    unstarted.config["callout"]["address"] = "unix:/missing/callout"
+    assert "unix:/missing/callout-0 (callout)" in start_error(unstarted)

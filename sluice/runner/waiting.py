@@ -1,0 +1,102 @@
+"""Tells what the start of a gateway still waits for, and why it cannot succeed."""
+
+import asyncio
+import json
+import urllib.request
+from collections.abc import Iterable, Mapping
+from http.client import HTTPException
+from typing import Any, NoReturn
+
+from sluice.config import GatewayConfig
+from sluice.config.values import split_host_port
+from sluice.printable import printable
+from sluice.runner.envoy import healthy_workers
+from sluice.runner.process import ChildProcess, accepts, connectable
+
+# Any: JSON, with the schema `xds.admin.status.Status`.
+Status = dict[str, Any]
+
+POLL_INTERVAL = 0.5
+TIMEOUT = 2.0
+
+MAX_STATUS = 64 << 20
+"""Bytes of a status that are read: more than that of the largest gateway."""
+
+MAX_ERROR = 1000
+"""Characters of a rejection that are shown."""
+
+
+class ConfigRejectedError(Exception):
+    """A process of the gateway rejects the config, so the gateway does not become ready."""
+
+
+async def wait_for_rejection(config: GatewayConfig) -> NoReturn:
+    """Ask the control plane until a node rejects its resources. Raises ConfigRejectedError then.
+
+    Two answers in a row must have the rejection: a node may accept the next version.
+    """
+    before = None
+    while True:
+        found = _rejection(await _status(config.control_plane.http))
+        if found is not None and found == before:
+            raise ConfigRejectedError(found)
+        before = found
+        await asyncio.sleep(POLL_INTERVAL)
+
+
+async def waits_for(processes: Iterable[ChildProcess], config: GatewayConfig) -> list[str]:
+    """The parts of the gateway that are not ready, one in a line, and the control plane's error."""
+    names = _names(config)
+    lines = []
+    for process in processes:
+        spec = process.spec
+        if not process.is_started:
+            lines.append(f"{spec.name}: is not started yet")
+            continue
+        silent = [each for each in spec.listens if not await accepts(each)]
+        lines += [
+            f"{spec.name}: {names.get(each, 'server')} does not listen on {each}" for each in silent
+        ]
+        if spec.name == "envoy" and not silent:
+            healthy = await asyncio.to_thread(healthy_workers, config.envoy.admin)
+            lines.append(f"envoy: finds {healthy} of {config.callout.workers} workers healthy")
+    error = (await _status(config.control_plane.http)).get("error")
+    return [*lines, f"last error: {printable(error, MAX_ERROR)}"] if error else lines
+
+
+def _names(config: GatewayConfig) -> Mapping[str, str]:
+    """What listens on each address of the gateway."""
+    return {
+        config.control_plane.http: "admin HTTP server",
+        config.control_plane.xds: "xDS server",
+        **{each: f"worker {index}" for index, each in enumerate(config.callout.addresses())},
+        config.telemetry.metrics.address: "metrics endpoint",
+        config.envoy.admin: "admin interface",
+        config.listener.address: "listener",
+    }
+
+
+def _rejection(status: Status) -> str | None:
+    """The first rejection by a connected node."""
+    for node in status.get("nodes", ()):
+        for name, state in node["types"].items():
+            if state["nacked"] is not None:
+                return printable(f"{node['id']} rejects {name}: {state['reason']}", MAX_ERROR)
+    return None
+
+
+async def _status(address: str) -> Status:
+    """The status of the control plane; empty while it does not respond."""
+    try:
+        return await asyncio.to_thread(_fetch_status, address)
+    except (OSError, HTTPException, ValueError):
+        return {}
+
+
+def _fetch_status(address: str) -> Status:
+    host, port = split_host_port(address)
+    host = connectable(host)
+    url = f"http://[{host}]:{port}/v1/status" if ":" in host else f"http://{host}:{port}/v1/status"
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as response:  # noqa: S310 (an http URL)
+        status: Status = json.loads(response.read(MAX_STATUS))
+    return status
