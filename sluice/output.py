@@ -61,7 +61,8 @@ def write_error(error: OSError) -> str:
     """What an OSError of writing a file says to a user: the path, the reason and a remedy."""
     if error.filename is None:
         return error.strerror or str(error)
-    text = f"cannot write {os.fsdecode(error.filename)}: {error.strerror}"
+    path = Path(os.fsdecode(error.filename)).absolute()
+    text = f"cannot write {path}: {error.strerror}"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{text}; choose a folder that you can write"
     return text

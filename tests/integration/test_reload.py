@@ -9,6 +9,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sluice.cli import main
 from tests.integration.gateway import (
+    AUDIENCE,
+    ISSUER,
     Config,
     Gateway,
     base_config,
@@ -171,3 +173,31 @@ def test_a_rotated_key_set_takes_effect_without_a_restart(own: Gateway) -> None:
         eventually(lambda: client.post(PATH, json={}, headers=old).status_code == 401)
         key_set.write_text(jwks())
         eventually(lambda: client.post(PATH, json={}, headers=old).status_code == 200)
+
+
+def test_keys_of_the_command_line_replace_each_other_without_a_refusal(
+    own: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key_set, first, second = (own.directory / name for name in ("jwks.json", "a.pem", "b.pem"))
+
+    def token(key: Path) -> dict[str, str]:
+        claims = ["--claim", f"iss={ISSUER}", "--claim", f"aud={AUDIENCE}"]
+        assert main(["token", "--sub", "batch", "--key-file", str(key), *claims]) == 0
+        return {"authorization": f"Bearer {capsys.readouterr().out.strip()}"}
+
+    before = key_set.read_text()
+    assert main(["jwks", "--new", str(first), "--output", str(key_set)]) == 0
+    with own.client() as client:
+
+        def status(key: Path) -> int:
+            return client.post(PATH, json={}, headers=token(key)).status_code
+
+        eventually(lambda: status(first) == 200)
+        assert main(["jwks", "--new", str(key_set), str(second), "--output", str(key_set)]) == 0
+        eventually(lambda: status(second) == 200)
+        assert status(first) == 200
+        assert main(["jwks", str(second), "--output", str(key_set)]) == 0
+        eventually(lambda: status(first) == 401)
+        assert status(second) == 200
+        key_set.write_text(before)
+        eventually(lambda: client.post(PATH, json={}, headers=bearer()).status_code == 200)
