@@ -20,6 +20,7 @@ DEPENDENCIES = {
     "sluice.keys": "sluice.user_agent",
     "sluice.printable": "",
     "sluice.config": "sluice.contract sluice.keys sluice.printable",
+    "sluice.state_changes": "",
     "sluice.http": "sluice.config",
     "sluice.images": "sluice.config",
     "sluice.data": "",
@@ -66,10 +67,10 @@ DEPENDENCIES = {
         " extproc.memory_budget extproc.policy extproc.rpc extproc.services protos sluice.contract"
     ),
     "extproc.process": (
-        "extproc.auth extproc.convert extproc.counter_table extproc.limits extproc.memory_budget"
-        " extproc.policy extproc.protection extproc.rpc extproc.services"
+        "extproc.auth extproc.breaker extproc.convert extproc.counter_table extproc.limits"
+        " extproc.memory_budget extproc.policy extproc.protection extproc.rpc extproc.services"
         " extproc.services.ext_proc extproc.telemetry extproc.transport"
-        " protos sluice.config sluice.contract sluice.http"
+        " protos sluice.config sluice.contract sluice.http sluice.state_changes"
     ),
     "extproc.transport.__main__": "extproc.rpc extproc.services extproc.transport",
     "xds": "",
@@ -79,9 +80,13 @@ DEPENDENCIES = {
         "protos sluice.config sluice.contract sluice.user_agent xds.protocol xds.sources"
     ),
     "xds.rollout": "xds.protocol",
-    "xds.admin": "sluice.config sluice.http xds.protocol xds.resources xds.rollout",
+    "xds.envoys": (
+        "sluice.config sluice.contract sluice.printable sluice.state_changes sluice.user_agent"
+    ),
+    "xds.admin": "sluice.config sluice.http xds.envoys xds.protocol xds.resources xds.rollout",
     "xds.main": (
-        "sluice.config sluice.http xds.admin xds.protocol xds.resources xds.rollout xds.sources"
+        "sluice.config sluice.http xds.admin xds.envoys xds.protocol xds.resources xds.rollout"
+        " xds.sources"
     ),
     "examples": "protos",
 }

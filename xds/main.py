@@ -14,6 +14,7 @@ from sluice.http.server import create_http_server, listen
 from xds.admin.app import application
 from xds.admin.metrics import StateCollector
 from xds.admin.status import ControlPlaneState
+from xds.envoys.admin import AdminSource
 from xds.protocol.nodes import Nodes
 from xds.protocol.server import AdsServer
 from xds.resources.compiled import CompiledConfig, compile_config
@@ -76,6 +77,7 @@ async def run(source: ConfigSource) -> None:
         asyncio.create_task(rollout.run()),
         asyncio.create_task(follow(source, started, state, rollout)),
         asyncio.create_task(admin.serve([listener])),
+        asyncio.create_task(AdminSource(started.envoy.admin).run(state.fleet.report)),
     ]
     await _run_until(stop, tasks)
     await server.stop()

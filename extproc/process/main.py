@@ -8,12 +8,14 @@ import logging
 import multiprocessing
 import os
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 from extproc.counter_table import CounterTable
 from extproc.process import worker
+from extproc.process.breaker_log import BreakerLog
 from extproc.process.broker import serve_budgets_in_thread
 from extproc.process.shared_table import shared_table
 from extproc.process.stop_signals import stop_signals
@@ -58,7 +60,8 @@ def run(workers: Sequence[WorkerSettings], endpoint: EndpointSettings, hang_time
             serve_in_thread(app, endpoint.address, max_requests=MAX_REQUESTS),
             stop_signals() as stop,
         ):
-            Supervisor(slots).run(stop)
+            breakers = BreakerLog(table, time.monotonic())
+            Supervisor(slots, others=[breakers]).run(stop)
     return 0
 
 

@@ -4,6 +4,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
+from typing import Protocol
 
 from extproc.process.worker_slot import WorkerSlot
 
@@ -11,13 +12,31 @@ KILL_GRACE = 1.0
 """Seconds between the drain timeout and the kill of a worker that still runs."""
 
 
+class Scheduled(Protocol):
+    """Something to do at a time. `deadline` is None if nothing is scheduled."""
+
+    @property
+    def deadline(self) -> float | None:
+        """The time of the next action, in seconds of the supervisor's clock."""
+
+    def on_deadline(self, now: float) -> None:
+        """Take the action, and set the next deadline."""
+
+
 class Supervisor:
-    """Waits in one loop for the exits of workers, the deadlines of their slots, and a stop."""
+    """Waits in one loop for the exits of workers, for deadlines, and for a stop.
+
+    Deadlines are those of the workers' slots, and of `others`.
+    """
 
     def __init__(
-        self, slots: Sequence[WorkerSlot], clock: Callable[[], float] = time.monotonic
+        self,
+        slots: Sequence[WorkerSlot],
+        clock: Callable[[], float] = time.monotonic,
+        others: Sequence[Scheduled] = (),
     ) -> None:
         self._slots = slots
+        self._scheduled: tuple[Scheduled, ...] = (*slots, *others)
         self._clock = clock
 
     def run(self, stop: socket.socket) -> None:
@@ -44,14 +63,14 @@ class Supervisor:
         return ready
 
     def _time_to_deadline(self) -> float | None:
-        deadlines = [slot.deadline for slot in self._slots if slot.deadline is not None]
+        deadlines = [each.deadline for each in self._scheduled if each.deadline is not None]
         return max(0.0, min(deadlines) - self._clock()) if deadlines else None
 
     def _run_deadlines(self) -> None:
         now = self._clock()
-        for slot in self._slots:
-            if slot.deadline is not None and slot.deadline <= now:
-                slot.on_deadline(now)
+        for each in self._scheduled:
+            if each.deadline is not None and each.deadline <= now:
+                each.on_deadline(now)
 
     def _drain(self) -> None:
         """Drain all workers at the same time. Kill each worker that does not end in time."""

@@ -1,16 +1,18 @@
 """`sluice status`: the state of a running gateway.
 
-The control plane reports versions and nodes, the callout reports workers, breakers and key sets. If
-the control plane does not respond, the command fails. If the callout does not respond, the command
-prints why its workers and breakers are unknown.
+The control plane reports versions, nodes and what the Envoys see, the callout reports workers,
+breakers and key sets. If the control plane does not respond, the command fails. If the callout does
+not respond, the command prints why its workers and breakers are unknown. With many models, it
+prints only the endpoints and breakers that need attention.
 """
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from sluice.cli.commands import Subcommands, command
+from sluice.cli.endpoints import clock_time, endpoint_lines
 from sluice.cli.gateway import (
     NoAnswerError,
     Status,
@@ -34,7 +36,7 @@ def register(commands: Subcommands) -> None:
         commands,
         "status",
         _status,
-        "show the version in force, the nodes, the workers and the breakers",
+        "show the version in force, the nodes, the endpoints, the workers and the breakers",
     )
     config_argument(status, "config of the gateway")
     control_plane_option(status, "--url")
@@ -70,7 +72,7 @@ def _callout(url: str) -> Status:
 
 
 def describe(status: Status) -> str:
-    """The status as text: version, error, nodes, workers, breakers and key sets."""
+    """The status as text: version, error, nodes, endpoints, workers, breakers and key sets."""
     step = "in sync" if status["in_sync"] else f"under way: {status['step']}"
     lines = [f"version   {status['version'] or 'none'} ({step})", f"config    {status['config']}"]
     if status["error"] is not None:
@@ -82,21 +84,38 @@ def describe(status: Status) -> str:
     lines += [
         f"restart   {key} takes effect at the next start" for key in status["restart_required"]
     ]
-    lines += [*_nodes(status["nodes"]), *_callout_lines(status["callout"])]
+    lines += [
+        *_nodes(status),
+        *endpoint_lines(status.get("envoys", [])),
+        *_callout_lines(status["callout"]),
+    ]
     # The texts of nodes and errors may contain control sequences of terminals.
     return "\n".join(printable(line, MAX_LINE) for line in lines)
 
 
-def _nodes(nodes: list[Status]) -> Iterator[str]:
-    yield from ("", f"{'NODE':<28}{'KIND':<10}{'SINCE':<10}VERSION")
-    for node in nodes:
-        since = datetime.fromtimestamp(node["connected_at"], UTC).astimezone().strftime("%H:%M:%S")
-        yield f"{node['id']:<28}{node['kind']:<10}{since:<10}{node['version'] or 'none'}"
+def _nodes(status: Status) -> Iterator[str]:
+    yield from ("", f"{'NODE':<28}{'KIND':<10}{'SINCE':<12}{'ANSWERED':<12}VERSION")
+    answers = dict(_latest_answers(status))
+    for node in status["nodes"]:
+        age = answers.get((node["kind"], node["pid" if node["kind"] == "callout" else "id"]))
+        answered = "-" if age is None else f"{age:.1f} s ago"
+        since, version = clock_time(node["connected_at"]), node["version"] or "none"
+        yield f"{node['id']:<28}{node['kind']:<10}{since:<12}{answered:<12}{version}"
         for name, state in node["types"].items():
             if state["nacked"] is not None:
                 yield f"{'':<28}{name}: rejected {state['nacked']}: {state['reason']}"
             elif not state["in_sync"]:
                 yield f"{'':<28}{name}: not in sync, accepted {state['acked'] or 'none'}"
+
+
+def _latest_answers(status: Status) -> Iterator[tuple[tuple[str, str | int], float]]:
+    """Seconds since the latest answer of each Envoy, by node id, and of each worker, by pid."""
+    for envoy in status.get("envoys", []):
+        if envoy["node"] is not None:
+            yield ("envoy", envoy["node"]), envoy["age"]
+    for worker in status["callout"].get("workers", ()):
+        if worker["pid"] is not None:
+            yield ("callout", worker["pid"]), worker["silence"]
 
 
 def _callout_lines(callout: Status) -> Iterator[str]:
@@ -118,9 +137,15 @@ def _workers(workers: list[Status]) -> Iterator[str]:
 
 
 def _breakers(callout: Status) -> Iterator[str]:
+    """The number of breakers in each state, and those that are not closed."""
     if callout["breakers"]:
-        yield from ("", f"{'MODEL/VERSION':<28}{'BREAKER':<10}{'ERRORS':<10}REQUESTS")
-    for breaker in callout["breakers"]:
+        states = Counter(breaker["state"] for breaker in callout["breakers"])
+        counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
+        yield from ("", f"breakers  {counts}")
+    unusual = [breaker for breaker in callout["breakers"] if breaker["state"] != "closed"]
+    if unusual:
+        yield f"{'MODEL/VERSION':<28}{'BREAKER':<10}{'ERRORS':<10}REQUESTS"
+    for breaker in unusual:
         version = f"{breaker['model']}/{breaker['version']}"
         rate = breaker["error_rate"]
         errors = "-" if rate is None else f"{rate:.1%}"

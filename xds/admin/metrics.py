@@ -7,6 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from xds.admin.status import ControlPlaneState
+from xds.envoys.fleet import count_states
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
 
@@ -18,6 +19,8 @@ HELP = {
     "sluice_xds_config_reads_total": "Configs read: accepted (valid) or refused (invalid).",
     "sluice_xds_models": "Models in the config.",
     "sluice_xds_nodes": "Connected nodes, by kind.",
+    "sluice_xds_endpoints": "Endpoints of models by state, summed over all Envoys that were asked.",
+    "sluice_xds_envoy_answers": "Whether the Envoy at this address answers the control plane.",
     "sluice_xds_pushes_total": "Responses sent to nodes.",
     "sluice_xds_acks_total": "Responses that nodes accepted (ACK).",
     "sluice_xds_nacks_total": "Responses that nodes rejected (NACK).",
@@ -46,6 +49,12 @@ class StateCollector(Collector):
             _gauge("sluice_xds_models", value=len(state.config.models)),
             _gauge(
                 "sluice_xds_nodes", "kind", {k: kinds[k] for k in ("envoy", "callout", "unknown")}
+            ),
+            _gauge("sluice_xds_endpoints", "state", count_states(state.fleet.envoys)),
+            _gauge(
+                "sluice_xds_envoy_answers",
+                "source",
+                {view.source: view.error is None for view in state.fleet.envoys},
             ),
             *(
                 _counter(name, "type", {each.name: counts[each] for each in resource_types.ALL})

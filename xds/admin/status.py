@@ -1,10 +1,12 @@
 """The status of the control plane: the version in force, the latest error, and every node."""
 
 import time
+from dataclasses import asdict
 
 from pydantic import BaseModel
 
 from sluice.config import GatewayConfig
+from xds.envoys.fleet import EndpointState, EnvoyView, Fleet
 from xds.protocol.nodes import Node, NodeKind, Nodes
 from xds.protocol.snapshot import Snapshot
 from xds.protocol.stream import TypeState
@@ -43,6 +45,37 @@ class NodeStatus(BaseModel):
     types: dict[str, TypeStatus]
 
 
+class EndpointStatus(BaseModel):
+    """One endpoint, as one Envoy sees it.
+
+    `cluster` is `MODEL/VERSION`, or `sluice-callout` for a worker of the callout. `state` and `why`
+    are those of `xds.envoys.fleet.EndpointView`. `since` is the Unix time at which the control
+    plane saw the state first.
+    """
+
+    cluster: str
+    address: str
+    state: EndpointState
+    why: str
+    since: float
+
+
+class EnvoyStatus(BaseModel):
+    """What one Envoy sees. `source` is the address at which the control plane asks it.
+
+    `node` is the id of the Envoy's node; None before its first answer. `error` says why it does not
+    answer now; None if it does. `answered_at` is the Unix time of the latest answer, to which
+    `endpoints` belong; `age` is the time since then, in seconds.
+    """
+
+    source: str
+    node: str | None
+    error: str | None
+    answered_at: float | None
+    age: float | None
+    endpoints: list[EndpointStatus]
+
+
 class Status(BaseModel):
     """The response to `GET /v1/status`.
 
@@ -66,6 +99,7 @@ class Status(BaseModel):
     xds: str
     worker_addresses: tuple[str, ...]
     nodes: list[NodeStatus]
+    envoys: list[EnvoyStatus]
 
 
 class ControlPlaneState:
@@ -80,6 +114,8 @@ class ControlPlaneState:
         self._compiled = compiled
         self._configs = {compiled.snapshot.version: compiled.config}
         """The latest valid config and the one in force, by version."""
+        self.fleet = Fleet(lambda: self.in_force or self.config, time.time)
+        """What the Envoys see."""
         self._config_error: str | None = None
         self._changed_at = time.time()
         self.reads = {"accepted": 1, "refused": 0}
@@ -125,6 +161,7 @@ class ControlPlaneState:
             xds=self.config.control_plane.xds,
             worker_addresses=self.config.callout.addresses(),
             nodes=sorted(nodes, key=lambda node: (node.kind, node.id)),
+            envoys=[_envoy(view, time.time()) for view in self.fleet.envoys],
         )
 
     def _rejection(self) -> str | None:
@@ -132,6 +169,17 @@ class ControlPlaneState:
         result = self._rollout.result
         nacks = [result.nack if result else None, *(node.nack() for node in self._nodes)]
         return next((str(nack) for nack in nacks if nack is not None), None)
+
+
+def _envoy(view: EnvoyView, now: float) -> EnvoyStatus:
+    return EnvoyStatus(
+        source=view.source,
+        node=view.node,
+        error=view.error,
+        answered_at=view.answered_at,
+        age=None if view.answered_at is None else max(0.0, now - view.answered_at),
+        endpoints=[EndpointStatus(**asdict(each)) for each in view.endpoints],
+    )
 
 
 def _node(node: Node, snapshot: Snapshot) -> NodeStatus:

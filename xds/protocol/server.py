@@ -39,9 +39,11 @@ OPTIONS = (
     # abuse and closes the connection.
     ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # Detect within 15 s that a client is gone, so that rollouts stop waiting for it.
+    # Detect within 15 s that a client is gone or stopped, so that rollouts stop waiting for it. The
+    # server waits for the longer of `keepalive_timeout` and `ping_timeout`, by default a minute.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
     # Fail if a second control plane is started on the same address.
     ("grpc.so_reuseport", 0),
 )

@@ -26,7 +26,8 @@ from extproc.telemetry.profile import Profiler
 from extproc.telemetry.publisher import MetricsPublisher
 from extproc.telemetry.status import WorkerStatus, read_status
 from sluice.cli import main
-from sluice.cli.gateway import address_near, fetch_json
+from sluice.cli.endpoints import MAX_ROWS
+from sluice.cli.gateway import address_near, fetch_json, fetch_status
 from sluice.cli.status import describe
 from sluice.config import GatewayConfig
 from sluice.http.server import serve_in_thread
@@ -100,6 +101,7 @@ def status(state: ControlPlaneState, capsys: pytest.CaptureFixture[str], *argume
 
 def test_every_breaker_is_shown(callout: str, capsys: pytest.CaptureFixture[str]) -> None:
     shown = status(control_plane(callout), capsys).splitlines()
+    assert shown[-4] == "breakers  1 open"
     assert shown[-3].split() == ["MODEL/VERSION", "BREAKER", "ERRORS", "REQUESTS"]
     assert shown[-2].split() == ["m/v1", "open", "75.0%", "40"]
     assert shown[-1] == "breakers  2 versions have no breaker: the shared table is full"
@@ -174,6 +176,7 @@ def test_a_node_is_shown_with_its_version_and_the_types_that_are_not_in_sync() -
     node = {
         "id": "envoy-1",
         "kind": "envoy",
+        "pid": None,
         "connected_at": 0.0,
         "version": "v1",
         "types": {
@@ -186,8 +189,8 @@ def test_a_node_is_shown_with_its_version_and_the_types_that_are_not_in_sync() -
         "url": None, "error": None, "workers": [], "breakers": [], "unprotected": 0, "key_sets": [],
     }  # fmt: skip
     shown = describe({**state.status().model_dump(), "nodes": [node], "callout": callout})
-    _, header, first, *differing = [line.split() for line in shown.splitlines()[2:]]
-    assert header == ["NODE", "KIND", "SINCE", "VERSION"]
+    _, header, first, *differing = [line.split() for line in shown.splitlines()[2:7]]
+    assert header == ["NODE", "KIND", "SINCE", "ANSWERED", "VERSION"]
     assert (first[:2], first[-1]) == (["envoy-1", "envoy"], "v1")
     assert [" ".join(words) for words in differing] == [
         "endpoints: not in sync, accepted v1",
@@ -195,11 +198,97 @@ def test_a_node_is_shown_with_its_version_and_the_types_that_are_not_in_sync() -
     ]
 
 
+def seen_endpoint(
+    state: str = "healthy", why: str = "", cluster: str = "m/v1"
+) -> dict[str, object]:
+    return {"cluster": cluster, "address": "a:1", "state": state, "why": why, "since": time.time()}
+
+
+def envoy(*endpoints: dict[str, object], **fields: object) -> dict[str, object]:
+    """What an Envoy sees, as in the status of the control plane."""
+    seen = {"source": "e:9901", "node": "envoy-1", "error": None, "answered_at": 0.0, "age": 0.5}
+    return {**seen, "endpoints": list(endpoints), **fields}
+
+
+def described(*envoys: dict[str, object], **fields: object) -> list[str]:
+    """The lines of the status with these Envoys, without a callout."""
+    callout = {"url": "http://c", "error": "refused"}
+    status = control_plane(UNUSED).status().model_dump()
+    return describe({**status, "envoys": list(envoys), "callout": callout, **fields}).splitlines()
+
+
+def test_endpoints_that_are_not_healthy_are_shown_with_the_cause() -> None:
+    many = [seen_endpoint() for _ in range(200)]
+    worker = seen_endpoint("ejected", "ejected after failures in a row", "sluice-callout")
+    shown = described(envoy(*many, seen_endpoint("unhealthy", "its health check fails"), worker))
+    start = next(index for index, line in enumerate(shown) if line.startswith("endpoints"))
+    assert shown[start] == "endpoints 200 healthy, 1 unhealthy (node envoy-1, 0.5 s ago)"
+    assert shown[start + 1].split() == ["ENDPOINT", "OF", "STATE", "SINCE", "WHY"]
+    rows = [line.split(maxsplit=4) for line in shown[start + 2 : start + 4]]
+    assert [(row[:3], row[4]) for row in rows] == [
+        (["a:1", "m/v1", "unhealthy"], "its health check fails"),
+        (["a:1", "sluice-callout", "ejected"], "ejected after failures in a row"),
+    ]
+    assert shown[start + 4] == ""
+
+
+def test_the_number_of_printed_endpoints_is_bounded() -> None:
+    shown = described(envoy(*[seen_endpoint("unhealthy") for _ in range(MAX_ROWS + 7)]))
+    assert "and 7 more: see --json" in shown
+    assert sum(line.startswith("a:1") for line in shown) == MAX_ROWS
+
+
+def test_an_envoy_that_does_not_answer_is_shown_with_what_it_saw_last() -> None:
+    shown = described(envoy(seen_endpoint("unhealthy"), error="timed out", age=12.0))
+    assert "endpoints not known now: Envoy at e:9901: timed out" in shown
+    assert "endpoints 1 unhealthy (node envoy-1, 12.0 s ago)" in shown
+
+
+def test_without_an_answer_of_an_envoy_the_endpoints_are_not_known() -> None:
+    assert "endpoints not known yet: the control plane has asked no Envoy" in described()
+    unseen = envoy(node=None, age=None, answered_at=None, error="refused")
+    shown = described(unseen)
+    assert "endpoints not known now: Envoy at e:9901: refused" in shown
+    assert not any("healthy" in line for line in shown)
+
+
+def test_each_node_is_shown_with_its_latest_answer(callout: str) -> None:
+    nodes = [
+        {"id": name, "kind": kind, "pid": pid, "connected_at": 0.0, "version": "v1", "types": {}}
+        for name, kind, pid in (
+            ("c-0", "callout", 11),
+            ("c-9", "callout", 99),
+            ("envoy-1", "envoy", None),
+        )
+    ]
+    callout_status = {**fetch_status(f"http://{callout}", "workers"), "url": "", "error": None}
+    shown = described(envoy(age=7.25), nodes=nodes, callout=callout_status)
+    answered = {line.split()[0]: " ".join(line.split()[3:-1]) for line in shown if " v1" in line}
+    assert answered == {"c-0": "0.2 s ago", "c-9": "-", "envoy-1": "7.2 s ago"}
+
+
+def test_closed_breakers_are_only_counted() -> None:
+    breakers = [
+        {"model": "m", "version": f"v{n}", "state": state, "error_rate": 0.5, "requests": 30}
+        for n, state in enumerate(["closed"] * 300 + ["open"])
+    ]
+    callout = {
+        "url": "", "error": None, "workers": [], "breakers": breakers, "unprotected": 0,
+        "key_sets": [],
+    }  # fmt: skip
+    shown = described(callout=callout)
+    assert "breakers  300 closed, 1 open" in shown
+    assert [line.split() for line in shown if line.startswith("m/")] == [
+        ["m/v300", "open", "50.0%", "30"]
+    ]
+
+
 def test_control_sequences_of_terminals_are_not_printed() -> None:
     status = control_plane(UNUSED).status().model_dump()
     callout = {"url": "http://127.0.0.1:9902", "error": "\x1b[2J"}
     node = {
-        "id": "a\x1b]0;x\x07", "kind": "envoy", "connected_at": 0.0, "version": "v1\r", "types": {},
+        "id": "a\x1b]0;x\x07", "kind": "envoy", "pid": None, "connected_at": 0.0,
+        "version": "v1\r", "types": {},
     }  # fmt: skip
     hostile = {"nodes": [node], "error": "one\ntwo\x9b", "callout": callout}
     shown = describe({**status, **hostile})

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import grpc
 import grpc.aio
+import h2.connection
 import pytest
 
 from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 from sluice.contract.paths import ADS_METHOD, ADS_SERVICE
-from xds.protocol import request_log, resource_types
+from xds.protocol import request_log, resource_types, server
 from xds.protocol.nodes import Nodes
 from xds.protocol.server import AdsServer
 from xds.protocol.snapshot import Resource, Snapshot
@@ -103,8 +104,8 @@ def test_a_stop_ends_each_stream_with_ok(tmp_path: Path) -> None:
     async def status_after_stop() -> grpc.StatusCode:
         nodes = Nodes(time.time)
         address = f"unix:{tmp_path}/xds"
-        server = AdsServer(nodes, address)
-        await server.start()
+        ads = AdsServer(nodes, address)
+        await ads.start()
         async with grpc.aio.insecure_channel(address) as channel:
             method = channel.stream_stream(f"/{ADS_SERVICE}/{ADS_METHOD}")
             call = method()
@@ -113,8 +114,48 @@ def test_a_stop_ends_each_stream_with_ok(tmp_path: Path) -> None:
                 while not any(node.id == "node" for node in nodes):
                     nodes.progress.clear()
                     await nodes.progress.wait()
-                await server.stop()
+                await ads.stop()
                 status: grpc.StatusCode = await call.code()
                 return status
 
     assert asyncio.run(status_after_stop()) is grpc.StatusCode.OK
+
+
+async def open_stream(address: str) -> asyncio.StreamWriter:
+    """Opens a stream, and then neither reads nor sends, as a process that is stopped."""
+    _, writer = await asyncio.open_unix_connection(address.removeprefix("unix:"))
+    client = h2.connection.H2Connection()
+    client.initiate_connection()
+    path = f"/{ADS_SERVICE}/{ADS_METHOD}"
+    client.send_headers(
+        1,
+        [
+            (":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "a"),
+            ("content-type", "application/grpc"), ("te", "trailers"),
+        ],
+    )  # fmt: skip
+    writer.write(client.data_to_send())
+    return writer
+
+
+def test_a_client_that_is_stopped_is_disconnected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel keeps the connections of a stopped process open."""
+    faster = {n: v // 50 if n.endswith("_ms") else v for n, v in server.OPTIONS}
+    monkeypatch.setattr(server, "OPTIONS", tuple(faster.items()))
+
+    async def until_disconnected() -> None:
+        address, nodes = f"unix:{tmp_path}/xds", Nodes(time.time)
+        ads = AdsServer(nodes, address)
+        await ads.start()
+        stopped = await open_stream(address)
+        try:
+            async with asyncio.timeout(20):
+                await nodes.progress.wait()  # set by a request or by the end of a stream
+        finally:
+            stopped.close()
+            await ads.stop()
+        assert list(nodes) == []
+
+    asyncio.run(until_disconnected())

@@ -1,0 +1,140 @@
+"""With a real Envoy: status and log show which endpoints and processes do not work."""
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Thread
+
+import pytest
+
+from tests.integration.gateway import (
+    REQUESTS_TO_OPEN,
+    Gateway,
+    base_config,
+    bearer,
+    eventually,
+    free_ports,
+    running,
+)
+
+CHECK = {"path": "/v2/health/live", "interval": "200ms", "timeout": "1s", "unhealthy_threshold": 1}
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Gateway]:
+    """`checked` has a live and a dead endpoint, `named` a name that has no address."""
+    config = base_config()
+    echo = config["models"]["echo"]
+    live = echo["versions"]["v1"]["endpoints"][0]
+    dead = {"address": f"127.0.0.1:{free_ports(1)[0]}"}
+    named = {"address": "no-such-host.invalid:80"}
+    config["models"] |= {
+        "checked": {
+            **echo,
+            "versions": {"v1": {"endpoints": [live, dead], "health_check": CHECK}},
+        },
+        "named": {**echo, "versions": {"v1": {"endpoints": [named]}}},
+        "dead": {**echo, "versions": {"v1": {"endpoints": [dead]}}},
+    }
+    for name in ("checked", "named", "dead"):
+        del config["models"][name]["stable"]
+    with running(config) as gateway:
+        yield gateway
+
+
+def states(gateway: Gateway, cluster: str) -> dict[str, str]:
+    (envoy,) = gateway.status()["envoys"]
+    return {e["address"]: e["state"] for e in envoy["endpoints"] if e["cluster"] == cluster}
+
+
+def address(gateway: Gateway, model: str, number: int = 0) -> str:
+    endpoint: dict[str, str] = gateway.config["models"][model]["versions"]["v1"]["endpoints"][
+        number
+    ]
+    return endpoint["address"]
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_endpoints_are_shown_with_their_health(gateway: Gateway) -> None:
+    live, dead = address(gateway, "checked"), address(gateway, "checked", 1)
+    eventually(lambda: states(gateway, "checked/v1") == {live: "healthy", dead: "unhealthy"})
+    eventually(lambda: set(states(gateway, "named/v1").values()) == {"unresolved"})
+    (envoy,) = gateway.status()["envoys"]
+    assert (envoy["node"], envoy["error"]) == ("envoy", None)
+
+
+def test_an_endpoint_that_dies_and_returns_is_logged(gateway: Gateway) -> None:
+    dead = address(gateway, "checked", 1)
+    line = f"endpoint {dead} of checked/v1: "
+    host, port = dead.split(":")
+    with socket.create_server((host, int(port))) as server:
+        answering = _answer_health_checks(server)
+        eventually(lambda: states(gateway, "checked/v1")[dead] == "healthy")
+        server.shutdown(socket.SHUT_RDWR)
+        answering.join()
+    eventually(lambda: states(gateway, "checked/v1")[dead] == "unhealthy")
+    eventually(lambda: f"{line}healthy -> unhealthy (its health check" in gateway.log.read_text())
+
+
+def _answer_health_checks(server: socket.socket) -> Thread:
+    def answer() -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(4096)
+                connection.sendall(
+                    b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+                )
+
+    thread = Thread(target=answer)
+    thread.start()
+    return thread
+
+
+def test_an_endpoint_without_a_health_check_is_unreachable_and_its_breaker_opens(
+    gateway: Gateway,
+) -> None:
+    dead = address(gateway, "dead")
+
+    def is_unreachable() -> bool:
+        with gateway.client() as client:
+            for _ in range(REQUESTS_TO_OPEN):
+                client.post("/v2/models/dead/x", json={}, headers=bearer())
+        return states(gateway, "dead/v1") == {dead: "unreachable"}
+
+    eventually(is_unreachable, 30)
+    eventually(lambda: "breaker of dead/v1: closed -> open after" in gateway.log.read_text())
+    assert gateway.log.read_text().count("breaker of dead/v1: closed -> open") == 1
+
+
+def test_an_envoy_that_is_frozen_is_shown(gateway: Gateway) -> None:
+    (envoy,) = gateway.processes("--config-path")
+    with stopped(envoy):
+        eventually(lambda: gateway.status()["envoys"][0]["error"] is not None, 20)
+        (seen,) = gateway.status()["envoys"]
+        assert "timed out" in seen["error"]
+        assert seen["node"] == "envoy"
+        assert seen["age"] > 1
+    eventually(lambda: gateway.status()["envoys"][0]["error"] is None, 20)
+
+
+def test_a_worker_that_is_frozen_is_ejected(gateway: Gateway) -> None:
+    worker, *_ = gateway.workers()
+    index = [node["pid"] for node in gateway.status()["nodes"]].index(worker)
+    frozen = f"{gateway.config['callout']['address']}-{index}"
+    with stopped(worker):
+        eventually(lambda: states(gateway, "sluice-callout")[frozen] in ("ejected", "unhealthy"))
+    eventually(lambda: states(gateway, "sluice-callout")[frozen] == "healthy", 20)

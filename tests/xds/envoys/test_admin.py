@@ -1,0 +1,135 @@
+"""The admin source reads the answers of Envoy, and says why it has no answer."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from sluice.http.server import serve_in_thread
+from xds.envoys.admin import AdminSource
+from xds.envoys.observation import Host, NoObservation, Observation
+
+SOCKET = {"socket_address": {"address": "10.0.0.1", "port_value": 80}}
+
+
+@contextmanager
+def envoy(clusters: Any, info: Any = None) -> Iterator[str]:
+    """The address of an admin interface with these answers."""
+
+    async def answer_clusters(request: Request) -> Response:
+        assert request.query_params["format"] == "json"
+        return JSONResponse(clusters)
+
+    async def answer_info(_: Request) -> Response:
+        return JSONResponse({"node": {"id": "envoy-1"}} if info is None else info)
+
+    routes = [Route("/clusters", answer_clusters), Route("/server_info", answer_info)]
+    with serve_in_thread(Starlette(routes=routes), "127.0.0.1:0", max_requests=5) as address:
+        yield address
+
+
+def host(address: Any = SOCKET, **health: Any) -> dict[str, Any]:
+    return {"address": address, "health_status": {"eds_health_status": "HEALTHY", **health}}
+
+
+def asked(*hosts: dict[str, Any]) -> tuple[Host, ...]:
+    clusters = {"cluster_statuses": [{"name": "m/v1", "host_statuses": list(hosts)}]}
+    with envoy(clusters) as address:
+        found = AdminSource(address).ask()
+    assert isinstance(found, Observation)
+    assert found.node == "envoy-1"
+    return found.clusters["m/v1"]
+
+
+@pytest.mark.parametrize(
+    ("health", "problems"),
+    [
+        ({}, ()),
+        ({"failed_active_health_check": True}, ("its health check fails",)),
+        (
+            {"failed_active_health_check": True, "active_hc_timeout": True},
+            ("its health check times out",),
+        ),
+        ({"failed_outlier_check": True}, ("ejected after failures in a row",)),
+        ({"failed_active_health_check": True, "pending_active_hc": True}, ()),
+    ],
+)
+def test_the_health_of_a_host_is_read(health: dict[str, bool], problems: tuple[str, ...]) -> None:
+    (found,) = asked(host(**health))
+    assert found.problems == problems
+    assert found.ejected == ("failed_outlier_check" in health)
+    assert found.checking == ("pending_active_hc" in health)
+
+
+def test_addresses_names_and_counts_are_read() -> None:
+    counts = [
+        {"name": "cx_total", "value": "7"},
+        {"name": "cx_connect_fail", "value": "3"},
+        {"name": "rq_success"},
+        {"name": "cx_active", "type": "GAUGE", "value": "1"},
+    ]
+    ipv6 = {"socket_address": {"address": "::1", "port_value": 80}}
+    found = asked(
+        {**host(), "hostname": "models.test", "stats": counts},
+        host({"pipe": {"path": "/run/m"}}),
+        host(ipv6),
+    )
+    assert found == (
+        Host("10.0.0.1:80", "models.test", connections=7, failed_connections=3),
+        Host("unix:/run/m"),
+        Host("[::1]:80"),
+    )
+
+
+def test_a_cluster_without_hosts_is_read() -> None:
+    assert asked() == ()
+
+
+@pytest.mark.parametrize(
+    ("clusters", "info"),
+    [
+        ([], None),
+        ({"cluster_statuses": [{"host_statuses": []}]}, None),
+        ({"cluster_statuses": [{"name": "m", "host_statuses": [{"address": {}}]}]}, None),
+        ({}, {"node": "x"}),
+        ({}, []),
+    ],
+)
+def test_an_answer_of_something_else_is_no_observation(clusters: Any, info: Any) -> None:
+    with envoy(clusters, info) as address:
+        found = AdminSource(address).ask()
+    assert found == NoObservation("the answer is not that of an Envoy's admin interface")
+
+
+def test_no_answer_is_no_observation_with_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    found = AdminSource("127.0.0.1:1").ask()
+    assert isinstance(found, NoObservation)
+    assert "refused" in found.error
+    with envoy({"cluster_statuses": []}) as address:
+        assert AdminSource(address).ask() == Observation("envoy-1", {})
+
+
+def test_the_source_reports_until_it_is_cancelled() -> None:
+    async def first() -> tuple[str, object]:
+        reported: asyncio.Future[tuple[str, object]] = asyncio.get_running_loop().create_future()
+
+        def report(source: str, found: object) -> None:
+            if not reported.done():
+                reported.set_result((source, found))
+
+        asking = asyncio.create_task(AdminSource(address).run(report))
+        try:
+            return await asyncio.wait_for(reported, 20)
+        finally:
+            asking.cancel()
+
+    with envoy(json.loads('{"cluster_statuses": []}')) as address:
+        assert asyncio.run(first()) == (address, Observation("envoy-1", {}))

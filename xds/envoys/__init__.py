@@ -1,0 +1,1 @@
+"""What the Envoys see: the health of the endpoints, and whether an Envoy still answers."""
