@@ -32,6 +32,9 @@ _NAMES_HEADERS = Refusal(
 the headers that it names (RFC 9110 section 7.6.1), for example `x-sluice-subject`."""
 
 _UNKNOWN_PATH = Refusal(Reason.UNKNOWN_MODEL, "no model has this path")
+_UNKNOWN_NAME = Refusal(
+    Reason.UNKNOWN_MODEL, f"no model has the name in the header {headers.MODEL_NAME}"
+)
 
 _MAX_LENGTH_DIGITS = 19
 """Maximum digits of `content-length`: enough for a signed 64-bit integer."""
@@ -60,6 +63,8 @@ def run(policy: Policy, request: Request, context: DecisionContext) -> Refusal |
             return _unknown_grpc_method(request)
         if not request.has_body:
             return MISSING_MESSAGE
+        if context.model is None:
+            return _UNKNOWN_NAME
         rest, is_oip_rest = b"", False
     else:
         context.model, rest, is_oip_rest = _find_model(policy, path)

@@ -110,6 +110,12 @@ LOCAL_REPLIES: Final = (
         identified=False,
     ),
     LocalReply(
+        Reason.NOT_READY,
+        503,
+        "No worker of the gateway is ready.",
+        ("health_check_failed",),
+    ),
+    LocalReply(
         Reason.DECISION_UNAVAILABLE,
         503,
         "The gateway could not decide on this request.",
@@ -186,20 +192,26 @@ GATEWAY_REASONS: Final = frozenset(
         *CONVERSION_REFUSALS,
         Reason.DECISION_UNAVAILABLE,
         Reason.GATEWAY_OVERLOADED,
+        Reason.NOT_READY,
         *(reason for reason, _ in LOCAL_REPLIES_BY_STATUS.values()),
     }
 )
 """Reasons that do not show whether the model server works. Envoy's response flags may show it."""
 
 
+READY_DETAILS: Final = "health_check_ok"
+"""`response_code_details` of the answer that the gateway is ready (`paths.READY`)."""
+
 _LOG_REASONS: Final = (
+    ((READY_DETAILS, "direct_response"), Reason.GATEWAY_STATUS),
     (("downstream", "http2.remote_re"), Reason.CLIENT_LEFT),
     (("upstream_reset_after_response_started",), Reason.MODEL_UNREACHABLE),
     # A gRPC client gets UNKNOWN for 413 and 408, so the status does not distinguish them.
     (("request_payload_too_large",), Reason.BODY_TOO_LARGE),
 )
-"""Reasons by beginnings of the details, for requests that end without a local reply: the client has
-closed the connection or reset the stream, or the response has begun."""
+"""Reasons by beginnings of the details, for requests that end without a local reply of the tables
+above: the gateway has answered for itself, the client has closed the connection or reset the
+stream, or the response has begun."""
 
 _CODEC_DETAILS: Final = ("http1.", "http2.")
 _CODEC_STATUSES: Final = frozenset({426, 431, 501})

@@ -115,6 +115,8 @@ class Reason(StrEnum):
     UNKNOWN_RESPONSE_CODING = "unknown_response_coding"
 
     # Local replies of Envoy.
+    GATEWAY_STATUS = "gateway_status"
+    NOT_READY = "not_ready"
     DECISION_UNAVAILABLE = "decision_unavailable"
     NO_HEALTHY_ENDPOINT = "no_healthy_endpoint"
     UNKNOWN_SERVICE = "unknown_service"

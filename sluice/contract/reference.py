@@ -74,8 +74,9 @@ def reference() -> str:
             ),
             *_rows(_local_replies()),
             "",
-            "`client_left` appears only in the access log: the client closed the connection before "
-            "the response was\ncomplete.",
+            "These reasons appear only in the access log. `client_left`: the client closed the "
+            "connection before the response\nwas complete. `gateway_status`: the gateway answered "
+            "for itself (`/v2`, `/v2/health/live`, `/v2/health/ready`).",
             "",
         ]
     )

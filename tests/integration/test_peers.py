@@ -226,6 +226,14 @@ def test_tritonclient_reads_the_readiness_and_metadata_of_a_model(
     assert triton.call(protocol, gateway, model, call="metadata", **options) == {"name": model}
 
 
+def test_tritonclient_reads_the_status_and_metadata_of_the_gateway(
+    triton: Triton, gateway: Gateway
+) -> None:
+    result = triton.call("http", gateway, "", call="server")
+    members = ["extensions", "name", "version"]
+    assert result == {"live": True, "ready": True, "members": members}
+
+
 def test_tritonclient_reads_that_a_model_is_not_ready(triton: Triton, gateway: Gateway) -> None:
     assert triton.call("http", gateway, "unreachable", call="ready") == {"ready": False}
     result = triton.call("http", gateway, "unreachable", call="metadata")

@@ -15,8 +15,9 @@ from sluice.contract import names
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
 from xds.protocol.snapshot import Resource, Resources, Snapshot
-from xds.resources import clusters, endpoints, routes, telemetry
+from xds.resources import clusters, endpoints, local_rate_limit, routes, server_status, telemetry
 from xds.resources.callout_cluster import callout_cluster
+from xds.resources.filters import EXT_PROC
 from xds.resources.listener import listener
 from xds.resources.local_rate_limit import ModelLimits, model_limits
 from xds.resources.rate_limit_config import rate_limit_configs
@@ -116,6 +117,8 @@ def _listeners(inputs: _Inputs) -> Resources:
 
 def _routes(inputs: _Inputs) -> Resources:
     table = [route for model in inputs.models for route in model.routes]
+    limits = [each.name for each in local_rate_limit.http_filters()]
+    table += map(bytes, server_status.routes([EXT_PROC], limits))
     table += map(bytes, routes.fallback_routes())
     body = routes.route_configuration(inputs.config, table)
     return {names.ROUTE_CONFIGURATION: Resource.of(body)}

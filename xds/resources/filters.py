@@ -26,8 +26,11 @@ from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 from sluice.config import GatewayConfig
 from sluice.config.gateway import Callout
 from sluice.contract.names import CALLOUT_CLUSTER
-from xds.resources import header_mutations, local_rate_limit
+from xds.resources import header_mutations, local_rate_limit, server_status
 from xds.resources.messages import grpc_service, pack, seconds
+
+EXT_PROC: Final = "envoy.filters.http.ext_proc"
+"""The name of the filter that calls the callout."""
 
 MAX_MESSAGE_TIMEOUT = 60.0
 """Seconds: the maximum of `override_message_timeout`, which extends the timeout of one message. The
@@ -43,8 +46,12 @@ milliseconds are enough for Envoy's threads to learn that the worker is ejected.
 
 
 def http_filters(config: GatewayConfig) -> list[HttpFilter]:
-    """The HttpConnectionManager's http_filters. Rate limits come first, to protect the callout."""
+    """The HttpConnectionManager's http_filters.
+
+    Rate limits come before the callout, to protect it. Probes of the readiness have no limit.
+    """
     return [
+        *([server_status.readiness_filter()] if server_status.answers_readiness(config) else []),
         *local_rate_limit.http_filters(),
         *(builder(config) for builder in HTTP_FILTERS),
     ]
@@ -83,9 +90,7 @@ def external_processor(callout: Callout) -> ExternalProcessor:
 
 
 def _ext_proc(config: GatewayConfig) -> HttpFilter:
-    return HttpFilter(
-        name="envoy.filters.http.ext_proc", typed_config=pack(external_processor(config.callout))
-    )
+    return HttpFilter(name=EXT_PROC, typed_config=pack(external_processor(config.callout)))
 
 
 def _grpc_http1_bridge(_: GatewayConfig) -> HttpFilter:

@@ -28,10 +28,12 @@ from sluice.contract.local_replies import (
     CALLOUT_DETAILS,
     LOCAL_REPLIES,
     LOCAL_REPLIES_BY_STATUS,
+    READY_DETAILS,
     LocalReply,
 )
 from sluice.contract.problem import MEDIA_TYPE, problem_members
 from xds.resources.messages import header, pack
+from xds.resources.server_status import READY_ANSWER
 
 _INSTANCE = f'"instance": "urn:request:%REQ({header_names.REQUEST_ID.upper()})%"'
 """Safe in JSON, because Envoy replaces the request id of a client by its own."""
@@ -88,10 +90,17 @@ def reply_mappings() -> Iterator[ReplyMapping]:
 
 def local_reply_config(expose_reason: bool) -> LocalReplyConfig:
     """The HttpConnectionManager's local_reply_config."""
-    return LocalReplyConfig(
-        mappers=[
-            mapper for mapping in reply_mappings() for mapper in _mappers(mapping, expose_reason)
-        ]
+    mappers = [
+        mapper for mapping in reply_mappings() for mapper in _mappers(mapping, expose_reason)
+    ]
+    return LocalReplyConfig(mappers=[*mappers, _ready()])
+
+
+def _ready() -> ResponseMapper:
+    """The answer that the gateway is ready. The filter that sends it writes no body."""
+    return ResponseMapper(
+        filter=_expression(f"response.code_details.startsWith('{READY_DETAILS}')"),
+        body_format_override=_text(json.dumps(READY_ANSWER), "application/json"),
     )
 
 

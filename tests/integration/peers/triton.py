@@ -37,6 +37,10 @@ def call(module: Any, client: Any, options: dict[str, Any]) -> dict[str, Any]:
     if options["call"] == "metadata":
         metadata = client.get_model_metadata(**model, headers=headers)
         return {"name": metadata["name"] if isinstance(metadata, dict) else metadata.name}
+    if options["call"] == "server":
+        metadata = client.get_server_metadata(headers=headers)
+        live, ready = client.is_server_live(headers), client.is_server_ready(headers)
+        return {"live": live, "ready": ready, "members": sorted(metadata)}
     if options["call"] == "unload":
         client.unload_model(options["model"], headers=headers)
         return {}

@@ -21,7 +21,8 @@ from sluice.contract.reasons import (
 def test_every_reason_is_in_a_table() -> None:
     replied = {reply.reason for reply in LOCAL_REPLIES}
     replied |= {reason for reason, _ in LOCAL_REPLIES_BY_STATUS.values()}
-    assert {*ADMISSIONS, *STATUS, *replied, Reason.CLIENT_LEFT} == set(Reason)
+    logged = {Reason.CLIENT_LEFT, Reason.GATEWAY_STATUS}
+    assert {*ADMISSIONS, *STATUS, *replied, *logged} == set(Reason)
 
 
 def test_a_reason_is_an_admission_or_a_refusal_with_one_status() -> None:

@@ -9,6 +9,7 @@ from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryTy
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
 from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import ExternalProcessor
+from envoy_data_plane.envoy.extensions.filters.http.health_check.v3 import HealthCheck
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
 )
@@ -111,7 +112,8 @@ def test_envoy_ejects_all_workers_but_one(workers: int) -> None:
 
 def test_the_filters_are_in_order_and_the_callout_fails_closed() -> None:
     filters = manager(compiled()).http_filters
-    *limits, ext_proc, bridge, router = filters
+    readiness, *limits, ext_proc, bridge, router = filters
+    assert readiness.name == "envoy.filters.http.health_check"
     assert all(".local_ratelimit." in limit.name for limit in limits)
     assert [item.name.rpartition(".")[2] for item in (ext_proc, bridge, router)] == [
         "ext_proc",
@@ -121,6 +123,42 @@ def test_the_filters_are_in_order_and_the_callout_fails_closed() -> None:
     assert ext_proc.typed_config is not None
     processor = ExternalProcessor.parse(ext_proc.typed_config.value)
     assert processor.failure_mode_allow is False
+
+
+def test_one_healthy_worker_makes_the_gateway_ready() -> None:
+    readiness = manager(compiled()).http_filters[0]
+    assert readiness.typed_config is not None
+    check = HealthCheck.parse(readiness.typed_config.value)
+    (percentage,) = check.cluster_min_healthy_percentages.values()
+    # Envoy ignores the part of the percentage after the point, and compares 100 * healthy.
+    assert 0 < int(percentage.value) * 64 <= 100
+
+
+@pytest.mark.parametrize(
+    ("path", "claimed"),
+    [("/v2", True), ("/v2/health", True), ("/v2/health/ready", True), ("/v2/heal", False),
+     ("/v2/health/ready/x", False), ("/v2/health/live", False)],
+)  # fmt: skip
+def test_a_model_may_claim_the_paths_of_the_gateway(path: str, claimed: bool) -> None:
+    config = compiled(models={"a": model(paths=[path])})
+    first = manager(config).http_filters[0]
+    assert (first.name != "envoy.filters.http.health_check") == claimed
+    (host,) = table(config).virtual_hosts
+    own = [route for route in host.routes if route.direct_response]
+    assert [route.match.path for route in own if route.match] == ["/v2/health/live", "/v2"]
+    # The routes of models come first.
+    assert host.routes.index(own[0]) > max(
+        index for index, route in enumerate(host.routes) if route.name == "a"
+    )
+
+
+def test_probes_of_the_liveness_ask_no_callout_and_have_no_limit() -> None:
+    snapshot = compiled()
+    (host,) = table(snapshot).virtual_hosts
+    live, metadata = [route for route in host.routes if route.direct_response]
+    limits = {each.name for each in manager(snapshot).http_filters if "ratelimit" in each.name}
+    assert set(live.typed_per_filter_config) == limits | {"envoy.filters.http.ext_proc"}
+    assert set(metadata.typed_per_filter_config) == {"envoy.filters.http.ext_proc"}
 
 
 def test_every_route_reads_its_cluster_from_the_decision() -> None:
