@@ -23,14 +23,11 @@ from sluice.cli.commands import CommandError, UsageError
 from sluice.config.document import DocumentError, Node, parse
 from sluice.config.errors import ConfigError, Problem
 from sluice.config.gateway import ControlPlane
-from sluice.config.load import load, read_text
+from sluice.config.load import CONFIG_VARIABLE, load, read_text
 from sluice.config.telemetry import Telemetry
 from sluice.config.values import Strict, is_loopback, split_host_port
 from sluice.printable import printable
 from sluice.user_agent import USER_AGENT
-
-CONFIG_VARIABLE = "SLUICE_CONFIG"
-"""Environment variable with the config of commands that get no CONFIG."""
 
 TIMEOUT = 5.0
 """Seconds for a response."""
@@ -132,9 +129,9 @@ def callout(options: argparse.Namespace) -> GatewayAddress:
     return GatewayAddress(_local_url(section.metrics.address), origin)
 
 
-def telemetry_section(config: Path) -> Telemetry:
-    """The section `telemetry` of a config. Raises ConfigError."""
-    return _section(config, "telemetry", Telemetry)[0]
+def read_section(config: Path, name: str, schema: type[Section]) -> Section:
+    """A section of a config. Other sections may have errors. Raises ConfigError."""
+    return _section(config, name, schema)[0]
 
 
 def no_control_plane(address: GatewayAddress, reason: str) -> CommandError:

@@ -14,11 +14,11 @@ from sluice.cli.gateway import (
     no_answer,
     no_connection,
     open_url,
+    read_section,
     require_config,
-    telemetry_section,
 )
 from sluice.config.files import read_file
-from sluice.config.telemetry import MAX_PROFILE_SECRET
+from sluice.config.telemetry import MAX_PROFILE_SECRET, Telemetry
 from sluice.printable import printable
 
 MAX_SECONDS = 60
@@ -61,7 +61,7 @@ def _profile(options: argparse.Namespace) -> int:
 
 def _request(options: argparse.Namespace, config: Path, base: str) -> urllib.request.Request:
     """Raises CommandError when the secret cannot be read or the config has none."""
-    profile = telemetry_section(config).profile
+    profile = read_section(config, "telemetry", Telemetry).profile
     if profile is None:
         raise CommandError(f"{config} does not set telemetry.profile.secret_file")
     try:

@@ -10,10 +10,11 @@ from pydantic import ValidationError
 
 from sluice.cli.commands import CommandError, Subcommands, UsageError, command
 from sluice.cli.files import write_demo
-from sluice.cli.gateway import CONFIG_VARIABLE, config_argument, find_config, require_config
+from sluice.cli.gateway import config_argument, find_config, read_section, require_config
 from sluice.config import GatewayConfig
-from sluice.config.gateway import Callout
-from sluice.config.telemetry import MetricsEndpoint
+from sluice.config.gateway import Callout, ControlPlane
+from sluice.config.load import CONFIG_VARIABLE
+from sluice.config.telemetry import MetricsEndpoint, Telemetry
 from sluice.config.validation import error_message
 from sluice.demo import default_config
 from sluice.output import write_error
@@ -66,40 +67,48 @@ def register(commands: Subcommands) -> None:
 
 def _callout_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = GatewayConfig()
+    config_argument(parser, "config file with the defaults of the options")
     parser.add_argument(
-        "--xds", default=defaults.control_plane.xds, help="address of the xDS server"
+        "--xds",
+        help=f"address of the xDS server; default: control_plane.xds, {defaults.control_plane.xds}",
     )
     parser.add_argument(
-        "--address", default=defaults.callout.address,
-        help="address of worker 0; see callout.address in the config",
-    )  # fmt: skip
-    parser.add_argument(
-        "--workers", type=int, default=defaults.callout.workers, help="number of worker processes"
+        "--address",
+        help=f"address of worker 0; default: callout.address, {defaults.callout.address}",
     )
     parser.add_argument(
-        "--drain-timeout", type=float, default=defaults.callout.drain_timeout,
-        help="seconds for open calls to end when a worker stops",
+        "--workers", type=int,
+        help=f"number of worker processes; default: callout.workers, {defaults.callout.workers}",
     )  # fmt: skip
     parser.add_argument(
-        "--hang-timeout", type=float, default=defaults.callout.hang_timeout,
-        help="seconds without a heartbeat after which a worker is replaced",
+        "--drain-timeout", type=float,
+        help="seconds for open calls to end when a worker stops; default: callout.drain_timeout, "
+        f"{defaults.callout.drain_timeout:g}",
     )  # fmt: skip
     parser.add_argument(
-        "--max-memory", default=defaults.callout.max_memory,
-        help="memory of one worker for the data of requests and responses, such as 256MiB",
+        "--hang-timeout", type=float,
+        help="seconds without a heartbeat after which a worker is replaced; default: "
+        f"callout.hang_timeout, {defaults.callout.hang_timeout:g}",
     )  # fmt: skip
     parser.add_argument(
-        "--metrics", default=defaults.telemetry.metrics.address,
-        help="address of the metrics endpoint",
+        "--max-memory",
+        help="memory of one worker for the data of requests and responses, such as 256MiB; "
+        f"default: callout.max_memory, {defaults.callout.max_memory >> 20}MiB",
+    )  # fmt: skip
+    parser.add_argument(
+        "--metrics",
+        help="address of the metrics endpoint; default: telemetry.metrics.address, "
+        f"{defaults.telemetry.metrics.address}",
     )  # fmt: skip
     parser.add_argument(
         "--metrics-allowed-host", action="append", metavar="NAME",
         help="host name that the Host header of requests for status and profiles may have; "
-        "may be repeated",
+        "may be repeated; default: telemetry.metrics.allowed_hosts",
     )  # fmt: skip
     parser.add_argument(
         "--profile-secret", type=Path, metavar="FILE",
-        help="file with the bearer token for profiles; without it, there are no profiles",
+        help="file with the bearer token for profiles; default: telemetry.profile.secret_file; "
+        "without it, there are no profiles",
     )  # fmt: skip
     _transport(parser)
 
@@ -157,16 +166,23 @@ def _callout(options: argparse.Namespace) -> int:
     from extproc.process.worker import WorkerSettings
     from extproc.telemetry.endpoint import EndpointSettings
 
+    config = _callout_sections(find_config(options))
+    profile = config.telemetry.profile
+    secret = options.profile_secret or (None if profile is None else profile.secret_file)
     try:
-        callout = Callout(
-            address=options.address,
-            workers=options.workers,
-            max_memory=options.max_memory,
-            drain_timeout=options.drain_timeout,
-            hang_timeout=options.hang_timeout,
+        callout = Callout.model_validate(
+            config.callout.model_dump()
+            | _given(
+                address=options.address,
+                workers=options.workers,
+                max_memory=options.max_memory,
+                drain_timeout=options.drain_timeout,
+                hang_timeout=options.hang_timeout,
+            )
         )
-        metrics = MetricsEndpoint(
-            address=options.metrics, allowed_hosts=options.metrics_allowed_host or ()
+        metrics = MetricsEndpoint.model_validate(
+            config.telemetry.metrics.model_dump()
+            | _given(address=options.metrics, allowed_hosts=options.metrics_allowed_host)
         )
     except ValidationError as error:
         raise UsageError("; ".join(_problems(error))) from error
@@ -174,7 +190,7 @@ def _callout(options: argparse.Namespace) -> int:
         WorkerSettings(
             index,
             address,
-            options.xds,
+            options.xds or config.control_plane.xds,
             options.transport or "asyncio",
             callout.drain_timeout,
             callout.max_memory,
@@ -182,10 +198,38 @@ def _callout(options: argparse.Namespace) -> int:
         for index, address in enumerate(callout.addresses())
     ]
     try:
-        endpoint = EndpointSettings(metrics.address, options.profile_secret, metrics.allowed_hosts)
+        endpoint = EndpointSettings(
+            metrics.address, None if secret is None else Path(secret), metrics.allowed_hosts
+        )
         return run(workers, endpoint, callout.hang_timeout)
     except OSError as error:
         raise CommandError(write_error(error)) from error
+
+
+def _callout_sections(file: Path | None) -> GatewayConfig:
+    """The sections of a config file that the callout needs, with absolute file names.
+
+    Without a file, they have their defaults. Raises ConfigError.
+    """
+    if file is None:
+        return GatewayConfig()
+    telemetry = read_section(file, "telemetry", Telemetry)
+    if telemetry.profile is not None:
+        secret_file = str(file.parent.absolute() / telemetry.profile.secret_file)
+        profile = telemetry.profile.model_copy(update={"secret_file": secret_file})
+        telemetry = telemetry.model_copy(update={"profile": profile})
+    return GatewayConfig().model_copy(
+        update={
+            "callout": read_section(file, "callout", Callout),
+            "control_plane": read_section(file, "control_plane", ControlPlane),
+            "telemetry": telemetry,
+        }
+    )
+
+
+def _given(**values: object) -> dict[str, object]:
+    """The values of the options that are given."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _problems(error: ValidationError) -> Iterator[str]:

@@ -12,6 +12,9 @@ from sluice.config.files import TooLargeError, read_file
 from sluice.config.gateway import GatewayConfig
 from sluice.config.validation import error_message, location, shown_path
 
+CONFIG_VARIABLE = "SLUICE_CONFIG"
+"""Environment variable with the config of commands that get no CONFIG."""
+
 MAX_FILE = 16 << 20
 """Bytes. Enough for 10,000 models, and the control plane can hold the config in memory."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sluice.bootstrap import max_connections, render
 from sluice.config import GatewayConfig
+from sluice.config.load import CONFIG_VARIABLE
 from sluice.config.values import is_localhost, split_host_port
 from sluice.data import data_path
 from sluice.runner.process import ProcessSpec
@@ -129,7 +130,10 @@ def _python(module: str) -> list[str]:
 
 def _environment(*folders: str) -> dict[str, str]:
     """The import path of a child process: these folders, then the import path of this process."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([*folders, *sys.path])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*folders, *sys.path])}
+    # The arguments of a child process are complete. The file may have changed since the start.
+    environment.pop(CONFIG_VARIABLE, None)
+    return environment
 
 
 def find_envoy() -> Path:

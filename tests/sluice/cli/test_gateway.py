@@ -1,10 +1,13 @@
 """Every command finds its gateway in the same way, and says which one it looked for."""
 
+import socket
 from pathlib import Path
 
 import pytest
 
 from sluice.cli import main
+from sluice.config import GatewayConfig
+from sluice.runner import plan
 
 MODELS = "models:\n  a: {versions: {v1: {endpoints: [{address: '127.0.0.1:9001'}]}}}\n"
 
@@ -157,3 +160,29 @@ class _Unused:
     @staticmethod
     def model_validate(_: object) -> "_Unused":
         return _Unused()
+
+
+def test_the_callout_takes_its_settings_from_the_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "gateway.yaml"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        file.write_text(f"telemetry: {{metrics: {{address: '127.0.0.1:{port}'}}}}\nmodles: {{}}")
+        assert f"127.0.0.1:{port}" in error_of(capsys, "callout", file)
+        monkeypatch.setenv("SLUICE_CONFIG", str(file))
+        assert f"127.0.0.1:{port}" in error_of(capsys, "callout")
+    assert main(["callout", "--metrics", "nowhere"]) == 2
+    assert "--metrics nowhere: " in capsys.readouterr().err
+
+
+def test_the_processes_of_up_do_not_read_the_config_of_the_environment(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLUICE_CONFIG", str(config))
+    for spec in (
+        plan.callout(GatewayConfig(), config, None),
+        plan.control_plane(GatewayConfig(), config),
+    ):
+        assert spec.environment is not None
+        assert "SLUICE_CONFIG" not in spec.environment
