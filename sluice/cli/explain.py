@@ -2,23 +2,26 @@
 
 import argparse
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from sluice.cli.commands import Subcommands, UsageError, command
 from sluice.cli.curl import add_arguments, read_request
 from sluice.cli.gateway import (
     NoAnswerError,
+    Status,
     address_near,
     config_argument,
     control_plane,
     control_plane_option,
     fetch_status,
     find_config,
+    is_local,
     no_answer,
     no_control_plane,
     require_config,
 )
-from sluice.config.values import is_ip
+from sluice.config.values import is_ip, split_host_port
 from sluice.printable import printable
 
 if TYPE_CHECKING:
@@ -72,7 +75,7 @@ def _explain(options: argparse.Namespace) -> int:
     if str(options.config).startswith(("http:", "https:")):
         raise UsageError("CONFIG comes before URL")
     request = read_request(options)
-    explained = explanation(_source(options), request, options.client_address)
+    explained = explanation(_source(options, request.authority), request, options.client_address)
     if options.json:
         print(json.dumps(explained.as_json(), indent=2))
     else:
@@ -82,7 +85,7 @@ def _explain(options: argparse.Namespace) -> int:
     return 0 if explained.decision.admitted else EXIT_REFUSED
 
 
-def _source(options: argparse.Namespace) -> "Source":
+def _source(options: argparse.Namespace, authority: str) -> "Source":
     from sluice.cli.explanation import RunningGateway, Source
 
     if options.offline:
@@ -104,9 +107,14 @@ def _source(options: argparse.Namespace) -> "Source":
         xds=address_near(address.url, status["xds"]),
         workers=tuple(address_near(address.url, worker) for worker in status["worker_addresses"]),
     )
-    notes = ["the latest change of the config is not in force: see sluice status"]
-    return Source(
-        f"in force at {address.url}",
-        gateway=gateway,
-        notes=tuple(notes) if status["error"] is not None else (),
-    )
+    notes = tuple(_notes(status, authority))
+    return Source(f"in force at {address.url}", gateway=gateway, notes=notes)
+
+
+def _notes(status: Status, authority: str) -> Iterator[str]:
+    if status["error"] is not None:
+        yield "the latest change of the config is not in force: see sluice status"
+    host, _, port = authority.rpartition(":")
+    listener = status["listener"]
+    if is_local(host.strip("[]")) and port != split_host_port(listener)[1]:
+        yield f"the URL names {authority}, but the listener of this gateway is {listener}"

@@ -176,7 +176,7 @@ def fetch_json(base: str, path: str) -> Status:
 def open_url(request: urllib.request.Request, timeout: float) -> Any:
     """Send a request. A proxy of the environment is not used for this machine."""
     host = urlsplit(request.full_url).hostname or ""
-    proxies: Mapping[str, str] | None = {} if _is_loopback(host) else None
+    proxies: Mapping[str, str] | None = {} if is_local(host) else None
     opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))  # type: ignore[arg-type]
     opener.addheaders = [("User-Agent", USER_AGENT), ("Accept", "*/*")]
     return opener.open(request, timeout=timeout)
@@ -203,6 +203,11 @@ def address_near(control_plane: str, address: str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def is_local(host: str) -> bool:
+    """Whether a host in a URL is this machine."""
+    return host == "localhost" or is_loopback(host)
+
+
 def _url(text: str) -> str:
     if not text.startswith(("http://", "https://")) or not urlsplit(text).hostname:
         raise argparse.ArgumentTypeError("write a URL such as http://127.0.0.1:8081")
@@ -213,10 +218,6 @@ def _local_url(address: str) -> str:
     host, port = split_host_port(address)
     host = _WILDCARDS.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _is_loopback(host: str) -> bool:
-    return host == "localhost" or is_loopback(host)
 
 
 def _section(config: Path, name: str, schema: type[Section]) -> tuple[Section, Node]:

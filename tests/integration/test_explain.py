@@ -337,6 +337,14 @@ def test_without_a_gateway_the_state_is_not_known(
             assert f"control_plane.http in {file} line " in stage["explanation"]
 
 
+def test_a_url_of_another_gateway_is_noted(own: Gateway, capsys: Capture) -> None:
+    listener = own.config["listener"]["address"]
+    assert explained(own, capsys, ECHO)["notes"] == []
+    assert main(["explain", str(own.file), "--json", f"127.0.0.1:1{ECHO}"]) == 0
+    (note,) = json.loads(capsys.readouterr().out)["notes"]
+    assert note == f"the URL names 127.0.0.1:1, but the listener of this gateway is {listener}"
+
+
 @pytest.fixture
 def edited(tmp_path: Path) -> Callable[..., Path]:
     """Writes the config of a gateway with another address of the control plane."""

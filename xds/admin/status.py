@@ -83,8 +83,8 @@ class Status(BaseModel):
     rollout; None if no rollout is running. `config` is the name of the config source. `error`
     explains why the latest config is not in force; None if it is in force. `changed_at` is the time
     at which the latest valid config was read, in Unix seconds. `callout` is the address of the
-    callout's status (`telemetry.metrics.address`). `xds` is the address of the xDS server, and
-    `worker_addresses` are those of the callout workers, for commands that ask them.
+    callout's status (`telemetry.metrics.address`). For commands, `listener` and `xds` are
+    the addresses of Envoy and of the xDS server, and `worker_addresses` those of the workers.
     """
 
     version: str | None
@@ -96,6 +96,7 @@ class Status(BaseModel):
     restart_required: tuple[str, ...]
     changed_at: float
     callout: str
+    listener: str
     xds: str
     worker_addresses: tuple[str, ...]
     nodes: list[NodeStatus]
@@ -158,6 +159,7 @@ class ControlPlaneState:
             restart_required=self._compiled.restart_required,
             changed_at=self._changed_at,
             callout=self.config.telemetry.metrics.address,
+            listener=self.config.listener.address,
             xds=self.config.control_plane.xds,
             worker_addresses=self.config.callout.addresses(),
             nodes=sorted(nodes, key=lambda node: (node.kind, node.id)),
