@@ -40,7 +40,7 @@ def main(config_path: Path) -> int:
     for verbose in ("watchfiles", "uvicorn"):
         logging.getLogger(verbose).setLevel(logging.WARNING)
     # Modules live as long as the process. Without them, collections are short, and the process ends
-    # soon after its streams: Envoy warns when it finds no control plane for a second.
+    # soon after its streams: Envoy warns when it finds no control plane for two seconds.
     gc.freeze()
     try:
         asyncio.run(run(ConfigFile(config_path)))
