@@ -40,6 +40,8 @@ class Job:
     seconds: float = 0.0
     expired: bool = False
     """Whether the time is over in which it may wait."""
+    timer: asyncio.TimerHandle | None = None
+    """Ends the wait, and then the work."""
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """Threads for one kind of conversion, and the fair queue of the jobs that wait for them.
 
-The lane decides which job runs: a caller leaves one of several threads to others, waits no longer
-than a response would still be of use, and gets a thread only if the memory for its job is free.
+The lane decides which job runs: a caller leaves one of several threads to others, and gets a thread
+only if the memory for its job is free. A job has deadlines for its wait and for its end.
 """
 
 import asyncio
@@ -23,6 +23,9 @@ from sluice.contract.reasons import Reason
 _MAX_RETRY_AFTER = 30
 """Maximum value of `Retry-After`, in seconds."""
 
+_MAX_WAIT_SHARE = 0.5
+"""Share of a job's time in which it may wait. The rest is for its work."""
+
 _INITIAL_SECONDS = 0.005
 """Expected duration of a job before the first measurement."""
 
@@ -41,7 +44,7 @@ too, and do not tell the lane."""
 class Lane:
     """`threads` threads with a queue of `queue` jobs. All methods belong to one event loop.
 
-    `usage` may be shared by lanes. `max_wait` is in seconds.
+    `usage` may be shared by lanes. `timeout` is the time of a job in seconds, with its wait.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class Lane:
         usage: CallerUsage,
         clock: Callable[[], float],
     ) -> None:
-        self.max_wait = math.inf
+        self.timeout = math.inf
         self.refused = 0
         """Jobs that were refused because others waited or took the memory."""
         self._threads = threads
@@ -80,21 +83,21 @@ class Lane:
         """Run the steps on a thread. `size` is the size of the body in bytes.
 
         If this coroutine is cancelled, a job that waits is dropped. A job that runs keeps its place
-        until the step ends, because it still takes a thread and memory. Raises ConversionError if
-        the job is refused before it ends.
+        until the step ends, because it still takes a thread and memory. The same applies to a job
+        that runs out of time. Raises ConversionError if the job is refused before it ends.
         """
         loop = asyncio.get_running_loop()
         needed = min(size + self._memory.limit // _FIRST_STEP_DIVISOR, self._memory.limit)
         job = Job(caller, size, steps, loop.create_future(), self._clock(), needed)
-        timer: asyncio.TimerHandle | None = None
-        if self.max_wait < math.inf:
-            timer = loop.call_later(self.max_wait, self._expire, job)
+        if self.timeout < math.inf:
+            work = (1 - _MAX_WAIT_SHARE) * self.timeout
+            job.timer = loop.call_later(self.timeout - work, self._end_wait, job, work)
         self._enqueue(job)
         try:
             return await job.done
         finally:
-            if timer is not None:
-                timer.cancel()
+            if job.timer is not None:
+                job.timer.cancel()
             if job.done.cancelled() and job in self._waiting:
                 self._waiting.remove(job)
                 self._drop(job)
@@ -203,8 +206,19 @@ class Lane:
         else:
             job.done.set_result(Outcome(step.result, step.error, job.seconds, job.waited))
 
+    def _end_wait(self, job: Job, work: float) -> None:
+        """Refuse a job that still waits. A job that runs has `work` seconds to end."""
+        job.timer = asyncio.get_running_loop().call_later(work, self._abandon, job)
+        self._expire(job)
+
+    def _abandon(self, job: Job) -> None:
+        """Refuse a job that runs. It keeps its thread, because no step can be interrupted."""
+        self.refused += 1
+        if not job.done.done():
+            job.done.set_exception(_timed_out())
+
     def _expire(self, job: Job) -> None:
-        """Refuse a job that has waited for so long that its response would be of no use."""
+        """The job may wait no more, neither for a thread nor for memory."""
         job.expired = True
         if job in self._waiting:
             lacks_memory = self._may_take_thread(job)
@@ -254,6 +268,11 @@ class Lane:
             f"its conversion may take {size} bytes of memory, too many for a worker with"
             f" {self._memory.limit}",
         )
+
+
+def _timed_out() -> ConversionError:
+    detail = "its conversion takes too long"
+    return ConversionError(Reason.CONVERSION_TIMEOUT, "body", detail, retry_after=RETRY_AFTER)
 
 
 def _call_soon(

@@ -104,10 +104,10 @@ class ConversionPool:
         """Whether a thread is free, but not the memory for the conversions that wait."""
         return any(lane.waits_for_memory for lane in self._lanes.values())
 
-    def set_max_wait(self, seconds: float = math.inf) -> None:
-        """Refuse conversions that wait longer for a thread or for memory."""
+    def set_timeout(self, seconds: float = math.inf) -> None:
+        """Refuse conversions that take longer, or half as long before they start."""
         for lane in self._lanes.values():
-            lane.max_wait = seconds
+            lane.timeout = seconds
 
     def for_caller(self, caller: str) -> "CallerPool":
         """The pool, as the work of one caller uses it.
@@ -165,7 +165,8 @@ class CallerPool:
     ) -> ConvertedMessage:
         """Run `converter.convert_request`, on a thread if the body is large or compressed.
 
-        Raises ConversionError, also if too many bodies wait (503, with `retry_after`).
+        Raises ConversionError, also if too many bodies wait, or if the conversion takes too long
+        (503, with `retry_after`).
         """
         converted = await self._pool.run(
             converter.name,

@@ -82,6 +82,10 @@ class Policy:
     forward_credentials: bool
     max_grpc_headers: int
     api_key_header: str
+    message_timeout: float
+    """Seconds that Envoy waits for the response to a message."""
+    conversion_timeout: float
+    """Seconds for the conversion of one body."""
 
 
 def compile_policy(document: PolicyDocument, previous: Policy | None = None) -> Policy:
@@ -112,6 +116,8 @@ def compile_policy(document: PolicyDocument, previous: Policy | None = None) -> 
         forward_credentials=auth.forward_credentials,
         max_grpc_headers=document.requests.max_grpc_headers,
         api_key_header=auth.api_key_header,
+        message_timeout=document.message_timeout,
+        conversion_timeout=document.conversion_timeout,
     )
 
 

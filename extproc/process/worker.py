@@ -60,10 +60,6 @@ SWITCH_INTERVAL = 0.0005
 """Seconds after which a thread that holds the interpreter lock gives it to the event loop. With the
 interpreter's default of 5 ms, a conversion on a thread delays every turn of the loop by so much."""
 
-MAX_WAIT_SHARE = 0.5
-"""Share of Envoy's message timeout that a conversion may wait. The rest is for the conversion: for
-a later response, Envoy would no longer wait."""
-
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
@@ -244,7 +240,7 @@ class Worker:
         self._protection.commit(protection)
         self._current_policy.commit(policy)
         self._telemetry.commit(telemetry, policy.authenticator)
-        self._pool.set_max_wait(MAX_WAIT_SHARE * document.message_timeout)
+        self._pool.set_timeout(document.conversion_timeout)
         log.info("policy %s is in force", document.version)
         self._has_policy.set()
 

@@ -97,7 +97,10 @@ class ControlPlane(Strict):
 
 
 class Callout(Strict):
-    """The callout service. Changes take effect at the next start, except for `message_timeout`."""
+    """The callout service.
+
+    Changes take effect at the next start, except for `message_timeout` and `conversion_timeout`.
+    """
 
     address: Address = Field(
         "127.0.0.1:18100",
@@ -109,7 +112,14 @@ class Callout(Strict):
         2.0,
         le=60,
         description="Time that Envoy waits for a response of the callout. Then Envoy refuses the "
-        "request.",
+        "request. A callout that still works asks Envoy to wait longer.",
+    )
+    conversion_timeout: PositiveDuration = Field(
+        30.0,
+        le=300,
+        description="Time for the conversion of a body. A conversion that has not started after "
+        "half of it is refused (503, `conversion_queue_full`), and one that has not ended after it "
+        "(503, `conversion_timeout`).",
     )
     drain_timeout: Duration = Field(
         10.0, description="Time for open calls to end when a worker stops."

@@ -38,6 +38,8 @@ class PolicyDocument(Strict):
     limits: Limits = Limits()
     message_timeout: PositiveDuration = Callout().message_timeout
     """`callout.message_timeout`: how long Envoy waits for a response of the worker."""
+    conversion_timeout: PositiveDuration = Callout().conversion_timeout
+    """`callout.conversion_timeout`: time for the conversion of one body."""
     models: dict[Name, Model] = Field(max_length=10_000)
 
 
@@ -56,6 +58,7 @@ def policy_document(
         access_log=config.telemetry.access_log,
         limits=config.limits,
         message_timeout=config.callout.message_timeout,
+        conversion_timeout=config.callout.conversion_timeout,
         models=config.models,
     )
     if len(policy.model_dump_json().encode()) > MAX_POLICY:

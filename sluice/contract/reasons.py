@@ -38,6 +38,7 @@ class Reason(StrEnum):
     BODY_TOO_LARGE = "body_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     CONVERSION_QUEUE_FULL = "conversion_queue_full"
+    CONVERSION_TIMEOUT = "conversion_timeout"
     MEMORY_EXHAUSTED = "memory_exhausted"
     BREAKER_OPEN = "breaker_open"
     RATE_LIMITED = "rate_limited"
@@ -200,8 +201,11 @@ DECISION_REFUSALS: Mapping[Reason, RefusalReason] = {
     ),
     Reason.CONVERSION_QUEUE_FULL: RefusalReason(
         503,
-        "too many bodies wait for a conversion thread, or the body waited for too long; with "
-        "`Retry-After`",
+        "too many bodies wait for a conversion thread, or the body waited for half of "
+        "`callout.conversion_timeout`; with `Retry-After`",
+    ),
+    Reason.CONVERSION_TIMEOUT: RefusalReason(
+        503, "the conversion takes longer than `callout.conversion_timeout`; with `Retry-After`"
     ),
     Reason.MEMORY_EXHAUSTED: RefusalReason(
         503, "the worker has no memory left for the body (`callout.max_memory`); with `Retry-After`"
@@ -324,8 +328,9 @@ CONVERSION_REFUSALS: Mapping[Reason, RefusalReason] = {
         },
     ),
 }
-"""Refusals of a body that cannot be converted. `body_too_large`, `unsupported_media_type` and
-`conversion_queue_full` also apply to conversion; they are in `DECISION_REFUSALS`."""
+"""Refusals of a body that cannot be converted. `body_too_large`, `unsupported_media_type`,
+`conversion_queue_full` and `conversion_timeout` also apply to conversion; they are in
+`DECISION_REFUSALS`."""
 
 STATUS: Mapping[Reason, int] = {
     reason: refusal.status

@@ -55,8 +55,8 @@ def reference() -> str:
             *_section(
                 "Refusals of a body that cannot be converted",
                 "The member `field` names the place of the error in the request. The reasons "
-                "`body_too_large`,\n`unsupported_media_type` and `conversion_queue_full` of the "
-                "previous table also apply to conversion.",
+                "`body_too_large`,\n`unsupported_media_type`, `conversion_queue_full` and "
+                "`conversion_timeout` of the previous table also apply to\nconversion.",
                 ("reason", "status", "when"),
             ),
             *_rows((row[0], row[1], row[3]) for row in _refusals(CONVERSION_REFUSALS)),

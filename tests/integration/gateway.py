@@ -171,7 +171,7 @@ class Gateway:
         return status
 
     def client(self, **options: Any) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=30, **options)
+        return httpx.Client(base_url=self.url, **{"timeout": 30, **options})
 
     def workers(self) -> list[int]:
         """Process ids of the callout workers."""

@@ -7,6 +7,7 @@ import signal
 import socket
 import struct
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -115,6 +116,24 @@ def v2_json() -> dict[str, object]:
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
 def test_an_image_is_classified(client: httpx.Client, form: str) -> None:
     assert label(post(client, encoded_image(form), f"image/{form.lower()}")) == 7
+
+
+def test_large_images_that_come_together_are_converted_after_the_message_timeout() -> None:
+    """All of one caller, which gets one thread of each worker, and of several callers."""
+    settings = config()
+    settings["callout"] |= {"message_timeout": "500ms", "conversion_timeout": "150s"}
+    settings["listener"]["trusted_hops"] = 1
+    written = io.BytesIO()
+    Image.new("RGBA", (5000, 5000), (10, 20, 30, 128)).save(written, "PNG")
+    with running(settings) as gateway, gateway.client(timeout=150) as client:
+
+        def send(caller: int) -> tuple[int, str]:
+            address = f"203.0.113.{caller % 2}"
+            response = post(client, written.getvalue(), "image/png", **{"x-forwarded-for": address})
+            return response.status_code, response.headers.get("x-sluice-reason", "")
+
+        with ThreadPoolExecutor(8) as threads:
+            assert set(threads.map(send, range(8))) == {(200, "stable")}
 
 
 def test_json_and_protobuf_with_the_same_image_get_the_same_outputs(

@@ -32,9 +32,10 @@ from xds.resources.messages import grpc_service, pack, seconds
 EXT_PROC: Final = "envoy.filters.http.ext_proc"
 """The name of the filter that calls the callout."""
 
-MAX_MESSAGE_TIMEOUT = 60.0
-"""Seconds: the maximum of `override_message_timeout`, which extends the timeout of one message. The
-callout does not send it."""
+MAX_MESSAGE_TIMEOUT = 360.0
+"""Seconds: the maximum of `override_message_timeout`, by which the callout extends the timeout of
+one message. Envoy ignores a longer one. This is the sum of the largest `message_timeout` and
+`conversion_timeout`, so that Envoy accepts the values of each policy during a change."""
 
 MAX_CALLOUT_RETRIES = 8
 """Maximum retries of a call to the callout, for calls that fail because a worker has ended or
@@ -71,7 +72,7 @@ def external_processor(callout: Callout) -> ExternalProcessor:
         failure_mode_allow=False,
         status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),
         message_timeout=seconds(callout.message_timeout),
-        max_message_timeout=seconds(max(callout.message_timeout, MAX_MESSAGE_TIMEOUT)),
+        max_message_timeout=seconds(MAX_MESSAGE_TIMEOUT),
         processing_mode=ProcessingMode(
             request_header_mode=ProcessingModeHeaderSendMode.SEND,
             response_header_mode=ProcessingModeHeaderSendMode.SKIP,

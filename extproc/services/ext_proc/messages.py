@@ -1,6 +1,7 @@
 """Builds and serializes the ProcessingResponse messages of ext_proc."""
 
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 
 from extproc.services.responses import Headers
 from protos.base_pb2 import HeaderMap, HeaderValue, HeaderValueOption
@@ -64,6 +65,16 @@ CONVERT_RESPONSE = ProcessingMode(
     response_trailer_mode=ProcessingMode.SEND,
 )
 """Envoy buffers the whole response body. It also sends the trailers."""
+
+
+def more_time(seconds: float) -> bytes:
+    """Ask Envoy to wait so long from now for the response to its latest message.
+
+    Envoy accepts this once for each message (`override_message_timeout`).
+    """
+    response = ProcessingResponse()
+    response.override_message_timeout.FromTimedelta(timedelta(seconds=seconds))
+    return response.SerializeToString()
 
 
 def request_headers(

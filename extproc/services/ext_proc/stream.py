@@ -15,6 +15,7 @@ from extproc.services.ext_proc.body_handler import BodyHandler, CountBody, Resul
 from extproc.services.ext_proc.grpc_body_check import BodyChecks
 from extproc.services.ext_proc.handlers import choose_handler
 from extproc.services.ext_proc.model_query import ConvertQuery
+from extproc.services.ext_proc.more_time import MoreTime
 from extproc.services.responses import (
     log_failure,
     refusal_body,
@@ -121,7 +122,9 @@ class RequestStream:
     async def _respond_later(
         self, headers: dict[str, bytes], decision: Awaitable[Decision], *, has_body: bool
     ) -> None:
-        self._respond(headers, await decision, has_body=has_body)
+        with self._more_time():
+            decided = await decision
+        self._respond(headers, decided, has_body=has_body)
 
     def _respond(
         self, headers: dict[str, bytes], decision: Decision, *, has_body: bool
@@ -175,10 +178,17 @@ class RequestStream:
 
     async def _send_later(self, result: Awaitable[Result]) -> None:
         try:
-            self._send(await result)
+            with self._more_time():
+                handled = await result
+            self._send(handled)
         except Exception:
             self._close_handler()
             raise
+
+    def _more_time(self) -> MoreTime:
+        policy = self._processor.current_policy.current
+        assert policy is not None
+        return MoreTime(self._call, policy.message_timeout, policy.conversion_timeout)
 
     def _send(self, result: Result) -> None:
         if isinstance(result, Refusal):

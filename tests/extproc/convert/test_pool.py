@@ -278,7 +278,7 @@ async def test_a_running_conversion_keeps_its_place_when_its_caller_leaves() -> 
 @on_loop
 async def test_a_conversion_that_waits_too_long_is_refused_before_it_starts() -> None:
     gate, pool = threading.Event(), ConversionPool(threads=1)
-    pool.set_max_wait(0.01)
+    pool.set_timeout(0.02)
     calls: list[bytes] = []
     running = convert(pool, gate, "a", calls=calls)
     late = convert(pool, gate, "b", body=b"late", calls=calls)
@@ -288,6 +288,23 @@ async def test_a_conversion_that_waits_too_long_is_refused_before_it_starts() ->
     gate.set()
     await running
     assert calls == [b"abc"]
+    pool.close()
+
+
+@on_loop
+async def test_a_conversion_that_takes_too_long_is_refused_and_keeps_its_thread() -> None:
+    memory = MemoryBudget(1600)
+    gate, pool = threading.Event(), ConversionPool(threads=1, memory=memory)
+    pool.set_timeout(0.02)
+    caught = await refusal(convert(pool, gate))
+    assert (caught.status, caught.reason, caught.retry_after) == (503, "conversion_timeout", 1)
+    assert (pool.pending, pool.refused) == (1, 1)
+    assert memory.used > 0
+    gate.set()
+    await until(lambda: pool.pending == 0)
+    assert memory.used == 0
+    pool.set_timeout()
+    assert (await convert(pool, gate)).body
     pool.close()
 
 
@@ -323,7 +340,7 @@ async def test_a_conversion_waits_for_memory_of_others() -> None:
 async def test_a_conversion_that_gets_no_memory_in_time_is_refused() -> None:
     memory = MemoryBudget(1600)
     pool = ConversionPool(threads=1, memory=memory)
-    pool.set_max_wait(0.01)
+    pool.set_timeout(0.02)
     assert memory.reserve(800)
     caught = await refusal(convert(pool, open_gate(), body=b"a" * 250))
     assert (caught.status, caught.reason, caught.retry_after) == (503, "memory_exhausted", 1)

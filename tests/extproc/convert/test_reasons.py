@@ -10,6 +10,7 @@ EXTPROC = Path(__file__).parents[3] / "extproc"
 SHARED_WITH_DECISIONS = {
     Reason.BODY_TOO_LARGE,
     Reason.CONVERSION_QUEUE_FULL,
+    Reason.CONVERSION_TIMEOUT,
     Reason.MEMORY_EXHAUSTED,
     Reason.UNSUPPORTED_MEDIA_TYPE,
 }

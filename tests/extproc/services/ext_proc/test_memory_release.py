@@ -50,7 +50,7 @@ class Worker:
         self.memory = MemoryBudget(random.choice((100_000, 400_000, 2_000_000)))
         self.pool = ConversionPool(threads=2, queue=3, memory=self.memory)
         if random.random() < 0.3:
-            self.pool.set_max_wait(0.002)
+            self.pool.set_timeout(0.004)
         policy = CurrentPolicy()
         policy.apply(_policy())
         service = ExternalProcessor(Decider(policy, lambda: NOW), self.pool, self.memory)

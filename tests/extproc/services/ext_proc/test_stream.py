@@ -1,11 +1,15 @@
 """ext_proc over both transports: the responses that Envoy gets for a request."""
 
+import asyncio
 import gzip
 import json
 import logging
 import struct
+import threading
 import zlib
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import grpc
@@ -24,7 +28,7 @@ from protos.ext_proc_pb2 import (
     ProcessingRequest,
     ProcessingResponse,
 )
-from protos.inference_pb2 import ModelInferResponse, ModelReadyRequest
+from protos.inference_pb2 import ModelInferRequest, ModelInferResponse, ModelReadyRequest
 from sluice.config import PolicyDocument
 from sluice.contract.paths import EXT_PROC
 from tests.extproc.auth.key_server import ROTATED, keys_served, until_accepted
@@ -451,6 +455,40 @@ async def test_only_a_body_that_can_fit_later_should_be_sent_again(
     assert problem(refused) == expected
     names = [h.header.key for h in refused.immediate_response.headers.set_headers]
     assert ("retry-after" in names) is not too_large
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_envoy_is_asked_to_wait_longer_while_a_body_waits_for_a_thread(
+    transport: TransportName,
+) -> None:
+    current_policy = CurrentPolicy()
+    current_policy.apply(models(message_timeout=0.05, conversion_timeout=9))
+    gate = threading.Event()
+    async with callout(transport, current_policy) as client:
+        pool = client.processor.checks.pool
+        held = [pool.for_caller(name).run("held", partial(_passed, gate), 1) for name in "ab"]
+        threads = asyncio.gather(*held)
+        call = client.channel.stream_stream(
+            EXT_PROC, ProcessingRequest.SerializeToString, ProcessingResponse.FromString
+        )(timeout=5)
+        await call.write(headers((*GRPC_INFER, ("grpc-encoding", "gzip"))))
+        assert (await call.read()).HasField("request_headers")
+        message = gzip.compress(ModelInferRequest(model_name="g").SerializeToString())
+        await call.write(body(struct.pack(">BI", 1, len(message)) + message, end_of_stream=True))
+        first = await call.read()
+        assert first.WhichOneof("response") is None
+        assert first.override_message_timeout.ToTimedelta() == timedelta(seconds=9.05)
+        gate.set()
+        while (response := await call.read()).WhichOneof("response") is None:
+            pass
+        assert response.HasField("request_body")
+        await call.done_writing()
+        await threads
+
+
+def _passed(gate: threading.Event) -> bytes:
+    assert gate.wait(10)
+    return b""
 
 
 async def test_an_unreadable_message_ends_the_call_with_an_error(client: CalloutClient) -> None:
