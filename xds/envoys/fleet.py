@@ -20,6 +20,10 @@ GRACE = 30.0
 MIN_LOG_INTERVAL = 5.0
 """Minimum seconds between two lines about one endpoint."""
 
+SILENT_AFTER = 5.0
+"""Seconds without an answer after which the log says that an Envoy does not answer. When a whole
+gateway stops, its Envoy stops first."""
+
 EndpointState = Literal["healthy", "unhealthy", "ejected", "unreachable", "unresolved", "unknown"]
 
 
@@ -90,10 +94,11 @@ class Fleet:
         self._log_answer(view, now)
 
     def _log_answer(self, view: EnvoyView, now: float) -> None:
-        change = self._answers.observe(now, view.source, "silent" if view.error else "answers")
+        silent = view.answered_at is None or now - view.answered_at >= SILENT_AFTER
+        change = self._answers.observe(now, view.source, "silent" if silent else "answers")
         if change is None:
             return
-        if view.error is None:
+        if not silent:
             log.info("Envoy at %s answers again after %.0f s", view.source, change.after)
         elif view.answered_at is None:
             log.info(

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from sluice.config import GatewayConfig
-from xds.envoys.fleet import GRACE, EndpointView, Fleet, count_states
+from xds.envoys.fleet import GRACE, SILENT_AFTER, EndpointView, Fleet, count_states
 from xds.envoys.observation import Host, NoObservation, Observation
 
 FIRST, SECOND, NAMED = "10.0.0.1:80", "[0:0::1]:80", "models.test:80"
@@ -198,6 +198,17 @@ def test_an_envoy_that_stops_answering_keeps_what_it_has_seen(
         "Envoy at envoy:9901 does not answer: timed out",
         "Envoy at envoy:9901 answers again after 20 s",
     ]
+
+
+def test_an_envoy_that_misses_one_answer_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """The Envoy of a gateway that stops ends before the control plane."""
+    caplog.set_level(logging.INFO)
+    seen = Seen(FIRST)
+    seen.hosts(HEALTHY)
+    seen.now += SILENT_AFTER - 1
+    seen.fleet.report("envoy:9901", NoObservation("refused"))
+    seen.hosts(HEALTHY, after=1)
+    assert caplog.records == []
 
 
 def test_an_envoy_that_never_answers_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
