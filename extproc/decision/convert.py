@@ -88,7 +88,9 @@ def run(policy: Policy, request: Request, context: DecisionContext) -> Refusal |
             None if content_type is None else content_type.decode("latin-1")
         )
     except ConversionError as error:
-        return Refusal(Reason.UNSUPPORTED_MEDIA_TYPE, f"{error.field} {error.detail}")
+        return Refusal(
+            Reason.UNSUPPORTED_MEDIA_TYPE, f"{error.field} {error.detail}", field=error.field
+        )
     return None
 
 

@@ -14,6 +14,9 @@ from sluice.contract.problem import MEDIA_TYPE
 NO_POLICY = Refusal(Reason.NO_POLICY, "the gateway has no policy yet")
 INTERNAL_ERROR = Refusal(Reason.INTERNAL_ERROR, "the gateway failed to decide on this request")
 
+MAX_DETAILS = 200
+"""Characters of a refusal's detail in the log. It may quote names in the request, but no data."""
+
 log = logging.getLogger(__name__)
 
 Headers = list[tuple[str, str]]
@@ -85,7 +88,7 @@ def refusal_details(refusal: Refusal) -> str:
             refusal.cause,
             refusal.rule,
             refusal.version,
-            refusal.field,
+            (refusal.field or refusal.detail)[:MAX_DETAILS],
         )
     )
 

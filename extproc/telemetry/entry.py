@@ -49,9 +49,9 @@ class RequestOutcome:
     """The part of an entry that is the same for many requests. Such requests share one object.
 
     `cause` says why credentials were refused. `rule` is the limit rule or the config key that
-    refused the request. `details` are the place in the body that is not valid, or Envoy's
-    `response_code_details` of a request that Envoy ended. `refused` is the subject of a request
-    that the callout refused. Text is empty if it is unknown.
+    refused the request. `details` are the place in the body that is not valid, the detail of
+    another refusal, or Envoy's `response_code_details` of a request that Envoy ended. `refused` is
+    the subject of a request that the callout refused. Text is empty if it is unknown.
     """
 
     method: str

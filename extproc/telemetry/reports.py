@@ -154,7 +154,7 @@ def _outcome(
         grpc=grpc,
         cause=ended.cause,
         rule=ended.rule,
-        details=ended.field,
+        details=ended.details,
         refused=ended.subject,
     )
 
@@ -198,7 +198,7 @@ def _flags(flags: ResponseFlags) -> str:
 
 
 def _end(details: str, status: int, admitted: str, limit: str) -> CalloutDetails:
-    """Return why the request ended. `field` has the details of a request that Envoy ended.
+    """Return why the request ended. `details` are Envoy's for a request that Envoy ended.
 
     `status` is that of a local reply, and `admitted` is the reason of the admission.
     """
@@ -208,7 +208,7 @@ def _end(details: str, status: int, admitted: str, limit: str) -> CalloutDetails
     if refused is not None:
         return refused
     return CalloutDetails(
-        local_reply_reason(details, status), rule=limit[:MAX_TEXT], field=details[:MAX_TEXT]
+        local_reply_reason(details, status), rule=limit[:MAX_TEXT], details=details[:MAX_TEXT]
     )
 
 

@@ -7,8 +7,9 @@ in the same order.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
-from urllib.parse import quote, unquote
+from urllib.parse import quote_plus, unquote_plus
 
 from sluice.contract.grpc import StatusCode
 from sluice.contract.reasons import CONVERSION_REFUSALS, DECISION_REFUSALS, Reason
@@ -28,8 +29,8 @@ class CalloutDetails:
 
     `subject` is that of the caller, as a header value. `cause` says why credentials were refused.
     `rule` is the limit rule or the config key that refused the request. `version` is the version
-    that the decision chose. `field` is the place in the body that is not valid. Text is empty if it
-    is unknown or does not apply.
+    that the decision chose. `details` are the place in the body that is not valid, or the detail of
+    the problem document. Text is empty if it is unknown or does not apply.
     """
 
     reason: str
@@ -37,12 +38,12 @@ class CalloutDetails:
     cause: str = ""
     rule: str = ""
     version: str = ""
-    field: str = ""
+    details: str = ""
 
     def __str__(self) -> str:
         """`sluice:REASON;NAME=VALUE;...:SUBJECT`. Only the subject may contain a colon."""
         values = ((name, getattr(self, name)) for name in _MEMBERS)
-        more = "".join(f";{name}={quote(value, _PLAIN)}" for name, value in values if value)
+        more = "".join(f";{name}={_quoted(value)}" for name, value in values if value)
         subject = f":{self.subject}" if self.subject else ""
         return f"{_CALLOUT_PREFIX}{self.reason}{more}{subject}"
 
@@ -54,15 +55,20 @@ class CalloutDetails:
         head, _, subject = details.removeprefix(_CALLOUT_PREFIX).partition(":")
         reason, *members = head.split(";")
         pairs = (member.partition("=") for member in members)
-        found = {name: unquote(value) for name, _, value in pairs if name in _MEMBERS}
+        found = {name: unquote_plus(value) for name, _, value in pairs if name in _MEMBERS}
         return cls(reason, subject, **found)
 
 
-_MEMBERS: Final = ("cause", "rule", "version", "field")
+_MEMBERS: Final = ("cause", "rule", "version", "details")
 """The members of `CalloutDetails` that are written with their names."""
 
 _PLAIN: Final = "[]()'/,"
 """Characters of a value, besides letters, digits and `_.-~`, that are not written as %XX."""
+
+
+@lru_cache(1024)
+def _quoted(value: str) -> str:
+    return quote_plus(value, _PLAIN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,8 +122,8 @@ def test_the_line_of_a_429_names_the_limit(
 @pytest.mark.parametrize(
     ("model", "options", "status", "rule", "details"),
     [
-        ("small", {"json": "x" * 2048}, 413, "max_body", ""),
-        ("private", {}, 403, "access.allow", ""),
+        ("small", {"json": "x" * 2048}, 413, "max_body", "the body is larger than 1024 bytes"),
+        ("private", {}, 403, "access.allow", "the caller may not use this model"),
         ("tensors", {"json": {"inputs": [{"name": "y", **ONE_NUMBER}]}}, 422, "", "inputs[0]"),
         ("slow", {}, 504, "", "response_timeout"),
         ("gone", {}, 503, "", "upstream_reset_before_response_started{"),
@@ -141,7 +141,6 @@ def test_the_line_of_a_refusal_names_its_cause(
     line = refused(gateway, directory, model, **options)
     assert (line["status"], line["rule"]) == (status, rule)
     assert line["details"].startswith(details)
-    assert bool(line["details"]) == bool(details)
 
 
 def test_the_line_of_an_open_breaker_names_the_version(gateway: Gateway, directory: Path) -> None:

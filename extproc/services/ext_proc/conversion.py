@@ -229,7 +229,8 @@ class ConvertBody(PassBody):
             # This value replaces the reason of the admission, which the route would add.
             headers.append((header_names.REASON, error.reason))
         body = error.problem(self._headers.get(header_names.REQUEST_ID, ""))
-        details = CalloutDetails(error.reason, field=error.field)
+        # The detail may quote the body, which does not belong in a log.
+        details = CalloutDetails(error.reason, details=error.field)
         return messages.immediate(error.status, headers, body, str(details))
 
 

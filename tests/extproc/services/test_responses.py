@@ -1,15 +1,21 @@
-"""Request headers that carry an admission to the model server."""
+"""Request headers that carry an admission to the model server, and details of refusals."""
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from extproc.decision import Admission, Reason
+from extproc.decision import Admission, Reason, Refusal
 from extproc.decision.convert import ADDED_HEADERS, SUBJECT_GROWTH
 from extproc.decision.request import HEADER_OVERHEAD
 from extproc.limits import limit_headers
 from extproc.limits.limiter import LimitVerdict
-from extproc.services.responses import header_safe, upstream_headers
+from extproc.services.responses import (
+    MAX_DETAILS,
+    header_safe,
+    refusal_details,
+    upstream_headers,
+)
+from sluice.contract.local_replies import CalloutDetails
 from tests.extproc.decision.requests import VERSIONS, make_policy
 
 POLICY = make_policy({"m": {}, "n": {}})
@@ -71,3 +77,13 @@ def test_the_headers_of_an_admission_fit_into_the_bytes_that_are_reserved(subjec
     )
     size = sum(len(name) + len(value) + HEADER_OVERHEAD for name, value in sent)
     assert size <= ADDED_HEADERS + SUBJECT_GROWTH * len(subject.encode())
+
+
+def test_the_details_of_a_refusal_name_the_place_in_the_body_or_what_is_wrong() -> None:
+    """One reason, such as `malformed_request`, stands for many causes."""
+    shown = CalloutDetails.parse(refusal_details(Refusal(Reason.MALFORMED_REQUEST, "a; b" * 100)))
+    assert shown == CalloutDetails("malformed_request", details=("a; b" * 100)[:MAX_DETAILS])
+    placed = Refusal(Reason.WRONG_TYPE, "inputs[0]: 'secret'", field="inputs[0]", version="v1")
+    assert str(CalloutDetails.parse(refusal_details(placed))) == (
+        "sluice:wrong_type;version=v1;details=inputs[0]"
+    )

@@ -122,8 +122,8 @@ def test_refused_credentials_are_shown_with_their_cause() -> None:
     ("details", "limit", "rule", "version", "shown"),
     [
         ("sluice:rate_limited;rule=per-user;version=v2:alice", "", "per-user", "v2", ""),
-        ("sluice:breaker_open;version=v2:alice", "", "", "v2", ""),
-        ("sluice:wrong_type;field=inputs[0].shape", "", "", "", "inputs[0].shape"),
+        ("sluice:breaker_open;version=v2;details=a+b:alice", "", "", "v2", "a b"),
+        ("sluice:wrong_type;details=inputs[0].shape", "", "", "", "inputs[0].shape"),
         ("local_rate_limited", "limits.listener", "limits.listener", "", "local_rate_limited"),
         ("response_timeout", "", "", "", "response_timeout"),
     ],

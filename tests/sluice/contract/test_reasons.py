@@ -47,7 +47,7 @@ def test_every_status_has_a_title(status: int) -> None:
         CalloutDetails("rate_limited", "alice", rule="per;user=1:2 %"),
         CalloutDetails("invalid_credentials", cause="expired"),
         CalloutDetails("breaker_open", version="v2", rule="r"),
-        CalloutDetails("wrong_type", field='inputs[0].parameters["\u00e4 b"]'),
+        CalloutDetails("wrong_type", details='inputs[0].parameters["\u00e4 b"]'),
     ],
 )
 def test_the_details_of_a_refusal_are_read_as_they_are_written(details: CalloutDetails) -> None:
