@@ -1,13 +1,16 @@
 """Reads a config and everything that the gateway will read because of it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sluice.config.errors import Place, Problem
+from sluice.config.auth import Auth
+from sluice.config.errors import ConfigError, Place, Problem
 from sluice.config.gateway import GatewayConfig
 from sluice.config.load import ConfigText, loads, read_text
 from sluice.config.named_files import Strictness, check_named_files
 from sluice.config.policy import PolicyDocument, policy_document
+from sluice.keys.key_set import KeySet
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,31 @@ class CheckedConfig:
 def load_checked(path: Path, strictness: Strictness) -> CheckedConfig:
     """Read and check a config file and the files that it names. Raises ConfigError."""
     text = ConfigText(read_text(path), str(path))
-    config = loads(text.text, text.file)
-    policy = policy_document(config, path.parent, text.problem)
-    warnings = check_named_files(config, path.parent, strictness, text.problem)
-    return CheckedConfig(config, policy, tuple(warnings), text.problem)
+    return check_files(loads(text.text, text.file), path.parent, strictness, text.problem)
+
+
+def check_files(
+    config: GatewayConfig, directory: Path, strictness: Strictness, place: Place
+) -> CheckedConfig:
+    """Read and check the files that a config names. Raises ConfigError with the errors of all."""
+    problems: list[Problem] = []
+    policy, warnings = None, []
+    try:
+        policy = policy_document(config, directory, place)
+    except ConfigError as error:
+        problems += error.problems
+    try:
+        warnings = check_named_files(config, directory, strictness, place)
+    except ConfigError as error:
+        problems += error.problems
+    if policy is None or problems:
+        raise ConfigError(sorted(problems, key=lambda problem: problem.line))
+    warnings += _empty_key_sets(policy.auth, place)
+    return CheckedConfig(config, policy, tuple(warnings), place)
+
+
+def _empty_key_sets(auth: Auth, place: Place) -> Iterator[Problem]:
+    for index, issuer in enumerate(auth.issuers):
+        if issuer.jwks is not None and not KeySet.parse(issuer.jwks).keys:
+            message = f"the key set of {issuer.issuer[:100]!r} is empty: its tokens are refused"
+            yield place(("auth", "issuers", index), message)

@@ -48,13 +48,21 @@ def policy_document(
 ) -> PolicyDocument:
     """The policy of a config. Paths of key set files in the config are relative to `directory`.
 
-    Raises ConfigError if a key set cannot be read or is not valid, or if the policy is too large.
+    Raises ConfigError with every key set that cannot be read or is not valid, or if the policy is
+    too large.
     """
-    issuers = tuple(_with_keys(i, n, directory, place) for n, i in enumerate(config.auth.issuers))
+    issuers, problems = [], []
+    for index, issuer in enumerate(config.auth.issuers):
+        try:
+            issuers.append(_with_keys(issuer, index, directory, place))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
     policy = PolicyDocument(
         version=_version(config, (issuer.jwks or "" for issuer in issuers)),
         requests=config.requests,
-        auth=config.auth.model_copy(update={"issuers": issuers}),
+        auth=config.auth.model_copy(update={"issuers": tuple(issuers)}),
         access_log=config.telemetry.access_log,
         limits=config.limits,
         message_timeout=config.callout.message_timeout,

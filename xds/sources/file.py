@@ -11,14 +11,15 @@ import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 
 from watchfiles import Change, awatch
 
-from sluice.config import ConfigError, GatewayConfig, policy_document
+from sluice.config import ConfigError, GatewayConfig
+from sluice.config.checked import check_files
 from sluice.config.files import read_file
 from sluice.config.load import MAX_FILE, ConfigText, loads, read_text
-from sluice.config.named_files import MAY_RUN_ELSEWHERE, check_named_files, tls_files
+from sluice.config.named_files import MAY_RUN_ELSEWHERE, tls_files
 from sluice.config.policy import jwks_files
 from xds.sources.source import LoadedConfig, unexpected_error
 from xds.sources.written import FileState, file_state, is_being_written
@@ -76,7 +77,13 @@ class ConfigFile:
         return str(self._path)
 
     def read(self) -> LoadedConfig:
-        """Read the config and the key set files. Raises ConfigError with every error."""
+        """Read the config and the files that it names. Raises ConfigError with every error.
+
+        Blocks up to `MAX_OPEN` seconds while a process has the config open for writing.
+        """
+        start = monotonic()
+        while is_being_written(self._path) and monotonic() - start < MAX_OPEN:
+            sleep(CHECK_INTERVAL)
         result = self._report(self._read())
         if isinstance(result, ConfigError):
             raise result
@@ -100,9 +107,10 @@ class ConfigFile:
                 files.append(file)
                 states.append(file_state(file))
                 digests.append(_digest(file))
-            policy = policy_document(config, self._directory, text.problem)
-            warnings = check_named_files(config, self._directory, MAY_RUN_ELSEWHERE, text.problem)
-            result = LoadedConfig(config, policy, self._directory, text.problem, tuple(warnings))
+            checked = check_files(config, self._directory, MAY_RUN_ELSEWHERE, text.problem)
+            result = LoadedConfig(
+                config, checked.policy, self._directory, text.problem, checked.warnings
+            )
         except ConfigError as error:
             result = error
         except Exception as error:

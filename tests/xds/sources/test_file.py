@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -171,6 +172,16 @@ def test_a_file_that_is_written_in_two_steps_is_read_when_it_is_complete(
         lambda: file.write_text(CONFIG + SECOND + "limits: {}\n"),
     )
     assert models(change) == {"text", "other"}
+
+
+def test_the_first_read_waits_for_a_writer(file: Path) -> None:
+    with ThreadPoolExecutor(1) as thread, file.open("w") as writer:
+        first = thread.submit(ConfigFile(file).read)
+        with pytest.raises(TimeoutError):
+            first.result(INCOMPLETE)
+        writer.write(CONFIG + SECOND)
+        writer.close()
+        assert models(first.result()) == {"text", "other"}
 
 
 def test_a_key_set_that_is_being_written_is_not_read_before_it_is_complete(file: Path) -> None:
