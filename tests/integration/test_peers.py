@@ -331,6 +331,18 @@ def test_mlserver_serves_every_request_format(
 
 
 @pytest.mark.parametrize("version", ["grpc", "rest"])
+def test_an_overflow_in_mlserver_is_null(gateway: Gateway, version: str) -> None:
+    with gateway.client() as client:
+        response = client.post(
+            "/v2/models/centroids/infer",
+            json={"instances": [[3e38, 3e38, 0, 0]]},
+            headers={"x-model-version": version},
+        )
+    assert response.status_code == 200, response.text
+    assert response.json()["predictions"][0]["distances"] == [None, None]
+
+
+@pytest.mark.parametrize("version", ["grpc", "rest"])
 def test_the_gateway_refuses_a_shape_that_mlserver_would_refuse(
     gateway: Gateway, version: str
 ) -> None:

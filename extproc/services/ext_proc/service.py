@@ -62,7 +62,7 @@ class ExternalProcessor:
         assert policy is not None
         body, added, removed = query.call()
         return messages.request_headers(
-            [*upstream_headers(admission), *added],
+            list({**dict(upstream_headers(admission)), **dict(added)}.items()),
             [*removed_headers(policy, headers), *removed],
             query.mode,
             body,

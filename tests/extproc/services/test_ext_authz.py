@@ -14,7 +14,7 @@ from protos.ext_authz_pb2 import CheckRequest, CheckResponse
 from sluice.contract.paths import EXT_AUTHZ
 from tests.extproc.auth.key_server import ROTATED, keys_served, until_accepted
 from tests.extproc.auth.tokens import OTHER_RSA, issuer, token
-from tests.extproc.decision.requests import bearer, document
+from tests.extproc.decision.requests import VERSIONS, bearer, document
 from tests.extproc.services.callout import CalloutClient, callout, written
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_event_loop")]
@@ -121,6 +121,23 @@ async def test_a_request_that_may_have_a_body_must_have_an_accepted_content_type
 ) -> None:
     response = await client.check(described)
     assert response.denied_response.status.code == status
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "expected"),
+    [
+        ("/v2/models/g/infer", "POST", (415, "unsupported_media_type")),
+        ("/v2/models/g/ready", "GET", (404, "unknown_operation")),
+        ("/v2/models/g", "HEAD", (404, "unknown_operation")),
+    ],
+)
+async def test_a_request_that_must_be_converted_is_refused(
+    client: CalloutClient, path: str, method: str, expected: tuple[int, str]
+) -> None:
+    versions = {"v1": {**VERSIONS["v1"], "protocol": "grpc"}}
+    client.current_policy.apply(document({"g": {"versions": versions}}))
+    size = 2 if method == "POST" else 0
+    assert refusal(await client.check(check(path, method=method, size=size))) == expected
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

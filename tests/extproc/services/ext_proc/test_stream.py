@@ -16,11 +16,13 @@ import grpc
 import grpc.aio
 import pytest
 
+from extproc.framing import length_prefixed
 from extproc.policy.current import CurrentPolicy
 from extproc.rpc import ExhaustionHandler, StatusCode
 from extproc.transport import TRANSPORTS, TransportName
 from protos.ext_proc_pb2 import (
     BodyResponse,
+    CommonResponse,
     HttpBody,
     HttpHeaders,
     HttpTrailers,
@@ -174,6 +176,26 @@ async def test_a_body_that_cannot_be_converted_is_refused_with_a_problem_documen
     assert "id-7" in json.loads(refused.immediate_response.body)["instance"]
     sent = written(refused.immediate_response.headers.set_headers)
     assert sent["x-sluice-reason"] == "not_json"
+
+
+async def test_a_request_for_readiness_becomes_a_grpc_call_with_a_body(
+    client: CalloutClient,
+) -> None:
+    pairs = ((":method", "GET"), (":path", "/v2/models/g/ready?a=b"), ("accept-encoding", "gzip"))
+    response = await client.send_headers(pairs, end_of_stream=True)
+    common = response.request_headers.response
+    assert common.status == CommonResponse.CONTINUE_AND_REPLACE
+    message = ModelReadyRequest(name="g").SerializeToString()
+    assert common.body_mutation.body == length_prefixed(message)
+    sent, removed = mutation(response)
+    assert sent["x-model-service"] == "g/v1"
+    assert sent[":method"] == "POST"
+    assert sent[":path"] == "/inference.GRPCInferenceService/ModelReady"
+    assert sent["content-type"] == "application/grpc"
+    assert sent["x-sluice-path"] == "/v2/models/g/ready"
+    assert "accept-encoding" in removed
+    assert response.mode_override.response_header_mode == ProcessingMode.SEND
+    assert response.mode_override.request_body_mode == ProcessingMode.NONE
 
 
 async def test_a_body_to_convert_is_buffered_completely_or_up_to_the_limit(
