@@ -32,9 +32,9 @@ def test_status_shows_the_breaker_of_every_version(
     gateway: Gateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = f"http://{gateway.config['control_plane']['http']}"
-    assert main(["status", "--url", url]) == 0
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    closed = {line[0] for line in lines if len(line) == 4 and line[1] == "closed"}
+    assert main(["status", "--url", url, "--json"]) == 0
+    breakers = json.loads(capsys.readouterr().out)["callout"]["breakers"]
+    closed = {f"{b['model']}/{b['version']}" for b in breakers if b["state"] == "closed"}
     models = gateway.config["models"]
     assert closed == {f"{name}/{v}" for name, model in models.items() for v in model["versions"]}
 

@@ -125,10 +125,11 @@ def test_the_status_shows_when_a_breaker_opens_and_closes(
 ) -> None:
     url = f"http://{own.config['control_plane']['http']}"
 
-    def shown() -> list[str]:
+    def shown() -> bool:
+        """Whether the text has an open breaker. It has only those that are not closed."""
         assert main(["status", "--url", url]) == 0
         lines = capsys.readouterr().out.splitlines()
-        return next(line.split() for line in lines if line.startswith("echo/v1"))
+        return any(line.split()[:2] == ["echo/v1", "open"] for line in lines)
 
     def breakers() -> dict[str, Any]:
         assert main(["status", "--url", url, "--json"]) == 0
@@ -138,13 +139,13 @@ def test_the_status_shows_when_a_breaker_opens_and_closes(
 
     with own.client() as client:
         control(own, fail_rate=1.0)
-        eventually(lambda: send(client, "anyone").status_code == 503 and shown()[1] == "open", 20)
+        eventually(lambda: send(client, "anyone").status_code == 503 and shown(), 20)
         found = breakers()
         assert found["echo/v1"]["state"] == "open"
         assert found["echo/v1"]["requests"] > 0
         assert (found["echo/v2"]["state"], found["echo/v2"]["error_rate"]) == ("closed", None)
         control(own, fail_rate=0)
-        eventually(lambda: send(client, "anyone").status_code == 200 and shown()[1] == "closed", 20)
+        eventually(lambda: send(client, "anyone").status_code == 200 and not shown(), 20)
 
 
 def test_a_slow_version_without_failures_is_never_refused(own: Gateway) -> None:
