@@ -105,6 +105,12 @@ def _compile(source: ConfigSource, loaded: LoadedConfig, started: GatewayConfig)
         raise unexpected_error(source.name, error) from None
 
 
+def _check_change(running: GatewayConfig | None, change: LoadedConfig) -> None:
+    """Raises ConfigError if the change would cut off the clients of the running config, if any."""
+    if running is not None:
+        check_change(running, change.config, change.place)
+
+
 def _log_valid(source: ConfigSource, loaded: LoadedConfig, compiled: CompiledConfig) -> None:
     log.info("config %s is valid: version %s", source.name, compiled.snapshot.version)
     for problem in loaded.warnings:
@@ -122,10 +128,8 @@ async def follow(
             log.error("config %s is not valid and changes nothing:\n%s", source.name, change)
             state.on_invalid_config(str(change))
             continue
-        running = state.in_force
         try:
-            if running is not None:
-                check_change(running, change.config, change.place)
+            await asyncio.to_thread(_check_change, state.in_force, change)
             compiled = await asyncio.to_thread(_compile, source, change, started)
         except ConfigError as error:
             log.error("config %s changes nothing:\n%s", source.name, error)

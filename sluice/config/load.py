@@ -22,20 +22,22 @@ MAX_ERRORS = 10_000
 """Errors whose details are read. Each takes about a kilobyte."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ConfigText:
     """The text of a config. `file` is its name in errors."""
 
     text: str = field(repr=False)  # it may hold secrets
     file: str
+    _root: Node | None = field(default=None, init=False, repr=False)
 
     def problem(self, path: KeyPath, message: str) -> Problem:
         """The problem at a key of a valid config; a `Place`.
 
-        Parses the text again, because errors are rare and the lines of all keys take much memory.
+        The first call parses the text again, because errors are rare and the lines of all keys take
+        much memory.
         """
-        root = parse(self.text)
-        line = 0 if root is None else root.line_of(path)
+        self._root = self._root or parse(self.text)
+        line = 0 if self._root is None else self._root.line_of(path)
         return Problem(self.file, line, shown_path(path), message)
 
 

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 
 from sluice.config import ConfigError, GatewayConfig
+from sluice.config import load as load_module
+from sluice.config.document import Node, parse
 from sluice.config.errors import MAX_PROBLEMS
-from sluice.config.load import MAX_ERRORS, load, loads
+from sluice.config.load import MAX_ERRORS, ConfigText, load, loads
 from tests.sluice.config.strategies import configs
 
 MINIMAL = """
@@ -169,3 +171,20 @@ def test_the_error_names_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 @given(configs)
 def test_a_config_is_unchanged_by_a_round_trip_through_text(config: GatewayConfig) -> None:
     assert loads(config.model_dump_json()) == config
+
+
+def test_the_line_of_a_key_is_found_with_one_further_parse(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parses = []
+
+    def counted(text: str) -> Node | None:
+        parses.append(text)
+        return parse(text)
+
+    monkeypatch.setattr(load_module, "parse", counted)
+    text = ConfigText("listener:\n  address: 127.0.0.1:1\nrequests: {}\n", "gateway.yaml")
+    keys = (("listener", "address"), ("requests",), ("auth",))
+    places = [text.problem(key, "m") for key in keys]
+    assert [place.line for place in places] == [2, 3, 1]
+    assert len(parses) == 1
