@@ -1,5 +1,7 @@
-"""gRPC message framing (PROTOCOL-HTTP2.md, "Length-Prefixed-Message"), shared by the transport and
-by the services that handle gRPC bodies.
+"""What precedes bytes on the wire: the prefix of gRPC messages (PROTOCOL-HTTP2.md,
+"Length-Prefixed-Message") and the head of protobuf fields.
+
+The transport, the services that handle gRPC bodies, and the conversion share it.
 """
 
 from struct import Struct
@@ -13,3 +15,25 @@ PREFIX_SIZE: Final = PREFIX.size
 def length_prefixed(message: bytes) -> bytes:
     """An uncompressed message with its prefix."""
     return PREFIX.pack(0, len(message)) + message
+
+
+def field_head(number: int, size: int) -> bytes:
+    """Tag and length of a protobuf field that holds `size` bytes or a message of this size.
+
+    protobuf copies the content of such a field for each message around it, and holds the
+    interpreter lock meanwhile. So messages with large content are written without it.
+    """
+    return _varint(number << 3 | _DELIMITED) + _varint(size)
+
+
+_DELIMITED = 2
+"""Wire type of a field that has a length."""
+
+
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)

@@ -38,7 +38,8 @@ DEPENDENCIES = {
     "extproc.transport": ("extproc.framing extproc.memory_budget extproc.rpc sluice.user_agent"),
     "extproc.auth": "sluice.config sluice.contract sluice.keys sluice.printable",
     "extproc.convert": (
-        "extproc.memory_budget extproc.problem protos sluice.config sluice.contract sluice.images"
+        "extproc.framing extproc.memory_budget extproc.problem protos sluice.config"
+        " sluice.contract sluice.images"
     ),
     "extproc.policy": (
         "extproc.auth extproc.convert extproc.rpc extproc.transport"

@@ -25,6 +25,7 @@ from extproc.convert.tensor import (
     check_dimensions,
     raw_element_count,
 )
+from extproc.framing import field_head
 from protos import inference_pb2 as v2
 from protos import tensor_pb2
 from sluice.contract.reasons import Reason
@@ -41,8 +42,7 @@ CONTENTS = {
 }  # fmt: skip
 """The field of InferTensorContents for each datatype. FP16 and BF16 have none."""
 
-_RAW_INPUT_TAG = bytes([7 << 3 | 2])
-"""Tag of ModelInferRequest.raw_input_contents, length-delimited."""
+_RAW_INPUTS = v2.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
 
 MessageType = Literal["v2", "tensor"]
 
@@ -112,7 +112,7 @@ def write_request(request: InferenceRequest, signature: Signature) -> bytes:
     # Raw contents are appended without protobuf, which would copy each tensor two more times.
     pieces: list[Raw] = [message.SerializeToString()]
     for tensor in request.inputs:
-        pieces += (_RAW_INPUT_TAG, _varint(len(tensor.data)), tensor.data)
+        pieces += (field_head(_RAW_INPUTS, len(tensor.data)), tensor.data)
     return b"".join(pieces)
 
 
@@ -255,12 +255,3 @@ def _parameter(value: Parameter, field: str) -> v2.InferParameter:
     if 0 <= value < 1 << 64:
         return v2.InferParameter(uint64_param=value)
     raise ConversionError(Reason.WRONG_PARAMETER, field, "must be an integer of at most 64 bits")
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)

@@ -196,9 +196,12 @@ class Worker:
             settings.transport,
             worker_services,
             settings.address,
-            # A message contains the body of a request, and the policy limits bodies. So the only
-            # other limit of a message is the memory.
-            limits=TransportLimits(max_message=settings.max_memory),
+            # A message contains a whole body, and the policy limits bodies. So the only other limit
+            # of a message is the memory, from which conversions reserve what they write.
+            limits=TransportLimits(
+                max_message=settings.max_memory,
+                max_send_queue=max(TransportLimits().max_send_queue, settings.max_memory),
+            ),
             memory=self._memory,
         )
         self._telemetry.publisher.add_counters(

@@ -1,5 +1,6 @@
 """Bodies between clients and model servers: lengths, streams, content codings, large responses."""
 
+import contextlib
 import gzip
 import json
 import queue
@@ -95,6 +96,18 @@ class GrpcServer:
         self.server = grpc.server(futures.ThreadPoolExecutor(4), handlers=[handler])
         self.address = f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
 
+    @contextlib.contextmanager
+    def responding(self, data: bytes) -> Iterator[None]:
+        """Respond with a tensor of these bytes in a with block."""
+        usual = self.response
+        self.response = ModelInferResponse(model_name="tensors")
+        self.response.outputs.add(name="z", datatype="INT8", shape=[len(data)])
+        self.response.raw_output_contents.append(data)
+        try:
+            yield
+        finally:
+            self.response = usual
+
     def infer(self, request: ModelInferRequest, context: grpc.ServicerContext) -> bytes:
         return self.response.SerializeToString()
 
@@ -117,7 +130,8 @@ def grpc_server() -> Iterator[GrpcServer]:
 def gateway(server: RawServer, wsgi: Wsgi, grpc_server: GrpcServer) -> Iterator[Gateway]:
     """Models of `server`: `labelled` has labels, `unlabelled` has none, `plain` declares nothing.
 
-    `wsgi` and `tensors` are `labelled` on the other servers.
+    `retried` is `labelled` with retries. `wsgi` and `tensors` are `labelled` on the other servers,
+    and `large` is `tensors` with the default limit of responses.
     """
     config = base_config()
     config["requests"]["max_response"] = MAX_RESPONSE
@@ -146,6 +160,9 @@ def gateway(server: RawServer, wsgi: Wsgi, grpc_server: GrpcServer) -> Iterator[
         "methods": ["POST"],
         "versions": {"v1": {"protocol": "grpc", "endpoints": [{"address": grpc_server.address}]}},
     }
+    config["models"]["large"] = {**config["models"]["tensors"], "max_response": 10 * MIB}
+    config["models"]["retried"] = {**config["models"]["labelled"], "retries": {"retry_on": ["5xx"]}}
+    config["callout"]["message_timeout"] = 20
     with running(config, demo=False) as started:
         yield started
 
@@ -198,6 +215,28 @@ def test_a_converted_request_has_its_length(
     )
     assert json.loads(received.get(timeout=PATIENCE))["inputs"]
     assert "transfer-encoding" not in server.request().headers
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_a_retried_request_has_its_length(
+    server: RawServer, client: httpx.Client, measured: bool
+) -> None:
+    received: list[bytes] = []
+
+    def script(exchange: Exchange) -> None:
+        received.append(exchange.body())
+        status = "503 Service Unavailable" if len(received) == 1 else JSON
+        head = f"HTTP/1.1 {status}\r\ncontent-length: {len(ANSWER)}\r\nconnection: close\r\n\r\n"
+        exchange.send(head.encode() + ANSWER)
+
+    server.serve(script)
+    response = client.post(
+        "/v2/models/retried/infer",
+        content=json.dumps(REQUEST).encode() if measured else chunks(),
+        headers={"content-type": "application/json"},
+    )
+    assert top_label(response) == "dog"
+    assert [json.loads(body) for body in received] == [REQUEST, REQUEST]
 
 
 def test_a_wsgi_server_gets_a_converted_body(wsgi: Wsgi, client: httpx.Client) -> None:
@@ -467,19 +506,24 @@ def test_a_decompression_bomb_is_refused(
 def test_grpc_responses_have_the_same_limit(
     grpc_server: GrpcServer, client: httpx.Client, size: int
 ) -> None:
-    whole = grpc_server.response
-    grpc_server.response = ModelInferResponse(model_name="tensors")
-    grpc_server.response.outputs.add(name="z", datatype="INT8", shape=[size])
-    grpc_server.response.raw_output_contents.append(bytes(range(256)) * (size // 256))
-    try:
+    with grpc_server.responding(bytes(range(256)) * (size // 256)):
         response = client.post("/v2/models/tensors/infer", json=REQUEST)
-    finally:
-        grpc_server.response = whole
     if size < MAX_RESPONSE:
         assert len(response.json()["outputs"][0]["data"]) == size
         assert response.headers["content-length"] == str(len(response.content))
     else:
         assert reason(response) == (502, "response_too_large")
+
+
+def test_the_longest_text_of_a_response_within_the_default_limit_is_sent(
+    grpc_server: GrpcServer, client: httpx.Client
+) -> None:
+    """A worker that copied it often would be silent for so long that Envoy left it."""
+    size = 10 * MIB - 100
+    with grpc_server.responding(b"\x80" * size):
+        response = client.post("/v2/models/large/infer", json=REQUEST)
+    assert response.status_code == 200
+    assert response.content.count(b"-128") == size
 
 
 @pytest.mark.parametrize("head", ["200 OK\r\ncontent-type: text/csv", f"400 No{JSON[6:]}"])

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
+from extproc.framing import field_head
 from extproc.services.responses import Headers
 from protos.base_pb2 import HeaderMap, HeaderValue, HeaderValueOption
 from protos.ext_proc_pb2 import (
@@ -98,8 +99,7 @@ def request_headers(
 
 def request_body(body: bytes, added: Headers, removed: Iterable[str]) -> bytes:
     """Replace a buffered request body, and change headers."""
-    replaced = _replaced(body, added, removed)
-    return ProcessingResponse(request_body=replaced).SerializeToString()
+    return _replaced(ProcessingResponse.REQUEST_BODY_FIELD_NUMBER, body, _mutation(added, removed))
 
 
 def response_headers(mode: ProcessingMode) -> bytes:
@@ -114,8 +114,8 @@ def response_body(body: bytes, added: Headers, removed: Iterable[str]) -> bytes:
 
     In BUFFERED mode, Envoy keeps `content-length`, and checks it against the new body.
     """
-    replaced = _replaced(body, [*added, (CONTENT_LENGTH, str(len(body)))], removed)
-    return ProcessingResponse(response_body=replaced).SerializeToString()
+    mutation = _mutation([*added, (CONTENT_LENGTH, str(len(body)))], removed)
+    return _replaced(ProcessingResponse.RESPONSE_BODY_FIELD_NUMBER, body, mutation)
 
 
 def immediate(
@@ -138,11 +138,20 @@ def pairs(message: HeaderMap) -> list[tuple[str, bytes]]:
     return [(h.key, h.raw_value or h.value.encode()) for h in message.headers]
 
 
-def _replaced(body: bytes, added: Headers, removed: Iterable[str]) -> BodyResponse:
-    mutation = BodyMutation(body=body)
-    return BodyResponse(
-        response=CommonResponse(header_mutation=_mutation(added, removed), body_mutation=mutation)
+def _replaced(part: int, body: bytes, mutation: HeaderMutation) -> bytes:
+    """A ProcessingResponse that replaces a body. `part` is the field that holds the BodyResponse.
+
+    It is written from the inside out, because the body may be large (see `field_head`).
+    """
+    head = field_head(BodyMutation.BODY_FIELD_NUMBER, len(body))
+    head = (
+        CommonResponse(header_mutation=mutation).SerializeToString()
+        + field_head(CommonResponse.BODY_MUTATION_FIELD_NUMBER, len(head) + len(body))
+        + head
     )
+    for field in (BodyResponse.RESPONSE_FIELD_NUMBER, part):
+        head = field_head(field, len(head) + len(body)) + head
+    return head + body
 
 
 def _mutation(added: Headers, removed: Iterable[str]) -> HeaderMutation:
