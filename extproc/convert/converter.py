@@ -170,8 +170,8 @@ class Converter:
     def check_response_headers(self, headers: Headers) -> None:
         """Raises ConversionError (502) if the headers show that the response cannot be read."""
         length = headers.get("content-length", "")
-        if length.isdecimal() and int(length) > self.limits.max_response:
-            raise self._response_too_large()
+        if length.isdecimal():
+            self.check_response_length(int(length))
         response_codings(headers.get("content-encoding", ""), self.limits)
 
     def response_steps(
@@ -180,8 +180,7 @@ class Converter:
         """Convert a response in steps."""
         if not self.reads_response(options, status, headers):
             return None
-        if len(body) > self.limits.max_response:
-            raise self._response_too_large()
+        self.check_response_length(len(body))
         coding = headers.get("content-encoding", "")
         if coding:
             yield decompression_memory(len(body), self.limits.max_response)
@@ -195,8 +194,10 @@ class Converter:
             return _with_vary(_response(body, headers["content-type"]), headers.get("vary", ""))
         return converted
 
-    def _response_too_large(self) -> ConversionError:
-        return response_too_large(f"must be at most {self.limits.max_response} bytes")
+    def check_response_length(self, length: int) -> None:
+        """Raises ConversionError (502) for a response of too many bytes."""
+        if length > self.limits.max_response:
+            raise response_too_large(f"must be at most {self.limits.max_response} bytes")
 
     def _to_grpc(self, request: InferenceRequest, headers: Headers) -> ConvertedMessage:
         from extproc.convert import binary, protobuf

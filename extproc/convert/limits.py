@@ -12,7 +12,7 @@ class ConversionLimits:
     max_body: int = 10 * MIB
     """Size of a request body after decompression: 10 KB of gzip can become 10 MB."""
 
-    max_response: int = 10 * MIB
+    max_response: int = 8 * MIB
     """Size of a response body, before and after decompression. A server chooses it, but a client
     may choose the request that leads to it."""
 

@@ -197,11 +197,12 @@ class Requests(Strict):
 
     max_body: Size = Field(10 << 20, ge=1, description="Maximum size of a request body.")
     max_response: Size = Field(
-        10 << 20,
+        8 << 20,
         ge=1,
         description="Maximum size of a response that must be converted, also after decompression "
-        "(502, `response_too_large`). Its conversion takes up to 25 times as much of "
-        "`callout.max_memory`. Other responses have no limit.",
+        "(502, `response_too_large`). Its conversion takes up to 27 times as much of "
+        "`callout.max_memory`; the default of one fits the default of the other. Other responses "
+        "have no limit.",
     )
     max_grpc_headers: Size = Field(
         8 << 10,

@@ -38,9 +38,8 @@ PATH: Final = "x-sluice-path"
 """Path that the client requested. The callout sets this header if it converts the request."""
 
 BODY_LENGTH: Final = "x-sluice-body-length"
-"""Length of a converted request body. Envoy sets `content-length` to this value when it sends the
-request to a REST server. The callout cannot: Envoy ignores a `content-length` that it sets for a
-body that arrived without one."""
+"""Length of a converted body. Envoy copies it to `content-length`, of requests to the model server
+and of responses to the client. The callout cannot set `content-length` (see its `messages`)."""
 
 RATE_LIMIT: Final = ("ratelimit", "ratelimit-policy")
 """Response headers of draft-ietf-httpapi-ratelimit-headers. The callout sets request headers with

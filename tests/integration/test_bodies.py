@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import io
 import json
 import queue
 import struct
@@ -16,8 +17,10 @@ import brotli
 import grpc
 import httpx
 import pytest
+from PIL import Image
 
 from protos.inference_pb2 import ModelInferRequest, ModelInferResponse
+from sluice.config.gateway import Requests
 from sluice.contract.paths import OIP_GRPC_PREFIX
 from tests.integration.gateway import (
     REQUESTS_TO_OPEN,
@@ -38,8 +41,8 @@ RESPONSE = {
 }
 ANSWER = json.dumps(RESPONSE).encode()
 JSON = "200 OK\r\ncontent-type: application/json"
-MAX_RESPONSE = 1 << 20
-MIB = 1 << 20
+MAX_RESPONSE = MIB = 1 << 20
+DEFAULT = Requests().max_response
 
 
 class Wsgi:
@@ -93,7 +96,13 @@ class GrpcServer:
             ),
         }
         handler = grpc.method_handlers_generic_handler(OIP_GRPC_PREFIX.strip("/"), serve)
-        self.server = grpc.server(futures.ThreadPoolExecutor(4), handlers=[handler])
+        self.received = 0
+        """Bytes of the tensors of the latest request."""
+        self.server = grpc.server(
+            futures.ThreadPoolExecutor(4),
+            handlers=[handler],
+            options=[("grpc.max_receive_message_length", -1)],
+        )
         self.address = f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
 
     @contextlib.contextmanager
@@ -109,6 +118,7 @@ class GrpcServer:
             self.response = usual
 
     def infer(self, request: ModelInferRequest, context: grpc.ServicerContext) -> bytes:
+        self.received = sum(map(len, request.raw_input_contents))
         return self.response.SerializeToString()
 
     def stream(
@@ -131,7 +141,7 @@ def gateway(server: RawServer, wsgi: Wsgi, grpc_server: GrpcServer) -> Iterator[
     """Models of `server`: `labelled` has labels, `unlabelled` has none, `plain` declares nothing.
 
     `retried` is `labelled` with retries. `wsgi` and `tensors` are `labelled` on the other servers,
-    and `large` is `tensors` with the default limit of responses.
+    `large` is `tensors` with the default limit of responses, and `picture` with an image.
     """
     config = base_config()
     config["requests"]["max_response"] = MAX_RESPONSE
@@ -160,8 +170,13 @@ def gateway(server: RawServer, wsgi: Wsgi, grpc_server: GrpcServer) -> Iterator[
         "methods": ["POST"],
         "versions": {"v1": {"protocol": "grpc", "endpoints": [{"address": grpc_server.address}]}},
     }
-    config["models"]["large"] = {**config["models"]["tensors"], "max_response": 10 * MIB}
+    config["models"]["large"] = {**config["models"]["tensors"], "max_response": DEFAULT}
     config["models"]["retried"] = {**config["models"]["labelled"], "retries": {"retry_on": ["5xx"]}}
+    shape = {"width": 1000, "height": 1000, "layout": "NCHW"}
+    config["models"]["picture"] = {
+        **config["models"]["tensors"],
+        "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 3, 1000, 1000], "image": shape}],
+    }
     config["callout"]["message_timeout"] = 20
     with running(config, demo=False) as started:
         yield started
@@ -491,6 +506,25 @@ def test_a_response_over_the_limit_is_refused(
     assert reason(client.post(INFER, json=REQUEST)) == (502, "response_too_large")
 
 
+@pytest.mark.parametrize("measured", [True, False])
+def test_a_small_request_may_become_a_tensor_over_the_limit_of_requests(
+    grpc_server: GrpcServer, client: httpx.Client, measured: bool
+) -> None:
+    """An image of more than Envoy reads at once, whose tensor exceeds `max_body`."""
+    noise = Image.effect_noise((1000, 1000), 90)
+    written = io.BytesIO()
+    noise.save(written, "PNG")
+    image = written.getvalue()
+    assert 1 << 18 < len(image) < Requests().max_body < 12_000_000
+    response = client.post(
+        "/v2/models/picture/infer",
+        content=image if measured else iter([image[: 1 << 17], image[1 << 17 :]]),
+        headers={"content-type": "image/png"},
+    )
+    assert response.status_code == 200, response.text[:500]
+    assert grpc_server.received == 12_000_000
+
+
 @pytest.mark.parametrize("compress", [gzip.compress, zlib.compress, brotli.compress, zstd.compress])
 def test_a_decompression_bomb_is_refused(
     server: RawServer, client: httpx.Client, compress: Callable[[bytes], bytes]
@@ -519,10 +553,10 @@ def test_the_longest_text_of_a_response_within_the_default_limit_is_sent(
     grpc_server: GrpcServer, client: httpx.Client
 ) -> None:
     """A worker that copied it often would be silent for so long that Envoy left it."""
-    size = 10 * MIB - 100
+    size = DEFAULT - 100
     with grpc_server.responding(b"\x80" * size):
         response = client.post("/v2/models/large/infer", json=REQUEST)
-    assert response.status_code == 200
+    assert response.status_code == 200, response.text[:500]
     assert response.content.count(b"-128") == size
 
 

@@ -122,9 +122,15 @@ def _upstream_codec(_: GatewayConfig) -> HttpFilter:
     return HttpFilter(name="envoy.filters.http.upstream_codec", typed_config=pack(UpstreamCodec()))
 
 
+def _body_length(_: GatewayConfig) -> HttpFilter:
+    """Before ext_proc, so it sees responses after ext_proc."""
+    return header_mutations.converted_responses()
+
+
 FilterBuilder = Callable[[GatewayConfig], HttpFilter]
 
 HTTP_FILTERS: Final[tuple[FilterBuilder, ...]] = (
+    _body_length,
     _ext_proc,
     _grpc_http1_bridge,
     _router,

@@ -46,9 +46,8 @@ def at_model_server() -> HttpFilter:
         StringMatcher(prefix=headers.INTERNAL_PREFIX),
         *(StringMatcher(exact=name) for name in headers.RATE_LIMIT),
     )
-    length = header("content-length", f"%REQ({headers.BODY_LENGTH})%")
     mutations = Mutations(
-        request_mutations=[HeaderMutation(append=length)],
+        request_mutations=[_length("REQ")],
         response_mutations=removals,
         response_trailers_mutations=removals,
         request_trailers_mutations=_removals(StringMatcher(safe_regex=RegexMatcher(regex=".+"))),
@@ -57,6 +56,25 @@ def at_model_server() -> HttpFilter:
         name="envoy.filters.http.header_mutation",
         typed_config=pack(HeaderMutationFilter(mutations=mutations)),
     )
+
+
+def converted_responses() -> HttpFilter:
+    """The filter of the listener that sets `content-length` of a converted response."""
+    mutations = Mutations(
+        response_mutations=[
+            _length("RESP"),
+            *_removals(StringMatcher(exact=headers.BODY_LENGTH)),
+        ]
+    )
+    return HttpFilter(
+        name="sluice.body_length",
+        typed_config=pack(HeaderMutationFilter(mutations=mutations)),
+    )
+
+
+def _length(command: str) -> HeaderMutation:
+    """Copies the length of a converted body. `command`: the operator for the headers to read."""
+    return HeaderMutation(append=header("content-length", f"%{command}({headers.BODY_LENGTH})%"))
 
 
 def _removals(*matchers: StringMatcher) -> list[HeaderMutation]:

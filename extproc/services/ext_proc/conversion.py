@@ -53,8 +53,9 @@ class ConvertBody(PassBody):
         "_pool",
         "_response_begun",
         "_response_headers",
-        "mode",
     )  # fmt: skip
+
+    mode = messages.CONVERT_BODY
 
     def __init__(
         self,
@@ -62,7 +63,6 @@ class ConvertBody(PassBody):
         headers: Mapping[str, bytes],
         pool: CallerPool,
         *,
-        has_body: bool,
         expose_reason: bool,
     ) -> None:
         assert admission.converter is not None
@@ -76,11 +76,6 @@ class ConvertBody(PassBody):
         self._options: ResponseOptions | None = None
         self._response_headers: dict[str, str] = {}
         self._response_begun = False
-        self.mode = (
-            messages.CONVERT_BODY
-            if self._measured or not has_body
-            else messages.CONVERT_UNMEASURED_BODY
-        )
 
     def request_body(self, body: HttpBody) -> Result | Awaitable[Result]:
         """Convert the request's whole body, or refuse it."""
@@ -205,6 +200,8 @@ class ConvertBody(PassBody):
             return body
         # The status follows in the HTTP/2 trailers. A server sends a message only if it is OK.
         self._response_headers.setdefault(header_names.GRPC_STATUS, "0")
+        # Of a body over the limit, Envoy sends only a part.
+        self._converter.check_response_length(len(body) - PREFIX_SIZE)
         compressed, length = PREFIX.unpack_from(body) if len(body) >= PREFIX_SIZE else (0, -1)
         if length != len(body) - PREFIX_SIZE:
             raise _unreadable()

@@ -24,9 +24,7 @@ def choose_handler(
         conversions = checks.pool.for_caller(caller_of(admission, headers))
         if not admission.converter.takes_body:
             return ConvertQuery(admission, headers, conversions, expose_reason=expose_reason)
-        return ConvertBody(
-            admission, headers, conversions, has_body=has_body, expose_reason=expose_reason
-        )
+        return ConvertBody(admission, headers, conversions, expose_reason=expose_reason)
     if not has_body:
         return None
     if is_method_path(headers[":path"]):

@@ -17,7 +17,7 @@ from protos.ext_proc_pb2 import (
     ProcessingResponse,
     TrailersResponse,
 )
-from sluice.contract.headers import CONTENT_LENGTH
+from sluice.contract.headers import BODY_LENGTH
 
 PASS: Mapping[str, bytes] = {
     "request_body": ProcessingResponse(request_body=BodyResponse()).SerializeToString(),
@@ -43,29 +43,26 @@ CHECK_BODY = ProcessingMode(
 """Envoy sends the request body in chunks, and the trailers, which also mark the end of the body."""
 
 CONVERT_BODY = ProcessingMode(
-    response_header_mode=ProcessingMode.SEND, request_body_mode=ProcessingMode.BUFFERED
+    response_header_mode=ProcessingMode.SEND, request_body_mode=ProcessingMode.BUFFERED_PARTIAL
 )
-"""Envoy buffers the whole request body. It also sends the response headers."""
+"""Envoy buffers the whole request body, and sends the part that it has buffered if the body exceeds
+the route's buffer limit. It also sends the response headers.
+
+The limit must not apply to the new body. In BUFFERED mode, Envoy 1.40 refuses a new body over the
+limit if a part of the old one arrived after the response to the headers. And it never resumes
+reading if it has buffered more than the limit before that response
+(tests/integration/test_conversion.py, test_bodies.py).
+"""
 
 CONVERT_CALL = ProcessingMode(response_header_mode=ProcessingMode.SEND)
 """The request has no body. Envoy sends the response headers."""
 
-CONVERT_UNMEASURED_BODY = ProcessingMode(
-    response_header_mode=ProcessingMode.SEND, request_body_mode=ProcessingMode.BUFFERED_PARTIAL
-)
-"""Like CONVERT_BODY, for a body without `content-length`. If the body exceeds the route's buffer
-limit, Envoy sends the part that it has buffered.
-
-In BUFFERED mode, Envoy 1.40 never resumes reading if it has buffered more than the limit before
-the response to the headers arrives (tests/integration/test_conversion.py).
-"""
-
 CONVERT_RESPONSE = ProcessingMode(
     response_header_mode=ProcessingMode.SEND,
-    response_body_mode=ProcessingMode.BUFFERED,
+    response_body_mode=ProcessingMode.BUFFERED_PARTIAL,
     response_trailer_mode=ProcessingMode.SEND,
 )
-"""Envoy buffers the whole response body. It also sends the trailers."""
+"""Envoy buffers the response body in the same way. It also sends the trailers."""
 
 
 def more_time(seconds: float) -> bytes:
@@ -99,7 +96,7 @@ def request_headers(
 
 def request_body(body: bytes, added: Headers, removed: Iterable[str]) -> bytes:
     """Replace a buffered request body, and change headers."""
-    return _replaced(ProcessingResponse.REQUEST_BODY_FIELD_NUMBER, body, _mutation(added, removed))
+    return _replaced(ProcessingResponse.REQUEST_BODY_FIELD_NUMBER, body, added, removed)
 
 
 def response_headers(mode: ProcessingMode) -> bytes:
@@ -110,12 +107,12 @@ def response_headers(mode: ProcessingMode) -> bytes:
 
 
 def response_body(body: bytes, added: Headers, removed: Iterable[str]) -> bytes:
-    """Replace a buffered response body, and change headers.
+    """Replace a buffered response body, set its length, and change headers.
 
-    In BUFFERED mode, Envoy keeps `content-length`, and checks it against the new body.
+    Envoy ignores a `content-length` here, so the length has a header of its own.
     """
-    mutation = _mutation([*added, (CONTENT_LENGTH, str(len(body)))], removed)
-    return _replaced(ProcessingResponse.RESPONSE_BODY_FIELD_NUMBER, body, mutation)
+    headers = [*added, (BODY_LENGTH, str(len(body)))]
+    return _replaced(ProcessingResponse.RESPONSE_BODY_FIELD_NUMBER, body, headers, removed)
 
 
 def immediate(
@@ -138,11 +135,12 @@ def pairs(message: HeaderMap) -> list[tuple[str, bytes]]:
     return [(h.key, h.raw_value or h.value.encode()) for h in message.headers]
 
 
-def _replaced(part: int, body: bytes, mutation: HeaderMutation) -> bytes:
+def _replaced(part: int, body: bytes, added: Headers, removed: Iterable[str]) -> bytes:
     """A ProcessingResponse that replaces a body. `part` is the field that holds the BodyResponse.
 
-    It is written from the inside out, because the body may be large (see `field_head`).
+    The message is written from the inside out, because the body may be large (see `field_head`).
     """
+    mutation = _mutation(added, removed)
     head = field_head(BodyMutation.BODY_FIELD_NUMBER, len(body))
     head = (
         CommonResponse(header_mutation=mutation).SerializeToString()

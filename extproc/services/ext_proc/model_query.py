@@ -1,9 +1,8 @@
 """Converts a REST request for the readiness or the metadata of a model to a gRPC call."""
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable
 
-from extproc.convert import CallerPool, ConversionError
-from extproc.decision import Admission
+from extproc.convert import ConversionError
 from extproc.services.ext_proc import messages
 from extproc.services.ext_proc.body_handler import Result
 from extproc.services.ext_proc.conversion import ConvertBody
@@ -16,16 +15,7 @@ class ConvertQuery(ConvertBody):
 
     __slots__ = ()
 
-    def __init__(
-        self,
-        admission: Admission,
-        headers: Mapping[str, bytes],
-        pool: CallerPool,
-        *,
-        expose_reason: bool,
-    ) -> None:
-        super().__init__(admission, headers, pool, has_body=False, expose_reason=expose_reason)
-        self.mode = messages.CONVERT_CALL
+    mode = messages.CONVERT_CALL
 
     def call(self) -> tuple[bytes, Headers, list[str]]:
         """The body of the gRPC call, the headers to set and the headers to remove."""

@@ -3,7 +3,9 @@
 from collections import Counter
 
 from extproc.convert.conversion_memory import ConversionMemory
+from extproc.convert.memory_needed import response_memory
 from extproc.memory_budget import MemoryBudget
+from sluice.config.gateway import Callout, Requests
 
 
 class Lane:
@@ -85,3 +87,9 @@ def test_a_job_that_needs_most_of_the_memory_runs_beside_small_ones() -> None:
     memory.reserve(10)
     assert memory.may_run("a", 0, 140)
     assert not memory.may_run("a", 0, 142)
+
+
+def test_the_default_limit_of_responses_fits_the_default_memory() -> None:
+    memory = ConversionMemory(MemoryBudget(Callout().max_memory))
+    size = Requests().max_response
+    assert memory.fits(size, response_memory(size))

@@ -112,8 +112,9 @@ def test_envoy_ejects_all_workers_but_one(workers: int) -> None:
 
 def test_the_filters_are_in_order_and_the_callout_fails_closed() -> None:
     filters = manager(compiled()).http_filters
-    readiness, *limits, ext_proc, bridge, router = filters
+    readiness, *limits, body_length, ext_proc, bridge, router = filters
     assert readiness.name == "envoy.filters.http.health_check"
+    assert body_length.name == "sluice.body_length"
     assert all(".local_ratelimit." in limit.name for limit in limits)
     assert [item.name.rpartition(".")[2] for item in (ext_proc, bridge, router)] == [
         "ext_proc",
