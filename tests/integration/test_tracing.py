@@ -92,7 +92,8 @@ async def test_a_refusal_is_traced_with_its_reason(
     await collector.wait_for(lambda: bool(ingress()))
     (request,) = ingress()
     found = attributes(request)
-    assert (found["http.status_code"], found["sluice.details"]) == ("401", "sluice:unauthenticated")
+    assert found["http.status_code"] == "401"
+    assert found["sluice.details"].startswith("sluice:unauthenticated")
 
 
 @pytest.mark.anyio
