@@ -6,7 +6,7 @@ would cost every worker memory and several threads.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, cast
@@ -23,7 +23,7 @@ from h2.events import (
     StreamReset,
     TrailersReceived,
 )
-from h2.exceptions import ProtocolError
+from h2.exceptions import FrameTooLargeError, ProtocolError
 from h2.settings import SettingCodes, Settings
 
 from extproc.framing import length_prefixed
@@ -37,6 +37,11 @@ STREAM_ID: Final = 1
 WINDOW: Final = 1 << 20
 """Flow-control window: bytes that the server may send ahead of the reader. A message of 10 MiB then
 takes ten round trips."""
+
+FRAME_HEADER: Final = 9
+"""Bytes of a frame before its payload (RFC 9113 section 4.1)."""
+MAX_FRAME: Final = 1 << 14
+"""Maximum bytes of a payload: the client does not change SETTINGS_MAX_FRAME_SIZE."""
 
 _STATUS_CODES: Final = {str(code.value).encode(): code for code in StatusCode}
 
@@ -95,6 +100,8 @@ class ClientCall(asyncio.Protocol):
         self._messages: deque[bytes] = deque()
         self._uncredited_size = 0
         """Received bytes that no WINDOW_UPDATE has returned to the window yet."""
+        self._received = bytearray()
+        """The beginning of a frame."""
         self._unsent = bytearray()
         self._status: tuple[StatusCode, str] | None = None
         """None until the call has ended."""
@@ -142,13 +149,33 @@ class ClientCall(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._restart_timer(self._limits.keepalive_interval, self._send_keepalive)
         try:
-            for event in self._http2.receive_data(data):
-                self._handle_event(event)
+            for frame in self._frames(data):
+                for event in self._http2.receive_data(frame):
+                    self._handle_event(event)
         except ProtocolError as error:
             self._finish(StatusCode.INTERNAL, f"HTTP/2 protocol error: {error}")
         except RpcError as error:
             self._finish(error.code, error.details)
         self._flush()
+
+    def _frames(self, data: bytes) -> Iterator[bytes]:
+        """The received frames, one by one.
+
+        h2 refuses every frame after a GOAWAY, and then returns no event of the frames that came
+        with it. gRPC servers send GOAWAY and PING together when they stop. h2 also buffers a frame
+        that is too large before it refuses it.
+        """
+        self._received += data
+        while len(self._received) >= FRAME_HEADER:
+            length = int.from_bytes(self._received[:3])
+            if length > MAX_FRAME:
+                raise FrameTooLargeError(f"a frame of {length} bytes")
+            end = FRAME_HEADER + length
+            if len(self._received) < end:
+                return
+            frame = bytes(self._received[:end])
+            del self._received[:end]
+            yield frame
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._finish(StatusCode.UNAVAILABLE, "connection lost")

@@ -206,6 +206,28 @@ async def send_goaway(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     await never_respond(reader, writer)
 
 
+async def send_goaway_in_pieces(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    http2, _ = await accept_call(reader, writer)
+    http2.close_connection()
+    for byte in http2.data_to_send() + frames.frame(frames.PING, 0, 0, bytes(8)):
+        writer.write(bytes([byte]))
+        await writer.drain()
+    await never_respond(reader, writer)
+
+
+async def send_goaway_and_ping(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    http2, _ = await accept_call(reader, writer)
+    http2.close_connection()
+    writer.write(http2.data_to_send() + frames.frame(frames.PING, 0, 0, bytes(8)))
+    await never_respond(reader, writer)
+
+
+async def send_long_frame(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await accept_call(reader, writer)
+    writer.write(frames.frame(frames.DATA, 0, 1, bytes((1 << 14) + 1)))
+    await never_respond(reader, writer)
+
+
 async def reset_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     http2, stream = await accept_call(reader, writer)
     http2.reset_stream(stream)
@@ -237,6 +259,9 @@ async def send_invalid_frame(reader: asyncio.StreamReader, writer: asyncio.Strea
     [
         (close_connection, "connection lost"),
         (send_goaway, "GOAWAY"),
+        (send_goaway_and_ping, "GOAWAY"),
+        (send_goaway_in_pieces, "GOAWAY"),
+        (send_long_frame, "HTTP/2 protocol error"),
         (reset_stream, "reset the stream"),
         (end_without_status, "without a status"),
         (respond_404, "HTTP status 404"),
