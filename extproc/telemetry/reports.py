@@ -100,8 +100,9 @@ class ReportParser:
         local, limit = None, ""
         if ended and details != VIA_UPSTREAM:
             local, limit = _grpc_status(ended), response.response_headers.get(names.LIMIT, "")
+        method = headers.get(names.METHOD) or _name(_METHODS, request.request_method)
         key = (
-            request.request_method, report.protocol_version, response.response_code, details,
+            method, report.protocol_version, response.response_code, details,
             flags, common.upstream_remote_address, common.route_name, service, reason, grpc, local,
             limit,
         )  # fmt: skip
@@ -109,7 +110,7 @@ class ReportParser:
         if outcome is None:
             if len(self._outcomes) >= MAX_OUTCOMES:
                 self._outcomes.clear()
-            outcome = _outcome(report, service, reason, grpc, local, limit)
+            outcome = _outcome(report, method, service, reason, grpc, local, limit)
             self._outcomes[key] = outcome
         return AccessLogEntry(
             outcome,
@@ -130,6 +131,7 @@ class ReportParser:
 
 def _outcome(
     report: HTTPAccessLogEntry,
+    method: str,
     service: str,
     reason: str,
     grpc: GrpcOutcome,
@@ -142,7 +144,7 @@ def _outcome(
     model, version = split_cluster_name(service)
     ended = _end(response.response_code_details, local_reply_status(status, local), reason, limit)
     return RequestOutcome(
-        method=_name(_METHODS, report.request.request_method),
+        method=method,
         protocol=_name(_PROTOCOLS, report.protocol_version),
         status=status,
         flags=_flags(ResponseFlags.FromString(common.response_flags)),

@@ -41,6 +41,9 @@ BODY_LENGTH: Final = "x-sluice-body-length"
 """Length of a converted body. Envoy copies it to `content-length`, of requests to the model server
 and of responses to the client. The callout cannot set `content-length` (see its `messages`)."""
 
+METHOD: Final = "x-sluice-method"
+"""Method of the client. The callout sets this header if it replaces the method."""
+
 RATE_LIMIT: Final = ("ratelimit", "ratelimit-policy")
 """Response headers of draft-ietf-httpapi-ratelimit-headers. The callout sets request headers with
 `INTERNAL_PREFIX` and these names, and the route copies them to the response."""
@@ -59,5 +62,5 @@ CREDENTIALS: Final = ("authorization", "proxy-authorization")
 """Request headers with credentials (RFC 9110 section 11). The callout removes these headers unless
 `auth.forward_credentials` is set."""
 
-REPORTED: Final = (MODEL_SERVICE, SUBJECT, REASON, PATH, TRACEPARENT, GRPC_TIMEOUT)
+REPORTED: Final = (MODEL_SERVICE, SUBJECT, REASON, PATH, METHOD, TRACEPARENT, GRPC_TIMEOUT)
 """Request headers that Envoy adds to an access log report. None of them holds a credential."""

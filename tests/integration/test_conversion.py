@@ -24,6 +24,7 @@ from tests.integration.gateway import (
     Config,
     Gateway,
     base_config,
+    eventually,
     free_ports,
     running,
 )
@@ -269,6 +270,14 @@ def test_readiness_and_metadata_are_the_same_for_both_protocols(
     for answered, answer in ((client.head(f"{path}/ready"), ready), (client.head(path), metadata)):
         assert (answered.status_code, answered.content) == (200, b"")
         assert answered.headers["content-length"] == answer.headers["content-length"]
+
+
+def test_the_log_has_the_method_and_the_path_of_the_client(converting: Gateway) -> None:
+    path = "/v2/models/sentiment/ready"
+    with converting.client() as client:
+        client.head(path).raise_for_status()
+    line = f'"method":"HEAD","path":"{path}"'
+    eventually(lambda: line in converting.log.read_text())
 
 
 def test_an_operation_that_grpc_does_not_have_is_refused(client: httpx.Client) -> None:

@@ -153,7 +153,9 @@ class ConvertBody(PassBody):
             sent = length_prefixed(sent)
         else:
             headers[header_names.BODY_LENGTH] = str(len(sent))
-        # The access log shows the path that the client sent.
+        # The access log shows the method and the path that the client sent.
+        if ":method" in headers:
+            headers[header_names.METHOD] = self._headers.get(":method", "")
         headers[header_names.PATH] = self._headers.get(":path", "").partition("?")[0]
         return sent, list(headers.items()), removed
 
