@@ -5,6 +5,7 @@ PNG, WebP and JPEG with rare colors. Both release the interpreter lock.
 """
 
 import io
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -28,6 +29,16 @@ _LUMA = (0.299, 0.587, 0.114)
 
 _SCALES = (8, 4, 2)
 """Factors by which simplejpeg scales an image down. Smaller factors take longer than no scaling."""
+
+
+_HARMLESS_WARNING = re.compile(
+    r"extraneous bytes before marker 0x(?!d[0-7])|Inconsistent progression sequence"
+)
+"""Warnings of libjpeg after which no pixel is missing: bytes after the data of a scan, except those
+of a restart interval, and an unusual order of scans. Other warnings say that coded data are missing
+or damaged."""
+
+_JPEG_END = b"\xff\xd9"
 
 
 class ImageDecoder:
@@ -82,10 +93,10 @@ class ImageDecoder:
         height, width, _, _ = simplejpeg.decode_jpeg_header(data)
         _check_size((width, height), header)
         if buffer is not None and header.orientation == 1 and fit.unchanged:
-            simplejpeg.decode_jpeg(data, colorspace=color, buffer=buffer)
+            _decode_complete_jpeg(data, colorspace=color, buffer=buffer)
             return buffer
         min_width, min_height = self._min_decoded_size(fit)
-        pixels: Pixels = simplejpeg.decode_jpeg(
+        pixels = _decode_complete_jpeg(
             data,
             colorspace=color,
             min_width=min_width,
@@ -120,10 +131,7 @@ class ImageDecoder:
     def _convert_colors(self, image: Image.Image) -> Image.Image:
         """Convert to mode RGB or L, with the background behind transparent pixels."""
         if image.mode.startswith("I"):
-            # Pillow clips 16-bit gray at 255. The upper byte keeps the brightness.
-            gray16 = np.asarray(image)
-            gray8 = (gray16 >> 8).clip(0, 255).astype(np.uint8)
-            return _in_mode(Image.fromarray(gray8), self._mode)
+            image = _gray_8_bit(image)
         if image.has_transparency_data:
             opaque = Image.new("RGBA", image.size, (*self._image.background, 255))
             opaque = Image.alpha_composite(opaque, _in_mode(image, "RGBA"))
@@ -150,6 +158,18 @@ class ImageDecoder:
         return (blue, green, red) if self._image.color == "BGR" else (red, green, blue)
 
 
+def _decode_complete_jpeg(data: bytes, **options: object) -> Pixels:
+    """Decode a JPEG. Raises ValueError if coded data are missing or damaged."""
+    try:
+        pixels: Pixels = simplejpeg.decode_jpeg(data, **options)
+    except ValueError as error:
+        # The first warning ends a strict decoder, so a missing end is not reported after it.
+        if not (_HARMLESS_WARNING.search(str(error)) and data.endswith(_JPEG_END)):
+            raise
+        pixels = simplejpeg.decode_jpeg(data, strict=False, **options)
+    return pixels
+
+
 class _SizeMismatchError(Exception):
     """The decoder reads another size from an image than the checks."""
 
@@ -157,6 +177,21 @@ class _SizeMismatchError(Exception):
 def _check_size(size: tuple[int, int], header: ImageHeader) -> None:
     if size != (header.width, header.height):
         raise _SizeMismatchError("the decoder reads another size")
+
+
+def _gray_8_bit(image: Image.Image) -> Image.Image:
+    """16-bit gray in mode L, or in mode LA if one value is transparent.
+
+    Pillow would clip at 255, and ignore the transparency. The upper byte keeps the brightness.
+    """
+    gray16 = np.asarray(image)
+    gray8 = Image.fromarray((gray16 >> 8).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if transparent is None:
+        return gray8
+    opaque = (gray16 != transparent).astype(np.uint8)
+    opaque *= 255
+    return Image.merge("LA", (gray8, Image.fromarray(opaque)))
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:

@@ -1,7 +1,8 @@
 """Reads the segments of a JPEG image (ITU-T T.81 annex B).
 
 Only the processes that are common on the web are accepted: baseline, extended sequential and
-progressive, with Huffman coding.
+progressive, with Huffman coding. libjpeg only warns of some oddities in headers, which real cameras
+write. They are removed here, so that each warning of the decoder is about the coded data.
 """
 
 import struct
@@ -11,13 +12,13 @@ from itertools import chain
 
 import numpy as np
 
-from extproc.convert.exif import exif_orientation
 from extproc.convert.image_header import (
     BrokenImageError,
     ImageHeader,
     Part,
     TooManySegmentsError,
 )
+from extproc.convert.orientation import Orientation
 
 _START = b"\xff\xd8"
 _SEGMENT = struct.Struct(">BBH")
@@ -29,11 +30,28 @@ _FRAMES = (0xC0, 0xC1, 0xC2)
 _PROGRESSIVE = 0xC2
 _APP0, _APP1, _APP14 = 0xE0, 0xE1, 0xEE
 _EXIF = b"Exif\0\0"
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _METADATA = frozenset((*range(0xE0, 0xF0), 0xFE))
 """Application segments and comments."""
 
-_KEPT_METADATA = {_APP0: b"JFIF", _APP14: b"Adobe"}
-"""Application segments that determine the color space, and how they begin."""
+_JFIF = b"\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0"
+"""The segment APP0 of a JFIF file. It determines the color space. Its version, of which libjpeg may
+warn, and its resolution do not matter."""
+
+_JFIF_NAME = b"JFIF\0"
+_ADOBE_NAME = b"Adobe"
+_ADOBE_SIZE = 12
+_YCC = 1
+"""The segment APP14 of Adobe. Byte 12 determines the color space: 1 for YCbCr."""
+
+_COLORS = 3
+
+_ALONE = frozenset((0x00, 0x01, *range(0xD0, 0xD8)))
+"""Second bytes of markers that have no segment. Before a scan they have no meaning."""
+
+_SEQUENTIAL_PARAMETERS = b"\0\x3f\0"
+"""The end of a scan header that is not progressive (table B.3). Decoders ignore it, and libjpeg
+warns of other values, which some phones write."""
 
 _FACTORS = frozenset(range(1, 5))
 """Sampling factors that section B.2.2 allows."""
@@ -54,6 +72,10 @@ _BLOCK = 8
 
 _COEFFICIENT = 2
 """Bytes of a coefficient."""
+
+
+_MIN_SCAN_HEADER = 10
+"""Bytes of a scan header with one component, with its marker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +99,50 @@ class _Frame:
         return not colors or (luminance in _SUBSAMPLINGS and colors == [(1, 1)] * 2)
 
 
+@dataclass(frozen=True, slots=True)
+class _Scans:
+    """The scans of an image, which end at `end`. `count` may be larger than their number."""
+
+    start: int
+    header_ends: list[int]
+    count: int
+    end: int
+
+
+class _Metadata:
+    """The application segments that determine the orientation and the color space."""
+
+    __slots__ = ("_adobe", "_jfif", "orientation")
+
+    def __init__(self) -> None:
+        self.orientation = Orientation()
+        self._jfif = False
+        self._adobe = b""
+
+    def add(self, marker: int, data: bytes, start: int, end: int) -> None:
+        """Read the content of a segment."""
+        if marker == _APP1 and data.startswith(_EXIF, start):
+            self.orientation.add_exif(data[start:end])
+        elif marker == _APP1 and data.startswith(_XMP, start):
+            self.orientation.add_xmp(data, start, end)
+        elif marker == _APP0 and data.startswith(_JFIF_NAME, start):
+            self._jfif = True
+        elif marker == _APP14 and data.startswith(_ADOBE_NAME, start):
+            content = data[start : min(start + _ADOBE_SIZE, end)]
+            # libjpeg ignores a shorter segment.
+            self._adobe = content if len(content) == _ADOBE_SIZE else self._adobe
+
+    def parts(self, frame: _Frame) -> Iterator[Part]:
+        """The segments that a decoder needs. Their unknown values become those that it assumes."""
+        if self._jfif:
+            yield _JFIF
+        if self._adobe:
+            content = self._adobe
+            if len(frame.samplings) == _COLORS and content[-1]:
+                content = content[:-1] + bytes((_YCC,))
+            yield _SEGMENT.pack(0xFF, _APP14, 2 + len(content)) + content
+
+
 def read_jpeg(data: bytes, max_segments: int) -> ImageHeader:
     """Read the segments up to the first scan, and count the scans.
 
@@ -85,26 +151,24 @@ def read_jpeg(data: bytes, max_segments: int) -> ImageHeader:
     view = memoryview(data)
     parts: list[Part] = [_START]
     frame: _Frame | None = None
-    orientation = 0
+    metadata = _Metadata()
     for marker, position, end in _segments(data, max_segments):
         content = position + 4
         if marker == _SOS:
             if frame is None or content == end:
                 raise BrokenImageError("the first scan is not valid")
-            scans_end, scans = _read_scans(data, position, max_segments)
-            parts.append(view[position:scans_end])
+            scans = _read_scans(data, position, max_segments)
+            parts += metadata.parts(frame)
+            parts += _scan_parts(view, frame, scans)
             buffered = frame.progressive or data[content] < len(frame.samplings)
-            return _header(frame, parts, scans, buffered, orientation or 1)
+            return _header(frame, parts, scans.count, buffered, metadata.orientation.value)
         if marker in _FRAMES:
             if frame is not None:
                 raise BrokenImageError("there are two frame headers")
             frame = _frame(marker, data[content:end])
         elif marker in _METADATA:
-            if marker == _APP1 and not orientation and data.startswith(_EXIF, content):
-                orientation = exif_orientation(data[content:end])
-            prefix = _KEPT_METADATA.get(marker)
-            if prefix is None or not data.startswith(prefix, content):
-                continue
+            metadata.add(marker, data, content, end)
+            continue
         elif marker not in _TABLES:
             raise BrokenImageError(f"the marker {marker:#04x} is not accepted")
         parts.append(view[position:end])
@@ -112,31 +176,39 @@ def read_jpeg(data: bytes, max_segments: int) -> ImageHeader:
 
 
 def _segments(data: bytes, max_segments: int) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of each segment before the coded data."""
+    """Marker, start and end of each segment before the coded data.
+
+    Bytes that do not begin a segment are skipped, as libjpeg does.
+    """
     position = len(_START)
     for _ in range(max_segments):
-        if position + 4 > len(data):
+        position = data.find(0xFF, position)
+        if position < 0 or position + 4 > len(data):
             raise BrokenImageError("a segment is not valid")
-        start, marker, length = _SEGMENT.unpack_from(data, position)
-        if start == marker == 0xFF:
-            # A fill byte (section B.1.1.2). It counts, so that many of them cannot take long.
+        _, marker, length = _SEGMENT.unpack_from(data, position)
+        # Fill bytes (section B.1.1.2) and others count, so that many of them cannot take long.
+        if marker == 0xFF:
             position += 1
             continue
+        if marker in _ALONE:
+            position += 2
+            continue
         end = position + 2 + length
-        if start != 0xFF or length < 2 or end > len(data):
+        if length < 2 or end > len(data):
             raise BrokenImageError("a segment is not valid")
         yield marker, position, end
         position = end
 
 
-def _read_scans(data: bytes, start: int, max_segments: int) -> tuple[int, int]:
-    """The end of the image, and the number of its scans. A second image or a video may follow.
+def _read_scans(data: bytes, start: int, max_segments: int) -> _Scans:
+    """Find the scans and the end of the image. A second image or a video may follow.
 
     In coded data, only markers without a segment occur before the end of the scan. A scan header
     counts even in another segment, where decoders ignore it.
     """
     array = np.frombuffer(data, np.uint8)
-    scans = markers = 0
+    headers: list[int] = []
+    count = markers = 0
     segment_end = start
     for window in range(start, len(data) - 1, _WINDOW):
         part = array[window : window + _WINDOW + 1]
@@ -149,13 +221,28 @@ def _read_scans(data: bytes, start: int, max_segments: int) -> tuple[int, int]:
             if markers > max_segments:
                 raise TooManySegmentsError
             code = data[marker + 1]
-            scans += code == _SOS
+            count += code == _SOS
             if marker < segment_end:
                 continue
             if code == _EOI:
-                return marker + 2, scans
+                return _Scans(start, headers, count, marker + 2)
             segment_end = marker + 2 + int.from_bytes(data[marker + 2 : marker + 4], "big")
-    return len(data), scans
+            if code == _SOS and segment_end - marker >= _MIN_SCAN_HEADER:
+                headers.append(segment_end)
+    return _Scans(start, headers, count, len(data))
+
+
+def _scan_parts(view: memoryview, frame: _Frame, scans: _Scans) -> Iterator[Part]:
+    """The scans, with the header parameters of a sequential frame."""
+    start = scans.start
+    if not frame.progressive:
+        for header_end in scans.header_ends:
+            if header_end > scans.end:
+                break
+            yield view[start : header_end - len(_SEQUENTIAL_PARAMETERS)]
+            yield _SEQUENTIAL_PARAMETERS
+            start = header_end
+    yield view[start : scans.end]
 
 
 def _frame(marker: int, content: bytes) -> _Frame:

@@ -1,15 +1,16 @@
 """Reads the chunks of a PNG image (PNG third edition, section 5)."""
 
 import struct
+import zlib
 from collections.abc import Iterator
 
-from extproc.convert.exif import exif_orientation
 from extproc.convert.image_header import (
     BrokenImageError,
     ImageHeader,
     Part,
     TooManySegmentsError,
 )
+from extproc.convert.orientation import Orientation
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -20,7 +21,13 @@ _MAX_SIZES = {b"PLTE": 3 * 256, b"tRNS": 256}
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Channels of each color type."""
 
-_INDEXED, _GRAY = 3, 0
+_INDEXED, _GRAY, _RGB = 3, 0, 2
+_METADATA = (b"eXIf", b"iTXt")
+"""Chunks that may have the orientation."""
+
+_XMP = b"XML:com.adobe.xmp\0\0"
+"""Begin of a text that is an XMP packet without compression (XMP part 3, section 1.1.5)."""
+
 _END = b"\0\0\0\0IEND\xae\x42\x60\x82"
 _NO_CHECKSUM = bytes(4)
 """Decoders do not read the checksum of IDAT chunks. The stream in them has its own."""
@@ -39,7 +46,7 @@ def read_png(data: bytes, max_chunks: int) -> ImageHeader:
     view = memoryview(data)
     kept: dict[bytes, memoryview] = {}
     stream: list[memoryview] = []
-    orientation = 1
+    orientation = Orientation()
     complete = False
     for kind, start, end in _chunks(data, max_chunks):
         complete = bool(stream) and (complete or kind != b"IDAT")
@@ -48,8 +55,8 @@ def read_png(data: bytes, max_chunks: int) -> ImageHeader:
             break
         if truncated:
             raise BrokenImageError("the file is truncated")
-        if kind == b"eXIf" and kept:
-            orientation = exif_orientation(bytes(view[start:end]))
+        if kept and kind in _METADATA:
+            _add_metadata(orientation, kind, data, start, end)
         elif complete:
             continue
         elif kind == b"IDAT":
@@ -61,7 +68,14 @@ def read_png(data: bytes, max_chunks: int) -> ImageHeader:
             raise BrokenImageError("there are two headers")
     if not stream:
         raise BrokenImageError("there are no pixels")
-    return _header(kept, stream, orientation)
+    return _header(kept, stream, orientation.value)
+
+
+def _add_metadata(orientation: Orientation, kind: bytes, data: bytes, start: int, end: int) -> None:
+    if kind == b"eXIf":
+        orientation.add_exif(data[start:end])
+    elif data.startswith(_XMP, start, end):
+        orientation.add_xmp(data, start, end)
 
 
 def _chunks(data: bytes, max_chunks: int) -> Iterator[tuple[bytes, int, int]]:
@@ -94,10 +108,12 @@ def _header(
     stream_size = sum(map(len, stream))
     if stream_size >= 1 << 31:
         raise BrokenImageError("the file is too large")
+    transparency = _transparency(kept.pop(b"tRNS", None), depth, color)
     row_size = (width * depth * _CHANNELS[color] + 7) // 8
     parts: tuple[Part, ...] = (
         SIGNATURE,
         *kept.values(),
+        transparency,
         struct.pack(">I4s", stream_size, b"IDAT"),
         *stream,
         _NO_CHECKSUM,
@@ -112,6 +128,30 @@ def _header(
         height * (width * _pixel_size(color, depth) + _ROW_POINTER) + 2 * row_size,
         parts,
     )
+
+
+def _transparency(chunk: memoryview | None, depth: int, color: int) -> bytes:
+    """The chunk tRNS with the sample values that Pillow compares with; empty if there is none.
+
+    Pillow scales the samples of gray images to 8 bits, and keeps the upper byte of 16-bit colors,
+    but does not change tRNS. A chunk that is not valid is ignored, because it is ancillary
+    (section 13.2).
+    """
+    if chunk is None or zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
+        return b""
+    if color == _INDEXED:
+        return bytes(chunk)
+    samples = _CHANNELS[color]
+    if color not in (_GRAY, _RGB) or len(chunk) - 12 != 2 * samples:
+        return b""
+    largest = (1 << depth) - 1
+    values = [value & largest for value in struct.unpack_from(f">{samples}H", chunk, 8)]
+    if color == _RGB and depth == 16:
+        values = [value >> 8 for value in values]
+    elif color == _GRAY and depth in (2, 4):
+        values = [value * 255 // largest for value in values]
+    content = struct.pack(f">4s{samples}H", b"tRNS", *values)
+    return struct.pack(">I", 2 * samples) + content + struct.pack(">I", zlib.crc32(content))
 
 
 def _pixel_size(color: int, depth: int) -> int:

@@ -2,13 +2,13 @@
 
 import struct
 
-from extproc.convert.exif import exif_orientation
 from extproc.convert.image_header import (
     BrokenImageError,
     ImageHeader,
     Part,
     TooManySegmentsError,
 )
+from extproc.convert.orientation import Orientation
 
 _FILE_HEADER = 12
 _CANVAS_SIZE = 10
@@ -28,7 +28,7 @@ def read_webp(data: bytes, max_chunks: int) -> ImageHeader:
     # A longer file has trailing data, which are not part of the image.
     view = memoryview(data)[: max(file_size, _FILE_HEADER)]
     kept: list[tuple[bytes, memoryview]] = []
-    orientation = 1
+    orientation = Orientation()
     complete = False
     position = _FILE_HEADER
     for _ in range(max_chunks):
@@ -42,13 +42,15 @@ def read_webp(data: bytes, max_chunks: int) -> ImageHeader:
             kept.append((kind, content))
             complete = kind in _IMAGES
         elif kind == b"EXIF":
-            orientation = exif_orientation(bytes(content))
+            orientation.add_exif(bytes(content))
+        elif kind == b"XMP ":
+            orientation.add_xmp(data, position + 8, position + 8 + length)
         position += 8 + length + (length & 1)
     else:
         raise TooManySegmentsError
     if not complete:
         raise BrokenImageError("there are no pixels")
-    return _header(kept, orientation)
+    return _header(kept, orientation.value)
 
 
 def _header(kept: list[tuple[bytes, memoryview]], orientation: int) -> ImageHeader:
