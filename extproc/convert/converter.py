@@ -19,6 +19,7 @@ from extproc.convert.inference import (
     RequestReader,
     ResponseOptions,
 )
+from extproc.convert.json_document import without_bom
 from extproc.convert.limits import DEFAULT, ConversionLimits
 from extproc.convert.media_types import (
     GRPC,
@@ -28,8 +29,9 @@ from extproc.convert.media_types import (
     MULTIPART,
     OCTET_STREAM,
     PROTOBUF,
+    is_json,
+    media_type_name,
     parse_accept,
-    parse_media_type,
 )
 from extproc.convert.memory_needed import decompression_memory, request_memory, response_memory
 from extproc.convert.signature import Signature, check_request
@@ -151,7 +153,7 @@ class Converter:
         """
         if self.protocol == "grpc":
             # A local reply of Envoy has no gRPC status, and needs no conversion.
-            return "grpc-status" in headers or _media_type(headers).startswith(GRPC)
+            return "grpc-status" in headers or _media_type(headers) == GRPC
         return status == 200 and _media_type(headers) == JSON and self._changes_response(options)
 
     def _changes_response(self, options: ResponseOptions) -> bool:
@@ -224,10 +226,12 @@ class Converter:
             # The response is read, so the client's preference is not the server's concern.
             changed["accept-encoding"] = "identity"
         if request.verbatim:
-            content_type = headers.get("content-type", JSON)
+            name = media_type_name(headers.get("content-type", JSON))
+            content_type = JSON if is_json(name) else name
             removed = tuple(name for name in _REMOVED_FROM_REQUEST if name != HEADER_LENGTH)
             return ConvertedMessage(
-                body,
+                # Some JSON parsers of servers refuse a byte order mark.
+                body if HEADER_LENGTH in headers else without_bom(body),
                 content_type,
                 {"content-type": content_type, **changed},
                 removed,
@@ -354,7 +358,9 @@ class Converters:
 
         Raises ConversionError (415) for a type that cannot be converted for a gRPC model server.
         """
-        media_type = parse_media_type(content_type or "").name
+        media_type = media_type_name(content_type or "")
+        if is_json(media_type):
+            media_type = JSON
         converter = self._built.get(media_type)
         if converter is not None:
             return converter
@@ -377,7 +383,7 @@ class Converters:
 
     def _kind(self, media_type: str) -> str | None:
         """The kind of body, which begins the converter's name; None if it is not converted."""
-        if media_type.startswith(GRPC):
+        if media_type == GRPC:
             return None
         if self._protocol == "http" and not self._signature.inputs:
             return None
@@ -469,4 +475,4 @@ def _with_vary(response: ConvertedMessage, vary: str) -> ConvertedMessage:
 
 
 def _media_type(headers: Headers) -> str:
-    return parse_media_type(headers.get("content-type", "")).name
+    return media_type_name(headers.get("content-type", ""))

@@ -1,5 +1,6 @@
 """Parses JSON bodies within a memory limit, and checks the JSON types of their members."""
 
+import codecs
 import gc
 from collections.abc import Mapping
 from typing import NoReturn
@@ -22,11 +23,22 @@ _MAX_NAME = 120
 """Characters of a member's name that appear in an error."""
 
 
+_OTHER_ENCODINGS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"{\0", b"\0{", b"\0\0")
+"""How a JSON object in UTF-16 or UTF-32 begins."""
+
+
+def without_bom(body: bytes) -> bytes:
+    """The body without a byte order mark at its start, which a reader may ignore (RFC 8259)."""
+    return body.removeprefix(codecs.BOM_UTF8)
+
+
 def parse_object(body: bytes) -> dict[str, object]:
     """Parse a body that must be a JSON object. Raises ConversionError (400).
 
-    Does not bound the memory: the caller must have called `checked_size`.
+    A byte order mark is ignored. Does not bound the memory: the caller must have called
+    `checked_size`.
     """
+    body = without_bom(body)
     if not body:
         raise ConversionError(Reason.EMPTY_BODY, "body", "must not be empty")
     # Garbage collection would visit the objects of an unfinished document many times, although the
@@ -96,6 +108,8 @@ def member_field(name: str) -> str:
 
 def _raise_not_json(body: bytes, error: orjson.JSONDecodeError) -> NoReturn:
     detail = f"must be JSON: {error.msg} at byte {error.pos}"
+    if body.startswith(_OTHER_ENCODINGS):
+        detail = "must be JSON in UTF-8, not in UTF-16 or UTF-32"
     if body[error.pos : error.pos + 9].lstrip(b"-").startswith((b"NaN", b"Inf")):
         detail = f"JSON has no NaN and no infinity (byte {error.pos}): send them as binary data"
     raise ConversionError(Reason.NOT_JSON, "body", detail) from None

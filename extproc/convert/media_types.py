@@ -1,4 +1,6 @@
-"""Media types that conversion accepts, and parsers for Content-Type and Accept."""
+"""Media types: their normal form, those that conversion accepts, and parsers for Content-Type and
+Accept. All code that compares media types uses the normal form.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,11 +10,25 @@ OCTET_STREAM = "application/octet-stream"
 MULTIPART = "multipart/form-data"
 PROTOBUF = ("application/x-protobuf", "application/protobuf", "application/vnd.google.protobuf")
 GRPC = "application/grpc"
+_GRPC = GRPC.encode()
+_GRPC_WITH_FORMAT = GRPC + "+"
 IMAGES = ("image/jpeg", "image/png", "image/webp")
 HEADER_LENGTH = "inference-header-content-length"
 """Header with the length of the JSON that precedes the data (V2 binary tensor data extension)."""
 
-_ALIASES = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "text/json": JSON}
+_ALIASES = {
+    "image/jpg": "image/jpeg",
+    "image/pjpeg": "image/jpeg",
+    "image/x-png": "image/png",
+    "image/x-webp": "image/webp",
+    "text/json": JSON,
+    "text/x-json": JSON,
+    "application/x-json": JSON,
+}
+"""Names that clients use for a registered media type."""
+
+_GRPC_ENDS = (b"", b"+", b";", b" ", b"\t")
+"""What may follow `application/grpc`. gRPC-Web is another protocol."""
 
 _MAX_RANGES = 64
 """Maximum media ranges that are read from an Accept header. Clients send a few."""
@@ -26,6 +42,28 @@ class MediaType:
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
+def media_type_name(content_type: str) -> str:
+    """The media type of a Content-Type value in its normal form: no parameters, alias or capitals.
+
+    A gRPC type with a message format (`application/grpc+proto`) is the gRPC type.
+    """
+    name = content_type.partition(";")[0].strip().lower()
+    if name.startswith(_GRPC_WITH_FORMAT):
+        return GRPC
+    return _ALIASES.get(name, name)
+
+
+def is_grpc(content_type: bytes) -> bool:
+    """Whether a Content-Type value is that of gRPC. Does not parse the value, so it is fast."""
+    end = len(GRPC)
+    return content_type[:end].lower() == _GRPC and content_type[end : end + 1] in _GRPC_ENDS
+
+
+def is_json(name: str) -> bool:
+    """Whether a media type in its normal form is JSON, perhaps by its suffix (RFC 6839)."""
+    return name == JSON or name.endswith("+json")
+
+
 def parse_media_type(value: str) -> MediaType:
     """Parse a Content-Type value. Malformed parameters are ignored."""
     name, *pieces = _split_quoted(value, ";")
@@ -34,8 +72,7 @@ def parse_media_type(value: str) -> MediaType:
         key, separator, text = piece.partition("=")
         if separator:
             parameters.setdefault(key.strip().lower(), _unquoted(text.strip()))
-    name = name.strip().lower()
-    return MediaType(_ALIASES.get(name, name), parameters)
+    return MediaType(media_type_name(name), parameters)
 
 
 def parse_accept(value: str) -> dict[str, float]:

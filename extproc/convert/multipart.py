@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from extproc.convert.errors import ConversionError
 from extproc.convert.limits import ConversionLimits
-from extproc.convert.media_types import MediaType, parse_media_type
+from extproc.convert.media_types import MediaType, media_type_name, parse_media_type
 from sluice.contract.reasons import Reason
 
 _MAX_BOUNDARY = 70
@@ -87,7 +87,7 @@ def _part(body: bytes, start: int, end: int, number: int, limits: ConversionLimi
     data_start = start + head_end + (2 if head_end == 0 else 4)
     disposition = parse_media_type(headers.get("content-disposition", ""))
     name = disposition.parameters.get("name", "")
-    media_type = parse_media_type(headers.get("content-type", "")).name
+    media_type = media_type_name(headers.get("content-type", ""))
     if headers.get("content-transfer-encoding", "binary").strip().lower() not in ("binary", "8bit"):
         raise ConversionError(
             Reason.BAD_PART, field, "content-transfer-encoding must be binary (RFC 7578)"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from extproc.convert import binary, protobuf
 from extproc.convert.errors import ConversionError, quoted
 from extproc.convert.inference import Headers, InferenceRequest, Reading, RequestReader
-from extproc.convert.json_document import parse_object
+from extproc.convert.json_document import parse_object, without_bom
 from extproc.convert.json_request import JsonRequestReader
 from extproc.convert.limits import ConversionLimits
 from extproc.convert.media_types import (
@@ -63,7 +63,7 @@ class RequestReaders:
         return binary.read_extended(body, length, self._limits)
 
     def _untyped(self, body: bytes, headers: Headers) -> Reading:
-        if HEADER_LENGTH in headers or body.lstrip(b" \t\r\n")[:1] == b"{":
+        if HEADER_LENGTH in headers or without_bom(body).lstrip(b" \t\r\n")[:1] == b"{":
             return (yield from self._json(body, headers))
         raise ConversionError(
             Reason.NO_CONTENT_TYPE, "content-type", "must be set unless the body is JSON"

@@ -5,7 +5,6 @@ it in another way: `null` for NaN, `1.0` for an integer, further members, other 
 gateway changes only what it must, and everything else passes as the server wrote it.
 """
 
-import codecs
 import gc
 import json
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ import orjson
 from extproc.convert.elements import Array, flatten
 from extproc.convert.errors import ConversionError, bad_model_response, response_too_large
 from extproc.convert.json_array import json_list
-from extproc.convert.json_document import checked_size
+from extproc.convert.json_document import checked_size, without_bom
 from extproc.convert.labels import MAX_CLASSES, Classes, numbered_classes, scored_classes
 from extproc.convert.limits import ConversionLimits
 from extproc.convert.predictions import write_predictions
@@ -81,7 +80,7 @@ def _read(body: bytes, limits: ConversionLimits) -> Document | None:
         checked_size(body, _of_response(limits))
     except ConversionError as error:
         raise response_too_large(error.detail) from None
-    text = body.removeprefix(codecs.BOM_UTF8)
+    text = without_bom(body)
     # orjson refuses NaN, Infinity, and single surrogates. Python's parser reads and writes them, so
     # servers send them.
     for parse in (orjson.loads, json.loads):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from extproc.convert import ConversionError, Converters, Query
+from extproc.convert.media_types import is_grpc
 from extproc.decision import grpc_metadata
 from extproc.decision.context import DecisionContext
 from extproc.decision.reads import Reads
@@ -13,8 +14,6 @@ from extproc.policy.compiled import Policy, Target
 from sluice.contract.headers import CREDENTIALS
 from sluice.contract.paths import GRPC_OPERATIONS
 from sluice.contract.reasons import Reason
-
-_GRPC = b"application/grpc"
 
 ADDED_HEADERS = 1024
 """Bytes of `requests.max_grpc_headers` that are reserved for the headers that the callout adds,
@@ -75,7 +74,7 @@ def run(policy: Policy, request: Request, context: DecisionContext) -> Refusal |
     if refusal is not None or request.is_websocket:
         return refusal
     content_type = request.headers.get("content-type")
-    if content_type is not None and content_type.lower().startswith(_GRPC):
+    if content_type is not None and is_grpc(content_type):
         return _check_grpc_call(target, request, context)
     if speaks_grpc and context.operation in _QUERIES:
         return _choose_query(target.converters, request, context)

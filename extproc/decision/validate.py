@@ -1,5 +1,6 @@
 """Stage: finds the model and checks the request's method, declared length and media type."""
 
+from extproc.convert.media_types import is_grpc, media_type_name
 from extproc.decision import oip_grpc
 from extproc.decision.context import DecisionContext
 from extproc.decision.reads import Reads
@@ -124,7 +125,7 @@ def _unknown_grpc_method(request: Request) -> Refusal:
     allowed (RFC 9110 section 15.5.6).
     """
     detail = "clients may not call this gRPC method"
-    if request.headers.get("content-type", b"").lower().startswith(b"application/grpc"):
+    if is_grpc(request.headers.get("content-type", b"")):
         return Refusal(Reason.METHOD_NOT_ALLOWED, detail)
     return Refusal(Reason.UNKNOWN_OPERATION, detail)
 
@@ -173,9 +174,7 @@ def _check_media_type(model: ModelPolicy, request: Request) -> Refusal | None:
     content_type = request.headers.get("content-type", _DEFAULT_MEDIA_TYPE)
     if content_type in model.media_types:
         return None
-    media_type = content_type.partition(b";")[0].strip().lower()
-    if media_type.startswith(b"application/grpc+"):
-        media_type = b"application/grpc"
+    media_type = media_type_name(content_type.decode("latin-1")).encode("latin-1")
     if media_type in model.media_types or media_type.startswith(model.media_type_prefixes):
         return None
     return Refusal(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from extproc.auth import Authenticator
 from extproc.convert import ConversionLimits, Converters, Signature
-from extproc.convert.media_types import IMAGES, MULTIPART, PROTOBUF
+from extproc.convert.media_types import IMAGES, MULTIPART, PROTOBUF, media_type_name
 from sluice.config import Model, PolicyDocument, Version
 from sluice.config.gateway import Requests
 from sluice.config.models import AllowRule, ClaimRule, UserBucket
@@ -52,6 +52,7 @@ class ModelPolicy:
     allow_header: str
     """`methods` as the value of the header `allow` (RFC 9110 section 10.2.1)."""
     media_types: frozenset[bytes]
+    """Media types in their normal form (`extproc.convert.media_types`)."""
     media_type_prefixes: tuple[bytes, ...]
     """Prefixes of the media ranges: `image/` for `image/*`."""
     operations: frozenset[bytes] | None
@@ -138,7 +139,7 @@ def _compile_model(name: str, model: Model, defaults: Requests) -> ModelPolicy:
         for version, settings in model.versions.items()
     }
     methods = _methods(model)
-    accepted = [*model.content_types, *_convertible_types(model)]
+    accepted = [*map(media_type_name, model.content_types), *_convertible_types(model)]
     return ModelPolicy(
         name=name,
         type=model.type,

@@ -13,6 +13,7 @@ from extproc.convert import (
     ConvertedMessage,
     ResponseOptions,
 )
+from extproc.convert.media_types import GRPC, media_type_name
 from extproc.decision import Admission, Reason, Refusal
 from extproc.decision.grpc_metadata import is_metadata
 from extproc.decision.refusals import body_too_large
@@ -24,8 +25,6 @@ from protos.ext_proc_pb2 import HttpBody, HttpHeaders, HttpTrailers
 from sluice.contract import headers as header_names
 from sluice.contract.local_replies import CalloutDetails
 from sluice.contract.problem import MEDIA_TYPE
-
-_GRPC = "application/grpc"
 
 _LISTS = frozenset({"content-encoding", "vary"})
 """Response headers that are lists. A server may send one header for each member."""
@@ -148,7 +147,7 @@ class ConvertBody(PassBody):
         self._options = converted.response_options
         headers, sent, removed = dict(converted.headers), converted.body, [*converted.remove]
         if self._converter.protocol == "grpc":
-            headers["content-type"] = _GRPC
+            headers["content-type"] = GRPC
             removed += [name for name, value in self._headers.items() if _is_dropped(name, value)]
             sent = length_prefixed(sent)
         else:
@@ -198,7 +197,8 @@ class ConvertBody(PassBody):
         The coding of a compressed message becomes the response's `content-encoding`. Raises
         ConversionError if the body is not exactly one message.
         """
-        if not self._response_headers.get("content-type", "").startswith(_GRPC) or not body:
+        content_type = self._response_headers.get("content-type", "")
+        if media_type_name(content_type) != GRPC or not body:
             return body
         # The status follows in the HTTP/2 trailers. A server sends a message only if it is OK.
         self._response_headers.setdefault(header_names.GRPC_STATUS, "0")

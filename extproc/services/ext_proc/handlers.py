@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from extproc.convert.media_types import is_grpc
 from extproc.decision import Admission
 from extproc.decision.oip_grpc import is_method_path
 from extproc.services.ext_proc.body_handler import BodyHandler, CountBody
@@ -39,5 +40,4 @@ def _is_stream(headers: Mapping[str, bytes], admission: Admission) -> bool:
     """Whether the body is a stream without a size limit: WebSocket, or gRPC to a gRPC server."""
     if "upgrade" in headers:
         return headers["upgrade"].lower() == b"websocket"
-    content_type = headers.get("content-type", b"")
-    return content_type.startswith(b"application/grpc") and admission.target.protocol == "grpc"
+    return admission.target.protocol == "grpc" and is_grpc(headers.get("content-type", b""))

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Mapping
 from typing import Protocol
 
+from extproc.convert.media_types import is_grpc
 from extproc.decision import Admission, Decision, Refusal
 from extproc.decision.refusals import MEMORY_EXHAUSTED, MESSAGE_TOO_LARGE
 from extproc.decision.request import JoinedHeaders
@@ -206,14 +207,13 @@ class RequestStream:
         self._refused = True
         self._close_handler()
         headers = self._request_headers()
-        is_grpc = headers.get("content-type", b"").startswith(b"application/grpc")
         self._call.send(
             messages.immediate(
                 refusal.status,
                 refusal_headers(self._processor.current_policy.current, refusal),
                 refusal_body(refusal, headers),
                 refusal_details(refusal),
-                grpc_status(refusal.status) if is_grpc else None,
+                grpc_status(refusal.status) if is_grpc(headers.get("content-type", b"")) else None,
             )
         )
 

@@ -112,6 +112,18 @@ def test_integers_are_rounded_and_clipped() -> None:
     assert _close(values, wanted, 0)
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("JPEG", "image/jpg"), ("JPEG", "IMAGE/PJPEG"), ("PNG", "image/x-png; a=b")],
+)
+def test_other_names_of_a_format_mean_the_same_in_and_outside_a_form(kind: str, name: str) -> None:
+    data, signature = encoded(gradient_image(), kind), model(image_input())
+    plain = to_grpc(signature, _media(kind), data)
+    assert to_grpc(signature, name, data).body == plain.body
+    media, body = form(("image", name, data))
+    assert to_grpc(signature, media, body).body == plain.body
+
+
 def test_crop_keeps_the_center_and_pad_keeps_the_whole_image() -> None:
     striped = Image.new("RGB", (48, 12), (255, 0, 0))
     striped.paste((0, 255, 0), (16, 0, 32, 12))

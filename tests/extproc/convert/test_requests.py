@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from extproc.convert import ConversionError, ConversionLimits, Converters, Signature
+from extproc.convert.converter import ServerProtocol
 from protos import inference_pb2 as v2
 from protos import tensor_pb2
 from tests.extproc.convert.payloads import (
@@ -401,6 +402,53 @@ def test_a_rest_server_gets_no_values_that_json_cannot_represent() -> None:
     with pytest.raises(ConversionError) as caught:
         converter.convert_request(np.array([np.nan, 1], "<f4").tobytes(), {})
     assert (caught.value.status, caught.value.reason) == (422, "not_finite")
+
+
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize("media", [JSON, ""])
+def test_a_byte_order_mark_before_json_is_ignored(media: str) -> None:
+    converter = Converters(NUMBERS, "grpc").choose(media)
+    assert converter is not None
+    plain = converter.convert_request(v2_json(), {"content-type": media})
+    assert converter.convert_request(BOM + v2_json(), {"content-type": media}).body == plain.body
+
+
+def test_a_byte_order_mark_is_not_sent_to_a_rest_server() -> None:
+    converter = Converters(NUMBERS, "http").choose(JSON)
+    assert converter is not None
+    assert converter.convert_request(BOM + v2_json(), {"content-type": JSON}).body == v2_json()
+
+
+def test_a_byte_order_mark_before_binary_data_counts_in_the_length_of_the_header() -> None:
+    length, body = _extended(("x", "FP32", [2, 2], RAW))
+    converter = Converters(NUMBERS, "grpc").choose(OCTETS)
+    assert converter is not None
+    plain = converter.convert_request(body, {"inference-header-content-length": length})
+    longer = {"inference-header-content-length": str(int(length) + len(BOM))}
+    assert converter.convert_request(BOM + body, longer).body == plain.body
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+def test_json_that_is_not_utf_8_is_refused_with_the_cause(encoding: str) -> None:
+    converter = Converters(NUMBERS, "grpc").choose(JSON)
+    assert converter is not None
+    with pytest.raises(ConversionError) as caught:
+        converter.convert_request(v2_json().decode().encode(encoding), {})
+    assert (caught.value.status, caught.value.reason) == (400, "not_json")
+    assert caught.value.detail == "must be JSON in UTF-8, not in UTF-16 or UTF-32"
+
+
+@pytest.mark.parametrize("media", ["text/json", "application/vnd.example+json; charset=utf-8"])
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_other_names_of_json_are_converted_as_json(media: str, protocol: ServerProtocol) -> None:
+    converters = Converters(NUMBERS, protocol)
+    converter = converters.choose(media)
+    assert converter is not None
+    assert converter is converters.choose(JSON)
+    converted = converter.convert_request(v2_json(), {"content-type": media})
+    assert converted == converter.convert_request(v2_json(), {"content-type": JSON})
 
 
 def test_bodies_that_need_no_conversion_have_no_converter() -> None:
