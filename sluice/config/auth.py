@@ -4,6 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from sluice.config.invalid import check_distinct, invalid
+from sluice.config.pattern import Pattern
 from sluice.config.values import (
     Confidential,
     Duration,
@@ -119,9 +121,9 @@ class ApiKey(Confidential):
     """An API key, stored as a hash. `sluice key` creates a key and prints this entry."""
 
     name: Annotated[Name, Shown()] = Field(description="Subject of requests with this key.")
-    sha256: str = Field(
-        pattern=r"^[0-9a-f]{64}$", description="SHA-256 hash of the key, in lower-case hex."
-    )
+    sha256: Annotated[
+        str, Pattern(r"[0-9a-f]{64}", "write the 64 lower-case hex digits that `sluice key` prints")
+    ] = Field(description="SHA-256 hash of the key, in lower-case hex.")
     groups: Annotated[tuple[ClaimValue, ...], Shown()] = Field(
         (), description="Groups of requests with this key."
     )
@@ -151,13 +153,18 @@ class Auth(Confidential):
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        issuers = [issuer.issuer for issuer in self.issuers]
-        if len(set(issuers)) < len(issuers):
-            raise ValueError("two issuers have the same issuer")
+        check_distinct(
+            ((("issuers", n, "issuer"), each.issuer) for n, each in enumerate(self.issuers)),
+            "two issuers have the same issuer",
+        )
         for field in ("name", "sha256"):
-            values = [getattr(key, field) for key in self.api_keys]
-            if len(set(values)) < len(values):
-                raise ValueError(f"two api_keys have the same {field}")
+            check_distinct(
+                (
+                    (("api_keys", n, field), getattr(key, field))
+                    for n, key in enumerate(self.api_keys)
+                ),
+                f"two API keys have the same {field}",
+            )
         if self.api_key_header == "authorization":
-            raise ValueError("api_key_header cannot be authorization: that header carries JWTs")
+            raise invalid("write another header: authorization carries JWTs", ("api_key_header",))
         return self

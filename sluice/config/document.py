@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 import yaml
 
 from sluice.config.errors import KeyPath
+from sluice.config.syntax import syntax_error
 
 MAX_DEPTH = 64
 """Levels of nesting. A config has 12, and two more for each level of rate limit descriptors."""
@@ -89,9 +90,7 @@ def parse(text: str) -> Node | None:
     try:
         return _Composer().compose(_events(text))
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 0
-        raise DocumentError(f"the file is not valid YAML: {error.problem}", line) from None
+        raise DocumentError(*syntax_error(error, text)) from None
     except yaml.reader.ReaderError as error:
         before = text.encode()[: error.position]
         problem = f"the character U+{error.character:04X} is not allowed"
@@ -160,13 +159,16 @@ class _Composer:
     def _on_key(self, event: yaml.NodeEvent, mapping: _Open) -> None:
         line = _line(event)
         if not isinstance(event, yaml.ScalarEvent):
-            raise self._error("a key must be text", line, -1)
+            raise self._error(
+                "a key must be text; write text that begins with { or [ in quotes", line, -1
+            )
         key = event.value
         if len(key) > MAX_KEY:
             raise self._error(f"a key has more than {MAX_KEY} characters", line, -1)
         mapping.key, mapping.key_line = key, line
         if key in mapping.node.children:
-            raise self._error("the key occurs twice", line)
+            first = mapping.node.children[key].line
+            raise self._error(f"the key occurs twice, first in line {first}", line)
         mapping.node.characters += len(key)
         self._characters += len(key)
 

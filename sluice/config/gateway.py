@@ -1,10 +1,14 @@
 """The whole config of a gateway, and the sections for its processes and addresses."""
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from sluice.config.auth import Auth
+from sluice.config.errors import KeyPath
+from sluice.config.invalid import check_distinct, invalid
 from sluice.config.limits import Limits
 from sluice.config.models import Model
 from sluice.config.telemetry import Telemetry
@@ -26,6 +30,7 @@ from sluice.config.values import (
     split_host_port,
 )
 from sluice.contract.paths import OIP_PREFIX
+from sluice.near_names import did_you_mean
 
 MIN_STREAM_BUFFER = 1 << 14
 """Minimum of `listener.stream_buffer_limit`: Envoy buffers at least so many bytes of a response."""
@@ -239,12 +244,10 @@ class GatewayConfig(Strict):
 
     @model_validator(mode="after")
     def _paths_are_distinct(self) -> Self:
-        owners: dict[str, str] = {}
-        for name, model in self.models.items():
-            for path in (OIP_PREFIX + name, *model.paths):
-                if path in owners:
-                    raise ValueError(f"models {owners[path]} and {name} both have the path {path}")
-                owners[path] = name
+        check_distinct(
+            chain.from_iterable(_paths(name, model) for name, model in self.models.items()),
+            "two models have the path {value}",
+        )
         return self
 
     @model_validator(mode="after")
@@ -264,10 +267,17 @@ class GatewayConfig(Strict):
         types = {model.type for model in self.models.values()}
         for name in self.limits.models:
             if name not in self.models:
-                raise ValueError(f"limits.models has the key {name!r}, but no model has this name")
+                message = f"no model has this name{did_you_mean(name, self.models)}"
+                raise invalid(message, ("limits", "models", name))
         for model_type in self.limits.model_types:
             if model_type not in types:
-                raise ValueError(
-                    f"limits.model_types has the key {model_type!r}, but no model has this type"
-                )
+                message = f"no model has this type{did_you_mean(model_type, filter(None, types))}"
+                raise invalid(message, ("limits", "model_types", model_type))
         return self
+
+
+def _paths(name: str, model: Model) -> Iterator[tuple[KeyPath, str]]:
+    """The paths of a model, each with the key that gives it."""
+    yield ("models", name), OIP_PREFIX + name
+    for index, path in enumerate(model.paths):
+        yield ("models", name, "paths", index), path

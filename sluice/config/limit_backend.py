@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
+from sluice.config.pattern import Pattern
 from sluice.config.values import Confidential, PositiveDuration, Text, split_url
 
 
@@ -24,6 +25,14 @@ _DATABASE = re.compile(r"(?:/[0-9]{0,5})?")
 
 RedisUrl = Annotated[
     Text, AfterValidator(_check_redis_url), Field(examples=["redis://127.0.0.1:6379/0"])
+]
+
+VariableName = Annotated[
+    str,
+    Pattern(
+        r"[A-Za-z_][A-Za-z0-9_]*",
+        "write the name of an environment variable, such as REDIS_PASSWORD, not its value",
+    ),
 ]
 
 
@@ -64,14 +73,14 @@ class LimitBackend(Confidential):
         None, min_length=1, description="Name of the master that the sentinels monitor."
     )
     username: Text | None = Field(None, description="Redis user.")
-    password_env: str | None = Field(
+    password_env: VariableName | None = Field(
         None,
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
         description="Environment variable of the callout that holds the password.",
     )
-    prefix: str = Field(
-        "sluice", pattern=r"^[A-Za-z0-9._-]{1,64}$", description="Prefix of Redis keys."
-    )
+    prefix: Annotated[
+        str,
+        Pattern(r"[A-Za-z0-9._-]{1,64}", "write 1 to 64 letters, digits and . _ -"),
+    ] = Field("sluice", description="Prefix of Redis keys.")
     timeout: PositiveDuration = Field(
         0.05,
         le=5,

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from sluice.config.invalid import check_distinct
 from sluice.config.limit_backend import LimitBackend
 from sluice.config.rate_limit_service import DomainName, RateLimitDomain
 from sluice.config.values import HeaderName, Name, Share, Size, Strict
@@ -187,8 +188,8 @@ class Limits(Strict):
 
     @model_validator(mode="after")
     def _distinct_rules(self) -> Self:
-        names = [rule.name for rule in self.rules]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"two limits.rules have the name {name!r}")
+        check_distinct(
+            ((("rules", n, "name"), rule.name) for n, rule in enumerate(self.rules)),
+            "two rules have the name {value}",
+        )
         return self

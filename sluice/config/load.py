@@ -10,7 +10,13 @@ from sluice.config.document import DocumentError, Node, parse
 from sluice.config.errors import MAX_PROBLEMS, ConfigError, KeyPath, Problem
 from sluice.config.files import TooLargeError, read_file
 from sluice.config.gateway import GatewayConfig
-from sluice.config.validation import error_message, location, shown_path
+from sluice.config.validation import (
+    booleans_as_numbers,
+    error_message,
+    first_of_clash,
+    location,
+    shown_path,
+)
 
 CONFIG_VARIABLE = "SLUICE_CONFIG"
 """Environment variable with the config of commands that get no CONFIG."""
@@ -71,10 +77,18 @@ def loads(text: str, file: str = "<config>") -> GatewayConfig:
         problem = Problem(file, 0, "", "the file is empty; write {} for a config without models")
         raise ConfigError([problem])
     try:
-        return GatewayConfig.model_validate(root.data)
+        config = GatewayConfig.model_validate(root.data)
     except ValidationError as error:
         # `from None`: the exception contains the values, which may be secrets.
         raise _config_error(error, file, root) from None
+    booleans = [
+        Problem(file, root.line_of(path), shown_path(path), "write a number, not true or false")
+        for path in booleans_as_numbers(root.data)
+    ]
+    if booleans:
+        booleans.sort(key=lambda problem: problem.line)
+        raise ConfigError(booleans[:MAX_PROBLEMS], omitted=len(booleans[MAX_PROBLEMS:]))
+    return config
 
 
 def _config_error(error: ValidationError, file: str, root: Node) -> ConfigError:
@@ -84,10 +98,19 @@ def _config_error(error: ValidationError, file: str, root: Node) -> ConfigError:
     details = _without_consequences(error.errors(include_url=False))
     lines = [(root.line_of(location(detail)), index) for index, detail in enumerate(details)]
     shown = [
-        Problem(file, line, shown_path(location(details[n])), error_message(details[n]))
+        Problem(file, line, shown_path(location(details[n])), _message(details[n], root))
         for line, n in sorted(lines)[:MAX_PROBLEMS]
     ]
     return ConfigError(shown, omitted=len(details) - len(shown))
+
+
+def _message(detail: ErrorDetails, root: Node) -> str:
+    first = first_of_clash(detail)
+    if first is None:
+        return error_message(detail)
+    return (
+        f"{error_message(detail)}; the other is {shown_path(first)} in line {root.line_of(first)}"
+    )
 
 
 def _file_error(file: Path, message: str) -> ConfigError:

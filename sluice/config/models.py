@@ -1,12 +1,16 @@
 """Models, their versions and endpoints, and the rules that select a version."""
 
+from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from sluice.config.auth import Claim, ClaimValue
 from sluice.config.breaker import BreakerConfig
-from sluice.config.tensors import TensorInput, TensorOutput, distinct_names
+from sluice.config.errors import KeyPath
+from sluice.config.invalid import check_distinct, invalid
+from sluice.config.pattern import Pattern
+from sluice.config.tensors import TensorInput, TensorOutput
 from sluice.config.values import (
     MAX_UINT32,
     Duration,
@@ -26,9 +30,16 @@ Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 GrpcMethod = Literal["ModelConfig", "ModelStatistics"]
 MediaRange = Annotated[
     str,
-    StringConstraints(pattern=r"^([A-Za-z0-9.+-]+/([A-Za-z0-9.+-]+|\*)|\*/\*)$"),
+    Pattern(
+        r"[A-Za-z0-9.+-]+/(?:[A-Za-z0-9.+-]+|\*)|\*/\*",
+        "write a media type such as application/json, a range such as image/*, or */*; without "
+        "parameters",
+    ),
     AfterValidator(str.lower),
 ]
+
+MAX_NAMED = 8
+"""Versions that an error names."""
 
 MAX_TCP_KEEPIDLE = 32_767
 """Seconds: the maximum of TCP_KEEPIDLE in Linux (tcp(7)). A connection with more fails."""
@@ -48,7 +59,11 @@ class HealthCheck(Strict):
     versions.
     """
 
-    path: str = Field("/v2/health/ready", pattern=r"^/[!-~]*$", max_length=1024)
+    path: Annotated[
+        str,
+        Field(max_length=1024),
+        Pattern(r"/[!-~]*", "write a path such as /health: it begins with a slash, without blanks"),
+    ] = "/v2/health/ready"
     interval: PositiveDuration = 5.0
     timeout: PositiveDuration = 1.0
     healthy_threshold: int = Field(
@@ -76,9 +91,10 @@ class Version(Strict):
 
     @model_validator(mode="after")
     def _distinct_endpoints(self) -> Self:
-        addresses = [endpoint.address for endpoint in self.endpoints]
-        if len(set(addresses)) < len(addresses):
-            raise ValueError("two endpoints have the same address; set weight instead")
+        check_distinct(
+            ((("endpoints", n, "address"), each.address) for n, each in enumerate(self.endpoints)),
+            "two endpoints have the address {value}; set weight instead",
+        )
         return self
 
 
@@ -268,29 +284,42 @@ class Model(Strict):
     @model_validator(mode="after")
     def _versions_exist(self) -> Self:
         if self.stable is None and len(self.versions) > 1:
-            raise ValueError("set stable to the default version")
-        named = [("stable", self.stable_version)]
-        named += [(f"claim_rules.{i}", rule.version) for i, rule in enumerate(self.claim_rules)]
-        named += [(f"canaries.{i}", canary.version) for i, canary in enumerate(self.canaries)]
-        for where, version in named:
+            raise ValueError(f"set stable to the default version: {_one_of(self.versions)}")
+        named: list[tuple[KeyPath, str]] = [(("stable",), self.stable_version)]
+        named += [
+            (("claim_rules", n, "version"), r.version) for n, r in enumerate(self.claim_rules)
+        ]
+        named += [(("canaries", n, "version"), c.version) for n, c in enumerate(self.canaries)]
+        for at, version in named:
             if version not in self.versions:
-                known = ", ".join(self.versions)
-                raise ValueError(f"{where} names version {version!r}, but the versions are {known}")
+                known = _one_of(self.versions)
+                raise invalid(f"the model has no version {version!r}; write {known}", at)
         return self
 
     @model_validator(mode="after")
     def _tensors_are_distinct(self) -> Self:
-        distinct_names(self.inputs)
-        distinct_names(self.outputs)
+        inputs = ((("inputs", n, "name"), each.name) for n, each in enumerate(self.inputs))
+        outputs = ((("outputs", n, "name"), each.name) for n, each in enumerate(self.outputs))
+        for tensors in (inputs, outputs):
+            check_distinct(tensors, "two tensors have the name {value}")
         return self
 
     @model_validator(mode="after")
     def _canaries_are_consistent(self) -> Self:
-        versions = [canary.version for canary in self.canaries]
-        if len(set(versions)) < len(versions) or self.stable_version in versions:
-            raise ValueError("each canary must have a different version, and not the stable one")
+        named = [(("canaries", n, "version"), each.version) for n, each in enumerate(self.canaries)]
+        check_distinct(named, "two canaries have the version {value}")
+        for at, version in named:
+            if version == self.stable_version:
+                raise invalid(f"{version!r} is the stable version, which cannot be a canary", at)
         if sum(canary.percent for canary in self.canaries) > 100:
             raise ValueError("the percentages of the canaries add up to more than 100")
         if self.bucket.hash == "modulo" and any(c.percent % 1 for c in self.canaries):
             raise ValueError("with bucket.hash: modulo, percentages must be whole numbers")
         return self
+
+
+def _one_of(versions: Iterable[str]) -> str:
+    """The names of some versions, for an error. A model has at most 64."""
+    names = list(versions)
+    more = f" or one of {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more

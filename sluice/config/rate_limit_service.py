@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from sluice.config.invalid import check_distinct
 from sluice.config.values import Strict
 
 LimitName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
@@ -73,12 +74,10 @@ class RateLimitDomain(Strict):
 
 
 def _check_distinct(descriptors: tuple[Descriptor, ...]) -> None:
-    seen: set[tuple[str, str]] = set()
-    for descriptor in descriptors:
-        pair = (descriptor.key, descriptor.value)
-        if pair in seen:
-            raise ValueError(f"two descriptors have the key {pair[0]!r} and the value {pair[1]!r}")
-        seen.add(pair)
+    check_distinct(
+        ((("descriptors", n), (each.key, each.value)) for n, each in enumerate(descriptors)),
+        "two descriptors have the key and the value {value}",
+    )
 
 
 DomainName = Annotated[str, StringConstraints(min_length=1, max_length=256)]

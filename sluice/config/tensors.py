@@ -137,11 +137,3 @@ class TensorOutput(Strict):
     top_k: int = Field(
         1, ge=1, le=1000, description="With `labels`: number of best classes in JSON responses."
     )
-
-
-def distinct_names(tensors: tuple[TensorInput, ...] | tuple[TensorOutput, ...]) -> None:
-    """Raises ValueError when two tensors have the same name."""
-    names = [tensor.name for tensor in tensors]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"two tensors have the name {name!r}")

@@ -7,24 +7,23 @@ sections show numbers and text, but no map and no list, because these may contai
 
 import re
 from collections.abc import Iterator
-from difflib import get_close_matches
 from typing import get_args, get_origin
 
 from pydantic_core import ErrorDetails
 
 from sluice.config.errors import KeyPath
 from sluice.config.gateway import GatewayConfig
+from sluice.config.invalid import INVALID
+from sluice.config.messages import FieldType, message
 from sluice.config.schema import Section, is_section, section_at
 from sluice.config.values import Confidential
+from sluice.near_names import did_you_mean
 
 HIDDEN = "…"
 """Shown in place of a key that may be a secret, or that is no plain name."""
 
 MAX_SHOWN_KEYS = 16
 """Keys of a path that an error shows. Only rate limit descriptors are nested deeper."""
-
-MAX_VALUE = 80
-"""Characters of an invalid value that an error shows."""
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,62}")
 _KEY_OF_MAP = "[key]"
@@ -33,7 +32,8 @@ _KEY_OF_MAP = "[key]"
 
 def location(detail: ErrorDetails) -> KeyPath:
     """The key path of an error."""
-    return tuple(part for part in detail["loc"] if part != _KEY_OF_MAP)
+    path = tuple(part for part in detail["loc"] if part != _KEY_OF_MAP)
+    return path + detail["ctx"]["at"] if _is_placed(detail) else path
 
 
 def shown_path(path: KeyPath, root: Section = GatewayConfig) -> str:
@@ -43,42 +43,39 @@ def shown_path(path: KeyPath, root: Section = GatewayConfig) -> str:
 
 
 def error_message(detail: ErrorDetails, root: Section = GatewayConfig) -> str:
-    """The message of a Pydantic error, with the invalid value if it cannot be a secret."""
+    """The message of a Pydantic error: what to write, and the value if it cannot be a secret."""
     path = location(detail)
     if detail["type"] == "extra_forbidden":
         return _unknown_key(path, root)
-    message = detail["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    if detail["type"] in ("missing", "value_error"):
-        return message
-    return message + _value(detail, _is_confidential(path, root))
+    return message(detail, _field_type(path, root), confidential=_is_confidential(path, root))
 
 
-def _value(detail: ErrorDetails, confidential: bool) -> str:
-    """The invalid value, or its type if the type is the error."""
-    value, is_type_error = detail["input"], detail["type"].endswith("_type")
-    expects_collection = detail["type"] in ("model_type", "dict_type", "tuple_type")
-    if isinstance(value, dict | list | tuple) or confidential or expects_collection:
-        return f", not {_kind(value)}" if is_type_error else ""
-    text = repr(value)
-    return f", not {text if len(text) < MAX_VALUE else text[: MAX_VALUE - 3] + '...'}"
+def first_of_clash(detail: ErrorDetails) -> KeyPath | None:
+    """The path of the other key of a clash; None if the error is no clash."""
+    first: KeyPath | None = detail.get("ctx", {}).get("first") if _is_placed(detail) else None
+    return None if first is None else (*detail["loc"], *first)
 
 
-def _kind(value: object) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, dict):
-        return "a map"
-    if isinstance(value, list | tuple):
-        return "a list"
-    return "text" if isinstance(value, str) else "a number or a boolean"
+def booleans_as_numbers(data: object) -> Iterator[KeyPath]:
+    """The booleans where the schema has a number: Pydantic would read `true` as 1."""
+    waiting: list[tuple[KeyPath, object, object]] = [((), data, GatewayConfig)]
+    while waiting:
+        path, value, annotation = waiting.pop()
+        if isinstance(value, bool) and annotation in (int, float):
+            yield path
+        if isinstance(value, dict | list):
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            waiting += [((*path, key), each, _value_type(annotation, key)) for key, each in items]
+
+
+def _is_placed(detail: ErrorDetails) -> bool:
+    return detail["type"] == INVALID
 
 
 def _unknown_key(path: KeyPath, root: Section) -> str:
     allowed = sorted(section_at(path[:-1], root).model_fields)
-    close = get_close_matches(str(path[-1]), allowed, n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
-    return f"unknown key; {hint}allowed keys: {', '.join(allowed)}"
+    hint = did_you_mean(str(path[-1]), allowed)
+    return f"unknown key{hint or ';'} allowed keys: {', '.join(allowed)}"
 
 
 def _is_confidential(path: KeyPath, root: Section) -> bool:
@@ -121,3 +118,16 @@ def _bare(annotation: object) -> object:
             break
         annotation = inner[0]
     return annotation
+
+
+def _field_type(path: KeyPath, root: Section) -> FieldType:
+    """The type of the value at a path, with the annotations of the schema."""
+    annotation: object = root
+    for key in path[:-1]:
+        annotation = _value_type(annotation, key)
+    if is_section(annotation) and path and (field := annotation.model_fields.get(str(path[-1]))):
+        return FieldType.of(field.annotation, tuple(field.metadata))
+    arguments = get_args(annotation)
+    if path and get_origin(annotation) is dict:
+        return FieldType.of(arguments[1])
+    return FieldType.of(arguments[0] if path and arguments else annotation)

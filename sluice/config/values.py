@@ -16,6 +16,7 @@ from pydantic import (
     StringConstraints,
 )
 
+from sluice.config.pattern import Pattern, wrong_format
 from sluice.printable import printable
 
 _DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)(ms|s|m|h)")
@@ -26,6 +27,9 @@ _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?")
 _IPV6_ZONE = re.compile(r"%[A-Za-z0-9._~-]{1,32}")
 _PORT = re.compile(r"[0-9]{1,5}")
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
+
+DURATION_REMEDY = "write a duration as a number and a unit, such as 250ms, 30s, 5m or 1h"
+SIZE_REMEDY = "write a size as a number and a unit, such as 512KiB, 10MiB or 1GiB"
 
 LOOPBACK_HOSTS = ("127.0.0.1", "::1")
 """The addresses of `localhost` (RFC 6761 section 6.3)."""
@@ -73,12 +77,31 @@ def parse_duration(text: str) -> float:
     """Seconds of a duration such as `250ms`. Raises ValueError for text in another format."""
     match = _DURATION.fullmatch(text)
     if match is None:
-        raise ValueError("write a duration as a number and a unit, such as 250ms, 30s, 5m or 1h")
+        raise ValueError(DURATION_REMEDY)
     return float(match[1]) * _SECONDS[match[2]]
 
 
 def _duration_value(value: object) -> object:
-    return parse_duration(value) if isinstance(value, str) else value
+    try:
+        return parse_duration(value) if isinstance(value, str) else value
+    except ValueError:
+        raise wrong_format(DURATION_REMEDY) from None
+
+
+def format_duration(seconds: float) -> str:
+    """A duration as the config has it, such as `90s`, with the largest unit that divides it."""
+    for unit, length in (("h", 3600), ("m", 60)):
+        if seconds and seconds % length == 0:
+            return f"{seconds / length:.0f}{unit}"
+    return f"{seconds * 1000:.15g}ms" if 0 < abs(seconds) < 1 else f"{seconds:.15g}s"
+
+
+def format_size(size: float) -> str:
+    """A size as the config has it, such as `10MiB`, with the largest unit that divides it."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if size and size % _BYTES[unit] == 0:
+            return f"{size // _BYTES[unit]:.0f}{unit}"
+    return f"{size:.15g}B"
 
 
 def _check_duration(value: float) -> float:
@@ -91,7 +114,7 @@ def _parse_size(value: object) -> object:
     if isinstance(value, str):
         match = _SIZE.fullmatch(value)
         if match is None:
-            raise ValueError("write a size as a number and a unit, such as 512KiB, 10MiB or 1GiB")
+            raise wrong_format(SIZE_REMEDY)
         return int(match[1]) * _BYTES[match[2]]
     return value
 
@@ -120,7 +143,7 @@ def _address_error(value: str, remedy: str) -> str:
         return examples
     quoted = repr(printable(value, MAX_QUOTED))
     if "://" in value:
-        return f"{quoted} is a URL: {examples}, without scheme and path"
+        return f"{quoted} is a URL: {remedy}, such as {_url_address(value)}, without the scheme"
     if (is_ip(value) and ":" in value) or (
         is_ip(value.rpartition(":")[0]) and value.count(":") > 1
     ):
@@ -129,6 +152,15 @@ def _address_error(value: str, remedy: str) -> str:
     if _ends_in_number(host) and not is_ip(host) and host != value:
         return f"{quoted} has no valid IPv4 address, and no host name ends in a number: {examples}"
     return f"{quoted} is no such address: {examples}"
+
+
+def _url_address(url: str) -> str:
+    """The address in a URL; an example if it has none."""
+    scheme, _, rest = url.partition("://")
+    address = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    with_port = f"{address}:{443 if scheme.lower() in ('https', 'grpcs') else 80}"
+    found = next((each for each in (address, with_port) if _is_host_port(each)), "127.0.0.1:8080")
+    return printable(found, MAX_QUOTED)
 
 
 def _is_host(host: str) -> bool:
@@ -229,7 +261,7 @@ _TEXT_OR_NUMBER = {"anyOf": [{"type": "string"}, {"type": "number", "minimum": 0
 MIN_DURATION = 0.001
 """Seconds: Envoy counts milliseconds, and 0 has another meaning, such as "no timeout"."""
 
-Text = Annotated[str, AfterValidator(_check_text), Field(max_length=MAX_TEXT)]
+Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_check_text)]
 """Text in one line."""
 
 FilePath = Annotated[str, AfterValidator(_check_file_path)]
@@ -278,31 +310,54 @@ Address = Annotated[
 ]
 """A TCP address, or `unix:` and the path of a socket."""
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+Name = Annotated[
+    str,
+    Pattern(
+        r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}",
+        "write a name of 1 to 63 letters, digits and . _ -, that begins with a letter or a digit",
+    ),
+]
 """Name of a model, version, rule or key. It appears in paths, headers, clusters and metrics."""
 
 HostName = Annotated[
     str,
     TypeLabel("host name"),
-    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$"),
+    Pattern(
+        r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}",
+        "write a host name without scheme and port, such as gateway.example.com",
+    ),
     AfterValidator(str.lower),
 ]
 """A DNS name, converted to lower case."""
 
 HeaderName = Annotated[
     str,
-    StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}$"),
+    Pattern(
+        r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}",
+        "write the name of a header, such as x-user: letters, digits and - _, without a colon",
+    ),
     AfterValidator(str.lower),
 ]
 """The name of an HTTP header (RFC 9110 section 5.1), converted to lower case."""
 
 PathPrefix = Annotated[
-    str, StringConstraints(pattern=r'^/[!"$->@-~]*[!"$-.0->@-~]$', max_length=1024)
+    str,
+    StringConstraints(max_length=1024),
+    Pattern(
+        r'/[!"$->@-~]*[!"$-.0->@-~]',
+        "write a path such as /predict: it begins with a slash and does not end with one, and has "
+        "no blanks, no ? and no #",
+    ),
 ]
 """A path and everything below it: `/a` matches `/a` and `/a/b`, not `/ab`. Paths are ASCII."""
 
 Subpath = Annotated[
-    str, StringConstraints(pattern=r"^(\*|[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*)$", max_length=200)
+    str,
+    StringConstraints(max_length=200),
+    Pattern(
+        r"\*|[A-Za-z0-9._~-]+(?:/[A-Za-z0-9._~-]+)*",
+        "write a path without a slash at its begin and its end, such as stats or a/b, or *",
+    ),
 ]
 """A path below another, without the slash between them. `*`: every path."""
 

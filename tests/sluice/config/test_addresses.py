@@ -47,12 +47,27 @@ def test_a_host_that_ends_in_a_number_is_an_ipv4_address_or_an_error(host: str) 
         ("[localhost]:80", "is no such address"),
         ("8080", "is no such address"),
         ("host:65536", "is no such address"),
-        ("http://host:80", "is a URL"),
     ],
 )
 def test_an_error_quotes_the_address_and_gives_an_example(value: str, reason: str) -> None:
     message = error(value)
     assert f"'{value}' {reason}: write an address as host:port, such as 127.0.0.1:80" in message
+
+
+@pytest.mark.parametrize(
+    ("value", "address"),
+    [
+        ("http://host:80", "host:80"),
+        ("https://host/v2/models", "host:443"),
+        ("grpc://[::1]:9000?x", "[::1]:9000"),
+        ("http://", "127.0.0.1:8080"),
+    ],
+)
+def test_an_error_says_which_part_of_a_url_is_the_address(value: str, address: str) -> None:
+    assert error(value) == (
+        f"Value error, '{value}' is a URL: write an address as host:port, such as {address}, "
+        "without the scheme"
+    )
 
 
 def test_an_error_shows_no_password_and_no_long_or_forged_text() -> None:

@@ -38,7 +38,10 @@ BREAKER = (
             "only database 0",
         ),
         (BACKEND.format("leases: {interval: 1s, lifetime: 500ms}"), "below leases.lifetime"),
-        (DOMAIN.format("{key: a}, {key: a}"), "have the key 'a'"),
+        (
+            DOMAIN.format("{key: a}, {key: a}"),
+            "two descriptors have the key and the value ('a', '')",
+        ),
         (
             DOMAIN.format("{key: a, rate_limit: {unlimited: true, requests_per_unit: 1}}"),
             "remove requests_per_unit",

@@ -69,7 +69,7 @@ def test_a_single_version_is_the_stable_one() -> None:
         ("listener: &a\n  x: *a\n", "gateway.yaml:2: listener.x: an alias refers to itself"),
         (
             "auth:\n  issuers:\n  - {issuer: i, audiences: [a], algorithms: [none], jwks: '{}'}\n",
-            "gateway.yaml:3: auth.issuers.0.algorithms.0: input should be 'RS256', ",
+            "gateway.yaml:3: auth.issuers.0.algorithms.0: write RS256, RS384, ",
         ),
         (
             "auth:\n  issuers:\n  - {issuer: i, audiences: [a], algorithms: [RS256]}\n",
@@ -107,11 +107,23 @@ def test_symmetric_and_asymmetric_algorithms_cannot_be_mixed() -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("stable: v9", "stable names version 'v9', but the versions are v1, v2"),
-        ("stable: v1\n    claim_rules: [{value: vip, version: v3}]", "claim_rules.0 names"),
-        ("stable: v1\n    canaries: [{version: v1, percent: 1}]", "must have a different version"),
-        ("stable: v1\n    canaries: [{version: v2, percent: 101}]", "less than or equal to 100"),
-        ("stable: v1\n    canaries: [{version: v2, percent: 0.005}]", "multiple of 0.01"),
+        ("stable: v9", "models.a.stable: the model has no version 'v9'; write v1, v2"),
+        (
+            "stable: v1\n    claim_rules: [{value: vip, version: v3}]",
+            "claim_rules.0.version: the model",
+        ),
+        (
+            "stable: v1\n    canaries: [{version: v1, percent: 1}]",
+            "'v1' is the stable version, which cannot be",
+        ),
+        (
+            "stable: v1\n    canaries: [{version: v2, percent: 101}]",
+            "write a number of at most 100, not 101",
+        ),
+        (
+            "stable: v1\n    canaries: [{version: v2, percent: 0.005}]",
+            "write a multiple of 0.01, not 0.005",
+        ),
         ("type: t", "set stable to the default version"),
         (
             "stable: v1\n    access: {public: true, allow: [{groups: [a]}]}",
@@ -126,12 +138,59 @@ def test_contradictory_rules_are_refused(line: str, expected: str) -> None:
     assert expected in problems(text)[0]
 
 
-def test_two_models_cannot_share_a_path() -> None:
-    text = (
-        MINIMAL
-        + '  b:\n    paths: [/v2/models/a]\n    versions: {v1: {endpoints: [{address: "h:1"}]}}\n'
-    )
-    assert "models a and b both have the path /v2/models/a" in problems(text)[0]
+VERSIONS = 'versions: {v1: {endpoints: [{address: "h:1"}]}}'
+CLASHES = {
+    MINIMAL + f"  b:\n    paths: [/x, /v2/models/a]\n    {VERSIONS}\n":
+        "7: models.b.paths.1: two models have the path '/v2/models/a'; the other is models.a in "
+        "line 3",
+    f"models:\n  a:\n    paths:\n    - /x\n    - /x\n    {VERSIONS}\n":
+        "5: models.a.paths.1: two models have the path '/x'; the other is models.a.paths.0 in "
+        "line 4",
+    "models:\n  a: {}\n  b: {}\n  a: {}\n": "4: models.a: the key occurs twice, first in line 2",
+    "auth:\n  issuers:\n"
+    + "  - {issuer: i, audiences: [a], algorithms: [RS256], jwks_file: f}\n" * 2:
+        "4: auth.issuers.1.issuer: two issuers have the same issuer; the other is "
+        "auth.issuers.0.issuer in line 3",
+    f"auth:\n  api_keys:\n  - {{name: k, sha256: '{'1a' * 32}'}}\n  - {{name: k, sha256: x}}\n"
+    .replace("sha256: x", f"sha256: '{'2b' * 32}'"):
+        "4: auth.api_keys.1.name: two API keys have the same name; the other is "
+        "auth.api_keys.0.name in line 3",
+    "auth:\n  api_keys:\n"
+    + "".join(f"  - {{name: k{n}, sha256: '{'1a' * 32}'}}\n" for n in range(2)):
+        "4: auth.api_keys.1.sha256: two API keys have the same sha256; the other is "
+        "auth.api_keys.0.sha256 in line 3",
+    "limits:\n  rules:\n  - {name: r, rate: 1}\n  - {name: s, rate: 1}\n  - {name: r, rate: 2}\n":
+        "5: limits.rules.2.name: two rules have the name 'r'; the other is limits.rules.0.name in "
+        "line 3",
+    MINIMAL + "    inputs:\n    - {name: t, datatype: FP32, shape: [1]}\n"
+    "    - {name: t, datatype: FP32, shape: [1]}\n":
+        "8: models.a.inputs.1.name: two tensors have the name 't'; the other is "
+        "models.a.inputs.0.name in line 7",
+    "models:\n  a:\n    versions:\n      v1:\n        endpoints:\n        - address: h:1\n"
+    "        - address: h:1\n":
+        "7: models.a.versions.v1.endpoints.1.address: two endpoints have the address 'h:1'; set "
+        "weight instead; the other is models.a.versions.v1.endpoints.0.address in line 6",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "expected"), CLASHES.items())
+def test_a_clash_names_both_lines(text: str, expected: str) -> None:
+    assert problems(text) == [f"gateway.yaml:{expected}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("limits: {models: {sentimant: {rate: 1, burst: 1}}}", "no model has this name; did you "),
+        ("limits: {model_types: {clasify: {rate: 1, burst: 1}}}", "this type; did you mean clas"),
+        ("limits: {model_types: {x: {rate: 1, burst: 1}}}", "no model has this type"),
+    ],
+)
+def test_a_limit_of_an_unknown_model_suggests_a_near_name(text: str, expected: str) -> None:
+    model = f"models: {{sentiment: {{type: classify, {VERSIONS}}}}}\n"
+    (found,) = problems(f"{text}\n{model}")
+    assert found.startswith("gateway.yaml:1: limits.model")
+    assert expected in found
 
 
 REPORTS_OFF = "telemetry: {reports: {enabled: false}}\n"
