@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from sluice.config.auth import Auth
+from sluice.config.cors import Cors
 from sluice.config.errors import KeyPath
 from sluice.config.invalid import check_distinct, invalid
 from sluice.config.limits import Limits
@@ -74,6 +75,13 @@ class Listener(Strict):
     )
     max_concurrent_streams: int = Field(
         128, ge=1, le=2**31 - 1, description="Concurrent streams of one HTTP/2 connection."
+    )
+    headers_with_underscores: Literal["reject", "drop", "allow"] = Field(
+        "reject",
+        description="What happens with request headers that have underscores in their names: "
+        "`reject` the request (400; over HTTP/2, the stream is reset), `drop` the headers, or "
+        "`allow` them. Many servers read `a_b` and `a-b` as the same header, so Envoy removes "
+        "spellings with underscores of headers that only the gateway may set.",
     )
     stream_buffer_limit: Size = Field(
         1 << 20,
@@ -220,6 +228,11 @@ class Requests(Strict):
     expose_reason: bool = Field(
         False,
         description="Whether responses carry the reason of the decision in `x-sluice-reason`.",
+    )
+    cors: Cors | None = Field(
+        None,
+        description="Web pages of other origins that may call the gateway. `models.NAME.cors` "
+        "replaces it. Default: none.",
     )
 
 

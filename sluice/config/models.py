@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from sluice.config.auth import Claim, ClaimValue
 from sluice.config.breaker import BreakerConfig
+from sluice.config.cors import Cors
 from sluice.config.errors import KeyPath
 from sluice.config.invalid import check_distinct, invalid
 from sluice.config.pattern import Pattern
@@ -16,6 +17,7 @@ from sluice.config.values import (
     Duration,
     HeaderName,
     HostPort,
+    Method,
     Name,
     PathPrefix,
     Percent,
@@ -26,7 +28,6 @@ from sluice.config.values import (
     Text,
 )
 
-Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 GrpcMethod = Literal["ModelConfig", "ModelStatistics"]
 MediaRange = Annotated[
     str,
@@ -248,6 +249,7 @@ class Model(Strict):
     max_body: Size | None = Field(None, description="Overrides `requests.max_body`.")
     max_response: Size | None = Field(None, description="Overrides `requests.max_response`.")
     websocket: bool = Field(False, description="Whether clients may upgrade to WebSocket.")
+    cors: Cors | None = Field(None, description="Replaces `requests.cors` for this model.")
     access: Access = Access()
     claim_rules: tuple[ClaimRule, ...] = ()
     canaries: tuple[Canary, ...] = Field((), max_length=16)

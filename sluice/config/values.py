@@ -4,7 +4,7 @@ import ipaddress
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
@@ -339,6 +339,8 @@ HeaderName = Annotated[
     AfterValidator(str.lower),
 ]
 """The name of an HTTP header (RFC 9110 section 5.1), converted to lower case."""
+
+Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 PathPrefix = Annotated[
     str,

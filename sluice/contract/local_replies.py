@@ -20,6 +20,9 @@ VIA_UPSTREAM: Final = "via_upstream"
 CALLOUT_DETAILS: Final = "sluice"
 """Prefix of the `response_code_details` of responses by the callout."""
 
+ORIGIN_POLICY: Final = "foreign_origin"
+"""Name of the policy of Envoy's RBAC filter that refuses WebSocket handshakes by their origin."""
+
 _CALLOUT_PREFIX: Final = f"{CALLOUT_DETAILS}:"
 
 
@@ -106,6 +109,12 @@ LOCAL_REPLIES: Final = (
         429,
         "The gateway's request rate limit is exceeded.",
         ("local_rate_limited",),
+    ),
+    LocalReply(
+        Reason.ORIGIN_NOT_ALLOWED,
+        403,
+        "The model accepts no WebSocket from this origin.",
+        (f"rbac_access_denied_matched_policy[{ORIGIN_POLICY}]",),
     ),
     LocalReply(
         Reason.GATEWAY_OVERLOADED,
@@ -199,6 +208,7 @@ GATEWAY_REASONS: Final = frozenset(
         Reason.DECISION_UNAVAILABLE,
         Reason.GATEWAY_OVERLOADED,
         Reason.NOT_READY,
+        Reason.ORIGIN_NOT_ALLOWED,
         *(reason for reason, _ in LOCAL_REPLIES_BY_STATUS.values()),
     }
 )
@@ -210,14 +220,15 @@ READY_DETAILS: Final = "health_check_ok"
 
 _LOG_REASONS: Final = (
     ((READY_DETAILS, "direct_response"), Reason.GATEWAY_STATUS),
+    (("cors_response",), Reason.CORS_PREFLIGHT),
     (("downstream", "http2.remote_re"), Reason.CLIENT_LEFT),
     (("upstream_reset_after_response_started",), Reason.MODEL_UNREACHABLE),
     # A gRPC client gets UNKNOWN for 413 and 408, so the status does not distinguish them.
     (("request_payload_too_large",), Reason.BODY_TOO_LARGE),
 )
 """Reasons by beginnings of the details, for requests that end without a local reply of the tables
-above: the gateway has answered for itself, the client has closed the connection or reset the
-stream, or the response has begun."""
+above: the gateway has answered for itself, or a preflight (CORS), the client has closed the
+connection or reset the stream, or the response has begun."""
 
 _CODEC_DETAILS: Final = ("http1.", "http2.")
 _CODEC_STATUSES: Final = frozenset({426, 431, 501})

@@ -127,6 +127,8 @@ class Reason(StrEnum):
     IDLE_TIMEOUT = "idle_timeout"
     MODEL_UNREACHABLE = "model_unreachable"
     CLIENT_LEFT = "client_left"
+    CORS_PREFLIGHT = "cors_preflight"
+    ORIGIN_NOT_ALLOWED = "origin_not_allowed"
     BAD_REQUEST = "bad_request"
     NOT_FOUND = "not_found"
     REQUEST_TIMEOUT = "request_timeout"

@@ -76,7 +76,8 @@ def reference() -> str:
             "",
             "These reasons appear only in the access log. `client_left`: the client closed the "
             "connection before the response\nwas complete. `gateway_status`: the gateway answered "
-            "for itself (`/v2`, `/v2/health/live`, `/v2/health/ready`).",
+            "for itself (`/v2`, `/v2/health/live`, `/v2/health/ready`). `cors_preflight`: Envoy "
+            "answered the preflight of\na browser.",
             "",
         ]
     )

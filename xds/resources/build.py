@@ -15,7 +15,15 @@ from sluice.contract import names
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
 from xds.protocol.snapshot import Resource, Resources, Snapshot
-from xds.resources import clusters, endpoints, local_rate_limit, routes, server_status, telemetry
+from xds.resources import (
+    clusters,
+    cors,
+    endpoints,
+    local_rate_limit,
+    routes,
+    server_status,
+    telemetry,
+)
 from xds.resources.callout_cluster import callout_cluster
 from xds.resources.filters import EXT_PROC
 from xds.resources.listener import listener
@@ -118,8 +126,10 @@ def _listeners(inputs: _Inputs) -> Resources:
 def _routes(inputs: _Inputs) -> Resources:
     table = [route for model in inputs.models for route in model.routes]
     limits = [each.name for each in local_rate_limit.http_filters()]
-    table += map(bytes, server_status.routes([EXT_PROC], limits))
-    table += map(bytes, routes.fallback_routes())
+    others = [*server_status.routes([EXT_PROC], limits), *routes.fallback_routes()]
+    for route in others:
+        cors.allow_origins(route, inputs.config.requests.cors, ("POST",))
+    table += map(bytes, others)
     body = routes.route_configuration(inputs.config, table)
     return {names.ROUTE_CONFIGURATION: Resource.of(body)}
 

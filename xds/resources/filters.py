@@ -26,7 +26,7 @@ from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 from sluice.config import GatewayConfig
 from sluice.config.gateway import Callout
 from sluice.contract.names import CALLOUT_CLUSTER
-from xds.resources import header_mutations, local_rate_limit, server_status
+from xds.resources import cors, header_mutations, local_rate_limit, server_status
 from xds.resources.messages import grpc_service, pack, seconds
 
 EXT_PROC: Final = "envoy.filters.http.ext_proc"
@@ -49,9 +49,11 @@ milliseconds are enough for Envoy's threads to learn that the worker is ejected.
 def http_filters(config: GatewayConfig) -> list[HttpFilter]:
     """The HttpConnectionManager's http_filters.
 
-    Rate limits come before the callout, to protect it. Probes of the readiness have no limit.
+    CORS comes first, because its filter must see a request that another filter refuses. Rate limits
+    come before the callout, to protect it. Probes of the readiness have no limit.
     """
     return [
+        cors.cors_filter(),
         *([server_status.readiness_filter()] if server_status.answers_readiness(config) else []),
         *local_rate_limit.http_filters(),
         *(builder(config) for builder in HTTP_FILTERS),
@@ -94,6 +96,10 @@ def _ext_proc(config: GatewayConfig) -> HttpFilter:
     return HttpFilter(name=EXT_PROC, typed_config=pack(external_processor(config.callout)))
 
 
+def _origin(_: GatewayConfig) -> HttpFilter:
+    return cors.origin_filter()
+
+
 def _grpc_http1_bridge(_: GatewayConfig) -> HttpFilter:
     """Turns the trailers of a converted gRPC call into headers, because HTTP/1.1 has no trailers.
 
@@ -130,6 +136,7 @@ def _body_length(_: GatewayConfig) -> HttpFilter:
 FilterBuilder = Callable[[GatewayConfig], HttpFilter]
 
 HTTP_FILTERS: Final[tuple[FilterBuilder, ...]] = (
+    _origin,
     _body_length,
     _ext_proc,
     _grpc_http1_bridge,

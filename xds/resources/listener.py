@@ -1,6 +1,7 @@
 """The listener (LDS): addresses, TLS and HTTP settings towards clients."""
 
 from pathlib import Path
+from typing import Final
 
 from envoy_data_plane.envoy.config.core.v3 import (
     CidrRange,
@@ -58,6 +59,12 @@ A read can contain one chunk of HTTP/1.1 in 6 bytes, and Envoy parses all of the
 This is also the largest buffer of an HTTP/1.1 stream whose route sets none; the windows of HTTP/2
 do not depend on it.
 """
+
+_UNDERSCORES: Final = {
+    "reject": HttpProtocolOptionsHeadersWithUnderscoresAction.REJECT_REQUEST,
+    "drop": HttpProtocolOptionsHeadersWithUnderscoresAction.DROP_HEADER,
+    "allow": HttpProtocolOptionsHeadersWithUnderscoresAction.ALLOW,
+}
 
 MAX_HEADERS_KIB = 60
 """Maximum size of a request's headers, with those that the gateway adds."""
@@ -118,9 +125,7 @@ def _connection_manager(config: GatewayConfig) -> HttpConnectionManager:
         common_http_protocol_options=HttpProtocolOptions(
             idle_timeout=seconds(settings.idle_timeout),
             max_headers_count=MAX_HEADERS,
-            headers_with_underscores_action=(
-                HttpProtocolOptionsHeadersWithUnderscoresAction.REJECT_REQUEST
-            ),
+            headers_with_underscores_action=_UNDERSCORES[settings.headers_with_underscores],
         ),
         max_request_headers_kb=MAX_HEADERS_KIB,
         http2_protocol_options=_http2(settings),
@@ -128,7 +133,9 @@ def _connection_manager(config: GatewayConfig) -> HttpConnectionManager:
         use_remote_address=True,
         xff_num_trusted_hops=settings.trusted_hops,
         internal_address_config=HttpConnectionManagerInternalAddressConfig(cidr_ranges=[NO_CLIENT]),
-        early_header_mutation_extensions=[header_mutations.from_requests()],
+        early_header_mutation_extensions=[
+            header_mutations.from_requests(settings.headers_with_underscores == "allow")
+        ],
         # Routes, the callout and the model server must see the same path.
         normalize_path=True,
         merge_slashes=True,

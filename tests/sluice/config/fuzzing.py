@@ -48,6 +48,7 @@ _TEXTS = {
     "address": ("127.0.0.1:1", "[::1]:65535", "h:9", "h:0", "h:65536", "unix:/a", "unix:"),
     "IP address and port": ("127.0.0.1:1", "[::1]:65535", "h:9", "127.1:9"),
     "host name": ("a", "A.b", "-", "a" * 253),
+    "origin": ("*", "null", "https://a.b", "https://*.a.b:8", "http://[::1]:3", "a.b"),
 }  # fmt: skip
 _SAMPLES: dict[str, tuple[str, ...]] = {
     "address": ("127.0.0.1:1", "[::1]:65535", "h:9", "10.0.0.1:7", "h:10"),
@@ -60,6 +61,7 @@ _SAMPLES: dict[str, tuple[str, ...]] = {
     "jwks_uri": ("https://h/k", "http://h:1/"),
     "key": ("subject", "model", "claim:a", "header:x"),
     "name": ("a", "b", "c", "d", "x-a"),
+    "origins": ("*", "null", "https://a.b", "https://*.a.b:8"),
     "output": ("none", "stdout", "/tmp/log-of-sluice"),
     "part": ("subject", "group", "header:x"),
     "path": ("/", "/ready"),

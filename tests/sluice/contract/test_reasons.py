@@ -21,7 +21,7 @@ from sluice.contract.reasons import (
 def test_every_reason_is_in_a_table() -> None:
     replied = {reply.reason for reply in LOCAL_REPLIES}
     replied |= {reason for reason, _ in LOCAL_REPLIES_BY_STATUS.values()}
-    logged = {Reason.CLIENT_LEFT, Reason.GATEWAY_STATUS}
+    logged = {Reason.CLIENT_LEFT, Reason.CORS_PREFLIGHT, Reason.GATEWAY_STATUS}
     assert {*ADMISSIONS, *STATUS, *replied, *logged} == set(Reason)
 
 

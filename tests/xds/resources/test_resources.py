@@ -112,11 +112,13 @@ def test_envoy_ejects_all_workers_but_one(workers: int) -> None:
 
 def test_the_filters_are_in_order_and_the_callout_fails_closed() -> None:
     filters = manager(compiled()).http_filters
-    readiness, *limits, body_length, ext_proc, bridge, router = filters
+    cors, readiness, *limits, origins, body_length, ext_proc, bridge, router = filters
+    assert cors.name == "envoy.filters.http.cors"
     assert readiness.name == "envoy.filters.http.health_check"
     assert body_length.name == "sluice.body_length"
     assert all(".local_ratelimit." in limit.name for limit in limits)
-    assert [item.name.rpartition(".")[2] for item in (ext_proc, bridge, router)] == [
+    assert [item.name.rpartition(".")[2] for item in (origins, ext_proc, bridge, router)] == [
+        "rbac",
         "ext_proc",
         "grpc_http1_bridge",
         "router",
@@ -127,7 +129,7 @@ def test_the_filters_are_in_order_and_the_callout_fails_closed() -> None:
 
 
 def test_one_healthy_worker_makes_the_gateway_ready() -> None:
-    readiness = manager(compiled()).http_filters[0]
+    readiness = manager(compiled()).http_filters[1]
     assert readiness.typed_config is not None
     check = HealthCheck.parse(readiness.typed_config.value)
     (percentage,) = check.cluster_min_healthy_percentages.values()
@@ -142,8 +144,8 @@ def test_one_healthy_worker_makes_the_gateway_ready() -> None:
 )  # fmt: skip
 def test_a_model_may_claim_the_paths_of_the_gateway(path: str, claimed: bool) -> None:
     config = compiled(models={"a": model(paths=[path])})
-    first = manager(config).http_filters[0]
-    assert (first.name != "envoy.filters.http.health_check") == claimed
+    filters = {item.name for item in manager(config).http_filters}
+    assert ("envoy.filters.http.health_check" not in filters) == claimed
     (host,) = table(config).virtual_hosts
     own = [route for route in host.routes if route.direct_response]
     assert [route.match.path for route in own if route.match] == ["/v2/health/live", "/v2"]
