@@ -22,7 +22,7 @@ DEPENDENCIES = {
     "sluice.near_names": "",
     "sluice.config": "sluice.contract sluice.keys sluice.near_names sluice.printable",
     "sluice.state_changes": "",
-    "sluice.http": "sluice.config",
+    "sluice.http": "sluice.config sluice.printable sluice.user_agent",
     "sluice.images": "sluice.config",
     "sluice.data": "",
     "sluice.output": "",
@@ -83,7 +83,7 @@ DEPENDENCIES = {
     ),
     "xds.rollout": "xds.protocol",
     "xds.envoys": (
-        "sluice.config sluice.contract sluice.printable sluice.state_changes sluice.user_agent"
+        "sluice.config sluice.contract sluice.http sluice.printable sluice.state_changes"
     ),
     "xds.admin": "sluice.config sluice.http xds.envoys xds.protocol xds.resources xds.rollout",
     "xds.main": (

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from sluice.cli.gateway import Status
 from sluice.contract.names import CALLOUT_CLUSTER
+from sluice.http.client import Status
 
 MAX_ROWS = 100
 """Maximum endpoints that are printed for one Envoy. `--json` has all."""

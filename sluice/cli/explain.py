@@ -8,20 +8,17 @@ from typing import TYPE_CHECKING
 from sluice.cli.commands import Subcommands, UsageError, command
 from sluice.cli.curl import add_arguments, read_request
 from sluice.cli.gateway import (
-    NoAnswerError,
-    Status,
     address_near,
     config_argument,
     control_plane,
     control_plane_option,
-    fetch_status,
     find_config,
-    is_local,
     no_answer,
     no_control_plane,
     require_config,
 )
 from sluice.config.values import is_ip, split_host_port
+from sluice.http.client import NoAnswerError, Status, fetch_status, is_local
 from sluice.printable import printable
 
 if TYPE_CHECKING:
@@ -96,7 +93,7 @@ def _source(options: argparse.Namespace, authority: str) -> "Source":
     config = find_config(options)
     address = control_plane(options)
     try:
-        status = fetch_status(address.url, "worker_addresses")
+        status = fetch_status(address.url, "worker_addresses", proxy=True)
     except NoAnswerError as error:
         if config is None or options.control_plane is not None:
             raise no_control_plane(address, str(error)) from error

@@ -38,13 +38,13 @@ from sluice.cli.explained import (
     Stage,
 )
 from sluice.cli.explained_body import BodyRefusedError, body_stage
-from sluice.cli.gateway import NoAnswerError
 from sluice.config import PolicyDocument, policy_document
 from sluice.config.breaker import BreakerConfig
 from sluice.config.limits import Limits
 from sluice.config.load import load
 from sluice.contract.local_replies import LOCAL_REPLIES_BY_STATUS
 from sluice.contract.reasons import STATUS, Reason
+from sluice.http.client import NoAnswerError
 from sluice.keys.fetch import FetchError, fetch_document
 from sluice.keys.key_set import KeySet, KeySetError
 

@@ -1,4 +1,4 @@
-"""Finds the gateway that a command is about, and makes HTTP requests to it.
+"""Finds the gateway that a command is about.
 
 All commands use one order: an option of the command, the argument CONFIG, the environment variable
 `SLUICE_CONFIG`, and the default addresses. Only the sections with addresses are read, so a config
@@ -6,15 +6,10 @@ with an error elsewhere still finds the gateway whose status explains the error.
 """
 
 import argparse
-import json
 import os
-import urllib.error
-import urllib.request
-from collections.abc import Mapping
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
@@ -25,31 +20,10 @@ from sluice.config.errors import ConfigError, Problem
 from sluice.config.gateway import ControlPlane
 from sluice.config.load import CONFIG_VARIABLE, load, read_text
 from sluice.config.telemetry import Telemetry
-from sluice.config.values import Strict, is_loopback, split_host_port
-from sluice.printable import printable
-from sluice.user_agent import USER_AGENT
-
-TIMEOUT = 5.0
-"""Seconds for a response."""
-
-MAX_STATUS = 64 << 20
-MAX_ERROR_BODY = 500
-"""Maximum bytes that are read from an error response."""
-
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (replaced, not bound)
-"""Addresses that a server can listen on, and the addresses to connect to on the same machine."""
-
-_LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost", *_WILDCARDS)
-
-# Any: JSON. The status of the control plane has the schema `xds.admin.status.Status`, that of the
-# callout has the schema `extproc.telemetry.status.CalloutStatus`.
-Status = dict[str, Any]
+from sluice.config.values import Strict, connectable, join_host_port, split_host_port
+from sluice.http.client import is_local
 
 Section = TypeVar("Section", bound=Strict)
-
-
-class NoAnswerError(Exception):
-    """A server of the gateway did not answer, or its answer is not what the command expects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,51 +118,6 @@ def no_answer(server: str, address: GatewayAddress, reason: str) -> str:
     return f"no answer from {server} at {address.url} ({address.origin}): {reason}"
 
 
-def fetch_status(base: str, member: str) -> Status:
-    """The response to `GET /v1/status`, which must have `member`. Raises NoAnswerError."""
-    found = fetch_json(base, "/v1/status")
-    if member not in found:
-        raise NoAnswerError("the response is not a status; check the URL")
-    return found
-
-
-def fetch_json(base: str, path: str) -> Status:
-    """The JSON object at `path` of a server. Raises NoAnswerError."""
-    url = f"{base.rstrip('/')}{path}"
-    try:
-        with open_url(urllib.request.Request(url), TIMEOUT) as response:  # noqa: S310 (an http URL)
-            body = response.read(MAX_STATUS)
-    except urllib.error.HTTPError as error:
-        raise NoAnswerError(_http_error(error)) from error
-    except HTTPException as error:
-        raise NoAnswerError(f"the response is not HTTP: {error}") from error
-    except (OSError, ValueError) as error:
-        raise NoAnswerError(no_connection(error)) from error
-    try:
-        found: object = json.loads(body)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise NoAnswerError("the response is not a status; check the URL")
-    return found
-
-
-def open_url(request: urllib.request.Request, timeout: float) -> Any:
-    """Send a request. A proxy of the environment is not used for this machine."""
-    host = urlsplit(request.full_url).hostname or ""
-    proxies: Mapping[str, str] | None = {} if is_local(host) else None
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))  # type: ignore[arg-type]
-    opener.addheaders = [("User-Agent", USER_AGENT), ("Accept", "*/*")]
-    return opener.open(request, timeout=timeout)
-
-
-def no_connection(error: Exception) -> str:
-    """The cause of a failed connection, in one line."""
-    cause = getattr(error, "reason", error)
-    text = printable(str(getattr(cause, "strerror", None) or cause), MAX_ERROR_BODY)
-    return f"{text}; is it running?"
-
-
 def address_near(control_plane: str, address: str) -> str:
     """An address of the gateway's config, as it is reached from this machine.
 
@@ -198,14 +127,9 @@ def address_near(control_plane: str, address: str) -> str:
     if address.startswith("unix:"):
         return address
     host, port = split_host_port(address)
-    if host in _LOCAL_HOSTS:
+    if is_local(connectable(host)):
         host = urlsplit(control_plane).hostname or host
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def is_local(host: str) -> bool:
-    """Whether a host in a URL is this machine."""
-    return host == "localhost" or is_loopback(host)
+    return join_host_port(host, port)
 
 
 def _url(text: str) -> str:
@@ -216,8 +140,7 @@ def _url(text: str) -> str:
 
 def _local_url(address: str) -> str:
     host, port = split_host_port(address)
-    host = _WILDCARDS.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"http://{join_host_port(connectable(host), port)}"
 
 
 def _section(config: Path, name: str, schema: type[Section]) -> tuple[Section, Node]:
@@ -244,13 +167,3 @@ def _origin(options: argparse.Namespace, config: Path, root: Node, *keys: str) -
             return f"the default, because {'.'.join(keys)} is not in {config}{named}"
         node = node.children[key]
     return f"{'.'.join(keys)} in {config} line {node.line}{named}"
-
-
-def _http_error(error: urllib.error.HTTPError) -> str:
-    """Status code and body of an error response, in one line. The body may say what to change."""
-    try:
-        body = " ".join(error.read(MAX_ERROR_BODY).decode(errors="replace").split())
-    except (OSError, HTTPException):
-        body = ""
-    # The body and the reason may come from another server.
-    return f"{error.code}: {body if body and body.isprintable() else error.reason}"

@@ -10,9 +10,9 @@ from extproc.rpc import RpcError
 from extproc.transport.aio.client import ClientLimits, open_call
 from protos.protection_pb2 import InspectRequest, InspectResponse
 from sluice.cli.explained import BreakerReport, LimitReport
-from sluice.cli.gateway import NoAnswerError
 from sluice.config.limits import LimitRule
 from sluice.contract.paths import INSPECT
+from sluice.http.client import NoAnswerError
 from sluice.printable import printable
 
 TIMEOUT = 3.0

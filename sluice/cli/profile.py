@@ -1,9 +1,7 @@
 """`sluice profile`: a CPU profile of a running worker, as a flame graph."""
 
 import argparse
-import urllib.error
 import urllib.request
-from http.client import HTTPException
 from pathlib import Path
 
 from sluice.cli.commands import CommandError, Subcommands, command
@@ -12,14 +10,12 @@ from sluice.cli.gateway import (
     callout_option,
     config_argument,
     no_answer,
-    no_connection,
-    open_url,
     read_section,
     require_config,
 )
 from sluice.config.files import read_file
 from sluice.config.telemetry import MAX_PROFILE_SECRET, Telemetry
-from sluice.printable import printable
+from sluice.http.client import NoAnswerError, fetch
 
 MAX_SECONDS = 60
 MARGIN = 30.0
@@ -47,13 +43,9 @@ def _profile(options: argparse.Namespace) -> int:
     address = callout(options)
     request = _request(options, config, address.url)
     try:
-        with open_url(request, options.seconds + MARGIN) as response:
-            profile = response.read(MAX_PROFILE)
-    except urllib.error.HTTPError as error:
-        reason = printable(error.read(1000).decode(errors="replace").strip(), 1000)
-        raise CommandError(f"{address.url} ({address.origin}): {error.code}: {reason}") from error
-    except (OSError, HTTPException) as error:
-        raise CommandError(no_answer("the callout", address, no_connection(error))) from error
+        profile = fetch(request, options.seconds + MARGIN, MAX_PROFILE, proxy=True)
+    except NoAnswerError as error:
+        raise CommandError(no_answer("the callout", address, str(error))) from error
     options.output.write_bytes(profile)  # `main` reports an OSError, with the path
     print(options.output)
     return 0

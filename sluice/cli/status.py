@@ -14,16 +14,14 @@ from collections.abc import Iterator
 from sluice.cli.commands import Subcommands, command
 from sluice.cli.endpoints import clock_time, endpoint_lines
 from sluice.cli.gateway import (
-    NoAnswerError,
-    Status,
     address_near,
     callout_option,
     config_argument,
     control_plane,
     control_plane_option,
-    fetch_status,
     no_control_plane,
 )
+from sluice.http.client import NoAnswerError, Status, fetch_status
 from sluice.printable import printable
 
 MAX_LINE = 5000
@@ -47,7 +45,7 @@ def register(commands: Subcommands) -> None:
 def _status(options: argparse.Namespace) -> int:
     address = control_plane(options)
     try:
-        status = fetch_status(address.url, "in_sync")
+        status = fetch_status(address.url, "in_sync", proxy=True)
     except NoAnswerError as error:
         raise no_control_plane(address, str(error)) from error
     callout = options.callout or f"http://{address_near(address.url, status['callout'])}"
@@ -59,7 +57,7 @@ def _status(options: argparse.Namespace) -> int:
 def _callout(url: str) -> Status:
     """The status of the callout, with its URL. `error` is None, or says why it is not known."""
     try:
-        return {"url": url, "error": None, **fetch_status(url, "workers")}
+        return {"url": url, "error": None, **fetch_status(url, "workers", proxy=True)}
     except NoAnswerError as error:
         return {
             "url": url,

@@ -213,6 +213,16 @@ def split_host_port(value: str) -> tuple[str, str]:
     return ("", "") if ":" in host else (host, port)
 
 
+def join_host_port(host: str, port: str | int) -> str:
+    """`host:port`. An IPv6 host gets brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def connectable(host: str) -> str:
+    """The host; the loopback address for a wildcard address, which clients cannot connect to."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (compared, not bound)
+
+
 def split_url(value: str) -> SplitResult | None:
     """The parts of a URL; None if it has no valid host and port, or blanks or control characters.
 

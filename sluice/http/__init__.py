@@ -1,1 +1,1 @@
-"""HTTP components that the control plane and the callout share."""
+"""HTTP servers of the control plane and the callout, and the client that asks them and Envoy."""

@@ -4,7 +4,7 @@ import asyncio
 import urllib.request
 
 from sluice.contract.names import CALLOUT_CLUSTER
-from sluice.user_agent import USER_AGENT
+from sluice.http.client import open_url
 
 POLL_INTERVAL = 0.05
 TIMEOUT = 2.0
@@ -18,10 +18,9 @@ async def wait_for_callout(admin: str, workers: int) -> None:
 
 def healthy_workers(admin: str) -> int:
     """The number of callout workers that Envoy has found healthy."""
-    url = f"http://{admin}/clusters"
     try:
-        request = urllib.request.Request(url, headers={"user-agent": USER_AGENT})
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:  # noqa: S310
+        request = urllib.request.Request(f"http://{admin}/clusters")
+        with open_url(request, TIMEOUT) as response:
             lines = response.read().decode().splitlines()
     except OSError:
         return 0

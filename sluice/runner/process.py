@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sluice.config.values import split_host_port
+from sluice.config.values import connectable, split_host_port
 
 log = logging.getLogger(__name__)
 
@@ -156,11 +156,6 @@ def is_free(address: str) -> bool:
         except OSError:
             return False
     return True
-
-
-def connectable(host: str) -> str:
-    """The host; the loopback address for a wildcard address, which clients cannot connect to."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (compared, not bound)
 
 
 def _exit_text(status: int) -> str:

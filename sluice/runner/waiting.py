@@ -1,26 +1,18 @@
 """Tells what the start of a gateway still waits for, and why it cannot succeed."""
 
 import asyncio
-import json
-import urllib.request
 from collections.abc import Iterable, Mapping
-from http.client import HTTPException
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from sluice.config import GatewayConfig
-from sluice.config.values import split_host_port
+from sluice.config.values import connectable, join_host_port, split_host_port
+from sluice.http.client import NoAnswerError, Status, fetch_status
 from sluice.printable import printable
 from sluice.runner.envoy import healthy_workers
-from sluice.runner.process import ChildProcess, accepts, connectable
-
-# Any: JSON, with the schema `xds.admin.status.Status`.
-Status = dict[str, Any]
+from sluice.runner.process import ChildProcess, accepts
 
 POLL_INTERVAL = 0.5
 TIMEOUT = 2.0
-
-MAX_STATUS = 64 << 20
-"""Bytes of a status that are read: more than that of the largest gateway."""
 
 MAX_ERROR = 1000
 """Characters of a rejection that are shown."""
@@ -87,16 +79,9 @@ def _rejection(status: Status) -> str | None:
 
 async def _status(address: str) -> Status:
     """The status of the control plane; empty while it does not respond."""
-    try:
-        return await asyncio.to_thread(_fetch_status, address)
-    except (OSError, HTTPException, ValueError):
-        return {}
-
-
-def _fetch_status(address: str) -> Status:
     host, port = split_host_port(address)
-    host = connectable(host)
-    url = f"http://[{host}]:{port}/v1/status" if ":" in host else f"http://{host}:{port}/v1/status"
-    with urllib.request.urlopen(url, timeout=TIMEOUT) as response:  # noqa: S310 (an http URL)
-        status: Status = json.loads(response.read(MAX_STATUS))
-    return status
+    url = f"http://{join_host_port(connectable(host), port)}"
+    try:
+        return await asyncio.to_thread(fetch_status, url, "nodes", timeout=TIMEOUT)
+    except NoAnswerError:
+        return {}

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping
 from http.client import HTTPException
 from typing import Any
 
+from sluice.config.values import join_host_port
+from sluice.http.client import open_url
 from sluice.printable import printable
-from sluice.user_agent import USER_AGENT
 from xds.envoys.observation import Host, NoObservation, Observation, Report
 
 INTERVAL = 2.0
@@ -29,10 +30,6 @@ MAX_ANSWER = 256 << 20
 """Maximum bytes of an answer. One endpoint takes about a kilobyte."""
 
 MAX_ERROR = 200
-
-# Without a proxy: the admin interface is on this machine or in this network.
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-_OPENER.addheaders = [("user-agent", USER_AGENT), ("accept", "application/json")]
 
 Json = Mapping[str, Any]  # Any: JSON of envoy.admin.v3
 
@@ -66,7 +63,8 @@ class AdminSource:
             return NoObservation("the answer is not that of an Envoy's admin interface")
 
     def _get(self, path: str) -> Any:
-        with _OPENER.open(f"http://{self._address}/{path}", timeout=TIMEOUT) as response:
+        request = urllib.request.Request(f"http://{self._address}/{path}")
+        with open_url(request, TIMEOUT) as response:
             return json.loads(response.read(MAX_ANSWER))
 
 
@@ -108,5 +106,5 @@ def _problems(health: Json) -> Iterator[str]:
 def _address(address: Json) -> str:
     if "pipe" in address:
         return f"unix:{address['pipe']['path']}"
-    host, port = address["socket_address"]["address"], address["socket_address"]["port_value"]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    socket_address = address["socket_address"]
+    return join_host_port(socket_address["address"], socket_address["port_value"])

@@ -27,9 +27,10 @@ from extproc.telemetry.publisher import MetricsPublisher
 from extproc.telemetry.status import WorkerStatus, read_status
 from sluice.cli import main
 from sluice.cli.endpoints import MAX_ROWS
-from sluice.cli.gateway import address_near, fetch_json, fetch_status
+from sluice.cli.gateway import address_near
 from sluice.cli.status import describe
 from sluice.config import GatewayConfig
+from sluice.http.client import fetch_status
 from sluice.http.server import serve_in_thread
 from sluice.keys.key_set import KeySet
 from sluice.user_agent import USER_AGENT
@@ -133,9 +134,9 @@ def test_requests_of_the_command_line_name_the_product() -> None:
     def respond(request: Request) -> Response:
         return JSONResponse({"agent": request.headers["user-agent"]})
 
-    app = Starlette(routes=[Route("/agent", respond)])
+    app = Starlette(routes=[Route("/v1/status", respond)])
     with serve_in_thread(app, ANY_PORT, max_requests=20) as address:
-        assert fetch_json(f"http://{address}", "/agent") == {"agent": USER_AGENT}
+        assert fetch_status(f"http://{address}", "agent") == {"agent": USER_AGENT}
 
 
 def test_every_key_set_is_shown_with_its_age_and_the_failure_of_its_fetch(tmp_path: Path) -> None:
