@@ -22,6 +22,7 @@ DEPENDENCIES = {
     "sluice.near_names": "",
     "sluice.config": "sluice.contract sluice.keys sluice.near_names sluice.printable",
     "sluice.state_changes": "",
+    "sluice.restart": "",
     "sluice.http": "sluice.config sluice.printable sluice.user_agent",
     "sluice.images": "sluice.config",
     "sluice.data": "",
@@ -72,7 +73,7 @@ DEPENDENCIES = {
         "extproc.auth extproc.breaker extproc.convert extproc.counter_table extproc.limits"
         " extproc.memory_budget extproc.policy extproc.protection extproc.rpc extproc.services"
         " extproc.services.ext_proc extproc.telemetry extproc.transport"
-        " protos sluice.config sluice.contract sluice.http sluice.state_changes"
+        " protos sluice.config sluice.contract sluice.http sluice.restart sluice.state_changes"
     ),
     "extproc.transport.__main__": "extproc.rpc extproc.services extproc.transport",
     "xds": "",

@@ -11,7 +11,6 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from extproc.counter_table import CounterTable
 from extproc.process import worker
 from extproc.process.heartbeat import CHECK_INTERVAL, HeartbeatReader, Silence
-from extproc.process.restart import RestartBackoff
 from extproc.process.stack_dump import DUMP_TIMEOUT, read_dump, request_dump, stack_file
 from extproc.process.telemetry import TelemetrySettings
 from extproc.process.worker import WorkerSettings
@@ -19,6 +18,7 @@ from extproc.protection import ProtectionSettings
 from extproc.telemetry import catalog
 from extproc.telemetry.metrics import Metrics
 from extproc.telemetry.status import WorkerState, WorkerStatus
+from sluice.restart import RestartBackoff
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,11 @@ import signal
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from sluice.config.values import connectable, split_host_port
+from sluice.restart import RestartBackoff
 
 log = logging.getLogger(__name__)
 
@@ -19,10 +20,6 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 PROBE_INTERVAL = 0.05
-RESTART_DELAY = 0.2
-MAX_RESTART_DELAY = 5.0
-STABLE_AFTER = 10.0
-"""Seconds. If a child has run longer than this, its next restart has the shortest delay."""
 
 
 class ChildExitedError(Exception):
@@ -47,11 +44,19 @@ class ChildProcess:
     spec: ProcessSpec
     _process: asyncio.subprocess.Process | None = None
     _restarts: asyncio.Task[None] | None = None
-    _stopping: bool = field(default=False)
+    _stopping: bool = False
 
     async def start(self) -> None:
         """Start the process. Raises OSError if the program cannot be executed."""
-        await self._spawn()
+        # A child in a separate session does not get the SIGINT of Ctrl-C: the runner stops its
+        # children in order. If the runner dies, the kernel sends SIGTERM to the child.
+        self._process = await asyncio.create_subprocess_exec(
+            *self.spec.argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            env=self.spec.environment,
+            start_new_session=True,
+            preexec_fn=_request_sigterm_if_parent_dies,
+        )
 
     @property
     def is_started(self) -> bool:
@@ -96,29 +101,16 @@ class ChildProcess:
                 process.kill()
             await process.wait()
 
-    async def _spawn(self) -> None:
-        # A child in a separate session does not get the SIGINT of Ctrl-C: the runner stops its
-        # children in order. If the runner dies, the kernel sends SIGTERM to the child.
-        self._process = await asyncio.create_subprocess_exec(
-            *self.spec.argv,
-            stdin=asyncio.subprocess.DEVNULL,
-            env=self.spec.environment,
-            start_new_session=True,
-            preexec_fn=_request_sigterm_if_parent_dies,
-        )
-
     async def _keep_running(self) -> None:
-        delay = RESTART_DELAY
+        backoff = RestartBackoff()
         clock = asyncio.get_running_loop().time
         while not self._stopping:
             assert self._process is not None
             started = clock()
             status = await self._process.wait()
-            delay = RESTART_DELAY if clock() - started > STABLE_AFTER else delay
             log.error("%s ended with %s: restarting it", self.spec.name, _exit_text(status))
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, MAX_RESTART_DELAY)
-            await self._spawn()
+            await asyncio.sleep(backoff.delay_after(clock() - started))
+            await self.start()
 
     async def _listening(self) -> None:
         for address in self.spec.listens:

@@ -17,10 +17,10 @@ import grpc.aio
 import pytest
 
 from bench.processes import free_port
-from extproc.process.restart import MIN_RESTART_DELAY
 from extproc.transport import TRANSPORTS, TransportName
 from protos.ext_proc_pb2 import ProcessingRequest, ProcessingResponse
 from sluice.contract.paths import EXT_PROC
+from sluice.restart import MIN_RESTART_DELAY
 from tests.extproc.decision.requests import document
 from tests.extproc.policy.control_plane import ControlPlane, control_plane
 from tests.extproc.services.callout import headers

@@ -18,7 +18,6 @@ import pytest
 
 from extproc.counter_table import CounterTable, create
 from extproc.process.heartbeat import CHECK_INTERVAL, Heartbeat
-from extproc.process.restart import MIN_RESTART_DELAY
 from extproc.process.stack_dump import read_dump, stack_file
 from extproc.process.telemetry import TelemetrySettings
 from extproc.process.worker import WorkerSettings
@@ -27,6 +26,7 @@ from extproc.protection import ProtectionSettings
 from extproc.telemetry import catalog
 from extproc.telemetry.exposition import find_series
 from extproc.telemetry.metrics import Counter, Gauge
+from sluice.restart import MIN_RESTART_DELAY
 from tests.extproc.process import silent_workers
 from tests.extproc.process.silent_workers import deadlocked, stopped, without_loop
 

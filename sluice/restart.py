@@ -1,4 +1,4 @@
-"""Restart policy of worker processes. Pure: times are passed in."""
+"""Restart policy of child processes. Pure: times are passed in."""
 
 from dataclasses import dataclass, field
 

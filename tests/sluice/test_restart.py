@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.process.restart import (
+from sluice.restart import (
     MAX_RESTART_DELAY,
     MIN_RESTART_DELAY,
     STABLE_AFTER,
