@@ -30,6 +30,14 @@ def replace_file(path: Path, content: bytes) -> None:
     if _has_content(path, content):
         return
     _create_folders(path.parent)
+    try:
+        _write_and_rename(path, content)
+    except OSError as error:
+        # The user does not know the name of the temporary file.
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _write_and_rename(path: Path, content: bytes) -> None:
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:

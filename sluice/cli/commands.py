@@ -1,8 +1,11 @@
-"""Adds commands to the parser; errors of commands."""
+"""Adds commands to the parser; the files that arguments name; errors of commands."""
 
 import argparse
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeAlias
+
+from sluice.config.files import read_file
 
 Subcommands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Run: TypeAlias = Callable[[argparse.Namespace], int]
@@ -54,3 +57,11 @@ def command(
     parser = commands.add_parser(name, help=help_text, description=help_text)
     parser.set_defaults(run=run, prog=parser.prog, packages=packages)
     return parser
+
+
+def read_argument(file: Path, maximum: int) -> bytes:
+    """The content of a file that an argument names. Raises CommandError."""
+    try:
+        return read_file(file, maximum)
+    except OSError as error:
+        raise CommandError(f"{file}: the file cannot be read: {error.strerror}") from error

@@ -7,10 +7,11 @@ import secrets
 import sys
 from pathlib import Path
 
-from sluice.cli.commands import CommandError, Subcommands, command
-from sluice.config.files import read_file
-from sluice.config.values import parse_duration
-from sluice.devkeys import DevKeyError, DevKeys, standard_claims
+from pydantic import TypeAdapter, ValidationError
+
+from sluice.cli.commands import CommandError, Subcommands, command, read_argument
+from sluice.config.values import Name, parse_duration
+from sluice.devkeys import DevKeys, standard_claims
 from sluice.keys.key_set import MAX_DOCUMENT
 from sluice.keys.signing import ALGORITHMS, PrivateKey, parse_private_key, sign
 
@@ -41,7 +42,17 @@ def register(commands: Subcommands) -> None:
         help="algorithm of the signature; default: RS256 for RSA, else the algorithm of the key",
     )  # fmt: skip
     key = command(commands, "key", _key, "create an API key and print its config entry")
-    key.add_argument("name", metavar="NAME", help="subject of requests with the key")
+    key.add_argument("name", metavar="NAME", type=_name, help="subject of requests with the key")
+
+
+def _name(text: str) -> str:
+    try:
+        return TypeAdapter(Name).validate_python(text)
+    except ValidationError:
+        raise argparse.ArgumentTypeError(
+            "write 1 to 63 letters, digits, dots, underscores or hyphens; the first one must be a "
+            "letter or a digit"
+        ) from None
 
 
 def _claim(text: str) -> tuple[str, object]:
@@ -76,16 +87,13 @@ def _token(options: argparse.Namespace) -> int:
 
 def _private_key(file: Path | None) -> PrivateKey:
     """The private key of the file; None: the development key, created if missing."""
+    if file is None:
+        keys = DevKeys.default()
+        keys.ensure()
+        file = keys.private_key
+    document = read_argument(file, MAX_DOCUMENT)
     try:
-        if file is None:
-            keys = DevKeys.default()
-            keys.ensure()
-            file = keys.private_key
-        return parse_private_key(read_file(file, MAX_DOCUMENT))
-    except DevKeyError as error:
-        raise CommandError(error) from error
-    except OSError as error:
-        raise CommandError(f"cannot read {file}: {error.strerror}") from error
+        return parse_private_key(document)
     except ValueError as error:
         raise CommandError(f"{file}: {error}") from error
 

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sluice.cli.commands import CommandError, UsageError
-from sluice.config.files import read_file
+from sluice.cli.commands import CommandError, UsageError, read_argument
 
 MAX_DATA = 256 << 20
 """Bytes of the body. No gateway accepts a larger one: a worker could not hold it."""
@@ -211,7 +210,4 @@ def _read(name: str) -> bytes:
         if len(content) > MAX_DATA:
             raise CommandError(f"stdin has more than {MAX_DATA >> 20} MiB")
         return content
-    try:
-        return read_file(Path(name), MAX_DATA)
-    except OSError as error:
-        raise CommandError(f"{name}: the file cannot be read: {error.strerror}") from error
+    return read_argument(Path(name), MAX_DATA)

@@ -10,7 +10,6 @@ from sluice.cli.commands import CommandError, Subcommands, UsageError, command
 from sluice.data import data_path
 from sluice.demo import DemoExistsError, copy_demo
 from sluice.devkeys import DevKeys
-from sluice.output import write_error
 
 _MAX_PORT = 65535
 
@@ -36,7 +35,7 @@ def register(commands: Subcommands) -> None:
 def write_demo(folder: Path, port: int | None = None) -> None:
     """Write the files of the demo and the development key, and print where they are.
 
-    Raises CommandError.
+    Raises CommandError if a file exists, and OSError.
     """
     try:
         keys = DevKeys.default()
@@ -44,8 +43,6 @@ def write_demo(folder: Path, port: int | None = None) -> None:
         paths = copy_demo(folder, keys.jwks, port)
     except DemoExistsError as error:
         raise CommandError(f"{error}: give another FOLDER") from error
-    except OSError as error:
-        raise CommandError(write_error(error)) from error
     for path in paths:
         print(f"wrote {path}", file=sys.stderr)
 
@@ -74,8 +71,8 @@ def _docs(options: argparse.Namespace) -> int:
     name = options.page.removeprefix("docs/").removesuffix(".md")
     if name not in pages:
         near = get_close_matches(name, pages, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UsageError(f"no page {options.page}{hint} `sluice docs` lists all pages")
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(f"no page {options.page}; {hint}`sluice docs` lists all pages")
     print(pages[name].read_text(), end="")
     return 0
 

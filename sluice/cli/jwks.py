@@ -4,8 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from sluice.cli.commands import CommandError, Subcommands, UsageError, command
-from sluice.config.files import read_file
+from sluice.cli.commands import CommandError, Subcommands, UsageError, command, read_argument
 from sluice.keys.key_set import MAX_DOCUMENT
 from sluice.keys.signing import (
     ALGORITHMS,
@@ -15,7 +14,7 @@ from sluice.keys.signing import (
     private_pem,
     public_jwk,
 )
-from sluice.output import create_private, replace_file, write_error
+from sluice.output import create_private, replace_file
 
 
 def register(commands: Subcommands) -> None:
@@ -68,11 +67,8 @@ def _jwks(options: argparse.Namespace) -> int:
     text = json.dumps({"keys": keys}, indent=2) + "\n"
     if options.output is None:
         print(text, end="")
-        return 0
-    try:
+    else:
         replace_file(options.output, text.encode())
-    except OSError as error:
-        raise CommandError(write_error(error)) from error
     return 0
 
 
@@ -81,21 +77,18 @@ def _create(path: Path, algorithm: str) -> None:
         create_private(path, private_pem(generate(algorithm)))
     except FileExistsError:
         raise UsageError(f"{path} exists: --new replaces no key") from None
-    except OSError as error:
-        raise CommandError(write_error(error)) from error
 
 
 def _public_keys(path: Path, key_id: str | None, algorithm: str | None) -> list[Jwk]:
     """The JSON Web Keys of a file. Raises CommandError, which names the file."""
+    document = read_argument(path, MAX_DOCUMENT)
     try:
-        parsed = parse_public_keys(read_file(path, MAX_DOCUMENT))
+        parsed = parse_public_keys(document)
         if isinstance(parsed, list):
             if key_id is not None or algorithm is not None:
                 raise ValueError("--kid and --algorithm are for a key in PEM, not for a key set")
             return parsed
         return [public_jwk(parsed, key_id=key_id, algorithm=algorithm)]
-    except OSError as error:
-        raise CommandError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise CommandError(f"{path}: {error}") from error
 

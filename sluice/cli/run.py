@@ -17,7 +17,6 @@ from sluice.config.load import CONFIG_VARIABLE
 from sluice.config.telemetry import MetricsEndpoint, Telemetry
 from sluice.config.validation import error_message
 from sluice.demo import default_config
-from sluice.output import write_error
 from sluice.runner import READY_TIMEOUT, StartError, UpOptions, up
 
 _OPTIONS: dict[tuple[str, str | int], str] = {
@@ -147,7 +146,7 @@ def _up(options: argparse.Namespace) -> int:
 def _demo_config() -> Path:
     """The default config of the demo. In an installed package, a copy that is written if missing.
 
-    Raises CommandError.
+    Raises as `write_demo`.
     """
     config = default_config()
     if not config.exists():
@@ -197,13 +196,10 @@ def _callout(options: argparse.Namespace) -> int:
         )
         for index, address in enumerate(callout.addresses())
     ]
-    try:
-        endpoint = EndpointSettings(
-            metrics.address, None if secret is None else Path(secret), metrics.allowed_hosts
-        )
-        return run(workers, endpoint, callout.hang_timeout)
-    except OSError as error:
-        raise CommandError(write_error(error)) from error
+    endpoint = EndpointSettings(
+        metrics.address, None if secret is None else Path(secret), metrics.allowed_hosts
+    )
+    return run(workers, endpoint, callout.hang_timeout)
 
 
 def _callout_sections(file: Path | None) -> GatewayConfig:

@@ -123,6 +123,16 @@ def test_a_created_api_key_matches_its_config_entry(capsys: pytest.CaptureFixtur
     assert loads(yaml.safe_dump({"auth": {"api_keys": entry}})).auth.api_keys[0].name == "batch"
 
 
+@pytest.mark.parametrize("name", ["", "a: b", "a\nb", "_a", "a" * 64])
+def test_the_name_of_an_api_key_is_valid_in_the_config(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["key", name])
+    assert end.value.code == 2
+    assert "write 1 to 63 letters" in capsys.readouterr().err
+
+
 def test_status_without_a_control_plane_fails(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "--url", "http://127.0.0.1:1"]) == 1
     assert capsys.readouterr().err.startswith(
