@@ -7,7 +7,7 @@ import logging
 import struct
 import threading
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -16,9 +16,12 @@ import grpc
 import grpc.aio
 import pytest
 
+from extproc.decision import Admission, Decision
 from extproc.framing import length_prefixed
 from extproc.policy.current import CurrentPolicy
 from extproc.rpc import ExhaustionHandler, StatusCode
+from extproc.services.decider import Decider
+from extproc.services.ext_proc.service import ExternalProcessor
 from extproc.transport import TRANSPORTS, TransportName
 from protos.ext_proc_pb2 import (
     BodyResponse,
@@ -34,7 +37,7 @@ from protos.inference_pb2 import ModelInferRequest, ModelInferResponse, ModelRea
 from sluice.config import PolicyDocument
 from sluice.contract.paths import EXT_PROC
 from tests.extproc.auth.key_server import ROTATED, keys_served, until_accepted
-from tests.extproc.auth.tokens import OTHER_RSA, issuer, token
+from tests.extproc.auth.tokens import NOW, OTHER_RSA, issuer, token
 from tests.extproc.decision.requests import VERSIONS, bearer, document
 from tests.extproc.services.callout import CalloutClient, Pairs, body, callout, headers, written
 from tests.extproc.services.ext_proc.recorded_call import RecordedCall
@@ -504,6 +507,60 @@ async def test_envoy_is_asked_to_wait_longer_while_a_body_waits_for_a_thread(
         assert response.HasField("request_body")
         await call.done_writing()
         await threads
+
+
+class WaitingDecider(Decider):
+    """Waits before each decision, as for a key or for tokens of a limit."""
+
+    def __init__(self, current_policy: CurrentPolicy, answered: asyncio.Event) -> None:
+        super().__init__(current_policy, lambda: NOW)
+        self._answered = answered
+
+    def decide(
+        self, headers: dict[str, bytes], *, has_body: bool
+    ) -> Decision | Awaitable[Decision]:
+        return self._decide_later(super().decide(headers, has_body=has_body))
+
+    async def _decide_later(self, decision: Decision | Awaitable[Decision]) -> Decision:
+        await self._answered.wait()
+        assert isinstance(decision, Admission)
+        return decision
+
+
+class SignallingCall(RecordedCall):
+    """Tells when a response is sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = asyncio.Event()
+
+    def send(self, message: bytes) -> None:
+        super().send(message)
+        self.sent.set()
+
+
+async def test_envoy_is_asked_to_wait_longer_while_a_decision_waits() -> None:
+    current_policy, answered, call = CurrentPolicy(), asyncio.Event(), SignallingCall()
+    current_policy.apply(models(message_timeout=0.05, conversion_timeout=9))
+    stream = ExternalProcessor(WaitingDecider(current_policy, answered)).open(call)
+    waiting = stream.on_message(headers(DECLARED).SerializeToString())
+    assert waiting is not None
+    task = asyncio.ensure_future(waiting)
+    async with asyncio.timeout(5):
+        await call.sent.wait()
+        answered.set()
+        await task
+    asked, *_, last = call.responses
+    assert asked.WhichOneof("response") is None
+    assert asked.override_message_timeout.ToTimedelta() == timedelta(seconds=9.05)
+    assert last.HasField("request_headers")
+
+
+async def test_a_fast_response_is_the_only_message(client: CalloutClient) -> None:
+    client.current_policy.apply(models(message_timeout=5))
+    *_, passed = await client.process(headers(INFER), body(TENSOR, end_of_stream=True))
+    assert passed.HasField("request_body")
+    assert not passed.HasField("override_message_timeout")
 
 
 def _passed(gate: threading.Event) -> bytes:
