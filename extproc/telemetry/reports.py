@@ -17,6 +17,7 @@ from extproc.telemetry.entry import (
 )
 from protos.accesslog_pb2 import AccessLogCommon, HTTPAccessLogEntry, LogAddress, ResponseFlags
 from sluice.config.gateway import MIN_STREAM_BUFFER
+from sluice.config.values import join_host_port
 from sluice.contract import headers as names
 from sluice.contract.local_replies import (
     VIA_UPSTREAM,
@@ -246,5 +247,4 @@ def _address(address: LogAddress) -> str:
     socket = address.socket_address
     if not socket.address:
         return ""
-    host = f"[{socket.address}]" if ":" in socket.address else socket.address
-    return f"{host}:{socket.port_value}"
+    return join_host_port(socket.address, socket.port_value)

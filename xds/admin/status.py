@@ -1,12 +1,11 @@
 """The status of the control plane: the version in force, the latest error, and every node."""
 
 import time
-from dataclasses import asdict
 
 from pydantic import BaseModel
 
 from sluice.config import GatewayConfig
-from xds.envoys.fleet import EndpointState, EnvoyView, Fleet
+from xds.envoys.fleet import EndpointView, EnvoyView, Fleet
 from xds.protocol.nodes import Node, NodeKind, Nodes
 from xds.protocol.snapshot import Snapshot
 from xds.protocol.stream import TypeState
@@ -45,21 +44,6 @@ class NodeStatus(BaseModel):
     types: dict[str, TypeStatus]
 
 
-class EndpointStatus(BaseModel):
-    """One endpoint, as one Envoy sees it.
-
-    `cluster` is `MODEL/VERSION`, or `sluice-callout` for a worker of the callout. `state` and `why`
-    are those of `xds.envoys.fleet.EndpointView`. `since` is the Unix time at which the control
-    plane saw the state first.
-    """
-
-    cluster: str
-    address: str
-    state: EndpointState
-    why: str
-    since: float
-
-
 class EnvoyStatus(BaseModel):
     """What one Envoy sees. `source` is the address at which the control plane asks it.
 
@@ -73,7 +57,7 @@ class EnvoyStatus(BaseModel):
     error: str | None
     answered_at: float | None
     age: float | None
-    endpoints: list[EndpointStatus]
+    endpoints: list[EndpointView]
 
 
 class Status(BaseModel):
@@ -180,7 +164,7 @@ def _envoy(view: EnvoyView, now: float) -> EnvoyStatus:
         error=view.error,
         answered_at=view.answered_at,
         age=None if view.answered_at is None else max(0.0, now - view.answered_at),
-        endpoints=[EndpointStatus(**asdict(each)) for each in view.endpoints],
+        endpoints=view.endpoints,
     )
 
 

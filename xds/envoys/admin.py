@@ -24,10 +24,13 @@ MAX_SHARE = 0.05
 """Maximum share of the time that the questions take, also of an Envoy with many endpoints."""
 
 TIMEOUT = 2.0
-"""Seconds for an answer. Envoy answers on its main thread, which handles no requests."""
+"""Seconds for the headers of an answer, and for its body. Envoy answers on its main thread, which
+handles no requests."""
 
-MAX_ANSWER = 256 << 20
-"""Maximum bytes of an answer. One endpoint takes about a kilobyte."""
+MAX_ANSWER = 64 << 20
+"""Maximum bytes of an answer, which bounds the memory. One endpoint takes about a kilobyte."""
+
+READ_SIZE = 1 << 16
 
 MAX_ERROR = 200
 
@@ -59,13 +62,21 @@ class AdminSource:
         except (OSError, HTTPException) as error:
             reason = str(getattr(error, "reason", error)) or type(error).__name__
             return NoObservation(printable(reason, MAX_ERROR))
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return NoObservation("the answer is not that of an Envoy's admin interface")
 
     def _get(self, path: str) -> Any:
         request = urllib.request.Request(f"http://{self._address}/{path}")
+        deadline = time.monotonic() + TIMEOUT
+        answer = bytearray()
         with open_url(request, TIMEOUT) as response:
-            return json.loads(response.read(MAX_ANSWER))
+            while chunk := response.read1(READ_SIZE):
+                answer += chunk
+                if len(answer) > MAX_ANSWER:
+                    raise OSError(f"its answer to /{path} is larger than {MAX_ANSWER >> 20} MiB")
+                if time.monotonic() > deadline:
+                    raise TimeoutError("timed out")
+        return json.loads(answer)
 
 
 def _clusters(answer: Json) -> Iterator[tuple[str, tuple[Host, ...]]]:

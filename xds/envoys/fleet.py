@@ -3,14 +3,21 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
-from typing import Literal, get_args
+from itertools import groupby
+from operator import itemgetter
+from typing import get_args
 
 from sluice.config import GatewayConfig
-from sluice.config.values import LOOPBACK_HOSTS, is_ip, is_localhost, split_host_port
 from sluice.contract.names import CALLOUT_CLUSTER, cluster_name
 from sluice.state_changes import StateChange, StateChanges
-from xds.envoys.observation import Host, NoObservation, Observation
+from xds.envoys.endpoint_state import (
+    ClusterHosts,
+    Connections,
+    EndpointState,
+    absent_state,
+    endpoint_state,
+)
+from xds.envoys.observation import NoObservation, Observation
 
 log = logging.getLogger(__name__)
 
@@ -24,18 +31,13 @@ SILENT_AFTER = 5.0
 """Seconds without an answer after which the log says that an Envoy does not answer. When a whole
 gateway stops, its Envoy stops first."""
 
-EndpointState = Literal["healthy", "unhealthy", "ejected", "unreachable", "unresolved", "unknown"]
-
 
 @dataclass(frozen=True, slots=True)
 class EndpointView:
     """One endpoint of a cluster, as one Envoy sees it.
 
-    `healthy`: Envoy sends it requests. `unhealthy`: its health check fails. `ejected`: after
-    failures in a row. `unreachable`: Envoy sends it requests, but the latest connections have
-    failed. `unresolved`: Envoy has no address for the host name. `unknown`: Envoy does not have the
-    endpoint yet, or has not checked it yet. `since`: Unix time at which the control plane saw the
-    state first.
+    `cluster` is `MODEL/VERSION`, or `sluice-callout` for a worker of the callout. `why` says why
+    the endpoint is not healthy. `since`: Unix time at which the control plane saw the state first.
     """
 
     cluster: str
@@ -71,7 +73,7 @@ class Fleet:
         self._config = config
         self._now = now
         self._views: dict[str, EnvoyView] = {}
-        self._connections: dict[_Key, _Connections] = {}
+        self._connections: dict[_Key, Connections] = {}
         self._endpoints = StateChanges[EndpointState](
             "healthy", grace=GRACE, interval=MIN_LOG_INTERVAL
         )
@@ -109,19 +111,24 @@ class Fleet:
             log.warning("Envoy at %s does not answer: %s", view.source, view.error)
 
     def _observe(self, now: float, source: str, found: Observation) -> Iterator[EndpointView]:
-        keys = [(source, *endpoint) for endpoint in _configured(self._config())]
-        self._forget_others(source, set(keys))
-        for key in keys:
-            _, cluster, address = key
-            state, why = self._state(key, found.clusters.get(cluster))
-            since = now
+        configured = [(source, *endpoint) for endpoint in _configured(self._config())]
+        self._forget_others(source, set(configured))
+        for cluster, keys in groupby(configured, itemgetter(1)):
+            hosts = found.clusters.get(cluster)
+            by_address = None if hosts is None else ClusterHosts(hosts)
+            for key in keys:
+                yield self._view(now, found.node, key, by_address)
+
+    def _view(self, now: float, node: str, key: "_Key", hosts: ClusterHosts | None) -> EndpointView:
+        _, cluster, address = key
+        state, why = self._state(key, hosts)
+        if state == "unknown":
             # An endpoint that Envoy does not have yet has no state.
-            if state != "unknown":
-                change = self._endpoints.observe(now, key, state)
-                since = self._endpoints.since(key)
-                if change is not None:
-                    _log_change(found.node, cluster, address, why, change)
-            yield EndpointView(cluster, address, state, why, since)
+            return EndpointView(cluster, address, state, why, now)
+        change = self._endpoints.observe(now, key, state)
+        if change is not None:
+            _log_change(node, cluster, address, why, change)
+        return EndpointView(cluster, address, state, why, self._endpoints.since(key))
 
     def _forget_others(self, source: str, keys: "set[_Key]") -> None:
         """Forget the endpoints of a source that the config no longer has."""
@@ -130,57 +137,21 @@ class Fleet:
             self._connections.pop(gone, None)
         self._keys[source] = keys
 
-    def _state(self, key: "_Key", hosts: tuple[Host, ...] | None) -> tuple[EndpointState, str]:
+    def _state(self, key: "_Key", hosts: ClusterHosts | None) -> tuple[EndpointState, str]:
         """The state of an endpoint, and why it is not healthy."""
         _, _, address = key
         if hosts is None:
             return "unknown", "Envoy does not have the cluster yet"
-        own = [host for host in hosts if _belongs(host, address)]
+        own = hosts.of(address)
         if not own:
-            if _has_name(address):
-                return "unresolved", "Envoy has no address for the host name"
-            return "unknown", "Envoy does not have the endpoint yet"
-        failing = self._connections.setdefault(key, _Connections()).failing(own)
-        problems = [problem for host in own for problem in host.problems]
-        used = sum(not host.problems and not host.checking for host in own)
-        if used and failing:
-            return "unreachable", "connections to it fail"
-        if used:
-            return "healthy", f"Envoy uses {used} of its {len(own)} addresses" if problems else ""
-        if not problems:
-            return "unknown", "its first health check has not ended"
-        state: EndpointState = "ejected" if any(host.ejected for host in own) else "unhealthy"
-        return state, ", ".join(dict.fromkeys(problems))
+            return absent_state(address)
+        connections = self._connections.setdefault(key, Connections())
+        connections.observe(own)
+        return endpoint_state(own, connections)
 
 
 _Key = tuple[str, str, str]
 """Source, cluster and address of an endpoint."""
-
-
-@dataclass(slots=True)
-class _Connections:
-    """Whether the latest connections to an endpoint have failed."""
-
-    made: int | None = None
-    failed: int = 0
-    succeeded: int = 0
-    is_failing: bool = False
-
-    def failing(self, hosts: Iterable[Host]) -> bool:
-        """Compare the counts of the endpoint's hosts with those of the previous observation."""
-        made = failed = succeeded = 0
-        for host in hosts:
-            made += host.connections
-            failed += host.failed_connections
-            succeeded += host.successful_requests
-        if self.made is None or made < self.made:
-            self.is_failing = False
-        elif failed > self.failed:
-            self.is_failing = succeeded == self.succeeded
-        elif made > self.made or succeeded > self.succeeded:
-            self.is_failing = False
-        self.made, self.failed, self.succeeded = made, failed, succeeded
-        return self.is_failing
 
 
 def _log_change(
@@ -203,29 +174,6 @@ def _configured(config: GatewayConfig) -> Iterator[tuple[str, str]]:
                 yield cluster_name(name, version_name), endpoint.address
     for address in config.callout.addresses():
         yield CALLOUT_CLUSTER, address
-
-
-def _belongs(host: Host, address: str) -> bool:
-    """Whether a host is (one of) the address, which may have a name that Envoy resolves."""
-    if host.address == address:
-        return True
-    if address.startswith("unix:"):
-        return False
-    name, port = split_host_port(address)
-    own, own_port = split_host_port(host.address)
-    if is_localhost(name):
-        return port == own_port and own in LOOPBACK_HOSTS
-    return port == own_port and (name == host.hostname or _same_ip(name, own))
-
-
-def _same_ip(one: str, other: str) -> bool:
-    return is_ip(one) and is_ip(other) and ip_address(one) == ip_address(other)
-
-
-def _has_name(address: str) -> bool:
-    """Whether Envoy must resolve the host of an address."""
-    host, _ = split_host_port(address)
-    return not (address.startswith("unix:") or is_ip(host) or is_localhost(host))
 
 
 def count_states(views: Iterable[EnvoyView]) -> Mapping[str, int]:

@@ -2,17 +2,18 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from sluice.http.server import serve_in_thread
+from xds.envoys import admin
 from xds.envoys.admin import AdminSource
 from xds.envoys.observation import Host, NoObservation, Observation
 
@@ -21,11 +22,11 @@ SOCKET = {"socket_address": {"address": "10.0.0.1", "port_value": 80}}
 
 @contextmanager
 def envoy(clusters: Any, info: Any = None) -> Iterator[str]:
-    """The address of an admin interface with these answers."""
+    """The address of an admin interface with these answers: JSON, or a whole response."""
 
     async def answer_clusters(request: Request) -> Response:
         assert request.query_params["format"] == "json"
-        return JSONResponse(clusters)
+        return clusters if isinstance(clusters, Response) else JSONResponse(clusters)
 
     async def answer_info(_: Request) -> Response:
         return JSONResponse({"node": {"id": "envoy-1"}} if info is None else info)
@@ -106,6 +107,25 @@ def test_an_answer_of_something_else_is_no_observation(clusters: Any, info: Any)
     with envoy(clusters, info) as address:
         found = AdminSource(address).ask()
     assert found == NoObservation("the answer is not that of an Envoy's admin interface")
+
+
+def test_a_large_answer_is_no_observation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin, "MAX_ANSWER", 1000)
+    with envoy({"cluster_statuses": [], "more": "x" * 1000}) as address:
+        found = AdminSource(address).ask()
+    assert isinstance(found, NoObservation)
+    assert "its answer to /clusters?format=json is larger" in found.error
+
+
+def test_an_answer_that_does_not_end_is_no_observation(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b" "
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(admin, "TIMEOUT", 0.2)
+    with envoy(StreamingResponse(endless())) as address:
+        assert AdminSource(address).ask() == NoObservation("timed out")
 
 
 def test_no_answer_is_no_observation_with_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:

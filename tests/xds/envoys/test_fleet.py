@@ -1,6 +1,7 @@
 """The states of endpoints, from what an Envoy says about its hosts, and the log of changes."""
 
 import logging
+import time
 
 import pytest
 
@@ -85,6 +86,15 @@ def test_an_endpoint_has_a_state_and_a_cause(
     seen = Seen(address)
     seen.hosts(*hosts)
     assert seen.state == expected
+
+
+def test_the_time_of_a_report_grows_in_proportion_to_the_endpoints() -> None:
+    addresses = [f"10.0.{number // 256}.{number % 256}:80" for number in range(1000)]
+    seen = Seen(*addresses)
+    started = time.thread_time()
+    seen.hosts(*map(Host, addresses))
+    assert time.thread_time() - started < 1.0
+    assert {each.state for each in seen.endpoints} == {"healthy"}
 
 
 def test_a_cluster_that_envoy_does_not_have_is_unknown() -> None:
