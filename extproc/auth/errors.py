@@ -34,20 +34,15 @@ class KeySetUnavailableError(UnknownKeyError):
 
     def __init__(self, issuer: str, *, expired: bool) -> None:
         problem = "has expired and could not be fetched again" if expired else "is not available"
-        message = f"the key set of the token's issuer {shown_issuer(issuer)} {problem}"
+        message = f"the key set of the token's issuer {shown(issuer)} {problem}"
         super().__init__(issuer, message, CredentialCause.KEY_SET_UNAVAILABLE)
 
 
-def shown_issuer(issuer: str) -> str:
-    """A configured issuer as part of a message."""
-    return printable(issuer, MAX_NAME)
+def shown(name: str) -> str:
+    """An issuer or the name of a claim in the config, as part of a message."""
+    return printable(name, MAX_NAME)
 
 
 def quoted(value: str) -> str:
     """A value of the token as part of a message."""
     return f"'{printable(value, MAX_QUOTED)}'"
-
-
-def shown_claim(name: str) -> str:
-    """The name of a claim in the config as part of a message."""
-    return printable(name, MAX_NAME)

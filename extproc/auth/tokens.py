@@ -19,8 +19,7 @@ from extproc.auth.errors import (
     KeySetUnavailableError,
     UnknownKeyError,
     quoted,
-    shown_claim,
-    shown_issuer,
+    shown,
 )
 from extproc.auth.identity import Identity
 from sluice.config import JwtIssuer
@@ -131,7 +130,7 @@ class TokenVerifier:
             raise self._unknown_key(issuer, algorithm, key_id)
         if len(keys) > MAX_CANDIDATES:
             raise CredentialsError(
-                f"{len(keys)} keys of {shown_issuer(issuer)} fit the token, and at most "
+                f"{len(keys)} keys of {shown(issuer)} fit the token, and at most "
                 f"{MAX_CANDIDATES} are tried: set kid in the token and in the key set",
                 CredentialCause.NO_KEY_ID,
             )
@@ -139,7 +138,7 @@ class TokenVerifier:
 
     def _unknown_key(self, issuer: str, algorithm: str, key_id: str | None) -> UnknownKeyError:
         named = "" if key_id is None else f" with the token's kid {quoted(key_id)}"
-        message = f"the key set of {shown_issuer(issuer)} has no {algorithm} key{named}"
+        message = f"the key set of {shown(issuer)} has no {algorithm} key{named}"
         if issuer not in self.failures:
             return UnknownKeyError(issuer, message, CredentialCause.UNKNOWN_KEY)
         message += "; the latest fetch of the key set has failed"
@@ -233,11 +232,6 @@ def _subject(claims: Mapping[str, object], name: str) -> str:
     subject = find_claim(claims, name)
     if isinstance(subject, str) and subject and is_text(subject):
         return subject
-    shown = shown_claim(name)
-    if subject is None:
-        message = f"the token has no claim '{shown}', which must contain the subject"
-    elif subject == "":
-        message = f"the token's claim '{shown}' is empty, and must contain the subject"
-    else:
-        message = f"the token's claim '{shown}' is not text, and must contain the subject"
+    problem = "is missing" if subject is None else "is empty" if subject == "" else "is not text"
+    message = f"the token's claim '{shown(name)}' {problem}, and must contain the subject"
     raise CredentialsError(message, CredentialCause.NO_SUBJECT)

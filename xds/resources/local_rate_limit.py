@@ -77,9 +77,17 @@ def model_limits(limits: Limits, name: str, model: Model) -> ModelLimits:
 
 
 def http_filters() -> list[HttpFilter]:
-    """The filters, which have no buckets: the buckets belong to the virtual host."""
+    """The filters, which have no buckets: the buckets belong to the virtual host.
+
+    Envoy omits a filter from a request if the virtual host has no buckets for it. The listener has
+    all filters nevertheless, because a change of the listener would close all connections.
+    """
     return [
-        HttpFilter(name=each.name, typed_config=pack(LocalRateLimit(stat_prefix=each.kind)))
+        HttpFilter(
+            name=each.name,
+            typed_config=pack(LocalRateLimit(stat_prefix=each.kind)),
+            disabled=True,
+        )
         for each in _FILTERS
     ]
 
@@ -87,10 +95,10 @@ def http_filters() -> list[HttpFilter]:
 def virtual_host_config(config: GatewayConfig) -> dict[str, PackedMessage]:
     """The virtual host's typed_per_filter_config: the filters that have buckets."""
     limits = config.limits
-    max_addresses = MAX_ADDRESS_BUCKETS // max(1, _number_of_shares(limits))
+    max_addresses = max(1, MAX_ADDRESS_BUCKETS // max(1, _number_of_shares(limits)))
     found = ((each, each.buckets(limits)) for each in _FILTERS)
     return {
-        each.name: pack(_local_rate_limit(each, buckets, max(1, max_addresses)))
+        each.name: pack(_local_rate_limit(each, buckets, max_addresses))
         for each, buckets in found
         if buckets is not None
     }

@@ -45,7 +45,7 @@ def refused(credentials: str, **settings: object) -> CredentialsError:
         ({"exp": None}, "invalid_claim", "no exp"),
         ({"exp": "soon"}, "invalid_claim", "exp is not a time"),
         ({"jti": 7}, "invalid_claim", "jti is not text"),
-        ({"sub": None}, "no_subject", "no claim 'sub', which must contain the subject"),
+        ({"sub": None}, "no_subject", "claim 'sub' is missing, and must contain the subject"),
         ({"sub": ""}, "no_subject", "claim 'sub' is empty"),
         ({"sub": 7}, "no_subject", "claim 'sub' is not text"),
         ({"sub": ["alice"]}, "no_subject", "claim 'sub' is not text"),
@@ -99,7 +99,7 @@ def test_other_credentials_have_their_cause(headers: dict[str, bytes], cause: st
 
 def test_the_subject_claim_of_the_config_is_named() -> None:
     error = refused(token(), subject_claim="email")
-    assert "no claim 'email', which must contain the subject" in str(error)
+    assert "claim 'email' is missing, and must contain the subject" in str(error)
 
 
 def test_a_subject_in_another_claim_allows_every_sub() -> None:

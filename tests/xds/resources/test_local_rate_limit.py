@@ -33,6 +33,10 @@ def test_without_limits_there_are_no_buckets() -> None:
     assert compiled(listener=None) == {}
 
 
+def test_filters_without_buckets_are_no_part_of_a_request() -> None:
+    assert all(each.disabled for each in local_rate_limit.http_filters())
+
+
 def test_the_bucket_of_an_address_is_smaller_and_slower_than_the_limit() -> None:
     found = compiled(listener={"rate": 1, "burst": 2}, address_share=0.25)
     (share,) = shares(found)
