@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 MAX_OUTCOMES = 10_000
-"""Maximum entries of caches that are keyed by outcome. The cache key of a refusal contains the
-subject, so the number of keys has no natural limit."""
+"""Maximum entries of caches that are keyed by outcome. The addresses of model servers and the
+policies change, so the number of outcomes has no natural limit."""
 
 
 class GrpcOutcome(NamedTuple):
@@ -49,9 +49,7 @@ class RequestOutcome:
     """The part of an entry that is the same for many requests. Such requests share one object.
 
     `cause` says why credentials were refused. `rule` is the limit rule or the config key that
-    refused the request. `details` are the place in the body that is not valid, the detail of
-    another refusal, or Envoy's `response_code_details` of a request that Envoy ended. `refused` is
-    the subject of a request that the callout refused. Text is empty if it is unknown.
+    refused the request. Text is empty if it is unknown.
     """
 
     method: str
@@ -66,8 +64,6 @@ class RequestOutcome:
     grpc: GrpcOutcome = NO_GRPC_OUTCOME
     cause: str = ""
     rule: str = ""
-    details: str = ""
-    refused: str = ""
 
 
 @dataclass(slots=True)
@@ -75,7 +71,9 @@ class AccessLogEntry:
     """One finished request.
 
     If the request did not get far enough for a field, text is empty and `upstream_us` is None.
-    `start_seconds` and `start_micros` are the start time since the epoch.
+    `start_seconds` and `start_micros` are the start time since the epoch. `details` are the place
+    in the body that is not valid, the detail of another refusal, or Envoy's
+    `response_code_details` of a request that Envoy ended.
     """
 
     outcome: RequestOutcome
@@ -83,6 +81,7 @@ class AccessLogEntry:
     start_micros: int
     path: str
     subject: str
+    details: str
     request_bytes: int
     response_bytes: int
     duration_us: int

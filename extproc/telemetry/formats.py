@@ -27,7 +27,7 @@ def json_line(entry: AccessLogEntry) -> bytes:
             "reason": outcome.reason,
             "cause": outcome.cause,
             "rule": outcome.rule,
-            "details": outcome.details,
+            "details": entry.details,
             "subject": entry.subject,
             "model": outcome.model,
             "version": outcome.version,

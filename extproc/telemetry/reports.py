@@ -15,7 +15,13 @@ from extproc.telemetry.entry import (
     Progress,
     RequestOutcome,
 )
-from protos.accesslog_pb2 import AccessLogCommon, HTTPAccessLogEntry, LogAddress, ResponseFlags
+from protos.accesslog_pb2 import (
+    AccessLogCommon,
+    HTTPAccessLogEntry,
+    HTTPResponseProperties,
+    LogAddress,
+    ResponseFlags,
+)
 from sluice.config.gateway import MIN_STREAM_BUFFER
 from sluice.config.values import join_host_port
 from sluice.contract import headers as names
@@ -98,27 +104,26 @@ class ReportParser:
         # If a gRPC server sends no message, the headers contain the status (Trailers-Only).
         ended = response.response_trailers or response.response_headers
         grpc = _grpc_outcome(report, duration_us) if ended or flags else NO_GRPC_OUTCOME
-        local, limit = None, ""
-        if ended and details != VIA_UPSTREAM:
-            local, limit = _grpc_status(ended), response.response_headers.get(names.LIMIT, "")
+        end = _BY_MODEL if details == VIA_UPSTREAM else _end(response, ended)
         method = headers.get(names.METHOD) or _name(_METHODS, request.request_method)
+        # Not the details and the subject of a refusal: clients choose them.
         key = (
-            method, report.protocol_version, response.response_code, details,
-            flags, common.upstream_remote_address, common.route_name, service, reason, grpc, local,
-            limit,
+            method, report.protocol_version, response.response_code, flags,
+            common.upstream_remote_address, common.route_name, service, reason, grpc,
+            end.reason, end.cause, end.rule, end.version,
         )  # fmt: skip
         outcome = self._outcomes.get(key)
         if outcome is None:
             if len(self._outcomes) >= MAX_OUTCOMES:
                 self._outcomes.clear()
-            outcome = _outcome(report, method, service, reason, grpc, local, limit)
-            self._outcomes[key] = outcome
+            outcome = self._outcomes[key] = _outcome(report, method, service, reason, grpc, end)
         return AccessLogEntry(
             outcome,
             start.seconds,
             start.nanos // 1000,
             (headers.get(names.PATH) or request.path).partition("?")[0][:MAX_TEXT],
-            headers.get(names.SUBJECT, "") if service else outcome.refused,
+            headers.get(names.SUBJECT, "") if service else end.subject,
+            end.details,
             request.request_body_bytes,
             response.response_body_bytes,
             duration_us,
@@ -130,36 +135,53 @@ class ReportParser:
         )
 
 
+_BY_MODEL = CalloutDetails("")
+"""The end of a request that the model server has answered: it has the reason of its admission."""
+
+
 def _outcome(
     report: HTTPAccessLogEntry,
     method: str,
     service: str,
-    reason: str,
+    admitted: str,
     grpc: GrpcOutcome,
-    local: int | None,
-    limit: str,
+    end: CalloutDetails,
 ) -> RequestOutcome:
-    """`local` is the gRPC status of a local reply, `limit` the limit of Envoy that refused."""
-    common, response = report.common_properties, report.response
-    status = UInt32Value.FromString(response.response_code).value
+    """`admitted` is the reason of the admission, if the request was admitted."""
+    common = report.common_properties
     model, version = split_cluster_name(service)
-    ended = _end(response.response_code_details, local_reply_status(status, local), reason, limit)
     return RequestOutcome(
         method=method,
         protocol=_name(_PROTOCOLS, report.protocol_version),
-        status=status,
+        status=_status(report.response),
         flags=_flags(ResponseFlags.FromString(common.response_flags)),
-        reason=ended.reason,
+        reason=end.reason or admitted,
         model=model or common.route_name,
-        version=version or ended.version,
-        canary=reason.startswith("canary_"),
+        version=version or end.version,
+        canary=admitted.startswith("canary_"),
         upstream=_address(LogAddress.FromString(common.upstream_remote_address)),
         grpc=grpc,
-        cause=ended.cause,
-        rule=ended.rule,
-        details=ended.details,
-        refused=ended.subject,
+        cause=end.cause,
+        rule=end.rule,
     )
+
+
+def _end(response: HTTPResponseProperties, headers: Mapping[str, str]) -> CalloutDetails:
+    """Return why the callout or Envoy ended a request. `headers` are those of the response."""
+    details = response.response_code_details
+    refused = CalloutDetails.parse(details)
+    if refused is not None:
+        return refused
+    status = local_reply_status(_status(response), _grpc_status(headers))
+    return CalloutDetails(
+        local_reply_reason(details, status),
+        rule=response.response_headers.get(names.LIMIT, "")[:MAX_TEXT],
+        details=details[:MAX_TEXT],
+    )
+
+
+def _status(response: HTTPResponseProperties) -> int:
+    return UInt32Value.FromString(response.response_code).value
 
 
 def _grpc_outcome(report: HTTPAccessLogEntry, duration_us: int) -> GrpcOutcome:
@@ -198,21 +220,6 @@ def _name(names: tuple[str, ...], number: int) -> str:
 
 def _flags(flags: ResponseFlags) -> str:
     return ",".join(_FLAGS[field.name] for field, _ in flags.ListFields())
-
-
-def _end(details: str, status: int, admitted: str, limit: str) -> CalloutDetails:
-    """Return why the request ended. `details` are Envoy's for a request that Envoy ended.
-
-    `status` is that of a local reply, and `admitted` is the reason of the admission.
-    """
-    if details == VIA_UPSTREAM:
-        return CalloutDetails(admitted)
-    refused = CalloutDetails.parse(details)
-    if refused is not None:
-        return refused
-    return CalloutDetails(
-        local_reply_reason(details, status), rule=limit[:MAX_TEXT], details=details[:MAX_TEXT]
-    )
 
 
 def _progress(common: AccessLogCommon, response_bytes: int) -> Progress:

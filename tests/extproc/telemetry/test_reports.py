@@ -112,6 +112,20 @@ def test_a_refusal_is_shown_with_its_reason(
     assert (shown["upstream"], shown["upstream_ms"]) == ("", None)
 
 
+def test_refusals_that_differ_only_in_text_of_clients_have_one_outcome() -> None:
+    """Otherwise, a flood of such requests would fill the cache of outcomes."""
+    parser = ReportParser()
+    first, second = (
+        parser.parse(
+            report(details=f"sluice:invalid_credentials;details=kid+{n}:user{n}", status=401)
+        )
+        for n in range(2)
+    )
+    assert first.outcome is second.outcome
+    assert (first.details, second.details) == ("kid 0", "kid 1")
+    assert (first.subject, second.subject) == ("user0", "user1")
+
+
 def test_refused_credentials_are_shown_with_their_cause() -> None:
     details = "sluice:invalid_credentials;cause=expired"
     shown = line(report(details=details, status=401, upstream=LogAddress()))

@@ -39,7 +39,7 @@ def entry(
     outcome = RequestOutcome(
         "GET", "HTTP/2", status, "", reason, model, version, False, "a:1", rule=rule
     )
-    return AccessLogEntry(outcome, 0, 0, "/", "", 0, 0, 2000, 1000, ANSWERED, "", "", "")
+    return AccessLogEntry(outcome, 0, 0, "/", "", "", 0, 0, 2000, 1000, ANSWERED, "", "", "")
 
 
 def counted(table: CounterTable) -> dict[tuple[str, ...], int]:
