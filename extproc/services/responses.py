@@ -8,14 +8,11 @@ from extproc.decision import Admission, Reason, Refusal
 from extproc.policy.compiled import Policy
 from extproc.problem import problem
 from sluice.contract import headers as names
-from sluice.contract.local_replies import CalloutDetails
+from sluice.contract.callout_details import CalloutDetails
 from sluice.contract.problem import MEDIA_TYPE
 
 NO_POLICY = Refusal(Reason.NO_POLICY, "the gateway has no policy yet")
 INTERNAL_ERROR = Refusal(Reason.INTERNAL_ERROR, "the gateway failed to decide on this request")
-
-MAX_DETAILS = 200
-"""Characters of a refusal's detail in the log. It may quote names in the request, but no data."""
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +85,7 @@ def refusal_details(refusal: Refusal) -> str:
             refusal.cause,
             refusal.rule,
             refusal.version,
-            (refusal.field or refusal.detail)[:MAX_DETAILS],
+            refusal.field or refusal.detail,
         )
     )
 

@@ -25,9 +25,9 @@ from protos.accesslog_pb2 import (
 from sluice.config.gateway import MIN_STREAM_BUFFER
 from sluice.config.values import join_host_port
 from sluice.contract import headers as names
+from sluice.contract.callout_details import CalloutDetails
 from sluice.contract.local_replies import (
     VIA_UPSTREAM,
-    CalloutDetails,
     local_reply_reason,
     local_reply_status,
 )

@@ -7,9 +7,7 @@ in the same order.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
-from urllib.parse import quote_plus, unquote_plus
 
 from sluice.contract.grpc import StatusCode
 from sluice.contract.reasons import CONVERSION_REFUSALS, DECISION_REFUSALS, Reason
@@ -17,61 +15,8 @@ from sluice.contract.reasons import CONVERSION_REFUSALS, DECISION_REFUSALS, Reas
 VIA_UPSTREAM: Final = "via_upstream"
 """`response_code_details` of a model server's response."""
 
-CALLOUT_DETAILS: Final = "sluice"
-"""Prefix of the `response_code_details` of responses by the callout."""
-
 ORIGIN_POLICY: Final = "foreign_origin"
 """Name of the policy of Envoy's RBAC filter that refuses WebSocket handshakes by their origin."""
-
-_CALLOUT_PREFIX: Final = f"{CALLOUT_DETAILS}:"
-
-
-@dataclass(frozen=True, slots=True)
-class CalloutDetails:
-    """`response_code_details` of a response by the callout, which the access log shows.
-
-    `subject` is that of the caller, as a header value. `cause` says why credentials were refused.
-    `rule` is the limit rule or the config key that refused the request. `version` is the version
-    that the decision chose. `details` are the place in the body that is not valid, or the detail of
-    the problem document. Text is empty if it is unknown or does not apply.
-    """
-
-    reason: str
-    subject: str = ""
-    cause: str = ""
-    rule: str = ""
-    version: str = ""
-    details: str = ""
-
-    def __str__(self) -> str:
-        """`sluice:REASON;NAME=VALUE;...:SUBJECT`. Only the subject may contain a colon."""
-        values = ((name, getattr(self, name)) for name in _MEMBERS)
-        more = "".join(f";{name}={_quoted(value)}" for name, value in values if value)
-        subject = f":{self.subject}" if self.subject else ""
-        return f"{_CALLOUT_PREFIX}{self.reason}{more}{subject}"
-
-    @classmethod
-    def parse(cls, details: str) -> "CalloutDetails | None":
-        """Parse the details of a response; None if it is not a response by the callout."""
-        if not details.startswith(_CALLOUT_PREFIX):
-            return None
-        head, _, subject = details.removeprefix(_CALLOUT_PREFIX).partition(":")
-        reason, *members = head.split(";")
-        pairs = (member.partition("=") for member in members)
-        found = {name: unquote_plus(value) for name, _, value in pairs if name in _MEMBERS}
-        return cls(reason, subject, **found)
-
-
-_MEMBERS: Final = ("cause", "rule", "version", "details")
-"""The members of `CalloutDetails` that are written with their names."""
-
-_PLAIN: Final = "[]()'/,"
-"""Characters of a value, besides letters, digits and `_.-~`, that are not written as %XX."""
-
-
-@lru_cache(1024)
-def _quoted(value: str) -> str:
-    return quote_plus(value, _PLAIN)
 
 
 @dataclass(frozen=True, slots=True)

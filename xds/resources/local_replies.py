@@ -24,8 +24,8 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
 from sluice.contract import headers as header_names
+from sluice.contract.callout_details import CALLOUT_DETAILS
 from sluice.contract.local_replies import (
-    CALLOUT_DETAILS,
     LOCAL_REPLIES,
     LOCAL_REPLIES_BY_STATUS,
     READY_DETAILS,

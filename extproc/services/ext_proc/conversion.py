@@ -23,7 +23,7 @@ from extproc.services.ext_proc.body_handler import PassBody, Result
 from extproc.services.responses import Headers, log_failure
 from protos.ext_proc_pb2 import HttpBody, HttpHeaders, HttpTrailers
 from sluice.contract import headers as header_names
-from sluice.contract.local_replies import CalloutDetails
+from sluice.contract.callout_details import CalloutDetails
 from sluice.contract.problem import MEDIA_TYPE
 
 _LISTS = frozenset({"content-encoding", "vary"})

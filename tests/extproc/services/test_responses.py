@@ -10,12 +10,11 @@ from extproc.decision.request import HEADER_OVERHEAD
 from extproc.limits import limit_headers
 from extproc.limits.limiter import LimitVerdict
 from extproc.services.responses import (
-    MAX_DETAILS,
     header_safe,
     refusal_details,
     upstream_headers,
 )
-from sluice.contract.local_replies import CalloutDetails
+from sluice.contract.callout_details import MAX_DETAILS, CalloutDetails
 from tests.extproc.decision.requests import VERSIONS, make_policy
 
 POLICY = make_policy({"m": {}, "n": {}})

@@ -2,10 +2,10 @@
 
 import pytest
 
+from sluice.contract.callout_details import CalloutDetails
 from sluice.contract.local_replies import (
     LOCAL_REPLIES,
     LOCAL_REPLIES_BY_STATUS,
-    CalloutDetails,
     local_reply_reason,
 )
 from sluice.contract.problem import title

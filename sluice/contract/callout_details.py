@@ -1,0 +1,64 @@
+"""The `response_code_details` of the callout's responses, from which the access log reads."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+from urllib.parse import quote_plus, unquote_plus
+
+CALLOUT_DETAILS: Final = "sluice"
+"""Prefix of the `response_code_details` of responses by the callout."""
+
+_CALLOUT_PREFIX: Final = f"{CALLOUT_DETAILS}:"
+
+MAX_DETAILS = 200
+"""Characters of `CalloutDetails.details` in the log. They may quote names in the request, but no
+data."""
+
+
+@dataclass(frozen=True, slots=True)
+class CalloutDetails:
+    """`response_code_details` of a response by the callout, which the access log shows.
+
+    `subject` is that of the caller, as a header value. `cause` says why credentials were refused.
+    `rule` is the limit rule or the config key that refused the request. `version` is the version
+    that the decision chose. `details` are the place in the body that is not valid, or the detail of
+    the problem document. Text is empty if it is unknown or does not apply.
+    """
+
+    reason: str
+    subject: str = ""
+    cause: str = ""
+    rule: str = ""
+    version: str = ""
+    details: str = ""
+
+    def __str__(self) -> str:
+        """`sluice:REASON;NAME=VALUE;...:SUBJECT`. Only the subject may contain a colon."""
+        values = (self.cause, self.rule, self.version, self.details[:MAX_DETAILS])
+        named = zip(_MEMBERS, values, strict=True)
+        more = "".join(f";{name}={_quoted(value)}" for name, value in named if value)
+        subject = f":{self.subject}" if self.subject else ""
+        return f"{_CALLOUT_PREFIX}{self.reason}{more}{subject}"
+
+    @classmethod
+    def parse(cls, details: str) -> "CalloutDetails | None":
+        """Parse the details of a response; None if it is not a response by the callout."""
+        if not details.startswith(_CALLOUT_PREFIX):
+            return None
+        head, _, subject = details.removeprefix(_CALLOUT_PREFIX).partition(":")
+        reason, *members = head.split(";")
+        pairs = (member.partition("=") for member in members)
+        found = {name: unquote_plus(value) for name, _, value in pairs if name in _MEMBERS}
+        return cls(reason, subject, **found)
+
+
+_MEMBERS: Final = ("cause", "rule", "version", "details")
+"""The members of `CalloutDetails` that are written with their names."""
+
+_PLAIN: Final = "[]()'/,"
+"""Characters of a value, besides letters, digits and `_.-~`, that are not written as %XX."""
+
+
+@lru_cache(1024)
+def _quoted(value: str) -> str:
+    return quote_plus(value, _PLAIN)
