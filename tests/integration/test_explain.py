@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from sluice.cli import main
-from sluice.cli.curl import HttpRequest, add_arguments, read_request
+from sluice.cli.explain.curl import HttpRequest, add_arguments, read_request
 from tests.integration.gateway import (
     REQUESTS_TO_OPEN,
     Config,

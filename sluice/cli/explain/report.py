@@ -4,17 +4,18 @@
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 Result = Literal["pass", "refuse", "unknown", "skip"]
 
-_LABELS: dict[Result, str] = {
-    "pass": "pass",
-    "refuse": "REFUSE",
-    "unknown": "unknown",
-    "skip": "skip",
-}
+
+class RefusedError(Exception):
+    """A stage refuses the request. `detail` is for the client, `more` only for the explanation."""
+
+    def __init__(self, stage: str, status: int, reason: str, detail: str, more: str = "") -> None:
+        super().__init__(f"{status} {reason}: {detail}{more}")
+        self.stage, self.status, self.reason, self.detail = stage, status, reason, detail
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ class SentRequest:
 class Explanation:
     """The explanation of one decision. `path` is that of the request, without its query.
 
-    `source` says where the policy comes from. `note` is an advice for the reader, if any.
+    `source` says where the policy comes from. `notes` are what the reader should know.
     """
 
     version: str
@@ -115,7 +116,7 @@ class Explanation:
     breaker: BreakerReport | None = None
     limits: tuple[LimitReport, ...] | None = None
     sent: SentRequest | None = None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, object]:
         """The explanation as plain data."""
@@ -125,7 +126,8 @@ class Explanation:
         """The explanation as lines of text."""
         yield f"version {self.version} ({self.source})"
         for stage in self.stages:
-            yield f"{_LABELS[stage.result]:<8}{stage.stage:<13}{stage.explanation}"
+            label = "REFUSE" if stage.result == "refuse" else stage.result
+            yield f"{label:<8}{stage.stage:<13}{stage.explanation}"
         if self.sent is not None:
             yield from _sent_lines(self.sent)
         for note in self.notes:

@@ -3,10 +3,10 @@
 import argparse
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from sluice.cli.commands import Subcommands, UsageError, command
-from sluice.cli.curl import add_arguments, read_request
+from sluice.cli.explain.curl import add_arguments, read_request
+from sluice.cli.explain.source import NoGateway, RunningGateway, Source
 from sluice.cli.gateway import (
     address_near,
     config_argument,
@@ -20,9 +20,6 @@ from sluice.cli.gateway import (
 from sluice.config.values import is_ip, split_host_port
 from sluice.http.client import NoAnswerError, Status, fetch_status, is_local
 from sluice.printable import printable
-
-if TYPE_CHECKING:
-    from sluice.cli.explanation import Source
 
 MAX_LINE = 5000
 """Maximum characters of a printed line."""
@@ -67,7 +64,7 @@ def _ip_address(text: str) -> str:
 
 def _explain(options: argparse.Namespace) -> int:
     # Imported late: main checks extproc and protos before it calls this function.
-    from sluice.cli.explanation import explanation
+    from sluice.cli.explain.stages import explanation
 
     if str(options.config).startswith(("http:", "https:")):
         raise UsageError("CONFIG comes before URL")
@@ -82,14 +79,12 @@ def _explain(options: argparse.Namespace) -> int:
     return 0 if explained.decision.admitted else EXIT_REFUSED
 
 
-def _source(options: argparse.Namespace, authority: str) -> "Source":
-    from sluice.cli.explanation import RunningGateway, Source
-
+def _source(options: argparse.Namespace, authority: str) -> Source:
     if options.offline:
         if options.control_plane is not None:
             raise UsageError("--offline asks no gateway, so it excludes --control-plane")
         file = require_config(options)
-        return Source(f"from {file}", config=file, no_state="--offline asks no gateway")
+        return Source(f"from {file}", NoGateway(file, "--offline asks no gateway"))
     config = find_config(options)
     address = control_plane(options)
     try:
@@ -98,14 +93,12 @@ def _source(options: argparse.Namespace, authority: str) -> "Source":
         if config is None or options.control_plane is not None:
             raise no_control_plane(address, str(error)) from error
         reason = no_answer("the control plane", address, str(error))
-        return Source(f"from {config}, no gateway answers", config=config, no_state=reason)
+        return Source(f"from {config}, no gateway answers", NoGateway(config, reason))
     gateway = RunningGateway(
-        url=address.url,
         xds=address_near(address.url, status["xds"]),
         workers=tuple(address_near(address.url, worker) for worker in status["worker_addresses"]),
     )
-    notes = tuple(_notes(status, authority))
-    return Source(f"in force at {address.url}", gateway=gateway, notes=notes)
+    return Source(f"in force at {address.url}", gateway, tuple(_notes(status, authority)))
 
 
 def _notes(status: Status, authority: str) -> Iterator[str]:

@@ -9,26 +9,18 @@ from extproc.decision.oip_grpc import is_method_path
 from extproc.decision.refusals import body_too_large
 from extproc.framing import PREFIX_SIZE
 from protos.inference_pb2 import ModelInferRequest
-from sluice.cli.curl import HttpRequest
-from sluice.cli.explained import SentRequest, SentTensor, Stage
+from sluice.cli.explain.curl import HttpRequest
+from sluice.cli.explain.report import RefusedError, SentRequest, SentTensor, Stage
 
 STAGE = "body"
 
 
-class BodyRefusedError(Exception):
-    """The gateway would refuse the body."""
-
-    def __init__(self, status: int, reason: str, detail: str) -> None:
-        super().__init__(reason)
-        self.status, self.reason, self.detail = status, reason, detail
-
-
-def body_stage(
+def convert(
     admission: Admission, headers: Mapping[str, bytes], request: HttpRequest
 ) -> tuple[Stage, SentRequest | None]:
     """Check and convert the body. The request to the model server is None if it is not known.
 
-    Raises BodyRefusedError.
+    Raises RefusedError.
     """
     converter = admission.converter
     if request.has_body and request.body is None:
@@ -38,7 +30,7 @@ def body_stage(
     body = request.body or b""
     if len(body) > admission.max_body:
         refusal = body_too_large(admission.max_body)
-        raise BodyRefusedError(refusal.status, refusal.reason, refusal.detail)
+        raise RefusedError(STAGE, refusal.status, refusal.reason, refusal.detail)
     if converter is not None:
         return _converted(converter, body, headers)
     if body and is_method_path(headers[":path"]):
@@ -62,9 +54,8 @@ def _converted(
     try:
         converted = converter.convert_request(body, text_headers)
     except ConversionError as error:
-        raise BodyRefusedError(
-            error.status, error.reason, f"{error.field}: {error.detail}"
-        ) from None
+        detail = f"{error.field}: {error.detail}"
+        raise RefusedError(STAGE, error.status, error.reason, detail) from None
     path = converted.headers.get(":path", text_headers[":path"]).partition("?")[0]
     if converter.protocol == "grpc":
         tensors = _grpc_tensors(converted.body)
