@@ -187,13 +187,23 @@ class Access(Strict):
 
 
 class Retries(Strict):
-    """Retries by Envoy, on another endpoint if the version has several."""
+    """Retries by Envoy, on another endpoint if the version has several.
+
+    By default, Envoy repeats a request only if the server cannot have begun it. `reset` also
+    repeats a request that was sent and got no response, so that a model may run twice for it.
+    """
 
     attempts: int = Field(1, ge=0, le=10, description="Maximum number of retries.")
     retry_on: tuple[
-        Literal["connect-failure", "refused-stream", "reset-before-request", "5xx", "gateway-error",
-                "retriable-4xx", "unavailable", "resource-exhausted"], ...
+        Literal["connect-failure", "refused-stream", "reset-before-request", "reset", "5xx",
+                "gateway-error", "retriable-4xx", "unavailable", "resource-exhausted"], ...
     ] = ("connect-failure", "refused-stream", "reset-before-request")  # fmt: skip
+    reads: bool = Field(
+        True,
+        description="Whether `GET` and `HEAD` are also repeated if the connection ends without a "
+        "response (`reset`), for example because the server closes an idle connection at this "
+        "moment.",
+    )
     per_try_timeout: PositiveDuration | None = Field(None, description="Timeout of an attempt.")
 
 
@@ -208,8 +218,12 @@ class Pool(Strict):
     max_requests: int = Field(1024, ge=1, le=MAX_UINT32, description="Concurrent requests.")
     max_retries: int = Field(16, ge=0, le=MAX_UINT32, description="Concurrent retries.")
     max_requests_per_connection: int = Field(0, ge=0, le=MAX_UINT32, description="0: no limit.")
-    idle_timeout: PositiveDuration = Field(
-        60.0, description="Time after which an unused connection is closed."
+    idle_timeout: PositiveDuration | None = Field(
+        None,
+        description="Time after which an unused connection is closed. It must be shorter than the "
+        "keep-alive timeout of the servers: a server that closes a connection at the moment of a "
+        "request fails this request. Default: 1.5 s for `http` (gunicorn closes after 2 s, uvicorn "
+        "and Node.js after 5 s), 60 s for `grpc`.",
     )
     tcp_keepalive: PositiveDuration | None = Field(
         60.0,

@@ -125,7 +125,11 @@ LOCAL_REPLIES: Final = (
         Reason.MODEL_UNREACHABLE,
         503,
         "The connection to the model failed.",
-        ("upstream_reset_before_response_started",),
+        # Envoy cannot repeat a body that it does not hold. Its status would be 507.
+        (
+            "upstream_reset_before_response_started",
+            "request_payload_exceeded_retry_buffer_limit",
+        ),
     ),
 )
 """Local replies by `response_code_details`. The first row that matches applies."""

@@ -1,5 +1,7 @@
 """Clusters (CDS) of models: one for each version."""
 
+from typing import Final
+
 from envoy_data_plane.envoy.config.cluster.v3 import (
     CircuitBreakers,
     CircuitBreakersThresholds,
@@ -27,6 +29,10 @@ from sluice.config.models import HealthCheck, Pool
 from xds.resources import upstream
 from xds.resources.endpoints import contain_endpoints, uses_eds, version_addresses
 from xds.resources.messages import from_ads, seconds
+
+IDLE_TIMEOUTS: Final = {"http": 1.5, "grpc": 60.0}
+"""Seconds by protocol. HTTP/1.1 servers close idle connections without a warning, some after 2 s.
+HTTP/2 servers send GOAWAY first, and Envoy repeats requests that they have not begun."""
 
 MAX_RESPONSE_HEADERS_KIB = 256
 """KiB. Some servers return the URL of a request in `location`, with each character as %XX. The
@@ -78,8 +84,9 @@ def _circuit_breakers(pool: Pool) -> CircuitBreakers:
 
 
 def _protocol_options(pool: Pool, version: Version) -> dict[str, PackedMessage]:
+    default = IDLE_TIMEOUTS[version.protocol]
     common = CommonHttpOptions(
-        idle_timeout=seconds(pool.idle_timeout),
+        idle_timeout=seconds(default if pool.idle_timeout is None else pool.idle_timeout),
         max_response_headers_kb=MAX_RESPONSE_HEADERS_KIB,
         max_headers_count=MAX_RESPONSE_HEADERS,
         max_requests_per_connection=pool.max_requests_per_connection or None,

@@ -4,6 +4,7 @@ Every route reads the cluster from a request header that only the callout can se
 """
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 import betterproto2
 from envoy_data_plane.envoy.config.core.v3 import HeaderValueOption
@@ -21,7 +22,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
     VirtualHost,
 )
 from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
-from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
+from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 
 from sluice.config import GatewayConfig, Model
 from sluice.config.gateway import Requests
@@ -83,7 +84,19 @@ def _response_headers(config: GatewayConfig) -> list[HeaderValueOption]:
 
 def model_routes(name: str, model: Model, requests: Requests, limits: ModelLimits) -> list[Route]:
     """The routes of one model. `requests` applies if the model sets no `max_body` and so on."""
-    return [_route(name, model, match, requests, limits) for match in _matches(name, model)]
+    found = [_route(name, model, match, requests, limits) for match in _matches(name, model)]
+    if not (model.retries.reads and model.retries.attempts):
+        return found
+    reads = _route(name, model, _decided(name, READS), requests, limits)
+    assert reads.route is not None
+    assert reads.route.retry_policy is not None
+    reads.route.retry_policy.retry_on = ",".join((*model.retries.retry_on, "reset"))
+    return [reads, *found]
+
+
+READS: Final = "GET|HEAD"
+"""Methods that change nothing on the server (RFC 9110 section 9.2.1), so that they can be repeated:
+a regular expression."""
 
 
 def fallback_routes() -> list[Route]:
@@ -103,12 +116,19 @@ def _matches(name: str, model: Model) -> Iterator[RouteMatch]:
     Envoy matches the route again after the decision (see the ext_proc filter). The callout may have
     replaced the path, so the first match is the cluster that the callout has chosen.
     """
-    yield RouteMatch(
-        prefix="/", headers=[_header(headers.MODEL_SERVICE, prefix=names.cluster_name(name, ""))]
-    )
+    yield _decided(name)
     for path in (OIP_PREFIX + name, *model.paths):
         yield RouteMatch(path_separated_prefix=path)
     yield RouteMatch(prefix=OIP_GRPC_PREFIX, headers=[_header(headers.MODEL_NAME, exact=name)])
+
+
+def _decided(name: str, methods: str | None = None) -> RouteMatch:
+    """The match of a model's requests after the decision, of all methods or of these."""
+    matched = [_header(headers.MODEL_SERVICE, prefix=names.cluster_name(name, ""))]
+    if methods is not None:
+        expression = StringMatcher(safe_regex=RegexMatcher(regex=methods))
+        matched.append(HeaderMatcher(name=":method", string_match=expression))
+    return RouteMatch(prefix="/", headers=matched)
 
 
 def _header(name: str, *, exact: str | None = None, prefix: str | None = None) -> HeaderMatcher:

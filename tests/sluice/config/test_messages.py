@@ -33,6 +33,7 @@ _REQUIRED: dict[str, object] = {
     "issuer": "i",
     "key": "subject",
     "name": "a",
+    "origins": ["*"],
     "otlp": {"address": "127.0.0.1:1"},
     "part": "subject",
     "private_key": "k",

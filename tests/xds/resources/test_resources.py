@@ -1,6 +1,7 @@
 """The resources of a config. tests/integration/test_xds.py tests that Envoy accepts them."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from envoy_data_plane.envoy.extensions.filters.http.health_check.v3 import Healt
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
 )
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
 
 from protos.policy_pb2 import Policy
 from sluice.config import GatewayConfig, PolicyDocument, policy_document
@@ -193,6 +195,43 @@ def test_envoy_buffers_the_larger_of_both_bodies_of_models_that_convert(
     (host,) = table(compiled(models=models, requests=requests)).virtual_hosts
     limits = {route.name: route.request_body_buffer_limit for route in host.routes}
     assert (limits["a"], limits["b"]) == (limit, None)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "pool", "expected"),
+    [("http", {}, 1.5), ("grpc", {}, 60), ("http", {"idle_timeout": "3s"}, 3)],
+)
+def test_idle_connections_to_http_servers_are_closed_before_the_server_does(
+    protocol: str, pool: dict[str, Any], expected: float
+) -> None:
+    version = {"endpoints": [{"address": "127.0.0.1:9"}], "protocol": protocol}
+    snapshot = compiled(models={"m": {"versions": {"v1": version}, "pool": pool}})
+    (packed,) = cluster(snapshot, "m/v1").typed_extension_protocol_options.values()
+    common = HttpProtocolOptions.parse(packed.value).common_http_protocol_options
+    assert common is not None
+    assert common.idle_timeout == timedelta(seconds=expected)
+
+
+@pytest.mark.parametrize(
+    ("retries", "reads"),
+    [
+        ({}, ["connect-failure,refused-stream,reset-before-request,reset"]),
+        ({"retry_on": ["5xx"]}, ["5xx,reset"]),
+        ({"reads": False}, []),
+        ({"attempts": 0}, []),
+    ],
+)
+def test_requests_that_change_nothing_have_a_route_with_more_retries(
+    retries: dict[str, Any], reads: list[str]
+) -> None:
+    (host,) = table(compiled(models={"m": model(retries=retries)})).virtual_hosts
+    found = [
+        route.route.retry_policy.retry_on
+        for route in host.routes
+        if route.route and route.match and route.route.retry_policy
+        and any(header.name == ":method" for header in route.match.headers)
+    ]  # fmt: skip
+    assert found == reads
 
 
 def test_only_models_with_websocket_allow_the_upgrade() -> None:
