@@ -26,12 +26,12 @@ def read_response(body: bytes) -> InferenceResponse:
     message = v2.ModelInferResponse()
     if not parse(message, body):
         raise bad_model_response("must be a ModelInferResponse")
+    entries = list(message.outputs)
+    contents = _raw_contents(entries, list(message.raw_output_contents))
     try:
         outputs = [
             _tensor(entry, raw, f"outputs[{i}]")
-            for i, (entry, raw) in enumerate(
-                zip(message.outputs, _raw_contents(message), strict=True)
-            )
+            for i, (entry, raw) in enumerate(zip(entries, contents, strict=True))
         ]
     except ConversionError as error:
         raise bad_model_response(f"{error.field}: {error.detail}") from None
@@ -44,10 +44,11 @@ def read_response(body: bytes) -> InferenceResponse:
     )
 
 
-def _raw_contents(message: v2.ModelInferResponse) -> Sequence[bytes | None]:
+def _raw_contents(entries: list[Output], raw: list[bytes]) -> Sequence[bytes | None]:
     """The raw contents of each output; None if it has typed contents instead."""
-    raw = message.raw_output_contents
-    typed = [_has_contents(entry) for entry in message.outputs]
+    if len(raw) == len(entries) and all(raw):
+        return raw
+    typed = [_has_contents(entry) for entry in entries]
     if len(raw) == len(typed):
         return [None if has and not data else data for has, data in zip(typed, raw, strict=True)]
     if len(raw) == typed.count(False):
@@ -66,9 +67,10 @@ def _tensor(entry: Output, raw: bytes | None, field: str) -> Tensor:
     datatype = entry.datatype.upper()
     if datatype not in DATATYPES:
         raise bad_model_response(f"{field} has the unknown datatype {quoted(entry.datatype)}")
-    if len(entry.shape) > MAX_OUTPUT_DIMENSIONS:
-        raise bad_model_response(f"{field} has {len(entry.shape)} dimensions")
-    sizes = tuple(entry.shape)
+    declared = entry.shape
+    if len(declared) > MAX_OUTPUT_DIMENSIONS:
+        raise bad_model_response(f"{field} has {len(declared)} dimensions")
+    sizes = tuple(declared)
     data = _typed(entry.contents, datatype, field) if raw is None else raw
     count = raw_element_count(data, datatype, field)
     shape = fitting_shape(sizes, count)

@@ -1,5 +1,6 @@
 """Finds the classes with the highest scores in an output with labels (`top_k` in JSON)."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -48,16 +49,14 @@ def scored_classes(scores: Floats, declared: TensorOutput) -> Classes:
     rows: Array = scores.reshape(-1, scores.shape[-1])
     if len(rows) * min(declared.top_k, rows.shape[1]) > MAX_CLASSES:
         return []
-    order = np.argsort(np.negative(scores).reshape(rows.shape), axis=1, kind="stable")[
-        :, : declared.top_k
-    ]
+    order = np.argsort(np.negative(rows), axis=1, kind="stable")[:, : declared.top_k]
     return [
         [
-            {**_class(int(index), declared), "score": row[index]}
+            {**_class(index, declared), "score": row[index]}
             for index in best
-            if not np.isnan(row[index])
+            if not math.isnan(row[index])
         ]
-        for row, best in zip(rows, order[:, : declared.top_k], strict=True)
+        for row, best in zip(rows, order.tolist(), strict=True)
     ]
 
 

@@ -64,12 +64,14 @@ def fitting_shape(sizes: tuple[int, ...], count: int) -> tuple[int, ...] | None:
 
     A server may omit the shape of a flat array.
     """
-    if not sizes and count != 1:
-        return (count,)
-    known = element_count([size for size in sizes if size != -1])
-    if sizes.count(-1) == 1 and known > 0 and count % known == 0:
-        return tuple([count // known if size == -1 else size for size in sizes])
-    return sizes if known == count and min(sizes, default=0) >= 0 else None
+    if not sizes:
+        return (count,) if count != 1 else ()
+    product, smallest = element_count(sizes), min(sizes)
+    if smallest >= 0:
+        return sizes if product == count else None
+    if smallest == -1 and sizes.count(-1) == 1 and product < 0 and count % product == 0:
+        return tuple([count // -product if size == -1 else size for size in sizes])
+    return None
 
 
 def _integer(value: object) -> int:

@@ -239,6 +239,7 @@ def typed(datatype: str, **contents: list[int]) -> bytes:
         response(("y", "FP32", [2], floats(1))),
         response(("y", "FLOAT", [1], floats(1))),
         response(("y", "FP32", [-1, -1], floats(1))),
+        response(("y", "FP32", [-1, -2, -3], floats(*range(12)))),
         response(("y", "BYTES", [1], b"\xff\0\0\0")),
     ],
 )
