@@ -120,7 +120,7 @@ def _denied_response(policy: Policy | None, headers: dict[str, bytes], refusal: 
     response.status.message = refusal.reason
     denied = response.denied_response
     denied.status.code = refusal.status
-    denied.headers.extend(_options(refusal_headers(policy, refusal)))
+    denied.headers.extend(_options(refusal_headers(policy, refusal, headers)))
     denied.body = refusal_body(refusal, headers).decode()
     return response.SerializeToString()
 

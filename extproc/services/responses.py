@@ -9,10 +9,13 @@ from extproc.policy.compiled import Policy
 from extproc.problem import problem
 from sluice.contract import headers as names
 from sluice.contract.callout_details import CalloutDetails
-from sluice.contract.problem import MEDIA_TYPE
+from sluice.contract.problem import MEDIA_TYPE, title
 
 NO_POLICY = Refusal(Reason.NO_POLICY, "the gateway has no policy yet")
 INTERNAL_ERROR = Refusal(Reason.INTERNAL_ERROR, "the gateway failed to decide on this request")
+
+_MAX_TEXT = 200
+"""Characters of the text for a gRPC client, which takes up to nine bytes for each in a header."""
 
 log = logging.getLogger(__name__)
 
@@ -62,16 +65,35 @@ def removed_headers(policy: Policy, headers: Mapping[str, bytes]) -> list[str]:
     return removed
 
 
-def refusal_headers(policy: Policy | None, refusal: Refusal) -> Headers:
-    """Headers of the response to a refused request."""
-    headers: Headers = [("content-type", MEDIA_TYPE), *refusal.headers]
+def answered_in_grpc(headers: Mapping[str, bytes]) -> bool:
+    """Whether Envoy answers a request with these headers as a gRPC call (source/common/grpc).
+
+    It does not do so for gRPC-Web, or for a media type with parameters.
+    """
+    content_type = headers.get("content-type", b"")
+    return content_type == b"application/grpc" or content_type.startswith(b"application/grpc+")
+
+
+def refusal_headers(
+    policy: Policy | None, refusal: Refusal, headers: Mapping[str, bytes]
+) -> Headers:
+    """Headers of the response to a refused request with these headers."""
+    added = list(refusal.headers)
+    if not answered_in_grpc(headers):
+        added.append(("content-type", MEDIA_TYPE))
     if policy is not None and policy.expose_reason:
-        headers.append((names.REASON, refusal.reason))
-    return headers
+        added.append((names.REASON, refusal.reason))
+    return added
 
 
 def refusal_body(refusal: Refusal, headers: Mapping[str, bytes]) -> bytes:
-    """The problem document for a refused request with these headers."""
+    """The problem document for a refused request with these headers.
+
+    For a gRPC client, it is the detail in plain text, because Envoy copies it to `grpc-message`.
+    """
+    if answered_in_grpc(headers):
+        text = refusal.detail or title(refusal.status)
+        return text[:_MAX_TEXT].encode(errors="replace")
     request_id = headers.get(names.REQUEST_ID, b"").decode("latin-1")
     return problem(refusal.status, refusal.reason, refusal.detail, request_id=request_id)
 

@@ -19,8 +19,8 @@ Generated from `sluice/contract` by `make docs`.
 
 Every refusal is a problem document (RFC 9457) with the member `reason`. The member `error` has the
 text for clients of the Open Inference Protocol and of the V1 protocol. A gRPC client gets a gRPC
-status instead. If `requests.expose_reason` is set, responses have the header `x-sluice-reason`. The
-access log always contains the reason.
+status instead, and the detail as its message. If `requests.expose_reason` is set, responses have
+the header `x-sluice-reason`. The access log always contains the reason.
 """
 
 

@@ -310,3 +310,4 @@ def test_a_grpc_call_is_not_converted(converting: Gateway) -> None:
         with pytest.raises(grpc.RpcError) as refused:
             infer(request, metadata=[("x-model-name", "absent")], timeout=10)
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+    assert refused.value.details() == "no model has the name in the header x-model-name"

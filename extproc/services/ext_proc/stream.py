@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Mapping
 from typing import Protocol
 
-from extproc.convert.media_types import is_grpc
 from extproc.decision import Admission, Decision, Refusal
 from extproc.decision.refusals import MEMORY_EXHAUSTED, MESSAGE_TOO_LARGE
 from extproc.decision.request import JoinedHeaders
@@ -18,6 +17,7 @@ from extproc.services.ext_proc.handlers import choose_handler
 from extproc.services.ext_proc.model_query import ConvertQuery
 from extproc.services.ext_proc.more_time import MoreTime
 from extproc.services.responses import (
+    answered_in_grpc,
     log_failure,
     refusal_body,
     refusal_details,
@@ -210,10 +210,10 @@ class RequestStream:
         self._call.send(
             messages.immediate(
                 refusal.status,
-                refusal_headers(self._processor.current_policy.current, refusal),
+                refusal_headers(self._processor.current_policy.current, refusal, headers),
                 refusal_body(refusal, headers),
                 refusal_details(refusal),
-                grpc_status(refusal.status) if is_grpc(headers.get("content-type", b"")) else None,
+                grpc_status(refusal.status) if answered_in_grpc(headers) else None,
             )
         )
 

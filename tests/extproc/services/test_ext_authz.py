@@ -105,6 +105,14 @@ async def test_a_refusal_is_a_problem_document(
     assert refusal(await client.check(request_)) == expected
 
 
+async def test_a_grpc_client_gets_a_text_instead(client: CalloutClient) -> None:
+    """Envoy copies the body to `grpc-message`."""
+    refused = await client.check(check("/nowhere", content_type="application/grpc+proto"))
+    denied = refused.denied_response
+    assert (denied.status.code, denied.body) == (404, "no model has this path")
+    assert "content-type" not in written(denied.headers)
+
+
 @pytest.mark.parametrize(
     ("described", "status"),
     [

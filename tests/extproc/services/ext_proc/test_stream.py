@@ -35,6 +35,7 @@ from protos.ext_proc_pb2 import (
 )
 from protos.inference_pb2 import ModelInferRequest, ModelInferResponse, ModelReadyRequest
 from sluice.config import PolicyDocument
+from sluice.contract.callout_details import CalloutDetails
 from sluice.contract.paths import EXT_PROC
 from tests.extproc.auth.key_server import ROTATED, keys_served, until_accepted
 from tests.extproc.auth.tokens import NOW, OTHER_RSA, issuer, token
@@ -92,6 +93,16 @@ def problem(response: ProcessingResponse) -> tuple[int, str]:
     assert found["status"] == refusal.status.code
     assert written(refusal.headers.set_headers)["content-type"] == "application/problem+json"
     return found["status"], found["reason"]
+
+
+def grpc_refusal(response: ProcessingResponse) -> tuple[StatusCode, str]:
+    """gRPC status and reason of a refusal of a gRPC call, whose body must be plain text."""
+    refusal = response.immediate_response
+    assert b"{" not in refusal.body
+    assert "content-type" not in written(refusal.headers.set_headers)
+    details = CalloutDetails.parse(refusal.details)
+    assert details is not None
+    return StatusCode(refusal.grpc_status.status), details.reason
 
 
 def mutation(response: ProcessingResponse) -> tuple[dict[str, str], list[str]]:
@@ -267,18 +278,29 @@ async def test_an_incomplete_body_is_not_converted(client: CalloutClient) -> Non
 
 
 @pytest.mark.parametrize(
-    ("pairs", "status"),
+    ("pairs", "expected"),
     [
-        (PRIVATE, StatusCode.UNAUTHENTICATED),
-        (((":method", "POST"), (":path", "/x")), StatusCode.NOT_FOUND),
-        ((*POST[:2], ("content-length", "11")), StatusCode.RESOURCE_EXHAUSTED),
+        (PRIVATE, (StatusCode.UNAUTHENTICATED, "unauthenticated")),
+        (((":method", "POST"), (":path", "/x")), (StatusCode.NOT_FOUND, "unknown_model")),
+        (
+            (*POST[:2], ("content-length", "11")),
+            (StatusCode.RESOURCE_EXHAUSTED, "body_too_large"),
+        ),
     ],
 )
-async def test_a_grpc_client_is_refused_with_a_grpc_status(
-    client: CalloutClient, pairs: Pairs, status: StatusCode
+async def test_a_grpc_client_is_refused_with_a_grpc_status_and_text(
+    client: CalloutClient, pairs: Pairs, expected: tuple[StatusCode, str]
 ) -> None:
     response = await client.send_headers((*pairs, ("content-type", "application/grpc+proto")))
-    assert response.immediate_response.grpc_status.status == status
+    assert grpc_refusal(response) == expected
+
+
+@pytest.mark.parametrize("content_type", ["application/grpc-web", "application/grpc;x=1"])
+async def test_a_client_that_envoy_does_not_answer_in_grpc_gets_a_problem_document(
+    client: CalloutClient, content_type: str
+) -> None:
+    pairs = ((":method", "POST"), (":path", "/x"), ("content-type", content_type))
+    assert problem(await client.send_headers(pairs)) == (404, "unknown_model")
 
 
 async def test_repeated_headers_are_joined_and_match_nothing(client: CalloutClient) -> None:
@@ -304,13 +326,15 @@ async def test_a_counted_body_that_is_too_large_is_refused(client: CalloutClient
     assert problem(responses[2]) == (413, "body_too_large")
 
 
-async def test_a_counted_body_that_is_too_large_keeps_request_id_and_grpc_status(
+async def test_the_refusal_of_a_counted_body_fits_the_request_headers(
     client: CalloutClient,
 ) -> None:
-    caller = (*POST[:2], ("content-type", "application/grpc"), ("x-request-id", "id-7"))
-    *_, response = await client.process(headers(caller), body(b"12345678901"))
-    assert response.immediate_response.grpc_status.status == StatusCode.RESOURCE_EXHAUSTED
+    too_large = body(b"12345678901")
+    *_, response = await client.process(headers((*POST, ("x-request-id", "id-7"))), too_large)
     assert "id-7" in json.loads(response.immediate_response.body)["instance"]
+    grpc_call = headers((*POST[:2], ("content-type", "application/grpc")))
+    *_, response = await client.process(grpc_call, too_large)
+    assert grpc_refusal(response) == (StatusCode.RESOURCE_EXHAUSTED, "body_too_large")
 
 
 @pytest.mark.parametrize(
@@ -362,13 +386,12 @@ async def test_a_grpc_message_for_another_model_is_refused(
     _, first, second = await client.process(headers(called), body(good), body(good[:3]))
     assert first == second == ProcessingResponse(request_body=BodyResponse())
     *_, refused = await client.process(headers(called), body(good), body(bad, end_of_stream=True))
-    assert problem(refused) == (403, "model_mismatch")
-    assert refused.immediate_response.grpc_status.status == StatusCode.PERMISSION_DENIED
+    assert grpc_refusal(refused) == (StatusCode.PERMISSION_DENIED, "model_mismatch")
 
 
 async def test_a_grpc_call_without_a_message_is_refused(client: CalloutClient) -> None:
     *_, refused = await client.process(headers(GRPC_INFER), body(b"", end_of_stream=True))
-    assert problem(refused) == (400, "malformed_request")
+    assert grpc_refusal(refused) == (StatusCode.INVALID_ARGUMENT, "malformed_request")
 
 
 async def test_a_grpc_call_with_request_trailers_is_refused(
@@ -377,7 +400,7 @@ async def test_a_grpc_call_with_request_trailers_is_refused(
     trailers = ProcessingRequest(request_trailers=HttpTrailers())
     first, _, refused = await client.process(headers(GRPC_INFER), body(b"\0\0\0"), trailers)
     assert first.mode_override.request_trailer_mode == ProcessingMode.SEND
-    assert problem(refused) == (400, "malformed_request")
+    assert grpc_refusal(refused) == (StatusCode.INVALID_ARGUMENT, "malformed_request")
 
 
 async def test_a_grpc_server_always_gets_te_trailers(
@@ -406,19 +429,21 @@ async def test_a_body_without_headers_is_refused(client: CalloutClient) -> None:
     assert problem(response)[0] == 413
 
 
-async def test_a_refusal_after_a_cached_admission_keeps_request_id_and_grpc_status(
-    client: CalloutClient,
+@pytest.mark.parametrize("content_type", ["application/json", "application/grpc"])
+async def test_a_refusal_after_a_cached_admission_fits_the_request_headers(
+    client: CalloutClient, content_type: str
 ) -> None:
-    grpc_call = (*POST[:2], ("content-type", "application/grpc"), ("content-length", "2"))
+    declared = (*POST[:2], ("content-type", content_type), ("content-length", "2"))
     for number in range(3):  # the second request is cached, the third finds it
-        pairs = (*grpc_call, ("x-request-id", f"5d3a2f4e-9a0c-4a64-9df4-5a7a4f0f7b1{number}"))
+        pairs = (*declared, ("x-request-id", f"5d3a2f4e-9a0c-4a64-9df4-5a7a4f0f7b1{number}"))
         first, refused = await client.process(headers(pairs), body(b"12345678901"))
         assert mutation(first)
-        assert problem(refused) == (413, "body_too_large")
-        assert refused.immediate_response.grpc_status.status == StatusCode.RESOURCE_EXHAUSTED
-        assert (
-            dict(pairs)["x-request-id"] in json.loads(refused.immediate_response.body)["instance"]
-        )
+        if content_type == "application/grpc":
+            assert grpc_refusal(refused) == (StatusCode.RESOURCE_EXHAUSTED, "body_too_large")
+        else:
+            assert problem(refused) == (413, "body_too_large")
+            instance = json.loads(refused.immediate_response.body)["instance"]
+            assert instance.endswith(dict(pairs)["x-request-id"])
     assert client.admission_cache_hits() == 1
 
 
