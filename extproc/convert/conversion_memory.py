@@ -42,6 +42,11 @@ class ConversionMemory:
         """Bytes of the whole budget."""
         return self._budget.limit
 
+    @property
+    def in_use(self) -> bool:
+        """Whether a job runs, which will release memory."""
+        return bool(self._running)
+
     def fits(self, size: int, needed: int) -> bool:
         """Whether a job can get the bytes that it needs when no other job runs.
 

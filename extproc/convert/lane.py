@@ -41,6 +41,11 @@ _MEMORY_POLL = 0.02
 too, and do not tell the lane."""
 
 
+_MAX_STALLED_LOOKS = 25
+"""Looks at the memory budget while no job runs, after which the lane refuses a job. Without the
+memory of its body, another job may start. Otherwise all would wait until their time is over."""
+
+
 class Lane:
     """`threads` threads with a queue of `queue` jobs. All methods belong to one event loop.
 
@@ -72,6 +77,7 @@ class Lane:
         self._poll: asyncio.TimerHandle | None = None
         self.waits_for_memory = False
         """Whether a thread was free for a job in the latest look, but not the memory."""
+        self._stalled_looks = 0
         self._closed = False
 
     @property
@@ -151,6 +157,11 @@ class Lane:
     def _look_again(self) -> None:
         self._poll = None
         self._dispatch()
+        stalled = self.waits_for_memory and not self._memory.in_use
+        self._stalled_looks = self._stalled_looks + 1 if stalled else 0
+        if self._stalled_looks >= _MAX_STALLED_LOOKS and len(self._waiting) > 1:
+            sizes = self._waiting.sizes()
+            self.refuse_newest(max(sizes, key=lambda caller: sizes[caller]))
 
     def _can_start(self, job: Job) -> bool:
         if not self._may_take_thread(job):

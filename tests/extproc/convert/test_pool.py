@@ -349,6 +349,30 @@ async def test_a_conversion_that_gets_no_memory_in_time_is_refused() -> None:
 
 
 @on_loop
+async def test_bodies_that_wait_do_not_keep_each_other_from_running() -> None:
+    memory = MemoryBudget(1600)
+    pool = ConversionPool(threads=1, memory=memory)
+    # With three bodies, the spare of 400 would not stay free. The transport holds 300.
+    assert memory.reserve(300)
+
+    def steps() -> Steps:
+        yield 100
+        yield 800
+        return ConvertedMessage(b"done", "")
+
+    jobs = [
+        asyncio.ensure_future(pool.run("test", "a", 100, steps(), Group.LONG)) for _ in range(3)
+    ]
+    first, second, last = await asyncio.gather(*jobs, return_exceptions=True)
+    assert isinstance(first, ConvertedMessage)
+    assert isinstance(second, ConvertedMessage)
+    assert isinstance(last, ConversionError)
+    assert last.reason == "memory_exhausted"
+    assert memory.used == 300
+    pool.close()
+
+
+@on_loop
 async def test_a_conversion_that_needs_more_than_the_budget_never_runs() -> None:
     memory = MemoryBudget(1600)
     pool = ConversionPool(threads=1, memory=memory)
