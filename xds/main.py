@@ -6,9 +6,11 @@ import logging
 import signal
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from sluice.config import ConfigError, GatewayConfig
+from sluice.config import ConfigError, GatewayConfig, Problem
 from sluice.config.disruption import check_change
 from sluice.http.server import create_http_server, listen
 from xds.admin.app import application
@@ -72,7 +74,7 @@ async def run(source: ConfigSource) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await server.start()
     log.info("xDS on %s, HTTP on %s", settings.xds, settings.http)
-    _log_valid(source, loaded, compiled)
+    _log_valid(source, compiled)
     tasks = [
         asyncio.create_task(rollout.run()),
         asyncio.create_task(follow(source, started, state, rollout)),
@@ -111,12 +113,19 @@ def _check_change(running: GatewayConfig | None, change: LoadedConfig) -> None:
         check_change(running, change.config, change.place)
 
 
-def _log_valid(source: ConfigSource, loaded: LoadedConfig, compiled: CompiledConfig) -> None:
+def _log_valid(
+    source: ConfigSource, compiled: CompiledConfig, known: Sequence[Problem] = ()
+) -> None:
+    """Log a valid config and its warnings, except those that the config before had too."""
     log.info("config %s is valid: version %s", source.name, compiled.snapshot.version)
-    for problem in loaded.warnings:
-        log.warning("%s", problem)
-    if loaded.config.allow_disruption:
-        log.warning("allow_disruption is set: remove it, so that the next change is checked")
+    logged = {_without_line(problem) for problem in known}
+    for problem in compiled.warnings:
+        if _without_line(problem) not in logged:
+            log.warning("%s", problem)
+
+
+def _without_line(problem: Problem) -> Problem:
+    return replace(problem, line=0)
 
 
 async def follow(
@@ -135,7 +144,7 @@ async def follow(
             log.error("config %s changes nothing:\n%s", source.name, error)
             state.on_invalid_config(str(error))
             continue
-        _log_valid(source, change, compiled)
+        _log_valid(source, compiled, state.warnings)
         for key in compiled.restart_required:
             log.warning("%s has changed, which takes effect at the next start", key)
         state.on_config(compiled)

@@ -3,12 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 
-from sluice.config.claims import ClaimPath, claim_paths
-
-SPACE_SEPARATED: frozenset[ClaimPath] = frozenset((("scope",), ("scp",)))
-"""Claims whose text is a list of values, separated by spaces: `scope` (RFC 8693 section 4.2) and
-`scp`, its name in Microsoft Entra ID. In every other claim, a space is a part of the value: the
-group `vip admin` is not the group `admin`."""
+from sluice.config.claims import SPACE_SEPARATED, ClaimPath, claim_paths
 
 _MAX_EXACT = 2**53
 """Up to this number, a float holds every integer exactly."""

@@ -3,17 +3,20 @@
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sluice.bootstrap import render
-from sluice.cli.commands import Subcommands, command
+from sluice.cli.commands import EXIT_FAILURE, Subcommands, command
 from sluice.cli.gateway import config_argument, require_config
 from sluice.config import GatewayConfig
-from sluice.config.checked import load_checked
+from sluice.config.checked import CheckedConfig, load_checked
 from sluice.config.disruption import check_change
+from sluice.config.errors import Problem
 from sluice.config.load import load
 from sluice.config.named_files import RUNS_ON_THIS_MACHINE
+from sluice.config.resolution import UNRESOLVABLE_HOST, unresolvable_hosts
+from sluice.config.warnings_reference import CODES as WARNINGS
 
 
 def register(commands: Subcommands) -> None:
@@ -26,6 +29,12 @@ def register(commands: Subcommands) -> None:
         "--running", type=Path, metavar="FILE",
         help="config of the running gateway: also fail if the change from it would be refused, "
         "because it would cut off clients",
+    )  # fmt: skip
+    validate.add_argument("--strict", action="store_true", help="exit with 1 if there are warnings")
+    validate.add_argument(
+        "--ignore", action="append", default=[], metavar="CODE", choices=WARNINGS,
+        help="do not look for warnings of this kind, such as unresolvable_host, which needs DNS; "
+        "may be repeated. `sluice docs reference/warnings` lists all",
     )  # fmt: skip
     command(commands, "schema", _schema, "print the JSON Schema of the config, for editors")
     bootstrap = command(
@@ -45,15 +54,26 @@ def _validate(options: argparse.Namespace) -> int:
     checked = load_checked(file, RUNS_ON_THIS_MACHINE)
     if options.running is not None:
         check_change(load(options.running), checked.config, checked.place)
-    for warning in checked.warnings:
+    warnings = list(_warnings(checked, options.ignore))
+    for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    models, version = _count(checked.config.models), checked.policy.version
-    print(f"{file}: valid; {models}, version {version}")
-    return 0
+    models, version = _count(len(checked.config.models), "model"), checked.policy.version
+    found = f", {_count(len(warnings), 'warning')}" if warnings else ""
+    print(f"{file}: valid; {models}, version {version}{found}")
+    return EXIT_FAILURE if warnings and options.strict else 0
 
 
-def _count(models: Mapping[str, object]) -> str:
-    return "1 model" if len(models) == 1 else f"{len(models)} models"
+def _warnings(checked: CheckedConfig, ignored: Sequence[str]) -> Iterator[Problem]:
+    for warning in checked.warnings:
+        if warning.code not in ignored:
+            yield warning
+    if UNRESOLVABLE_HOST.code not in ignored:
+        for unresolvable in unresolvable_hosts(checked.config):
+            yield unresolvable.placed(checked.place)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"1 {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _schema(_: argparse.Namespace) -> int:

@@ -21,6 +21,7 @@ from sluice.cli.gateway import (
     control_plane_option,
     no_control_plane,
 )
+from sluice.config.errors import Problem
 from sluice.http.client import NoAnswerError, Status, fetch_status
 from sluice.printable import printable
 
@@ -76,6 +77,7 @@ def describe(status: Status) -> str:
     if status["error"] is not None:
         lines.append("error     the latest change is not in force:")
         lines += [f"          {line}" for line in status["error"].split("\n")]
+    lines += [f"warning   {Problem(**each)}" for each in status.get("warnings", [])]
     lines += [
         f"no ACK    {node} did not respond to the last push" for node in status["unresponsive"]
     ]

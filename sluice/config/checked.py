@@ -3,14 +3,22 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from sluice.config.analysis import Warned, WarningKind, analyze
 from sluice.config.auth import Auth
-from sluice.config.errors import ConfigError, Place, Problem
+from sluice.config.errors import MAX_PROBLEMS, ConfigError, Place, Problem
 from sluice.config.gateway import GatewayConfig
 from sluice.config.load import ConfigText, loads, read_text
 from sluice.config.named_files import Strictness, check_named_files
 from sluice.config.policy import PolicyDocument, policy_document
 from sluice.keys.key_set import KeySet
+
+EMPTY_KEY_SET: Final = WarningKind(
+    "empty_key_set",
+    "The key set of an issuer has no keys.",
+    "add the public key of the issuer to the key set",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +53,16 @@ def check_files(
         problems += error.problems
     if policy is None or problems:
         raise ConfigError(sorted(problems, key=lambda problem: problem.line))
-    warnings += _empty_key_sets(policy.auth, place)
+    warned = [*_empty_key_sets(policy.auth), *analyze(config)]
+    warnings += [each.placed(place) for each in warned[:MAX_PROBLEMS]]
+    warnings.sort(key=lambda problem: problem.line)
+    if len(warned) > MAX_PROBLEMS:
+        warnings.append(Problem("", 0, "", f"and {len(warned) - MAX_PROBLEMS} more warnings"))
     return CheckedConfig(config, policy, tuple(warnings), place)
 
 
-def _empty_key_sets(auth: Auth, place: Place) -> Iterator[Problem]:
+def _empty_key_sets(auth: Auth) -> Iterator[Warned]:
     for index, issuer in enumerate(auth.issuers):
         if issuer.jwks is not None and not KeySet.parse(issuer.jwks).keys:
             message = f"the key set of {issuer.issuer[:100]!r} is empty: its tokens are refused"
-            yield place(("auth", "issuers", index), message)
+            yield Warned.of(EMPTY_KEY_SET, ("auth", "issuers", index), message)

@@ -5,6 +5,11 @@ from functools import lru_cache
 ClaimPath = tuple[str, ...]
 """Names of members from the outermost object to the claim, as in Envoy's path matchers."""
 
+SPACE_SEPARATED: frozenset[ClaimPath] = frozenset((("scope",), ("scp",)))
+"""Claims whose text is a list of values, separated by spaces: `scope` (RFC 8693 section 4.2) and
+`scp`, its name in Microsoft Entra ID. In every other claim, a space is a part of the value: the
+group `vip admin` is not the group `admin`."""
+
 
 @lru_cache(maxsize=1024)
 def claim_paths(name: str) -> tuple[ClaimPath, ...]:

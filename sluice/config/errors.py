@@ -13,19 +13,22 @@ MAX_PROBLEMS = 50
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An error at a key path of a file. `line` is 1-based, or 0 if it is not known.
+    """An error or a warning at a key path of a file. `line` is 1-based, or 0 if it is not known.
 
-    `file` is empty if the config was not read from a file.
+    `file` is empty if the config was not read from a file. `code` is the name of the kind of a
+    warning, see docs/reference/warnings.md; it is empty for errors.
     """
 
     file: str
     line: int
     key: str
     message: str
+    code: str = ""
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}" if self.line else self.file
-        return ": ".join(part for part in (where, self.key, self.message) if part)
+        text = ": ".join(part for part in (where, self.key, self.message) if part)
+        return f"{text} [{self.code}]" if self.code else text
 
 
 class ConfigError(Exception):

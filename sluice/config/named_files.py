@@ -6,7 +6,7 @@ what they would refuse, and reads each file with a bound and without waiting for
 
 import os
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from pathlib import Path
@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from sluice.config.analysis.rule import WarningKind
 from sluice.config.errors import ConfigError, KeyPath, Place, Problem, unplaced
 from sluice.config.files import TooLargeError, read_file
 from sluice.config.gateway import GatewayConfig, ListenerTls
@@ -37,6 +38,36 @@ CURVES = ("secp256r1", "secp384r1", "secp521r1")
 
 EXPIRES_SOON = timedelta(days=14)
 """Remaining time of a certificate from which on there is a warning."""
+
+NO_VARIABLE: Final = WarningKind(
+    "no_variable",
+    "The variable of `password_env` is not set in the process of `sluice validate`.",
+    "set the variable for the callout",
+)
+NO_LOG_FILE: Final = WarningKind(
+    "no_log_file",
+    "The folder of the access log does not exist on the machine of `sluice validate`, or the path "
+    "is that of a folder.",
+    "create the folder on the machine of the callout, or correct the path",
+)
+NOT_YET_VALID: Final = WarningKind(
+    "certificate_not_yet_valid",
+    "A certificate of `listener.tls` is not valid yet.",
+    "check the clock, or install another certificate",
+)
+EXPIRED: Final = WarningKind(
+    "certificate_expired",
+    "A certificate of `listener.tls` has expired, so that clients refuse the connection.",
+    "install a new certificate",
+)
+EXPIRING: Final = WarningKind(
+    "certificate_expiring",
+    "A certificate of `listener.tls` expires within 14 days.",
+    "install a new certificate",
+)
+
+WARNINGS: Final = (NO_VARIABLE, NO_LOG_FILE, NOT_YET_VALID, EXPIRED, EXPIRING)
+"""The kinds of warnings about files and variables."""
 
 
 class Severity(Enum):
@@ -55,11 +86,15 @@ class Severity(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong with the file or the variable that a key names. Has no secret."""
+    """What is wrong with the file or the variable that a key names. Has no secret.
+
+    `code` is the kind of a warning; empty if the finding is always an error.
+    """
 
     path: KeyPath
     message: str
     severity: Severity = Severity.ERROR
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +132,12 @@ def check_named_files(
     """
     found = list(findings(config, directory, now or datetime.now(UTC)))
     errors, warnings = (
-        [place(each.path, each.message) for each in found if each.severity in severities]
+        [each for each in found if each.severity in severities]
         for severities in (strictness.refused, strictness.warned)
     )
     if errors:
-        raise ConfigError(errors)
-    return warnings
+        raise ConfigError([place(each.path, each.message) for each in errors])
+    return [replace(place(each.path, each.message), code=each.code) for each in warnings]
 
 
 def findings(config: GatewayConfig, directory: Path, now: datetime) -> Iterator[Finding]:
@@ -120,6 +155,7 @@ def findings(config: GatewayConfig, directory: Path, now: datetime) -> Iterator[
             ("limits", "backend", "password_env"),
             "the variable is not set in this process; the callout needs it",
             Severity.ABSENT,
+            NO_VARIABLE.code,
         )
 
 
@@ -173,14 +209,15 @@ def _validity(
     start = max(each.not_valid_before_utc for each in certificates)
     end = min(each.not_valid_after_utc for each in certificates)
     if start > now:
-        message = f"a certificate in the file is not valid before {start:%Y-%m-%d %H:%M} UTC"
+        kind, what = NOT_YET_VALID, f"is not valid before {start:%Y-%m-%d %H:%M} UTC"
     elif end < now:
-        message = f"a certificate in the file has expired on {end:%Y-%m-%d %H:%M} UTC"
+        kind, what = EXPIRED, f"has expired on {end:%Y-%m-%d %H:%M} UTC"
     elif end - now < EXPIRES_SOON:
-        message = f"a certificate in the file expires on {end:%Y-%m-%d %H:%M} UTC"
+        kind, what = EXPIRING, f"expires on {end:%Y-%m-%d %H:%M} UTC"
     else:
         return
-    yield Finding(path, message, Severity.WARNING)
+    message = f"a certificate in the file {what}; {kind.remedy}"
+    yield Finding(path, message, Severity.WARNING, kind.code)
 
 
 def _certificates(file: Path) -> list[x509.Certificate]:
@@ -244,9 +281,10 @@ def _access_log(output: str) -> Iterator[Finding]:
     file = Path(output)
     if not file.parent.is_dir():
         message = "the folder of the log file does not exist on this machine"
-        yield Finding(path, message, Severity.ABSENT)
+        yield Finding(path, message, Severity.ABSENT, NO_LOG_FILE.code)
     elif file.is_dir():
-        yield Finding(path, "write the path of a file, not of a folder", Severity.ABSENT)
+        message = "write the path of a file, not of a folder"
+        yield Finding(path, message, Severity.ABSENT, NO_LOG_FILE.code)
 
 
 def _content(file: Path, maximum: int) -> bytes:

@@ -87,10 +87,8 @@ async def up(options: UpOptions) -> None:
         loop.add_signal_handler(number, stop.set)
     if options.demo:
         _ensure_keys(load(options.config), options.config.parent)
-    checked = load_checked(options.config, RUNS_HERE)
-    for warning in checked.warnings:
-        log.warning("%s", warning)
-    config = checked.config
+    # The control plane logs the warnings.
+    config = load_checked(options.config, RUNS_HERE).config
     with _private_folder() as directory:
         processes = _processes(options, config, directory)
         _check_addresses([process.spec for process in processes])

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from sluice.cli import reference as cli
+from sluice.config import warnings_reference as warnings
 from sluice.config.reference import reference
 from sluice.contract import reference as contract
 
@@ -14,6 +15,11 @@ DOCS = Path(__file__).parents[2] / "docs"
 def test_the_config_page_matches_the_schema() -> None:
     page = (DOCS / "reference" / "config.md").read_text()
     assert page == reference(), "docs/reference/config.md is stale: run 'make docs'"
+
+
+def test_the_warnings_page_matches_the_rules() -> None:
+    page = (DOCS / "reference" / "warnings.md").read_text()
+    assert page == warnings.reference(), "docs/reference/warnings.md is stale: run 'make docs'"
 
 
 def test_the_commands_page_matches_the_parsers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from sluice.config import ConfigError, GatewayConfig, policy_document
+from sluice.config.checked import check_files
 from sluice.config.load import ConfigText, loads
+from sluice.config.named_files import MAY_RUN_ELSEWHERE
 from xds.admin.status import ControlPlaneState
 from xds.main import EXIT_INVALID_CONFIG, follow, main
 from xds.protocol.nodes import Nodes
@@ -87,7 +89,8 @@ MODELS = "models: {a: {versions: {v1: {endpoints: [{address: '127.0.0.1:9'}]}}}}
 def loaded_text(text: str) -> LoadedConfig:
     source = ConfigText(text, "gateway.yaml")
     config = loads(text)
-    return LoadedConfig(config, policy_document(config, Path()), Path(), source.problem)
+    checked = check_files(config, Path(), MAY_RUN_ELSEWHERE, source.problem)
+    return LoadedConfig(config, checked.policy, Path(), checked.place, checked.warnings)
 
 
 async def state_with_in_force(first: LoadedConfig, *changes: LoadedConfig) -> ControlPlaneState:
@@ -127,7 +130,7 @@ async def test_a_change_that_cuts_off_clients_is_permitted_by_the_config(
     state = await state_with_in_force(loaded_text(MODELS), loaded_text("allow_disruption: true"))
     assert state.status().error is None
     assert state.config.models == {}
-    assert "allow_disruption is set: remove it" in caplog.text
+    assert "remove the key after the change" in caplog.text
 
 
 async def test_a_change_is_compared_with_the_config_in_force() -> None:
@@ -195,3 +198,25 @@ async def test_an_unusable_config_is_an_error_and_a_later_one_is_read(
     await changes.aclose()  # type: ignore[attr-defined]
     assert isinstance(found[0], ConfigError)
     assert isinstance(found[1], LoadedConfig)
+
+
+async def test_a_warning_is_logged_once_and_shown_for_the_config_in_force(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    key = "auth: {api_keys: [{name: k, sha256: '" + "1a" * 32 + "'}]}\n"
+    first = loaded_text(MODELS)
+    canary = "canaries: [{version: v2, headers: []}]"
+    changed = MODELS.replace("v1:", "v2: {endpoints: [{address: 'h:1'}]}, v1:").replace(
+        "a: {", f"a: {{stable: v1, {canary}, "
+    )
+    moved, fixed = loaded_text(f"\n{MODELS}"), loaded_text(key + changed)
+    state = await state_with_in_force(first, moved, fixed)
+    (idle,) = map(str, state.warnings)
+    assert idle.startswith("gateway.yaml:2: models.a.canaries.0: no request selects the canary")
+    assert idle.endswith("[idle_canary]")
+    # The second config is the first one in another line, so that its warning is known.
+    assert caplog.text.count("[no_credentials]") == 0
+    assert caplog.text.count("[idle_canary]") == 1
+    # The third config is not in force yet.
+    (missing,) = map(str, state.status().warnings)
+    assert missing.endswith("[no_credentials]")

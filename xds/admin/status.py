@@ -1,11 +1,16 @@
 """The status of the control plane: the version in force, the latest error, and every node."""
 
 import time
+from collections.abc import Iterator
+from itertools import islice
 
 from pydantic import BaseModel
 
-from sluice.config import GatewayConfig
+from sluice.config import GatewayConfig, Problem
+from sluice.config.errors import MAX_PROBLEMS, KeyPath
+from sluice.config.validation import shown_path
 from xds.envoys.fleet import EndpointView, EnvoyView, Fleet
+from xds.envoys.warned import warned_by_envoys
 from xds.protocol.nodes import Node, NodeKind, Nodes
 from xds.protocol.snapshot import Snapshot
 from xds.protocol.stream import TypeState
@@ -65,10 +70,12 @@ class Status(BaseModel):
 
     `version` is the config version in force; None before the first. `step` is the current step of a
     rollout; None if no rollout is running. `config` is the name of the config source. `error`
-    explains why the latest config is not in force; None if it is in force. `changed_at` is the time
-    at which the latest valid config was read, in Unix seconds. `callout` is the address of the
-    callout's status (`telemetry.metrics.address`). For commands, `listener` and `xds` are
-    the addresses of Envoy and of the xDS server, and `worker_addresses` those of the workers.
+    explains why the latest config is not in force; None if it is in force. `warnings` are about the
+    config in force: those of its analysis, and those about endpoints that an Envoy sees.
+    `changed_at` is the time at which the latest valid config was read, in Unix seconds. `callout`
+    is the address of the callout's status (`telemetry.metrics.address`). For commands, `listener`
+    and `xds` are the addresses of Envoy and of the xDS server, and `worker_addresses` those of the
+    workers.
     """
 
     version: str | None
@@ -76,6 +83,7 @@ class Status(BaseModel):
     step: str | None
     config: str
     error: str | None
+    warnings: tuple[Problem, ...]
     unresponsive: tuple[str, ...]
     restart_required: tuple[str, ...]
     changed_at: float
@@ -97,7 +105,7 @@ class ControlPlaneState:
         self._nodes = nodes
         self._rollout = rollout
         self._compiled = compiled
-        self._configs = {compiled.snapshot.version: compiled.config}
+        self._configs = {compiled.snapshot.version: compiled}
         """The latest valid config and the one in force, by version."""
         self.fleet = Fleet(lambda: self.in_force or self.config, time.time)
         """What the Envoys see."""
@@ -114,13 +122,19 @@ class ControlPlaneState:
     @property
     def in_force(self) -> GatewayConfig | None:
         """The config in force; None before the first."""
-        return self._configs.get(self._rollout.version)
+        compiled = self._configs.get(self._rollout.version)
+        return None if compiled is None else compiled.config
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """The warnings about the latest valid config."""
+        return self._compiled.warnings
 
     def on_config(self, compiled: CompiledConfig) -> None:
         """Record a valid config."""
         in_force = self._rollout.version
         kept = {version: each for version, each in self._configs.items() if version == in_force}
-        self._configs = {**kept, compiled.snapshot.version: compiled.config}
+        self._configs = {**kept, compiled.snapshot.version: compiled}
         self._compiled, self._config_error, self._changed_at = compiled, None, time.time()
         self.reads["accepted"] += 1
 
@@ -139,6 +153,7 @@ class ControlPlaneState:
             step=self._rollout.step,
             config=self._source,
             error=self._config_error or self._rejection(),
+            warnings=tuple(self._warnings_in_force()),
             unresponsive=result.unresponsive if result else (),
             restart_required=self._compiled.restart_required,
             changed_at=self._changed_at,
@@ -149,6 +164,17 @@ class ControlPlaneState:
             nodes=sorted(nodes, key=lambda node: (node.kind, node.id)),
             envoys=[_envoy(view, time.time()) for view in self.fleet.envoys],
         )
+
+    def _warnings_in_force(self) -> Iterator[Problem]:
+        compiled = self._configs.get(self._rollout.version)
+        if compiled is not None:
+            yield from compiled.warnings
+            seen = islice(warned_by_envoys(compiled.config, self.fleet.envoys), MAX_PROBLEMS)
+            yield from (each.placed(self._place) for each in seen)
+
+    def _place(self, path: KeyPath, message: str) -> Problem:
+        """A problem without its line: the text of the config is not kept."""
+        return Problem(self._source, 0, shown_path(path), message)
 
     def _rejection(self) -> str | None:
         """The NACK that ended the latest rollout, or that a node sent when it connected later."""

@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 class LoadedConfig:
     """A valid config and its policy. File names in the config are relative to `directory`.
 
-    `place` finds the line of a key, for errors that are found later. `warnings` are about files
-    that the config names.
+    `place` finds the line of a key, for errors that are found later. `warnings` are about the
+    config and the files that it names.
     """
 
     config: GatewayConfig

@@ -15,6 +15,7 @@ import yaml
 
 from sluice.cli import main
 from sluice.config import GatewayConfig
+from sluice.config.analysis import analyze
 from sluice.config.load import loads
 from sluice.devkeys import AUDIENCE, ISSUER, DevKeys, standard_claims
 from sluice.keys.signing import parse_private_key, sign
@@ -63,7 +64,33 @@ def test_validate_prints_warnings_and_succeeds(
     config.write_text(CONFIG + "limits: {backend: {password_env: SLUICE_TEST_UNSET}}\n")
     assert main(["validate", str(config)]) == 0
     warning = f"warning: {config}:4: limits.backend.password_env: the variable is not set"
-    assert capsys.readouterr().err.startswith(warning)
+    assert capsys.readouterr().err.splitlines()[-1].startswith(warning)
+
+
+def test_validate_can_fail_because_of_warnings(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["validate", str(config)]) == 0
+    printed = capsys.readouterr()
+    assert "valid; 1 model, version" in printed.out
+    assert printed.out.endswith(", 1 warning\n")
+    assert printed.err == (
+        f"warning: {config}:2: auth: there is no issuer and no API key, so that every request for "
+        "model a is refused (401); add auth.issuers or auth.api_keys, or set access.public: true "
+        "[no_credentials]\n"
+    )
+    assert main(["validate", "--strict", str(config)]) == 1
+    assert main(["validate", "--strict", "--ignore", "no_credentials", str(config)]) == 0
+    capsys.readouterr()
+    config.write_text(CONFIG + "auth: {api_keys: [{name: k, sha256: '" + "1a" * 32 + "'}]}\n")
+    assert main(["validate", "--strict", str(config)]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_the_configs_of_the_examples_have_no_warning(tmp_path: Path) -> None:
+    assert main(["init", str(tmp_path / "demo")]) == 0
+    example = tmp_path / "demo" / "gateway.yaml"
+    assert list(analyze(loads(example.read_text()))) == []
 
 
 def test_validate_compares_with_the_config_of_the_running_gateway(

@@ -1,0 +1,63 @@
+"""Rules about what the network can read or change, and about checks that are off."""
+
+from urllib.parse import urlsplit
+
+from sluice.config.analysis.callers import Callers
+from sluice.config.analysis.rule import Found, Rule, WarningKind
+from sluice.config.gateway import GatewayConfig
+from sluice.config.values import is_localhost, is_loopback, split_host_port
+
+
+def _plain_text_credentials(config: GatewayConfig) -> Found:
+    listener = config.listener
+    is_local = is_loopback(split_host_port(listener.address)[0])
+    is_plain = listener.tls is None and not is_local and not listener.trusted_hops
+    if is_plain and Callers.of(config.auth).exist:
+        message = f"tokens and API keys reach {listener.address} without encryption"
+        yield ("listener", "address"), message
+
+
+def _plain_text_key_set(config: GatewayConfig) -> Found:
+    for index, issuer in enumerate(config.auth.issuers):
+        url = urlsplit(issuer.jwks_uri or "")
+        host = url.hostname or ""
+        if url.scheme == "http" and not (is_loopback(host) or is_localhost(host)):
+            yield (
+                ("auth", "issuers", index, "jwks_uri"),
+                "whoever can change the answer on its way can make valid tokens",
+            )
+
+
+def _disruption_allowed(config: GatewayConfig) -> Found:
+    if config.allow_disruption:
+        message = "changes are applied also if they cut off the clients of the gateway"
+        yield ("allow_disruption",), message
+
+
+RULES = (
+    Rule(
+        WarningKind(
+            "plain_text_credentials",
+            "Callers have credentials, and the listener has no TLS, an address that is not "
+            "loopback, and no trusted proxy in front of it that could end TLS (`trusted_hops`).",
+            "set listener.tls, or listener.trusted_hops if a proxy in front of the gateway has TLS",
+        ),
+        _plain_text_credentials,
+    ),
+    Rule(
+        WarningKind(
+            "plain_text_key_set",
+            "A key set is fetched over HTTP from another machine.",
+            "write an https URL",
+        ),
+        _plain_text_key_set,
+    ),
+    Rule(
+        WarningKind(
+            "disruption_allowed",
+            "`allow_disruption` is set.",
+            "remove the key after the change, so that the next change is checked",
+        ),
+        _disruption_allowed,
+    ),
+)
