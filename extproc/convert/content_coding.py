@@ -2,7 +2,8 @@
 
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from extproc.convert.errors import (
@@ -31,24 +32,30 @@ ACCEPTED_CODINGS: Final = "gzip, deflate, br, zstd"
 _ALIASES = {"x-gzip": "gzip"}
 
 
-def decompress(body: bytes, content_encoding: str, limits: ConversionLimits) -> bytes:
-    """Decompress a request body with the content codings gzip, deflate, br, zstd and identity.
+def decompression_memory(size: int, codings: Sequence[str], limit: int) -> int:
+    """Bytes that `decompress` holds at most, with the body of `size` bytes.
 
-    The last coding in the list is removed first. Raises ConversionError: 415 for other codings or
-    too many codings, 400 for data that cannot be decompressed, 413 for a result of more than
-    `limits.max_body` bytes.
+    Each coding takes its data, a copy of them while parts are joined, and the decoder. A body of
+    several members is copied once more.
     """
-    return _decompress(body, _codings(content_encoding, limits), limits.max_body)
+    decoder = max(_CODINGS[coding].decoder_size for coding in codings)
+    return 2 * size + decoder + 2 * len(codings) * (limit + 1)
 
 
-def decompress_response(body: bytes, content_encoding: str, limits: ConversionLimits) -> bytes:
-    """Decompress a response in the same way, up to `limits.max_response` bytes.
+def decompress(body: bytes, codings: Sequence[str], limit: int) -> bytes:
+    """Remove the codings, the last one first. The result has at most `limit` bytes.
 
-    Raises ConversionError (502).
+    Raises ConversionError: 400 for data that cannot be decompressed, 413 for a longer result.
     """
-    codings = response_codings(content_encoding, limits)
+    for coding in reversed(codings):
+        body = _CODINGS[coding].decompress(body, limit)
+    return body
+
+
+def decompress_response(body: bytes, codings: Sequence[str], limit: int) -> bytes:
+    """Remove the codings of a response in the same way. Raises ConversionError (502)."""
     try:
-        return _decompress(body, codings, limits.max_response)
+        return decompress(body, codings, limit)
     except ConversionError as error:
         if error.reason is Reason.BODY_TOO_LARGE:
             raise response_too_large(error.detail) from None
@@ -58,14 +65,18 @@ def decompress_response(body: bytes, content_encoding: str, limits: ConversionLi
 def response_codings(content_encoding: str, limits: ConversionLimits) -> list[str]:
     """The content codings of a response. Raises ConversionError (502) if one is not supported."""
     try:
-        return _codings(content_encoding, limits)
+        return request_codings(content_encoding, limits)
     except ConversionError as error:
         raise ConversionError(
             Reason.UNKNOWN_RESPONSE_CODING, "response", f"{_FIELD} {error.detail}"
         ) from None
 
 
-def _codings(content_encoding: str, limits: ConversionLimits) -> list[str]:
+def request_codings(content_encoding: str, limits: ConversionLimits) -> list[str]:
+    """The content codings of a request, without identity.
+
+    Raises ConversionError (415) if one is not supported, or if they are too many.
+    """
     names = [name.strip().lower() for name in content_encoding.split(",")]
     codings = [_ALIASES.get(name, name) for name in names if name not in ("", "identity")]
     if len(codings) > limits.max_codings:
@@ -73,21 +84,13 @@ def _codings(content_encoding: str, limits: ConversionLimits) -> list[str]:
             Reason.TOO_MANY_CODINGS, _FIELD, f"must name at most {limits.max_codings} codings"
         )
     for coding in codings:
-        if coding not in _DECOMPRESS:
+        if coding not in _CODINGS:
             raise ConversionError(
                 Reason.UNKNOWN_CODING,
                 _FIELD,
                 f"must be one of {ACCEPTED_CODINGS}, not {quoted(coding)}",
             )
     return codings
-
-
-def _decompress(body: bytes, codings: list[str], limit: int) -> bytes:
-    for coding in reversed(codings):
-        body = _DECOMPRESS[coding](body, limit)
-    if len(body) > limit:
-        raise _too_large(limit)
-    return body
 
 
 def _has_zlib_header(body: bytes) -> bool:
@@ -186,13 +189,22 @@ def _decompress_brotli(body: bytes, limit: int) -> bytes:
         raise _broken(str(error)) from None
 
 
-_DECOMPRESS: Final[dict[str, Callable[[bytes, int], bytes]]] = {
-    "gzip": _gunzip,
-    "deflate": _inflate,
-    "br": _decompress_brotli,
-    "zstd": _decompress_zstd,
+@dataclass(frozen=True, slots=True)
+class _Coding:
+    """How one content coding is removed."""
+
+    decompress: Callable[[bytes, int], bytes]
+    """Decompresses a body, up to a number of bytes."""
+    decoder_size: int
+    """Bytes that the decoder holds at most: the window that a sender may choose, and tables."""
+
+
+_CODINGS: Final = {
+    "gzip": _Coding(_gunzip, 64 << 10),
+    "deflate": _Coding(_inflate, 64 << 10),
+    "br": _Coding(_decompress_brotli, 21 << 20),
+    "zstd": _Coding(_decompress_zstd, 10 << 20),
 }
-"""Decompresses a body with one coding, up to a number of bytes."""
 
 
 def _broken(cause: str) -> ConversionError:

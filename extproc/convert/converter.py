@@ -8,7 +8,13 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from extproc.convert.content_coding import decompress, decompress_response, response_codings
+from extproc.convert.content_coding import (
+    decompress,
+    decompress_response,
+    decompression_memory,
+    request_codings,
+    response_codings,
+)
 from extproc.convert.errors import ConversionError, quoted, response_too_large
 from extproc.convert.grpc_status import grpc_code, grpc_problem
 from extproc.convert.inference import (
@@ -33,7 +39,7 @@ from extproc.convert.media_types import (
     media_type_name,
     parse_accept,
 )
-from extproc.convert.memory_needed import decompression_memory, request_memory, response_memory
+from extproc.convert.memory_needed import request_memory, response_memory
 from extproc.convert.signature import Signature, check_request
 from sluice.contract.paths import OIP_GRPC_PREFIX
 from sluice.contract.problem import MEDIA_TYPE
@@ -124,10 +130,10 @@ class Converter:
     def request_steps(self, body: bytes, headers: Headers) -> Steps:
         """Do the same in steps. Before a step, yields the bytes that it takes at most."""
         _check_length(body, headers)
-        coding = headers.get("content-encoding", "")
-        if coding:
-            yield decompression_memory(len(body), self.limits.max_body)
-            body = decompress(body, coding, self.limits)
+        codings = request_codings(headers.get("content-encoding", ""), self.limits)
+        if codings:
+            yield decompression_memory(len(body), codings, self.limits.max_body)
+            body = decompress(body, codings, self.limits.max_body)
         memory = self._memory(body, headers)
         yield memory
         request = yield from _after(memory, self._read(body, headers))
@@ -183,15 +189,15 @@ class Converter:
         if not self.reads_response(options, status, headers):
             return None
         self.check_response_length(len(body))
-        coding = headers.get("content-encoding", "")
-        if coding:
-            yield decompression_memory(len(body), self.limits.max_response)
-            body = decompress_response(body, coding, self.limits)
+        codings = response_codings(headers.get("content-encoding", ""), self.limits)
+        if codings:
+            yield decompression_memory(len(body), codings, self.limits.max_response)
+            body = decompress_response(body, codings, self.limits.max_response)
         yield response_memory(len(body))
         if self.protocol == "grpc":
             return self._from_grpc(options, headers, body)
         converted = self._from_rest(options, headers, body)
-        if converted is None and coding:
+        if converted is None and codings:
             # The client may not accept the coding of a server that ignores `identity`.
             return _with_vary(_response(body, headers["content-type"]), headers.get("vary", ""))
         return converted

@@ -16,12 +16,6 @@ _JSON_TEXT = 24
 tensor."""
 
 
-def decompression_memory(size: int, limit: int) -> int:
-    """Bytes for a compressed body of `size` bytes, up to `limit` bytes of data, and a copy of them
-    while parts are joined."""
-    return size + 2 * (limit + 1)
-
-
 def request_memory(
     kind: str, protocol: str, body: bytes, json_head: int | None, limits: ConversionLimits
 ) -> int:

@@ -15,7 +15,7 @@ NO_POLICY = Refusal(Reason.NO_POLICY, "the gateway has no policy yet")
 INTERNAL_ERROR = Refusal(Reason.INTERNAL_ERROR, "the gateway failed to decide on this request")
 
 _MAX_TEXT = 200
-"""Characters of the text for a gRPC client, which takes up to nine bytes for each in a header."""
+"""Characters of the text for a gRPC client, which takes up to 12 bytes for each in a header."""
 
 log = logging.getLogger(__name__)
 

@@ -58,3 +58,12 @@ def test_lone_surrogates_are_replaced() -> None:
     found = json.loads(problem(422, "wrong_element", "'\ud800' is no FP32", field="\udfff"))
     assert found["detail"] == "'?' is no FP32"
     assert found["field"] == "?"
+
+
+@pytest.mark.parametrize(
+    ("detail", "text"),
+    [("no such model", b"no such model"), ("", b"Not Found"), ("x" * 999, b"x" * 200)],
+)
+def test_a_grpc_client_gets_one_line_of_text(detail: str, text: bytes) -> None:
+    refusal = Refusal(Reason.UNKNOWN_MODEL, detail)
+    assert refusal_body(refusal, {"content-type": b"application/grpc"}) == text

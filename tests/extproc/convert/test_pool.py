@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import functools
+import gzip
 import io
 import itertools
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 
+import brotli
 import pytest
 from PIL import Image
 
@@ -29,6 +31,7 @@ from extproc.convert.tensor import Tensor
 from extproc.memory_budget import MemoryBudget
 from sluice.config.tensors import ImageInput, TensorInput
 from sluice.contract.reasons import Reason
+from tests.zstd import zstd
 
 SIGNATURE = Signature("m")
 
@@ -318,6 +321,27 @@ async def test_a_conversion_reserves_memory_while_it_runs() -> None:
     gate.set()
     await job
     assert memory.used == 0
+    pool.close()
+
+
+@on_loop
+async def test_decoders_are_counted_with_the_window_that_a_sender_may_choose() -> None:
+    """16 MiB in brotli and 8 MiB in zstd, also for a short body."""
+    pool = ConversionPool(memory=MemoryBudget(8 << 20))
+    limits = ConversionLimits(max_body=1 << 20)
+    chosen = Converters(SIGNATURE, "grpc", limits).choose("application/json")
+    assert chosen is not None
+    body = b'{"inputs":[{"name":"x","datatype":"UINT8","shape":[1],"data":[7]}]}'
+
+    def compressed(coding: str, data: bytes) -> asyncio.Future[ConvertedMessage]:
+        conversion = pool.for_caller("a").convert_request(
+            chosen, data, {"content-encoding": coding}
+        )
+        return asyncio.ensure_future(conversion)
+
+    assert (await compressed("gzip", gzip.compress(body))).body
+    assert (await refusal(compressed("br", brotli.compress(body)))).reason == "body_too_large"
+    assert (await refusal(compressed("zstd", zstd.compress(body)))).reason == "body_too_large"
     pool.close()
 
 
