@@ -31,7 +31,6 @@ _CANNOT_CONVERT = Refusal(
     "the body must be converted for this model, and ext_authz cannot convert bodies",
 )
 
-
 _CANNOT_QUERY = Refusal(
     Reason.UNKNOWN_OPERATION,
     "the request must be converted for this model, and ext_authz cannot convert requests",

@@ -109,6 +109,11 @@ class ControlPlane(Strict):
     )
 
 
+MAX_MESSAGE_TIMEOUT = 60
+MAX_CONVERSION_TIMEOUT = 300
+"""Maxima of `callout.message_timeout` and `callout.conversion_timeout`, in seconds."""
+
+
 class Callout(Strict):
     """The callout service.
 
@@ -123,13 +128,13 @@ class Callout(Strict):
     workers: int = Field(2, ge=1, le=64, description="Number of worker processes.")
     message_timeout: PositiveDuration = Field(
         2.0,
-        le=60,
+        le=MAX_MESSAGE_TIMEOUT,
         description="Time that Envoy waits for a response of the callout. Then Envoy refuses the "
         "request. A callout that still works asks Envoy to wait longer.",
     )
     conversion_timeout: PositiveDuration = Field(
         30.0,
-        le=300,
+        le=MAX_CONVERSION_TIMEOUT,
         description="Time for the conversion of a body. A conversion that has not started after "
         "half of it is refused (503, `conversion_queue_full`), and one that has not ended after it "
         "(503, `conversion_timeout`).",

@@ -32,7 +32,8 @@ MAX_ANSWER = 64 << 20
 
 READ_SIZE = 1 << 16
 
-MAX_ERROR = 200
+MAX_TEXT = 200
+"""Characters of the id of a node, and of an error."""
 
 Json = Mapping[str, Any]  # Any: JSON of envoy.admin.v3
 
@@ -58,10 +59,11 @@ class AdminSource:
         """Ask once. Blocks for at most a few seconds."""
         try:
             info, clusters = self._get("server_info"), self._get("clusters?format=json")
-            return Observation(info["node"]["id"], dict(_clusters(clusters)))
+            node = printable(info["node"]["id"], MAX_TEXT)
+            return Observation(node, dict(_clusters(clusters)))
         except (OSError, HTTPException) as error:
             reason = str(getattr(error, "reason", error)) or type(error).__name__
-            return NoObservation(printable(reason, MAX_ERROR))
+            return NoObservation(printable(reason, MAX_TEXT))
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return NoObservation("the answer is not that of an Envoy's admin interface")
 

@@ -24,7 +24,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 
 from sluice.config import GatewayConfig
-from sluice.config.gateway import Callout
+from sluice.config.gateway import MAX_CONVERSION_TIMEOUT, MAX_MESSAGE_TIMEOUT, Callout
 from sluice.contract.names import CALLOUT_CLUSTER
 from xds.resources import cors, header_mutations, local_rate_limit, server_status
 from xds.resources.messages import grpc_service, pack, seconds
@@ -32,10 +32,10 @@ from xds.resources.messages import grpc_service, pack, seconds
 EXT_PROC: Final = "envoy.filters.http.ext_proc"
 """The name of the filter that calls the callout."""
 
-MAX_MESSAGE_TIMEOUT = 360.0
+MAX_WAIT = MAX_MESSAGE_TIMEOUT + MAX_CONVERSION_TIMEOUT
 """Seconds: the maximum of `override_message_timeout`, by which the callout extends the timeout of
-one message. Envoy ignores a longer one. This is the sum of the largest `message_timeout` and
-`conversion_timeout`, so that Envoy accepts the values of each policy during a change."""
+one message. Envoy ignores a longer one. With the maxima of the config, Envoy accepts the values of
+each policy during a change."""
 
 MAX_CALLOUT_RETRIES = 8
 """Maximum retries of a call to the callout, for calls that fail because a worker has ended or
@@ -74,7 +74,7 @@ def external_processor(callout: Callout) -> ExternalProcessor:
         failure_mode_allow=False,
         status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),
         message_timeout=seconds(callout.message_timeout),
-        max_message_timeout=seconds(MAX_MESSAGE_TIMEOUT),
+        max_message_timeout=seconds(MAX_WAIT),
         processing_mode=ProcessingMode(
             request_header_mode=ProcessingModeHeaderSendMode.SEND,
             response_header_mode=ProcessingModeHeaderSendMode.SKIP,

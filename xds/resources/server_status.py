@@ -5,7 +5,7 @@ Envoy answers without the callout, and without credentials: the answers name no 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from envoy_data_plane.envoy.config.core.v3 import DataSource
 from envoy_data_plane.envoy.config.route.v3 import (
@@ -34,7 +34,7 @@ LIVE_ANSWER = {"live": True}
 READY_ANSWER = {"ready": True}
 
 
-def server_metadata() -> dict[str, object]:
+def server_metadata() -> Mapping[str, object]:
     """The metadata of the gateway. It has the members of the protocol."""
     name, _, version = USER_AGENT.partition("/")
     return {"name": name, "version": version, "extensions": []}
@@ -71,7 +71,7 @@ def routes(decision_filters: list[str], limit_filters: list[str]) -> Iterator[Ro
     yield _route(SERVER_METADATA, server_metadata(), decision_filters)
 
 
-def _route(path: str, answer: dict[str, object] | dict[str, bool], disabled: list[str]) -> Route:
+def _route(path: str, answer: Mapping[str, object], disabled: list[str]) -> Route:
     return Route(
         name="other",
         match=RouteMatch(path=path),
