@@ -96,7 +96,9 @@ class ReportParser:
     def parse(self, report: HTTPAccessLogEntry) -> AccessLogEntry:
         """Return the access log entry for a report."""
         common, request, response = report.common_properties, report.request, report.response
-        headers = request.request_headers
+        # Envoy removes a client's internal headers before it chooses a route. If it refuses the
+        # request before, these headers are the client's.
+        headers = request.request_headers if common.route_name else _NO_HEADERS
         details = response.response_code_details
         service, reason = headers.get(names.MODEL_SERVICE, ""), headers.get(names.REASON, "")
         start, duration, flags = common.start_time, common.duration, common.response_flags
@@ -134,6 +136,8 @@ class ReportParser:
             headers.get(names.TRACEPARENT, "")[3:35],
         )
 
+
+_NO_HEADERS: Mapping[str, str] = {}
 
 _BY_MODEL = CalloutDetails("")
 """The end of a request that the model server has answered: it has the reason of its admission."""

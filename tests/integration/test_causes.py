@@ -104,9 +104,9 @@ def refused(gateway: Gateway, directory: Path, model: str, times: int = 1, **opt
     ("model", "times", "rule"),
     [
         ("echo", 2, "per-user"),
-        ("limited", 2, "limits.models.limited"),
+        ("limited", 2, "limits.models.limited (address_share)"),
         ("shared", 3, "limits.models.shared (address_share)"),
-        ("typed", 2, "limits.model_types.text b"),
+        ("typed", 2, "limits.model_types.text b (address_share)"),
     ],
 )
 def test_the_line_of_a_429_names_the_limit(
@@ -114,8 +114,8 @@ def test_the_line_of_a_429_names_the_limit(
 ) -> None:
     line = refused(gateway, directory, model, times)
     assert (line["status"], line["reason"], line["model"]) == (429, "rate_limited", model)
-    assert line["rule"] == rule or line["rule"] == f"{rule} (address_share)"
-    labels = {"model": model, "reason": "rate_limited", "rule": line["rule"]}
+    assert line["rule"] == rule
+    labels = {"model": model, "reason": "rate_limited", "rule": rule}
     eventually(lambda: metric(gateway, "sluice_requests_total", **labels) > 0)
 
 
@@ -158,3 +158,21 @@ def test_the_line_of_an_open_breaker_names_the_version(gateway: Gateway, directo
     assert (line["reason"], line["model"], line["version"]) == ("breaker_open", "gone", "v1")
     labels = {"model": "gone", "version": "v1", "reason": "breaker_open"}
     eventually(lambda: metric(gateway, "sluice_requests_total", **labels) > 0)
+
+
+def test_a_client_cannot_forge_the_line_of_a_request_without_a_host(
+    gateway: Gateway, directory: Path
+) -> None:
+    """Envoy refuses the request before it removes headers that only the gateway may set."""
+    forged = {
+        "x-model-service": "echo/v1", "x-sluice-subject": "admin", "x-sluice-reason": "stable",
+        "x-sluice-method": "FORGED", "x-sluice-path": "/forged", "user-agent": "forger",
+    }  # fmt: skip
+    fields = "".join(f"{name}: {value}\r\n" for name, value in forged.items())
+    host, _, port = gateway.config["listener"]["address"].rpartition(":")
+    with socket.create_connection((host, int(port)), 10) as client:
+        client.sendall(f"GET /v2/models/echo HTTP/1.1\r\n{fields}\r\n".encode())
+        assert client.recv(100).startswith(b"HTTP/1.1 400 ")
+    line = logged(directory, "forger")
+    assert (line["method"], line["path"]) == ("GET", "/v2/models/echo")
+    assert (line["model"], line["version"], line["subject"]) == ("", "", "")

@@ -112,6 +112,18 @@ def test_a_refusal_is_shown_with_its_reason(
     assert (shown["upstream"], shown["upstream_ms"]) == ("", None)
 
 
+def test_a_request_that_envoy_refuses_before_it_has_a_route_has_no_headers_of_the_gateway() -> None:
+    """Envoy has not removed those of the client yet."""
+    message = report(
+        details="missing_host_header", status=400, upstream=LogAddress(),
+        **ADMITTED, x_sluice_path="/forged", x_sluice_method="FORGED",
+    )  # fmt: skip
+    message.common_properties.route_name = ""
+    shown = line(message)
+    assert (shown["method"], shown["path"]) == ("POST", "/v2/models/digits/infer")
+    assert (shown["model"], shown["version"], shown["subject"]) == ("", "", "")
+
+
 def test_refusals_that_differ_only_in_text_of_clients_have_one_outcome() -> None:
     """Otherwise, a flood of such requests would fill the cache of outcomes."""
     parser = ReportParser()
