@@ -15,6 +15,10 @@ ANY = "*"
 OPAQUE = "null"
 """The origin of pages without one, such as local files and sandboxed frames."""
 
+MAX_PATTERN = 85
+"""Characters of an origin with `*`. Envoy matches it by a regular expression, and refuses one whose
+program has more than 100 instructions: about one for each character."""
+
 _ORIGIN = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://"
     r"(?:(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?::(?P<port>[1-9][0-9]{0,4}))?"
@@ -32,6 +36,8 @@ def _check_origin(value: str) -> str:
             "write an origin, scheme and host without path, such as https://app.example.com; "
             "https://*.example.com for all names below; or * for every origin"
         )
+    if ANY in origin and len(origin) > MAX_PATTERN:
+        raise wrong_format(f"an origin with * has at most {MAX_PATTERN} characters")
     port = match["port"]
     if port is not None and port == _DEFAULT_PORTS.get(match["scheme"]):
         raise wrong_format(f"remove :{port}, which browsers do not send")

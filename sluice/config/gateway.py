@@ -37,6 +37,10 @@ MIN_STREAM_BUFFER = 1 << 14
 """Minimum of `listener.stream_buffer_limit`: Envoy buffers at least so many bytes of a response."""
 
 
+UnderscoresAction = Literal["reject", "drop", "allow"]
+"""What Envoy does with header names that have underscores."""
+
+
 class ListenerTls(Confidential):
     """TLS for clients. Envoy reads the files; paths are relative to the config file."""
 
@@ -76,7 +80,7 @@ class Listener(Strict):
     max_concurrent_streams: int = Field(
         128, ge=1, le=2**31 - 1, description="Concurrent streams of one HTTP/2 connection."
     )
-    headers_with_underscores: Literal["reject", "drop", "allow"] = Field(
+    headers_with_underscores: UnderscoresAction = Field(
         "reject",
         description="What happens with request headers that have underscores in their names: "
         "`reject` the request (400; over HTTP/2, the stream is reset), `drop` the headers, or "

@@ -9,7 +9,7 @@ from pydantic import Field
 from sluice.config.auth import Auth, JwtIssuer
 from sluice.config.errors import ConfigError, KeyPath, Place, unplaced
 from sluice.config.files import TooLargeError, read_file
-from sluice.config.gateway import Callout, GatewayConfig, Requests
+from sluice.config.gateway import Callout, GatewayConfig, Listener, Requests, UnderscoresAction
 from sluice.config.limits import Limits
 from sluice.config.models import Model
 from sluice.config.telemetry import AccessLog
@@ -40,6 +40,8 @@ class PolicyDocument(Strict):
     """`callout.message_timeout`: how long Envoy waits for a response of the worker."""
     conversion_timeout: PositiveDuration = Callout().conversion_timeout
     """`callout.conversion_timeout`: time for the conversion of one body."""
+    headers_with_underscores: UnderscoresAction = Listener().headers_with_underscores
+    """`listener.headers_with_underscores`, for `sluice explain`."""
     models: dict[Name, Model] = Field(max_length=10_000)
 
 
@@ -67,6 +69,7 @@ def policy_document(
         limits=config.limits,
         message_timeout=config.callout.message_timeout,
         conversion_timeout=config.callout.conversion_timeout,
+        headers_with_underscores=config.listener.headers_with_underscores,
         models=config.models,
     )
     if len(policy.model_dump_json().encode()) > MAX_POLICY:

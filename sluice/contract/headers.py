@@ -64,3 +64,20 @@ CREDENTIALS: Final = ("authorization", "proxy-authorization")
 
 REPORTED: Final = (MODEL_SERVICE, SUBJECT, REASON, PATH, METHOD, TRACEPARENT, GRPC_TIMEOUT)
 """Request headers that Envoy adds to an access log report. None of them holds a credential."""
+
+MAX_HEADERS_KIB: Final = 60
+"""Maximum size of a request's headers, with those that the gateway adds."""
+
+MAX_HEADERS: Final = 100
+"""Maximum number of a request's headers, with those that the gateway adds."""
+
+ALIASES: Final = (
+    *(
+        f"x_{owner}[-_].*|x-{owner}_.*|x-{owner}-.*_.*"
+        for owner in ("sluice", "model", "envoy", "forwarded", "request")
+    ),
+    "content_length|transfer_encoding|proxy_authorization",
+)
+"""Regular expressions of names that a server which reads underscores as hyphens (CGI, WSGI) takes
+for a header that the gateway or Envoy sets, checks or removes. Clients cannot set them. Envoy
+accepts only short expressions."""

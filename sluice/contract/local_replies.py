@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sluice.contract.grpc import StatusCode
+from sluice.contract.headers import MAX_HEADERS, MAX_HEADERS_KIB
 from sluice.contract.reasons import CONVERSION_REFUSALS, DECISION_REFUSALS, Reason
 
 VIA_UPSTREAM: Final = "via_upstream"
@@ -47,6 +48,73 @@ class LocalReply:
             return self.contains in details
         return details.startswith(self.prefixes)
 
+
+_REQUEST_ERRORS: Final = (
+    (
+        Reason.BAD_REQUEST,
+        400,
+        "The name of a header has an underscore.",
+        ("http1.unexpected_underscore", "http2.unexpected_underscore"),
+    ),
+    (
+        Reason.BAD_REQUEST,
+        400,
+        "A header has a character that HTTP does not allow.",
+        ("http1.invalid_characters",),
+    ),
+    (
+        Reason.BAD_REQUEST,
+        400,
+        "The path has an escaped slash (%2F or %5C), or is not valid.",
+        ("path_normalization_failed",),
+    ),
+    (Reason.BAD_REQUEST, 400, "The request has no Host header.", ("missing_host_header",)),
+    (
+        Reason.BAD_REQUEST,
+        400,
+        "The Host header, or the host of the URL, is not valid.",
+        ("http.invalid_authority",),
+    ),
+    (Reason.BAD_REQUEST, 400, "The scheme of the URL is not valid.", ("http1.invalid_scheme",)),
+    (
+        Reason.BAD_REQUEST,
+        400,
+        "The request has both Content-Length and Transfer-Encoding: send only one.",
+        ("http1.content_length_and_chunked_not_allowed",),
+    ),
+    (
+        Reason.NOT_IMPLEMENTED,
+        501,
+        "The gateway supports no other Transfer-Encoding than chunked.",
+        ("http1.invalid_transfer_encoding",),
+    ),
+    (
+        Reason.HEADERS_TOO_LARGE,
+        431,
+        f"The request has more than {MAX_HEADERS} headers.",
+        ("http1.too_many_headers", "http2.too_many_headers"),
+    ),
+    (
+        Reason.HEADERS_TOO_LARGE,
+        431,
+        f"The request's headers are larger than {MAX_HEADERS_KIB} KiB.",
+        ("http1.headers_too_large", "http2.header_list_size_too_large"),
+    ),
+    (
+        Reason.UPGRADE_REQUIRED,
+        426,
+        "The gateway requires HTTP/1.1 or HTTP/2.",
+        ("low_version",),
+    ),
+    (
+        Reason.FORBIDDEN,
+        403,
+        "The gateway does not allow this upgrade of the connection, or CONNECT.",
+        ("upgrade_failed",),
+    ),
+)
+"""Requests that Envoy refuses before all filters. Over HTTP/2, it resets the stream for most of
+them, without a response; the log has the reason."""
 
 LOCAL_REPLIES: Final = (
     LocalReply(
@@ -130,6 +198,10 @@ LOCAL_REPLIES: Final = (
             "upstream_reset_before_response_started",
             "request_payload_exceeded_retry_buffer_limit",
         ),
+    ),
+    *(
+        LocalReply(reason, status, detail, prefixes, identified=False)
+        for reason, status, detail, prefixes in _REQUEST_ERRORS
     ),
 )
 """Local replies by `response_code_details`. The first row that matches applies."""

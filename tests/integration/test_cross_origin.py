@@ -7,12 +7,15 @@ from typing import Any
 import httpx
 import pytest
 
+from sluice.config.cors import MAX_PATTERN
 from tests.integration.gateway import Gateway, base_config, bearer, eventually, free_ports, running
 from tests.integration.raw_server import RawServer, raw_server
 from tests.integration.test_telemetry import logged, metric
 
 APP = "https://app.example.com"
 FOREIGN = "https://evil-example.com"
+LONGEST = f"https://*.{'a-' * (MAX_PATTERN // 2 - 10)}.com".ljust(MAX_PATTERN, "m")
+"""The longest pattern of origins, which Envoy must accept."""
 CORS_PREFIX = "access-control-"
 
 
@@ -34,7 +37,7 @@ def gateway(server: RawServer, directory: Path) -> Iterator[Gateway]:
     echo = config["models"]["echo"]
     own = {"versions": {"v1": {"endpoints": [{"address": server.address}]}}, "websocket": True}
     gone = {"v1": {"endpoints": [{"address": f"127.0.0.1:{free_ports(1)[0]}"}]}}
-    origins = [APP, "https://*.sub.example.com", "http://localhost:3000"]
+    origins = [APP, "https://*.sub.example.com", "http://localhost:3000", LONGEST]
     public = {"access": {"public": True}}
     config["requests"]["cors"] = {"origins": [APP]}
     config["models"] |= {

@@ -19,18 +19,6 @@ from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from sluice.contract import headers
 from xds.resources.messages import header, pack
 
-_OWNED = "x{0}(sluice|model|envoy|forwarded|request)"
-_ALIASES = "|".join(
-    (
-        _OWNED.format("_") + "[-_].*",
-        _OWNED.format("-") + "_.*",
-        _OWNED.format("-") + "-.*_.*",
-        "content_length|transfer_encoding|proxy_authorization",
-    )
-)
-"""Names that a server which reads underscores as hyphens (CGI, WSGI) takes for a header that the
-gateway or Envoy sets, checks or removes."""
-
 
 def from_requests(with_underscores: bool) -> TypedExtensionConfig:
     """Removes internal headers from a client's request before any filter or route reads them.
@@ -40,7 +28,10 @@ def from_requests(with_underscores: bool) -> TypedExtensionConfig:
     mutations = _removals(
         StringMatcher(exact=headers.MODEL_SERVICE),
         StringMatcher(prefix=headers.INTERNAL_PREFIX),
-        *([StringMatcher(safe_regex=RegexMatcher(regex=_ALIASES))] if with_underscores else ()),
+        *(
+            StringMatcher(safe_regex=RegexMatcher(regex=alias))
+            for alias in (headers.ALIASES if with_underscores else ())
+        ),
     )
     return TypedExtensionConfig(
         name="envoy.http.early_header_mutation.header_mutation",

@@ -33,7 +33,7 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
 
 from sluice.config import GatewayConfig
 from sluice.config.gateway import Listener, ListenerTls
-from sluice.contract import names
+from sluice.contract import headers, names
 from xds.resources import header_mutations, telemetry
 from xds.resources.filters import http_filters
 from xds.resources.local_replies import local_reply_config
@@ -65,12 +65,6 @@ _UNDERSCORES: Final = {
     "drop": HttpProtocolOptionsHeadersWithUnderscoresAction.DROP_HEADER,
     "allow": HttpProtocolOptionsHeadersWithUnderscoresAction.ALLOW,
 }
-
-MAX_HEADERS_KIB = 60
-"""Maximum size of a request's headers, with those that the gateway adds."""
-
-MAX_HEADERS = 100
-"""Maximum number of a request's headers, with those that the gateway adds."""
 
 
 def listener(config: GatewayConfig, directory: Path) -> EnvoyListener:
@@ -124,10 +118,10 @@ def _connection_manager(config: GatewayConfig) -> HttpConnectionManager:
         http_filters=http_filters(config),
         common_http_protocol_options=HttpProtocolOptions(
             idle_timeout=seconds(settings.idle_timeout),
-            max_headers_count=MAX_HEADERS,
+            max_headers_count=headers.MAX_HEADERS,
             headers_with_underscores_action=_UNDERSCORES[settings.headers_with_underscores],
         ),
-        max_request_headers_kb=MAX_HEADERS_KIB,
+        max_request_headers_kb=headers.MAX_HEADERS_KIB,
         http2_protocol_options=_http2(settings),
         request_headers_timeout=seconds(settings.request_headers_timeout),
         use_remote_address=True,

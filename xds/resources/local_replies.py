@@ -86,6 +86,8 @@ def reply_mappings() -> Iterator[ReplyMapping]:
         when = f"{_IS_LOCAL_REPLY} && response.code == {status}"
         # Envoy may not have been able to parse the request, which then has no id.
         yield ReplyMapping(when, status, reason, detail, identified=False)
+    when = f"{_IS_LOCAL_REPLY} && response.code >= 400"
+    yield ReplyMapping(when, 500, *LOCAL_REPLIES_BY_STATUS[500], identified=False)
 
 
 def local_reply_config(expose_reason: bool) -> LocalReplyConfig:

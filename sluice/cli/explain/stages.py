@@ -14,12 +14,11 @@ from extproc.decision.decide import STAGES
 from extproc.decision.request import JoinedHeaders
 from extproc.limits import RequestView
 from extproc.limits.rules import compile_rule
-from extproc.policy.compiled import Policy
 from extproc.protection import request_view
 from protos.protection_pb2 import InspectResponse
 from sluice.cli.explain import body, envoy_checks, inspection
 from sluice.cli.explain.curl import HttpRequest
-from sluice.cli.explain.policy import read_policy
+from sluice.cli.explain.policy import ReadPolicy, read_policy
 from sluice.cli.explain.report import (
     BreakerReport,
     Decision,
@@ -31,8 +30,8 @@ from sluice.cli.explain.report import (
     Stage,
 )
 from sluice.cli.explain.source import NoGateway, Source
-from sluice.config import PolicyDocument
 from sluice.config.breaker import BreakerConfig
+from sluice.config.gateway import UnderscoresAction
 from sluice.config.limits import Limits
 from sluice.contract.local_replies import LOCAL_REPLIES_BY_STATUS
 from sluice.contract.reasons import STATUS, Reason
@@ -45,15 +44,14 @@ def explanation(source: Source, request: HttpRequest, client_address: str | None
     """Explain the decision on a request.
 
     `client_address` is the address that Envoy sees; None if the user does not name it. Raises
-    ConfigError for an invalid config, and CommandError when the policy or a key set cannot be
-    fetched.
+    ConfigError for an invalid config, and CommandError when the policy cannot be fetched.
     """
     return asyncio.run(_explain(source, request, client_address))
 
 
 async def _explain(source: Source, request: HttpRequest, client_address: str | None) -> Explanation:
-    document, policy = await read_policy(source.gateway)
-    return await _Explainer(source, document, policy, request, client_address).run()
+    read = await read_policy(source.gateway)
+    return await _Explainer(source, read, request, client_address).run()
 
 
 class _Explainer:
@@ -62,22 +60,23 @@ class _Explainer:
     def __init__(
         self,
         source: Source,
-        document: PolicyDocument,
-        policy: Policy,
+        read: ReadPolicy,
         request: HttpRequest,
         client_address: str | None,
     ) -> None:
         self._source = source
-        self._document = document
-        self._policy = policy
+        self._document = read.document
+        self._policy = read.policy
         self._request = request
         self._address_given = client_address is not None
-        self._headers = _headers_for_callout(request, client_address or "127.0.0.1")
+        self._headers = _headers_for_callout(
+            request, client_address or "127.0.0.1", read.document.headers_with_underscores
+        )
         self._stages: list[Stage] = []
         self._breaker: BreakerReport | None = None
         self._limits: tuple[LimitReport, ...] | None = None
         self._sent: SentRequest | None = None
-        self._notes = list(source.notes)
+        self._notes = [*source.notes, *read.notes]
 
     async def run(self) -> Explanation:
         """Run the stages in the gateway's order, until one refuses the request."""
@@ -132,7 +131,8 @@ class _Explainer:
 
     def _check_as_envoy(self) -> None:
         names = [name for name, _ in self._request.headers]
-        refusal = envoy_checks.refusal(self._request.path, names)
+        underscores = self._document.headers_with_underscores
+        refusal = envoy_checks.refusal(self._request.path, names, underscores)
         if refusal is not None:
             reason, _ = LOCAL_REPLIES_BY_STATUS[400]
             raise RefusedError("envoy", 400, reason, refusal)
@@ -193,14 +193,16 @@ class _Explainer:
             self._add("limit", "pass", _limits_text(self._limits) + more)
 
 
-def _headers_for_callout(request: HttpRequest, client_address: str) -> JoinedHeaders:
+def _headers_for_callout(
+    request: HttpRequest, client_address: str, underscores: UnderscoresAction
+) -> JoinedHeaders:
     """The headers that Envoy sends to the callout."""
     return JoinedHeaders(
         [
             (":method", request.method.encode()),
             (":path", envoy_checks.normalized_path(request.path).encode()),
             (":authority", request.authority.encode()),
-            *envoy_checks.headers_for_callout(request.headers, client_address),
+            *envoy_checks.headers_for_callout(request.headers, client_address, underscores),
         ]
     )
 

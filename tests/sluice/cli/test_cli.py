@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
 import yaml
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sluice.cli import main
 from sluice.config import GatewayConfig
@@ -167,14 +169,25 @@ def test_status_without_a_control_plane_fails(capsys: pytest.CaptureFixture[str]
     )
 
 
-def test_explain_names_a_key_set_that_cannot_be_fetched(
+def test_explain_decides_without_a_key_set_that_cannot_be_fetched(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     uri = "http://127.0.0.1:1/jwks"
     issuer = f"{{issuer: i, audiences: [a], algorithms: [RS256], jwks_uri: {uri}}}"
     config.write_text(f"{CONFIG}auth: {{issuers: [{issuer}]}}\n")
-    assert main(["explain", "--offline", str(config), "/v2/models/a"]) == 1
-    assert capsys.readouterr().err.startswith("sluice explain: no key set of i: ")
+
+    def explained(*options: str) -> tuple[int, dict[str, Any]]:
+        status = main(["explain", "--offline", "--json", str(config), *options, "/v2/models/a"])
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        assert any(note.startswith("the key set of i cannot be") for note in found["notes"])
+        return status, found["decision"]
+
+    signed = jwt.encode({"iss": "i", "aud": "a"}, key=rsa.generate_private_key(65537, 2048),
+                        algorithm="RS256", headers={"kid": "k"})  # fmt: skip
+    status, decision = explained("-H", f"authorization: Bearer {signed}")
+    assert (status, decision["status"], decision["reason"]) == (3, 503, "key_set_unavailable")
+    status, decision = explained()
+    assert (status, decision["reason"]) == (3, "unauthenticated")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from sluice.config.cors import Cors
+from sluice.config.cors import MAX_PATTERN, Cors
 
 
 def cors(*origins: str, **more: Any) -> Cors:
@@ -48,3 +48,11 @@ def test_every_value_is_not_allowed_with_credentials(more: dict[str, Any]) -> No
     assert Cors.model_validate(config)
     with pytest.raises(ValidationError, match=r"contains \*, which is not allowed with credent"):
         Cors.model_validate(config | {"credentials": True})
+
+
+def test_an_origin_with_a_wildcard_is_short_enough_for_envoy() -> None:
+    longest = f"https://*.{'a' * 40}.{'b' * (MAX_PATTERN - 55)}.com"
+    assert len(longest) == MAX_PATTERN
+    assert cors(longest)
+    with pytest.raises(ValidationError, match="has at most 85 characters"):
+        cors(longest.replace("https://*.", "https://*.c"))
