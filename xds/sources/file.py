@@ -1,14 +1,13 @@
 """A config source that reads a file, and watches it and the files that it names.
 
-A change is reported only when its files are complete: half of a config may be a valid config. A
-file that was replaced (renamed) is complete. A file that was changed in place is complete when no
-process has it open for writing, and it has not changed for a moment.
+A change is reported only when its files are complete (`xds.sources.written`): half of a config may
+be a valid config.
 """
 
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -22,7 +21,14 @@ from sluice.config.load import MAX_FILE, ConfigText, loads, read_text
 from sluice.config.named_files import MAY_RUN_ELSEWHERE, tls_files
 from sluice.config.policy import jwks_files
 from xds.sources.source import LoadedConfig, unexpected_error
-from xds.sources.written import FileState, file_state, is_being_written
+from xds.sources.written import (
+    LONG_QUIET,
+    MAX_OPEN,
+    FileState,
+    file_state,
+    is_being_written,
+    needed_quiet,
+)
 
 log = logging.getLogger(__name__)
 
@@ -35,28 +41,17 @@ MAX_SETTLE_MS = 200
 POLL_MS = 1000
 """Milliseconds after which the files are compared even without an event: NFS sends no events."""
 
-QUIET = 0.15
-"""Seconds without a further change after which a file that was changed in place is complete."""
-
-LONG_QUIET = 1.0
-"""As `QUIET`, if the file may be incomplete: it is not valid, or lacks what the last config had."""
-
-MAX_OPEN = 2.0
-"""Seconds without a further change after which a file that is open for writing is complete: a
-writer may never close it, and NFS may report a writer where there is none."""
-
 CHECK_INTERVAL = 0.02
 """Seconds between two looks at files that may be incomplete."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """One read of the config. States and digests are from before each file was read."""
+    """One read of the config. `states` and `digests` are from before each file was read."""
 
     result: LoadedConfig | ConfigError
-    files: tuple[Path, ...]
-    states: tuple[FileState, ...]
-    digests: tuple[bytes, ...]
+    states: Mapping[Path, FileState]
+    digests: Mapping[Path, bytes]
 
 
 class ConfigFile:
@@ -65,7 +60,7 @@ class ConfigFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._directory = path.parent
-        self._reported = _Reading(ConfigError([]), (path,), (), ())
+        self._reported = _Reading(ConfigError([]), {}, {path: b""})
         """The read that was reported last."""
         self._config: GatewayConfig | None = None
         """The latest valid config that was reported."""
@@ -96,17 +91,14 @@ class ConfigFile:
         return reading.result
 
     def _read(self) -> _Reading:
-        files = [self._path]
-        states, digests = [file_state(self._path)], [_digest(self._path)]
+        states, digests = _states([self._path]), _digests([self._path])
         result: LoadedConfig | ConfigError
         try:
             text = ConfigText(read_text(self._path), self.name)
             config = loads(text.text, text.file)
             named = jwks_files(config, self._directory) + tls_files(config, self._directory)
-            for file in named:
-                files.append(file)
-                states.append(file_state(file))
-                digests.append(_digest(file))
+            states |= _states(named)
+            digests |= _digests(named)
             checked = check_files(config, self._directory, MAY_RUN_ELSEWHERE, text.problem)
             result = LoadedConfig(
                 config, checked.policy, self._directory, text.problem, checked.warnings
@@ -115,7 +107,7 @@ class ConfigFile:
             result = error
         except Exception as error:
             result = unexpected_error(self.name, error)
-        return _Reading(result, tuple(files), tuple(states), tuple(digests))
+        return _Reading(result, states, digests)
 
     async def changes(self) -> AsyncIterator[LoadedConfig | ConfigError]:
         """The config after every change of the file or of a key set file.
@@ -126,10 +118,10 @@ class ConfigFile:
             watched = self._directories()
             async for _ in self._events(watched):
                 known = self._reported
-                if await asyncio.to_thread(_digests, known.files) == known.digests:
+                if await asyncio.to_thread(_digests, known.digests) == known.digests:
                     continue
                 reading = await self._read_complete()
-                if (reading.files, reading.digests) == (known.files, known.digests):
+                if reading.digests == known.digests:
                     continue
                 yield self._report(reading)
                 if self._directories() != watched:
@@ -140,28 +132,23 @@ class ConfigFile:
         while True:
             start = monotonic()
             reading = await asyncio.to_thread(self._read)
-            while await asyncio.to_thread(_states, reading.files) == reading.states:
+            while await asyncio.to_thread(_states, reading.states) == reading.states:
                 if monotonic() - start >= await asyncio.to_thread(self._needed_quiet, reading):
                     return reading
                 await asyncio.sleep(CHECK_INTERVAL)
 
     def _needed_quiet(self, reading: _Reading) -> float:
         """Seconds without a further change after which the files of a read are complete."""
-        before = dict(zip(self._reported.files, self._reported.states, strict=False))
-        changed = {
-            file: state
-            for file, state in zip(reading.files, reading.states, strict=True)
-            if state != before.get(file)
-        }
-        writers = {is_being_written(file) for file in changed}
-        if True in writers:
-            return MAX_OPEN
-        replaced = all(state.is_replaced(before.get(file)) for file, state in changed.items())
-        linked = all(state.is_linked_anew(before.get(file)) for file, state in changed.items())
-        if linked or (replaced and None not in writers):
-            return 0.0
-        incomplete = _may_lack_a_part(self._config, reading.result)
-        return LONG_QUIET if incomplete or not (replaced or None not in writers) else QUIET
+        known = self._reported.states
+        quiets = [
+            needed_quiet(state, known.get(file), written=is_being_written(file))
+            for file, state in reading.states.items()
+            if state != known.get(file)
+        ]
+        quiet = max(quiets, default=0.0)
+        if quiet > 0 and _may_lack_a_part(self._config, reading.result):
+            return max(quiet, LONG_QUIET)
+        return quiet
 
     async def _events(self, directories: tuple[Path, ...]) -> AsyncIterator[object]:
         """Yields after events in the directories, and every `POLL_MS`."""
@@ -187,11 +174,11 @@ class ConfigFile:
     def _is_relevant(self, _: Change, path: str) -> bool:
         # Kubernetes changes all files of a mounted volume by replacing the symbolic link `..data`.
         name = Path(path).name
-        return name.startswith("..") or any(file.name == name for file in self._reported.files)
+        return name.startswith("..") or any(file.name == name for file in self._reported.digests)
 
     def _directories(self) -> tuple[Path, ...]:
         # Directories, not files: the watch of a file ends when an editor or Kubernetes replaces it.
-        parents = {_resolved(file.parent) for file in self._reported.files}
+        parents = {_resolved(file.parent) for file in self._reported.digests}
         return tuple(sorted(parent for parent in parents if parent.is_dir()))
 
 
@@ -212,12 +199,12 @@ def _may_lack_a_part(before: GatewayConfig | None, result: LoadedConfig | Config
     return bool(sections) or not before.models.keys() <= result.config.models.keys()
 
 
-def _states(files: tuple[Path, ...]) -> tuple[FileState, ...]:
-    return tuple(map(file_state, files))
+def _states(files: Iterable[Path]) -> dict[Path, FileState]:
+    return {file: file_state(file) for file in files}
 
 
-def _digests(files: tuple[Path, ...]) -> tuple[bytes, ...]:
-    return tuple(map(_digest, files))
+def _digests(files: Iterable[Path]) -> dict[Path, bytes]:
+    return {file: _digest(file) for file in files}
 
 
 def _digest(file: Path) -> bytes:

@@ -1,10 +1,25 @@
-"""Tells a file that is being written from a file that is complete."""
+"""Tells a file that is being written from a file that is complete.
+
+A file that was replaced (renamed) is complete. A file that was changed in place is complete when no
+process has it open for writing, and it has not changed for a moment.
+"""
 
 import fcntl
 import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+
+QUIET = 0.15
+"""Seconds without a further change after which a file that was changed in place is complete."""
+
+LONG_QUIET = 1.0
+"""As `QUIET`, if it is not known whether the file is being written, or if its content may be
+incomplete."""
+
+MAX_OPEN = 2.0
+"""Seconds without a further change after which a file that is open for writing is complete: a
+writer may never close it, and NFS may report a writer where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,16 +34,6 @@ class FileState:
     inode: int = 0
     size: int = 0
     modified: int = 0
-
-    def is_replaced(self, before: "FileState | None") -> bool:
-        """Whether the path names another file than before."""
-        return before is None or (self.resolved, self.device, self.inode) != (
-            before.resolved, before.device, before.inode
-        )  # fmt: skip
-
-    def is_linked_anew(self, before: "FileState | None") -> bool:
-        """Whether a symbolic link in the path names another file than before."""
-        return before is not None and self.resolved != before.resolved
 
 
 def file_state(path: Path) -> FileState:
@@ -65,3 +70,18 @@ def is_being_written(path: Path) -> bool | None:
     finally:
         os.close(descriptor)
     return False
+
+
+def needed_quiet(state: FileState, before: FileState | None, *, written: bool | None) -> float:
+    """Seconds without a further change after which a changed file is complete.
+
+    `before` is its state at the last read, if there was one; `written` is from `is_being_written`.
+    """
+    if written:
+        return MAX_OPEN
+    if before is not None and state.resolved != before.resolved:
+        return 0.0  # a symbolic link names another file, which was there before
+    replaced = before is None or (state.device, state.inode) != (before.device, before.inode)
+    if written is None:
+        return QUIET if replaced else LONG_QUIET
+    return 0.0 if replaced else QUIET
