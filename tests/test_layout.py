@@ -79,9 +79,7 @@ DEPENDENCIES = {
     "xds": "",
     "xds.protocol": "protos sluice.contract sluice.printable",
     "xds.sources": "sluice.config",
-    "xds.resources": (
-        "protos sluice.config sluice.contract sluice.user_agent xds.protocol xds.sources"
-    ),
+    "xds.resources": ("protos sluice.config sluice.contract sluice.user_agent xds.protocol"),
     "xds.rollout": "xds.protocol",
     "xds.envoys": (
         "sluice.config sluice.contract sluice.http sluice.printable sluice.state_changes"

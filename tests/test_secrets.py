@@ -26,6 +26,7 @@ from protos.base_pb2 import Node
 from protos.policy_pb2 import Policy
 from sluice.cli import main
 from sluice.config import ConfigError, GatewayConfig, PolicyDocument, policy_document
+from sluice.config.checked import LoadedConfig
 from sluice.config.load import loads
 from sluice.config.schema import sections
 from sluice.config.values import Confidential
@@ -41,7 +42,6 @@ from xds.protocol.nodes import Nodes
 from xds.resources.compiled import CompiledConfig, compile_config
 from xds.rollout.rollout import Rollout
 from xds.sources.file import ConfigFile
-from xds.sources.source import LoadedConfig
 
 SECRET = "Zq7hunter2Zq7"
 LONG_SECRET = encoded(f"{SECRET}-{SECRET}-{SECRET}-{SECRET}".encode())

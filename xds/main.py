@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sluice.config import ConfigError, GatewayConfig, Problem
+from sluice.config.checked import LoadedConfig
 from sluice.config.disruption import check_change
 from sluice.http.server import create_http_server, listen
 from xds.admin.app import application
@@ -22,7 +23,7 @@ from xds.protocol.server import AdsServer
 from xds.resources.compiled import CompiledConfig, compile_config
 from xds.rollout.rollout import Rollout
 from xds.sources.file import ConfigFile
-from xds.sources.source import ConfigSource, LoadedConfig, unexpected_error
+from xds.sources.source import ConfigSource, unexpected_error
 
 log = logging.getLogger(__name__)
 

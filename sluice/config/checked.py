@@ -1,13 +1,13 @@
 """Reads a config and everything that the gateway will read because of it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from sluice.config.analysis import Warned, WarningKind, analyze
 from sluice.config.auth import Auth
-from sluice.config.errors import MAX_PROBLEMS, ConfigError, Place, Problem
+from sluice.config.errors import MAX_PROBLEMS, ConfigError, Place, Problem, unplaced
 from sluice.config.gateway import GatewayConfig
 from sluice.config.load import ConfigText, loads, read_text
 from sluice.config.named_files import Strictness, check_named_files
@@ -22,16 +22,21 @@ EMPTY_KEY_SET: Final = WarningKind(
 
 
 @dataclass(frozen=True, slots=True)
-class CheckedConfig:
-    """A valid config whose files the gateway can use. `place` finds the line of a key."""
+class LoadedConfig:
+    """A valid config and its policy. File names in the config are relative to `directory`.
+
+    `place` finds the line of a key, for errors that are found later. `warnings` are about the
+    config and the files that it names.
+    """
 
     config: GatewayConfig
     policy: PolicyDocument
-    warnings: tuple[Problem, ...]
-    place: Place
+    directory: Path
+    place: Place = field(default=unplaced, repr=False)
+    warnings: tuple[Problem, ...] = ()
 
 
-def load_checked(path: Path, strictness: Strictness) -> CheckedConfig:
+def load_checked(path: Path, strictness: Strictness) -> LoadedConfig:
     """Read and check a config file and the files that it names. Raises ConfigError."""
     text = ConfigText(read_text(path), str(path))
     return check_files(loads(text.text, text.file), path.parent, strictness, text.problem)
@@ -39,7 +44,7 @@ def load_checked(path: Path, strictness: Strictness) -> CheckedConfig:
 
 def check_files(
     config: GatewayConfig, directory: Path, strictness: Strictness, place: Place
-) -> CheckedConfig:
+) -> LoadedConfig:
     """Read and check the files that a config names. Raises ConfigError with the errors of all."""
     problems: list[Problem] = []
     policy, warnings = None, []
@@ -58,7 +63,7 @@ def check_files(
     warnings.sort(key=lambda problem: problem.line)
     if len(warned) > MAX_PROBLEMS:
         warnings.append(Problem("", 0, "", f"and {len(warned) - MAX_PROBLEMS} more warnings"))
-    return CheckedConfig(config, policy, tuple(warnings), place)
+    return LoadedConfig(config, policy, directory, place, tuple(warnings))
 
 
 def _empty_key_sets(auth: Auth) -> Iterator[Warned]:

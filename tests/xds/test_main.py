@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sluice.config import ConfigError, GatewayConfig, policy_document
-from sluice.config.checked import check_files
+from sluice.config.checked import LoadedConfig, check_files
 from sluice.config.load import ConfigText, loads
 from sluice.config.named_files import MAY_RUN_ELSEWHERE
 from xds.admin.status import ControlPlaneState
@@ -19,7 +19,7 @@ from xds.protocol.nodes import Nodes
 from xds.resources.compiled import compile_config
 from xds.rollout.rollout import Rollout
 from xds.sources.file import ConfigFile
-from xds.sources.source import LoadedConfig, unexpected_error
+from xds.sources.source import unexpected_error
 
 pytestmark = pytest.mark.anyio
 

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from sluice.config import GatewayConfig, Problem
+from sluice.config.checked import LoadedConfig
 from xds.protocol.snapshot import Snapshot
 from xds.resources.build import build
 from xds.resources.restart import restart_required, with_started_values
-from xds.sources.source import LoadedConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,12 @@ from time import monotonic, sleep
 from watchfiles import Change, awatch
 
 from sluice.config import ConfigError, GatewayConfig
-from sluice.config.checked import check_files
+from sluice.config.checked import LoadedConfig, check_files
 from sluice.config.files import read_file
 from sluice.config.load import MAX_FILE, ConfigText, loads, read_text
 from sluice.config.named_files import MAY_RUN_ELSEWHERE, tls_files
 from sluice.config.policy import jwks_files
-from xds.sources.source import LoadedConfig, unexpected_error
+from xds.sources.source import unexpected_error
 from xds.sources.written import (
     LONG_QUIET,
     MAX_OPEN,
@@ -99,10 +99,7 @@ class ConfigFile:
             named = jwks_files(config, self._directory) + tls_files(config, self._directory)
             states |= _states(named)
             digests |= _digests(named)
-            checked = check_files(config, self._directory, MAY_RUN_ELSEWHERE, text.problem)
-            result = LoadedConfig(
-                config, checked.policy, self._directory, text.problem, checked.warnings
-            )
+            result = check_files(config, self._directory, MAY_RUN_ELSEWHERE, text.problem)
         except ConfigError as error:
             result = error
         except Exception as error:

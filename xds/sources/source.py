@@ -3,29 +3,12 @@
 import logging
 import traceback
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
-from sluice.config import ConfigError, GatewayConfig, PolicyDocument, Problem
-from sluice.config.errors import Place, unplaced
+from sluice.config import ConfigError, Problem
+from sluice.config.checked import LoadedConfig
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedConfig:
-    """A valid config and its policy. File names in the config are relative to `directory`.
-
-    `place` finds the line of a key, for errors that are found later. `warnings` are about the
-    config and the files that it names.
-    """
-
-    config: GatewayConfig
-    policy: PolicyDocument
-    directory: Path
-    place: Place = field(default=unplaced, repr=False)
-    warnings: tuple[Problem, ...] = ()
 
 
 class ConfigSource(Protocol):

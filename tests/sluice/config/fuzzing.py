@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 
 from extproc.policy.compiled import compile_policy
 from sluice.config import ConfigError, GatewayConfig, PolicyDocument, policy_document
+from sluice.config.checked import LoadedConfig
 from sluice.config.errors import MAX_PROBLEMS
 from sluice.config.load import loads
 from sluice.config.schema import is_section
@@ -24,7 +25,6 @@ from sluice.config.validation import location
 from sluice.config.values import TypeLabel
 from tests.extproc.auth.tokens import key_set, rsa_jwk
 from xds.resources.compiled import compile_config
-from xds.sources.source import LoadedConfig
 
 DIRECTORY = Path(__file__).parent
 MAX_REPAIRS = 60

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from sluice.config import GatewayConfig, policy_document
+from sluice.config.checked import LoadedConfig
 from sluice.config.load import loads
 from xds.protocol import resource_types
 from xds.resources.compiled import CompiledConfig, compile_config
 from xds.resources.restart import RESTART_KEYS
-from xds.sources.source import LoadedConfig
 
 HERE = Path(__file__).parent
 STARTED = GatewayConfig()

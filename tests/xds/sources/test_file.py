@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sluice.config import ConfigError
+from sluice.config.checked import LoadedConfig
 from xds.sources.file import ConfigFile
-from xds.sources.source import LoadedConfig
 
 JWKS = json.dumps({"keys": []})
 CONFIG = """
