@@ -166,8 +166,28 @@ def _callout(options: argparse.Namespace) -> int:
     from extproc.telemetry.endpoint import EndpointSettings
 
     config = _callout_sections(find_config(options))
+    callout, metrics = _with_options(config, options)
+    workers = [
+        WorkerSettings(
+            index,
+            address,
+            options.xds or config.control_plane.xds,
+            options.transport or "asyncio",
+            callout.drain_timeout,
+            callout.max_memory,
+        )
+        for index, address in enumerate(callout.addresses())
+    ]
     profile = config.telemetry.profile
-    secret = options.profile_secret or (None if profile is None else profile.secret_file)
+    secret = options.profile_secret or (None if profile is None else Path(profile.secret_file))
+    endpoint = EndpointSettings(metrics.address, secret, metrics.allowed_hosts)
+    return run(workers, endpoint, callout.hang_timeout)
+
+
+def _with_options(
+    config: GatewayConfig, options: argparse.Namespace
+) -> tuple[Callout, MetricsEndpoint]:
+    """The sections with the options that are given. Raises UsageError for an invalid option."""
     try:
         callout = Callout.model_validate(
             config.callout.model_dump()
@@ -185,21 +205,7 @@ def _callout(options: argparse.Namespace) -> int:
         )
     except ValidationError as error:
         raise UsageError("; ".join(_problems(error))) from error
-    workers = [
-        WorkerSettings(
-            index,
-            address,
-            options.xds or config.control_plane.xds,
-            options.transport or "asyncio",
-            callout.drain_timeout,
-            callout.max_memory,
-        )
-        for index, address in enumerate(callout.addresses())
-    ]
-    endpoint = EndpointSettings(
-        metrics.address, None if secret is None else Path(secret), metrics.allowed_hosts
-    )
-    return run(workers, endpoint, callout.hang_timeout)
+    return callout, metrics
 
 
 def _callout_sections(file: Path | None) -> GatewayConfig:

@@ -160,10 +160,10 @@ def _key_sets(key_sets: list[Status]) -> Iterator[str]:
     if key_sets:
         yield from ("", f"{'ISSUER':<28}{'KEY SET':<10}{'AGE':<10}LATEST FETCH")
     for key_set in key_sets:
-        state = (
-            "usable" if key_set["usable"] else "missing" if key_set["age"] is None else "expired"
-        )
-        age = "-" if key_set["age"] is None else f"{key_set['age']:.0f} s"
+        fetched = key_set["age"] is not None
+        without_keys = "expired" if fetched else "missing"
+        state = "usable" if key_set["usable"] else without_keys
+        age = f"{key_set['age']:.0f} s" if fetched else "-"
         fetch = "failed: " + ", ".join(key_set["failures"]) if key_set["failures"] else "ok"
         yield f"{key_set['issuer']:<28}{state:<10}{age:<10}{fetch}"
         if not key_set["usable"]:

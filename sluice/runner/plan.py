@@ -64,7 +64,7 @@ def envoy(config: GatewayConfig, binary: Path | None, directory: Path) -> Proces
     bootstrap = directory / "bootstrap.yaml"
     bootstrap.write_text(render(config, connections=_client_connections(config)))
     argv = [
-        str(binary or find_envoy()),
+        str(find_envoy() if binary is None else _executable(binary)),
         "--config-path", str(bootstrap),
         "--concurrency", str(config.envoy.concurrency),
         "--log-level", config.envoy.log_level,
@@ -134,6 +134,14 @@ def _environment(*folders: str) -> dict[str, str]:
     # The arguments of a child process are complete. The file may have changed since the start.
     environment.pop(CONFIG_VARIABLE, None)
     return environment
+
+
+def _executable(binary: Path) -> str:
+    """The path of the program. Raises NoEnvoyError if it cannot be executed."""
+    found = shutil.which(binary)
+    if found is None:
+        raise NoEnvoyError(f"no Envoy at {binary}: the file is missing or cannot be executed")
+    return found
 
 
 def find_envoy() -> Path:

@@ -109,6 +109,18 @@ def test_up_names_a_socket_whose_folder_is_missing(
     assert [f"{a} (callout)" in error for a in load(config).callout.addresses()] == [True, True]
 
 
+def test_up_names_an_envoy_that_cannot_be_executed_before_it_starts_a_process(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["init", str(tmp_path / "demo"), "--port", str(free_first_port())]) == 0
+    config = tmp_path / "demo" / "gateway.yaml"
+    capsys.readouterr()
+    assert main(["up", str(config), "--envoy", str(tmp_path / "absent")]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"sluice up: no Envoy at {tmp_path}/absent: the file is missing or cannot be executed"
+    )
+
+
 @pytest.mark.parametrize("key", ["http", "xds"])
 def test_the_control_plane_names_an_address_in_use(
     key: str, installed: Installed, tmp_path: Path
