@@ -10,7 +10,7 @@ from sluice.bootstrap import render
 from sluice.cli.commands import EXIT_FAILURE, Subcommands, command
 from sluice.cli.gateway import config_argument, require_config
 from sluice.config import GatewayConfig
-from sluice.config.checked import CheckedConfig, load_checked
+from sluice.config.checked import LoadedConfig, load_checked
 from sluice.config.disruption import check_change
 from sluice.config.errors import Problem
 from sluice.config.load import load
@@ -63,7 +63,7 @@ def _validate(options: argparse.Namespace) -> int:
     return EXIT_FAILURE if warnings and options.strict else 0
 
 
-def _warnings(checked: CheckedConfig, ignored: Sequence[str]) -> Iterator[Problem]:
+def _warnings(checked: LoadedConfig, ignored: Sequence[str]) -> Iterator[Problem]:
     for warning in checked.warnings:
         if warning.code not in ignored:
             yield warning
