@@ -38,7 +38,7 @@ PATH: Final = "x-sluice-path"
 """Path that the client requested. The callout sets this header if it converts the request."""
 
 BODY_LENGTH: Final = "x-sluice-body-length"
-"""Length of a converted body. Envoy copies it to `content-length`, of requests to the model server
+"""Length of a converted body. Envoy moves it to `content-length`, of requests to the model server
 and of responses to the client. The callout cannot set `content-length` (see its `messages`)."""
 
 METHOD: Final = "x-sluice-method"

@@ -55,7 +55,7 @@ def at_model_server() -> HttpFilter:
         *(StringMatcher(exact=name) for name in headers.RATE_LIMIT),
     )
     mutations = Mutations(
-        request_mutations=[_length("REQ")],
+        request_mutations=_set_length("REQ"),
         response_mutations=removals,
         response_trailers_mutations=removals,
         request_trailers_mutations=_removals(StringMatcher(safe_regex=RegexMatcher(regex=".+"))),
@@ -68,21 +68,24 @@ def at_model_server() -> HttpFilter:
 
 def converted_responses() -> HttpFilter:
     """The filter of the listener that sets `content-length` of a converted response."""
-    mutations = Mutations(
-        response_mutations=[
-            _length("RESP"),
-            *_removals(StringMatcher(exact=headers.BODY_LENGTH)),
-        ]
-    )
+    mutations = Mutations(response_mutations=_set_length("RESP"))
     return HttpFilter(
         name="sluice.body_length",
         typed_config=pack(HeaderMutationFilter(mutations=mutations)),
     )
 
 
-def _length(command: str) -> HeaderMutation:
-    """Copies the length of a converted body. `command`: the operator for the headers to read."""
-    return HeaderMutation(append=header("content-length", f"%{command}({headers.BODY_LENGTH})%"))
+def _set_length(command: str) -> list[HeaderMutation]:
+    """Moves the length of a converted body to `content-length`.
+
+    `command` is the operator for the headers to read. When a request is retried, the header is
+    gone, and `content-length` stays.
+    """
+    length = header("content-length", f"%{command}({headers.BODY_LENGTH})%")
+    return [
+        HeaderMutation(append=length),
+        *_removals(StringMatcher(exact=headers.BODY_LENGTH)),
+    ]
 
 
 def _removals(*matchers: StringMatcher) -> list[HeaderMutation]:

@@ -109,8 +109,13 @@ class ConvertBody(PassBody):
         status = self._response_headers.get(":status", "")
         return int(status) if status.isdigit() else 502
 
-    def response_body(self, body: HttpBody) -> Awaitable[Result]:
-        """Convert the response's whole body, or refuse it."""
+    def response_body(self, body: HttpBody) -> Result | Awaitable[Result]:
+        """Convert the response's whole body, or refuse it.
+
+        The body of a gRPC response ends before the trailers, and its message has a length.
+        """
+        if not body.end_of_stream and self._converter.protocol == "http":
+            return self._refusal(_partial_response())
         # The coroutine gets only the content, because `body` has a copy of it.
         return self._convert_response_body(body.body)
 
@@ -231,6 +236,13 @@ class ConvertBody(PassBody):
         # The detail may quote the body, which does not belong in a log.
         details = CalloutDetails(error.reason, details=error.field)
         return messages.immediate(error.status, headers, body, str(details))
+
+
+def _partial_response() -> ConversionError:
+    """See `_INCOMPLETE`. Envoy would forward the rest after the converted part."""
+    return ConversionError(
+        Reason.RESPONSE_TOO_LARGE, "response", "is too large to arrive as a whole"
+    )
 
 
 def _unreadable() -> ConversionError:

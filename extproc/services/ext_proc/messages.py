@@ -51,7 +51,7 @@ the route's buffer limit. It also sends the response headers.
 The limit must not apply to the new body. In BUFFERED mode, Envoy 1.40 refuses a new body over the
 limit if a part of the old one arrived after the response to the headers. And it never resumes
 reading if it has buffered more than the limit before that response
-(tests/integration/test_conversion.py, test_bodies.py).
+(tests/integration/test_conversion.py, bodies/test_large_responses.py).
 """
 
 CONVERT_CALL = ProcessingMode(response_header_mode=ProcessingMode.SEND)

@@ -72,6 +72,7 @@ def models(**settings: Any) -> PolicyDocument:
             "m": {"websocket": True, "max_body": 10, "canaries": [{"version": "v2"}]},
             "private": {"access": {}},
             "g": {"versions": grpc_versions, "paths": ["/custom.Service"], "max_body": 99},
+            "rest": {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1]}]},
         },
         **settings,
     )
@@ -103,6 +104,12 @@ def grpc_refusal(response: ProcessingResponse) -> tuple[StatusCode, str]:
     details = CalloutDetails.parse(refusal.details)
     assert details is not None
     return StatusCode(refusal.grpc_status.status), details.reason
+
+
+def answered(*pairs: tuple[str, str], end_of_stream: bool = False) -> ProcessingRequest:
+    """The headers of a model server's response with status 200."""
+    message = headers(((":status", "200"), *pairs), end_of_stream=end_of_stream)
+    return ProcessingRequest(response_headers=message.request_headers)
 
 
 def mutation(response: ProcessingResponse) -> tuple[dict[str, str], list[str]]:
@@ -227,13 +234,10 @@ async def test_a_body_to_convert_is_buffered_up_to_the_limit(client: CalloutClie
 async def test_the_log_has_the_reason_that_the_client_gets_for_a_grpc_error(
     client: CalloutClient, grpc_status: str, status: int, reason: str
 ) -> None:
-    failed = HttpHeaders(end_of_stream=True)
-    for name, value in ((":status", "200"), ("grpc-status", grpc_status)):
-        failed.headers.headers.add(key=name, raw_value=value.encode())
     _, _, refused = await client.process(
         headers((*INFER, ("content-length", str(len(TENSOR))))),
         body(TENSOR, end_of_stream=True),
-        ProcessingRequest(response_headers=failed),
+        answered(("grpc-status", grpc_status), end_of_stream=True),
     )
     assert problem(refused) == (status, reason)
     assert refused.immediate_response.details == f"sluice:{reason}"
@@ -246,18 +250,11 @@ async def test_the_log_has_the_reason_that_the_client_gets_for_a_grpc_error(
 async def test_a_compressed_grpc_response_is_converted(
     client: CalloutClient, coding: str, compress: Callable[[bytes], bytes], converted: bool
 ) -> None:
-    answered = HttpHeaders()
-    for name, value in (
-        (":status", "200"),
-        ("content-type", "application/grpc"),
-        ("grpc-encoding", coding),
-    ):
-        answered.headers.headers.add(key=name, raw_value=value.encode())
     message = compress(ModelInferResponse(model_name="g").SerializeToString())
     *_, response = await client.process(
         headers((*INFER, ("content-length", str(len(TENSOR))))),
         body(TENSOR, end_of_stream=True),
-        ProcessingRequest(response_headers=answered),
+        answered(("content-type", "application/grpc"), ("grpc-encoding", coding)),
         ProcessingRequest(
             response_body=HttpBody(body=struct.pack(">BL", 1, len(message)) + message)
         ),
@@ -275,6 +272,26 @@ async def test_an_incomplete_body_is_not_converted(client: CalloutClient) -> Non
     """With a lower limit Envoy sends only the beginning, and would forward the rest unconverted."""
     _, refused = await client.process(headers(INFER), body(b"{}", end_of_stream=False))
     assert problem(refused) == (400, "malformed_request")
+
+
+@pytest.mark.parametrize("whole", [False, True])
+async def test_a_response_that_arrives_in_part_is_not_converted(
+    client: CalloutClient, whole: bool
+) -> None:
+    """The client would get the rest after the converted part, perhaps as the next response."""
+    request = b'{"instances":[1]}'
+    outputs = b'{"outputs":[{"name":"y","datatype":"FP32","shape":[1],"data":[2]}]}'
+    *_, response = await client.process(
+        headers((INFER[0], (":path", "/v2/models/rest/infer"), INFER[2])),
+        body(request, end_of_stream=True),
+        answered(("content-type", "application/json")),
+        ProcessingRequest(response_body=HttpBody(body=outputs, end_of_stream=whole)),
+    )
+    if whole:
+        converted = response.response_body.response.body_mutation.body
+        assert json.loads(converted) == {"predictions": [2.0]}
+    else:
+        assert problem(response) == (502, "response_too_large")
 
 
 @pytest.mark.parametrize(
