@@ -28,15 +28,17 @@ SHA = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 MAX_CONNECTIONS = 32
 """Connections of one worker to one server. Each batch under way takes one; in a cluster, each
-request of a batch takes one. If none is left, the client raises an error and the exchange fails."""
+request of a batch takes one. If none is left, a batch or request waits: the client of Redis would
+raise an error."""
 
 
 class RedisStore:
-    """Sends a batch as one pipeline, or to a cluster as single requests, all at the same time."""
+    """Sends a batch as one pipeline, or to a cluster as single requests, on several connections."""
 
     def __init__(self, client: "Redis | RedisCluster", prefix: str) -> None:
         self._client = client
         self._prefix = prefix
+        self._connections = asyncio.Semaphore(MAX_CONNECTIONS)
 
     async def exchange(self, requests: Sequence[LeaseRequest]) -> list[LeaseGrant]:
         """Run the requests. Raises StoreError, also if Redis has executed some of them."""
@@ -59,17 +61,23 @@ class RedisStore:
     async def _run(self, requests: Sequence[LeaseRequest]) -> list[object]:
         """Return the reply of Redis to each request, or an exception if the reply is an error."""
         if isinstance(self._client, RedisCluster):
-            calls = [self._client.evalsha(SHA, 1, *self._arguments(each)) for each in requests]
-            awaited = (cast("Awaitable[object]", call) for call in calls)
-            return list(await asyncio.gather(*awaited, return_exceptions=True))
-        async with self._client.pipeline(transaction=False) as pipeline:
+            calls = (self._call(self._client, each) for each in requests)
+            return list(await asyncio.gather(*calls, return_exceptions=True))
+        async with self._connections, self._client.pipeline(transaction=False) as pipeline:
             for request in requests:
                 pipeline.evalsha(SHA, 1, *self._arguments(request))
             return list(await pipeline.execute(raise_on_error=False))
 
+    async def _call(self, client: RedisCluster, request: LeaseRequest) -> object:
+        async with self._connections:
+            return await cast(
+                "Awaitable[object]", client.evalsha(SHA, 1, *self._arguments(request))
+            )
+
     async def _load(self) -> None:
         loaded: Awaitable[object] = self._client.script_load(SCRIPT)
-        await loaded
+        async with self._connections:
+            await loaded
 
     def _arguments(self, request: LeaseRequest) -> list[str]:
         """Return KEYS and ARGV. The last argument is empty, so the script reads the time."""

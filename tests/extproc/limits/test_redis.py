@@ -12,7 +12,8 @@ from redis import Redis
 
 from extproc.limits import Limiter, LimitVerdict, RequestView, open_budgets, steady_clock
 from extproc.limits.arithmetic import SLOTS, Algorithm, LeaseGrant, LeaseRequest, Limit, new_budget
-from extproc.limits.redis import SCRIPT, redis_store
+from extproc.limits.leases import MAX_BATCH
+from extproc.limits.redis import MAX_CONNECTIONS, SCRIPT, redis_store
 from extproc.limits.store import StoreError
 from sluice.config.limit_backend import LimitBackend
 from sluice.config.limits import LimitRule
@@ -39,7 +40,7 @@ def scripted(client: Redis, key: str) -> Callable[[int, LeaseRequest], LeaseGran
     return exchange
 
 
-def request(key: str, want: int, sequence: int = 1) -> LeaseRequest:
+def lease_request(key: str, want: int, sequence: int = 1) -> LeaseRequest:
     return LeaseRequest(key, LIMIT, "worker", sequence, 0, 0, want, SECOND)
 
 
@@ -59,7 +60,7 @@ def test_the_script_grants_the_same_as_the_arithmetic(
 
 def test_a_budget_expires_in_redis_when_all_its_tokens_are_free(shared_redis: RedisServer) -> None:
     with Redis(port=shared_redis.port) as client:
-        scripted(client, "expiring")(START, request("expiring", 5))
+        scripted(client, "expiring")(START, lease_request("expiring", 5))
         lifetime = client.pttl("expiring")
         assert 500 <= cast("int", lifetime) <= 4_000
 
@@ -68,9 +69,9 @@ def test_a_script_that_redis_has_lost_is_loaded_again(redis_server: RedisServer)
     async def run() -> list[int]:
         store = redis_store(LimitBackend(kind="redis", urls=(redis_server.url,), timeout=5.0))
         with Redis(port=redis_server.port) as client:
-            first = await store.exchange([request("a", 3), request("b", 20)])
+            first = await store.exchange([lease_request("a", 3), lease_request("b", 20)])
             client.script_flush()
-            second = await store.exchange([request("a", 20, sequence=2)])
+            second = await store.exchange([lease_request("a", 20, sequence=2)])
         await store.close()
         return [grant.tokens for grant in (*first, *second)]
 
@@ -105,7 +106,7 @@ def test_a_wrong_password_is_an_error_without_the_password(
         )
         store = redis_store(backend)
         try:
-            return await store.exchange([request("a", 1)])
+            return await store.exchange([lease_request("a", 1)])
         finally:
             await store.close()
 
@@ -135,6 +136,29 @@ def test_a_cluster_keeps_budgets(cluster: RedisServer) -> None:
     assert grants(backend) == [7, 3, 0]
 
 
+@pytest.mark.parametrize("mode", ["cluster", "single"])
+def test_more_exchanges_than_connections_wait_for_a_connection(
+    mode: str, request: pytest.FixtureRequest
+) -> None:
+    server: RedisServer = request.getfixturevalue(
+        "cluster" if mode == "cluster" else "redis_server"
+    )
+    backend = LimitBackend.model_validate(
+        {"kind": "redis", "mode": mode, "urls": [server.url], "timeout": 5}
+    )
+
+    async def run() -> list[list[LeaseGrant]]:
+        store = redis_store(backend)
+        try:
+            largest = [lease_request(f"a{n}", 1) for n in range(MAX_BATCH)]
+            small = ([lease_request(f"b{n}", 1)] for n in range(2 * MAX_CONNECTIONS))
+            return await asyncio.gather(*map(store.exchange, (largest, *small)))
+        finally:
+            await store.close()
+
+    assert {grant.tokens for grants in asyncio.run(run()) for grant in grants} == {1}
+
+
 def test_sentinels_name_the_server_that_keeps_budgets(
     redis_server: RedisServer, tmp_path: Path
 ) -> None:
@@ -159,9 +183,11 @@ def grants(backend: LimitBackend) -> list[int]:
     async def run() -> list[int]:
         store = redis_store(backend)
         try:
-            spread = await store.exchange([request(f"k{n}", 1) for n in range(20)])
+            spread = await store.exchange([lease_request(f"k{n}", 1) for n in range(20)])
             assert [grant.tokens for grant in spread] == [1] * 20
-            got = [await store.exchange([request("key", 7, sequence)]) for sequence in (1, 2, 3)]
+            got = [
+                await store.exchange([lease_request("key", 7, sequence)]) for sequence in (1, 2, 3)
+            ]
             return [each[0].tokens for each in got]
         finally:
             await store.close()
