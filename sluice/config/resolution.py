@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 from sluice.config.analysis import Warned, WarningKind
 from sluice.config.errors import KeyPath
 from sluice.config.gateway import GatewayConfig
-from sluice.config.values import is_ip, is_localhost, split_host_port
+from sluice.config.values import needs_dns, split_host_port
 
 UNRESOLVABLE_HOST: Final = WarningKind(
     "unresolvable_host",
@@ -60,7 +60,7 @@ def _host_names(config: GatewayConfig) -> Iterator[tuple[str, KeyPath]]:
         for version, each in model.versions.items():
             for index, endpoint in enumerate(each.endpoints):
                 host = split_host_port(endpoint.address)[0]
-                if host not in seen and not is_ip(host) and not is_localhost(host):
+                if host not in seen and needs_dns(endpoint.address):
                     seen.add(host)
                     path = ("models", name, "versions", version, "endpoints", index, "address")
                     yield host, path

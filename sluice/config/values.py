@@ -254,6 +254,14 @@ def is_localhost(host: str) -> bool:
     return name == "localhost" or name.endswith(".localhost")
 
 
+def needs_dns(address: str) -> bool:
+    """Whether a name server must resolve the host of an address: `host:port` or `unix:/path`."""
+    if address.startswith("unix:"):
+        return False
+    host, _ = split_host_port(address)
+    return not (is_ip(host) or is_localhost(host))
+
+
 def is_loopback(host: str) -> bool:
     """Whether only processes of the same machine can connect to an IP address."""
     return is_ip(host) and ipaddress.ip_address(host).is_loopback

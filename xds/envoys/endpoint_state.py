@@ -11,6 +11,7 @@ from sluice.config.values import (
     is_ip,
     is_localhost,
     join_host_port,
+    needs_dns,
     split_host_port,
 )
 from xds.envoys.observation import Host
@@ -82,10 +83,9 @@ def endpoint_state(hosts: Sequence[Host], connections: Connections) -> tuple[End
 
 def absent_state(address: str) -> tuple[EndpointState, str]:
     """The state of an endpoint that has no host, and why."""
-    host, _ = split_host_port(address)
-    if address.startswith("unix:") or is_ip(host) or is_localhost(host):
-        return "unknown", "Envoy does not have the endpoint yet"
-    return "unresolved", "Envoy has no address for the host name"
+    if needs_dns(address):
+        return "unresolved", "Envoy has no address for the host name"
+    return "unknown", "Envoy does not have the endpoint yet"
 
 
 def _addresses(host: Host) -> set[str]:

@@ -19,7 +19,7 @@ from envoy_data_plane.envoy.extensions.clusters.common.dns.v3 import DnsLookupFa
 from envoy_data_plane.envoy.extensions.clusters.dns.v3 import DnsCluster, DnsClusterRefreshRate
 
 from sluice.config import Version
-from sluice.config.values import LOOPBACK_HOSTS, is_ip, is_localhost, split_host_port
+from sluice.config.values import LOOPBACK_HOSTS, is_localhost, needs_dns, split_host_port
 from xds.resources.messages import address, pack, seconds, socket_address
 
 MIN_DNS_RETRY, MAX_DNS_RETRY = 0.5, 5.0
@@ -72,14 +72,7 @@ def _resolves_names() -> ClusterCustomClusterType:
 
 
 def _are_resolved(addresses: Weighted) -> bool:
-    return all(_is_resolved(text) for text, _ in addresses)
-
-
-def _is_resolved(text: str) -> bool:
-    if text.startswith("unix:"):
-        return True
-    host, _ = split_host_port(text)
-    return is_ip(host) or is_localhost(host)
+    return not any(needs_dns(text) for text, _ in addresses)
 
 
 def _load_assignment(cluster: str, addresses: Weighted, *, resolved: bool) -> ClusterLoadAssignment:
@@ -90,15 +83,13 @@ def _load_assignment(cluster: str, addresses: Weighted, *, resolved: bool) -> Cl
 
 
 def _endpoint(text: str, weight: int, resolved: bool) -> LbEndpoint:
+    is_path = text.startswith("unix:")
+    host, port = ("localhost", "") if is_path else split_host_port(text)
     # By default, the Host of a health check is the cluster's name, which contains a slash.
-    host = "localhost" if text.startswith("unix:") else split_host_port(text)[0]
-    if ":" in host:
-        host = f"[{host}]"
-    endpoint = Endpoint(
-        address=address(text), health_check_config=EndpointHealthCheckConfig(hostname=host)
-    )
-    if is_localhost(host) and not text.startswith("unix:"):
-        _connect_to_loopback(endpoint, int(split_host_port(text)[1]), resolved)
+    checked = EndpointHealthCheckConfig(hostname=f"[{host}]" if ":" in host else host)
+    endpoint = Endpoint(address=address(text), health_check_config=checked)
+    if is_localhost(host) and not is_path:
+        _connect_to_loopback(endpoint, int(port), resolved)
     return LbEndpoint(endpoint=endpoint, load_balancing_weight=weight)
 
 
