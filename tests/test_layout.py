@@ -49,7 +49,7 @@ DEPENDENCIES = {
     ),
     "extproc.decision": (
         "extproc.auth extproc.convert extproc.memory_budget extproc.policy sluice.config"
-        " sluice.contract"
+        " sluice.contract sluice.printable"
     ),
     "extproc.limits": "extproc.caller extproc.rpc extproc.transport protos sluice.config",
     "extproc.breaker": "extproc.counter_table sluice.config sluice.contract",

@@ -11,7 +11,9 @@ from sluice.config.models import AllowRule
 from sluice.contract.reasons import Reason
 
 _UNAUTHENTICATED = Refusal(
-    Reason.UNAUTHENTICATED, "credentials are required", (("www-authenticate", CHALLENGE),)
+    Reason.UNAUTHENTICATED,
+    "credentials are required: send a bearer token or an API key",
+    (("www-authenticate", CHALLENGE),),
 )
 
 

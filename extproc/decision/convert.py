@@ -22,13 +22,6 @@ without the subject."""
 SUBJECT_GROWTH = 3
 """The maximum number of bytes that a byte of the subject takes in its header (as %XX)."""
 
-_HEADERS_TOO_LARGE = Refusal(
-    Reason.HEADERS_TOO_LARGE,
-    "the headers are too large for a gRPC server",
-    rule="requests.max_grpc_headers",
-)
-"""Some gRPC servers do not end the call but close the connection, which all clients share."""
-
 _NO_WEBSOCKET = Refusal(
     Reason.METHOD_NOT_ALLOWED,
     "this version speaks gRPC, so it has no WebSocket",
@@ -107,7 +100,7 @@ def _check_for_grpc(policy: Policy, request: Request, context: DecisionContext) 
         return _UNKNOWN_OPERATION
     if request.is_websocket:
         return NO_WEBSOCKET if context.operation in _QUERIES else _NO_WEBSOCKET
-    return _HEADERS_TOO_LARGE if _headers_too_large(policy, request, context) else None
+    return _check_header_bytes(policy, request, context)
 
 
 def _check_grpc_call(target: Target, request: Request, context: DecisionContext) -> Refusal | None:
@@ -124,11 +117,17 @@ def _check_grpc_call(target: Target, request: Request, context: DecisionContext)
     return None if error is None else Refusal(Reason.MALFORMED_REQUEST, error)
 
 
-def _headers_too_large(policy: Policy, request: Request, context: DecisionContext) -> bool:
-    """Whether the headers for the server may exceed the limit, with those that the gateway adds."""
+def _check_header_bytes(
+    policy: Policy, request: Request, context: DecisionContext
+) -> Refusal | None:
+    """Some gRPC servers do not end the call but close the connection, which all clients share."""
     ignored = () if policy.forward_credentials else (*CREDENTIALS, policy.api_key_header)
     subject = SUBJECT_GROWTH * len(context.identity.subject.encode())
-    return request.header_bytes(ignored) > policy.max_grpc_headers - ADDED_HEADERS - subject
+    size, limit = request.header_bytes(ignored), policy.max_grpc_headers - ADDED_HEADERS - subject
+    if size <= limit:
+        return None
+    detail = f"the headers are too large for a gRPC server: {size} bytes, and at most {limit} fit"
+    return Refusal(Reason.HEADERS_TOO_LARGE, detail, rule="requests.max_grpc_headers")
 
 
 def _choose_query(

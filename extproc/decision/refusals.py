@@ -25,7 +25,8 @@ MESSAGE_TOO_LARGE = Refusal(
 """A body that `requests.max_body` allows, but `callout.max_memory` does not."""
 
 
-def body_too_large(max_body: int) -> Refusal:
-    """The refusal of a body over the model's limit, whether its length was declared or counted."""
-    detail = f"the body is larger than {max_body} bytes"
+def body_too_large(max_body: int, size: int | None = None) -> Refusal:
+    """The refusal of a body over the model's limit. `size` is its declared length."""
+    declared = "" if size is None else f": it has {size}"
+    detail = f"the body is larger than {max_body} bytes{declared}"
     return Refusal(Reason.BODY_TOO_LARGE, detail, rule="max_body")

@@ -8,6 +8,10 @@ from extproc.policy.compiled import ModelPolicy, Policy, Target
 from sluice.config.models import ClaimRule
 from sluice.contract import headers
 from sluice.contract.reasons import Reason
+from sluice.printable import printable
+
+_MAX_QUOTED = 64
+"""Characters of versions that a detail quotes."""
 
 
 def reads(_: Policy) -> Reads:
@@ -30,7 +34,7 @@ def run(_: Policy, request: Request, context: DecisionContext) -> Refusal | None
         context.target = model.targets.get(context.requested_version)
         context.reason = context.requested_by
         if context.target is None:
-            return Refusal(Reason.UNKNOWN_VERSION, f"model {model.name} has no such version")
+            return _unknown_version(model, context.requested_version)
         return None
     context.target = _by_claim(model, context)
     if context.target is not None:
@@ -38,6 +42,13 @@ def run(_: Policy, request: Request, context: DecisionContext) -> Refusal | None
     else:
         context.target, context.reason = model.stable, Reason.STABLE
     return None
+
+
+def _unknown_version(model: ModelPolicy, requested: bytes) -> Refusal:
+    came = printable(requested.decode("latin-1"), _MAX_QUOTED)
+    versions = printable(b", ".join(model.targets).decode(), _MAX_QUOTED)
+    detail = f"model {model.name} has no version '{came}'; it has {versions}"
+    return Refusal(Reason.UNKNOWN_VERSION, detail)
 
 
 def explain(context: DecisionContext) -> str:

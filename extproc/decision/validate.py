@@ -10,6 +10,7 @@ from extproc.decision.results import Refusal
 from extproc.policy.compiled import ModelPolicy, Policy
 from sluice.contract import headers
 from sluice.contract.reasons import Reason
+from sluice.printable import printable
 
 _READ_METHODS = (b"GET", b"HEAD")
 
@@ -36,6 +37,12 @@ _UNKNOWN_PATH = Refusal(Reason.UNKNOWN_MODEL, "no model has this path")
 _UNKNOWN_NAME = Refusal(
     Reason.UNKNOWN_MODEL, f"no model has the name in the header {headers.MODEL_NAME}"
 )
+_NO_NAME = Refusal(
+    Reason.UNKNOWN_MODEL, f"write the name of the model into the header {headers.MODEL_NAME}"
+)
+
+_MAX_QUOTED = 90
+"""Characters of a header that a detail quotes."""
 
 _MAX_LENGTH_DIGITS = 19
 """Maximum digits of `content-length`: enough for a signed 64-bit integer."""
@@ -65,7 +72,7 @@ def run(policy: Policy, request: Request, context: DecisionContext) -> Refusal |
         if not request.has_body:
             return MISSING_MESSAGE
         if context.model is None:
-            return _UNKNOWN_NAME
+            return _NO_NAME if headers.MODEL_NAME not in request.headers else _UNKNOWN_NAME
         rest, is_oip_rest = b"", False
     else:
         context.model, rest, is_oip_rest = _find_model(policy, path)
@@ -165,7 +172,8 @@ def _check_length(model: ModelPolicy, request: Request) -> Refusal | None:
         return None
     if not length.isdigit() or len(length) > _MAX_LENGTH_DIGITS:
         return Refusal(Reason.MALFORMED_REQUEST, "content-length is not a number of bytes")
-    return body_too_large(model.max_body) if int(length) > model.max_body else None
+    size = int(length)
+    return body_too_large(model.max_body, size) if size > model.max_body else None
 
 
 def _check_media_type(model: ModelPolicy, request: Request) -> Refusal | None:
@@ -177,12 +185,17 @@ def _check_media_type(model: ModelPolicy, request: Request) -> Refusal | None:
     media_type = media_type_name(content_type.decode("latin-1")).encode("latin-1")
     if media_type in model.media_types or media_type.startswith(model.media_type_prefixes):
         return None
-    return Refusal(
-        Reason.UNSUPPORTED_MEDIA_TYPE, "the model does not accept this media type", _accept(model)
-    )
+    return _unsupported(model, request.headers.get("content-type"))
 
 
-def _accept(model: ModelPolicy) -> tuple[tuple[str, str], ...]:
-    """The media types that the model accepts, as a header (RFC 9110 section 15.5.16)."""
+def _unsupported(model: ModelPolicy, content_type: bytes | None) -> Refusal:
+    """The refusal of a media type. `accept` has those that the model accepts (RFC 9110 section
+    15.5.16).
+    """
     types = sorted(model.media_types) + [prefix + b"*" for prefix in model.media_type_prefixes]
-    return (("accept", b", ".join(types).decode()),)
+    accepted = b", ".join(types).decode()
+    came = "a body without content-type"
+    if content_type is not None:
+        came = f"'{printable(content_type.decode('latin-1'), _MAX_QUOTED)}'"
+    detail = f"the model does not accept {came}; it accepts {printable(accepted, _MAX_QUOTED)}"
+    return Refusal(Reason.UNSUPPORTED_MEDIA_TYPE, detail, (("accept", accepted),))

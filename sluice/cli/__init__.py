@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from sluice.cli.commands import EXIT_FAILURE, EXIT_USAGE, CommandError, CommandParser
+from sluice.cli.commands import EXIT_FAILURE, EXIT_USAGE, CommandError, CommandParser, Parser
 from sluice.cli.packages import check_packages
 from sluice.config import ConfigError
 from sluice.output import write_error
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     # imports this module. Workers do not need the commands, which take memory.
     from sluice.cli import config, credentials, explain, files, jwks, profile, run, status
 
-    root = argparse.ArgumentParser(
+    root = Parser(
         prog="sluice", description="An AI inference gateway.", epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip

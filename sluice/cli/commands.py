@@ -1,11 +1,15 @@
 """Adds commands to the parser; the files that arguments name; errors of commands."""
 
 import argparse
+import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 from sluice.config.files import read_file
+from sluice.near_names import did_you_mean
+from sluice.printable import printable
 
 Subcommands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Run: TypeAlias = Callable[[argparse.Namespace], int]
@@ -15,7 +19,15 @@ EXIT_USAGE = 2
 """The config or the command line is not valid; argparse exits with the same status."""
 
 
-class CommandParser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Parser whose errors say what to write, and suggest similar names."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the error, and exit."""
+        super().error(error_text(message))
+
+
+class CommandParser(Parser):
     """Parser of one command. Arguments may stand between options, as in curl."""
 
     _intermixed = False
@@ -27,12 +39,63 @@ class CommandParser(argparse.ArgumentParser):
         """Parse options first, and then the arguments between them."""
         if self._intermixed:
             return super().parse_known_args(args, namespace)
+        self._check_options(sys.argv[1:] if args is None else args)
         # `parse_known_intermixed_args` calls this method.
         self._intermixed = True
         try:
-            return self.parse_known_intermixed_args(args, namespace)
+            found, unknown = self.parse_known_intermixed_args(args, namespace)
         finally:
             self._intermixed = False
+        if unknown:
+            self.error(f"unexpected argument {shown(unknown[0])}")
+        return found, unknown
+
+    def _check_options(self, arguments: Sequence[str]) -> None:
+        """Ends with an error for an unknown option, also if a required argument is missing."""
+        known = [option for action in self._actions for option in action.option_strings]
+        for argument in arguments:
+            name = argument.partition("=")[0]
+            if argument == "--":
+                return
+            # argparse takes text with a blank as a value, and abbreviated options.
+            is_option = argument.startswith("--") and " " not in argument
+            if is_option and not any(each.startswith(name) for each in known):
+                self.error(f"unknown option {shown(name)}{did_you_mean(name, known)}")
+
+
+def error_text(message: str) -> str:
+    """An error of argparse, as a sentence that says what to write."""
+    choice = _WRONG_CHOICE.fullmatch(message)
+    if choice is not None:
+        options = re.findall(r"[^\s',]+", choice["options"])
+        what = "command" if choice["argument"] == "COMMAND" else f"value of {choice['argument']}"
+        hint = did_you_mean(choice["value"], options)
+        return (
+            f"unknown {what} {shown(choice['value'])}{hint or ';'} choose from {', '.join(options)}"
+        )
+    value = _WRONG_VALUE.fullmatch(message)
+    if value is not None:
+        noun = _NOUNS.get(value["type"], "valid value")
+        return f"{value['argument']}: write a {noun}, not {shown(value['value'])}"
+    return message.removeprefix("argument ")
+
+
+def shown(argument: str) -> str:
+    """An argument in an error."""
+    return printable(argument, MAX_SHOWN)
+
+
+_WRONG_CHOICE = re.compile(
+    r"argument (?P<argument>\S+): invalid choice: '(?P<value>.*)' \(choose from (?P<options>.*)\)",
+    re.DOTALL,
+)
+_WRONG_VALUE = re.compile(
+    r"argument (?P<argument>.+?): invalid (?P<type>\S+) value: '(?P<value>.*)'", re.DOTALL
+)
+_NOUNS = {"int": "whole number", "float": "number"}
+
+MAX_SHOWN = 100
+"""Characters of an argument that an error shows."""
 
 
 class CommandError(Exception):

@@ -180,7 +180,10 @@ DECISION_REFUSALS: Mapping[Reason, RefusalReason] = {
     Reason.MODEL_MISMATCH: RefusalReason(
         403, "a gRPC message names a model or version other than the admitted one"
     ),
-    Reason.UNKNOWN_MODEL: RefusalReason(404, "no model has this path or this `x-model-name`"),
+    Reason.UNKNOWN_MODEL: RefusalReason(
+        404,
+        "no model has this path or this `x-model-name`; `sluice explain` suggests a similar name",
+    ),
     Reason.UNKNOWN_VERSION: RefusalReason(404, "the model has no such version"),
     Reason.UNKNOWN_OPERATION: RefusalReason(
         404,

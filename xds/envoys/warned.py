@@ -32,9 +32,8 @@ def warned_by_envoys(config: GatewayConfig, envoys: Iterable[EnvoyView]) -> Iter
                     )
             failing = [v for v in seen if all(e.state == "unhealthy" for e in v)]
             if version.health_check is not None and failing:
-                why = failing[0][0].why
                 yield Warned.of(
                     FAILING_HEALTH_CHECK,
                     (*path, "health_check"),
-                    f"no endpoint of {model}/{name} passes the health check ({why})",
+                    f"no endpoint of {model}/{name} passes the health check",
                 )

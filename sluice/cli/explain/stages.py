@@ -18,6 +18,7 @@ from extproc.protection import request_view
 from protos.protection_pb2 import InspectResponse
 from sluice.cli.explain import body, envoy_checks, inspection
 from sluice.cli.explain.curl import HttpRequest
+from sluice.cli.explain.near import near_model
 from sluice.cli.explain.policy import ReadPolicy, read_policy
 from sluice.cli.explain.report import (
     BreakerReport,
@@ -33,6 +34,7 @@ from sluice.cli.explain.source import NoGateway, Source
 from sluice.config.breaker import BreakerConfig
 from sluice.config.gateway import UnderscoresAction
 from sluice.config.limits import Limits
+from sluice.contract.headers import MODEL_NAME
 from sluice.contract.local_replies import LOCAL_REPLIES_BY_STATUS
 from sluice.contract.reasons import STATUS, Reason
 from sluice.http.client import NoAnswerError
@@ -149,8 +151,17 @@ class _Explainer:
             if report.passed:
                 self._add(report.stage, "pass", report.explanation)
         if isinstance(decision, Refusal):
+            if decision.reason is Reason.UNKNOWN_MODEL:
+                self._note_near_model()
             raise RefusedError(decision.stage, decision.status, decision.reason, decision.detail)
         return decision
+
+    def _note_near_model(self) -> None:
+        path = self._headers[":path"].decode(errors="replace").partition("?")[0]
+        named = self._headers.get(MODEL_NAME)
+        note = near_model(self._document, path, None if named is None else named.decode("latin-1"))
+        if note is not None:
+            self._notes.append(note)
 
     async def _answer(self, admission: Admission, view: RequestView) -> InspectResponse | str:
         """The state of breaker and limits according to a worker, or why it is not known."""

@@ -316,6 +316,35 @@ def test_the_refusal_of_a_media_type_lists_the_accepted_types() -> None:
     decision = decide(policy_with(content_types=["image/*", "text/plain"]), make_request())
     assert isinstance(decision, Refusal)
     assert decision.headers == (("accept", "text/plain, image/*"),)
+    assert decision.detail == (
+        "the model does not accept 'application/json'; it accepts text/plain, image/*"
+    )
+
+
+def test_the_refusal_of_a_media_type_says_what_came() -> None:
+    policy = policy_with(content_types=["image/png"])
+
+    def detail(content_type: str) -> str:
+        decision = decide(policy, make_request(content_type=content_type))
+        assert isinstance(decision, Refusal)
+        return decision.detail
+
+    assert detail("text/csv; a=b") == (
+        "the model does not accept 'text/csv; a=b'; it accepts image/png"
+    )
+    assert detail("") == "the model does not accept ''; it accepts image/png"
+    assert len(detail("x" * 5000)) < 200
+    request = make_request()
+    headers = {name: value for name, value in request.headers.items() if name != "content-type"}
+    untyped = decide(policy, type(request)(headers, True, request.now))
+    assert isinstance(untyped, Refusal)
+    assert untyped.detail.startswith("the model does not accept a body without content-type; it")
+
+
+def test_the_refusal_of_a_body_says_its_size_and_the_limit() -> None:
+    decision = decide(policy_with(max_body=10), make_request(content_length="11"))
+    assert isinstance(decision, Refusal)
+    assert decision.detail == "the body is larger than 10 bytes: it has 11"
 
 
 GRPC = {name: {**settings, "protocol": "grpc"} for name, settings in VERSIONS.items()}

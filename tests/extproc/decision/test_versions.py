@@ -8,7 +8,7 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.decision import Reason
+from extproc.decision import Reason, Refusal, decide
 from extproc.decision.canary import bucket_of
 from extproc.policy.compiled import Policy
 from tests.extproc.decision.requests import (
@@ -58,6 +58,15 @@ def test_an_unknown_version_is_not_found(name: str) -> None:
         404,
         Reason.UNKNOWN_VERSION,
     )
+
+
+def test_the_refusal_of_a_version_names_those_that_exist() -> None:
+    decision = decide(policy_with(), make_request(x_model_version="v9\x1b" + "x" * 500))
+    assert isinstance(decision, Refusal)
+    assert decision.detail.startswith("model m has no version 'v9")
+    assert decision.detail.endswith("'; it has v1, v2, v3")
+    assert len(decision.detail) < 200
+    assert decision.detail.isprintable()
 
 
 @pytest.mark.parametrize("rest", ["versions/", "versions/v9/infer", "versions//infer"])

@@ -169,6 +169,30 @@ def test_status_without_a_control_plane_fails(capsys: pytest.CaptureFixture[str]
     )
 
 
+@pytest.mark.parametrize(
+    ("request_arguments", "note"),
+    [
+        (["/v2/models/sentimant/infer"], "did you mean model sentiment?"),
+        (["/v2/models/SENTIMENT/infer"], "did you mean model sentiment?"),
+        (
+            ["/v2/models/sentiment/predict"],
+            "model sentiment has no path predict; it has generate, ",
+        ),
+        (["/v1/sentimnt"], "did you mean /v1/sentiment?"),
+        (["/zzz"], "models have the path /v2/models/NAME, and those in paths"),
+    ],
+)
+def test_explain_suggests_a_model_with_a_similar_name(
+    config: Path, request_arguments: list[str], note: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    version = 'versions: {v1: {endpoints: [{address: "127.0.0.1:9001"}]}}'
+    config.write_text(f"models: {{sentiment: {{paths: [/v1/sentiment], {version}}}}}\n")
+    assert main(["explain", "--offline", str(config), *request_arguments]) == 3
+    printed = capsys.readouterr().out
+    assert "404 unknown_model: no model has this path" in printed
+    assert note in printed
+
+
 def test_explain_decides_without_a_key_set_that_cannot_be_fetched(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
