@@ -72,8 +72,8 @@ def _callout(url: str) -> Status:
 
 def describe(status: Status) -> str:
     """The status as text: version, error, nodes, endpoints, workers, breakers and key sets."""
-    step = "in sync" if status["in_sync"] else f"under way: {status['step']}"
-    lines = [f"version   {status['version'] or 'none'} ({step})", f"config    {status['config']}"]
+    version = f"{status['version'] or 'none'} ({_progress(status)})"
+    lines = [f"version   {version}", f"config    {status['config']}"]
     if status["error"] is not None:
         lines.append("error     the latest change is not in force:")
         lines += [f"          {line}" for line in status["error"].split("\n")]
@@ -93,7 +93,19 @@ def describe(status: Status) -> str:
     return "\n".join(printable(line, MAX_LINE) for line in lines)
 
 
+def _progress(status: Status) -> str:
+    """How far the push of the version is. Without nodes, no process follows the control plane."""
+    if not status["in_sync"]:
+        return f"under way: {status['step']}"
+    return "in sync" if status["nodes"] else "no node is connected"
+
+
 def _nodes(status: Status) -> Iterator[str]:
+    if not status["nodes"]:
+        xds = status["xds"]
+        yield f"nodes     none: no Envoy and no worker is connected to the xDS server {xds}; those"
+        yield "          that run were started with another address, and need a restart"
+        return
     yield from ("", f"{'NODE':<28}{'KIND':<10}{'SINCE':<12}{'ANSWERED':<12}VERSION")
     answers = dict(_latest_answers(status))
     for node in status["nodes"]:

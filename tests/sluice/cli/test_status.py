@@ -199,6 +199,14 @@ def test_a_node_is_shown_with_its_version_and_the_types_that_are_not_in_sync() -
     ]
 
 
+def test_a_version_that_no_node_follows_is_not_shown_as_in_sync() -> None:
+    shown = described(version="v2", in_sync=True, xds="127.0.0.1:2", nodes=[])
+    assert shown[0] == "version   v2 (no node is connected)"
+    (line,) = (line for line in shown if line.startswith("nodes"))
+    assert line.startswith("nodes     none: no Envoy and no worker is connected to the xDS server")
+    assert "127.0.0.1:2" in line
+
+
 def seen_endpoint(
     state: str = "healthy", why: str = "", cluster: str = "m/v1"
 ) -> dict[str, object]:
