@@ -134,7 +134,7 @@ def test_the_table_has_room_for_a_thousand_models_with_two_versions(tmp_path: Pa
     breaker = Breaker(worker.table, {cluster_name(*labels): BreakerConfig() for labels in versions})
     for labels in versions:
         for status in ("2xx", "4xx", "5xx", "none"):
-            worker.metrics.counter(catalog.REQUESTS, *labels, status, "stable")
+            worker.metrics.counter(catalog.REQUESTS, *labels, status, "stable", "")
         for times in (catalog.REQUEST_SECONDS, catalog.UPSTREAM_SECONDS):
             worker.metrics.histogram(times, *labels)
         for gauge in (catalog.BREAKER_STATE, catalog.BREAKER_ERROR_RATIO, catalog.BREAKER_REQUESTS):
