@@ -15,8 +15,10 @@ MAX_DOCUMENT = 1 << 20
 MAX_KEYS = 64
 """Keys in one set. Providers publish two or three."""
 
+RSA_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+
 _ALGORITHMS = {
-    ("RSA", None): ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    ("RSA", None): RSA_ALGORITHMS,
     ("EC", "P-256"): ("ES256",),
     ("EC", "P-384"): ("ES384",),
     ("EC", "P-521"): ("ES512",),

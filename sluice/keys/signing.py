@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from sluice.keys.key_set import KeySet, KeySetError
+from sluice.keys.key_set import RSA_ALGORITHMS, KeySet, KeySetError
 
 PrivateKey: TypeAlias = (
     rsa.RSAPrivateKey
@@ -34,8 +34,7 @@ _CURVES: dict[str, ec.EllipticCurve] = {
     "ES384": ec.SECP384R1(),
     "ES512": ec.SECP521R1(),
 }
-_RSA_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
-ALGORITHMS = (*_RSA_ALGORITHMS, *_CURVES, "EdDSA")
+ALGORITHMS = (*RSA_ALGORITHMS, *_CURVES, "EdDSA")
 """Algorithms of tokens that a private key can sign (RFC 7518 section 3.1, RFC 8037)."""
 
 _THUMBPRINT_MEMBERS = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y")}
@@ -49,7 +48,7 @@ class SigningKeyError(ValueError):
 
 def generate(algorithm: str) -> PrivateKey:
     """A new private key for tokens with this algorithm, which is one of `ALGORITHMS`."""
-    if algorithm in _RSA_ALGORITHMS:
+    if algorithm in RSA_ALGORITHMS:
         return rsa.generate_private_key(65537, RSA_BITS)
     if algorithm in _CURVES:
         return ec.generate_private_key(_CURVES[algorithm])
@@ -93,9 +92,9 @@ def default_algorithm(key: PrivateKey | PublicKey) -> str:
 def checked_algorithm(key: PrivateKey | PublicKey, algorithm: str | None) -> str:
     """The algorithm, or the default one of the key. Raises SigningKeyError if the key lacks it."""
     default = default_algorithm(key)
-    allowed = _RSA_ALGORITHMS if default == "RS256" else (default,)
+    allowed = RSA_ALGORITHMS if default == "RS256" else (default,)
     if algorithm is not None and algorithm not in allowed:
-        raise SigningKeyError(f"the key can sign with {' or '.join(allowed)}, not with {algorithm}")
+        raise SigningKeyError(f"the key can sign with {', '.join(allowed)}, not with {algorithm}")
     return algorithm or default
 
 

@@ -78,8 +78,3 @@ def test_a_process_that_rejects_the_config_ends_the_start_with_its_reason(
     reason = "sluice up: the gateway cannot start with this config: envoy rejects listeners: "
     assert error.startswith(reason)
     assert "must-staple" in error
-
-
-def test_the_socket_of_a_worker_needs_a_folder(unstarted: Gateway) -> None:
-    unstarted.config["callout"]["address"] = "unix:/missing/callout"
-    assert "unix:/missing/callout-0 (callout)" in start_error(unstarted)

@@ -162,13 +162,6 @@ def test_the_name_of_an_api_key_is_valid_in_the_config(
     assert "write 1 to 63 letters" in capsys.readouterr().err
 
 
-def test_status_without_a_control_plane_fails(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["status", "--url", "http://127.0.0.1:1"]) == 1
-    assert capsys.readouterr().err.startswith(
-        "sluice status: no answer from the control plane at http://127.0.0.1:1 (--control-plane): "
-    )
-
-
 @pytest.mark.parametrize(
     ("request_arguments", "note"),
     [
@@ -250,13 +243,6 @@ def test_up_passes_the_allowed_hosts_to_the_callout() -> None:
         argv[i + 1] for i, argument in enumerate(argv) if argument == "--metrics-allowed-host"
     ]
     assert passed == ["gateway.internal", "callout.internal"]
-
-
-def test_token_fails_without_the_key_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["token", "--sub", "a", "--key-file", str(tmp_path / "absent.pem")]) == 1
-    assert "absent.pem" in capsys.readouterr().err
 
 
 def test_output_into_a_closed_pipe_is_not_an_error() -> None:
