@@ -18,8 +18,9 @@ from sluice.config import ConfigError, GatewayConfig
 from sluice.config.checked import LoadedConfig, check_files
 from sluice.config.files import read_file
 from sluice.config.load import MAX_FILE, ConfigText, loads, read_text
-from sluice.config.named_files import MAY_RUN_ELSEWHERE, tls_files
+from sluice.config.named_files import MAY_RUN_ELSEWHERE
 from sluice.config.policy import jwks_files
+from sluice.config.tls_files import tls_files
 from xds.sources.source import unexpected_error
 from xds.sources.written import (
     LONG_QUIET,

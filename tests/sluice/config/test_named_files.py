@@ -12,13 +12,13 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from sluice.config import ConfigError
 from sluice.config.load import ConfigText, loads
 from sluice.config.named_files import (
-    MAX_PEM,
     MAY_RUN_ELSEWHERE,
     RUNS_HERE,
     RUNS_ON_THIS_MACHINE,
     Strictness,
     check_named_files,
 )
+from sluice.config.tls_files import MAX_PEM
 from tests.certificates import PrivateKey, certificate, private_key
 
 NOW = datetime(2030, 1, 15, tzinfo=UTC)
