@@ -69,6 +69,7 @@ async def run(source: ConfigSource) -> None:
     listener = listen(settings.http)
     server = AdsServer(nodes, settings.xds)
     app = application(state, StateCollector(state, nodes))
+    envoy = AdminSource(started.envoy.admin, state.fleet.endpoint_count)
     admin = create_http_server(app, settings.http, max_requests=MAX_HTTP_REQUESTS)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -80,7 +81,7 @@ async def run(source: ConfigSource) -> None:
         asyncio.create_task(rollout.run()),
         asyncio.create_task(follow(source, started, state, rollout)),
         asyncio.create_task(admin.serve([listener])),
-        asyncio.create_task(AdminSource(started.envoy.admin).run(state.fleet.report)),
+        asyncio.create_task(envoy.run(state.fleet.report)),
     ]
     await _run_until(stop, tasks)
     await server.stop()

@@ -10,6 +10,10 @@ from sluice.cli.commands import EXIT_FAILURE, EXIT_USAGE, CommandError, CommandP
 from sluice.cli.packages import check_packages
 from sluice.config import ConfigError
 from sluice.output import write_error
+from sluice.printable import printable
+
+_MAX_LINE = 5000
+"""Maximum characters of a line of an error."""
 
 _EPILOG = """\
 start here:
@@ -30,10 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_packages(options.packages)
         status: int = options.run(options)
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        _print_error(str(error))
         return EXIT_USAGE
     except CommandError as error:
-        print(f"{options.prog}: {error}", file=sys.stderr)
+        _print_error(f"{options.prog}: {error}")
         return error.status
     except BrokenPipeError:
         # The reader has closed the pipe, as in `sluice schema | head`. This is not an error. stdout
@@ -41,9 +45,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        print(f"{options.prog}: {write_error(error)}", file=sys.stderr)
+        _print_error(f"{options.prog}: {write_error(error)}")
         return EXIT_FAILURE
     return status
+
+
+def _print_error(text: str) -> None:
+    """Print an error. Texts of files and servers in it may have control sequences of terminals."""
+    for line in text.split("\n"):
+        print(printable(line, _MAX_LINE), file=sys.stderr)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,7 +1,6 @@
 """`sluice profile`: a CPU profile of a running worker, as a flame graph."""
 
 import argparse
-import urllib.request
 from pathlib import Path
 
 from sluice.cli.commands import CommandError, Subcommands, command
@@ -41,9 +40,9 @@ def register(commands: Subcommands) -> None:
 def _profile(options: argparse.Namespace) -> int:
     config = require_config(options)
     address = callout(options)
-    request = _request(options, config, address.url)
+    url, headers = _request(options, config, address.url)
     try:
-        profile = fetch(request, options.seconds + MARGIN, MAX_PROFILE, proxy=True)
+        profile = fetch(url, options.seconds + MARGIN, MAX_PROFILE, headers=headers, proxy=True)
     except NoAnswerError as error:
         raise CommandError(no_answer("the callout", address, str(error))) from error
     options.output.write_bytes(profile)  # `main` reports an OSError, with the path
@@ -51,8 +50,8 @@ def _profile(options: argparse.Namespace) -> int:
     return 0
 
 
-def _request(options: argparse.Namespace, config: Path, base: str) -> urllib.request.Request:
-    """Raises CommandError when the secret cannot be read or the config has none."""
+def _request(options: argparse.Namespace, config: Path, base: str) -> tuple[str, dict[str, str]]:
+    """URL and headers. Raises CommandError if the secret cannot be read or the config has none."""
     profile = read_section(config, "telemetry", Telemetry).profile
     if profile is None:
         raise CommandError(f"{config} does not set telemetry.profile.secret_file")
@@ -65,7 +64,7 @@ def _request(options: argparse.Namespace, config: Path, base: str) -> urllib.req
         f"{base.rstrip('/')}/debug/profile"
         f"?worker={options.worker}&seconds={options.seconds}&format={profile_format}"
     )
-    return urllib.request.Request(url, headers={"authorization": f"Bearer {secret}"})  # noqa: S310 (an http URL)
+    return url, {"authorization": f"Bearer {secret}"}
 
 
 def _secret(file: Path) -> str:

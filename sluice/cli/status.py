@@ -22,7 +22,7 @@ from sluice.cli.gateway import (
     no_control_plane,
 )
 from sluice.config.errors import Problem
-from sluice.http.client import NoAnswerError, Status, fetch_status
+from sluice.http.client import NoAnswerError, Status, fetch_status, reading_status
 from sluice.printable import printable
 
 MAX_LINE = 5000
@@ -47,12 +47,15 @@ def _status(options: argparse.Namespace) -> int:
     address = control_plane(options)
     try:
         status = fetch_status(address.url, "in_sync", proxy=True)
+        with reading_status():
+            callout = options.callout or f"http://{address_near(address.url, status['callout'])}"
+            status["callout"] = _callout(callout)
+            text = json.dumps(status, indent=2) if options.json else describe(status)
+            failed = status["error"] is not None
     except NoAnswerError as error:
         raise no_control_plane(address, str(error)) from error
-    callout = options.callout or f"http://{address_near(address.url, status['callout'])}"
-    status["callout"] = _callout(callout)
-    print(json.dumps(status, indent=2) if options.json else describe(status))
-    return 0 if status["error"] is None else 1
+    print(text)
+    return 1 if failed else 0
 
 
 def _callout(url: str) -> Status:

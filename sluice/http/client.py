@@ -1,13 +1,14 @@
 """Requests to the HTTP servers of a gateway: the control plane, the callout, and Envoy's admin."""
 
 import json
-import urllib.error
-import urllib.request
-from http.client import HTTPException, HTTPResponse
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
 from sluice.config.values import is_localhost, is_loopback
+from sluice.fetch import Fetch, Response, TooLargeError
 from sluice.printable import printable
 from sluice.user_agent import USER_AGENT
 
@@ -20,6 +21,8 @@ MAX_STATUS = 64 << 20
 MAX_ERROR = 500
 """Bytes of an error response, and characters of another cause, that an error quotes."""
 
+NO_STATUS = "the response is not a status; check the URL"
+
 # Any: JSON. The status of the control plane has the schema `xds.admin.status.Status`, that of the
 # callout has the schema `extproc.telemetry.status.CalloutStatus`.
 Status = dict[str, Any]
@@ -29,40 +32,36 @@ class NoAnswerError(Exception):
     """A server of the gateway did not answer, or its answer is not what the client expects."""
 
 
-def open_url(
-    request: urllib.request.Request, timeout: float, *, proxy: bool = False
-) -> HTTPResponse:
-    """Send a request. Raises OSError, HTTPException, and ValueError for a URL.
-
-    `proxy`: whether the proxy of the environment is used for a server on another machine. It is
-    never used for this machine: it would connect to its own loopback address.
-    """
-    by_proxy = proxy and not is_local(urlsplit(request.full_url).hostname or "")
-    handlers = () if by_proxy else (urllib.request.ProxyHandler({}),)
-    opener = urllib.request.build_opener(*handlers)
-    opener.addheaders = [("User-Agent", USER_AGENT), ("Accept", "*/*")]
-    response: HTTPResponse = opener.open(request, timeout=timeout)
-    return response
-
-
 def fetch(
-    request: urllib.request.Request, timeout: float, maximum: int, *, proxy: bool = False
+    url: str,
+    timeout: float,
+    maximum: int,
+    *,
+    headers: Mapping[str, str] | None = None,
+    proxy: bool = False,
 ) -> bytes:
-    """The first `maximum` bytes of a response with a status of success. Raises NoAnswerError.
+    """The body of a response with a status of success. Raises NoAnswerError.
 
-    `timeout` and `proxy` as in `open_url`.
+    `timeout`: seconds for the whole response. `maximum`: bytes of its body. `proxy`: whether the
+    proxy of the environment is used for a server on another machine. It is never used for this
+    machine: it would connect to its own loopback address.
     """
+    by_proxy = proxy and not is_local(urlsplit(url).hostname or "")
+    sent = {"user-agent": USER_AGENT, "accept": "*/*", **(headers or {})}
     try:
-        with open_url(request, timeout, proxy=proxy) as response:
-            return response.read(maximum)
-    except urllib.error.HTTPError as error:
-        raise NoAnswerError(_http_error(error)) from error
+        request = Fetch(
+            url, sent, timeout=timeout, max_size=maximum, proxies=None if by_proxy else {}
+        )
+        response = request.run()
+    except TooLargeError as error:
+        raise NoAnswerError(str(error)) from error
     except HTTPException as error:
-        raise NoAnswerError(f"the response is not HTTP: {error}") from error
+        raise NoAnswerError(f"the response is not HTTP: {_cause(error)}") from error
     except (OSError, ValueError) as error:
-        cause = getattr(error, "reason", error)
-        text = printable(str(getattr(cause, "strerror", None) or cause), MAX_ERROR)
-        raise NoAnswerError(f"{text}; is it running?") from error
+        raise NoAnswerError(f"{_cause(error)}; is it running?") from error
+    if not response.is_success:
+        raise NoAnswerError(_http_error(response))
+    return response.body
 
 
 def fetch_status(
@@ -70,17 +69,25 @@ def fetch_status(
 ) -> Status:
     """The status of the server with the URL `base`, which must have `member`.
 
-    `timeout` and `proxy` as in `open_url`. Raises NoAnswerError.
+    `timeout` and `proxy` as in `fetch`. Raises NoAnswerError.
     """
-    request = urllib.request.Request(f"{base.rstrip('/')}/v1/status")  # noqa: S310 (an http URL)
-    body = fetch(request, timeout, MAX_STATUS, proxy=proxy)
+    body = fetch(f"{base.rstrip('/')}/v1/status", timeout, MAX_STATUS, proxy=proxy)
     try:
         found: object = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or member not in found:
-        raise NoAnswerError("the response is not a status; check the URL")
+        raise NoAnswerError(NO_STATUS)
     return found
+
+
+@contextmanager
+def reading_status() -> Iterator[None]:
+    """Raises NoAnswerError if the code in the block finds other types than those of a status."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise NoAnswerError(NO_STATUS) from error
 
 
 def is_local(host: str) -> bool:
@@ -88,11 +95,15 @@ def is_local(host: str) -> bool:
     return is_localhost(host) or is_loopback(host)
 
 
-def _http_error(error: urllib.error.HTTPError) -> str:
-    """Status code and body of an error response, in one line. The body may say what to change."""
-    try:
-        body = " ".join(error.read(MAX_ERROR).decode(errors="replace").split())
-    except (OSError, HTTPException):
-        body = ""
+def _cause(error: Exception) -> str:
+    cause = getattr(error, "reason", error)
+    text = str(getattr(cause, "strerror", None) or cause) or type(cause).__name__
+    return printable(text, MAX_ERROR)
+
+
+def _http_error(response: Response) -> str:
+    """Status and body of an error response, in one line. The body may say what to change."""
+    body = " ".join(response.body[:MAX_ERROR].decode(errors="replace").split())
     # The body and the reason may come from another server.
-    return f"{error.code}: {body if body and body.isprintable() else error.reason}"
+    shown = body if body and body.isprintable() else printable(response.reason, MAX_ERROR)
+    return f"{response.status}: {shown}"

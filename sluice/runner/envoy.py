@@ -1,13 +1,15 @@
 """Checks the health of the callout workers in a local Envoy, through its admin interface."""
 
 import asyncio
-import urllib.request
 
 from sluice.contract.names import CALLOUT_CLUSTER
-from sluice.http.client import open_url
+from sluice.http.client import NoAnswerError, fetch
 
 POLL_INTERVAL = 0.05
 TIMEOUT = 2.0
+
+MAX_ANSWER = 256 << 20
+"""Bytes. One endpoint takes about two kilobytes."""
 
 
 async def wait_for_callout(admin: str, workers: int) -> None:
@@ -19,11 +21,10 @@ async def wait_for_callout(admin: str, workers: int) -> None:
 def healthy_workers(admin: str) -> int:
     """The number of callout workers that Envoy has found healthy."""
     try:
-        request = urllib.request.Request(f"http://{admin}/clusters")
-        with open_url(request, TIMEOUT) as response:
-            lines = response.read().decode().splitlines()
-    except OSError:
+        answer = fetch(f"http://{admin}/clusters", TIMEOUT, MAX_ANSWER)
+    except NoAnswerError:
         return 0
+    lines = answer.decode(errors="replace").splitlines()
     return sum(
         line.startswith(f"{CALLOUT_CLUSTER}::") and line.endswith("::health_flags::healthy")
         for line in lines

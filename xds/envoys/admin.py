@@ -7,13 +7,11 @@ reachable, the health of the endpoints is not known.
 import asyncio
 import json
 import time
-import urllib.request
-from collections.abc import Iterator, Mapping
-from http.client import HTTPException
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from sluice.config.values import join_host_port
-from sluice.http.client import open_url
+from sluice.config.values import is_ip, join_host_port
+from sluice.http.client import NoAnswerError, fetch
 from sluice.printable import printable
 from xds.envoys.observation import Host, NoObservation, Observation, Report
 
@@ -23,14 +21,14 @@ INTERVAL = 2.0
 MAX_SHARE = 0.05
 """Maximum share of the time that the questions take, also of an Envoy with many endpoints."""
 
-TIMEOUT = 2.0
-"""Seconds for the headers of an answer, and for its body. Envoy answers on its main thread, which
-handles no requests."""
+TIMEOUT = 4.0
+"""Seconds for a whole answer. Envoy answers on its main thread, which handles no requests."""
 
-MAX_ANSWER = 64 << 20
-"""Maximum bytes of an answer, which bounds the memory. One endpoint takes about a kilobyte."""
-
-READ_SIZE = 1 << 16
+MIN_MAX_ANSWER = 16 << 20
+MAX_ENDPOINT = 8 << 10
+"""Maximum bytes of an answer: at least `MIN_MAX_ANSWER`, because a name can have many addresses,
+and `MAX_ENDPOINT` for each endpoint of the config. Parsed, an answer can take twenty times as many.
+"""
 
 MAX_TEXT = 200
 """Characters of the id of a node, and of an error."""
@@ -39,10 +37,14 @@ Json = Mapping[str, Any]  # Any: JSON of envoy.admin.v3
 
 
 class AdminSource:
-    """Asks the Envoy whose admin interface has this address."""
+    """Asks the Envoy whose admin interface has this address.
 
-    def __init__(self, address: str) -> None:
+    `endpoints` returns the number of endpoints of the config.
+    """
+
+    def __init__(self, address: str, endpoints: Callable[[], int] = lambda: 0) -> None:
         self._address = address
+        self._endpoints = endpoints
 
     async def run(self, report: Report) -> None:
         """Ask periodically, until the task is cancelled."""
@@ -56,35 +58,27 @@ class AdminSource:
             await asyncio.sleep(max(INTERVAL, took / MAX_SHARE) if answered else INTERVAL)
 
     def ask(self) -> Observation | NoObservation:
-        """Ask once. Blocks for at most a few seconds."""
+        """Ask once. Blocks for at most a few seconds. Raises no exception, whatever answers."""
         try:
             info, clusters = self._get("server_info"), self._get("clusters?format=json")
             node = printable(info["node"]["id"], MAX_TEXT)
             return Observation(node, dict(_clusters(clusters)))
-        except (OSError, HTTPException) as error:
-            reason = str(getattr(error, "reason", error)) or type(error).__name__
-            return NoObservation(printable(reason, MAX_TEXT))
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        except NoAnswerError as error:
+            return NoObservation(printable(str(error), MAX_TEXT))
+        except Exception:
+            # Any exception: another program may listen on the address. Its answer may be nested too
+            # deeply to be parsed, or have numbers that are too large, and must not end the process.
             return NoObservation("the answer is not that of an Envoy's admin interface")
 
     def _get(self, path: str) -> Any:
-        request = urllib.request.Request(f"http://{self._address}/{path}")
-        deadline = time.monotonic() + TIMEOUT
-        answer = bytearray()
-        with open_url(request, TIMEOUT) as response:
-            while chunk := response.read1(READ_SIZE):
-                answer += chunk
-                if len(answer) > MAX_ANSWER:
-                    raise OSError(f"its answer to /{path} is larger than {MAX_ANSWER >> 20} MiB")
-                if time.monotonic() > deadline:
-                    raise TimeoutError("timed out")
-        return json.loads(answer)
+        maximum = MIN_MAX_ANSWER + MAX_ENDPOINT * self._endpoints()
+        return json.loads(fetch(f"http://{self._address}/{path}", TIMEOUT, maximum))
 
 
 def _clusters(answer: Json) -> Iterator[tuple[str, tuple[Host, ...]]]:
     """The hosts of each cluster (envoy.admin.v3.Clusters). JSON omits fields with defaults."""
     for cluster in answer.get("cluster_statuses", ()):
-        yield cluster["name"], tuple(map(_host, cluster.get("host_statuses", ())))
+        yield _text(cluster["name"]), tuple(map(_host, cluster.get("host_statuses", ())))
 
 
 def _host(status: Json) -> Host:
@@ -93,7 +87,7 @@ def _host(status: Json) -> Host:
     checking = bool(health.get("pending_active_hc"))
     return Host(
         _address(status["address"]),
-        status.get("hostname", ""),
+        _text(status.get("hostname", "")),
         () if checking else tuple(_problems(health)),
         bool(health.get("failed_outlier_check")),
         checking,
@@ -118,6 +112,15 @@ def _problems(health: Json) -> Iterator[str]:
 
 def _address(address: Json) -> str:
     if "pipe" in address:
-        return f"unix:{address['pipe']['path']}"
+        return f"unix:{_text(address['pipe']['path'])}"
     socket_address = address["socket_address"]
-    return join_host_port(socket_address["address"], socket_address["port_value"])
+    host = _text(socket_address["address"])
+    if not is_ip(host):
+        raise ValueError
+    return join_host_port(host, int(socket_address["port_value"]))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value

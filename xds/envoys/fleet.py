@@ -85,6 +85,10 @@ class Fleet:
         """What each Envoy sees, as last reported."""
         return list(self._views.values())
 
+    def endpoint_count(self) -> int:
+        """Number of endpoints of the config in force."""
+        return sum(1 for _ in _configured(self._config()))
+
     def report(self, source: str, found: Observation | NoObservation) -> None:
         """Take note of what a source has learned, and log the changes."""
         view, now = self._views.setdefault(source, EnvoyView(source)), self._now()

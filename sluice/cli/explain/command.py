@@ -18,7 +18,7 @@ from sluice.cli.gateway import (
     require_config,
 )
 from sluice.config.values import is_ip, split_host_port
-from sluice.http.client import NoAnswerError, Status, fetch_status, is_local
+from sluice.http.client import NoAnswerError, Status, fetch_status, is_local, reading_status
 from sluice.printable import printable
 
 MAX_LINE = 5000
@@ -94,11 +94,14 @@ def _source(options: argparse.Namespace, authority: str) -> Source:
             raise no_control_plane(address, str(error)) from error
         reason = no_answer("the control plane", address, str(error))
         return Source(f"from {config}, no gateway answers", NoGateway(config, reason))
-    gateway = RunningGateway(
-        xds=address_near(address.url, status["xds"]),
-        workers=tuple(address_near(address.url, worker) for worker in status["worker_addresses"]),
-    )
-    return Source(f"in force at {address.url}", gateway, tuple(_notes(status, authority)))
+    try:
+        with reading_status():
+            workers = [address_near(address.url, each) for each in status["worker_addresses"]]
+            gateway = RunningGateway(address_near(address.url, status["xds"]), tuple(workers))
+            notes = tuple(_notes(status, authority))
+    except NoAnswerError as error:
+        raise no_control_plane(address, str(error)) from error
+    return Source(f"in force at {address.url}", gateway, notes)
 
 
 def _notes(status: Status, authority: str) -> Iterator[str]:

@@ -36,6 +36,7 @@ from sluice.keys.key_set import KeySet
 from sluice.user_agent import USER_AGENT
 from tests.extproc.auth.tokens import issuer
 from tests.extproc.decision.requests import document
+from tests.integration.raw_server import raw_server
 from xds.admin.app import application
 from xds.admin.metrics import StateCollector
 from xds.admin.status import ControlPlaneState
@@ -379,6 +380,55 @@ def test_an_error_body_with_terminal_control_sequences_is_not_printed(
     with serve_in_thread(app, ANY_PORT, max_requests=20) as address:
         assert main(["status", "--url", f"http://{address}"]) == 1
     assert capsys.readouterr().err.endswith(": 404: Not Found\n")
+
+
+@pytest.mark.parametrize("command", [["status", "--url"], ["explain", "/x", "--control-plane"]])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 500 \x1b[2J\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\x1b[2J\r\ncontent-length: 2\r\n\r\n{}",
+        b"\x1b[2J\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nx\x1b[2J: y\r\ncontent-length: \x1b[2J\r\n\r\n",
+        b'HTTP/1.1 200 OK\r\n\r\n{"in_sync": 1, "worker_addresses": ["\\u001b[2J"], '
+        b'"callout": "\\u001b[2J", "xds": "\\u001b[2J"}',
+    ],
+)
+def test_an_error_shows_no_control_sequence_of_the_server(
+    command: list[str], answer: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with raw_server() as server:
+        server.serve(lambda exchange: (exchange.send(answer), None)[1])
+        assert main([*command, f"http://{server.address}"]) == 1
+    error = capsys.readouterr().err
+    assert error.endswith("\n")
+    assert error[:-1].isprintable()
+
+
+@pytest.mark.parametrize("value", [None, 1, "a", [1], {}, [{}], [None]])
+def test_a_status_whose_members_have_other_types_is_an_error(
+    value: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    members = [
+        "in_sync", "version", "config", "error", "unresponsive", "restart_required", "nodes",
+        "envoys", "callout", "worker_addresses", "xds", "listener", "workers",
+    ]  # fmt: skip
+
+    async def other(_: Request) -> Response:
+        return JSONResponse(dict.fromkeys(members, value))
+
+    app = Starlette(routes=[Route("/v1/status", other)])
+    with serve_in_thread(app, ANY_PORT, max_requests=20) as address:
+        for command in (["status", "--url"], ["explain", "/x", "--control-plane"]):
+            assert main([*command, f"http://{address}"]) == 1
+            assert capsys.readouterr().err.startswith(f"sluice {command[0]}: no ")
+
+
+def test_a_response_that_is_nested_deeply_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    app = Starlette(routes=[Route("/v1/status", lambda _: Response(b"[" * 100_000))])
+    with serve_in_thread(app, ANY_PORT, max_requests=20) as address:
+        assert main(["status", "--url", f"http://{address}"]) == 1
+    assert "the response is not a status; check the URL" in capsys.readouterr().err
 
 
 def test_a_response_without_json_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Requests to the servers of a gateway reach them directly, also where a proxy is configured."""
+"""Requests to the servers of a gateway reach them directly, and end in time."""
 
 import pytest
 from starlette.applications import Starlette
@@ -7,9 +7,10 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
 from sluice.contract.names import CALLOUT_CLUSTER
-from sluice.http.client import fetch_status
+from sluice.http.client import NoAnswerError, fetch_status
 from sluice.http.server import serve_in_thread
 from sluice.runner.envoy import healthy_workers
+from tests.trickle import trickle
 from xds.envoys.admin import AdminSource
 from xds.envoys.observation import Observation
 
@@ -42,3 +43,10 @@ def test_a_proxy_of_the_environment_is_not_used_for_this_machine(
         assert fetch_status(f"http://{address}", "nodes", proxy=True) == {"nodes": []}
         assert healthy_workers(address) == 1
         assert isinstance(AdminSource(address).ask(), Observation)
+
+
+def test_a_response_that_arrives_too_slowly_is_an_error() -> None:
+    with trickle(b"HTTP/1.1 200 OK\r\n\r\n", b" ") as (address, left):
+        with pytest.raises(NoAnswerError, match="no response in time"):
+            fetch_status(f"http://{address}", "nodes", timeout=0.2)
+        assert left.wait(30)

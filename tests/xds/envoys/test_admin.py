@@ -2,17 +2,18 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sluice.http.server import serve_in_thread
+from tests.trickle import trickle
 from xds.envoys import admin
 from xds.envoys.admin import AdminSource
 from xds.envoys.observation import Host, NoObservation, Observation
@@ -109,23 +110,59 @@ def test_an_answer_of_something_else_is_no_observation(clusters: Any, info: Any)
     assert found == NoObservation("the answer is not that of an Envoy's admin interface")
 
 
-def test_a_large_answer_is_no_observation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admin, "MAX_ANSWER", 1000)
-    with envoy({"cluster_statuses": [], "more": "x" * 1000}) as address:
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"[" * 100_000,
+        b'{"node": {"id": {"x": 1}}}',
+        b'{"node": {"id": "x"}, "cluster_statuses": [{"name": 1}]}',
+        b'{"node": {"id": "x"}, "cluster_statuses": [{"name": "m", "host_statuses": [{"address": '
+        b'{"socket_address": {"address": "x y:z", "port_value": 1}}}]}]}',
+        b'{"node": {"id": "x"}, "cluster_statuses": [{"name": "m", "host_statuses": [{"address": '
+        b'{"socket_address": {"address": "10.0.0.1", "port_value": 1}}, "hostname": 7}]}]}',
+        b'{"node": {"id": "x"}, "cluster_statuses": [{"name": "m", "host_statuses": [{"address": '
+        b'{"socket_address": {"address": "10.0.0.1", "port_value": 1}}, "stats": '
+        b'[{"name": "cx_total", "value": 1e999}]}]}]}',
+    ],
+)
+def test_no_answer_ends_the_source(answer: bytes) -> None:
+    """An exception of the source would end the control plane."""
+    app = Starlette(routes=[Route("/{path}", lambda _: Response(answer))])
+    with serve_in_thread(app, "127.0.0.1:0", max_requests=5) as address:
         found = AdminSource(address).ask()
-    assert isinstance(found, NoObservation)
-    assert "its answer to /clusters?format=json is larger" in found.error
+    assert found == NoObservation("the answer is not that of an Envoy's admin interface")
 
 
-def test_an_answer_that_does_not_end_is_no_observation(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def endless() -> AsyncIterator[bytes]:
-        while True:
-            yield b" "
-            await asyncio.sleep(0)
+def test_the_size_of_an_answer_is_bounded_by_the_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin, "MIN_MAX_ANSWER", 0)
+    monkeypatch.setattr(admin, "MAX_ENDPOINT", 100)
+    with envoy({"cluster_statuses": [], "x": "x" * 200}) as address:
+        assert isinstance(AdminSource(address, lambda: 3).ask(), Observation)
+        found = AdminSource(address, lambda: 2).ask()
+    assert found == NoObservation("the response has more than 200 bytes")
 
+
+def test_an_answer_that_arrives_too_slowly_is_no_observation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(admin, "TIMEOUT", 0.2)
-    with envoy(StreamingResponse(endless())) as address:
-        assert AdminSource(address).ask() == NoObservation("timed out")
+    with trickle(b"HTTP/1.1 200 OK\r\n\r\n", b" ") as (address, left):
+        assert AdminSource(address).ask() == NoObservation("no response in time; is it running?")
+        assert left.wait(30)
+
+
+def test_a_status_that_is_no_success_is_no_observation() -> None:
+    app = Starlette(routes=[Route("/{path}", lambda _: Response(b"{}", 302))])
+    with serve_in_thread(app, "127.0.0.1:0", max_requests=5) as address:
+        assert AdminSource(address).ask() == NoObservation("302: {}")
+
+
+def test_the_id_of_a_node_is_printable_and_short() -> None:
+    with envoy({}, {"node": {"id": "\x1b[2J" + "x" * 1000}}) as address:
+        found = AdminSource(address).ask()
+    assert isinstance(found, Observation)
+    assert found.node.startswith("\\x1b[2Jx")
+    assert len(found.node) == 200
 
 
 def test_no_answer_is_no_observation_with_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
