@@ -24,6 +24,13 @@ MESSAGE_TOO_LARGE = Refusal(
 )
 """A body that `requests.max_body` allows, but `callout.max_memory` does not."""
 
+RESPONSE_TOO_LARGE = Refusal(
+    Reason.RESPONSE_TOO_LARGE,
+    "the model's response is larger than the memory of a gateway worker",
+    rule="callout.max_memory",
+)
+"""The same for a response and `max_response`."""
+
 
 def body_too_large(max_body: int, size: int | None = None) -> Refusal:
     """The refusal of a body over the model's limit. `size` is its declared length."""

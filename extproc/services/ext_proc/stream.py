@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Mapping
 from typing import Protocol
 
 from extproc.decision import Admission, Decision, Refusal
-from extproc.decision.refusals import MEMORY_EXHAUSTED, MESSAGE_TOO_LARGE
+from extproc.decision.refusals import MEMORY_EXHAUSTED, MESSAGE_TOO_LARGE, RESPONSE_TOO_LARGE
 from extproc.decision.request import JoinedHeaders
 from extproc.policy.current import CurrentPolicy
 from extproc.rpc import Call, RpcError, StatusCode
@@ -53,8 +53,8 @@ class RequestStream:
     """The stream of one request."""
 
     __slots__ = (
-        "_call", "_handler", "_headers", "_headers_message", "_max_body", "_processor", "_refused",
-        "_started",
+        "_answered", "_call", "_handler", "_headers", "_headers_message", "_max_body", "_processor",
+        "_refused", "_started",
     )  # fmt: skip
 
     def __init__(self, processor: Processor, call: Call) -> None:
@@ -62,6 +62,8 @@ class RequestStream:
         self._call = call
         self._started = False
         self._refused = False
+        self._answered = False
+        """Whether the model server has responded."""
         self._handler: BodyHandler | None = None
         self._headers: Mapping[str, bytes] | None = None
         self._headers_message = b""
@@ -93,8 +95,12 @@ class RequestStream:
         self._close_handler()
 
     def on_exhausted(self, *, too_large: bool) -> None:
-        if not self._refused:
-            self._refuse(MESSAGE_TOO_LARGE if too_large else MEMORY_EXHAUSTED)
+        if self._refused:
+            return
+        if not too_large:
+            self._refuse(MEMORY_EXHAUSTED)
+        else:
+            self._refuse(RESPONSE_TOO_LARGE if self._answered else MESSAGE_TOO_LARGE)
 
     def _on_cached(self, cached: CachedAdmission, message: bytes) -> None:
         """Use a cached admission. The message is parsed only if the request is refused later."""
@@ -167,6 +173,7 @@ class RequestStream:
             # Envoy sent a part that was not requested. Before the decision, `_max_body` is 0, so a
             # body is refused.
             self._handler = CountBody(self._max_body)
+        self._answered = part.startswith("response_")
         try:
             result = getattr(self._handler, part)(getattr(request, part))
         except Exception:

@@ -522,6 +522,18 @@ async def test_only_a_body_that_can_fit_later_should_be_sent_again(
     assert ("retry-after" in names) is not too_large
 
 
+async def test_a_response_that_does_not_fit_into_the_memory_is_no_fault_of_the_client(
+    client: CalloutClient,
+) -> None:
+    call = RecordedCall()
+    stream = client.processor.open(call)
+    stream.on_message(headers(INFER).SerializeToString())
+    stream.on_message(answered(("content-type", "application/json")).SerializeToString())
+    assert isinstance(stream, ExhaustionHandler)
+    stream.on_exhausted(too_large=True)
+    assert problem(call.responses[-1]) == (502, "response_too_large")
+
+
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_envoy_is_asked_to_wait_longer_while_a_body_waits_for_a_thread(
     transport: TransportName,
