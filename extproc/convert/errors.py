@@ -26,7 +26,7 @@ class ConversionError(Exception):
     ) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.field = shortened(field, _MAX_FIELD)
+        self.field = _printable(shortened(field, _MAX_FIELD))
         self.detail = shortened(detail, _MAX_DETAIL)
         self.retry_after = retry_after
 
@@ -43,6 +43,13 @@ class ConversionError(Exception):
         return problem(
             self.status, self.reason, self.detail, field=self.field, request_id=request_id
         )
+
+
+def _printable(field: str) -> str:
+    """The place with `?` for characters of a client's name that need an escape in JSON or a log."""
+    if field.isprintable():
+        return field
+    return "".join([each if each.isprintable() else "?" for each in field])
 
 
 def shortened(text: str, size: int) -> str:
