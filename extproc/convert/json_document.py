@@ -2,7 +2,7 @@
 
 import codecs
 import gc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 import orjson
@@ -41,18 +41,26 @@ def parse_object(body: bytes) -> dict[str, object]:
     body = without_bom(body)
     if not body:
         raise ConversionError(Reason.EMPTY_BODY, "body", "must not be empty")
-    # Garbage collection would visit the objects of an unfinished document many times, although the
-    # document has no cycles. No other thread runs meanwhile, because the parser holds the lock.
-    gc.disable()
     try:
-        document = orjson.loads(body)
+        document = parse_without_collection(orjson.loads, body)
     except orjson.JSONDecodeError as error:
         _raise_not_json(body, error)
-    finally:
-        gc.enable()
     if not isinstance(document, dict):
         raise ConversionError(Reason.NOT_AN_OBJECT, "body", "must be a JSON object")
     return document
+
+
+def parse_without_collection(parse: Callable[[bytes], object], text: bytes) -> object:
+    """Parse a JSON text without garbage collection.
+
+    It would visit the objects of an unfinished document many times, although the document has no
+    cycles. No other thread runs meanwhile, because the parser holds the interpreter lock.
+    """
+    gc.disable()
+    try:
+        return parse(text)
+    finally:
+        gc.enable()
 
 
 def may_contain_base64(body: bytes) -> bool:

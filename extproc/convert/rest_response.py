@@ -5,9 +5,8 @@ it in another way: `null` for NaN, `1.0` for an integer, further members, other 
 gateway changes only what it must, and everything else passes as the server wrote it.
 """
 
-import gc
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import orjson
@@ -15,7 +14,7 @@ import orjson
 from extproc.convert.elements import Array, flatten
 from extproc.convert.errors import ConversionError, bad_model_response, response_too_large
 from extproc.convert.json_array import json_list
-from extproc.convert.json_document import checked_size, without_bom
+from extproc.convert.json_document import checked_size, parse_without_collection, without_bom
 from extproc.convert.labels import MAX_CLASSES, Classes, numbered_classes, scored_classes
 from extproc.convert.limits import ConversionLimits
 from extproc.convert.predictions import write_predictions
@@ -85,20 +84,11 @@ def _read(body: bytes, limits: ConversionLimits) -> Document | None:
     # servers send them.
     for parse in (orjson.loads, json.loads):
         try:
-            document = _without_collection(parse, text)
+            document = parse_without_collection(parse, text)
         except (ValueError, RecursionError):
             continue
         return document if isinstance(document, dict) else None
     return None
-
-
-def _without_collection(parse: Callable[[bytes], object], text: bytes) -> object:
-    """Parse without garbage collection, for the reason given in `json_document.parse_object`."""
-    gc.disable()
-    try:
-        return parse(text)
-    finally:
-        gc.enable()
 
 
 def _of_response(limits: ConversionLimits) -> ConversionLimits:
