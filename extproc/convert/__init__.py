@@ -5,7 +5,9 @@ Content-Type. `ConversionPool` runs the conversions: large bodies on a thread, s
 """
 
 from extproc.convert.content_coding import ACCEPTED_CODINGS
-from extproc.convert.converter import ConvertedMessage, Converter, Converters
+from extproc.convert.converted_message import ConvertedMessage
+from extproc.convert.converter import Converter
+from extproc.convert.converters import Converters
 from extproc.convert.errors import ConversionError
 from extproc.convert.inference import Query, ResponseOptions
 from extproc.convert.limits import ConversionLimits

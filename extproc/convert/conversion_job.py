@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from extproc.convert.converter import ConvertedMessage, Steps
+from extproc.convert.converted_message import ConvertedMessage, Steps
 from extproc.convert.errors import ConversionError
 
 

@@ -1,12 +1,12 @@
-"""Chooses the converter for a request, and converts requests and responses, without I/O.
+"""Converts requests and responses of one media type, without I/O.
 
 Modules that need numpy or Pillow are imported when they are first used, so a worker that converts
 nothing does not load them.
 """
 
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from extproc.convert.content_coding import (
     decompress,
@@ -15,24 +15,29 @@ from extproc.convert.content_coding import (
     request_codings,
     response_codings,
 )
-from extproc.convert.errors import ConversionError, quoted, response_too_large
+from extproc.convert.converted_message import (
+    REMOVED_FROM_REQUEST,
+    ConvertedMessage,
+    Steps,
+    completed,
+    converted_response,
+    uncoded_response,
+)
+from extproc.convert.errors import ConversionError, response_too_large
 from extproc.convert.grpc_status import grpc_code, grpc_problem
 from extproc.convert.inference import (
     Headers,
     InferenceRequest,
-    Query,
     Reading,
     RequestReader,
     ResponseOptions,
 )
 from extproc.convert.json_document import without_bom
-from extproc.convert.limits import DEFAULT, ConversionLimits
+from extproc.convert.limits import ConversionLimits
 from extproc.convert.media_types import (
     GRPC,
     HEADER_LENGTH,
-    IMAGES,
     JSON,
-    MULTIPART,
     OCTET_STREAM,
     PROTOBUF,
     is_json,
@@ -45,58 +50,8 @@ from sluice.contract.paths import OIP_GRPC_PREFIX
 from sluice.contract.problem import MEDIA_TYPE
 from sluice.contract.reasons import Reason
 
-if TYPE_CHECKING:
-    from extproc.convert.request_readers import RequestReaders
-
 ServerProtocol = Literal["http", "grpc"]
-_QUERY_METHODS: Mapping[Query, str] = {"ready": "ModelReady", "metadata": "ModelMetadata"}
 GRPC_PATH = f"{OIP_GRPC_PREFIX}ModelInfer"
-
-_MIN_THREAD_SIZE = 16 << 10
-"""Size in bytes from which a body without images is converted on a thread. For a smaller body,
-passing it to a thread takes longer than converting it."""
-
-_REMOVED_FROM_REQUEST = ("content-length", "content-encoding", HEADER_LENGTH)
-"""Headers that describe the original body."""
-
-_REMOVED_FROM_RESPONSE = (
-    "content-length", "content-encoding", "content-md5", "content-digest", "digest", "repr-digest",
-    "etag", "accept-ranges", "grpc-status", "grpc-message", "grpc-encoding", "grpc-accept-encoding",
-)  # fmt: skip
-"""Headers that describe the original body (RFC 9110 section 8, RFC 9530), and the status of a gRPC
-call."""
-
-
-@dataclass(frozen=True, slots=True)
-class ConvertedMessage:
-    """The new body of a request or response, and the changes to its headers."""
-
-    body: bytes
-    content_type: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """Headers to set, including `content-type` and pseudo-headers that change."""
-    remove: tuple[str, ...] = ()
-    status: int = 200
-    """Status of a response."""
-    reason: str = ""
-    """Reason of a response that is a problem document."""
-    response_options: ResponseOptions = field(default_factory=ResponseOptions)
-    """Of a converted request: the options for `Converter.convert_response`."""
-
-
-Steps = Generator[int, None, "ConvertedMessage | None"]
-"""Work in steps. Before a step that takes memory, the steps yield the bytes that the work will hold
-at most, with the body. They may raise ConversionError."""
-
-
-def completed(steps: Steps) -> "ConvertedMessage | None":
-    """The result of the steps, executed one after another."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: ConvertedMessage | None = end.value
-            return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +154,7 @@ class Converter:
         converted = self._from_rest(options, headers, body)
         if converted is None and codings:
             # The client may not accept the coding of a server that ignores `identity`.
-            return _with_vary(_response(body, headers["content-type"]), headers.get("vary", ""))
+            return uncoded_response(body, headers["content-type"], headers)
         return converted
 
     def check_response_length(self, length: int) -> None:
@@ -215,7 +170,7 @@ class Converter:
             protobuf.write_request(request, self.signature),
             PROTOBUF[0],
             {":path": GRPC_PATH, "content-type": PROTOBUF[0], "te": "trailers"},
-            (*_REMOVED_FROM_REQUEST, "accept-encoding"),
+            (*REMOVED_FROM_REQUEST, "accept-encoding"),
             response_options=replace(
                 _with_accepted_encoding(request.response_options, headers.get("accept", "")),
                 request_id=headers.get("x-request-id", ""),
@@ -234,7 +189,7 @@ class Converter:
         if request.verbatim:
             name = media_type_name(headers.get("content-type", JSON))
             content_type = JSON if is_json(name) else name
-            removed = tuple(name for name in _REMOVED_FROM_REQUEST if name != HEADER_LENGTH)
+            removed = tuple(name for name in REMOVED_FROM_REQUEST if name != HEADER_LENGTH)
             return ConvertedMessage(
                 # Some JSON parsers of servers refuse a byte order mark.
                 body if HEADER_LENGTH in headers else without_bom(body),
@@ -250,7 +205,7 @@ class Converter:
             v2_json.write_request(request),
             JSON,
             {":path": f"{path}/infer", "content-type": JSON, **changed},
-            _REMOVED_FROM_REQUEST,
+            REMOVED_FROM_REQUEST,
             response_options=request.response_options,
         )
 
@@ -262,7 +217,7 @@ class Converter:
             return None
         if code != 0:
             status, reason, document = grpc_problem(code, headers, options.request_id)
-            return replace(_response(document, MEDIA_TYPE, status), reason=reason)
+            return replace(converted_response(document, MEDIA_TYPE, status), reason=reason)
         return self._from_message(options, body)
 
     def _from_message(self, options: ResponseOptions, body: bytes) -> ConvertedMessage:
@@ -273,11 +228,11 @@ class Converter:
 
         response = read_response(body)
         if options.encoding == "protobuf":
-            return _response(protobuf.write_response(response), PROTOBUF[0])
+            return converted_response(protobuf.write_response(response), PROTOBUF[0])
         if options.encoding == "binary" or options.binary:
             written, length = write_binary(response, self.signature, options)
-            return _response(written, OCTET_STREAM, headers={HEADER_LENGTH: str(length)})
-        return _response(write_json(response, self.signature, options), JSON)
+            return converted_response(written, OCTET_STREAM, headers={HEADER_LENGTH: str(length)})
+        return converted_response(write_json(response, self.signature, options), JSON)
 
     def _from_rest(
         self, options: ResponseOptions, headers: Headers, body: bytes
@@ -291,48 +246,7 @@ class Converter:
             if labeled is None:
                 return None
             written = labeled
-        return _with_vary(_response(written, JSON), headers.get("vary", ""))
-
-
-@dataclass(frozen=True, slots=True)
-class QueryConverter(Converter):
-    """Converts a request without a body to a gRPC call, and the response to JSON."""
-
-    query: Query = "ready"
-
-    @property
-    def takes_body(self) -> bool:
-        """A query has no body."""
-        return False
-
-    def request_steps(self, body: bytes, headers: Headers) -> Steps:
-        """The gRPC call, which names the model. The server chooses the version."""
-        from extproc.convert.model_query import write_query
-
-        yield len(body)
-        return ConvertedMessage(
-            write_query(self.query, self.signature),
-            PROTOBUF[0],
-            {
-                ":method": "POST",
-                ":path": f"{OIP_GRPC_PREFIX}{_QUERY_METHODS[self.query]}",
-                "content-type": PROTOBUF[0],
-                "te": "trailers",
-            },
-            (*_REMOVED_FROM_REQUEST, "accept-encoding"),
-            response_options=ResponseOptions(request_id=headers.get("x-request-id", "")),
-        )
-
-    def _from_message(self, options: ResponseOptions, body: bytes) -> ConvertedMessage:
-        from extproc.convert.model_query import read_answer
-
-        status, document = read_answer(self.query, self.signature, body)
-        return _response(document, JSON, status)
-
-
-def _no_tensors(body: bytes, headers: Headers) -> Reading:
-    yield len(body)
-    return InferenceRequest([])
+        return uncoded_response(written, JSON, headers)
 
 
 def _after(memory: int, reading: Reading) -> Generator[int, None, InferenceRequest]:
@@ -344,91 +258,6 @@ def _after(memory: int, reading: Reading) -> Generator[int, None, InferenceReque
             request: InferenceRequest = end.value
             return request
         yield memory + needed
-
-
-class Converters:
-    """The converters of one model version. A converter is built on first use."""
-
-    def __init__(
-        self, signature: Signature, protocol: ServerProtocol, limits: ConversionLimits = DEFAULT
-    ) -> None:
-        self._signature = signature
-        self._protocol: ServerProtocol = protocol
-        self._limits = limits
-        self._built: dict[str, Converter] = {}
-        self._queries: dict[Query, Converter] = {}
-        self._readers: RequestReaders | None = None
-
-    def choose(self, content_type: str | None) -> Converter | None:
-        """The converter for a Content-Type; None if the body is forwarded unchanged.
-
-        Raises ConversionError (415) for a type that cannot be converted for a gRPC model server.
-        """
-        media_type = media_type_name(content_type or "")
-        if is_json(media_type):
-            media_type = JSON
-        converter = self._built.get(media_type)
-        if converter is not None:
-            return converter
-        kind = self._kind(media_type)
-        if kind is None:
-            return None
-        converter = self._build(media_type, kind)
-        # `_built` is bounded: only the media types of `_KINDS` have a converter.
-        self._built[media_type] = converter
-        return converter
-
-    def query(self, query: Query) -> Converter:
-        """The converter of a request for the readiness or the metadata of the model."""
-        converter = self._queries.get(query)
-        if converter is None:
-            converter = self._queries[query] = QueryConverter(
-                f"{query}-grpc", "grpc", self._signature, self._limits, 0, _no_tensors, query=query
-            )
-        return converter
-
-    def _kind(self, media_type: str) -> str | None:
-        """The kind of body, which begins the converter's name; None if it is not converted."""
-        if media_type == GRPC:
-            return None
-        if self._protocol == "http" and not self._signature.inputs:
-            return None
-        kind = _KINDS.get(media_type)
-        if kind in ("image", "multipart") and not self._signature.image_inputs:
-            kind = None
-        if kind is None and self._protocol == "grpc":
-            raise ConversionError(
-                Reason.UNSUPPORTED_MEDIA_TYPE,
-                "content-type",
-                f"{quoted(media_type)} is not accepted by this model",
-            )
-        return kind
-
-    def _build(self, media_type: str, kind: str) -> Converter:
-        if self._readers is None:
-            from extproc.convert.request_readers import RequestReaders
-
-            self._readers = RequestReaders(self._signature, self._limits)
-        return Converter(
-            f"{kind}-{self._protocol}",
-            self._protocol,
-            self._signature,
-            self._limits,
-            _MIN_THREAD_SIZE,
-            self._readers.reader(kind, media_type),
-            releases_lock=kind in ("image", "multipart"),
-        )
-
-
-_KINDS = {
-    # tritonclient's HTTP client sends no content type.
-    "": "untyped",
-    JSON: "json",
-    OCTET_STREAM: "octets",
-    MULTIPART: "multipart",
-    **dict.fromkeys(PROTOBUF, "protobuf"),
-    **dict.fromkeys(IMAGES, "image"),
-}
 
 
 def _check_length(body: bytes, headers: Headers) -> None:
@@ -455,29 +284,6 @@ def _with_accepted_encoding(options: ResponseOptions, accept: str) -> ResponseOp
     if binary > json:
         return replace(options, encoding="binary")
     return options
-
-
-def _response(
-    body: bytes, content_type: str, status: int = 200, headers: Mapping[str, str] | None = None
-) -> ConvertedMessage:
-    return ConvertedMessage(
-        body,
-        content_type,
-        {":status": str(status), "content-type": content_type, **(headers or {})},
-        _REMOVED_FROM_RESPONSE,
-        status,
-    )
-
-
-def _with_vary(response: ConvertedMessage, vary: str) -> ConvertedMessage:
-    """The response without `accept-encoding` in Vary: its body has no content coding."""
-    names = [name.strip() for name in vary.split(",")]
-    others = [name for name in names if name and name.lower() != "accept-encoding"]
-    if len(others) == len(names):
-        return response
-    if others:
-        return replace(response, headers={**response.headers, "vary": ", ".join(others)})
-    return replace(response, remove=(*response.remove, "vary"))
 
 
 def _media_type(headers: Headers) -> str:

@@ -14,7 +14,7 @@ from functools import partial
 from extproc.convert.caller_usage import CallerUsage
 from extproc.convert.conversion_job import Job, Outcome, Step, advance
 from extproc.convert.conversion_memory import ConversionMemory
-from extproc.convert.converter import Steps
+from extproc.convert.converted_message import Steps
 from extproc.convert.errors import ConversionError
 from extproc.convert.fair_queue import FairQueue
 from extproc.memory_budget import RETRY_AFTER

@@ -15,7 +15,8 @@ from enum import Enum, auto
 from extproc.convert.caller_usage import CallerUsage
 from extproc.convert.conversion_job import Outcome
 from extproc.convert.conversion_memory import ConversionMemory
-from extproc.convert.converter import ConvertedMessage, Converter, Steps, completed
+from extproc.convert.converted_message import ConvertedMessage, Steps, completed
+from extproc.convert.converter import Converter
 from extproc.convert.errors import ConversionError, response_too_large
 from extproc.convert.inference import Headers, ResponseOptions
 from extproc.convert.json_document import may_contain_base64

@@ -24,7 +24,7 @@ from extproc.convert import (
     Converters,
     Signature,
 )
-from extproc.convert.converter import Steps
+from extproc.convert.converted_message import Steps
 from extproc.convert.inference import InferenceRequest, Reading, ResponseOptions
 from extproc.convert.pool import Group
 from extproc.convert.tensor import Tensor
