@@ -224,9 +224,12 @@ def test_a_rest_client_of_a_grpc_model_gets_a_problem_if_the_server_is_unreachab
     assert response.json()["reason"] == "model_unreachable"
 
 
-def test_a_model_timeout_is_reported_as_its_own_reason(attacked: Gateway) -> None:
+@pytest.mark.parametrize("headers", [{}, {"content-type": "application/grpc-web"}])
+def test_a_model_timeout_is_reported_as_its_own_reason(
+    attacked: Gateway, headers: dict[str, str]
+) -> None:
     with attacked.client() as client:
-        response = client.get("/v2/models/echo/x?delay_ms=3000")
+        response = client.get("/v2/models/echo/x?delay_ms=3000", headers=headers)
     assert (response.status_code, response.json()["reason"]) == (504, "model_timeout")
 
 

@@ -21,7 +21,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
     LocalReplyConfig,
     ResponseMapper,
 )
-from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
+from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 
 from sluice.contract import headers as header_names
 from sluice.contract.callout_details import CALLOUT_DETAILS
@@ -143,11 +143,11 @@ def _expression(expression: str) -> AccessLogFilter:
 
 
 def _is_grpc() -> list[AccessLogFilter]:
-    """Whether the client speaks gRPC.
+    """Whether Envoy answers the client in gRPC, which it does not for gRPC-Web.
 
     A request that the callout has converted to gRPC is excluded: it has the header `x-sluice-path`.
     """
-    content_type = StringMatcher(prefix="application/grpc")
+    content_type = StringMatcher(safe_regex=RegexMatcher(regex=r"application/grpc(\+.*)?"))
     unconverted = HeaderMatcher(name=header_names.PATH, present_match=True, invert_match=True)
     return [
         _header_filter(HeaderMatcher(name="content-type", string_match=content_type)),
