@@ -96,9 +96,10 @@ class ReportParser:
     def parse(self, report: HTTPAccessLogEntry) -> AccessLogEntry:
         """Return the access log entry for a report."""
         common, request, response = report.common_properties, report.request, report.response
-        # Envoy removes a client's internal headers before it chooses a route. If it refuses the
-        # request before, these headers are the client's.
-        headers = request.request_headers if common.route_name else _NO_HEADERS
+        # Envoy removes a client's internal headers and request id before it chooses a route. If it
+        # refuses the request before, they are the client's.
+        routed = bool(common.route_name)
+        headers = request.request_headers if routed else _NO_HEADERS
         details = response.response_code_details
         service, reason = headers.get(names.MODEL_SERVICE, ""), headers.get(names.REASON, "")
         start, duration, flags = common.start_time, common.duration, common.response_flags
@@ -131,7 +132,7 @@ class ReportParser:
             duration_us,
             _upstream_us(common) if outcome.upstream else None,
             _progress(common, response.response_body_bytes),
-            request.request_id[:MAX_TEXT],
+            request.request_id[:MAX_TEXT] if routed else "",
             request.user_agent[:MAX_TEXT],
             headers.get(names.TRACEPARENT, "")[3:35],
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import socket
 from collections.abc import AsyncIterator, Iterable
 from typing import TypeVar
 
@@ -10,6 +11,7 @@ import pytest
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from sluice.contract import headers
 from tests.integration.collector import Collector, attributes
 from tests.integration.gateway import base_config, bearer, running
 
@@ -84,7 +86,8 @@ async def test_a_refusal_is_traced_with_its_reason(
 ) -> None:
     collector, client = traced
     trace_id = secrets.token_hex(16)
-    await client.post(PATH, json={}, headers=traceparent(trace_id))
+    sent = {**traceparent(trace_id), headers.MODEL_VERSION: "v2"}
+    await client.post(PATH, json={}, headers=sent)
 
     def ingress() -> list[Span]:
         return [span for span in of_trace(collector.spans, trace_id) if span.name == "ingress"]
@@ -92,6 +95,7 @@ async def test_a_refusal_is_traced_with_its_reason(
     await collector.wait_for(lambda: bool(ingress()))
     (request,) = ingress()
     found = attributes(request)
+    assert "v2" not in found.values()
     assert found["http.status_code"] == "401"
     assert found["sluice.details"].startswith("sluice:unauthenticated")
 
@@ -103,8 +107,8 @@ async def test_a_log_record_shows_the_decision(
     collector, client = traced
     trace_id = secrets.token_hex(16)
     token = bearer("bob")
-    headers = {**token, **traceparent(trace_id), "user-agent": "recorded"}
-    await client.post(f"{PATH}?password=hidden", json={}, headers=headers)
+    sent = {**token, **traceparent(trace_id), "user-agent": "recorded"}
+    await client.post(f"{PATH}?password=hidden", json={}, headers=sent)
     await collector.wait_for(lambda: bool(of_trace(collector.records, trace_id)))
     (record,) = of_trace(collector.records, trace_id)
     assert record.body.string_value == f"POST {PATH} 200"
@@ -122,3 +126,28 @@ async def test_a_log_record_shows_the_decision(
     text = str(collector.records)
     assert "hidden" not in text
     assert token["authorization"].partition(" ")[2] not in text
+
+
+@pytest.mark.parametrize(
+    "start", ["GET / HTTP/1.1", "GET /%2f HTTP/1.1\r\nhost: a", "OPTIONS * HTTP/1.1\r\nhost: a"]
+)
+@pytest.mark.anyio
+async def test_a_client_cannot_forge_the_record_of_a_request_that_has_no_route(
+    traced: tuple[Collector, httpx.AsyncClient], start: str
+) -> None:
+    """Envoy refuses the request before it removes headers that only the gateway may set."""
+    collector, client = traced
+    agent = secrets.token_hex(16)
+    names = (
+        headers.MODEL_SERVICE, headers.SUBJECT, headers.REASON, headers.CANARY, headers.REQUEST_ID,
+    )  # fmt: skip
+    fields = "".join(f"{name}: forged/v1\r\n" for name in names)
+    with socket.create_connection((client.base_url.host, client.base_url.port or 80)) as connection:
+        connection.sendall(f"{start}\r\nuser-agent: {agent}\r\n{fields}\r\n".encode())
+
+        def records() -> list[LogRecord]:
+            return [each for each in collector.records if agent in attributes(each).values()]
+
+        await collector.wait_for(lambda: bool(records()))
+    assert "forged" not in str(records())
+    assert attributes(records()[0])["http.response.status_code"] in {"400", "404"}

@@ -34,6 +34,16 @@ from xds.resources import upstream
 from xds.resources.endpoints import contain_endpoints
 from xds.resources.messages import grpc_service, pack, seconds
 
+
+def _by_gateway(header: str) -> str:
+    """The format of a request header that only the gateway may set.
+
+    Envoy removes the client's before it chooses a route. If it refuses a request before, it has not
+    removed them, and this format reads a header without a name, which no request has.
+    """
+    return f"%CEL(request.headers[xds.route_name == '' ? '' : '{header}'])%"
+
+
 _ATTRIBUTES = {
     "http.request.method": "%REQ(:METHOD)%",
     "url.path": "%PATH(NQ:ORIG_OR_PATH)%",
@@ -46,23 +56,28 @@ _ATTRIBUTES = {
     "sluice.duration_ms": "%DURATION%",
     "sluice.flags": "%RESPONSE_FLAGS%",
     "sluice.details": "%RESPONSE_CODE_DETAILS%",
-    "sluice.request_id": "%REQ(X-REQUEST-ID)%",
-    "sluice.service": f"%REQ({headers.MODEL_SERVICE})%",
-    "sluice.subject": f"%REQ({headers.SUBJECT})%",
-    "sluice.reason": f"%REQ({headers.REASON})%",
-    "sluice.canary": f"%REQ({headers.CANARY})%",
+    "sluice.request_id": _by_gateway(headers.REQUEST_ID),
+    "sluice.service": _by_gateway(headers.MODEL_SERVICE),
+    "sluice.subject": _by_gateway(headers.SUBJECT),
+    "sluice.reason": _by_gateway(headers.REASON),
+    "sluice.canary": _by_gateway(headers.CANARY),
 }
 """Attributes of a log record, with the names of OpenTelemetry if it defines the attribute."""
 
 _TAGS = {
     "sluice.service": headers.MODEL_SERVICE,
-    "sluice.version": headers.MODEL_VERSION,
     "sluice.model": headers.MODEL,
     "sluice.subject": headers.SUBJECT,
     "sluice.reason": headers.REASON,
     "sluice.canary": headers.CANARY,
 }
 """Attributes of a span, and the request headers of the callout that contain them."""
+
+_CHOSEN_VERSION = (
+    f"%CEL('{headers.MODEL_SERVICE}' in request.headers"
+    f" ? request.headers['{headers.MODEL_VERSION}'] : '')%"
+)
+"""The version that the callout has chosen. In a refused request, the header is the client's."""
 
 _URL = "%REQ(:SCHEME)%://%REQ(:AUTHORITY)%%PATH(NQ:ORIG_OR_PATH)%"
 """Replaces Envoy's `http.url`, which contains the query. Clients may put secrets in the query."""
@@ -102,6 +117,7 @@ def tracing(settings: Tracing | None) -> HttpConnectionManagerTracing | None:
         spawn_upstream_span=True,
         custom_tags=[
             CustomTag(tag="http.url", value=_URL),
+            CustomTag(tag="sluice.version", value=_CHOSEN_VERSION),
             CustomTag(tag="sluice.details", value="%RESPONSE_CODE_DETAILS%"),
             *(
                 CustomTag(tag=tag, request_header=CustomTagHeader(name=header))

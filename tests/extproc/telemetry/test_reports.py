@@ -122,6 +122,7 @@ def test_a_request_that_envoy_refuses_before_it_has_a_route_has_no_headers_of_th
     shown = line(message)
     assert (shown["method"], shown["path"]) == ("POST", "/v2/models/digits/infer")
     assert (shown["model"], shown["version"], shown["subject"]) == ("", "", "")
+    assert shown["request_id"] == ""
 
 
 def test_refusals_that_differ_only_in_text_of_clients_have_one_outcome() -> None:
