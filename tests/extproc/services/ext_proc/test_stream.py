@@ -1,31 +1,19 @@
 """ext_proc over both transports: the responses that Envoy gets for a request."""
 
-import asyncio
 import gzip
 import json
 import logging
 import struct
-import threading
-import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import timedelta
-from functools import partial
-from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
 
-from extproc.decision import Admission, Decision
-from extproc.framing import length_prefixed
 from extproc.policy.current import CurrentPolicy
 from extproc.rpc import ExhaustionHandler, StatusCode
-from extproc.services.decider import Decider
-from extproc.services.ext_proc.service import ExternalProcessor
 from extproc.transport import TRANSPORTS, TransportName
 from protos.ext_proc_pb2 import (
     BodyResponse,
-    CommonResponse,
     HttpBody,
     HttpHeaders,
     HttpTrailers,
@@ -33,92 +21,26 @@ from protos.ext_proc_pb2 import (
     ProcessingRequest,
     ProcessingResponse,
 )
-from protos.inference_pb2 import ModelInferRequest, ModelInferResponse, ModelReadyRequest
-from sluice.config import PolicyDocument
-from sluice.contract.callout_details import CalloutDetails
+from protos.inference_pb2 import ModelReadyRequest
 from sluice.contract.paths import EXT_PROC
 from tests.extproc.auth.key_server import ROTATED, keys_served, until_accepted
-from tests.extproc.auth.tokens import NOW, OTHER_RSA, issuer, token
-from tests.extproc.decision.requests import VERSIONS, bearer, document
+from tests.extproc.auth.tokens import OTHER_RSA, issuer, token
+from tests.extproc.decision.requests import bearer, document
 from tests.extproc.services.callout import CalloutClient, Pairs, body, callout, headers, written
 from tests.extproc.services.ext_proc.recorded_call import RecordedCall
+from tests.extproc.services.ext_proc.streams import (
+    DECLARED,
+    GRPC_INFER,
+    INFER,
+    POST,
+    PRIVATE,
+    grpc_refusal,
+    models,
+    mutation,
+    problem,
+)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_event_loop")]
-
-POST = ((":method", "POST"), (":path", "/v2/models/m/infer"), ("content-type", "application/json"))
-DECLARED = (*POST, ("content-length", "2"))
-PRIVATE = ((":method", "POST"), (":path", "/v2/models/private/infer"))
-
-GRPC_INFER = (
-    (":method", "POST"),
-    (":path", "/inference.GRPCInferenceService/ModelInfer"),
-    ("x-model-name", "g"),
-    ("content-type", "application/grpc"),
-)
-
-INFER = (
-    (":method", "POST"),
-    (":path", "/v2/models/g/infer"),
-    ("content-type", "application/json"),
-)
-
-TENSOR = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}]}'
-
-
-def models(**settings: Any) -> PolicyDocument:
-    grpc_versions = {"v1": {**VERSIONS["v1"], "protocol": "grpc"}}
-    return document(
-        {
-            "m": {"websocket": True, "max_body": 10, "canaries": [{"version": "v2"}]},
-            "private": {"access": {}},
-            "g": {"versions": grpc_versions, "paths": ["/custom.Service"], "max_body": 99},
-            "rest": {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1]}]},
-        },
-        **settings,
-    )
-
-
-@pytest.fixture(params=TRANSPORTS)
-async def client(request: pytest.FixtureRequest) -> AsyncIterator[CalloutClient]:
-    current_policy = CurrentPolicy()
-    current_policy.apply(models())
-    async with callout(request.param, current_policy) as running:
-        yield running
-
-
-def problem(response: ProcessingResponse) -> tuple[int, str]:
-    """Status and reason of a refusal, whose body must be a problem document (RFC 9457)."""
-    refusal = response.immediate_response
-    found = json.loads(refusal.body)
-    assert set(found) >= {"type", "title", "status", "detail", "error", "reason"}
-    assert found["status"] == refusal.status.code
-    assert written(refusal.headers.set_headers)["content-type"] == "application/problem+json"
-    return found["status"], found["reason"]
-
-
-def grpc_refusal(response: ProcessingResponse) -> tuple[StatusCode, str]:
-    """gRPC status and reason of a refusal of a gRPC call, whose body must be plain text."""
-    refusal = response.immediate_response
-    assert b"{" not in refusal.body
-    assert "content-type" not in written(refusal.headers.set_headers)
-    details = CalloutDetails.parse(refusal.details)
-    assert details is not None
-    return StatusCode(refusal.grpc_status.status), details.reason
-
-
-def answered(*pairs: tuple[str, str], end_of_stream: bool = False) -> ProcessingRequest:
-    """The headers of a model server's response with status 200."""
-    message = headers(((":status", "200"), *pairs), end_of_stream=end_of_stream)
-    return ProcessingRequest(response_headers=message.request_headers)
-
-
-def mutation(response: ProcessingResponse) -> tuple[dict[str, str], list[str]]:
-    """Headers that are set and removed on an admitted request."""
-    common = response.request_headers.response
-    assert response.WhichOneof("response") == "request_headers"
-    assert common.clear_route_cache
-    assert all(option.header.raw_value for option in common.header_mutation.set_headers)
-    return written(common.header_mutation.set_headers), list(common.header_mutation.remove_headers)
 
 
 async def test_an_admitted_request_gets_its_cluster_in_one_response(client: CalloutClient) -> None:
@@ -185,113 +107,6 @@ async def test_the_reason_is_a_header_with_expose_reason(client: CalloutClient) 
     response = await client.send_headers(PRIVATE, end_of_stream=True)
     sent = written(response.immediate_response.headers.set_headers)
     assert sent["x-sluice-reason"] == "unauthenticated"
-
-
-async def test_a_body_that_cannot_be_converted_is_refused_with_a_problem_document(
-    client: CalloutClient,
-) -> None:
-    client.current_policy.apply(models(requests={"expose_reason": True}))
-    request = headers((*INFER, ("x-request-id", "id-7")))
-    _, refused = await client.process(request, body(b"{", end_of_stream=True))
-    assert problem(refused) == (400, "not_json")
-    assert "id-7" in json.loads(refused.immediate_response.body)["instance"]
-    sent = written(refused.immediate_response.headers.set_headers)
-    assert sent["x-sluice-reason"] == "not_json"
-
-
-async def test_a_request_for_readiness_becomes_a_grpc_call_with_a_body(
-    client: CalloutClient,
-) -> None:
-    pairs = ((":method", "GET"), (":path", "/v2/models/g/ready?a=b"), ("accept-encoding", "gzip"))
-    response = await client.send_headers(pairs, end_of_stream=True)
-    common = response.request_headers.response
-    assert common.status == CommonResponse.CONTINUE_AND_REPLACE
-    message = ModelReadyRequest(name="g").SerializeToString()
-    assert common.body_mutation.body == length_prefixed(message)
-    sent, removed = mutation(response)
-    assert sent["x-model-service"] == "g/v1"
-    assert sent[":method"] == "POST"
-    assert sent[":path"] == "/inference.GRPCInferenceService/ModelReady"
-    assert sent["content-type"] == "application/grpc"
-    assert sent["x-sluice-path"] == "/v2/models/g/ready"
-    assert "accept-encoding" in removed
-    assert response.mode_override.response_header_mode == ProcessingMode.SEND
-    assert response.mode_override.request_body_mode == ProcessingMode.NONE
-
-
-async def test_a_body_to_convert_is_buffered_up_to_the_limit(client: CalloutClient) -> None:
-    declared = await client.send_headers((*INFER, ("content-length", "2")))
-    assert declared.mode_override.request_body_mode == ProcessingMode.BUFFERED_PARTIAL
-    undeclared, refused = await client.process(headers(INFER), body(bytes(100)))
-    assert undeclared.mode_override.request_body_mode == ProcessingMode.BUFFERED_PARTIAL
-    assert problem(refused) == (413, "body_too_large")
-
-
-@pytest.mark.parametrize(
-    ("grpc_status", "status", "reason"),
-    [("5", 404, "model_not_found"), ("14", 503, "model_unavailable"), ("99", 500, "model_unknown")],
-)
-async def test_the_log_has_the_reason_that_the_client_gets_for_a_grpc_error(
-    client: CalloutClient, grpc_status: str, status: int, reason: str
-) -> None:
-    _, _, refused = await client.process(
-        headers((*INFER, ("content-length", str(len(TENSOR))))),
-        body(TENSOR, end_of_stream=True),
-        answered(("grpc-status", grpc_status), end_of_stream=True),
-    )
-    assert problem(refused) == (status, reason)
-    assert refused.immediate_response.details == f"sluice:{reason}"
-
-
-@pytest.mark.parametrize(
-    ("coding", "compress", "converted"),
-    [("gzip", gzip.compress, True), ("deflate", zlib.compress, True), ("snappy", bytes, False)],
-)
-async def test_a_compressed_grpc_response_is_converted(
-    client: CalloutClient, coding: str, compress: Callable[[bytes], bytes], converted: bool
-) -> None:
-    message = compress(ModelInferResponse(model_name="g").SerializeToString())
-    *_, response = await client.process(
-        headers((*INFER, ("content-length", str(len(TENSOR))))),
-        body(TENSOR, end_of_stream=True),
-        answered(("content-type", "application/grpc"), ("grpc-encoding", coding)),
-        ProcessingRequest(
-            response_body=HttpBody(body=struct.pack(">BL", 1, len(message)) + message)
-        ),
-    )
-    if converted:
-        common = response.response_body.response
-        assert json.loads(common.body_mutation.body)["model_name"] == "g"
-        length = written(common.header_mutation.set_headers)["x-sluice-body-length"]
-        assert int(length) == len(common.body_mutation.body)
-    else:
-        assert problem(response) == (502, "unknown_response_coding")
-
-
-async def test_an_incomplete_body_is_not_converted(client: CalloutClient) -> None:
-    """With a lower limit Envoy sends only the beginning, and would forward the rest unconverted."""
-    _, refused = await client.process(headers(INFER), body(b"{}", end_of_stream=False))
-    assert problem(refused) == (400, "malformed_request")
-
-
-@pytest.mark.parametrize("whole", [False, True])
-async def test_a_response_that_arrives_in_part_is_not_converted(
-    client: CalloutClient, whole: bool
-) -> None:
-    """The client would get the rest after the converted part, perhaps as the next response."""
-    request = b'{"instances":[1]}'
-    outputs = b'{"outputs":[{"name":"y","datatype":"FP32","shape":[1],"data":[2]}]}'
-    *_, response = await client.process(
-        headers((INFER[0], (":path", "/v2/models/rest/infer"), INFER[2])),
-        body(request, end_of_stream=True),
-        answered(("content-type", "application/json")),
-        ProcessingRequest(response_body=HttpBody(body=outputs, end_of_stream=whole)),
-    )
-    if whole:
-        converted = response.response_body.response.body_mutation.body
-        assert json.loads(converted) == {"predictions": [2.0]}
-    else:
-        assert problem(response) == (502, "response_too_large")
 
 
 @pytest.mark.parametrize(
@@ -520,106 +335,6 @@ async def test_only_a_body_that_can_fit_later_should_be_sent_again(
     assert problem(refused) == expected
     names = [h.header.key for h in refused.immediate_response.headers.set_headers]
     assert ("retry-after" in names) is not too_large
-
-
-async def test_a_response_that_does_not_fit_into_the_memory_is_no_fault_of_the_client(
-    client: CalloutClient,
-) -> None:
-    call = RecordedCall()
-    stream = client.processor.open(call)
-    stream.on_message(headers(INFER).SerializeToString())
-    stream.on_message(answered(("content-type", "application/json")).SerializeToString())
-    assert isinstance(stream, ExhaustionHandler)
-    stream.on_exhausted(too_large=True)
-    assert problem(call.responses[-1]) == (502, "response_too_large")
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_envoy_is_asked_to_wait_longer_while_a_body_waits_for_a_thread(
-    transport: TransportName,
-) -> None:
-    current_policy = CurrentPolicy()
-    current_policy.apply(models(message_timeout=0.05, conversion_timeout=9))
-    gate = threading.Event()
-    async with callout(transport, current_policy) as client:
-        pool = client.processor.checks.pool
-        held = [pool.for_caller(name).run("held", partial(_passed, gate), 1) for name in "ab"]
-        threads = asyncio.gather(*held)
-        call = client.channel.stream_stream(
-            EXT_PROC, ProcessingRequest.SerializeToString, ProcessingResponse.FromString
-        )(timeout=5)
-        await call.write(headers((*GRPC_INFER, ("grpc-encoding", "gzip"))))
-        assert (await call.read()).HasField("request_headers")
-        message = gzip.compress(ModelInferRequest(model_name="g").SerializeToString())
-        await call.write(body(struct.pack(">BI", 1, len(message)) + message, end_of_stream=True))
-        first = await call.read()
-        assert first.WhichOneof("response") is None
-        assert first.override_message_timeout.ToTimedelta() == timedelta(seconds=9.05)
-        gate.set()
-        while (response := await call.read()).WhichOneof("response") is None:
-            pass
-        assert response.HasField("request_body")
-        await call.done_writing()
-        await threads
-
-
-class WaitingDecider(Decider):
-    """Waits before each decision, as for a key or for tokens of a limit."""
-
-    def __init__(self, current_policy: CurrentPolicy, answered: asyncio.Event) -> None:
-        super().__init__(current_policy, lambda: NOW)
-        self._answered = answered
-
-    def decide(
-        self, headers: dict[str, bytes], *, has_body: bool
-    ) -> Decision | Awaitable[Decision]:
-        return self._decide_later(super().decide(headers, has_body=has_body))
-
-    async def _decide_later(self, decision: Decision | Awaitable[Decision]) -> Decision:
-        await self._answered.wait()
-        assert isinstance(decision, Admission)
-        return decision
-
-
-class SignallingCall(RecordedCall):
-    """Tells when a response is sent."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sent = asyncio.Event()
-
-    def send(self, message: bytes) -> None:
-        super().send(message)
-        self.sent.set()
-
-
-async def test_envoy_is_asked_to_wait_longer_while_a_decision_waits() -> None:
-    current_policy, answered, call = CurrentPolicy(), asyncio.Event(), SignallingCall()
-    current_policy.apply(models(message_timeout=0.05, conversion_timeout=9))
-    stream = ExternalProcessor(WaitingDecider(current_policy, answered)).open(call)
-    waiting = stream.on_message(headers(DECLARED).SerializeToString())
-    assert waiting is not None
-    task = asyncio.ensure_future(waiting)
-    async with asyncio.timeout(5):
-        await call.sent.wait()
-        answered.set()
-        await task
-    asked, *_, last = call.responses
-    assert asked.WhichOneof("response") is None
-    assert asked.override_message_timeout.ToTimedelta() == timedelta(seconds=9.05)
-    assert last.HasField("request_headers")
-
-
-async def test_a_fast_response_is_the_only_message(client: CalloutClient) -> None:
-    client.current_policy.apply(models(message_timeout=5))
-    *_, passed = await client.process(headers(INFER), body(TENSOR, end_of_stream=True))
-    assert passed.HasField("request_body")
-    assert not passed.HasField("override_message_timeout")
-
-
-def _passed(gate: threading.Event) -> bytes:
-    assert gate.wait(10)
-    return b""
 
 
 async def test_an_unreadable_message_ends_the_call_with_an_error(client: CalloutClient) -> None:
