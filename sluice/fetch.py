@@ -145,4 +145,7 @@ class Fetch(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
                     raise TooLargeError(f"the response has more than {self._max_size} bytes")
                 if len(body) > self._max_size:
                     break
+            if complete and response.length:
+                # `read1` does not check it. `length` is what is left of `content-length`.
+                raise http.client.IncompleteRead(bytes(body), response.length)
             return Response(response.status, response.reason, bytes(body[: self._max_size]))

@@ -1,7 +1,10 @@
 """A request ends in time and within its size, whatever the server does."""
 
+import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.client import IncompleteRead
 
 import pytest
 from starlette.applications import Starlette
@@ -73,6 +76,19 @@ def test_a_response_may_have_the_maximum_size() -> None:
         assert (response.is_success, response.body) == (True, b"x" * SIZE)
         with pytest.raises(TooLargeError):
             fetch(f"{url}/text?size={SIZE + 1}&status=200").run()
+
+
+def test_a_response_that_ends_before_its_length_is_an_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        host, port = server.getsockname()
+        with ThreadPoolExecutor(1) as executor:
+            running = executor.submit(fetch(f"http://{host}:{port}/").run)
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(OK + b"content-length: 10\r\n\r\npart")
+            with pytest.raises(IncompleteRead):
+                running.result(PATIENCE)
 
 
 def test_an_error_response_is_returned_with_the_begin_of_its_body() -> None:
