@@ -10,10 +10,8 @@ from extproc.telemetry import catalog
 from extproc.telemetry.entry import MAX_OUTCOMES, AccessLogEntry, RequestOutcome
 from extproc.telemetry.metrics import CounterSeries, HistogramSeries, Metrics
 from sluice.contract.grpc import StatusCode
+from sluice.contract.names import OTHER
 from sluice.contract.reasons import Reason
-
-OTHER = "other"
-"""Label value for models and versions that are not in the policy, and for excess reasons."""
 
 MAX_REASONS = len(Reason) + len(StatusCode)
 """Every reason of the contract, and `model_` with every gRPC status."""

@@ -19,6 +19,10 @@ OTLP_TRACE_CLUSTER: Final = "sluice-otlp-trace"
 NODE_CLUSTER: Final = "sluice"
 """`Node.cluster` of Envoys and workers."""
 
+OTHER: Final = "other"
+"""Stands for all models and versions that are not in the config, and for excess reasons. It is the
+name of the routes that belong to no model."""
+
 CALLOUT_AGENT: Final = "sluice-callout"
 """`Node.user_agent_name` of workers."""
 

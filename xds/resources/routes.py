@@ -107,7 +107,7 @@ def fallback_routes() -> list[Route]:
     refuses the request before all filters.
     """
     matches = (RouteMatch(connect_matcher=RouteMatchConnectMatcher()), RouteMatch(prefix="/"))
-    return [Route(name="other", match=match, route=_action()) for match in matches]
+    return [Route(name=names.OTHER, match=match, route=_action()) for match in matches]
 
 
 def _matches(name: str, model: Model) -> Iterator[RouteMatch]:

@@ -21,7 +21,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.envoy.type.v3 import Percent
 
 from sluice.config import GatewayConfig
-from sluice.contract.names import CALLOUT_CLUSTER
+from sluice.contract.names import CALLOUT_CLUSTER, OTHER
 from sluice.contract.paths import LIVE, READY, SERVER_METADATA
 from sluice.user_agent import USER_AGENT
 from xds.resources.messages import header, pack
@@ -73,7 +73,7 @@ def routes(decision_filters: list[str], limit_filters: list[str]) -> Iterator[Ro
 
 def _route(path: str, answer: Mapping[str, object], disabled: list[str]) -> Route:
     return Route(
-        name="other",
+        name=OTHER,
         match=RouteMatch(path=path),
         direct_response=DirectResponseAction(
             status=200, body=DataSource(inline_string=json.dumps(answer))
