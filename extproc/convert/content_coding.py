@@ -77,6 +77,8 @@ def request_codings(content_encoding: str, limits: ConversionLimits) -> list[str
 
     Raises ConversionError (415) if one is not supported, or if they are too many.
     """
+    if not content_encoding:
+        return []
     names = [name.strip().lower() for name in content_encoding.split(",")]
     codings = [_ALIASES.get(name, name) for name in names if name not in ("", "identity")]
     if len(codings) > limits.max_codings:

@@ -222,12 +222,13 @@ class Converter:
 
     def _from_message(self, options: ResponseOptions, body: bytes) -> ConvertedMessage:
         """The message of a gRPC response as the client requested it."""
-        from extproc.convert import protobuf
         from extproc.convert.grpc_response import read_response
         from extproc.convert.response import write_binary, write_json
 
         response = read_response(body)
         if options.encoding == "protobuf":
+            from extproc.convert import protobuf
+
             return converted_response(protobuf.write_response(response), PROTOBUF[0])
         if options.encoding == "binary" or options.binary:
             written, length = write_binary(response, self.signature, options)

@@ -35,13 +35,7 @@ class ModelServer(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        # Envoy sends a body that the gateway has converted in chunks.
-        if "content-length" in self.headers:
-            self.rfile.read(int(self.headers["content-length"]))
-        else:
-            while size := int(self.rfile.readline(), 16):
-                self.rfile.read(size + 2)
-            self.rfile.readline()
+        self.rfile.read(int(self.headers["content-length"]))
         status, body = ANSWERS[self.path.split("/")[3]]
         self.send_response(status)
         self.send_header("content-type", "application/json")

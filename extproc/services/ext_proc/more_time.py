@@ -30,7 +30,7 @@ class MoreTime:
         self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._interval, self._ask)
+        self._start_timer()
 
     def __exit__(
         self,
@@ -43,4 +43,7 @@ class MoreTime:
 
     def _ask(self) -> None:
         self._call.send(messages.more_time(self._seconds))
-        self.__enter__()
+        self._start_timer()
+
+    def _start_timer(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._interval, self._ask)
