@@ -44,7 +44,8 @@ from extproc.convert.media_types import (
     media_type_name,
     parse_accept,
 )
-from extproc.convert.memory_needed import request_memory, response_memory
+from extproc.convert.memory_needed import counted_fields, request_memory, response_memory
+from extproc.convert.protobuf_wire import RESPONSE, Nested
 from extproc.convert.signature import Signature, check_request
 from sluice.contract.paths import OIP_GRPC_PREFIX
 from sluice.contract.problem import MEDIA_TYPE
@@ -148,7 +149,9 @@ class Converter:
         if codings:
             yield decompression_memory(len(body), codings, self.limits.max_response)
             body = decompress_response(body, codings, self.limits.max_response)
-        yield response_memory(len(body))
+        nested = self._response_fields
+        fields = 0 if nested is None else counted_fields(body, nested, self.limits)
+        yield response_memory(len(body), fields)
         if self.protocol == "grpc":
             return self._from_grpc(options, headers, body)
         converted = self._from_rest(options, headers, body)
@@ -156,6 +159,11 @@ class Converter:
             # The client may not accept the coding of a server that ignores `identity`.
             return uncoded_response(body, headers["content-type"], headers)
         return converted
+
+    @property
+    def _response_fields(self) -> Nested | None:
+        """The fields of a response message that take memory; None for JSON."""
+        return RESPONSE if self.protocol == "grpc" else None
 
     def check_response_length(self, length: int) -> None:
         """Raises ConversionError (502) for a response of too many bytes."""
@@ -225,7 +233,7 @@ class Converter:
         from extproc.convert.grpc_response import read_response
         from extproc.convert.response import write_binary, write_json
 
-        response = read_response(body)
+        response = read_response(body, self.limits)
         if options.encoding == "protobuf":
             from extproc.convert import protobuf
 

@@ -6,9 +6,17 @@ A server may omit the shape, write the datatype in lower case, or use the conten
 from collections.abc import Sequence
 
 from extproc.convert.elements import pack, pack_texts
-from extproc.convert.errors import ConversionError, bad_model_response, quoted, shape_text
+from extproc.convert.errors import (
+    ConversionError,
+    bad_model_response,
+    quoted,
+    response_too_large,
+    shape_text,
+)
 from extproc.convert.inference import InferenceResponse
-from extproc.convert.protobuf import CONTENTS, parse, read_parameters
+from extproc.convert.limits import ConversionLimits
+from extproc.convert.protobuf import CONTENTS, parse_response, read_parameters
+from extproc.convert.protobuf_wire import RESPONSE
 from extproc.convert.response_elements import fitting_shape, raw_data
 from extproc.convert.tensor import (
     DATATYPES,
@@ -17,15 +25,17 @@ from extproc.convert.tensor import (
     raw_element_count,
 )
 from protos import inference_pb2 as v2
+from sluice.contract.reasons import Reason
 
 Output = v2.ModelInferResponse.InferOutputTensor
 
 
-def read_response(body: bytes) -> InferenceResponse:
+def read_response(body: bytes, limits: ConversionLimits) -> InferenceResponse:
     """A response whose tensors have data that fit their shapes. Raises ConversionError (502)."""
     message = v2.ModelInferResponse()
-    if not parse(message, body):
-        raise bad_model_response("must be a ModelInferResponse")
+    parse_response(message, body, RESPONSE, limits)
+    if len(message.outputs) > limits.max_entries:
+        raise response_too_large(f"must have at most {limits.max_entries} outputs")
     entries = list(message.outputs)
     contents = _raw_contents(entries, list(message.raw_output_contents))
     try:
@@ -34,6 +44,8 @@ def read_response(body: bytes) -> InferenceResponse:
             for i, (entry, raw) in enumerate(zip(entries, contents, strict=True))
         ]
     except ConversionError as error:
+        if error.reason is Reason.BAD_MODEL_RESPONSE:
+            raise
         raise bad_model_response(f"{error.field}: {error.detail}") from None
     return InferenceResponse(
         message.model_name,

@@ -2,7 +2,7 @@
 
 from extproc.convert.json_document import checked_size
 from extproc.convert.limits import ConversionLimits
-from extproc.convert.protobuf_wire import REQUEST, WireError, field_count
+from extproc.convert.protobuf_wire import REQUEST, Nested, WireError, field_count
 
 _COPIES = 4
 """Copies that a conversion holds at most: body, tensor, message and its serialized form."""
@@ -30,19 +30,22 @@ def request_memory(
         return len(body) + checked_size(body, limits)
     if protocol == "http" and kind in ("octets", "protobuf"):
         return (_COPIES + _JSON_TEXT) * len(body)
-    fields = _fields(body, limits) if kind == "protobuf" else 0
+    fields = counted_fields(body, REQUEST, limits) if kind == "protobuf" else 0
     return _COPIES * len(body) + _FIELD * fields
 
 
-def _fields(body: bytes, limits: ConversionLimits) -> int:
+def response_memory(size: int, fields: int = 0) -> int:
+    """Bytes for the conversion of a decompressed response body of `size` bytes, with the body.
+
+    `fields`: those of a protobuf message that take memory.
+    """
+    return (1 + _JSON_TEXT) * size + _FIELD * fields
+
+
+def counted_fields(body: bytes, nested: Nested, limits: ConversionLimits) -> int:
     """Fields of a protobuf message; 0 if the message will be refused before it is parsed."""
     try:
-        count = field_count(body, REQUEST, limits.max_fields)
+        count = field_count(body, nested, limits.max_fields)
     except WireError:
         return 0
     return count if count <= limits.max_fields else 0
-
-
-def response_memory(size: int) -> int:
-    """Bytes for the conversion of a response body of `size` bytes, with the body."""
-    return (1 + _JSON_TEXT) * size

@@ -15,11 +15,11 @@ from extproc.convert.converted_message import (
     converted_response,
 )
 from extproc.convert.converter import Converter
-from extproc.convert.errors import bad_model_response
 from extproc.convert.inference import Headers, InferenceRequest, Query, Reading, ResponseOptions
 from extproc.convert.limits import ConversionLimits
 from extproc.convert.media_types import JSON, PROTOBUF
-from extproc.convert.protobuf import parse
+from extproc.convert.protobuf import parse_response
+from extproc.convert.protobuf_wire import METADATA, Nested
 from extproc.convert.signature import Signature
 from protos import inference_pb2 as v2
 from sluice.contract.paths import OIP_GRPC_PREFIX
@@ -57,8 +57,12 @@ class QueryConverter(Converter):
             response_options=ResponseOptions(request_id=headers.get("x-request-id", "")),
         )
 
+    @property
+    def _response_fields(self) -> Nested:
+        return METADATA if self.query == "metadata" else {}
+
     def _from_message(self, options: ResponseOptions, body: bytes) -> ConvertedMessage:
-        status, document = read_answer(self.query, self.signature, body)
+        status, document = read_answer(self.query, self.signature, body, self.limits)
         return converted_response(document, JSON, status)
 
 
@@ -80,17 +84,17 @@ def write_query(query: Query, signature: Signature) -> bytes:
     return v2.ModelMetadataRequest(**named).SerializeToString()
 
 
-def read_answer(query: Query, signature: Signature, body: bytes) -> tuple[int, bytes]:
+def read_answer(
+    query: Query, signature: Signature, body: bytes, limits: ConversionLimits
+) -> tuple[int, bytes]:
     """The HTTP status and the JSON of a response message. Raises ConversionError (502)."""
     if query == "ready":
         ready = v2.ModelReadyResponse()
-        if not parse(ready, body):
-            raise bad_model_response("must be a ModelReadyResponse")
+        parse_response(ready, body, {}, limits)
         document = {"name": signature.model, "ready": ready.ready}
         return 200 if ready.ready else NOT_READY, orjson.dumps(document)
     metadata = v2.ModelMetadataResponse()
-    if not parse(metadata, body):
-        raise bad_model_response("must be a ModelMetadataResponse")
+    parse_response(metadata, body, METADATA, limits)
     return 200, _metadata(metadata)
 
 

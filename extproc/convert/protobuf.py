@@ -6,13 +6,14 @@ from typing import Literal
 from google.protobuf.message import DecodeError, Message
 
 from extproc.convert.elements import pack, pack_texts
-from extproc.convert.errors import ConversionError
+from extproc.convert.errors import ConversionError, bad_model_response, response_too_large
 from extproc.convert.inference import InferenceRequest, InferenceResponse, RequestedOutput
 from extproc.convert.json_document import member_field
 from extproc.convert.limits import ConversionLimits
 from extproc.convert.protobuf_wire import (
     NUMBERS_OF_A_FIELD,
     REQUEST,
+    Nested,
     WireError,
     has_more_fields,
 )
@@ -147,6 +148,19 @@ def _check_field_count(body: bytes, limits: ConversionLimits) -> None:
             f"must have at most {limits.max_fields} fields;"
             f" {NUMBERS_OF_A_FIELD} integers in typed contents count as one",
         )
+
+
+def parse_response(message: Message, body: bytes, fields: Nested, limits: ConversionLimits) -> None:
+    """Parse the body of a response into the message. Raises ConversionError (502)."""
+    try:
+        too_many = has_more_fields(body, fields, limits.max_fields)
+        valid = too_many or parse(message, body)
+    except WireError:
+        valid = too_many = False
+    if too_many:
+        raise response_too_large(f"must have at most {limits.max_fields} fields")
+    if not valid:
+        raise bad_model_response(f"must be a {message.DESCRIPTOR.name}")
 
 
 def parse(message: Message, body: bytes) -> bool:

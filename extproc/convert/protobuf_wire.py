@@ -20,6 +20,14 @@ _INPUT: Nested = {3: "packed", 4: _PARAMETER, 5: _CONTENTS_FIELDS}
 REQUEST: Nested = {4: _PARAMETER, 5: _INPUT, 6: {2: _PARAMETER}, 12: "packed"}
 """Of a ModelInferRequest or TensorRequest."""
 
+# Elements of contents are not counted: they take less memory than the conversion of a response of
+# the same size may take.
+RESPONSE: Nested = {4: _PARAMETER, 5: {4: _PARAMETER}}
+"""Of a ModelInferResponse."""
+
+METADATA: Nested = {4: {}, 5: {}}
+"""Of a ModelMetadataResponse."""
+
 NUMBERS_OF_A_FIELD = 16
 """Packed varints that count as one more field."""
 

@@ -10,7 +10,7 @@ from extproc.convert.binary import BINARY_DATA_SIZE
 from extproc.convert.elements import Array, json_values
 from extproc.convert.inference import InferenceResponse, ResponseOptions
 from extproc.convert.json_array import json_array
-from extproc.convert.labels import top_classes
+from extproc.convert.labels import TopClasses
 from extproc.convert.predictions import predictions
 from extproc.convert.signature import Signature
 from extproc.convert.tensor import Raw, Tensor, unpack_bytes
@@ -29,20 +29,20 @@ def write_json(
     """
     if options.form == "v1":
         return predictions(response)
-    labeled = _labeled_outputs(signature)
-    return _document(response, [_output(tensor, labeled) for tensor in response.outputs])
+    labeled, top = _labeled_outputs(signature), TopClasses()
+    return _document(response, [_output(tensor, labeled, top) for tensor in response.outputs])
 
 
 def write_binary(
     response: InferenceResponse, signature: Signature, options: ResponseOptions
 ) -> tuple[bytes, int]:
     """A body of the binary tensor data extension, and the length of its JSON."""
-    labeled = _labeled_outputs(signature)
+    labeled, top = _labeled_outputs(signature), TopClasses()
     outputs: list[dict[str, object]] = []
     data: list[Raw] = []
     for tensor in response.outputs:
         if not _is_binary(tensor.name, options):
-            outputs.append(_output(tensor, labeled))
+            outputs.append(_output(tensor, labeled, top))
             continue
         parameters = {**tensor.parameters, BINARY_DATA_SIZE: len(tensor.data)}
         outputs.append({**_head(tensor), "parameters": parameters})
@@ -73,7 +73,9 @@ def _head(tensor: Tensor) -> dict[str, object]:
     return {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
 
 
-def _output(tensor: Tensor, labeled: Mapping[str, TensorOutput]) -> dict[str, object]:
+def _output(
+    tensor: Tensor, labeled: Mapping[str, TensorOutput], top: TopClasses
+) -> dict[str, object]:
     entry = _head(tensor)
     if tensor.parameters:
         entry["parameters"] = tensor.parameters
@@ -84,7 +86,7 @@ def _output(tensor: Tensor, labeled: Mapping[str, TensorOutput]) -> dict[str, ob
         entry["parameters"] = {**tensor.parameters, **_BASE64}
         entry["data"] = orjson.Fragment(json_array(_base64(tensor)))
     declared = labeled.get(tensor.name)
-    if declared is not None and (classes := top_classes(tensor, declared)):
+    if declared is not None and (classes := top.of_tensor(tensor, declared)):
         entry["top_k"] = classes
     return entry
 

@@ -15,9 +15,9 @@ from extproc.convert.elements import Array, flatten
 from extproc.convert.errors import ConversionError, bad_model_response, response_too_large
 from extproc.convert.json_array import json_list
 from extproc.convert.json_document import checked_size, parse_without_collection, without_bom
-from extproc.convert.labels import MAX_CLASSES, Classes, numbered_classes, scored_classes
+from extproc.convert.labels import MAX_CLASSES, Classes, TopClasses
 from extproc.convert.limits import ConversionLimits
-from extproc.convert.predictions import write_predictions
+from extproc.convert.predictions import in_shape, write_predictions
 from extproc.convert.response_elements import fitting_shape, floats, integers
 from extproc.convert.signature import Signature
 from extproc.convert.tensor import MAX_OUTPUT_DIMENSIONS
@@ -35,10 +35,10 @@ def with_labels(body: bytes, signature: Signature, limits: ConversionLimits) -> 
     document = _read(body, limits)
     labeled = {output.name: output for output in signature.outputs if output.labels}
     outputs = _outputs(document)
-    changed = False
+    top, changed = TopClasses(), False
     for output in outputs:
         declared = labeled.get(str(output.get("name")))
-        if declared is not None and (classes := _top_classes(output, declared, limits)):
+        if declared is not None and (classes := _top_classes(output, declared, top, limits)):
             output["top_k"] = classes
             changed = True
     if not changed:
@@ -107,7 +107,9 @@ def _outputs(document: Document | None) -> list[Document]:
     return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
 
-def _top_classes(output: Document, declared: TensorOutput, limits: ConversionLimits) -> Classes:
+def _top_classes(
+    output: Document, declared: TensorOutput, top: TopClasses, limits: ConversionLimits
+) -> Classes:
     """The best classes; empty if the data are not numbers of classes or their scores."""
     try:
         flat, nesting = flatten(output.get("data"), "data", _of_response(limits))
@@ -115,9 +117,9 @@ def _top_classes(output: Document, declared: TensorOutput, limits: ConversionLim
         if not flat or not nesting or datatype in ("BYTES", "BOOL"):
             return []
         if datatype in INTEGER_DATATYPES:
-            return numbered_classes(integers(flat[: MAX_CLASSES + 1]), declared)
+            return top.of_numbers(integers(flat[: MAX_CLASSES + 1]), declared)
         scores = floats(flat, datatype).reshape(_shape(output.get("shape"), nesting, len(flat)))
-        return scored_classes(scores, declared)
+        return top.of_scores(scores, declared)
     except (ConversionError, TypeError, ValueError, OverflowError):
         return []
 
@@ -145,4 +147,4 @@ def _nested(output: Mapping[str, object], index: int, limits: ConversionLimits) 
         raise bad_model_response(f"{error.field}: {error.detail}") from None
     elements = np.empty(len(flat), dtype=object)
     elements[:] = flat
-    return elements.reshape(_shape(output.get("shape"), nesting, len(flat)))
+    return in_shape(elements, _shape(output.get("shape"), nesting, len(flat)))
