@@ -8,8 +8,8 @@ from extproc.decision import Admission, Reason, Refusal
 from extproc.policy.compiled import Policy
 from extproc.problem import problem
 from sluice.contract import headers as names
-from sluice.contract.callout_details import CalloutDetails
 from sluice.contract.problem import MEDIA_TYPE, title
+from sluice.contract.request_end import RequestEnd
 
 NO_POLICY = Refusal(Reason.NO_POLICY, "the gateway has no policy yet")
 INTERNAL_ERROR = Refusal(Reason.INTERNAL_ERROR, "the gateway failed to decide on this request")
@@ -100,16 +100,15 @@ def refusal_body(refusal: Refusal, headers: Mapping[str, bytes]) -> bytes:
 
 def refusal_details(refusal: Refusal) -> str:
     """`response_code_details` of a refusal, from which the access log reads its fields."""
-    return str(
-        CalloutDetails(
-            refusal.reason,
-            header_safe(refusal.subject),
-            refusal.cause,
-            refusal.rule,
-            refusal.version,
-            refusal.field or refusal.detail,
-        )
+    end = RequestEnd(
+        refusal.reason,
+        header_safe(refusal.subject),
+        refusal.cause,
+        refusal.rule,
+        refusal.version,
+        refusal.field or refusal.detail,
     )
+    return end.callout_details()
 
 
 def header_safe(text: str) -> str:

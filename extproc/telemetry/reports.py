@@ -25,7 +25,6 @@ from protos.accesslog_pb2 import (
 from sluice.config.gateway import MIN_STREAM_BUFFER
 from sluice.config.values import join_host_port
 from sluice.contract import headers as names
-from sluice.contract.callout_details import CalloutDetails
 from sluice.contract.local_replies import (
     VIA_UPSTREAM,
     local_reply_reason,
@@ -33,6 +32,7 @@ from sluice.contract.local_replies import (
 )
 from sluice.contract.names import split_cluster_name
 from sluice.contract.paths import OIP_GRPC_PREFIX
+from sluice.contract.request_end import RequestEnd
 
 MAX_TEXT = 512
 """Maximum characters of a path, user agent or request id. Clients choose the length of these."""
@@ -140,7 +140,7 @@ class ReportParser:
 
 _NO_HEADERS: Mapping[str, str] = {}
 
-_BY_MODEL = CalloutDetails("")
+_BY_MODEL = RequestEnd("")
 """The end of a request that the model server has answered: it has the reason of its admission."""
 
 
@@ -150,7 +150,7 @@ def _outcome(
     service: str,
     admitted: str,
     grpc: GrpcOutcome,
-    end: CalloutDetails,
+    end: RequestEnd,
 ) -> RequestOutcome:
     """`admitted` is the reason of the admission, if the request was admitted."""
     common = report.common_properties
@@ -171,14 +171,14 @@ def _outcome(
     )
 
 
-def _end(response: HTTPResponseProperties, headers: Mapping[str, str]) -> CalloutDetails:
+def _end(response: HTTPResponseProperties, headers: Mapping[str, str]) -> RequestEnd:
     """Return why the callout or Envoy ended a request. `headers` are those of the response."""
     details = response.response_code_details
-    refused = CalloutDetails.parse(details)
+    refused = RequestEnd.parse(details)
     if refused is not None:
         return refused
     status = local_reply_status(_status(response), _grpc_status(headers))
-    return CalloutDetails(
+    return RequestEnd(
         local_reply_reason(details, status),
         rule=response.response_headers.get(names.LIMIT, "")[:MAX_TEXT],
         details=details[:MAX_TEXT],

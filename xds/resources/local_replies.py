@@ -24,7 +24,6 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 
 from sluice.contract import headers as header_names
-from sluice.contract.callout_details import CALLOUT_DETAILS
 from sluice.contract.local_replies import (
     LOCAL_REPLIES,
     LOCAL_REPLIES_BY_STATUS,
@@ -32,6 +31,7 @@ from sluice.contract.local_replies import (
     LocalReply,
 )
 from sluice.contract.problem import MEDIA_TYPE, problem_members
+from sluice.contract.request_end import CALLOUT_DETAILS
 from xds.resources.messages import header, pack
 from xds.resources.server_status import READY_ANSWER
 

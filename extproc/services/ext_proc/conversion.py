@@ -23,8 +23,8 @@ from extproc.services.ext_proc.body_handler import PassBody, Result
 from extproc.services.responses import Headers, log_failure
 from protos.ext_proc_pb2 import HttpBody, HttpHeaders, HttpTrailers
 from sluice.contract import headers as header_names
-from sluice.contract.callout_details import CalloutDetails
 from sluice.contract.problem import MEDIA_TYPE
+from sluice.contract.request_end import RequestEnd
 
 _LISTS = frozenset({"content-encoding", "vary"})
 """Response headers that are lists. A server may send one header for each member."""
@@ -176,7 +176,7 @@ class ConvertBody(PassBody):
             converted.status,
             headers,
             converted.body,
-            str(CalloutDetails(converted.reason or self._admission_reason)),
+            RequestEnd(converted.reason or self._admission_reason).callout_details(),
         )
 
     async def _convert_response(self, body: bytes) -> ConvertedMessage | None:
@@ -234,8 +234,8 @@ class ConvertBody(PassBody):
             headers.append((header_names.REASON, error.reason))
         body = error.problem(self._headers.get(header_names.REQUEST_ID, ""))
         # The detail may quote the body, which does not belong in a log.
-        details = CalloutDetails(error.reason, details=error.field)
-        return messages.immediate(error.status, headers, body, str(details))
+        end = RequestEnd(error.reason, details=error.field)
+        return messages.immediate(error.status, headers, body, end.callout_details())
 
 
 def _partial_response() -> ConversionError:

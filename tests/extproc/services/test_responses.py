@@ -14,7 +14,7 @@ from extproc.services.responses import (
     refusal_details,
     upstream_headers,
 )
-from sluice.contract.callout_details import MAX_DETAILS, CalloutDetails
+from sluice.contract.request_end import MAX_DETAILS, RequestEnd
 from tests.extproc.decision.requests import VERSIONS, make_policy
 
 POLICY = make_policy({"m": {}, "n": {}})
@@ -80,9 +80,7 @@ def test_the_headers_of_an_admission_fit_into_the_bytes_that_are_reserved(subjec
 
 def test_the_details_of_a_refusal_name_the_place_in_the_body_or_what_is_wrong() -> None:
     """One reason, such as `malformed_request`, stands for many causes."""
-    shown = CalloutDetails.parse(refusal_details(Refusal(Reason.MALFORMED_REQUEST, "a; b" * 100)))
-    assert shown == CalloutDetails("malformed_request", details=("a; b" * 100)[:MAX_DETAILS])
+    shown = RequestEnd.parse(refusal_details(Refusal(Reason.MALFORMED_REQUEST, "a; b" * 100)))
+    assert shown == RequestEnd("malformed_request", details=("a; b" * 100)[:MAX_DETAILS])
     placed = Refusal(Reason.WRONG_TYPE, "inputs[0]: 'secret'", field="inputs[0]", version="v1")
-    assert str(CalloutDetails.parse(refusal_details(placed))) == (
-        "sluice:wrong_type;version=v1;details=inputs[0]"
-    )
+    assert refusal_details(placed) == "sluice:wrong_type;version=v1;details=inputs[0]"

@@ -2,7 +2,6 @@
 
 import pytest
 
-from sluice.contract.callout_details import CalloutDetails
 from sluice.contract.local_replies import (
     LOCAL_REPLIES,
     LOCAL_REPLIES_BY_STATUS,
@@ -16,6 +15,7 @@ from sluice.contract.reasons import (
     STATUS,
     Reason,
 )
+from sluice.contract.request_end import RequestEnd
 
 
 def test_every_reason_is_in_a_table() -> None:
@@ -40,23 +40,23 @@ def test_every_status_has_a_title(status: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "details",
+    "end",
     [
-        CalloutDetails("forbidden", "a%3Ab:c;rule=x"),
-        CalloutDetails("no_policy"),
-        CalloutDetails("rate_limited", "alice", rule="per;user=1:2 %"),
-        CalloutDetails("invalid_credentials", cause="expired"),
-        CalloutDetails("breaker_open", version="v2", rule="r"),
-        CalloutDetails("wrong_type", details='inputs[0].parameters["\u00e4 b"]'),
+        RequestEnd("forbidden", "a%3Ab:c;rule=x"),
+        RequestEnd("no_policy"),
+        RequestEnd("rate_limited", "alice", rule="per;user=1:2 %"),
+        RequestEnd("invalid_credentials", cause="expired"),
+        RequestEnd("breaker_open", version="v2", rule="r"),
+        RequestEnd("wrong_type", details='inputs[0].parameters["\u00e4 b"]'),
     ],
 )
-def test_the_details_of_a_refusal_are_read_as_they_are_written(details: CalloutDetails) -> None:
-    assert CalloutDetails.parse(str(details)) == details
+def test_the_details_of_a_refusal_are_read_as_they_are_written(end: RequestEnd) -> None:
+    assert RequestEnd.parse(end.callout_details()) == end
 
 
 @pytest.mark.parametrize("details", ["", "via_upstream", "sluice", "ext_proc_error"])
 def test_other_details_are_not_a_refusal_by_the_callout(details: str) -> None:
-    assert CalloutDetails.parse(details) is None
+    assert RequestEnd.parse(details) is None
 
 
 @pytest.mark.parametrize(

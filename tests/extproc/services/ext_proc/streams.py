@@ -9,7 +9,7 @@ from protos.ext_proc_pb2 import (
     ProcessingResponse,
 )
 from sluice.config import PolicyDocument
-from sluice.contract.callout_details import CalloutDetails
+from sluice.contract.request_end import RequestEnd
 from tests.extproc.decision.requests import VERSIONS, document
 from tests.extproc.services.callout import headers, written
 
@@ -61,9 +61,9 @@ def grpc_refusal(response: ProcessingResponse) -> tuple[StatusCode, str]:
     refusal = response.immediate_response
     assert b"{" not in refusal.body
     assert "content-type" not in written(refusal.headers.set_headers)
-    details = CalloutDetails.parse(refusal.details)
-    assert details is not None
-    return StatusCode(refusal.grpc_status.status), details.reason
+    end = RequestEnd.parse(refusal.details)
+    assert end is not None
+    return StatusCode(refusal.grpc_status.status), end.reason
 
 
 def answered(*pairs: tuple[str, str], end_of_stream: bool = False) -> ProcessingRequest:

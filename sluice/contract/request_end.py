@@ -1,4 +1,5 @@
-"""The `response_code_details` of the callout's responses, from which the access log reads."""
+"""How a request ended. The callout writes it into the `response_code_details` of its responses, and
+the access log reads it there."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,18 +12,19 @@ CALLOUT_DETAILS: Final = "sluice"
 _CALLOUT_PREFIX: Final = f"{CALLOUT_DETAILS}:"
 
 MAX_DETAILS = 200
-"""Characters of `CalloutDetails.details` in the log. They may quote names in the request, but no
+"""Characters of `RequestEnd.details` in the log. They may quote names in the request, but no
 data."""
 
 
 @dataclass(frozen=True, slots=True)
-class CalloutDetails:
-    """`response_code_details` of a response by the callout, which the access log shows.
+class RequestEnd:
+    """How the callout or Envoy ended a request. The reason is empty if the model server did.
 
     `subject` is that of the caller, as a header value. `cause` says why credentials were refused.
     `rule` is the limit rule or the config key that refused the request. `version` is the version
-    that the decision chose. `details` are the place in the body that is not valid, or the detail of
-    the problem document. Text is empty if it is unknown or does not apply.
+    that the decision chose. `details` are the place in the body that is not valid, the detail of
+    the problem document, or the `response_code_details` of Envoy. Text is empty if it is unknown or
+    does not apply.
     """
 
     reason: str
@@ -32,8 +34,11 @@ class CalloutDetails:
     version: str = ""
     details: str = ""
 
-    def __str__(self) -> str:
-        """`sluice:REASON;NAME=VALUE;...:SUBJECT`. Only the subject may contain a colon."""
+    def callout_details(self) -> str:
+        """The `response_code_details` of a response by the callout.
+
+        `sluice:REASON;NAME=VALUE;...:SUBJECT`. Only the subject may contain a colon.
+        """
         values = (self.cause, self.rule, self.version, self.details[:MAX_DETAILS])
         named = zip(_MEMBERS, values, strict=True)
         more = "".join(f";{name}={_quoted(value)}" for name, value in named if value)
@@ -41,7 +46,7 @@ class CalloutDetails:
         return f"{_CALLOUT_PREFIX}{self.reason}{more}{subject}"
 
     @classmethod
-    def parse(cls, details: str) -> "CalloutDetails | None":
+    def parse(cls, details: str) -> "RequestEnd | None":
         """Parse the details of a response; None if it is not a response by the callout."""
         if not details.startswith(_CALLOUT_PREFIX):
             return None
@@ -53,7 +58,7 @@ class CalloutDetails:
 
 
 _MEMBERS: Final = ("cause", "rule", "version", "details")
-"""The members of `CalloutDetails` that are written with their names."""
+"""The members of `RequestEnd` that are written with their names."""
 
 _PLAIN: Final = "[]()'/,"
 """Characters of a value, besides letters, digits and `_.-~`, that are not written as %XX."""
