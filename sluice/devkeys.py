@@ -6,6 +6,7 @@ public key (`jwks_file`).
 
 import json
 import os
+import stat
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -59,7 +60,10 @@ class DevKeys:
                 # Another process may create the file at the same time.
                 with suppress(FileExistsError):
                     create_private(self.private_key, private_pem(generate(ALGORITHM)))
+            _check_own(self.private_key)
             replace_file(self.jwks, self.key_set())
+        except DevKeyError:
+            raise
         except OSError as error:
             reason = f"cannot write the development key: {error.filename}: {error.strerror}"
             raise DevKeyError(f"{reason}; {_REMEDY}") from error
@@ -68,6 +72,18 @@ class DevKeys:
         """The public key set. Raises OSError, or SigningKeyError if the file holds no key."""
         jwk = public_jwk(parse_private_key(self.private_key.read_bytes()))
         return json.dumps({"keys": [jwk]}).encode()
+
+
+def _check_own(file: Path) -> None:
+    """Raises DevKeyError if another user has put the key there, who could then sign tokens.
+
+    `XDG_STATE_HOME` may be a folder that others can write, such as /tmp.
+    """
+    status = file.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise DevKeyError(f"the development key {file} is not a regular file; {_REMEDY}")
+    if status.st_uid not in (0, os.geteuid()):
+        raise DevKeyError(f"the development key {file} belongs to another user; {_REMEDY}")
 
 
 def standard_claims(lifetime: float) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -25,7 +26,8 @@ def create_private(path: Path, content: bytes) -> None:
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file in one step, so that a process that watches it never reads a part of it.
 
-    A file with this content already is left alone. Raises OSError.
+    A file with this content already is left alone. Raises OSError, also if the path is not that of
+    a file.
     """
     if _has_content(path, content):
         return
@@ -52,8 +54,20 @@ def _write_and_rename(path: Path, content: bytes) -> None:
 
 
 def _has_content(path: Path, content: bytes) -> bool:
+    """Whether the file has this content. Raises OSError if the path is not that of a file.
+
+    A pipe would block, and a device, such as /dev/null, must not be replaced by a file.
+    """
     try:
-        return path.read_bytes() == content
+        status = path.stat()
+    except OSError:
+        return False
+    if stat.S_ISDIR(status.st_mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    try:
+        return status.st_size == len(content) and path.read_bytes() == content
     except OSError:
         return False
 
