@@ -81,7 +81,7 @@ DEPENDENCIES = {
     "xds.protocol": "protos sluice.contract sluice.printable",
     "xds.sources": "sluice.config",
     "xds.resources": ("protos sluice.config sluice.contract sluice.user_agent xds.protocol"),
-    "xds.rollout": "xds.protocol",
+    "xds.rollout": "xds.protocol xds.resources",
     "xds.envoys": (
         "sluice.config sluice.contract sluice.http sluice.printable sluice.state_changes"
     ),

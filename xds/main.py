@@ -65,7 +65,7 @@ async def run(source: ConfigSource) -> None:
     nodes = Nodes(time.time)
     rollout = Rollout(nodes, settings.ack_timeout)
     state = ControlPlaneState(source.name, compiled, nodes, rollout)
-    rollout.submit(compiled.snapshot)
+    rollout.submit(compiled)
     listener = listen(settings.http)
     server = AdsServer(nodes, settings.xds)
     app = application(state, StateCollector(state, nodes))
@@ -150,4 +150,4 @@ async def follow(
         for key in compiled.restart_required:
             log.warning("%s has changed, which takes effect at the next start", key)
         state.on_config(compiled)
-        rollout.submit(compiled.snapshot)
+        rollout.submit(compiled)

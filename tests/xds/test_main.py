@@ -99,7 +99,7 @@ async def state_with_in_force(first: LoadedConfig, *changes: LoadedConfig) -> Co
     rollout = Rollout(nodes, 1.0)
     compiled = compile_config(first, first.config)
     state = ControlPlaneState("gateway.yaml", compiled, nodes, rollout)
-    rollout.submit(compiled.snapshot)
+    rollout.submit(compiled)
     running = asyncio.create_task(rollout.run())
     for change in changes:
         while not rollout.in_sync or rollout.version is None:  # noqa: ASYNC110 (polled)

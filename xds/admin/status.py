@@ -105,8 +105,6 @@ class ControlPlaneState:
         self._nodes = nodes
         self._rollout = rollout
         self._compiled = compiled
-        self._configs = {compiled.snapshot.version: compiled}
-        """The latest valid config and the one in force, by version."""
         self.fleet = Fleet(lambda: self.in_force or self.config, time.time)
         """What the Envoys see."""
         self._config_error: str | None = None
@@ -122,7 +120,7 @@ class ControlPlaneState:
     @property
     def in_force(self) -> GatewayConfig | None:
         """The config in force; None before the first."""
-        compiled = self._configs.get(self._rollout.version)
+        compiled = self._rollout.in_force
         return None if compiled is None else compiled.config
 
     @property
@@ -132,9 +130,6 @@ class ControlPlaneState:
 
     def on_config(self, compiled: CompiledConfig) -> None:
         """Record a valid config."""
-        in_force = self._rollout.version
-        kept = {version: each for version, each in self._configs.items() if version == in_force}
-        self._configs = {**kept, compiled.snapshot.version: compiled}
         self._compiled, self._config_error, self._changed_at = compiled, None, time.time()
         self.reads["accepted"] += 1
 
@@ -166,7 +161,7 @@ class ControlPlaneState:
         )
 
     def _warnings_in_force(self) -> Iterator[Problem]:
-        compiled = self._configs.get(self._rollout.version)
+        compiled = self._rollout.in_force
         if compiled is not None:
             yield from compiled.warnings
             seen = islice(warned_by_envoys(compiled.config, self.fleet.envoys), MAX_PROBLEMS)

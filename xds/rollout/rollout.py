@@ -1,7 +1,7 @@
-"""Publishes snapshots step by step, and restores the last good one when a node rejects a step.
+"""Publishes configs step by step, and restores the last good one when a node rejects a step.
 
 Each step waits for every node until a timeout, and then continues without the nodes that have not
-responded. A newer snapshot replaces the one that is being rolled out. `order` plans the steps, and
+responded. A newer config replaces the one that is being rolled out. `order` plans the steps, and
 `nodes` records what each node has accepted.
 """
 
@@ -9,11 +9,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xds.protocol.nodes import Nack, Nodes
 from xds.protocol.resource_types import ALL, ResourceType
-from xds.protocol.snapshot import EMPTY, Snapshot
+from xds.resources.compiled import CompiledConfig
 from xds.rollout.order import steps
 
 log = logging.getLogger(__name__)
@@ -33,22 +33,27 @@ class RolloutResult:
 
 
 class Rollout:
-    """Rolls out one snapshot at a time. `ack_timeout` is the maximum wait of a step, in seconds."""
+    """Rolls out one config at a time. `ack_timeout` is the maximum wait of a step, in seconds."""
 
     def __init__(self, nodes: Nodes, ack_timeout: float, sleep: Sleep = asyncio.sleep) -> None:
         self._nodes = nodes
         self._ack_timeout = ack_timeout
         self._sleep = sleep
-        self._target: Snapshot | None = None
+        self._target: CompiledConfig | None = None
         self._submitted = asyncio.Event()
         self._step: str | None = None
-        self._in_force = EMPTY
+        self._in_force: CompiledConfig | None = None
         self._result: RolloutResult | None = None
+
+    @property
+    def in_force(self) -> CompiledConfig | None:
+        """The config in force, with the snapshot as published; None before the first."""
+        return self._in_force
 
     @property
     def version(self) -> str | None:
         """The config version in force; None before the first."""
-        return self._in_force.version
+        return None if self._in_force is None else self._in_force.snapshot.version
 
     @property
     def step(self) -> str | None:
@@ -65,13 +70,13 @@ class Rollout:
         """Whether no rollout is running and every node has accepted the published snapshot."""
         return self.step is None and not self._nodes.out_of_sync(ALL)
 
-    def submit(self, snapshot: Snapshot) -> None:
-        """Roll out this snapshot next. A running rollout ends at its current step."""
-        self._target = snapshot
+    def submit(self, compiled: CompiledConfig) -> None:
+        """Roll out this config next. A running rollout ends at its current step."""
+        self._target = compiled
         self._submitted.set()
 
     async def run(self) -> None:
-        """Roll out submitted snapshots until the task is cancelled."""
+        """Roll out submitted configs until the task is cancelled."""
         while True:
             await self._submitted.wait()
             self._submitted.clear()
@@ -80,27 +85,27 @@ class Rollout:
                 await self._roll_out(target)
                 self._step = None
 
-    async def _roll_out(self, target: Snapshot) -> None:
+    async def _roll_out(self, target: CompiledConfig) -> None:
         unresponsive: set[str] = set()
-        plan = steps(self._nodes.snapshot, target)
+        plan = steps(self._nodes.snapshot, target.snapshot)
         for step in plan:
             self._step = step.name
-            log.info("version %s: step %s", target.version, step.name)
+            log.info("version %s: step %s", target.snapshot.version, step.name)
             self._nodes.publish(step.snapshot)
             unresponsive |= set(await self._wait_for_acceptance(step.types))
             nack = self._nodes.nack()
             if nack is not None:
-                self._restore(target, nack)
+                self._restore(target.snapshot.version, nack)
                 return
             if self._submitted.is_set():
                 return
             if step.in_force:
-                self._put_in_force(plan[-1].snapshot, unresponsive)
+                self._put_in_force(replace(target, snapshot=plan[-1].snapshot), unresponsive)
             if await self._is_replaced_during(step.pause):
                 return
 
     async def _wait_for_acceptance(self, types: tuple[ResourceType, ...]) -> list[str]:
-        """Wait until all nodes have accepted these types, until a NACK, or until a newer snapshot.
+        """Wait until all nodes have accepted these types, until a NACK, or until a newer config.
 
         Returns the ids of the nodes that did not respond in time.
         """
@@ -124,26 +129,26 @@ class Rollout:
         return unresponsive
 
     async def _is_replaced_during(self, pause: float) -> bool:
-        """Wait for `pause` seconds; return True at once if a newer snapshot is submitted."""
+        """Wait for `pause` seconds; return True at once if a newer config is submitted."""
         if pause:
             await _first(self._sleep(pause), self._submitted.wait())
         return self._submitted.is_set()
 
-    def _put_in_force(self, snapshot: Snapshot, unresponsive: set[str]) -> None:
-        self._in_force = snapshot
+    def _put_in_force(self, compiled: CompiledConfig, unresponsive: set[str]) -> None:
+        self._in_force = compiled
         self._result = RolloutResult(unresponsive=tuple(sorted(unresponsive)))
-        log.info("version %s is in force", snapshot.version)
+        log.info("version %s is in force", self.version)
 
-    def _restore(self, target: Snapshot, nack: Nack) -> None:
+    def _restore(self, rejected: str | None, nack: Nack) -> None:
         self._result = RolloutResult(nack)
         log.error(
             "version %s is not in force: %s; the version in force is %s",
-            target.version,
+            rejected,
             nack,
-            self._in_force.version or "none",
+            self.version or "none",
         )
-        if self._in_force is not EMPTY:
-            self._nodes.publish(self._in_force)
+        if self._in_force is not None:
+            self._nodes.publish(self._in_force.snapshot)
 
 
 async def _first(*awaitables: Awaitable[object]) -> None:

@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from sluice.config import GatewayConfig, Problem
 from tests.xds.rollout.nodes_in_memory import Client, callout, envoy
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
 from xds.protocol.snapshot import Resource, Snapshot
+from xds.resources.compiled import CompiledConfig
 from xds.rollout.rollout import Rollout
 
 
@@ -46,9 +48,13 @@ class Fleet:
             quiet = 0 if any(received) else quiet + 1
             await asyncio.sleep(0)
 
+    def submit(self, snapshot: Snapshot) -> None:
+        """Submit a config with this snapshot."""
+        self.rollout.submit(CompiledConfig(GatewayConfig(), snapshot))
+
     async def roll_out(self, snapshot: Snapshot) -> None:
         """Roll out a snapshot to its end, and let all pauses pass."""
-        self.rollout.submit(snapshot)
+        self.submit(snapshot)
         await self.until_idle()
         while self.clock.sleepers:
             self.clock.pass_time()
@@ -97,7 +103,7 @@ def test_a_worker_gets_a_new_model_only_after_every_envoy_has_its_cluster() -> N
             await fleet.roll_out(snapshot("a"))
             slow.automatic = False
             received = len(worker.history)
-            fleet.rollout.submit(snapshot("a", "b"))
+            fleet.submit(snapshot("a", "b"))
             await fleet.until_idle()
             assert fleet.rollout.step == "make"
             assert len(worker.history) == received
@@ -119,7 +125,7 @@ def test_a_cluster_is_removed_only_after_no_policy_names_it() -> None:
             fleet.clients = [proxy, worker]
             await fleet.roll_out(snapshot("a", "b"))
             worker.automatic = False
-            fleet.rollout.submit(snapshot("a"))
+            fleet.submit(snapshot("a"))
             await fleet.until_idle()
             assert proxy.resources[resource_types.CLUSTER] == {"a", "b"}
             worker.automatic = True
@@ -187,7 +193,7 @@ def test_the_first_rollout_removes_nothing_while_clusters_warm() -> None:
             fleet.clients = [proxy, worker]
             # Envoy sends the ACK of new clusters when they are warm.
             proxy.automatic = False
-            fleet.rollout.submit(snapshot("a"))
+            fleet.submit(snapshot("a"))
             await fleet.until_idle()
             assert fleet.rollout.step == "make"
             assert {resource_type for resource_type, _ in proxy.history} == {resource_types.CLUSTER}
@@ -223,7 +229,7 @@ def test_a_rollout_waits_for_an_unresponsive_node_only_until_the_timeout() -> No
         async with start_fleet(ack_timeout=0.02) as fleet:
             silent, worker = envoy(fleet.nodes, "silent", automatic=False), callout(fleet.nodes)
             fleet.clients = [silent, worker]
-            fleet.rollout.submit(snapshot("a"))
+            fleet.submit(snapshot("a"))
             while fleet.rollout.version != "a":
                 await fleet.until_idle()
             assert worker.resources[resource_types.POLICY] == {"policy"}
@@ -239,7 +245,7 @@ def test_a_rollout_does_not_wait_for_a_node_that_disconnected() -> None:
         async with start_fleet() as fleet:
             leaving = envoy(fleet.nodes, automatic=False)
             fleet.clients = [leaving]
-            fleet.rollout.submit(snapshot("a"))
+            fleet.submit(snapshot("a"))
             await fleet.until_idle()
             assert fleet.rollout.step == "make"
             fleet.clients = []
@@ -257,9 +263,9 @@ def test_a_newer_snapshot_replaces_a_snapshot_that_waits_for_a_node() -> None:
             fleet.clients = [proxy]
             await fleet.roll_out(snapshot("a"))
             proxy.automatic = False
-            fleet.rollout.submit(snapshot("a", "b"))
+            fleet.submit(snapshot("a", "b"))
             await fleet.until_idle()
-            fleet.rollout.submit(snapshot("a", "c"))
+            fleet.submit(snapshot("a", "c"))
             await fleet.until_idle()
             proxy.automatic = True
             while proxy.waiting:
@@ -320,6 +326,24 @@ def test_a_config_that_changes_no_resource_is_in_force_and_sends_nothing() -> No
     run(test)
 
 
+def test_a_config_is_in_force_only_after_its_rollout() -> None:
+    """Also if it has the version of the config in force, and other warnings."""
+
+    async def test() -> None:
+        async with start_fleet() as fleet:
+            same = snapshot("a")
+            await fleet.roll_out(same)
+            warning = Problem("gateway.yaml", 1, "models", "")
+            changed = CompiledConfig(GatewayConfig(), same, warnings=(warning,))
+            fleet.rollout.submit(changed)
+            assert fleet.rollout.in_force is not None
+            assert fleet.rollout.in_force.warnings == ()
+            await fleet.until_idle()
+            assert fleet.rollout.in_force.warnings == (warning,)
+
+    run(test)
+
+
 def test_a_node_has_the_version_that_it_accepted_completely() -> None:
     async def test() -> None:
         async with start_fleet() as fleet:
@@ -329,7 +353,7 @@ def test_a_node_has_the_version_that_it_accepted_completely() -> None:
             await fleet.roll_out(snapshot("a"))
             assert (proxy.node.version, worker.node.version) == ("a", "a")
             worker.automatic = False
-            fleet.rollout.submit(snapshot("a", "b"))
+            fleet.submit(snapshot("a", "b"))
             await fleet.until_idle()
             assert (proxy.node.version, worker.node.version) == ("a,b", "a")
             worker.automatic = True
