@@ -21,7 +21,10 @@ DEPENDENCIES = {
     "sluice.keys": "sluice.fetch sluice.user_agent",
     "sluice.printable": "",
     "sluice.near_names": "",
-    "sluice.config": "sluice.contract sluice.keys sluice.near_names sluice.printable",
+    "sluice.garbage_collection": "",
+    "sluice.config": (
+        "sluice.contract sluice.garbage_collection sluice.keys sluice.near_names sluice.printable"
+    ),
     "sluice.state_changes": "",
     "sluice.restart": "",
     "sluice.http": "sluice.config sluice.fetch sluice.printable sluice.user_agent",
@@ -42,7 +45,7 @@ DEPENDENCIES = {
     "extproc.auth": "sluice.config sluice.contract sluice.keys sluice.printable",
     "extproc.convert": (
         "extproc.framing extproc.memory_budget extproc.problem protos sluice.config"
-        " sluice.contract sluice.images"
+        " sluice.contract sluice.garbage_collection sluice.images"
     ),
     "extproc.policy": (
         "extproc.auth extproc.convert extproc.rpc extproc.transport"

@@ -1,8 +1,7 @@
 """Parses JSON bodies within a memory limit, and checks the JSON types of their members."""
 
 import codecs
-import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NoReturn
 
 import orjson
@@ -10,6 +9,7 @@ import orjson
 from extproc.convert.errors import ConversionError
 from extproc.convert.limits import ConversionLimits
 from sluice.contract.reasons import Reason
+from sluice.garbage_collection import without_collection
 
 _PIECE = 1 << 16
 """Bytes that are counted at once, so that they stay in the cache."""
@@ -42,25 +42,12 @@ def parse_object(body: bytes) -> dict[str, object]:
     if not body:
         raise ConversionError(Reason.EMPTY_BODY, "body", "must not be empty")
     try:
-        document = parse_without_collection(orjson.loads, body)
+        document = without_collection(orjson.loads, body)
     except orjson.JSONDecodeError as error:
         _raise_not_json(body, error)
     if not isinstance(document, dict):
         raise ConversionError(Reason.NOT_AN_OBJECT, "body", "must be a JSON object")
     return document
-
-
-def parse_without_collection(parse: Callable[[bytes], object], text: bytes) -> object:
-    """Parse a JSON text without garbage collection.
-
-    It would visit the objects of an unfinished document many times, although the document has no
-    cycles. No other thread runs meanwhile, because the parser holds the interpreter lock.
-    """
-    gc.disable()
-    try:
-        return parse(text)
-    finally:
-        gc.enable()
 
 
 def may_contain_base64(body: bytes) -> bool:

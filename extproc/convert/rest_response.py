@@ -14,7 +14,7 @@ import orjson
 from extproc.convert.elements import Array, flatten
 from extproc.convert.errors import ConversionError, bad_model_response, response_too_large
 from extproc.convert.json_array import json_list
-from extproc.convert.json_document import checked_size, parse_without_collection, without_bom
+from extproc.convert.json_document import checked_size, without_bom
 from extproc.convert.labels import MAX_CLASSES, Classes, TopClasses
 from extproc.convert.limits import ConversionLimits
 from extproc.convert.predictions import in_shape, write_predictions
@@ -22,6 +22,7 @@ from extproc.convert.response_elements import fitting_shape, floats, integers
 from extproc.convert.signature import Signature
 from extproc.convert.tensor import MAX_OUTPUT_DIMENSIONS
 from sluice.config.tensors import INTEGER_DATATYPES, TensorOutput
+from sluice.garbage_collection import without_collection
 
 Document = dict[str, object]
 
@@ -84,7 +85,7 @@ def _read(body: bytes, limits: ConversionLimits) -> Document | None:
     # servers send them.
     for parse in (orjson.loads, json.loads):
         try:
-            document = parse_without_collection(parse, text)
+            document = without_collection(parse, text)
         except (ValueError, RecursionError):
             continue
         return document if isinstance(document, dict) else None

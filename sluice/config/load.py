@@ -1,6 +1,7 @@
 """Reads YAML into a `GatewayConfig`, and reports errors with file, line and key."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -17,6 +18,7 @@ from sluice.config.validation import (
     location,
     shown_path,
 )
+from sluice.garbage_collection import without_collection
 
 CONFIG_VARIABLE = "SLUICE_CONFIG"
 """Environment variable with the config of commands that get no CONFIG."""
@@ -42,7 +44,7 @@ class ConfigText:
         The first call parses the text again, because errors are rare and the lines of all keys take
         much memory.
         """
-        self._root = self._root or parse(self.text)
+        self._root = self._root or without_collection(parse, self.text)
         line = 0 if self._root is None else self._root.line_of(path)
         return Problem(self.file, line, shown_path(path), message)
 
@@ -67,6 +69,10 @@ def read_text(path: Path) -> str:
 
 def loads(text: str, file: str = "<config>") -> GatewayConfig:
     """Validate a config in YAML or JSON; `file` is its name in errors. Raises ConfigError."""
+    return without_collection(partial(_loads, file=file), text)
+
+
+def _loads(text: str, file: str) -> GatewayConfig:
     try:
         root = parse(text)
     except DocumentError as error:

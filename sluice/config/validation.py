@@ -58,14 +58,22 @@ def first_of_clash(detail: ErrorDetails) -> KeyPath | None:
 
 def booleans_as_numbers(data: object) -> Iterator[KeyPath]:
     """The booleans where the schema has a number: Pydantic would read `true` as 1."""
-    waiting: list[tuple[KeyPath, object, object]] = [((), data, GatewayConfig)]
-    while waiting:
-        path, value, annotation = waiting.pop()
-        if isinstance(value, bool) and annotation in (int, float):
+    for path in _booleans(data, ()):
+        annotation: object = GatewayConfig
+        for key in path:
+            annotation = _value_type(annotation, key)
+        if annotation in (int, float):
             yield path
-        if isinstance(value, dict | list):
-            items = value.items() if isinstance(value, dict) else enumerate(value)
-            waiting += [((*path, key), each, _value_type(annotation, key)) for key, each in items]
+
+
+def _booleans(data: object, path: KeyPath) -> Iterator[KeyPath]:
+    """The paths of all booleans. The data has a bounded depth (`MAX_DEPTH`)."""
+    if isinstance(data, bool):
+        yield path
+    elif isinstance(data, dict | list):
+        for key, value in data.items() if isinstance(data, dict) else enumerate(data):
+            if isinstance(value, bool | dict | list):
+                yield from _booleans(value, (*path, key))
 
 
 def _is_placed(detail: ErrorDetails) -> bool:
