@@ -48,13 +48,16 @@ RESPONSE_HEADERS = (
 
 
 def cors_filter() -> HttpFilter:
-    """The CORS filter, which does nothing on routes without a policy."""
-    return HttpFilter(name=CORS, typed_config=pack(CorsFilter()))
+    """The CORS filter. Envoy omits it from requests whose route has no policy."""
+    return HttpFilter(name=CORS, typed_config=pack(CorsFilter()), disabled=True)
 
 
 def origin_filter() -> HttpFilter:
-    """Refuses WebSocket handshakes of origins that are not allowed, on routes with rules."""
-    return HttpFilter(name=ORIGINS, typed_config=pack(Rbac()))
+    """Refuses WebSocket handshakes of origins that are not allowed.
+
+    Envoy omits the filter from requests whose route has no rules.
+    """
+    return HttpFilter(name=ORIGINS, typed_config=pack(Rbac()), disabled=True)
 
 
 def allow_origins(route: Route, cors: Cors | None, methods: tuple[str, ...]) -> None:

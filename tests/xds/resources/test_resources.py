@@ -125,6 +125,8 @@ def test_the_filters_are_in_order_and_the_callout_fails_closed() -> None:
         "grpc_http1_bridge",
         "router",
     ]
+    # Routes and the virtual host enable these filters.
+    assert all(item.disabled for item in (cors, *limits, origins))
     assert ext_proc.typed_config is not None
     processor = ExternalProcessor.parse(ext_proc.typed_config.value)
     assert processor.failure_mode_allow is False
