@@ -3,7 +3,8 @@
 import argparse
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
@@ -26,41 +27,70 @@ class Parser(argparse.ArgumentParser):
         """Print the usage and the error, and exit."""
         super().error(error_text(message))
 
-
-class CommandParser(Parser):
-    """Parser of one command. Arguments may stand between options, as in curl."""
-
-    _intermixed = False
-
     # The types in argparse are overloads for namespaces of other classes.
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Parse options first, and then the arguments between them."""
-        if self._intermixed:
-            return super().parse_known_args(args, namespace)
-        self._check_options(sys.argv[1:] if args is None else args)
-        # `parse_known_intermixed_args` calls this method.
-        self._intermixed = True
-        try:
-            found, unknown = self.parse_known_intermixed_args(args, namespace)
-        finally:
-            self._intermixed = False
-        if unknown:
-            self.error(f"unexpected argument {shown(unknown[0])}")
-        return found, unknown
+        """Parse the arguments. An unknown option is the first error that is reported."""
+        arguments = sys.argv[1:] if args is None else list(args)
+        self._check_options(self._own(arguments))
+        return super().parse_known_args(arguments, namespace)
 
-    def _check_options(self, arguments: Sequence[str]) -> None:
+    def _own(self, arguments: Sequence[str]) -> Iterable[str]:
+        """The arguments that may be options of this parser: those before the command."""
+        return takewhile(lambda each: each.startswith("-"), arguments)
+
+    def _check_options(self, arguments: Iterable[str]) -> None:
         """Ends with an error for an unknown option, also if a required argument is missing."""
         known = [option for action in self._actions for option in action.option_strings]
-        for argument in arguments:
-            name = argument.partition("=")[0]
-            if argument == "--":
-                return
-            # argparse takes text with a blank as a value, and abbreviated options.
-            is_option = argument.startswith("--") and " " not in argument
-            if is_option and not any(each.startswith(name) for each in known):
+        for argument in takewhile(lambda each: each != "--", arguments):
+            if not _OPTION.fullmatch(argument):
+                continue
+            # A long option may be abbreviated; a short option may be followed by its value.
+            name = argument.partition("=")[0] if argument.startswith("--") else argument[:2]
+            if not any(each.startswith(name) for each in known):
                 self.error(f"unknown option {shown(name)}{did_you_mean(name, known)}")
+
+
+class CommandParser(Parser):
+    """Parser of one command. Arguments may stand between options, as in curl.
+
+    After `--`, everything is an argument. All arguments of such a command line come together,
+    because argparse loses `--` when it looks for arguments between options.
+    """
+
+    _intermixed = False
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse options and arguments. Ends with an error if arguments remain."""
+        arguments = sys.argv[1:] if args is None else list(args)
+        if self._intermixed:
+            return super().parse_known_args(arguments, namespace)
+        if "--" in arguments:
+            found, unknown = super().parse_known_args(arguments, namespace)
+        else:
+            found, unknown = self._parse_intermixed(arguments, namespace)
+        unexpected = [argument for argument in unknown if argument != "--"]
+        if unexpected:
+            self.error(f"unexpected argument {shown(unexpected[0])}")
+        return found, []
+
+    def _parse_intermixed(
+        self, arguments: Sequence[str], namespace: argparse.Namespace | None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        self._check_options(arguments)
+        # `parse_known_intermixed_args` calls `parse_known_args`.
+        self._intermixed = True
+        try:
+            return self.parse_known_intermixed_args(arguments, namespace)
+        finally:
+            self._intermixed = False
+
+    def _own(self, arguments: Sequence[str]) -> Iterable[str]:
+        # The second pass of `parse_known_intermixed_args` gets only the rest of the arguments.
+        return () if self._intermixed else arguments
 
 
 def error_text(message: str) -> str:
@@ -73,10 +103,6 @@ def error_text(message: str) -> str:
         return (
             f"unknown {what} {shown(choice['value'])}{hint or ';'} choose from {', '.join(options)}"
         )
-    value = _WRONG_VALUE.fullmatch(message)
-    if value is not None:
-        noun = _NOUNS.get(value["type"], "valid value")
-        return f"{value['argument']}: write a {noun}, not {shown(value['value'])}"
     return message.removeprefix("argument ")
 
 
@@ -89,10 +115,8 @@ _WRONG_CHOICE = re.compile(
     r"argument (?P<argument>\S+): invalid choice: '(?P<value>.*)' \(choose from (?P<options>.*)\)",
     re.DOTALL,
 )
-_WRONG_VALUE = re.compile(
-    r"argument (?P<argument>.+?): invalid (?P<type>\S+) value: '(?P<value>.*)'", re.DOTALL
-)
-_NOUNS = {"int": "whole number", "float": "number"}
+_OPTION = re.compile(r"-(?![0-9.])[^\s]+")
+"""An argument that argparse takes as an option: not a negative number, nor text with a blank."""
 
 MAX_SHOWN = 100
 """Characters of an argument that an error shows."""

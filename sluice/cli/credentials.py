@@ -10,7 +10,8 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from sluice.cli.commands import CommandError, Subcommands, command, read_argument
-from sluice.config.values import Name, parse_duration
+from sluice.cli.numbers import seconds
+from sluice.config.values import Name
 from sluice.devkeys import DevKeys, standard_claims
 from sluice.keys.key_set import MAX_DOCUMENT
 from sluice.keys.signing import ALGORITHMS, PrivateKey, parse_private_key, sign
@@ -29,7 +30,7 @@ def register(commands: Subcommands) -> None:
         help="a further claim; may replace iss, aud, iat or exp; VALUE is JSON or text; "
         "may be repeated",
     )  # fmt: skip
-    token.add_argument("--ttl", type=_duration, default="1h", help="lifetime, such as 30s or 1h")
+    token.add_argument("--ttl", type=seconds(1.0), default="1h", help="lifetime, such as 30s or 1h")
     token.add_argument(
         "--key-file", type=Path, metavar="FILE",
         help="private key in PEM, as `sluice jwks --new` creates; default: the development key",
@@ -63,13 +64,6 @@ def _claim(text: str) -> tuple[str, object]:
         return name, json.loads(value)
     except json.JSONDecodeError:
         return name, value
-
-
-def _duration(text: str) -> float:
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _token(options: argparse.Namespace) -> int:

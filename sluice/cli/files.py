@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sluice import demo
 from sluice.cli.commands import CommandError, Subcommands, UsageError, command
+from sluice.cli.numbers import whole_number
 from sluice.data import data_path
 from sluice.demo import DemoExistsError, copy_demo
 from sluice.devkeys import DevKeys
@@ -24,7 +25,7 @@ def register(commands: Subcommands) -> None:
         help=f"folder of the files; default: {demo.FOLDER}",
     )  # fmt: skip
     init.add_argument(
-        "--port", type=_first_port, metavar="PORT",
+        "--port", type=whole_number(1, _MAX_PORT - demo.PORTS), metavar="PORT",
         help=f"the gateway's port, followed by up to {demo.PORTS - 1} ports for its other "
         "processes; default: the ports of the documentation",
     )  # fmt: skip
@@ -52,12 +53,6 @@ def _init(options: argparse.Namespace) -> int:
     config = options.folder / demo.CONFIG
     print(f"start it with: sluice up --demo {config}", file=sys.stderr)
     return 0
-
-
-def _first_port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _MAX_PORT - demo.PORTS:
-        raise argparse.ArgumentTypeError(f"must be a port from 1 to {_MAX_PORT - demo.PORTS}")
-    return int(text)
 
 
 def _docs(options: argparse.Namespace) -> int:

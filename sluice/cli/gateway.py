@@ -21,7 +21,7 @@ from sluice.config.gateway import ControlPlane
 from sluice.config.load import CONFIG_VARIABLE, load, read_text
 from sluice.config.telemetry import Telemetry
 from sluice.config.values import Strict, connectable, join_host_port, split_host_port
-from sluice.http.client import is_local
+from sluice.http.client import NoAnswerError, UnexpectedAnswerError, is_local
 
 Section = TypeVar("Section", bound=Strict)
 
@@ -108,14 +108,21 @@ def read_section(config: Path, name: str, schema: type[Section]) -> Section:
     return _section(config, name, schema)[0]
 
 
-def no_control_plane(address: GatewayAddress, reason: str) -> CommandError:
+def no_control_plane(address: GatewayAddress, error: NoAnswerError) -> CommandError:
     """The error of a command that needs the control plane."""
-    return CommandError(no_answer("the control plane", address, reason))
+    return CommandError(no_answer("the control plane", address, error))
 
 
-def no_answer(server: str, address: GatewayAddress, reason: str) -> str:
-    """Say that a server did not answer, where its address comes from, and why."""
-    return f"no answer from {server} at {address.url} ({address.origin}): {reason}"
+def no_answer(server: str, address: GatewayAddress, error: NoAnswerError) -> str:
+    """Say that a server did not answer, or what it answered, and where its address comes from."""
+    return describe_no_answer(server, f"{address.url} ({address.origin})", error)
+
+
+def describe_no_answer(server: str, place: str, error: NoAnswerError) -> str:
+    """Say that a server did not answer, or what it answered."""
+    if isinstance(error, UnexpectedAnswerError):
+        return f"{server} at {place} {error}"
+    return f"no answer from {server} at {place}: {error}"
 
 
 def address_near(control_plane: str, address: str) -> str:

@@ -12,7 +12,9 @@ from sluice.cli.gateway import (
     read_section,
     require_config,
 )
+from sluice.cli.numbers import whole_number
 from sluice.config.files import read_file
+from sluice.config.gateway import MAX_WORKERS
 from sluice.config.telemetry import MAX_PROFILE_SECRET, Telemetry
 from sluice.http.client import NoAnswerError, fetch
 
@@ -29,8 +31,14 @@ def register(commands: Subcommands) -> None:
     parser = command(commands, "profile", _profile, "profile a worker of a running gateway")
     config_argument(parser, "config of the gateway")
     callout_option(parser, "telemetry.metrics.address of the config")
-    parser.add_argument("--seconds", type=int, default=10, help=f"duration, at most {MAX_SECONDS}")
-    parser.add_argument("--worker", type=int, default=0, help="index of the worker, from 0")
+    parser.add_argument(
+        "--seconds", type=whole_number(1, MAX_SECONDS), default=10,
+        help=f"duration, at most {MAX_SECONDS}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--worker", type=whole_number(0, MAX_WORKERS - 1), default=0,
+        help="index of the worker, from 0",
+    )  # fmt: skip
     parser.add_argument(
         "--output", type=Path, default=Path("profile.svg"),
         help="output file: a flame graph if it ends in .svg, else a profile for speedscope.app",
@@ -44,7 +52,7 @@ def _profile(options: argparse.Namespace) -> int:
     try:
         profile = fetch(url, options.seconds + MARGIN, MAX_PROFILE, headers=headers, proxy=True)
     except NoAnswerError as error:
-        raise CommandError(no_answer("the callout", address, str(error))) from error
+        raise CommandError(no_answer("the callout", address, error)) from error
     options.output.write_bytes(profile)  # `main` reports an OSError, with the path
     print(options.output)
     return 0

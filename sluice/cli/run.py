@@ -11,11 +11,13 @@ from pydantic import ValidationError
 from sluice.cli.commands import CommandError, Subcommands, UsageError, command
 from sluice.cli.files import write_demo
 from sluice.cli.gateway import config_argument, find_config, read_section, require_config
+from sluice.cli.numbers import seconds, whole_number
 from sluice.config import GatewayConfig
-from sluice.config.gateway import Callout, ControlPlane
+from sluice.config.gateway import MAX_WORKERS, Callout, ControlPlane
 from sluice.config.load import CONFIG_VARIABLE
 from sluice.config.telemetry import MetricsEndpoint, Telemetry
 from sluice.config.validation import error_message
+from sluice.config.values import MIN_DURATION
 from sluice.demo import default_config
 from sluice.runner import READY_TIMEOUT, StartError, UpOptions, up
 
@@ -51,7 +53,7 @@ def register(commands: Subcommands) -> None:
         "--envoy", type=Path, metavar="PATH", help="Envoy binary; default: the installed one"
     )
     gateway.add_argument(
-        "--ready-timeout", type=float, metavar="SECONDS", default=READY_TIMEOUT,
+        "--ready-timeout", type=seconds(MIN_DURATION), metavar="SECONDS", default=READY_TIMEOUT,
         help="time for all processes to become ready; default: %(default)g",
     )  # fmt: skip
     _transport(gateway)
@@ -76,16 +78,16 @@ def _callout_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"address of worker 0; default: callout.address, {defaults.callout.address}",
     )
     parser.add_argument(
-        "--workers", type=int,
+        "--workers", type=whole_number(1, MAX_WORKERS),
         help=f"number of worker processes; default: callout.workers, {defaults.callout.workers}",
     )  # fmt: skip
     parser.add_argument(
-        "--drain-timeout", type=float,
+        "--drain-timeout", type=seconds(0.0),
         help="seconds for open calls to end when a worker stops; default: callout.drain_timeout, "
         f"{defaults.callout.drain_timeout:g}",
     )  # fmt: skip
     parser.add_argument(
-        "--hang-timeout", type=float,
+        "--hang-timeout", type=seconds(0.0),
         help="seconds without a heartbeat after which a worker is replaced; default: "
         f"callout.hang_timeout, {defaults.callout.hang_timeout:g}",
     )  # fmt: skip

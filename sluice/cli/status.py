@@ -19,6 +19,7 @@ from sluice.cli.gateway import (
     config_argument,
     control_plane,
     control_plane_option,
+    describe_no_answer,
     no_control_plane,
 )
 from sluice.config.errors import Problem
@@ -53,7 +54,7 @@ def _status(options: argparse.Namespace) -> int:
             text = json.dumps(status, indent=2) if options.json else describe(status)
             failed = status["error"] is not None
     except NoAnswerError as error:
-        raise no_control_plane(address, str(error)) from error
+        raise no_control_plane(address, error) from error
     print(text)
     return 1 if failed else 0
 
@@ -69,7 +70,7 @@ def _callout(url: str) -> Status:
             "breakers": [],
             "unprotected": 0,
             "key_sets": [],
-            "error": str(error),
+            "error": describe_no_answer("the callout", url, error),
         }
 
 
@@ -135,7 +136,7 @@ def _latest_answers(status: Status) -> Iterator[tuple[tuple[str, str | int], flo
 
 def _callout_lines(callout: Status) -> Iterator[str]:
     if callout["error"] is not None:
-        yield from ("", f"callout   unknown: no callout at {callout['url']}: {callout['error']}")
+        yield from ("", f"callout   unknown: {callout['error']}")
         return
     yield from _workers(callout["workers"])
     yield from _breakers(callout)

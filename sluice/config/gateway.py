@@ -113,6 +113,7 @@ class ControlPlane(Strict):
     )
 
 
+MAX_WORKERS = 64
 MAX_MESSAGE_TIMEOUT = 60
 MAX_CONVERSION_TIMEOUT = 300
 """Maxima of `callout.message_timeout` and `callout.conversion_timeout`, in seconds."""
@@ -129,7 +130,7 @@ class Callout(Strict):
         description="Address of worker 0. Worker N listens on this port + N. For a Unix socket, "
         "worker N listens on this path with `-N` appended, and worker 0 on the path with `-0`.",
     )
-    workers: int = Field(2, ge=1, le=64, description="Number of worker processes.")
+    workers: int = Field(2, ge=1, le=MAX_WORKERS, description="Number of worker processes.")
     message_timeout: PositiveDuration = Field(
         2.0,
         le=MAX_MESSAGE_TIMEOUT,

@@ -276,6 +276,9 @@ class TypeLabel:
 
 _TEXT_OR_NUMBER = {"anyOf": [{"type": "string"}, {"type": "number", "minimum": 0}]}
 
+MAX_DURATION = 86_400.0 * 366
+"""Seconds: a year."""
+
 MIN_DURATION = 0.001
 """Seconds: Envoy counts milliseconds, and 0 has another meaning, such as "no timeout"."""
 
@@ -290,7 +293,7 @@ Duration = Annotated[
     TypeLabel("duration"),
     BeforeValidator(_duration_value),
     AfterValidator(_check_duration),
-    Field(ge=0, le=86_400 * 366, json_schema_extra={**_TEXT_OR_NUMBER, "examples": ["30s"]}),
+    Field(ge=0, le=MAX_DURATION, json_schema_extra={**_TEXT_OR_NUMBER, "examples": ["30s"]}),
 ]
 """Seconds; written `250ms`, `30s`, `5m`, `1h`, or as a number of seconds."""
 

@@ -21,7 +21,7 @@ MAX_STATUS = 64 << 20
 MAX_ERROR = 500
 """Bytes of an error response, and characters of another cause, that an error quotes."""
 
-NO_STATUS = "the response is not a status; check the URL"
+NO_STATUS = "answered, but the response is not a status; check the URL"
 
 # Any: JSON. The status of the control plane has the schema `xds.admin.status.Status`, that of the
 # callout has the schema `extproc.telemetry.status.CalloutStatus`.
@@ -30,6 +30,13 @@ Status = dict[str, Any]
 
 class NoAnswerError(Exception):
     """A server of the gateway did not answer, or its answer is not what the client expects."""
+
+
+class UnexpectedAnswerError(NoAnswerError):
+    """A server answered with an error, or with something else than the client expects.
+
+    The message is about the server: `answered 404: Not Found`.
+    """
 
 
 def fetch(
@@ -54,13 +61,14 @@ def fetch(
         )
         response = request.run()
     except TooLargeError as error:
-        raise NoAnswerError(str(error)) from error
+        raise UnexpectedAnswerError(f"answered, but {error}") from error
     except HTTPException as error:
-        raise NoAnswerError(f"the response is not HTTP: {_cause(error)}") from error
+        text = f"answered, but the response is not HTTP: {_cause(error)}"
+        raise UnexpectedAnswerError(text) from error
     except (OSError, ValueError) as error:
         raise NoAnswerError(f"{_cause(error)}; is it running?") from error
     if not response.is_success:
-        raise NoAnswerError(_http_error(response))
+        raise UnexpectedAnswerError(f"answered {_http_error(response)}")
     return response.body
 
 
@@ -77,17 +85,17 @@ def fetch_status(
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or member not in found:
-        raise NoAnswerError(NO_STATUS)
+        raise UnexpectedAnswerError(NO_STATUS)
     return found
 
 
 @contextmanager
 def reading_status() -> Iterator[None]:
-    """Raises NoAnswerError if the code in the block finds other types than those of a status."""
+    """The code in the block reads a status. Raises UnexpectedAnswerError if it has other types."""
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise NoAnswerError(NO_STATUS) from error
+        raise UnexpectedAnswerError(NO_STATUS) from error
 
 
 def is_local(host: str) -> bool:

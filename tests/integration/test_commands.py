@@ -46,7 +46,7 @@ def test_status_succeeds_without_the_callout(
     assert main(["status", "--url", url, "--callout", "http://127.0.0.1:1"]) == 0
     output = capsys.readouterr().out
     assert "(in sync)" in output
-    assert "callout   unknown: no callout at http://127.0.0.1:1: " in output
+    assert "callout   unknown: no answer from the callout at http://127.0.0.1:1: " in output
 
 
 def test_explain_shows_every_stage_and_the_decision(

@@ -18,7 +18,14 @@ from sluice.cli.gateway import (
     require_config,
 )
 from sluice.config.values import is_ip, split_host_port
-from sluice.http.client import NoAnswerError, Status, fetch_status, is_local, reading_status
+from sluice.http.client import (
+    NoAnswerError,
+    Status,
+    UnexpectedAnswerError,
+    fetch_status,
+    is_local,
+    reading_status,
+)
 from sluice.printable import printable
 
 MAX_LINE = 5000
@@ -90,9 +97,10 @@ def _source(options: argparse.Namespace, authority: str) -> Source:
     try:
         status = fetch_status(address.url, "worker_addresses", proxy=True)
     except NoAnswerError as error:
-        if config is None or options.control_plane is not None:
-            raise no_control_plane(address, str(error)) from error
-        reason = no_answer("the control plane", address, str(error))
+        answered = isinstance(error, UnexpectedAnswerError)
+        if config is None or options.control_plane is not None or answered:
+            raise no_control_plane(address, error) from error
+        reason = no_answer("the control plane", address, error)
         return Source(f"from {config}, no gateway answers", NoGateway(config, reason))
     try:
         with reading_status():
@@ -100,7 +108,7 @@ def _source(options: argparse.Namespace, authority: str) -> Source:
             gateway = RunningGateway(address_near(address.url, status["xds"]), tuple(workers))
             notes = tuple(_notes(status, authority))
     except NoAnswerError as error:
-        raise no_control_plane(address, str(error)) from error
+        raise no_control_plane(address, error) from error
     return Source(f"in force at {address.url}", gateway, notes)
 
 

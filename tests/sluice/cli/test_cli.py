@@ -213,11 +213,8 @@ def test_explain_decides_without_a_key_set_that_cannot_be_fetched(
         ("--address", "nowhere"),
         ("--metrics", "9902"),
         ("--metrics-allowed-host", "a/b"),
-        ("--workers", "0"),
         ("--max-memory", "lots"),
         ("--hang-timeout", "0.5"),
-        ("--drain-timeout", "-1.0"),
-        ("--drain-timeout", "nan"),
     ],
 )
 def test_an_invalid_option_of_the_callout_is_named(

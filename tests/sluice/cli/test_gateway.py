@@ -1,6 +1,9 @@
 """Every command finds its gateway in the same way, and says which one it looked for."""
 
 import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -186,3 +189,37 @@ def test_the_processes_of_up_do_not_read_the_config_of_the_environment(
     ):
         assert spec.environment is not None
         assert "SLUICE_CONFIG" not in spec.environment
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    """Answers every request with an error."""
+
+    def do_GET(self) -> None:
+        self.send_error(401, "Unauthorized", "this server needs a password")
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name in the base)
+        """Log nothing."""
+
+
+@pytest.fixture
+def refusing() -> Iterator[int]:
+    """The port of a server that is no gateway, or asks for a password."""
+    server = HTTPServer(("127.0.0.1", 0), _Refusing)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("command", ["status", "profile", "explain"])
+def test_a_server_that_answers_with_an_error_has_answered(
+    command: str, refusing: int, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = ["/v2/models/a"] if command == "explain" else []
+    error = error_of(capsys, command, write(config, refusing), *request)
+    server = "the callout" if command == "profile" else "the control plane"
+    assert error.startswith(f"sluice {command}: {server} at http://127.0.0.1:{refusing} (")
+    assert ") answered 401: " in error
+    assert "no answer" not in error

@@ -15,7 +15,7 @@ from sluice.runner import plan
 
 ROOT = Path(__file__).parents[3]
 COMMANDS = {
-    "callout": ["callout", "--workers", "0"],
+    "callout": ["callout", "--metrics", "9902"],
     "control-plane": ["control-plane", "absent.yaml"],
     "explain": ["explain", "absent.yaml", "/x"],
     "up": ["up", "absent.yaml"],

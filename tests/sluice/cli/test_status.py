@@ -315,7 +315,7 @@ def test_the_url_of_the_callout_can_be_set(
 
 def test_without_a_callout_the_breakers_are_unknown(capsys: pytest.CaptureFixture[str]) -> None:
     shown = status(control_plane(UNUSED), capsys)
-    assert f"callout   unknown: no callout at http://{UNUSED}: " in shown
+    assert f"callout   unknown: no answer from the callout at http://{UNUSED}: " in shown
     assert "refused" in shown
     found = json.loads(status(control_plane(UNUSED), capsys, "--json"))["callout"]
     assert "refused" in found["error"]
@@ -330,7 +330,9 @@ def test_a_response_that_is_not_a_callout_status_is_an_error(
     )
     with serve_in_thread(app, ANY_PORT, max_requests=20) as other:
         shown = status(control_plane(other), capsys)
-    assert f"no callout at http://{other}: the response is not a status; check the URL" in shown
+    assert (
+        f"the callout at http://{other} answered, but the response is not a status; check" in shown
+    )
 
 
 def test_a_status_with_other_fields_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
@@ -350,7 +352,7 @@ def test_the_status_of_an_older_callout_is_an_error(capsys: pytest.CaptureFixtur
     app = Starlette(routes=[Route("/v1/status", older)])
     with serve_in_thread(app, ANY_PORT, max_requests=20) as address:
         shown = status(control_plane(address), capsys)
-    assert f"no callout at http://{address}: the response is not a status" in shown
+    assert f"the callout at http://{address} answered, but the response is not a status" in shown
 
 
 def test_a_response_that_is_not_a_control_plane_status_is_an_error(
@@ -379,7 +381,7 @@ def test_an_error_body_with_terminal_control_sequences_is_not_printed(
     app = Starlette(routes=[Route("/v1/status", respond)])
     with serve_in_thread(app, ANY_PORT, max_requests=20) as address:
         assert main(["status", "--url", f"http://{address}"]) == 1
-    assert capsys.readouterr().err.endswith(": 404: Not Found\n")
+    assert capsys.readouterr().err.endswith(" answered 404: Not Found\n")
 
 
 @pytest.mark.parametrize("command", [["status", "--url"], ["explain", "/x", "--control-plane"]])
@@ -421,7 +423,8 @@ def test_a_status_whose_members_have_other_types_is_an_error(
     with serve_in_thread(app, ANY_PORT, max_requests=20) as address:
         for command in (["status", "--url"], ["explain", "/x", "--control-plane"]):
             assert main([*command, f"http://{address}"]) == 1
-            assert capsys.readouterr().err.startswith(f"sluice {command[0]}: no ")
+            answered = f"sluice {command[0]}: the control plane at http://{address} "
+            assert capsys.readouterr().err.startswith((answered, "sluice explain: no policy from"))
 
 
 def test_a_response_that_is_nested_deeply_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:

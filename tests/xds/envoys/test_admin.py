@@ -139,7 +139,7 @@ def test_the_size_of_an_answer_is_bounded_by_the_endpoints(monkeypatch: pytest.M
     with envoy({"cluster_statuses": [], "x": "x" * 200}) as address:
         assert isinstance(AdminSource(address, lambda: 3).ask(), Observation)
         found = AdminSource(address, lambda: 2).ask()
-    assert found == NoObservation("the response has more than 200 bytes")
+    assert found == NoObservation("answered, but the response has more than 200 bytes")
 
 
 def test_an_answer_that_arrives_too_slowly_is_no_observation(
@@ -154,7 +154,7 @@ def test_an_answer_that_arrives_too_slowly_is_no_observation(
 def test_a_status_that_is_no_success_is_no_observation() -> None:
     app = Starlette(routes=[Route("/{path}", lambda _: Response(b"{}", 302))])
     with serve_in_thread(app, "127.0.0.1:0", max_requests=5) as address:
-        assert AdminSource(address).ask() == NoObservation("302: {}")
+        assert AdminSource(address).ask() == NoObservation("answered 302: {}")
 
 
 def test_the_id_of_a_node_is_printable_and_short() -> None:
