@@ -103,16 +103,17 @@ class JwtIssuer(Confidential):
     @model_validator(mode="after")
     def _fetches_before_keys_expire(self) -> Self:
         if self.jwks_max_stale < self.jwks_refresh:
-            raise ValueError("jwks_max_stale must be at least jwks_refresh")
+            raise invalid("write a duration of at least jwks_refresh", ("jwks_max_stale",))
         return self
 
     @model_validator(mode="after")
     def _no_algorithm_confusion(self) -> Self:
         symmetric = {algorithm.startswith("HS") for algorithm in self.algorithms}
         if len(symmetric) > 1:
-            raise ValueError(
-                "algorithms mixes symmetric (HS*) and asymmetric algorithms, so a public key "
-                "could be used as a shared secret; configure two issuers"
+            raise invalid(
+                "symmetric (HS*) and asymmetric algorithms are mixed, so a public key could be "
+                "used as a shared secret; configure two issuers",
+                ("algorithms",),
             )
         return self
 

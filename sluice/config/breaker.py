@@ -4,6 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from sluice.config.invalid import invalid
 from sluice.config.values import Duration, PositiveDuration, Share, Strict
 
 MAX_REQUESTS = 1_000_000_000
@@ -64,7 +65,7 @@ class BreakerConfig(Strict):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.reduce_above > self.refuse_above:
-            raise ValueError("reduce_above must be at most refuse_above")
+            raise invalid("write a number of at most refuse_above", ("reduce_above",))
         if self.sample < self.min_volume:
-            raise ValueError("sample must be at least min_volume")
+            raise invalid("write a number of at least min_volume", ("sample",))
         return self

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from sluice.config.enumeration import enumerated
 from sluice.config.errors import ConfigError, KeyPath, Place, unplaced
 from sluice.config.gateway import GatewayConfig
 from sluice.config.models import Model
@@ -47,8 +48,7 @@ def _models(running: GatewayConfig, changed: GatewayConfig) -> Iterator[Disrupti
     removed = [n for n, model in running.models.items() if served.isdisjoint(_paths(n, model))]
     if not removed:
         return
-    more = f" and {len(removed) - MAX_NAMES} more" if len(removed) > MAX_NAMES else ""
-    names = f"{', '.join(removed[:MAX_NAMES])}{more}"
+    names = enumerated(removed, maximum=MAX_NAMES)
     if len(removed) == len(running.models):
         yield Disruption(("models",), f"this change would remove every model ({names})")
     elif len(removed) >= MIN_MOST_MODELS and 2 * len(removed) > len(running.models):

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from sluice.config.auth import Auth
 from sluice.config.cors import Cors
+from sluice.config.enumeration import enumerated
 from sluice.config.errors import KeyPath
 from sluice.config.invalid import check_distinct, invalid
 from sluice.config.limits import Limits
@@ -165,9 +166,8 @@ class Callout(Strict):
         if not self.address.startswith("unix:"):
             port = self.address.rpartition(":")[2]
             if int(port) + self.workers - 1 > 65535:
-                raise ValueError(
-                    f"{self.workers} workers starting at port {port} exceed port 65535"
-                )
+                message = f"worker {self.workers - 1} would have a port above 65535: lower workers"
+                raise invalid(f"{message}, or the port of address ({port})", ("workers",))
         return self
 
     def addresses(self) -> tuple[str, ...]:
@@ -208,9 +208,10 @@ class Envoy(Strict):
     @model_validator(mode="after")
     def _admin_is_local(self) -> Self:
         if not self.allow_remote_admin and not is_loopback(split_host_port(self.admin)[0]):
-            raise ValueError(
-                f"envoy.admin is {self.admin}, which other machines can reach: use a loopback "
-                "address such as 127.0.0.1:9901, or set envoy.allow_remote_admin: true"
+            raise invalid(
+                f"other machines can reach {self.admin}: write a loopback address such as "
+                "127.0.0.1:9901, or set envoy.allow_remote_admin: true",
+                ("admin",),
             )
         return self
 
@@ -277,11 +278,10 @@ class GatewayConfig(Strict):
     def _breakers_have_reports(self) -> Self:
         enabled = [name for name, model in self.models.items() if model.breaker.enabled]
         if enabled and not self.telemetry.reports.enabled:
-            more = f" and {len(enabled) - 3} more" if len(enabled) > 3 else ""
-            raise ValueError(
-                "telemetry.reports.enabled is false, but breakers need the reports: set "
-                f"breaker.enabled: false in models {', '.join(enabled[:3])}{more}, "
-                "or enable the reports"
+            raise invalid(
+                "breakers need the reports: write true, or set breaker.enabled: false in models "
+                f"{enumerated(enabled, maximum=3)}",
+                ("telemetry", "reports", "enabled"),
             )
         return self
 

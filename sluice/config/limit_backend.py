@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
+from sluice.config.invalid import invalid
 from sluice.config.pattern import Pattern
 from sluice.config.values import Confidential, PositiveDuration, Text, split_url
 
@@ -109,15 +110,17 @@ class LimitBackend(Confidential):
     @model_validator(mode="after")
     def _redis_is_complete(self) -> Self:
         if self.kind == "redis" and not self.urls:
-            raise ValueError("set urls to the Redis servers")
+            raise invalid("set urls to the Redis servers", ("urls",))
         if self.kind == "memory" and self.urls:
-            raise ValueError("urls are only for kind: redis")
+            raise invalid("remove the URLs, or set kind: redis", ("urls",))
         if self.mode == "single" and len(self.urls) > 1:
-            raise ValueError("mode: single takes one URL")
+            raise invalid("write one URL with mode: single", ("urls",))
         if (self.mode == "sentinel") != (self.sentinel_service is not None):
-            raise ValueError("set sentinel_service with mode: sentinel, and only then")
+            message = "set sentinel_service with mode: sentinel, and only then"
+            raise invalid(message, ("sentinel_service",))
         if self.mode == "cluster" and any(urlsplit(u).path.strip("/0") for u in self.urls):
-            raise ValueError("a Redis cluster has only database 0; remove the database from urls")
+            message = "a Redis cluster has only database 0: remove the database from the URLs"
+            raise invalid(message, ("urls",))
         if self.leases.interval >= self.leases.lifetime:
-            raise ValueError("leases.interval must be below leases.lifetime")
+            raise invalid("write a duration below leases.lifetime", ("leases", "interval"))
         return self

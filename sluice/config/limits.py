@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from sluice.config.invalid import check_distinct
+from sluice.config.invalid import check_distinct, invalid
 from sluice.config.limit_backend import LimitBackend
 from sluice.config.rate_limit_service import DomainName, RateLimitDomain
 from sluice.config.values import HeaderName, Name, Share, Size, Strict
@@ -117,11 +117,13 @@ class LimitRule(Strict):
     @model_validator(mode="after")
     def _burst_fits(self) -> Self:
         if self.burst is not None and self.algorithm != "token_bucket":
-            raise ValueError(f"burst is only for token_bucket, not for {self.algorithm}")
+            message = f"remove burst: only token_bucket has it, not {self.algorithm}"
+            raise invalid(message, ("burst",))
         if self.algorithm == "token_bucket":
             maximum = MAX_EXACT // (UNIT_SECONDS[self.per] * 1_000_000)
             if self.capacity > maximum:
-                raise ValueError(f"burst must be at most {maximum} with per: {self.per}")
+                message = f"write a number of at most {maximum} with per: {self.per}"
+                raise invalid(message, ("rate" if self.burst is None else "burst",))
         return self
 
     @model_validator(mode="after")
@@ -129,12 +131,13 @@ class LimitRule(Strict):
         for field in ("constant", "maximum"):
             value = getattr(self.cost, field)
             if value is not None and value > self.capacity:
-                raise ValueError(
-                    f"cost.{field} is {value}, but the limit admits at most {self.capacity} "
-                    "tokens at once, so it would refuse every such request"
+                raise invalid(
+                    f"write at most {self.capacity}, not {value}: the limit admits no more tokens "
+                    "at once, so it would refuse every such request",
+                    ("cost", field),
                 )
         if self.cost.maximum is not None and self.cost.maximum < self.cost.constant:
-            raise ValueError("cost.maximum must be at least cost.constant")
+            raise invalid("write a number of at least cost.constant", ("cost", "maximum"))
         return self
 
 

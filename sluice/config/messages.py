@@ -5,13 +5,14 @@ So each type of error that the schema can have has a message in `_MESSAGES`.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from sluice.config.enumeration import enumerated
 from sluice.config.invalid import INVALID
 from sluice.config.pattern import WRONG_FORMAT
 from sluice.config.values import (
@@ -35,12 +36,16 @@ _ITEM = re.compile(r"[A-Za-z0-9_.*/-]{1,40}")
 
 @dataclass(frozen=True, slots=True)
 class FieldType:
-    """The type that the schema has for a value. `label` is the name of a scalar type, or empty."""
+    """The type that the schema has for a value. `label` is the name of a scalar type, or empty.
+
+    `may_be_empty`: whether a list or a map needs no items.
+    """
 
     label: str = ""
     options: tuple[str, ...] = ()
     section: type[BaseModel] | None = None
     holds_sections: bool = False
+    may_be_empty: bool = True
 
     @classmethod
     def of(cls, annotation: object, metadata: tuple[object, ...] = ()) -> "FieldType":
@@ -48,17 +53,19 @@ class FieldType:
         label = next((each.name for each in metadata if isinstance(each, TypeLabel)), "")
         origin, arguments = get_origin(annotation), get_args(annotation)
         if origin is Annotated:
-            found = cls.of(arguments[0], arguments[1:])
-            return found if found.label or not label else cls(label)
+            return cls.of(arguments[0], (*metadata, *arguments[1:]))
         if origin is Literal:
             return cls(options=tuple(map(str, arguments)))
         if origin in (dict, tuple):
             inner = cls.of(arguments[-1] if origin is dict else arguments[0])
-            return cls(holds_sections=inner.section is not None)
+            return cls(
+                holds_sections=inner.section is not None,
+                may_be_empty=not any(getattr(each, "min_length", 0) for each in metadata),
+            )
         if isinstance(annotation, type):
             section = annotation if issubclass(annotation, BaseModel) else None
             return cls(label, section=section)
-        of_union = [cls.of(each) for each in arguments if each is not type(None)]
+        of_union = [cls.of(each, metadata) for each in arguments if each is not type(None)]
         return next((each for each in of_union if each != cls()), cls(label))
 
 
@@ -101,6 +108,8 @@ def message(detail: ErrorDetails, type_: FieldType, *, confidential: bool) -> st
     text = _MESSAGES.get(kind, _not_valid)(error)
     if type_.label in _REMEDIES and kind.endswith(("_type", "_parsing")):
         text = _REMEDIES[type_.label]
+    if confidential and not kind.endswith(("_type", "_parsing")):
+        return text  # "not text" says nothing about text in a wrong format
     return f"{text}, not {_value(error, kind)}"
 
 
@@ -135,23 +144,23 @@ def _section(error: _Error) -> str:
     fields = {} if section is None else section.model_fields
     required = [name for name, field in fields.items() if field.is_required()]
     if required:
-        return f"write a map with the key{'s' * (len(required) > 1)} {_and(required)}"
+        return f"write a map with the key{'s' * (len(required) > 1)} {enumerated(required)}"
     more = ", ..." if len(fields) > MAX_KEYS else ""
     return f"write a map with keys such as {', '.join(list(fields)[:MAX_KEYS])}{more}"
 
 
 def _map(error: _Error) -> str:
     what = "a map from names to sections" if error.type.holds_sections else "a map"
-    return f"write {what}, or {{}} for none"
+    return f"write {what}, or {{}} for none" if error.type.may_be_empty else f"write {what}"
 
 
 def _list(error: _Error) -> str:
     value = error.value
-    if isinstance(value, str) and not error.confidential and _ITEM.fullmatch(value):
+    is_scalar = isinstance(value, str | int | float) and not isinstance(value, bool)
+    if is_scalar and not error.confidential and _ITEM.fullmatch(str(value)):
         return f"write a list, such as [{value}]"
-    if error.type.holds_sections:
-        return "write a list, whose items begin with a dash, or [] for none"
-    return "write a list, such as [a, b], or [] for none"
+    items = "whose items begin with a dash" if error.type.holds_sections else "such as [a, b]"
+    return f"write a list, {items}{', or [] for none' if error.type.may_be_empty else ''}"
 
 
 def _text(error: _Error) -> str:
@@ -163,15 +172,7 @@ def _text(error: _Error) -> str:
 def _option(error: _Error) -> str:
     near = near_name(str(error.value), error.type.options)
     hint = "" if near is None else f" (did you mean {near}?)"
-    return f"write {_or(error.type.options)}{hint}"
-
-
-def _or(words: Sequence[str]) -> str:
-    return " or ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
-
-
-def _and(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+    return f"write {enumerated(error.type.options, 'or')}{hint}"
 
 
 def _length(error: _Error, name: str) -> str:
@@ -242,4 +243,12 @@ _WITHOUT_VALUE: Final[Mapping[str, Callable[[_Error], str]]] = {
     INVALID: _message,
 }
 
-_REMEDIES: Final = {"duration": DURATION_REMEDY, "size": SIZE_REMEDY}
+_ADDRESS_REMEDY: Final = "write an address as host:port, such as 127.0.0.1:8080"
+
+_REMEDIES: Final = {
+    "duration": DURATION_REMEDY,
+    "size": SIZE_REMEDY,
+    "address": _ADDRESS_REMEDY,
+    "IP address and port": _ADDRESS_REMEDY,
+}
+"""What to write in place of a value of another type, by label."""

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 from sluice.config.auth import Claim, ClaimValue
 from sluice.config.breaker import BreakerConfig
 from sluice.config.cors import Cors
+from sluice.config.enumeration import enumerated
 from sluice.config.errors import KeyPath
 from sluice.config.invalid import check_distinct, invalid
 from sluice.config.pattern import Pattern
@@ -182,7 +183,8 @@ class Access(Strict):
     @model_validator(mode="after")
     def _not_both(self) -> Self:
         if self.public and self.allow:
-            raise ValueError("remove allow, or set public: false")
+            message = "a public model admits every caller: remove allow, or set public: false"
+            raise invalid(message, ("allow",))
         return self
 
 
@@ -300,7 +302,7 @@ class Model(Strict):
     @model_validator(mode="after")
     def _versions_exist(self) -> Self:
         if self.stable is None and len(self.versions) > 1:
-            raise ValueError(f"set stable to the default version: {_one_of(self.versions)}")
+            raise ValueError(f"set stable to the default version, {_one_of(self.versions)}")
         named: list[tuple[KeyPath, str]] = [(("stable",), self.stable_version)]
         named += [
             (("claim_rules", n, "version"), r.version) for n, r in enumerate(self.claim_rules)
@@ -328,14 +330,14 @@ class Model(Strict):
             if version == self.stable_version:
                 raise invalid(f"{version!r} is the stable version, which cannot be a canary", at)
         if sum(canary.percent for canary in self.canaries) > 100:
-            raise ValueError("the percentages of the canaries add up to more than 100")
-        if self.bucket.hash == "modulo" and any(c.percent % 1 for c in self.canaries):
-            raise ValueError("with bucket.hash: modulo, percentages must be whole numbers")
+            message = "the percentages of the canaries add up to more than 100: lower one"
+            raise invalid(message, ("canaries",))
+        for n, canary in enumerate(self.canaries):
+            if self.bucket.hash == "modulo" and canary.percent % 1:
+                message = f"write a whole number, not {canary.percent}, with bucket.hash: modulo"
+                raise invalid(message, ("canaries", n, "percent"))
         return self
 
 
 def _one_of(versions: Iterable[str]) -> str:
-    """The names of some versions, for an error. A model has at most 64."""
-    names = list(versions)
-    more = f" or one of {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(names[:MAX_NAMED]) + more
+    return enumerated(list(versions), "or", MAX_NAMED)

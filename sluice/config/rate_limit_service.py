@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from sluice.config.invalid import check_distinct
+from sluice.config.invalid import check_distinct, invalid
 from sluice.config.values import Strict
 
 LimitName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
@@ -26,9 +26,11 @@ class RateLimitPolicy(Strict):
     @model_validator(mode="after")
     def _limit_is_unambiguous(self) -> Self:
         if self.unlimited and self.requests_per_unit:
-            raise ValueError("remove requests_per_unit, or set unlimited: false")
+            raise invalid(
+                "remove requests_per_unit, or set unlimited: false", ("requests_per_unit",)
+            )
         if self.name and self.name in self.replaces:
-            raise ValueError(f"the limit {self.name!r} cannot replace itself")
+            raise invalid(f"the limit {self.name!r} cannot replace itself", ("replaces",))
         return self
 
 

@@ -4,6 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from sluice.config.enumeration import enumerated
+from sluice.config.invalid import invalid
 from sluice.config.values import Strict
 
 Datatype = Literal[
@@ -86,13 +88,12 @@ class ImageInput(Strict):
         for field in ("mean", "std"):
             count = len(getattr(self, field))
             if count not in (0, 1, self.channels):
-                raise ValueError(
-                    f"{field} has {count} values; write 1, or {self.channels} for {self.color}"
-                )
+                message = f"write 1 value, or {self.channels} for {self.color}, not {count}"
+                raise invalid(message, (field,))
         if any(value == 0 for value in self.std):
-            raise ValueError("std must not be 0, because values are divided by it")
+            raise invalid("write numbers other than 0: values are divided by them", ("std",))
         if self.crop_fraction != 1.0 and self.resize != "crop":
-            raise ValueError("crop_fraction is only for resize: crop")
+            raise invalid("remove crop_fraction, or set resize: crop", ("crop_fraction",))
         return self
 
 
@@ -114,15 +115,15 @@ class TensorInput(Strict):
         if self.image is None:
             return self
         if self.datatype not in IMAGE_DATATYPES:
-            raise ValueError(
-                f"an image needs one of {', '.join(IMAGE_DATATYPES)}, not {self.datatype}"
-            )
+            allowed = enumerated(IMAGE_DATATYPES, "or")
+            raise invalid(f"write {allowed} for an image, not {self.datatype}", ("datatype",))
         wanted = self.image.shape
         given = self.shape[1:] if len(self.shape) == 4 else self.shape
         if len(given) != 3 or any(g not in (-1, w) for g, w in zip(given, wanted, strict=True)):
-            raise ValueError(
-                f"shape {list(self.shape)} does not fit the image: write {[-1, *wanted]}, or "
-                f"{list(wanted)} for a model without a batch dimension"
+            raise invalid(
+                f"{list(self.shape)} does not fit the image: write {[-1, *wanted]}, or "
+                f"{list(wanted)} for a model without a batch dimension",
+                ("shape",),
             )
         return self
 

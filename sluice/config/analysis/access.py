@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from sluice.config.analysis.callers import Callers, Values, is_split
 from sluice.config.analysis.rule import Found, Rule, WarningKind
+from sluice.config.enumeration import enumerated
 from sluice.config.gateway import GatewayConfig
 from sluice.config.limits import LimitMatch
 from sluice.config.models import AllowRule, ClaimRule
@@ -115,8 +116,8 @@ def _known_values(config: GatewayConfig, callers: Callers) -> dict[str, Values]:
 
 
 def _models(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return f"{'model' if len(names) == 1 else 'models'} {', '.join(names[:MAX_NAMES])}{more}"
+    noun = "model" if len(names) == 1 else "models"
+    return f"{noun} {enumerated(names, maximum=MAX_NAMES)}"
 
 
 RULES = (

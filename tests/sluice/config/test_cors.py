@@ -46,7 +46,7 @@ def test_a_default_port_would_never_match(origin: str) -> None:
 def test_every_value_is_not_allowed_with_credentials(more: dict[str, Any]) -> None:
     config = {"origins": ["https://a.com"], **more}
     assert Cors.model_validate(config)
-    with pytest.raises(ValidationError, match=r"contains \*, which is not allowed with credent"):
+    with pytest.raises(ValidationError, match=r"\* is not allowed with credentials: true: list"):
         Cors.model_validate(config | {"credentials": True})
 
 

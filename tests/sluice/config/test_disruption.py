@@ -28,8 +28,8 @@ def effects(running: GatewayConfig, changed: GatewayConfig) -> list[tuple[str, s
 
 
 DISRUPTIVE = {
-    "no models": ({}, {"models": {}}, "models", "remove every model (a, b)"),
-    "other models": ({}, {"models": {"c": MODEL}}, "models", "remove every model (a, b)"),
+    "no models": ({}, {"models": {}}, "models", "remove every model (a and b)"),
+    "other models": ({}, {"models": {"c": MODEL}}, "models", "remove every model (a and b)"),
     "half a file": (
         {"models": models(21)},
         {"models": models(10)},

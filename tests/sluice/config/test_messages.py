@@ -109,6 +109,9 @@ def test_every_message_says_what_to_write() -> None:
     assert len(without_values) > 150
 
 
+MODEL = "models: {a: {versions: {v1: {endpoints: [{address: 'h:1'}]}}, "
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -119,7 +122,7 @@ def test_every_message_says_what_to_write() -> None:
         ("listener: x", "write a map with keys such as address, tls, trusted_hops, handshake_time"),
         ("models: {a b: {}}", "write a name of 1 to 63 letters, digits and . _ -"),
         ("telemetry: {otlp_log: {}}", "telemetry.otlp_log.address: the key is required"),
-        ("limits: {backend: {kind: redi}}", "write memory or redis (did you mean redis?), not"),
+        ("limits: {backend: {kind: redi}}", "kind: write memory or redis (did you mean redis?)"),
         ("envoy: {log_level: INFO}", "(did you mean info?), not 'INFO'"),
         ("envoy: {concurrency: many}", "envoy.concurrency: write a whole number, not 'many'"),
         ("envoy: {concurrency: 1.5}", "envoy.concurrency: write a whole number, not 1.5"),
@@ -134,6 +137,19 @@ def test_every_message_says_what_to_write() -> None:
         ("telemetry: {access_log: {output: 5}}", "write text: put the value in quotes, not 5"),
         ("auth: {issuers: {}}", "write a list, whose items begin with a dash, or [] for none, not"),
         ("control_plane: {allowed_hosts: h}", "write a list, such as [h], not text"),
+        (MODEL + "inputs: [{name: x, datatype: FP32, shape: 1}]}}", "a list, such as [1], not a n"),
+        (MODEL + "methods: true}}", "models.a.methods: write a list, such as [a, b], not true"),
+        ("models: {a: {versions: []}}", "versions: write a map from names to sections, not a list"),
+        ("listener: {address: 8080}", "write an address as host:port, such as 127.0.0.1:8080, not"),
+        (
+            MODEL + "access: {public: true, allow: [{groups: [g]}]}}}",
+            "models.a.access.allow: a pub",
+        ),
+        ("envoy: {admin: '0.0.0.0:1'}", "envoy.admin: other machines can reach 0.0.0.0:1: write"),
+        (
+            "callout: {address: 'h:65535'}",
+            "callout.workers: worker 1 would have a port above 65535",
+        ),
     ],
 )
 def test_a_message_fits_the_key(text: str, expected: str) -> None:
@@ -158,6 +174,16 @@ listener: {tls: {certificate: [swordfish], private_key: 5}}
         loads(text)
     assert len(caught.value.problems) == 8
     assert "swordfish" not in str(caught.value)
+
+
+def test_a_value_of_the_right_type_that_is_not_shown_has_no_type() -> None:
+    """`not a number` would be wrong about a duration above the maximum."""
+    issuer = "{issuer: i, audiences: [a], algorithms: [RS256], jwks_file: f, leeway: 1h}"
+    with pytest.raises(ConfigError) as caught:
+        loads(f"auth: {{issuers: [{issuer}], token_cache_entries: x}}")
+    leeway, entries = map(str, caught.value.problems)
+    assert leeway.endswith("leeway: write a duration of at most 10m")
+    assert entries.endswith("token_cache_entries: write a whole number, not text")
 
 
 @pytest.mark.parametrize(
