@@ -4,7 +4,7 @@ import json
 from string import Template
 
 from sluice.config import GatewayConfig
-from sluice.config.values import is_ip, split_host_port
+from sluice.config.addresses import is_ip, split_host_port
 from sluice.contract.names import NODE_CLUSTER
 from sluice.data import data_path
 

@@ -22,8 +22,8 @@ from protos.accesslog_pb2 import (
     LogAddress,
     ResponseFlags,
 )
+from sluice.config.addresses import join_host_port
 from sluice.config.gateway import MIN_STREAM_BUFFER
-from sluice.config.values import join_host_port
 from sluice.contract import headers as names
 from sluice.contract.local_replies import (
     VIA_UPSTREAM,

@@ -15,12 +15,13 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from sluice.cli.commands import CommandError, UsageError
+from sluice.config.addresses import connectable, join_host_port, reachable, split_host_port
 from sluice.config.document import DocumentError, Node, parse
 from sluice.config.errors import ConfigError, Problem
 from sluice.config.gateway import ControlPlane
 from sluice.config.load import CONFIG_VARIABLE, load, read_text
 from sluice.config.telemetry import Telemetry
-from sluice.config.values import Strict, connectable, join_host_port, split_host_port
+from sluice.config.values import Strict
 from sluice.http.client import NoAnswerError, UnexpectedAnswerError, is_local
 
 Section = TypeVar("Section", bound=Strict)
@@ -146,8 +147,7 @@ def _url(text: str) -> str:
 
 
 def _local_url(address: str) -> str:
-    host, port = split_host_port(address)
-    return f"http://{join_host_port(connectable(host), port)}"
+    return f"http://{reachable(address)}"
 
 
 def _section(config: Path, name: str, schema: type[Section]) -> tuple[Section, Node]:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from sluice.config.addresses import split_url
 from sluice.config.invalid import check_distinct, invalid
 from sluice.config.pattern import Pattern
 from sluice.config.values import (
@@ -15,7 +16,6 @@ from sluice.config.values import (
     PositiveDuration,
     Shown,
     Text,
-    split_url,
 )
 
 Algorithm = Literal[

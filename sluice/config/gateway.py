@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from sluice.config.addresses import is_loopback, split_host_port
 from sluice.config.auth import Auth
 from sluice.config.cors import Cors
 from sluice.config.enumeration import enumerated
@@ -28,8 +29,6 @@ from sluice.config.values import (
     Shown,
     Size,
     Strict,
-    is_loopback,
-    split_host_port,
 )
 from sluice.contract.paths import OIP_PREFIX
 from sluice.near_names import did_you_mean

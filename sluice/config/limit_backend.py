@@ -6,9 +6,10 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
+from sluice.config.addresses import split_url
 from sluice.config.invalid import invalid
 from sluice.config.pattern import Pattern
-from sluice.config.values import Confidential, PositiveDuration, Text, split_url
+from sluice.config.values import Confidential, PositiveDuration, Text
 
 
 def _check_redis_url(value: str) -> str:

@@ -8,10 +8,10 @@ from threading import Thread
 from time import monotonic
 from typing import Final, TypeAlias
 
+from sluice.config.addresses import needs_dns, split_host_port
 from sluice.config.analysis import Warned, WarningKind
 from sluice.config.errors import KeyPath
 from sluice.config.gateway import GatewayConfig
-from sluice.config.values import needs_dns, split_host_port
 
 UNRESOLVABLE_HOST: Final = WarningKind(
     "unresolvable_host",

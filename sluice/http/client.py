@@ -7,7 +7,7 @@ from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
-from sluice.config.values import is_localhost, is_loopback
+from sluice.config.addresses import is_localhost, is_loopback
 from sluice.fetch import Fetch, Response, TooLargeError
 from sluice.printable import printable
 from sluice.user_agent import USER_AGENT

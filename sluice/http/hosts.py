@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Collection
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from sluice.config.values import is_ip, is_localhost, split_host_port
+from sluice.config.addresses import is_ip, is_localhost, split_host_port
 
 HttpEndpoint = Callable[[Request], Awaitable[Response]]
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.applications import Starlette
 
-from sluice.config.values import split_host_port
+from sluice.config.addresses import split_host_port
 
 STOP_TIMEOUT = 2.0
 """Seconds to wait for the server's thread to end."""

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from sluice.config.addresses import reachable
 from sluice.contract.names import CALLOUT_CLUSTER
 from sluice.http.client import NoAnswerError, fetch
 
@@ -21,7 +22,7 @@ async def wait_for_callout(admin: str, workers: int) -> None:
 def healthy_workers(admin: str) -> int:
     """The number of callout workers that Envoy has found healthy."""
     try:
-        answer = fetch(f"http://{admin}/clusters", TIMEOUT, MAX_ANSWER)
+        answer = fetch(f"http://{reachable(admin)}/clusters", TIMEOUT, MAX_ANSWER)
     except NoAnswerError:
         return 0
     lines = answer.decode(errors="replace").splitlines()

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from sluice.bootstrap import max_connections, render
 from sluice.config import GatewayConfig
+from sluice.config.addresses import is_localhost, split_host_port
 from sluice.config.load import CONFIG_VARIABLE
-from sluice.config.values import is_localhost, split_host_port
 from sluice.data import data_path
 from sluice.runner.process import ProcessSpec
 

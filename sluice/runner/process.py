@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sluice.config.values import connectable, split_host_port
+from sluice.config.addresses import connectable, split_host_port
 from sluice.restart import RestartBackoff
 
 log = logging.getLogger(__name__)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from sluice.config import GatewayConfig
+from sluice.config.addresses import reachable
 from sluice.config.checked import load_checked
 from sluice.config.load import load
 from sluice.config.named_files import RUNS_HERE
@@ -226,17 +227,25 @@ async def _ends_first(
 
 
 def _print_addresses(options: UpOptions, config: GatewayConfig) -> None:
-    scheme = "https" if config.listener.tls else "http"
-    rows = [
-        ("gateway", f"{scheme}://{config.listener.address}"),
-        ("control plane", f"http://{config.control_plane.http}"),
-        ("xDS", config.control_plane.xds),
-        ("callout", ", ".join(config.callout.addresses())),
-        ("metrics", f"http://{config.telemetry.metrics.address}/metrics"),
-        ("Envoy admin", f"http://{config.envoy.admin}"),
-        ("config", f"{options.config} (most changes take effect without a restart)"),
-    ]
     print("Sluice is ready.", file=sys.stderr)
-    for name, address in rows:
+    for name, address in _addresses(options, config):
         print(f"  {name:<14} {address}", file=sys.stderr)
     print("Press Ctrl-C to stop.", file=sys.stderr, flush=True)
+
+
+def _addresses(options: UpOptions, config: GatewayConfig) -> Iterator[tuple[str, str]]:
+    """What listens where: URLs that a client on this machine can use."""
+    scheme = "https" if config.listener.tls else "http"
+    yield "gateway", _url(config.listener.address, scheme)
+    yield "control plane", _url(config.control_plane.http)
+    yield "xDS", config.control_plane.xds
+    yield "callout", ", ".join(config.callout.addresses())
+    yield "metrics", _url(config.telemetry.metrics.address, path="/metrics")
+    yield "Envoy admin", _url(config.envoy.admin)
+    yield "config", f"{options.config} (most changes take effect without a restart)"
+
+
+def _url(address: str, scheme: str = "http", path: str = "") -> str:
+    found = reachable(address)
+    more = "" if found == address else f" (listens on {address})"
+    return f"{scheme}://{found}{path}{more}"

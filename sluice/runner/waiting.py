@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import NoReturn
 
 from sluice.config import GatewayConfig
-from sluice.config.values import connectable, join_host_port, split_host_port
+from sluice.config.addresses import reachable
 from sluice.http.client import NoAnswerError, Status, fetch_status
 from sluice.printable import printable
 from sluice.runner.envoy import healthy_workers
@@ -79,8 +79,7 @@ def _rejection(status: Status) -> str | None:
 
 async def _status(address: str) -> Status:
     """The status of the control plane; empty while it does not respond."""
-    host, port = split_host_port(address)
-    url = f"http://{join_host_port(connectable(host), port)}"
+    url = f"http://{reachable(address)}"
     try:
         return await asyncio.to_thread(fetch_status, url, "nodes", timeout=TIMEOUT)
     except NoAnswerError:

@@ -1,5 +1,6 @@
 """A start that fails says which part of the gateway is not ready, and why."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -10,10 +11,10 @@ import pytest
 from cryptography import x509
 
 from tests.certificates import certificate, private_key
-from tests.integration.gateway import Gateway, base_config, jwks
+from tests.integration.gateway import Gateway, base_config, free_ports, jwks, running
 
 
-def start_error(gateway: Gateway, *arguments: str) -> str:
+def start_error(gateway: Gateway, *arguments: str, **environment: str) -> str:
     """What `sluice up` prints when it cannot start the gateway."""
     (gateway.directory / "jwks.json").write_text(jwks())
     gateway.write()
@@ -23,6 +24,7 @@ def start_error(gateway: Gateway, *arguments: str) -> str:
         text=True,
         timeout=60,
         check=False,
+        env={**os.environ, **environment},
     )
     assert started.returncode in (1, 2)
     return started.stderr[started.stderr.index("sluice up: ") :]
@@ -44,14 +46,25 @@ def unstarted() -> Iterator[Gateway]:
     shutil.rmtree(gateway.directory)
 
 
+BLOCKED_CHILDREN = """\
+import signal, sys
+
+if "up" not in sys.orig_argv:
+    signal.pause()
+"""
+"""A module that Python runs at every start. Only `sluice up` itself goes on."""
+
+
 def test_a_start_that_takes_too_long_names_the_parts_that_are_not_ready(
-    unstarted: Gateway,
+    unstarted: Gateway, tmp_path: Path
 ) -> None:
-    error = start_error(unstarted, "--ready-timeout", "0.2")
+    (tmp_path / "sitecustomize.py").write_text(BLOCKED_CHILDREN)
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    error = start_error(unstarted, "--ready-timeout", "2s", PYTHONPATH=path)
     config = unstarted.config
     metrics = config["telemetry"]["metrics"]["address"]
     assert error.splitlines() == [
-        "sluice up: the gateway was not ready within 0.2 s; it waits for:",
+        "sluice up: the gateway was not ready within 2 s; it waits for:",
         f"  control plane: admin HTTP server does not listen on {config['control_plane']['http']}",
         f"  control plane: xDS server does not listen on {config['control_plane']['xds']}",
         f"  callout: worker 0 does not listen on {config['callout']['address']}-0",
@@ -78,3 +91,15 @@ def test_a_process_that_rejects_the_config_ends_the_start_with_its_reason(
     reason = "sluice up: the gateway cannot start with this config: envoy rejects listeners: "
     assert error.startswith(reason)
     assert "must-staple" in error
+
+
+def test_a_start_prints_addresses_that_clients_can_use() -> None:
+    config = base_config()
+    port, admin = free_ports(2)
+    config["listener"]["address"] = f"0.0.0.0:{port}"
+    config["envoy"] |= {"admin": f"0.0.0.0:{admin}", "allow_remote_admin": True}
+    with running(config, demo=False) as gateway:
+        printed = gateway.log.read_text()
+    for name, number in (("gateway", port), ("Envoy admin", admin)):
+        line = f"  {name:<14} http://127.0.0.1:{number} (listens on 0.0.0.0:{number})\n"
+        assert line in printed

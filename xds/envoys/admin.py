@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from sluice.config.values import is_ip, join_host_port
+from sluice.config.addresses import is_ip, join_host_port, reachable
 from sluice.http.client import NoAnswerError, fetch
 from sluice.printable import printable
 from xds.envoys.observation import Host, NoObservation, Observation, Report
@@ -72,7 +72,7 @@ class AdminSource:
 
     def _get(self, path: str) -> Any:
         maximum = MIN_MAX_ANSWER + MAX_ENDPOINT * self._endpoints()
-        return json.loads(fetch(f"http://{self._address}/{path}", TIMEOUT, maximum))
+        return json.loads(fetch(f"http://{reachable(self._address)}/{path}", TIMEOUT, maximum))
 
 
 def _clusters(answer: Json) -> Iterator[tuple[str, tuple[Host, ...]]]:

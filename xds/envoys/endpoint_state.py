@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Literal
 
-from sluice.config.values import (
+from sluice.config.addresses import (
     LOOPBACK_HOSTS,
     is_ip,
     is_localhost,

@@ -19,7 +19,7 @@ from envoy_data_plane.envoy.extensions.clusters.common.dns.v3 import DnsLookupFa
 from envoy_data_plane.envoy.extensions.clusters.dns.v3 import DnsCluster, DnsClusterRefreshRate
 
 from sluice.config import Version
-from sluice.config.values import LOOPBACK_HOSTS, is_localhost, needs_dns, split_host_port
+from sluice.config.addresses import LOOPBACK_HOSTS, is_localhost, needs_dns, split_host_port
 from xds.resources.messages import address, pack, seconds, socket_address
 
 MIN_DNS_RETRY, MAX_DNS_RETRY = 0.5, 5.0

@@ -18,7 +18,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
 )
 from envoy_data_plane.google.protobuf import Any as PackedMessage
 
-from sluice.config.values import split_host_port
+from sluice.config.addresses import split_host_port
 
 
 def pack(message: betterproto2.Message) -> PackedMessage:

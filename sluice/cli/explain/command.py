@@ -17,7 +17,7 @@ from sluice.cli.gateway import (
     no_control_plane,
     require_config,
 )
-from sluice.config.values import is_ip, split_host_port
+from sluice.config.addresses import is_ip, split_host_port
 from sluice.http.client import (
     NoAnswerError,
     Status,

@@ -2,10 +2,10 @@
 
 from urllib.parse import urlsplit
 
+from sluice.config.addresses import is_localhost, is_loopback, split_host_port
 from sluice.config.analysis.callers import Callers
 from sluice.config.analysis.rule import Found, Rule, WarningKind
 from sluice.config.gateway import GatewayConfig
-from sluice.config.values import is_localhost, is_loopback, split_host_port
 
 
 def _plain_text_credentials(config: GatewayConfig) -> Found:

@@ -1,6 +1,6 @@
-"""Worker processes that hang in different ways, for tests of the supervisor's slots.
+"""Worker processes that hang in different ways or end, for tests of the supervisor's slots.
 
-Each writes to the FIFO `ready` beside the shared table when it hangs.
+Each that hangs writes to the FIFO `ready` beside the shared table when it hangs.
 """
 
 import asyncio
@@ -53,6 +53,12 @@ def without_loop(
     """A process that hangs before its event loop runs."""
     dump_at_signal(stack_file(telemetry.table, settings.index))
     _wait_for_a_lock_that_nobody_releases(telemetry)
+
+
+def ending(
+    _: WorkerSettings, __: TelemetrySettings, ___: ProtectionSettings, ____: Connection
+) -> None:
+    """A process that ends at once."""
 
 
 def _ready(telemetry: TelemetrySettings) -> None:

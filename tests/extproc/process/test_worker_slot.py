@@ -28,7 +28,7 @@ from extproc.telemetry.exposition import find_series
 from extproc.telemetry.metrics import Counter, Gauge
 from sluice.restart import MIN_RESTART_DELAY
 from tests.extproc.process import silent_workers
-from tests.extproc.process.silent_workers import deadlocked, stopped, without_loop
+from tests.extproc.process.silent_workers import deadlocked, ending, stopped, without_loop
 
 HANG_TIMEOUT = 5.0
 WAIT = 20.0
@@ -129,6 +129,20 @@ def test_a_worker_that_cannot_be_started_is_started_later(
     slot.on_deadline(slot.deadline)
     ready(path)
     assert slot.status.state == "starting"
+
+
+def test_the_restart_delay_of_a_worker_that_ends_grows(new_slot: Create) -> None:
+    slot, now, delays = new_slot(ending), 0.0, []
+    slot.start(now)
+    for _ in range(4):
+        assert slot.sentinel is not None
+        assert wait([slot.sentinel], WAIT) == [slot.sentinel]
+        slot.on_exit(now)
+        assert slot.deadline is not None
+        delays.append(slot.deadline - now)
+        now = slot.deadline
+        slot.on_deadline(now)
+    assert delays == pytest.approx([MIN_RESTART_DELAY * 2**n for n in range(4)])
 
 
 def test_a_deadlocked_worker_is_killed_with_its_stacks_in_the_log_and_replaced(

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from sluice.config.values import Address, HostPort, is_ip, is_localhost, split_url
+from sluice.config.addresses import is_ip, is_localhost, split_url
+from sluice.config.values import Address, HostPort
 
 HOST_PORT = TypeAdapter[str](HostPort)
 VALID = [
