@@ -53,6 +53,12 @@ Origin = Annotated[
 """An origin as browsers send it (RFC 6454 section 6.2), in lower case."""
 
 
+def origin_expression(origin: str) -> str | None:
+    """The regular expression of an origin with `*` before its host; None for another origin."""
+    scheme, separator, host = origin.partition("://*.")
+    return rf"{re.escape(scheme)}://([a-z0-9_-]+\.)+{re.escape(host)}" if separator else None
+
+
 class Cors(Strict):
     """Web pages of other origins that may call models (CORS).
 
@@ -98,6 +104,10 @@ class Cors(Strict):
         600.0, description="Time for which browsers may cache the answer to a preflight."
     )
 
+    def allows(self, origin: str) -> bool:
+        """Whether a page of this origin may call the model. Envoy compares in the same way."""
+        return any(_matches(each, origin) for each in self.origins)
+
     @model_validator(mode="after")
     def _no_wildcard_with_credentials(self) -> Self:
         named = {
@@ -113,3 +123,10 @@ class Cors(Strict):
                 )
                 raise invalid(message, (key,))
         return self
+
+
+def _matches(allowed: str, origin: str) -> bool:
+    expression = origin_expression(allowed)
+    if expression is not None:
+        return re.fullmatch(expression, origin) is not None
+    return allowed in (ANY, origin)

@@ -11,8 +11,6 @@ from typing import Final
 from sluice.config.enumeration import enumerated
 from sluice.config.errors import ConfigError, KeyPath, Place, unplaced
 from sluice.config.gateway import GatewayConfig
-from sluice.config.models import Model
-from sluice.contract.paths import OIP_PREFIX
 
 MIN_MOST_MODELS = 10
 """Removed models from which on "more than half of the models" is a disruption. In a small config,
@@ -44,8 +42,8 @@ def check_change(running: GatewayConfig, changed: GatewayConfig, place: Place = 
 
 
 def _models(running: GatewayConfig, changed: GatewayConfig) -> Iterator[Disruption]:
-    served = {path for name, model in changed.models.items() for path in _paths(name, model)}
-    removed = [n for n, model in running.models.items() if served.isdisjoint(_paths(n, model))]
+    served = {path for name, model in changed.models.items() for path in model.prefixes(name)}
+    removed = [n for n, model in running.models.items() if served.isdisjoint(model.prefixes(n))]
     if not removed:
         return
     names = enumerated(removed, maximum=MAX_NAMES)
@@ -56,10 +54,6 @@ def _models(running: GatewayConfig, changed: GatewayConfig) -> Iterator[Disrupti
         yield Disruption(
             ("models",), f"this change would remove {len(removed)} of {total} models ({names})"
         )
-
-
-def _paths(name: str, model: Model) -> tuple[str, ...]:
-    return (OIP_PREFIX + name, *model.paths)
 
 
 def _listener(running: GatewayConfig, changed: GatewayConfig) -> Iterator[Disruption]:

@@ -28,6 +28,7 @@ from sluice.config.values import (
     Subpath,
     Text,
 )
+from sluice.contract.paths import OIP_PREFIX
 
 GrpcMethod = Literal["ModelConfig", "ModelStatistics"]
 MediaRange = Annotated[
@@ -287,6 +288,10 @@ class Model(Strict):
     outputs: tuple[TensorOutput, ...] = Field(
         (), max_length=64, description="Outputs of the model that have labels."
     )
+
+    def prefixes(self, name: str) -> tuple[str, ...]:
+        """The path prefixes of the model, which has this name."""
+        return (OIP_PREFIX + name, *self.paths)
 
     @property
     def converts(self) -> bool:

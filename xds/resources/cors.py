@@ -6,8 +6,6 @@ the refusal from the page. Preflights take no tokens of limits: an answer costs 
 the refusal by a limit.
 """
 
-import re
-
 from envoy_data_plane.envoy.config.core.v3 import (
     HeaderValue,
     HeaderValueOption,
@@ -28,7 +26,7 @@ from envoy_data_plane.envoy.extensions.filters.http.rbac.v3 import Rbac, RbacPer
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 
-from sluice.config.cors import ANY, Cors
+from sluice.config.cors import ANY, Cors, origin_expression
 from sluice.contract.local_replies import ORIGIN_POLICY
 from xds.resources.messages import pack
 
@@ -99,10 +97,9 @@ def _list(values: tuple[str, ...]) -> str:
 
 def _origin(origin: str) -> StringMatcher:
     """Matches the whole value of `Origin`."""
-    scheme, separator, host = origin.partition("://*.")
-    if not separator:
+    regex = origin_expression(origin)
+    if regex is None:
         return StringMatcher(exact=origin)
-    regex = rf"{re.escape(scheme)}://([a-z0-9_-]+\.)+{re.escape(host)}"
     return StringMatcher(safe_regex=RegexMatcher(regex=regex))
 
 

@@ -28,7 +28,7 @@ from sluice.config import GatewayConfig, Model
 from sluice.config.gateway import Requests
 from sluice.config.models import Retries
 from sluice.contract import headers, names
-from sluice.contract.paths import OIP_GRPC_PREFIX, OIP_PREFIX
+from sluice.contract.paths import OIP_GRPC_PREFIX
 from xds.resources import cors, local_rate_limit
 from xds.resources.local_rate_limit import ModelLimits
 from xds.resources.messages import header, pack, seconds
@@ -117,7 +117,7 @@ def _matches(name: str, model: Model) -> Iterator[RouteMatch]:
     replaced the path, so the first match is the cluster that the callout has chosen.
     """
     yield _decided(name)
-    for path in (OIP_PREFIX + name, *model.paths):
+    for path in model.prefixes(name):
         yield RouteMatch(path_separated_prefix=path)
     yield RouteMatch(prefix=OIP_GRPC_PREFIX, headers=[_header(headers.MODEL_NAME, exact=name)])
 

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-Result = Literal["pass", "refuse", "unknown", "skip"]
+Result = Literal["pass", "refuse", "answer", "unknown", "skip"]
+
+
+class AnsweredError(Exception):
+    """Envoy answers the request by itself. `certain` is False if the answer may be an error."""
+
+    def __init__(self, reason: str, text: str, *, certain: bool) -> None:
+        super().__init__(text)
+        self.reason, self.certain = reason, certain
 
 
 class RefusedError(Exception):
@@ -20,9 +28,10 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage. `unknown`: the gateway evaluates the stage, and this command could not.
+    """One stage. `answer`: Envoy answers the request by itself, with success.
 
-    `skip`: this command does not evaluate the stage, or the request was refused before it.
+    `unknown`: the gateway evaluates the stage, and this command could not. `skip`: this command
+    does not evaluate the stage, or the request was refused or answered before it.
     """
 
     stage: str
@@ -32,7 +41,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The outcome. `status` is None for an admitted request, `model` and `version` for a refused.
+    """The outcome: a version of a model, or the `status` with which the gateway refuses or answers.
 
     `unknown` names the stages whose result is not known: any of them may still refuse the request.
     """
@@ -133,7 +142,8 @@ class Explanation:
         for note in self.notes:
             yield f"note    {note}"
         decision = self.decision
-        outcome = f"{decision.model}/{decision.version}" if decision.admitted else decision.status
+        version = f"{decision.model}/{decision.version}"
+        outcome = version if decision.status is None else decision.status
         yield f"-> {outcome} ({decision.reason})"
 
 

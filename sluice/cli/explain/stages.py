@@ -19,8 +19,10 @@ from protos.protection_pb2 import InspectResponse
 from sluice.cli.explain import body, envoy_checks, inspection
 from sluice.cli.explain.curl import HttpRequest
 from sluice.cli.explain.near import near_model
+from sluice.cli.explain.own_answers import own_answer, refuses_origin
 from sluice.cli.explain.policy import ReadPolicy, read_policy
 from sluice.cli.explain.report import (
+    AnsweredError,
     BreakerReport,
     Decision,
     Explanation,
@@ -89,10 +91,15 @@ class _Explainer:
             decision = Decision(
                 admitted=False, reason=refused.reason, status=refused.status, detail=refused.detail
             )
+        except AnsweredError as answered:
+            self._add("envoy", "answer", str(answered))
+            unknown = () if answered.certain else ("envoy",)
+            decision = Decision(admitted=True, reason=answered.reason, status=200, unknown=unknown)
         ran = {each.stage for each in self._stages}
+        ended = "answered" if decision.admitted else "refused"
         for name in _ORDER:
             if name not in ran:
-                self._add(name, "skip", "not evaluated: the request is refused before")
+                self._add(name, "skip", f"not evaluated: the request is {ended} before")
         return Explanation(
             version=self._document.version,
             source=self._source.description,
@@ -139,6 +146,14 @@ class _Explainer:
             reason, _ = LOCAL_REPLIES_BY_STATUS[400]
             raise RefusedError("envoy", 400, reason, refusal)
         path = self._headers[":path"].decode().partition("?")[0]
+        answer = own_answer(self._document, self._request, path)
+        if answer is not None:
+            raise AnsweredError(answer.reason, answer.explanation, certain=answer.certain)
+        if refuses_origin(self._document, self._request, path):
+            reason = Reason.ORIGIN_NOT_ALLOWED
+            raise RefusedError(
+                "envoy", 403, reason, "the model accepts no WebSocket from this origin"
+            )
         changed = path != self._request.path.partition("?")[0]
         text = f"the path becomes {path}" if changed else "the path stays as it is"
         self._add("envoy", "pass", f"{text}; Envoy's checks of sizes are not evaluated")
