@@ -224,8 +224,8 @@ class Lane:
 
     def _abandon(self, job: Job) -> None:
         """Refuse a job that runs. It keeps its thread, because no step can be interrupted."""
-        self.refused += 1
         if not job.done.done():
+            self.refused += 1
             job.done.set_exception(_timed_out())
 
     def _expire(self, job: Job) -> None:
