@@ -69,7 +69,7 @@ def _warnings(checked: LoadedConfig, ignored: Sequence[str]) -> Iterator[Problem
             yield warning
     if UNRESOLVABLE_HOST.code not in ignored:
         for unresolvable in unresolvable_hosts(checked.config):
-            yield unresolvable.placed(checked.place)
+            yield unresolvable.warning(checked.place)
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,13 +1,14 @@
-"""Reads a config and everything that the gateway will read because of it."""
+"""Reads a config and the files that it names, and collects their errors and warnings."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from sluice.config.analysis import Warned, WarningKind, analyze
+from sluice.config.analysis import analyze
 from sluice.config.auth import Auth
 from sluice.config.errors import MAX_PROBLEMS, ConfigError, Place, Problem, unplaced
+from sluice.config.finding import Finding, WarningKind
 from sluice.config.gateway import GatewayConfig
 from sluice.config.load import ConfigText, loads, read_text
 from sluice.config.named_files import Strictness, check_named_files
@@ -59,15 +60,15 @@ def check_files(
     if policy is None or problems:
         raise ConfigError(sorted(problems, key=lambda problem: problem.line))
     warned = [*_empty_key_sets(policy.auth), *analyze(config)]
-    warnings += [each.placed(place) for each in warned[:MAX_PROBLEMS]]
+    warnings += [each.warning(place) for each in warned[:MAX_PROBLEMS]]
     warnings.sort(key=lambda problem: problem.line)
     if len(warned) > MAX_PROBLEMS:
         warnings.append(Problem("", 0, "", f"and {len(warned) - MAX_PROBLEMS} more warnings"))
     return LoadedConfig(config, policy, directory, place, tuple(warnings))
 
 
-def _empty_key_sets(auth: Auth) -> Iterator[Warned]:
+def _empty_key_sets(auth: Auth) -> Iterator[Finding]:
     for index, issuer in enumerate(auth.issuers):
         if issuer.jwks is not None and not KeySet.parse(issuer.jwks).keys:
             message = f"the key set of {issuer.issuer[:100]!r} is empty: its tokens are refused"
-            yield Warned.of(EMPTY_KEY_SET, ("auth", "issuers", index), message)
+            yield Finding.of(EMPTY_KEY_SET, ("auth", "issuers", index), message)

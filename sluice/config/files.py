@@ -5,6 +5,9 @@ import os
 import stat
 from pathlib import Path
 
+from sluice.config.finding import Severity
+from sluice.config.values import format_size
+
 
 class TooLargeError(OSError):
     """The file has more bytes than allowed."""
@@ -30,3 +33,22 @@ def read_file(path: Path, maximum: int) -> bytes:
     if len(content) > maximum:
         raise TooLargeError(errno.EFBIG, f"Larger than {maximum} bytes")
     return content
+
+
+class UnusableFileError(Exception):
+    """A file cannot be used. The text says why, and does not name the file."""
+
+    def __init__(self, message: str, severity: Severity = Severity.ERROR) -> None:
+        super().__init__(message)
+        self.severity = severity
+
+
+def read_named_file(file: Path, maximum: int) -> bytes:
+    """The content of a file that a config names. Raises UnusableFileError."""
+    try:
+        return read_file(file, maximum)
+    except TooLargeError as error:
+        raise UnusableFileError(f"the file is larger than {format_size(maximum)}") from error
+    except OSError as error:
+        message = f"the file cannot be read: {error.strerror}"
+        raise UnusableFileError(message, Severity.UNREADABLE) from error

@@ -1,11 +1,9 @@
-"""What is wrong with a file or a variable that a config names."""
+"""What is found in a valid config, and in the files and variables that it names."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
-from pathlib import Path
 
-from sluice.config.errors import KeyPath
-from sluice.config.files import TooLargeError, read_file
+from sluice.config.errors import KeyPath, Place, Problem
 
 
 class Severity(Enum):
@@ -23,8 +21,17 @@ class Severity(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class WarningKind:
+    """A kind of warnings. `code` is its stable name. `when` and `remedy` are for users."""
+
+    code: str
+    when: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong with the file or the variable that a key names. Has no secret.
+    """What is wrong with a key, or with the file or variable that it names. Has no secret.
 
     `code` is the kind of a warning; empty if the finding is always an error.
     """
@@ -34,21 +41,13 @@ class Finding:
     severity: Severity = Severity.ERROR
     code: str = ""
 
+    @classmethod
+    def of(
+        cls, kind: WarningKind, path: KeyPath, what: str, severity: Severity = Severity.WARNING
+    ) -> "Finding":
+        """The finding of a kind, with its remedy."""
+        return cls(path, f"{what}; {kind.remedy}", severity, kind.code)
 
-class UnusableFileError(Exception):
-    """A file cannot be used."""
-
-    def __init__(self, message: str, severity: Severity = Severity.ERROR) -> None:
-        super().__init__(message)
-        self.severity = severity
-
-
-def read_named_file(file: Path, maximum: int) -> bytes:
-    """The content of a file that a config names. Raises UnusableFileError."""
-    try:
-        return read_file(file, maximum)
-    except TooLargeError as error:
-        raise UnusableFileError(f"the file has more than {maximum} bytes") from error
-    except OSError as error:
-        message = f"the file cannot be read: {error.strerror}"
-        raise UnusableFileError(message, Severity.UNREADABLE) from error
+    def warning(self, place: Place) -> Problem:
+        """The finding as a warning, with its place in a file."""
+        return replace(place(self.path, self.message), code=self.code)

@@ -6,15 +6,15 @@ what they would refuse, and reads each file with a bound and without waiting for
 
 import os
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from sluice.config import tls_files
-from sluice.config.analysis.rule import WarningKind
 from sluice.config.errors import ConfigError, KeyPath, Place, Problem, unplaced
-from sluice.config.finding import Finding, Severity, UnusableFileError, read_named_file
+from sluice.config.files import UnusableFileError, read_named_file
+from sluice.config.finding import Finding, Severity, WarningKind
 from sluice.config.gateway import GatewayConfig
 from sluice.config.telemetry import MAX_PROFILE_SECRET, MIN_PROFILE_SECRET
 
@@ -73,7 +73,7 @@ def check_named_files(
     )
     if errors:
         raise ConfigError([place(each.path, each.message) for each in errors])
-    return [replace(place(each.path, each.message), code=each.code) for each in warnings]
+    return [each.warning(place) for each in warnings]
 
 
 def findings(config: GatewayConfig, directory: Path, now: datetime) -> Iterator[Finding]:
@@ -87,12 +87,9 @@ def findings(config: GatewayConfig, directory: Path, now: datetime) -> Iterator[
     variable = config.limits.backend.password_env
     if variable is not None and variable not in os.environ:
         # The name is not shown: it may be the password itself, in the wrong place.
-        yield Finding(
-            ("limits", "backend", "password_env"),
-            "the variable is not set in this process; the callout needs it",
-            Severity.ABSENT,
-            NO_VARIABLE.code,
-        )
+        path: KeyPath = ("limits", "backend", "password_env")
+        message = "the variable is not set in this process"
+        yield Finding.of(NO_VARIABLE, path, message, Severity.ABSENT)
 
 
 def _profile_secret(file: Path) -> Iterator[Finding]:
@@ -118,7 +115,7 @@ def _access_log(output: str) -> Iterator[Finding]:
     file = Path(output)
     if not file.parent.is_dir():
         message = "the folder of the log file does not exist on this machine"
-        yield Finding(path, message, Severity.ABSENT, NO_LOG_FILE.code)
+        yield Finding.of(NO_LOG_FILE, path, message, Severity.ABSENT)
     elif file.is_dir():
-        message = "write the path of a file, not of a folder"
-        yield Finding(path, message, Severity.ABSENT, NO_LOG_FILE.code)
+        message = "the path is that of a folder"
+        yield Finding.of(NO_LOG_FILE, path, message, Severity.ABSENT)

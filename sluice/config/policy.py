@@ -8,7 +8,7 @@ from pydantic import Field
 
 from sluice.config.auth import Auth, JwtIssuer
 from sluice.config.errors import ConfigError, KeyPath, Place, unplaced
-from sluice.config.files import TooLargeError, read_file
+from sluice.config.files import UnusableFileError, read_named_file
 from sluice.config.gateway import Callout, GatewayConfig, Listener, Requests, UnderscoresAction
 from sluice.config.limits import Limits
 from sluice.config.models import Model
@@ -120,11 +120,9 @@ def _with_keys(issuer: JwtIssuer, index: int, directory: Path, place: Place) -> 
 def _key_set_text(file: Path) -> str:
     """The content of a key set file. Raises KeySetError if the file cannot be read."""
     try:
-        return read_file(file, MAX_DOCUMENT).decode()
-    except TooLargeError as error:
-        raise KeySetError("the file is larger than 1 MiB") from error
-    except OSError as error:
-        raise KeySetError(f"the file cannot be read: {error.strerror}") from error
+        return read_named_file(file, MAX_DOCUMENT).decode()
+    except UnusableFileError as error:
+        raise KeySetError(str(error)) from error
     except UnicodeDecodeError:
         raise KeySetError("the file is not UTF-8 text") from None
 

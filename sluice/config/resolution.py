@@ -9,8 +9,8 @@ from time import monotonic
 from typing import Final, TypeAlias
 
 from sluice.config.addresses import needs_dns, split_host_port
-from sluice.config.analysis import Warned, WarningKind
 from sluice.config.errors import KeyPath
+from sluice.config.finding import Finding, WarningKind
 from sluice.config.gateway import GatewayConfig
 
 UNRESOLVABLE_HOST: Final = WarningKind(
@@ -41,7 +41,7 @@ def _resolve(host: str) -> object:
 
 def unresolvable_hosts(
     config: GatewayConfig, resolve: Resolve = _resolve, timeout: float = TIMEOUT
-) -> Iterator[Warned]:
+) -> Iterator[Finding]:
     """The endpoints whose host name does not exist. Names without an answer in time are not known.
 
     `timeout` is in seconds, for all names.
@@ -50,7 +50,7 @@ def unresolvable_hosts(
     unknown = _unknown(list(places), resolve, timeout)
     for host, path in places.items():
         if host in unknown:
-            yield Warned.of(UNRESOLVABLE_HOST, path, "this machine finds no address for the host")
+            yield Finding.of(UNRESOLVABLE_HOST, path, "this machine finds no address for the host")
 
 
 def _host_names(config: GatewayConfig) -> Iterator[tuple[str, KeyPath]]:

@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from sluice.config.analysis.rule import WarningKind
 from sluice.config.errors import KeyPath
-from sluice.config.finding import Finding, Severity, UnusableFileError, read_named_file
+from sluice.config.files import UnusableFileError, read_named_file
+from sluice.config.finding import Finding, WarningKind
 from sluice.config.gateway import GatewayConfig, ListenerTls
 
 MAX_PEM = 1 << 20
@@ -101,8 +101,7 @@ def _validity(
         kind, what = EXPIRING, f"expires on {end:%Y-%m-%d %H:%M} UTC"
     else:
         return
-    message = f"a certificate in the file {what}; {kind.remedy}"
-    yield Finding(path, message, Severity.WARNING, kind.code)
+    yield Finding.of(kind, path, f"a certificate in the file {what}")
 
 
 def _certificates(file: Path) -> list[x509.Certificate]:

@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from typing import Final
 
-from sluice.config.analysis import FAILING_HEALTH_CHECK, RULES, WarningKind
+from sluice.config.analysis import FAILING_HEALTH_CHECK, RULES
 from sluice.config.checked import EMPTY_KEY_SET
+from sluice.config.finding import WarningKind
 from sluice.config.named_files import WARNINGS as FILE_WARNINGS
 from sluice.config.resolution import UNRESOLVABLE_HOST
 

@@ -165,7 +165,7 @@ class ControlPlaneState:
         if compiled is not None:
             yield from compiled.warnings
             seen = islice(warned_by_envoys(compiled.config, self.fleet.envoys), MAX_PROBLEMS)
-            yield from (each.placed(self._place) for each in seen)
+            yield from (each.warning(self._place) for each in seen)
 
     def _place(self, path: KeyPath, message: str) -> Problem:
         """A problem without its line: the text of the config is not kept."""

@@ -4,13 +4,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from sluice.config import GatewayConfig
-from sluice.config.analysis import FAILING_HEALTH_CHECK, Warned
+from sluice.config.analysis import FAILING_HEALTH_CHECK
+from sluice.config.finding import Finding
 from sluice.config.resolution import UNRESOLVABLE_HOST
 from sluice.contract.names import cluster_name
 from xds.envoys.fleet import EndpointView, EnvoyView
 
 
-def warned_by_envoys(config: GatewayConfig, envoys: Iterable[EnvoyView]) -> Iterator[Warned]:
+def warned_by_envoys(config: GatewayConfig, envoys: Iterable[EnvoyView]) -> Iterator[Finding]:
     """The warnings about a config from what Envoys see that answer now."""
     clusters: dict[str, list[list[EndpointView]]] = defaultdict(list)
     for envoy in envoys:
@@ -25,14 +26,14 @@ def warned_by_envoys(config: GatewayConfig, envoys: Iterable[EnvoyView]) -> Iter
             path = ("models", model, "versions", name)
             for index, address in enumerate(endpoint.address for endpoint in version.endpoints):
                 if any(e.address == address and e.state == "unresolved" for v in seen for e in v):
-                    yield Warned.of(
+                    yield Finding.of(
                         UNRESOLVABLE_HOST,
                         (*path, "endpoints", index, "address"),
                         "Envoy has no address for the host name",
                     )
             failing = [v for v in seen if all(e.state == "unhealthy" for e in v)]
             if version.health_check is not None and failing:
-                yield Warned.of(
+                yield Finding.of(
                     FAILING_HEALTH_CHECK,
                     (*path, "health_check"),
                     f"no endpoint of {model}/{name} passes the health check",

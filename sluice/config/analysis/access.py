@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from sluice.config.analysis.callers import Callers, Values, is_split
-from sluice.config.analysis.rule import Found, Rule, WarningKind
+from sluice.config.analysis.rule import Found, Rule
 from sluice.config.enumeration import enumerated
+from sluice.config.finding import WarningKind
 from sluice.config.gateway import GatewayConfig
 from sluice.config.limits import LimitMatch
 from sluice.config.models import AllowRule, ClaimRule

@@ -4,7 +4,8 @@ from urllib.parse import urlsplit
 
 from sluice.config.addresses import is_localhost, is_loopback, split_host_port
 from sluice.config.analysis.callers import Callers
-from sluice.config.analysis.rule import Found, Rule, WarningKind
+from sluice.config.analysis.rule import Found, Rule
+from sluice.config.finding import WarningKind
 from sluice.config.gateway import GatewayConfig
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from sluice.config.analysis.callers import Callers
-from sluice.config.analysis.rule import Found, Rule, WarningKind
+from sluice.config.analysis.rule import Found, Rule
+from sluice.config.finding import WarningKind
 from sluice.config.gateway import GatewayConfig
 from sluice.config.models import ClaimRule
 

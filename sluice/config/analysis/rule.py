@@ -5,19 +5,11 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from sluice.config.errors import KeyPath
+from sluice.config.finding import WarningKind
 from sluice.config.gateway import GatewayConfig
 
 Found: TypeAlias = Iterator[tuple[KeyPath, str]]
 """Keys, and what is wrong with each: a sentence without its end."""
-
-
-@dataclass(frozen=True, slots=True)
-class WarningKind:
-    """A kind of warnings. `code` is its stable name. `when` and `remedy` are for users."""
-
-    code: str
-    when: str
-    remedy: str
 
 
 @dataclass(frozen=True, slots=True)

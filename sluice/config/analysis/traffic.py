@@ -1,6 +1,7 @@
 """Rules about limits, breakers and timeouts that never have an effect."""
 
-from sluice.config.analysis.rule import Found, Rule, WarningKind
+from sluice.config.analysis.rule import Found, Rule
+from sluice.config.finding import WarningKind
 from sluice.config.gateway import GatewayConfig
 
 

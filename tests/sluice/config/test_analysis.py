@@ -195,7 +195,7 @@ def test_what_the_network_can_read_or_change() -> None:
 
 def test_a_warning_says_what_is_wrong_and_what_to_change() -> None:
     (warned,) = analyze(GatewayConfig())
-    assert str(warned.placed(unplaced)) == (
+    assert str(warned.warning(unplaced)) == (
         "models: the gateway has no models, and answers every request with 404; add a model to "
         "models [no_models]"
     )

@@ -107,11 +107,11 @@ WRONG = {
         "must be on P-256, P-384 or P-521",
     ),
     "no CA": (write("ca.pem", b"{}"), "5: listener.tls.client_ca: ", "no valid certificate"),
-    "too large": (write("ca.pem", b" " * (MAX_PEM + 1)), "5: ", "more than 1048576 bytes"),
+    "too large": (write("ca.pem", b" " * (MAX_PEM + 1)), "5: ", "larger than 1MiB"),
     "short secret": (write("secret", b"short"), "8: telemetry.profile.secret_file: ", "16 to 1024"),
     "binary secret": (write("secret", b"\xff" * 20), "8: ", "printable ASCII"),
     "two lines": (write("secret", b"s" * 20 + b"\ns"), "8: ", "one line"),
-    "long secret": (write("secret", b"s" * 2000), "8: ", "more than 1024 bytes"),
+    "long secret": (write("secret", b"s" * 2000), "8: ", "larger than 1KiB"),
 }  # fmt: skip
 
 
@@ -202,7 +202,7 @@ def test_the_folder_of_the_access_log_must_exist(folder: Path) -> None:
     (error,), _ = check(folder, text(folder / "logs" / "access.log"), RUNS_HERE)
     assert "telemetry.access_log.output: the folder of the log file does not exist" in error
     (error,), _ = check(folder, text(folder), RUNS_HERE)
-    assert "write the path of a file, not of a folder" in error
+    assert "the path is that of a folder; create the folder" in error
 
 
 def test_no_finding_shows_the_path_of_a_file_with_a_secret(folder: Path) -> None:
