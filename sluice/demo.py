@@ -6,7 +6,12 @@ to the administrator, so users get a copy.
 
 import json
 import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
+
+import yaml
 
 from sluice.data import data_path, is_checkout
 
@@ -16,7 +21,7 @@ CONFIG = "gateway.yaml"
 REQUESTS = ("sentiment.json", "digit-7.png")
 
 _CHECKOUT_JWKS = "../var/dev-jwks.json"
-_MODEL_ADDRESS = re.compile(r"127\.0\.0\.1:91(\d\d)\b")
+_ADDRESS = re.compile(r"127\.0\.0\.1:[0-9]+")
 _ADDRESSES = """listener: {{ address: "127.0.0.1:{0}" }}
 control_plane: {{ http: "127.0.0.1:{1}", xds: "127.0.0.1:{2}" }}
 envoy: {{ admin: "127.0.0.1:{3}" }}
@@ -52,7 +57,8 @@ def copy_demo(folder: Path, jwks: Path, port: int | None = None) -> list[Path]:
     """
     examples = data_path("examples")
     text = (examples / CONFIG).read_text()
-    text = text.replace(_CHECKOUT_JWKS, json.dumps(str(jwks.absolute())))
+    key_set = str(jwks.absolute())
+    text = _with_values(text, lambda value: key_set if value == _CHECKOUT_JWKS else None)
     if port is not None:
         text = _with_ports(text, port)
     contents = {CONFIG: text.encode()}
@@ -69,8 +75,31 @@ def copy_demo(folder: Path, jwks: Path, port: int | None = None) -> list[Path]:
 
 
 def _with_ports(text: str, port: int) -> str:
-    """The config with its addresses at consecutive ports of the loopback address."""
-    head, separator, body = text.partition("\nauth:")
-    addresses = _ADDRESSES.format(*range(port, port + 6))
-    body = _MODEL_ADDRESS.sub(lambda m: f"127.0.0.1:{port + _FIRST_MODEL + int(m[1])}", body)
-    return f"{head}\n{addresses}{separator[1:]}{body}"
+    """The config with its addresses at ports of the loopback address, from this one.
+
+    The values of the YAML document are changed, and not its comments.
+    """
+    ports = defaultdict[str, int](count(port + _FIRST_MODEL).__next__)
+    text = _with_values(
+        text, lambda value: f"127.0.0.1:{ports[value]}" if _ADDRESS.fullmatch(value) else None
+    )
+    first_key = next(start for _, start, _ in _values(text))
+    return text[:first_key] + _ADDRESSES.format(*range(port, port + 6)) + text[first_key:]
+
+
+def _with_values(text: str, replacement: Callable[[str], str | None]) -> str:
+    """A YAML document with other texts as values. The replacement None keeps a value."""
+    parts, copied = [], 0
+    for value, start, end in _values(text):
+        replaced = replacement(value)
+        if replaced is not None:
+            parts += [text[copied:start], json.dumps(replaced)]
+            copied = end
+    return "".join([*parts, text[copied:]])
+
+
+def _values(text: str) -> Iterator[tuple[str, int, int]]:
+    """The keys and values of a YAML document, with their begins and ends in the text."""
+    for token in yaml.scan(text, yaml.SafeLoader):
+        if isinstance(token, yaml.ScalarToken):
+            yield token.value, token.start_mark.index, token.end_mark.index

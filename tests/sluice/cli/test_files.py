@@ -97,6 +97,25 @@ def test_the_installed_documentation_has_the_files_that_its_pages_name(
     assert (installed.site / "sluice/_data/deploy/prometheus/prometheus.yml").exists()
 
 
+def test_every_address_of_a_demo_with_a_port_of_its_own_is_in_its_range(tmp_path: Path) -> None:
+    assert main(["init", str(tmp_path / "demo"), "--port", "23000"]) == 0
+    config = load(tmp_path / "demo" / "gateway.yaml")
+    models = [
+        endpoint.address
+        for model in config.models.values()
+        for version in model.versions.values()
+        for endpoint in version.endpoints
+    ]
+    gateway = [
+        config.listener.address, config.control_plane.http, config.control_plane.xds,
+        config.envoy.admin, config.telemetry.metrics.address, *config.callout.addresses(),
+    ]  # fmt: skip
+    ports = [int(address.removeprefix("127.0.0.1:")) for address in (*gateway, *models)]
+    assert len(set(ports)) == len(ports)
+    assert set(ports) <= set(range(23000, 23000 + PORTS))
+    assert ports[0] == 23000
+
+
 def test_up_names_a_socket_whose_folder_is_missing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

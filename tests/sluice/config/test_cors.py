@@ -56,3 +56,21 @@ def test_an_origin_with_a_wildcard_is_short_enough_for_envoy() -> None:
     assert cors(longest)
     with pytest.raises(ValidationError, match="has at most 85 characters"):
         cors(longest.replace("https://*.", "https://*.c"))
+
+
+@pytest.mark.parametrize(
+    ("allowed", "origin", "expected"),
+    [
+        ("https://a.example.com", "https://a.example.com", True),
+        ("https://a.example.com", "https://a.example.com:444", False),
+        ("https://*.example.com", "https://a.b.example.com", True),
+        ("https://*.example.com", "https://example.com", False),
+        ("https://*.example.com", "https://a.example.com.test", False),
+        ("https://*.example.com", "https://a.examplexcom", False),
+        ("*", "null", True),
+        ("null", "null", True),
+        ("null", "https://a.example.com", False),
+    ],
+)
+def test_an_origin_is_compared_as_envoy_does(allowed: str, origin: str, expected: bool) -> None:
+    assert cors(allowed).allows(origin) == expected
