@@ -1,10 +1,13 @@
-"""The gateway that several test modules share."""
+"""Fixtures that several test modules share."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.integration.gateway import Config, Gateway, base_config, running
+from tests.integration.raw_server import RawServer, raw_server
 
 
 def decision_config() -> Config:
@@ -42,3 +45,24 @@ def gateway() -> Iterator[Gateway]:
     """A gateway that tests must not edit or damage."""
     with running(decision_config()) as started:
         yield started
+
+
+@pytest.fixture(params=["HTTP/1.1", "HTTP/2"])
+def client(request: pytest.FixtureRequest, gateway: Gateway) -> Iterator[httpx.Client]:
+    """A client of each HTTP version. The gateway may be one of the test module."""
+    http2 = request.param == "HTTP/2"
+    with gateway.client(http1=not http2, http2=http2) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the access log of a test module's gateway."""
+    return tmp_path_factory.mktemp("log")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RawServer]:
+    """A model server that responds what a test says."""
+    with raw_server() as server:
+        yield server

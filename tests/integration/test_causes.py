@@ -29,11 +29,6 @@ ONE_NUMBER = {"shape": [1], "datatype": "FP32", "data": [1]}
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("causes")
-
-
-@pytest.fixture(scope="module")
 def silent() -> Iterator[socket.socket]:
     """A server that accepts connections and never responds."""
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -9,7 +9,7 @@ import pytest
 
 from sluice.config.cors import MAX_PATTERN
 from tests.integration.gateway import Gateway, base_config, bearer, eventually, free_ports, running
-from tests.integration.raw_server import RawServer, raw_server
+from tests.integration.raw_server import RawServer
 from tests.integration.test_telemetry import logged, metric
 
 APP = "https://app.example.com"
@@ -17,17 +17,6 @@ FOREIGN = "https://evil-example.com"
 LONGEST = f"https://*.{'a-' * (MAX_PATTERN // 2 - 10)}.com".ljust(MAX_PATTERN, "m")
 """The longest pattern of origins, which Envoy must accept."""
 CORS_PREFIX = "access-control-"
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cors")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RawServer]:
-    with raw_server() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

@@ -12,23 +12,12 @@ import pytest
 
 from sluice.cli import main
 from tests.integration.gateway import Gateway, base_config, eventually, running
-from tests.integration.raw_server import RawServer, raw_server
+from tests.integration.raw_server import RawServer
 from tests.integration.test_telemetry import lines
 
 GET = b"GET /v2/models/m/infer HTTP/1.1\r\n"
 HOST = b"host: h\r\n"
 END = b"\r\n"
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("invalid")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RawServer]:
-    with raw_server() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

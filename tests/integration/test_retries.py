@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.gateway import Gateway, base_config, running
-from tests.integration.raw_server import PATIENCE, Exchange, RawServer, raw_server
+from tests.integration.raw_server import PATIENCE, Exchange, RawServer
 
 REPEATS = 100
 BODY = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}]}'
@@ -36,12 +36,6 @@ class ClosingServer:
         if exchange.read_line():
             with self.lock:
                 self.closed += 1
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RawServer]:
-    with raw_server() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

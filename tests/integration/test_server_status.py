@@ -22,13 +22,6 @@ def gateway() -> Iterator[Gateway]:
         yield started
 
 
-@pytest.fixture(params=["HTTP/1.1", "HTTP/2"])
-def client(request: pytest.FixtureRequest, gateway: Gateway) -> Iterator[httpx.Client]:
-    http2 = request.param == "HTTP/2"
-    with gateway.client(http1=not http2, http2=http2) as opened:
-        yield opened
-
-
 @pytest.mark.parametrize(("path", "answer"), [(LIVE, {"live": True}), (READY, {"ready": True})])
 def test_a_stranger_may_ask_for_the_health_at_any_rate(
     client: httpx.Client, path: str, answer: dict[str, bool]

@@ -24,11 +24,6 @@ SECRET = "profile-secret-0123456789"
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("telemetry")
-
-
-@pytest.fixture(scope="module")
 def gateway(directory: Path) -> Iterator[Gateway]:
     """A gateway that logs to files and allows profiles."""
     (directory / "secret").write_text(f"{SECRET}\n")

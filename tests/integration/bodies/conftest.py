@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import httpx
 import pytest
 
 from tests.integration.bodies.servers import DEFAULT, MAX_RESPONSE, GrpcServer, Wsgi
@@ -78,10 +77,3 @@ def gateway(server: RawServer, wsgi: Wsgi, grpc_server: GrpcServer) -> Iterator[
     config["callout"]["message_timeout"] = 20
     with running(config, demo=False) as started:
         yield started
-
-
-@pytest.fixture(params=["HTTP/1.1", "HTTP/2"])
-def client(request: pytest.FixtureRequest, gateway: Gateway) -> Iterator[httpx.Client]:
-    http2 = request.param == "HTTP/2"
-    with gateway.client(http1=not http2, http2=http2) as opened:
-        yield opened
