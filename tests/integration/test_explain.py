@@ -241,6 +241,9 @@ REQUESTS: dict[str, tuple[str, ...]] = {
     "preflight of a model with the default": (
         *PREFLIGHT, "-H", "origin: https://any.example.com", GUARDED[:-1],
     ),
+    "preflight of a model with a path below another": (
+        *PREFLIGHT, "-H", "origin: https://any.example.com", GUARDED,
+    ),
     "preflight of no model": (*PREFLIGHT, "-H", "origin: https://any.example.com", "/nothing"),
     "preflight of the health": (
         *PREFLIGHT, "-H", "origin: https://any.example.com", "/v2/health/ready",

@@ -65,7 +65,8 @@ class _CompiledModel:
 
     clusters: Resources
     endpoints: Resources
-    routes: tuple[bytes, ...]
+    routes: tuple[tuple[int, bytes], ...]
+    """Each with its precedence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,8 @@ def _compile_model(key: _ModelKey) -> _CompiledModel:
             if endpoints.uses_eds(version)
         },
         routes=tuple(
-            map(bytes, routes.model_routes(key.name, key.model, key.requests, key.limits))
+            (routes.precedence(route), bytes(route))
+            for route in routes.model_routes(key.name, key.model, key.requests, key.limits)
         ),
     )
 
@@ -124,7 +126,8 @@ def _listeners(inputs: _Inputs) -> Resources:
 
 
 def _routes(inputs: _Inputs) -> Resources:
-    table = [route for model in inputs.models for route in model.routes]
+    of_models = [each for model in inputs.models for each in model.routes]
+    table = [route for _, route in sorted(of_models, key=lambda each: -each[0])]
     limits = [each.name for each in local_rate_limit.http_filters()]
     others = [*server_status.routes([EXT_PROC], limits), *routes.fallback_routes()]
     for route in others:

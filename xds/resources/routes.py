@@ -99,6 +99,23 @@ READS: Final = "GET|HEAD"
 a regular expression."""
 
 
+def precedence(route: Route) -> int:
+    """The order of routes of models: Envoy takes the first that matches, so higher ones come first.
+
+    Routes of decided requests come first. Of the others, the longest path comes first, because the
+    callout chooses the model with the longest path.
+    """
+    match = route.match
+    assert match is not None
+    if match.prefix == "/":
+        return _DECIDED
+    return len(match.path_separated_prefix or match.prefix or "")
+
+
+_DECIDED = 1 << 16
+"""More than the length of any path."""
+
+
 def fallback_routes() -> list[Route]:
     """The last routes: requests for no model, which the callout refuses.
 

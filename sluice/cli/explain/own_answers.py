@@ -4,7 +4,6 @@ Envoy takes the model from the path, because there is no decision yet. See `xds.
 `xds.resources.server_status`.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sluice.cli.explain.curl import HttpRequest
@@ -54,16 +53,13 @@ def refuses_origin(document: PolicyDocument, request: HttpRequest, path: str) ->
 
 def _model(document: PolicyDocument, request: HttpRequest, path: str) -> Model | None:
     """The model whose route Envoy takes before the decision."""
-    for name, model in document.models.items():
-        if _is_below(path, model.prefixes(name)):
-            return model
+    named = {each: m for name, m in document.models.items() for each in m.prefixes(name)}
+    above = [each for each in named if path == each or path.startswith(f"{each}/")]
+    if above:
+        return named[max(above, key=len)]
     if path.startswith(OIP_GRPC_PREFIX):
         return document.models.get(_first(request, MODEL_NAME))
     return None
-
-
-def _is_below(path: str, prefixes: Iterable[str]) -> bool:
-    return any(path == each or path.startswith(f"{each}/") for each in prefixes)
 
 
 def _cors(document: PolicyDocument, model: Model | None) -> Cors | None:

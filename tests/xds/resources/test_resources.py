@@ -176,7 +176,18 @@ def test_every_route_reads_its_cluster_from_the_decision() -> None:
     assert host.routes[-1].match is not None
     assert host.routes[-1].match.prefix == "/"
     prefixes = [route.match.path_separated_prefix for route in host.routes if route.match]
-    assert [prefix for prefix in prefixes if prefix] == ["/v2/models/a", "/a", "/v2/models/b"]
+    assert [prefix for prefix in prefixes if prefix] == ["/v2/models/a", "/v2/models/b", "/a"]
+
+
+def test_the_longest_path_comes_first_as_in_the_callout() -> None:
+    models = {"a": model(paths=["/x", "/y/z"]), "b": model(paths=["/x/b", "/y"])}
+    (host,) = table(compiled(models=models)).virtual_hosts
+    matches = [route.match for route in host.routes if route.match]
+    paths = [match.path_separated_prefix for match in matches]
+    assert [path for path in paths if path][2:] == ["/y/z", "/x/b", "/x", "/y"]
+    # Requests with a decision may have any path.
+    decided = [index for index, match in enumerate(matches) if match.prefix == "/"][:-1]
+    assert decided == list(range(len(decided)))
 
 
 @pytest.mark.parametrize(
