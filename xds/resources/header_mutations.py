@@ -1,15 +1,21 @@
 """Changes of headers by Envoy: it removes those that only the gateway may set, and request
-trailers, and sets the length of a converted request."""
+trailers, and sets the length of a converted body."""
+
+from typing import Final
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import (
     HeaderMutation,
     HeaderMutationRemoveOnMatch,
 )
 from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
+from envoy_data_plane.envoy.config.route.v3 import Route
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import (
     HeaderMutation as HeaderMutationFilter,
 )
-from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import Mutations
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import (
+    HeaderMutationPerRoute,
+    Mutations,
+)
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
     HeaderMutation as EarlyHeaderMutation,
@@ -19,20 +25,22 @@ from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from sluice.contract import headers
 from xds.resources.messages import header, pack
 
+BODY_LENGTH_FILTER: Final = "sluice.body_length"
+
 
 def from_requests(with_underscores: bool) -> TypedExtensionConfig:
     """Removes internal headers from a client's request before any filter or route reads them.
 
     `with_underscores`: names may have underscores, so the spellings with underscores are removed.
     """
-    mutations = _removals(
-        StringMatcher(exact=headers.MODEL_SERVICE),
-        StringMatcher(prefix=headers.INTERNAL_PREFIX),
-        *(
-            StringMatcher(safe_regex=RegexMatcher(regex=alias))
-            for alias in (headers.ALIASES if with_underscores else ())
+    aliases = headers.ALIASES if with_underscores else ()
+    mutations = [
+        HeaderMutation(remove=headers.MODEL_SERVICE),
+        *_removals(
+            StringMatcher(prefix=headers.INTERNAL_PREFIX),
+            *(StringMatcher(safe_regex=RegexMatcher(regex=alias)) for alias in aliases),
         ),
-    )
+    ]
     return TypedExtensionConfig(
         name="envoy.http.early_header_mutation.header_mutation",
         typed_config=pack(EarlyHeaderMutation(mutations=mutations)),
@@ -50,10 +58,10 @@ def at_model_server() -> HttpFilter:
     headers. It sets `content-length` of a converted request: without it, a server that knows no
     chunks reads no body.
     """
-    removals = _removals(
-        StringMatcher(prefix=headers.INTERNAL_PREFIX),
-        *(StringMatcher(exact=name) for name in headers.RATE_LIMIT),
-    )
+    removals = [
+        *_removals(StringMatcher(prefix=headers.INTERNAL_PREFIX)),
+        *(HeaderMutation(remove=name) for name in headers.RATE_LIMIT),
+    ]
     mutations = Mutations(
         request_mutations=_set_length("REQ"),
         response_mutations=removals,
@@ -67,12 +75,21 @@ def at_model_server() -> HttpFilter:
 
 
 def converted_responses() -> HttpFilter:
-    """The filter of the listener that sets `content-length` of a converted response."""
+    """The filter of the listener that sets `content-length` of a converted response.
+
+    Envoy omits it from requests whose route does not convert.
+    """
     mutations = Mutations(response_mutations=_set_length("RESP"))
     return HttpFilter(
-        name="sluice.body_length",
+        name=BODY_LENGTH_FILTER,
         typed_config=pack(HeaderMutationFilter(mutations=mutations)),
+        disabled=True,
     )
+
+
+def set_response_length(route: Route) -> None:
+    """Enable the filter of `converted_responses` for a route."""
+    route.typed_per_filter_config |= {BODY_LENGTH_FILTER: pack(HeaderMutationPerRoute())}
 
 
 def _set_length(command: str) -> list[HeaderMutation]:
@@ -84,7 +101,7 @@ def _set_length(command: str) -> list[HeaderMutation]:
     length = header("content-length", f"%{command}({headers.BODY_LENGTH})%")
     return [
         HeaderMutation(append=length),
-        *_removals(StringMatcher(exact=headers.BODY_LENGTH)),
+        HeaderMutation(remove=headers.BODY_LENGTH),
     ]
 
 

@@ -29,7 +29,7 @@ from sluice.config.gateway import Requests
 from sluice.config.models import Retries
 from sluice.contract import headers, names
 from sluice.contract.paths import OIP_GRPC_PREFIX
-from xds.resources import cors, local_rate_limit
+from xds.resources import cors, header_mutations, local_rate_limit
 from xds.resources.local_rate_limit import ModelLimits
 from xds.resources.messages import header, pack, seconds
 
@@ -170,6 +170,7 @@ def _route(
     cors.allow_origins(route, requests.cors if model.cors is None else model.cors, model.methods)
     if model.converts:
         route.request_body_buffer_limit = _buffer_limit(model, requests)
+        header_mutations.set_response_length(route)
     return route
 
 

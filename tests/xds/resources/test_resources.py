@@ -126,7 +126,7 @@ def test_the_filters_are_in_order_and_the_callout_fails_closed() -> None:
         "router",
     ]
     # Routes and the virtual host enable these filters.
-    assert all(item.disabled for item in (cors, *limits, origins))
+    assert all(item.disabled for item in (cors, *limits, origins, body_length))
     assert ext_proc.typed_config is not None
     processor = ExternalProcessor.parse(ext_proc.typed_config.value)
     assert processor.failure_mode_allow is False
