@@ -10,7 +10,7 @@ from sluice.config import Model, PolicyDocument, Version
 from sluice.config.gateway import Requests
 from sluice.config.models import AllowRule, ClaimRule, UserBucket
 from sluice.contract.names import cluster_name
-from sluice.contract.paths import GRPC_OPERATIONS, OIP_OPERATIONS, OIP_PREFIX
+from sluice.contract.paths import GRPC_OPERATIONS, OIP_OPERATIONS
 
 BUCKETS = {"xxh64": 10_000, "modulo": 100}
 """Number of buckets by hash: a bucket is 0.01 % or 1 % of the users."""
@@ -105,8 +105,9 @@ def compile_policy(document: PolicyDocument, previous: Policy | None = None) -> 
     for name, model in document.models.items():
         compiled = _compile_model(name, model, document.requests)
         models[name.encode()] = compiled
-        prefixes[f"{OIP_PREFIX}{name}".encode()] = (compiled, True)
-        prefixes.update({path.encode(): (compiled, False) for path in model.paths})
+        own, *configured = model.prefixes(name)
+        prefixes[own.encode()] = (compiled, True)
+        prefixes.update({path.encode(): (compiled, False) for path in configured})
     return Policy(
         version=document.version,
         models=models,

@@ -152,6 +152,11 @@ class Auth(Confidential):
         description="Whether Envoy forwards the client's token or API key to the model server.",
     )
 
+    @property
+    def accepts_credentials(self) -> bool:
+        """Whether a caller can have credentials: without issuers and API keys, it cannot."""
+        return bool(self.issuers or self.api_keys)
+
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         check_distinct(

@@ -30,7 +30,6 @@ from sluice.config.values import (
     Size,
     Strict,
 )
-from sluice.contract.paths import OIP_PREFIX
 from sluice.near_names import did_you_mean
 
 MIN_STREAM_BUFFER = 1 << 14
@@ -300,6 +299,7 @@ class GatewayConfig(Strict):
 
 def _paths(name: str, model: Model) -> Iterator[tuple[KeyPath, str]]:
     """The paths of a model, each with the key that gives it."""
-    yield ("models", name), OIP_PREFIX + name
-    for index, path in enumerate(model.paths):
+    own, *configured = model.prefixes(name)
+    yield ("models", name), own
+    for index, path in enumerate(configured):
         yield ("models", name, "paths", index), path

@@ -32,8 +32,8 @@ def _near(document: PolicyDocument, name: str) -> str | None:
 
 
 def _near_path(document: PolicyDocument, path: str) -> str | None:
-    paths = {each for model in document.models.values() for each in model.paths}
-    near = near_name(path, paths | {OIP_PREFIX + name for name in document.models})
+    paths = {each for name, model in document.models.items() for each in model.prefixes(name)}
+    near = near_name(path, paths)
     if near is None:
         return f"models have the path {OIP_PREFIX}NAME, and those in paths"
     return f"did you mean {near}?"

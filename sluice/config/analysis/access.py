@@ -16,7 +16,7 @@ MAX_NAMES = 3
 
 def _no_credentials(config: GatewayConfig) -> Found:
     private = [name for name, model in config.models.items() if not model.access.public]
-    if private and not Callers.of(config.auth).exist:
+    if private and not config.auth.accepts_credentials:
         yield (
             ("auth",),
             "there is no issuer and no API key, so that every request for "
@@ -27,14 +27,14 @@ def _no_credentials(config: GatewayConfig) -> Found:
 def _no_authentication(config: GatewayConfig) -> Found:
     models = config.models.values()
     is_open = bool(models) and all(model.access.public for model in models)
-    if is_open and not Callers.of(config.auth).exist:
+    if is_open and not config.auth.accepts_credentials:
         yield ("auth",), f"everyone who reaches {config.listener.address} may use every model"
 
 
 def _model_without_callers(config: GatewayConfig) -> Found:
-    callers = Callers.of(config.auth)
-    if not callers.exist:
+    if not config.auth.accepts_credentials:
         return
+    callers = Callers.of(config.auth)
     for name, model in config.models.items():
         allow = model.access.allow
         if allow and not any(_may_match(rule, callers) for rule in allow):
@@ -42,9 +42,9 @@ def _model_without_callers(config: GatewayConfig) -> Found:
 
 
 def _rule_without_callers(config: GatewayConfig) -> Found:
-    callers = Callers.of(config.auth)
-    if not callers.exist:
+    if not config.auth.accepts_credentials:
         return
+    callers = Callers.of(config.auth)
     for name, model in config.models.items():
         possible = [_may_match(rule, callers) for rule in model.access.allow]
         for index, may_match in enumerate(possible if any(possible) else ()):

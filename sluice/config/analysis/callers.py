@@ -59,11 +59,6 @@ class Callers:
             {name: Values(values) for name, values in claims.items()},
         )
 
-    @property
-    def exist(self) -> bool:
-        """Whether any credentials are accepted."""
-        return self.tokens or bool(self.subjects)
-
     def may_have_group(self, groups: Iterable[str]) -> bool:
         """Whether a caller can be in one of the groups."""
         return self.tokens or self.groups.has_any(groups)

@@ -3,7 +3,6 @@
 from urllib.parse import urlsplit
 
 from sluice.config.addresses import is_localhost, is_loopback, split_host_port
-from sluice.config.analysis.callers import Callers
 from sluice.config.analysis.rule import Found, Rule
 from sluice.config.finding import WarningKind
 from sluice.config.gateway import GatewayConfig
@@ -13,7 +12,7 @@ def _plain_text_credentials(config: GatewayConfig) -> Found:
     listener = config.listener
     is_local = is_loopback(split_host_port(listener.address)[0])
     is_plain = listener.tls is None and not is_local and not listener.trusted_hops
-    if is_plain and Callers.of(config.auth).exist:
+    if is_plain and config.auth.accepts_credentials:
         message = f"tokens and API keys reach {listener.address} without encryption"
         yield ("listener", "address"), message
 
@@ -25,7 +24,7 @@ def _plain_text_key_set(config: GatewayConfig) -> Found:
         if url.scheme == "http" and not (is_loopback(host) or is_localhost(host)):
             yield (
                 ("auth", "issuers", index, "jwks_uri"),
-                "whoever can change the answer on its way can make valid tokens",
+                "without TLS, an attacker on the network can replace the keys and then sign tokens",
             )
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from sluice.config.analysis.callers import Callers
 from sluice.config.analysis.rule import Found, Rule
 from sluice.config.finding import WarningKind
 from sluice.config.gateway import GatewayConfig
@@ -15,7 +14,7 @@ def _no_models(config: GatewayConfig) -> Found:
 
 
 def _idle_canary(config: GatewayConfig) -> Found:
-    anonymous = not Callers.of(config.auth).exist
+    anonymous = not config.auth.accepts_credentials
     for name, model in config.models.items():
         for index, canary in enumerate(model.canaries):
             at = ("models", name, "canaries", index)

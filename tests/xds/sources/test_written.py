@@ -1,4 +1,4 @@
-"""A file that a process has open for writing is told from a complete file."""
+"""Detects whether a process has a file open for writing."""
 
 from pathlib import Path
 
