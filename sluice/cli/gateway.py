@@ -15,14 +15,20 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from sluice.cli.commands import CommandError, UsageError
-from sluice.config.addresses import connectable, join_host_port, reachable, split_host_port
+from sluice.config.addresses import (
+    connectable,
+    is_local,
+    join_host_port,
+    reachable,
+    split_host_port,
+)
 from sluice.config.document import DocumentError, Node, parse
 from sluice.config.errors import ConfigError, Problem
 from sluice.config.gateway import ControlPlane
 from sluice.config.load import CONFIG_VARIABLE, load, read_text
 from sluice.config.telemetry import Telemetry
 from sluice.config.values import Strict
-from sluice.http.client import NoAnswerError, UnexpectedAnswerError, is_local
+from sluice.http.client import NoAnswerError, UnexpectedAnswerError
 
 Section = TypeVar("Section", bound=Strict)
 

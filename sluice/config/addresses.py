@@ -88,6 +88,11 @@ def is_loopback(host: str) -> bool:
     return is_ip(host) and ipaddress.ip_address(host).is_loopback
 
 
+def is_local(host: str) -> bool:
+    """Whether a host in a URL is this machine."""
+    return is_localhost(host) or is_loopback(host)
+
+
 def is_host_port(value: str) -> bool:
     """Whether the text is `host:port` with a host name or an IP address."""
     host, port = split_host_port(value)

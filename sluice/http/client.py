@@ -7,7 +7,7 @@ from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
-from sluice.config.addresses import is_localhost, is_loopback
+from sluice.config.addresses import is_local
 from sluice.fetch import Fetch, Response, TooLargeError
 from sluice.printable import printable
 from sluice.user_agent import USER_AGENT
@@ -96,11 +96,6 @@ def reading_status() -> Iterator[None]:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise UnexpectedAnswerError(NO_STATUS) from error
-
-
-def is_local(host: str) -> bool:
-    """Whether a host in a URL is this machine."""
-    return is_localhost(host) or is_loopback(host)
 
 
 def _cause(error: Exception) -> str:

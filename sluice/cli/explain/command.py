@@ -17,13 +17,12 @@ from sluice.cli.gateway import (
     no_control_plane,
     require_config,
 )
-from sluice.config.addresses import is_ip, split_host_port
+from sluice.config.addresses import is_ip, is_local, split_host_port
 from sluice.http.client import (
     NoAnswerError,
     Status,
     UnexpectedAnswerError,
     fetch_status,
-    is_local,
     reading_status,
 )
 from sluice.printable import printable

@@ -2,7 +2,7 @@
 
 from urllib.parse import urlsplit
 
-from sluice.config.addresses import is_localhost, is_loopback, split_host_port
+from sluice.config.addresses import is_local, is_loopback, split_host_port
 from sluice.config.analysis.rule import Found, Rule
 from sluice.config.finding import WarningKind
 from sluice.config.gateway import GatewayConfig
@@ -10,8 +10,11 @@ from sluice.config.gateway import GatewayConfig
 
 def _plain_text_credentials(config: GatewayConfig) -> Found:
     listener = config.listener
-    is_local = is_loopback(split_host_port(listener.address)[0])
-    is_plain = listener.tls is None and not is_local and not listener.trusted_hops
+    is_plain = (
+        listener.tls is None
+        and not is_loopback(split_host_port(listener.address)[0])
+        and not listener.trusted_hops
+    )
     if is_plain and config.auth.accepts_credentials:
         message = f"tokens and API keys reach {listener.address} without encryption"
         yield ("listener", "address"), message
@@ -21,7 +24,7 @@ def _plain_text_key_set(config: GatewayConfig) -> Found:
     for index, issuer in enumerate(config.auth.issuers):
         url = urlsplit(issuer.jwks_uri or "")
         host = url.hostname or ""
-        if url.scheme == "http" and not (is_loopback(host) or is_localhost(host)):
+        if url.scheme == "http" and not is_local(host):
             yield (
                 ("auth", "issuers", index, "jwks_uri"),
                 "without TLS, an attacker on the network can replace the keys and then sign tokens",
