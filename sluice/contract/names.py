@@ -1,6 +1,6 @@
 """Names of xDS resources, and the fields that identify the gateway's nodes."""
 
-from typing import Final
+from typing import Final, Literal
 
 POLICY_TYPE_URL: Final = "type.googleapis.com/sluice.policy.v1.Policy"
 """Type URL of the policy that callout workers subscribe to over ADS."""
@@ -36,6 +36,38 @@ def split_cluster_name(cluster: str) -> tuple[str, str]:
     """The model and the version of a cluster; empty strings for an empty name."""
     model, _, version = cluster.partition("/")
     return model, version
+
+
+NATIVE_ROUTE_SUFFIX: Final = "/native"
+"""End of the names of native routes: those with which Envoy admits requests without the callout.
+Names of models have no slash."""
+
+Placement = Literal["native", "callout"]
+"""Where a request is decided: in Envoy alone, or by the callout."""
+
+NATIVE_RUNTIME: Final = "sluice-native"
+"""The runtime layer that switches native routes off (RTDS). The callout's workers serve it."""
+
+
+def native_route_name(model: str) -> str:
+    """The name of the native routes of a model. Its callout routes have the name of the model."""
+    return f"{model}{NATIVE_ROUTE_SUFFIX}"
+
+
+def split_route_name(route: str) -> tuple[str, Placement]:
+    """The model of a route, and where the requests on this route are decided."""
+    model = route.removesuffix(NATIVE_ROUTE_SUFFIX)
+    return model, "callout" if model == route else "native"
+
+
+def native_version_key(cluster: str) -> str:
+    """The runtime key of the native routes to one version, as a percentage of requests."""
+    return f"sluice.native.{cluster}"
+
+
+def native_model_key(model: str) -> str:
+    """The runtime key of the native routes of a model that choose among several versions."""
+    return f"sluice.native.{model}"
 
 
 LISTENER_LIMIT: Final = "limits.listener"
