@@ -2,26 +2,48 @@
 
 from collections.abc import Iterator
 from enum import IntEnum
+from importlib import import_module
 
 import betterproto2
 import pytest
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster
 from envoy_data_plane.envoy.config.core.v3 import Address
+from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
+from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
 from envoy_data_plane.envoy.data.accesslog.v3 import ResponseFlags
 from envoy_data_plane.envoy.service.accesslog.v3 import StreamAccessLogsMessage
 from envoy_data_plane.envoy.service.auth.v3 import CheckRequest, CheckResponse
 from envoy_data_plane.envoy.service.discovery.v3 import DiscoveryRequest, DiscoveryResponse
 from envoy_data_plane.envoy.service.ext_proc.v3 import ProcessingRequest, ProcessingResponse
 from envoy_data_plane.envoy.service.ratelimit.v3 import RateLimitRequest, RateLimitResponse
+from envoy_data_plane.message_pool import default_message_pool
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
 from protos import (
     accesslog_pb2,
     base_pb2,
+    cluster_pb2,
+    core_pb2,
     discovery_pb2,
+    endpoint_pb2,
     ext_authz_pb2,
     ext_proc_pb2,
+    http_filters_pb2,
+    matcher_pb2,
     ratelimit_pb2,
+    route_pb2,
 )
+from xds.resources.model_messages import PACKED
+
+
+def message_named(name: str) -> type[betterproto2.Message]:
+    """Envoy's message class by the full name of the message."""
+    import_module(f"envoy_data_plane.{name.rpartition('.')[0]}")
+    message: type[betterproto2.Message] = default_message_pool.url_to_type[
+        f"type.googleapis.com/{name}"
+    ]
+    return message
+
 
 ROOTS: list[tuple[Descriptor, type[betterproto2.Message]]] = [
     (discovery_pb2.DiscoveryRequest.DESCRIPTOR, DiscoveryRequest),
@@ -35,8 +57,25 @@ ROOTS: list[tuple[Descriptor, type[betterproto2.Message]]] = [
     (accesslog_pb2.ResponseFlags.DESCRIPTOR, ResponseFlags),
     (ratelimit_pb2.RateLimitRequest.DESCRIPTOR, RateLimitRequest),
     (ratelimit_pb2.RateLimitResponse.DESCRIPTOR, RateLimitResponse),
+    (cluster_pb2.Cluster.DESCRIPTOR, Cluster),
+    (endpoint_pb2.ClusterLoadAssignment.DESCRIPTOR, ClusterLoadAssignment),
+    (route_pb2.RouteConfiguration.DESCRIPTOR, RouteConfiguration),
+    *((ours.DESCRIPTOR, message_named(name)) for ours, name in PACKED.items()),
 ]
-OURS = (accesslog_pb2, base_pb2, discovery_pb2, ext_authz_pb2, ext_proc_pb2, ratelimit_pb2)
+OURS = (
+    accesslog_pb2,
+    base_pb2,
+    cluster_pb2,
+    core_pb2,
+    discovery_pb2,
+    endpoint_pb2,
+    ext_authz_pb2,
+    ext_proc_pb2,
+    http_filters_pb2,
+    matcher_pb2,
+    ratelimit_pb2,
+    route_pb2,
+)
 
 Description = tuple[int, str, object, str | None]
 Pair = tuple[Descriptor, type[betterproto2.Message]]
@@ -44,6 +83,7 @@ Pair = tuple[Descriptor, type[betterproto2.Message]]
 TYPES = {
     FieldDescriptor.TYPE_BOOL: "bool",
     FieldDescriptor.TYPE_BYTES: "bytes",
+    FieldDescriptor.TYPE_DOUBLE: "double",
     FieldDescriptor.TYPE_ENUM: "enum",
     FieldDescriptor.TYPE_INT32: "int32",
     FieldDescriptor.TYPE_INT64: "int64",
@@ -82,9 +122,9 @@ def pairs(ours: Descriptor, theirs: type[betterproto2.Message]) -> Iterator[Pair
     seen, queue = set(), [(ours, theirs)]
     while queue:
         ours, theirs = queue.pop()
-        if ours.full_name in seen:
+        if (ours, theirs) in seen:
             continue
-        seen.add(ours.full_name)
+        seen.add((ours, theirs))
         yield ours, theirs
         for field in ours.fields:
             message = field.message_type
@@ -95,12 +135,17 @@ def pairs(ours: Descriptor, theirs: type[betterproto2.Message]) -> Iterator[Pair
 
 
 def class_of(theirs: type[betterproto2.Message], field: str) -> type[betterproto2.Message]:
-    """The message class of a field of Envoy's message."""
-    message: type[betterproto2.Message] = theirs()._betterproto.cls_by_field[field]
+    """The message class of a field of Envoy's message; for a map, the class of its values."""
+    classes = theirs()._betterproto.cls_by_field
+    message: type[betterproto2.Message] = classes.get(f"{field}.value", classes[field])
     return message
 
 
-PAIRS = {ours.full_name: (ours, theirs) for root in ROOTS for ours, theirs in pairs(*root)}
+PAIRS = {
+    f"{ours.full_name}, {theirs.__module__}.{theirs.__name__}": (ours, theirs)
+    for root in ROOTS
+    for ours, theirs in pairs(*root)
+}
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -137,4 +182,4 @@ def test_every_message_is_compared() -> None:
         for module in OURS
         for message in module.DESCRIPTOR.message_types_by_name.values()
     }
-    assert messages <= set(PAIRS)
+    assert messages <= {ours.full_name for ours, _ in PAIRS.values()}

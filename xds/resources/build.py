@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-import betterproto2
+from google.protobuf.message import Message
 
 from protos import policy_pb2
 from sluice.config import GatewayConfig, Model, PolicyDocument
@@ -28,6 +28,7 @@ from xds.resources.callout_cluster import callout_cluster
 from xds.resources.filters import EXT_PROC
 from xds.resources.listener import listener
 from xds.resources.local_rate_limit import ModelLimits, model_limits
+from xds.resources.model_messages import serialized
 from xds.resources.rate_limit_config import rate_limit_configs
 
 MAX_COMPILED_MODELS = 20_000
@@ -103,7 +104,7 @@ def _compile_model(key: _ModelKey) -> _CompiledModel:
             if endpoints.uses_eds(version)
         },
         routes=tuple(
-            (routes.precedence(route), bytes(route))
+            (routes.precedence(route), serialized(route))
             for route in routes.model_routes(key.name, key.model, key.requests, key.limits)
         ),
     )
@@ -122,7 +123,7 @@ def _endpoints(inputs: _Inputs) -> Resources:
 
 
 def _listeners(inputs: _Inputs) -> Resources:
-    return {names.LISTENER: _resource(listener(inputs.config, inputs.directory))}
+    return {names.LISTENER: Resource.of(bytes(listener(inputs.config, inputs.directory)))}
 
 
 def _routes(inputs: _Inputs) -> Resources:
@@ -132,7 +133,7 @@ def _routes(inputs: _Inputs) -> Resources:
     others = [*server_status.routes([EXT_PROC], limits), *routes.fallback_routes()]
     for route in others:
         cors.allow_origins(route, inputs.config.requests.cors, ("POST",))
-    table += map(bytes, others)
+    table += map(serialized, others)
     body = routes.route_configuration(inputs.config, table)
     return {names.ROUTE_CONFIGURATION: Resource.of(body)}
 
@@ -149,8 +150,8 @@ def _rate_limits(inputs: _Inputs) -> Resources:
     return {name: Resource.of(body) for name, body in configs.items()}
 
 
-def _resource(message: betterproto2.Message) -> Resource:
-    return Resource.of(bytes(message))
+def _resource(message: Message) -> Resource:
+    return Resource.of(serialized(message))
 
 
 COMPILERS: Final[Mapping[ResourceType, Callable[[_Inputs], Resources]]] = {

@@ -2,31 +2,20 @@
 
 from math import ceil
 
-from envoy_data_plane.envoy.config.cluster.v3 import (
+from protos.cluster_pb2 import (
     CircuitBreakers,
-    CircuitBreakersThresholds,
     Cluster,
-    ClusterCommonLbConfig,
+    HealthCheck,
+    KeepaliveSettings,
+    LeastRequest,
     LoadBalancingPolicy,
-    LoadBalancingPolicyPolicy,
     OutlierDetection,
 )
-from envoy_data_plane.envoy.config.core.v3 import (
-    HealthCheck,
-    HealthCheckGrpcHealthCheck,
-    KeepaliveSettings,
-    TypedExtensionConfig,
-)
-from envoy_data_plane.envoy.extensions.load_balancing_policies.least_request.v3 import (
-    LeastRequest,
-    LeastRequestSelectionMethod,
-)
-
 from sluice.config.gateway import Callout
 from sluice.contract.names import CALLOUT_CLUSTER
 from xds.resources import upstream
 from xds.resources.endpoints import contain_endpoints
-from xds.resources.messages import pack, seconds
+from xds.resources.model_messages import extension, seconds, uint32
 
 MAX_CALLS = 100_000
 """Concurrent calls to the callout: high, because other limits apply before the callout."""
@@ -66,8 +55,10 @@ def callout_cluster(callout: Callout) -> Cluster:
         typed_extension_protocol_options=upstream.http2(upstream.large_windows(pings)),
         circuit_breakers=CircuitBreakers(
             thresholds=[
-                CircuitBreakersThresholds(
-                    max_requests=MAX_CALLS, max_pending_requests=MAX_CALLS, max_retries=MAX_CALLS
+                CircuitBreakers.Thresholds(
+                    max_requests=uint32(MAX_CALLS),
+                    max_pending_requests=uint32(MAX_CALLS),
+                    max_retries=uint32(MAX_CALLS),
                 )
             ]
         ),
@@ -76,9 +67,9 @@ def callout_cluster(callout: Callout) -> Cluster:
                 timeout=seconds(CHECK_TIMEOUT),
                 interval=seconds(CHECK_INTERVAL),
                 no_traffic_interval=seconds(CHECK_INTERVAL),
-                unhealthy_threshold=UNHEALTHY_THRESHOLD,
-                healthy_threshold=1,
-                grpc_health_check=HealthCheckGrpcHealthCheck(),
+                unhealthy_threshold=uint32(UNHEALTHY_THRESHOLD),
+                healthy_threshold=uint32(1),
+                grpc_health_check=HealthCheck.GrpcHealthCheck(),
             )
         ],
         outlier_detection=_outlier_detection(len(addresses)),
@@ -89,14 +80,14 @@ def callout_cluster(callout: Callout) -> Cluster:
     return cluster
 
 
-def _immediate_updates() -> ClusterCommonLbConfig:
+def _immediate_updates() -> Cluster.CommonLbConfig:
     """Without a healthy worker, calls must fail instead of reaching an unhealthy one.
 
     By default, Envoy's threads learn of a second change of health within a second only at the end
     of this second. Until then, all calls would go to a worker that has just ended.
     """
     config = upstream.without_panic()
-    config.update_merge_window = seconds(0)
+    config.update_merge_window.SetInParent()
     return config
 
 
@@ -107,30 +98,28 @@ def _least_request() -> LoadBalancingPolicy:
     a worker that hangs would get new calls. With a full scan, a worker that hangs gets no new call
     when it has more calls than another worker.
     """
-    policy = LeastRequest(selection_method=LeastRequestSelectionMethod.FULL_SCAN)
-    extension = TypedExtensionConfig(
-        name="envoy.load_balancing_policies.least_request", typed_config=pack(policy)
-    )
+    policy = LeastRequest(selection_method=LeastRequest.FULL_SCAN)
+    least_request = extension("envoy.load_balancing_policies.least_request", policy)
     return LoadBalancingPolicy(
-        policies=[LoadBalancingPolicyPolicy(typed_extension_config=extension)]
+        policies=[LoadBalancingPolicy.Policy(typed_extension_config=least_request)]
     )
 
 
 def _outlier_detection(workers: int) -> OutlierDetection:
     return OutlierDetection(
         split_external_local_origin_errors=True,
-        consecutive_local_origin_failure=1,
-        enforcing_consecutive_local_origin_failure=100,
+        consecutive_local_origin_failure=uint32(1),
+        enforcing_consecutive_local_origin_failure=uint32(100),
         # A status that the callout returns says nothing about the worker's health.
-        enforcing_consecutive_5xx=0,
-        enforcing_consecutive_gateway_failure=0,
-        enforcing_success_rate=0,
-        enforcing_local_origin_success_rate=0,
+        enforcing_consecutive_5xx=uint32(0),
+        enforcing_consecutive_gateway_failure=uint32(0),
+        enforcing_success_rate=uint32(0),
+        enforcing_local_origin_success_rate=uint32(0),
         interval=seconds(0.1),
         base_ejection_time=seconds(EJECTION_TIME),
         max_ejection_time=seconds(EJECTION_TIME),
         # Envoy ejects all workers but one. If all are silent for a moment, for example while they
         # apply a very large policy, requests wait for the last one instead of being refused.
         # Envoy compares the exact percentage after an ejection with this integer: so round up.
-        max_ejection_percent=ceil(100 * (workers - 1) / workers),
+        max_ejection_percent=uint32(ceil(100 * (workers - 1) / workers)),
     )

@@ -2,33 +2,21 @@
 
 from typing import Final
 
-from envoy_data_plane.envoy.config.cluster.v3 import (
+from google.protobuf.any_pb2 import Any as PackedMessage
+
+from protos import cluster_pb2
+from protos.cluster_pb2 import (
     CircuitBreakers,
-    CircuitBreakersThresholds,
     Cluster,
-    ClusterDiscoveryType,
-    ClusterEdsClusterConfig,
-    ClusterLbPolicy,
+    CommonHttpOptions,
+    TcpKeepalive,
     UpstreamConnectionOptions,
 )
-from envoy_data_plane.envoy.config.core.v3 import (
-    HealthCheck as EnvoyHealthCheck,
-)
-from envoy_data_plane.envoy.config.core.v3 import (
-    HealthCheckGrpcHealthCheck,
-    HealthCheckHttpHealthCheck,
-    TcpKeepalive,
-)
-from envoy_data_plane.envoy.config.core.v3 import (
-    HttpProtocolOptions as CommonHttpOptions,
-)
-from envoy_data_plane.google.protobuf import Any as PackedMessage
-
 from sluice.config import Version
 from sluice.config.models import HealthCheck, Pool
 from xds.resources import upstream
 from xds.resources.endpoints import contain_endpoints, uses_eds, version_addresses
-from xds.resources.messages import from_ads, seconds
+from xds.resources.model_messages import from_ads, seconds, uint32
 
 IDLE_TIMEOUTS: Final = {"http": 1.5, "grpc": 60.0}
 """Seconds by protocol. HTTP/1.1 servers close idle connections without a warning, some after 2 s.
@@ -50,8 +38,8 @@ def version_cluster(name: str, version: Version, pool: Pool, buffer_limit: int) 
         # Envoy splits metric names at dots, and names of models and versions may contain dots.
         alt_stat_name=name.replace(".", "_"),
         connect_timeout=seconds(pool.connect_timeout),
-        per_connection_buffer_limit_bytes=buffer_limit,
-        lb_policy=ClusterLbPolicy.LEAST_REQUEST,
+        per_connection_buffer_limit_bytes=uint32(buffer_limit),
+        lb_policy=Cluster.LEAST_REQUEST,
         circuit_breakers=_circuit_breakers(pool),
         typed_extension_protocol_options=_protocol_options(pool, version),
         upstream_connection_options=_tcp_keepalive(pool),
@@ -59,11 +47,11 @@ def version_cluster(name: str, version: Version, pool: Pool, buffer_limit: int) 
         ignore_health_on_host_removal=True,
     )
     if version.health_check is not None:
-        cluster.health_checks = [_health_check(version.health_check, version.protocol)]
-        cluster.common_lb_config = upstream.without_panic()
+        cluster.health_checks.append(_health_check(version.health_check, version.protocol))
+        cluster.common_lb_config.CopyFrom(upstream.without_panic())
     if uses_eds(version):
-        cluster.type = ClusterDiscoveryType.EDS
-        cluster.eds_cluster_config = ClusterEdsClusterConfig(eds_config=from_ads())
+        cluster.type = Cluster.EDS
+        cluster.eds_cluster_config.eds_config.CopyFrom(from_ads())
     else:
         contain_endpoints(cluster, version_addresses(version))
     return cluster
@@ -72,11 +60,11 @@ def version_cluster(name: str, version: Version, pool: Pool, buffer_limit: int) 
 def _circuit_breakers(pool: Pool) -> CircuitBreakers:
     return CircuitBreakers(
         thresholds=[
-            CircuitBreakersThresholds(
-                max_connections=pool.max_connections,
-                max_pending_requests=pool.max_pending_requests,
-                max_requests=pool.max_requests,
-                max_retries=pool.max_retries,
+            CircuitBreakers.Thresholds(
+                max_connections=uint32(pool.max_connections),
+                max_pending_requests=uint32(pool.max_pending_requests),
+                max_requests=uint32(pool.max_requests),
+                max_retries=uint32(pool.max_retries),
                 track_remaining=True,
             )
         ]
@@ -85,11 +73,12 @@ def _circuit_breakers(pool: Pool) -> CircuitBreakers:
 
 def _protocol_options(pool: Pool, version: Version) -> dict[str, PackedMessage]:
     default = IDLE_TIMEOUTS[version.protocol]
+    requests = pool.max_requests_per_connection
     common = CommonHttpOptions(
         idle_timeout=seconds(default if pool.idle_timeout is None else pool.idle_timeout),
-        max_response_headers_kb=MAX_RESPONSE_HEADERS_KIB,
-        max_headers_count=MAX_RESPONSE_HEADERS,
-        max_requests_per_connection=pool.max_requests_per_connection or None,
+        max_response_headers_kb=uint32(MAX_RESPONSE_HEADERS_KIB),
+        max_headers_count=uint32(MAX_RESPONSE_HEADERS),
+        max_requests_per_connection=uint32(requests) if requests else None,
     )
     if version.protocol == "grpc":
         return upstream.http2(upstream.large_windows(), common)
@@ -103,22 +92,24 @@ def _tcp_keepalive(pool: Pool) -> UpstreamConnectionOptions | None:
     idle = max(1, round(pool.tcp_keepalive))
     return UpstreamConnectionOptions(
         tcp_keepalive=TcpKeepalive(
-            keepalive_time=idle, keepalive_interval=max(1, idle // 6), keepalive_probes=3
+            keepalive_time=uint32(idle),
+            keepalive_interval=uint32(max(1, idle // 6)),
+            keepalive_probes=uint32(3),
         )
     )
 
 
-def _health_check(check: HealthCheck, protocol: str) -> EnvoyHealthCheck:
-    message = EnvoyHealthCheck(
+def _health_check(check: HealthCheck, protocol: str) -> cluster_pb2.HealthCheck:
+    message = cluster_pb2.HealthCheck(
         timeout=seconds(check.timeout),
         interval=seconds(check.interval),
         # By default, Envoy checks a cluster without traffic only once a minute.
         no_traffic_interval=seconds(check.interval),
-        healthy_threshold=check.healthy_threshold,
-        unhealthy_threshold=check.unhealthy_threshold,
+        healthy_threshold=uint32(check.healthy_threshold),
+        unhealthy_threshold=uint32(check.unhealthy_threshold),
     )
     if protocol == "grpc":
-        message.grpc_health_check = HealthCheckGrpcHealthCheck()
+        message.grpc_health_check.SetInParent()
     else:
-        message.http_health_check = HealthCheckHttpHealthCheck(path=check.path)
+        message.http_health_check.path = check.path
     return message

@@ -6,29 +6,26 @@ the refusal from the page. Preflights take no tokens of limits: an answer costs 
 the refusal by a limit.
 """
 
-from envoy_data_plane.envoy.config.core.v3 import (
-    HeaderValue,
-    HeaderValueOption,
-    HeaderValueOptionHeaderAppendAction,
-)
-from envoy_data_plane.envoy.config.rbac.v3 import (
-    Permission,
-    PermissionSet,
-    Policy,
-    Principal,
-)
-from envoy_data_plane.envoy.config.rbac.v3 import Rbac as Rules
-from envoy_data_plane.envoy.config.rbac.v3 import RbacAction as Action
-from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher, Route
 from envoy_data_plane.envoy.extensions.filters.http.cors.v3 import Cors as CorsFilter
-from envoy_data_plane.envoy.extensions.filters.http.cors.v3 import CorsPolicy
-from envoy_data_plane.envoy.extensions.filters.http.rbac.v3 import Rbac, RbacPerRoute
+from envoy_data_plane.envoy.extensions.filters.http.rbac.v3 import Rbac as RbacFilter
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
-from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 
+from protos.base_pb2 import HeaderValueOption
+from protos.http_filters_pb2 import (
+    RBAC,
+    CorsPolicy,
+    Permission,
+    Principal,
+    RBACPerRoute,
+    RBACPolicy,
+    RBACRules,
+)
+from protos.matcher_pb2 import RegexMatcher, StringMatcher
+from protos.route_pb2 import HeaderMatcher, Route
 from sluice.config.cors import ANY, Cors, origin_expression
 from sluice.contract.local_replies import ORIGIN_POLICY
-from xds.resources.messages import pack
+from xds.resources import messages
+from xds.resources.model_messages import boolean, header, pack
 
 CORS = "envoy.filters.http.cors"
 ORIGINS = "envoy.filters.http.rbac"
@@ -47,7 +44,7 @@ RESPONSE_HEADERS = (
 
 def cors_filter() -> HttpFilter:
     """The CORS filter. Envoy omits it from requests whose route has no policy."""
-    return HttpFilter(name=CORS, typed_config=pack(CorsFilter()), disabled=True)
+    return HttpFilter(name=CORS, typed_config=messages.pack(CorsFilter()), disabled=True)
 
 
 def origin_filter() -> HttpFilter:
@@ -55,7 +52,7 @@ def origin_filter() -> HttpFilter:
 
     Envoy omits the filter from requests whose route has no rules.
     """
-    return HttpFilter(name=ORIGINS, typed_config=pack(Rbac()), disabled=True)
+    return HttpFilter(name=ORIGINS, typed_config=messages.pack(RbacFilter()), disabled=True)
 
 
 def allow_origins(route: Route, cors: Cors | None, methods: tuple[str, ...]) -> None:
@@ -66,16 +63,13 @@ def allow_origins(route: Route, cors: Cors | None, methods: tuple[str, ...]) -> 
     if cors is None:
         return
     origins = [_origin(each) for each in cors.origins]
-    route.typed_per_filter_config |= {ORIGINS: pack(_only_from(origins))}
+    route.typed_per_filter_config[ORIGINS].CopyFrom(pack(_only_from(origins)))
     if origins:
-        route.typed_per_filter_config |= {CORS: pack(_policy(cors, origins, methods))}
+        route.typed_per_filter_config[CORS].CopyFrom(pack(_policy(cors, origins, methods)))
     # The route changes the response before the CORS filter does.
-    route.response_headers_to_remove += RESPONSE_HEADERS
+    route.response_headers_to_remove.extend(RESPONSE_HEADERS)
     route.response_headers_to_add.append(
-        HeaderValueOption(
-            header=HeaderValue(key="vary", value="origin"),
-            append_action=HeaderValueOptionHeaderAppendAction.APPEND_IF_EXISTS_OR_ADD,
-        )
+        header("vary", "origin", HeaderValueOption.APPEND_IF_EXISTS_OR_ADD)
     )
 
 
@@ -87,7 +81,7 @@ def _policy(cors: Cors, origins: list[StringMatcher], methods: tuple[str, ...]) 
         allow_headers=_list(cors.headers),
         expose_headers=_list(cors.expose_headers),
         max_age=str(round(cors.max_age)),
-        allow_credentials=cors.credentials,
+        allow_credentials=boolean(cors.credentials),
     )
 
 
@@ -103,21 +97,21 @@ def _origin(origin: str) -> StringMatcher:
     return StringMatcher(safe_regex=RegexMatcher(regex=regex))
 
 
-def _only_from(origins: list[StringMatcher]) -> RbacPerRoute:
+def _only_from(origins: list[StringMatcher]) -> RBACPerRoute:
     """Denies an upgrade with an `Origin` that no matcher allows."""
     if any(each.exact == ANY for each in origins):
-        return RbacPerRoute(rbac=Rbac())
+        return RBACPerRoute(rbac=RBAC())
     conditions = [
         Permission(header=_header("upgrade")),
         Permission(header=_header("origin")),
         *(Permission(not_rule=Permission(header=_header("origin", each))) for each in origins),
     ]
-    foreign = Policy(
-        permissions=[Permission(and_rules=PermissionSet(rules=conditions))],
+    foreign = RBACPolicy(
+        permissions=[Permission(and_rules=Permission.Set(rules=conditions))],
         principals=[Principal(any=True)],
     )
-    rules = Rules(action=Action.DENY, policies={ORIGIN_POLICY: foreign})
-    return RbacPerRoute(rbac=Rbac(rules=rules))
+    rules = RBACRules(action=RBACRules.DENY, policies={ORIGIN_POLICY: foreign})
+    return RBACPerRoute(rbac=RBAC(rules=rules))
 
 
 def _header(name: str, value: StringMatcher | None = None) -> HeaderMatcher:

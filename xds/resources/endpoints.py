@@ -2,25 +2,11 @@
 
 from collections.abc import Iterable
 
-from envoy_data_plane.envoy.config.cluster.v3 import (
-    Cluster,
-    ClusterCustomClusterType,
-    ClusterDiscoveryType,
-)
-from envoy_data_plane.envoy.config.endpoint.v3 import (
-    ClusterLoadAssignment,
-    Endpoint,
-    EndpointAdditionalAddress,
-    EndpointHealthCheckConfig,
-    LbEndpoint,
-    LocalityLbEndpoints,
-)
-from envoy_data_plane.envoy.extensions.clusters.common.dns.v3 import DnsLookupFamily
-from envoy_data_plane.envoy.extensions.clusters.dns.v3 import DnsCluster, DnsClusterRefreshRate
-
+from protos.cluster_pb2 import Cluster, DnsCluster
+from protos.endpoint_pb2 import ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints
 from sluice.config import Version
 from sluice.config.addresses import LOOPBACK_HOSTS, is_localhost, needs_dns, split_host_port
-from xds.resources.messages import address, pack, seconds, socket_address
+from xds.resources.model_messages import address, pack, seconds, socket_address, uint32
 
 MIN_DNS_RETRY, MAX_DNS_RETRY = 0.5, 5.0
 """Seconds between two attempts to resolve a name after a failure."""
@@ -48,27 +34,27 @@ def contain_endpoints(cluster: Cluster, addresses: Weighted) -> None:
     """Put the endpoints into the cluster. If one has a host name, Envoy resolves the names."""
     addresses = list(addresses)
     resolved = _are_resolved(addresses)
-    cluster.load_assignment = _load_assignment(cluster.name, addresses, resolved=resolved)
+    cluster.load_assignment.CopyFrom(_load_assignment(cluster.name, addresses, resolved=resolved))
     if resolved:
-        cluster.type = ClusterDiscoveryType.STATIC
+        cluster.type = Cluster.STATIC
     else:
-        cluster.cluster_type = _resolves_names()
+        cluster.cluster_type.CopyFrom(_resolves_names())
 
 
-def _resolves_names() -> ClusterCustomClusterType:
+def _resolves_names() -> Cluster.CustomClusterType:
     """Each address of a name is an endpoint.
 
     By default, Envoy uses the IPv4 addresses of a name only if it has no IPv6 addresses. In a
     network without IPv6, it would reach no server. With `ALL`, Envoy would take the two addresses
     of a server for two servers.
     """
-    retries = DnsClusterRefreshRate(
+    retries = DnsCluster.RefreshRate(
         base_interval=seconds(MIN_DNS_RETRY), max_interval=seconds(MAX_DNS_RETRY)
     )
     settings = DnsCluster(
-        dns_lookup_family=DnsLookupFamily.V4_PREFERRED, dns_failure_refresh_rate=retries
+        dns_lookup_family=DnsCluster.V4_PREFERRED, dns_failure_refresh_rate=retries
     )
-    return ClusterCustomClusterType(name="envoy.clusters.dns", typed_config=pack(settings))
+    return Cluster.CustomClusterType(name="envoy.clusters.dns", typed_config=pack(settings))
 
 
 def _are_resolved(addresses: Weighted) -> bool:
@@ -86,11 +72,11 @@ def _endpoint(text: str, weight: int, resolved: bool) -> LbEndpoint:
     is_path = text.startswith("unix:")
     host, port = ("localhost", "") if is_path else split_host_port(text)
     # By default, the Host of a health check is the cluster's name, which contains a slash.
-    checked = EndpointHealthCheckConfig(hostname=f"[{host}]" if ":" in host else host)
+    checked = Endpoint.HealthCheckConfig(hostname=f"[{host}]" if ":" in host else host)
     endpoint = Endpoint(address=address(text), health_check_config=checked)
     if is_localhost(host) and not is_path:
         _connect_to_loopback(endpoint, int(port), resolved)
-    return LbEndpoint(endpoint=endpoint, load_balancing_weight=weight)
+    return LbEndpoint(endpoint=endpoint, load_balancing_weight=uint32(weight))
 
 
 def _connect_to_loopback(endpoint: Endpoint, port: int, resolved: bool) -> None:
@@ -100,6 +86,8 @@ def _connect_to_loopback(endpoint: Endpoint, port: int, resolved: bool) -> None:
     endpoint only in clusters without DNS.
     """
     first, *others = (socket_address(host, port) for host in LOOPBACK_HOSTS)
-    endpoint.address = first
+    endpoint.address.CopyFrom(first)
     if resolved:
-        endpoint.additional_addresses = [EndpointAdditionalAddress(address=a) for a in others]
+        endpoint.additional_addresses.extend(
+            Endpoint.AdditionalAddress(address=each) for each in others
+        )

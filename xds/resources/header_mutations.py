@@ -8,12 +8,10 @@ from envoy_data_plane.envoy.config.common.mutation_rules.v3 import (
     HeaderMutationRemoveOnMatch,
 )
 from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
-from envoy_data_plane.envoy.config.route.v3 import Route
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import (
     HeaderMutation as HeaderMutationFilter,
 )
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import (
-    HeaderMutationPerRoute,
     Mutations,
 )
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
@@ -22,7 +20,10 @@ from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutatio
 )
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 
+from protos.http_filters_pb2 import HeaderMutationPerRoute
+from protos.route_pb2 import Route
 from sluice.contract import headers
+from xds.resources import model_messages
 from xds.resources.messages import header, pack
 
 BODY_LENGTH_FILTER: Final = "sluice.body_length"
@@ -89,7 +90,8 @@ def converted_responses() -> HttpFilter:
 
 def set_response_length(route: Route) -> None:
     """Enable the filter of `converted_responses` for a route."""
-    route.typed_per_filter_config |= {BODY_LENGTH_FILTER: pack(HeaderMutationPerRoute())}
+    enabled = model_messages.pack(HeaderMutationPerRoute())
+    route.typed_per_filter_config[BODY_LENGTH_FILTER].CopyFrom(enabled)
 
 
 def _set_length(command: str) -> list[HeaderMutation]:

@@ -13,30 +13,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from envoy_data_plane.envoy.config.core.v3 import Metadata, RuntimeFractionalPercent
-from envoy_data_plane.envoy.config.route.v3 import (
-    RateLimit,
-    RateLimitAction,
-    RateLimitActionMaskedRemoteAddress,
-    RateLimitActionMetaData,
-    RateLimitActionMetaDataSource,
+from envoy_data_plane.envoy.extensions.filters.http.local_ratelimit.v3 import (
+    LocalRateLimit as LocalRateLimitFilter,
 )
-from envoy_data_plane.envoy.extensions.common.ratelimit.v3 import (
-    LocalRateLimitDescriptor,
-    RateLimitDescriptorEntry,
-)
-from envoy_data_plane.envoy.extensions.filters.http.local_ratelimit.v3 import LocalRateLimit
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
-from envoy_data_plane.envoy.type.metadata.v3 import MetadataKey, MetadataKeyPathSegment
-from envoy_data_plane.envoy.type.v3 import FractionalPercent
-from envoy_data_plane.envoy.type.v3 import TokenBucket as EnvoyBucket
-from envoy_data_plane.google.protobuf import Any as PackedMessage
-from envoy_data_plane.google.protobuf import Struct, Value
+from google.protobuf.any_pb2 import Any as PackedMessage
 
+from protos.core_pb2 import FractionalPercent, Metadata, RuntimeFractionalPercent, TokenBucket
+from protos.http_filters_pb2 import LocalRateLimit, LocalRateLimitDescriptor, RateLimit
+from protos.matcher_pb2 import MetadataKey
 from sluice.config import GatewayConfig, Model
 from sluice.config.limits import Limits, LocalLimit
 from sluice.contract import headers, names
-from xds.resources.messages import header, pack, seconds
+from xds.resources import messages
+from xds.resources.model_messages import header, pack, seconds, uint32
 
 FILTER_NAME = "envoy.filters.http.local_ratelimit"
 METADATA = "sluice"
@@ -85,7 +75,7 @@ def http_filters() -> list[HttpFilter]:
     return [
         HttpFilter(
             name=each.name,
-            typed_config=pack(LocalRateLimit(stat_prefix=each.kind)),
+            typed_config=messages.pack(LocalRateLimitFilter(stat_prefix=each.kind)),
             disabled=True,
         )
         for each in _FILTERS
@@ -110,7 +100,7 @@ class _Buckets:
 
     default: LocalLimit
     descriptors: list[LocalRateLimitDescriptor]
-    actions: list[RateLimitAction]
+    actions: list[RateLimit.Action]
     """Builds the descriptor of a request. Envoy omits a descriptor with an absent entry."""
 
 
@@ -133,7 +123,7 @@ def _local_rate_limit(each: _Filter, buckets: _Buckets, max_addresses: int) -> L
         token_bucket=_bucket(buckets.default),
         descriptors=buckets.descriptors,
         rate_limits=[RateLimit(actions=buckets.actions)] if buckets.actions else [],
-        max_dynamic_descriptors=max_addresses,
+        max_dynamic_descriptors=uint32(max_addresses),
         filter_enabled=_always(),
         filter_enforced=_always(),
         response_headers_to_add=[header("retry-after", "1"), header(headers.LIMIT, each.limit)],
@@ -148,8 +138,12 @@ def metadata(name: str, model: Model, limits: ModelLimits) -> Metadata:
         entries[MODEL_LIMIT] = _limit_text(limits.model)
     if limits.model_type is not None:
         entries[MODEL_TYPE_LIMIT] = _limit_text(limits.model_type)
-    values = {key: Value(string_value=value) for key, value in entries.items() if value is not None}
-    return Metadata(filter_metadata={METADATA: Struct(fields=values)})
+    message = Metadata()
+    fields = message.filter_metadata[METADATA].fields
+    for key, value in entries.items():
+        if value is not None:
+            fields[key].string_value = value
+    return message
 
 
 _LIMIT_KEYS: Final = {MODEL: MODEL_LIMIT, MODEL_TYPE: MODEL_TYPE_LIMIT}
@@ -222,7 +216,7 @@ def _descriptor(
     limit: LocalLimit, *entries: tuple[str, str], share: float = 1.0
 ) -> LocalRateLimitDescriptor:
     return LocalRateLimitDescriptor(
-        entries=[RateLimitDescriptorEntry(key=key, value=value) for key, value in entries],
+        entries=[LocalRateLimitDescriptor.Entry(key=key, value=value) for key, value in entries],
         token_bucket=_bucket(limit, share),
     )
 
@@ -231,29 +225,31 @@ def _limit_text(limit: LocalLimit) -> str:
     return f"{limit.rate}/{limit.burst}"
 
 
-def _client_address() -> RateLimitAction:
+def _client_address() -> RateLimit.Action:
     """The client's address: that of the connection, or of X-Forwarded-For with trusted hops."""
-    return RateLimitAction(
-        masked_remote_address=RateLimitActionMaskedRemoteAddress(v6_prefix_mask_len=IPV6_NETWORK)
-    )
-
-
-def _route_metadata(key: str) -> RateLimitAction:
-    """The value of a key in the route's metadata."""
-    return RateLimitAction(
-        metadata=RateLimitActionMetaData(
-            descriptor_key=key,
-            metadata_key=MetadataKey(key=METADATA, path=[MetadataKeyPathSegment(key=key)]),
-            source=RateLimitActionMetaDataSource.ROUTE_ENTRY,
+    return RateLimit.Action(
+        masked_remote_address=RateLimit.Action.MaskedRemoteAddress(
+            v6_prefix_mask_len=uint32(IPV6_NETWORK)
         )
     )
 
 
-def _bucket(limit: LocalLimit, share: float = 1.0) -> EnvoyBucket:
+def _route_metadata(key: str) -> RateLimit.Action:
+    """The value of a key in the route's metadata."""
+    return RateLimit.Action(
+        metadata=RateLimit.Action.MetaData(
+            descriptor_key=key,
+            metadata_key=MetadataKey(key=METADATA, path=[MetadataKey.PathSegment(key=key)]),
+            source=RateLimit.Action.MetaData.ROUTE_ENTRY,
+        )
+    )
+
+
+def _bucket(limit: LocalLimit, share: float = 1.0) -> TokenBucket:
     # The longer interval, and not fewer tokens, reduces the rate: so it has no rounding error.
-    return EnvoyBucket(
+    return TokenBucket(
         max_tokens=max(1, int(limit.burst * share)),
-        tokens_per_fill=limit.rate,
+        tokens_per_fill=uint32(limit.rate),
         fill_interval=seconds(1 / share),
     )
 

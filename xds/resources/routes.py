@@ -6,24 +6,18 @@ Every route reads the cluster from a request header that only the callout can se
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-import betterproto2
-from envoy_data_plane.envoy.config.core.v3 import HeaderValueOption
-from envoy_data_plane.envoy.config.route.v3 import (
+from protos.base_pb2 import HeaderValueOption
+from protos.matcher_pb2 import RegexMatcher, StringMatcher
+from protos.route_pb2 import (
     HeaderMatcher,
+    PreviousHostsPredicate,
     RetryPolicy,
-    RetryPolicyRetryHostPredicate,
     Route,
     RouteAction,
-    RouteActionClusterNotFoundResponseCode,
-    RouteActionUpgradeConfig,
     RouteConfiguration,
     RouteMatch,
-    RouteMatchConnectMatcher,
     VirtualHost,
 )
-from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
-from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
-
 from sluice.config import GatewayConfig, Model
 from sluice.config.gateway import Requests
 from sluice.config.models import Retries
@@ -31,14 +25,13 @@ from sluice.contract import headers, names
 from sluice.contract.paths import OIP_GRPC_PREFIX
 from xds.resources import cors, header_mutations, local_rate_limit
 from xds.resources.local_rate_limit import ModelLimits
-from xds.resources.messages import header, pack, seconds
+from xds.resources.model_messages import boolean, field, header, pack, seconds, serialized, uint32
 
 
 def route_configuration(config: GatewayConfig, routes: Iterable[bytes]) -> bytes:
     """The serialized route table of the listener, from serialized routes in matching order.
 
-    The routes are already serialized because the routes of unchanged models come from a cache. In
-    the protobuf encoding, a message is the concatenation of its encoded fields.
+    The routes are already serialized because the routes of unchanged models come from a cache.
     """
     # Models have different paths, not different hosts.
     host = VirtualHost(
@@ -50,8 +43,8 @@ def route_configuration(config: GatewayConfig, routes: Iterable[bytes]) -> bytes
         name=names.ROUTE_CONFIGURATION,
         response_headers_to_add=_response_headers(config),
     )
-    hosts = b"".join([bytes(host), *(_field(_ROUTES, route) for route in routes)])
-    return bytes(table) + _field(_VIRTUAL_HOSTS, hosts)
+    hosts = b"".join([serialized(host), *(field(_ROUTES, route) for route in routes)])
+    return serialized(table) + field(_VIRTUAL_HOSTS, hosts)
 
 
 _ROUTES = 3
@@ -59,15 +52,6 @@ _ROUTES = 3
 
 _VIRTUAL_HOSTS = 2
 """Field number of RouteConfiguration.virtual_hosts."""
-
-
-def _field(number: int, message: bytes) -> bytes:
-    """A field that holds a message: tag with wire type 2, length, content."""
-    return (
-        betterproto2.encode_varint(number << 3 | 2)
-        + betterproto2.encode_varint(len(message))
-        + message
-    )
 
 
 def _response_headers(config: GatewayConfig) -> list[HeaderValueOption]:
@@ -88,8 +72,6 @@ def model_routes(name: str, model: Model, requests: Requests, limits: ModelLimit
     if not (model.retries.reads and model.retries.attempts):
         return found
     reads = _route(name, model, _decided(name, READS), requests, limits)
-    assert reads.route is not None
-    assert reads.route.retry_policy is not None
     reads.route.retry_policy.retry_on = ",".join((*model.retries.retry_on, "reset"))
     return [reads, *found]
 
@@ -106,10 +88,9 @@ def precedence(route: Route) -> int:
     callout chooses the model with the longest path.
     """
     match = route.match
-    assert match is not None
     if match.prefix == "/":
         return _DECIDED
-    return len(match.path_separated_prefix or match.prefix or "")
+    return len(match.path_separated_prefix or match.prefix)
 
 
 _DECIDED = 1 << 16
@@ -123,7 +104,7 @@ def fallback_routes() -> list[Route]:
     would reach the callout without any rate limit. With this route, which allows no tunnels, Envoy
     refuses the request before all filters.
     """
-    matches = (RouteMatch(connect_matcher=RouteMatchConnectMatcher()), RouteMatch(prefix="/"))
+    matches = (RouteMatch(connect_matcher=RouteMatch.ConnectMatcher()), RouteMatch(prefix="/"))
     return [Route(name=names.OTHER, match=match, route=_action()) for match in matches]
 
 
@@ -156,11 +137,12 @@ def _route(
     name: str, model: Model, match: RouteMatch, requests: Requests, limits: ModelLimits
 ) -> Route:
     action = _action()
-    action.timeout = seconds(model.timeout)
-    action.idle_timeout = seconds(model.idle_timeout)
-    action.retry_policy = _retry_policy(model.retries)
+    action.timeout.FromTimedelta(seconds(model.timeout))
+    action.idle_timeout.FromTimedelta(seconds(model.idle_timeout))
+    if model.retries.attempts:
+        action.retry_policy.CopyFrom(_retry_policy(model.retries))
     if model.websocket:
-        action.upgrade_configs = [RouteActionUpgradeConfig(upgrade_type="websocket", enabled=True)]
+        action.upgrade_configs.add(upgrade_type="websocket", enabled=boolean(True))
     route = Route(
         name=name,
         match=match,
@@ -169,7 +151,7 @@ def _route(
     )
     cors.allow_origins(route, requests.cors if model.cors is None else model.cors, model.methods)
     if model.converts:
-        route.request_body_buffer_limit = _buffer_limit(model, requests)
+        route.request_body_buffer_limit.value = _buffer_limit(model, requests)
         header_mutations.set_response_length(route)
     return route
 
@@ -191,20 +173,18 @@ _GRPC_PREFIX = 5
 def _action() -> RouteAction:
     return RouteAction(
         cluster_header=headers.MODEL_SERVICE,
-        cluster_not_found_response_code=RouteActionClusterNotFoundResponseCode.SERVICE_UNAVAILABLE,
+        cluster_not_found_response_code=RouteAction.SERVICE_UNAVAILABLE,
     )
 
 
-def _retry_policy(retries: Retries) -> RetryPolicy | None:
-    if retries.attempts == 0:
-        return None
+def _retry_policy(retries: Retries) -> RetryPolicy:
     per_try = retries.per_try_timeout
     return RetryPolicy(
         retry_on=",".join(retries.retry_on),
-        num_retries=retries.attempts,
+        num_retries=uint32(retries.attempts),
         per_try_timeout=seconds(per_try) if per_try is not None else None,
         retry_host_predicate=[
-            RetryPolicyRetryHostPredicate(
+            RetryPolicy.RetryHostPredicate(
                 name="envoy.retry_host_predicates.previous_hosts",
                 typed_config=pack(PreviousHostsPredicate()),
             )

@@ -7,24 +7,20 @@ Envoy answers without the callout, and without credentials: the answers name no 
 import json
 from collections.abc import Iterator, Mapping
 
-from envoy_data_plane.envoy.config.core.v3 import DataSource
-from envoy_data_plane.envoy.config.route.v3 import (
-    DirectResponseAction,
-    FilterConfig,
-    HeaderMatcher,
-    Route,
-    RouteMatch,
-)
+from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
 from envoy_data_plane.envoy.extensions.filters.http.health_check.v3 import HealthCheck
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.envoy.type.v3 import Percent
 
+from protos.core_pb2 import DataSource
+from protos.route_pb2 import DirectResponseAction, FilterConfig, Route, RouteMatch
 from sluice.config import GatewayConfig
 from sluice.contract.names import CALLOUT_CLUSTER, OTHER
 from sluice.contract.paths import LIVE, READY, SERVER_METADATA
 from sluice.user_agent import USER_AGENT
-from xds.resources.messages import header, pack
+from xds.resources import model_messages
+from xds.resources.messages import pack
 
 ANY_WORKER = 1
 """Percentage of healthy workers from which the gateway is ready. Envoy compares whole percents. A
@@ -72,12 +68,13 @@ def routes(decision_filters: list[str], limit_filters: list[str]) -> Iterator[Ro
 
 
 def _route(path: str, answer: Mapping[str, object], disabled: list[str]) -> Route:
+    off = model_messages.pack(FilterConfig(disabled=True))
     return Route(
         name=OTHER,
         match=RouteMatch(path=path),
         direct_response=DirectResponseAction(
             status=200, body=DataSource(inline_string=json.dumps(answer))
         ),
-        response_headers_to_add=[header("content-type", "application/json")],
-        typed_per_filter_config={name: pack(FilterConfig(disabled=True)) for name in disabled},
+        response_headers_to_add=[model_messages.header("content-type", "application/json")],
+        typed_per_filter_config=dict.fromkeys(disabled, off),
     )

@@ -7,11 +7,7 @@ contain no credential.
 from collections.abc import Iterator
 
 from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog
-from envoy_data_plane.envoy.config.cluster.v3 import Cluster
-from envoy_data_plane.envoy.config.core.v3 import (
-    ApiVersion,
-    Http2ProtocolOptions,
-)
+from envoy_data_plane.envoy.config.core.v3 import ApiVersion
 from envoy_data_plane.envoy.config.trace.v3 import OpenTelemetryConfig, TracingHttp
 from envoy_data_plane.envoy.extensions.access_loggers.grpc.v3 import (
     CommonGrpcAccessLogConfig,
@@ -27,6 +23,7 @@ from envoy_data_plane.envoy.type.tracing.v3 import CustomTag, CustomTagHeader
 from envoy_data_plane.envoy.type.v3 import Percent
 from envoy_data_plane.opentelemetry.proto.common.v1 import AnyValue, KeyValue, KeyValueList
 
+from protos.cluster_pb2 import Cluster, Http2ProtocolOptions
 from sluice.config.telemetry import OtlpExport, Reports, Telemetry, Tracing
 from sluice.contract import headers, names
 from sluice.user_agent import USER_AGENT

@@ -1,0 +1,145 @@
+"""Builders of small messages of `protos` that routes, clusters and endpoints share.
+
+A config may have thousands of models, and these messages are much faster than those of
+`envoy_data_plane` (`messages`), which build the resources that exist once.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final
+
+from google.protobuf.any_pb2 import Any as PackedMessage
+from google.protobuf.message import Message
+from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
+
+from protos import (
+    base_pb2,
+    cluster_pb2,
+    core_pb2,
+    http_filters_pb2,
+    matcher_pb2,
+    route_pb2,
+)
+from sluice.config.addresses import split_host_port
+
+PACKED: Final[Mapping[type[Message], str]] = {
+    cluster_pb2.DnsCluster: "envoy.extensions.clusters.dns.v3.DnsCluster",
+    cluster_pb2.LeastRequest: (
+        "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest"
+    ),
+    cluster_pb2.UpstreamHttpOptions: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+    http_filters_pb2.CorsPolicy: "envoy.extensions.filters.http.cors.v3.CorsPolicy",
+    http_filters_pb2.ExtProcPerRoute: "envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute",
+    http_filters_pb2.HeaderMutationPerRoute: (
+        "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute"
+    ),
+    http_filters_pb2.LocalRateLimit: (
+        "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
+    ),
+    http_filters_pb2.RBACPerRoute: "envoy.extensions.filters.http.rbac.v3.RBACPerRoute",
+    matcher_pb2.HttpRequestHeaderMatchInput: "envoy.type.matcher.v3.HttpRequestHeaderMatchInput",
+    matcher_pb2.Matcher: "xds.type.matcher.v3.Matcher",
+    route_pb2.ClusterAction: (
+        "envoy.extensions.router.cluster_specifiers.matcher.v3.ClusterAction"
+    ),
+    route_pb2.FilterConfig: "envoy.config.route.v3.FilterConfig",
+    route_pb2.MatcherClusterSpecifier: (
+        "envoy.extensions.router.cluster_specifiers.matcher.v3.MatcherClusterSpecifier"
+    ),
+    route_pb2.PreviousHostsPredicate: (
+        "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+    ),
+    route_pb2.Route: "envoy.config.route.v3.Route",
+    route_pb2.RouteList: "envoy.config.route.v3.RouteList",
+}
+"""Envoy's names of the messages that `pack` accepts. tests/protos compares them with Envoy's."""
+
+
+def pack(message: Message) -> PackedMessage:
+    """A google.protobuf.Any that contains the message, with the type URL of Envoy's message.
+
+    Raises KeyError if `PACKED` does not contain its type.
+    """
+    return PackedMessage(
+        type_url=f"type.googleapis.com/{PACKED[type(message)]}", value=serialized(message)
+    )
+
+
+def extension(name: str, message: Message) -> core_pb2.TypedExtensionConfig:
+    """An extension of Envoy with its config, by name."""
+    return core_pb2.TypedExtensionConfig(name=name, typed_config=pack(message))
+
+
+def serialized(message: Message) -> bytes:
+    """The bytes of a message: equal messages have equal bytes, also if they contain maps."""
+    return message.SerializeToString(deterministic=True)
+
+
+def field(number: int, message: bytes) -> bytes:
+    """The bytes of a field that holds a serialized message: tag with wire type 2, length, content.
+
+    In the protobuf encoding, a message is the concatenation of its fields.
+    """
+    return _varint(number << 3 | 2) + _varint(len(message)) + message
+
+
+def _varint(value: int) -> bytes:
+    """Seven bits in each byte, the lowest first; the eighth is set in all bytes but the last."""
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+def uint32(value: int) -> UInt32Value:
+    """A google.protobuf.UInt32Value."""
+    return UInt32Value(value=value)
+
+
+def boolean(value: bool) -> BoolValue:
+    """A google.protobuf.BoolValue."""
+    return BoolValue(value=value)
+
+
+def seconds(value: float) -> timedelta:
+    """A google.protobuf.Duration, with a resolution of one microsecond."""
+    return timedelta(seconds=value)
+
+
+def address(text: str) -> core_pb2.Address:
+    """The config.core.v3.Address of `host:port` or `unix:/path`."""
+    if text.startswith("unix:"):
+        return core_pb2.Address(pipe=core_pb2.Pipe(path=text.removeprefix("unix:")))
+    host, port = split_host_port(text)
+    return socket_address(host, int(port))
+
+
+def socket_address(host: str, port: int) -> core_pb2.Address:
+    """The config.core.v3.Address of a TCP address."""
+    return core_pb2.Address(socket_address=core_pb2.SocketAddress(address=host, port_value=port))
+
+
+def from_ads() -> core_pb2.ConfigSource:
+    """A config source: the ADS stream that carried the resource which contains this message."""
+    return core_pb2.ConfigSource(
+        ads=core_pb2.ConfigSource.AggregatedConfigSource(),
+        resource_api_version=core_pb2.ConfigSource.V3,
+    )
+
+
+def header(
+    name: str,
+    value: str,
+    append_action: base_pb2.HeaderValueOption.HeaderAppendAction = (
+        base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+    ),
+) -> base_pb2.HeaderValueOption:
+    """Sets a header, and replaces existing values by default.
+
+    Envoy adds no header if the value is empty.
+    """
+    return base_pb2.HeaderValueOption(
+        header=base_pb2.HeaderValue(key=name, value=value), append_action=append_action
+    )
