@@ -23,18 +23,21 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from protos import base_pb2 as protos_dot_base__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protos/discovery.proto\x12\x0csluice.envoy\x1a\x19google/protobuf/any.proto\x1a\x11protos/base.proto\"\xb8\x01\n\x10\x44iscoveryRequest\x12\x14\n\x0cversion_info\x18\x01 \x01(\t\x12 \n\x04node\x18\x02 \x01(\x0b\x32\x12.sluice.envoy.Node\x12\x16\n\x0eresource_names\x18\x03 \x03(\t\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\x16\n\x0eresponse_nonce\x18\x05 \x01(\t\x12*\n\x0c\x65rror_detail\x18\x06 \x01(\x0b\x32\x14.sluice.envoy.Status\"s\n\x11\x44iscoveryResponse\x12\x14\n\x0cversion_info\x18\x01 \x01(\t\x12\'\n\tresources\x18\x02 \x03(\x0b\x32\x14.google.protobuf.Any\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\r\n\x05nonce\x18\x05 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protos/discovery.proto\x12\x0csluice.envoy\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x11protos/base.proto\"\xb8\x01\n\x10\x44iscoveryRequest\x12\x14\n\x0cversion_info\x18\x01 \x01(\t\x12 \n\x04node\x18\x02 \x01(\x0b\x32\x12.sluice.envoy.Node\x12\x16\n\x0eresource_names\x18\x03 \x03(\t\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\x16\n\x0eresponse_nonce\x18\x05 \x01(\t\x12*\n\x0c\x65rror_detail\x18\x06 \x01(\x0b\x32\x14.sluice.envoy.Status\"s\n\x11\x44iscoveryResponse\x12\x14\n\x0cversion_info\x18\x01 \x01(\t\x12\'\n\tresources\x18\x02 \x03(\x0b\x32\x14.google.protobuf.Any\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\r\n\x05nonce\x18\x05 \x01(\t\"y\n\x08Resource\x12\x0f\n\x07version\x18\x01 \x01(\t\x12&\n\x08resource\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x0c\n\x04name\x18\x03 \x01(\t\x12&\n\x03ttl\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Durationb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.discovery_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DISCOVERYREQUEST']._serialized_start=87
-  _globals['_DISCOVERYREQUEST']._serialized_end=271
-  _globals['_DISCOVERYRESPONSE']._serialized_start=273
-  _globals['_DISCOVERYRESPONSE']._serialized_end=388
+  _globals['_DISCOVERYREQUEST']._serialized_start=119
+  _globals['_DISCOVERYREQUEST']._serialized_end=303
+  _globals['_DISCOVERYRESPONSE']._serialized_start=305
+  _globals['_DISCOVERYRESPONSE']._serialized_end=420
+  _globals['_RESOURCE']._serialized_start=422
+  _globals['_RESOURCE']._serialized_end=543
 # @@protoc_insertion_point(module_scope)

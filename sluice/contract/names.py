@@ -8,6 +8,9 @@ POLICY_TYPE_URL: Final = "type.googleapis.com/sluice.policy.v1.Policy"
 POLICY: Final = "policy"
 """The only resource of the type Policy."""
 
+JWT_FILTER: Final = "envoy.filters.http.jwt_authn"
+"""The filter that verifies tokens for native routes, and the only resource of its type (ECDS)."""
+
 LISTENER: Final = "gateway"
 ROUTE_CONFIGURATION: Final = "gateway"
 

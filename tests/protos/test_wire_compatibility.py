@@ -13,7 +13,11 @@ from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
 from envoy_data_plane.envoy.data.accesslog.v3 import ResponseFlags
 from envoy_data_plane.envoy.service.accesslog.v3 import StreamAccessLogsMessage
 from envoy_data_plane.envoy.service.auth.v3 import CheckRequest, CheckResponse
-from envoy_data_plane.envoy.service.discovery.v3 import DiscoveryRequest, DiscoveryResponse
+from envoy_data_plane.envoy.service.discovery.v3 import (
+    DiscoveryRequest,
+    DiscoveryResponse,
+    Resource,
+)
 from envoy_data_plane.envoy.service.ext_proc.v3 import ProcessingRequest, ProcessingResponse
 from envoy_data_plane.envoy.service.ratelimit.v3 import RateLimitRequest, RateLimitResponse
 from envoy_data_plane.message_pool import default_message_pool
@@ -48,6 +52,7 @@ def message_named(name: str) -> type[betterproto2.Message]:
 ROOTS: list[tuple[Descriptor, type[betterproto2.Message]]] = [
     (discovery_pb2.DiscoveryRequest.DESCRIPTOR, DiscoveryRequest),
     (discovery_pb2.DiscoveryResponse.DESCRIPTOR, DiscoveryResponse),
+    (discovery_pb2.Resource.DESCRIPTOR, Resource),
     (ext_proc_pb2.ProcessingRequest.DESCRIPTOR, ProcessingRequest),
     (ext_proc_pb2.ProcessingResponse.DESCRIPTOR, ProcessingResponse),
     (ext_authz_pb2.CheckRequest.DESCRIPTOR, CheckRequest),

@@ -17,9 +17,9 @@ class SotwNode:
         acknowledgement = self.stream.on_request(request, self._nodes.now())
         self._nodes.on_request(self.node, request.type, acknowledgement)
 
-    def receive(self) -> list[SotwResponse]:
-        """Receive the responses that are due."""
-        responses = list(self.stream.responses(self._nodes.snapshot))
+    def receive(self, clock: float = 0.0) -> list[SotwResponse]:
+        """Receive the responses that are due at this time, in monotonic seconds."""
+        responses = list(self.stream.responses(self._nodes.snapshot, clock))
         for response in responses:
             self._nodes.on_response(response.type)
         return responses

@@ -5,7 +5,7 @@ Envoy, but the same encoding.
 """
 
 import grpc.aio
-from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, struct_pb2
+from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, duration_pb2, struct_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
@@ -30,8 +30,8 @@ async def report_serving(servicer: health.aio.HealthServicer) -> None:
 
 def _descriptors() -> descriptor_pool.DescriptorPool:
     pool = descriptor_pool.DescriptorPool()
-    modules = (any_pb2, struct_pb2, base_pb2, discovery_pb2, health_pb2, reflection_pb2)
-    for module in modules:
+    ours = (base_pb2, discovery_pb2, health_pb2, reflection_pb2)
+    for module in (any_pb2, duration_pb2, struct_pb2, *ours):
         pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
     pool.AddSerializedFile(_service().SerializeToString())
     return pool

@@ -64,6 +64,12 @@ ROUTE: Final = ResourceType(
     wildcard=False,
     referrer=LISTENER,
 )
+EXTENSION: Final = ResourceType(
+    "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+    "extensions",
+    wildcard=False,
+    referrer=LISTENER,
+)
 POLICY: Final = ResourceType(POLICY_TYPE_URL, "policy", wildcard=True)
 RATE_LIMIT: Final = ResourceType(
     "type.googleapis.com/ratelimit.config.ratelimit.v3.RateLimitConfig",
@@ -71,8 +77,9 @@ RATE_LIMIT: Final = ResourceType(
     wildcard=True,
 )
 
-ALL: Final = (CLUSTER, ENDPOINT, LISTENER, ROUTE, POLICY, RATE_LIMIT)
+ALL: Final = (CLUSTER, ENDPOINT, LISTENER, EXTENSION, ROUTE, POLICY, RATE_LIMIT)
 """In push order, which is the order of the xDS protocol: CDS, EDS, LDS, RDS. A type comes after its
-`referrer`."""
+`referrer`. Extensions (ECDS) come before routes: a filter that verifies tokens must not be older
+than the routes that admit what it has verified."""
 
 BY_URL: Final[Mapping[str, ResourceType]] = {each.url: each for each in ALL}

@@ -6,19 +6,22 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from typing import Protocol
+from contextlib import suppress
+from typing import Final, Protocol
 
 import grpc
 import grpc.aio
-from google.protobuf import any_pb2
+from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import DecodeError
 
 from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
+from protos.discovery_pb2 import Resource as ResourceMessage
 from sluice.contract.paths import ADS_METHOD, ADS_SERVICE
 from xds.protocol.nodes import Node, Nodes
 from xds.protocol.reflection import add_health_and_reflection, report_serving
 from xds.protocol.request_log import RequestLog
 from xds.protocol.resource_types import BY_URL, ResourceType
+from xds.protocol.snapshot import Resource
 from xds.protocol.sotw import SotwRequest, SotwResponse, SotwStream
 from xds.protocol.stream import Acknowledgement
 from xds.protocol.subscription import OverLimitError
@@ -31,6 +34,8 @@ MAX_REQUEST = 16 << 20
 STOP_GRACE = 1.0
 """Seconds for open streams to end when the server stops. Each stream ends with the status OK, so
 that a client reconnects without a warning."""
+
+RESOURCE_TYPE_URL: Final = "type.googleapis.com/envoy.service.discovery.v3.Resource"
 
 OPTIONS = (
     ("grpc.max_receive_message_length", MAX_REQUEST),
@@ -155,10 +160,13 @@ class AdsServer:
                 request_log.rejected(resource_type)
 
     async def _write(self, node: Node, stream: SotwStream, context: Context) -> None:
+        clock = asyncio.get_running_loop().time
         while True:
-            await node.wake.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(stream.renew_at):
+                    await node.wake.wait()
             node.wake.clear()
-            for response in stream.responses(self._nodes.snapshot):
+            for response in stream.responses(self._nodes.snapshot, clock()):
                 self._nodes.on_response(response.type)
                 await context.write(_message(response))
 
@@ -179,8 +187,16 @@ def _message(response: SotwResponse) -> DiscoveryResponse:
         version_info=response.version.info,
         type_url=url,
         nonce=response.nonce,
-        resources=[
-            any_pb2.Any(type_url=url, value=resource.body)
-            for resource in response.resources.values()
-        ],
+        resources=[_packed(url, name, resource) for name, resource in response.resources.items()],
     )
+
+
+def _packed(url: str, name: str, resource: Resource) -> any_pb2.Any:
+    """A resource as it is sent: one with a TTL in a message of its own."""
+    packed = any_pb2.Any(type_url=url, value=resource.body)
+    if resource.ttl is None:
+        return packed
+    ttl = duration_pb2.Duration()
+    ttl.FromNanoseconds(int(resource.ttl * 1e9))
+    wrapper = ResourceMessage(name=name, version=resource.version.hex(), resource=packed, ttl=ttl)
+    return any_pb2.Any(type_url=RESOURCE_TYPE_URL, value=wrapper.SerializeToString())

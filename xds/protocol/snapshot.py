@@ -11,15 +11,22 @@ from xds.protocol.resource_types import ResourceType
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One serialized resource. `version` is a hash of its content."""
+    """One serialized resource. `version` is a hash of its content.
+
+    `ttl`: seconds after which a client drops the resource, unless it is sent again. None: never.
+    """
 
     body: bytes
     version: bytes
+    ttl: float | None = None
 
     @classmethod
-    def of(cls, body: bytes) -> Self:
+    def of(cls, body: bytes, ttl: float | None = None) -> Self:
         """The resource with this content."""
-        return cls(body, hashlib.sha256(body).digest())
+        digest = hashlib.sha256(body)
+        if ttl is not None:
+            digest.update(f"ttl {ttl}".encode())
+        return cls(body, digest.digest(), ttl)
 
 
 Resources = Mapping[str, Resource]

@@ -3,6 +3,10 @@
 A response carries every subscribed resource of a type, and a nonce. A request that repeats the
 nonce accepts (ACK) or rejects (NACK) that response. A request with an older nonce was sent before
 the client received the newer response, and is ignored.
+
+Resources with a TTL are sent again before it ends ("TTL" in the xDS protocol). They are sent with
+their content: a heartbeat without content does not restore a resource that the client has dropped,
+for example because one of both processes was stopped.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,6 +17,9 @@ from xds.protocol.resource_types import ResourceType
 from xds.protocol.snapshot import Resources, Snapshot, TypeVersion
 from xds.protocol.stream import Acknowledgement, Stream, TypeState
 from xds.protocol.subscription import Subscription
+
+SENDS_IN_TTL = 3
+"""How often a resource is sent within its TTL, so that a late response does not end it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +73,18 @@ class SotwStream(Stream):
             state.due = True
         return acknowledgement
 
-    def responses(self, snapshot: Snapshot) -> Iterator[SotwResponse]:
-        """The responses that are due, in push order. Taking a response records it as sent."""
+    def responses(self, snapshot: Snapshot, clock: float) -> Iterator[SotwResponse]:
+        """The responses that are due, in push order. Taking a response records it as sent.
+
+        `clock`: monotonic seconds.
+        """
         for resource_type in resource_types.ALL:
             state = self.types.get(resource_type)
-            if state is not None and self._is_due(state, snapshot):
-                yield self._send(state, snapshot)
+            if state is None:
+                continue
+            changed = self._is_due(state, snapshot)
+            if changed or _must_renew(state, clock):
+                yield self._send(state, snapshot, clock, renewal=not changed)
 
     def _is_due(self, state: TypeState, snapshot: Snapshot) -> bool:
         resource_type = state.subscription.type
@@ -84,7 +97,9 @@ class SotwStream(Stream):
             return False
         return not self._waits_for_referrer(resource_type, snapshot)
 
-    def _send(self, state: TypeState, snapshot: Snapshot) -> SotwResponse:
+    def _send(
+        self, state: TypeState, snapshot: Snapshot, clock: float, *, renewal: bool
+    ) -> SotwResponse:
         subscription = state.subscription
         resource_set = snapshot.types[subscription.type]
         self._responses += 1
@@ -95,4 +110,12 @@ class SotwStream(Stream):
             for name, resource in resource_set.resources.items()
             if subscription.includes(name)
         }
+        ttls = [each.ttl for each in subscribed.values() if each.ttl is not None]
+        state.renew_at = clock + min(ttls) / SENDS_IN_TTL if ttls else None
+        state.renewal = renewal
         return SotwResponse(subscription.type, resource_set.version, state.nonce, subscribed)
+
+
+def _must_renew(state: TypeState, clock: float) -> bool:
+    """Whether resources must be sent again now because of their TTL."""
+    return not state.outstanding and state.renew_at is not None and clock >= state.renew_at

@@ -32,6 +32,9 @@ class TypeState:
     `nacked` and `reason` are None after an ACK. `at` is the time of the last ACK or NACK, in
     seconds. `outstanding`: the client has sent neither an ACK nor a NACK of the last response yet.
     `due`: a response must be sent even if the version has been sent already.
+
+    `renew_at`: monotonic seconds at which the resources must be sent again, because they have a
+    TTL; None if none has. `renewal`: the last response was sent for this reason only.
     """
 
     subscription: Subscription
@@ -43,6 +46,8 @@ class TypeState:
     at: float | None = None
     outstanding: bool = False
     due: bool = True
+    renew_at: float | None = None
+    renewal: bool = False
 
     def acknowledge(self, error: str | None, now: float) -> Acknowledgement:
         """Record an ACK (no error) or a NACK of the last response."""
@@ -60,6 +65,19 @@ class Stream:
 
     types: dict[ResourceType, TypeState] = field(default_factory=dict)
 
+    @property
+    def renew_at(self) -> float | None:
+        """Monotonic seconds at which the next response is due because of a TTL; None if none is.
+
+        A type whose last response the client has not acknowledged waits for the acknowledgement.
+        """
+        times = (
+            state.renew_at
+            for state in self.types.values()
+            if state.renew_at is not None and not state.outstanding
+        )
+        return min(times, default=None)
+
     def in_sync(
         self, snapshot: Snapshot, types: Sequence[ResourceType] = resource_types.ALL
     ) -> bool:
@@ -75,7 +93,7 @@ class Stream:
         if state is None or state.subscription.empty:
             return True
         return (
-            not state.outstanding
+            (state.renewal or not state.outstanding)
             and not state.due
             and state.acked == snapshot.types[resource_type].version
         )

@@ -19,6 +19,7 @@ from xds.resources import (
     clusters,
     cors,
     endpoints,
+    extensions,
     local_rate_limit,
     routes,
     server_status,
@@ -126,6 +127,11 @@ def _listeners(inputs: _Inputs) -> Resources:
     return {names.LISTENER: Resource.of(bytes(listener(inputs.config, inputs.directory)))}
 
 
+def _extensions(_: _Inputs) -> Resources:
+    name = names.JWT_FILTER
+    return {name: Resource.of(bytes(extensions.extension(name, extensions.NO_TOKENS)))}
+
+
 def _routes(inputs: _Inputs) -> Resources:
     of_models = [each for model in inputs.models for each in model.routes]
     table = [route for _, route in sorted(of_models, key=lambda each: -each[0])]
@@ -158,6 +164,7 @@ COMPILERS: Final[Mapping[ResourceType, Callable[[_Inputs], Resources]]] = {
     resource_types.CLUSTER: _clusters,
     resource_types.ENDPOINT: _endpoints,
     resource_types.LISTENER: _listeners,
+    resource_types.EXTENSION: _extensions,
     resource_types.ROUTE: _routes,
     resource_types.POLICY: _policy,
     resource_types.RATE_LIMIT: _rate_limits,

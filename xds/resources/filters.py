@@ -26,7 +26,7 @@ from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 from sluice.config import GatewayConfig
 from sluice.config.gateway import MAX_CONVERSION_TIMEOUT, MAX_MESSAGE_TIMEOUT, Callout
 from sluice.contract.names import CALLOUT_CLUSTER
-from xds.resources import cors, header_mutations, local_rate_limit, server_status
+from xds.resources import cors, extensions, header_mutations, local_rate_limit, server_status
 from xds.resources.messages import grpc_service, pack, seconds
 
 EXT_PROC: Final = "envoy.filters.http.ext_proc"
@@ -92,6 +92,11 @@ def external_processor(callout: Callout) -> ExternalProcessor:
     )
 
 
+def _jwt(_: GatewayConfig) -> HttpFilter:
+    """Before ext_proc, because native routes admit what the filter has verified."""
+    return extensions.jwt_filter()
+
+
 def _ext_proc(config: GatewayConfig) -> HttpFilter:
     return HttpFilter(name=EXT_PROC, typed_config=pack(external_processor(config.callout)))
 
@@ -138,6 +143,7 @@ FilterBuilder = Callable[[GatewayConfig], HttpFilter]
 HTTP_FILTERS: Final[tuple[FilterBuilder, ...]] = (
     _origin,
     _body_length,
+    _jwt,
     _ext_proc,
     _grpc_http1_bridge,
     _router,

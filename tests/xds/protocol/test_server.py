@@ -12,6 +12,7 @@ import h2.connection
 import pytest
 
 from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
+from protos.discovery_pb2 import Resource as DiscoveryResource
 from sluice.contract.paths import ADS_METHOD, ADS_SERVICE
 from xds.protocol import request_log, resource_types, server
 from xds.protocol.nodes import Nodes
@@ -159,3 +160,39 @@ def test_a_client_that_is_stopped_is_disconnected(
         assert list(nodes) == []
 
     asyncio.run(until_disconnected())
+
+
+async def first_response(directory: Path, resources: dict[str, Resource]) -> DiscoveryResponse:
+    """What a client gets that requests listeners."""
+    nodes = Nodes(time.time)
+    nodes.publish(Snapshot.of({resource_types.LISTENER: resources}, "v1"))
+    address = f"unix:{directory}/xds"
+    server = AdsServer(nodes, address)
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(address) as channel:
+            method = channel.stream_stream(
+                f"/{ADS_SERVICE}/{ADS_METHOD}",
+                request_serializer=DiscoveryRequest.SerializeToString,
+                response_deserializer=DiscoveryResponse.FromString,
+            )
+            call = method()
+            await call.write(identified("node"))
+            response: DiscoveryResponse = await call.read()
+            return response
+    finally:
+        await server.stop()
+
+
+def test_a_resource_with_a_ttl_is_sent_in_a_message_that_has_the_ttl(tmp_path: Path) -> None:
+    resources = {"a": Resource.of(b"plain"), "b": Resource.of(b"expires", ttl=1.5)}
+    plain, wrapped = asyncio.run(first_response(tmp_path, resources)).resources
+    assert (plain.type_url, plain.value) == (resource_types.LISTENER.url, b"plain")
+    assert wrapped.type_url == "type.googleapis.com/envoy.service.discovery.v3.Resource"
+    message = DiscoveryResource.FromString(wrapped.value)
+    assert message.name == "b"
+    assert (message.resource.type_url, message.resource.value) == (
+        resource_types.LISTENER.url,
+        b"expires",
+    )
+    assert message.ttl.ToMilliseconds() == 1500

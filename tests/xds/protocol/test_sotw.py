@@ -33,8 +33,8 @@ def subscribed(*requests: SotwRequest) -> SotwStream:
     return stream
 
 
-def sent(stream: SotwStream, published: Snapshot) -> list[SotwResponse]:
-    return list(stream.responses(published))
+def sent(stream: SotwStream, published: Snapshot, clock: float = 0.0) -> list[SotwResponse]:
+    return list(stream.responses(published, clock))
 
 
 def ack(stream: SotwStream, response: SotwResponse, names: tuple[str, ...] = ()) -> Acknowledgement:
@@ -236,3 +236,49 @@ def test_a_client_that_accepts_every_response_gets_the_published_resources(
             ack(stream, response)
     assert last.resources == published.types[CDS].resources
     assert stream.types[CDS].acked == published.types[CDS].version
+
+
+def with_ttl(content: bytes = b"1", ttl: float | None = 30.0) -> Snapshot:
+    return Snapshot.of({POLICY: {"policy": Resource.of(content, ttl)}}, "v1")
+
+
+def test_resources_with_a_ttl_are_sent_again_with_their_content_before_it_ends() -> None:
+    """Also to a client that has dropped them, which content alone restores."""
+    stream, snapshot = subscribed(SotwRequest(POLICY)), with_ttl(ttl=30.0)
+    (first,) = sent(stream, snapshot, clock=100.0)
+    ack(stream, first)
+    assert stream.renew_at == 110.0
+    assert sent(stream, snapshot, clock=109.0) == []
+    (again,) = sent(stream, snapshot, clock=110.0)
+    assert (again.resources, again.version) == (first.resources, first.version)
+    assert again.nonce != first.nonce
+
+
+def test_a_client_stays_in_sync_while_resources_are_sent_again() -> None:
+    stream, snapshot = subscribed(SotwRequest(POLICY)), with_ttl()
+    (first,) = sent(stream, snapshot)
+    assert not stream.in_sync(snapshot)
+    ack(stream, first)
+    (again,) = sent(stream, snapshot, clock=10.0)
+    assert stream.in_sync(snapshot)
+    ack(stream, again)
+    (changed,) = sent(stream, with_ttl(b"2"), clock=11.0)
+    assert not stream.in_sync(with_ttl(b"2"))
+    assert ack(stream, changed) is Acknowledgement.ACK
+
+
+def test_resources_are_not_sent_again_before_the_client_has_acknowledged_them() -> None:
+    stream, snapshot = subscribed(SotwRequest(POLICY)), with_ttl()
+    assert len(sent(stream, snapshot)) == 1
+    assert stream.renew_at is None
+    assert sent(stream, snapshot, clock=1000.0) == []
+
+
+def test_resources_without_a_ttl_are_not_sent_again() -> None:
+    stream = subscribed(SotwRequest(POLICY))
+    (first,) = sent(stream, with_ttl())
+    ack(stream, first)
+    (without,) = sent(stream, with_ttl(ttl=None))
+    ack(stream, without)
+    assert stream.renew_at is None
+    assert sent(stream, with_ttl(ttl=None), clock=1000.0) == []

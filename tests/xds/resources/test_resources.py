@@ -18,6 +18,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOpti
 
 from protos.policy_pb2 import Policy
 from sluice.config import GatewayConfig, PolicyDocument, policy_document
+from sluice.contract.names import JWT_FILTER
 from xds.protocol import resource_types
 from xds.protocol.snapshot import Snapshot
 from xds.resources import build
@@ -114,10 +115,11 @@ def test_envoy_ejects_all_workers_but_one(workers: int) -> None:
 
 def test_the_filters_are_in_order_and_the_callout_fails_closed() -> None:
     filters = manager(compiled()).http_filters
-    cors, readiness, *limits, origins, body_length, ext_proc, bridge, router = filters
+    cors, readiness, *limits, origins, body_length, tokens, ext_proc, bridge, router = filters
     assert cors.name == "envoy.filters.http.cors"
     assert readiness.name == "envoy.filters.http.health_check"
     assert body_length.name == "sluice.body_length"
+    assert tokens.name == JWT_FILTER
     assert all(".local_ratelimit." in limit.name for limit in limits)
     assert [item.name.rpartition(".")[2] for item in (origins, ext_proc, bridge, router)] == [
         "rbac",
