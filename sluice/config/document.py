@@ -85,10 +85,14 @@ class Node:
         return node.line
 
 
-def parse(text: str) -> Node | None:
-    """Parse a document; None if it is empty. Raises DocumentError."""
+def parse(text: str, *, alone: bool = False) -> Node | None:
+    """Parse a document; None if it is empty. Raises DocumentError.
+
+    `alone`: anchors, aliases and tags are errors, because the text is a part of a document, and
+    their meaning may depend on the other parts.
+    """
     try:
-        return _Composer().compose(_events(text))
+        return _Composer().compose(_independent(_events(text)) if alone else _events(text))
     except yaml.MarkedYAMLError as error:
         raise DocumentError(*syntax_error(error, text)) from None
     except yaml.reader.ReaderError as error:
@@ -101,6 +105,14 @@ def parse(text: str) -> Node | None:
 def _events(text: str) -> Iterator[yaml.Event]:
     parser = yaml.CSafeLoader(text)
     while (event := parser.get_event()) is not None:
+        yield event
+
+
+def _independent(events: Iterator[yaml.Event]) -> Iterator[yaml.Event]:
+    for event in events:
+        anchor, tag = getattr(event, "anchor", None), getattr(event, "tag", None)
+        if anchor is not None or tag is not None:
+            raise DocumentError("an anchor, an alias or a tag", _line(event))
         yield event
 
 

@@ -11,6 +11,7 @@ from sluice.config.document import DocumentError, Node, parse
 from sluice.config.errors import MAX_PROBLEMS, ConfigError, KeyPath, Problem
 from sluice.config.files import TooLargeError, read_file
 from sluice.config.gateway import GatewayConfig
+from sluice.config.model_blocks import ModelBlocks
 from sluice.config.validation import (
     booleans_as_numbers,
     error_message,
@@ -32,21 +33,35 @@ MAX_ERRORS = 10_000
 
 @dataclass(slots=True)
 class ConfigText:
-    """The text of a config. `file` is its name in errors."""
+    """The text of a config. `file` is its name in errors.
+
+    `blocks` is given if the config was read in parts.
+    """
 
     text: str = field(repr=False)  # it may hold secrets
     file: str
+    blocks: ModelBlocks | None = field(default=None, repr=False)
     _root: Node | None = field(default=None, init=False, repr=False)
 
     def problem(self, path: KeyPath, message: str) -> Problem:
         """The problem at a key of a valid config; a `Place`.
 
-        The first call parses the text again, because errors are rare and the lines of all keys take
-        much memory.
+        The text, or the part of it that has the key, is parsed again, because errors are rare and
+        the lines of all keys take much memory.
         """
-        self._root = self._root or without_collection(parse, self.text)
-        line = 0 if self._root is None else self._root.line_of(path)
-        return Problem(self.file, line, shown_path(path), message)
+        return Problem(self.file, self._line_of(path), shown_path(path), message)
+
+    def _line_of(self, path: KeyPath) -> int:
+        block = None if self.blocks is None else self.blocks.block_of(path)
+        if block is not None:
+            return block.line_of(path)
+        if self._root is None:
+            self._root = without_collection(_parse, self)
+        return 0 if self._root is None else self._root.line_of(path)
+
+
+def _parse(text: ConfigText) -> Node | None:
+    return parse(text.text) if text.blocks is None else text.blocks.parse_rest()
 
 
 def load(path: Path | str) -> GatewayConfig:

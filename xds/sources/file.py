@@ -17,9 +17,10 @@ from watchfiles import Change, awatch
 from sluice.config import ConfigError, GatewayConfig
 from sluice.config.checked import LoadedConfig, check_files
 from sluice.config.files import read_file
-from sluice.config.load import MAX_FILE, ConfigText, loads, read_text
+from sluice.config.load import MAX_FILE, read_text
 from sluice.config.named_files import MAY_RUN_ELSEWHERE
 from sluice.config.policy import jwks_files
+from sluice.config.reader import ConfigReader
 from sluice.config.tls_files import tls_files
 from xds.sources.source import unexpected_error
 from xds.sources.written import (
@@ -61,6 +62,7 @@ class ConfigFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._directory = path.parent
+        self._reader = ConfigReader()
         self._reported = _Reading(ConfigError([]), {}, {path: b""})
         """The read that was reported last."""
         self._config: GatewayConfig | None = None
@@ -95,12 +97,11 @@ class ConfigFile:
         states, digests = _states([self._path]), _digests([self._path])
         result: LoadedConfig | ConfigError
         try:
-            text = ConfigText(read_text(self._path), self.name)
-            config = loads(text.text, text.file)
+            config, place = self._reader.read(read_text(self._path), self.name)
             named = jwks_files(config, self._directory) + tls_files(config, self._directory)
             states |= _states(named)
             digests |= _digests(named)
-            result = check_files(config, self._directory, MAY_RUN_ELSEWHERE, text.problem)
+            result = check_files(config, self._directory, MAY_RUN_ELSEWHERE, place)
         except ConfigError as error:
             result = error
         except Exception as error:

@@ -29,6 +29,8 @@ def _idle_canary(config: GatewayConfig) -> Found:
 
 def _hidden_claim_rule(config: GatewayConfig) -> Found:
     for name, model in config.models.items():
+        if len(model.claim_rules) < 2:
+            continue
         earlier: dict[tuple[str, str, str], int] = {}
         for index, rule in enumerate(model.claim_rules):
             first = min((earlier[key] for key in _covering(rule) if key in earlier), default=None)
