@@ -53,6 +53,7 @@ def serving(
     *addresses: str,
     stdout: IO[str] | None = None,
     stderr: IO[str] | None = None,
+    timeout: float = START_TIMEOUT,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process while the `with` block runs. The block begins when all addresses accept.
 
@@ -60,7 +61,7 @@ def serving(
     """
     with subprocess.Popen(argv, stdout=stdout, stderr=stderr) as process:
         try:
-            deadline = time.monotonic() + START_TIMEOUT
+            deadline = time.monotonic() + timeout
             while not all(map(accepts, addresses)):
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"{' '.join(argv)} did not start")
@@ -83,19 +84,28 @@ def envoy(
 
 
 @contextmanager
-def sluice_up(config: dict[str, object], directory: Path, *options: str) -> Iterator[int]:
-    """Run `sluice up`, with its config and log in `directory`; yields its process id."""
+def sluice_up(
+    config: dict[str, object] | str, directory: Path, *options: str, timeout: float = START_TIMEOUT
+) -> Iterator[int]:
+    """Run `sluice up`, with its config and log in `directory`; yields its process id.
+
+    `config` is written to `gateway.json`, or to `gateway.yaml` if it is a text. `timeout`: seconds
+    until the gateway is ready.
+    """
     file, log = directory / "gateway.json", directory / "log"
-    file.write_text(json.dumps(config))
+    if isinstance(config, str):
+        file = file.with_suffix(".yaml")
+    file.write_text(config if isinstance(config, str) else json.dumps(config))
     argv = [sys.executable, "-m", "sluice.cli", "up", str(file), *options]
+    argv += ["--ready-timeout", str(timeout)] if "--ready-timeout" not in options else []
     with log.open("w") as output, serving(argv, stdout=output, stderr=output) as process:
-        _wait_until_ready(log)
+        _wait_until_ready(log, timeout)
         yield process.pid
 
 
-def _wait_until_ready(log: Path) -> None:
+def _wait_until_ready(log: Path, timeout: float) -> None:
     """Wait until `sluice up` logs that it is ready. Raises RuntimeError with the log otherwise."""
-    deadline = time.monotonic() + START_TIMEOUT
+    deadline = time.monotonic() + timeout
     while "Sluice is ready." not in log.read_text():
         if time.monotonic() > deadline:
             raise RuntimeError(log.read_text())
