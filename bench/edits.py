@@ -101,7 +101,8 @@ class Config:
     def _version(self, version: str, state: ModelState) -> str:
         port = self.servers[state.server]
         members = "".join(
-            f"          - address: 127.0.0.{number + 1}:{port}\n" for number in range(self.endpoints)
+            f"          - address: 127.0.0.{number + 1}:{port}\n"
+            for number in range(self.endpoints)
         )
         return f"      {version}:\n        endpoints:\n{members}"
 
@@ -133,9 +134,7 @@ def model_servers() -> Iterator[list[int]]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    ports = [
-        asyncio.run_coroutine_threadsafe(_start_server(), loop).result() for _ in range(2)
-    ]
+    ports = [asyncio.run_coroutine_threadsafe(_start_server(), loop).result() for _ in range(2)]
     yield ports
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
@@ -211,13 +210,19 @@ def steps_since(log: Path, start: int, began: float) -> dict[str, float]:
     return found
 
 
+PROCESSES = {
+    b"control-plane": "control plane",
+    b"callout": "supervisor",
+    b"--config-path": "envoy",
+    b"--multiprocessing-fork": "worker",
+}
+"""Kinds of processes, by one of their arguments."""
+
+
 def kind_of_process(pid: int) -> str:
     """What a process of the gateway is."""
     arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    for argument, kind in ((b"control-plane", "control plane"), (b"callout", "callout")):
-        if argument in arguments:
-            return kind
-    return "envoy" if b"--config-path" in arguments else "other"
+    return next((kind for argument, kind in PROCESSES.items() if argument in arguments), "up")
 
 
 def cpu_by_kind(up: int) -> Counter[str]:
@@ -256,7 +261,9 @@ def measure(arguments: argparse.Namespace, directory: Path) -> None:
         with sluice_up(config.text(), directory, timeout=MAX_WAIT * 10) as up:
             client = Client(config.ports["listener"])
             first = client.wait_for(name(0), config.expected(0))
-            print(f"{arguments.models} models: first response {first - began:.2f} s after the start")
+            print(
+                f"{arguments.models} models: first response {first - began:.2f} s after the start"
+            )
             wait_until_in_force(log, 1)
             print(f"CPU ms of the start: {dict(cpu_by_kind(up))}")
             print(f"resident MiB: {resident_by_kind(up)}")
@@ -288,7 +295,7 @@ SETTLE = 1.5
 
 
 def report(edits: Sequence[Edit]) -> None:
-    """Print the distribution of the times in ms, by how the file was written and by what changed."""
+    """Print the times in ms, by how the file was written and by what changed."""
     groups: dict[str, list[Edit]] = {"all": list(edits)}
     for each in edits:
         groups.setdefault("in place" if each.in_place else "by rename", []).append(each)

@@ -1,6 +1,7 @@
 """Models, their versions and endpoints, and the rules that select a version."""
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -292,6 +293,16 @@ class Model(Strict):
     def prefixes(self, name: str) -> tuple[str, ...]:
         """The path prefixes of the model, which has this name."""
         return (OIP_PREFIX + name, *self.paths)
+
+    @cached_property
+    def serialized(self) -> bytes:
+        """The model as JSON. Most edits change one model of many, so it is kept."""
+        return self.model_dump_json().encode()
+
+    def __copy__(self) -> Self:
+        copied = super().__copy__()
+        copied.__dict__.pop("serialized", None)  # `model_copy` may change the copy
+        return copied
 
     @property
     def converts(self) -> bool:

@@ -44,6 +44,12 @@ class PolicyDocument(Strict):
     """`listener.headers_with_underscores`, for `sluice explain`."""
     models: dict[Name, Model] = Field(max_length=10_000)
 
+    def serialized(self) -> bytes:
+        """The policy as JSON."""
+        models = (b'"%b":%b' % (name.encode(), m.serialized) for name, m in self.models.items())
+        rest = self.model_dump_json(exclude={"models"}).encode()
+        return b'%b,"models":{%b}}' % (rest.removesuffix(b"}"), b",".join(models))
+
 
 def policy_document(
     config: GatewayConfig, directory: Path, place: Place = unplaced
@@ -61,7 +67,8 @@ def policy_document(
             problems += error.problems
     if problems:
         raise ConfigError(problems)
-    policy = PolicyDocument(
+    # The parts are valid. Pydantic would validate each model again.
+    policy = PolicyDocument.model_construct(
         version=_version(config, (issuer.jwks or "" for issuer in issuers)),
         requests=config.requests,
         auth=config.auth.model_copy(update={"issuers": tuple(issuers)}),
@@ -72,7 +79,7 @@ def policy_document(
         headers_with_underscores=config.listener.headers_with_underscores,
         models=config.models,
     )
-    if len(policy.model_dump_json().encode()) > MAX_POLICY:
+    if len(policy.serialized()) > MAX_POLICY:
         message = (
             f"the policy for the workers is larger than {MAX_POLICY >> 20} MiB; "
             "use smaller key sets, or fewer models and labels"
@@ -92,8 +99,9 @@ def _version(config: GatewayConfig, key_sets: Iterable[str]) -> str:
     `sluice validate`, `status` and `explain`, the logs and every node show this version.
     """
     digest = hashlib.sha256()
-    for text in (config.model_dump_json(), *key_sets):
-        content = text.encode()
+    texts = (config.model_dump_json(exclude={"models"}), *config.models, *key_sets)
+    models = (model.serialized for model in config.models.values())
+    for content in (*(text.encode() for text in texts), *models):
         digest.update(len(content).to_bytes(8, "big") + content)
     return digest.hexdigest()[:VERSION_LENGTH]
 

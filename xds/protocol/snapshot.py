@@ -1,6 +1,7 @@
 """Snapshots: all resources that the control plane serves at one moment, with their versions."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
@@ -68,11 +69,9 @@ class ResourceSet:
     @classmethod
     def of(cls, resources: Resources, info: str) -> Self:
         """The set of these resources; `info` as in TypeVersion."""
-        digest = hashlib.sha256()
-        for name in sorted(resources):
-            encoded = name.encode()
-            digest.update(len(encoded).to_bytes(8, "big") + encoded)
-            digest.update(resources[name].version)
+        names = sorted(resources)
+        digest = hashlib.sha256(json.dumps(names).encode())
+        digest.update(b"".join([resources[name].version for name in names]))
         return cls(resources, TypeVersion(digest.digest(), info))
 
 

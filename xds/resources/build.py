@@ -1,8 +1,7 @@
 """Compiles a config into a snapshot: one compiler function for each resource type."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -32,16 +31,13 @@ from xds.resources.local_rate_limit import ModelLimits, model_limits
 from xds.resources.model_messages import serialized
 from xds.resources.rate_limit_config import rate_limit_configs
 
-MAX_COMPILED_MODELS = 20_000
-"""Compiled models in the cache: twice the maximum of a config, for an edit that changes all."""
-
 
 def build(config: GatewayConfig, policy: PolicyDocument, directory: Path) -> Snapshot:
     """Compile a config with its policy.
 
     TLS file names in the config are relative to `directory`.
     """
-    inputs = _Inputs(config, policy, directory, [_compile_model(key) for key in _keys(config)])
+    inputs = _Inputs(config, policy, directory, _models.compile(config))
     resources = {each: compiler(inputs) for each, compiler in COMPILERS.items()}
     return Snapshot.of(resources, policy.version)
 
@@ -54,11 +50,10 @@ class _ModelKey:
     """
 
     name: str
-    content: str
+    content: bytes
     buffer_limit: int
-    requests: Requests
+    requests: str
     limits: ModelLimits
-    model: Model = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,22 +76,38 @@ class _Inputs:
     models: list[_CompiledModel]
 
 
-def _keys(config: GatewayConfig) -> Iterator[_ModelKey]:
-    buffer_limit, requests = config.listener.stream_buffer_limit, config.requests
-    for name, model in config.models.items():
-        limits = model_limits(config.limits, name, model)
-        yield _ModelKey(name, model.model_dump_json(), buffer_limit, requests, limits, model)
+class _ModelCache:
+    """The compiled models of the latest config, because most edits change one model of many."""
+
+    def __init__(self) -> None:
+        self._models: dict[_ModelKey, _CompiledModel] = {}
+
+    def compile(self, config: GatewayConfig) -> list[_CompiledModel]:
+        """Compile the models of a config."""
+        # The hash of one text is computed once, and that of a section for every model.
+        buffer_limit, requests = config.listener.stream_buffer_limit, config.requests
+        text = requests.model_dump_json()
+        models: dict[_ModelKey, _CompiledModel] = {}
+        for name, model in config.models.items():
+            limits = model_limits(config.limits, name, model)
+            key = _ModelKey(name, model.serialized, buffer_limit, text, limits)
+            models[key] = self._models.get(key) or _compile_model(
+                name, model, buffer_limit, requests, limits
+            )
+        self._models = models
+        return list(models.values())
 
 
-@lru_cache(MAX_COMPILED_MODELS)
-def _compile_model(key: _ModelKey) -> _CompiledModel:
-    """Compile one model. The result is cached, because most edits change one model of many."""
-    versions = {names.cluster_name(key.name, name): v for name, v in key.model.versions.items()}
+_models = _ModelCache()
+
+
+def _compile_model(
+    model_name: str, model: Model, buffer_limit: int, requests: Requests, limits: ModelLimits
+) -> _CompiledModel:
+    versions = {names.cluster_name(model_name, name): v for name, v in model.versions.items()}
     return _CompiledModel(
         clusters={
-            name: _resource(
-                clusters.version_cluster(name, version, key.model.pool, key.buffer_limit)
-            )
+            name: _resource(clusters.version_cluster(name, version, model.pool, buffer_limit))
             for name, version in versions.items()
         },
         endpoints={
@@ -106,7 +117,7 @@ def _compile_model(key: _ModelKey) -> _CompiledModel:
         },
         routes=tuple(
             (routes.precedence(route), serialized(route))
-            for route in routes.model_routes(key.name, key.model, key.requests, key.limits)
+            for route in routes.model_routes(model_name, model, requests, limits)
         ),
     )
 
@@ -124,7 +135,28 @@ def _endpoints(inputs: _Inputs) -> Resources:
 
 
 def _listeners(inputs: _Inputs) -> Resources:
-    return {names.LISTENER: Resource.of(bytes(listener(inputs.config, inputs.directory)))}
+    # Without models, so that the listener depends on nothing else of them.
+    rest = inputs.config.model_copy(update={"models": {}})
+    answers_readiness = server_status.answers_readiness(inputs.config)
+    return {names.LISTENER: _listener.resource(rest, inputs.directory, answers_readiness)}
+
+
+class _ListenerCache:
+    """The latest listener, because its messages are slow and most edits change models only."""
+
+    def __init__(self) -> None:
+        self._latest: tuple[tuple[GatewayConfig, Path, bool], Resource] | None = None
+
+    def resource(self, config: GatewayConfig, directory: Path, answers_readiness: bool) -> Resource:
+        """The listener of a config, which may have any models."""
+        key = (config, directory, answers_readiness)
+        if self._latest is None or self._latest[0] != key:
+            message = listener(config, directory, answers_readiness=answers_readiness)
+            self._latest = key, Resource.of(bytes(message))
+        return self._latest[1]
+
+
+_listener = _ListenerCache()
 
 
 def _extensions(_: _Inputs) -> Resources:
@@ -145,9 +177,7 @@ def _routes(inputs: _Inputs) -> Resources:
 
 
 def _policy(inputs: _Inputs) -> Resources:
-    message = policy_pb2.Policy(
-        version=inputs.policy.version, config=inputs.policy.model_dump_json().encode()
-    )
+    message = policy_pb2.Policy(version=inputs.policy.version, config=inputs.policy.serialized())
     return {names.POLICY: Resource.of(message.SerializeToString())}
 
 

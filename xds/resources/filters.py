@@ -46,7 +46,7 @@ RETRY_BACK_OFF = 0.025
 milliseconds are enough for Envoy's threads to learn that the worker is ejected."""
 
 
-def http_filters(config: GatewayConfig) -> list[HttpFilter]:
+def http_filters(config: GatewayConfig, answers_readiness: bool) -> list[HttpFilter]:
     """The HttpConnectionManager's http_filters.
 
     CORS comes first, because its filter must see a request that another filter refuses. Rate limits
@@ -54,7 +54,7 @@ def http_filters(config: GatewayConfig) -> list[HttpFilter]:
     """
     return [
         cors.cors_filter(),
-        *([server_status.readiness_filter()] if server_status.answers_readiness(config) else []),
+        *([server_status.readiness_filter()] if answers_readiness else []),
         *local_rate_limit.http_filters(),
         *(builder(config) for builder in HTTP_FILTERS),
     ]

@@ -67,14 +67,17 @@ _UNDERSCORES: Final = {
 }
 
 
-def listener(config: GatewayConfig, directory: Path) -> EnvoyListener:
-    """The listener. TLS file names in the config are relative to `directory`."""
+def listener(config: GatewayConfig, directory: Path, *, answers_readiness: bool) -> EnvoyListener:
+    """The listener. TLS file names in the config are relative to `directory`.
+
+    `answers_readiness`: whether the path of the readiness belongs to no model.
+    """
     settings = config.listener
     chain = FilterChain(
         filters=[
             Filter(
                 name="envoy.filters.network.http_connection_manager",
-                typed_config=pack(_connection_manager(config)),
+                typed_config=pack(_connection_manager(config, answers_readiness)),
             )
         ]
     )
@@ -109,13 +112,13 @@ def _http_inspector() -> ListenerFilter:
     )
 
 
-def _connection_manager(config: GatewayConfig) -> HttpConnectionManager:
+def _connection_manager(config: GatewayConfig, answers_readiness: bool) -> HttpConnectionManager:
     settings = config.listener
     return HttpConnectionManager(
         codec_type=HttpConnectionManagerCodecType.AUTO,
         stat_prefix="gateway",
         rds=Rds(config_source=from_ads(), route_config_name=names.ROUTE_CONFIGURATION),
-        http_filters=http_filters(config),
+        http_filters=http_filters(config, answers_readiness),
         common_http_protocol_options=HttpProtocolOptions(
             idle_timeout=seconds(settings.idle_timeout),
             max_headers_count=headers.MAX_HEADERS,

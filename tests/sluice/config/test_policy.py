@@ -59,8 +59,15 @@ def test_the_error_for_a_missing_key_set_names_the_config_key(tmp_path: Path) ->
 @given(configs)
 def test_a_policy_is_unchanged_by_a_round_trip_through_json(config: GatewayConfig) -> None:
     policy = policy_document(config, Path())
-    received = PolicyDocument.model_validate_json(policy.model_dump_json())
+    received = PolicyDocument.model_validate_json(policy.serialized())
     assert (received, received.version) == (policy, policy.version)
+    assert json.loads(policy.serialized()) == json.loads(policy.model_dump_json())
+
+
+def test_a_changed_copy_of_a_model_is_not_serialized_as_the_original() -> None:
+    original = loads(MODEL).models["a"]
+    assert b'"timeout":30.0' in original.serialized
+    assert b'"timeout":1.0' in original.model_copy(update={"timeout": 1.0}).serialized
 
 
 def test_a_key_set_that_is_too_large_is_an_error(tmp_path: Path) -> None:

@@ -269,6 +269,48 @@ def test_a_changed_endpoint_changes_only_endpoints_and_the_policy() -> None:
     assert changed == {resource_types.ENDPOINT, resource_types.POLICY}
 
 
+def test_an_edit_compiles_only_the_changed_model() -> None:
+    models = {"a": model(), "b": model("host:1")}
+    before, after = compiled(models=models), compiled(models=models | {"a": model("127.0.0.1:8")})
+    kept = [
+        name
+        for each in (resource_types.CLUSTER, resource_types.ENDPOINT, resource_types.LISTENER)
+        for name, resource in after.types[each].resources.items()
+        if resource is before.types[each].resources[name]
+    ]
+    assert {"b/v1", "gateway"} <= set(kept)
+    assert before.types[resource_types.ENDPOINT].resources["a/v1"].body != (
+        after.types[resource_types.ENDPOINT].resources["a/v1"].body
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"requests": {"max_body": 1}},
+        {"listener": {"stream_buffer_limit": "2MiB"}},
+        {"limits": {"models": {"a": {"rate": 1, "burst": 1}}}},
+    ],
+)
+def test_a_change_for_all_models_compiles_all_models(change: dict[str, Any]) -> None:
+    models = {"a": model("host:1", inputs=[{"name": "x", "datatype": "BYTES", "shape": [1]}])}
+    compiled(models=models)
+    assert compiled(models=models, **change) == _compiled_anew(models=models, **change)
+
+
+def _compiled_anew(**sections: Any) -> Snapshot:
+    """A snapshot that no earlier one can have influenced."""
+    compiled(requests={"max_body": 12345})
+    return compiled(**sections)
+
+
+def test_a_model_with_the_path_of_the_readiness_changes_the_listener() -> None:
+    without, with_path = (
+        compiled(models={"a": model(paths=paths)}) for paths in ((), ("/v2/health",))
+    )
+    assert len(manager(without).http_filters) == len(manager(with_path).http_filters) + 1
+
+
 def test_equal_configs_have_equal_versions() -> None:
     one = compiled(models={"a": model(), "b": model("host:1")})
     assert one.version == compiled(models={"a": model(), "b": model("host:1")}).version
