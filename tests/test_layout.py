@@ -83,7 +83,9 @@ DEPENDENCIES = {
     "xds": "",
     "xds.protocol": "protos sluice.contract sluice.printable",
     "xds.sources": "sluice.config",
-    "xds.resources": ("protos sluice.config sluice.contract sluice.user_agent xds.protocol"),
+    "xds.resources": (
+        "protos sluice.config sluice.contract sluice.keys sluice.user_agent xds.protocol"
+    ),
     "xds.rollout": "xds.protocol xds.resources",
     "xds.envoys": (
         "sluice.config sluice.contract sluice.http sluice.printable sluice.state_changes"

@@ -24,7 +24,7 @@ from extproc.auth.errors import (
 from extproc.auth.identity import Identity
 from sluice.config import JwtIssuer
 from sluice.contract.causes import CredentialCause
-from sluice.keys.key_set import Key, KeySet
+from sluice.keys.key_set import MAX_CANDIDATES, Key, KeySet
 
 MAX_TOKEN = 8192
 """Maximum bytes of a token. Tokens with many groups are shorter, and decoding is fast up to this
@@ -34,10 +34,6 @@ _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 """JWS compact serialization (RFC 7515 sections 2 and 7.1): base64url without padding or blanks. A
 lenient decoder would accept many spellings of one token, and each spelling would take an entry of
 the token cache."""
-
-MAX_CANDIDATES = 8
-"""Maximum keys that a token is tried with. A signature takes up to a millisecond to verify, and
-anyone can send tokens. Providers publish two or three keys of one algorithm."""
 
 # PyJWT checks signature, audience and issuer. This module checks the times, because PyJWT would
 # read the clock, and the subject, because another claim than `sub` may contain it.
@@ -148,7 +144,8 @@ class TokenVerifier:
 def _key_id(header: Mapping[str, object]) -> str | None:
     key_id = header.get("kid")
     if key_id is None or isinstance(key_id, str):
-        return key_id
+        # An empty `kid` names no key, as in Envoy.
+        return key_id or None
     raise _malformed("the token's kid is not text")
 
 

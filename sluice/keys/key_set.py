@@ -15,6 +15,10 @@ MAX_DOCUMENT = 1 << 20
 MAX_KEYS = 64
 """Keys in one set. Providers publish two or three."""
 
+MAX_CANDIDATES = 8
+"""Maximum keys that a token is tried with. A signature takes up to a millisecond to verify, and
+anyone can send tokens. Providers publish two or three keys of one algorithm."""
+
 RSA_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 
 _ALGORITHMS = {
@@ -127,6 +131,9 @@ def _parse(jwk: object) -> Key | str:
     if kind != "oct" and "d" in jwk:
         # The private key has been published, so anyone can sign with it.
         return "has its private half (d); a key set must have public keys only"
+    operations = jwk.get("key_ops")
+    if operations is not None and not (isinstance(operations, list) and "verify" in operations):
+        return "is not for signatures (key_ops)"  # RFC 7517 section 4.3
     curve = str(jwk.get("crv")) if kind in ("EC", "OKP") else None
     algorithms = _ALGORITHMS.get((kind, curve))
     if algorithms is None:
@@ -149,7 +156,8 @@ def _parse(jwk: object) -> Key | str:
     key_id = jwk.get("kid")
     if key_id is not None and not isinstance(key_id, str):
         return "has a kid that is no text"  # RFC 7517 section 4.5
-    return Key(key_id, allowed, parsed) if allowed else "is too weak"
+    # An empty `kid` names no key, as in Envoy.
+    return Key(key_id or None, allowed, parsed) if allowed else "is too weak"
 
 
 def _is_bounded(jwk: Mapping[str, object]) -> bool:

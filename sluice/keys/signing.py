@@ -106,7 +106,7 @@ def public_jwk(
     `key_id`: its `kid`; None: the thumbprint. `algorithm`: None: the default one of the key.
     """
     alg = checked_algorithm(key, algorithm)
-    members = _public_members(key.public_key() if isinstance(key, PrivateKey) else key)
+    members = public_members(key.public_key() if isinstance(key, PrivateKey) else key)
     jwk = {**members, "use": "sig", "alg": alg, "kid": key_id or thumbprint(members)}
     _check_accepted(jwk)
     return jwk
@@ -125,7 +125,7 @@ def sign(
     the default one of the key.
     """
     alg = checked_algorithm(key, algorithm)
-    kid = thumbprint(_public_members(key.public_key())) if key_id is None else key_id
+    kid = thumbprint(public_members(key.public_key())) if key_id is None else key_id
     try:
         return jwt.encode(dict(claims), key, alg, {"kid": kid} if kid else None)
     except (TypeError, jwt.PyJWTError) as error:
@@ -169,7 +169,8 @@ def _keys_of_set(document: bytes) -> list[Jwk]:
     ]
 
 
-def _public_members(key: PublicKey) -> Jwk:
+def public_members(key: PublicKey) -> Jwk:
+    """The members of a JSON Web Key that the public key itself has: type, curve and numbers."""
     if isinstance(key, rsa.RSAPublicKey):
         jwk = RSAAlgorithm.to_jwk(key, as_dict=True)
     elif isinstance(key, ec.EllipticCurvePublicKey):

@@ -37,6 +37,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
     HttpConnectionManager,
     HttpFilter,
 )
+from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.google.protobuf import Empty
 
 from sluice.bootstrap import render
@@ -63,6 +64,7 @@ def tokens_config(key_sets: Mapping[str, str], audience: str, leeway: int = 0) -
             audiences=[audience],
             local_jwks=DataSource(inline_string=key_set),
             require_expiration=True,
+            forward=True,  # the route matches the token
             clock_skew_seconds=leeway,
             claim_to_headers=[JwtClaimToHeader(header_name=SUBJECT, claim_name="sub")],
             clear_route_cache=True,
@@ -78,24 +80,26 @@ def tokens_config(key_sets: Mapping[str, str], audience: str, leeway: int = 0) -
     return JwtAuthentication(providers=providers, rules=[rule])
 
 
-def _route(name: str, **match: object) -> Route:
-    text = f"%REQ({SUBJECT})%" if match else ""
-    return Route(
-        name=name,
-        match=RouteMatch(
-            prefix="/", headers=[HeaderMatcher(name=SUBJECT, **match)] if match else []
-        ),
-        direct_response=DirectResponseAction(
-            status=200,
-            body_format=SubstitutionFormatString(
-                text_format_source=DataSource(inline_string=f"{name} {text}")
-            ),
-        ),
+def _native_route(pattern: str) -> Route:
+    authorization = RegexMatcher(regex=f"Bearer {pattern}")
+    matchers = [
+        HeaderMatcher(name=SUBJECT, present_match=True),
+        HeaderMatcher(name="authorization", string_match=StringMatcher(safe_regex=authorization)),
+    ]
+    match = RouteMatch(prefix="/", headers=matchers)
+    return Route(match=match, direct_response=_answer(f"native %REQ({SUBJECT})%"))
+
+
+def _answer(text: str) -> DirectResponseAction:
+    source = DataSource(inline_string=text)
+    return DirectResponseAction(
+        status=200, body_format=SubstitutionFormatString(text_format_source=source)
     )
 
 
-def _listener(listens: str) -> Listener:
-    routes = [_route("native", present_match=True), _route("callout")]
+def _listener(listens: str, pattern: str) -> Listener:
+    callout = Route(match=RouteMatch(prefix="/"), direct_response=_answer("callout"))
+    routes = [_native_route(pattern), callout]
     manager = HttpConnectionManager(
         stat_prefix="test",
         route_config=RouteConfiguration(
@@ -115,15 +119,18 @@ def _listener(listens: str) -> Listener:
 
 
 class TokenEnvoy:
-    """An Envoy and its control plane. `publish` replaces the filter's config."""
+    """An Envoy and its control plane. `publish` replaces the filter's config.
 
-    def __init__(self, directory: Path, envoy: Path | None = None) -> None:
+    `pattern`: regular expression of the tokens that are accepted.
+    """
+
+    def __init__(self, directory: Path, pattern: str) -> None:
         listens, admin, xds = (f"127.0.0.1:{port}" for port in free_ports(3))
         self.url, self.admin = f"http://{listens}", f"http://{admin}"
         self.log = directory / "envoy.log"
         self.nodes = Nodes(time.time)
         self._xds = xds
-        self._listener = Resource.of(bytes(_listener(listens)))
+        self._listener = Resource.of(bytes(_listener(listens, pattern)))
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, daemon=True)
         self._versions = 0
@@ -131,7 +138,7 @@ class TokenEnvoy:
         sections = {"control_plane": {"xds": xds}, "envoy": {"admin": admin}}
         bootstrap.write_text(render(GatewayConfig.model_validate(sections), "token-envoy"))
         self._argv = [
-            str(envoy or find_envoy()), "--config-path", str(bootstrap), "--concurrency", "1",
+            str(find_envoy()), "--config-path", str(bootstrap), "--concurrency", "1",
             "--disable-hot-restart", "--log-level", "info",
         ]  # fmt: skip
 
@@ -202,10 +209,10 @@ class TokenEnvoy:
 
 
 @contextmanager
-def token_envoy(envoy: Path | None = None) -> Iterator[TokenEnvoy]:
+def token_envoy(pattern: str = ".*") -> Iterator[TokenEnvoy]:
     """Runs an Envoy that verifies tokens during a with block."""
     with tempfile.TemporaryDirectory() as directory:
-        running = TokenEnvoy(Path(directory), envoy)
+        running = TokenEnvoy(Path(directory), pattern)
         try:
             running.start()
             yield running

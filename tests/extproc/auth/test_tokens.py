@@ -263,6 +263,14 @@ def test_without_kid_every_key_of_the_algorithm_is_tried() -> None:
     assert identify(make_authenticator(issuer(jwks=keys)), token(kid=None)).subject == "alice"
 
 
+def test_an_empty_kid_names_no_key() -> None:
+    """As in Envoy, which verifies tokens of native routes."""
+    keys = key_set(rsa_jwk(OTHER_RSA, kid="two"), rsa_jwk(kid="one"))
+    assert identify(make_authenticator(issuer(jwks=keys)), token(kid="")).subject == "alice"
+    unnamed = make_authenticator(issuer(jwks=key_set(rsa_jwk(kid=""))))
+    assert identify(unnamed, token(kid="one")).subject == "alice"
+
+
 def test_the_error_for_an_unknown_key_names_the_issuer() -> None:
     with pytest.raises(UnknownKeyError) as refused:
         identify(make_authenticator(), token(kid="next"))

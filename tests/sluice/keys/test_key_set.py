@@ -46,6 +46,8 @@ INVALID = {
     "curve point of a megabit": ec_jwk(x="_" * 174_763),
     "secret of a megabit": secret_jwk(k="_" * 174_763),
     "kid of a megabyte": rsa_jwk(kid="k" * 1_000_000),
+    "for other operations": {**rsa_jwk(), "key_ops": ["sign", "encrypt"]},
+    "operations of another type": {**rsa_jwk(), "key_ops": "verify"},
     "not an object": 7,
     "no kty": {},
     "unknown kty": {"kty": "AKP"},
