@@ -70,6 +70,7 @@ class CounterTable:
             raise ValueError(f"{path} is not a counter table")
         self.rows: int = rows
         self.columns: int = columns
+        self.row = row
         self._directory: int = directory
         self._data = memoryview(self._map)[_data_offset(directory) :].cast("Q")
         self._base = 0

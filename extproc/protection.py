@@ -9,10 +9,11 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 from extproc.breaker import Breaker, BreakerSummary
 from extproc.breaker.outcomes import succeeded
@@ -42,6 +43,10 @@ from sluice.config.limit_backend import LimitBackend
 from sluice.config.limits import Limits
 from sluice.contract.headers import CLIENT_ADDRESS
 from sluice.contract.names import cluster_name
+
+UPDATE_INTERVAL = 0.05
+"""Seconds between two updates of the breakers. After a report that changes a state, one update in
+the worker that got the report and one in each other worker may be necessary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +134,7 @@ class Protection:
     def commit(self, prepared: PreparedProtection) -> None:
         """Put the whole policy in force. Call it on the event loop. It cannot fail."""
         self.breaker.configure(prepared.breakers)
+        self.breaker.update(self.monotonic())
         if prepared.limiter is not None:
             prepared.limiter.keep_counts(self.rule_counts)
             if self.limiter is not None and prepared.backend is None:
@@ -204,6 +210,18 @@ class Protection:
             if ok is not None:
                 cluster = cluster_name(outcome.model, outcome.version)
                 self.breaker.record(now, cluster, ok, count)
+        self.breaker.update_if_due(now)
+
+    def failing(self) -> Set[str]:
+        """Update the breakers, and return the clusters whose breaker is not closed."""
+        self.breaker.update(self.monotonic())
+        return self.breaker.not_closed
+
+    async def update_breakers(self) -> NoReturn:
+        """Update the states of the breakers periodically, also without requests."""
+        while True:
+            await asyncio.sleep(UPDATE_INTERVAL)
+            self.breaker.update(self.monotonic())
 
     async def _decide_later(
         self, admission: Admission, verdict: Awaitable[LimitVerdict]

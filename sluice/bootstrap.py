@@ -1,11 +1,11 @@
-"""Renders the bootstrap with which an Envoy connects to the control plane."""
+"""Renders the bootstrap with which an Envoy connects to the control plane and the callout."""
 
 import json
 from string import Template
 
 from sluice.config import GatewayConfig
-from sluice.config.addresses import is_ip, split_host_port
-from sluice.contract.names import NODE_CLUSTER
+from sluice.config.addresses import LOOPBACK_HOSTS, is_ip, is_localhost, needs_dns, split_host_port
+from sluice.contract.names import NATIVE_RUNTIME, NODE_CLUSTER, RUNTIME_CLUSTER
 from sluice.data import data_path
 
 
@@ -26,7 +26,8 @@ def render(config: GatewayConfig, node_id: str = "envoy", *, connections: int | 
     admin_host, admin_port = split_host_port(config.envoy.admin)
     xds_host, xds_port = split_host_port(config.control_plane.xds)
     template = Template((data_path("envoy") / "bootstrap.yaml").read_text())
-    values: dict[str, str | int] = {
+    workers = config.callout.addresses()
+    values: dict[str, object] = {
         "node_id": node_id,
         "node_cluster": NODE_CLUSTER,
         "admin_host": admin_host,
@@ -34,8 +35,25 @@ def render(config: GatewayConfig, node_id: str = "envoy", *, connections: int | 
         "xds_host": xds_host,
         "xds_port": int(xds_port),
         "xds_type": "STATIC" if is_ip(xds_host) else "STRICT_DNS",
+        "runtime_layer": NATIVE_RUNTIME,
+        "runtime_cluster": RUNTIME_CLUSTER,
+        "callout_type": "STRICT_DNS" if any(map(needs_dns, workers)) else "STATIC",
+        "callout_endpoints": [_endpoint(worker) for worker in workers],
         "max_connections": connections or config.envoy.max_connections,
         "max_heap": config.envoy.max_heap,
     }
     # Values are JSON, which is valid YAML, so a value cannot add keys to the document.
     return template.substitute({key: json.dumps(value) for key, value in values.items()})
+
+
+def _endpoint(address: str) -> dict[str, object]:
+    """The endpoint with an address `host:port` or `unix:/path`, as JSON."""
+    if address.startswith("unix:"):
+        return {"endpoint": {"address": {"pipe": {"path": address.removeprefix("unix:")}}}}
+    host, port = split_host_port(address)
+    hosts = LOOPBACK_HOSTS if is_localhost(host) else (host,)
+    first, *others = (
+        {"socket_address": {"address": each, "port_value": int(port)}} for each in hosts
+    )
+    additional = [{"address": other} for other in others]
+    return {"endpoint": {"address": first, "additional_addresses": additional}}

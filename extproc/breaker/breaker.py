@@ -1,31 +1,24 @@
 """The breaker stage of the decision: refuses requests to a version that fails.
 
-Every worker counts the results that Envoy reports to it, in its own row of the shared table. It
-evaluates the sum of all rows, so all workers have the same state. When the breaker opens or closes,
-the worker writes the time to the table; the latest entry of all rows counts. Times are seconds on a
-clock that all processes of the machine share (CLOCK_MONOTONIC).
+A worker evaluates the versions for which it has recorded results, and tells the other workers about
+failures and changes (`news.py`). Otherwise, only time changes the state of a version, and only if
+the version is not closed or has failures in its window. These versions are watched. So the work
+does not grow with the number of versions. Times are seconds on a clock that all processes of the
+machine share (CLOCK_MONOTONIC).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 
-from extproc.breaker.window import (
-    BreakerState,
-    WindowBucket,
-    error_rate,
-    recovered,
-    state_from_window,
-)
+from extproc.breaker.news import News
+from extproc.breaker.version import MICROS_PER_SECOND, VersionBreaker
+from extproc.breaker.window import BreakerState, WindowBucket, error_rate
 from extproc.counter_table import CounterTable, TableFullError
 from sluice.config.breaker import BreakerConfig
 
-MICROS_PER_SECOND = 1_000_000
-
-EVALUATION_INTERVAL = 20_000
-"""Microseconds between evaluations: an evaluation reads the whole window of every worker."""
-
-_CELLS = 3
-"""Columns of a bucket: its number (0: never used), successes, failures."""
+UPDATE_INTERVAL = 20_000
+"""Minimum microseconds between two updates by requests or results: an evaluation reads the whole
+window of every worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,92 +47,87 @@ class BreakerSummary:
     volume: int
 
 
-@dataclass(slots=True)
-class _Version:
-    """The breaker of one version, and its columns in the table."""
-
-    config: BreakerConfig
-    first_column: int
-    bucket_width: int
-    """Microseconds."""
-    state: BreakerState = BreakerState.CLOSED
-    evaluate_at: int = 0
-
-    @property
-    def slots(self) -> int:
-        """Buckets in the table: one more than in the window, because one is being overwritten."""
-        return self.config.buckets + 1
-
-    @property
-    def change_column(self) -> int:
-        """Column of the latest change: its time in microseconds, times 2, plus 1 if it opened."""
-        return self.first_column + self.slots * _CELLS
-
-    @property
-    def probe_column(self) -> int:
-        """Column of the number of the latest probe interval in which a probe was admitted."""
-        return self.change_column + 1
-
-    @property
-    def latest_column(self) -> int:
-        """Column of the number of the latest bucket."""
-        return self.change_column + 2
-
-    @property
-    def columns(self) -> int:
-        """Number of columns of the version."""
-        return self.slots * _CELLS + 3
-
-
 class Breaker:
     """The breakers of all versions. The keys of `configs` are the names of their clusters."""
 
     def __init__(self, table: CounterTable, configs: Mapping[str, BreakerConfig]) -> None:
         self._table = table
+        self._news = News(table)
         self._configs: dict[str, BreakerConfig] = {}
-        self._versions: dict[str, _Version | None] = {}
+        self._versions: dict[str, VersionBreaker | None] = {}
+        self._clusters: dict[int, str] = {}
+        self._watched: dict[str, VersionBreaker] = {}
+        self._due: set[str] = set()
+        self._update_at = 0
+        self._not_closed: set[str] = set()
+        self._has_changed = False
+        self._on_change: Callable[[], None] = _ignore
         self.configure(configs)
 
     def configure(self, configs: Mapping[str, BreakerConfig]) -> None:
-        """Replace the configs. A version with an unchanged window keeps its counts and state."""
-        changed = {name for name, config in self._configs.items() if configs.get(name) != config}
-        for name in changed:
-            self._versions.pop(name, None)
-        self._configs = {name: config for name, config in configs.items() if config.enabled}
+        """Replace the configs. A version with an unchanged window keeps its counts and state.
+
+        The next update evaluates the versions that are new or have another config.
+        """
+        enabled = {name: config for name, config in configs.items() if config.enabled}
+        previous, self._configs = self._configs, enabled
+        for name in {name for name, config in previous.items() if configs.get(name) != config}:
+            self._forget(name)
+        self._due.update(name for name in enabled if name not in self._versions)
+        self._update_at = 0
+        removed = self._not_closed - enabled.keys()
+        if removed:
+            self._not_closed -= removed
+            self._on_change()
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call this when `not_closed` has changed. The callback must not block."""
+        self._on_change = callback
+
+    @property
+    def not_closed(self) -> Set[str]:
+        """The clusters whose breaker admits only a share of the requests, or only probes."""
+        return self._not_closed
 
     def record(self, now: float, cluster: str, ok: bool, count: int = 1) -> None:
-        """Count `count` requests as successes of the version, or as failures if not `ok`."""
+        """Count `count` requests as successes of the version, or as failures if not `ok`.
+
+        The next update evaluates the version.
+        """
         version = self._version(cluster)
         if version is None:
             return
-        number = int(now * MICROS_PER_SECOND) // version.bucket_width + 1
-        column = version.first_column + number % version.slots * _CELLS
-        table = self._table
-        if table.get(column) != number:
-            table.set(column + 1, 0)
-            table.set(column + 2, 0)
-            table.set(column, number)
-            table.set(version.latest_column, number)
-        table.add(column + (1 if ok else 2), count)
+        if version.record(int(now * MICROS_PER_SECOND), count, ok=ok):
+            self._news.add(version.first_column)
+        # Successes do not change a version without failures.
+        if not ok or cluster in self._watched:
+            self._due.add(cluster)
 
     def admit(self, now: float, cluster: str, draw: float) -> BreakerVerdict:
         """Decide whether to admit a request to the version. `draw` is a random number in [0, 1)."""
-        version = self._version(cluster)
-        if version is None:
-            return ADMITTED
         micros = int(now * MICROS_PER_SECOND)
-        if micros >= version.evaluate_at:
-            version.evaluate_at = micros + EVALUATION_INTERVAL
-            self._evaluate(micros, version)
-        if version.state is BreakerState.CLOSED:
+        if micros >= self._update_at:
+            self._update(micros)
+        version = self._version(cluster)
+        if version is None or version.state is BreakerState.CLOSED:
             return ADMITTED
         if version.state is BreakerState.REDUCED:
             if draw < version.config.admit:
                 return BreakerVerdict(admitted=True, state=BreakerState.REDUCED)
-        elif self._probe(micros, version):
+        elif version.take_probe(micros):
             return BreakerVerdict(admitted=True, state=BreakerState.OPEN, probe=True)
         retry_after = version.config.retry_after
         return BreakerVerdict(admitted=False, state=version.state, retry_after=retry_after)
+
+    def update(self, now: float) -> None:
+        """Evaluate the versions with news, and those that time may change."""
+        self._update(int(now * MICROS_PER_SECOND))
+
+    def update_if_due(self, now: float) -> None:
+        """Update, unless the latest update was less than `UPDATE_INTERVAL` ago."""
+        micros = int(now * MICROS_PER_SECOND)
+        if micros >= self._update_at:
+            self._update(micros)
 
     @property
     def unprotected(self) -> int:
@@ -156,74 +144,75 @@ class Breaker:
         version = self._version(cluster)
         if version is None:
             return None
-        micros = int(now * MICROS_PER_SECOND)
-        buckets = self._buckets(micros, version, self._evaluate(micros, version))
-        volume = sum(succeeded + failed for succeeded, failed in buckets)
-        return BreakerSummary(version.state, error_rate(buckets, version.config), volume)
+        window = self._evaluate(int(now * MICROS_PER_SECOND), cluster, version)
+        self._announce()
+        volume = sum(succeeded + failed for succeeded, failed in window)
+        return BreakerSummary(version.state, error_rate(window, version.config), volume)
 
-    def _version(self, cluster: str) -> _Version | None:
+    def _version(self, cluster: str) -> VersionBreaker | None:
         try:
             return self._versions[cluster]
         except KeyError:
             config = self._configs.get(cluster)
             if config is None:
                 return None
-        width = int(config.window * MICROS_PER_SECOND) // config.buckets
-        version = _Version(config, 0, width)
         try:
-            # Buckets of another width or number have other columns, because they are incompatible.
-            name = f"breaker:{cluster}:{version.bucket_width}:{config.buckets}"
-            version.first_column = self._table.column(name, version.columns)
+            version = VersionBreaker(self._table, cluster, config)
         except TableFullError:
             self._versions[cluster] = None
             return None
         self._versions[cluster] = version
+        self._clusters[version.first_column] = cluster
         return version
 
-    def _evaluate(self, now: int, version: _Version) -> int:
-        """Update the state. Returns the number of the first bucket that counts."""
-        change = max(self._table.values(version.change_column))
-        changed_at, is_open = change >> 1, bool(change & 1)
-        first = changed_at // version.bucket_width + 1 if change else 0
-        if is_open and recovered(self._buckets(now, version, first + 1), version.config):
-            self._table.set(version.change_column, now << 1)
-            is_open, first = False, now // version.bucket_width + 1
-        if is_open:
-            version.state = BreakerState.OPEN
-            return 0
-        version.state = state_from_window(self._buckets(now, version, first), version.config)
-        if version.state is BreakerState.OPEN:
-            self._table.set(version.change_column, now << 1 | 1)
-        return first
+    def _forget(self, cluster: str) -> None:
+        version = self._versions.pop(cluster, None)
+        if version is not None:
+            del self._clusters[version.first_column]
+        self._watched.pop(cluster, None)
 
-    def _buckets(self, now: int, version: _Version, first: int) -> list[WindowBucket]:
-        """Return the window, newest bucket first, without the buckets with a number below `first`.
+    def _update(self, now: int) -> None:
+        self._update_at = now + UPDATE_INTERVAL
+        news = self._news.read()
+        if news is None:
+            self._due.update(self._configs)
+        elif news:
+            self._due.update(self._clusters[item] for item in news if item in self._clusters)
+        if self._watched:
+            self._due.update(
+                cluster
+                for cluster, version in self._watched.items()
+                if now >= version.next_evaluation
+            )
+        if self._due:
+            due, self._due = self._due, set()
+            for cluster in due:
+                version = self._version(cluster)
+                if version is not None:
+                    self._evaluate(now, cluster, version)
+            self._announce()
 
-        The list is empty for an idle version. This case comes first, because most versions are idle
-        and the metrics read the windows of all.
-        """
-        newest = now // version.bucket_width + 1
-        oldest = max(newest - version.config.buckets + 1, first)
-        if max(self._table.values(version.latest_column)) < oldest:
-            return []
-        succeeded, failed = ([0] * (newest - oldest + 1) for _ in range(2))
-        for row in range(self._table.rows):
-            cells = self._table.block(row, version.first_column, version.slots * _CELLS)
-            for number, successes, failures in zip(
-                cells[::_CELLS], cells[1::_CELLS], cells[2::_CELLS], strict=True
-            ):
-                if oldest <= number <= newest:
-                    succeeded[newest - number] += successes
-                    failed[newest - number] += failures
-        return list(zip(succeeded, failed, strict=True))
+    def _evaluate(self, now: int, cluster: str, version: VersionBreaker) -> list[WindowBucket]:
+        """Evaluate a version, watch it if necessary, and tell the other workers of a change."""
+        before = version.state
+        window = version.evaluate(now)
+        closed = version.state is BreakerState.CLOSED
+        if closed and not version.has_failures:
+            self._watched.pop(cluster, None)
+        else:
+            self._watched[cluster] = version
+        if version.state is not before:
+            self._news.add(version.first_column)
+        if closed is (cluster in self._not_closed):
+            self._not_closed ^= {cluster}
+            self._has_changed = True
+        return window
 
-    def _probe(self, now: int, version: _Version) -> bool:
-        """Return whether the request is the probe of this interval.
+    def _announce(self) -> None:
+        if self._has_changed:
+            self._has_changed = False
+            self._on_change()
 
-        Two workers that check at the same time may both admit a probe.
-        """
-        interval = now // int(version.config.probe_interval * MICROS_PER_SECOND)
-        if max(self._table.values(version.probe_column)) >= interval:
-            return False
-        self._table.set(version.probe_column, interval)
-        return True
+
+def _ignore() -> None:
+    """Nothing depends on the states of the breakers."""

@@ -46,6 +46,7 @@ from extproc.services.ext_authz import Authorization
 from extproc.services.ext_proc.service import ExternalProcessor
 from extproc.services.health import NOT_SERVING, SERVING, HealthService
 from extproc.services.inspection import InspectionService
+from extproc.services.native_runtime import NativeRuntimeService
 from extproc.services.ratelimit import RateLimitService
 from extproc.transport import TransportLimits, TransportName, serve
 from protos.base_pb2 import Node
@@ -96,6 +97,7 @@ def main(
 def services(
     current_policy: CurrentPolicy,
     health: HealthService,
+    runtime: NativeRuntimeService,
     telemetry: WorkerTelemetry,
     protection: Protection,
     memory: MemoryBudget,
@@ -124,6 +126,7 @@ def services(
         EXT_PROC: processor.open,
         EXT_AUTHZ: unary(authorization.check),
         **health.services(),
+        **runtime.services(),
         **telemetry.access_log.services(),
         **InspectionService(protection, current_policy).services(),
         **RateLimitService(protection.descriptor_limiter, protection.clock).services(),
@@ -142,6 +145,8 @@ class Worker:
         telemetry.access_log.add_recorder(self._protection.record)
         self._current_policy = CurrentPolicy()
         self._health = HealthService(NOT_SERVING)
+        self._runtime = NativeRuntimeService(self._protection.failing)
+        self._protection.breaker.on_change(self._runtime.publish)
         self._memory = MemoryBudget(settings.max_memory)
         self._pool = ConversionPool(
             memory=self._memory, observe=ConversionTimes(telemetry.metrics).observe
@@ -160,7 +165,10 @@ class Worker:
             follow(self._settings.xds, _node(self._settings.index), self._apply)
         )
         serving = asyncio.create_task(self._serve())
-        publishing = asyncio.create_task(self._telemetry.publish())
+        background = [
+            asyncio.create_task(self._telemetry.publish()),
+            asyncio.create_task(self._protection.update_breakers()),
+        ]
         try:
             await asyncio.wait({following, serving}, return_when=asyncio.FIRST_COMPLETED)
             for task in (following, serving):
@@ -169,7 +177,8 @@ class Worker:
         finally:
             loop.remove_reader(lifeline.fileno())
             following.cancel()
-            publishing.cancel()
+            for task in background:
+                task.cancel()
             self._current_policy.close()
             await self._protection.close()
             self._telemetry.close()
@@ -187,6 +196,7 @@ class Worker:
         worker_services = services(
             self._current_policy,
             self._health,
+            self._runtime,
             self._telemetry,
             self._protection,
             self._memory,
@@ -216,6 +226,7 @@ class Worker:
         await self._stop.wait()
         self._health.set("", NOT_SERVING)
         self._telemetry.access_log.close()
+        self._runtime.close()
         await server.drain(settings.drain_timeout)
 
     async def _wait_for_policy(self) -> bool:

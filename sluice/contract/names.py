@@ -8,6 +8,8 @@ POLICY_TYPE_URL: Final = "type.googleapis.com/sluice.policy.v1.Policy"
 POLICY: Final = "policy"
 """The only resource of the type Policy."""
 
+RUNTIME_TYPE_URL: Final = "type.googleapis.com/envoy.service.runtime.v3.Runtime"
+
 JWT_FILTER: Final = "envoy.filters.http.jwt_authn"
 """The filter that verifies tokens for native routes, and the only resource of its type (ECDS)."""
 
@@ -15,6 +17,9 @@ LISTENER: Final = "gateway"
 ROUTE_CONFIGURATION: Final = "gateway"
 
 CALLOUT_CLUSTER: Final = "sluice-callout"
+RUNTIME_CLUSTER: Final = "sluice-callout-runtime"
+"""The workers of the callout, as the bootstrap of an Envoy names them."""
+
 OTLP_LOG_CLUSTER: Final = "sluice-otlp-log"
 OTLP_TRACE_CLUSTER: Final = "sluice-otlp-trace"
 """Clusters that serve no model version. Names of model version clusters always have a slash."""

@@ -35,3 +35,4 @@ INSPECT: Final = "/sluice.protection.v1.ProtectionService/Inspect"
 
 RATE_LIMIT: Final = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
 ACCESS_LOG: Final = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
+RUNTIME: Final = "/envoy.service.runtime.v3.RuntimeDiscoveryService/StreamRuntime"

@@ -20,6 +20,7 @@ from envoy_data_plane.envoy.service.discovery.v3 import (
 )
 from envoy_data_plane.envoy.service.ext_proc.v3 import ProcessingRequest, ProcessingResponse
 from envoy_data_plane.envoy.service.ratelimit.v3 import RateLimitRequest, RateLimitResponse
+from envoy_data_plane.envoy.service.runtime.v3 import Runtime
 from envoy_data_plane.message_pool import default_message_pool
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
@@ -36,6 +37,7 @@ from protos import (
     matcher_pb2,
     ratelimit_pb2,
     route_pb2,
+    runtime_pb2,
 )
 from xds.resources.model_messages import PACKED
 
@@ -66,6 +68,7 @@ ROOTS: list[tuple[Descriptor, type[betterproto2.Message]]] = [
     (endpoint_pb2.ClusterLoadAssignment.DESCRIPTOR, ClusterLoadAssignment),
     (route_pb2.RouteConfiguration.DESCRIPTOR, RouteConfiguration),
     *((ours.DESCRIPTOR, message_named(name)) for ours, name in PACKED.items()),
+    (runtime_pb2.Runtime.DESCRIPTOR, Runtime),
 ]
 OURS = (
     accesslog_pb2,
@@ -80,6 +83,7 @@ OURS = (
     matcher_pb2,
     ratelimit_pb2,
     route_pb2,
+    runtime_pb2,
 )
 
 Description = tuple[int, str, object, str | None]

@@ -25,3 +25,42 @@ def test_the_bootstrap_limits_connections_and_memory(
     limits = {key: value for each in monitors for key, value in each["typed_config"].items()}
     assert limits["max_active_downstream_connections"] == expected
     assert limits["max_heap_size_bytes"] == 100 << 20
+
+
+@pytest.mark.parametrize(
+    ("callout", "expected"),
+    [
+        (
+            {"address": "unix:/run/callout", "workers": 2},
+            ["/run/callout-0", "/run/callout-1"],
+        ),
+        ({"address": "10.0.0.9:7000", "workers": 2}, ["10.0.0.9:7000", "10.0.0.9:7001"]),
+        ({"address": "localhost:7000", "workers": 1}, ["127.0.0.1:7000", "::1:7000"]),
+        ({"address": "callout.internal:7000", "workers": 1}, ["callout.internal:7000"]),
+    ],
+)
+def test_the_runtime_layer_comes_from_every_worker_of_the_callout(
+    callout: dict[str, object], expected: list[str]
+) -> None:
+    config = GatewayConfig.model_validate({"callout": callout})
+    bootstrap = yaml.safe_load(render(config))
+    (layer,) = bootstrap["layered_runtime"]["layers"]
+    (service,) = layer["rtds_layer"]["rtds_config"]["api_config_source"]["grpc_services"]
+    (cluster,) = (
+        each
+        for each in bootstrap["static_resources"]["clusters"]
+        if each["name"] == service["envoy_grpc"]["cluster_name"]
+    )
+    (locality,) = cluster["load_assignment"]["endpoints"]
+    found = []
+    for endpoint in (each["endpoint"] for each in locality["lb_endpoints"]):
+        more = [each["address"] for each in endpoint.get("additional_addresses", [])]
+        found += [_text(each) for each in (endpoint["address"], *more)]
+    assert found == expected
+    assert cluster["type"] == ("STRICT_DNS" if "internal" in expected[0] else "STATIC")
+
+
+def _text(address: dict[str, dict[str, object]]) -> str:
+    if "pipe" in address:
+        return str(address["pipe"]["path"])
+    return "{address}:{port_value}".format(**address["socket_address"])

@@ -174,7 +174,7 @@ def test_a_version_without_a_breaker_is_never_refused(
 
 
 def test_versions_without_room_in_the_table_are_counted_and_admitted(tmp_path: Path) -> None:
-    create(tmp_path / "small", rows=1, columns=150)
+    create(tmp_path / "small", rows=1, columns=220)
     table = CounterTable(tmp_path / "small", 0)
     breaker = Breaker(table, {"a": CONFIG, "b": CONFIG})
     for _ in range(100):
@@ -190,7 +190,7 @@ def test_versions_without_room_in_the_table_are_counted_and_admitted(tmp_path: P
 
 
 def test_a_window_and_a_probe_interval_may_be_as_short_as_the_config_allows(tmp_path: Path) -> None:
-    create(tmp_path / "counters", rows=1, columns=150)
+    create(tmp_path / "counters", rows=1, columns=220)
     table = CounterTable(tmp_path / "counters", 0)
     breaker = Breaker(table, {VERSION: BreakerConfig(window=0.001, probe_interval=0.001)})
     breaker.record(1000.0, VERSION, ok=False, count=100)

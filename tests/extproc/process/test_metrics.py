@@ -118,7 +118,7 @@ def test_the_breaker_of_a_removed_version_is_not_shown(worker: Worker) -> None:
 
 
 def test_versions_without_room_for_a_breaker_are_counted(tmp_path: Path) -> None:
-    worker = Worker(tmp_path / "small", columns=20)
+    worker = Worker(tmp_path / "small", columns=85)
     apply(worker, document({"m": {}}))
     worker.publisher.add_gauges(partial(breaker_gauges, worker.protection))
     status = worker.status()
