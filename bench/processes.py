@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import envoy as envoy_wheel
 
@@ -54,12 +54,15 @@ def serving(
     stdout: IO[str] | None = None,
     stderr: IO[str] | None = None,
     timeout: float = START_TIMEOUT,
+    tree: Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process while the `with` block runs. The block begins when all addresses accept.
 
-    Raises RuntimeError if the process does not listen in time.
+    `tree`: the source tree whose Python modules the process imports. Raises RuntimeError if the
+    process does not listen in time.
     """
-    with subprocess.Popen(argv, stdout=stdout, stderr=stderr) as process:
+    environment = None if tree is None else {**os.environ, "PYTHONPATH": str(tree)}
+    with subprocess.Popen(argv, stdout=stdout, stderr=stderr, env=environment, cwd=tree) as process:
         try:
             deadline = time.monotonic() + timeout
             while not all(map(accepts, addresses)):
@@ -85,12 +88,16 @@ def envoy(
 
 @contextmanager
 def sluice_up(
-    config: dict[str, object] | str, directory: Path, *options: str, timeout: float = START_TIMEOUT
+    config: dict[str, object] | str,
+    directory: Path,
+    *options: str,
+    timeout: float = START_TIMEOUT,
+    tree: Path | None = None,
 ) -> Iterator[int]:
     """Run `sluice up`, with its config and log in `directory`; yields its process id.
 
     `config` is written to `gateway.json`, or to `gateway.yaml` if it is a text. `timeout`: seconds
-    until the gateway is ready.
+    until the gateway is ready. `tree`: another source tree, whose gateway runs.
     """
     file, log = directory / "gateway.json", directory / "log"
     if isinstance(config, str):
@@ -98,7 +105,10 @@ def sluice_up(
     file.write_text(config if isinstance(config, str) else json.dumps(config))
     argv = [sys.executable, "-m", "sluice.cli", "up", str(file), *options]
     argv += ["--ready-timeout", str(timeout)] if "--ready-timeout" not in options else []
-    with log.open("w") as output, serving(argv, stdout=output, stderr=output) as process:
+    with (
+        log.open("w") as output,
+        serving(argv, stdout=output, stderr=output, tree=tree) as process,
+    ):
         _wait_until_ready(log, timeout)
         yield process.pid
 
@@ -128,10 +138,36 @@ def callout_processes(sluice_up_pid: int) -> list[int]:
     raise RuntimeError("no callout is running")
 
 
+def envoy_processes(sluice_up_pid: int) -> list[int]:
+    """The Envoy of a `sluice up`."""
+    return [pid for pid in process_tree(sluice_up_pid) if _is_envoy(pid)]
+
+
+def _is_envoy(pid: int) -> bool:
+    return Path(f"/proc/{pid}/comm").read_text().startswith("envoy")
+
+
+class CpuTime(NamedTuple):
+    """Seconds that a process has used outside and inside the kernel."""
+
+    user: float
+    kernel: float
+
+    @property
+    def total(self) -> float:
+        """Seconds in all."""
+        return self.user + self.kernel
+
+
+def cpu_time(pid: int) -> CpuTime:
+    """CPU time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return CpuTime(int(fields[11]) / _TICKS, int(fields[12]) / _TICKS)
+
+
 def cpu_seconds(pid: int) -> float:
     """User and system time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    return cpu_time(pid).total
 
 
 def resident_bytes(pid: int) -> int:

@@ -24,9 +24,9 @@ from bench.processes import (
     callout_processes,
     cpu_seconds,
     envoy,
+    envoy_processes,
     free_port,
     local_address,
-    process_tree,
     serving,
     sluice_up,
 )
@@ -88,9 +88,7 @@ def gateway(directory: Path, jwks: str, upstream: str, kind: str) -> Iterator[Ga
         "limits": {"listener": None},
     }
     with sluice_up(config, directory) as pid:
-        workers = callout_processes(pid)
-        others = [process for process in process_tree(pid) if process not in workers]
-        yield Gateway(listener, [process for process in others if _is_envoy(process)], workers)
+        yield Gateway(listener, envoy_processes(pid), callout_processes(pid))
 
 
 @contextmanager
@@ -100,10 +98,6 @@ def example_model(port: int) -> Iterator[None]:
     argv += ["--version", "v2", "--rest", local_address(port), "--grpc", local_address(free_port())]
     with serving(argv, local_address(port), stdout=sys.stderr):
         yield
-
-
-def _is_envoy(pid: int) -> bool:
-    return Path(f"/proc/{pid}/comm").read_text().startswith("envoy")
 
 
 def measure(target: Gateway, token: str, options: argparse.Namespace) -> Sample:
