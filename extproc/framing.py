@@ -7,6 +7,8 @@ The transport, the services that handle gRPC bodies, and the conversion share it
 from struct import Struct
 from typing import Final
 
+from extproc.segments import Content, prefixed
+
 PREFIX: Final = Struct(">BL")
 """Compressed flag, length in bytes."""
 PREFIX_SIZE: Final = PREFIX.size
@@ -15,6 +17,11 @@ PREFIX_SIZE: Final = PREFIX.size
 def length_prefixed(message: bytes) -> bytes:
     """An uncompressed message with its prefix."""
     return PREFIX.pack(0, len(message)) + message
+
+
+def length_prefixed_content(message: Content) -> Content:
+    """The same for a message that may stand in several buffers."""
+    return prefixed(PREFIX.pack(0, len(message)), message)
 
 
 def field_head(number: int, size: int) -> bytes:

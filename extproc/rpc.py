@@ -13,6 +13,7 @@ call (and, through flow control, the client) until the task is done. Other calls
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+from extproc.segments import Content
 from sluice.contract.grpc import StatusCode as StatusCode
 
 
@@ -36,7 +37,7 @@ class Call(Protocol):
     def deadline(self) -> float | None:
         """The deadline on the event loop's clock, in seconds; None without a deadline."""
 
-    def send(self, message: bytes) -> None:
+    def send(self, message: Content) -> None:
         """Queue a response message. Ignored after the call ended."""
 
     async def writable(self) -> None:

@@ -35,17 +35,20 @@ DEPENDENCIES = {
     "sluice.devkeys": "sluice.keys sluice.output",
     "sluice.bootstrap": "sluice.config sluice.contract sluice.data",
     "extproc": "",
-    "extproc.rpc": "sluice.contract",
-    "extproc.framing": "",
+    "extproc.segments": "",
+    "extproc.rpc": "extproc.segments sluice.contract",
+    "extproc.framing": "extproc.segments",
     "extproc.counter_table": "",
     "extproc.caller": "",
     "extproc.memory_budget": "",
     "extproc.problem": "sluice.contract",
-    "extproc.transport": ("extproc.framing extproc.memory_budget extproc.rpc sluice.user_agent"),
+    "extproc.transport": (
+        "extproc.framing extproc.memory_budget extproc.rpc extproc.segments sluice.user_agent"
+    ),
     "extproc.auth": "sluice.config sluice.contract sluice.keys sluice.printable",
     "extproc.convert": (
-        "extproc.framing extproc.memory_budget extproc.problem protos sluice.config"
-        " sluice.contract sluice.garbage_collection sluice.images"
+        "extproc.framing extproc.memory_budget extproc.problem extproc.segments protos"
+        " sluice.config sluice.contract sluice.garbage_collection sluice.images"
     ),
     "extproc.policy": (
         "extproc.auth extproc.convert extproc.rpc extproc.transport"
@@ -71,7 +74,8 @@ DEPENDENCIES = {
     ),
     "extproc.services.ext_proc": (
         "extproc.caller extproc.convert extproc.decision extproc.framing"
-        " extproc.memory_budget extproc.policy extproc.rpc extproc.services protos sluice.contract"
+        " extproc.memory_budget extproc.policy extproc.rpc extproc.segments extproc.services"
+        " protos sluice.contract"
     ),
     "extproc.process": (
         "extproc.auth extproc.breaker extproc.convert extproc.counter_table extproc.limits"

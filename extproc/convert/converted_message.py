@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from extproc.convert.inference import Headers, ResponseOptions
 from extproc.convert.media_types import HEADER_LENGTH
+from extproc.segments import Content
 
 REMOVED_FROM_REQUEST = ("content-length", "content-encoding", HEADER_LENGTH)
 """Headers that describe the original body."""
@@ -21,7 +22,8 @@ call."""
 class ConvertedMessage:
     """The new body of a request or response, and the changes to its headers."""
 
-    body: bytes
+    content: Content
+    """The new body."""
     content_type: str
     headers: Mapping[str, str] = field(default_factory=dict)
     """Headers to set, including `content-type` and pseudo-headers that change."""
@@ -32,6 +34,11 @@ class ConvertedMessage:
     """Reason of a response that is a problem document."""
     response_options: ResponseOptions = field(default_factory=ResponseOptions)
     """Of a converted request: the options for `Converter.convert_response`."""
+
+    @property
+    def body(self) -> bytes:
+        """The new body in one piece."""
+        return bytes(self.content)
 
 
 Steps = Generator[int, None, "ConvertedMessage | None"]

@@ -148,7 +148,7 @@ class ConversionPool:
         counts.count += 1
         counts.failed += outcome.error is not None
         counts.bytes_in += size
-        counts.bytes_out += len(outcome.result.body) if outcome.result is not None else 0
+        counts.bytes_out += len(outcome.result.content) if outcome.result is not None else 0
         self._observe(name, outcome.seconds, outcome.waited)
 
 

@@ -27,6 +27,7 @@ from extproc.convert.tensor import (
     raw_element_count,
 )
 from extproc.framing import field_head
+from extproc.segments import Buffer, Content, Segments
 from protos import inference_pb2 as v2
 from protos import tensor_pb2
 from sluice.contract.reasons import Reason
@@ -44,6 +45,10 @@ CONTENTS = {
 """The field of InferTensorContents for each datatype. FP16 and BF16 have none."""
 
 _RAW_INPUTS = v2.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
+
+_MIN_BUFFER = 32 << 10
+"""Size in bytes from which a tensor is a buffer of its own. The copy of a smaller one costs less
+than another buffer."""
 
 MessageType = Literal["v2", "tensor"]
 
@@ -88,7 +93,7 @@ def read_request(
     return _from_tensor(tensor, signature, limits)
 
 
-def write_request(request: InferenceRequest, signature: Signature) -> bytes:
+def write_request(request: InferenceRequest, signature: Signature) -> Content:
     """A ModelInferRequest with raw contents, and with the model and version of the signature.
 
     Raises ConversionError (422) for a parameter that protobuf cannot represent.
@@ -110,11 +115,24 @@ def write_request(request: InferenceRequest, signature: Signature) -> bytes:
         message.outputs.add(
             name=output.name, parameters=_written_parameters(output.parameters, f"outputs[{i}].")
         )
-    # Raw contents are appended without protobuf, which would copy each tensor two more times.
-    pieces: list[Raw] = [message.SerializeToString()]
-    for tensor in request.inputs:
-        pieces += (field_head(_RAW_INPUTS, len(tensor.data)), tensor.data)
-    return b"".join(pieces)
+    return _with_tensors(message.SerializeToString(), request.inputs)
+
+
+def _with_tensors(message: bytes, tensors: Sequence[Tensor]) -> Content:
+    """The message with the tensors as its raw contents. Large tensors are not copied."""
+    buffers: list[Buffer] = []
+    pieces: list[Raw] = [message]
+    for tensor in tensors:
+        pieces.append(field_head(_RAW_INPUTS, len(tensor.data)))
+        if len(tensor.data) < _MIN_BUFFER:
+            pieces.append(tensor.data)
+        else:
+            buffers += (b"".join(pieces), tensor.data)
+            pieces = []
+    last = b"".join(pieces)
+    if not buffers:
+        return last
+    return Segments(*buffers, last) if last else Segments(*buffers)
 
 
 def write_response(response: InferenceResponse) -> bytes:

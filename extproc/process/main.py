@@ -15,6 +15,7 @@ from pathlib import Path
 
 from extproc.counter_table import CounterTable
 from extproc.process import worker
+from extproc.process.allocator import keep_freed_memory
 from extproc.process.breaker_log import BreakerLog
 from extproc.process.broker import serve_budgets_in_thread
 from extproc.process.shared_table import shared_table
@@ -85,6 +86,7 @@ def _create_slots(
     workers: Sequence[WorkerSettings], shared: SharedSettings, table: CounterTable
 ) -> list[WorkerSlot]:
     # The fork server imports everything once, so starting a worker takes only a fork.
+    keep_freed_memory(os.environ)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([worker.__name__])
     return [WorkerSlot(settings, shared, context, table) for settings in workers]

@@ -17,6 +17,7 @@ import grpc.aio
 
 from extproc.memory_budget import MemoryBudget
 from extproc.rpc import ExhaustionHandler, Handler, HandlerFactory, RpcError, Services, StatusCode
+from extproc.segments import Content
 from extproc.transport.address import TcpAddress, UnixAddress, parse_address
 from extproc.transport.counters import Counters
 from extproc.transport.limits import TransportLimits
@@ -68,10 +69,10 @@ class _GrpcioCall:
     def deadline(self) -> float | None:
         return self._deadline
 
-    def send(self, message: bytes) -> None:
+    def send(self, message: Content) -> None:
         if self._ended or self._status is not None:
             return
-        self._outgoing.append(message)
+        self._outgoing.append(bytes(message))
         if not self._in_handler and (self._writer is None or self._writer.done()):
             self._writer = asyncio.create_task(self._write_all())
 

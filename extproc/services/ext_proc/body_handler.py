@@ -10,10 +10,11 @@ from typing import Protocol
 
 from extproc.decision import Refusal
 from extproc.decision.refusals import body_too_large
+from extproc.segments import Content
 from extproc.services.ext_proc import messages
 from protos.ext_proc_pb2 import HttpBody, HttpHeaders, HttpTrailers, ProcessingMode
 
-Result = bytes | Refusal
+Result = Content | Refusal
 """A serialized ProcessingResponse, or the refusal of the request."""
 
 

@@ -17,7 +17,8 @@ from extproc.convert.media_types import GRPC, media_type_name
 from extproc.decision import Admission, Reason, Refusal
 from extproc.decision.grpc_metadata import is_metadata
 from extproc.decision.refusals import body_too_large
-from extproc.framing import PREFIX, PREFIX_SIZE, length_prefixed
+from extproc.framing import PREFIX, PREFIX_SIZE, length_prefixed_content
+from extproc.segments import Content
 from extproc.services.ext_proc import messages
 from extproc.services.ext_proc.body_handler import PassBody, Result
 from extproc.services.responses import Headers, log_failure
@@ -128,7 +129,7 @@ class ConvertBody(PassBody):
         if converted is None:
             return messages.PASS["response_body"]
         return messages.response_body(
-            converted.body, list(converted.headers.items()), converted.remove
+            converted.content, list(converted.headers.items()), converted.remove
         )
 
     def response_trailers(self, trailers: HttpTrailers) -> Result | Awaitable[Result]:
@@ -147,14 +148,14 @@ class ConvertBody(PassBody):
             return log_failure(error)
         return messages.request_body(*self._forwarded(converted))
 
-    def _forwarded(self, converted: ConvertedMessage) -> tuple[bytes, Headers, list[str]]:
+    def _forwarded(self, converted: ConvertedMessage) -> tuple[Content, Headers, list[str]]:
         """The new body, the headers to set and the headers to remove of a converted request."""
         self._options = converted.response_options
-        headers, sent, removed = dict(converted.headers), converted.body, [*converted.remove]
+        headers, sent, removed = dict(converted.headers), converted.content, [*converted.remove]
         if self._converter.protocol == "grpc":
             headers["content-type"] = GRPC
             removed += [name for name, value in self._headers.items() if _is_dropped(name, value)]
-            sent = length_prefixed(sent)
+            sent = length_prefixed_content(sent)
         else:
             headers[header_names.BODY_LENGTH] = str(len(sent))
         # The access log shows the method and the path that the client sent.

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from extproc.framing import field_head
+from extproc.segments import Content, prefixed
 from extproc.services.responses import Headers
 from protos.base_pb2 import HeaderMap, HeaderValue, HeaderValueOption
 from protos.ext_proc_pb2 import (
@@ -94,7 +95,7 @@ def request_headers(
     return response.SerializeToString()
 
 
-def request_body(body: bytes, added: Headers, removed: Iterable[str]) -> bytes:
+def request_body(body: Content, added: Headers, removed: Iterable[str]) -> Content:
     """Replace a buffered request body, and change headers."""
     return _replaced(ProcessingResponse.REQUEST_BODY_FIELD_NUMBER, body, added, removed)
 
@@ -106,7 +107,7 @@ def response_headers(mode: ProcessingMode) -> bytes:
     ).SerializeToString()
 
 
-def response_body(body: bytes, added: Headers, removed: Iterable[str]) -> bytes:
+def response_body(body: Content, added: Headers, removed: Iterable[str]) -> Content:
     """Replace a buffered response body, set its length, and change headers.
 
     Envoy ignores a `content-length` here, so the length has a header of its own.
@@ -135,7 +136,7 @@ def pairs(message: HeaderMap) -> list[tuple[str, bytes]]:
     return [(h.key, h.raw_value or h.value.encode()) for h in message.headers]
 
 
-def _replaced(part: int, body: bytes, added: Headers, removed: Iterable[str]) -> bytes:
+def _replaced(part: int, body: Content, added: Headers, removed: Iterable[str]) -> Content:
     """A ProcessingResponse that replaces a body. `part` is the field that holds the BodyResponse.
 
     The message is written from the inside out, because the body may be large (see `field_head`).
@@ -149,7 +150,7 @@ def _replaced(part: int, body: bytes, added: Headers, removed: Iterable[str]) ->
     )
     for field in (BodyResponse.RESPONSE_FIELD_NUMBER, part):
         head = field_head(field, len(head) + len(body)) + head
-    return head + body
+    return prefixed(head, body)
 
 
 def _mutation(added: Headers, removed: Iterable[str]) -> HeaderMutation:

@@ -19,7 +19,9 @@ class ConvertQuery(ConvertBody):
 
     def call(self) -> tuple[bytes, Headers, list[str]]:
         """The body of the gRPC call, the headers to set and the headers to remove."""
-        return self._forwarded(self._converter.convert_request(b"", self._headers))
+        converted = self._converter.convert_request(b"", self._headers)
+        content, headers, removed = self._forwarded(converted)
+        return bytes(content), headers, removed
 
     def response_body(self, body: HttpBody) -> Awaitable[Result]:
         """Respond with the converted message.

@@ -8,6 +8,7 @@ from extproc.decision.refusals import MEMORY_EXHAUSTED, MESSAGE_TOO_LARGE, RESPO
 from extproc.decision.request import JoinedHeaders
 from extproc.policy.current import CurrentPolicy
 from extproc.rpc import Call, RpcError, StatusCode
+from extproc.segments import Segments
 from extproc.services.decider import Decider
 from extproc.services.ext_proc import messages
 from extproc.services.ext_proc.admission_cache import AdmissionCache, CachedAdmission, MessageParts
@@ -179,7 +180,7 @@ class RequestStream:
         except Exception:
             self._close_handler()
             raise
-        if not isinstance(result, bytes | Refusal):
+        if not isinstance(result, bytes | Segments | Refusal):
             return self._send_later(result)
         self._send(result)
         return None

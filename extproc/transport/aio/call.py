@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from extproc.framing import PREFIX, PREFIX_SIZE, length_prefixed
 from extproc.memory_budget import MemoryBudget
 from extproc.rpc import ExhaustionHandler, Handler, RpcError, StatusCode
+from extproc.segments import Content
 from extproc.transport.aio.deadlines import Deadlines
 from extproc.transport.aio.turns import Turns
 from extproc.transport.counters import Counters
@@ -89,14 +90,17 @@ class ServerCall(Stream):
     def metadata(self) -> Sequence[tuple[str, str | bytes]]:
         return self._request.metadata
 
-    def send(self, message: bytes) -> None:
+    def send(self, message: Content) -> None:
         if self._finished:
             return
         if not self.responded:
             self.respond(responses.RESPONSE_HEADERS)
         self._server.counters.messages_sent += 1
-        self.write(length_prefixed(message))
-        if self.pending_size:
+        if isinstance(message, bytes):
+            self.write(length_prefixed(message))
+        else:
+            self.write_buffers(message.prefixed(PREFIX.pack(0, len(message))).buffers)
+        if self.retained_size:
             self._settle()
         if self.pending_size > self._server.limits.max_send_queue:
             self._abort(
@@ -175,13 +179,15 @@ class ServerCall(Stream):
 
     def on_drained(self) -> None:
         limits = self._server.limits
-        if self._charged:
-            self._settle()
         if self.pending_size <= limits.send_high_water // 2:
             if self._writable is not None and not self._writable.done():
                 self._writable.set_result(None)
             if self._decoder is not None or self._half_close_pending:
                 self._deliver_buffered()
+
+    def on_written(self) -> None:
+        if self._charged:
+            self._settle()
 
     # Deadlines
 
@@ -297,7 +303,7 @@ class ServerCall(Stream):
         there is room: it exists already, and is dropped soonest if the call goes on.
         """
         buffered = 0 if self._decoder is None else len(self._decoder)
-        more = self._held + buffered + self.pending_size - self._charged
+        more = self._held + buffered + self.retained_size - self._charged
         if more < 0:
             self._server.memory.release(-more)
             self._charged += more

@@ -280,8 +280,11 @@ class _ServerProtocol(asyncio.Protocol):
         connection, transport = self._connection, self._transport
         if connection is None or transport is None or transport.is_closing() or self._shut_down:
             return
-        while data := connection.take_output():
-            transport.write(data)
+        while buffers := connection.take_buffers():
+            if len(buffers) == 1:
+                transport.write(buffers[0])
+            else:
+                transport.writelines(buffers)
             if connection.paused:
                 break
         if connection.closing or connection.drained:

@@ -20,7 +20,7 @@ from extproc.transport.http2.fields import check_regular
 from extproc.transport.http2.header_blocks import Fields
 from extproc.transport.http2.header_decoder import HeaderDecoder
 from extproc.transport.http2.rate_bucket import RateBucket
-from extproc.transport.http2.sender import FrameSender
+from extproc.transport.http2.sender import WRITE_CHUNK, FrameSender
 from extproc.transport.http2.streams import (
     CLOSED,
     ILLEGAL,
@@ -172,6 +172,9 @@ class Connection(FrameSender[Stream], Generic[Request]):
         for stream in list(self.streams.values()):
             stream.discard()
             stream.on_reset()
+        self._written += self._emitted
+        self._emitted = []
+        self._release_written()
 
     def go_away(self) -> None:
         """Begin a graceful shutdown (section 6.8).
@@ -503,7 +506,7 @@ class Connection(FrameSender[Stream], Generic[Request]):
         if name == frames.MAX_FRAME_SIZE:
             if not frames.DEFAULT_FRAME_SIZE <= value <= frames.LARGEST_FRAME_SIZE:
                 raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "MAX_FRAME_SIZE out of range")
-            # Not used: with larger frames one stream would occupy the connection for longer.
+            self.frame_size = min(value, WRITE_CHUNK)
         elif name == frames.INITIAL_WINDOW_SIZE:
             self._apply_initial_window(value)
 

@@ -43,8 +43,8 @@ MAX_HEADER_LIST_SIZE: Final = 0x6
 DEFAULT_WINDOW: Final = 65_535
 MAX_WINDOW: Final = 2**31 - 1
 DEFAULT_FRAME_SIZE: Final = 16_384
-"""The initial SETTINGS_MAX_FRAME_SIZE (section 4.2). We neither offer nor use a larger size: a
-frame is buffered as a whole, and its header of 9 bytes is already small compared with 16 KiB."""
+"""The initial SETTINGS_MAX_FRAME_SIZE (section 4.2). We do not offer a larger size, because a frame
+is buffered as a whole. We send larger frames to peers that accept them."""
 LARGEST_FRAME_SIZE: Final = 2**24 - 1
 MAX_STREAM_ID: Final = 2**31 - 1
 

@@ -12,8 +12,10 @@ connection calls the `on_` methods, the layer above calls `respond`, `write`, `e
 """
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Final
 
+from extproc.segments import Buffer
 from extproc.transport.http2 import frames
 from extproc.transport.http2.errors import ErrorCode
 from extproc.transport.http2.sender import FrameSender
@@ -52,6 +54,7 @@ class Stream:
         "_end_pending",
         "_headers_pending",
         "_pending",
+        "_sent",
         "_trailers",
         "blocked_since",
         "connection",
@@ -60,6 +63,7 @@ class Stream:
         "pending_size",
         "receive_window",
         "responded",
+        "retained_size",
         "send_window",
         "state",
         "unread_size",
@@ -79,6 +83,10 @@ class Stream:
         self.responded = False
         self.pending_size = 0
         """Bytes of content that wait for a flow-control window or for the socket."""
+        self.retained_size = 0
+        """Bytes of the buffers of content that were not yet written to their end."""
+        self._sent = 0
+        """Bytes of the first pending buffer that were sent."""
         self.blocked_since: float | None = None
         """Time when output began to wait or was last sent; None if no output waits."""
         self._pending: deque[memoryview] | None = None
@@ -108,6 +116,10 @@ class Stream:
         """Some of the pending content was sent."""
         raise NotImplementedError
 
+    def on_written(self) -> None:
+        """`retained_size` has decreased, maybe after the end of the stream."""
+        raise NotImplementedError
+
     # Called by the layer above.
 
     def respond(self, block: bytes) -> None:
@@ -119,7 +131,7 @@ class Stream:
             self._headers_pending = block
             self.connection.enqueue(self)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Buffer) -> None:
         """Send content, or queue it until the windows and the socket have room."""
         connection = self.connection
         size = len(data)
@@ -139,9 +151,15 @@ class Stream:
         if self._pending is None:
             self._pending = deque()
             self.blocked_since = connection.now
-        self._pending.append(memoryview(data))  # frames are cut from it without copying the rest
+        self._pending.append(memoryview(data))  # frames are cut from it without a copy
         self.pending_size += size
+        self.retained_size += size
         connection.enqueue(self)
+
+    def write_buffers(self, buffers: Iterable[Buffer]) -> None:
+        """Send the content of several buffers. It is not copied, so it must not change."""
+        for buffer in buffers:
+            self.write(buffer)
 
     def end(self, trailers: bytes | None = None) -> None:
         """End the response after the pending content, with a block of trailers or without."""
@@ -165,6 +183,8 @@ class Stream:
     def discard(self) -> None:
         """Close the stream without a frame, and drop its pending output."""
         self.state = CLOSED
+        if self._pending is not None:
+            self.retained_size -= sum(map(len, self._pending))
         self._pending = self._headers_pending = self._trailers = None
         self.pending_size = 0
         self.blocked_since = None
@@ -203,21 +223,23 @@ class Stream:
 
     def _send_data(self, pending: deque[memoryview]) -> bool:
         connection = self.connection
-        data = pending[0]
-        room = min(connection.write_quota, self.send_window, frames.DEFAULT_FRAME_SIZE)
+        data, start = pending[0], self._sent
+        room = min(connection.write_quota, self.send_window, connection.frame_size)
         if room <= 0 and data:
             return False
-        content = bytes(data[:room])
-        size = len(content)
-        if size == len(data):
+        stop = min(start + room, len(data)) if data else 0
+        size = stop - start
+        if stop == len(data):
+            self._sent = 0
+            connection.emitted(self, stop)
             pending.popleft()
         else:
-            pending[0] = data[size:]
+            self._sent = stop
         connection.write_quota -= size
         self.send_window -= size
         self.pending_size -= size
         self.blocked_since = connection.now
-        connection.emit(frames.frame(frames.DATA, 0, self.id, content))
+        connection.emit_content(frames.HEADER.pack(size << 8, 0, self.id), data[start:stop])
         if not pending:
             self._pending = None
             self.blocked_since = None
@@ -225,6 +247,11 @@ class Stream:
                 self._send_end()
         self.on_drained()
         return self._has_pending()
+
+    def release(self, size: int) -> None:
+        """The buffers of so many bytes were written to their end."""
+        self.retained_size -= size
+        self.on_written()
 
     def _send_end(self) -> None:
         if self._trailers is not None:

@@ -463,3 +463,29 @@ def test_a_media_type_that_a_grpc_server_cannot_read_is_refused(media: str) -> N
     with pytest.raises(ConversionError) as caught:
         Converters(NUMBERS, "grpc").choose(media)
     assert (caught.value.status, caught.value.field) == (415, "content-type")
+
+
+@pytest.mark.parametrize("sizes", [(40_000,), (8, 40_000), (40_000, 8), (40_000, 40_000), (8, 8)])
+def test_large_tensors_are_not_copied_into_the_message(sizes: tuple[int, ...]) -> None:
+    head = orjson.dumps(
+        {
+            "inputs": [
+                {
+                    "name": f"x{i}",
+                    "datatype": "UINT8",
+                    "shape": [size],
+                    "parameters": {"binary_data_size": size},
+                }
+                for i, size in enumerate(sizes)
+            ]
+        }
+    )
+    body = head + b"".join(bytes((i,)) * size for i, size in enumerate(sizes))
+    converted = to_grpc(model(), OCTETS, body, {"inference-header-content-length": str(len(head))})
+    raw = sent(converted).raw_input_contents
+    assert list(raw) == [bytes((i,)) * size for i, size in enumerate(sizes)]
+    content = converted.content
+    buffers = () if isinstance(content, bytes) else content.buffers
+    views = [buffer for buffer in buffers if isinstance(buffer, memoryview)]
+    assert all(view.obj is body for view in views)
+    assert len(views) == sum(size >= 40_000 for size in sizes)

@@ -46,6 +46,9 @@ class EchoStream(Stream):
     def on_reset(self) -> None:
         self.events.append("reset")
 
+    def on_written(self) -> None:
+        """Does nothing."""
+
     def on_drained(self) -> None:
         pass
 

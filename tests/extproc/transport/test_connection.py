@@ -120,6 +120,60 @@ def test_one_write_is_bounded_for_windows_of_any_size() -> None:
     assert written == 4 * WRITE_CHUNK
 
 
+def test_large_content_is_not_copied() -> None:
+    peer = Peer()
+    peer.send(peer.request(1))
+    large = memoryview(bytes(40_000))
+    peer.connection.streams[1].write_buffers((b"head", large))
+    buffers = peer.connection.take_buffers()
+    parts = [b for b in buffers if isinstance(b, memoryview) and b.obj is large.obj]
+    assert sum(map(len, parts)) == len(large)
+    assert content(split_frames(b"".join(buffers)), 1) == b"head" + large
+
+
+@pytest.mark.parametrize("size", [16_384, 20_000, 1 << 24 - 1])
+def test_frames_are_as_large_as_the_peer_accepts(size: int) -> None:
+    peer = Peer()
+    peer.send(frames.settings({frames.MAX_FRAME_SIZE: size, frames.INITIAL_WINDOW_SIZE: 1 << 20}))
+    peer.send(peer.request(1), frames.window_update(0, 1 << 20))
+    peer.connection.streams[1].write(bytes(300_000))
+    sizes = [len(payload) for kind, _, _, payload in peer.read() if kind == frames.DATA]
+    assert max(sizes) == min(size, WRITE_CHUNK)
+    assert sum(sizes) == 300_000
+
+
+def test_buffers_are_retained_until_the_socket_has_accepted_their_end() -> None:
+    peer = Peer()
+    peer.send(peer.request(1))
+    stream = peer.connection.streams[1]
+    stream.write(bytes(40_000))
+    peer.connection.take_buffers()
+    peer.connection.pause_writing()
+    assert (stream.pending_size, stream.retained_size) == (0, 40_000)
+    peer.connection.resume_writing()
+    assert peer.connection.take_buffers() == []
+    assert stream.retained_size == 0
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_a_stream_that_ends_retains_only_what_the_socket_may_still_read(written: bool) -> None:
+    peer = Peer()
+    peer.send(peer.request(1))
+    stream = peer.connection.streams[1]
+    stream.write_buffers((bytes(40_000), bytes(30_000)))  # the window has 65,535 bytes
+    peer.connection.take_buffers()
+    peer.connection.pause_writing()
+    assert (stream.pending_size, stream.retained_size) == (70_000 - 65_535, 70_000)
+    stream.reset(ErrorCode.CANCEL)
+    assert stream.retained_size == 40_000
+    if written:
+        peer.connection.resume_writing()
+        peer.connection.take_buffers()
+    else:
+        peer.connection.connection_lost()
+    assert stream.retained_size == 0
+
+
 def test_content_waits_while_the_socket_is_full() -> None:
     peer = Peer()
     peer.send(peer.request(1))

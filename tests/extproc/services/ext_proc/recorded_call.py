@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from extproc.rpc import StatusCode
+from extproc.segments import Content
 from protos.ext_proc_pb2 import ProcessingResponse
 
 
@@ -15,8 +16,8 @@ class RecordedCall:
     def __init__(self) -> None:
         self.responses: list[ProcessingResponse] = []
 
-    def send(self, message: bytes) -> None:
-        self.responses.append(ProcessingResponse.FromString(message))
+    def send(self, message: Content) -> None:
+        self.responses.append(ProcessingResponse.FromString(bytes(message)))
 
     async def writable(self) -> None:
         """Never blocks."""
