@@ -52,11 +52,11 @@ DEPENDENCIES = {
     ),
     "extproc.policy": (
         "extproc.auth extproc.convert extproc.rpc extproc.transport"
-        " protos sluice.config sluice.contract"
+        " protos sluice.config sluice.contract sluice.keys"
     ),
     "extproc.decision": (
         "extproc.auth extproc.convert extproc.memory_budget extproc.policy sluice.config"
-        " sluice.contract sluice.printable"
+        " sluice.contract sluice.keys sluice.printable"
     ),
     "extproc.limits": "extproc.caller extproc.rpc extproc.transport protos sluice.config",
     "extproc.breaker": "extproc.counter_table sluice.config sluice.contract",

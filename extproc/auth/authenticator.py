@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from extproc.auth.errors import CredentialsError
 from extproc.auth.identity import ANONYMOUS, Identity
 from extproc.auth.tokens import TokenVerifier
-from sluice.config import ApiKey, Auth
+from sluice.config import ApiKey, Auth, JwtIssuer
 from sluice.contract.causes import CredentialCause
 from sluice.keys.key_set import KeySet
 
@@ -114,6 +114,11 @@ class Authenticator:
         """
         return self._verifier.fetched.get(issuer)
 
+    @property
+    def remote_issuers(self) -> list[JwtIssuer]:
+        """The issuers with a `jwks_uri`."""
+        return [each for each in self.auth.issuers if each.jwks_uri is not None]
+
     def fetched_key_sets(self, now: float) -> list[FetchedKeySet]:
         """The key sets of all issuers with a `jwks_uri`. `now`: monotonic seconds."""
         keys, fetched = self._verifier.keys, self._verifier.fetched
@@ -124,8 +129,7 @@ class Authenticator:
                 age=now - fetched[each.issuer] if each.issuer in fetched else None,
                 failure=self._verifier.failures.get(each.issuer),
             )
-            for each in self.auth.issuers
-            if each.jwks_uri is not None
+            for each in self.remote_issuers
         ]
 
     def _forget_verified(self) -> None:

@@ -1,7 +1,6 @@
 """Stage: verifies the caller's credentials."""
 
 from extproc.auth import CredentialsError, KeySetUnavailableError, UnknownKeyError
-from extproc.auth.remote_key_sets import RETRY_INTERVAL
 from extproc.decision.context import DecisionContext
 from extproc.decision.reads import Reads
 from extproc.decision.request import Request
@@ -9,6 +8,7 @@ from extproc.decision.results import Refusal
 from extproc.policy.compiled import Policy
 from sluice.contract.causes import CredentialCause
 from sluice.contract.reasons import Reason
+from sluice.keys.remote_key_sets import RETRY_INTERVAL
 
 CHALLENGE = 'Bearer realm="sluice"'
 """Value of `www-authenticate` if credentials are missing."""

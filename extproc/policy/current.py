@@ -2,9 +2,9 @@
 
 from collections.abc import Awaitable
 
-from extproc.auth.remote_key_sets import RemoteKeySets
 from extproc.policy.compiled import Policy, compile_policy
 from sluice.config import PolicyDocument
+from sluice.keys.remote_key_sets import RemoteKeySets
 
 
 class CurrentPolicy:

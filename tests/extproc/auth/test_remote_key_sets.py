@@ -9,12 +9,11 @@ from extproc.auth import (
     Authenticator,
     KeySetUnavailableError,
     UnknownKeyError,
-    remote_key_sets,
 )
-from extproc.auth.remote_key_sets import RemoteKeySets
 from extproc.policy.current import CurrentPolicy
 from sluice.config import Auth
-from sluice.keys import fetch
+from sluice.keys import fetch, remote_key_sets
+from sluice.keys.remote_key_sets import RemoteKeySets
 from sluice.user_agent import USER_AGENT
 from tests.extproc.auth.key_server import FIRST, ROTATED, keys_served, until_accepted
 from tests.extproc.auth.tokens import (

@@ -6,10 +6,9 @@ A fetched key set replaces the last one at once, also with fewer keys or none: t
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol
 
-from extproc.auth.authenticator import Authenticator
-from sluice.config import JwtIssuer
 from sluice.keys.fetch import FetchCause, FetchError, fetch_document
 from sluice.keys.key_set import KeySet, KeySetError
 
@@ -25,8 +24,51 @@ RETRY_INTERVAL = 5.0
 Fetch = Callable[[str], Awaitable[bytes]]
 
 
+class RemoteIssuer(Protocol):
+    """An issuer whose key set is fetched: a `JwtIssuer` of the config."""
+
+    @property
+    def issuer(self) -> str:
+        """The value of `iss`."""
+
+    @property
+    def jwks_uri(self) -> str | None:
+        """The URL of the key set."""
+
+    @property
+    def jwks_refresh(self) -> float:
+        """Seconds between two fetches."""
+
+    @property
+    def jwks_max_stale(self) -> float:
+        """Seconds without a successful fetch after which a key set is no longer used."""
+
+
+class KeySetStore(Protocol):
+    """Holds the fetched key sets of issuers. `now`: monotonic seconds."""
+
+    @property
+    def remote_issuers(self) -> Iterable[RemoteIssuer]:
+        """The issuers with a `jwks_uri`."""
+
+    def fetched_at(self, issuer: str) -> float | None:
+        """When the last successful fetch was started; None before the first one."""
+
+    def replace_keys(self, issuer: str, keys: KeySet, now: float) -> None:
+        """Use this key set, whose fetch was started at `now`."""
+
+    def confirm_keys(self, issuer: str, now: float) -> None:
+        """A fetch started at `now` has returned the key set that is in use."""
+
+    def record_failure(self, issuer: str, cause: str) -> None:
+        """The latest fetch has failed."""
+
+    def expire_keys(self, issuer: str) -> bool:
+        """Use the key set no longer. Returns whether it was in use."""
+
+
 class RemoteKeySets:
-    """Updates the fetched key sets of an authenticator.
+    """Updates the fetched key sets of a store: that of a worker's authenticator, for example.
 
     After a failed fetch, the last key set stays in use until it is older than `jwks_max_stale`.
     `clock` returns monotonic seconds.
@@ -34,11 +76,11 @@ class RemoteKeySets:
 
     def __init__(
         self,
-        authenticator: Authenticator,
+        store: KeySetStore,
         fetch: Fetch = fetch_document,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._authenticator = authenticator
+        self._store = store
         self._fetch = fetch
         self._clock = clock
         self._documents: dict[str, bytes] = {}
@@ -46,7 +88,7 @@ class RemoteKeySets:
         """The reason of the last fetch by issuer, if it has failed."""
         self._requested: dict[str, float] = {}
         self._running: dict[str, asyncio.Task[bool]] = {}
-        self._issuers = {i.issuer: i for i in authenticator.auth.issuers if i.jwks_uri is not None}
+        self._issuers = {each.issuer: each for each in store.remote_issuers}
         self._loops: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -77,25 +119,25 @@ class RemoteKeySets:
             task.add_done_callback(lambda _: self._running.pop(issuer, None))
         await asyncio.wait((task,), timeout=REFRESH_WAIT)
 
-    async def _follow(self, issuer: JwtIssuer) -> None:
+    async def _follow(self, issuer: RemoteIssuer) -> None:
         while True:
             updated = await self._update(issuer)
             await asyncio.sleep(issuer.jwks_refresh if updated else RETRY_INTERVAL)
 
-    async def _update(self, issuer: JwtIssuer) -> bool:
+    async def _update(self, issuer: RemoteIssuer) -> bool:
         """Fetch the issuer's key set and put it in use. Returns whether this succeeded."""
         assert issuer.jwks_uri is not None
         started = self._clock()
         try:
             document = await self._fetch(issuer.jwks_uri)
-            fetched_at = self._authenticator.fetched_at(issuer.issuer)
+            fetched_at = self._store.fetched_at(issuer.issuer)
             if fetched_at is not None and started < fetched_at:
                 return True  # a later fetch was faster: this document may have revoked keys
             if document == self._documents.get(issuer.issuer):
-                self._authenticator.confirm_keys(issuer.issuer, started)
+                self._store.confirm_keys(issuer.issuer, started)
             else:
                 keys = KeySet.parse(document)
-                self._authenticator.replace_keys(issuer.issuer, keys, started)
+                self._store.replace_keys(issuer.issuer, keys, started)
                 self._documents[issuer.issuer] = document
         except FetchError as error:
             self._on_failure(issuer, str(error), error.cause)
@@ -111,15 +153,15 @@ class RemoteKeySets:
             log.info("the key set of %s has been fetched again", issuer.issuer)
         return True
 
-    def _on_failure(self, issuer: JwtIssuer, reason: str, cause: str) -> None:
-        self._authenticator.record_failure(issuer.issuer, cause)
+    def _on_failure(self, issuer: RemoteIssuer, reason: str, cause: str) -> None:
+        self._store.record_failure(issuer.issuer, cause)
         if self._failures.get(issuer.issuer) != reason:
             log.warning("cannot fetch the key set of %s: %s; retrying", issuer.issuer, reason)
         self._failures[issuer.issuer] = reason
-        fetched_at = self._authenticator.fetched_at(issuer.issuer)
+        fetched_at = self._store.fetched_at(issuer.issuer)
         if fetched_at is None or self._clock() - fetched_at <= issuer.jwks_max_stale:
             return
-        if self._authenticator.expire_keys(issuer.issuer):
+        if self._store.expire_keys(issuer.issuer):
             log.error(
                 "the key set of %s has expired: its tokens are refused until it is fetched",
                 issuer.issuer,
