@@ -19,7 +19,7 @@ class SotwNode:
 
     def receive(self, clock: float = 0.0) -> list[SotwResponse]:
         """Receive the responses that are due at this time, in monotonic seconds."""
-        responses = list(self.stream.responses(self._nodes.snapshot, clock))
+        responses = list(self.stream.responses(self._nodes.snapshot_of(self.node), clock))
         for response in responses:
             self._nodes.on_response(response.type)
         return responses

@@ -141,7 +141,7 @@ class ControlPlaneState:
     def status(self) -> Status:
         """The current status."""
         result = self._rollout.result
-        nodes = [_node(node, self._nodes.snapshot) for node in self._nodes]
+        nodes = [_node(node, self._nodes.snapshot_of(node)) for node in self._nodes]
         return Status(
             version=self._rollout.version,
             in_sync=self._rollout.in_sync,

@@ -51,6 +51,8 @@ class Node:
     """A connected node.
 
     `version` is the config version that the node accepted completely last; None if there is none.
+    `build_version` is the version of the Envoy; None for other clients. `variant` selects the
+    snapshot that the node gets (`Snapshot.variants`).
     `wake` is set when there may be a response to send.
     """
 
@@ -60,6 +62,8 @@ class Node:
     agent: str = ""
     connected_at: float = 0.0
     version: str | None = None
+    build_version: tuple[int, int, int] | None = None
+    variant: str = ""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -74,6 +78,9 @@ class Node:
         self.id = printable(message.id, MAX_NODE_TEXT) or "unknown"
         agent = f"{message.user_agent_name} {message.user_agent_version}".strip()
         self.agent = printable(agent, MAX_NODE_TEXT)
+        if message.HasField("user_agent_build_version"):
+            version = message.user_agent_build_version.version
+            self.build_version = (version.major_number, version.minor_number, version.patch)
         if message.metadata.ByteSize() <= MAX_METADATA:
             self.metadata = dict(_metadata(message.metadata))
 
@@ -88,12 +95,17 @@ class Node:
 class Nodes:
     """All connected nodes. `now` returns Unix seconds.
 
+    `variant_of` chooses the variant of a node that has identified itself.
+
     `progress` is set when a node sends a request or disconnects. `pushes`, `acks` and `nacks` count
     responses, ACKs and NACKs by type since the start.
     """
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(
+        self, now: Callable[[], float], variant_of: Callable[[Node], str] = lambda _: ""
+    ) -> None:
         self.now = now
+        self._variant_of = variant_of
         self._nodes: set[Node] = set()
         self._snapshot = EMPTY
         self.progress = asyncio.Event()
@@ -107,8 +119,12 @@ class Nodes:
 
     @property
     def snapshot(self) -> Snapshot:
-        """The published snapshot, which nodes get."""
+        """The published snapshot, with its variants."""
         return self._snapshot
+
+    def snapshot_of(self, node: Node) -> Snapshot:
+        """The published snapshot that a node gets."""
+        return self._snapshot.of_variant(node.variant)
 
     def publish(self, snapshot: Snapshot) -> None:
         """Send this snapshot to every node, and forget the NACKs of earlier snapshots."""
@@ -125,6 +141,11 @@ class Nodes:
         node = Node(stream, connected_at=self.now())
         self._nodes.add(node)
         return node
+
+    def identify(self, node: Node, message: NodeMessage) -> None:
+        """Set the identity of a node, and its variant."""
+        node.identify(message)
+        node.variant = self._variant_of(node)
 
     def disconnect(self, node: Node) -> None:
         """Remove a node. A rollout no longer waits for it."""
@@ -151,13 +172,13 @@ class Nodes:
     def _record_nack(self, node: Node, resource_type: ResourceType) -> None:
         state = node.stream.types[resource_type]
         # A NACK of an earlier snapshot does not reject the published snapshot.
-        rejected = state.nacked == self._snapshot.types[resource_type].version
+        rejected = state.nacked == self.snapshot_of(node).types[resource_type].version
         if self._nack is None and rejected and state.nacked is not None:
             self._nack = Nack(node.id, resource_type, state.nacked, state.reason or "")
 
     def _update_version(self, node: Node) -> None:
         # A node without subscriptions has accepted nothing.
-        if node.stream.types and node.stream.in_sync(self._snapshot):
+        if node.stream.types and node.stream.in_sync(self.snapshot_of(node)):
             node.version = self._snapshot.version
 
     def nack(self) -> Nack | None:
@@ -166,7 +187,9 @@ class Nodes:
 
     def out_of_sync(self, types: Sequence[ResourceType]) -> list[Node]:
         """The nodes that have not accepted these types of the published snapshot yet."""
-        return [node for node in self._nodes if not node.stream.in_sync(self._snapshot, types)]
+        return [
+            node for node in self._nodes if not node.stream.in_sync(self.snapshot_of(node), types)
+        ]
 
 
 def _metadata(metadata: Struct) -> Iterator[tuple[str, str | float]]:

@@ -147,7 +147,7 @@ class AdsServer:
             # A node sends its identity in its first request, and does not change it.
             if message.HasField("node") and not identified:
                 identified = True
-                node.identify(message.node)
+                self._nodes.identify(node, message.node)
                 request_log.connected()
             resource_type = BY_URL.get(message.type_url)
             if resource_type is None:
@@ -166,7 +166,7 @@ class AdsServer:
                 async with asyncio.timeout_at(stream.renew_at):
                     await node.wake.wait()
             node.wake.clear()
-            for response in stream.responses(self._nodes.snapshot, clock()):
+            for response in stream.responses(self._nodes.snapshot_of(node), clock()):
                 self._nodes.on_response(response.type)
                 await context.write(_message(response))
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -80,11 +80,13 @@ class Snapshot:
     """The resources of every type.
 
     `version` is the version of the config that is in force after nodes have accepted the snapshot;
-    None without a config.
+    None without a config. `variants` are snapshots for nodes that must get other resources, by the
+    name of their variant.
     """
 
     types: Mapping[ResourceType, ResourceSet]
     version: str | None
+    variants: "Mapping[str, Variant]" = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, resources: Mapping[ResourceType, Resources], version: str | None) -> Self:
@@ -95,13 +97,45 @@ class Snapshot:
         }
         return cls(types, version)
 
+    def of_variant(self, name: str) -> "Snapshot":
+        """The snapshot for nodes of this variant: this one, if it has none for them."""
+        variant = self.variants.get(name)
+        return self if variant is None else variant.snapshot
+
     def with_types(self, types: Mapping[ResourceType, ResourceSet]) -> Self:
-        """This snapshot with other resources of the given types."""
+        """This snapshot with other resources of the given types, without variants."""
         return type(self)({**self.types, **types}, self.version)
 
     def has_same_resources(self, other: Self) -> bool:
         """Whether both snapshots have the same resources."""
         return all(self.types[each].version == other.types[each].version for each in self.types)
+
+
+class Variant:
+    """The snapshot for the nodes of a variant. It is built when the first node needs it."""
+
+    def __init__(self, build: Callable[[], Snapshot]) -> None:
+        self._build: Callable[[], Snapshot] | None = build
+        self._snapshot = EMPTY
+
+    @classmethod
+    def built(cls, snapshot: Snapshot) -> Self:
+        """A variant whose snapshot is known."""
+        variant = cls(lambda: snapshot)
+        assert variant.snapshot is snapshot
+        return variant
+
+    @property
+    def is_built(self) -> bool:
+        """Whether a node has needed the snapshot."""
+        return self._build is None
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The snapshot."""
+        if self._build is not None:
+            self._snapshot, self._build = self._build(), None
+        return self._snapshot
 
 
 EMPTY = Snapshot.of({}, version=None)

@@ -5,14 +5,25 @@ connections too. After a change of the listener, open connections keep their old
 are drained.
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 import betterproto2
 from envoy_data_plane.envoy.config.core.v3 import ExtensionConfigSource, TypedExtensionConfig
-from envoy_data_plane.envoy.extensions.filters.http.jwt_authn.v3 import JwtAuthentication
+from envoy_data_plane.envoy.config.route.v3 import RouteMatch
+from envoy_data_plane.envoy.extensions.filters.http.jwt_authn.v3 import (
+    JwtAuthentication,
+    JwtProvider,
+    JwtRequirement,
+    JwtRequirementOrList,
+    RequirementRule,
+)
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
+from envoy_data_plane.google.protobuf import Empty
 
 from sluice.contract.names import JWT_FILTER
+from xds.protocol.snapshot import Resource
 from xds.resources.messages import from_ads, pack
 
 NO_TOKENS: Final = JwtAuthentication()
@@ -35,6 +46,51 @@ def jwt_filter() -> HttpFilter:
             type_urls=[default.type_url],
         ),
     )
+
+
+def narrowed(old: Resource, new: Resource) -> Resource:
+    """The filter that accepts a token only if both filters do, with the headers of both.
+
+    An issuer takes part if both filters verify its tokens alike. Routes of either config find the
+    headers that they read: the name of a header says which claim it has.
+    """
+    before, after = _providers(old), _providers(new)
+    both = {
+        name: _with_headers(provider, before[name])
+        for name, provider in after.items()
+        if name in before and _acceptance(provider) == _acceptance(before[name])
+    }
+    ttls = [each.ttl for each in (old, new) if each.ttl is not None]
+    body = bytes(extension(JWT_FILTER, verifying(both)))
+    return Resource.of(body, min(ttls, default=None))
+
+
+def verifying(providers: Mapping[str, JwtProvider]) -> JwtAuthentication:
+    """A config that verifies the token of any of these providers, and refuses no request."""
+    if not providers:
+        return NO_TOKENS
+    requirements = [JwtRequirement(provider_name=name) for name in providers]
+    requirements.append(JwtRequirement(allow_missing_or_failed=Empty()))
+    any_token = JwtRequirement(requires_any=JwtRequirementOrList(requirements=requirements))
+    rule = RequirementRule(match=RouteMatch(prefix="/"), requires=any_token)
+    return JwtAuthentication(providers=dict(providers), rules=[rule])
+
+
+def _providers(resource: Resource) -> Mapping[str, JwtProvider]:
+    packed = TypedExtensionConfig.parse(resource.body).typed_config
+    return {} if packed is None else JwtAuthentication.parse(packed.value).providers
+
+
+def _acceptance(provider: JwtProvider) -> bytes:
+    """Everything that decides which tokens a provider accepts."""
+    return bytes(replace(provider, claim_to_headers=[]))
+
+
+def _with_headers(provider: JwtProvider, other: JwtProvider) -> JwtProvider:
+    """The provider with the headers of both."""
+    both = (*other.claim_to_headers, *provider.claim_to_headers)
+    headers = {each.header_name: each for each in both}
+    return replace(provider, claim_to_headers=list(headers.values()))
 
 
 def extension(name: str, config: betterproto2.Message) -> TypedExtensionConfig:

@@ -1,16 +1,23 @@
-"""Plans the steps of a rollout: make before break.
+"""Plans the steps of a rollout: make before break, and restrict before admit.
 
 Resources are added before other resources refer to them, and removed after the references (see
 "Eventual consistency considerations" in the xDS protocol).
+
+An Envoy that admits a request alone reads two resources: the filter that verifies tokens, and the
+routes. Neither order of the two is safe: a token whose key the new config adds could take an old
+route that the new config closes, and a token whose key the new config revokes could take a new
+route. So while the routes change, the filter accepts only what both configs accept
+(`extensions.narrowed`), and the callout decides about all other tokens.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 from xds.protocol import resource_types
-from xds.protocol.resource_types import ResourceType
-from xds.protocol.snapshot import Resources, ResourceSet, Snapshot
+from xds.protocol.resource_types import EXTENSION, ROUTE, ResourceType
+from xds.protocol.snapshot import Resources, ResourceSet, Snapshot, Variant
+from xds.resources.extensions import narrowed
 
 MAKE_BEFORE_BREAK: Final = tuple(each for each in resource_types.ALL if each.make_before_break)
 """Types whose resources are added before the other types change, and removed afterwards."""
@@ -34,24 +41,113 @@ class Step:
     in_force: bool = False
 
 
-def steps(current: Snapshot, new: Snapshot) -> list[Step]:
+@dataclass(frozen=True, slots=True)
+class _Phases:
+    """The snapshots from the current one to the new one (`target`), for nodes of one variant."""
+
+    current: Snapshot
+    made: Snapshot
+    switched: Snapshot
+    admitted: Snapshot
+    target: Snapshot
+
+    @property
+    def makes(self) -> bool:
+        return not self.made.has_same_resources(self.current)
+
+    @property
+    def admits(self) -> bool:
+        return not self.admitted.has_same_resources(self.switched)
+
+    @property
+    def removes(self) -> bool:
+        return not self.target.has_same_resources(self.admitted)
+
+
+def steps(current: Snapshot, new: Snapshot, *, settled: bool = True) -> list[Step]:
     """The steps from the current snapshot to the new one.
 
     Steps that change nothing are left out, except for the step that puts the new config in force.
     The last snapshot has the new resources. A type that does not change keeps its `version_info`.
+    A variant takes part if a node has needed it. `settled`: every node has accepted the current
+    routes, so none may still use those before.
     """
+    phases = _phases(current, new, settled)
+    variants = {
+        name: _phases(variant.snapshot, new.of_variant(name), settled)
+        for name, variant in current.variants.items()
+        if variant.is_built
+    }
+
+    def published(phase: Callable[[_Phases], Snapshot]) -> Snapshot:
+        built = {name: Variant.built(phase(each)) for name, each in variants.items()}
+        return replace(phase(phases), variants={**new.variants, **built})
+
+    every = (phases, *variants.values())
+    plan = []
+    if any(each.makes for each in every):
+        made = published(lambda each: each.made)
+        plan.append(Step("make", made, (*MAKE_BEFORE_BREAK, EXTENSION)))
+    switched = published(lambda each: each.switched)
+    plan.append(Step("switch", switched, resource_types.ALL, in_force=True))
+    if any(each.admits for each in every):
+        plan.append(Step("admit", published(lambda each: each.admitted), (EXTENSION,)))
+    if any(each.removes for each in every):
+        plan[-1] = replace(plan[-1], pause=DRAIN)
+        plan.append(Step("remove", published(lambda each: each.target), resource_types.ALL))
+    return plan
+
+
+def narrow_first(current: Snapshot, target: Snapshot) -> Snapshot | None:
+    """What to publish before the target if nodes may have any routes of a failed rollout.
+
+    None if their filters cannot be too wide for the target.
+    """
+    pairs = {"": (current, target)} | {
+        name: (current.of_variant(name), variant.snapshot)
+        for name, variant in target.variants.items()
+        if variant.is_built
+    }
+    if not any(_narrows(*pair, settled=False) for pair in pairs.values()):
+        return None
+    narrow = {
+        name: new.with_types({EXTENSION: _narrow(old, new)}) for name, (old, new) in pairs.items()
+    }
+    default = narrow.pop("")
+    built = {name: Variant.built(snapshot) for name, snapshot in narrow.items()}
+    return replace(default, variants={**target.variants, **built})
+
+
+def _phases(current: Snapshot, new: Snapshot, settled: bool) -> _Phases:
     target = new.with_types(_unchanged(current, new))
     both = _both(current, target)
-    made = current.with_types(both)
-    switched = target.with_types(both)
-    removes = not switched.has_same_resources(target)
-    make = Step("make", made, MAKE_BEFORE_BREAK)
-    switch = Step("switch", switched, resource_types.ALL, DRAIN if removes else 0.0, in_force=True)
-    plan = [make] if not made.has_same_resources(current) else []
-    plan.append(switch)
-    if removes:
-        plan.append(Step("remove", target, resource_types.ALL))
-    return plan
+    made, admitted = current.with_types(both), target.with_types(both)
+    switched = admitted
+    if _narrows(current, target, settled):
+        narrow = {EXTENSION: _narrow(current, target)}
+        made, switched = made.with_types(narrow), admitted.with_types(narrow)
+    return _Phases(current, made, switched, admitted, target)
+
+
+def _narrows(current: Snapshot, target: Snapshot, settled: bool) -> bool:
+    """Whether the filter must accept no more than both filters do while the routes change.
+
+    Without a current filter, no token is verified, so the new one may come with the new routes.
+    """
+    if not current.types[EXTENSION].published:
+        return False
+    routes_change = not settled or current.types[ROUTE].version != target.types[ROUTE].version
+    return routes_change and current.types[EXTENSION].version != target.types[EXTENSION].version
+
+
+def _narrow(current: Snapshot, target: Snapshot) -> ResourceSet:
+    """The filters that accept only what those of both snapshots accept."""
+    old, new = current.types[EXTENSION], target.types[EXTENSION]
+    resources = {
+        name: narrowed(old.resources[name], resource) if name in old.resources else resource
+        for name, resource in new.resources.items()
+    }
+    return _same_or(ResourceSet.of(resources, _intermediate(target)), old, new)
 
 
 def _unchanged(current: Snapshot, new: Snapshot) -> Mapping[ResourceType, ResourceSet]:
@@ -66,7 +162,7 @@ def _both(current: Snapshot, new: Snapshot) -> Mapping[ResourceType, ResourceSet
     """Old and new resources together. For a name that both have, the new resource."""
     return {
         each: _union(
-            current.types[each], _kept(each, current, new), new.types[each], f"{new.version}-make"
+            current.types[each], _kept(each, current, new), new.types[each], _intermediate(new)
         )
         for each in MAKE_BEFORE_BREAK
     }
@@ -86,6 +182,15 @@ def _kept(resource_type: ResourceType, current: Snapshot, new: Snapshot) -> Reso
 
 
 def _union(old: ResourceSet, kept: Resources, new: ResourceSet, info: str) -> ResourceSet:
-    union = ResourceSet.of({**kept, **new.resources}, info)
-    same = (each for each in (old, new) if each.published and each.version == union.version)
-    return next(same, union)
+    return _same_or(ResourceSet.of({**kept, **new.resources}, info), old, new)
+
+
+def _intermediate(new: Snapshot) -> str:
+    """The `version_info` of resources that belong to neither config."""
+    return f"{new.version}-make"
+
+
+def _same_or(found: ResourceSet, *known: ResourceSet) -> ResourceSet:
+    """The known set with the same resources, which keeps its `version_info`; or the found set."""
+    same = (each for each in known if each.published and each.version == found.version)
+    return next(same, found)

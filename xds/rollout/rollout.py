@@ -12,9 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from xds.protocol.nodes import Nack, Nodes
-from xds.protocol.resource_types import ALL, ResourceType
+from xds.protocol.resource_types import ALL, EXTENSION, ROUTE, ResourceType
 from xds.resources.compiled import CompiledConfig
-from xds.rollout.order import steps
+from xds.rollout.order import narrow_first, steps
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,8 @@ class Rollout:
 
     async def _roll_out(self, target: CompiledConfig) -> None:
         unresponsive: set[str] = set()
-        plan = steps(self._nodes.snapshot, target.snapshot)
+        settled = not self._nodes.out_of_sync((ROUTE,))
+        plan = steps(self._nodes.snapshot, target.snapshot, settled=settled)
         for step in plan:
             self._step = step.name
             log.info("version %s: step %s", target.snapshot.version, step.name)
@@ -95,7 +96,7 @@ class Rollout:
             unresponsive |= set(await self._wait_for_acceptance(step.types))
             nack = self._nodes.nack()
             if nack is not None:
-                self._restore(target.snapshot.version, nack)
+                await self._restore(target.snapshot.version, nack)
                 return
             if self._submitted.is_set():
                 return
@@ -139,7 +140,7 @@ class Rollout:
         self._result = RolloutResult(unresponsive=tuple(sorted(unresponsive)))
         log.info("version %s is in force", self.version)
 
-    def _restore(self, rejected: str | None, nack: Nack) -> None:
+    async def _restore(self, rejected: str | None, nack: Nack) -> None:
         self._result = RolloutResult(nack)
         log.error(
             "version %s is not in force: %s; the version in force is %s",
@@ -147,8 +148,14 @@ class Rollout:
             nack,
             self.version or "none",
         )
-        if self._in_force is not None:
-            self._nodes.publish(self._in_force.snapshot)
+        if self._in_force is None:
+            return
+        good = self._in_force.snapshot
+        narrow = narrow_first(self._nodes.snapshot, good)
+        if narrow is not None:
+            self._nodes.publish(narrow)
+            await self._wait_for_acceptance((EXTENSION, ROUTE))
+        self._nodes.publish(good)
 
 
 async def _first(*awaitables: Awaitable[object]) -> None:

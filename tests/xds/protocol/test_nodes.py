@@ -1,6 +1,7 @@
 """The control plane records the kind of connected nodes and limits their number."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +10,7 @@ from tests.xds.sotw_node import SotwNode
 from xds.protocol import resource_types
 from xds.protocol.nodes import MAX_NODE_TEXT, MAX_STREAMS, Nodes
 from xds.protocol.resource_types import ResourceType
-from xds.protocol.snapshot import Resource, Snapshot
+from xds.protocol.snapshot import Resource, Snapshot, Variant
 from xds.protocol.sotw import SotwRequest, SotwStream
 from xds.protocol.subscription import OverLimitError
 
@@ -63,3 +64,24 @@ def test_the_reason_of_a_nack_is_one_line() -> None:
     nack = nodes.nack()
     assert nack is not None
     assert nack.reason == "bad\\n\\x1b[31mnode x rejected"
+
+
+def test_a_node_gets_the_snapshot_of_its_variant() -> None:
+    nodes = Nodes(lambda: 0.0, lambda node: "old" if node.build_version == (1, 36, 4) else "")
+    variant = Variant(lambda: Snapshot.of({CDS: {"b": Resource.of(b"b")}}, "v1"))
+    snapshot = Snapshot.of({CDS: {"a": Resource.of(b"a")}}, "v1")
+    nodes.publish(replace(snapshot, variants={"old": variant}))
+    received = []
+    for minor, patch in ((40, 0), (36, 4)):
+        client = SotwNode(nodes)
+        message = NodeMessage(id="envoy")
+        version = message.user_agent_build_version.version
+        version.major_number, version.minor_number, version.patch = 1, minor, patch
+        nodes.identify(client.node, message)
+        client.send(SotwRequest(CDS))
+        (response,) = client.receive()
+        received.append(set(response.resources))
+        client.send(SotwRequest(CDS, nonce=response.nonce))
+        assert client.node.version == "v1"
+    assert received == [{"a"}, {"b"}]
+    assert nodes.out_of_sync([CDS]) == []

@@ -2,11 +2,18 @@
 
 from dataclasses import dataclass, field
 
+from sluice.contract.names import JWT_FILTER
 from tests.xds.sotw_node import SotwNode
 from xds.protocol import resource_types
 from xds.protocol.nodes import Node, Nodes
 from xds.protocol.resource_types import ResourceType
 from xds.protocol.sotw import SotwRequest, SotwResponse
+
+NAMED_BY_LISTENERS = {
+    resource_types.EXTENSION: (JWT_FILTER,),
+    resource_types.ROUTE: ("gateway",),
+}
+"""What Envoy requests when it has received the listener."""
 
 
 @dataclass
@@ -28,6 +35,7 @@ class Client:
     names: dict[ResourceType, tuple[str, ...]] = field(default_factory=dict)
     nonces: dict[ResourceType, str] = field(default_factory=dict)
     waiting: list[SotwResponse] = field(default_factory=list)
+    received: list[SotwResponse] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.stream = SotwNode(self.nodes)
@@ -45,6 +53,7 @@ class Client:
         received = self.stream.receive()
         for response in received:
             self.history.append((response.type, frozenset(response.resources)))
+            self.received.append(response)
             if self.automatic:
                 self.acknowledge(response)
             else:
@@ -62,6 +71,11 @@ class Client:
             # Envoy requests the endpoints of new clusters before it accepts the clusters.
             self.names[resource_types.ENDPOINT] = tuple(response.resources)
             self._request(resource_types.ENDPOINT)
+        if response.type == resource_types.LISTENER:
+            for each in NAMED_BY_LISTENERS:
+                if each in self.types and each not in self.names:
+                    self.names[each] = NAMED_BY_LISTENERS[each]
+                    self._request(each)
         self._request(response.type)
 
     def _request(self, resource_type: ResourceType, error: str | None = None) -> None:
@@ -71,6 +85,12 @@ class Client:
 
 def envoy(nodes: Nodes, name: str = "envoy", *, automatic: bool = True) -> Client:
     types = (resource_types.CLUSTER, resource_types.ENDPOINT, resource_types.LISTENER)
+    return Client(nodes, name, types, automatic)
+
+
+def native_envoy(nodes: Nodes, name: str = "envoy", *, automatic: bool = True) -> Client:
+    """An Envoy that also has routes and the filter that verifies tokens."""
+    types = (resource_types.CLUSTER, resource_types.LISTENER, *NAMED_BY_LISTENERS)
     return Client(nodes, name, types, automatic)
 
 

@@ -1,0 +1,166 @@
+"""No node has a filter that verifies tokens which its routes' config refuses, at any moment."""
+
+import pytest
+from envoy_data_plane.envoy.extensions.filters.http.jwt_authn.v3 import JwtProvider
+
+from tests.xds.rollout.nodes_in_memory import Client, callout, native_envoy
+from tests.xds.rollout.test_order import provider, providers_of, with_filter
+from tests.xds.rollout.test_rollout import Fleet, run, start_fleet
+from xds.protocol import resource_types
+from xds.protocol.snapshot import Resource, ResourceSet, Snapshot, Variant
+
+EXTENSION, ROUTE = resource_types.EXTENSION, resource_types.ROUTE
+LISTENER = resource_types.LISTENER
+
+CONFIGS: dict[str, tuple[JwtProvider, ...]] = {
+    "one": (provider("kept", "k"), provider("changed", "a"), provider("removed", "r")),
+    "two": (provider("kept", "k"), provider("changed", "b")),
+    "three": (provider("kept", "k"), provider("changed", "a"), provider("added", "n")),
+}
+"""The providers of each config, which its routes may use."""
+
+
+def published(config: str, providers: tuple[JwtProvider, ...] | None = None) -> Snapshot:
+    """The snapshot of a config."""
+    filters = with_filter(config, *(CONFIGS[config] if providers is None else providers))
+    return Snapshot.of(
+        {
+            resource_types.CLUSTER: {"a": Resource.of(b"a")},
+            LISTENER: {"gateway": Resource.of(b"listener")},
+            EXTENSION: filters.types[EXTENSION].resources,
+            ROUTE: {"gateway": Resource.of(config.encode())},
+            resource_types.POLICY: {config: Resource.of(b"policy")},
+        },
+        config,
+    )
+
+
+def check(client: Client) -> list[tuple[str, set[str]]]:
+    """The routes and the issuers that a node had, one after the other.
+
+    Fails if the filter had a provider that the config of the routes does not have.
+    """
+    history: list[tuple[str, set[str]]] = []
+    routes, providers = "", list[JwtProvider]()
+    for response in client.received:
+        if response.type is EXTENSION:
+            providers = list(providers_in(response.resources).values())
+        elif response.type is ROUTE:
+            routes = response.resources["gateway"].body.decode()
+        else:
+            continue
+        if routes:
+            assert all(each in CONFIGS[routes] for each in providers), (routes, providers)
+            history.append((routes, {each.issuer for each in providers}))
+    return history
+
+
+def providers_in(resources: object) -> dict[str, JwtProvider]:
+    snapshot = Snapshot.of({EXTENSION: resources}, "v")  # type: ignore[dict-item]
+    return providers_of(snapshot)
+
+
+def test_a_change_of_routes_and_keys_is_never_mixed() -> None:
+    async def test() -> None:
+        async with start_fleet() as fleet:
+            node = native_envoy(fleet.nodes)
+            fleet.clients = [node, callout(fleet.nodes)]
+            for config in ("one", "two", "three", "one"):
+                await fleet.roll_out(published(config))
+                assert check(node)[-1] == (config, {each.issuer for each in CONFIGS[config]})
+
+    run(test)
+
+
+def test_restrictions_are_in_force_on_every_node_before_the_config_is() -> None:
+    async def test() -> None:
+        async with start_fleet() as fleet:
+            slow = native_envoy(fleet.nodes, "slow")
+            fleet.clients = [slow, native_envoy(fleet.nodes)]
+            await fleet.roll_out(published("one"))
+            slow.automatic = False
+            fleet.submit(published("two"))
+            await until_waiting(fleet, slow, EXTENSION)
+            assert (fleet.rollout.version, fleet.rollout.step) == ("one", "make")
+            await until_waiting(fleet, slow, ROUTE)
+            assert (fleet.rollout.version, fleet.rollout.step) == ("one", "switch")
+            await until_waiting(fleet, slow, EXTENSION)
+            assert (fleet.rollout.version, fleet.rollout.step) == ("two", "admit")
+            check(slow)
+
+    run(test)
+
+
+async def until_waiting(fleet: Fleet, slow: Client, expected: resource_types.ResourceType) -> None:
+    """Acknowledge what the slow node has; then it gets the expected type."""
+    for response in slow.waiting:
+        slow.acknowledge(response)
+    slow.waiting.clear()
+    await fleet.until_idle()
+    assert [response.type for response in slow.waiting] == [expected]
+
+
+def test_a_rejected_change_is_taken_back_without_a_mix() -> None:
+    async def test() -> None:
+        async with start_fleet() as fleet:
+            node, worker = native_envoy(fleet.nodes), callout(fleet.nodes)
+            fleet.clients = [node, worker]
+            await fleet.roll_out(published("one"))
+            worker.rejects = "two"
+            await fleet.roll_out(published("two"))
+            assert ("two", {"kept"}) in check(node)
+            assert check(node)[-1] == ("one", {"kept", "changed", "removed"})
+
+    run(test)
+
+
+def test_a_change_that_replaces_another_one_is_not_mixed_with_it() -> None:
+    async def test() -> None:
+        async with start_fleet() as fleet:
+            node, slow = native_envoy(fleet.nodes), native_envoy(fleet.nodes, "slow")
+            fleet.clients = [node, slow]
+            await fleet.roll_out(published("one"))
+            slow.automatic = False
+            for config in ("two", "three"):
+                fleet.submit(published(config))
+                await fleet.until_idle()
+            slow.automatic = True
+            for response in slow.waiting:
+                slow.acknowledge(response)
+            await fleet.until_idle()
+            for each in (node, slow):
+                assert check(each)[-1] == ("three", {"kept", "changed", "added"})
+
+    run(test)
+
+
+def test_a_rotated_key_reaches_nodes_in_one_push() -> None:
+    async def test() -> None:
+        async with start_fleet() as fleet:
+            node = native_envoy(fleet.nodes)
+            fleet.clients = [node]
+            await fleet.roll_out(published("one"))
+            before = len(node.received)
+            fleet.submit(published("one", CONFIGS["one"][:2]))
+            await fleet.until_idle()
+            (rotated,) = node.received[before:]
+            assert set(providers_in(rotated.resources)) == {"kept", "changed"}
+            assert fleet.rollout.in_sync
+
+    run(test)
+
+
+@pytest.mark.parametrize("variant", ["", "old"])
+def test_the_age_of_one_node_refuses_no_config_of_the_others(variant: str) -> None:
+    async def test() -> None:
+        async with start_fleet() as fleet:
+            node, old = native_envoy(fleet.nodes), native_envoy(fleet.nodes, "old")
+            old.node.variant, old.rejects = variant, "new feature"
+            fleet.clients = [node, old]
+            snapshot = published("one")
+            listeners = dict.fromkeys(("gateway", "new feature"), Resource.of(b"listener"))
+            types = {**snapshot.types, LISTENER: ResourceSet.of(listeners, "one")}
+            await fleet.roll_out(Snapshot(types, "one", {"old": Variant(lambda: snapshot)}))
+            assert (fleet.rollout.version == "one") is (variant == "old")
+
+    run(test)
