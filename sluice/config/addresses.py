@@ -2,6 +2,8 @@
 
 import ipaddress
 import re
+import socket
+from contextlib import suppress
 from urllib.parse import SplitResult, urlsplit
 
 from sluice.printable import printable
@@ -60,6 +62,10 @@ def split_url(value: str) -> SplitResult | None:
 
 def is_ip(host: str) -> bool:
     """Whether the host is an IP address, not a name."""
+    # A config may have 300,000 endpoints, and this is much faster than `ipaddress`.
+    with suppress(OSError, ValueError):
+        socket.inet_pton(socket.AF_INET, host)
+        return True
     try:
         ipaddress.ip_address(host)
     except ValueError:

@@ -8,6 +8,7 @@ from typing import Final
 from google.protobuf.message import Message
 
 from protos import policy_pb2
+from protos.cluster_pb2 import Cluster
 from sluice.config import GatewayConfig, Model, PolicyDocument
 from sluice.config.gateway import Requests
 from sluice.contract import names
@@ -105,15 +106,16 @@ def _compile_model(
     model_name: str, model: Model, buffer_limit: int, requests: Requests, limits: ModelLimits
 ) -> _CompiledModel:
     versions = {names.cluster_name(model_name, name): v for name, v in model.versions.items()}
+    made = {
+        name: clusters.version_cluster(name, version, model.pool, buffer_limit)
+        for name, version in versions.items()
+    }
     return _CompiledModel(
-        clusters={
-            name: _resource(clusters.version_cluster(name, version, model.pool, buffer_limit))
-            for name, version in versions.items()
-        },
+        clusters={name: _resource(cluster) for name, cluster in made.items()},
         endpoints={
             name: _resource(endpoints.version_endpoints(name, version))
             for name, version in versions.items()
-            if endpoints.uses_eds(version)
+            if made[name].type == Cluster.EDS
         },
         routes=tuple(
             (routes.precedence(route), serialized(route))
