@@ -1,6 +1,7 @@
 """The process of the control plane: creates the parts, connects them, and runs until a signal."""
 
 import asyncio
+import ctypes
 import gc
 import logging
 import signal
@@ -42,6 +43,7 @@ def main(config_path: Path) -> int:
     )
     for verbose in ("watchfiles", "uvicorn"):
         logging.getLogger(verbose).setLevel(logging.WARNING)
+    _return_freed_memory()
     # Modules live as long as the process. Without them, collections are short, and the process ends
     # soon after its streams: Envoy warns when it finds no control plane for two seconds.
     gc.freeze()
@@ -54,6 +56,22 @@ def main(config_path: Path) -> int:
         print(f"control plane: {error.strerror or error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _return_freed_memory() -> None:
+    """Let glibc's allocator keep little free memory. Other C libraries ignore the settings.
+
+    By default, each thread has a heap of its own, and the blocks of a large config leave holes in
+    all of them.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for parameter, value in ((_ARENA_MAX, 1), (_MMAP_THRESHOLD, 1 << 16)):
+            mallopt(parameter, value)
+
+
+_MMAP_THRESHOLD, _ARENA_MAX = -3, -8
+"""Parameters of mallopt(3)."""
 
 
 async def run(source: ConfigSource) -> None:

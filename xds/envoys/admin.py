@@ -27,8 +27,11 @@ TIMEOUT = 4.0
 MIN_MAX_ANSWER = 16 << 20
 MAX_ENDPOINT = 8 << 10
 """Maximum bytes of an answer: at least `MIN_MAX_ANSWER`, because a name can have many addresses,
-and `MAX_ENDPOINT` for each endpoint of the config. Parsed, an answer can take twenty times as many.
+and `MAX_ENDPOINT` for each endpoint of the config.
 """
+
+STATS = {"cx_total", "cx_connect_fail", "rq_success"}
+"""The statistics of a host that are read."""
 
 MAX_TEXT = 200
 """Characters of the id of a node, and of an error."""
@@ -72,7 +75,18 @@ class AdminSource:
 
     def _get(self, path: str) -> Any:
         maximum = MIN_MAX_ANSWER + MAX_ENDPOINT * self._endpoints()
-        return json.loads(fetch(f"http://{reachable(self._address)}/{path}", TIMEOUT, maximum))
+        answer = fetch(f"http://{reachable(self._address)}/{path}", TIMEOUT, maximum)
+        return json.loads(answer, object_hook=_without_other_stats)
+
+
+def _without_other_stats(parsed: dict[str, Any]) -> Json:
+    """Drops the statistics of a host that are not read, while the answer is parsed.
+
+    Most of an answer is such statistics, and parsed they take twenty times as many bytes.
+    """
+    if "stats" in parsed:
+        parsed["stats"] = [each for each in parsed["stats"] if each["name"] in STATS]
+    return parsed
 
 
 def _clusters(answer: Json) -> Iterator[tuple[str, tuple[Host, ...]]]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -88,6 +89,20 @@ def test_addresses_names_and_counts_are_read() -> None:
         Host("unix:/run/m"),
         Host("[::1]:80"),
     )
+
+
+def test_the_statistics_of_many_hosts_do_not_fill_the_memory() -> None:
+    stats = [{"type": "GAUGE", "name": f"number_{n}", "value": str(n)} for n in range(20)]
+    cluster = {"name": "m/v1", "host_statuses": [{**host(), "stats": stats}] * 2000}
+    answer = json.dumps({"cluster_statuses": [cluster]}).encode()
+    with envoy(Response(answer)) as address:
+        tracemalloc.start()
+        found = AdminSource(address).ask()
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert isinstance(found, Observation)
+    assert len(found.clusters["m/v1"]) == 2000
+    assert peak < 5 * len(answer)
 
 
 def test_a_cluster_without_hosts_is_read() -> None:
