@@ -37,7 +37,6 @@ from extproc.limits.descriptors import DescriptorMatcher
 from extproc.limits.leases import LeaseCounts
 from extproc.limits.ledger import Ledger
 from extproc.telemetry.entry import AccessLogEntry
-from sluice.config import PolicyDocument
 from sluice.config.breaker import BreakerConfig
 from sluice.config.limit_backend import LimitBackend
 from sluice.config.limits import Limits
@@ -64,7 +63,6 @@ class PreparedProtection:
     Call either `Protection.commit` or `discard`, once, and before another policy is prepared.
     """
 
-    breakers: Mapping[str, BreakerConfig]
     limits: Limits
     limiter: Limiter | None
     descriptors: DescriptorSettings
@@ -103,17 +101,11 @@ class Protection:
         self._backend: AsyncExitStack | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def prepare(self, document: PolicyDocument) -> PreparedProtection:
+    async def prepare(self, limits: Limits) -> PreparedProtection:
         """Run all steps for a policy that can fail. Changes nothing that is in force.
 
         Raises ValueError with a message for operators.
         """
-        limits = document.limits
-        breakers = {
-            cluster_name(name, version): model.breaker
-            for name, model in document.models.items()
-            for version in model.versions
-        }
         new_backend = self._backend is None or limits.backend != self._limits.backend
         async with AsyncExitStack() as stack:
             budgets = self.budgets
@@ -125,15 +117,18 @@ class Protection:
             matcher = DescriptorMatcher(limits.domains)
             descriptors = DescriptorSettings(matcher, budgets, limits.near_limit, limits.headers)
             backend = stack.pop_all() if new_backend else None
-        return PreparedProtection(breakers, limits, limiter, descriptors, budgets, backend)
+        return PreparedProtection(limits, limiter, descriptors, budgets, backend)
 
     def _new_limiter(self, limits: Limits, budgets: Budgets) -> Limiter:
         max_keys, workers = limits.backend.max_keys, self._settings.workers
         return Limiter(limits.rules, budgets, max_keys, workers)
 
-    def commit(self, prepared: PreparedProtection) -> None:
-        """Put the whole policy in force. Call it on the event loop. It cannot fail."""
-        self.breaker.configure(prepared.breakers)
+    def commit(self, prepared: PreparedProtection, breakers: Mapping[str, BreakerConfig]) -> None:
+        """Put the whole policy in force. Call it on the event loop. It cannot fail.
+
+        `breakers` has the name of each version's cluster.
+        """
+        self.breaker.configure(breakers)
         self.breaker.update(self.monotonic())
         if prepared.limiter is not None:
             prepared.limiter.keep_counts(self.rule_counts)

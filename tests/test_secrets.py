@@ -21,12 +21,13 @@ import yaml
 from extproc.limits.redis import redis_store
 from extproc.policy.compiled import compile_policy
 from extproc.policy.current import CurrentPolicy
+from extproc.policy.received import ReceivedPolicy
 from extproc.policy.subscriber import follow as follow_policy
 from protos.base_pb2 import Node
 from protos.policy_pb2 import Policy
 from sluice.cli import main
 from sluice.cli.explain.command import EXIT_REFUSED
-from sluice.config import ConfigError, GatewayConfig, PolicyDocument, policy_document
+from sluice.config import ConfigError, GatewayConfig, policy_document
 from sluice.config.checked import LoadedConfig
 from sluice.config.load import loads
 from sluice.config.schema import sections
@@ -333,7 +334,7 @@ async def test_the_rejection_of_a_policy_shows_no_secret(
     fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     policy = policy_document(loads(yaml.safe_dump(BASE)), tmp_path)
-    data = json.loads(policy.model_dump_json())
+    data = json.loads(policy.serialized_settings())
     if fault == "key":
         data["auth"]["api_keys"][0][f"sha256:{SECRET}"] = None
     if fault == "value":
@@ -342,11 +343,11 @@ async def test_the_rejection_of_a_policy_shows_no_secret(
         data["auth"]["issuers"][0]["jwks"] = SECRET
     current = CurrentPolicy()
 
-    async def apply(received: PolicyDocument) -> None:
+    async def apply(received: ReceivedPolicy) -> None:
         if fault == "exception":
             raise RuntimeError(SECRET)
         if fault == "backend":
-            redis_store(received.limits.backend)
+            redis_store(received.settings.limits.backend)
         current.apply(received)
 
     with nothing_shown(capsys, caplog):

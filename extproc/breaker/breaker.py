@@ -71,8 +71,10 @@ class Breaker:
         """
         enabled = {name: config for name, config in configs.items() if config.enabled}
         previous, self._configs = self._configs, enabled
-        for name in {name for name, config in previous.items() if configs.get(name) != config}:
-            self._forget(name)
+        for name, config in previous.items():
+            # Most configs are the same objects, and sections are compared slowly.
+            if (now := configs.get(name)) is not config and now != config:
+                self._forget(name)
         self._due.update(name for name in enabled if name not in self._versions)
         self._update_at = 0
         removed = self._not_closed - enabled.keys()

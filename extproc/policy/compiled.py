@@ -1,13 +1,17 @@
-"""Compiles a policy document into an immutable `Policy`, with names and values as bytes."""
+"""Compiles a policy document into an immutable `Policy`, with names and values as bytes.
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+A new policy shares the compiled models that have not changed with the policy before.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from extproc.auth import Authenticator
 from extproc.convert import ConversionLimits, Converters, Signature
 from extproc.convert.media_types import IMAGES, MULTIPART, PROTOBUF, media_type_name
-from sluice.config import Model, PolicyDocument, Version
-from sluice.config.gateway import Requests
+from extproc.policy.received import ReceivedPolicy
+from sluice.config import Model, PolicyDocument, PolicySettings, Version
+from sluice.config.breaker import BreakerConfig
 from sluice.config.models import AllowRule, ClaimRule, UserBucket
 from sluice.contract.names import cluster_name
 from sluice.contract.paths import GRPC_OPERATIONS, OIP_OPERATIONS
@@ -44,9 +48,14 @@ class ModelPolicy:
     """The rules of one model."""
 
     name: str
+    digest: bytes = field(repr=False)
+    """The hash of the model that was compiled."""
     type: str | None
+    prefixes: tuple[bytes, ...]
+    """Path prefixes: first `/v2/models/NAME`, then `paths`."""
     targets: Mapping[bytes, Target]
     """Targets by version."""
+    breaker: BreakerConfig
     stable: Target
     methods: frozenset[bytes]
     allow_header: str
@@ -78,6 +87,8 @@ class Policy:
     """Models by path prefix. The second value is True for `/v2/models/NAME`, False for `paths`."""
     longest_prefix: int
     """Bytes of the longest path prefix."""
+    limits: ConversionLimits
+    """The limits of models that have none of their own."""
     authenticator: Authenticator
     expose_reason: bool
     forward_credentials: bool
@@ -88,6 +99,23 @@ class Policy:
     conversion_timeout: float
     """Seconds for the conversion of one body."""
 
+    @property
+    def breakers(self) -> dict[str, BreakerConfig]:
+        """The breaker of each version, by the name of its cluster."""
+        return {
+            target.cluster: model.breaker
+            for model in self.models.values()
+            for target in model.targets.values()
+        }
+
+    @property
+    def versions(self) -> dict[str, frozenset[str]]:
+        """The names of the versions of each model."""
+        return {
+            model.name: frozenset(target.version for target in model.targets.values())
+            for model in self.models.values()
+        }
+
 
 def compile_policy(document: PolicyDocument, previous: Policy | None = None) -> Policy:
     """Compile a policy document. Raises ValueError if a key set is not valid.
@@ -95,39 +123,75 @@ def compile_policy(document: PolicyDocument, previous: Policy | None = None) -> 
     If the `auth` section is the same as in `previous`, the new policy uses the authenticator of
     `previous`, with its cache of verified tokens.
     """
-    auth = document.auth
+    limits = _limits(document)
+    models = (
+        _compile_model(name, model, model.digest, limits) for name, model in document.models.items()
+    )
+    return _policy(document, models, previous)
+
+
+def compile_received(received: ReceivedPolicy, previous: Policy | None = None) -> Policy:
+    """As `compile_policy`, but reads and compiles only the models that `previous` does not have.
+
+    Raises ValueError also if a model is not valid.
+    """
+    limits = _limits(received.settings)
+    known: Mapping[bytes, ModelPolicy] = {}
+    if previous is not None and previous.limits == limits:
+        known = previous.models
+    models = []
+    for name, each in received.models.items():
+        compiled = known.get(name.encode())
+        if compiled is None or compiled.digest != each.version:
+            compiled = _compile_model(name, each.model(), each.version, limits)
+        models.append(compiled)
+    return _policy(received.settings, models, previous)
+
+
+def _limits(settings: PolicySettings) -> ConversionLimits:
+    requests = settings.requests
+    return ConversionLimits(max_body=requests.max_body, max_response=requests.max_response)
+
+
+def _policy(
+    settings: PolicySettings, compiled: Iterable[ModelPolicy], previous: Policy | None
+) -> Policy:
+    auth = settings.auth
     if previous is not None and previous.authenticator.auth == auth:
         authenticator = previous.authenticator
     else:
         authenticator = Authenticator(auth, None if previous is None else previous.authenticator)
     models: dict[bytes, ModelPolicy] = {}
     prefixes: dict[bytes, tuple[ModelPolicy, bool]] = {}
-    for name, model in document.models.items():
-        compiled = _compile_model(name, model, document.requests)
-        models[name.encode()] = compiled
-        own, *configured = model.prefixes(name)
-        prefixes[own.encode()] = (compiled, True)
-        prefixes.update({path.encode(): (compiled, False) for path in configured})
+    for model in compiled:
+        models[model.name.encode()] = model
+        own, *configured = model.prefixes
+        prefixes[own] = (model, True)
+        prefixes.update((path, (model, False)) for path in configured)
     return Policy(
-        version=document.version,
+        version=settings.version,
         models=models,
         prefixes=prefixes,
         longest_prefix=max(map(len, prefixes), default=0),
+        limits=_limits(settings),
         authenticator=authenticator,
-        expose_reason=document.requests.expose_reason,
+        expose_reason=settings.requests.expose_reason,
         forward_credentials=auth.forward_credentials,
-        max_grpc_headers=document.requests.max_grpc_headers,
+        max_grpc_headers=settings.requests.max_grpc_headers,
         api_key_header=auth.api_key_header,
-        message_timeout=document.message_timeout,
-        conversion_timeout=document.conversion_timeout,
+        message_timeout=settings.message_timeout,
+        conversion_timeout=settings.conversion_timeout,
     )
 
 
-def _compile_model(name: str, model: Model, defaults: Requests) -> ModelPolicy:
-    limits = ConversionLimits(
-        max_body=defaults.max_body if model.max_body is None else model.max_body,
-        max_response=defaults.max_response if model.max_response is None else model.max_response,
-    )
+def _compile_model(
+    name: str, model: Model, digest: bytes, defaults: ConversionLimits
+) -> ModelPolicy:
+    limits = defaults
+    if model.max_body is not None:
+        limits = replace(limits, max_body=model.max_body)
+    if model.max_response is not None:
+        limits = replace(limits, max_response=model.max_response)
     targets = {
         version: Target(
             name,
@@ -143,8 +207,11 @@ def _compile_model(name: str, model: Model, defaults: Requests) -> ModelPolicy:
     accepted = [*map(media_type_name, model.content_types), *_convertible_types(model)]
     return ModelPolicy(
         name=name,
+        digest=digest,
         type=model.type,
+        prefixes=tuple(path.encode() for path in model.prefixes(name)),
         targets={version.encode(): target for version, target in targets.items()},
+        breaker=model.breaker,
         stable=targets[model.stable_version],
         methods=frozenset(method.encode() for method in methods),
         allow_header=", ".join(methods),

@@ -2,7 +2,8 @@
 
 from collections.abc import Awaitable
 
-from extproc.policy.compiled import Policy, compile_policy
+from extproc.policy.compiled import Policy, compile_policy, compile_received
+from extproc.policy.received import ReceivedPolicy
 from sluice.config import PolicyDocument
 from sluice.keys.remote_key_sets import RemoteKeySets
 
@@ -14,9 +15,14 @@ class CurrentPolicy:
         self.current: Policy | None = None
         self._remote: RemoteKeySets | None = None
 
-    def compile(self, document: PolicyDocument) -> Policy:
-        """Compile a policy, without putting it in force. Raises ValueError."""
-        return compile_policy(document, self.current)
+    def compile(self, policy: PolicyDocument | ReceivedPolicy) -> Policy:
+        """Compile a policy, without putting it in force. Raises ValueError.
+
+        Models of a received policy that are in force already are not compiled again.
+        """
+        if isinstance(policy, ReceivedPolicy):
+            return compile_received(policy, self.current)
+        return compile_policy(policy, self.current)
 
     def commit(self, policy: Policy) -> None:
         """Put a compiled policy in force."""
@@ -26,9 +32,9 @@ class CurrentPolicy:
             self._remote = RemoteKeySets(policy.authenticator)
             self._remote.start()
 
-    def apply(self, document: PolicyDocument) -> None:
+    def apply(self, policy: PolicyDocument | ReceivedPolicy) -> None:
         """Compile a policy and put it in force. If it raises ValueError, nothing has changed."""
-        self.commit(self.compile(document))
+        self.commit(self.compile(policy))
 
     def refresh_keys(self, issuer: str) -> Awaitable[None] | None:
         """Fetch an issuer's key set again; None if this is not possible now.

@@ -11,17 +11,14 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
-from pydantic import ValidationError
 
+from extproc.policy.received import ReceivedPolicy
 from extproc.rpc import RpcError, StatusCode
 from extproc.transport.aio.client import ClientLimits, open_call
 from protos.base_pb2 import Node
 from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
-from protos.policy_pb2 import Policy
 from sluice.config import PolicyDocument
-from sluice.config.errors import MAX_PROBLEMS
 from sluice.config.policy import MAX_POLICY
-from sluice.config.validation import location, shown_path
 from sluice.contract.names import POLICY_TYPE_URL
 from sluice.contract.paths import ADS_STREAM
 
@@ -35,7 +32,7 @@ PATIENCE = 10.0
 """Seconds without a policy server after which each reason is a warning. Until then, the control
 plane may be starting."""
 
-Apply = Callable[[PolicyDocument], Awaitable[None]]
+Apply = Callable[[ReceivedPolicy], Awaitable[None]]
 """Puts a policy in force. If this function returns, the policy is accepted (ACK). If it raises
 ValueError, nothing has changed, and the policy is rejected (NACK)."""
 
@@ -68,8 +65,8 @@ async def fetch_policy(address: str, node: Node) -> PolicyDocument:
     """
     fetched: list[PolicyDocument] = []
 
-    async def keep(document: PolicyDocument) -> None:
-        fetched.append(document)
+    async def keep(policy: ReceivedPolicy) -> None:
+        fetched.append(policy.document())
 
     async with aclosing(_handled_responses(address, node, keep, asyncio.sleep)) as handled:
         while not fetched:
@@ -135,7 +132,7 @@ async def _acknowledge(
     """Apply a response; returns the ACK or NACK."""
     request = DiscoveryRequest(type_url=POLICY_TYPE_URL, response_nonce=response.nonce)
     try:
-        await apply(_document(response))
+        await apply(_policy(response))
         subscription.version = response.version_info
     except ValueError as error:
         log.error("policy %s is rejected: %s", response.version_info, error)
@@ -152,19 +149,8 @@ async def _acknowledge(
     return request
 
 
-def _document(response: DiscoveryResponse) -> PolicyDocument:
+def _policy(response: DiscoveryResponse) -> ReceivedPolicy:
     """The policy in a response. Raises ValueError."""
     if len(response.resources) != 1:
         raise ValueError(f"expected one policy, not {len(response.resources)}")
-    try:
-        policy = Policy.FromString(response.resources[0].value)
-        return PolicyDocument.model_validate_json(policy.config)
-    except DecodeError as error:
-        raise ValueError("not a Policy message") from error
-    except ValidationError as error:
-        # The reason has no values of the document, because the document contains keys.
-        found = (
-            f"{shown_path(location(detail), PolicyDocument)}: {detail['type']}"
-            for detail in error.errors(include_input=False)[:MAX_PROBLEMS]
-        )
-        raise ValueError(f"not a valid policy: {'; '.join(found)}") from None
+    return ReceivedPolicy.parse(response.resources[0].value)

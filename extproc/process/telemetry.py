@@ -9,6 +9,7 @@ from pathlib import Path
 
 from extproc.auth import Authenticator
 from extproc.counter_table import CounterTable
+from extproc.policy.compiled import Policy
 from extproc.process.metrics import token_counters
 from extproc.services.access_log import AccessLogService
 from extproc.telemetry import catalog
@@ -18,7 +19,7 @@ from extproc.telemetry.outputs import open_output
 from extproc.telemetry.publisher import MetricsPublisher
 from extproc.telemetry.requests import RequestMetrics
 from extproc.telemetry.writer import LogWriter
-from sluice.config import PolicyDocument
+from sluice.config import PolicySettings
 from sluice.config.telemetry import AccessLog as AccessLogConfig
 
 PUBLISH_INTERVAL = 0.5
@@ -40,7 +41,7 @@ class TelemetrySettings:
 class PreparedTelemetry:
     """Telemetry of a policy that is not in force yet. `writer` is None without an access log."""
 
-    document: PolicyDocument
+    settings: PolicySettings
     writer: LogWriter | None
 
 
@@ -67,19 +68,18 @@ class WorkerTelemetry:
         if settings.profiler is not None:
             _allow_tracing(settings.profiler)
 
-    def prepare(self, document: PolicyDocument) -> PreparedTelemetry:
+    def prepare(self, settings: PolicySettings) -> PreparedTelemetry:
         """Start the log writer of a policy that is not in force yet, and change nothing else."""
-        if document.access_log == self._config:
-            return PreparedTelemetry(document, self._writer)
-        return PreparedTelemetry(document, self._open(document.access_log))
+        if settings.access_log == self._config:
+            return PreparedTelemetry(settings, self._writer)
+        return PreparedTelemetry(settings, self._open(settings.access_log))
 
-    def commit(self, prepared: PreparedTelemetry, authenticator: Authenticator) -> None:
+    def commit(self, prepared: PreparedTelemetry, policy: Policy) -> None:
         """Use the models, the log writer and the authenticator of a policy."""
-        models, limits = prepared.document.models, prepared.document.limits
-        versions = {name: frozenset(models[name].versions) for name in models}
-        self._requests.set_names(versions, limits.names)
-        self._config = prepared.document.access_log
+        self._requests.set_names(policy.versions, prepared.settings.limits.names)
+        self._config = prepared.settings.access_log
         self._use(prepared.writer, self._config)
+        authenticator = policy.authenticator
         if authenticator is not self._authenticator:
             self._authenticator = authenticator
             self.publisher.add_counters("tokens", partial(token_counters, authenticator))

@@ -20,6 +20,7 @@ import uvloop
 from extproc.convert import ConversionPool
 from extproc.memory_budget import MemoryBudget
 from extproc.policy.current import CurrentPolicy
+from extproc.policy.received import ReceivedPolicy
 from extproc.policy.subscriber import follow
 from extproc.process.heartbeat import Heartbeat
 from extproc.process.metrics import (
@@ -50,7 +51,6 @@ from extproc.services.native_runtime import NativeRuntimeService
 from extproc.services.ratelimit import RateLimitService
 from extproc.transport import TransportLimits, TransportName, serve
 from protos.base_pb2 import Node
-from sluice.config import PolicyDocument
 from sluice.contract.names import CALLOUT_AGENT, NODE_CLUSTER
 from sluice.contract.paths import EXT_AUTHZ, EXT_PROC
 
@@ -237,25 +237,26 @@ class Worker:
             wait.cancel()
         return not self._stop.is_set()
 
-    async def _apply(self, document: PolicyDocument) -> None:
+    async def _apply(self, received: ReceivedPolicy) -> None:
         """Apply a policy completely, or raise ValueError and change nothing.
 
         All steps that can fail run before the first commit.
         """
-        # Both reading a very large document and compiling it take long. The worker does not hang.
+        # To read and compile many models takes long. The worker does not hang.
         self._heartbeat.beat()
-        protection = await self._protection.prepare(document)
+        settings = received.settings
+        protection = await self._protection.prepare(settings.limits)
         try:
-            policy = self._current_policy.compile(document)
-            telemetry = self._telemetry.prepare(document)
+            policy = self._current_policy.compile(received)
+            telemetry = self._telemetry.prepare(settings)
         except BaseException:
             await protection.discard()
             raise
-        self._protection.commit(protection)
+        self._protection.commit(protection, policy.breakers)
         self._current_policy.commit(policy)
-        self._telemetry.commit(telemetry, policy.authenticator)
-        self._pool.set_timeout(document.conversion_timeout)
-        log.info("policy %s is in force", document.version)
+        self._telemetry.commit(telemetry, policy)
+        self._pool.set_timeout(settings.conversion_timeout)
+        log.info("policy %s is in force", settings.version)
         self._has_policy.set()
 
 

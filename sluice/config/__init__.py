@@ -16,7 +16,7 @@ from sluice.config.auth import ApiKey, Auth, JwtIssuer
 from sluice.config.errors import ConfigError, Problem
 from sluice.config.gateway import GatewayConfig
 from sluice.config.models import Model, Version
-from sluice.config.policy import PolicyDocument, policy_document
+from sluice.config.policy import PolicyDocument, PolicySettings, policy_document
 
 __all__ = [
     "ApiKey",
@@ -26,6 +26,7 @@ __all__ = [
     "JwtIssuer",
     "Model",
     "PolicyDocument",
+    "PolicySettings",
     "Problem",
     "Version",
     "policy_document",

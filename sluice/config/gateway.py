@@ -13,7 +13,7 @@ from sluice.config.enumeration import enumerated
 from sluice.config.errors import KeyPath
 from sluice.config.invalid import check_distinct, invalid
 from sluice.config.limits import Limits
-from sluice.config.models import Model
+from sluice.config.models import Model, Models
 from sluice.config.telemetry import Telemetry
 from sluice.config.values import (
     MAX_UINT32,
@@ -24,7 +24,6 @@ from sluice.config.values import (
     HostName,
     HostPort,
     IpPort,
-    Name,
     PositiveDuration,
     Shown,
     Size,
@@ -256,7 +255,7 @@ class GatewayConfig(Strict):
     auth: Auth = Auth()
     limits: Limits = Limits()
     telemetry: Telemetry = Telemetry()
-    models: dict[Name, Model] = Field(default_factory=dict, max_length=10_000)
+    models: Models = Field(default_factory=dict, max_length=10_000)
     allow_disruption: bool = Field(
         False,
         description="Apply this config to a running gateway also if the change would cut off its "

@@ -1,10 +1,17 @@
 """Models, their versions and endpoints, and the rules that select a version."""
 
+import hashlib
 from collections.abc import Iterable
 from functools import cached_property
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from sluice.config.auth import Claim, ClaimValue
 from sluice.config.breaker import BreakerConfig
@@ -41,6 +48,9 @@ MediaRange = Annotated[
     ),
     AfterValidator(str.lower),
 ]
+
+DIGEST_LENGTH = 16
+"""Bytes: two models do not have the same digest by chance."""
 
 MAX_NAMED = 8
 """Versions that an error names."""
@@ -299,9 +309,15 @@ class Model(Strict):
         """The model as JSON. Most edits change one model of many, so it is kept."""
         return self.model_dump_json().encode()
 
+    @cached_property
+    def digest(self) -> bytes:
+        """A hash of `serialized`: the version of the model."""
+        return hashlib.sha256(self.serialized).digest()[:DIGEST_LENGTH]
+
     def __copy__(self) -> Self:
         copied = super().__copy__()
-        copied.__dict__.pop("serialized", None)  # `model_copy` may change the copy
+        for name in ("serialized", "digest"):  # `model_copy` may change the copy
+            copied.__dict__.pop(name, None)
         return copied
 
     @property
@@ -353,6 +369,14 @@ class Model(Strict):
                 message = f"write a whole number, not {canary.percent}, with bucket.hash: modulo"
                 raise invalid(message, ("canaries", n, "percent"))
         return self
+
+
+def _if_not_valid(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+    return value if isinstance(value, Model) else validate(value)
+
+
+Models = dict[Name, Annotated[Model, WrapValidator(_if_not_valid)]]
+"""Models by name. A `Model` is valid: Pydantic would check its rules again."""
 
 
 def _one_of(versions: Iterable[str]) -> str:

@@ -11,9 +11,9 @@ from sluice.config.errors import ConfigError, KeyPath, Place, unplaced
 from sluice.config.files import UnusableFileError, read_named_file
 from sluice.config.gateway import Callout, GatewayConfig, Listener, Requests, UnderscoresAction
 from sluice.config.limits import Limits
-from sluice.config.models import Model
+from sluice.config.models import Models
 from sluice.config.telemetry import AccessLog
-from sluice.config.values import Name, PositiveDuration, Strict
+from sluice.config.values import PositiveDuration, Strict
 from sluice.keys.key_set import MAX_DOCUMENT, KeySet, KeySetError
 
 VERSION_LENGTH = 16
@@ -24,11 +24,11 @@ MAX_POLICY = 60 << 20
 policy much larger than the config file."""
 
 
-class PolicyDocument(Strict):
-    """The policy that the control plane sends to workers (`Policy.config` in policy.proto).
+class PolicySettings(Strict):
+    """The part of a policy that all models share (`Policy.config` in policy.proto).
 
-    The document contains the key sets that the config names, so a worker reads no file. `version`
-    is the version of the config.
+    It contains the key sets that the config names, so a worker reads no file. `version` is the
+    version of the config.
     """
 
     version: str
@@ -42,13 +42,22 @@ class PolicyDocument(Strict):
     """`callout.conversion_timeout`: time for the conversion of one body."""
     headers_with_underscores: UnderscoresAction = Listener().headers_with_underscores
     """`listener.headers_with_underscores`, for `sluice explain`."""
-    models: dict[Name, Model] = Field(max_length=10_000)
 
-    def serialized(self) -> bytes:
-        """The policy as JSON."""
-        models = (b'"%b":%b' % (name.encode(), m.serialized) for name, m in self.models.items())
-        rest = self.model_dump_json(exclude={"models"}).encode()
-        return b'%b,"models":{%b}}' % (rest.removesuffix(b"}"), b",".join(models))
+
+class PolicyDocument(PolicySettings):
+    """The policy that the control plane sends to workers: the settings, and every model."""
+
+    models: Models = Field(max_length=10_000)
+
+    def serialized_settings(self) -> bytes:
+        """The policy without its models, as JSON."""
+        return self.model_dump_json(exclude={"models"}).encode()
+
+    @property
+    def size(self) -> int:
+        """The bytes of the settings and of the models, as JSON."""
+        models = self.models.values()
+        return len(self.serialized_settings()) + sum(len(model.serialized) for model in models)
 
 
 def policy_document(
@@ -79,7 +88,7 @@ def policy_document(
         headers_with_underscores=config.listener.headers_with_underscores,
         models=config.models,
     )
-    if len(policy.serialized()) > MAX_POLICY:
+    if policy.size > MAX_POLICY:
         message = (
             f"the policy for the workers is larger than {MAX_POLICY >> 20} MiB; "
             "use smaller key sets, or fewer models and labels"
@@ -100,7 +109,7 @@ def _version(config: GatewayConfig, key_sets: Iterable[str]) -> str:
     """
     digest = hashlib.sha256()
     texts = (config.model_dump_json(exclude={"models"}), *config.models, *key_sets)
-    models = (model.serialized for model in config.models.values())
+    models = (model.digest for model in config.models.values())
     for content in (*(text.encode() for text in texts), *models):
         digest.update(len(content).to_bytes(8, "big") + content)
     return digest.hexdigest()[:VERSION_LENGTH]

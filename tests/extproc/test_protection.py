@@ -18,8 +18,8 @@ from extproc.process.broker import serve_budgets
 from extproc.protection import Protection, ProtectionSettings, request_view
 from extproc.services.budgets import BudgetService
 from extproc.telemetry.entry import NO_GRPC_OUTCOME, AccessLogEntry, Progress, RequestOutcome
-from sluice.config import PolicyDocument
 from tests.extproc.decision.requests import admitted, document, make_policy, make_request
+from tests.extproc.policy.received import protect
 
 VERSION = "m/v1"
 
@@ -33,7 +33,7 @@ ANSWERED = Progress(
 def protection(tmp_path: Path) -> Protection:
     create(tmp_path / "counters", 1, 10_000)
     made = Protection(CounterTable(tmp_path / "counters", 0), ProtectionSettings())
-    made.commit(asyncio.run(made.prepare(document())))
+    asyncio.run(protect(made, document()))
     return made
 
 
@@ -56,10 +56,6 @@ DOMAINS = {"mesh": {"descriptors": [{"key": "a", "rate_limit": {"requests_per_un
 ADMISSION = admitted(make_policy(), make_request())
 
 
-async def follow(protection: Protection, by: PolicyDocument) -> None:
-    protection.commit(await protection.prepare(by))
-
-
 async def decided(protection: Protection) -> Decision:
     decision = protection.admit(ADMISSION, {}, has_body=False)
     return decision if isinstance(decision, Admission | Refusal) else await decision
@@ -78,7 +74,7 @@ async def test_a_policy_whose_backend_cannot_be_configured_changes_nothing(
     protection: Protection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("REDIS_PASSWORD", raising=False)
-    await follow(protection, document(limits={"rules": RULES, "domains": DOMAINS}))
+    await protect(protection, document(limits={"rules": RULES, "domains": DOMAINS}))
     before = protection.limiter, protection.budgets, protection.descriptor_limiter.settings
     backend = {
         "kind": "redis",
@@ -89,7 +85,7 @@ async def test_a_policy_whose_backend_cannot_be_configured_changes_nothing(
         {"m": {"breaker": {"enabled": False}}}, limits={"backend": backend, "headers": False}
     )
     with pytest.raises(ValueError) as refused:
-        await protection.prepare(unusable)
+        await protection.prepare(unusable.limits)
     assert str(refused.value) == (
         "limits.backend.password_env names a variable that is not set in this process"
     )
@@ -106,20 +102,22 @@ async def test_a_policy_whose_backend_cannot_be_configured_changes_nothing(
 async def test_a_prepared_policy_is_in_force_only_once_it_is_committed(
     protection: Protection,
 ) -> None:
-    prepared = await protection.prepare(document(limits={"rules": RULES}))
+    prepared = await protection.prepare(document(limits={"rules": RULES}).limits)
     assert [type(await decided(protection)) for _ in range(4)] == [Admission] * 4
-    protection.commit(prepared)
+    protection.commit(prepared, {})
     assert type(await decided(protection)) is Admission
     assert protection.rule_counts["each"].admitted == 1
 
 
 @pytest.mark.anyio
 async def test_a_rule_of_the_same_name_keeps_its_counts(protection: Protection) -> None:
-    await follow(protection, document(limits={"rules": RULES}))
+    await protect(protection, document(limits={"rules": RULES}))
     await decided(protection)
-    prepared = await protection.prepare(document(limits={"rules": [{**RULES[0], "rate": 5}]}))
+    prepared = await protection.prepare(
+        document(limits={"rules": [{**RULES[0], "rate": 5}]}).limits
+    )
     await decided(protection)
-    protection.commit(prepared)
+    protection.commit(prepared, {})
     assert [type(await decided(protection)) for _ in range(2)] == [Admission, Refusal]
     counts = protection.rule_counts["each"]
     assert (counts.admitted, counts.refused) == (3, 1)
@@ -134,16 +132,16 @@ async def test_a_new_policy_keeps_the_shares_of_clients(protection: Protection) 
         headers = {"x": str(value).encode()}
         return isinstance(protection.admit(ADMISSION, headers, has_body=False), Admission)
 
-    await follow(protection, document(limits=limits))
+    await protect(protection, document(limits=limits))
     assert all(admits(value) for value in range(2000 // 8 + 1))
-    await follow(protection, document(limits={**limits, "headers": False}))
+    await protect(protection, document(limits={**limits, "headers": False}))
     assert not admits(2000)
 
 
 @pytest.mark.anyio
 async def test_a_new_policy_keeps_the_state_of_the_breaker(protection: Protection) -> None:
     open_breaker(protection)
-    await follow(protection, document(limits={"rules": RULES}))
+    await protect(protection, document(limits={"rules": RULES}))
     status = protection.breaker.status(time.monotonic())[VERSION]
     assert (status.state, status.volume) == (BreakerState.OPEN, 30)
 
@@ -185,7 +183,7 @@ async def shared(tmp_path: Path) -> AsyncIterator[Shared]:
 
 @pytest.mark.anyio
 async def test_a_discarded_policy_closes_the_backend_that_it_opened(shared: Shared) -> None:
-    prepared = await shared.protection.prepare(document())
+    prepared = await shared.protection.prepare(document().limits)
     await shared.lease(prepared.budgets)
     await prepared.discard()
     assert shared.free() == LIMIT.capacity
@@ -193,11 +191,11 @@ async def test_a_discarded_policy_closes_the_backend_that_it_opened(shared: Shar
 
 @pytest.mark.anyio
 async def test_a_policy_with_the_same_backend_keeps_the_leases(shared: Shared) -> None:
-    await follow(shared.protection, document())
+    await protect(shared.protection, document())
     budgets = shared.protection.budgets
     await shared.lease(budgets)
-    await (await shared.protection.prepare(document(limits={"rules": RULES}))).discard()
-    await follow(shared.protection, document(limits={"rules": RULES}))
+    await (await shared.protection.prepare(document(limits={"rules": RULES}).limits)).discard()
+    await protect(shared.protection, document(limits={"rules": RULES}))
     assert shared.protection.budgets is budgets
     assert shared.free() < LIMIT.capacity
     await shared.protection.close()
@@ -205,9 +203,9 @@ async def test_a_policy_with_the_same_backend_keeps_the_leases(shared: Shared) -
 
 @pytest.mark.anyio
 async def test_a_replaced_backend_returns_its_tokens(shared: Shared) -> None:
-    await follow(shared.protection, document())
+    await protect(shared.protection, document())
     await shared.lease(shared.protection.budgets)
-    await follow(shared.protection, document(limits={"backend": {"max_keys": 5000}}))
+    await protect(shared.protection, document(limits={"backend": {"max_keys": 5000}}))
     await shared.protection.close()
     assert shared.free() == LIMIT.capacity
 
@@ -216,7 +214,7 @@ async def test_a_replaced_backend_returns_its_tokens(shared: Shared) -> None:
 async def test_an_inspection_shows_the_breaker_and_the_limits_and_changes_neither(
     protection: Protection,
 ) -> None:
-    await follow(protection, document(limits={"rules": RULES}))
+    await protect(protection, document(limits={"rules": RULES}))
     view = request_view(ADMISSION, {}, has_body=False)
     assert type(await decided(protection)) is Admission
     for _ in range(3):

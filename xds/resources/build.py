@@ -7,7 +7,6 @@ from typing import Final
 
 from google.protobuf.message import Message
 
-from protos import policy_pb2
 from protos.cluster_pb2 import Cluster
 from sluice.config import GatewayConfig, Model, PolicyDocument
 from sluice.config.gateway import Requests
@@ -30,6 +29,7 @@ from xds.resources.filters import EXT_PROC
 from xds.resources.listener import listener
 from xds.resources.local_rate_limit import ModelLimits, model_limits
 from xds.resources.model_messages import serialized
+from xds.resources.policy import policy
 from xds.resources.rate_limit_config import rate_limit_configs
 
 
@@ -179,8 +179,7 @@ def _routes(inputs: _Inputs) -> Resources:
 
 
 def _policy(inputs: _Inputs) -> Resources:
-    message = policy_pb2.Policy(version=inputs.policy.version, config=inputs.policy.serialized())
-    return {names.POLICY: Resource.of(message.SerializeToString())}
+    return {names.POLICY: Resource.of(policy(inputs.policy))}
 
 
 def _rate_limits(inputs: _Inputs) -> Resources:

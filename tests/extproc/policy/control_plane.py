@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from protos.policy_pb2 import Policy
 from sluice.config import PolicyDocument
 from xds.protocol import resource_types
 from xds.protocol.nodes import Node, Nodes
 from xds.protocol.server import AdsServer
 from xds.protocol.snapshot import Resource, Snapshot
+from xds.resources.policy import policy as policy_message
 
 TIMEOUT = 10.0
 
@@ -26,8 +26,7 @@ class ControlPlane:
     def publish(self, policy: PolicyDocument | bytes) -> None:
         """Serve a policy, or bytes that are not a policy."""
         if isinstance(policy, PolicyDocument):
-            config = policy.model_dump_json().encode()
-            policy = Policy(version=policy.version, config=config).SerializeToString()
+            policy = policy_message(policy)
         resources = {resource_types.POLICY: {"policy": Resource.of(policy)}}
         self.nodes.publish(Snapshot.of(resources, "v1"))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from extproc.policy.current import CurrentPolicy
+from extproc.policy.received import ReceivedPolicy
 from extproc.policy.subscriber import PATIENCE, Apply, Sleep, fetch_policy, follow
 from protos.base_pb2 import Node
 from protos.policy_pb2 import Policy
@@ -23,16 +24,16 @@ FIRST = document({"m": {}})
 SECOND = document({"m": {"stable": "v2"}})
 
 
-def awaitable(apply: Callable[[PolicyDocument], None]) -> Apply:
-    async def applied(document: PolicyDocument) -> None:
-        apply(document)
+def awaitable(apply: Callable[[ReceivedPolicy], None]) -> Apply:
+    async def applied(policy: ReceivedPolicy) -> None:
+        apply(policy)
 
     return applied
 
 
 @asynccontextmanager
 async def following(
-    address: str, apply: Callable[[PolicyDocument], None], sleep: Sleep = asyncio.sleep
+    address: str, apply: Callable[[ReceivedPolicy], None], sleep: Sleep = asyncio.sleep
 ) -> AsyncIterator[None]:
     task = asyncio.create_task(follow(address, Node(id="callout-test-0"), awaitable(apply), sleep))
     try:
@@ -46,7 +47,11 @@ async def following(
 
 async def test_each_policy_is_applied_and_accepted(tmp_path: Path) -> None:
     applied: list[PolicyDocument] = []
-    async with control_plane(tmp_path) as server, following(server.address, applied.append):
+
+    def apply(policy: ReceivedPolicy) -> None:
+        applied.append(policy.document())
+
+    async with control_plane(tmp_path) as server, following(server.address, apply):
         server.publish(FIRST)
         (node,) = await server.accepted()
         server.publish(SECOND)
@@ -84,7 +89,7 @@ async def test_an_invalid_policy_is_rejected_and_the_last_good_policy_stays_in_f
 
 async def test_the_reason_of_a_nack_contains_no_key(tmp_path: Path) -> None:
     secret = "c2VjcmV0LXNlY3JldC1zZWNyZXQ"
-    bad = f'{{"requests": {{}}, "auth": {{"issuers": [{{"jwks": "{secret}"}}]}}, "models": {{}}}}'
+    bad = f'{{"requests": {{}}, "auth": {{"issuers": [{{"jwks": "{secret}"}}]}}}}'
     async with control_plane(tmp_path) as server, following(server.address, CurrentPolicy().apply):
         server.publish(Policy(config=bad.encode()).SerializeToString())
         reason = await server.rejected()
@@ -97,10 +102,10 @@ async def test_an_unexpected_failure_is_a_nack_and_does_not_end_the_worker(
 ) -> None:
     applied: list[PolicyDocument] = []
 
-    def apply(policy: PolicyDocument) -> None:
-        if policy == FIRST:
+    def apply(policy: ReceivedPolicy) -> None:
+        if policy.document() == FIRST:
             raise RuntimeError
-        applied.append(policy)
+        applied.append(policy.document())
 
     async with control_plane(tmp_path) as server, following(server.address, apply):
         server.publish(FIRST)

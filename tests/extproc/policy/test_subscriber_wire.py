@@ -9,14 +9,15 @@ import grpc.aio
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 
+from extproc.policy.received import ReceivedPolicy
 from extproc.policy.subscriber import MAX_BACKOFF, Sleep, follow
 from protos.base_pb2 import Node
 from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
-from protos.policy_pb2 import Policy
 from sluice.config import PolicyDocument
 from sluice.contract.names import POLICY_TYPE_URL
 from sluice.contract.paths import ADS_STREAM
 from tests.extproc.decision.requests import document
+from xds.resources.policy import policy as policy_message
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_event_loop")]
 
@@ -51,8 +52,7 @@ class Stream:
         response = DiscoveryResponse(version_info=version, nonce=nonce, type_url=POLICY_TYPE_URL)
         for policy in policies:
             if isinstance(policy, PolicyDocument):
-                config = policy.model_dump_json().encode()
-                policy = Policy(version=policy.version, config=config).SerializeToString()
+                policy = policy_message(policy)
             response.resources.append(AnyMessage(type_url=POLICY_TYPE_URL, value=policy))
         self.send(response.SerializeToString())
 
@@ -90,8 +90,8 @@ async def worker(
     server.add_insecure_port(address)
     await server.start()
 
-    async def apply(document: PolicyDocument) -> None:
-        applied.append(document)
+    async def apply(policy: ReceivedPolicy) -> None:
+        applied.append(policy.document())
 
     task = asyncio.create_task(follow(address, Node(id="callout-test-0"), apply, sleep))
     try:

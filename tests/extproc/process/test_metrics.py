@@ -43,6 +43,7 @@ from sluice.config import Auth, PolicyDocument
 from sluice.config.breaker import BreakerConfig
 from sluice.contract.names import cluster_name
 from tests.extproc.decision.requests import document
+from tests.extproc.policy.received import protect
 
 MINUTE = 60 * MICROS_PER_SECOND
 NOW = 1000.0
@@ -82,7 +83,7 @@ def worker(tmp_path: Path) -> Iterator[Worker]:
 
 
 def apply(worker: Worker, policy: PolicyDocument) -> None:
-    worker.protection.commit(asyncio.run(worker.protection.prepare(policy)))
+    asyncio.run(protect(worker.protection, policy))
 
 
 def test_the_status_and_the_metrics_show_every_breaker(worker: Worker) -> None:
@@ -188,7 +189,7 @@ def test_a_lost_backend_is_down_and_its_evictions_are_counted(tmp_path: Path) ->
         async with serve_budgets(socket, BudgetService(Ledger(1), steady_clock(), evicted.add)):
             # On a slow machine, 2,001 keys take longer than the default timeout.
             backend = {"max_keys": 2000, "timeout": 5}
-            protection.commit(await protection.prepare(document(limits={"backend": backend})))
+            await protect(protection, document(limits={"backend": backend}))
             await asyncio.gather(*(fetch(str(number)) for number in range(2001)))
             exposed = worker.exposed()
             assert "sluice_limit_backend_up 1.0" in exposed

@@ -12,6 +12,7 @@ from extproc.rpc import RpcError, StatusCode
 from extproc.services.inspection import InspectionService
 from protos.protection_pb2 import InspectRequest, InspectResponse
 from tests.extproc.decision.requests import document
+from tests.extproc.policy.received import protect
 
 pytestmark = pytest.mark.anyio
 GOLD = InspectRequest.Claim(name="tier", values=["gold", "new"])
@@ -32,7 +33,7 @@ async def service(tmp_path: Path) -> InspectionService:
     create(tmp_path / "counters", 1, 10_000)
     policy = document(limits={"rules": RULES})
     protection = Protection(CounterTable(tmp_path / "counters", 0), ProtectionSettings())
-    protection.commit(await protection.prepare(policy))
+    await protect(protection, policy)
     current = CurrentPolicy()
     current.current = compile_policy(policy)
     return InspectionService(protection, current)

@@ -36,6 +36,7 @@ from sluice.keys.key_set import KeySet
 from sluice.user_agent import USER_AGENT
 from tests.extproc.auth.tokens import issuer
 from tests.extproc.decision.requests import document
+from tests.extproc.policy.received import protect
 from tests.integration.raw_server import raw_server
 from xds.admin.app import application
 from xds.admin.metrics import StateCollector
@@ -67,7 +68,7 @@ def table(tmp_path: Path) -> Iterator[CounterTable]:
 def callout(table: CounterTable) -> Iterator[str]:
     """The address of a callout. Of its one protected version, 3 of 4 requests fail."""
     protection = Protection(table, ProtectionSettings())
-    protection.commit(asyncio.run(protection.prepare(document({"m": {}}))))
+    asyncio.run(protect(protection, document({"m": {}})))
     protection.breaker.record(time.monotonic(), "m/v1", ok=False, count=30)
     protection.breaker.record(time.monotonic(), "m/v1", ok=True, count=10)
     publisher = MetricsPublisher(Metrics(table))

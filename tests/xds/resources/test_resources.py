@@ -17,7 +17,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
 
 from protos.policy_pb2 import Policy
-from sluice.config import GatewayConfig, PolicyDocument, policy_document
+from sluice.config import GatewayConfig, PolicySettings, policy_document
 from sluice.contract.names import JWT_FILTER
 from xds.protocol import resource_types
 from xds.protocol.snapshot import Snapshot
@@ -319,9 +319,9 @@ def test_equal_configs_have_equal_versions() -> None:
 def test_the_policy_has_the_version_of_the_config() -> None:
     snapshot = compiled(models={"a": model()})
     policy = Policy.FromString(snapshot.types[resource_types.POLICY].resources["policy"].body)
-    document = PolicyDocument.model_validate_json(policy.config)
-    assert policy.version == document.version == snapshot.version
-    assert set(document.models) == {"a"}
+    settings = PolicySettings.model_validate_json(policy.config)
+    assert policy.version == settings.version == snapshot.version
+    assert [each.name for each in policy.models] == ["a"]
 
 
 @pytest.mark.parametrize("reply", list(reply_mappings()), ids=lambda reply: reply.reason)

@@ -24,6 +24,7 @@ from sluice.config import PolicyDocument
 from sluice.keys.key_set import KeySet
 from tests.extproc.auth.tokens import LEEWAY, NOW, OTHER_RSA, issuer, key_set, rsa_jwk
 from tests.extproc.decision.requests import bearer, document
+from tests.extproc.policy.received import protect
 from tests.extproc.services.callout import body
 from tests.extproc.services.ext_proc.recorded_call import RecordedCall
 
@@ -310,7 +311,7 @@ def protected(
     create(directory / "counters", 1, 10_000)
     table = CounterTable(directory / "counters", 0)
     protection = Protection(table, ProtectionSettings(), monotonic)
-    protection.commit(asyncio.run(protection.prepare(policy)))
+    asyncio.run(protect(protection, policy))
     return protection
 
 
