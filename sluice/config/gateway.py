@@ -24,6 +24,7 @@ from sluice.config.values import (
     HostName,
     HostPort,
     IpPort,
+    Placement,
     PositiveDuration,
     Shown,
     Size,
@@ -255,6 +256,12 @@ class GatewayConfig(Strict):
     auth: Auth = Auth()
     limits: Limits = Limits()
     telemetry: Telemetry = Telemetry()
+    placement: Placement = Field(
+        "auto",
+        description="Where requests are decided. `auto`: Envoy admits a request alone if it can "
+        "express exactly what the callout would decide; the callout decides all others. `callout`: "
+        "the callout decides all requests. `models.NAME.placement` replaces it.",
+    )
     models: Models = Field(default_factory=dict, max_length=10_000)
     allow_disruption: bool = Field(
         False,

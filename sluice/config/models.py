@@ -30,6 +30,7 @@ from sluice.config.values import (
     Name,
     PathPrefix,
     Percent,
+    Placement,
     PositiveDuration,
     Size,
     Strict,
@@ -279,6 +280,9 @@ class Model(Strict):
     websocket: bool = Field(False, description="Whether clients may upgrade to WebSocket.")
     cors: Cors | None = Field(None, description="Replaces `requests.cors` for this model.")
     access: Access = Access()
+    placement: Placement | None = Field(
+        None, description="Replaces the global `placement` for this model."
+    )
     claim_rules: tuple[ClaimRule, ...] = ()
     canaries: tuple[Canary, ...] = Field((), max_length=16)
     bucket: UserBucket = UserBucket()

@@ -241,6 +241,9 @@ HeaderName = Annotated[
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
+Placement = Literal["auto", "callout"]
+"""Where requests are decided: `auto` is in Envoy alone where this gives the same result."""
+
 PathPrefix = Annotated[
     str,
     StringConstraints(max_length=1024),

@@ -15,11 +15,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, paddin
 from extproc.auth.errors import CredentialsError
 from extproc.auth.tokens import TokenVerifier
 from sluice.config import JwtIssuer
+from sluice.config.placement import NATIVE_ALGORITHMS
 from sluice.keys.key_set import MAX_CANDIDATES, KeySet
 from sluice.keys.signing import PrivateKey, public_members
 from tests.integration.gateway import AUDIENCE
 from tests.integration.token_envoy import TokenEnvoy, token_envoy, tokens_config
-from xds.resources.key_sets import NATIVE_ALGORITHMS, TOKEN_PATTERN, envoy_key_set
+from xds.resources.key_sets import TOKEN_PATTERN, envoy_key_set
 
 LEEWAY = 30
 RSA_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")

@@ -7,28 +7,28 @@ from typing import Final
 
 from google.protobuf.message import Message
 
-from protos.cluster_pb2 import Cluster
-from sluice.config import GatewayConfig, Model, PolicyDocument
-from sluice.config.gateway import Requests
+from sluice.config import GatewayConfig, PolicyDocument
 from sluice.contract import names
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
 from xds.protocol.snapshot import Resource, Resources, Snapshot
 from xds.resources import (
-    clusters,
     cors,
-    endpoints,
     extensions,
+    jwt_authn,
     local_rate_limit,
+    native,
+    route_table,
     routes,
     server_status,
     telemetry,
 )
 from xds.resources.callout_cluster import callout_cluster
 from xds.resources.filters import EXT_PROC
+from xds.resources.jwt_authn import Tokens
 from xds.resources.listener import listener
-from xds.resources.local_rate_limit import ModelLimits, model_limits
 from xds.resources.model_messages import serialized
+from xds.resources.models import CompiledModel, ModelCache
 from xds.resources.policy import policy
 from xds.resources.rate_limit_config import rate_limit_configs
 
@@ -38,33 +38,11 @@ def build(config: GatewayConfig, policy: PolicyDocument, directory: Path) -> Sna
 
     TLS file names in the config are relative to `directory`.
     """
-    inputs = _Inputs(config, policy, directory, _models.compile(config))
+    tokens = Tokens.of(policy.auth)
+    models = _models.compile(config, tokens.group_claims)
+    inputs = _Inputs(config, policy, directory, tokens, models)
     resources = {each: compiler(inputs) for each, compiler in COMPILERS.items()}
     return Snapshot.of(resources, policy.version)
-
-
-@dataclass(frozen=True, slots=True)
-class _ModelKey:
-    """Everything that a model's resources depend on.
-
-    `content` is the model as JSON, because a `Model` is not hashable.
-    """
-
-    name: str
-    content: bytes
-    buffer_limit: int
-    requests: str
-    limits: ModelLimits
-
-
-@dataclass(frozen=True, slots=True)
-class _CompiledModel:
-    """The serialized resources of one model."""
-
-    clusters: Resources
-    endpoints: Resources
-    routes: tuple[tuple[int, bytes], ...]
-    """Each with its precedence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,54 +52,11 @@ class _Inputs:
     config: GatewayConfig
     policy: PolicyDocument
     directory: Path
-    models: list[_CompiledModel]
+    tokens: Tokens
+    models: list[CompiledModel]
 
 
-class _ModelCache:
-    """The compiled models of the latest config, because most edits change one model of many."""
-
-    def __init__(self) -> None:
-        self._models: dict[_ModelKey, _CompiledModel] = {}
-
-    def compile(self, config: GatewayConfig) -> list[_CompiledModel]:
-        """Compile the models of a config."""
-        # The hash of one text is computed once, and that of a section for every model.
-        buffer_limit, requests = config.listener.stream_buffer_limit, config.requests
-        text = requests.model_dump_json()
-        models: dict[_ModelKey, _CompiledModel] = {}
-        for name, model in config.models.items():
-            limits = model_limits(config.limits, name, model)
-            key = _ModelKey(name, model.serialized, buffer_limit, text, limits)
-            models[key] = self._models.get(key) or _compile_model(
-                name, model, buffer_limit, requests, limits
-            )
-        self._models = models
-        return list(models.values())
-
-
-_models = _ModelCache()
-
-
-def _compile_model(
-    model_name: str, model: Model, buffer_limit: int, requests: Requests, limits: ModelLimits
-) -> _CompiledModel:
-    versions = {names.cluster_name(model_name, name): v for name, v in model.versions.items()}
-    made = {
-        name: clusters.version_cluster(name, version, model.pool, buffer_limit)
-        for name, version in versions.items()
-    }
-    return _CompiledModel(
-        clusters={name: _resource(cluster) for name, cluster in made.items()},
-        endpoints={
-            name: _resource(endpoints.version_endpoints(name, version))
-            for name, version in versions.items()
-            if made[name].type == Cluster.EDS
-        },
-        routes=tuple(
-            (routes.precedence(route), serialized(route))
-            for route in routes.model_routes(model_name, model, requests, limits)
-        ),
-    )
+_models = ModelCache()
 
 
 def _clusters(inputs: _Inputs) -> Resources:
@@ -161,21 +96,36 @@ class _ListenerCache:
 _listener = _ListenerCache()
 
 
-def _extensions(_: _Inputs) -> Resources:
+def _extensions(inputs: _Inputs) -> Resources:
     name = names.JWT_FILTER
-    return {name: Resource.of(bytes(extensions.extension(name, extensions.NO_TOKENS)))}
+    body = extensions.extension(name, jwt_authn.filter_config(inputs.tokens, _claims(inputs)))
+    return {name: Resource.of(bytes(body))}
 
 
 def _routes(inputs: _Inputs) -> Resources:
-    of_models = [each for model in inputs.models for each in model.routes]
-    table = [route for _, route in sorted(of_models, key=lambda each: -each[0])]
+    config, plans = inputs.config, [model.plan for model in inputs.models]
     limits = [each.name for each in local_rate_limit.http_filters()]
-    others = [*server_status.routes([EXT_PROC], limits), *routes.fallback_routes()]
-    for route in others:
-        cors.allow_origins(route, inputs.config.requests.cors, ("POST",))
-    table += map(serialized, others)
-    body = routes.route_configuration(inputs.config, table)
+    status = list(server_status.routes([EXT_PROC, names.JWT_FILTER], limits))
+    others = routes.fallback_routes()
+    for route in (*status, *others):
+        cors.allow_origins(route, config.requests.cors, ("POST",))
+    public = any(each.native and each.public for each in plans)
+    callers = inputs.tokens.callers
+    matcher = route_table.matcher(
+        (model.table for model in inputs.models),
+        (route_table.Fixed(route.match.path, (route,)) for route in status),
+        others,
+        native.admissible(callers, public=public) if any(each.native for each in plans) else None,
+    )
+    removed = jwt_authn.removed_headers(inputs.tokens, _claims(inputs))
+    body = routes.route_configuration(config, matcher, removed)
     return {names.ROUTE_CONFIGURATION: Resource.of(body)}
+
+
+def _claims(inputs: _Inputs) -> list[str]:
+    """The claims that native routes read."""
+    found = (claim for model in inputs.models for claim in model.plan.claims)
+    return sorted({claim for claim in found if claim is not None})
 
 
 def _policy(inputs: _Inputs) -> Resources:

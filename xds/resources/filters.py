@@ -11,6 +11,7 @@ from envoy_data_plane.envoy.config.core.v3 import BackoffStrategy, RetryPolicy
 from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import (
     ExternalProcessor,
     ExternalProcessorRouteCacheAction,
+    HeaderForwardingRules,
     ProcessingMode,
     ProcessingModeBodySendMode,
     ProcessingModeHeaderSendMode,
@@ -21,10 +22,12 @@ from envoy_data_plane.envoy.extensions.filters.http.grpc_http1_bridge.v3 import 
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
 from envoy_data_plane.envoy.extensions.filters.http.upstream_codec.v3 import UpstreamCodec
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
+from envoy_data_plane.envoy.type.matcher.v3 import ListStringMatcher, StringMatcher
 from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 
 from sluice.config import GatewayConfig
 from sluice.config.gateway import MAX_CONVERSION_TIMEOUT, MAX_MESSAGE_TIMEOUT, Callout
+from sluice.contract import headers
 from sluice.contract.names import CALLOUT_CLUSTER
 from xds.resources import cors, extensions, header_mutations, local_rate_limit, server_status
 from xds.resources.messages import grpc_service, pack, seconds
@@ -88,6 +91,12 @@ def external_processor(callout: Callout) -> ExternalProcessor:
         # the header yet, so Envoy must match the route again.
         route_cache_action=ExternalProcessorRouteCacheAction.CLEAR,
         mutation_rules=HeaderMutationRules(allow_all_routing=True),
+        # The headers with claims are for matchers of native routes. The callout reads the token.
+        forward_rules=HeaderForwardingRules(
+            disallowed_headers=ListStringMatcher(
+                patterns=[StringMatcher(prefix=headers.INTERNAL_PREFIX)]
+            )
+        ),
         stat_prefix="callout",
     )
 

@@ -9,15 +9,9 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ed448, rsa
 
-from sluice.keys.key_set import MAX_CANDIDATES, RSA_ALGORITHMS, Key, KeySet
+from sluice.config.placement import NATIVE_ALGORITHMS
+from sluice.keys.key_set import MAX_CANDIDATES, Key, KeySet
 from sluice.keys.signing import public_members
-
-NATIVE_ALGORITHMS: Final = frozenset((*RSA_ALGORITHMS, "EdDSA"))
-"""Algorithms with which Envoy accepts exactly the tokens that the callout accepts.
-
-Not ES*: Envoy accepts a signature that is padded with zeros, against RFC 7518 section 3.4. Not HS*:
-Envoy shows its config, and with it the shared secret, on its admin interface.
-"""
 
 _RSA_EXPONENTS: Final = (3, 65537)
 """Public exponents that Envoy accepts. With another one, it ignores the whole key set."""

@@ -1,15 +1,15 @@
 """Routes (RDS): timeouts, retries, upgrades and limits of each model's requests.
 
-Every route reads the cluster from a request header that only the callout can set.
+These routes read the cluster from a request header that only the callout can set. `route_table`
+finds the route of a request, and `native` builds those with which Envoy decides alone.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final
 
 from protos.base_pb2 import HeaderValueOption
 from protos.matcher_pb2 import RegexMatcher, StringMatcher
 from protos.route_pb2 import (
-    HeaderMatcher,
     PreviousHostsPredicate,
     RetryPolicy,
     Route,
@@ -22,16 +22,15 @@ from sluice.config import GatewayConfig, Model
 from sluice.config.gateway import Requests
 from sluice.config.models import Retries
 from sluice.contract import headers, names
-from sluice.contract.paths import OIP_GRPC_PREFIX
 from xds.resources import cors, header_mutations, local_rate_limit
 from xds.resources.local_rate_limit import ModelLimits
 from xds.resources.model_messages import boolean, field, header, pack, seconds, serialized, uint32
 
 
-def route_configuration(config: GatewayConfig, routes: Iterable[bytes]) -> bytes:
-    """The serialized route table of the listener, from serialized routes in matching order.
+def route_configuration(config: GatewayConfig, matcher: bytes, removed: Iterable[str]) -> bytes:
+    """The serialized route table of the listener, with this matcher (`route_table`).
 
-    The routes are already serialized because the routes of unchanged models come from a cache.
+    The request headers `removed` do not reach model servers.
     """
     # Models have different paths, not different hosts.
     host = VirtualHost(
@@ -42,13 +41,13 @@ def route_configuration(config: GatewayConfig, routes: Iterable[bytes]) -> bytes
     table = RouteConfiguration(
         name=names.ROUTE_CONFIGURATION,
         response_headers_to_add=_response_headers(config),
+        request_headers_to_remove=removed,
     )
-    hosts = b"".join([serialized(host), *(field(_ROUTES, route) for route in routes)])
-    return serialized(table) + field(_VIRTUAL_HOSTS, hosts)
+    return serialized(table) + field(_VIRTUAL_HOSTS, serialized(host) + field(_MATCHER, matcher))
 
 
-_ROUTES = 3
-"""Field number of VirtualHost.routes."""
+_MATCHER = 21
+"""Field number of VirtualHost.matcher."""
 
 _VIRTUAL_HOSTS = 2
 """Field number of RouteConfiguration.virtual_hosts."""
@@ -66,35 +65,49 @@ def _response_headers(config: GatewayConfig) -> list[HeaderValueOption]:
     return added
 
 
-def model_routes(name: str, model: Model, requests: Requests, limits: ModelLimits) -> list[Route]:
-    """The routes of one model. `requests` applies if the model sets no `max_body` and so on."""
-    found = [_route(name, model, match, requests, limits) for match in _matches(name, model)]
-    if not (model.retries.reads and model.retries.attempts):
-        return found
-    reads = _route(name, model, _decided(name, READS), requests, limits)
-    reads.route.retry_policy.retry_on = ",".join((*model.retries.retry_on, "reset"))
-    return [reads, *found]
+def callout_route(name: str, model: Model, requests: Requests, limits: ModelLimits) -> Route:
+    """The route of a model's requests that the callout decides. The matcher tree has found it.
+
+    `requests` applies if the model sets no `max_body` and so on.
+    """
+    action = _action()
+    action.timeout.FromTimedelta(seconds(model.timeout))
+    action.idle_timeout.FromTimedelta(seconds(model.idle_timeout))
+    if model.retries.attempts:
+        action.retry_policy.CopyFrom(_retry_policy(model.retries))
+    if model.websocket:
+        action.upgrade_configs.add(upgrade_type="websocket", enabled=boolean(True))
+    route = Route(
+        name=name,
+        match=RouteMatch(prefix="/"),
+        route=action,
+        metadata=local_rate_limit.metadata(name, model, limits),
+    )
+    cors.allow_origins(route, requests.cors if model.cors is None else model.cors, model.methods)
+    if model.converts:
+        route.request_body_buffer_limit.value = _buffer_limit(model, requests)
+        header_mutations.set_response_length(route)
+    return route
+
+
+def decided_routes(route: Route, retries: Retries) -> list[Route]:
+    """The routes of a model's requests after the decision. `route`: the model's callout route.
+
+    Envoy matches the route again after the decision (see the ext_proc filter).
+    """
+    if not (retries.reads and retries.attempts):
+        return [route]
+    reads = Route()
+    reads.CopyFrom(route)
+    method = StringMatcher(safe_regex=RegexMatcher(regex=READS))
+    reads.match.headers.add(name=":method", string_match=method)
+    reads.route.retry_policy.retry_on = ",".join((*retries.retry_on, "reset"))
+    return [reads, route]
 
 
 READS: Final = "GET|HEAD"
 """Methods that change nothing on the server (RFC 9110 section 9.2.1), so that they can be repeated:
 a regular expression."""
-
-
-def precedence(route: Route) -> int:
-    """The order of routes of models: Envoy takes the first that matches, so higher ones come first.
-
-    Routes of decided requests come first. Of the others, the longest path comes first, because the
-    callout chooses the model with the longest path.
-    """
-    match = route.match
-    if match.prefix == "/":
-        return _DECIDED
-    return len(match.path_separated_prefix or match.prefix)
-
-
-_DECIDED = 1 << 16
-"""More than the length of any path."""
 
 
 def fallback_routes() -> list[Route]:
@@ -106,54 +119,6 @@ def fallback_routes() -> list[Route]:
     """
     matches = (RouteMatch(connect_matcher=RouteMatch.ConnectMatcher()), RouteMatch(prefix="/"))
     return [Route(name=names.OTHER, match=match, route=_action()) for match in matches]
-
-
-def _matches(name: str, model: Model) -> Iterator[RouteMatch]:
-    """The matches of a model's requests: by path before the decision, by cluster after it.
-
-    Envoy matches the route again after the decision (see the ext_proc filter). The callout may have
-    replaced the path, so the first match is the cluster that the callout has chosen.
-    """
-    yield _decided(name)
-    for path in model.prefixes(name):
-        yield RouteMatch(path_separated_prefix=path)
-    yield RouteMatch(prefix=OIP_GRPC_PREFIX, headers=[_header(headers.MODEL_NAME, exact=name)])
-
-
-def _decided(name: str, methods: str | None = None) -> RouteMatch:
-    """The match of a model's requests after the decision, of all methods or of these."""
-    matched = [_header(headers.MODEL_SERVICE, prefix=names.cluster_name(name, ""))]
-    if methods is not None:
-        expression = StringMatcher(safe_regex=RegexMatcher(regex=methods))
-        matched.append(HeaderMatcher(name=":method", string_match=expression))
-    return RouteMatch(prefix="/", headers=matched)
-
-
-def _header(name: str, *, exact: str | None = None, prefix: str | None = None) -> HeaderMatcher:
-    return HeaderMatcher(name=name, string_match=StringMatcher(exact=exact, prefix=prefix))
-
-
-def _route(
-    name: str, model: Model, match: RouteMatch, requests: Requests, limits: ModelLimits
-) -> Route:
-    action = _action()
-    action.timeout.FromTimedelta(seconds(model.timeout))
-    action.idle_timeout.FromTimedelta(seconds(model.idle_timeout))
-    if model.retries.attempts:
-        action.retry_policy.CopyFrom(_retry_policy(model.retries))
-    if model.websocket:
-        action.upgrade_configs.add(upgrade_type="websocket", enabled=boolean(True))
-    route = Route(
-        name=name,
-        match=match,
-        route=action,
-        metadata=local_rate_limit.metadata(name, model, limits),
-    )
-    cors.allow_origins(route, requests.cors if model.cors is None else model.cors, model.methods)
-    if model.converts:
-        route.request_body_buffer_limit.value = _buffer_limit(model, requests)
-        header_mutations.set_response_length(route)
-    return route
 
 
 def _buffer_limit(model: Model, requests: Requests) -> int:

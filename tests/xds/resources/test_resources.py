@@ -144,75 +144,6 @@ def test_one_healthy_worker_makes_the_gateway_ready() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "claimed"),
-    [("/v2", True), ("/v2/health", True), ("/v2/health/ready", True), ("/v2/heal", False),
-     ("/v2/health/ready/x", False), ("/v2/health/live", False)],
-)  # fmt: skip
-def test_a_model_may_claim_the_paths_of_the_gateway(path: str, claimed: bool) -> None:
-    config = compiled(models={"a": model(paths=[path])})
-    filters = {item.name for item in manager(config).http_filters}
-    assert ("envoy.filters.http.health_check" not in filters) == claimed
-    (host,) = table(config).virtual_hosts
-    own = [route for route in host.routes if route.direct_response]
-    assert [route.match.path for route in own if route.match] == ["/v2/health/live", "/v2"]
-    # The routes of models come first.
-    assert host.routes.index(own[0]) > max(
-        index for index, route in enumerate(host.routes) if route.name == "a"
-    )
-
-
-def test_probes_of_the_liveness_ask_no_callout_and_have_no_limit() -> None:
-    snapshot = compiled()
-    (host,) = table(snapshot).virtual_hosts
-    live, metadata = [route for route in host.routes if route.direct_response]
-    limits = {each.name for each in manager(snapshot).http_filters if "ratelimit" in each.name}
-    assert set(live.typed_per_filter_config) == limits | {"envoy.filters.http.ext_proc"}
-    assert set(metadata.typed_per_filter_config) == {"envoy.filters.http.ext_proc"}
-
-
-def test_every_route_reads_its_cluster_from_the_decision() -> None:
-    (host,) = table(compiled(models={"a": model(paths=["/a"]), "b": model()})).virtual_hosts
-    assert host.domains == ["*"]
-    actions = [route.route for route in host.routes]
-    assert {action.cluster_header for action in actions if action} == {"x-model-service"}
-    assert host.routes[-1].match is not None
-    assert host.routes[-1].match.prefix == "/"
-    prefixes = [route.match.path_separated_prefix for route in host.routes if route.match]
-    assert [prefix for prefix in prefixes if prefix] == ["/v2/models/a", "/v2/models/b", "/a"]
-
-
-def test_the_longest_path_comes_first_as_in_the_callout() -> None:
-    models = {"a": model(paths=["/x", "/y/z"]), "b": model(paths=["/x/b", "/y"])}
-    (host,) = table(compiled(models=models)).virtual_hosts
-    matches = [route.match for route in host.routes if route.match]
-    paths = [match.path_separated_prefix for match in matches]
-    assert [path for path in paths if path][2:] == ["/y/z", "/x/b", "/x", "/y"]
-    # Requests with a decision may have any path.
-    decided = [index for index, match in enumerate(matches) if match.prefix == "/"][:-1]
-    assert decided == list(range(len(decided)))
-
-
-@pytest.mark.parametrize(
-    ("of_model", "limit"),
-    [
-        ({}, 3000),
-        ({"max_body": 4000}, 4000),
-        ({"max_response": 5000}, 5005),
-        ({"max_body": 1, "max_response": 1}, 6),
-    ],
-)
-def test_envoy_buffers_the_larger_of_both_bodies_of_models_that_convert(
-    of_model: dict[str, int], limit: int
-) -> None:
-    inputs = [{"name": "x", "datatype": "FP32", "shape": [1]}]
-    models = {"a": model(inputs=inputs, **of_model), "b": model(**of_model)}
-    requests = {"max_body": 3000, "max_response": 2000}
-    (host,) = table(compiled(models=models, requests=requests)).virtual_hosts
-    limits = {route.name: route.request_body_buffer_limit for route in host.routes}
-    assert (limits["a"], limits["b"]) == (limit, None)
-
-
-@pytest.mark.parametrize(
     ("protocol", "pool", "expected"),
     [("http", {}, 1.5), ("grpc", {}, 60), ("http", {"idle_timeout": "3s"}, 3)],
 )
@@ -225,36 +156,6 @@ def test_idle_connections_to_http_servers_are_closed_before_the_server_does(
     common = HttpProtocolOptions.parse(packed.value).common_http_protocol_options
     assert common is not None
     assert common.idle_timeout == timedelta(seconds=expected)
-
-
-@pytest.mark.parametrize(
-    ("retries", "reads"),
-    [
-        ({}, ["connect-failure,refused-stream,reset-before-request,reset"]),
-        ({"retry_on": ["5xx"]}, ["5xx,reset"]),
-        ({"reads": False}, []),
-        ({"attempts": 0}, []),
-    ],
-)
-def test_requests_that_change_nothing_have_a_route_with_more_retries(
-    retries: dict[str, Any], reads: list[str]
-) -> None:
-    (host,) = table(compiled(models={"m": model(retries=retries)})).virtual_hosts
-    found = [
-        route.route.retry_policy.retry_on
-        for route in host.routes
-        if route.route and route.match and route.route.retry_policy
-        and any(header.name == ":method" for header in route.match.headers)
-    ]  # fmt: skip
-    assert found == reads
-
-
-def test_only_models_with_websocket_allow_the_upgrade() -> None:
-    (host,) = table(compiled(models={"a": model(websocket=True), "b": model()})).virtual_hosts
-    upgradable = {
-        route.name for route in host.routes if route.route and route.route.upgrade_configs
-    }
-    assert upgradable == {"a"}
 
 
 @pytest.mark.parametrize("exposed", [True, False])

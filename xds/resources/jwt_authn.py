@@ -1,0 +1,150 @@
+"""The filter that verifies tokens for native routes (jwt_authn), and the headers that it sets.
+
+It refuses nothing: a request without a valid token goes on without the headers with claims, so that
+no native route for callers with a token admits it, and the callout decides.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import floor
+from typing import Self
+
+from envoy_data_plane.envoy.config.core.v3 import DataSource
+from envoy_data_plane.envoy.config.route.v3 import RouteMatch
+from envoy_data_plane.envoy.extensions.filters.http.jwt_authn.v3 import (
+    JwtAuthentication,
+    JwtCacheConfig,
+    JwtClaimToHeader,
+    JwtHeader,
+    JwtProvider,
+    JwtRequirement,
+    JwtRequirementOrList,
+    RequirementRule,
+)
+from envoy_data_plane.google.protobuf import Empty
+
+from protos.route_pb2 import FilterConfig, Route
+from sluice.config.auth import Auth, JwtIssuer
+from sluice.config.placement import issuer_obstacle
+from sluice.contract import headers
+from sluice.contract.names import JWT_FILTER
+from sluice.keys.key_set import KeySet
+from xds.resources import model_messages, token_headers
+from xds.resources.extensions import NO_TOKENS
+from xds.resources.key_sets import TOKEN_PATTERN, envoy_key_set
+from xds.resources.native.conditions import Callers, NativeIssuer
+
+MAX_CACHED_TOKEN = 8192
+"""Bytes of a token in the cache of the filter. A longer token is verified for each request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """How callers identify themselves, as far as Envoy can verify it.
+
+    `issuers` are those whose tokens Envoy could verify if it had their keys, `key_sets` the keys of
+    those that have some.
+    """
+
+    auth: Auth
+    issuers: tuple[JwtIssuer, ...]
+    key_sets: dict[str, str]
+
+    @classmethod
+    def of(cls, auth: Auth) -> Self:
+        """The tokens of the issuers of a policy, whose key sets are in `jwks`."""
+        issuers = tuple(each for each in auth.issuers if not issuer_obstacle(each))
+        key_sets = {
+            each.issuer: keys
+            for each in issuers
+            if each.jwks is not None
+            and (keys := envoy_key_set(KeySet.parse(each.jwks), each.algorithms)) is not None
+        }
+        return cls(auth, issuers, key_sets)
+
+    @property
+    def group_claims(self) -> tuple[str, ...]:
+        """The claims that contain the groups of callers, each once."""
+        return tuple(dict.fromkeys(issuer.group_claim for issuer in self.issuers))
+
+    @property
+    def callers(self) -> Callers:
+        """What the conditions of native routes depend on."""
+        issuers = tuple(
+            NativeIssuer(each.issuer, each.group_claim, each.audiences) for each in self.issuers
+        )
+        return Callers(self.auth.api_key_header, issuers, TOKEN_PATTERN)
+
+
+def filter_config(tokens: Tokens, claims: Iterable[str]) -> JwtAuthentication:
+    """The config of the filter. `claims`: those that native routes read."""
+    copied = list(claims)
+    providers = {
+        each.issuer: _provider(each, tokens.key_sets[each.issuer], tokens.auth, copied)
+        for each in tokens.issuers
+        if each.issuer in tokens.key_sets
+    }
+    if not providers:
+        return NO_TOKENS
+    verified = [JwtRequirement(provider_name=name) for name in providers]
+    any_token = JwtRequirementOrList(
+        requirements=[*verified, JwtRequirement(allow_missing_or_failed=Empty())]
+    )
+    rule = RequirementRule(
+        match=RouteMatch(prefix="/"), requires=JwtRequirement(requires_any=any_token)
+    )
+    return JwtAuthentication(providers=providers, rules=[rule])
+
+
+def omit(route: Route) -> None:
+    """Envoy omits the filter from requests with this route, which need no token of it."""
+    off = FilterConfig(disabled=True)
+    route.typed_per_filter_config[JWT_FILTER].CopyFrom(model_messages.pack(off))
+
+
+def removed_headers(tokens: Tokens, claims: Iterable[str]) -> list[str]:
+    """Request headers that must not reach a model server: credentials, and those of the filter."""
+    auth = tokens.auth
+    credentials = () if auth.forward_credentials else (*headers.CREDENTIALS, auth.api_key_header)
+    if not tokens.issuers:
+        return list(credentials)
+    return [
+        *credentials,
+        token_headers.SUBJECT,
+        *map(token_headers.claim, claims),
+        *map(token_headers.groups, tokens.group_claims),
+        *(token_headers.audience(each.issuer) for each in tokens.issuers),
+    ]
+
+
+def _provider(issuer: JwtIssuer, key_set: str, auth: Auth, claims: list[str]) -> JwtProvider:
+    """The provider of one issuer.
+
+    It compares no audience, because it ignores the scheme and the last slash of an audience: the
+    conditions of native routes compare it.
+    """
+    copied = {
+        token_headers.SUBJECT: issuer.subject_claim,
+        token_headers.audience(issuer.issuer): "aud",
+        token_headers.groups(issuer.group_claim): issuer.group_claim,
+        **{token_headers.claim(claim): claim for claim in claims},
+    }
+    return JwtProvider(
+        issuer=issuer.issuer,
+        local_jwks=DataSource(inline_string=key_set),
+        # Without these, the filter also takes tokens from the query.
+        from_headers=[JwtHeader(name="authorization", value_prefix="Bearer ")],
+        forward=True,
+        require_expiration=True,
+        # Envoy admits a token up to the end of the second in which it expires.
+        clock_skew_seconds=floor(issuer.leeway) - 1,
+        claim_to_headers=[
+            JwtClaimToHeader(header_name=name, claim_name=claim) for name, claim in copied.items()
+        ],
+        clear_route_cache=True,
+        jwt_cache_config=JwtCacheConfig(
+            jwt_cache_size=auth.token_cache_entries, jwt_max_token_size=MAX_CACHED_TOKEN
+        )
+        if auth.token_cache_entries
+        else None,
+    )

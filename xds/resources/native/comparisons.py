@@ -1,0 +1,102 @@
+"""Translates the tests of a plan into predicates, and finds the callers that they cannot judge."""
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
+from sluice.config.placement import (
+    All,
+    AnyOf,
+    ClaimTest,
+    GroupTest,
+    HeaderPresent,
+    HeaderTest,
+    SubjectTest,
+    Test,
+    is_item,
+)
+from xds.resources import token_headers
+from xds.resources.native.lists import contains_prefix, contains_text, is_list, is_unreadable
+from xds.resources.native.predicates import (
+    Predicate,
+    all_of,
+    any_of,
+    begins_with,
+    contains,
+    ends_with,
+    is_exactly,
+    is_present,
+    matches,
+    never,
+)
+
+GroupClaims = tuple[str, ...]
+"""The claims in which the native issuers have the groups of their callers."""
+
+
+def predicate(test: Test, groups: GroupClaims) -> Predicate:
+    """The predicate of a test, for requests that `undecidable` excludes not."""
+    match test:
+        case All(tests=tests):
+            return all_of(predicate(each, groups) for each in tests)
+        case AnyOf(tests=tests):
+            return any_of(predicate(each, groups) for each in tests)
+        case HeaderPresent(name=name):
+            return is_present(name)
+        case HeaderTest(name=name, value=None):
+            return matches(name, "[^,]+")
+        case HeaderTest(name=name, value=str(value)):
+            return is_exactly(name, value)
+        case SubjectTest(value=None):
+            return is_present(token_headers.SUBJECT)
+        case SubjectTest(value=str(value)):
+            return is_exactly(token_headers.SUBJECT, value)
+        case GroupTest():
+            values = [_value(*each) for each in _group_headers(test, groups)]
+            return any_of(values) if values else never(token_headers.SUBJECT)
+        case ClaimTest():
+            header = token_headers.claim(test.claim)
+            return _value(header, test.value, test.prefix, test.separated)
+    raise AssertionError(f"no predicate for {test}")
+
+
+def undecidable(tests: Iterable[Test], groups: GroupClaims) -> list[Predicate]:
+    """Callers with a list claim whose items cannot be compared with the values of the tests."""
+    exact: dict[str, bool] = {}
+    for header, value, prefix, _ in chain.from_iterable(_compared(each, groups) for each in tests):
+        exact[header] = exact.get(header, True) and is_item(value, prefix=prefix)
+    return [is_unreadable(header) if items else is_list(header) for header, items in exact.items()]
+
+
+_Comparison = tuple[str, str, bool, bool]
+"""A header with a claim, a value, whether it is a prefix, and whether text is a list of values."""
+
+
+def _compared(test: Test, groups: GroupClaims) -> Iterator[_Comparison]:
+    match test:
+        case All(tests=tests) | AnyOf(tests=tests):
+            for each in tests:
+                yield from _compared(each, groups)
+        case GroupTest():
+            yield from _group_headers(test, groups)
+        case ClaimTest():
+            header = token_headers.claim(test.claim)
+            yield header, test.value, test.prefix, test.separated
+
+
+def _group_headers(test: GroupTest, groups: GroupClaims) -> Iterator[_Comparison]:
+    for claim in groups:
+        separated = claim in ("scope", "scp")
+        yield token_headers.groups(claim), test.value, test.prefix, separated
+
+
+def _value(header: str, value: str, prefix: bool, separated: bool) -> Predicate:
+    compared = []
+    if not separated or " " not in value:
+        compared.append(begins_with(header, value) if prefix else is_exactly(header, value))
+    if separated and compared:
+        compared.append(contains(header, f" {value}" if prefix else f" {value} "))
+        if not prefix:
+            compared += [begins_with(header, f"{value} "), ends_with(header, f" {value}")]
+    if is_item(value, prefix=prefix):
+        compared.append((contains_prefix if prefix else contains_text)(header, value))
+    return any_of(compared) if compared else never(header)

@@ -1,0 +1,141 @@
+"""The conditions for every native admission, whatever the model: one entry each in `CONDITIONS`.
+
+A request that does not meet one of them takes the callout's route. Envoy compares them in order, so
+the cheapest that most requests do not meet comes first.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from sluice.config.placement import is_plain
+from xds.resources import token_headers
+from xds.resources.native.lists import contains_text
+from xds.resources.native.predicates import (
+    Predicate,
+    all_of,
+    any_of,
+    contains,
+    is_exactly,
+    is_present,
+    matches,
+    negated,
+)
+
+AUTHORIZATION: Final = "authorization"
+
+_CRIT: Final = ("ImNyaXQi", "Jjcml0I", "iY3JpdC")
+"""Base64url of `"crit"` at each of the three places that it can have in groups of three bytes,
+without the characters that depend on the bytes around it."""
+
+_ESCAPE: Final = ("XHUwM", "x1MD", "cdTAw")
+r"""The same for `\u00`, which begins every escape of an ASCII letter. So these texts occur in every
+token whose header has a member `crit` (RFC 7515 section 4.1.11), and by chance in few others."""
+
+
+@dataclass(frozen=True, slots=True)
+class NativeIssuer:
+    """An issuer whose tokens Envoy verifies: its claim of groups, and its audiences."""
+
+    issuer: str
+    group_claim: str
+    audiences: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Callers:
+    """How callers identify themselves: what the conditions for credentials depend on.
+
+    `token`: a regular expression of the tokens that Envoy and the callout read alike.
+    """
+
+    api_key_header: str
+    issuers: tuple[NativeIssuer, ...]
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A condition, by the name that tests know it by."""
+
+    name: str
+    predicate: Callable[[Callers], Predicate]
+
+
+def _subject_is_its_header_value(_: Callers) -> Predicate:
+    """The callout escapes all other subjects in the header for the model server."""
+    return matches(token_headers.SUBJECT, "[!-$&-~](?:[ -$&-~]*[!-$&-~])?")
+
+
+def _authorization_is_one_token(callers: Callers) -> Predicate:
+    """The token filter also accepts text before and after the token, and a second header."""
+    return matches(AUTHORIZATION, f"Bearer {callers.token}")
+
+
+def _token_has_no_crit(_: Callers) -> Predicate:
+    """The token filter ignores `crit`, which says that a verifier must not ignore something."""
+    return negated(any_of(contains(AUTHORIZATION, text) for text in (*_CRIT, *_ESCAPE)))
+
+
+def _audience_is_one_of_the_issuer(callers: Callers) -> Predicate:
+    """The token filter also accepts an audience with another scheme or with a slash at its end."""
+    return any_of(
+        any_of(_audience(token_headers.audience(each.issuer), value))
+        for each in callers.issuers
+        for value in each.audiences
+        if is_plain(value)
+    )
+
+
+def _audience(header: str, value: str) -> tuple[Predicate, ...]:
+    return is_exactly(header, value), contains_text(header, value)
+
+
+def _no_authorization(_: Callers) -> Predicate:
+    return negated(is_present(AUTHORIZATION))
+
+
+def _no_api_key(callers: Callers) -> Predicate:
+    return negated(is_present(callers.api_key_header))
+
+
+def _no_upgrade(_: Callers) -> Predicate:
+    return negated(is_present("upgrade"))
+
+
+def _target_is_ascii(_: Callers) -> Predicate:
+    """The callout refuses other bytes, which are possible in a query."""
+    return matches(":path", "[!-~]*")
+
+
+TOKEN_CONDITIONS: Final = (
+    Condition("subject_is_its_header_value", _subject_is_its_header_value),
+    Condition("audience_is_one_of_the_issuer", _audience_is_one_of_the_issuer),
+    Condition("authorization_is_one_token", _authorization_is_one_token),
+    Condition("token_has_no_crit", _token_has_no_crit),
+)
+"""Conditions for a caller with a token."""
+
+ANONYMOUS_CONDITIONS: Final = (Condition("no_authorization", _no_authorization),)
+"""Conditions for a caller without credentials."""
+
+CONDITIONS: Final = (
+    Condition("no_api_key", _no_api_key),
+    Condition("no_upgrade", _no_upgrade),
+    Condition("target_is_ascii", _target_is_ascii),
+)
+"""Conditions for every caller."""
+
+
+def admissible(callers: Callers, *, public: bool) -> Predicate:
+    """What every native admission needs. `public`: some model has anonymous callers."""
+    kinds = []
+    if callers.issuers:
+        kinds.append(_all(TOKEN_CONDITIONS, callers))
+    if public:
+        kinds.append(_all(ANONYMOUS_CONDITIONS, callers))
+    return all_of((any_of(kinds), *(each.predicate(callers) for each in CONDITIONS)))
+
+
+def _all(conditions: tuple[Condition, ...], callers: Callers) -> Predicate:
+    return all_of(each.predicate(callers) for each in conditions)

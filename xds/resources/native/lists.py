@@ -1,0 +1,75 @@
+r"""Matches items of a list claim in its header.
+
+The token filter writes a list as the base64 (RFC 4648 section 4) of its JSON, without blanks:
+`["a","vip"]`. An item `"vip"` begins at the first, second or third byte of a group of three, and so
+has one of three spellings in base64, whose first and last characters also depend on the bytes
+around it. A regular expression can match the three exactly.
+
+In JSON, the bytes `"vip"` are an item of the list, unless the list contains an escaped quote, or
+another list, or an object. Headers with these are excluded (`is_unreadable`).
+"""
+
+from typing import Final
+
+from sluice.config.placement import SECOND_OF_LIST
+from xds.resources.native.predicates import Predicate, any_of, matches
+
+_ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+
+_NESTED_OR_ESCAPED: Final = "|".join(
+    (
+        "L[FH][s-v]", "[CSiy]x[b7]", f"s[We][{SECOND_OF_LIST}]",  # ,[ and ,{
+        "XC[I-L]", "[FVl1]wi", "cI[g-v]",  # \"
+    )
+)  # fmt: skip
+"""Each of these pairs of bytes at the three places. They are not aligned, so they also occur by
+chance, in a few of a hundred long lists: these requests are left to the callout."""
+
+_LIST: Final = f"W[{SECOND_OF_LIST}][!-~]*"
+_UNREADABLE: Final = f"W(?:[13][s-v]|[{SECOND_OF_LIST}][!-~]*(?:{_NESTED_OR_ESCAPED}))[!-~]*"
+
+
+def is_unreadable(header: str) -> Predicate:
+    """The header holds a list whose items cannot be matched, or text that may be such a list."""
+    return matches(header, _UNREADABLE)
+
+
+def is_list(header: str) -> Predicate:
+    """The header holds a list, or text that may be one."""
+    return matches(header, _LIST)
+
+
+def contains_text(header: str, value: str) -> Predicate:
+    """The list has an item with this text. Its header must not be unreadable."""
+    return _contains(header, f'"{value}"')
+
+
+def contains_prefix(header: str, prefix: str) -> Predicate:
+    """The list has an item that begins with this text. Its header must not be unreadable."""
+    return _contains(header, f'"{prefix}')
+
+
+def _contains(header: str, text: str) -> Predicate:
+    return any_of(
+        matches(header, f"(?:[!-~]{{4}})*{_spelling(text.encode(), place)}[!-~]*")
+        for place in range(3)
+    )
+
+
+def _spelling(content: bytes, place: int) -> str:
+    """A regular expression of these bytes in base64, with the first byte at `place` of a group."""
+    bits = f"{'?' * (8 * place)}{''.join(f'{byte:08b}' for byte in content)}"
+    bits += "?" * (-len(bits) % 6)
+    return "".join(_character(bits[at : at + 6]) for at in range(0, len(bits), 6))
+
+
+def _character(bits: str) -> str:
+    """The characters whose six bits are these. A bit that is not known is a question mark."""
+    if bits == "??????":
+        return "[!-~]"
+    possible = [
+        character
+        for index, character in enumerate(_ALPHABET)
+        if all(bit in ("?", known) for bit, known in zip(bits, f"{index:06b}", strict=True))
+    ]
+    return possible[0] if len(possible) == 1 and possible[0].isalnum() else f"[{''.join(possible)}]"

@@ -1,0 +1,294 @@
+"""The native routes of one model: for each way of admission that Envoy can express, in order.
+
+A way of admission is a place in the model's matcher tree. There stands a list of its native route
+and of the model's callout route. So a request that the native route does not admit, for example
+because it is switched off, does not fall to another way: the callout decides it.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from protos.base_pb2 import HeaderValueOption
+from protos.core_pb2 import FractionalPercent, RuntimeFractionalPercent
+from protos.http_filters_pb2 import ExtProcPerRoute
+from protos.matcher_pb2 import Int64Range, Matcher, RegexMatcher
+from protos.route_pb2 import HeaderMatcher, Route, RouteAction, RouteMatch, WeightedCluster
+from sluice.config import Model
+from sluice.config.gateway import Requests
+from sluice.config.placement import BUCKETS, Pick, Plan, Test, Way
+from sluice.contract import headers, names
+from sluice.contract.paths import OIP_OPERATIONS, OIP_PREFIX
+from sluice.contract.reasons import Reason
+from xds.resources import token_headers
+from xds.resources.model_messages import boolean, header, pack, uint32
+from xds.resources.native.comparisons import GroupClaims, predicate, undecidable
+from xds.resources.native.predicates import (
+    Predicate,
+    all_of,
+    any_of,
+    begins_with,
+    by_value,
+    first_of,
+    is_exactly,
+    is_present,
+    negated,
+    to_matcher,
+    to_routes,
+)
+
+EXT_PROC: Final = "envoy.filters.http.ext_proc"
+
+_READS: Final = ("GET", "HEAD")
+"""Methods with other retries than the others, whose requests are left to the callout."""
+
+_READ_OPERATIONS: Final = frozenset(("", "ready"))
+
+_MAX_OPERATIONS: Final = 48
+"""Characters of the operations in a regular expression: Envoy accepts only short ones."""
+
+_SEGMENT: Final = "[!-.0-~]+"
+
+
+@dataclass(frozen=True, slots=True)
+class NativeModel:
+    """A model with native routes. `callout` is its callout route, `groups` the claims of groups."""
+
+    name: str
+    model: Model
+    plan: Plan
+    requests: Requests
+    groups: GroupClaims
+    callout: Route
+
+    @property
+    def max_body(self) -> int:
+        """Maximum bytes of a body."""
+        own = self.model.max_body
+        return self.requests.max_body if own is None else own
+
+    @property
+    def tests(self) -> Iterator[Test]:
+        """All tests of callers and requests."""
+        if self.plan.access is not None:
+            yield self.plan.access
+        for way in self.plan.chosen:
+            if way.test is not None:
+                yield way.test
+
+
+def native_methods(model: Model) -> tuple[str, ...]:
+    """The methods of requests that Envoy admits alone."""
+    return tuple(method for method in model.methods if method not in _READS)
+
+
+def _caller_has_token(each: NativeModel) -> Predicate | None:
+    return None if each.plan.public else is_present(token_headers.SUBJECT)
+
+
+def _method_is_allowed(each: NativeModel) -> Predicate | None:
+    return any_of(is_exactly(":method", method) for method in native_methods(each.model))
+
+
+def _media_type_is_accepted(each: NativeModel) -> Predicate | None:
+    """The media type has its normal form, and may have parameters."""
+    if "*/*" in each.model.content_types:
+        return None
+    return any_of(matcher for kind in each.model.content_types for matcher in _media_type(kind))
+
+
+def _media_type(kind: str) -> Iterator[Predicate]:
+    if kind.endswith("*"):
+        yield begins_with("content-type", kind.removesuffix("*"))
+    else:
+        yield is_exactly("content-type", kind)
+        yield begins_with("content-type", f"{kind};")
+
+
+def _claims_are_comparable(each: NativeModel) -> Predicate | None:
+    found = undecidable(each.tests, each.groups)
+    return negated(any_of(found)) if found else None
+
+
+def _caller_is_allowed(each: NativeModel) -> Predicate | None:
+    access = each.plan.access
+    return None if access is None else predicate(access, each.groups)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCondition:
+    """A condition for all native requests of a model; None if the model does not need it."""
+
+    name: str
+    predicate: Callable[[NativeModel], Predicate | None]
+
+
+MODEL_CONDITIONS: Final = (
+    ModelCondition("caller_has_token", _caller_has_token),
+    ModelCondition("method_is_allowed", _method_is_allowed),
+    ModelCondition("media_type_is_accepted", _media_type_is_accepted),
+    ModelCondition("claims_are_comparable", _claims_are_comparable),
+    ModelCondition("caller_is_allowed", _caller_is_allowed),
+)
+
+
+def _length_is_declared(each: NativeModel) -> HeaderMatcher:
+    """There is a body, and it is not too long. The callout counts a body of unknown length."""
+    return HeaderMatcher(
+        name=headers.CONTENT_LENGTH, range_match=Int64Range(start=1, end=each.max_body + 1)
+    )
+
+
+def _version_is_not_named(_: NativeModel) -> HeaderMatcher:
+    return HeaderMatcher(name=headers.MODEL_VERSION, present_match=True, invert_match=True)
+
+
+@dataclass(frozen=True, slots=True)
+class RouteCondition:
+    """A condition in a native route."""
+
+    name: str
+    matcher: Callable[[NativeModel], HeaderMatcher]
+
+
+ROUTE_CONDITIONS: Final = (RouteCondition("length_is_declared", _length_is_declared),)
+"""Conditions in every native route."""
+
+UNNAMED_CONDITIONS: Final = (RouteCondition("version_is_not_named", _version_is_not_named),)
+"""Conditions in native routes of requests whose header names no version."""
+
+
+def native_entries(each: NativeModel) -> Iterator[tuple[str, Matcher]]:
+    """The model's matchers, by the prefix of the paths that they are for."""
+    named = OIP_PREFIX + each.name
+    yield f"{named}/", _guarded(each, _chosen(each, _operations(each.model)))
+    for way in each.plan.versions:
+        if not way.callout:
+            pick = way.picks[0]
+            match = _operations(each.model, versioned=True)
+            native = _route(
+                each, Pick(pick.version, Reason.VERSION_PATH), match, UNNAMED_CONDITIONS
+            )
+            routes = to_routes((native, each.callout))
+            yield f"{named}/versions/{pick.version}/", _guarded(each, routes)
+
+
+def everywhere(each: NativeModel) -> Matcher:
+    """The model's matcher for one of its `paths` and all paths below it."""
+    return _guarded(each, _chosen(each, RouteMatch(prefix="/")))
+
+
+def _guarded(each: NativeModel, on_match: Matcher.OnMatch) -> Matcher:
+    found = (condition.predicate(each) for condition in MODEL_CONDITIONS)
+    return first_of([(all_of(p for p in found if p is not None), on_match)])
+
+
+def _chosen(each: NativeModel, match: RouteMatch) -> Matcher.OnMatch:
+    """The choice of the version: named by the header, or else by the other ways in order."""
+    versions = {
+        way.picks[0].version: to_routes((_route(each, way.picks[0], match, ()), each.callout))
+        for way in each.plan.versions
+        if not way.callout
+    }
+    return to_matcher(by_value(headers.MODEL_VERSION, versions, _by_rules(each, match)))
+
+
+def _by_rules(each: NativeModel, match: RouteMatch) -> Matcher.OnMatch:
+    *cases, (last, otherwise) = [(way.test, _way(each, way, match)) for way in each.plan.chosen]
+    assert last is None
+    if not cases:
+        return otherwise
+    tested = [(predicate(test, each.groups), way) for test, way in cases if test is not None]
+    return to_matcher(first_of(tested, otherwise))
+
+
+def _way(each: NativeModel, way: Way, match: RouteMatch) -> Matcher.OnMatch:
+    if way.callout:
+        return to_routes((each.callout,))
+    if len(way.picks) == 1:
+        native = _route(each, way.picks[0], match, UNNAMED_CONDITIONS)
+    else:
+        native = _weighted_route(each, way, match)
+    return to_routes((native, each.callout))
+
+
+def _operations(model: Model, *, versioned: bool = False) -> RouteMatch:
+    """The match of the operations below `/v2/models/NAME/`, with or without `versions/V/`.
+
+    The tree has already compared the names of the model and of the version.
+    """
+    operations = sorted(OIP_OPERATIONS - _READ_OPERATIONS)
+    length = sum(map(len, operations))
+    for path in model.extra_paths:
+        length += len(path)
+        if length <= _MAX_OPERATIONS and path != "*" and not path.startswith("versions/"):
+            operations.append(path.replace(".", r"\."))
+    version = f"versions/{_SEGMENT}/" if versioned else ""
+    regex = f"{OIP_PREFIX}{_SEGMENT}/{version}(?:{'|'.join(operations)})"
+    return RouteMatch(safe_regex=RegexMatcher(regex=regex))
+
+
+def _route(
+    each: NativeModel, pick: Pick, match: RouteMatch, more: tuple[RouteCondition, ...]
+) -> Route:
+    """The native route to one version."""
+    cluster = names.cluster_name(each.name, pick.version)
+    route = _native_route(each, match, more, names.native_version_key(cluster))
+    route.route.cluster = cluster
+    route.request_headers_to_add.extend(_added(each, pick))
+    return route
+
+
+def _weighted_route(each: NativeModel, way: Way, match: RouteMatch) -> Route:
+    """The native route to several versions: a bucket of users belongs to one of them."""
+    route = _native_route(each, match, UNNAMED_CONDITIONS, names.native_model_key(each.name))
+    hashed = token_headers.SUBJECT if way.bucket is None else way.bucket
+    policy = RouteAction.HashPolicy.Header(header_name=hashed)
+    route.route.hash_policy.add(header=policy)
+    clusters = [
+        WeightedCluster.ClusterWeight(
+            name=names.cluster_name(each.name, pick.version),
+            weight=uint32(pick.weight),
+            request_headers_to_add=_added(each, pick),
+        )
+        for pick in way.picks
+    ]
+    assert sum(pick.weight for pick in way.picks) == BUCKETS
+    weighted = WeightedCluster(clusters=clusters, use_hash_policy=boolean(True))
+    route.route.weighted_clusters.CopyFrom(weighted)
+    return route
+
+
+def _native_route(
+    each: NativeModel, match: RouteMatch, more: tuple[RouteCondition, ...], runtime_key: str
+) -> Route:
+    """The callout route of the model, with the conditions of a native route and no callout."""
+    route = Route()
+    route.CopyFrom(each.callout)
+    route.name = names.native_route_name(each.name)
+    route.match.CopyFrom(match)
+    conditions = (*ROUTE_CONDITIONS, *more)
+    route.match.headers.extend(condition.matcher(each) for condition in conditions)
+    route.match.runtime_fraction.CopyFrom(
+        RuntimeFractionalPercent(
+            default_value=FractionalPercent(numerator=100), runtime_key=runtime_key
+        )
+    )
+    route.route.ClearField("cluster_header")
+    route.typed_per_filter_config[EXT_PROC].CopyFrom(pack(ExtProcPerRoute(disabled=True)))
+    return route
+
+
+def _added(each: NativeModel, pick: Pick) -> list[HeaderValueOption]:
+    """The headers with which the callout hands its decision to the model server."""
+    added = [
+        header(headers.MODEL_SERVICE, names.cluster_name(each.name, pick.version)),
+        header(headers.MODEL_VERSION, pick.version),
+        header(headers.MODEL, each.name),
+        header(headers.REASON, pick.reason),
+        # Without a subject, Envoy adds no header.
+        header(headers.SUBJECT, f"%REQ({token_headers.SUBJECT})%"),
+    ]
+    if pick.canary:
+        added.append(header(headers.CANARY, "true"))
+    return added

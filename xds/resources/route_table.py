@@ -1,0 +1,159 @@
+"""The route table as a matcher tree: Envoy finds a request's model in constant time.
+
+The tree compares, in this order: the model that the callout has chosen; for requests that Envoy may
+admit alone, the path, and below it the conditions of the model's native routes; the path. The
+callout's decision comes first, so a decided request is never matched natively again.
+
+The maps of the tree have the serialized matchers of all models as values. Those of unchanged models
+come from a cache, so this module writes the maps without building messages for them.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from protos.route_pb2 import Route
+from sluice.contract import headers
+from sluice.contract.paths import OIP_GRPC_PREFIX
+from xds.resources.model_messages import field, serialized
+from xds.resources.native.predicates import Predicate, header_input, to_routes
+
+_EXACT: Final = 2
+_PREFIX: Final = 3
+"""Field numbers of Matcher.MatcherTree: the map of exact values, and the map of prefixes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTable:
+    """The serialized matchers of one model (xds.type.matcher.v3.Matcher.OnMatch).
+
+    `prefixes` are its paths, the first one that of the Open Inference Protocol. `decided` is for
+    requests that the callout has admitted, `callout` for those that it must decide. `native` is for
+    the prefixes of paths below the first one; `everywhere` for the other paths, and all below them.
+    Both are empty if the model has no native routes.
+    """
+
+    name: str
+    prefixes: tuple[str, ...]
+    decided: bytes
+    callout: bytes
+    native: tuple[tuple[str, bytes], ...] = ()
+    everywhere: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """A path that belongs to no model, and the routes for it."""
+
+    path: str
+    routes: tuple[Route, ...]
+
+
+def matcher(
+    models: Iterable[ModelTable],
+    fixed: Iterable[Fixed],
+    others: Iterable[Route],
+    admissible: Predicate | None,
+) -> bytes:
+    """The serialized VirtualHost.matcher.
+
+    `fixed`: paths that apply if no model has them. `others`: the routes of all other requests.
+    `admissible`: what every native admission needs; None if there are no native routes.
+    """
+    tables = list(models)
+    owners = {prefix: table for table in tables for prefix in table.prefixes}
+    exact: dict[str, bytes] = {}
+    prefixes: dict[str, bytes] = {}
+    for each in fixed:
+        if not any(ancestor in owners for ancestor in (each.path, *_ancestors(each.path))):
+            _put_path(exact, prefixes, each.path, serialized(to_routes(each.routes)))
+    for prefix, table in owners.items():
+        exact[prefix] = prefixes[f"{prefix}?"] = prefixes[f"{prefix}/"] = table.callout
+    if tables:
+        by_name = {table.name: table.callout for table in tables}
+        prefixes[OIP_GRPC_PREFIX] = _nested(_tree(headers.MODEL_NAME, _EXACT, by_name))
+    undecided = _tree(":path", _PREFIX, prefixes, serialized(to_routes(others)))
+    undecided = _tree(":path", _EXACT, exact, _nested(undecided))
+    if admissible is not None:
+        native = _native(tables, owners)
+        if native is not None:
+            undecided = _guarded(admissible, native, undecided)
+    decided = {table.name: table.decided for table in tables}
+    return _tree(headers.MODEL, _EXACT, decided, _nested(undecided)) if decided else undecided
+
+
+def _put_path(exact: dict[str, bytes], prefixes: dict[str, bytes], path: str, found: bytes) -> None:
+    """Add a whole path, with or without a query."""
+    exact[path] = prefixes[f"{path}?"] = found
+
+
+def _native(tables: list[ModelTable], owners: Mapping[str, ModelTable]) -> bytes | None:
+    """The matcher of native routes by path; None if there are none.
+
+    A model's path may lie below a path of another model that has native routes. Such a path gets
+    the routes of its own model, also if these are no native ones.
+    """
+    roots = {path for table in tables if table.native for path in _roots(table)}
+    exact: dict[str, bytes] = {}
+    found = {key: (table, matcher) for table in tables for key, matcher in table.native}
+    prefixes: dict[str, bytes] = {}
+    for path in _below(owners, roots):
+        owner = owners[path]
+        _put_path(exact, prefixes, path, owner.callout)
+        prefixes[f"{path}/"] = owner.callout
+        # What another model has below this path, such as `versions/V/`, is not its own any more.
+        found = {
+            key: each
+            for key, each in found.items()
+            if each[0] is owner or not key.startswith(f"{path}/")
+        }
+    prefixes |= {key: _nested(matcher) for key, (_, matcher) in found.items()}
+    for table in tables:
+        for path in _roots(table)[1:] if table.everywhere else ():
+            _put_path(exact, prefixes, path, _nested(table.everywhere))
+            prefixes[f"{path}/"] = _nested(table.everywhere)
+    if not prefixes:
+        return None
+    tree = _tree(":path", _PREFIX, prefixes)
+    return _tree(":path", _EXACT, exact, _nested(tree)) if exact else tree
+
+
+def _roots(table: ModelTable) -> list[str]:
+    """The paths with native routes: those that are not paths of gRPC methods."""
+    return [p for p in table.prefixes if not f"{p}/".startswith(OIP_GRPC_PREFIX)]
+
+
+def _below(owners: Mapping[str, ModelTable], roots: set[str]) -> Iterator[str]:
+    """The paths that lie below another path with native routes."""
+    if any(len(table.prefixes) > 1 for table in owners.values()):
+        for prefix in owners:
+            if any(ancestor in roots for ancestor in _ancestors(prefix)):
+                yield prefix
+
+
+def _ancestors(path: str) -> Iterator[str]:
+    while (end := path.rfind("/")) > 0:
+        path = path[:end]
+        yield path
+
+
+def _guarded(admissible: Predicate, native: bytes, otherwise: bytes) -> bytes:
+    """A matcher: `native` for requests that meet the predicate, if it finds a route."""
+    case = field(1, serialized(admissible)) + field(2, _nested(native))
+    return field(1, field(1, case)) + field(3, _nested(otherwise))
+
+
+def _nested(matcher: bytes) -> bytes:
+    """The serialized Matcher.OnMatch that continues with this matcher."""
+    return field(1, matcher)
+
+
+def _tree(
+    name: str, kind: int, cases: Mapping[str, bytes], otherwise: bytes | None = None
+) -> bytes:
+    """The serialized Matcher that chooses by the value of a header."""
+    entries = b"".join(
+        field(1, field(1, key.encode()) + field(2, cases[key])) for key in sorted(cases)
+    )
+    tree = field(1, serialized(header_input(name))) + field(kind, entries)
+    return field(2, tree) + (b"" if otherwise is None else field(3, otherwise))
