@@ -1,5 +1,6 @@
 """A node with a state-of-the-world stream in memory: what `AdsServer` does, without gRPC."""
 
+from xds.protocol.encoding import ResponseEncoder
 from xds.protocol.nodes import Nodes
 from xds.protocol.sotw import SotwRequest, SotwResponse, SotwStream
 
@@ -9,6 +10,7 @@ class SotwNode:
 
     def __init__(self, nodes: Nodes) -> None:
         self.stream = SotwStream()
+        self._encoder = ResponseEncoder()
         self.node = nodes.connect(self.stream)
         self._nodes = nodes
 
@@ -21,5 +23,5 @@ class SotwNode:
         """Receive the responses that are due at this time, in monotonic seconds."""
         responses = list(self.stream.responses(self._nodes.snapshot_of(self.node), clock))
         for response in responses:
-            self._nodes.on_response(response.type)
+            self._nodes.on_response(response.type, len(self._encoder.encode(response)))
         return responses

@@ -22,6 +22,7 @@ HELP = {
     "sluice_xds_endpoints": "Endpoints of models by state, summed over all Envoys that were asked.",
     "sluice_xds_envoy_answers": "Whether the Envoy at this address answers the control plane.",
     "sluice_xds_pushes_total": "Responses sent to nodes.",
+    "sluice_xds_pushed_bytes_total": "Bytes of these responses.",
     "sluice_xds_acks_total": "Responses that nodes accepted (ACK).",
     "sluice_xds_nacks_total": "Responses that nodes rejected (NACK).",
 }
@@ -60,6 +61,7 @@ class StateCollector(Collector):
                 _counter(name, "type", {each.name: counts[each] for each in resource_types.ALL})
                 for name, counts in (
                     ("sluice_xds_pushes_total", self._nodes.pushes),
+                    ("sluice_xds_pushed_bytes_total", self._nodes.pushed_bytes),
                     ("sluice_xds_acks_total", self._nodes.acks),
                     ("sluice_xds_nacks_total", self._nodes.nacks),
                 )

@@ -97,8 +97,8 @@ class Nodes:
 
     `variant_of` chooses the variant of a node that has identified itself.
 
-    `progress` is set when a node sends a request or disconnects. `pushes`, `acks` and `nacks` count
-    responses, ACKs and NACKs by type since the start.
+    `progress` is set when a node sends a request or disconnects. `pushes`, `pushed_bytes`, `acks`
+    and `nacks` count responses, their bytes, ACKs and NACKs by type since the start.
     """
 
     def __init__(
@@ -110,6 +110,7 @@ class Nodes:
         self._snapshot = EMPTY
         self.progress = asyncio.Event()
         self.pushes: Counter[ResourceType] = Counter()
+        self.pushed_bytes: Counter[ResourceType] = Counter()
         self.acks: Counter[ResourceType] = Counter()
         self.nacks: Counter[ResourceType] = Counter()
         self._nack: Nack | None = None
@@ -165,9 +166,10 @@ class Nodes:
         node.wake.set()
         self.progress.set()
 
-    def on_response(self, resource_type: ResourceType) -> None:
-        """Count a response to a node."""
+    def on_response(self, resource_type: ResourceType, size: int) -> None:
+        """Count a response to a node, of this number of bytes."""
         self.pushes[resource_type] += 1
+        self.pushed_bytes[resource_type] += size
 
     def _record_nack(self, node: Node, resource_type: ResourceType) -> None:
         state = node.stream.types[resource_type]

@@ -7,22 +7,20 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Protocol
 
 import grpc
 import grpc.aio
-from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import DecodeError
 
-from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
-from protos.discovery_pb2 import Resource as ResourceMessage
+from protos.discovery_pb2 import DiscoveryRequest
 from sluice.contract.paths import ADS_METHOD, ADS_SERVICE
+from xds.protocol.encoding import ResponseEncoder
 from xds.protocol.nodes import Node, Nodes
 from xds.protocol.reflection import add_health_and_reflection, report_serving
 from xds.protocol.request_log import RequestLog
 from xds.protocol.resource_types import BY_URL, ResourceType
-from xds.protocol.snapshot import Resource
-from xds.protocol.sotw import SotwRequest, SotwResponse, SotwStream
+from xds.protocol.sotw import SotwRequest, SotwStream
 from xds.protocol.stream import Acknowledgement
 from xds.protocol.subscription import OverLimitError
 
@@ -34,8 +32,6 @@ MAX_REQUEST = 16 << 20
 STOP_GRACE = 1.0
 """Seconds for open streams to end when the server stops. Each stream ends with the status OK, so
 that a client reconnects without a warning."""
-
-RESOURCE_TYPE_URL: Final = "type.googleapis.com/envoy.service.discovery.v3.Resource"
 
 OPTIONS = (
     ("grpc.max_receive_message_length", MAX_REQUEST),
@@ -60,8 +56,8 @@ class Context(Protocol):
     async def abort(self, code: grpc.StatusCode, details: str) -> None:
         """End the call with a status."""
 
-    async def write(self, message: DiscoveryResponse) -> None:
-        """Send a response."""
+    async def write(self, message: bytes) -> None:
+        """Send a serialized response."""
 
 
 class AdsServer:
@@ -72,13 +68,13 @@ class AdsServer:
 
     def __init__(self, nodes: Nodes, address: str) -> None:
         self._nodes = nodes
+        self._encoder = ResponseEncoder()
         self._stopping = asyncio.Event()
         self._streams: set[asyncio.Task[object]] = set()
         self._server = grpc.aio.server(options=OPTIONS)
         handler = grpc.stream_stream_rpc_method_handler(
             self._stream,
             request_deserializer=DiscoveryRequest.FromString,
-            response_serializer=DiscoveryResponse.SerializeToString,
         )
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(ADS_SERVICE, {ADS_METHOD: handler}),)
@@ -167,8 +163,9 @@ class AdsServer:
                     await node.wake.wait()
             node.wake.clear()
             for response in stream.responses(self._nodes.snapshot_of(node), clock()):
-                self._nodes.on_response(response.type)
-                await context.write(_message(response))
+                message = self._encoder.encode(response)
+                self._nodes.on_response(response.type, len(message))
+                await context.write(message)
 
 
 def _request(resource_type: ResourceType, message: DiscoveryRequest) -> SotwRequest:
@@ -179,24 +176,3 @@ def _request(resource_type: ResourceType, message: DiscoveryRequest) -> SotwRequ
         message.response_nonce,
         message.error_detail.message if message.HasField("error_detail") else None,
     )
-
-
-def _message(response: SotwResponse) -> DiscoveryResponse:
-    url = response.type.url
-    return DiscoveryResponse(
-        version_info=response.version.info,
-        type_url=url,
-        nonce=response.nonce,
-        resources=[_packed(url, name, resource) for name, resource in response.resources.items()],
-    )
-
-
-def _packed(url: str, name: str, resource: Resource) -> any_pb2.Any:
-    """A resource as it is sent: one with a TTL in a message of its own."""
-    packed = any_pb2.Any(type_url=url, value=resource.body)
-    if resource.ttl is None:
-        return packed
-    ttl = duration_pb2.Duration()
-    ttl.FromNanoseconds(int(resource.ttl * 1e9))
-    wrapper = ResourceMessage(name=name, version=resource.version.hex(), resource=packed, ttl=ttl)
-    return any_pb2.Any(type_url=RESOURCE_TYPE_URL, value=wrapper.SerializeToString())

@@ -105,11 +105,7 @@ class SotwStream(Stream):
         self._responses += 1
         state.nonce = str(self._responses)
         state.sent, state.outstanding, state.due = resource_set.version, True, False
-        subscribed = {
-            name: resource
-            for name, resource in resource_set.resources.items()
-            if subscription.includes(name)
-        }
+        subscribed = subscription.select(resource_set.resources)
         ttls = [each.ttl for each in subscribed.values() if each.ttl is not None]
         state.renew_at = clock + min(ttls) / SENDS_IN_TTL if ttls else None
         state.renewal = renewal

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from xds.protocol.resource_types import ResourceType
+from xds.protocol.snapshot import Resources
 
 WILDCARD = "*"
 """The name that subscribes to every resource of a type."""
@@ -35,13 +36,15 @@ class Subscription:
         """Whether the client has subscribed to nothing."""
         return not self.wildcard and not self.names
 
-    def includes(self, name: str) -> bool:
-        """Whether the client has subscribed to a resource."""
-        return self.wildcard or name in self.names
-
     def includes_all(self, names: Iterable[str]) -> bool:
         """Whether the client has subscribed to each of these resources."""
         return self.wildcard or self.names.issuperset(names)
+
+    def select(self, resources: Resources) -> Resources:
+        """The resources to which the client has subscribed: the argument itself if to all."""
+        if self.includes_all(resources):
+            return resources
+        return {name: each for name, each in resources.items() if name in self.names}
 
     def replace(self, names: Sequence[str]) -> bool:
         """Replace the names. Returns whether the client subscribes to more than before.

@@ -31,6 +31,7 @@ def test_pushes_acks_nacks_nodes_and_configs_are_counted() -> None:
     text = generate_latest(registry).decode()
     for line in (
         'sluice_xds_pushes_total{type="policy"} 2.0',
+        'sluice_xds_pushed_bytes_total{type="clusters"} 0.0',
         'sluice_xds_acks_total{type="policy"} 1.0',
         'sluice_xds_nacks_total{type="policy"} 1.0',
         'sluice_xds_nacks_total{type="clusters"} 0.0',

@@ -12,14 +12,14 @@ CDS, EDS = resource_types.CLUSTER, resource_types.ENDPOINT
 def test_an_empty_list_subscribes_to_every_resource_of_a_wildcard_type() -> None:
     subscription = Subscription(CDS)
     assert subscription.replace(())
-    assert subscription.includes("a")
+    assert subscription.includes_all(["a"])
 
 
 def test_an_empty_list_subscribes_to_no_resource_of_another_type() -> None:
     subscription = Subscription(EDS)
     subscription.replace(())
     assert subscription.empty
-    assert not subscription.includes("a")
+    assert not subscription.includes_all(["a"])
 
 
 def test_an_empty_list_after_a_name_unsubscribes_from_every_resource() -> None:
@@ -28,16 +28,16 @@ def test_an_empty_list_after_a_name_unsubscribes_from_every_resource() -> None:
         subscription.replace(names)
         assert not subscription.replace(())
         assert subscription.empty
-        assert not subscription.includes("a")
+        assert not subscription.includes_all(["a"])
 
 
 def test_an_empty_list_is_a_wildcard_until_the_client_sends_a_name() -> None:
     subscription = Subscription(CDS)
     subscription.replace(())
     assert not subscription.replace(())
-    assert subscription.includes("a")
+    assert subscription.includes_all(["a"])
     assert not subscription.replace(("a",))
-    assert not subscription.includes("b")
+    assert not subscription.includes_all(["b"])
     subscription.replace(())
     assert subscription.empty
 
@@ -49,9 +49,9 @@ def test_an_asterisk_subscribes_to_every_resource_of_any_type(
     subscription = Subscription(resource_type)
     subscription.replace(("a",))
     assert subscription.replace(("a", "*"))
-    assert subscription.includes("b")
+    assert subscription.includes_all(["b"])
     assert not subscription.replace(("a",))
-    assert not subscription.includes("b")
+    assert not subscription.includes_all(["b"])
 
 
 def test_only_new_names_add_resources() -> None:
@@ -59,7 +59,7 @@ def test_only_new_names_add_resources() -> None:
     assert subscription.replace(("a", "b"))
     assert not subscription.replace(("b",))
     assert subscription.replace(("a",))
-    assert not subscription.includes("b")
+    assert not subscription.includes_all(["b"])
 
 
 def test_more_names_than_the_limit_are_an_error() -> None:
