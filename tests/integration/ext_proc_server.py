@@ -1,4 +1,5 @@
-"""A minimal ext_proc server, for tests of the control plane without the callout.
+"""A minimal ext_proc server, for tests of the control plane without the callout. It switches no
+native route off.
 
 `python -m tests.integration.ext_proc_server PORT` runs one in a process of its own, so that a test
 can kill it. The process ends when its standard input closes.
@@ -11,8 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 
+from extproc.services.native_runtime import NativeRuntimeService
 from protos import base_pb2
+from protos.discovery_pb2 import DiscoveryRequest
 from protos.ext_proc_pb2 import ProcessingRequest, ProcessingResponse
+from sluice.contract.paths import RUNTIME
 
 CLUSTER = "x-test-cluster"
 REFUSE = "x-test-refuse"
@@ -29,6 +33,7 @@ class ExtProcServer:
     def __init__(self, port: int) -> None:
         self.requests: list[dict[str, str]] = []
         self._server = grpc.server(ThreadPoolExecutor(64))
+        self._layer = NativeRuntimeService(tuple).response()
         handler = grpc.stream_stream_rpc_method_handler(
             self._process,
             request_deserializer=ProcessingRequest.FromString,
@@ -37,7 +42,12 @@ class ExtProcServer:
         service = grpc.method_handlers_generic_handler(
             "envoy.service.ext_proc.v3.ExternalProcessor", {"Process": handler}
         )
-        self._server.add_generic_rpc_handlers((service,))
+        runtime = grpc.stream_stream_rpc_method_handler(
+            self._runtime, request_deserializer=DiscoveryRequest.FromString
+        )
+        _, runtime_service, method = RUNTIME.split("/")
+        runtimes = grpc.method_handlers_generic_handler(runtime_service, {method: runtime})
+        self._server.add_generic_rpc_handlers((service, runtimes))
         health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), self._server)
         self._server.add_insecure_port(f"127.0.0.1:{port}")
 
@@ -59,6 +69,15 @@ class ExtProcServer:
             yield (
                 _refusal(headers[REFUSE]) if REFUSE in headers else _route(headers.get(CLUSTER, ""))
             )
+
+    def _runtime(
+        self, requests: Iterable[DiscoveryRequest], _: grpc.ServicerContext
+    ) -> Iterator[bytes]:
+        version, response = self._layer
+        for request in requests:
+            if request.version_info != version:
+                yield response
+                return
 
 
 def _route(cluster: str) -> ProcessingResponse:

@@ -115,6 +115,7 @@ class Plane:
         envoy = [str(find_envoy()), "--config-path", str(bootstrap), "--concurrency", "1"]
         self.spawn(*envoy, "--disable-hot-restart", "--log-level", "warning")
         eventually(lambda: bool(self.nodes()) and self.status()["in_sync"], 20)
+        eventually(lambda: self.responds(self.admin + "/ready"), 20)
 
     def stop(self) -> None:
         for process in reversed(self.processes):
@@ -246,7 +247,13 @@ def test_envoy_accepts_the_resources_of_a_config_with_every_option(
     ) as started:
         (node,) = started.nodes()
         assert (node["id"], node["kind"]) == ("envoy-under-test", "envoy")
-        assert set(node["types"]) == {"clusters", "endpoints", "listeners", "routes"}
+        assert set(node["types"]) == {
+            "clusters",
+            "endpoints",
+            "listeners",
+            "extensions",
+            "routes",
+        }
         assert {state["reason"] for state in node["types"].values()} == {None}
         clusters = {item["cluster"]["name"] for item in started.dump("dynamic_active_clusters")}
         assert clusters == {"sluice-callout", "text/v1", "text/v2", "text/v3.1", "gpt-4.1/v1"}
@@ -378,6 +385,33 @@ def test_the_models_of_a_type_share_a_bucket_and_so_do_the_paths_of_a_model(
         assert admitted("/v2/models/free", "/elsewhere") == 10
         started.edit(lambda c: c["limits"].update(models={}, model_types={}))
         assert admitted("/v2/models/one", "/text") == 10
+
+
+def test_an_edit_of_something_else_does_not_fill_the_buckets_of_a_limit(
+    tmp_path: Path, servers: list[str]
+) -> None:
+    slow = {"rate": 1, "burst": 200}
+    text = {"versions": {"v1": version(servers[0])}, "type": "nlp"}
+    limits = {
+        "listener": {"rate": 1, "burst": 1000},
+        "address_share": 1,
+        "models": {"text": slow},
+        "model_types": {"nlp": {"rate": 1, "burst": 100}},
+    }
+
+    def admitted(count: int) -> int:
+        statuses = [started.get("/v2/models/text", "text/v1").status_code for _ in range(count)]
+        return statuses.count(200)
+
+    # The buckets get one token a second while requests are sent and edits are applied.
+    with plane(tmp_path, {"text": text}, limits=limits) as started:
+        assert 100 <= admitted(200) < 150
+        started.edit(lambda c: c["models"]["text"].update(timeout="7s"))
+        assert admitted(100) < 50
+        started.edit(lambda c: c["limits"]["models"].update(text={"rate": 1, "burst": 190}))
+        assert admitted(100) < 50
+        started.edit(lambda c: c["limits"]["model_types"].update(nlp={"rate": 1, "burst": 90}))
+        assert admitted(100) >= 90
 
 
 def admitted(plane: Plane, path: str, count: int, address: str, **headers: str) -> int:

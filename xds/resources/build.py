@@ -98,8 +98,11 @@ _listener = _ListenerCache()
 
 def _extensions(inputs: _Inputs) -> Resources:
     name = names.JWT_FILTER
-    body = extensions.extension(name, jwt_authn.filter_config(inputs.tokens, _claims(inputs)))
-    return {name: Resource.of(bytes(body))}
+    tokens = extensions.extension(name, jwt_authn.filter_config(inputs.tokens, _claims(inputs)))
+    limits = local_rate_limit.filter_configs(inputs.config.limits)
+    return {name: Resource.of(bytes(tokens))} | {
+        name: _resource(config) for name, config in limits.items()
+    }
 
 
 def _routes(inputs: _Inputs) -> Resources:

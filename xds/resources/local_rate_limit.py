@@ -1,32 +1,42 @@
 """Rate limits that each Envoy enforces alone (local_ratelimit): listener, models, model types.
 
-All buckets belong to the virtual host. So the models of a type share one bucket, and new limits
-apply to open connections at once. A change of the route configuration fills all buckets.
-
 Each limit has a bucket for all clients, and a smaller bucket for each client address. Each kind of
 bucket has a filter of its own, so that a refusal can name the limit. The filters of addresses come
 first, and a refusal takes no tokens from the buckets of the filters after it. So an address that
 exceeds its share takes no tokens from the bucket of all clients.
+
+The buckets belong to the config of the filter, which travels by itself (ECDS). A change of it fills
+the buckets of one kind, also those whose limits are the same. Buckets of routes or of the virtual
+host would be filled by every change of the route configuration, such as that of a percentage. All
+threads of an Envoy share the buckets, and new limits apply to open connections at once.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from envoy_data_plane.envoy.config.core.v3 import ExtensionConfigSource
 from envoy_data_plane.envoy.extensions.filters.http.local_ratelimit.v3 import (
     LocalRateLimit as LocalRateLimitFilter,
 )
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 from google.protobuf.any_pb2 import Any as PackedMessage
 
-from protos.core_pb2 import FractionalPercent, Metadata, RuntimeFractionalPercent, TokenBucket
+from protos.core_pb2 import (
+    FractionalPercent,
+    Metadata,
+    RuntimeFractionalPercent,
+    TokenBucket,
+    TypedExtensionConfig,
+)
 from protos.http_filters_pb2 import LocalRateLimit, LocalRateLimitDescriptor, RateLimit
 from protos.matcher_pb2 import MetadataKey
-from sluice.config import GatewayConfig, Model
+from protos.route_pb2 import FilterConfig
+from sluice.config import Model
 from sluice.config.limits import Limits, LocalLimit
 from sluice.contract import headers, names
 from xds.resources import messages
-from xds.resources.model_messages import header, pack, seconds, uint32
+from xds.resources.model_messages import extension, header, pack, seconds, uint32
 
 FILTER_NAME = "envoy.filters.http.local_ratelimit"
 METADATA = "sluice"
@@ -40,11 +50,14 @@ ADDRESS = "masked_remote_address"
 IPV6_NETWORK = 64
 """Prefix length of the IPv6 addresses that count as one: one client can use a whole /64."""
 
-MAX_ADDRESS_BUCKETS = 32_768
-"""Maximum number of buckets of addresses, which bounds Envoy's memory.
+MAX_LISTENER_ADDRESSES = 16_384
+MAX_MODEL_ADDRESSES = 8_192
+MAX_MODEL_TYPE_ADDRESSES = 8_192
+"""Maximum numbers of buckets of addresses, which bound Envoy's memory.
 
 If there are more, Envoy removes the bucket that was unused for the longest time. The address of a
-removed bucket starts with a full bucket.
+removed bucket starts with a full bucket. Each kind of limit has a maximum of its own, so that an
+edit of one kind does not fill the buckets of another.
 """
 
 UNLIMITED = LocalLimit(rate=10_000_000, burst=10_000_000)
@@ -67,31 +80,28 @@ def model_limits(limits: Limits, name: str, model: Model) -> ModelLimits:
 
 
 def http_filters() -> list[HttpFilter]:
-    """The filters, which have no buckets: the buckets belong to the virtual host.
+    """The places of the filters. The listener waits for their configs.
 
-    Envoy omits a filter from a request if the virtual host has no buckets for it. The listener has
-    all filters nevertheless, because a change of the listener would close all connections.
+    The virtual host enables the filters that have buckets, and Envoy omits the others from a
+    request. The listener has all filters, because a change of the listener would close all
+    connections.
     """
-    return [
-        HttpFilter(
-            name=each.name,
-            typed_config=messages.pack(LocalRateLimitFilter(stat_prefix=each.kind)),
-            disabled=True,
-        )
-        for each in _FILTERS
-    ]
+    source = ExtensionConfigSource(
+        config_source=messages.from_ads(),
+        type_urls=[messages.pack(LocalRateLimitFilter()).type_url],
+    )
+    return [HttpFilter(name=each.name, config_discovery=source, disabled=True) for each in _FILTERS]
 
 
-def virtual_host_config(config: GatewayConfig) -> dict[str, PackedMessage]:
-    """The virtual host's typed_per_filter_config: the filters that have buckets."""
-    limits = config.limits
-    max_addresses = max(1, MAX_ADDRESS_BUCKETS // max(1, _number_of_shares(limits)))
-    found = ((each, each.buckets(limits)) for each in _FILTERS)
-    return {
-        each.name: pack(_local_rate_limit(each, buckets, max_addresses))
-        for each, buckets in found
-        if buckets is not None
-    }
+def filter_configs(limits: Limits) -> dict[str, TypedExtensionConfig]:
+    """The configs of all filters by their names, with the buckets."""
+    return {each.name: extension(each.name, _local_rate_limit(each, limits)) for each in _FILTERS}
+
+
+def virtual_host_config(limits: Limits) -> dict[str, PackedMessage]:
+    """The virtual host's typed_per_filter_config: enables the filters that have buckets."""
+    enabled = pack(FilterConfig(config=PackedMessage()))
+    return {each.name: enabled for each in _FILTERS if each.buckets(limits) is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +121,20 @@ class _Filter:
     kind: str
     limit: str
     buckets: Callable[[Limits], _Buckets | None]
+    max_addresses: int = 0
+    """Maximum number of buckets of addresses."""
 
     @property
     def name(self) -> str:
         return f"{FILTER_NAME}.{self.kind}"
 
 
-def _local_rate_limit(each: _Filter, buckets: _Buckets, max_addresses: int) -> LocalRateLimit:
+def _local_rate_limit(each: _Filter, limits: Limits) -> LocalRateLimit:
+    buckets = each.buckets(limits)
+    if buckets is None:
+        return LocalRateLimit(stat_prefix=each.kind)
+    # The maximum applies to each descriptor.
+    max_addresses = max(1, each.max_addresses // max(1, len(buckets.descriptors)))
     return LocalRateLimit(
         stat_prefix=each.kind,
         token_bucket=_bucket(buckets.default),
@@ -184,26 +201,27 @@ def _shares(key: str, by_name: Mapping[str, LocalLimit], share: float) -> _Bucke
     return _Buckets(UNLIMITED, descriptors, actions)
 
 
-def _number_of_shares(limits: Limits) -> int:
-    """The number of descriptors that have a bucket for each client address."""
-    by_name = (limits.models.values(), limits.model_types.values())
-    return (limits.listener is not None) + sum(len(set(values)) for values in by_name)
-
-
 _MODEL_NAME: Final = names.model_limit(f"%METADATA(ROUTE:{METADATA}:{MODEL})%")
 _MODEL_TYPE_NAME: Final = names.model_type_limit(f"%METADATA(ROUTE:{METADATA}:{MODEL_TYPE})%")
 
 _FILTERS: Final = (
-    _Filter("listener_address", names.address_share(names.LISTENER_LIMIT), _listener_share),
+    _Filter(
+        "listener_address",
+        names.address_share(names.LISTENER_LIMIT),
+        _listener_share,
+        MAX_LISTENER_ADDRESSES,
+    ),
     _Filter(
         "model_address",
         names.address_share(_MODEL_NAME),
         lambda limits: _shares(MODEL, limits.models, limits.address_share),
+        MAX_MODEL_ADDRESSES,
     ),
     _Filter(
         "model_type_address",
         names.address_share(_MODEL_TYPE_NAME),
         lambda limits: _shares(MODEL_TYPE, limits.model_types, limits.address_share),
+        MAX_MODEL_TYPE_ADDRESSES,
     ),
     _Filter("model", _MODEL_NAME, lambda limits: _totals(MODEL, limits.models)),
     _Filter("model_type", _MODEL_TYPE_NAME, lambda limits: _totals(MODEL_TYPE, limits.model_types)),

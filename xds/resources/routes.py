@@ -36,7 +36,7 @@ def route_configuration(config: GatewayConfig, matcher: bytes, removed: Iterable
     host = VirtualHost(
         name=names.ROUTE_CONFIGURATION,
         domains=["*"],
-        typed_per_filter_config=local_rate_limit.virtual_host_config(config),
+        typed_per_filter_config=local_rate_limit.virtual_host_config(config.limits),
     )
     table = RouteConfiguration(
         name=names.ROUTE_CONFIGURATION,

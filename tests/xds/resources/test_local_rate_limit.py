@@ -8,7 +8,11 @@ from envoy_data_plane.envoy.extensions.common.ratelimit.v3 import LocalRateLimit
 from envoy_data_plane.envoy.extensions.filters.http.local_ratelimit.v3 import LocalRateLimit
 
 from sluice.config import GatewayConfig
+from sluice.config.limits import Limits
 from xds.resources import local_rate_limit
+
+MAX_ADDRESSES = 32_768
+"""What the documentation says."""
 
 VERSIONS = {"v1": {"endpoints": [{"address": "127.0.0.1:9"}]}}
 MODELS = {name: {"versions": VERSIONS, "type": "nlp"} for name in ("a", "b")}
@@ -17,9 +21,10 @@ MODELS = {name: {"versions": VERSIONS, "type": "nlp"} for name in ("a", "b")}
 def compiled(**limits: Any) -> dict[str, LocalRateLimit]:
     """The filters that have buckets, by the last part of their names."""
     config = GatewayConfig.model_validate({"limits": limits, "models": MODELS})
-    packed = local_rate_limit.virtual_host_config(config)
+    configs = local_rate_limit.filter_configs(config.limits)
     return {
-        name.rpartition(".")[2]: LocalRateLimit.parse(each.value) for name, each in packed.items()
+        name.rpartition(".")[2]: LocalRateLimit.parse(configs[name].typed_config.value)
+        for name in local_rate_limit.virtual_host_config(config.limits)
     }
 
 
@@ -35,6 +40,34 @@ def test_without_limits_there_are_no_buckets() -> None:
 
 def test_filters_without_buckets_are_no_part_of_a_request() -> None:
     assert all(each.disabled for each in local_rate_limit.http_filters())
+
+
+def test_every_filter_of_the_listener_has_a_config() -> None:
+    filters = local_rate_limit.http_filters()
+    assert list(local_rate_limit.filter_configs(Limits(listener=None))) == [
+        each.name for each in filters
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "changed"),
+    [
+        ({"listener": {"rate": 1, "burst": 80}}, {"listener", "listener_address"}),
+        ({"models": {"a": {"rate": 1, "burst": 80}}}, {"model", "model_address"}),
+        ({"model_types": {}}, {"model_type", "model_type_address"}),
+    ],
+)
+def test_an_edit_of_a_limit_changes_only_the_filters_of_its_kind(
+    change: dict[str, object], changed: set[str]
+) -> None:
+    bucket = {"rate": 1, "burst": 40}
+    limits = {"listener": bucket, "models": {"a": bucket}, "model_types": {"nlp": bucket}}
+    before, after = (
+        local_rate_limit.filter_configs(Limits.model_validate(each))
+        for each in (limits, {**limits, **change})
+    )
+    names = {name for name in before if before[name] != after[name]}
+    assert {name.rpartition(".")[2] for name in names} == changed
 
 
 def test_the_bucket_of_an_address_is_smaller_and_slower_than_the_limit() -> None:
@@ -71,9 +104,7 @@ def test_the_number_of_buckets_of_addresses_is_bounded(kinds: int) -> None:
         for name, each in found.items()
         if name.endswith("_address")
     )
-    assert (
-        0.9 * local_rate_limit.MAX_ADDRESS_BUCKETS < total <= local_rate_limit.MAX_ADDRESS_BUCKETS
-    )
+    assert 0 < total <= MAX_ADDRESSES
 
 
 def test_the_filters_of_addresses_come_before_those_of_all_clients() -> None:
