@@ -9,7 +9,7 @@ STARTED := $(shell date +%s)
 
 PROTO_SOURCES := $(sort $(wildcard protos/*.proto))
 
-.PHONY: install peers run test lint types protos protos-check docs h2spec fuzz bench-callout bench-convert bench-telemetry lock clean
+.PHONY: install peers run test lint types protos protos-check docs h2spec fuzz bench-gateway bench-callout bench-convert bench-telemetry lock clean
 
 install: $(STAMP)
 
@@ -75,6 +75,11 @@ h2spec: install
 # Feeds two million random hostile inputs to every reader of client data. Takes about half an hour.
 fuzz: install
 	$(BIN)/python -m bench.fuzz $(ARGS)
+
+# Measures whole gateways beside plain Envoy: native and callout placement, few and many models.
+bench-gateway: install
+	@{ command -v wrk && command -v nginx; } >/dev/null || { apt-get update -qq && apt-get install -y -qq wrk nginx-light; }
+	$(BIN)/python -m bench.gateway $(ARGS)
 
 # Measures the cost of a callout.
 bench-callout: install

@@ -46,9 +46,9 @@ def gateway_config(
         if variant.transport:
             filters = [_callout_filter(variant, f"{variant.transport}-{variant.policy}")]
         listeners.append(_listener(variant.name, port, _route(variant), filters))
-    clusters = [_cluster(MODEL_CLUSTER, upstream)]
+    clusters = [cluster(MODEL_CLUSTER, upstream)]
     clusters += [
-        _cluster(f"{transport}-{policy}", address, http2=True)
+        cluster(f"{transport}-{policy}", address, http2=True)
         for (transport, policy), address in callouts.items()
     ]
     return {"static_resources": {"listeners": listeners, "clusters": clusters}}
@@ -62,7 +62,7 @@ def _route(variant: Variant) -> dict[str, object]:
     return {"route": {"cluster": MODEL_CLUSTER}}
 
 
-def _cluster(name: str, address: str, *, http2: bool = False) -> dict[str, object]:
+def cluster(name: str, address: str, *, http2: bool = False) -> dict[str, object]:
     """A cluster with one endpoint."""
     if address.startswith("unix:"):
         envoy_address: dict[str, object] = {"pipe": {"path": address.removeprefix("unix:")}}

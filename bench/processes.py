@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -76,14 +77,42 @@ def serving(
 
 @contextmanager
 def envoy(
-    config: dict[str, object], file: Path, ports: Sequence[int]
+    config: dict[str, object], file: Path, ports: Sequence[int], threads: int = 1
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run an Envoy with one worker thread and a static config, which is written to `file`."""
+    """Run an Envoy with worker threads and a static config, which is written to `file`."""
     file.write_text(json.dumps(config))
-    argv = [str(ENVOY), "-c", str(file), "--concurrency", "1", "--disable-hot-restart"]
+    argv = [str(ENVOY), "-c", str(file), "--concurrency", str(threads), "--disable-hot-restart"]
     addresses = [local_address(port) for port in ports]
     with serving([*argv, "--log-level", "error"], *addresses) as process:
         yield process
+
+
+NGINX = """
+daemon off; worker_processes 1; pid {directory}/nginx.pid; error_log stderr error;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off; keepalive_requests 100000000; client_body_temp_path {directory};
+  server {{
+    listen 127.0.0.1:{port} backlog=4096;
+    location / {{ default_type application/json; return 200 '{{"outputs":[]}}'; }}
+  }}
+}}
+"""
+
+
+def require_nginx() -> None:
+    """Exit with a message if nginx is not installed."""
+    if shutil.which("nginx") is None:
+        sys.exit("bench: nginx is not on PATH (make bench-gateway installs it)")
+
+
+@contextmanager
+def model_server(port: int, directory: Path) -> Iterator[None]:
+    """Run an nginx that replaces a model server: it reads the body, and responds at once."""
+    file = directory / "nginx.conf"
+    file.write_text(NGINX.format(directory=directory, port=port))
+    with serving(["nginx", "-c", str(file)], local_address(port)):
+        yield
 
 
 @contextmanager
