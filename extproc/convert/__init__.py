@@ -11,12 +11,13 @@ from extproc.convert.converters import Converters
 from extproc.convert.errors import ConversionError
 from extproc.convert.inference import Query, ResponseOptions
 from extproc.convert.limits import ConversionLimits
-from extproc.convert.pool import CallerPool, ConversionPool
+from extproc.convert.pool import CallerPool, Conversion, ConversionPool
 from extproc.convert.signature import Signature
 
 __all__ = [
     "ACCEPTED_CODINGS",
     "CallerPool",
+    "Conversion",
     "ConversionError",
     "ConversionLimits",
     "ConversionPool",

@@ -41,6 +41,15 @@ class ConvertedMessage:
         return bytes(self.content)
 
 
+class ShortWork(int):
+    """The bytes of a step that takes so little time that it may run on the event loop."""
+
+    __slots__ = ()
+
+    def __add__(self, other: int) -> "ShortWork":
+        return ShortWork(int(self) + other)
+
+
 Steps = Generator[int, None, "ConvertedMessage | None"]
 """Work in steps. Before a step that takes memory, the steps yield the bytes that the work will hold
 at most, with the body. They may raise ConversionError."""

@@ -266,7 +266,7 @@ def _after(memory: int, reading: Reading) -> Generator[int, None, InferenceReque
         except StopIteration as end:
             request: InferenceRequest = end.value
             return request
-        yield memory + needed
+        yield needed + memory
 
 
 def _check_length(body: bytes, headers: Headers) -> None:

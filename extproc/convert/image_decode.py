@@ -58,6 +58,10 @@ class ImageDecoder:
         resizing = resize_memory(size, fit, self._image.interpolation)
         return header.coefficients_size + decoded_size + resizing
 
+    def keeps_size(self, header: ImageHeader) -> bool:
+        """Whether an image is neither cropped nor scaled."""
+        return self._fit(header).unchanged
+
     def decode(self, header: ImageHeader, field: str, buffer: Pixels | None) -> Pixels:
         """Decode an image to the declared size, with its EXIF orientation applied.
 

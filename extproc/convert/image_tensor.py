@@ -17,6 +17,12 @@ from extproc.convert.tensor import Tensor
 from sluice.config.tensors import TensorInput
 from sluice.contract.reasons import Reason
 
+_MAX_SHORT_PIXELS = 1 << 17
+"""Pixels of a JPEG, once for each scan, up to which decoding is short."""
+
+_MAX_SHORT_TENSOR = 1 << 20
+"""Size in bytes of a tensor up to which writing its values is short."""
+
 
 @dataclass(frozen=True, slots=True)
 class PreparedImages:
@@ -24,6 +30,8 @@ class PreparedImages:
 
     memory: int
     """Bytes that `tensor` needs at most, with its result and without the images."""
+    short: bool
+    """Whether decoding takes less time than handing it to a thread and back, or hardly more."""
     tensor: Callable[[], Tensor]
     """Decodes the images. Raises ConversionError (400)."""
 
@@ -74,7 +82,20 @@ class ImageReader:
             check_memory(header, memory, field, self._limits)
             decoding = max(decoding, memory + len(data))
         memory = len(images) * self._image_bytes + self._result + decoding
-        return PreparedImages(memory, partial(self._decode, headers, fields, shape))
+        return PreparedImages(
+            memory, self._is_short(headers), partial(self._decode, headers, fields, shape)
+        )
+
+    def _is_short(self, headers: Sequence[ImageHeader]) -> bool:
+        """Whether it is one small JPEG that is neither resized nor scanned often."""
+        header = headers[0]
+        return (
+            len(headers) == 1
+            and header.scalable
+            and header.scan_pixels <= _MAX_SHORT_PIXELS
+            and self._decoder.keeps_size(header)
+            and self._image_bytes <= _MAX_SHORT_TENSOR
+        )
 
     def _decode(
         self, headers: Sequence[ImageHeader], fields: Sequence[str], shape: tuple[int, ...]

@@ -85,20 +85,21 @@ class Lane:
         """Number of jobs that run or wait."""
         return len(self._waiting) + self._running.total()
 
-    async def run(self, caller: str, size: int, steps: Steps) -> Outcome:
+    async def run(self, caller: str, size: int, steps: Steps, needed: int = 0) -> Outcome:
         """Run the steps on a thread. `size` is the size of the body in bytes.
 
+        `needed`: the bytes that steps have yielded which began before.
         If this coroutine is cancelled, a job that waits is dropped. A job that runs keeps its place
         until the step ends, because it still takes a thread and memory. The same applies to a job
         that runs out of time. Raises ConversionError if the job is refused before it ends.
         """
         loop = asyncio.get_running_loop()
-        needed = min(size + self._memory.limit // _FIRST_STEP_DIVISOR, self._memory.limit)
-        job = Job(caller, size, steps, loop.create_future(), self._clock(), needed)
+        first = min(size + self._memory.limit // _FIRST_STEP_DIVISOR, self._memory.limit)
+        job = Job(caller, size, steps, loop.create_future(), self._clock(), max(first, needed))
         if self.timeout < math.inf:
             work = (1 - _MAX_WAIT_SHARE) * self.timeout
             job.timer = loop.call_later(self.timeout - work, self._end_wait, job, work)
-        self._enqueue(job)
+        self._enqueue(job, max(size, needed))
         try:
             return await job.done
         finally:
@@ -116,10 +117,13 @@ class Lane:
             job.done.cancel()
         self._executor.shutdown(wait=False)
 
-    def _enqueue(self, job: Job) -> None:
-        """Start a job or let it wait, with the memory for its body; or refuse a job."""
-        if not self._memory.fits(job.size, job.size):
-            self._refuse(job, self._never_fits(job.size))
+    def _enqueue(self, job: Job, needed: int) -> None:
+        """Start a job or let it wait, with the memory for its body; or refuse a job.
+
+        `needed`: the bytes that it is known to need.
+        """
+        if not self._memory.fits(job.size, needed):
+            self._refuse(job, self._never_fits(needed))
             return
         if not self._memory.make_room(job.caller, job.size):
             self._refuse(job, self._memory_exhausted())

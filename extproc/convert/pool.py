@@ -8,14 +8,14 @@ wait for a long one.
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from extproc.convert.caller_usage import CallerUsage
+from extproc.convert.caller_usage import HALF_LIFE, CallerUsage
 from extproc.convert.conversion_job import Outcome
 from extproc.convert.conversion_memory import ConversionMemory
-from extproc.convert.converted_message import ConvertedMessage, Steps, completed
+from extproc.convert.converted_message import ConvertedMessage, ShortWork, Steps, completed
 from extproc.convert.converter import Converter
 from extproc.convert.errors import ConversionError, response_too_large
 from extproc.convert.inference import Headers, ResponseOptions
@@ -30,6 +30,21 @@ _MIN_THREAD_RESPONSE_SIZE = 64 << 10
 _MAX_SHORT_SIZE = 256 << 10
 """Size in bytes up to which a body is short. Longer ones can take a hundred times as long."""
 
+
+_MAX_SHORT_JPEG = 64 << 10
+"""Size in bytes of a JPEG up to which its conversion can be short."""
+
+_MAX_SHORT_MARKERS = 1000
+"""Bytes 0xff in a JPEG up to which its segments are read in a short time: each may be one."""
+
+_JPEG_START = b"\xff\xd8\xff"
+
+_MAX_EVENT_LOOP_SECONDS = 0.5 * HALF_LIFE / math.log(2)
+"""Usage of a caller above which its images are converted on threads: those of a caller whose
+conversions take half of a core all the time."""
+
+Conversion = ConvertedMessage | None | Awaitable[ConvertedMessage | None]
+"""The result of a conversion on the event loop, or that of one on a thread."""
 
 Observe = Callable[[str, float, float | None], None]
 """Called after each conversion with the converter's name, the seconds of work, and the seconds of
@@ -51,6 +66,8 @@ class Group(Enum):
     """Where a conversion runs."""
 
     EVENT_LOOP = auto()
+    EVENT_LOOP_IF_SHORT = auto()
+    """The event loop, as far as the steps are short, and then a thread of `PARALLEL`."""
     PARALLEL = auto()
     """Threads for work that releases the interpreter lock."""
     SHORT = auto()
@@ -75,8 +92,9 @@ class ConversionPool:
         clock: Callable[[], float] = time.perf_counter,
         observe: Observe = lambda _name, _work, _wait: None,
     ) -> None:
-        shared = ConversionMemory(memory or MemoryBudget(DEFAULT_LIMIT))
-        usage = CallerUsage()
+        self._memory = memory or MemoryBudget(DEFAULT_LIMIT)
+        shared, usage = ConversionMemory(self._memory), CallerUsage()
+        self._usage = usage
         self._lanes = {
             group: Lane(f"convert-{group.name.lower()}", count, queue, shared, usage, clock)
             for group, count in ((Group.PARALLEL, threads), (Group.SHORT, 1), (Group.LONG, 1))
@@ -122,18 +140,27 @@ class ConversionPool:
         for lane in self._lanes.values():
             lane.close()
 
-    async def run(
-        self, name: str, caller: str, size: int, steps: Steps, group: Group
-    ) -> ConvertedMessage | None:
-        """Run the steps, and record them under `name`. Raises ConversionError."""
+    def run(self, name: str, caller: str, size: int, steps: Steps, group: Group) -> Conversion:
+        """Run the steps, and record them under `name`. Raises ConversionError.
+
+        Returns the result at once if the steps ran on the event loop.
+        """
         if group is Group.EVENT_LOOP:
-            outcome = self._on_event_loop(steps)
-        else:
-            outcome = await self._lanes[group].run(caller, size, steps)
-        self._record(name, size, outcome)
-        if outcome.error is not None:
-            raise outcome.error
-        return outcome.result
+            return self._record(name, size, self._on_event_loop(steps))
+        if group is not Group.EVENT_LOOP_IF_SHORT:
+            return self._on_thread(name, caller, size, steps, group)
+        if self._usage.seconds(caller, self._clock()) > _MAX_EVENT_LOOP_SECONDS:
+            return self._on_thread(name, caller, size, steps, Group.PARALLEL)
+        outcome = self._short_on_event_loop(caller, steps)
+        if isinstance(outcome, Outcome):
+            return self._record(name, size, outcome)
+        return self._on_thread(name, caller, size, steps, Group.PARALLEL, outcome)
+
+    async def _on_thread(
+        self, name: str, caller: str, size: int, steps: Steps, group: Group, needed: int = 0
+    ) -> ConvertedMessage | None:
+        outcome = await self._lanes[group].run(caller, size, steps, needed)
+        return self._record(name, size, outcome)
 
     def _on_event_loop(self, steps: Steps) -> Outcome:
         started = self._clock()
@@ -143,13 +170,33 @@ class ConversionPool:
             result, error = None, raised
         return Outcome(result, error, self._clock() - started, None)
 
-    def _record(self, name: str, size: int, outcome: Outcome) -> None:
+    def _short_on_event_loop(self, caller: str, steps: Steps) -> Outcome | int:
+        """Run the steps until one is not short, or has no memory. Returns the bytes it needs."""
+        started = self._clock()
+        result, error = None, None
+        try:
+            next(steps)  # reading the structure comes next, which is short for such a body
+            needed = next(steps)
+            if not isinstance(needed, ShortWork) or needed > self._memory.free:
+                return needed
+            result = completed(steps)
+        except ConversionError as raised:
+            error = raised
+        ended = self._clock()
+        self._usage.add(caller, ended - started, ended)
+        return Outcome(result, error, ended - started, None)
+
+    def _record(self, name: str, size: int, outcome: Outcome) -> ConvertedMessage | None:
+        """Count a conversion. Returns its result. Raises its error, a ConversionError."""
         counts = self._counts.setdefault(name, ConversionCounts())
         counts.count += 1
         counts.failed += outcome.error is not None
         counts.bytes_in += size
         counts.bytes_out += len(outcome.result.content) if outcome.result is not None else 0
         self._observe(name, outcome.seconds, outcome.waited)
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome.result
 
 
 class CallerPool:
@@ -161,38 +208,34 @@ class CallerPool:
         self._pool = pool
         self._caller = caller
 
-    async def convert_request(
-        self, converter: Converter, body: bytes, headers: Headers
-    ) -> ConvertedMessage:
+    def convert_request(self, converter: Converter, body: bytes, headers: Headers) -> Conversion:
         """Run `converter.convert_request`, on a thread if the body is large or compressed.
 
         Raises ConversionError, also if too many bodies wait, or if the conversion takes too long
-        (503, with `retry_after`).
+        (503, with `retry_after`). So does the awaitable.
         """
-        converted = await self._pool.run(
+        return self._pool.run(
             converter.name,
             self._caller,
             len(body),
             converter.request_steps(body, headers),
             _request_group(converter, body, headers),
         )
-        assert converted is not None
-        return converted
 
-    async def convert_response(
+    def convert_response(
         self,
         converter: Converter,
         options: ResponseOptions,
         status: int,
         headers: Headers,
         body: bytes,
-    ) -> ConvertedMessage | None:
+    ) -> Conversion:
         """Run `converter.convert_response`, on a thread if the body is large or compressed.
 
-        Raises ConversionError, also if too many bodies wait.
+        Raises ConversionError, also if too many bodies wait. So does the awaitable.
         """
         try:
-            return await self._pool.run(
+            converted = self._pool.run(
                 f"{converter.name}-response",
                 self._caller,
                 len(body),
@@ -200,10 +243,10 @@ class CallerPool:
                 _response_group(body, headers),
             )
         except ConversionError as error:
-            if error.reason is Reason.BODY_TOO_LARGE:
-                # The client has not sent this body.
-                raise response_too_large("is too large for the memory of a worker") from None
-            raise
+            raise _error_of_response(error) from None
+        if converted is None or isinstance(converted, ConvertedMessage):
+            return converted
+        return _converted_response(converted)
 
     async def run(self, name: str, work: Callable[[], bytes], size: int) -> bytes:
         """Run other work that releases the interpreter lock on a thread, counted under `name`.
@@ -216,14 +259,42 @@ class CallerPool:
             yield size
             return ConvertedMessage(work(), "")
 
-        done = await self._pool.run(name, self._caller, size, steps(), Group.PARALLEL)
+        running = self._pool.run(name, self._caller, size, steps(), Group.PARALLEL)
+        assert isinstance(running, Awaitable)
+        done = await running
         assert done is not None
         return done.body
 
 
+async def _converted_response(
+    converting: Awaitable[ConvertedMessage | None],
+) -> ConvertedMessage | None:
+    try:
+        return await converting
+    except ConversionError as error:
+        raise _error_of_response(error) from None
+
+
+def _error_of_response(error: ConversionError) -> ConversionError:
+    if error.reason is Reason.BODY_TOO_LARGE:
+        # The client has not sent this body.
+        return response_too_large("is too large for the memory of a worker")
+    return error
+
+
+def _may_be_short(body: bytes) -> bool:
+    """Whether it may be a small JPEG whose segments are read in a short time."""
+    return (
+        len(body) <= _MAX_SHORT_JPEG
+        and body.startswith(_JPEG_START)
+        and body.count(b"\xff") <= _MAX_SHORT_MARKERS
+    )
+
+
 def _request_group(converter: Converter, body: bytes, headers: Headers) -> Group:
     if converter.releases_lock:
-        return Group.PARALLEL
+        short = "content-encoding" not in headers and _may_be_short(body)
+        return Group.EVENT_LOOP_IF_SHORT if short else Group.PARALLEL
     if converter.signature.image_inputs and may_contain_base64(body):
         # A picture in a small JSON document can take a second.
         return Group.PARALLEL

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from extproc.convert import binary, protobuf
+from extproc.convert.converted_message import ShortWork
 from extproc.convert.errors import ConversionError, quoted
 from extproc.convert.inference import Headers, InferenceRequest, Reading, RequestReader
 from extproc.convert.json_document import parse_object, without_bom
@@ -93,7 +94,7 @@ class RequestReaders:
                 f"must be multipart/form-data with parts named {_names(inputs)}",
             )
         images = self._images[inputs[0].name].prepare([body], ["body"])
-        yield images.memory
+        yield ShortWork(images.memory) if images.short else images.memory
         return InferenceRequest([images.tensor()])
 
     def _multipart(self, body: bytes, headers: Headers) -> Reading:

@@ -4,11 +4,12 @@ Envoy holds the request until the whole body is converted, so a body that cannot
 reaches the model server.
 """
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from extproc.convert import (
     ACCEPTED_CODINGS,
     CallerPool,
+    Conversion,
     ConversionError,
     ConvertedMessage,
     ResponseOptions,
@@ -117,15 +118,18 @@ class ConvertBody(PassBody):
         """
         if not body.end_of_stream and self._converter.protocol == "http":
             return self._refusal(_partial_response())
-        # The coroutine gets only the content, because `body` has a copy of it.
+        # Only the content is passed on, because `body` has a copy of it.
         return self._convert_response_body(body.body)
 
-    async def _convert_response_body(self, body: bytes) -> Result:
+    def _convert_response_body(self, body: bytes) -> Result | Awaitable[Result]:
         self._response_begun = bool(body)
-        try:
-            converted = await self._convert_response(self._message(body))
-        except ConversionError as error:
-            return self._refusal(error)
+        return self._finished(
+            lambda: self._convert_response(self._message(body)),
+            self._replaced_response,
+            self._failed_response,
+        )
+
+    def _replaced_response(self, converted: ConvertedMessage | None) -> Result:
         if converted is None:
             return messages.PASS["response_body"]
         return messages.response_body(
@@ -139,14 +143,45 @@ class ConvertBody(PassBody):
         self._response_headers |= _text(dict(messages.pairs(trailers.trailers)))
         return self._convert_status("response_trailers")
 
-    async def _convert_request(self, body: bytes) -> Result:
-        try:
-            converted = await self._pool.convert_request(self._converter, body, self._headers)
-        except ConversionError as error:
-            return self._refusal(error)
-        except Exception as error:
-            return log_failure(error)
+    def _convert_request(self, body: bytes) -> Result | Awaitable[Result]:
+        return self._finished(
+            lambda: self._pool.convert_request(self._converter, body, self._headers),
+            self._replaced_request,
+            self._failed_request,
+        )
+
+    def _replaced_request(self, converted: ConvertedMessage | None) -> Result:
+        assert converted is not None
         return messages.request_body(*self._forwarded(converted))
+
+    def _failed_request(self, error: Exception) -> Result:
+        return self._refusal(error) if isinstance(error, ConversionError) else log_failure(error)
+
+    def _finished(
+        self,
+        start: Callable[[], Conversion],
+        finish: Callable[[ConvertedMessage | None], Result],
+        failed: Callable[[Exception], Result],
+    ) -> Result | Awaitable[Result]:
+        """Start a conversion. Returns its result at once if it ran on the event loop."""
+        try:
+            conversion = start()
+            if conversion is None or isinstance(conversion, ConvertedMessage):
+                return finish(conversion)
+        except Exception as error:
+            return failed(error)
+        return self._finish_later(conversion, finish, failed)
+
+    async def _finish_later(
+        self,
+        conversion: Awaitable[ConvertedMessage | None],
+        finish: Callable[[ConvertedMessage | None], Result],
+        failed: Callable[[Exception], Result],
+    ) -> Result:
+        try:
+            return finish(await conversion)
+        except Exception as error:
+            return failed(error)
 
     def _forwarded(self, converted: ConvertedMessage) -> tuple[Content, Headers, list[str]]:
         """The new body, the headers to set and the headers to remove of a converted request."""
@@ -164,12 +199,15 @@ class ConvertBody(PassBody):
         headers[header_names.PATH] = self._headers.get(":path", "").partition("?")[0]
         return sent, list(headers.items()), removed
 
-    async def _convert_status(self, part: str, message: bytes = b"") -> Result:
+    def _convert_status(self, part: str, body: bytes = b"") -> Result | Awaitable[Result]:
         """Convert a response, such as a gRPC error without a message, into one of the gateway."""
-        try:
-            converted = await self._convert_response(message)
-        except ConversionError as error:
-            return self._refusal(error)
+        return self._finished(
+            lambda: self._convert_response(self._message(body)),
+            lambda converted: self._immediate(part, converted),
+            self._failed_response,
+        )
+
+    def _immediate(self, part: str, converted: ConvertedMessage | None) -> Result:
         if converted is None:
             return messages.PASS[part]
         headers = [(n, v) for n, v in converted.headers.items() if not n.startswith(":")]
@@ -180,22 +218,18 @@ class ConvertBody(PassBody):
             RequestEnd(converted.reason or self._admission_reason).callout_details(),
         )
 
-    async def _convert_response(self, body: bytes) -> ConvertedMessage | None:
+    def _convert_response(self, body: bytes) -> Conversion:
         """The converted response; None if it passes unchanged. Raises ConversionError."""
         assert self._options is not None
-        try:
-            return await self._pool.convert_response(
-                self._converter,
-                self._options,
-                self._response_status,
-                self._response_headers,
-                body,
-            )
-        except ConversionError:
-            raise
-        except Exception as error:
-            log_failure(error)
-            raise _unreadable() from None
+        return self._pool.convert_response(
+            self._converter, self._options, self._response_status, self._response_headers, body
+        )
+
+    def _failed_response(self, error: Exception) -> Result:
+        if isinstance(error, ConversionError):
+            return self._refusal(error)
+        log_failure(error)
+        return self._refusal(_unreadable())
 
     def _message(self, body: bytes) -> bytes:
         """The message in a gRPC response, or the unchanged body of another response.

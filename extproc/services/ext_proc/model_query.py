@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable
 
-from extproc.convert import ConversionError
 from extproc.services.ext_proc import messages
 from extproc.services.ext_proc.body_handler import Result
 from extproc.services.ext_proc.conversion import ConvertBody
@@ -23,17 +22,10 @@ class ConvertQuery(ConvertBody):
         content, headers, removed = self._forwarded(converted)
         return bytes(content), headers, removed
 
-    def response_body(self, body: HttpBody) -> Awaitable[Result]:
+    def response_body(self, body: HttpBody) -> Result | Awaitable[Result]:
         """Respond with the converted message.
 
         The response is one of the gateway, because Envoy sends no body of it to a HEAD request.
         """
-        return self._respond(body.body)
-
-    async def _respond(self, body: bytes) -> Result:
-        self._response_begun = bool(body)
-        try:
-            message = self._message(body)
-        except ConversionError as error:
-            return self._refusal(error)
-        return await self._convert_status("response_body", message)
+        self._response_begun = bool(body.body)
+        return self._convert_status("response_body", body.body)

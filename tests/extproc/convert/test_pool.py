@@ -9,13 +9,14 @@ import itertools
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
 import brotli
 import pytest
 from PIL import Image
 
 from extproc.convert import (
+    Conversion,
     ConversionError,
     ConversionLimits,
     ConversionPool,
@@ -31,6 +32,7 @@ from extproc.convert.tensor import Tensor
 from extproc.memory_budget import MemoryBudget
 from sluice.config.tensors import ImageInput, TensorInput
 from sluice.contract.reasons import Reason
+from tests.extproc.convert.payloads import sent
 from tests.zstd import zstd
 
 SIGNATURE = Signature("m")
@@ -65,7 +67,19 @@ def convert(
 ) -> asyncio.Future[ConvertedMessage]:
     """Start a conversion that waits for the gate."""
     waiting = converter(gate, parallel=parallel, calls=calls)
-    return asyncio.ensure_future(pool.for_caller(caller).convert_request(waiting, body, {}))
+    return finished(pool.for_caller(caller).convert_request(waiting, body, {}))
+
+
+def finished(conversion: Conversion) -> asyncio.Future[ConvertedMessage]:
+    """The result of a conversion that does not run on the event loop."""
+    assert isinstance(conversion, Awaitable)
+
+    async def result() -> ConvertedMessage:
+        converted = await conversion
+        assert converted is not None
+        return converted
+
+    return asyncio.ensure_future(result())
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -91,6 +105,16 @@ def on_loop(test: Callable[[], Coroutine[None, None, None]]) -> Callable[[], Non
 
     # pytest must not find the wrapped coroutine function.
     del run.__wrapped__
+    return run
+
+
+def on_loop_with_arguments(test: Callable[..., Coroutine[None, None, None]]) -> Callable[..., None]:
+    """The same for a test with parameters."""
+
+    @functools.wraps(test)
+    def run(**arguments: object) -> None:
+        asyncio.run(test(**arguments))
+
     return run
 
 
@@ -123,8 +147,9 @@ async def test_small_bodies_are_converted_on_the_event_loop() -> None:
         return InferenceRequest([Tensor("x", "UINT8", (len(body),), body)])
 
     small = Converter("test-grpc", "grpc", SIGNATURE, ConversionLimits(), 1000, read)
-    await pool.for_caller("a").convert_request(small, b"abc", {})
-    await pool.for_caller("a").convert_request(small, b"a" * 1000, {})
+    pool.for_caller("a").convert_request(small, b"abc", {})
+    assert len(threads) == 1
+    await finished(pool.for_caller("a").convert_request(small, b"a" * 1000, {}))
     assert threads[0] is threading.main_thread()
     assert threads[1] is not threading.main_thread()
     pool.close()
@@ -172,7 +197,7 @@ async def test_a_caller_with_much_thread_time_waits_behind_others() -> None:
     pool = ConversionPool(threads=1, clock=lambda: float(next(ticks)))
     blocking = Converter("test-grpc", "grpc", SIGNATURE, ConversionLimits(), 0, read)
     jobs = [
-        asyncio.ensure_future(pool.for_caller(name[0]).convert_request(blocking, name.encode(), {}))
+        finished(pool.for_caller(name[0]).convert_request(blocking, name.encode(), {}))
         for name in ("a1", "a2", "a3", "b1")
     ]
     for done in range(1, 5):
@@ -236,11 +261,116 @@ def test_a_picture_in_a_small_document_is_decoded_off_the_event_loop(name: bytes
             "application/json"
         )
         assert converter is not None
-        await pool.for_caller("a").convert_request(converter, body, {})
+        await finished(pool.for_caller("a").convert_request(converter, body, {}))
         pool.close()
 
     asyncio.run(run())
     assert waits[0] is not None
+
+
+def picture_converter(datatype: str = "FP32", side: int = 64) -> Converter:
+    """A converter for JPEGs, which become tensors of `side` x `side` pixels."""
+    image = ImageInput.model_validate({"width": side, "height": side})
+    declared = TensorInput.model_validate(
+        {"name": "i", "datatype": datatype, "shape": (-1, side, side, 3), "image": image}
+    )
+    chosen = Converters(Signature("m", inputs=(declared,)), "grpc").choose("image/jpeg")
+    assert chosen is not None
+    return chosen
+
+
+def jpeg(width: int = 64, height: int = 64, **options: object) -> bytes:
+    """A gray JPEG."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), (90, 90, 90)).save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+SHORT = jpeg()
+PADDED = SHORT[:2] + b"\xff\xfe\x07\xd2" + b"\xff" * 2000 + SHORT[2:]
+"""A comment whose bytes may be markers."""
+
+
+@on_loop
+async def test_a_small_jpeg_is_decoded_on_the_event_loop() -> None:
+    pool = ConversionPool()
+    converted = pool.for_caller("a").convert_request(picture_converter(), SHORT, {})
+    assert isinstance(converted, ConvertedMessage)
+    (tensor,) = sent(converted).raw_input_contents
+    assert len(tensor) == 64 * 64 * 3 * 4
+    pool.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "side"),
+    [
+        (jpeg(65, 64), {}, 64),
+        (jpeg(640, 640), {}, 640),
+        (jpeg(300, 300, progressive=True), {}, 300),
+        (PADDED, {}, 64),
+        (SHORT + bytes(1 << 16), {}, 64),
+        (gzip.compress(SHORT), {"content-encoding": "gzip"}, 64),
+    ],
+    ids=["resized", "large", "several scans", "many segments", "large file", "compressed"],
+)
+@on_loop_with_arguments
+async def test_other_images_are_decoded_on_a_thread(
+    body: bytes, headers: dict[str, str], side: int
+) -> None:
+    waits: list[float | None] = []
+    pool = ConversionPool(observe=lambda _name, _work, wait: waits.append(wait))
+    chosen = picture_converter("UINT8", side)
+    converted = await finished(pool.for_caller("a").convert_request(chosen, body, headers))
+    assert converted.body == chosen.convert_request(body, headers).body
+    assert waits[0] is not None
+    pool.close()
+
+
+@on_loop
+async def test_a_small_jpeg_without_memory_waits_as_others() -> None:
+    memory = MemoryBudget(1 << 20)
+    pool = ConversionPool(memory=memory)
+    assert memory.reserve((1 << 20) - 60_000)
+    job = finished(pool.for_caller("a").convert_request(picture_converter(), SHORT, {}))
+    await until(lambda: pool.waits_for_memory)
+    memory.release((1 << 20) - 60_000)
+    assert (await job).body
+    assert memory.used == 0
+    pool.close()
+
+
+@on_loop
+async def test_a_small_jpeg_whose_tensor_never_fits_is_refused() -> None:
+    pool = ConversionPool(memory=MemoryBudget(40_000))
+    job = finished(pool.for_caller("a").convert_request(picture_converter(), SHORT, {}))
+    assert (await refusal(job)).reason == "body_too_large"
+    pool.close()
+
+
+@on_loop
+async def test_a_caller_that_converts_all_the_time_uses_threads_for_small_jpegs() -> None:
+    # The pool reads the clock before it chooses, before the conversion and after it.
+    times = itertools.accumulate(itertools.cycle((0, 0, 1)))
+    pool = ConversionPool(clock=lambda: float(next(times)))
+    chosen, caller = picture_converter(), pool.for_caller("a")
+    conversions = 0
+    while isinstance(later := caller.convert_request(chosen, SHORT, {}), ConvertedMessage):
+        conversions += 1
+    assert conversions == 10  # the half-life of the usage: 10 s at 1 s for each
+    assert isinstance(pool.for_caller("b").convert_request(chosen, SHORT, {}), ConvertedMessage)
+    await finished(later)
+    pool.close()
+
+
+@on_loop
+async def test_a_broken_small_jpeg_is_refused_at_once() -> None:
+    pool = ConversionPool()
+    for body in (SHORT[:200], SHORT[:-200]):
+        with pytest.raises(ConversionError) as caught:
+            pool.for_caller("a").convert_request(picture_converter(), body, {})
+        assert caught.value.reason == "broken_image"
+    assert pool.counts["image-grpc"].failed == 2
+    pool.close()
 
 
 @on_loop
@@ -337,7 +467,7 @@ async def test_decoders_are_counted_with_the_window_that_a_sender_may_choose() -
         conversion = pool.for_caller("a").convert_request(
             chosen, data, {"content-encoding": coding}
         )
-        return asyncio.ensure_future(conversion)
+        return finished(conversion)
 
     assert (await compressed("gzip", gzip.compress(body))).body
     assert (await refusal(compressed("br", brotli.compress(body)))).reason == "body_too_large"
@@ -476,6 +606,8 @@ async def test_a_response_that_can_never_be_converted_is_the_fault_of_the_model_
     headers, options = {"grpc-status": "0"}, ResponseOptions()
     caller = pool.for_caller("a")
     with pytest.raises(ConversionError) as caught:
-        await caller.convert_response(converter(open_gate()), options, 200, headers, bytes(3 << 20))
+        await finished(
+            caller.convert_response(converter(open_gate()), options, 200, headers, bytes(3 << 20))
+        )
     assert (caught.value.status, caught.value.reason) == (502, "response_too_large")
     pool.close()

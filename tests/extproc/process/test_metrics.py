@@ -231,7 +231,7 @@ def test_conversions_are_timed_and_pending_ones_are_counted(worker: Worker) -> N
         assert "sluice_conversions_pending 2.0" in worker.exposed()
         gate.set()
         await asyncio.gather(*jobs)
-        await caller.convert_request(converter(gate, 1000), b"a", {})
+        caller.convert_request(converter(gate, 1000), b"a", {})
 
     asyncio.run(convert())
     pool.close()
