@@ -86,17 +86,18 @@ DEPENDENCIES = {
     "extproc.transport.__main__": "extproc.rpc extproc.services extproc.transport",
     "xds": "",
     "xds.protocol": "protos sluice.contract sluice.printable",
-    "xds.sources": "sluice.config",
+    "xds.sources": "sluice.config sluice.keys",
     "xds.resources": (
         "protos sluice.config sluice.contract sluice.keys sluice.user_agent xds.protocol"
     ),
-    "xds.rollout": "xds.protocol xds.resources",
+    "xds.rollout": "sluice.contract xds.protocol xds.resources",
     "xds.envoys": (
         "sluice.config sluice.contract sluice.http sluice.printable sluice.state_changes"
     ),
     "xds.admin": "sluice.config sluice.http xds.envoys xds.protocol xds.resources xds.rollout",
+    "xds.follow": "sluice.config xds.admin xds.resources xds.rollout xds.sources",
     "xds.main": (
-        "sluice.config sluice.http xds.admin xds.envoys xds.protocol xds.resources xds.rollout"
+        "sluice.config sluice.http xds.admin xds.envoys xds.follow xds.protocol xds.rollout"
         " xds.sources"
     ),
     "examples": "protos",

@@ -7,24 +7,21 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from sluice.config import ConfigError, GatewayConfig, Problem
-from sluice.config.checked import LoadedConfig
-from sluice.config.disruption import check_change
+from sluice.config import ConfigError
 from sluice.http.server import create_http_server, listen
 from xds.admin.app import application
 from xds.admin.metrics import StateCollector
 from xds.admin.status import ControlPlaneState
 from xds.envoys.admin import AdminSource
+from xds.follow import Follower
 from xds.protocol.nodes import Nodes
 from xds.protocol.server import AdsServer
-from xds.resources.compiled import CompiledConfig, compile_config
 from xds.rollout.rollout import Rollout
 from xds.sources.file import ConfigFile
-from xds.sources.source import ConfigSource, unexpected_error
+from xds.sources.key_sets import FetchedKeySets
+from xds.sources.source import ConfigSource
 
 log = logging.getLogger(__name__)
 
@@ -78,12 +75,13 @@ async def run(source: ConfigSource) -> None:
     """Serve ADS and the admin HTTP server. Raises ConfigError if the first config is not valid."""
     loaded = source.read()
     started = loaded.config
-    compiled = _compile(source, loaded, started)
+    key_sets = FetchedKeySets()
+    follower = Follower(source, loaded, key_sets)
+    compiled = follower.compile(loaded)
     settings = started.control_plane
     nodes = Nodes(time.time)
     rollout = Rollout(nodes, settings.ack_timeout)
     state = ControlPlaneState(source.name, compiled, nodes, rollout)
-    rollout.submit(compiled)
     listener = listen(settings.http)
     server = AdsServer(nodes, settings.xds)
     app = application(state, StateCollector(state, nodes))
@@ -94,14 +92,15 @@ async def run(source: ConfigSource) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await server.start()
     log.info("xDS on %s, HTTP on %s", settings.xds, settings.http)
-    _log_valid(source, compiled)
+    follower.log_valid(compiled)
     tasks = [
         asyncio.create_task(rollout.run()),
-        asyncio.create_task(follow(source, started, state, rollout)),
+        asyncio.create_task(follower.run(compiled, state, rollout)),
         asyncio.create_task(admin.serve([listener])),
         asyncio.create_task(envoy.run(state.fleet.report)),
     ]
     await _run_until(stop, tasks)
+    key_sets.close()
     await server.stop()
     log.info("stopped")
 
@@ -117,55 +116,3 @@ async def _run_until(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> No
         for task in (stopped, *tasks):
             task.cancel()
         await asyncio.gather(stopped, *tasks, return_exceptions=True)
-
-
-def _compile(source: ConfigSource, loaded: LoadedConfig, started: GatewayConfig) -> CompiledConfig:
-    """Compile a config. Any exception becomes a ConfigError: the config in force must stay."""
-    try:
-        return compile_config(loaded, started)
-    except Exception as error:
-        raise unexpected_error(source.name, error) from None
-
-
-def _check_change(running: GatewayConfig | None, change: LoadedConfig) -> None:
-    """Raises ConfigError if the change would cut off the clients of the running config, if any."""
-    if running is not None:
-        check_change(running, change.config, change.place)
-
-
-def _log_valid(
-    source: ConfigSource, compiled: CompiledConfig, known: Sequence[Problem] = ()
-) -> None:
-    """Log a valid config and its warnings, except those that the config before had too."""
-    log.info("config %s is valid: version %s", source.name, compiled.snapshot.version)
-    logged = {_without_line(problem) for problem in known}
-    for problem in compiled.warnings:
-        if _without_line(problem) not in logged:
-            log.warning("%s", problem)
-
-
-def _without_line(problem: Problem) -> Problem:
-    return replace(problem, line=0)
-
-
-async def follow(
-    source: ConfigSource, started: GatewayConfig, state: ControlPlaneState, rollout: Rollout
-) -> None:
-    """Roll out every change of the config. A config that fails changes nothing."""
-    async for change in source.changes():
-        if isinstance(change, ConfigError):
-            log.error("config %s is not valid and changes nothing:\n%s", source.name, change)
-            state.on_invalid_config(str(change))
-            continue
-        try:
-            await asyncio.to_thread(_check_change, state.in_force, change)
-            compiled = await asyncio.to_thread(_compile, source, change, started)
-        except ConfigError as error:
-            log.error("config %s changes nothing:\n%s", source.name, error)
-            state.on_invalid_config(str(error))
-            continue
-        _log_valid(source, compiled, state.warnings)
-        for key in compiled.restart_required:
-            log.warning("%s has changed, which takes effect at the next start", key)
-        state.on_config(compiled)
-        rollout.submit(compiled)

@@ -72,15 +72,17 @@ class JwtIssuer(Confidential):
         "the file.",
     )
     jwks_uri: KeySetUrl | None = Field(
-        None, description="URL from which each worker fetches the key set."
+        None,
+        description="URL from which each worker fetches the key set, and the control plane for "
+        "native routes.",
     )
     jwks_refresh: PositiveDuration = Field(
         300.0, ge=1, description="Interval between fetches of `jwks_uri`."
     )
     jwks_max_stale: PositiveDuration = Field(
         86_400.0,
-        description="Time without a successful fetch of `jwks_uri` after which a worker no longer "
-        "uses the key set that it fetched last, and refuses the issuer's tokens.",
+        description="Time without a successful fetch of `jwks_uri` after which the key set that "
+        "was fetched last is no longer used: workers refuse the issuer's tokens.",
     )
     leeway: Duration = Field(
         30.0, le=600, description="Tolerated clock difference for `exp`, `nbf` and `iat`."

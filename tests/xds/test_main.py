@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,11 +14,13 @@ from sluice.config.checked import LoadedConfig, check_files
 from sluice.config.load import ConfigText, loads
 from sluice.config.named_files import MAY_RUN_ELSEWHERE
 from xds.admin.status import ControlPlaneState
-from xds.main import EXIT_INVALID_CONFIG, follow, main
+from xds.follow import Follower
+from xds.main import EXIT_INVALID_CONFIG, main
 from xds.protocol.nodes import Nodes
 from xds.resources.compiled import compile_config
 from xds.rollout.rollout import Rollout
 from xds.sources.file import ConfigFile
+from xds.sources.key_sets import FetchedKeySets
 from xds.sources.source import unexpected_error
 
 pytestmark = pytest.mark.anyio
@@ -52,12 +54,22 @@ class Changes:
             yield change
 
 
+async def follow(
+    first: LoadedConfig,
+    changes: Sequence[LoadedConfig | ConfigError],
+    state: ControlPlaneState,
+    rollout: Rollout,
+) -> None:
+    """Follow a source with these changes to its end."""
+    await Follower(Changes(*changes), first, FetchedKeySets()).follow_config(state, rollout)
+
+
 def state_after(*changes: LoadedConfig | ConfigError) -> ControlPlaneState:
     first = loaded()
     nodes = Nodes(time.time)
     rollout = Rollout(nodes, 1.0)
     state = ControlPlaneState("gateway.yaml", compile_config(first, first.config), nodes, rollout)
-    asyncio.run(follow(Changes(*changes), first.config, state, rollout))
+    asyncio.run(follow(first, changes, state, rollout))
     return state
 
 
@@ -104,7 +116,7 @@ async def state_with_in_force(first: LoadedConfig, *changes: LoadedConfig) -> Co
     for change in changes:
         while not rollout.in_sync or rollout.version is None:  # noqa: ASYNC110 (polled)
             await asyncio.sleep(0)
-        await follow(Changes(change), first.config, state, rollout)
+        await follow(first, (change,), state, rollout)
     running.cancel()
     return state
 

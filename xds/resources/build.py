@@ -3,12 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from google.protobuf.message import Message
 
 from sluice.config import GatewayConfig, PolicyDocument
 from sluice.contract import names
+from sluice.keys.key_set import KeySet
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
 from xds.protocol.snapshot import Resource, Resources, Snapshot
@@ -32,13 +34,20 @@ from xds.resources.models import CompiledModel, ModelCache
 from xds.resources.policy import policy
 from xds.resources.rate_limit_config import rate_limit_configs
 
+NO_KEY_SETS: Final[Mapping[str, KeySet]] = MappingProxyType({})
 
-def build(config: GatewayConfig, policy: PolicyDocument, directory: Path) -> Snapshot:
-    """Compile a config with its policy.
+
+def build(
+    config: GatewayConfig,
+    policy: PolicyDocument,
+    directory: Path,
+    fetched: Mapping[str, KeySet] = NO_KEY_SETS,
+) -> Snapshot:
+    """Compile a config with its policy, and with the fetched key sets by issuer.
 
     TLS file names in the config are relative to `directory`.
     """
-    tokens = Tokens.of(policy.auth)
+    tokens = Tokens.of(policy.auth, fetched)
     models = _models.compile(config, tokens.group_claims)
     inputs = _Inputs(config, policy, directory, tokens, models)
     resources = {each: compiler(inputs) for each, compiler in COMPILERS.items()}
@@ -100,7 +109,7 @@ def _extensions(inputs: _Inputs) -> Resources:
     name = names.JWT_FILTER
     tokens = extensions.extension(name, jwt_authn.filter_config(inputs.tokens, _claims(inputs)))
     limits = local_rate_limit.filter_configs(inputs.config.limits)
-    return {name: Resource.of(bytes(tokens))} | {
+    return {name: Resource.of(bytes(tokens), inputs.tokens.ttl)} | {
         name: _resource(config) for name, config in limits.items()
     }
 

@@ -1,11 +1,14 @@
 """Compiles a loaded config. Keys whose change needs a restart keep the values of the start."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sluice.config import GatewayConfig, Problem
+from sluice.config import GatewayConfig, JwtIssuer, Problem
 from sluice.config.checked import LoadedConfig
+from sluice.keys.key_set import KeySet
 from xds.protocol.snapshot import Snapshot
-from xds.resources.build import build
+from xds.resources.build import NO_KEY_SETS, build
+from xds.resources.jwt_authn import remote_issuers
 from xds.resources.restart import restart_required, with_started_values
 
 
@@ -13,18 +16,30 @@ from xds.resources.restart import restart_required, with_started_values
 class CompiledConfig:
     """A config and its resources. `restart_required`: changed keys that need a restart.
 
-    `warnings` are about the config and the files that it names.
+    `warnings` are about the config and the files that it names. `loaded` is what was compiled, to
+    compile it again with other key sets.
     """
 
     config: GatewayConfig
     snapshot: Snapshot
     restart_required: tuple[str, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    loaded: LoadedConfig | None = None
+
+    @property
+    def remote_issuers(self) -> tuple[JwtIssuer, ...]:
+        """The issuers whose key sets the control plane must fetch."""
+        return remote_issuers(self.config)
 
 
-def compile_config(loaded: LoadedConfig, started: GatewayConfig) -> CompiledConfig:
-    """Compile a config. `started` is the config that the gateway's processes were started with."""
+def compile_config(
+    loaded: LoadedConfig, started: GatewayConfig, fetched: Mapping[str, KeySet] = NO_KEY_SETS
+) -> CompiledConfig:
+    """Compile a config, with the fetched key sets by issuer.
+
+    `started` is the config that the gateway's processes were started with.
+    """
     config = with_started_values(loaded.config, started)
-    snapshot = build(config, loaded.policy, loaded.directory)
+    snapshot = build(config, loaded.policy, loaded.directory, fetched)
     changed = restart_required(loaded.config, started)
-    return CompiledConfig(config, snapshot, changed, loaded.warnings)
+    return CompiledConfig(config, snapshot, changed, loaded.warnings, loaded)

@@ -4,38 +4,39 @@ It refuses nothing: a request without a valid token goes on without the headers 
 no native route for callers with a token admits it, and the callout decides.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import floor
 from typing import Self
 
 from envoy_data_plane.envoy.config.core.v3 import DataSource
-from envoy_data_plane.envoy.config.route.v3 import RouteMatch
 from envoy_data_plane.envoy.extensions.filters.http.jwt_authn.v3 import (
     JwtAuthentication,
     JwtCacheConfig,
     JwtClaimToHeader,
     JwtHeader,
     JwtProvider,
-    JwtRequirement,
-    JwtRequirementOrList,
-    RequirementRule,
 )
-from envoy_data_plane.google.protobuf import Empty
 
 from protos.route_pb2 import FilterConfig, Route
+from sluice.config import GatewayConfig
 from sluice.config.auth import Auth, JwtIssuer
 from sluice.config.placement import issuer_obstacle
 from sluice.contract import headers
 from sluice.contract.names import JWT_FILTER
 from sluice.keys.key_set import KeySet
 from xds.resources import model_messages, token_headers
-from xds.resources.extensions import NO_TOKENS
+from xds.resources.extensions import verifying
 from xds.resources.key_sets import TOKEN_PATTERN, envoy_key_set
 from xds.resources.native.conditions import Callers, NativeIssuer
 
 MAX_CACHED_TOKEN = 8192
 """Bytes of a token in the cache of the filter. A longer token is verified for each request."""
+
+
+FETCHED_TTL = 30.0
+"""Seconds for which Envoy uses fetched key sets without a word from the control plane. A control
+plane that only restarts takes less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +52,27 @@ class Tokens:
     key_sets: dict[str, str]
 
     @classmethod
-    def of(cls, auth: Auth) -> Self:
-        """The tokens of the issuers of a policy, whose key sets are in `jwks`."""
+    def of(cls, auth: Auth, fetched: Mapping[str, KeySet]) -> Self:
+        """The tokens of the issuers of a policy. `fetched`: the key sets of each `jwks_uri`."""
         issuers = tuple(each for each in auth.issuers if not issuer_obstacle(each))
+        known = {each.issuer: KeySet.parse(each.jwks) for each in issuers if each.jwks is not None}
+        known |= {each.issuer: fetched[each.issuer] for each in issuers if each.issuer in fetched}
         key_sets = {
             each.issuer: keys
             for each in issuers
-            if each.jwks is not None
-            and (keys := envoy_key_set(KeySet.parse(each.jwks), each.algorithms)) is not None
+            if each.issuer in known
+            and (keys := envoy_key_set(known[each.issuer], each.algorithms)) is not None
         }
         return cls(auth, issuers, key_sets)
+
+    @property
+    def ttl(self) -> float | None:
+        """Seconds for which Envoy may use the key sets by itself; None if there is no limit.
+
+        Fetched key sets may have been revoked, and only the control plane learns that.
+        """
+        used = (each for each in self.issuers if each.issuer in self.key_sets)
+        return FETCHED_TTL if any(each.jwks_uri is not None for each in used) else None
 
     @property
     def group_claims(self) -> tuple[str, ...]:
@@ -79,21 +91,22 @@ class Tokens:
 def filter_config(tokens: Tokens, claims: Iterable[str]) -> JwtAuthentication:
     """The config of the filter. `claims`: those that native routes read."""
     copied = list(claims)
-    providers = {
-        each.issuer: _provider(each, tokens.key_sets[each.issuer], tokens.auth, copied)
-        for each in tokens.issuers
-        if each.issuer in tokens.key_sets
-    }
-    if not providers:
-        return NO_TOKENS
-    verified = [JwtRequirement(provider_name=name) for name in providers]
-    any_token = JwtRequirementOrList(
-        requirements=[*verified, JwtRequirement(allow_missing_or_failed=Empty())]
+    return verifying(
+        {
+            each.issuer: _provider(each, tokens.key_sets[each.issuer], tokens.auth, copied)
+            for each in tokens.issuers
+            if each.issuer in tokens.key_sets
+        }
     )
-    rule = RequirementRule(
-        match=RouteMatch(prefix="/"), requires=JwtRequirement(requires_any=any_token)
-    )
-    return JwtAuthentication(providers=providers, rules=[rule])
+
+
+def remote_issuers(config: GatewayConfig) -> tuple[JwtIssuer, ...]:
+    """The issuers whose key sets must be fetched for native routes."""
+    placements = {model.placement or config.placement for model in config.models.values()}
+    if "auto" not in placements:
+        return ()
+    found = (each for each in config.auth.issuers if each.jwks_uri is not None)
+    return tuple(each for each in found if not issuer_obstacle(each))
 
 
 def omit(route: Route) -> None:

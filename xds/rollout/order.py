@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from sluice.contract.names import JWT_FILTER
 from xds.protocol import resource_types
 from xds.protocol.resource_types import EXTENSION, ROUTE, ResourceType
-from xds.protocol.snapshot import Resources, ResourceSet, Snapshot, Variant
+from xds.protocol.snapshot import Resource, Resources, ResourceSet, Snapshot, Variant
 from xds.resources.extensions import narrowed
 
 MAKE_BEFORE_BREAK: Final = tuple(each for each in resource_types.ALL if each.make_before_break)
@@ -111,7 +112,10 @@ def narrow_first(current: Snapshot, target: Snapshot) -> Snapshot | None:
     if not any(_narrows(*pair, settled=False) for pair in pairs.values()):
         return None
     narrow = {
-        name: new.with_types({EXTENSION: _narrow(old, new)}) for name, (old, new) in pairs.items()
+        name: new.with_types({EXTENSION: _with_filter(new, _narrow(old, new), new)})
+        if _narrows(old, new, settled=False)
+        else new
+        for name, (old, new) in pairs.items()
     }
     default = narrow.pop("")
     built = {name: Variant.built(snapshot) for name, snapshot in narrow.items()}
@@ -124,8 +128,9 @@ def _phases(current: Snapshot, new: Snapshot, settled: bool) -> _Phases:
     made, admitted = current.with_types(both), target.with_types(both)
     switched = admitted
     if _narrows(current, target, settled):
-        narrow = {EXTENSION: _narrow(current, target)}
-        made, switched = made.with_types(narrow), admitted.with_types(narrow)
+        narrow = _narrow(current, target)
+        made = made.with_types({EXTENSION: _with_filter(current, narrow, target)})
+        switched = switched.with_types({EXTENSION: _with_filter(target, narrow, target)})
     return _Phases(current, made, switched, admitted, target)
 
 
@@ -134,20 +139,29 @@ def _narrows(current: Snapshot, target: Snapshot, settled: bool) -> bool:
 
     Without a current filter, no token is verified, so the new one may come with the new routes.
     """
-    if not current.types[EXTENSION].published:
+    old, new = _filter(current), _filter(target)
+    if old is None or new is None or old.version == new.version:
         return False
-    routes_change = not settled or current.types[ROUTE].version != target.types[ROUTE].version
-    return routes_change and current.types[EXTENSION].version != target.types[EXTENSION].version
+    return not settled or current.types[ROUTE].version != target.types[ROUTE].version
 
 
-def _narrow(current: Snapshot, target: Snapshot) -> ResourceSet:
-    """The filters that accept only what those of both snapshots accept."""
-    old, new = current.types[EXTENSION], target.types[EXTENSION]
-    resources = {
-        name: narrowed(old.resources[name], resource) if name in old.resources else resource
-        for name, resource in new.resources.items()
-    }
-    return _same_or(ResourceSet.of(resources, _intermediate(target)), old, new)
+def _narrow(current: Snapshot, target: Snapshot) -> Resource:
+    """The filter that accepts only what those of both snapshots accept."""
+    old, new = _filter(current), _filter(target)
+    assert old is not None
+    assert new is not None
+    return narrowed(old, new)
+
+
+def _filter(snapshot: Snapshot) -> Resource | None:
+    return snapshot.types[EXTENSION].resources.get(JWT_FILTER)
+
+
+def _with_filter(snapshot: Snapshot, jwt_filter: Resource, target: Snapshot) -> ResourceSet:
+    """The extensions of a snapshot, with another filter for tokens."""
+    old = snapshot.types[EXTENSION]
+    resources = {**old.resources, JWT_FILTER: jwt_filter}
+    return _same_or(ResourceSet.of(resources, _intermediate(target)), old, target.types[EXTENSION])
 
 
 def _unchanged(current: Snapshot, new: Snapshot) -> Mapping[ResourceType, ResourceSet]:

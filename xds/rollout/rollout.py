@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from xds.protocol.nodes import Nack, Nodes
 from xds.protocol.resource_types import ALL, EXTENSION, ROUTE, ResourceType
+from xds.protocol.snapshot import Snapshot
 from xds.resources.compiled import CompiledConfig
 from xds.rollout.order import narrow_first, steps
 
@@ -39,7 +40,11 @@ class Rollout:
         self._nodes = nodes
         self._ack_timeout = ack_timeout
         self._sleep = sleep
+        self.ended = asyncio.Event()
+        """Is set when a config is in force or has been rejected. The reader clears it."""
         self._target: CompiledConfig | None = None
+        self._running: CompiledConfig | None = None
+        self._renewal = False
         self._submitted = asyncio.Event()
         self._step: str | None = None
         self._in_force: CompiledConfig | None = None
@@ -49,6 +54,11 @@ class Rollout:
     def in_force(self) -> CompiledConfig | None:
         """The config in force, with the snapshot as published; None before the first."""
         return self._in_force
+
+    @property
+    def latest(self) -> CompiledConfig | None:
+        """The config that is queued or being rolled out; if there is none, the one in force."""
+        return self._target or self._running or self._in_force
 
     @property
     def version(self) -> str | None:
@@ -70,9 +80,13 @@ class Rollout:
         """Whether no rollout is running and every node has accepted the published snapshot."""
         return self.step is None and not self._nodes.out_of_sync(ALL)
 
-    def submit(self, compiled: CompiledConfig) -> None:
-        """Roll out this config next. A running rollout ends at its current step."""
-        self._target = compiled
+    def submit(self, compiled: CompiledConfig, *, renewal: bool = False) -> None:
+        """Roll out this config next. A running rollout ends at its current step.
+
+        `renewal`: the config in force with other key sets. The result stays that of the latest
+        config.
+        """
+        self._target, self._renewal = compiled, renewal
         self._submitted.set()
 
     async def run(self) -> None:
@@ -80,12 +94,13 @@ class Rollout:
         while True:
             await self._submitted.wait()
             self._submitted.clear()
-            target, self._target = self._target, None
+            target, renewal = self._target, self._renewal
+            self._running, self._target = target, None
             if target is not None:
-                await self._roll_out(target)
-                self._step = None
+                await self._roll_out(target, renewal)
+                self._step = self._running = None
 
-    async def _roll_out(self, target: CompiledConfig) -> None:
+    async def _roll_out(self, target: CompiledConfig, renewal: bool) -> None:
         unresponsive: set[str] = set()
         settled = not self._nodes.out_of_sync((ROUTE,))
         plan = steps(self._nodes.snapshot, target.snapshot, settled=settled)
@@ -96,12 +111,16 @@ class Rollout:
             unresponsive |= set(await self._wait_for_acceptance(step.types))
             nack = self._nodes.nack()
             if nack is not None:
-                await self._restore(target.snapshot.version, nack)
+                await self._restore(target.snapshot, nack, renewal)
                 return
             if self._submitted.is_set():
                 return
             if step.in_force:
-                self._put_in_force(replace(target, snapshot=plan[-1].snapshot), unresponsive)
+                in_force = replace(target, snapshot=plan[-1].snapshot)
+                result = (
+                    None if renewal else RolloutResult(unresponsive=tuple(sorted(unresponsive)))
+                )
+                self._put_in_force(in_force, result)
             if await self._is_replaced_during(step.pause):
                 return
 
@@ -116,7 +135,7 @@ class Rollout:
                     if not self._nodes.out_of_sync(types):
                         return []
                     self._nodes.progress.clear()
-                    await _first(self._nodes.progress.wait(), self._submitted.wait())
+                    await first(self._nodes.progress.wait(), self._submitted.wait())
         if self._nodes.nack() is not None or self._submitted.is_set():
             return []
         unresponsive = [node.id for node in self._nodes.out_of_sync(types)]
@@ -132,33 +151,45 @@ class Rollout:
     async def _is_replaced_during(self, pause: float) -> bool:
         """Wait for `pause` seconds; return True at once if a newer config is submitted."""
         if pause:
-            await _first(self._sleep(pause), self._submitted.wait())
+            await first(self._sleep(pause), self._submitted.wait())
         return self._submitted.is_set()
 
-    def _put_in_force(self, compiled: CompiledConfig, unresponsive: set[str]) -> None:
+    def _put_in_force(self, compiled: CompiledConfig, result: RolloutResult | None) -> None:
+        """Record what is in force. `result` is None for a renewal."""
         self._in_force = compiled
-        self._result = RolloutResult(unresponsive=tuple(sorted(unresponsive)))
+        if result is None:
+            log.info("version %s has new key sets", self.version)
+            return
+        self._result = result
         log.info("version %s is in force", self.version)
+        self.ended.set()
 
-    async def _restore(self, rejected: str | None, nack: Nack) -> None:
+    async def _restore(self, rejected: Snapshot, nack: Nack, renewal: bool) -> None:
         self._result = RolloutResult(nack)
         log.error(
             "version %s is not in force: %s; the version in force is %s",
-            rejected,
+            rejected.version,
             nack,
             self.version or "none",
         )
-        if self._in_force is None:
-            return
-        good = self._in_force.snapshot
-        narrow = narrow_first(self._nodes.snapshot, good)
+        if self._in_force is not None:
+            await self._publish_again(self._in_force, rejected, renewal)
+        if not renewal:
+            self.ended.set()
+
+    async def _publish_again(self, good: CompiledConfig, rejected: Snapshot, renewal: bool) -> None:
+        """Publish the config in force after nodes may have got parts of the rejected snapshot."""
+        narrow = narrow_first(self._nodes.snapshot, good.snapshot)
         if narrow is not None:
             self._nodes.publish(narrow)
             await self._wait_for_acceptance((EXTENSION, ROUTE))
-        self._nodes.publish(good)
+        if renewal and (common := narrow_first(rejected, good.snapshot)) is not None:
+            # The rejected key sets may have revoked keys.
+            good = self._in_force = replace(good, snapshot=common)
+        self._nodes.publish(good.snapshot)
 
 
-async def _first(*awaitables: Awaitable[object]) -> None:
+async def first(*awaitables: Awaitable[object]) -> None:
     """Wait until one awaitable is done, and cancel the others."""
     tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
     try:

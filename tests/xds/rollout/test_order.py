@@ -249,3 +249,24 @@ def test_the_steps_of_a_variant_are_made_before_break_too(
         assert step.snapshot.has_same_resources(same)
     assert plan[-1].snapshot.of_variant("old").has_same_resources(snapshot(new))
     assert plan[-1].snapshot.of_variant("unknown") is plan[-1].snapshot
+
+
+def test_other_extensions_are_not_narrowed() -> None:
+    old, new = with_filter("old", KEPT, OLD), with_filter("new", KEPT, NEW, version="v2")
+    limits = [Resource.of(content) for content in (b"old limit", b"new limit")]
+    both = [
+        each.with_types(
+            {
+                resource_types.EXTENSION: ResourceSet.of(
+                    {**each.types[resource_types.EXTENSION].resources, "limit": limit}, "v"
+                )
+            }
+        )
+        for each, limit in zip((old, new), limits, strict=True)
+    ]
+    make, switch, admit = steps(*both)
+    found = [
+        each.snapshot.types[resource_types.EXTENSION].resources["limit"]
+        for each in (make, switch, admit)
+    ]
+    assert found == [limits[0], limits[1], limits[1]]

@@ -134,6 +134,48 @@ def test_a_change_that_replaces_another_one_is_not_mixed_with_it() -> None:
     run(test)
 
 
+def test_a_renewal_that_is_rejected_leaves_only_the_keys_that_both_have() -> None:
+    """The rejected key sets may have revoked the others."""
+
+    async def test() -> None:
+        async with start_fleet() as fleet:
+            node, worker = native_envoy(fleet.nodes), callout(fleet.nodes)
+            fleet.clients = [node, worker]
+            await fleet.roll_out(published("one"))
+            worker.rejects = "renewed"
+            policy = {"renewed": Resource.of(b"policy")}
+            renewed = published("one", CONFIGS["one"][:1]).with_types(
+                {resource_types.POLICY: ResourceSet.of(policy, "one")}
+            )
+            fleet.submit(renewed, renewal=True)
+            await fleet.until_idle()
+            assert fleet.rollout.result is not None
+            assert fleet.rollout.result.nack is not None
+            assert check(node)[-1] == ("one", {"kept"})
+            assert fleet.rollout.in_force is not None
+            assert set(providers_of(fleet.rollout.in_force.snapshot)) == {"kept"}
+
+    run(test)
+
+
+def test_a_renewal_leaves_the_result_of_the_latest_config() -> None:
+    async def test() -> None:
+        async with start_fleet() as fleet:
+            node, worker = native_envoy(fleet.nodes), callout(fleet.nodes)
+            fleet.clients = [node, worker]
+            await fleet.roll_out(published("one"))
+            worker.rejects = "two"
+            await fleet.roll_out(published("two"))
+            rejected = fleet.rollout.result
+            fleet.submit(published("one", CONFIGS["one"][:1]), renewal=True)
+            await fleet.until_idle()
+            assert check(node)[-1] == ("one", {"kept"})
+            assert fleet.rollout.result is rejected
+            assert fleet.rollout.version == "one"
+
+    run(test)
+
+
 def test_a_rotated_key_reaches_nodes_in_one_push() -> None:
     async def test() -> None:
         async with start_fleet() as fleet:

@@ -48,9 +48,9 @@ class Fleet:
             quiet = 0 if any(received) else quiet + 1
             await asyncio.sleep(0)
 
-    def submit(self, snapshot: Snapshot) -> None:
+    def submit(self, snapshot: Snapshot, *, renewal: bool = False) -> None:
         """Submit a config with this snapshot."""
-        self.rollout.submit(CompiledConfig(GatewayConfig(), snapshot))
+        self.rollout.submit(CompiledConfig(GatewayConfig(), snapshot), renewal=renewal)
 
     async def roll_out(self, snapshot: Snapshot) -> None:
         """Roll out a snapshot to its end, and let all pauses pass."""
