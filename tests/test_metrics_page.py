@@ -10,12 +10,11 @@ import pytest
 import yaml
 
 from extproc.telemetry import catalog
-from extproc.telemetry.entry import AccessLogEntry
 from extproc.telemetry.formats import json_line
 from extproc.telemetry.metrics import Family
 from extproc.telemetry.reports import ReportParser
-from protos.accesslog_pb2 import HTTPAccessLogEntry
 from sluice.config import GatewayConfig
+from tests.extproc.telemetry.test_reports import report
 from xds.admin import metrics
 
 ROOT = Path(__file__).parents[1]
@@ -45,8 +44,7 @@ def test_every_declared_metric_is_in_the_catalog() -> None:
 
 
 def test_every_log_field_is_described() -> None:
-    entry: AccessLogEntry = ReportParser().parse(HTTPAccessLogEntry())
-    fields = list(json.loads(json_line(entry)))
+    fields = list(json.loads(json_line(ReportParser().parse(report()))))
     described = re.findall(r"^\| `(\w+)` \| (?:text|number|true)", PAGE, re.M)
     assert fields == described
 

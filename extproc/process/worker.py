@@ -225,7 +225,6 @@ class Worker:
         self._health.set("", SERVING)
         await self._stop.wait()
         self._health.set("", NOT_SERVING)
-        self._telemetry.access_log.close()
         self._runtime.close()
         await server.drain(settings.drain_timeout)
 

@@ -24,8 +24,13 @@ _DECISION_BUCKETS = (
 
 REQUESTS = Counter(
     "sluice_requests_total",
-    "Finished requests, from Envoy's access log reports.",
+    "Finished requests, from Envoy's reports.",
     ("model", "version", "status", "reason", "rule"),
+)
+REQUESTS_BY_PLACEMENT = Counter(
+    "sluice_requests_by_placement_total",
+    "Finished requests, by the place of their decision.",
+    ("model", "placement"),
 )
 REQUEST_SECONDS = Histogram(
     "sluice_request_seconds",
@@ -40,7 +45,7 @@ UPSTREAM_SECONDS = Histogram(
     _REQUEST_BUCKETS,
 )
 REPORTS_INVALID = Counter(
-    "sluice_reports_invalid_total", "Batches of access log reports that could not be parsed."
+    "sluice_reports_invalid_total", "Reports of requests, or batches of them, that are not valid."
 )
 DECISIONS = Counter(
     "sluice_decisions_total",
@@ -218,6 +223,7 @@ WORKER_SILENCE = Gauge(
 
 FAMILIES: tuple[Family, ...] = (
     REQUESTS,
+    REQUESTS_BY_PLACEMENT,
     REQUEST_SECONDS,
     UPSTREAM_SECONDS,
     REPORTS_INVALID,

@@ -5,7 +5,9 @@ the user agent, the request id, the trace id and headers that Sluice set.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+from sluice.contract.names import Placement
 
 MAX_OUTCOMES = 10_000
 """Maximum entries of caches that are keyed by outcome. The addresses of model servers and the
@@ -48,8 +50,9 @@ class Progress(NamedTuple):
 class RequestOutcome:
     """The part of an entry that is the same for many requests. Such requests share one object.
 
-    `cause` says why credentials were refused. `rule` is the limit rule or the config key that
-    refused the request. Text is empty if it is unknown.
+    `placement` is where the request was decided. `admission` is the reason of its admission, also
+    if it failed later. `cause` says why credentials were refused. `rule` is the limit rule or the
+    config key that refused the request. Text is empty if it is unknown.
     """
 
     method: str
@@ -62,31 +65,31 @@ class RequestOutcome:
     canary: bool
     upstream: str
     grpc: GrpcOutcome = NO_GRPC_OUTCOME
+    placement: Placement | Literal[""] = ""
+    admission: str = ""
     cause: str = ""
     rule: str = ""
 
 
-@dataclass(slots=True)
-class AccessLogEntry:
+class AccessLogEntry(NamedTuple):
     """One finished request.
 
     If the request did not get far enough for a field, text is empty and `upstream_us` is None.
-    `start_seconds` and `start_micros` are the start time since the epoch. `details` are the place
-    in the body that is not valid, the detail of another refusal, or Envoy's
-    `response_code_details` of a request that Envoy ended.
+    `start_ns` is the start time in nanoseconds since the epoch. `details` are the place in the body
+    that is not valid, the detail of another refusal, or Envoy's `response_code_details` of a
+    request that Envoy ended.
     """
 
     outcome: RequestOutcome
-    start_seconds: int
-    start_micros: int
-    path: str
-    subject: str
-    details: str
-    request_bytes: int
-    response_bytes: int
+    progress: Progress
+    start_ns: int
     duration_us: int
     upstream_us: int | None
-    progress: Progress
+    request_bytes: int
+    response_bytes: int
+    details: str
+    path: str
+    subject: str
     request_id: str
     user_agent: str
     trace_id: str

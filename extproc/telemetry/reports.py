@@ -1,10 +1,8 @@
-"""Parses Envoy's reports of finished requests (envoy.data.accesslog.v3)."""
+"""Parses Envoy's reports of finished requests (`sluice.contract.report`)."""
 
 import re
-from collections.abc import Mapping
-
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.wrappers_pb2 import UInt32Value
+from dataclasses import dataclass
+from typing import Literal
 
 from extproc.rpc import StatusCode
 from extproc.telemetry.entry import (
@@ -15,66 +13,31 @@ from extproc.telemetry.entry import (
     Progress,
     RequestOutcome,
 )
-from protos.accesslog_pb2 import (
-    AccessLogCommon,
-    HTTPAccessLogEntry,
-    HTTPResponseProperties,
-    LogAddress,
-    ResponseFlags,
-)
-from sluice.config.addresses import join_host_port
+from protos.otlp_logs_pb2 import LogRecord
 from sluice.config.gateway import MIN_STREAM_BUFFER
-from sluice.contract import headers as names
 from sluice.contract.local_replies import (
     VIA_UPSTREAM,
     local_reply_reason,
     local_reply_status,
 )
-from sluice.contract.names import split_cluster_name
+from sluice.contract.names import OTHER, Placement, split_cluster_name, split_route_name
 from sluice.contract.paths import OIP_GRPC_PREFIX
+from sluice.contract.report import (
+    ABSENT,
+    FIELD_SEPARATOR,
+    GROUP_SEPARATOR,
+    MAX_TEXT,
+    OUTCOME_FIELDS,
+    REQUEST_FIELDS,
+)
 from sluice.contract.request_end import RequestEnd
 
-MAX_TEXT = 512
-"""Maximum characters of a path, user agent or request id. Clients choose the length of these."""
+_METHODS = frozenset(
+    ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
+)
+"""Methods that Envoy knows (envoy.config.core.v3.RequestMethod)."""
 
-_METHODS = (
-    "OTHER", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
-)  # fmt: skip
-"""Names of methods, by their number in envoy.config.core.v3.RequestMethod."""
-
-_PROTOCOLS = ("", "HTTP/1.0", "HTTP/1.1", "HTTP/2", "HTTP/3")
-"""Names of protocols, by their number in HTTPAccessLogEntry.HTTPVersion."""
-
-_FLAGS = {
-    "failed_local_healthcheck": "LH",
-    "no_healthy_upstream": "UH",
-    "upstream_request_timeout": "UT",
-    "local_reset": "LR",
-    "upstream_remote_reset": "UR",
-    "upstream_connection_failure": "UF",
-    "upstream_connection_termination": "UC",
-    "upstream_overflow": "UO",
-    "no_route_found": "NR",
-    "delay_injected": "DI",
-    "fault_injected": "FI",
-    "rate_limited": "RL",
-    "rate_limit_service_error": "RLSE",
-    "downstream_connection_termination": "DC",
-    "upstream_retry_limit_exceeded": "URX",
-    "stream_idle_timeout": "SI",
-    "invalid_envoy_request_headers": "IH",
-    "downstream_protocol_error": "DPE",
-    "upstream_max_stream_duration_reached": "UMSDR",
-    "response_from_cache_filter": "RFCF",
-    "no_filter_config_found": "NFCF",
-    "duration_timeout": "DT",
-    "upstream_protocol_error": "UPE",
-    "no_cluster_found": "NC",
-    "overload_manager": "OM",
-    "dns_resolution_failure": "DF",
-    "downstream_remote_reset": "DR",
-}
-"""Envoy's short names of response flags (%RESPONSE_FLAGS%), by field of ResponseFlags."""
+_OTHER_METHOD = "OTHER"
 
 _STATUSES = {str(int(status)): status for status in StatusCode}
 """gRPC statuses, by their text in `grpc-status`."""
@@ -86,127 +49,213 @@ _MICROS = {"H": 3.6e9, "M": 6e7, "S": 1e6, "m": 1e3, "u": 1, "n": 1e-3}
 _DEADLINE_TOLERANCE = 10_000
 """Microseconds by which a server with coarse timers may end a call before its deadline."""
 
+_LAST_OUTCOME_FIELD = len(OUTCOME_FIELDS) - 1
+_LAST_REQUEST_FIELD = len(REQUEST_FIELDS) - 1
+
+_ANSWERED = Progress(
+    request_received=True, received_first=True, response_started=True, response_short=False
+)
+
+_new = tuple.__new__
+"""Creates a NamedTuple in a third of the time of its class."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The first group of a report, parsed.
+
+    `routed`: Envoy has chosen a route. `service` and `reason` are empty if the request was not
+    admitted. Text is empty if it is unknown.
+    """
+
+    protocol: str
+    status: int
+    flags: str
+    upstream: str
+    model: str
+    placement: Placement | Literal[""]
+    service: str
+    reason: str
+    grpc_status: str | None
+    limit: str
+    method: str
+    routed: bool
+
+
+_Known = tuple[_Group, RequestOutcome | None]
+"""A group, and the outcome of its requests that the model server answered; None if that depends on
+other fields, because there are response flags or a gRPC status."""
+
 
 class ReportParser:
-    """Parses reports. Caches outcomes, which take more time to create than all other fields."""
+    """Parses reports. Caches what many reports have in common, which takes the most time."""
 
     def __init__(self) -> None:
+        self._known: dict[str, _Known] = {}
         self._outcomes: dict[object, RequestOutcome] = {}
 
-    def parse(self, report: HTTPAccessLogEntry) -> AccessLogEntry:
-        """Return the access log entry for a report."""
-        common, request, response = report.common_properties, report.request, report.response
-        # Envoy removes a client's internal headers and request id before it chooses a route. If it
-        # refuses the request before, they are the client's.
-        routed = bool(common.route_name)
-        headers = request.request_headers if routed else _NO_HEADERS
-        details = response.response_code_details
-        service, reason = headers.get(names.MODEL_SERVICE, ""), headers.get(names.REASON, "")
-        start, duration, flags = common.start_time, common.duration, common.response_flags
-        duration_us = duration.seconds * 1_000_000 + duration.nanos // 1000
-        # If a gRPC server sends no message, the headers contain the status (Trailers-Only).
-        ended = response.response_trailers or response.response_headers
-        grpc = _grpc_outcome(report, duration_us) if ended or flags else NO_GRPC_OUTCOME
-        end = _BY_MODEL if details == VIA_UPSTREAM else _end(response, ended)
-        method = headers.get(names.METHOD) or _name(_METHODS, request.request_method)
-        # Not the details and the subject of a refusal: clients choose them.
-        key = (
-            method, report.protocol_version, response.response_code, flags,
-            common.upstream_remote_address, common.route_name, service, reason, grpc,
-            end.reason, end.cause, end.rule, end.version,
+    def parse(self, record: LogRecord) -> AccessLogEntry:
+        """Return the access log entry for a report. Raises ValueError if it is not valid."""
+        text = record.body.string_value.decode(errors="replace")
+        first, _, second = text.partition(GROUP_SEPARATOR)
+        (
+            details, duration, duration_ms, upstream_wait, received, answered,
+            received_then_answered, answered_then_ended, request_bytes, response_bytes, subject,
+            trace, request_id, grpc_timeout, gateway_path, path, user_agent,
+        ) = second.split(FIELD_SEPARATOR, _LAST_REQUEST_FIELD)  # fmt: skip
+        group, outcome = self._known.get(first) or self._learn(first)
+        if not group.routed:
+            # Envoy removes a client's internal headers and request id before it chooses a route.
+            # If it refuses the request before, they are the client's.
+            subject = trace = request_id = grpc_timeout = gateway_path = ABSENT
+        micros = int(duration) if duration != ABSENT else int(duration_ms) * 1000
+        end = _BY_MODEL if details == VIA_UPSTREAM else _end(group, details)
+        if outcome is None or end is not _BY_MODEL:
+            called = path if gateway_path == ABSENT else ""
+            grpc = _grpc_outcome(group, end, called, grpc_timeout, micros)
+            outcome = self._outcome(group, end, grpc)
+        if gateway_path != ABSENT:
+            path = gateway_path.partition("?")[0]
+        size = int(response_bytes)
+        if received_then_answered != ABSENT and answered_then_ended != ABSENT:
+            progress = _ANSWERED
+        else:
+            progress = _progress(
+                received != ABSENT, received_then_answered != ABSENT, answered != ABSENT,
+                ended=answered_then_ended != ABSENT, response_bytes=size,
+            )  # fmt: skip
+        waited = None
+        if upstream_wait != ABSENT:
+            waited = int(upstream_wait)
+        elif progress.response_started:
+            # The response began before the request was sent.
+            waited = 0
+        entry = (
+            outcome, progress, record.time_unix_nano, micros, waited, int(request_bytes), size,
+            end.details,
+            "" if path == ABSENT else path,
+            end.subject if not group.service else "" if subject == ABSENT else subject,
+            "" if request_id == ABSENT else request_id,
+            "" if user_agent == ABSENT else user_agent,
+            trace[3:35],
         )  # fmt: skip
+        return _new(AccessLogEntry, entry)
+
+    def _learn(self, text: str) -> _Known:
+        """Parse a first group, and cache it."""
+        group = _group(text)
+        if group.method == _OTHER_METHOD:
+            # A client may invent any number of methods.
+            text = text.rpartition(FIELD_SEPARATOR)[0]
+        known = self._known.get(text)
+        if known is None:
+            if len(self._known) >= MAX_OUTCOMES:
+                self._known.clear()
+            plain = not group.flags and group.grpc_status is None
+            outcome = self._outcome(group, _BY_MODEL, NO_GRPC_OUTCOME) if plain else None
+            known = self._known[text] = group, outcome
+        return known
+
+    def _outcome(self, group: _Group, end: RequestEnd, grpc: GrpcOutcome) -> RequestOutcome:
+        # Not the details and the subject of a refusal: clients choose them.
+        key = (group, grpc, end.reason, end.cause, end.rule, end.version)
         outcome = self._outcomes.get(key)
         if outcome is None:
             if len(self._outcomes) >= MAX_OUTCOMES:
                 self._outcomes.clear()
-            outcome = self._outcomes[key] = _outcome(report, method, service, reason, grpc, end)
-        return AccessLogEntry(
-            outcome,
-            start.seconds,
-            start.nanos // 1000,
-            (headers.get(names.PATH) or request.path).partition("?")[0][:MAX_TEXT],
-            headers.get(names.SUBJECT, "") if service else end.subject,
-            end.details,
-            request.request_body_bytes,
-            response.response_body_bytes,
-            duration_us,
-            _upstream_us(common) if outcome.upstream else None,
-            _progress(common, response.response_body_bytes),
-            request.request_id[:MAX_TEXT] if routed else "",
-            request.user_agent[:MAX_TEXT],
-            headers.get(names.TRACEPARENT, "")[3:35],
-        )
+            outcome = self._outcomes[key] = _outcome(group, end, grpc)
+        return outcome
 
-
-_NO_HEADERS: Mapping[str, str] = {}
 
 _BY_MODEL = RequestEnd("")
 """The end of a request that the model server has answered: it has the reason of its admission."""
 
 
-def _outcome(
-    report: HTTPAccessLogEntry,
-    method: str,
-    service: str,
-    admitted: str,
-    grpc: GrpcOutcome,
-    end: RequestEnd,
-) -> RequestOutcome:
-    """`admitted` is the reason of the admission, if the request was admitted."""
-    common = report.common_properties
-    model, version = split_cluster_name(service)
+def _group(text: str) -> _Group:
+    """Parse the first group of a report. Raises ValueError if it is not valid."""
+    (
+        protocol, status, flags, upstream, route, service, reason, grpc_trailer, grpc_header,
+        limit, gateway_method, method,
+    ) = text.split(FIELD_SEPARATOR, _LAST_OUTCOME_FIELD)  # fmt: skip
+    if route == ABSENT:
+        service = reason = gateway_method = ABSENT
+    method = method if gateway_method == ABSENT else gateway_method
+    # If a gRPC server sends no message, the headers contain the status (Trailers-Only).
+    grpc_status = grpc_header if grpc_trailer == ABSENT else grpc_trailer
+    model, placement = split_route_name(_value(route))
+    return _Group(
+        protocol=_value(protocol),
+        status=int(status),
+        flags=_value(flags),
+        upstream=_value(upstream),
+        model=model,
+        placement="" if model in ("", OTHER) else placement,
+        service=_value(service),
+        reason=_value(reason),
+        grpc_status=None if grpc_status == ABSENT else grpc_status,
+        limit=_value(limit),
+        method=method if method in _METHODS else _OTHER_METHOD,
+        routed=route != ABSENT,
+    )
+
+
+def _value(field: str) -> str:
+    return "" if field == ABSENT else field
+
+
+def _outcome(group: _Group, end: RequestEnd, grpc: GrpcOutcome) -> RequestOutcome:
+    """The outcome of a request. `group.reason` is that of the admission, if it was admitted."""
+    model, version = split_cluster_name(group.service)
     return RequestOutcome(
-        method=method,
-        protocol=_name(_PROTOCOLS, report.protocol_version),
-        status=_status(report.response),
-        flags=_flags(ResponseFlags.FromString(common.response_flags)),
-        reason=end.reason or admitted,
-        model=model or common.route_name,
+        method=group.method,
+        protocol=group.protocol,
+        status=group.status,
+        flags=group.flags,
+        reason=end.reason or group.reason,
+        model=model or group.model,
         version=version or end.version,
-        canary=admitted.startswith("canary_"),
-        upstream=_address(LogAddress.FromString(common.upstream_remote_address)),
+        canary=group.reason.startswith("canary_"),
+        upstream=group.upstream,
+        placement=group.placement,
+        admission=group.reason if group.service else "",
         grpc=grpc,
         cause=end.cause,
         rule=end.rule,
     )
 
 
-def _end(response: HTTPResponseProperties, headers: Mapping[str, str]) -> RequestEnd:
-    """Return why the callout or Envoy ended a request. `headers` are those of the response."""
-    details = response.response_code_details
+def _end(group: _Group, details: str) -> RequestEnd:
+    """Return why the callout or Envoy ended a request."""
+    details = _value(details)
     refused = RequestEnd.parse(details)
     if refused is not None:
         return refused
-    status = local_reply_status(_status(response), _grpc_status(headers))
+    status = local_reply_status(group.status, _grpc_status(group.grpc_status))
     return RequestEnd(
-        local_reply_reason(details, status),
-        rule=response.response_headers.get(names.LIMIT, "")[:MAX_TEXT],
-        details=details[:MAX_TEXT],
+        local_reply_reason(details, status), rule=group.limit, details=details[:MAX_TEXT]
     )
 
 
-def _status(response: HTTPResponseProperties) -> int:
-    return UInt32Value.FromString(response.response_code).value
-
-
-def _grpc_outcome(report: HTTPAccessLogEntry, duration_us: int) -> GrpcOutcome:
+def _grpc_outcome(
+    group: _Group, end: RequestEnd, path: str, timeout: str, duration_us: int
+) -> GrpcOutcome:
     """Return the outcome of a gRPC client's call.
 
-    It has a status only if the model server sent the status to the client. The client of a
-    converted request got no gRPC status.
+    `path` is that of the client, or empty if the callout has converted the request: then the client
+    does not speak gRPC, and got no gRPC status. The call has a status only if the model server sent
+    it to the client.
     """
-    request, response = report.request, report.response
-    headers, status = request.request_headers, None
-    if response.response_code_details == VIA_UPSTREAM and names.PATH not in headers:
-        status = _grpc_status(response.response_trailers or response.response_headers)
-    timeout = headers.get(names.GRPC_TIMEOUT, "")
+    if group.grpc_status is None and not group.flags:
+        return NO_GRPC_OUTCOME
+    status = None
+    if end is _BY_MODEL and path:
+        status = _grpc_status(group.grpc_status)
     expired = status != StatusCode.OK and _deadline_passed(timeout, duration_us)
-    return GrpcOutcome(status, request.path.startswith(OIP_GRPC_PREFIX), expired)
+    return GrpcOutcome(status, path.startswith(OIP_GRPC_PREFIX), expired)
 
 
-def _grpc_status(headers: Mapping[str, str]) -> int | None:
-    """Return `grpc-status`; None if it is missing, UNKNOWN if gRPC does not define the value."""
-    text = headers.get(names.GRPC_STATUS)
+def _grpc_status(text: str | None) -> int | None:
+    """Return the number of a status; UNKNOWN if gRPC does not define it, None without a status."""
     if text is None:
         return None
     return _STATUSES.get(text, StatusCode.UNKNOWN)
@@ -219,44 +268,10 @@ def _deadline_passed(timeout: str, duration_us: int) -> bool:
     return int(match[1]) * _MICROS[match[2]] <= duration_us + _DEADLINE_TOLERANCE
 
 
-def _name(names: tuple[str, ...], number: int) -> str:
-    return names[number] if 0 <= number < len(names) else names[0]
-
-
-def _flags(flags: ResponseFlags) -> str:
-    return ",".join(_FLAGS[field.name] for field, _ in flags.ListFields())
-
-
-def _progress(common: AccessLogCommon, response_bytes: int) -> Progress:
-    """Return how far the request got. Envoy sets a time only if the event happened."""
-    received = common.HasField("time_to_last_rx_byte")
-    started = common.HasField("time_to_first_upstream_rx_byte")
-    received_first = received and (
-        not started
-        or _micros(common.time_to_last_rx_byte) <= _micros(common.time_to_first_upstream_rx_byte)
-    )
-    ended = common.HasField("time_to_last_upstream_rx_byte")
+def _progress(
+    received: bool, received_then_answered: bool, started: bool, *, ended: bool, response_bytes: int
+) -> Progress:
+    """Return how far the request got."""
+    received_first = received and (received_then_answered or not started)
     short = started and not ended and response_bytes < MIN_STREAM_BUFFER
     return Progress(received, received_first, started, short)
-
-
-def _upstream_us(common: AccessLogCommon) -> int | None:
-    """Return the time from the last byte sent to the first byte received, at least 0.
-
-    None if the model server sent no byte.
-    """
-    received = _micros(common.time_to_first_upstream_rx_byte)
-    return max(0, received - _micros(common.time_to_last_upstream_tx_byte)) if received else None
-
-
-def _micros(duration: Duration) -> int:
-    return duration.seconds * 1_000_000 + duration.nanos // 1000
-
-
-def _address(address: LogAddress) -> str:
-    if address.HasField("pipe"):
-        return address.pipe.path
-    socket = address.socket_address
-    if not socket.address:
-        return ""
-    return join_host_port(socket.address, socket.port_value)

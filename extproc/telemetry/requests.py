@@ -1,4 +1,4 @@
-"""Counts finished requests by model, version, status, reason and limit.
+"""Counts finished requests by model, version, status, reason, limit and placement.
 
 The policy bounds the models, versions and limits. `MAX_REASONS` bounds the reasons.
 """
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from extproc.telemetry import catalog
+from extproc.telemetry.decisions import ADMIT, ALL_STAGES
 from extproc.telemetry.entry import MAX_OUTCOMES, AccessLogEntry, RequestOutcome
 from extproc.telemetry.metrics import CounterSeries, HistogramSeries, Metrics
 from sluice.contract.grpc import StatusCode
@@ -47,6 +48,9 @@ class RequestMetrics:
         for outcome, group in by_outcome.items():
             series = self._series.get(outcome) or self._create_series(outcome)
             series.requests.add(len(group))
+            series.placement.add(len(group))
+            if series.decisions is not None:
+                series.decisions.add(len(group))
             series.duration.observe_many([entry.duration_us for entry in group])
             if outcome.upstream:
                 times = [e.upstream_us for e in group if e.upstream_us is not None]
@@ -68,6 +72,8 @@ class RequestMetrics:
         limit = outcome.rule if outcome.rule in self._limits else ""
         series = _OutcomeSeries(
             self._metrics.counter(catalog.REQUESTS, model, version, status, reason, limit),
+            self._metrics.counter(catalog.REQUESTS_BY_PLACEMENT, model, outcome.placement),
+            self._native_decisions(outcome),
             self._metrics.histogram(catalog.REQUEST_SECONDS, model, version),
             self._metrics.histogram(catalog.UPSTREAM_SECONDS, model, version),
         )
@@ -76,9 +82,17 @@ class RequestMetrics:
         self._series[outcome] = series
         return series
 
+    def _native_decisions(self, outcome: RequestOutcome) -> CounterSeries | None:
+        """The counter of admissions by Envoy. The callout counts its own when it decides."""
+        if outcome.placement != "native" or not outcome.admission:
+            return None
+        return self._metrics.counter(catalog.DECISIONS, ALL_STAGES, ADMIT, outcome.admission)
+
 
 @dataclass(frozen=True, slots=True)
 class _OutcomeSeries:
     requests: CounterSeries
+    placement: CounterSeries
+    decisions: CounterSeries | None
     duration: HistogramSeries
     upstream: HistogramSeries

@@ -77,7 +77,7 @@ class AccessLog(Strict):
 
 
 class Reports(Strict):
-    """Access log reports: Envoy sends finished requests to the callout in batches.
+    """Reports of finished requests, which Envoy sends to the callout in batches.
 
     The access log, the metrics of requests and the breakers need these reports. Without reports,
     every model needs `breaker: {enabled: false}`.
@@ -91,7 +91,8 @@ class Reports(Strict):
         32 << 10,
         ge=1 << 10,
         le=1 << 20,
-        description="Size at which a batch is sent before `flush_interval` ends.",
+        description="Size at which a batch is sent before `flush_interval` ends. A batch above "
+        "64 KiB is lost if its worker ends.",
     )
 
 

@@ -62,9 +62,6 @@ CREDENTIALS: Final = ("authorization", "proxy-authorization")
 """Request headers with credentials (RFC 9110 section 11). The callout removes these headers unless
 `auth.forward_credentials` is set."""
 
-REPORTED: Final = (MODEL_SERVICE, SUBJECT, REASON, PATH, METHOD, TRACEPARENT, GRPC_TIMEOUT)
-"""Request headers that Envoy adds to an access log report. None of them holds a credential."""
-
 MAX_HEADERS_KIB: Final = 60
 """Maximum size of a request's headers, with those that the gateway adds."""
 

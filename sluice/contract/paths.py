@@ -34,5 +34,6 @@ INSPECT: Final = "/sluice.protection.v1.ProtectionService/Inspect"
 """Method of a worker that `sluice explain` calls."""
 
 RATE_LIMIT: Final = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
-ACCESS_LOG: Final = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 RUNTIME: Final = "/envoy.service.runtime.v3.RuntimeDiscoveryService/StreamRuntime"
+REPORTS: Final = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
+"""Method of a worker that Envoy calls with reports of finished requests."""

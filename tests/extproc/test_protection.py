@@ -41,7 +41,7 @@ def ended(status: int, *, reason: str = "stable") -> AccessLogEntry:
     outcome = RequestOutcome(
         "POST", "HTTP/2", status, "", reason, "m", "v1", False, "127.0.0.1:9001", NO_GRPC_OUTCOME
     )
-    return AccessLogEntry(outcome, 0, 0, "/", "", "", 0, 0, 0, 1, ANSWERED, "", "", "")
+    return AccessLogEntry(outcome, ANSWERED, 0, 0, 1, 0, 0, "", "/", "", "", "", "")
 
 
 def test_the_breaker_counts_successes_and_failures_of_the_version(protection: Protection) -> None:

@@ -191,6 +191,32 @@ def test_unknown_models_and_versions_do_not_become_labels(gateway: Gateway) -> N
     assert 'v4900"' not in text
 
 
+def test_every_request_is_counted_although_workers_are_killed(
+    gateway: Gateway, directory: Path
+) -> None:
+    """Envoy repeats a batch of reports whose worker has ended without a response."""
+
+    def requests() -> float:
+        return metric(gateway, "sluice_requests_total", model="echo")
+
+    with gateway.client() as client:
+        client.post(PATH, json={}, headers={**bearer(), "user-agent": "before kills"})
+    logged(directory, "before kills")
+    before = requests()
+    address = gateway.config["listener"]["address"]
+    with Load(address, PATH, {**JSON, **bearer()}) as load:
+        for victim in gateway.workers():
+            load.wait_for(100)
+            os.kill(victim, signal.SIGKILL)
+            eventually(lambda pid=victim: pid not in gateway.workers())
+            eventually(lambda: len(gateway.workers()) == 2)
+        load.wait_for(100)
+    sent = load.responses + len(load.failures)
+    eventually(lambda: requests() - before >= sent)
+    # A worker may have counted a batch and been killed before its response.
+    assert requests() - before <= sent + 50
+
+
 def test_metrics_survive_a_killed_worker(gateway: Gateway) -> None:
     before, starts = admissions(gateway), metric(gateway, "sluice_worker_starts_total")
     post(gateway, 50)

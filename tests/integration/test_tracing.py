@@ -75,6 +75,7 @@ async def test_a_trace_continues_to_the_model_server_and_shows_the_decision(
         "sluice.subject": "alice",
         "sluice.reason": "stable",
         "sluice.details": "via_upstream",
+        "sluice.placement": "callout",
     }
     assert found["http.url"] == f"{client.base_url}{PATH}"
     assert "hidden" not in str(spans)
@@ -120,6 +121,7 @@ async def test_a_log_record_shows_the_decision(
         "sluice.service": "echo/v1",
         "sluice.subject": "bob",
         "sluice.reason": "stable",
+        "sluice.placement": "callout",
         "user_agent.original": "recorded",
     }
     assert {key: found[key] for key in expected} == expected

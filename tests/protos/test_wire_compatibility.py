@@ -7,11 +7,8 @@ from importlib import import_module
 import betterproto2
 import pytest
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster
-from envoy_data_plane.envoy.config.core.v3 import Address
 from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
 from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
-from envoy_data_plane.envoy.data.accesslog.v3 import ResponseFlags
-from envoy_data_plane.envoy.service.accesslog.v3 import StreamAccessLogsMessage
 from envoy_data_plane.envoy.service.auth.v3 import CheckRequest, CheckResponse
 from envoy_data_plane.envoy.service.discovery.v3 import (
     DiscoveryRequest,
@@ -22,10 +19,10 @@ from envoy_data_plane.envoy.service.ext_proc.v3 import ProcessingRequest, Proces
 from envoy_data_plane.envoy.service.ratelimit.v3 import RateLimitRequest, RateLimitResponse
 from envoy_data_plane.envoy.service.runtime.v3 import Runtime
 from envoy_data_plane.message_pool import default_message_pool
+from envoy_data_plane.opentelemetry.proto.common.v1 import AnyValue
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
 from protos import (
-    accesslog_pb2,
     base_pb2,
     cluster_pb2,
     core_pb2,
@@ -35,6 +32,7 @@ from protos import (
     ext_proc_pb2,
     http_filters_pb2,
     matcher_pb2,
+    otlp_logs_pb2,
     ratelimit_pb2,
     route_pb2,
     runtime_pb2,
@@ -59,9 +57,7 @@ ROOTS: list[tuple[Descriptor, type[betterproto2.Message]]] = [
     (ext_proc_pb2.ProcessingResponse.DESCRIPTOR, ProcessingResponse),
     (ext_authz_pb2.CheckRequest.DESCRIPTOR, CheckRequest),
     (ext_authz_pb2.CheckResponse.DESCRIPTOR, CheckResponse),
-    (accesslog_pb2.StreamAccessLogsMessage.DESCRIPTOR, StreamAccessLogsMessage),
-    (accesslog_pb2.LogAddress.DESCRIPTOR, Address),
-    (accesslog_pb2.ResponseFlags.DESCRIPTOR, ResponseFlags),
+    (otlp_logs_pb2.LogBody.DESCRIPTOR, AnyValue),
     (ratelimit_pb2.RateLimitRequest.DESCRIPTOR, RateLimitRequest),
     (ratelimit_pb2.RateLimitResponse.DESCRIPTOR, RateLimitResponse),
     (cluster_pb2.Cluster.DESCRIPTOR, Cluster),
@@ -71,7 +67,6 @@ ROOTS: list[tuple[Descriptor, type[betterproto2.Message]]] = [
     (runtime_pb2.Runtime.DESCRIPTOR, Runtime),
 ]
 OURS = (
-    accesslog_pb2,
     base_pb2,
     cluster_pb2,
     core_pb2,
@@ -163,9 +158,9 @@ def test_every_field_has_the_number_and_type_of_envoys_field(name: str) -> None:
     for field in ours.fields:
         number, kind, repeated, group = envoys_description(theirs, field.name)
         our_number, our_kind, our_repeated, our_group = our_description(field)
-        # An enum as an int32, a message as bytes, and a member of a oneof as a plain field have the
-        # same wire format.
-        kinds = {kind, {"enum": "int32", "message": "bytes"}.get(kind, kind)}
+        # An enum as an int32, a message or text as bytes, and a member of a oneof as a plain field
+        # have the same wire format.
+        kinds = {kind, {"enum": "int32", "message": "bytes", "string": "bytes"}.get(kind, kind)}
         assert (our_number, our_repeated) == (number, repeated), f"{name}.{field.name}"
         assert our_kind in kinds, f"{name}.{field.name}"
         assert our_group in {group, None}, f"{name}.{field.name}"

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Final
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutationRules
-from envoy_data_plane.envoy.config.core.v3 import BackoffStrategy, RetryPolicy
 from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import (
     ExternalProcessor,
     ExternalProcessorRouteCacheAction,
@@ -28,9 +27,9 @@ from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 from sluice.config import GatewayConfig
 from sluice.config.gateway import MAX_CONVERSION_TIMEOUT, MAX_MESSAGE_TIMEOUT, Callout
 from sluice.contract import headers
-from sluice.contract.names import CALLOUT_CLUSTER
 from xds.resources import cors, extensions, header_mutations, local_rate_limit, server_status
-from xds.resources.messages import grpc_service, pack, seconds
+from xds.resources.callout_service import callout_service
+from xds.resources.messages import pack, seconds
 
 EXT_PROC: Final = "envoy.filters.http.ext_proc"
 """The name of the filter that calls the callout."""
@@ -39,14 +38,6 @@ MAX_WAIT = MAX_MESSAGE_TIMEOUT + MAX_CONVERSION_TIMEOUT
 """Seconds: the maximum of `override_message_timeout`, by which the callout extends the timeout of
 one message. Envoy ignores a longer one. With the maxima of the config, Envoy accepts the values of
 each policy during a change."""
-
-MAX_CALLOUT_RETRIES = 8
-"""Maximum retries of a call to the callout, for calls that fail because a worker has ended or
-hangs. With their back-offs, they take about as long as the restart of a worker."""
-
-RETRY_BACK_OFF = 0.025
-"""Maximum seconds before the first retry of a call. Envoy doubles it for each further retry. A few
-milliseconds are enough for Envoy's threads to learn that the worker is ejected."""
 
 
 def http_filters(config: GatewayConfig, answers_readiness: bool) -> list[HttpFilter]:
@@ -65,15 +56,8 @@ def http_filters(config: GatewayConfig, answers_readiness: bool) -> list[HttpFil
 
 def external_processor(callout: Callout) -> ExternalProcessor:
     """The config of the ext_proc filter, which calls the callout."""
-    service = grpc_service(CALLOUT_CLUSTER)
-    # `reset` includes failed connections. Envoy's default for the first back-off is up to 1 s.
-    service.retry_policy = RetryPolicy(
-        retry_on="reset",
-        num_retries=MAX_CALLOUT_RETRIES,
-        retry_back_off=BackoffStrategy(base_interval=seconds(RETRY_BACK_OFF)),
-    )
     return ExternalProcessor(
-        grpc_service=service,
+        grpc_service=callout_service(),
         failure_mode_allow=False,
         status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),
         message_timeout=seconds(callout.message_timeout),

@@ -5,14 +5,10 @@ contain no credential.
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog
-from envoy_data_plane.envoy.config.core.v3 import ApiVersion
 from envoy_data_plane.envoy.config.trace.v3 import OpenTelemetryConfig, TracingHttp
-from envoy_data_plane.envoy.extensions.access_loggers.grpc.v3 import (
-    CommonGrpcAccessLogConfig,
-    HttpGrpcAccessLogConfig,
-)
 from envoy_data_plane.envoy.extensions.access_loggers.open_telemetry.v3 import (
     OpenTelemetryAccessLogConfig,
 )
@@ -26,8 +22,18 @@ from envoy_data_plane.opentelemetry.proto.common.v1 import AnyValue, KeyValue, K
 from protos.cluster_pb2 import Cluster, Http2ProtocolOptions
 from sluice.config.telemetry import OtlpExport, Reports, Telemetry, Tracing
 from sluice.contract import headers, names
+from sluice.contract.report import (
+    FIELD_SEPARATOR,
+    GROUP_SEPARATOR,
+    MAX_TEXT,
+    MAX_TRACE,
+    MAX_WORD,
+    OUTCOME_FIELDS,
+    REQUEST_FIELDS,
+)
 from sluice.user_agent import USER_AGENT
 from xds.resources import upstream
+from xds.resources.callout_service import callout_service
 from xds.resources.endpoints import contain_endpoints
 from xds.resources.messages import grpc_service, pack, seconds
 
@@ -40,6 +46,57 @@ def _by_gateway(header: str) -> str:
     """
     return f"%CEL(request.headers[xds.route_name == '' ? '' : '{header}'])%"
 
+
+def _time(start: str, end: str) -> str:
+    """The format of the microseconds between two events of a request."""
+    return f"%COMMON_DURATION({start}:{end}:us)%"
+
+
+_REPORTED: Final = {
+    "protocol": "%PROTOCOL%",
+    "status": "%RESPONSE_CODE%",
+    "flags": "%RESPONSE_FLAGS%",
+    "upstream": "%UPSTREAM_REMOTE_ADDRESS%",
+    "route": "%ROUTE_NAME%",
+    "service": f"%REQ({headers.MODEL_SERVICE})%",
+    "reason": f"%REQ({headers.REASON})%",
+    "grpc_trailer": f"%TRAILER({headers.GRPC_STATUS}):{MAX_WORD}%",
+    "grpc_header": f"%RESP({headers.GRPC_STATUS}):{MAX_WORD}%",
+    "limit": f"%RESP({headers.LIMIT}):{MAX_TEXT}%",
+    "gateway_method": f"%REQ({headers.METHOD}):{MAX_WORD}%",
+    "method": f"%REQ(:METHOD):{MAX_WORD}%",
+    "details": "%RESPONSE_CODE_DETAILS%",
+    "duration": _time("DS_RX_BEG", "DS_TX_END"),
+    "duration_ms": "%DURATION%",
+    "upstream_wait": _time("US_TX_END", "US_RX_BEG"),
+    "received": _time("DS_RX_BEG", "DS_RX_END"),
+    "answered": _time("DS_RX_BEG", "US_RX_BEG"),
+    "received_then_answered": _time("DS_RX_END", "US_RX_BEG"),
+    "answered_then_ended": _time("US_RX_BEG", "US_RX_END"),
+    "request_bytes": "%BYTES_RECEIVED%",
+    "response_bytes": "%BYTES_SENT%",
+    "subject": f"%REQ({headers.SUBJECT})%",
+    "trace": f"%REQ({headers.TRACEPARENT}):{MAX_TRACE}%",
+    "request_id": f"%REQ({headers.REQUEST_ID}):{MAX_TEXT}%",
+    "grpc_timeout": f"%REQ({headers.GRPC_TIMEOUT}):{MAX_WORD}%",
+    "gateway_path": f"%REQ({headers.PATH}):{MAX_TEXT}%",
+    "path": f"%PATH(NQ:PATH):{MAX_TEXT}%",
+    "user_agent": f"%REQ(USER-AGENT):{MAX_TEXT}%",
+}
+"""Formats of the fields of a report. No field is a header with a credential. Each operator costs
+every request, so none is here only for convenience, and none is an expression (CEL)."""
+
+REPORT_FORMAT: Final = GROUP_SEPARATOR.join(
+    FIELD_SEPARATOR.join(_REPORTED[name] for name in fields)
+    for fields in (OUTCOME_FIELDS, REQUEST_FIELDS)
+)
+"""The format of a report."""
+
+_PLACEMENT: Final = (
+    f"%CEL(xds.route_name.endsWith('{names.NATIVE_ROUTE_SUFFIX}') ? 'native'"
+    f" : xds.route_name in ['', '{names.OTHER}'] ? '' : 'callout')%"
+)
+"""Where the request was decided; empty if no model has the path."""
 
 _ATTRIBUTES = {
     "http.request.method": "%REQ(:METHOD)%",
@@ -58,6 +115,7 @@ _ATTRIBUTES = {
     "sluice.subject": _by_gateway(headers.SUBJECT),
     "sluice.reason": _by_gateway(headers.REASON),
     "sluice.canary": _by_gateway(headers.CANARY),
+    "sluice.placement": _PLACEMENT,
 }
 """Attributes of a log record, with the names of OpenTelemetry if it defines the attribute."""
 
@@ -82,22 +140,15 @@ _URL = "%REQ(:SCHEME)%://%REQ(:AUTHORITY)%%PATH(NQ:ORIG_OR_PATH)%"
 
 def access_logs(telemetry: Telemetry) -> list[AccessLog]:
     """The HttpConnectionManager's access_log."""
-    logs = []
+    loggers = []
     if telemetry.reports.enabled:
-        logs.append(
-            AccessLog(
-                name="envoy.access_loggers.http_grpc",
-                typed_config=pack(_reports(telemetry.reports)),
-            )
-        )
+        loggers.append(_reports(telemetry.reports))
     if telemetry.otlp_log is not None:
-        logs.append(
-            AccessLog(
-                name="envoy.access_loggers.open_telemetry",
-                typed_config=pack(_records(telemetry.otlp_log)),
-            )
-        )
-    return logs
+        loggers.append(_records(telemetry.otlp_log))
+    return [
+        AccessLog(name="envoy.access_loggers.open_telemetry", typed_config=pack(logger))
+        for logger in loggers
+    ]
 
 
 def tracing(settings: Tracing | None) -> HttpConnectionManagerTracing | None:
@@ -115,6 +166,7 @@ def tracing(settings: Tracing | None) -> HttpConnectionManagerTracing | None:
         custom_tags=[
             CustomTag(tag="http.url", value=_URL),
             CustomTag(tag="sluice.version", value=_CHOSEN_VERSION),
+            CustomTag(tag="sluice.placement", value=_PLACEMENT),
             CustomTag(tag="sluice.details", value="%RESPONSE_CODE_DETAILS%"),
             *(
                 CustomTag(tag=tag, request_header=CustomTagHeader(name=header))
@@ -132,18 +184,15 @@ def collectors(telemetry: Telemetry) -> Iterator[Cluster]:
         yield _collector(names.OTLP_TRACE_CLUSTER, telemetry.tracing.otlp)
 
 
-def _reports(reports: Reports) -> HttpGrpcAccessLogConfig:
-    return HttpGrpcAccessLogConfig(
-        common_config=CommonGrpcAccessLogConfig(
-            log_name="sluice",
-            grpc_service=grpc_service(names.CALLOUT_CLUSTER),
-            transport_api_version=ApiVersion.V3,
-            buffer_flush_interval=seconds(reports.flush_interval),
-            buffer_size_bytes=reports.buffer_size,
-        ),
-        additional_request_headers_to_log=list(headers.REPORTED),
-        additional_response_headers_to_log=[headers.GRPC_STATUS, headers.LIMIT],
-        additional_response_trailers_to_log=[headers.GRPC_STATUS],
+def _reports(reports: Reports) -> OpenTelemetryAccessLogConfig:
+    return OpenTelemetryAccessLogConfig(
+        grpc_service=callout_service(),
+        body=AnyValue(string_value=REPORT_FORMAT),
+        buffer_flush_interval=seconds(reports.flush_interval),
+        buffer_size_bytes=reports.buffer_size,
+        # A batch then has only what differs between requests.
+        disable_builtin_labels=True,
+        stat_prefix="reports.",
     )
 
 

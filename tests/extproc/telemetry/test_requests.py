@@ -8,8 +8,9 @@ from extproc.counter_table import CounterTable, create
 from extproc.telemetry import catalog
 from extproc.telemetry.entry import AccessLogEntry, Progress, RequestOutcome
 from extproc.telemetry.exposition import find_series
-from extproc.telemetry.metrics import Metrics
+from extproc.telemetry.metrics import Counter, Metrics
 from extproc.telemetry.requests import MAX_REASONS, RequestMetrics
+from sluice.contract.names import Placement
 
 ANSWERED = Progress(
     request_received=True, received_first=True, response_started=True, response_short=False
@@ -35,16 +36,19 @@ def entry(
     status: int = 200,
     reason: str = "stable",
     rule: str = "",
+    placement: Placement = "callout",
+    admission: str = "",
 ) -> AccessLogEntry:
     outcome = RequestOutcome(
-        "GET", "HTTP/2", status, "", reason, model, version, False, "a:1", rule=rule
-    )
-    return AccessLogEntry(outcome, 0, 0, "/", "", "", 0, 0, 2000, 1000, ANSWERED, "", "", "")
+        "GET", "HTTP/2", status, "", reason, model, version, False, "a:1",
+        placement=placement, admission=admission, rule=rule,
+    )  # fmt: skip
+    return AccessLogEntry(outcome, ANSWERED, 0, 2000, 1000, 0, 0, "", "/", "", "", "", "")
 
 
-def counted(table: CounterTable) -> dict[tuple[str, ...], int]:
-    """Requests by model, version, status, reason and rule."""
-    series = find_series(table, [catalog.REQUESTS])[catalog.REQUESTS.name]
+def counted(table: CounterTable, family: Counter = catalog.REQUESTS) -> dict[tuple[str, ...], int]:
+    """The values of a counter by label values: model, version, status, reason and rule."""
+    series = find_series(table, [family])[family.name]
     return {labels: table.total(column) for labels, column in series}
 
 
@@ -92,3 +96,28 @@ def test_only_limits_of_the_policy_become_labels(
         ("m", "v1", "4xx", "stable", "per-user"): 1,
         ("m", "v1", "4xx", "stable", ""): 2,
     }
+
+
+def test_requests_are_counted_by_placement(metrics: RequestMetrics, table: CounterTable) -> None:
+    metrics.record([entry(placement="native"), *[entry()] * 2, entry(model="gone")])
+    assert counted(table, catalog.REQUESTS_BY_PLACEMENT) == {
+        ("m", "native"): 1,
+        ("m", "callout"): 2,
+        ("other", "callout"): 1,
+    }
+
+
+def test_only_admissions_by_envoy_are_counted_as_decisions(
+    metrics: RequestMetrics, table: CounterTable
+) -> None:
+    """The callout has counted its own, and a limit of Envoy refuses before any decision."""
+    metrics.record(
+        [
+            *[entry(placement="native", admission="stable")] * 2,
+            # The model server failed, which is not the decision.
+            entry(placement="native", admission="stable", status=503, reason="model_unreachable"),
+            entry(placement="native", status=429, reason="rate_limited"),
+            entry(admission="stable"),
+        ]
+    )
+    assert counted(table, catalog.DECISIONS) == {("all", "admit", "stable"): 3}
