@@ -1,18 +1,14 @@
-"""With a real Envoy and two workers: workers share limits, and the breaker refuses requests."""
+"""With a real Envoy and two workers: workers share limits."""
 
-import json
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import httpx
 import pytest
 
-from sluice.cli import main
 from tests.integration.gateway import Config, Gateway, base_config, bearer, eventually, running
 
 PATH = "/v2/models/echo/x"
-BREAKER = {"window": "2s", "buckets": 20, "min_volume": 20, "probe_successes": 5}
 
 
 def config() -> Config:
@@ -38,7 +34,6 @@ def config() -> Config:
             },
         ],
     }
-    settings["models"]["echo"]["breaker"] = BREAKER
     return settings
 
 
@@ -46,12 +41,6 @@ def config() -> Config:
 def own() -> Iterator[Gateway]:
     with running(config()) as gateway:
         yield gateway
-
-
-def control(gateway: Gateway, **faults: float) -> None:
-    """Set the error rate or the delay of the model server."""
-    endpoint = gateway.config["models"]["echo"]["versions"]["v1"]["endpoints"][0]["address"]
-    httpx.post(f"http://{endpoint}/control", json=faults).raise_for_status()
 
 
 def send(client: httpx.Client, subject: str, **headers: str) -> httpx.Response:
@@ -101,58 +90,6 @@ def test_a_limit_changes_without_a_restart_and_keeps_its_budgets(own: Gateway) -
 
         eventually(lambda: policy() == '"per-subject";q=20;w=3600')
         assert send(client, "patient", **{"x-limited": "yes"}).status_code == 429
-
-
-def test_a_failing_version_is_refused_until_it_has_recovered(own: Gateway) -> None:
-    with own.client() as client:
-
-        def reasons(count: int) -> list[str]:
-            responses = (send(client, "anyone") for _ in range(count))
-            return ["" if r.status_code == 200 else r.json().get("reason", "") for r in responses]
-
-        control(own, fail_rate=0.5)
-        eventually(lambda: "breaker_open" in reasons(10), 20)
-        eventually(lambda: reasons(20).count("breaker_open") >= 18, 20)
-        responses = (send(client, "anyone") for _ in range(20))
-        refused = next(response for response in responses if response.status_code == 503)
-        assert int(refused.headers["retry-after"]) >= 1
-        control(own, fail_rate=0)
-        eventually(lambda: reasons(20) == [""] * 20, 20)
-
-
-def test_the_status_shows_when_a_breaker_opens_and_closes(
-    own: Gateway, capsys: pytest.CaptureFixture[str]
-) -> None:
-    url = f"http://{own.config['control_plane']['http']}"
-
-    def shown() -> bool:
-        """Whether the text has an open breaker. It has only those that are not closed."""
-        assert main(["status", "--url", url]) == 0
-        lines = capsys.readouterr().out.splitlines()
-        return any(line.split()[:2] == ["echo/v1", "open"] for line in lines)
-
-    def breakers() -> dict[str, Any]:
-        assert main(["status", "--url", url, "--json"]) == 0
-        found = json.loads(capsys.readouterr().out)["callout"]
-        assert found["error"] is None
-        return {f"{b['model']}/{b['version']}": b for b in found["breakers"]}
-
-    with own.client() as client:
-        control(own, fail_rate=1.0)
-        eventually(lambda: send(client, "anyone").status_code == 503 and shown(), 20)
-        found = breakers()
-        assert found["echo/v1"]["state"] == "open"
-        assert found["echo/v1"]["requests"] > 0
-        assert (found["echo/v2"]["state"], found["echo/v2"]["error_rate"]) == ("closed", None)
-        control(own, fail_rate=0)
-        eventually(lambda: send(client, "anyone").status_code == 200 and not shown(), 20)
-
-
-def test_a_slow_version_without_failures_is_never_refused(own: Gateway) -> None:
-    control(own, delay_ms=50)
-    with own.client() as client:
-        assert {send(client, "anyone").status_code for _ in range(60)} == {200}
-    control(own, delay_ms=0)
 
 
 def test_the_metrics_show_rules_and_breakers(own: Gateway) -> None:

@@ -1,0 +1,219 @@
+"""With a real Envoy and two workers: the breaker refuses requests to a version that fails.
+
+The behaviour is the same whether Envoy admits requests alone or the callout decides all. The
+callout switches native routes off while a breaker is not closed.
+"""
+
+import json
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from sluice.cli import main
+from sluice.contract.names import CALLOUT_CLUSTER, RUNTIME_CLUSTER
+from tests.integration.gateway import Gateway, base_config, bearer, eventually, running
+
+PATH = "/v2/models/echo/infer"
+BREAKER = {"window": "2s", "buckets": 20, "min_volume": 10, "probe_successes": 5}
+KEYS_OF_A_VERSION = 2
+"""The key of the version and that of its model."""
+
+LARGE_SAMPLE = {"min_volume": 300, "sample": 400, "probe_interval": "10s"}
+"""A breaker whose error rate differs little from the share of failures."""
+
+
+@pytest.fixture(scope="module", params=["auto", "callout"])
+def own(request: pytest.FixtureRequest) -> Iterator[Gateway]:
+    config = base_config()
+    config["placement"] = request.param
+    config["auth"]["issuers"][0]["leeway"] = 30
+    config["models"]["echo"]["breaker"] = BREAKER
+    config["callout"]["hang_timeout"] = "60s"
+    with running(config) as gateway:
+        yield gateway
+
+
+def statistic(gateway: Gateway, name: str) -> int:
+    """A statistic of Envoy."""
+    url = f"http://{gateway.config['envoy']['admin']}/stats"
+    found = httpx.get(url, params={"filter": f"^{name}$"}).text
+    return int(found.partition(":")[2])
+
+
+def keys(gateway: Gateway) -> int:
+    """How many keys switch routes off."""
+    return statistic(gateway, "runtime.num_keys")
+
+
+def streams(gateway: Gateway) -> int:
+    """How many streams Envoy has opened to the workers to get the keys."""
+    return statistic(gateway, f"cluster.{RUNTIME_CLUSTER}.upstream_rq_total")
+
+
+def control(gateway: Gateway, **faults: float) -> None:
+    """Set the error rate or the delay of the model server."""
+    endpoint = gateway.config["models"]["echo"]["versions"]["v1"]["endpoints"][0]["address"]
+    httpx.post(f"http://{endpoint}/control", json=faults).raise_for_status()
+
+
+def send(client: httpx.Client, count: int = 1) -> list[httpx.Response]:
+    headers = bearer()
+    return [client.post(PATH, json={}, headers=headers) for _ in range(count)]
+
+
+def reasons(client: httpx.Client, count: int) -> Counter[str]:
+    """How often each reason of a refusal came; "" for an answer of the model server."""
+    return Counter(
+        "breaker_open" if b"breaker_open" in response.content else ""
+        for response in send(client, count)
+    )
+
+
+def succeeds(client: httpx.Client) -> bool:
+    return send(client)[0].status_code == 200
+
+
+def open_breaker(gateway: Gateway) -> None:
+    """Let a version fail, and wait until Envoy knows."""
+    control(gateway, fail_rate=1.0)
+    with gateway.client() as client:
+        eventually(lambda: bool(send(client, 10)) and keys(gateway) == KEYS_OF_A_VERSION)
+
+
+def close_breaker(gateway: Gateway) -> None:
+    """Let the version recover, and wait until Envoy knows."""
+    control(gateway, fail_rate=0.0)
+    with gateway.client() as client:
+        eventually(lambda: succeeds(client) and keys(gateway) == 0, 20)
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """A process that does not run in the block."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_the_placement_says_who_decides(own: Gateway) -> None:
+    calls = f"cluster.{CALLOUT_CLUSTER}.upstream_rq_total"
+    before = statistic(own, calls)
+    with own.client() as client:
+        assert reasons(client, 100) == {"": 100}
+    native = own.config["placement"] == "auto"
+    assert (statistic(own, calls) - before < 50) is native
+
+
+def test_a_failing_version_is_refused_until_it_has_recovered(own: Gateway) -> None:
+    with own.client() as client:
+        control(own, fail_rate=0.5)
+        eventually(lambda: "breaker_open" in reasons(client, 10), 20)
+        eventually(lambda: reasons(client, 20)["breaker_open"] >= 18, 20)
+        refused = next(each for each in send(client, 20) if b"breaker_open" in each.content)
+        assert refused.status_code == 503
+        assert int(refused.headers["retry-after"]) >= 1
+        control(own, fail_rate=0)
+        eventually(lambda: reasons(client, 20) == {"": 20}, 20)
+
+
+def test_the_status_shows_when_a_breaker_opens_and_closes(
+    own: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"http://{own.config['control_plane']['http']}"
+
+    def shown() -> bool:
+        """Whether the text has an open breaker. It has only those that are not closed."""
+        assert main(["status", "--url", url]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        return any(line.split()[:2] == ["echo/v1", "open"] for line in lines)
+
+    def breakers() -> dict[str, Any]:
+        assert main(["status", "--url", url, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)["callout"]
+        assert found["error"] is None
+        return {f"{b['model']}/{b['version']}": b for b in found["breakers"]}
+
+    with own.client() as client:
+        control(own, fail_rate=1.0)
+        eventually(lambda: not succeeds(client) and shown(), 20)
+        found = breakers()
+        assert found["echo/v1"]["state"] == "open"
+        assert found["echo/v1"]["requests"] > 0
+        assert (found["echo/v2"]["state"], found["echo/v2"]["error_rate"]) == ("closed", None)
+        control(own, fail_rate=0)
+        eventually(lambda: succeeds(client) and not shown(), 20)
+
+
+def test_a_slow_version_without_failures_is_never_refused(own: Gateway) -> None:
+    control(own, delay_ms=50)
+    with own.client() as client:
+        assert reasons(client, 60) == {"": 60}
+    control(own, delay_ms=0)
+
+
+def test_native_routes_are_off_until_the_breaker_is_closed_again(own: Gateway) -> None:
+    assert keys(own) == 0
+    open_breaker(own)
+    close_breaker(own)
+
+
+def test_each_worker_can_switch_routes_off_while_the_other_hangs(own: Gateway) -> None:
+    for worker in own.workers():
+        with stopped(worker):
+            open_breaker(own)
+            close_breaker(own)
+
+
+def test_the_state_outlives_a_worker(own: Gateway) -> None:
+    open_breaker(own)
+    before = streams(own)
+    for worker in own.workers():
+        os.kill(worker, signal.SIGKILL)
+        eventually(lambda pid=worker: pid not in own.workers() and len(own.workers()) == 2)
+    eventually(lambda: streams(own) > before)
+    assert keys(own) == KEYS_OF_A_VERSION
+    close_breaker(own)
+
+
+WINDOWS = iter(range(60, 100))
+"""Seconds. A breaker with another window starts without counts."""
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize(
+    ("failing", "refused"), [(0.05, (0.0, 0.0)), (0.15, (0.35, 0.65)), (0.5, (0.95, 1.0))]
+)
+def test_the_share_of_refused_requests_depends_on_the_share_of_failures(
+    own: Gateway, failing: float, refused: tuple[float, float], alone: bool
+) -> None:
+    """With `alone`, the control plane does not run."""
+    breaker = {**LARGE_SAMPLE, "window": f"{next(WINDOWS)}s"}
+    own.edit(lambda config: config["models"]["echo"].update(breaker=breaker))
+    (pid,) = own.processes("control-plane")
+    control(own, fail_rate=failing)
+    with own.client() as client:
+        if alone:
+            with stopped(pid):
+                share = _refused(client, expected=refused[1] > 0)
+        else:
+            share = _refused(client, expected=refused[1] > 0)
+    control(own, fail_rate=0)
+    assert refused[0] <= share <= refused[1]
+
+
+def _refused(client: httpx.Client, *, expected: bool) -> float:
+    """The share of refused requests, after the breaker has enough results."""
+    if expected:
+        eventually(lambda: reasons(client, 20)["breaker_open"] > 0, 60)
+    else:
+        send(client, LARGE_SAMPLE["min_volume"])
+    count = 400
+    return reasons(client, count)["breaker_open"] / count
