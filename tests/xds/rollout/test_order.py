@@ -11,10 +11,13 @@ from envoy_data_plane.envoy.extensions.filters.http.jwt_authn.v3 import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sluice.config.limits import Limits
 from sluice.contract.names import JWT_FILTER
 from xds.protocol import resource_types
 from xds.protocol.snapshot import EMPTY, Resource, ResourceSet, Snapshot, Variant
 from xds.resources.extensions import extension, verifying
+from xds.resources.local_rate_limit import filter_configs
+from xds.resources.model_messages import serialized
 from xds.rollout.order import narrow_first, steps
 
 NAMES = st.dictionaries(st.sampled_from("abcde"), st.sampled_from([b"1", b"2"]))
@@ -220,6 +223,24 @@ def test_the_good_routes_come_back_with_a_filter_that_is_not_wider() -> None:
     assert providers_of(narrow) == {"kept": KEPT}
     assert narrow.types[resource_types.ROUTE] == good.types[resource_types.ROUTE]
     assert narrow_first(with_filter("failed", KEPT, OLD), good) is None
+
+
+def test_a_filter_that_verifies_no_tokens_is_never_narrowed() -> None:
+    def with_limits(snapshot: Snapshot, limits: Limits) -> Snapshot:
+        filters = dict(snapshot.types[resource_types.EXTENSION].resources)
+        for name, config in filter_configs(limits).items():
+            filters[name] = Resource.of(serialized(config))
+        changed = ResourceSet.of(filters, snapshot.version or "")
+        return snapshot.with_types({resource_types.EXTENSION: changed})
+
+    limits = Limits.model_validate({"listener": {"rate": 5, "burst": 5}})
+    old = with_limits(with_filter("old", KEPT, OLD), Limits())
+    new = with_limits(with_filter("new", KEPT, NEW, version="v2"), limits)
+    known = [each.types[resource_types.EXTENSION].resources for each in (old, new)]
+    found = [step.snapshot.types[resource_types.EXTENSION].resources for step in steps(old, new)]
+    for name in filter_configs(limits):
+        assert all(each[name] in (known[0][name], known[1][name]) for each in found)
+        assert found[-1][name] == known[1][name]
 
 
 def with_variant(snapshot: Snapshot, variant: Snapshot) -> Snapshot:
