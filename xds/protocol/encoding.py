@@ -9,6 +9,7 @@ from protos.discovery_pb2 import Resource as ResourceMessage
 from xds.protocol.resource_types import ResourceType
 from xds.protocol.snapshot import Resource, Resources
 from xds.protocol.sotw import SotwResponse
+from xds.protocol.wire import Parts, field
 
 RESOURCE_TYPE_URL: Final = "type.googleapis.com/envoy.service.discovery.v3.Resource"
 
@@ -32,20 +33,29 @@ class ResponseEncoder:
         latest = self._latest.get(resource_type)
         if latest is not None and latest[0] is resources:
             return latest[1]
-        url = resource_type.url
-        packed = [_packed(url, name, resource) for name, resource in resources.items()]
-        serialized = DiscoveryResponse(resources=packed).SerializeToString()
+        url = resource_type.url.encode()
+        packed = (_packed(url, name, resource) for name, resource in resources.items())
+        serialized = b"".join([part for each in packed for part in field(_RESOURCES, *each)])
         if len(resources) > 1:  # one resource is serialized already
             self._latest[resource_type] = resources, serialized
         return serialized
 
 
-def _packed(url: str, name: str, resource: Resource) -> any_pb2.Any:
+_RESOURCES: Final = 2
+"""Field number of DiscoveryResponse.resources."""
+
+
+def _packed(url: bytes, name: str, resource: Resource) -> Parts:
     """A resource as it is sent: one with a TTL in a message of its own."""
-    packed = any_pb2.Any(type_url=url, value=resource.body)
     if resource.ttl is None:
-        return packed
+        return _any(url, resource.body)
     ttl = duration_pb2.Duration()
     ttl.FromNanoseconds(int(resource.ttl * 1e9))
+    packed = any_pb2.Any(type_url=url.decode(), value=resource.body)
     wrapper = ResourceMessage(name=name, version=resource.version.hex(), resource=packed, ttl=ttl)
-    return any_pb2.Any(type_url=RESOURCE_TYPE_URL, value=wrapper.SerializeToString())
+    return _any(RESOURCE_TYPE_URL.encode(), wrapper.SerializeToString())
+
+
+def _any(url: bytes, value: bytes) -> Parts:
+    """The serialized google.protobuf.Any."""
+    return [*field(1, url), *field(2, value)]

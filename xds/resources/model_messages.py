@@ -75,24 +75,6 @@ def serialized(message: Message) -> bytes:
     return message.SerializeToString(deterministic=True)
 
 
-def field(number: int, message: bytes) -> bytes:
-    """The bytes of a field that holds a serialized message: tag with wire type 2, length, content.
-
-    In the protobuf encoding, a message is the concatenation of its fields.
-    """
-    return _varint(number << 3 | 2) + _varint(len(message)) + message
-
-
-def _varint(value: int) -> bytes:
-    """Seven bits in each byte, the lowest first; the eighth is set in all bytes but the last."""
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
-
-
 def uint32(value: int) -> UInt32Value:
     """A google.protobuf.UInt32Value."""
     return UInt32Value(value=value)

@@ -15,7 +15,8 @@ from typing import Final
 from protos.route_pb2 import Route
 from sluice.contract import headers
 from sluice.contract.paths import OIP_GRPC_PREFIX
-from xds.resources.model_messages import field, serialized
+from xds.protocol.wire import Parts, field
+from xds.resources.model_messages import serialized
 from xds.resources.native.predicates import Predicate, header_input, to_routes
 
 _EXACT: Final = 2
@@ -54,7 +55,7 @@ def matcher(
     fixed: Iterable[Fixed],
     others: Iterable[Route],
     admissible: Predicate | None,
-) -> bytes:
+) -> Parts:
     """The serialized VirtualHost.matcher.
 
     `fixed`: paths that apply if no model has them. `others`: the routes of all other requests.
@@ -62,56 +63,56 @@ def matcher(
     """
     tables = list(models)
     owners = {prefix: table for table in tables for prefix in table.prefixes}
-    exact: dict[str, bytes] = {}
-    prefixes: dict[str, bytes] = {}
+    exact: dict[str, Parts] = {}
+    prefixes: dict[str, Parts] = {}
     for each in fixed:
         if not any(ancestor in owners for ancestor in (each.path, *_ancestors(each.path))):
-            _put_path(exact, prefixes, each.path, serialized(to_routes(each.routes)))
+            _put_path(exact, prefixes, each.path, [serialized(to_routes(each.routes))])
     for prefix, table in owners.items():
-        exact[prefix] = prefixes[f"{prefix}?"] = prefixes[f"{prefix}/"] = table.callout
+        exact[prefix] = prefixes[f"{prefix}?"] = prefixes[f"{prefix}/"] = [table.callout]
     if tables:
-        by_name = {table.name: table.callout for table in tables}
+        by_name: dict[str, Parts] = {table.name: [table.callout] for table in tables}
         prefixes[OIP_GRPC_PREFIX] = _nested(_tree(headers.MODEL_NAME, _EXACT, by_name))
-    undecided = _tree(":path", _PREFIX, prefixes, serialized(to_routes(others)))
+    undecided = _tree(":path", _PREFIX, prefixes, [serialized(to_routes(others))])
     undecided = _tree(":path", _EXACT, exact, _nested(undecided))
     if admissible is not None:
         native = _native(tables, owners)
         if native is not None:
             undecided = _guarded(admissible, native, undecided)
-    decided = {table.name: table.decided for table in tables}
+    decided: dict[str, Parts] = {table.name: [table.decided] for table in tables}
     return _tree(headers.MODEL, _EXACT, decided, _nested(undecided)) if decided else undecided
 
 
-def _put_path(exact: dict[str, bytes], prefixes: dict[str, bytes], path: str, found: bytes) -> None:
+def _put_path(exact: dict[str, Parts], prefixes: dict[str, Parts], path: str, found: Parts) -> None:
     """Add a whole path, with or without a query."""
     exact[path] = prefixes[f"{path}?"] = found
 
 
-def _native(tables: list[ModelTable], owners: Mapping[str, ModelTable]) -> bytes | None:
+def _native(tables: list[ModelTable], owners: Mapping[str, ModelTable]) -> Parts | None:
     """The matcher of native routes by path; None if there are none.
 
     A model's path may lie below a path of another model that has native routes. Such a path gets
     the routes of its own model, also if these are no native ones.
     """
     roots = {path for table in tables if table.native for path in _roots(table)}
-    exact: dict[str, bytes] = {}
+    exact: dict[str, Parts] = {}
     found = {key: (table, matcher) for table in tables for key, matcher in table.native}
-    prefixes: dict[str, bytes] = {}
+    prefixes: dict[str, Parts] = {}
     for path in _below(owners, roots):
         owner = owners[path]
-        _put_path(exact, prefixes, path, owner.callout)
-        prefixes[f"{path}/"] = owner.callout
+        _put_path(exact, prefixes, path, [owner.callout])
+        prefixes[f"{path}/"] = [owner.callout]
         # What another model has below this path, such as `versions/V/`, is not its own any more.
         found = {
             key: each
             for key, each in found.items()
             if each[0] is owner or not key.startswith(f"{path}/")
         }
-    prefixes |= {key: _nested(matcher) for key, (_, matcher) in found.items()}
+    prefixes |= {key: _nested([matcher]) for key, (_, matcher) in found.items()}
     for table in tables:
         for path in _roots(table)[1:] if table.everywhere else ():
-            _put_path(exact, prefixes, path, _nested(table.everywhere))
-            prefixes[f"{path}/"] = _nested(table.everywhere)
+            _put_path(exact, prefixes, path, _nested([table.everywhere]))
+            prefixes[f"{path}/"] = _nested([table.everywhere])
     if not prefixes:
         return None
     tree = _tree(":path", _PREFIX, prefixes)
@@ -137,23 +138,25 @@ def _ancestors(path: str) -> Iterator[str]:
         yield path
 
 
-def _guarded(admissible: Predicate, native: bytes, otherwise: bytes) -> bytes:
+def _guarded(admissible: Predicate, native: Parts, otherwise: Parts) -> Parts:
     """A matcher: `native` for requests that meet the predicate, if it finds a route."""
-    case = field(1, serialized(admissible)) + field(2, _nested(native))
-    return field(1, field(1, case)) + field(3, _nested(otherwise))
+    case = field(1, *field(1, serialized(admissible)), *field(2, *_nested(native)))
+    return [*field(1, *case), *field(3, *_nested(otherwise))]
 
 
-def _nested(matcher: bytes) -> bytes:
+def _nested(matcher: Parts) -> Parts:
     """The serialized Matcher.OnMatch that continues with this matcher."""
-    return field(1, matcher)
+    return field(1, *matcher)
 
 
 def _tree(
-    name: str, kind: int, cases: Mapping[str, bytes], otherwise: bytes | None = None
-) -> bytes:
+    name: str, kind: int, cases: Mapping[str, Parts], otherwise: Parts | None = None
+) -> Parts:
     """The serialized Matcher that chooses by the value of a header."""
-    entries = b"".join(
-        field(1, field(1, key.encode()) + field(2, cases[key])) for key in sorted(cases)
-    )
-    tree = field(1, serialized(header_input(name))) + field(kind, entries)
-    return field(2, tree) + (b"" if otherwise is None else field(3, otherwise))
+    entries = [
+        part
+        for key in sorted(cases)
+        for part in field(1, *field(1, key.encode()), *field(2, *cases[key]))
+    ]
+    tree = field(2, *field(1, serialized(header_input(name))), *field(kind, *entries))
+    return tree if otherwise is None else [*tree, *field(3, *otherwise)]

@@ -22,12 +22,13 @@ from sluice.config import GatewayConfig, Model
 from sluice.config.gateway import Requests
 from sluice.config.models import Retries
 from sluice.contract import headers, names
+from xds.protocol.wire import Parts, field
 from xds.resources import cors, header_mutations, local_rate_limit
 from xds.resources.local_rate_limit import ModelLimits
-from xds.resources.model_messages import boolean, field, header, pack, seconds, serialized, uint32
+from xds.resources.model_messages import boolean, header, pack, seconds, serialized, uint32
 
 
-def route_configuration(config: GatewayConfig, matcher: bytes, removed: Iterable[str]) -> bytes:
+def route_configuration(config: GatewayConfig, matcher: Parts, removed: Iterable[str]) -> bytes:
     """The serialized route table of the listener, with this matcher (`route_table`).
 
     The request headers `removed` do not reach model servers.
@@ -43,7 +44,8 @@ def route_configuration(config: GatewayConfig, matcher: bytes, removed: Iterable
         response_headers_to_add=_response_headers(config),
         request_headers_to_remove=removed,
     )
-    return serialized(table) + field(_VIRTUAL_HOSTS, serialized(host) + field(_MATCHER, matcher))
+    hosts = field(_VIRTUAL_HOSTS, serialized(host), *field(_MATCHER, *matcher))
+    return b"".join([serialized(table), *hosts])
 
 
 _MATCHER = 21
