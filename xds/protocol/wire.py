@@ -5,6 +5,7 @@ sequence of parts, which are joined once at the end: a route table may have many
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 Parts = Sequence[bytes]
 """A serialized message, in parts."""
@@ -15,6 +16,7 @@ def field(number: int, *message: bytes) -> list[bytes]:
     return [_varint(number << 3 | 2) + _varint(sum(map(len, message))), *message]
 
 
+@lru_cache(4096)  # most fields are tags and lengths of few values
 def _varint(value: int) -> bytes:
     """Seven bits in each byte, the lowest first; the eighth is set in all bytes but the last."""
     encoded = bytearray()
