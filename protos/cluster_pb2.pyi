@@ -238,14 +238,23 @@ class Http1ProtocolOptions(_message.Message):
     def __init__(self) -> None: ...
 
 class Http2ProtocolOptions(_message.Message):
-    __slots__ = ("initial_stream_window_size", "initial_connection_window_size", "connection_keepalive")
+    __slots__ = ("initial_stream_window_size", "initial_connection_window_size", "custom_settings_parameters", "connection_keepalive")
+    class SettingsParameter(_message.Message):
+        __slots__ = ("identifier", "value")
+        IDENTIFIER_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        identifier: _wrappers_pb2.UInt32Value
+        value: _wrappers_pb2.UInt32Value
+        def __init__(self, identifier: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., value: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ...) -> None: ...
     INITIAL_STREAM_WINDOW_SIZE_FIELD_NUMBER: _ClassVar[int]
     INITIAL_CONNECTION_WINDOW_SIZE_FIELD_NUMBER: _ClassVar[int]
+    CUSTOM_SETTINGS_PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     CONNECTION_KEEPALIVE_FIELD_NUMBER: _ClassVar[int]
     initial_stream_window_size: _wrappers_pb2.UInt32Value
     initial_connection_window_size: _wrappers_pb2.UInt32Value
+    custom_settings_parameters: _containers.RepeatedCompositeFieldContainer[Http2ProtocolOptions.SettingsParameter]
     connection_keepalive: KeepaliveSettings
-    def __init__(self, initial_stream_window_size: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., initial_connection_window_size: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., connection_keepalive: _Optional[_Union[KeepaliveSettings, _Mapping]] = ...) -> None: ...
+    def __init__(self, initial_stream_window_size: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., initial_connection_window_size: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., custom_settings_parameters: _Optional[_Iterable[_Union[Http2ProtocolOptions.SettingsParameter, _Mapping]]] = ..., connection_keepalive: _Optional[_Union[KeepaliveSettings, _Mapping]] = ...) -> None: ...
 
 class KeepaliveSettings(_message.Message):
     __slots__ = ("interval", "timeout")

@@ -37,6 +37,11 @@ class TransportLimits:
     """Receive window of a connection. It reopens as data arrives, so that a stalled stream never
     blocks the others. So it only has to cover the bandwidth-delay product."""
 
+    socket_send_buffer: int = 1 * MIB
+    """Bytes that the kernel takes from us for a peer on a Unix socket, if its own limit
+    (`net.core.wmem_max`) allows. The default has no room for a tensor of a picture, so each write
+    would take a part of the tensor and wait. TCP sockets adapt on their own."""
+
     send_high_water: int = 256 * KIB
     """Unsent response bytes of one call above which `writable()` waits and the call's further
     request messages wait too."""

@@ -52,7 +52,7 @@ def callout_cluster(callout: Callout) -> Cluster:
         name=CALLOUT_CLUSTER,
         connect_timeout=seconds(0.25),
         load_balancing_policy=_least_request(),
-        typed_extension_protocol_options=upstream.http2(upstream.large_windows(pings)),
+        typed_extension_protocol_options=upstream.http2(upstream.large_messages_of_callout(pings)),
         circuit_breakers=CircuitBreakers(
             thresholds=[
                 CircuitBreakers.Thresholds(

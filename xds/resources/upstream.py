@@ -18,6 +18,13 @@ PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 STREAM_WINDOW, CONNECTION_WINDOW = 1 << 20, 1 << 24
 """HTTP/2 flow control windows in bytes: room for tensors of a megabyte."""
 
+_MAX_FRAME_SIZE = 5
+"""SETTINGS_MAX_FRAME_SIZE (RFC 9113 section 6.5.2)."""
+
+_CALLOUT_FRAME_SIZE = 64 << 10
+"""Bytes of a frame of the callout: each frame takes the time of a worker, and streams take turns
+frame by frame."""
+
 
 def http1(common: CommonHttpOptions | None = None) -> dict[str, PackedMessage]:
     """The `typed_extension_protocol_options` of a cluster that speaks HTTP/1.1."""
@@ -32,13 +39,22 @@ def http2(
     return _options(common, UpstreamHttpOptions.ExplicitHttpConfig(http2_protocol_options=options))
 
 
-def large_windows(keepalive: KeepaliveSettings | None = None) -> Http2ProtocolOptions:
-    """HTTP/2 for large messages. With `keepalive`, Envoy sends HTTP/2 pings."""
+def large_windows() -> Http2ProtocolOptions:
+    """HTTP/2 for large messages."""
     return Http2ProtocolOptions(
         initial_stream_window_size=uint32(STREAM_WINDOW),
         initial_connection_window_size=uint32(CONNECTION_WINDOW),
-        connection_keepalive=keepalive,
     )
+
+
+def large_messages_of_callout(keepalive: KeepaliveSettings) -> Http2ProtocolOptions:
+    """The same for the callout, which may also send larger frames. Envoy sends HTTP/2 pings."""
+    options = large_windows()
+    options.connection_keepalive.CopyFrom(keepalive)
+    options.custom_settings_parameters.add(
+        identifier=uint32(_MAX_FRAME_SIZE), value=uint32(_CALLOUT_FRAME_SIZE)
+    )
+    return options
 
 
 def _options(

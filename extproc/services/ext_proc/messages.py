@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from functools import lru_cache
+from typing import Final
 
 from extproc.framing import field_head
 from extproc.segments import Content, prefixed
@@ -30,6 +32,10 @@ PASS: Mapping[str, bytes] = {
     ).SerializeToString(),
 }
 """Responses that let a part pass unchanged, keyed by the part's field in ProcessingRequest."""
+
+MAX_CACHED: Final = 1024
+"""Length of header values and names up to which serialized changes are cached. Clients choose the
+path and the names of removed headers, so the limit bounds the memory of the cache."""
 
 COUNT_BODY = ProcessingMode(
     response_header_mode=ProcessingMode.SKIP, request_body_mode=ProcessingMode.STREAMED
@@ -141,10 +147,12 @@ def _replaced(part: int, body: Content, added: Headers, removed: Iterable[str]) 
 
     The message is written from the inside out, because the body may be large (see `field_head`).
     """
-    mutation = _mutation(added, removed)
+    pairs, names = tuple(added), tuple(removed)
+    size = sum(len(value) for _, value in pairs) + sum(map(len, names))
+    changes = _changes(pairs, names) if size > MAX_CACHED else _cached_changes(pairs, names)
     head = field_head(BodyMutation.BODY_FIELD_NUMBER, len(body))
     head = (
-        CommonResponse(header_mutation=mutation).SerializeToString()
+        changes
         + field_head(CommonResponse.BODY_MUTATION_FIELD_NUMBER, len(head) + len(body))
         + head
     )
@@ -153,11 +161,20 @@ def _replaced(part: int, body: Content, added: Headers, removed: Iterable[str]) 
     return prefixed(head, body)
 
 
-def _mutation(added: Headers, removed: Iterable[str]) -> HeaderMutation:
+def _changes(added: tuple[tuple[str, str], ...], removed: tuple[str, ...]) -> bytes:
+    """A serialized CommonResponse that changes headers."""
+    return CommonResponse(header_mutation=_mutation(added, removed)).SerializeToString()
+
+
+_cached_changes = lru_cache(maxsize=512)(_changes)
+"""The changes of most requests of a client are the same."""
+
+
+def _mutation(added: Iterable[tuple[str, str]], removed: Iterable[str]) -> HeaderMutation:
     return HeaderMutation(set_headers=_options(added), remove_headers=removed)
 
 
-def _options(headers: Headers) -> list[HeaderValueOption]:
+def _options(headers: Iterable[tuple[str, str]]) -> list[HeaderValueOption]:
     """Headers to set. For ext_proc, Envoy reads `raw_value`."""
     return [
         HeaderValueOption(

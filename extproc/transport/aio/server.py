@@ -3,6 +3,7 @@
 """
 
 import asyncio
+import socket
 import ssl
 from contextlib import suppress
 from functools import partial
@@ -46,7 +47,7 @@ class AsyncioServer:
     ) -> None:
         self._memory = memory
         self._address = parse_address(address)
-        self._limits = limits
+        self.limits = limits
         self._tls = tls
         self._reuse_port = reuse_port
         self._parse_request = request_parser(services)
@@ -61,10 +62,10 @@ class AsyncioServer:
     async def start(self) -> str:
         loop = asyncio.get_running_loop()
         turns = Turns(loop)
-        self._state = ServerState(self._limits, self.counters, Deadlines(loop), self._memory, turns)
+        self._state = ServerState(self.limits, self.counters, Deadlines(loop), self._memory, turns)
         make_protocol = partial(_ServerProtocol, self, loop, turns)
         context = self._tls.context() if self._tls else None
-        tls_timeout = self._limits.handshake_timeout if context else None
+        tls_timeout = self.limits.handshake_timeout if context else None
         address = self._address
         if isinstance(address, UnixAddress):
             _unlink(address)
@@ -123,7 +124,7 @@ class AsyncioServer:
         self._connections.add(protocol)
         self.counters.connections_opened += 1
         return Connection(
-            limits=self._limits,
+            limits=self.limits,
             counters=self.counters,
             parse_request=self._parse_request,
             open_stream=self._open_stream,
@@ -151,7 +152,7 @@ class AsyncioServer:
             _unlink(self._address)
 
     def _schedule_timeouts(self, loop: asyncio.AbstractEventLoop) -> None:
-        limits = self._limits
+        limits = self.limits
         shortest = min(
             limits.handshake_timeout,
             limits.idle_timeout,
@@ -195,6 +196,7 @@ class _ServerProtocol(asyncio.Protocol):
         # above, it writes at once. With a mark of 0, TLS would resume writing only at the next
         # read, because even its empty buffer reaches the mark.
         self._transport.set_write_buffer_limits(high=1)
+        self._set_send_buffer(transport.get_extra_info("socket"))
         tls = transport.get_extra_info("ssl_object")
         if isinstance(tls, ssl.SSLObject) and tls.selected_alpn_protocol() != "h2":
             self._transport.abort()  # RFC 9113 section 3.2: HTTP/2 over TLS requires ALPN "h2"
@@ -203,6 +205,11 @@ class _ServerProtocol(asyncio.Protocol):
         if self._server.draining:
             self._connection.go_away()
         self._flush()
+
+    def _set_send_buffer(self, connected: socket.socket) -> None:
+        if connected.family == socket.AF_UNIX:
+            size = self._server.limits.socket_send_buffer
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
     def data_received(self, data: bytes) -> None:
         if self._unprocessed:

@@ -1,9 +1,14 @@
 """Sockets, tasks and memory of the asyncio server, tested over real connections."""
 
+import array
 import asyncio
+import fcntl
+import socket
+import termios
 import time
 import tracemalloc
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import grpc.aio
 import httpx
@@ -261,3 +266,48 @@ def test_a_call_above_max_send_queue_is_reset() -> None:
         await server.close()
 
     asyncio.run(test())
+
+
+@LOOPS
+def test_the_socket_of_a_peer_on_this_machine_has_room_for_a_large_message(
+    loop: LoopFactory, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        class Large:
+            """Responds with half a MiB."""
+
+            def __init__(self, call: Call) -> None:
+                self._call = call
+
+            def on_message(self, message: bytes) -> None:
+                self._call.send(bytes(MIB // 2))
+
+            def on_half_close(self) -> None:
+                """The response has no end."""
+
+            def on_cancel(self) -> None:
+                """Nothing to undo."""
+
+        address = f"unix:{tmp_path}/server"
+        server = serve("asyncio", {"/large": Large}, address)
+        await server.start()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(address.removeprefix("unix:"))
+            default = client.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+            windows = frames.settings({frames.INITIAL_WINDOW_SIZE: MIB})
+            client.sendall(frames.PREFACE + windows + frames.window_update(0, MIB))
+            client.sendall(request(1, b"/large", length_prefixed(b""), end=False))
+            async with asyncio.timeout(10):
+                while _unread(client) < 1.2 * default:  # noqa: ASYNC110  (the kernel tells no one)
+                    await asyncio.sleep(0)
+        await server.close()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(test())
+
+
+def _unread(client: socket.socket) -> int:
+    """Bytes that have arrived."""
+    size = array.array("i", [0])
+    fcntl.ioctl(client.fileno(), termios.FIONREAD, size)
+    return size[0]

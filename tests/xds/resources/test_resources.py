@@ -16,9 +16,10 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 )
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
 
+from extproc.transport.http2 import frames
 from protos.policy_pb2 import Policy
 from sluice.config import GatewayConfig, PolicySettings, policy_document
-from sluice.contract.names import JWT_FILTER
+from sluice.contract.names import CALLOUT_CLUSTER, JWT_FILTER
 from xds.protocol import resource_types
 from xds.protocol.snapshot import Snapshot
 from xds.resources import build
@@ -70,6 +71,20 @@ def test_envoy_reads_little_at_once_from_one_connection(limit: str, read: int) -
 def test_envoy_serves_open_connections_before_it_accepts_another_one() -> None:
     snapshot = compiled(models={"m": model()})
     assert listener(snapshot).max_connections_to_accept_per_socket_event == 1
+
+
+def test_the_callout_may_send_larger_frames_than_model_servers() -> None:
+    version = {"endpoints": [{"address": "127.0.0.1:9"}], "protocol": "grpc"}
+    snapshot = compiled(models={"m": {"versions": {"v1": version}}})
+    sizes = []
+    for name in (CALLOUT_CLUSTER, "m/v1"):
+        (packed,) = cluster(snapshot, name).typed_extension_protocol_options.values()
+        explicit = HttpProtocolOptions.parse(packed.value).explicit_http_config
+        assert explicit is not None
+        assert explicit.http2_protocol_options is not None
+        settings = explicit.http2_protocol_options.custom_settings_parameters
+        sizes.append({setting.identifier: setting.value for setting in settings})
+    assert sizes == [{frames.MAX_FRAME_SIZE: 64 << 10}, {}]
 
 
 def test_the_windows_of_http2_are_larger_than_a_read() -> None:
