@@ -97,8 +97,8 @@ DEPENDENCIES = {
     "xds.admin": "sluice.config sluice.http xds.envoys xds.protocol xds.resources xds.rollout",
     "xds.follow": "sluice.config xds.admin xds.resources xds.rollout xds.sources",
     "xds.main": (
-        "sluice.config sluice.http xds.admin xds.envoys xds.follow xds.protocol xds.rollout"
-        " xds.sources"
+        "sluice.config sluice.http xds.admin xds.envoys xds.follow xds.protocol xds.resources"
+        " xds.rollout xds.sources"
     ),
     "examples": "protos",
 }

@@ -18,6 +18,7 @@ from xds.envoys.admin import AdminSource
 from xds.follow import Follower
 from xds.protocol.nodes import Nodes
 from xds.protocol.server import AdsServer
+from xds.resources.envoy_versions import variant_of
 from xds.rollout.rollout import Rollout
 from xds.sources.file import ConfigFile
 from xds.sources.key_sets import FetchedKeySets
@@ -79,7 +80,7 @@ async def run(source: ConfigSource) -> None:
     follower = Follower(source, loaded, key_sets)
     compiled = follower.compile(loaded)
     settings = started.control_plane
-    nodes = Nodes(time.time)
+    nodes = Nodes(time.time, variant_of)
     rollout = Rollout(nodes, settings.ack_timeout)
     state = ControlPlaneState(source.name, compiled, nodes, rollout)
     listener = listen(settings.http)

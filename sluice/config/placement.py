@@ -192,6 +192,15 @@ def plans(config: GatewayConfig) -> dict[str, Plan]:
     return {name: plan(name, model, around) for name, model in config.models.items()}
 
 
+def without_native_routes(config: GatewayConfig) -> GatewayConfig:
+    """The config with `placement: callout` for every model."""
+    models = {
+        name: model.model_copy(update={"placement": None}) if model.placement else model
+        for name, model in config.models.items()
+    }
+    return config.model_copy(update={"placement": "callout", "models": models})
+
+
 def issuer_obstacle(issuer: JwtIssuer) -> str:
     """Why Envoy cannot verify the issuer's tokens as the callout does; empty if it can."""
     if NATIVE_ALGORITHMS.isdisjoint(issuer.algorithms):

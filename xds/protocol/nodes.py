@@ -76,11 +76,12 @@ class Node:
     def identify(self, message: NodeMessage) -> None:
         """Set id, agent and metadata. Each text becomes one printable line."""
         self.id = printable(message.id, MAX_NODE_TEXT) or "unknown"
-        agent = f"{message.user_agent_name} {message.user_agent_version}".strip()
-        self.agent = printable(agent, MAX_NODE_TEXT)
+        version = message.user_agent_version
         if message.HasField("user_agent_build_version"):
-            version = message.user_agent_build_version.version
-            self.build_version = (version.major_number, version.minor_number, version.patch)
+            built = message.user_agent_build_version.version
+            self.build_version = (built.major_number, built.minor_number, built.patch)
+            version = ".".join(map(str, self.build_version))
+        self.agent = printable(f"{message.user_agent_name} {version}".strip(), MAX_NODE_TEXT)
         if message.metadata.ByteSize() <= MAX_METADATA:
             self.metadata = dict(_metadata(message.metadata))
 

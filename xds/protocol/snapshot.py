@@ -89,13 +89,18 @@ class Snapshot:
     variants: "Mapping[str, Variant]" = field(default_factory=dict, compare=False)
 
     @classmethod
-    def of(cls, resources: Mapping[ResourceType, Resources], version: str | None) -> Self:
+    def of(
+        cls,
+        resources: Mapping[ResourceType, Resources],
+        version: str | None,
+        variants: "Mapping[str, Variant] | None" = None,
+    ) -> Self:
         """The snapshot with these resources. A type that is missing has no resources."""
         types = {
             each: ResourceSet.of(resources.get(each, {}), version or "")
             for each in resource_types.ALL
         }
-        return cls(types, version)
+        return cls(types, version, variants or {})
 
     def of_variant(self, name: str) -> "Snapshot":
         """The snapshot for nodes of this variant: this one, if it has none for them."""

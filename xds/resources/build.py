@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -9,11 +10,12 @@ from typing import Final
 from google.protobuf.message import Message
 
 from sluice.config import GatewayConfig, PolicyDocument
+from sluice.config.placement import without_native_routes
 from sluice.contract import names
 from sluice.keys.key_set import KeySet
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
-from xds.protocol.snapshot import Resource, Resources, Snapshot
+from xds.protocol.snapshot import Resource, Resources, Snapshot, Variant
 from xds.resources import (
     cors,
     extensions,
@@ -26,6 +28,7 @@ from xds.resources import (
     telemetry,
 )
 from xds.resources.callout_cluster import callout_cluster
+from xds.resources.envoy_versions import CALLOUT_ONLY
 from xds.resources.filters import EXT_PROC
 from xds.resources.jwt_authn import Tokens
 from xds.resources.listener import listener
@@ -50,8 +53,19 @@ def build(
     tokens = Tokens.of(policy.auth, fetched)
     models = _models.compile(config, tokens.group_claims)
     inputs = _Inputs(config, policy, directory, tokens, models)
-    resources = {each: compiler(inputs) for each, compiler in COMPILERS.items()}
-    return Snapshot.of(resources, policy.version)
+    variants = {}
+    if any(model.plan.native for model in models):
+        variants[CALLOUT_ONLY] = Variant(partial(_callout_only, config, policy, directory))
+    return Snapshot.of(_compile(inputs), policy.version, variants)
+
+
+def _callout_only(config: GatewayConfig, policy: PolicyDocument, directory: Path) -> Snapshot:
+    """The snapshot for Envoys that get no native routes."""
+    config = without_native_routes(config)
+    tokens = Tokens(policy.auth, (), {})
+    models = _callout_only_models.compile(config, tokens.group_claims)
+    inputs = _Inputs(config, policy, directory, tokens, models)
+    return Snapshot.of(_compile(inputs), policy.version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +79,11 @@ class _Inputs:
     models: list[CompiledModel]
 
 
-_models = ModelCache()
+_models, _callout_only_models = ModelCache(), ModelCache()
+
+
+def _compile(inputs: _Inputs) -> Mapping[ResourceType, Resources]:
+    return {each: compiler(inputs) for each, compiler in COMPILERS.items()}
 
 
 def _clusters(inputs: _Inputs) -> Resources:

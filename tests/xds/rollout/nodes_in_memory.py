@@ -73,8 +73,8 @@ class Client:
             self._request(resource_types.ENDPOINT)
         if response.type == resource_types.LISTENER:
             for each in NAMED_BY_LISTENERS:
-                if each in self.types and each not in self.names:
-                    self.names[each] = NAMED_BY_LISTENERS[each]
+                if each in self.types and each not in self.nonces:
+                    self.names.setdefault(each, NAMED_BY_LISTENERS[each])
                     self._request(each)
         self._request(response.type)
 
@@ -90,7 +90,8 @@ def envoy(nodes: Nodes, name: str = "envoy", *, automatic: bool = True) -> Clien
 
 def native_envoy(nodes: Nodes, name: str = "envoy", *, automatic: bool = True) -> Client:
     """An Envoy that also has routes and the filter that verifies tokens."""
-    types = (resource_types.CLUSTER, resource_types.LISTENER, *NAMED_BY_LISTENERS)
+    others = (resource_types.CLUSTER, resource_types.ENDPOINT, resource_types.LISTENER)
+    types = (*others, *NAMED_BY_LISTENERS)
     return Client(nodes, name, types, automatic)
 
 
