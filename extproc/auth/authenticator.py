@@ -16,6 +16,10 @@ from sluice.keys.key_set import KeySet
 MAX_API_KEY = 512
 """Maximum bytes of an API key. Real keys are shorter, and hashing is fast up to this length."""
 
+MAX_CACHED_TOKEN = 8192
+"""Maximum bytes of a token in the cache, which bounds its memory. Tokens with many groups are
+shorter."""
+
 
 @dataclass(frozen=True, slots=True)
 class FetchedKeySet:
@@ -167,7 +171,7 @@ class Authenticator:
                 "the token is malformed: not ASCII", CredentialCause.MALFORMED
             ) from error
         identity = self._verifier.verify(text, now)
-        if self._max_verified:
+        if self._max_verified and len(token) <= MAX_CACHED_TOKEN:
             if len(self._verified) >= self._max_verified:
                 self._verified.popitem(last=False)
             self._verified[token] = identity

@@ -24,11 +24,12 @@ from extproc.auth.errors import (
 from extproc.auth.identity import Identity
 from sluice.config import JwtIssuer
 from sluice.contract.causes import CredentialCause
+from sluice.contract.headers import MAX_HEADERS_KIB
 from sluice.keys.key_set import MAX_CANDIDATES, Key, KeySet
 
-MAX_TOKEN = 8192
-"""Maximum bytes of a token. Tokens with many groups are shorter, and decoding is fast up to this
-length."""
+MAX_TOKEN = MAX_HEADERS_KIB << 10
+"""Maximum bytes of a token: the bound of all headers, because Envoy has none of its own for tokens.
+Decoding is fast up to this length."""
 
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 """JWS compact serialization (RFC 7515 sections 2 and 7.1): base64url without padding or blanks. A
@@ -188,17 +189,21 @@ def _malformed(message: str) -> CredentialsError:
 
 
 def _check_times(claims: Mapping[str, object], leeway: float, now: float) -> float:
-    """Check `exp`, `nbf` and `iat`. Returns the expiry with leeway, in seconds since the epoch."""
+    """Check `exp` and `nbf`. Returns the expiry with leeway, in seconds since the epoch.
+
+    `iat` must be a time, which may be in the future: RFC 7519 does not forbid that, and Envoy does
+    not look at it.
+    """
     expires = _time(claims, "exp")
     if expires is None:
         raise CredentialsError("the token has no exp", CredentialCause.INVALID_CLAIM)
     if now >= expires + leeway:
         raise CredentialsError("the token has expired", CredentialCause.EXPIRED)
-    for name in ("nbf", "iat"):
-        not_before = _time(claims, name)
-        if not_before is not None and now < not_before - leeway:
-            message = f"the token is not valid yet: its {name} is in the future"
-            raise CredentialsError(message, CredentialCause.NOT_YET_VALID)
+    not_before = _time(claims, "nbf")
+    if not_before is not None and now < not_before - leeway:
+        message = "the token is not valid yet: its nbf is in the future"
+        raise CredentialsError(message, CredentialCause.NOT_YET_VALID)
+    _time(claims, "iat")
     return expires + leeway
 
 

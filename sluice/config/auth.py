@@ -85,7 +85,10 @@ class JwtIssuer(Confidential):
         "was fetched last is no longer used: workers refuse the issuer's tokens.",
     )
     leeway: Duration = Field(
-        30.0, le=600, description="Tolerated clock difference for `exp`, `nbf` and `iat`."
+        30.0,
+        le=600,
+        description="Tolerated clock difference for `exp` and `nbf`. With "
+        "less than 2 s, no token of the issuer is verified by Envoy alone (`placement`).",
     )
     subject_claim: Annotated[Claim, Shown()] = Field(
         "sub", description="Claim with the caller's subject; must be text."

@@ -45,7 +45,7 @@ CREDENTIAL_CAUSES: Mapping[CredentialCause, str] = {
     CredentialCause.BAD_SIGNATURE: "the signature is not valid",
     CredentialCause.WRONG_AUDIENCE: "`aud` contains none of the issuer's `audiences`",
     CredentialCause.EXPIRED: "`exp` has passed",
-    CredentialCause.NOT_YET_VALID: "`nbf` or `iat` is in the future",
+    CredentialCause.NOT_YET_VALID: "`nbf` is in the future",
     CredentialCause.INVALID_CLAIM: "`exp` is missing, or a registered claim has the wrong type",
     CredentialCause.NO_SUBJECT: "`subject_claim` is missing, or is not text",
 }

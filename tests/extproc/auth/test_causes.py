@@ -4,7 +4,7 @@ import jwt
 import pytest
 
 from extproc.auth import CredentialsError, UnknownKeyError
-from extproc.auth.tokens import MAX_CANDIDATES
+from extproc.auth.tokens import MAX_CANDIDATES, MAX_TOKEN
 from tests.extproc.auth.tokens import (
     EC,
     ISSUER,
@@ -34,7 +34,6 @@ def refused(credentials: str, **settings: object) -> CredentialsError:
     [
         ({"exp": NOW - LEEWAY - 1}, "expired", "the token has expired"),
         ({"nbf": NOW + LEEWAY + 1}, "not_yet_valid", "its nbf is in the future"),
-        ({"iat": NOW + LEEWAY + 1}, "not_yet_valid", "its iat is in the future"),
         ({"aud": "other"}, "wrong_audience", "another audience: its aud is 'other'"),
         ({"aud": ["a", "b"]}, "wrong_audience", "its aud is 'a, b'"),
         ({"aud": ["\n" * 99]}, "wrong_audience", "its aud is '\\n\\n"),
@@ -68,7 +67,7 @@ def test_each_wrong_claim_has_its_cause(
         ("x", "malformed"),
         ("a.b.c", "malformed"),
         ("é", "malformed"),
-        (token(claims(padding="x" * 8192)), "malformed"),
+        (token(claims(padding="x" * MAX_TOKEN)), "malformed"),
         (token(crit=["b64"]), "malformed"),
         (forged({"alg": "RS256", "kid": 7}, claims()), "malformed"),
         (token(algorithm="RS512"), "wrong_algorithm"),
