@@ -64,7 +64,9 @@ def undecidable(tests: Iterable[Test], groups: GroupClaims) -> list[Predicate]:
     exact: dict[str, bool] = {}
     for header, value, prefix, _ in chain.from_iterable(_compared(each, groups) for each in tests):
         exact[header] = exact.get(header, True) and is_item(value, prefix=prefix)
-    return [is_unreadable(header) if items else is_list(header) for header, items in exact.items()]
+    found = [is_list(header) for header, items in exact.items() if not items]
+    readable = [header for header, items in exact.items() if items]
+    return [*found, is_unreadable(readable)] if readable else found
 
 
 _Comparison = tuple[str, str, bool, bool]

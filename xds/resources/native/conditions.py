@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from sluice.config.placement import is_plain
+from sluice.config.placement import is_item, is_plain
 from xds.resources import token_headers
-from xds.resources.native.lists import contains_text
+from xds.resources.native.lists import AUTHORIZATION, contains_text, is_unreadable
 from xds.resources.native.predicates import (
     Predicate,
     all_of,
@@ -21,8 +21,6 @@ from xds.resources.native.predicates import (
     matches,
     negated,
 )
-
-AUTHORIZATION: Final = "authorization"
 
 _CRIT: Final = ("ImNyaXQi", "Jjcml0I", "iY3JpdC")
 """Base64url of `"crit"` at each of the three places that it can have in groups of three bytes,
@@ -79,16 +77,15 @@ def _token_has_no_crit(_: Callers) -> Predicate:
 
 def _audience_is_one_of_the_issuer(callers: Callers) -> Predicate:
     """The token filter also accepts an audience with another scheme or with a slash at its end."""
-    return any_of(
-        any_of(_audience(token_headers.audience(each.issuer), value))
-        for each in callers.issuers
-        for value in each.audiences
-        if is_plain(value)
-    )
+    return any_of(_audience(token_headers.audience(each.issuer), each) for each in callers.issuers)
 
 
-def _audience(header: str, value: str) -> tuple[Predicate, ...]:
-    return is_exactly(header, value), contains_text(header, value)
+def _audience(header: str, issuer: NativeIssuer) -> Predicate:
+    texts = [is_exactly(header, value) for value in issuer.audiences if is_plain(value)]
+    items = [contains_text(header, value) for value in issuer.audiences if is_item(value)]
+    if items:
+        texts.append(all_of((any_of(items), negated(is_unreadable([header])))))
+    return any_of(texts)
 
 
 def _no_authorization(_: Callers) -> Predicate:

@@ -6,13 +6,17 @@ has one of three spellings in base64, whose first and last characters also depen
 around it. A regular expression can match the three exactly.
 
 In JSON, the bytes `"vip"` are an item of the list, unless the list contains an escaped quote, or
-another list, or an object. Headers with these are excluded (`is_unreadable`).
+another list, or an object. A claim may also be text that is the base64 of a list. Callers with one
+of these are excluded (`is_unreadable`).
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from sluice.config.placement import SECOND_OF_LIST
-from xds.resources.native.predicates import Predicate, any_of, matches
+from xds.resources.native.predicates import Predicate, all_of, any_of, matches
+
+AUTHORIZATION: Final = "authorization"
 
 _ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
@@ -29,13 +33,26 @@ _LIST: Final = f"W[{SECOND_OF_LIST}][!-~]*"
 _UNREADABLE: Final = f"W(?:[13][s-v]|[{SECOND_OF_LIST}][!-~]*(?:{_NESTED_OR_ESCAPED}))[!-~]*"
 
 
-def is_unreadable(header: str) -> Predicate:
-    """The header holds a list whose items cannot be matched, or text that may be such a list."""
-    return matches(header, _UNREADABLE)
+_TEXT_LIKE_A_LIST: Final = r"\C*(?:Il[cd]|[CSiy]JX[K-Ode]|iV[yz3])\C*"
+"""A token whose payload may have text that begins as the base64 of a list does: `"W` and one of the
+characters that can follow, at the three places, not aligned either. Tokens with escapes of ASCII
+letters are never native (`conditions`)."""
+
+
+def is_unreadable(headers: Iterable[str]) -> Predicate:
+    """One of the headers holds a list whose items cannot be matched, or text like a list."""
+    names = list(headers)
+    text_like_a_list = matches(AUTHORIZATION, _TEXT_LIKE_A_LIST)
+    return any_of(
+        (
+            *(matches(name, _UNREADABLE) for name in names),
+            all_of((any_of(map(is_list, names)), text_like_a_list)),
+        )
+    )
 
 
 def is_list(header: str) -> Predicate:
-    """The header holds a list, or text that may be one."""
+    """The header holds a list, or text that is like the base64 of one."""
     return matches(header, _LIST)
 
 
@@ -50,10 +67,11 @@ def contains_prefix(header: str, prefix: str) -> Predicate:
 
 
 def _contains(header: str, text: str) -> Predicate:
-    return any_of(
+    places = [
         matches(header, f"(?:[!-~]{{4}})*{_spelling(text.encode(), place)}[!-~]*")
         for place in range(3)
-    )
+    ]
+    return all_of((is_list(header), any_of(places)))
 
 
 def _spelling(content: bytes, place: int) -> str:
