@@ -40,6 +40,8 @@ _KINDS = {
 class Converters:
     """The converters of one model version. A converter is built on first use."""
 
+    __slots__ = ("_built", "_limits", "_protocol", "_queries", "_readers", "_signature")
+
     def __init__(
         self, signature: Signature, protocol: ServerProtocol, limits: ConversionLimits = DEFAULT
     ) -> None:

@@ -3,8 +3,10 @@
 A new policy shares the compiled models that have not changed with the policy before.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import TypeVar, cast
 
 from extproc.auth import Authenticator
 from extproc.convert import ConversionLimits, Converters, Signature
@@ -15,6 +17,11 @@ from sluice.config.breaker import BreakerConfig
 from sluice.config.models import AllowRule, ClaimRule, UserBucket
 from sluice.contract.names import cluster_name
 from sluice.contract.paths import GRPC_OPERATIONS, OIP_OPERATIONS
+
+Value = TypeVar("Value", bound=Hashable)
+
+MAX_SHARED = 1024
+"""Values that compiled models share. Many models differ in few of their settings."""
 
 BUCKETS = {"xxh64": 10_000, "modulo": 100}
 """Number of buckets by hash: a bucket is 0.01 % or 1 % of the users."""
@@ -195,10 +202,10 @@ def _compile_model(
     targets = {
         version: Target(
             name,
-            version,
+            _shared(version),
             cluster_name(name, version),
-            settings.protocol,
-            model.type,
+            _shared(settings.protocol),
+            _shared(model.type),
             _converters(name, model, settings, limits),
         )
         for version, settings in model.versions.items()
@@ -208,28 +215,30 @@ def _compile_model(
     return ModelPolicy(
         name=name,
         digest=digest,
-        type=model.type,
+        type=_shared(model.type),
         prefixes=tuple(path.encode() for path in model.prefixes(name)),
-        targets={version.encode(): target for version, target in targets.items()},
-        breaker=model.breaker,
+        targets={_shared(name.encode()): target for name, target in targets.items()},
+        breaker=_shared(model.breaker),
         stable=targets[model.stable_version],
-        methods=frozenset(method.encode() for method in methods),
-        allow_header=", ".join(methods),
-        media_types=frozenset(kind.encode() for kind in accepted if not kind.endswith("*")),
+        methods=_shared(frozenset(method.encode() for method in methods)),
+        allow_header=_shared(", ".join(methods)),
+        media_types=_shared(
+            frozenset(kind.encode() for kind in accepted if not kind.endswith("*"))
+        ),
         media_type_prefixes=tuple(
             kind.removeprefix("*/").removesuffix("*").encode()
             for kind in accepted
             if kind.endswith("*")
         ),
-        operations=_operations(model),
-        extra_grpc_methods=frozenset(method.encode() for method in model.extra_grpc_methods),
+        operations=_shared(_operations(model)),
+        extra_grpc_methods=_shared(frozenset(map(str.encode, model.extra_grpc_methods))),
         max_body=limits.max_body,
         websocket=model.websocket,
         public=model.access.public,
         allow_rules=model.access.allow,
         claim_rules=tuple((rule, targets[rule.version]) for rule in model.claim_rules),
         canaries=_compile_canaries(model, targets),
-        bucket=model.bucket,
+        bucket=_shared(model.bucket),
     )
 
 
@@ -277,8 +286,18 @@ def _compile_canaries(model: Model, targets: Mapping[str, Target]) -> tuple[Comp
         CompiledCanary(
             target=targets[canary.version],
             weight=round(canary.percent * buckets / 100),
-            headers=tuple((match.name, match.value.encode()) for match in canary.headers),
-            model_types=frozenset(kind.encode() for kind in canary.model_types),
+            headers=_shared(tuple((each.name, each.value.encode()) for each in canary.headers)),
+            model_types=_shared(frozenset(map(str.encode, canary.model_types))),
         )
         for canary in model.canaries
     )
+
+
+def _shared(value: Value) -> Value:
+    """An equal value that an earlier model has, so that many models take less memory."""
+    return cast("Value", _first(value))
+
+
+@lru_cache(MAX_SHARED, typed=True)
+def _first(value: Hashable) -> Hashable:
+    return value

@@ -121,6 +121,8 @@ async def _stream(
                 connected = True
             request = await _acknowledge(response, apply, subscription)
             call.send(request.SerializeToString())
+            # A policy may be large, and the next may be far away.
+            del message, response
             yield
     finally:
         call.close()

@@ -5,6 +5,7 @@ hundreds of page faults, which cost more than its conversion. The settings must 
 environment before a process starts.
 """
 
+import ctypes
 from collections.abc import MutableMapping
 from typing import Final
 
@@ -19,6 +20,16 @@ SETTINGS: Final = {
     "MALLOC_ARENA_MAX": "1",
 }
 """Environment variables (mallopt(3))."""
+
+
+def release_freed_memory() -> None:
+    """Return freed memory to the kernel.
+
+    The messages of a large policy would stay resident, although the next policy is far away.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def keep_freed_memory(environment: MutableMapping[str, str]) -> None:

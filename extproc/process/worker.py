@@ -22,6 +22,7 @@ from extproc.memory_budget import MemoryBudget
 from extproc.policy.current import CurrentPolicy
 from extproc.policy.received import ReceivedPolicy
 from extproc.policy.subscriber import follow
+from extproc.process.allocator import release_freed_memory
 from extproc.process.heartbeat import Heartbeat
 from extproc.process.metrics import (
     ConversionTimes,
@@ -60,6 +61,11 @@ log = logging.getLogger(__name__)
 SWITCH_INTERVAL = 0.0005
 """Seconds after which a thread that holds the interpreter lock gives it to the event loop. With the
 interpreter's default of 5 ms, a conversion on a thread delays every turn of the loop by so much."""
+
+
+RELEASE_DELAY = 1.0
+"""Seconds after a policy until its memory returns to the kernel. Then it is in use no more, and the
+time counts for no edit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +263,7 @@ class Worker:
         self._pool.set_timeout(settings.conversion_timeout)
         log.info("policy %s is in force", settings.version)
         self._has_policy.set()
+        asyncio.get_running_loop().call_later(RELEASE_DELAY, release_freed_memory)
 
 
 def _node(index: int) -> Node:
