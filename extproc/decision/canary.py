@@ -1,7 +1,5 @@
 """Stage: sends a part of the requests for the stable version to a canary."""
 
-from collections.abc import Iterator
-
 import xxhash
 
 from extproc.decision.context import DecisionContext
@@ -18,7 +16,7 @@ _MAX_DIGITS = 40
 
 def reads(policy: Policy) -> Reads:
     """The parts of a request that this stage reads."""
-    return Reads(headers=frozenset(_headers_read(policy)))
+    return Reads(headers=policy.canary_headers | {headers.MODEL_TYPE})
 
 
 def run(_: Policy, request: Request, context: DecisionContext) -> Refusal | None:
@@ -71,15 +69,6 @@ def bucket_of(identifier: bytes, hash_name: str) -> int | None:
     if not identifier.isdigit() or len(identifier) > _MAX_DIGITS:
         return None
     return int(identifier) % BUCKETS[hash_name]
-
-
-def _headers_read(policy: Policy) -> Iterator[str]:
-    yield headers.MODEL_TYPE
-    for model in policy.models.values():
-        for canary in model.canaries:
-            yield from (name for name, _ in canary.headers)
-        if model.canaries and model.bucket.header is not None:
-            yield model.bucket.header
 
 
 def _by_header(

@@ -80,6 +80,8 @@ class ModelPolicy:
     allow_rules: tuple[AllowRule, ...]
     claim_rules: tuple[tuple[ClaimRule, Target], ...]
     canaries: tuple[CompiledCanary, ...]
+    canary_headers: frozenset[str]
+    """Headers that select a canary, or that have the id of the user."""
     bucket: UserBucket
 
 
@@ -94,6 +96,8 @@ class Policy:
     """Models by path prefix. The second value is True for `/v2/models/NAME`, False for `paths`."""
     longest_prefix: int
     """Bytes of the longest path prefix."""
+    canary_headers: frozenset[str]
+    """The `canary_headers` of all models."""
     limits: ConversionLimits
     """The limits of models that have none of their own."""
     authenticator: Authenticator
@@ -180,6 +184,7 @@ def _policy(
         models=models,
         prefixes=prefixes,
         longest_prefix=max(map(len, prefixes), default=0),
+        canary_headers=frozenset().union(*(model.canary_headers for model in models.values())),
         limits=_limits(settings),
         authenticator=authenticator,
         expose_reason=settings.requests.expose_reason,
@@ -238,6 +243,7 @@ def _compile_model(
         allow_rules=model.access.allow,
         claim_rules=tuple((rule, targets[rule.version]) for rule in model.claim_rules),
         canaries=_compile_canaries(model, targets),
+        canary_headers=_shared(frozenset(_canary_headers(model))),
         bucket=_shared(model.bucket),
     )
 
@@ -291,6 +297,13 @@ def _compile_canaries(model: Model, targets: Mapping[str, Target]) -> tuple[Comp
         )
         for canary in model.canaries
     )
+
+
+def _canary_headers(model: Model) -> Iterator[str]:
+    for canary in model.canaries:
+        yield from (match.name for match in canary.headers)
+    if model.canaries and model.bucket.header is not None:
+        yield model.bucket.header
 
 
 def _shared(value: Value) -> Value:
