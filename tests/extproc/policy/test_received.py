@@ -102,3 +102,13 @@ def test_a_policy_of_an_older_control_plane_is_rejected_with_the_reason() -> Non
 def comparable(policy: Policy) -> tuple[object, ...]:
     """A policy without its authenticator, which has state."""
     return policy.version, policy.models, policy.prefixes, policy.longest_prefix
+
+
+def test_models_share_the_settings_that_are_equal() -> None:
+    settings = {"methods": ["GET", "POST"], "content_types": ["image/*", "text/plain"]}
+    policy = compile_received(received(document({"a": settings, "b": settings, "c": {}})))
+    a, b, c = policy.models.values()
+    for name in ("methods", "allow_header", "media_types", "operations", "breaker", "bucket"):
+        assert getattr(a, name) is getattr(b, name)
+    assert a.breaker is c.breaker
+    assert a.methods != c.methods

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from extproc.breaker.breaker import EVALUATION_INTERVAL, MICROS_PER_SECOND
+from extproc.breaker.breaker import MICROS_PER_SECOND, UPDATE_INTERVAL
 from extproc.counter_table import CounterTable, create
 from extproc.decision import Reads
 from extproc.policy.current import CurrentPolicy
@@ -322,7 +322,7 @@ def test_each_hit_checks_the_breaker(tmp_path: Path) -> None:
     service = Service(policy, protection)
     assert version(service.send_twice(headers())) == "v1"
     protection.breaker.record(now, "m/v1", ok=False, count=1_000)
-    now += EVALUATION_INTERVAL / MICROS_PER_SECOND
+    now += UPDATE_INTERVAL / MICROS_PER_SECOND
     sent = headers()
     refusals = [response for _ in range(5) if status(response := service.send(sent))]
     assert service.hits == 5
