@@ -1,5 +1,7 @@
 """Measures the cost of telemetry: whole gateways with and without reports, in one run.
 
+The load is a POST of 512 bytes, admitted by the callout or natively by Envoy.
+
 Each gateway is a `sluice up` with one Envoy, one callout worker and the full policy of
 bench.callout_server. The gateways share a model server. By default, the model server is an Envoy
 that responds at once, so that the cost of the gateway is the largest possible part of a request.
@@ -34,6 +36,12 @@ from bench.tokens import token_and_jwks
 
 OFF = "reports off"
 KINDS = (OFF, "metrics", "log and metrics")
+PLACEMENTS = ("callout", "native")
+
+Scenario = tuple[str, str]
+"""The placement and the kind of telemetry of a gateway."""
+
+BODY_BYTES = 512
 
 
 def telemetry(kind: str, log: Path) -> dict[str, object]:
@@ -41,6 +49,13 @@ def telemetry(kind: str, log: Path) -> dict[str, object]:
     output = str(log) if kind == "log and metrics" else "none"
     return {"reports": {"enabled": kind != OFF}, "access_log": {"output": output}}
 
+
+POST = """
+wrk.method = "POST"
+wrk.headers["content-type"] = "application/json"
+wrk.body = string.rep(" ", %d)
+"""
+"""wrk script that sends requests with a body that nobody reads."""
 
 INFER = """
 wrk.method = "POST"
@@ -71,12 +86,15 @@ class Sample:
 
 
 @contextmanager
-def gateway(directory: Path, jwks: str, upstream: str, kind: str) -> Iterator[Gateway]:
+def gateway(directory: Path, jwks: str, upstream: str, scenario: Scenario) -> Iterator[Gateway]:
     """Run a gateway. Its files are in `directory`."""
+    placement, kind = scenario
     directory.mkdir()
     listener, http, xds, admin, metrics = (free_port() for _ in range(5))
     config = {
         **full_policy(jwks, upstream),
+        # `auto` places requests natively if that is possible.
+        "placement": "auto" if placement == "native" else placement,
         "listener": {"address": local_address(listener)},
         "control_plane": {"http": local_address(http), "xds": local_address(xds)},
         "callout": {"address": f"unix:{directory}/callout", "workers": 1},
@@ -123,36 +141,44 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--example", action="store_true", help="use the example model")
+    parser.add_argument(
+        "--placements", default=",".join(PLACEMENTS), help="placements, separated by commas"
+    )
     options = parser.parse_args()
     wrk.require_wrk("bench-telemetry")
     token, jwks = token_and_jwks()
-    samples: dict[str, list[Sample]] = {kind: [] for kind in KINDS}
+    scenarios = [
+        (placement, kind)
+        for placement in PLACEMENTS
+        if placement in options.placements.split(",")
+        for kind in KINDS
+    ]
+    samples: dict[Scenario, list[Sample]] = {scenario: [] for scenario in scenarios}
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name, ExitStack() as stack:
         directory, port = Path(name), free_port()
-        options.script = None
+        options.script = directory / "requests.lua"
+        options.script.write_text(INFER if options.example else POST % BODY_BYTES)
         if options.example:
-            options.script = directory / "infer.lua"
-            options.script.write_text(INFER)
             stack.enter_context(example_model(port))
         else:
             stack.enter_context(envoy(upstream_config(port), directory / "upstream.json", [port]))
         running = {
-            kind: stack.enter_context(
-                gateway(directory / kind.replace(" ", "-"), jwks, local_address(port), kind)
+            scenario: stack.enter_context(
+                gateway(directory / str(number), jwks, local_address(port), scenario)
             )
-            for kind in KINDS
+            for number, scenario in enumerate(scenarios)
         }
         for _ in range(options.rounds):
-            for kind, target in running.items():
-                samples[kind].append(measure(target, token, options))
+            for scenario, target in running.items():
+                samples[scenario].append(measure(target, token, options))
     print_report(samples)
 
 
-def print_report(samples: dict[str, list[Sample]]) -> None:
+def print_report(samples: dict[Scenario, list[Sample]]) -> None:
     """Print medians over the rounds, and the median of each round's ratio to reports off."""
-    print(f"{'':<24}{'req/s':>8}{'of off':>8}{'p99 ms':>8}{'Envoy us':>10}{'callout us':>12}")
-    baseline = samples[OFF]
-    for kind, rounds in samples.items():
+    print(f"{'':<26}{'req/s':>8}{'of off':>8}{'p99 ms':>8}{'Envoy us':>10}{'callout us':>12}")
+    for (placement, kind), rounds in samples.items():
+        baseline = samples[placement, OFF]
         ratio = statistics.median(
             sample.rate / off.rate for sample, off in zip(rounds, baseline, strict=True)
         )
@@ -160,8 +186,9 @@ def print_report(samples: dict[str, list[Sample]]) -> None:
             statistics.median(getattr(sample, name) for sample in rounds)
             for name in ("rate", "p99", "envoy_cpu", "callout_cpu")
         )
+        name = f"{placement}, {kind}"
         print(
-            f"{kind:<24}{rate:>8.0f}{ratio:>8.3f}{p99:>8.2f}{envoy_cpu:>10.1f}{callout_cpu:>12.1f}"
+            f"{name:<26}{rate:>8.0f}{ratio:>8.3f}{p99:>8.2f}{envoy_cpu:>10.1f}{callout_cpu:>12.1f}"
         )
 
 

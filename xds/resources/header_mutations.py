@@ -1,6 +1,7 @@
 """Changes of headers by Envoy: it removes those that only the gateway may set, and request
 trailers, and sets the length of a converted body."""
 
+from functools import cache
 from typing import Final
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import (
@@ -12,6 +13,9 @@ from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import (
     HeaderMutation as HeaderMutationFilter,
 )
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import (
+    HeaderMutationPerRoute as RequestMutations,
+)
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import (
     Mutations,
 )
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
@@ -19,6 +23,7 @@ from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutatio
     HeaderMutation as EarlyHeaderMutation,
 )
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
+from google.protobuf.any_pb2 import Any as PackedMessage
 
 from protos.http_filters_pb2 import HeaderMutationPerRoute
 from protos.route_pb2 import Route
@@ -27,6 +32,7 @@ from xds.resources import model_messages
 from xds.resources.messages import header, pack
 
 BODY_LENGTH_FILTER: Final = "sluice.body_length"
+MODEL_SERVER_FILTER: Final = "envoy.filters.http.header_mutation"
 
 
 def from_requests(with_underscores: bool) -> TypedExtensionConfig:
@@ -56,21 +62,19 @@ def at_model_server() -> HttpFilter:
 
     From requests, it removes all trailers. In gRPC, a request has no trailers: some servers close
     the connection, which all clients share, and grpcio reads trailers such as `grpc-timeout` as
-    headers. It sets `content-length` of a converted request: without it, a server that knows no
-    chunks reads no body.
+    headers. The routes of models that convert add a mutation (`set_lengths`).
     """
     removals = [
         *_removals(StringMatcher(prefix=headers.INTERNAL_PREFIX)),
         *(HeaderMutation(remove=name) for name in headers.RATE_LIMIT),
     ]
     mutations = Mutations(
-        request_mutations=_set_length("REQ"),
         response_mutations=removals,
         response_trailers_mutations=removals,
         request_trailers_mutations=_removals(StringMatcher(safe_regex=RegexMatcher(regex=".+"))),
     )
     return HttpFilter(
-        name="envoy.filters.http.header_mutation",
+        name=MODEL_SERVER_FILTER,
         typed_config=pack(HeaderMutationFilter(mutations=mutations)),
     )
 
@@ -88,10 +92,22 @@ def converted_responses() -> HttpFilter:
     )
 
 
-def set_response_length(route: Route) -> None:
-    """Enable the filter of `converted_responses` for a route."""
+def set_lengths(route: Route) -> None:
+    """Let Envoy set `content-length` of converted requests and responses of a route.
+
+    Without it, a model server that knows no chunks reads no body. Only routes that convert pay for
+    the mutations.
+    """
     enabled = model_messages.pack(HeaderMutationPerRoute())
     route.typed_per_filter_config[BODY_LENGTH_FILTER].CopyFrom(enabled)
+    route.typed_per_filter_config[MODEL_SERVER_FILTER].CopyFrom(_request_length())
+
+
+@cache
+def _request_length() -> PackedMessage:
+    mutations = Mutations(request_mutations=_set_length("REQ"))
+    config = pack(RequestMutations(mutations=mutations))
+    return PackedMessage(type_url=config.type_url, value=config.value)
 
 
 def _set_length(command: str) -> list[HeaderMutation]:

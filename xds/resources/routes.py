@@ -88,7 +88,7 @@ def callout_route(name: str, model: Model, requests: Requests, limits: ModelLimi
     cors.allow_origins(route, requests.cors if model.cors is None else model.cors, model.methods)
     if model.converts:
         route.request_body_buffer_limit.value = _buffer_limit(model, requests)
-        header_mutations.set_response_length(route)
+        header_mutations.set_lengths(route)
     return route
 
 
