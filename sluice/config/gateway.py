@@ -176,6 +176,10 @@ class Callout(Strict):
         return tuple(f"{base}:{int(port) + worker}" for worker in range(self.workers))
 
 
+MAX_THREADS = 256
+"""Maximum of `envoy.concurrency`."""
+
+
 class Envoy(Strict):
     """The Envoy process of `sluice up`. Changes take effect at the next start."""
 
@@ -187,7 +191,13 @@ class Envoy(Strict):
         description="Whether `admin` may be an address that other machines can reach. All who can "
         "reach it can read Envoy's config and statistics.",
     )
-    concurrency: int = Field(1, ge=1, le=256, description="Number of worker threads.")
+    concurrency: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_THREADS,
+        description="Number of worker threads. Default: the number of CPUs that the process may "
+        "use, by its affinity and the quota of its cgroup (version 2).",
+    )
     max_connections: int = Field(
         50_000,
         ge=1,

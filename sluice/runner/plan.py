@@ -12,8 +12,10 @@ from pathlib import Path
 from sluice.bootstrap import max_connections, render
 from sluice.config import GatewayConfig
 from sluice.config.addresses import is_localhost, split_host_port
+from sluice.config.gateway import MAX_THREADS
 from sluice.config.load import CONFIG_VARIABLE
 from sluice.data import data_path
+from sluice.runner.cpus import usable_cpus
 from sluice.runner.process import ProcessSpec
 
 log = logging.getLogger(__name__)
@@ -66,7 +68,7 @@ def envoy(config: GatewayConfig, binary: Path | None, directory: Path) -> Proces
     argv = [
         str(find_envoy() if binary is None else _executable(binary)),
         "--config-path", str(bootstrap),
-        "--concurrency", str(config.envoy.concurrency),
+        "--concurrency", str(config.envoy.concurrency or min(usable_cpus(), MAX_THREADS)),
         "--log-level", config.envoy.log_level,
         "--disable-hot-restart",
     ]  # fmt: skip

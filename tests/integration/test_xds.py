@@ -112,7 +112,7 @@ class Plane:
         self.start_control_plane()
         bootstrap = self.directory / "bootstrap.yaml"
         bootstrap.write_text(render(load(self.file), "envoy-under-test"))
-        envoy = [str(find_envoy()), "--config-path", str(bootstrap), "--concurrency", "1"]
+        envoy = [str(find_envoy()), "--config-path", str(bootstrap), "--concurrency", "2"]
         self.spawn(*envoy, "--disable-hot-restart", "--log-level", "warning")
         eventually(lambda: bool(self.nodes()) and self.status()["in_sync"], 20)
         eventually(lambda: self.responds(self.admin + "/ready"), 20)
