@@ -89,12 +89,29 @@ def describe(status: Status) -> str:
         f"restart   {key} takes effect at the next start" for key in status["restart_required"]
     ]
     lines += [
+        *_placement(status.get("placement")),
         *_nodes(status),
         *endpoint_lines(status.get("envoys", [])),
         *_callout_lines(status["callout"]),
     ]
     # The texts of nodes and errors may contain control sequences of terminals.
     return "\n".join(printable(line, MAX_LINE) for line in lines)
+
+
+def _placement(placement: Status | None) -> Iterator[str]:
+    """Where requests are decided, and why not natively."""
+    if placement is None or not (placement["native"] or placement["callout"]):
+        return
+    native = placement["native"]
+    yield f"native    Envoy alone decides requests of {native} {_models(native)}"
+    for each in placement["callout"]:
+        count, names = each["count"], each["models"]
+        more = "" if count == len(names) else f" and {count - len(names)} others"
+        yield f"callout   {count} {_models(count)} ({', '.join(names)}{more}): {each['reason']}"
+
+
+def _models(count: int) -> str:
+    return "model" if count == 1 else "models"
 
 
 def _progress(status: Status) -> str:
@@ -117,6 +134,8 @@ def _nodes(status: Status) -> Iterator[str]:
         answered = "-" if age is None else f"{age:.1f} s ago"
         since, version = clock_time(node["connected_at"]), node["version"] or "none"
         yield f"{node['id']:<28}{node['kind']:<10}{since:<12}{answered:<12}{version}"
+        if node.get("variant") == "callout-only":
+            yield f"{'':<28}the callout decides all its requests: {node['agent']} is too old"
         for name, state in node["types"].items():
             if state["nacked"] is not None:
                 yield f"{'':<28}{name}: rejected {state['nacked']}: {state['reason']}"

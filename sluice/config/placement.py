@@ -15,6 +15,7 @@ from sluice.config.claims import SPACE_SEPARATED
 from sluice.config.gateway import GatewayConfig
 from sluice.config.limits import LimitRule
 from sluice.config.models import AllowRule, Canary, ClaimRule, Model
+from sluice.config.policy import PolicyDocument
 from sluice.contract.headers import INTERNAL_PREFIX, MODEL_SERVICE, MODEL_TYPE
 from sluice.contract.reasons import Reason
 from sluice.keys.key_set import RSA_ALGORITHMS
@@ -160,6 +161,20 @@ class Plan:
         """Whether Envoy admits some requests alone."""
         return not self.callout
 
+    def why_callout(self, version: str, reason: str) -> str:
+        """Why the callout decides about requests that get the version for this reason.
+
+        Empty if Envoy decides, if nothing else about the request prevents it.
+        """
+        if self.callout:
+            return self.callout
+        named = reason in (Reason.VERSION_HEADER, Reason.VERSION_PATH)
+        for way in self.versions if named else self.chosen:
+            for pick in way.picks:
+                if pick.version == version and (named or pick.reason == reason):
+                    return way.callout
+        return "no native way of admission leads to this version"
+
     @property
     def ways(self) -> tuple[Way, ...]:
         """All ways of admission."""
@@ -178,7 +193,7 @@ class Surroundings:
     rules: tuple[LimitRule, ...]
 
 
-def surroundings(config: GatewayConfig) -> Surroundings:
+def surroundings(config: GatewayConfig | PolicyDocument) -> Surroundings:
     """The part of the config that the placement of all models depends on."""
     refused = [(issuer, issuer_obstacle(issuer)) for issuer in config.auth.issuers]
     native = tuple(issuer.issuer for issuer, obstacle in refused if not obstacle)

@@ -13,7 +13,7 @@ from sluice.config.gateway import Callout, GatewayConfig, Listener, Requests, Un
 from sluice.config.limits import Limits
 from sluice.config.models import Models
 from sluice.config.telemetry import AccessLog
-from sluice.config.values import PositiveDuration, Strict
+from sluice.config.values import Placement, PositiveDuration, Strict
 from sluice.keys.key_set import MAX_DOCUMENT, KeySet, KeySetError
 
 VERSION_LENGTH = 16
@@ -42,6 +42,8 @@ class PolicySettings(Strict):
     """`callout.conversion_timeout`: time for the conversion of one body."""
     headers_with_underscores: UnderscoresAction = Listener().headers_with_underscores
     """`listener.headers_with_underscores`, for `sluice explain`."""
+    placement: Placement = "auto"
+    """For `sluice explain`."""
 
 
 class PolicyDocument(PolicySettings):
@@ -86,6 +88,7 @@ def policy_document(
         message_timeout=config.callout.message_timeout,
         conversion_timeout=config.callout.conversion_timeout,
         headers_with_underscores=config.listener.headers_with_underscores,
+        placement=config.placement,
         models=config.models,
     )
     if policy.size > MAX_POLICY:

@@ -220,3 +220,10 @@ def reported_requests(gateway: Gateway, model: str) -> int:
     prefix = f'sluice_requests_total{{model="{model}"'
     samples = (line for line in lines if line.startswith(prefix))
     return sum(int(float(line.rpartition(" ")[2])) for line in samples)
+
+
+def callout_calls(gateway: Gateway) -> int:
+    """Calls of Envoy to the callout so far. A native request makes none."""
+    admin = gateway.config["envoy"]["admin"]
+    stats = httpx.get(f"http://{admin}/stats?filter=ext_proc.callout.streams_started").text
+    return sum(int(line.split(":")[1]) for line in stats.splitlines())

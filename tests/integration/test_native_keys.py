@@ -16,6 +16,7 @@ from tests.extproc.auth.key_server import KeyServer, keys_served
 from tests.integration.gateway import (
     Gateway,
     base_config,
+    callout_calls,
     eventually,
     jwks,
     running,
@@ -54,13 +55,6 @@ def connection(gateway: Gateway, issuer: KeyServer) -> Iterator[httpx.Client]:
         yield client
 
 
-def calls(gateway: Gateway) -> int:
-    """Calls of Envoy to the callout."""
-    admin = gateway.config["envoy"]["admin"]
-    stats = httpx.get(f"http://{admin}/stats?filter=ext_proc.callout.streams_started").text
-    return sum(int(line.split(":")[1]) for line in stats.splitlines())
-
-
 def post(client: httpx.Client, credentials: str) -> int:
     return client.post(
         PATH, json={}, headers={"authorization": f"Bearer {credentials}"}
@@ -69,15 +63,15 @@ def post(client: httpx.Client, credentials: str) -> int:
 
 def is_native(gateway: Gateway, client: httpx.Client, credentials: str) -> bool:
     """Whether Envoy admits the request without the callout."""
-    before = calls(gateway)
+    before = callout_calls(gateway)
     status = post(client, credentials)
-    return status == 200 and calls(gateway) == before
+    return status == 200 and callout_calls(gateway) == before
 
 
 def is_refused(gateway: Gateway, client: httpx.Client, credentials: str) -> bool:
     """Whether the callout refuses the request."""
-    before = calls(gateway)
-    return post(client, credentials) == 401 and calls(gateway) > before
+    before = callout_calls(gateway)
+    return post(client, credentials) == 401 and callout_calls(gateway) > before
 
 
 def test_a_key_that_the_issuer_revokes_is_refused_on_an_open_connection(

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from sluice.config import GatewayConfig, Problem
 from sluice.config.errors import MAX_PROBLEMS, KeyPath
 from sluice.config.validation import shown_path
+from xds.admin.placement import PlacementCache, PlacementStatus
 from xds.envoys.fleet import EndpointView, EnvoyView, Fleet
 from xds.envoys.warned import warned_by_envoys
 from xds.protocol.nodes import Node, NodeKind, Nodes
@@ -37,6 +38,7 @@ class NodeStatus(BaseModel):
     """One connected node.
 
     `version` is the config version that the node accepted completely last; None if there is none.
+    `variant` is `callout-only` for an Envoy that is too old for native routes; empty for others.
     `connected_at` is in Unix seconds.
     """
 
@@ -45,6 +47,7 @@ class NodeStatus(BaseModel):
     agent: str
     pid: int | None
     version: str | None
+    variant: str
     connected_at: float
     types: dict[str, TypeStatus]
 
@@ -91,6 +94,7 @@ class Status(BaseModel):
     listener: str
     xds: str
     worker_addresses: tuple[str, ...]
+    placement: PlacementStatus
     nodes: list[NodeStatus]
     envoys: list[EnvoyStatus]
 
@@ -107,6 +111,7 @@ class ControlPlaneState:
         self._compiled = compiled
         self.fleet = Fleet(lambda: self.in_force or self.config, time.time)
         """What the Envoys see."""
+        self._placement = PlacementCache()
         self._config_error: str | None = None
         self._changed_at = time.time()
         self.reads = {"accepted": 1, "refused": 0}
@@ -156,6 +161,7 @@ class ControlPlaneState:
             listener=self.config.listener.address,
             xds=self.config.control_plane.xds,
             worker_addresses=self.config.callout.addresses(),
+            placement=self._placement.status(self.in_force),
             nodes=sorted(nodes, key=lambda node: (node.kind, node.id)),
             envoys=[_envoy(view, time.time()) for view in self.fleet.envoys],
         )
@@ -197,6 +203,7 @@ def _node(node: Node, snapshot: Snapshot) -> NodeStatus:
         agent=node.agent,
         pid=int(pid) if isinstance(pid, float | int) else None,
         version=node.version,
+        variant=node.variant,
         connected_at=node.connected_at,
         types={
             each.name: _type(state, node.stream.in_sync(snapshot, (each,)))

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from sluice.contract.names import Placement
+
 Result = Literal["pass", "refuse", "answer", "unknown", "skip"]
 
 
@@ -113,7 +115,8 @@ class SentRequest:
 class Explanation:
     """The explanation of one decision. `path` is that of the request, without its query.
 
-    `source` says where the policy comes from. `notes` are what the reader should know.
+    `source` says where the policy comes from. `notes` are what the reader should know. `placement`
+    says where the gateway decides: in Envoy alone (`native`), or by the callout.
     """
 
     version: str
@@ -126,6 +129,8 @@ class Explanation:
     limits: tuple[LimitReport, ...] | None = None
     sent: SentRequest | None = None
     notes: tuple[str, ...] = ()
+    placement: Placement = "callout"
+    placement_reason: str = ""
 
     def as_json(self) -> dict[str, object]:
         """The explanation as plain data."""
@@ -137,6 +142,9 @@ class Explanation:
         for stage in self.stages:
             label = "REFUSE" if stage.result == "refuse" else stage.result
             yield f"{label:<8}{stage.stage:<13}{stage.explanation}"
+        if self.placement_reason:
+            where = "Envoy alone" if self.placement == "native" else "the callout"
+            yield f"decides {where}: {self.placement_reason}"
         if self.sent is not None:
             yield from _sent_lines(self.sent)
         for note in self.notes:

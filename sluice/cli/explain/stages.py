@@ -20,6 +20,7 @@ from sluice.cli.explain import body, envoy_checks, inspection
 from sluice.cli.explain.curl import HttpRequest
 from sluice.cli.explain.near import near_model
 from sluice.cli.explain.own_answers import own_answer, refuses_origin
+from sluice.cli.explain.placement import Decided, placed
 from sluice.cli.explain.policy import ReadPolicy, read_policy
 from sluice.cli.explain.report import (
     AnsweredError,
@@ -80,6 +81,7 @@ class _Explainer:
         self._breaker: BreakerReport | None = None
         self._limits: tuple[LimitReport, ...] | None = None
         self._sent: SentRequest | None = None
+        self._placed = Decided("callout", "native routes only admit, and this request is refused")
         self._notes = [*source.notes, *read.notes]
 
     async def run(self) -> Explanation:
@@ -93,6 +95,7 @@ class _Explainer:
             )
         except AnsweredError as answered:
             self._add("envoy", "answer", str(answered))
+            self._placed = Decided("callout", "")
             unknown = () if answered.certain else ("envoy",)
             decision = Decision(admitted=True, reason=answered.reason, status=200, unknown=unknown)
         ran = {each.stage for each in self._stages}
@@ -111,12 +114,18 @@ class _Explainer:
             limits=self._limits,
             sent=self._sent,
             notes=tuple(self._notes),
+            placement=self._placed.placement,
+            placement_reason=self._placed.reason,
         )
 
     async def _decision(self) -> Decision:
         """The decision on an admitted request. Raises RefusedError."""
         self._check_as_envoy()
         admission = self._admission()
+        self._placed = placed(
+            self._document, admission.target.model, admission.target.version, admission.reason,
+            self._request, self._headers, admission.identity.source,
+        )  # fmt: skip
         view = request_view(admission, self._headers, has_body=self._request.has_body)
         answer = await self._answer(admission, view)
         self._check_breaker(admission, answer)
