@@ -22,6 +22,7 @@ from datetime import datetime
 from pathlib import Path
 
 from bench.processes import (
+    callout_processes,
     cpu_seconds,
     free_port,
     local_address,
@@ -74,11 +75,13 @@ class Config:
     ports: Mapping[str, int]
     states: list[ModelState]
     endpoints: int
+    placement: str = "auto"
 
     def text(self) -> str:
         """The whole file."""
         at = {name: local_address(port) for name, port in self.ports.items()}
         head = (
+            f"placement: {self.placement}\n"
             f"listener: {{address: '{at['listener']}'}}\n"
             f"control_plane: {{xds: '{at['xds']}', http: '{at['http']}'}}\n"
             f"envoy: {{admin: '{at['admin']}', concurrency: 1}}\n"
@@ -210,34 +213,32 @@ def steps_since(log: Path, start: int, began: float) -> dict[str, float]:
     return found
 
 
-PROCESSES = {
-    b"control-plane": "control plane",
-    b"callout": "supervisor",
-    b"--config-path": "envoy",
-    b"--multiprocessing-fork": "worker",
-}
-"""Kinds of processes, by one of their arguments."""
+def kinds(up: int) -> dict[int, str]:
+    """What each process of the gateway is. The supervisor is one of those of the callout."""
+    callout = set(callout_processes(up))
+    return {pid: "callout" if pid in callout else _kind(pid) for pid in process_tree(up)}
 
 
-def kind_of_process(pid: int) -> str:
-    """What a process of the gateway is."""
+def _kind(pid: int) -> str:
     arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    return next((kind for argument, kind in PROCESSES.items() if argument in arguments), "up")
+    if b"control-plane" in arguments:
+        return "control plane"
+    return "envoy" if b"--config-path" in arguments else "up"
 
 
 def cpu_by_kind(up: int) -> Counter[str]:
     """CPU milliseconds of the gateway's processes."""
     used: Counter[str] = Counter()
-    for pid in process_tree(up):
-        used[kind_of_process(pid)] += round(cpu_seconds(pid) * 1000)
+    for pid, kind in kinds(up).items():
+        used[kind] += round(cpu_seconds(pid) * 1000)
     return used
 
 
 def resident_by_kind(up: int) -> dict[str, list[int]]:
     """Resident MiB of the gateway's processes."""
     found = defaultdict(list)
-    for pid in process_tree(up):
-        found[kind_of_process(pid)].append(resident_bytes(pid) >> 20)
+    for pid, kind in kinds(up).items():
+        found[kind].append(resident_bytes(pid) >> 20)
     return dict(found)
 
 
@@ -256,7 +257,8 @@ def measure(arguments: argparse.Namespace, directory: Path) -> None:
     file, log = directory / "gateway.yaml", directory / "log"
     with model_servers() as servers:
         states = [ModelState() for _ in range(arguments.models)]
-        config = Config(servers, {use: free_port() for use in uses}, states, arguments.endpoints)
+        ports = {use: free_port() for use in uses}
+        config = Config(servers, ports, states, arguments.endpoints, arguments.placement)
         began = time.time()
         with sluice_up(config.text(), directory, timeout=MAX_WAIT * 10) as up:
             client = Client(config.ports["listener"])
@@ -320,6 +322,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.edits", description=__doc__)
     parser.add_argument("--models", type=int, nargs="+", default=[1000], help="numbers of models")
     parser.add_argument("--endpoints", type=int, default=1, help="endpoints of each version")
+    parser.add_argument("--placement", default="auto", help="auto or callout")
     parser.add_argument("--edits", type=int, default=50)
     for number in parser.parse_args().models:
         arguments = argparse.Namespace(**{**vars(parser.parse_args()), "models": number})
