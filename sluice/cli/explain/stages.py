@@ -129,6 +129,9 @@ class _Explainer:
         view = request_view(admission, self._headers, has_body=self._request.has_body)
         answer = await self._answer(admission, view)
         self._check_breaker(admission, answer)
+        if self._breaker is not None and self._breaker.state != "closed":
+            state = f"the breaker is {self._breaker.state}, so native routes are off"
+            self._placed = Decided("callout", state)
         local = _local_limits(self._document.limits, admission)
         self._add("local_limit", "skip", f"not evaluated: {local}")
         self._check_limits(view, answer)
