@@ -5,7 +5,12 @@ from string import Template
 
 from sluice.config import GatewayConfig
 from sluice.config.addresses import LOOPBACK_HOSTS, is_ip, is_localhost, needs_dns, split_host_port
-from sluice.contract.names import NATIVE_RUNTIME, NODE_CLUSTER, RUNTIME_CLUSTER
+from sluice.contract.names import (
+    NATIVE_RUNTIME,
+    NODE_CLUSTER,
+    RUNTIME_CLUSTER,
+    RUNTIME_METADATA,
+)
 from sluice.data import data_path
 
 
@@ -35,6 +40,7 @@ def render(config: GatewayConfig, node_id: str = "envoy", *, connections: int | 
         "xds_host": xds_host,
         "xds_port": int(xds_port),
         "xds_type": "STATIC" if is_ip(xds_host) else "STRICT_DNS",
+        "runtime_metadata": RUNTIME_METADATA,
         "runtime_layer": NATIVE_RUNTIME,
         "runtime_cluster": RUNTIME_CLUSTER,
         "callout_type": "STRICT_DNS" if any(map(needs_dns, workers)) else "STATIC",

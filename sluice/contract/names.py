@@ -56,6 +56,9 @@ Placement = Literal["native", "callout"]
 NATIVE_RUNTIME: Final = "sluice-native"
 """The runtime layer that switches native routes off (RTDS). The callout's workers serve it."""
 
+RUNTIME_METADATA: Final = "sluice_runtime"
+"""Key of `Node.metadata` with the runtime layer that the bootstrap of an Envoy names."""
+
 
 def native_route_name(model: str) -> str:
     """The name of the native routes of a model. Its callout routes have the name of the model."""
