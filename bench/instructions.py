@@ -41,6 +41,8 @@ _SET = {
 }
 """Headers that a native route sets."""
 
+_OVERWRITE = "OVERWRITE_IF_EXISTS_OR_ADD"
+
 Config = dict[str, object]
 
 
@@ -81,7 +83,8 @@ def config(variant: str, port: int, model_server: str, callout: str) -> Config:
         "match": {"prefix": "/"},
         "route": {"cluster": MODEL_CLUSTER},
         "request_headers_to_add": [
-            {"header": {"key": name, "value": value}} for name, value in _SET.items()
+            {"header": {"key": name, "value": value}, "append_action": _OVERWRITE}
+            for name, value in _SET.items()
         ],
     }
     manager = {

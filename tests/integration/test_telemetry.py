@@ -30,6 +30,14 @@ def gateway(directory: Path) -> Iterator[Gateway]:
     config = base_config()
     config["telemetry"]["access_log"] = {"output": str(directory / "access.log")}
     config["telemetry"]["profile"] = {"secret_file": str(directory / "secret")}
+    # Envoy verifies no token without leeway.
+    config["auth"]["issuers"][0]["leeway"] = "30s"
+    versions = config["models"]["echo"]["versions"]
+    for placement, name in (("auto", "native"), ("callout", "callout")):
+        path = f"/v2/models/echo/{name}"
+        config["models"][name] = {
+            "stable": "v1", "versions": versions, "placement": placement, "paths": [path],
+        }  # fmt: skip
     with running(config) as gateway:
         yield gateway
 
@@ -96,6 +104,41 @@ def test_an_admitted_request_is_logged_with_its_decision(gateway: Gateway, direc
         "request_id": dict(response.json()["headers"])["x-request-id"],
     }  # fmt: skip
     assert {key: line[key] for key in expected} == expected
+
+
+OF_ONE_REQUEST = {
+    "time", "path", "model", "placement", "duration_ms", "upstream_ms", "request_id", "user_agent",
+    "response_bytes",
+}  # fmt: skip
+"""Log fields that differ between two requests to two models."""
+
+
+def test_a_native_request_is_logged_and_counted_like_one_of_the_callout(
+    gateway: Gateway, directory: Path
+) -> None:
+    def native() -> float:
+        return metric(gateway, "sluice_requests_by_placement_total", placement="native")
+
+    before, decided = native(), admissions(gateway)
+    found = []
+    with gateway.client() as client:
+        for placement in ("native", "callout"):
+            path = f"/v2/models/echo/{placement}"
+            sent = {**bearer("alice"), "user-agent": placement}
+            response = client.post(f"{path}?q=1", json={}, headers=sent)
+            assert response.status_code == 200
+            line = logged(directory, placement)
+            assert (line["placement"], line["model"], line["path"]) == (placement, placement, path)
+            assert line["request_id"] == dict(response.json()["headers"])["x-request-id"]
+            assert 0 < line["upstream_ms"] <= line["duration_ms"]
+            found.append(line)
+    one, other = (
+        {name: value for name, value in line.items() if name not in OF_ONE_REQUEST}
+        for line in found
+    )
+    assert one == other
+    assert native() == before + 1
+    assert admissions(gateway) == decided + 2
 
 
 def test_a_refusal_is_logged_with_its_reason(gateway: Gateway, directory: Path) -> None:
