@@ -48,14 +48,14 @@ _RESOURCES: Final = 2
 def _packed(url: bytes, name: str, resource: Resource) -> Parts:
     """A resource as it is sent: one with a TTL in a message of its own."""
     if resource.ttl is None:
-        return _any(url, resource.body)
+        return _any(url, resource.parts)
     ttl = duration_pb2.Duration()
     ttl.FromNanoseconds(int(resource.ttl * 1e9))
     packed = any_pb2.Any(type_url=url.decode(), value=resource.body)
     wrapper = ResourceMessage(name=name, version=resource.version.hex(), resource=packed, ttl=ttl)
-    return _any(RESOURCE_TYPE_URL.encode(), wrapper.SerializeToString())
+    return _any(RESOURCE_TYPE_URL.encode(), [wrapper.SerializeToString()])
 
 
-def _any(url: bytes, value: bytes) -> Parts:
+def _any(url: bytes, value: Parts) -> Parts:
     """The serialized google.protobuf.Any."""
-    return [*field(1, url), *field(2, value)]
+    return [*field(1, url), *field(2, *value)]

@@ -8,26 +8,36 @@ from typing import Self
 
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
+from xds.protocol.wire import Parts
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
     """One serialized resource. `version` is a hash of its content.
 
+    `parts`: the content. Two resources may share parts, such as the routes of a model.
+
     `ttl`: seconds after which a client drops the resource, unless it is sent again. None: never.
     """
 
-    body: bytes
+    parts: Parts = field(compare=False)
     version: bytes
     ttl: float | None = None
 
     @classmethod
-    def of(cls, body: bytes, ttl: float | None = None) -> Self:
+    def of(cls, *parts: bytes, ttl: float | None = None) -> Self:
         """The resource with this content."""
-        digest = hashlib.sha256(body)
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(part)
         if ttl is not None:
             digest.update(f"ttl {ttl}".encode())
-        return cls(body, digest.digest(), ttl)
+        return cls(parts, digest.digest(), ttl)
+
+    @property
+    def body(self) -> bytes:
+        """The content as a whole."""
+        return b"".join(self.parts)
 
 
 Resources = Mapping[str, Resource]

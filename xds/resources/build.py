@@ -127,7 +127,7 @@ def _extensions(inputs: _Inputs) -> Resources:
     name = names.JWT_FILTER
     tokens = extensions.extension(name, jwt_authn.filter_config(inputs.tokens, _claims(inputs)))
     limits = local_rate_limit.filter_configs(inputs.config.limits)
-    return {name: Resource.of(bytes(tokens), inputs.tokens.ttl)} | {
+    return {name: Resource.of(bytes(tokens), ttl=inputs.tokens.ttl)} | {
         name: _resource(config) for name, config in limits.items()
     }
 
@@ -148,8 +148,8 @@ def _routes(inputs: _Inputs) -> Resources:
         native.admissible(callers, public=public) if any(each.native for each in plans) else None,
     )
     removed = jwt_authn.removed_headers(inputs.tokens, _claims(inputs))
-    body = routes.route_configuration(config, matcher, removed)
-    return {names.ROUTE_CONFIGURATION: Resource.of(body)}
+    parts = routes.route_configuration(config, matcher, removed)
+    return {names.ROUTE_CONFIGURATION: Resource.of(*parts)}
 
 
 def _claims(inputs: _Inputs) -> list[str]:

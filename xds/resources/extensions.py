@@ -65,7 +65,7 @@ def narrowed(old: Resource, new: Resource) -> Resource:
     }
     ttls = [each.ttl for each in (old, new) if each.ttl is not None]
     body = bytes(extension(JWT_FILTER, verifying(both)))
-    return Resource.of(body, min(ttls, default=None))
+    return Resource.of(body, ttl=min(ttls, default=None))
 
 
 def verifying(providers: Mapping[str, JwtProvider]) -> JwtAuthentication:

@@ -28,7 +28,7 @@ from xds.resources.local_rate_limit import ModelLimits
 from xds.resources.model_messages import boolean, header, pack, seconds, serialized, uint32
 
 
-def route_configuration(config: GatewayConfig, matcher: Parts, removed: Iterable[str]) -> bytes:
+def route_configuration(config: GatewayConfig, matcher: Parts, removed: Iterable[str]) -> Parts:
     """The serialized route table of the listener, with this matcher (`route_table`).
 
     The request headers `removed` do not reach model servers.
@@ -45,7 +45,7 @@ def route_configuration(config: GatewayConfig, matcher: Parts, removed: Iterable
         request_headers_to_remove=removed,
     )
     hosts = field(_VIRTUAL_HOSTS, serialized(host), *field(_MATCHER, *matcher))
-    return b"".join([serialized(table), *hosts])
+    return [serialized(table), *hosts]
 
 
 _MATCHER = 21

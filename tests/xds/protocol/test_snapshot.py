@@ -20,6 +20,12 @@ def test_resource_sets_have_equal_versions_exactly_if_their_resources_are_equal(
     assert (resource_set(one).version == resource_set(other).version) == (one == other)
 
 
+def test_a_resource_does_not_depend_on_how_it_is_cut_into_parts() -> None:
+    whole, parts = Resource.of(b"abc"), Resource.of(b"a", b"", b"bc")
+    assert (whole, whole.body) == (parts, parts.body)
+    assert Resource.of(b"abd") != whole
+
+
 def test_the_order_of_resources_does_not_change_the_version() -> None:
     assert (
         resource_set({"a": b"1", "b": b"2"}).version == resource_set({"b": b"2", "a": b"1"}).version

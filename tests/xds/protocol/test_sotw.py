@@ -239,7 +239,7 @@ def test_a_client_that_accepts_every_response_gets_the_published_resources(
 
 
 def with_ttl(content: bytes = b"1", ttl: float | None = 30.0) -> Snapshot:
-    return Snapshot.of({POLICY: {"policy": Resource.of(content, ttl)}}, "v1")
+    return Snapshot.of({POLICY: {"policy": Resource.of(content, ttl=ttl)}}, "v1")
 
 
 def test_resources_with_a_ttl_are_sent_again_with_their_content_before_it_ends() -> None:

@@ -152,7 +152,7 @@ def with_filter(
     config = verifying({each.issuer: each for each in providers})
     body = bytes(extension(JWT_FILTER, config))
     resources = {
-        resource_types.EXTENSION: {JWT_FILTER: Resource.of(body, ttl)},
+        resource_types.EXTENSION: {JWT_FILTER: Resource.of(body, ttl=ttl)},
         resource_types.ROUTE: {"routes": Resource.of(routes.encode())},
     }
     return Snapshot.of(resources, version)
