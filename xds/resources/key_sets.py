@@ -16,17 +16,17 @@ from sluice.keys.signing import public_members
 _RSA_EXPONENTS: Final = (3, 65537)
 """Public exponents that Envoy accepts. With another one, it ignores the whole key set."""
 
-_TEXT: Final = "[!-<>-~]"
 _PART: Final = r"[!-\-/-<>-~]"
-"""Printable ASCII without `=`, and also without `.`. Envoy refuses characters that are not in
+"""Printable ASCII without `=` and `.`. Envoy refuses characters that are not in
 base64url, except for blanks and padding."""
 
 TOKEN_PATTERN: Final = (
-    rf"{_TEXT}+\.(?:{_PART}{{4}})*(?:{_PART}[AQgw]|{_PART}{{2}}[AEIMQUYcgkosw048])?"
+    rf"{_PART}+\.{_PART}+\.(?:{_PART}{{4}})*(?:{_PART}[AQgw]|{_PART}{{2}}[AEIMQUYcgkosw048])?"
 )
 """Regular expression (RE2) of the tokens for which Envoy and the callout agree: JWS compact
-serialization whose signature has no padding and no unused bits set (RFC 4648 section 3.5). Envoy
-ignores both. It refuses a regular expression that is much longer."""
+serialization of three parts, whose signature has no padding and no unused bits set (RFC 4648
+section 3.5). Envoy ignores the last two, and parts that are empty. It refuses a regular expression
+that is much longer."""
 
 
 def envoy_key_set(keys: KeySet, algorithms: Collection[str]) -> str | None:

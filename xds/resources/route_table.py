@@ -17,7 +17,7 @@ from sluice.contract import headers
 from sluice.contract.paths import OIP_GRPC_PREFIX
 from xds.protocol.wire import Parts, field
 from xds.resources.model_messages import serialized
-from xds.resources.native.predicates import Predicate, header_input, to_routes
+from xds.resources.native.predicates import Predicate, header_input, is_present, to_routes
 
 _EXACT: Final = 2
 _PREFIX: Final = 3
@@ -108,15 +108,31 @@ def _native(tables: list[ModelTable], owners: Mapping[str, ModelTable]) -> Parts
             for key, each in found.items()
             if each[0] is owner or not key.startswith(f"{path}/")
         }
-    prefixes |= {key: _nested([matcher]) for key, (_, matcher) in found.items()}
+    prefixes |= {
+        key: _nested(_final(key, matcher, table, owners)) for key, (table, matcher) in found.items()
+    }
     for table in tables:
         for path in _roots(table)[1:] if table.everywhere else ():
-            _put_path(exact, prefixes, path, _nested([table.everywhere]))
-            prefixes[f"{path}/"] = _nested([table.everywhere])
+            everywhere = _nested(_final(path, table.everywhere, table, owners))
+            _put_path(exact, prefixes, path, everywhere)
+            prefixes[f"{path}/"] = everywhere
     if not prefixes:
         return None
     tree = _tree(":path", _PREFIX, prefixes)
     return _tree(":path", _EXACT, exact, _nested(tree)) if exact else tree
+
+
+def _final(path: str, matcher: bytes, table: ModelTable, owners: Mapping[str, ModelTable]) -> Parts:
+    """The model's matcher. Below a path of another model, it ends with the model's callout route.
+
+    If it finds no route, Envoy goes on with shorter prefixes of the path: with the native routes of
+    the other model.
+    """
+    above = (owners[each] for each in _ancestors(path) if each in owners)
+    if all(each is table for each in above):
+        return [matcher]
+    case = field(1, *field(1, serialized(is_present(":path"))), *field(2, *_nested([matcher])))
+    return [*field(1, *case), *field(3, table.callout)]
 
 
 def _roots(table: ModelTable) -> list[str]:

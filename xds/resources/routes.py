@@ -144,9 +144,6 @@ def _action() -> RouteAction:
     )
 
 
-_PREVIOUS_HOSTS: Final = pack(PreviousHostsPredicate())
-
-
 def _retry_policy(retries: Retries) -> RetryPolicy:
     per_try = retries.per_try_timeout
     return RetryPolicy(
@@ -156,7 +153,7 @@ def _retry_policy(retries: Retries) -> RetryPolicy:
         retry_host_predicate=[
             RetryPolicy.RetryHostPredicate(
                 name="envoy.retry_host_predicates.previous_hosts",
-                typed_config=_PREVIOUS_HOSTS,
+                typed_config=pack(PreviousHostsPredicate()),
             )
         ],
         host_selection_retry_max_attempts=3,

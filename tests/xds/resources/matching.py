@@ -52,14 +52,11 @@ def evaluate(matcher: Matcher, headers: Headers) -> list[Route] | None:
     """The routes that a matcher finds; None if it finds none."""
     if matcher.HasField("matcher_tree"):
         found = _in_tree(matcher.matcher_tree, headers)
-        result = None if found is None else _follow(found, headers)
     else:
-        cases = (
-            _follow(each.on_match, headers)
-            for each in matcher.matcher_list.matchers
-            if meets(each.predicate, headers)
-        )
-        result = next((each for each in cases if each is not None), None)
+        cases = matcher.matcher_list.matchers
+        found = (each.on_match for each in cases if meets(each.predicate, headers))
+    results = (_follow(each, headers) for each in found)
+    result = next((each for each in results if each is not None), None)
     if result is None and matcher.HasField("on_no_match"):
         return _follow(matcher.on_no_match, headers)
     return result
@@ -102,16 +99,16 @@ def _meets(matcher: HeaderMatcher, headers: Headers) -> bool:
     return value is not None and _matches(matcher.string_match, value)
 
 
-def _in_tree(tree: Matcher.MatcherTree, headers: Headers) -> Matcher.OnMatch | None:
+def _in_tree(tree: Matcher.MatcherTree, headers: Headers) -> Iterator[Matcher.OnMatch]:
+    """The longest prefix first: Envoy goes on with shorter ones if it finds no route there."""
     value = headers.get(_header(tree.input.typed_config.value))
     if value is None:
-        return None
-    if tree.HasField("exact_match_map"):
-        exact = tree.exact_match_map.map
-        return exact.get(value)
-    prefixes = tree.prefix_match_map.map
-    longest = max(filter(value.startswith, prefixes), key=len, default=None)
-    return None if longest is None else prefixes[longest]
+        return
+    exact, prefixes = tree.exact_match_map.map, tree.prefix_match_map.map
+    if value in exact:
+        yield exact[value]
+    for prefix in sorted(filter(value.startswith, prefixes), key=len, reverse=True):
+        yield prefixes[prefix]
 
 
 def _follow(found: Matcher.OnMatch, headers: Headers) -> list[Route] | None:

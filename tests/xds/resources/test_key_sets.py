@@ -88,6 +88,10 @@ def test_an_algorithm_with_more_keys_than_the_callout_tries_is_left_out() -> Non
         ("a.b.Zm8\t", False),
         ("a b.c.Zm8", False),
         ("a.b.Zm8 d.e.Zm8", False),
+        (".a.b.Zm8", False),
+        ("a..b.Zm8", False),
+        ("a.b.c.Zm8", False),
+        ("b.Zm8", False),
     ],
 )
 def test_the_pattern_accepts_one_spelling_of_a_token(token: str, accepted: bool) -> None:

@@ -36,6 +36,29 @@ def test_the_longest_path_decides_as_in_the_callout(path: str, expected: str) ->
     assert route(compiled(models=models), {":path": path}).name == expected
 
 
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/v2/models/text/infer", "text"), ("/v2/models/text/versions/v1/infer", "text"),
+        ("/v2/models/off/infer", "off"), ("/v2/models/any/infer", "any/native"),
+        ("/v2/models/x/infer", "any/native"), ("/v2/models/json/infer", "text"),
+        ("/v2/models/json/versions/v1/infer", "json/native"),
+    ],
+)  # fmt: skip
+def test_a_request_does_not_fall_to_native_routes_of_a_shorter_path(
+    path: str, expected: str
+) -> None:
+    public, text = {"public": True}, ["text/plain"]
+    models = {
+        "text": model(access=public, content_types=text, paths=["/v2/models/json/infer"]),
+        "off": model(access=public, placement="callout"),
+        "any": model(access=public, paths=["/v2/models"]),
+        "json": model(access=public),
+    }
+    request = {":method": "POST", "content-length": "1", "content-type": "application/json"}
+    assert route(compiled(models=models), {":path": path, **request}).name == expected
+
+
 def test_a_decided_request_gets_the_routes_of_the_chosen_model_whatever_its_path() -> None:
     snapshot = compiled(models={"a": model(), "b": model()})
     assert set(names(snapshot, path="/v2/models/a/infer", x_sluice_model="b")) == {"b"}
