@@ -65,6 +65,17 @@ def test_reports_to_several_workers_count_together(workers: list[Breaker]) -> No
     assert workers[0].not_closed == {VERSION}
 
 
+def test_successes_elsewhere_complete_the_minimum_volume(workers: list[Breaker]) -> None:
+    workers[0].record(NOW, VERSION, ok=False, count=CONFIG.min_volume // 2)
+    for worker in workers:
+        worker.update(NOW)
+        assert worker.not_closed == set()
+    workers[1].record(NOW, VERSION, ok=True, count=CONFIG.min_volume // 2)
+    for worker in reversed(workers):
+        worker.update(NOW)
+        assert worker.not_closed == {VERSION}
+
+
 def test_successes_elsewhere_close_the_breaker(workers: list[Breaker]) -> None:
     workers[0].record(NOW, VERSION, ok=False, count=30)
     for worker in workers:
@@ -189,9 +200,9 @@ def test_an_update_finds_every_change_that_an_evaluation_of_all_versions_finds(
             workers[worker].record(now, cluster, ok, count)
             for each in (*workers, workers[0]):
                 each.update(now)
-            for each in workers:
-                updated = set(each.not_closed)
-                each.status(now)
-                assert each.not_closed == updated
+        updated = [set(each.not_closed) for each in workers]
+        for each in workers:
+            each.status(now)
+        assert [each.not_closed for each in workers] == updated
         for table in tables:
             table.close()
