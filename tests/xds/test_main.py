@@ -33,7 +33,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def loaded(concurrency: int = 1) -> LoadedConfig:
+def loaded(concurrency: int | None = None) -> LoadedConfig:
     config = GatewayConfig.model_validate({"envoy": {"concurrency": concurrency}})
     return LoadedConfig(config, policy_document(config, Path()), Path())
 

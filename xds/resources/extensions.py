@@ -52,8 +52,11 @@ def narrowed(old: Resource, new: Resource) -> Resource:
     """The filter that accepts a token only if both filters do, with the headers of both.
 
     An issuer takes part if both filters verify its tokens alike. Routes of either config find the
-    headers that they read: the name of a header says which claim it has.
+    headers that they read: the name of a header says which claim it has. A filter of another kind
+    accepts no tokens, so it is the new one.
     """
+    if not _verifies_tokens(new):
+        return new
     before, after = _providers(old), _providers(new)
     both = {
         name: _with_headers(provider, before[name])
@@ -74,6 +77,11 @@ def verifying(providers: Mapping[str, JwtProvider]) -> JwtAuthentication:
     any_token = JwtRequirement(requires_any=JwtRequirementOrList(requirements=requirements))
     rule = RequirementRule(match=RouteMatch(prefix="/"), requires=any_token)
     return JwtAuthentication(providers=dict(providers), rules=[rule])
+
+
+def _verifies_tokens(resource: Resource) -> bool:
+    packed = TypedExtensionConfig.parse(resource.body).typed_config
+    return packed is not None and packed.type_url == pack(NO_TOKENS).type_url
 
 
 def _providers(resource: Resource) -> Mapping[str, JwtProvider]:

@@ -144,6 +144,9 @@ def _action() -> RouteAction:
     )
 
 
+_PREVIOUS_HOSTS: Final = pack(PreviousHostsPredicate())
+
+
 def _retry_policy(retries: Retries) -> RetryPolicy:
     per_try = retries.per_try_timeout
     return RetryPolicy(
@@ -153,7 +156,7 @@ def _retry_policy(retries: Retries) -> RetryPolicy:
         retry_host_predicate=[
             RetryPolicy.RetryHostPredicate(
                 name="envoy.retry_host_predicates.previous_hosts",
-                typed_config=pack(PreviousHostsPredicate()),
+                typed_config=_PREVIOUS_HOSTS,
             )
         ],
         host_selection_retry_max_attempts=3,

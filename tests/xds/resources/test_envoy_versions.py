@@ -5,7 +5,13 @@ from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
 from envoy_data_plane.envoy.extensions.filters.http.jwt_authn.v3 import JwtAuthentication
 
 from protos.base_pb2 import Node as NodeMessage
-from sluice.contract.names import CALLOUT_AGENT, JWT_FILTER, native_route_name
+from sluice.contract.names import (
+    CALLOUT_AGENT,
+    JWT_FILTER,
+    NATIVE_RUNTIME,
+    RUNTIME_METADATA,
+    native_route_name,
+)
 from tests.extproc.auth.tokens import key_set, rsa_jwk
 from tests.xds.resources.test_resources import compiled, model
 from tests.xds.rollout.nodes_in_memory import Client, native_envoy
@@ -24,10 +30,13 @@ ISSUER = {
 CONFIG = {"auth": {"issuers": [ISSUER]}, "models": {"m": model(), "n": model(placement="auto")}}
 
 
-def connected(nodes: Nodes, agent: str, version: tuple[int, int, int] | None) -> Client:
-    """A node with this agent and version that has received everything."""
+def connected(
+    nodes: Nodes, agent: str, version: tuple[int, int, int] | None, layer: str = NATIVE_RUNTIME
+) -> Client:
+    """A node with this agent, version and runtime layer that has received everything."""
     client = native_envoy(nodes, f"{agent} {version}")
     message = NodeMessage(id=client.name, user_agent_name=agent)
+    message.metadata.update({RUNTIME_METADATA: layer})
     if version is not None:
         built = message.user_agent_build_version.version
         built.major_number, built.minor_number, built.patch = version
@@ -71,6 +80,11 @@ def test_only_an_envoy_of_a_known_new_version_gets_native_routes(
     nodes = published(compiled(**CONFIG))
     assert is_native(connected(nodes, "envoy", version)) is native
     assert nodes.out_of_sync([EXTENSION, ROUTE]) == []
+
+
+def test_an_envoy_without_the_runtime_layer_gets_no_native_routes() -> None:
+    nodes = published(compiled(**CONFIG))
+    assert not is_native(connected(nodes, "envoy", (1, 40, 0), layer="other"))
 
 
 def test_envoys_of_both_kinds_accept_one_version_together() -> None:

@@ -7,6 +7,7 @@ because it is switched off, does not fall to another way: the callout decides it
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from protos.base_pb2 import HeaderValueOption
@@ -92,9 +93,13 @@ def _method_is_allowed(each: NativeModel) -> Predicate | None:
 
 def _media_type_is_accepted(each: NativeModel) -> Predicate | None:
     """The media type has its normal form, and may have parameters."""
-    if "*/*" in each.model.content_types:
-        return None
-    return any_of(matcher for kind in each.model.content_types for matcher in _media_type(kind))
+    kinds = each.model.content_types
+    return None if "*/*" in kinds else _one_of_media_types(kinds)
+
+
+@lru_cache(128)  # most models accept the same, and have a matcher for each prefix of their paths
+def _one_of_media_types(kinds: tuple[str, ...]) -> Predicate:
+    return any_of(matcher for kind in kinds for matcher in _media_type(kind))
 
 
 def _media_type(kind: str) -> Iterator[Predicate]:
@@ -275,8 +280,11 @@ def _native_route(
         )
     )
     route.route.ClearField("cluster_header")
-    route.typed_per_filter_config[EXT_PROC].CopyFrom(pack(ExtProcPerRoute(disabled=True)))
+    route.typed_per_filter_config[EXT_PROC].CopyFrom(_WITHOUT_CALLOUT)
     return route
+
+
+_WITHOUT_CALLOUT: Final = pack(ExtProcPerRoute(disabled=True))
 
 
 def _added(each: NativeModel, pick: Pick) -> list[HeaderValueOption]:

@@ -1,6 +1,7 @@
 """Builders of the predicates and trees of Envoy's matchers (xds.type.matcher.v3)."""
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from protos.core_pb2 import TypedExtensionConfig
 from protos.matcher_pb2 import HttpRequestHeaderMatchInput, Matcher, RegexMatcher, StringMatcher
@@ -70,6 +71,7 @@ def any_of(predicates: Iterable[Predicate]) -> Predicate:
     return Predicate(or_matcher=Predicate.PredicateList(predicate=listed))
 
 
+@lru_cache(1024)  # every matcher has an input, and few headers are compared
 def header_input(name: str) -> TypedExtensionConfig:
     """The input of a matcher: the value of a request header."""
     return extension("request_header", HttpRequestHeaderMatchInput(header_name=name))

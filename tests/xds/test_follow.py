@@ -1,0 +1,149 @@
+"""New key sets are rolled out to the config in force, and to no other."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from sluice.config import ConfigError, GatewayConfig, policy_document
+from sluice.config.checked import LoadedConfig
+from sluice.contract.names import JWT_FILTER
+from sluice.keys import remote_key_sets
+from tests.extproc.auth.tokens import key_set, rsa_jwk
+from tests.xds.resources.test_resources import model
+from tests.xds.rollout.nodes_in_memory import Client, callout
+from tests.xds.rollout.test_order import providers_of
+from xds.admin.status import ControlPlaneState
+from xds.follow import Follower
+from xds.protocol.nodes import Nodes
+from xds.protocol.resource_types import EXTENSION
+from xds.rollout.rollout import Rollout
+from xds.sources.key_sets import FetchedKeySets
+
+pytestmark = pytest.mark.anyio
+
+ONE, TWO = "https://issuer.test/one", "https://issuer.test/two"
+ROTATED = key_set(rsa_jwk(rsa.generate_private_key(65537, 2048), kid="rotated"))
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def loaded(uri: str, **sections: Any) -> LoadedConfig:
+    issuer = {
+        "issuer": "i", "audiences": ["a"], "algorithms": ["RS256"], "jwks_uri": uri,
+        "jwks_refresh": 1,
+    }  # fmt: skip
+    config = GatewayConfig.model_validate(
+        {"auth": {"issuers": [issuer]}, "models": {"m": model()}, **sections}
+    )
+    return LoadedConfig(config, policy_document(config, Path()), Path())
+
+
+class Source:
+    """A source whose changes the test puts into a queue."""
+
+    name = "gateway.yaml"
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[LoadedConfig | ConfigError] = asyncio.Queue()
+
+    def read(self) -> LoadedConfig:
+        raise NotImplementedError
+
+    async def changes(self) -> AsyncIterator[LoadedConfig | ConfigError]:
+        while True:
+            yield await self.queue.get()
+
+
+class Plane:
+    """A control plane with one worker, and issuers that the test controls."""
+
+    def __init__(self, first: LoadedConfig) -> None:
+        self.documents = {ONE: key_set(rsa_jwk(kid="one")), TWO: key_set(rsa_jwk(kid="two"))}
+        self.requests: list[str] = []
+        self.nodes = Nodes(lambda: 0.0)
+        self.rollout = Rollout(self.nodes, 60.0)
+        self.source = Source()
+        self.worker: Client = callout(self.nodes)
+        follower = Follower(self.source, first, FetchedKeySets(self.fetch))
+        compiled = follower.compile(first)
+        self.state = ControlPlaneState("gateway.yaml", compiled, self.nodes, self.rollout)
+        self.tasks = [
+            asyncio.create_task(self.rollout.run()),
+            asyncio.create_task(follower.run(compiled, self.state, self.rollout)),
+        ]
+
+    async def fetch(self, uri: str) -> bytes:
+        self.requests.append(uri)
+        return self.documents[uri].encode()
+
+    def key_sets(self) -> str:
+        """The key sets in the published filter."""
+        found = providers_of(self.nodes.snapshot) if self.nodes.snapshot.version else {}
+        sources = (each.local_jwks for each in found.values())
+        return "".join(each.inline_string or "" for each in sources if each is not None)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():
+                self.worker.receive()
+                await asyncio.sleep(0.001)
+
+    async def stop(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+async def test_the_first_config_has_the_key_sets_and_later_ones_replace_them() -> None:
+    plane = Plane(loaded(ONE))
+    await plane.until(lambda: plane.rollout.in_sync and plane.rollout.version is not None)
+    assert '"one"' in plane.key_sets()
+    assert plane.nodes.snapshot.types[EXTENSION].resources[JWT_FILTER].ttl is not None
+    version = plane.rollout.version
+    plane.documents[ONE] = ROTATED
+    await plane.until(lambda: '"rotated"' in plane.key_sets() and plane.rollout.in_sync)
+    assert '"one"' not in plane.key_sets()
+    assert plane.rollout.version == version
+    await plane.stop()
+
+
+async def test_a_rejected_config_does_not_change_whose_keys_are_followed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(remote_key_sets, "RETRY_INTERVAL", 0.01)
+    plane = Plane(loaded(ONE))
+    await plane.until(lambda: plane.rollout.in_sync and plane.rollout.version is not None)
+    version = plane.rollout.version
+    plane.worker.rejects = "policy"
+    plane.source.queue.put_nowait(loaded(TWO))
+    await plane.until(lambda: "rejected" in (plane.state.status().error or ""))
+    rejected = plane.rollout.result
+    plane.worker.rejects = None
+    plane.documents[ONE] = ROTATED
+    await plane.until(lambda: '"rotated"' in plane.key_sets())
+    assert (plane.rollout.version, plane.rollout.result) == (version, rejected)
+    assert TWO not in plane.requests
+    await plane.stop()
+
+
+async def test_the_keys_of_another_uri_are_fetched_when_its_config_is_in_force() -> None:
+    plane = Plane(loaded(ONE))
+    await plane.until(lambda: plane.rollout.in_sync and plane.rollout.version is not None)
+    plane.source.queue.put_nowait(loaded(TWO))
+    await plane.until(lambda: '"two"' in plane.key_sets())
+    assert '"one"' not in plane.key_sets()
+    await plane.stop()
+
+
+async def test_without_native_routes_no_key_set_is_fetched() -> None:
+    plane = Plane(loaded(ONE, placement="callout"))
+    await plane.until(lambda: plane.rollout.in_sync and plane.rollout.version is not None)
+    assert plane.requests == []
+    await plane.stop()
