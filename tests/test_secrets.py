@@ -38,12 +38,13 @@ from tests.extproc.auth.tokens import encoded
 from tests.extproc.policy.control_plane import control_plane
 from xds.admin.redaction import redacted
 from xds.admin.status import ControlPlaneState
-from xds.main import follow
+from xds.follow import Follower
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
 from xds.resources.compiled import CompiledConfig, compile_config
 from xds.rollout.rollout import Rollout
 from xds.sources.file import ConfigFile
+from xds.sources.key_sets import FetchedKeySets
 
 SECRET = "Zq7hunter2Zq7"
 LONG_SECRET = encoded(f"{SECRET}-{SECRET}-{SECRET}-{SECRET}".encode())
@@ -170,7 +171,8 @@ def status_after(file: Path, change: LoadedConfig | ConfigError) -> str:
     rollout = Rollout(nodes, 1.0)
     first = first_config()
     state = ControlPlaneState(str(file), first, nodes, rollout)
-    asyncio.run(follow(Change(file, change), first.config, state, rollout))
+    follower = Follower(Change(file, change), first, FetchedKeySets())
+    asyncio.run(follower.follow_config(state, rollout))
     return state.status().model_dump_json() + json.dumps(redacted(state.config))
 
 
