@@ -12,10 +12,11 @@ from typing import Final
 MIB: Final = 1 << 20
 
 SETTINGS: Final = {
-    # Larger blocks are rare, and the kernel gets them back at once.
-    "MALLOC_MMAP_THRESHOLD_": str(4 * MIB),
-    # Free memory that the heap keeps at its end: the tensors of a few requests.
-    "MALLOC_TRIM_THRESHOLD_": str(16 * MIB),
+    # The kernel gets larger blocks back at once. This is the maximum, which glibc's own threshold
+    # reaches with the blocks that a process frees. Parsed JSON can be as large.
+    "MALLOC_MMAP_THRESHOLD_": str(32 * MIB),
+    # Free memory that the heap keeps at its end. glibc's own threshold reaches 64 MiB for a heap.
+    "MALLOC_TRIM_THRESHOLD_": str(32 * MIB),
     # One heap for all threads. Otherwise each thread would keep free memory of its own.
     "MALLOC_ARENA_MAX": "1",
 }
