@@ -12,6 +12,9 @@ OIP_OPERATIONS: Final = frozenset(("", "ready", "infer", "generate", "generate_s
 """REST operations of a model: paths below `OIP_PREFIX` and its name. The empty path is metadata.
 `generate` and `generate_stream` are the protocol's extension for text generation."""
 
+READ_OPERATIONS: Final = frozenset(("", "ready"))
+"""Members of `OIP_OPERATIONS` for GET and HEAD: metadata and readiness."""
+
 GRPC_OPERATIONS: Final = frozenset(("", "ready", "infer"))
 """Members of `OIP_OPERATIONS` that have a gRPC method, so they can be converted."""
 

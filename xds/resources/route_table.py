@@ -14,9 +14,10 @@ from typing import Final
 
 from protos.route_pb2 import Route
 from sluice.contract import headers
-from sluice.contract.paths import OIP_GRPC_PREFIX
+from sluice.contract.paths import OIP_GRPC_PREFIX, OIP_PREFIX
 from xds.protocol.wire import Parts, field
 from xds.resources.model_messages import serialized
+from xds.resources.native.conditions import operation_path
 from xds.resources.native.predicates import Predicate, header_input, is_present, to_routes
 
 _EXACT: Final = 2
@@ -96,21 +97,17 @@ def _native(tables: list[ModelTable], owners: Mapping[str, ModelTable]) -> Parts
     """
     roots = {path for table in tables if table.native for path in _roots(table)}
     exact: dict[str, Parts] = {}
-    found = {key: (table, matcher) for table in tables for key, matcher in table.native}
     prefixes: dict[str, Parts] = {}
-    for path in _below(owners, roots):
-        owner = owners[path]
-        _put_path(exact, prefixes, path, [owner.callout])
-        prefixes[f"{path}/"] = [owner.callout]
-        # What another model has below this path, such as `versions/V/`, is not its own any more.
-        found = {
-            key: each
-            for key, each in found.items()
-            if each[0] is owner or not key.startswith(f"{path}/")
-        }
-    prefixes |= {
-        key: _nested(_final(key, matcher, table, owners)) for key, (table, matcher) in found.items()
-    }
+    below = dict.fromkeys(_below(owners, roots))
+    for path in below:
+        _put_path(exact, prefixes, path, [owners[path].callout])
+        prefixes[f"{path}/"] = [owners[path].callout]
+    for table in tables:
+        for key, matcher in table.native:
+            # What another model has taken, such as `versions/V/`, is not the model's own any more.
+            taken = (path in below and owners[path] is not table for path in _ancestors(key))
+            if not any(taken):
+                prefixes[key] = _nested(_final(key, matcher, table, owners))
     for table in tables:
         for path in _roots(table)[1:] if table.everywhere else ():
             everywhere = _nested(_final(path, table.everywhere, table, owners))
@@ -118,8 +115,25 @@ def _native(tables: list[ModelTable], owners: Mapping[str, ModelTable]) -> Parts
             prefixes[f"{path}/"] = everywhere
     if not prefixes:
         return None
+    return _guarded(operation_path(), _by_path(exact, prefixes), _others(exact, prefixes))
+
+
+def _by_path(exact: Mapping[str, Parts], prefixes: Mapping[str, Parts]) -> Parts:
     tree = _tree(":path", _PREFIX, prefixes)
     return _tree(":path", _EXACT, exact, _nested(tree)) if exact else tree
+
+
+def _others(exact: Mapping[str, Parts], prefixes: Mapping[str, Parts]) -> Parts | None:
+    """The matcher of paths that are no operation of the Open Inference Protocol.
+
+    Below `/v2/models/NAME/`, it has only the paths that the config of another model names.
+    """
+    named = {
+        key: found
+        for key, found in prefixes.items()
+        if not key.startswith(OIP_PREFIX) or key.rstrip("/?") in exact
+    }
+    return _by_path(exact, named) if named else None
 
 
 def _final(path: str, matcher: bytes, table: ModelTable, owners: Mapping[str, ModelTable]) -> Parts:
@@ -154,10 +168,11 @@ def _ancestors(path: str) -> Iterator[str]:
         yield path
 
 
-def _guarded(admissible: Predicate, native: Parts, otherwise: Parts) -> Parts:
-    """A matcher: `native` for requests that meet the predicate, if it finds a route."""
-    case = field(1, *field(1, serialized(admissible)), *field(2, *_nested(native)))
-    return [*field(1, *case), *field(3, *_nested(otherwise))]
+def _guarded(predicate: Predicate, found: Parts, otherwise: Parts | None) -> Parts:
+    """A matcher: `found` for requests that meet the predicate, if it finds a route."""
+    case = field(1, *field(1, serialized(predicate)), *field(2, *_nested(found)))
+    matcher = field(1, *case)
+    return matcher if otherwise is None else [*matcher, *field(3, *_nested(otherwise))]
 
 
 def _nested(matcher: Parts) -> Parts:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sluice.config.placement import is_item, is_plain
+from sluice.contract.paths import OIP_OPERATIONS, OIP_PREFIX, READ_OPERATIONS
 from xds.resources import token_headers
 from xds.resources.native.lists import AUTHORIZATION, contains_text, is_unreadable
 from xds.resources.native.predicates import (
@@ -103,6 +104,20 @@ def _no_upgrade(_: Callers) -> Predicate:
 def _target_is_ascii(_: Callers) -> Predicate:
     """The callout refuses other bytes, which are possible in a query."""
     return matches(":path", "[!-~]*")
+
+
+_SEGMENT: Final = "[!-.0->@-~]+"
+
+
+def operation_path() -> Predicate:
+    """The path is that of an operation of a model, or of one of its versions.
+
+    Which model and version it is, the matchers of paths find out. One regular expression for all
+    models takes much less memory than one for each.
+    """
+    operations = "|".join(sorted(OIP_OPERATIONS - READ_OPERATIONS))
+    version = f"(?:versions/{_SEGMENT}/)?"
+    return matches(":path", rf"{OIP_PREFIX}{_SEGMENT}/{version}(?:{operations})(?:\?\C*)?")
 
 
 TOKEN_CONDITIONS: Final = (

@@ -13,13 +13,13 @@ from typing import Final
 from protos.base_pb2 import HeaderValueOption
 from protos.core_pb2 import FractionalPercent, RuntimeFractionalPercent
 from protos.http_filters_pb2 import ExtProcPerRoute
-from protos.matcher_pb2 import Int64Range, Matcher, RegexMatcher
-from protos.route_pb2 import HeaderMatcher, Route, RouteAction, RouteMatch, WeightedCluster
+from protos.matcher_pb2 import Int64Range, Matcher
+from protos.route_pb2 import HeaderMatcher, Route, RouteAction, WeightedCluster
 from sluice.config import Model
 from sluice.config.gateway import Requests
 from sluice.config.placement import BUCKETS, Pick, Plan, Test, Way
 from sluice.contract import headers, names
-from sluice.contract.paths import OIP_OPERATIONS, OIP_PREFIX
+from sluice.contract.paths import OIP_PREFIX
 from sluice.contract.reasons import Reason
 from xds.resources import token_headers
 from xds.resources.model_messages import boolean, header, pack, uint32
@@ -42,13 +42,6 @@ EXT_PROC: Final = "envoy.filters.http.ext_proc"
 
 _READS: Final = ("GET", "HEAD")
 """Methods with other retries than the others, whose requests are left to the callout."""
-
-_READ_OPERATIONS: Final = frozenset(("", "ready"))
-
-_MAX_OPERATIONS: Final = 48
-"""Characters of the operations in a regular expression: Envoy accepts only short ones."""
-
-_SEGMENT: Final = "[!-.0-~]+"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,21 +159,21 @@ UNNAMED_CONDITIONS: Final = (RouteCondition("version_is_not_named", _version_is_
 def native_entries(each: NativeModel) -> Iterator[tuple[str, Matcher]]:
     """The model's matchers, by the prefix of the paths that they are for."""
     named = OIP_PREFIX + each.name
-    yield f"{named}/", _guarded(each, _chosen(each, _operations(each.model)))
+    yield f"{named}/", everywhere(each)
+    # Versions without native routes.
+    any_path = is_present(":path")
+    yield f"{named}/versions/", first_of([(any_path, to_routes((each.callout,)))])
     for way in each.plan.versions:
         if not way.callout:
             pick = way.picks[0]
-            match = _operations(each.model, versioned=True)
-            native = _route(
-                each, Pick(pick.version, Reason.VERSION_PATH), match, UNNAMED_CONDITIONS
-            )
+            native = _route(each, Pick(pick.version, Reason.VERSION_PATH), UNNAMED_CONDITIONS)
             routes = to_routes((native, each.callout))
             yield f"{named}/versions/{pick.version}/", _guarded(each, routes)
 
 
 def everywhere(each: NativeModel) -> Matcher:
-    """The model's matcher for one of its `paths` and all paths below it."""
-    return _guarded(each, _chosen(each, RouteMatch(prefix="/")))
+    """The model's matcher for one of its paths and all paths below it."""
+    return _guarded(each, _chosen(each))
 
 
 def _guarded(each: NativeModel, on_match: Matcher.OnMatch) -> Matcher:
@@ -188,18 +181,18 @@ def _guarded(each: NativeModel, on_match: Matcher.OnMatch) -> Matcher:
     return first_of([(all_of(p for p in found if p is not None), on_match)])
 
 
-def _chosen(each: NativeModel, match: RouteMatch) -> Matcher.OnMatch:
+def _chosen(each: NativeModel) -> Matcher.OnMatch:
     """The choice of the version: named by the header, or else by the other ways in order."""
     versions = {
-        way.picks[0].version: to_routes((_route(each, way.picks[0], match, ()), each.callout))
+        way.picks[0].version: to_routes((_route(each, way.picks[0], ()), each.callout))
         for way in each.plan.versions
         if not way.callout
     }
-    return to_matcher(by_value(headers.MODEL_VERSION, versions, _by_rules(each, match)))
+    return to_matcher(by_value(headers.MODEL_VERSION, versions, _by_rules(each)))
 
 
-def _by_rules(each: NativeModel, match: RouteMatch) -> Matcher.OnMatch:
-    *cases, (last, otherwise) = [(way.test, _way(each, way, match)) for way in each.plan.chosen]
+def _by_rules(each: NativeModel) -> Matcher.OnMatch:
+    *cases, (last, otherwise) = [(way.test, _way(each, way)) for way in each.plan.chosen]
     assert last is None
     if not cases:
         return otherwise
@@ -207,46 +200,28 @@ def _by_rules(each: NativeModel, match: RouteMatch) -> Matcher.OnMatch:
     return to_matcher(first_of(tested, otherwise))
 
 
-def _way(each: NativeModel, way: Way, match: RouteMatch) -> Matcher.OnMatch:
+def _way(each: NativeModel, way: Way) -> Matcher.OnMatch:
     if way.callout:
         return to_routes((each.callout,))
     if len(way.picks) == 1:
-        native = _route(each, way.picks[0], match, UNNAMED_CONDITIONS)
+        native = _route(each, way.picks[0], UNNAMED_CONDITIONS)
     else:
-        native = _weighted_route(each, way, match)
+        native = _weighted_route(each, way)
     return to_routes((native, each.callout))
 
 
-def _operations(model: Model, *, versioned: bool = False) -> RouteMatch:
-    """The match of the operations below `/v2/models/NAME/`, with or without `versions/V/`.
-
-    The tree has already compared the names of the model and of the version.
-    """
-    operations = sorted(OIP_OPERATIONS - _READ_OPERATIONS)
-    length = sum(map(len, operations))
-    for path in model.extra_paths:
-        length += len(path)
-        if length <= _MAX_OPERATIONS and path != "*" and not path.startswith("versions/"):
-            operations.append(path.replace(".", r"\."))
-    version = f"versions/{_SEGMENT}/" if versioned else ""
-    regex = f"{OIP_PREFIX}{_SEGMENT}/{version}(?:{'|'.join(operations)})"
-    return RouteMatch(safe_regex=RegexMatcher(regex=regex))
-
-
-def _route(
-    each: NativeModel, pick: Pick, match: RouteMatch, more: tuple[RouteCondition, ...]
-) -> Route:
+def _route(each: NativeModel, pick: Pick, more: tuple[RouteCondition, ...]) -> Route:
     """The native route to one version."""
     cluster = names.cluster_name(each.name, pick.version)
-    route = _native_route(each, match, more, names.native_version_key(cluster))
+    route = _native_route(each, more, names.native_version_key(cluster))
     route.route.cluster = cluster
     route.request_headers_to_add.extend(_added(each, pick))
     return route
 
 
-def _weighted_route(each: NativeModel, way: Way, match: RouteMatch) -> Route:
+def _weighted_route(each: NativeModel, way: Way) -> Route:
     """The native route to several versions: a bucket of users belongs to one of them."""
-    route = _native_route(each, match, UNNAMED_CONDITIONS, names.native_model_key(each.name))
+    route = _native_route(each, UNNAMED_CONDITIONS, names.native_model_key(each.name))
     hashed = token_headers.SUBJECT if way.bucket is None else way.bucket
     policy = RouteAction.HashPolicy.Header(header_name=hashed)
     route.route.hash_policy.add(header=policy)
@@ -264,14 +239,11 @@ def _weighted_route(each: NativeModel, way: Way, match: RouteMatch) -> Route:
     return route
 
 
-def _native_route(
-    each: NativeModel, match: RouteMatch, more: tuple[RouteCondition, ...], runtime_key: str
-) -> Route:
+def _native_route(each: NativeModel, more: tuple[RouteCondition, ...], runtime_key: str) -> Route:
     """The callout route of the model, with the conditions of a native route and no callout."""
     route = Route()
     route.CopyFrom(each.callout)
     route.name = names.native_route_name(each.name)
-    route.match.CopyFrom(match)
     conditions = (*ROUTE_CONDITIONS, *more)
     route.match.headers.extend(condition.matcher(each) for condition in conditions)
     route.match.runtime_fraction.CopyFrom(
