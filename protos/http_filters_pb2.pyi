@@ -12,11 +12,9 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class ExtProcPerRoute(_message.Message):
-    __slots__ = ("disabled",)
-    DISABLED_FIELD_NUMBER: _ClassVar[int]
-    disabled: bool
-    def __init__(self, disabled: _Optional[bool] = ...) -> None: ...
+class SkipFilter(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class HeaderMutationPerRoute(_message.Message):
     __slots__ = ("mutations",)

@@ -16,6 +16,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
+from sluice.config.placement import MAX_ITEM
 from tests.integration.gateway import (
     AUDIENCE,
     ISSUER,
@@ -46,6 +47,8 @@ def native_config() -> Config:
         {"claim": "tier", "match": "prefix", "value": "go", "version": "v2"},
         {"claim": "scope", "value": "beta", "version": "v2"},
         {"claim": "level", "value": "7", "version": "v2"},
+        {"claim": "group", "value": "x" * MAX_ITEM, "version": "v2"},
+        {"claim": "group", "match": "prefix", "value": "y" * MAX_ITEM, "version": "v2"},
     ]
     allowed = [{"groups": ["staff", "ops"]}, {"subjects": ["al"]}]
     canary = {"version": "v2", "percent": 30, "model_types": ["image"]}
@@ -152,6 +155,8 @@ NATIVE_CASES: list[tuple[str, Headers, Config]] = [
     ("rules", bearer(group=[]), {}),
     ("rules", bearer(group=None), {}),
     ("rules", bearer(group={"vip": 1}), {}),
+    ("rules", bearer(group=["a", "x" * MAX_ITEM]), {}),
+    ("rules", bearer(group=["a", "y" * MAX_ITEM + "z"]), {}),
     ("rules", bearer(tier="gold"), {}),
     ("rules", bearer(tier=["silver", "gold"]), {}),
     ("rules", bearer(scope="alpha beta"), {}),

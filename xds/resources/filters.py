@@ -27,7 +27,14 @@ from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 from sluice.config import GatewayConfig
 from sluice.config.gateway import MAX_CONVERSION_TIMEOUT, MAX_MESSAGE_TIMEOUT, Callout
 from sluice.contract import headers
-from xds.resources import cors, extensions, header_mutations, local_rate_limit, server_status
+from xds.resources import (
+    cors,
+    extensions,
+    header_mutations,
+    local_rate_limit,
+    native_mark,
+    server_status,
+)
 from xds.resources.callout_service import callout_service
 from xds.resources.messages import pack, seconds
 
@@ -91,7 +98,18 @@ def _jwt(_: GatewayConfig) -> HttpFilter:
 
 
 def _ext_proc(config: GatewayConfig) -> HttpFilter:
-    return HttpFilter(name=EXT_PROC, typed_config=pack(external_processor(config.callout)))
+    """The callout, which Envoy omits from requests that a native route admits.
+
+    `ExtProcPerRoute` would do the same, but each one takes Envoy much more time and memory.
+    """
+    return HttpFilter(
+        name=EXT_PROC,
+        typed_config=native_mark.unless_marked(EXT_PROC, pack(external_processor(config.callout))),
+    )
+
+
+def _native_mark(_: GatewayConfig) -> HttpFilter:
+    return native_mark.mark_filter()
 
 
 def _origin(_: GatewayConfig) -> HttpFilter:
@@ -137,6 +155,7 @@ HTTP_FILTERS: Final[tuple[FilterBuilder, ...]] = (
     _origin,
     _body_length,
     _jwt,
+    _native_mark,
     _ext_proc,
     _grpc_http1_bridge,
     _router,

@@ -25,7 +25,7 @@ from sluice.config.placement import issuer_obstacle
 from sluice.contract import headers
 from sluice.contract.names import JWT_FILTER
 from sluice.keys.key_set import KeySet
-from xds.resources import model_messages, token_headers
+from xds.resources import model_messages, native_mark, token_headers
 from xds.resources.extensions import verifying
 from xds.resources.key_sets import TOKEN_PATTERN, envoy_key_set
 from xds.resources.native.conditions import Callers, NativeIssuer
@@ -120,9 +120,10 @@ def removed_headers(tokens: Tokens, claims: Iterable[str]) -> list[str]:
     auth = tokens.auth
     credentials = () if auth.forward_credentials else (*headers.CREDENTIALS, auth.api_key_header)
     if not tokens.issuers:
-        return list(credentials)
+        return [*credentials, native_mark.MARK]
     return [
         *credentials,
+        native_mark.MARK,
         token_headers.SUBJECT,
         *map(token_headers.claim, claims),
         *map(token_headers.groups, tokens.group_claims),

@@ -29,7 +29,7 @@ PACKED: Final[Mapping[type[Message], str]] = {
     ),
     cluster_pb2.UpstreamHttpOptions: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
     http_filters_pb2.CorsPolicy: "envoy.extensions.filters.http.cors.v3.CorsPolicy",
-    http_filters_pb2.ExtProcPerRoute: "envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute",
+    http_filters_pb2.SkipFilter: "envoy.extensions.filters.common.matcher.action.v3.SkipFilter",
     http_filters_pb2.HeaderMutationPerRoute: (
         "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute"
     ),

@@ -9,6 +9,7 @@ import pytest
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
+from envoy_data_plane.envoy.extensions.common.matching.v3 import ExtensionWithMatcher
 from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import ExternalProcessor
 from envoy_data_plane.envoy.extensions.filters.http.health_check.v3 import HealthCheck
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
@@ -25,6 +26,7 @@ from xds.protocol.snapshot import Snapshot
 from xds.resources import build
 from xds.resources.build import COMPILERS
 from xds.resources.local_replies import ReplyMapping, reply_mappings
+from xds.resources.native_mark import FILTER
 
 HERE = Path(__file__).parent
 
@@ -130,11 +132,11 @@ def test_envoy_ejects_all_workers_but_one(workers: int) -> None:
 
 def test_the_filters_are_in_order_and_the_callout_fails_closed() -> None:
     filters = manager(compiled()).http_filters
-    cors, readiness, *limits, origins, body_length, tokens, ext_proc, bridge, router = filters
+    cors, readiness, *limits, origins, body_length, tokens, mark, ext_proc, bridge, router = filters
     assert cors.name == "envoy.filters.http.cors"
     assert readiness.name == "envoy.filters.http.health_check"
     assert body_length.name == "sluice.body_length"
-    assert tokens.name == JWT_FILTER
+    assert [tokens.name, mark.name] == [JWT_FILTER, FILTER]
     assert all(".local_ratelimit." in limit.name for limit in limits)
     assert [item.name.rpartition(".")[2] for item in (origins, ext_proc, bridge, router)] == [
         "rbac",
@@ -145,7 +147,10 @@ def test_the_filters_are_in_order_and_the_callout_fails_closed() -> None:
     # Routes and the virtual host enable these filters.
     assert all(item.disabled for item in (cors, *limits, origins, body_length))
     assert ext_proc.typed_config is not None
-    processor = ExternalProcessor.parse(ext_proc.typed_config.value)
+    extension = ExtensionWithMatcher.parse(ext_proc.typed_config.value).extension_config
+    assert extension is not None
+    assert extension.typed_config is not None
+    processor = ExternalProcessor.parse(extension.typed_config.value)
     assert processor.failure_mode_allow is False
 
 

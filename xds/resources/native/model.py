@@ -12,7 +12,6 @@ from typing import Final
 
 from protos.base_pb2 import HeaderValueOption
 from protos.core_pb2 import FractionalPercent, RuntimeFractionalPercent
-from protos.http_filters_pb2 import ExtProcPerRoute
 from protos.matcher_pb2 import Int64Range, Matcher
 from protos.route_pb2 import HeaderMatcher, Route, RouteAction, WeightedCluster
 from sluice.config import Model
@@ -21,8 +20,8 @@ from sluice.config.placement import BUCKETS, Pick, Plan, Test, Way
 from sluice.contract import headers, names
 from sluice.contract.paths import OIP_PREFIX
 from sluice.contract.reasons import Reason
-from xds.resources import token_headers
-from xds.resources.model_messages import boolean, header, pack, uint32
+from xds.resources import native_mark, token_headers
+from xds.resources.model_messages import boolean, header, uint32
 from xds.resources.native.comparisons import GroupClaims, predicate, undecidable
 from xds.resources.native.predicates import (
     Predicate,
@@ -37,8 +36,6 @@ from xds.resources.native.predicates import (
     to_matcher,
     to_routes,
 )
-
-EXT_PROC: Final = "envoy.filters.http.ext_proc"
 
 _READS: Final = ("GET", "HEAD")
 """Methods with other retries than the others, whose requests are left to the callout."""
@@ -252,11 +249,8 @@ def _native_route(each: NativeModel, more: tuple[RouteCondition, ...], runtime_k
         )
     )
     route.route.ClearField("cluster_header")
-    route.typed_per_filter_config[EXT_PROC].CopyFrom(_WITHOUT_CALLOUT)
+    native_mark.mark(route)
     return route
-
-
-_WITHOUT_CALLOUT: Final = pack(ExtProcPerRoute(disabled=True))
 
 
 def _added(each: NativeModel, pick: Pick) -> list[HeaderValueOption]:
