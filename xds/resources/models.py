@@ -131,7 +131,7 @@ def _table(each: native.NativeModel) -> ModelTable:
         prefixes,
         decided,
         serialized(to_routes((route,))),
-        native=tuple((path, serialized(found)) for path, found in native.native_entries(each)),
+        native=serialized(native.operations(each)),
         everywhere=serialized(native.everywhere(each)) if model.paths else b"",
     )
 

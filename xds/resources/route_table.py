@@ -31,7 +31,7 @@ class ModelTable:
 
     `prefixes` are its paths, the first one that of the Open Inference Protocol. `decided` is for
     requests that the callout has admitted, `callout` for those that it must decide. `native` is for
-    the prefixes of paths below the first one; `everywhere` for the other paths, and all below them.
+    the operations below the first one; `everywhere` for the other paths, and all below them.
     Both are empty if the model has no native routes.
     """
 
@@ -39,7 +39,7 @@ class ModelTable:
     prefixes: tuple[str, ...]
     decided: bytes
     callout: bytes
-    native: tuple[tuple[str, bytes], ...] = ()
+    native: bytes = b""
     everywhere: bytes = b""
 
 
@@ -103,11 +103,9 @@ def _native(tables: list[ModelTable], owners: Mapping[str, ModelTable]) -> Parts
         _put_path(exact, prefixes, path, [owners[path].callout])
         prefixes[f"{path}/"] = [owners[path].callout]
     for table in tables:
-        for key, matcher in table.native:
-            # What another model has taken, such as `versions/V/`, is not the model's own any more.
-            taken = (path in below and owners[path] is not table for path in _ancestors(key))
-            if not any(taken):
-                prefixes[key] = _nested(_final(key, matcher, table, owners))
+        if table.native:
+            path = table.prefixes[0]
+            prefixes[f"{path}/"] = _nested(_final(path, table.native, table, owners))
     for table in tables:
         for path in _roots(table)[1:] if table.everywhere else ():
             everywhere = _nested(_final(path, table.everywhere, table, owners))

@@ -5,7 +5,7 @@ route. So nothing here needs a refusal, and every condition may exclude more tha
 """
 
 from xds.resources.native.conditions import Callers, NativeIssuer, admissible
-from xds.resources.native.model import NativeModel, everywhere, native_entries
+from xds.resources.native.model import NativeModel, everywhere, operations
 
 __all__ = [
     "Callers",
@@ -13,5 +13,5 @@ __all__ = [
     "NativeModel",
     "admissible",
     "everywhere",
-    "native_entries",
+    "operations",
 ]

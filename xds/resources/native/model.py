@@ -28,6 +28,7 @@ from xds.resources.native.predicates import (
     all_of,
     any_of,
     begins_with,
+    by_prefix,
     by_value,
     first_of,
     is_exactly,
@@ -153,19 +154,17 @@ UNNAMED_CONDITIONS: Final = (RouteCondition("version_is_not_named", _version_is_
 """Conditions in native routes of requests whose header names no version."""
 
 
-def native_entries(each: NativeModel) -> Iterator[tuple[str, Matcher]]:
-    """The model's matchers, by the prefix of the paths that they are for."""
-    named = OIP_PREFIX + each.name
-    yield f"{named}/", everywhere(each)
+def operations(each: NativeModel) -> Matcher:
+    """The model's matcher for its operations in the Open Inference Protocol."""
+    versions = f"{OIP_PREFIX}{each.name}/versions/"
     # Versions without native routes.
-    any_path = is_present(":path")
-    yield f"{named}/versions/", first_of([(any_path, to_routes((each.callout,)))])
+    cases = {versions: to_routes((each.callout,))}
     for way in each.plan.versions:
         if not way.callout:
             pick = way.picks[0]
             native = _route(each, Pick(pick.version, Reason.VERSION_PATH), UNNAMED_CONDITIONS)
-            routes = to_routes((native, each.callout))
-            yield f"{named}/versions/{pick.version}/", _guarded(each, routes)
+            cases[f"{versions}{pick.version}/"] = to_routes((native, each.callout))
+    return _guarded(each, to_matcher(by_prefix(":path", cases, _chosen(each))))
 
 
 def everywhere(each: NativeModel) -> Matcher:

@@ -98,6 +98,16 @@ def first_of(
     return Matcher(matcher_list=Matcher.MatcherList(matchers=fields), on_no_match=otherwise)
 
 
+def by_prefix(
+    name: str, cases: Mapping[str, Matcher.OnMatch], otherwise: Matcher.OnMatch
+) -> Matcher:
+    """The case of the longest prefix of the header's value that finds a route."""
+    tree = Matcher.MatcherTree(
+        input=header_input(name), prefix_match_map=Matcher.MatcherTree.MatchMap(map=cases)
+    )
+    return Matcher(matcher_tree=tree, on_no_match=otherwise)
+
+
 def by_value(
     name: str, cases: Mapping[str, Matcher.OnMatch], otherwise: Matcher.OnMatch | None = None
 ) -> Matcher:
