@@ -38,6 +38,7 @@ def route_configuration(config: GatewayConfig, matcher: Parts, removed: Iterable
         name=names.ROUTE_CONFIGURATION,
         domains=["*"],
         typed_per_filter_config=local_rate_limit.virtual_host_config(config.limits),
+        retry_policy=_retry_policy(Retries()),
     )
     table = RouteConfiguration(
         name=names.ROUTE_CONFIGURATION,
@@ -75,7 +76,8 @@ def callout_route(name: str, model: Model, requests: Requests, limits: ModelLimi
     action = _action()
     action.timeout.FromTimedelta(seconds(model.timeout))
     action.idle_timeout.FromTimedelta(seconds(model.idle_timeout))
-    if model.retries.attempts:
+    # Routes without a policy have that of the virtual host: the default of the config.
+    if model.retries != Retries():
         action.retry_policy.CopyFrom(_retry_policy(model.retries))
     if model.websocket:
         action.upgrade_configs.add(upgrade_type="websocket", enabled=boolean(True))
@@ -103,6 +105,7 @@ def decided_routes(route: Route, retries: Retries) -> list[Route]:
     reads.CopyFrom(route)
     method = StringMatcher(safe_regex=RegexMatcher(regex=READS))
     reads.match.headers.add(name=":method", string_match=method)
+    reads.route.retry_policy.CopyFrom(_retry_policy(retries))
     reads.route.retry_policy.retry_on = ",".join((*retries.retry_on, "reset"))
     return [reads, route]
 
@@ -148,6 +151,8 @@ _PREVIOUS_HOSTS: Final = pack(PreviousHostsPredicate())
 
 
 def _retry_policy(retries: Retries) -> RetryPolicy:
+    if not retries.attempts:
+        return RetryPolicy(num_retries=uint32(0))
     per_try = retries.per_try_timeout
     return RetryPolicy(
         retry_on=",".join(retries.retry_on),
