@@ -6,7 +6,8 @@ from extproc.decision.context import DecisionContext
 from extproc.decision.reads import Reads
 from extproc.decision.request import Request
 from extproc.decision.results import Refusal
-from extproc.policy.compiled import BUCKETS, CompiledCanary, ModelPolicy, Policy
+from extproc.policy.compiled import CompiledCanary, ModelPolicy, Policy
+from sluice.config.models import BUCKETS
 from sluice.contract import headers
 from sluice.contract.reasons import Reason
 

@@ -23,9 +23,6 @@ Value = TypeVar("Value", bound=Hashable)
 MAX_SHARED = 1024
 """Values that compiled models share. Many models differ in few of their settings."""
 
-BUCKETS = {"xxh64": 10_000, "modulo": 100}
-"""Number of buckets by hash: a bucket is 0.01 % or 1 % of the users."""
-
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -287,11 +284,10 @@ def _convertible_types(model: Model) -> Iterator[str]:
 
 
 def _compile_canaries(model: Model, targets: Mapping[str, Target]) -> tuple[CompiledCanary, ...]:
-    buckets = BUCKETS[model.bucket.hash]
     return tuple(
         CompiledCanary(
             target=targets[canary.version],
-            weight=round(canary.percent * buckets / 100),
+            weight=canary.buckets(model.bucket.hash),
             headers=_shared(tuple((each.name, each.value.encode()) for each in canary.headers)),
             model_types=_shared(frozenset(map(str.encode, canary.model_types))),
         )

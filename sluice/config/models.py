@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -133,6 +133,10 @@ class HeaderMatch(Strict):
     value: Text
 
 
+BUCKETS: Final = {"xxh64": 10_000, "modulo": 100}
+"""Number of buckets by `bucket.hash`: a bucket is 0.01 % or 1 % of the users."""
+
+
 class Canary(Strict):
     """A version that gets a part of the requests instead of `stable`.
 
@@ -152,6 +156,10 @@ class Canary(Strict):
     model_types: tuple[str, ...] = Field(
         (), description="Values of the request header `X-Model-Type` that select the canary."
     )
+
+    def buckets(self, hash_name: str) -> int:
+        """The number of buckets of users that get the version, with this `bucket.hash`."""
+        return round(self.percent * BUCKETS[hash_name] / 100)
 
 
 class UserBucket(Strict):

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -240,6 +240,9 @@ HeaderName = Annotated[
 """The name of an HTTP header (RFC 9110 section 5.1), converted to lower case."""
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+READ_METHODS: Final = ("GET", "HEAD")
+"""Methods that change nothing on the server (RFC 9110 section 9.2.1), so they can be repeated."""
 
 Placement = Literal["auto", "callout"]
 """Where requests are decided: `auto` is in Envoy alone where this gives the same result."""

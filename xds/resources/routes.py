@@ -21,6 +21,7 @@ from protos.route_pb2 import (
 from sluice.config import GatewayConfig, Model
 from sluice.config.gateway import Requests
 from sluice.config.models import Retries
+from sluice.config.values import READ_METHODS
 from sluice.contract import headers, names
 from xds.protocol.wire import Parts, field
 from xds.resources import cors, header_mutations, local_rate_limit
@@ -103,16 +104,11 @@ def decided_routes(route: Route, retries: Retries) -> list[Route]:
         return [route]
     reads = Route()
     reads.CopyFrom(route)
-    method = StringMatcher(safe_regex=RegexMatcher(regex=READS))
+    method = StringMatcher(safe_regex=RegexMatcher(regex="|".join(READ_METHODS)))
     reads.match.headers.add(name=":method", string_match=method)
     reads.route.retry_policy.CopyFrom(_retry_policy(retries))
     reads.route.retry_policy.retry_on = ",".join((*retries.retry_on, "reset"))
     return [reads, route]
-
-
-READS: Final = "GET|HEAD"
-"""Methods that change nothing on the server (RFC 9110 section 9.2.1), so that they can be repeated:
-a regular expression."""
 
 
 def fallback_routes() -> list[Route]:

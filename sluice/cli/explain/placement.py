@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sluice.cli.explain.curl import HttpRequest
 from sluice.config import Auth, Model, PolicyDocument
 from sluice.config.placement import issuer_obstacle, plan, surroundings
+from sluice.config.values import READ_METHODS
 from sluice.contract.headers import CONTENT_LENGTH
 from sluice.contract.names import Placement
 from sluice.contract.paths import OIP_PREFIX
@@ -47,7 +48,7 @@ def _obstacle(
         return f"{auth.api_key_header}: Envoy cannot compare API keys"
     if "upgrade" in headers:
         return "upgrade: the callout checks handshakes"
-    if request.method in ("GET", "HEAD"):
+    if request.method in READ_METHODS:
         return f"{request.method}: the callout decides requests that only read"
     if CONTENT_LENGTH not in headers:
         return "content-length: the callout counts a body whose length is not declared"

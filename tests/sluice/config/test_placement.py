@@ -108,6 +108,14 @@ def test_buckets_by_modulo_are_left_to_the_callout() -> None:
     assert [bool(way.callout) for way in ways] == [False, True, False]
 
 
+@pytest.mark.parametrize("name", ["xxh64", "modulo"])
+def test_no_way_follows_buckets_by_a_header_that_envoy_does_not_match(name: str) -> None:
+    canaries = [{"version": "v2", "percent": 5}]
+    last = plan_of(canaries=canaries, bucket={"hash": name, "header": "host"}).chosen[-1]
+    assert last.test is None
+    assert "bucket.header" in last.callout
+
+
 @pytest.mark.parametrize(
     ("value", "plain"),
     [("vip", True), ("a b", True), ("42", True), ("0", True), ("West", True), ("true", True),

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
+from sluice.config.claims import SPACE_SEPARATED
 from sluice.config.placement import (
     All,
     AnyOf,
@@ -34,7 +35,7 @@ GroupClaims = tuple[str, ...]
 
 
 def predicate(test: Test, groups: GroupClaims) -> Predicate:
-    """The predicate of a test, for requests that `undecidable` excludes not."""
+    """The predicate of a test, for requests that `undecidable` does not exclude."""
     match test:
         case All(tests=tests):
             return all_of(predicate(each, groups) for each in tests)
@@ -87,7 +88,7 @@ def _compared(test: Test, groups: GroupClaims) -> Iterator[_Comparison]:
 
 def _group_headers(test: GroupTest, groups: GroupClaims) -> Iterator[_Comparison]:
     for claim in groups:
-        separated = claim in ("scope", "scp")
+        separated = (claim,) in SPACE_SEPARATED
         yield token_headers.groups(claim), test.value, test.prefix, separated
 
 

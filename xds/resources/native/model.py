@@ -16,7 +16,7 @@ from protos.matcher_pb2 import Int64Range, Matcher
 from protos.route_pb2 import HeaderMatcher, Route, RouteAction, WeightedCluster
 from sluice.config import Model
 from sluice.config.gateway import Requests
-from sluice.config.placement import BUCKETS, Pick, Plan, Test, Way
+from sluice.config.placement import BUCKETS, Pick, Plan, Test, Way, native_methods
 from sluice.contract import headers, names
 from sluice.contract.paths import OIP_PREFIX
 from sluice.contract.reasons import Reason
@@ -37,9 +37,6 @@ from xds.resources.native.predicates import (
     to_matcher,
     to_routes,
 )
-
-_READS: Final = ("GET", "HEAD")
-"""Methods with other retries than the others, whose requests are left to the callout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +64,6 @@ class NativeModel:
         for way in self.plan.chosen:
             if way.test is not None:
                 yield way.test
-
-
-def native_methods(model: Model) -> tuple[str, ...]:
-    """The methods of requests that Envoy admits alone."""
-    return tuple(method for method in model.methods if method not in _READS)
 
 
 def _caller_has_token(each: NativeModel) -> Predicate | None:
