@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from extproc.breaker.news import RING
 from extproc.counter_table import CounterTable, create
 from extproc.policy.compiled import compile_policy
 from extproc.policy.current import CurrentPolicy
@@ -58,7 +59,7 @@ WORKERS = (
 @pytest.fixture
 def table(tmp_path: Path) -> Iterator[CounterTable]:
     """A counter table with room for one breaker. The model has three versions."""
-    create(tmp_path / "counters", 1, 150)
+    create(tmp_path / "counters", 1, RING + 136)
     table = CounterTable(tmp_path / "counters", 0)
     yield table
     table.close()
