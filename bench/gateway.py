@@ -166,6 +166,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3, help="seconds of one round")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--warm-up", type=float, default=8, help="seconds before the first round")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each Envoy")
     parser.add_argument("--models", type=int, nargs="*", default=[1, 1000])
@@ -178,7 +179,7 @@ def main() -> None:
         load = Load(directory / "tokens", options.connections, options.seconds, directory)
         with scenarios(options, directory) as running:
             for scenario in running:
-                load.run(scenario, seconds=2)  # verifies tokens, opens connections
+                load.run(scenario, seconds=options.warm_up)  # verifies tokens, opens connections
             samples: dict[str, list[Sample]] = {each.name: [] for each in running}
             for _ in range(options.rounds):
                 for scenario in running:

@@ -12,9 +12,11 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class SkipFilter(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+class ExecuteFilterAction(_message.Message):
+    __slots__ = ("typed_config",)
+    TYPED_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    typed_config: _core_pb2.TypedExtensionConfig
+    def __init__(self, typed_config: _Optional[_Union[_core_pb2.TypedExtensionConfig, _Mapping]] = ...) -> None: ...
 
 class HeaderMutationPerRoute(_message.Message):
     __slots__ = ("mutations",)

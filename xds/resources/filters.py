@@ -15,9 +15,6 @@ from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import (
     ProcessingModeBodySendMode,
     ProcessingModeHeaderSendMode,
 )
-from envoy_data_plane.envoy.extensions.filters.http.grpc_http1_bridge.v3 import (
-    Config as GrpcHttp1Bridge,
-)
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
 from envoy_data_plane.envoy.extensions.filters.http.upstream_codec.v3 import UpstreamCodec
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
@@ -30,6 +27,7 @@ from sluice.contract import headers
 from xds.resources import (
     cors,
     extensions,
+    grpc_bridge,
     header_mutations,
     local_rate_limit,
     native_mark,
@@ -117,15 +115,7 @@ def _origin(_: GatewayConfig) -> HttpFilter:
 
 
 def _grpc_http1_bridge(_: GatewayConfig) -> HttpFilter:
-    """Turns the trailers of a converted gRPC call into headers, because HTTP/1.1 has no trailers.
-
-    The bridge comes after ext_proc, because the callout reads the call's status in these headers.
-    The callout frames the gRPC message: the bridge's `upgrade_protobuf_to_grpc` does not frame it
-    for HTTP/2 clients (seen with Envoy 1.40).
-    """
-    return HttpFilter(
-        name="envoy.filters.http.grpc_http1_bridge", typed_config=pack(GrpcHttp1Bridge())
-    )
+    return grpc_bridge.bridge_filter()
 
 
 def _router(config: GatewayConfig) -> HttpFilter:

@@ -31,12 +31,11 @@ from protos.core_pb2 import (
 )
 from protos.http_filters_pb2 import LocalRateLimit, LocalRateLimitDescriptor, RateLimit
 from protos.matcher_pb2 import MetadataKey
-from protos.route_pb2 import FilterConfig
 from sluice.config import Model
 from sluice.config.limits import Limits, LocalLimit
 from sluice.contract import headers, names
 from xds.resources import messages
-from xds.resources.model_messages import extension, header, pack, seconds, uint32
+from xds.resources.model_messages import enabled, extension, header, seconds, uint32
 
 FILTER_NAME = "envoy.filters.http.local_ratelimit"
 METADATA = "sluice"
@@ -100,8 +99,7 @@ def filter_configs(limits: Limits) -> dict[str, TypedExtensionConfig]:
 
 def virtual_host_config(limits: Limits) -> dict[str, PackedMessage]:
     """The virtual host's typed_per_filter_config: enables the filters that have buckets."""
-    enabled = pack(FilterConfig(config=PackedMessage()))
-    return {each.name: enabled for each in _FILTERS if each.buckets(limits) is not None}
+    return {each.name: enabled() for each in _FILTERS if each.buckets(limits) is not None}
 
 
 @dataclass(frozen=True, slots=True)

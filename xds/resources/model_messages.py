@@ -29,7 +29,9 @@ PACKED: Final[Mapping[type[Message], str]] = {
     ),
     cluster_pb2.UpstreamHttpOptions: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
     http_filters_pb2.CorsPolicy: "envoy.extensions.filters.http.cors.v3.CorsPolicy",
-    http_filters_pb2.SkipFilter: "envoy.extensions.filters.common.matcher.action.v3.SkipFilter",
+    http_filters_pb2.ExecuteFilterAction: (
+        "envoy.extensions.filters.http.composite.v3.ExecuteFilterAction"
+    ),
     http_filters_pb2.HeaderMutationPerRoute: (
         "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute"
     ),
@@ -68,6 +70,16 @@ def pack(message: Message) -> PackedMessage:
 def extension(name: str, message: Message) -> core_pb2.TypedExtensionConfig:
     """An extension of Envoy with its config, by name."""
     return core_pb2.TypedExtensionConfig(name=name, typed_config=pack(message))
+
+
+def enabled() -> PackedMessage:
+    """The config of a route that enables a filter which the listener disables."""
+    return pack(route_pb2.FilterConfig(config=PackedMessage()))
+
+
+def disabled() -> PackedMessage:
+    """The config of a route that disables a filter."""
+    return pack(route_pb2.FilterConfig(disabled=True))
 
 
 def serialized(message: Message) -> bytes:

@@ -7,19 +7,22 @@ a request that had the mark by mistake would be refused.
 
 from typing import Final
 
-from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
+from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig as EnvoyExtension
+from envoy_data_plane.envoy.extensions.filters.http.composite.v3 import Composite
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 from envoy_data_plane.google.protobuf import Any as PackedMessage
+from google.protobuf.any_pb2 import Any as AnyMessage
 
-from protos.http_filters_pb2 import HeaderMutationPerRoute, SkipFilter
+from protos.core_pb2 import TypedExtensionConfig
+from protos.http_filters_pb2 import ExecuteFilterAction, HeaderMutationPerRoute
 from protos.matcher_pb2 import Matcher
 from protos.route_pb2 import Route
 from sluice.contract.headers import INTERNAL_PREFIX
 from xds.protocol.wire import field
 from xds.resources import messages
 from xds.resources.model_messages import extension, header, pack, serialized
-from xds.resources.native.predicates import by_value
+from xds.resources.native.predicates import first_of, is_exactly, negated
 
 MARK: Final = f"{INTERNAL_PREFIX}native"
 FILTER: Final = "sluice.native_mark"
@@ -39,12 +42,18 @@ def mark(route: Route) -> None:
 
 
 def unless_marked(name: str, filter_config: PackedMessage) -> PackedMessage:
-    """The config of a filter that Envoy omits from requests with the mark."""
-    skip = Matcher.OnMatch(action=extension("skip", SkipFilter()))
-    matcher = serialized(by_value(MARK, {_YES: skip}))
-    wrapped = bytes(TypedExtensionConfig(name=name, typed_config=filter_config))
+    """The config of a filter that Envoy creates only for requests without the mark."""
+    created = TypedExtensionConfig(
+        name=name,
+        typed_config=AnyMessage(type_url=filter_config.type_url, value=filter_config.value),
+    )
+    create = Matcher.OnMatch(action=extension("create", ExecuteFilterAction(typed_config=created)))
+    matcher = serialized(first_of([(negated(is_exactly(MARK, _YES)), create)]))
+    composite = bytes(
+        EnvoyExtension(name="envoy.filters.http.composite", typed_config=messages.pack(Composite()))
+    )
     return PackedMessage(
-        type_url=_DELEGATE, value=b"".join((*field(2, wrapped), *field(3, matcher)))
+        type_url=_DELEGATE, value=b"".join((*field(2, composite), *field(3, matcher)))
     )
 
 

@@ -24,7 +24,7 @@ from sluice.config.models import Retries
 from sluice.config.values import READ_METHODS
 from sluice.contract import headers, names
 from xds.protocol.wire import Parts, field
-from xds.resources import cors, header_mutations, local_rate_limit
+from xds.resources import cors, grpc_bridge, header_mutations, local_rate_limit
 from xds.resources.local_rate_limit import ModelLimits
 from xds.resources.model_messages import boolean, header, pack, seconds, serialized, uint32
 
@@ -92,6 +92,7 @@ def callout_route(name: str, model: Model, requests: Requests, limits: ModelLimi
     if model.converts:
         route.request_body_buffer_limit.value = _buffer_limit(model, requests)
         header_mutations.set_lengths(route)
+        grpc_bridge.enable(route)
     return route
 
 
@@ -119,7 +120,10 @@ def fallback_routes() -> list[Route]:
     refuses the request before all filters.
     """
     matches = (RouteMatch(connect_matcher=RouteMatch.ConnectMatcher()), RouteMatch(prefix="/"))
-    return [Route(name=names.OTHER, match=match, route=_action()) for match in matches]
+    routes = [Route(name=names.OTHER, match=match, route=_action()) for match in matches]
+    for route in routes:
+        grpc_bridge.enable(route)
+    return routes
 
 
 def _buffer_limit(model: Model, requests: Requests) -> int:

@@ -6,15 +6,14 @@ Envoy answers without the callout, and without credentials: the answers name no 
 
 import json
 from collections.abc import Iterator, Mapping
+from typing import Final
 
-from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
 from envoy_data_plane.envoy.extensions.filters.http.health_check.v3 import HealthCheck
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
-from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.envoy.type.v3 import Percent
 
 from protos.core_pb2 import DataSource
-from protos.route_pb2 import DirectResponseAction, FilterConfig, Route, RouteMatch
+from protos.route_pb2 import DirectResponseAction, Route, RouteMatch
 from sluice.config import GatewayConfig
 from sluice.contract.names import CALLOUT_CLUSTER, OTHER
 from sluice.contract.paths import LIVE, READY, SERVER_METADATA
@@ -39,16 +38,18 @@ def server_metadata() -> Mapping[str, object]:
 def readiness_filter() -> HttpFilter:
     """Answers requests for readiness: 200 if a worker of the callout is healthy, else 503.
 
-    A worker is healthy when it has a policy. The filter also answers 503 while Envoy drains, or
+    Envoy omits it from requests with another route than that of the readiness. A worker is healthy
+    when it has a policy. The filter also answers 503 while Envoy drains, or
     after `POST /healthcheck/fail` of Envoy's admin interface.
     """
-    path = RegexMatcher(regex=rf"{READY}(\?.*)?")
     check = HealthCheck(
         pass_through_mode=False,
-        headers=[HeaderMatcher(name=":path", string_match=StringMatcher(safe_regex=path))],
         cluster_min_healthy_percentages={CALLOUT_CLUSTER: Percent(value=ANY_WORKER)},
     )
-    return HttpFilter(name="envoy.filters.http.health_check", typed_config=pack(check))
+    return HttpFilter(name=_READINESS_FILTER, typed_config=pack(check), disabled=True)
+
+
+_READINESS_FILTER: Final = "envoy.filters.http.health_check"
 
 
 def answers_readiness(config: GatewayConfig) -> bool:
@@ -58,17 +59,23 @@ def answers_readiness(config: GatewayConfig) -> bool:
 
 
 def routes(decision_filters: list[str], limit_filters: list[str]) -> Iterator[Route]:
-    """The routes for liveness and metadata. They come after the routes of models.
+    """The routes for liveness, metadata and readiness. They come after the routes of models.
 
     The filters have these names. A flood must not make a probe of the liveness fail, so it has no
     limit.
     """
     yield _route(LIVE, LIVE_ANSWER, [*decision_filters, *limit_filters])
     yield _route(SERVER_METADATA, server_metadata(), decision_filters)
+    yield Route(
+        name=OTHER,
+        match=RouteMatch(path=READY),
+        # The filter answers before Envoy comes to this.
+        direct_response=DirectResponseAction(status=503),
+        typed_per_filter_config={_READINESS_FILTER: model_messages.enabled()},
+    )
 
 
 def _route(path: str, answer: Mapping[str, object], disabled: list[str]) -> Route:
-    off = model_messages.pack(FilterConfig(disabled=True))
     return Route(
         name=OTHER,
         match=RouteMatch(path=path),
@@ -76,5 +83,5 @@ def _route(path: str, answer: Mapping[str, object], disabled: list[str]) -> Rout
             status=200, body=DataSource(inline_string=json.dumps(answer))
         ),
         response_headers_to_add=[model_messages.header("content-type", "application/json")],
-        typed_per_filter_config=dict.fromkeys(disabled, off),
+        typed_per_filter_config=dict.fromkeys(disabled, model_messages.disabled()),
     )
