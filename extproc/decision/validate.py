@@ -45,7 +45,8 @@ _MAX_QUOTED = 90
 """Characters of a header that a detail quotes."""
 
 _MAX_LENGTH_DIGITS = 19
-"""Maximum digits of `content-length`: enough for a signed 64-bit integer."""
+"""Maximum digits of `content-length`, without zeros in front of more digits: enough for a signed
+64-bit integer."""
 
 
 def reads(_: Policy) -> Reads:
@@ -170,6 +171,8 @@ def _check_length(model: ModelPolicy, request: Request) -> Refusal | None:
     length = request.headers.get(headers.CONTENT_LENGTH)
     if length is None:
         return None
+    if len(length) > _MAX_LENGTH_DIGITS:
+        length = length.lstrip(b"0") or b"0"
     if not length.isdigit() or len(length) > _MAX_LENGTH_DIGITS:
         return Refusal(Reason.MALFORMED_REQUEST, "content-length is not a number of bytes")
     size = int(length)

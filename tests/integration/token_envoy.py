@@ -192,7 +192,7 @@ class TokenEnvoy:
 
     def _snapshot(self, config: JwtAuthentication, ttl: float | None) -> Snapshot:
         self._versions += 1
-        resource = Resource.of(bytes(extension(JWT_FILTER, config)), ttl)
+        resource = Resource.of(bytes(extension(JWT_FILTER, config)), ttl=ttl)
         resources = {
             resource_types.LISTENER: {LISTENER: self._listener},
             resource_types.EXTENSION: {JWT_FILTER: resource},

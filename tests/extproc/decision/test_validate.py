@@ -240,6 +240,8 @@ def test_a_path_must_be_ascii(path: str) -> None:
 @pytest.mark.parametrize(
     ("length", "expected"),
     [("0", None), ("100", None), ("0100", None), ("101", TOO_LARGE), ("9" * 19, TOO_LARGE),
+     ("0" * 30, None), ("0" * 5000 + "100", None), ("0" * 30 + "101", TOO_LARGE),
+     ("0" * 30 + "x", MALFORMED),
      ("", MALFORMED), ("-1", MALFORMED), ("+1", MALFORMED), ("1_0", MALFORMED), ("1e1", MALFORMED),
      ("0x10", MALFORMED), ("10, 10", MALFORMED), (" 10", MALFORMED), ("9" * 5000, MALFORMED),
      ("\u0661", MALFORMED)],

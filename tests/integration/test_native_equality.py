@@ -1,0 +1,24 @@
+"""Envoy's answers are those of `decide()`, for random policies and requests (`equality`)."""
+
+import asyncio
+
+from tests.integration.equality.compare import Tally, compare_world
+from tests.integration.equality.gateway import equality_gateway
+
+CONFIGS, REQUESTS = 6, 2_500
+"""Random configs, and requests for each. `python -m bench.equality` compares many more."""
+
+
+def test_envoy_answers_as_decide_does() -> None:
+    tally = asyncio.run(_compare())
+    assert not tally.differences, "\n\n".join(map(str, tally.differences[:5]))
+    assert tally.native_share >= 0.4
+    assert tally.edited >= 0.3 * tally.requests
+
+
+async def _compare() -> Tally:
+    total = Tally()
+    async with equality_gateway() as gateway:
+        for number in range(CONFIGS):
+            total.add(await compare_world(gateway, f"test-{number}", REQUESTS))
+    return total
