@@ -14,7 +14,7 @@ from typing import Final
 
 from protos.route_pb2 import Route
 from sluice.contract import headers
-from sluice.contract.paths import OIP_GRPC_PREFIX, OIP_PREFIX
+from sluice.contract.paths import OIP_GRPC_PREFIX
 from xds.protocol.wire import Parts, field
 from xds.resources.model_messages import serialized
 from xds.resources.native.conditions import operation_path
@@ -102,36 +102,25 @@ def _native(tables: list[ModelTable], owners: Mapping[str, ModelTable]) -> Parts
     for path in below:
         _put_path(exact, prefixes, path, [owners[path].callout])
         prefixes[f"{path}/"] = [owners[path].callout]
+    operations: dict[str, Parts] = {}
     for table in tables:
         if table.native:
             path = table.prefixes[0]
-            prefixes[f"{path}/"] = _nested(_final(path, table.native, table, owners))
-    for table in tables:
+            operations[f"{path}/"] = _nested(_final(path, table.native, table, owners))
         for path in _roots(table)[1:] if table.everywhere else ():
             everywhere = _nested(_final(path, table.everywhere, table, owners))
             _put_path(exact, prefixes, path, everywhere)
             prefixes[f"{path}/"] = everywhere
-    if not prefixes:
+    if not operations and not prefixes:
         return None
-    return _guarded(operation_path(), _by_path(exact, prefixes), _others(exact, prefixes))
+    # Paths that are no operation get only the routes of paths that the config names.
+    others = _by_path(exact, prefixes) if prefixes else None
+    return _guarded(operation_path(), _by_path(exact, {**prefixes, **operations}), others)
 
 
 def _by_path(exact: Mapping[str, Parts], prefixes: Mapping[str, Parts]) -> Parts:
     tree = _tree(":path", _PREFIX, prefixes)
     return _tree(":path", _EXACT, exact, _nested(tree)) if exact else tree
-
-
-def _others(exact: Mapping[str, Parts], prefixes: Mapping[str, Parts]) -> Parts | None:
-    """The matcher of paths that are no operation of the Open Inference Protocol.
-
-    Below `/v2/models/NAME/`, it has only the paths that the config of another model names.
-    """
-    named = {
-        key: found
-        for key, found in prefixes.items()
-        if not key.startswith(OIP_PREFIX) or key.rstrip("/?") in exact
-    }
-    return _by_path(exact, named) if named else None
 
 
 def _final(path: str, matcher: bytes, table: ModelTable, owners: Mapping[str, ModelTable]) -> Parts:

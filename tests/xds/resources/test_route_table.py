@@ -43,6 +43,8 @@ def test_the_longest_path_decides_as_in_the_callout(path: str, expected: str) ->
         ("/v2/models/off/infer", "off"), ("/v2/models/any/infer", "any/native"),
         ("/v2/models/x/infer", "any/native"), ("/v2/models/json/infer", "text"),
         ("/v2/models/json/versions/v1/infer", "json/native"),
+        ("/v2/models/json/versions/v1/infer/", "json"),
+        ("/v2/models/json/version/v1/infer", "json"),
     ],
 )  # fmt: skip
 def test_a_request_does_not_fall_to_native_routes_of_a_shorter_path(
