@@ -32,7 +32,9 @@ class ExtProcServer:
 
     def __init__(self, port: int) -> None:
         self.requests: list[dict[str, str]] = []
-        self._server = grpc.server(ThreadPoolExecutor(64))
+        # By default, gRPC closes an idle connection after the third ping, and Envoy pings often.
+        pings = [("grpc.http2.max_ping_strikes", 0)]
+        self._server = grpc.server(ThreadPoolExecutor(64), options=pings)
         self._layer = NativeRuntimeService(tuple).response()
         handler = grpc.stream_stream_rpc_method_handler(
             self._process,

@@ -387,6 +387,17 @@ def test_the_models_of_a_type_share_a_bucket_and_so_do_the_paths_of_a_model(
         assert admitted("/v2/models/one", "/text") == 10
 
 
+def admitted(plane: Plane, path: str, count: int, address: str, **headers: str) -> int:
+    """How many of `count` requests from an address of this machine the limits admit."""
+    transport = httpx.HTTPTransport(local_address=address)
+    with httpx.Client(base_url=plane.url, transport=transport) as client:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        sent = {"x-test-cluster": "text/v1", **named}
+        statuses = [client.get(path, headers=sent).status_code for _ in range(count)]
+    assert set(statuses) <= {200, 429}
+    return statuses.count(200)
+
+
 def test_an_edit_of_something_else_does_not_fill_the_buckets_of_a_limit(
     tmp_path: Path, servers: list[str]
 ) -> None:
@@ -399,30 +410,18 @@ def test_an_edit_of_something_else_does_not_fill_the_buckets_of_a_limit(
         "model_types": {"nlp": {"rate": 1, "burst": 100}},
     }
 
-    def admitted(count: int) -> int:
-        statuses = [started.get("/v2/models/text", "text/v1").status_code for _ in range(count)]
-        return statuses.count(200)
+    def used(count: int) -> int:
+        return admitted(started, "/v2/models/text", count, "127.0.0.1")
 
     # The buckets get one token a second while requests are sent and edits are applied.
     with plane(tmp_path, {"text": text}, limits=limits) as started:
-        assert 100 <= admitted(200) < 150
+        assert 100 <= used(200) < 150
         started.edit(lambda c: c["models"]["text"].update(timeout="7s"))
-        assert admitted(100) < 50
+        assert used(100) < 50
         started.edit(lambda c: c["limits"]["models"].update(text={"rate": 1, "burst": 190}))
-        assert admitted(100) < 50
+        assert used(100) < 50
         started.edit(lambda c: c["limits"]["model_types"].update(nlp={"rate": 1, "burst": 90}))
-        assert admitted(100) >= 90
-
-
-def admitted(plane: Plane, path: str, count: int, address: str, **headers: str) -> int:
-    """How many of `count` requests from an address of this machine the limits admit."""
-    transport = httpx.HTTPTransport(local_address=address)
-    with httpx.Client(base_url=plane.url, transport=transport) as client:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        sent = {"x-test-cluster": "text/v1", **named}
-        statuses = [client.get(path, headers=sent).status_code for _ in range(count)]
-    assert set(statuses) <= {200, 429}
-    return statuses.count(200)
+        assert used(100) >= 90
 
 
 SLOW = {"rate": 1, "burst": 40}
