@@ -57,7 +57,8 @@ class Breaker:
         self._versions: dict[str, VersionBreaker | None] = {}
         self._clusters: dict[int, str] = {}
         self._watched: dict[str, VersionBreaker] = {}
-        self._due: set[str] = set()
+        # In the order of the config, so that a full table has room for the same versions each time.
+        self._due: dict[str, None] = {}
         self._update_at = 0
         self._not_closed: set[str] = set()
         self._has_changed = False
@@ -75,7 +76,7 @@ class Breaker:
             # Most configs are the same objects, and sections are compared slowly.
             if (now := configs.get(name)) is not config and now != config:
                 self._forget(name)
-        self._due.update(name for name in enabled if name not in self._versions)
+        self._due.update((name, None) for name in enabled if name not in self._versions)
         self._update_at = 0
         removed = self._not_closed - enabled.keys()
         if removed:
@@ -103,7 +104,7 @@ class Breaker:
             self._news.add(version.first_column)
         # Successes do not change a version without failures.
         if not ok or cluster in self._watched:
-            self._due.add(cluster)
+            self._due[cluster] = None
 
     def admit(self, now: float, cluster: str, draw: float) -> BreakerVerdict:
         """Decide whether to admit a request to the version. `draw` is a random number in [0, 1)."""
@@ -177,17 +178,19 @@ class Breaker:
         self._update_at = now + UPDATE_INTERVAL
         news = self._news.read()
         if news is None:
-            self._due.update(self._configs)
+            self._due.update(dict.fromkeys(self._configs))
         elif news:
-            self._due.update(self._clusters[item] for item in news if item in self._clusters)
+            self._due.update(
+                (self._clusters[item], None) for item in news if item in self._clusters
+            )
         if self._watched:
             self._due.update(
-                cluster
+                (cluster, None)
                 for cluster, version in self._watched.items()
                 if now >= version.next_evaluation
             )
         if self._due:
-            due, self._due = self._due, set()
+            due, self._due = self._due, {}
             for cluster in due:
                 version = self._version(cluster)
                 if version is not None:
