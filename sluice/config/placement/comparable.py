@@ -28,8 +28,12 @@ def _looks_like_base64(value: str) -> bool:
     return value[:1] in ("W", "e") and value[1:2] in SECOND_OF_LIST
 
 
-SECOND_OF_LIST: Final = "wxyz0123456789+/"
-"""Characters of base64 that can follow that of `[` or `{`: the last two bits of both are set."""
+SECOND_OF_LIST: Final = "yz123"
+"""Characters of base64 that can follow that of `[` or `{` in JSON without blanks. After it comes a
+quote, a minus, a digit, a bracket, a brace, or the first letter of `true`, `false` or `null`.
+
+JSON can write none of these characters by a short escape, as it can a slash. Text in a token that
+begins as base64 does is found by its spelling."""
 
 
 def is_item(value: str, *, prefix: bool = False) -> bool:

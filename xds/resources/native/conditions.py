@@ -27,9 +27,13 @@ _CRIT: Final = ("ImNyaXQi", "Jjcml0I", "iY3JpdC")
 """Base64url of `"crit"` at each of the three places that it can have in groups of three bytes,
 without the characters that depend on the bytes around it."""
 
+_B64: Final = ("ImI2NC", "JiNjQi", "iYjY0I")
+"""The same for `"b64"`, by which a signature may be that of a payload without base64 (RFC 7797)."""
+
 _ESCAPE: Final = ("XHUwM", "x1MD", "cdTAw")
-r"""The same for `\u00`, which begins every escape of an ASCII letter. So these texts occur in every
-token whose header has a member `crit` (RFC 7515 section 4.1.11), and by chance in few others."""
+r"""The same for `\u00`, which begins every escape of an ASCII letter. So one of these texts occurs
+in every token whose header has a member `crit` (RFC 7515 section 4.1.11) or `b64`, and by chance in
+few others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,8 @@ def _authorization_is_one_token(callers: Callers) -> Predicate:
 
 def _token_has_no_crit(_: Callers) -> Predicate:
     """The token filter ignores `crit`, which says that a verifier must not ignore something."""
-    return negated(any_of(contains(AUTHORIZATION, text) for text in (*_CRIT, *_ESCAPE)))
+    found = (*_CRIT, *_B64, *_ESCAPE)
+    return negated(any_of(contains(AUTHORIZATION, text) for text in found))
 
 
 def _audience_is_one_of_the_issuer(callers: Callers) -> Predicate:

@@ -33,7 +33,7 @@ _LIST: Final = f"W[{SECOND_OF_LIST}][!-~]*"
 _UNREADABLE: Final = f"W(?:[13][s-v]|[{SECOND_OF_LIST}][!-~]*(?:{_NESTED_OR_ESCAPED}))[!-~]*"
 
 
-_TEXT_LIKE_A_LIST: Final = r"\C*(?:Il[cd]|[CSiy]JX[K-Ode]|iV[yz3])\C*"
+_TEXT_LIKE_A_LIST: Final = r"\C*(?:Il[cd]|[CSiy]JX[Me]|iV[z3])\C*"
 """A token whose payload may have text that begins as the base64 of a list does: `"W` and one of the
 characters that can follow, at the three places, not aligned either. Tokens with escapes of ASCII
 letters are never native (`conditions`)."""
