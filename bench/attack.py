@@ -26,6 +26,7 @@ from queue import SimpleQueue
 from bench.convert import encoded, photo
 from bench.envoy_config import upstream_config
 from bench.kill import Gateway
+from bench.ports import GatewayPorts
 from bench.processes import envoy, free_port, local_address, resident_bytes, sluice_up
 from bench.worst_bodies import v2_elements
 from bench.worst_images import png
@@ -181,7 +182,7 @@ def _in_process(
 @contextmanager
 def running_gateway(directory: Path) -> Iterator[tuple[Gateway, int]]:
     """Run the model server and the gateway. Yields it with the port of the metrics."""
-    upstream, listener, http_port, xds, admin, metrics = (free_port() for _ in range(6))
+    upstream, ports = free_port(), GatewayPorts()
     model = {
         "access": {"public": True}, "breaker": {"enabled": False},
         "versions": {"v1": {"endpoints": [{"address": local_address(upstream)}]}},
@@ -193,14 +194,8 @@ def running_gateway(directory: Path) -> Iterator[tuple[Gateway, int]]:
     images = {**model, "inputs": [image]}
     numbers = {**model, "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1]}]}
     config = {
-        "listener": {"address": local_address(listener)},
-        "control_plane": {"http": local_address(http_port), "xds": local_address(xds)},
-        "callout": {"address": f"unix:{directory}/callout", "workers": 2},
-        "envoy": {"admin": local_address(admin), "concurrency": 1},
+        **ports.sections(directory, workers=2),
         "requests": {"expose_reason": True},
-        "telemetry": {
-            "metrics": {"address": local_address(metrics)}, "access_log": {"output": "none"},
-        },
         "limits": {"listener": None},
         "models": {
             "honest": numbers, "honest-images": images, "attacked": numbers,
@@ -212,7 +207,7 @@ def running_gateway(directory: Path) -> Iterator[tuple[Gateway, int]]:
             envoy(upstream_config(upstream), directory / "upstream.json", [upstream])
         )
         stack.enter_context(sluice_up(config, directory))
-        yield Gateway(listener, http_port, admin), metrics
+        yield Gateway(ports.listener, ports.http, ports.admin), ports.metrics
 
 
 def measure(gateway: Gateway, metrics: int, options: argparse.Namespace) -> bool:

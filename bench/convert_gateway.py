@@ -18,6 +18,7 @@ import numpy as np
 import orjson
 
 from bench import wrk
+from bench.ports import GatewayPorts
 from bench.processes import (
     callout_processes,
     cpu_seconds,
@@ -148,7 +149,7 @@ def grpc_call(name: str, request: ModelInferRequest) -> Payload:
 @contextmanager
 def gateway(directory: Path) -> Iterator[tuple[int, list[int]]]:
     """Run `sluice up` with the example models. Yields its port and the callout's process ids."""
-    listener, http_port, xds, admin, metrics, digits, echo = (free_port() for _ in range(7))
+    digits, echo, ports = free_port(), free_port(), GatewayPorts()
     image = {
         "name": "image",
         "datatype": "UINT8",
@@ -156,11 +157,7 @@ def gateway(directory: Path) -> Iterator[tuple[int, list[int]]]:
         "image": {"width": SIDE, "height": SIDE, "color": "GRAY"},
     }
     config = {
-        "listener": {"address": local_address(listener)},
-        "control_plane": {"http": local_address(http_port), "xds": local_address(xds)},
-        "callout": {"address": f"unix:{directory}/callout", "workers": 1},
-        "envoy": {"admin": local_address(admin)},
-        "telemetry": {"metrics": {"address": local_address(metrics)}},
+        **ports.sections(directory, log="stdout"),
         "limits": {"listener": None},
         "models": {
             "digits": {**grpc_model(digits), "inputs": [image]},
@@ -168,7 +165,7 @@ def gateway(directory: Path) -> Iterator[tuple[int, list[int]]]:
         },
     }
     with sluice_up(config, directory, "--demo") as pid:
-        yield listener, callout_processes(pid)
+        yield ports.listener, callout_processes(pid)
 
 
 def grpc_model(port: int) -> dict[str, object]:

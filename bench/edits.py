@@ -14,19 +14,20 @@ import statistics
 import tempfile
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+import yaml
+
+from bench.ports import GatewayPorts
 from bench.processes import (
-    callout_processes,
     cpu_seconds,
     free_port,
-    local_address,
-    process_tree,
+    processes_by_kind,
     resident_bytes,
     sluice_up,
 )
@@ -69,27 +70,17 @@ class ModelState:
 
 @dataclass(slots=True)
 class Config:
-    """A config with many models, as YAML. `ports` are those of the gateway by use."""
+    """A config with many models, as YAML. `addresses`: the sections of `GatewayPorts`."""
 
     servers: Sequence[int]
-    ports: Mapping[str, int]
+    addresses: Mapping[str, object]
     states: list[ModelState]
     endpoints: int
     placement: str = "auto"
 
     def text(self) -> str:
         """The whole file."""
-        at = {name: local_address(port) for name, port in self.ports.items()}
-        head = (
-            f"placement: {self.placement}\n"
-            f"listener: {{address: '{at['listener']}'}}\n"
-            f"control_plane: {{xds: '{at['xds']}', http: '{at['http']}'}}\n"
-            f"envoy: {{admin: '{at['admin']}', concurrency: 1}}\n"
-            f"callout: {{address: '{at['callout']}', workers: 1}}\n"
-            f"telemetry:\n  metrics: {{address: '{at['metrics']}'}}\n"
-            "  access_log: {output: none}\n"
-            "models:\n"
-        )
+        head = yaml.safe_dump({"placement": self.placement, **self.addresses}) + "models:\n"
         return head + "".join(self._model(n, state) for n, state in enumerate(self.states))
 
     def _model(self, number: int, state: ModelState) -> str:
@@ -213,33 +204,18 @@ def steps_since(log: Path, start: int, began: float) -> dict[str, float]:
     return found
 
 
-def kinds(up: int) -> dict[int, str]:
-    """What each process of the gateway is. The supervisor is one of those of the callout."""
-    callout = set(callout_processes(up))
-    return {pid: "callout" if pid in callout else _kind(pid) for pid in process_tree(up)}
-
-
-def _kind(pid: int) -> str:
-    arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    if b"control-plane" in arguments:
-        return "control plane"
-    return "envoy" if b"--config-path" in arguments else "up"
-
-
 def cpu_by_kind(up: int) -> Counter[str]:
     """CPU milliseconds of the gateway's processes."""
-    used: Counter[str] = Counter()
-    for pid, kind in kinds(up).items():
-        used[kind] += round(cpu_seconds(pid) * 1000)
-    return used
+    kinds = processes_by_kind(up)
+    return Counter(
+        {kind: round(sum(map(cpu_seconds, pids)) * 1000) for kind, pids in kinds.items()}
+    )
 
 
 def resident_by_kind(up: int) -> dict[str, list[int]]:
     """Resident MiB of the gateway's processes."""
-    found = defaultdict(list)
-    for pid, kind in kinds(up).items():
-        found[kind].append(resident_bytes(pid) >> 20)
-    return dict(found)
+    kinds = processes_by_kind(up)
+    return {kind: [resident_bytes(pid) >> 20 for pid in pids] for kind, pids in kinds.items()}
 
 
 def pushed_bytes(port: int) -> Counter[str]:
@@ -251,27 +227,25 @@ def pushed_bytes(port: int) -> Counter[str]:
     return Counter({each: int(float(value)) for each, value in found})
 
 
-def measure(arguments: argparse.Namespace, directory: Path) -> None:
-    """Start a gateway, edit its config, and print the results."""
-    uses = ("listener", "xds", "http", "admin", "callout", "metrics")
+def measure(models: int, options: argparse.Namespace, directory: Path) -> None:
+    """Start a gateway with so many models, edit its config, and print the results."""
     file, log = directory / "gateway.yaml", directory / "log"
     with model_servers() as servers:
-        states = [ModelState() for _ in range(arguments.models)]
-        ports = {use: free_port() for use in uses}
-        config = Config(servers, ports, states, arguments.endpoints, arguments.placement)
+        states = [ModelState() for _ in range(models)]
+        ports = GatewayPorts()
+        addresses = ports.sections(directory)
+        config = Config(servers, addresses, states, options.endpoints, options.placement)
         began = time.time()
         with sluice_up(config.text(), directory, timeout=MAX_WAIT * 10) as up:
-            client = Client(config.ports["listener"])
+            client = Client(ports.listener)
             first = client.wait_for(name(0), config.expected(0))
-            print(
-                f"{arguments.models} models: first response {first - began:.2f} s after the start"
-            )
+            print(f"{models} models: first response {first - began:.2f} s after the start")
             wait_until_in_force(log, 1)
             print(f"CPU ms of the start: {dict(cpu_by_kind(up))}")
             print(f"resident MiB: {resident_by_kind(up)}")
-            cpu, pushed = cpu_by_kind(up), pushed_bytes(config.ports["http"])
-            edits = [edit(config, client, file, log, number) for number in range(arguments.edits)]
-            cpu, pushed = cpu_by_kind(up) - cpu, pushed_bytes(config.ports["http"]) - pushed
+            cpu, pushed = cpu_by_kind(up), pushed_bytes(ports.http)
+            edits = [edit(config, client, file, log, number) for number in range(options.edits)]
+            cpu, pushed = cpu_by_kind(up) - cpu, pushed_bytes(ports.http) - pushed
             print(f"resident MiB after the edits: {resident_by_kind(up)}")
     report(edits)
     print("CPU ms an edit: ", {kind: round(used / len(edits)) for kind, used in cpu.items()})
@@ -324,10 +298,10 @@ def main() -> None:
     parser.add_argument("--endpoints", type=int, default=1, help="endpoints of each version")
     parser.add_argument("--placement", default="auto", help="auto or callout")
     parser.add_argument("--edits", type=int, default=50)
-    for number in parser.parse_args().models:
-        arguments = argparse.Namespace(**{**vars(parser.parse_args()), "models": number})
+    options = parser.parse_args()
+    for models in options.models:
         with tempfile.TemporaryDirectory() as directory:
-            measure(arguments, Path(directory))
+            measure(models, options, Path(directory))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from bench import wrk
 from bench.envoy_config import upstream_config
+from bench.ports import GatewayPorts
 from bench.processes import envoy, free_port, local_address, sluice_up
 
 PATH = "/v2/models/bench"
@@ -36,9 +37,10 @@ def main() -> None:
     wrk.require_wrk("bench-callout")
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name, ExitStack() as stack:
         directory = Path(name)
-        upstream, listener = free_port(), free_port()
+        upstream, ports = free_port(), GatewayPorts()
+        listener = ports.listener
         stack.enter_context(envoy(upstream_config(upstream), directory / "model.json", [upstream]))
-        stack.enter_context(sluice_up(gateway_config(listener, upstream, directory), directory))
+        stack.enter_context(sluice_up(gateway_config(ports, upstream, directory), directory))
         _print("alone", honest(listener, options.rate, options.seconds))
         argv = wrk.command(listener, PATH, {}, options.connections, options.seconds + 2 * WARM_UP)
         with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as flood:
@@ -48,22 +50,12 @@ def main() -> None:
     print(f"the flood: {report.rate:.0f} requests/s")
 
 
-def gateway_config(listener: int, upstream: int, directory: Path) -> dict[str, object]:
+def gateway_config(ports: GatewayPorts, upstream: int, directory: Path) -> dict[str, object]:
     """A gateway with one model and the default limits."""
     endpoint = {"address": local_address(upstream)}
     key = {"name": "honest", "sha256": hashlib.sha256(KEY.encode()).hexdigest()}
     return {
-        "listener": {"address": local_address(listener)},
-        "control_plane": {
-            "http": local_address(free_port()),
-            "xds": local_address(free_port()),
-        },
-        "callout": {"address": f"unix:{directory}/callout", "workers": 1},
-        "envoy": {"admin": local_address(free_port())},
-        "telemetry": {
-            "metrics": {"address": local_address(free_port())},
-            "access_log": {"output": "none"},
-        },
+        **ports.sections(directory),
         "auth": {"api_keys": [key]},
         "models": {"bench": {"versions": {"v1": {"endpoints": [endpoint]}}}},
     }

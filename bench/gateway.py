@@ -17,14 +17,12 @@ from pathlib import Path
 from bench import wrk
 from bench.gateway_config import PLAIN, gateway, issuers, model_name, plain_envoy
 from bench.processes import (
-    callout_processes,
     cpu_seconds,
     envoy,
-    envoy_processes,
     free_port,
     local_address,
     model_server,
-    process_tree,
+    processes_by_kind,
     require_nginx,
     resident_bytes,
     sluice_up,
@@ -116,11 +114,8 @@ class Load:
 def running_gateway(port: int, config: dict[str, object], directory: Path) -> Iterator[Target]:
     """Run a gateway. Its files are in `directory`."""
     with sluice_up(config, directory) as pid:
-        callout = callout_processes(pid)
-        envoys = envoy_processes(pid)
-        control_plane = set(process_tree(pid)) - {pid, *callout, *envoys}
-        kinds = zip(PROCESSES, (envoys, callout, list(control_plane)), strict=True)
-        yield Target(port, dict(kinds))
+        found = processes_by_kind(pid)
+        yield Target(port, {kind: found[kind] for kind in PROCESSES})
 
 
 @contextmanager

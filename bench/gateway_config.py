@@ -10,7 +10,8 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 )
 
 from bench.envoy_config import cluster
-from bench.processes import free_port, local_address
+from bench.ports import GatewayPorts
+from bench.processes import local_address
 from bench.tokens import TokenIssuer
 from sluice.config import GatewayConfig
 from xds.resources.listener import listener
@@ -45,20 +46,10 @@ def gateway(
     for version in model["versions"].values():
         version["endpoints"] = [{"address": upstream}]
     config["models"] = {model_name(number): copy.deepcopy(model) for number in range(models)}
-    ports = [free_port() for _ in range(5)]
-    address, http, xds, admin, metrics = map(local_address, ports)
-    config |= {
-        "placement": placement,
-        "listener": {"address": address},
-        "control_plane": {"http": http, "xds": xds},
-        "callout": {"address": f"unix:{directory}/callout"},
-        "envoy": {"admin": admin, "concurrency": threads},
-        "telemetry": {
-            "metrics": {"address": metrics},
-            "access_log": {"output": str(directory / "access.log")},
-        },
-    }
-    return ports[0], config
+    ports = GatewayPorts()
+    log = str(directory / "access.log")
+    config |= ports.sections(directory, workers=2, threads=threads, log=log)
+    return ports.listener, {**config, "placement": placement}
 
 
 def plain_envoy(port: int, upstream: str) -> Config:

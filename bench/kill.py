@@ -27,6 +27,7 @@ import uvloop
 from bench.callout import PATH
 from bench.callout_server import full_policy
 from bench.envoy_config import upstream_config
+from bench.ports import GatewayPorts
 from bench.processes import envoy, free_port, local_address, sluice_up
 from bench.tokens import token_and_jwks
 from sluice.contract.names import CALLOUT_CLUSTER
@@ -255,16 +256,10 @@ def _seconds(value: float | None) -> str:
 @contextmanager
 def running_gateway(directory: Path, jwks: str) -> Iterator[Gateway]:
     """Run the model server and the gateway."""
-    upstream, listener, http, xds, admin, metrics = (free_port() for _ in range(6))
+    upstream, ports = free_port(), GatewayPorts()
     config = {
         **full_policy(jwks, local_address(upstream)),
-        "listener": {"address": local_address(listener)},
-        "control_plane": {"http": local_address(http), "xds": local_address(xds)},
-        "callout": {"address": f"unix:{directory}/callout", "workers": 2},
-        "envoy": {"admin": local_address(admin), "concurrency": 1},
-        "telemetry": {
-            "metrics": {"address": local_address(metrics)}, "access_log": {"output": "none"},
-        },
+        **ports.sections(directory, workers=2),
         "limits": {"listener": None},
     }  # fmt: skip
     with ExitStack() as stack:
@@ -272,7 +267,7 @@ def running_gateway(directory: Path, jwks: str) -> Iterator[Gateway]:
             envoy(upstream_config(upstream), directory / "upstream.json", [upstream])
         )
         stack.enter_context(sluice_up(config, directory))
-        yield Gateway(listener, http, admin)
+        yield Gateway(ports.listener, ports.http, ports.admin)
 
 
 async def measure(gateway: Gateway, token: str, options: argparse.Namespace) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 from bench import wrk
 from bench.convert import encoded, photo
 from bench.convert_gateway import SCRIPT, Payload, grpc_call, send_once
+from bench.ports import GatewayPorts
 from bench.processes import (
     CpuTime,
     callout_processes,
@@ -125,17 +126,10 @@ def model_server(file: Path, port: int) -> Iterator[None]:
 def gateway(directory: Path, upstream: str, tree: Path | None = None) -> Iterator[Gateway]:
     """Run a gateway with a model for each datatype. Its files are in `directory`."""
     directory.mkdir()
-    listener, http, xds, admin, metrics = (free_port() for _ in range(5))
+    ports = GatewayPorts()
     version = {"protocol": "grpc", "endpoints": [{"address": upstream}]}
     config: dict[str, object] = {
-        "listener": {"address": local_address(listener)},
-        "control_plane": {"http": local_address(http), "xds": local_address(xds)},
-        "callout": {"address": f"unix:{directory}/callout", "workers": 1},
-        "envoy": {"admin": local_address(admin), "concurrency": 1},
-        "telemetry": {
-            "metrics": {"address": local_address(metrics)},
-            "access_log": {"output": str(directory / "access.log")},
-        },
+        **ports.sections(directory, log=str(directory / "access.log")),
         "limits": {"listener": None},
         "models": {
             datatype.lower(): {
@@ -147,7 +141,7 @@ def gateway(directory: Path, upstream: str, tree: Path | None = None) -> Iterato
         },
     }
     with sluice_up(config, directory, tree=tree) as pid:
-        yield Gateway(listener, envoy_processes(pid), callout_processes(pid))
+        yield Gateway(ports.listener, envoy_processes(pid), callout_processes(pid))
 
 
 def load(target: Gateway, payload: Payload, seconds: int, script: Path) -> Sample:

@@ -167,6 +167,19 @@ def callout_processes(sluice_up_pid: int) -> list[int]:
     raise RuntimeError("no callout is running")
 
 
+def processes_by_kind(sluice_up_pid: int) -> dict[str, list[int]]:
+    """All processes of a `sluice up`: `envoy`, `callout`, `control plane`, and `up` itself."""
+    callout = callout_processes(sluice_up_pid)
+    envoys = envoy_processes(sluice_up_pid)
+    others = set(process_tree(sluice_up_pid)) - {sluice_up_pid, *callout, *envoys}
+    return {
+        "envoy": envoys,
+        "callout": callout,
+        "control plane": list(others),
+        "up": [sluice_up_pid],
+    }
+
+
 def envoy_processes(sluice_up_pid: int) -> list[int]:
     """The Envoy of a `sluice up`."""
     return [pid for pid in process_tree(sluice_up_pid) if _is_envoy(pid)]

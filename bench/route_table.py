@@ -2,11 +2,9 @@
 
 Envoy reads the tables from a file, so the figures are Envoy's alone. An edit changes the timeout of
 one model in the file; its cost is the CPU time of Envoy until the new table is in force.
-
-`python -m bench.route_table [MODELS...]`
 """
 
-import sys
+import argparse
 import tempfile
 import time
 import urllib.request
@@ -28,6 +26,7 @@ ROUTES = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 SCOPES = "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration"
 EDITS = 5
 SECONDS = 3
+BODY_BYTES = 512
 
 
 def gateway(models: int, server: str, *, edited: int = 0) -> GatewayConfig:
@@ -117,7 +116,10 @@ def _source(file: Path) -> dict[str, object]:
 
 def main() -> None:
     """Print a table: variants by the number of models."""
-    counts = [int(each) for each in sys.argv[1:]] or [1, 1000, 5000]
+    parser = argparse.ArgumentParser(prog="python -m bench.route_table", description=__doc__)
+    parser.add_argument("models", nargs="*", type=int, default=[1, 1000, 5000])
+    counts = parser.parse_args().models
+    wrk.require_wrk("bench-callout")
     print("models variant    first   last    edit CPU  edit in force  start   RSS")
     with tempfile.TemporaryDirectory() as folder:
         for count in counts:
@@ -136,7 +138,9 @@ def _measure(folder: Path, variant: OneTable | TableForEachModel, models: int) -
         with envoy(config, folder / "envoy.json", [port]) as process:
             _await_version(admin, variant, 0)
             start = time.perf_counter() - started
-            first, last = (_load(process.pid, port, name) for name in (0, models - 1))
+            script = folder / "post.lua"
+            script.write_text(wrk.POST % BODY_BYTES)
+            first, last = (_load(process.pid, port, name, script) for name in (0, models - 1))
             edits = [
                 _edit(process.pid, folder, file, variant, server, models, number, admin)
                 for number in range(1, EDITS + 1)
@@ -173,16 +177,12 @@ def _await_version(admin: int, variant: OneTable | TableForEachModel, number: in
         time.sleep(0.005)
 
 
-def _load(pid: int, port: int, model: int) -> float:
+def _load(pid: int, port: int, model: int, script: Path) -> float:
     """Microseconds of Envoy's CPU for a request to the model."""
-    headers = {"content-type": "application/json"}
     before = cpu_seconds(pid)
-    report = wrk.run(port, f"/v2/models/m{model}/infer", headers, 16, SECONDS, POST)
+    report = wrk.run(port, f"/v2/models/m{model}/infer", {}, 16, SECONDS, script)
     assert not report.failed, report.text
     return (cpu_seconds(pid) - before) / report.requests * 1e6
-
-
-POST = Path(tempfile.gettempdir()) / "sluice-post.lua"
 
 
 def _envoy(
@@ -222,5 +222,4 @@ def _envoy(
 
 
 if __name__ == "__main__":
-    POST.write_text("wrk.method = 'POST'\nwrk.body = string.rep('x', 512)\n")
     main()

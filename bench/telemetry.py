@@ -1,6 +1,6 @@
 """Measures the cost of telemetry: whole gateways with and without reports, in one run.
 
-The load is a POST of 512 bytes, admitted by the callout or natively by Envoy.
+The load is a POST of 512 bytes, which the callout or Envoy alone admits.
 
 Each gateway is a `sluice up` with one Envoy, one callout worker and the full policy of
 bench.callout_server. The gateways share a model server. By default, the model server is an Envoy
@@ -22,6 +22,7 @@ from bench import wrk
 from bench.callout import PATH
 from bench.callout_server import full_policy
 from bench.envoy_config import upstream_config
+from bench.ports import GatewayPorts
 from bench.processes import (
     callout_processes,
     cpu_seconds,
@@ -34,28 +35,14 @@ from bench.processes import (
 )
 from bench.tokens import token_and_jwks
 
-OFF = "reports off"
-KINDS = (OFF, "metrics", "log and metrics")
+OFF, LOGGED = "reports off", "log and metrics"
+KINDS = (OFF, "metrics", LOGGED)
 PLACEMENTS = ("callout", "native")
 
 Scenario = tuple[str, str]
 """The placement and the kind of telemetry of a gateway."""
 
 BODY_BYTES = 512
-
-
-def telemetry(kind: str, log: Path) -> dict[str, object]:
-    """Return the telemetry section of a gateway's config."""
-    output = str(log) if kind == "log and metrics" else "none"
-    return {"reports": {"enabled": kind != OFF}, "access_log": {"output": output}}
-
-
-POST = """
-wrk.method = "POST"
-wrk.headers["content-type"] = "application/json"
-wrk.body = string.rep(" ", %d)
-"""
-"""wrk script that sends requests with a body that nobody reads."""
 
 INFER = """
 wrk.method = "POST"
@@ -90,23 +77,17 @@ def gateway(directory: Path, jwks: str, upstream: str, scenario: Scenario) -> It
     """Run a gateway. Its files are in `directory`."""
     placement, kind = scenario
     directory.mkdir()
-    listener, http, xds, admin, metrics = (free_port() for _ in range(5))
+    ports = GatewayPorts()
+    log = str(directory / "access.log") if kind == LOGGED else "none"
     config = {
         **full_policy(jwks, upstream),
         # `auto` places requests natively if that is possible.
         "placement": "auto" if placement == "native" else placement,
-        "listener": {"address": local_address(listener)},
-        "control_plane": {"http": local_address(http), "xds": local_address(xds)},
-        "callout": {"address": f"unix:{directory}/callout", "workers": 1},
-        "envoy": {"admin": local_address(admin), "concurrency": 1},
-        "telemetry": {
-            "metrics": {"address": local_address(metrics)},
-            **telemetry(kind, directory / "access.log"),
-        },
+        **ports.sections(directory, log=log, reports=kind != OFF),
         "limits": {"listener": None},
     }
     with sluice_up(config, directory) as pid:
-        yield Gateway(listener, envoy_processes(pid), callout_processes(pid))
+        yield Gateway(ports.listener, envoy_processes(pid), callout_processes(pid))
 
 
 @contextmanager
@@ -157,7 +138,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name, ExitStack() as stack:
         directory, port = Path(name), free_port()
         options.script = directory / "requests.lua"
-        options.script.write_text(INFER if options.example else POST % BODY_BYTES)
+        options.script.write_text(INFER if options.example else wrk.POST % BODY_BYTES)
         if options.example:
             stack.enter_context(example_model(port))
         else:

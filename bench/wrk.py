@@ -10,6 +10,13 @@ from pathlib import Path
 
 from bench.processes import local_address
 
+POST = """
+wrk.method = "POST"
+wrk.headers["content-type"] = "application/json"
+wrk.body = string.rep(" ", %d)
+"""
+"""wrk script that sends requests with a body that nobody reads. It needs the number of bytes."""
+
 _MILLISECONDS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
 
