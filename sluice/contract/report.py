@@ -15,7 +15,8 @@ ABSENT: Final = "-"
 """Envoy writes this for a field without a value."""
 
 MAX_TEXT: Final = 512
-"""Maximum bytes of a path, user agent, request id or limit. Clients choose the length of most."""
+"""Maximum bytes of a path, user agent, request id, subject or limit. Clients and issuers choose the
+length of most."""
 
 MAX_WORD: Final = 16
 """Maximum bytes of a method, a `grpc-status` or a `grpc-timeout`. Valid ones are shorter."""

@@ -6,6 +6,8 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import quote_plus, unquote_plus
 
+from sluice.contract.report import MAX_TEXT
+
 CALLOUT_DETAILS: Final = "sluice"
 """Prefix of the `response_code_details` of responses by the callout."""
 
@@ -37,12 +39,13 @@ class RequestEnd:
     def callout_details(self) -> str:
         """The `response_code_details` of a response by the callout.
 
-        `sluice:REASON;NAME=VALUE;...:SUBJECT`. Only the subject may contain a colon.
+        `sluice:REASON;NAME=VALUE;...:SUBJECT`. Only the subject may contain a colon. The issuer of
+        a token chooses its length, so a long one is cut.
         """
         values = (self.cause, self.rule, self.version, self.details[:MAX_DETAILS])
         named = zip(_MEMBERS, values, strict=True)
         more = "".join(f";{name}={_quoted(value)}" for name, value in named if value)
-        subject = f":{self.subject}" if self.subject else ""
+        subject = f":{self.subject[:MAX_TEXT]}" if self.subject else ""
         return f"{_CALLOUT_PREFIX}{self.reason}{more}{subject}"
 
     @classmethod

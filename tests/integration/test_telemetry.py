@@ -14,6 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sluice.cli import main
+from sluice.contract.report import MAX_TEXT
 from tests.integration.gateway import Gateway, base_config, bearer, eventually, running, token
 from tests.integration.load import Load
 
@@ -157,6 +158,25 @@ def test_a_refusal_is_logged_with_its_reason(gateway: Gateway, directory: Path) 
     assert (line["status"], line["reason"], line["upstream_ms"]) == (404, "unknown_model", None)
     line = logged(directory, "versionless")
     assert (line["reason"], line["subject"]) == ("unknown_version", "carol")
+
+
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [
+        ("/v2/models/echo/native", {}),
+        ("/v2/models/echo/callout", {}),
+        (PATH, {"x-model-version": "v9"}),
+    ],
+    ids=["native", "callout", "refused"],
+)
+def test_a_long_subject_is_logged_in_part(
+    gateway: Gateway, directory: Path, path: str, more: dict[str, str]
+) -> None:
+    user_agent = f"long subject {path} {len(more)}"
+    with gateway.client() as client:
+        sent = {**bearer("s" * 20_000), "user-agent": user_agent, **more}
+        client.post(path, json={}, headers=sent)
+    assert logged(directory, user_agent)["subject"] == "s" * MAX_TEXT
 
 
 @pytest.mark.parametrize(

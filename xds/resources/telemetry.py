@@ -75,7 +75,7 @@ _REPORTED: Final = {
     "answered_then_ended": _time("US_RX_BEG", "US_RX_END"),
     "request_bytes": "%BYTES_RECEIVED%",
     "response_bytes": "%BYTES_SENT%",
-    "subject": f"%REQ({headers.SUBJECT})%",
+    "subject": f"%REQ({headers.SUBJECT}):{MAX_TEXT}%",
     "trace": f"%REQ({headers.TRACEPARENT}):{MAX_TRACE}%",
     "request_id": f"%REQ({headers.REQUEST_ID}):{MAX_TEXT}%",
     "grpc_timeout": f"%REQ({headers.GRPC_TIMEOUT}):{MAX_WORD}%",

@@ -15,6 +15,7 @@ from sluice.contract.reasons import (
     STATUS,
     Reason,
 )
+from sluice.contract.report import MAX_TEXT
 from sluice.contract.request_end import RequestEnd
 
 
@@ -52,6 +53,13 @@ def test_every_status_has_a_title(status: int) -> None:
 )
 def test_the_details_of_a_refusal_are_read_as_they_are_written(end: RequestEnd) -> None:
     assert RequestEnd.parse(end.callout_details()) == end
+
+
+def test_the_details_of_a_refusal_have_a_part_of_a_long_subject() -> None:
+    long = RequestEnd("forbidden", "s" * 50_000)
+    found = RequestEnd.parse(long.callout_details())
+    assert found is not None
+    assert found.subject == "s" * MAX_TEXT
 
 
 @pytest.mark.parametrize("details", ["", "via_upstream", "sluice", "ext_proc_error"])
