@@ -11,6 +11,7 @@ of these are excluded (`is_unreadable`).
 """
 
 from collections.abc import Iterable
+from functools import cache, lru_cache
 from typing import Final
 
 from sluice.config.placement import SECOND_OF_LIST
@@ -79,6 +80,7 @@ MAX_JOINED: Final = 12
 programs of 100 instructions."""
 
 
+@lru_cache(4096)  # the rules of many models have the same values
 def _spelling(content: bytes, place: int) -> str:
     """A regular expression of these bytes in base64, with the first byte at `place` of a group."""
     bits = f"{'?' * (8 * place)}{''.join(f'{byte:08b}' for byte in content)}"
@@ -86,6 +88,7 @@ def _spelling(content: bytes, place: int) -> str:
     return "".join(_character(bits[at : at + 6]) for at in range(0, len(bits), 6))
 
 
+@cache  # three values of each bit, so at most 729 texts
 def _character(bits: str) -> str:
     """The characters whose six bits are these. A bit that is not known is a question mark."""
     if bits == "??????":
