@@ -1,8 +1,9 @@
 """`python -m bench.config_scale [MODELS ...]`: CPU time of an edit of one model of many.
 
 For each number of models, prints the milliseconds that the control plane takes to read a whole
-config and an edited one, to check it and to write the policy, and those for which a worker blocks
-its event loop to put the first and an edited policy in force. Each is the median of `ROUNDS` edits.
+config and an edited one, to check it and to compile it to resources, and those for which a worker
+blocks its event loop to put the first and an edited policy in force. Each is the median of `ROUNDS`
+edits.
 """
 
 import argparse
@@ -21,7 +22,8 @@ from extproc.protection import Protection, ProtectionSettings
 from sluice.config.checked import check_files
 from sluice.config.named_files import MAY_RUN_ELSEWHERE
 from sluice.config.reader import ConfigReader
-from xds.resources.policy import policy
+from xds.protocol.resource_types import POLICY
+from xds.resources.compiled import compile_config
 
 ROUNDS = 9
 
@@ -93,10 +95,11 @@ def measure(models: int, directory: Path) -> None:
             config, place = reader.read(text, "gateway.yaml")
         with stages.timed(f"{first}check"):
             loaded = check_files(config, directory, MAY_RUN_ELSEWHERE, place)
-        with stages.timed(f"{first}message"):
-            body = policy(loaded.policy)
+        with stages.timed(f"{first}compile"):
+            snapshot = compile_config(loaded, config).snapshot
+        [policy] = snapshot.types[POLICY].resources.values()
         with stages.timed(f"{first}worker"):
-            worker.apply(body)
+            worker.apply(policy.body)
     print(f"{models:6} models, ms: {stages}", flush=True)
 
 

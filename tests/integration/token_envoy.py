@@ -28,9 +28,6 @@ from envoy_data_plane.envoy.extensions.filters.http.jwt_authn.v3 import (
     JwtAuthentication,
     JwtClaimToHeader,
     JwtProvider,
-    JwtRequirement,
-    JwtRequirementOrList,
-    RequirementRule,
 )
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
@@ -38,7 +35,6 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
     HttpFilter,
 )
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
-from envoy_data_plane.google.protobuf import Empty
 
 from sluice.bootstrap import render
 from sluice.config import GatewayConfig
@@ -49,7 +45,7 @@ from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
 from xds.protocol.server import AdsServer
 from xds.protocol.snapshot import Resource, Snapshot
-from xds.resources.extensions import extension, jwt_filter
+from xds.resources.extensions import extension, jwt_filter, verifying
 from xds.resources.messages import address, pack
 
 SUBJECT = "x-subject"
@@ -71,13 +67,7 @@ def tokens_config(key_sets: Mapping[str, str], audience: str, leeway: int = 0) -
         )
         for number, (issuer, key_set) in enumerate(key_sets.items())
     }
-    if not providers:
-        return JwtAuthentication()
-    any_of = [JwtRequirement(provider_name=name) for name in providers]
-    any_of.append(JwtRequirement(allow_missing_or_failed=Empty()))
-    requirement = JwtRequirement(requires_any=JwtRequirementOrList(requirements=any_of))
-    rule = RequirementRule(match=RouteMatch(prefix="/"), requires=requirement)
-    return JwtAuthentication(providers=providers, rules=[rule])
+    return verifying(providers)
 
 
 def _native_route(pattern: str) -> Route:
