@@ -34,7 +34,8 @@ from xds.resources import (
     server_status,
 )
 from xds.resources.callout_service import callout_service
-from xds.resources.messages import pack, seconds
+from xds.resources.messages import pack
+from xds.resources.model_messages import seconds
 
 EXT_PROC: Final = "envoy.filters.http.ext_proc"
 """The name of the filter that calls the callout."""

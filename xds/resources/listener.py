@@ -37,7 +37,8 @@ from sluice.contract import headers, names
 from xds.resources import header_mutations, telemetry
 from xds.resources.filters import http_filters
 from xds.resources.local_replies import local_reply_config
-from xds.resources.messages import address, from_ads, pack, seconds
+from xds.resources.messages import address, from_ads, pack
+from xds.resources.model_messages import seconds
 
 NO_CLIENT = CidrRange(address_prefix="255.255.255.255", prefix_len=32)
 """An address that no client has, so Envoy treats no client as internal.

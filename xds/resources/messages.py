@@ -1,6 +1,7 @@
-"""Builders of small Envoy messages that several resources share."""
+"""Builders of small messages of `envoy_data_plane`, for the resources that exist once.
 
-from datetime import timedelta
+`model_messages` has those for routes, clusters and endpoints.
+"""
 
 import betterproto2
 from envoy_data_plane.envoy.config.core.v3 import (
@@ -24,11 +25,6 @@ from sluice.config.addresses import split_host_port
 def pack(message: betterproto2.Message) -> PackedMessage:
     """A google.protobuf.Any that contains the message."""
     return PackedMessage.pack(message)
-
-
-def seconds(value: float) -> timedelta:
-    """A google.protobuf.Duration, with a resolution of one microsecond."""
-    return timedelta(seconds=value)
 
 
 def address(text: str) -> Address:

@@ -35,7 +35,8 @@ from sluice.user_agent import USER_AGENT
 from xds.resources import upstream
 from xds.resources.callout_service import callout_service
 from xds.resources.endpoints import contain_endpoints
-from xds.resources.messages import grpc_service, pack, seconds
+from xds.resources.messages import grpc_service, pack
+from xds.resources.model_messages import seconds
 
 
 def _by_gateway(header: str) -> str:
