@@ -489,7 +489,7 @@ def test_a_cluster_whose_settings_change_keeps_its_endpoints(
     text = {"versions": {"v1": version(servers[0])}}
     with plane(tmp_path, {"text": text}) as started:
         started.edit(lambda c: c["models"]["text"].update(pool={"max_requests": 7}))
-        eventually(lambda: started.status()["in_sync"], 1.0)
+        eventually(lambda: started.status()["in_sync"])
         (cluster,) = [
             item["cluster"]
             for item in started.dump("dynamic_active_clusters")
