@@ -45,6 +45,7 @@ KINDS = ("endpoint", "version", "canary")
 STEPS = {
     "valid": "is valid: version",
     "make": "step make",
+    "decide": "step decide",
     "switch": "step switch",
     "in force": "is in force",
 }

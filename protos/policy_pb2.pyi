@@ -17,11 +17,13 @@ class Policy(_message.Message):
     def __init__(self, version: _Optional[str] = ..., config: _Optional[bytes] = ..., models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "config")
+    __slots__ = ("name", "version", "config", "native")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
+    NATIVE_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: bytes
     config: bytes
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[bytes] = ..., config: _Optional[bytes] = ...) -> None: ...
+    native: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[bytes] = ..., config: _Optional[bytes] = ..., native: _Optional[str] = ...) -> None: ...

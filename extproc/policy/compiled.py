@@ -83,6 +83,18 @@ class ModelPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class NativeRoutes:
+    """The native routes of a model. `clusters` are those of its versions.
+
+    `digest` is that of everything that the routes were compiled from.
+    """
+
+    digest: str
+    model: str
+    clusters: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """The rules of all models, and the settings that all models share."""
 
@@ -106,6 +118,8 @@ class Policy:
     """Seconds that Envoy waits for the response to a message."""
     conversion_timeout: float
     """Seconds for the conversion of one body."""
+    native: Mapping[str, str] = field(default_factory=dict)
+    """The digests of native routes by model: of the routes that this policy belongs to."""
 
     @property
     def breakers(self) -> dict[str, BreakerConfig]:
@@ -115,6 +129,15 @@ class Policy:
             for model in self.models.values()
             for target in model.targets.values()
         }
+
+    @property
+    def native_routes(self) -> tuple[NativeRoutes, ...]:
+        """The native routes of each model that has some."""
+        models = ((digest, self.models[name.encode()]) for name, digest in self.native.items())
+        return tuple(
+            NativeRoutes(digest, model.name, tuple(each.cluster for each in model.targets.values()))
+            for digest, model in models
+        )
 
     @property
     def versions(self) -> dict[str, frozenset[str]]:
@@ -153,7 +176,8 @@ def compile_received(received: ReceivedPolicy, previous: Policy | None = None) -
         if compiled is None or compiled.digest != each.version:
             compiled = _compile_model(name, each.model(), each.version, limits)
         models.append(compiled)
-    return _policy(received.settings, models, previous)
+    native = {name: each.native for name, each in received.models.items() if each.native}
+    return replace(_policy(received.settings, models, previous), native=native)
 
 
 def _limits(settings: PolicySettings) -> ConversionLimits:

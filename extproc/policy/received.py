@@ -17,10 +17,14 @@ _Section = TypeVar("_Section", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class ReceivedModel:
-    """A model as JSON, which is read only if the worker does not have it. `version`: its hash."""
+    """A model as JSON, which is read only if the worker does not have it. `version`: its hash.
+
+    `native`: the digest of its native routes; empty if it has none.
+    """
 
     name: str
     version: bytes
+    native: str
     _message: policy_pb2.Model = field(repr=False)
 
     def model(self) -> Model:
@@ -43,7 +47,8 @@ class ReceivedPolicy:
         except DecodeError as error:
             raise ValueError("not a Policy message") from error
         models = {
-            each.name: ReceivedModel(each.name, each.version, each) for each in message.models
+            each.name: ReceivedModel(each.name, each.version, each.native, each)
+            for each in message.models
         }
         if len(models) < len(message.models):
             raise ValueError("two models have the same name")

@@ -257,8 +257,11 @@ class Worker:
         except BaseException:
             await protection.discard()
             raise
+        # First, because the next line may publish that a breaker has changed.
+        self._runtime.vouch(policy.native_routes)
         self._protection.commit(protection, policy.breakers)
         self._current_policy.commit(policy)
+        self._runtime.publish()
         self._telemetry.commit(telemetry, policy)
         self._pool.set_timeout(settings.conversion_timeout)
         log.info("policy %s is in force", settings.version)

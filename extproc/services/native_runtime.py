@@ -1,8 +1,12 @@
-"""envoy.service.runtime.v3.RuntimeDiscoveryService: switches native routes off (RTDS).
+"""envoy.service.runtime.v3.RuntimeDiscoveryService: switches native routes on (RTDS).
 
-Envoy asks for one layer of its runtime. The layer has a key with the value 0 for each version whose
-native routes are off, and one for each model that has such a version. Without its key, a route is
-on. The variant of the protocol is state of the world: a response has the whole layer.
+Envoy asks for one layer of its runtime. The layer has a key with the value 100 for each version
+whose native routes are on, and one for each model all of whose versions have such a key. The keys
+contain the digest of what the routes were compiled from. Without its key, a route is off. So Envoy
+admits requests alone only by routes that belong to the policy in force, and an edit is in force for
+them as soon as the worker has the policy, before Envoy has loaded its new routes.
+
+The variant of the protocol is state of the world: a response has the whole layer.
 
 The service ends a stream without an error after each response. Envoy opens the next stream at once,
 with the version that it has, and gets the next response when there is another version. So no open
@@ -10,12 +14,13 @@ stream has a response. Envoy logs a warning for a stream that ends after a respo
 also when Envoy itself stops.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from hashlib import blake2b
 
 from google.protobuf.any_pb2 import Any as PackedMessage
 from google.protobuf.message import DecodeError
 
+from extproc.policy.compiled import NativeRoutes
 from extproc.rpc import Call, RpcError, Services, StatusCode
 from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 from protos.runtime_pb2 import Runtime
@@ -40,11 +45,16 @@ class NativeRuntimeService:
 
     def __init__(self, off: Callable[[], Collection[str]]) -> None:
         self._off = off
+        self._layer = _Layer({}, {})
         self._waiting: set[_Stream] = set()
 
     def services(self) -> Services:
         """The handler factory by method path, for a transport."""
         return {RUNTIME: self._open}
+
+    def vouch(self, routes: Iterable[NativeRoutes]) -> None:
+        """Set the native routes that may be on. The next `publish` sends the layer."""
+        self._layer = self._layer.replaced(routes)
 
     def publish(self) -> None:
         """Send the layer to every Envoy that has another version."""
@@ -59,17 +69,7 @@ class NativeRuntimeService:
 
     def response(self) -> tuple[str, bytes]:
         """The version of the layer, which is the same in all workers, and a response with it."""
-        runtime = Runtime(name=NATIVE_RUNTIME)
-        runtime.layer.update(layer(self._off()))
-        value = runtime.SerializeToString(deterministic=True)
-        version = blake2b(value, digest_size=8).hexdigest()
-        response = DiscoveryResponse(
-            version_info=version,
-            resources=[PackedMessage(type_url=RUNTIME_TYPE_URL, value=value)],
-            type_url=RUNTIME_TYPE_URL,
-            nonce=version,
-        )
-        return version, response.SerializeToString()
+        return self._layer.response(frozenset(self._off()))
 
     def remove(self, stream: "_Stream") -> None:
         """Forget a stream that has ended."""
@@ -84,11 +84,61 @@ class NativeRuntimeService:
         return stream
 
 
-def layer(off: Collection[str]) -> dict[str, int]:
-    """The keys and values that switch off the native routes to these clusters."""
-    keys = {native_version_key(cluster) for cluster in off}
-    keys |= {native_model_key(split_cluster_name(cluster)[0]) for cluster in off}
-    return dict.fromkeys(keys, 0)
+def on_keys(routes: NativeRoutes, off: Collection[str]) -> list[str]:
+    """The keys of the native routes that are on if those to the clusters `off` are off."""
+    on = [cluster for cluster in routes.clusters if cluster not in off]
+    keys = [native_version_key(routes.digest, cluster) for cluster in on]
+    if len(on) == len(routes.clusters):
+        keys.append(native_model_key(routes.digest, routes.model))
+    return keys
+
+
+class _Layer:
+    """The layer of a policy. It keeps the part of each model, because a change concerns few."""
+
+    def __init__(self, routes: dict[str, NativeRoutes], parts: dict[str, bytes]) -> None:
+        self._routes = routes
+        self._parts = parts
+        self._latest: tuple[Collection[str], tuple[str, bytes]] | None = None
+
+    def replaced(self, routes: Iterable[NativeRoutes]) -> "_Layer":
+        """The layer of another policy, with these routes."""
+        models = {each.model: each for each in routes}
+        parts = {
+            model: self._parts[model] if self._routes.get(model) == each else _part(each, ())
+            for model, each in models.items()
+        }
+        return _Layer(models, parts)
+
+    def response(self, off: frozenset[str]) -> tuple[str, bytes]:
+        """The version of the layer, and a response with it."""
+        if self._latest is None or self._latest[0] != off:
+            self._latest = off, self._response(off)
+        return self._latest[1]
+
+    def _response(self, off: frozenset[str]) -> tuple[str, bytes]:
+        models = {split_cluster_name(cluster)[0] for cluster in off}
+        changed = {
+            model: _part(self._routes[model], off) for model in models if model in self._routes
+        }
+        # Serialized messages of a type, one after another, are the message with the fields of all.
+        head = Runtime(name=NATIVE_RUNTIME).SerializeToString()
+        value = b"".join((head, *(self._parts | changed).values()))
+        version = blake2b(value, digest_size=8).hexdigest()
+        response = DiscoveryResponse(
+            version_info=version,
+            resources=[PackedMessage(type_url=RUNTIME_TYPE_URL, value=value)],
+            type_url=RUNTIME_TYPE_URL,
+            nonce=version,
+        )
+        return version, response.SerializeToString()
+
+
+def _part(routes: NativeRoutes, off: Collection[str]) -> bytes:
+    """The keys of one model, as a serialized Runtime."""
+    runtime = Runtime()
+    runtime.layer.update(dict.fromkeys(on_keys(routes, off), 100))
+    return runtime.SerializeToString(deterministic=True)
 
 
 class _Stream:

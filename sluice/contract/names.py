@@ -54,7 +54,7 @@ Placement = Literal["native", "callout"]
 """Where a request is decided: in Envoy alone, or by the callout."""
 
 NATIVE_RUNTIME: Final = "sluice-native"
-"""The runtime layer that switches native routes off (RTDS). The callout's workers serve it."""
+"""The runtime layer that switches native routes on (RTDS). The callout's workers serve it."""
 
 RUNTIME_METADATA: Final = "sluice_runtime"
 """Key of `Node.metadata` with the runtime layer that the bootstrap of an Envoy names."""
@@ -71,14 +71,17 @@ def split_route_name(route: str) -> tuple[str, Placement]:
     return model, "callout" if model == route else "native"
 
 
-def native_version_key(cluster: str) -> str:
-    """The runtime key of the native routes to one version, as a percentage of requests."""
-    return f"sluice.native.{cluster}"
+def native_version_key(digest: str, cluster: str) -> str:
+    """The runtime key of the native routes to one version, as a percentage of requests.
+
+    `digest` is that of what the routes were compiled from (`Model.native` in policy.proto).
+    """
+    return f"sluice.native.{digest}.{cluster}"
 
 
-def native_model_key(model: str) -> str:
+def native_model_key(digest: str, model: str) -> str:
     """The runtime key of the native routes of a model that choose among several versions."""
-    return f"sluice.native.{model}"
+    return f"sluice.native.{digest}.{model}"
 
 
 LISTENER_LIMIT: Final = "limits.listener"

@@ -1,5 +1,5 @@
 """A minimal ext_proc server, for tests of the control plane without the callout. It switches no
-native route off.
+native route on.
 
 `python -m tests.integration.ext_proc_server PORT` runs one in a process of its own, so that a test
 can kill it. The process ends when its standard input closes.

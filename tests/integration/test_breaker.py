@@ -1,7 +1,7 @@
 """With a real Envoy and two workers: the breaker refuses requests to a version that fails.
 
 The behaviour is the same whether Envoy admits requests alone or the callout decides all. The
-callout switches native routes off while a breaker is not closed.
+callout switches native routes on only while the breaker is closed.
 """
 
 import json
@@ -21,8 +21,8 @@ from tests.integration.gateway import Gateway, base_config, bearer, eventually, 
 
 PATH = "/v2/models/echo/infer"
 BREAKER = {"window": "2s", "buckets": 20, "min_volume": 10, "probe_successes": 5}
-KEYS_OF_A_VERSION = 2
-"""The key of the version and that of its model."""
+ALL_KEYS, KEYS_WITHOUT_A_VERSION = 3, 1
+"""The keys of both versions and of the model; that of the other version."""
 
 LARGE_SAMPLE = {"min_volume": 300, "sample": 400, "probe_interval": "10s"}
 """A breaker whose error rate differs little from the share of failures."""
@@ -47,8 +47,13 @@ def statistic(gateway: Gateway, name: str) -> int:
 
 
 def keys(gateway: Gateway) -> int:
-    """How many keys switch routes off."""
+    """How many keys switch routes on."""
     return statistic(gateway, "runtime.num_keys")
+
+
+def has_keys(gateway: Gateway, expected: int) -> bool:
+    """Whether Envoy has so many keys. Without native routes, it has none."""
+    return keys(gateway) == (expected if gateway.config["placement"] == "auto" else 0)
 
 
 def streams(gateway: Gateway) -> int:
@@ -83,14 +88,19 @@ def open_breaker(gateway: Gateway) -> None:
     """Let a version fail, and wait until Envoy knows."""
     control(gateway, fail_rate=1.0)
     with gateway.client() as client:
-        eventually(lambda: bool(send(client, 10)) and keys(gateway) == KEYS_OF_A_VERSION)
+        eventually(
+            lambda: (
+                reasons(client, 10)["breaker_open"] > 0
+                and has_keys(gateway, KEYS_WITHOUT_A_VERSION)
+            )
+        )
 
 
 def close_breaker(gateway: Gateway) -> None:
     """Let the version recover, and wait until Envoy knows."""
     control(gateway, fail_rate=0.0)
     with gateway.client() as client:
-        eventually(lambda: succeeds(client) and keys(gateway) == 0, 20)
+        eventually(lambda: reasons(client, 10) == {"": 10} and has_keys(gateway, ALL_KEYS), 20)
 
 
 @contextmanager
@@ -160,7 +170,7 @@ def test_a_slow_version_without_failures_is_never_refused(own: Gateway) -> None:
 
 
 def test_native_routes_are_off_until_the_breaker_is_closed_again(own: Gateway) -> None:
-    assert keys(own) == 0
+    assert has_keys(own, ALL_KEYS)
     open_breaker(own)
     close_breaker(own)
 
@@ -179,7 +189,7 @@ def test_the_state_outlives_a_worker(own: Gateway) -> None:
         os.kill(worker, signal.SIGKILL)
         eventually(lambda pid=worker: pid not in own.workers() and len(own.workers()) == 2)
     eventually(lambda: streams(own) > before)
-    assert keys(own) == KEYS_OF_A_VERSION
+    assert has_keys(own, KEYS_WITHOUT_A_VERSION)
     close_breaker(own)
 
 

@@ -3,16 +3,24 @@
 A version that is in force admits no request that it refuses, wherever the request is decided.
 """
 
+import asyncio
+import copy
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from extproc.policy.received import ReceivedPolicy
+from extproc.policy.subscriber import follow
+from protos.base_pb2 import Node
 from sluice.cli import main
 from tests.integration.gateway import (
     Config,
@@ -20,6 +28,7 @@ from tests.integration.gateway import (
     base_config,
     bearer,
     callout_calls,
+    eventually,
     jwks,
     running,
 )
@@ -77,6 +86,13 @@ def is_native(gateway: Gateway, client: httpx.Client, **claims: object) -> bool:
     before = callout_calls(gateway)
     status = post(client, **claims).status_code
     return status == 200 and callout_calls(gateway) == before
+
+
+def asks_callout(gateway: Gateway, client: httpx.Client, path: str) -> bool:
+    """Whether the callout decides about a request for a model that the server does not know."""
+    before = callout_calls(gateway)
+    assert post(client, path).json() == {"error": "Not Found"}
+    return callout_calls(gateway) > before
 
 
 def test_placement_callout_takes_effect_on_an_open_connection(
@@ -146,6 +162,66 @@ def test_after_an_edit_that_revokes_a_group_no_request_by_it_is_admitted(
     assert stream(refused) is opened
     assert max(late) < in_force
     gateway.edit(lambda each: each["models"]["echo"].update(access={"allow": rules}))
+
+
+@contextmanager
+def held_routes(gateway: Gateway) -> Iterator[None]:
+    """No Envoy gets new routes in the block: a further worker does not accept the policies."""
+    connected, accepting = threading.Event(), threading.Event()
+    loop = asyncio.new_event_loop()
+
+    async def apply(_: ReceivedPolicy) -> None:
+        if connected.is_set():
+            await asyncio.to_thread(accepting.wait)
+        connected.set()
+
+    address = gateway.config["control_plane"]["xds"]
+    following = loop.create_task(follow(address, Node(id="slow"), apply))
+    following.add_done_callback(lambda _: loop.stop())
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        assert connected.wait(30)
+        eventually(gateway.in_sync)
+        yield
+    finally:
+        accepting.set()
+        eventually(gateway.in_sync)
+        loop.call_soon_threadsafe(following.cancel)
+        thread.join()
+        loop.close()
+
+
+def test_an_edit_is_obeyed_before_envoy_has_the_new_routes(
+    gateway: Gateway, connection: httpx.Client
+) -> None:
+    other, new = "/v2/models/other/infer", "/v2/models/new/infer"
+    before, version = copy.deepcopy(gateway.config), gateway.status()["version"]
+    assert is_native(gateway, connection, group="guests")
+    assert not asks_callout(gateway, connection, other)
+    with held_routes(gateway):
+        gateway.config["models"]["echo"]["access"] = {"allow": [{"groups": ["staff"]}]}
+        gateway.config["models"]["new"] = copy.deepcopy(gateway.config["models"]["other"])
+        gateway.write()
+        eventually(lambda: post(connection, group="guests").status_code == 403)
+        assert (gateway.status()["version"], gateway.status()["step"]) == (version, "decide")
+        assert post(connection, group="staff").status_code == 200
+        assert not is_native(gateway, connection, group="staff")
+        assert not asks_callout(gateway, connection, other)
+        assert asks_callout(gateway, connection, new)
+    assert is_native(gateway, connection, group="staff")
+    assert not asks_callout(gateway, connection, new)
+    gateway.edit(lambda each: each.update(before))
+
+
+def test_native_routes_stay_on_while_workers_restart(
+    gateway: Gateway, connection: httpx.Client
+) -> None:
+    for worker in gateway.workers():
+        os.kill(worker, signal.SIGKILL)
+        assert is_native(gateway, connection, group="staff")
+        eventually(lambda pid=worker: pid not in gateway.workers() and len(gateway.workers()) == 2)
+        assert is_native(gateway, connection, group="staff")
 
 
 def test_keys_and_routes_that_change_together_are_never_mixed(

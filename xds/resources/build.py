@@ -159,7 +159,8 @@ def _claims(inputs: _Inputs) -> list[str]:
 
 
 def _policy(inputs: _Inputs) -> Resources:
-    return {names.POLICY: Resource.of(policy(inputs.policy))}
+    native = {model.table.name: model.digest for model in inputs.models if model.plan.native}
+    return {names.POLICY: Resource.of(policy(inputs.policy, native))}
 
 
 def _rate_limits(inputs: _Inputs) -> Resources:

@@ -2,8 +2,8 @@
 
 In resources of a control plane, an Envoy ignores fields that it does not know. It would admit more
 requests if it ignored a matcher. So old Envoys get no native routes. Neither do Envoys whose
-bootstrap lacks the runtime layer by which the callout switches native routes off: they would admit
-requests to a version that fails.
+bootstrap lacks the runtime layer by which the callout switches native routes on: these would stay
+off.
 """
 
 from typing import Final

@@ -3,13 +3,19 @@
 Most edits change one model of many, so the models of the latest config are kept.
 """
 
+import hashlib
 import json
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from google.protobuf.message import Message
+from pydantic.main import IncEx
 
 from protos.cluster_pb2 import Cluster
 from sluice.config import GatewayConfig, Model
+from sluice.config.auth import Auth
 from sluice.config.gateway import Requests
 from sluice.config.placement import Plan, Surroundings, plan, surroundings
 from sluice.contract import names
@@ -18,20 +24,22 @@ from xds.resources import clusters, endpoints, jwt_authn, native, routes
 from xds.resources.local_rate_limit import ModelLimits, model_limits
 from xds.resources.model_messages import serialized
 from xds.resources.native.predicates import to_routes
-from xds.resources.route_table import ModelTable
+from xds.resources.route_table import ModelTable, ancestors
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledModel:
     """The serialized resources of one model.
 
-    `plan`: where its requests are decided. `table`: its part of the route table.
+    `plan`: where its requests are decided. `table`: its part of the route table. `digest`: the hash
+    of everything that its native routes depend on, apart from the keys of tokens.
     """
 
     clusters: Resources
     endpoints: Resources
     plan: Plan
     table: ModelTable
+    digest: str
 
 
 class ModelCache:
@@ -43,13 +51,13 @@ class ModelCache:
     def compile(self, config: GatewayConfig, groups: tuple[str, ...]) -> list[CompiledModel]:
         """Compile the models of a config. `groups`: the claims with groups of callers."""
         shared = _Shared.of(config, groups)
-        # The hash of one text is computed once, and that of a section for every model.
-        text = shared.text()
+        digest = shared.digest()
+        inner = _inner_paths(config.models)
         models: dict[_Key, CompiledModel] = {}
         for name, model in config.models.items():
             limits = model_limits(config.limits, name, model)
-            key = _Key(name, model.serialized, text, limits)
-            models[key] = self._models.get(key) or _compile(name, model, shared, limits)
+            key = _Key(name, model.serialized, digest, limits, inner.get(name, ()))
+            models[key] = self._models.get(key) or _compile(key, model, shared)
         self._models = models
         return list(models.values())
 
@@ -58,13 +66,15 @@ class ModelCache:
 class _Key:
     """Everything that a model's resources depend on.
 
-    `content` is the model as JSON, because a `Model` is not hashable.
+    `content` is the model as JSON, because a `Model` is not hashable. `inner` are the paths of
+    other models below its own.
     """
 
     name: str
     content: bytes
     shared: str
     limits: ModelLimits
+    inner: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,35 +85,82 @@ class _Shared:
     requests: Requests
     surroundings: Surroundings
     groups: tuple[str, ...]
+    auth: Auth
 
     @classmethod
     def of(cls, config: GatewayConfig, groups: tuple[str, ...]) -> "_Shared":
         """The shared part of a config."""
         limit = config.listener.stream_buffer_limit
-        return cls(limit, config.requests, surroundings(config), groups)
+        return cls(limit, config.requests, surroundings(config), groups, config.auth)
 
-    def text(self) -> str:
-        """The part as text: equal parts have equal texts."""
+    def digest(self) -> str:
+        """A hash of the part, apart from the keys of tokens."""
         around = self.surroundings
-        return json.dumps(
+        text = json.dumps(
             (
                 self.buffer_limit,
                 self.requests.model_dump_json(),
                 (around.placement, around.issuers, around.no_issuers),
                 [rule.model_dump_json() for rule in around.rules],
                 self.groups,
+                self.auth.model_dump_json(exclude=_NO_CREDENTIALS),
             )
         )
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _compile(name: str, model: Model, shared: _Shared, limits: ModelLimits) -> CompiledModel:
+_NO_CREDENTIALS: Final[Mapping[str, IncEx | bool]] = {
+    "api_keys": True,
+    "token_cache_entries": True,
+    "issuers": {"__all__": {"jwks", "jwks_file", "jwks_uri", "jwks_refresh", "jwks_max_stale"}},
+}
+"""What native routes do not depend on in `auth`: no native route admits an API key, and the keys of
+tokens belong to the filter that verifies these."""
+
+_NO_ENDPOINTS: Final[Mapping[str, IncEx | bool]] = {
+    "pool": True,
+    "versions": {"__all__": {"endpoints", "health_check"}},
+}
+"""What belongs to the clusters of a model only."""
+
+
+def _inner_paths(models: Mapping[str, Model]) -> dict[str, tuple[str, ...]]:
+    """The paths of other models below those of a model, by its name.
+
+    A new one takes its requests from the native routes of the model.
+    """
+    if not any(model.paths for model in models.values()):
+        return {}
+    owners = {path: name for name, model in models.items() for path in model.prefixes(name)}
+    found: dict[str, list[str]] = defaultdict(list)
+    for path, name in owners.items():
+        for ancestor in ancestors(path):
+            if owners.get(ancestor, name) != name:
+                found[owners[ancestor]].append(path)
+    return {name: tuple(sorted(paths)) for name, paths in found.items()}
+
+
+def _digest(key: _Key, model: Model) -> str:
+    """The hash of everything that the native routes of a model depend on."""
+    own = model.model_dump_json(exclude=_NO_ENDPOINTS)
+    content = json.dumps((key.name, own, key.shared, repr(key.limits), key.inner))
+    return hashlib.sha256(content.encode()).hexdigest()[:_DIGEST_LENGTH]
+
+
+_DIGEST_LENGTH: Final = 16
+"""Hex digits: two models of a name do not have the same digest by chance."""
+
+
+def _compile(key: _Key, model: Model, shared: _Shared) -> CompiledModel:
+    name = key.name
     versions = {names.cluster_name(name, each): v for each, v in model.versions.items()}
     made = {
         cluster: clusters.version_cluster(cluster, version, model.pool, shared.buffer_limit)
         for cluster, version in versions.items()
     }
     placed = plan(name, model, shared.surroundings)
-    route = routes.callout_route(name, model, shared.requests, limits)
+    route = routes.callout_route(name, model, shared.requests, key.limits)
+    digest = _digest(key, model)
     return CompiledModel(
         clusters={cluster: _resource(message) for cluster, message in made.items()},
         endpoints={
@@ -113,8 +170,9 @@ def _compile(name: str, model: Model, shared: _Shared, limits: ModelLimits) -> C
         },
         plan=placed,
         table=_table(
-            native.NativeModel(name, model, placed, shared.requests, shared.groups, route)
+            native.NativeModel(name, digest, model, placed, shared.requests, shared.groups, route)
         ),
+        digest=digest,
     )
 
 

@@ -67,7 +67,7 @@ def matcher(
     exact: dict[str, Parts] = {}
     prefixes: dict[str, Parts] = {}
     for each in fixed:
-        if not any(ancestor in owners for ancestor in (each.path, *_ancestors(each.path))):
+        if not any(ancestor in owners for ancestor in (each.path, *ancestors(each.path))):
             _put_path(exact, prefixes, each.path, [serialized(to_routes(each.routes))])
     for prefix, table in owners.items():
         exact[prefix] = prefixes[f"{prefix}?"] = prefixes[f"{prefix}/"] = [table.callout]
@@ -129,7 +129,7 @@ def _final(path: str, matcher: bytes, table: ModelTable, owners: Mapping[str, Mo
     If it finds no route, Envoy goes on with shorter prefixes of the path: with the native routes of
     the other model.
     """
-    above = (owners[each] for each in _ancestors(path) if each in owners)
+    above = (owners[each] for each in ancestors(path) if each in owners)
     if all(each is table for each in above):
         return [matcher]
     case = field(1, *field(1, serialized(is_present(":path"))), *field(2, *_nested([matcher])))
@@ -145,11 +145,12 @@ def _below(owners: Mapping[str, ModelTable], roots: set[str]) -> Iterator[str]:
     """The paths that lie below another path with native routes."""
     if any(len(table.prefixes) > 1 for table in owners.values()):
         for prefix in owners:
-            if any(ancestor in roots for ancestor in _ancestors(prefix)):
+            if any(ancestor in roots for ancestor in ancestors(prefix)):
                 yield prefix
 
 
-def _ancestors(path: str) -> Iterator[str]:
+def ancestors(path: str) -> Iterator[str]:
+    """The paths above this one, the longest first."""
     while (end := path.rfind("/")) > 0:
         path = path[:end]
         yield path

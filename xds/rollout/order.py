@@ -1,4 +1,4 @@
-"""Plans the steps of a rollout: make before break, and restrict before admit.
+"""Plans the steps of a rollout: make before break, restrict before admit, policy before routes.
 
 Resources are added before other resources refer to them, and removed after the references (see
 "Eventual consistency considerations" in the xDS protocol).
@@ -8,6 +8,10 @@ routes. Neither order of the two is safe: a token whose key the new config adds 
 route that the new config closes, and a token whose key the new config revokes could take a new
 route. So while the routes change, the filter accepts only what both configs accept
 (`extensions.narrowed`), and the callout decides about all other tokens.
+
+Envoy may load a large table of routes for long, and the old native routes of a changed model are
+off as soon as the workers have the new policy. So the policy comes first: the callout decides as
+the new config says about all requests for that model until Envoy has the new routes.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +20,7 @@ from typing import Final
 
 from sluice.contract.names import JWT_FILTER
 from xds.protocol import resource_types
-from xds.protocol.resource_types import EXTENSION, ROUTE, ResourceType
+from xds.protocol.resource_types import EXTENSION, POLICY, ROUTE, ResourceType
 from xds.protocol.snapshot import Resource, Resources, ResourceSet, Snapshot, Variant
 from xds.resources.extensions import narrowed
 
@@ -48,6 +52,7 @@ class _Phases:
 
     current: Snapshot
     made: Snapshot
+    decided: Snapshot
     switched: Snapshot
     admitted: Snapshot
     target: Snapshot
@@ -55,6 +60,16 @@ class _Phases:
     @property
     def makes(self) -> bool:
         return not self.made.has_same_resources(self.current)
+
+    @property
+    def decides(self) -> bool:
+        """Whether the policy must come before the routes."""
+        routes = self.switched.types[ROUTE]
+        return (
+            self.made.types[ROUTE].published
+            and routes.version != self.made.types[ROUTE].version
+            and not self.decided.has_same_resources(self.made)
+        )
 
     @property
     def admits(self) -> bool:
@@ -89,6 +104,8 @@ def steps(current: Snapshot, new: Snapshot, *, settled: bool = True) -> list[Ste
     if any(each.makes for each in every):
         made = published(lambda each: each.made)
         plan.append(Step("make", made, (*MAKE_BEFORE_BREAK, EXTENSION)))
+    if any(each.decides for each in every):
+        plan.append(Step("decide", published(lambda each: each.decided), (POLICY,)))
     switched = published(lambda each: each.switched)
     plan.append(Step("switch", switched, resource_types.ALL, in_force=True))
     if any(each.admits for each in every):
@@ -131,7 +148,8 @@ def _phases(current: Snapshot, new: Snapshot, settled: bool) -> _Phases:
         narrow = _narrow(current, target)
         made = made.with_types({EXTENSION: _with_filter(current, narrow, target)})
         switched = switched.with_types({EXTENSION: _with_filter(target, narrow, target)})
-    return _Phases(current, made, switched, admitted, target)
+    decided = made.with_types({POLICY: target.types[POLICY]})
+    return _Phases(current, made, decided, switched, admitted, target)
 
 
 def _narrows(current: Snapshot, target: Snapshot, settled: bool) -> bool:

@@ -1,4 +1,4 @@
-"""A real gRPC client gets the keys that switch native routes off, as an Envoy does."""
+"""A real gRPC client gets the keys that switch native routes on, as an Envoy does."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -7,7 +7,8 @@ import grpc
 import grpc.aio
 import pytest
 
-from extproc.services.native_runtime import NativeRuntimeService, layer
+from extproc.policy.compiled import NativeRoutes
+from extproc.services.native_runtime import NativeRuntimeService, on_keys
 from extproc.transport import serve
 from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 from protos.runtime_pb2 import Runtime
@@ -15,6 +16,12 @@ from sluice.contract.names import NATIVE_RUNTIME, RUNTIME_TYPE_URL
 from sluice.contract.paths import RUNTIME
 
 pytestmark = pytest.mark.anyio
+
+M = NativeRoutes("d1", "m", ("m/v1", "m/v2"))
+N = NativeRoutes("d2", "n", ("n/v1",))
+M_V2 = {"sluice.native.d1.m/v2"}
+M_ON = {"sluice.native.d1.m", "sluice.native.d1.m/v1", *M_V2}
+N_ON = {"sluice.native.d2.n", "sluice.native.d2.n/v1"}
 
 
 class Stream:
@@ -32,7 +39,7 @@ class Stream:
         )
 
     async def keys(self) -> tuple[str, set[str]]:
-        """The version and the keys of the only response. All values must be 0."""
+        """The version and the keys of the only response. All values must be 100."""
         response = await self.call.read()
         assert isinstance(response, DiscoveryResponse)
         assert response.type_url == RUNTIME_TYPE_URL
@@ -40,7 +47,7 @@ class Stream:
         assert resource.type_url == RUNTIME_TYPE_URL
         runtime = Runtime.FromString(resource.value)
         assert runtime.name == NATIVE_RUNTIME
-        assert set(runtime.layer.values()) <= {0}
+        assert set(runtime.layer.values()) <= {100}
         assert await self.call.read() is grpc.aio.EOF
         assert await self.call.code() is grpc.StatusCode.OK
         return response.version_info, set(runtime.layer)
@@ -54,6 +61,10 @@ class Server:
 
     def stream(self) -> Stream:
         return Stream(self.channel)
+
+    def vouch(self, *routes: NativeRoutes) -> None:
+        self.service.vouch(routes)
+        self.service.publish()
 
     def publish(self, *off: str) -> None:
         self.off.clear()
@@ -73,6 +84,7 @@ class Server:
 async def server() -> AsyncIterator[Server]:
     off: set[str] = set()
     service = NativeRuntimeService(lambda: off)
+    service.vouch((M, N))
     serving = serve("asyncio", service.services(), "127.0.0.1:0")
     address = await serving.start()
     async with grpc.aio.insecure_channel(address) as channel:
@@ -80,28 +92,50 @@ async def server() -> AsyncIterator[Server]:
     await serving.close()
 
 
-def test_a_version_that_is_off_has_a_key_and_so_has_its_model() -> None:
-    assert layer({"m/v1", "m/v2", "n/v1"}) == {
-        "sluice.native.m/v1": 0,
-        "sluice.native.m/v2": 0,
-        "sluice.native.m": 0,
-        "sluice.native.n/v1": 0,
-        "sluice.native.n": 0,
-    }
+def test_a_model_is_on_only_if_all_its_versions_are() -> None:
+    assert set(on_keys(M, ())) == M_ON
+    assert set(on_keys(M, {"m/v1", "n/v1"})) == M_V2
+    assert on_keys(N, {"n/v1"}) == []
 
 
 async def test_a_client_gets_the_layer_and_then_each_change(server: Server) -> None:
     version = ""
     for off, expected in (
-        ([], set()),
-        (["m/v1"], {"sluice.native.m/v1", "sluice.native.m"}),
-        ([], set()),
+        ([], M_ON | N_ON),
+        (["m/v1"], M_V2 | N_ON),
+        (["m/v1", "m/v2", "n/v1"], set()),
+        (["other/v1"], M_ON | N_ON),
     ):
         server.publish(*off)
         stream = server.stream()
         await stream.subscribe(NATIVE_RUNTIME, version=version)
         version, keys = await stream.keys()
         assert keys == expected
+
+
+async def test_routes_of_another_policy_are_off(server: Server) -> None:
+    """An edit of a model changes its digest. Routes that Envoy still has get no key."""
+    first, waiting = server.stream(), server.stream()
+    await first.subscribe(NATIVE_RUNTIME)
+    version, _ = await first.keys()
+    await waiting.subscribe(NATIVE_RUNTIME, version=version)
+    await server.pass_messages()
+    server.vouch(NativeRoutes("d3", "m", ("m/v1",)), N)
+    version, keys = await waiting.keys()
+    assert keys == {"sluice.native.d3.m", "sluice.native.d3.m/v1"} | N_ON
+    last = server.stream()
+    await last.subscribe(NATIVE_RUNTIME, version=version)
+    await server.pass_messages()
+    server.publish()
+    server.vouch(N)
+    _, keys = await last.keys()
+    assert keys == N_ON
+
+
+def test_without_a_policy_no_route_is_on() -> None:
+    _, response = NativeRuntimeService(tuple).response()
+    (resource,) = DiscoveryResponse.FromString(response).resources
+    assert Runtime.FromString(resource.value) == Runtime(name=NATIVE_RUNTIME)
 
 
 async def test_a_client_waits_while_it_has_the_version_of_the_layer(server: Server) -> None:
@@ -113,12 +147,15 @@ async def test_a_client_waits_while_it_has_the_version_of_the_layer(server: Serv
     server.publish()
     server.publish("m/v1")
     _, keys = await waiting.keys()
-    assert keys == {"sluice.native.m/v1", "sluice.native.m"}
+    assert keys == M_V2 | N_ON
 
 
 async def test_all_workers_give_a_layer_the_same_version(server: Server) -> None:
-    server.publish("b/v1", "a/v1", "a/v2")
-    other = NativeRuntimeService(lambda: ["a/v2", "a/v1", "b/v1"])
+    server.vouch(NativeRoutes("old", "m", ("m/v1",)))
+    server.vouch(M, N)
+    server.publish("n/v1", "m/v1", "m/v2")
+    other = NativeRuntimeService(lambda: ["m/v2", "m/v1", "n/v1"])
+    other.vouch((M, N))
     assert server.service.response() == other.response()
 
 
@@ -131,7 +168,7 @@ async def test_a_client_that_asks_for_another_layer_gets_nothing_until_it_asks_f
     server.publish("m/v1")
     await stream.subscribe("other", NATIVE_RUNTIME)
     _, keys = await stream.keys()
-    assert keys == {"sluice.native.m/v1", "sluice.native.m"}
+    assert keys == M_V2 | N_ON
 
 
 async def test_streams_end_without_an_error_when_the_worker_stops(server: Server) -> None:

@@ -27,5 +27,5 @@ def test_a_route_name_has_the_model_and_the_placement(
 
 
 def test_the_runtime_keys_of_a_model_and_of_its_versions_differ() -> None:
-    keys = {native_version_key(cluster_name("m", version)) for version in ("m", "v1")}
-    assert len(keys | {native_model_key("m")}) == 3
+    keys = {native_version_key("d", cluster_name("m", version)) for version in ("m", "v1")}
+    assert len(keys | {native_model_key("d", "m"), native_model_key("e", "m")}) == 4

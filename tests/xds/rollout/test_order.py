@@ -95,8 +95,7 @@ def test_no_step_waits_for_endpoints_of_a_cluster_that_gets_host_names() -> None
 
 
 def test_removals_wait_for_requests_with_an_old_decision() -> None:
-    make_or_switch = steps(snapshot({"a": b"1", "b": b"1"}), snapshot({"a": b"1"}))
-    switch, remove = make_or_switch
+    _, switch, remove = steps(snapshot({"a": b"1", "b": b"1"}), snapshot({"a": b"1"}))
     assert switch.in_force
     assert switch.pause > 0
     assert set(remove.snapshot.types[resource_types.CLUSTER].resources) == {"a"}
@@ -122,21 +121,38 @@ def test_a_type_has_the_version_of_the_config_that_last_changed_it() -> None:
 
 def test_clusters_of_two_configs_together_have_a_version_of_their_own() -> None:
     old, new = snapshot({"a": b"1"}, version="v1"), snapshot({"b": b"1"}, version="v2")
-    make, switch, remove = steps(old, new)
+    make, decide, switch, remove = steps(old, new)
     assert infos(make.snapshot) == ("v2-make", "v1")
+    assert infos(decide.snapshot) == ("v2-make", "v2")
     assert infos(switch.snapshot) == ("v2-make", "v2")
     assert infos(remove.snapshot) == ("v2", "v2")
 
 
 def test_clusters_that_only_grow_have_the_new_version_at_once() -> None:
     old = snapshot({"a": b"1"}, version="v1")
-    make, _ = steps(old, snapshot({"a": b"1", "b": b"1"}, version="v2"))
+    make, *_ = steps(old, snapshot({"a": b"1", "b": b"1"}, version="v2"))
     assert infos(make.snapshot) == ("v2", "v1")
 
 
-def test_a_snapshot_has_the_version_of_the_config_that_decides_about_requests() -> None:
+def test_a_snapshot_has_the_version_of_the_config_whose_routes_it_has() -> None:
     old, new = snapshot({"a": b"1"}, version="v1"), snapshot({"b": b"1"}, version="v2")
-    assert [step.snapshot.version for step in steps(old, new)] == ["v1", "v2", "v2"]
+    assert [step.snapshot.version for step in steps(old, new)] == ["v1", "v1", "v2", "v2"]
+
+
+def test_workers_accept_the_policy_before_envoys_get_the_routes() -> None:
+    old, new = snapshot({"a": b"1"}), snapshot({"a": b"2", "b": b"1"}, version="v2")
+    make, decide, switch = steps(old, new)
+    assert [each.name for each in (make, decide, switch)] == ["make", "decide", "switch"]
+    assert decide.types == (resource_types.POLICY,)
+    assert not decide.in_force
+    before = {
+        each.name: (
+            each.snapshot.types[resource_types.POLICY] == new.types[resource_types.POLICY],
+            each.snapshot.types[resource_types.ROUTE] == new.types[resource_types.ROUTE],
+        )
+        for each in (make, decide, switch)
+    }
+    assert before == {"make": (False, False), "decide": (True, False), "switch": (True, True)}
 
 
 def provider(issuer: str, keys: str, *claims: str) -> JwtProvider:

@@ -30,6 +30,7 @@ def published(config: str, providers: tuple[JwtProvider, ...] | None = None) -> 
             EXTENSION: filters.types[EXTENSION].resources,
             ROUTE: {"gateway": Resource.of(config.encode())},
             resource_types.POLICY: {config: Resource.of(b"policy")},
+            resource_types.RATE_LIMIT: {config: Resource.of(b"limits")},
         },
         config,
     )
@@ -75,14 +76,16 @@ def test_a_change_of_routes_and_keys_is_never_mixed() -> None:
 def test_restrictions_are_in_force_on_every_node_before_the_config_is() -> None:
     async def test() -> None:
         async with start_fleet() as fleet:
-            slow = native_envoy(fleet.nodes, "slow")
-            fleet.clients = [slow, native_envoy(fleet.nodes)]
+            slow, worker = native_envoy(fleet.nodes, "slow"), callout(fleet.nodes)
+            fleet.clients = [slow, native_envoy(fleet.nodes), worker]
             await fleet.roll_out(published("one"))
             slow.automatic = False
             fleet.submit(published("two"))
             await until_waiting(fleet, slow, EXTENSION)
             assert (fleet.rollout.version, fleet.rollout.step) == ("one", "make")
+            assert [set(each.resources) for each in worker.received] == [{"one"}]
             await until_waiting(fleet, slow, ROUTE)
+            assert [set(each.resources) for each in worker.received] == [{"one"}, {"two"}]
             assert (fleet.rollout.version, fleet.rollout.step) == ("one", "switch")
             await until_waiting(fleet, slow, EXTENSION)
             assert (fleet.rollout.version, fleet.rollout.step) == ("two", "admit")
@@ -104,11 +107,27 @@ def test_a_rejected_change_is_taken_back_without_a_mix() -> None:
     async def test() -> None:
         async with start_fleet() as fleet:
             node, worker = native_envoy(fleet.nodes), callout(fleet.nodes)
+            other = Client(fleet.nodes, "other", (resource_types.RATE_LIMIT,))
+            fleet.clients = [node, worker, other]
+            await fleet.roll_out(published("one"))
+            other.rejects = "two"
+            await fleet.roll_out(published("two"))
+            assert ("two", {"kept"}) in check(node)
+            assert check(node)[-1] == ("one", {"kept", "changed", "removed"})
+            assert [set(each.resources) for each in worker.received] == [{"one"}, {"two"}, {"one"}]
+
+    run(test)
+
+
+def test_no_node_gets_routes_of_a_policy_that_a_worker_rejects() -> None:
+    async def test() -> None:
+        async with start_fleet() as fleet:
+            node, worker = native_envoy(fleet.nodes), callout(fleet.nodes)
             fleet.clients = [node, worker]
             await fleet.roll_out(published("one"))
             worker.rejects = "two"
             await fleet.roll_out(published("two"))
-            assert ("two", {"kept"}) in check(node)
+            assert {routes for routes, _ in check(node)} == {"one"}
             assert check(node)[-1] == ("one", {"kept", "changed", "removed"})
 
     run(test)

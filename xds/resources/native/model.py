@@ -41,9 +41,13 @@ from xds.resources.native.predicates import (
 
 @dataclass(frozen=True, slots=True)
 class NativeModel:
-    """A model with native routes. `callout` is its callout route, `groups` the claims of groups."""
+    """A model with native routes. `callout` is its callout route, `groups` the claims of groups.
+
+    `digest` is that of everything that the native routes depend on.
+    """
 
     name: str
+    digest: str
     model: Model
     plan: Plan
     requests: Requests
@@ -201,7 +205,7 @@ def _way(each: NativeModel, way: Way) -> Matcher.OnMatch:
 def _route(each: NativeModel, pick: Pick, more: tuple[RouteCondition, ...]) -> Route:
     """The native route to one version."""
     cluster = names.cluster_name(each.name, pick.version)
-    route = _native_route(each, more, names.native_version_key(cluster))
+    route = _native_route(each, more, names.native_version_key(each.digest, cluster))
     route.route.cluster = cluster
     route.request_headers_to_add.extend(_added(each, pick))
     return route
@@ -209,7 +213,8 @@ def _route(each: NativeModel, pick: Pick, more: tuple[RouteCondition, ...]) -> R
 
 def _weighted_route(each: NativeModel, way: Way) -> Route:
     """The native route to several versions: a bucket of users belongs to one of them."""
-    route = _native_route(each, UNNAMED_CONDITIONS, names.native_model_key(each.name))
+    key = names.native_model_key(each.digest, each.name)
+    route = _native_route(each, UNNAMED_CONDITIONS, key)
     hashed = token_headers.SUBJECT if way.bucket is None else way.bucket
     policy = RouteAction.HashPolicy.Header(header_name=hashed)
     route.route.hash_policy.add(header=policy)
@@ -236,7 +241,9 @@ def _native_route(each: NativeModel, more: tuple[RouteCondition, ...], runtime_k
     route.match.headers.extend(condition.matcher(each) for condition in conditions)
     route.match.runtime_fraction.CopyFrom(
         RuntimeFractionalPercent(
-            default_value=FractionalPercent(numerator=100), runtime_key=runtime_key
+            # Without the key, the route is off: no worker has the policy that it belongs to.
+            default_value=FractionalPercent(numerator=0),
+            runtime_key=runtime_key,
         )
     )
     route.route.ClearField("cluster_header")
