@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from typing import Final
 
 from sluice.config.claims import SPACE_SEPARATED
 from sluice.config.placement import (
@@ -34,13 +35,18 @@ GroupClaims = tuple[str, ...]
 """The claims in which the native issuers have the groups of their callers."""
 
 
-def predicate(test: Test, groups: GroupClaims) -> Predicate:
+MAX_LIST_VALUES: Final = 32
+"""Values with which the items of a list claim are compared. Each needs regular expressions that
+read the whole list, so with more values, a call of the callout takes less time."""
+
+
+def predicate(test: Test, groups: GroupClaims, lists: frozenset[str]) -> Predicate:
     """The predicate of a test, for requests that `undecidable` does not exclude."""
     match test:
         case All(tests=tests):
-            return all_of(predicate(each, groups) for each in tests)
+            return all_of(predicate(each, groups, lists) for each in tests)
         case AnyOf(tests=tests):
-            return any_of(predicate(each, groups) for each in tests)
+            return any_of(predicate(each, groups, lists) for each in tests)
         case HeaderPresent(name=name):
             return is_present(name)
         case HeaderTest(name=name, value=None):
@@ -52,22 +58,43 @@ def predicate(test: Test, groups: GroupClaims) -> Predicate:
         case SubjectTest(value=str(value)):
             return is_exactly(token_headers.SUBJECT, value)
         case GroupTest():
-            values = [_value(*each) for each in _group_headers(test, groups)]
+            values = [_value(*each, lists) for each in _group_headers(test, groups)]
             return any_of(values) if values else never(token_headers.SUBJECT)
         case ClaimTest():
             header = token_headers.claim(test.claim)
-            return _value(header, test.value, test.prefix, test.separated)
+            return _value(header, test.value, test.prefix, test.separated, lists)
     raise AssertionError(f"no predicate for {test}")
 
 
 def undecidable(tests: Iterable[Test], groups: GroupClaims) -> list[Predicate]:
     """Callers with a list claim whose items cannot be compared with the values of the tests."""
-    exact: dict[str, bool] = {}
-    for header, value, prefix, _ in chain.from_iterable(_compared(each, groups) for each in tests):
-        exact[header] = exact.get(header, True) and is_item(value, prefix=prefix)
-    found = [is_list(header) for header, items in exact.items() if not items]
-    readable = [header for header, items in exact.items() if items]
+    values = _values(tests, groups)
+    readable = [header for header, compared in values.items() if _is_comparable(compared)]
+    found = [is_list(header) for header in values if header not in readable]
     return [*found, is_unreadable(readable)] if readable else found
+
+
+def comparable_lists(tests: Iterable[Test], groups: GroupClaims) -> frozenset[str]:
+    """The headers whose lists are compared with the values of the tests, item by item."""
+    values = _values(tests, groups)
+    return frozenset(header for header, compared in values.items() if _is_comparable(compared))
+
+
+_Values = dict[tuple[str, bool], None]
+"""Values, and whether each is a prefix, in the order of the tests."""
+
+
+def _values(tests: Iterable[Test], groups: GroupClaims) -> dict[str, _Values]:
+    """The values with which the tests compare each header."""
+    found: dict[str, _Values] = {}
+    for header, value, prefix, _ in chain.from_iterable(_compared(each, groups) for each in tests):
+        found.setdefault(header, {})[value, prefix] = None
+    return found
+
+
+def _is_comparable(values: _Values) -> bool:
+    few = len(values) <= MAX_LIST_VALUES
+    return few and all(is_item(value, prefix=prefix) for value, prefix in values)
 
 
 _Comparison = tuple[str, str, bool, bool]
@@ -92,7 +119,9 @@ def _group_headers(test: GroupTest, groups: GroupClaims) -> Iterator[_Comparison
         yield token_headers.groups(claim), test.value, test.prefix, separated
 
 
-def _value(header: str, value: str, prefix: bool, separated: bool) -> Predicate:
+def _value(
+    header: str, value: str, prefix: bool, separated: bool, lists: frozenset[str]
+) -> Predicate:
     compared = []
     if not separated or " " not in value:
         compared.append(begins_with(header, value) if prefix else is_exactly(header, value))
@@ -100,6 +129,6 @@ def _value(header: str, value: str, prefix: bool, separated: bool) -> Predicate:
         compared.append(contains(header, f" {value}" if prefix else f" {value} "))
         if not prefix:
             compared += [begins_with(header, f"{value} "), ends_with(header, f" {value}")]
-    if is_item(value, prefix=prefix):
+    if header in lists:
         compared.append((contains_prefix if prefix else contains_text)(header, value))
     return any_of(compared) if compared else never(header)

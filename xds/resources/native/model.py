@@ -22,7 +22,7 @@ from sluice.contract.paths import OIP_PREFIX
 from sluice.contract.reasons import Reason
 from xds.resources import native_mark, token_headers
 from xds.resources.model_messages import boolean, header, uint32
-from xds.resources.native.comparisons import GroupClaims, predicate, undecidable
+from xds.resources.native.comparisons import GroupClaims, comparable_lists, predicate, undecidable
 from xds.resources.native.predicates import (
     Predicate,
     all_of,
@@ -69,6 +69,11 @@ class NativeModel:
             if way.test is not None:
                 yield way.test
 
+    @property
+    def lists(self) -> frozenset[str]:
+        """The headers with claims whose lists are compared item by item."""
+        return comparable_lists(self.tests, self.groups)
+
 
 def _caller_has_token(each: NativeModel) -> Predicate | None:
     return None if each.plan.public else is_present(token_headers.SUBJECT)
@@ -104,7 +109,7 @@ def _claims_are_comparable(each: NativeModel) -> Predicate | None:
 
 def _caller_is_allowed(each: NativeModel) -> Predicate | None:
     access = each.plan.access
-    return None if access is None else predicate(access, each.groups)
+    return None if access is None else predicate(access, each.groups, each.lists)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +193,8 @@ def _by_rules(each: NativeModel) -> Matcher.OnMatch:
     assert last is None
     if not cases:
         return otherwise
-    tested = [(predicate(test, each.groups), way) for test, way in cases if test is not None]
+    lists = each.lists
+    tested = [(predicate(test, each.groups, lists), way) for test, way in cases if test is not None]
     return to_matcher(first_of(tested, otherwise))
 
 
