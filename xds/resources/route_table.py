@@ -14,7 +14,7 @@ from typing import Final
 
 from protos.route_pb2 import Route
 from sluice.contract import headers
-from sluice.contract.paths import OIP_GRPC_PREFIX
+from sluice.contract.paths import OIP_GRPC_PREFIX, OIP_PREFIX
 from xds.protocol.wire import Parts, field
 from xds.resources.model_messages import serialized
 from xds.resources.native.conditions import operation_path
@@ -111,11 +111,18 @@ def _native(tables: list[ModelTable], owners: Mapping[str, ModelTable]) -> Parts
             everywhere = _nested(_final(path, table.everywhere, table, owners))
             _put_path(exact, prefixes, path, everywhere)
             prefixes[f"{path}/"] = everywhere
-    if not operations and not prefixes:
+    if not operations:
         return None
-    # Paths that are no operation get only the routes of paths that the config names.
-    others = _by_path(exact, prefixes) if prefixes else None
-    return _guarded(operation_path(), _by_path(exact, {**prefixes, **operations}), others)
+    # Paths that are no operation get only the routes of paths that the config names. Operations get
+    # these too, if they find nothing else.
+    named = _by_path(exact, prefixes) if prefixes else None
+    found = _by_path(_below_oip(exact), {**_below_oip(prefixes), **operations})
+    return _guarded(operation_path(), found, named)
+
+
+def _below_oip(paths: Mapping[str, Parts]) -> dict[str, Parts]:
+    """The paths that an operation can have, so that the table has the others once."""
+    return {path: found for path, found in paths.items() if path.startswith(OIP_PREFIX)}
 
 
 def _by_path(exact: Mapping[str, Parts], prefixes: Mapping[str, Parts]) -> Parts:

@@ -61,6 +61,27 @@ def test_a_request_does_not_fall_to_native_routes_of_a_shorter_path(
     assert route(compiled(models=models), {":path": path, **request}).name == expected
 
 
+def test_the_table_has_the_native_routes_of_a_path_once_for_each_of_its_forms() -> None:
+    """The forms: the path itself, with a query, and what is below it."""
+
+    def native(*paths: str) -> int:
+        models = {"a": model(access={"public": True}, paths=list(paths))}
+        return len(of_model(compiled(models=models), "a/native"))
+
+    routes_of_a_path = ["version in the header", "stable"]
+    assert native("/x") - native() == 3 * len(routes_of_a_path)
+
+
+def test_a_path_above_those_of_all_operations_has_native_routes_for_them() -> None:
+    models = {"any": model(access={"public": True}, paths=["/v2"]), "b": model()}
+    request = {":method": "POST", "content-length": "1", "content-type": "application/json"}
+    found = [
+        route(compiled(models=models), {":path": f"/v2/models/{name}/infer", **request}).name
+        for name in ("x", "b", "any")
+    ]
+    assert found == ["any/native", "b", "any/native"]
+
+
 def test_a_decided_request_gets_the_routes_of_the_chosen_model_whatever_its_path() -> None:
     snapshot = compiled(models={"a": model(), "b": model()})
     assert set(names(snapshot, path="/v2/models/a/infer", x_sluice_model="b")) == {"b"}
