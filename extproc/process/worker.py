@@ -64,8 +64,8 @@ interpreter's default of 5 ms, a conversion on a thread delays every turn of the
 
 
 RELEASE_DELAY = 1.0
-"""Seconds after a policy until its memory returns to the kernel. Then it is in use no more, and the
-time counts for no edit."""
+"""Seconds after a policy until freed memory returns to the kernel: when the old policy is not in
+use any more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ def never(name: str) -> Predicate:
 
 
 def negated(predicate: Predicate) -> Predicate:
-    """The request does not meet the predicate. A request without the header does not meet it."""
+    """The request does not meet the predicate. That is true of a request without its header."""
     return Predicate(not_matcher=predicate)
 
 
