@@ -11,7 +11,7 @@ POLICY: Final = "policy"
 RUNTIME_TYPE_URL: Final = "type.googleapis.com/envoy.service.runtime.v3.Runtime"
 
 JWT_FILTER: Final = "envoy.filters.http.jwt_authn"
-"""The filter that verifies tokens for native routes, and the only resource of its type (ECDS)."""
+"""The filter that verifies tokens for native routes, and the resource with its config (ECDS)."""
 
 LISTENER: Final = "gateway"
 ROUTE_CONFIGURATION: Final = "gateway"
