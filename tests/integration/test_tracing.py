@@ -12,6 +12,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from sluice.contract import headers
+from sluice.contract.report import MAX_TEXT
 from tests.integration.collector import Collector, attributes
 from tests.integration.gateway import base_config, bearer, running
 
@@ -99,6 +100,22 @@ async def test_a_refusal_is_traced_with_its_reason(
     assert "v2" not in found.values()
     assert found["http.status_code"] == "401"
     assert found["sluice.details"].startswith("sluice:unauthenticated")
+
+
+@pytest.mark.anyio
+async def test_a_log_record_has_a_part_of_a_long_subject_and_the_real_path(
+    traced: tuple[Collector, httpx.AsyncClient],
+) -> None:
+    collector, client = traced
+    trace_id = secrets.token_hex(16)
+    forged = {"x-envoy-original-path": "/forged", "x-sluice-subject": "root"}
+    sent = {**bearer("s" * 20_000), **traceparent(trace_id), **forged}
+    await client.post(PATH, json={}, headers=sent)
+    await collector.wait_for(lambda: bool(of_trace(collector.records, trace_id)))
+    (record,) = of_trace(collector.records, trace_id)
+    found = attributes(record)
+    assert found["sluice.subject"] == "s" * MAX_TEXT
+    assert found["url.path"] == PATH
 
 
 @pytest.mark.anyio

@@ -39,13 +39,13 @@ from xds.resources.messages import grpc_service, pack
 from xds.resources.model_messages import seconds
 
 
-def _by_gateway(header: str) -> str:
-    """The format of a request header that only the gateway may set.
+def _by_gateway(header: str, length: str = "") -> str:
+    """The format of a request header that only the gateway may set. `length` is its maximum.
 
     Envoy removes the client's before it chooses a route. If it refuses a request before, it has not
     removed them, and this format reads a header without a name, which no request has.
     """
-    return f"%CEL(request.headers[xds.route_name == '' ? '' : '{header}'])%"
+    return f"%CEL(request.headers[xds.route_name == '' ? '' : '{header}']){length}%"
 
 
 def _time(start: str, end: str) -> str:
@@ -113,7 +113,7 @@ _ATTRIBUTES = {
     "sluice.details": "%RESPONSE_CODE_DETAILS%",
     "sluice.request_id": _by_gateway(headers.REQUEST_ID),
     "sluice.service": _by_gateway(headers.MODEL_SERVICE),
-    "sluice.subject": _by_gateway(headers.SUBJECT),
+    "sluice.subject": _by_gateway(headers.SUBJECT, f":{MAX_TEXT}"),
     "sluice.reason": _by_gateway(headers.REASON),
     "sluice.canary": _by_gateway(headers.CANARY),
     "sluice.placement": _PLACEMENT,
