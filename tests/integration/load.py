@@ -34,10 +34,6 @@ class Load:
         for thread in self._threads:
             thread.join(30)
 
-    def failures_after(self, moment: float) -> list[str]:
-        """Failures of requests sent after a time of time.monotonic()."""
-        return [failure for began, failure in self.failures if began > moment]
-
     def wait_for(self, responses: int, timeout: float = 20.0) -> None:
         """Waits until this many more requests have had a response with status 200."""
         with self._progress:
