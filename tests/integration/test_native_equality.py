@@ -3,6 +3,7 @@
 import asyncio
 
 from tests.integration.equality.compare import Tally, compare_world
+from tests.integration.equality.conditions import ConditionCheck, omissions
 from tests.integration.equality.gateway import equality_gateway
 
 CONFIGS, REQUESTS = 6, 2_500
@@ -22,3 +23,20 @@ async def _compare() -> Tally:
         for number in range(CONFIGS):
             total.add(await compare_world(gateway, f"test-{number}", REQUESTS))
     return total
+
+
+def test_the_comparison_notices_each_condition_of_native_routes_that_is_left_out() -> None:
+    unnoticed = asyncio.run(_unnoticed())
+    assert not unnoticed
+
+
+async def _unnoticed() -> list[str]:
+    async with equality_gateway() as gateway:
+        check = ConditionCheck(gateway)
+        complete = await check.differences(None)
+        assert not complete.differences, "\n\n".join(map(str, complete.differences[:5]))
+        return [
+            omission.name
+            for omission in omissions()
+            if not (await check.differences(omission)).differences
+        ]

@@ -128,8 +128,16 @@ class Comparison:
         """What is different; None if nothing is."""
         if response.value(b"x-own"):
             return self._admitted(request, response)
+        if is_native(response):
+            found = self._population.expected(request).decision
+            if isinstance(found, Refusal) and not is_odd(request.path):
+                return f"decide() refuses with {found.reason}: {found.detail}"
+            return None
         reason = response.value(_REASON)
         if reason not in _DECISION_REASONS or is_odd(request.path):
+            return None
+        if request.values(b"upgrade"):
+            # Envoy refuses an upgrade that the route does not allow, with the reason `forbidden`.
             return None
         found = self._population.expected(request).decision
         if isinstance(found, Refusal):

@@ -41,6 +41,8 @@ EDITS: Final[dict[str, Edit]] = {
     "change a header": head_edits.change_header,
     "change a header's name": head_edits.change_name,
     "change the media type": head_edits.content_type,
+    "upgrade": head_edits.upgrade,
+    "hide a value of a claim": token_edits.hidden_value,
     "change the method": head_edits.method,
     "change the length": head_edits.length,
     "change the path": path_edits.path_text,
@@ -54,7 +56,7 @@ EDITS: Final[dict[str, Edit]] = {
     "change the HTTP version": _http_version,
 }
 
-_WEIGHTS: Final = (6, 4, 4, 4, 4, 1, 4, 3, 4, 6, 4, 4, 10, 4, 1, 2, 2, 1)
+_WEIGHTS: Final = (6, 4, 4, 4, 4, 1, 4, 1, 3, 3, 4, 6, 4, 4, 10, 4, 1, 2, 2, 1)
 
 
 def edited(request: Request, population: Population) -> Request:

@@ -95,14 +95,14 @@ class EqualityGateway:
         compiled = compile_config(self._load(config), self._started)
         types = {each: resources.resources for each, resources in compiled.snapshot.types.items()}
         marked = _with_marks(change(types) if change else types, self._number)
-        version = str(self._number)
+        version, before = str(self._number), self._rollout.result
         self._rollout.submit(replace(compiled, snapshot=Snapshot.of(marked, version)))
         async with asyncio.timeout(APPLY_TIMEOUT):
             while self._rollout.version != version:
                 if self._rolling_out.done():
                     self._rolling_out.result()
                 result = self._rollout.result
-                if result is not None and result.nack is not None:
+                if result is not before and result is not None and result.nack is not None:
                     raise RejectedError(str(result.nack))
                 await asyncio.sleep(POLL_INTERVAL)
 

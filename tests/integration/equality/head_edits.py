@@ -49,6 +49,13 @@ def spoof_header(rng: random.Random, request: Request, _: Population) -> Request
     return request.with_header(name, value)
 
 
+def upgrade(rng: random.Random, request: Request, _: Population) -> Request:
+    """A request to switch to another protocol, which is valid or almost."""
+    protocol = rng.choice((b"websocket", b"WebSocket", b"h2c", b"x"))
+    connection = rng.choice((b"upgrade", b"Upgrade", b"keep-alive, Upgrade", b"upgrade, x-user-id"))
+    return request.adding((b"upgrade", protocol), (b"connection", connection))
+
+
 def drop_header(rng: random.Random, request: Request, _: Population) -> Request | None:
     if not request.headers:
         return None

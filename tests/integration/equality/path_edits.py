@@ -17,7 +17,8 @@ def path_text(rng: random.Random, request: Request, population: Population) -> R
         head + slash + b"%" + (b"%02x" % last[0] if last else b"2f") + last[1:], path.upper(),
         head + b"/./" + last, head + b"/x/../" + last, path + b";a=b", path + b"%2f", path + b"%00",
         head + slash + b"ready", head + slash + b"generate", head + slash + b"infer", path + b"?",
-        path + b"?access_token=x", path + b"?%ff", path + b"#x",
+        path + b"?access_token=x", path + b"?%ff", path + b"?\xc3\xa9", path + b"?\x7f",
+        path + b"?a=\xff", path + b"#x",
         b"/v2/models/" + other + slash + last,
         b"/v2/models/" + other, b"/v2/models/" + other + b"/infer", b"//" + path[1:],
         path + b"\xc3\xa9",
@@ -25,7 +26,9 @@ def path_text(rng: random.Random, request: Request, population: Population) -> R
         path[1:] or b"x",
         b"/x" + path, path + b"?a=" + b"b" * 3000, path + b"/%2e%2e/infer", path + b"\\x",
     )  # fmt: skip
-    return replace(request, path=rng.choice(changes))
+    changed = rng.choice(changes)
+    # Envoy refuses other bytes than ASCII in HTTP/1.1.
+    return replace(request, path=changed, http2=request.http2 or not changed.isascii())
 
 
 def path_version(rng: random.Random, request: Request, population: Population) -> Request | None:

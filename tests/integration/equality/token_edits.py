@@ -1,5 +1,6 @@
 """Edits of the token: its place, its header, its claims and its signature."""
 
+import base64
 import json
 import random
 from dataclasses import replace
@@ -100,6 +101,7 @@ def _with_claim(
                 {"a": text}, ["x", text], [text, 3], f"{text} other", False, 0, 3.5, "3", [None],
                 "",
                 "\ud800", [text, "\ud800"], "a\0b", [""], 1e400, "x" * 1000, {"unit": text},
+                _like_a_list([text]), _like_a_list(["x", text]), [["x"], text], ["\\", text],
             )  # fmt: skip
     value = rng.choice(values)
     if name in policies.CLAIMS and "." in name and not name.startswith("https:"):
@@ -110,6 +112,31 @@ def _with_claim(
             claims[name] = random_value(rng)
         return replace(credential, claims=claims)
     return replace(credential, claims={**credential.claims, name: value})
+
+
+def _like_a_list(items: list[str]) -> str:
+    """Text in which Envoy's header of a claim is the same as for a list."""
+    return base64.b64encode(json.dumps(items, separators=(",", ":")).encode()).decode()
+
+
+def hidden_value(rng: random.Random, request: Request, _: Population) -> Request | None:
+    """A claim in which a value that may be admitted stands deeper, or as a part of other text."""
+    credential = request.credential
+    names = ("group", "groups", "roles", "tier", "team", "scope")
+    found = [name for name in names if credential is not None and credential.claims.get(name)]
+    if credential is None or not found:
+        return None
+    name = rng.choice(found)
+    value = credential.claims[name]
+    text = value[-1] if isinstance(value, list) else value
+    hidden = (
+        [value], [[text]], ["x", [text]], {"x": text}, [{"x": text}], f'x","{text}',
+        [f'x","{text}'],
+        [f'{text}","x'], f'["{text}"]', ["\\", text], f"x {text} y", [f"x {text} y"],
+    )  # fmt: skip
+    return request.with_credential(
+        replace(credential, claims={**credential.claims, name: rng.choice(hidden)})
+    )
 
 
 def token_header(rng: random.Random, request: Request, population: Population) -> Request | None:
