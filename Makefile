@@ -76,10 +76,12 @@ h2spec: install
 fuzz: install
 	$(BIN)/python -m bench.fuzz $(ARGS)
 
-# Measures whole gateways beside plain Envoy: native and callout placement, few and many models.
+# Measures whole gateways: text beside plain Envoy, by native placement and by the callout, with one
+# model and with many; and pictures.
 bench-gateway: install
 	@{ command -v wrk && command -v nginx; } >/dev/null || { apt-get update -qq && apt-get install -y -qq wrk nginx-light; }
 	$(BIN)/python -m bench.gateway $(ARGS)
+	$(BIN)/python -m bench.pictures
 
 # Measures the cost of a callout.
 bench-callout: install
