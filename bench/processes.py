@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -154,9 +154,10 @@ def _wait_until_ready(log: Path, timeout: float) -> None:
 def process_tree(pid: int) -> Iterator[int]:
     """A process and all its descendants."""
     yield pid
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            yield from process_tree(int(child))
+    with suppress(OSError):  # a thread or a process ends meanwhile
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                yield from process_tree(int(child))
 
 
 def callout_processes(sluice_up_pid: int) -> list[int]:

@@ -185,10 +185,19 @@ class Gateway:
 
 def descendants(pid: int) -> Iterator[int]:
     """Ids of the child processes, of their child processes, and so on."""
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
-            yield child
-            yield from descendants(child)
+    for child in _children(pid):
+        yield child
+        yield from descendants(child)
+
+
+def _children(pid: int) -> list[int]:
+    """Ids of the child processes. Threads and processes may end while this reads about them."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                found += map(int, (task / "children").read_text().split())
+    return found
 
 
 def command_line(pid: int) -> str:

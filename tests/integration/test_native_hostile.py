@@ -8,8 +8,13 @@ from dataclasses import dataclass, replace
 import pytest
 
 from tests.integration.equality import hostile, hostile_config
-from tests.integration.equality.compare import is_native
-from tests.integration.equality.gateway import NUMBER, ROUTE, EqualityGateway, equality_gateway
+from tests.integration.equality.gateway import (
+    NUMBER,
+    ROUTE,
+    EqualityGateway,
+    equality_gateway,
+    is_native,
+)
 from tests.integration.equality.request import Header, Request, Response
 
 CASES = {case.name: case for case in hostile.cases()}
@@ -45,7 +50,8 @@ async def _answers() -> dict[str, list[tuple[bool, Answer]]]:
         gateway.client = replace(gateway.client, connections=8, streams=1)
         for placement in ("auto", "callout"):
             config = {**hostile_config.config(gateway.model_port), "placement": placement}
-            await gateway.apply(config, hostile_config.post("public"))
+            probe, native = hostile_config.post("public"), placement == "auto"
+            await gateway.apply(config, probe, native=native)
             for name, answer in (await _send(gateway)).items():
                 found[name].append(answer)
     return found

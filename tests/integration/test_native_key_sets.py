@@ -22,6 +22,9 @@ from tests.integration.gateway import AUDIENCE
 from tests.integration.token_envoy import TokenEnvoy, token_envoy, tokens_config
 from xds.resources.key_sets import TOKEN_PATTERN, envoy_key_set
 
+LIFETIME = 24 * 3600
+"""Seconds: pytest makes the tokens when it collects the tests, long before it runs them."""
+
 LEEWAY = 30
 RSA_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 LAST = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -63,7 +66,8 @@ class Issuer:
     def token(
         self, key: PrivateKey | bytes, algorithm: str, key_id: str | None = None, **claims: object
     ) -> str:
-        standard = {"iss": self.url, "aud": AUDIENCE, "sub": "alice", "exp": int(time.time()) + 600}
+        expires = int(time.time()) + LIFETIME
+        standard = {"iss": self.url, "aud": AUDIENCE, "sub": "alice", "exp": expires}
         headers = {} if key_id is None else {"kid": key_id}
         return jwt.encode({**standard, **claims}, key, algorithm, headers)
 

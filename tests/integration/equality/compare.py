@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from extproc.decision import Refusal
 from extproc.policy.compiled import compile_policy
-from sluice.contract.names import split_route_name
 from sluice.contract.reasons import DECISION_REFUSALS
 from tests.integration.equality.edits import edited
-from tests.integration.equality.gateway import ROUTE, Change, EqualityGateway
+from tests.integration.equality.gateway import Change, EqualityGateway, is_native
 from tests.integration.equality.oracle import Expected
 from tests.integration.equality.policies import World, random_world
 from tests.integration.equality.population import Population
@@ -197,11 +196,6 @@ def _compared(pairs: list[Header] | tuple[Header, ...]) -> list[Header]:
             (b"cookie", b"; ".join(sorted(filter(None, cookies.split(b"; "))))),
         ]
     )
-
-
-def is_native(response: Response) -> bool:
-    """Whether a native route has taken the request."""
-    return split_route_name(response.value(ROUTE).decode())[1] == "native"
 
 
 def is_odd(path: bytes) -> bool:

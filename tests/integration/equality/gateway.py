@@ -22,6 +22,7 @@ from sluice.config.checked import LoadedConfig, check_files
 from sluice.config.errors import unplaced
 from sluice.config.named_files import RUNS_HERE
 from sluice.config.policy import PolicyDocument
+from sluice.contract.names import split_route_name
 from sluice.runner import plan
 from sluice.runner.envoy import wait_for_callout
 from sluice.runner.process import ChildProcess, ProcessSpec
@@ -53,6 +54,11 @@ class RejectedError(Exception):
     """A node has rejected a config."""
 
 
+def is_native(response: Response) -> bool:
+    """Whether a native route has taken the request."""
+    return split_route_name(response.value(ROUTE).decode())[1] == "native"
+
+
 class EqualityGateway:
     """Envoy, one callout worker, and a model server that echoes requests.
 
@@ -76,17 +82,22 @@ class EqualityGateway:
         """The policy of a config."""
         return self._load(config).policy
 
-    async def apply(self, config: Config, probe: Request, change: Change | None = None) -> None:
-        """Put a config in force, with changed resources. `probe` is a request that it admits."""
+    async def apply(
+        self, config: Config, probe: Request, change: Change | None = None, *, native: bool = False
+    ) -> None:
+        """Put a config in force, with changed resources. `probe` is a request that it admits.
+
+        `native`: wait until Envoy admits the probe alone. The workers switch native routes on.
+        """
         await self._publish(config, change)
-        found: list[bytes] = []
+        found: list[tuple[bytes, bool]] = []
 
         def on_response(_: Request, response: Response) -> None:
-            found.append(response.value(NUMBER))
+            found.append((response.value(NUMBER), is_native(response) or not native))
 
         single = replace(self.client, connections=1)
         async with asyncio.timeout(APPLY_TIMEOUT):
-            while found[-1:] != [str(self._number).encode()]:
+            while found[-1:] != [(str(self._number).encode(), True)]:
                 await single.send([probe], on_response)
 
     async def _publish(self, config: Config, change: Change | None = None) -> None:
