@@ -73,5 +73,6 @@ def edited_by(name: str, request: Request, population: Population) -> Request:
     for _ in range(MAX_TRIES):
         found = EDITS[name](population.rng, request, population)
         if found is not None and not found.is_sent_as(request):
-            return replace(found, edit=name)
+            # Over HTTP/2, one invalid request would take the others on its connection with it.
+            return replace(found, edit=name, http2=found.http2 and not found.ends_http2)
     return edited(request, population)

@@ -9,6 +9,8 @@ Header = tuple[bytes, bytes]
 
 AUTHORITY = b"gateway.test"
 
+_NOT_IN_HTTP2 = frozenset((b"connection", b"upgrade", b"keep-alive", b"transfer-encoding"))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
@@ -56,6 +58,15 @@ class Request:
         """This request with the token of a credential."""
         header = b"Bearer " + credential.token()
         return replace(self.with_header(b"authorization", header), credential=credential)
+
+    @property
+    def ends_http2(self) -> bool:
+        """Whether Envoy answers this request over HTTP/2 by ending the connection, with all streams
+        (RFC 9113 sections 8.2 and 8.3).
+        """
+        names = [name for name, _ in self.headers]
+        forbidden = any(n in _NOT_IN_HTTP2 or n != n.lower() for n in names)
+        return forbidden or not self.path.startswith(b"/") or b"\x7f" in self.path
 
     def is_sent_as(self, other: "Request") -> bool:
         """Whether both requests are the same bytes."""
