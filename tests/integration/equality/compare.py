@@ -151,6 +151,8 @@ class Comparison:
         address, _, rest = head.partition(b"\n")
         line, *lines = rest.split(b"\r\n")
         if request.method != b"HEAD":
+            if line.count(b" ") != 2:
+                return f"the model server got {line!r}, and the client {response.body[:200]!r}"
             path = line.split(b" ")[1]
             if path != request.path and not is_odd(request.path):
                 return f"the path at the model server is {path!r}"
