@@ -49,8 +49,12 @@ def spoof_header(rng: random.Random, request: Request, _: Population) -> Request
     return request.with_header(name, value)
 
 
-def upgrade(rng: random.Random, request: Request, _: Population) -> Request:
-    """A request to switch to another protocol, which is valid or almost."""
+def upgrade(rng: random.Random, request: Request, _: Population) -> Request | None:
+    """A request to switch to another protocol. With GET, it could be valid, and the model server of
+    the test speaks no other protocol.
+    """
+    if request.method == b"GET":
+        return None
     protocol = rng.choice((b"websocket", b"WebSocket", b"h2c", b"x"))
     connection = rng.choice((b"upgrade", b"Upgrade", b"keep-alive, Upgrade", b"upgrade, x-user-id"))
     return request.adding((b"upgrade", protocol), (b"connection", connection))
