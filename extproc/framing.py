@@ -1,7 +1,6 @@
-"""What precedes bytes on the wire: the prefix of gRPC messages (PROTOCOL-HTTP2.md,
-"Length-Prefixed-Message") and the head of protobuf fields.
+"""The prefix of gRPC messages on the wire (PROTOCOL-HTTP2.md, "Length-Prefixed-Message").
 
-The transport, the services that handle gRPC bodies, and the conversion share it.
+The transport and the services that handle gRPC bodies share it.
 """
 
 from struct import Struct
@@ -22,25 +21,3 @@ def length_prefixed(message: bytes) -> bytes:
 def length_prefixed_content(message: Content) -> Content:
     """The same for a message that may stand in several buffers."""
     return prefixed(PREFIX.pack(0, len(message)), message)
-
-
-def field_head(number: int, size: int) -> bytes:
-    """Tag and length of a protobuf field that holds `size` bytes or a message of this size.
-
-    protobuf copies the content of such a field for each message around it, and holds the
-    interpreter lock meanwhile. So messages with large content are written without it.
-    """
-    return _varint(number << 3 | _DELIMITED) + _varint(size)
-
-
-_DELIMITED = 2
-"""Wire type of a field that has a length."""
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)

@@ -26,6 +26,7 @@ DEPENDENCIES = {
         "sluice.contract sluice.garbage_collection sluice.keys sluice.near_names sluice.printable"
     ),
     "sluice.state_changes": "",
+    "sluice.protobuf_fields": "",
     "sluice.restart": "",
     "sluice.http": "sluice.config sluice.fetch sluice.printable sluice.user_agent",
     "sluice.images": "sluice.config",
@@ -47,8 +48,9 @@ DEPENDENCIES = {
     ),
     "extproc.auth": "sluice.config sluice.contract sluice.keys sluice.printable",
     "extproc.convert": (
-        "extproc.framing extproc.memory_budget extproc.problem extproc.segments protos"
+        "extproc.memory_budget extproc.problem extproc.segments protos"
         " sluice.config sluice.contract sluice.garbage_collection sluice.images"
+        " sluice.protobuf_fields"
     ),
     "extproc.policy": (
         "extproc.auth extproc.convert extproc.rpc extproc.transport"
@@ -75,7 +77,7 @@ DEPENDENCIES = {
     "extproc.services.ext_proc": (
         "extproc.caller extproc.convert extproc.decision extproc.framing"
         " extproc.memory_budget extproc.policy extproc.rpc extproc.segments extproc.services"
-        " protos sluice.contract"
+        " protos sluice.contract sluice.protobuf_fields"
     ),
     "extproc.process": (
         "extproc.auth extproc.breaker extproc.convert extproc.counter_table extproc.limits"
@@ -85,7 +87,7 @@ DEPENDENCIES = {
     ),
     "extproc.transport.__main__": "extproc.rpc extproc.services extproc.transport",
     "xds": "",
-    "xds.protocol": "protos sluice.contract sluice.printable",
+    "xds.protocol": "protos sluice.contract sluice.printable sluice.protobuf_fields",
     "xds.sources": "sluice.config sluice.keys",
     "xds.resources": (
         "protos sluice.config sluice.contract sluice.keys sluice.user_agent xds.protocol"

@@ -26,11 +26,11 @@ from extproc.convert.tensor import (
     check_dimensions,
     raw_element_count,
 )
-from extproc.framing import field_head
 from extproc.segments import Buffer, Content, Segments
 from protos import inference_pb2 as v2
 from protos import tensor_pb2
 from sluice.contract.reasons import Reason
+from sluice.protobuf_fields import field_head
 
 CONTENTS = {
     "BOOL": "bool_contents",

@@ -5,7 +5,6 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Final
 
-from extproc.framing import field_head
 from extproc.segments import Content, prefixed
 from extproc.services.responses import Headers
 from protos.base_pb2 import HeaderMap, HeaderValue, HeaderValueOption
@@ -21,6 +20,7 @@ from protos.ext_proc_pb2 import (
     TrailersResponse,
 )
 from sluice.contract.headers import BODY_LENGTH
+from sluice.protobuf_fields import field_head
 
 PASS: Mapping[str, bytes] = {
     "request_body": ProcessingResponse(request_body=BodyResponse()).SerializeToString(),
