@@ -16,7 +16,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class RouteConfiguration(_message.Message):
-    __slots__ = ("name", "virtual_hosts", "response_headers_to_add", "response_headers_to_remove", "request_headers_to_add", "request_headers_to_remove", "cluster_specifier_plugins", "typed_per_filter_config")
+    __slots__ = ("name", "virtual_hosts", "response_headers_to_add", "response_headers_to_remove", "request_headers_to_add", "request_headers_to_remove", "typed_per_filter_config")
     class TypedPerFilterConfigEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -30,7 +30,6 @@ class RouteConfiguration(_message.Message):
     RESPONSE_HEADERS_TO_REMOVE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_HEADERS_TO_ADD_FIELD_NUMBER: _ClassVar[int]
     REQUEST_HEADERS_TO_REMOVE_FIELD_NUMBER: _ClassVar[int]
-    CLUSTER_SPECIFIER_PLUGINS_FIELD_NUMBER: _ClassVar[int]
     TYPED_PER_FILTER_CONFIG_FIELD_NUMBER: _ClassVar[int]
     name: str
     virtual_hosts: _containers.RepeatedCompositeFieldContainer[VirtualHost]
@@ -38,9 +37,8 @@ class RouteConfiguration(_message.Message):
     response_headers_to_remove: _containers.RepeatedScalarFieldContainer[str]
     request_headers_to_add: _containers.RepeatedCompositeFieldContainer[_base_pb2.HeaderValueOption]
     request_headers_to_remove: _containers.RepeatedScalarFieldContainer[str]
-    cluster_specifier_plugins: _containers.RepeatedCompositeFieldContainer[ClusterSpecifierPlugin]
     typed_per_filter_config: _containers.MessageMap[str, _any_pb2.Any]
-    def __init__(self, name: _Optional[str] = ..., virtual_hosts: _Optional[_Iterable[_Union[VirtualHost, _Mapping]]] = ..., response_headers_to_add: _Optional[_Iterable[_Union[_base_pb2.HeaderValueOption, _Mapping]]] = ..., response_headers_to_remove: _Optional[_Iterable[str]] = ..., request_headers_to_add: _Optional[_Iterable[_Union[_base_pb2.HeaderValueOption, _Mapping]]] = ..., request_headers_to_remove: _Optional[_Iterable[str]] = ..., cluster_specifier_plugins: _Optional[_Iterable[_Union[ClusterSpecifierPlugin, _Mapping]]] = ..., typed_per_filter_config: _Optional[_Mapping[str, _any_pb2.Any]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., virtual_hosts: _Optional[_Iterable[_Union[VirtualHost, _Mapping]]] = ..., response_headers_to_add: _Optional[_Iterable[_Union[_base_pb2.HeaderValueOption, _Mapping]]] = ..., response_headers_to_remove: _Optional[_Iterable[str]] = ..., request_headers_to_add: _Optional[_Iterable[_Union[_base_pb2.HeaderValueOption, _Mapping]]] = ..., request_headers_to_remove: _Optional[_Iterable[str]] = ..., typed_per_filter_config: _Optional[_Mapping[str, _any_pb2.Any]] = ...) -> None: ...
 
 class VirtualHost(_message.Message):
     __slots__ = ("name", "domains", "routes", "typed_per_filter_config", "retry_policy", "matcher")
@@ -165,7 +163,7 @@ class QueryParameterMatcher(_message.Message):
     def __init__(self, name: _Optional[str] = ..., string_match: _Optional[_Union[_matcher_pb2.StringMatcher, _Mapping]] = ..., present_match: _Optional[bool] = ...) -> None: ...
 
 class RouteAction(_message.Message):
-    __slots__ = ("cluster", "cluster_header", "weighted_clusters", "cluster_specifier_plugin", "inline_cluster_specifier_plugin", "prefix_rewrite", "timeout", "retry_policy", "hash_policy", "cluster_not_found_response_code", "idle_timeout", "upgrade_configs")
+    __slots__ = ("cluster", "cluster_header", "weighted_clusters", "prefix_rewrite", "timeout", "retry_policy", "hash_policy", "cluster_not_found_response_code", "idle_timeout", "upgrade_configs")
     class ClusterNotFoundResponseCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         SERVICE_UNAVAILABLE: _ClassVar[RouteAction.ClusterNotFoundResponseCode]
@@ -196,8 +194,6 @@ class RouteAction(_message.Message):
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_HEADER_FIELD_NUMBER: _ClassVar[int]
     WEIGHTED_CLUSTERS_FIELD_NUMBER: _ClassVar[int]
-    CLUSTER_SPECIFIER_PLUGIN_FIELD_NUMBER: _ClassVar[int]
-    INLINE_CLUSTER_SPECIFIER_PLUGIN_FIELD_NUMBER: _ClassVar[int]
     PREFIX_REWRITE_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     RETRY_POLICY_FIELD_NUMBER: _ClassVar[int]
@@ -208,8 +204,6 @@ class RouteAction(_message.Message):
     cluster: str
     cluster_header: str
     weighted_clusters: WeightedCluster
-    cluster_specifier_plugin: str
-    inline_cluster_specifier_plugin: ClusterSpecifierPlugin
     prefix_rewrite: str
     timeout: _duration_pb2.Duration
     retry_policy: RetryPolicy
@@ -217,7 +211,7 @@ class RouteAction(_message.Message):
     cluster_not_found_response_code: RouteAction.ClusterNotFoundResponseCode
     idle_timeout: _duration_pb2.Duration
     upgrade_configs: _containers.RepeatedCompositeFieldContainer[RouteAction.UpgradeConfig]
-    def __init__(self, cluster: _Optional[str] = ..., cluster_header: _Optional[str] = ..., weighted_clusters: _Optional[_Union[WeightedCluster, _Mapping]] = ..., cluster_specifier_plugin: _Optional[str] = ..., inline_cluster_specifier_plugin: _Optional[_Union[ClusterSpecifierPlugin, _Mapping]] = ..., prefix_rewrite: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retry_policy: _Optional[_Union[RetryPolicy, _Mapping]] = ..., hash_policy: _Optional[_Iterable[_Union[RouteAction.HashPolicy, _Mapping]]] = ..., cluster_not_found_response_code: _Optional[_Union[RouteAction.ClusterNotFoundResponseCode, str]] = ..., idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., upgrade_configs: _Optional[_Iterable[_Union[RouteAction.UpgradeConfig, _Mapping]]] = ...) -> None: ...
+    def __init__(self, cluster: _Optional[str] = ..., cluster_header: _Optional[str] = ..., weighted_clusters: _Optional[_Union[WeightedCluster, _Mapping]] = ..., prefix_rewrite: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retry_policy: _Optional[_Union[RetryPolicy, _Mapping]] = ..., hash_policy: _Optional[_Iterable[_Union[RouteAction.HashPolicy, _Mapping]]] = ..., cluster_not_found_response_code: _Optional[_Union[RouteAction.ClusterNotFoundResponseCode, str]] = ..., idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., upgrade_configs: _Optional[_Iterable[_Union[RouteAction.UpgradeConfig, _Mapping]]] = ...) -> None: ...
 
 class WeightedCluster(_message.Message):
     __slots__ = ("clusters", "runtime_key_prefix", "total_weight", "header_name", "use_hash_policy")
@@ -258,26 +252,6 @@ class WeightedCluster(_message.Message):
     header_name: str
     use_hash_policy: _wrappers_pb2.BoolValue
     def __init__(self, clusters: _Optional[_Iterable[_Union[WeightedCluster.ClusterWeight, _Mapping]]] = ..., runtime_key_prefix: _Optional[str] = ..., total_weight: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., header_name: _Optional[str] = ..., use_hash_policy: _Optional[_Union[_wrappers_pb2.BoolValue, _Mapping]] = ...) -> None: ...
-
-class ClusterSpecifierPlugin(_message.Message):
-    __slots__ = ("extension", "is_optional")
-    EXTENSION_FIELD_NUMBER: _ClassVar[int]
-    IS_OPTIONAL_FIELD_NUMBER: _ClassVar[int]
-    extension: _core_pb2.TypedExtensionConfig
-    is_optional: bool
-    def __init__(self, extension: _Optional[_Union[_core_pb2.TypedExtensionConfig, _Mapping]] = ..., is_optional: _Optional[bool] = ...) -> None: ...
-
-class MatcherClusterSpecifier(_message.Message):
-    __slots__ = ("cluster_matcher",)
-    CLUSTER_MATCHER_FIELD_NUMBER: _ClassVar[int]
-    cluster_matcher: _matcher_pb2.Matcher
-    def __init__(self, cluster_matcher: _Optional[_Union[_matcher_pb2.Matcher, _Mapping]] = ...) -> None: ...
-
-class ClusterAction(_message.Message):
-    __slots__ = ("cluster",)
-    CLUSTER_FIELD_NUMBER: _ClassVar[int]
-    cluster: str
-    def __init__(self, cluster: _Optional[str] = ...) -> None: ...
 
 class RetryPolicy(_message.Message):
     __slots__ = ("retry_on", "num_retries", "per_try_timeout", "retry_host_predicate", "host_selection_retry_max_attempts")

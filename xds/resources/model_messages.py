@@ -41,13 +41,7 @@ PACKED: Final[Mapping[type[Message], str]] = {
     http_filters_pb2.RBACPerRoute: "envoy.extensions.filters.http.rbac.v3.RBACPerRoute",
     matcher_pb2.HttpRequestHeaderMatchInput: "envoy.type.matcher.v3.HttpRequestHeaderMatchInput",
     matcher_pb2.Matcher: "xds.type.matcher.v3.Matcher",
-    route_pb2.ClusterAction: (
-        "envoy.extensions.router.cluster_specifiers.matcher.v3.ClusterAction"
-    ),
     route_pb2.FilterConfig: "envoy.config.route.v3.FilterConfig",
-    route_pb2.MatcherClusterSpecifier: (
-        "envoy.extensions.router.cluster_specifiers.matcher.v3.MatcherClusterSpecifier"
-    ),
     route_pb2.PreviousHostsPredicate: (
         "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
     ),
