@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import json
+import os
 import shutil
 import signal
 import socket
@@ -181,6 +182,16 @@ class Gateway:
         """Ids of the descendants of `sluice up` whose command lines contain this text."""
         assert self.process is not None
         return [pid for pid in descendants(self.process.pid) if text in command_line(pid)]
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """A process that does not run in the block."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def descendants(pid: int) -> Iterator[int]:

@@ -9,7 +9,6 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -17,7 +16,7 @@ import pytest
 
 from sluice.cli import main
 from sluice.contract.names import CALLOUT_CLUSTER, RUNTIME_CLUSTER
-from tests.integration.gateway import Gateway, base_config, bearer, eventually, running
+from tests.integration.gateway import Gateway, base_config, bearer, eventually, running, stopped
 
 PATH = "/v2/models/echo/infer"
 BREAKER = {"window": "2s", "buckets": 20, "min_volume": 10, "probe_successes": 5}
@@ -101,16 +100,6 @@ def close_breaker(gateway: Gateway) -> None:
     control(gateway, fail_rate=0.0)
     with gateway.client() as client:
         eventually(lambda: reasons(client, 10) == {"": 10} and has_keys(gateway, ALL_KEYS), 20)
-
-
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """A process that does not run in the block."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def test_the_placement_says_who_decides(own: Gateway) -> None:

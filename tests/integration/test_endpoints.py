@@ -1,10 +1,7 @@
 """With a real Envoy: status and log show which endpoints and processes do not work."""
 
-import os
-import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 from threading import Thread
 
 import pytest
@@ -17,6 +14,7 @@ from tests.integration.gateway import (
     eventually,
     free_ports,
     running,
+    stopped,
 )
 
 CHECK = {"path": "/v2/health/live", "interval": "200ms", "timeout": "1s", "unhealthy_threshold": 1}
@@ -54,15 +52,6 @@ def address(gateway: Gateway, model: str, number: int = 0) -> str:
         number
     ]
     return endpoint["address"]
-
-
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def test_endpoints_are_shown_with_their_health(gateway: Gateway) -> None:

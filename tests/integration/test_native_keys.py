@@ -4,8 +4,6 @@ gone.
 Whether a request was decided natively is seen in the calls to the callout: the workers count them.
 """
 
-import os
-import signal
 from collections.abc import Iterator
 
 import httpx
@@ -20,6 +18,7 @@ from tests.integration.gateway import (
     eventually,
     jwks,
     running,
+    stopped,
     token,
 )
 
@@ -101,8 +100,7 @@ def test_without_the_control_plane_the_callout_decides_after_the_ttl(
     gateway: Gateway, connection: httpx.Client
 ) -> None:
     (control_plane,) = gateway.processes("control-plane")
-    os.kill(control_plane, signal.SIGSTOP)
-    try:
+    with stopped(control_plane):
         assert is_native(gateway, connection, token())
         eventually(
             lambda: (
@@ -110,6 +108,4 @@ def test_without_the_control_plane_the_callout_decides_after_the_ttl(
             ),
             timeout=60,
         )
-    finally:
-        os.kill(control_plane, signal.SIGCONT)
     eventually(lambda: is_native(gateway, connection, token()), timeout=30)
