@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 import httpx
-from envoy_data_plane.envoy.config.core.v3 import DataSource, SubstitutionFormatString
+from envoy_data_plane.envoy.config.core.v3 import Address, DataSource, SubstitutionFormatString
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
 from envoy_data_plane.envoy.config.route.v3 import (
     DirectResponseAction,
@@ -45,8 +45,9 @@ from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
 from xds.protocol.server import AdsServer
 from xds.protocol.snapshot import Resource, Snapshot
+from xds.resources.data_plane_messages import of_protos, pack
 from xds.resources.extensions import extension, jwt_filter, verifying
-from xds.resources.messages import address, pack
+from xds.resources.proto_messages import address
 
 SUBJECT = "x-subject"
 """The header with the subject of an accepted token."""
@@ -104,7 +105,9 @@ def _listener(listens: str, pattern: str) -> Listener:
         name="envoy.filters.network.http_connection_manager", typed_config=pack(manager)
     )
     return Listener(
-        name=LISTENER, address=address(listens), filter_chains=[FilterChain(filters=[network])]
+        name=LISTENER,
+        address=of_protos(Address, address(listens)),
+        filter_chains=[FilterChain(filters=[network])],
     )
 
 

@@ -37,7 +37,7 @@ from protos import (
     route_pb2,
     runtime_pb2,
 )
-from xds.resources.model_messages import PACKED
+from xds.resources.proto_messages import PACKED
 
 
 def message_named(name: str) -> type[betterproto2.Message]:

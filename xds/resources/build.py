@@ -32,9 +32,9 @@ from xds.resources.envoy_versions import CALLOUT_ONLY
 from xds.resources.filters import EXT_PROC
 from xds.resources.jwt_authn import Tokens
 from xds.resources.listener import listener
-from xds.resources.model_messages import serialized
 from xds.resources.models import CompiledModel, ModelCache
 from xds.resources.policy import policy
+from xds.resources.proto_messages import serialized
 from xds.resources.rate_limit_config import rate_limit_configs
 
 NO_KEY_SETS: Final[Mapping[str, KeySet]] = MappingProxyType({})

@@ -15,7 +15,7 @@ from sluice.config.gateway import Callout
 from sluice.contract.names import CALLOUT_CLUSTER
 from xds.resources import upstream
 from xds.resources.endpoints import contain_endpoints
-from xds.resources.model_messages import extension, seconds, uint32
+from xds.resources.proto_messages import extension, seconds, uint32
 
 MAX_CALLS = 100_000
 """Concurrent calls to the callout: high, because other limits apply before the callout."""

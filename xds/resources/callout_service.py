@@ -3,8 +3,8 @@
 from envoy_data_plane.envoy.config.core.v3 import BackoffStrategy, GrpcService, RetryPolicy
 
 from sluice.contract.names import CALLOUT_CLUSTER
-from xds.resources.messages import grpc_service
-from xds.resources.model_messages import seconds
+from xds.resources.data_plane_messages import grpc_service
+from xds.resources.proto_messages import seconds
 
 MAX_CALLOUT_RETRIES = 8
 """Maximum retries of a call to the callout, for calls that fail because a worker has ended or

@@ -16,7 +16,7 @@ from sluice.config import Version
 from sluice.config.models import HealthCheck, Pool
 from xds.resources import upstream
 from xds.resources.endpoints import contain_endpoints, uses_eds, version_addresses
-from xds.resources.model_messages import from_ads, seconds, uint32
+from xds.resources.proto_messages import from_ads, seconds, uint32
 
 IDLE_TIMEOUTS: Final = {"http": 1.5, "grpc": 60.0}
 """Seconds by protocol. HTTP/1.1 servers close idle connections without a warning, some after 2 s.

@@ -24,8 +24,8 @@ from protos.matcher_pb2 import RegexMatcher, StringMatcher
 from protos.route_pb2 import HeaderMatcher, Route
 from sluice.config.cors import ANY, Cors, origin_expression
 from sluice.contract.local_replies import ORIGIN_POLICY
-from xds.resources import messages
-from xds.resources.model_messages import boolean, header, pack
+from xds.resources import data_plane_messages
+from xds.resources.proto_messages import boolean, header, pack
 
 CORS = "envoy.filters.http.cors"
 ORIGINS = "envoy.filters.http.rbac"
@@ -44,7 +44,7 @@ RESPONSE_HEADERS = (
 
 def cors_filter() -> HttpFilter:
     """The CORS filter. Envoy omits it from requests whose route has no policy."""
-    return HttpFilter(name=CORS, typed_config=messages.pack(CorsFilter()), disabled=True)
+    return HttpFilter(name=CORS, typed_config=data_plane_messages.pack(CorsFilter()), disabled=True)
 
 
 def origin_filter() -> HttpFilter:
@@ -52,7 +52,9 @@ def origin_filter() -> HttpFilter:
 
     Envoy omits the filter from requests whose route has no rules.
     """
-    return HttpFilter(name=ORIGINS, typed_config=messages.pack(RbacFilter()), disabled=True)
+    return HttpFilter(
+        name=ORIGINS, typed_config=data_plane_messages.pack(RbacFilter()), disabled=True
+    )
 
 
 def allow_origins(route: Route, cors: Cors | None, methods: tuple[str, ...]) -> None:

@@ -6,7 +6,7 @@ from protos.cluster_pb2 import Cluster, DnsCluster
 from protos.endpoint_pb2 import ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints
 from sluice.config import Version
 from sluice.config.addresses import LOOPBACK_HOSTS, is_localhost, needs_dns, split_host_port
-from xds.resources.model_messages import address, pack, seconds, socket_address, uint32
+from xds.resources.proto_messages import address, pack, seconds, socket_address, uint32
 
 MIN_DNS_RETRY, MAX_DNS_RETRY = 0.5, 5.0
 """Seconds between two attempts to resolve a name after a failure."""

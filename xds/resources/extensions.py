@@ -10,7 +10,11 @@ from dataclasses import replace
 from typing import Final
 
 import betterproto2
-from envoy_data_plane.envoy.config.core.v3 import ExtensionConfigSource, TypedExtensionConfig
+from envoy_data_plane.envoy.config.core.v3 import (
+    ConfigSource,
+    ExtensionConfigSource,
+    TypedExtensionConfig,
+)
 from envoy_data_plane.envoy.config.route.v3 import RouteMatch
 from envoy_data_plane.envoy.extensions.filters.http.jwt_authn.v3 import (
     JwtAuthentication,
@@ -24,7 +28,8 @@ from envoy_data_plane.google.protobuf import Empty
 
 from sluice.contract.names import JWT_FILTER
 from xds.protocol.snapshot import Resource
-from xds.resources.messages import from_ads, pack
+from xds.resources.data_plane_messages import of_protos, pack
+from xds.resources.proto_messages import from_ads
 
 NO_TOKENS: Final = JwtAuthentication()
 """Verifies no token and refuses no request, so that the callout decides every request."""
@@ -40,7 +45,7 @@ def jwt_filter() -> HttpFilter:
     return HttpFilter(
         name=JWT_FILTER,
         config_discovery=ExtensionConfigSource(
-            config_source=from_ads(),
+            config_source=of_protos(ConfigSource, from_ads()),
             default_config=default,
             apply_default_config_without_warming=True,
             type_urls=[default.type_url],

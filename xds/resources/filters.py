@@ -34,8 +34,8 @@ from xds.resources import (
     server_status,
 )
 from xds.resources.callout_service import callout_service
-from xds.resources.messages import pack
-from xds.resources.model_messages import seconds
+from xds.resources.data_plane_messages import pack
+from xds.resources.proto_messages import seconds
 
 EXT_PROC: Final = "envoy.filters.http.ext_proc"
 """The name of the filter that calls the callout."""
@@ -103,7 +103,7 @@ def _ext_proc(config: GatewayConfig) -> HttpFilter:
     """
     return HttpFilter(
         name=EXT_PROC,
-        typed_config=native_mark.unless_marked(EXT_PROC, pack(external_processor(config.callout))),
+        typed_config=native_mark.unless_marked(EXT_PROC, external_processor(config.callout)),
     )
 
 

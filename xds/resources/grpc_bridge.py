@@ -10,8 +10,8 @@ from envoy_data_plane.envoy.extensions.filters.http.grpc_http1_bridge.v3 import 
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 
 from protos.route_pb2 import Route
-from xds.resources import model_messages
-from xds.resources.messages import pack
+from xds.resources import proto_messages
+from xds.resources.data_plane_messages import pack
 
 _FILTER: Final = "envoy.filters.http.grpc_http1_bridge"
 
@@ -26,4 +26,4 @@ def bridge_filter() -> HttpFilter:
 
 def enable(route: Route) -> None:
     """Enable the filter for the requests of a route."""
-    route.typed_per_filter_config[_FILTER].CopyFrom(model_messages.enabled())
+    route.typed_per_filter_config[_FILTER].CopyFrom(proto_messages.enabled())

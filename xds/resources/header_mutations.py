@@ -8,7 +8,7 @@ from envoy_data_plane.envoy.config.common.mutation_rules.v3 import (
     HeaderMutation,
     HeaderMutationRemoveOnMatch,
 )
-from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
+from envoy_data_plane.envoy.config.core.v3 import HeaderValueOption, TypedExtensionConfig
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import (
     HeaderMutation as HeaderMutationFilter,
 )
@@ -28,8 +28,8 @@ from google.protobuf.any_pb2 import Any as PackedMessage
 from protos.http_filters_pb2 import HeaderMutationPerRoute
 from protos.route_pb2 import Route
 from sluice.contract import headers
-from xds.resources import model_messages
-from xds.resources.messages import header, pack
+from xds.resources import proto_messages
+from xds.resources.data_plane_messages import of_protos, pack, pack_for_protos
 
 BODY_LENGTH_FILTER: Final = "sluice.body_length"
 MODEL_SERVER_FILTER: Final = "envoy.filters.http.header_mutation"
@@ -98,7 +98,7 @@ def set_lengths(route: Route) -> None:
     Without it, a model server that knows no chunks reads no body. Only routes that convert pay for
     the mutations.
     """
-    enabled = model_messages.pack(HeaderMutationPerRoute())
+    enabled = proto_messages.pack(HeaderMutationPerRoute())
     route.typed_per_filter_config[BODY_LENGTH_FILTER].CopyFrom(enabled)
     route.typed_per_filter_config[MODEL_SERVER_FILTER].CopyFrom(_request_length())
 
@@ -106,8 +106,7 @@ def set_lengths(route: Route) -> None:
 @cache
 def _request_length() -> PackedMessage:
     mutations = Mutations(request_mutations=_set_length("REQ"))
-    config = pack(RequestMutations(mutations=mutations))
-    return PackedMessage(type_url=config.type_url, value=config.value)
+    return pack_for_protos(RequestMutations(mutations=mutations))
 
 
 def _set_length(command: str) -> list[HeaderMutation]:
@@ -116,9 +115,9 @@ def _set_length(command: str) -> list[HeaderMutation]:
     `command` is the operator for the headers to read. When a request is retried, the header is
     gone, and `content-length` stays.
     """
-    length = header("content-length", f"%{command}({headers.BODY_LENGTH})%")
+    length = proto_messages.header("content-length", f"%{command}({headers.BODY_LENGTH})%")
     return [
-        HeaderMutation(append=length),
+        HeaderMutation(append=of_protos(HeaderValueOption, length)),
         HeaderMutation(remove=headers.BODY_LENGTH),
     ]
 

@@ -25,7 +25,7 @@ from sluice.config.placement import issuer_obstacle
 from sluice.contract import headers
 from sluice.contract.names import JWT_FILTER
 from sluice.keys.key_set import KeySet
-from xds.resources import model_messages, native_mark, token_headers
+from xds.resources import native_mark, proto_messages, token_headers
 from xds.resources.extensions import verifying
 from xds.resources.key_sets import TOKEN_PATTERN, envoy_key_set
 from xds.resources.native.conditions import Callers, NativeIssuer
@@ -111,7 +111,7 @@ def remote_issuers(config: GatewayConfig) -> tuple[JwtIssuer, ...]:
 
 def omit(route: Route) -> None:
     """Envoy omits the filter from requests with this route, which need no token of it."""
-    route.typed_per_filter_config[JWT_FILTER].CopyFrom(model_messages.disabled())
+    route.typed_per_filter_config[JWT_FILTER].CopyFrom(proto_messages.disabled())
 
 
 def removed_headers(tokens: Tokens, claims: Iterable[str]) -> list[str]:

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Final
 
 from envoy_data_plane.envoy.config.core.v3 import (
+    Address,
     CidrRange,
+    ConfigSource,
     DataSource,
     Http2ProtocolOptions,
     HttpProtocolOptions,
@@ -35,10 +37,10 @@ from sluice.config import GatewayConfig
 from sluice.config.gateway import Listener, ListenerTls
 from sluice.contract import headers, names
 from xds.resources import header_mutations, telemetry
+from xds.resources.data_plane_messages import of_protos, pack
 from xds.resources.filters import http_filters
 from xds.resources.local_replies import local_reply_config
-from xds.resources.messages import address, from_ads, pack
-from xds.resources.model_messages import seconds
+from xds.resources.proto_messages import address, from_ads, seconds
 
 NO_CLIENT = CidrRange(address_prefix="255.255.255.255", prefix_len=32)
 """An address that no client has, so Envoy treats no client as internal.
@@ -90,7 +92,7 @@ def listener(config: GatewayConfig, directory: Path, *, answers_readiness: bool)
         chain.transport_socket_connect_timeout = seconds(settings.handshake_timeout)
     return EnvoyListener(
         name=names.LISTENER,
-        address=address(settings.address),
+        address=of_protos(Address, address(settings.address)),
         filter_chains=[chain],
         # A client can open many connections and fill each with frames of a few bytes. Envoy would
         # parse them all before it serves a connection again; the others wait in the kernel.
@@ -118,7 +120,10 @@ def _connection_manager(config: GatewayConfig, answers_readiness: bool) -> HttpC
     return HttpConnectionManager(
         codec_type=HttpConnectionManagerCodecType.AUTO,
         stat_prefix="gateway",
-        rds=Rds(config_source=from_ads(), route_config_name=names.ROUTE_CONFIGURATION),
+        rds=Rds(
+            config_source=of_protos(ConfigSource, from_ads()),
+            route_config_name=names.ROUTE_CONFIGURATION,
+        ),
         http_filters=http_filters(config, answers_readiness),
         common_http_protocol_options=HttpProtocolOptions(
             idle_timeout=seconds(settings.idle_timeout),

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from envoy_data_plane.envoy.config.core.v3 import ExtensionConfigSource
+from envoy_data_plane.envoy.config.core.v3 import ConfigSource, ExtensionConfigSource
 from envoy_data_plane.envoy.extensions.filters.http.local_ratelimit.v3 import (
     LocalRateLimit as LocalRateLimitFilter,
 )
@@ -34,8 +34,8 @@ from protos.matcher_pb2 import MetadataKey
 from sluice.config import Model
 from sluice.config.limits import Limits, LocalLimit
 from sluice.contract import headers, names
-from xds.resources import messages
-from xds.resources.model_messages import enabled, extension, header, seconds, uint32
+from xds.resources.data_plane_messages import of_protos, pack
+from xds.resources.proto_messages import enabled, extension, from_ads, header, seconds, uint32
 
 FILTER_NAME = "envoy.filters.http.local_ratelimit"
 METADATA = "sluice"
@@ -86,8 +86,8 @@ def http_filters() -> list[HttpFilter]:
     connections.
     """
     source = ExtensionConfigSource(
-        config_source=messages.from_ads(),
-        type_urls=[messages.pack(LocalRateLimitFilter()).type_url],
+        config_source=of_protos(ConfigSource, from_ads()),
+        type_urls=[pack(LocalRateLimitFilter()).type_url],
     )
     return [HttpFilter(name=each.name, config_discovery=source, disabled=True) for each in _FILTERS]
 

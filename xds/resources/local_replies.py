@@ -14,7 +14,11 @@ from envoy_data_plane.envoy.config.accesslog.v3 import (
     ExtensionFilter,
     HeaderFilter,
 )
-from envoy_data_plane.envoy.config.core.v3 import DataSource, SubstitutionFormatString
+from envoy_data_plane.envoy.config.core.v3 import (
+    DataSource,
+    HeaderValueOption,
+    SubstitutionFormatString,
+)
 from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
 from envoy_data_plane.envoy.extensions.access_loggers.filters.cel.v3 import ExpressionFilter
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
@@ -32,7 +36,8 @@ from sluice.contract.local_replies import (
 )
 from sluice.contract.problem import MEDIA_TYPE, problem_members
 from sluice.contract.request_end import CALLOUT_DETAILS
-from xds.resources.messages import header, pack
+from xds.resources.data_plane_messages import of_protos, pack
+from xds.resources.proto_messages import header
 from xds.resources.server_status import READY_ANSWER
 
 _INSTANCE = f'"instance": "urn:request:%REQ({header_names.REQUEST_ID.upper()})%"'
@@ -107,7 +112,9 @@ def _ready() -> ResponseMapper:
 
 
 def _mappers(reply: ReplyMapping, expose_reason: bool) -> Iterator[ResponseMapper]:
-    headers = [header(header_names.REASON, reply.reason)] if expose_reason else []
+    headers = []
+    if expose_reason:
+        headers.append(of_protos(HeaderValueOption, header(header_names.REASON, reply.reason)))
     condition = _expression(reply.when)
     # Envoy copies the body of a local reply to a gRPC call to grpc-message: plain text.
     yield ResponseMapper(

@@ -22,8 +22,8 @@ from sluice.contract import names
 from xds.protocol.snapshot import Resource, Resources
 from xds.resources import clusters, endpoints, jwt_authn, native, routes
 from xds.resources.local_rate_limit import ModelLimits, model_limits
-from xds.resources.model_messages import serialized
 from xds.resources.native.predicates import to_routes
+from xds.resources.proto_messages import serialized
 from xds.resources.route_table import ModelTable, ancestors
 
 

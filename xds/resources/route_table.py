@@ -16,9 +16,9 @@ from protos.route_pb2 import Route
 from sluice.contract import headers
 from sluice.contract.paths import OIP_GRPC_PREFIX, OIP_PREFIX
 from xds.protocol.wire import Parts, field
-from xds.resources.model_messages import serialized
 from xds.resources.native.conditions import operation_path
 from xds.resources.native.predicates import Predicate, header_input, is_present, to_routes
+from xds.resources.proto_messages import serialized
 
 _EXACT: Final = 2
 _PREFIX: Final = 3

@@ -26,7 +26,7 @@ from sluice.contract import headers, names
 from xds.protocol.wire import Parts, field
 from xds.resources import cors, grpc_bridge, header_mutations, local_rate_limit
 from xds.resources.local_rate_limit import ModelLimits
-from xds.resources.model_messages import boolean, header, pack, seconds, serialized, uint32
+from xds.resources.proto_messages import boolean, header, pack, seconds, serialized, uint32
 
 
 def route_configuration(config: GatewayConfig, matcher: Parts, removed: Iterable[str]) -> Parts:

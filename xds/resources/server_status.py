@@ -18,8 +18,8 @@ from sluice.config import GatewayConfig
 from sluice.contract.names import CALLOUT_CLUSTER, OTHER
 from sluice.contract.paths import LIVE, READY, SERVER_METADATA
 from sluice.user_agent import USER_AGENT
-from xds.resources import model_messages
-from xds.resources.messages import pack
+from xds.resources import proto_messages
+from xds.resources.data_plane_messages import pack
 
 ANY_WORKER = 1
 """Percentage of healthy workers from which the gateway is ready. Envoy compares whole percents. A
@@ -71,7 +71,7 @@ def routes(decision_filters: list[str], limit_filters: list[str]) -> Iterator[Ro
         match=RouteMatch(path=READY),
         # The filter answers before Envoy comes to this.
         direct_response=DirectResponseAction(status=503),
-        typed_per_filter_config={_READINESS_FILTER: model_messages.enabled()},
+        typed_per_filter_config={_READINESS_FILTER: proto_messages.enabled()},
     )
 
 
@@ -82,6 +82,6 @@ def _route(path: str, answer: Mapping[str, object], disabled: list[str]) -> Rout
         direct_response=DirectResponseAction(
             status=200, body=DataSource(inline_string=json.dumps(answer))
         ),
-        response_headers_to_add=[model_messages.header("content-type", "application/json")],
-        typed_per_filter_config=dict.fromkeys(disabled, model_messages.disabled()),
+        response_headers_to_add=[proto_messages.header("content-type", "application/json")],
+        typed_per_filter_config=dict.fromkeys(disabled, proto_messages.disabled()),
     )

@@ -34,9 +34,9 @@ from sluice.contract.report import (
 from sluice.user_agent import USER_AGENT
 from xds.resources import upstream
 from xds.resources.callout_service import callout_service
+from xds.resources.data_plane_messages import grpc_service, pack
 from xds.resources.endpoints import contain_endpoints
-from xds.resources.messages import grpc_service, pack
-from xds.resources.model_messages import seconds
+from xds.resources.proto_messages import seconds
 
 
 def _by_gateway(header: str, length: str = "") -> str:

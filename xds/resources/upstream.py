@@ -11,7 +11,7 @@ from protos.cluster_pb2 import (
     UpstreamHttpOptions,
 )
 from protos.core_pb2 import Percent
-from xds.resources.model_messages import pack, uint32
+from xds.resources.proto_messages import pack, uint32
 
 PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 

@@ -15,8 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
-
+from protos.route_pb2 import RouteConfiguration
 from sluice.config import GatewayConfig
 from sluice.config.checked import LoadedConfig, check_files
 from sluice.config.errors import unplaced
@@ -35,7 +34,7 @@ from xds.protocol.resource_types import ResourceType
 from xds.protocol.server import AdsServer
 from xds.protocol.snapshot import Resource, Resources, Snapshot
 from xds.resources.compiled import compile_config
-from xds.resources.messages import header
+from xds.resources.proto_messages import header, serialized
 from xds.rollout.rollout import Rollout
 
 Config = dict[str, Any]
@@ -159,7 +158,7 @@ def _with_marks(
         ]
     )  # fmt: skip
     marked = {
-        name: Resource.of(resource.body + bytes(marks))
+        name: Resource.of(resource.body + serialized(marks))
         for name, resource in types[resource_types.ROUTE].items()
     }
     return {**types, resource_types.ROUTE: marked}

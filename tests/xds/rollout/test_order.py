@@ -17,7 +17,7 @@ from xds.protocol import resource_types
 from xds.protocol.snapshot import EMPTY, Resource, ResourceSet, Snapshot, Variant
 from xds.resources.extensions import extension, verifying
 from xds.resources.local_rate_limit import filter_configs
-from xds.resources.model_messages import serialized
+from xds.resources.proto_messages import serialized
 from xds.rollout.order import narrow_first, steps
 
 NAMES = st.dictionaries(st.sampled_from("abcde"), st.sampled_from([b"1", b"2"]))

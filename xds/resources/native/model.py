@@ -21,7 +21,6 @@ from sluice.contract import headers, names
 from sluice.contract.paths import OIP_PREFIX
 from sluice.contract.reasons import Reason
 from xds.resources import native_mark, token_headers
-from xds.resources.model_messages import boolean, header, uint32
 from xds.resources.native.comparisons import GroupClaims, comparable_lists, predicate, undecidable
 from xds.resources.native.predicates import (
     Predicate,
@@ -37,6 +36,7 @@ from xds.resources.native.predicates import (
     to_matcher,
     to_routes,
 )
+from xds.resources.proto_messages import boolean, header, uint32
 
 
 @dataclass(frozen=True, slots=True)

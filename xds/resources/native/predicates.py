@@ -6,7 +6,7 @@ from functools import lru_cache
 from protos.core_pb2 import TypedExtensionConfig
 from protos.matcher_pb2 import HttpRequestHeaderMatchInput, Matcher, RegexMatcher, StringMatcher
 from protos.route_pb2 import Route, RouteList
-from xds.resources.model_messages import extension
+from xds.resources.proto_messages import extension
 
 Predicate = Matcher.MatcherList.Predicate
 """A condition for a request."""

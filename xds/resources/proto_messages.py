@@ -1,7 +1,8 @@
-"""Builders of small messages of `protos` that routes, clusters and endpoints share.
+"""Builders of small messages of `protos`, for routes, clusters, endpoints and filters of routes.
 
 A config may have thousands of models, and these messages are much faster than those of
-`envoy_data_plane` (`messages`), which build the resources that exist once.
+`envoy_data_plane` (`data_plane_messages`), which build the resources that exist once. `protos` has
+only the fields that Sluice uses.
 """
 
 from collections.abc import Mapping
