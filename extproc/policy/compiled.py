@@ -14,6 +14,7 @@ from extproc.convert.media_types import IMAGES, MULTIPART, PROTOBUF, media_type_
 from extproc.policy.received import ReceivedPolicy
 from sluice.config import Model, PolicyDocument, PolicySettings, Version
 from sluice.config.breaker import BreakerConfig
+from sluice.config.gateway import Requests
 from sluice.config.models import AllowRule, ClaimRule, UserBucket
 from sluice.contract.names import cluster_name
 from sluice.contract.paths import GRPC_OPERATIONS, OIP_OPERATIONS
@@ -154,9 +155,9 @@ def compile_policy(document: PolicyDocument, previous: Policy | None = None) -> 
     If the `auth` section is the same as in `previous`, the new policy uses the authenticator of
     `previous`, with its cache of verified tokens.
     """
-    limits = _limits(document)
     models = (
-        _compile_model(name, model, model.digest, limits) for name, model in document.models.items()
+        _compile_model(name, model, model.digest, document.requests)
+        for name, model in document.models.items()
     )
     return _policy(document, models, previous)
 
@@ -166,7 +167,8 @@ def compile_received(received: ReceivedPolicy, previous: Policy | None = None) -
 
     Raises ValueError also if a model is not valid.
     """
-    limits = _limits(received.settings)
+    requests = received.settings.requests
+    limits = _limits(requests)
     known: Mapping[bytes, ModelPolicy] = {}
     if previous is not None and previous.limits == limits:
         known = previous.models
@@ -174,14 +176,13 @@ def compile_received(received: ReceivedPolicy, previous: Policy | None = None) -
     for name, each in received.models.items():
         compiled = known.get(name.encode())
         if compiled is None or compiled.digest != each.version:
-            compiled = _compile_model(name, each.model(), each.version, limits)
+            compiled = _compile_model(name, each.model(), each.version, requests)
         models.append(compiled)
     native = {name: each.native for name, each in received.models.items() if each.native}
     return replace(_policy(received.settings, models, previous), native=native)
 
 
-def _limits(settings: PolicySettings) -> ConversionLimits:
-    requests = settings.requests
+def _limits(requests: Requests) -> ConversionLimits:
     return ConversionLimits(max_body=requests.max_body, max_response=requests.max_response)
 
 
@@ -206,7 +207,7 @@ def _policy(
         prefixes=prefixes,
         longest_prefix=max(map(len, prefixes), default=0),
         canary_headers=frozenset().union(*(model.canary_headers for model in models.values())),
-        limits=_limits(settings),
+        limits=_limits(settings.requests),
         authenticator=authenticator,
         expose_reason=settings.requests.expose_reason,
         forward_credentials=auth.forward_credentials,
@@ -217,14 +218,10 @@ def _policy(
     )
 
 
-def _compile_model(
-    name: str, model: Model, digest: bytes, defaults: ConversionLimits
-) -> ModelPolicy:
-    limits = defaults
-    if model.max_body is not None:
-        limits = replace(limits, max_body=model.max_body)
-    if model.max_response is not None:
-        limits = replace(limits, max_response=model.max_response)
+def _compile_model(name: str, model: Model, digest: bytes, requests: Requests) -> ModelPolicy:
+    limits = ConversionLimits(
+        max_body=requests.max_body_of(model), max_response=requests.max_response_of(model)
+    )
     targets = {
         version: Target(
             name,

@@ -254,6 +254,18 @@ class Requests(Strict):
         "replaces it. Default: none.",
     )
 
+    def cors_of(self, model: Model) -> Cors | None:
+        """The web pages that may call a model; None if no rule says so."""
+        return self.cors if model.cors is None else model.cors
+
+    def max_body_of(self, model: Model) -> int:
+        """Maximum bytes of the request bodies of a model."""
+        return self.max_body if model.max_body is None else model.max_body
+
+    def max_response_of(self, model: Model) -> int:
+        """Maximum bytes of the responses of a model that must be converted."""
+        return self.max_response if model.max_response is None else model.max_response
+
 
 class GatewayConfig(Strict):
     """The config of a gateway."""

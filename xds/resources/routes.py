@@ -72,7 +72,7 @@ def _response_headers(config: GatewayConfig) -> list[HeaderValueOption]:
 def callout_route(name: str, model: Model, requests: Requests, limits: ModelLimits) -> Route:
     """The route of a model's requests that the callout decides. The matcher tree has found it.
 
-    `requests` applies if the model sets no `max_body` and so on.
+    `requests` applies where the model sets nothing else.
     """
     action = _action()
     action.timeout.FromTimedelta(seconds(model.timeout))
@@ -88,7 +88,7 @@ def callout_route(name: str, model: Model, requests: Requests, limits: ModelLimi
         route=action,
         metadata=local_rate_limit.metadata(name, model, limits),
     )
-    cors.allow_origins(route, requests.cors if model.cors is None else model.cors, model.methods)
+    cors.allow_origins(route, requests.cors_of(model), model.methods)
     if model.converts:
         route.request_body_buffer_limit.value = _buffer_limit(model, requests)
         header_mutations.set_lengths(route)
@@ -131,9 +131,7 @@ def _buffer_limit(model: Model, requests: Requests) -> int:
 
     Despite its name, Envoy's limit applies to responses too. The callout enforces the exact limits.
     """
-    max_body = requests.max_body if model.max_body is None else model.max_body
-    max_response = requests.max_response if model.max_response is None else model.max_response
-    return max(max_body, max_response + _GRPC_PREFIX)
+    return max(requests.max_body_of(model), requests.max_response_of(model) + _GRPC_PREFIX)
 
 
 _GRPC_PREFIX = 5

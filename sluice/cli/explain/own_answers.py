@@ -63,7 +63,7 @@ def _model(document: PolicyDocument, request: HttpRequest, path: str) -> Model |
 
 
 def _cors(document: PolicyDocument, model: Model | None) -> Cors | None:
-    return document.requests.cors if model is None or model.cors is None else model.cors
+    return document.requests.cors if model is None else document.requests.cors_of(model)
 
 
 def _first(request: HttpRequest, name: str) -> str:

@@ -55,12 +55,6 @@ class NativeModel:
     callout: Route
 
     @property
-    def max_body(self) -> int:
-        """Maximum bytes of a body."""
-        own = self.model.max_body
-        return self.requests.max_body if own is None else own
-
-    @property
     def tests(self) -> Iterator[Test]:
         """All tests of callers and requests."""
         if self.plan.access is not None:
@@ -131,9 +125,8 @@ MODEL_CONDITIONS: Final = (
 
 def _length_is_declared(each: NativeModel) -> HeaderMatcher:
     """There is a body, and it is not too long. The callout counts a body of unknown length."""
-    return HeaderMatcher(
-        name=headers.CONTENT_LENGTH, range_match=Int64Range(start=1, end=each.max_body + 1)
-    )
+    lengths = Int64Range(start=1, end=each.requests.max_body_of(each.model) + 1)
+    return HeaderMatcher(name=headers.CONTENT_LENGTH, range_match=lengths)
 
 
 def _version_is_not_named(_: NativeModel) -> HeaderMatcher:
