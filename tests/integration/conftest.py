@@ -10,9 +10,16 @@ from tests.integration.gateway import Config, Gateway, base_config, running
 from tests.integration.raw_server import RawServer, raw_server
 
 
-def decision_config() -> Config:
+@pytest.fixture(scope="module", params=["auto", "callout"])
+def placement(request: pytest.FixtureRequest) -> str:
+    """The setting `placement` of a gateway. A test whose gateway has it runs with each value."""
+    value: str = request.param
+    return value
+
+
+def decision_config(placement: str = "auto") -> Config:
     """A public model with canaries, one with a claim rule, and one with access rules."""
-    config = base_config()
+    config = base_config(placement)
     echo = config["models"]["echo"]
     versions = echo["versions"]
     config["models"] = {

@@ -26,6 +26,7 @@ from jwt.algorithms import RSAAlgorithm
 ISSUER = "https://issuer.test"
 AUDIENCE = "sluice-test"
 PRIVATE_KEY = rsa.generate_private_key(65537, 2048)
+INFER = "/v2/models/echo/infer"
 START_TIMEOUT = 60.0
 REQUESTS_TO_OPEN = 30
 """Failed requests that open a breaker: more than its minimum volume."""
@@ -71,12 +72,17 @@ def eventually(condition: Callable[[], bool], timeout: float = 10.0) -> None:
         time.sleep(0.02)
 
 
-def base_config() -> Config:
-    """A config with the model `echo` in two versions, served by the example model server."""
+def base_config(placement: str = "auto") -> Config:
+    """A config with the model `echo` in two versions, served by the example model server.
+
+    Its tokens are such that Envoy admits a POST with JSON to `INFER` alone, unless `placement` says
+    that the callout decides.
+    """
     ports = free_ports(7)
     listener, http, xds, admin, metrics, v1, v2 = (f"127.0.0.1:{port}" for port in ports)
     issuer = {"issuer": ISSUER, "audiences": [AUDIENCE], "algorithms": ["RS256"]}
     return {
+        "placement": placement,
         "listener": {"address": listener},
         "control_plane": {"http": http, "xds": xds},
         "callout": {"workers": 2},
@@ -84,7 +90,7 @@ def base_config() -> Config:
         "telemetry": {"metrics": {"address": metrics}},
         "requests": {"expose_reason": True},
         "limits": {"listener": None},
-        "auth": {"issuers": [{**issuer, "jwks_file": "jwks.json", "leeway": 0}]},
+        "auth": {"issuers": [{**issuer, "jwks_file": "jwks.json", "leeway": "30s"}]},
         "models": {
             "echo": {
                 "stable": "v1",
@@ -247,3 +253,12 @@ def callout_calls(gateway: Gateway) -> int:
     admin = gateway.config["envoy"]["admin"]
     stats = httpx.get(f"http://{admin}/stats?filter=ext_proc.callout.streams_started").text
     return sum(int(line.split(":")[1]) for line in stats.splitlines())
+
+
+@contextlib.contextmanager
+def decided_by_placement(gateway: Gateway) -> Iterator[None]:
+    """A block whose requests Envoy admits alone; with `placement: callout`, the callout decides."""
+    before = callout_calls(gateway)
+    yield
+    called = callout_calls(gateway) > before
+    assert called == (gateway.config["placement"] == "callout")

@@ -1,18 +1,35 @@
-"""Decisions through Envoy: admission, choice of the version, and responses to refused requests."""
+"""Decisions through Envoy: admission, choice of the version, and responses to refused requests.
+
+They are the same whether Envoy admits requests alone or the callout decides all.
+"""
 
 import http.client
-from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+import xxhash
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.integration.gateway import Gateway, bearer, token
+from sluice.config.models import BUCKETS
+from tests.integration.conftest import decision_config
+from tests.integration.gateway import (
+    INFER,
+    Gateway,
+    bearer,
+    decided_by_placement,
+    running,
+    token,
+)
 
 JSON = {"content-type": "application/json"}
 MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def gateway(placement: str) -> Iterator[Gateway]:
+    with running(decision_config(placement)) as started:
+        yield started
 
 
 @pytest.fixture
@@ -70,17 +87,20 @@ def test_a_token_signed_with_another_key_is_refused(client: httpx.Client) -> Non
     assert problem(response)[0] == 401
 
 
-def test_a_caller_that_no_access_rule_allows_is_forbidden(client: httpx.Client) -> None:
+def test_a_caller_that_no_access_rule_allows_is_forbidden(
+    gateway: Gateway, client: httpx.Client
+) -> None:
     path = "/v2/models/echo/guarded"
     assert problem(client.post(path, json={}, headers=bearer()))[0] == 403
-    upstream_headers(client.post(path, json={}, headers=bearer(group="staff")))
-    upstream_headers(client.post(path, json={}, headers=bearer(tier="gold")))
+    with decided_by_placement(gateway):
+        upstream_headers(client.post(path, json={}, headers=bearer(group="staff")))
+        upstream_headers(client.post(path, json={}, headers=bearer(tier="gold")))
 
 
 def test_unknown_models_and_versions_are_not_found(client: httpx.Client) -> None:
     path = "/v2/models/absent/infer"
     assert problem(client.post(path, json={}, headers=bearer())) == (404, "unknown_model")
-    path = "/v2/models/echo/x"
+    path = INFER
     response = client.post(path, json={}, headers={"x-model-version": "v9"})
     assert problem(response) == (404, "unknown_version")
 
@@ -102,7 +122,7 @@ def test_a_media_type_that_the_model_does_not_accept_is_refused(client: httpx.Cl
 
 def test_a_declared_body_over_the_limit_is_refused_before_it_is_sent(gateway: Gateway) -> None:
     connection = http.client.HTTPConnection(gateway.config["listener"]["address"], timeout=10)
-    connection.putrequest("POST", "/v2/models/echo/x")
+    connection.putrequest("POST", INFER)
     connection.putheader("content-length", str(11 * MIB))
     connection.putheader("content-type", "application/json")
     connection.endheaders()
@@ -114,23 +134,26 @@ def test_a_chunked_body_over_the_limit_is_refused(client: httpx.Client) -> None:
         for _ in range(count):
             yield bytes(64 << 10)
 
-    admitted = client.post("/v2/models/echo/x", content=chunks(16), headers=JSON)
+    admitted = client.post(INFER, content=chunks(16), headers=JSON)
     assert admitted.json()["body_length"] == MIB
     try:
-        refused = client.post("/v2/models/echo/x", content=chunks(176), headers=JSON)
+        refused = client.post(INFER, content=chunks(176), headers=JSON)
     except httpx.WriteError:
         pytest.fail("the connection was reset before the client could read the refusal")
     assert problem(refused) == (413, "body_too_large")
 
 
-def test_internal_headers_from_a_client_do_not_reach_the_model_server(client: httpx.Client) -> None:
+def test_internal_headers_from_a_client_do_not_reach_the_model_server(
+    gateway: Gateway, client: httpx.Client
+) -> None:
     forged = {
         "x-model-service": "private/v2",
         "x-sluice-subject": "root",
         "x-sluice-anything": "1",
         "X-Sluice-Canary": "true",
     }
-    received = upstream_headers(client.post("/v2/models/echo/x", json={}, headers=forged))
+    with decided_by_placement(gateway):
+        received = upstream_headers(client.post(INFER, json={}, headers=forged))
     assert received["x-model-service"] == "echo/v1"
     assert {name for name in received if name.startswith("x-sluice-")} <= {
         "x-sluice-model",
@@ -138,57 +161,73 @@ def test_internal_headers_from_a_client_do_not_reach_the_model_server(client: ht
     }
 
 
-def test_the_subject_is_forwarded_but_credentials_are_not(client: httpx.Client) -> None:
+def test_the_subject_is_forwarded_but_credentials_are_not(
+    gateway: Gateway, client: httpx.Client
+) -> None:
     sent = {**bearer("alice"), "Proxy-Authorization": "Basic YTpi", "cookie": "a=b"}
-    received = upstream_headers(client.post("/v2/models/echo/private", json={}, headers=sent))
+    with decided_by_placement(gateway):
+        received = upstream_headers(client.post("/v2/models/echo/private", json={}, headers=sent))
     assert "authorization" not in received
     assert "proxy-authorization" not in received
     assert received["x-sluice-subject"] == "alice"
     assert received["cookie"] == "a=b"
 
 
-def test_the_version_header_takes_precedence_over_the_claim_rule(client: httpx.Client) -> None:
-    path = "/v2/models/echo/private"
-    by_header = client.post(path, json={}, headers={**bearer(), "x-model-version": "v2"})
-    assert by_header.json()["version"] == "v2"
-    assert client.post(path, json={}, headers=bearer(group="vip")).json()["version"] == "v2"
-    assert client.post(path, json={}, headers=bearer(group="other")).json()["version"] == "v1"
-    both = {**bearer(group="vip"), "x-model-version": "v1"}
-    assert client.post(path, json={}, headers=both).json()["version"] == "v1"
+@pytest.mark.parametrize(
+    ("group", "named", "expected"),
+    [
+        ("other", {"x-model-version": "v2"}, "v2"),
+        ("vip", {}, "v2"),
+        ("other", {}, "v1"),
+        ("vip", {"x-model-version": "v1"}, "v1"),
+    ],
+)
+def test_the_version_header_takes_precedence_over_the_claim_rule(
+    gateway: Gateway, client: httpx.Client, group: str, named: dict[str, str], expected: str
+) -> None:
+    headers = {**bearer(group=group), **named}
+    with decided_by_placement(gateway):
+        response = client.post("/v2/models/echo/private", json={}, headers=headers)
+    assert response.json()["version"] == expected
 
 
 @pytest.mark.parametrize(
     "headers", [{"x-canary": "true"}, {"x-model-type": "image-classification"}], ids=str
 )
-def test_a_request_header_selects_the_canary(client: httpx.Client, headers: dict[str, str]) -> None:
-    response = client.post("/v2/models/echo/x", json={}, headers=headers)
+def test_a_request_header_selects_the_canary(
+    gateway: Gateway, client: httpx.Client, headers: dict[str, str]
+) -> None:
+    with decided_by_placement(gateway):
+        response = client.post(INFER, json={}, headers=headers)
     assert response.json()["version"] == "v2"
     assert upstream_headers(response)["x-sluice-canary"] == "true"
 
 
-def test_a_canary_of_ten_percent_serves_a_tenth_of_the_users_and_always_the_same_users(
-    gateway: Gateway,
+def test_the_hash_of_a_user_selects_the_canary(gateway: Gateway, client: httpx.Client) -> None:
+    users = [f"user-{number}" for number in range(300)]
+    with decided_by_placement(gateway):
+        found = {user: version_of(client, user) for user in users}
+    assert found == {user: "v2" if bucket(user) < TEN_PERCENT else "v1" for user in users}
+    assert set(found.values()) == {"v1", "v2"}
+
+
+TEN_PERCENT = BUCKETS["xxh64"] // 10
+
+
+def version_of(client: httpx.Client, user: str) -> str:
+    version: str = client.post(INFER, json={}, headers={"x-user-id": user}).json()["version"]
+    return version
+
+
+def bucket(user: str) -> int:
+    return xxhash.xxh64_intdigest(user.encode()) % BUCKETS["xxh64"]
+
+
+def test_a_response_has_the_reason_if_the_config_exposes_it(
+    gateway: Gateway, client: httpx.Client
 ) -> None:
-    def versions(users: range) -> dict[int, str]:
-        with gateway.client() as client:
-            return {user: version_of(client, user) for user in users}
-
-    def version_of(client: httpx.Client, user: int) -> str:
-        headers = {"x-user-id": f"user-{user}"}
-        version: str = client.get("/v2/models/echo/x", headers=headers).json()["version"]
-        return version
-
-    with ThreadPoolExecutor(4) as pool:
-        found: dict[int, str] = {}
-        for part in pool.map(versions, [range(n, n + 2500) for n in range(0, 10_000, 2500)]):
-            found |= part
-    assert 900 <= Counter(found.values())["v2"] <= 1100
-    sample = range(0, 10_000, 50)
-    assert versions(sample) == {user: found[user] for user in sample}
-
-
-def test_a_response_has_the_reason_if_the_config_exposes_it(client: httpx.Client) -> None:
-    response = client.post("/v2/models/echo/x", json={}, headers={"x-canary": "true"})
+    with decided_by_placement(gateway):
+        response = client.post(INFER, json={}, headers={"x-canary": "true"})
     assert response.headers["x-sluice-reason"] == "canary_header"
 
 
