@@ -158,7 +158,7 @@ class ReportParser:
 
     def _outcome(self, group: _Group, end: RequestEnd, grpc: GrpcOutcome) -> RequestOutcome:
         # Not the details and the subject of a refusal: clients choose them.
-        key = (group, grpc, end.reason, end.cause, end.rule, end.version)
+        key = (group, grpc, end.reason, end.cause, end.rule, end.version, end.by_envoy)
         outcome = self._outcomes.get(key)
         if outcome is None:
             if len(self._outcomes) >= MAX_OUTCOMES:
@@ -216,7 +216,8 @@ def _outcome(group: _Group, end: RequestEnd, grpc: GrpcOutcome) -> RequestOutcom
         version=version or end.version,
         canary=group.reason.startswith("canary_"),
         upstream=group.upstream,
-        placement=group.placement,
+        # A limit of Envoy, for example, refuses a request before any decision.
+        placement="" if end.by_envoy and not group.service else group.placement,
         admission=group.reason if group.service else "",
         grpc=grpc,
         cause=end.cause,
@@ -231,9 +232,8 @@ def _end(group: _Group, details: str) -> RequestEnd:
     if refused is not None:
         return refused
     status = local_reply_status(group.status, _grpc_status(group.grpc_status))
-    return RequestEnd(
-        local_reply_reason(details, status), rule=group.limit, details=details[:MAX_TEXT]
-    )
+    reason = local_reply_reason(details, status)
+    return RequestEnd(reason, rule=group.limit, details=details[:MAX_TEXT], by_envoy=True)
 
 
 def _grpc_outcome(

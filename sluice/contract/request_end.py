@@ -1,7 +1,7 @@
 """How a request ended. The callout writes it into the `response_code_details` of its responses, and
 the access log reads it there."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 from urllib.parse import quote_plus, unquote_plus
@@ -26,7 +26,7 @@ class RequestEnd:
     `rule` is the limit rule or the config key that refused the request. `version` is the version
     that the decision chose. `details` are the place in the body that is not valid, the detail of
     the problem document, or the `response_code_details` of Envoy. Text is empty if it is unknown or
-    does not apply.
+    does not apply. `by_envoy`: Envoy ended the request, before or after a decision.
     """
 
     reason: str
@@ -35,6 +35,7 @@ class RequestEnd:
     rule: str = ""
     version: str = ""
     details: str = ""
+    by_envoy: bool = field(default=False, kw_only=True)
 
     def callout_details(self) -> str:
         """The `response_code_details` of a response by the callout.
@@ -56,12 +57,12 @@ class RequestEnd:
         head, _, subject = details.removeprefix(_CALLOUT_PREFIX).partition(":")
         reason, *members = head.split(";")
         pairs = (member.partition("=") for member in members)
-        found = {name: unquote_plus(value) for name, _, value in pairs if name in _MEMBERS}
-        return cls(reason, subject, **found)
+        found = {name: unquote_plus(value) for name, _, value in pairs}
+        return cls(reason, subject, *(found.get(name, "") for name in _MEMBERS))
 
 
 _MEMBERS: Final = ("cause", "rule", "version", "details")
-"""The members of `RequestEnd` that are written with their names."""
+"""The members of `RequestEnd` that are written with their names, in its order."""
 
 _PLAIN: Final = "[]()'/,"
 """Characters of a value, besides letters, digits and `_.-~`, that are not written as %XX."""

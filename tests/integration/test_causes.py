@@ -1,4 +1,7 @@
-"""With a real Envoy: one log line of a refusal shows which rule, limit or place caused it."""
+"""With a real Envoy: one log line of a refusal shows which rule, limit or place caused it.
+
+The line is the same whether Envoy admits requests alone or the callout decides all.
+"""
 
 import socket
 from collections.abc import Iterator
@@ -35,8 +38,8 @@ def silent() -> Iterator[socket.socket]:
 
 
 @pytest.fixture(scope="module")
-def gateway(directory: Path, silent: socket.socket) -> Iterator[Gateway]:
-    config = base_config()
+def gateway(placement: str, directory: Path, silent: socket.socket) -> Iterator[Gateway]:
+    config = base_config(placement)
     echo = config["models"]["echo"]
     config["telemetry"]["access_log"] = {"output": str(directory / "access.log")}
     config["models"] |= {
@@ -95,44 +98,49 @@ def refused(gateway: Gateway, directory: Path, model: str, times: int = 1, **opt
 
 
 @pytest.mark.parametrize(
-    ("model", "times", "rule"),
+    ("model", "times", "rule", "placed"),
     [
-        ("echo", 2, "per-user"),
-        ("limited", 2, "limits.models.limited (address_share)"),
-        ("shared", 3, "limits.models.shared (address_share)"),
-        ("typed", 2, "limits.model_types.text b (address_share)"),
+        ("echo", 2, "per-user", "callout"),
+        ("limited", 2, "limits.models.limited (address_share)", ""),
+        ("shared", 3, "limits.models.shared (address_share)", ""),
+        ("typed", 2, "limits.model_types.text b (address_share)", ""),
     ],
 )
 def test_the_line_of_a_429_names_the_limit(
-    gateway: Gateway, directory: Path, model: str, times: int, rule: str
+    gateway: Gateway, directory: Path, model: str, times: int, rule: str, placed: str
 ) -> None:
+    """Envoy enforces limits of models and model types before any decision."""
     line = refused(gateway, directory, model, times)
     assert (line["status"], line["reason"], line["model"]) == (429, "rate_limited", model)
-    assert line["rule"] == rule
+    assert (line["rule"], line["placement"]) == (rule, placed)
     labels = {"model": model, "reason": "rate_limited", "rule": rule}
     eventually(lambda: metric(gateway, "sluice_requests_total", **labels) > 0)
 
 
 @pytest.mark.parametrize(
-    ("model", "options", "status", "rule", "details"),
+    ("model", "options", "status", "rule", "details", "native"),
     [
-        ("small", {"json": "x" * 2048}, 413, "max_body", "the body is larger than 1024 bytes"),
-        ("private", {}, 403, "access.allow", "the caller may not use this model"),
-        ("tensors", {"json": {"inputs": [{"name": "y", **ONE_NUMBER}]}}, 422, "", "inputs[0]"),
-        ("slow", {}, 504, "", "response_timeout"),
-        ("gone", {}, 503, "", "upstream_reset_before_response_started{"),
+        ("small", {"json": "x" * 2048}, 413, "max_body", "the body is larger than 1024", False),
+        ("private", {}, 403, "access.allow", "the caller may not use this model", False),
+        ("tensors", {"json": {"inputs": [{"name": "y", **ONE_NUMBER}]}}, 422, "", "inputs[0]",
+         False),
+        ("slow", {}, 504, "", "response_timeout", True),
+        ("gone", {}, 503, "", "upstream_reset_before_response_started{", True),
     ],
-)
+)  # fmt: skip
 def test_the_line_of_a_refusal_names_its_cause(
     gateway: Gateway,
+    placement: str,
     directory: Path,
     model: str,
     options: dict[str, Any],
     status: int,
     rule: str,
     details: str,
+    native: bool,
 ) -> None:
     line = refused(gateway, directory, model, **options)
+    assert line["placement"] == ("native" if native and placement == "auto" else "callout")
     assert (line["status"], line["rule"]) == (status, rule)
     assert line["details"].startswith(details)
 

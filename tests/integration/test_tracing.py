@@ -1,9 +1,12 @@
-"""Envoy sends spans and log records of requests to a real OTLP server."""
+"""Envoy sends spans and log records of requests to a real OTLP server.
+
+They are the same whether Envoy admits requests alone or the callout decides all.
+"""
 
 import asyncio
 import secrets
 import socket
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TypeVar
 
 import httpx
@@ -14,9 +17,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from sluice.contract import headers
 from sluice.contract.report import MAX_TEXT
 from tests.integration.collector import Collector, attributes
-from tests.integration.gateway import base_config, bearer, running
+from tests.integration.gateway import INFER, base_config, bearer, running
 
-PATH = "/v2/models/echo/x"
 PARENT = "1" * 16
 
 Item = TypeVar("Item", Span, LogRecord)
@@ -28,12 +30,16 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="module")
-async def traced(anyio_backend: str) -> AsyncIterator[tuple[Collector, httpx.AsyncClient]]:
+async def traced(
+    anyio_backend: str, placement: str
+) -> AsyncIterator[tuple[Collector, httpx.AsyncClient]]:
     """A collector, and a client of a gateway that sends all spans and records to it."""
     async with Collector() as collector:
-        config = base_config()
+        config = base_config(placement)
         config["telemetry"]["tracing"] = {"otlp": {"address": collector.address}}
         config["telemetry"]["otlp_log"] = {"address": collector.address}
+        config["models"]["limited"] = config["models"]["echo"]
+        config["limits"]["models"] = {"limited": {"rate": 1, "burst": 1}}
         gateway = running(config)
         started = await asyncio.to_thread(gateway.__enter__)
         try:
@@ -43,8 +49,24 @@ async def traced(anyio_backend: str) -> AsyncIterator[tuple[Collector, httpx.Asy
             await asyncio.to_thread(gateway.__exit__, None, None, None)
 
 
+@pytest.fixture
+def decided(placement: str) -> str:
+    """The attribute `sluice.placement` of a request that Envoy can decide alone."""
+    return "native" if placement == "auto" else "callout"
+
+
 def traceparent(trace_id: str) -> dict[str, str]:
     return {"traceparent": f"00-{trace_id}-{PARENT}-01"}
+
+
+async def spans_until(
+    traced: tuple[Collector, httpx.AsyncClient], condition: Callable[[], bool]
+) -> None:
+    """Waits for spans. Envoy sends them when there are five of a thread, or else every 5 s."""
+    collector, client = traced
+    for _ in range(5):
+        await client.post(INFER, json={})
+    await collector.wait_for(condition)
 
 
 def of_trace(items: Iterable[Item], trace_id: str) -> list[Item]:
@@ -53,19 +75,20 @@ def of_trace(items: Iterable[Item], trace_id: str) -> list[Item]:
 
 @pytest.mark.anyio
 async def test_a_trace_continues_to_the_model_server_and_shows_the_decision(
-    traced: tuple[Collector, httpx.AsyncClient],
+    traced: tuple[Collector, httpx.AsyncClient], decided: str
 ) -> None:
     collector, client = traced
     trace_id = secrets.token_hex(16)
     response = await client.post(
-        f"{PATH}?password=hidden", json={}, headers={**bearer("alice"), **traceparent(trace_id)}
+        f"{INFER}?password=hidden", json={}, headers={**bearer("alice"), **traceparent(trace_id)}
     )
-    await collector.wait_for(lambda: len(of_trace(collector.spans, trace_id)) == 3)
+    calls = 0 if decided == "native" else 1
+    await spans_until(traced, lambda: len(of_trace(collector.spans, trace_id)) == 2 + calls)
     spans = of_trace(collector.spans, trace_id)
     (request,) = [span for span in spans if span.parent_span_id.hex() == PARENT]
     (model,) = [span for span in spans if span.name.startswith("router")]
-    (decision,) = [span for span in spans if "ext_proc" in span.name]
-    assert model.parent_span_id == decision.parent_span_id == request.span_id
+    assert sum("ext_proc" in span.name for span in spans) == calls
+    assert {span.parent_span_id for span in spans if span is not request} == {request.span_id}
     sent = dict(response.json()["headers"])
     assert sent["traceparent"] == f"00-{trace_id}-{model.span_id.hex()}-01"
     found = attributes(request)
@@ -76,9 +99,9 @@ async def test_a_trace_continues_to_the_model_server_and_shows_the_decision(
         "sluice.subject": "alice",
         "sluice.reason": "stable",
         "sluice.details": "via_upstream",
-        "sluice.placement": "callout",
+        "sluice.placement": decided,
     }
-    assert found["http.url"] == f"{client.base_url}{PATH}"
+    assert found["http.url"] == f"{client.base_url}{INFER}"
     assert "hidden" not in str(spans)
 
 
@@ -89,17 +112,37 @@ async def test_a_refusal_is_traced_with_its_reason(
     collector, client = traced
     trace_id = secrets.token_hex(16)
     sent = {**traceparent(trace_id), headers.MODEL_VERSION: "v2"}
-    await client.post(PATH, json={}, headers=sent)
+    await client.post(INFER, json={}, headers=sent)
 
     def ingress() -> list[Span]:
         return [span for span in of_trace(collector.spans, trace_id) if span.name == "ingress"]
 
-    await collector.wait_for(lambda: bool(ingress()))
+    await spans_until(traced, lambda: bool(ingress()))
     (request,) = ingress()
     found = attributes(request)
     assert "v2" not in found.values()
     assert found["http.status_code"] == "401"
     assert found["sluice.details"].startswith("sluice:unauthenticated")
+
+
+@pytest.mark.anyio
+async def test_a_request_that_a_local_limit_refuses_is_decided_nowhere(
+    traced: tuple[Collector, httpx.AsyncClient],
+) -> None:
+    collector, client = traced
+    trace_id = secrets.token_hex(16)
+    for _ in range(2):
+        sent = {**bearer(), **traceparent(trace_id)}
+        last = await client.post("/v2/models/limited/infer", json={}, headers=sent)
+    assert last.status_code == 429
+
+    def refused(items: Iterable[Item]) -> list[dict[str, str]]:
+        found = map(attributes, of_trace(items, trace_id))
+        return [each for each in found if "local_rate_limited" in each.values()]
+
+    await spans_until(traced, lambda: bool(refused(collector.spans) and refused(collector.records)))
+    for (found,) in (refused(collector.spans), refused(collector.records)):
+        assert found.get("sluice.placement", "") == ""
 
 
 @pytest.mark.anyio
@@ -110,35 +153,35 @@ async def test_a_log_record_has_a_part_of_a_long_subject_and_the_real_path(
     trace_id = secrets.token_hex(16)
     forged = {"x-envoy-original-path": "/forged", "x-sluice-subject": "root"}
     sent = {**bearer("s" * 20_000), **traceparent(trace_id), **forged}
-    await client.post(PATH, json={}, headers=sent)
+    await client.post(INFER, json={}, headers=sent)
     await collector.wait_for(lambda: bool(of_trace(collector.records, trace_id)))
     (record,) = of_trace(collector.records, trace_id)
     found = attributes(record)
     assert found["sluice.subject"] == "s" * MAX_TEXT
-    assert found["url.path"] == PATH
+    assert found["url.path"] == INFER
 
 
 @pytest.mark.anyio
 async def test_a_log_record_shows_the_decision(
-    traced: tuple[Collector, httpx.AsyncClient],
+    traced: tuple[Collector, httpx.AsyncClient], decided: str
 ) -> None:
     collector, client = traced
     trace_id = secrets.token_hex(16)
     token = bearer("bob")
     sent = {**token, **traceparent(trace_id), "user-agent": "recorded"}
-    await client.post(f"{PATH}?password=hidden", json={}, headers=sent)
+    await client.post(f"{INFER}?password=hidden", json={}, headers=sent)
     await collector.wait_for(lambda: bool(of_trace(collector.records, trace_id)))
     (record,) = of_trace(collector.records, trace_id)
-    assert record.body.string_value == f"POST {PATH} 200"
+    assert record.body.string_value == f"POST {INFER} 200"
     found = attributes(record)
     expected = {
         "http.request.method": "POST",
-        "url.path": PATH,
+        "url.path": INFER,
         "http.response.status_code": "200",
         "sluice.service": "echo/v1",
         "sluice.subject": "bob",
         "sluice.reason": "stable",
-        "sluice.placement": "callout",
+        "sluice.placement": decided,
         "user_agent.original": "recorded",
     }
     assert {key: found[key] for key in expected} == expected

@@ -31,6 +31,7 @@ from sluice.contract.report import (
     OUTCOME_FIELDS,
     REQUEST_FIELDS,
 )
+from sluice.contract.request_end import CALLOUT_DETAILS
 from sluice.user_agent import USER_AGENT
 from xds.resources import upstream
 from xds.resources.callout_service import callout_service
@@ -94,10 +95,13 @@ REPORT_FORMAT: Final = GROUP_SEPARATOR.join(
 """The format of a report."""
 
 _PLACEMENT: Final = (
-    f"%CEL(xds.route_name.endsWith('{names.NATIVE_ROUTE_SUFFIX}') ? 'native'"
-    f" : xds.route_name in ['', '{names.OTHER}'] ? '' : 'callout')%"
+    f"%CEL(xds.route_name in ['', '{names.OTHER}']"
+    f" || !('{headers.MODEL_SERVICE}' in request.headers"
+    f" || response.code_details.startsWith('{CALLOUT_DETAILS}')) ? ''"
+    f" : xds.route_name.endsWith('{names.NATIVE_ROUTE_SUFFIX}') ? 'native' : 'callout')%"
 )
-"""Where the request was decided; empty if no model has the path."""
+"""Where the request was decided; empty if no model has the path, or there was no decision: neither
+an admission, nor a refusal by the callout."""
 
 _ATTRIBUTES = {
     "http.request.method": "%REQ(:METHOD)%",

@@ -357,11 +357,33 @@ def test_the_duration_without_a_last_byte_has_the_precision_of_milliseconds() ->
 def test_a_native_route_is_shown_as_placement() -> None:
     shown = line(report(**ADMITTED, route="digits/native"))
     assert (shown["placement"], shown["model"]) == ("native", "digits")
-    shown = line(report(route="digits/native", status="429", details="local_rate_limited"))
-    assert (shown["placement"], shown["model"]) == ("native", "digits")
     assert (
         line(report(route="other", status="404", details="sluice:unknown_model"))["placement"] == ""
     )
+
+
+@pytest.mark.parametrize("route", ["digits", "digits/native"])
+@pytest.mark.parametrize(
+    ("details", "status"),
+    [
+        ("local_rate_limited", "429"),
+        ("cors_response", "200"),
+        ("ext_proc_error_gRPC_error_14{upstream_reset}", "503"),
+    ],
+)
+def test_a_request_that_envoy_ends_before_the_decision_is_decided_nowhere(
+    route: str, details: str, status: str
+) -> None:
+    parser = ReportParser()
+    ended = report(route=route, details=details, status=status)
+    assert parser.parse(ended).outcome.placement == ""
+    # Requests with the same outcome otherwise.
+    refused = report(route="digits", details="sluice:rate_limited", status=status)
+    assert parser.parse(refused).outcome.placement == "callout"
+    assert parser.parse(ended).outcome.placement == ""
+    failed = {**ADMITTED, "status": "504", "details": "response_timeout"}
+    decided = "native" if route == "digits/native" else "callout"
+    assert parser.parse(report(route=route, **failed)).outcome.placement == decided
 
 
 def test_a_separator_in_a_field_of_a_client_changes_no_field_before_it() -> None:
