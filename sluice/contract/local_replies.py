@@ -236,6 +236,9 @@ GATEWAY_REASONS: Final = frozenset(
 """Reasons that do not show whether the model server works. Envoy's response flags may show it."""
 
 
+HANDSHAKE_DETAILS: Final = "websocket_handshake_unsuccessful"
+"""`response_code_details` of a model server's response that accepts no WebSocket (200, 301 ...)."""
+
 READY_DETAILS: Final = "health_check_ok"
 """`response_code_details` of the answer that the gateway is ready (`paths.READY`)."""
 

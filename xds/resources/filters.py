@@ -27,6 +27,7 @@ from sluice.contract import headers
 from xds.resources import (
     cors,
     extensions,
+    failed_handshakes,
     grpc_bridge,
     header_mutations,
     local_rate_limit,
@@ -119,6 +120,11 @@ def _grpc_http1_bridge(_: GatewayConfig) -> HttpFilter:
     return grpc_bridge.bridge_filter()
 
 
+def _failed_handshakes(config: GatewayConfig) -> HttpFilter:
+    """Next to the router, so it sees responses before all other filters."""
+    return failed_handshakes.response_filter(config.requests.expose_reason)
+
+
 def _router(config: GatewayConfig) -> HttpFilter:
     router = Router(
         suppress_envoy_headers=True,
@@ -149,6 +155,7 @@ HTTP_FILTERS: Final[tuple[FilterBuilder, ...]] = (
     _native_mark,
     _ext_proc,
     _grpc_http1_bridge,
+    _failed_handshakes,
     _router,
 )
 """Filters of the listener, after the rate limits."""

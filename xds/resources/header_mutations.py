@@ -8,7 +8,8 @@ from envoy_data_plane.envoy.config.common.mutation_rules.v3 import (
     HeaderMutation,
     HeaderMutationRemoveOnMatch,
 )
-from envoy_data_plane.envoy.config.core.v3 import HeaderValueOption, TypedExtensionConfig
+from envoy_data_plane.envoy.config.core.v3 import HeaderValueOption as EnvoyHeader
+from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import (
     HeaderMutation as HeaderMutationFilter,
 )
@@ -25,6 +26,7 @@ from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutatio
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from google.protobuf.any_pb2 import Any as PackedMessage
 
+from protos.base_pb2 import HeaderValueOption
 from protos.http_filters_pb2 import HeaderMutationPerRoute
 from protos.route_pb2 import Route
 from sluice.contract import headers
@@ -64,10 +66,7 @@ def at_model_server() -> HttpFilter:
     the connection, which all clients share, and grpcio reads trailers such as `grpc-timeout` as
     headers. The routes of models that convert add a mutation (`set_lengths`).
     """
-    removals = [
-        *_removals(StringMatcher(prefix=headers.INTERNAL_PREFIX)),
-        *(HeaderMutation(remove=name) for name in headers.RATE_LIMIT),
-    ]
+    removals = removed_from_responses()
     mutations = Mutations(
         response_mutations=removals,
         response_trailers_mutations=removals,
@@ -77,6 +76,25 @@ def at_model_server() -> HttpFilter:
         name=MODEL_SERVER_FILTER,
         typed_config=pack(HeaderMutationFilter(mutations=mutations)),
     )
+
+
+def removed_from_responses() -> list[HeaderMutation]:
+    """Removes the headers or trailers of model servers that only the gateway may set."""
+    return [
+        *_removals(StringMatcher(prefix=headers.INTERNAL_PREFIX)),
+        *(HeaderMutation(remove=name) for name in headers.RATE_LIMIT),
+    ]
+
+
+def copied_to_responses(*, reason: bool, limits: bool) -> list[HeaderValueOption]:
+    """Headers of the decision that Envoy copies from the request to the response.
+
+    Envoy adds none for a header that the request does not have.
+    """
+    sources = {headers.REASON: headers.REASON} if reason else {}
+    if limits:
+        sources |= {name: f"{headers.INTERNAL_PREFIX}{name}" for name in headers.RATE_LIMIT}
+    return [proto_messages.header(name, f"%REQ({source})%") for name, source in sources.items()]
 
 
 def converted_responses() -> HttpFilter:
@@ -117,7 +135,7 @@ def _set_length(command: str) -> list[HeaderMutation]:
     """
     length = proto_messages.header("content-length", f"%{command}({headers.BODY_LENGTH})%")
     return [
-        HeaderMutation(append=of_protos(HeaderValueOption, length)),
+        HeaderMutation(append=of_protos(EnvoyHeader, length)),
         HeaderMutation(remove=headers.BODY_LENGTH),
     ]
 

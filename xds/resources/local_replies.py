@@ -29,6 +29,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 
 from sluice.contract import headers as header_names
 from sluice.contract.local_replies import (
+    HANDSHAKE_DETAILS,
     LOCAL_REPLIES,
     LOCAL_REPLIES_BY_STATUS,
     READY_DETAILS,
@@ -36,6 +37,7 @@ from sluice.contract.local_replies import (
 )
 from sluice.contract.problem import MEDIA_TYPE, problem_members
 from sluice.contract.request_end import CALLOUT_DETAILS
+from xds.resources import failed_handshakes
 from xds.resources.data_plane_messages import of_protos, pack
 from xds.resources.proto_messages import header
 from xds.resources.server_status import READY_ANSWER
@@ -100,7 +102,15 @@ def local_reply_config(expose_reason: bool) -> LocalReplyConfig:
     mappers = [
         mapper for mapping in reply_mappings() for mapper in _mappers(mapping, expose_reason)
     ]
-    return LocalReplyConfig(mappers=[*mappers, _ready()])
+    return LocalReplyConfig(mappers=[_failed_handshake(), *mappers, _ready()])
+
+
+def _failed_handshake() -> ResponseMapper:
+    """The response of a model server that accepts no WebSocket, without its body."""
+    return ResponseMapper(
+        filter=_expression(f"response.code_details.startsWith('{HANDSHAKE_DETAILS}')"),
+        headers_to_add=[failed_handshakes.mark()],
+    )
 
 
 def _ready() -> ResponseMapper:

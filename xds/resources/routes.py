@@ -7,7 +7,6 @@ finds the route of a request, and `native` builds those with which Envoy decides
 from collections.abc import Iterable
 from typing import Final
 
-from protos.base_pb2 import HeaderValueOption
 from protos.matcher_pb2 import RegexMatcher, StringMatcher
 from protos.route_pb2 import (
     PreviousHostsPredicate,
@@ -24,9 +23,15 @@ from sluice.config.models import Retries
 from sluice.config.values import READ_METHODS
 from sluice.contract import headers, names
 from xds.protocol.wire import Parts, field
-from xds.resources import cors, grpc_bridge, header_mutations, local_rate_limit
+from xds.resources import (
+    cors,
+    failed_handshakes,
+    grpc_bridge,
+    header_mutations,
+    local_rate_limit,
+)
 from xds.resources.local_rate_limit import ModelLimits
-from xds.resources.proto_messages import boolean, header, pack, seconds, serialized, uint32
+from xds.resources.proto_messages import boolean, pack, seconds, serialized, uint32
 
 
 def route_configuration(config: GatewayConfig, matcher: Parts, removed: Iterable[str]) -> Parts:
@@ -43,7 +48,10 @@ def route_configuration(config: GatewayConfig, matcher: Parts, removed: Iterable
     )
     table = RouteConfiguration(
         name=names.ROUTE_CONFIGURATION,
-        response_headers_to_add=_response_headers(config),
+        response_headers_to_add=header_mutations.copied_to_responses(
+            reason=config.requests.expose_reason,
+            limits=bool(config.limits.rules) and config.limits.headers,
+        ),
         request_headers_to_remove=removed,
     )
     hosts = field(_VIRTUAL_HOSTS, serialized(host), *field(_MATCHER, *matcher))
@@ -55,18 +63,6 @@ _MATCHER = 21
 
 _VIRTUAL_HOSTS = 2
 """Field number of RouteConfiguration.virtual_hosts."""
-
-
-def _response_headers(config: GatewayConfig) -> list[HeaderValueOption]:
-    """Headers of the callout that Envoy copies from the request to the response."""
-    added = []
-    if config.requests.expose_reason:
-        added.append(header(headers.REASON, f"%REQ({headers.REASON})%"))
-    if config.limits.rules and config.limits.headers:
-        added += [
-            header(name, f"%REQ({headers.INTERNAL_PREFIX}{name})%") for name in headers.RATE_LIMIT
-        ]
-    return added
 
 
 def callout_route(name: str, model: Model, requests: Requests, limits: ModelLimits) -> Route:
@@ -89,6 +85,8 @@ def callout_route(name: str, model: Model, requests: Requests, limits: ModelLimi
         metadata=local_rate_limit.metadata(name, model, limits),
     )
     cors.allow_origins(route, requests.cors_of(model), model.methods)
+    if model.websocket:
+        failed_handshakes.enable(route)
     if model.converts:
         route.request_body_buffer_limit.value = _buffer_limit(model, requests)
         header_mutations.set_lengths(route)

@@ -132,7 +132,8 @@ def test_envoy_ejects_all_workers_but_one(workers: int) -> None:
 
 def test_the_filters_are_in_order_and_the_callout_fails_closed() -> None:
     filters = manager(compiled()).http_filters
-    cors, readiness, *limits, origins, body_length, tokens, mark, ext_proc, bridge, router = filters
+    cors, readiness, *limits, origins, body_length = filters[:-6]
+    tokens, mark, ext_proc, bridge, handshakes, router = filters[-6:]
     assert cors.name == "envoy.filters.http.cors"
     assert readiness.name == "envoy.filters.http.health_check"
     assert body_length.name == "sluice.body_length"
@@ -144,8 +145,9 @@ def test_the_filters_are_in_order_and_the_callout_fails_closed() -> None:
         "grpc_http1_bridge",
         "router",
     ]
+    assert handshakes.name == "sluice.failed_handshake"
     # Routes and the virtual host enable these filters.
-    assert all(item.disabled for item in (cors, *limits, origins, body_length))
+    assert all(item.disabled for item in (cors, *limits, origins, body_length, handshakes))
     assert ext_proc.typed_config is not None
     extension = ExtensionWithMatcher.parse(ext_proc.typed_config.value).extension_config
     assert extension is not None
