@@ -85,7 +85,7 @@ bench-gateway: install
 
 # Measures the cost of a callout.
 bench-callout: install
-	@command -v wrk >/dev/null || { apt-get update -qq && apt-get install -y -qq wrk; }
+	@{ command -v wrk && command -v nginx; } >/dev/null || { apt-get update -qq && apt-get install -y -qq wrk nginx-light; }
 	$(BIN)/python -m bench.callout $(ARGS)
 
 # Measures the cost of conversion.

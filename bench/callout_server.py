@@ -31,7 +31,7 @@ TRIVIAL_POLICY = {
     "models": {
         "bench": {
             "access": {"public": True},
-            "methods": ["GET"],
+            "methods": ["GET", "POST"],
             "versions": {"v1": {"endpoints": [{"address": UNUSED_ADDRESS}]}},
         }
     }

@@ -18,6 +18,8 @@ class Variant:
 
     hop: str
     """`direct`: Envoy responds itself; `proxy`: it forwards to the model server."""
+    method: str = "GET"
+    """Method of the requests. A POST has a body."""
     transport: str | None = None
     """The transport of the callout's server; None without a callout."""
     filter: str = ""
@@ -28,7 +30,7 @@ class Variant:
     @property
     def name(self) -> str:
         callout = f"{self.transport} {self.filter} {self.policy}" if self.transport else "plain"
-        return f"{self.hop:<7}{callout}{' distinct' if self.distinct else ''}"
+        return f"{self.hop:<7}{self.method:<5}{callout}{' distinct' if self.distinct else ''}"
 
 
 def upstream_config(port: int) -> dict[str, object]:

@@ -168,7 +168,7 @@ def main() -> None:
     parser.add_argument("--placements", nargs="*", default=["auto", "callout"])
     options = parser.parse_args()
     wrk.require_wrk("bench-gateway")
-    require_nginx()
+    require_nginx("bench-gateway")
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name:
         directory = Path(name)
         load = Load(directory / "tokens", options.connections, options.seconds, directory)

@@ -100,10 +100,10 @@ http {{
 """
 
 
-def require_nginx() -> None:
-    """Exit with a message if nginx is not installed."""
+def require_nginx(target: str) -> None:
+    """Exit with a message if nginx is not installed. `target`: the make target that installs it."""
     if shutil.which("nginx") is None:
-        sys.exit("bench: nginx is not on PATH (make bench-gateway installs it)")
+        sys.exit(f"bench: nginx is not on PATH (make {target} installs it)")
 
 
 @contextmanager

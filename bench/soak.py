@@ -36,7 +36,7 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=64)
     options = parser.parse_args()
     wrk.require_wrk("bench-callout")
-    variant = Variant("direct", "asyncio", "ext_proc", "full")
+    variant = Variant("direct", "GET", "asyncio", "ext_proc", "full")
     token, key_set = token_and_jwks()
     with tempfile.TemporaryDirectory(prefix="sluice-soak-") as name, ExitStack() as stack:
         directory = Path(name)
