@@ -1,13 +1,14 @@
 """Cache of admissions, keyed by the serialized request headers.
 
 Most requests of one client differ only in `x-request-id`, `traceparent` and `content-length`. The
-key is Envoy's ProcessingRequest without the values of these headers, so a hit needs no parsing and
-no decision.
+key is a digest of Envoy's ProcessingRequest without the values of these headers, so a hit needs no
+parsing and no decision, and an entry is small although a message with a token is not.
 
 A hit returns exactly the response that a decision would give:
 
 - The cache is used only if the stages do not read an omitted value with this policy (`cacheable`).
   Stages declare what they read: see `extproc.decision.reads`.
+- The digest is SHA-256, so nobody can find two messages with the same key.
 - An admission is cached only if the omitted bytes are the values of these headers (`_is_exact`).
   All lengths stay in the key, so a message with the same key has the same headers in the same
   places.
@@ -17,24 +18,32 @@ A hit returns exactly the response that a decision would give:
 """
 
 import re
+import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from hashlib import sha256
 
 from extproc.decision import Admission, Reads, declared_reads
 from extproc.policy.compiled import Policy
 from sluice.contract.headers import CONTENT_LENGTH, REQUEST_ID, TRACEPARENT
 
-MAX_ENTRIES = 2048
-"""The oldest entry is evicted first. A key has at most 2 KiB, so all entries take a few MiB."""
+MAX_ENTRIES = 16_384
+"""The oldest entry is evicted first. There is room for each token of the token cache, and more,
+because one caller may send different requests."""
 
-MAX_SEEN = 8192
+MAX_SEEN = 2 * MAX_ENTRIES
 """Hashes of keys that were seen. An admission is cached when its key is seen for the second time,
-so that one-off requests do not evict other entries."""
+so that one-off requests do not evict other entries. With fewer hashes than callers, the keys of
+callers that take turns would never be seen for the second time."""
 
 MAX_MESSAGE = 2048
 """Maximum bytes of a message to cache. A typical message with a token has about 1,000 bytes."""
+
+MAX_RESPONSE = 512
+"""Maximum bytes of a response to cache. Clients choose its subject and the names of removed
+headers, so all entries take about 16 MiB at most. Typical ones take half of that."""
 
 _FIXED_LENGTH = {REQUEST_ID: 36, TRACEPARENT: 55}
 """Lengths of the values that the key omits: a UUID, and version 00 of traceparent
@@ -65,8 +74,13 @@ _SPLIT = re.compile(
     re.DOTALL,
 )
 
-MessageParts = list[bytes]
-"""A split message: parts of the key at even indexes, content lengths or None at odd indexes."""
+_OMISSION = secrets.token_bytes(16)
+"""Replaces an omitted header in the content of a key. It is random, so no message contains it."""
+
+
+MessageKey = tuple[bytes, list[bytes | None]]
+"""The key of a message, and the values of `content-length` that it omits (None: another header).
+A plain tuple, which takes less time to create."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +95,7 @@ class AdmissionCache:
     """Holds admissions of one policy and one generation of keys. A new one empties the cache."""
 
     def __init__(self) -> None:
-        self._cached: OrderedDict[tuple[bytes, ...], CachedAdmission] = OrderedDict()
+        self._cached: OrderedDict[bytes, CachedAdmission] = OrderedDict()
         self._seen: set[int] = set()
         self._policy: Policy | None = None
         self._key_generation = 0
@@ -89,23 +103,27 @@ class AdmissionCache:
         self.hits = 0
         """Requests whose admission was in the cache."""
 
-    def split(self, policy: Policy, message: bytes) -> MessageParts | None:
-        """Split a message for `get` and `put`; None if its admission cannot be cached."""
+    def key(self, policy: Policy, message: bytes) -> MessageKey | None:
+        """The key of a message for `get` and `put`; None if its admission cannot be cached."""
         if policy is not self._policy:
             self._set_policy(policy)
         if policy.authenticator.key_generation != self._key_generation:
             self._clear(policy)
-        return _SPLIT.split(message) if self._usable and len(message) <= MAX_MESSAGE else None
+        if not self._usable or len(message) > MAX_MESSAGE:
+            return None
+        parts = _SPLIT.split(message)
+        return sha256(_OMISSION.join(parts[::2])).digest(), parts[1::2]
 
-    def get(self, parts: MessageParts, clock: Callable[[], float]) -> CachedAdmission | None:
+    def get(self, key: MessageKey, clock: Callable[[], float]) -> CachedAdmission | None:
         """The cached admission of a message; None if the message needs a decision.
 
         `clock` returns seconds since the epoch.
         """
-        cached = self._cached.get(tuple(parts[::2]))
+        digest, lengths = key
+        cached = self._cached.get(digest)
         if cached is None or clock() >= cached.admission.identity.expires:
             return None
-        for length in parts[1::2]:
+        for length in lengths:
             if length is not None and int(length) > cached.admission.max_body:
                 return None
         self.hits += 1
@@ -113,7 +131,7 @@ class AdmissionCache:
 
     def put(
         self,
-        parts: MessageParts,
+        key: MessageKey,
         message: bytes,
         headers: Mapping[str, bytes],
         admission: Admission,
@@ -123,12 +141,14 @@ class AdmissionCache:
 
         `headers` are the headers in the message.
         """
-        key = tuple(parts[::2])
-        if not self._seen_before(hash(key)) or not _is_exact(message, headers):
+        digest, _ = key
+        if len(response) > MAX_RESPONSE or not self._seen_before(hash(digest)):
+            return
+        if not _is_exact(message, headers):
             return
         if len(self._cached) >= MAX_ENTRIES:
             self._cached.popitem(last=False)
-        self._cached[key] = CachedAdmission(admission, response)
+        self._cached[digest] = CachedAdmission(admission, response)
 
     def _seen_before(self, key_hash: int) -> bool:
         if key_hash in self._seen:

@@ -12,7 +12,7 @@ from extproc.memory_budget import DEFAULT_LIMIT, MemoryBudget
 from extproc.rpc import Call, Handler
 from extproc.services.decider import Decider
 from extproc.services.ext_proc import messages
-from extproc.services.ext_proc.admission_cache import AdmissionCache, MessageParts
+from extproc.services.ext_proc.admission_cache import AdmissionCache, MessageKey
 from extproc.services.ext_proc.grpc_body_check import BodyChecks
 from extproc.services.ext_proc.model_query import ConvertQuery
 from extproc.services.ext_proc.stream import RequestStream
@@ -68,9 +68,9 @@ class ExternalProcessor:
             body,
         )
 
-    def split(self, message: bytes) -> MessageParts | None:
-        """Split the first message of a stream; None if the admission cache cannot be used."""
+    def key(self, message: bytes) -> MessageKey | None:
+        """The key of the first message of a stream; None if the admission cache cannot be used."""
         policy = self.current_policy.current
         if policy is None or not self.decider.can_readmit:
             return None
-        return self.admissions.split(policy, message)
+        return self.admissions.key(policy, message)

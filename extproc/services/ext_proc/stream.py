@@ -11,7 +11,7 @@ from extproc.rpc import Call, RpcError, StatusCode
 from extproc.segments import Segments
 from extproc.services.decider import Decider
 from extproc.services.ext_proc import messages
-from extproc.services.ext_proc.admission_cache import AdmissionCache, CachedAdmission, MessageParts
+from extproc.services.ext_proc.admission_cache import AdmissionCache, CachedAdmission, MessageKey
 from extproc.services.ext_proc.body_handler import BodyHandler, CountBody, Result
 from extproc.services.ext_proc.grpc_body_check import BodyChecks
 from extproc.services.ext_proc.handlers import choose_handler
@@ -46,8 +46,8 @@ class Processor(Protocol):
     ) -> bytes:
         """The serialized response to the headers of a request that becomes a gRPC call."""
 
-    def split(self, message: bytes) -> MessageParts | None:
-        """Split the first message of a stream; None if the admission cache cannot be used."""
+    def key(self, message: bytes) -> MessageKey | None:
+        """The key of the first message of a stream; None if the admission cache cannot be used."""
 
 
 class RequestStream:
@@ -71,19 +71,19 @@ class RequestStream:
         self._max_body = 0
 
     def on_message(self, message: bytes) -> Awaitable[None] | None:
-        parts = None
+        key = None
         if not self._started:
             self._started = True
-            parts = self._processor.split(message)
-            if parts is not None:
-                cached = self._processor.admissions.get(parts, self._processor.decider.clock)
+            key = self._processor.key(message)
+            if key is not None:
+                cached = self._processor.admissions.get(key, self._processor.decider.clock)
                 if cached is not None:
                     self._on_cached(cached, message)
                     return None
         request = _parse(message)
         part = request.WhichOneof("request")
         if part == "request_headers":
-            return self._on_headers(request.request_headers, message, parts)
+            return self._on_headers(request.request_headers, message, key)
         if part is None or self._refused:
             return None
         return self._on_part(part, request)
@@ -114,17 +114,17 @@ class RequestStream:
             self._call.send(cached.response)
 
     def _on_headers(
-        self, request: HttpHeaders, message: bytes, parts: MessageParts | None
+        self, request: HttpHeaders, message: bytes, key: MessageKey | None
     ) -> Awaitable[None] | None:
-        """Decide on the request. `parts`: the split message; None if it must not be cached."""
+        """Decide on the request. `key`: None if the admission must not be cached."""
         headers = self._headers = header_dict(request)
         has_body = not request.end_of_stream
         decision = self._processor.decider.decide(headers, has_body=has_body)
         if not isinstance(decision, Admission | Refusal):
             return self._respond_later(headers, decision, has_body=has_body)
         response = self._respond(headers, decision, has_body=has_body)
-        if response is not None and parts is not None and isinstance(decision, Admission):
-            self._processor.admissions.put(parts, message, headers, decision, response)
+        if response is not None and key is not None and isinstance(decision, Admission):
+            self._processor.admissions.put(key, message, headers, decision, response)
         return None
 
     async def _respond_later(

@@ -20,7 +20,7 @@ from extproc.services.decider import Decider
 from extproc.services.ext_proc import admission_cache
 from extproc.services.ext_proc.service import ExternalProcessor
 from protos.ext_proc_pb2 import ProcessingMode, ProcessingRequest, ProcessingResponse
-from sluice.config import PolicyDocument
+from sluice.config import Auth, PolicyDocument
 from sluice.keys.key_set import KeySet
 from tests.extproc.auth.tokens import LEEWAY, NOW, OTHER_RSA, issuer, key_set, rsa_jwk
 from tests.extproc.decision.requests import bearer, document
@@ -233,6 +233,13 @@ def test_a_request_without_omitted_headers_is_cached() -> None:
     assert service.hits == 1
 
 
+@pytest.fixture
+def small_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission_cache, "MAX_ENTRIES", 8)
+    monkeypatch.setattr(admission_cache, "MAX_SEEN", 16)
+
+
+@pytest.mark.usefixtures("small_cache")
 def test_one_off_requests_do_not_evict_others() -> None:
     service = Service(document({"m": {}}))
     service.send_twice(headers(x_number="again"))
@@ -242,6 +249,7 @@ def test_one_off_requests_do_not_evict_others() -> None:
     assert service.hits == 1
 
 
+@pytest.mark.usefixtures("small_cache")
 def test_the_number_of_hashes_of_one_off_requests_is_bounded() -> None:
     service = Service(document({"m": {}}))
     for number in range(admission_cache.MAX_SEEN + 1):
@@ -250,6 +258,16 @@ def test_the_number_of_hashes_of_one_off_requests_is_bounded() -> None:
     assert service.hits == 0
     service.send(headers(x_number="0"))
     assert service.hits == 1
+
+
+def test_callers_that_take_turns_are_cached_as_long_as_there_is_room() -> None:
+    """Each caller has another token, and the token cache has room for 10,000 by default."""
+    assert Auth().token_cache_entries < admission_cache.MAX_ENTRIES < admission_cache.MAX_SEEN
+    callers, service = 40, Service(document({"m": {}}))
+    for _ in range(3):
+        for caller in range(callers):
+            service.send(headers(x_number=str(caller)))
+    assert service.hits == callers
 
 
 @pytest.mark.parametrize(
@@ -296,6 +314,7 @@ def test_a_body_after_a_hit_passes() -> None:
     assert service.hits == 1
 
 
+@pytest.mark.usefixtures("small_cache")
 def test_the_number_of_cached_admissions_is_bounded() -> None:
     service = Service(document({"m": {}}))
     for number in range(admission_cache.MAX_ENTRIES + 3):
