@@ -145,6 +145,36 @@ async def test_a_request_that_a_local_limit_refuses_is_decided_nowhere(
         assert found.get("sluice.placement", "") == ""
 
 
+@pytest.mark.parametrize("path", [INFER, f"/{'s' * 2000}"])
+@pytest.mark.parametrize("grpc", [False, True])
+@pytest.mark.anyio
+async def test_spans_have_parts_of_long_texts(
+    traced: tuple[Collector, httpx.AsyncClient], path: str, grpc: bool
+) -> None:
+    """An issuer chooses the length of a subject, and clients choose those of other texts."""
+    collector, client = traced
+    trace_id = secrets.token_hex(16)
+    names = ("user-agent", "x-client-trace-id", headers.GRPC_TIMEOUT)
+    long = "s" * 2000
+    sent = bearer(long) | traceparent(trace_id) | dict.fromkeys(names, long)
+    sent["host"] = f"{long}.example"
+    sent["content-type"] = f"application/grpc+{long}" if grpc else "application/json"
+    await client.post(path, content=b"{}", headers=sent)
+
+    def spans() -> list[Span]:
+        return of_trace(collector.spans, trace_id)
+
+    await spans_until(traced, lambda: any(span.name == "ingress" for span in spans()))
+    found = [item for span in spans() for item in attributes(span).items()]
+    assert ("user_agent", long[:MAX_TEXT]) in found
+    assert grpc == (("grpc.authority", long[:MAX_TEXT]) in found)
+    if path == INFER and not grpc:
+        assert ("sluice.subject", long[:MAX_TEXT]) in found
+    # `http.url` has two of them, and a scheme.
+    assert {name: len(value) for name, value in found if len(value) > 2 * MAX_TEXT + 10} == {}
+    assert grpc or not any(name.startswith("grpc.") for name, _ in found)
+
+
 @pytest.mark.anyio
 async def test_a_log_record_has_a_part_of_a_long_subject_and_the_real_path(
     traced: tuple[Collector, httpx.AsyncClient],

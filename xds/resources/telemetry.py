@@ -15,7 +15,7 @@ from envoy_data_plane.envoy.extensions.access_loggers.open_telemetry.v3 import (
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManagerTracing,
 )
-from envoy_data_plane.envoy.type.tracing.v3 import CustomTag, CustomTagHeader
+from envoy_data_plane.envoy.type.tracing.v3 import CustomTag
 from envoy_data_plane.envoy.type.v3 import Percent
 from envoy_data_plane.opentelemetry.proto.common.v1 import AnyValue, KeyValue, KeyValueList
 
@@ -54,6 +54,11 @@ def _time(start: str, end: str) -> str:
     return f"%COMMON_DURATION({start}:{end}:us)%"
 
 
+_METHOD: Final = f"%REQ(:METHOD):{MAX_WORD}%"
+_PATH: Final = f"%PATH(NQ:ORIG_OR_PATH):{MAX_TEXT}%"
+_USER_AGENT: Final = f"%REQ(USER-AGENT):{MAX_TEXT}%"
+"""Clients choose these texts, so a long one is cut."""
+
 _REPORTED: Final = {
     "protocol": "%PROTOCOL%",
     "status": "%RESPONSE_CODE%",
@@ -66,7 +71,7 @@ _REPORTED: Final = {
     "grpc_header": f"%RESP({headers.GRPC_STATUS}):{MAX_WORD}%",
     "limit": f"%RESP({headers.LIMIT}):{MAX_TEXT}%",
     "gateway_method": f"%REQ({headers.METHOD}):{MAX_WORD}%",
-    "method": f"%REQ(:METHOD):{MAX_WORD}%",
+    "method": _METHOD,
     "details": "%RESPONSE_CODE_DETAILS%",
     "duration": _time("DS_RX_BEG", "DS_TX_END"),
     "duration_ms": "%DURATION%",
@@ -83,7 +88,7 @@ _REPORTED: Final = {
     "grpc_timeout": f"%REQ({headers.GRPC_TIMEOUT}):{MAX_WORD}%",
     "gateway_path": f"%REQ({headers.PATH}):{MAX_TEXT}%",
     "path": f"%PATH(NQ:PATH):{MAX_TEXT}%",
-    "user_agent": f"%REQ(USER-AGENT):{MAX_TEXT}%",
+    "user_agent": _USER_AGENT,
 }
 """Formats of the fields of a report. No field is a header with a credential. Each operator costs
 every request, so none is here only for convenience, and none is an expression (CEL)."""
@@ -103,44 +108,61 @@ _PLACEMENT: Final = (
 """Where the request was decided; empty if no model has the path, or there was no decision: neither
 an admission, nor a refusal by the callout."""
 
-_ATTRIBUTES = {
-    "http.request.method": "%REQ(:METHOD)%",
-    "url.path": "%PATH(NQ:ORIG_OR_PATH)%",
-    "network.protocol.name": "%PROTOCOL%",
-    "http.response.status_code": "%RESPONSE_CODE%",
-    "http.request.body.size": "%BYTES_RECEIVED%",
-    "http.response.body.size": "%BYTES_SENT%",
-    "user_agent.original": "%REQ(USER-AGENT):512%",
-    "server.upstream.address": "%UPSTREAM_HOST%",
-    "sluice.duration_ms": "%DURATION%",
-    "sluice.flags": "%RESPONSE_FLAGS%",
-    "sluice.details": "%RESPONSE_CODE_DETAILS%",
-    "sluice.request_id": _by_gateway(headers.REQUEST_ID),
+_DECISION: Final = {
     "sluice.service": _by_gateway(headers.MODEL_SERVICE),
     "sluice.subject": _by_gateway(headers.SUBJECT, f":{MAX_TEXT}"),
     "sluice.reason": _by_gateway(headers.REASON),
     "sluice.canary": _by_gateway(headers.CANARY),
     "sluice.placement": _PLACEMENT,
+    "sluice.details": "%RESPONSE_CODE_DETAILS%",
+}
+"""Attributes of log records and spans."""
+
+_ATTRIBUTES: Final = {
+    "http.request.method": _METHOD,
+    "url.path": _PATH,
+    "network.protocol.name": "%PROTOCOL%",
+    "http.response.status_code": "%RESPONSE_CODE%",
+    "http.request.body.size": "%BYTES_RECEIVED%",
+    "http.response.body.size": "%BYTES_SENT%",
+    "user_agent.original": _USER_AGENT,
+    "server.upstream.address": "%UPSTREAM_HOST%",
+    "sluice.duration_ms": "%DURATION%",
+    "sluice.flags": "%RESPONSE_FLAGS%",
+    "sluice.request_id": _by_gateway(headers.REQUEST_ID),
+    **_DECISION,
 }
 """Attributes of a log record, with the names of OpenTelemetry if it defines the attribute."""
 
-_TAGS = {
-    "sluice.service": headers.MODEL_SERVICE,
-    "sluice.model": headers.MODEL,
-    "sluice.subject": headers.SUBJECT,
-    "sluice.reason": headers.REASON,
-    "sluice.canary": headers.CANARY,
-}
-"""Attributes of a span, and the request headers of the callout that contain them."""
-
-_CHOSEN_VERSION = (
+_CHOSEN_VERSION: Final = (
     f"%CEL('{headers.MODEL_SERVICE}' in request.headers"
     f" ? request.headers['{headers.MODEL_VERSION}'] : '')%"
 )
 """The version that the callout has chosen. In a refused request, the header is the client's."""
 
-_URL = "%REQ(:SCHEME)%://%REQ(:AUTHORITY)%%PATH(NQ:ORIG_OR_PATH)%"
-"""Replaces Envoy's `http.url`, which contains the query. Clients may put secrets in the query."""
+
+def _of_grpc(header: str) -> str:
+    """The format of a header of a gRPC call, which other requests do not have."""
+    is_grpc = "request.headers['content-type'].startsWith('application/grpc')"
+    return f"%CEL({is_grpc} ? request.headers['{header}'] : ''):{MAX_TEXT}%"
+
+
+_TAGS: Final = {
+    "sluice.model": _by_gateway(headers.MODEL),
+    "sluice.version": _CHOSEN_VERSION,
+    **_DECISION,
+    # Envoy's own have whole texts of the client. Its `http.url` also has the query, in which
+    # clients may put secrets.
+    "http.method": _METHOD,
+    "http.url": f"%REQ(:SCHEME)%://%REQ(:AUTHORITY):{MAX_TEXT}%{_PATH}",
+    "user_agent": _USER_AGENT,
+    "guid:x-client-trace-id": f"%REQ(X-CLIENT-TRACE-ID):{MAX_TEXT}%",
+    "grpc.path": _of_grpc(":path"),
+    "grpc.authority": _of_grpc(":authority"),
+    "grpc.content_type": _of_grpc("content-type"),
+    "grpc.timeout": _of_grpc(headers.GRPC_TIMEOUT),
+}
+"""Attributes of a span, in addition to those of Envoy."""
 
 
 def access_logs(telemetry: Telemetry) -> list[AccessLog]:
@@ -168,16 +190,7 @@ def tracing(settings: Tracing | None) -> HttpConnectionManagerTracing | None:
         random_sampling=Percent(value=settings.sampling),
         # The span of a request gets child spans for the model server and for the callout.
         spawn_upstream_span=True,
-        custom_tags=[
-            CustomTag(tag="http.url", value=_URL),
-            CustomTag(tag="sluice.version", value=_CHOSEN_VERSION),
-            CustomTag(tag="sluice.placement", value=_PLACEMENT),
-            CustomTag(tag="sluice.details", value="%RESPONSE_CODE_DETAILS%"),
-            *(
-                CustomTag(tag=tag, request_header=CustomTagHeader(name=header))
-                for tag, header in _TAGS.items()
-            ),
-        ],
+        custom_tags=[CustomTag(tag=tag, value=text) for tag, text in _TAGS.items()],
     )
 
 
@@ -207,7 +220,7 @@ def _records(otlp: OtlpExport) -> OpenTelemetryAccessLogConfig:
         # Envoy's exporter of traces names itself, and that of logs does not.
         grpc_service=grpc_service(names.OTLP_LOG_CLUSTER, user_agent=USER_AGENT),
         resource_attributes=KeyValueList(values=[_attribute("service.name", otlp.service_name)]),
-        body=AnyValue(string_value="%REQ(:METHOD)% %PATH(NQ:ORIG_OR_PATH)% %RESPONSE_CODE%"),
+        body=AnyValue(string_value=f"{_METHOD} {_PATH} %RESPONSE_CODE%"),
         attributes=KeyValueList(values=[_attribute(*item) for item in _ATTRIBUTES.items()]),
         stat_prefix="sluice.",
     )
