@@ -18,7 +18,7 @@ _REMOVED_FROM_RESPONSE = (
 call."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ConvertedMessage:
     """The new body of a request or response, and the changes to its headers."""
 

@@ -26,6 +26,7 @@ from extproc.convert.converted_message import (
 from extproc.convert.errors import ConversionError, response_too_large
 from extproc.convert.grpc_status import grpc_code, grpc_problem
 from extproc.convert.inference import (
+    Encoding,
     Headers,
     InferenceRequest,
     Reading,
@@ -53,6 +54,8 @@ from sluice.contract.reasons import Reason
 
 ServerProtocol = Literal["http", "grpc"]
 GRPC_PATH = f"{OIP_GRPC_PREFIX}ModelInfer"
+_GRPC_HEADERS = {":path": GRPC_PATH, "content-type": PROTOBUF[0], "te": "trailers"}
+_REMOVED_FOR_GRPC = (*REMOVED_FROM_REQUEST, "accept-encoding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +103,13 @@ class Converter:
 
     def _memory(self, body: bytes, headers: Headers) -> int:
         """The bytes that reading and writing a body take at most, without its images."""
-        from extproc.convert import binary
-
         kind = self.name.partition("-")[0]
         length = headers.get(HEADER_LENGTH) if kind in ("json", "untyped", "octets") else None
-        head = None if length is None else binary.json_length(length, len(body))
+        head = None
+        if length is not None:
+            from extproc.convert.binary import json_length
+
+            head = json_length(length, len(body))
         return request_memory(kind, self.protocol, body, head, self.limits)
 
     def reads_response(self, options: ResponseOptions, status: int, headers: Headers) -> bool:
@@ -171,18 +176,16 @@ class Converter:
             raise response_too_large(f"must be at most {self.limits.max_response} bytes")
 
     def _to_grpc(self, request: InferenceRequest, headers: Headers) -> ConvertedMessage:
-        from extproc.convert import binary, protobuf
+        from extproc.convert.binary import take_binary_options
+        from extproc.convert.protobuf import write_request
 
-        request = binary.take_binary_options(request)
+        request = take_binary_options(request)
         return ConvertedMessage(
-            protobuf.write_request(request, self.signature),
+            write_request(request, self.signature),
             PROTOBUF[0],
-            {":path": GRPC_PATH, "content-type": PROTOBUF[0], "te": "trailers"},
-            (*REMOVED_FROM_REQUEST, "accept-encoding"),
-            response_options=replace(
-                _with_accepted_encoding(request.response_options, headers.get("accept", "")),
-                request_id=headers.get("x-request-id", ""),
-            ),
+            _GRPC_HEADERS,
+            _REMOVED_FOR_GRPC,
+            response_options=_options_of_call(request.response_options, headers),
         )
 
     def _to_rest(
@@ -231,16 +234,19 @@ class Converter:
     def _from_message(self, options: ResponseOptions, body: bytes) -> ConvertedMessage:
         """The message of a gRPC response as the client requested it."""
         from extproc.convert.grpc_response import read_response
-        from extproc.convert.response import write_binary, write_json
 
         response = read_response(body, self.limits)
         if options.encoding == "protobuf":
-            from extproc.convert import protobuf
+            from extproc.convert.protobuf import write_response
 
-            return converted_response(protobuf.write_response(response), PROTOBUF[0])
+            return converted_response(write_response(response), PROTOBUF[0])
         if options.encoding == "binary" or options.binary:
+            from extproc.convert.response import write_binary
+
             written, length = write_binary(response, self.signature, options)
             return converted_response(written, OCTET_STREAM, headers={HEADER_LENGTH: str(length)})
+        from extproc.convert.response import write_json
+
         return converted_response(write_json(response, self.signature, options), JSON)
 
     def _from_rest(
@@ -279,20 +285,29 @@ def _check_length(body: bytes, headers: Headers) -> None:
         )
 
 
-def _with_accepted_encoding(options: ResponseOptions, accept: str) -> ResponseOptions:
-    """The options with the encoding that has the highest weight in Accept. JSON wins a tie."""
+def _options_of_call(options: ResponseOptions, headers: Headers) -> ResponseOptions:
+    """The options with the encoding that the client accepts, and the id of the request."""
+    return ResponseOptions(
+        _accepted_encoding(options, headers.get("accept", "")),
+        options.form,
+        options.binary,
+        options.text,
+        headers.get("x-request-id", ""),
+    )
+
+
+def _accepted_encoding(options: ResponseOptions, accept: str) -> Encoding:
+    """The encoding that has the highest weight in Accept. JSON wins a tie."""
     if not accept:
-        return options
+        return options.encoding
     weights = parse_accept(accept)
     wildcard = weights.get("application/*", weights.get("*/*", 0.0))
     json = weights.get(JSON, wildcard)
     protobuf = max(weights.get(name, wildcard) for name in PROTOBUF)
     binary = weights.get(OCTET_STREAM, wildcard)
     if protobuf > max(json, binary):
-        return replace(options, encoding="protobuf")
-    if binary > json:
-        return replace(options, encoding="binary")
-    return options
+        return "protobuf"
+    return "binary" if binary > json else options.encoding
 
 
 def _media_type(headers: Headers) -> str:

@@ -7,6 +7,7 @@ PNG, WebP and JPEG with rare colors. Both release the interpreter lock.
 import io
 import re
 from collections.abc import Mapping
+from functools import lru_cache, partial
 
 import numpy as np
 import simplejpeg
@@ -40,6 +41,9 @@ or damaged."""
 
 _JPEG_END = b"\xff\xd9"
 
+_SIZES = 256
+"""Sizes of images for which a decoder remembers how it fits them."""
+
 
 class ImageDecoder:
     """Decodes images for one declared image input. Safe to share between threads."""
@@ -47,16 +51,27 @@ class ImageDecoder:
     def __init__(self, image: ImageInput) -> None:
         self._image = image
         self._mode = "L" if image.color == "GRAY" else "RGB"
+        self._fit_size = lru_cache(_SIZES)(partial(fit_image, image))
+        self._scaling_memory = lru_cache(_SIZES)(self._needed_for_scaling)
 
     def memory(self, header: ImageHeader) -> int:
         """Bytes that decoding needs at most, without the file and the result."""
-        fit = self._fit(header)
-        size, decoded_size = (header.width, header.height), header.decoded_size
-        if header.scalable:
+        scaling = self._scaling_memory(
+            header.width, header.height, header.orientation, scalable=header.scalable
+        )
+        decoded = 0 if header.scalable else header.decoded_size
+        return header.coefficients_size + decoded + scaling
+
+    def _needed_for_scaling(
+        self, width: int, height: int, orientation: int, *, scalable: bool
+    ) -> int:
+        """Bytes for an image that is scaled during decoding, if possible, and after it."""
+        fit = self._fit_size(width, height, orientation)
+        size, decoded = (width, height), 0
+        if scalable:
             size = self._scaled_size(fit)
-            decoded_size = self._image.channels * size[0] * size[1]
-        resizing = resize_memory(size, fit, self._image.interpolation)
-        return header.coefficients_size + decoded_size + resizing
+            decoded = self._image.channels * size[0] * size[1]
+        return decoded + resize_memory(size, fit, self._image.interpolation)
 
     def keeps_size(self, header: ImageHeader) -> bool:
         """Whether an image is neither cropped nor scaled."""
@@ -77,7 +92,7 @@ class ImageDecoder:
         return pixels if pixels is buffer else self._place(pixels, header.orientation)
 
     def _fit(self, header: ImageHeader) -> Fit:
-        return fit_image(self._image, header.width, header.height, header.orientation)
+        return self._fit_size(header.width, header.height, header.orientation)
 
     def _min_decoded_size(self, fit: Fit) -> tuple[int, int]:
         # The nearest pixel of a scaled image is not a pixel of the image.

@@ -16,7 +16,7 @@ class TooManySegmentsError(Exception):
     """An image has too many segments or chunks."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ImageHeader:
     """The properties of an image. Sizes of memory are in bytes."""
 

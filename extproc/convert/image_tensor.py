@@ -24,7 +24,7 @@ _MAX_SHORT_TENSOR = 1 << 20
 """Size in bytes of a tensor up to which writing its values is short."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PreparedImages:
     """A batch of images whose structure has been checked."""
 

@@ -15,11 +15,14 @@ class RequestedOutput:
     parameters: Parameters = field(default_factory=dict)
 
 
+Encoding = Literal["json", "binary", "protobuf"]
+
+
 @dataclass(frozen=True, slots=True)
 class ResponseOptions:
     """How to encode the response, as the request determines it."""
 
-    encoding: Literal["json", "binary", "protobuf"] = "json"
+    encoding: Encoding = "json"
     form: Literal["v2", "v1"] = "v2"
     """`v1`: the request has `instances`, so the response has `predictions`."""
     binary: frozenset[str] = frozenset()

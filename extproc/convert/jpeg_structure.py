@@ -5,9 +5,11 @@ progressive, with Huffman coding. libjpeg only warns of some oddities in headers
 write. They are removed here, so that each warning of the decoder is about the coded data.
 """
 
+import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import chain
 
 import numpy as np
@@ -21,6 +23,7 @@ from extproc.convert.image_header import (
 from extproc.convert.orientation import Orientation
 
 _START = b"\xff\xd8"
+_FIRST_SCAN = b"\xff\xda"
 _SEGMENT = struct.Struct(">BBH")
 _EOI, _SOS = 0xD9, 0xDA
 _TABLES = (0xC4, 0xDB, 0xDD)
@@ -64,8 +67,18 @@ _BEGINS_SEGMENT = np.ones(256, bool)
 bytes, TEM and restart markers (table B.1)."""
 _BEGINS_SEGMENT[[0x00, 0x01, *range(0xD0, 0xD8), 0xFF]] = False
 
+_SEGMENT_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
+"""The same as an expression, which is faster for a small image."""
+
 _WINDOW = 1 << 18
 """Bytes of coded data that are searched at once, so that the search takes little memory."""
+
+_SMALL_IMAGE = 64 << 10
+"""Bytes of an image that is searched with the expression, which holds the interpreter lock."""
+
+_MAX_CACHED_HEAD = 2048
+"""Bytes of a head that is cached, so that the cache takes little memory. A head without metadata
+has about 600 bytes."""
 
 _BLOCK = 8
 """Pixels on each side of a block of coefficients."""
@@ -100,6 +113,25 @@ class _Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class _Head:
+    """The segments before the coded data. The header of the first scan begins at `end`.
+
+    `decoded_size`, `coefficients_size` and `scalable` are those of `ImageHeader`. `block_pixels`
+    are the pixels of whole blocks.
+    """
+
+    frame: _Frame
+    parts: tuple[Part, ...]
+    """The segments that a decoder needs."""
+    orientation: int
+    end: int
+    scalable: bool
+    decoded_size: int
+    coefficients_size: int
+    block_pixels: int
+
+
+@dataclass(slots=True)
 class _Scans:
     """The scans of an image, which end at `end`. `count` may be larger than their number."""
 
@@ -148,6 +180,50 @@ def read_jpeg(data: bytes, max_segments: int) -> ImageHeader:
 
     Raises BrokenImageError and TooManySegmentsError.
     """
+    head = _head(data, max_segments)
+    scans = _read_scans(data, head.end, max_segments)
+    frame = head.frame
+    return ImageHeader(
+        "image/jpeg",
+        frame.width,
+        frame.height,
+        head.orientation,
+        head.decoded_size,
+        (*head.parts, *_scan_parts(memoryview(data), frame, scans)),
+        head.scalable,
+        head.coefficients_size,
+        scans.count * head.block_pixels,
+    )
+
+
+def _head(data: bytes, max_segments: int) -> _Head:
+    """Read the segments before the coded data, or find them in the cache.
+
+    The images of one client often have equal heads.
+    """
+    scan = data.find(_FIRST_SCAN, 0, _MAX_CACHED_HEAD)
+    if scan >= 0:
+        end = scan + 2 + int.from_bytes(data[scan + 2 : scan + 4], "big")
+        head = _cached_head(data[: min(end, _MAX_CACHED_HEAD)], max_segments)
+        if head is not None:
+            return head
+    return _read_head(data, max_segments)
+
+
+@lru_cache(maxsize=256)
+def _cached_head(data: bytes, max_segments: int) -> _Head | None:
+    """The head of an image that begins with these bytes; None if more bytes are necessary.
+
+    What looks like the first scan may be a part of a segment.
+    """
+    try:
+        head = _read_head(data, max_segments)
+    except BrokenImageError:
+        return None
+    return replace(head, parts=(b"".join(head.parts),))
+
+
+def _read_head(data: bytes, max_segments: int) -> _Head:
     view = memoryview(data)
     parts: list[Part] = [_START]
     frame: _Frame | None = None
@@ -157,11 +233,10 @@ def read_jpeg(data: bytes, max_segments: int) -> ImageHeader:
         if marker == _SOS:
             if frame is None or content == end:
                 raise BrokenImageError("the first scan is not valid")
-            scans = _read_scans(data, position, max_segments)
             parts += metadata.parts(frame)
-            parts += _scan_parts(view, frame, scans)
-            buffered = frame.progressive or data[content] < len(frame.samplings)
-            return _header(frame, parts, scans.count, buffered, metadata.orientation.value)
+            several_scans = frame.progressive or data[content] < len(frame.samplings)
+            orientation = metadata.orientation.value
+            return _complete_head(frame, parts, orientation, position, several_scans=several_scans)
         if marker in _FRAMES:
             if frame is not None:
                 raise BrokenImageError("there are two frame headers")
@@ -206,30 +281,39 @@ def _read_scans(data: bytes, start: int, max_segments: int) -> _Scans:
     In coded data, only markers without a segment occur before the end of the scan. A scan header
     counts even in another segment, where decoders ignore it.
     """
-    array = np.frombuffer(data, np.uint8)
     headers: list[int] = []
     count = markers = 0
     segment_end = start
+    for marker in _segment_markers(data, start):
+        markers += 1
+        # libjpeg-turbo stores the content of some segments.
+        if markers > max_segments:
+            raise TooManySegmentsError
+        code = data[marker + 1]
+        count += code == _SOS
+        if marker < segment_end:
+            continue
+        if code == _EOI:
+            return _Scans(start, headers, count, marker + 2)
+        segment_end = marker + 2 + int.from_bytes(data[marker + 2 : marker + 4], "big")
+        if code == _SOS and segment_end - marker >= _MIN_SCAN_HEADER:
+            headers.append(segment_end)
+    return _Scans(start, headers, count, len(data))
+
+
+def _segment_markers(data: bytes, start: int) -> Iterator[int]:
+    """The positions of markers that begin a segment or end the image, from `start`."""
+    if len(data) <= _SMALL_IMAGE:
+        for found in _SEGMENT_MARKER.finditer(data, start):
+            yield found.start()
+        return
+    array = np.frombuffer(data, np.uint8)
     for window in range(start, len(data) - 1, _WINDOW):
         part = array[window : window + _WINDOW + 1]
-        found = (part[:-1] == 0xFF).nonzero()[0]
-        segments = _BEGINS_SEGMENT.take(part[1:].take(found))
-        for offset in found[segments].tolist():
-            marker = window + offset
-            markers += 1
-            # libjpeg-turbo stores the content of some segments.
-            if markers > max_segments:
-                raise TooManySegmentsError
-            code = data[marker + 1]
-            count += code == _SOS
-            if marker < segment_end:
-                continue
-            if code == _EOI:
-                return _Scans(start, headers, count, marker + 2)
-            segment_end = marker + 2 + int.from_bytes(data[marker + 2 : marker + 4], "big")
-            if code == _SOS and segment_end - marker >= _MIN_SCAN_HEADER:
-                headers.append(segment_end)
-    return _Scans(start, headers, count, len(data))
+        markers = (part[:-1] == 0xFF).nonzero()[0]
+        segments = _BEGINS_SEGMENT.take(part[1:].take(markers))
+        for offset in markers[segments].tolist():
+            yield window + offset
 
 
 def _scan_parts(view: memoryview, frame: _Frame, scans: _Scans) -> Iterator[Part]:
@@ -258,21 +342,20 @@ def _frame(marker: int, content: bytes) -> _Frame:
     return _Frame(marker, width, height, samplings)
 
 
-def _header(
-    frame: _Frame, parts: list[Part], scans: int, buffered: bool, orientation: int
-) -> ImageHeader:
-    """`buffered`: the decoder stores the coefficients of the whole image, for further scans."""
+def _complete_head(
+    frame: _Frame, parts: list[Part], orientation: int, end: int, *, several_scans: bool
+) -> _Head:
+    """For several scans, a decoder stores the coefficients of the whole image."""
     coefficients, pixels = _block_sizes(frame)
-    return ImageHeader(
-        "image/jpeg",
-        frame.width,
-        frame.height,
-        orientation,
-        frame.width * frame.height * (1 if len(frame.samplings) == 1 else 4),
+    return _Head(
+        frame,
         tuple(parts),
+        orientation,
+        end,
         frame.common,
-        _COEFFICIENT * coefficients if buffered else 0,
-        scans * pixels,
+        frame.width * frame.height * (1 if len(frame.samplings) == 1 else 4),
+        _COEFFICIENT * coefficients if several_scans else 0,
+        pixels,
     )
 
 

@@ -1,6 +1,7 @@
 """Reads and writes protobuf: V2's ModelInferRequest and ModelInferResponse, and TensorRequest."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Literal
 
 from google.protobuf.message import DecodeError, Message
@@ -50,6 +51,9 @@ _MIN_BUFFER = 32 << 10
 """Size in bytes from which a tensor is a buffer of its own. The copy of a smaller one costs less
 than another buffer."""
 
+_MAX_CACHED_NAME = 128
+"""Length of a tensor's name up to which a message is cached: clients may choose the name."""
+
 MessageType = Literal["v2", "tensor"]
 
 MESSAGE_TYPES: Mapping[str, MessageType] = {
@@ -98,6 +102,29 @@ def write_request(request: InferenceRequest, signature: Signature) -> Content:
 
     Raises ConversionError (422) for a parameter that protobuf cannot represent.
     """
+    if request.id or request.parameters or request.outputs or len(request.inputs) > 1:
+        return _with_tensors(_message(request, signature), request.inputs)
+    (tensor,) = request.inputs
+    if tensor.parameters or len(tensor.name) > _MAX_CACHED_NAME:
+        return _with_tensors(_message(request, signature), request.inputs)
+    message = _message_of_tensor(
+        signature.model, signature.version, tensor.name, tensor.datatype, tensor.shape
+    )
+    return _with_tensors(message, request.inputs)
+
+
+@lru_cache(maxsize=256)
+def _message_of_tensor(
+    model: str, version: str, name: str, datatype: str, shape: tuple[int, ...]
+) -> bytes:
+    """The message of a request with one tensor, without its data. Most pictures have the same."""
+    message = v2.ModelInferRequest(model_name=model, model_version=version)
+    message.inputs.add(name=name, datatype=datatype, shape=shape)
+    return message.SerializeToString()
+
+
+def _message(request: InferenceRequest, signature: Signature) -> bytes:
+    """The message of a request, without the data of its tensors."""
     message = v2.ModelInferRequest(
         model_name=signature.model,
         model_version=signature.version,
@@ -115,7 +142,7 @@ def write_request(request: InferenceRequest, signature: Signature) -> Content:
         message.outputs.add(
             name=output.name, parameters=_written_parameters(output.parameters, f"outputs[{i}].")
         )
-    return _with_tensors(message.SerializeToString(), request.inputs)
+    return message.SerializeToString()
 
 
 def _with_tensors(message: bytes, tensors: Sequence[Tensor]) -> Content:

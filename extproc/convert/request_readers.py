@@ -36,6 +36,7 @@ class RequestReaders:
     def __init__(self, signature: Signature, limits: ConversionLimits) -> None:
         self._signature = signature
         self._limits = limits
+        self._image_inputs = signature.image_inputs
         self._images = _image_readers(signature, limits)
         self._json_reader = JsonRequestReader(signature, limits, self._images)
 
@@ -86,7 +87,7 @@ class RequestReaders:
         from extproc.convert.image_checks import check_type
 
         check_type(body, media_type, "body")
-        inputs = self._signature.image_inputs
+        inputs = self._image_inputs
         if len(inputs) > 1:
             raise ConversionError(
                 Reason.MULTIPART_REQUIRED,
@@ -121,7 +122,7 @@ class RequestReaders:
             yield part
 
     def _input_of(self, part: Part) -> TensorInput:
-        inputs = self._signature.image_inputs
+        inputs = self._image_inputs
         named = next((declared for declared in inputs if declared.name == part.name), None)
         if named is not None:
             return named

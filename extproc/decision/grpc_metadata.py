@@ -43,9 +43,14 @@ READS = Reads(
 """The parts of a request that `find_error` reads."""
 
 
-def is_metadata(name: str, value: str) -> bool:
-    """Whether gRPC allows this name and this value of a header in metadata."""
-    return _NAME.fullmatch(name) is not None and value.isascii() and value.isprintable()
+def is_metadata_name(name: str) -> bool:
+    """Whether gRPC allows this name of a header in metadata."""
+    return _NAME.fullmatch(name) is not None
+
+
+def is_metadata_value(value: str) -> bool:
+    """Whether gRPC allows this value of a header in metadata."""
+    return value.isascii() and value.isprintable()
 
 
 def find_error(request: Request) -> str | None:

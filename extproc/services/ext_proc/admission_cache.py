@@ -2,7 +2,8 @@
 
 Most requests of one client differ only in `x-request-id`, `traceparent` and `content-length`. The
 key is a digest of Envoy's ProcessingRequest without the values of these headers, so a hit needs no
-parsing and no decision, and an entry is small although a message with a token is not.
+decision, and no parsing unless a body handler needs the headers. An entry is small although a
+message with a token is not.
 
 A hit returns exactly the response that a decision would give:
 
@@ -89,6 +90,9 @@ class CachedAdmission:
 
     admission: Admission
     response: bytes
+    has_handler: bool
+    """Whether the requests need a body handler, which is chosen for each by its headers."""
+    has_body: bool
 
 
 class AdmissionCache:
@@ -134,21 +138,20 @@ class AdmissionCache:
         key: MessageKey,
         message: bytes,
         headers: Mapping[str, bytes],
-        admission: Admission,
-        response: bytes,
+        admission: CachedAdmission,
     ) -> None:
         """Cache the admission of a message if its key is seen for the second time.
 
         `headers` are the headers in the message.
         """
         digest, _ = key
-        if len(response) > MAX_RESPONSE or not self._seen_before(hash(digest)):
+        if len(admission.response) > MAX_RESPONSE or not self._seen_before(hash(digest)):
             return
         if not _is_exact(message, headers):
             return
         if len(self._cached) >= MAX_ENTRIES:
             self._cached.popitem(last=False)
-        self._cached[digest] = CachedAdmission(admission, response)
+        self._cached[digest] = admission
 
     def _seen_before(self, key_hash: int) -> bool:
         if key_hash in self._seen:

@@ -5,6 +5,7 @@ reaches the model server.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 
 from extproc.convert import (
     ACCEPTED_CODINGS,
@@ -16,7 +17,7 @@ from extproc.convert import (
 )
 from extproc.convert.media_types import GRPC, media_type_name
 from extproc.decision import Admission, Reason, Refusal
-from extproc.decision.grpc_metadata import is_metadata
+from extproc.decision.grpc_metadata import is_metadata_name, is_metadata_value
 from extproc.decision.refusals import body_too_large
 from extproc.framing import PREFIX, PREFIX_SIZE, length_prefixed_content
 from extproc.segments import Content
@@ -80,11 +81,12 @@ class ConvertBody(PassBody):
 
     def request_body(self, body: HttpBody) -> Result | Awaitable[Result]:
         """Convert the request's whole body, or refuse it."""
-        if len(body.body) > self._limit:
+        content = body.body  # each access makes a copy
+        if len(content) > self._limit:
             return body_too_large(self._limit)
         if not body.end_of_stream and not self._measured:
             return _INCOMPLETE
-        return self._convert_request(body.body)
+        return self._convert_request(content)
 
     def response_headers(self, headers: HttpHeaders) -> Result | Awaitable[Result]:
         """Pass the headers, request the body, or convert a response that has no body.
@@ -104,7 +106,7 @@ class ConvertBody(PassBody):
             self._converter.check_response_headers(self._response_headers)
         except ConversionError as error:
             return self._refusal(error)
-        return messages.response_headers(messages.CONVERT_RESPONSE)
+        return messages.CONVERT_RESPONSE
 
     @property
     def _response_status(self) -> int:
@@ -189,7 +191,7 @@ class ConvertBody(PassBody):
         headers, sent, removed = dict(converted.headers), converted.content, [*converted.remove]
         if self._converter.protocol == "grpc":
             headers["content-type"] = GRPC
-            removed += [name for name, value in self._headers.items() if _is_dropped(name, value)]
+            removed += _dropped(self._headers)
             sent = length_prefixed_content(sent)
         else:
             headers[header_names.BODY_LENGTH] = str(len(sent))
@@ -285,16 +287,39 @@ def _unreadable() -> ConversionError:
     return ConversionError(Reason.BAD_MODEL_RESPONSE, "response", "cannot be read")
 
 
-def _is_dropped(name: str, value: str) -> bool:
-    """Whether a client's header is not sent to a gRPC server.
+def _dropped(headers: Mapping[str, str]) -> list[str]:
+    """The names of a client's headers that are not sent to a gRPC server.
 
     gRPC does not allow the header, or gives it a meaning that a REST client does not intend. For an
     expired `grpc-timeout`, a `-bin` header that is not base64, or a name such as `x!`, a server
     would respond with an error that counts as a failure of the server.
     """
+    names = "\n".join(headers)
+    dropped = [
+        *(_dropped_names if len(names) > messages.MAX_CACHED else _cached_dropped_names)(names)
+    ]
+    if not is_metadata_value("".join(headers.values())):
+        dropped += [
+            name
+            for name, value in headers.items()
+            if not (name.startswith(":") or name in dropped or is_metadata_value(value))
+        ]
+    return dropped
+
+
+def _dropped_names(names: str) -> tuple[str, ...]:
+    """The names, one in each line, that are dropped whatever their values are."""
+    return tuple(name for name in names.split("\n") if _is_dropped(name))
+
+
+_cached_dropped_names = lru_cache(maxsize=512)(_dropped_names)
+"""The requests of one client have headers with the same names."""
+
+
+def _is_dropped(name: str) -> bool:
     if name.startswith(":"):
         return False
-    return name.startswith("grpc-") or name.endswith("-bin") or not is_metadata(name, value)
+    return name.startswith("grpc-") or name.endswith("-bin") or not is_metadata_name(name)
 
 
 def _response_fields(pairs: list[tuple[str, bytes]]) -> dict[str, str]:

@@ -64,12 +64,16 @@ reading if it has buffered more than the limit before that response
 CONVERT_CALL = ProcessingMode(response_header_mode=ProcessingMode.SEND)
 """The request has no body. Envoy sends the response headers."""
 
-CONVERT_RESPONSE = ProcessingMode(
-    response_header_mode=ProcessingMode.SEND,
-    response_body_mode=ProcessingMode.BUFFERED_PARTIAL,
-    response_trailer_mode=ProcessingMode.SEND,
-)
-"""Envoy buffers the response body in the same way. It also sends the trailers."""
+CONVERT_RESPONSE = ProcessingResponse(
+    response_headers=HeadersResponse(),
+    mode_override=ProcessingMode(
+        response_header_mode=ProcessingMode.SEND,
+        response_body_mode=ProcessingMode.BUFFERED_PARTIAL,
+        response_trailer_mode=ProcessingMode.SEND,
+    ),
+).SerializeToString()
+"""The response to response headers after which Envoy buffers the body in the same way. It also
+sends the trailers."""
 
 
 def more_time(seconds: float) -> bytes:
@@ -104,13 +108,6 @@ def request_headers(
 def request_body(body: Content, added: Headers, removed: Iterable[str]) -> Content:
     """Replace a buffered request body, and change headers."""
     return _replaced(ProcessingResponse.REQUEST_BODY_FIELD_NUMBER, body, added, removed)
-
-
-def response_headers(mode: ProcessingMode) -> bytes:
-    """Pass the response headers, and request the body."""
-    return ProcessingResponse(
-        response_headers=HeadersResponse(), mode_override=mode
-    ).SerializeToString()
 
 
 def response_body(body: Content, added: Headers, removed: Iterable[str]) -> Content:

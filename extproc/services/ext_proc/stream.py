@@ -104,14 +104,25 @@ class RequestStream:
             self._refuse(RESPONSE_TOO_LARGE if self._answered else MESSAGE_TOO_LARGE)
 
     def _on_cached(self, cached: CachedAdmission, message: bytes) -> None:
-        """Use a cached admission. The message is parsed only if the request is refused later."""
+        """Use a cached admission.
+
+        The message is parsed only if a body handler needs the headers, or if the request is refused
+        later.
+        """
         self._headers_message = message
         decision = self._processor.decider.readmit(cached.admission)
         if isinstance(decision, Refusal):
             self._refuse(decision)
-        else:
-            self._max_body = decision.max_body
-            self._call.send(cached.response)
+            return
+        self._max_body = decision.max_body
+        if cached.has_handler:
+            headers = self._request_headers()
+            try:
+                self._handler = self._choose_handler(headers, decision, has_body=cached.has_body)
+            except Exception as error:
+                self._refuse(log_failure(error))
+                return
+        self._call.send(cached.response)
 
     def _on_headers(
         self, request: HttpHeaders, message: bytes, key: MessageKey | None
@@ -124,7 +135,8 @@ class RequestStream:
             return self._respond_later(headers, decision, has_body=has_body)
         response = self._respond(headers, decision, has_body=has_body)
         if response is not None and key is not None and isinstance(decision, Admission):
-            self._processor.admissions.put(key, message, headers, decision, response)
+            cached = CachedAdmission(decision, response, self._handler is not None, has_body)
+            self._processor.admissions.put(key, message, headers, cached)
         return None
 
     async def _respond_later(
@@ -137,7 +149,7 @@ class RequestStream:
     def _respond(
         self, headers: dict[str, bytes], decision: Decision, *, has_body: bool
     ) -> bytes | None:
-        """Send the response. Returns it if the request is admitted and needs no body handler."""
+        """Send the response. Returns it if equal requests get the same response."""
         if isinstance(decision, Refusal):
             self._refuse(decision)
             return None
@@ -154,10 +166,10 @@ class RequestStream:
             return None
         self._handler = handler
         self._call.send(response)
-        return response if handler is None else None
+        return None if isinstance(handler, ConvertQuery) else response
 
     def _choose_handler(
-        self, headers: dict[str, bytes], admission: Admission, *, has_body: bool
+        self, headers: Mapping[str, bytes], admission: Admission, *, has_body: bool
     ) -> BodyHandler | None:
         policy = self._processor.current_policy.current
         assert policy is not None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -296,11 +297,53 @@ def test_only_the_first_message_of_a_stream_is_cached() -> None:
     assert status(service.send(refused)) == 401
 
 
-def test_a_request_whose_body_is_counted_is_not_cached() -> None:
-    service = Service(document({"m": {}}))
+def test_a_body_after_a_hit_is_counted() -> None:
+    service = Service(document({"m": {"max_body": 10}}))
     for _ in range(3):
-        response = service.send(upload(content_length=None), has_body=True)
-        assert response.mode_override.request_body_mode == ProcessingMode.STREAMED
+        message = headers_message(upload(content_length=None), has_body=True)
+        admitted, passed, refused = service.process(message, body(b"0123456789"), body(b"0"))
+        assert admitted.mode_override.request_body_mode == ProcessingMode.STREAMED
+        assert passed.WhichOneof("response") == "request_body"
+        assert status(refused) == 413
+    assert service.hits == 1
+
+
+GRPC_MODEL = {
+    "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}],
+    "versions": {"v1": {"endpoints": [{"address": "127.0.0.1:9001"}], "protocol": "grpc"}},
+}
+"""A model whose requests are converted."""
+
+
+def test_a_body_after_a_hit_is_converted() -> None:
+    service = Service(document({"m": GRPC_MODEL}))
+    converted = []
+    tensor = b'{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [%d, 2]}'
+    for content in (b'{"inputs": [%b]}' % (tensor % n) for n in (1, 2, 3)):
+        message = headers_message(upload(content_length=str(len(content))), has_body=True)
+        admitted, replaced = service.process(message, body(content, end_of_stream=True))
+        assert admitted.mode_override.request_body_mode == ProcessingMode.BUFFERED_PARTIAL
+        converted.append(replaced.request_body.response.body_mutation.body)
+    assert service.hits == 1
+    assert [np.frombuffer(each[-8:], "<f4")[0] for each in converted] == [1, 2, 3]
+
+
+def test_a_problem_after_a_hit_has_the_id_of_its_request() -> None:
+    service = Service(document({"m": GRPC_MODEL}))
+    for _ in range(3):
+        sent = upload()
+        message = headers_message(sent, has_body=True)
+        _, refused = service.process(message, body(b"{}", end_of_stream=True))
+        assert sent["x-request-id"] in refused.immediate_response.body.decode()
+    assert service.hits == 1
+
+
+def test_a_request_that_becomes_a_call_is_not_cached() -> None:
+    """The response to its headers has a body that is written for it."""
+    service = Service(document({"m": GRPC_MODEL}))
+    for _ in range(3):
+        response = service.send(headers())
+        assert response.request_headers.response.body_mutation.body
     assert service.hits == 0
 
 

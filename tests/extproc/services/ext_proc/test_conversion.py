@@ -118,6 +118,22 @@ async def test_an_incomplete_body_is_not_converted(client: CalloutClient) -> Non
     assert problem(refused) == (400, "malformed_request")
 
 
+async def test_headers_that_grpc_does_not_allow_are_not_sent_to_the_server(
+    client: CalloutClient,
+) -> None:
+    """Names of all requests are alike, so that only the values can differ."""
+    dropped = (("x!", "1"), ("grpc-timeout", "1S"), ("trace-bin", "AA"))
+    request = (*INFER, *dropped, ("x-ok", "1"), ("content-length", str(len(TENSOR))))
+    for note, expected in (("a", set()), ("\u00e9", {"x-note"}), ("b", set()), ("\t", {"x-note"})):
+        message = headers((*request, ("x-note", note)))
+        _, replaced = await client.process(message, body(TENSOR, end_of_stream=True))
+        common = replaced.request_body.response
+        removed = set(common.header_mutation.remove_headers)
+        assert removed.isdisjoint(("x-ok", ":path"))
+        assert removed >= {name for name, _ in dropped}
+        assert removed & {"x-note"} == expected
+
+
 @pytest.mark.parametrize("whole", [False, True])
 async def test_a_response_that_arrives_in_part_is_not_converted(
     client: CalloutClient, whole: bool
