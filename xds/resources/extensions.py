@@ -5,7 +5,8 @@ connections too. After a change of the listener, open connections keep their old
 are drained.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -15,7 +16,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     ExtensionConfigSource,
     TypedExtensionConfig,
 )
-from envoy_data_plane.envoy.config.route.v3 import RouteMatch
+from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher, RouteMatch
 from envoy_data_plane.envoy.extensions.filters.http.jwt_authn.v3 import (
     JwtAuthentication,
     JwtProvider,
@@ -24,11 +25,13 @@ from envoy_data_plane.envoy.extensions.filters.http.jwt_authn.v3 import (
     RequirementRule,
 )
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
+from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from envoy_data_plane.google.protobuf import Empty
 
 from sluice.contract.names import JWT_FILTER
 from xds.protocol.snapshot import Resource
 from xds.resources.data_plane_messages import of_protos, pack
+from xds.resources.native.base64_text import spellings
 from xds.resources.proto_messages import from_ads
 
 NO_TOKENS: Final = JwtAuthentication()
@@ -77,11 +80,31 @@ def verifying(providers: Mapping[str, JwtProvider]) -> JwtAuthentication:
     """A config that verifies the token of any of these providers, and refuses no request."""
     if not providers:
         return NO_TOKENS
-    requirements = [JwtRequirement(provider_name=name) for name in providers]
+    rules = [_rule(providers)]
+    if len(providers) > 1:
+        rules[:0] = (rule for name in providers for rule in _first_rules(providers, name))
+    return JwtAuthentication(providers=dict(providers), rules=rules)
+
+
+def _first_rules(providers: Mapping[str, JwtProvider], first: str) -> Iterator[RequirementRule]:
+    """For tokens that contain the issuer of a provider: this provider comes first.
+
+    A provider has only its own tokens in its cache, so Envoy would parse the token for every
+    provider before the right one.
+    """
+    ordered = dict.fromkeys((first, *providers))
+    for text in spellings(json.dumps(providers[first].issuer)):
+        contains = HeaderMatcher(name="authorization", string_match=StringMatcher(contains=text))
+        yield _rule(ordered, contains)
+
+
+def _rule(names: Iterable[str], *conditions: HeaderMatcher) -> RequirementRule:
+    """Requests with these headers may have a token of any of these providers, in order."""
+    requirements = [JwtRequirement(provider_name=name) for name in names]
     requirements.append(JwtRequirement(allow_missing_or_failed=Empty()))
     any_token = JwtRequirement(requires_any=JwtRequirementOrList(requirements=requirements))
-    rule = RequirementRule(match=RouteMatch(prefix="/"), requires=any_token)
-    return JwtAuthentication(providers=dict(providers), rules=[rule])
+    match = RouteMatch(prefix="/", headers=list(conditions))
+    return RequirementRule(match=match, requires=any_token)
 
 
 def _verifies_tokens(resource: Resource) -> bool:

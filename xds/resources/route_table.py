@@ -16,7 +16,7 @@ from protos.route_pb2 import Route
 from sluice.contract import headers
 from sluice.contract.paths import OIP_GRPC_PREFIX, OIP_PREFIX
 from xds.protocol.wire import Parts, field
-from xds.resources.native.conditions import operation_path
+from xds.resources.native.conditions import operation_path, target_is_ascii
 from xds.resources.native.predicates import Predicate, header_input, is_present, to_routes
 from xds.resources.proto_messages import serialized
 
@@ -115,7 +115,7 @@ def _native(tables: list[ModelTable], owners: Mapping[str, ModelTable]) -> Parts
         return None
     # Paths that are no operation get only the routes of paths that the config names. Operations get
     # these too, if they find nothing else.
-    named = _by_path(exact, prefixes) if prefixes else None
+    named = _guarded(target_is_ascii(), _by_path(exact, prefixes), None) if prefixes else None
     found = _by_path(_below_oip(exact), {**_below_oip(prefixes), **operations})
     return _guarded(operation_path(), found, named)
 

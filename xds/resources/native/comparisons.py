@@ -45,8 +45,6 @@ def predicate(test: Test, groups: GroupClaims, lists: frozenset[str]) -> Predica
     match test:
         case All(tests=tests):
             return all_of(predicate(each, groups, lists) for each in tests)
-        case AnyOf(tests=tests):
-            return any_of(predicate(each, groups, lists) for each in tests)
         case HeaderPresent(name=name):
             return is_present(name)
         case HeaderTest(name=name, value=None):
@@ -57,13 +55,35 @@ def predicate(test: Test, groups: GroupClaims, lists: frozenset[str]) -> Predica
             return is_present(token_headers.SUBJECT)
         case SubjectTest(value=str(value)):
             return is_exactly(token_headers.SUBJECT, value)
-        case GroupTest():
-            values = [_value(*each, lists) for each in _group_headers(test, groups)]
-            return any_of(values) if values else never(token_headers.SUBJECT)
-        case ClaimTest():
-            header = token_headers.claim(test.claim)
-            return _value(header, test.value, test.prefix, test.separated, lists)
+        case AnyOf() | GroupTest() | ClaimTest():
+            return _one_of(_alternatives(test, groups, lists))
     raise AssertionError(f"no predicate for {test}")
+
+
+_Alternative = tuple[str | None, Predicate]
+"""A predicate, and the header that must hold a list for it; None if it needs no list."""
+
+
+def _alternatives(test: Test, groups: GroupClaims, lists: frozenset[str]) -> Iterator[_Alternative]:
+    match test:
+        case AnyOf(tests=tests):
+            for each in tests:
+                yield from _alternatives(each, groups, lists)
+        case GroupTest() | ClaimTest():
+            for comparison in _compared(test, groups):
+                yield from _values_of(*comparison, lists)
+        case _:
+            yield None, predicate(test, groups, lists)
+
+
+def _one_of(alternatives: Iterable[_Alternative]) -> Predicate:
+    """One of the alternatives. Whether a header holds a list is compared once for all items."""
+    cases: list[Predicate] = []
+    items: dict[str, list[Predicate]] = {}
+    for header, alternative in alternatives:
+        (cases if header is None else items.setdefault(header, [])).append(alternative)
+    cases += [all_of((is_list(header), any_of(found))) for header, found in items.items()]
+    return any_of(cases) if cases else never(token_headers.SUBJECT)
 
 
 def undecidable(tests: Iterable[Test], groups: GroupClaims) -> list[Predicate]:
@@ -119,16 +139,16 @@ def _group_headers(test: GroupTest, groups: GroupClaims) -> Iterator[_Comparison
         yield token_headers.groups(claim), test.value, test.prefix, separated
 
 
-def _value(
+def _values_of(
     header: str, value: str, prefix: bool, separated: bool, lists: frozenset[str]
-) -> Predicate:
-    compared = []
+) -> Iterator[_Alternative]:
+    """The values of a header that have the value, or begin with it."""
     if not separated or " " not in value:
-        compared.append(begins_with(header, value) if prefix else is_exactly(header, value))
-    if separated and compared:
-        compared.append(contains(header, f" {value}" if prefix else f" {value} "))
-        if not prefix:
-            compared += [begins_with(header, f"{value} "), ends_with(header, f" {value}")]
+        yield None, begins_with(header, value) if prefix else is_exactly(header, value)
+        if separated:
+            yield None, contains(header, f" {value}" if prefix else f" {value} ")
+            if not prefix:
+                yield None, begins_with(header, f"{value} ")
+                yield None, ends_with(header, f" {value}")
     if header in lists:
-        compared.append((contains_prefix if prefix else contains_text)(header, value))
-    return any_of(compared) if compared else never(header)
+        yield header, (contains_prefix if prefix else contains_text)(header, value)

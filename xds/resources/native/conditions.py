@@ -11,29 +11,28 @@ from typing import Final
 from sluice.config.placement import is_item, is_plain
 from sluice.contract.paths import OIP_OPERATIONS, OIP_PREFIX, READ_OPERATIONS
 from xds.resources import token_headers
-from xds.resources.native.lists import AUTHORIZATION, contains_text, is_unreadable
+from xds.resources.native.base64_text import spellings
+from xds.resources.native.lists import (
+    AUTHORIZATION,
+    TEXT_LIKE_A_LIST,
+    contains_text,
+    is_list,
+    is_unreadable,
+)
 from xds.resources.native.predicates import (
     Predicate,
     all_of,
     any_of,
-    contains,
     is_exactly,
     is_present,
     matches,
     negated,
 )
 
-_CRIT: Final = ("ImNyaXQi", "Jjcml0I", "iY3JpdC")
-"""Base64url of `"crit"` at each of the three places that it can have in groups of three bytes,
-without the characters that depend on the bytes around it."""
-
-_B64: Final = ("ImI2NC", "JiNjQi", "iYjY0I")
-"""The same for `"b64"`, by which a signature may be that of a payload without base64 (RFC 7797)."""
-
-_ESCAPE: Final = ("XHUwM", "x1MD", "cdTAw")
-r"""The same for `\u00`, which begins every escape of an ASCII letter. So one of these texts occurs
-in every token whose header has a member `crit` (RFC 7515 section 4.1.11) or `b64`, and by chance in
-few others."""
+_CRITICAL: Final = (*spellings('"crit"'), *spellings('"b64"'), *spellings(r"\u00"))
+r"""Texts of which one occurs in every token whose header has a member `crit` (RFC 7515 section
+4.1.11), or `b64`, by which a signature may be that of a payload without base64 (RFC 7797). `\u00`
+begins every escape of an ASCII letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +74,13 @@ def _authorization_is_one_token(callers: Callers) -> Predicate:
     return matches(AUTHORIZATION, f"Bearer {callers.token}")
 
 
-def _token_has_no_crit(_: Callers) -> Predicate:
-    """The token filter ignores `crit`, which says that a verifier must not ignore something."""
-    found = (*_CRIT, *_B64, *_ESCAPE)
-    return negated(any_of(contains(AUTHORIZATION, text) for text in found))
+def _token_is_unambiguous(_: Callers) -> Predicate:
+    """The token filter ignores `crit`, which says that a verifier must not ignore something.
+
+    It also writes text like a list into a header as it writes a list.
+    """
+    found = "|".join((*_CRITICAL, TEXT_LIKE_A_LIST))
+    return negated(matches(AUTHORIZATION, rf"\C*(?:{found})\C*"))
 
 
 def _audience_is_one_of_the_issuer(callers: Callers) -> Predicate:
@@ -90,7 +92,8 @@ def _audience(header: str, issuer: NativeIssuer) -> Predicate:
     texts = [is_exactly(header, value) for value in issuer.audiences if is_plain(value)]
     items = [contains_text(header, value) for value in issuer.audiences if is_item(value)]
     if items:
-        texts.append(all_of((any_of(items), negated(is_unreadable([header])))))
+        readable = negated(is_unreadable([header]))
+        texts.append(all_of((is_list(header), any_of(items), readable)))
     return any_of(texts)
 
 
@@ -106,30 +109,32 @@ def _no_upgrade(_: Callers) -> Predicate:
     return negated(is_present("upgrade"))
 
 
-def _target_is_ascii(_: Callers) -> Predicate:
-    """The callout refuses other bytes, which are possible in a query."""
-    return matches(":path", "[!-~]*")
-
+_ASCII: Final = "[!-~]*"
 
 _SEGMENT: Final = "[!-.0->@-~]+"
 
 
 def operation_path() -> Predicate:
-    """The path is that of an operation of a model, or of one of its versions.
+    """The target is an operation of a model or of one of its versions, in printable ASCII.
 
     Which model and version it is, the matchers of paths find out. One regular expression for all
     models takes much less memory than one for each.
     """
     operations = "|".join(sorted(OIP_OPERATIONS - READ_OPERATIONS))
     version = f"(?:versions/{_SEGMENT}/)?"
-    return matches(":path", rf"{OIP_PREFIX}{_SEGMENT}/{version}(?:{operations})(?:\?\C*)?")
+    return matches(":path", rf"{OIP_PREFIX}{_SEGMENT}/{version}(?:{operations})(?:\?{_ASCII})?")
+
+
+def target_is_ascii() -> Predicate:
+    """The callout refuses other bytes, which are possible in a query."""
+    return matches(":path", _ASCII)
 
 
 TOKEN_CONDITIONS: Final = (
     Condition("subject_is_its_header_value", _subject_is_its_header_value),
     Condition("audience_is_one_of_the_issuer", _audience_is_one_of_the_issuer),
     Condition("authorization_is_one_token", _authorization_is_one_token),
-    Condition("token_has_no_crit", _token_has_no_crit),
+    Condition("token_is_unambiguous", _token_is_unambiguous),
 )
 """Conditions for a caller with a token."""
 
@@ -139,7 +144,6 @@ ANONYMOUS_CONDITIONS: Final = (Condition("no_authorization", _no_authorization),
 CONDITIONS: Final = (
     Condition("no_api_key", _no_api_key),
     Condition("no_upgrade", _no_upgrade),
-    Condition("target_is_ascii", _target_is_ascii),
 )
 """Conditions for every caller."""
 

@@ -6,8 +6,8 @@ has one of three spellings in base64, whose first and last characters also depen
 around it. A regular expression can match the three exactly.
 
 In JSON, the bytes `"vip"` are an item of the list, unless the list contains an escaped quote, or
-another list, or an object. A claim may also be text that is the base64 of a list. Callers with one
-of these are excluded (`is_unreadable`).
+another list, or an object. Callers with one of these are excluded (`is_unreadable`), and so are
+tokens with text that is the base64 of a list (`TEXT_LIKE_A_LIST`).
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from functools import cache, lru_cache
 from typing import Final
 
 from sluice.config.placement import SECOND_OF_LIST
-from xds.resources.native.predicates import Predicate, all_of, any_of, matches
+from xds.resources.native.predicates import Predicate, any_of, matches
 
 AUTHORIZATION: Final = "authorization"
 
@@ -34,36 +34,29 @@ _LIST: Final = f"W[{SECOND_OF_LIST}][!-~]*"
 _UNREADABLE: Final = f"W(?:[13][s-v]|[{SECOND_OF_LIST}][!-~]*(?:{_NESTED_OR_ESCAPED}))[!-~]*"
 
 
-_TEXT_LIKE_A_LIST: Final = r"\C*(?:Il[cd]|[CSiy]JX[Me]|iV[z3])\C*"
-"""A token whose payload may have text that begins as the base64 of a list does: `"W` and one of the
-characters that can follow, at the three places, not aligned either. Tokens with escapes of ASCII
-letters are never native (`conditions`)."""
+TEXT_LIKE_A_LIST: Final = "Il(?:d[56]|c[x-z])|[CSiy]JX[Me]|iV(?:3[k-r]|z[E-P])"
+"""A regular expression that finds all text in the payload of a token which begins as the base64 of
+a list does: the base64url of `"W` and one of the characters that can follow, at the three places.
+Tokens with it, and with escapes of ASCII letters, are never native (`conditions`)."""
 
 
 def is_unreadable(headers: Iterable[str]) -> Predicate:
-    """One of the headers holds a list whose items cannot be matched, or text like a list."""
-    names = list(headers)
-    text_like_a_list = matches(AUTHORIZATION, _TEXT_LIKE_A_LIST)
-    return any_of(
-        (
-            *(matches(name, _UNREADABLE) for name in names),
-            all_of((any_of(map(is_list, names)), text_like_a_list)),
-        )
-    )
+    """One of the headers holds a list whose items cannot be matched."""
+    return any_of(matches(name, _UNREADABLE) for name in headers)
 
 
 def is_list(header: str) -> Predicate:
-    """The header holds a list, or text that is like the base64 of one."""
+    """The header holds a list, because no text in an unambiguous token is like one."""
     return matches(header, _LIST)
 
 
 def contains_text(header: str, value: str) -> Predicate:
-    """The list has an item with this text. Its header must not be unreadable."""
+    """The list has an item with this text. The header must hold a list that is readable."""
     return _contains(header, f'"{value}"')
 
 
 def contains_prefix(header: str, prefix: str) -> Predicate:
-    """The list has an item that begins with this text. Its header must not be unreadable."""
+    """The list has an item that begins with this text. The header holds a readable list."""
     return _contains(header, f'"{prefix}')
 
 
@@ -71,8 +64,7 @@ def _contains(header: str, text: str) -> Predicate:
     spellings = [_spelling(text.encode(), place) for place in range(3)]
     if len(text) <= MAX_JOINED:
         spellings = [f"(?:{'|'.join(spellings)})"]
-    places = (matches(header, f"(?:[!-~]{{4}})*{spelling}[!-~]*") for spelling in spellings)
-    return all_of((is_list(header), any_of(places)))
+    return any_of(matches(header, f"(?:[!-~]{{4}})*{spelling}[!-~]*") for spelling in spellings)
 
 
 MAX_JOINED: Final = 12
