@@ -32,6 +32,7 @@ from sluice.contract.names import JWT_FILTER
 from xds.protocol.snapshot import Resource
 from xds.resources.data_plane_messages import of_protos, pack
 from xds.resources.native.base64_text import spellings
+from xds.resources.native.lists import AUTHORIZATION
 from xds.resources.proto_messages import from_ads
 
 NO_TOKENS: Final = JwtAuthentication()
@@ -94,7 +95,7 @@ def _first_rules(providers: Mapping[str, JwtProvider], first: str) -> Iterator[R
     """
     ordered = dict.fromkeys((first, *providers))
     for text in spellings(json.dumps(providers[first].issuer)):
-        contains = HeaderMatcher(name="authorization", string_match=StringMatcher(contains=text))
+        contains = HeaderMatcher(name=AUTHORIZATION, string_match=StringMatcher(contains=text))
         yield _rule(ordered, contains)
 
 

@@ -28,7 +28,8 @@ from sluice.keys.key_set import KeySet
 from xds.resources import native_mark, proto_messages, token_headers
 from xds.resources.extensions import verifying
 from xds.resources.key_sets import TOKEN_PATTERN, envoy_key_set
-from xds.resources.native.conditions import Callers, NativeIssuer
+from xds.resources.native.conditions import BEARER, Callers, NativeIssuer
+from xds.resources.native.lists import AUTHORIZATION
 
 MAX_CACHED_TOKEN = 8192
 """Bytes of a token in the cache of the filter. A longer token is verified for each request."""
@@ -146,7 +147,7 @@ def _provider(issuer: JwtIssuer, key_set: str, auth: Auth, claims: list[str]) ->
         issuer=issuer.issuer,
         local_jwks=DataSource(inline_string=key_set),
         # Without these, the filter also takes tokens from the query.
-        from_headers=[JwtHeader(name="authorization", value_prefix="Bearer ")],
+        from_headers=[JwtHeader(name=AUTHORIZATION, value_prefix=BEARER)],
         forward=True,
         require_expiration=True,
         # Envoy admits a token up to the end of the second in which it expires.

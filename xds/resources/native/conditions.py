@@ -29,6 +29,9 @@ from xds.resources.native.predicates import (
     negated,
 )
 
+BEARER: Final = "Bearer "
+"""What stands before a token."""
+
 _CRITICAL: Final = (*spellings('"crit"'), *spellings('"b64"'), *spellings(r"\u00"))
 r"""Texts of which one occurs in every token whose header has a member `crit` (RFC 7515 section
 4.1.11), or `b64`, by which a signature may be that of a payload without base64 (RFC 7797). `\u00`
@@ -71,7 +74,7 @@ def _subject_is_its_header_value(_: Callers) -> Predicate:
 
 def _authorization_is_one_token(callers: Callers) -> Predicate:
     """The token filter also accepts text before and after the token, and a second header."""
-    return matches(AUTHORIZATION, f"Bearer {callers.token}")
+    return matches(AUTHORIZATION, f"{BEARER}{callers.token}")
 
 
 def _token_is_unambiguous(_: Callers) -> Predicate:

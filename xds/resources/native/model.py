@@ -22,6 +22,8 @@ from sluice.contract.paths import OIP_PREFIX
 from sluice.contract.reasons import Reason
 from xds.resources import failed_handshakes, native_mark, token_headers
 from xds.resources.native.comparisons import GroupClaims, comparable_lists, predicate, undecidable
+from xds.resources.native.conditions import BEARER
+from xds.resources.native.lists import AUTHORIZATION
 from xds.resources.native.predicates import (
     Predicate,
     all_of,
@@ -31,7 +33,6 @@ from xds.resources.native.predicates import (
     by_value,
     first_of,
     is_exactly,
-    is_present,
     negated,
     to_matcher,
     to_routes,
@@ -70,7 +71,8 @@ class NativeModel:
 
 
 def _caller_has_token(each: NativeModel) -> Predicate | None:
-    return None if each.plan.public else is_present(token_headers.SUBJECT)
+    """Callers that `conditions.admissible` lets through without a token send no authorization."""
+    return None if each.plan.public else begins_with(AUTHORIZATION, BEARER)
 
 
 def _method_is_allowed(each: NativeModel) -> Predicate | None:
