@@ -27,9 +27,10 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 from protos import core_pb2 as protos_dot_core__pb2
 from protos import endpoint_pb2 as protos_dot_endpoint__pb2
+from protos import route_pb2 as protos_dot_route__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14protos/cluster.proto\x12\x0csluice.envoy\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\x1a\x11protos/core.proto\x1a\x15protos/endpoint.proto\"\xec\x0b\n\x07\x43luster\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x33\n\x04type\x18\x02 \x01(\x0e\x32#.sluice.envoy.Cluster.DiscoveryTypeH\x00\x12?\n\x0c\x63luster_type\x18& \x01(\x0b\x32\'.sluice.envoy.Cluster.CustomClusterTypeH\x00\x12\x42\n\x12\x65\x64s_cluster_config\x18\x03 \x01(\x0b\x32&.sluice.envoy.Cluster.EdsClusterConfig\x12\x32\n\x0f\x63onnect_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12G\n!per_connection_buffer_limit_bytes\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x31\n\tlb_policy\x18\x06 \x01(\x0e\x32\x1e.sluice.envoy.Cluster.LbPolicy\x12\x30\n\rhealth_checks\x18\x08 \x03(\x0b\x32\x19.sluice.envoy.HealthCheck\x12\x37\n\x10\x63ircuit_breakers\x18\n \x01(\x0b\x32\x1d.sluice.envoy.CircuitBreakers\x12\x39\n\x11outlier_detection\x18\x13 \x01(\x0b\x32\x1e.sluice.envoy.OutlierDetection\x12>\n\x10\x63ommon_lb_config\x18\x1b \x01(\x0b\x32$.sluice.envoy.Cluster.CommonLbConfig\x12\x15\n\ralt_stat_name\x18\x1c \x01(\t\x12L\n\x1bupstream_connection_options\x18\x1e \x01(\x0b\x32\'.sluice.envoy.UpstreamConnectionOptions\x12%\n\x1dignore_health_on_host_removal\x18  \x01(\x08\x12<\n\x0fload_assignment\x18! \x01(\x0b\x32#.sluice.envoy.ClusterLoadAssignment\x12\x62\n typed_extension_protocol_options\x18$ \x03(\x0b\x32\x38.sluice.envoy.Cluster.TypedExtensionProtocolOptionsEntry\x12@\n\x15load_balancing_policy\x18) \x01(\x0b\x32!.sluice.envoy.LoadBalancingPolicy\x1aM\n\x11\x43ustomClusterType\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x0ctyped_config\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\x1a\x42\n\x10\x45\x64sClusterConfig\x12.\n\neds_config\x18\x01 \x01(\x0b\x32\x1a.sluice.envoy.ConfigSource\x1a\x80\x01\n\x0e\x43ommonLbConfig\x12\x36\n\x17healthy_panic_threshold\x18\x01 \x01(\x0b\x32\x15.sluice.envoy.Percent\x12\x36\n\x13update_merge_window\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x1aZ\n\"TypedExtensionProtocolOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x05value\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any:\x02\x38\x01\"W\n\rDiscoveryType\x12\n\n\x06STATIC\x10\x00\x12\x0e\n\nSTRICT_DNS\x10\x01\x12\x0f\n\x0bLOGICAL_DNS\x10\x02\x12\x07\n\x03\x45\x44S\x10\x03\x12\x10\n\x0cORIGINAL_DST\x10\x04\".\n\x08LbPolicy\x12\x0f\n\x0bROUND_ROBIN\x10\x00\x12\x11\n\rLEAST_REQUEST\x10\x01\x42\x18\n\x16\x63luster_discovery_type\"\xd1\x02\n\x0f\x43ircuitBreakers\x12<\n\nthresholds\x18\x01 \x03(\x0b\x32(.sluice.envoy.CircuitBreakers.Thresholds\x1a\xff\x01\n\nThresholds\x12\x35\n\x0fmax_connections\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12:\n\x14max_pending_requests\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x32\n\x0cmax_requests\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x31\n\x0bmax_retries\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x17\n\x0ftrack_remaining\x18\x06 \x01(\x08\"\xc5\x05\n\x10OutlierDetection\x12+\n\x08interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12\x62\x61se_ejection_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12:\n\x14max_ejection_percent\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12?\n\x19\x65nforcing_consecutive_5xx\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12<\n\x16\x65nforcing_success_rate\x18\x06 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12K\n%enforcing_consecutive_gateway_failure\x18\x0b \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12*\n\"split_external_local_origin_errors\x18\x0c \x01(\x08\x12\x46\n consecutive_local_origin_failure\x18\r \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12P\n*enforcing_consecutive_local_origin_failure\x18\x0e \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12I\n#enforcing_local_origin_success_rate\x18\x0f \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x34\n\x11max_ejection_time\x18\x15 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x9f\x01\n\x13LoadBalancingPolicy\x12:\n\x08policies\x18\x01 \x03(\x0b\x32(.sluice.envoy.LoadBalancingPolicy.Policy\x1aL\n\x06Policy\x12\x42\n\x16typed_extension_config\x18\x04 \x01(\x0b\x32\".sluice.envoy.TypedExtensionConfig\"\x85\x01\n\x0cLeastRequest\x12\x44\n\x10selection_method\x18\x06 \x01(\x0e\x32*.sluice.envoy.LeastRequest.SelectionMethod\"/\n\x0fSelectionMethod\x12\r\n\tN_CHOICES\x10\x00\x12\r\n\tFULL_SCAN\x10\x01\"N\n\x19UpstreamConnectionOptions\x12\x31\n\rtcp_keepalive\x18\x01 \x01(\x0b\x32\x1a.sluice.envoy.TcpKeepalive\"\xb6\x01\n\x0cTcpKeepalive\x12\x36\n\x10keepalive_probes\x18\x01 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x34\n\x0ekeepalive_time\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x38\n\x12keepalive_interval\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"\xe8\x03\n\x0bHealthCheck\x12*\n\x07timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x39\n\x13unhealthy_threshold\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x37\n\x11healthy_threshold\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x46\n\x11http_health_check\x18\x08 \x01(\x0b\x32).sluice.envoy.HealthCheck.HttpHealthCheckH\x00\x12\x46\n\x11grpc_health_check\x18\x0b \x01(\x0b\x32).sluice.envoy.HealthCheck.GrpcHealthCheckH\x00\x12\x36\n\x13no_traffic_interval\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x1a\x1f\n\x0fHttpHealthCheck\x12\x0c\n\x04path\x18\x02 \x01(\t\x1a\x11\n\x0fGrpcHealthCheckB\x10\n\x0ehealth_checker\"\x84\x03\n\x13UpstreamHttpOptions\x12\x45\n\x1c\x63ommon_http_protocol_options\x18\x01 \x01(\x0b\x32\x1f.sluice.envoy.CommonHttpOptions\x12T\n\x14\x65xplicit_http_config\x18\x03 \x01(\x0b\x32\x34.sluice.envoy.UpstreamHttpOptions.ExplicitHttpConfigH\x00\x1a\xb2\x01\n\x12\x45xplicitHttpConfig\x12\x43\n\x15http_protocol_options\x18\x01 \x01(\x0b\x32\".sluice.envoy.Http1ProtocolOptionsH\x00\x12\x44\n\x16http2_protocol_options\x18\x02 \x01(\x0b\x32\".sluice.envoy.Http2ProtocolOptionsH\x00\x42\x11\n\x0fprotocol_configB\x1b\n\x19upstream_protocol_options\"\xff\x01\n\x11\x43ommonHttpOptions\x12/\n\x0cidle_timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x37\n\x11max_headers_count\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x41\n\x1bmax_requests_per_connection\x18\x06 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12=\n\x17max_response_headers_kb\x18\x07 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"\x16\n\x14Http1ProtocolOptions\"\xab\x03\n\x14Http2ProtocolOptions\x12@\n\x1ainitial_stream_window_size\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x44\n\x1einitial_connection_window_size\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12X\n\x1a\x63ustom_settings_parameters\x18\r \x03(\x0b\x32\x34.sluice.envoy.Http2ProtocolOptions.SettingsParameter\x12=\n\x14\x63onnection_keepalive\x18\x0f \x01(\x0b\x32\x1f.sluice.envoy.KeepaliveSettings\x1ar\n\x11SettingsParameter\x12\x30\n\nidentifier\x18\x01 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12+\n\x05value\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"l\n\x11KeepaliveSettings\x12+\n\x08interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xe8\x02\n\nDnsCluster\x12\x46\n\x18\x64ns_failure_refresh_rate\x18\x04 \x01(\x0b\x32$.sluice.envoy.DnsCluster.RefreshRate\x12@\n\x11\x64ns_lookup_family\x18\x08 \x01(\x0e\x32%.sluice.envoy.DnsCluster.LookupFamily\x1ap\n\x0bRefreshRate\x12\x30\n\rbase_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cmax_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"^\n\x0cLookupFamily\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\x08\n\x04\x41UTO\x10\x01\x12\x0b\n\x07V4_ONLY\x10\x02\x12\x0b\n\x07V6_ONLY\x10\x03\x12\x10\n\x0cV4_PREFERRED\x10\x04\x12\x07\n\x03\x41LL\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14protos/cluster.proto\x12\x0csluice.envoy\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\x1a\x11protos/core.proto\x1a\x15protos/endpoint.proto\x1a\x12protos/route.proto\"\xec\x0b\n\x07\x43luster\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x33\n\x04type\x18\x02 \x01(\x0e\x32#.sluice.envoy.Cluster.DiscoveryTypeH\x00\x12?\n\x0c\x63luster_type\x18& \x01(\x0b\x32\'.sluice.envoy.Cluster.CustomClusterTypeH\x00\x12\x42\n\x12\x65\x64s_cluster_config\x18\x03 \x01(\x0b\x32&.sluice.envoy.Cluster.EdsClusterConfig\x12\x32\n\x0f\x63onnect_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12G\n!per_connection_buffer_limit_bytes\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x31\n\tlb_policy\x18\x06 \x01(\x0e\x32\x1e.sluice.envoy.Cluster.LbPolicy\x12\x30\n\rhealth_checks\x18\x08 \x03(\x0b\x32\x19.sluice.envoy.HealthCheck\x12\x37\n\x10\x63ircuit_breakers\x18\n \x01(\x0b\x32\x1d.sluice.envoy.CircuitBreakers\x12\x39\n\x11outlier_detection\x18\x13 \x01(\x0b\x32\x1e.sluice.envoy.OutlierDetection\x12>\n\x10\x63ommon_lb_config\x18\x1b \x01(\x0b\x32$.sluice.envoy.Cluster.CommonLbConfig\x12\x15\n\ralt_stat_name\x18\x1c \x01(\t\x12L\n\x1bupstream_connection_options\x18\x1e \x01(\x0b\x32\'.sluice.envoy.UpstreamConnectionOptions\x12%\n\x1dignore_health_on_host_removal\x18  \x01(\x08\x12<\n\x0fload_assignment\x18! \x01(\x0b\x32#.sluice.envoy.ClusterLoadAssignment\x12\x62\n typed_extension_protocol_options\x18$ \x03(\x0b\x32\x38.sluice.envoy.Cluster.TypedExtensionProtocolOptionsEntry\x12@\n\x15load_balancing_policy\x18) \x01(\x0b\x32!.sluice.envoy.LoadBalancingPolicy\x1aM\n\x11\x43ustomClusterType\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x0ctyped_config\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\x1a\x42\n\x10\x45\x64sClusterConfig\x12.\n\neds_config\x18\x01 \x01(\x0b\x32\x1a.sluice.envoy.ConfigSource\x1a\x80\x01\n\x0e\x43ommonLbConfig\x12\x36\n\x17healthy_panic_threshold\x18\x01 \x01(\x0b\x32\x15.sluice.envoy.Percent\x12\x36\n\x13update_merge_window\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x1aZ\n\"TypedExtensionProtocolOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x05value\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any:\x02\x38\x01\"W\n\rDiscoveryType\x12\n\n\x06STATIC\x10\x00\x12\x0e\n\nSTRICT_DNS\x10\x01\x12\x0f\n\x0bLOGICAL_DNS\x10\x02\x12\x07\n\x03\x45\x44S\x10\x03\x12\x10\n\x0cORIGINAL_DST\x10\x04\".\n\x08LbPolicy\x12\x0f\n\x0bROUND_ROBIN\x10\x00\x12\x11\n\rLEAST_REQUEST\x10\x01\x42\x18\n\x16\x63luster_discovery_type\"\xd1\x02\n\x0f\x43ircuitBreakers\x12<\n\nthresholds\x18\x01 \x03(\x0b\x32(.sluice.envoy.CircuitBreakers.Thresholds\x1a\xff\x01\n\nThresholds\x12\x35\n\x0fmax_connections\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12:\n\x14max_pending_requests\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x32\n\x0cmax_requests\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x31\n\x0bmax_retries\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x17\n\x0ftrack_remaining\x18\x06 \x01(\x08\"\xc5\x05\n\x10OutlierDetection\x12+\n\x08interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12\x62\x61se_ejection_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12:\n\x14max_ejection_percent\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12?\n\x19\x65nforcing_consecutive_5xx\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12<\n\x16\x65nforcing_success_rate\x18\x06 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12K\n%enforcing_consecutive_gateway_failure\x18\x0b \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12*\n\"split_external_local_origin_errors\x18\x0c \x01(\x08\x12\x46\n consecutive_local_origin_failure\x18\r \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12P\n*enforcing_consecutive_local_origin_failure\x18\x0e \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12I\n#enforcing_local_origin_success_rate\x18\x0f \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x34\n\x11max_ejection_time\x18\x15 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x9f\x01\n\x13LoadBalancingPolicy\x12:\n\x08policies\x18\x01 \x03(\x0b\x32(.sluice.envoy.LoadBalancingPolicy.Policy\x1aL\n\x06Policy\x12\x42\n\x16typed_extension_config\x18\x04 \x01(\x0b\x32\".sluice.envoy.TypedExtensionConfig\"\x85\x01\n\x0cLeastRequest\x12\x44\n\x10selection_method\x18\x06 \x01(\x0e\x32*.sluice.envoy.LeastRequest.SelectionMethod\"/\n\x0fSelectionMethod\x12\r\n\tN_CHOICES\x10\x00\x12\r\n\tFULL_SCAN\x10\x01\"N\n\x19UpstreamConnectionOptions\x12\x31\n\rtcp_keepalive\x18\x01 \x01(\x0b\x32\x1a.sluice.envoy.TcpKeepalive\"\xb6\x01\n\x0cTcpKeepalive\x12\x36\n\x10keepalive_probes\x18\x01 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x34\n\x0ekeepalive_time\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x38\n\x12keepalive_interval\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"\xe8\x03\n\x0bHealthCheck\x12*\n\x07timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x39\n\x13unhealthy_threshold\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x37\n\x11healthy_threshold\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x46\n\x11http_health_check\x18\x08 \x01(\x0b\x32).sluice.envoy.HealthCheck.HttpHealthCheckH\x00\x12\x46\n\x11grpc_health_check\x18\x0b \x01(\x0b\x32).sluice.envoy.HealthCheck.GrpcHealthCheckH\x00\x12\x36\n\x13no_traffic_interval\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x1a\x1f\n\x0fHttpHealthCheck\x12\x0c\n\x04path\x18\x02 \x01(\t\x1a\x11\n\x0fGrpcHealthCheckB\x10\n\x0ehealth_checker\"\xb5\x03\n\x13UpstreamHttpOptions\x12\x45\n\x1c\x63ommon_http_protocol_options\x18\x01 \x01(\x0b\x32\x1f.sluice.envoy.CommonHttpOptions\x12T\n\x14\x65xplicit_http_config\x18\x03 \x01(\x0b\x32\x34.sluice.envoy.UpstreamHttpOptions.ExplicitHttpConfigH\x00\x12/\n\x0cretry_policy\x18\x0b \x01(\x0b\x32\x19.sluice.envoy.RetryPolicy\x1a\xb2\x01\n\x12\x45xplicitHttpConfig\x12\x43\n\x15http_protocol_options\x18\x01 \x01(\x0b\x32\".sluice.envoy.Http1ProtocolOptionsH\x00\x12\x44\n\x16http2_protocol_options\x18\x02 \x01(\x0b\x32\".sluice.envoy.Http2ProtocolOptionsH\x00\x42\x11\n\x0fprotocol_configB\x1b\n\x19upstream_protocol_options\"\xff\x01\n\x11\x43ommonHttpOptions\x12/\n\x0cidle_timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x37\n\x11max_headers_count\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x41\n\x1bmax_requests_per_connection\x18\x06 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12=\n\x17max_response_headers_kb\x18\x07 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"\x16\n\x14Http1ProtocolOptions\"\xab\x03\n\x14Http2ProtocolOptions\x12@\n\x1ainitial_stream_window_size\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x44\n\x1einitial_connection_window_size\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12X\n\x1a\x63ustom_settings_parameters\x18\r \x03(\x0b\x32\x34.sluice.envoy.Http2ProtocolOptions.SettingsParameter\x12=\n\x14\x63onnection_keepalive\x18\x0f \x01(\x0b\x32\x1f.sluice.envoy.KeepaliveSettings\x1ar\n\x11SettingsParameter\x12\x30\n\nidentifier\x18\x01 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12+\n\x05value\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"l\n\x11KeepaliveSettings\x12+\n\x08interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xe8\x02\n\nDnsCluster\x12\x46\n\x18\x64ns_failure_refresh_rate\x18\x04 \x01(\x0b\x32$.sluice.envoy.DnsCluster.RefreshRate\x12@\n\x11\x64ns_lookup_family\x18\x08 \x01(\x0e\x32%.sluice.envoy.DnsCluster.LookupFamily\x1ap\n\x0bRefreshRate\x12\x30\n\rbase_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cmax_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"^\n\x0cLookupFamily\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\x08\n\x04\x41UTO\x10\x01\x12\x0b\n\x07V4_ONLY\x10\x02\x12\x0b\n\x07V6_ONLY\x10\x03\x12\x10\n\x0cV4_PREFERRED\x10\x04\x12\x07\n\x03\x41LL\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,62 +39,62 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CLUSTER_TYPEDEXTENSIONPROTOCOLOPTIONSENTRY']._loaded_options = None
   _globals['_CLUSTER_TYPEDEXTENSIONPROTOCOLOPTIONSENTRY']._serialized_options = b'8\001'
-  _globals['_CLUSTER']._serialized_start=172
-  _globals['_CLUSTER']._serialized_end=1688
-  _globals['_CLUSTER_CUSTOMCLUSTERTYPE']._serialized_start=1157
-  _globals['_CLUSTER_CUSTOMCLUSTERTYPE']._serialized_end=1234
-  _globals['_CLUSTER_EDSCLUSTERCONFIG']._serialized_start=1236
-  _globals['_CLUSTER_EDSCLUSTERCONFIG']._serialized_end=1302
-  _globals['_CLUSTER_COMMONLBCONFIG']._serialized_start=1305
-  _globals['_CLUSTER_COMMONLBCONFIG']._serialized_end=1433
-  _globals['_CLUSTER_TYPEDEXTENSIONPROTOCOLOPTIONSENTRY']._serialized_start=1435
-  _globals['_CLUSTER_TYPEDEXTENSIONPROTOCOLOPTIONSENTRY']._serialized_end=1525
-  _globals['_CLUSTER_DISCOVERYTYPE']._serialized_start=1527
-  _globals['_CLUSTER_DISCOVERYTYPE']._serialized_end=1614
-  _globals['_CLUSTER_LBPOLICY']._serialized_start=1616
-  _globals['_CLUSTER_LBPOLICY']._serialized_end=1662
-  _globals['_CIRCUITBREAKERS']._serialized_start=1691
-  _globals['_CIRCUITBREAKERS']._serialized_end=2028
-  _globals['_CIRCUITBREAKERS_THRESHOLDS']._serialized_start=1773
-  _globals['_CIRCUITBREAKERS_THRESHOLDS']._serialized_end=2028
-  _globals['_OUTLIERDETECTION']._serialized_start=2031
-  _globals['_OUTLIERDETECTION']._serialized_end=2740
-  _globals['_LOADBALANCINGPOLICY']._serialized_start=2743
-  _globals['_LOADBALANCINGPOLICY']._serialized_end=2902
-  _globals['_LOADBALANCINGPOLICY_POLICY']._serialized_start=2826
-  _globals['_LOADBALANCINGPOLICY_POLICY']._serialized_end=2902
-  _globals['_LEASTREQUEST']._serialized_start=2905
-  _globals['_LEASTREQUEST']._serialized_end=3038
-  _globals['_LEASTREQUEST_SELECTIONMETHOD']._serialized_start=2991
-  _globals['_LEASTREQUEST_SELECTIONMETHOD']._serialized_end=3038
-  _globals['_UPSTREAMCONNECTIONOPTIONS']._serialized_start=3040
-  _globals['_UPSTREAMCONNECTIONOPTIONS']._serialized_end=3118
-  _globals['_TCPKEEPALIVE']._serialized_start=3121
-  _globals['_TCPKEEPALIVE']._serialized_end=3303
-  _globals['_HEALTHCHECK']._serialized_start=3306
-  _globals['_HEALTHCHECK']._serialized_end=3794
-  _globals['_HEALTHCHECK_HTTPHEALTHCHECK']._serialized_start=3726
-  _globals['_HEALTHCHECK_HTTPHEALTHCHECK']._serialized_end=3757
-  _globals['_HEALTHCHECK_GRPCHEALTHCHECK']._serialized_start=3759
-  _globals['_HEALTHCHECK_GRPCHEALTHCHECK']._serialized_end=3776
-  _globals['_UPSTREAMHTTPOPTIONS']._serialized_start=3797
-  _globals['_UPSTREAMHTTPOPTIONS']._serialized_end=4185
-  _globals['_UPSTREAMHTTPOPTIONS_EXPLICITHTTPCONFIG']._serialized_start=3978
-  _globals['_UPSTREAMHTTPOPTIONS_EXPLICITHTTPCONFIG']._serialized_end=4156
-  _globals['_COMMONHTTPOPTIONS']._serialized_start=4188
-  _globals['_COMMONHTTPOPTIONS']._serialized_end=4443
-  _globals['_HTTP1PROTOCOLOPTIONS']._serialized_start=4445
-  _globals['_HTTP1PROTOCOLOPTIONS']._serialized_end=4467
-  _globals['_HTTP2PROTOCOLOPTIONS']._serialized_start=4470
-  _globals['_HTTP2PROTOCOLOPTIONS']._serialized_end=4897
-  _globals['_HTTP2PROTOCOLOPTIONS_SETTINGSPARAMETER']._serialized_start=4783
-  _globals['_HTTP2PROTOCOLOPTIONS_SETTINGSPARAMETER']._serialized_end=4897
-  _globals['_KEEPALIVESETTINGS']._serialized_start=4899
-  _globals['_KEEPALIVESETTINGS']._serialized_end=5007
-  _globals['_DNSCLUSTER']._serialized_start=5010
-  _globals['_DNSCLUSTER']._serialized_end=5370
-  _globals['_DNSCLUSTER_REFRESHRATE']._serialized_start=5162
-  _globals['_DNSCLUSTER_REFRESHRATE']._serialized_end=5274
-  _globals['_DNSCLUSTER_LOOKUPFAMILY']._serialized_start=5276
-  _globals['_DNSCLUSTER_LOOKUPFAMILY']._serialized_end=5370
+  _globals['_CLUSTER']._serialized_start=192
+  _globals['_CLUSTER']._serialized_end=1708
+  _globals['_CLUSTER_CUSTOMCLUSTERTYPE']._serialized_start=1177
+  _globals['_CLUSTER_CUSTOMCLUSTERTYPE']._serialized_end=1254
+  _globals['_CLUSTER_EDSCLUSTERCONFIG']._serialized_start=1256
+  _globals['_CLUSTER_EDSCLUSTERCONFIG']._serialized_end=1322
+  _globals['_CLUSTER_COMMONLBCONFIG']._serialized_start=1325
+  _globals['_CLUSTER_COMMONLBCONFIG']._serialized_end=1453
+  _globals['_CLUSTER_TYPEDEXTENSIONPROTOCOLOPTIONSENTRY']._serialized_start=1455
+  _globals['_CLUSTER_TYPEDEXTENSIONPROTOCOLOPTIONSENTRY']._serialized_end=1545
+  _globals['_CLUSTER_DISCOVERYTYPE']._serialized_start=1547
+  _globals['_CLUSTER_DISCOVERYTYPE']._serialized_end=1634
+  _globals['_CLUSTER_LBPOLICY']._serialized_start=1636
+  _globals['_CLUSTER_LBPOLICY']._serialized_end=1682
+  _globals['_CIRCUITBREAKERS']._serialized_start=1711
+  _globals['_CIRCUITBREAKERS']._serialized_end=2048
+  _globals['_CIRCUITBREAKERS_THRESHOLDS']._serialized_start=1793
+  _globals['_CIRCUITBREAKERS_THRESHOLDS']._serialized_end=2048
+  _globals['_OUTLIERDETECTION']._serialized_start=2051
+  _globals['_OUTLIERDETECTION']._serialized_end=2760
+  _globals['_LOADBALANCINGPOLICY']._serialized_start=2763
+  _globals['_LOADBALANCINGPOLICY']._serialized_end=2922
+  _globals['_LOADBALANCINGPOLICY_POLICY']._serialized_start=2846
+  _globals['_LOADBALANCINGPOLICY_POLICY']._serialized_end=2922
+  _globals['_LEASTREQUEST']._serialized_start=2925
+  _globals['_LEASTREQUEST']._serialized_end=3058
+  _globals['_LEASTREQUEST_SELECTIONMETHOD']._serialized_start=3011
+  _globals['_LEASTREQUEST_SELECTIONMETHOD']._serialized_end=3058
+  _globals['_UPSTREAMCONNECTIONOPTIONS']._serialized_start=3060
+  _globals['_UPSTREAMCONNECTIONOPTIONS']._serialized_end=3138
+  _globals['_TCPKEEPALIVE']._serialized_start=3141
+  _globals['_TCPKEEPALIVE']._serialized_end=3323
+  _globals['_HEALTHCHECK']._serialized_start=3326
+  _globals['_HEALTHCHECK']._serialized_end=3814
+  _globals['_HEALTHCHECK_HTTPHEALTHCHECK']._serialized_start=3746
+  _globals['_HEALTHCHECK_HTTPHEALTHCHECK']._serialized_end=3777
+  _globals['_HEALTHCHECK_GRPCHEALTHCHECK']._serialized_start=3779
+  _globals['_HEALTHCHECK_GRPCHEALTHCHECK']._serialized_end=3796
+  _globals['_UPSTREAMHTTPOPTIONS']._serialized_start=3817
+  _globals['_UPSTREAMHTTPOPTIONS']._serialized_end=4254
+  _globals['_UPSTREAMHTTPOPTIONS_EXPLICITHTTPCONFIG']._serialized_start=4047
+  _globals['_UPSTREAMHTTPOPTIONS_EXPLICITHTTPCONFIG']._serialized_end=4225
+  _globals['_COMMONHTTPOPTIONS']._serialized_start=4257
+  _globals['_COMMONHTTPOPTIONS']._serialized_end=4512
+  _globals['_HTTP1PROTOCOLOPTIONS']._serialized_start=4514
+  _globals['_HTTP1PROTOCOLOPTIONS']._serialized_end=4536
+  _globals['_HTTP2PROTOCOLOPTIONS']._serialized_start=4539
+  _globals['_HTTP2PROTOCOLOPTIONS']._serialized_end=4966
+  _globals['_HTTP2PROTOCOLOPTIONS_SETTINGSPARAMETER']._serialized_start=4852
+  _globals['_HTTP2PROTOCOLOPTIONS_SETTINGSPARAMETER']._serialized_end=4966
+  _globals['_KEEPALIVESETTINGS']._serialized_start=4968
+  _globals['_KEEPALIVESETTINGS']._serialized_end=5076
+  _globals['_DNSCLUSTER']._serialized_start=5079
+  _globals['_DNSCLUSTER']._serialized_end=5439
+  _globals['_DNSCLUSTER_REFRESHRATE']._serialized_start=5231
+  _globals['_DNSCLUSTER_REFRESHRATE']._serialized_end=5343
+  _globals['_DNSCLUSTER_LOOKUPFAMILY']._serialized_start=5345
+  _globals['_DNSCLUSTER_LOOKUPFAMILY']._serialized_end=5439
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import wrappers_pb2 as _wrappers_pb2
 from protos import core_pb2 as _core_pb2
 from protos import endpoint_pb2 as _endpoint_pb2
+from protos import route_pb2 as _route_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -207,7 +208,7 @@ class HealthCheck(_message.Message):
     def __init__(self, timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., unhealthy_threshold: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., healthy_threshold: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., http_health_check: _Optional[_Union[HealthCheck.HttpHealthCheck, _Mapping]] = ..., grpc_health_check: _Optional[_Union[HealthCheck.GrpcHealthCheck, _Mapping]] = ..., no_traffic_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class UpstreamHttpOptions(_message.Message):
-    __slots__ = ("common_http_protocol_options", "explicit_http_config")
+    __slots__ = ("common_http_protocol_options", "explicit_http_config", "retry_policy")
     class ExplicitHttpConfig(_message.Message):
         __slots__ = ("http_protocol_options", "http2_protocol_options")
         HTTP_PROTOCOL_OPTIONS_FIELD_NUMBER: _ClassVar[int]
@@ -217,9 +218,11 @@ class UpstreamHttpOptions(_message.Message):
         def __init__(self, http_protocol_options: _Optional[_Union[Http1ProtocolOptions, _Mapping]] = ..., http2_protocol_options: _Optional[_Union[Http2ProtocolOptions, _Mapping]] = ...) -> None: ...
     COMMON_HTTP_PROTOCOL_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     EXPLICIT_HTTP_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    RETRY_POLICY_FIELD_NUMBER: _ClassVar[int]
     common_http_protocol_options: CommonHttpOptions
     explicit_http_config: UpstreamHttpOptions.ExplicitHttpConfig
-    def __init__(self, common_http_protocol_options: _Optional[_Union[CommonHttpOptions, _Mapping]] = ..., explicit_http_config: _Optional[_Union[UpstreamHttpOptions.ExplicitHttpConfig, _Mapping]] = ...) -> None: ...
+    retry_policy: _route_pb2.RetryPolicy
+    def __init__(self, common_http_protocol_options: _Optional[_Union[CommonHttpOptions, _Mapping]] = ..., explicit_http_config: _Optional[_Union[UpstreamHttpOptions.ExplicitHttpConfig, _Mapping]] = ..., retry_policy: _Optional[_Union[_route_pb2.RetryPolicy, _Mapping]] = ...) -> None: ...
 
 class CommonHttpOptions(_message.Message):
     __slots__ = ("idle_timeout", "max_headers_count", "max_requests_per_connection", "max_response_headers_kb")

@@ -11,6 +11,7 @@ from protos.cluster_pb2 import (
     LoadBalancingPolicy,
     OutlierDetection,
 )
+from protos.route_pb2 import RetryPolicy
 from sluice.config.gateway import Callout
 from sluice.contract.names import CALLOUT_CLUSTER
 from xds.resources import upstream
@@ -25,6 +26,14 @@ PING_INTERVAL, PING_TIMEOUT = 0.25, 0.5
 Envoy extends the timeout when it receives any frame, so it does not close the connection of a
 worker that is only slow. The sum is well below `callout.message_timeout`, after which a request
 fails, and `PING_TIMEOUT` is above the longest pause of a worker with a policy of usual size."""
+
+MAX_RETRIES = 8
+"""Maximum retries of a call, for calls that fail because a worker has ended or hangs. With their
+back-offs, they take about as long as the restart of a worker."""
+
+RETRY_BACK_OFF = 0.025
+"""Maximum seconds before the first retry of a call. Envoy doubles it for each further retry. A few
+milliseconds are enough for Envoy's threads to learn that the worker is ejected."""
 
 CHECK_INTERVAL, CHECK_TIMEOUT = 0.2, 0.5
 """Seconds between two health checks of a worker, and until a health check fails."""
@@ -43,8 +52,8 @@ def callout_cluster(callout: Callout) -> Cluster:
 
     Envoy finds a worker that has ended by its closed connections, and a worker that hangs by pings
     without a response, and then closes its connections. In both cases, Envoy ejects the worker and
-    repeats the calls that wait for it on another worker (see the ext_proc filter). Health checks
-    find out when a worker is back.
+    repeats the calls that wait for it on another worker. Health checks find out when a worker is
+    back.
     """
     addresses = callout.addresses()
     pings = KeepaliveSettings(interval=seconds(PING_INTERVAL), timeout=seconds(PING_TIMEOUT))
@@ -52,7 +61,9 @@ def callout_cluster(callout: Callout) -> Cluster:
         name=CALLOUT_CLUSTER,
         connect_timeout=seconds(0.25),
         load_balancing_policy=_least_request(),
-        typed_extension_protocol_options=upstream.http2(upstream.large_messages_of_callout(pings)),
+        typed_extension_protocol_options=upstream.http2(
+            upstream.large_messages_of_callout(pings), retries=_retries()
+        ),
         circuit_breakers=CircuitBreakers(
             thresholds=[
                 CircuitBreakers.Thresholds(
@@ -78,6 +89,20 @@ def callout_cluster(callout: Callout) -> Cluster:
     )
     contain_endpoints(cluster, ((text, 1) for text in addresses))
     return cluster
+
+
+def _retries() -> RetryPolicy:
+    """Repeats a call that fails without a response.
+
+    They are a setting of the cluster, because Envoy parses the retries of a gRPC service anew for
+    each call.
+    """
+    # `reset` includes failed connections.
+    return RetryPolicy(
+        retry_on="reset",
+        num_retries=uint32(MAX_RETRIES),
+        retry_back_off=RetryPolicy.RetryBackOff(base_interval=seconds(RETRY_BACK_OFF)),
+    )
 
 
 def _immediate_updates() -> Cluster.CommonLbConfig:

@@ -24,6 +24,7 @@ from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 from sluice.config import GatewayConfig
 from sluice.config.gateway import MAX_CONVERSION_TIMEOUT, MAX_MESSAGE_TIMEOUT, Callout
 from sluice.contract import headers
+from sluice.contract.names import CALLOUT_CLUSTER
 from xds.resources import (
     cors,
     extensions,
@@ -34,8 +35,7 @@ from xds.resources import (
     native_mark,
     server_status,
 )
-from xds.resources.callout_service import callout_service
-from xds.resources.data_plane_messages import pack
+from xds.resources.data_plane_messages import grpc_service, pack
 from xds.resources.proto_messages import seconds
 
 EXT_PROC: Final = "envoy.filters.http.ext_proc"
@@ -64,7 +64,7 @@ def http_filters(config: GatewayConfig, answers_readiness: bool) -> list[HttpFil
 def external_processor(callout: Callout) -> ExternalProcessor:
     """The config of the ext_proc filter, which calls the callout."""
     return ExternalProcessor(
-        grpc_service=callout_service(),
+        grpc_service=grpc_service(CALLOUT_CLUSTER),
         failure_mode_allow=False,
         status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),
         message_timeout=seconds(callout.message_timeout),

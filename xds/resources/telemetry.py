@@ -34,7 +34,6 @@ from sluice.contract.report import (
 from sluice.contract.request_end import CALLOUT_DETAILS
 from sluice.user_agent import USER_AGENT
 from xds.resources import upstream
-from xds.resources.callout_service import callout_service
 from xds.resources.data_plane_messages import grpc_service, pack
 from xds.resources.endpoints import contain_endpoints
 from xds.resources.proto_messages import seconds
@@ -204,7 +203,7 @@ def collectors(telemetry: Telemetry) -> Iterator[Cluster]:
 
 def _reports(reports: Reports) -> OpenTelemetryAccessLogConfig:
     return OpenTelemetryAccessLogConfig(
-        grpc_service=callout_service(),
+        grpc_service=grpc_service(names.CALLOUT_CLUSTER),
         body=AnyValue(string_value=REPORT_FORMAT),
         buffer_flush_interval=seconds(reports.flush_interval),
         buffer_size_bytes=reports.buffer_size,

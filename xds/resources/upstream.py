@@ -11,6 +11,7 @@ from protos.cluster_pb2 import (
     UpstreamHttpOptions,
 )
 from protos.core_pb2 import Percent
+from protos.route_pb2 import RetryPolicy
 from xds.resources.proto_messages import pack, uint32
 
 PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -33,10 +34,16 @@ def http1(common: CommonHttpOptions | None = None) -> dict[str, PackedMessage]:
 
 
 def http2(
-    options: Http2ProtocolOptions, common: CommonHttpOptions | None = None
+    options: Http2ProtocolOptions,
+    common: CommonHttpOptions | None = None,
+    retries: RetryPolicy | None = None,
 ) -> dict[str, PackedMessage]:
-    """The `typed_extension_protocol_options` of a cluster that speaks HTTP/2."""
-    return _options(common, UpstreamHttpOptions.ExplicitHttpConfig(http2_protocol_options=options))
+    """The `typed_extension_protocol_options` of a cluster that speaks HTTP/2.
+
+    `retries` replace those of routes and of gRPC services.
+    """
+    explicit = UpstreamHttpOptions.ExplicitHttpConfig(http2_protocol_options=options)
+    return _options(common, explicit, retries)
 
 
 def large_windows() -> Http2ProtocolOptions:
@@ -58,10 +65,12 @@ def large_messages_of_callout(keepalive: KeepaliveSettings) -> Http2ProtocolOpti
 
 
 def _options(
-    common: CommonHttpOptions | None, explicit: UpstreamHttpOptions.ExplicitHttpConfig
+    common: CommonHttpOptions | None,
+    explicit: UpstreamHttpOptions.ExplicitHttpConfig,
+    retries: RetryPolicy | None = None,
 ) -> dict[str, PackedMessage]:
     options = UpstreamHttpOptions(
-        common_http_protocol_options=common, explicit_http_config=explicit
+        common_http_protocol_options=common, explicit_http_config=explicit, retry_policy=retries
     )
     return {PROTOCOL_OPTIONS: pack(options)}
 
