@@ -63,9 +63,9 @@ def client(request: pytest.FixtureRequest, gateway: Gateway) -> Iterator[httpx.C
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the access log of a test module's gateway."""
-    return tmp_path_factory.mktemp("log")
+def directory(placement: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the access log of a test module's gateway, one for each placement."""
+    return tmp_path_factory.mktemp(f"log-{placement}")
 
 
 @pytest.fixture(scope="module")

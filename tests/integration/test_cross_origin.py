@@ -1,4 +1,7 @@
-"""With a real Envoy: what browsers get for requests of web pages of other origins (CORS)."""
+"""With a real Envoy: what browsers get for requests of web pages of other origins (CORS).
+
+They get the same whether Envoy admits requests alone or the callout decides all.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +11,15 @@ import httpx
 import pytest
 
 from sluice.config.cors import MAX_PATTERN
-from tests.integration.gateway import Gateway, base_config, bearer, eventually, free_ports, running
+from tests.integration.gateway import (
+    Gateway,
+    base_config,
+    bearer,
+    decided_by_placement,
+    eventually,
+    free_ports,
+    running,
+)
 from tests.integration.raw_server import RawServer
 from tests.integration.test_telemetry import logged, metric
 
@@ -20,8 +31,8 @@ CORS_PREFIX = "access-control-"
 
 
 @pytest.fixture(scope="module")
-def gateway(server: RawServer, directory: Path) -> Iterator[Gateway]:
-    config = base_config()
+def gateway(placement: str, server: RawServer, directory: Path) -> Iterator[Gateway]:
+    config = base_config(placement)
     config["telemetry"]["access_log"] = {"output": str(directory / "access.log")}
     echo = config["models"]["echo"]
     own = {"versions": {"v1": {"endpoints": [{"address": server.address}]}}, "websocket": True}
@@ -110,7 +121,8 @@ def test_only_the_origins_of_a_model_may_read_its_responses(
     path = f"/v2/models/{model}/infer"
     asked = preflight(gateway, path, origin)
     assert allowed(asked, origin) == expected
-    sent = httpx.post(gateway.url + path, json={}, headers={"origin": origin, **bearer()})
+    with decided_by_placement(gateway):
+        sent = httpx.post(gateway.url + path, json={}, headers={"origin": origin, **bearer()})
     assert sent.status_code == 200
     assert allowed(sent, origin) == expected
     assert "origin" in sent.headers["vary"]
@@ -162,7 +174,7 @@ def test_a_page_can_read_when_to_retry_and_preflights_take_no_tokens(
     path = "/v2/models/limited/infer"
     for _ in range(10):
         assert preflight(gateway, path, APP).status_code == 200
-    with gateway.client(headers={"origin": APP}) as client:
+    with gateway.client(headers={"origin": APP}) as client, decided_by_placement(gateway):
         answers = [client.post(path, json={}) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 429, 429]
     assert allowed(answers[-1], APP)
@@ -187,6 +199,7 @@ def test_the_log_says_that_a_request_was_a_preflight(gateway: Gateway, directory
     preflight(gateway, "/v2/models/echo/infer", APP, **{"user-agent": "a-browser"})
     line = logged(directory, "a-browser")
     assert (line["status"], line["reason"], line["method"]) == (200, "cors_preflight", "OPTIONS")
+    assert line["placement"] == ""
     labels = {"reason": "cors_preflight", "model": "echo"}
     eventually(lambda: metric(gateway, "sluice_requests_total", **labels) > 0)
 
