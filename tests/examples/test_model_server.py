@@ -18,6 +18,7 @@ import websockets
 from PIL import Image
 
 from protos import inference_pb2 as pb
+from tests import plain_http
 
 ROOT = Path(__file__).parents[2]
 VERSIONS = ["v1", "v2"]
@@ -57,7 +58,7 @@ def servers() -> Iterator[dict[str, Addresses]]:
 
 
 def rest_infer(address: Addresses, model: str, document: object) -> httpx.Response:
-    return httpx.post(f"{address.rest}/v2/models/{model}/infer", json=document)
+    return plain_http.post(f"{address.rest}/v2/models/{model}/infer", json=document)
 
 
 def grpc_call(address: Addresses, method: str, request: object, response: type) -> object:
@@ -153,7 +154,7 @@ def test_the_outputs_of_a_batch_in_nested_json_are_in_order(servers, version) ->
 
 def test_rest_and_grpc_metadata_have_the_inputs_of_the_model(servers) -> None:
     address = servers["digits:v2"]
-    by_rest = httpx.get(f"{address.rest}/v2/models/digits/versions/v2").json()
+    by_rest = plain_http.get(f"{address.rest}/v2/models/digits/versions/v2").json()
     by_grpc = grpc_call(
         address, "ModelMetadata", pb.ModelMetadataRequest(name="digits"), pb.ModelMetadataResponse
     )
@@ -165,18 +166,20 @@ def test_rest_and_grpc_metadata_have_the_inputs_of_the_model(servers) -> None:
 
 @pytest.mark.parametrize("path", ["/v2", "/v2/health/live", "/v2/health/ready"])
 def test_server_paths_respond(servers, path) -> None:
-    assert httpx.get(servers["echo:v1"].rest + path).status_code == 200
+    assert plain_http.get(servers["echo:v1"].rest + path).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["other/infer", "sentiment/versions/v2/infer"])
 def test_another_model_or_version_is_not_found(servers, path) -> None:
-    response = httpx.post(f"{servers['sentiment:v1'].rest}/v2/models/{path}", json=sentence("x"))
+    response = plain_http.post(
+        f"{servers['sentiment:v1'].rest}/v2/models/{path}", json=sentence("x")
+    )
     assert response.status_code == 404
     assert "v1" in response.json()["error"] or "sentiment" in response.json()["error"]
 
 
 def test_another_method_is_not_allowed(servers) -> None:
-    response = httpx.get(f"{servers['sentiment:v1'].rest}/v2/models/sentiment/infer")
+    response = plain_http.get(f"{servers['sentiment:v1'].rest}/v2/models/sentiment/infer")
     assert response.status_code == 405
     assert "error" in response.json()
 
@@ -219,13 +222,13 @@ def image(datatype: str, shape: list[int], data: list[object]) -> dict[str, obje
 def test_invalid_input_is_refused_with_the_reason(servers, model, body, reason) -> None:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     url = f"{servers[f'{model}:v1'].rest}/v2/models/{model}/infer"
-    response = httpx.post(url, content=content)
+    response = plain_http.post(url, content=content)
     assert (response.status_code, reason in response.json()["error"]) == (400, True), response.text
 
 
 def test_a_body_larger_than_the_limit_is_refused(servers) -> None:
     url = f"{servers['sentiment:v1'].rest}/v2/models/sentiment/infer"
-    assert httpx.post(url, content=b" " * (16 * 1024 * 1024 + 1)).status_code == 413
+    assert plain_http.post(url, content=b" " * (16 * 1024 * 1024 + 1)).status_code == 413
 
 
 @pytest.mark.parametrize(
@@ -254,7 +257,7 @@ def test_another_model_is_not_found_over_grpc(servers) -> None:
 
 def test_echo_returns_the_request_that_arrived(servers) -> None:
     url = f"{servers['echo:v1'].rest}/v2/models/echo/versions/v1/any/path?q=1"
-    echoed = httpx.put(url, content=b"x" * 1000, headers={"x-mark": "here"}).json()
+    echoed = plain_http.put(url, content=b"x" * 1000, headers={"x-mark": "here"}).json()
     assert echoed["method"] == "PUT"
     assert echoed["path"] == "/v2/models/echo/versions/v1/any/path"
     assert echoed["query"] == "q=1"
@@ -302,22 +305,24 @@ async def _exchange_frames(address: Addresses) -> None:
 
 def test_echo_streams_events(servers) -> None:
     url = f"{servers['echo:v1'].rest}/v2/models/echo/generate_stream?events=3"
-    response = httpx.get(url)
+    response = plain_http.get(url)
     assert response.headers["content-type"].startswith("text/event-stream")
     events = [json.loads(line[6:]) for line in response.text.split("\n\n") if line]
     assert [event["index"] for event in events] == [0, 1, 2]
-    assert httpx.get(f"{url}0000000").status_code == 400
+    assert plain_http.get(f"{url}0000000").status_code == 400
 
 
 def test_control_makes_exactly_the_fail_rate_of_calls_fail() -> None:
     process, addresses = start("echo:v1")
     rest = addresses["echo:v1"].rest
     try:
-        assert httpx.post(f"{rest}/control", json={"fail_rate": 0.3}).json()["fail_rate"] == 0.3
-        statuses = [httpx.post(f"{rest}/v2/models/echo/infer").status_code for _ in range(20)]
+        assert (
+            plain_http.post(f"{rest}/control", json={"fail_rate": 0.3}).json()["fail_rate"] == 0.3
+        )
+        statuses = [plain_http.post(f"{rest}/v2/models/echo/infer").status_code for _ in range(20)]
         assert (statuses.count(503), statuses.count(200)) == (6, 14)
-        assert httpx.post(f"{rest}/control", json={"fail_rate": 2}).status_code == 400
-        assert httpx.post(f"{rest}/control", json={"nose": 2}).status_code == 400
+        assert plain_http.post(f"{rest}/control", json={"fail_rate": 2}).status_code == 400
+        assert plain_http.post(f"{rest}/control", json={"nose": 2}).status_code == 400
     finally:
         process.terminate()
         process.wait(10)
@@ -325,10 +330,10 @@ def test_control_makes_exactly_the_fail_rate_of_calls_fail() -> None:
 
 def test_a_header_or_a_query_parameter_makes_one_call_fail(servers) -> None:
     url = f"{servers['echo:v1'].rest}/v2/models/echo/infer"
-    assert httpx.post(url, headers={"x-echo-fail-rate": "1"}).status_code == 503
-    assert httpx.post(f"{url}?fail_rate=1").status_code == 503
-    assert httpx.post(url, headers={"x-echo-delay-ms": "soon"}).status_code == 400
-    assert httpx.post(url).status_code == 200
+    assert plain_http.post(url, headers={"x-echo-fail-rate": "1"}).status_code == 503
+    assert plain_http.post(f"{url}?fail_rate=1").status_code == 503
+    assert plain_http.post(url, headers={"x-echo-delay-ms": "soon"}).status_code == 400
+    assert plain_http.post(url).status_code == 200
 
 
 def test_without_the_option_no_caller_can_inject_a_fault() -> None:
@@ -336,10 +341,10 @@ def test_without_the_option_no_caller_can_inject_a_fault() -> None:
     rest = addresses["echo:v1"].rest
     url = f"{rest}/v2/models/echo/infer"
     try:
-        assert httpx.post(f"{rest}/control", json={"fail_rate": 1}).status_code == 404
-        assert httpx.post(url, headers={"x-echo-fail-rate": "1"}).status_code == 200
-        assert httpx.post(f"{url}?fail_rate=1").status_code == 200
-        assert httpx.post(url, headers={"x-echo-delay-ms": "soon"}).status_code == 200
+        assert plain_http.post(f"{rest}/control", json={"fail_rate": 1}).status_code == 404
+        assert plain_http.post(url, headers={"x-echo-fail-rate": "1"}).status_code == 200
+        assert plain_http.post(f"{url}?fail_rate=1").status_code == 200
+        assert plain_http.post(url, headers={"x-echo-delay-ms": "soon"}).status_code == 200
     finally:
         process.terminate()
         process.wait(10)
@@ -352,7 +357,7 @@ def test_a_signal_stops_the_server_after_the_call_in_progress(
     process, addresses = start("echo:v1")
     rest = addresses["echo:v1"].rest
     url = f"{rest}/v2/models/echo/generate_stream?events=3&interval_ms=200"
-    with httpx.stream("GET", url) as response:
+    with plain_http.stream("GET", url) as response:
         lines = response.iter_lines()
         next(lines)
         process.send_signal(number)

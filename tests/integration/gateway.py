@@ -23,6 +23,8 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
+from tests import plain_http
+
 ISSUER = "https://issuer.test"
 AUDIENCE = "sluice-test"
 PRIVATE_KEY = rsa.generate_private_key(65537, 2048)
@@ -178,7 +180,7 @@ class Gateway:
         return status
 
     def client(self, **options: Any) -> httpx.Client:
-        return httpx.Client(base_url=self.url, **{"timeout": 30, **options})
+        return plain_http.client(base_url=self.url, **{"timeout": 30, **options})
 
     def workers(self) -> list[int]:
         """Process ids of the callout workers."""
@@ -242,7 +244,7 @@ def running(config: Config, *arguments: str, demo: bool = True) -> Iterator[Gate
 def reported_requests(gateway: Gateway, model: str) -> int:
     """Requests to a model that are in Envoy's reports so far, so that its breaker counts them."""
     address = gateway.config["telemetry"]["metrics"]["address"]
-    lines = httpx.get(f"http://{address}/metrics").text.splitlines()
+    lines = plain_http.get(f"http://{address}/metrics").text.splitlines()
     prefix = f'sluice_requests_total{{model="{model}"'
     samples = (line for line in lines if line.startswith(prefix))
     return sum(int(float(line.rpartition(" ")[2])) for line in samples)
@@ -251,7 +253,7 @@ def reported_requests(gateway: Gateway, model: str) -> int:
 def callout_calls(gateway: Gateway) -> int:
     """Calls of Envoy to the callout so far. A native request makes none."""
     admin = gateway.config["envoy"]["admin"]
-    stats = httpx.get(f"http://{admin}/stats?filter=ext_proc.callout.streams_started").text
+    stats = plain_http.get(f"http://{admin}/stats?filter=ext_proc.callout.streams_started").text
     return sum(int(line.split(":")[1]) for line in stats.splitlines())
 
 

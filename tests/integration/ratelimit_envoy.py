@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 
 from sluice.runner.plan import find_envoy
+from tests import plain_http
 from tests.integration.gateway import eventually, free_ports
 
 DOMAIN = "mesh"
@@ -158,8 +159,8 @@ def running_envoy(services: Sequence[str]) -> Iterator[tuple[httpx.Client, httpx
                 stdout=output,
                 stderr=output,
             ) as process,
-            httpx.Client(base_url=f"http://127.0.0.1:{lenient}") as lenient_client,
-            httpx.Client(base_url=f"http://127.0.0.1:{strict}") as strict_client,
+            plain_http.client(base_url=f"http://127.0.0.1:{lenient}") as lenient_client,
+            plain_http.client(base_url=f"http://127.0.0.1:{strict}") as strict_client,
         ):
             try:
                 eventually(lambda: _responds(lenient_client), 20)

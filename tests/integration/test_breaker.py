@@ -17,6 +17,7 @@ import pytest
 
 from sluice.cli import main
 from sluice.contract.names import RUNTIME_CLUSTER
+from tests import plain_http
 from tests.integration.gateway import (
     INFER,
     Gateway,
@@ -55,7 +56,7 @@ def without_faults(own: Gateway) -> Iterator[None]:
 def statistic(gateway: Gateway, name: str) -> int:
     """A statistic of Envoy."""
     url = f"http://{gateway.config['envoy']['admin']}/stats"
-    found = httpx.get(url, params={"filter": f"^{name}$"}).text
+    found = plain_http.get(url, params={"filter": f"^{name}$"}).text
     return int(found.partition(":")[2])
 
 
@@ -77,7 +78,7 @@ def streams(gateway: Gateway) -> int:
 def control(gateway: Gateway, **faults: float) -> None:
     """Set the error rate or the delay of the model server."""
     endpoint = gateway.config["models"]["echo"]["versions"]["v1"]["endpoints"][0]["address"]
-    httpx.post(f"http://{endpoint}/control", json=faults).raise_for_status()
+    plain_http.post(f"http://{endpoint}/control", json=faults).raise_for_status()
 
 
 def send(client: httpx.Client, count: int = 1) -> list[httpx.Response]:

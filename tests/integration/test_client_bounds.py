@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests import plain_http
 from tests.extproc.transport.certificates import CertificateAuthority
 from tests.integration.gateway import Gateway, base_config, eventually, running
 
@@ -92,7 +93,9 @@ def small() -> Iterator[Gateway]:
 def test_operators_reach_envoy_when_clients_have_opened_all_connections(strict: Gateway) -> None:
     def refused_connections() -> int:
         query = {"filter": "downstream_global_cx_overflow", "format": "json"}
-        stats = httpx.get(f"http://{strict.config['envoy']['admin']}/stats", params=query).json()
+        stats = plain_http.get(
+            f"http://{strict.config['envoy']['admin']}/stats", params=query
+        ).json()
         return sum(stat["value"] for stat in stats["stats"])
 
     with ExitStack() as connections:
@@ -142,7 +145,9 @@ def test_a_client_that_does_not_finish_the_tls_handshake_is_closed(tmp_path: Pat
 def test_near_the_maximum_heap_requests_are_refused_until_memory_is_free(small: Gateway) -> None:
     def pressure(name: str) -> int:
         query = {"filter": f"overload.*{name}", "format": "json"}
-        stats = httpx.get(f"http://{small.config['envoy']['admin']}/stats", params=query).json()
+        stats = plain_http.get(
+            f"http://{small.config['envoy']['admin']}/stats", params=query
+        ).json()
         return sum(stat["value"] for stat in stats["stats"])
 
     def overloaded() -> bool:
@@ -161,7 +166,7 @@ def test_near_the_maximum_heap_requests_are_refused_until_memory_is_free(small: 
 
     def admitted() -> bool:
         try:
-            return httpx.get(f"{small.url}/v2/models/echo/x").status_code == 200
+            return plain_http.get(f"{small.url}/v2/models/echo/x").status_code == 200
         except httpx.TransportError:
             return False
 
@@ -208,7 +213,7 @@ def test_too_many_or_too_large_headers_are_the_fault_of_the_client(
              "/config_dump?resource=dynamic_listeners", "/listeners", "/server_info"],
 )  # fmt: skip
 def test_the_admin_interface_serves_what_operators_read(gateway: Gateway, path: str) -> None:
-    assert httpx.get(f"http://{gateway.config['envoy']['admin']}{path}").status_code == 200
+    assert plain_http.get(f"http://{gateway.config['envoy']['admin']}{path}").status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from sluice.config.cors import MAX_PATTERN
+from tests import plain_http
 from tests.integration.gateway import (
     Gateway,
     base_config,
@@ -58,7 +59,7 @@ def preflight(
 ) -> httpx.Response:
     """The answer to what a browser sends before the request of a page."""
     asked = {"origin": origin, "access-control-request-method": method}
-    return httpx.options(gateway.url + path, headers=asked | headers)
+    return plain_http.options(gateway.url + path, headers=asked | headers)
 
 
 def cors_headers(response: httpx.Response) -> dict[str, str]:
@@ -122,7 +123,7 @@ def test_only_the_origins_of_a_model_may_read_its_responses(
     asked = preflight(gateway, path, origin)
     assert allowed(asked, origin) == expected
     with decided_by_placement(gateway):
-        sent = httpx.post(gateway.url + path, json={}, headers={"origin": origin, **bearer()})
+        sent = plain_http.post(gateway.url + path, json={}, headers={"origin": origin, **bearer()})
     assert sent.status_code == 200
     assert allowed(sent, origin) == expected
     assert "origin" in sent.headers["vary"]
@@ -135,15 +136,15 @@ def test_the_headers_of_the_model_server_do_not_count(gateway: Gateway, server: 
     )
     server.respond(lines)
     url = f"{gateway.url}/v2/models/own/infer"
-    ours = httpx.post(url, json={}, headers={"origin": APP})
+    ours = plain_http.post(url, json={}, headers={"origin": APP})
     assert cors_headers(ours)["access-control-allow-origin"] == APP
     exposed = cors_headers(ours)["access-control-expose-headers"].split(", ")
     assert "retry-after" in exposed
     assert "x-internal" not in exposed
     assert ours.headers.get_list("vary", split_commas=True) == ["accept", "origin"]
-    assert cors_headers(httpx.post(url, json={}, headers={"origin": FOREIGN})) == {}
-    assert cors_headers(httpx.post(url, json={})) == {}
-    open_to_all = httpx.post(
+    assert cors_headers(plain_http.post(url, json={}, headers={"origin": FOREIGN})) == {}
+    assert cors_headers(plain_http.post(url, json={})) == {}
+    open_to_all = plain_http.post(
         f"{gateway.url}/v2/models/open/infer", json={}, headers={"origin": APP}
     )
     assert cors_headers(open_to_all) == {"access-control-allow-origin": APP}
@@ -160,7 +161,7 @@ def test_the_headers_of_the_model_server_do_not_count(gateway: Gateway, server: 
 def test_a_page_can_read_why_its_request_is_refused(
     gateway: Gateway, path: str, headers: dict[str, str], status: int, reason: str
 ) -> None:
-    refused = httpx.post(gateway.url + path, json={}, headers={"origin": APP, **headers})
+    refused = plain_http.post(gateway.url + path, json={}, headers={"origin": APP, **headers})
     assert (refused.status_code, refused.json()["reason"]) == (status, reason)
     assert allowed(refused, APP)
     assert "x-sluice-reason" in refused.headers["access-control-expose-headers"]
@@ -232,7 +233,9 @@ def test_a_websocket_of_another_origin_is_refused(
 ) -> None:
     server.respond("200 OK")  # no upgrade: the test reads only whether the server was asked
     agent = {"user-agent": f"ws-{model}-{origin.get('origin')}"}
-    answer = httpx.get(f"{gateway.url}/v2/models/{model}/infer", headers=HANDSHAKE | origin | agent)
+    answer = plain_http.get(
+        f"{gateway.url}/v2/models/{model}/infer", headers=HANDSHAKE | origin | agent
+    )
     assert answer.status_code == expected
     if expected == 403:
         assert answer.json()["reason"] == "origin_not_allowed"

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from sluice.cli import main
 from sluice.cli.explain.curl import HttpRequest, add_arguments, read_request
+from tests import plain_http
 from tests.integration.gateway import (
     REQUESTS_TO_OPEN,
     Config,
@@ -345,7 +345,7 @@ def test_explain_shows_an_open_breaker(own: Gateway, capsys: Capture) -> None:
 
     def control(rate: float) -> None:
         url = f"http://{endpoint['address']}/control"
-        httpx.post(url, json={"fail_rate": rate}).raise_for_status()
+        plain_http.post(url, json={"fail_rate": rate}).raise_for_status()
 
     assert explained(own, capsys, *request)["breaker"]["state"] == "closed"
     control(1.0)

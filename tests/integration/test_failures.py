@@ -5,11 +5,11 @@ import signal
 from collections.abc import Iterator
 from functools import partial
 
-import httpx
 import pytest
 
 from sluice.cli import main
 from sluice.contract.names import CALLOUT_CLUSTER
+from tests import plain_http
 from tests.integration.gateway import (
     Gateway,
     base_config,
@@ -62,7 +62,7 @@ def _is_replaced(gateway: Gateway, victim: int) -> bool:
 def _workers_in_rotation(gateway: Gateway) -> int:
     """The number of workers that Envoy calls."""
     url = f"http://{gateway.config['envoy']['admin']}/clusters?format=json"
-    clusters = httpx.get(url).json()["cluster_statuses"]
+    clusters = plain_http.get(url).json()["cluster_statuses"]
     (callout,) = (c for c in clusters if c["name"] == CALLOUT_CLUSTER)
     healths = (host["health_status"] for host in callout["host_statuses"])
     return sum(not any(flag is True for flag in health.values()) for health in healths)
@@ -90,7 +90,7 @@ def test_no_request_fails_when_a_worker_hangs(capsys: pytest.CaptureFixture[str]
 def _states(gateway: Gateway) -> dict[int, str]:
     """The states of the workers, by process id."""
     address = gateway.config["telemetry"]["metrics"]["address"]
-    workers = httpx.get(f"http://{address}/v1/status").json()["workers"]
+    workers = plain_http.get(f"http://{address}/v1/status").json()["workers"]
     return {worker["pid"]: worker["state"] for worker in workers}
 
 

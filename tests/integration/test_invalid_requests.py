@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from sluice.cli import main
+from tests import plain_http
 from tests.integration.gateway import (
     Gateway,
     base_config,
@@ -138,7 +139,7 @@ def test_headers_with_underscores_may_be_dropped_or_allowed(
     headers = {"x_user": "1", "x_model": "2"} | dict.fromkeys(FORGED, "3")
     path = f"{gateway.url}/v2/models/m/infer"
     with decided_by_placement(gateway):
-        assert httpx.post(path, json={}, headers=headers).status_code == 200
+        assert plain_http.post(path, json={}, headers=headers).status_code == 200
     received = server.request().headers
     assert ("x_user" in received) == ("x_model" in received) == kept
     assert not received.keys() & set(FORGED)

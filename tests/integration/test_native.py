@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from sluice.config.placement import MAX_ITEM
+from tests import plain_http
 from tests.integration.gateway import (
     AUDIENCE,
     ISSUER,
@@ -81,7 +82,7 @@ def gateway() -> Iterator[Gateway]:
 def calls(gateway: Gateway) -> int:
     """Calls to the callout so far. Envoy counts a call when it starts."""
     url = f"http://{gateway.config['envoy']['admin']}/stats?filter=callout.streams_started"
-    lines = httpx.get(url).text.splitlines()
+    lines = plain_http.get(url).text.splitlines()
     return sum(int(line.rpartition(" ")[2]) for line in lines)
 
 

@@ -22,6 +22,7 @@ from extproc.policy.received import ReceivedPolicy
 from extproc.policy.subscriber import follow
 from protos.base_pb2 import Node
 from sluice.cli import main
+from tests import plain_http
 from tests.integration.gateway import (
     Config,
     Gateway,
@@ -65,7 +66,7 @@ def gateway() -> Iterator[Gateway]:
 def connection(gateway: Gateway) -> Iterator[httpx.Client]:
     """A client whose requests all use one connection."""
     limits = httpx.Limits(max_connections=1, max_keepalive_connections=1)
-    with httpx.Client(base_url=gateway.url, limits=limits, timeout=30) as client:
+    with plain_http.client(base_url=gateway.url, limits=limits, timeout=30) as client:
         yield client
 
 
@@ -135,7 +136,7 @@ def test_after_an_edit_that_revokes_a_group_no_request_by_it_is_admitted(
     begun, stopped, late = threading.Event(), threading.Event(), list[float]()
 
     def send() -> None:
-        with httpx.Client(base_url=gateway.url, timeout=30) as client:
+        with plain_http.client(base_url=gateway.url, timeout=30) as client:
             while not stopped.is_set():
                 started = time.monotonic()
                 if post(client, group="guests").status_code == 200:
@@ -234,7 +235,7 @@ def test_keys_and_routes_that_change_together_are_never_mixed(
     gateway.edit(lambda each: each["models"]["other"].update(access=closed))
 
     def send() -> None:
-        with httpx.Client(base_url=gateway.url, timeout=30) as client:
+        with plain_http.client(base_url=gateway.url, timeout=30) as client:
             while not stopped.is_set():
                 answer = post(client, "/v2/models/other/infer", group="staff")
                 if answer.status_code == 200:

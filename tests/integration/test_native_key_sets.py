@@ -18,6 +18,7 @@ from sluice.config import JwtIssuer
 from sluice.config.placement import NATIVE_ALGORITHMS
 from sluice.keys.key_set import MAX_CANDIDATES, KeySet
 from sluice.keys.signing import PrivateKey, public_members
+from tests import plain_http
 from tests.integration.gateway import AUDIENCE
 from tests.integration.token_envoy import TokenEnvoy, token_envoy, tokens_config
 from xds.resources.key_sets import TOKEN_PATTERN, envoy_key_set
@@ -213,7 +214,7 @@ def envoy() -> Iterator[TokenEnvoy]:
 
 @pytest.fixture(scope="module")
 def client(envoy: TokenEnvoy) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=envoy.url) as client:
+    with plain_http.client(base_url=envoy.url) as client:
         yield client
 
 
@@ -237,6 +238,6 @@ def test_envoy_reads_every_key_set_without_a_warning(envoy: TokenEnvoy) -> None:
 
 
 def test_the_config_dump_shows_no_secret(envoy: TokenEnvoy) -> None:
-    dump = httpx.get(f"{envoy.admin}/config_dump").text
+    dump = plain_http.get(f"{envoy.admin}/config_dump").text
     assert "local_jwks" in dump
     assert encoded(SECRET) not in dump

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from tests import plain_http
 from tests.extproc.auth.key_server import KeyServer, keys_served
 from tests.integration.gateway import (
     Gateway,
@@ -49,7 +50,7 @@ def connection(gateway: Gateway, issuer: KeyServer) -> Iterator[httpx.Client]:
     """A client whose requests all use one connection."""
     issuer.document = jwks()
     limits = httpx.Limits(max_connections=1, max_keepalive_connections=1)
-    with httpx.Client(base_url=gateway.url, limits=limits, timeout=30) as client:
+    with plain_http.client(base_url=gateway.url, limits=limits, timeout=30) as client:
         eventually(lambda: is_native(gateway, client, token()))
         yield client
 

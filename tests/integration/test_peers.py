@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests import plain_http
 from tests.integration.gateway import Config, Gateway, base_config, eventually, free_ports, running
 from tests.integration.test_conversion import SIDE, pixels
 
@@ -111,7 +112,7 @@ def mlserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, st
 def ready(process: subprocess.Popen[bytes], log: Path, port: int) -> bool:
     assert process.poll() is None, log.read_text()
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/v2/models/centroids/ready").is_success
+        return plain_http.get(f"http://127.0.0.1:{port}/v2/models/centroids/ready").is_success
     except httpx.TransportError:
         return False
 

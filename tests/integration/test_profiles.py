@@ -7,10 +7,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from sluice.cli import main
+from tests import plain_http
 from tests.integration.gateway import INFER, Gateway, base_config, bearer, running
 from tests.integration.load import Load
 from tests.integration.test_telemetry import callout_url
@@ -50,7 +50,7 @@ def test_a_running_worker_is_profiled_without_a_failed_request(
 def test_a_profile_needs_the_secret(gateway: Gateway) -> None:
     url = callout_url(gateway, "/debug/profile")
     for header in ({}, {"authorization": "Bearer wrong"}, {"authorization": f"Basic {SECRET}"}):
-        response = httpx.get(url, headers=header)
+        response = plain_http.get(url, headers=header)
         assert response.status_code == 401
         assert "www-authenticate" in response.headers
 
@@ -59,5 +59,5 @@ def test_invalid_profile_requests_are_refused(gateway: Gateway) -> None:
     url = callout_url(gateway, "/debug/profile")
     headers = {"authorization": f"Bearer {SECRET}"}
     for query in ("seconds=61", "seconds=0", "seconds=-1", "format=exe", "worker=x"):
-        assert httpx.get(f"{url}?{query}", headers=headers).status_code == 400
-    assert httpx.get(f"{url}?worker=7", headers=headers).status_code == 404
+        assert plain_http.get(f"{url}?{query}", headers=headers).status_code == 400
+    assert plain_http.get(f"{url}?worker=7", headers=headers).status_code == 404

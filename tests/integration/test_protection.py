@@ -6,6 +6,7 @@ from functools import partial
 import httpx
 import pytest
 
+from tests import plain_http
 from tests.integration.gateway import Config, Gateway, base_config, bearer, eventually, running
 
 PATH = "/v2/models/echo/x"
@@ -62,8 +63,8 @@ def test_a_subject_has_one_budget_in_all_workers_and_others_have_their_own(own: 
 @pytest.mark.parametrize("name", ["x-envoy-external-address", "x-forwarded-for", "x-real-ip"])
 def test_a_client_cannot_choose_its_address(own: Gateway, name: str) -> None:
     """The address also names the caller of an anonymous request for conversion threads."""
-    transport = httpx.HTTPTransport(local_address="127.0.0.9")
-    with httpx.Client(base_url=own.url, timeout=30, transport=transport) as client:
+    transport = httpx.HTTPTransport(verify=False, local_address="127.0.0.9")
+    with plain_http.client(base_url=own.url, timeout=30, transport=transport) as client:
         statuses = [
             send(client, "s", **{"x-limited": "address", name: f"203.0.113.{n}"}).status_code
             for n in range(8)
@@ -95,7 +96,7 @@ def test_a_limit_changes_without_a_restart_and_keeps_its_budgets(own: Gateway) -
 def test_the_metrics_show_rules_and_breakers(own: Gateway) -> None:
     def metrics() -> str:
         address = own.config["telemetry"]["metrics"]["address"]
-        return httpx.get(f"http://{address}/metrics").text
+        return plain_http.get(f"http://{address}/metrics").text
 
     def shown(line: str) -> bool:
         return f"{line}\n" in metrics()

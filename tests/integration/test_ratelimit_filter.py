@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from sluice.config.load import load
+from tests import plain_http
 from tests.integration.gateway import (
     Config,
     Gateway,
@@ -112,7 +113,7 @@ def test_shadow_mode_counts_and_admits(limited: LimitedEnvoy) -> None:
     address = limited.gateway.config["telemetry"]["metrics"]["address"]
     name = f'limit="{DOMAIN}.trial",verdict="shadow_mode"'
     line = f"sluice_ratelimit_hits_total{{{name}}} 3.0"
-    eventually(lambda: line in httpx.get(f"http://{address}/metrics").text)
+    eventually(lambda: line in plain_http.get(f"http://{address}/metrics").text)
 
 
 def test_a_request_can_set_its_own_hits(limited: LimitedEnvoy) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests import plain_http
 from tests.integration.gateway import Gateway, base_config, eventually, running
 
 LIVE, READY, METADATA = "/v2/health/live", "/v2/health/ready", "/v2"
@@ -40,8 +41,8 @@ def test_probes_have_a_reason_of_their_own_in_the_metrics(gateway: Gateway) -> N
             client.get(path).raise_for_status()
     address = gateway.config["telemetry"]["metrics"]["address"]
     series = 'sluice_requests_total{model="other",reason="gateway_status"'
-    eventually(lambda: series in httpx.get(f"http://{address}/metrics").text)
-    assert 'reason="gateway_error"' not in httpx.get(f"http://{address}/metrics").text
+    eventually(lambda: series in plain_http.get(f"http://{address}/metrics").text)
+    assert 'reason="gateway_error"' not in plain_http.get(f"http://{address}/metrics").text
 
 
 def test_the_metadata_name_no_model(gateway: Gateway) -> None:

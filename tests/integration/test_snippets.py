@@ -28,6 +28,7 @@ import yaml
 from sluice.cli import parser
 from sluice.config.load import load, loads
 from sluice.demo import PORTS, copy_demo
+from tests import plain_http
 from tests.installed import Installed, install
 from tests.integration.gateway import eventually
 from tests.integration.snippets import ROOT, Block, Shell, blocks, shell
@@ -304,7 +305,7 @@ def test_the_commands_for_separate_machines_start_a_gateway(reader: Reader) -> N
 
 def status(url: str) -> int:
     try:
-        return httpx.get(url, timeout=5).status_code
+        return plain_http.get(url, timeout=5).status_code
     except httpx.TransportError:
         return 0
 

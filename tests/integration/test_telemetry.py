@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sluice.contract.report import MAX_TEXT
+from tests import plain_http
 from tests.integration.gateway import (
     INFER,
     Gateway,
@@ -73,7 +73,7 @@ def callout_url(gateway: Gateway, path: str) -> str:
 
 def metric(gateway: Gateway, name: str, **labels: str) -> float:
     """The sum of a metric's samples with these labels."""
-    text = httpx.get(callout_url(gateway, "/metrics")).text
+    text = plain_http.get(callout_url(gateway, "/metrics")).text
     return sum(
         sample.value
         for family in text_string_to_metric_families(text)
@@ -85,7 +85,7 @@ def metric(gateway: Gateway, name: str, **labels: str) -> float:
 def finished_requests(gateway: Gateway) -> int:
     """The requests that Envoy has finished. It reports each of them, but not at once."""
     url = f"http://{gateway.config['envoy']['admin']}/stats?filter=http.gateway.downstream_rq_completed"
-    return int(httpx.get(url).text.rpartition(":")[2])
+    return int(plain_http.get(url).text.rpartition(":")[2])
 
 
 def admissions(gateway: Gateway) -> float:
@@ -262,7 +262,7 @@ def test_unknown_models_and_versions_do_not_become_labels(gateway: Gateway) -> N
             client.post(f"/v2/models/invented-{number}/infer", json={}, headers=bearer())
             client.post(INFER, json={}, headers={**bearer(), "x-model-version": f"v{number}00"})
     eventually(lambda: metric(gateway, "sluice_requests_total", reason="unknown_version") >= 50)
-    text = httpx.get(callout_url(gateway, "/metrics")).text
+    text = plain_http.get(callout_url(gateway, "/metrics")).text
     assert "invented" not in text
     assert 'v4900"' not in text
 
@@ -319,7 +319,7 @@ def test_metrics_survive_a_killed_worker(gateway: Gateway) -> None:
 
 def test_the_control_plane_serves_metrics_of_its_config_and_nodes(gateway: Gateway) -> None:
     gateway.edit(lambda config: config["models"]["echo"].update(timeout=30))
-    text = httpx.get(f"http://{gateway.config['control_plane']['http']}/metrics").text
+    text = plain_http.get(f"http://{gateway.config['control_plane']['http']}/metrics").text
     assert 'sluice_xds_nodes{kind="callout"} 2.0' in text
     assert 'sluice_xds_nodes{kind="envoy"} 1.0' in text
     assert 'sluice_xds_config_reads_total{result="accepted"} 2.0' in text

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests import plain_http
 from tests.integration.gateway import AUDIENCE, ISSUER, eventually, jwks, token
 from tests.integration.token_envoy import TokenEnvoy, token_envoy, tokens_config
 
@@ -22,7 +23,7 @@ def envoy() -> Iterator[TokenEnvoy]:
 def connection(envoy: TokenEnvoy) -> Iterator[httpx.Client]:
     """A client whose requests all use one connection."""
     limits = httpx.Limits(max_connections=1, max_keepalive_connections=1)
-    with httpx.Client(base_url=envoy.url, limits=limits) as client:
+    with plain_http.client(base_url=envoy.url, limits=limits) as client:
         before = connections(envoy)
         yield client
         assert connections(envoy) == before + 1
@@ -30,7 +31,7 @@ def connection(envoy: TokenEnvoy) -> Iterator[httpx.Client]:
 
 def connections(envoy: TokenEnvoy) -> int:
     """Number of client connections that Envoy has accepted."""
-    found = httpx.get(f"{envoy.admin}/stats?filter=^http.test.downstream_cx_total$").text
+    found = plain_http.get(f"{envoy.admin}/stats?filter=^http.test.downstream_cx_total$").text
     return int(found.split(":")[1])
 
 

@@ -28,6 +28,7 @@ from sluice.bootstrap import render
 from sluice.config.load import load
 from sluice.runner.plan import find_envoy
 from sluice.runner.process import is_free
+from tests import plain_http
 from tests.integration.ext_proc_server import ExtProcServer
 from tests.integration.gateway import eventually, free_ports
 from xds.protocol import resource_types
@@ -126,12 +127,12 @@ class Plane:
 
     def responds(self, url: str) -> bool:
         try:
-            return httpx.get(url).is_success
+            return plain_http.get(url).is_success
         except httpx.TransportError:
             return False
 
     def status(self) -> Config:
-        found: Config = httpx.get(self.http + "/v1/status").json()
+        found: Config = plain_http.get(self.http + "/v1/status").json()
         return found
 
     def nodes(self) -> list[Config]:
@@ -139,7 +140,7 @@ class Plane:
 
     def get(self, path: str, cluster: str = "text/v1", **headers: str) -> httpx.Response:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return httpx.get(self.url + path, headers={"x-test-cluster": cluster, **named})
+        return plain_http.get(self.url + path, headers={"x-test-cluster": cluster, **named})
 
     def edit(self, change: Callable[[Config], object]) -> None:
         """Change the config file and wait until the change is in force."""
@@ -150,7 +151,7 @@ class Plane:
 
     def dump(self, kind: str) -> list[Config]:
         found: list[Config] = (
-            httpx.get(f"{self.admin}/config_dump", params={"resource": kind})
+            plain_http.get(f"{self.admin}/config_dump", params={"resource": kind})
             .json()
             .get("configs", [])
         )
@@ -333,7 +334,7 @@ def test_local_replies_are_problem_documents_and_responses_of_the_callout_are_no
         forged = {"x-request-id": '"}'}
         limited = started.get("/v2/models/other", "other/v1", **forged)
         assert admitted.headers["x-sluice-reason"] == "test"
-        invalid = httpx.get(started.url, headers={"with_underscore": "1"})
+        invalid = plain_http.get(started.url, headers={"with_underscore": "1"})
         for response, status, reason in (
             (unreachable, 503, "model_unreachable"),
             (unknown, 503, "unknown_service"),
@@ -389,8 +390,8 @@ def test_the_models_of_a_type_share_a_bucket_and_so_do_the_paths_of_a_model(
 
 def admitted(plane: Plane, path: str, count: int, address: str, **headers: str) -> int:
     """How many of `count` requests from an address of this machine the limits admit."""
-    transport = httpx.HTTPTransport(local_address=address)
-    with httpx.Client(base_url=plane.url, transport=transport) as client:
+    transport = httpx.HTTPTransport(verify=False, local_address=address)
+    with plain_http.client(base_url=plane.url, transport=transport) as client:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         sent = {"x-test-cluster": "text/v1", **named}
         statuses = [client.get(path, headers=sent).status_code for _ in range(count)]
@@ -560,7 +561,7 @@ def test_a_change_that_needs_a_restart_is_reported_and_has_no_effect(
         started.write()
         eventually(lambda: started.status()["restart_required"] == ["callout.workers"])
         assert started.get("/v2/models/text").status_code == 200
-        assert httpx.get(started.admin + "/clusters").text.count("sluice-callout::127") > 0
+        assert plain_http.get(started.admin + "/clusters").text.count("sluice-callout::127") > 0
 
 
 def test_no_request_fails_when_a_callout_worker_is_killed(
@@ -576,7 +577,7 @@ def test_no_request_fails_when_a_callout_worker_is_killed(
             done = Event()
 
             def client() -> None:
-                with httpx.Client(base_url=started.url) as session:
+                with plain_http.client(base_url=started.url) as session:
                     while not done.is_set():
                         headers = {"x-test-cluster": "text/v1"}
                         response = session.get("/v2/models/text", headers=headers)

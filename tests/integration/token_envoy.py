@@ -40,6 +40,7 @@ from sluice.bootstrap import render
 from sluice.config import GatewayConfig
 from sluice.contract.names import JWT_FILTER, LISTENER
 from sluice.runner.plan import find_envoy
+from tests import plain_http
 from tests.integration.gateway import eventually, free_ports
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
@@ -173,7 +174,7 @@ class TokenEnvoy:
 
     def _is_ready(self) -> bool:
         try:
-            return httpx.get(self.url).is_success
+            return plain_http.get(self.url).is_success
         except httpx.TransportError:
             return False
 

@@ -12,6 +12,7 @@ from extproc.telemetry.endpoint import EndpointSettings, application
 from extproc.telemetry.profile import Profiler
 from extproc.telemetry.status import CalloutStatus
 from sluice.http.server import serve_in_thread
+from tests import plain_http
 
 SECRET = "0123456789abcdef"
 AUTHORIZATION = {"authorization": f"Bearer {SECRET}"}
@@ -27,7 +28,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     )
     with (
         serve_in_thread(app, "127.0.0.1:0", max_requests=20) as address,
-        httpx.Client(base_url=f"http://{address}") as client,
+        plain_http.client(base_url=f"http://{address}") as client,
     ):
         yield client
 
@@ -72,7 +73,7 @@ def test_a_secret_file_that_is_not_a_small_regular_file_authorizes_nobody(
         settings, CollectorRegistry(), lambda: CalloutStatus([], 0), Profiler(lambda _: None)
     )
     with serve_in_thread(app, "127.0.0.1:0", max_requests=20) as address:
-        response = httpx.get(f"http://{address}/debug/profile", headers=AUTHORIZATION)
+        response = plain_http.get(f"http://{address}/debug/profile", headers=AUTHORIZATION)
     assert response.status_code == 401
 
 

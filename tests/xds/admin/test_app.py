@@ -8,6 +8,7 @@ import pytest
 
 from sluice.config import GatewayConfig
 from sluice.http.server import serve_in_thread
+from tests import plain_http
 from xds.admin.app import application
 from xds.admin.metrics import StateCollector
 from xds.admin.status import ControlPlaneState
@@ -28,7 +29,7 @@ def client() -> Iterator[httpx.Client]:
     app = application(state, StateCollector(state, nodes))
     with (
         serve_in_thread(app, "127.0.0.1:0", max_requests=20) as address,
-        httpx.Client(base_url=f"http://{address}") as client,
+        plain_http.client(base_url=f"http://{address}") as client,
     ):
         yield client
 
