@@ -70,6 +70,8 @@ def envoy(config: GatewayConfig, binary: Path | None, directory: Path) -> Proces
         "--config-path", str(bootstrap),
         "--concurrency", str(config.envoy.concurrency or min(usable_cpus(), MAX_THREADS)),
         "--log-level", config.envoy.log_level,
+        # Envoy warns of deprecated fields: `xds.resources.telemetry` says why there is one.
+        "--component-log-level", "misc:error",
         "--disable-hot-restart",
     ]  # fmt: skip
     return ProcessSpec("envoy", argv, [config.envoy.admin, config.listener.address])

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from sluice.contract.names import CALLOUT_CLUSTER
 from sluice.contract.report import MAX_TEXT
 from tests import plain_http
 from tests.integration.gateway import (
@@ -22,6 +23,7 @@ from tests.integration.gateway import (
     Gateway,
     base_config,
     bearer,
+    callout_calls,
     eventually,
     running,
     token,
@@ -324,6 +326,24 @@ def test_the_control_plane_serves_metrics_of_its_config_and_nodes(gateway: Gatew
     assert 'sluice_xds_nodes{kind="envoy"} 1.0' in text
     assert 'sluice_xds_config_reads_total{result="accepted"} 2.0' in text
     assert f'sluice_xds_version_info{{version="{gateway.status()["version"]}"}} 1.0' in text
+
+
+def test_a_batch_of_reports_has_the_configured_size(gateway: Gateway) -> None:
+    def batches() -> int:
+        """Calls of Envoy to the workers, without those about decisions."""
+        admin = gateway.config["envoy"]["admin"]
+        name = f"cluster.{CALLOUT_CLUSTER}.upstream_rq_total"
+        calls = plain_http.get(f"http://{admin}/stats?filter=^{name}$").text
+        return int(calls.rpartition(":")[2]) - callout_calls(gateway)
+
+    before = gateway.config["telemetry"].get("reports", {})
+    small = {"flush_interval": 60, "buffer_size": "1KiB"}
+    gateway.edit(lambda config: config["telemetry"].update(reports=small))
+    sent = batches()
+    post(gateway, 60)
+    # A report has a few hundred bytes.
+    assert batches() > sent + 10
+    gateway.edit(lambda config: config["telemetry"].update(reports=before))
 
 
 def test_the_log_follows_the_config(gateway: Gateway, tmp_path: Path) -> None:

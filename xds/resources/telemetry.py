@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog
+from envoy_data_plane.envoy.config.core.v3 import ApiVersion
 from envoy_data_plane.envoy.config.trace.v3 import OpenTelemetryConfig, TracingHttp
+from envoy_data_plane.envoy.extensions.access_loggers.grpc.v3 import CommonGrpcAccessLogConfig
 from envoy_data_plane.envoy.extensions.access_loggers.open_telemetry.v3 import (
     OpenTelemetryAccessLogConfig,
 )
@@ -202,11 +204,19 @@ def collectors(telemetry: Telemetry) -> Iterator[Cluster]:
 
 
 def _reports(reports: Reports) -> OpenTelemetryAccessLogConfig:
-    return OpenTelemetryAccessLogConfig(
+    # `common_config` is deprecated, but Envoy (1.37 to 1.40) reads the interval and the size only
+    # there (source/extensions/access_loggers/open_telemetry/grpc_access_log_impl.cc). With the
+    # fields that replace it, a batch waits for a second and has 16 KiB.
+    batches = CommonGrpcAccessLogConfig(
+        log_name="sluice-reports",
         grpc_service=grpc_service(names.CALLOUT_CLUSTER),
-        body=AnyValue(string_value=REPORT_FORMAT),
+        transport_api_version=ApiVersion.V3,
         buffer_flush_interval=seconds(reports.flush_interval),
         buffer_size_bytes=reports.buffer_size,
+    )
+    return OpenTelemetryAccessLogConfig(
+        common_config=batches,
+        body=AnyValue(string_value=REPORT_FORMAT),
         # A batch then has only what differs between requests.
         disable_builtin_labels=True,
         stat_prefix="reports.",
