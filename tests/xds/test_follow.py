@@ -15,7 +15,7 @@ from sluice.keys import remote_key_sets
 from tests.extproc.auth.tokens import key_set, rsa_jwk
 from tests.xds.resources.test_resources import model
 from tests.xds.rollout.nodes_in_memory import Client, callout
-from tests.xds.rollout.test_order import providers_of
+from tests.xds.rollout.token_filters import providers_of
 from xds.admin.status import ControlPlaneState
 from xds.follow import Follower
 from xds.protocol.nodes import Nodes

@@ -79,7 +79,7 @@ RATE_LIMIT: Final = ResourceType(
 
 ALL: Final = (CLUSTER, ENDPOINT, LISTENER, EXTENSION, ROUTE, POLICY, RATE_LIMIT)
 """In push order, which is the order of the xDS protocol: CDS, EDS, LDS, RDS. A type comes after its
-`referrer`. Extensions (ECDS) come before routes: a filter that verifies tokens must not be older
-than the routes that admit what it has verified."""
+`referrer`. Extensions (ECDS) come before routes: a revoked key is refused before Envoy has loaded a
+large table of routes."""
 
 BY_URL: Final[Mapping[str, ResourceType]] = {each.url: each for each in ALL}

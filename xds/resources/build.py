@@ -140,14 +140,14 @@ def _routes(inputs: _Inputs) -> Resources:
     for route in (*status, *others):
         cors.allow_origins(route, config.requests.cors, ("POST",))
     public = any(each.native and each.public for each in plans)
-    callers = inputs.tokens.callers
+    callers = jwt_authn.callers(inputs.tokens, _claims(inputs))
     matcher = route_table.matcher(
         (model.table for model in inputs.models),
         (route_table.Fixed(route.match.path, (route,)) for route in status),
         others,
         native.admissible(callers, public=public) if any(each.native for each in plans) else None,
     )
-    removed = jwt_authn.removed_headers(inputs.tokens, _claims(inputs))
+    removed = jwt_authn.removed_headers(inputs.policy.auth)
     parts = routes.route_configuration(config, matcher, removed)
     return {names.ROUTE_CONFIGURATION: Resource.of(*parts)}
 

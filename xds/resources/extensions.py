@@ -7,7 +7,6 @@ are drained.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Final
 
 import betterproto2
@@ -57,23 +56,12 @@ def jwt_filter() -> HttpFilter:
     )
 
 
-def narrowed(old: Resource, new: Resource) -> Resource:
-    """The filter that accepts a token only if both filters do, with the headers of both.
-
-    An issuer takes part if both filters verify its tokens alike. Routes of either config find the
-    headers that they read: the name of a header says which claim it has. A filter of another kind
-    accepts no tokens, so it is the new one.
-    """
-    if not _verifies_tokens(new):
-        return new
-    before, after = _providers(old), _providers(new)
-    both = {
-        name: _with_headers(provider, before[name])
-        for name, provider in after.items()
-        if name in before and _acceptance(provider) == _acceptance(before[name])
-    }
-    ttls = [each.ttl for each in (old, new) if each.ttl is not None]
-    body = bytes(extension(JWT_FILTER, verifying(both)))
+def common_filter(one: Resource, other: Resource) -> Resource:
+    """The filter that verifies the tokens of the issuers that both filters verify alike."""
+    providers, others = _providers(one), _providers(other)
+    common = {name: each for name, each in providers.items() if others.get(name) == each}
+    ttls = [each.ttl for each in (one, other) if each.ttl is not None]
+    body = bytes(extension(JWT_FILTER, verifying(common)))
     return Resource.of(body, ttl=min(ttls, default=None))
 
 
@@ -108,26 +96,9 @@ def _rule(names: Iterable[str], *conditions: HeaderMatcher) -> RequirementRule:
     return RequirementRule(match=match, requires=any_token)
 
 
-def _verifies_tokens(resource: Resource) -> bool:
-    packed = TypedExtensionConfig.parse(resource.body).typed_config
-    return packed is not None and packed.type_url == pack(NO_TOKENS).type_url
-
-
 def _providers(resource: Resource) -> Mapping[str, JwtProvider]:
     packed = TypedExtensionConfig.parse(resource.body).typed_config
     return {} if packed is None else JwtAuthentication.parse(packed.value).providers
-
-
-def _acceptance(provider: JwtProvider) -> bytes:
-    """Everything that decides which tokens a provider accepts."""
-    return bytes(replace(provider, claim_to_headers=[]))
-
-
-def _with_headers(provider: JwtProvider, other: JwtProvider) -> JwtProvider:
-    """The provider with the headers of both."""
-    both = (*other.claim_to_headers, *provider.claim_to_headers)
-    headers = {each.header_name: each for each in both}
-    return replace(provider, claim_to_headers=list(headers.values()))
 
 
 def extension(name: str, config: betterproto2.Message) -> TypedExtensionConfig:

@@ -30,7 +30,7 @@ from protos.base_pb2 import HeaderValueOption
 from protos.http_filters_pb2 import HeaderMutationPerRoute
 from protos.route_pb2 import Route
 from sluice.contract import headers
-from xds.resources import proto_messages
+from xds.resources import proto_messages, token_headers
 from xds.resources.data_plane_messages import of_protos, pack, pack_for_protos
 
 BODY_LENGTH_FILTER: Final = "sluice.body_length"
@@ -62,12 +62,14 @@ def at_model_server() -> HttpFilter:
     From responses, it removes headers and trailers that only the gateway may set. A filter of the
     listener would also remove the headers that a route or a local reply has added for the client.
 
-    From requests, it removes all trailers. In gRPC, a request has no trailers: some servers close
-    the connection, which all clients share, and grpcio reads trailers such as `grpc-timeout` as
-    headers. The routes of models that convert add a mutation (`set_lengths`).
+    From requests, it removes the headers with claims, also those that the routes do not know while
+    a new config reaches Envoy. It also removes all trailers. In gRPC, a request has no trailers:
+    some servers close the connection, which all clients share, and grpcio reads trailers such as
+    `grpc-timeout` as headers. The routes of models that convert add a mutation (`set_lengths`).
     """
     removals = removed_from_responses()
     mutations = Mutations(
+        request_mutations=_removals(StringMatcher(prefix=token_headers.PREFIX)),
         response_mutations=removals,
         response_trailers_mutations=removals,
         request_trailers_mutations=_removals(StringMatcher(safe_regex=RegexMatcher(regex=".+"))),

@@ -7,7 +7,7 @@ no native route for callers with a token admits it, and the callout decides.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import floor
-from typing import Self
+from typing import Final, Self
 
 from envoy_data_plane.envoy.config.core.v3 import DataSource
 from envoy_data_plane.envoy.extensions.filters.http.jwt_authn.v3 import (
@@ -80,25 +80,26 @@ class Tokens:
         """The claims that contain the groups of callers, each once."""
         return tuple(dict.fromkeys(issuer.group_claim for issuer in self.issuers))
 
-    @property
-    def callers(self) -> Callers:
-        """What the conditions of native routes depend on."""
-        issuers = tuple(
-            NativeIssuer(each.issuer, each.group_claim, each.audiences) for each in self.issuers
-        )
-        return Callers(self.auth.api_key_header, issuers, TOKEN_PATTERN)
-
 
 def filter_config(tokens: Tokens, claims: Iterable[str]) -> JwtAuthentication:
     """The config of the filter. `claims`: those that native routes read."""
-    copied = list(claims)
     return verifying(
-        {
-            each.issuer: _provider(each, tokens.key_sets[each.issuer], tokens.auth, copied)
-            for each in tokens.issuers
-            if each.issuer in tokens.key_sets
-        }
+        {issuer: provider for issuer, (provider, _) in _providers(tokens, claims).items()}
     )
+
+
+def callers(tokens: Tokens, claims: Iterable[str]) -> Callers:
+    """What the conditions of native routes depend on. `claims`: those that native routes read."""
+    headers = {issuer: header for issuer, (_, header) in _providers(tokens, claims).items()}
+    issuers = tuple(
+        NativeIssuer(headers.get(each.issuer, _NO_AUDIENCE), each.audiences)
+        for each in tokens.issuers
+    )
+    return Callers(tokens.auth.api_key_header, issuers, TOKEN_PATTERN)
+
+
+_NO_AUDIENCE: Final = token_headers.audience(b"")
+"""The header of issuers without keys. No request has it."""
 
 
 def remote_issuers(config: GatewayConfig) -> tuple[JwtIssuer, ...]:
@@ -115,31 +116,33 @@ def omit(route: Route) -> None:
     route.typed_per_filter_config[JWT_FILTER].CopyFrom(proto_messages.disabled())
 
 
-def removed_headers(tokens: Tokens, claims: Iterable[str]) -> list[str]:
-    """Request headers that must not reach a model server: credentials, and those of the filter."""
-    auth = tokens.auth
+def removed_headers(auth: Auth) -> list[str]:
+    """Request headers of the client and of the mark that must not reach a model server."""
     credentials = () if auth.forward_credentials else (*headers.CREDENTIALS, auth.api_key_header)
-    if not tokens.issuers:
-        return [*credentials, native_mark.MARK]
-    return [
-        *credentials,
-        native_mark.MARK,
-        token_headers.SUBJECT,
-        *map(token_headers.claim, claims),
-        *map(token_headers.groups, tokens.group_claims),
-        *(token_headers.audience(each.issuer) for each in tokens.issuers),
-    ]
+    return [*credentials, native_mark.MARK]
+
+
+def _providers(tokens: Tokens, claims: Iterable[str]) -> Mapping[str, tuple[JwtProvider, str]]:
+    """The provider of each issuer that has keys, and the header with the audience of its tokens."""
+    copied = list(claims)
+    found = {}
+    for issuer in tokens.issuers:
+        if issuer.issuer in tokens.key_sets:
+            provider = _provider(issuer, tokens.key_sets[issuer.issuer], tokens.auth, copied)
+            header = token_headers.audience(bytes(provider))
+            provider.claim_to_headers.append(JwtClaimToHeader(header_name=header, claim_name="aud"))
+            found[issuer.issuer] = provider, header
+    return found
 
 
 def _provider(issuer: JwtIssuer, key_set: str, auth: Auth, claims: list[str]) -> JwtProvider:
-    """The provider of one issuer.
+    """The provider of one issuer, without the header for the audience, whose name depends on it.
 
     It compares no audience, because it ignores the scheme and the last slash of an audience: the
     conditions of native routes compare it.
     """
     copied = {
         token_headers.SUBJECT: issuer.subject_claim,
-        token_headers.audience(issuer.issuer): "aud",
         token_headers.groups(issuer.group_claim): issuer.group_claim,
         **{token_headers.claim(claim): claim for claim in claims},
     }

@@ -12,10 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from xds.protocol.nodes import Nack, Nodes
-from xds.protocol.resource_types import ALL, EXTENSION, ROUTE, ResourceType
+from xds.protocol.resource_types import ALL, ResourceType
 from xds.protocol.snapshot import Snapshot
 from xds.resources.compiled import CompiledConfig
-from xds.rollout.order import narrow_first, steps
+from xds.rollout.common_keys import with_common_keys
+from xds.rollout.order import steps
 
 log = logging.getLogger(__name__)
 
@@ -102,8 +103,7 @@ class Rollout:
 
     async def _roll_out(self, target: CompiledConfig, renewal: bool) -> None:
         unresponsive: set[str] = set()
-        settled = not self._nodes.out_of_sync((ROUTE,))
-        plan = steps(self._nodes.snapshot, target.snapshot, settled=settled)
+        plan = steps(self._nodes.snapshot, target.snapshot)
         for step in plan:
             self._step = step.name
             log.info("version %s: step %s", target.snapshot.version, step.name)
@@ -111,7 +111,7 @@ class Rollout:
             unresponsive |= set(await self._wait_for_acceptance(step.types))
             nack = self._nodes.nack()
             if nack is not None:
-                await self._restore(target.snapshot, nack, renewal)
+                self._restore(target.snapshot, nack, renewal)
                 return
             if self._submitted.is_set():
                 return
@@ -164,7 +164,7 @@ class Rollout:
         log.info("version %s is in force", self.version)
         self.ended.set()
 
-    async def _restore(self, rejected: Snapshot, nack: Nack, renewal: bool) -> None:
+    def _restore(self, rejected: Snapshot, nack: Nack, renewal: bool) -> None:
         self._result = RolloutResult(nack)
         log.error(
             "version %s is not in force: %s; the version in force is %s",
@@ -172,21 +172,14 @@ class Rollout:
             nack,
             self.version or "none",
         )
+        if renewal and self._in_force is not None:
+            # The rejected key sets may have revoked keys.
+            common = with_common_keys(self._in_force.snapshot, rejected)
+            self._in_force = replace(self._in_force, snapshot=common)
         if self._in_force is not None:
-            await self._publish_again(self._in_force, rejected, renewal)
+            self._nodes.publish(self._in_force.snapshot)
         if not renewal:
             self.ended.set()
-
-    async def _publish_again(self, good: CompiledConfig, rejected: Snapshot, renewal: bool) -> None:
-        """Publish the config in force after nodes may have got parts of the rejected snapshot."""
-        narrow = narrow_first(self._nodes.snapshot, good.snapshot)
-        if narrow is not None:
-            self._nodes.publish(narrow)
-            await self._wait_for_acceptance((EXTENSION, ROUTE))
-        if renewal and (common := narrow_first(rejected, good.snapshot)) is not None:
-            # The rejected key sets may have revoked keys.
-            good = self._in_force = replace(good, snapshot=common)
-        self._nodes.publish(good.snapshot)
 
 
 async def first(*awaitables: Awaitable[object]) -> None:

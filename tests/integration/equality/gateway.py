@@ -33,7 +33,7 @@ from xds.protocol.nodes import Nodes
 from xds.protocol.resource_types import ResourceType
 from xds.protocol.server import AdsServer
 from xds.protocol.snapshot import Resource, Resources, Snapshot
-from xds.resources.compiled import compile_config
+from xds.resources.compiled import CompiledConfig, compile_config
 from xds.resources.proto_messages import header, serialized
 from xds.rollout.rollout import Rollout
 
@@ -102,7 +102,7 @@ class EqualityGateway:
     async def _publish(self, config: Config, change: Change | None = None) -> None:
         """Wait until every node has accepted a config."""
         self._number += 1
-        compiled = compile_config(self._load(config), self._started)
+        compiled = self._compile(config)
         types = {each: resources.resources for each, resources in compiled.snapshot.types.items()}
         marked = _with_marks(change(types) if change else types, self._number)
         version, before = str(self._number), self._rollout.result
@@ -115,6 +115,13 @@ class EqualityGateway:
                 if result is not before and result is not None and result.nack is not None:
                     raise RejectedError(str(result.nack))
                 await asyncio.sleep(POLL_INTERVAL)
+
+    def resources(self, config: Config, resource_type: ResourceType) -> Resources:
+        """The resources of one type that a config is compiled into."""
+        return self._compile(config).snapshot.types[resource_type].resources
+
+    def _compile(self, config: Config) -> CompiledConfig:
+        return compile_config(self._load(config), self._started)
 
     def _load(self, config: Config) -> LoadedConfig:
         merged = GatewayConfig.model_validate({**self._sections, **config})

@@ -2,23 +2,12 @@
 
 from dataclasses import replace
 
-from envoy_data_plane.envoy.config.core.v3 import DataSource, TypedExtensionConfig
-from envoy_data_plane.envoy.extensions.filters.http.jwt_authn.v3 import (
-    JwtAuthentication,
-    JwtClaimToHeader,
-    JwtProvider,
-)
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.config.limits import Limits
-from sluice.contract.names import JWT_FILTER
 from xds.protocol import resource_types
 from xds.protocol.snapshot import EMPTY, Resource, ResourceSet, Snapshot, Variant
-from xds.resources.extensions import extension, verifying
-from xds.resources.local_rate_limit import filter_configs
-from xds.resources.proto_messages import serialized
-from xds.rollout.order import narrow_first, steps
+from xds.rollout.order import steps
 
 NAMES = st.dictionaries(st.sampled_from("abcde"), st.sampled_from([b"1", b"2"]))
 
@@ -155,110 +144,6 @@ def test_workers_accept_the_policy_before_envoys_get_the_routes() -> None:
     assert before == {"make": (False, False), "decide": (True, False), "switch": (True, True)}
 
 
-def provider(issuer: str, keys: str, *claims: str) -> JwtProvider:
-    headers = [JwtClaimToHeader(header_name=f"x-{name}", claim_name=name) for name in claims]
-    source = DataSource(inline_string=keys)
-    return JwtProvider(issuer=issuer, local_jwks=source, claim_to_headers=headers)
-
-
-def with_filter(
-    routes: str, *providers: JwtProvider, version: str = "v1", ttl: float | None = None
-) -> Snapshot:
-    """A snapshot with these routes and a filter with these providers, by issuer."""
-    config = verifying({each.issuer: each for each in providers})
-    body = bytes(extension(JWT_FILTER, config))
-    resources = {
-        resource_types.EXTENSION: {JWT_FILTER: Resource.of(body, ttl=ttl)},
-        resource_types.ROUTE: {"routes": Resource.of(routes.encode())},
-    }
-    return Snapshot.of(resources, version)
-
-
-def providers_of(snapshot: Snapshot) -> dict[str, JwtProvider]:
-    body = snapshot.types[resource_types.EXTENSION].resources[JWT_FILTER].body
-    packed = TypedExtensionConfig.parse(body).typed_config
-    assert packed is not None
-    return JwtAuthentication.parse(packed.value).providers
-
-
-def ttl_of(snapshot: Snapshot) -> float | None:
-    return snapshot.types[resource_types.EXTENSION].resources[JWT_FILTER].ttl
-
-
-KEPT, OLD, NEW = provider("kept", "k"), provider("changed", "old"), provider("changed", "new")
-
-
-def test_while_routes_change_the_filter_accepts_only_what_both_configs_accept() -> None:
-    old = with_filter("old", KEPT, OLD, provider("removed", "r"), ttl=30.0)
-    new = with_filter("new", KEPT, NEW, provider("added", "a"), version="v2")
-    make, switch, admit = steps(old, new)
-    assert [each.name for each in (make, switch, admit)] == ["make", "switch", "admit"]
-    assert resource_types.EXTENSION in make.types
-    assert make.snapshot.types[resource_types.ROUTE] == old.types[resource_types.ROUTE]
-    for each in (make, switch):
-        assert providers_of(each.snapshot) == {"kept": KEPT}
-        assert ttl_of(each.snapshot) == 30.0
-    assert switch.in_force
-    assert set(providers_of(admit.snapshot)) == {"kept", "changed", "added"}
-    assert ttl_of(admit.snapshot) is None
-
-
-def test_while_routes_change_the_filter_sets_the_headers_that_either_routes_read() -> None:
-    """A missing header looks like a missing claim, which may mean another version."""
-    old, new = provider("i", "k", "team", "sub"), provider("i", "k", "sub", "tenant")
-    make, switch, _ = steps(with_filter("old", old), with_filter("new", new, version="v2"))
-    for each in (make, switch):
-        (both,) = providers_of(each.snapshot).values()
-        assert {header.claim_name for header in both.claim_to_headers} == {"team", "sub", "tenant"}
-
-
-def test_a_rotated_key_takes_one_step() -> None:
-    (switch,) = steps(with_filter("same", OLD), with_filter("same", NEW, version="v2"))
-    assert providers_of(switch.snapshot) == {"changed": NEW}
-
-
-def test_a_rotated_key_is_narrowed_if_a_node_may_have_other_routes() -> None:
-    old, new = with_filter("same", OLD), with_filter("same", NEW, version="v2")
-    assert [each.name for each in steps(old, new, settled=False)] == ["make", "switch", "admit"]
-
-
-def test_routes_that_change_alone_need_no_other_filter() -> None:
-    (switch,) = steps(with_filter("old", KEPT), with_filter("new", KEPT, version="v2"))
-    assert providers_of(switch.snapshot) == {"kept": KEPT}
-
-
-def test_the_first_filter_needs_no_step_of_its_own() -> None:
-    (switch,) = steps(EMPTY, with_filter("new", KEPT))
-    assert providers_of(switch.snapshot) == {"kept": KEPT}
-
-
-def test_the_good_routes_come_back_with_a_filter_that_is_not_wider() -> None:
-    good, failed = with_filter("good", KEPT, OLD), with_filter("failed", KEPT, NEW, version="v2")
-    narrow = narrow_first(failed, good)
-    assert narrow is not None
-    assert providers_of(narrow) == {"kept": KEPT}
-    assert narrow.types[resource_types.ROUTE] == good.types[resource_types.ROUTE]
-    assert narrow_first(with_filter("failed", KEPT, OLD), good) is None
-
-
-def test_a_filter_that_verifies_no_tokens_is_never_narrowed() -> None:
-    def with_limits(snapshot: Snapshot, limits: Limits) -> Snapshot:
-        filters = dict(snapshot.types[resource_types.EXTENSION].resources)
-        for name, config in filter_configs(limits).items():
-            filters[name] = Resource.of(serialized(config))
-        changed = ResourceSet.of(filters, snapshot.version or "")
-        return snapshot.with_types({resource_types.EXTENSION: changed})
-
-    limits = Limits.model_validate({"listener": {"rate": 5, "burst": 5}})
-    old = with_limits(with_filter("old", KEPT, OLD), Limits())
-    new = with_limits(with_filter("new", KEPT, NEW, version="v2"), limits)
-    known = [each.types[resource_types.EXTENSION].resources for each in (old, new)]
-    found = [step.snapshot.types[resource_types.EXTENSION].resources for step in steps(old, new)]
-    for name in filter_configs(limits):
-        assert all(each[name] in (known[0][name], known[1][name]) for each in found)
-        assert found[-1][name] == known[1][name]
-
-
 def with_variant(snapshot: Snapshot, variant: Snapshot) -> Snapshot:
     return replace(snapshot, variants={"old": Variant(lambda: variant)})
 
@@ -286,24 +171,3 @@ def test_the_steps_of_a_variant_are_made_before_break_too(
         assert step.snapshot.has_same_resources(same)
     assert plan[-1].snapshot.of_variant("old").has_same_resources(snapshot(new))
     assert plan[-1].snapshot.of_variant("unknown") is plan[-1].snapshot
-
-
-def test_other_extensions_are_not_narrowed() -> None:
-    old, new = with_filter("old", KEPT, OLD), with_filter("new", KEPT, NEW, version="v2")
-    limits = [Resource.of(content) for content in (b"old limit", b"new limit")]
-    both = [
-        each.with_types(
-            {
-                resource_types.EXTENSION: ResourceSet.of(
-                    {**each.types[resource_types.EXTENSION].resources, "limit": limit}, "v"
-                )
-            }
-        )
-        for each, limit in zip((old, new), limits, strict=True)
-    ]
-    make, switch, admit = steps(*both)
-    found = [
-        each.snapshot.types[resource_types.EXTENSION].resources["limit"]
-        for each in (make, switch, admit)
-    ]
-    assert found == [limits[0], limits[1], limits[1]]

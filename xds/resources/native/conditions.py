@@ -40,10 +40,9 @@ begins every escape of an ASCII letter."""
 
 @dataclass(frozen=True, slots=True)
 class NativeIssuer:
-    """An issuer whose tokens Envoy verifies: its claim of groups, and its audiences."""
+    """An issuer whose tokens Envoy verifies: the header with their audience, and its audiences."""
 
-    issuer: str
-    group_claim: str
+    audience_header: str
     audiences: tuple[str, ...]
 
 
@@ -88,10 +87,11 @@ def _token_is_unambiguous(_: Callers) -> Predicate:
 
 def _audience_is_one_of_the_issuer(callers: Callers) -> Predicate:
     """The token filter also accepts an audience with another scheme or with a slash at its end."""
-    return any_of(_audience(token_headers.audience(each.issuer), each) for each in callers.issuers)
+    return any_of(map(_audience, callers.issuers))
 
 
-def _audience(header: str, issuer: NativeIssuer) -> Predicate:
+def _audience(issuer: NativeIssuer) -> Predicate:
+    header = issuer.audience_header
     texts = [is_exactly(header, value) for value in issuer.audiences if is_plain(value)]
     items = [contains_text(header, value) for value in issuer.audiences if is_item(value)]
     if items:
