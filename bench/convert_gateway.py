@@ -6,7 +6,6 @@ payloads alternate, so that other load on the machine affects all payloads equal
 
 import http.client
 import shutil
-import statistics
 import struct
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,15 +16,14 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from bench import wrk
 from bench.ports import GatewayPorts
 from bench.processes import (
     callout_processes,
-    cpu_seconds,
     free_port,
     local_address,
     sluice_up,
 )
+from bench.rounds import FAILURES, Load, Sample, Target, alternate, median
 from protos.inference_pb2 import ModelInferRequest
 
 ROUNDS = 3
@@ -33,20 +31,11 @@ CONNECTIONS = 16
 SIDE = 32
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 
-SCRIPT = """
+SCRIPT = f"""
 wrk.method = "POST"
 wrk.body = io.open("%s", "rb"):read("*a")
-failed = 0
-local threads = {}
-function setup(thread) table.insert(threads, thread) end
-function response(status, headers)
-  if status ~= 200 or (headers["grpc-status"] or "0") ~= "0" then failed = failed + 1 end
-end
-function done()
-  for _, thread in ipairs(threads) do io.write("failed: ", thread:get("failed"), "\\n") end
-end
-"""
-"""wrk script for one thread. It also counts gRPC errors, whose HTTP status is 200."""
+{FAILURES}"""
+"""wrk script for one thread that sends the body in a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +48,6 @@ class Payload:
     headers: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """Result of one round: requests/s, latency in ms, CPU time of the callout in µs per request."""
-
-    rate: float
-    p50: float
-    callout_cpu: float
-
-
 def measure(jpeg: bytes, seconds: int) -> None:
     """Print requests per second and their ratios, or a message if wrk is not installed."""
     if shutil.which("wrk") is None:
@@ -77,14 +57,14 @@ def measure(jpeg: bytes, seconds: int) -> None:
     payloads = [payload for pair in pairs for payload in pair]
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name:
         directory = Path(name)
-        with gateway(directory) as (port, pids):
+        with gateway(directory) as target:
             for payload in payloads:
-                send_once(port, payload)
-            samples: dict[str, list[Sample]] = {payload.name: [] for payload in payloads}
-            for _ in range(ROUNDS):
-                for payload in payloads:
-                    sample = load(port, payload, seconds, directory, pids)
-                    samples[payload.name].append(sample)
+                send_once(target.port, payload)
+            loads = [
+                Load(each.name, target, each.path, each.headers, write_script(directory, each))
+                for each in payloads
+            ]
+            samples = alternate(loads, ROUNDS, lambda each: each.run(CONNECTIONS, seconds))
     report(pairs, {name: median(found) for name, found in samples.items()})
 
 
@@ -97,7 +77,7 @@ def report(pairs: Sequence[tuple[Payload, Payload]], medians: dict[str, Sample])
             sample = medians[payload.name]
             print(
                 f"{payload.name:<44}{sample.rate:>10.0f}{sample.rate / call.rate:>11.2f}"
-                f"{sample.p50:>9.2f}{sample.callout_cpu:>12.0f}"
+                f"{sample.p50:>9.2f}{sample.cpu['callout']:>12.0f}"
             )
 
 
@@ -147,8 +127,8 @@ def grpc_call(name: str, request: ModelInferRequest) -> Payload:
 
 
 @contextmanager
-def gateway(directory: Path) -> Iterator[tuple[int, list[int]]]:
-    """Run `sluice up` with the example models. Yields its port and the callout's process ids."""
+def gateway(directory: Path) -> Iterator[Target]:
+    """Run `sluice up` with the example models."""
     digits, echo, ports = free_port(), free_port(), GatewayPorts()
     image = {
         "name": "image",
@@ -165,7 +145,7 @@ def gateway(directory: Path) -> Iterator[tuple[int, list[int]]]:
         },
     }
     with sluice_up(config, directory, "--demo") as pid:
-        yield ports.listener, callout_processes(pid)
+        yield Target(ports.listener, {"callout": callout_processes(pid)})
 
 
 def grpc_model(port: int) -> dict[str, object]:
@@ -185,23 +165,10 @@ def send_once(port: int, payload: Payload) -> None:
         raise RuntimeError(f"{payload.name}: {response.status} {response.headers} {text[:500]!r}")
 
 
-def load(port: int, payload: Payload, seconds: int, directory: Path, pids: list[int]) -> Sample:
-    """Load the gateway with one payload for one round. Raises RuntimeError if a request fails."""
-    (directory / "body").write_bytes(payload.body)
-    script = directory / "post.lua"
-    script.write_text(SCRIPT % (directory / "body"))
-    before = sum(map(cpu_seconds, pids))
-    report = wrk.run(port, payload.path, payload.headers, CONNECTIONS, seconds, script)
-    spent = sum(map(cpu_seconds, pids)) - before
-    if wrk.number(report.text, r"failed: (\d+)"):
-        raise RuntimeError(f"{payload.name}: {report.text}")
-    return Sample(report.rate, report.p50, spent / report.requests * 1e6)
-
-
-def median(found: Sequence[Sample]) -> Sample:
-    """The median of each figure."""
-    return Sample(
-        statistics.median(sample.rate for sample in found),
-        statistics.median(sample.p50 for sample in found),
-        statistics.median(sample.callout_cpu for sample in found),
-    )
+def write_script(directory: Path, payload: Payload) -> Path:
+    """A wrk script that sends the payload."""
+    name = payload.name.replace(" ", "-")
+    body, script = directory / name, directory / f"{name}.lua"
+    body.write_bytes(payload.body)
+    script.write_text(SCRIPT % body)
+    return script

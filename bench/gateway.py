@@ -11,22 +11,20 @@ import statistics
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from bench import wrk
 from bench.gateway_config import PLAIN, gateway, issuers, model_name, plain_envoy
 from bench.processes import (
-    cpu_seconds,
     envoy,
     free_port,
     local_address,
     model_server,
     processes_by_kind,
     require_nginx,
-    resident_bytes,
     sluice_up,
 )
+from bench.rounds import Load, Sample, Target, alternate, median
 from bench.tokens import distinct_tokens
 
 TOKENS = 10_000
@@ -50,66 +48,6 @@ end
 """wrk script that sends each token in turn. The body is not read on the way."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A running gateway: its port, and its process ids by kind (`PROCESSES`)."""
-
-    port: int
-    pids: Mapping[str, Sequence[int]]
-
-    def cpu(self) -> dict[str, float]:
-        """CPU seconds that each kind of process has used."""
-        return {kind: sum(map(cpu_seconds, pids)) for kind, pids in self.pids.items()}
-
-    def resident_mib(self, kind: str) -> float:
-        """Resident memory of the largest process of a kind."""
-        return max(map(resident_bytes, self.pids.get(kind, ())), default=0) / (1 << 20)
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """A load: the target, and the model that the requests are for."""
-
-    name: str
-    target: Target
-    model: str
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """Result of one round: requests/s, latencies in ms, CPU time in us per request by process."""
-
-    rate: float
-    p50: float
-    p99: float
-    cpu: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What all scenarios have in common."""
-
-    tokens: Path
-    connections: int
-    seconds: float
-    directory: Path
-
-    def run(self, scenario: Scenario, seconds: float | None = None) -> Sample:
-        """Load a target for one round. Raises RuntimeError if a request fails."""
-        path = f"/v2/models/{scenario.model}/infer"
-        script = self.directory / f"{scenario.model}.lua"
-        script.write_text(SCRIPT % (BODY_BYTES, self.tokens, path))
-        before = scenario.target.cpu()
-        report = wrk.run(
-            scenario.target.port, path, {}, self.connections, seconds or self.seconds, script
-        )
-        after = scenario.target.cpu()
-        if report.failed or not report.requests:
-            raise RuntimeError(f"{scenario.name}: {report.text}")
-        spent = {kind: (after[kind] - before[kind]) / report.requests * 1e6 for kind in after}
-        return Sample(report.rate, report.p50, report.p99, spent)
-
-
 @contextmanager
 def running_gateway(port: int, config: dict[str, object], directory: Path) -> Iterator[Target]:
     """Run a gateway. Its files are in `directory`."""
@@ -119,8 +57,8 @@ def running_gateway(port: int, config: dict[str, object], directory: Path) -> It
 
 
 @contextmanager
-def scenarios(options: argparse.Namespace, directory: Path) -> Iterator[list[Scenario]]:
-    """All targets, running."""
+def scenarios(options: argparse.Namespace, directory: Path) -> Iterator[list[Load]]:
+    """The loads of all targets, which run."""
     trusted = issuers()
     (directory / "tokens").write_text("\n".join(distinct_tokens(trusted, TOKENS)))
     port, plain_port = free_port(), free_port()
@@ -135,7 +73,7 @@ def scenarios(options: argparse.Namespace, directory: Path) -> Iterator[list[Sce
                 options.threads,
             )
         )
-        found = [Scenario(PLAIN, Target(plain_port, {"envoy": [plain.pid]}), model_name(0))]
+        found = [_load(PLAIN, Target(plain_port, {"envoy": [plain.pid]}), 0, directory)]
         for models in options.models:
             for placement in options.placements:
                 own = directory / f"{placement}-{models}"
@@ -144,16 +82,24 @@ def scenarios(options: argparse.Namespace, directory: Path) -> Iterator[list[Sce
                     placement, models, options.threads, upstream, trusted, own
                 )
                 target = stack.enter_context(running_gateway(gateway_port, config, own))
-                found += _of_gateway(f"{placement} {models}", target, models)
+                found += _of_gateway(f"{placement} {models}", target, models, directory)
         yield found
 
 
-def _of_gateway(name: str, target: Target, models: int) -> Iterator[Scenario]:
+def _of_gateway(name: str, target: Target, models: int, directory: Path) -> Iterator[Load]:
     if models == 1:
-        yield Scenario(name, target, model_name(0))
+        yield _load(name, target, 0, directory)
         return
-    yield Scenario(f"{name}, first", target, model_name(0))
-    yield Scenario(f"{name}, last", target, model_name(models - 1))
+    yield _load(f"{name}, first", target, 0, directory)
+    yield _load(f"{name}, last", target, models - 1, directory)
+
+
+def _load(name: str, target: Target, model: int, directory: Path) -> Load:
+    """The load of one model of a target. `directory` has the tokens, and gets the script."""
+    path = f"/v2/models/{model_name(model)}/infer"
+    script = directory / f"{model_name(model)}.lua"
+    script.write_text(SCRIPT % (BODY_BYTES, directory / "tokens", path))
+    return Load(name, target, path, {}, script)
 
 
 def main() -> None:
@@ -169,20 +115,19 @@ def main() -> None:
     options = parser.parse_args()
     wrk.require_wrk("bench-gateway")
     require_nginx("bench-gateway")
-    with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name:
-        directory = Path(name)
-        load = Load(directory / "tokens", options.connections, options.seconds, directory)
-        with scenarios(options, directory) as running:
-            for scenario in running:
-                load.run(scenario, seconds=options.warm_up)  # verifies tokens, opens connections
-            samples: dict[str, list[Sample]] = {each.name: [] for each in running}
-            for _ in range(options.rounds):
-                for scenario in running:
-                    samples[scenario.name].append(load.run(scenario))
-            print_report(running, samples)
+    with (
+        tempfile.TemporaryDirectory(prefix="sluice-bench-") as name,
+        scenarios(options, Path(name)) as running,
+    ):
+        for load in running:
+            load.run(options.connections, options.warm_up)  # verifies tokens
+        samples = alternate(
+            running, options.rounds, lambda load: load.run(options.connections, options.seconds)
+        )
+        print_report(running, samples)
 
 
-def print_report(running: Sequence[Scenario], samples: Mapping[str, Sequence[Sample]]) -> None:
+def print_report(running: Sequence[Load], samples: Mapping[str, Sequence[Sample]]) -> None:
     """Print medians over the rounds. Ratios are medians of each round's ratio to plain Envoy."""
     plain = samples[PLAIN]
     head = f"{'text, POST, 512 bytes':<24}{'req/s':>8}{'of plain':>10}{'p50 ms':>8}{'p99 ms':>8}"
@@ -190,10 +135,7 @@ def print_report(running: Sequence[Scenario], samples: Mapping[str, Sequence[Sam
     print("", *(f"{kind[:9] + ' MiB':>14}" for kind in PROCESSES))
     for scenario in running:
         rounds = samples[scenario.name]
-        rate, p50, p99 = (
-            statistics.median(getattr(sample, name) for sample in rounds)
-            for name in ("rate", "p50", "p99")
-        )
+        middle = median(rounds)
         rates, tails = (
             statistics.median(
                 getattr(sample, name) / getattr(base, name)
@@ -201,13 +143,10 @@ def print_report(running: Sequence[Scenario], samples: Mapping[str, Sequence[Sam
             )
             for name in ("rate", "p99")
         )
-        print(f"{scenario.name:<24}{rate:>8.0f}{rates:>10.3f}{p50:>8.2f}{p99:>8.2f}", end="")
-        print(f"{tails:>10.2f}", *(f"{_cpu(rounds, kind):>13.1f}" for kind in PROCESSES), end="")
+        cpu = (f"{middle.cpu.get(kind, 0.0):>13.1f}" for kind in PROCESSES)
+        print(f"{scenario.name:<24}{middle.rate:>8.0f}{rates:>10.3f}", end="")
+        print(f"{middle.p50:>8.2f}{middle.p99:>8.2f}{tails:>10.2f}", *cpu, end="")
         print("", *(f"{scenario.target.resident_mib(kind):>14.0f}" for kind in PROCESSES))
-
-
-def _cpu(rounds: Sequence[Sample], kind: str) -> float:
-    return statistics.median(sample.cpu.get(kind, 0.0) for sample in rounds)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import numpy as np
 
 from bench import wrk
 from bench.convert import encoded, photo
-from bench.convert_gateway import SCRIPT, Payload, grpc_call, send_once
+from bench.convert_gateway import Payload, grpc_call, send_once, write_script
 from bench.ports import GatewayPorts
 from bench.processes import (
     CpuTime,
@@ -168,15 +168,6 @@ def _spent(target: Gateway) -> list[CpuTime]:
         times = [cpu_time(pid) for pid in pids]
         found.append(CpuTime(sum(t.user for t in times), sum(t.kernel for t in times)))
     return found
-
-
-def write_script(directory: Path, payload: Payload) -> Path:
-    """A wrk script that sends the payload."""
-    name = payload.name.replace(" ", "-")
-    body, script = directory / name, directory / f"{name}.lua"
-    body.write_bytes(payload.body)
-    script.write_text(SCRIPT % body)
-    return script
 
 
 def median(samples: Sequence[Sample]) -> Sample:
