@@ -77,11 +77,12 @@ def serving(
 
 @contextmanager
 def envoy(
-    config: dict[str, object], file: Path, ports: Sequence[int], threads: int = 1
-) -> Iterator[subprocess.Popen[bytes]]:
+    config: dict[str, object], file: Path, ports: Sequence[int], threads: int = 1,
+    binary: Path = ENVOY,
+) -> Iterator[subprocess.Popen[bytes]]:  # fmt: skip
     """Run an Envoy with worker threads and a static config, which is written to `file`."""
     file.write_text(json.dumps(config))
-    argv = [str(ENVOY), "-c", str(file), "--concurrency", str(threads), "--disable-hot-restart"]
+    argv = [str(binary), "-c", str(file), "--concurrency", str(threads), "--disable-hot-restart"]
     addresses = [local_address(port) for port in ports]
     with serving([*argv, "--log-level", "error"], *addresses) as process:
         yield process
