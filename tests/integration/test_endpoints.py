@@ -1,4 +1,7 @@
-"""With a real Envoy: status and log show which endpoints and processes do not work."""
+"""With a real Envoy: status and log show which endpoints and processes do not work.
+
+A dead endpoint is noticed in the same way if Envoy admits requests alone.
+"""
 
 import socket
 from collections.abc import Iterator
@@ -11,6 +14,7 @@ from tests.integration.gateway import (
     Gateway,
     base_config,
     bearer,
+    callout_calls,
     eventually,
     free_ports,
     running,
@@ -36,7 +40,8 @@ def gateway() -> Iterator[Gateway]:
         "named": {**echo, "versions": {"v1": {"endpoints": [named]}}},
         "dead": {**echo, "versions": {"v1": {"endpoints": [dead]}}},
     }
-    for name in ("checked", "named", "dead"):
+    config["models"]["decided"] = {**config["models"]["dead"], "placement": "callout"}
+    for name in ("checked", "named", "dead", "decided"):
         del config["models"][name]["stable"]
     with running(config) as gateway:
         yield gateway
@@ -93,20 +98,26 @@ def _answer_health_checks(server: socket.socket) -> Thread:
     return thread
 
 
+@pytest.mark.parametrize(("model", "native"), [("dead", True), ("decided", False)])
 def test_an_endpoint_without_a_health_check_is_unreachable_and_its_breaker_opens(
-    gateway: Gateway,
+    gateway: Gateway, model: str, native: bool
 ) -> None:
-    dead = address(gateway, "dead")
+    dead = address(gateway, model)
+    path, before = f"/v2/models/{model}/infer", callout_calls(gateway)
+    with gateway.client() as client:
+        assert client.post(path, json={}, headers=bearer()).status_code == 503
+    assert (callout_calls(gateway) == before) is native
 
     def is_unreachable() -> bool:
         with gateway.client() as client:
             for _ in range(REQUESTS_TO_OPEN):
-                client.post("/v2/models/dead/x", json={}, headers=bearer())
-        return states(gateway, "dead/v1") == {dead: "unreachable"}
+                client.post(path, json={}, headers=bearer())
+        return states(gateway, f"{model}/v1") == {dead: "unreachable"}
 
     eventually(is_unreachable, 30)
-    eventually(lambda: "breaker of dead/v1: closed -> open after" in gateway.log.read_text())
-    assert gateway.log.read_text().count("breaker of dead/v1: closed -> open") == 1
+    opened = f"breaker of {model}/v1: closed -> open"
+    eventually(lambda: f"{opened} after" in gateway.log.read_text())
+    assert gateway.log.read_text().count(opened) == 1
 
 
 def test_an_envoy_that_is_frozen_is_shown(gateway: Gateway) -> None:

@@ -1,4 +1,7 @@
-"""A client cannot make a model unavailable to other clients."""
+"""A client cannot make a model unavailable to other clients.
+
+The callout decides all calls to gRPC servers. The rest is the same if Envoy admits requests alone.
+"""
 
 import http.client
 import json
@@ -16,6 +19,7 @@ from tests.integration.gateway import (
     REQUESTS_TO_OPEN,
     Gateway,
     base_config,
+    decided_by_placement,
     eventually,
     free_ports,
     reported_requests,
@@ -25,19 +29,19 @@ from tests.integration.gateway import (
 INFER = "/v2/models/digits/infer"
 MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
 SERVER_LIVE = "/inference.GRPCInferenceService/ServerLive"
-STREAM = "/v2/models/echo/generate_stream?events=10000"
+STREAM = "/v2/models/echo/generate_stream?events=10000&interval_ms=1"
 IMAGE = {
     "inputs": [{"name": "image", "datatype": "UINT8", "shape": [1, 32, 32, 1], "data": [0] * 1024}]
 }
 
 
 @pytest.fixture(scope="module")
-def attacked() -> Iterator[Gateway]:
+def attacked(placement: str) -> Iterator[Gateway]:
     """A gateway with `digits` (gRPC) and `echo` (REST), and with `gone`, whose server is absent.
 
     `digits` and `echo` have a timeout of a second.
     """
-    settings = base_config()
+    settings = base_config(placement)
     digits, gone = (f"127.0.0.1:{port}" for port in free_ports(2))
     image = {"width": 32, "height": 32, "color": "GRAY"}
     inputs = [{"name": "image", "datatype": "UINT8", "shape": [-1, 32, 32, 1], "image": image}]
@@ -190,7 +194,7 @@ def test_a_grpc_call_by_get_does_not_open_the_breaker(attacked: Gateway) -> None
 
 def test_clients_that_read_responses_slowly_do_not_open_the_breaker(attacked: Gateway) -> None:
     host, _, port = attacked.config["listener"]["address"].rpartition(":")
-    request = f"GET {STREAM}&interval_ms=1 HTTP/1.1\r\nhost: h\r\n\r\n".encode()
+    request = f"POST {STREAM} HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\n\r\n{{}}".encode()
     connections: list[socket.socket] = []
 
     def attack() -> None:
@@ -198,9 +202,11 @@ def test_clients_that_read_responses_slowly_do_not_open_the_breaker(attacked: Ga
         connections[-1].sendall(request)
 
     try:
-        repeat(attacked, "echo", attack)
-        with attacked.client() as client:
-            statuses = {client.get("/v2/models/echo/x").status_code for _ in range(10)}
+        with decided_by_placement(attacked), attacked.client() as client:
+            repeat(attacked, "echo", attack)
+            statuses = {
+                client.post("/v2/models/echo/infer", json={}).status_code for _ in range(10)
+            }
     finally:
         for connection in connections:
             connection.close()
@@ -224,10 +230,17 @@ def test_a_rest_client_of_a_grpc_model_gets_a_problem_if_the_server_is_unreachab
     assert response.json()["reason"] == "model_unreachable"
 
 
-@pytest.mark.parametrize("headers", [{}, {"content-type": "application/grpc-web"}])
-def test_a_model_timeout_is_reported_as_its_own_reason(
-    attacked: Gateway, headers: dict[str, str]
+def test_a_model_timeout_is_reported_as_its_own_reason(attacked: Gateway) -> None:
+    path = "/v2/models/echo/infer?delay_ms=3000"
+    with attacked.client() as client, decided_by_placement(attacked):
+        response = client.post(path, json={})
+    assert (response.status_code, response.json()["reason"]) == (504, "model_timeout")
+
+
+def test_a_model_timeout_of_a_client_of_grpc_web_is_reported_as_its_own_reason(
+    attacked: Gateway,
 ) -> None:
+    headers = {"content-type": "application/grpc-web"}
     with attacked.client() as client:
         response = client.get("/v2/models/echo/x?delay_ms=3000", headers=headers)
     assert (response.status_code, response.json()["reason"]) == (504, "model_timeout")
