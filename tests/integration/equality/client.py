@@ -13,8 +13,6 @@ from tests.integration.equality.http2_connection import Http2Connection
 from tests.integration.equality.request import Request
 from tests.integration.equality.work import OnResponse, Work
 
-HTTP2_CONNECTIONS = 2
-
 TIMEOUT = 300.0
 """Seconds for all requests of one call."""
 
@@ -28,11 +26,15 @@ class UnansweredError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Sends requests to one address over so many connections and streams at once."""
+    """Sends requests to one address over so many connections and streams at once.
+
+    `http2_connections` have `streams`; each of the other `connections` has a request at a time.
+    """
 
     host: str
     port: int
     connections: int = 32
+    http2_connections: int = 2
     streams: int = 16
 
     async def send(self, requests: Iterable[Request], on_response: OnResponse) -> None:
@@ -65,7 +67,7 @@ class _Connections:
     def open(self) -> None:
         for _ in range(self._client.connections):
             self._connect(http2=False)
-        for _ in range(HTTP2_CONNECTIONS):
+        for _ in range(self._client.http2_connections):
             self._connect(http2=True)
 
     async def close(self) -> None:
