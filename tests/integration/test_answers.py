@@ -1,4 +1,7 @@
-"""Answers of model servers as they are, not as the protocol says: they pass, or count right."""
+"""Answers of model servers as they are, not as the protocol says: they pass, or count right.
+
+Only the callout converts, so it decides all requests of these models.
+"""
 
 import json
 import threading

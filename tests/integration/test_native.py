@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from sluice.config.placement import MAX_ITEM
-from tests import plain_http
 from tests.integration.gateway import (
     AUDIENCE,
     ISSUER,
@@ -26,6 +25,7 @@ from tests.integration.gateway import (
     Gateway,
     base_config,
     bearer,
+    callout_calls,
     running,
     token,
 )
@@ -79,13 +79,6 @@ def gateway() -> Iterator[Gateway]:
         yield started
 
 
-def calls(gateway: Gateway) -> int:
-    """Calls to the callout so far. Envoy counts a call when it starts."""
-    url = f"http://{gateway.config['envoy']['admin']}/stats?filter=callout.streams_started"
-    lines = plain_http.get(url).text.splitlines()
-    return sum(int(line.rpartition(" ")[2]) for line in lines)
-
-
 def answer(response: httpx.Response) -> tuple[int, Any]:
     """The status, and what the model server received, or why the request was refused."""
     body = response.json()
@@ -107,9 +100,9 @@ def send(gateway: Gateway, model: str, headers: Headers, **options: Any) -> http
 
 def placement(gateway: Gateway, kind: str, headers: Headers, **options: Any) -> str:
     """Where the request is decided, after checking that both placements answer alike."""
-    before = calls(gateway)
+    before = callout_calls(gateway)
     native = send(gateway, f"n-{kind}", headers, **options)
-    asked = calls(gateway) - before
+    asked = callout_calls(gateway) - before
     decided = send(gateway, f"c-{kind}", headers, **options)
     assert answer(native) == answer(decided)
     return CALLOUT if asked else NATIVE
@@ -252,13 +245,13 @@ def test_every_way_to_name_a_version_in_the_path_is_native(gateway: Gateway) -> 
     with gateway.client() as client:
         sent = {"content-type": "application/json", **bearer()}
         for path in ("infer", "versions/v2/infer", "versions/v2/generate?a=b"):
-            before = calls(gateway)
+            before = callout_calls(gateway)
             assert client.post(f"/v2/models/n-plain/{path}", content=b"{}", headers=sent)
-            assert calls(gateway) == before
+            assert callout_calls(gateway) == before
         for path in ("versions/v9/infer", "versions/v2", "infer/", "inferx", "ready", ""):
-            before = calls(gateway)
+            before = callout_calls(gateway)
             client.post(f"/v2/models/n-plain/{path}", content=b"{}", headers=sent)
-            assert calls(gateway) == before + 1, path
+            assert callout_calls(gateway) == before + 1, path
 
 
 def test_repeated_headers_are_decided_by_the_callout(gateway: Gateway) -> None:
@@ -272,11 +265,11 @@ def test_repeated_headers_are_decided_by_the_callout(gateway: Gateway) -> None:
         sent = [("content-type", "application/json"), *others, *repeated]
         answers = []
         for model in ("n-bucket", "c-bucket"):
-            before = calls(gateway)
+            before = callout_calls(gateway)
             with gateway.client() as client:
                 url = f"/v2/models/echo/{model}"
                 answers.append(answer(client.post(url, content=b"{}", headers=sent)))
-            assert calls(gateway) == before + 1
+            assert callout_calls(gateway) == before + 1
         assert answers[0] == answers[1]
 
 
@@ -284,26 +277,30 @@ def test_an_upgrade_is_decided_by_the_callout(gateway: Gateway) -> None:
     with contextlib.closing(
         http.client.HTTPConnection(gateway.config["listener"]["address"], timeout=10)
     ) as connection:
-        before = calls(gateway)
+        before = callout_calls(gateway)
         headers = {**bearer(), "connection": "upgrade", "upgrade": "websocket"}
         connection.request("POST", "/v2/models/echo/n-plain", b"{}", headers)
         assert connection.getresponse().status in (400, 403, 405)
-        assert calls(gateway) <= before + 1
+        assert callout_calls(gateway) <= before + 1
 
 
-def test_the_placement_takes_effect_on_an_open_connection() -> None:
-    with running(native_config()) as gateway, gateway.client() as client:
+def test_the_placement_takes_effect_on_an_open_connection(gateway: Gateway) -> None:
+    with gateway.client() as client:
         sent = {"content-type": "application/json", **bearer()}
 
         def decided() -> int:
-            before = calls(gateway)
+            before = callout_calls(gateway)
             url = "/v2/models/echo/n-plain"
             assert client.post(url, content=b"{}", headers=sent).status_code == 200
-            return calls(gateway) - before
+            return callout_calls(gateway) - before
 
         assert decided() == 0
         gateway.edit(lambda config: config["models"]["n-plain"].update(placement="callout"))
         assert decided() == 1
         gateway.edit(lambda config: config["models"]["n-plain"].update(placement="auto"))
         gateway.edit(lambda config: config.update(placement="callout"))
+        assert decided() == 0
+        gateway.edit(lambda config: config["models"]["n-plain"].pop("placement"))
+        assert decided() == 1
+        gateway.edit(lambda config: config.update(placement="auto"))
         assert decided() == 0

@@ -1,4 +1,7 @@
-"""With a real Envoy and two workers: workers share limits."""
+"""With a real Envoy and two workers: workers share limits.
+
+Only the callout enforces fleet-wide limits, so it decides all requests of these models.
+"""
 
 from collections.abc import Iterator
 from functools import partial
