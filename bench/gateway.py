@@ -39,13 +39,16 @@ function init()
     local headers = {["authorization"] = "Bearer " .. token, ["content-type"] = "application/json"}
     requests[#requests + 1] = wrk.format("POST", "%s", headers, body)
   end
+  math.randomseed(os.time())
+  number = math.random(#requests)
 end
 function request()
   number = number %% #requests + 1
   return requests[number]
 end
 """
-"""wrk script that sends each token in turn. The body is not read on the way."""
+"""wrk script that sends each token in turn, from a random one on: a short round has not enough
+requests for all. The body is not read on the way."""
 
 
 @contextmanager
