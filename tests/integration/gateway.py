@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import jwt
 import yaml
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
 from tests import plain_http
+from tests.tokens import key_set, signed
 
 ISSUER = "https://issuer.test"
 AUDIENCE = "sluice-test"
@@ -38,7 +38,7 @@ Config = dict[str, Any]
 
 def jwks(key: rsa.RSAPrivateKey = PRIVATE_KEY, key_id: str = "test") -> str:
     jwk = RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
-    return json.dumps({"keys": [{**jwk, "kid": key_id, "use": "sig", "alg": "RS256"}]})
+    return key_set({**jwk, "kid": key_id, "use": "sig", "alg": "RS256"})
 
 
 def token(
@@ -50,7 +50,7 @@ def token(
 ) -> str:
     now = int(time.time())
     standard = {"iss": ISSUER, "aud": AUDIENCE, "sub": subject, "iat": now, "exp": now + 600}
-    return jwt.encode({**standard, **claims}, key, algorithm="RS256", headers={"kid": key_id})
+    return signed({**standard, **claims}, key, kid=key_id)
 
 
 def bearer(subject: str = "1234", **claims: object) -> dict[str, str]:

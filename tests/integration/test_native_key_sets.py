@@ -1,13 +1,11 @@
 """Every token that a real Envoy accepts with the keys that it gets, the callout accepts too."""
 
 import base64
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import httpx
-import jwt
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
@@ -21,6 +19,7 @@ from sluice.keys.signing import PrivateKey, public_members
 from tests import plain_http
 from tests.integration.gateway import AUDIENCE
 from tests.integration.token_envoy import TokenEnvoy, token_envoy, tokens_config
+from tests.tokens import encoded, key_set, signed
 from xds.resources.key_sets import TOKEN_PATTERN, envoy_key_set
 
 LIFETIME = 24 * 3600
@@ -38,10 +37,6 @@ OTHER = rsa.generate_private_key(65537, 2048)
 EDWARDS = ed25519.Ed25519PrivateKey.generate()
 P256, P384 = map(ec.generate_private_key, (ec.SECP256R1(), ec.SECP384R1()))
 SECRET = b"a secret of more than thirty-two bytes"
-
-
-def encoded(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def jwk(key: PrivateKey, **members: object) -> dict[str, object]:
@@ -62,15 +57,14 @@ class Issuer:
 
     @property
     def keys(self) -> KeySet:
-        return KeySet.parse(json.dumps({"keys": self.jwks}))
+        return KeySet.parse(key_set(*self.jwks))
 
     def token(
         self, key: PrivateKey | bytes, algorithm: str, key_id: str | None = None, **claims: object
     ) -> str:
         expires = int(time.time()) + LIFETIME
         standard = {"iss": self.url, "aud": AUDIENCE, "sub": "alice", "exp": expires}
-        headers = {} if key_id is None else {"kid": key_id}
-        return jwt.encode({**standard, **claims}, key, algorithm, headers)
+        return signed({**standard, **claims}, key, algorithm, kid=key_id)
 
     def accepts(self, token: str) -> bool:
         """Whether the callout accepts the token."""

@@ -1,17 +1,18 @@
 """Issuers, keys and tokens for tests."""
 
-import base64
 import hashlib
 import hmac
 import json
 from typing import Any
 
-import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from extproc.auth import Authenticator, Identity
 from sluice.config import Auth, JwtIssuer
+from tests.tokens import encoded as encoded
+from tests.tokens import key_set as key_set
+from tests.tokens import signed
 
 ISSUER = "https://issuer.test"
 AUDIENCE = "sluice"
@@ -23,10 +24,6 @@ OTHER_RSA = rsa.generate_private_key(65537, 2048)
 EC = ec.generate_private_key(ec.SECP256R1())
 ED = ed25519.Ed25519PrivateKey.generate()
 SECRET = b"a secret of more than thirty-two bytes"
-
-
-def encoded(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def rsa_jwk(key: rsa.RSAPrivateKey = RSA, **members: str) -> dict[str, Any]:
@@ -43,10 +40,6 @@ def ed_jwk(**members: str) -> dict[str, Any]:
 
 def secret_jwk(**members: str) -> dict[str, Any]:
     return {"kty": "oct", "k": encoded(SECRET), **members}
-
-
-def key_set(*jwks: dict[str, Any]) -> str:
-    return json.dumps({"keys": jwks})
 
 
 def issuer(**settings: object) -> JwtIssuer:
@@ -72,9 +65,7 @@ def token(
     algorithm: str = "RS256",
     **headers: object,
 ) -> str:
-    headers = {"kid": "one", **headers}
-    present = {name: value for name, value in headers.items() if value is not None}
-    return jwt.encode(payload or claims(), key, algorithm=algorithm, headers=present)
+    return signed(payload or claims(), key, algorithm, **{"kid": "one", **headers})
 
 
 def forged(header: object, payload: object, secret: bytes | None = None) -> str:

@@ -3,7 +3,6 @@
 PyJWT refuses to create many of the tokens that a hostile client sends, so this module signs bytes.
 """
 
-import base64
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
+from tests import tokens
 
 Claims = dict[str, object]
 Sign = Callable[[bytes], bytes]
@@ -109,9 +110,9 @@ class Credential:
 
 def base64url(data: bytes) -> bytes:
     """Base64url without padding (RFC 7515 section 2)."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=")
+    return tokens.encoded(data).encode()
 
 
 def key_set(*keys: SigningKey) -> str:
     """A JSON Web Key Set of public keys."""
-    return json.dumps({"keys": [key.jwk for key in keys]})
+    return tokens.key_set(*(key.jwk for key in keys))
