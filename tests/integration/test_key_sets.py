@@ -12,6 +12,7 @@ from sluice.cli import main
 from sluice.user_agent import USER_AGENT
 from tests.extproc.auth.key_server import KeyServer, keys_served
 from tests.integration.gateway import Gateway, base_config, bearer, eventually, jwks, running
+from tests.integration.test_telemetry import whole_lines
 
 PATH = "/v2/models/echo/x"
 
@@ -46,7 +47,7 @@ def post(gateway: Gateway, **claims: object) -> httpx.Response:
 
 def logged_causes(gateway: Gateway) -> list[str]:
     log = Path(gateway.config["telemetry"]["access_log"]["output"])
-    lines = [line for file in log.parent.glob("*.log") for line in file.read_text().splitlines()]
+    lines = [line for file in log.parent.glob("*.log") for line in whole_lines(file)]
     return [json.loads(line)["cause"] for line in lines]
 
 

@@ -49,12 +49,17 @@ def gateway(placement: str, directory: Path) -> Iterator[Gateway]:
         yield gateway
 
 
+def whole_lines(file: Path) -> list[str]:
+    """The lines of a log, without one of which only a part is written."""
+    return file.read_text().rpartition("\n")[0].splitlines()
+
+
 def lines(directory: Path) -> list[dict[str, Any]]:
-    """The log lines of all workers, without one of which only a part is written."""
+    """The log lines of all workers."""
     return [
         json.loads(line)
         for file in sorted(directory.glob("access-*.log"))
-        for line in file.read_text().rpartition("\n")[0].splitlines()
+        for line in whole_lines(file)
     ]
 
 
@@ -360,7 +365,7 @@ def test_the_log_follows_the_config(gateway: Gateway, tmp_path: Path) -> None:
 
     def matching() -> list[str]:
         files = tmp_path.glob("text-*.log")
-        return [line for file in files for line in file.read_text().splitlines() if path in line]
+        return [line for file in files for line in whole_lines(file) if path in line]
 
     eventually(lambda: bool(matching()))
     (line,) = matching()
