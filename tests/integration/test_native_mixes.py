@@ -103,18 +103,25 @@ async def _states() -> States:
     found: States = {}
     async with equality_gateway() as gateway:
         for name, before, after in changes(gateway.model_port):
-            for state, routes, filtered in (
-                ("before", before, before),
-                ("old routes", before, after),
-                ("new routes", after, before),
-                ("after", after, after),
+            # The routes of a policy are on before the same routes get another filter.
+            for state, routes, filtered, probe in (
+                ("before", before, before, _other_issuer()),
+                ("old routes", before, after, PROBE),
+                ("after", after, after, _other_issuer()),
+                ("new routes", after, before, PROBE),
             ):
                 filters = gateway.resources(filtered, EXTENSION)
                 await gateway.apply(
-                    routes, PROBE, lambda types, f=filters: {**types, EXTENSION: f}, native=True
+                    routes, probe, lambda types, f=filters: {**types, EXTENSION: f}, native=True
                 )
                 found[name, state] = await _send(gateway)
     return found
+
+
+def _other_issuer() -> Request:
+    """A request for the model that every config admits, by an issuer that no change concerns."""
+    other = replace(credential(iss=OTHER, group="staff"), key=OTHER_KEY)
+    return post("m").with_credential(other)
 
 
 async def _send(gateway: EqualityGateway) -> dict[str, Seen]:
