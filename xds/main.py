@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from sluice.config import ConfigError
+from sluice.config.checked import LoadedConfig
 from sluice.http.server import create_http_server, listen
 from xds.admin.app import application
 from xds.admin.metrics import StateCollector
@@ -75,23 +76,36 @@ _MMAP_THRESHOLD, _ARENA_MAX = -3, -8
 async def run(source: ConfigSource) -> None:
     """Serve ADS and the admin HTTP server. Raises ConfigError if the first config is not valid."""
     loaded = source.read()
+    nodes = Nodes(time.time, variant_of)
+    server = AdsServer(nodes, loaded.config.control_plane.xds)
+    # Nodes connect while the first config compiles.
+    await server.start()
+    try:
+        await _serve(source, loaded, nodes, server)
+    finally:
+        await server.stop()
+    log.info("stopped")
+
+
+async def _serve(
+    source: ConfigSource, loaded: LoadedConfig, nodes: Nodes, server: AdsServer
+) -> None:
+    """Compile the first config, roll out its changes, and serve HTTP until a signal."""
     started = loaded.config
     key_sets = FetchedKeySets()
     follower = Follower(source, loaded, key_sets)
-    compiled = follower.compile(loaded)
+    compiled = await asyncio.to_thread(follower.compile, loaded)
     settings = started.control_plane
-    nodes = Nodes(time.time, variant_of)
     rollout = Rollout(nodes, settings.ack_timeout)
     state = ControlPlaneState(source.name, compiled, nodes, rollout)
     listener = listen(settings.http)
-    server = AdsServer(nodes, settings.xds)
     app = application(state, StateCollector(state, nodes))
     envoy = AdminSource(started.envoy.admin, state.fleet.endpoint_count)
     admin = create_http_server(app, settings.http, max_requests=MAX_HTTP_REQUESTS)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await server.start()
+    await server.report_serving()
     log.info("xDS on %s, HTTP on %s", settings.xds, settings.http)
     follower.log_valid(compiled)
     tasks = [
@@ -102,8 +116,6 @@ async def run(source: ConfigSource) -> None:
     ]
     await _run_until(stop, tasks)
     key_sets.close()
-    await server.stop()
-    log.info("stopped")
 
 
 async def _run_until(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:

@@ -3,7 +3,7 @@
 import argparse
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -19,6 +19,7 @@ from sluice.config.telemetry import MetricsEndpoint, Telemetry
 from sluice.config.validation import error_message
 from sluice.config.values import MIN_DURATION
 from sluice.demo import default_config
+from sluice.garbage_collection import without_collection
 from sluice.runner import READY_TIMEOUT, StartError, UpOptions, up
 
 _OPTIONS: dict[tuple[str, str | int], str] = {
@@ -157,9 +158,15 @@ def _demo_config() -> Path:
 
 
 def _control_plane(options: argparse.Namespace) -> int:
+    # The collector would visit the many classes of Envoy's messages again and again.
+    main = without_collection(_import_control_plane, options)
+    return main(require_config(options))
+
+
+def _import_control_plane(_: argparse.Namespace) -> Callable[[Path], int]:
     from xds.main import main
 
-    return main(require_config(options))
+    return main
 
 
 def _callout(options: argparse.Namespace) -> int:

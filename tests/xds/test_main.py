@@ -3,22 +3,29 @@
 import asyncio
 import dataclasses
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
+import grpc.aio
 import pytest
 
+from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 from sluice.config import ConfigError, GatewayConfig, policy_document
 from sluice.config.checked import LoadedConfig, check_files
 from sluice.config.load import ConfigText, loads
 from sluice.config.named_files import MAY_RUN_ELSEWHERE
+from sluice.contract.names import POLICY_TYPE_URL
+from sluice.contract.paths import ADS_STREAM
+from tests.integration.gateway import free_ports
 from xds.admin.status import ControlPlaneState
 from xds.follow import Follower
-from xds.main import EXIT_INVALID_CONFIG, main
+from xds.main import EXIT_INVALID_CONFIG, main, run
 from xds.protocol.nodes import Nodes
-from xds.resources.compiled import compile_config
+from xds.resources.compiled import CompiledConfig, compile_config
 from xds.rollout.rollout import Rollout
 from xds.sources.file import ConfigFile
 from xds.sources.key_sets import FetchedKeySets
@@ -162,6 +169,32 @@ def test_the_message_of_an_unexpected_exception_is_not_logged(
     with caplog.at_level(logging.DEBUG):
         error = unexpected_error("gateway.yaml", ValueError(SECRET))
     assert SECRET not in caplog.text + str(error)
+
+
+async def test_a_node_connects_while_the_first_config_compiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connected = threading.Event()
+
+    def compile_when_connected(*arguments: Any) -> CompiledConfig:
+        assert connected.wait(30)
+        return compile_config(*arguments)
+
+    monkeypatch.setattr("xds.follow.compile_config", compile_when_connected)
+    file, (xds, http) = tmp_path / "gateway.yaml", free_ports(2)
+    file.write_text(f"control_plane: {{xds: '127.0.0.1:{xds}', http: '127.0.0.1:{http}'}}")
+    running = asyncio.create_task(run(ConfigFile(file)))
+    async with asyncio.timeout(30), grpc.aio.insecure_channel(f"127.0.0.1:{xds}") as channel:
+        call = channel.stream_stream(
+            ADS_STREAM, DiscoveryRequest.SerializeToString, DiscoveryResponse.FromString
+        )()
+        request = DiscoveryRequest(type_url=POLICY_TYPE_URL)
+        request.node.id = "node"
+        await call.write(request)
+        connected.set()
+        assert (await call.read()).type_url == POLICY_TYPE_URL
+    running.cancel()
+    await asyncio.wait([running])
 
 
 UNUSABLE = {

@@ -86,8 +86,11 @@ class AdsServer:
             raise OSError(f"cannot listen for xDS on {address}") from error
 
     async def start(self) -> None:
-        """Start to listen."""
+        """Start to listen. Clients wait for the first snapshot."""
         await self._server.start()
+
+    async def report_serving(self) -> None:
+        """Report SERVING to health checks."""
         await report_serving(self._health)
 
     async def stop(self) -> None:
