@@ -8,15 +8,20 @@ The maps of the tree have the serialized matchers of all models as values. Those
 come from a cache, so this module writes the maps without building messages for them.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from protos.route_pb2 import Route
 from sluice.contract import headers
-from sluice.contract.paths import OIP_GRPC_PREFIX, OIP_PREFIX
+from sluice.contract.paths import OIP_GRPC_PREFIX
 from xds.protocol.wire import Parts, field
-from xds.resources.native.conditions import operation_path, target_is_ascii
+from xds.resources.native.conditions import (
+    is_above_operations,
+    is_operation,
+    operation_path,
+    target_is_ascii,
+)
 from xds.resources.native.predicates import Predicate, header_input, is_present, to_routes
 from xds.resources.proto_messages import serialized
 
@@ -115,14 +120,24 @@ def _native(tables: list[ModelTable], owners: Mapping[str, ModelTable]) -> Parts
         return None
     # Paths that are no operation get only the routes of paths that the config names. Operations get
     # these too, if they find nothing else.
-    named = _guarded(target_is_ascii(), _by_path(exact, prefixes), None) if prefixes else None
-    found = _by_path(_below_oip(exact), {**_below_oip(prefixes), **operations})
+    others = _without(exact, is_operation), _without(prefixes, _is_operation_with_query)
+    named = _guarded(target_is_ascii(), _by_path(*others), None) if prefixes else None
+    inner = _without(prefixes, lambda path: not _has_operations(path))
+    found = _by_path(_without(exact, lambda path: not is_operation(path)), {**inner, **operations})
     return _guarded(operation_path(), found, named)
 
 
-def _below_oip(paths: Mapping[str, Parts]) -> dict[str, Parts]:
-    """The paths that an operation can have, so that the table has the others once."""
-    return {path: found for path, found in paths.items() if path.startswith(OIP_PREFIX)}
+def _is_operation_with_query(prefix: str) -> bool:
+    return prefix.endswith("?") and is_operation(prefix[:-1])
+
+
+def _has_operations(prefix: str) -> bool:
+    """Whether an operation's target can begin with a prefix that ends with `/` or `?`."""
+    return is_above_operations(prefix[:-1]) if prefix[-1] == "/" else is_operation(prefix[:-1])
+
+
+def _without(paths: Mapping[str, Parts], left_out: Callable[[str], bool]) -> dict[str, Parts]:
+    return {path: found for path, found in paths.items() if not left_out(path)}
 
 
 def _by_path(exact: Mapping[str, Parts], prefixes: Mapping[str, Parts]) -> Parts:

@@ -140,15 +140,23 @@ def _buckets(model: Model) -> Iterator[Way]:
 def _weighted(model: Model, canaries: tuple[Pick, ...]) -> Iterator[Way]:
     """The ways to the canaries and to what gets the other buckets, for ids that Envoy can hash."""
     bucket = model.bucket.header
-    usable = SubjectTest() if bucket is None else HeaderTest(bucket)
+    usable = _usable(model)
     rest = BUCKETS - sum(pick.weight for pick in canaries)
     if not rest:
         yield _way("canaries.percent", usable, canaries, model, bucket)
         return
     for test, pick, why in _typed(model, rest):
         picks = (*canaries, pick)
-        yield _way("canaries.percent", All((usable, test)), picks, model, bucket, why)
+        both = test if usable is None else All((usable, test))
+        yield _way("canaries.percent", both, picks, model, bucket, why)
     yield _way("canaries.percent", usable, (*canaries, _stable(model, rest)), model, bucket)
+
+
+def _usable(model: Model) -> Test | None:
+    """The test of an id that Envoy can hash; None if every caller has one."""
+    if model.bucket.header is not None:
+        return HeaderTest(model.bucket.header)
+    return SubjectTest() if model.access.public else None
 
 
 def _typed(model: Model, weight: int = BUCKETS) -> Iterator[tuple[Test, Pick, str]]:

@@ -85,7 +85,9 @@ def test_no_way_comes_after_a_rule_that_envoy_cannot_compare() -> None:
 
 def test_the_ways_have_the_order_of_the_decision() -> None:
     canary = {"version": "v2", "percent": 5, "model_types": ["a"]}
-    ways = plan_of(claim_rules=[{"value": "vip", "version": "v2"}], canaries=[canary]).chosen
+    rules = [{"value": "vip", "version": "v2"}]
+    public = {"public": True}
+    ways = plan_of(claim_rules=rules, canaries=[canary], access=public).chosen
     assert [way.name for way in ways] == [
         "claim_rules.0",
         "canaries.0.headers",
@@ -95,6 +97,13 @@ def test_the_ways_have_the_order_of_the_decision() -> None:
         "stable",
     ]
     assert all(sum(pick.weight for pick in way.picks) == 10_000 for way in ways)
+
+
+def test_no_way_follows_buckets_that_every_caller_has() -> None:
+    canary = {"version": "v2", "percent": 5, "model_types": ["a"]}
+    *others, last = plan_of(canaries=[canary]).chosen
+    assert (last.name, last.test) == ("canaries.percent", None)
+    assert all(way.test is not None for way in others)
 
 
 def test_a_version_that_speaks_grpc_is_left_to_the_callout() -> None:

@@ -4,6 +4,7 @@ A request that does not meet one of them takes the callout's route. Envoy compar
 the cheapest that most requests do not meet comes first.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -117,15 +118,30 @@ _ASCII: Final = "[!-~]*"
 _SEGMENT: Final = "[!-.0->@-~]+"
 
 
+_OPERATION: Final = (
+    rf"{OIP_PREFIX}{_SEGMENT}/(?:versions/{_SEGMENT}/)?"
+    rf"(?:{'|'.join(sorted(OIP_OPERATIONS - READ_OPERATIONS))})"
+)
+_ABOVE_OPERATIONS: Final = rf"{OIP_PREFIX}{_SEGMENT}(?:/versions(?:/{_SEGMENT})?)?"
+
+
 def operation_path() -> Predicate:
     """The target is an operation of a model or of one of its versions, in printable ASCII.
 
     Which model and version it is, the matchers of paths find out. One regular expression for all
     models takes much less memory than one for each.
     """
-    operations = "|".join(sorted(OIP_OPERATIONS - READ_OPERATIONS))
-    version = f"(?:versions/{_SEGMENT}/)?"
-    return matches(":path", rf"{OIP_PREFIX}{_SEGMENT}/{version}(?:{operations})(?:\?{_ASCII})?")
+    return matches(":path", rf"{_OPERATION}(?:\?{_ASCII})?")
+
+
+def is_operation(path: str) -> bool:
+    """Whether `operation_path` matches this path."""
+    return re.fullmatch(_OPERATION, path) is not None
+
+
+def is_above_operations(path: str) -> bool:
+    """Whether `operation_path` matches some path below this one."""
+    return re.fullmatch(_ABOVE_OPERATIONS, path) is not None
 
 
 def target_is_ascii() -> Predicate:

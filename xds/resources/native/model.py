@@ -72,7 +72,10 @@ class NativeModel:
 
 def _caller_has_token(each: NativeModel) -> Predicate | None:
     """Callers that `conditions.admissible` lets through without a token send no authorization."""
-    return None if each.plan.public else begins_with(AUTHORIZATION, BEARER)
+    if each.plan.public or each.plan.access is not None:
+        # The condition for access reads claims, which only callers with a token have.
+        return None
+    return begins_with(AUTHORIZATION, BEARER)
 
 
 def _method_is_allowed(each: NativeModel) -> Predicate | None:
@@ -259,12 +262,13 @@ def _added(each: NativeModel, pick: Pick) -> list[HeaderValueOption]:
     """The headers with which the callout hands its decision to the model server."""
     added = [
         header(headers.MODEL_SERVICE, names.cluster_name(each.name, pick.version)),
-        header(headers.MODEL_VERSION, pick.version),
         header(headers.MODEL, each.name),
         header(headers.REASON, pick.reason),
         # Without a subject, Envoy adds no header.
         header(headers.SUBJECT, f"%REQ({token_headers.SUBJECT})%"),
     ]
+    if pick.reason != Reason.VERSION_HEADER:
+        added.append(header(headers.MODEL_VERSION, pick.version))
     if pick.canary:
         added.append(header(headers.CANARY, "true"))
     return added
