@@ -9,7 +9,6 @@ down; the CPU time that they divide is that of rounds without it.
 import argparse
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,8 +20,8 @@ from typing import Final
 
 from bench import wrk
 from bench.envoy_symbols import add_symbols
-from bench.gateway import PROCESSES, TOKENS, Load, Scenario, Target
-from bench.gateway_config import PLAIN, gateway, issuers, model_name, plain_envoy
+from bench.gateway import PROCESSES, TOKENS, text_load
+from bench.gateway_config import PLAIN, gateway, issuers, plain_envoy
 from bench.processes import (
     ENVOY,
     envoy,
@@ -33,6 +32,7 @@ from bench.processes import (
     require_nginx,
     sluice_up,
 )
+from bench.rounds import Load, Target, alternate, median
 from bench.tokens import distinct_tokens
 
 FREQUENCY = 399
@@ -87,13 +87,13 @@ def _part(stack: list[str]) -> str:
     return next(filter(None, map(part_of, stack)), REST)
 
 
-def profile(target: Target, load: Load, scenario: Scenario, file: Path) -> Counter[str]:
+def profile(load: Load, connections: int, seconds: float, file: Path) -> Counter[str]:
     """Samples of a round under perf."""
-    (pid,) = target.pids["envoy"]
+    (pid,) = load.target.pids["envoy"]
     argv = ["perf", "record", "-e", "cpu-clock", "-F", str(FREQUENCY), "-o", str(file)]
     argv += ["--call-graph", f"dwarf,{STACK_BYTES}", "-p", str(pid)]
     with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as recording:
-        load.run(scenario)
+        load.run(connections, seconds)
         recording.terminate()
     script = ["perf", "script", "-i", str(file), "-F", "ip,sym"]
     with subprocess.Popen(
@@ -119,19 +119,22 @@ def main() -> None:
             sys.exit(f"bench: {tool} is not on PATH")
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name, ExitStack() as stack:
         directory = Path(name)
-        load = Load(directory / "tokens", options.connections, options.seconds, directory)
-        running = _scenarios(options.threads, directory, stack)
-        for scenario in running:
-            load.run(scenario, seconds=options.warm_up)
-        spent = _cpu(running, load, options.rounds)
+        loads = _loads(options.threads, directory, stack)
+        for load in loads:
+            load.run(options.connections, options.warm_up)
+        rounds = alternate(
+            loads, options.rounds, lambda load: load.run(options.connections, options.seconds)
+        )
+        spent = {name: median(found).cpu["envoy"] for name, found in rounds.items()}
         samples = {
-            each.name: profile(each.target, load, each, directory / "samples") for each in running
+            load.name: profile(load, options.connections, options.seconds, directory / "samples")
+            for load in loads
         }
         print_report(spent, samples)
 
 
-def _scenarios(threads: int, directory: Path, stack: ExitStack) -> list[Scenario]:
-    """Plain Envoy and the gateway, running with symbols."""
+def _loads(threads: int, directory: Path, stack: ExitStack) -> list[Load]:
+    """The loads of plain Envoy and of the gateway, which run with symbols."""
     named = directory / "envoy"
     add_symbols(ENVOY, named)
     trusted = issuers()
@@ -150,16 +153,7 @@ def _scenarios(threads: int, directory: Path, stack: ExitStack) -> list[Scenario
         PLAIN: Target(plain_port, {"envoy": [plain.pid]}),
         "gateway": Target(gateway_port, {kind: pids[kind] for kind in PROCESSES}),
     }
-    return [Scenario(name, target, model_name(0)) for name, target in targets.items()]
-
-
-def _cpu(running: list[Scenario], load: Load, rounds: int) -> dict[str, float]:
-    """Envoy's CPU time in us per request: medians over alternating rounds."""
-    samples: dict[str, list[float]] = {each.name: [] for each in running}
-    for _ in range(rounds):
-        for scenario in running:
-            samples[scenario.name].append(load.run(scenario).cpu["envoy"])
-    return {name: statistics.median(values) for name, values in samples.items()}
+    return [text_load(name, target, 0, directory) for name, target in targets.items()]
 
 
 def print_report(spent: Mapping[str, float], samples: Mapping[str, Counter[str]]) -> None:

@@ -76,7 +76,7 @@ def scenarios(options: argparse.Namespace, directory: Path) -> Iterator[list[Loa
                 options.threads,
             )
         )
-        found = [_load(PLAIN, Target(plain_port, {"envoy": [plain.pid]}), 0, directory)]
+        found = [text_load(PLAIN, Target(plain_port, {"envoy": [plain.pid]}), 0, directory)]
         for models in options.models:
             for placement in options.placements:
                 own = directory / f"{placement}-{models}"
@@ -91,14 +91,14 @@ def scenarios(options: argparse.Namespace, directory: Path) -> Iterator[list[Loa
 
 def _of_gateway(name: str, target: Target, models: int, directory: Path) -> Iterator[Load]:
     if models == 1:
-        yield _load(name, target, 0, directory)
+        yield text_load(name, target, 0, directory)
         return
-    yield _load(f"{name}, first", target, 0, directory)
-    yield _load(f"{name}, last", target, models - 1, directory)
+    yield text_load(f"{name}, first", target, 0, directory)
+    yield text_load(f"{name}, last", target, models - 1, directory)
 
 
-def _load(name: str, target: Target, model: int, directory: Path) -> Load:
-    """The load of one model of a target. `directory` has the tokens, and gets the script."""
+def text_load(name: str, target: Target, model: int, directory: Path) -> Load:
+    """Requests with text for one model. `directory` has the tokens, and gets the script."""
     path = f"/v2/models/{model_name(model)}/infer"
     script = directory / f"{model_name(model)}.lua"
     script.write_text(SCRIPT % (BODY_BYTES, directory / "tokens", path))
