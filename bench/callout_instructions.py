@@ -102,7 +102,7 @@ def main() -> None:
     """Print the instructions per request of each variant."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=1500)
-    options = parser.parse_args()
+    number: int = parser.parse_args().requests
     if shutil.which("valgrind") is None:
         sys.exit("bench: valgrind is not on PATH")
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name, ExitStack() as stack:
@@ -116,11 +116,11 @@ def main() -> None:
         upstream = local_address(port)
 
         def measure(build: Callable[[int], Config]) -> float:
-            runs = []
-            for requests in (WARM_UP, WARM_UP + options.requests):
+            runs: list[int] = []
+            for requests in (WARM_UP, WARM_UP + number):
                 own = free_port()
                 runs.append(count(build(own), own, requests, directory))
-            return (runs[1] - runs[0]) / options.requests
+            return (runs[1] - runs[0]) / number
 
         print(f"{'plain':<30}{measure(lambda own: plain(own, upstream)):>10.0f}", flush=True)
         base = 0.0

@@ -5,7 +5,7 @@ Each figure is the best of several rounds on one core, in microseconds per reque
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import cycle
 
@@ -13,6 +13,8 @@ from bench.tokens import AUDIENCE, ISSUER, token_and_jwks
 from extproc.decision import Request, decide
 from extproc.policy.compiled import compile_policy
 from extproc.policy.current import CurrentPolicy
+from extproc.rpc import StatusCode
+from extproc.segments import Content
 from extproc.services.decider import Decider
 from extproc.services.ext_authz import Authorization
 from extproc.services.ext_proc.admission_cache import MAX_SEEN
@@ -65,16 +67,16 @@ def headers(token: str) -> dict[str, bytes]:
 class _DiscardingCall:
     """A call that drops its responses."""
 
-    metadata = ()
-    deadline = None
+    metadata: Sequence[tuple[str, str | bytes]] = ()
+    deadline: float | None = None
 
-    def send(self, message: bytes) -> None:
+    def send(self, message: Content) -> None:
         """Drop the message."""
 
     async def writable(self) -> None:
         """Return at once."""
 
-    def finish(self, code: int = 0, details: str = "") -> None:
+    def finish(self, code: StatusCode = StatusCode.OK, details: str = "") -> None:
         """Nothing to end."""
 
 

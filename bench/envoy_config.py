@@ -9,7 +9,9 @@ from sluice.config.gateway import Callout
 from xds.resources.filters import external_processor
 
 MODEL_CLUSTER = "bench/v1"
-DIRECT_RESPONSE = {"direct_response": {"status": 200, "body": {"inline_string": '{"outputs":[]}'}}}
+DIRECT_RESPONSE: dict[str, object] = {
+    "direct_response": {"status": 200, "body": {"inline_string": '{"outputs":[]}'}}
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,8 +62,14 @@ def plain_envoy(port: int, upstream: str) -> Config:
     assert isinstance(manager, HttpConnectionManager)
     # What the gateway adds, and what is not a message of its own in JSON.
     manager.rds = manager.local_reply_config = None
-    manager.http_filters = manager.early_header_mutation_extensions = manager.access_log = []
-    resource.listener_filters = resource.filter_chains = []
+    for added in (
+        manager.http_filters,
+        manager.early_header_mutation_extensions,
+        manager.access_log,
+    ):
+        added.clear()
+    resource.listener_filters.clear()
+    resource.filter_chains.clear()
     http = {"name": "http", "typed_config": {**_any(_MANAGER), **manager.to_dict(), **_forward()}}
     inspector = {"name": "inspector", "typed_config": _any(_INSPECTOR)}
     config = {

@@ -16,11 +16,11 @@ import tempfile
 import time
 import urllib.request
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import uvloop
 
@@ -210,9 +210,9 @@ def _is_healthy(status: dict[str, object]) -> bool:
     return not any(value is True for value in status.values())
 
 
-def _fetch(url: str) -> dict[str, object]:
+def _fetch(url: str) -> Mapping[str, Any]:
     with urllib.request.urlopen(url, timeout=5) as response:
-        found: dict[str, object] = json.load(response)
+        found: Mapping[str, Any] = json.load(response)
     return found
 
 

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import grpc.aio
 
@@ -35,7 +36,7 @@ HONEST_BODY = json.dumps(
     {"inputs": [{"name": "x", "datatype": "BYTES", "shape": [2], "data": ["a", "b"]}]}
 ).encode()
 
-Call = grpc.aio.StreamStreamCall
+Call: TypeAlias = grpc.aio.StreamStreamCall
 Attack = Callable[["Client"], Awaitable[Mapping[str, int]]]
 
 
