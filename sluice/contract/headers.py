@@ -58,7 +58,9 @@ CLIENT_ADDRESS: Final = "x-envoy-external-address"
 """Address of the client. Envoy takes it from the connection or from the headers of trusted
 proxies."""
 
-CREDENTIALS: Final = ("authorization", "proxy-authorization")
+AUTHORIZATION: Final = "authorization"
+
+CREDENTIALS: Final = (AUTHORIZATION, "proxy-authorization")
 """Request headers with credentials (RFC 9110 section 11). The callout removes these headers unless
 `auth.forward_credentials` is set."""
 

@@ -27,11 +27,11 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from envoy_data_plane.google.protobuf import Empty
 
+from sluice.contract.headers import AUTHORIZATION
 from sluice.contract.names import JWT_FILTER
 from xds.protocol.snapshot import Resource
 from xds.resources.data_plane_messages import of_protos, pack
 from xds.resources.native.base64_text import spellings
-from xds.resources.native.lists import AUTHORIZATION
 from xds.resources.proto_messages import from_ads
 
 NO_TOKENS: Final = JwtAuthentication()

@@ -29,7 +29,6 @@ from xds.resources import native_mark, proto_messages, token_headers
 from xds.resources.extensions import verifying
 from xds.resources.key_sets import TOKEN_PATTERN, envoy_key_set
 from xds.resources.native.conditions import BEARER, Callers, NativeIssuer
-from xds.resources.native.lists import AUTHORIZATION
 
 MAX_CACHED_TOKEN = 8192
 """Bytes of a token in the cache of the filter. A longer token is verified for each request."""
@@ -90,9 +89,11 @@ def filter_config(tokens: Tokens, claims: Iterable[str]) -> JwtAuthentication:
 
 def callers(tokens: Tokens, claims: Iterable[str]) -> Callers:
     """What the conditions of native routes depend on. `claims`: those that native routes read."""
-    headers = {issuer: header for issuer, (_, header) in _providers(tokens, claims).items()}
+    providers = _providers(tokens, claims)
     issuers = tuple(
-        NativeIssuer(headers.get(each.issuer, _NO_AUDIENCE), each.audiences)
+        NativeIssuer(
+            providers[each.issuer][1] if each.issuer in providers else _NO_AUDIENCE, each.audiences
+        )
         for each in tokens.issuers
     )
     return Callers(tokens.auth.api_key_header, issuers, TOKEN_PATTERN)
@@ -150,7 +151,7 @@ def _provider(issuer: JwtIssuer, key_set: str, auth: Auth, claims: list[str]) ->
         issuer=issuer.issuer,
         local_jwks=DataSource(inline_string=key_set),
         # Without these, the filter also takes tokens from the query.
-        from_headers=[JwtHeader(name=AUTHORIZATION, value_prefix=BEARER)],
+        from_headers=[JwtHeader(name=headers.AUTHORIZATION, value_prefix=BEARER)],
         forward=True,
         require_expiration=True,
         # Envoy admits a token up to the end of the second in which it expires.

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from sluice.config.placement import is_item, is_plain
+from sluice.contract.headers import AUTHORIZATION
 from sluice.contract.paths import OIP_OPERATIONS, OIP_PREFIX, READ_OPERATIONS
 from xds.resources import token_headers
 from xds.resources.native.base64_text import spellings
 from xds.resources.native.lists import (
-    AUTHORIZATION,
     TEXT_LIKE_A_LIST,
     contains_text,
     is_list,

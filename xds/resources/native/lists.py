@@ -17,8 +17,6 @@ from typing import Final
 from sluice.config.placement import SECOND_OF_LIST
 from xds.resources.native.predicates import Predicate, any_of, matches
 
-AUTHORIZATION: Final = "authorization"
-
 _ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 _NESTED_OR_ESCAPED: Final = "|".join(

@@ -23,7 +23,6 @@ from sluice.contract.reasons import Reason
 from xds.resources import failed_handshakes, native_mark, token_headers
 from xds.resources.native.comparisons import GroupClaims, comparable_lists, predicate, undecidable
 from xds.resources.native.conditions import BEARER
-from xds.resources.native.lists import AUTHORIZATION
 from xds.resources.native.predicates import (
     Predicate,
     all_of,
@@ -75,7 +74,7 @@ def _caller_has_token(each: NativeModel) -> Predicate | None:
     if each.plan.public or each.plan.access is not None:
         # The condition for access reads claims, which only callers with a token have.
         return None
-    return begins_with(AUTHORIZATION, BEARER)
+    return begins_with(headers.AUTHORIZATION, BEARER)
 
 
 def _method_is_allowed(each: NativeModel) -> Predicate | None:
