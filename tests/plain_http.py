@@ -17,5 +17,4 @@ def client(**options: Any) -> httpx.Client:
 _each = client(limits=httpx.Limits(max_keepalive_connections=0))
 """Opens a connection for each request, as the functions of httpx do."""
 
-get, head, options, post, put = _each.get, _each.head, _each.options, _each.post, _each.put
-request, stream = _each.request, _each.stream
+get, options, post, put, stream = _each.get, _each.options, _each.post, _each.put, _each.stream

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests import plain_http
 from tests.integration.gateway import Config, Gateway, base_config, free_ports, running
 from tests.integration.raw_server import Exchange, RawServer
 
@@ -77,7 +78,7 @@ def test_a_handshake_gets_no_internal_header_of_the_model_server(
     gateway: Gateway, server: RawServer, name: str, head: str
 ) -> None:
     respond(server, head)
-    response = httpx.get(f"{gateway.url}/v2/models/{name}/ws", headers=HANDSHAKE)
+    response = plain_http.get(f"{gateway.url}/v2/models/{name}/ws", headers=HANDSHAKE)
     assert response.status_code == int(head[:3])
     assert response.headers["x-own"] == "1"
     assert internal_headers(response) == [("x-sluice-reason", "stable")]
@@ -109,13 +110,13 @@ def test_a_failed_handshake_keeps_the_headers_of_the_gateway(
     gateway: Gateway, server: RawServer
 ) -> None:
     respond(server, "200 OK")
-    response = httpx.get(f"{gateway.url}/v2/models/limited/ws", headers=HANDSHAKE)
+    response = plain_http.get(f"{gateway.url}/v2/models/limited/ws", headers=HANDSHAKE)
     names = [name for name, _ in internal_headers(response)]
     assert sorted(names) == ["ratelimit", "ratelimit-policy", "x-sluice-reason"]
     assert response.headers["ratelimit-policy"].startswith('"rule"')
 
 
 def test_a_handshake_that_reaches_no_model_server_has_the_reason(gateway: Gateway) -> None:
-    response = httpx.get(f"{gateway.url}/v2/models/gone/ws", headers=HANDSHAKE)
+    response = plain_http.get(f"{gateway.url}/v2/models/gone/ws", headers=HANDSHAKE)
     assert response.status_code == 503
     assert internal_headers(response) == [("x-sluice-reason", "model_unreachable")]
