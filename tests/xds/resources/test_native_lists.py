@@ -49,7 +49,11 @@ def test_an_item_is_found_if_and_only_if_the_list_has_it(claim: list[object]) ->
             assert meets(contains_prefix(HEADER, value), headers(claim)) == starts
 
 
-@given(st.lists(st.text(st.characters(min_codepoint=32), max_size=5), max_size=4))
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"], min_codepoint=32), max_size=5), max_size=4
+    )
+)
 def test_any_list_looks_like_one(claim: list[str]) -> None:
     assert meets(is_list(HEADER), headers(claim))
 
