@@ -1,4 +1,4 @@
-"""The garbage collector does not run while a document is created."""
+"""The garbage collector does not run while many objects are created."""
 
 import gc
 from collections.abc import Iterator

@@ -44,7 +44,7 @@ MAX_MESSAGE = 2048
 
 MAX_RESPONSE = 512
 """Maximum bytes of a response to cache. Clients choose its subject and the names of removed
-headers, so all entries take about 16 MiB at most. Typical ones take half of that."""
+headers, so all entries take about 16 MiB at most."""
 
 _FIXED_LENGTH = {REQUEST_ID: 36, TRACEPARENT: 55}
 """Lengths of the values that the key omits: a UUID, and version 00 of traceparent
