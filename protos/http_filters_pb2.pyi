@@ -105,21 +105,19 @@ class RBACPolicy(_message.Message):
     def __init__(self, permissions: _Optional[_Iterable[_Union[Permission, _Mapping]]] = ..., principals: _Optional[_Iterable[_Union[Principal, _Mapping]]] = ...) -> None: ...
 
 class Permission(_message.Message):
-    __slots__ = ("and_rules", "or_rules", "header", "not_rule")
+    __slots__ = ("and_rules", "header", "not_rule")
     class Set(_message.Message):
         __slots__ = ("rules",)
         RULES_FIELD_NUMBER: _ClassVar[int]
         rules: _containers.RepeatedCompositeFieldContainer[Permission]
         def __init__(self, rules: _Optional[_Iterable[_Union[Permission, _Mapping]]] = ...) -> None: ...
     AND_RULES_FIELD_NUMBER: _ClassVar[int]
-    OR_RULES_FIELD_NUMBER: _ClassVar[int]
     HEADER_FIELD_NUMBER: _ClassVar[int]
     NOT_RULE_FIELD_NUMBER: _ClassVar[int]
     and_rules: Permission.Set
-    or_rules: Permission.Set
     header: _route_pb2.HeaderMatcher
     not_rule: Permission
-    def __init__(self, and_rules: _Optional[_Union[Permission.Set, _Mapping]] = ..., or_rules: _Optional[_Union[Permission.Set, _Mapping]] = ..., header: _Optional[_Union[_route_pb2.HeaderMatcher, _Mapping]] = ..., not_rule: _Optional[_Union[Permission, _Mapping]] = ...) -> None: ...
+    def __init__(self, and_rules: _Optional[_Union[Permission.Set, _Mapping]] = ..., header: _Optional[_Union[_route_pb2.HeaderMatcher, _Mapping]] = ..., not_rule: _Optional[_Union[Permission, _Mapping]] = ...) -> None: ...
 
 class Principal(_message.Message):
     __slots__ = ("any",)

@@ -8,20 +8,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class StringMatcher(_message.Message):
-    __slots__ = ("exact", "prefix", "suffix", "safe_regex", "contains", "ignore_case")
+    __slots__ = ("exact", "prefix", "suffix", "safe_regex", "contains")
     EXACT_FIELD_NUMBER: _ClassVar[int]
     PREFIX_FIELD_NUMBER: _ClassVar[int]
     SUFFIX_FIELD_NUMBER: _ClassVar[int]
     SAFE_REGEX_FIELD_NUMBER: _ClassVar[int]
     CONTAINS_FIELD_NUMBER: _ClassVar[int]
-    IGNORE_CASE_FIELD_NUMBER: _ClassVar[int]
     exact: str
     prefix: str
     suffix: str
     safe_regex: RegexMatcher
     contains: str
-    ignore_case: bool
-    def __init__(self, exact: _Optional[str] = ..., prefix: _Optional[str] = ..., suffix: _Optional[str] = ..., safe_regex: _Optional[_Union[RegexMatcher, _Mapping]] = ..., contains: _Optional[str] = ..., ignore_case: _Optional[bool] = ...) -> None: ...
+    def __init__(self, exact: _Optional[str] = ..., prefix: _Optional[str] = ..., suffix: _Optional[str] = ..., safe_regex: _Optional[_Union[RegexMatcher, _Mapping]] = ..., contains: _Optional[str] = ...) -> None: ...
 
 class RegexMatcher(_message.Message):
     __slots__ = ("google_re2", "regex")
@@ -41,72 +39,6 @@ class Int64Range(_message.Message):
     start: int
     end: int
     def __init__(self, start: _Optional[int] = ..., end: _Optional[int] = ...) -> None: ...
-
-class DoubleRange(_message.Message):
-    __slots__ = ("start", "end")
-    START_FIELD_NUMBER: _ClassVar[int]
-    END_FIELD_NUMBER: _ClassVar[int]
-    start: float
-    end: float
-    def __init__(self, start: _Optional[float] = ..., end: _Optional[float] = ...) -> None: ...
-
-class DoubleMatcher(_message.Message):
-    __slots__ = ("range", "exact")
-    RANGE_FIELD_NUMBER: _ClassVar[int]
-    EXACT_FIELD_NUMBER: _ClassVar[int]
-    range: DoubleRange
-    exact: float
-    def __init__(self, range: _Optional[_Union[DoubleRange, _Mapping]] = ..., exact: _Optional[float] = ...) -> None: ...
-
-class ValueMatcher(_message.Message):
-    __slots__ = ("null_match", "double_match", "string_match", "bool_match", "present_match", "list_match", "or_match")
-    class NullMatch(_message.Message):
-        __slots__ = ()
-        def __init__(self) -> None: ...
-    NULL_MATCH_FIELD_NUMBER: _ClassVar[int]
-    DOUBLE_MATCH_FIELD_NUMBER: _ClassVar[int]
-    STRING_MATCH_FIELD_NUMBER: _ClassVar[int]
-    BOOL_MATCH_FIELD_NUMBER: _ClassVar[int]
-    PRESENT_MATCH_FIELD_NUMBER: _ClassVar[int]
-    LIST_MATCH_FIELD_NUMBER: _ClassVar[int]
-    OR_MATCH_FIELD_NUMBER: _ClassVar[int]
-    null_match: ValueMatcher.NullMatch
-    double_match: DoubleMatcher
-    string_match: StringMatcher
-    bool_match: bool
-    present_match: bool
-    list_match: ListMatcher
-    or_match: OrMatcher
-    def __init__(self, null_match: _Optional[_Union[ValueMatcher.NullMatch, _Mapping]] = ..., double_match: _Optional[_Union[DoubleMatcher, _Mapping]] = ..., string_match: _Optional[_Union[StringMatcher, _Mapping]] = ..., bool_match: _Optional[bool] = ..., present_match: _Optional[bool] = ..., list_match: _Optional[_Union[ListMatcher, _Mapping]] = ..., or_match: _Optional[_Union[OrMatcher, _Mapping]] = ...) -> None: ...
-
-class ListMatcher(_message.Message):
-    __slots__ = ("one_of",)
-    ONE_OF_FIELD_NUMBER: _ClassVar[int]
-    one_of: ValueMatcher
-    def __init__(self, one_of: _Optional[_Union[ValueMatcher, _Mapping]] = ...) -> None: ...
-
-class OrMatcher(_message.Message):
-    __slots__ = ("value_matchers",)
-    VALUE_MATCHERS_FIELD_NUMBER: _ClassVar[int]
-    value_matchers: _containers.RepeatedCompositeFieldContainer[ValueMatcher]
-    def __init__(self, value_matchers: _Optional[_Iterable[_Union[ValueMatcher, _Mapping]]] = ...) -> None: ...
-
-class MetadataMatcher(_message.Message):
-    __slots__ = ("filter", "path", "value", "invert")
-    class PathSegment(_message.Message):
-        __slots__ = ("key",)
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        def __init__(self, key: _Optional[str] = ...) -> None: ...
-    FILTER_FIELD_NUMBER: _ClassVar[int]
-    PATH_FIELD_NUMBER: _ClassVar[int]
-    VALUE_FIELD_NUMBER: _ClassVar[int]
-    INVERT_FIELD_NUMBER: _ClassVar[int]
-    filter: str
-    path: _containers.RepeatedCompositeFieldContainer[MetadataMatcher.PathSegment]
-    value: ValueMatcher
-    invert: bool
-    def __init__(self, filter: _Optional[str] = ..., path: _Optional[_Iterable[_Union[MetadataMatcher.PathSegment, _Mapping]]] = ..., value: _Optional[_Union[ValueMatcher, _Mapping]] = ..., invert: _Optional[bool] = ...) -> None: ...
 
 class MetadataKey(_message.Message):
     __slots__ = ("key", "path")
@@ -130,27 +62,23 @@ class HttpRequestHeaderMatchInput(_message.Message):
 class Matcher(_message.Message):
     __slots__ = ("matcher_list", "matcher_tree", "on_no_match")
     class OnMatch(_message.Message):
-        __slots__ = ("matcher", "action", "keep_matching")
+        __slots__ = ("matcher", "action")
         MATCHER_FIELD_NUMBER: _ClassVar[int]
         ACTION_FIELD_NUMBER: _ClassVar[int]
-        KEEP_MATCHING_FIELD_NUMBER: _ClassVar[int]
         matcher: Matcher
         action: _core_pb2.TypedExtensionConfig
-        keep_matching: bool
-        def __init__(self, matcher: _Optional[_Union[Matcher, _Mapping]] = ..., action: _Optional[_Union[_core_pb2.TypedExtensionConfig, _Mapping]] = ..., keep_matching: _Optional[bool] = ...) -> None: ...
+        def __init__(self, matcher: _Optional[_Union[Matcher, _Mapping]] = ..., action: _Optional[_Union[_core_pb2.TypedExtensionConfig, _Mapping]] = ...) -> None: ...
     class MatcherList(_message.Message):
         __slots__ = ("matchers",)
         class Predicate(_message.Message):
             __slots__ = ("single_predicate", "or_matcher", "and_matcher", "not_matcher")
             class SinglePredicate(_message.Message):
-                __slots__ = ("input", "value_match", "custom_match")
+                __slots__ = ("input", "value_match")
                 INPUT_FIELD_NUMBER: _ClassVar[int]
                 VALUE_MATCH_FIELD_NUMBER: _ClassVar[int]
-                CUSTOM_MATCH_FIELD_NUMBER: _ClassVar[int]
                 input: _core_pb2.TypedExtensionConfig
                 value_match: StringMatcher
-                custom_match: _core_pb2.TypedExtensionConfig
-                def __init__(self, input: _Optional[_Union[_core_pb2.TypedExtensionConfig, _Mapping]] = ..., value_match: _Optional[_Union[StringMatcher, _Mapping]] = ..., custom_match: _Optional[_Union[_core_pb2.TypedExtensionConfig, _Mapping]] = ...) -> None: ...
+                def __init__(self, input: _Optional[_Union[_core_pb2.TypedExtensionConfig, _Mapping]] = ..., value_match: _Optional[_Union[StringMatcher, _Mapping]] = ...) -> None: ...
             class PredicateList(_message.Message):
                 __slots__ = ("predicate",)
                 PREDICATE_FIELD_NUMBER: _ClassVar[int]
@@ -176,7 +104,7 @@ class Matcher(_message.Message):
         matchers: _containers.RepeatedCompositeFieldContainer[Matcher.MatcherList.FieldMatcher]
         def __init__(self, matchers: _Optional[_Iterable[_Union[Matcher.MatcherList.FieldMatcher, _Mapping]]] = ...) -> None: ...
     class MatcherTree(_message.Message):
-        __slots__ = ("input", "exact_match_map", "prefix_match_map", "custom_match")
+        __slots__ = ("input", "exact_match_map", "prefix_match_map")
         class MatchMap(_message.Message):
             __slots__ = ("map",)
             class MapEntry(_message.Message):
@@ -192,12 +120,10 @@ class Matcher(_message.Message):
         INPUT_FIELD_NUMBER: _ClassVar[int]
         EXACT_MATCH_MAP_FIELD_NUMBER: _ClassVar[int]
         PREFIX_MATCH_MAP_FIELD_NUMBER: _ClassVar[int]
-        CUSTOM_MATCH_FIELD_NUMBER: _ClassVar[int]
         input: _core_pb2.TypedExtensionConfig
         exact_match_map: Matcher.MatcherTree.MatchMap
         prefix_match_map: Matcher.MatcherTree.MatchMap
-        custom_match: _core_pb2.TypedExtensionConfig
-        def __init__(self, input: _Optional[_Union[_core_pb2.TypedExtensionConfig, _Mapping]] = ..., exact_match_map: _Optional[_Union[Matcher.MatcherTree.MatchMap, _Mapping]] = ..., prefix_match_map: _Optional[_Union[Matcher.MatcherTree.MatchMap, _Mapping]] = ..., custom_match: _Optional[_Union[_core_pb2.TypedExtensionConfig, _Mapping]] = ...) -> None: ...
+        def __init__(self, input: _Optional[_Union[_core_pb2.TypedExtensionConfig, _Mapping]] = ..., exact_match_map: _Optional[_Union[Matcher.MatcherTree.MatchMap, _Mapping]] = ..., prefix_match_map: _Optional[_Union[Matcher.MatcherTree.MatchMap, _Mapping]] = ...) -> None: ...
     MATCHER_LIST_FIELD_NUMBER: _ClassVar[int]
     MATCHER_TREE_FIELD_NUMBER: _ClassVar[int]
     ON_NO_MATCH_FIELD_NUMBER: _ClassVar[int]

@@ -105,7 +105,7 @@ class Route(_message.Message):
     def __init__(self, match: _Optional[_Union[RouteMatch, _Mapping]] = ..., route: _Optional[_Union[RouteAction, _Mapping]] = ..., direct_response: _Optional[_Union[DirectResponseAction, _Mapping]] = ..., metadata: _Optional[_Union[_core_pb2.Metadata, _Mapping]] = ..., request_headers_to_add: _Optional[_Iterable[_Union[_base_pb2.HeaderValueOption, _Mapping]]] = ..., response_headers_to_add: _Optional[_Iterable[_Union[_base_pb2.HeaderValueOption, _Mapping]]] = ..., response_headers_to_remove: _Optional[_Iterable[str]] = ..., request_headers_to_remove: _Optional[_Iterable[str]] = ..., typed_per_filter_config: _Optional[_Mapping[str, _any_pb2.Any]] = ..., name: _Optional[str] = ..., stat_prefix: _Optional[str] = ..., request_body_buffer_limit: _Optional[_Union[_wrappers_pb2.UInt64Value, _Mapping]] = ...) -> None: ...
 
 class RouteMatch(_message.Message):
-    __slots__ = ("prefix", "path", "safe_regex", "connect_matcher", "path_separated_prefix", "case_sensitive", "headers", "query_parameters", "grpc", "runtime_fraction", "dynamic_metadata")
+    __slots__ = ("prefix", "path", "safe_regex", "connect_matcher", "headers", "grpc", "runtime_fraction")
     class GrpcRouteMatchOptions(_message.Message):
         __slots__ = ()
         def __init__(self) -> None: ...
@@ -116,54 +116,34 @@ class RouteMatch(_message.Message):
     PATH_FIELD_NUMBER: _ClassVar[int]
     SAFE_REGEX_FIELD_NUMBER: _ClassVar[int]
     CONNECT_MATCHER_FIELD_NUMBER: _ClassVar[int]
-    PATH_SEPARATED_PREFIX_FIELD_NUMBER: _ClassVar[int]
-    CASE_SENSITIVE_FIELD_NUMBER: _ClassVar[int]
     HEADERS_FIELD_NUMBER: _ClassVar[int]
-    QUERY_PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     GRPC_FIELD_NUMBER: _ClassVar[int]
     RUNTIME_FRACTION_FIELD_NUMBER: _ClassVar[int]
-    DYNAMIC_METADATA_FIELD_NUMBER: _ClassVar[int]
     prefix: str
     path: str
     safe_regex: _matcher_pb2.RegexMatcher
     connect_matcher: RouteMatch.ConnectMatcher
-    path_separated_prefix: str
-    case_sensitive: _wrappers_pb2.BoolValue
     headers: _containers.RepeatedCompositeFieldContainer[HeaderMatcher]
-    query_parameters: _containers.RepeatedCompositeFieldContainer[QueryParameterMatcher]
     grpc: RouteMatch.GrpcRouteMatchOptions
     runtime_fraction: _core_pb2.RuntimeFractionalPercent
-    dynamic_metadata: _containers.RepeatedCompositeFieldContainer[_matcher_pb2.MetadataMatcher]
-    def __init__(self, prefix: _Optional[str] = ..., path: _Optional[str] = ..., safe_regex: _Optional[_Union[_matcher_pb2.RegexMatcher, _Mapping]] = ..., connect_matcher: _Optional[_Union[RouteMatch.ConnectMatcher, _Mapping]] = ..., path_separated_prefix: _Optional[str] = ..., case_sensitive: _Optional[_Union[_wrappers_pb2.BoolValue, _Mapping]] = ..., headers: _Optional[_Iterable[_Union[HeaderMatcher, _Mapping]]] = ..., query_parameters: _Optional[_Iterable[_Union[QueryParameterMatcher, _Mapping]]] = ..., grpc: _Optional[_Union[RouteMatch.GrpcRouteMatchOptions, _Mapping]] = ..., runtime_fraction: _Optional[_Union[_core_pb2.RuntimeFractionalPercent, _Mapping]] = ..., dynamic_metadata: _Optional[_Iterable[_Union[_matcher_pb2.MetadataMatcher, _Mapping]]] = ...) -> None: ...
+    def __init__(self, prefix: _Optional[str] = ..., path: _Optional[str] = ..., safe_regex: _Optional[_Union[_matcher_pb2.RegexMatcher, _Mapping]] = ..., connect_matcher: _Optional[_Union[RouteMatch.ConnectMatcher, _Mapping]] = ..., headers: _Optional[_Iterable[_Union[HeaderMatcher, _Mapping]]] = ..., grpc: _Optional[_Union[RouteMatch.GrpcRouteMatchOptions, _Mapping]] = ..., runtime_fraction: _Optional[_Union[_core_pb2.RuntimeFractionalPercent, _Mapping]] = ...) -> None: ...
 
 class HeaderMatcher(_message.Message):
-    __slots__ = ("name", "range_match", "present_match", "string_match", "invert_match", "treat_missing_header_as_empty")
+    __slots__ = ("name", "range_match", "present_match", "string_match", "invert_match")
     NAME_FIELD_NUMBER: _ClassVar[int]
     RANGE_MATCH_FIELD_NUMBER: _ClassVar[int]
     PRESENT_MATCH_FIELD_NUMBER: _ClassVar[int]
     STRING_MATCH_FIELD_NUMBER: _ClassVar[int]
     INVERT_MATCH_FIELD_NUMBER: _ClassVar[int]
-    TREAT_MISSING_HEADER_AS_EMPTY_FIELD_NUMBER: _ClassVar[int]
     name: str
     range_match: _matcher_pb2.Int64Range
     present_match: bool
     string_match: _matcher_pb2.StringMatcher
     invert_match: bool
-    treat_missing_header_as_empty: bool
-    def __init__(self, name: _Optional[str] = ..., range_match: _Optional[_Union[_matcher_pb2.Int64Range, _Mapping]] = ..., present_match: _Optional[bool] = ..., string_match: _Optional[_Union[_matcher_pb2.StringMatcher, _Mapping]] = ..., invert_match: _Optional[bool] = ..., treat_missing_header_as_empty: _Optional[bool] = ...) -> None: ...
-
-class QueryParameterMatcher(_message.Message):
-    __slots__ = ("name", "string_match", "present_match")
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    STRING_MATCH_FIELD_NUMBER: _ClassVar[int]
-    PRESENT_MATCH_FIELD_NUMBER: _ClassVar[int]
-    name: str
-    string_match: _matcher_pb2.StringMatcher
-    present_match: bool
-    def __init__(self, name: _Optional[str] = ..., string_match: _Optional[_Union[_matcher_pb2.StringMatcher, _Mapping]] = ..., present_match: _Optional[bool] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., range_match: _Optional[_Union[_matcher_pb2.Int64Range, _Mapping]] = ..., present_match: _Optional[bool] = ..., string_match: _Optional[_Union[_matcher_pb2.StringMatcher, _Mapping]] = ..., invert_match: _Optional[bool] = ...) -> None: ...
 
 class RouteAction(_message.Message):
-    __slots__ = ("cluster", "cluster_header", "weighted_clusters", "prefix_rewrite", "timeout", "retry_policy", "hash_policy", "cluster_not_found_response_code", "idle_timeout", "upgrade_configs")
+    __slots__ = ("cluster", "cluster_header", "weighted_clusters", "timeout", "retry_policy", "hash_policy", "cluster_not_found_response_code", "idle_timeout", "upgrade_configs")
     class ClusterNotFoundResponseCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         SERVICE_UNAVAILABLE: _ClassVar[RouteAction.ClusterNotFoundResponseCode]
@@ -194,7 +174,6 @@ class RouteAction(_message.Message):
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_HEADER_FIELD_NUMBER: _ClassVar[int]
     WEIGHTED_CLUSTERS_FIELD_NUMBER: _ClassVar[int]
-    PREFIX_REWRITE_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     RETRY_POLICY_FIELD_NUMBER: _ClassVar[int]
     HASH_POLICY_FIELD_NUMBER: _ClassVar[int]
@@ -204,17 +183,16 @@ class RouteAction(_message.Message):
     cluster: str
     cluster_header: str
     weighted_clusters: WeightedCluster
-    prefix_rewrite: str
     timeout: _duration_pb2.Duration
     retry_policy: RetryPolicy
     hash_policy: _containers.RepeatedCompositeFieldContainer[RouteAction.HashPolicy]
     cluster_not_found_response_code: RouteAction.ClusterNotFoundResponseCode
     idle_timeout: _duration_pb2.Duration
     upgrade_configs: _containers.RepeatedCompositeFieldContainer[RouteAction.UpgradeConfig]
-    def __init__(self, cluster: _Optional[str] = ..., cluster_header: _Optional[str] = ..., weighted_clusters: _Optional[_Union[WeightedCluster, _Mapping]] = ..., prefix_rewrite: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retry_policy: _Optional[_Union[RetryPolicy, _Mapping]] = ..., hash_policy: _Optional[_Iterable[_Union[RouteAction.HashPolicy, _Mapping]]] = ..., cluster_not_found_response_code: _Optional[_Union[RouteAction.ClusterNotFoundResponseCode, str]] = ..., idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., upgrade_configs: _Optional[_Iterable[_Union[RouteAction.UpgradeConfig, _Mapping]]] = ...) -> None: ...
+    def __init__(self, cluster: _Optional[str] = ..., cluster_header: _Optional[str] = ..., weighted_clusters: _Optional[_Union[WeightedCluster, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retry_policy: _Optional[_Union[RetryPolicy, _Mapping]] = ..., hash_policy: _Optional[_Iterable[_Union[RouteAction.HashPolicy, _Mapping]]] = ..., cluster_not_found_response_code: _Optional[_Union[RouteAction.ClusterNotFoundResponseCode, str]] = ..., idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., upgrade_configs: _Optional[_Iterable[_Union[RouteAction.UpgradeConfig, _Mapping]]] = ...) -> None: ...
 
 class WeightedCluster(_message.Message):
-    __slots__ = ("clusters", "runtime_key_prefix", "total_weight", "header_name", "use_hash_policy")
+    __slots__ = ("clusters", "header_name", "use_hash_policy")
     class ClusterWeight(_message.Message):
         __slots__ = ("name", "weight", "request_headers_to_add", "response_headers_to_add", "response_headers_to_remove", "request_headers_to_remove", "typed_per_filter_config", "cluster_header")
         class TypedPerFilterConfigEntry(_message.Message):
@@ -242,16 +220,12 @@ class WeightedCluster(_message.Message):
         cluster_header: str
         def __init__(self, name: _Optional[str] = ..., weight: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., request_headers_to_add: _Optional[_Iterable[_Union[_base_pb2.HeaderValueOption, _Mapping]]] = ..., response_headers_to_add: _Optional[_Iterable[_Union[_base_pb2.HeaderValueOption, _Mapping]]] = ..., response_headers_to_remove: _Optional[_Iterable[str]] = ..., request_headers_to_remove: _Optional[_Iterable[str]] = ..., typed_per_filter_config: _Optional[_Mapping[str, _any_pb2.Any]] = ..., cluster_header: _Optional[str] = ...) -> None: ...
     CLUSTERS_FIELD_NUMBER: _ClassVar[int]
-    RUNTIME_KEY_PREFIX_FIELD_NUMBER: _ClassVar[int]
-    TOTAL_WEIGHT_FIELD_NUMBER: _ClassVar[int]
     HEADER_NAME_FIELD_NUMBER: _ClassVar[int]
     USE_HASH_POLICY_FIELD_NUMBER: _ClassVar[int]
     clusters: _containers.RepeatedCompositeFieldContainer[WeightedCluster.ClusterWeight]
-    runtime_key_prefix: str
-    total_weight: _wrappers_pb2.UInt32Value
     header_name: str
     use_hash_policy: _wrappers_pb2.BoolValue
-    def __init__(self, clusters: _Optional[_Iterable[_Union[WeightedCluster.ClusterWeight, _Mapping]]] = ..., runtime_key_prefix: _Optional[str] = ..., total_weight: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., header_name: _Optional[str] = ..., use_hash_policy: _Optional[_Union[_wrappers_pb2.BoolValue, _Mapping]] = ...) -> None: ...
+    def __init__(self, clusters: _Optional[_Iterable[_Union[WeightedCluster.ClusterWeight, _Mapping]]] = ..., header_name: _Optional[str] = ..., use_hash_policy: _Optional[_Union[_wrappers_pb2.BoolValue, _Mapping]] = ...) -> None: ...
 
 class RetryPolicy(_message.Message):
     __slots__ = ("retry_on", "num_retries", "per_try_timeout", "retry_host_predicate", "host_selection_retry_max_attempts", "retry_back_off")
@@ -294,11 +268,9 @@ class DirectResponseAction(_message.Message):
     def __init__(self, status: _Optional[int] = ..., body: _Optional[_Union[_core_pb2.DataSource, _Mapping]] = ...) -> None: ...
 
 class FilterConfig(_message.Message):
-    __slots__ = ("config", "is_optional", "disabled")
+    __slots__ = ("config", "disabled")
     CONFIG_FIELD_NUMBER: _ClassVar[int]
-    IS_OPTIONAL_FIELD_NUMBER: _ClassVar[int]
     DISABLED_FIELD_NUMBER: _ClassVar[int]
     config: _any_pb2.Any
-    is_optional: bool
     disabled: bool
-    def __init__(self, config: _Optional[_Union[_any_pb2.Any, _Mapping]] = ..., is_optional: _Optional[bool] = ..., disabled: _Optional[bool] = ...) -> None: ...
+    def __init__(self, config: _Optional[_Union[_any_pb2.Any, _Mapping]] = ..., disabled: _Optional[bool] = ...) -> None: ...
