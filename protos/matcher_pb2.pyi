@@ -40,6 +40,72 @@ class Int64Range(_message.Message):
     end: int
     def __init__(self, start: _Optional[int] = ..., end: _Optional[int] = ...) -> None: ...
 
+class DoubleRange(_message.Message):
+    __slots__ = ("start", "end")
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    start: float
+    end: float
+    def __init__(self, start: _Optional[float] = ..., end: _Optional[float] = ...) -> None: ...
+
+class DoubleMatcher(_message.Message):
+    __slots__ = ("range", "exact")
+    RANGE_FIELD_NUMBER: _ClassVar[int]
+    EXACT_FIELD_NUMBER: _ClassVar[int]
+    range: DoubleRange
+    exact: float
+    def __init__(self, range: _Optional[_Union[DoubleRange, _Mapping]] = ..., exact: _Optional[float] = ...) -> None: ...
+
+class ValueMatcher(_message.Message):
+    __slots__ = ("null_match", "double_match", "string_match", "bool_match", "present_match", "list_match", "or_match")
+    class NullMatch(_message.Message):
+        __slots__ = ()
+        def __init__(self) -> None: ...
+    NULL_MATCH_FIELD_NUMBER: _ClassVar[int]
+    DOUBLE_MATCH_FIELD_NUMBER: _ClassVar[int]
+    STRING_MATCH_FIELD_NUMBER: _ClassVar[int]
+    BOOL_MATCH_FIELD_NUMBER: _ClassVar[int]
+    PRESENT_MATCH_FIELD_NUMBER: _ClassVar[int]
+    LIST_MATCH_FIELD_NUMBER: _ClassVar[int]
+    OR_MATCH_FIELD_NUMBER: _ClassVar[int]
+    null_match: ValueMatcher.NullMatch
+    double_match: DoubleMatcher
+    string_match: StringMatcher
+    bool_match: bool
+    present_match: bool
+    list_match: ListMatcher
+    or_match: OrMatcher
+    def __init__(self, null_match: _Optional[_Union[ValueMatcher.NullMatch, _Mapping]] = ..., double_match: _Optional[_Union[DoubleMatcher, _Mapping]] = ..., string_match: _Optional[_Union[StringMatcher, _Mapping]] = ..., bool_match: _Optional[bool] = ..., present_match: _Optional[bool] = ..., list_match: _Optional[_Union[ListMatcher, _Mapping]] = ..., or_match: _Optional[_Union[OrMatcher, _Mapping]] = ...) -> None: ...
+
+class ListMatcher(_message.Message):
+    __slots__ = ("one_of",)
+    ONE_OF_FIELD_NUMBER: _ClassVar[int]
+    one_of: ValueMatcher
+    def __init__(self, one_of: _Optional[_Union[ValueMatcher, _Mapping]] = ...) -> None: ...
+
+class OrMatcher(_message.Message):
+    __slots__ = ("value_matchers",)
+    VALUE_MATCHERS_FIELD_NUMBER: _ClassVar[int]
+    value_matchers: _containers.RepeatedCompositeFieldContainer[ValueMatcher]
+    def __init__(self, value_matchers: _Optional[_Iterable[_Union[ValueMatcher, _Mapping]]] = ...) -> None: ...
+
+class MetadataMatcher(_message.Message):
+    __slots__ = ("filter", "path", "value", "invert")
+    class PathSegment(_message.Message):
+        __slots__ = ("key",)
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        def __init__(self, key: _Optional[str] = ...) -> None: ...
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    INVERT_FIELD_NUMBER: _ClassVar[int]
+    filter: str
+    path: _containers.RepeatedCompositeFieldContainer[MetadataMatcher.PathSegment]
+    value: ValueMatcher
+    invert: bool
+    def __init__(self, filter: _Optional[str] = ..., path: _Optional[_Iterable[_Union[MetadataMatcher.PathSegment, _Mapping]]] = ..., value: _Optional[_Union[ValueMatcher, _Mapping]] = ..., invert: _Optional[bool] = ...) -> None: ...
+
 class MetadataKey(_message.Message):
     __slots__ = ("key", "path")
     class PathSegment(_message.Message):

@@ -105,7 +105,7 @@ class Route(_message.Message):
     def __init__(self, match: _Optional[_Union[RouteMatch, _Mapping]] = ..., route: _Optional[_Union[RouteAction, _Mapping]] = ..., direct_response: _Optional[_Union[DirectResponseAction, _Mapping]] = ..., metadata: _Optional[_Union[_core_pb2.Metadata, _Mapping]] = ..., request_headers_to_add: _Optional[_Iterable[_Union[_base_pb2.HeaderValueOption, _Mapping]]] = ..., response_headers_to_add: _Optional[_Iterable[_Union[_base_pb2.HeaderValueOption, _Mapping]]] = ..., response_headers_to_remove: _Optional[_Iterable[str]] = ..., request_headers_to_remove: _Optional[_Iterable[str]] = ..., typed_per_filter_config: _Optional[_Mapping[str, _any_pb2.Any]] = ..., name: _Optional[str] = ..., stat_prefix: _Optional[str] = ..., request_body_buffer_limit: _Optional[_Union[_wrappers_pb2.UInt64Value, _Mapping]] = ...) -> None: ...
 
 class RouteMatch(_message.Message):
-    __slots__ = ("prefix", "path", "safe_regex", "connect_matcher", "headers", "grpc", "runtime_fraction")
+    __slots__ = ("prefix", "path", "safe_regex", "connect_matcher", "headers", "query_parameters", "grpc", "runtime_fraction", "dynamic_metadata")
     class GrpcRouteMatchOptions(_message.Message):
         __slots__ = ()
         def __init__(self) -> None: ...
@@ -117,16 +117,20 @@ class RouteMatch(_message.Message):
     SAFE_REGEX_FIELD_NUMBER: _ClassVar[int]
     CONNECT_MATCHER_FIELD_NUMBER: _ClassVar[int]
     HEADERS_FIELD_NUMBER: _ClassVar[int]
+    QUERY_PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     GRPC_FIELD_NUMBER: _ClassVar[int]
     RUNTIME_FRACTION_FIELD_NUMBER: _ClassVar[int]
+    DYNAMIC_METADATA_FIELD_NUMBER: _ClassVar[int]
     prefix: str
     path: str
     safe_regex: _matcher_pb2.RegexMatcher
     connect_matcher: RouteMatch.ConnectMatcher
     headers: _containers.RepeatedCompositeFieldContainer[HeaderMatcher]
+    query_parameters: _containers.RepeatedCompositeFieldContainer[QueryParameterMatcher]
     grpc: RouteMatch.GrpcRouteMatchOptions
     runtime_fraction: _core_pb2.RuntimeFractionalPercent
-    def __init__(self, prefix: _Optional[str] = ..., path: _Optional[str] = ..., safe_regex: _Optional[_Union[_matcher_pb2.RegexMatcher, _Mapping]] = ..., connect_matcher: _Optional[_Union[RouteMatch.ConnectMatcher, _Mapping]] = ..., headers: _Optional[_Iterable[_Union[HeaderMatcher, _Mapping]]] = ..., grpc: _Optional[_Union[RouteMatch.GrpcRouteMatchOptions, _Mapping]] = ..., runtime_fraction: _Optional[_Union[_core_pb2.RuntimeFractionalPercent, _Mapping]] = ...) -> None: ...
+    dynamic_metadata: _containers.RepeatedCompositeFieldContainer[_matcher_pb2.MetadataMatcher]
+    def __init__(self, prefix: _Optional[str] = ..., path: _Optional[str] = ..., safe_regex: _Optional[_Union[_matcher_pb2.RegexMatcher, _Mapping]] = ..., connect_matcher: _Optional[_Union[RouteMatch.ConnectMatcher, _Mapping]] = ..., headers: _Optional[_Iterable[_Union[HeaderMatcher, _Mapping]]] = ..., query_parameters: _Optional[_Iterable[_Union[QueryParameterMatcher, _Mapping]]] = ..., grpc: _Optional[_Union[RouteMatch.GrpcRouteMatchOptions, _Mapping]] = ..., runtime_fraction: _Optional[_Union[_core_pb2.RuntimeFractionalPercent, _Mapping]] = ..., dynamic_metadata: _Optional[_Iterable[_Union[_matcher_pb2.MetadataMatcher, _Mapping]]] = ...) -> None: ...
 
 class HeaderMatcher(_message.Message):
     __slots__ = ("name", "range_match", "present_match", "string_match", "invert_match")
@@ -141,6 +145,16 @@ class HeaderMatcher(_message.Message):
     string_match: _matcher_pb2.StringMatcher
     invert_match: bool
     def __init__(self, name: _Optional[str] = ..., range_match: _Optional[_Union[_matcher_pb2.Int64Range, _Mapping]] = ..., present_match: _Optional[bool] = ..., string_match: _Optional[_Union[_matcher_pb2.StringMatcher, _Mapping]] = ..., invert_match: _Optional[bool] = ...) -> None: ...
+
+class QueryParameterMatcher(_message.Message):
+    __slots__ = ("name", "string_match", "present_match")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STRING_MATCH_FIELD_NUMBER: _ClassVar[int]
+    PRESENT_MATCH_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    string_match: _matcher_pb2.StringMatcher
+    present_match: bool
+    def __init__(self, name: _Optional[str] = ..., string_match: _Optional[_Union[_matcher_pb2.StringMatcher, _Mapping]] = ..., present_match: _Optional[bool] = ...) -> None: ...
 
 class RouteAction(_message.Message):
     __slots__ = ("cluster", "cluster_header", "weighted_clusters", "timeout", "retry_policy", "hash_policy", "cluster_not_found_response_code", "idle_timeout", "upgrade_configs")
