@@ -21,12 +21,12 @@ _PART: Final = r"[!-\-/-<>-~]"
 base64url, except for blanks and padding."""
 
 TOKEN_PATTERN: Final = (
-    rf"{_PART}+\.{_PART}+\.(?:{_PART}{{4}})*(?:{_PART}[AQgw]|{_PART}{{2}}[AEIMQUYcgkosw048])?"
+    rf"[\w-]{_PART}*\.{_PART}+\.(?:{_PART}{{4}})*(?:{_PART}[AQgw]|{_PART}{{2}}[AEIMQUYcgkosw048])?"
 )
 """Regular expression (RE2) of the tokens for which Envoy and the callout agree: JWS compact
 serialization of three parts, whose signature has no padding and no unused bits set (RFC 4648
-section 3.5). Envoy ignores the last two, and parts that are empty. It refuses a regular expression
-that is much longer."""
+section 3.5). Envoy ignores the last two, parts that are empty, and all characters before the first
+of base64url. It refuses a regular expression that is much longer."""
 
 
 def envoy_key_set(keys: KeySet, algorithms: Collection[str]) -> str | None:
