@@ -6,7 +6,7 @@ are drained.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import betterproto2
@@ -66,31 +66,44 @@ def common_filter(one: Resource, other: Resource) -> Resource:
 
 
 def verifying(providers: Mapping[str, JwtProvider]) -> JwtAuthentication:
-    """A config that verifies the token of any of these providers, and refuses no request."""
-    if not providers:
-        return NO_TOKENS
-    rules = [_rule(providers)]
-    if len(providers) > 1:
-        rules[:0] = (rule for name in providers for rule in _first_rules(providers, name))
+    """A config that verifies the token of any of these providers, and refuses no request.
+
+    With several providers, a token has the provider whose issuer it contains, or none. Envoy would
+    parse a token for each provider that it may have, so one large token of a client without
+    credentials would take as much of its time as many.
+    """
+    names = list(providers)
+    if len(names) == 1:
+        rules = [_rule(names[0])]
+    else:
+        issuers = {name: provider.issuer for name, provider in providers.items()}
+        rules = [*_rules(issuers, _plain), *_rules(issuers, _escaped)]
     return JwtAuthentication(providers=dict(providers), rules=rules)
 
 
-def _first_rules(providers: Mapping[str, JwtProvider], first: str) -> Iterator[RequirementRule]:
-    """For tokens that contain the issuer of a provider: this provider comes first.
-
-    A provider has only its own tokens in its cache, so Envoy would parse the token for every
-    provider before the right one.
-    """
-    ordered = dict.fromkeys((first, *providers))
-    for text in spellings(json.dumps(providers[first].issuer)):
-        contains = HeaderMatcher(name=AUTHORIZATION, string_match=StringMatcher(contains=text))
-        yield _rule(ordered, contains)
+def _rules(issuers: Mapping[str, str], to_json: Callable[[str], str]) -> Iterator[RequirementRule]:
+    """For tokens that contain this JSON of the issuer of a provider: they have this provider."""
+    for name, issuer in issuers.items():
+        for text in spellings(to_json(issuer)):
+            contains = StringMatcher(contains=text)
+            yield _rule(name, HeaderMatcher(name=AUTHORIZATION, string_match=contains))
 
 
-def _rule(names: Iterable[str], *conditions: HeaderMatcher) -> RequirementRule:
-    """Requests with these headers may have a token of any of these providers, in order."""
-    requirements = [JwtRequirement(provider_name=name) for name in names]
-    requirements.append(JwtRequirement(allow_missing_or_failed=Empty()))
+def _plain(issuer: str) -> str:
+    return json.dumps(issuer, ensure_ascii=False)
+
+
+def _escaped(issuer: str) -> str:
+    """Some encoders write slashes with an escape."""
+    return _plain(issuer).replace("/", r"\/")
+
+
+def _rule(name: str, *conditions: HeaderMatcher) -> RequirementRule:
+    """Requests with these headers may have a token of this provider."""
+    requirements = [
+        JwtRequirement(provider_name=name),
+        JwtRequirement(allow_missing_or_failed=Empty()),
+    ]
     any_token = JwtRequirement(requires_any=JwtRequirementOrList(requirements=requirements))
     match = RouteMatch(prefix="/", headers=list(conditions))
     return RequirementRule(match=match, requires=any_token)

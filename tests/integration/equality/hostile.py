@@ -37,6 +37,7 @@ def _plain_cases() -> Iterator[Case]:
 _GROUPS: Final[tuple[Callable[[], Iterator[Case]], ...]] = (
     _plain_cases,
     hostile_tokens.tokens_cases,
+    hostile_tokens.issuers_cases,
     hostile_tokens.times_cases,
     hostile_tokens.audiences_cases,
     hostile_tokens.claims_cases,

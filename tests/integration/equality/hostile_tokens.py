@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from tests.integration.equality.hostile_config import Case, call, credential, post
+from tests.integration.equality.hostile_config import NAME, Case, call, credential, post
 from tests.integration.equality.request import Request
 from tests.integration.equality.tokens import Credential, signing_key
 
@@ -25,6 +25,8 @@ def tokens_cases() -> Iterator[Case]:
         "two blanks": b"Bearer  " + text,
         "a tab": b"Bearer\t" + text,
         "a word before the token": b"Bearer x " + text,
+        "a quote before the token": b'Bearer "' + text,
+        "a slash before the token": b"Bearer /" + text,
         "a word after the token": b"Bearer " + text + b" x",
         "two tokens in one header": b"Bearer " + text + b", Bearer " + text,
         "a comma after the token": b"Bearer " + text + b",",
@@ -110,6 +112,24 @@ def tokens_cases() -> Iterator[Case]:
 
 def _json(valid: Credential, end: bytes) -> bytes:
     return json.dumps(valid.claims).encode()[:-1] + end
+
+
+def issuers_cases() -> Iterator[Case]:
+    """The token filter chooses the issuer by its text in the token."""
+    rsa_name = "https://rsa.test"
+    rsa = replace(credential(iss=rsa_name), key=signing_key("RS256", 0))
+    escaped = json.dumps(rsa.claims).replace("/", r"\/").encode()
+    texts = replace(rsa, raw_claims=escaped)
+    yield Case("the issuer with escapes", post("m").with_credential(texts), native=True)
+    yield Case("a later issuer in a claim", call("m", idp=rsa_name), native=True)
+    yield Case("an earlier issuer in a claim", post("m").with_credential(rsa.with_claims(idp=NAME)))
+    for name, claims in {
+        "another issuer's name": {"iss": NAME},
+        "another issuer's name in a list": {"iss": [rsa_name]},
+        "a name in a name": {"iss": f"{rsa_name}/"},
+        "a name below another name": {"iss": {"iss": rsa_name}},
+    }.items():
+        yield Case(name, post("m").with_credential(rsa.with_claims(**claims)))
 
 
 def times_cases() -> Iterator[Case]:
