@@ -29,7 +29,7 @@ from protos import matcher_pb2 as protos_dot_matcher__pb2
 from protos import route_pb2 as protos_dot_route__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19protos/http_filters.proto\x12\x0csluice.envoy\x1a\x1egoogle/protobuf/wrappers.proto\x1a\x11protos/base.proto\x1a\x11protos/core.proto\x1a\x14protos/matcher.proto\x1a\x12protos/route.proto\"O\n\x13\x45xecuteFilterAction\x12\x38\n\x0ctyped_config\x18\x01 \x01(\x0b\x32\".sluice.envoy.TypedExtensionConfig\"\xf5\x03\n\x16HeaderMutationPerRoute\x12\x41\n\tmutations\x18\x01 \x01(\x0b\x32..sluice.envoy.HeaderMutationPerRoute.Mutations\x1a\xf4\x01\n\x08Mutation\x12\x10\n\x06remove\x18\x01 \x01(\tH\x00\x12\x31\n\x06\x61ppend\x18\x02 \x01(\x0b\x32\x1f.sluice.envoy.HeaderValueOptionH\x00\x12V\n\x0fremove_on_match\x18\x03 \x01(\x0b\x32;.sluice.envoy.HeaderMutationPerRoute.Mutation.RemoveOnMatchH\x00\x1a\x41\n\rRemoveOnMatch\x12\x30\n\x0bkey_matcher\x18\x01 \x01(\x0b\x32\x1b.sluice.envoy.StringMatcherB\x08\n\x06\x61\x63tion\x1a\xa0\x01\n\tMutations\x12H\n\x11request_mutations\x18\x01 \x03(\x0b\x32-.sluice.envoy.HeaderMutationPerRoute.Mutation\x12I\n\x12response_mutations\x18\x02 \x03(\x0b\x32-.sluice.envoy.HeaderMutationPerRoute.Mutation\"\xda\x01\n\nCorsPolicy\x12>\n\x19\x61llow_origin_string_match\x18\x01 \x03(\x0b\x32\x1b.sluice.envoy.StringMatcher\x12\x15\n\rallow_methods\x18\x02 \x01(\t\x12\x15\n\rallow_headers\x18\x03 \x01(\t\x12\x16\n\x0e\x65xpose_headers\x18\x04 \x01(\t\x12\x0f\n\x07max_age\x18\x05 \x01(\t\x12\x35\n\x11\x61llow_credentials\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\"0\n\x0cRBACPerRoute\x12 \n\x04rbac\x18\x02 \x01(\x0b\x32\x12.sluice.envoy.RBAC\".\n\x04RBAC\x12&\n\x05rules\x18\x01 \x01(\x0b\x32\x17.sluice.envoy.RBACRules\"\xe7\x01\n\tRBACRules\x12.\n\x06\x61\x63tion\x18\x01 \x01(\x0e\x32\x1e.sluice.envoy.RBACRules.Action\x12\x37\n\x08policies\x18\x02 \x03(\x0b\x32%.sluice.envoy.RBACRules.PoliciesEntry\x1aI\n\rPoliciesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.sluice.envoy.RBACPolicy:\x02\x38\x01\"&\n\x06\x41\x63tion\x12\t\n\x05\x41LLOW\x10\x00\x12\x08\n\x04\x44\x45NY\x10\x01\x12\x07\n\x03LOG\x10\x02\"h\n\nRBACPolicy\x12-\n\x0bpermissions\x18\x01 \x03(\x0b\x32\x18.sluice.envoy.Permission\x12+\n\nprincipals\x18\x02 \x03(\x0b\x32\x17.sluice.envoy.Principal\"\xd4\x01\n\nPermission\x12\x31\n\tand_rules\x18\x01 \x01(\x0b\x32\x1c.sluice.envoy.Permission.SetH\x00\x12-\n\x06header\x18\x04 \x01(\x0b\x32\x1b.sluice.envoy.HeaderMatcherH\x00\x12,\n\x08not_rule\x18\x08 \x01(\x0b\x32\x18.sluice.envoy.PermissionH\x00\x1a.\n\x03Set\x12\'\n\x05rules\x18\x01 \x03(\x0b\x32\x18.sluice.envoy.PermissionB\x06\n\x04rule\"(\n\tPrincipal\x12\r\n\x03\x61ny\x18\x03 \x01(\x08H\x00\x42\x0c\n\nidentifier\"\xef\x03\n\x0eLocalRateLimit\x12\x13\n\x0bstat_prefix\x18\x01 \x01(\t\x12/\n\x0ctoken_bucket\x18\x03 \x01(\x0b\x32\x19.sluice.envoy.TokenBucket\x12>\n\x0e\x66ilter_enabled\x18\x04 \x01(\x0b\x32&.sluice.envoy.RuntimeFractionalPercent\x12?\n\x0f\x66ilter_enforced\x18\x05 \x01(\x0b\x32&.sluice.envoy.RuntimeFractionalPercent\x12@\n\x17response_headers_to_add\x18\x06 \x03(\x0b\x32\x1f.sluice.envoy.HeaderValueOption\x12;\n\x0b\x64\x65scriptors\x18\x08 \x03(\x0b\x32&.sluice.envoy.LocalRateLimitDescriptor\x12*\n\"rate_limited_as_resource_exhausted\x18\x0f \x01(\x08\x12,\n\x0brate_limits\x18\x11 \x03(\x0b\x32\x17.sluice.envoy.RateLimit\x12=\n\x17max_dynamic_descriptors\x18\x12 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"\xaf\x01\n\x18LocalRateLimitDescriptor\x12=\n\x07\x65ntries\x18\x01 \x03(\x0b\x32,.sluice.envoy.LocalRateLimitDescriptor.Entry\x12/\n\x0ctoken_bucket\x18\x02 \x01(\x0b\x32\x19.sluice.envoy.TokenBucket\x1a#\n\x05\x45ntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\xab\x04\n\tRateLimit\x12/\n\x07\x61\x63tions\x18\x03 \x03(\x0b\x32\x1e.sluice.envoy.RateLimit.Action\x1a\xec\x03\n\x06\x41\x63tion\x12;\n\x08metadata\x18\x08 \x01(\x0b\x32\'.sluice.envoy.RateLimit.Action.MetaDataH\x00\x12S\n\x15masked_remote_address\x18\n \x01(\x0b\x32\x32.sluice.envoy.RateLimit.Action.MaskedRemoteAddressH\x00\x1a\xea\x01\n\x08MetaData\x12\x16\n\x0e\x64\x65scriptor_key\x18\x01 \x01(\t\x12/\n\x0cmetadata_key\x18\x02 \x01(\x0b\x32\x19.sluice.envoy.MetadataKey\x12>\n\x06source\x18\x04 \x01(\x0e\x32..sluice.envoy.RateLimit.Action.MetaData.Source\"U\n\x06Source\x12\x0b\n\x07\x44YNAMIC\x10\x00\x12\x0f\n\x0bROUTE_ENTRY\x10\x01\x12\x11\n\rCLUSTER_ENTRY\x10\x02\x12\x1a\n\x16\x43LUSTER_LOCALITY_ENTRY\x10\x03\x1aO\n\x13MaskedRemoteAddress\x12\x38\n\x12v6_prefix_mask_len\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32ValueB\x12\n\x10\x61\x63tion_specifierb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19protos/http_filters.proto\x12\x0csluice.envoy\x1a\x1egoogle/protobuf/wrappers.proto\x1a\x11protos/base.proto\x1a\x11protos/core.proto\x1a\x14protos/matcher.proto\x1a\x12protos/route.proto\"O\n\x13\x45xecuteFilterAction\x12\x38\n\x0ctyped_config\x18\x01 \x01(\x0b\x32\".sluice.envoy.TypedExtensionConfig\"\x0c\n\nSkipFilter\"J\n\x1c\x45xtensionWithMatcherPerRoute\x12*\n\x0bxds_matcher\x18\x01 \x01(\x0b\x32\x15.sluice.envoy.Matcher\"\xf5\x03\n\x16HeaderMutationPerRoute\x12\x41\n\tmutations\x18\x01 \x01(\x0b\x32..sluice.envoy.HeaderMutationPerRoute.Mutations\x1a\xf4\x01\n\x08Mutation\x12\x10\n\x06remove\x18\x01 \x01(\tH\x00\x12\x31\n\x06\x61ppend\x18\x02 \x01(\x0b\x32\x1f.sluice.envoy.HeaderValueOptionH\x00\x12V\n\x0fremove_on_match\x18\x03 \x01(\x0b\x32;.sluice.envoy.HeaderMutationPerRoute.Mutation.RemoveOnMatchH\x00\x1a\x41\n\rRemoveOnMatch\x12\x30\n\x0bkey_matcher\x18\x01 \x01(\x0b\x32\x1b.sluice.envoy.StringMatcherB\x08\n\x06\x61\x63tion\x1a\xa0\x01\n\tMutations\x12H\n\x11request_mutations\x18\x01 \x03(\x0b\x32-.sluice.envoy.HeaderMutationPerRoute.Mutation\x12I\n\x12response_mutations\x18\x02 \x03(\x0b\x32-.sluice.envoy.HeaderMutationPerRoute.Mutation\"\xda\x01\n\nCorsPolicy\x12>\n\x19\x61llow_origin_string_match\x18\x01 \x03(\x0b\x32\x1b.sluice.envoy.StringMatcher\x12\x15\n\rallow_methods\x18\x02 \x01(\t\x12\x15\n\rallow_headers\x18\x03 \x01(\t\x12\x16\n\x0e\x65xpose_headers\x18\x04 \x01(\t\x12\x0f\n\x07max_age\x18\x05 \x01(\t\x12\x35\n\x11\x61llow_credentials\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\"0\n\x0cRBACPerRoute\x12 \n\x04rbac\x18\x02 \x01(\x0b\x32\x12.sluice.envoy.RBAC\".\n\x04RBAC\x12&\n\x05rules\x18\x01 \x01(\x0b\x32\x17.sluice.envoy.RBACRules\"\xe7\x01\n\tRBACRules\x12.\n\x06\x61\x63tion\x18\x01 \x01(\x0e\x32\x1e.sluice.envoy.RBACRules.Action\x12\x37\n\x08policies\x18\x02 \x03(\x0b\x32%.sluice.envoy.RBACRules.PoliciesEntry\x1aI\n\rPoliciesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.sluice.envoy.RBACPolicy:\x02\x38\x01\"&\n\x06\x41\x63tion\x12\t\n\x05\x41LLOW\x10\x00\x12\x08\n\x04\x44\x45NY\x10\x01\x12\x07\n\x03LOG\x10\x02\"h\n\nRBACPolicy\x12-\n\x0bpermissions\x18\x01 \x03(\x0b\x32\x18.sluice.envoy.Permission\x12+\n\nprincipals\x18\x02 \x03(\x0b\x32\x17.sluice.envoy.Principal\"\xd4\x01\n\nPermission\x12\x31\n\tand_rules\x18\x01 \x01(\x0b\x32\x1c.sluice.envoy.Permission.SetH\x00\x12-\n\x06header\x18\x04 \x01(\x0b\x32\x1b.sluice.envoy.HeaderMatcherH\x00\x12,\n\x08not_rule\x18\x08 \x01(\x0b\x32\x18.sluice.envoy.PermissionH\x00\x1a.\n\x03Set\x12\'\n\x05rules\x18\x01 \x03(\x0b\x32\x18.sluice.envoy.PermissionB\x06\n\x04rule\"(\n\tPrincipal\x12\r\n\x03\x61ny\x18\x03 \x01(\x08H\x00\x42\x0c\n\nidentifier\"\xef\x03\n\x0eLocalRateLimit\x12\x13\n\x0bstat_prefix\x18\x01 \x01(\t\x12/\n\x0ctoken_bucket\x18\x03 \x01(\x0b\x32\x19.sluice.envoy.TokenBucket\x12>\n\x0e\x66ilter_enabled\x18\x04 \x01(\x0b\x32&.sluice.envoy.RuntimeFractionalPercent\x12?\n\x0f\x66ilter_enforced\x18\x05 \x01(\x0b\x32&.sluice.envoy.RuntimeFractionalPercent\x12@\n\x17response_headers_to_add\x18\x06 \x03(\x0b\x32\x1f.sluice.envoy.HeaderValueOption\x12;\n\x0b\x64\x65scriptors\x18\x08 \x03(\x0b\x32&.sluice.envoy.LocalRateLimitDescriptor\x12*\n\"rate_limited_as_resource_exhausted\x18\x0f \x01(\x08\x12,\n\x0brate_limits\x18\x11 \x03(\x0b\x32\x17.sluice.envoy.RateLimit\x12=\n\x17max_dynamic_descriptors\x18\x12 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"\xaf\x01\n\x18LocalRateLimitDescriptor\x12=\n\x07\x65ntries\x18\x01 \x03(\x0b\x32,.sluice.envoy.LocalRateLimitDescriptor.Entry\x12/\n\x0ctoken_bucket\x18\x02 \x01(\x0b\x32\x19.sluice.envoy.TokenBucket\x1a#\n\x05\x45ntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\xab\x04\n\tRateLimit\x12/\n\x07\x61\x63tions\x18\x03 \x03(\x0b\x32\x1e.sluice.envoy.RateLimit.Action\x1a\xec\x03\n\x06\x41\x63tion\x12;\n\x08metadata\x18\x08 \x01(\x0b\x32\'.sluice.envoy.RateLimit.Action.MetaDataH\x00\x12S\n\x15masked_remote_address\x18\n \x01(\x0b\x32\x32.sluice.envoy.RateLimit.Action.MaskedRemoteAddressH\x00\x1a\xea\x01\n\x08MetaData\x12\x16\n\x0e\x64\x65scriptor_key\x18\x01 \x01(\t\x12/\n\x0cmetadata_key\x18\x02 \x01(\x0b\x32\x19.sluice.envoy.MetadataKey\x12>\n\x06source\x18\x04 \x01(\x0e\x32..sluice.envoy.RateLimit.Action.MetaData.Source\"U\n\x06Source\x12\x0b\n\x07\x44YNAMIC\x10\x00\x12\x0f\n\x0bROUTE_ENTRY\x10\x01\x12\x11\n\rCLUSTER_ENTRY\x10\x02\x12\x1a\n\x16\x43LUSTER_LOCALITY_ENTRY\x10\x03\x1aO\n\x13MaskedRemoteAddress\x12\x38\n\x12v6_prefix_mask_len\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32ValueB\x12\n\x10\x61\x63tion_specifierb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,48 +40,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RBACRULES_POLICIESENTRY']._serialized_options = b'8\001'
   _globals['_EXECUTEFILTERACTION']._serialized_start=155
   _globals['_EXECUTEFILTERACTION']._serialized_end=234
-  _globals['_HEADERMUTATIONPERROUTE']._serialized_start=237
-  _globals['_HEADERMUTATIONPERROUTE']._serialized_end=738
-  _globals['_HEADERMUTATIONPERROUTE_MUTATION']._serialized_start=331
-  _globals['_HEADERMUTATIONPERROUTE_MUTATION']._serialized_end=575
-  _globals['_HEADERMUTATIONPERROUTE_MUTATION_REMOVEONMATCH']._serialized_start=500
-  _globals['_HEADERMUTATIONPERROUTE_MUTATION_REMOVEONMATCH']._serialized_end=565
-  _globals['_HEADERMUTATIONPERROUTE_MUTATIONS']._serialized_start=578
-  _globals['_HEADERMUTATIONPERROUTE_MUTATIONS']._serialized_end=738
-  _globals['_CORSPOLICY']._serialized_start=741
-  _globals['_CORSPOLICY']._serialized_end=959
-  _globals['_RBACPERROUTE']._serialized_start=961
-  _globals['_RBACPERROUTE']._serialized_end=1009
-  _globals['_RBAC']._serialized_start=1011
-  _globals['_RBAC']._serialized_end=1057
-  _globals['_RBACRULES']._serialized_start=1060
-  _globals['_RBACRULES']._serialized_end=1291
-  _globals['_RBACRULES_POLICIESENTRY']._serialized_start=1178
-  _globals['_RBACRULES_POLICIESENTRY']._serialized_end=1251
-  _globals['_RBACRULES_ACTION']._serialized_start=1253
-  _globals['_RBACRULES_ACTION']._serialized_end=1291
-  _globals['_RBACPOLICY']._serialized_start=1293
-  _globals['_RBACPOLICY']._serialized_end=1397
-  _globals['_PERMISSION']._serialized_start=1400
-  _globals['_PERMISSION']._serialized_end=1612
-  _globals['_PERMISSION_SET']._serialized_start=1558
-  _globals['_PERMISSION_SET']._serialized_end=1604
-  _globals['_PRINCIPAL']._serialized_start=1614
-  _globals['_PRINCIPAL']._serialized_end=1654
-  _globals['_LOCALRATELIMIT']._serialized_start=1657
-  _globals['_LOCALRATELIMIT']._serialized_end=2152
-  _globals['_LOCALRATELIMITDESCRIPTOR']._serialized_start=2155
-  _globals['_LOCALRATELIMITDESCRIPTOR']._serialized_end=2330
-  _globals['_LOCALRATELIMITDESCRIPTOR_ENTRY']._serialized_start=2295
-  _globals['_LOCALRATELIMITDESCRIPTOR_ENTRY']._serialized_end=2330
-  _globals['_RATELIMIT']._serialized_start=2333
-  _globals['_RATELIMIT']._serialized_end=2888
-  _globals['_RATELIMIT_ACTION']._serialized_start=2396
-  _globals['_RATELIMIT_ACTION']._serialized_end=2888
-  _globals['_RATELIMIT_ACTION_METADATA']._serialized_start=2553
-  _globals['_RATELIMIT_ACTION_METADATA']._serialized_end=2787
-  _globals['_RATELIMIT_ACTION_METADATA_SOURCE']._serialized_start=2702
-  _globals['_RATELIMIT_ACTION_METADATA_SOURCE']._serialized_end=2787
-  _globals['_RATELIMIT_ACTION_MASKEDREMOTEADDRESS']._serialized_start=2789
-  _globals['_RATELIMIT_ACTION_MASKEDREMOTEADDRESS']._serialized_end=2868
+  _globals['_SKIPFILTER']._serialized_start=236
+  _globals['_SKIPFILTER']._serialized_end=248
+  _globals['_EXTENSIONWITHMATCHERPERROUTE']._serialized_start=250
+  _globals['_EXTENSIONWITHMATCHERPERROUTE']._serialized_end=324
+  _globals['_HEADERMUTATIONPERROUTE']._serialized_start=327
+  _globals['_HEADERMUTATIONPERROUTE']._serialized_end=828
+  _globals['_HEADERMUTATIONPERROUTE_MUTATION']._serialized_start=421
+  _globals['_HEADERMUTATIONPERROUTE_MUTATION']._serialized_end=665
+  _globals['_HEADERMUTATIONPERROUTE_MUTATION_REMOVEONMATCH']._serialized_start=590
+  _globals['_HEADERMUTATIONPERROUTE_MUTATION_REMOVEONMATCH']._serialized_end=655
+  _globals['_HEADERMUTATIONPERROUTE_MUTATIONS']._serialized_start=668
+  _globals['_HEADERMUTATIONPERROUTE_MUTATIONS']._serialized_end=828
+  _globals['_CORSPOLICY']._serialized_start=831
+  _globals['_CORSPOLICY']._serialized_end=1049
+  _globals['_RBACPERROUTE']._serialized_start=1051
+  _globals['_RBACPERROUTE']._serialized_end=1099
+  _globals['_RBAC']._serialized_start=1101
+  _globals['_RBAC']._serialized_end=1147
+  _globals['_RBACRULES']._serialized_start=1150
+  _globals['_RBACRULES']._serialized_end=1381
+  _globals['_RBACRULES_POLICIESENTRY']._serialized_start=1268
+  _globals['_RBACRULES_POLICIESENTRY']._serialized_end=1341
+  _globals['_RBACRULES_ACTION']._serialized_start=1343
+  _globals['_RBACRULES_ACTION']._serialized_end=1381
+  _globals['_RBACPOLICY']._serialized_start=1383
+  _globals['_RBACPOLICY']._serialized_end=1487
+  _globals['_PERMISSION']._serialized_start=1490
+  _globals['_PERMISSION']._serialized_end=1702
+  _globals['_PERMISSION_SET']._serialized_start=1648
+  _globals['_PERMISSION_SET']._serialized_end=1694
+  _globals['_PRINCIPAL']._serialized_start=1704
+  _globals['_PRINCIPAL']._serialized_end=1744
+  _globals['_LOCALRATELIMIT']._serialized_start=1747
+  _globals['_LOCALRATELIMIT']._serialized_end=2242
+  _globals['_LOCALRATELIMITDESCRIPTOR']._serialized_start=2245
+  _globals['_LOCALRATELIMITDESCRIPTOR']._serialized_end=2420
+  _globals['_LOCALRATELIMITDESCRIPTOR_ENTRY']._serialized_start=2385
+  _globals['_LOCALRATELIMITDESCRIPTOR_ENTRY']._serialized_end=2420
+  _globals['_RATELIMIT']._serialized_start=2423
+  _globals['_RATELIMIT']._serialized_end=2978
+  _globals['_RATELIMIT_ACTION']._serialized_start=2486
+  _globals['_RATELIMIT_ACTION']._serialized_end=2978
+  _globals['_RATELIMIT_ACTION_METADATA']._serialized_start=2643
+  _globals['_RATELIMIT_ACTION_METADATA']._serialized_end=2877
+  _globals['_RATELIMIT_ACTION_METADATA_SOURCE']._serialized_start=2792
+  _globals['_RATELIMIT_ACTION_METADATA_SOURCE']._serialized_end=2877
+  _globals['_RATELIMIT_ACTION_MASKEDREMOTEADDRESS']._serialized_start=2879
+  _globals['_RATELIMIT_ACTION_MASKEDREMOTEADDRESS']._serialized_end=2958
 # @@protoc_insertion_point(module_scope)

@@ -18,6 +18,16 @@ class ExecuteFilterAction(_message.Message):
     typed_config: _core_pb2.TypedExtensionConfig
     def __init__(self, typed_config: _Optional[_Union[_core_pb2.TypedExtensionConfig, _Mapping]] = ...) -> None: ...
 
+class SkipFilter(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ExtensionWithMatcherPerRoute(_message.Message):
+    __slots__ = ("xds_matcher",)
+    XDS_MATCHER_FIELD_NUMBER: _ClassVar[int]
+    xds_matcher: _matcher_pb2.Matcher
+    def __init__(self, xds_matcher: _Optional[_Union[_matcher_pb2.Matcher, _Mapping]] = ...) -> None: ...
+
 class HeaderMutationPerRoute(_message.Message):
     __slots__ = ("mutations",)
     class Mutation(_message.Message):

@@ -29,10 +29,10 @@ from xds.resources import (
 )
 from xds.resources.callout_cluster import callout_cluster
 from xds.resources.envoy_versions import CALLOUT_ONLY
-from xds.resources.filters import EXT_PROC
 from xds.resources.jwt_authn import Tokens
 from xds.resources.listener import listener
 from xds.resources.models import CompiledModel, ModelCache
+from xds.resources.omitted_callout import EXT_PROC
 from xds.resources.policy import policy
 from xds.resources.proto_messages import serialized
 from xds.resources.rate_limit_config import rate_limit_configs
@@ -147,7 +147,7 @@ def _routes(inputs: _Inputs) -> Resources:
         others,
         native.admissible(callers, public=public) if any(each.native for each in plans) else None,
     )
-    removed = jwt_authn.removed_headers(inputs.policy.auth)
+    removed = jwt_authn.removed_credentials(inputs.policy.auth)
     parts = routes.route_configuration(config, matcher, removed)
     return {names.ROUTE_CONFIGURATION: Resource.of(*parts)}
 

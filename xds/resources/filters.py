@@ -32,14 +32,11 @@ from xds.resources import (
     grpc_bridge,
     header_mutations,
     local_rate_limit,
-    native_mark,
+    omitted_callout,
     server_status,
 )
 from xds.resources.data_plane_messages import grpc_service, pack
 from xds.resources.proto_messages import seconds
-
-EXT_PROC: Final = "envoy.filters.http.ext_proc"
-"""The name of the filter that calls the callout."""
 
 MAX_WAIT = MAX_MESSAGE_TIMEOUT + MAX_CONVERSION_TIMEOUT
 """Seconds: the maximum of `override_message_timeout`, by which the callout extends the timeout of
@@ -98,18 +95,9 @@ def _jwt(_: GatewayConfig) -> HttpFilter:
 
 
 def _ext_proc(config: GatewayConfig) -> HttpFilter:
-    """The callout, which Envoy omits from requests that a native route admits.
-
-    `ExtProcPerRoute` would do the same, but each one takes Envoy much more time and memory.
-    """
-    return HttpFilter(
-        name=EXT_PROC,
-        typed_config=native_mark.unless_marked(EXT_PROC, external_processor(config.callout)),
-    )
-
-
-def _native_mark(_: GatewayConfig) -> HttpFilter:
-    return native_mark.mark_filter()
+    """The callout, which Envoy omits from requests that a native route admits."""
+    omissible = omitted_callout.unless_omitted(external_processor(config.callout))
+    return HttpFilter(name=omitted_callout.EXT_PROC, typed_config=omissible)
 
 
 def _origin(_: GatewayConfig) -> HttpFilter:
@@ -152,7 +140,6 @@ HTTP_FILTERS: Final[tuple[FilterBuilder, ...]] = (
     _origin,
     _body_length,
     _jwt,
-    _native_mark,
     _ext_proc,
     _grpc_http1_bridge,
     _failed_handshakes,

@@ -25,7 +25,7 @@ from sluice.config.placement import issuer_obstacle
 from sluice.contract import headers
 from sluice.contract.names import JWT_FILTER
 from sluice.keys.key_set import KeySet
-from xds.resources import native_mark, proto_messages, token_headers
+from xds.resources import proto_messages, token_headers
 from xds.resources.extensions import verifying
 from xds.resources.key_sets import TOKEN_PATTERN, envoy_key_set
 from xds.resources.native.conditions import BEARER, Callers, NativeIssuer
@@ -117,10 +117,9 @@ def omit(route: Route) -> None:
     route.typed_per_filter_config[JWT_FILTER].CopyFrom(proto_messages.disabled())
 
 
-def removed_headers(auth: Auth) -> list[str]:
-    """Request headers of the client and of the mark that must not reach a model server."""
-    credentials = () if auth.forward_credentials else (*headers.CREDENTIALS, auth.api_key_header)
-    return [*credentials, native_mark.MARK]
+def removed_credentials(auth: Auth) -> tuple[str, ...]:
+    """The request headers of a client's credentials that must not reach a model server."""
+    return () if auth.forward_credentials else (*headers.CREDENTIALS, auth.api_key_header)
 
 
 def _providers(tokens: Tokens, claims: Iterable[str]) -> Mapping[str, tuple[JwtProvider, str]]:

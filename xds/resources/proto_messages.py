@@ -33,6 +33,9 @@ PACKED: Final[Mapping[type[Message], str]] = {
     http_filters_pb2.ExecuteFilterAction: (
         "envoy.extensions.filters.http.composite.v3.ExecuteFilterAction"
     ),
+    http_filters_pb2.ExtensionWithMatcherPerRoute: (
+        "envoy.extensions.common.matching.v3.ExtensionWithMatcherPerRoute"
+    ),
     http_filters_pb2.HeaderMutationPerRoute: (
         "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute"
     ),
@@ -40,6 +43,7 @@ PACKED: Final[Mapping[type[Message], str]] = {
         "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
     ),
     http_filters_pb2.RBACPerRoute: "envoy.extensions.filters.http.rbac.v3.RBACPerRoute",
+    http_filters_pb2.SkipFilter: "envoy.extensions.filters.common.matcher.action.v3.SkipFilter",
     matcher_pb2.HttpRequestHeaderMatchInput: "envoy.type.matcher.v3.HttpRequestHeaderMatchInput",
     matcher_pb2.Matcher: "xds.type.matcher.v3.Matcher",
     route_pb2.FilterConfig: "envoy.config.route.v3.FilterConfig",

@@ -26,7 +26,6 @@ from xds.protocol.snapshot import Snapshot
 from xds.resources import build
 from xds.resources.build import COMPILERS
 from xds.resources.local_replies import ReplyMapping, reply_mappings
-from xds.resources.native_mark import FILTER
 
 HERE = Path(__file__).parent
 
@@ -132,12 +131,12 @@ def test_envoy_ejects_all_workers_but_one(workers: int) -> None:
 
 def test_the_filters_are_in_order_and_the_callout_fails_closed() -> None:
     filters = manager(compiled()).http_filters
-    cors, readiness, *limits, origins, body_length = filters[:-6]
-    tokens, mark, ext_proc, bridge, handshakes, router = filters[-6:]
+    cors, readiness, *limits, origins, body_length = filters[:-5]
+    tokens, ext_proc, bridge, handshakes, router = filters[-5:]
     assert cors.name == "envoy.filters.http.cors"
     assert readiness.name == "envoy.filters.http.health_check"
     assert body_length.name == "sluice.body_length"
-    assert [tokens.name, mark.name] == [JWT_FILTER, FILTER]
+    assert tokens.name == JWT_FILTER
     assert all(".local_ratelimit." in limit.name for limit in limits)
     assert [item.name.rpartition(".")[2] for item in (origins, ext_proc, bridge, router)] == [
         "rbac",

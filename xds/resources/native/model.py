@@ -20,7 +20,7 @@ from sluice.config.placement import BUCKETS, Pick, Plan, Test, Way, native_metho
 from sluice.contract import headers, names
 from sluice.contract.paths import OIP_PREFIX
 from sluice.contract.reasons import Reason
-from xds.resources import failed_handshakes, native_mark, token_headers
+from xds.resources import failed_handshakes, omitted_callout, token_headers
 from xds.resources.native.comparisons import GroupClaims, comparable_lists, predicate, undecidable
 from xds.resources.native.conditions import BEARER
 from xds.resources.native.predicates import (
@@ -253,7 +253,7 @@ def _native_route(each: NativeModel, more: tuple[RouteCondition, ...], runtime_k
     # Native requests are no handshakes.
     route.route.ClearField("upgrade_configs")
     failed_handshakes.omit(route)
-    native_mark.mark(route)
+    omitted_callout.omit(route)
     return route
 
 
