@@ -5,6 +5,7 @@ one model in the file; its cost is the CPU time of Envoy until the new table is 
 """
 
 import argparse
+import re
 import tempfile
 import time
 import urllib.request
@@ -43,6 +44,10 @@ def gateway(models: int, server: str, *, edited: int = 0) -> GatewayConfig:
         for number in range(models)
     }
     return GatewayConfig.model_validate({"models": made, "limits": {"listener": None}})
+
+
+RUNTIME_KEY = re.compile(rb"sluice\.native\.[0-9a-f]+\.m\d+(?:/v\d)?")
+"""Switches native routes on; without workers, nothing else does."""
 
 
 def table(config: GatewayConfig) -> bytes:
@@ -132,7 +137,8 @@ def _measure(folder: Path, variant: OneTable | TableForEachModel, models: int) -
     server = local_address(model)
     file = folder / "routes.pb"
     file.write_bytes(variant.response(gateway(models, server), "0"))
-    config = _envoy(variant.manager(file), server, port, admin, models)
+    keys = RUNTIME_KEY.findall(file.read_bytes())
+    config = _envoy(variant.manager(file), keys, server, port, admin, models)
     with envoy(upstream_config(model), folder / "model.json", [model]):
         started = time.perf_counter()
         with envoy(config, folder / "envoy.json", [port]) as process:
@@ -186,8 +192,9 @@ def _load(pid: int, port: int, model: int, script: Path) -> float:
 
 
 def _envoy(
-    routes: Mapping[str, object], server: str, port: int, admin: int, models: int
+    routes: Mapping[str, object], keys: list[bytes], server: str, port: int, admin: int, models: int
 ) -> dict[str, object]:
+    layer = {"name": "native", "static_layer": {key.decode(): 100 for key in keys}}
     host, _, number = server.rpartition(":")
     address = {"socket_address": {"address": host, "port_value": int(number)}}
     clusters = [
@@ -216,6 +223,7 @@ def _envoy(
     }
     return {
         "node": {"id": "bench", "cluster": "bench"},
+        "layered_runtime": {"layers": [layer]},
         "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": admin}}},
         "static_resources": {"listeners": [listener], "clusters": clusters},
     }
