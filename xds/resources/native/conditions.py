@@ -83,7 +83,8 @@ def _token_is_unambiguous(_: Callers) -> Predicate:
     It also writes text like a list into a header as it writes a list.
     """
     found = "|".join((*_CRITICAL, TEXT_LIKE_A_LIST))
-    return negated(matches(AUTHORIZATION, rf"\C*(?:{found})\C*"))
+    # The signature comes after the last point, and may be any bytes.
+    return negated(matches(AUTHORIZATION, rf"\C*(?:{found})\C*\.\C*"))
 
 
 def _audience_is_one_of_the_issuer(callers: Callers) -> Predicate:
