@@ -22,9 +22,11 @@ import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from hashlib import sha256
+from types import MappingProxyType
+from typing import Final
 
 from extproc.decision import Admission, Reads, declared_reads
 from extproc.policy.compiled import Policy
@@ -44,7 +46,7 @@ MAX_MESSAGE = 2048
 
 MAX_RESPONSE = 512
 """Maximum bytes of a response to cache. Clients choose its subject and the names of removed
-headers, so all entries take about 16 MiB at most."""
+headers, so without a bound they could fill the memory."""
 
 _FIXED_LENGTH = {REQUEST_ID: 36, TRACEPARENT: 55}
 """Lengths of the values that the key omits: a UUID, and version 00 of traceparent
@@ -151,7 +153,7 @@ class AdmissionCache:
             return
         if len(self._cached) >= MAX_ENTRIES:
             self._cached.popitem(last=False)
-        self._cached[digest] = admission
+        self._cached[digest] = _without_claims(admission)
 
     def _seen_before(self, key_hash: int) -> bool:
         if key_hash in self._seen:
@@ -171,6 +173,21 @@ class AdmissionCache:
         self._cached.clear()
         self._seen.clear()
         self._key_generation = policy.authenticator.key_generation
+
+
+def _without_claims(cached: CachedAdmission) -> CachedAdmission:
+    """The admission without the claims of the token, which may need much more memory than it.
+
+    A hit needs no claims, only the time at which the token expires.
+    """
+    identity = cached.admission.identity
+    if not identity.claims:
+        return cached
+    identity = replace(identity, groups=frozenset(), claims=_NO_CLAIMS)
+    return replace(cached, admission=replace(cached.admission, identity=identity))
+
+
+_NO_CLAIMS: Final[Mapping[str, object]] = MappingProxyType({})
 
 
 def cacheable(reads: Reads) -> bool:

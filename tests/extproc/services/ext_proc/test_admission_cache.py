@@ -1,7 +1,9 @@
 """Tests of the admission cache: a hit gives the same response as a decision."""
 
 import asyncio
+import gc
 import time
+import tracemalloc
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -355,6 +357,25 @@ def test_a_body_after_a_hit_passes() -> None:
         _, passed = service.process(message, body(b"0123456789", end_of_stream=True))
         assert passed.WhichOneof("response") == "request_body"
     assert service.hits == 1
+
+
+def test_a_cached_admission_keeps_no_claims() -> None:
+    """An issuer chooses how many claims a token has."""
+    auth = {"issuers": [issuer()], "token_cache_entries": 1}
+    service = Service(document({"m": {"access": {}}}, auth=auth))
+    claims = {f"c{number}": number for number in range(100)}
+    requests = [headers(authorization=bearer(sub=f"s{n}", **claims)) for n in range(50)]
+    tracemalloc.start()
+    for request in requests:
+        service.send_twice(request)
+    gc.collect()
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert service.hits == 0
+    for request in requests:
+        service.send(request)
+    assert service.hits == len(requests)
+    assert used < 5000 * len(requests)
 
 
 @pytest.mark.usefixtures("small_cache")
