@@ -77,7 +77,8 @@ def verifying(providers: Mapping[str, JwtProvider]) -> JwtAuthentication:
         rules = [_rule(names[0])]
     else:
         issuers = {name: provider.issuer for name, provider in providers.items()}
-        rules = [*_rules(issuers, _plain), *_rules(issuers, _escaped)]
+        with_slash = {name: issuer for name, issuer in issuers.items() if "/" in issuer}
+        rules = [*_rules(issuers, _plain), *_rules(with_slash, _escaped)]
     return JwtAuthentication(providers=dict(providers), rules=rules)
 
 
