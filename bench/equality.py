@@ -2,6 +2,10 @@
 
 Run it with `python -m bench.equality --requests 1000000`. It exits with 1 if an answer differs, and
 prints the request and its config. `--first N` starts with config N, to repeat a difference.
+
+With `--mutations`, it leaves out each matcher of the native routes of one config in turn instead,
+and exits with 1 if the comparison does not notice one of them, or if it notices one that is said to
+be equivalent.
 """
 
 import argparse
@@ -14,11 +18,17 @@ import time
 import uvloop
 
 from tests.integration.equality.compare import Tally, compare_world
+from tests.integration.equality.every_rule import every_rule
 from tests.integration.equality.gateway import equality_gateway
+from tests.integration.equality.mutations.check import MutationCheck, Report
+from tests.integration.equality.mutations.equivalents import EQUIVALENTS
 
 REQUESTS_PER_CONFIG = 20_000
 MAX_SHOWN = 20
 """Differences that are printed in full."""
+
+SHOWN_AFTER = 300
+"""Mutations after which the outcomes so far are printed."""
 
 
 def main() -> int:
@@ -27,8 +37,12 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=1_000_000)
     parser.add_argument("--seed", default="equality", help="determines the configs and requests")
     parser.add_argument("--first", type=int, default=0, help="number of the first config")
+    parser.add_argument("--mutations", action="store_true", help="leave out each matcher in turn")
+    parser.add_argument("--limit", type=int, default=3_000, help="requests for each mutation")
     options = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
+    if options.mutations:
+        return _show(uvloop.run(_mutate(options.limit)))
     tally = uvloop.run(_compare(options.requests, options.seed, options.first))
     for difference in tally.differences[:MAX_SHOWN]:
         print(difference, end="\n\n")
@@ -41,6 +55,30 @@ def main() -> int:
     )
     print(f"{len(tally.differences)} apart")
     return 1 if tally.differences else 0
+
+
+async def _mutate(limit: int) -> Report:
+    async with equality_gateway() as gateway:
+        check = MutationCheck(gateway, every_rule(gateway.model_port), limit)
+        found = await check.start()
+        started = time.monotonic()
+        for at in range(0, len(found), SHOWN_AFTER):
+            await check.check(found[at : at + SHOWN_AFTER])
+            print(f"{time.monotonic() - started:.0f} s: {check.report}", flush=True)
+    return check.report
+
+
+def _show(report: Report) -> int:
+    """Print what is wrong. Returns 1 if something is."""
+    unexpected = report.unexpected()
+    for difference in report.differences[:MAX_SHOWN]:
+        print(f"without a mutation: {difference}", end="\n\n")
+    for equivalent in EQUIVALENTS:
+        print(f"equivalent: {' '.join(equivalent.parts)}: {equivalent.reason}")
+    for name in unexpected:
+        print(f"unexpected: {name}")
+    print(report)
+    return 1 if unexpected or report.differences else 0
 
 
 async def _compare(count: int, seed: str, first: int) -> Tally:

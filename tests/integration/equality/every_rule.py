@@ -1,9 +1,14 @@
 """A config of few models, which have all rules that native routes express."""
 
+from typing import Final
+
 from tests.integration.equality import policies
 from tests.integration.equality.compare import endpoint
 from tests.integration.equality.policies import Config, TestIssuer, World
 from tests.integration.equality.tokens import SigningKey, key_set, signing_key
+
+BY_CALLOUT: Final = {"name": "x-lang", "value": "a, b"}
+"""A header by which only the callout chooses a canary."""
 
 
 def every_rule(port: int) -> World:
@@ -15,7 +20,7 @@ def every_rule(port: int) -> World:
 
     issuers = [
         _issuer("https://one.test", "api", signing_key("EdDSA", 0), "group"),
-        _issuer("https://two.test", "https://api.test/", signing_key("EdDSA", 1), "groups"),
+        _issuer("https://two.test", "https://api.test/", signing_key("RS256", 1), "groups"),
     ]
     config: Config = {
         "auth": {
@@ -35,14 +40,10 @@ def every_rule(port: int) -> World:
                 claim_rules=[
                     {"claim": "group", "value": "vip", "version": "v2"},
                     {"claim": "tier", "match": "prefix", "value": "silv", "version": "v10"},
+                    {"claim": "scope", "value": "gold", "version": "v10"},
                 ],
+                canaries=[{"version": "v2", "percent": 0, "headers": [BY_CALLOUT]}],
                 max_body=64, methods=["POST", "PUT"], content_types=["application/json", "image/*"],
-            ),
-            "mm": model(
-                "mm", "v1", "v2",
-                canaries=[{"version": "v2", "percent": 40, "model_types": ["text", "image"]}],
-                max_body=64, websocket=True, timeout=1,
-                claim_rules=[{"claim": "scope", "value": "gold", "version": "v2"}],
             ),
             "p": model(
                 "p", "v1", "v2", "v3",
@@ -54,7 +55,14 @@ def every_rule(port: int) -> World:
                 ],
                 paths=["/own", "/v2/models/q/infer"], max_body=64,
             ),
-            "q": model("q", "v1", "v2", max_body=16),
+            "q": model(
+                "q", "v1", "v2",
+                canaries=[
+                    {"version": "v2", "percent": 40, "model_types": ["text", "image"],
+                     "headers": [{"name": "x-canary", "value": "true"}, BY_CALLOUT]},
+                ],
+                max_body=16, websocket=True, timeout=1,
+            ),
         },
     }  # fmt: skip
     return World("every rule", config, tuple(issuers), policies.API_KEY)
@@ -66,7 +74,7 @@ def _issuer(name: str, audience: str, key: SigningKey, groups: str) -> TestIssue
         "audiences": [audience],
         "algorithms": [key.algorithm],
         "jwks": key_set(key),
-        "leeway": 30,
+        "leeway": 2,
         "group_claim": groups,
         "subject_claim": "sub",
     }

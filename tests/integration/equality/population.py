@@ -36,7 +36,7 @@ class Population:
         self._policy = policy
         self.rng = rng
         self.now = int(time.time())
-        self._admitted: dict[Request, Expected] = {}
+        self._known: dict[Request, Expected] = {}
         self._tokens = [
             Request(b"POST", b"/", ()).with_credential(self.credential())
             for _ in range(CREDENTIALS)
@@ -57,14 +57,20 @@ class Population:
             request = self._proposal(self.rng.choice(self._usable))
             answer = self.expected(request)
             if isinstance(answer.decision, Admission):
-                self._admitted[request] = answer
+                self._known[request] = answer
                 return request
         raise RuntimeError(f"config {self.world.seed} admits almost no request")
 
     def expected(self, request: Request) -> Expected:
-        """What `decide()` says to a request now. Requests of `admitted` are decided once."""
-        known = self._admitted.get(request)
+        """What `decide()` says to a request now. Requests of `admitted` and `keep` are decided
+        once."""
+        known = self._known.get(request)
         return known or expected(self._policy, request, time.time())
+
+    def keep(self, request: Request) -> Expected:
+        """Decide about a request that is sent several times."""
+        found = self._known[request] = self.expected(request)
+        return found
 
     def _is_admitted(self, request: Request) -> bool:
         return isinstance(self.expected(request).decision, Admission)

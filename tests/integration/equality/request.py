@@ -31,6 +31,7 @@ class Request:
     """The credential of the header `authorization`, for edits of the token."""
     trailers: tuple[Header, ...] = ()
     """Fields after the body, which is in chunks in HTTP/1.1."""
+    authority: bytes = AUTHORITY
     edit: str = ""
     """What makes this request differ from one that is admitted; empty for one that is."""
 
@@ -74,7 +75,7 @@ class Request:
 
     def http1(self) -> bytes:
         """The request in HTTP/1.1 (RFC 9112)."""
-        lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (self.method, self.path, AUTHORITY)]
+        lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (self.method, self.path, self.authority)]
         lines += [b"%b: %b\r\n" % each for each in self.headers]
         if self.body is None:
             return b"".join((*lines, b"\r\n"))
@@ -89,7 +90,7 @@ class Request:
         yield b":method", self.method
         yield b":scheme", b"http"
         yield b":path", self.path
-        yield b":authority", AUTHORITY
+        yield b":authority", self.authority
         yield from self.headers
 
     def __str__(self) -> str:

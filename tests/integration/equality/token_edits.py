@@ -3,12 +3,13 @@
 import base64
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 from tests.integration.equality import policies
 from tests.integration.equality.population import Population, random_value, set_claim
 from tests.integration.equality.request import Request
-from tests.integration.equality.tokens import Credential, base64url, signing_key
+from tests.integration.equality.tokens import Credential, SigningKey, base64url, signing_key
 
 
 def authorization(rng: random.Random, request: Request, population: Population) -> Request | None:
@@ -18,17 +19,6 @@ def authorization(rng: random.Random, request: Request, population: Population) 
         return request.adding((b"authorization", rng.choice((b"", b"Bearer", b"Bearer " + token))))
     value = request.values(b"authorization")[0]
     token = value.partition(b" ")[2]
-    changes: tuple[bytes, ...] = (
-        b"bearer " + token, b"BEARER " + token, b"Bearer  " + token, b"Bearer\t" + token, token,
-        b"Bearer " + token + b" ", b"Bearer " + token + b"x", b"Bearer " + token[:-1], b"Bearer",
-        b"Bearer " + token + b"," + value, value + b", Basic YTpi", b"Basic YTpi, " + value, b"",
-        b"Bearer " + token + b"=", b"Bearer " + token.replace(b".", b"..", 1), b"Bearer ." + token,
-        b"Bearer " + token.rpartition(b".")[0] + b".", b"Bearer " + token.rpartition(b".")[0],
-        b"Bearer " + token + b".x", b"Bearer:" + token, b"Bearer " + token.replace(b"_", b"/"),
-        b"Bearer " + token + b"\xc3\xa9", b"Bearer,Bearer " + token, b"Bearer Bearer " + token,
-        b'Bearer "' + token + b'"', b"Token " + token, b"Bearer%20" + token,
-        _other_signature(token),
-    )  # fmt: skip
     match rng.randrange(8):
         case 0:
             query = rng.choice((b"?access_token=", b"?token=", b"?a=b&access_token="))
@@ -40,7 +30,23 @@ def authorization(rng: random.Random, request: Request, population: Population) 
             text = b"access_token=" + token if name == b"cookie" else value
             return moved.with_header(name, text)
         case _:
-            return request.with_header(b"authorization", rng.choice(changes))
+            return request.with_header(b"authorization", rng.choice(spellings(value)))
+
+
+def spellings(value: bytes) -> tuple[bytes, ...]:
+    """Values of `authorization` that are almost a token in its only spelling."""
+    token = value.partition(b" ")[2]
+    return (
+        b"bearer " + token, b"BEARER " + token, b"Bearer  " + token, b"Bearer\t" + token, token,
+        b"Bearer " + token + b" ", b"Bearer " + token + b"x", b"Bearer " + token[:-1], b"Bearer",
+        b"Bearer " + token + b"," + value, value + b", Basic YTpi", b"Basic YTpi, " + value, b"",
+        b"Bearer " + token + b"=", b"Bearer " + token.replace(b".", b"..", 1), b"Bearer ." + token,
+        b"Bearer " + token.rpartition(b".")[0] + b".", b"Bearer " + token.rpartition(b".")[0],
+        b"Bearer " + token + b".x", b"Bearer:" + token, b"Bearer " + token.replace(b"_", b"/"),
+        b"Bearer " + token + b"\xc3\xa9", b"Bearer,Bearer " + token, b"Bearer Bearer " + token,
+        b'Bearer "' + token + b'"', b"Token " + token, b"Bearer%20" + token,
+        _other_signature(token),
+    )  # fmt: skip
 
 
 def _other_signature(token: bytes) -> bytes:
@@ -63,46 +69,10 @@ def claim(rng: random.Random, request: Request, population: Population) -> Reque
 def _with_claim(
     rng: random.Random, credential: Credential, name: str, population: Population
 ) -> Credential:
-    now = population.now
     if rng.random() < 0.15:
         return credential.with_claims(**{name: None})
-    values: tuple[object, ...]
-    match name:
-        case "iss":
-            others = [issuer.name for issuer in population.world.issuers]
-            values = (*others, "https://one.test//", "https://two.test", 3, [others[0]], "", {})
-        case "aud":
-            values = (
-                "api", "https://api.test", "https://api.test/", "http://api.test", "api.test",
-                "api/",
-                ["api"], [], "other", ["other"], "API", 3, [3], {"api": 1}, "", "api ", ["x",
-                "api"],
-                "https://api.test?x", "https://api/", True, ["https://api.test/", 3], "https://api",
-            )  # fmt: skip
-        case "exp" | "nbf" | "iat":
-            values = (
-                now - 7200, now + 7200, now - 7200.5, now + 7200.5, str(now + 7200), 0, -1, True,
-                [],
-                2**31, 2**53, 2**63, 2**64, 2**70, 1e308, float("inf"), float("nan"), {}, "", 1e11,
-                now + 100, now - 100, -(2**63), 9_223_372_036, 1e19,
-            )  # fmt: skip
-        case "sub" | "uid":
-            values = (
-                "", " ", 3, ["alice"], "a\rb", "a\nb", "a\0b", "é", "%", "%41", "x" * 2000, {},
-                True,
-                "\ud800", "\u2028", "alice ", " alice", "a,b", "\x7f", "😀", "bob", 1.5, "a\\b",
-                'a"b',
-            )  # fmt: skip
-        case _:
-            text = rng.choice((*policies.TIERS, *policies.GROUPS))
-            values = (
-                random_value(rng), random_value(rng), text, [text], [[text]], text + " ",
-                text.upper(),
-                {"a": text}, ["x", text], [text, 3], f"{text} other", False, 0, 3.5, "3", [None],
-                "",
-                "\ud800", [text, "\ud800"], "a\0b", [""], 1e400, "x" * 1000, {"unit": text},
-                _like_a_list([text]), _like_a_list(["x", text]), [["x"], text], ["\\", text],
-            )  # fmt: skip
+    issuers = [issuer.name for issuer in population.world.issuers]
+    values = registered_values(name, population.now, issuers) or _other_values(rng)
     value = rng.choice(values)
     if name in policies.CLAIMS and "." in name and not name.startswith("https:"):
         outer = name.partition(".")[0]
@@ -114,7 +84,53 @@ def _with_claim(
     return replace(credential, claims={**credential.claims, name: value})
 
 
-def _like_a_list(items: list[str]) -> str:
+def registered_values(name: str, now: int, issuers: Sequence[str]) -> tuple[object, ...]:
+    """Values of a claim that every token has (RFC 7519 section 4.1); none for another claim."""
+    match name:
+        case "iss":
+            return (*issuers, "https://one.test//", "https://two.test", 3, [issuers[0]], "", {})
+        case "aud":
+            return (
+                "api", "https://api.test", "https://api.test/", "http://api.test", "api.test",
+                "api/",
+                ["api"], [], "other", ["other"], "API", 3, [3], {"api": 1}, "", "api ", ["x",
+                "api"],
+                "https://api.test?x", "https://api/", True, ["https://api.test/", 3], "https://api",
+            )  # fmt: skip
+        case "exp" | "nbf" | "iat":
+            return (
+                now - 7200, now + 7200, now - 7200.5, now + 7200.5, str(now + 7200), 0, -1, True,
+                [],
+                2**31, 2**53, 2**63, 2**64, 2**70, 1e308, float("inf"), float("nan"), {}, "", 1e11,
+                now + 100, now - 100, -(2**63), 9_223_372_036, 1e19,
+            )  # fmt: skip
+        case "sub" | "uid":
+            return (
+                "", " ", 3, ["alice"], "a\rb", "a\nb", "a\0b", "é", "%", "%41", "x" * 2000, {},
+                True,
+                "\ud800", "\u2028", "alice ", " alice", "a,b", "\x7f", "😀", "bob", 1.5, "a\\b",
+                'a"b',
+            )  # fmt: skip
+    return ()
+
+
+def _other_values(rng: random.Random) -> tuple[object, ...]:
+    text = rng.choice((*policies.TIERS, *policies.GROUPS))
+    return (random_value(rng), random_value(rng), *values_with(text))
+
+
+def values_with(text: str) -> tuple[object, ...]:
+    """Values of a claim in which there is a text, or almost."""
+    return (
+        text, [text], [[text]], text + " ", text.upper(),
+        {"a": text}, ["x", text], [text, 3], f"{text} other", False, 0, 3.5, "3", [None],
+        "",
+        "\ud800", [text, "\ud800"], "a\0b", [""], 1e400, "x" * 1000, {"unit": text},
+        like_a_list([text]), like_a_list(["x", text]), [["x"], text], ["\\", text],
+    )  # fmt: skip
+
+
+def like_a_list(items: list[str]) -> str:
     """Text in which Envoy's header of a claim is the same as for a list."""
     return base64.b64encode(json.dumps(items, separators=(",", ":")).encode()).decode()
 
@@ -128,15 +144,19 @@ def hidden_value(rng: random.Random, request: Request, _: Population) -> Request
         return None
     name = rng.choice(found)
     value = credential.claims[name]
+    return request.with_credential(
+        replace(credential, claims={**credential.claims, name: rng.choice(hidden_values(value))})
+    )
+
+
+def hidden_values(value: object) -> tuple[object, ...]:
+    """Values of a claim in which a value stands deeper, or as a part of other text."""
     text = value[-1] if isinstance(value, list) else value
-    hidden = (
+    return (
         [value], [[text]], ["x", [text]], {"x": text}, [{"x": text}], f'x","{text}',
         [f'x","{text}'],
         [f'{text}","x'], f'["{text}"]', ["\\", text], f"x {text} y", [f"x {text} y"],
     )  # fmt: skip
-    return request.with_credential(
-        replace(credential, claims={**credential.claims, name: rng.choice(hidden)})
-    )
 
 
 def token_header(rng: random.Random, request: Request, population: Population) -> Request | None:
@@ -144,17 +164,8 @@ def token_header(rng: random.Random, request: Request, population: Population) -
     credential = request.credential
     if credential is None:
         return None
-    other = signing_key(credential.key.algorithm, 9)
+    other = other_key(credential)
     issuers = [issuer.key for issuer in population.world.issuers]
-    # PyJWT refuses b64, and Envoy ignores it. Only the issuer could sign it.
-    members: tuple[dict[str, object], ...] = (
-        {"kid": None}, {"kid": "other"}, {"kid": 3}, {"kid": ""}, {"crit": ["b64"], "b64": False},
-        {"crit": []}, {"alg": "none"}, {"alg": None}, {"alg": "HS256"}, {"alg": "RS384"},
-        {"alg": "PS256"}, {"alg": "ES384"}, {"typ": None}, {"typ": "at+jwt"}, {"typ": 3},
-
-        {"alg": "rs256"}, {"jku": "https://evil.test"}, {"jwk": dict(other.jwk)}, {"zip": "DEF"},
-        {"cty": "JWT"}, {"crit": None}, {"kid": issuers[-1].id}, {"x": "y" * 7000}, {"alg": 3},
-    )  # fmt: skip
     match rng.randrange(10):
         case 8 | 9:
             return request.with_credential(_critical(rng, credential))
@@ -168,7 +179,28 @@ def token_header(rng: random.Random, request: Request, population: Population) -
         case 3:
             return _raw_claims(rng, request, credential)
         case _:
-            return request.with_credential(credential.with_header(**rng.choice(members)))
+            members = rng.choice(header_members(credential, issuers))
+            return request.with_credential(credential.with_header(**members))
+
+
+def other_key(credential: Credential) -> SigningKey:
+    """A key of the same kind that no issuer has."""
+    return signing_key(credential.key.algorithm, 9)
+
+
+def header_members(
+    credential: Credential, issuers: Sequence[SigningKey]
+) -> tuple[dict[str, object], ...]:
+    """Members of a token's header that are missing, of no use or not allowed."""
+    # PyJWT refuses b64, and Envoy ignores it. Only the issuer could sign it.
+    return (
+        {"kid": None}, {"kid": "other"}, {"kid": 3}, {"kid": ""}, {"crit": ["b64"], "b64": False},
+        {"crit": []}, {"alg": "none"}, {"alg": None}, {"alg": "HS256"}, {"alg": "RS384"},
+        {"alg": "PS256"}, {"alg": "ES384"}, {"typ": None}, {"typ": "at+jwt"}, {"typ": 3},
+        {"alg": "rs256"}, {"jku": "https://evil.test"}, {"jwk": dict(other_key(credential).jwk)},
+        {"zip": "DEF"},
+        {"cty": "JWT"}, {"crit": None}, {"kid": issuers[-1].id}, {"x": "y" * 7000}, {"alg": 3},
+    )  # fmt: skip
 
 
 def _critical(rng: random.Random, credential: Credential) -> Credential:

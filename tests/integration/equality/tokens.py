@@ -45,9 +45,10 @@ def signing_key(algorithm: str, number: int) -> SigningKey:
             edwards = ed25519.Ed25519PrivateKey.generate()
             sign = edwards.sign
             jwk = OKPAlgorithm.to_jwk(edwards.public_key(), as_dict=True)
-        case "RS256":
-            key = rsa.generate_private_key(65537, 2048)
-            sign = _rs256(key)
+        case "RS256" | "RS384" | "PS256":
+            # A key that is meant for one of the algorithms can sign with the others too.
+            key = _rsa_key(number)
+            sign = _rsa(key, algorithm)
             jwk = RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
         case _:
             raise ValueError(algorithm)
@@ -62,8 +63,17 @@ def _es256(key: ec.EllipticCurvePrivateKey) -> Sign:
     return sign
 
 
-def _rs256(key: rsa.RSAPrivateKey) -> Sign:
-    return lambda data: key.sign(data, padding.PKCS1v15(), hashes.SHA256())
+@cache
+def _rsa_key(number: int) -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65537, 2048)
+
+
+def _rsa(key: rsa.RSAPrivateKey, algorithm: str) -> Sign:
+    digest = hashes.SHA384() if algorithm == "RS384" else hashes.SHA256()
+    if algorithm == "PS256":
+        salted = padding.PSS(padding.MGF1(digest), padding.PSS.DIGEST_LENGTH)
+        return lambda data: key.sign(data, salted, digest)
+    return lambda data: key.sign(data, padding.PKCS1v15(), digest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,12 +59,7 @@ class Callers:
     token: str
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """A condition, by the name that tests know it by."""
-
-    name: str
-    predicate: Callable[[Callers], Predicate]
+Condition = Callable[[Callers], Predicate]
 
 
 def _subject_is_its_header_value(_: Callers) -> Predicate:
@@ -150,20 +145,20 @@ def target_is_ascii() -> Predicate:
     return matches(":path", _ASCII)
 
 
-TOKEN_CONDITIONS: Final = (
-    Condition("subject_is_its_header_value", _subject_is_its_header_value),
-    Condition("audience_is_one_of_the_issuer", _audience_is_one_of_the_issuer),
-    Condition("authorization_is_one_token", _authorization_is_one_token),
-    Condition("token_is_unambiguous", _token_is_unambiguous),
+TOKEN_CONDITIONS: Final[tuple[Condition, ...]] = (
+    _subject_is_its_header_value,
+    _audience_is_one_of_the_issuer,
+    _authorization_is_one_token,
+    _token_is_unambiguous,
 )
 """Conditions for a caller with a token."""
 
-ANONYMOUS_CONDITIONS: Final = (Condition("no_authorization", _no_authorization),)
+ANONYMOUS_CONDITIONS: Final[tuple[Condition, ...]] = (_no_authorization,)
 """Conditions for a caller without credentials."""
 
-CONDITIONS: Final = (
-    Condition("no_api_key", _no_api_key),
-    Condition("no_upgrade", _no_upgrade),
+CONDITIONS: Final[tuple[Condition, ...]] = (
+    _no_api_key,
+    _no_upgrade,
 )
 """Conditions for every caller."""
 
@@ -175,8 +170,8 @@ def admissible(callers: Callers, *, public: bool) -> Predicate:
         kinds.append(_all(TOKEN_CONDITIONS, callers))
     if public:
         kinds.append(_all(ANONYMOUS_CONDITIONS, callers))
-    return all_of((any_of(kinds), *(each.predicate(callers) for each in CONDITIONS)))
+    return all_of((any_of(kinds), *(each(callers) for each in CONDITIONS)))
 
 
 def _all(conditions: tuple[Condition, ...], callers: Callers) -> Predicate:
-    return all_of(each.predicate(callers) for each in conditions)
+    return all_of(each(callers) for each in conditions)

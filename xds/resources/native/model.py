@@ -110,20 +110,15 @@ def _caller_is_allowed(each: NativeModel) -> Predicate | None:
     return None if access is None else predicate(access, each.groups, each.lists)
 
 
-@dataclass(frozen=True, slots=True)
-class ModelCondition:
-    """A condition for all native requests of a model; None if the model does not need it."""
+ModelCondition = Callable[[NativeModel], Predicate | None]
+"""A condition for all native requests of a model; None if the model does not need it."""
 
-    name: str
-    predicate: Callable[[NativeModel], Predicate | None]
-
-
-MODEL_CONDITIONS: Final = (
-    ModelCondition("caller_has_token", _caller_has_token),
-    ModelCondition("method_is_allowed", _method_is_allowed),
-    ModelCondition("media_type_is_accepted", _media_type_is_accepted),
-    ModelCondition("claims_are_comparable", _claims_are_comparable),
-    ModelCondition("caller_is_allowed", _caller_is_allowed),
+MODEL_CONDITIONS: Final[tuple[ModelCondition, ...]] = (
+    _caller_has_token,
+    _method_is_allowed,
+    _media_type_is_accepted,
+    _claims_are_comparable,
+    _caller_is_allowed,
 )
 
 
@@ -137,18 +132,13 @@ def _version_is_not_named(_: NativeModel) -> HeaderMatcher:
     return HeaderMatcher(name=headers.MODEL_VERSION, present_match=True, invert_match=True)
 
 
-@dataclass(frozen=True, slots=True)
-class RouteCondition:
-    """A condition in a native route."""
+RouteCondition = Callable[[NativeModel], HeaderMatcher]
+"""A condition in a native route."""
 
-    name: str
-    matcher: Callable[[NativeModel], HeaderMatcher]
-
-
-ROUTE_CONDITIONS: Final = (RouteCondition("length_is_declared", _length_is_declared),)
+ROUTE_CONDITIONS: Final[tuple[RouteCondition, ...]] = (_length_is_declared,)
 """Conditions in every native route."""
 
-UNNAMED_CONDITIONS: Final = (RouteCondition("version_is_not_named", _version_is_not_named),)
+UNNAMED_CONDITIONS: Final[tuple[RouteCondition, ...]] = (_version_is_not_named,)
 """Conditions in native routes of requests whose header names no version."""
 
 
@@ -171,7 +161,7 @@ def everywhere(each: NativeModel) -> Matcher:
 
 
 def _guarded(each: NativeModel, on_match: Matcher.OnMatch) -> Matcher:
-    found = (condition.predicate(each) for condition in MODEL_CONDITIONS)
+    found = (condition(each) for condition in MODEL_CONDITIONS)
     return first_of([(all_of(p for p in found if p is not None), on_match)])
 
 
@@ -241,7 +231,7 @@ def _native_route(each: NativeModel, more: tuple[RouteCondition, ...], runtime_k
     route.CopyFrom(each.callout)
     route.name = names.native_route_name(each.name)
     conditions = (*ROUTE_CONDITIONS, *more)
-    route.match.headers.extend(condition.matcher(each) for condition in conditions)
+    route.match.headers.extend(condition(each) for condition in conditions)
     route.match.runtime_fraction.CopyFrom(
         RuntimeFractionalPercent(
             # Without the key, the route is off: no worker has the policy that it belongs to.
