@@ -40,7 +40,7 @@ ROUND: Final = 16
 """Requests for each mutant in the first round. Each round for those that remain has twice as many.
 """
 
-FIRST, NEAR, FAR = 8, 16, 30
+FIRST, NEAR, FAR = 8, 32, 30
 """Bases of a mutation: those whose edits come first, those that have what it reads, or that have
 not, and bases that it does not concern."""
 
