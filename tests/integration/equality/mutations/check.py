@@ -139,6 +139,7 @@ class MutationCheck:
     async def check(self, found: Iterable[Mutation]) -> None:
         """Add the outcomes of these mutations to the report."""
         numbered = list(enumerate(found))
+        assert len({each.name for _, each in numbered}) == len(numbered)
         for off in (False, True):
             mutants = [(number, each) for number, each in numbered if each.off == off]
             for at in range(0, len(mutants), BATCH):

@@ -57,8 +57,10 @@ class Mutation:
         return tuple(map(_anonymous, (*inner, what)))
 
 
-_NAMES: Final = re.compile(r"(?<=/v2/models/)[a-z]+(?=/)|\b[a-z]+/v\d+|\bv\d+\b|native\.\S+")
-"""Names of models and versions in the name of a mutation."""
+_NAMES: Final = re.compile(
+    r"(?<=/v2/models/)[a-z]+(?=/)|\b[a-z]+/v\d+|\bv\d+\b|native\.\S+|weight \d+"
+)
+"""Names of models, versions and weights in the name of a mutation."""
 
 
 def _anonymous(step: str) -> str:

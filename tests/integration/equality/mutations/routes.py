@@ -60,7 +60,7 @@ def _actions(route: Route, native: Picks) -> Iterator[Omission]:
         for index, added in enumerate(cluster.request_headers_to_add):
             changed = copied(route)
             del changed.route.weighted_clusters.clusters[at].request_headers_to_add[index]
-            what = f"{cluster.name} adds {added.header.key}"
+            what = f"weight {at}, {cluster.name}, adds {added.header.key}"
             own = frozenset(each for each in native if each[0] == cluster.name)
             yield Omission(what, frozenset(), own, changed)
 
