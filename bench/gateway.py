@@ -31,6 +31,9 @@ TOKENS = 10_000
 BODY_BYTES = 512
 PROCESSES = ("envoy", "callout", "control plane")
 
+START_TIMEOUT = 60.0
+"""Seconds. A gateway with thousands of models takes longer to start than one with an example."""
+
 SCRIPT = """
 local requests, number = {}, 0
 function init()
@@ -56,7 +59,7 @@ is not read on the way."""
 @contextmanager
 def running_gateway(port: int, config: dict[str, object], directory: Path) -> Iterator[Target]:
     """Run a gateway. Its files are in `directory`."""
-    with sluice_up(config, directory) as pid:
+    with sluice_up(config, directory, timeout=START_TIMEOUT) as pid:
         found = processes_by_kind(pid)
         yield Target(port, {kind: found[kind] for kind in PROCESSES})
 

@@ -19,6 +19,9 @@ from xds.resources.listener import listener
 FILE = Path(__file__).with_name("gateway.yaml")
 PLAIN = "plain"
 
+MAX_HEAP = "4GiB"
+"""Of Envoy. With thousands of models, the default is too small."""
+
 Config = dict[str, object]
 
 
@@ -49,6 +52,7 @@ def gateway(
     ports = GatewayPorts()
     log = str(directory / "access.log")
     config |= ports.sections(directory, workers=2, threads=threads, log=log)
+    config["envoy"]["max_heap"] = MAX_HEAP
     return ports.listener, {**config, "placement": placement}
 
 
