@@ -7,33 +7,19 @@ down; the CPU time that they divide is that of rounds without it.
 """
 
 import argparse
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from bench import wrk
 from bench.envoy_symbols import add_symbols
-from bench.gateway import PROCESSES, TOKENS, text_load
-from bench.gateway_config import PLAIN, gateway, issuers, plain_envoy
-from bench.processes import (
-    ENVOY,
-    envoy,
-    free_port,
-    local_address,
-    model_server,
-    processes_by_kind,
-    require_nginx,
-    sluice_up,
-)
-from bench.rounds import Load, Target, alternate, median
-from bench.tokens import distinct_tokens
+from bench.gateway import add_options, measured, require_tools, scenarios
+from bench.processes import ENVOY
+from bench.rounds import Load, median
 
 FREQUENCY = 399
 """Samples per second. It is no divisor of the kernel's timer."""
@@ -106,54 +92,27 @@ def profile(load: Load, connections: int, seconds: float, file: Path) -> Counter
 def main() -> None:
     """Run both, and print microseconds per request by part."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5, help="seconds of one round")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--warm-up", type=float, default=20, help="seconds before the first round")
-    parser.add_argument("--connections", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each Envoy")
+    add_options(parser, seconds=5, warm_up=20)
+    parser.set_defaults(models=[1], placements=["auto"])
     options = parser.parse_args()
-    wrk.require_wrk("bench-gateway")
-    require_nginx("bench-gateway")
+    require_tools()
     for tool in ("perf", "c++filt"):
         if shutil.which(tool) is None:
             sys.exit(f"bench: {tool} is not on PATH")
-    with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name, ExitStack() as stack:
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name:
         directory = Path(name)
-        loads = _loads(options.threads, directory, stack)
-        for load in loads:
-            load.run(options.connections, options.warm_up)
-        rounds = alternate(
-            loads, options.rounds, lambda load: load.run(options.connections, options.seconds)
-        )
-        spent = {name: median(found).cpu["envoy"] for name, found in rounds.items()}
-        samples = {
-            load.name: profile(load, options.connections, options.seconds, directory / "samples")
-            for load in loads
-        }
+        named = directory / "envoy"
+        add_symbols(ENVOY, named)
+        with scenarios(options, directory, named) as loads:
+            rounds = measured(loads, options)
+            spent = {load: median(found).cpu["envoy"] for load, found in rounds.items()}
+            samples = {
+                load.name: profile(
+                    load, options.connections, options.seconds, directory / "samples"
+                )
+                for load in loads
+            }
         print_report(spent, samples)
-
-
-def _loads(threads: int, directory: Path, stack: ExitStack) -> list[Load]:
-    """The loads of plain Envoy and of the gateway, which run with symbols."""
-    named = directory / "envoy"
-    add_symbols(ENVOY, named)
-    trusted = issuers()
-    (directory / "tokens").write_text("\n".join(distinct_tokens(trusted, TOKENS)))
-    port, plain_port = free_port(), free_port()
-    upstream = local_address(port)
-    stack.enter_context(model_server(port, directory))
-    config = plain_envoy(plain_port, upstream)
-    plain = stack.enter_context(
-        envoy(config, directory / "plain.json", [plain_port], threads, binary=named)
-    )
-    gateway_port, settings = gateway("auto", 1, threads, upstream, trusted, directory)
-    up = stack.enter_context(sluice_up(settings, directory, "--envoy", str(named)))
-    pids = processes_by_kind(up)
-    targets = {
-        PLAIN: Target(plain_port, {"envoy": [plain.pid]}),
-        "gateway": Target(gateway_port, {kind: pids[kind] for kind in PROCESSES}),
-    }
-    return [text_load(name, target, 0, directory) for name, target in targets.items()]
 
 
 def print_report(spent: Mapping[str, float], samples: Mapping[str, Counter[str]]) -> None:

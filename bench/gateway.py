@@ -16,6 +16,7 @@ from pathlib import Path
 from bench import wrk
 from bench.gateway_config import PLAIN, gateway, issuers, model_name, plain_envoy
 from bench.processes import (
+    ENVOY,
     envoy,
     free_port,
     local_address,
@@ -57,16 +58,20 @@ is not read on the way."""
 
 
 @contextmanager
-def running_gateway(port: int, config: dict[str, object], directory: Path) -> Iterator[Target]:
-    """Run a gateway. Its files are in `directory`."""
-    with sluice_up(config, directory, timeout=START_TIMEOUT) as pid:
+def running_gateway(
+    port: int, config: dict[str, object], directory: Path, binary: Path
+) -> Iterator[Target]:
+    """Run a gateway with this Envoy. Its files are in `directory`."""
+    with sluice_up(config, directory, "--envoy", str(binary), timeout=START_TIMEOUT) as pid:
         found = processes_by_kind(pid)
         yield Target(port, {kind: found[kind] for kind in PROCESSES})
 
 
 @contextmanager
-def scenarios(options: argparse.Namespace, directory: Path) -> Iterator[list[Load]]:
-    """The loads of all targets, which run."""
+def scenarios(
+    options: argparse.Namespace, directory: Path, binary: Path = ENVOY
+) -> Iterator[list[Load]]:
+    """The loads of all targets, which run with this Envoy. The first target is plain Envoy."""
     trusted = issuers()
     (directory / "tokens").write_text("\n".join(distinct_tokens(trusted, TOKENS)))
     port, plain_port = free_port(), free_port()
@@ -79,9 +84,10 @@ def scenarios(options: argparse.Namespace, directory: Path) -> Iterator[list[Loa
                 directory / "plain.json",
                 [plain_port],
                 options.threads,
+                binary=binary,
             )
         )
-        found = [text_load(PLAIN, Target(plain_port, {"envoy": [plain.pid]}), 0, directory)]
+        found = [_text_load(PLAIN, Target(plain_port, {"envoy": [plain.pid]}), 0, directory)]
         for models in options.models:
             for placement in options.placements:
                 own = directory / f"{placement}-{models}"
@@ -89,20 +95,20 @@ def scenarios(options: argparse.Namespace, directory: Path) -> Iterator[list[Loa
                 gateway_port, config = gateway(
                     placement, models, options.threads, upstream, trusted, own
                 )
-                target = stack.enter_context(running_gateway(gateway_port, config, own))
+                target = stack.enter_context(running_gateway(gateway_port, config, own, binary))
                 found += _of_gateway(f"{placement} {models}", target, models, directory)
         yield found
 
 
 def _of_gateway(name: str, target: Target, models: int, directory: Path) -> Iterator[Load]:
     if models == 1:
-        yield text_load(name, target, 0, directory)
+        yield _text_load(name, target, 0, directory)
         return
-    yield text_load(f"{name}, first", target, 0, directory)
-    yield text_load(f"{name}, last", target, models - 1, directory)
+    yield _text_load(f"{name}, first", target, 0, directory)
+    yield _text_load(f"{name}, last", target, models - 1, directory)
 
 
-def text_load(name: str, target: Target, model: int, directory: Path) -> Load:
+def _text_load(name: str, target: Target, model: int, directory: Path) -> Load:
     """Requests with text for one model. `directory` has the tokens, and gets the script."""
     path = f"/v2/models/{model_name(model)}/infer"
     script = directory / f"{model_name(model)}.lua"
@@ -110,29 +116,45 @@ def text_load(name: str, target: Target, model: int, directory: Path) -> Load:
     return Load(name, target, path, {}, script)
 
 
+def add_options(parser: argparse.ArgumentParser, *, seconds: float, warm_up: float) -> None:
+    """Add the options of the load, with these defaults."""
+    parser.add_argument("--seconds", type=float, default=seconds, help="seconds of one round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--warm-up", type=float, default=warm_up, help="seconds before the first round"
+    )
+    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each Envoy")
+
+
+def require_tools() -> None:
+    """Exit with a message if the load generator or the model server is not installed."""
+    wrk.require_wrk("bench-gateway")
+    require_nginx("bench-gateway")
+
+
+def measured(running: Sequence[Load], options: argparse.Namespace) -> dict[str, list[Sample]]:
+    """The samples of all rounds by load, after the warm-up."""
+    for load in running:
+        load.run(options.connections, options.warm_up)  # verifies tokens
+    return alternate(
+        running, options.rounds, lambda load: load.run(options.connections, options.seconds)
+    )
+
+
 def main() -> None:
     """Run all rounds, and print the medians."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=3, help="seconds of one round")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--warm-up", type=float, default=8, help="seconds before the first round")
-    parser.add_argument("--connections", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each Envoy")
+    add_options(parser, seconds=3, warm_up=8)
     parser.add_argument("--models", type=int, nargs="*", default=[1, 1000])
     parser.add_argument("--placements", nargs="*", default=["auto", "callout"])
     options = parser.parse_args()
-    wrk.require_wrk("bench-gateway")
-    require_nginx("bench-gateway")
+    require_tools()
     with (
         tempfile.TemporaryDirectory(prefix="sluice-bench-") as name,
         scenarios(options, Path(name)) as running,
     ):
-        for load in running:
-            load.run(options.connections, options.warm_up)  # verifies tokens
-        samples = alternate(
-            running, options.rounds, lambda load: load.run(options.connections, options.seconds)
-        )
-        print_report(running, samples)
+        print_report(running, measured(running, options))
 
 
 def print_report(running: Sequence[Load], samples: Mapping[str, Sequence[Sample]]) -> None:
