@@ -16,7 +16,9 @@ class Problem:
     """An error or a warning at a key path of a file. `line` is 1-based, or 0 if it is not known.
 
     `file` is empty if the config was not read from a file. `code` is the name of the kind of a
-    warning, see docs/reference/warnings.md; it is empty for errors.
+    warning, see docs/reference/warnings.md; it is empty for errors. `pointer` is the JSON Pointer
+    (RFC 6901) of the key, or of the innermost value around it whose keys may be shown: a key may be
+    a secret. It is empty for the whole config.
     """
 
     file: str
@@ -24,6 +26,7 @@ class Problem:
     key: str
     message: str
     code: str = ""
+    pointer: str = ""
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}" if self.line else self.file
@@ -49,4 +52,9 @@ Place: TypeAlias = Callable[[KeyPath, str], Problem]
 
 def unplaced(path: KeyPath, message: str) -> Problem:
     """The problem of a config that was not read from a file."""
-    return Problem("", 0, ".".join(map(str, path)), message)
+    return Problem("", 0, ".".join(map(str, path)), message, pointer=json_pointer(path))
+
+
+def json_pointer(path: KeyPath) -> str:
+    """The JSON Pointer of a key path (RFC 6901 section 3)."""
+    return "".join(f"/{str(key).replace('~', '~0').replace('/', '~1')}" for key in path)

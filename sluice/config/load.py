@@ -18,6 +18,7 @@ from sluice.config.validation import (
     first_of_clash,
     location,
     shown_path,
+    shown_pointer,
 )
 from sluice.garbage_collection import without_collection
 
@@ -49,7 +50,7 @@ class ConfigText:
         The text, or the part of it that has the key, is parsed again, because errors are rare and
         the lines of all keys take much memory.
         """
-        return Problem(self.file, self._line_of(path), shown_path(path), message)
+        return _problem(self.file, self._line_of(path), path, message)
 
     def _line_of(self, path: KeyPath) -> int:
         block = None if self.blocks is None else self.blocks.block_of(path)
@@ -91,8 +92,7 @@ def _loads(text: str, file: str) -> GatewayConfig:
     try:
         root = parse(text)
     except DocumentError as error:
-        problem = Problem(file, error.line, shown_path(error.path), error.message)
-        raise ConfigError([problem]) from None
+        raise ConfigError([_problem(file, error.line, error.path, error.message)]) from None
     if root is None or root.data is None:
         # An editor or `cp` empties a file before it writes: this must not remove all models.
         problem = Problem(file, 0, "", "the file is empty; write {} for a config without models")
@@ -103,7 +103,7 @@ def _loads(text: str, file: str) -> GatewayConfig:
         # `from None`: the exception contains the values, which may be secrets.
         raise _config_error(error, file, root) from None
     booleans = [
-        Problem(file, root.line_of(path), shown_path(path), "write a number, not true or false")
+        _problem(file, root.line_of(path), path, "write a number, not true or false")
         for path in booleans_as_numbers(root.data)
     ]
     if booleans:
@@ -119,10 +119,14 @@ def _config_error(error: ValidationError, file: str, root: Node) -> ConfigError:
     details = _without_consequences(error.errors(include_url=False))
     lines = [(root.line_of(location(detail)), index) for index, detail in enumerate(details)]
     shown = [
-        Problem(file, line, shown_path(location(details[n])), _message(details[n], root))
+        _problem(file, line, location(details[n]), _message(details[n], root))
         for line, n in sorted(lines)[:MAX_PROBLEMS]
     ]
     return ConfigError(shown, omitted=len(details) - len(shown))
+
+
+def _problem(file: str, line: int, path: KeyPath, message: str) -> Problem:
+    return Problem(file, line, shown_path(path), message, pointer=shown_pointer(path))
 
 
 def _message(detail: ErrorDetails, root: Node) -> str:

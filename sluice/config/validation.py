@@ -7,11 +7,12 @@ sections show numbers and text, but no map and no list, because these may contai
 
 import re
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import get_args, get_origin
 
 from pydantic_core import ErrorDetails
 
-from sluice.config.errors import KeyPath
+from sluice.config.errors import KeyPath, json_pointer
 from sluice.config.gateway import GatewayConfig
 from sluice.config.invalid import INVALID
 from sluice.config.messages import FieldType, message
@@ -40,6 +41,12 @@ def shown_path(path: KeyPath, root: Section = GatewayConfig) -> str:
     """A key path as text, such as `auth.issuers.0.leeway`."""
     keys = [key for key, _ in _walk(path[:MAX_SHOWN_KEYS], root)]
     return ".".join([*keys, HIDDEN] if len(path) > MAX_SHOWN_KEYS else keys)
+
+
+def shown_pointer(path: KeyPath, root: Section = GatewayConfig) -> str:
+    """The JSON Pointer of a key path, without the keys from the first one that may be a secret."""
+    keys = (key for key, _ in _walk(path[:MAX_SHOWN_KEYS], root))
+    return json_pointer(tuple(takewhile(lambda key: key != HIDDEN, keys)))
 
 
 def error_message(detail: ErrorDetails, root: Section = GatewayConfig) -> str:

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from sluice.config import GatewayConfig, Problem
 from sluice.config.errors import MAX_PROBLEMS, KeyPath
-from sluice.config.validation import shown_path
+from sluice.config.validation import shown_path, shown_pointer
 from xds.admin.placement import PlacementCache, PlacementStatus
 from xds.envoys.fleet import EndpointView, EnvoyView, Fleet
 from xds.envoys.warned import warned_by_envoys
@@ -175,7 +175,7 @@ class ControlPlaneState:
 
     def _place(self, path: KeyPath, message: str) -> Problem:
         """A problem without its line: the text of the config is not kept."""
-        return Problem(self._source, 0, shown_path(path), message)
+        return Problem(self._source, 0, shown_path(path), message, pointer=shown_pointer(path))
 
     def _rejection(self) -> str | None:
         """The NACK that ended the latest rollout, or that a node sent when it connected later."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from sluice.config import ConfigError, GatewayConfig
 from sluice.config import load as load_module
 from sluice.config.document import Node, parse
-from sluice.config.errors import MAX_PROBLEMS
+from sluice.config.errors import MAX_PROBLEMS, json_pointer, unplaced
 from sluice.config.load import MAX_ERRORS, ConfigText, load, loads
 from tests.sluice.config.strategies import configs
 
@@ -79,6 +79,39 @@ def test_a_single_version_is_the_stable_one() -> None:
 )  # fmt: skip
 def test_an_error_names_the_line_the_key_and_the_remedy(text: str, expected: str) -> None:
     assert any(problem.startswith(expected) for problem in problems(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "pointer"),
+    [
+        ("listner: {}", "/listner"),
+        ("a: ]", ""),
+        ("listener: {}\nlistener: {}\n", "/listener"),
+        ("callout: {workers: true}", "/callout/workers"),
+        ("limits: {model_types: {x: {rate: 1, burst: 0}}}", "/limits/model_types/x/burst"),
+        ("models:\n  a: {versions: {v1: {endpoints: [{address: x}]}}}\n",
+         "/models/a/versions/v1/endpoints/0/address"),
+        ("models: {a/b: {}}", "/models"),
+        ("auth: {SECRET: x}", "/auth"),
+    ],
+)  # fmt: skip
+def test_an_error_has_a_json_pointer_without_keys_that_may_be_secrets(
+    text: str, pointer: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loads(text, "gateway.yaml")
+    assert caught.value.problems[0].pointer == pointer
+
+
+def test_an_error_of_a_valid_config_has_a_json_pointer() -> None:
+    text = ConfigText(MINIMAL, "gateway.yaml")
+    path = ("models", "a", "versions", "v1", "endpoints", 0)
+    for place in (text.problem, unplaced):
+        assert place(path, "m").pointer == "/models/a/versions/v1/endpoints/0"
+
+
+def test_a_json_pointer_escapes_tildes_and_slashes() -> None:
+    assert json_pointer(("a/b", "m~n", 0, "")) == "/a~1b/m~0n/0/"
 
 
 def test_all_errors_are_reported_in_the_order_of_the_file() -> None:
