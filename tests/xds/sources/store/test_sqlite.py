@@ -1,0 +1,158 @@
+"""A store in a file survives the process, is append-only, and is for this user only."""
+
+import asyncio
+import os
+import resource
+import secrets
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from xds.sources.store.sqlite import MAX_IN_MEMORY, SqliteStore
+from xds.sources.store.store import Draft, StoreError, StoreUnavailableError
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "history.db"
+
+
+def draft(text: str = "{}") -> Draft:
+    return Draft(text, "v", "ann", "", "api")
+
+
+def readable_by_all(path: Path) -> None:
+    path.touch()
+    path.chmod(0o644)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+async def test_the_history_survives_the_process(path: Path) -> None:
+    first = SqliteStore(path)
+    revision = await first.append(draft("a"), expected=0)
+    record = await first.put_record("k", b"v", expected=0)
+    await first.close()
+    second = SqliteStore(path)
+    assert await second.head() == revision
+    assert await second.records("") == [record]
+    await second.close()
+
+
+async def test_another_process_sees_new_revisions(path: Path) -> None:
+    reader, writer = SqliteStore(path), SqliteStore(path)
+    changes = reader.changes(after=0)
+    waiting = asyncio.ensure_future(anext(changes))
+    appended = await writer.append(draft("a"), expected=0)
+    async with asyncio.timeout(20):
+        assert await waiting == appended
+    await changes.aclose()
+    await reader.close()
+    await writer.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE revisions SET author = 'eve'",
+        "DELETE FROM revisions",
+        "INSERT OR REPLACE INTO revisions VALUES (1, '', '', 0, '', '', x'')",
+        "INSERT INTO revisions VALUES (3, '', '', 0, '', '', x'')",
+    ],
+)
+async def test_the_file_refuses_changes_of_the_history(path: Path, statement: str) -> None:
+    store = SqliteStore(path)
+    revision = await store.append(draft("a"), expected=0)
+    with sqlite3.connect(path) as other, pytest.raises(sqlite3.Error, match="append-only"):
+        other.execute(statement)
+    assert await store.history(None, 10) == [revision.info]
+    await store.close()
+
+
+async def test_only_this_user_may_read_the_files(path: Path) -> None:
+    readable_by_all(path)
+    store = SqliteStore(path)
+    await store.append(draft("password"), expected=0)
+    files = list(path.parent.iterdir())
+    assert len(files) == 3
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+    await store.close()
+
+
+async def test_a_file_that_was_removed_is_noticed_before_a_revision_is_lost(path: Path) -> None:
+    store = SqliteStore(path)
+    remove(path)
+    with pytest.raises(StoreUnavailableError, match="was removed or replaced"):
+        await store.append(draft(), expected=0)
+    await store.close()
+
+
+async def test_a_full_disk_refuses_an_append_and_loses_nothing(path: Path) -> None:
+    store = SqliteStore(path)
+    revision = await store.append(draft("a"), expected=0)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limit[1]))
+        with pytest.raises(StoreUnavailableError, match="check the disk"):
+            await store.append(draft(secrets.token_hex(1 << 18)), expected=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert await store.head() == revision
+    assert (await store.append(draft("b"), expected=1)).number == 2
+    await store.close()
+
+
+def test_a_file_that_is_no_store_is_refused(path: Path) -> None:
+    path.write_text("models: {}\n" * 100)
+    with pytest.raises(StoreError, match="is not a store"):
+        SqliteStore(path)
+    assert path.read_text() == "models: {}\n" * 100
+
+
+def test_the_database_of_another_program_is_refused(path: Path) -> None:
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE t (x)")
+    with pytest.raises(StoreError, match="another program"):
+        SqliteStore(path)
+
+
+def test_a_later_schema_is_refused(path: Path) -> None:
+    SqliteStore(path)
+    with sqlite3.connect(path) as other:
+        other.execute("PRAGMA user_version = 9")
+    with pytest.raises(StoreError, match="version 9"):
+        SqliteStore(path)
+
+
+def test_a_folder_that_does_not_exist_has_a_remedy(path: Path) -> None:
+    with pytest.raises(StoreUnavailableError, match=r"create its folder"):
+        SqliteStore(path.parent / "none" / "history.db")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
+def test_a_folder_that_cannot_be_written_has_a_remedy(path: Path) -> None:
+    path.parent.chmod(0o500)
+    with pytest.raises(StoreUnavailableError, match="let this user write it"):
+        SqliteStore(path)
+
+
+async def test_a_store_in_memory_keeps_its_last_revisions() -> None:
+    store = SqliteStore()
+    for n in range(MAX_IN_MEMORY + 3):
+        await store.append(draft(str(n)), expected=n)
+    assert await store.revision(3) is None
+    assert (await store.history(5, 10))[-1].number == 4
+    changes = store.changes(after=0)
+    assert (await anext(changes)).number == 4
+    await changes.aclose()
+    await store.close()

@@ -1,0 +1,1 @@
+"""Stores of the config history: what a store does, and the backends."""
