@@ -47,6 +47,9 @@ _TAG = "tag:yaml.org,2002:"
 _TEXT_TAGS = frozenset(("!", f"{_TAG}str"))
 _COLLECTION_TAGS = frozenset(("!", f"{_TAG}map", f"{_TAG}seq"))
 
+_MAY_DEPEND = re.compile(r"(?<![^\s\[\]{},:?-])[&*!]")
+"""Where an anchor, an alias or a tag may begin. Most texts have no such place."""
+
 _NO_TAG = "remove the YAML tag, or write text that starts with an exclamation mark in quotes"
 
 
@@ -100,6 +103,18 @@ def parse(text: str, *, alone: bool = False) -> Node | None:
         problem = f"the character U+{error.character:04X} is not allowed"
         line = before.count(b"\n") + 1
         raise DocumentError(f"the file is not valid YAML: {problem}", line) from None
+
+
+def is_independent(text: str) -> bool:
+    """Whether no part of a valid document depends on another: no anchor, alias or tag."""
+    if _MAY_DEPEND.search(text) is None:
+        return True
+    try:
+        for _ in _independent(_events(text)):
+            pass
+    except DocumentError:
+        return False
+    return True
 
 
 def _events(text: str) -> Iterator[yaml.Event]:
