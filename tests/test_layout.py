@@ -28,7 +28,7 @@ DEPENDENCIES = {
     "sluice.state_changes": "",
     "sluice.protobuf_fields": "",
     "sluice.restart": "",
-    "sluice.http": "sluice.config sluice.fetch sluice.printable sluice.user_agent",
+    "sluice.http": "sluice.config sluice.contract sluice.fetch sluice.printable sluice.user_agent",
     "sluice.images": "sluice.config",
     "sluice.data": "",
     "sluice.output": "",

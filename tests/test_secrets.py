@@ -77,6 +77,9 @@ BASE: dict[str, Any] = {
             "leases": {},
         },
     },
+    "control_plane": {
+        "access": {"tokens": [{"name": "t", "role": "reader", "sha256": "5e" * 32}]},
+    },
     "telemetry": {"profile": {"secret_file": SECRET}},
     "listener": {"tls": {"certificate": "cert.pem", "private_key": "key.pem"}},
 }

@@ -99,7 +99,7 @@ async def _serve(
     rollout = Rollout(nodes, settings.ack_timeout)
     state = ControlPlaneState(source.name, compiled, nodes, rollout)
     listener = listen(settings.http)
-    app = application(state, StateCollector(state, nodes))
+    app = application(state, StateCollector(state, nodes), loaded.directory)
     envoy = AdminSource(started.envoy.admin, state.fleet.endpoint_count)
     admin = create_http_server(app, settings.http, max_requests=MAX_HTTP_REQUESTS)
     stop = asyncio.Event()

@@ -1,4 +1,4 @@
-"""`sluice token` and `sluice key`: create tokens and API keys."""
+"""`sluice token`, `sluice key` and `sluice admin-token`: create tokens and API keys."""
 
 import argparse
 import hashlib
@@ -6,11 +6,13 @@ import json
 import secrets
 import sys
 from pathlib import Path
+from typing import get_args
 
 from pydantic import TypeAdapter, ValidationError
 
 from sluice.cli.commands import CommandError, Subcommands, command, read_argument
 from sluice.cli.numbers import seconds
+from sluice.config.access import OperatorRole
 from sluice.config.values import Name
 from sluice.devkeys import DevKeys, standard_claims
 from sluice.keys.key_set import MAX_DOCUMENT
@@ -44,6 +46,16 @@ def register(commands: Subcommands) -> None:
     )  # fmt: skip
     key = command(commands, "key", _key, "create an API key and print its config entry")
     key.add_argument("name", metavar="NAME", type=_name, help="subject of requests with the key")
+    admin = command(
+        commands, "admin-token", _admin_token,
+        "create a token for the admin HTTP server and print its config entry",
+    )  # fmt: skip
+    admin.add_argument("name", metavar="NAME", type=_name, help="name of the owner")
+    admin.add_argument(
+        "--role", choices=get_args(OperatorRole), default="reader",
+        help="reader: may see the config and the state; operator: may also change them; "
+        "default: %(default)s",
+    )  # fmt: skip
 
 
 def _name(text: str) -> str:
@@ -93,12 +105,26 @@ def _private_key(file: Path | None) -> PrivateKey:
 
 
 def _key(options: argparse.Namespace) -> int:
-    key = f"slc_{secrets.token_urlsafe(32)}"
-    digest = hashlib.sha256(key.encode()).hexdigest()
-    print("API key (it is not stored and cannot be shown again):", file=sys.stderr)
-    print(key)
-    print(
-        f"Entry for auth.api_keys:\n  - name: {options.name}\n    sha256: {digest}",
-        file=sys.stderr,
-    )
+    digest = _print_secret("API key", "slc")
+    _print_entry("auth.api_keys", name=options.name, sha256=digest)
     return 0
+
+
+def _admin_token(options: argparse.Namespace) -> int:
+    digest = _print_secret("Token", "sla")
+    _print_entry("control_plane.access.tokens", name=options.name, role=options.role, sha256=digest)
+    return 0
+
+
+def _print_secret(kind: str, prefix: str) -> str:
+    """Print a new secret. Returns its SHA-256."""
+    secret = f"{prefix}_{secrets.token_urlsafe(32)}"
+    print(f"{kind} (it is not stored and cannot be shown again):", file=sys.stderr)
+    print(secret, flush=True)
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _print_entry(key: str, **members: str) -> None:
+    """Print the entry of a list in the config."""
+    lines = "\n    ".join(f"{name}: {value}" for name, value in members.items())
+    print(f"Entry for {key}:\n  - {lines}", file=sys.stderr)

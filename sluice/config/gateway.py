@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from sluice.config.access import Access
 from sluice.config.addresses import is_loopback, split_host_port
 from sluice.config.auth import Auth
 from sluice.config.cors import Cors
@@ -96,7 +97,10 @@ class Listener(Strict):
 
 
 class ControlPlane(Strict):
-    """Addresses of the control plane. Changes take effect at the next start."""
+    """Addresses of the control plane.
+
+    Changes take effect at the next start, except for `access`.
+    """
 
     http: HostPort = Field("127.0.0.1:8081", description="Address of the admin HTTP server.")
     allowed_hosts: tuple[HostName, ...] = Field(
@@ -105,6 +109,7 @@ class ControlPlane(Strict):
         "`http`, localhost and IP addresses are always allowed.",
     )
     xds: HostPort = Field("127.0.0.1:18000", description="Address of the xDS server (gRPC).")
+    access: Access = Access()
     ack_timeout: PositiveDuration = Field(
         5.0,
         description="Time that a push waits for the ACK of a node. Then it continues without the "

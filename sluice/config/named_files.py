@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from sluice.config import tls_files
+from sluice.config.access import Access, read_token
 from sluice.config.errors import ConfigError, KeyPath, Place, Problem, unplaced
 from sluice.config.files import UnusableFileError, read_named_file
 from sluice.config.finding import Finding, Severity, WarningKind
@@ -83,6 +84,7 @@ def findings(config: GatewayConfig, directory: Path, now: datetime) -> Iterator[
         yield from tls_files.tls_findings(tls, directory, now)
     if profile is not None:
         yield from _profile_secret(directory / profile.secret_file)
+    yield from _token_files(config.control_plane.access, directory)
     yield from _access_log(config.telemetry.access_log.output)
     variable = config.limits.backend.password_env
     if variable is not None and variable not in os.environ:
@@ -106,6 +108,17 @@ def _profile_secret(file: Path) -> Iterator[Finding]:
             f"the secret must be one line of {MIN_PROFILE_SECRET} to {MAX_PROFILE_SECRET} bytes "
             "of printable ASCII",
         )
+
+
+def _token_files(access: Access, directory: Path) -> Iterator[Finding]:
+    for index, each in enumerate(access.tokens):
+        if each.secret_file is None:
+            continue
+        try:
+            read_token(directory / each.secret_file)
+        except UnusableFileError as error:
+            path: KeyPath = ("control_plane", "access", "tokens", index, "secret_file")
+            yield Finding(path, str(error), error.severity)
 
 
 def _access_log(output: str) -> Iterator[Finding]:

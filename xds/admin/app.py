@@ -1,8 +1,9 @@
 """The HTTP application of the control plane: probes, metrics, status and config. Read only.
 
-The application has no authentication. It refuses requests to `/v1/` whose Host header does not name
-this server, so that no web page can read the responses.
+Requests to `/v1/` need a role (`xds.admin.access`). Probes and metrics are open to everyone.
 """
+
+from pathlib import Path
 
 from prometheus_client.registry import Collector
 from starlette.applications import Starlette
@@ -10,12 +11,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from sluice.http.hosts import HostGuard
 from sluice.http.metrics import metrics_endpoint
+from xds.admin.access import Role, admin_guard
 from xds.admin.redaction import redacted
 from xds.admin.status import ControlPlaneState
-
-ALLOWED_HOSTS_KEY = "control_plane.allowed_hosts"
 
 
 class AdminHandlers:
@@ -41,20 +40,24 @@ class AdminHandlers:
         return JSONResponse(redacted(self._state.config))
 
 
-def application(state: ControlPlaneState, metrics: Collector) -> Starlette:
-    """Create the ASGI application."""
+def application(
+    state: ControlPlaneState, metrics: Collector, directory: Path = Path()
+) -> Starlette:
+    """Create the ASGI application. File names in the config are relative to `directory`."""
     handlers = AdminHandlers(state)
-    settings = state.config.control_plane
-    guard = HostGuard(settings.http, settings.allowed_hosts, ALLOWED_HOSTS_KEY)
+    guard = admin_guard(state.config.control_plane, lambda: state.config.control_plane, directory)
     public = {
         "/healthz": handlers.healthz,
         "/readyz": handlers.readyz,
         "/metrics": metrics_endpoint(metrics),
     }
-    guarded = {"/v1/status": handlers.status, "/v1/config": handlers.config}
+    guarded = {
+        "/v1/status": (handlers.status, Role.READER),
+        "/v1/config": (handlers.config, Role.READER),
+    }
     return Starlette(
         routes=[
             *(Route(path, handler) for path, handler in public.items()),
-            *(Route(path, guard.protect(handler)) for path, handler in guarded.items()),
+            *(Route(path, guard.protect(*handler)) for path, handler in guarded.items()),
         ]
     )

@@ -8,7 +8,10 @@ from pydantic import BaseModel
 from sluice.config import GatewayConfig
 
 RESTART_KEYS: Final = (
-    "control_plane",
+    "control_plane.http",
+    "control_plane.allowed_hosts",
+    "control_plane.xds",
+    "control_plane.ack_timeout",
     "envoy",
     "callout.address",
     "callout.workers",

@@ -152,6 +152,18 @@ def test_a_created_api_key_matches_its_config_entry(capsys: pytest.CaptureFixtur
     assert loads(yaml.safe_dump({"auth": {"api_keys": entry}})).auth.api_keys[0].name == "batch"
 
 
+def test_a_created_admin_token_matches_its_config_entry(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["admin-token", "oscar", "--role", "operator"]) == 0
+    shown = capsys.readouterr()
+    entry = yaml.safe_load(shown.err.partition("\n")[2].partition("\n")[2])
+    assert entry[0]["sha256"] == hashlib.sha256(shown.out.strip().encode()).hexdigest()
+    text = yaml.safe_dump({"control_plane": {"access": {"tokens": entry}}})
+    (token,) = loads(text).control_plane.access.tokens
+    assert (token.name, token.role) == ("oscar", "operator")
+
+
 @pytest.mark.parametrize("name", ["", "a: b", "a\nb", "_a", "a" * 64])
 def test_the_name_of_an_api_key_is_valid_in_the_config(
     name: str, capsys: pytest.CaptureFixture[str]

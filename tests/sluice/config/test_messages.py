@@ -21,6 +21,7 @@ WRONG_VALUES: tuple[object, ...] = (
 )  # fmt: skip
 
 _REQUIRED: dict[str, object] = {
+    "role": "reader",
     "address": "127.0.0.1:1",
     "algorithms": ["RS256"],
     "audiences": ["a"],

@@ -212,3 +212,21 @@ def test_no_finding_shows_the_path_of_a_file_with_a_secret(folder: Path) -> None
     errors, _ = check(folder, text)
     assert len(errors) == 2
     assert "hunter2" not in str(errors)
+
+
+ACCESS = """control_plane:
+  access:
+    tokens:
+      - {name: a, role: reader, secret_file: token}
+"""
+
+
+def test_a_token_file_must_have_a_token(folder: Path) -> None:
+    where = "gateway.yaml:4: control_plane.access.tokens.0.secret_file: "
+    (errors, _) = check(folder, ACCESS)
+    assert errors == [where + "the file cannot be read: No such file or directory"]
+    (folder / "token").write_text("short")
+    remedy = "the token must be one line of 16 to 1024 bytes of printable ASCII"
+    assert check(folder, ACCESS) == ([where + remedy], [])
+    (folder / "token").write_text("0123456789abcdef\n")
+    assert check(folder, ACCESS) == ([], [])

@@ -14,11 +14,12 @@ from xds.resources.restart import RESTART_KEYS
 HERE = Path(__file__).parent
 STARTED = GatewayConfig()
 CHANGED = """
-control_plane: {ack_timeout: 1}
+control_plane: {http: "127.0.0.1:3", allowed_hosts: [a], xds: "127.0.0.1:4", ack_timeout: 1}
 envoy: {concurrency: 3}
 callout: {address: "127.0.0.1:1", workers: 5, drain_timeout: 1, hang_timeout: 2, max_memory: 1MiB}
 telemetry: {metrics: {address: "127.0.0.1:2"}, profile: {secret_file: secret}}
 """
+ACCESS = "control_plane: {access: {tokens: [{name: a, role: reader, secret_file: b}]}}"
 
 
 def compiled(text: str) -> CompiledConfig:
@@ -51,6 +52,6 @@ def test_a_change_that_needs_a_restart_does_not_change_the_resources_of_envoy() 
     assert before.snapshot.version != after.snapshot.version
 
 
-@pytest.mark.parametrize("text", ["{}", "requests: {max_body: 1}"])
+@pytest.mark.parametrize("text", ["{}", "requests: {max_body: 1}", ACCESS])
 def test_other_changes_need_no_restart(text: str) -> None:
     assert compiled(text).restart_required == ()

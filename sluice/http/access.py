@@ -1,0 +1,159 @@
+"""Who makes a request to an HTTP server of the gateway, and what the role of the caller allows.
+
+Credentials are bearer tokens. Without configured access, every caller of a server that only this
+machine can reach is an operator, but not a web page in a browser of this machine.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from sluice.config.access import Access, AccessToken, read_token
+from sluice.config.files import UnusableFileError
+from sluice.contract.problem import MEDIA_TYPE, problem_members
+from sluice.http.hosts import HostGuard, HttpEndpoint
+
+
+class Role(StrEnum):
+    """What a caller may do. An operator may also do what a reader may."""
+
+    READER = "reader"
+    OPERATOR = "operator"
+
+    def includes(self, required: "Role") -> bool:
+        """Whether this role may do what needs the other role."""
+        return self is Role.OPERATOR or self is required
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A caller: the name in the history, and the role."""
+
+    name: str
+    role: Role
+
+
+LOCAL: Final = Principal("local", Role.OPERATOR)
+"""Every caller of a server on loopback for which no access is configured."""
+
+ANONYMOUS: Final = Principal("anonymous", Role.READER)
+"""Every caller of a server that other machines reach without credentials, as its config says."""
+
+OWN_PAGES: Final = frozenset({"same-origin", "none"})
+"""Values of `Sec-Fetch-Site` of requests of this server's own pages, and of a user who types the
+URL. `same-site` is not among them: every port of localhost is the same site."""
+
+
+class AccessGuard:
+    """Authenticates requests, and refuses those that the role of the caller does not allow.
+
+    `access` returns the settings in force, with file names relative to `directory`. `trusted`:
+    whether only this machine can reach the server. `hosts` checks the Host header.
+    """
+
+    def __init__(
+        self, access: Callable[[], Access], directory: Path, hosts: HostGuard, *, trusted: bool
+    ) -> None:
+        self._access = access
+        self._tokens = _TokenFiles(directory)
+        self._hosts = hosts
+        self._trusted = trusted
+
+    def authenticate(self, request: Request) -> Principal | None:
+        """The caller; None for one without valid credentials."""
+        access = self._access()
+        if not access.configured:
+            return LOCAL if self._trusted else ANONYMOUS
+        return self._by_token(access, request)
+
+    def protect(self, endpoint: HttpEndpoint, role: Role) -> HttpEndpoint:
+        """Wrap an endpoint that needs a role. `principal_of` returns the caller of its requests.
+
+        Refuses requests for other hosts (421), of web pages of other origins (403), without
+        credentials (401), and of callers without the role (403).
+        """
+
+        async def guarded(request: Request) -> Response:
+            if _is_foreign_page(request):
+                return _refusal(403, "foreign_page", "web pages of other origins may not call this")
+            principal = self.authenticate(request)
+            if principal is None:
+                detail = "send a token of control_plane.access as authorization: Bearer TOKEN"
+                return _refusal(401, "unauthenticated", detail)
+            if not principal.role.includes(role):
+                return _refusal(403, "role_required", f"this needs the role {role}")
+            request.state.principal = principal
+            return await endpoint(request)
+
+        return self._hosts.protect(guarded)
+
+    def _by_token(self, access: Access, request: Request) -> Principal | None:
+        sent = request.headers.getlist("authorization")
+        scheme, _, token = sent[0].partition(" ") if len(sent) == 1 else ("", "", "")
+        if scheme.lower() != "bearer":
+            return None
+        digest = hashlib.sha256(token.strip().encode()).hexdigest()
+        found = None
+        # All are compared, so that the time does not depend on which token matches.
+        for each, expected in self._tokens.digests(access):
+            if hmac.compare_digest(digest, expected):
+                found = Principal(each.name, Role(each.role))
+        return found
+
+
+def principal_of(request: Request) -> Principal:
+    """The caller of a request that a guard has let through."""
+    found: Principal = request.state.principal
+    return found
+
+
+class _TokenFiles:
+    """Reads the tokens in files. A file is read again for each request, as it may have changed."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def digests(self, access: Access) -> Iterator[tuple[AccessToken, str]]:
+        """The SHA-256 of each token. A file that cannot be used has none."""
+        for each in access.tokens:
+            if each.sha256 is not None:
+                yield each, each.sha256
+            elif each.secret_file is not None:
+                try:
+                    token = read_token(self._directory / each.secret_file)
+                except UnusableFileError:
+                    continue
+                yield each, hashlib.sha256(token).hexdigest()
+
+
+def _is_foreign_page(request: Request) -> bool:
+    """Whether a web page of another origin makes the request.
+
+    Browsers send `Origin` with requests that may change something, and `Sec-Fetch-Site` with all.
+    """
+    site = request.headers.get("sec-fetch-site", "none")
+    origin = request.headers.get("origin")
+    if site not in OWN_PAGES:
+        return True
+    return origin is not None and not _is_same_host(origin, request.headers.get("host", ""))
+
+
+def _is_same_host(origin: str, host: str) -> bool:
+    try:
+        return urlsplit(origin).netloc.lower() == host.lower() != ""
+    except ValueError:
+        return False
+
+
+def _refusal(status: int, reason: str, detail: str) -> Response:
+    headers = {"www-authenticate": 'Bearer realm="sluice"'} if status == 401 else None
+    members = problem_members(status, reason, detail)
+    return JSONResponse(members, status, headers, media_type=MEDIA_TYPE)

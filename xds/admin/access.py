@@ -1,0 +1,29 @@
+"""Access of the admin HTTP server: who calls it, and which role a handler needs.
+
+A handler gets its caller by `principal_of`; the name is the author of the caller's changes.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sluice.config.addresses import is_local, split_host_port
+from sluice.config.gateway import ControlPlane
+from sluice.http.access import AccessGuard, Principal, Role, principal_of
+from sluice.http.hosts import HostGuard
+
+__all__ = ["AccessGuard", "Principal", "Role", "admin_guard", "principal_of"]
+
+ALLOWED_HOSTS_KEY = "control_plane.allowed_hosts"
+
+
+def admin_guard(
+    started: ControlPlane, in_force: Callable[[], ControlPlane], directory: Path
+) -> AccessGuard:
+    """The guard of the admin HTTP server.
+
+    The server listens on the address with which it was `started`. `in_force` returns the settings
+    whose `access` counts now, with file names relative to `directory`.
+    """
+    hosts = HostGuard(started.http, started.allowed_hosts, ALLOWED_HOSTS_KEY)
+    trusted = is_local(split_host_port(started.http)[0])
+    return AccessGuard(lambda: in_force().access, directory, hosts, trusted=trusted)
