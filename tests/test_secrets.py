@@ -30,13 +30,13 @@ from sluice.cli.explain.command import EXIT_REFUSED
 from sluice.config import ConfigError, GatewayConfig, policy_document
 from sluice.config.checked import LoadedConfig
 from sluice.config.load import loads
+from sluice.config.redaction import redacted
 from sluice.config.schema import sections
 from sluice.config.values import Confidential
 from sluice.keys.fetch import FetchError, fetch_document
 from tests.certificates import certificate, private_key
 from tests.extproc.auth.tokens import encoded
 from tests.extproc.policy.control_plane import control_plane
-from xds.admin.redaction import redacted
 from xds.admin.status import ControlPlaneState
 from xds.follow import Follower
 from xds.protocol import resource_types

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from sluice.config.redaction import redacted
 from sluice.http.metrics import metrics_endpoint
 from xds.admin.access import Role, admin_guard
-from xds.admin.redaction import redacted
 from xds.admin.status import ControlPlaneState
 
 

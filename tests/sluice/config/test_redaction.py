@@ -5,9 +5,9 @@ import json
 import pytest
 
 from sluice.config import GatewayConfig
+from sluice.config.redaction import REDACTED, redacted
 from sluice.config.schema import sections
 from sluice.config.values import Confidential
-from xds.admin.redaction import REDACTED, redacted
 
 
 def test_texts_of_confidential_sections_are_not_shown() -> None:
