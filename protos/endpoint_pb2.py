@@ -26,23 +26,25 @@ from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb
 from protos import core_pb2 as protos_dot_core__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15protos/endpoint.proto\x12\x0csluice.envoy\x1a\x1egoogle/protobuf/wrappers.proto\x1a\x11protos/core.proto\"c\n\x15\x43lusterLoadAssignment\x12\x14\n\x0c\x63luster_name\x18\x01 \x01(\t\x12\x34\n\tendpoints\x18\x02 \x03(\x0b\x32!.sluice.envoy.LocalityLbEndpoints\"E\n\x13LocalityLbEndpoints\x12.\n\x0clb_endpoints\x18\x02 \x03(\x0b\x32\x18.sluice.envoy.LbEndpoint\"\x88\x01\n\nLbEndpoint\x12*\n\x08\x65ndpoint\x18\x01 \x01(\x0b\x32\x16.sluice.envoy.EndpointH\x00\x12;\n\x15load_balancing_weight\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.UInt32ValueB\x11\n\x0fhost_identifier\"\xa5\x02\n\x08\x45ndpoint\x12&\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0b\x32\x15.sluice.envoy.Address\x12\x45\n\x13health_check_config\x18\x02 \x01(\x0b\x32(.sluice.envoy.Endpoint.HealthCheckConfig\x12\x46\n\x14\x61\x64\x64itional_addresses\x18\x04 \x03(\x0b\x32(.sluice.envoy.Endpoint.AdditionalAddress\x1a%\n\x11HealthCheckConfig\x12\x10\n\x08hostname\x18\x02 \x01(\t\x1a;\n\x11\x41\x64\x64itionalAddress\x12&\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0b\x32\x15.sluice.envoy.Addressb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15protos/endpoint.proto\x12\x0csluice.envoy\x1a\x1egoogle/protobuf/wrappers.proto\x1a\x11protos/core.proto\"c\n\x15\x43lusterLoadAssignment\x12\x14\n\x0c\x63luster_name\x18\x01 \x01(\t\x12\x34\n\tendpoints\x18\x02 \x03(\x0b\x32!.sluice.envoy.LocalityLbEndpoints\"E\n\x13LocalityLbEndpoints\x12.\n\x0clb_endpoints\x18\x02 \x03(\x0b\x32\x18.sluice.envoy.LbEndpoint\"\xbb\x01\n\nLbEndpoint\x12*\n\x08\x65ndpoint\x18\x01 \x01(\x0b\x32\x16.sluice.envoy.EndpointH\x00\x12\x31\n\rhealth_status\x18\x02 \x01(\x0e\x32\x1a.sluice.envoy.HealthStatus\x12;\n\x15load_balancing_weight\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.UInt32ValueB\x11\n\x0fhost_identifier\"\xa5\x02\n\x08\x45ndpoint\x12&\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0b\x32\x15.sluice.envoy.Address\x12\x45\n\x13health_check_config\x18\x02 \x01(\x0b\x32(.sluice.envoy.Endpoint.HealthCheckConfig\x12\x46\n\x14\x61\x64\x64itional_addresses\x18\x04 \x03(\x0b\x32(.sluice.envoy.Endpoint.AdditionalAddress\x1a%\n\x11HealthCheckConfig\x12\x10\n\x08hostname\x18\x02 \x01(\t\x1a;\n\x11\x41\x64\x64itionalAddress\x12&\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0b\x32\x15.sluice.envoy.Address*E\n\x0cHealthStatus\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0b\n\x07HEALTHY\x10\x01\x12\r\n\tUNHEALTHY\x10\x02\x12\x0c\n\x08\x44RAINING\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.endpoint_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_HEALTHSTATUS']._serialized_start=748
+  _globals['_HEALTHSTATUS']._serialized_end=817
   _globals['_CLUSTERLOADASSIGNMENT']._serialized_start=90
   _globals['_CLUSTERLOADASSIGNMENT']._serialized_end=189
   _globals['_LOCALITYLBENDPOINTS']._serialized_start=191
   _globals['_LOCALITYLBENDPOINTS']._serialized_end=260
   _globals['_LBENDPOINT']._serialized_start=263
-  _globals['_LBENDPOINT']._serialized_end=399
-  _globals['_ENDPOINT']._serialized_start=402
-  _globals['_ENDPOINT']._serialized_end=695
-  _globals['_ENDPOINT_HEALTHCHECKCONFIG']._serialized_start=597
-  _globals['_ENDPOINT_HEALTHCHECKCONFIG']._serialized_end=634
-  _globals['_ENDPOINT_ADDITIONALADDRESS']._serialized_start=636
-  _globals['_ENDPOINT_ADDITIONALADDRESS']._serialized_end=695
+  _globals['_LBENDPOINT']._serialized_end=450
+  _globals['_ENDPOINT']._serialized_start=453
+  _globals['_ENDPOINT']._serialized_end=746
+  _globals['_ENDPOINT_HEALTHCHECKCONFIG']._serialized_start=648
+  _globals['_ENDPOINT_HEALTHCHECKCONFIG']._serialized_end=685
+  _globals['_ENDPOINT_ADDITIONALADDRESS']._serialized_start=687
+  _globals['_ENDPOINT_ADDITIONALADDRESS']._serialized_end=746
 # @@protoc_insertion_point(module_scope)

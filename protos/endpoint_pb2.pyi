@@ -1,12 +1,24 @@
 from google.protobuf import wrappers_pb2 as _wrappers_pb2
 from protos import core_pb2 as _core_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class HealthStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    UNKNOWN: _ClassVar[HealthStatus]
+    HEALTHY: _ClassVar[HealthStatus]
+    UNHEALTHY: _ClassVar[HealthStatus]
+    DRAINING: _ClassVar[HealthStatus]
+UNKNOWN: HealthStatus
+HEALTHY: HealthStatus
+UNHEALTHY: HealthStatus
+DRAINING: HealthStatus
 
 class ClusterLoadAssignment(_message.Message):
     __slots__ = ("cluster_name", "endpoints")
@@ -23,12 +35,14 @@ class LocalityLbEndpoints(_message.Message):
     def __init__(self, lb_endpoints: _Optional[_Iterable[_Union[LbEndpoint, _Mapping]]] = ...) -> None: ...
 
 class LbEndpoint(_message.Message):
-    __slots__ = ("endpoint", "load_balancing_weight")
+    __slots__ = ("endpoint", "health_status", "load_balancing_weight")
     ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_STATUS_FIELD_NUMBER: _ClassVar[int]
     LOAD_BALANCING_WEIGHT_FIELD_NUMBER: _ClassVar[int]
     endpoint: Endpoint
+    health_status: HealthStatus
     load_balancing_weight: _wrappers_pb2.UInt32Value
-    def __init__(self, endpoint: _Optional[_Union[Endpoint, _Mapping]] = ..., load_balancing_weight: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ...) -> None: ...
+    def __init__(self, endpoint: _Optional[_Union[Endpoint, _Mapping]] = ..., health_status: _Optional[_Union[HealthStatus, str]] = ..., load_balancing_weight: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ...) -> None: ...
 
 class Endpoint(_message.Message):
     __slots__ = ("address", "health_check_config", "additional_addresses")

@@ -65,6 +65,11 @@ class Endpoint(Strict):
 
     address: HostPort
     weight: int = Field(1, ge=1, le=128, description="Load balancing weight.")
+    drain: bool = Field(
+        False,
+        description="Whether Envoy sends the endpoint no new requests. Requests that it has "
+        "continue.",
+    )
 
 
 class HealthCheck(Strict):

@@ -11,6 +11,7 @@ import pytest
 
 from tests.integration.gateway import (
     REQUESTS_TO_OPEN,
+    Config,
     Gateway,
     base_config,
     bearer,
@@ -39,9 +40,10 @@ def gateway() -> Iterator[Gateway]:
         },
         "named": {**echo, "versions": {"v1": {"endpoints": [named]}}},
         "dead": {**echo, "versions": {"v1": {"endpoints": [dead]}}},
+        "drained": {**echo, "versions": {"v1": {"endpoints": [{**live}, {**dead}]}}},
     }
     config["models"]["decided"] = {**config["models"]["dead"], "placement": "callout"}
-    for name in ("checked", "named", "dead", "decided"):
+    for name in ("checked", "named", "dead", "decided", "drained"):
         del config["models"][name]["stable"]
     with running(config) as gateway:
         yield gateway
@@ -78,6 +80,29 @@ def test_an_endpoint_that_dies_and_returns_is_logged(gateway: Gateway) -> None:
         answering.join()
     eventually(lambda: states(gateway, "checked/v1")[dead] == "unhealthy")
     eventually(lambda: f"{line}healthy -> unhealthy (its health check" in gateway.log.read_text())
+
+
+def test_a_draining_endpoint_gets_no_requests(gateway: Gateway) -> None:
+    path = "/v2/models/drained/infer"
+    first, second = address(gateway, "drained"), address(gateway, "drained", 1)
+
+    def drain(*numbers: int) -> None:
+        def change(config: Config) -> None:
+            listed = config["models"]["drained"]["versions"]["v1"]["endpoints"]
+            for number in numbers:
+                listed[number]["drain"] = True
+
+        gateway.edit(change)
+
+    with gateway.client() as client:
+        drain(1)
+        eventually(lambda: states(gateway, "drained/v1") == {first: "healthy", second: "draining"})
+        answers = [client.post(path, json={}, headers=bearer()) for _ in range(20)]
+        # The server does not know the model. The other endpoint would not answer at all.
+        assert {answer.status_code for answer in answers} == {404}
+        drain(0)
+        refused = client.post(path, json={}, headers=bearer())
+        assert (refused.status_code, refused.json()["reason"]) == (503, "no_healthy_endpoint")
 
 
 def _answer_health_checks(server: socket.socket) -> Thread:

@@ -105,6 +105,7 @@ def _host(status: Json) -> Host:
         () if checking else tuple(_problems(health)),
         bool(health.get("failed_outlier_check")),
         checking,
+        health.get("eds_health_status") == "DRAINING",
         counts.get("cx_total", 0),
         counts.get("cx_connect_fail", 0),
         counts.get("rq_success", 0),

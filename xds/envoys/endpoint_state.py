@@ -16,9 +16,12 @@ from sluice.config.addresses import (
 )
 from xds.envoys.observation import Host
 
-EndpointState = Literal["healthy", "unhealthy", "ejected", "unreachable", "unresolved", "unknown"]
-"""`healthy`: Envoy sends it requests. `unhealthy`: its health check fails. `ejected`: after
-failures in a row. `unreachable`: Envoy sends it requests, but the latest connections have failed.
+EndpointState = Literal[
+    "healthy", "draining", "unhealthy", "ejected", "unreachable", "unresolved", "unknown"
+]
+"""`healthy`: Envoy sends it requests. `draining`: Envoy sends it none, because the config says so.
+`unhealthy`: its health check fails. `ejected`: after failures in a row. `unreachable`: Envoy sends
+it requests, but the latest connections have failed.
 `unresolved`: Envoy has no address for the host name. `unknown`: Envoy does not have the endpoint
 yet, or has not checked it yet."""
 
@@ -69,6 +72,8 @@ class Connections:
 
 def endpoint_state(hosts: Sequence[Host], connections: Connections) -> tuple[EndpointState, str]:
     """The state of an endpoint with these hosts, and why it is not healthy."""
+    if any(host.draining for host in hosts):
+        return "draining", "the config says drain"
     problems = [problem for host in hosts for problem in host.problems]
     used = sum(not host.problems and not host.checking for host in hosts)
     if used and connections.are_failing:

@@ -161,7 +161,7 @@ _Key = tuple[str, str, str]
 def _log_change(
     node: str, cluster: str, address: str, why: str, change: StateChange[EndpointState]
 ) -> None:
-    level = logging.INFO if change.new == "healthy" else logging.WARNING
+    level = logging.INFO if change.new in ("healthy", "draining") else logging.WARNING
     reason = f" ({why})" if why else ""
     log.log(
         level,

@@ -15,8 +15,9 @@ class Host:
 
     `address` is `host:port` or `unix:/path`; `hostname` is the name from which Envoy resolved it,
     or empty. `problems` says why Envoy sends it no requests; empty if Envoy does. `checking`: the
-    first health check has not ended. The numbers of connections, of failed connections (which are
-    also in `connections`) and of requests without an error count since Envoy has the host.
+    first health check has not ended. `draining`: the config says so. The numbers of connections, of
+    failed connections (which are also in `connections`) and of requests without an error count
+    since Envoy has the host.
     """
 
     address: str
@@ -24,6 +25,7 @@ class Host:
     problems: tuple[str, ...] = ()
     ejected: bool = False
     checking: bool = False
+    draining: bool = False
     connections: int = 0
     failed_connections: int = 0
     successful_requests: int = 0

@@ -15,7 +15,7 @@ from protos.route_pb2 import RetryPolicy
 from sluice.config.gateway import Callout
 from sluice.contract.names import CALLOUT_CLUSTER
 from xds.resources import upstream
-from xds.resources.endpoints import contain_endpoints
+from xds.resources.endpoints import Member, contain_endpoints
 from xds.resources.proto_messages import extension, seconds, uint32
 
 MAX_CALLS = 100_000
@@ -87,7 +87,7 @@ def callout_cluster(callout: Callout) -> Cluster:
         common_lb_config=_immediate_updates(),
         ignore_health_on_host_removal=True,
     )
-    contain_endpoints(cluster, ((text, 1) for text in addresses))
+    contain_endpoints(cluster, map(Member, addresses))
     return cluster
 
 

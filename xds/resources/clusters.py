@@ -15,7 +15,7 @@ from protos.cluster_pb2 import (
 from sluice.config import Version
 from sluice.config.models import HealthCheck, Pool
 from xds.resources import upstream
-from xds.resources.endpoints import contain_endpoints, uses_eds, version_addresses
+from xds.resources.endpoints import contain_endpoints, uses_eds, version_members
 from xds.resources.proto_messages import from_ads, seconds, uint32
 
 IDLE_TIMEOUTS: Final = {"http": 1.5, "grpc": 60.0}
@@ -43,17 +43,18 @@ def version_cluster(name: str, version: Version, pool: Pool, buffer_limit: int) 
         circuit_breakers=_circuit_breakers(pool),
         typed_extension_protocol_options=_protocol_options(pool, version),
         upstream_connection_options=_tcp_keepalive(pool),
+        # Otherwise a cluster with few healthy endpoints would use draining ones too.
+        common_lb_config=upstream.without_panic(),
         # Remove an endpoint that the config no longer lists, even if it is healthy.
         ignore_health_on_host_removal=True,
     )
     if version.health_check is not None:
         cluster.health_checks.append(_health_check(version.health_check, version.protocol))
-        cluster.common_lb_config.CopyFrom(upstream.without_panic())
     if uses_eds(version):
         cluster.type = Cluster.EDS
         cluster.eds_cluster_config.eds_config.CopyFrom(from_ads())
     else:
-        contain_endpoints(cluster, version_addresses(version))
+        contain_endpoints(cluster, version_members(version))
     return cluster
 
 

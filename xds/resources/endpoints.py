@@ -1,9 +1,16 @@
 """The endpoints of clusters, with EDS or inside the cluster: their addresses and weights."""
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from protos.cluster_pb2 import Cluster, DnsCluster
-from protos.endpoint_pb2 import ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints
+from protos.endpoint_pb2 import (
+    DRAINING,
+    ClusterLoadAssignment,
+    Endpoint,
+    LbEndpoint,
+    LocalityLbEndpoints,
+)
 from sluice.config import Version
 from sluice.config.addresses import LOOPBACK_HOSTS, is_localhost, needs_dns, split_host_port
 from xds.resources.proto_messages import address, pack, seconds, socket_address, uint32
@@ -11,30 +18,38 @@ from xds.resources.proto_messages import address, pack, seconds, socket_address,
 MIN_DNS_RETRY, MAX_DNS_RETRY = 0.5, 5.0
 """Seconds between two attempts to resolve a name after a failure."""
 
-Weighted = Iterable[tuple[str, int]]
-"""Addresses with their weights."""
+
+class Member(NamedTuple):
+    """An endpoint of a cluster. `draining`: it gets no new requests."""
+
+    address: str
+    weight: int = 1
+    draining: bool = False
+
+
+Members = Iterable[Member]
 
 
 def uses_eds(version: Version) -> bool:
     """Whether EDS provides the endpoints: Envoy resolves no names."""
-    return _are_resolved(version_addresses(version))
+    return _are_resolved(version_members(version))
 
 
-def version_addresses(version: Version) -> Weighted:
-    """The addresses of the endpoints of a version of a model."""
-    return [(endpoint.address, endpoint.weight) for endpoint in version.endpoints]
+def version_members(version: Version) -> Members:
+    """The endpoints of a version of a model."""
+    return [Member(each.address, each.weight, each.drain) for each in version.endpoints]
 
 
 def version_endpoints(cluster: str, version: Version) -> ClusterLoadAssignment:
     """The endpoints of a version of a model whose endpoints EDS provides."""
-    return _load_assignment(cluster, version_addresses(version), resolved=True)
+    return _load_assignment(cluster, version_members(version), resolved=True)
 
 
-def contain_endpoints(cluster: Cluster, addresses: Weighted) -> None:
+def contain_endpoints(cluster: Cluster, members: Members) -> None:
     """Put the endpoints into the cluster. If one has a host name, Envoy resolves the names."""
-    addresses = list(addresses)
-    resolved = _are_resolved(addresses)
-    cluster.load_assignment.CopyFrom(_load_assignment(cluster.name, addresses, resolved=resolved))
+    members = list(members)
+    resolved = _are_resolved(members)
+    cluster.load_assignment.CopyFrom(_load_assignment(cluster.name, members, resolved=resolved))
     if resolved:
         cluster.type = Cluster.STATIC
     else:
@@ -57,18 +72,19 @@ def _resolves_names() -> Cluster.CustomClusterType:
     return Cluster.CustomClusterType(name="envoy.clusters.dns", typed_config=pack(settings))
 
 
-def _are_resolved(addresses: Weighted) -> bool:
-    return not any(needs_dns(text) for text, _ in addresses)
+def _are_resolved(members: Members) -> bool:
+    return not any(needs_dns(member.address) for member in members)
 
 
-def _load_assignment(cluster: str, addresses: Weighted, *, resolved: bool) -> ClusterLoadAssignment:
-    members = [_endpoint(text, weight, resolved) for text, weight in addresses]
+def _load_assignment(cluster: str, members: Members, *, resolved: bool) -> ClusterLoadAssignment:
+    endpoints = [_endpoint(member, resolved) for member in members]
     return ClusterLoadAssignment(
-        cluster_name=cluster, endpoints=[LocalityLbEndpoints(lb_endpoints=members)]
+        cluster_name=cluster, endpoints=[LocalityLbEndpoints(lb_endpoints=endpoints)]
     )
 
 
-def _endpoint(text: str, weight: int, resolved: bool) -> LbEndpoint:
+def _endpoint(member: Member, resolved: bool) -> LbEndpoint:
+    text = member.address
     is_path = text.startswith("unix:")
     host, port = ("localhost", "") if is_path else split_host_port(text)
     # By default, the Host of a health check is the cluster's name, which contains a slash.
@@ -76,7 +92,11 @@ def _endpoint(text: str, weight: int, resolved: bool) -> LbEndpoint:
     endpoint = Endpoint(address=address(text), health_check_config=checked)
     if is_localhost(host) and not is_path:
         _connect_to_loopback(endpoint, int(port), resolved)
-    return LbEndpoint(endpoint=endpoint, load_balancing_weight=uint32(weight))
+    return LbEndpoint(
+        endpoint=endpoint,
+        health_status=DRAINING if member.draining else None,
+        load_balancing_weight=uint32(member.weight),
+    )
 
 
 def _connect_to_loopback(endpoint: Endpoint, port: int, resolved: bool) -> None:

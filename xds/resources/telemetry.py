@@ -37,7 +37,7 @@ from sluice.contract.request_end import CALLOUT_DETAILS
 from sluice.user_agent import USER_AGENT
 from xds.resources import upstream
 from xds.resources.data_plane_messages import grpc_service, pack
-from xds.resources.endpoints import contain_endpoints
+from xds.resources.endpoints import Member, contain_endpoints
 from xds.resources.proto_messages import seconds
 
 
@@ -245,5 +245,5 @@ def _collector(name: str, otlp: OtlpExport) -> Cluster:
         connect_timeout=seconds(1),
         typed_extension_protocol_options=upstream.http2(Http2ProtocolOptions()),
     )
-    contain_endpoints(cluster, [(otlp.address, 1)])
+    contain_endpoints(cluster, [Member(otlp.address)])
     return cluster

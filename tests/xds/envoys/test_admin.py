@@ -62,11 +62,13 @@ def asked(*hosts: dict[str, Any]) -> tuple[Host, ...]:
         ),
         ({"failed_outlier_check": True}, ("ejected after failures in a row",)),
         ({"failed_active_health_check": True, "pending_active_hc": True}, ()),
+        ({"eds_health_status": "DRAINING"}, ()),
     ],
 )
-def test_the_health_of_a_host_is_read(health: dict[str, bool], problems: tuple[str, ...]) -> None:
+def test_the_health_of_a_host_is_read(health: dict[str, object], problems: tuple[str, ...]) -> None:
     (found,) = asked(host(**health))
     assert found.problems == problems
+    assert found.draining == ("eds_health_status" in health)
     assert found.ejected == ("failed_outlier_check" in health)
     assert found.checking == ("pending_active_hc" in health)
 

@@ -54,6 +54,7 @@ UNRESOLVED = ("unresolved", "Envoy has no address for the host name")
         (FIRST, [Host(FIRST, problems=(FAILED,))], ("unhealthy", FAILED)),
         (FIRST, [Host(FIRST, problems=("e",), ejected=True)], ("ejected", "e")),
         (FIRST, [Host(FIRST, checking=True)], ("unknown", "its first health check has not ended")),
+        (FIRST, [Host(FIRST, draining=True)], ("draining", "the config says drain")),
         (FIRST, [], ("unknown", "Envoy does not have the endpoint yet")),
         (NAMED, [], UNRESOLVED),
         (

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType
+from envoy_data_plane.envoy.config.core.v3 import HealthStatus
+from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment, LbEndpoint
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
 from envoy_data_plane.envoy.extensions.common.matching.v3 import ExtensionWithMatcher
@@ -42,6 +44,11 @@ def model(*addresses: str, **more: Any) -> dict[str, Any]:
 
 def cluster(snapshot: Snapshot, name: str) -> Cluster:
     return Cluster.parse(snapshot.types[resource_types.CLUSTER].resources[name].body)
+
+
+def endpoints(snapshot: Snapshot, name: str) -> list[LbEndpoint]:
+    body = snapshot.types[resource_types.ENDPOINT].resources[name].body
+    return ClusterLoadAssignment.parse(body).endpoints[0].lb_endpoints
 
 
 def table(snapshot: Snapshot) -> RouteConfiguration:
@@ -101,6 +108,26 @@ def test_eds_provides_ip_addresses_and_dns_resolves_host_names() -> None:
     assert resolving is not None
     assert resolving.name == "envoy.clusters.dns"
     assert set(snapshot.types[resource_types.ENDPOINT].resources) == {"ip/v1"}
+
+
+def test_a_draining_endpoint_changes_only_endpoints_and_the_policy() -> None:
+    addresses = ("127.0.0.1:1", "127.0.0.1:2")
+    before, after = compiled(models={"m": model(*addresses)}), model(*addresses)
+    after["versions"]["v1"]["endpoints"][0]["drain"] = True
+    drained = compiled(models={"m": after})
+    changed = [each for each in before.types if before.types[each] != drained.types[each]]
+    assert changed == [resource_types.ENDPOINT, resource_types.POLICY]
+    assert [endpoint.health_status for endpoint in endpoints(drained, "m/v1")] == [
+        HealthStatus.DRAINING,
+        HealthStatus.UNKNOWN,
+    ]
+
+
+def test_no_version_uses_draining_endpoints_because_few_others_are_left() -> None:
+    settings = cluster(compiled(models={"m": model()}), "m/v1").common_lb_config
+    assert settings is not None
+    assert settings.healthy_panic_threshold is not None
+    assert settings.healthy_panic_threshold.value == 0
 
 
 def test_every_worker_is_an_endpoint_and_unhealthy_workers_get_no_calls() -> None:
