@@ -6,11 +6,12 @@ silence between two bytes, so a server that sends a byte from time to time would
 
 import http.client
 import socket
+import ssl
 import threading
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 _READ_SIZE = 1 << 16
@@ -22,11 +23,15 @@ class TooLargeError(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response with any status. Only the body of a success (2xx) is complete."""
+    """A response with any status. Only the body of a success (2xx) is complete.
+
+    The names of `headers` are in lower case.
+    """
 
     status: int
     reason: str
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_success(self) -> bool:
@@ -51,10 +56,11 @@ class _AnyStatus(urllib.request.HTTPErrorProcessor):
 
 
 class Fetch(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
-    """One GET request. `run` blocks a thread; another thread may `end` it.
+    """One request. `run` blocks a thread; another thread may `end` it.
 
-    `timeout`: seconds for the whole request. `max_size`: bytes of the body. `proxies`: as for
-    `urllib`; None means those of the environment.
+    `timeout`: seconds for the whole request. `max_size`: bytes of the body of the response.
+    `proxies`: as for `urllib`; None means those of the environment. `body` is sent with the
+    request. `tls`: how servers are verified; None means by the certificates of the system.
     """
 
     def __init__(
@@ -65,9 +71,15 @@ class Fetch(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
         timeout: float,
         max_size: int,
         proxies: Mapping[str, str] | None = None,
+        method: str = "GET",
+        body: bytes | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         super().__init__()
-        self._request = urllib.request.Request(url, headers=dict(headers))  # noqa: S310 (http or https)
+        self._request = urllib.request.Request(  # noqa: S310 (http or https)
+            url, body, dict(headers), method=method
+        )
+        self._tls = tls
         self._timeout = timeout
         self._max_size = max_size
         self._opener = urllib.request.build_opener(
@@ -85,7 +97,8 @@ class Fetch(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         """Open a connection of HTTPS."""
-        return self.do_open(partial(self._connection, http.client.HTTPSConnection), req)
+        kind = partial(http.client.HTTPSConnection, context=self._tls)
+        return self.do_open(partial(self._connection, kind), req)
 
     def run(self) -> Response:
         """The response. Raises OSError, such as TimeoutError and TooLargeError, or HTTPException.
@@ -119,7 +132,7 @@ class Fetch(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
                     socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def _connection(
-        self, kind: type[http.client.HTTPConnection], host: str, *, timeout: float
+        self, kind: Callable[..., http.client.HTTPConnection], host: str, *, timeout: float
     ) -> http.client.HTTPConnection:
         connection = kind(host, timeout=timeout)
         connect = connection.connect
@@ -148,4 +161,7 @@ class Fetch(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
             if complete and response.length:
                 # `read1` does not check it. `length` is what is left of `content-length`.
                 raise http.client.IncompleteRead(bytes(body), response.length)
-            return Response(response.status, response.reason, bytes(body[: self._max_size]))
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            return Response(
+                response.status, response.reason, bytes(body[: self._max_size]), headers
+            )

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from sluice.cli.commands import EXIT_FAILURE, EXIT_USAGE, CommandError, CommandParser, Parser
+from sluice.cli.commands import CommandError, CommandParser, Parser
+from sluice.cli.exit_status import ExitStatus
 from sluice.cli.packages import check_packages
 from sluice.config import ConfigError
 from sluice.output import write_error
@@ -28,17 +29,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, and return its exit status."""
     if arguments is None and len(sys.argv) == 1:
         parser().print_help(sys.stderr)
-        return EXIT_USAGE
+        return ExitStatus.USAGE
     options = parser().parse_args(arguments)
     try:
         check_packages(options.packages)
         status: int = options.run(options)
     except ConfigError as error:
         _print_error(str(error))
-        return EXIT_USAGE
+        return ExitStatus.USAGE
     except CommandError as error:
         _print_error(f"{options.prog}: {error}")
+        if error.hint is not None:
+            _print_error(f"hint: {error.hint}")
         return error.status
+    except KeyboardInterrupt:
+        return ExitStatus.INTERRUPTED
     except BrokenPipeError:
         # The reader has closed the pipe, as in `sluice schema | head`. This is not an error. stdout
         # is replaced because the interpreter flushes stdout at exit, which would fail.
@@ -46,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         _print_error(f"{options.prog}: {write_error(error)}")
-        return EXIT_FAILURE
+        return ExitStatus.FAILED
     return status
 
 
@@ -60,16 +65,30 @@ def parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
     # Imported late: in every callout worker, multiprocessing imports the script `sluice`, which
     # imports this module. Workers do not need the commands, which take memory.
-    from sluice.cli import config, credentials, explain, files, jwks, profile, run, status
+    from sluice.cli import (
+        completion,
+        config,
+        context,
+        credentials,
+        explain,
+        files,
+        jwks,
+        profile,
+        run,
+        status,
+    )
 
     root = Parser(
         prog="sluice", description="An AI inference gateway.", epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     root.add_argument("--version", action="version", version=version("sluice-gateway"))
+    root.set_defaults(root=root)
     commands = root.add_subparsers(
         title="commands", metavar="COMMAND", required=True, parser_class=CommandParser
     )
-    for module in (files, run, status, explain, profile, config, credentials, jwks):
+    for module in (
+        files, run, status, explain, profile, context, config, credentials, jwks, completion,
+    ):  # fmt: skip
         module.register(commands)
     return root

@@ -8,16 +8,13 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
+from sluice.cli.exit_status import ExitStatus
 from sluice.config.files import read_file
 from sluice.near_names import did_you_mean
 from sluice.printable import printable
 
 Subcommands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Run: TypeAlias = Callable[[argparse.Namespace], int]
-
-EXIT_FAILURE = 1
-EXIT_USAGE = 2
-"""The config or the command line is not valid; argparse exits with the same status."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -60,13 +57,15 @@ class CommandParser(Parser):
     """
 
     _intermixed = False
+    _is_group = False
+    """Whether the command only groups others, such as `sluice canary`."""
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         """Parse options and arguments. Ends with an error if arguments remain."""
         arguments = sys.argv[1:] if args is None else list(args)
-        if self._intermixed:
+        if self._intermixed or self._is_group:
             return super().parse_known_args(arguments, namespace)
         if "--" in arguments:
             found, unknown = super().parse_known_args(arguments, namespace)
@@ -76,6 +75,13 @@ class CommandParser(Parser):
         if unexpected:
             self.error(f"unexpected argument {shown(unexpected[0])}")
         return found, []
+
+    def group(self) -> Subcommands:
+        """Make this command a group of commands, and return it to add them."""
+        self._is_group = True
+        return self.add_subparsers(
+            title="commands", metavar="COMMAND", required=True, parser_class=CommandParser
+        )
 
     def _parse_intermixed(
         self, arguments: Sequence[str], namespace: argparse.Namespace | None
@@ -89,6 +95,8 @@ class CommandParser(Parser):
             self._intermixed = False
 
     def _own(self, arguments: Sequence[str]) -> Iterable[str]:
+        if self._is_group:
+            return super()._own(arguments)
         # The second pass of `parse_known_intermixed_args` gets only the rest of the arguments.
         return () if self._intermixed else arguments
 
@@ -123,15 +131,26 @@ MAX_SHOWN = 100
 
 
 class CommandError(Exception):
-    """A command failed. `main` prints the name of the command and this message."""
+    """A command failed. `main` prints the name of the command, this message and the hint.
 
-    status = EXIT_FAILURE
+    `hint` says what to do next: a command to run, or a setting to change.
+    """
+
+    status: int = ExitStatus.FAILED
+
+    def __init__(
+        self, message: object, *, hint: str | None = None, status: int | None = None
+    ) -> None:
+        super().__init__(str(message))
+        self.hint = hint
+        if status is not None:
+            self.status = status
 
 
 class UsageError(CommandError):
     """An argument is not valid."""
 
-    status = EXIT_USAGE
+    status = ExitStatus.USAGE
 
 
 def command(
@@ -144,6 +163,13 @@ def command(
     parser = commands.add_parser(name, help=help_text, description=help_text)
     parser.set_defaults(run=run, prog=parser.prog, packages=packages)
     return parser
+
+
+def group(commands: Subcommands, name: str, help_text: str) -> Subcommands:
+    """Add a command that groups others, such as `sluice canary`, and return it to add them."""
+    parser = commands.add_parser(name, help=help_text, description=help_text)
+    assert isinstance(parser, CommandParser)
+    return parser.group()
 
 
 def read_argument(file: Path, maximum: int) -> bytes:

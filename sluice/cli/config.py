@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sluice.bootstrap import render
-from sluice.cli.commands import EXIT_FAILURE, Subcommands, command
+from sluice.cli.commands import Subcommands, command
+from sluice.cli.exit_status import ExitStatus
 from sluice.cli.gateway import config_argument, require_config
 from sluice.config import GatewayConfig
 from sluice.config.checked import LoadedConfig, load_checked
@@ -60,7 +61,7 @@ def _validate(options: argparse.Namespace) -> int:
     models, version = _count(len(checked.config.models), "model"), checked.policy.version
     found = f", {_count(len(warnings), 'warning')}" if warnings else ""
     print(f"{file}: valid; {models}, version {version}{found}")
-    return EXIT_FAILURE if warnings and options.strict else 0
+    return ExitStatus.FAILED if warnings and options.strict else 0
 
 
 def _warnings(checked: LoadedConfig, ignored: Sequence[str]) -> Iterator[Problem]:

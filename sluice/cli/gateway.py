@@ -1,13 +1,15 @@
 """Finds the gateway that a command is about.
 
-All commands use one order: an option of the command, the argument CONFIG, the environment variable
-`SLUICE_CONFIG`, and the default addresses. Only the sections with addresses are read, so a config
-with an error elsewhere still finds the gateway whose status explains the error.
+All commands use one order: an option with a URL, `--context`, the argument CONFIG, the environment
+variable `SLUICE_CONFIG`, the current context, and the default addresses. Only the sections with
+addresses are read, so a config with an error elsewhere still finds the gateway whose status
+explains the error.
 """
 
 import argparse
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from http import HTTPStatus
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -15,6 +17,8 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from sluice.cli.commands import CommandError, UsageError
+from sluice.cli.contexts import URL_REMEDY, contexts_file, find_context, is_url, read_contexts
+from sluice.cli.exit_status import ExitStatus
 from sluice.config.addresses import (
     connectable,
     is_local,
@@ -28,17 +32,32 @@ from sluice.config.gateway import ControlPlane
 from sluice.config.load import CONFIG_VARIABLE, load, read_text
 from sluice.config.telemetry import Telemetry
 from sluice.config.values import Strict
-from sluice.http.client import NoAnswerError, UnexpectedAnswerError
+from sluice.http.client import NoAnswerError, Status, UnexpectedAnswerError, fetch_status
+from sluice.http.credentials import NO_CREDENTIALS, Credentials, CredentialsError
+
+NO_ANSWER_HINT = (
+    "start the gateway with `sluice up CONFIG`, or name another one with --control-plane URL or "
+    "--context NAME"
+)
+NOT_ALLOWED_HINT = (
+    "give a token with --token-file FILE, or name a gateway with its credentials: "
+    "sluice context add NAME URL --token-file FILE"
+)
 
 Section = TypeVar("Section", bound=Strict)
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayAddress:
-    """URL of a server of the gateway. `origin` says where the URL comes from, for errors."""
+    """URL of a server of the gateway. `origin` says where the URL comes from, for errors.
+
+    `by_option`: an option names the gateway, not a config.
+    """
 
     url: str
     origin: str
+    credentials: Credentials = NO_CREDENTIALS
+    by_option: bool = False
 
 
 def config_argument(parser: argparse.ArgumentParser, purpose: str) -> None:
@@ -53,10 +72,25 @@ def config_argument(parser: argparse.ArgumentParser, purpose: str) -> None:
 
 
 def control_plane_option(parser: argparse.ArgumentParser, *more_names: str) -> None:
-    """Add the option that names the control plane."""
+    """Add the options that name the control plane, and the token for it."""
     parser.add_argument(
         "--control-plane", *more_names, metavar="URL", type=_url,
         help="URL of the control plane; default: control_plane.http of the config",
+    )  # fmt: skip
+    parser.add_argument("--context", metavar="NAME", help="gateway by its name; see sluice context")
+    parser.add_argument(
+        "--token-file", metavar="FILE", type=Path,
+        help="file with the bearer token for the control plane; default: that of the context",
+    )  # fmt: skip
+
+
+def gateway_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name the gateway, for commands without the argument CONFIG."""
+    control_plane_option(parser)
+    parser.add_argument(
+        "--config", metavar="CONFIG", type=Path,
+        help="config of the gateway, which has its address; default: the environment variable "
+        f"{CONFIG_VARIABLE}",
     )  # fmt: skip
 
 
@@ -85,16 +119,50 @@ def require_config(options: argparse.Namespace) -> Path:
 
 
 def control_plane(options: argparse.Namespace) -> GatewayAddress:
-    """The control plane. Raises ConfigError if the config cannot be read."""
+    """The control plane. Raises ConfigError if the config cannot be read, and UsageError."""
+    found = _find_control_plane(options)
+    if options.token_file is None:
+        return found
+    return replace(found, credentials=replace(found.credentials, token_file=options.token_file))
+
+
+def _find_control_plane(options: argparse.Namespace) -> GatewayAddress:
     if options.control_plane is not None:
-        return GatewayAddress(options.control_plane, "--control-plane")
+        if options.context is not None:
+            raise UsageError("--control-plane excludes --context")
+        return GatewayAddress(options.control_plane, "--control-plane", by_option=True)
+    if options.context is not None:
+        context = find_context(read_contexts(), options.context)
+        origin = f"the context {options.context}"
+        return GatewayAddress(context.url, origin, context.credentials, by_option=True)
     config = find_config(options)
     if config is None:
-        origin = f"the default address; give a CONFIG or set {CONFIG_VARIABLE} for another gateway"
-        return GatewayAddress(_local_url(ControlPlane().http), origin)
+        return _current_context() or _default_address()
     section, root = _section(config, "control_plane", ControlPlane)
     origin = _origin(options, config, root, "control_plane", "http")
     return GatewayAddress(_local_url(section.http), origin)
+
+
+def _current_context() -> GatewayAddress | None:
+    contexts = read_contexts()
+    if contexts.current is None:
+        return None
+    context = find_context(contexts, contexts.current)
+    origin = f"the current context {contexts.current}, from {contexts_file()}"
+    return GatewayAddress(context.url, origin, context.credentials)
+
+
+def _default_address() -> GatewayAddress:
+    origin = f"the default address; give a CONFIG or set {CONFIG_VARIABLE} for another gateway"
+    return GatewayAddress(_local_url(ControlPlane().http), origin)
+
+
+def control_plane_status(address: GatewayAddress, member: str) -> Status:
+    """The status of the control plane, which must have `member`. Raises NoAnswerError."""
+    try:
+        return fetch_status(address.url, member, credentials=address.credentials, proxy=True)
+    except CredentialsError as error:
+        raise CommandError(error, status=ExitStatus.NOT_ALLOWED) from error
 
 
 def callout(options: argparse.Namespace) -> GatewayAddress:
@@ -117,7 +185,12 @@ def read_section(config: Path, name: str, schema: type[Section]) -> Section:
 
 def no_control_plane(address: GatewayAddress, error: NoAnswerError) -> CommandError:
     """The error of a command that needs the control plane."""
-    return CommandError(no_answer("the control plane", address, error))
+    text = no_answer("the control plane", address, error)
+    if not isinstance(error, UnexpectedAnswerError):
+        return CommandError(text, hint=NO_ANSWER_HINT, status=ExitStatus.NO_CONTROL_PLANE)
+    if error.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return CommandError(text, hint=NOT_ALLOWED_HINT, status=ExitStatus.NOT_ALLOWED)
+    return CommandError(text)
 
 
 def no_answer(server: str, address: GatewayAddress, error: NoAnswerError) -> str:
@@ -147,8 +220,8 @@ def address_near(control_plane: str, address: str) -> str:
 
 
 def _url(text: str) -> str:
-    if not text.startswith(("http://", "https://")) or not urlsplit(text).hostname:
-        raise argparse.ArgumentTypeError("write a URL such as http://127.0.0.1:8081")
+    if not is_url(text):
+        raise argparse.ArgumentTypeError(URL_REMEDY)
     return text
 
 

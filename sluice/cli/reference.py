@@ -1,37 +1,59 @@
 """Generates the reference page of the command line from the parsers."""
 
 import argparse
+from collections.abc import Iterator
 
 from sluice.cli import parser
+from sluice.cli.exit_status import ExitStatus
 
 _HEAD = """# Commands
 
 Generated from the command line by `make docs`. Every command has `--help`.
 
-Exit status: 0, the command succeeded; 1, it failed; 2, the config or an argument is not valid.
-`sluice explain` also exits with 3: the gateway would refuse the request.
-
-Commands find the gateway by an option such as `--control-plane`, else by the addresses in CONFIG,
-else by those in `SLUICE_CONFIG`, else at the default addresses. Errors name the address and where
-it comes from.
+Commands find the gateway by an option such as `--control-plane URL`, else by `--context NAME`, else
+by the addresses in CONFIG, else by those in `SLUICE_CONFIG`, else by the current context (`sluice
+context use`), else at the default addresses. Errors name the address and where it comes from.
 
 | environment variable | |
 |---|---|
 | `SLUICE_CONFIG` | Config file of all commands that take a CONFIG and get none. |
+| `XDG_CONFIG_HOME` | Folder of `sluice/contexts.yaml`, the contexts; default: `~/.config`. |
+| `NO_COLOR` | Without colours. Output that is not a terminal never has colours. |
+
+## Exit status
+
+The numbers never get another meaning. After an error, a line `hint:` says what to do next.
+
+| status | meaning |
+|---|---|
 """
 
 
 def reference() -> str:
     """The page in Markdown."""
-    (commands,) = (a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
-    return _HEAD + "".join(_command(name, command) for name, command in commands.choices.items())
+    statuses = (f"| {each.value} | {_sentence(each.meaning)} |\n" for each in ExitStatus)
+    commands = (_command(name, each) for name, each in _commands("sluice", parser()))
+    return _HEAD + "".join(statuses) + "".join(commands)
+
+
+def _commands(
+    prefix: str, command: argparse.ArgumentParser
+) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Every command with its whole name. A group stands for its commands."""
+    groups = [a for a in command._actions if isinstance(a, argparse._SubParsersAction)]
+    for each in groups:
+        for name, below in each.choices.items():
+            yield from _commands(f"{prefix} {name}", below)
+    if not groups:
+        yield prefix, command
 
 
 def _command(name: str, command: argparse.ArgumentParser) -> str:
     usage = " ".join(command.format_usage().removeprefix("usage: ").split())
-    lines = [f"\n## `sluice {name}`\n", f"{_sentence(command.description or '')}\n"]
+    lines = [f"\n## `{name}`\n", f"{_sentence(command.description or '')}\n"]
     lines += ["```", usage, "```"]
-    rows = [_row(action) for action in command._actions if action.dest != "help"]
+    shown = (each for each in command._actions if each.help != argparse.SUPPRESS)
+    rows = [_row(action) for action in shown if action.dest != "help"]
     if rows:
         lines += ["", "| argument | |", "|---|---|", *rows]
     return "\n".join(lines) + "\n"

@@ -8,26 +8,52 @@ prints only the endpoints and breakers that need attention.
 
 import argparse
 import json
+import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 
-from sluice.cli.commands import Subcommands, command
-from sluice.cli.endpoints import clock_time, endpoint_lines
+from sluice.cli.commands import CommandError, Subcommands, UsageError, command
+from sluice.cli.endpoints import clock_time, endpoint_blocks
+from sluice.cli.exit_status import ExitStatus
 from sluice.cli.gateway import (
+    GatewayAddress,
     address_near,
     callout_option,
     config_argument,
     control_plane,
     control_plane_option,
+    control_plane_status,
     describe_no_answer,
     no_control_plane,
 )
+from sluice.cli.output import (
+    Block,
+    Cell,
+    Field,
+    Line,
+    Row,
+    Style,
+    Table,
+    View,
+    output_option,
+    plain,
+    rendered,
+    show,
+    terminal,
+)
 from sluice.config.errors import Problem
 from sluice.http.client import NoAnswerError, Status, fetch_status, reading_status
-from sluice.printable import printable
 
-MAX_LINE = 5000
-"""Maximum characters of a printed line: more than a node's reason for a rejection."""
+WATCH_INTERVAL = 2.0
+"""Seconds between two statuses of `--watch`."""
+
+_STYLES: dict[str, Style] = {
+    "running": "good", "closed": "good", "usable": "good",
+    "starting": "warn", "silent": "warn", "reduced": "warn",
+    "hung": "bad", "down": "bad", "open": "bad", "expired": "bad", "missing": "bad",
+}  # fmt: skip
+"""Colours of the states of workers, breakers and key sets."""
 
 
 def register(commands: Subcommands) -> None:
@@ -41,22 +67,66 @@ def register(commands: Subcommands) -> None:
     config_argument(status, "config of the gateway")
     control_plane_option(status, "--url")
     callout_option(status, "from the config of the control plane")
-    status.add_argument("--json", action="store_true", help="print the whole status as JSON")
+    output_option(status)
+    status.add_argument(
+        "--json", action="store_const", const="json", dest="output", help="the same as -o json"
+    )
+    status.add_argument(
+        "--watch", action="store_true",
+        help=f"show the status anew every {WATCH_INTERVAL:g} s, until Ctrl-C; with JSON, one line "
+        "for each",
+    )  # fmt: skip
 
 
 def _status(options: argparse.Namespace) -> int:
     address = control_plane(options)
+    if options.watch:
+        return _watch(options, address)
+    status, shown = _read(options, address)
+    show(options.output, status, lambda: shown)
+    return ExitStatus.OK if status["error"] is None else ExitStatus.FAILED
+
+
+def _read(options: argparse.Namespace, address: GatewayAddress) -> tuple[Status, list[Block]]:
+    """The status with that of the callout, and its view. Raises CommandError."""
     try:
-        status = fetch_status(address.url, "in_sync", proxy=True)
+        status = control_plane_status(address, "in_sync")
         with reading_status():
             callout = options.callout or f"http://{address_near(address.url, status['callout'])}"
             status["callout"] = _callout(callout)
-            text = json.dumps(status, indent=2) if options.json else describe(status)
-            failed = status["error"] is not None
+            shown = list(view(status))
+            # Every line, because a member may have another type than the view expects.
+            list(plain(shown))
     except NoAnswerError as error:
         raise no_control_plane(address, error) from error
-    print(text)
-    return 1 if failed else 0
+    return status, shown
+
+
+def _watch(options: argparse.Namespace, address: GatewayAddress) -> int:
+    """Show the status until an interrupt. A control plane that does not answer is asked again."""
+    if options.output == "yaml":
+        raise UsageError("--watch prints a table or JSON")
+    _read(options, address)
+    if options.output == "table" and sys.stdout.isatty():
+        from rich.live import Live
+
+        with Live(console=terminal(), auto_refresh=False, vertical_overflow="crop") as live:
+            while True:
+                live.update(rendered(_latest(options, address)[1]), refresh=True)
+                time.sleep(WATCH_INTERVAL)
+    while True:
+        status, shown = _latest(options, address)
+        lines = [json.dumps(status)] if options.output == "json" else [*plain(shown), ""]
+        print(*lines, sep="\n", flush=True)
+        time.sleep(WATCH_INTERVAL)
+
+
+def _latest(options: argparse.Namespace, address: GatewayAddress) -> tuple[Status, View]:
+    """The status, or why it is not known now."""
+    try:
+        return _read(options, address)
+    except CommandError as error:
+        return {"error": str(error)}, [Field("error", str(error), "bad")]
 
 
 def _callout(url: str) -> Status:
@@ -74,40 +144,38 @@ def _callout(url: str) -> Status:
         }
 
 
-def describe(status: Status) -> str:
-    """The status as text: version, error, nodes, endpoints, workers, breakers and key sets."""
-    version = f"{status['version'] or 'none'} ({_progress(status)})"
-    lines = [f"version   {version}", f"config    {status['config']}"]
+def view(status: Status) -> Iterator[Block]:
+    """The view of a status: version, error, nodes, endpoints, workers, breakers and key sets."""
+    style: Style = "good" if status["in_sync"] and status["nodes"] else "warn"
+    yield Field("version", f"{status['version'] or 'none'} ({_progress(status)})", style)
+    yield Field("config", status["config"])
     if status["error"] is not None:
-        lines.append("error     the latest change is not in force:")
-        lines += [f"          {line}" for line in status["error"].split("\n")]
-    lines += [f"warning   {Problem(**each)}" for each in status.get("warnings", [])]
-    lines += [
-        f"no ACK    {node} did not respond to the last push" for node in status["unresponsive"]
-    ]
-    lines += [
-        f"restart   {key} takes effect at the next start" for key in status["restart_required"]
-    ]
-    lines += [
-        *_placement(status.get("placement")),
-        *_nodes(status),
-        *endpoint_lines(status.get("envoys", [])),
-        *_callout_lines(status["callout"]),
-    ]
-    # The texts of nodes and errors may contain control sequences of terminals.
-    return "\n".join(printable(line, MAX_LINE) for line in lines)
+        yield Field("error", "the latest change is not in force:", "bad")
+        for line in status["error"].split("\n"):
+            yield Field("", line, "bad")
+    for each in status.get("warnings", []):
+        yield Field("warning", str(Problem(**each)), "warn")
+    for node in status["unresponsive"]:
+        yield Field("no ACK", f"{node} did not respond to the last push", "warn")
+    for key in status["restart_required"]:
+        yield Field("restart", f"{key} takes effect at the next start", "warn")
+    yield from _placement(status.get("placement"))
+    yield from node_blocks(status)
+    yield from endpoint_blocks(status.get("envoys", []))
+    yield from _callout_blocks(status["callout"])
 
 
-def _placement(placement: Status | None) -> Iterator[str]:
+def _placement(placement: Status | None) -> Iterator[Block]:
     """Where requests are decided, and why not natively."""
     if placement is None or not (placement["native"] or placement["callout"]):
         return
     native = placement["native"]
-    yield f"native    Envoy alone decides requests of {native} {_models(native)}"
+    yield Field("native", f"Envoy alone decides requests of {native} {_models(native)}")
     for each in placement["callout"]:
         count, names = each["count"], each["models"]
         more = "" if count == len(names) else f" and {count - len(names)} others"
-        yield f"callout   {count} {_models(count)} ({', '.join(names)}{more}): {each['reason']}"
+        text = f"{count} {_models(count)} ({', '.join(names)}{more}): {each['reason']}"
+        yield Field("callout", text)
 
 
 def _models(count: int) -> str:
@@ -121,26 +189,35 @@ def _progress(status: Status) -> str:
     return "in sync" if status["nodes"] else "no node is connected"
 
 
-def _nodes(status: Status) -> Iterator[str]:
+def node_blocks(status: Status) -> Iterator[Block]:
+    """The nodes of a status of the control plane."""
     if not status["nodes"]:
         xds = status["xds"]
-        yield f"nodes     none: no Envoy and no worker is connected to the xDS server {xds}; those"
-        yield "          that run were started with another address, and need a restart"
+        text = f"none: no Envoy and no worker is connected to the xDS server {xds}; those"
+        yield Field("nodes", text, "warn")
+        yield Field("", "that run were started with another address, and need a restart", "warn")
         return
-    yield from ("", f"{'NODE':<28}{'KIND':<10}{'SINCE':<12}{'ANSWERED':<12}VERSION")
     answers = dict(_latest_answers(status))
-    for node in status["nodes"]:
-        age = answers.get((node["kind"], node["pid" if node["kind"] == "callout" else "id"]))
-        answered = "-" if age is None else f"{age:.1f} s ago"
-        since, version = clock_time(node["connected_at"]), node["version"] or "none"
-        yield f"{node['id']:<28}{node['kind']:<10}{since:<12}{answered:<12}{version}"
-        if node.get("variant") == "callout-only":
-            yield f"{'':<28}the callout decides all its requests: {node['agent']} is too old"
-        for name, state in node["types"].items():
-            if state["nacked"] is not None:
-                yield f"{'':<28}{name}: rejected {state['nacked']}: {state['reason']}"
-            elif not state["in_sync"]:
-                yield f"{'':<28}{name}: not in sync, accepted {state['acked'] or 'none'}"
+    yield Line()
+    rows = [_node(node, answers) for node in status["nodes"]]
+    yield Table(("NODE", "KIND", "SINCE", "ANSWERED", "VERSION"), rows)
+
+
+def _node(node: Status, answers: dict[tuple[str, str | int], float]) -> Row:
+    age = answers.get((node["kind"], node["pid" if node["kind"] == "callout" else "id"]))
+    answered = "-" if age is None else f"{age:.1f} s ago"
+    since, version = clock_time(node["connected_at"]), node["version"] or "none"
+    return Row((node["id"], node["kind"], since, answered, version), list(_node_notes(node)))
+
+
+def _node_notes(node: Status) -> Iterator[str]:
+    if node.get("variant") == "callout-only":
+        yield f"the callout decides all its requests: {node['agent']} is too old"
+    for name, state in node["types"].items():
+        if state["nacked"] is not None:
+            yield f"{name}: rejected {state['nacked']}: {state['reason']}"
+        elif not state["in_sync"]:
+            yield f"{name}: not in sync, accepted {state['acked'] or 'none'}"
 
 
 def _latest_answers(status: Status) -> Iterator[tuple[tuple[str, str | int], float]]:
@@ -148,58 +225,74 @@ def _latest_answers(status: Status) -> Iterator[tuple[tuple[str, str | int], flo
     for envoy in status.get("envoys", []):
         if envoy["node"] is not None:
             yield ("envoy", envoy["node"]), envoy["age"]
-    for worker in status["callout"].get("workers", ()):
+    for worker in status.get("callout", {}).get("workers", ()):
         if worker["pid"] is not None:
             yield ("callout", worker["pid"]), worker["silence"]
 
 
-def _callout_lines(callout: Status) -> Iterator[str]:
+def _callout_blocks(callout: Status) -> Iterator[Block]:
     if callout["error"] is not None:
-        yield from ("", f"callout   unknown: {callout['error']}")
+        yield Line()
+        yield Field("callout", f"unknown: {callout['error']}", "warn")
         return
     yield from _workers(callout["workers"])
-    yield from _breakers(callout)
+    yield from breaker_blocks(callout)
     yield from _key_sets(callout["key_sets"])
 
 
-def _workers(workers: list[Status]) -> Iterator[str]:
+def _workers(workers: list[Status]) -> Iterator[Block]:
     if workers:
-        yield from ("", f"{'WORKER':<28}{'STATE':<10}{'SILENCE':<10}PID")
-    for worker in workers:
-        running = worker["pid"] is not None
-        silence, pid = (f"{worker['silence']:.1f} s", worker["pid"]) if running else ("-", "-")
-        yield f"{worker['worker']:<28}{worker['state']:<10}{silence:<10}{pid}"
+        yield Line()
+        yield Table(("WORKER", "STATE", "SILENCE", "PID"), [_worker(each) for each in workers])
 
 
-def _breakers(callout: Status) -> Iterator[str]:
+def _worker(worker: Status) -> Row:
+    running = worker["pid"] is not None
+    silence, pid = (f"{worker['silence']:.1f} s", str(worker["pid"])) if running else ("-", "-")
+    return Row((str(worker["worker"]), _state(worker["state"]), silence, pid))
+
+
+def breaker_blocks(callout: Status) -> Iterator[Block]:
     """The number of breakers in each state, and those that are not closed."""
-    if callout["breakers"]:
-        states = Counter(breaker["state"] for breaker in callout["breakers"])
+    breakers = callout["breakers"]
+    if breakers:
+        states = Counter(breaker["state"] for breaker in breakers)
         counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
-        yield from ("", f"breakers  {counts}")
-    unusual = [breaker for breaker in callout["breakers"] if breaker["state"] != "closed"]
+        yield Line()
+        yield Field("breakers", counts)
+    unusual = [_breaker(breaker) for breaker in breakers if breaker["state"] != "closed"]
     if unusual:
-        yield f"{'MODEL/VERSION':<28}{'BREAKER':<10}{'ERRORS':<10}REQUESTS"
-    for breaker in unusual:
-        version = f"{breaker['model']}/{breaker['version']}"
-        rate = breaker["error_rate"]
-        errors = "-" if rate is None else f"{rate:.1%}"
-        yield f"{version:<28}{breaker['state']:<10}{errors:<10}{breaker['requests']}"
+        yield Table(("MODEL/VERSION", "BREAKER", "ERRORS", "REQUESTS"), unusual)
     if callout["unprotected"]:
         count = callout["unprotected"]
-        yield f"breakers  {count} versions have no breaker: the shared table is full"
+        text = f"{count} versions have no breaker: the shared table is full"
+        yield Field("breakers", text, "warn")
 
 
-def _key_sets(key_sets: list[Status]) -> Iterator[str]:
+def _breaker(breaker: Status) -> Row:
+    version = f"{breaker['model']}/{breaker['version']}"
+    rate = breaker["error_rate"]
+    errors = "-" if rate is None else f"{rate:.1%}"
+    return Row((version, _state(breaker["state"]), errors, str(breaker["requests"])))
+
+
+def _key_sets(key_sets: list[Status]) -> Iterator[Block]:
     """The key set of each issuer with a `jwks_uri`."""
     if key_sets:
-        yield from ("", f"{'ISSUER':<28}{'KEY SET':<10}{'AGE':<10}LATEST FETCH")
-    for key_set in key_sets:
-        fetched = key_set["age"] is not None
-        without_keys = "expired" if fetched else "missing"
-        state = "usable" if key_set["usable"] else without_keys
-        age = f"{key_set['age']:.0f} s" if fetched else "-"
-        fetch = "failed: " + ", ".join(key_set["failures"]) if key_set["failures"] else "ok"
-        yield f"{key_set['issuer']:<28}{state:<10}{age:<10}{fetch}"
-        if not key_set["usable"]:
-            yield f"{'':<28}its tokens are refused until the key set has been fetched"
+        columns = ("ISSUER", "KEY SET", "AGE", "LATEST FETCH")
+        yield Line()
+        yield Table(columns, [_key_set(each) for each in key_sets])
+
+
+def _key_set(key_set: Status) -> Row:
+    fetched = key_set["age"] is not None
+    without_keys = "expired" if fetched else "missing"
+    state = _state("usable" if key_set["usable"] else without_keys)
+    age = f"{key_set['age']:.0f} s" if fetched else "-"
+    fetch = "failed: " + ", ".join(key_set["failures"]) if key_set["failures"] else "ok"
+    refused = "its tokens are refused until the key set has been fetched"
+    return Row((key_set["issuer"], state, age, fetch), () if key_set["usable"] else (refused,))
+
+
+def _state(name: str) -> Cell:
+    return Cell(name, _STYLES.get(name, ""))

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from sluice.config.addresses import is_local
 from sluice.fetch import Fetch, Response, TooLargeError
+from sluice.http.credentials import NO_CREDENTIALS, Credentials
 from sluice.printable import printable
 from sluice.user_agent import USER_AGENT
 
@@ -35,8 +36,50 @@ class NoAnswerError(Exception):
 class UnexpectedAnswerError(NoAnswerError):
     """A server answered with an error, or with something else than the client expects.
 
-    The message is about the server: `answered 404: Not Found`.
+    The message is about the server: `answered 404: Not Found`. `status` is the HTTP status if it
+    is an error.
     """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def request(
+    url: str,
+    timeout: float,
+    maximum: int,
+    *,
+    method: str = "GET",
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    credentials: Credentials = NO_CREDENTIALS,
+    proxy: bool = False,
+) -> Response:
+    """The response to a request, with any status. Raises NoAnswerError, and CredentialsError.
+
+    `timeout`: seconds for the whole response. `maximum`: bytes of its body. `proxy`: whether the
+    proxy of the environment is used for a server on another machine. It is never used for this
+    machine: it would connect to its own loopback address.
+    """
+    by_proxy = proxy and not is_local(urlsplit(url).hostname or "")
+    sent = {
+        "user-agent": USER_AGENT, "accept": "*/*", **(headers or {}), **credentials.headers(url),
+    }  # fmt: skip
+    tls = credentials.tls(url)
+    try:
+        fetching = Fetch(
+            url, sent, timeout=timeout, max_size=maximum, proxies=None if by_proxy else {},
+            method=method, body=body, tls=tls,
+        )  # fmt: skip
+        return fetching.run()
+    except TooLargeError as error:
+        raise UnexpectedAnswerError(f"answered, but {error}") from error
+    except HTTPException as error:
+        text = f"answered, but the response is not HTTP: {_cause(error)}"
+        raise UnexpectedAnswerError(text) from error
+    except (OSError, ValueError) as error:
+        raise NoAnswerError(f"{_cause(error)}; is it running?") from error
 
 
 def fetch(
@@ -45,41 +88,30 @@ def fetch(
     maximum: int,
     *,
     headers: Mapping[str, str] | None = None,
+    credentials: Credentials = NO_CREDENTIALS,
     proxy: bool = False,
 ) -> bytes:
-    """The body of a response with a status of success. Raises NoAnswerError.
-
-    `timeout`: seconds for the whole response. `maximum`: bytes of its body. `proxy`: whether the
-    proxy of the environment is used for a server on another machine. It is never used for this
-    machine: it would connect to its own loopback address.
-    """
-    by_proxy = proxy and not is_local(urlsplit(url).hostname or "")
-    sent = {"user-agent": USER_AGENT, "accept": "*/*", **(headers or {})}
-    try:
-        request = Fetch(
-            url, sent, timeout=timeout, max_size=maximum, proxies=None if by_proxy else {}
-        )
-        response = request.run()
-    except TooLargeError as error:
-        raise UnexpectedAnswerError(f"answered, but {error}") from error
-    except HTTPException as error:
-        text = f"answered, but the response is not HTTP: {_cause(error)}"
-        raise UnexpectedAnswerError(text) from error
-    except (OSError, ValueError) as error:
-        raise NoAnswerError(f"{_cause(error)}; is it running?") from error
+    """The body of a response with a status of success, as in `request`. Raises as `request`."""
+    response = request(url, timeout, maximum, headers=headers, credentials=credentials, proxy=proxy)
     if not response.is_success:
-        raise UnexpectedAnswerError(f"answered {_http_error(response)}")
+        raise UnexpectedAnswerError(f"answered {http_error(response)}", response.status)
     return response.body
 
 
 def fetch_status(
-    base: str, member: str, *, timeout: float = STATUS_TIMEOUT, proxy: bool = False
+    base: str,
+    member: str,
+    *,
+    timeout: float = STATUS_TIMEOUT,
+    credentials: Credentials = NO_CREDENTIALS,
+    proxy: bool = False,
 ) -> Status:
     """The status of the server with the URL `base`, which must have `member`.
 
-    `timeout` and `proxy` as in `fetch`. Raises NoAnswerError.
+    Other arguments and exceptions as in `request`.
     """
-    body = fetch(f"{base.rstrip('/')}/v1/status", timeout, MAX_STATUS, proxy=proxy)
+    url = f"{base.rstrip('/')}/v1/status"
+    body = fetch(url, timeout, MAX_STATUS, credentials=credentials, proxy=proxy)
     try:
         found: object = json.loads(body)
     except (ValueError, RecursionError):
@@ -104,7 +136,7 @@ def _cause(error: Exception) -> str:
     return printable(text, MAX_ERROR)
 
 
-def _http_error(response: Response) -> str:
+def http_error(response: Response) -> str:
     """Status and body of an error response, in one line. The body may say what to change."""
     body = " ".join(response.body[:MAX_ERROR].decode(errors="replace").split())
     # The body and the reason may come from another server.

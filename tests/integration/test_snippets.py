@@ -249,6 +249,7 @@ def nothing(_: Block) -> None:
 
 RUNS = {
     "README.md",
+    "docs/commands.md",
     "docs/get-started.md",
     "docs/operate.md",
     "examples/README.md",
@@ -322,6 +323,14 @@ def test_the_blocks_of_the_configuration_work(reader: Reader) -> None:
         run_page("docs/configure.md", session, reader, nothing)
     key_set = json.loads((work / "jwks.json").read_text())
     assert [key["alg"] for key in key_set["keys"]] == ["ES256"]
+
+
+def test_the_blocks_about_commands_work(reader: Reader) -> None:
+    folder = reader.folder / "config"
+    with shell(reader.folder, {**reader.environment, "XDG_CONFIG_HOME": str(folder)}) as session:
+        run_page("docs/commands.md", session, reader, nothing)
+    found = yaml.safe_load((folder / "sluice" / "contexts.yaml").read_text())
+    assert found["current"] == "production"
 
 
 def gateway_of(folder: Path) -> Mapping[str, str]:

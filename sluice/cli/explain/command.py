@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 
 from sluice.cli.commands import Subcommands, UsageError, command
+from sluice.cli.exit_status import ExitStatus
 from sluice.cli.explain.curl import add_arguments, read_request
 from sluice.cli.explain.source import NoGateway, RunningGateway, Source
 from sluice.cli.gateway import (
@@ -12,6 +13,7 @@ from sluice.cli.gateway import (
     config_argument,
     control_plane,
     control_plane_option,
+    control_plane_status,
     find_config,
     no_answer,
     no_control_plane,
@@ -22,7 +24,6 @@ from sluice.http.client import (
     NoAnswerError,
     Status,
     UnexpectedAnswerError,
-    fetch_status,
     reading_status,
 )
 from sluice.printable import printable
@@ -30,7 +31,7 @@ from sluice.printable import printable
 MAX_LINE = 5000
 """Maximum characters of a printed line."""
 
-EXIT_REFUSED = 3
+EXIT_REFUSED = ExitStatus.REFUSED
 """The gateway would refuse the request."""
 
 
@@ -87,17 +88,17 @@ def _explain(options: argparse.Namespace) -> int:
 
 def _source(options: argparse.Namespace, authority: str) -> Source:
     if options.offline:
-        if options.control_plane is not None:
+        if options.control_plane is not None or options.context is not None:
             raise UsageError("--offline asks no gateway, so it excludes --control-plane")
         file = require_config(options)
         return Source(f"from {file}", NoGateway(file, "--offline asks no gateway"))
     config = find_config(options)
     address = control_plane(options)
     try:
-        status = fetch_status(address.url, "worker_addresses", proxy=True)
+        status = control_plane_status(address, "worker_addresses")
     except NoAnswerError as error:
         answered = isinstance(error, UnexpectedAnswerError)
-        if config is None or options.control_plane is not None or answered:
+        if config is None or address.by_option or answered:
             raise no_control_plane(address, error) from error
         reason = no_answer("the control plane", address, error)
         return Source(f"from {config}, no gateway answers", NoGateway(config, reason))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sluice.cli import main
+from sluice.cli.exit_status import ExitStatus
 from sluice.config import GatewayConfig
 from sluice.runner import plan
 
@@ -37,13 +38,18 @@ def other(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _no_config_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_config_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLUICE_CONFIG", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
 
 
-def error_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """The error of a command that finds no gateway."""
-    assert main([*map(str, arguments)]) == 1
+def error_of(
+    capsys: pytest.CaptureFixture[str], *arguments: object, status: int | None = None
+) -> str:
+    """The error of a command that finds no gateway, or with another status."""
+    asks_callout = arguments[0] in ("profile", "callout")
+    expected = ExitStatus.FAILED if asks_callout else ExitStatus.NO_CONTROL_PLANE
+    assert main([*map(str, arguments)]) == (expected if status is None else status)
     return capsys.readouterr().err
 
 
@@ -218,7 +224,8 @@ def test_a_server_that_answers_with_an_error_has_answered(
     command: str, refusing: int, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     request = ["/v2/models/a"] if command == "explain" else []
-    error = error_of(capsys, command, write(config, refusing), *request)
+    status = ExitStatus.FAILED if command == "profile" else ExitStatus.NOT_ALLOWED
+    error = error_of(capsys, command, write(config, refusing), *request, status=status)
     server = "the callout" if command == "profile" else "the control plane"
     assert error.startswith(f"sluice {command}: {server} at http://127.0.0.1:{refusing} (")
     assert ") answered 401: " in error

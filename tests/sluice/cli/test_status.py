@@ -29,9 +29,10 @@ from extproc.telemetry.status import WorkerStatus, read_status
 from sluice.cli import main
 from sluice.cli.endpoints import MAX_ROWS
 from sluice.cli.gateway import address_near
-from sluice.cli.status import describe
+from sluice.cli.output import plain
+from sluice.cli.status import view
 from sluice.config import GatewayConfig
-from sluice.http.client import fetch_status
+from sluice.http.client import Status, fetch_status
 from sluice.http.server import serve_in_thread
 from sluice.keys.key_set import KeySet
 from sluice.user_agent import USER_AGENT
@@ -93,6 +94,11 @@ def control_plane(callout: str) -> ControlPlaneState:
     return ControlPlaneState(
         "gateway.yaml", CompiledConfig(config, EMPTY), nodes, Rollout(nodes, 1.0)
     )
+
+
+def describe(status: Status) -> str:
+    """The status as plain text."""
+    return "\n".join(plain(view(status)))
 
 
 def status(state: ControlPlaneState, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
