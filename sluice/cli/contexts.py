@@ -6,12 +6,12 @@ The file has the names of token files, never a token.
 import os
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from sluice.cli.commands import UsageError
-from sluice.config.addresses import split_url
 from sluice.config.document import DocumentError, parse
 from sluice.config.files import UnusableFileError, read_named_file
 from sluice.config.validation import error_message
@@ -57,13 +57,20 @@ class Contexts(Strict):
 
 
 def is_url(text: str) -> bool:
-    """Whether the text is the URL of a control plane, without credentials."""
-    url = split_url(text)
+    """Whether the text is the URL of a server, without credentials."""
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError:
+        return False
     return (
-        url is not None
-        and url.scheme in ("http", "https")
+        url.scheme in ("http", "https")
+        and bool(url.hostname)
+        and port != 0
         and url.username is None
         and not (url.query or url.fragment)
+        and text.isprintable()
+        and " " not in text
     )
 
 
