@@ -94,9 +94,13 @@ DEPENDENCIES = {
     ),
     "xds.rollout": "sluice.contract xds.protocol xds.resources",
     "xds.envoys": (
-        "sluice.config sluice.contract sluice.http sluice.printable sluice.state_changes"
+        "protos sluice.config sluice.contract sluice.http sluice.printable sluice.state_changes"
+        " xds.protocol"
     ),
-    "xds.admin": "sluice.config sluice.http xds.envoys xds.protocol xds.resources xds.rollout",
+    "xds.admin": (
+        "sluice.config sluice.contract sluice.http xds.envoys xds.protocol xds.resources"
+        " xds.rollout"
+    ),
     "xds.follow": "sluice.config xds.admin xds.resources xds.rollout xds.sources",
     "xds.main": (
         "sluice.config sluice.http xds.admin xds.envoys xds.follow xds.protocol xds.resources"

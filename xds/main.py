@@ -16,6 +16,9 @@ from xds.admin.app import application
 from xds.admin.metrics import StateCollector
 from xds.admin.status import ControlPlaneState
 from xds.envoys.admin import AdminSource
+from xds.envoys.load_reports import LoadReportReader
+from xds.envoys.observations import Observations
+from xds.envoys.reports import ReportService
 from xds.follow import Follower
 from xds.protocol.nodes import Nodes
 from xds.protocol.server import AdsServer
@@ -77,18 +80,24 @@ async def run(source: ConfigSource) -> None:
     """Serve ADS and the admin HTTP server. Raises ConfigError if the first config is not valid."""
     loaded = source.read()
     nodes = Nodes(time.time, variant_of)
-    server = AdsServer(nodes, loaded.config.control_plane.xds)
+    observations = Observations()
+    reports = [ReportService(observations, LoadReportReader())]
+    server = AdsServer(nodes, loaded.config.control_plane.xds, reports)
     # Nodes connect while the first config compiles.
     await server.start()
     try:
-        await _serve(source, loaded, nodes, server)
+        await _serve(source, loaded, nodes, server, observations)
     finally:
         await server.stop()
     log.info("stopped")
 
 
 async def _serve(
-    source: ConfigSource, loaded: LoadedConfig, nodes: Nodes, server: AdsServer
+    source: ConfigSource,
+    loaded: LoadedConfig,
+    nodes: Nodes,
+    server: AdsServer,
+    observations: Observations,
 ) -> None:
     """Compile the first config, roll out its changes, and serve HTTP until a signal."""
     started = loaded.config
@@ -97,7 +106,7 @@ async def _serve(
     compiled = await asyncio.to_thread(follower.compile, loaded)
     settings = started.control_plane
     rollout = Rollout(nodes, settings.ack_timeout)
-    state = ControlPlaneState(source.name, compiled, nodes, rollout)
+    state = ControlPlaneState(source.name, compiled, nodes, rollout, observations)
     listener = listen(settings.http)
     app = application(state, StateCollector(state, nodes), loaded.directory)
     envoy = AdminSource(started.envoy.admin, state.fleet.endpoint_count)

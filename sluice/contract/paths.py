@@ -31,6 +31,15 @@ ADS_SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 ADS_METHOD: Final = "StreamAggregatedResources"
 ADS_STREAM: Final = f"/{ADS_SERVICE}/{ADS_METHOD}"
 
+LOAD_SERVICE: Final = "envoy.service.load_stats.v3.LoadReportingService"
+LOAD_METHOD: Final = "StreamLoadStats"
+"""Method of the control plane that Envoy calls with its load reports (LRS)."""
+
+OBSERVATION_SERVICE: Final = "sluice.observations.v1.ObservationService"
+OBSERVATION_METHOD: Final = "StreamReports"
+OBSERVATIONS: Final = f"/{OBSERVATION_SERVICE}/{OBSERVATION_METHOD}"
+"""Method of the control plane that workers call with what they have seen."""
+
 EXT_PROC: Final = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 EXT_AUTHZ: Final = "/envoy.service.auth.v3.Authorization/Check"
 INSPECT: Final = "/sluice.protection.v1.ProtectionService/Inspect"

@@ -16,6 +16,7 @@ from envoy_data_plane.envoy.service.discovery.v3 import (
     Resource,
 )
 from envoy_data_plane.envoy.service.ext_proc.v3 import ProcessingRequest, ProcessingResponse
+from envoy_data_plane.envoy.service.load_stats.v3 import LoadStatsRequest, LoadStatsResponse
 from envoy_data_plane.envoy.service.ratelimit.v3 import RateLimitRequest, RateLimitResponse
 from envoy_data_plane.envoy.service.runtime.v3 import Runtime
 from envoy_data_plane.message_pool import default_message_pool
@@ -31,6 +32,7 @@ from protos import (
     ext_authz_pb2,
     ext_proc_pb2,
     http_filters_pb2,
+    load_stats_pb2,
     matcher_pb2,
     otlp_logs_pb2,
     ratelimit_pb2,
@@ -58,6 +60,8 @@ ROOTS: list[tuple[Descriptor, type[betterproto2.Message]]] = [
     (ext_authz_pb2.CheckRequest.DESCRIPTOR, CheckRequest),
     (ext_authz_pb2.CheckResponse.DESCRIPTOR, CheckResponse),
     (otlp_logs_pb2.LogBody.DESCRIPTOR, AnyValue),
+    (load_stats_pb2.LoadStatsRequest.DESCRIPTOR, LoadStatsRequest),
+    (load_stats_pb2.LoadStatsResponse.DESCRIPTOR, LoadStatsResponse),
     (ratelimit_pb2.RateLimitRequest.DESCRIPTOR, RateLimitRequest),
     (ratelimit_pb2.RateLimitResponse.DESCRIPTOR, RateLimitResponse),
     (cluster_pb2.Cluster.DESCRIPTOR, Cluster),
@@ -75,6 +79,7 @@ OURS = (
     ext_authz_pb2,
     ext_proc_pb2,
     http_filters_pb2,
+    load_stats_pb2,
     matcher_pb2,
     ratelimit_pb2,
     route_pb2,

@@ -1,13 +1,16 @@
 """Prometheus metrics of the control plane."""
 
+import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from sluice.contract.names import split_cluster_name
 from xds.admin.status import ControlPlaneState
 from xds.envoys.fleet import count_states
+from xds.envoys.observations import SOURCES, Observations
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
 
@@ -21,6 +24,10 @@ HELP = {
     "sluice_xds_nodes": "Connected nodes, by kind.",
     "sluice_xds_endpoints": "Endpoints of models by state, summed over all Envoys that were asked.",
     "sluice_xds_envoy_answers": "Whether the Envoy at this address answers the control plane.",
+    "sluice_xds_upstream_requests_total": "Requests to endpoints that have ended, from Envoys.",
+    "sluice_xds_upstream_errors_total": "Those of these requests that failed.",
+    "sluice_xds_reporters": "Envoys and workers that report the traffic of versions.",
+    "sluice_xds_report_age_seconds": "Time since the latest report of the one that is behind most.",
     "sluice_xds_pushes_total": "Responses sent to nodes.",
     "sluice_xds_pushed_bytes_total": "Bytes of these responses.",
     "sluice_xds_acks_total": "Responses that nodes accepted (ACK).",
@@ -57,6 +64,7 @@ class StateCollector(Collector):
                 "source",
                 {view.source: view.error is None for view in state.fleet.envoys},
             ),
+            *_traffic(state.observations),
             *(
                 _counter(name, "type", {each.name: counts[each] for each in resource_types.ALL})
                 for name, counts in (
@@ -67,6 +75,29 @@ class StateCollector(Collector):
                 )
             ),
         ]
+
+
+def _traffic(observations: Observations) -> Iterator[Metric]:
+    """What Envoys have counted, and how fresh the reports are. Workers export their own counts."""
+    requests, errors = (
+        CounterMetricFamily(name, HELP[name], labels=["model", "version"])
+        for name in ("sluice_xds_upstream_requests_total", "sluice_xds_upstream_errors_total")
+    )
+    for cluster, total in observations.totals["envoy"].items():
+        labels = split_cluster_name(cluster)
+        requests.add_metric(labels, total.requests)
+        errors.add_metric(labels, total.errors)
+    yield from (requests, errors)
+    now = time.monotonic()
+    counts: Counter[str] = Counter(dict.fromkeys(SOURCES, 0))
+    ages: dict[str, float] = {}
+    for reporter in observations.reporters:
+        counts[reporter.source] += 1
+        age = reporter.age(now)
+        if age is not None:
+            ages[reporter.source] = max(age, ages.get(reporter.source, 0.0))
+    yield _gauge("sluice_xds_reporters", "source", counts)
+    yield _gauge("sluice_xds_report_age_seconds", "source", ages)
 
 
 def _gauge(

@@ -10,13 +10,18 @@ from sluice.config import GatewayConfig, Problem
 from sluice.config.errors import MAX_PROBLEMS, KeyPath
 from sluice.config.validation import shown_path, shown_pointer
 from xds.admin.placement import PlacementCache, PlacementStatus
+from xds.envoys.configured import configure
 from xds.envoys.fleet import EndpointView, EnvoyView, Fleet
+from xds.envoys.observations import Observations, SourceName, State, Window
 from xds.envoys.warned import warned_by_envoys
 from xds.protocol.nodes import Node, NodeKind, Nodes
 from xds.protocol.snapshot import Snapshot
 from xds.protocol.stream import TypeState
 from xds.resources.compiled import CompiledConfig
 from xds.rollout.rollout import Rollout
+
+TRAFFIC_WINDOW = 60.0
+MAX_TRAFFIC = 100
 
 
 class TypeStatus(BaseModel):
@@ -68,6 +73,37 @@ class EnvoyStatus(BaseModel):
     endpoints: list[EndpointView]
 
 
+class VersionTraffic(BaseModel):
+    """What was seen of a version in the last `TRAFFIC_WINDOW` seconds.
+
+    `source`: `worker` if workers have counted finished requests, `envoy` if Envoys have counted
+    requests to endpoints. `state`: `stale` if a part of the traffic may be missing, because some
+    reporter is silent. `error_rate` (0 to 1) is None without requests. `p50` and `p99` are
+    latencies in seconds; None if the source reports none. `in_progress`: None if the source does
+    not say. `age`: seconds since the latest report of the reporter that is behind most.
+    """
+
+    model: str
+    version: str
+    source: SourceName | None
+    state: State
+    requests: int
+    errors: int
+    error_rate: float | None
+    p50: float | None
+    p99: float | None
+    in_progress: int | None
+    age: float | None
+
+
+class ReporterStatus(BaseModel):
+    """An Envoy or a worker that reports. `age`: seconds since its latest report; None before it."""
+
+    source: SourceName
+    node: str
+    age: float | None
+
+
 class Status(BaseModel):
     """The response to `GET /v1/status`.
 
@@ -78,7 +114,7 @@ class Status(BaseModel):
     `changed_at` is the time at which the latest valid config was read, in Unix seconds. `callout`
     is the address of the callout's status (`telemetry.metrics.address`). For commands, `listener`
     and `xds` are the addresses of Envoy and of the xDS server, and `worker_addresses` those of the
-    workers.
+    workers. `traffic` has at most `MAX_TRAFFIC` versions, those with the most errors and requests.
     """
 
     version: str | None
@@ -97,13 +133,20 @@ class Status(BaseModel):
     placement: PlacementStatus
     nodes: list[NodeStatus]
     envoys: list[EnvoyStatus]
+    traffic: list[VersionTraffic]
+    reporters: list[ReporterStatus]
 
 
 class ControlPlaneState:
     """Combines the states of source, rollout and nodes. `source` is the config source's name."""
 
     def __init__(
-        self, source: str, compiled: CompiledConfig, nodes: Nodes, rollout: Rollout
+        self,
+        source: str,
+        compiled: CompiledConfig,
+        nodes: Nodes,
+        rollout: Rollout,
+        observations: Observations | None = None,
     ) -> None:
         self._source = source
         self._nodes = nodes
@@ -111,6 +154,9 @@ class ControlPlaneState:
         self._compiled = compiled
         self.fleet = Fleet(lambda: self.in_force or self.config, time.time)
         """What the Envoys see."""
+        self.observations = observations or Observations()
+        """What Envoys and workers saw of each version. Its clock is `time.monotonic`."""
+        self._observe(compiled)
         self._placement = PlacementCache()
         self._config_error: str | None = None
         self._changed_at = time.time()
@@ -137,6 +183,12 @@ class ControlPlaneState:
         """Record a valid config."""
         self._compiled, self._config_error, self._changed_at = compiled, None, time.time()
         self.reads["accepted"] += 1
+        self._observe(compiled)
+
+    def _observe(self, compiled: CompiledConfig) -> None:
+        """Count the traffic of the versions of this config and of that in force."""
+        in_force = self.in_force
+        configure(self.observations, (compiled.config, *(() if in_force is None else (in_force,))))
 
     def on_invalid_config(self, error: str) -> None:
         """Record an invalid config."""
@@ -164,7 +216,17 @@ class ControlPlaneState:
             placement=self._placement.status(self.in_force),
             nodes=sorted(nodes, key=lambda node: (node.kind, node.id)),
             envoys=[_envoy(view, time.time()) for view in self.fleet.envoys],
+            traffic=list(self._traffic(time.monotonic())),
+            reporters=[
+                ReporterStatus(source=each.source, node=each.node, age=each.age(time.monotonic()))
+                for each in self.observations.reporters
+            ],
         )
+
+    def _traffic(self, now: float) -> Iterator[VersionTraffic]:
+        for model, version in self.observations.busiest(TRAFFIC_WINDOW, now, MAX_TRAFFIC):
+            window = self.observations.window(model, version, TRAFFIC_WINDOW, now)
+            yield _version_traffic(model, version, window)
 
     def _warnings_in_force(self) -> Iterator[Problem]:
         compiled = self._rollout.in_force
@@ -192,6 +254,22 @@ def _envoy(view: EnvoyView, now: float) -> EnvoyStatus:
         answered_at=view.answered_at,
         age=None if view.answered_at is None else max(0.0, now - view.answered_at),
         endpoints=view.endpoints,
+    )
+
+
+def _version_traffic(model: str, version: str, window: Window) -> VersionTraffic:
+    return VersionTraffic(
+        model=model,
+        version=version,
+        source=window.source,
+        state=window.state,
+        requests=window.requests,
+        errors=window.errors,
+        error_rate=window.error_rate,
+        p50=window.quantile(0.5),
+        p99=window.quantile(0.99),
+        in_progress=window.in_progress,
+        age=window.age,
     )
 
 

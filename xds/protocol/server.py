@@ -5,7 +5,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -60,14 +60,26 @@ class Context(Protocol):
         """Send a serialized response."""
 
 
+class Service(Protocol):
+    """A gRPC service beside ADS."""
+
+    @property
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Its methods."""
+
+    def stop(self) -> None:
+        """End every stream with OK. The server stops when the streams have ended."""
+
+
 class AdsServer:
-    """Serves ADS, health checks and reflection on one address.
+    """Serves ADS, health checks, reflection and other services on one address.
 
     Raises OSError if the address is in use.
     """
 
-    def __init__(self, nodes: Nodes, address: str) -> None:
+    def __init__(self, nodes: Nodes, address: str, services: Sequence[Service] = ()) -> None:
         self._nodes = nodes
+        self._services = services
         self._encoder = ResponseEncoder()
         self._stopping = asyncio.Event()
         self._streams: set[asyncio.Task[object]] = set()
@@ -77,7 +89,10 @@ class AdsServer:
             request_deserializer=DiscoveryRequest.FromString,
         )
         self._server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(ADS_SERVICE, {ADS_METHOD: handler}),)
+            (
+                grpc.method_handlers_generic_handler(ADS_SERVICE, {ADS_METHOD: handler}),
+                *(service.handler for service in services),
+            )
         )
         self._health = add_health_and_reflection(self._server)
         try:
@@ -97,6 +112,8 @@ class AdsServer:
         """Report NOT_SERVING to health checks, end every stream, and stop listening."""
         await self._health.enter_graceful_shutdown()
         self._stopping.set()
+        for service in self._services:
+            service.stop()
         if self._streams:
             # A client that receives GOAWAY first may not read the status of its stream.
             await asyncio.wait(self._streams, timeout=STOP_GRACE)

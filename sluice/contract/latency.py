@@ -1,0 +1,28 @@
+"""Bins of latencies: each octave of microseconds has eight, so a bin is at most 12.5 % wide.
+
+Callout workers count latencies in these bins, and the control plane adds the counts of all workers.
+"""
+
+from typing import Final
+
+MAX_MICROS: Final = (1 << 32) - 1
+"""Microseconds: more than an hour. Longer latencies are in the last bin."""
+
+
+def latency_bin(micros: int) -> int:
+    """The bin of a latency."""
+    if micros < 16:
+        return max(0, micros)
+    octave = min(micros, MAX_MICROS).bit_length() - 4
+    return (octave << 3) + (min(micros, MAX_MICROS) >> octave)
+
+
+def bin_start(number: int) -> int:
+    """The smallest latency of a bin, in microseconds."""
+    if number < 16:
+        return number
+    return (8 + (number & 7)) << ((number >> 3) - 1)
+
+
+BINS: Final = latency_bin(MAX_MICROS) + 1
+"""Number of bins."""

@@ -1,0 +1,279 @@
+"""The services that receive reports, also with clients that send what no Envoy or worker sends."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+
+from protos.load_stats_pb2 import LoadStatsRequest, LoadStatsResponse
+from protos.observations_pb2 import BreakerState, Received, Report
+from sluice.contract.latency import BINS, latency_bin
+from sluice.contract.paths import LOAD_METHOD, LOAD_SERVICE, OBSERVATIONS
+from xds.envoys import observations
+from xds.envoys.load_reports import LoadReportReader
+from xds.envoys.observations import SILENT_AFTER, BreakerView, Observations
+from xds.envoys.reports import BURST, MAX_COUNT, ReportService
+from xds.envoys.worker_reports import WorkerReportReader
+from xds.protocol.nodes import Nodes
+from xds.protocol.server import AdsServer
+
+LOAD = f"/{LOAD_SERVICE}/{LOAD_METHOD}"
+Call = grpc.aio.StreamStreamCall[bytes, bytes]
+
+
+class Plane:
+    """A server with both services, and an open channel to it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.observations = Observations()
+        self.observations.configure({"m/v1", "m/v2"})
+        self.services = [
+            ReportService(self.observations, LoadReportReader()),
+            ReportService(self.observations, WorkerReportReader()),
+        ]
+        self._address = f"unix:{directory}/xds"
+        self.server = AdsServer(Nodes(time.time), self._address, self.services)
+
+    async def __aenter__(self) -> "Plane":
+        await self.server.start()
+        self.channel = grpc.aio.insecure_channel(self._address)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.channel.close()
+        await self.server.stop()
+
+    def open(self, method: str) -> Call:
+        call: Call = self.channel.stream_stream(method)()
+        return call
+
+    async def status_after(self, method: str, messages: Iterable[bytes]) -> grpc.StatusCode:
+        """The status with which the server ends a stream that sends these messages."""
+
+        async def sent() -> AsyncIterator[bytes]:
+            for message in messages:
+                yield message
+            await asyncio.Event().wait()
+
+        call = self.channel.stream_stream(method)(sent())
+        try:
+            async for _ in call:
+                pass
+        except grpc.aio.AioRpcError:
+            pass
+        status: grpc.StatusCode = await call.code()
+        return status
+
+    def window(self, seconds: float = 600, version: str = "v1") -> observations.Window:
+        return self.observations.window("m", version, seconds, time.monotonic() + 5)
+
+
+def run(directory: Path, test: Callable[[Plane], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(20), Plane(directory) as plane:
+            await test(plane)
+
+    asyncio.run(main())
+
+
+def load(
+    *clusters: tuple[str, int, int], node: str = "envoy-1", seconds: int = 2, active: int = 0
+) -> LoadStatsRequest:
+    request = LoadStatsRequest()
+    request.node.id = node
+    for name, succeeded, failed in clusters:
+        stats = request.cluster_stats.add(cluster_name=name)
+        stats.load_report_interval.seconds = seconds
+        stats.upstream_locality_stats.add(
+            total_successful_requests=succeeded,
+            total_error_requests=failed,
+            total_requests_in_progress=active,
+        )
+    return request
+
+
+def report(
+    number: int, requests: int = 10, errors: int = 1, latencies: Sequence[int] = (), **more: object
+) -> Report:
+    created = Report(process=7, number=number, seconds=2, **more)
+    created.node.id = "callout-0"
+    bins = [latency_bin(each) for each in latencies]
+    created.versions.add(
+        cluster="m/v1", requests=requests, errors=errors, bins=bins, counts=[1] * len(bins)
+    )
+    return created
+
+
+async def received(call: Call, *reports: Report) -> None:
+    """Sends reports, and waits until the server has confirmed each."""
+    for each in reports:
+        await call.write(each.SerializeToString())
+        assert Received.FromString(await call.read()).number == each.number
+
+
+def test_envoy_is_told_to_report_all_clusters_and_its_reports_are_counted(tmp_path: Path) -> None:
+    async def test(plane: Plane) -> None:
+        call = plane.open(LOAD)
+        await call.write(load().SerializeToString())
+        settings = LoadStatsResponse.FromString(await call.read())
+        assert settings.send_all_clusters
+        assert settings.load_reporting_interval.seconds == 2
+        await call.write(
+            load(("m/v1", 90, 10), ("sluice-callout", 5, 0), active=3).SerializeToString()
+        )
+        await call.done_writing()
+        assert await call.code() is grpc.StatusCode.OK
+        window = plane.window()
+        assert (window.requests, window.errors, window.source) == (100, 10, "envoy")
+        assert window.state == "stale", "the only Envoy has left"
+        assert plane.observations.unknown == 1
+
+    run(tmp_path, test)
+
+
+def test_a_load_report_after_a_long_silence_is_in_no_window(tmp_path: Path) -> None:
+    async def test(plane: Plane) -> None:
+        call = plane.open(LOAD)
+        late = load(("m/v1", 90, 10), seconds=int(SILENT_AFTER) + 1)
+        await call.write(late.SerializeToString())
+        await call.read()
+        await call.write(load(("m/v1", 7, 0)).SerializeToString())
+        await call.done_writing()
+        await call.code()
+        assert plane.window().requests == 7
+
+    run(tmp_path, test)
+
+
+def test_a_worker_reports_requests_latencies_and_breakers(tmp_path: Path) -> None:
+    async def test(plane: Plane) -> None:
+        call = plane.open(OBSERVATIONS)
+        breaker = BreakerState(cluster="m/v1", state=BreakerState.OPEN, error_rate=0.5, requests=40)
+        await received(call, report(1, latencies=[1000] * 9 + [500_000], breakers=[breaker]))
+        window = plane.window()
+        assert (window.requests, window.errors, window.source) == (10, 1, "worker")
+        assert window.quantile(0.5) == pytest.approx(0.001, rel=0.13)
+        assert window.quantile(0.99) == pytest.approx(0.5, rel=0.13)
+        now = time.monotonic()
+        assert plane.observations.breaker("m", "v1", now) == BreakerView(
+            observations.BreakerState.OPEN, 0.5, 40
+        )
+        await received(call, report(2))
+        assert not plane.observations.not_closed(time.monotonic())
+
+    run(tmp_path, test)
+
+
+def test_a_report_that_a_worker_repeats_counts_once(tmp_path: Path) -> None:
+    """Also on a new stream: the worker does not know whether the first has arrived."""
+
+    async def test(plane: Plane) -> None:
+        first = plane.open(OBSERVATIONS)
+        await received(first, report(1), report(1), report(2))
+        first.cancel()
+        second = plane.open(OBSERVATIONS)
+        await received(second, report(2), report(3))
+        assert plane.window().requests == 30
+        restarted = report(1)
+        restarted.process = 8
+        await received(second, restarted)
+        assert plane.window().requests == 40
+
+    run(tmp_path, test)
+
+
+def contradicting(**fields: object) -> bytes:
+    wrong = report(1)
+    version = wrong.versions[0]
+    for name, value in fields.items():
+        if isinstance(value, list):
+            getattr(version, name)[:] = value
+        else:
+            setattr(version, name, value)
+    return wrong.SerializeToString()
+
+
+def with_breaker(**fields: object) -> bytes:
+    return report(1, breakers=[BreakerState(cluster="m/v1", **fields)]).SerializeToString()
+
+
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (LOAD, b"\xff"),
+        (LOAD, LoadStatsRequest().SerializeToString()),
+        (LOAD, load(("m/v1", MAX_COUNT + 1, 0)).SerializeToString()),
+        (LOAD, load(("m/v1", 0, 1 << 63)).SerializeToString()),
+        (LOAD, load(("m/v1", 1, 1), active=1 << 63).SerializeToString()),
+        (OBSERVATIONS, b"\xff"),
+        (OBSERVATIONS, Report(number=1).SerializeToString()),
+        (OBSERVATIONS, contradicting(errors=11)),
+        (OBSERVATIONS, contradicting(requests=MAX_COUNT + 1)),
+        (OBSERVATIONS, contradicting(bins=[1, 2], counts=[1])),
+        (OBSERVATIONS, contradicting(bins=[BINS], counts=[1])),
+        (OBSERVATIONS, contradicting(bins=[1], counts=[11])),
+        (OBSERVATIONS, with_breaker(state=9)),
+        (OBSERVATIONS, with_breaker(error_rate=float("nan"))),
+    ],
+)
+def test_a_report_that_is_not_valid_ends_its_stream_and_counts_nothing(
+    tmp_path: Path, method: str, message: bytes
+) -> None:
+    async def test(plane: Plane) -> None:
+        assert await plane.status_after(method, [message]) is INVALID
+        assert plane.window().requests == 0
+        assert not plane.observations.not_closed(time.monotonic())
+        assert [service.refused for service in plane.services] == [method == LOAD, method != LOAD]
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("method", [LOAD, OBSERVATIONS])
+def test_a_client_that_sends_endless_reports_is_stopped(tmp_path: Path, method: str) -> None:
+    message = load(("m/v1", 1, 0)) if method == LOAD else report(1, requests=1, errors=0)
+
+    async def test(plane: Plane) -> None:
+        endless = [message.SerializeToString()] * 10_000
+        # gRPC may tell a client that still sends that the stream was reset.
+        assert await plane.status_after(method, endless) is not grpc.StatusCode.OK
+        assert sum(service.refused for service in plane.services) == 1
+        source: observations.SourceName = "envoy" if method == LOAD else "worker"
+        assert plane.observations.totals[source]["m/v1"].requests <= BURST + 5
+
+    run(tmp_path, test)
+
+
+def test_more_reporters_than_the_maximum_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observations, "MAX_REPORTERS", 2)
+
+    async def test(plane: Plane) -> None:
+        for number in range(2):
+            call = plane.open(LOAD)
+            await call.write(load(node=str(number)).SerializeToString())
+            await call.read()
+        status = await plane.status_after(LOAD, [load(node="3").SerializeToString()])
+        assert status is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    run(tmp_path, test)
+
+
+def test_a_stop_ends_each_stream_with_ok(tmp_path: Path) -> None:
+    """Envoy logs any other status as a warning."""
+
+    async def test(plane: Plane) -> None:
+        call = plane.open(LOAD)
+        await call.write(load().SerializeToString())
+        await call.read()
+        await plane.server.stop()
+        assert await call.code() is grpc.StatusCode.OK
+
+    run(tmp_path, test)

@@ -1,0 +1,58 @@
+"""A histogram of latencies that takes little memory: it stores only the bins between the smallest
+and the largest latency."""
+
+from array import array
+from collections.abc import Iterable
+
+from sluice.contract.latency import bin_start
+
+
+class Histogram:
+    """Counts latencies in the bins of `sluice.contract.latency`."""
+
+    __slots__ = ("_counts", "_first")
+
+    def __init__(self) -> None:
+        self._first = 0
+        self._counts = array("Q")
+
+    def add(self, bins: Iterable[tuple[int, int]]) -> None:
+        """Add to bins: pairs of a bin and a count."""
+        for number, count in bins:
+            self._reserve(number)
+            self._counts[number - self._first] += count
+
+    def merge(self, other: "Histogram") -> None:
+        """Add the counts of another histogram."""
+        self.add((other._first + i, count) for i, count in enumerate(other._counts) if count)
+
+    @property
+    def total(self) -> int:
+        """The number of latencies."""
+        return sum(self._counts)
+
+    def quantile(self, share: float) -> float | None:
+        """The latency in seconds that this share (0 to 1) does not exceed; None without latencies.
+
+        Within a bin, latencies are taken as evenly distributed.
+        """
+        total = self.total
+        if not total:
+            return None
+        rank, below = max(share * total, 1e-9), 0
+        for number, count in enumerate(self._counts, self._first):
+            if count and below + count >= rank:
+                start, end = bin_start(number), bin_start(number + 1)
+                return (start + (end - start) * (rank - below) / count) / 1e6
+            below += count
+        return bin_start(self._first + len(self._counts)) / 1e6
+
+    def _reserve(self, number: int) -> None:
+        if not self._counts:
+            self._first = number
+        if number < self._first:
+            self._counts = array("Q", [0]) * (self._first - number) + self._counts
+            self._first = number
+        missing = number - self._first + 1 - len(self._counts)
+        if missing > 0:
+            self._counts.extend([0] * missing)

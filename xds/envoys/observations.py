@@ -1,0 +1,425 @@
+"""What Envoys and workers saw of each version: requests, errors and latencies in sliding windows.
+
+Pure: times are passed in, as seconds on one monotonic clock. Sources (`load_reports`,
+`worker_reports`) call `join` for each stream, and the reporter that it returns for each report.
+Whoever judges a version calls `window`, and must look at its `state` first: without reports, there
+are no errors either.
+
+A worker reports finished requests, with the breaker's definition of an error, and latencies. An
+Envoy reports requests to endpoints, with its own definition of an error: a request that Envoy
+repeats counts once for each attempt. Both see the same traffic, so a window has the counts of one
+source only.
+"""
+
+from collections import deque
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from heapq import nlargest
+from typing import Final, Literal
+
+from sluice.contract.names import cluster_name, split_cluster_name
+from xds.envoys.histogram import Histogram
+from xds.protocol.subscription import OverLimitError
+
+SourceName = Literal["worker", "envoy"]
+
+SOURCES: Final[Sequence[SourceName]] = ("worker", "envoy")
+"""The first that has reporters is the one of a window."""
+
+REPORT_INTERVAL: Final = 2.0
+"""Seconds between two reports of one reporter."""
+
+SILENT_AFTER: Final = 4 * REPORT_INTERVAL
+"""Seconds without a report after which a reporter is silent. Envoy and workers are sometimes busy
+with a large config for a second or two."""
+
+FORGET_AFTER: Final = 30.0
+"""Seconds for which a reporter that has left still counts as silent: it may come back, and the
+traffic meanwhile is not known. Envoy reconnects within 5 s."""
+
+FINE, FINE_BUCKETS = 5.0, 12
+COARSE_FACTOR, COARSE_BUCKETS = 6, 20
+"""A window is the sum of buckets of 5 s for the last minute, and of 30 s before that: a version
+with traffic takes a few KiB."""
+
+MAX_WINDOW: Final = FINE * COARSE_FACTOR * COARSE_BUCKETS
+"""Seconds of the longest window."""
+
+MAX_SERIES: Final = 20_000
+"""Versions with counts, of one source: with full windows, they take about 300 MiB."""
+
+MAX_REPORTERS: Final = 2048
+"""Reporters of one source, with those that have left lately: as many as have streams for their
+config, twice."""
+
+State = Literal["current", "stale", "missing"]
+"""`current`: every reporter has reported lately. `stale`: some reporter is silent or has just left,
+so a part of the traffic may be missing. `missing`: there is no reporter, so nothing is known."""
+
+
+class BreakerState(IntEnum):
+    """How many requests the breaker of a version admits. The numbers are those of the protocol."""
+
+    CLOSED = 0
+    REDUCED = 1
+    OPEN = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What one reporter saw of one version since its previous report.
+
+    `latencies`: pairs of a bin (`sluice.contract.latency`) and a count. `seconds`: how long ago the
+    reporter began to count.
+    """
+
+    requests: int
+    errors: int
+    latencies: Sequence[tuple[int, int]] = ()
+    seconds: float = REPORT_INTERVAL
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerView:
+    """A breaker as a worker sees it. `error_rate` is None below the minimum volume.
+
+    `requests` counts those in the window of the breaker.
+    """
+
+    state: BreakerState
+    error_rate: float | None = None
+    requests: int = 0
+
+
+CLOSED_BREAKER: Final = BreakerView(BreakerState.CLOSED)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What was seen of a version in the last seconds.
+
+    `source`: who has counted; None if the state is `missing`. `nodes` are the ids of the reporters
+    that have reported lately, `silent` those of the others. `age`: seconds since the report of the
+    reporter whose latest report is the oldest; None without reporters. `covered`: for how many
+    seconds of the window there was a reporter; after a start, less than the whole window.
+    `in_progress`: requests that had not ended at the latest report; None if the source does not
+    say.
+    """
+
+    source: SourceName | None
+    state: State
+    requests: int
+    errors: int
+    nodes: tuple[str, ...]
+    silent: tuple[str, ...]
+    age: float | None
+    covered: float
+    in_progress: int | None
+    latencies: Histogram
+
+    @property
+    def error_rate(self) -> float | None:
+        """The share of errors; None without requests."""
+        return self.errors / self.requests if self.requests else None
+
+    def quantile(self, share: float) -> float | None:
+        """The latency in seconds that this share (0 to 1) of the requests does not exceed.
+
+        None if the source reports no latencies, or has seen no request.
+        """
+        return self.latencies.quantile(share)
+
+
+class Reporter:
+    """One stream of reports. `node` is the id of its Envoy or worker."""
+
+    def __init__(self, observations: "Observations", source: SourceName, node: str) -> None:
+        self._observations = observations
+        self.source: SourceName = source
+        self.node = node
+        self.reported_at: float | None = None
+        self.left_at: float | None = None
+        self.in_progress: Mapping[str, int] = {}
+        self.breakers: Mapping[str, BreakerView] = {}
+
+    def report(
+        self,
+        now: float,
+        counts: Mapping[str, Counts],
+        *,
+        in_progress: Mapping[str, int] | None = None,
+        breakers: Mapping[str, BreakerView] | None = None,
+    ) -> None:
+        """Count what the reporter saw since its previous report. Keys are names of clusters.
+
+        A report without counts says that there were no requests. `in_progress` and `breakers`
+        replace those of the previous report. Raises OverLimitError for too many versions.
+        """
+        if max(map(len, (counts, in_progress or {}, breakers or {}))) > MAX_SERIES:
+            raise OverLimitError(f"more than {MAX_SERIES} versions in one report")
+        self.reported_at = now
+        self._observations.add(self.source, now, counts)
+        self.in_progress, self.breakers = in_progress or {}, breakers or {}
+
+    def age(self, now: float) -> float | None:
+        """Seconds since the latest report; None before the first."""
+        return None if self.reported_at is None else now - self.reported_at
+
+    def leave(self, now: float) -> None:
+        """The stream has ended."""
+        self.left_at = now
+        self.in_progress, self.breakers = {}, {}
+
+
+class Observations:
+    """The counts of all reporters. Nothing is counted before `configure`."""
+
+    def __init__(self) -> None:
+        self._clusters: Container[str] = ()
+        self._sources = SOURCES
+        self.totals: dict[SourceName, dict[str, _Total]] = {name: {} for name in SOURCES}
+        self.unknown = 0
+        """Counts of versions that are not in the config, and of those beyond `MAX_SERIES`."""
+        self._series: dict[SourceName, dict[str, _Series]] = {name: {} for name in SOURCES}
+        self._reporters: dict[SourceName, set[Reporter]] = {name: set() for name in SOURCES}
+        self._since: dict[SourceName, float] = {}
+        self._swept = 0.0
+
+    def configure(self, clusters: Container[str], sources: Sequence[SourceName] = SOURCES) -> None:
+        """Set the clusters of versions, and the sources of windows, the preferred one first."""
+        self._clusters, self._sources = clusters, sources
+
+    def join(self, source: SourceName, node: str, now: float) -> Reporter:
+        """A new stream of a node. It is silent until its first report.
+
+        Raises OverLimitError if there are too many.
+        """
+        self._forget(now)
+        if len(self._reporters[source]) >= MAX_REPORTERS:
+            raise OverLimitError(f"more than {MAX_REPORTERS} reporters")
+        if not self._reporters[source]:
+            self._since[source] = now
+        reporter = Reporter(self, source, node)
+        self._reporters[source].add(reporter)
+        return reporter
+
+    def add(self, source: SourceName, now: float, counts: Mapping[str, Counts]) -> None:
+        """Add counts to the present bucket of each version.
+
+        Counts of more than `SILENT_AFTER` seconds are late, for example those of an Envoy that was
+        cut off. They add to the totals, but to no window.
+        """
+        series, totals, known = self._series[source], self.totals[source], self._clusters
+        for cluster, each in counts.items():
+            found = series.get(cluster)
+            if found is None:
+                if cluster not in known or len(series) >= MAX_SERIES:
+                    self.unknown += 1
+                    continue
+                found = series[cluster] = _Series()
+            if each.seconds <= SILENT_AFTER:
+                found.add(now, each)
+            total = totals.setdefault(cluster, _Total())
+            total.requests += each.requests
+            total.errors += each.errors
+        self._forget(now)
+
+    def window(
+        self,
+        model: str,
+        version: str,
+        seconds: float,
+        now: float,
+        source: SourceName | None = None,
+    ) -> Window:
+        """What was seen of a version in the last seconds, at most `MAX_WINDOW`.
+
+        A bucket counts only if all of it is in the window, so nothing older is counted. Without
+        `source`, it is the same for all versions: that of workers if there are any.
+        """
+        self._forget(now)
+        chosen = source or self._source()
+        if chosen is None or not (reporters := self._reporters[chosen]):
+            return Window(None, "missing", 0, 0, (), (), None, 0.0, None, Histogram())
+        cluster = cluster_name(model, version)
+        total = _Bucket(0)
+        series = self._series[chosen].get(cluster)
+        if series is not None:
+            for bucket in series.since(now - min(seconds, MAX_WINDOW)):
+                total.merge(bucket)
+        nodes, silent = _presence(reporters, now)
+        active = [each for each in reporters if each.left_at is None]
+        return Window(
+            source=chosen,
+            state="stale" if silent else "current",
+            requests=total.requests,
+            errors=total.errors,
+            nodes=nodes,
+            silent=silent,
+            age=_age(active, now),
+            covered=min(seconds, MAX_WINDOW, now - self._since[chosen]),
+            in_progress=(
+                sum(each.in_progress.get(cluster, 0) for each in active)
+                if chosen == "envoy"
+                else None
+            ),
+            latencies=total.latencies,
+        )
+
+    def busiest(self, seconds: float, now: float, limit: int) -> list[tuple[str, str]]:
+        """The models and versions with requests in the window, at most `limit`.
+
+        Those with the most errors come first, then those with the most requests.
+        """
+        source = self._source()
+        if source is None:
+            return []
+        found = []
+        for cluster, series in self._series[source].items():
+            buckets = list(series.since(now - min(seconds, MAX_WINDOW)))
+            requests = sum(each.requests for each in buckets)
+            if requests:
+                found.append((sum(each.errors for each in buckets), requests, cluster))
+        return [split_cluster_name(each[2]) for each in nlargest(limit, found)]
+
+    @property
+    def reporters(self) -> list[Reporter]:
+        """The reporters that have not left."""
+        found = (each for source in SOURCES for each in self._reporters[source])
+        return [each for each in found if each.left_at is None]
+
+    def _source(self) -> SourceName | None:
+        return next((name for name in self._sources if self._reporters[name]), None)
+
+    def breaker(self, model: str, version: str, now: float) -> BreakerView | None:
+        """The breaker of a version that admits the least, of all workers that have reported lately.
+
+        None if there is no such worker: then the state is not known.
+        """
+        cluster = cluster_name(model, version)
+        views = [each.get(cluster, CLOSED_BREAKER) for each in self._breakers(now)]
+        return max(views, key=lambda view: view.state, default=None)
+
+    def not_closed(self, now: float) -> Mapping[str, BreakerView]:
+        """The breakers that some worker reports as not closed, by the name of the cluster."""
+        found: dict[str, BreakerView] = {}
+        known = self._clusters
+        for breakers in self._breakers(now):
+            for cluster, view in breakers.items():
+                if cluster not in known:
+                    continue
+                if cluster not in found or view.state > found[cluster].state:
+                    found[cluster] = view
+        return found
+
+    def _breakers(self, now: float) -> Iterable[Mapping[str, BreakerView]]:
+        self._forget(now)
+        return [
+            each.breakers
+            for each in self._reporters["worker"]
+            if each.left_at is None and not _is_silent(each, now)
+        ]
+
+    def _forget(self, now: float) -> None:
+        """Forget reporters that left long ago, and versions without requests or without config."""
+        if now - self._swept < REPORT_INTERVAL:
+            return
+        self._swept, known = now, self._clusters
+        for source in SOURCES:
+            reporters = self._reporters[source]
+            present = {each.node for each in reporters if each.left_at is None}
+            reporters -= {
+                each
+                for each in reporters
+                if each.left_at is not None
+                and (each.node in present or now - each.left_at >= FORGET_AFTER)
+            }
+            series = self._series[source]
+            for name in [n for n, each in series.items() if each.is_old(now) or n not in known]:
+                del series[name]
+            totals = self.totals[source]
+            for name in [name for name in totals if name not in known]:
+                del totals[name]
+
+
+@dataclass(slots=True)
+class _Total:
+    """Requests and errors of a version since the start of the control plane."""
+
+    requests: int = 0
+    errors: int = 0
+
+
+@dataclass(slots=True)
+class _Bucket:
+    """The counts of one interval. Its times are those of `number` times its width."""
+
+    number: int
+    requests: int = 0
+    errors: int = 0
+    latencies: Histogram = field(default_factory=Histogram)
+
+    def merge(self, other: "_Bucket") -> None:
+        self.requests += other.requests
+        self.errors += other.errors
+        self.latencies.merge(other.latencies)
+
+
+class _Series:
+    """The buckets of one version that are not empty, oldest first."""
+
+    __slots__ = ("_coarse", "_fine")
+
+    def __init__(self) -> None:
+        self._fine: deque[_Bucket] = deque()
+        self._coarse: deque[_Bucket] = deque()
+
+    def add(self, now: float, counts: Counts) -> None:
+        number = int(now // FINE)
+        if not self._fine or self._fine[-1].number != number:
+            self._fine.append(_Bucket(number))
+            self._age(number)
+        newest = self._fine[-1]
+        newest.requests += counts.requests
+        newest.errors += counts.errors
+        newest.latencies.add(counts.latencies)
+
+    def since(self, start: float) -> Iterator[_Bucket]:
+        """The buckets that began at this time or later."""
+        yield from (each for each in self._coarse if each.number * FINE * COARSE_FACTOR >= start)
+        yield from (each for each in self._fine if each.number * FINE >= start)
+
+    def is_old(self, now: float) -> bool:
+        return not self._fine or (self._fine[-1].number + 1) * FINE < now - MAX_WINDOW
+
+    def _age(self, number: int) -> None:
+        while self._fine[0].number <= number - FINE_BUCKETS - COARSE_FACTOR:
+            self._age_one(self._fine.popleft())
+        oldest = number // COARSE_FACTOR - COARSE_BUCKETS
+        while self._coarse and self._coarse[0].number < oldest:
+            self._coarse.popleft()
+
+    def _age_one(self, bucket: _Bucket) -> None:
+        number = bucket.number // COARSE_FACTOR
+        if not self._coarse or self._coarse[-1].number != number:
+            self._coarse.append(_Bucket(number))
+        self._coarse[-1].merge(bucket)
+
+
+def _is_silent(reporter: Reporter, now: float) -> bool:
+    return reporter.reported_at is None or now - reporter.reported_at > SILENT_AFTER
+
+
+def _presence(reporters: Iterable[Reporter], now: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The ids of the nodes that have reported lately, and of the others."""
+    present, silent = list[str](), list[str]()
+    for each in reporters:
+        lately = each.left_at is None and not _is_silent(each, now)
+        (present if lately else silent).append(each.node)
+    return tuple(sorted(present)), tuple(sorted(silent))
+
+
+def _age(reporters: Iterable[Reporter], now: float) -> float | None:
+    times = [each.reported_at for each in reporters if each.reported_at is not None]
+    return now - min(times) if times else None

@@ -1,0 +1,148 @@
+"""Receives streams of reports over gRPC. What a report says, a `ReportReader` knows.
+
+A client must not harm the control plane: the size, the number and the rate of its reports have
+bounds, and a report that is not valid changes nothing and ends its stream.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Final, Protocol
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from protos.base_pb2 import Node
+from sluice.printable import printable
+from xds.envoys.observations import REPORT_INTERVAL, Observations, Reporter, SourceName
+from xds.protocol.nodes import MAX_NODE_TEXT
+from xds.protocol.subscription import OverLimitError
+
+log = logging.getLogger(__name__)
+
+MAX_COUNT: Final = 1 << 32
+"""Requests of one version in one report: more are a lie, or an error of the client."""
+
+BURST: Final = 20
+"""Reports that a client may send at once, for example after the control plane was busy. Else, a
+client may send two in each interval."""
+
+
+class InvalidReportError(Exception):
+    """A report that no Envoy and no worker sends."""
+
+
+class ReportReader(Protocol):
+    """Reads the reports of one protocol."""
+
+    source: SourceName
+    service: str
+    method: str
+    greeting: bytes | None
+    """The response to the first message of a stream."""
+
+    def node(self, message: bytes) -> Node:
+        """The node in the first message of a stream.
+
+        Raises DecodeError; InvalidReportError if there is none.
+        """
+
+    def read(self, reporter: Reporter, message: bytes, now: float) -> bytes | None:
+        """Pass a message of the stream to the reporter. Returns the response, if there is one.
+
+        Raises DecodeError, InvalidReportError or OverLimitError, and has then changed nothing.
+        """
+
+
+class _Context(Protocol):
+    async def abort(self, code: grpc.StatusCode, details: str) -> None: ...
+
+    async def write(self, message: bytes) -> None: ...
+
+
+class ReportService:
+    """The gRPC service of one protocol. `clock` returns monotonic seconds."""
+
+    def __init__(
+        self,
+        observations: Observations,
+        reader: ReportReader,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._observations = observations
+        self._reader = reader
+        self._clock = clock
+        self._stopping = asyncio.Event()
+        self.refused = 0
+        """Streams that were ended because of what the client sent."""
+
+    @property
+    def handler(self) -> grpc.GenericRpcHandler:
+        """The method of the service, for a gRPC server."""
+        method = grpc.stream_stream_rpc_method_handler(self._stream)
+        return grpc.method_handlers_generic_handler(
+            self._reader.service, {self._reader.method: method}
+        )
+
+    def stop(self) -> None:
+        """End every stream with OK, so that clients connect again without a warning."""
+        self._stopping.set()
+
+    async def _stream(self, messages: AsyncIterator[bytes], context: _Context) -> None:
+        reading = asyncio.create_task(self._read(messages, context))
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                reading.result()
+        except OverLimitError as error:
+            await self._refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+        except (DecodeError, InvalidReportError) as error:
+            details = str(error) if isinstance(error, InvalidReportError) else "not a valid report"
+            await self._refuse(context, grpc.StatusCode.INVALID_ARGUMENT, details)
+        finally:
+            for task in (reading, stopping):
+                task.cancel()
+            await asyncio.gather(reading, stopping, return_exceptions=True)
+
+    async def _refuse(self, context: _Context, code: grpc.StatusCode, details: str) -> None:
+        self.refused += 1
+        log.warning("%s: a stream of reports is ended: %s", self._reader.source, details)
+        await context.abort(code, details)
+
+    async def _read(self, messages: AsyncIterator[bytes], context: _Context) -> None:
+        reporter: Reporter | None = None
+        allowance = _Allowance(self._clock())
+        try:
+            async for message in messages:
+                now = self._clock()
+                allowance.take(now)
+                if reporter is None:
+                    # A node sends its identity in its first message, and does not change it.
+                    name = printable(self._reader.node(message).id, MAX_NODE_TEXT) or "unknown"
+                    reporter = self._observations.join(self._reader.source, name, now)
+                    if self._reader.greeting is not None:
+                        await context.write(self._reader.greeting)
+                response = self._reader.read(reporter, message, now)
+                if response is not None:
+                    await context.write(response)
+        finally:
+            if reporter is not None:
+                reporter.leave(self._clock())
+
+
+class _Allowance:
+    """How many reports a client may send now."""
+
+    def __init__(self, now: float) -> None:
+        self._tokens, self._filled = float(BURST), now
+
+    def take(self, now: float) -> None:
+        """Take one. Raises OverLimitError if there is none."""
+        self._tokens = min(BURST, self._tokens + (now - self._filled) * 2 / REPORT_INTERVAL)
+        self._filled = now
+        if self._tokens < 1:
+            raise OverLimitError("too many reports")
+        self._tokens -= 1
