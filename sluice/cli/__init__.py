@@ -71,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
         context,
         credentials,
         explain,
+        export,
         files,
         jwks,
         profile,
@@ -88,7 +89,8 @@ def parser() -> argparse.ArgumentParser:
         title="commands", metavar="COMMAND", required=True, parser_class=CommandParser
     )
     for module in (
-        files, run, status, explain, profile, context, config, credentials, jwks, completion,
+        files, run, status, explain, profile, context, config, export, credentials, jwks,
+        completion,
     ):  # fmt: skip
         module.register(commands)
     return root

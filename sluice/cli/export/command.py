@@ -1,0 +1,79 @@
+"""`sluice export envoy` and `sluice export ratelimit`."""
+
+import argparse
+from pathlib import Path
+from urllib.parse import quote
+
+from sluice.cli.commands import Subcommands, UsageError, command, group
+from sluice.cli.export.rate_limit_service import service_configs
+from sluice.cli.gateway import config_argument, require_config
+from sluice.cli.output import serialized, show_note
+from sluice.config.checked import LoadedConfig, load_checked
+from sluice.config.named_files import MAY_RUN_ELSEWHERE
+from sluice.output import replace_file
+
+
+def register(commands: Subcommands) -> None:
+    """Add this module's commands."""
+    exports = group(commands, "export", "print the config in the format of another program")
+    envoy = command(
+        exports,
+        "envoy",
+        _envoy,
+        "print a complete static config of Envoy, which needs no control plane",
+        ("xds", "protos"),
+    )
+    config_argument(envoy, "config of the gateway")
+    envoy.add_argument("--node-id", default="envoy", help="node ID of the Envoy")
+    _format_option(envoy)
+    limits = command(
+        exports, "ratelimit", _rate_limits,
+        "print the config of envoyproxy/ratelimit: one document for each domain of limits.domains",
+    )  # fmt: skip
+    config_argument(limits, "config of the gateway")
+    limits.add_argument(
+        "--directory", metavar="FOLDER", type=Path,
+        help="write one file for each domain into this folder, in which the service reads them",
+    )  # fmt: skip
+    _format_option(limits)
+
+
+def _format_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-o", "--output", choices=("yaml", "json"), default="yaml", help="format of the result"
+    )
+
+
+def _load(options: argparse.Namespace) -> LoadedConfig:
+    return load_checked(require_config(options), MAY_RUN_ELSEWHERE)
+
+
+def _envoy(options: argparse.Namespace) -> int:
+    # Imported late: main checks xds and protos before it calls this function.
+    from sluice.cli.export.envoy import static_bootstrap
+
+    bootstrap = static_bootstrap(_load(options), options.node_id)
+    print(serialized(options.output, bootstrap), end="")
+    return 0
+
+
+def _rate_limits(options: argparse.Namespace) -> int:
+    domains = _load(options).config.limits.domains
+    if not domains:
+        raise UsageError(
+            f"{require_config(options)} has no limits.domains",
+            hint="`sluice docs limits` says how to configure the rate limit service",
+        )
+    configs = service_configs(domains)
+    if options.directory is None:
+        if options.output == "json":
+            print(serialized("json", list(configs.values())), end="")
+        else:
+            print("---\n".join(serialized("yaml", each) for each in configs.values()), end="")
+        return 0
+    for name, config in configs.items():
+        # A domain may have any name, also one with slashes.
+        file = options.directory / f"{quote(name, safe='')}.{options.output}"
+        replace_file(file, serialized(options.output, config).encode())
+        show_note(f"wrote {file}")
+    return 0

@@ -1,0 +1,119 @@
+"""A complete static config of Envoy, from the resources that the control plane would push.
+
+The workers of the callout still decide: the static Envoy calls them at the addresses in the config.
+"""
+
+import importlib
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+import betterproto2
+import yaml
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster
+from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
+from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
+from envoy_data_plane.envoy.config.listener.v3 import Listener
+from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
+
+from sluice.bootstrap import render
+from sluice.config.checked import LoadedConfig
+from xds.protocol import resource_types
+from xds.protocol.resource_types import ResourceType
+from xds.protocol.snapshot import Snapshot
+from xds.resources.compiled import compile_config
+
+# Any: JSON, in the mapping of protobuf.
+Json = dict[str, Any]
+
+_KINDS: Final[dict[ResourceType, type[betterproto2.Message]]] = {
+    resource_types.CLUSTER: Cluster,
+    resource_types.ENDPOINT: ClusterLoadAssignment,
+    resource_types.LISTENER: Listener,
+    resource_types.EXTENSION: TypedExtensionConfig,
+    resource_types.ROUTE: RouteConfiguration,
+}
+"""The types of the resources for Envoy."""
+
+_PACKED = re.compile(rb"type\.googleapis\.com/([A-Za-z0-9_.]+)\.[A-Za-z0-9_]+")
+"""The package of a message in a google.protobuf.Any."""
+
+
+_MISSPELT: Final = {
+    "consecutive_5_xx": "consecutive_5xx",
+    "enforcing_consecutive_5_xx": "enforcing_consecutive_5xx",
+}
+"""Names of fields that betterproto2 does not write as in Envoy's API."""
+
+
+def static_bootstrap(loaded: LoadedConfig, node_id: str) -> Json:
+    """The config as JSON. The issuers with a `jwks_uri` have no keys in it: the callout verifies
+    their tokens.
+    """
+    snapshot = compile_config(loaded, loaded.config).snapshot
+    found = {each: dict(_resources(snapshot, each)) for each in _KINDS}
+    bootstrap: Json = yaml.safe_load(render(loaded.config, node_id))
+    del bootstrap["dynamic_resources"]
+    static = bootstrap["static_resources"]
+    used = (each for each in static["clusters"] if each["name"] != "xds_cluster")
+    endpoints = found[resource_types.ENDPOINT]
+    clusters = found[resource_types.CLUSTER].values()
+    static["clusters"] = [*used, *(_with_endpoints(each, endpoints) for each in clusters)]
+    routes, extensions = found[resource_types.ROUTE], found[resource_types.EXTENSION]
+    static["listeners"] = list(found[resource_types.LISTENER].values())
+    for settings in _objects(static["listeners"]):
+        _contain_routes(settings, routes)
+        _contain_extension(settings, extensions)
+    return bootstrap
+
+
+def message_json(kind: type[betterproto2.Message], body: bytes) -> Json:
+    """A serialized message as JSON, with the messages in it that travel in an `Any`."""
+    for package in set(_PACKED.findall(body)):
+        # A message is known when its module has been imported.
+        importlib.import_module(f"envoy_data_plane.{package.decode()}")
+    found: Json = kind.parse(body).to_dict(casing=betterproto2.Casing.SNAKE)
+    for each in _objects(found):
+        if each.get("@type") == "":
+            del each["@type"]  # an empty google.protobuf.Any
+        for wrong in _MISSPELT.keys() & each.keys():
+            each[_MISSPELT[wrong]] = each.pop(wrong)
+    return found
+
+
+def _resources(snapshot: Snapshot, each: ResourceType) -> Iterator[tuple[str, Json]]:
+    for name, resource in snapshot.types[each].resources.items():
+        yield name, message_json(_KINDS[each], resource.body)
+
+
+def _with_endpoints(cluster: Json, endpoints: dict[str, Json]) -> Json:
+    """The cluster with the endpoints that EDS would provide."""
+    if cluster.get("type") != "EDS":
+        return cluster
+    rest = {name: value for name, value in cluster.items() if name != "eds_cluster_config"}
+    return {**rest, "type": "STATIC", "load_assignment": endpoints[cluster["name"]]}
+
+
+def _contain_routes(settings: Json, routes: dict[str, Json]) -> None:
+    """Replace the reference to a route configuration by its content."""
+    if "rds" in settings:
+        settings["route_config"] = routes[settings.pop("rds")["route_config_name"]]
+
+
+def _contain_extension(settings: Json, extensions: dict[str, Json]) -> None:
+    """Replace the reference to the config of a filter by its content."""
+    if "config_discovery" in settings:
+        del settings["config_discovery"]
+        settings["typed_config"] = extensions[settings["name"]]["typed_config"]
+
+
+def _objects(value: object) -> Iterator[Json]:
+    """All objects in a JSON value. The caller may change each."""
+    inner: list[object] = []
+    if isinstance(value, dict):
+        yield value
+        inner = list(value.values())
+    elif isinstance(value, list):
+        inner = value
+    for each in inner:
+        yield from _objects(each)

@@ -1,0 +1,151 @@
+"""What `sluice export` prints is accepted by the programs that read it, and has no secrets."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sluice.cli import main
+from sluice.runner.plan import find_envoy
+from tests.certificates import certificate, private_key
+from tests.integration.equality.every_rule import every_rule
+from tests.integration.equality.policies import API_KEY_HASH
+
+REFERENCES = {
+    "ads", "ads_config", "dynamic_resources", "eds_cluster_config", "rds", "config_discovery",
+}  # fmt: skip
+"""Keys of a config that needs a control plane."""
+
+
+@pytest.fixture(scope="module")
+def every_rule_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A config with all kinds of routes, TLS, limits and a host name."""
+    folder = tmp_path_factory.mktemp("export")
+    (folder / "cert.pem").write_bytes(certificate())
+    (folder / "key.pem").write_bytes(private_key())
+    config = dict(every_rule(9001).config)
+    config["listener"] = {"tls": {"certificate": "cert.pem", "private_key": "key.pem"}}
+    by_name = {"v1": {"endpoints": [{"address": "models.example.com:9001"}]}}
+    config["models"]["named"] = {"versions": by_name}
+    config["limits"] = {"models": {"m": {"rate": 10, "burst": 20}}}
+    file = folder / "gateway.yaml"
+    file.write_text(yaml.safe_dump(config))
+    return file
+
+
+@pytest.mark.parametrize("output", ["yaml", "json"])
+def test_envoy_accepts_the_static_config(
+    output: str, every_rule_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", "envoy", str(every_rule_file), "--output", output]) == 0
+    text = capsys.readouterr().out
+    assert API_KEY_HASH not in text
+    assert "PRIVATE KEY" not in text
+    static = tmp_path / f"static.{output}"
+    static.write_text(text)
+    ran = subprocess.run(
+        [find_envoy(), "--mode", "validate", "-c", static, "--disable-hot-restart"],
+        cwd=every_rule_file.parent, capture_output=True, text=True,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr[-2000:]
+
+
+def test_the_static_config_has_everything_that_the_control_plane_would_push(
+    every_rule_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", "envoy", str(every_rule_file), "-o", "json", "--node-id", "edge"]) == 0
+    static = json.loads(capsys.readouterr().out)
+    assert static["node"]["id"] == "edge"
+    assert not keys(static) & REFERENCES
+    clusters = {each["name"]: each for each in static["static_resources"]["clusters"]}
+    assert "xds_cluster" not in clusters
+    (locality,) = clusters["m/v1"]["load_assignment"]["endpoints"]
+    assert len(locality["lb_endpoints"]) == 1
+    assert clusters["named/v1"]["cluster_type"]["name"] == "envoy.clusters.dns"
+    (listener,) = static["static_resources"]["listeners"]
+    text = json.dumps(listener)
+    assert '"m/native"' in text
+    assert '"https://two.test"' in text
+
+
+def keys(value: object) -> set[str]:
+    """All keys of the objects in a JSON value."""
+    if isinstance(value, dict):
+        return {*value, *(name for each in value.values() for name in keys(each))}
+    if isinstance(value, list):
+        return {name for each in value for name in keys(each)}
+    return set()
+
+
+@pytest.fixture
+def limits_file(tmp_path: Path) -> Path:
+    descriptors: list[dict[str, Any]] = [
+        {
+            "key": "subject",
+            "rate_limit": {"unit": "minute", "requests_per_unit": 0},
+            "descriptors": [
+                {
+                    "key": "model",
+                    "value": "heavy",
+                    "shadow_mode": True,
+                    "rate_limit": {"requests_per_unit": 5, "name": "h", "replaces": ["all"]},
+                }
+            ],
+        },
+        {"key": "subject", "value": "batch", "rate_limit": {"unlimited": True}},
+    ]
+    file = tmp_path / "gateway.yaml"
+    domains = {"mesh": {"descriptors": descriptors}, "../a/b": {"descriptors": descriptors[1:]}}
+    file.write_text(yaml.safe_dump({"limits": {"domains": domains}}))
+    return file
+
+
+def test_the_config_of_the_rate_limit_service_has_its_format(
+    limits_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", "ratelimit", str(limits_file)]) == 0
+    documents = list(yaml.safe_load_all(capsys.readouterr().out))
+    other, mesh = sorted(documents, key=lambda each: str(each["domain"]))
+    assert mesh == {
+        "domain": "mesh",
+        "descriptors": [
+            {
+                "key": "subject",
+                "rate_limit": {"unit": "minute", "requests_per_unit": 0},
+                "descriptors": [
+                    {
+                        "key": "model",
+                        "value": "heavy",
+                        "shadow_mode": True,
+                        "rate_limit": {
+                            "unit": "second",
+                            "requests_per_unit": 5,
+                            "name": "h",
+                            "replaces": [{"name": "all"}],
+                        },
+                    }
+                ],
+            },
+            {"key": "subject", "value": "batch", "rate_limit": {"unlimited": True}},
+        ],
+    }
+    assert other["domain"] == "../a/b"
+
+
+def test_each_domain_gets_a_file_in_the_folder(limits_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "config" / "ratelimit"
+    assert main(["export", "ratelimit", str(limits_file), "--directory", str(folder)]) == 0
+    assert sorted(each.name for each in folder.iterdir()) == ["..%2Fa%2Fb.yaml", "mesh.yaml"]
+    assert yaml.safe_load((folder / "mesh.yaml").read_text())["domain"] == "mesh"
+
+
+def test_a_config_without_domains_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text("{}")
+    assert main(["export", "ratelimit", str(file)]) == 2
+    assert "has no limits.domains\nhint: " in capsys.readouterr().err
