@@ -19,6 +19,7 @@ from xds.envoys.admin import AdminSource
 from xds.envoys.load_reports import LoadReportReader
 from xds.envoys.observations import Observations
 from xds.envoys.reports import ReportService
+from xds.envoys.worker_reports import WorkerReportReader
 from xds.follow import Follower
 from xds.protocol.nodes import Nodes
 from xds.protocol.server import AdsServer
@@ -81,7 +82,9 @@ async def run(source: ConfigSource) -> None:
     loaded = source.read()
     nodes = Nodes(time.time, variant_of)
     observations = Observations()
-    reports = [ReportService(observations, LoadReportReader())]
+    reports = [
+        ReportService(observations, reader) for reader in (LoadReportReader(), WorkerReportReader())
+    ]
     server = AdsServer(nodes, loaded.config.control_plane.xds, reports)
     # Nodes connect while the first config compiles.
     await server.start()

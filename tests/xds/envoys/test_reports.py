@@ -11,8 +11,8 @@ import pytest
 
 from protos.load_stats_pb2 import LoadStatsRequest, LoadStatsResponse
 from protos.observations_pb2 import BreakerState, Received, Report
-from sluice.contract.latency import BINS, latency_bin
 from sluice.contract.paths import LOAD_METHOD, LOAD_SERVICE, OBSERVATIONS
+from sluice.contract.traffic import BINS, latency_bin
 from xds.envoys import observations
 from xds.envoys.load_reports import LoadReportReader
 from xds.envoys.observations import SILENT_AFTER, BreakerView, Observations
