@@ -22,7 +22,7 @@ from xds.envoys.reports import ReportService
 from xds.envoys.worker_reports import WorkerReportReader
 from xds.follow import Follower
 from xds.protocol.nodes import Nodes
-from xds.protocol.server import AdsServer
+from xds.protocol.server import XdsServer
 from xds.resources.envoy_versions import variant_of
 from xds.rollout.rollout import Rollout
 from xds.sources.file import ConfigFile
@@ -85,7 +85,7 @@ async def run(source: ConfigSource) -> None:
     reports = [
         ReportService(observations, reader) for reader in (LoadReportReader(), WorkerReportReader())
     ]
-    server = AdsServer(nodes, loaded.config.control_plane.xds, reports)
+    server = XdsServer(nodes, loaded.config.control_plane.xds, reports)
     # Nodes connect while the first config compiles.
     await server.start()
     try:
@@ -99,7 +99,7 @@ async def _serve(
     source: ConfigSource,
     loaded: LoadedConfig,
     nodes: Nodes,
-    server: AdsServer,
+    server: XdsServer,
     observations: Observations,
 ) -> None:
     """Compile the first config, roll out its changes, and serve HTTP until a signal."""

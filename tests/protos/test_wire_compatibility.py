@@ -11,6 +11,8 @@ from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
 from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
 from envoy_data_plane.envoy.service.auth.v3 import CheckRequest, CheckResponse
 from envoy_data_plane.envoy.service.discovery.v3 import (
+    DeltaDiscoveryRequest,
+    DeltaDiscoveryResponse,
     DiscoveryRequest,
     DiscoveryResponse,
     Resource,
@@ -52,6 +54,8 @@ def message_named(name: str) -> type[betterproto2.Message]:
 
 
 ROOTS: list[tuple[Descriptor, type[betterproto2.Message]]] = [
+    (discovery_pb2.DeltaDiscoveryRequest.DESCRIPTOR, DeltaDiscoveryRequest),
+    (discovery_pb2.DeltaDiscoveryResponse.DESCRIPTOR, DeltaDiscoveryResponse),
     (discovery_pb2.DiscoveryRequest.DESCRIPTOR, DiscoveryRequest),
     (discovery_pb2.DiscoveryResponse.DESCRIPTOR, DiscoveryResponse),
     (discovery_pb2.Resource.DESCRIPTOR, Resource),

@@ -19,7 +19,7 @@ from xds.envoys.observations import Observations, Reporter
 from xds.envoys.reports import ReportService
 from xds.envoys.worker_reports import WorkerReportReader
 from xds.protocol.nodes import Nodes
-from xds.protocol.server import AdsServer
+from xds.protocol.server import XdsServer
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ class Plane:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         service = ReportService(self.observations, self._reader, clock=lambda: 1000.0)
-        server = AdsServer(Nodes(time.time), self.address, [service])
+        server = XdsServer(Nodes(time.time), self.address, [service])
         await server.start()
         try:
             yield

@@ -19,7 +19,7 @@ from xds.envoys.observations import SILENT_AFTER, BreakerView, Observations
 from xds.envoys.reports import BURST, MAX_COUNT, ReportService
 from xds.envoys.worker_reports import WorkerReportReader
 from xds.protocol.nodes import Nodes
-from xds.protocol.server import AdsServer
+from xds.protocol.server import XdsServer
 
 LOAD = f"/{LOAD_SERVICE}/{LOAD_METHOD}"
 Call = grpc.aio.StreamStreamCall[bytes, bytes]
@@ -36,7 +36,7 @@ class Plane:
             ReportService(self.observations, WorkerReportReader()),
         ]
         self._address = f"unix:{directory}/xds"
-        self.server = AdsServer(Nodes(time.time), self._address, self.services)
+        self.server = XdsServer(Nodes(time.time), self._address, self.services)
 
     async def __aenter__(self) -> "Plane":
         await self.server.start()
