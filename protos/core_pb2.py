@@ -28,7 +28,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11protos/core.proto\x12\x0csluice.envoy\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1egoogle/protobuf/wrappers.proto\"o\n\x07\x41\x64\x64ress\x12\x35\n\x0esocket_address\x18\x01 \x01(\x0b\x32\x1b.sluice.envoy.SocketAddressH\x00\x12\"\n\x04pipe\x18\x02 \x01(\x0b\x32\x12.sluice.envoy.PipeH\x00\x42\t\n\x07\x61\x64\x64ress\"4\n\rSocketAddress\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x12\n\nport_value\x18\x03 \x01(\r\"\x14\n\x04Pipe\x12\x0c\n\x04path\x18\x01 \x01(\t\"2\n\nDataSource\x12\x17\n\rinline_string\x18\x03 \x01(\tH\x00\x42\x0b\n\tspecifier\"P\n\x14TypedExtensionConfig\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x0ctyped_config\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\"\xf2\x01\n\x0c\x43onfigSource\x12@\n\x03\x61\x64s\x18\x03 \x01(\x0b\x32\x31.sluice.envoy.ConfigSource.AggregatedConfigSourceH\x00\x12\x43\n\x14resource_api_version\x18\x06 \x01(\x0e\x32%.sluice.envoy.ConfigSource.ApiVersion\x1a\x18\n\x16\x41ggregatedConfigSource\"&\n\nApiVersion\x12\x08\n\x04\x41UTO\x10\x00\x12\x06\n\x02V2\x10\x01\x12\x06\n\x02V3\x10\x02\x42\x19\n\x17\x63onfig_source_specifier\"\x9f\x01\n\x08Metadata\x12\x43\n\x0f\x66ilter_metadata\x18\x01 \x03(\x0b\x32*.sluice.envoy.Metadata.FilterMetadataEntry\x1aN\n\x13\x46ilterMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\"\x18\n\x07Percent\x12\r\n\x05value\x18\x01 \x01(\x01\"\xab\x01\n\x11\x46ractionalPercent\x12\x11\n\tnumerator\x18\x01 \x01(\r\x12\x44\n\x0b\x64\x65nominator\x18\x02 \x01(\x0e\x32/.sluice.envoy.FractionalPercent.DenominatorType\"=\n\x0f\x44\x65nominatorType\x12\x0b\n\x07HUNDRED\x10\x00\x12\x10\n\x0cTEN_THOUSAND\x10\x01\x12\x0b\n\x07MILLION\x10\x02\"g\n\x18RuntimeFractionalPercent\x12\x36\n\rdefault_value\x18\x01 \x01(\x0b\x32\x1f.sluice.envoy.FractionalPercent\x12\x13\n\x0bruntime_key\x18\x02 \x01(\t\"\x8a\x01\n\x0bTokenBucket\x12\x12\n\nmax_tokens\x18\x01 \x01(\r\x12\x35\n\x0ftokens_per_fill\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x30\n\rfill_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Durationb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11protos/core.proto\x12\x0csluice.envoy\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1egoogle/protobuf/wrappers.proto\"o\n\x07\x41\x64\x64ress\x12\x35\n\x0esocket_address\x18\x01 \x01(\x0b\x32\x1b.sluice.envoy.SocketAddressH\x00\x12\"\n\x04pipe\x18\x02 \x01(\x0b\x32\x12.sluice.envoy.PipeH\x00\x42\t\n\x07\x61\x64\x64ress\"4\n\rSocketAddress\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x12\n\nport_value\x18\x03 \x01(\r\"\x14\n\x04Pipe\x12\x0c\n\x04path\x18\x01 \x01(\t\"J\n\nDataSource\x12\x16\n\x0cinline_bytes\x18\x02 \x01(\x0cH\x00\x12\x17\n\rinline_string\x18\x03 \x01(\tH\x00\x42\x0b\n\tspecifier\"P\n\x14TypedExtensionConfig\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x0ctyped_config\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\"\\\n\x0fTransportSocket\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x0ctyped_config\x18\x03 \x01(\x0b\x32\x14.google.protobuf.AnyH\x00\x42\r\n\x0b\x63onfig_type\"\xf2\x01\n\x0c\x43onfigSource\x12@\n\x03\x61\x64s\x18\x03 \x01(\x0b\x32\x31.sluice.envoy.ConfigSource.AggregatedConfigSourceH\x00\x12\x43\n\x14resource_api_version\x18\x06 \x01(\x0e\x32%.sluice.envoy.ConfigSource.ApiVersion\x1a\x18\n\x16\x41ggregatedConfigSource\"&\n\nApiVersion\x12\x08\n\x04\x41UTO\x10\x00\x12\x06\n\x02V2\x10\x01\x12\x06\n\x02V3\x10\x02\x42\x19\n\x17\x63onfig_source_specifier\"\x9f\x01\n\x08Metadata\x12\x43\n\x0f\x66ilter_metadata\x18\x01 \x03(\x0b\x32*.sluice.envoy.Metadata.FilterMetadataEntry\x1aN\n\x13\x46ilterMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\"\x18\n\x07Percent\x12\r\n\x05value\x18\x01 \x01(\x01\"\xab\x01\n\x11\x46ractionalPercent\x12\x11\n\tnumerator\x18\x01 \x01(\r\x12\x44\n\x0b\x64\x65nominator\x18\x02 \x01(\x0e\x32/.sluice.envoy.FractionalPercent.DenominatorType\"=\n\x0f\x44\x65nominatorType\x12\x0b\n\x07HUNDRED\x10\x00\x12\x10\n\x0cTEN_THOUSAND\x10\x01\x12\x0b\n\x07MILLION\x10\x02\"g\n\x18RuntimeFractionalPercent\x12\x36\n\rdefault_value\x18\x01 \x01(\x0b\x32\x1f.sluice.envoy.FractionalPercent\x12\x13\n\x0bruntime_key\x18\x02 \x01(\t\"\x8a\x01\n\x0bTokenBucket\x12\x12\n\nmax_tokens\x18\x01 \x01(\r\x12\x35\n\x0ftokens_per_fill\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x30\n\rfill_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Durationb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,27 +44,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PIPE']._serialized_start=323
   _globals['_PIPE']._serialized_end=343
   _globals['_DATASOURCE']._serialized_start=345
-  _globals['_DATASOURCE']._serialized_end=395
-  _globals['_TYPEDEXTENSIONCONFIG']._serialized_start=397
-  _globals['_TYPEDEXTENSIONCONFIG']._serialized_end=477
-  _globals['_CONFIGSOURCE']._serialized_start=480
-  _globals['_CONFIGSOURCE']._serialized_end=722
-  _globals['_CONFIGSOURCE_AGGREGATEDCONFIGSOURCE']._serialized_start=631
-  _globals['_CONFIGSOURCE_AGGREGATEDCONFIGSOURCE']._serialized_end=655
-  _globals['_CONFIGSOURCE_APIVERSION']._serialized_start=657
-  _globals['_CONFIGSOURCE_APIVERSION']._serialized_end=695
-  _globals['_METADATA']._serialized_start=725
-  _globals['_METADATA']._serialized_end=884
-  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_start=806
-  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_end=884
-  _globals['_PERCENT']._serialized_start=886
-  _globals['_PERCENT']._serialized_end=910
-  _globals['_FRACTIONALPERCENT']._serialized_start=913
-  _globals['_FRACTIONALPERCENT']._serialized_end=1084
-  _globals['_FRACTIONALPERCENT_DENOMINATORTYPE']._serialized_start=1023
-  _globals['_FRACTIONALPERCENT_DENOMINATORTYPE']._serialized_end=1084
-  _globals['_RUNTIMEFRACTIONALPERCENT']._serialized_start=1086
-  _globals['_RUNTIMEFRACTIONALPERCENT']._serialized_end=1189
-  _globals['_TOKENBUCKET']._serialized_start=1192
-  _globals['_TOKENBUCKET']._serialized_end=1330
+  _globals['_DATASOURCE']._serialized_end=419
+  _globals['_TYPEDEXTENSIONCONFIG']._serialized_start=421
+  _globals['_TYPEDEXTENSIONCONFIG']._serialized_end=501
+  _globals['_TRANSPORTSOCKET']._serialized_start=503
+  _globals['_TRANSPORTSOCKET']._serialized_end=595
+  _globals['_CONFIGSOURCE']._serialized_start=598
+  _globals['_CONFIGSOURCE']._serialized_end=840
+  _globals['_CONFIGSOURCE_AGGREGATEDCONFIGSOURCE']._serialized_start=749
+  _globals['_CONFIGSOURCE_AGGREGATEDCONFIGSOURCE']._serialized_end=773
+  _globals['_CONFIGSOURCE_APIVERSION']._serialized_start=775
+  _globals['_CONFIGSOURCE_APIVERSION']._serialized_end=813
+  _globals['_METADATA']._serialized_start=843
+  _globals['_METADATA']._serialized_end=1002
+  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_start=924
+  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_end=1002
+  _globals['_PERCENT']._serialized_start=1004
+  _globals['_PERCENT']._serialized_end=1028
+  _globals['_FRACTIONALPERCENT']._serialized_start=1031
+  _globals['_FRACTIONALPERCENT']._serialized_end=1202
+  _globals['_FRACTIONALPERCENT_DENOMINATORTYPE']._serialized_start=1141
+  _globals['_FRACTIONALPERCENT_DENOMINATORTYPE']._serialized_end=1202
+  _globals['_RUNTIMEFRACTIONALPERCENT']._serialized_start=1204
+  _globals['_RUNTIMEFRACTIONALPERCENT']._serialized_end=1307
+  _globals['_TOKENBUCKET']._serialized_start=1310
+  _globals['_TOKENBUCKET']._serialized_end=1448
 # @@protoc_insertion_point(module_scope)

@@ -36,12 +36,22 @@ class Pipe(_message.Message):
     def __init__(self, path: _Optional[str] = ...) -> None: ...
 
 class DataSource(_message.Message):
-    __slots__ = ("inline_string",)
+    __slots__ = ("inline_bytes", "inline_string")
+    INLINE_BYTES_FIELD_NUMBER: _ClassVar[int]
     INLINE_STRING_FIELD_NUMBER: _ClassVar[int]
+    inline_bytes: bytes
     inline_string: str
-    def __init__(self, inline_string: _Optional[str] = ...) -> None: ...
+    def __init__(self, inline_bytes: _Optional[bytes] = ..., inline_string: _Optional[str] = ...) -> None: ...
 
 class TypedExtensionConfig(_message.Message):
+    __slots__ = ("name", "typed_config")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TYPED_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    typed_config: _any_pb2.Any
+    def __init__(self, name: _Optional[str] = ..., typed_config: _Optional[_Union[_any_pb2.Any, _Mapping]] = ...) -> None: ...
+
+class TransportSocket(_message.Message):
     __slots__ = ("name", "typed_config")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TYPED_CONFIG_FIELD_NUMBER: _ClassVar[int]

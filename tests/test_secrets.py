@@ -51,7 +51,18 @@ LONG_SECRET = encoded(f"{SECRET}-{SECRET}-{SECRET}-{SECRET}".encode())
 KEYS = json.dumps({"keys": [{"kty": "oct", "kid": "one", "k": LONG_SECRET}]})
 
 BASE: dict[str, Any] = {
-    "models": {"m": {"versions": {"v1": {"endpoints": [{"address": "127.0.0.1:1"}]}}}},
+    # NAME, because this is the key of maps in the paths of `sections`.
+    "models": {
+        "NAME": {
+            "versions": {
+                "NAME": {
+                    "endpoints": [{"address": "127.0.0.1:1"}],
+                    "tls": {"certificate": "cert.pem", "private_key": "key.pem"},
+                    "headers_from_secret": {"NAME": {"file": SECRET, "prefix": SECRET}},
+                }
+            }
+        }
+    },
     "auth": {
         "issuers": [
             {"issuer": "i", "audiences": ["a"], "algorithms": ["HS256"], "jwks": KEYS},
@@ -268,7 +279,7 @@ def test_a_valid_config_shows_no_secret(
     (tmp_path / "cert.pem").write_bytes(certificate())
     (tmp_path / "key.pem").write_bytes(private_key())
     (tmp_path / SECRET).write_text(LONG_SECRET)
-    url = f"http://{SECRET}@gateway.test/v2/models/m?k={SECRET}"
+    url = f"http://{SECRET}@gateway.test/v2/models/NAME?k={SECRET}"
     request = ["-u", f"a:{SECRET}", "-d", SECRET, url]
     headers = [f"authorization: Bearer {SECRET}", f"x-api-key: {SECRET}", f"cookie: {SECRET}"]
     with nothing_shown(capsys, caplog):

@@ -1,7 +1,9 @@
 """Reads a config and the files that it names, and collects their errors and warnings."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -11,8 +13,9 @@ from sluice.config.errors import MAX_PROBLEMS, ConfigError, Place, Problem, unpl
 from sluice.config.finding import Finding, WarningKind
 from sluice.config.gateway import GatewayConfig
 from sluice.config.load import ConfigText, loads, read_text
-from sluice.config.named_files import Strictness, check_named_files
+from sluice.config.named_files import Strictness, check_named_files, judge
 from sluice.config.policy import PolicyDocument, policy_document
+from sluice.config.secrets import NO_SECRETS, Secrets, read_secrets
 from sluice.keys.key_set import KeySet
 
 EMPTY_KEY_SET: Final = WarningKind(
@@ -27,7 +30,7 @@ class LoadedConfig:
     """A valid config and its policy. File names in the config are relative to `directory`.
 
     `place` finds the line of a key, for errors that are found later. `warnings` are about the
-    config and the files that it names.
+    config and the files that it names. `secrets` are not part of the version of the config.
     """
 
     config: GatewayConfig
@@ -35,6 +38,7 @@ class LoadedConfig:
     directory: Path
     place: Place = field(default=unplaced, repr=False)
     warnings: tuple[Problem, ...] = ()
+    secrets: Secrets = field(default=NO_SECRETS, repr=False)
 
 
 def load_checked(path: Path, strictness: Strictness) -> LoadedConfig:
@@ -57,6 +61,11 @@ def check_files(
         warnings = check_named_files(config, directory, strictness, place)
     except ConfigError as error:
         problems += error.problems
+    secrets, found = read_secrets(config, directory, os.environ, datetime.now(UTC))
+    try:
+        warnings += judge(found, strictness, place)
+    except ConfigError as error:
+        problems += error.problems
     if policy is None or problems:
         raise ConfigError(sorted(problems, key=lambda problem: problem.line))
     warned = [*_empty_key_sets(policy.auth), *analyze(config)]
@@ -64,7 +73,7 @@ def check_files(
     warnings.sort(key=lambda problem: problem.line)
     if len(warned) > MAX_PROBLEMS:
         warnings.append(Problem("", 0, "", f"and {len(warned) - MAX_PROBLEMS} more warnings"))
-    return LoadedConfig(config, policy, directory, place, tuple(warnings))
+    return LoadedConfig(config, policy, directory, place, tuple(warnings), secrets)
 
 
 def _empty_key_sets(auth: Auth) -> Iterator[Finding]:

@@ -11,12 +11,14 @@ class Severity(Enum):
 
     `ERROR`: the content is wrong on every machine. `UNREADABLE`: the file cannot be read on this
     machine. `ABSENT`: a variable or folder is missing in this process or on this machine.
+    `NO_SECRET`: a secret that the control plane must have is missing in this process.
     `WARNING`: the gateway can use it, but probably not as intended.
     """
 
     ERROR = auto()
     UNREADABLE = auto()
     ABSENT = auto()
+    NO_SECRET = auto()
     WARNING = auto()
 
 

@@ -7,14 +7,14 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from sluice.config.access import Access
-from sluice.config.addresses import is_loopback, split_host_port
+from sluice.config.addresses import is_local, is_loopback, split_host_port
 from sluice.config.auth import Auth
 from sluice.config.cors import Cors
 from sluice.config.enumeration import enumerated
 from sluice.config.errors import KeyPath
 from sluice.config.invalid import check_distinct, invalid
 from sluice.config.limits import Limits
-from sluice.config.models import Model, Models
+from sluice.config.models import Model, Models, Version
 from sluice.config.telemetry import Telemetry
 from sluice.config.values import (
     MAX_UINT32,
@@ -315,6 +315,25 @@ class GatewayConfig(Strict):
                 ("telemetry", "reports", "enabled"),
             )
         return self
+
+    @model_validator(mode="after")
+    def _secrets_stay_on_this_machine(self) -> Self:
+        address = self.control_plane.xds
+        if not is_local(split_host_port(address)[0]):
+            for path, version in self.versions():
+                if version.needs_secrets:
+                    raise invalid(
+                        f"the control plane would send secrets to all who can reach {address}: "
+                        "write a loopback address in control_plane.xds",
+                        path,
+                    )
+        return self
+
+    def versions(self) -> Iterator[tuple[tuple[str, str, str, str], Version]]:
+        """Every version of every model, with its key path."""
+        for model_name, model in self.models.items():
+            for name, version in model.versions.items():
+                yield ("models", model_name, "versions", name), version
 
     @model_validator(mode="after")
     def _limits_name_models(self) -> Self:

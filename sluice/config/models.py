@@ -21,6 +21,7 @@ from sluice.config.errors import KeyPath
 from sluice.config.invalid import check_distinct, invalid
 from sluice.config.pattern import Pattern
 from sluice.config.tensors import TensorInput, TensorOutput
+from sluice.config.upstream import MAX_SECRET_HEADERS, SecretHeaders, UpstreamTls, common_host
 from sluice.config.values import (
     MAX_UINT32,
     Duration,
@@ -108,6 +109,33 @@ class Version(Strict):
         "http", description="Protocol of the endpoints: REST over HTTP/1.1, or gRPC."
     )
     health_check: HealthCheck | None = None
+    tls: UpstreamTls | None = Field(None, description="Encrypts the connections to the endpoints.")
+    headers_from_secret: SecretHeaders = Field(
+        default_factory=dict,
+        max_length=MAX_SECRET_HEADERS,
+        description="Headers with credentials for the endpoints, by name, such as `authorization`. "
+        "They replace headers of clients. Health checks do not have them.",
+    )
+
+    @property
+    def server_name(self) -> str | None:
+        """The name that the certificates of the endpoints must have; None if any is accepted."""
+        if self.tls is None or self.tls.allow_any_server:
+            return None
+        return self.tls.server_name or common_host(each.address for each in self.endpoints)
+
+    @property
+    def needs_secrets(self) -> bool:
+        """Whether Envoy gets a private key or a header with a secret for the version."""
+        with_key = self.tls is not None and self.tls.private_key is not None
+        return with_key or bool(self.headers_from_secret)
+
+    @model_validator(mode="after")
+    def _server_is_known(self) -> Self:
+        if self.tls is not None and not self.tls.allow_any_server and self.server_name is None:
+            message = "the endpoints have several hosts: write the name in their certificates"
+            raise invalid(message, ("tls", "server_name"))
+        return self
 
     @model_validator(mode="after")
     def _distinct_endpoints(self) -> Self:

@@ -5,19 +5,21 @@ what they would refuse, and reads each file with a bound and without waiting for
 """
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from sluice.config import tls_files
+from sluice.config import secrets, tls_files
 from sluice.config.access import Access, read_token
 from sluice.config.errors import ConfigError, KeyPath, Place, Problem, unplaced
 from sluice.config.files import UnusableFileError, read_named_file
 from sluice.config.finding import Finding, Severity, WarningKind
 from sluice.config.gateway import GatewayConfig
+from sluice.config.policy import jwks_files
 from sluice.config.telemetry import MAX_PROFILE_SECRET, MIN_PROFILE_SECRET
+from sluice.config.tls_files import TlsSection
 
 NO_VARIABLE: Final = WarningKind(
     "no_variable",
@@ -30,7 +32,7 @@ NO_LOG_FILE: Final = WarningKind(
     "is that of a folder.",
     "create the folder on the machine of the callout, or correct the path",
 )
-WARNINGS: Final = (NO_VARIABLE, NO_LOG_FILE, *tls_files.WARNINGS)
+WARNINGS: Final = (NO_VARIABLE, NO_LOG_FILE, *tls_files.WARNINGS, *secrets.WARNINGS)
 """The kinds of warnings about files and variables."""
 
 
@@ -43,16 +45,17 @@ class Strictness:
 
 
 RUNS_HERE: Final = Strictness(
-    (Severity.ERROR, Severity.UNREADABLE, Severity.ABSENT), (Severity.WARNING,)
+    (Severity.ERROR, Severity.UNREADABLE, Severity.ABSENT, Severity.NO_SECRET), (Severity.WARNING,)
 )
 """For a gateway whose processes this process starts."""
 
 RUNS_ON_THIS_MACHINE: Final = Strictness(
-    (Severity.ERROR, Severity.UNREADABLE), (Severity.ABSENT, Severity.WARNING)
+    (Severity.ERROR, Severity.UNREADABLE),
+    (Severity.ABSENT, Severity.NO_SECRET, Severity.WARNING),
 )
 """For a gateway that is started with other variables."""
 
-MAY_RUN_ELSEWHERE: Final = Strictness((Severity.ERROR,), (Severity.WARNING,))
+MAY_RUN_ELSEWHERE: Final = Strictness((Severity.ERROR, Severity.NO_SECRET), (Severity.WARNING,))
 """For a control plane: Envoy and the callout may run on other machines, and have other files."""
 
 
@@ -67,7 +70,12 @@ def check_named_files(
 
     Paths in the config are relative to `directory`. Raises ConfigError with all errors.
     """
-    found = list(findings(config, directory, now or datetime.now(UTC)))
+    return judge(findings(config, directory, now or datetime.now(UTC)), strictness, place)
+
+
+def judge(found: Iterable[Finding], strictness: Strictness, place: Place) -> list[Problem]:
+    """The warnings among these findings. Raises ConfigError with all errors."""
+    found = list(found)
     errors, warnings = (
         [each for each in found if each.severity in severities]
         for severities in (strictness.refused, strictness.warned)
@@ -77,11 +85,20 @@ def check_named_files(
     return [each.warning(place) for each in warnings]
 
 
+def watched_files(config: GatewayConfig, directory: Path) -> list[Path]:
+    """The files whose change the control plane must follow, besides the config itself."""
+    return [
+        *jwks_files(config, directory),
+        *tls_files.tls_files(config, directory),
+        *secrets.secret_files(config, directory, os.environ),
+    ]
+
+
 def findings(config: GatewayConfig, directory: Path, now: datetime) -> Iterator[Finding]:
     """Everything that is wrong with the files and variables that a config names."""
     tls, profile = config.listener.tls, config.telemetry.profile
     if tls is not None:
-        yield from tls_files.tls_findings(tls, directory, now)
+        yield from tls_files.tls_findings(TlsSection.of_listener(tls), directory, now)
     if profile is not None:
         yield from _profile_secret(directory / profile.secret_file)
     yield from _token_files(config.control_plane.access, directory)

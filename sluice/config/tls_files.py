@@ -1,9 +1,14 @@
-"""Checks the certificates and the key of `listener.tls`, which Envoy reads later."""
+"""Checks the certificates and keys that a config names.
 
-from collections.abc import Iterator
+Envoy reads those of `listener.tls` later. The control plane sends it those of versions (`secrets`).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -33,17 +38,18 @@ EXPIRES_SOON = timedelta(days=14)
 
 NOT_YET_VALID: Final = WarningKind(
     "certificate_not_yet_valid",
-    "A certificate of `listener.tls` is not valid yet.",
+    "A certificate of `listener.tls` or of `tls` of a version is not valid yet.",
     "check the clock, or install another certificate",
 )
 EXPIRED: Final = WarningKind(
     "certificate_expired",
-    "A certificate of `listener.tls` has expired, so that clients refuse the connection.",
+    "A certificate of `listener.tls` or of `tls` of a version has expired, so that the other side "
+    "refuses the connection.",
     "install a new certificate",
 )
 EXPIRING: Final = WarningKind(
     "certificate_expiring",
-    "A certificate of `listener.tls` expires within 14 days.",
+    "A certificate of `listener.tls` or of `tls` of a version expires within 14 days.",
     "install a new certificate",
 )
 
@@ -60,39 +66,72 @@ def tls_files(config: GatewayConfig, directory: Path) -> list[Path]:
     return [directory / name for name in names if name is not None]
 
 
-def tls_findings(tls: ListenerTls, directory: Path, now: datetime) -> Iterator[Finding]:
-    """Everything that Envoy would refuse, and certificates that are not valid at `now`."""
+@dataclass(frozen=True, slots=True)
+class TlsSection:
+    """The files that a section names. `ca_key` is the key of the CA certificates in it."""
+
+    path: KeyPath
+    certificate: str | None
+    private_key: str | None
+    ca: str | None
+    ca_key: str
+
+    @classmethod
+    def of_listener(cls, tls: ListenerTls) -> Self:
+        """The section `listener.tls`."""
+        path = ("listener", "tls")
+        return cls(path, tls.certificate, tls.private_key, tls.client_ca, "client_ca")
+
+
+Read = Callable[[Path], bytes]
+
+
+def read_pem(file: Path) -> bytes:
+    """The content of a file with certificates or a key. Raises UnusableFileError."""
+    return read_named_file(file, MAX_PEM)
+
+
+def tls_findings(
+    section: TlsSection, directory: Path, now: datetime, read: Read = read_pem
+) -> Iterator[Finding]:
+    """Everything that Envoy would refuse, and certificates that are not valid at `now`.
+
+    `read` reads a file, as `read_pem` does.
+    """
     # No path is shown: it may be the content of the file, in the wrong place.
-    chain: list[x509.Certificate] = []
+    chain: tuple[x509.Certificate, ...] = ()
     key: bytes | None = None
-    section: KeyPath = ("listener", "tls")
-    try:
-        chain = _certificates(directory / tls.certificate)
-        _check_public_key(chain[0])
-        yield from _validity(chain, (*section, "certificate"), now)
-    except UnusableFileError as error:
-        yield Finding((*section, "certificate"), str(error), error.severity)
-    try:
-        key = _public_half(directory / tls.private_key)
-    except UnusableFileError as error:
-        yield Finding((*section, "private_key"), str(error), error.severity)
-    if chain and key is not None and key != _public_key(chain[0]):
-        message = "the private key does not belong to the first certificate of `certificate`"
-        yield Finding((*section, "private_key"), message)
-    if tls.client_ca is not None:
+    if section.certificate is not None:
+        path = (*section.path, "certificate")
         try:
-            authorities = _certificates(directory / tls.client_ca)
-            yield from _validity(authorities, (*section, "client_ca"), now)
+            chain = certificates(read(directory / section.certificate))
+            _check_public_key(chain[0])
+            yield from _validity(chain, path, now)
         except UnusableFileError as error:
-            yield Finding((*section, "client_ca"), str(error), error.severity)
+            yield Finding(path, str(error), error.severity)
+    if section.private_key is not None:
+        path = (*section.path, "private_key")
+        try:
+            key = _public_half(read(directory / section.private_key))
+        except UnusableFileError as error:
+            yield Finding(path, str(error), error.severity)
+        if chain and key is not None and key != _public_key(chain[0]):
+            message = "the private key does not belong to the first certificate of `certificate`"
+            yield Finding(path, message)
+    if section.ca is not None:
+        path = (*section.path, section.ca_key)
+        try:
+            yield from _validity(certificates(read(directory / section.ca)), path, now)
+        except UnusableFileError as error:
+            yield Finding(path, str(error), error.severity)
 
 
 def _validity(
-    certificates: list[x509.Certificate], path: KeyPath, now: datetime
+    chain: tuple[x509.Certificate, ...], path: KeyPath, now: datetime
 ) -> Iterator[Finding]:
     """A warning if a certificate is not valid now, or not for long."""
-    start = max(each.not_valid_before_utc for each in certificates)
-    end = min(each.not_valid_after_utc for each in certificates)
+    start = max(each.not_valid_before_utc for each in chain)
+    end = min(each.not_valid_after_utc for each in chain)
     if start > now:
         kind, what = NOT_YET_VALID, f"is not valid before {start:%Y-%m-%d %H:%M} UTC"
     elif end < now:
@@ -104,11 +143,14 @@ def _validity(
     yield Finding.of(kind, path, f"a certificate in the file {what}")
 
 
-def _certificates(file: Path) -> list[x509.Certificate]:
-    """The certificates in a PEM file. Raises UnusableFileError."""
-    content = read_named_file(file, MAX_PEM)
+@lru_cache(256)
+def certificates(content: bytes) -> tuple[x509.Certificate, ...]:
+    """The certificates in a PEM file with this content. Raises UnusableFileError.
+
+    Many versions may name the same file.
+    """
     try:
-        return x509.load_pem_x509_certificates(content)
+        return tuple(x509.load_pem_x509_certificates(content))
     except ValueError:
         hint = "; it has a private key" if b"PRIVATE KEY-----" in content else ""
         raise UnusableFileError(f"the file has no valid certificate in PEM{hint}") from None
@@ -129,9 +171,8 @@ def _public_key(certificate: x509.Certificate) -> bytes:
     return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-def _public_half(file: Path) -> bytes:
+def _public_half(content: bytes) -> bytes:
     """The public half of the private key in a PEM file. Raises UnusableFileError."""
-    content = read_named_file(file, MAX_PEM)
     try:
         key = load_pem_private_key(content, password=None)
     except TypeError:

@@ -190,6 +190,18 @@ LOCAL_REPLIES: Final = (
         unless=408,
     ),
     LocalReply(
+        Reason.MODEL_TLS_FAILED,
+        503,
+        "The TLS connection to the model failed.",
+        contains="TLS_error:",
+    ),
+    LocalReply(
+        Reason.MODEL_CREDENTIAL_MISSING,
+        503,
+        "The gateway has no credentials for the model yet.",
+        ("failed_to_inject_credential",),
+    ),
+    LocalReply(
         Reason.MODEL_UNREACHABLE,
         503,
         "The connection to the model failed.",
@@ -228,6 +240,7 @@ GATEWAY_REASONS: Final = frozenset(
         *CONVERSION_REFUSALS,
         Reason.DECISION_UNAVAILABLE,
         Reason.GATEWAY_OVERLOADED,
+        Reason.MODEL_CREDENTIAL_MISSING,
         Reason.NOT_READY,
         Reason.ORIGIN_NOT_ALLOWED,
         *(reason for reason, _ in LOCAL_REPLIES_BY_STATUS.values()),

@@ -126,6 +126,8 @@ class Reason(StrEnum):
     MODEL_TIMEOUT = "model_timeout"
     IDLE_TIMEOUT = "idle_timeout"
     MODEL_UNREACHABLE = "model_unreachable"
+    MODEL_TLS_FAILED = "model_tls_failed"
+    MODEL_CREDENTIAL_MISSING = "model_credential_missing"
     CLIENT_LEFT = "client_left"
     CORS_PREFLIGHT = "cors_preflight"
     ORIGIN_NOT_ALLOWED = "origin_not_allowed"

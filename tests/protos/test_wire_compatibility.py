@@ -9,10 +9,9 @@ import pytest
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster
 from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
 from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
+from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import Secret
 from envoy_data_plane.envoy.service.auth.v3 import CheckRequest, CheckResponse
 from envoy_data_plane.envoy.service.discovery.v3 import (
-    DeltaDiscoveryRequest,
-    DeltaDiscoveryResponse,
     DiscoveryRequest,
     DiscoveryResponse,
     Resource,
@@ -40,6 +39,7 @@ from protos import (
     ratelimit_pb2,
     route_pb2,
     runtime_pb2,
+    tls_pb2,
 )
 from xds.resources.proto_messages import PACKED
 
@@ -54,8 +54,6 @@ def message_named(name: str) -> type[betterproto2.Message]:
 
 
 ROOTS: list[tuple[Descriptor, type[betterproto2.Message]]] = [
-    (discovery_pb2.DeltaDiscoveryRequest.DESCRIPTOR, DeltaDiscoveryRequest),
-    (discovery_pb2.DeltaDiscoveryResponse.DESCRIPTOR, DeltaDiscoveryResponse),
     (discovery_pb2.DiscoveryRequest.DESCRIPTOR, DiscoveryRequest),
     (discovery_pb2.DiscoveryResponse.DESCRIPTOR, DiscoveryResponse),
     (discovery_pb2.Resource.DESCRIPTOR, Resource),
@@ -73,6 +71,7 @@ ROOTS: list[tuple[Descriptor, type[betterproto2.Message]]] = [
     (route_pb2.RouteConfiguration.DESCRIPTOR, RouteConfiguration),
     *((ours.DESCRIPTOR, message_named(name)) for ours, name in PACKED.items()),
     (runtime_pb2.Runtime.DESCRIPTOR, Runtime),
+    (tls_pb2.Secret.DESCRIPTOR, Secret),
 ]
 OURS = (
     base_pb2,
@@ -88,6 +87,7 @@ OURS = (
     ratelimit_pb2,
     route_pb2,
     runtime_pb2,
+    tls_pb2,
 )
 
 Description = tuple[int, str, object, str | None]

@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 
 from sluice.config import GatewayConfig, PolicyDocument
 from sluice.config.placement import without_native_routes
+from sluice.config.secrets import NO_SECRETS, Secrets
 from sluice.contract import names
 from sluice.keys.key_set import KeySet
 from xds.protocol import resource_types
@@ -24,6 +25,7 @@ from xds.resources import (
     native,
     route_table,
     routes,
+    secrets,
     server_status,
     telemetry,
 )
@@ -45,26 +47,29 @@ def build(
     policy: PolicyDocument,
     directory: Path,
     fetched: Mapping[str, KeySet] = NO_KEY_SETS,
+    read: Secrets = NO_SECRETS,
 ) -> Snapshot:
-    """Compile a config with its policy, and with the fetched key sets by issuer.
+    """Compile a config with its policy, the fetched key sets by issuer, and the secrets as read.
 
     TLS file names in the config are relative to `directory`.
     """
     tokens = Tokens.of(policy.auth, fetched)
     models = _models.compile(config, tokens.group_claims)
-    inputs = _Inputs(config, policy, directory, tokens, models)
+    inputs = _Inputs(config, policy, directory, tokens, models, read)
     variants = {}
     if any(model.plan.native for model in models):
-        variants[CALLOUT_ONLY] = Variant(partial(_callout_only, config, policy, directory))
+        variants[CALLOUT_ONLY] = Variant(partial(_callout_only, config, policy, directory, read))
     return Snapshot.of(_compile(inputs), policy.version, variants)
 
 
-def _callout_only(config: GatewayConfig, policy: PolicyDocument, directory: Path) -> Snapshot:
+def _callout_only(
+    config: GatewayConfig, policy: PolicyDocument, directory: Path, read: Secrets
+) -> Snapshot:
     """The snapshot for Envoys that get no native routes."""
     config = without_native_routes(config)
     tokens = Tokens(policy.auth, (), {})
     models = _callout_only_models.compile(config, tokens.group_claims)
-    inputs = _Inputs(config, policy, directory, tokens, models)
+    inputs = _Inputs(config, policy, directory, tokens, models, read)
     return Snapshot.of(_compile(inputs), policy.version)
 
 
@@ -77,6 +82,7 @@ class _Inputs:
     directory: Path
     tokens: Tokens
     models: list[CompiledModel]
+    secrets: Secrets
 
 
 _models, _callout_only_models = ModelCache(), ModelCache()
@@ -96,6 +102,10 @@ def _clusters(inputs: _Inputs) -> Resources:
 
 def _endpoints(inputs: _Inputs) -> Resources:
     return {name: resource for model in inputs.models for name, resource in model.endpoints.items()}
+
+
+def _secrets(inputs: _Inputs) -> Resources:
+    return secrets.secrets(inputs.config, inputs.secrets)
 
 
 def _listeners(inputs: _Inputs) -> Resources:
@@ -175,6 +185,7 @@ def _resource(message: Message) -> Resource:
 COMPILERS: Final[Mapping[ResourceType, Callable[[_Inputs], Resources]]] = {
     resource_types.CLUSTER: _clusters,
     resource_types.ENDPOINT: _endpoints,
+    resource_types.SECRET: _secrets,
     resource_types.LISTENER: _listeners,
     resource_types.EXTENSION: _extensions,
     resource_types.ROUTE: _routes,

@@ -14,7 +14,7 @@ from protos.cluster_pb2 import (
 )
 from sluice.config import Version
 from sluice.config.models import HealthCheck, Pool
-from xds.resources import upstream
+from xds.resources import credentials, upstream, upstream_tls
 from xds.resources.endpoints import contain_endpoints, uses_eds, version_members
 from xds.resources.proto_messages import from_ads, seconds, uint32
 
@@ -41,13 +41,15 @@ def version_cluster(name: str, version: Version, pool: Pool, buffer_limit: int) 
         per_connection_buffer_limit_bytes=uint32(buffer_limit),
         lb_policy=Cluster.LEAST_REQUEST,
         circuit_breakers=_circuit_breakers(pool),
-        typed_extension_protocol_options=_protocol_options(pool, version),
+        typed_extension_protocol_options=_protocol_options(name, pool, version),
         upstream_connection_options=_tcp_keepalive(pool),
         # Otherwise a cluster with few healthy endpoints would use draining ones too.
         common_lb_config=upstream.without_panic(),
         # Remove an endpoint that the config no longer lists, even if it is healthy.
         ignore_health_on_host_removal=True,
     )
+    if version.tls is not None:
+        cluster.transport_socket.CopyFrom(upstream_tls.transport_socket(name, version))
     if version.health_check is not None:
         cluster.health_checks.append(_health_check(version.health_check, version.protocol))
     if uses_eds(version):
@@ -72,7 +74,7 @@ def _circuit_breakers(pool: Pool) -> CircuitBreakers:
     )
 
 
-def _protocol_options(pool: Pool, version: Version) -> dict[str, PackedMessage]:
+def _protocol_options(name: str, pool: Pool, version: Version) -> dict[str, PackedMessage]:
     default = IDLE_TIMEOUTS[version.protocol]
     requests = pool.max_requests_per_connection
     common = CommonHttpOptions(
@@ -81,9 +83,10 @@ def _protocol_options(pool: Pool, version: Version) -> dict[str, PackedMessage]:
         max_headers_count=uint32(MAX_RESPONSE_HEADERS),
         max_requests_per_connection=uint32(requests) if requests else None,
     )
+    filters = credentials.upstream_filters(name, version)
     if version.protocol == "grpc":
-        return upstream.http2(upstream.large_windows(), common)
-    return upstream.http1(common)
+        return upstream.http2(upstream.large_windows(), common, filters=filters)
+    return upstream.http1(common, filters)
 
 
 def _tcp_keepalive(pool: Pool) -> UpstreamConnectionOptions | None:

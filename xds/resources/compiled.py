@@ -40,6 +40,6 @@ def compile_config(
     `started` is the config that the gateway's processes were started with.
     """
     config = with_started_values(loaded.config, started)
-    snapshot = build(config, loaded.policy, loaded.directory, fetched)
+    snapshot = build(config, loaded.policy, loaded.directory, fetched, loaded.secrets)
     changed = restart_required(loaded.config, started)
     return CompiledConfig(config, snapshot, changed, loaded.warnings, loaded)

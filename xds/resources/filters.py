@@ -16,7 +16,6 @@ from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import (
     ProcessingModeHeaderSendMode,
 )
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
-from envoy_data_plane.envoy.extensions.filters.http.upstream_codec.v3 import UpstreamCodec
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 from envoy_data_plane.envoy.type.matcher.v3 import ListStringMatcher, StringMatcher
 from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
@@ -27,6 +26,7 @@ from sluice.contract import headers
 from sluice.contract.names import CALLOUT_CLUSTER
 from xds.resources import (
     cors,
+    credentials,
     extensions,
     failed_handshakes,
     grpc_bridge,
@@ -126,7 +126,7 @@ def _header_mutations(_: GatewayConfig) -> HttpFilter:
 
 
 def _upstream_codec(_: GatewayConfig) -> HttpFilter:
-    return HttpFilter(name="envoy.filters.http.upstream_codec", typed_config=pack(UpstreamCodec()))
+    return credentials.upstream_codec()
 
 
 def _body_length(_: GatewayConfig) -> HttpFilter:
@@ -148,4 +148,5 @@ HTTP_FILTERS: Final[tuple[FilterBuilder, ...]] = (
 """Filters of the listener, after the rate limits."""
 
 UPSTREAM_FILTERS: Final[tuple[FilterBuilder, ...]] = (_header_mutations, _upstream_codec)
-"""Upstream filters: between the router and the model server. The codec must be the last."""
+"""Upstream filters: between the router and the model server. The codec must be the last. Versions
+with credentials have others (`credentials`), which must do the same."""

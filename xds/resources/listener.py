@@ -11,6 +11,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     Http2ProtocolOptions,
     HttpProtocolOptions,
     HttpProtocolOptionsHeadersWithUnderscoresAction,
+    SchemeHeaderTransformation,
     TransportSocket,
 )
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, ListenerFilter
@@ -139,6 +140,8 @@ def _connection_manager(config: GatewayConfig, answers_readiness: bool) -> HttpC
         early_header_mutation_extensions=[
             header_mutations.from_requests(settings.headers_with_underscores == "allow")
         ],
+        # Over TLS, some servers refuse requests whose scheme is http.
+        scheme_header_transformation=SchemeHeaderTransformation(match_upstream=True),
         # Routes, the callout and the model server must see the same path.
         normalize_path=True,
         merge_slashes=True,

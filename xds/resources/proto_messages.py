@@ -20,6 +20,7 @@ from protos import (
     http_filters_pb2,
     matcher_pb2,
     route_pb2,
+    tls_pb2,
 )
 from sluice.config.addresses import split_host_port
 
@@ -52,6 +53,11 @@ PACKED: Final[Mapping[type[Message], str]] = {
     ),
     route_pb2.Route: "envoy.config.route.v3.Route",
     route_pb2.RouteList: "envoy.config.route.v3.RouteList",
+    tls_pb2.CredentialInjector: (
+        "envoy.extensions.filters.http.credential_injector.v3.CredentialInjector"
+    ),
+    tls_pb2.GenericCredential: "envoy.extensions.http.injected_credentials.generic.v3.Generic",
+    tls_pb2.UpstreamTlsContext: "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
 }
 """Envoy's names of the messages that `pack` accepts. tests/protos compares them with Envoy's."""
 

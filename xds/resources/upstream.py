@@ -1,5 +1,7 @@
 """Settings that clusters share: the HTTP version towards endpoints, and load balancing."""
 
+from collections.abc import Iterable
+
 from google.protobuf.any_pb2 import Any as PackedMessage
 
 from protos.cluster_pb2 import (
@@ -7,6 +9,7 @@ from protos.cluster_pb2 import (
     CommonHttpOptions,
     Http1ProtocolOptions,
     Http2ProtocolOptions,
+    HttpFilter,
     KeepaliveSettings,
     UpstreamHttpOptions,
 )
@@ -27,23 +30,30 @@ _CALLOUT_FRAME_SIZE = 64 << 10
 frame by frame."""
 
 
-def http1(common: CommonHttpOptions | None = None) -> dict[str, PackedMessage]:
-    """The `typed_extension_protocol_options` of a cluster that speaks HTTP/1.1."""
+def http1(
+    common: CommonHttpOptions | None = None, filters: Iterable[HttpFilter] = ()
+) -> dict[str, PackedMessage]:
+    """The `typed_extension_protocol_options` of a cluster that speaks HTTP/1.1.
+
+    `filters` replace the upstream filters of the router.
+    """
     explicit = UpstreamHttpOptions.ExplicitHttpConfig(http_protocol_options=Http1ProtocolOptions())
-    return _options(common, explicit)
+    return _options(common, explicit, filters=filters)
 
 
 def http2(
     options: Http2ProtocolOptions,
     common: CommonHttpOptions | None = None,
     retries: RetryPolicy | None = None,
+    filters: Iterable[HttpFilter] = (),
 ) -> dict[str, PackedMessage]:
     """The `typed_extension_protocol_options` of a cluster that speaks HTTP/2.
 
-    `retries` replace those of routes and of gRPC services.
+    `retries` replace those of routes and of gRPC services, and `filters` the upstream filters of
+    the router.
     """
     explicit = UpstreamHttpOptions.ExplicitHttpConfig(http2_protocol_options=options)
-    return _options(common, explicit, retries)
+    return _options(common, explicit, retries, filters)
 
 
 def large_windows() -> Http2ProtocolOptions:
@@ -68,9 +78,13 @@ def _options(
     common: CommonHttpOptions | None,
     explicit: UpstreamHttpOptions.ExplicitHttpConfig,
     retries: RetryPolicy | None = None,
+    filters: Iterable[HttpFilter] = (),
 ) -> dict[str, PackedMessage]:
     options = UpstreamHttpOptions(
-        common_http_protocol_options=common, explicit_http_config=explicit, retry_policy=retries
+        common_http_protocol_options=common,
+        explicit_http_config=explicit,
+        retry_policy=retries,
+        http_filters=filters,
     )
     return {PROTOCOL_OPTIONS: pack(options)}
 

@@ -18,10 +18,8 @@ from sluice.config import ConfigError, GatewayConfig
 from sluice.config.checked import LoadedConfig, check_files
 from sluice.config.files import read_file
 from sluice.config.load import MAX_FILE, read_text
-from sluice.config.named_files import MAY_RUN_ELSEWHERE
-from sluice.config.policy import jwks_files
+from sluice.config.named_files import MAY_RUN_ELSEWHERE, watched_files
 from sluice.config.reader import ConfigReader
-from sluice.config.tls_files import tls_files
 from xds.sources.source import unexpected_error
 from xds.sources.written import (
     LONG_QUIET,
@@ -98,7 +96,7 @@ class ConfigFile:
         result: LoadedConfig | ConfigError
         try:
             config, place = self._reader.read(read_text(self._path), self.name)
-            named = jwks_files(config, self._directory) + tls_files(config, self._directory)
+            named = watched_files(config, self._directory)
             states |= _states(named)
             digests |= _digests(named)
             result = check_files(config, self._directory, MAY_RUN_ELSEWHERE, place)

@@ -52,7 +52,14 @@ def _envoy(options: argparse.Namespace) -> int:
     # Imported late: main checks xds and protos before it calls this function.
     from sluice.cli.export.envoy import static_bootstrap
 
-    bootstrap = static_bootstrap(_load(options), options.node_id)
+    loaded = _load(options)
+    for model, version in loaded.secrets.versions:
+        raise UsageError(
+            f"models.{model}.versions.{version} has tls or headers_from_secret, and only a control "
+            "plane sends these secrets to Envoy",
+            hint="remove these keys, or run Envoy with the control plane (`sluice bootstrap`)",
+        )
+    bootstrap = static_bootstrap(loaded, options.node_id)
     print(serialized(options.output, bootstrap), end="")
     return 0
 

@@ -74,6 +74,12 @@ def test_other_details_are_not_a_refusal_by_the_callout(details: str) -> None:
         ("stream_idle_timeout", 408, Reason.REQUEST_TIMEOUT),
         ("upstream_reset_before_response_started{overflow}", 503, Reason.OVERLOADED),
         ("upstream_reset_before_response_started{x}", 503, Reason.MODEL_UNREACHABLE),
+        (
+            "upstream_reset_before_response_started{remote_connection_failure|TLS_error:|x}",
+            503,
+            Reason.MODEL_TLS_FAILED,
+        ),
+        ("failed_to_inject_credential", 401, Reason.MODEL_CREDENTIAL_MISSING),
         ("downstream_remote_disconnect", 0, Reason.CLIENT_LEFT),
         ("http1.codec_error", 400, Reason.BAD_REQUEST),
         ("http2.violation.of.messaging.rule", 0, Reason.BAD_REQUEST),

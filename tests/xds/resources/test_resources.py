@@ -17,11 +17,13 @@ from envoy_data_plane.envoy.extensions.filters.http.health_check.v3 import Healt
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
 )
+from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import UpstreamTlsContext
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
 
 from extproc.transport.http2 import frames
 from protos.policy_pb2 import Policy
 from sluice.config import GatewayConfig, PolicySettings, policy_document
+from sluice.config.secrets import Secrets, VersionSecrets
 from sluice.contract.names import CALLOUT_CLUSTER, JWT_FILTER
 from xds.protocol import resource_types
 from xds.protocol.snapshot import Snapshot
@@ -280,3 +282,43 @@ def test_a_problem_document_has_the_members_of_rfc_9457_and_the_reason(reply: Re
     assert problem["error"] == problem["detail"]
     assert list(problem) == [*members, *(["instance"] if reply.identified else [])]
     assert problem["status"] == reply.status
+
+
+def test_only_secrets_have_the_content_of_secrets() -> None:
+    named = {
+        "tls": {"certificate": "c", "private_key": "k"},
+        "headers_from_secret": {"authorization": {"file": "f"}},
+    }
+    versions = {"versions": {"v1": {"endpoints": [{"address": "m.test:1"}], **named}}}
+    config = GatewayConfig.model_validate({"models": {"m": versions}})
+    read = VersionSecrets(b"Zq7", b"Zq7", b"Zq7", {"authorization": b"Zq7"})
+    secrets = Secrets({("m", "v1"): read}, b"Zq7")
+    snapshot = build(config, policy_document(config, HERE), HERE, {}, secrets)
+    having = {
+        each.name: {n for n, r in found.resources.items() if b"Zq7" in r.body}
+        for each, found in snapshot.types.items()
+    }
+    own = {f"m/v1/{name}" for name in ("ca", "certificate", "header/authorization")}
+    assert having.pop("secrets") == {*own, "system-roots"}
+    assert not any(having.values())
+
+
+@pytest.mark.parametrize(
+    ("address", "sni", "kind"),
+    [("Models.test:443", "models.test", "DNS"), ("10.0.0.1:443", "", "IP_ADDRESS")],
+)
+def test_envoy_asks_for_names_and_verifies_names_and_addresses(
+    address: str, sni: str, kind: str
+) -> None:
+    versions = {"v1": {"endpoints": [{"address": address}], "tls": {}}}
+    made = cluster(compiled(models={"m": {"versions": versions}}), "m/v1").transport_socket
+    assert made is not None
+    assert made.typed_config is not None
+    context = UpstreamTlsContext.parse(made.typed_config.value)
+    assert context.sni == sni
+    assert context.common_tls_context is not None
+    combined = context.common_tls_context.combined_validation_context
+    assert combined is not None
+    assert combined.default_validation_context is not None
+    (verified,) = combined.default_validation_context.match_typed_subject_alt_names
+    assert verified.san_type.name == kind

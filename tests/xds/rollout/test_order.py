@@ -171,3 +171,14 @@ def test_the_steps_of_a_variant_are_made_before_break_too(
         assert step.snapshot.has_same_resources(same)
     assert plan[-1].snapshot.of_variant("old").has_same_resources(snapshot(new))
     assert plan[-1].snapshot.of_variant("unknown") is plan[-1].snapshot
+
+
+def test_a_secret_comes_with_its_cluster_and_goes_after_it() -> None:
+    old, new = snapshot({"a": b"1"}), snapshot({"a": b"2"}, "v2")
+    secret = ResourceSet.of({"a/ca": Resource.of(b"1")}, "v2")
+    with_secret = new.with_types({resource_types.SECRET: secret})
+    make, *_ = steps(old, with_secret)
+    assert make.snapshot.types[resource_types.SECRET] == secret
+    *_, switch, remove = steps(with_secret, snapshot({"a": b"1"}, "v3"))
+    assert switch.snapshot.types[resource_types.SECRET].resources == secret.resources
+    assert not remove.snapshot.types[resource_types.SECRET].resources
