@@ -19,9 +19,10 @@ from xds.envoys.admin import AdminSource
 from xds.envoys.load_reports import LoadReportReader
 from xds.envoys.observations import Observations
 from xds.envoys.reports import ReportService
+from xds.envoys.worker_reports import WorkerReportReader
 from xds.follow import Follower
 from xds.protocol.nodes import Nodes
-from xds.protocol.server import AdsServer
+from xds.protocol.server import XdsServer
 from xds.resources.envoy_versions import variant_of
 from xds.rollout.rollout import Rollout
 from xds.sources.file import ConfigFile
@@ -81,8 +82,10 @@ async def run(source: ConfigSource) -> None:
     loaded = source.read()
     nodes = Nodes(time.time, variant_of)
     observations = Observations()
-    reports = [ReportService(observations, LoadReportReader())]
-    server = AdsServer(nodes, loaded.config.control_plane.xds, reports)
+    reports = [
+        ReportService(observations, reader) for reader in (LoadReportReader(), WorkerReportReader())
+    ]
+    server = XdsServer(nodes, loaded.config.control_plane.xds, reports)
     # Nodes connect while the first config compiles.
     await server.start()
     try:
@@ -96,7 +99,7 @@ async def _serve(
     source: ConfigSource,
     loaded: LoadedConfig,
     nodes: Nodes,
-    server: AdsServer,
+    server: XdsServer,
     observations: Observations,
 ) -> None:
     """Compile the first config, roll out its changes, and serve HTTP until a signal."""

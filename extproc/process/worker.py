@@ -14,6 +14,7 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
+from typing import NoReturn
 
 import uvloop
 
@@ -41,6 +42,7 @@ from extproc.process.metrics import (
 )
 from extproc.process.stack_dump import dump_at_signal, stack_file
 from extproc.process.telemetry import TelemetrySettings, WorkerTelemetry
+from extproc.process.traffic_reports import TrafficReporter, breaker_states
 from extproc.protection import Protection, ProtectionSettings
 from extproc.rpc import Services, unary
 from extproc.services.decider import Decider
@@ -50,6 +52,7 @@ from extproc.services.health import NOT_SERVING, SERVING, HealthService
 from extproc.services.inspection import InspectionService
 from extproc.services.native_runtime import NativeRuntimeService
 from extproc.services.ratelimit import RateLimitService
+from extproc.telemetry.traffic import TrafficCounts
 from extproc.transport import TransportLimits, TransportName, serve
 from protos.base_pb2 import Node
 from sluice.contract.names import CALLOUT_AGENT, NODE_CLUSTER
@@ -148,7 +151,9 @@ class Worker:
         self._settings = settings
         self._telemetry = telemetry
         self._protection = Protection(telemetry.table, protection)
-        telemetry.access_log.add_recorder(self._protection.record)
+        self._traffic = TrafficCounts()
+        for recorder in (self._protection.record, self._traffic.record):
+            telemetry.access_log.add_recorder(recorder)
         self._current_policy = CurrentPolicy()
         self._health = HealthService(NOT_SERVING)
         self._runtime = NativeRuntimeService(self._protection.failing)
@@ -174,6 +179,7 @@ class Worker:
         background = [
             asyncio.create_task(self._telemetry.publish()),
             asyncio.create_task(self._protection.update_breakers()),
+            asyncio.create_task(self._report_traffic()),
         ]
         try:
             await asyncio.wait({following, serving}, return_when=asyncio.FIRST_COMPLETED)
@@ -189,6 +195,15 @@ class Worker:
             await self._protection.close()
             self._telemetry.close()
             self._heartbeat.stop()
+
+    async def _report_traffic(self) -> NoReturn:
+        protection = self._protection
+        reporter = TrafficReporter(
+            _node(self._settings.index),
+            self._traffic,
+            lambda: breaker_states(protection.breaker, protection.monotonic()),
+        )
+        await reporter.run(self._settings.xds)
 
     def _orphaned(self, lifeline: Connection) -> None:
         # A closed pipe stays readable. Without `remove_reader`, the loop would call this endlessly.

@@ -30,6 +30,8 @@ SERVER_METADATA: Final = "/v2"
 ADS_SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 ADS_METHOD: Final = "StreamAggregatedResources"
 ADS_STREAM: Final = f"/{ADS_SERVICE}/{ADS_METHOD}"
+ADS_DELTA_METHOD: Final = "DeltaAggregatedResources"
+ADS_DELTA: Final = f"/{ADS_SERVICE}/{ADS_DELTA_METHOD}"
 
 LOAD_SERVICE: Final = "envoy.service.load_stats.v3.LoadReportingService"
 LOAD_METHOD: Final = "StreamLoadStats"

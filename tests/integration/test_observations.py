@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -12,10 +13,14 @@ NATIVE, CALLOUT = "infer", "other"
 """Operations whose requests Envoy admits alone, and the callout."""
 
 
+MIN_VOLUME = 300
+"""Requests that a breaker needs: more than the tests of counts send."""
+
+
 @pytest.fixture(scope="module")
 def own() -> Iterator[Gateway]:
     config = base_config()
-    config["models"]["echo"]["breaker"] = {"min_volume": 1000, "sample": 1000}
+    config["models"]["echo"]["breaker"] = {"min_volume": MIN_VOLUME, "sample": MIN_VOLUME}
     with running(config) as gateway:
         yield gateway
 
@@ -36,13 +41,19 @@ def total(gateway: Gateway, name: str, version: str) -> float:
 
 
 @contextmanager
-def failing(gateway: Gateway, version: str) -> Iterator[None]:
-    """Every request to the version fails in the block."""
+def faults(gateway: Gateway, version: str, **faults: float) -> Iterator[None]:
+    """The model server of the version fails or is slow in the block."""
     endpoint = gateway.config["models"]["echo"]["versions"][version]["endpoints"][0]["address"]
     control = f"http://{endpoint}/control"
-    plain_http.post(control, json={"fail_rate": 1}).raise_for_status()
+    plain_http.post(control, json=faults).raise_for_status()
     yield
-    plain_http.post(control, json={"fail_rate": 0}).raise_for_status()
+    plain_http.post(control, json=dict.fromkeys(faults, 0)).raise_for_status()
+
+
+def seen(gateway: Gateway, version: str) -> dict[str, Any]:
+    """What the status shows of the traffic of a version; empty if nothing."""
+    found = (each for each in gateway.status()["traffic"] if each["version"] == version)
+    return next(found, {})
 
 
 @pytest.mark.parametrize("operation", [NATIVE, CALLOUT])
@@ -56,10 +67,37 @@ def test_envoy_reports_requests_and_errors_of_each_version(own: Gateway, operati
 
     eventually(lambda: counts("v1") and counts("v2"))
     before = total(own, errors, "v2")
-    with failing(own, "v2"):
+    with faults(own, "v2", fail_rate=1):
         send(own, operation, "v2", 20)
         eventually(lambda: total(own, errors, "v2") == before + 20)
     assert total(own, errors, "v1") == 0
     before = total(own, requests, "v1")
     send(own, operation, "v1", 30)
     eventually(lambda: total(own, requests, "v1") >= before + 30)
+
+
+def test_workers_report_latencies_of_each_version(own: Gateway) -> None:
+    def sees(version: str, slow: bool) -> bool:
+        window = seen(own, version)
+        return (
+            window.get("source") == "worker"
+            and window["state"] == "current"
+            and (window["p99"] > 0.1) is slow
+        )
+
+    send(own, NATIVE, "v1", 20)
+    with faults(own, "v2", delay_ms=150):
+        send(own, NATIVE, "v2", 3)
+        send(own, CALLOUT, "v2", 3)
+    eventually(lambda: sees("v1", slow=False) and sees("v2", slow=True))
+
+
+def test_the_control_plane_knows_the_breakers(own: Gateway) -> None:
+    assert own.status()["breakers"] == {"known": True, "not_closed": []}
+    with faults(own, "v2", fail_rate=1):
+        send(own, NATIVE, "v2", MIN_VOLUME + 50)
+        eventually(lambda: own.status()["breakers"]["not_closed"] != [])
+    (breaker,) = own.status()["breakers"]["not_closed"]
+    assert (breaker["model"], breaker["version"]) == ("echo", "v2")
+    assert breaker["state"] in {"open", "reduced"}
+    assert breaker["error_rate"] > 0.1

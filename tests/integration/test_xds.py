@@ -513,17 +513,21 @@ def test_generic_grpc_tools_can_use_health_checks_and_reflection(tmp_path: Path)
         assert response.status == health_pb2.HealthCheckResponse.SERVING
         reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
         service = "envoy.service.discovery.v3.AggregatedDiscoveryService"
-        listing, described = reflection.ServerReflectionInfo(
+        clusters = "envoy.service.cluster.v3.ClusterDiscoveryService"
+        listing, *described = reflection.ServerReflectionInfo(
             iter(
                 [
                     reflection_pb2.ServerReflectionRequest(list_services=""),
                     reflection_pb2.ServerReflectionRequest(file_containing_symbol=service),
+                    reflection_pb2.ServerReflectionRequest(file_containing_symbol=clusters),
                 ]
             )
         )
         names = {service.name for service in listing.list_services_response.service}
-        assert {service, "grpc.health.v1.Health"} <= names
-        assert described.file_descriptor_response.file_descriptor_proto
+        assert {service, clusters, "grpc.health.v1.Health"} <= names
+        assert all(each.file_descriptor_response.file_descriptor_proto for each in described)
+        response = health.Check(health_pb2.HealthCheckRequest(service=clusters))
+        assert response.status == health_pb2.HealthCheckResponse.SERVING
         stream = channel.stream_stream(
             f"/{service}/StreamAggregatedResources",
             request_serializer=DiscoveryRequest.SerializeToString,

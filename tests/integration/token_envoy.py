@@ -44,7 +44,7 @@ from tests import plain_http
 from tests.integration.gateway import eventually, free_ports
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
-from xds.protocol.server import AdsServer
+from xds.protocol.server import XdsServer
 from xds.protocol.snapshot import Resource, Snapshot
 from xds.resources.data_plane_messages import of_protos, pack
 from xds.resources.extensions import extension, jwt_filter, verifying
@@ -145,8 +145,8 @@ class TokenEnvoy:
         eventually(self._is_ready, 30)
 
     def start_control_plane(self) -> None:
-        async def start() -> AdsServer:
-            server = AdsServer(self.nodes, self._xds)
+        async def start() -> XdsServer:
+            server = XdsServer(self.nodes, self._xds)
             await server.start()
             return server
 

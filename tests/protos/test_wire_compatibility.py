@@ -12,6 +12,8 @@ from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import Secret
 from envoy_data_plane.envoy.service.auth.v3 import CheckRequest, CheckResponse
 from envoy_data_plane.envoy.service.discovery.v3 import (
+    DeltaDiscoveryRequest,
+    DeltaDiscoveryResponse,
     DiscoveryRequest,
     DiscoveryResponse,
     Resource,
@@ -54,6 +56,8 @@ def message_named(name: str) -> type[betterproto2.Message]:
 
 
 ROOTS: list[tuple[Descriptor, type[betterproto2.Message]]] = [
+    (discovery_pb2.DeltaDiscoveryRequest.DESCRIPTOR, DeltaDiscoveryRequest),
+    (discovery_pb2.DeltaDiscoveryResponse.DESCRIPTOR, DeltaDiscoveryResponse),
     (discovery_pb2.DiscoveryRequest.DESCRIPTOR, DiscoveryRequest),
     (discovery_pb2.DiscoveryResponse.DESCRIPTOR, DiscoveryResponse),
     (discovery_pb2.Resource.DESCRIPTOR, Resource),

@@ -1,4 +1,4 @@
-"""A node with a state-of-the-world stream in memory: what `AdsServer` does, without gRPC."""
+"""A node with a state-of-the-world stream in memory: what `XdsServer` does, without gRPC."""
 
 from xds.protocol.encoding import ResponseEncoder
 from xds.protocol.nodes import Nodes

@@ -1,24 +1,32 @@
 """The status of the control plane: the version in force, the latest error, and every node."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
+from typing import Final, Literal
 
 from pydantic import BaseModel
 
 from sluice.config import GatewayConfig, Problem
 from sluice.config.errors import MAX_PROBLEMS, KeyPath
 from sluice.config.validation import shown_path, shown_pointer
+from sluice.contract.names import split_cluster_name
 from xds.admin.placement import PlacementCache, PlacementStatus
 from xds.envoys.configured import configure
 from xds.envoys.fleet import EndpointView, EnvoyView, Fleet
-from xds.envoys.observations import Observations, SourceName, State, Window
+from xds.envoys.observations import BreakerState, Observations, SourceName, State, Window
 from xds.envoys.warned import warned_by_envoys
 from xds.protocol.nodes import Node, NodeKind, Nodes
 from xds.protocol.snapshot import Snapshot
 from xds.protocol.stream import TypeState
 from xds.resources.compiled import CompiledConfig
 from xds.rollout.rollout import Rollout
+
+BREAKER_STATES: Final[Mapping[BreakerState, Literal["closed", "reduced", "open"]]] = {
+    BreakerState.CLOSED: "closed",
+    BreakerState.REDUCED: "reduced",
+    BreakerState.OPEN: "open",
+}
 
 TRAFFIC_WINDOW = 60.0
 MAX_TRAFFIC = 100
@@ -96,6 +104,29 @@ class VersionTraffic(BaseModel):
     age: float | None
 
 
+class BreakerStatus(BaseModel):
+    """A breaker that is not closed. `error_rate` (0 to 1) is None below the minimum volume.
+
+    `requests` counts those in the window of the breaker.
+    """
+
+    model: str
+    version: str
+    state: Literal["closed", "reduced", "open"]
+    error_rate: float | None
+    requests: int
+
+
+class BreakersStatus(BaseModel):
+    """The breakers, as workers report them. If they are not `known`, no worker has reported lately.
+
+    All that are not in `not_closed` are closed.
+    """
+
+    known: bool
+    not_closed: list[BreakerStatus]
+
+
 class ReporterStatus(BaseModel):
     """An Envoy or a worker that reports. `age`: seconds since its latest report; None before it."""
 
@@ -134,6 +165,7 @@ class Status(BaseModel):
     nodes: list[NodeStatus]
     envoys: list[EnvoyStatus]
     traffic: list[VersionTraffic]
+    breakers: BreakersStatus
     reporters: list[ReporterStatus]
 
 
@@ -217,9 +249,27 @@ class ControlPlaneState:
             nodes=sorted(nodes, key=lambda node: (node.kind, node.id)),
             envoys=[_envoy(view, time.time()) for view in self.fleet.envoys],
             traffic=list(self._traffic(time.monotonic())),
+            breakers=self._breakers(time.monotonic()),
             reporters=[
                 ReporterStatus(source=each.source, node=each.node, age=each.age(time.monotonic()))
                 for each in self.observations.reporters
+            ],
+        )
+
+    def _breakers(self, now: float) -> BreakersStatus:
+        not_closed = self.observations.not_closed(now)
+        return BreakersStatus(
+            known=not_closed is not None,
+            not_closed=[
+                BreakerStatus(
+                    model=model,
+                    version=version,
+                    state=BREAKER_STATES[view.state],
+                    error_rate=view.error_rate,
+                    requests=view.requests,
+                )
+                for cluster, view in sorted((not_closed or {}).items())
+                for model, version in (split_cluster_name(cluster),)
             ],
         )
 

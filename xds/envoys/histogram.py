@@ -4,11 +4,11 @@ and the largest latency."""
 from array import array
 from collections.abc import Iterable
 
-from sluice.contract.latency import bin_start
+from sluice.contract.traffic import bin_start
 
 
 class Histogram:
-    """Counts latencies in the bins of `sluice.contract.latency`."""
+    """Counts latencies in the bins of `sluice.contract.traffic`."""
 
     __slots__ = ("_counts", "_first")
 

@@ -11,7 +11,8 @@ from google.protobuf import duration_pb2
 from protos.base_pb2 import Node
 from protos.load_stats_pb2 import LoadStatsRequest, LoadStatsResponse
 from sluice.contract.paths import LOAD_METHOD, LOAD_SERVICE
-from xds.envoys.observations import REPORT_INTERVAL, Counts, Reporter, SourceName
+from sluice.contract.traffic import REPORT_INTERVAL
+from xds.envoys.observations import Counts, Reporter, SourceName
 from xds.envoys.reports import MAX_COUNT, InvalidReportError
 
 

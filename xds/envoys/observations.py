@@ -19,6 +19,7 @@ from heapq import nlargest
 from typing import Final, Literal
 
 from sluice.contract.names import cluster_name, split_cluster_name
+from sluice.contract.traffic import REPORT_INTERVAL
 from xds.envoys.histogram import Histogram
 from xds.protocol.subscription import OverLimitError
 
@@ -26,9 +27,6 @@ SourceName = Literal["worker", "envoy"]
 
 SOURCES: Final[Sequence[SourceName]] = ("worker", "envoy")
 """The first that has reporters is the one of a window."""
-
-REPORT_INTERVAL: Final = 2.0
-"""Seconds between two reports of one reporter."""
 
 SILENT_AFTER: Final = 4 * REPORT_INTERVAL
 """Seconds without a report after which a reporter is silent. Envoy and workers are sometimes busy
@@ -70,7 +68,7 @@ class BreakerState(IntEnum):
 class Counts:
     """What one reporter saw of one version since its previous report.
 
-    `latencies`: pairs of a bin (`sluice.contract.latency`) and a count. `seconds`: how long ago the
+    `latencies`: pairs of a bin (`sluice.contract.traffic`) and a count. `seconds`: how long ago the
     reporter began to count.
     """
 
@@ -301,11 +299,16 @@ class Observations:
         views = [each.get(cluster, CLOSED_BREAKER) for each in self._breakers(now)]
         return max(views, key=lambda view: view.state, default=None)
 
-    def not_closed(self, now: float) -> Mapping[str, BreakerView]:
-        """The breakers that some worker reports as not closed, by the name of the cluster."""
+    def not_closed(self, now: float) -> Mapping[str, BreakerView] | None:
+        """The breakers that some worker reports as not closed, by the name of the cluster.
+
+        None if no worker has reported lately: then nothing is known.
+        """
         found: dict[str, BreakerView] = {}
-        known = self._clusters
-        for breakers in self._breakers(now):
+        known, reported = self._clusters, self._breakers(now)
+        if not reported:
+            return None
+        for breakers in reported:
             for cluster, view in breakers.items():
                 if cluster not in known:
                     continue
@@ -313,7 +316,7 @@ class Observations:
                     found[cluster] = view
         return found
 
-    def _breakers(self, now: float) -> Iterable[Mapping[str, BreakerView]]:
+    def _breakers(self, now: float) -> Sequence[Mapping[str, BreakerView]]:
         self._forget(now)
         return [
             each.breakers

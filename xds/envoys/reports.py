@@ -15,8 +15,9 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from protos.base_pb2 import Node
+from sluice.contract.traffic import REPORT_INTERVAL
 from sluice.printable import printable
-from xds.envoys.observations import REPORT_INTERVAL, Observations, Reporter, SourceName
+from xds.envoys.observations import Observations, Reporter, SourceName
 from xds.protocol.nodes import MAX_NODE_TEXT
 from xds.protocol.subscription import OverLimitError
 

@@ -10,8 +10,8 @@ from typing import Final
 
 from protos.base_pb2 import Node
 from protos.observations_pb2 import Received, Report, VersionCounts
-from sluice.contract.latency import BINS
 from sluice.contract.paths import OBSERVATION_METHOD, OBSERVATION_SERVICE
+from sluice.contract.traffic import BINS
 from xds.envoys.observations import (
     MAX_REPORTERS,
     BreakerState,

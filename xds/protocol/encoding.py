@@ -1,13 +1,13 @@
 """Serializes responses. The resources that several clients get are serialized once."""
 
 from typing import Final
+from weakref import WeakKeyDictionary
 
-from google.protobuf import any_pb2, duration_pb2
-
-from protos.discovery_pb2 import DiscoveryResponse
+from protos.discovery_pb2 import DeltaDiscoveryResponse, DiscoveryResponse
 from protos.discovery_pb2 import Resource as ResourceMessage
+from xds.protocol.delta import DeltaResponse
 from xds.protocol.resource_types import ResourceType
-from xds.protocol.snapshot import Resource, Resources
+from xds.protocol.snapshot import Changes, Resource, Resources
 from xds.protocol.sotw import SotwResponse
 from xds.protocol.wire import Parts, field
 
@@ -15,11 +15,13 @@ RESOURCE_TYPE_URL: Final = "type.googleapis.com/envoy.service.discovery.v3.Resou
 
 
 class ResponseEncoder:
-    """Serializes responses to DiscoveryResponse messages."""
+    """Serializes responses to DiscoveryResponse and DeltaDiscoveryResponse messages."""
 
     def __init__(self) -> None:
         self._latest: dict[ResourceType, tuple[Resources, bytes]] = {}
         """The resources of the latest response of each type, also serialized."""
+        self._changes: WeakKeyDictionary[Changes, bytes] = WeakKeyDictionary()
+        """What several clients get of the incremental variant, serialized."""
 
     def encode(self, response: SotwResponse) -> bytes:
         """The serialized response."""
@@ -28,6 +30,29 @@ class ResponseEncoder:
         )
         # In the protobuf encoding, the concatenation of two messages has the fields of both.
         return head.SerializeToString() + self._resources(response.type, response.resources)
+
+    def encode_delta(self, response: DeltaResponse) -> bytes:
+        """The serialized response of the incremental variant."""
+        head = DeltaDiscoveryResponse(
+            system_version_info=response.version.info,
+            type_url=response.type.url,
+            nonce=response.nonce,
+            removed_resources=response.changes.removed,
+        )
+        return head.SerializeToString() + self._changed(response.type, response.changes)
+
+    def _changed(self, resource_type: ResourceType, changes: Changes) -> bytes:
+        serialized = self._changes.get(changes)
+        if serialized is None:
+            url = resource_type.url.encode()
+            serialized = b"".join(
+                part
+                for name, resource in changes.resources.items()
+                for part in field(_RESOURCES, *_named(url, name, resource))
+            )
+            if len(changes.resources) > 1:  # one resource is serialized already
+                self._changes[changes] = serialized
+        return serialized
 
     def _resources(self, resource_type: ResourceType, resources: Resources) -> bytes:
         latest = self._latest.get(resource_type)
@@ -42,18 +67,25 @@ class ResponseEncoder:
 
 
 _RESOURCES: Final = 2
-"""Field number of DiscoveryResponse.resources."""
+"""Field number of `resources` in the responses of both variants."""
+
+_RESOURCE: Final = 2
+"""Field number of Resource.resource."""
 
 
 def _packed(url: bytes, name: str, resource: Resource) -> Parts:
     """A resource as it is sent: one with a TTL in a message of its own."""
     if resource.ttl is None:
         return _any(url, resource.parts)
-    ttl = duration_pb2.Duration()
-    ttl.FromNanoseconds(int(resource.ttl * 1e9))
-    packed = any_pb2.Any(type_url=url.decode(), value=resource.body)
-    wrapper = ResourceMessage(name=name, version=resource.version.hex(), resource=packed, ttl=ttl)
-    return _any(RESOURCE_TYPE_URL.encode(), [wrapper.SerializeToString()])
+    return _any(RESOURCE_TYPE_URL.encode(), _named(url, name, resource))
+
+
+def _named(url: bytes, name: str, resource: Resource) -> Parts:
+    """A resource with its name, its version and its TTL: the message Resource."""
+    head = ResourceMessage(name=name, version=resource.version_text)
+    if resource.ttl is not None:
+        head.ttl.FromNanoseconds(int(resource.ttl * 1e9))
+    return [head.SerializeToString(), *field(_RESOURCE, *_any(url, resource.parts))]
 
 
 def _any(url: bytes, value: Parts) -> Parts:

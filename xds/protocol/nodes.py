@@ -20,8 +20,9 @@ from xds.protocol.snapshot import EMPTY, Snapshot, TypeVersion
 from xds.protocol.stream import Acknowledgement, Stream
 from xds.protocol.subscription import OverLimitError
 
-MAX_STREAMS = 1024
-"""Concurrent streams, to bound the memory of the control plane."""
+MAX_STREAMS = 4096
+"""Concurrent streams, to bound the memory of the control plane. An Envoy and a worker have one
+each. An Envoy that uses the services of single types has one for each type and each cluster."""
 
 MAX_METADATA = 64 << 10
 """Maximum bytes of node metadata for the status. Larger metadata is ignored."""
@@ -71,7 +72,8 @@ class Node:
         """The kind of node, derived from the types that the node has subscribed to."""
         if resource_types.POLICY in self.stream.types:
             return "callout"
-        return "envoy" if resource_types.CLUSTER in self.stream.types else "unknown"
+        separate = self.stream.types and not self.stream.aggregated
+        return "envoy" if separate or resource_types.CLUSTER in self.stream.types else "unknown"
 
     def identify(self, message: NodeMessage) -> None:
         """Set id, agent and metadata. Each text becomes one printable line."""
@@ -108,6 +110,7 @@ class Nodes:
         self.now = now
         self._variant_of = variant_of
         self._nodes: set[Node] = set()
+        self._behind: set[Node] = set()
         self._snapshot = EMPTY
         self.progress = asyncio.Event()
         self.pushes: Counter[ResourceType] = Counter()
@@ -133,7 +136,7 @@ class Nodes:
         self._snapshot = snapshot
         self._nack = None
         for node in self._nodes:
-            self._update_version(node)
+            self._update(node)
             node.wake.set()
 
     def connect(self, stream: Stream) -> Node:
@@ -142,6 +145,7 @@ class Nodes:
             raise OverLimitError(f"more than {MAX_STREAMS} streams")
         node = Node(stream, connected_at=self.now())
         self._nodes.add(node)
+        self._update(node)
         return node
 
     def identify(self, node: Node, message: NodeMessage) -> None:
@@ -152,6 +156,7 @@ class Nodes:
     def disconnect(self, node: Node) -> None:
         """Remove a node. A rollout no longer waits for it."""
         self._nodes.discard(node)
+        self._behind.discard(node)
         self.progress.set()
 
     def on_request(
@@ -163,8 +168,13 @@ class Nodes:
         if acknowledgement is Acknowledgement.NACK:
             self.nacks[resource_type] += 1
             self._record_nack(node, resource_type)
-        self._update_version(node)
+        self._update(node)
         node.wake.set()
+        self.progress.set()
+
+    def on_responses(self, node: Node) -> None:
+        """Record that a node has got every response that is due, which may be none."""
+        self._update(node)
         self.progress.set()
 
     def on_response(self, resource_type: ResourceType, size: int) -> None:
@@ -179,9 +189,13 @@ class Nodes:
         if self._nack is None and rejected and state.nacked is not None:
             self._nack = Nack(node.id, resource_type, state.nacked, state.reason or "")
 
-    def _update_version(self, node: Node) -> None:
+    def _update(self, node: Node) -> None:
+        if not node.stream.in_sync(self.snapshot_of(node)):
+            self._behind.add(node)
+            return
+        self._behind.discard(node)
         # A node without subscriptions has accepted nothing.
-        if node.stream.types and node.stream.in_sync(self.snapshot_of(node)):
+        if node.stream.types:
             node.version = self._snapshot.version
 
     def nack(self) -> Nack | None:
@@ -190,9 +204,16 @@ class Nodes:
 
     def out_of_sync(self, types: Sequence[ResourceType]) -> list[Node]:
         """The nodes that have not accepted these types of the published snapshot yet."""
-        return [
-            node for node in self._nodes if not node.stream.in_sync(self.snapshot_of(node), types)
-        ]
+        return list(self._out_of_sync(types))
+
+    def all_in_sync(self, types: Sequence[ResourceType]) -> bool:
+        """Whether `out_of_sync` is empty. Cheap: a rollout asks after each request of a node."""
+        return next(self._out_of_sync(types), None) is None
+
+    def _out_of_sync(self, types: Sequence[ResourceType]) -> Iterator[Node]:
+        for node in self._behind:
+            if not node.stream.in_sync(self.snapshot_of(node), types):
+                yield node
 
 
 def _metadata(metadata: Struct) -> Iterator[tuple[str, str | float]]:

@@ -22,8 +22,15 @@ class ResourceType:
     referrer. A client that has subscribed to the referrer is in sync only after it has also
     subscribed to this type.
 
-    `after_referrer`: an update that the client has not requested waits until the client has sent an
-    ACK or NACK of the referrer's update.
+    `after_referrer`: an update that the client has not requested waits for the referrer's update.
+    In the state-of-the-world variant, it waits until the client has sent an ACK or NACK of that.
+
+    `warms_referrer`: the client takes a changed resource of the referrer into use only when it has
+    received the resource of this type with the same name, also if that has not changed ("Resource
+    warming" in the xDS protocol). In the incremental variant, the client does not request it again.
+
+    `service` and `method`: the gRPC service of this type alone, and the ends of the names of its
+    methods (`Stream...`, `Delta...`). Empty if the type is served only together with others (ADS).
 
     `make_before_break`: other resources refer to resources of this type by name. A rollout adds
     resources of this type before those that refer to them, and removes them after the references.
@@ -34,7 +41,10 @@ class ResourceType:
     wildcard: bool
     referrer: Self | None = None
     after_referrer: bool = False
+    warms_referrer: bool = False
     make_before_break: bool = False
+    service: str = ""
+    method: str = ""
 
 
 CLUSTER: Final = ResourceType(
@@ -42,6 +52,8 @@ CLUSTER: Final = ResourceType(
     "clusters",
     wildcard=True,
     make_before_break=True,
+    service="envoy.service.cluster.v3.ClusterDiscoveryService",
+    method="Clusters",
 )
 ENDPOINT: Final = ResourceType(
     "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
@@ -49,7 +61,10 @@ ENDPOINT: Final = ResourceType(
     wildcard=False,
     referrer=CLUSTER,
     after_referrer=True,
+    warms_referrer=True,
     make_before_break=True,
+    service="envoy.service.endpoint.v3.EndpointDiscoveryService",
+    method="Endpoints",
 )
 SECRET: Final = ResourceType(
     "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
@@ -58,6 +73,8 @@ SECRET: Final = ResourceType(
     # Without a referrer: Envoy accepts a new cluster only when it has the secrets of the cluster,
     # and a cluster that no longer names a secret ends its subscription.
     make_before_break=True,
+    service="envoy.service.secret.v3.SecretDiscoveryService",
+    method="Secrets",
 )
 LISTENER: Final = ResourceType(
     "type.googleapis.com/envoy.config.listener.v3.Listener",
@@ -65,18 +82,24 @@ LISTENER: Final = ResourceType(
     wildcard=True,
     # Envoy subscribes to listeners only after its first clusters are ready.
     referrer=CLUSTER,
+    service="envoy.service.listener.v3.ListenerDiscoveryService",
+    method="Listeners",
 )
 ROUTE: Final = ResourceType(
     "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
     "routes",
     wildcard=False,
     referrer=LISTENER,
+    service="envoy.service.route.v3.RouteDiscoveryService",
+    method="Routes",
 )
 EXTENSION: Final = ResourceType(
     "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
     "extensions",
     wildcard=False,
     referrer=LISTENER,
+    service="envoy.service.extension.v3.ExtensionConfigDiscoveryService",
+    method="ExtensionConfigs",
 )
 POLICY: Final = ResourceType(POLICY_TYPE_URL, "policy", wildcard=True)
 RATE_LIMIT: Final = ResourceType(

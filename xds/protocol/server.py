@@ -1,26 +1,27 @@
-"""The gRPC server of ADS: reads requests and writes responses.
+"""The gRPC server of xDS: reads requests and writes responses, on one port for all services.
 
-`sotw` has the rules of the protocol. `nodes` records what each node has accepted.
+`sotw` and `delta` have the rules of the protocol. `nodes` records what each node has accepted.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from protos.discovery_pb2 import DiscoveryRequest
-from sluice.contract.paths import ADS_METHOD, ADS_SERVICE
 from xds.protocol.encoding import ResponseEncoder
+from xds.protocol.exchange import Exchange, Request
 from xds.protocol.nodes import Node, Nodes
 from xds.protocol.reflection import add_health_and_reflection, report_serving
 from xds.protocol.request_log import RequestLog
 from xds.protocol.resource_types import BY_URL, ResourceType
-from xds.protocol.sotw import SotwRequest, SotwStream
+from xds.protocol.services import SERVICES, DiscoveryService, Variant
 from xds.protocol.stream import Acknowledgement
 from xds.protocol.subscription import OverLimitError
 
@@ -60,8 +61,23 @@ class Context(Protocol):
         """Send a serialized response."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Method:
+    """A method of a service. The service of one type also takes requests that name no type."""
+
+    service: DiscoveryService
+    variant: Variant
+
+    def type_of(self, message: Request) -> ResourceType | None:
+        """The type of a request; None if the method does not serve it."""
+        only = self.service.type
+        if only is None:
+            return BY_URL.get(message.type_url)
+        return only if message.type_url in ("", only.url) else None
+
+
 class Service(Protocol):
-    """A gRPC service beside ADS."""
+    """A gRPC service beside those of xDS."""
 
     @property
     def handler(self) -> grpc.GenericRpcHandler:
@@ -71,8 +87,10 @@ class Service(Protocol):
         """End every stream with OK. The server stops when the streams have ended."""
 
 
-class AdsServer:
-    """Serves ADS, health checks, reflection and other services on one address.
+class XdsServer:
+    """Serves ADS, the services of single types, health checks, reflection and other services.
+
+    All have one address.
 
     Raises OSError if the address is in use.
     """
@@ -84,15 +102,8 @@ class AdsServer:
         self._stopping = asyncio.Event()
         self._streams: set[asyncio.Task[object]] = set()
         self._server = grpc.aio.server(options=OPTIONS)
-        handler = grpc.stream_stream_rpc_method_handler(
-            self._stream,
-            request_deserializer=DiscoveryRequest.FromString,
-        )
         self._server.add_generic_rpc_handlers(
-            (
-                grpc.method_handlers_generic_handler(ADS_SERVICE, {ADS_METHOD: handler}),
-                *(service.handler for service in services),
-            )
+            (*map(self._handlers, SERVICES), *(service.handler for service in services))
         )
         self._health = add_health_and_reflection(self._server)
         try:
@@ -119,20 +130,32 @@ class AdsServer:
             await asyncio.wait(self._streams, timeout=STOP_GRACE)
         await self._server.stop(STOP_GRACE)
 
-    async def _stream(self, requests: AsyncIterator[DiscoveryRequest], context: Context) -> None:
+    def _handlers(self, service: DiscoveryService) -> grpc.GenericRpcHandler:
+        methods = {
+            name: grpc.stream_stream_rpc_method_handler(
+                partial(self._stream, _Method(service, variant)),
+                request_deserializer=variant.request.FromString,
+            )
+            for name, variant in service.methods.items()
+        }
+        return grpc.method_handlers_generic_handler(service.name, methods)
+
+    async def _stream(
+        self, method: _Method, requests: AsyncIterator[Request], context: Context
+    ) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._streams.add(task)
         task.add_done_callback(self._streams.discard)
-        stream = SotwStream()
+        exchange = method.variant.exchange(self._encoder, method.service.type is None)
         try:
-            node = self._nodes.connect(stream)
+            node = self._nodes.connect(exchange.stream)
         except OverLimitError as error:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
             return
         tasks = [
-            asyncio.create_task(self._read(node, stream, requests)),
-            asyncio.create_task(self._write(node, stream, context)),
+            asyncio.create_task(self._read(node, exchange, method, requests)),
+            asyncio.create_task(self._write(node, exchange, context)),
             asyncio.create_task(self._stopped()),
         ]
         try:
@@ -143,8 +166,9 @@ class AdsServer:
             log.warning("node %s: %s", node.id, error)
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
         except DecodeError:
-            log.warning("node %s: a request is not a valid DiscoveryRequest", node.id)
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "invalid DiscoveryRequest")
+            name = method.variant.request.DESCRIPTOR.name
+            log.warning("node %s: a request is not a valid %s", node.id, name)
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"invalid {name}")
         finally:
             self._nodes.disconnect(node)
             for task in tasks:
@@ -156,7 +180,11 @@ class AdsServer:
         await self._stopping.wait()
 
     async def _read(
-        self, node: Node, stream: SotwStream, requests: AsyncIterator[DiscoveryRequest]
+        self,
+        node: Node,
+        exchange: Exchange,
+        method: _Method,
+        requests: AsyncIterator[Request],
     ) -> None:
         request_log, identified = RequestLog(node), False
         async for message in requests:
@@ -165,34 +193,24 @@ class AdsServer:
                 identified = True
                 self._nodes.identify(node, message.node)
                 request_log.connected()
-            resource_type = BY_URL.get(message.type_url)
+            resource_type = method.type_of(message)
             if resource_type is None:
                 request_log.unknown_type(message.type_url)
                 continue
-            request = _request(resource_type, message)
-            acknowledgement = stream.on_request(request, self._nodes.now())
+            acknowledgement = exchange.on_request(resource_type, message, self._nodes.now())
             self._nodes.on_request(node, resource_type, acknowledgement)
             if acknowledgement is Acknowledgement.NACK:
                 request_log.rejected(resource_type)
 
-    async def _write(self, node: Node, stream: SotwStream, context: Context) -> None:
+    async def _write(self, node: Node, exchange: Exchange, context: Context) -> None:
         clock = asyncio.get_running_loop().time
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(stream.renew_at):
+                async with asyncio.timeout_at(exchange.stream.renew_at):
                     await node.wake.wait()
             node.wake.clear()
-            for response in stream.responses(self._nodes.snapshot_of(node), clock()):
-                message = self._encoder.encode(response)
-                self._nodes.on_response(response.type, len(message))
+            snapshot = self._nodes.snapshot_of(node)
+            for resource_type, message in exchange.responses(snapshot, clock()):
+                self._nodes.on_response(resource_type, len(message))
                 await context.write(message)
-
-
-def _request(resource_type: ResourceType, message: DiscoveryRequest) -> SotwRequest:
-    return SotwRequest(
-        resource_type,
-        message.version_info,
-        message.resource_names,
-        message.response_nonce,
-        message.error_detail.message if message.HasField("error_detail") else None,
-    )
+            self._nodes.on_responses(node)

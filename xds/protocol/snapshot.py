@@ -4,11 +4,14 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Self, TypeVar
 
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
+from xds.protocol.subscription import Subscription, shared_names
 from xds.protocol.wire import Parts
+
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,11 @@ class Resource:
         """The content as a whole."""
         return b"".join(self.parts)
 
+    @property
+    def version_text(self) -> str:
+        """The version on the wire: the first 64 bits."""
+        return self.version[:8].hex()
+
 
 Resources = Mapping[str, Resource]
 """Resources of one type, by name."""
@@ -60,12 +68,112 @@ class TypeVersion:
         return self.info
 
 
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Changes:
+    """Resources of one type that a client must get, and the names of those that it must remove.
+
+    Clients with the same subscription share one object, so that it is serialized once.
+    """
+
+    resources: Resources = field(default_factory=dict)
+    removed: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.resources or self.removed)
+
+    def __or__(self, other: "Changes") -> "Changes":
+        """Both. Neither removes a resource of the other one."""
+        removed = dict.fromkeys((*self.removed, *other.removed))
+        return Changes({**self.resources, **other.resources}, tuple(removed))
+
+    def select(self, subscription: Subscription) -> "Changes":
+        """The changes to which a client has subscribed: this object if to all."""
+        if subscription.includes_all(self.resources) and subscription.includes_all(self.removed):
+            return self
+        return Changes(
+            subscription.select(self.resources),
+            tuple(name for name in self.removed if subscription.includes(name)),
+        )
+
+
+NO_CHANGES = Changes()
+
+MAX_KEPT = 16
+"""Changes that a set keeps. Most clients have the set before it and request the same names. Each
+client that does not respond may need others."""
+
+
+class _Derived:
+    """What is computed from a set when a client first needs it."""
+
+    __slots__ = ("changes", "everything", "expiring", "named", "names")
+
+    def __init__(self) -> None:
+        self.names: frozenset[str] | None = None
+        self.everything: Changes | None = None
+        self.expiring: Resources | None = None
+        self.changes: dict[bytes, Changes] = {}
+        self.named: dict[frozenset[str], Changes] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class ResourceSet:
     """All resources of one type."""
 
     resources: Resources
     version: TypeVersion
+    _derived: _Derived = field(default_factory=_Derived, init=False, repr=False, compare=False)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of the resources."""
+        if self._derived.names is None:
+            self._derived.names = shared_names(frozenset(self.resources))
+        return self._derived.names
+
+    @property
+    def everything(self) -> Changes:
+        """All resources, for a client that has none."""
+        if self._derived.everything is None:
+            self._derived.everything = Changes(self.resources)
+        return self._derived.everything
+
+    @property
+    def expiring(self) -> Resources:
+        """The resources with a TTL."""
+        if self._derived.expiring is None:
+            self._derived.expiring = {
+                name: each for name, each in self.resources.items() if each.ttl is not None
+            }
+        return self._derived.expiring
+
+    def changes_since(self, older: "ResourceSet") -> Changes:
+        """What a client needs that has the resources of an older set. Computed once."""
+        if older.version == self.version:
+            return NO_CHANGES
+        changes = self._derived.changes.get(older.version.digest)
+        if changes is None:
+            changes = self._compare(older.resources)
+            _keep(self._derived.changes, older.version.digest, changes)
+        return changes
+
+    def named(self, names: frozenset[str]) -> Changes:
+        """The resources with these names, and those of the names that have none."""
+        changes = self._derived.named.get(names)
+        if changes is None:
+            found = {name: self.resources[name] for name in names if name in self.resources}
+            changes = Changes(found, tuple(names.difference(found)))
+            _keep(self._derived.named, names, changes)
+        return changes
+
+    def _compare(self, older: Resources) -> Changes:
+        changed = {
+            name: resource
+            for name, resource in self.resources.items()
+            if (before := older.get(name)) is not resource
+            and (before is None or before.version != resource.version)
+        }
+        return Changes(changed, tuple(name for name in older if name not in self.resources))
 
     @property
     def published(self) -> bool:
@@ -83,6 +191,12 @@ class ResourceSet:
         digest = hashlib.sha256(json.dumps(names).encode())
         digest.update(b"".join([resources[name].version for name in names]))
         return cls(resources, TypeVersion(digest.digest(), info))
+
+
+def _keep(known: dict[Key, Changes], key: Key, changes: Changes) -> None:
+    if len(known) == MAX_KEPT:
+        del known[next(iter(known))]
+    known[key] = changes
 
 
 @dataclass(frozen=True, slots=True)

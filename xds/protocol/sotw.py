@@ -15,11 +15,8 @@ from dataclasses import dataclass
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
 from xds.protocol.snapshot import Resources, Snapshot, TypeVersion
-from xds.protocol.stream import Acknowledgement, Stream, TypeState
+from xds.protocol.stream import SENDS_IN_TTL, Acknowledgement, Stream, TypeState
 from xds.protocol.subscription import Subscription
-
-SENDS_IN_TTL = 3
-"""How often a resource is sent within its TTL, so that a late response does not end it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +80,7 @@ class SotwStream(Stream):
             if state is None:
                 continue
             changed = self._is_due(state, snapshot)
-            if changed or _must_renew(state, clock):
+            if changed or state.must_renew(clock):
                 yield self._send(state, snapshot, clock, renewal=not changed)
 
     def _is_due(self, state: TypeState, snapshot: Snapshot) -> bool:
@@ -110,8 +107,3 @@ class SotwStream(Stream):
         state.renew_at = clock + min(ttls) / SENDS_IN_TTL if ttls else None
         state.renewal = renewal
         return SotwResponse(subscription.type, resource_set.version, state.nonce, subscribed)
-
-
-def _must_renew(state: TypeState, clock: float) -> bool:
-    """Whether resources must be sent again now because of their TTL."""
-    return not state.outstanding and state.renew_at is not None and clock >= state.renew_at

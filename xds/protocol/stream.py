@@ -1,6 +1,6 @@
 """The state of a client's stream: what the client has subscribed to, accepted and rejected.
 
-Every variant of the xDS protocol has this state. `sotw` has the rules of one variant.
+Every variant of the xDS protocol has this state. `sotw` and `delta` have the rules of one each.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,9 @@ from xds.protocol.subscription import Subscription
 
 MAX_REASON = 4096
 """Characters of a NACK's reason that are kept: Envoy names every resource that it rejects."""
+
+SENDS_IN_TTL = 3
+"""How often a resource is sent within its TTL, so that a late response does not end it."""
 
 
 class Acknowledgement(Enum):
@@ -49,11 +52,19 @@ class TypeState:
     renew_at: float | None = None
     renewal: bool = False
 
+    def must_renew(self, clock: float) -> bool:
+        """Whether resources must be sent again now because of their TTL."""
+        return not self.outstanding and self.renew_at is not None and clock >= self.renew_at
+
+    def accept(self) -> None:
+        """Record that the client needs no response to have the version that was sent last."""
+        self.acked, self.nacked, self.reason = self.sent, None, None
+
     def acknowledge(self, error: str | None, now: float) -> Acknowledgement:
         """Record an ACK (no error) or a NACK of the last response."""
         self.outstanding, self.at = False, now
         if error is None:
-            self.acked, self.nacked, self.reason = self.sent, None, None
+            self.accept()
             return Acknowledgement.ACK
         self.nacked, self.reason = self.sent, printable(error, MAX_REASON) or "no reason given"
         return Acknowledgement.NACK
@@ -61,8 +72,13 @@ class TypeState:
 
 @dataclass(slots=True)
 class Stream:
-    """The state of one client's stream, by resource type."""
+    """The state of one client's stream, by resource type.
 
+    `aggregated`: the stream may have several types. Otherwise it is that of a type's own service,
+    and the client has other streams for the types that the resources refer to.
+    """
+
+    aggregated: bool = True
     types: dict[ResourceType, TypeState] = field(default_factory=dict)
 
     @property
@@ -87,7 +103,7 @@ class Stream:
     def _in_sync(self, resource_type: ResourceType, snapshot: Snapshot) -> bool:
         if not snapshot.types[resource_type].published:
             return True
-        if self._must_subscribe(resource_type, snapshot):
+        if self.aggregated and self._must_subscribe(resource_type, snapshot):
             return False
         state = self.types.get(resource_type)
         if state is None or state.subscription.empty:
@@ -95,15 +111,18 @@ class Stream:
         return (
             (state.renewal or not state.outstanding)
             and not state.due
-            and state.acked == snapshot.types[resource_type].version
+            and self._has_accepted(state, snapshot)
         )
+
+    def _has_accepted(self, state: TypeState, snapshot: Snapshot) -> bool:
+        return state.acked == snapshot.types[state.subscription.type].version
 
     def _must_subscribe(self, resource_type: ResourceType, snapshot: Snapshot) -> bool:
         """Whether the client has subscribed to the referrer, but not to each of these resources."""
         referrer = resource_type.referrer
         if referrer is None or referrer not in self.types or not snapshot.types[referrer].resources:
             return False
-        names = snapshot.types[resource_type].resources
+        names = snapshot.types[resource_type].names
         if not names:
             return False
         state = self.types.get(resource_type)

@@ -79,7 +79,7 @@ class Rollout:
     @property
     def in_sync(self) -> bool:
         """Whether no rollout is running and every node has accepted the published snapshot."""
-        return self.step is None and not self._nodes.out_of_sync(ALL)
+        return self.step is None and self._nodes.all_in_sync(ALL)
 
     def submit(self, compiled: CompiledConfig, *, renewal: bool = False) -> None:
         """Roll out this config next. A running rollout ends at its current step.
@@ -132,7 +132,7 @@ class Rollout:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._ack_timeout):
                 while self._nodes.nack() is None and not self._submitted.is_set():
-                    if not self._nodes.out_of_sync(types):
+                    if self._nodes.all_in_sync(types):
                         return []
                     self._nodes.progress.clear()
                     await first(self._nodes.progress.wait(), self._submitted.wait())

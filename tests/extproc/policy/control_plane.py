@@ -9,7 +9,7 @@ from pathlib import Path
 from sluice.config import PolicyDocument
 from xds.protocol import resource_types
 from xds.protocol.nodes import Node, Nodes
-from xds.protocol.server import AdsServer
+from xds.protocol.server import XdsServer
 from xds.protocol.snapshot import Resource, Snapshot
 from xds.resources.policy import policy as policy_message
 
@@ -61,7 +61,7 @@ async def control_plane(directory: Path) -> AsyncIterator[ControlPlane]:
     """Run a control plane while the block runs. Its address depends only on the directory."""
     address = f"unix:{directory}/xds"
     nodes = Nodes(time.time)
-    server = AdsServer(nodes, address)
+    server = XdsServer(nodes, address)
     await server.start()
     try:
         yield ControlPlane(address, nodes)

@@ -31,7 +31,7 @@ from tests.integration.gateway import free_ports
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
 from xds.protocol.resource_types import ResourceType
-from xds.protocol.server import AdsServer
+from xds.protocol.server import XdsServer
 from xds.protocol.snapshot import Resource, Resources, Snapshot
 from xds.resources.compiled import CompiledConfig, compile_config
 from xds.resources.proto_messages import header, serialized
@@ -142,7 +142,7 @@ class EqualityGateway:
         for child in children:
             processes.push_async_callback(child.stop)
             await child.start()
-        xds = AdsServer(self._nodes, self._started.control_plane.xds)
+        xds = XdsServer(self._nodes, self._started.control_plane.xds)
         await xds.start()
         processes.push_async_callback(xds.stop)
         self._rolling_out = asyncio.create_task(self._rollout.run())

@@ -8,12 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.contract.latency import BINS, bin_start, latency_bin
+from sluice.contract.traffic import BINS, REPORT_INTERVAL, bin_start, latency_bin
 from xds.envoys.histogram import Histogram
 from xds.envoys.observations import (
     FORGET_AFTER,
     MAX_WINDOW,
-    REPORT_INTERVAL,
     SILENT_AFTER,
     BreakerState,
     BreakerView,
@@ -252,10 +251,11 @@ def test_a_breaker_is_unknown_without_workers_and_closed_if_none_reports_it() ->
     assert seen.breaker("m", "v1", START) == BreakerView(BreakerState.OPEN, 0.5, 40)
     assert seen.not_closed(START) == {"m/v1": BreakerView(BreakerState.OPEN, 0.5, 40)}
     second.report(START + 2, {})
-    assert not seen.not_closed(START + 2)
+    assert seen.not_closed(START + 2) == {}
     first.leave(START + 3)
     second.leave(START + 3)
     assert seen.breaker("m", "v1", START + 3) is None
+    assert seen.not_closed(START + 3) is None
 
 
 def test_bins_are_contiguous_and_narrow() -> None:

@@ -11,15 +11,15 @@ import pytest
 
 from protos.load_stats_pb2 import LoadStatsRequest, LoadStatsResponse
 from protos.observations_pb2 import BreakerState, Received, Report
-from sluice.contract.latency import BINS, latency_bin
 from sluice.contract.paths import LOAD_METHOD, LOAD_SERVICE, OBSERVATIONS
+from sluice.contract.traffic import BINS, latency_bin
 from xds.envoys import observations
 from xds.envoys.load_reports import LoadReportReader
 from xds.envoys.observations import SILENT_AFTER, BreakerView, Observations
 from xds.envoys.reports import BURST, MAX_COUNT, ReportService
 from xds.envoys.worker_reports import WorkerReportReader
 from xds.protocol.nodes import Nodes
-from xds.protocol.server import AdsServer
+from xds.protocol.server import XdsServer
 
 LOAD = f"/{LOAD_SERVICE}/{LOAD_METHOD}"
 Call = grpc.aio.StreamStreamCall[bytes, bytes]
@@ -36,7 +36,7 @@ class Plane:
             ReportService(self.observations, WorkerReportReader()),
         ]
         self._address = f"unix:{directory}/xds"
-        self.server = AdsServer(Nodes(time.time), self._address, self.services)
+        self.server = XdsServer(Nodes(time.time), self._address, self.services)
 
     async def __aenter__(self) -> "Plane":
         await self.server.start()

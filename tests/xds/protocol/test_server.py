@@ -16,7 +16,7 @@ from protos.discovery_pb2 import Resource as DiscoveryResource
 from sluice.contract.paths import ADS_METHOD, ADS_SERVICE
 from xds.protocol import request_log, resource_types, server
 from xds.protocol.nodes import Nodes
-from xds.protocol.server import AdsServer
+from xds.protocol.server import XdsServer
 from xds.protocol.snapshot import Resource, Snapshot
 
 
@@ -32,7 +32,7 @@ async def send(directory: Path, messages: Iterable[bytes], nacks: int = 0) -> gr
     resources = {resource_types.LISTENER: {"a": Resource.of(b"listener")}}
     nodes.publish(Snapshot.of(resources, "v1"))
     address = f"unix:{directory}/xds"
-    server = AdsServer(nodes, address)
+    server = XdsServer(nodes, address)
     await server.start()
     responses: asyncio.Queue[DiscoveryResponse] = asyncio.Queue()
 
@@ -105,7 +105,7 @@ def test_a_stop_ends_each_stream_with_ok(tmp_path: Path) -> None:
     async def status_after_stop() -> grpc.StatusCode:
         nodes = Nodes(time.time)
         address = f"unix:{tmp_path}/xds"
-        ads = AdsServer(nodes, address)
+        ads = XdsServer(nodes, address)
         await ads.start()
         async with grpc.aio.insecure_channel(address) as channel:
             method = channel.stream_stream(f"/{ADS_SERVICE}/{ADS_METHOD}")
@@ -148,7 +148,7 @@ def test_a_client_that_is_stopped_is_disconnected(
 
     async def until_disconnected() -> None:
         address, nodes = f"unix:{tmp_path}/xds", Nodes(time.time)
-        ads = AdsServer(nodes, address)
+        ads = XdsServer(nodes, address)
         await ads.start()
         stopped = await open_stream(address)
         try:
@@ -167,7 +167,7 @@ async def first_response(directory: Path, resources: dict[str, Resource]) -> Dis
     nodes = Nodes(time.time)
     nodes.publish(Snapshot.of({resource_types.LISTENER: resources}, "v1"))
     address = f"unix:{directory}/xds"
-    server = AdsServer(nodes, address)
+    server = XdsServer(nodes, address)
     await server.start()
     try:
         async with grpc.aio.insecure_channel(address) as channel:

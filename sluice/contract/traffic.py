@@ -1,9 +1,13 @@
-"""Bins of latencies: each octave of microseconds has eight, so a bin is at most 12.5 % wide.
+"""What workers report to the control plane about the traffic: how often, and the bins of latencies.
 
-Callout workers count latencies in these bins, and the control plane adds the counts of all workers.
+Each octave of microseconds has eight bins, so a bin is at most 12.5 % wide. The control plane adds
+the counts of all workers.
 """
 
 from typing import Final
+
+REPORT_INTERVAL: Final = 2.0
+"""Seconds between two reports of a worker or of an Envoy."""
 
 MAX_MICROS: Final = (1 << 32) - 1
 """Microseconds: more than an hour. Longer latencies are in the last bin."""

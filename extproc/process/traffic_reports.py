@@ -1,0 +1,107 @@
+"""Reports to the control plane what a worker has seen (protos/observations.proto).
+
+A report that the control plane has not confirmed is sent again on the next stream, with the same
+number. Meanwhile, the counts of the next report add up.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable
+from typing import Final, NoReturn
+
+from google.protobuf.message import DecodeError
+
+from extproc.breaker import Breaker
+from extproc.rpc import RpcError
+from extproc.telemetry.traffic import TrafficCounts
+from extproc.transport.aio.client import ClientCall, ClientLimits, open_call
+from protos.base_pb2 import Node
+from protos.observations_pb2 import BreakerState, Received, Report
+from sluice.contract.paths import OBSERVATIONS
+from sluice.contract.traffic import REPORT_INTERVAL
+
+log = logging.getLogger(__name__)
+
+LIMITS: Final = ClientLimits(max_message=1 << 10)
+"""The control plane only confirms reports."""
+
+CONFIRMATION_TIMEOUT: Final = 10.0
+"""Seconds until a report is sent again on another stream."""
+
+
+class TrafficReporter:
+    """Sends the reports of one worker process. `clock` returns monotonic seconds."""
+
+    def __init__(
+        self,
+        node: Node,
+        counts: TrafficCounts,
+        breakers: Callable[[], Iterable[BreakerState]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._node = node
+        self._counts = counts
+        self._breakers = breakers
+        self._clock = clock
+        self._process = random.getrandbits(64)
+        self._number = 0
+        self._unconfirmed: Report | None = None
+        self._since = self._next_since = clock()
+
+    async def run(self, address: str) -> NoReturn:
+        """Report, and connect again whenever the stream ends, until cancelled."""
+        while True:
+            try:
+                call = await open_call(address, OBSERVATIONS, LIMITS)
+                try:
+                    await self._report(call)
+                finally:
+                    call.close()
+            except (RpcError, OSError, DecodeError) as error:
+                # The subscriber to the policy logs why the control plane does not respond.
+                log.debug("reports to the control plane %s: %s", address, error)
+            await asyncio.sleep(REPORT_INTERVAL)
+
+    async def _report(self, call: ClientCall) -> None:
+        """Send reports on one stream until it ends."""
+        node: Node | None = self._node
+        while True:
+            report = self._unconfirmed or self._next()
+            report.seconds = self._clock() - self._since
+            del report.breakers[:]
+            report.breakers.extend(self._breakers())
+            if node is None:
+                report.ClearField("node")
+            else:
+                report.node.CopyFrom(node)
+            call.send(report.SerializeToString())
+            async with asyncio.timeout(CONFIRMATION_TIMEOUT):
+                response = await call.receive()
+            if response is None:
+                return
+            if Received.FromString(response).number == report.number:
+                self._unconfirmed, self._since, node = None, self._next_since, None
+            await asyncio.sleep(REPORT_INTERVAL)
+
+    def _next(self) -> Report:
+        self._number += 1
+        self._next_since = self._clock()
+        self._unconfirmed = Report(
+            process=self._process, number=self._number, versions=self._counts.take()
+        )
+        return self._unconfirmed
+
+
+def breaker_states(breaker: Breaker, now: float) -> Iterable[BreakerState]:
+    """The breakers that are not closed."""
+    for cluster in list(breaker.not_closed):
+        summary = breaker.summary(now, cluster)
+        if summary is not None:
+            yield BreakerState(
+                cluster=cluster,
+                state=summary.state.name,
+                error_rate=summary.error_rate,
+                requests=summary.volume,
+            )

@@ -1,0 +1,279 @@
+"""The rules of the incremental variant of the xDS protocol, on one stream, without I/O.
+
+A response carries the resources that have changed, the names of those that are gone, and a nonce. A
+client subscribes to names and unsubscribes from names, and acknowledges a response by its nonce.
+Changes of a subscription count also in a request with an old nonce, because no later request
+repeats them.
+
+The state of a client refers to the `ResourceSet` that it has, instead of a version for each
+resource. So a thousand clients share the resources, their differences and their serialized
+responses.
+
+At most one response of a type is outstanding. After a NACK, the next version carries the resources
+of the rejected response again, changed or not: the client may use all of them, some or none.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from xds.protocol import resource_types
+from xds.protocol.resource_types import ResourceType
+from xds.protocol.snapshot import NO_CHANGES, Changes, ResourceSet, Snapshot, TypeVersion
+from xds.protocol.stream import SENDS_IN_TTL, Acknowledgement, Stream, TypeState
+from xds.protocol.subscription import (
+    MAX_NAMES,
+    WILDCARD,
+    OverLimitError,
+    Subscription,
+    shared_names,
+)
+
+_DEPENDENTS: Mapping[ResourceType, ResourceType] = {
+    each.referrer: each for each in resource_types.ALL if each.warms_referrer and each.referrer
+}
+"""The type that warms the resources of another one, by that type."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaRequest:
+    """A DeltaDiscoveryRequest. `error` is `error_detail.message`; None without `error_detail`.
+
+    `versions`: `initial_resource_versions`, what the client has from an earlier stream.
+    """
+
+    type: ResourceType
+    subscribe: Sequence[str] = ()
+    unsubscribe: Sequence[str] = ()
+    nonce: str = ""
+    error: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaResponse:
+    """A DeltaDiscoveryResponse to send."""
+
+    type: ResourceType
+    version: TypeVersion
+    nonce: str
+    changes: Changes
+
+
+@dataclass(slots=True)
+class _Known:
+    """What a client knows of one type.
+
+    `resources`: the set of which it has every subscribed resource, apart from `rejected`. None
+    before the first response; `versions` are then those of an earlier stream.
+    `told`: names whose state must be sent even if it has not changed (`*`: all of them).
+    `last`: the outstanding response. `rejected`: names in the responses that it has rejected.
+    """
+
+    versions: Mapping[str, str]
+    resources: ResourceSet | None = None
+    told: set[str] = field(default_factory=set)
+    last: Changes = NO_CHANGES
+    rejected: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class DeltaStream(Stream):
+    """One client's stream."""
+
+    _known: dict[ResourceType, _Known] = field(default_factory=dict)
+    _responses: int = 0
+    _warming: dict[ResourceType, frozenset[str]] = field(default_factory=dict)
+    """Names that warm resources sent on this stream, of types not subscribed to yet."""
+
+    def on_request(self, request: DeltaRequest, now: float) -> Acknowledgement:
+        """Process a request. Raises OverLimitError if the request exceeds a limit."""
+        state = self.types.get(request.type)
+        if state is None:
+            self._subscribe(request)
+            return Acknowledgement.NONE
+        known, acknowledgement = self._known[request.type], Acknowledgement.NONE
+        if state.outstanding and request.nonce == state.nonce:
+            acknowledgement = _acknowledge(state, known, request.error, now)
+        known.told |= state.subscription.change(request.subscribe, request.unsubscribe)
+        state.due = state.due or bool(known.told)
+        return acknowledgement
+
+    def _subscribe(self, request: DeltaRequest) -> None:
+        """Process the first request of a type."""
+        if len(request.versions) > MAX_NAMES:
+            raise OverLimitError(f"more than {MAX_NAMES} resource versions in one request")
+        subscription = Subscription(request.type)
+        subscription.begin(request.subscribe, request.unsubscribe)
+        versions = {}
+        warming = self._warming.pop(request.type, frozenset())
+        if not self._warms_unknown(request.type):
+            versions = {
+                name: version for name, version in request.versions.items() if name not in warming
+            }
+        self.types[request.type] = TypeState(subscription)
+        self._known[request.type] = _Known(versions)
+
+    def _warms_unknown(self, resource_type: ResourceType) -> bool:
+        """Whether resources of the client may be warming that this stream does not know.
+
+        Envoy does not request clusters again while one is warming. With its endpoints of an earlier
+        stream, it would warm for ever (https://github.com/envoyproxy/envoy/issues/36951).
+        """
+        return (
+            self.aggregated
+            and resource_type.warms_referrer
+            and resource_type.referrer not in self.types
+        )
+
+    def responses(self, snapshot: Snapshot, clock: float) -> Iterator[DeltaResponse]:
+        """The responses that are due, in push order. Taking a response records it as sent.
+
+        `clock`: monotonic seconds. A new version that changes nothing for the client is recorded as
+        accepted.
+        """
+        for resource_type in resource_types.ALL:
+            state = self.types.get(resource_type)
+            if state is None or state.outstanding or not snapshot.types[resource_type].published:
+                continue
+            if not self._has_turn(state, snapshot):
+                continue
+            resources = snapshot.types[resource_type]
+            changes = _due(state, self._known[resource_type], resources)
+            renewal = changes is None and state.must_renew(clock)
+            if renewal:
+                changes = Changes(state.subscription.select(resources.expiring))
+            if changes is not None:
+                yield self._send(state, snapshot, changes, clock, renewal=renewal)
+            elif state.sent != resources.version or state.due:
+                _record(state, self._known[resource_type], resources)
+                _set_timer(state, resources, clock)
+                state.accept()
+
+    def _has_turn(self, state: TypeState, snapshot: Snapshot) -> bool:
+        """Whether the referrer's update has been sent, or the client waits for this response."""
+        resource_type = state.subscription.type
+        referrer = resource_type.referrer
+        if state.due or not resource_type.after_referrer or referrer is None:
+            return True
+        if referrer not in self.types:
+            return True
+        return self.types[referrer].sent == snapshot.types[referrer].version
+
+    def _send(
+        self,
+        state: TypeState,
+        snapshot: Snapshot,
+        changes: Changes,
+        clock: float,
+        *,
+        renewal: bool,
+    ) -> DeltaResponse:
+        resource_type = state.subscription.type
+        resources, known = snapshot.types[resource_type], self._known[resource_type]
+        if not renewal:
+            self._warm(resource_type, changes, snapshot)
+        _record(state, known, resources)
+        _set_timer(state, resources, clock, renewal=renewal)
+        self._responses += 1
+        state.nonce, state.outstanding, state.renewal = str(self._responses), True, renewal
+        known.last = changes
+        return DeltaResponse(resource_type, resources.version, state.nonce, changes)
+
+    def _warm(self, resource_type: ResourceType, changes: Changes, snapshot: Snapshot) -> None:
+        """Let the resources follow that changed resources of their referrer wait for."""
+        dependent = _DEPENDENTS.get(resource_type)
+        if dependent is None:
+            return
+        state = self.types.get(dependent)
+        if state is None:
+            warming = self._warming.get(dependent, frozenset())
+            self._warming[dependent] = shared_names(warming.union(changes.resources))
+            return
+        # Names that the client has not subscribed to yet follow when it does.
+        names, resources = state.subscription.names, snapshot.types[dependent].resources
+        waiting = {name for name in changes.resources if name in names and name in resources}
+        self._known[dependent].told |= waiting
+        state.due = state.due or bool(waiting)
+
+    def _has_accepted(self, state: TypeState, snapshot: Snapshot) -> bool:
+        resource_type = state.subscription.type
+        resources, known = snapshot.types[resource_type], self._known[resource_type]
+        if state.acked == resources.version:
+            return True
+        return (
+            state.nacked is None
+            and known.resources is not None
+            and not _due(state, known, resources)
+        )
+
+
+def _acknowledge(state: TypeState, known: _Known, error: str | None, now: float) -> Acknowledgement:
+    """Record an ACK or a NACK of the outstanding response."""
+    last, known.last = known.last, NO_CHANGES
+    if error is not None:
+        known.rejected = known.rejected.union(last.resources, last.removed)
+    elif known.rejected:
+        # An earlier response of the same version stays rejected.
+        state.outstanding, state.at = False, now
+        return Acknowledgement.ACK
+    return state.acknowledge(error, now)
+
+
+def _due(state: TypeState, known: _Known, resources: ResourceSet) -> Changes | None:
+    """What must be sent; None if nothing. It may be empty: a client waits for a first response."""
+    subscription = state.subscription
+    if known.resources is None:
+        return _first(subscription, known.versions, resources)
+    since = resources.changes_since(known.resources)
+    if WILDCARD in known.told:
+        everything = resources.everything.select(subscription).resources
+        return Changes(everything, since.select(subscription).removed)
+    changes, names = since.select(subscription), set(filter(subscription.includes, known.told))
+    if state.nacked != resources.version:
+        names.update(filter(subscription.includes, known.rejected))
+    if not names:
+        return changes or None
+    named = resources.named(frozenset(names))
+    return named | changes if changes else named
+
+
+def _first(
+    subscription: Subscription, versions: Mapping[str, str], resources: ResourceSet
+) -> Changes | None:
+    """The first response of a type; None if the client has everything from an earlier stream."""
+    selected = resources.everything.select(subscription).resources
+    removed = subscription.names - resources.names
+    if not versions and not removed:
+        changes = resources.everything.select(subscription)
+    else:
+        # A resource with a TTL may end at any time.
+        changed = {
+            name: resource
+            for name, resource in selected.items()
+            if versions.get(name) != resource.version_text or resource.ttl is not None
+        }
+        gone = (name for name in versions if name not in resources.resources)
+        changes = Changes(changed, tuple(removed.union(filter(subscription.includes, gone))))
+    # Without a response, Envoy waits when there are no clusters.
+    return changes if changes or (subscription.wildcard and not versions) else None
+
+
+def _record(state: TypeState, known: _Known, resources: ResourceSet) -> None:
+    """Record that the client has these resources, apart from what a response carries or carried."""
+    if state.nacked != resources.version:
+        known.rejected = frozenset()
+    known.resources, known.versions = resources, {}
+    known.told = set()
+    state.sent, state.due = resources.version, False
+
+
+def _set_timer(
+    state: TypeState, resources: ResourceSet, clock: float, *, renewal: bool = False
+) -> None:
+    """Set when the resources with a TTL must be sent again."""
+    ttls = [each.ttl for each in state.subscription.select(resources.expiring).values() if each.ttl]
+    if not ttls:
+        state.renew_at = None
+        return
+    at = clock + min(ttls) / SENDS_IN_TTL
+    state.renew_at = at if renewal or state.renew_at is None else min(at, state.renew_at)

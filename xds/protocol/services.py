@@ -1,0 +1,57 @@
+"""The gRPC services of xDS: ADS for all types together, and one service for each type of Envoy.
+
+Each service has a method for each variant of the protocol.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from protos.discovery_pb2 import (
+    DeltaDiscoveryRequest,
+    DeltaDiscoveryResponse,
+    DiscoveryRequest,
+    DiscoveryResponse,
+)
+from sluice.contract.paths import ADS_DELTA_METHOD, ADS_METHOD, ADS_SERVICE
+from xds.protocol import resource_types
+from xds.protocol.encoding import ResponseEncoder
+from xds.protocol.exchange import DeltaExchange, Exchange, SotwExchange
+from xds.protocol.resource_types import ResourceType
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A variant of the protocol: its messages, and the exchange on a stream.
+
+    The arguments of `exchange`: the encoder, and whether the stream may have several types.
+    """
+
+    request: type[DiscoveryRequest] | type[DeltaDiscoveryRequest]
+    response: type[DiscoveryResponse] | type[DeltaDiscoveryResponse]
+    exchange: Callable[[ResponseEncoder, bool], Exchange]
+
+
+SOTW: Final = Variant(DiscoveryRequest, DiscoveryResponse, SotwExchange)
+DELTA: Final = Variant(DeltaDiscoveryRequest, DeltaDiscoveryResponse, DeltaExchange)
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryService:
+    """A gRPC service. `type`: the only type that it serves; None for ADS."""
+
+    name: str
+    type: ResourceType | None
+    methods: Mapping[str, Variant]
+
+
+SERVICES: Final = (
+    DiscoveryService(ADS_SERVICE, None, {ADS_METHOD: SOTW, ADS_DELTA_METHOD: DELTA}),
+    *(
+        DiscoveryService(
+            each.service, each, {f"Stream{each.method}": SOTW, f"Delta{each.method}": DELTA}
+        )
+        for each in resource_types.ALL
+        if each.service
+    ),
+)
