@@ -25,6 +25,11 @@ def register(commands: Subcommands) -> None:
     )
     config_argument(envoy, "config of the gateway")
     envoy.add_argument("--node-id", default="envoy", help="node ID of the Envoy")
+    envoy.add_argument(
+        "--with-secrets", action="store_true",
+        help="include the keys of client certificates and the values of headers_from_secret; "
+        "without it, keys are names of files, and values are (redacted)",
+    )  # fmt: skip
     _format_option(envoy)
     limits = command(
         exports, "ratelimit", _rate_limits,
@@ -53,13 +58,11 @@ def _envoy(options: argparse.Namespace) -> int:
     from sluice.cli.export.envoy import static_bootstrap
 
     loaded = _load(options)
-    for model, version in loaded.secrets.versions:
-        raise UsageError(
-            f"models.{model}.versions.{version} has tls or headers_from_secret, and only a control "
-            "plane sends these secrets to Envoy",
-            hint="remove these keys, or run Envoy with the control plane (`sluice bootstrap`)",
-        )
-    bootstrap = static_bootstrap(loaded, options.node_id)
+    bootstrap = static_bootstrap(loaded, options.node_id, with_secrets=options.with_secrets)
+    if not options.with_secrets and any(
+        version.headers_from_secret for _, version in loaded.config.versions()
+    ):
+        show_note("the values of headers_from_secret are (redacted); --with-secrets includes them")
     print(serialized(options.output, bootstrap), end="")
     return 0
 

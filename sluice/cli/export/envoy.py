@@ -3,10 +3,8 @@
 The workers of the callout still decide: the static Envoy calls them at the addresses in the config.
 """
 
-import importlib
-import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 import betterproto2
 import yaml
@@ -15,16 +13,16 @@ from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
 from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
+from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import Secret
 
 from sluice.bootstrap import render
+from sluice.cli.export.messages import Json, message_json, objects
+from sluice.cli.export.secrets import named_secrets
 from sluice.config.checked import LoadedConfig
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
 from xds.protocol.snapshot import Snapshot
 from xds.resources.compiled import compile_config
-
-# Any: JSON, in the mapping of protobuf.
-Json = dict[str, Any]
 
 _KINDS: Final[dict[ResourceType, type[betterproto2.Message]]] = {
     resource_types.CLUSTER: Cluster,
@@ -32,23 +30,15 @@ _KINDS: Final[dict[ResourceType, type[betterproto2.Message]]] = {
     resource_types.LISTENER: Listener,
     resource_types.EXTENSION: TypedExtensionConfig,
     resource_types.ROUTE: RouteConfiguration,
+    resource_types.SECRET: Secret,
 }
 """The types of the resources for Envoy."""
 
-_PACKED = re.compile(rb"type\.googleapis\.com/([A-Za-z0-9_.]+)\.[A-Za-z0-9_]+")
-"""The package of a message in a google.protobuf.Any."""
 
+def static_bootstrap(loaded: LoadedConfig, node_id: str, *, with_secrets: bool) -> Json:
+    """The config as JSON, with the content of keys and headers only if `with_secrets`.
 
-_MISSPELT: Final = {
-    "consecutive_5_xx": "consecutive_5xx",
-    "enforcing_consecutive_5_xx": "enforcing_consecutive_5xx",
-}
-"""Names of fields that betterproto2 does not write as in Envoy's API."""
-
-
-def static_bootstrap(loaded: LoadedConfig, node_id: str) -> Json:
-    """The config as JSON. The issuers with a `jwks_uri` have no keys in it: the callout verifies
-    their tokens.
+    The issuers with a `jwks_uri` have no keys in it: the callout verifies their tokens.
     """
     snapshot = compile_config(loaded, loaded.config).snapshot
     found = {each: dict(_resources(snapshot, each)) for each in _KINDS}
@@ -61,24 +51,13 @@ def static_bootstrap(loaded: LoadedConfig, node_id: str) -> Json:
     static["clusters"] = [*used, *(_with_endpoints(each, endpoints) for each in clusters)]
     routes, extensions = found[resource_types.ROUTE], found[resource_types.EXTENSION]
     static["listeners"] = list(found[resource_types.LISTENER].values())
-    for settings in _objects(static["listeners"]):
+    secrets = list(found[resource_types.SECRET].values())
+    static["secrets"] = secrets if with_secrets else named_secrets(loaded)
+    for settings in objects(static):
+        settings.pop("sds_config", None)  # without it, a name is that of a static secret
         _contain_routes(settings, routes)
         _contain_extension(settings, extensions)
     return bootstrap
-
-
-def message_json(kind: type[betterproto2.Message], body: bytes) -> Json:
-    """A serialized message as JSON, with the messages in it that travel in an `Any`."""
-    for package in set(_PACKED.findall(body)):
-        # A message is known when its module has been imported.
-        importlib.import_module(f"envoy_data_plane.{package.decode()}")
-    found: Json = kind.parse(body).to_dict(casing=betterproto2.Casing.SNAKE)
-    for each in _objects(found):
-        if each.get("@type") == "":
-            del each["@type"]  # an empty google.protobuf.Any
-        for wrong in _MISSPELT.keys() & each.keys():
-            each[_MISSPELT[wrong]] = each.pop(wrong)
-    return found
 
 
 def _resources(snapshot: Snapshot, each: ResourceType) -> Iterator[tuple[str, Json]]:
@@ -105,15 +84,3 @@ def _contain_extension(settings: Json, extensions: dict[str, Json]) -> None:
     if "config_discovery" in settings:
         del settings["config_discovery"]
         settings["typed_config"] = extensions[settings["name"]]["typed_config"]
-
-
-def _objects(value: object) -> Iterator[Json]:
-    """All objects in a JSON value. The caller may change each."""
-    inner: list[object] = []
-    if isinstance(value, dict):
-        yield value
-        inner = list(value.values())
-    elif isinstance(value, list):
-        inner = value
-    for each in inner:
-        yield from _objects(each)

@@ -1,5 +1,6 @@
 """What `sluice export` prints is accepted by the programs that read it, and has no secrets."""
 
+import base64
 import json
 import subprocess
 from pathlib import Path
@@ -20,6 +21,9 @@ REFERENCES = {
 """Keys of a config that needs a control plane."""
 
 
+SECRET = "hunter2-secret-of-the-upstream"
+
+
 @pytest.fixture(scope="module")
 def every_rule_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A config with all kinds of routes, TLS, limits and a host name."""
@@ -30,20 +34,43 @@ def every_rule_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config["listener"] = {"tls": {"certificate": "cert.pem", "private_key": "key.pem"}}
     by_name = {"v1": {"endpoints": [{"address": "models.example.com:9001"}]}}
     config["models"]["named"] = {"versions": by_name}
+    (folder / "header").write_text(SECRET)
+    config["models"]["tls"] = {
+        "versions": {
+            "v1": {
+                "endpoints": [{"address": "models.example.com:443"}],
+                "tls": {"ca": "cert.pem", "certificate": "cert.pem", "private_key": "key.pem"},
+                "headers_from_secret": {"x-upstream-key": {"file": "header"}},
+            },
+            "v2": {"endpoints": [{"address": "10.0.0.9:443"}], "tls": {"server_name": "a.test"}},
+        },
+        "stable": "v1",
+    }
     config["limits"] = {"models": {"m": {"rate": 10, "burst": 20}}}
     file = folder / "gateway.yaml"
     file.write_text(yaml.safe_dump(config))
     return file
 
 
-@pytest.mark.parametrize("output", ["yaml", "json"])
+@pytest.mark.parametrize(
+    ("output", "option"), [("yaml", None), ("json", None), ("yaml", "--with-secrets")]
+)
 def test_envoy_accepts_the_static_config(
-    output: str, every_rule_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    output: str,
+    option: str | None,
+    every_rule_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(["export", "envoy", str(every_rule_file), "--output", output]) == 0
+    options = [] if option is None else [option]
+    assert main(["export", "envoy", str(every_rule_file), "--output", output, *options]) == 0
     text = capsys.readouterr().out
     assert API_KEY_HASH not in text
+    secrets = (SECRET.encode(), private_key())
+    for secret in secrets:
+        assert (base64.b64encode(secret).decode() in text) == (option is not None)
     assert "PRIVATE KEY" not in text
+    assert SECRET not in text
     static = tmp_path / f"static.{output}"
     static.write_text(text)
     ran = subprocess.run(
