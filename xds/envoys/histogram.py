@@ -2,7 +2,7 @@
 and the largest latency."""
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from sluice.contract.traffic import bin_start
 
@@ -16,15 +16,17 @@ class Histogram:
         self._first = 0
         self._counts = array("Q")
 
-    def add(self, bins: Iterable[tuple[int, int]]) -> None:
-        """Add to bins: pairs of a bin and a count."""
-        for number, count in bins:
-            self._reserve(number)
-            self._counts[number - self._first] += count
+    def add(self, bins: Mapping[int, int]) -> None:
+        """Add counts by bin."""
+        if bins:
+            self._reserve(min(bins), max(bins))
+            counts, first = self._counts, self._first
+            for number, count in bins.items():
+                counts[number - first] += count
 
     def merge(self, other: "Histogram") -> None:
         """Add the counts of another histogram."""
-        self.add((other._first + i, count) for i, count in enumerate(other._counts) if count)
+        self.add({other._first + i: count for i, count in enumerate(other._counts) if count})
 
     @property
     def total(self) -> int:
@@ -47,12 +49,13 @@ class Histogram:
             below += count
         return bin_start(self._first + len(self._counts)) / 1e6
 
-    def _reserve(self, number: int) -> None:
+    def _reserve(self, lowest: int, highest: int) -> None:
+        """Have room for these bins and those between them."""
         if not self._counts:
-            self._first = number
-        if number < self._first:
-            self._counts = array("Q", [0]) * (self._first - number) + self._counts
-            self._first = number
-        missing = number - self._first + 1 - len(self._counts)
+            self._first = lowest
+        if lowest < self._first:
+            self._counts = array("Q", [0]) * (self._first - lowest) + self._counts
+            self._first = lowest
+        missing = highest - self._first + 1 - len(self._counts)
         if missing > 0:
             self._counts.extend([0] * missing)

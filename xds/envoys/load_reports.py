@@ -47,7 +47,7 @@ class LoadReportReader:
                 raise InvalidReportError(f"more than {MAX_COUNT} requests in one load report")
             if succeeded or failed:
                 seconds = cluster.load_report_interval.seconds
-                counts[cluster.cluster_name] = Counts(succeeded + failed, failed, (), seconds)
+                counts[cluster.cluster_name] = Counts(succeeded + failed, failed, {}, seconds)
             if active:
                 in_progress[cluster.cluster_name] = active
         reporter.report(now, counts, in_progress=in_progress)

@@ -68,13 +68,13 @@ class BreakerState(IntEnum):
 class Counts:
     """What one reporter saw of one version since its previous report.
 
-    `latencies`: pairs of a bin (`sluice.contract.traffic`) and a count. `seconds`: how long ago the
+    `latencies`: counts by bin (`sluice.contract.traffic`). `seconds`: how long ago the
     reporter began to count.
     """
 
     requests: int
     errors: int
-    latencies: Sequence[tuple[int, int]] = ()
+    latencies: Mapping[int, int] = field(default_factory=dict)
     seconds: float = REPORT_INTERVAL
 
 

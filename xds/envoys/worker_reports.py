@@ -72,7 +72,7 @@ def _counts(version: VersionCounts, seconds: float) -> Counts:
         raise InvalidReportError("the counts of a version contradict each other")
     if len(version.bins) != len(version.counts) or max(version.bins, default=0) >= BINS:
         raise InvalidReportError("the latencies of a version are not valid")
-    latencies = tuple(zip(version.bins, version.counts, strict=True))
+    latencies = dict(zip(version.bins, version.counts, strict=True))
     return Counts(version.requests, version.errors, latencies, seconds)
 
 

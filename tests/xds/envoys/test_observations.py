@@ -2,6 +2,8 @@
 
 import random
 import sys
+from collections import Counter
+from collections.abc import Mapping
 from itertools import pairwise
 
 import pytest
@@ -36,9 +38,9 @@ def reporter(seen: Observations, node: str = "a", source: SourceName = "worker")
     return seen.join(source, node, START)
 
 
-def at(*latencies: int) -> list[tuple[int, int]]:
+def at(*latencies: int) -> Mapping[int, int]:
     """One request with each latency, in microseconds."""
-    return [(latency_bin(each), 1) for each in latencies]
+    return Counter(map(latency_bin, latencies))
 
 
 def test_counts_of_all_nodes_are_added() -> None:
@@ -280,8 +282,8 @@ def test_a_quantile_is_within_one_bin(micros: list[int], share: float) -> None:
 
 def test_merged_histograms_have_the_quantiles_of_all() -> None:
     fast, slow = Histogram(), Histogram()
-    fast.add([(latency_bin(1000), 90)])
-    slow.add([(latency_bin(1_000_000), 10)])
+    fast.add({latency_bin(1000): 90})
+    slow.add({latency_bin(1_000_000): 10})
     slow.merge(fast)
     assert slow.total == 100
     assert slow.quantile(0.5) == pytest.approx(0.001, rel=0.13)
