@@ -280,7 +280,7 @@ class KeepaliveSettings(_message.Message):
     def __init__(self, interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class DnsCluster(_message.Message):
-    __slots__ = ("dns_failure_refresh_rate", "dns_lookup_family")
+    __slots__ = ("dns_failure_refresh_rate", "dns_lookup_family", "all_addresses_in_single_endpoint")
     class LookupFamily(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         UNSPECIFIED: _ClassVar[DnsCluster.LookupFamily]
@@ -304,6 +304,8 @@ class DnsCluster(_message.Message):
         def __init__(self, base_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
     DNS_FAILURE_REFRESH_RATE_FIELD_NUMBER: _ClassVar[int]
     DNS_LOOKUP_FAMILY_FIELD_NUMBER: _ClassVar[int]
+    ALL_ADDRESSES_IN_SINGLE_ENDPOINT_FIELD_NUMBER: _ClassVar[int]
     dns_failure_refresh_rate: DnsCluster.RefreshRate
     dns_lookup_family: DnsCluster.LookupFamily
-    def __init__(self, dns_failure_refresh_rate: _Optional[_Union[DnsCluster.RefreshRate, _Mapping]] = ..., dns_lookup_family: _Optional[_Union[DnsCluster.LookupFamily, str]] = ...) -> None: ...
+    all_addresses_in_single_endpoint: bool
+    def __init__(self, dns_failure_refresh_rate: _Optional[_Union[DnsCluster.RefreshRate, _Mapping]] = ..., dns_lookup_family: _Optional[_Union[DnsCluster.LookupFamily, str]] = ..., all_addresses_in_single_endpoint: _Optional[bool] = ...) -> None: ...

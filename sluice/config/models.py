@@ -16,6 +16,7 @@ from pydantic import (
 from sluice.config.auth import Claim, ClaimValue
 from sluice.config.breaker import BreakerConfig
 from sluice.config.cors import Cors
+from sluice.config.endpoints import Endpoint, EndpointsFrom
 from sluice.config.enumeration import enumerated
 from sluice.config.errors import KeyPath
 from sluice.config.invalid import check_distinct, invalid
@@ -26,7 +27,6 @@ from sluice.config.values import (
     MAX_UINT32,
     Duration,
     HeaderName,
-    HostPort,
     Method,
     Name,
     PathPrefix,
@@ -61,18 +61,6 @@ MAX_TCP_KEEPIDLE = 32_767
 """Seconds: the maximum of TCP_KEEPIDLE in Linux (tcp(7)). A connection with more fails."""
 
 
-class Endpoint(Strict):
-    """A model server that serves the version."""
-
-    address: HostPort
-    weight: int = Field(1, ge=1, le=128, description="Load balancing weight.")
-    drain: bool = Field(
-        False,
-        description="Whether Envoy sends the endpoint no new requests. Requests that it has "
-        "continue.",
-    )
-
-
 class HealthCheck(Strict):
     """Active health check of every endpoint by Envoy (config.core.v3.HealthCheck).
 
@@ -104,7 +92,12 @@ class HealthCheck(Strict):
 class Version(Strict):
     """A deployed version of a model."""
 
-    endpoints: tuple[Endpoint, ...] = Field(min_length=1, max_length=10_000)
+    endpoints: tuple[Endpoint, ...] = Field(
+        (), max_length=10_000, description="Set either this or `endpoints_from`."
+    )
+    endpoints_from: EndpointsFrom | None = Field(
+        None, description="Something else names the endpoints."
+    )
     protocol: Literal["http", "grpc"] = Field(
         "http", description="Protocol of the endpoints: REST over HTTP/1.1, or gRPC."
     )
@@ -122,13 +115,28 @@ class Version(Strict):
         """The name that the certificates of the endpoints must have; None if any is accepted."""
         if self.tls is None or self.tls.allow_any_server:
             return None
-        return self.tls.server_name or common_host(each.address for each in self.endpoints)
+        return self.tls.server_name or common_host(each.address for _, each in self.named())
+
+    def named(self) -> list[tuple[KeyPath, Endpoint]]:
+        """The endpoints that the config itself names, with the key of the host of each."""
+        if self.endpoints_from is not None:
+            return [(("endpoints_from", "dns", "name"), self.endpoints_from.dns.endpoint)]
+        return [(("endpoints", n, "address"), each) for n, each in enumerate(self.endpoints)]
 
     @property
     def needs_secrets(self) -> bool:
         """Whether Envoy gets a private key or a header with a secret for the version."""
         with_key = self.tls is not None and self.tls.private_key is not None
         return with_key or bool(self.headers_from_secret)
+
+    @model_validator(mode="after")
+    def _one_origin_of_endpoints(self) -> Self:
+        if self.endpoints_from is None and not self.endpoints:
+            raise invalid("write at least one endpoint, or set endpoints_from", ("endpoints",))
+        if self.endpoints_from is not None and self.endpoints:
+            message = "remove endpoints or endpoints_from: a version has only one of both"
+            raise invalid(message, ("endpoints_from",))
+        return self
 
     @model_validator(mode="after")
     def _server_is_known(self) -> Self:
@@ -140,7 +148,7 @@ class Version(Strict):
     @model_validator(mode="after")
     def _distinct_endpoints(self) -> Self:
         check_distinct(
-            ((("endpoints", n, "address"), each.address) for n, each in enumerate(self.endpoints)),
+            ((path, each.address) for path, each in self.named()),
             "two endpoints have the address {value}; set weight instead",
         )
         return self

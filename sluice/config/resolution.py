@@ -58,12 +58,11 @@ def _host_names(config: GatewayConfig) -> Iterator[tuple[str, KeyPath]]:
     seen: set[str] = set()
     for name, model in config.models.items():
         for version, each in model.versions.items():
-            for index, endpoint in enumerate(each.endpoints):
+            for path, endpoint in each.named():
                 host = split_host_port(endpoint.address)[0]
                 if host not in seen and needs_dns(endpoint.address):
                     seen.add(host)
-                    path = ("models", name, "versions", version, "endpoints", index, "address")
-                    yield host, path
+                    yield host, ("models", name, "versions", version, *path)
 
 
 def _unknown(hosts: list[str], resolve: Resolve, timeout: float) -> set[str]:

@@ -66,7 +66,7 @@ def server_on_ipv6() -> Iterator[int]:
 def endpoints(*addresses: str) -> Callable[[Config], None]:
     def change(config: Config) -> None:
         served = [{"address": address} for address in addresses]
-        config["models"]["echo"]["versions"]["v1"]["endpoints"] = served
+        config["models"]["echo"]["versions"]["v1"] = {"endpoints": served}
 
     return change
 
@@ -107,6 +107,24 @@ def test_endpoints_change_between_addresses_and_names_without_a_failed_request(
             traffic.wait_for(50)
     assert traffic.failures == []
     assert UNFINISHED not in own.log.read_text()
+
+
+def test_a_name_replaces_the_endpoints_without_a_failed_request(own: Gateway) -> None:
+    server = port(own)
+
+    def resolve(kind: str) -> Callable[[Config], None]:
+        def change(config: Config) -> None:
+            dns = {"name": "four.test", "port": server, "kind": kind}
+            config["models"]["echo"]["versions"]["v1"] = {"endpoints_from": {"dns": dns}}
+
+        return change
+
+    with Load(own.config["listener"]["address"], PATH, bearer()) as traffic:
+        traffic.wait_for(50)
+        for change in (resolve("strict"), resolve("logical"), endpoints(f"127.0.0.1:{server}")):
+            own.edit(change)
+            traffic.wait_for(50)
+    assert traffic.failures == []
 
 
 @pytest.mark.parametrize("host", ["localhost", "model.localhost", "six.test", "[::1]"])

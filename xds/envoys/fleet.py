@@ -174,7 +174,7 @@ def _configured(config: GatewayConfig) -> Iterator[tuple[str, str]]:
     """Cluster and address of every endpoint, and of every worker of the callout."""
     for name, model in config.models.items():
         for version_name, version in model.versions.items():
-            for endpoint in version.endpoints:
+            for _, endpoint in version.named():
                 yield cluster_name(name, version_name), endpoint.address
     for address in config.callout.addresses():
         yield CALLOUT_CLUSTER, address

@@ -24,11 +24,12 @@ def warned_by_envoys(config: GatewayConfig, envoys: Iterable[EnvoyView]) -> Iter
         for name, version in each.versions.items():
             seen = clusters.get(cluster_name(model, name), ())
             path = ("models", model, "versions", name)
-            for index, address in enumerate(endpoint.address for endpoint in version.endpoints):
+            for key, named in version.named():
+                address = named.address
                 if any(e.address == address and e.state == "unresolved" for v in seen for e in v):
                     yield Finding.of(
                         UNRESOLVABLE_HOST,
-                        (*path, "endpoints", index, "address"),
+                        (*path, *key),
                         "Envoy has no address for the host name",
                     )
             failing = [v for v in seen if all(e.state == "unhealthy" for e in v)]

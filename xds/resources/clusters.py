@@ -56,7 +56,9 @@ def version_cluster(name: str, version: Version, pool: Pool, buffer_limit: int) 
         cluster.type = Cluster.EDS
         cluster.eds_cluster_config.eds_config.CopyFrom(from_ads())
     else:
-        contain_endpoints(cluster, version_members(version))
+        dns = None if version.endpoints_from is None else version.endpoints_from.dns
+        logical = dns is not None and dns.kind == "logical"
+        contain_endpoints(cluster, version_members(version), logical=logical)
     return cluster
 
 

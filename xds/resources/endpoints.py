@@ -32,12 +32,14 @@ Members = Iterable[Member]
 
 def uses_eds(version: Version) -> bool:
     """Whether EDS provides the endpoints: Envoy resolves no names."""
+    if version.endpoints_from is not None:
+        return False
     return _are_resolved(version_members(version))
 
 
 def version_members(version: Version) -> Members:
     """The endpoints of a version of a model."""
-    return [Member(each.address, each.weight, each.drain) for each in version.endpoints]
+    return [Member(each.address, each.weight, each.drain) for _, each in version.named()]
 
 
 def version_endpoints(cluster: str, version: Version) -> ClusterLoadAssignment:
@@ -45,19 +47,22 @@ def version_endpoints(cluster: str, version: Version) -> ClusterLoadAssignment:
     return _load_assignment(cluster, version_members(version), resolved=True)
 
 
-def contain_endpoints(cluster: Cluster, members: Members) -> None:
-    """Put the endpoints into the cluster. If one has a host name, Envoy resolves the names."""
+def contain_endpoints(cluster: Cluster, members: Members, *, logical: bool = False) -> None:
+    """Put the endpoints into the cluster. If one has a host name, Envoy resolves the names.
+
+    `logical`: the addresses of a name are one endpoint.
+    """
     members = list(members)
     resolved = _are_resolved(members)
     cluster.load_assignment.CopyFrom(_load_assignment(cluster.name, members, resolved=resolved))
     if resolved:
         cluster.type = Cluster.STATIC
     else:
-        cluster.cluster_type.CopyFrom(_resolves_names())
+        cluster.cluster_type.CopyFrom(_resolves_names(logical))
 
 
-def _resolves_names() -> Cluster.CustomClusterType:
-    """Each address of a name is an endpoint.
+def _resolves_names(logical: bool) -> Cluster.CustomClusterType:
+    """Each address of a name is an endpoint, or with `logical`, all of them together.
 
     By default, Envoy uses the IPv4 addresses of a name only if it has no IPv6 addresses. In a
     network without IPv6, it would reach no server. With `ALL`, Envoy would take the two addresses
@@ -67,7 +72,9 @@ def _resolves_names() -> Cluster.CustomClusterType:
         base_interval=seconds(MIN_DNS_RETRY), max_interval=seconds(MAX_DNS_RETRY)
     )
     settings = DnsCluster(
-        dns_lookup_family=DnsCluster.V4_PREFERRED, dns_failure_refresh_rate=retries
+        dns_lookup_family=DnsCluster.V4_PREFERRED,
+        dns_failure_refresh_rate=retries,
+        all_addresses_in_single_endpoint=logical,
     )
     return Cluster.CustomClusterType(name="envoy.clusters.dns", typed_config=pack(settings))
 

@@ -119,7 +119,9 @@ tokens belong to the filter that verifies these."""
 
 _NO_ENDPOINTS: Final[Mapping[str, IncEx | bool]] = {
     "pool": True,
-    "versions": {"__all__": {"endpoints", "health_check", "tls", "headers_from_secret"}},
+    "versions": {
+        "__all__": {"endpoints", "endpoints_from", "health_check", "tls", "headers_from_secret"}
+    },
 }
 """What belongs to the clusters of a model only."""
 

@@ -11,6 +11,7 @@ from envoy_data_plane.envoy.config.core.v3 import HealthStatus
 from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment, LbEndpoint
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
+from envoy_data_plane.envoy.extensions.clusters.dns.v3 import DnsCluster
 from envoy_data_plane.envoy.extensions.common.matching.v3 import ExtensionWithMatcher
 from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import ExternalProcessor
 from envoy_data_plane.envoy.extensions.filters.http.health_check.v3 import HealthCheck
@@ -110,6 +111,24 @@ def test_eds_provides_ip_addresses_and_dns_resolves_host_names() -> None:
     assert resolving is not None
     assert resolving.name == "envoy.clusters.dns"
     assert set(snapshot.types[resource_types.ENDPOINT].resources) == {"ip/v1"}
+
+
+@pytest.mark.parametrize(("kind", "logical"), [("strict", False), ("logical", True)])
+def test_envoy_resolves_a_name_to_endpoints_or_to_one_endpoint(kind: str, logical: bool) -> None:
+    named = {"endpoints_from": {"dns": {"name": "Models.test", "port": 80, "kind": kind}}}
+    snapshot = compiled(models={"m": {"versions": {"v1": named}}})
+    made = cluster(snapshot, "m/v1")
+    assert made.cluster_type is not None
+    assert made.cluster_type.typed_config is not None
+    settings = DnsCluster.parse(made.cluster_type.typed_config.value)
+    assert settings.all_addresses_in_single_endpoint == logical
+    assert made.load_assignment is not None
+    (endpoint,) = made.load_assignment.endpoints[0].lb_endpoints
+    assert endpoint.endpoint is not None
+    assert endpoint.endpoint.address is not None
+    assert endpoint.endpoint.address.socket_address is not None
+    assert endpoint.endpoint.address.socket_address.address == "models.test"
+    assert not snapshot.types[resource_types.ENDPOINT].resources
 
 
 def test_a_draining_endpoint_changes_only_endpoints_and_the_policy() -> None:
