@@ -31,7 +31,7 @@ from sluice.config import ConfigError, GatewayConfig, policy_document
 from sluice.config.checked import LoadedConfig
 from sluice.config.load import loads
 from sluice.config.redaction import redacted
-from sluice.config.schema import sections
+from sluice.config.schema import fields, sections
 from sluice.config.values import Confidential
 from sluice.keys.fetch import FetchError, fetch_document
 from tests.certificates import certificate, private_key
@@ -127,7 +127,7 @@ def places() -> Iterator[tuple[str | int, ...]]:
     for path, section in sections():
         if issubclass(section, Confidential):
             start = tuple(0 if key == "[]" else key for key in path)
-            for name in (*section.model_fields, "unknown", f"sha256:{SECRET}"):
+            for name in (*fields(section), "unknown", f"sha256:{SECRET}"):
                 yield (*start, name)
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from extproc.auth.claims import claim_values
+from sluice.config.claim_values import claim_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Identity:
     """Values of claims by name. The config has all names, so they are few."""
 
     def claim_values(self, name: str) -> frozenset[str]:
-        """The values of a claim as text, see `extproc.auth.claims`. Empty if it is missing."""
+        """The values of a claim as text (`sluice.config.claim_values`). Empty if it is missing."""
         values = self._values.get(name)
         if values is None:
             values = self._values[name] = claim_values(self.claims, name)

@@ -15,7 +15,6 @@ from jwt.exceptions import (
 )
 from jwt.types import Options
 
-from extproc.auth.claims import claim_values, find_claim, is_text
 from extproc.auth.errors import (
     CredentialsError,
     KeySetUnavailableError,
@@ -25,6 +24,7 @@ from extproc.auth.errors import (
 )
 from extproc.auth.identity import Identity
 from sluice.config import JwtIssuer
+from sluice.config.claim_values import claim_values, find_claim, is_text
 from sluice.contract.causes import CredentialCause
 from sluice.contract.headers import MAX_HEADERS_KIB
 from sluice.keys.key_set import MAX_CANDIDATES, Key, KeySet

@@ -1,13 +1,12 @@
 """Stage: checks whether the caller may use the model."""
 
-from extproc.auth import Identity
 from extproc.decision.authenticate import CHALLENGE
 from extproc.decision.context import DecisionContext
 from extproc.decision.reads import Reads
 from extproc.decision.request import Request
 from extproc.decision.results import Refusal
 from extproc.policy.compiled import Policy
-from sluice.config.models import AllowRule
+from sluice.config.caller_rules import allow_rule_matches
 from sluice.contract.reasons import Reason
 
 _UNAUTHENTICATED = Refusal(
@@ -30,7 +29,9 @@ def run(_: Policy, __: Request, context: DecisionContext) -> Refusal | None:
         return None
     if identity.anonymous:
         return _UNAUTHENTICATED
-    if not model.allow_rules or any(_matches(rule, identity) for rule in model.allow_rules):
+    if not model.allow_rules or any(
+        allow_rule_matches(rule, identity) for rule in model.allow_rules
+    ):
         return None
     return Refusal(Reason.FORBIDDEN, "the caller may not use this model", rule="access.allow")
 
@@ -43,14 +44,5 @@ def explain(context: DecisionContext) -> str:
     if not context.model.allow_rules:
         return "every authenticated caller may use the model"
     rules = enumerate(context.model.allow_rules)
-    index = next(index for index, rule in rules if _matches(rule, context.identity))
+    index = next(index for index, rule in rules if allow_rule_matches(rule, context.identity))
     return f"admitted by access.allow.{index}"
-
-
-def _matches(rule: AllowRule, identity: Identity) -> bool:
-    """Whether the identity meets every condition of the rule."""
-    if rule.groups and identity.groups.isdisjoint(rule.groups):
-        return False
-    if rule.subjects and identity.subject not in rule.subjects:
-        return False
-    return all(value in identity.claim_values(name) for name, value in rule.claims.items())

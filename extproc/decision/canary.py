@@ -1,18 +1,13 @@
 """Stage: sends a part of the requests for the stable version to a canary."""
 
-import xxhash
-
 from extproc.decision.context import DecisionContext
 from extproc.decision.reads import Reads
 from extproc.decision.request import Request
 from extproc.decision.results import Refusal
 from extproc.policy.compiled import CompiledCanary, ModelPolicy, Policy
-from sluice.config.models import BUCKETS
+from sluice.config.buckets import bucket_of
 from sluice.contract import headers
 from sluice.contract.reasons import Reason
-
-_MAX_DIGITS = 40
-"""Maximum digits of an integer id. Real ids are shorter, and `int` is slow for long texts."""
 
 
 def reads(policy: Policy) -> Reads:
@@ -55,21 +50,6 @@ def explain(context: DecisionContext) -> str:
     if not context.model.canaries:
         return "the model has no canary"
     return f"no canary: {bucket if context.bucket is not None else 'the caller has no bucket'}"
-
-
-def bucket_of(identifier: bytes, hash_name: str) -> int | None:
-    """The bucket of a user; None if the hash is `modulo` and the identifier is not a number.
-
-    Envoy's WeightedCluster computes the same buckets as `xxh64` with use_hash_policy and a header
-    hash_policy (source/common/router: xxHash64 with seed 0, modulo the total weight). If Envoy
-    takes over this stage, every user stays in the same bucket.
-    """
-    if hash_name == "xxh64":
-        return xxhash.xxh64_intdigest(identifier) % BUCKETS[hash_name]
-    # int() would also accept blanks, signs and underscores.
-    if not identifier.isdigit() or len(identifier) > _MAX_DIGITS:
-        return None
-    return int(identifier) % BUCKETS[hash_name]
 
 
 def _by_header(

@@ -5,7 +5,7 @@ from extproc.decision.reads import Reads
 from extproc.decision.request import Request
 from extproc.decision.results import Refusal
 from extproc.policy.compiled import ModelPolicy, Policy, Target
-from sluice.config.models import ClaimRule
+from sluice.config.caller_rules import claim_rule_matches
 from sluice.contract import headers
 from sluice.contract.reasons import Reason
 from sluice.printable import printable
@@ -64,16 +64,7 @@ def explain(context: DecisionContext) -> str:
 
 def _by_claim(model: ModelPolicy, context: DecisionContext) -> Target | None:
     """The version of the first claim rule that matches the caller."""
-    identity = context.identity
     for rule, target in model.claim_rules:
-        if _matches(rule, identity.claim_values(rule.claim)):
-            return target
-        if rule.claim == "group" and _matches(rule, identity.groups):
+        if claim_rule_matches(rule, context.identity):
             return target
     return None
-
-
-def _matches(rule: ClaimRule, values: frozenset[str]) -> bool:
-    if rule.match == "exact":
-        return rule.value in values
-    return any(value.startswith(rule.value) for value in values)

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from sluice.config.errors import KeyPath
 from sluice.config.gateway import GatewayConfig
 from sluice.config.redaction import hides, redacted_value
+from sluice.config.schema import key_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,8 @@ def _changes(path: KeyPath, old: object, new: object, *, hidden: bool) -> Iterat
         for name in type(old).model_fields:
             of_field = hides(old, name, confidential=hidden)
             pair = getattr(old, name), getattr(new, name)
-            yield from _changes((*path, name), *pair, hidden=of_field)
+            key = key_of(type(old), name)
+            yield from _changes((*path, key), *pair, hidden=of_field)
     elif isinstance(old, dict) and isinstance(new, dict) and not hidden:
         yield from _of_maps(path, old, new)
     elif isinstance(old, tuple) and isinstance(new, tuple) and _has_sections(old + new):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from sluice.config.analysis import analyze
+from sluice.config.assertions import check_assertions
 from sluice.config.auth import Auth
 from sluice.config.errors import MAX_PROBLEMS, ConfigError, Place, Problem, unplaced
 from sluice.config.finding import Finding, WarningKind
@@ -50,11 +51,18 @@ def load_checked(path: Path, strictness: Strictness) -> LoadedConfig:
 def check_files(
     config: GatewayConfig, directory: Path, strictness: Strictness, place: Place
 ) -> LoadedConfig:
-    """Read and check the files that a config names. Raises ConfigError with the errors of all."""
+    """Read and check the files that a config names, and check its assertions.
+
+    Raises ConfigError with all errors.
+    """
     problems: list[Problem] = []
     policy, warnings = None, []
     try:
         policy = policy_document(config, directory, place)
+    except ConfigError as error:
+        problems += error.problems
+    try:
+        check_assertions(config, place)
     except ConfigError as error:
         problems += error.problems
     try:

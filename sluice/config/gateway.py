@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from sluice.config.access import Access
 from sluice.config.addresses import is_local, is_loopback, split_host_port
+from sluice.config.assertion import MAX_ASSERTIONS, Assertion
 from sluice.config.auth import Auth
 from sluice.config.cors import Cors
 from sluice.config.enumeration import enumerated
@@ -275,6 +276,9 @@ class Requests(Strict):
 class GatewayConfig(Strict):
     """The config of a gateway."""
 
+    # `assert` cannot be the name of an attribute in Python.
+    model_config = ConfigDict(serialize_by_alias=True)
+
     listener: Listener = Listener()
     control_plane: ControlPlane = ControlPlane()
     callout: Callout = Callout()
@@ -290,6 +294,13 @@ class GatewayConfig(Strict):
         "the callout decides all requests. `models.NAME.placement` replaces it.",
     )
     models: Models = Field(default_factory=dict, max_length=10_000)
+    assertions: tuple[Assertion, ...] = Field(
+        (),
+        alias="assert",
+        max_length=MAX_ASSERTIONS,
+        description="What must be true of every request. A config of which one assertion is not "
+        "true is refused, with a request that shows it.",
+    )
     allow_disruption: bool = Field(
         False,
         description="Apply this config to a running gateway also if the change would cut off its "
@@ -334,6 +345,25 @@ class GatewayConfig(Strict):
         for model_name, model in self.models.items():
             for name, version in model.versions.items():
                 yield ("models", model_name, "versions", name), version
+
+    @model_validator(mode="after")
+    def _assertions_name_models(self) -> Self:
+        check_distinct(
+            ((("assert", n, "name"), each.name) for n, each in enumerate(self.assertions)),
+            "two assertions have the name {value}",
+        )
+        for index, assertion in enumerate(self.assertions):
+            for n, name in enumerate(assertion.models):
+                if name not in self.models:
+                    message = f"no model has this name{did_you_mean(name, self.models)}"
+                    raise invalid(message, ("assert", index, "models", n))
+        for index, assertion in enumerate(self.assertions):
+            for n, match in enumerate(assertion.request.headers):
+                if match.name == self.auth.api_key_header:
+                    message = "assertions cannot name the header of API keys: write caller"
+                    at: KeyPath = ("assert", index, "request", "headers", n, "name")
+                    raise invalid(message, at)
+        return self
 
     @model_validator(mode="after")
     def _limits_name_models(self) -> Self:

@@ -54,6 +54,12 @@ MediaRange = Annotated[
 DIGEST_LENGTH = 16
 """Bytes: two models do not have the same digest by chance."""
 
+_RULES: Final = (
+    "stable", "extra_paths", "methods", "content_types", "websocket", "access", "claim_rules",
+    "canaries", "bucket",
+)  # fmt: skip
+"""Keys of a model that are compared with requests and callers."""
+
 MAX_NAMED = 8
 """Versions that an error names."""
 
@@ -367,9 +373,18 @@ class Model(Strict):
         """A hash of `serialized`: the version of the model."""
         return hashlib.sha256(self.serialized).digest()[:DIGEST_LENGTH]
 
+    @cached_property
+    def rules(self) -> bytes:
+        """What decides which requests reach which version, as JSON: equal for models that are
+        alike, except in their paths."""
+        kept = self.model_dump_json(
+            include={"versions": {"__all__": {"protocol"}}, **dict.fromkeys(_RULES, True)}
+        )
+        return f"{kept}{bool(self.inputs or self.outputs)}".encode()
+
     def __copy__(self) -> Self:
         copied = super().__copy__()
-        for name in ("serialized", "digest"):  # `model_copy` may change the copy
+        for name in ("serialized", "digest", "rules"):  # `model_copy` may change the copy
             copied.__dict__.pop(name, None)
         return copied
 

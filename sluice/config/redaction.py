@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from sluice.config.gateway import GatewayConfig
-from sluice.config.schema import is_section
+from sluice.config.schema import is_section, key_of
 from sluice.config.values import Confidential, Shown
 
 REDACTED: Final = "(redacted)"
@@ -50,7 +50,7 @@ def hides(section: BaseModel, name: str, *, confidential: bool) -> bool:
 
 def _section(section: BaseModel, *, confidential: bool, defaults: bool) -> dict[str, object]:
     return {
-        name: redacted_value(
+        key_of(type(section), name): redacted_value(
             getattr(section, name),
             hidden=hides(section, name, confidential=confidential),
             defaults=defaults,

@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from sluice.config.errors import KeyPath
-from sluice.config.schema import Section, is_section, sections
+from sluice.config.schema import Section, fields, is_section, sections
 from sluice.config.values import TypeLabel
 
 _HEAD = """# Config reference
@@ -34,7 +34,7 @@ def _section(path: KeyPath, section: Section) -> str:
     title = f"`{'.'.join(map(str, path)).replace('.[]', '[]')}`" if path else "The file"
     lines = [f"\n## {title}\n", f"{_paragraphs(section.__doc__)}\n"]
     lines += ["| key | type | default | |", "|---|---|---|---|"]
-    lines += [_row(name, field) for name, field in section.model_fields.items()]
+    lines += [_row(name, field) for name, field in fields(section).items()]
     return "\n".join(lines) + "\n"
 
 

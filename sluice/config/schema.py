@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TypeAlias, TypeGuard, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from sluice.config.errors import KeyPath
 from sluice.config.gateway import GatewayConfig
@@ -28,6 +29,16 @@ def sections() -> Iterator[tuple[KeyPath, Section]]:
             waiting[:0] = [((*path, *step), child) for step, child in _subsections(section)]
 
 
+def fields(section: Section) -> dict[str, FieldInfo]:
+    """The fields of a section, by their keys in a config."""
+    return {field.alias or name: field for name, field in section.model_fields.items()}
+
+
+def key_of(section: Section, name: str) -> str:
+    """The key in a config of the field with this name in Python."""
+    return section.model_fields[name].alias or name
+
+
 def section_at(path: KeyPath, root: Section = GatewayConfig) -> Section:
     """The section at a path below `root`. Raises LookupError if there is no section."""
     if not path:
@@ -44,7 +55,7 @@ def is_section(annotation: object) -> TypeGuard[Section]:
 
 
 def _subsections(section: Section) -> Iterator[tuple[KeyPath, Section]]:
-    for name, field in section.model_fields.items():
+    for name, field in fields(section).items():
         yield from _walk(field.annotation, (name,))
 
 

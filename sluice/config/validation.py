@@ -16,7 +16,7 @@ from sluice.config.errors import KeyPath, json_pointer
 from sluice.config.gateway import GatewayConfig
 from sluice.config.invalid import INVALID
 from sluice.config.messages import FieldType, message
-from sluice.config.schema import Section, is_section, section_at
+from sluice.config.schema import Section, fields, is_section, section_at
 from sluice.config.values import Confidential
 from sluice.near_names import did_you_mean
 
@@ -88,7 +88,7 @@ def _is_placed(detail: ErrorDetails) -> bool:
 
 
 def _unknown_key(path: KeyPath, root: Section) -> str:
-    allowed = sorted(section_at(path[:-1], root).model_fields)
+    allowed = sorted(fields(section_at(path[:-1], root)))
     hint = did_you_mean(str(path[-1]), allowed)
     return f"unknown key{hint or ';'} allowed keys: {', '.join(allowed)}"
 
@@ -102,7 +102,7 @@ def _walk(path: KeyPath, root: Section) -> Iterator[tuple[str, bool]]:
     annotation: object = root
     confidential = _holds_secrets(root)
     for key in path:
-        known = is_section(annotation) and key in annotation.model_fields
+        known = is_section(annotation) and key in fields(annotation)
         plain = isinstance(key, int) or _PLAIN_KEY.fullmatch(key) is not None
         annotation = _value_type(annotation, key)
         text = str(key) if known or isinstance(key, int) or (plain and not confidential) else HIDDEN
@@ -117,7 +117,7 @@ def _holds_secrets(annotation: object) -> bool:
 def _value_type(annotation: object, key: str | int) -> object:
     """The type of the value at a key of a section, map or list; None if there is none."""
     if is_section(annotation):
-        field = annotation.model_fields.get(str(key))
+        field = fields(annotation).get(str(key))
         return None if field is None else _bare(field.annotation)
     arguments = get_args(annotation)
     if get_origin(annotation) is dict:
@@ -140,7 +140,7 @@ def _field_type(path: KeyPath, root: Section) -> FieldType:
     annotation: object = root
     for key in path[:-1]:
         annotation = _value_type(annotation, key)
-    if is_section(annotation) and path and (field := annotation.model_fields.get(str(path[-1]))):
+    if is_section(annotation) and path and (field := fields(annotation).get(str(path[-1]))):
         return FieldType.of(field.annotation, tuple(field.metadata))
     arguments = get_args(annotation)
     if path and get_origin(annotation) is dict:

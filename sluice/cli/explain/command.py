@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from sluice.cli.commands import Subcommands, UsageError, command
 from sluice.cli.exit_status import ExitStatus
+from sluice.cli.explain.assumed import AssumedCaller
 from sluice.cli.explain.curl import add_arguments, read_request
 from sluice.cli.explain.source import NoGateway, RunningGateway, Source
 from sluice.cli.gateway import (
@@ -56,6 +57,17 @@ def register(commands: Subcommands) -> None:
         "--offline", action="store_true",
         help="decide by the file CONFIG, and ask no gateway: for a config before it is used",
     )  # fmt: skip
+    caller = parser.add_mutually_exclusive_group()
+    caller.add_argument(
+        "--claims", metavar="JSON", type=_claims,
+        help="decide as if the request had a valid token with these claims; iss names its issuer, "
+        "default: the first; aud and exp are added",
+    )  # fmt: skip
+    caller.add_argument(
+        "--api-key",
+        metavar="NAME",
+        help="decide as if the request had the API key with this name in auth.api_keys",
+    )
     parser.add_argument(
         "--client-address", metavar="ADDRESS", type=_ip_address,
         help="IP address of the client, for limits; default: 127.0.0.1",
@@ -69,6 +81,16 @@ def _ip_address(text: str) -> str:
     return text
 
 
+def _claims(text: str) -> dict[str, object]:
+    try:
+        claims = json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        claims = None
+    if not isinstance(claims, dict):
+        raise argparse.ArgumentTypeError('write a JSON object, such as \'{"sub": "alice"}\'')
+    return claims
+
+
 def _explain(options: argparse.Namespace) -> int:
     # Imported late: main checks extproc and protos before it calls this function.
     from sluice.cli.explain.stages import explanation
@@ -76,7 +98,9 @@ def _explain(options: argparse.Namespace) -> int:
     if str(options.config).startswith(("http:", "https:")):
         raise UsageError("CONFIG comes before URL")
     request = read_request(options)
-    explained = explanation(_source(options, request.authority), request, options.client_address)
+    assumed = AssumedCaller(options.claims, options.api_key)
+    source = _source(options, request.authority)
+    explained = explanation(source, request, options.client_address, assumed)
     if options.json:
         print(json.dumps(explained.as_json(), indent=2))
     else:

@@ -17,6 +17,8 @@ from extproc.limits.rules import compile_rule
 from extproc.protection import request_view
 from protos.protection_pb2 import InspectResponse
 from sluice.cli.explain import body, envoy_checks, inspection
+from sluice.cli.explain.assumed import AssumedCaller
+from sluice.cli.explain.credentials import with_credentials
 from sluice.cli.explain.curl import HttpRequest
 from sluice.cli.explain.near import near_model
 from sluice.cli.explain.own_answers import own_answer, refuses_origin
@@ -45,17 +47,22 @@ from sluice.http.client import NoAnswerError
 _ORDER = ("envoy", *(stage.name for stage in STAGES), "breaker", "limit", body.STAGE, "upstream")
 
 
-def explanation(source: Source, request: HttpRequest, client_address: str | None) -> Explanation:
+def explanation(
+    source: Source, request: HttpRequest, client_address: str | None, assumed: AssumedCaller
+) -> Explanation:
     """Explain the decision on a request.
 
     `client_address` is the address that Envoy sees; None if the user does not name it. Raises
     ConfigError for an invalid config, and CommandError when the policy cannot be fetched.
     """
-    return asyncio.run(_explain(source, request, client_address))
+    return asyncio.run(_explain(source, request, client_address, assumed))
 
 
-async def _explain(source: Source, request: HttpRequest, client_address: str | None) -> Explanation:
+async def _explain(
+    source: Source, request: HttpRequest, client_address: str | None, assumed: AssumedCaller
+) -> Explanation:
     read = await read_policy(source.gateway)
+    read, request = with_credentials(read, request, assumed)
     return await _Explainer(source, read, request, client_address).run()
 
 

@@ -40,6 +40,17 @@ def _hidden_claim_rule(config: GatewayConfig) -> Found:
             earlier.setdefault((rule.claim, rule.match, rule.value), index)
 
 
+def _idle_assertion(config: GatewayConfig) -> Found:
+    for index, assertion in enumerate(config.assertions):
+        if assertion.never is None:
+            continue
+        names = assertion.models or config.models
+        versions = {version for name in names for version in config.models[name].versions}
+        if versions.isdisjoint(assertion.never):
+            message = "no model of the assertion has one of these versions"
+            yield ("assert", index, "never"), message
+
+
 def _covering(rule: ClaimRule) -> Iterator[tuple[str, str, str]]:
     """Claim, match and value of the rules that match every caller that this rule matches."""
     for end in range(len(rule.value) + 1):
@@ -69,5 +80,13 @@ RULES = (
             "move the rule with the longer value up, or remove this rule",
         ),
         _hidden_claim_rule,
+    ),
+    Rule(
+        WarningKind(
+            "idle_assertion",
+            "No model that an assertion is about has a version that it names in `never`.",
+            "correct the name of the version; if it is to come, ignore this warning until then",
+        ),
+        _idle_assertion,
     ),
 )

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.decision import Reason, Refusal, decide
-from extproc.decision.canary import bucket_of
 from extproc.policy.compiled import Policy
+from sluice.config.buckets import bucket_of
 from tests.extproc.decision.requests import (
     admitted,
     bearer,

@@ -20,7 +20,7 @@ from sluice.config import ConfigError, GatewayConfig, PolicyDocument, policy_doc
 from sluice.config.checked import LoadedConfig
 from sluice.config.errors import MAX_PROBLEMS
 from sluice.config.load import loads
-from sluice.config.schema import is_section
+from sluice.config.schema import fields, is_section
 from sluice.config.validation import location
 from sluice.config.values import TypeLabel
 from tests.extproc.auth.tokens import key_set, rsa_jwk
@@ -145,7 +145,7 @@ def _section(section: object, source: random.Random, share: float) -> dict[str, 
     assert is_section(section)
     return {
         name: _value(name, info.annotation, info.metadata, source, share)
-        for name, info in section.model_fields.items()
+        for name, info in fields(section).items()
         if info.is_required() or source.random() < (0.95 if name == "models" else share)
     }
 

@@ -74,3 +74,9 @@ def test_a_change_of_a_secret_is_seen_and_the_secret_is_not() -> None:
     assert "secret1" not in str(added)
     assert "1" * 64 not in str(added)
     assert added[0].path == path
+
+
+def test_a_change_has_the_key_of_the_config_and_not_the_name_in_python() -> None:
+    asserted = {"assert": [{"name": "closed", "refused": True}]}
+    (change,) = config_changes(config(), config(**asserted))
+    assert change.path == ("assert", 0)

@@ -10,7 +10,7 @@ import pytest
 
 from sluice.config import ConfigError, GatewayConfig
 from sluice.config.load import loads
-from sluice.config.schema import is_section, sections
+from sluice.config.schema import fields, is_section, sections
 
 Config = Callable[[object], object]
 """A config with a value at the place of a key."""
@@ -65,7 +65,7 @@ def _configs(annotation: object, wrap: Config, depth: int = 0) -> Iterator[Confi
     origin, arguments = get_origin(annotation), get_args(annotation)
     if is_section(annotation):
         if depth < 12:  # descriptors contain descriptors
-            for name, field in annotation.model_fields.items():
+            for name, field in fields(annotation).items():
                 yield from _key(annotation, name, field.annotation, wrap, depth)
     elif origin is Annotated:
         yield from _configs(arguments[0], wrap, depth)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.auth import Identity
-from extproc.auth.claims import claim_values, find_claim
+from sluice.config.claim_values import claim_values, find_claim
 from sluice.config.claims import claim_paths
 
 
