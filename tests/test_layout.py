@@ -89,6 +89,7 @@ DEPENDENCIES = {
     "xds": "",
     "xds.protocol": "protos sluice.contract sluice.printable sluice.protobuf_fields",
     "xds.sources": "sluice.config sluice.keys",
+    "xds.sources.store": "sluice.config xds.sources",
     "xds.resources": (
         "protos sluice.config sluice.contract sluice.keys sluice.user_agent xds.protocol"
     ),
@@ -101,10 +102,18 @@ DEPENDENCIES = {
         "sluice.config sluice.contract sluice.http xds.envoys xds.protocol xds.resources"
         " xds.rollout"
     ),
-    "xds.follow": "sluice.config xds.admin xds.resources xds.rollout xds.sources",
+    "xds.apply": "sluice.config sluice.printable xds.resources xds.sources xds.sources.store",
+    "xds.rollbacks": "sluice.config xds.apply xds.resources xds.sources.store",
+    "xds.watch": "sluice.config xds.apply xds.sources xds.sources.store",
+    "xds.start": "sluice.config xds.apply xds.sources xds.sources.store",
+    "xds.follow": "sluice.config sluice.keys xds.admin xds.resources xds.rollout xds.sources",
+    "xds.pipeline": (
+        "sluice.config xds.admin xds.apply xds.follow xds.resources xds.rollbacks xds.rollout"
+        " xds.sources xds.sources.store xds.start xds.watch"
+    ),
     "xds.main": (
-        "sluice.config sluice.http xds.admin xds.envoys xds.follow xds.protocol xds.resources"
-        " xds.rollout xds.sources"
+        "sluice.config sluice.http xds.admin xds.envoys xds.pipeline xds.protocol xds.resources"
+        " xds.rollout xds.sources xds.sources.store xds.start"
     ),
     "examples": "protos",
 }

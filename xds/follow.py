@@ -5,13 +5,14 @@ A config that fails changes nothing.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
-from sluice.config import ConfigError, GatewayConfig, Problem
+from sluice.config import ConfigError, Problem
 from sluice.config.checked import LoadedConfig
-from sluice.config.disruption import check_change
+from sluice.keys.key_set import KeySet
 from xds.admin.status import ControlPlaneState
 from xds.resources.compiled import CompiledConfig, compile_config
 from xds.rollout.rollout import Rollout, first
@@ -25,22 +26,61 @@ FIRST_KEYS_WAIT = 1.0
 they arrive, also in a gateway whose control plane has only restarted."""
 
 
+OnRejected: TypeAlias = Callable[[CompiledConfig, CompiledConfig | None, str], None]
+"""What happens after a node has rejected a config: the rejected config, the one in force, and the
+reason of the node."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Compilation:
+    """The latest compilation, and the key sets that it used."""
+
+    compiled: CompiledConfig
+    key_sets: Mapping[str, KeySet]
+
+    def of(self, loaded: LoadedConfig, key_sets: Mapping[str, KeySet]) -> CompiledConfig | None:
+        """The compiled config, if it would be the same now."""
+        known = self.compiled.loaded
+        if known is None or known.policy is not loaded.policy or self.key_sets != key_sets:
+            return None
+        return replace(self.compiled, loaded=loaded)
+
+
 class Follower:
     """Compiles a source's configs with the fetched key sets. `first` is the config of the start."""
 
-    def __init__(self, source: ConfigSource, first: LoadedConfig, key_sets: FetchedKeySets) -> None:
+    def __init__(
+        self,
+        source: ConfigSource,
+        first: LoadedConfig,
+        key_sets: FetchedKeySets,
+        on_rejected: OnRejected | None = None,
+    ) -> None:
         self._source = source
         self._started = first.config
         self._key_sets = key_sets
+        self._on_rejected = on_rejected
         self._compiling = asyncio.Lock()
+        self._latest: _Compilation | None = None
 
     def compile(self, loaded: LoadedConfig) -> CompiledConfig:
-        """Compile a config. Any exception becomes a ConfigError: the config in force must stay."""
+        """Compile a config. Any exception becomes a ConfigError: the config in force must stay.
+
+        A candidate that was compiled before it was applied is not compiled again.
+        """
         try:
             key_sets = self._key_sets.usable(loaded.config.auth.issuers)
-            return compile_config(loaded, self._started, key_sets)
+            known = None if self._latest is None else self._latest.of(loaded, key_sets)
+            compiled = known or compile_config(loaded, self._started, key_sets)
         except Exception as error:
             raise unexpected_error(self._source.name, error) from None
+        self._latest = _Compilation(compiled, key_sets)
+        return compiled
+
+    async def compiled(self, loaded: LoadedConfig) -> CompiledConfig:
+        """As `compile`, in a thread. One config is compiled at a time."""
+        async with self._compiling:
+            return await asyncio.to_thread(self.compile, loaded)
 
     async def run(
         self, compiled: CompiledConfig, state: ControlPlaneState, rollout: Rollout
@@ -71,9 +111,7 @@ class Follower:
                 state.on_invalid_config(str(change))
                 continue
             try:
-                async with self._compiling:
-                    await asyncio.to_thread(_check_change, state.in_force, change)
-                    compiled = await asyncio.to_thread(self.compile, change)
+                compiled = await self.compiled(change)
             except ConfigError as error:
                 log.error("config %s changes nothing:\n%s", self._source.name, error)
                 state.on_invalid_config(str(error))
@@ -103,8 +141,11 @@ class Follower:
         """
         if rollout.in_force is not None:
             self._key_sets.follow(rollout.in_force.remote_issuers)
-        if rollout.result is not None and rollout.result.nack is not None:
+        result = rollout.result
+        if result is not None and result.nack is not None:
             self._key_sets.changed.set()
+            if self._on_rejected is not None and result.rejected is not None:
+                self._on_rejected(result.rejected, rollout.in_force, str(result.nack))
 
     async def _renew(self, rollout: Rollout) -> None:
         """Roll out the latest config again, with the present key sets."""
@@ -124,18 +165,17 @@ class Follower:
 
     def log_valid(self, compiled: CompiledConfig, known: Sequence[Problem] = ()) -> None:
         """Log a valid config and its warnings, except those that the config before had too."""
-        name, version = self._source.name, compiled.snapshot.version
-        log.info("config %s is valid: version %s", name, version)
+        revision = None if compiled.loaded is None else compiled.loaded.revision
+        log.info(
+            "config %s is valid: version %s%s",
+            self._source.name,
+            compiled.snapshot.version,
+            "" if revision is None else f", revision {revision}",
+        )
         logged = {_without_line(problem) for problem in known}
         for problem in compiled.warnings:
             if _without_line(problem) not in logged:
                 log.warning("%s", problem)
-
-
-def _check_change(running: GatewayConfig | None, change: LoadedConfig) -> None:
-    """Raises ConfigError if the change would cut off the clients of the running config, if any."""
-    if running is not None:
-        check_change(running, change.config, change.place)
 
 
 def _without_line(problem: Problem) -> Problem:

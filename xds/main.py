@@ -7,10 +7,8 @@ import logging
 import signal
 import sys
 import time
-from pathlib import Path
 
 from sluice.config import ConfigError
-from sluice.config.checked import LoadedConfig
 from sluice.http.server import create_http_server, listen
 from xds.admin.app import application
 from xds.admin.metrics import StateCollector
@@ -20,14 +18,15 @@ from xds.envoys.load_reports import LoadReportReader
 from xds.envoys.observations import Observations
 from xds.envoys.reports import ReportService
 from xds.envoys.worker_reports import WorkerReportReader
-from xds.follow import Follower
+from xds.pipeline import start_pipeline
 from xds.protocol.nodes import Nodes
 from xds.protocol.server import XdsServer
 from xds.resources.envoy_versions import variant_of
 from xds.rollout.rollout import Rollout
-from xds.sources.file import ConfigFile
 from xds.sources.key_sets import FetchedKeySets
-from xds.sources.source import ConfigSource
+from xds.sources.store.open import MEMORY, open_store
+from xds.sources.store.store import Store, StoreError
+from xds.start import FirstConfig, StartOptions, first_config
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +36,7 @@ MAX_HTTP_REQUESTS = 100
 """Concurrent requests to the admin HTTP server."""
 
 
-def main(config_path: Path) -> int:
+def main(options: StartOptions) -> int:
     """Run until SIGTERM or SIGINT. Returns the exit status: 2 if the first config is not valid."""
     logging.basicConfig(
         stream=sys.stderr,
@@ -51,10 +50,13 @@ def main(config_path: Path) -> int:
     # soon after its streams: Envoy warns when it finds no control plane for two seconds.
     gc.freeze()
     try:
-        asyncio.run(run(ConfigFile(config_path)))
+        asyncio.run(run(options))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_INVALID_CONFIG
+    except StoreError as error:
+        print(f"control plane: {error}", file=sys.stderr)
+        return 1
     except OSError as error:
         print(f"control plane: {error.strerror or error}", file=sys.stderr)
         return 1
@@ -77,41 +79,48 @@ _MMAP_THRESHOLD, _ARENA_MAX = -3, -8
 """Parameters of mallopt(3)."""
 
 
-async def run(source: ConfigSource) -> None:
-    """Serve ADS and the admin HTTP server. Raises ConfigError if the first config is not valid."""
-    loaded = source.read()
-    nodes = Nodes(time.time, variant_of)
-    observations = Observations()
-    reports = [
-        ReportService(observations, reader) for reader in (LoadReportReader(), WorkerReportReader())
-    ]
-    server = XdsServer(nodes, loaded.config.control_plane.xds, reports)
-    # Nodes connect while the first config compiles.
-    await server.start()
+async def run(options: StartOptions) -> None:
+    """Serve ADS and the admin HTTP server.
+
+    Raises ConfigError if the first config is not valid, and StoreError.
+    """
+    store = await asyncio.to_thread(open_store, options.store or MEMORY)
     try:
-        await _serve(source, loaded, nodes, server, observations)
+        first = await first_config(options, store)
+        nodes = Nodes(time.time, variant_of)
+        observations = Observations()
+        readers = (LoadReportReader(), WorkerReportReader())
+        reports = [ReportService(observations, reader) for reader in readers]
+        server = XdsServer(nodes, first.reading.loaded.config.control_plane.xds, reports)
+        # Nodes connect while the first config compiles.
+        await server.start()
+        try:
+            await _serve(options, store, first, nodes, server, observations)
+        finally:
+            await server.stop()
     finally:
-        await server.stop()
+        await store.close()
     log.info("stopped")
 
 
 async def _serve(
-    source: ConfigSource,
-    loaded: LoadedConfig,
+    options: StartOptions,
+    store: Store,
+    first: FirstConfig,
     nodes: Nodes,
     server: XdsServer,
     observations: Observations,
 ) -> None:
     """Compile the first config, roll out its changes, and serve HTTP until a signal."""
-    started = loaded.config
-    key_sets = FetchedKeySets()
-    follower = Follower(source, loaded, key_sets)
-    compiled = await asyncio.to_thread(follower.compile, loaded)
+    started = first.reading.loaded.config
     settings = started.control_plane
+    key_sets = FetchedKeySets()
     rollout = Rollout(nodes, settings.ack_timeout)
-    state = ControlPlaneState(source.name, compiled, nodes, rollout, observations)
+    pipeline = await start_pipeline(options, store, first, rollout, key_sets)
+    compiled = pipeline.compiled
+    state = ControlPlaneState(pipeline.source.name, compiled, nodes, rollout, observations)
     listener = listen(settings.http)
-    app = application(state, StateCollector(state, nodes), loaded.directory)
+    app = application(state, StateCollector(state, nodes), options.names_below)
     envoy = AdminSource(started.envoy.admin, state.fleet.endpoint_count)
     admin = create_http_server(app, settings.http, max_requests=MAX_HTTP_REQUESTS)
     stop = asyncio.Event()
@@ -119,10 +128,10 @@ async def _serve(
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await server.report_serving()
     log.info("xDS on %s, HTTP on %s", settings.xds, settings.http)
-    follower.log_valid(compiled)
+    pipeline.follower.log_valid(compiled)
     tasks = [
         asyncio.create_task(rollout.run()),
-        asyncio.create_task(follower.run(compiled, state, rollout)),
+        asyncio.create_task(pipeline.run(state, rollout)),
         asyncio.create_task(admin.serve([listener])),
         asyncio.create_task(envoy.run(state.fleet.report)),
     ]

@@ -61,10 +61,32 @@ def register(commands: Subcommands) -> None:
     control_plane = command(
         commands, "control-plane", _control_plane, "run the control plane", ("xds", "protos")
     )
-    config_argument(control_plane, "config file")
+    _control_plane_arguments(control_plane)
     _callout_arguments(
         command(commands, "callout", _callout, "run the callout workers", ("extproc", "protos"))
     )
+
+
+def _control_plane_arguments(parser: argparse.ArgumentParser) -> None:
+    config_argument(parser, "config file; with --store, the first config of an empty store")
+    _store(parser)
+    parser.add_argument(
+        "--watch", type=Path, metavar="FILE",
+        help="make every edit of FILE a revision of the history, beside writes by API",
+    )  # fmt: skip
+    parser.add_argument(
+        "--directory", type=Path, metavar="FOLDER",
+        help="folder that file names in a config are relative to; default: that of CONFIG or of "
+        "the watched file, else the working directory",
+    )  # fmt: skip
+
+
+def _store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--store", metavar="STORE",
+        help="keep the config and its history in STORE: sqlite:PATH or memory; default: CONFIG is "
+        "the config, and only its edits change it",
+    )  # fmt: skip
 
 
 def _callout_arguments(parser: argparse.ArgumentParser) -> None:
@@ -159,14 +181,34 @@ def _demo_config() -> Path:
 
 def _control_plane(options: argparse.Namespace) -> int:
     # The collector would visit the many classes of Envoy's messages again and again.
-    main = without_collection(_import_control_plane, options)
-    return main(require_config(options))
+    start = without_collection(_import_control_plane, options)
+    return start(options)
 
 
-def _import_control_plane(_: argparse.Namespace) -> Callable[[Path], int]:
+def _import_control_plane(_: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
     from xds.main import main
+    from xds.start import StartOptions
 
-    return main
+    def start(options: argparse.Namespace) -> int:
+        _check_sources(options)
+        needs_config = options.store is None and options.watch is None
+        config = require_config(options) if needs_config else find_config(options)
+        return main(StartOptions(config, options.store, options.watch, options.directory))
+
+    return start
+
+
+def _check_sources(options: argparse.Namespace) -> None:
+    """Raises UsageError if the options do not say clearly where the config comes from."""
+    from xds.sources.store.open import check_store
+
+    if options.watch is not None and options.config is not None:
+        raise UsageError("give a CONFIG or --watch FILE, not both")
+    if options.store is not None:
+        try:
+            check_store(options.store)
+        except ValueError as error:
+            raise UsageError(f"--store {options.store[:100]!r}: {error}") from error
 
 
 def _callout(options: argparse.Namespace) -> int:

@@ -31,7 +31,8 @@ class LoadedConfig:
     """A valid config and its policy. File names in the config are relative to `directory`.
 
     `place` finds the line of a key, for errors that are found later. `warnings` are about the
-    config and the files that it names. `secrets` are not part of the version of the config.
+    config and the files that it names. `secrets` are not part of the version of the config. `text`
+    is what was read. `revision` is its number in the history; None if it has none.
     """
 
     config: GatewayConfig
@@ -40,6 +41,8 @@ class LoadedConfig:
     place: Place = field(default=unplaced, repr=False)
     warnings: tuple[Problem, ...] = ()
     secrets: Secrets = field(default=NO_SECRETS, repr=False)
+    text: str = field(default="", repr=False)  # it may hold secrets
+    revision: int | None = None
 
 
 def load_checked(path: Path, strictness: Strictness) -> LoadedConfig:

@@ -53,9 +53,6 @@ class Source:
     def __init__(self) -> None:
         self.queue: asyncio.Queue[LoadedConfig | ConfigError] = asyncio.Queue()
 
-    def read(self) -> LoadedConfig:
-        raise NotImplementedError
-
     async def changes(self) -> AsyncIterator[LoadedConfig | ConfigError]:
         while True:
             yield await self.queue.get()

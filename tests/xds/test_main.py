@@ -30,6 +30,7 @@ from xds.rollout.rollout import Rollout
 from xds.sources.file import ConfigFile
 from xds.sources.key_sets import FetchedKeySets
 from xds.sources.source import unexpected_error
+from xds.start import StartOptions
 
 pytestmark = pytest.mark.anyio
 
@@ -53,9 +54,6 @@ class Changes:
 
     def __init__(self, *changes: LoadedConfig | ConfigError) -> None:
         self._changes = changes
-
-    def read(self) -> LoadedConfig:
-        return loaded()
 
     async def changes(self) -> AsyncIterator[LoadedConfig | ConfigError]:
         for change in self._changes:
@@ -129,40 +127,6 @@ async def state_with_in_force(first: LoadedConfig, *changes: LoadedConfig) -> Co
     return state
 
 
-async def test_a_change_that_cuts_off_clients_is_refused_and_the_old_config_stays(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    moved = loaded_text("listener:\n  address: 127.0.0.1:1\n")
-    state = await state_with_in_force(loaded_text(MODELS), moved)
-    error = state.status().error
-    assert error is not None
-    assert "gateway.yaml:2: listener.address: this change would move the listener" in error
-    assert "gateway.yaml:1: models: this change would remove every model (a)" in error
-    assert "set allow_disruption: true" in error
-    assert error in caplog.text
-    assert set(state.config.models) == {"a"}
-    assert state.reads == {"accepted": 1, "refused": 1}
-
-
-async def test_a_change_that_cuts_off_clients_is_permitted_by_the_config(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    state = await state_with_in_force(loaded_text(MODELS), loaded_text("allow_disruption: true"))
-    assert state.status().error is None
-    assert state.config.models == {}
-    assert "remove the key after the change" in caplog.text
-
-
-async def test_a_change_is_compared_with_the_config_in_force() -> None:
-    # The first change is refused, so the second one still removes the model.
-    removed = loaded_text("limits: {}")
-    state = await state_with_in_force(loaded_text(MODELS), removed, removed)
-    assert state.reads == {"accepted": 1, "refused": 2}
-    back = loaded_text(MODELS + "\nlimits: {}")
-    state = await state_with_in_force(loaded_text(MODELS), removed, back)
-    assert state.status().error is None
-
-
 def test_the_message_of_an_unexpected_exception_is_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -183,11 +147,11 @@ async def test_a_node_connects_while_the_first_config_compiles(
     monkeypatch.setattr("xds.follow.compile_config", compile_when_connected)
     file, (xds, http) = tmp_path / "gateway.yaml", free_ports(2)
     file.write_text(f"control_plane: {{xds: '127.0.0.1:{xds}', http: '127.0.0.1:{http}'}}")
-    running = asyncio.create_task(run(ConfigFile(file)))
+    running = asyncio.create_task(run(StartOptions(file)))
     async with asyncio.timeout(30), grpc.aio.insecure_channel(f"127.0.0.1:{xds}") as channel:
         call = channel.stream_stream(
             ADS_STREAM, DiscoveryRequest.SerializeToString, DiscoveryResponse.FromString
-        )()
+        )(wait_for_ready=True)
         request = DiscoveryRequest(type_url=POLICY_TYPE_URL)
         request.node.id = "node"
         await call.write(request)
@@ -220,7 +184,7 @@ def test_an_unusable_first_config_ends_the_control_plane_with_one_line(
 ) -> None:
     file = tmp_path / "gateway.yaml"
     file.write_text(text)
-    assert main(file) == EXIT_INVALID_CONFIG
+    assert main(StartOptions(file)) == EXIT_INVALID_CONFIG
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(str(file))
     assert len(line) < 500

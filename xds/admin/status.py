@@ -138,7 +138,8 @@ class ReporterStatus(BaseModel):
 class Status(BaseModel):
     """The response to `GET /v1/status`.
 
-    `version` is the config version in force; None before the first. `step` is the current step of a
+    `version` is the config version in force, and `revision` its number in the history; None before
+    the first. `step` is the current step of a
     rollout; None if no rollout is running. `config` is the name of the config source. `error`
     explains why the latest config is not in force; None if it is in force. `warnings` are about the
     config in force: those of its analysis, and those about endpoints that an Envoy sees.
@@ -149,6 +150,7 @@ class Status(BaseModel):
     """
 
     version: str | None
+    revision: int | None
     in_sync: bool
     step: str | None
     config: str
@@ -233,6 +235,7 @@ class ControlPlaneState:
         nodes = [_node(node, self._nodes.snapshot_of(node)) for node in self._nodes]
         return Status(
             version=self._rollout.version,
+            revision=self._revision_in_force(),
             in_sync=self._rollout.in_sync,
             step=self._rollout.step,
             config=self._source,
@@ -255,6 +258,10 @@ class ControlPlaneState:
                 for each in self.observations.reporters
             ],
         )
+
+    def _revision_in_force(self) -> int | None:
+        compiled = self._rollout.in_force
+        return None if compiled is None or compiled.loaded is None else compiled.loaded.revision
 
     def _breakers(self, now: float) -> BreakersStatus:
         not_closed = self.observations.not_closed(now)

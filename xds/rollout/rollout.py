@@ -9,11 +9,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from xds.protocol.nodes import Nack, Nodes
 from xds.protocol.resource_types import ALL, ResourceType
-from xds.protocol.snapshot import Snapshot
+from xds.protocol.snapshot import EMPTY
 from xds.resources.compiled import CompiledConfig
 from xds.rollout.common_keys import with_common_keys
 from xds.rollout.order import steps
@@ -27,11 +27,13 @@ Sleep = Callable[[float], Awaitable[None]]
 class RolloutResult:
     """How a rollout ended. `nack`: a node rejected a step; None if the new config is in force.
 
-    `unresponsive` are the ids of nodes that did not respond in time.
+    `unresponsive` are the ids of nodes that did not respond in time. `rejected` is the config that
+    the node has rejected.
     """
 
     nack: Nack | None = None
     unresponsive: tuple[str, ...] = ()
+    rejected: CompiledConfig | None = field(default=None, compare=False, repr=False)
 
 
 class Rollout:
@@ -111,7 +113,7 @@ class Rollout:
             unresponsive |= set(await self._wait_for_acceptance(step.types))
             nack = self._nodes.nack()
             if nack is not None:
-                self._restore(target.snapshot, nack, renewal)
+                self._restore(target, nack, renewal)
                 return
             if self._submitted.is_set():
                 return
@@ -164,8 +166,9 @@ class Rollout:
         log.info("version %s is in force", self.version)
         self.ended.set()
 
-    def _restore(self, rejected: Snapshot, nack: Nack, renewal: bool) -> None:
-        self._result = RolloutResult(nack)
+    def _restore(self, target: CompiledConfig, nack: Nack, renewal: bool) -> None:
+        rejected = target.snapshot
+        self._result = RolloutResult(nack, rejected=target)
         log.error(
             "version %s is not in force: %s; the version in force is %s",
             rejected.version,
@@ -176,8 +179,9 @@ class Rollout:
             # The rejected key sets may have revoked keys.
             common = with_common_keys(self._in_force.snapshot, rejected)
             self._in_force = replace(self._in_force, snapshot=common)
-        if self._in_force is not None:
-            self._nodes.publish(self._in_force.snapshot)
+        # Without a config in force, nodes get nothing, and keep what they have: the next rollout
+        # must not begin with what was rejected.
+        self._nodes.publish(EMPTY if self._in_force is None else self._in_force.snapshot)
         if not renewal:
             self.ended.set()
 

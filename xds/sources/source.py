@@ -12,14 +12,11 @@ log = logging.getLogger(__name__)
 
 
 class ConfigSource(Protocol):
-    """Provides the config, and every change of the config."""
+    """Provides every change of the config."""
 
     @property
     def name(self) -> str:
         """The source's name in the status and the logs, such as a path."""
-
-    def read(self) -> LoadedConfig:
-        """Read the config. Raises ConfigError with every error in the config."""
 
     def changes(self) -> AsyncIterator[LoadedConfig | ConfigError]:
         """The config after each change, or a ConfigError if the config is not valid.

@@ -1,0 +1,320 @@
+"""File edits and writes by API become revisions, and what the history has is rolled out."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from sluice.config import ConfigError
+from tests.xds.rollout.nodes_in_memory import native_envoy
+from xds.admin.status import ControlPlaneState
+from xds.apply import AUTHOR, ROLLBACK, FileSourceError, file_origin
+from xds.envoys.observations import Observations
+from xds.pipeline import Pipeline, start_pipeline
+from xds.protocol import resource_types
+from xds.protocol.nodes import Nodes
+from xds.rollout.rollout import Rollout
+from xds.sources.key_sets import FetchedKeySets
+from xds.sources.store.sqlite import SqliteStore
+from xds.sources.store.store import RevisionInfo, Store, StoreError, StoreUnavailableError
+from xds.start import StartOptions, first_config
+
+pytestmark = pytest.mark.anyio
+
+JWKS = json.dumps({"keys": []})
+WITH_KEYS = """\
+auth:
+  issuers:
+    - {issuer: i, audiences: [a], algorithms: [RS256], jwks_file: jwks.json}
+"""
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def config(*models: str, more: str = "") -> str:
+    model = "  {}: {{versions: {{v1: {{endpoints: [{{address: '127.0.0.1:9'}}]}}}}}}\n"
+    return more + "models:\n" + "".join(map(model.format, models))
+
+
+class Plane:
+    """A control plane without its servers, and one Envoy."""
+
+    def __init__(self, store: Store, nodes: Nodes, rollout: Rollout, pipeline: Pipeline) -> None:
+        self.store = store
+        self.rollout = rollout
+        self.pipeline = pipeline
+        self.applier = pipeline.applier
+        self.state = ControlPlaneState("name", pipeline.compiled, nodes, rollout, Observations())
+        self.envoy = native_envoy(nodes)
+        extensions = pipeline.compiled.snapshot.types[resource_types.EXTENSION].resources
+        self.envoy.names[resource_types.EXTENSION] = tuple(extensions)
+
+    @property
+    def in_force(self) -> tuple[int | None, set[str]]:
+        """The revision in force and the clusters of the Envoy."""
+        found = self.envoy.resources.get(resource_types.CLUSTER, set())
+        models = {name.removesuffix("/v1") for name in found if name.endswith("/v1")}
+        return self.state.status().revision, models
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():
+                self.envoy.receive()
+                await asyncio.sleep(0.001)
+
+    async def until_in_force(self, revision: int, *models: str) -> None:
+        wanted = revision, set(models)
+        await self.until(lambda: self.in_force == wanted and self.rollout.in_sync)
+
+    async def write(self, text: str, expected: int | None = None) -> int:
+        candidate = await self.applier.check(text)
+        revision = await self.applier.apply(
+            candidate, author="ann", reason="", origin="api", expected=expected
+        )
+        return revision.number
+
+    async def history(self) -> list[RevisionInfo]:
+        return (await self.store.history(None, 100))[::-1]
+
+
+@asynccontextmanager
+async def running(options: StartOptions, store: Store | None = None) -> AsyncIterator[Plane]:
+    opened = store or SqliteStore()
+    nodes = Nodes(lambda: 0.0)
+    rollout = Rollout(nodes, 60.0)
+    first = await first_config(options, opened)
+    pipeline = await start_pipeline(options, opened, first, rollout, FetchedKeySets())
+    plane = Plane(opened, nodes, rollout, pipeline)
+    tasks = [
+        asyncio.create_task(rollout.run()),
+        asyncio.create_task(pipeline.run(plane.state, rollout)),
+    ]
+    try:
+        yield plane
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await opened.close()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "gateway.yaml"
+    write(path, config("a"))
+    return path
+
+
+def write(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+def replace(path: Path, text: str) -> None:
+    draft = path.with_suffix(".draft")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+def stored(path: Path, **options: Path) -> StartOptions:
+    return StartOptions(options.get("config"), f"sqlite:{path}", options.get("watch"))
+
+
+async def test_edits_of_a_config_file_become_revisions_in_memory(file: Path) -> None:
+    async with running(StartOptions(file)) as plane:
+        await plane.until_in_force(1, "a")
+        replace(file, config("a", "b"))
+        await plane.until_in_force(2, "a", "b")
+        replace(file, config("a", "b") + "nonsense: 1\n")
+        await plane.until(lambda: plane.state.status().error is not None)
+        assert "gateway.yaml:4: nonsense" in str(plane.state.status().error)
+        replace(file, config("b"))
+        await plane.until_in_force(3, "b")
+        assert [(each.author, each.origin) for each in await plane.history()] == [
+            ("file", file_origin(file))
+        ] * 3
+        with pytest.raises(FileSourceError):
+            await plane.write(config("b", "c"))
+
+
+async def test_a_named_file_that_changes_is_rolled_out_without_a_revision(file: Path) -> None:
+    keys = file.parent / "jwks.json"
+    keys.write_text(JWKS)
+    write(file, config("a", more=WITH_KEYS))
+    async with running(StartOptions(file)) as plane:
+        await plane.until_in_force(1, "a")
+        version = plane.rollout.version
+        replace(keys, JWKS + "\n")
+        await plane.until(lambda: plane.rollout.version != version)
+        replace(keys, "{")
+        await plane.until(lambda: plane.state.status().error is not None)
+        assert plane.state.reads["refused"] == 1
+        assert len(await plane.history()) == 1
+        replace(keys, JWKS)
+        await plane.until(lambda: plane.state.status().error is None)
+        assert plane.in_force[0] == 1
+
+
+async def test_an_edit_that_needs_a_missing_file_is_applied_when_the_file_comes(file: Path) -> None:
+    async with running(StartOptions(file)) as plane:
+        await plane.until_in_force(1, "a")
+        replace(file, config("b", more="allow_disruption: true\n" + WITH_KEYS))
+        await plane.until(lambda: plane.state.status().error is not None)
+        replace(file.parent / "jwks.json", JWKS)
+        await plane.until_in_force(2, "b")
+
+
+async def test_writes_are_rolled_out_and_survive_the_process(tmp_path: Path, file: Path) -> None:
+    path = tmp_path / "history.db"
+    async with running(stored(path, config=file), SqliteStore(path)) as plane:
+        await plane.until_in_force(1, "a")
+        await plane.write(config("a", "b"), expected=1)
+        await plane.until_in_force(2, "a", "b")
+        # The file has been used to begin the history, and not any more.
+        replace(file, config("c"))
+    async with running(stored(path, config=file), SqliteStore(path)) as plane:
+        await plane.until_in_force(2, "a", "b")
+        assert [each.origin for each in await plane.history()] == [file_origin(file), "api"]
+
+
+async def test_a_watched_file_and_writes_share_one_history(tmp_path: Path, file: Path) -> None:
+    path = tmp_path / "history.db"
+    async with running(stored(path, watch=file), SqliteStore(path)) as plane:
+        await plane.until_in_force(1, "a")
+        await plane.write(config("a", "b"), expected=1)
+        await plane.until_in_force(2, "a", "b")
+        replace(file, config("a", "c"))
+        await plane.until_in_force(3, "a", "c")
+        await plane.write(config("d", "a"), expected=3)
+        await plane.until_in_force(4, "a", "d")
+    # A file that nobody has edited since does not undo later writes.
+    async with running(stored(path, watch=file), SqliteStore(path)) as plane:
+        await plane.until_in_force(4, "a", "d")
+        replace(file, config("a", "e"))
+        await plane.until_in_force(5, "a", "e")
+
+
+async def test_an_edit_while_no_control_plane_runs_is_applied_at_the_start(
+    tmp_path: Path, file: Path
+) -> None:
+    path = tmp_path / "history.db"
+    async with running(stored(path, watch=file), SqliteStore(path)) as plane:
+        await plane.until_in_force(1, "a")
+    write(file, "models: [")
+    async with running(stored(path, watch=file), SqliteStore(path)) as plane:
+        await plane.until_in_force(1, "a")
+    write(file, config("b"))
+    async with running(stored(path, watch=file), SqliteStore(path)) as plane:
+        await plane.until_in_force(2, "b")
+        assert (await plane.history())[1].reason == "edited while no control plane was running"
+
+
+async def test_a_rejected_revision_is_rolled_back_by_a_new_one(tmp_path: Path, file: Path) -> None:
+    path = tmp_path / "history.db"
+    async with running(stored(path, config=file), SqliteStore(path)) as plane:
+        await plane.until_in_force(1, "a")
+        plane.envoy.rejects = "bad/v1"
+        await plane.write(config("a", "bad"), expected=1)
+        await plane.until_in_force(3, "a")
+        rollback = (await plane.history())[2]
+        assert (rollback.author, rollback.origin) == (AUTHOR, ROLLBACK)
+        assert rollback.reason.startswith("revision 2 is rejected: ")
+        assert "bad/v1 is invalid" in rollback.reason
+        head = await plane.store.head()
+        assert head is not None
+        assert head.text == config("a")
+
+
+async def test_a_start_with_a_rejected_revision_restores_the_one_before(
+    tmp_path: Path, file: Path
+) -> None:
+    path = tmp_path / "history.db"
+    async with running(stored(path, config=file), SqliteStore(path)) as plane:
+        await plane.write(config("a", "bad"), expected=1)
+    async with running(stored(path), SqliteStore(path)) as plane:
+        plane.envoy.rejects = "bad/v1"
+        await plane.until_in_force(3, "a")
+
+
+async def test_a_rejected_edit_of_a_config_file_stays_in_the_history(file: Path) -> None:
+    async with running(StartOptions(file)) as plane:
+        await plane.until_in_force(1, "a")
+        plane.envoy.rejects = "bad/v1"
+        replace(file, config("a", "bad"))
+        await plane.until(lambda: "bad/v1 is invalid" in str(plane.state.status().error))
+        replace(file, config("a", "b"))
+        await plane.until_in_force(3, "a", "b")
+
+
+async def test_a_start_with_an_empty_store_needs_a_config(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"the store memory is empty: give a CONFIG"):
+        async with running(StartOptions(None, "memory")):
+            pass
+
+
+async def test_a_head_that_cannot_be_read_ends_the_start_with_its_revision(
+    tmp_path: Path, file: Path
+) -> None:
+    path, keys = tmp_path / "history.db", tmp_path / "jwks.json"
+    keys.write_text(JWKS)
+    write(file, config("a", more=WITH_KEYS))
+    async with running(stored(path, config=file), SqliteStore(path)):
+        pass
+    keys.unlink()
+    with pytest.raises(ConfigError, match=r"revision 1:3: auth.issuers.0.jwks_file: .*jwks.json"):
+        async with running(stored(path, config=file), SqliteStore(path)):
+            pass
+
+
+async def test_control_planes_that_start_together_share_the_first_revision(
+    tmp_path: Path, file: Path
+) -> None:
+    path, options = tmp_path / "history.db", stored(tmp_path / "history.db", config=file)
+    async with (
+        running(options, SqliteStore(path)) as one,
+        running(options, SqliteStore(path)) as two,
+    ):
+        await one.until_in_force(1, "a")
+        await two.until_in_force(1, "a")
+        await two.write(config("a", "b"), expected=1)
+        await one.until_in_force(2, "a", "b")
+        assert len(await one.history()) == 2
+
+
+class Refusing(SqliteStore):
+    """A store whose appends fail while `refuses` is set."""
+
+    refuses = False
+
+    async def append(self, draft, *, expected):  # type: ignore[no-untyped-def]
+        if self.refuses:
+            raise StoreUnavailableError("the store does not respond")
+        return await super().append(draft, expected=expected)
+
+
+async def test_an_edit_and_a_rollback_wait_for_the_store(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xds.watch.RETRY_INTERVAL", 0.01)
+    monkeypatch.setattr("xds.rollbacks.RETRY_INTERVAL", 0.01)
+    path = tmp_path / "history.db"
+    store = Refusing(path)
+    async with running(stored(path, watch=file), store) as plane:
+        await plane.until_in_force(1, "a")
+        plane.envoy.rejects = "bad/v1"
+        await plane.write(config("a", "bad"), expected=1)
+        store.refuses = True
+        await plane.until(lambda: "bad/v1 is invalid" in str(plane.state.status().error))
+        store.refuses = False
+        await plane.until_in_force(3, "a")
+        store.refuses = True
+        replace(file, config("a", "b"))
+        await asyncio.sleep(0.3)
+        assert plane.in_force == (3, {"a"})
+        store.refuses = False
+        await plane.until_in_force(4, "a", "b")

@@ -1,0 +1,294 @@
+"""Checks candidates, and appends those that pass to the config history.
+
+A candidate is a config that is not in force yet: an edit of the file, or a write by API. Whatever
+the history has is rolled out by the follower (`xds.follow`).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeAlias, TypeVar
+
+from sluice.config import ConfigError, GatewayConfig, Problem
+from sluice.config.changes import Change, config_changes
+from sluice.config.checked import LoadedConfig
+from sluice.config.disruption import check_change
+from sluice.config.reader import ConfigReader
+from sluice.printable import printable
+from xds.resources.compiled import CompiledConfig
+from xds.sources.reading import Reading, read_config
+from xds.sources.store.store import ConflictError, Draft, Revision, Store
+
+T = TypeVar("T")
+
+Check: TypeAlias = Callable[[LoadedConfig, CompiledConfig], None]
+"""A further check of a candidate, in a thread. Raises ConfigError."""
+
+Compile: TypeAlias = Callable[[LoadedConfig], Awaitable[CompiledConfig]]
+
+CANDIDATE: Final = "config"
+"""The name of a candidate in errors, where a config file has its path."""
+
+MAX_REASON: Final = 4096
+"""Characters of the reason of a revision that are kept."""
+
+MAX_NAME: Final = 256
+"""Characters of the author and of the origin of a revision that are kept."""
+
+ROLLBACK: Final = "rollback"
+"""The origin of revisions that restore an earlier config."""
+
+FILE_AUTHOR: Final = "file"
+"""The author of revisions that are edits of the watched file."""
+
+AUTHOR: Final = "sluice"
+"""The author of revisions that the control plane appends by itself."""
+
+_KEPT: Final = 2
+"""Configs of revisions that are kept: the head, and the one before."""
+
+
+class FileSourceError(Exception):
+    """The config is a file, so nothing else can change it. The message has a remedy."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__(
+            f"the config is the file {file}: edit the file, or start the control plane with "
+            "--store sqlite:PATH (and --watch FILE to follow the file too)"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A config that has passed all checks. `base` is the revision that it is compared with.
+
+    `changes` are those from the base; None as base: from the empty config. They hold no secrets.
+    """
+
+    reading: Reading = field(repr=False)
+    compiled: CompiledConfig
+    base: int | None
+    changes: tuple[Change, ...]
+
+    @property
+    def loaded(self) -> LoadedConfig:
+        """The config and its policy."""
+        return self.reading.loaded
+
+    @property
+    def text(self) -> str:
+        """The text, which may hold secrets."""
+        return self.loaded.text
+
+    @property
+    def version(self) -> str:
+        """The config version."""
+        return self.loaded.policy.version
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """The warnings about the config and the files that it names."""
+        return self.compiled.warnings
+
+
+class Applier:
+    """Checks and applies candidates.
+
+    File names in candidates are relative to `directory`. `running` returns the config in force.
+    `file` is the config file, if nothing but its edits may change the config.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        directory: Path,
+        compile_loaded: Compile,
+        running: Callable[[], GatewayConfig | None],
+        *,
+        file: Path | None = None,
+        checks: Sequence[Check] = (),
+    ) -> None:
+        self.store = store
+        self._directory = directory
+        self._compile = compile_loaded
+        self._running = running
+        self._file = file
+        self._checks = tuple(checks)
+        self._reader = ConfigReader()
+        self._reader_free = asyncio.Lock()
+        """Only one thread uses the reader, which keeps the models of the latest config."""
+        self._readings: dict[int, Reading] = {}
+        self._configs: dict[int, GatewayConfig] = {}
+        """Of the latest revisions, by their numbers."""
+
+    async def check(
+        self,
+        text: str,
+        *,
+        base: Revision | None = None,
+        checks: Sequence[Check] = (),
+        allow_disruption: bool = False,
+        name: str = CANDIDATE,
+    ) -> Candidate:
+        """Check a config, with further `checks`. Raises ConfigError.
+
+        `base` is the revision that the candidate is compared with; None: the head. `name` is that
+        of the config in errors.
+        """
+        reading = await self._read(text, name)
+        return await self.check_reading(
+            reading, base=base, checks=checks, allow_disruption=allow_disruption
+        )
+
+    async def check_reading(
+        self,
+        reading: Reading,
+        *,
+        base: Revision | None = None,
+        checks: Sequence[Check] = (),
+        allow_disruption: bool = False,
+    ) -> Candidate:
+        """As `check`, for a config that was read already."""
+        loaded, running = reading.loaded, self._running()
+        if running is not None and not allow_disruption:
+            await asyncio.to_thread(check_change, running, loaded.config, loaded.place)
+        compiled = await self._compile(loaded)
+        for check in (*self._checks, *checks):
+            await asyncio.to_thread(check, loaded, compiled)
+        base = base or await self.store.head()
+        changes = await asyncio.to_thread(
+            config_changes, await self._base_config(base), loaded.config
+        )
+        number = None if base is None else base.number
+        return Candidate(reading, compiled, number, tuple(changes))
+
+    async def apply(
+        self, candidate: Candidate, *, author: str, reason: str, origin: str, expected: int | None
+    ) -> Revision:
+        """Append a candidate to the history. Its rollout follows.
+
+        `expected` is the number of the head (0: none); None: any. Raises ConflictError,
+        StoreUnavailableError, or FileSourceError.
+        """
+        self.check_writable()
+        return await self._append(candidate, author, reason, origin, expected)
+
+    def check_writable(self) -> None:
+        """Raises FileSourceError if only edits of the config file can change the config."""
+        if self._file is not None:
+            raise FileSourceError(str(self._file))
+
+    async def apply_file(self, candidate: Candidate, origin: str) -> Revision:
+        """Append an edit of the watched file to the history."""
+        return await self._append(candidate, FILE_AUTHOR, "", origin, None)
+
+    async def roll_back(
+        self, rejected: int, good: LoadedConfig | None, reason: str
+    ) -> Revision | None:
+        """Append the config `good`, which was in force before a revision that a node rejected.
+
+        None as `good`: the control plane has started with the rejected revision. Then the revision
+        before it is restored, unless the rejected one is a rollback itself.
+
+        None if nothing is to be done: another revision has replaced the rejected one, or the config
+        is a file, whose text stays as it is until somebody edits it.
+        """
+        if self._file is not None:
+            return None
+        restored = await self._restored(
+            rejected, good, f"revision {rejected} is rejected: {reason}"
+        )
+        if restored is None:
+            return None
+        try:
+            return await self.store.append(restored, expected=rejected)
+        except ConflictError:
+            return None
+
+    async def _restored(
+        self, rejected: int, good: LoadedConfig | None, reason: str
+    ) -> Draft | None:
+        if good is not None:
+            if good.revision == rejected:
+                return None  # a file that the config names has changed, not the config
+            return draft(good.text, good.policy.version, AUTHOR, reason, ROLLBACK)
+        bad = await self.store.revision(rejected)
+        before = await self.store.revision(rejected - 1)
+        if bad is None or before is None or bad.origin == ROLLBACK:
+            return None
+        return draft(before.text, before.version, AUTHOR, reason, ROLLBACK)
+
+    async def load(self, revision: Revision, *, again: bool = False) -> Reading:
+        """Read the config of a revision, and the files that it names.
+
+        A candidate that was applied in this process is not read again, unless `again` is set.
+        """
+        reading = None if again else self._readings.get(revision.number)
+        if reading is None:
+            reading = await self._read(revision.text, revision_name(revision.number))
+        return reading.of_revision(revision.number)
+
+    async def config_of(self, revision: Revision) -> GatewayConfig:
+        """The config of a revision, without the files that it names.
+
+        Raises ConfigError if this release cannot read it.
+        """
+        if revision.number not in self._configs:
+            name = revision_name(revision.number)
+            async with self._reader_free:
+                config, _ = await asyncio.to_thread(self._reader.read, revision.text, name)
+            self._configs = _with_latest(self._configs, revision.number, config)
+            return config
+        return self._configs[revision.number]
+
+    async def _base_config(self, base: Revision | None) -> GatewayConfig:
+        if base is None:
+            return GatewayConfig()
+        try:
+            return await self.config_of(base)
+        except ConfigError:
+            # An earlier release has written it. The candidate is compared with nothing.
+            return GatewayConfig()
+
+    async def _read(self, text: str, name: str) -> Reading:
+        async with self._reader_free:
+            return await asyncio.to_thread(
+                read_config, self._reader, lambda: text, name, self._directory
+            )
+
+    async def _append(
+        self, candidate: Candidate, author: str, reason: str, origin: str, expected: int | None
+    ) -> Revision:
+        new = draft(candidate.text, candidate.version, author, reason, origin)
+        revision = await self.store.append(new, expected=expected)
+        self._readings = _with_latest(self._readings, revision.number, candidate.reading)
+        self._configs = _with_latest(self._configs, revision.number, candidate.loaded.config)
+        return revision
+
+
+def revision_name(number: int) -> str:
+    """The name of a revision in errors, where a config file has its path."""
+    return f"revision {number}"
+
+
+def file_origin(file: Path) -> str:
+    """The origin of revisions that are edits of a file."""
+    return printable(f"file {file.absolute()}", MAX_NAME)
+
+
+def draft(text: str, version: str, author: str, reason: str, origin: str) -> Draft:
+    """The draft of a revision, with texts that are safe to show."""
+    return Draft(
+        text,
+        version,
+        printable(author, MAX_NAME),
+        printable(reason, MAX_REASON),
+        printable(origin, MAX_NAME),
+    )
+
+
+def _with_latest(known: Mapping[int, T], number: int, value: T) -> dict[int, T]:
+    """The values of the latest revisions, with one more."""
+    values = {**known, number: value}
+    return {each: values[each] for each in sorted(values)[-_KEPT:]}

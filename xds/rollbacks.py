@@ -1,0 +1,66 @@
+"""Restores the config of the history after a node has rejected a revision."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from sluice.config.checked import LoadedConfig
+from xds.apply import Applier
+from xds.resources.compiled import CompiledConfig
+from xds.sources.store.store import StoreError
+
+log = logging.getLogger(__name__)
+
+RETRY_INTERVAL = 1.0
+"""Seconds until the next attempt, while the store does not respond."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rejection:
+    """A revision that a node has rejected, and the config that stays in force, if there is one."""
+
+    revision: int
+    in_force: LoadedConfig | None
+    reason: str
+
+
+class Rollbacks:
+    """Appends the config in force as a new revision. The rollout has restored it at the nodes."""
+
+    def __init__(self, applier: Applier) -> None:
+        self._applier = applier
+        self._rejection: _Rejection | None = None
+        self._rejected = asyncio.Event()
+
+    def on_rejected(
+        self, rejected: CompiledConfig, in_force: CompiledConfig | None, reason: str
+    ) -> None:
+        """Record that a node has rejected a config."""
+        if rejected.loaded is None or rejected.loaded.revision is None:
+            return
+        good = None if in_force is None else in_force.loaded
+        self._rejection = _Rejection(rejected.loaded.revision, good, reason)
+        self._rejected.set()
+
+    async def run(self) -> None:
+        """Append rollbacks until the task is cancelled."""
+        while True:
+            await self._rejected.wait()
+            rejection = self._rejection
+            if rejection is None or await self._roll_back(rejection):
+                if self._rejection is rejection:
+                    self._rejected.clear()
+            else:
+                await asyncio.sleep(RETRY_INTERVAL)
+
+    async def _roll_back(self, rejection: _Rejection) -> bool:
+        """Returns False if the store cannot be written now."""
+        number = rejection.revision
+        try:
+            restored = await self._applier.roll_back(number, rejection.in_force, rejection.reason)
+        except StoreError as error:
+            log.error("revision %d is rejected, and its rollback waits: %s", number, error)
+            return False
+        if restored is not None:
+            log.warning("revision %d is rolled back by revision %d", number, restored.number)
+        return True

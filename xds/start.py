@@ -1,0 +1,126 @@
+"""The start of a control plane: which store it uses, and its first config."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sluice.config import ConfigError
+from sluice.config.reader import ConfigReader
+from xds.apply import FILE_AUTHOR, draft, file_origin, revision_name
+from xds.sources.file import ConfigFile
+from xds.sources.reading import Reading, read_config
+from xds.sources.store.store import MAX_HISTORY, Draft, Revision, Store, StoreError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StartOptions:
+    """Options of `sluice control-plane`.
+
+    `config`: the config file; with a store, what an empty store begins with. `store`: the store;
+    None: the config is a file. `watch`: a file whose edits become revisions. `directory`: where the
+    files are that a config names; None: the folder of `watch` or `config`, else the working
+    directory.
+    """
+
+    config: Path | None
+    store: str | None = None
+    watch: Path | None = None
+    directory: Path | None = None
+
+    @property
+    def file(self) -> Path | None:
+        """The file whose edits become revisions."""
+        return self.watch or (self.config if self.store is None else None)
+
+    @property
+    def names_below(self) -> Path:
+        """The folder that file names in a config are relative to."""
+        file = self.watch or self.config
+        return self.directory or (Path() if file is None else file.parent)
+
+
+_FIRST_REASON: Final = "the first config of the store"
+_MISSED_REASON: Final = "edited while no control plane was running"
+
+
+@dataclass(frozen=True, slots=True)
+class FirstConfig:
+    """The first config of a control plane.
+
+    `draft` must be appended after `head` once the config has been compiled; None: it is the config
+    of `head`. `file` is the watched file.
+    """
+
+    reading: Reading
+    head: Revision | None
+    draft: Draft | None = None
+    file: ConfigFile | None = None
+
+
+async def first_config(options: StartOptions, store: Store) -> FirstConfig:
+    """Read the first config. Raises ConfigError if it is not valid, and StoreError."""
+    head = await store.head()
+    if head is None:
+        return await asyncio.to_thread(_from_file, options, store)
+    if options.file is None:
+        if options.config is not None:
+            log.info("the store has revision %d, so %s is not read", head.number, options.config)
+        return FirstConfig(await asyncio.to_thread(_of_head, head, options), head)
+    origin = file_origin(options.file)
+    known = await _last_text(store, origin)
+    return await asyncio.to_thread(_watched, options, options.file, head, known)
+
+
+def _from_file(options: StartOptions, store: Store) -> FirstConfig:
+    """The config with which an empty store begins."""
+    path = options.file or options.config
+    if path is None:
+        raise StoreError(
+            f"the store {store.name} is empty: give a CONFIG, which becomes revision 1"
+        )
+    file = ConfigFile(path, options.names_below)
+    loaded = file.read()
+    reason = "" if options.store is None else _FIRST_REASON
+    first = draft(loaded.text, loaded.policy.version, FILE_AUTHOR, reason, file_origin(path))
+    return FirstConfig(file.reading, None, first, None if options.file is None else file)
+
+
+def _watched(options: StartOptions, path: Path, head: Revision, known: str | None) -> FirstConfig:
+    """The config of the head, or of the watched file if it is not the `known` text any more.
+
+    A file that is not valid changes nothing, as while the control plane runs.
+    """
+    file = ConfigFile(path, options.names_below)
+    try:
+        loaded = file.read()
+    except ConfigError as error:
+        log.error("config %s is not valid and changes nothing:\n%s", path, error)
+        return FirstConfig(_of_head(head, options), head, file=file)
+    if loaded.text == known:
+        return FirstConfig(_of_head(head, options), head, file=file)
+    edited = draft(
+        loaded.text, loaded.policy.version, FILE_AUTHOR, _MISSED_REASON, file_origin(path)
+    )
+    return FirstConfig(file.reading, head, edited, file)
+
+
+def _of_head(head: Revision, options: StartOptions) -> Reading:
+    reader, name = ConfigReader(), revision_name(head.number)
+    reading = read_config(reader, lambda: head.text, name, options.names_below)
+    return reading.of_revision(head.number)
+
+
+async def _last_text(store: Store, origin: str) -> str | None:
+    """The text of the latest revision with this origin."""
+    before: int | None = None
+    while infos := await store.history(before, MAX_HISTORY):
+        number = next((each.number for each in infos if each.origin == origin), None)
+        if number is not None:
+            revision = await store.revision(number)
+            return None if revision is None else revision.text
+        before = infos[-1].number
+    return None
