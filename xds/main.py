@@ -19,8 +19,9 @@ from xds.envoys.observations import Observations
 from xds.envoys.reports import ReportService
 from xds.envoys.worker_reports import WorkerReportReader
 from xds.pipeline import start_pipeline
+from xds.protocol.client_status import ClientStatusService
 from xds.protocol.nodes import Nodes
-from xds.protocol.server import XdsServer
+from xds.protocol.server import Service, XdsServer
 from xds.resources.envoy_versions import variant_of
 from xds.rollout.rollout import Rollout
 from xds.sources.key_sets import FetchedKeySets
@@ -91,7 +92,8 @@ async def run(options: StartOptions) -> None:
         observations = Observations()
         readers = (LoadReportReader(), WorkerReportReader())
         reports = [ReportService(observations, reader) for reader in readers]
-        server = XdsServer(nodes, first.reading.loaded.config.control_plane.xds, reports)
+        services: list[Service] = [*reports, ClientStatusService(nodes)]
+        server = XdsServer(nodes, first.reading.loaded.config.control_plane.xds, services)
         # Nodes connect while the first config compiles.
         await server.start()
         try:

@@ -37,6 +37,10 @@ LOAD_SERVICE: Final = "envoy.service.load_stats.v3.LoadReportingService"
 LOAD_METHOD: Final = "StreamLoadStats"
 """Method of the control plane that Envoy calls with its load reports (LRS)."""
 
+CSDS_SERVICE: Final = "envoy.service.status.v3.ClientStatusDiscoveryService"
+CSDS_STREAM: Final = "StreamClientStatus"
+CSDS_FETCH: Final = "FetchClientStatus"
+
 OBSERVATION_SERVICE: Final = "sluice.observations.v1.ObservationService"
 OBSERVATION_METHOD: Final = "StreamReports"
 OBSERVATIONS: Final = f"/{OBSERVATION_SERVICE}/{OBSERVATION_METHOD}"

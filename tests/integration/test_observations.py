@@ -4,8 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import grpc
 import pytest
 
+from protos.client_status_pb2 import ClientConfig, ClientStatusRequest, ClientStatusResponse
+from sluice.contract.paths import CSDS_FETCH, CSDS_SERVICE
 from tests import plain_http
 from tests.integration.gateway import Gateway, base_config, bearer, eventually, running
 
@@ -66,14 +69,14 @@ def test_envoy_reports_requests_and_errors_of_each_version(own: Gateway, operati
         return total(own, requests, version) > 0
 
     eventually(lambda: counts("v1") and counts("v2"))
-    before = total(own, errors, "v2")
+    sent, failed = total(own, requests, "v1"), total(own, errors, "v2")
     with faults(own, "v2", fail_rate=1):
         send(own, operation, "v2", 20)
-        eventually(lambda: total(own, errors, "v2") == before + 20)
-    assert total(own, errors, "v1") == 0
-    before = total(own, requests, "v1")
     send(own, operation, "v1", 30)
-    eventually(lambda: total(own, requests, "v1") >= before + 30)
+    eventually(
+        lambda: total(own, errors, "v2") == failed + 20 and total(own, requests, "v1") >= sent + 30
+    )
+    assert total(own, errors, "v1") == 0
 
 
 def test_workers_report_latencies_of_each_version(own: Gateway) -> None:
@@ -101,3 +104,21 @@ def test_the_control_plane_knows_the_breakers(own: Gateway) -> None:
     assert (breaker["model"], breaker["version"]) == ("echo", "v2")
     assert breaker["state"] in {"open", "reduced"}
     assert breaker["error_rate"] > 0.1
+
+
+def test_the_client_status_shows_what_envoy_and_workers_have_accepted(own: Gateway) -> None:
+    with grpc.insecure_channel(own.config["control_plane"]["xds"]) as channel:
+        fetch = channel.unary_unary(
+            f"/{CSDS_SERVICE}/{CSDS_FETCH}",
+            ClientStatusRequest.SerializeToString,
+            ClientStatusResponse.FromString,
+        )
+        clients = {each.node.id: each for each in fetch(ClientStatusRequest()).config}
+    envoy = clients.pop("envoy")
+    assert len(clients) == 2
+    assert all(
+        (each.config_status, each.client_status) == (ClientConfig.SYNCED, ClientConfig.ACKED)
+        for client in (envoy, *clients.values())
+        for each in client.generic_xds_configs
+    )
+    assert {"echo/v1", "echo/v2", "gateway"} <= {each.name for each in envoy.generic_xds_configs}

@@ -22,12 +22,14 @@ from envoy_data_plane.envoy.service.ext_proc.v3 import ProcessingRequest, Proces
 from envoy_data_plane.envoy.service.load_stats.v3 import LoadStatsRequest, LoadStatsResponse
 from envoy_data_plane.envoy.service.ratelimit.v3 import RateLimitRequest, RateLimitResponse
 from envoy_data_plane.envoy.service.runtime.v3 import Runtime
+from envoy_data_plane.envoy.service.status.v3 import ClientStatusRequest, ClientStatusResponse
 from envoy_data_plane.message_pool import default_message_pool
 from envoy_data_plane.opentelemetry.proto.common.v1 import AnyValue
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
 from protos import (
     base_pb2,
+    client_status_pb2,
     cluster_pb2,
     core_pb2,
     discovery_pb2,
@@ -66,6 +68,8 @@ ROOTS: list[tuple[Descriptor, type[betterproto2.Message]]] = [
     (ext_authz_pb2.CheckRequest.DESCRIPTOR, CheckRequest),
     (ext_authz_pb2.CheckResponse.DESCRIPTOR, CheckResponse),
     (otlp_logs_pb2.LogBody.DESCRIPTOR, AnyValue),
+    (client_status_pb2.ClientStatusRequest.DESCRIPTOR, ClientStatusRequest),
+    (client_status_pb2.ClientStatusResponse.DESCRIPTOR, ClientStatusResponse),
     (load_stats_pb2.LoadStatsRequest.DESCRIPTOR, LoadStatsRequest),
     (load_stats_pb2.LoadStatsResponse.DESCRIPTOR, LoadStatsResponse),
     (ratelimit_pb2.RateLimitRequest.DESCRIPTOR, RateLimitRequest),
@@ -79,6 +83,7 @@ ROOTS: list[tuple[Descriptor, type[betterproto2.Message]]] = [
 ]
 OURS = (
     base_pb2,
+    client_status_pb2,
     cluster_pb2,
     core_pb2,
     discovery_pb2,

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
 from xds.protocol.snapshot import NO_CHANGES, Changes, ResourceSet, Snapshot, TypeVersion
-from xds.protocol.stream import SENDS_IN_TTL, Acknowledgement, Stream, TypeState
+from xds.protocol.stream import SENDS_IN_TTL, Acknowledgement, ResourceState, Stream, TypeState
 from xds.protocol.subscription import (
     MAX_NAMES,
     WILDCARD,
@@ -194,6 +194,19 @@ class DeltaStream(Stream):
         waiting = {name for name in changes.resources if name in names and name in resources}
         self._known[dependent].told |= waiting
         state.due = state.due or bool(waiting)
+
+    def _resource_state(
+        self, state: TypeState, name: str, resources: ResourceSet
+    ) -> tuple[str, ResourceState]:
+        known, version = self._known[state.subscription.type], resources.resources[name]
+        text = version.version_text
+        if name in known.rejected:
+            return text, ResourceState.NACKED
+        if state.outstanding and name in known.last.resources:
+            return text, ResourceState.SENT
+        has = None if known.resources is None else known.resources.resources.get(name)
+        same = has is not None and has.version == version.version
+        return text, ResourceState.ACKED if same else ResourceState.NOT_SENT
 
     def _has_accepted(self, state: TypeState, snapshot: Snapshot) -> bool:
         resource_type = state.subscription.type

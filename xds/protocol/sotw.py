@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
-from xds.protocol.snapshot import Resources, Snapshot, TypeVersion
-from xds.protocol.stream import SENDS_IN_TTL, Acknowledgement, Stream, TypeState
+from xds.protocol.snapshot import Resources, ResourceSet, Snapshot, TypeVersion
+from xds.protocol.stream import SENDS_IN_TTL, Acknowledgement, ResourceState, Stream, TypeState
 from xds.protocol.subscription import Subscription
 
 
@@ -82,6 +82,18 @@ class SotwStream(Stream):
             changed = self._is_due(state, snapshot)
             if changed or state.must_renew(clock):
                 yield self._send(state, snapshot, clock, renewal=not changed)
+
+    def _resource_state(
+        self, state: TypeState, name: str, resources: ResourceSet
+    ) -> tuple[str, ResourceState]:
+        if state.sent is None:
+            return "", ResourceState.NOT_SENT
+        if state.outstanding:
+            return state.sent.info, ResourceState.SENT
+        if state.nacked is not None:
+            return state.nacked.info, ResourceState.NACKED
+        sent = state.sent == resources.version
+        return state.sent.info, ResourceState.ACKED if sent else ResourceState.NOT_SENT
 
     def _is_due(self, state: TypeState, snapshot: Snapshot) -> bool:
         resource_type = state.subscription.type

@@ -3,14 +3,14 @@
 Every variant of the xDS protocol has this state. `sotw` and `delta` have the rules of one each.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
 from sluice.printable import printable
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
-from xds.protocol.snapshot import Snapshot, TypeVersion
+from xds.protocol.snapshot import ResourceSet, Snapshot, TypeVersion
 from xds.protocol.subscription import Subscription
 
 MAX_REASON = 4096
@@ -26,6 +26,20 @@ class Acknowledgement(Enum):
     NONE = "none"
     ACK = "ack"
     NACK = "nack"
+
+
+class ResourceState(Enum):
+    """What a client has of a resource to which it has subscribed.
+
+    `ABSENT`: there is no such resource. `NOT_SENT`: the present version has not been sent yet.
+    `SENT`: the client has sent neither an ACK nor a NACK of it yet.
+    """
+
+    ABSENT = "absent"
+    NOT_SENT = "not_sent"
+    SENT = "sent"
+    ACKED = "acked"
+    NACKED = "nacked"
 
 
 @dataclass(slots=True)
@@ -99,6 +113,22 @@ class Stream:
     ) -> bool:
         """Whether the client has accepted these types of a snapshot."""
         return all(self._in_sync(each, snapshot) for each in types)
+
+    def resource_states(
+        self, resource_type: ResourceType, snapshot: Snapshot
+    ) -> Iterator[tuple[str, str, ResourceState]]:
+        """The name, the version on the wire and the state of each subscribed resource of a type."""
+        state, resources = self.types[resource_type], snapshot.types[resource_type]
+        for name in state.subscription.select(resources.resources):
+            yield name, *self._resource_state(state, name, resources)
+        for name in sorted(state.subscription.names - resources.names):
+            yield name, "", ResourceState.ABSENT
+
+    def _resource_state(
+        self, state: TypeState, name: str, resources: ResourceSet
+    ) -> tuple[str, ResourceState]:
+        """The version and the state of a resource that exists."""
+        raise NotImplementedError
 
     def _in_sync(self, resource_type: ResourceType, snapshot: Snapshot) -> bool:
         if not snapshot.types[resource_type].published:
