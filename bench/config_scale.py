@@ -23,6 +23,7 @@ from sluice.config.checked import check_files
 from sluice.config.named_files import MAY_RUN_ELSEWHERE
 from sluice.config.reader import ConfigReader
 from xds.protocol.resource_types import POLICY
+from xds.protocol.snapshot import Changes, ResourceSet
 from xds.resources.compiled import compile_config
 
 ROUNDS = 9
@@ -73,11 +74,14 @@ class Worker:
     def __init__(self, directory: Path, models: int) -> None:
         create(directory / "counters", 1, 100 * models + 10_000)
         self._current = CurrentPolicy()
+        self._received: ReceivedPolicy | None = None
         self._protection = Protection(CounterTable(directory / "counters", 0), ProtectionSettings())
 
-    def apply(self, body: bytes) -> None:
+    def apply(self, changes: Changes) -> None:
         """Put a policy in force."""
-        received = ReceivedPolicy.parse(body)
+        bodies = {name: resource.body for name, resource in changes.resources.items()}
+        self._received = ReceivedPolicy.read(bodies, changes.removed, self._received)
+        received = self._received
         prepared = asyncio.run(self._protection.prepare(received.settings.limits))
         compiled = self._current.compile(received)
         self._protection.commit(prepared, compiled.breakers)
@@ -88,6 +92,7 @@ def measure(models: int, directory: Path) -> None:
     """Print the times of a config with so many models."""
     blocks = [MODEL.format(number=number, port=number + 1) for number in range(models)]
     reader, worker, stages = ConfigReader(), Worker(directory, models), Stages()
+    policy = ResourceSet.of({}, "")
     for edit in range(ROUNDS + 1):
         blocks[models // 2] = MODEL.format(number=models // 2, port=20_000 + edit)
         text, first = AUTH + "".join(blocks), "first " if edit == 0 else ""
@@ -97,9 +102,9 @@ def measure(models: int, directory: Path) -> None:
             loaded = check_files(config, directory, MAY_RUN_ELSEWHERE, place)
         with stages.timed(f"{first}compile"):
             snapshot = compile_config(loaded, config).snapshot
-        [policy] = snapshot.types[POLICY].resources.values()
+        policy, before = snapshot.types[POLICY], policy
         with stages.timed(f"{first}worker"):
-            worker.apply(policy.body)
+            worker.apply(policy.changes_since(before))
     print(f"{models:6} models, ms: {stages}", flush=True)
 
 

@@ -1,6 +1,8 @@
-"""Subscribes to the policy over ADS, as an xDS client (envoy.service.discovery.v3).
+"""Subscribes to the policy over ADS, as an xDS client of the incremental variant.
 
-This module handles the stream, versions and nonces. `Apply` puts a policy in force.
+This module handles the stream, versions and nonces. `Apply` puts a policy in force. All changes of
+one response are applied together, or none. After a NACK, the control plane sends with its next
+version all that was rejected, so a rejected response is dropped.
 """
 
 import asyncio
@@ -8,7 +10,7 @@ import logging
 import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError
 
@@ -16,16 +18,16 @@ from extproc.policy.received import ReceivedPolicy
 from extproc.rpc import RpcError, StatusCode
 from extproc.transport.aio.client import ClientLimits, open_call
 from protos.base_pb2 import Node
-from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
+from protos.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 from sluice.config import PolicyDocument
 from sluice.config.policy import MAX_POLICY
-from sluice.contract.names import POLICY_TYPE_URL
-from sluice.contract.paths import ADS_STREAM
+from sluice.contract.names import POLICY, POLICY_TYPE_URL
+from sluice.contract.paths import ADS_DELTA
 
 log = logging.getLogger(__name__)
 
-LIMITS = ClientLimits(max_message=MAX_POLICY + (1 << 20))
-"""Room for the largest policy and the messages around it."""
+LIMITS = ClientLimits(max_message=MAX_POLICY + (8 << 20))
+"""Room for the largest policy, and for the messages around each of 10,000 models."""
 MIN_BACKOFF, MAX_BACKOFF = 0.1, 0.5
 
 PATIENCE = 10.0
@@ -41,10 +43,11 @@ Sleep = Callable[[float], Awaitable[object]]
 
 
 @dataclass(slots=True)
-class _Subscription:
-    """The version that was accepted last. The first request of a new stream names this version."""
+class _Accepted:
+    """The policy that was accepted last, and the versions of its resources."""
 
-    version: str = ""
+    policy: ReceivedPolicy | None = None
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 async def follow(address: str, node: Node, apply: Apply, sleep: Sleep = asyncio.sleep) -> None:
@@ -78,12 +81,12 @@ async def _handled_responses(
     address: str, node: Node, apply: Apply, sleep: Sleep
 ) -> AsyncGenerator[None]:
     """Open a new stream whenever the last one has ended. Yields after each ACK or NACK."""
-    subscription = _Subscription()
+    accepted = _Accepted()
     backoff, waited = MIN_BACKOFF, 0.0
     logged = (logging.NOTSET, "")
     while True:
         try:
-            async with aclosing(_stream(address, node, apply, subscription)) as stream:
+            async with aclosing(_stream(address, node, apply, accepted)) as stream:
                 async for _ in stream:
                     backoff, waited, logged = MIN_BACKOFF, 0.0, (logging.NOTSET, "")
                     yield
@@ -93,7 +96,7 @@ async def _handled_responses(
         except OSError as error:
             reason = str(error) or "connection timeout"
         except DecodeError:
-            reason = "the response is not a DiscoveryResponse"
+            reason = "the response is not a DeltaDiscoveryResponse"
         level = logging.INFO if waited < PATIENCE else logging.WARNING
         if (level, reason) != logged:
             log.log(level, "control plane %s: %s; retrying", address, reason)
@@ -104,22 +107,23 @@ async def _handled_responses(
 
 
 async def _stream(
-    address: str, node: Node, apply: Apply, subscription: _Subscription
+    address: str, node: Node, apply: Apply, accepted: _Accepted
 ) -> AsyncGenerator[None]:
     """Run one stream; yields after each ACK or NACK."""
-    call = await open_call(address, ADS_STREAM, LIMITS)
-    request = DiscoveryRequest(
-        type_url=POLICY_TYPE_URL, version_info=subscription.version, node=node
-    )
+    call = await open_call(address, ADS_DELTA, LIMITS)
+    request = DeltaDiscoveryRequest(type_url=POLICY_TYPE_URL, node=node)
+    # The settings are sent again, which shows that the control plane responds.
+    versions = {name: version for name, version in accepted.versions.items() if name != POLICY}
+    request.initial_resource_versions.update(versions)
     try:
         call.send(request.SerializeToString())
         connected = False
         while (message := await call.receive()) is not None:
-            response = DiscoveryResponse.FromString(message)
+            response = DeltaDiscoveryResponse.FromString(message)
             if not connected:
                 log.info("control plane %s: connected", address)
                 connected = True
-            request = await _acknowledge(response, apply, subscription)
+            request = await _acknowledge(response, apply, accepted)
             call.send(request.SerializeToString())
             # A policy may be large, and the next may be far away.
             del message, response
@@ -129,30 +133,39 @@ async def _stream(
 
 
 async def _acknowledge(
-    response: DiscoveryResponse, apply: Apply, subscription: _Subscription
-) -> DiscoveryRequest:
+    response: DeltaDiscoveryResponse, apply: Apply, accepted: _Accepted
+) -> DeltaDiscoveryRequest:
     """Apply a response; returns the ACK or NACK."""
-    request = DiscoveryRequest(type_url=POLICY_TYPE_URL, response_nonce=response.nonce)
+    request = DeltaDiscoveryRequest(type_url=POLICY_TYPE_URL, response_nonce=response.nonce)
     try:
-        await apply(_policy(response))
-        subscription.version = response.version_info
+        policy = _policy(response, accepted.policy)
+        await apply(policy)
+        _accept(response, policy, accepted)
     except ValueError as error:
-        log.error("policy %s is rejected: %s", response.version_info, error)
+        log.error("policy %s is rejected: %s", response.system_version_info, error)
         request.error_detail.code = StatusCode.INVALID_ARGUMENT
         request.error_detail.message = str(error)
     except Exception as error:
         # An unexpected failure must not end the worker: the last good policy stays in force. The
         # message of the exception is not logged, because it may contain a secret of the policy.
         name, trace = type(error).__name__, "".join(traceback.format_tb(error.__traceback__))
-        log.error("policy %s is rejected: unexpected %s\n%s", response.version_info, name, trace)
+        version = response.system_version_info
+        log.error("policy %s is rejected: unexpected %s\n%s", version, name, trace)
         request.error_detail.code = StatusCode.INTERNAL
         request.error_detail.message = "the worker failed on this policy; see its log"
-    request.version_info = subscription.version
     return request
 
 
-def _policy(response: DiscoveryResponse) -> ReceivedPolicy:
-    """The policy in a response. Raises ValueError."""
-    if len(response.resources) != 1:
-        raise ValueError(f"expected one policy, not {len(response.resources)}")
-    return ReceivedPolicy.parse(response.resources[0].value)
+def _policy(response: DeltaDiscoveryResponse, previous: ReceivedPolicy | None) -> ReceivedPolicy:
+    """The policy after a response. Raises ValueError."""
+    bodies = {each.name: each.resource.value for each in response.resources}
+    if len(bodies) < len(response.resources):
+        raise ValueError("two resources of the policy have the same name")
+    return ReceivedPolicy.read(bodies, response.removed_resources, previous)
+
+
+def _accept(response: DeltaDiscoveryResponse, policy: ReceivedPolicy, accepted: _Accepted) -> None:
+    accepted.policy = policy
+    accepted.versions.update((each.name, each.version) for each in response.resources)
+    for name in response.removed_resources:
+        accepted.versions.pop(name, None)

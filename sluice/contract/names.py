@@ -6,7 +6,7 @@ POLICY_TYPE_URL: Final = "type.googleapis.com/sluice.policy.v1.Policy"
 """Type URL of the policy that callout workers subscribe to over ADS."""
 
 POLICY: Final = "policy"
-"""The only resource of the type Policy."""
+"""The resource of the type Policy with the settings that all models share."""
 
 RUNTIME_TYPE_URL: Final = "type.googleapis.com/envoy.service.runtime.v3.Runtime"
 
@@ -33,6 +33,11 @@ name of the routes that belong to no model."""
 
 CALLOUT_AGENT: Final = "sluice-callout"
 """`Node.user_agent_name` of workers."""
+
+
+def policy_model(model: str) -> str:
+    """The name of the resource of the type Policy with a model."""
+    return f"model/{model}"
 
 
 def cluster_name(model: str, version: str) -> str:

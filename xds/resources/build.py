@@ -35,7 +35,7 @@ from xds.resources.jwt_authn import Tokens
 from xds.resources.listener import listener
 from xds.resources.models import CompiledModel, ModelCache
 from xds.resources.omitted_callout import EXT_PROC
-from xds.resources.policy import policy
+from xds.resources.policy import PolicyCache
 from xds.resources.proto_messages import serialized
 from xds.resources.rate_limit_config import rate_limit_configs
 
@@ -85,7 +85,7 @@ class _Inputs:
     secrets: Secrets
 
 
-_models, _callout_only_models = ModelCache(), ModelCache()
+_models, _callout_only_models, _policies = ModelCache(), ModelCache(), PolicyCache()
 
 
 def _compile(inputs: _Inputs) -> Mapping[ResourceType, Resources]:
@@ -170,7 +170,7 @@ def _claims(inputs: _Inputs) -> list[str]:
 
 def _policy(inputs: _Inputs) -> Resources:
     native = {model.table.name: model.digest for model in inputs.models if model.plan.native}
-    return {names.POLICY: Resource.of(policy(inputs.policy, native))}
+    return _policies.resources(inputs.policy, native)
 
 
 def _rate_limits(inputs: _Inputs) -> Resources:

@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from sluice.config import PolicyDocument
+from sluice.contract.names import POLICY
 from xds.protocol import resource_types
 from xds.protocol.nodes import Node, Nodes
 from xds.protocol.server import XdsServer
 from xds.protocol.snapshot import Resource, Snapshot
-from xds.resources.policy import policy as policy_message
+from xds.resources.policy import PolicyCache
 
 TIMEOUT = 10.0
 
@@ -24,11 +25,12 @@ class ControlPlane:
         self.nodes = nodes
 
     def publish(self, policy: PolicyDocument | bytes) -> None:
-        """Serve a policy, or bytes that are not a policy."""
+        """Serve a policy, or one whose settings are these bytes."""
         if isinstance(policy, PolicyDocument):
-            policy = policy_message(policy)
-        resources = {resource_types.POLICY: {"policy": Resource.of(policy)}}
-        self.nodes.publish(Snapshot.of(resources, "v1"))
+            resources = PolicyCache().resources(policy)
+        else:
+            resources = {POLICY: Resource.of(policy)}
+        self.nodes.publish(Snapshot.of({resource_types.POLICY: resources}, "v1"))
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until a condition is true. It is checked after each request of a node."""

@@ -9,7 +9,7 @@ from extproc.policy.received import ReceivedPolicy
 from protos import policy_pb2
 from sluice.config import Model, PolicyDocument
 from tests.extproc.decision.requests import document
-from tests.extproc.policy.received import received
+from tests.extproc.policy.received import received, resources
 
 STABLE = ("v1", "v2", "v3")
 
@@ -79,24 +79,47 @@ def test_a_received_policy_is_the_document_that_was_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "reason"),
+    ("name", "models", "reason"),
     [
-        ({"models": [{"name": "m", "config": b"{}"}]}, "models.m.versions: missing"),
-        ({"models": [{"name": "m", "config": b"\xff"}]}, "models.m: json_invalid"),
-        ({"models": [{"name": "m"}, {"name": "m"}]}, "two models have the same name"),
+        ("model/m", [{"name": "m", "config": b"{}"}], "models.m.versions: missing"),
+        ("model/m", [{"name": "m", "config": b"\xff"}], "models.m: json_invalid"),
+        ("model/m", [{"name": "m"}, {"name": "m"}], "another name than its content"),
+        ("model/m", [{"name": "other"}], "another name than its content"),
+        ("policy", [{"name": "m"}], "another name than its content"),
     ],
 )
-def test_a_model_that_is_not_valid_is_rejected(message: dict[str, object], reason: str) -> None:
-    config = document({}).serialized_settings()
-    body = policy_pb2.Policy(config=config, **message).SerializeToString()  # type: ignore[arg-type]
+def test_a_model_that_is_not_valid_is_rejected(
+    name: str, models: list[dict[str, object]], reason: str
+) -> None:
+    settings = policy_pb2.Policy(config=document({}).serialized_settings())
+    message = policy_pb2.Policy(models=[policy_pb2.Model(**each) for each in models])  # type: ignore[arg-type]
+    resources = {"policy": settings.SerializeToString(), name: message.SerializeToString()}
     with pytest.raises(ValueError, match=reason):
-        compile_received(ReceivedPolicy.parse(body))
+        compile_received(ReceivedPolicy.read(resources))
+
+
+def test_a_response_changes_what_it_contains_and_keeps_the_rest() -> None:
+    first = received(many(3))
+    bodies = resources(many(3, m1={"stable": "v2"}))
+    changed = {name: bodies[name] for name in ("policy", "model/m1")}
+    second = ReceivedPolicy.read(changed, ["model/m2"], first)
+    assert set(second.models) == {"m0", "m1"}
+    assert second.models["m0"] is first.models["m0"]
+    assert second.models["m1"].model().stable_version == "v2"
+    assert set(first.models) == {"m0", "m1", "m2"}
+
+
+def test_a_policy_needs_settings() -> None:
+    with pytest.raises(ValueError, match="without settings"):
+        ReceivedPolicy.read({}, ["policy"], received(many(1)))
+    with pytest.raises(ValueError, match="without settings"):
+        ReceivedPolicy.read({"model/m0": resources(many(1))["model/m0"]})
 
 
 def test_a_policy_of_an_older_control_plane_is_rejected_with_the_reason() -> None:
     config = document({"m": {}}).model_dump_json().encode()
     with pytest.raises(ValueError, match=r"models: extra_forbidden"):
-        ReceivedPolicy.parse(policy_pb2.Policy(config=config).SerializeToString())
+        ReceivedPolicy.read({"policy": policy_pb2.Policy(config=config).SerializeToString()})
 
 
 def comparable(policy: Policy) -> tuple[object, ...]:

@@ -1,23 +1,22 @@
 """The requests that a worker sends to its control plane."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import grpc.aio
 import pytest
-from google.protobuf.any_pb2 import Any as AnyMessage
 
 from extproc.policy.received import ReceivedPolicy
 from extproc.policy.subscriber import MAX_BACKOFF, Sleep, follow
 from protos.base_pb2 import Node
-from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
+from protos.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 from sluice.config import PolicyDocument
 from sluice.contract.names import POLICY_TYPE_URL
-from sluice.contract.paths import ADS_STREAM
+from sluice.contract.paths import ADS_DELTA
 from tests.extproc.decision.requests import document
-from xds.resources.policy import policy as policy_message
+from tests.extproc.policy.received import resources
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_event_loop")]
 
@@ -30,7 +29,7 @@ class Stream:
     """One stream of a worker. Tests read its requests, send responses, and end it."""
 
     def __init__(self) -> None:
-        self._requests: asyncio.Queue[DiscoveryRequest] = asyncio.Queue()
+        self._requests: asyncio.Queue[DeltaDiscoveryRequest] = asyncio.Queue()
         self._responses: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     async def serve(self, call: "grpc.aio.ServicerContext[bytes, bytes]") -> None:
@@ -38,22 +37,28 @@ class Stream:
             # The server may stop while it reads.
             with suppress(grpc.aio.BaseError):
                 while (message := await call.read()) is not grpc.aio.EOF:
-                    self._requests.put_nowait(DiscoveryRequest.FromString(message))
+                    self._requests.put_nowait(DeltaDiscoveryRequest.FromString(message))
 
         listening = asyncio.create_task(listen())
         while (response := await self._responses.get()) is not None:
             await call.write(response)
         listening.cancel()
 
-    async def request(self) -> DiscoveryRequest:
+    async def request(self) -> DeltaDiscoveryRequest:
         return await asyncio.wait_for(self._requests.get(), TIMEOUT)
 
-    def respond(self, version: str, nonce: str, *policies: PolicyDocument | bytes) -> None:
-        response = DiscoveryResponse(version_info=version, nonce=nonce, type_url=POLICY_TYPE_URL)
-        for policy in policies:
-            if isinstance(policy, PolicyDocument):
-                policy = policy_message(policy)
-            response.resources.append(AnyMessage(type_url=POLICY_TYPE_URL, value=policy))
+    def respond(
+        self, version: str, nonce: str, resources: dict[str, bytes], removed: Sequence[str] = ()
+    ) -> None:
+        response = DeltaDiscoveryResponse(
+            system_version_info=version,
+            nonce=nonce,
+            type_url=POLICY_TYPE_URL,
+            removed_resources=removed,
+        )
+        for name, body in resources.items():
+            resource = response.resources.add(name=name, version=f"{name} {version}")
+            resource.resource.type_url, resource.resource.value = POLICY_TYPE_URL, body
         self.send(response.SerializeToString())
 
     def send(self, message: bytes) -> None:
@@ -82,7 +87,7 @@ async def worker(
         streams.put_nowait(stream)
         await stream.serve(call)
 
-    service, method = ADS_STREAM.strip("/").split("/")
+    service, method = ADS_DELTA.strip("/").split("/")
     handlers = {method: grpc.stream_stream_rpc_method_handler(serve)}
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
@@ -109,50 +114,65 @@ async def test_a_worker_subscribes_and_acknowledges_by_nonce(tmp_path: Path) -> 
         stream = await streams.opened()
         first = await stream.request()
         assert (first.node.id, first.type_url) == ("callout-test-0", POLICY_TYPE_URL)
-        assert (first.version_info, first.response_nonce) == ("", "")
-        stream.respond("1", "a", FIRST)
+        assert (dict(first.initial_resource_versions), first.response_nonce) == ({}, "")
+        stream.respond("1", "a", resources(FIRST))
         accepted = await stream.request()
-        assert (accepted.version_info, accepted.response_nonce) == ("1", "a")
+        assert (accepted.response_nonce, list(accepted.resource_names_subscribe)) == ("a", [])
         assert not accepted.HasField("error_detail")
         assert applied == [FIRST]
 
 
+async def test_the_changes_of_a_response_are_applied_together(tmp_path: Path) -> None:
+    applied: list[PolicyDocument] = []
+    before, after = document({"a": {}, "b": {}}), document({"a": {"stable": "v2"}, "c": {}})
+    async with worker(tmp_path, applied) as streams:
+        stream = await streams.opened()
+        await stream.request()
+        stream.respond("1", "a", resources(before))
+        await stream.request()
+        stream.respond("2", "b", resources(after), ["model/b"])
+        await stream.request()
+        assert applied == [before, after]
+
+
 @pytest.mark.parametrize(
-    "policies", [(), (FIRST, SECOND), (b"\xff",)], ids=["none", "two", "bytes"]
+    ("changed", "removed"),
+    [({}, ["policy"]), ({"model/m": b"\xff"}, []), ({"model/n": resources(FIRST)["model/m"]}, [])],
+    ids=["no settings", "bytes", "name"],
 )
-async def test_a_nack_names_the_last_good_version_and_the_reason(
-    tmp_path: Path, policies: tuple[PolicyDocument | bytes, ...]
+async def test_a_rejected_response_changes_nothing_and_the_nack_has_the_reason(
+    tmp_path: Path, changed: dict[str, bytes], removed: list[str]
 ) -> None:
     applied: list[PolicyDocument] = []
     async with worker(tmp_path, applied) as streams:
         stream = await streams.opened()
         await stream.request()
-        stream.respond("1", "a", FIRST)
+        stream.respond("1", "a", resources(FIRST))
         await stream.request()
-        stream.respond("2", "b", *policies)
+        stream.respond("2", "b", changed, removed)
         refused = await stream.request()
-        assert (refused.version_info, refused.response_nonce) == ("1", "b")
+        assert refused.response_nonce == "b"
         assert refused.error_detail.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
         assert refused.error_detail.message
-        stream.respond("3", "c", SECOND)
-        assert (await stream.request()).version_info == "3"
-        assert applied == [FIRST, SECOND]
+        stream.respond("3", "c", {"model/m": resources(SECOND)["model/m"]})
+        assert not (await stream.request()).HasField("error_detail")
+        assert [each.models for each in applied] == [FIRST.models, SECOND.models]
 
 
-async def test_a_new_stream_begins_with_the_version_accepted_last(tmp_path: Path) -> None:
-    """So the control plane need not send a policy that the worker already has."""
+async def test_a_new_stream_begins_with_the_versions_accepted_last(tmp_path: Path) -> None:
+    """So the control plane sends only models that the worker does not have."""
     async with worker(tmp_path, []) as streams:
         stream = await streams.opened()
         await stream.request()
-        stream.respond("1", "a", FIRST)
+        stream.respond("1", "a", resources(FIRST))
         await stream.request()
-        stream.respond("2", "b", b"\xff")
+        stream.respond("2", "b", {"model/m": b"\xff"})
         await stream.request()
         stream.end()
         stream = await streams.opened()
         again = await stream.request()
-        assert (again.version_info, again.response_nonce) == ("1", "")
-        assert again.node.id == "callout-test-0"
+        assert dict(again.initial_resource_versions) == {"model/m": "model/m 1"}
+        assert (again.response_nonce, again.node.id) == ("", "callout-test-0")
         assert not again.HasField("error_detail")
 
 
@@ -162,9 +182,9 @@ async def test_an_unreadable_response_ends_the_stream_and_not_the_worker(tmp_pat
         stream = await streams.opened()
         stream.send(b"\xff\xff")
         stream = await streams.opened()
-        stream.respond("1", "a", FIRST)
+        stream.respond("1", "a", resources(FIRST))
         await stream.request()
-        assert (await stream.request()).version_info == "1"
+        assert (await stream.request()).response_nonce == "a"
         assert applied == [FIRST]
 
 
@@ -181,7 +201,7 @@ async def test_reconnections_back_off(tmp_path: Path) -> None:
         stream = await streams.opened()
         assert pauses == [0.1, 0.2, 0.4, *[MAX_BACKOFF] * 3]
         await stream.request()
-        stream.respond("1", "a", FIRST)
+        stream.respond("1", "a", resources(FIRST))
         await stream.request()
         stream.end()
         await streams.opened()

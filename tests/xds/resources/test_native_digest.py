@@ -51,8 +51,9 @@ def compiled(config: dict[str, Any]) -> Snapshot:
 
 def digests(snapshot: Snapshot) -> dict[str, str]:
     """The digests in the policy, by model."""
-    body = snapshot.types[resource_types.POLICY].resources["policy"].body
-    return {model.name: model.native for model in Policy.FromString(body).models}
+    resources = snapshot.types[resource_types.POLICY].resources.values()
+    whole = Policy.FromString(b"".join(each.body for each in resources))
+    return {model.name: model.native for model in whole.models}
 
 
 def changed(path: str, value: object) -> set[str]:

@@ -288,7 +288,8 @@ def test_equal_configs_have_equal_versions() -> None:
 
 def test_the_policy_has_the_version_of_the_config() -> None:
     snapshot = compiled(models={"a": model()})
-    policy = Policy.FromString(snapshot.types[resource_types.POLICY].resources["policy"].body)
+    resources = snapshot.types[resource_types.POLICY].resources.values()
+    policy = Policy.FromString(b"".join(each.body for each in resources))
     settings = PolicySettings.model_validate_json(policy.config)
     assert policy.version == settings.version == snapshot.version
     assert [each.name for each in policy.models] == ["a"]
