@@ -45,7 +45,7 @@ class StateCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """The current metrics."""
-        status, state = self._state.status(), self._state
+        status, state = self._state.status(traffic=False), self._state
         kinds = Counter(node.kind for node in status.nodes)
         versions = {status.version: 1} if status.version is not None else {}
         return [

@@ -1,35 +1,32 @@
 """The status of the control plane: the version in force, the latest error, and every node."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
-from typing import Final, Literal
 
 from pydantic import BaseModel
 
 from sluice.config import GatewayConfig, Problem
 from sluice.config.errors import MAX_PROBLEMS, KeyPath
 from sluice.config.validation import shown_path, shown_pointer
-from sluice.contract.names import split_cluster_name
 from xds.admin.placement import PlacementCache, PlacementStatus
+from xds.admin.traffic import (
+    BreakersStatus,
+    ReporterStatus,
+    VersionTraffic,
+    breakers_status,
+    reporters_status,
+    version_traffic,
+)
 from xds.envoys.configured import configure
 from xds.envoys.fleet import EndpointView, EnvoyView, Fleet
-from xds.envoys.observations import BreakerState, Observations, SourceName, State, Window
+from xds.envoys.observations import Observations
 from xds.envoys.warned import warned_by_envoys
 from xds.protocol.nodes import Node, NodeKind, Nodes
 from xds.protocol.snapshot import Snapshot
 from xds.protocol.stream import TypeState
 from xds.resources.compiled import CompiledConfig
 from xds.rollout.rollout import Rollout
-
-BREAKER_STATES: Final[Mapping[BreakerState, Literal["closed", "reduced", "open"]]] = {
-    BreakerState.CLOSED: "closed",
-    BreakerState.REDUCED: "reduced",
-    BreakerState.OPEN: "open",
-}
-
-TRAFFIC_WINDOW = 60.0
-MAX_TRAFFIC = 100
 
 
 class TypeStatus(BaseModel):
@@ -79,60 +76,6 @@ class EnvoyStatus(BaseModel):
     answered_at: float | None
     age: float | None
     endpoints: list[EndpointView]
-
-
-class VersionTraffic(BaseModel):
-    """What was seen of a version in the last `TRAFFIC_WINDOW` seconds.
-
-    `source`: `worker` if workers have counted finished requests, `envoy` if Envoys have counted
-    requests to endpoints. `state`: `stale` if a part of the traffic may be missing, because some
-    reporter is silent. `error_rate` (0 to 1) is None without requests. `p50` and `p99` are
-    latencies in seconds; None if the source reports none. `in_progress`: None if the source does
-    not say. `age`: seconds since the latest report of the reporter that is behind most.
-    """
-
-    model: str
-    version: str
-    source: SourceName | None
-    state: State
-    requests: int
-    errors: int
-    error_rate: float | None
-    p50: float | None
-    p99: float | None
-    in_progress: int | None
-    age: float | None
-
-
-class BreakerStatus(BaseModel):
-    """A breaker that is not closed. `error_rate` (0 to 1) is None below the minimum volume.
-
-    `requests` counts those in the window of the breaker.
-    """
-
-    model: str
-    version: str
-    state: Literal["closed", "reduced", "open"]
-    error_rate: float | None
-    requests: int
-
-
-class BreakersStatus(BaseModel):
-    """The breakers, as workers report them. If they are not `known`, no worker has reported lately.
-
-    All that are not in `not_closed` are closed.
-    """
-
-    known: bool
-    not_closed: list[BreakerStatus]
-
-
-class ReporterStatus(BaseModel):
-    """An Envoy or a worker that reports. `age`: seconds since its latest report; None before it."""
-
-    source: SourceName
-    node: str
-    age: float | None
 
 
 class Status(BaseModel):
@@ -229,9 +172,9 @@ class ControlPlaneState:
         self._config_error = error
         self.reads["refused"] += 1
 
-    def status(self) -> Status:
-        """The current status."""
-        result = self._rollout.result
+    def status(self, *, traffic: bool = True) -> Status:
+        """The current status; `traffic`: with the windows of versions, which takes some time."""
+        result, now = self._rollout.result, time.monotonic()
         nodes = [_node(node, self._nodes.snapshot_of(node)) for node in self._nodes]
         return Status(
             version=self._rollout.version,
@@ -251,39 +194,14 @@ class ControlPlaneState:
             placement=self._placement.status(self.in_force),
             nodes=sorted(nodes, key=lambda node: (node.kind, node.id)),
             envoys=[_envoy(view, time.time()) for view in self.fleet.envoys],
-            traffic=list(self._traffic(time.monotonic())),
-            breakers=self._breakers(time.monotonic()),
-            reporters=[
-                ReporterStatus(source=each.source, node=each.node, age=each.age(time.monotonic()))
-                for each in self.observations.reporters
-            ],
+            traffic=version_traffic(self.observations, now) if traffic else [],
+            breakers=breakers_status(self.observations, now),
+            reporters=reporters_status(self.observations, now),
         )
 
     def _revision_in_force(self) -> int | None:
         compiled = self._rollout.in_force
         return None if compiled is None or compiled.loaded is None else compiled.loaded.revision
-
-    def _breakers(self, now: float) -> BreakersStatus:
-        not_closed = self.observations.not_closed(now)
-        return BreakersStatus(
-            known=not_closed is not None,
-            not_closed=[
-                BreakerStatus(
-                    model=model,
-                    version=version,
-                    state=BREAKER_STATES[view.state],
-                    error_rate=view.error_rate,
-                    requests=view.requests,
-                )
-                for cluster, view in sorted((not_closed or {}).items())
-                for model, version in (split_cluster_name(cluster),)
-            ],
-        )
-
-    def _traffic(self, now: float) -> Iterator[VersionTraffic]:
-        for model, version in self.observations.busiest(TRAFFIC_WINDOW, now, MAX_TRAFFIC):
-            window = self.observations.window(model, version, TRAFFIC_WINDOW, now)
-            yield _version_traffic(model, version, window)
 
     def _warnings_in_force(self) -> Iterator[Problem]:
         compiled = self._rollout.in_force
@@ -311,22 +229,6 @@ def _envoy(view: EnvoyView, now: float) -> EnvoyStatus:
         answered_at=view.answered_at,
         age=None if view.answered_at is None else max(0.0, now - view.answered_at),
         endpoints=view.endpoints,
-    )
-
-
-def _version_traffic(model: str, version: str, window: Window) -> VersionTraffic:
-    return VersionTraffic(
-        model=model,
-        version=version,
-        source=window.source,
-        state=window.state,
-        requests=window.requests,
-        errors=window.errors,
-        error_rate=window.error_rate,
-        p50=window.quantile(0.5),
-        p99=window.quantile(0.99),
-        in_progress=window.in_progress,
-        age=window.age,
     )
 
 

@@ -6,14 +6,23 @@ response. Envoy counts each attempt of a request that it repeats. It reports eve
 interval, with counts only if there are some. The first interval of a new cluster is not counted.
 """
 
+from typing import Final
+
 from google.protobuf import duration_pb2
 
 from protos.base_pb2 import Node
 from protos.load_stats_pb2 import LoadStatsRequest, LoadStatsResponse
 from sluice.contract.paths import LOAD_METHOD, LOAD_SERVICE
 from sluice.contract.traffic import REPORT_INTERVAL
-from xds.envoys.observations import Counts, Reporter, SourceName
+from xds.envoys.observations import MAX_REPORTED, Counts, Reporter, SourceName
 from xds.envoys.reports import MAX_COUNT, InvalidReportError
+from xds.protocol.subscription import OverLimitError
+
+MAX_CLUSTERS: Final = MAX_REPORTED + 100
+"""Clusters in one report: also those that serve no version."""
+
+MAX_LOCALITIES: Final = 64
+"""Localities of one cluster. The endpoints of a config have one."""
 
 
 class LoadReportReader:
@@ -38,8 +47,13 @@ class LoadReportReader:
     def read(self, reporter: Reporter, message: bytes, now: float) -> bytes | None:
         """Count a report. The first one of an Envoy is empty, unless Envoy was cut off."""
         counts, in_progress = dict[str, Counts](), dict[str, int]()
-        for cluster in LoadStatsRequest.FromString(message).cluster_stats:
+        clusters = LoadStatsRequest.FromString(message).cluster_stats
+        if len(clusters) > MAX_CLUSTERS:
+            raise OverLimitError(f"more than {MAX_CLUSTERS} clusters in one load report")
+        for cluster in clusters:
             stats = cluster.upstream_locality_stats
+            if len(stats) > MAX_LOCALITIES:
+                raise OverLimitError(f"more than {MAX_LOCALITIES} localities in one cluster")
             succeeded = sum(each.total_successful_requests for each in stats)
             failed = sum(each.total_error_requests for each in stats)
             active = sum(each.total_requests_in_progress for each in stats)

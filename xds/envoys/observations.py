@@ -44,8 +44,11 @@ with traffic takes a few KiB."""
 MAX_WINDOW: Final = FINE * COARSE_FACTOR * COARSE_BUCKETS
 """Seconds of the longest window."""
 
-MAX_SERIES: Final = 20_000
-"""Versions with counts, of one source: with full windows, they take about 300 MiB."""
+MAX_SERIES: Final = 10_000
+"""Versions with counts, of one source: with full windows, they take about 200 MiB."""
+
+MAX_REPORTED: Final = 100_000
+"""Versions in one report: 10,000 models with ten versions each."""
 
 MAX_REPORTERS: Final = 2048
 """Reporters of one source, with those that have left lately: as many as have streams for their
@@ -152,10 +155,8 @@ class Reporter:
         """Count what the reporter saw since its previous report. Keys are names of clusters.
 
         A report without counts says that there were no requests. `in_progress` and `breakers`
-        replace those of the previous report. Raises OverLimitError for too many versions.
+        replace those of the previous report.
         """
-        if max(map(len, (counts, in_progress or {}, breakers or {}))) > MAX_SERIES:
-            raise OverLimitError(f"more than {MAX_SERIES} versions in one report")
         self.reported_at = now
         self._observations.add(self.source, now, counts)
         self.in_progress, self.breakers = in_progress or {}, breakers or {}

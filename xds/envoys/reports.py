@@ -26,6 +26,12 @@ log = logging.getLogger(__name__)
 MAX_COUNT: Final = 1 << 32
 """Requests of one version in one report: more are a lie, or an error of the client."""
 
+MAX_REPORT: Final = 8 << 20
+"""Bytes of a report: 100,000 versions with a load, or a worker's 3,000 with all their latencies."""
+
+MAX_SHARE: Final = 0.1
+"""Maximum share of the time that the reports of one client take. The next one waits."""
+
 BURST: Final = 20
 """Reports that a client may send at once, for example after the control plane was busy. Else, a
 client may send two in each interval."""
@@ -118,8 +124,10 @@ class ReportService:
         allowance = _Allowance(self._clock())
         try:
             async for message in messages:
-                now = self._clock()
+                now, started = self._clock(), time.thread_time()
                 allowance.take(now)
+                if len(message) > MAX_REPORT:
+                    raise OverLimitError(f"a report of more than {MAX_REPORT} bytes")
                 if reporter is None:
                     # A node sends its identity in its first message, and does not change it.
                     name = printable(self._reader.node(message).id, MAX_NODE_TEXT) or "unknown"
@@ -127,8 +135,10 @@ class ReportService:
                     if self._reader.greeting is not None:
                         await context.write(self._reader.greeting)
                 response = self._reader.read(reporter, message, now)
+                took = time.thread_time() - started
                 if response is not None:
                     await context.write(response)
+                await asyncio.sleep(took / MAX_SHARE)
         finally:
             if reporter is not None:
                 reporter.leave(self._clock())

@@ -13,6 +13,7 @@ from protos.observations_pb2 import Received, Report, VersionCounts
 from sluice.contract.paths import OBSERVATION_METHOD, OBSERVATION_SERVICE
 from sluice.contract.traffic import BINS
 from xds.envoys.observations import (
+    MAX_REPORTED,
     MAX_REPORTERS,
     BreakerState,
     BreakerView,
@@ -21,6 +22,7 @@ from xds.envoys.observations import (
     SourceName,
 )
 from xds.envoys.reports import MAX_COUNT, InvalidReportError
+from xds.protocol.subscription import OverLimitError
 
 _STATES: Final = frozenset(BreakerState)
 
@@ -47,6 +49,8 @@ class WorkerReportReader:
     def read(self, reporter: Reporter, message: bytes, now: float) -> bytes | None:
         """Count a report, unless it is a repeated one, and confirm it."""
         report = Report.FromString(message)
+        if max(len(report.versions), len(report.breakers)) > MAX_REPORTED:
+            raise OverLimitError(f"more than {MAX_REPORTED} versions in one report")
         counts = {each.cluster: _counts(each, report.seconds) for each in report.versions}
         breakers = {
             each.cluster: BreakerView(
@@ -67,10 +71,12 @@ class WorkerReportReader:
 
 
 def _counts(version: VersionCounts, seconds: float) -> Counts:
+    if len(version.bins) > BINS or len(version.counts) != len(version.bins):
+        raise InvalidReportError("the latencies of a version are not valid")
     counted = sum(version.counts)
     if not version.errors <= version.requests <= MAX_COUNT or counted > version.requests:
         raise InvalidReportError("the counts of a version contradict each other")
-    if len(version.bins) != len(version.counts) or max(version.bins, default=0) >= BINS:
+    if max(version.bins, default=0) >= BINS:
         raise InvalidReportError("the latencies of a version are not valid")
     latencies = dict(zip(version.bins, version.counts, strict=True))
     return Counts(version.requests, version.errors, latencies, seconds)

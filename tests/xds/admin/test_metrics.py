@@ -1,11 +1,14 @@
 """The control plane counts responses, ACKs and NACKs."""
 
+import time
+
 from prometheus_client import CollectorRegistry, generate_latest
 
 from sluice.config import GatewayConfig
 from tests.xds.sotw_node import SotwNode
 from xds.admin.metrics import HELP, StateCollector
 from xds.admin.status import ControlPlaneState
+from xds.envoys.observations import Counts
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
 from xds.protocol.snapshot import EMPTY, Snapshot
@@ -26,6 +29,9 @@ def test_pushes_acks_nacks_nodes_and_configs_are_counted() -> None:
         (response,) = node.receive()
         node.send(SotwRequest(resource_types.POLICY, nonce=response.nonce, error=error))
     state.on_invalid_config("not valid")
+    state.observations.configure({"m/v1"})
+    envoy = state.observations.join("envoy", "envoy-1", time.monotonic())
+    envoy.report(time.monotonic(), {"m/v1": Counts(10, 3)})
     registry = CollectorRegistry()
     registry.register(StateCollector(state, nodes))
     text = generate_latest(registry).decode()
@@ -39,6 +45,10 @@ def test_pushes_acks_nacks_nodes_and_configs_are_counted() -> None:
         'sluice_xds_nodes{kind="envoy"} 0.0',
         'sluice_xds_config_reads_total{result="accepted"} 1.0',
         'sluice_xds_config_reads_total{result="refused"} 1.0',
+        'sluice_xds_upstream_requests_total{model="m",version="v1"} 10.0',
+        'sluice_xds_upstream_errors_total{model="m",version="v1"} 3.0',
+        'sluice_xds_reporters{source="envoy"} 1.0',
+        'sluice_xds_reporters{source="worker"} 0.0',
         "sluice_xds_in_error 1.0",
         "sluice_xds_models 0.0",
     ):

@@ -1,8 +1,14 @@
 """The status shows what each node has accepted and rejected."""
 
+import time
+
+import pytest
+
 from sluice.config import GatewayConfig
+from sluice.contract.traffic import latency_bin
 from tests.xds.sotw_node import SotwNode
 from xds.admin.status import ControlPlaneState
+from xds.envoys.observations import BreakerState, BreakerView, Counts, Observations
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
 from xds.protocol.snapshot import EMPTY, Resource, Snapshot
@@ -47,3 +53,50 @@ def test_a_node_is_shown_with_the_config_version_that_it_accepted() -> None:
     assert seen.version == "v2"
     assert seen.types["policy"].in_sync
     assert seen.types["policy"].acked == "v1"
+
+
+def test_the_traffic_and_the_breakers_of_versions_of_the_config_are_shown() -> None:
+    versions = {"v1": {"endpoints": [{"address": "127.0.0.1:1"}]}}
+    config = GatewayConfig.model_validate({"models": {"m": {"versions": versions}}})
+    nodes = Nodes(lambda: 7.0)
+    observations = Observations()
+    state = ControlPlaneState(
+        "file", CompiledConfig(config, EMPTY), nodes, Rollout(nodes, 1.0), observations
+    )
+    assert not state.status().breakers.known
+    now = time.monotonic() - 30
+    counts = Counts(10, 1, {latency_bin(1000): 10})
+    worker = observations.join("worker", "callout-0", now)
+    worker.report(now, {"m/v1": counts, "x/v1": counts})
+    opened = BreakerView(BreakerState.OPEN, 0.5, 40)
+    worker.report(time.monotonic(), {}, breakers={"m/v1": opened, "x/v1": opened})
+    status = state.status()
+    (traffic,) = status.traffic
+    assert (traffic.model, traffic.version, traffic.source) == ("m", "v1", "worker")
+    assert (traffic.state, traffic.requests, traffic.error_rate) == ("current", 10, 0.1)
+    assert traffic.p99 == pytest.approx(0.001, rel=0.13)
+    assert status.breakers.known
+    (breaker,) = status.breakers.not_closed
+    assert (breaker.model, breaker.state, breaker.error_rate) == ("m", "open", 0.5)
+    (reporter,) = status.reporters
+    assert (reporter.source, reporter.node) == ("worker", "callout-0")
+
+
+def test_without_reports_of_finished_requests_the_traffic_is_that_of_envoy() -> None:
+    config = {
+        "models": {
+            "m": {
+                "versions": {"v1": {"endpoints": [{"address": "127.0.0.1:1"}]}},
+                "breaker": {"enabled": False},
+            }
+        },
+        "telemetry": {"reports": {"enabled": False}},
+    }
+    nodes, observations = Nodes(lambda: 7.0), Observations()
+    compiled = CompiledConfig(GatewayConfig.model_validate(config), EMPTY)
+    state = ControlPlaneState("file", compiled, nodes, Rollout(nodes, 1.0), observations)
+    now = time.monotonic() - 30
+    observations.join("worker", "callout-0", now).report(now, {})
+    observations.join("envoy", "envoy", now).report(now, {"m/v1": Counts(5, 0)})
+    (traffic,) = state.status().traffic
+    assert (traffic.source, traffic.requests) == ("envoy", 5)

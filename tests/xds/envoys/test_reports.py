@@ -14,9 +14,9 @@ from protos.observations_pb2 import BreakerState, Received, Report
 from sluice.contract.paths import LOAD_METHOD, LOAD_SERVICE, OBSERVATIONS
 from sluice.contract.traffic import BINS, latency_bin
 from xds.envoys import observations
-from xds.envoys.load_reports import LoadReportReader
+from xds.envoys.load_reports import MAX_CLUSTERS, MAX_LOCALITIES, LoadReportReader
 from xds.envoys.observations import SILENT_AFTER, BreakerView, Observations
-from xds.envoys.reports import BURST, MAX_COUNT, ReportService
+from xds.envoys.reports import BURST, MAX_COUNT, MAX_REPORT, ReportService
 from xds.envoys.worker_reports import WorkerReportReader
 from xds.protocol.nodes import Nodes
 from xds.protocol.server import XdsServer
@@ -201,6 +201,13 @@ def with_breaker(**fields: object) -> bytes:
     return report(1, breakers=[BreakerState(cluster="m/v1", **fields)]).SerializeToString()
 
 
+def many_localities(count: int) -> bytes:
+    request = load(("m/v1", 1, 0))
+    for _ in range(count):
+        request.cluster_stats[0].upstream_locality_stats.add()
+    return request.SerializeToString()
+
+
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
 
@@ -231,6 +238,30 @@ def test_a_report_that_is_not_valid_ends_its_stream_and_counts_nothing(
         assert plane.window().requests == 0
         assert not plane.observations.not_closed(time.monotonic())
         assert [service.refused for service in plane.services] == [method == LOAD, method != LOAD]
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (LOAD, load(node="x" * (MAX_REPORT + 1)).SerializeToString()),
+        (LOAD, b"\x12\x00" * (MAX_CLUSTERS + 1)),
+        (LOAD, many_localities(MAX_LOCALITIES + 1)),
+        (OBSERVATIONS, b"\x22\x00" * (observations.MAX_REPORTED + 1)),
+        (OBSERVATIONS, b"\x2a\x00" * (observations.MAX_REPORTED + 1)),
+    ],
+    ids=["bytes", "clusters", "localities", "versions", "breakers"],
+)
+def test_a_report_that_is_too_large_ends_its_stream(
+    tmp_path: Path, method: str, message: bytes
+) -> None:
+    first = load() if method == LOAD else report(1)
+
+    async def test(plane: Plane) -> None:
+        messages = [first.SerializeToString(), message]
+        status = await plane.status_after(method, messages)
+        assert status is grpc.StatusCode.RESOURCE_EXHAUSTED
 
     run(tmp_path, test)
 

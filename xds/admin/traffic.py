@@ -1,0 +1,123 @@
+"""What the status shows of the traffic of versions, of breakers, and of those who report them."""
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+from pydantic import BaseModel
+
+from sluice.contract.names import split_cluster_name
+from xds.envoys.observations import BreakerState, Observations, SourceName, State
+
+BREAKER_STATES: Final[Mapping[BreakerState, Literal["closed", "reduced", "open"]]] = {
+    BreakerState.CLOSED: "closed",
+    BreakerState.REDUCED: "reduced",
+    BreakerState.OPEN: "open",
+}
+
+TRAFFIC_WINDOW: Final = 60.0
+MAX_TRAFFIC: Final = 100
+"""Versions in one status: a window takes about 0.1 ms."""
+
+
+class VersionTraffic(BaseModel):
+    """What was seen of a version in the last `TRAFFIC_WINDOW` seconds.
+
+    `source`: `worker` if workers have counted finished requests, `envoy` if Envoys have counted
+    requests to endpoints. `state`: `stale` if a part of the traffic may be missing, because some
+    reporter is silent. `error_rate` (0 to 1) is None without requests. `p50` and `p99` are
+    latencies in seconds; None if the source reports none. `in_progress`: None if the source does
+    not say. `age`: seconds since the latest report of the reporter that is behind most.
+    """
+
+    model: str
+    version: str
+    source: SourceName | None
+    state: State
+    requests: int
+    errors: int
+    error_rate: float | None
+    p50: float | None
+    p99: float | None
+    in_progress: int | None
+    age: float | None
+
+
+class BreakerStatus(BaseModel):
+    """A breaker that is not closed. `error_rate` (0 to 1) is None below the minimum volume.
+
+    `requests` counts those in the window of the breaker.
+    """
+
+    model: str
+    version: str
+    state: Literal["closed", "reduced", "open"]
+    error_rate: float | None
+    requests: int
+
+
+class BreakersStatus(BaseModel):
+    """The breakers, as workers report them. If they are not `known`, no worker has reported lately.
+
+    All that are not in `not_closed` are closed.
+    """
+
+    known: bool
+    not_closed: list[BreakerStatus]
+
+
+class ReporterStatus(BaseModel):
+    """An Envoy or a worker that reports. `age`: seconds since its latest report; None before it."""
+
+    source: SourceName
+    node: str
+    age: float | None
+
+
+def version_traffic(observations: Observations, now: float) -> list[VersionTraffic]:
+    """The versions with requests in the last `TRAFFIC_WINDOW` seconds, at most `MAX_TRAFFIC`."""
+    busiest = observations.busiest(TRAFFIC_WINDOW, now, MAX_TRAFFIC)
+    return [_version(observations, model, version, now) for model, version in busiest]
+
+
+def _version(observations: Observations, model: str, version: str, now: float) -> VersionTraffic:
+    window = observations.window(model, version, TRAFFIC_WINDOW, now)
+    return VersionTraffic(
+        model=model,
+        version=version,
+        source=window.source,
+        state=window.state,
+        requests=window.requests,
+        errors=window.errors,
+        error_rate=window.error_rate,
+        p50=window.quantile(0.5),
+        p99=window.quantile(0.99),
+        in_progress=window.in_progress,
+        age=window.age,
+    )
+
+
+def breakers_status(observations: Observations, now: float) -> BreakersStatus:
+    """The breakers that are not closed."""
+    found = observations.not_closed(now)
+    not_closed = []
+    for cluster, view in sorted((found or {}).items()):
+        model, version = split_cluster_name(cluster)
+        state = BREAKER_STATES[view.state]
+        not_closed.append(
+            BreakerStatus(
+                model=model,
+                version=version,
+                state=state,
+                error_rate=view.error_rate,
+                requests=view.requests,
+            )
+        )
+    return BreakersStatus(known=found is not None, not_closed=not_closed)
+
+
+def reporters_status(observations: Observations, now: float) -> list[ReporterStatus]:
+    """The Envoys and workers that report now."""
+    return [
+        ReporterStatus(source=each.source, node=each.node, age=each.age(now))
+        for each in sorted(observations.reporters, key=lambda each: (each.source, each.node))
+    ]
