@@ -84,8 +84,8 @@ def _control_plane_arguments(parser: argparse.ArgumentParser) -> None:
 def _store(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store", metavar="STORE",
-        help="keep the config and its history in STORE: sqlite:PATH or memory; default: CONFIG is "
-        "the config, and only its edits change it",
+        help="keep the config and its history in STORE: sqlite:PATH, redis://HOST:PORT/DB, "
+        "rediss://... (TLS) or memory; default: CONFIG is the config, and only its edits change it",
     )  # fmt: skip
 
 

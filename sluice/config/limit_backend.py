@@ -12,7 +12,8 @@ from sluice.config.pattern import Pattern
 from sluice.config.values import Confidential, PositiveDuration, Text
 
 
-def _check_redis_url(value: str) -> str:
+def check_redis_url(value: str) -> str:
+    """Returns the URL of a Redis server. Raises ValueError with a remedy."""
     url = split_url(value)
     if url is None or url.scheme not in ("redis", "rediss") or url.query or url.fragment:
         raise ValueError("write redis://HOST:PORT/DB, or rediss://HOST:PORT/DB for TLS")
@@ -26,7 +27,7 @@ def _check_redis_url(value: str) -> str:
 _DATABASE = re.compile(r"(?:/[0-9]{0,5})?")
 
 RedisUrl = Annotated[
-    Text, AfterValidator(_check_redis_url), Field(examples=["redis://127.0.0.1:6379/0"])
+    Text, AfterValidator(check_redis_url), Field(examples=["redis://127.0.0.1:6379/0"])
 ]
 
 VariableName = Annotated[

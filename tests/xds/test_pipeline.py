@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sluice.config import ConfigError
+from tests.redis_server import RedisServer
 from tests.xds.rollout.nodes_in_memory import native_envoy
 from xds.admin.status import ControlPlaneState
 from xds.apply import AUTHOR, ROLLBACK, FileSourceError, file_origin
@@ -18,6 +19,7 @@ from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
 from xds.rollout.rollout import Rollout
 from xds.sources.key_sets import FetchedKeySets
+from xds.sources.store.redis import RedisStore
 from xds.sources.store.sqlite import SqliteStore
 from xds.sources.store.store import RevisionInfo, Store, StoreError, StoreUnavailableError
 from xds.start import StartOptions, first_config
@@ -318,3 +320,30 @@ async def test_an_edit_and_a_rollback_wait_for_the_store(
         assert plane.in_force == (3, {"a"})
         store.refuses = False
         await plane.until_in_force(4, "a", "b")
+
+
+async def test_replicas_on_redis_follow_each_other_and_serve_on_without_redis(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xds.sources.store.redis.POLL_INTERVAL", 0.05)
+    server = RedisServer(tmp_path, "--appendonly", "yes")
+    server.start()
+    stores = [RedisStore(server.url, environment={}) for _ in range(2)]
+    options = StartOptions(file, server.url)
+    async with running(options, stores[0]) as one, running(options, stores[1]) as two:
+        await one.until_in_force(1, "a")
+        await one.write(config("a", "b"), expected=1)
+        await one.until_in_force(2, "a", "b")
+        await two.until_in_force(2, "a", "b")
+        sent = [plane.envoy.nodes.snapshot for plane in (one, two)]
+        assert sent[0].version == sent[1].version
+        assert sent[0].has_same_resources(sent[1])
+        server.kill()
+        with pytest.raises(StoreUnavailableError, match="check Redis"):
+            await two.write(config("c", "a"))
+        assert two.in_force == (2, {"a", "b"})
+        server.start()
+        await two.write(config("a", "c"), expected=2)
+        await two.until_in_force(3, "a", "c")
+        await one.until_in_force(3, "a", "c")
+    server.kill()

@@ -14,7 +14,7 @@ from extproc.limits.ledger import Ledger
 from extproc.process.broker import serve_budgets
 from extproc.services.budgets import BudgetService
 from sluice.config.limit_backend import LimitBackend
-from tests.extproc.limits.conftest import RedisServer
+from tests.redis_server import RedisServer
 
 WORKER = Path(__file__).with_name("worker.py")
 BURST = 20_000

@@ -17,8 +17,8 @@ from extproc.limits.redis import MAX_CONNECTIONS, SCRIPT, redis_store
 from extproc.limits.store import StoreError
 from sluice.config.limit_backend import LimitBackend
 from sluice.config.limits import LimitRule
-from tests.extproc.limits.conftest import RedisServer
 from tests.extproc.limits.histories import SECOND, START, History, Step, limits, steps
+from tests.redis_server import RedisServer
 
 LIMIT = Limit(Algorithm.TOKEN_BUCKET, 10, SECOND, 10)
 

@@ -3,19 +3,23 @@
 from pathlib import Path
 from typing import Final
 
+from xds.sources.store.redis import REDIS_FORM, RedisStore, check_url
 from xds.sources.store.sqlite import SqliteStore
 from xds.sources.store.store import Store
 
 MEMORY: Final = "memory"
 SQLITE: Final = "sqlite:"
+REDIS: Final = ("redis:", "rediss:")
 
-FORMS: Final = "sqlite:PATH, or memory"
+FORMS: Final = f"sqlite:PATH, {REDIS_FORM}, or memory"
 """What an operator may write."""
 
 
 def check_store(name: str) -> None:
     """Raises ValueError if an operator may not write this name of a store."""
-    if name != MEMORY and not _path(name):
+    if name.startswith(REDIS):
+        check_url(name)
+    elif name != MEMORY and not _path(name):
         raise ValueError(f"write {FORMS}")
 
 
@@ -25,6 +29,8 @@ def open_store(name: str) -> Store:
     Raises ValueError as `check_store`, and StoreError if the store cannot be used.
     """
     check_store(name)
+    if name.startswith(REDIS):
+        return RedisStore(name)
     return SqliteStore(None if name == MEMORY else Path(_path(name)))
 
 

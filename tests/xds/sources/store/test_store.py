@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from xds.sources.store.redis import RedisStore
 from xds.sources.store.sqlite import SqliteStore
 from xds.sources.store.store import (
     MAX_RECORD,
@@ -27,10 +29,14 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "redis"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    opened = {
+    shared_redis = request.getfixturevalue("shared_redis") if request.param == "redis" else None
+    opened: Store = {
         "memory": lambda: SqliteStore(now=lambda: NOW),
+        "redis": lambda: RedisStore(
+            f"{shared_redis.url}?prefix={uuid4().hex}", environment={}, now=lambda: NOW
+        ),
         "sqlite": lambda: SqliteStore(tmp_path / "history.db", now=lambda: NOW),
     }[request.param]()
     yield opened

@@ -1,0 +1,127 @@
+"""Control planes share a history in Redis, and notice when Redis is gone or has lost it."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from tests.redis_server import RedisServer
+from xds.sources.store.open import check_store
+from xds.sources.store.redis import RedisStore
+from xds.sources.store.store import Draft, StoreUnavailableError
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "hunter2-7f3a"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def draft(text: str = "{}") -> Draft:
+    return Draft(text, "v", "ann", "", "api")
+
+
+def durable(tmp_path: Path, *arguments: str) -> RedisServer:
+    server = RedisServer(tmp_path, "--appendonly", "yes", "--appendfsync", "always", *arguments)
+    server.start()
+    return server
+
+
+async def test_a_revision_reaches_other_control_planes_by_its_announcement(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xds.sources.store.redis.POLL_INTERVAL", 3600.0)
+    one, two = (RedisStore(redis_server.url, environment={}) for _ in range(2))
+    changes = two.changes(after=0)
+    waiting = asyncio.ensure_future(anext(changes))
+    async with asyncio.timeout(20):
+        with Redis(port=redis_server.port) as client:
+            while not client.pubsub_channels():  # noqa: ASYNC110 (another process)
+                await asyncio.sleep(0.01)
+        appended = await one.append(draft("a"), expected=0)
+        assert await waiting == appended
+    await changes.aclose()
+    await one.close()
+    await two.close()
+
+
+async def test_without_redis_reads_and_writes_are_refused_with_a_remedy_and_nothing_is_missed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = durable(tmp_path)
+    one, two = (RedisStore(server.url, environment={}) for _ in range(2))
+    first = await one.append(draft("a"), expected=0)
+    changes = two.changes(after=0)
+    assert await anext(changes) == first
+    waiting = asyncio.ensure_future(anext(changes))
+    server.kill()
+    with pytest.raises(StoreUnavailableError, match="check Redis and the network"):
+        await one.append(draft("b"), expected=1)
+    with pytest.raises(StoreUnavailableError):
+        await one.head()
+    server.start()
+    async with asyncio.timeout(30):
+        second = await one.append(draft("b"), expected=1)
+        assert await waiting == second
+    assert await one.revision(1) == first
+    assert caplog.text.count("the config in force stays") == len((one, two))
+    await changes.aclose()
+    await one.close()
+    await two.close()
+    server.kill()
+
+
+async def test_a_redis_that_has_lost_the_history_is_not_written(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path)
+    server.start()
+    store, other = (RedisStore(server.url, environment={}) for _ in range(2))
+    await store.append(draft("a"), expected=0)
+    server.kill()
+    server.start()
+    for attempt in (store.head(), store.append(draft("b"), expected=None)):
+        with pytest.raises(StoreUnavailableError, match="has lost revisions"):
+            await attempt
+    # A control plane that starts now begins a new history.
+    await other.append(draft("c"), expected=0)
+    with pytest.raises(StoreUnavailableError, match="has lost revisions"):
+        await store.head()
+    await store.close()
+    await other.close()
+    server.kill()
+
+
+async def test_credentials_come_from_variables_and_are_never_shown(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = durable(tmp_path, "--requirepass", SECRET)
+    refused = RedisStore(server.url, environment={"SLUICE_STORE_PASSWORD": f"{SECRET}-wrong"})
+    with pytest.raises(StoreUnavailableError) as error:
+        await refused.head()
+    assert SECRET not in str(error.value) + caplog.text
+    store = RedisStore(server.url, environment={"SLUICE_STORE_PASSWORD": SECRET})
+    assert (await store.append(draft(), expected=0)).number == 1
+    assert SECRET not in store.name
+    await refused.close()
+    await store.close()
+    server.kill()
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("", "write sqlite:PATH, redis://"),
+        ("sqlite:", "write sqlite:PATH"),
+        ("history.db", "write sqlite:PATH"),
+        ("redis://user:password@host/0", "remove the credentials"),
+        ("redis://host/x", "write the number of the database"),
+        ("redis://host/0?db=1", "prefix=NAME"),
+        ("redis://host/0?prefix=a b", "prefix=NAME"),
+    ],
+)
+def test_a_name_that_is_no_store_has_a_remedy(name: str, remedy: str) -> None:
+    with pytest.raises(ValueError, match=remedy):
+        check_store(name)
