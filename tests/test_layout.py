@@ -35,6 +35,7 @@ DEPENDENCIES = {
     "sluice.demo": "sluice.data",
     "sluice.devkeys": "sluice.keys sluice.output",
     "sluice.bootstrap": "sluice.config sluice.contract sluice.data",
+    "sluice.envoy_binary": "",
     "extproc": "",
     "extproc.segments": "",
     "extproc.rpc": "extproc.segments sluice.contract",
@@ -111,6 +112,8 @@ DEPENDENCIES = {
         "sluice.config xds.admin xds.apply xds.follow xds.resources xds.rollbacks xds.rollout"
         " xds.sources xds.sources.store xds.start xds.watch"
     ),
+    "xds.static": "sluice.bootstrap sluice.config sluice.contract xds.protocol xds.resources",
+    "xds.strict": "sluice.config sluice.envoy_binary sluice.printable xds.resources xds.static",
     "xds.main": (
         "sluice.config sluice.http xds.admin xds.envoys xds.pipeline xds.protocol xds.resources"
         " xds.rollout xds.sources xds.sources.store xds.start"

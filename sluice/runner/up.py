@@ -19,6 +19,7 @@ from sluice.config.named_files import RUNS_HERE
 from sluice.config.policy import jwks_files
 from sluice.demo import checkout_key_set
 from sluice.devkeys import ISSUER, DevKeyError, DevKeys
+from sluice.envoy_binary import NoEnvoyError
 from sluice.output import replace_file, write_error
 from sluice.runner import plan
 from sluice.runner.envoy import wait_for_callout
@@ -140,7 +141,7 @@ def _processes(options: UpOptions, config: GatewayConfig, directory: Path) -> _P
     models = plan.demo_models(config, faults=options.faults) if options.demo else None
     try:
         envoy = plan.envoy(config, options.envoy, directory)
-    except plan.NoEnvoyError as error:
+    except NoEnvoyError as error:
         raise StartError(str(error)) from error
     return _Processes(
         ChildProcess(models) if models else None,

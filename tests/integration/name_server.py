@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sluice.runner.plan import find_envoy
+from sluice.envoy_binary import find_envoy
 
 A, AAAA = 1, 28
 NO_ERROR, NAME_ERROR = 0, 3

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from sluice.runner.plan import find_envoy
+from sluice.envoy_binary import find_envoy
 from tests import plain_http
 from tests.integration.gateway import eventually, free_ports
 

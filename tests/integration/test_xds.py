@@ -27,7 +27,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 from sluice.bootstrap import render
 from sluice.config.load import load
-from sluice.runner.plan import find_envoy
+from sluice.envoy_binary import find_envoy
 from sluice.runner.process import is_free
 from tests import plain_http
 from tests.integration.ext_proc_server import ExtProcServer

@@ -39,7 +39,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from sluice.bootstrap import render
 from sluice.config import GatewayConfig
 from sluice.contract.names import JWT_FILTER, LISTENER
-from sluice.runner.plan import find_envoy
+from sluice.envoy_binary import find_envoy
 from tests import plain_http
 from tests.integration.gateway import eventually, free_ports
 from xds.protocol import resource_types

@@ -55,10 +55,14 @@ def _load(options: argparse.Namespace) -> LoadedConfig:
 
 def _envoy(options: argparse.Namespace) -> int:
     # Imported late: main checks xds and protos before it calls this function.
-    from sluice.cli.export.envoy import static_bootstrap
+    from xds.resources.compiled import compile_config
+    from xds.static import static_bootstrap
 
     loaded = _load(options)
-    bootstrap = static_bootstrap(loaded, options.node_id, with_secrets=options.with_secrets)
+    snapshot = compile_config(loaded, loaded.config).snapshot
+    bootstrap = static_bootstrap(
+        loaded, snapshot, options.node_id, with_secrets=options.with_secrets
+    )
     if not options.with_secrets and any(
         version.headers_from_secret for _, version in loaded.config.versions()
     ):

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from sluice.cli import main
-from sluice.runner.plan import find_envoy
+from sluice.envoy_binary import find_envoy
 from tests.certificates import certificate, private_key
 from tests.integration.equality.every_rule import every_rule
 from tests.integration.equality.policies import API_KEY_HASH

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from sluice.cli.export.messages import Json
 from sluice.config.checked import LoadedConfig
 from sluice.config.models import Version
 from sluice.config.redaction import REDACTED
 from sluice.config.secrets import system_roots_file
 from sluice.contract.names import cluster_name
 from xds.resources.secrets import SYSTEM_ROOTS, ca_name, certificate_name, header_name
+from xds.static.messages import Json
 
 PLACEHOLDER: Final[Json] = {"inline_string": REDACTED}
 

@@ -16,13 +16,12 @@ from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import Secret
 
 from sluice.bootstrap import render
-from sluice.cli.export.messages import Json, message_json, objects
-from sluice.cli.export.secrets import named_secrets
 from sluice.config.checked import LoadedConfig
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
 from xds.protocol.snapshot import Snapshot
-from xds.resources.compiled import compile_config
+from xds.static.messages import Json, message_json, objects
+from xds.static.secrets import named_secrets
 
 _KINDS: Final[dict[ResourceType, type[betterproto2.Message]]] = {
     resource_types.CLUSTER: Cluster,
@@ -35,12 +34,13 @@ _KINDS: Final[dict[ResourceType, type[betterproto2.Message]]] = {
 """The types of the resources for Envoy."""
 
 
-def static_bootstrap(loaded: LoadedConfig, node_id: str, *, with_secrets: bool) -> Json:
-    """The config as JSON, with the content of keys and headers only if `with_secrets`.
+def static_bootstrap(
+    loaded: LoadedConfig, snapshot: Snapshot, node_id: str, *, with_secrets: bool
+) -> Json:
+    """A config and its resources as JSON, with keys and headers only if `with_secrets`.
 
-    The issuers with a `jwks_uri` have no keys in it: the callout verifies their tokens.
+    The issuers with a `jwks_uri` may have no keys in it: the callout verifies their tokens.
     """
-    snapshot = compile_config(loaded, loaded.config).snapshot
     found = {each: dict(_resources(snapshot, each)) for each in _KINDS}
     bootstrap: Json = yaml.safe_load(render(loaded.config, node_id))
     del bootstrap["dynamic_resources"]
