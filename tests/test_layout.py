@@ -90,6 +90,7 @@ DEPENDENCIES = {
     "xds": "",
     "xds.protocol": "protos sluice.contract sluice.printable sluice.protobuf_fields",
     "xds.sources": "sluice.config sluice.keys",
+    "xds.sources.endpoints": "sluice.config sluice.printable xds.sources",
     "xds.sources.store": "sluice.config xds.sources",
     "xds.resources": (
         "protos sluice.config sluice.contract sluice.keys sluice.user_agent xds.protocol"
@@ -107,16 +108,17 @@ DEPENDENCIES = {
     "xds.rollbacks": "sluice.config xds.apply xds.resources xds.sources.store",
     "xds.watch": "sluice.config xds.apply xds.sources xds.sources.store",
     "xds.start": "sluice.config xds.apply xds.sources xds.sources.store",
-    "xds.follow": "sluice.config sluice.keys xds.admin xds.resources xds.rollout xds.sources",
+    "xds.follow": "sluice.config sluice.keys xds.admin xds.resources xds.rollout xds.sources"
+    " xds.sources.endpoints",
     "xds.pipeline": (
         "sluice.config xds.admin xds.apply xds.follow xds.resources xds.rollbacks xds.rollout"
-        " xds.sources xds.sources.store xds.start xds.watch"
+        " xds.sources xds.sources.endpoints xds.sources.store xds.start xds.watch"
     ),
     "xds.static": "sluice.bootstrap sluice.config sluice.contract xds.protocol xds.resources",
     "xds.strict": "sluice.config sluice.envoy_binary sluice.printable xds.resources xds.static",
     "xds.main": (
         "sluice.config sluice.http xds.admin xds.envoys xds.pipeline xds.protocol xds.resources"
-        " xds.rollout xds.sources xds.sources.store xds.start"
+        " xds.rollout xds.sources xds.sources.endpoints xds.sources.store xds.start"
     ),
     "examples": "protos",
 }

@@ -15,7 +15,9 @@ from sluice.config.checked import LoadedConfig
 from sluice.keys.key_set import KeySet
 from xds.admin.status import ControlPlaneState
 from xds.resources.compiled import CompiledConfig, compile_config
+from xds.resources.found_endpoints import NONE_FOUND, FoundEndpoints
 from xds.rollout.rollout import Rollout, first
+from xds.sources.endpoints.discovered import DiscoveredEndpoints, endpoints_of
 from xds.sources.key_sets import FetchedKeySets
 from xds.sources.source import ConfigSource, unexpected_error
 
@@ -38,16 +40,23 @@ class _Compilation:
     compiled: CompiledConfig
     key_sets: Mapping[str, KeySet]
 
-    def of(self, loaded: LoadedConfig, key_sets: Mapping[str, KeySet]) -> CompiledConfig | None:
+    def of(
+        self, loaded: LoadedConfig, key_sets: Mapping[str, KeySet], found: FoundEndpoints
+    ) -> CompiledConfig | None:
         """The compiled config, if it would be the same now."""
         known = self.compiled.loaded
         if known is None or known.policy is not loaded.policy or self.key_sets != key_sets:
+            return None
+        if self.compiled.found != found:
             return None
         return replace(self.compiled, loaded=loaded)
 
 
 class Follower:
-    """Compiles a source's configs with the fetched key sets. `first` is the config of the start."""
+    """Compiles a source's configs with the fetched key sets and the endpoints that were found.
+
+    `first` is the config of the start.
+    """
 
     def __init__(
         self,
@@ -55,32 +64,47 @@ class Follower:
         first: LoadedConfig,
         key_sets: FetchedKeySets,
         on_rejected: OnRejected | None = None,
+        endpoints: DiscoveredEndpoints | None = None,
     ) -> None:
         self._source = source
         self._started = first.config
         self._key_sets = key_sets
         self._on_rejected = on_rejected
+        self._endpoints = endpoints or DiscoveredEndpoints()
         self._compiling = asyncio.Lock()
         self._latest: _Compilation | None = None
 
-    def compile(self, loaded: LoadedConfig) -> CompiledConfig:
-        """Compile a config. Any exception becomes a ConfigError: the config in force must stay.
+    def compile(self, loaded: LoadedConfig, found: FoundEndpoints = NONE_FOUND) -> CompiledConfig:
+        """Compile a config with the endpoints that were found.
+
+        Any exception becomes a ConfigError: the config in force must stay.
 
         A candidate that was compiled before it was applied is not compiled again.
         """
         try:
             key_sets = self._key_sets.usable(loaded.config.auth.issuers)
-            known = None if self._latest is None else self._latest.of(loaded, key_sets)
-            compiled = known or compile_config(loaded, self._started, key_sets)
+            known = None if self._latest is None else self._latest.of(loaded, key_sets, found)
+            compiled = known or compile_config(loaded, self._started, key_sets, found)
         except Exception as error:
             raise unexpected_error(self._source.name, error) from None
         self._latest = _Compilation(compiled, key_sets)
         return compiled
 
     async def compiled(self, loaded: LoadedConfig) -> CompiledConfig:
-        """As `compile`, in a thread. One config is compiled at a time."""
+        """As `compile`, in a thread, with the present endpoints. Only one compilation runs."""
         async with self._compiling:
-            return await asyncio.to_thread(self.compile, loaded)
+            return await self._compiled(loaded)
+
+    async def _compiled(self, loaded: LoadedConfig) -> CompiledConfig:
+        found = await self._endpoints.find(loaded.config)
+        return await asyncio.to_thread(self.compile, loaded, endpoints_of(found))
+
+    async def _follow_endpoints(self, compiled: CompiledConfig) -> None:
+        """Follow the endpoints of a config that is rolled out now."""
+        found = await self._endpoints.find(compiled.config)
+        self._endpoints.follow(found)
+        if endpoints_of(found) != compiled.found:
+            self._endpoints.changed.set()
 
     async def run(
         self, compiled: CompiledConfig, state: ControlPlaneState, rollout: Rollout
@@ -90,6 +114,7 @@ class Follower:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.follow_config(state, rollout))
             group.create_task(self.follow_key_sets(rollout))
+            group.create_task(self._endpoints.run())
 
     async def _roll_out_first(self, compiled: CompiledConfig, rollout: Rollout) -> None:
         """Roll out the first config, with the key sets that can be fetched soon."""
@@ -99,7 +124,8 @@ class Follower:
                 await self._key_sets.first_answers()
         if self._key_sets.changed.is_set() and compiled.loaded is not None:
             self._key_sets.changed.clear()
-            compiled = await asyncio.to_thread(self.compile, compiled.loaded)
+            compiled = await self.compiled(compiled.loaded)
+        await self._follow_endpoints(compiled)
         rollout.submit(compiled)
 
     async def follow_config(self, state: ControlPlaneState, rollout: Rollout) -> None:
@@ -120,17 +146,23 @@ class Follower:
             for key in compiled.restart_required:
                 log.warning("%s has changed, which takes effect at the next start", key)
             state.on_config(compiled)
+            await self._follow_endpoints(compiled)
             rollout.submit(compiled)
 
     async def follow_key_sets(self, rollout: Rollout) -> None:
-        """Fetch the key sets that the config in force needs, and roll out every change of them."""
+        """Fetch the key sets that the config in force needs, and roll out every change of them.
+
+        Changes of endpoints that sources find are rolled out in the same way.
+        """
+        key_sets, endpoints = self._key_sets.changed, self._endpoints.changed
         while True:
-            await first(self._key_sets.changed.wait(), rollout.ended.wait())
+            await first(key_sets.wait(), endpoints.wait(), rollout.ended.wait())
             if rollout.ended.is_set():
                 rollout.ended.clear()
                 self._on_ended(rollout)
-            if self._key_sets.changed.is_set():
-                self._key_sets.changed.clear()
+            if key_sets.is_set() or endpoints.is_set():
+                key_sets.clear()
+                endpoints.clear()
                 async with self._compiling:
                     await self._renew(rollout)
 
@@ -141,6 +173,8 @@ class Follower:
         """
         if rollout.in_force is not None:
             self._key_sets.follow(rollout.in_force.remote_issuers)
+            if rollout.latest is rollout.in_force:
+                self._endpoints.follow_only(rollout.in_force.config)
         result = rollout.result
         if result is not None and result.nack is not None:
             self._key_sets.changed.set()
@@ -148,14 +182,14 @@ class Follower:
                 self._on_rejected(result.rejected, rollout.in_force, str(result.nack))
 
     async def _renew(self, rollout: Rollout) -> None:
-        """Roll out the latest config again, with the present key sets."""
+        """Roll out the latest config again, with the present key sets and endpoints."""
         latest = rollout.latest
         if latest is None or latest.loaded is None:
             return
         try:
-            compiled = await asyncio.to_thread(self.compile, latest.loaded)
+            compiled = await self._compiled(latest.loaded)
         except ConfigError as error:
-            log.error("new key sets change nothing:\n%s", error)
+            log.error("new key sets or endpoints change nothing:\n%s", error)
             return
         if rollout.latest is not latest:
             # Another config has come, or the rollout has ended: it may have older key sets.

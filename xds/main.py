@@ -24,6 +24,8 @@ from xds.protocol.nodes import Nodes
 from xds.protocol.server import Service, XdsServer
 from xds.resources.envoy_versions import variant_of
 from xds.rollout.rollout import Rollout
+from xds.sources.endpoints.discovered import DiscoveredEndpoints
+from xds.sources.endpoints.file import EndpointFiles
 from xds.sources.key_sets import FetchedKeySets
 from xds.sources.store.open import MEMORY, open_store
 from xds.sources.store.store import Store, StoreError
@@ -118,9 +120,12 @@ async def _serve(
     settings = started.control_plane
     key_sets = FetchedKeySets()
     rollout = Rollout(nodes, settings.ack_timeout)
-    pipeline = await start_pipeline(options, store, first, rollout, key_sets)
+    endpoints = DiscoveredEndpoints([EndpointFiles(options.names_below)])
+    pipeline = await start_pipeline(options, store, first, rollout, key_sets, endpoints)
     compiled = pipeline.compiled
-    state = ControlPlaneState(pipeline.source.name, compiled, nodes, rollout, observations)
+    state = ControlPlaneState(
+        pipeline.source.name, compiled, nodes, rollout, observations, endpoints
+    )
     listener = listen(settings.http)
     app = application(state, StateCollector(state, nodes), options.names_below)
     envoy = AdminSource(started.envoy.admin, state.fleet.endpoint_count)

@@ -11,6 +11,7 @@ from xds.follow import Follower
 from xds.resources.compiled import CompiledConfig
 from xds.rollbacks import Rollbacks
 from xds.rollout.rollout import Rollout
+from xds.sources.endpoints.discovered import DiscoveredEndpoints
 from xds.sources.key_sets import FetchedKeySets
 from xds.sources.store.source import StoredConfig
 from xds.sources.store.store import ConflictError, Store
@@ -44,6 +45,7 @@ async def start_pipeline(
     first: FirstConfig,
     rollout: Rollout,
     key_sets: FetchedKeySets,
+    endpoints: DiscoveredEndpoints | None = None,
 ) -> Pipeline:
     """Compile the first config, and append it to the history if the head has another one.
 
@@ -51,7 +53,7 @@ async def start_pipeline(
     """
     while True:
         try:
-            return await _start(options, store, first, rollout, key_sets)
+            return await _start(options, store, first, rollout, key_sets, endpoints)
         except ConflictError:
             # Another control plane was first: its config is the head now.
             first = await first_config(options, store)
@@ -63,6 +65,7 @@ async def _start(
     first: FirstConfig,
     rollout: Rollout,
     key_sets: FetchedKeySets,
+    endpoints: DiscoveredEndpoints | None = None,
 ) -> Pipeline:
     async def compile_loaded(loaded: LoadedConfig) -> CompiledConfig:
         return await follower.compiled(loaded)
@@ -76,7 +79,7 @@ async def _start(
     hold = None if first.file is None else first.file.has_changed
     source = StoredConfig(str(file or store.name), store, applier.load, hold)
     loaded = first.reading.loaded
-    follower = Follower(source, loaded, key_sets, rollbacks.on_rejected)
+    follower = Follower(source, loaded, key_sets, rollbacks.on_rejected, endpoints)
     # A config that cannot be compiled must not become a revision.
     await follower.compiled(loaded)
     head = first.head

@@ -1,10 +1,22 @@
 """The endpoints of a version: those that the config lists, and those that something else names."""
 
-from typing import Literal
+from typing import Final, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from sluice.config.values import HostName, HostPort, Strict
+from sluice.config.finding import WarningKind
+from sluice.config.values import FilePath, HostName, HostPort, Strict
+
+MAX_ENDPOINTS: Final = 10_000
+"""Maximum endpoints of one version."""
+
+
+OUTDATED_ENDPOINTS: Final = WarningKind(
+    "outdated_endpoints",
+    "In a running gateway: the source of `endpoints_from` cannot be read, so that the endpoints "
+    "stay as they were.",
+    "correct the source",
+)
 
 
 class Endpoint(Strict):
@@ -39,6 +51,17 @@ class DnsEndpoints(Strict):
 
 
 class EndpointsFrom(Strict):
-    """Where the endpoints of a version come from, in place of `endpoints`."""
+    """Where the endpoints of a version come from. Set exactly one key."""
 
-    dns: DnsEndpoints
+    dns: DnsEndpoints | None = None
+    file: FilePath | None = Field(
+        None,
+        description="File with a list of endpoints in YAML or JSON, each with `address` (an IP "
+        "address and a port) and if needed `weight` and `drain`. New content takes effect at once.",
+    )
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if (self.dns is None) == (self.file is None):
+            raise ValueError("set exactly one of dns and file")
+        return self

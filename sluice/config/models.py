@@ -16,7 +16,7 @@ from pydantic import (
 from sluice.config.auth import Claim, ClaimValue
 from sluice.config.breaker import BreakerConfig
 from sluice.config.cors import Cors
-from sluice.config.endpoints import Endpoint, EndpointsFrom
+from sluice.config.endpoints import MAX_ENDPOINTS, Endpoint, EndpointsFrom
 from sluice.config.enumeration import enumerated
 from sluice.config.errors import KeyPath
 from sluice.config.invalid import check_distinct, invalid
@@ -99,7 +99,7 @@ class Version(Strict):
     """A deployed version of a model."""
 
     endpoints: tuple[Endpoint, ...] = Field(
-        (), max_length=10_000, description="Set either this or `endpoints_from`."
+        (), max_length=MAX_ENDPOINTS, description="Set either this or `endpoints_from`."
     )
     endpoints_from: EndpointsFrom | None = Field(
         None, description="Something else names the endpoints."
@@ -124,8 +124,11 @@ class Version(Strict):
         return self.tls.server_name or common_host(each.address for _, each in self.named())
 
     def named(self) -> list[tuple[KeyPath, Endpoint]]:
-        """The endpoints that the config itself names, with the key of the host of each."""
-        if self.endpoints_from is not None:
+        """The endpoints, with the key of the host of each.
+
+        Without those that a source finds, unless they were added (`xds.sources.endpoints`).
+        """
+        if self.endpoints_from is not None and self.endpoints_from.dns is not None:
             return [(("endpoints_from", "dns", "name"), self.endpoints_from.dns.endpoint)]
         return [(("endpoints", n, "address"), each) for n, each in enumerate(self.endpoints)]
 
@@ -147,7 +150,7 @@ class Version(Strict):
     @model_validator(mode="after")
     def _server_is_known(self) -> Self:
         if self.tls is not None and not self.tls.allow_any_server and self.server_name is None:
-            message = "the endpoints have several hosts: write the name in their certificates"
+            message = "the endpoints have no common host: write the name in their certificates"
             raise invalid(message, ("tls", "server_name"))
         return self
 

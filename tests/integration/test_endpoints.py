@@ -3,6 +3,7 @@
 A dead endpoint is noticed in the same way if Envoy admits requests alone.
 """
 
+import json
 import socket
 from collections.abc import Iterator
 from threading import Thread
@@ -40,10 +41,11 @@ def gateway() -> Iterator[Gateway]:
         },
         "named": {**echo, "versions": {"v1": {"endpoints": [named]}}},
         "dead": {**echo, "versions": {"v1": {"endpoints": [dead]}}},
+        "found": {**echo, "versions": {"v1": {"endpoints_from": {"file": "endpoints.json"}}}},
         "drained": {**echo, "versions": {"v1": {"endpoints": [{**live}, {**dead}]}}},
     }
     config["models"]["decided"] = {**config["models"]["dead"], "placement": "callout"}
-    for name in ("checked", "named", "dead", "decided", "drained"):
+    for name in ("checked", "named", "dead", "decided", "drained", "found"):
         del config["models"][name]["stable"]
     with running(config) as gateway:
         yield gateway
@@ -103,6 +105,37 @@ def test_a_draining_endpoint_gets_no_requests(gateway: Gateway) -> None:
         drain(0)
         refused = client.post(path, json={}, headers=bearer())
         assert (refused.status_code, refused.json()["reason"]) == (503, "no_healthy_endpoint")
+
+
+def test_endpoints_come_from_a_file_that_another_program_writes(gateway: Gateway) -> None:
+    live = address(gateway, "checked")
+    version = gateway.status()["version"]
+
+    def write(content: object) -> None:
+        draft = gateway.directory / "draft"
+        draft.write_text(json.dumps(content))
+        draft.replace(gateway.directory / "endpoints.json")
+
+    def answer() -> int:
+        with gateway.client() as client:
+            return client.post("/v2/models/found/infer", json={}, headers=bearer()).status_code
+
+    def warned() -> bool:
+        kinds = [warning["code"] for warning in gateway.status()["warnings"]]
+        return "outdated_endpoints" in kinds
+
+    assert (answer(), warned()) == (503, True)
+    write([{"address": live}])
+    # The server does not know the model.
+    eventually(lambda: answer() == 404)
+    eventually(lambda: states(gateway, "found/v1") == {live: "healthy"})
+    assert not warned()
+    write({"not": "a list"})
+    eventually(warned)
+    assert answer() == 404
+    write([{"address": live, "drain": True}])
+    eventually(lambda: answer() == 503)
+    assert gateway.status()["version"] == version
 
 
 def _answer_health_checks(server: socket.socket) -> Thread:

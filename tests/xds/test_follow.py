@@ -1,6 +1,7 @@
 """New key sets are rolled out to the config in force, and to no other."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,10 @@ from tests.xds.rollout.token_filters import providers_of
 from xds.admin.status import ControlPlaneState
 from xds.follow import Follower
 from xds.protocol.nodes import Nodes
-from xds.protocol.resource_types import EXTENSION
+from xds.protocol.resource_types import ENDPOINT, EXTENSION
 from xds.rollout.rollout import Rollout
+from xds.sources.endpoints.discovered import DiscoveredEndpoints
+from xds.sources.endpoints.file import EndpointFiles
 from xds.sources.key_sets import FetchedKeySets
 
 pytestmark = pytest.mark.anyio
@@ -40,7 +43,7 @@ def loaded(uri: str, **sections: Any) -> LoadedConfig:
         "jwks_refresh": 1,
     }  # fmt: skip
     config = GatewayConfig.model_validate(
-        {"auth": {"issuers": [issuer]}, "models": {"m": model()}, **sections}
+        {"auth": {"issuers": [issuer]}, "models": {"m": model()}} | sections
     )
     return LoadedConfig(config, policy_document(config, Path()), Path())
 
@@ -61,16 +64,18 @@ class Source:
 class Plane:
     """A control plane with one worker, and issuers that the test controls."""
 
-    def __init__(self, first: LoadedConfig) -> None:
+    def __init__(self, first: LoadedConfig, endpoints: DiscoveredEndpoints | None = None) -> None:
         self.documents = {ONE: key_set(rsa_jwk(kid="one")), TWO: key_set(rsa_jwk(kid="two"))}
         self.requests: list[str] = []
         self.nodes = Nodes(lambda: 0.0)
         self.rollout = Rollout(self.nodes, 60.0)
         self.source = Source()
         self.worker: Client = callout(self.nodes)
-        follower = Follower(self.source, first, FetchedKeySets(self.fetch))
+        follower = Follower(self.source, first, FetchedKeySets(self.fetch), endpoints=endpoints)
         compiled = follower.compile(first)
-        self.state = ControlPlaneState("gateway.yaml", compiled, self.nodes, self.rollout)
+        self.state = ControlPlaneState(
+            "gateway.yaml", compiled, self.nodes, self.rollout, endpoints=endpoints
+        )
         self.tasks = [
             asyncio.create_task(self.rollout.run()),
             asyncio.create_task(follower.run(compiled, self.state, self.rollout)),
@@ -143,4 +148,39 @@ async def test_without_native_routes_no_key_set_is_fetched() -> None:
     plane = Plane(loaded(ONE, placement="callout"))
     await plane.until(lambda: plane.rollout.in_sync and plane.rollout.version is not None)
     assert plane.requests == []
+    await plane.stop()
+
+
+async def test_a_file_with_endpoints_changes_endpoints_and_no_version(tmp_path: Path) -> None:
+    def write(*addresses: str) -> None:
+        draft = tmp_path / "draft"
+        draft.write_text(json.dumps([{"address": address} for address in addresses]))
+        draft.replace(tmp_path / "endpoints.json")
+
+    def published(*addresses: str) -> bool:
+        resources = plane.nodes.snapshot.types[ENDPOINT].resources
+        body = resources["m/v1"].body if "m/v1" in resources else b""
+        named = [a for a in ("10.0.0.1", "10.0.0.2", "10.0.0.3") if a.encode() in body]
+        return named == list(addresses) and plane.rollout.in_sync
+
+    write("10.0.0.1:80")
+    versions = {"v1": {"endpoints_from": {"file": "endpoints.json"}}}
+    config = loaded(ONE, models={"m": {"versions": versions}})
+    plane = Plane(config, DiscoveredEndpoints([EndpointFiles(tmp_path)]))
+    await plane.until(lambda: published("10.0.0.1"))
+    before, version = plane.nodes.snapshot, plane.rollout.version
+    write("10.0.0.2:80", "10.0.0.3:80")
+    await plane.until(lambda: published("10.0.0.2", "10.0.0.3"))
+    after = plane.nodes.snapshot
+    changed = [each for each in after.types if after.types[each] != before.types[each]]
+    assert (changed, plane.rollout.version) == ([ENDPOINT], version)
+    (tmp_path / "endpoints.json").unlink()
+    await plane.until(lambda: bool(plane.state.status().warnings))
+    (warning,) = plane.state.status().warnings
+    assert (warning.code, warning.key) == (
+        "outdated_endpoints",
+        "models.m.versions.v1.endpoints_from",
+    )
+    assert "No such file" in warning.message
+    assert published("10.0.0.2", "10.0.0.3")
     await plane.stop()

@@ -1,13 +1,16 @@
 """The status of the control plane: the version in force, the latest error, and every node."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
+from typing import Protocol
 
 from pydantic import BaseModel
 
 from sluice.config import GatewayConfig, Problem
+from sluice.config.endpoints import OUTDATED_ENDPOINTS, EndpointsFrom
 from sluice.config.errors import MAX_PROBLEMS, KeyPath
+from sluice.config.finding import Finding
 from sluice.config.validation import shown_path, shown_pointer
 from xds.admin.placement import PlacementCache, PlacementStatus
 from xds.admin.traffic import (
@@ -114,6 +117,21 @@ class Status(BaseModel):
     reporters: list[ReporterStatus]
 
 
+class EndpointErrors(Protocol):
+    """The part of the endpoint sources that the status shows."""
+
+    @property
+    def errors(self) -> Mapping[EndpointsFrom, str]:
+        """Why the endpoints of an origin may be outdated."""
+
+
+def _outdated(config: GatewayConfig, errors: Mapping[EndpointsFrom, str]) -> Iterator[Finding]:
+    for path, version in config.versions() if errors else ():
+        if version.endpoints_from is not None and version.endpoints_from in errors:
+            error = errors[version.endpoints_from]
+            yield Finding.of(OUTDATED_ENDPOINTS, (*path, "endpoints_from"), error)
+
+
 class ControlPlaneState:
     """Combines the states of source, rollout and nodes. `source` is the config source's name."""
 
@@ -124,12 +142,14 @@ class ControlPlaneState:
         nodes: Nodes,
         rollout: Rollout,
         observations: Observations | None = None,
+        endpoints: EndpointErrors | None = None,
     ) -> None:
         self._source = source
         self._nodes = nodes
         self._rollout = rollout
         self._compiled = compiled
-        self.fleet = Fleet(lambda: self.in_force or self.config, time.time)
+        self._endpoints = endpoints
+        self.fleet = Fleet(self._served, time.time)
         """What the Envoys see."""
         self.observations = observations or Observations()
         """What Envoys and workers saw of each version. Its clock is `time.monotonic`."""
@@ -144,6 +164,10 @@ class ControlPlaneState:
     def config(self) -> GatewayConfig:
         """The latest valid config."""
         return self._compiled.config
+
+    def _served(self) -> GatewayConfig:
+        """The config in force, or the latest one before, with the endpoints that were found."""
+        return (self._rollout.in_force or self._compiled).served
 
     @property
     def in_force(self) -> GatewayConfig | None:
@@ -207,8 +231,11 @@ class ControlPlaneState:
         compiled = self._rollout.in_force
         if compiled is not None:
             yield from compiled.warnings
-            seen = islice(warned_by_envoys(compiled.config, self.fleet.envoys), MAX_PROBLEMS)
+            seen = islice(warned_by_envoys(compiled.served, self.fleet.envoys), MAX_PROBLEMS)
             yield from (each.warning(self._place) for each in seen)
+            errors = {} if self._endpoints is None else self._endpoints.errors
+            found = islice(_outdated(compiled.config, errors), MAX_PROBLEMS)
+            yield from (each.warning(self._place) for each in found)
 
     def _place(self, path: KeyPath, message: str) -> Problem:
         """A problem without its line: the text of the config is not kept."""

@@ -33,7 +33,7 @@ Members = Iterable[Member]
 def uses_eds(version: Version) -> bool:
     """Whether EDS provides the endpoints: Envoy resolves no names."""
     if version.endpoints_from is not None:
-        return False
+        return version.endpoints_from.dns is None
     return _are_resolved(version_members(version))
 
 

@@ -160,7 +160,7 @@ class Rollout:
         """Record what is in force. `result` is None for a renewal."""
         self._in_force = compiled
         if result is None:
-            log.info("version %s has new key sets", self.version)
+            log.info("version %s has new key sets or endpoints", self.version)
             return
         self._result = result
         log.info("version %s is in force", self.version)
