@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 import time
+from functools import partial
 
 from sluice.config import ConfigError
 from sluice.http.server import create_http_server, listen
@@ -14,6 +15,7 @@ from xds.admin.app import application
 from xds.admin.metrics import StateCollector
 from xds.admin.status import ControlPlaneState
 from xds.envoys.admin import AdminSource
+from xds.envoys.configured import reporting_nodes
 from xds.envoys.load_reports import LoadReportReader
 from xds.envoys.observations import Observations
 from xds.envoys.reports import ReportService
@@ -92,6 +94,7 @@ async def run(options: StartOptions) -> None:
         first = await first_config(options, store)
         nodes = Nodes(time.time, variant_of)
         observations = Observations()
+        observations.expect(partial(reporting_nodes, nodes))
         readers = (LoadReportReader(), WorkerReportReader())
         reports = [ReportService(observations, reader) for reader in readers]
         services: list[Service] = [*reports, ClientStatusService(nodes)]

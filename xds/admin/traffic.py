@@ -27,6 +27,7 @@ class VersionTraffic(BaseModel):
     reporter is silent. `error_rate` (0 to 1) is None without requests. `p50` and `p99` are
     latencies in seconds; None if the source reports none. `in_progress`: None if the source does
     not say. `age`: seconds since the latest report of the reporter that is behind most.
+    `covered`: for how many seconds before now the counts are complete.
     """
 
     model: str
@@ -40,6 +41,7 @@ class VersionTraffic(BaseModel):
     p99: float | None
     in_progress: int | None
     age: float | None
+    covered: float
 
 
 class BreakerStatus(BaseModel):
@@ -93,6 +95,7 @@ def _version(observations: Observations, model: str, version: str, now: float) -
         p99=window.quantile(0.99),
         in_progress=window.in_progress,
         age=window.age,
+        covered=window.covered,
     )
 
 

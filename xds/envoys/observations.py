@@ -12,7 +12,7 @@ source only.
 """
 
 from collections import deque
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from heapq import nlargest
@@ -100,10 +100,11 @@ CLOSED_BREAKER: Final = BreakerView(BreakerState.CLOSED)
 class Window:
     """What was seen of a version in the last seconds.
 
-    `source`: who has counted; None if the state is `missing`. `nodes` are the ids of the reporters
-    that have reported lately, `silent` those of the others. `age`: seconds since the report of the
+    `source`: who has counted; None if the state is `missing`. `nodes` are the ids of the nodes that
+    have reported lately, `silent` those of the others. `age`: seconds since the report of the
     reporter whose latest report is the oldest; None without reporters. `covered`: for how many
-    seconds of the window there was a reporter; after a start, less than the whole window.
+    seconds before now, at most those of the window, the counts are complete. It is less than the
+    whole window after a start, and after some node was silent.
     `in_progress`: requests that had not ended at the latest report; None if the source does not
     say.
     """
@@ -157,7 +158,10 @@ class Reporter:
         A report without counts says that there were no requests. `in_progress` and `breakers`
         replace those of the previous report.
         """
+        if self.reported_at is not None and now - self.reported_at > SILENT_AFTER:
+            self._observations.interrupt(self.source, now)
         self.reported_at = now
+        self._observations.on_change()
         self._observations.add(self.source, now, counts)
         self.in_progress, self.breakers = in_progress or {}, breakers or {}
 
@@ -168,6 +172,7 @@ class Reporter:
     def leave(self, now: float) -> None:
         """The stream has ended."""
         self.left_at = now
+        self._observations.on_change()
         self.in_progress, self.breakers = {}, {}
 
 
@@ -182,12 +187,18 @@ class Observations:
         """Counts of versions that are not in the config, and of those beyond `MAX_SERIES`."""
         self._series: dict[SourceName, dict[str, _Series]] = {name: {} for name in SOURCES}
         self._reporters: dict[SourceName, set[Reporter]] = {name: set() for name in SOURCES}
-        self._since: dict[SourceName, float] = {}
+        self._complete_since: dict[SourceName, float] = {}
+        self._expected: Callable[[SourceName], Collection[str]] = lambda _: ()
+        self._presence: tuple[SourceName, float, _Presence] | None = None
         self._swept = 0.0
 
     def configure(self, clusters: Container[str], sources: Sequence[SourceName] = SOURCES) -> None:
         """Set the clusters of versions, and the sources of windows, the preferred one first."""
         self._clusters, self._sources = clusters, sources
+
+    def expect(self, nodes: Callable[[SourceName], Collection[str]]) -> None:
+        """Set which nodes must report. Those that do not are silent."""
+        self._expected = nodes
 
     def join(self, source: SourceName, node: str, now: float) -> Reporter:
         """A new stream of a node. It is silent until its first report.
@@ -197,11 +208,21 @@ class Observations:
         self._forget(now)
         if len(self._reporters[source]) >= MAX_REPORTERS:
             raise OverLimitError(f"more than {MAX_REPORTERS} reporters")
-        if not self._reporters[source]:
-            self._since[source] = now
+        reporters = self._reporters[source]
+        if not reporters or any(each.node == node and _has_left(each, now) for each in reporters):
+            self.interrupt(source, now)
         reporter = Reporter(self, source, node)
-        self._reporters[source].add(reporter)
+        reporters.add(reporter)
+        self.on_change()
         return reporter
+
+    def on_change(self) -> None:
+        """A reporter has joined, reported or left."""
+        self._presence = None
+
+    def interrupt(self, source: SourceName, now: float) -> None:
+        """Before this time, some traffic is missing."""
+        self._complete_since[source] = now
 
     def add(self, source: SourceName, now: float, counts: Mapping[str, Counts]) -> None:
         """Add counts to the present bucket of each version.
@@ -219,6 +240,8 @@ class Observations:
                 found = series[cluster] = _Series()
             if each.seconds <= SILENT_AFTER:
                 found.add(now, each)
+            else:
+                self.interrupt(source, now)
             total = totals.setdefault(cluster, _Total())
             total.requests += each.requests
             total.errors += each.errors
@@ -247,19 +270,18 @@ class Observations:
         if series is not None:
             for bucket in series.since(now - min(seconds, MAX_WINDOW)):
                 total.merge(bucket)
-        nodes, silent = _presence(reporters, now)
-        active = [each for each in reporters if each.left_at is None]
+        presence = self._present(chosen, now)
         return Window(
             source=chosen,
-            state="stale" if silent else "current",
+            state="stale" if presence.silent else "current",
             requests=total.requests,
             errors=total.errors,
-            nodes=nodes,
-            silent=silent,
-            age=_age(active, now),
-            covered=min(seconds, MAX_WINDOW, now - self._since[chosen]),
+            nodes=presence.nodes,
+            silent=presence.silent,
+            age=presence.age,
+            covered=min(seconds, MAX_WINDOW, now - self._complete_since[chosen]),
             in_progress=(
-                sum(each.in_progress.get(cluster, 0) for each in active)
+                sum(each.in_progress.get(cluster, 0) for each in reporters)
                 if chosen == "envoy"
                 else None
             ),
@@ -287,6 +309,13 @@ class Observations:
         """The reporters that have not left."""
         found = (each for source in SOURCES for each in self._reporters[source])
         return [each for each in found if each.left_at is None]
+
+    def _present(self, source: SourceName, now: float) -> "_Presence":
+        """Who has reported lately. It is the same for the windows of all versions."""
+        if self._presence is None or self._presence[:2] != (source, now):
+            found = _presence(self._reporters[source], self._expected(source), now)
+            self._presence = source, now, found
+        return self._presence[2]
 
     def _source(self) -> SourceName | None:
         return next((name for name in self._sources if self._reporters[name]), None)
@@ -415,15 +444,28 @@ def _is_silent(reporter: Reporter, now: float) -> bool:
     return reporter.reported_at is None or now - reporter.reported_at > SILENT_AFTER
 
 
-def _presence(reporters: Iterable[Reporter], now: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The ids of the nodes that have reported lately, and of the others."""
-    present, silent = list[str](), list[str]()
+def _has_left(reporter: Reporter, now: float) -> bool:
+    """Whether the reporter has left, and not just now to come back."""
+    return reporter.left_at is not None and now - reporter.left_at > SILENT_AFTER
+
+
+@dataclass(frozen=True, slots=True)
+class _Presence:
+    """The nodes that have reported lately, the others, and the age of the oldest latest report."""
+
+    nodes: tuple[str, ...]
+    silent: tuple[str, ...]
+    age: float | None
+
+
+def _presence(reporters: Iterable[Reporter], expected: Collection[str], now: float) -> _Presence:
+    nodes, silent, times = list[str](), list[str](), list[float]()
     for each in reporters:
         lately = each.left_at is None and not _is_silent(each, now)
-        (present if lately else silent).append(each.node)
-    return tuple(sorted(present)), tuple(sorted(silent))
-
-
-def _age(reporters: Iterable[Reporter], now: float) -> float | None:
-    times = [each.reported_at for each in reporters if each.reported_at is not None]
-    return now - min(times) if times else None
+        (nodes if lately else silent).append(each.node)
+        if each.left_at is None and each.reported_at is not None:
+            times.append(each.reported_at)
+    silent += set(expected).difference(nodes, silent)
+    return _Presence(
+        tuple(sorted(nodes)), tuple(sorted(silent)), now - min(times) if times else None
+    )

@@ -64,7 +64,7 @@ def test_the_traffic_and_the_breakers_of_versions_of_the_config_are_shown() -> N
         "file", CompiledConfig(config, EMPTY), nodes, Rollout(nodes, 1.0), observations
     )
     assert not state.status().breakers.known
-    now = time.monotonic() - 30
+    now = time.monotonic() - 7
     counts = Counts(10, 1, {latency_bin(1000): 10})
     worker = observations.join("worker", "callout-0", now)
     worker.report(now, {"m/v1": counts, "x/v1": counts})
@@ -74,6 +74,7 @@ def test_the_traffic_and_the_breakers_of_versions_of_the_config_are_shown() -> N
     (traffic,) = status.traffic
     assert (traffic.model, traffic.version, traffic.source) == ("m", "v1", "worker")
     assert (traffic.state, traffic.requests, traffic.error_rate) == ("current", 10, 0.1)
+    assert 7 <= traffic.covered <= 60
     assert traffic.p99 == pytest.approx(0.001, rel=0.13)
     assert status.breakers.known
     (breaker,) = status.breakers.not_closed

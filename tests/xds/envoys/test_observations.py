@@ -10,7 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sluice.contract.names import CALLOUT_AGENT
 from sluice.contract.traffic import BINS, REPORT_INTERVAL, bin_start, latency_bin
+from tests.xds.sotw_node import SotwNode
+from xds.envoys.configured import reporting_nodes
 from xds.envoys.histogram import Histogram
 from xds.envoys.observations import (
     FORGET_AFTER,
@@ -23,6 +26,9 @@ from xds.envoys.observations import (
     Reporter,
     SourceName,
 )
+from xds.protocol import resource_types
+from xds.protocol.nodes import Nodes
+from xds.protocol.sotw import SotwRequest
 from xds.protocol.subscription import OverLimitError
 
 START = 1000.0
@@ -119,6 +125,43 @@ def test_a_start_shows_in_the_covered_time() -> None:
     reporter(seen).report(START + 2, {})
     assert seen.window("m", "v1", 60, START + 7).covered == 7
     assert seen.window("m", "v1", 60, START + 700).covered == 60
+
+
+def test_after_a_silence_the_covered_time_begins_again() -> None:
+    seen = observations()
+    only, other = reporter(seen, "a"), reporter(seen, "b")
+    for second in range(100):
+        other.report(START + second, {})
+        if second < 20 or second >= 40:
+            only.report(START + second, {})
+    assert seen.window("m", "v1", 60, START + 100).covered == 60
+    assert seen.window("m", "v1", 100, START + 100).covered == 60
+    late = {"m/v1": Counts(100, 50, seconds=SILENT_AFTER + 1)}
+    only.report(START + 100, late)
+    assert seen.window("m", "v1", 60, START + 105).covered == 5
+
+
+def test_a_node_that_comes_back_at_once_does_not_interrupt_the_covered_time() -> None:
+    seen = observations()
+    first = reporter(seen)
+    first.report(START, {})
+    first.leave(START + 50)
+    again = seen.join("worker", "a", START + 53)
+    again.report(START + 54, {})
+    assert seen.window("m", "v1", 60, START + 55).covered == 55
+    again.leave(START + 60)
+    seen.join("worker", "a", START + 80).report(START + 80, {})
+    assert seen.window("m", "v1", 60, START + 85).covered == 5
+
+
+def test_a_node_that_should_report_and_does_not_is_silent() -> None:
+    seen = observations()
+    seen.expect(lambda source: {"a", "b"} if source == "worker" else {"envoy"})
+    reporter(seen, "a").report(START, {})
+    window = seen.window("m", "v1", 60, START)
+    assert (window.state, window.silent) == ("stale", ("b",))
+    reporter(seen, "b").report(START, {})
+    assert seen.window("m", "v1", 60, START + 1).state == "current"
 
 
 def test_late_counts_are_in_the_totals_but_in_no_window() -> None:
@@ -288,3 +331,18 @@ def test_merged_histograms_have_the_quantiles_of_all() -> None:
     assert slow.total == 100
     assert slow.quantile(0.5) == pytest.approx(0.001, rel=0.13)
     assert slow.quantile(0.99) == pytest.approx(1, rel=0.13)
+
+
+def test_connected_envoys_and_workers_must_report() -> None:
+    nodes = Nodes(lambda: 0.0)
+    for name, resource_type, agent, build in (
+        ("envoy-1", resource_types.CLUSTER, "envoy", (1, 40, 0)),
+        ("another client", resource_types.CLUSTER, "grpcurl", None),
+        ("callout-0", resource_types.POLICY, CALLOUT_AGENT, None),
+        ("sluice explain", resource_types.POLICY, "", None),
+    ):
+        client = SotwNode(nodes)
+        client.send(SotwRequest(resource_type))
+        client.node.id, client.node.agent, client.node.build_version = name, agent, build
+    assert reporting_nodes(nodes, "envoy") == {"envoy-1"}
+    assert reporting_nodes(nodes, "worker") == {"callout-0"}
