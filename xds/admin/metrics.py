@@ -28,6 +28,7 @@ HELP = {
     "sluice_xds_upstream_errors_total": "Those of these requests that failed.",
     "sluice_xds_reporters": "Envoys and workers that report the traffic of versions.",
     "sluice_xds_report_age_seconds": "Time since the latest report of the one that is behind most.",
+    "sluice_xds_reports_refused_total": "Streams of reports ended because of what a client sent.",
     "sluice_xds_pushes_total": "Responses sent to nodes.",
     "sluice_xds_pushed_bytes_total": "Bytes of these responses.",
     "sluice_xds_acks_total": "Responses that nodes accepted (ACK).",
@@ -98,6 +99,7 @@ def _traffic(observations: Observations) -> Iterator[Metric]:
             ages[reporter.source] = max(age, ages.get(reporter.source, 0.0))
     yield _gauge("sluice_xds_reporters", "source", counts)
     yield _gauge("sluice_xds_report_age_seconds", "source", ages)
+    yield _counter("sluice_xds_reports_refused_total", "source", observations.refused)
 
 
 def _gauge(

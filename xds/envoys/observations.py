@@ -11,7 +11,7 @@ repeats counts once for each attempt. Both see the same traffic, so a window has
 source only.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -183,6 +183,8 @@ class Observations:
         self._clusters: Container[str] = ()
         self._sources = SOURCES
         self.totals: dict[SourceName, dict[str, _Total]] = {name: {} for name in SOURCES}
+        self.refused: Counter[str] = Counter(dict.fromkeys(SOURCES, 0))
+        """Streams that were ended because of what the client sent."""
         self.unknown = 0
         """Counts of versions that are not in the config, and of those beyond `MAX_SERIES`."""
         self._series: dict[SourceName, dict[str, _Series]] = {name: {} for name in SOURCES}

@@ -37,6 +37,10 @@ BURST: Final = 20
 client may send two in each interval."""
 
 
+LOG_INTERVAL: Final = 10.0
+"""Seconds between two lines about clients that are refused, so that they do not fill the log."""
+
+
 class InvalidReportError(Exception):
     """A report that no Envoy and no worker sends."""
 
@@ -82,8 +86,7 @@ class ReportService:
         self._reader = reader
         self._clock = clock
         self._stopping = asyncio.Event()
-        self.refused = 0
-        """Streams that were ended because of what the client sent."""
+        self._logged_at = -LOG_INTERVAL
 
     @property
     def handler(self) -> grpc.GenericRpcHandler:
@@ -115,8 +118,11 @@ class ReportService:
             await asyncio.gather(reading, stopping, return_exceptions=True)
 
     async def _refuse(self, context: _Context, code: grpc.StatusCode, details: str) -> None:
-        self.refused += 1
-        log.warning("%s: a stream of reports is ended: %s", self._reader.source, details)
+        self._observations.refused[self._reader.source] += 1
+        now = self._clock()
+        if now - self._logged_at >= LOG_INTERVAL:
+            self._logged_at = now
+            log.warning("%s: a stream of reports is ended: %s", self._reader.source, details)
         await context.abort(code, details)
 
     async def _read(self, messages: AsyncIterator[bytes], context: _Context) -> None:

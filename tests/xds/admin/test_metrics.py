@@ -49,6 +49,7 @@ def test_pushes_acks_nacks_nodes_and_configs_are_counted() -> None:
         'sluice_xds_upstream_errors_total{model="m",version="v1"} 3.0',
         'sluice_xds_reporters{source="envoy"} 1.0',
         'sluice_xds_reporters{source="worker"} 0.0',
+        'sluice_xds_reports_refused_total{source="envoy"} 0.0',
         "sluice_xds_in_error 1.0",
         "sluice_xds_models 0.0",
     ):

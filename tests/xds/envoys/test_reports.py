@@ -13,7 +13,7 @@ from protos.load_stats_pb2 import LoadStatsRequest, LoadStatsResponse
 from protos.observations_pb2 import BreakerState, Received, Report
 from sluice.contract.paths import LOAD_METHOD, LOAD_SERVICE, OBSERVATIONS
 from sluice.contract.traffic import BINS, latency_bin
-from xds.envoys import observations
+from xds.envoys import observations, reports
 from xds.envoys.load_reports import MAX_CLUSTERS, MAX_LOCALITIES, LoadReportReader
 from xds.envoys.observations import SILENT_AFTER, BreakerView, Observations
 from xds.envoys.reports import BURST, MAX_COUNT, MAX_REPORT, ReportService
@@ -237,7 +237,7 @@ def test_a_report_that_is_not_valid_ends_its_stream_and_counts_nothing(
         assert await plane.status_after(method, [message]) is INVALID
         assert plane.window().requests == 0
         assert not plane.observations.not_closed(time.monotonic())
-        assert [service.refused for service in plane.services] == [method == LOAD, method != LOAD]
+        assert plane.observations.refused == {"envoy": method == LOAD, "worker": method != LOAD}
 
     run(tmp_path, test)
 
@@ -266,6 +266,17 @@ def test_a_report_that_is_too_large_ends_its_stream(
     run(tmp_path, test)
 
 
+def test_clients_that_are_refused_do_not_fill_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(plane: Plane) -> None:
+        for _ in range(20):
+            assert await plane.status_after(LOAD, [b"\xff"]) is INVALID
+
+    run(tmp_path, test)
+    assert sum(record.name == reports.__name__ for record in caplog.records) == 1
+
+
 @pytest.mark.parametrize("method", [LOAD, OBSERVATIONS])
 def test_a_client_that_sends_endless_reports_is_stopped(tmp_path: Path, method: str) -> None:
     message = load(("m/v1", 1, 0)) if method == LOAD else report(1, requests=1, errors=0)
@@ -274,8 +285,8 @@ def test_a_client_that_sends_endless_reports_is_stopped(tmp_path: Path, method: 
         endless = [message.SerializeToString()] * 10_000
         # gRPC may tell a client that still sends that the stream was reset.
         assert await plane.status_after(method, endless) is not grpc.StatusCode.OK
-        assert sum(service.refused for service in plane.services) == 1
         source: observations.SourceName = "envoy" if method == LOAD else "worker"
+        assert plane.observations.refused[source] == 1
         assert plane.observations.totals[source]["m/v1"].requests <= BURST + 5
 
     run(tmp_path, test)
