@@ -6,6 +6,7 @@ from string import Template
 from sluice.config import GatewayConfig
 from sluice.config.addresses import LOOPBACK_HOSTS, is_ip, is_localhost, needs_dns, split_host_port
 from sluice.contract.names import (
+    CONFIG_RUNTIME,
     NATIVE_RUNTIME,
     NODE_CLUSTER,
     RUNTIME_CLUSTER,
@@ -42,6 +43,7 @@ def render(config: GatewayConfig, node_id: str = "envoy", *, connections: int | 
         "xds_type": "STATIC" if is_ip(xds_host) else "STRICT_DNS",
         "runtime_metadata": RUNTIME_METADATA,
         "runtime_layer": NATIVE_RUNTIME,
+        "config_layer": CONFIG_RUNTIME,
         "runtime_cluster": RUNTIME_CLUSTER,
         "callout_type": "STRICT_DNS" if any(map(needs_dns, workers)) else "STATIC",
         "callout_endpoints": [_endpoint(worker) for worker in workers],

@@ -28,6 +28,8 @@ from sluice.config.values import (
     IpPort,
     Placement,
     PositiveDuration,
+    RuntimeKey,
+    RuntimeValue,
     Shown,
     Size,
     Strict,
@@ -187,7 +189,7 @@ MAX_THREADS = 256
 
 
 class Envoy(Strict):
-    """The Envoy process of `sluice up`. Changes take effect at the next start."""
+    """The Envoy process of `sluice up`. Changes take effect at the next start, except `runtime`."""
 
     admin: IpPort = Field(
         "127.0.0.1:9901", description="Address of Envoy's admin interface, which can only be read."
@@ -218,6 +220,12 @@ class Envoy(Strict):
         "most memory, and refuses new requests.",
     )
     log_level: Literal["trace", "debug", "info", "warning", "error", "critical"] = "warning"
+    runtime: dict[RuntimeKey, RuntimeValue] = Field(
+        {},
+        max_length=1000,
+        description="Keys of Envoy's runtime, such as "
+        "`envoy.reloadable_features.NAME: false`. Changes take effect at once, in every Envoy.",
+    )
 
     @model_validator(mode="after")
     def _admin_is_local(self) -> Self:

@@ -258,6 +258,29 @@ PathPrefix = Annotated[
 ]
 """A path and everything below it: `/a` matches `/a` and `/a/b`, not `/ab`. Paths are ASCII."""
 
+
+def _check_scalar(value: object) -> object:
+    if isinstance(value, bool | int | float | str):
+        return value
+    raise wrong_format("write a number, a text, or true or false")
+
+
+RuntimeKey = Annotated[
+    str,
+    Pattern(
+        r"(?!sluice\.)[A-Za-z0-9_.-]{1,200}",
+        "write a key such as envoy.reloadable_features.name: letters, digits and . _ -; those that "
+        "begin with sluice. belong to the gateway",
+    ),
+]
+"""A key of Envoy's runtime. The gateway's own keys switch native routes on."""
+
+RuntimeValue = Annotated[
+    bool | int | Annotated[float, Field(allow_inf_nan=False)] | Text,
+    BeforeValidator(_check_scalar),
+]
+"""A value of Envoy's runtime."""
+
 Subpath = Annotated[
     str,
     StringConstraints(max_length=200),

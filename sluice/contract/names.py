@@ -61,6 +61,9 @@ Placement = Literal["native", "callout"]
 NATIVE_RUNTIME: Final = "sluice-native"
 """The runtime layer that switches native routes on (RTDS). The callout's workers serve it."""
 
+CONFIG_RUNTIME: Final = "sluice-config"
+"""The runtime layer with the keys of `envoy.runtime` (RTDS). The control plane serves it."""
+
 RUNTIME_METADATA: Final = "sluice_runtime"
 """Key of `Node.metadata` with the runtime layer that the bootstrap of an Envoy names."""
 

@@ -108,12 +108,13 @@ class Plane:
         eventually(lambda: self.responds(self.http + "/readyz"), 20)
         return process
 
-    def start(self) -> None:
+    def start(self, edit: Callable[[str], str] = lambda text: text) -> None:
+        """Start everything. `edit` changes the text of the bootstrap."""
         self.write()
         self.decider.start()
         self.start_control_plane()
         bootstrap = self.directory / "bootstrap.yaml"
-        bootstrap.write_text(render(load(self.file), "envoy-under-test"))
+        bootstrap.write_text(edit(render(load(self.file), "envoy-under-test")))
         envoy = [str(find_envoy()), "--config-path", str(bootstrap), "--concurrency", "2"]
         self.spawn(*envoy, "--disable-hot-restart", "--log-level", "warning")
         eventually(lambda: bool(self.nodes()) and self.status()["in_sync"], 20)
@@ -160,10 +161,15 @@ class Plane:
 
 
 @contextmanager
-def plane(directory: Path, models: Config, **sections: Config) -> Iterator[Plane]:
+def plane(
+    directory: Path,
+    models: Config,
+    edit: Callable[[str], str] = lambda text: text,
+    **sections: Config,
+) -> Iterator[Plane]:
     started = Plane(directory, models, **sections)
     try:
-        started.start()
+        started.start(edit)
         yield started
     except BaseException:
         print((started.directory / "log").read_text()[-10_000:])
@@ -391,6 +397,71 @@ def test_a_cluster_whose_settings_change_keeps_its_endpoints(
         ]
         assert cluster["circuit_breakers"]["thresholds"][0]["max_requests"] == 7
         assert started.get("/v2/models/text").status_code == 200
+
+
+def separate(api_type: str) -> Callable[[str], str]:
+    """Envoy gets clusters and listeners by their own services, the other types over ADS."""
+    source = {
+        "resource_api_version": "V3",
+        "api_config_source": {
+            "api_type": api_type,
+            "transport_api_version": "V3",
+            "grpc_services": [{"envoy_grpc": {"cluster_name": "xds_cluster"}}],
+        },
+    }
+
+    def edit(text: str) -> str:
+        bootstrap = yaml.safe_load(text)
+        bootstrap["dynamic_resources"]["cds_config"] = source
+        bootstrap["dynamic_resources"]["lds_config"] = source
+        bootstrap["dynamic_resources"]["ads_config"]["api_type"] = api_type
+        return yaml.safe_dump(bootstrap)
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [lambda text: text.replace("DELTA_GRPC", "GRPC"), separate("GRPC"), separate("DELTA_GRPC")],
+    ids=["sotw", "separate sotw", "separate delta"],
+)
+def test_envoy_may_use_every_transport(
+    tmp_path: Path, servers: list[str], edit: Callable[[str], str]
+) -> None:
+    """Incremental ADS is that of the bootstrap, and of all other tests."""
+    text = {"versions": {"v1": version(servers[0])}}
+    with plane(tmp_path, {"text": text, "other": text}, edit) as started:
+        started.edit(lambda c: c["models"]["text"]["versions"].update(v1=version(servers[1])))
+        eventually(lambda: started.status()["in_sync"])
+        assert started.get("/v2/models/text").json()["port"] == int(servers[1].split(":")[1])
+        started.edit(lambda c: c["models"]["text"].update(pool={"max_requests": 7}))
+        eventually(lambda: started.status()["in_sync"])
+        assert started.get("/v2/models/text").json()["port"] == int(servers[1].split(":")[1])
+        started.edit(lambda c: c["models"].pop("other"))
+        eventually(lambda: started.status()["in_sync"])
+        names = {
+            each["cluster"]["name"]
+            for kind in ("dynamic_active_clusters", "dynamic_warming_clusters")
+            for each in started.dump(kind)
+        }
+        assert names == {"sluice-callout", "text/v1"}
+        assert {node["kind"] for node in started.nodes()} == {"envoy"}
+        assert started.status()["error"] is None
+
+
+def test_keys_of_the_runtime_reach_envoy_at_once(tmp_path: Path, servers: list[str]) -> None:
+    def keys() -> int:
+        text = plain_http.get(f"{started.admin}/stats?filter=^runtime.num_keys$").text
+        return int(text.split()[-1])
+
+    text = {"versions": {"v1": version(servers[0])}}
+    with plane(tmp_path, {"text": text}) as started:
+        before = keys()
+        started.edit(lambda c: c["envoy"].update(runtime={"a.b": 5, "c": True}))
+        eventually(lambda: keys() == before + 2)
+        assert started.status()["restart_required"] == []
+        started.edit(lambda c: c["envoy"].update(runtime={}))
+        eventually(lambda: keys() == before)
 
 
 def test_a_rejected_edit_is_shown_and_the_last_good_config_stays_in_force(

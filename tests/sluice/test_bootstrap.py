@@ -44,7 +44,7 @@ def test_the_runtime_layer_comes_from_every_worker_of_the_callout(
 ) -> None:
     config = GatewayConfig.model_validate({"callout": callout})
     bootstrap = yaml.safe_load(render(config))
-    (layer,) = bootstrap["layered_runtime"]["layers"]
+    *_, layer = bootstrap["layered_runtime"]["layers"]
     (service,) = layer["rtds_layer"]["rtds_config"]["api_config_source"]["grpc_services"]
     (cluster,) = (
         each

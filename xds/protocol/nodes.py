@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Literal
+from typing import Final, Literal
 
 from google.protobuf.struct_pb2 import Struct
 
@@ -30,6 +30,11 @@ MAX_METADATA = 64 << 10
 MAX_NODE_TEXT = 256
 """Maximum characters of a node's id, of its agent and of each text in its metadata. Longer text is
 truncated."""
+
+ENVOY_TYPES: Final = frozenset(
+    (resource_types.RUNTIME, resource_types.CLUSTER, resource_types.ENDPOINT)
+)
+"""Types to which only an Envoy subscribes. Other clients may know the name of a listener."""
 
 NodeKind = Literal["envoy", "callout", "unknown"]
 
@@ -73,7 +78,7 @@ class Node:
         if resource_types.POLICY in self.stream.types:
             return "callout"
         separate = self.stream.types and not self.stream.aggregated
-        return "envoy" if separate or resource_types.CLUSTER in self.stream.types else "unknown"
+        return "envoy" if separate or not ENVOY_TYPES.isdisjoint(self.stream.types) else "unknown"
 
     def identify(self, message: NodeMessage) -> None:
         """Set id, agent and metadata. Each text becomes one printable line."""

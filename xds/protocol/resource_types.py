@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
-from sluice.contract.names import POLICY_TYPE_URL
+from sluice.contract.names import POLICY_TYPE_URL, RUNTIME_TYPE_URL
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +47,13 @@ class ResourceType:
     method: str = ""
 
 
+RUNTIME: Final = ResourceType(
+    RUNTIME_TYPE_URL,
+    "runtime",
+    wildcard=False,
+    service="envoy.service.runtime.v3.RuntimeDiscoveryService",
+    method="Runtime",
+)
 CLUSTER: Final = ResourceType(
     "type.googleapis.com/envoy.config.cluster.v3.Cluster",
     "clusters",
@@ -108,7 +115,17 @@ RATE_LIMIT: Final = ResourceType(
     wildcard=True,
 )
 
-ALL: Final = (CLUSTER, ENDPOINT, SECRET, LISTENER, EXTENSION, ROUTE, POLICY, RATE_LIMIT)
+ALL: Final = (
+    RUNTIME,
+    CLUSTER,
+    ENDPOINT,
+    SECRET,
+    LISTENER,
+    EXTENSION,
+    ROUTE,
+    POLICY,
+    RATE_LIMIT,
+)
 """In push order, which is the order of the xDS protocol: CDS, EDS, LDS, RDS. A type comes after its
 `referrer`. Extensions (ECDS) come before routes: a revoked key is refused before Envoy has loaded a
 large table of routes."""

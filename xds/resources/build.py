@@ -25,6 +25,7 @@ from xds.resources import (
     native,
     route_table,
     routes,
+    runtime,
     secrets,
     server_status,
     telemetry,
@@ -90,6 +91,10 @@ _models, _callout_only_models, _policies = ModelCache(), ModelCache(), PolicyCac
 
 def _compile(inputs: _Inputs) -> Mapping[ResourceType, Resources]:
     return {each: compiler(inputs) for each, compiler in COMPILERS.items()}
+
+
+def _runtime(inputs: _Inputs) -> Resources:
+    return runtime.runtime(inputs.config.envoy)
 
 
 def _clusters(inputs: _Inputs) -> Resources:
@@ -183,6 +188,7 @@ def _resource(message: Message) -> Resource:
 
 
 COMPILERS: Final[Mapping[ResourceType, Callable[[_Inputs], Resources]]] = {
+    resource_types.RUNTIME: _runtime,
     resource_types.CLUSTER: _clusters,
     resource_types.ENDPOINT: _endpoints,
     resource_types.SECRET: _secrets,

@@ -6,13 +6,14 @@ from typing import Final, TypeVar
 from pydantic import BaseModel
 
 from sluice.config import GatewayConfig
+from sluice.config.gateway import Envoy
 
 RESTART_KEYS: Final = (
     "control_plane.http",
     "control_plane.allowed_hosts",
     "control_plane.xds",
     "control_plane.ack_timeout",
-    "envoy",
+    *(f"envoy.{field}" for field in Envoy.model_fields if field != "runtime"),
     "callout.address",
     "callout.workers",
     "callout.drain_timeout",

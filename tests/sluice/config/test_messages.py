@@ -130,6 +130,8 @@ MODEL = "models: {a: {versions: {v1: {endpoints: [{address: 'h:1'}]}}, "
         ("envoy: {concurrency: many}", "envoy.concurrency: write a whole number, not 'many'"),
         ("envoy: {concurrency: 1.5}", "envoy.concurrency: write a whole number, not 1.5"),
         ("envoy: {concurrency: true}", "envoy.concurrency: write a number, not true or false"),
+        ("envoy: {runtime: {sluice.native.x: 1}}", "begin with sluice. belong to the gateway"),
+        ("envoy: {runtime: {a: [1]}}", "runtime.a: write a number, a text, or true or false"),
         ("envoy: {concurrency: 0}", "write a number of at least 1, not 0"),
         ("envoy: {max_heap: 5KiB}", "write a size of at least 64MiB, not 5KiB"),
         ("envoy: {max_heap: 5 MB}", "write a size as a number and a unit, such as 512KiB, 10MiB "),

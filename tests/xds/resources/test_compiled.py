@@ -15,7 +15,9 @@ HERE = Path(__file__).parent
 STARTED = GatewayConfig()
 CHANGED = """
 control_plane: {http: "127.0.0.1:3", allowed_hosts: [a], xds: "127.0.0.1:4", ack_timeout: 1}
-envoy: {concurrency: 3}
+envoy:
+  {admin: "10.0.0.1:9901", allow_remote_admin: true, concurrency: 3, max_connections: 7,
+   max_heap: 100MiB, log_level: info}
 callout: {address: "127.0.0.1:1", workers: 5, drain_timeout: 1, hang_timeout: 2, max_memory: 1MiB}
 telemetry: {metrics: {address: "127.0.0.1:2"}, profile: {secret_file: secret}}
 """
@@ -27,9 +29,15 @@ def compiled(text: str) -> CompiledConfig:
     return compile_config(LoadedConfig(config, policy_document(config, HERE), HERE), STARTED)
 
 
+def test_the_runtime_of_envoy_changes_without_a_restart() -> None:
+    change = compiled("envoy: {runtime: {a.b: 1}}")
+    assert change.restart_required == ()
+    assert change.config.envoy.runtime == {"a.b": 1}
+
+
 def test_keys_that_need_a_restart_are_listed_and_keep_their_values() -> None:
     change = compiled("callout: {workers: 5, message_timeout: 9s}\nenvoy: {concurrency: 3}")
-    assert change.restart_required == ("envoy", "callout.workers")
+    assert change.restart_required == ("envoy.concurrency", "callout.workers")
     assert change.config.envoy == STARTED.envoy
     assert change.config.callout.workers == STARTED.callout.workers
     assert change.config.callout.message_timeout == 9
