@@ -49,7 +49,7 @@ def token(
     **claims: object,
 ) -> str:
     now = int(time.time())
-    standard = {"iss": ISSUER, "aud": AUDIENCE, "sub": subject, "iat": now, "exp": now + 600}
+    standard = {"iss": ISSUER, "aud": AUDIENCE, "sub": subject, "iat": now, "exp": now + 3600}
     return signed({**standard, **claims}, key, kid=key_id)
 
 

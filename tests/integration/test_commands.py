@@ -70,5 +70,5 @@ def test_explain_names_the_stage_that_refuses(
 
 
 def test_explain_without_a_gateway_fails(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["explain", "--control-plane", "http://127.0.0.1:1", "/x"]) == 1
+    assert main(["explain", "--control-plane", "http://127.0.0.1:1", "/x"]) == 5
     assert "no answer from the control plane at http://127.0.0.1:1" in capsys.readouterr().err

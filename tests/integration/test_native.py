@@ -120,7 +120,7 @@ def _unpadded(content: bytes) -> str:
 
 
 def claims(more: str = "") -> bytes:
-    expires = int(time.time()) + 600
+    expires = int(time.time()) + 3600
     standard = f'"iss":"{ISSUER}","aud":"{AUDIENCE}","sub":"1234","exp":{expires}'
     return f"{{{standard}{more}}}".encode()
 

@@ -119,7 +119,7 @@ def post(model: str, *headers: Header, path: bytes | None = None) -> Request:
 def credential(**claims: Any) -> Credential:
     """A valid token of `NAME`. A claim with the value None is left out."""
     now = int(time.time())
-    standard: Claims = {"iss": NAME, "aud": "api", "sub": "alice", "iat": now, "exp": now + 600}
+    standard: Claims = {"iss": NAME, "aud": "api", "sub": "alice", "iat": now, "exp": now + 3600}
     return Credential(signing_key("EdDSA", 0), standard).with_claims(**claims)
 
 
