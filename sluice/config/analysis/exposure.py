@@ -37,6 +37,22 @@ def _disruption_allowed(config: GatewayConfig) -> Found:
         yield ("allow_disruption",), message
 
 
+def _plain_text_secret(config: GatewayConfig) -> Found:
+    for path, version in config.versions():
+        if version.headers_from_secret and version.tls is None:
+            remote = [e for _, e in version.named() if not is_local(split_host_port(e.address)[0])]
+            if remote:
+                message = f"the headers reach {remote[0].address} without encryption"
+                yield (*path, "headers_from_secret"), message
+
+
+def _any_server_allowed(config: GatewayConfig) -> Found:
+    for path, version in config.versions():
+        if version.tls is not None and version.tls.allow_any_server:
+            message = "whoever can intercept the connections can read and change the requests"
+            yield (*path, "tls", "allow_any_server"), message
+
+
 RULES = (
     Rule(
         WarningKind(
@@ -54,6 +70,22 @@ RULES = (
             "write an https URL",
         ),
         _plain_text_key_set,
+    ),
+    Rule(
+        WarningKind(
+            "plain_text_secret",
+            "A version has `headers_from_secret`, no `tls`, and an endpoint on another machine.",
+            "set tls",
+        ),
+        _plain_text_secret,
+    ),
+    Rule(
+        WarningKind(
+            "any_server_allowed",
+            "`tls.allow_any_server` of a version is set.",
+            "write the CA of the servers in ca",
+        ),
+        _any_server_allowed,
     ),
     Rule(
         WarningKind(

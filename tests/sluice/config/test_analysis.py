@@ -222,3 +222,17 @@ def test_the_work_grows_with_the_config_and_not_with_its_square() -> None:
     # A look at every key for each rule takes several seconds.
     assert thread_time() - start < 0.5
     assert len(warnings) == count + 1
+
+
+def test_model_servers_that_others_can_read_or_stand_in_for() -> None:
+    def of_version(address: str, **keys: object) -> list[str]:
+        version = {"endpoints": [{"address": address}], **keys}
+        return found(models={"m": {"versions": {"v1": version}}})
+
+    secret = {"headers_from_secret": {"authorization": {"file": "f"}}}
+    at = "models.m.versions.v1"
+    assert of_version("models.test:80", **secret) == [f"plain_text_secret {at}.headers_from_secret"]
+    assert of_version("127.0.0.1:80", **secret) == []
+    assert of_version("models.test:443", **secret, tls={}) == []
+    any_server = [f"any_server_allowed {at}.tls.allow_any_server"]
+    assert of_version("models.test:443", tls={"allow_any_server": True}) == any_server
