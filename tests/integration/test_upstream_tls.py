@@ -5,7 +5,9 @@ Envoy gets certificates, keys and headers by SDS, so a file with new content nee
 
 import contextlib
 import json
+import os
 import shutil
+import signal
 import ssl
 import tempfile
 from collections.abc import Callable, Iterator
@@ -28,6 +30,7 @@ from tests.integration.gateway import (
     callout_calls,
     eventually,
     running,
+    stopped,
 )
 from tests.integration.https_servers import grpc_server, rest_server
 
@@ -182,6 +185,19 @@ def test_a_new_token_reaches_envoy_and_a_missing_one_changes_nothing(setup: Setu
     setup.replace("token", TOKEN.encode())
     eventually(lambda: sent() == f"Bearer {TOKEN}")
     assert setup.gateway.status()["error"] is None
+
+
+def test_a_control_plane_that_restarts_sends_the_present_token(setup: Setup) -> None:
+    (control_plane,) = setup.gateway.processes("control-plane")
+    with stopped(control_plane):
+        setup.replace("token", SECOND_TOKEN.encode())
+        assert setup.post("secure").json()["authorization"] == f"Bearer {TOKEN}"
+        os.kill(control_plane, signal.SIGKILL)
+    eventually(
+        lambda: bool(setup.post("secure").json()["authorization"] == f"Bearer {SECOND_TOKEN}"), 30
+    )
+    setup.replace("token", TOKEN.encode())
+    eventually(lambda: bool(setup.post("secure").json()["authorization"] == f"Bearer {TOKEN}"))
 
 
 def test_a_new_ca_reaches_envoy_without_a_restart(setup: Setup) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import itemgetter
 from typing import get_args
@@ -38,6 +38,7 @@ class EndpointView:
 
     `cluster` is `MODEL/VERSION`, or `sluice-callout` for a worker of the callout. `why` says why
     the endpoint is not healthy. `since`: Unix time at which the control plane saw the state first.
+    `weight` is that of the config.
     """
 
     cluster: str
@@ -45,6 +46,7 @@ class EndpointView:
     state: EndpointState
     why: str
     since: float
+    weight: int = 1
 
 
 @dataclass(slots=True)
@@ -115,13 +117,15 @@ class Fleet:
             log.warning("Envoy at %s does not answer: %s", view.source, view.error)
 
     def _observe(self, now: float, source: str, found: Observation) -> Iterator[EndpointView]:
-        configured = [(source, *endpoint) for endpoint in _configured(self._config())]
+        weights = {(source, *key): weight for key, weight in _configured(self._config())}
+        configured = list(weights)
         self._forget_others(source, set(configured))
         for cluster, keys in groupby(configured, itemgetter(1)):
             hosts = found.clusters.get(cluster)
             by_address = None if hosts is None else ClusterHosts(hosts)
             for key in keys:
-                yield self._view(now, found.node, key, by_address)
+                view = self._view(now, found.node, key, by_address)
+                yield replace(view, weight=weights[key]) if weights[key] > 1 else view
 
     def _view(self, now: float, node: str, key: "_Key", hosts: ClusterHosts | None) -> EndpointView:
         _, cluster, address = key
@@ -170,14 +174,14 @@ def _log_change(
     )  # fmt: skip
 
 
-def _configured(config: GatewayConfig) -> Iterator[tuple[str, str]]:
-    """Cluster and address of every endpoint, and of every worker of the callout."""
+def _configured(config: GatewayConfig) -> Iterator[tuple[tuple[str, str], int]]:
+    """Cluster and address of every endpoint and of every worker of the callout, with its weight."""
     for name, model in config.models.items():
         for version_name, version in model.versions.items():
             for _, endpoint in version.named():
-                yield cluster_name(name, version_name), endpoint.address
+                yield (cluster_name(name, version_name), endpoint.address), endpoint.weight
     for address in config.callout.addresses():
-        yield CALLOUT_CLUSTER, address
+        yield (CALLOUT_CLUSTER, address), 1
 
 
 def count_states(views: Iterable[EnvoyView]) -> Mapping[str, int]:

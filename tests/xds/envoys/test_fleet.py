@@ -233,3 +233,12 @@ def test_an_envoy_that_never_answers_is_no_warning(caplog: pytest.LogCaptureFixt
     assert record.levelno == logging.INFO
     assert "not known: no Envoy answers at envoy:9901: refused" in record.getMessage()
     assert count_states(seen.fleet.envoys)["healthy"] == 0
+
+
+def test_the_weight_of_an_endpoint_is_that_of_the_config() -> None:
+    seen = Seen(FIRST)
+    model = seen.config.models["m"].model_dump(exclude_defaults=True)
+    model["versions"]["v1"]["endpoints"] = [{"address": FIRST, "weight": 7}]
+    seen.config = GatewayConfig.model_validate({"models": {"m": model}})
+    seen.hosts(HEALTHY)
+    assert [endpoint.weight for endpoint in seen.endpoints] == [7]

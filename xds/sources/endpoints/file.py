@@ -85,15 +85,14 @@ class EndpointFiles:
     def find(self, origin: EndpointsFrom) -> Found:
         """Read the file of an origin."""
         assert origin.file is not None
-        file = self._directory / origin.file
-        self._known[file] = file_state(file)
-        return _read(file)
+        return _read(self._directory / origin.file)
 
     def follow(self, origins: Collection[EndpointsFrom]) -> None:
-        """Watch the files of these origins."""
+        """Watch the files of these origins. A new one is read once more: it may have changed."""
         self._origins = {
             self._directory / each.file: each for each in origins if each.file is not None
         }
+        self._known = {file: each for file, each in self._known.items() if file in self._origins}
 
     async def run(self, report: Report) -> None:
         """Report each change of a file."""

@@ -69,6 +69,7 @@ def test_each_change_is_reported_once_and_complete(in_place: bool, tmp_path: Pat
         return await asyncio.wait_for(reported.get(), 10)
 
     async def change() -> None:
+        assert await next_report() == (FIRST,)
         write("[]")
         assert await next_report() == ()
         file.unlink()
