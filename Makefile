@@ -65,6 +65,7 @@ $(PEERS)/.installed: tests/integration/peers/requirements.txt | $(STAMP)
 docs: install
 	$(BIN)/python -m sluice.config.reference > docs/reference/config.md
 	$(BIN)/python -m sluice.contract.reference > docs/reference/errors.md
+	$(BIN)/python -m xds.admin.reference > docs/reference/admin-api.md
 	$(BIN)/python -m sluice.config.warnings_reference > docs/reference/warnings.md
 	COLUMNS=200 $(BIN)/python -m sluice.cli.reference > docs/reference/cli.md
 

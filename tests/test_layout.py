@@ -88,43 +88,44 @@ DEPENDENCIES = {
     ),
     "extproc.transport.__main__": "extproc.rpc extproc.services extproc.transport",
     "xds": "",
-    "xds.protocol": "protos sluice.contract sluice.printable sluice.protobuf_fields",
+    "xds.events": "",
+    "xds.protocol": "protos sluice.contract sluice.printable sluice.protobuf_fields xds.events",
     "xds.sources": "sluice.config sluice.keys",
     "xds.sources.endpoints": "sluice.config sluice.printable xds.sources",
-    "xds.sources.store": "sluice.config xds.sources",
+    "xds.sources.store": "sluice.config xds.events xds.sources",
     "xds.resources": (
         "protos sluice.config sluice.contract sluice.keys sluice.user_agent xds.protocol"
     ),
-    "xds.rollout": "sluice.contract xds.protocol xds.resources",
+    "xds.rollout": "sluice.contract xds.events xds.protocol xds.resources",
     "xds.envoys": (
         "protos sluice.config sluice.contract sluice.http sluice.printable sluice.state_changes"
-        " xds.protocol"
-    ),
-    "xds.admin": (
-        "sluice.config sluice.contract sluice.http xds.envoys xds.protocol xds.resources"
-        " xds.rollout"
+        " xds.events xds.protocol"
     ),
     "xds.apply": "sluice.config sluice.printable xds.resources xds.sources xds.sources.store",
+    "xds.admin": (
+        "sluice.config sluice.contract sluice.http sluice.printable xds.apply xds.envoys"
+        " xds.events xds.protocol xds.resources xds.rollout xds.sources.store"
+    ),
     "xds.rollbacks": "sluice.config xds.apply xds.resources xds.sources.store",
     "xds.watch": "sluice.config xds.apply xds.sources xds.sources.store",
     "xds.start": "sluice.config xds.apply xds.sources xds.sources.store",
     "xds.follow": "sluice.config sluice.keys xds.admin xds.resources xds.rollout xds.sources"
     " xds.sources.endpoints",
     "xds.pipeline": (
-        "sluice.config xds.admin xds.apply xds.follow xds.resources xds.rollbacks xds.rollout"
-        " xds.sources xds.sources.endpoints xds.sources.store xds.start xds.watch"
+        "sluice.config xds.admin xds.apply xds.events xds.follow xds.resources xds.rollbacks"
+        " xds.rollout xds.sources xds.sources.endpoints xds.sources.store xds.start xds.watch"
     ),
     "xds.static": "sluice.bootstrap sluice.config sluice.contract xds.protocol xds.resources",
     "xds.strict": "sluice.config sluice.envoy_binary sluice.printable xds.resources xds.static",
     "xds.main": (
-        "sluice.config sluice.http xds.admin xds.envoys xds.pipeline xds.protocol xds.resources"
-        " xds.rollout xds.sources xds.sources.endpoints xds.sources.store xds.start"
+        "sluice.config sluice.http xds.admin xds.envoys xds.events xds.pipeline xds.protocol"
+        " xds.resources xds.rollout xds.sources xds.sources.endpoints xds.sources.store xds.start"
     ),
     "examples": "protos",
 }
 
 # These may import anything. No package of the table may import them.
-COMMANDS = ("sluice.cli", "sluice.runner")
+COMMANDS = ("sluice.cli", "sluice.explain", "sluice.runner")
 DEVELOPMENT = ("bench", "tests")
 
 MODULES = import_graph(ROOT, [folder.name for folder in ROOT.iterdir() if any(folder.glob("*.py"))])

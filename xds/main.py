@@ -11,7 +11,10 @@ from functools import partial
 
 from sluice.config import ConfigError
 from sluice.http.server import create_http_server, listen
-from xds.admin.app import application
+from xds.admin.access import admin_guard
+from xds.admin.app import application, operations
+from xds.admin.configs import Configs
+from xds.admin.explain import Explainer
 from xds.admin.metrics import StateCollector
 from xds.admin.status import ControlPlaneState
 from xds.envoys.admin import AdminSource
@@ -20,6 +23,7 @@ from xds.envoys.load_reports import LoadReportReader
 from xds.envoys.observations import Observations
 from xds.envoys.reports import ReportService
 from xds.envoys.worker_reports import WorkerReportReader
+from xds.events import Events
 from xds.pipeline import start_pipeline
 from xds.protocol.client_status import ClientStatusService
 from xds.protocol.nodes import Nodes
@@ -41,8 +45,11 @@ MAX_HTTP_REQUESTS = 100
 """Concurrent requests to the admin HTTP server."""
 
 
-def main(options: StartOptions) -> int:
-    """Run until SIGTERM or SIGINT. Returns the exit status: 2 if the first config is not valid."""
+def main(options: StartOptions, explainer: Explainer | None = None) -> int:
+    """Run until SIGTERM or SIGINT. Returns the exit status: 2 if the first config is not valid.
+
+    `explainer` explains decisions for the admin API.
+    """
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.INFO,
@@ -55,7 +62,7 @@ def main(options: StartOptions) -> int:
     # soon after its streams: Envoy warns when it finds no control plane for two seconds.
     gc.freeze()
     try:
-        asyncio.run(run(options))
+        asyncio.run(run(options, explainer))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_INVALID_CONFIG
@@ -84,7 +91,7 @@ _MMAP_THRESHOLD, _ARENA_MAX = -3, -8
 """Parameters of mallopt(3)."""
 
 
-async def run(options: StartOptions) -> None:
+async def run(options: StartOptions, explainer: Explainer | None = None) -> None:
     """Serve ADS and the admin HTTP server.
 
     Raises ConfigError if the first config is not valid, and StoreError.
@@ -92,7 +99,8 @@ async def run(options: StartOptions) -> None:
     store = await asyncio.to_thread(open_store, options.store or MEMORY)
     try:
         first = await first_config(options, store)
-        nodes = Nodes(time.time, variant_of)
+        events = Events()
+        nodes = Nodes(time.time, variant_of, events)
         observations = Observations()
         observations.expect(partial(reporting_nodes, nodes))
         readers = (LoadReportReader(), WorkerReportReader())
@@ -102,7 +110,7 @@ async def run(options: StartOptions) -> None:
         # Nodes connect while the first config compiles.
         await server.start()
         try:
-            await _serve(options, store, first, nodes, server, observations)
+            await _serve(options, store, first, nodes, server, observations, events, explainer)
         finally:
             await server.stop()
     finally:
@@ -117,20 +125,24 @@ async def _serve(
     nodes: Nodes,
     server: XdsServer,
     observations: Observations,
+    events: Events,
+    explainer: Explainer | None,
 ) -> None:
     """Compile the first config, roll out its changes, and serve HTTP until a signal."""
     started = first.reading.loaded.config
     settings = started.control_plane
     key_sets = FetchedKeySets()
-    rollout = Rollout(nodes, settings.ack_timeout)
+    rollout = Rollout(nodes, settings.ack_timeout, events=events)
     endpoints = DiscoveredEndpoints([EndpointFiles(options.names_below)])
-    pipeline = await start_pipeline(options, store, first, rollout, key_sets, endpoints)
+    pipeline = await start_pipeline(options, store, first, rollout, key_sets, endpoints, events)
     compiled = pipeline.compiled
     state = ControlPlaneState(
-        pipeline.source.name, compiled, nodes, rollout, observations, endpoints
+        pipeline.source.name, compiled, nodes, rollout, observations, endpoints, events
     )
     listener = listen(settings.http)
-    app = application(state, StateCollector(state, nodes), options.names_below)
+    api = operations(state, Configs(pipeline.applier, events), events, explainer)
+    guard = admin_guard(settings, lambda: state.config.control_plane, options.names_below)
+    app = application(api, guard, StateCollector(state, nodes))
     envoy = AdminSource(started.envoy.admin, state.fleet.endpoint_count)
     admin = create_http_server(app, settings.http, max_requests=MAX_HTTP_REQUESTS)
     stop = asyncio.Event()

@@ -7,6 +7,7 @@ from sluice.config import GatewayConfig
 from sluice.config.checked import LoadedConfig
 from xds.admin.status import ControlPlaneState
 from xds.apply import Applier, file_origin
+from xds.events import Events
 from xds.follow import Follower
 from xds.resources.compiled import CompiledConfig
 from xds.rollbacks import Rollbacks
@@ -46,6 +47,7 @@ async def start_pipeline(
     rollout: Rollout,
     key_sets: FetchedKeySets,
     endpoints: DiscoveredEndpoints | None = None,
+    events: Events | None = None,
 ) -> Pipeline:
     """Compile the first config, and append it to the history if the head has another one.
 
@@ -53,7 +55,7 @@ async def start_pipeline(
     """
     while True:
         try:
-            return await _start(options, store, first, rollout, key_sets, endpoints)
+            return await _start(options, store, first, rollout, key_sets, endpoints, events)
         except ConflictError:
             # Another control plane was first: its config is the head now.
             first = await first_config(options, store)
@@ -65,7 +67,8 @@ async def _start(
     first: FirstConfig,
     rollout: Rollout,
     key_sets: FetchedKeySets,
-    endpoints: DiscoveredEndpoints | None = None,
+    endpoints: DiscoveredEndpoints | None,
+    events: Events | None,
 ) -> Pipeline:
     async def compile_loaded(loaded: LoadedConfig) -> CompiledConfig:
         return await follower.compiled(loaded)
@@ -77,7 +80,7 @@ async def _start(
     applier = Applier(store, options.names_below, compile_loaded, running, file=file)
     rollbacks = Rollbacks(applier)
     hold = None if first.file is None else first.file.has_changed
-    source = StoredConfig(str(file or store.name), store, applier.load, hold)
+    source = StoredConfig(str(file or store.name), store, applier.load, hold, events)
     loaded = first.reading.loaded
     follower = Follower(source, loaded, key_sets, rollbacks.on_rejected, endpoints)
     # A config that cannot be compiled must not become a revision.

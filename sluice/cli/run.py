@@ -186,6 +186,7 @@ def _control_plane(options: argparse.Namespace) -> int:
 
 
 def _import_control_plane(_: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
+    from sluice.explain.served import ServedExplainer
     from xds.main import main
     from xds.start import StartOptions
 
@@ -193,7 +194,8 @@ def _import_control_plane(_: argparse.Namespace) -> Callable[[argparse.Namespace
         _check_sources(options)
         needs_config = options.store is None and options.watch is None
         config = require_config(options) if needs_config else find_config(options)
-        return main(StartOptions(config, options.store, options.watch, options.directory))
+        started = StartOptions(config, options.store, options.watch, options.directory)
+        return main(started, ServedExplainer())
 
     return start
 

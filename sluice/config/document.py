@@ -47,6 +47,7 @@ _TAG = "tag:yaml.org,2002:"
 _TEXT_TAGS = frozenset(("!", f"{_TAG}str"))
 _COLLECTION_TAGS = frozenset(("!", f"{_TAG}map", f"{_TAG}seq"))
 
+_INDICATOR = re.compile(r"[&*!]")
 _MAY_DEPEND = re.compile(r"(?<![^\s\[\]{},:?-])[&*!]")
 """Where an anchor, an alias or a tag may begin. Most texts have no such place."""
 
@@ -107,7 +108,7 @@ def parse(text: str, *, alone: bool = False) -> Node | None:
 
 def is_independent(text: str) -> bool:
     """Whether no part of a valid document depends on another: no anchor, alias or tag."""
-    if _MAY_DEPEND.search(text) is None:
+    if not any(_MAY_DEPEND.match(text, found.start()) for found in _INDICATOR.finditer(text)):
         return True
     try:
         for _ in _independent(_events(text)):

@@ -6,6 +6,7 @@ written again as a whole, with the same data.
 """
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from sluice.config.document import DocumentError, Node, is_independent, parse
@@ -82,8 +83,12 @@ def with_section(text: str, key: str, data: object | None) -> str:
     return "".join([*lines[:start], rendered, *kept, *lines[end:]])
 
 
+@lru_cache(maxsize=1)
 def _cut(text: str) -> ModelBlocks | None:
-    """The text cut into models, if each can be replaced without a change of the other parts."""
+    """The text cut into models, if each can be replaced without a change of the other parts.
+
+    An edit reads the text first, so the latest result is kept.
+    """
     cut = ModelBlocks.of(text)
     if cut is None or not cut.blocks:
         return None

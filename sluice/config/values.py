@@ -169,7 +169,7 @@ FilePath = Annotated[str, AfterValidator(_check_file_path)]
 Duration = Annotated[
     float,
     TypeLabel("duration"),
-    BeforeValidator(_duration_value),
+    BeforeValidator(_duration_value, json_schema_input_type=float | str),
     AfterValidator(_check_duration),
     Field(ge=0, le=MAX_DURATION, json_schema_extra={**_TEXT_OR_NUMBER, "examples": ["30s"]}),
 ]
@@ -180,7 +180,7 @@ PositiveDuration = Annotated[Duration, Field(gt=0)]
 Size = Annotated[
     int,
     TypeLabel("size"),
-    BeforeValidator(_parse_size),
+    BeforeValidator(_parse_size, json_schema_input_type=int | str),
     Field(ge=0, le=1 << 40, json_schema_extra={**_TEXT_OR_NUMBER, "examples": ["10MiB"]}),
 ]
 """Bytes; written `512KiB`, `10MiB`, `1GiB`, or as a number of bytes."""

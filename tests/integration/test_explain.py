@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from sluice.cli import main
-from sluice.cli.explain.curl import HttpRequest, add_arguments, read_request
+from sluice.cli.explain.curl import add_arguments, read_request
+from sluice.explain.request import HttpRequest
 from tests import plain_http
 from tests.integration.gateway import (
     REQUESTS_TO_OPEN,

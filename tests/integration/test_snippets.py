@@ -58,6 +58,8 @@ LEFT_OUT = {
 """Blocks of `sh` that do not run. Their `sluice` command lines are checked all the same."""
 
 RUN_UNTIL_STOPPED = {
+    ("docs/admin-api.md", "sluice control-plane gateway.yaml --store sqlite:history.db"):
+        "is in force",
     ("docs/get-started.md", "sluice up --demo"): "Sluice is ready.",
     ("docs/get-started.md", "sluice up gateway.yaml --demo"): "Sluice is ready.",
     ("examples/README.md", "python -m examples.model_server --model sentiment --version v1 "
@@ -249,6 +251,7 @@ def nothing(_: Block) -> None:
 
 RUNS = {
     "README.md",
+    "docs/admin-api.md",
     "docs/commands.md",
     "docs/get-started.md",
     "docs/operate.md",
@@ -323,6 +326,16 @@ def test_the_blocks_of_the_configuration_work(reader: Reader) -> None:
         run_page("docs/configure.md", session, reader, nothing)
     key_set = json.loads((work / "jwks.json").read_text())
     assert [key["alg"] for key in key_set["keys"]] == ["ES256"]
+
+
+def test_the_blocks_of_the_admin_api_work(reader: Reader) -> None:
+    work = reader.folder / "demo"
+    with shell(work, reader.environment) as session:
+        session.run("sluice token --sub 1234 > /dev/null")  # creates the key set of the config
+        run_page("docs/admin-api.md", session, reader, nothing)
+        history = json.loads(session.run("curl $API/history"))
+    assert [each["origin"] for each in history["revisions"]].count("canary") == 3
+    assert history["revisions"][0]["reason"] == "v2 is worse"
 
 
 def test_the_blocks_about_commands_work(reader: Reader) -> None:

@@ -8,6 +8,7 @@ from sluice.cli import reference as cli
 from sluice.config import warnings_reference as warnings
 from sluice.config.reference import reference
 from sluice.contract import reference as contract
+from xds.admin import reference as admin
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -26,6 +27,11 @@ def test_the_commands_page_matches_the_parsers(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("COLUMNS", "200")
     page = (DOCS / "reference" / "cli.md").read_text()
     assert page == cli.reference(), "docs/reference/cli.md is stale: run 'make docs'"
+
+
+def test_the_page_of_the_admin_api_matches_the_operations() -> None:
+    page = (DOCS / "reference" / "admin-api.md").read_text()
+    assert page == admin.reference(), "docs/reference/admin-api.md is stale: run 'make docs'"
 
 
 def test_the_errors_page_matches_the_contract() -> None:

@@ -1,9 +1,9 @@
-"""The HTTP application of the control plane: probes, metrics, status and config. Read only.
+"""The HTTP application of the control plane: the admin API, probes and metrics.
 
 Requests to `/v1/` need a role (`xds.admin.access`). Probes and metrics are open to everyone.
 """
 
-from pathlib import Path
+from collections.abc import Sequence
 
 from prometheus_client.registry import Collector
 from starlette.applications import Starlette
@@ -11,53 +11,68 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from sluice.config.redaction import redacted
 from sluice.http.metrics import metrics_endpoint
-from xds.admin.access import Role, admin_guard
+from xds.admin.access import AccessGuard
+from xds.admin.config import ConfigOperations
+from xds.admin.configs import Configs
+from xds.admin.explain import Explainer, ExplainOperation
+from xds.admin.history import HistoryOperations
+from xds.admin.models import ModelOperations
+from xds.admin.openapi import openapi
+from xds.admin.operations import ALL_METHODS, Call, Operation, routes, unknown_path
 from xds.admin.status import ControlPlaneState
+from xds.admin.stream import EventStream
+from xds.admin.versions import VersionOperations
+from xds.admin.views import Views
+from xds.events import Events
 
 
-class AdminHandlers:
-    """The HTTP handlers. A new admin resource is one handler and one route in `application`."""
-
-    def __init__(self, state: ControlPlaneState) -> None:
-        self._state = state
-
-    async def healthz(self, _: Request) -> Response:
-        """Liveness probe."""
-        return PlainTextResponse("ok\n")
-
-    async def readyz(self, _: Request) -> Response:
-        """Readiness probe. The server starts only after it has a valid config."""
-        return PlainTextResponse("ready\n")
-
-    async def status(self, _: Request) -> Response:
-        """The state of the control plane and its nodes."""
-        return Response(self._state.status().model_dump_json(), media_type="application/json")
-
-    async def config(self, _: Request) -> Response:
-        """The latest valid config, without secrets."""
-        return JSONResponse(redacted(self._state.config))
+def operations(
+    state: ControlPlaneState, configs: Configs, events: Events, explainer: Explainer | None
+) -> tuple[Operation, ...]:
+    """The operations of the admin API. A new one is an entry of its module's list."""
+    listed = (
+        *Views(state).operations(),
+        *ConfigOperations(configs).operations(),
+        *ModelOperations(configs).operations(),
+        *VersionOperations(configs).operations(),
+        *HistoryOperations(configs).operations(),
+        *ExplainOperation(state, explainer).operations(),
+        *EventStream(events).operations(),
+    )
+    return (*listed, _document(listed))
 
 
 def application(
-    state: ControlPlaneState, metrics: Collector, directory: Path = Path()
+    operations: Sequence[Operation], guard: AccessGuard, metrics: Collector
 ) -> Starlette:
-    """Create the ASGI application. File names in the config are relative to `directory`."""
-    handlers = AdminHandlers(state)
-    guard = admin_guard(state.config.control_plane, lambda: state.config.control_plane, directory)
-    public = {
-        "/healthz": handlers.healthz,
-        "/readyz": handlers.readyz,
-        "/metrics": metrics_endpoint(metrics),
-    }
-    guarded = {
-        "/v1/status": (handlers.status, Role.READER),
-        "/v1/config": (handlers.config, Role.READER),
-    }
+    """Create the ASGI application."""
+    public = {"/healthz": _healthz, "/readyz": _readyz, "/metrics": metrics_endpoint(metrics)}
     return Starlette(
         routes=[
             *(Route(path, handler) for path, handler in public.items()),
-            *(Route(path, guard.protect(*handler)) for path, handler in guarded.items()),
+            *routes(operations, guard),
+            Route("/v1/{rest:path}", unknown_path(guard), methods=ALL_METHODS),
         ]
     )
+
+
+def _document(listed: tuple[Operation, ...]) -> Operation:
+    """The operation that returns the OpenAPI document, which describes this operation too."""
+
+    async def get(_: Call) -> Response:
+        return JSONResponse(document)
+
+    own = Operation("GET", "/v1/openapi.json", None, "This document", get, None)
+    document = openapi((*listed, own))
+    return own
+
+
+async def _healthz(_: Request) -> Response:
+    """Liveness probe."""
+    return PlainTextResponse("ok\n")
+
+
+async def _readyz(_: Request) -> Response:
+    """Readiness probe. The server starts only after it has a valid config."""
+    return PlainTextResponse("ready\n")

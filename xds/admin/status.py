@@ -7,7 +7,7 @@ from typing import Protocol
 
 from pydantic import BaseModel
 
-from sluice.config import GatewayConfig, Problem
+from sluice.config import GatewayConfig, PolicyDocument, Problem
 from sluice.config.endpoints import OUTDATED_ENDPOINTS, EndpointsFrom
 from sluice.config.errors import MAX_PROBLEMS, KeyPath
 from sluice.config.finding import Finding
@@ -25,6 +25,7 @@ from xds.envoys.configured import configure
 from xds.envoys.fleet import EndpointView, EnvoyView, Fleet
 from xds.envoys.observations import Observations
 from xds.envoys.warned import warned_by_envoys
+from xds.events import Events
 from xds.protocol.nodes import Node, NodeKind, Nodes
 from xds.protocol.snapshot import Snapshot
 from xds.protocol.stream import TypeState
@@ -143,13 +144,14 @@ class ControlPlaneState:
         rollout: Rollout,
         observations: Observations | None = None,
         endpoints: EndpointErrors | None = None,
+        events: Events | None = None,
     ) -> None:
         self._source = source
         self._nodes = nodes
         self._rollout = rollout
         self._compiled = compiled
         self._endpoints = endpoints
-        self.fleet = Fleet(self._served, time.time)
+        self.fleet = Fleet(self.served, time.time, events)
         """What the Envoys see."""
         self.observations = observations or Observations()
         """What Envoys and workers saw of each version. Its clock is `time.monotonic`."""
@@ -165,7 +167,7 @@ class ControlPlaneState:
         """The latest valid config."""
         return self._compiled.config
 
-    def _served(self) -> GatewayConfig:
+    def served(self) -> GatewayConfig:
         """The config in force, or the latest one before, with the endpoints that were found."""
         return (self._rollout.in_force or self._compiled).served
 
@@ -195,6 +197,21 @@ class ControlPlaneState:
         """Record an invalid config."""
         self._config_error = error
         self.reads["refused"] += 1
+
+    @property
+    def policy_in_force(self) -> PolicyDocument | None:
+        """The policy in force; None before the first."""
+        compiled = self._rollout.in_force
+        return None if compiled is None or compiled.loaded is None else compiled.loaded.policy
+
+    @property
+    def published_version(self) -> str | None:
+        """The config version that is published to the nodes; None before the first."""
+        return self._nodes.snapshot.version
+
+    def lag(self, node: NodeStatus) -> float:
+        """Seconds since a node could have got the published resources."""
+        return max(0.0, self._nodes.now() - max(self._nodes.published_at, node.connected_at))
 
     def status(self, *, traffic: bool = True) -> Status:
         """The current status; `traffic`: with the windows of versions, which takes some time."""

@@ -18,6 +18,7 @@ from xds.envoys.endpoint_state import (
     endpoint_state,
 )
 from xds.envoys.observation import NoObservation, Observation
+from xds.events import Events
 
 log = logging.getLogger(__name__)
 
@@ -68,10 +69,16 @@ class EnvoyView:
 class Fleet:
     """Receives the reports of a source. `config` returns the config in force.
 
-    `now` returns Unix seconds.
+    `now` returns Unix seconds. `events` gets the changes that are logged.
     """
 
-    def __init__(self, config: Callable[[], GatewayConfig], now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        config: Callable[[], GatewayConfig],
+        now: Callable[[], float],
+        events: Events | None = None,
+    ) -> None:
+        self._events = events or Events(now)
         self._config = config
         self._now = now
         self._views: dict[str, EnvoyView] = {}
@@ -136,6 +143,9 @@ class Fleet:
         change = self._endpoints.observe(now, key, state)
         if change is not None:
             _log_change(node, cluster, address, why, change)
+            self._events.emit(
+                "endpoint", cluster=cluster, address=address, state=state, why=why, node=node
+            )
         return EndpointView(cluster, address, state, why, self._endpoints.since(key))
 
     def _forget_others(self, source: str, keys: "set[_Key]") -> None:

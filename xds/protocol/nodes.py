@@ -14,6 +14,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from protos.base_pb2 import Node as NodeMessage
 from sluice.printable import printable
+from xds.events import Events
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
 from xds.protocol.snapshot import EMPTY, Snapshot, TypeVersion
@@ -103,20 +104,27 @@ class Node:
 class Nodes:
     """All connected nodes. `now` returns Unix seconds.
 
-    `variant_of` chooses the variant of a node that has identified itself.
+    `variant_of` chooses the variant of a node that has identified itself. `events` gets the nodes
+    that come and go, and NACKs.
 
     `progress` is set when a node sends a request or disconnects. `pushes`, `pushed_bytes`, `acks`
     and `nacks` count responses, their bytes, ACKs and NACKs by type since the start.
     """
 
     def __init__(
-        self, now: Callable[[], float], variant_of: Callable[[Node], str] = lambda _: ""
+        self,
+        now: Callable[[], float],
+        variant_of: Callable[[Node], str] = lambda _: "",
+        events: Events | None = None,
     ) -> None:
         self.now = now
         self._variant_of = variant_of
         self._nodes: set[Node] = set()
         self._behind: set[Node] = set()
         self._snapshot = EMPTY
+        self._events = events or Events(now)
+        self.published_at = now()
+        """Unix time at which the snapshot was published."""
         self.progress = asyncio.Event()
         self.pushes: Counter[ResourceType] = Counter()
         self.pushed_bytes: Counter[ResourceType] = Counter()
@@ -138,7 +146,7 @@ class Nodes:
 
     def publish(self, snapshot: Snapshot) -> None:
         """Send this snapshot to every node, and forget the NACKs of earlier snapshots."""
-        self._snapshot = snapshot
+        self._snapshot, self.published_at = snapshot, self.now()
         self._nack = None
         for node in self._nodes:
             self._update(node)
@@ -157,11 +165,13 @@ class Nodes:
         """Set the identity of a node, and its variant."""
         node.identify(message)
         node.variant = self._variant_of(node)
+        self._events.emit("node", node=node.id, agent=node.agent, connected=True)
 
     def disconnect(self, node: Node) -> None:
         """Remove a node. A rollout no longer waits for it."""
         self._nodes.discard(node)
         self._behind.discard(node)
+        self._events.emit("node", node=node.id, agent=node.agent, connected=False)
         self.progress.set()
 
     def on_request(
@@ -189,10 +199,12 @@ class Nodes:
 
     def _record_nack(self, node: Node, resource_type: ResourceType) -> None:
         state = node.stream.types[resource_type]
+        reason = state.reason or ""
+        self._events.emit("nack", node=node.id, type=resource_type.name, reason=reason)
         # A NACK of an earlier snapshot does not reject the published snapshot.
         rejected = state.nacked == self.snapshot_of(node).types[resource_type].version
         if self._nack is None and rejected and state.nacked is not None:
-            self._nack = Nack(node.id, resource_type, state.nacked, state.reason or "")
+            self._nack = Nack(node.id, resource_type, state.nacked, reason)
 
     def _update(self, node: Node) -> None:
         if not node.stream.in_sync(self.snapshot_of(node)):

@@ -15,3 +15,13 @@ Parts = Sequence[bytes]
 def field(number: int, *message: bytes) -> list[bytes]:
     """The field with a message: head and content. Also for text and bytes."""
     return [field_head(number, sum(map(len, message))), *message]
+
+
+def entry(key: str, value: Parts) -> list[bytes]:
+    """The field 1 with an entry of a map whose values are messages.
+
+    All heads are one part. A route table has thousands of entries, and each part costs time.
+    """
+    name, size = key.encode(), sum(map(len, value))
+    heads = field_head(1, len(name)) + name + field_head(2, size)
+    return [field_head(1, len(heads) + size) + heads, *value]

@@ -34,6 +34,11 @@ class CompiledConfig:
         return with_endpoints(self.config, self.found)
 
     @property
+    def revision(self) -> int | None:
+        """The number of the config in the history; None if it has none."""
+        return None if self.loaded is None else self.loaded.revision
+
+    @property
     def remote_issuers(self) -> tuple[JwtIssuer, ...]:
         """The issuers whose key sets the control plane must fetch."""
         return remote_issuers(self.config)

@@ -15,7 +15,7 @@ from typing import Final
 from protos.route_pb2 import Route
 from sluice.contract import headers
 from sluice.contract.paths import OIP_GRPC_PREFIX
-from xds.protocol.wire import Parts, field
+from xds.protocol.wire import Parts, entry, field
 from xds.resources.native.conditions import (
     is_above_operations,
     is_operation,
@@ -194,10 +194,8 @@ def _tree(
     name: str, kind: int, cases: Mapping[str, Parts], otherwise: Parts | None = None
 ) -> Parts:
     """The serialized Matcher that chooses by the value of a header."""
-    entries = [
-        part
-        for key in sorted(cases)
-        for part in field(1, *field(1, key.encode()), *field(2, *cases[key]))
-    ]
+    entries: list[bytes] = []
+    for key in sorted(cases):
+        entries += entry(key, cases[key])
     tree = field(2, *field(1, serialized(header_input(name))), *field(kind, *entries))
     return tree if otherwise is None else [*tree, *field(3, *otherwise)]

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+from xds.events import Events
 from xds.protocol.nodes import Nack, Nodes
 from xds.protocol.resource_types import ALL, ResourceType
 from xds.protocol.snapshot import EMPTY
@@ -37,10 +38,20 @@ class RolloutResult:
 
 
 class Rollout:
-    """Rolls out one config at a time. `ack_timeout` is the maximum wait of a step, in seconds."""
+    """Rolls out one config at a time. `ack_timeout` is the maximum wait of a step, in seconds.
 
-    def __init__(self, nodes: Nodes, ack_timeout: float, sleep: Sleep = asyncio.sleep) -> None:
+    `events` gets the steps, and how each rollout ends.
+    """
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        ack_timeout: float,
+        sleep: Sleep = asyncio.sleep,
+        events: Events | None = None,
+    ) -> None:
         self._nodes = nodes
+        self._events = events or Events(nodes.now)
         self._ack_timeout = ack_timeout
         self._sleep = sleep
         self.ended = asyncio.Event()
@@ -109,6 +120,9 @@ class Rollout:
         for step in plan:
             self._step = step.name
             log.info("version %s: step %s", target.snapshot.version, step.name)
+            self._events.emit(
+                "rollout", version=target.snapshot.version, revision=target.revision, step=step.name
+            )
             self._nodes.publish(step.snapshot)
             unresponsive |= set(await self._wait_for_acceptance(step.types))
             nack = self._nodes.nack()
@@ -164,11 +178,25 @@ class Rollout:
             return
         self._result = result
         log.info("version %s is in force", self.version)
+        self._events.emit(
+            "rollout",
+            version=self.version,
+            revision=compiled.revision,
+            step="in_force",
+            unresponsive=list(result.unresponsive),
+        )
         self.ended.set()
 
     def _restore(self, target: CompiledConfig, nack: Nack, renewal: bool) -> None:
         rejected = target.snapshot
         self._result = RolloutResult(nack, rejected=target)
+        self._events.emit(
+            "rollout",
+            version=rejected.version,
+            revision=target.revision,
+            step="rejected",
+            reason=str(nack),
+        )
         log.error(
             "version %s is not in force: %s; the version in force is %s",
             rejected.version,

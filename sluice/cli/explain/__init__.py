@@ -1,4 +1,4 @@
-"""`sluice explain`: the decision on a request, stage by stage. Only `stages` imports extproc."""
+"""`sluice explain`: the decision on a request, stage by stage, for arguments in curl's syntax."""
 
 from sluice.cli.explain.command import register
 

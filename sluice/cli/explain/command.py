@@ -1,14 +1,14 @@
 """`sluice explain`: the decision on a request, stage by stage."""
 
 import argparse
+import asyncio
 import json
 from collections.abc import Iterator
 
-from sluice.cli.commands import Subcommands, UsageError, command
+from sluice.cli.commands import CommandError, Subcommands, UsageError, command
 from sluice.cli.exit_status import ExitStatus
 from sluice.cli.explain.assumed import AssumedCaller
 from sluice.cli.explain.curl import add_arguments, read_request
-from sluice.cli.explain.source import NoGateway, RunningGateway, Source
 from sluice.cli.gateway import (
     address_near,
     config_argument,
@@ -21,6 +21,8 @@ from sluice.cli.gateway import (
     require_config,
 )
 from sluice.config.addresses import is_ip, is_local, split_host_port
+from sluice.explain.report import Explanation
+from sluice.explain.source import NoGateway, RunningGateway, Source
 from sluice.http.client import (
     NoAnswerError,
     Status,
@@ -93,14 +95,24 @@ def _claims(text: str) -> dict[str, object]:
 
 def _explain(options: argparse.Namespace) -> int:
     # Imported late: main checks extproc and protos before it calls this function.
-    from sluice.cli.explain.stages import explanation
+    from sluice.cli.explain.credentials import with_credentials
+    from sluice.explain.policy import NoPolicyError, read_policy
+    from sluice.explain.stages import explanation
 
     if str(options.config).startswith(("http:", "https:")):
         raise UsageError("CONFIG comes before URL")
     request = read_request(options)
     assumed = AssumedCaller(options.claims, options.api_key)
     source = _source(options, request.authority)
-    explained = explanation(source, request, options.client_address, assumed)
+
+    async def run() -> Explanation:
+        read, asked = with_credentials(await read_policy(source.gateway), request, assumed)
+        return await explanation(source, read, asked, options.client_address)
+
+    try:
+        explained = asyncio.run(run())
+    except NoPolicyError as error:
+        raise CommandError(error) from error
     if options.json:
         print(json.dumps(explained.as_json(), indent=2))
     else:

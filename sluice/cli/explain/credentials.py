@@ -13,10 +13,10 @@ from dataclasses import replace
 from extproc.policy.compiled import Policy, compile_policy
 from sluice.cli.commands import CommandError, UsageError
 from sluice.cli.explain.assumed import AssumedCaller
-from sluice.cli.explain.curl import HttpRequest
-from sluice.cli.explain.policy import ReadPolicy
 from sluice.config import ApiKey, Auth, JwtIssuer, PolicyDocument
 from sluice.contract.headers import AUTHORIZATION
+from sluice.explain.policy import ReadPolicy
+from sluice.explain.request import HttpRequest
 from sluice.keys.signing import generate, public_jwk, sign
 
 LIFETIME = 300

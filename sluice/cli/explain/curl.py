@@ -11,17 +11,16 @@ import base64
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from sluice.cli.commands import CommandError, UsageError, read_argument
+from sluice.explain.request import HttpRequest
 
 MAX_DATA = 256 << 20
 """Bytes of the body. No gateway accepts a larger one: a worker could not hold it."""
 
 _FORM = "application/x-www-form-urlencoded"
-_BODY_METHODS = ("POST", "PUT", "PATCH")
 _HOST_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}(?=[/?]|\Z)")
 
 _IGNORED_FLAGS = (
@@ -39,33 +38,6 @@ _REFUSED = (
     ("-F", "--form"), ("-T", "--upload-file"), ("-G", "--get"), ("-K",), ("--data-urlencode",),
     ("-x", "--proxy"), ("--unix-socket",),
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
-    """A request as a client sends it. `path` includes the query; header names are in lower case.
-
-    `body` is None if the request has none, or if it is not given (see `has_body`).
-    """
-
-    method: str
-    authority: str
-    path: str
-    headers: tuple[tuple[str, bytes], ...]
-    body: bytes | None
-
-    @property
-    def has_body(self) -> bool:
-        """Whether the request has a body, given or not.
-
-        A method with a body and a media type means a body that was not given, for a decision
-        without it. curl itself would send a request without a body.
-        """
-        if self.body is not None:
-            return bool(self.body)
-        names = dict(self.headers)
-        length = names.get("content-length", b"0").strip(b"0 ")
-        return bool(length) or (self.method in _BODY_METHODS and "content-type" in names)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

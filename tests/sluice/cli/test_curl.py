@@ -18,7 +18,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sluice.cli.commands import CommandError, UsageError
-from sluice.cli.explain.curl import HttpRequest, add_arguments, read_request
+from sluice.cli.explain.curl import add_arguments, read_request
+from sluice.explain.request import HttpRequest
 from sluice.http.server import serve_in_thread
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE"]

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
 from typing import Protocol
 
 from sluice.config import ConfigError
 from sluice.config.checked import LoadedConfig
+from xds.events import Events
 from xds.sources.reading import Reading
 from xds.sources.store.store import Revision, Store
 from xds.sources.watched_config import WatchedConfig
@@ -22,11 +24,18 @@ class StoredConfig:
     """The config of the head. `name` is that of the source in the status.
 
     While `hold` returns True, a change of a named file waits, because the config changes too.
+    `events` gets every revision.
     """
 
     def __init__(
-        self, name: str, store: Store, load: Load, hold: Callable[[], bool] | None = None
+        self,
+        name: str,
+        store: Store,
+        load: Load,
+        hold: Callable[[], bool] | None = None,
+        events: Events | None = None,
     ) -> None:
+        self._events = events or Events()
         self._name = name
         self._store = store
         self._load = load
@@ -84,6 +93,7 @@ class StoredConfig:
         assert self._head is not None
         async for revision in self._store.changes(after=self._head.number):
             self._newest = revision
+            self._events.emit("revision", **asdict(revision.info))
             self._changed.set()
 
     async def _follow_files(self) -> None:

@@ -1,4 +1,4 @@
-"""Reads the policy that decides: from the control plane of a running gateway, or from a file."""
+"""Reads the policy that decides: from the control plane of a gateway, or from a file."""
 
 import asyncio
 import os
@@ -10,15 +10,18 @@ from extproc.auth import Authenticator
 from extproc.policy.compiled import Policy, compile_policy
 from extproc.policy.subscriber import fetch_policy
 from protos.base_pb2 import Node
-from sluice.cli.commands import CommandError
-from sluice.cli.explain.source import NoGateway, RunningGateway
 from sluice.config import JwtIssuer, PolicyDocument, policy_document
 from sluice.config.load import load
+from sluice.explain.source import NoGateway, PolicySource, RunningGateway, ServedPolicy
 from sluice.keys.fetch import FetchError, fetch_document
 from sluice.keys.key_set import KeySet, KeySetError
 
 TIMEOUT = 5.0
 """Seconds for the policy to arrive."""
+
+
+class NoPolicyError(Exception):
+    """The policy cannot be read. The message says from where, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,27 +33,34 @@ class ReadPolicy:
     notes: tuple[str, ...]
 
 
-async def read_policy(gateway: RunningGateway | NoGateway) -> ReadPolicy:
+async def read_policy(gateway: PolicySource) -> ReadPolicy:
     """Read the policy.
 
-    Raises ConfigError for an invalid config, and CommandError if the policy cannot be fetched.
+    Raises ConfigError for an invalid config, and NoPolicyError if the policy cannot be fetched.
     """
     try:
         document = await _document(gateway)
-        policy = compile_policy(document)
+        policy = await asyncio.to_thread(compile_policy, document)
     except (ValueError, OSError) as error:
-        place = gateway.config if isinstance(gateway, NoGateway) else gateway.xds
         reason = str(error) or "no response in time"
-        raise CommandError(f"no policy from {place}: {reason}") from error
+        raise NoPolicyError(f"no policy from {_place(gateway)}: {reason}") from error
     return ReadPolicy(document, policy, await _fetch_key_sets(policy.authenticator))
 
 
-async def _document(gateway: RunningGateway | NoGateway) -> PolicyDocument:
+async def _document(gateway: PolicySource) -> PolicyDocument:
+    if isinstance(gateway, ServedPolicy):
+        return gateway.document
     if isinstance(gateway, NoGateway):
         return policy_document(load(gateway.config), gateway.config.parent)
     async with asyncio.timeout(TIMEOUT):
         node = Node(id=f"explain-{socket.gethostname()}-{os.getpid()}")
         return await fetch_policy(gateway.xds, node)
+
+
+def _place(gateway: PolicySource) -> str:
+    if isinstance(gateway, RunningGateway):
+        return gateway.xds
+    return str(gateway.config) if isinstance(gateway, NoGateway) else "this control plane"
 
 
 async def _fetch_key_sets(authenticator: Authenticator) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ from extproc.decision.oip_grpc import is_method_path
 from extproc.decision.refusals import body_too_large
 from extproc.framing import PREFIX_SIZE
 from protos.inference_pb2 import ModelInferRequest
-from sluice.cli.explain.curl import HttpRequest
-from sluice.cli.explain.report import RefusedError, SentRequest, SentTensor, Stage
+from sluice.explain.report import RefusedError, SentRequest, SentTensor, Stage
+from sluice.explain.request import HttpRequest
 
 STAGE = "body"
 

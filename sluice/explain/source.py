@@ -1,7 +1,10 @@
 """Where an explanation gets the policy and the present state from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
+
+from sluice.config import PolicyDocument
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +16,17 @@ class RunningGateway:
 
 
 @dataclass(frozen=True, slots=True)
+class ServedPolicy:
+    """The policy that a control plane serves, for an explanation in its own process.
+
+    `workers` are the addresses of the callout workers.
+    """
+
+    document: PolicyDocument = field(repr=False)
+    workers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class NoGateway:
     """The config file that decides when no gateway is asked. `reason` says why none is."""
 
@@ -20,10 +34,13 @@ class NoGateway:
     reason: str
 
 
+PolicySource: TypeAlias = RunningGateway | ServedPolicy | NoGateway
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where the policy and the state come from, and what the reader should know about it."""
 
     description: str
-    gateway: RunningGateway | NoGateway
+    gateway: PolicySource
     notes: tuple[str, ...] = ()

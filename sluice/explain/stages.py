@@ -5,7 +5,6 @@ limits comes from a worker, which counts nothing for it. The last stages convert
 worker would.
 """
 
-import asyncio
 import time
 from collections.abc import Sequence
 
@@ -16,15 +15,18 @@ from extproc.limits import RequestView
 from extproc.limits.rules import compile_rule
 from extproc.protection import request_view
 from protos.protection_pb2 import InspectResponse
-from sluice.cli.explain import body, envoy_checks, inspection
-from sluice.cli.explain.assumed import AssumedCaller
-from sluice.cli.explain.credentials import with_credentials
-from sluice.cli.explain.curl import HttpRequest
-from sluice.cli.explain.near import near_model
-from sluice.cli.explain.own_answers import own_answer, refuses_origin
-from sluice.cli.explain.placement import Decided, placed
-from sluice.cli.explain.policy import ReadPolicy, read_policy
-from sluice.cli.explain.report import (
+from sluice.config.breaker import BreakerConfig
+from sluice.config.gateway import UnderscoresAction
+from sluice.config.limits import Limits
+from sluice.contract.headers import MODEL_NAME
+from sluice.contract.local_replies import LOCAL_REPLIES_BY_STATUS
+from sluice.contract.reasons import STATUS, Reason
+from sluice.explain import body, envoy_checks, inspection
+from sluice.explain.near import near_model
+from sluice.explain.own_answers import own_answer, refuses_origin
+from sluice.explain.placement import Decided, placed
+from sluice.explain.policy import ReadPolicy
+from sluice.explain.report import (
     AnsweredError,
     BreakerReport,
     Decision,
@@ -35,34 +37,20 @@ from sluice.cli.explain.report import (
     SentRequest,
     Stage,
 )
-from sluice.cli.explain.source import NoGateway, Source
-from sluice.config.breaker import BreakerConfig
-from sluice.config.gateway import UnderscoresAction
-from sluice.config.limits import Limits
-from sluice.contract.headers import MODEL_NAME
-from sluice.contract.local_replies import LOCAL_REPLIES_BY_STATUS
-from sluice.contract.reasons import STATUS, Reason
+from sluice.explain.request import HttpRequest
+from sluice.explain.source import NoGateway, Source
 from sluice.http.client import NoAnswerError
 
 _ORDER = ("envoy", *(stage.name for stage in STAGES), "breaker", "limit", body.STAGE, "upstream")
 
 
-def explanation(
-    source: Source, request: HttpRequest, client_address: str | None, assumed: AssumedCaller
+async def explanation(
+    source: Source, read: ReadPolicy, request: HttpRequest, client_address: str | None
 ) -> Explanation:
-    """Explain the decision on a request.
+    """Explain the decision on a request by a policy.
 
-    `client_address` is the address that Envoy sees; None if the user does not name it. Raises
-    ConfigError for an invalid config, and CommandError when the policy cannot be fetched.
+    `client_address` is the address that Envoy sees; None if the user does not name it.
     """
-    return asyncio.run(_explain(source, request, client_address, assumed))
-
-
-async def _explain(
-    source: Source, request: HttpRequest, client_address: str | None, assumed: AssumedCaller
-) -> Explanation:
-    read = await read_policy(source.gateway)
-    read, request = with_credentials(read, request, assumed)
     return await _Explainer(source, read, request, client_address).run()
 
 

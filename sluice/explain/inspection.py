@@ -9,9 +9,9 @@ from extproc.limits import RequestView
 from extproc.rpc import RpcError
 from extproc.transport.aio.client import ClientLimits, open_call
 from protos.protection_pb2 import InspectRequest, InspectResponse
-from sluice.cli.explain.report import BreakerReport, LimitReport
 from sluice.config.limits import LimitRule
 from sluice.contract.paths import INSPECT
+from sluice.explain.report import BreakerReport, LimitReport
 from sluice.http.client import NoAnswerError
 from sluice.printable import printable
 

@@ -4,13 +4,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sluice.cli.explain.curl import HttpRequest
 from sluice.config import Auth, Model, PolicyDocument
 from sluice.config.placement import issuer_obstacle, plan, surroundings
 from sluice.config.values import READ_METHODS
 from sluice.contract.headers import CONTENT_LENGTH
 from sluice.contract.names import Placement
 from sluice.contract.paths import OIP_PREFIX
+from sluice.explain.request import HttpRequest
 
 _BEARER = re.compile(rb"Bearer [!-<>-~]+")
 

@@ -6,12 +6,12 @@ Envoy takes the model from the path, because there is no decision yet. See `xds.
 
 from dataclasses import dataclass
 
-from sluice.cli.explain.curl import HttpRequest
 from sluice.config import Model, PolicyDocument
 from sluice.config.cors import Cors
 from sluice.contract.headers import MODEL_NAME
 from sluice.contract.paths import LIVE, OIP_GRPC_PREFIX, READY, SERVER_METADATA
 from sluice.contract.reasons import Reason
+from sluice.explain.request import HttpRequest
 
 
 @dataclass(frozen=True, slots=True)

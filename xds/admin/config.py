@@ -1,0 +1,101 @@
+"""Operations on the whole config."""
+
+from starlette.responses import Response
+
+from sluice.config import GatewayConfig
+from sluice.config.placeholders import with_secrets
+from sluice.config.redaction import redacted
+from xds.admin.access import Role
+from xds.admin.bodies import config_text, patch, patch_data, text_with_secrets, whole
+from xds.admin.changes import ChangeResult, Difference, Validation
+from xds.admin.configs import (
+    CANDIDATE_ERRORS,
+    CHANGE_ERRORS,
+    IF_MATCH,
+    IF_NONE_MATCH,
+    READ_ERRORS,
+    Configs,
+    Edit,
+    Head,
+    ReadQuery,
+    WriteQuery,
+    shown,
+)
+from xds.admin.merge_patch import patched_config
+from xds.admin.operations import JSON, YAML, Call, Operation
+
+
+class ConfigOperations:
+    """The handlers."""
+
+    def __init__(self, configs: Configs) -> None:
+        self._configs = configs
+
+    def operations(self) -> tuple[Operation, ...]:
+        """The operations on the whole config."""
+        config = whole(GatewayConfig, "The config")
+        return (
+            Operation(
+                "GET", "/v1/config", Role.READER,
+                "The config of the last revision, without secrets", self._get, None, ReadQuery,
+                errors=READ_ERRORS, headers=IF_NONE_MATCH, media_types=(JSON, YAML),
+            ),
+            Operation(
+                "PUT", "/v1/config", Role.OPERATOR, "Replace the config",
+                self._put, ChangeResult, WriteQuery, config, CHANGE_ERRORS, IF_MATCH,
+            ),
+            Operation(
+                "PATCH", "/v1/config", Role.OPERATOR, "Change a part of the config",
+                self._patch, ChangeResult, WriteQuery, patch("the config"), CHANGE_ERRORS, IF_MATCH,
+            ),
+            Operation(
+                "POST", "/v1/config/validate", Role.READER,
+                "Check a config without applying it", self._validate, Validation,
+                body=config, errors=CANDIDATE_ERRORS,
+            ),
+            Operation(
+                "POST", "/v1/config/diff", Role.READER,
+                "Compare a config with that of the last revision", self._diff, Difference,
+                body=config, errors=CANDIDATE_ERRORS,
+            ),
+        )  # fmt: skip
+
+    async def _get(self, call: Call) -> Response:
+        head = await self._configs.head()
+        assert isinstance(call.query, ReadQuery)
+        return shown(call, head, redacted(head.config, defaults=call.query.defaults))
+
+    async def _put(self, call: Call) -> Response:
+        return await self._configs.change(call, _replacement(call), lines=_has_lines(call))
+
+    async def _patch(self, call: Call) -> Response:
+        data = patch_data(call)
+
+        def edit(head: Head) -> str:
+            filled = with_secrets(data, head.config)
+            assert isinstance(filled, dict)
+            return patched_config(head.text, filled)
+
+        return await self._configs.change(call, edit)
+
+    async def _validate(self, call: Call) -> Validation:
+        found = await self._diff(call)
+        return Validation(version=found.version, warnings=found.warnings)
+
+    async def _diff(self, call: Call) -> Difference:
+        edit = _replacement(call)
+        async with self._configs.turn():
+            head = await self._configs.head()
+            candidate = await self._configs.candidate(head, edit, lines=_has_lines(call))
+        return Difference.of(candidate, head.revision.number)
+
+
+def _replacement(call: Call) -> Edit:
+    """The edit that puts the body in the place of the config. Raises ProblemError."""
+    text = config_text(call)
+    return lambda head: text_with_secrets(text, head.config)
+
+
+def _has_lines(call: Call) -> bool:
+    """Whether the lines of errors are those of the body: JSON is written again as YAML."""
+    return call.media_type != JSON

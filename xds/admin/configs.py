@@ -1,0 +1,220 @@
+"""The config of the history for the admin API: reads of the head, and the one way to change it.
+
+Changes of this process follow one another. Another replica may still be first: a change without
+`If-Match` is then made again on top of the new head, and no change is lost.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from pydantic import Field
+from starlette.responses import JSONResponse, Response
+
+from sluice.config import ConfigError, GatewayConfig
+from sluice.config.render import render
+from xds.admin.changes import ChangeResult
+from xds.admin.conditions import conflict, entity_tag, expected_revision, is_unchanged
+from xds.admin.operations import JSON, YAML, Call, Query, accepted_type
+from xds.admin.problems import ProblemError, Reason, invalid_config
+from xds.apply import Applier, Candidate, FileSourceError
+from xds.events import Events
+from xds.sources.store.store import ConflictError, Revision, StoreError
+
+MAX_WAITING: Final = 32
+"""Changes that wait for others. Each holds its body, and a config takes a while to check."""
+
+MAX_WAIT: Final = 30.0
+"""Seconds that a change waits for others."""
+
+MAX_ATTEMPTS: Final = 5
+"""Attempts of a change while other replicas change the config too."""
+
+IF_MATCH: Final = {
+    "If-Match": "The revision that the change is based on, as its entity tag; another head is "
+    "refused (412).",
+}
+IF_NONE_MATCH: Final = {"If-None-Match": "The revision that the caller has: then 304."}
+
+CANDIDATE_ERRORS: Final = (
+    Reason.INVALID_CONFIG,
+    Reason.STORE_UNAVAILABLE,
+    Reason.TOO_MANY_REQUESTS,
+)
+CHANGE_ERRORS: Final = (Reason.FILE_SOURCE, Reason.CONFLICT, *CANDIDATE_ERRORS)
+READ_ERRORS: Final = (Reason.NOT_ACCEPTABLE, Reason.STORE_UNAVAILABLE)
+
+
+class ReadQuery(Query):
+    """How much of the config is shown."""
+
+    defaults: bool = Field(True, description="Whether keys that the config does not set are shown.")
+
+
+class WriteQuery(Query):
+    """How a change is made."""
+
+    dry_run: bool = Field(False, description="Check the change, and do not make it.")
+    reason: str = Field("", max_length=1000, description="Why; the history shows it.")
+    allow_disruption: bool = Field(
+        False,
+        description="Make the change also if it would cut off clients, as `allow_disruption` of "
+        "the config.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last revision and its config."""
+
+    revision: Revision
+    config: GatewayConfig = field(repr=False)
+
+    @property
+    def text(self) -> str:
+        """The text of the config, which may hold secrets."""
+        return self.revision.text
+
+
+Edit = Callable[[Head], str]
+"""Makes the text of a candidate. Runs in a thread, and again if another replica was first."""
+
+
+class Configs:
+    """Reads and changes the config."""
+
+    def __init__(self, applier: Applier, events: Events) -> None:
+        self.applier = applier
+        self._events = events
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+
+    async def head(self) -> Head:
+        """The last revision. Raises ProblemError if the store does not respond."""
+        with store_problems():
+            revision = await self.applier.store.head()
+            if revision is None:
+                raise ProblemError(Reason.STORE_UNAVAILABLE, "the history is empty")
+            return Head(revision, await self.applier.config_of(revision))
+
+    async def change(
+        self,
+        call: Call,
+        edit: Edit,
+        *,
+        origin: str = "api",
+        reason: str = "",
+        lines: bool = False,
+        canary: Mapping[str, object] | None = None,
+    ) -> Response:
+        """Make a change. `reason` applies if the caller gives none.
+
+        `lines`: whether the lines of the candidate are those of the body. `canary`: the event that
+        tells the change, if it is one of a canary. Raises ProblemError.
+        """
+        query = call.query
+        assert isinstance(query, WriteQuery)
+        if not query.dry_run:
+            self._check_writable()
+        newer = 0
+        async with self.turn():
+            for _ in range(MAX_ATTEMPTS):
+                head = await self.head()
+                number = head.revision.number
+                expected_revision(call.header("if-match"), number)
+                candidate = await self.candidate(
+                    head, edit, lines=lines, allow_disruption=query.allow_disruption
+                )
+                if query.dry_run or candidate.text == head.text:
+                    return _result(candidate, number, dry_run=query.dry_run)
+                try:
+                    with store_problems():
+                        revision = await self.applier.apply(
+                            candidate,
+                            author=call.principal.name,
+                            reason=query.reason or reason,
+                            origin=origin,
+                            expected=number,
+                        )
+                except ConflictError as error:
+                    newer = number if error.head is None else error.head.number
+                    if call.header("if-match") is not None:
+                        raise conflict(newer) from None
+                    continue
+                if canary is not None:
+                    self._events.emit("canary", revision=revision.number, **canary)
+                return _result(candidate, revision.number, dry_run=False)
+        raise conflict(newer)
+
+    async def candidate(
+        self, head: Head, edit: Edit, *, lines: bool, allow_disruption: bool = False
+    ) -> Candidate:
+        """A checked candidate. Raises ProblemError."""
+        try:
+            text = await asyncio.to_thread(edit, head)
+            with store_problems():
+                return await self.applier.check(
+                    text, base=head.revision, allow_disruption=allow_disruption
+                )
+        except ConfigError as error:
+            raise invalid_config(error, lines=lines) from None
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for other candidates. Raises ProblemError if there are too many."""
+        busy = ProblemError(
+            Reason.TOO_MANY_REQUESTS,
+            "too many changes are waiting",
+            headers={"retry-after": "1"},
+        )
+        if self._waiting >= MAX_WAITING:
+            raise busy
+        self._waiting += 1
+        try:
+            try:
+                await asyncio.wait_for(self._turn.acquire(), MAX_WAIT)
+            except TimeoutError:
+                raise busy from None
+            try:
+                yield
+            finally:
+                self._turn.release()
+        finally:
+            self._waiting -= 1
+
+    def _check_writable(self) -> None:
+        try:
+            self.applier.check_writable()
+        except FileSourceError as error:
+            raise ProblemError(Reason.FILE_SOURCE, str(error)) from None
+
+
+@contextmanager
+def store_problems() -> Iterator[None]:
+    """Turns failures of the store into problem documents. A conflict is no failure."""
+    try:
+        yield
+    except ConflictError:
+        raise
+    except StoreError as error:
+        raise ProblemError(Reason.STORE_UNAVAILABLE, str(error)) from None
+
+
+def shown(call: Call, head: Head, data: object) -> Response:
+    """A part of the config as JSON or YAML, with the entity tag of its revision."""
+    media_type = accepted_type(call, (JSON, YAML))
+    number = head.revision.number
+    headers = {"etag": entity_tag(number), "vary": "accept"}
+    if is_unchanged(call.header("if-none-match"), number):
+        return Response(status_code=304, headers=headers)
+    if media_type == YAML:
+        return Response(render(data), headers=headers, media_type=YAML)
+    return JSONResponse(data, headers=headers)
+
+
+def _result(candidate: Candidate, revision: int, *, dry_run: bool) -> Response:
+    result = ChangeResult.of(candidate, revision).model_copy(update={"dry_run": dry_run})
+    headers = {"etag": entity_tag(revision)}
+    return Response(result.model_dump_json(), headers=headers, media_type=JSON)

@@ -1,0 +1,247 @@
+"""Operations on the versions of a model: canaries, and the endpoints of a version."""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from sluice.config.models import Model
+from xds.admin.access import Role
+from xds.admin.changes import ChangeResult
+from xds.admin.configs import CHANGE_ERRORS, IF_MATCH, Configs, Head, WriteQuery
+from xds.admin.merge_patch import Data
+from xds.admin.models import model_edit, model_of
+from xds.admin.operations import JSON, Body, Call, Input, Operation, quoted
+from xds.admin.problems import ProblemError, Reason
+
+CANARY = "/v1/models/{model}/canaries/{version}"
+ENDPOINT = "/v1/models/{model}/versions/{version}/endpoints/{address}"
+
+_EditModel = Callable[[Model, Data], Data]
+"""Changes the data of a model."""
+
+_UNKNOWN = (Reason.UNKNOWN_MODEL, Reason.UNKNOWN_VERSION)
+
+
+class CanaryView(BaseModel):
+    """A canary: `percent` of the users get `version` instead of `stable`."""
+
+    model: str
+    version: str
+    stable: str
+    percent: float
+
+
+class CanaryViews(BaseModel):
+    """The canaries of a revision."""
+
+    revision: int
+    canaries: list[CanaryView]
+
+
+class CanaryPercent(Input):
+    """How many users get the canary, in percent."""
+
+    percent: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+
+
+class EndpointWeight(Input):
+    """The load balancing weight of an endpoint."""
+
+    weight: int = Field(ge=1, le=128)
+
+
+class VersionOperations:
+    """The handlers."""
+
+    def __init__(self, configs: Configs) -> None:
+        self._configs = configs
+
+    def operations(self) -> tuple[Operation, ...]:
+        """The operations on canaries and endpoints."""
+        percent = Body((JSON,), "The percentage.", CanaryPercent)
+        weight = Body((JSON,), "The weight.", EndpointWeight)
+        of_canary = (*CHANGE_ERRORS, *_UNKNOWN)
+        known_canary = (*CHANGE_ERRORS, Reason.UNKNOWN_MODEL, Reason.UNKNOWN_CANARY)
+        of_endpoint = (*CHANGE_ERRORS, *_UNKNOWN, Reason.UNKNOWN_ENDPOINT)
+        return (
+            Operation(
+                "GET", "/v1/canaries", Role.READER, "All canaries", self._list, CanaryViews,
+                errors=(Reason.STORE_UNAVAILABLE,),
+            ),
+            Operation(
+                "GET", CANARY, Role.READER, "A canary", self._get, CanaryView,
+                errors=(Reason.STORE_UNAVAILABLE, Reason.UNKNOWN_MODEL, Reason.UNKNOWN_CANARY),
+            ),
+            Operation(
+                "PUT", CANARY, Role.OPERATOR, "Make a version a canary, or change its percentage",
+                self._set, ChangeResult, WriteQuery, percent, of_canary, IF_MATCH,
+                description="The other settings of a canary stay as they are.",
+            ),
+            Operation(
+                "POST", f"{CANARY}/promote", Role.OPERATOR, "Make a canary the stable version",
+                self._promote, ChangeResult, WriteQuery, None, known_canary, IF_MATCH,
+                description="The version becomes `stable`, and is no canary any more. The version "
+                "that was stable stays, for requests that choose it.",
+            ),
+            Operation(
+                "POST", f"{CANARY}/abort", Role.OPERATOR, "Take a canary out of the traffic",
+                self._abort, ChangeResult, WriteQuery, None, known_canary, IF_MATCH,
+                description="The version is no canary any more: neither a percentage nor a header "
+                "selects it. The version itself stays, for requests that choose it.",
+            ),
+            Operation(
+                "POST", f"{ENDPOINT}/drain", Role.OPERATOR, "Send an endpoint no new requests",
+                self._drain, ChangeResult, WriteQuery, None, of_endpoint, IF_MATCH,
+            ),
+            Operation(
+                "POST", f"{ENDPOINT}/undrain", Role.OPERATOR, "Send an endpoint requests again",
+                self._undrain, ChangeResult, WriteQuery, None, of_endpoint, IF_MATCH,
+            ),
+            Operation(
+                "PUT", f"{ENDPOINT}/weight", Role.OPERATOR, "Set the weight of an endpoint",
+                self._set_weight, ChangeResult, WriteQuery, weight, of_endpoint, IF_MATCH,
+            ),
+        )  # fmt: skip
+
+    async def _list(self, _: Call) -> CanaryViews:
+        head = await self._configs.head()
+        canaries = [each for name in head.config.models for each in _canaries(head, name)]
+        return CanaryViews(revision=head.revision.number, canaries=canaries)
+
+    async def _get(self, call: Call) -> CanaryView:
+        head = await self._configs.head()
+        model_of(head, call.path["model"])
+        version = call.path["version"]
+        for canary in _canaries(head, call.path["model"]):
+            if canary.version == version:
+                return canary
+        raise _unknown_canary(version)
+
+    async def _set(self, call: Call) -> Response:
+        version, percent = call.path["version"], call.input(CanaryPercent).percent
+
+        def edit(model: Model, data: Data) -> Data:
+            _check_version(model, version)
+            index = _canary_index(model, version)
+            canaries = _list_in(data, "canaries")
+            if index is None:
+                canaries.append({"version": version, "percent": percent})
+            else:
+                canaries[index] = {**canaries[index], "percent": percent}
+            return {**data, "canaries": canaries}
+
+        what = f"canary {version} gets {percent:g} %"
+        return await self._change_canary(call, edit, what, action="set", percent=percent)
+
+    async def _promote(self, call: Call) -> Response:
+        version = call.path["version"]
+
+        def edit(model: Model, data: Data) -> Data:
+            return {**_without_canary(model, data, version), "stable": version}
+
+        what = f"canary {version} is promoted"
+        return await self._change_canary(call, edit, what, action="promote")
+
+    async def _abort(self, call: Call) -> Response:
+        version = call.path["version"]
+
+        def edit(model: Model, data: Data) -> Data:
+            return _without_canary(model, data, version)
+
+        what = f"canary {version} is aborted"
+        return await self._change_canary(call, edit, what, action="abort")
+
+    async def _drain(self, call: Call) -> Response:
+        return await self._edit_endpoint(call, "drain", "drain", True)
+
+    async def _undrain(self, call: Call) -> Response:
+        return await self._edit_endpoint(call, "undrain", "drain", None)
+
+    async def _set_weight(self, call: Call) -> Response:
+        weight = call.input(EndpointWeight).weight
+        return await self._edit_endpoint(call, f"weight {weight} for", "weight", weight)
+
+    async def _edit_endpoint(self, call: Call, verb: str, key: str, value: object) -> Response:
+        """Set a key of an endpoint; None removes it. `verb` is for the history."""
+        version, address = call.path["version"], call.path["address"]
+
+        def edit(model: Model, data: Data) -> Data:
+            _check_version(model, version)
+            index = _endpoint_index(model, version, address)
+            versions = data["versions"]
+            assert isinstance(versions, dict)
+            endpoints = _list_in(versions[version], "endpoints")
+            kept = {name: each for name, each in endpoints[index].items() if name != key}
+            endpoints[index] = kept if value is None else {**endpoints[index], key: value}
+            changed = {**versions[version], "endpoints": endpoints}
+            return {**data, "versions": {**versions, version: changed}}
+
+        return await self._change(call, edit, f"{verb} {address}")
+
+    async def _change_canary(
+        self, call: Call, edit: _EditModel, what: str, **event: object
+    ) -> Response:
+        told = {"model": call.path["model"], "version": call.path["version"], **event}
+        return await self._change(call, edit, what, told)
+
+    async def _change(
+        self, call: Call, edit: _EditModel, what: str, canary: Mapping[str, object] | None = None
+    ) -> Response:
+        """Change the model. `what` is the reason of the revision, `canary` the event, if any."""
+
+        def edit_data(model: Model, data: object) -> object:
+            assert isinstance(data, dict)
+            return edit(model, data)
+
+        change = model_edit(call, edit_data)
+        reason = f"model {call.path['model']}: {what}"
+        origin = "api" if canary is None else "canary"
+        return await self._configs.change(call, change, origin=origin, reason=reason, canary=canary)
+
+
+def _canaries(head: Head, name: str) -> list[CanaryView]:
+    model = head.config.models[name]
+    return [
+        CanaryView(model=name, version=c.version, stable=model.stable_version, percent=c.percent)
+        for c in model.canaries
+    ]
+
+
+def _list_in(data: object, key: str) -> list[Data]:
+    """A copy of a list of a model's data."""
+    assert isinstance(data, dict)
+    return list(data.get(key) or ())
+
+
+def _canary_index(model: Model, version: str) -> int | None:
+    return next((n for n, each in enumerate(model.canaries) if each.version == version), None)
+
+
+def _without_canary(model: Model, data: Data, version: str) -> Data:
+    index = _canary_index(model, version)
+    if index is None:
+        raise _unknown_canary(version)
+    canaries = _list_in(data, "canaries")
+    del canaries[index]
+    others = {key: value for key, value in data.items() if key != "canaries"}
+    return {**others, "canaries": canaries} if canaries else others
+
+
+def _check_version(model: Model, version: str) -> None:
+    if version not in model.versions:
+        detail = f"the model has no version {quoted(version)}; it has {', '.join(model.versions)}"
+        raise ProblemError(Reason.UNKNOWN_VERSION, detail)
+
+
+def _endpoint_index(model: Model, version: str, address: str) -> int:
+    for index, endpoint in enumerate(model.versions[version].endpoints):
+        if endpoint.address == address:
+            return index
+    detail = f"version {quoted(version)} has no endpoint {quoted(address)}"
+    raise ProblemError(Reason.UNKNOWN_ENDPOINT, detail)
+
+
+def _unknown_canary(version: str) -> ProblemError:
+    return ProblemError(Reason.UNKNOWN_CANARY, f"{quoted(version)} is no canary of the model")
