@@ -15,6 +15,7 @@ from sluice.config.enumeration import enumerated
 from sluice.config.errors import KeyPath
 from sluice.config.invalid import check_distinct, invalid
 from sluice.config.limits import Limits
+from sluice.config.listening import check_addresses
 from sluice.config.models import Model, Models, Version
 from sluice.config.telemetry import Telemetry
 from sluice.config.values import (
@@ -322,6 +323,11 @@ class GatewayConfig(Strict):
             chain.from_iterable(_paths(name, model) for name, model in self.models.items()),
             "two models have the path {value}",
         )
+        return self
+
+    @model_validator(mode="after")
+    def _addresses_are_free(self) -> Self:
+        check_addresses(self)
         return self
 
     @model_validator(mode="after")

@@ -1,0 +1,111 @@
+"""The addresses on which the processes of a gateway listen, and what must not share them.
+
+Processes on different machines may have equal addresses. Those of one group are on one machine.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from sluice.config.addresses import (
+    LOOPBACK_HOSTS,
+    is_local,
+    is_localhost,
+    join_host_port,
+    split_host_port,
+)
+from sluice.config.errors import KeyPath
+from sluice.config.invalid import invalid
+
+if TYPE_CHECKING:
+    from sluice.config.gateway import GatewayConfig
+
+Named: TypeAlias = tuple[KeyPath, str]
+"""A key, and an address that it gives."""
+
+_ANY: Final = {"0.0.0.0": LOOPBACK_HOSTS[:1], "::": LOOPBACK_HOSTS[1:]}  # noqa: S104
+"""Wildcard addresses, and the loopback address at which a server that listens on one is reached."""
+
+
+def check_addresses(config: "GatewayConfig") -> None:
+    """Raises the error of an address that two servers of one machine have, or of an endpoint that
+    is a server of the gateway.
+    """
+    for machine in _machines(config):
+        by_port: dict[str, list[tuple[KeyPath, str]]] = defaultdict(list)
+        for path, address in machine:
+            host, port = split_host_port(address)
+            for other, other_host in by_port[port]:
+                if other != path and _overlap(host, other_host):
+                    message = f"another server of this machine has {address}: write another port"
+                    raise invalid(message, path, other)
+            by_port[port].append((path, host))
+    _check_endpoints(config)
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether servers on these hosts cannot have the same port."""
+    if not _hosts(one).isdisjoint(_hosts(other)):
+        return True
+    wildcards = {one, other} & _ANY.keys()
+    return bool(wildcards) and (":" in one) == (":" in other)
+
+
+def _hosts(host: str) -> set[str]:
+    return set(LOOPBACK_HOSTS) if is_localhost(host) else {host}
+
+
+def _check_endpoints(config: "GatewayConfig") -> None:
+    """An endpoint on loopback is on the machine of Envoy."""
+    own: dict[str, KeyPath] = {}
+    for machine in _machines(config):
+        if ("listener", "address") in (path for path, _ in machine):
+            own = {each: path for path, address in machine for each in _reached_at(address)}
+    for name, model in config.models.items():
+        for version, served in model.versions.items():
+            for index, endpoint in enumerate(served.endpoints):
+                if endpoint.address not in own:
+                    continue
+                server = own[endpoint.address]
+                at = ("models", name, "versions", version, "endpoints", index, "address")
+                if server == ("listener", "address"):
+                    effect = "this is the gateway itself, so that requests would go in a circle"
+                else:
+                    effect = "this is a server of the gateway that clients must not reach"
+                raise invalid(f"{effect}: write the address of a model server", at, server)
+
+
+def _machines(config: "GatewayConfig") -> Iterator[list[Named]]:
+    """The addresses of each machine. The addresses of others say which processes share one."""
+    envoy: list[Named] = [
+        (("listener", "address"), config.listener.address),
+        (("envoy", "admin"), config.envoy.admin),
+    ]
+    plane: list[Named] = [
+        (("control_plane", "http"), config.control_plane.http),
+        (("control_plane", "xds"), config.control_plane.xds),
+    ]
+    callout: list[Named] = [
+        (("callout", "address"), address)
+        for address in config.callout.addresses()
+        if not address.startswith("unix:")
+    ]
+    metrics: Named = (("telemetry", "metrics", "address"), config.telemetry.metrics.address)
+    with_callout = [*callout, metrics]
+    worker = config.callout.address
+    if is_local(split_host_port(config.control_plane.xds)[0]):
+        yield [*envoy, *plane, *with_callout]
+    elif worker.startswith("unix:") or is_local(split_host_port(worker)[0]):
+        yield [*envoy, *with_callout]
+        yield plane
+    else:
+        yield from (envoy, plane, with_callout)
+
+
+def _reached_at(address: str) -> Iterator[str]:
+    """The addresses at which a server is reached from its own machine."""
+    host, port = split_host_port(address)
+    for each in {host, *_ANY.get(host, ()), *_hosts(host)}:
+        yield join_host_port(each, port)
+        if each in LOOPBACK_HOSTS:
+            yield join_host_port("localhost", port)
