@@ -15,7 +15,7 @@ from sluice.config.enumeration import enumerated
 from sluice.config.errors import KeyPath
 from sluice.config.invalid import check_distinct, invalid
 from sluice.config.limits import Limits
-from sluice.config.listening import check_addresses
+from sluice.config.listening import Servers, check_addresses
 from sluice.config.models import Model, Models, Version
 from sluice.config.telemetry import Telemetry
 from sluice.config.values import (
@@ -327,7 +327,20 @@ class GatewayConfig(Strict):
 
     @model_validator(mode="after")
     def _addresses_are_free(self) -> Self:
-        check_addresses(self)
+        servers = Servers(
+            self.listener.address,
+            self.envoy.admin,
+            self.control_plane.http,
+            self.control_plane.xds,
+            self.callout.addresses(),
+            self.telemetry.metrics.address,
+        )
+        endpoints = (
+            ((*path, "endpoints", index, "address"), endpoint.address)
+            for path, version in self.versions()
+            for index, endpoint in enumerate(version.endpoints)
+        )
+        check_addresses(servers, endpoints)
         return self
 
     @model_validator(mode="after")

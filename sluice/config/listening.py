@@ -4,8 +4,9 @@ Processes on different machines may have equal addresses. Those of one group are
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, TypeAlias
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 from sluice.config.addresses import (
     LOOPBACK_HOSTS,
@@ -17,9 +18,6 @@ from sluice.config.addresses import (
 from sluice.config.errors import KeyPath
 from sluice.config.invalid import invalid
 
-if TYPE_CHECKING:
-    from sluice.config.gateway import GatewayConfig
-
 Named: TypeAlias = tuple[KeyPath, str]
 """A key, and an address that it gives."""
 
@@ -27,11 +25,23 @@ _ANY: Final = {"0.0.0.0": LOOPBACK_HOSTS[:1], "::": LOOPBACK_HOSTS[1:]}  # noqa:
 """Wildcard addresses, and the loopback address at which a server that listens on one is reached."""
 
 
-def check_addresses(config: "GatewayConfig") -> None:
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """The addresses of a gateway's servers, as the config has them."""
+
+    listener: str
+    envoy_admin: str
+    http: str
+    xds: str
+    workers: tuple[str, ...]
+    metrics: str
+
+
+def check_addresses(servers: Servers, endpoints: Iterable[Named]) -> None:
     """Raises the error of an address that two servers of one machine have, or of an endpoint that
     is a server of the gateway.
     """
-    for machine in _machines(config):
+    for machine in _machines(servers):
         by_port: dict[str, list[tuple[KeyPath, str]]] = defaultdict(list)
         for path, address in machine:
             host, port = split_host_port(address)
@@ -40,7 +50,7 @@ def check_addresses(config: "GatewayConfig") -> None:
                     message = f"another server of this machine has {address}: write another port"
                     raise invalid(message, path, other)
             by_port[port].append((path, host))
-    _check_endpoints(config)
+    _check_endpoints(servers, endpoints)
 
 
 def _overlap(one: str, other: str) -> bool:
@@ -55,51 +65,41 @@ def _hosts(host: str) -> set[str]:
     return set(LOOPBACK_HOSTS) if is_localhost(host) else {host}
 
 
-def _check_endpoints(config: "GatewayConfig") -> None:
-    """An endpoint on loopback is on the machine of Envoy."""
-    own: dict[str, KeyPath] = {}
-    for machine in _machines(config):
-        if ("listener", "address") in (path for path, _ in machine):
-            own = {each: path for path, address in machine for each in _reached_at(address)}
-    for name, model in config.models.items():
-        for version, served in model.versions.items():
-            for index, endpoint in enumerate(served.endpoints):
-                if endpoint.address not in own:
-                    continue
-                server = own[endpoint.address]
-                at = ("models", name, "versions", version, "endpoints", index, "address")
-                if server == ("listener", "address"):
-                    effect = "this is the gateway itself, so that requests would go in a circle"
-                else:
-                    effect = "this is a server of the gateway that clients must not reach"
-                raise invalid(f"{effect}: write the address of a model server", at, server)
+def _check_endpoints(servers: Servers, endpoints: Iterable[Named]) -> None:
+    """An endpoint on loopback is on the machine of Envoy, which is the first one."""
+    machine = next(_machines(servers))
+    own = {each: path for path, address in machine for each in _reached_at(address)}
+    for at, endpoint in endpoints:
+        if endpoint not in own:
+            continue
+        server = own[endpoint]
+        if server == ("listener", "address"):
+            effect = "this is the gateway itself, so that requests would go in a circle"
+        else:
+            effect = "this is a server of the gateway that clients must not reach"
+        raise invalid(f"{effect}: write the address of a model server", at, server)
 
 
-def _machines(config: "GatewayConfig") -> Iterator[list[Named]]:
+def _machines(servers: Servers) -> Iterator[list[Named]]:
     """The addresses of each machine. The addresses of others say which processes share one."""
     envoy: list[Named] = [
-        (("listener", "address"), config.listener.address),
-        (("envoy", "admin"), config.envoy.admin),
+        (("listener", "address"), servers.listener),
+        (("envoy", "admin"), servers.envoy_admin),
     ]
     plane: list[Named] = [
-        (("control_plane", "http"), config.control_plane.http),
-        (("control_plane", "xds"), config.control_plane.xds),
+        (("control_plane", "http"), servers.http),
+        (("control_plane", "xds"), servers.xds),
     ]
-    callout: list[Named] = [
-        (("callout", "address"), address)
-        for address in config.callout.addresses()
-        if not address.startswith("unix:")
-    ]
-    metrics: Named = (("telemetry", "metrics", "address"), config.telemetry.metrics.address)
-    with_callout = [*callout, metrics]
-    worker = config.callout.address
-    if is_local(split_host_port(config.control_plane.xds)[0]):
-        yield [*envoy, *plane, *with_callout]
-    elif worker.startswith("unix:") or is_local(split_host_port(worker)[0]):
-        yield [*envoy, *with_callout]
+    tcp = [each for each in servers.workers if not each.startswith("unix:")]
+    callout: list[Named] = [(("callout", "address"), address) for address in tcp]
+    callout.append((("telemetry", "metrics", "address"), servers.metrics))
+    if is_local(split_host_port(servers.xds)[0]):
+        yield [*envoy, *plane, *callout]
+    elif all(is_local(split_host_port(each)[0]) for each in tcp):
+        yield [*envoy, *callout]
         yield plane
     else:
-        yield from (envoy, plane, with_callout)
+        yield from (envoy, plane, callout)
 
 
 def _reached_at(address: str) -> Iterator[str]:
