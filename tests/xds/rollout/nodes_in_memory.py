@@ -9,6 +9,9 @@ from xds.protocol.nodes import Node, Nodes
 from xds.protocol.resource_types import ResourceType
 from xds.protocol.sotw import SotwRequest, SotwResponse
 
+NODE: type[SotwNode] = SotwNode
+"""The variant of the protocol, which a fixture chooses."""
+
 NAMED_BY_LISTENERS = {
     resource_types.EXTENSION: (JWT_FILTER,),
     resource_types.ROUTE: ("gateway",),
@@ -38,7 +41,7 @@ class Client:
     received: list[SotwResponse] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.stream = SotwNode(self.nodes)
+        self.stream = NODE(self.nodes)
         self.node.id = self.name
         for resource_type in self.types:
             if resource_type.wildcard:
