@@ -4,7 +4,7 @@ import json
 from string import Template
 
 from sluice.config import GatewayConfig
-from sluice.config.addresses import LOOPBACK_HOSTS, is_ip, is_localhost, needs_dns, split_host_port
+from sluice.config.addresses import LOOPBACK_HOSTS, is_localhost, needs_dns, split_host_port
 from sluice.contract.names import (
     CONFIG_RUNTIME,
     NATIVE_RUNTIME,
@@ -30,7 +30,7 @@ def render(config: GatewayConfig, node_id: str = "envoy", *, connections: int | 
     `connections` is the maximum number of client connections; None: that of the config.
     """
     admin_host, admin_port = split_host_port(config.envoy.admin)
-    xds_host, xds_port = split_host_port(config.control_plane.xds)
+    control_planes = config.control_plane.xds_addresses
     template = Template((data_path("envoy") / "bootstrap.yaml").read_text())
     workers = config.callout.addresses()
     values: dict[str, object] = {
@@ -38,9 +38,8 @@ def render(config: GatewayConfig, node_id: str = "envoy", *, connections: int | 
         "node_cluster": NODE_CLUSTER,
         "admin_host": admin_host,
         "admin_port": int(admin_port),
-        "xds_host": xds_host,
-        "xds_port": int(xds_port),
-        "xds_type": "STATIC" if is_ip(xds_host) else "STRICT_DNS",
+        "xds_type": "STRICT_DNS" if any(map(needs_dns, control_planes)) else "STATIC",
+        "xds_endpoints": [_endpoint(each) for each in control_planes],
         "runtime_metadata": RUNTIME_METADATA,
         "runtime_layer": NATIVE_RUNTIME,
         "config_layer": CONFIG_RUNTIME,

@@ -106,7 +106,8 @@ async def run(options: StartOptions, explainer: Explainer | None = None) -> None
         readers = (LoadReportReader(), WorkerReportReader())
         reports = [ReportService(observations, reader) for reader in readers]
         services: list[Service] = [*reports, ClientStatusService(nodes)]
-        server = XdsServer(nodes, first.reading.loaded.config.control_plane.xds, services)
+        xds, _ = options.addresses(first.reading.loaded.config.control_plane)
+        server = XdsServer(nodes, xds, services)
         # Nodes connect while the first config compiles.
         await server.start()
         try:
@@ -139,17 +140,18 @@ async def _serve(
     state = ControlPlaneState(
         pipeline.source.name, compiled, nodes, rollout, observations, endpoints, events
     )
-    listener = listen(settings.http)
+    xds, http = options.addresses(settings)
+    listener = listen(http)
     api = operations(state, Configs(pipeline.applier, events), events, explainer)
     guard = admin_guard(settings, lambda: state.config.control_plane, options.names_below)
     app = application(api, guard, StateCollector(state, nodes))
     envoy = AdminSource(started.envoy.admin, state.fleet.endpoint_count)
-    admin = create_http_server(app, settings.http, max_requests=MAX_HTTP_REQUESTS)
+    admin = create_http_server(app, http, max_requests=MAX_HTTP_REQUESTS)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await server.report_serving()
-    log.info("xDS on %s, HTTP on %s", settings.xds, settings.http)
+    log.info("xDS on %s, HTTP on %s", xds, http)
     pipeline.follower.log_valid(compiled)
     tasks = [
         asyncio.create_task(rollout.run()),

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sluice.config import ConfigError
+from sluice.config import ConfigError, Problem
+from sluice.config.addresses import is_local, split_host_port
+from sluice.config.gateway import ControlPlane
 from sluice.config.reader import ConfigReader
 from xds.apply import FILE_AUTHOR, draft, file_origin, revision_name
 from xds.sources.file import ConfigFile
@@ -23,13 +25,15 @@ class StartOptions:
     `config`: the config file; with a store, what an empty store begins with. `store`: the store;
     None: the config is a file. `watch`: a file whose edits become revisions. `directory`: where the
     files are that a config names; None: the folder of `watch` or `config`, else the working
-    directory.
+    directory. `xds` and `http`: where this control plane listens; None: as `control_plane` says.
     """
 
     config: Path | None
     store: str | None = None
     watch: Path | None = None
     directory: Path | None = None
+    xds: str | None = None
+    http: str | None = None
 
     @property
     def file(self) -> Path | None:
@@ -41,6 +45,20 @@ class StartOptions:
         """The folder that file names in a config are relative to."""
         file = self.watch or self.config
         return self.directory or (Path() if file is None else file.parent)
+
+    def addresses(self, configured: ControlPlane) -> tuple[str, str]:
+        """Where the xDS and the HTTP server listen. Raises ConfigError.
+
+        An option must not open to other machines what the config keeps on this one.
+        """
+        chosen = self.xds or configured.xds, self.http or configured.http
+        for option, address, of_config in zip(
+            ("xds", "http"), chosen, (configured.xds, configured.http), strict=True
+        ):
+            if _is_local(of_config) and not _is_local(address):
+                message = f"other machines can reach {address}: write it in control_plane.{option}"
+                raise ConfigError([Problem("", 0, f"--{option}", message)])
+        return chosen
 
 
 _FIRST_REASON: Final = "the first config of the store"
@@ -100,7 +118,7 @@ def _watched(options: StartOptions, path: Path, head: Revision, known: str | Non
     except ConfigError as error:
         log.error("config %s is not valid and changes nothing:\n%s", path, error)
         return FirstConfig(_of_head(head, options), head, file=file)
-    if loaded.text == known:
+    if loaded.text in (known, head.text):
         return FirstConfig(_of_head(head, options), head, file=file)
     edited = draft(
         loaded.text, loaded.policy.version, FILE_AUTHOR, _MISSED_REASON, file_origin(path)
@@ -124,3 +142,7 @@ async def _last_text(store: Store, origin: str) -> str | None:
             return None if revision is None else revision.text
         before = infos[-1].number
     return None
+
+
+def _is_local(address: str) -> bool:
+    return is_local(split_host_port(address)[0])

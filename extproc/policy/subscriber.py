@@ -11,6 +11,7 @@ import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from itertools import cycle
 
 from google.protobuf.message import DecodeError
 
@@ -53,6 +54,9 @@ class _Accepted:
 async def follow(address: str, node: Node, apply: Apply, sleep: Sleep = asyncio.sleep) -> None:
     """Subscribe, and subscribe again whenever the stream ends. Runs until it is cancelled.
 
+    `address` may have the addresses of several control planes, separated by commas. The next one is
+    tried when a stream ends or cannot be opened.
+
     `sleep` waits between attempts, for `MIN_BACKOFF` to `MAX_BACKOFF` seconds.
 
     Raises ValueError for an invalid address.
@@ -82,9 +86,11 @@ async def _handled_responses(
 ) -> AsyncGenerator[None]:
     """Open a new stream whenever the last one has ended. Yields after each ACK or NACK."""
     accepted = _Accepted()
+    addresses = cycle(address.split(","))
     backoff, waited = MIN_BACKOFF, 0.0
     logged = (logging.NOTSET, "")
     while True:
+        address = next(addresses)
         try:
             async with aclosing(_stream(address, node, apply, accepted)) as stream:
                 async for _ in stream:

@@ -9,6 +9,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable
+from itertools import cycle
 from typing import Final, NoReturn
 
 from google.protobuf.message import DecodeError
@@ -50,9 +51,12 @@ class TrafficReporter:
         self._unconfirmed: Report | None = None
         self._since = self._next_since = clock()
 
-    async def run(self, address: str) -> NoReturn:
-        """Report, and connect again whenever the stream ends, until cancelled."""
-        while True:
+    async def run(self, addresses: str) -> NoReturn:
+        """Report, and connect again whenever the stream ends, until cancelled.
+
+        `addresses` of control planes are separated by commas. One of them gets the reports.
+        """
+        for address in cycle(addresses.split(",")):
             try:
                 call = await open_call(address, OBSERVATIONS, LIMITS)
                 try:
@@ -63,6 +67,7 @@ class TrafficReporter:
                 # The subscriber to the policy logs why the control plane does not respond.
                 log.debug("reports to the control plane %s: %s", address, error)
             await asyncio.sleep(REPORT_INTERVAL)
+        raise AssertionError("a cycle does not end")
 
     async def _report(self, call: ClientCall) -> None:
         """Send reports on one stream until it ends."""

@@ -13,6 +13,7 @@ from sluice.cli.files import write_demo
 from sluice.cli.gateway import config_argument, find_config, read_section, require_config
 from sluice.cli.numbers import seconds, whole_number
 from sluice.config import GatewayConfig
+from sluice.config.addresses import is_host_port
 from sluice.config.gateway import MAX_WORKERS, Callout, ControlPlane
 from sluice.config.load import CONFIG_VARIABLE
 from sluice.config.telemetry import MetricsEndpoint, Telemetry
@@ -39,7 +40,8 @@ def register(commands: Subcommands) -> None:
     gateway = command(
         commands, "up", _up, "run a whole gateway on this machine", ("extproc", "xds", "protos")
     )
-    config_argument(gateway, "config file")
+    config_argument(gateway, "config file; with --store, the first config of an empty store")
+    _store(gateway)
     gateway.add_argument(
         "--demo",
         action="store_true",
@@ -79,6 +81,21 @@ def _control_plane_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder that file names in a config are relative to; default: that of CONFIG or of "
         "the watched file, else the working directory",
     )  # fmt: skip
+    parser.add_argument(
+        "--xds", metavar="ADDRESS", type=_address,
+        help="address of the xDS server, for several control planes on one machine; default: "
+        "control_plane.xds",
+    )  # fmt: skip
+    parser.add_argument(
+        "--http", metavar="ADDRESS", type=_address,
+        help="address of the admin HTTP server; default: control_plane.http",
+    )  # fmt: skip
+
+
+def _address(text: str) -> str:
+    if not is_host_port(text):
+        raise argparse.ArgumentTypeError(f"write an address as host:port, not {text[:100]!r}")
+    return text
 
 
 def _store(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +111,8 @@ def _callout_arguments(parser: argparse.ArgumentParser) -> None:
     config_argument(parser, "config file with the defaults of the options")
     parser.add_argument(
         "--xds",
-        help=f"address of the xDS server; default: control_plane.xds, {defaults.control_plane.xds}",
+        help="addresses of the xDS servers, separated by commas; default: control_plane.replicas, "
+        f"else control_plane.xds, {defaults.control_plane.xds}",
     )
     parser.add_argument(
         "--address",
@@ -145,14 +163,16 @@ def _transport(parser: argparse.ArgumentParser) -> None:
 
 def _up(options: argparse.Namespace) -> int:
     config = find_config(options)
-    if config is None and not options.demo:
+    _check_store(options)
+    if config is None and not options.demo and options.store is None:
         raise UsageError(
             f"give a CONFIG, set {CONFIG_VARIABLE}, or use --demo to try the example models"
         )
     if options.faults and not options.demo:
         raise UsageError("--faults needs --demo")
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
-    config = config or _demo_config()
+    if options.demo:
+        config = config or _demo_config()
     try:
         started = UpOptions(
             config,
@@ -161,6 +181,7 @@ def _up(options: argparse.Namespace) -> int:
             options.envoy,
             options.transport,
             options.ready_timeout,
+            options.store,
         )
         asyncio.run(up(started))
     except StartError as error:
@@ -194,7 +215,9 @@ def _import_control_plane(_: argparse.Namespace) -> Callable[[argparse.Namespace
         _check_sources(options)
         needs_config = options.store is None and options.watch is None
         config = require_config(options) if needs_config else find_config(options)
-        started = StartOptions(config, options.store, options.watch, options.directory)
+        started = StartOptions(
+            config, options.store, options.watch, options.directory, options.xds, options.http
+        )
         return main(started, ServedExplainer())
 
     return start
@@ -202,11 +225,16 @@ def _import_control_plane(_: argparse.Namespace) -> Callable[[argparse.Namespace
 
 def _check_sources(options: argparse.Namespace) -> None:
     """Raises UsageError if the options do not say clearly where the config comes from."""
-    from xds.sources.store.open import check_store
-
     if options.watch is not None and options.config is not None:
         raise UsageError("give a CONFIG or --watch FILE, not both")
+    _check_store(options)
+
+
+def _check_store(options: argparse.Namespace) -> None:
+    """Raises UsageError if the name of the store is not valid."""
     if options.store is not None:
+        from xds.sources.store.open import check_store
+
         try:
             check_store(options.store)
         except ValueError as error:
@@ -224,7 +252,7 @@ def _callout(options: argparse.Namespace) -> int:
         WorkerSettings(
             index,
             address,
-            options.xds or config.control_plane.xds,
+            options.xds or ",".join(config.control_plane.xds_addresses),
             options.transport or "asyncio",
             callout.drain_timeout,
             callout.max_memory,

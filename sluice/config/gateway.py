@@ -113,12 +113,23 @@ class ControlPlane(Strict):
         "`http`, localhost and IP addresses are always allowed.",
     )
     xds: HostPort = Field("127.0.0.1:18000", description="Address of the xDS server (gRPC).")
+    replicas: tuple[HostPort, ...] = Field(
+        (),
+        max_length=16,
+        description="Addresses of the xDS servers of all control planes that share a store. Envoys "
+        "and workers connect to one of them, and to another one if it ends. Default: `xds`.",
+    )
     access: Access = Access()
     ack_timeout: PositiveDuration = Field(
         5.0,
         description="Time that a push waits for the ACK of a node. Then it continues without the "
         "ACK.",
     )
+
+    @property
+    def xds_addresses(self) -> tuple[str, ...]:
+        """The addresses to which Envoys and workers connect."""
+        return self.replicas or (self.xds,)
 
 
 MAX_WORKERS = 64

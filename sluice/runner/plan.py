@@ -26,19 +26,25 @@ DEMO_MODELS = frozenset({"sentiment", "digits", "echo"})
 _ANY_PORT = "127.0.0.1:0"
 
 
-def control_plane(config: GatewayConfig, path: Path) -> ProcessSpec:
+def control_plane(
+    config: GatewayConfig, path: Path | None, store: str | None = None
+) -> ProcessSpec:
     """The control plane: xDS server and admin HTTP server."""
-    argv = [*_python("sluice.cli"), "control-plane", str(path)]
+    argv = [*_python("sluice.cli"), "control-plane"]
+    if path is not None:
+        argv.append(str(path))
+    if store is not None:
+        argv += ["--store", store]
     listens = [config.control_plane.http, config.control_plane.xds]
     return ProcessSpec("control plane", argv, listens, _environment())
 
 
-def callout(config: GatewayConfig, path: Path, transport: str | None) -> ProcessSpec:
+def callout(config: GatewayConfig, directory: Path, transport: str | None) -> ProcessSpec:
     """The supervisor of the callout workers. A worker listens after it has received a policy."""
     telemetry = config.telemetry
     argv = [
         *_python("sluice.cli"), "callout",
-        "--xds", config.control_plane.xds,
+        "--xds", ",".join(config.control_plane.xds_addresses),
         "--address", config.callout.address,
         "--workers", str(config.callout.workers),
         "--drain-timeout", str(config.callout.drain_timeout),
@@ -49,7 +55,7 @@ def callout(config: GatewayConfig, path: Path, transport: str | None) -> Process
     for name in telemetry.metrics.allowed_hosts:
         argv += ["--metrics-allowed-host", name]
     if telemetry.profile is not None:
-        argv += ["--profile-secret", str(path.parent / telemetry.profile.secret_file)]
+        argv += ["--profile-secret", str(directory / telemetry.profile.secret_file)]
     if transport is not None:
         argv += ["--transport", transport]
     timeout = config.callout.drain_timeout + 2

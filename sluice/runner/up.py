@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from sluice.config import GatewayConfig
 from sluice.config.addresses import reachable
-from sluice.config.checked import load_checked
+from sluice.config.checked import check_files, load_checked
 from sluice.config.load import load
 from sluice.config.named_files import RUNS_HERE
 from sluice.config.policy import jwks_files
@@ -43,16 +43,23 @@ class StartError(Exception):
 class UpOptions:
     """Options of `sluice up`.
 
+    `config`: the config file; with a `store`, what an empty store begins with, or None.
     `faults`: whether clients of the example models may inject faults. `transport`: transport of the
     callout workers; None: the default. `ready_timeout`: seconds for all processes to become ready.
     """
 
-    config: Path
+    config: Path | None
     demo: bool = False
     faults: bool = False
     envoy: Path | None = None
     transport: str | None = None
     ready_timeout: float = READY_TIMEOUT
+    store: str | None = None
+
+    @property
+    def directory(self) -> Path:
+        """The folder that file names in the config are relative to."""
+        return Path() if self.config is None else self.config.parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +94,9 @@ async def up(options: UpOptions) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    if options.demo:
-        _ensure_keys(load(options.config), options.config.parent)
-    # The control plane logs the warnings.
-    config = load_checked(options.config, RUNS_HERE).config
+    if options.demo and options.config is not None:
+        _ensure_keys(load(options.config), options.directory)
+    config = await _read_config(options)
     with _private_folder() as directory:
         processes = _processes(options, config, directory)
         _check_addresses([process.spec for process in processes])
@@ -101,6 +107,32 @@ async def up(options: UpOptions) -> None:
         finally:
             for process in processes.in_stop_order():
                 await process.stop()
+
+
+async def _read_config(options: UpOptions) -> GatewayConfig:
+    """The config that the control plane will start with. It logs the warnings.
+
+    Raises ConfigError or StartError.
+    """
+    if options.store is None:
+        assert options.config is not None
+        return load_checked(options.config, RUNS_HERE).config
+    # Only here: the control plane's modules take long to import.
+    from xds.sources.store.open import open_store
+    from xds.sources.store.store import StoreError
+    from xds.start import StartOptions, first_config
+
+    try:
+        store = open_store(options.store)
+        try:
+            first = await first_config(StartOptions(options.config, options.store), store)
+        finally:
+            await store.close()
+    except StoreError as error:
+        raise StartError(str(error)) from error
+    loaded = first.reading.loaded
+    check_files(loaded.config, loaded.directory, RUNS_HERE, loaded.place)
+    return loaded.config
 
 
 @contextmanager
@@ -145,8 +177,8 @@ def _processes(options: UpOptions, config: GatewayConfig, directory: Path) -> _P
         raise StartError(str(error)) from error
     return _Processes(
         ChildProcess(models) if models else None,
-        ChildProcess(plan.callout(config, options.config, options.transport)),
-        ChildProcess(plan.control_plane(config, options.config)),
+        ChildProcess(plan.callout(config, options.directory, options.transport)),
+        ChildProcess(plan.control_plane(config, options.config, options.store)),
         ChildProcess(envoy),
     )
 
@@ -243,7 +275,10 @@ def _addresses(options: UpOptions, config: GatewayConfig) -> Iterator[tuple[str,
     yield "callout", ", ".join(config.callout.addresses())
     yield "metrics", _url(config.telemetry.metrics.address, path="/metrics")
     yield "Envoy admin", _url(config.envoy.admin)
-    yield "config", f"{options.config} (most changes take effect without a restart)"
+    yield (
+        "config",
+        f"{options.store or options.config} (most changes take effect without a restart)",
+    )
 
 
 def _url(address: str, scheme: str = "http", path: str = "") -> str:

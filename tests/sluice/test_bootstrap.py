@@ -64,3 +64,24 @@ def _text(address: dict[str, dict[str, object]]) -> str:
     if "pipe" in address:
         return str(address["pipe"]["path"])
     return "{address}:{port_value}".format(**address["socket_address"])
+
+
+@pytest.mark.parametrize(
+    ("control_plane", "expected", "kind"),
+    [
+        ({"xds": "10.0.0.1:18000"}, ["10.0.0.1"], "STATIC"),
+        ({"replicas": ["10.0.0.1:18000", "10.0.0.2:18000"]}, ["10.0.0.1", "10.0.0.2"], "STATIC"),
+        ({"replicas": ["a.internal:1", "10.0.0.2:1"]}, ["a.internal", "10.0.0.2"], "STRICT_DNS"),
+    ],
+)
+def test_envoy_knows_every_control_plane(
+    control_plane: dict[str, object], expected: list[str], kind: str
+) -> None:
+    config = GatewayConfig.model_validate({"control_plane": control_plane})
+    clusters = yaml.safe_load(render(config))["static_resources"]["clusters"]
+    (cluster,) = (each for each in clusters if each["name"] == "xds_cluster")
+    (group,) = cluster["load_assignment"]["endpoints"]
+    found = [
+        each["endpoint"]["address"]["socket_address"]["address"] for each in group["lb_endpoints"]
+    ]
+    assert (found, cluster["type"]) == (expected, kind)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sluice.config import ConfigError
+from sluice.config.gateway import ControlPlane
 from tests.redis_server import RedisServer
 from tests.xds.rollout.nodes_in_memory import native_envoy
 from xds.admin.status import ControlPlaneState
@@ -347,3 +348,12 @@ async def test_replicas_on_redis_follow_each_other_and_serve_on_without_redis(
         await two.until_in_force(3, "a", "c")
         await one.until_in_force(3, "a", "c")
     server.kill()
+
+
+def test_an_option_cannot_open_to_other_machines_what_the_config_does_not() -> None:
+    local = ControlPlane(xds="127.0.0.1:1", http="127.0.0.1:2")
+    assert StartOptions(None, xds="127.0.0.1:3").addresses(local) == ("127.0.0.1:3", "127.0.0.1:2")
+    with pytest.raises(ConfigError, match=r"--http: other machines can reach 0.0.0.0:4"):
+        StartOptions(None, http="0.0.0.0:4").addresses(local)
+    everywhere = ControlPlane(xds="0.0.0.0:1", http="127.0.0.1:2")
+    assert StartOptions(None, xds="0.0.0.0:3").addresses(everywhere)[0] == "0.0.0.0:3"

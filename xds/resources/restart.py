@@ -12,6 +12,7 @@ RESTART_KEYS: Final = (
     "control_plane.http",
     "control_plane.allowed_hosts",
     "control_plane.xds",
+    "control_plane.replicas",
     "control_plane.ack_timeout",
     *(f"envoy.{field}" for field in Envoy.model_fields if field != "runtime"),
     "callout.address",

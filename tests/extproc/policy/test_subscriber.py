@@ -133,6 +133,26 @@ async def test_a_worker_reconnects_to_a_control_plane_that_restarts(tmp_path: Pa
     task.cancel()
 
 
+async def test_a_worker_connects_to_another_control_plane_when_its_own_ends(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folders = [tmp_path_factory.mktemp(name) for name in ("one", "two")]
+    current_policy = CurrentPolicy()
+    async with control_plane(folders[1]) as two:
+        async with control_plane(folders[0]) as one:
+            addresses = f"{one.address},{two.address}"
+            task = asyncio.create_task(
+                follow(addresses, Node(id="callout-test-0"), awaitable(current_policy.apply))
+            )
+            one.publish(FIRST)
+            await one.accepted()
+        two.publish(SECOND)
+        await two.accepted()
+        task.cancel()
+    assert current_policy.current is not None
+    assert current_policy.current.version == SECOND.version
+
+
 async def test_a_worker_that_starts_first_waits_for_the_control_plane(tmp_path) -> None:
     current_policy = CurrentPolicy()
     async with following(f"unix:{tmp_path}/xds", current_policy.apply):

@@ -135,7 +135,7 @@ class EqualityGateway:
             ChildProcess(spec)
             for spec in (
                 ProcessSpec("model server", argv, [f"127.0.0.1:{self.model_port}"]),
-                plan.callout(self._started, self._directory / "gateway.yaml", None),
+                plan.callout(self._started, self._directory, None),
                 plan.envoy(self._started, None, self._directory),
             )
         ]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.store_kill import History, kill_one
 from xds.sources.store.sqlite import MAX_IN_MEMORY, SqliteStore
 from xds.sources.store.store import Draft, StoreError, StoreUnavailableError
 
@@ -156,3 +157,12 @@ async def test_a_store_in_memory_keeps_its_last_revisions() -> None:
     assert (await anext(changes)).number == 4
     await changes.aclose()
     await store.close()
+
+
+def test_no_revision_is_lost_or_half_written_when_the_process_is_killed(path: Path) -> None:
+    # `python -m bench.store_kill` does the same 200 times, at random moments.
+    history = History(path)
+    for wait in (0.0, 0.003, 0.01, 0.03):
+        kill_one(history, wait)
+        history.check()
+    assert len(history.reported) >= 4
