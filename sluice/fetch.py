@@ -9,7 +9,7 @@ import socket
 import ssl
 import threading
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +18,7 @@ _READ_SIZE = 1 << 16
 
 
 class TooLargeError(OSError):
-    """The body of the response is larger than allowed."""
+    """The response is larger than allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,14 @@ class Response:
 def is_success(status: int) -> bool:
     """Whether a status is 2xx."""
     return 200 <= status < 300
+
+
+class StatusError(Exception):
+    """A stream was requested, and the response has an error status."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(f"status {response.status}")
+        self.response = response
 
 
 class _AnyStatus(urllib.request.HTTPErrorProcessor):
@@ -121,6 +129,19 @@ class Fetch(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
             raise TimeoutError("no response in time")
         return response
 
+    def lines(self) -> Iterator[bytes]:
+        """The lines of a response that does not end. `timeout` bounds the silence between two.
+
+        `max_size` bounds a line. Raises StatusError, and as `run`.
+        """
+        with self._opener.open(self._request, timeout=self._timeout) as response:
+            if not is_success(response.status):
+                raise StatusError(self._read(response))
+            while line := response.readline(self._max_size + 1):
+                if len(line) > self._max_size:
+                    raise TooLargeError(f"a line has more than {self._max_size} bytes")
+                yield line
+
     def end(self) -> None:
         """End the request: a blocked read of its connection returns at once."""
         self._ended = True
@@ -150,18 +171,19 @@ class Fetch(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
 
     def _get(self) -> Response:
         with self._opener.open(self._request, timeout=self._timeout) as response:
-            body = bytearray()
-            complete = is_success(response.status)
-            while chunk := response.read1(min(_READ_SIZE, self._max_size + 1 - len(body))):
-                body += chunk
-                if len(body) > self._max_size and complete:
-                    raise TooLargeError(f"the response has more than {self._max_size} bytes")
-                if len(body) > self._max_size:
-                    break
-            if complete and response.length:
-                # `read1` does not check it. `length` is what is left of `content-length`.
-                raise http.client.IncompleteRead(bytes(body), response.length)
-            headers = {name.lower(): value for name, value in response.headers.items()}
-            return Response(
-                response.status, response.reason, bytes(body[: self._max_size]), headers
-            )
+            return self._read(response)
+
+    def _read(self, response: http.client.HTTPResponse) -> Response:
+        body = bytearray()
+        complete = is_success(response.status)
+        while chunk := response.read1(min(_READ_SIZE, self._max_size + 1 - len(body))):
+            body += chunk
+            if len(body) > self._max_size and complete:
+                raise TooLargeError(f"the response has more than {self._max_size} bytes")
+            if len(body) > self._max_size:
+                break
+        if complete and response.length:
+            # `read1` does not check it. `length` is what is left of `content-length`.
+            raise http.client.IncompleteRead(bytes(body), response.length)
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return Response(response.status, response.reason, bytes(body[: self._max_size]), headers)

@@ -66,17 +66,23 @@ def parser() -> argparse.ArgumentParser:
     # Imported late: in every callout worker, multiprocessing imports the script `sluice`, which
     # imports this module. Workers do not need the commands, which take memory.
     from sluice.cli import (
+        apply,
+        canary,
         completion,
         config,
         context,
         credentials,
+        events,
         explain,
         export,
         files,
+        get,
+        history,
         jwks,
         profile,
         run,
         status,
+        traffic,
     )
 
     root = Parser(
@@ -89,8 +95,8 @@ def parser() -> argparse.ArgumentParser:
         title="commands", metavar="COMMAND", required=True, parser_class=CommandParser
     )
     for module in (
-        files, run, status, explain, profile, context, config, export, credentials, jwks,
-        completion,
+        files, run, status, get, apply, history, canary, traffic, events, explain, profile,
+        context, config, export, credentials, jwks, completion,
     ):  # fmt: skip
         module.register(commands)
     return root

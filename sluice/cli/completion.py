@@ -5,13 +5,17 @@ from pathlib import Path
 
 from sluice.cli.commands import Subcommands, command
 
-_CONTEXTS = "$(sluice context list --names 2>/dev/null)"
-
-_NAMES = {
-    "bash": f'_sluice_contexts() {{ compgen -W "{_CONTEXTS}" -- "$1"; }}',
-    "zsh": f'_sluice_contexts() {{ compadd -- ${{(f)"{_CONTEXTS}"}} }}',
+_LISTS = {
+    "_sluice_contexts": "$(sluice context list --names 2>/dev/null)",
+    "_sluice_models": "$(sluice get models --names 2>/dev/null)",
 }
-"""Functions that complete names which change, by shell."""
+"""Functions that complete names which change, and the commands that list the names."""
+
+_FUNCTIONS = {
+    "bash": '{name}() {{ compgen -W "{names}" -- "$1"; }}\n',
+    "zsh": '{name}() {{ compadd -- ${{(f)"{names}"}} }}\n',
+}
+"""How such a function is written, by shell."""
 
 
 def register(commands: Subcommands) -> None:
@@ -22,7 +26,7 @@ def register(commands: Subcommands) -> None:
         _completion,
         "print the script that completes commands, options and values in a shell",
     )
-    completion.add_argument("shell", metavar="SHELL", choices=tuple(_NAMES), help="the shell")
+    completion.add_argument("shell", metavar="SHELL", choices=tuple(_FUNCTIONS), help="the shell")
 
 
 def _completion(options: argparse.Namespace) -> int:
@@ -30,7 +34,9 @@ def _completion(options: argparse.Namespace) -> int:
     import shtab
 
     _complete_values(options.root)
-    print(shtab.complete(options.root, shell=options.shell, preamble=_NAMES[options.shell]))
+    function = _FUNCTIONS[options.shell]
+    lists = "".join(function.format(name=name, names=names) for name, names in _LISTS.items())
+    print(shtab.complete(options.root, shell=options.shell, preamble=lists))
     return 0
 
 
@@ -44,5 +50,6 @@ def _complete_values(parser: argparse.ArgumentParser) -> None:
                 _complete_values(each)
         elif action.type is Path:
             action.complete = shtab.FILE  # type: ignore[attr-defined]
-        elif "--context" in action.option_strings or action.dest == "context":
-            action.complete = dict.fromkeys(_NAMES, "_sluice_contexts")  # type: ignore[attr-defined]
+        elif action.dest in ("context", "model"):
+            name = f"_sluice_{action.dest}s"
+            action.complete = dict.fromkeys(_FUNCTIONS, name)  # type: ignore[attr-defined]

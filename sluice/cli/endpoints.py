@@ -11,7 +11,8 @@ from sluice.http.client import Status
 MAX_ROWS = 100
 """Maximum endpoints that are printed for one Envoy. `--json` has all."""
 
-_STYLES: dict[str, Style] = {"healthy": "good", "unknown": "dim"}
+STYLES: dict[str, Style] = {"healthy": "good", "unknown": "dim", "draining": "warn"}
+"""Colours of the states; others are bad."""
 
 
 def endpoint_blocks(envoys: list[Status]) -> Iterator[Block]:
@@ -39,7 +40,7 @@ def endpoint_row(endpoint: Status) -> Row:
     """The row of an endpoint: address, cluster, state, time since when, and cause."""
     state = endpoint["state"]
     since = "-" if state == "unknown" else clock_time(endpoint["since"])
-    cell = Cell(state, _STYLES.get(state, "bad"))
+    cell = Cell(state, STYLES.get(state, "bad"))
     return Row((endpoint["address"], endpoint["cluster"], cell, since, endpoint["why"]))
 
 

@@ -115,7 +115,7 @@ def show_view(view: View) -> None:
         terminal().print(rendered(view))
         return
     for line in plain(view):
-        print(line)
+        print(line, flush=True)
 
 
 def show_note(text: str) -> None:
@@ -123,17 +123,17 @@ def show_note(text: str) -> None:
     print(printable(text, MAX_LINE), file=sys.stderr)
 
 
-def asks_a_person() -> bool:
+def at_terminal() -> bool:
     """Whether a person can answer a question of the command."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def terminal() -> "Console":
-    """The terminal at stdout. rich obeys NO_COLOR and the type of the terminal."""
+def terminal(*, stderr: bool = False) -> "Console":
+    """The terminal at stdout, or at stderr. rich obeys NO_COLOR and the type of the terminal."""
     # Imported late: most commands of scripts do not need it.
     from rich.console import Console
 
-    return Console(markup=False, highlight=False, emoji=False)
+    return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
 
 
 def rendered(view: View) -> "RenderableType":

@@ -147,7 +147,9 @@ def _callout(url: str) -> Status:
 def view(status: Status) -> Iterator[Block]:
     """The view of a status: version, error, nodes, endpoints, workers, breakers and key sets."""
     style: Style = "good" if status["in_sync"] and status["nodes"] else "warn"
-    yield Field("version", f"{status['version'] or 'none'} ({_progress(status)})", style)
+    revision = f", revision {status['revision']}" if status.get("revision") else ""
+    version = f"{status['version'] or 'none'}{revision}"
+    yield Field("version", f"{version} ({_progress(status)})", style)
     yield Field("config", status["config"])
     if status["error"] is not None:
         yield Field("error", "the latest change is not in force:", "bad")

@@ -62,17 +62,58 @@ def request(
     proxy of the environment is used for a server on another machine. It is never used for this
     machine: it would connect to its own loopback address.
     """
+    fetching = _fetching(url, timeout, maximum, method, body, headers, credentials, proxy=proxy)
+    with _answering():
+        return fetching.run()
+
+
+def stream_lines(
+    url: str,
+    silence: float,
+    maximum: int,
+    *,
+    headers: Mapping[str, str] | None = None,
+    credentials: Credentials = NO_CREDENTIALS,
+    proxy: bool = False,
+) -> Iterator[bytes]:
+    """The lines of a response that does not end.
+
+    `silence`: seconds between two lines. `maximum`: bytes of a line. Raises StatusError, and
+    as `request`.
+    """
+    fetching = _fetching(url, silence, maximum, "GET", None, headers, credentials, proxy=proxy)
+    with _answering():
+        yield from fetching.lines()
+
+
+def _fetching(
+    url: str,
+    timeout: float,
+    maximum: int,
+    method: str,
+    body: bytes | None,
+    headers: Mapping[str, str] | None,
+    credentials: Credentials,
+    *,
+    proxy: bool,
+) -> Fetch:
     by_proxy = proxy and not is_local(urlsplit(url).hostname or "")
     sent = {
         "user-agent": USER_AGENT, "accept": "*/*", **(headers or {}), **credentials.headers(url),
     }  # fmt: skip
     tls = credentials.tls(url)
-    try:
-        fetching = Fetch(
+    with _answering():
+        return Fetch(
             url, sent, timeout=timeout, max_size=maximum, proxies=None if by_proxy else {},
             method=method, body=body, tls=tls,
         )  # fmt: skip
-        return fetching.run()
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """The code in the block waits for an answer. Raises NoAnswerError."""
+    try:
+        yield
     except TooLargeError as error:
         raise UnexpectedAnswerError(f"answered, but {error}") from error
     except HTTPException as error:

@@ -339,11 +339,22 @@ def test_the_blocks_of_the_admin_api_work(reader: Reader) -> None:
 
 
 def test_the_blocks_about_commands_work(reader: Reader) -> None:
-    folder = reader.folder / "config"
-    with shell(reader.folder, {**reader.environment, "XDG_CONFIG_HOME": str(folder)}) as session:
+    work, folder = reader.folder / "demo", reader.folder / "config"
+    config = work / "gateway.yaml"
+    for port in range(reader.port + 24, reader.port + 19, -1):
+        # The models of the demo with the ports that stand for those of the page.
+        config.write_text(config.read_text().replace(f":{port}", f":{port + 1}"))
+    environment = {"XDG_CONFIG_HOME": str(folder), **reader.environment, **gateway_of(work)}
+    with shell(work, environment) as session:
+        session.run("sluice token --sub 1")  # creates the key set of the config
+        session.start("sluice control-plane gateway.yaml --store memory", "HTTP on")
         run_page("docs/commands.md", session, reader, nothing)
-    found = yaml.safe_load((folder / "sluice" / "contexts.yaml").read_text())
-    assert found["current"] == "production"
+        found = session.run("sluice history --output json")
+    assert [each["reason"] for each in json.loads(found)["revisions"]][:1] == [
+        "roll back to revision 1"
+    ]
+    contexts = yaml.safe_load((folder / "sluice" / "contexts.yaml").read_text())
+    assert contexts["current"] == "production"
 
 
 def gateway_of(folder: Path) -> Mapping[str, str]:

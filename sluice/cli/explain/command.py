@@ -34,7 +34,7 @@ from sluice.printable import printable
 MAX_LINE = 5000
 """Maximum characters of a printed line."""
 
-EXIT_REFUSED = ExitStatus.REFUSED
+EXIT_REFUSED = ExitStatus.CONFLICT
 """The gateway would refuse the request."""
 
 

@@ -1,15 +1,18 @@
 """`sluice export envoy` and `sluice export ratelimit`."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
+from sluice.cli.api import Api
 from sluice.cli.commands import Subcommands, UsageError, command, group
 from sluice.cli.export.rate_limit_service import service_configs
-from sluice.cli.gateway import config_argument, require_config
+from sluice.cli.gateway import config_argument, control_plane_option, require_config
 from sluice.cli.output import serialized, show_note
 from sluice.config.checked import LoadedConfig, load_checked
 from sluice.config.named_files import MAY_RUN_ELSEWHERE
+from sluice.config.rate_limit_service import RateLimitDomain
 from sluice.output import replace_file
 
 
@@ -36,6 +39,7 @@ def register(commands: Subcommands) -> None:
         "print the config of envoyproxy/ratelimit: one document for each domain of limits.domains",
     )  # fmt: skip
     config_argument(limits, "config of the gateway")
+    control_plane_option(limits)
     limits.add_argument(
         "--directory", metavar="FOLDER", type=Path,
         help="write one file for each domain into this folder, in which the service reads them",
@@ -71,11 +75,22 @@ def _envoy(options: argparse.Namespace) -> int:
     return 0
 
 
+def _domains(options: argparse.Namespace) -> Mapping[str, RateLimitDomain]:
+    """The domains of the gateway that an option names, else those of the config file."""
+    if options.control_plane is None and options.context is None:
+        return _load(options).config.limits.domains
+    api = Api.of(options)
+    found = api.get("limits", defaults=False)
+    with api.reading():
+        domains = found.get("domains", {}).items()
+        return {name: RateLimitDomain.model_validate(each) for name, each in domains}
+
+
 def _rate_limits(options: argparse.Namespace) -> int:
-    domains = _load(options).config.limits.domains
+    domains = _domains(options)
     if not domains:
         raise UsageError(
-            f"{require_config(options)} has no limits.domains",
+            "the config has no limits.domains",
             hint="`sluice docs limits` says how to configure the rate limit service",
         )
     configs = service_configs(domains)

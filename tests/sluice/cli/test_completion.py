@@ -6,8 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from sluice.cli import main
+from sluice.http.server import serve_in_thread
 
 _COMPLETE = """
 source "$1"; shift
@@ -67,6 +72,22 @@ def test_names_of_contexts_are_completed(
         assert main(["context", "add", name, "http://127.0.0.1:1"]) == 0
     assert completed(script, "status", "--context", "pr") == ["prod", "preview"]
     assert completed(script, "context", "use", "l") == ["lab"]
+
+
+def test_names_of_models_are_completed(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def models(_: Request) -> Response:
+        listed = [
+            {"name": name, "type": None, "stable": "v1", "versions": ["v1"], "canaries": []}
+            for name in ("digits", "sentiment")
+        ]
+        return JSONResponse({"models": listed})
+
+    app = Starlette(routes=[Route("/v1/models", models)])
+    with serve_in_thread(app, "127.0.0.1:0", max_requests=5) as address:
+        file = script.parent / "gateway.yaml"
+        file.write_text(f"control_plane: {{http: '{address}'}}")
+        monkeypatch.setenv("SLUICE_CONFIG", str(file))
+        assert completed(script, "get", "model", "dig") == ["digits"]
 
 
 def test_the_script_of_zsh_completes_the_same_commands(

@@ -175,4 +175,4 @@ def test_a_config_without_domains_is_an_error(
     file = tmp_path / "gateway.yaml"
     file.write_text("{}")
     assert main(["export", "ratelimit", str(file)]) == 2
-    assert "has no limits.domains\nhint: " in capsys.readouterr().err
+    assert "the config has no limits.domains\nhint: " in capsys.readouterr().err

@@ -1,12 +1,10 @@
 """What commands print: tables for people at a terminal, plain columns and data elsewhere."""
 
 import json
-import os
-import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,37 +17,9 @@ from starlette.routing import Route
 from sluice.cli import main
 from sluice.cli.output import Cell, Field, Line, Row, Table, plain, serialized
 from sluice.http.server import serve_in_thread
+from tests.terminal import Terminal
 
 HOSTILE = "a\x1b]0;owned\x07\u202eb"
-
-
-class Terminal:
-    """A command whose stdin, stdout and stderr are a terminal."""
-
-    def __init__(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
-        self._terminal, child = pty.openpty()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "sluice.cli", *arguments],
-            stdin=child, stdout=child, stderr=child,
-            env={**os.environ, "TERM": "xterm", "COLUMNS": "120", **(environment or {})},
-        )  # fmt: skip
-        os.close(child)
-        self.output = ""
-
-    def read(self, enough: Callable[[str], bool] = lambda _: False) -> str:
-        """The output until it is enough, or until the command ends."""
-        while not enough(self.output):
-            try:
-                self.output += os.read(self._terminal, 65536).decode()
-            except OSError:  # the command has ended
-                break
-        return self.output
-
-    def end(self) -> int:
-        """The exit status."""
-        self.read()
-        os.close(self._terminal)
-        return self.process.wait(30)
 
 
 @pytest.fixture(autouse=True)

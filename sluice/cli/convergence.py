@@ -1,0 +1,215 @@
+"""Waits until all nodes have accepted a revision, and shows how far they are."""
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from sluice.cli.api import Api, Data
+from sluice.cli.commands import CommandError
+from sluice.cli.exit_status import ExitStatus
+from sluice.cli.numbers import seconds
+from sluice.cli.output import (
+    Block,
+    Cell,
+    Line,
+    Row,
+    Style,
+    Table,
+    plain,
+    rendered,
+    show_note,
+    terminal,
+)
+
+POLL_INTERVAL: Final = 0.25
+"""Seconds between two looks at the nodes."""
+
+TIMEOUT: Final = 60.0
+"""Seconds to wait by default."""
+
+STYLES: Final[dict[str, Style]] = {"ack": "good", "nack": "bad", "pending": "warn"}
+
+NODE_COLUMNS: Final = ("NODE", "KIND", "STATE", "VERSION", "LAG")
+
+MAX_SHOWN: Final = 20
+"""Nodes that are shown while the command waits. Of more, those that have not accepted yet."""
+
+_RECENT: Final = 20
+"""Newest revisions among which a rollback is looked for."""
+
+
+def add_wait_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of commands that can wait for the nodes."""
+    parser.add_argument(
+        "--wait", action="store_true",
+        help="wait until all nodes have accepted the config, and fail if one rejects it (NACK)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=seconds(0.0), default=TIMEOUT,
+        help="how long --wait waits; default: %(default)g",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look at the nodes has found. `in_force`: the awaited version is in force."""
+
+    in_force: bool
+    nodes: list[Data]
+
+    @property
+    def converged(self) -> bool:
+        """Whether all nodes have accepted the version."""
+        return self.in_force and all(node["state"] == "ack" for node in self.nodes)
+
+    @property
+    def progress(self) -> str:
+        """How many nodes are in each state."""
+        states = Counter(str(node["state"]) for node in self.nodes)
+        return ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "no node"
+
+
+def wait_for_nodes(api: Api, revision: int, version: str, timeout: float) -> int:
+    """Wait until all nodes have accepted a revision. Raises CommandError if they do not."""
+    end = time.monotonic() + timeout
+    with _display() as display:
+        while True:
+            began = time.monotonic()
+            look = _look(api, revision, version)
+            display.show(look)
+            if look.converged:
+                break
+            if time.monotonic() >= end:
+                raise CommandError(
+                    f"after {timeout:g} s, not all nodes have accepted revision {revision}: "
+                    f"{look.progress}",
+                    hint="`sluice status` shows the nodes",
+                    status=ExitStatus.TIMED_OUT,
+                )
+            # The status of many nodes is large, and costs the control plane time.
+            time.sleep(max(POLL_INTERVAL, time.monotonic() - began))
+    found = "no node is connected" if not look.nodes else f"accepted by {len(look.nodes)} nodes"
+    show_note(f"revision {revision} is in force, {found}")
+    return ExitStatus.OK
+
+
+def _look(api: Api, revision: int, version: str) -> Look:
+    """Raises CommandError if a node has rejected the version, or if another one replaced it."""
+    status, views = api.get("status"), api.get("nodes")
+    with api.reading():
+        for node in status["nodes"]:
+            for name, each in node["types"].items():
+                if each["nacked"] == version:
+                    raise _rejected(revision, f"node {node['id']}: {name}: {each['reason']}")
+        in_force = status["version"] == version and bool(status["in_sync"])
+        look = Look(in_force, list(views["nodes"]))
+        list(plain(node_table(look.nodes)))
+    if not in_force:
+        _check_history(api, revision)
+    return look
+
+
+def _check_history(api: Api, revision: int) -> None:
+    """Raises CommandError if the head of the history is a newer revision with other content."""
+    history = api.get("history", limit=_RECENT)
+    with api.reading():
+        newer = [each for each in history["revisions"] if each["revision"] > revision]
+        for each in newer:
+            if each["origin"] == "rollback" and each["author"] == "sluice":
+                raise _rejected(revision, str(each["reason"]))
+        if newer:
+            latest = max(int(each["revision"]) for each in newer)
+            raise CommandError(
+                f"revision {revision} is not in force: revision {latest} has replaced it",
+                hint="`sluice history` shows who changed the config",
+                status=ExitStatus.CONFLICT,
+            )
+
+
+def _rejected(revision: int, reason: str) -> CommandError:
+    return CommandError(
+        f"revision {revision} is rejected: {reason}",
+        hint="the last good config is in force; `sluice history` shows it, `sluice status` the "
+        "nodes",
+        status=ExitStatus.REJECTED,
+    )
+
+
+def node_table(nodes: list[Data]) -> Iterator[Block]:
+    """The nodes with the state in which they are."""
+    if not nodes:
+        yield Line("no node is connected", "warn")
+        return
+    rows = []
+    for node in nodes:
+        state = Cell(node["state"], STYLES.get(node["state"], ""))
+        lag = f"{node['lag']:.1f} s" if node["lag"] else "-"
+        cells = (node["id"], node["kind"], state, node["version"] or "none", lag)
+        rows.append(Row(cells, [str(node["reason"])] if node["reason"] else ()))
+    yield Table(NODE_COLUMNS, rows)
+
+
+def _progress_view(look: Look) -> Iterator[Block]:
+    """How far the nodes are, on one screen."""
+    few = len(look.nodes) <= MAX_SHOWN
+    shown = [node for node in look.nodes if few or node["state"] != "ack"]
+    if few or shown:
+        yield from node_table(shown[:MAX_SHOWN])
+    if not few:
+        yield Line(look.progress)
+
+
+class _Display(Protocol):
+    """Shows how far the nodes are, during a with block."""
+
+    def __enter__(self) -> "_Display": ...
+    def __exit__(self, *_: object) -> None: ...
+    def show(self, look: Look) -> None:
+        """Show what a look has found."""
+
+
+def _display() -> _Display:
+    return _LiveDisplay() if sys.stderr.isatty() else _LineDisplay()
+
+
+class _LiveDisplay:
+    """A table at the terminal that changes in place."""
+
+    def __init__(self) -> None:
+        from rich.live import Live
+
+        self._live = Live(
+            console=terminal(stderr=True), auto_refresh=False, vertical_overflow="ellipsis"
+        )
+
+    def __enter__(self) -> "_LiveDisplay":
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def show(self, look: Look) -> None:
+        self._live.update(rendered(_progress_view(look)), refresh=True)
+
+
+class _LineDisplay:
+    """A line for each progress."""
+
+    def __init__(self) -> None:
+        self._latest = ""
+
+    def __enter__(self) -> "_LineDisplay":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def show(self, look: Look) -> None:
+        if look.progress != self._latest:
+            self._latest = look.progress
+            show_note(f"nodes: {look.progress}")
