@@ -102,9 +102,11 @@ DEPENDENCIES = {
         " xds.events xds.protocol"
     ),
     "xds.apply": "sluice.config sluice.printable xds.resources xds.sources xds.sources.store",
+    "xds.static": "sluice.bootstrap sluice.config sluice.contract xds.protocol xds.resources",
+    "xds.strict": "sluice.config sluice.envoy_binary sluice.printable xds.resources xds.static",
     "xds.admin": (
-        "sluice.config sluice.contract sluice.http sluice.printable xds.apply xds.envoys"
-        " xds.events xds.protocol xds.resources xds.rollout xds.sources.store"
+        "sluice.config sluice.contract sluice.envoy_binary sluice.http sluice.printable xds.apply"
+        " xds.envoys xds.events xds.protocol xds.resources xds.rollout xds.sources.store xds.strict"
     ),
     "xds.rollbacks": "sluice.config xds.apply xds.resources xds.sources.store",
     "xds.watch": "sluice.config xds.apply xds.sources xds.sources.store",
@@ -115,8 +117,6 @@ DEPENDENCIES = {
         "sluice.config xds.admin xds.apply xds.events xds.follow xds.resources xds.rollbacks"
         " xds.rollout xds.sources xds.sources.endpoints xds.sources.store xds.start xds.watch"
     ),
-    "xds.static": "sluice.bootstrap sluice.config sluice.contract xds.protocol xds.resources",
-    "xds.strict": "sluice.config sluice.envoy_binary sluice.printable xds.resources xds.static",
     "xds.main": (
         "sluice.config sluice.http xds.admin xds.envoys xds.events xds.pipeline xds.protocol"
         " xds.resources xds.rollout xds.sources xds.sources.endpoints xds.sources.store xds.start"

@@ -14,6 +14,7 @@ from xds.admin.configs import (
     IF_MATCH,
     IF_NONE_MATCH,
     READ_ERRORS,
+    CheckQuery,
     Configs,
     Edit,
     Head,
@@ -46,16 +47,18 @@ class ConfigOperations:
             ),
             Operation(
                 "PATCH", "/v1/config", Role.OPERATOR, "Change a part of the config",
-                self._patch, ChangeResult, WriteQuery, patch("the config"), CHANGE_ERRORS, IF_MATCH,
+                self._patch, ChangeResult, WriteQuery, patch("the config"), CHANGE_ERRORS,
+                IF_MATCH,
             ),
             Operation(
-                "POST", "/v1/config/validate", Role.READER,
-                "Check a config without applying it", self._validate, Validation,
+                "POST", "/v1/config/validate", Role.READER, "Check a config without applying it",
+                self._validate, Validation, CheckQuery,
                 body=config, errors=CANDIDATE_ERRORS,
             ),
             Operation(
                 "POST", "/v1/config/diff", Role.READER,
-                "Compare a config with that of the last revision", self._diff, Difference,
+                "Compare a config with that of the last revision",
+                self._diff, Difference, CheckQuery,
                 body=config, errors=CANDIDATE_ERRORS,
             ),
         )  # fmt: skip
@@ -84,9 +87,10 @@ class ConfigOperations:
 
     async def _diff(self, call: Call) -> Difference:
         edit = _replacement(call)
+        assert isinstance(call.query, CheckQuery)
         async with self._configs.turn():
             head = await self._configs.head()
-            candidate = await self._configs.candidate(head, edit, lines=_has_lines(call))
+            candidate = await self._configs.candidate(head, edit, call.query, _has_lines(call))
         return Difference.of(candidate, head.revision.number)
 
 

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from sluice.config import ConfigError, GatewayConfig
 from sluice.config.render import render
+from sluice.envoy_binary import NoEnvoyError
 from xds.admin.changes import ChangeResult
 from xds.admin.conditions import conflict, entity_tag, expected_revision, is_unchanged
 from xds.admin.operations import JSON, YAML, Call, Query, accepted_type
@@ -22,6 +23,7 @@ from xds.admin.problems import ProblemError, Reason, invalid_config
 from xds.apply import Applier, Candidate, FileSourceError
 from xds.events import Events
 from xds.sources.store.store import ConflictError, Revision, StoreError
+from xds.strict import StrictCheckError, check_with_envoy
 
 MAX_WAITING: Final = 32
 """Changes that wait for others. Each holds its body, and a config takes a while to check."""
@@ -41,6 +43,7 @@ IF_NONE_MATCH: Final = {"If-None-Match": "The revision that the caller has: then
 CANDIDATE_ERRORS: Final = (
     Reason.INVALID_CONFIG,
     Reason.STORE_UNAVAILABLE,
+    Reason.STRICT_UNAVAILABLE,
     Reason.TOO_MANY_REQUESTS,
 )
 CHANGE_ERRORS: Final = (Reason.FILE_SOURCE, Reason.CONFLICT, *CANDIDATE_ERRORS)
@@ -53,7 +56,13 @@ class ReadQuery(Query):
     defaults: bool = Field(True, description="Whether keys that the config does not set are shown.")
 
 
-class WriteQuery(Query):
+class CheckQuery(Query):
+    """How a config is checked."""
+
+    strict: bool = Field(False, description="Let the real Envoy check the config too.")
+
+
+class WriteQuery(CheckQuery):
     """How a change is made."""
 
     dry_run: bool = Field(False, description="Check the change, and do not make it.")
@@ -124,9 +133,7 @@ class Configs:
                 head = await self.head()
                 number = head.revision.number
                 expected_revision(call.header("if-match"), number)
-                candidate = await self.candidate(
-                    head, edit, lines=lines, allow_disruption=query.allow_disruption
-                )
+                candidate = await self.candidate(head, edit, query, lines)
                 if query.dry_run or candidate.text == head.text:
                     return _result(candidate, number, dry_run=query.dry_run)
                 try:
@@ -148,18 +155,21 @@ class Configs:
                 return _result(candidate, revision.number, dry_run=False)
         raise conflict(newer)
 
-    async def candidate(
-        self, head: Head, edit: Edit, *, lines: bool, allow_disruption: bool = False
-    ) -> Candidate:
+    async def candidate(self, head: Head, edit: Edit, query: CheckQuery, lines: bool) -> Candidate:
         """A checked candidate. Raises ProblemError."""
         try:
             text = await asyncio.to_thread(edit, head)
             with store_problems():
                 return await self.applier.check(
-                    text, base=head.revision, allow_disruption=allow_disruption
+                    text,
+                    base=head.revision,
+                    checks=(check_with_envoy,) if query.strict else (),
+                    allow_disruption=isinstance(query, WriteQuery) and query.allow_disruption,
                 )
         except ConfigError as error:
             raise invalid_config(error, lines=lines) from None
+        except (NoEnvoyError, StrictCheckError) as error:
+            raise ProblemError(Reason.STRICT_UNAVAILABLE, str(error)) from None
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:

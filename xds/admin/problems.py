@@ -37,6 +37,7 @@ class Reason(StrEnum):
     INTERNAL_ERROR = "internal_error"
     CALLOUT_UNAVAILABLE = "callout_unavailable"
     EXPLAIN_UNAVAILABLE = "explain_unavailable"
+    STRICT_UNAVAILABLE = "strict_unavailable"
     TOO_MANY_REQUESTS = "too_many_requests"
     STORE_UNAVAILABLE = "store_unavailable"
 
@@ -73,6 +74,9 @@ REASONS: Final[Mapping[Reason, tuple[int, str]]] = {
     Reason.CALLOUT_UNAVAILABLE: (502, "The callout does not answer, so its state is not known."),
     Reason.EXPLAIN_UNAVAILABLE: (
         503, "The control plane runs without the package `extproc`, which explains decisions."
+    ),
+    Reason.STRICT_UNAVAILABLE: (
+        503, "The real Envoy cannot check the config: it is not installed here, or gave no verdict."
     ),
     Reason.TOO_MANY_REQUESTS: (503, "Too many requests are in progress; try again later."),
     Reason.STORE_UNAVAILABLE: (503, "The store of the history does not respond; try again later."),

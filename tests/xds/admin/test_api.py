@@ -458,3 +458,24 @@ def test_a_config_file_is_changed_only_by_its_edits(tmp_path: Path) -> None:
         problem(api.send("POST", "/v1/rollback", {"revision": 1}), 409, "file_source")
         problem(api.send("POST", "/v1/explain", {"path": "/"}), 503, "explain_unavailable")
         problem(api.get("/v1/breakers"), 502, "callout_unavailable")
+
+
+def test_the_real_envoy_checks_a_config(
+    api: Plane, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert api.patch(f"{DIGITS}?strict=true&dry_run=true", {"timeout": "5s"}).status_code == 200
+    checked = api.send("POST", "/v1/config/validate?strict=true", TEXT, "yaml")
+    assert checked.status_code == 200
+    envoy = tmp_path / "envoy"
+    envoy.write_text(
+        "#!/bin/sh\necho \"error initializing configuration 'x': no such filter\" >&2; exit 1\n"
+    )
+    envoy.chmod(0o755)
+    monkeypatch.setattr("xds.strict.find_envoy", lambda: envoy)
+    before = head(api)
+    refused = api.patch(f"{DIGITS}?strict=true", {"timeout": "5s"})
+    assert "no such filter" in problem(refused, 422, "invalid_config")["detail"]
+    envoy.unlink()
+    gone = api.patch(f"{DIGITS}?strict=true", {"timeout": "5s"})
+    problem(gone, 503, "strict_unavailable")
+    assert head(api) == before
