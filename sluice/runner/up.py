@@ -24,7 +24,12 @@ from sluice.output import replace_file, write_error
 from sluice.runner import plan
 from sluice.runner.envoy import wait_for_callout
 from sluice.runner.process import ChildExitedError, ChildProcess, ProcessSpec, is_free
-from sluice.runner.waiting import ConfigRejectedError, wait_for_rejection, waits_for
+from sluice.runner.waiting import (
+    ConfigRejectedError,
+    wait_for_acceptance,
+    wait_for_rejection,
+    waits_for,
+)
 
 log = logging.getLogger(__name__)
 
@@ -236,6 +241,7 @@ async def _start_in_order(processes: _Processes, config: GatewayConfig) -> None:
             await process.start()
         await asyncio.gather(*(process.wait_until_ready() for process in group))
     await wait_for_callout(config.envoy.admin, config.callout.workers)
+    await wait_for_acceptance(config)
     for process in processes:
         process.keep_running()
 

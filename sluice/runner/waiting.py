@@ -36,6 +36,21 @@ async def wait_for_rejection(config: GatewayConfig) -> NoReturn:
         await asyncio.sleep(POLL_INTERVAL)
 
 
+async def wait_for_acceptance(config: GatewayConfig) -> None:
+    """Wait until each node has accepted the resources that it has got.
+
+    Another process may have taken the port of the listener at the last moment. It answers there, so
+    only Envoy's answer to the control plane says whether Envoy listens.
+    """
+    while True:
+        nodes = (await _status(config.control_plane.http)).get("nodes", ())
+        types = [each for node in nodes for each in node["types"].values()]
+        listening = any("listeners" in node["types"] for node in nodes)
+        if listening and all(each["in_sync"] for each in types):
+            return
+        await asyncio.sleep(POLL_INTERVAL / 10)
+
+
 async def waits_for(processes: Iterable[ChildProcess], config: GatewayConfig) -> list[str]:
     """The parts of the gateway that are not ready, one in a line, and the control plane's error."""
     names = _names(config)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from sluice.envoy_binary import find_envoy
 from tests.certificates import certificate, private_key
 from tests.integration.gateway import Gateway, base_config, free_ports, jwks, running
 
@@ -103,3 +104,32 @@ def test_a_start_prints_addresses_that_clients_can_use() -> None:
     for name, number in (("gateway", port), ("Envoy admin", admin)):
         line = f"  {name:<14} http://127.0.0.1:{number} (listens on 0.0.0.0:{number})\n"
         assert line in printed
+
+
+SQUATTER = """\
+import os, pathlib, socket, time
+
+parent = os.getppid()
+server = socket.create_server(({host!r}, {port}))
+pathlib.Path({ready!r}).touch()
+while os.getppid() == parent:
+    time.sleep(0.1)
+"""
+"""Takes a port until its parent process ends."""
+
+
+def test_a_port_that_is_taken_at_the_last_moment_ends_the_start(
+    unstarted: Gateway, tmp_path: Path
+) -> None:
+    """Another process answers on the port of the listener. `sluice up` must not say ready."""
+    host, port = unstarted.config["listener"]["address"].split(":")
+    squatter, ready = tmp_path / "squatter.py", tmp_path / "ready"
+    squatter.write_text(SQUATTER.format(host=host, port=port, ready=str(ready)))
+    script = (
+        f"{sys.executable} {squatter} > /dev/null 2>&1 &\n"
+        f"while [ ! -e {ready} ]; do sleep 0.05; done\n"
+        f'exec {find_envoy()} "$@"'
+    )
+    error = start_error(unstarted, "--envoy", program(unstarted.directory, script))
+    assert "the gateway cannot start with this config: envoy rejects " in error
+    assert "Sluice is ready" not in error
