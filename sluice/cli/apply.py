@@ -5,7 +5,13 @@ import sys
 from pathlib import Path
 
 from sluice.cli.api import YAML, Api
-from sluice.cli.changes import Edit, change_blocks, change_if_confirmed, change_options
+from sluice.cli.changes import (
+    Edit,
+    change_blocks,
+    change_if_confirmed,
+    change_options,
+    strict_option,
+)
 from sluice.cli.commands import CommandError, Subcommands, command, read_argument
 from sluice.cli.exit_status import ExitStatus
 from sluice.cli.gateway import gateway_options
@@ -31,6 +37,7 @@ def register(commands: Subcommands) -> None:
     _file_option(compared)
     gateway_options(compared)
     output_option(compared)
+    strict_option(compared)
     compared.add_argument(
         "--exit-code", action="store_true",
         help=f"exit with {ExitStatus.DIFFERENT.value} if there are changes",
@@ -57,7 +64,8 @@ def _apply(options: argparse.Namespace) -> int:
 def _diff(options: argparse.Namespace) -> int:
     api = Api.of(options, _name(options.file))
     content = _read(options.file)
-    found = api.send("POST", "config", "diff", body=content, media_type=YAML)
+    query = {"strict": options.strict or None}
+    found = api.send("POST", "config", "diff", body=content, media_type=YAML, query=query)
     with api.reading():
         different = bool(found["changes"])
         blocks = list(change_blocks(found))

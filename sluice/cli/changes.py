@@ -40,6 +40,7 @@ class Edit:
             "dry_run": dry_run,
             "reason": options.reason,
             "allow_disruption": options.allow_disruption or None,
+            "strict": options.strict or None,
         }
         return api.send(
             self.method, *self.path, body=self.body, media_type=self.media_type, query=query,
@@ -56,6 +57,7 @@ def change_options(parser: argparse.ArgumentParser, *, asks: bool = False) -> No
         "--if-version", metavar="REVISION", type=whole_number(1, MAX_REVISION),
         help="change the config only if this revision is still the last one",
     )  # fmt: skip
+    strict_option(parser)
     parser.add_argument(
         "--allow-disruption", action="store_true",
         help="change the config also if this would cut off clients",
@@ -69,6 +71,14 @@ def change_options(parser: argparse.ArgumentParser, *, asks: bool = False) -> No
             help="do not ask; without a terminal, the command never asks",
         )  # fmt: skip
     add_wait_options(parser)
+
+
+def strict_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that has the real Envoy check a config."""
+    parser.add_argument(
+        "--strict", action="store_true",
+        help="let the Envoy beside the control plane check the config too",
+    )  # fmt: skip
 
 
 def change(api: Api, options: argparse.Namespace, edit: Edit) -> int:

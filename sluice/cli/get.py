@@ -105,6 +105,6 @@ def _endpoints(found: Data) -> Iterator[Block]:
 
 
 def _breakers(found: Data) -> Iterator[Block]:
-    yield from breaker_blocks(found)
     if not found["breakers"]:
         yield Line("no version has a breaker")
+    yield from (block for block in breaker_blocks(found) if block != Line())

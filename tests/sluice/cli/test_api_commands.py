@@ -14,10 +14,15 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from protos.discovery_pb2 import DiscoveryResponse
 from sluice.cli import main
 from sluice.cli.exit_status import ExitStatus
+from sluice.http.server import serve_in_thread
 from tests import plain_http
 from tests.integration.gateway import eventually, free_ports
 from tests.terminal import Terminal
@@ -177,6 +182,40 @@ def test_a_dry_run_changes_nothing(plane: ControlPlane, sluice: Commands, tmp_pa
         "not changed (dry run)" in sluice("drain", "digits/v1", "127.0.0.1:9001", "--dry-run").out
     )
     assert sluice.head == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path"),
+    [
+        (("diff", "-f", "FILE", "--strict"), "/v1/config/diff"),
+        (("apply", "-f", "FILE", "--strict", "--allow-disruption"), "/v1/config"),
+    ],
+)
+def test_the_options_of_a_check_are_sent(
+    arguments: tuple[str, ...],
+    path: str,
+    plane: ControlPlane,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    queries: list[dict[str, str]] = []
+
+    async def refuse(request: Request) -> Response:
+        queries.append(dict(request.query_params))
+        problem = {"reason": "strict_unavailable", "detail": "there is no Envoy here"}
+        return JSONResponse(problem, 503)
+
+    app = Starlette(routes=[Route(path, refuse, methods=["PUT", "POST"])])
+    with serve_in_thread(app, "127.0.0.1:0", max_requests=5) as address:
+        words = [str(plane.file) if word == "FILE" else word for word in arguments]
+        assert main([*words, "--control-plane", f"http://{address}"]) == ExitStatus.FAILED
+    error = capsys.readouterr().err
+    assert error.endswith(
+        "there is no Envoy here\n"
+        "hint: install Envoy beside the control plane, or leave out --strict\n"
+    )
+    (query,) = queries
+    assert query["strict"] == "true"
+    assert query.get("allow_disruption") == ("true" if arguments[0] == "apply" else None)
 
 
 def test_an_error_names_the_line_and_key_of_the_file(
