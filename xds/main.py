@@ -32,6 +32,7 @@ from xds.resources.envoy_versions import variant_of
 from xds.rollout.rollout import Rollout
 from xds.sources.endpoints.discovered import DiscoveredEndpoints
 from xds.sources.endpoints.file import EndpointFiles
+from xds.sources.endpoints.kubernetes import KubernetesServices
 from xds.sources.key_sets import FetchedKeySets
 from xds.sources.store.open import MEMORY, open_store
 from xds.sources.store.store import Store, StoreError
@@ -134,7 +135,7 @@ async def _serve(
     settings = started.control_plane
     key_sets = FetchedKeySets()
     rollout = Rollout(nodes, settings.ack_timeout, events=events)
-    endpoints = DiscoveredEndpoints([EndpointFiles(options.names_below)])
+    endpoints = DiscoveredEndpoints([EndpointFiles(options.names_below), KubernetesServices()])
     pipeline = await start_pipeline(options, store, first, rollout, key_sets, endpoints, events)
     compiled = pipeline.compiled
     state = ControlPlaneState(

@@ -1,11 +1,11 @@
 """The endpoints of a version: those that the config lists, and those that something else names."""
 
-from typing import Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from sluice.config.finding import WarningKind
-from sluice.config.values import FilePath, HostName, HostPort, Strict
+from sluice.config.values import FilePath, HostName, HostPort, Name, Strict
 
 MAX_ENDPOINTS: Final = 10_000
 """Maximum endpoints of one version."""
@@ -50,6 +50,16 @@ class DnsEndpoints(Strict):
         return Endpoint(address=f"{self.name}:{self.port}")
 
 
+class KubernetesEndpoints(Strict):
+    """The pods of a Kubernetes service (EndpointSlices). A pod that ends drains."""
+
+    service: Name
+    namespace: Name = "default"
+    port: Annotated[int, Field(ge=1, le=65535)] | Name = Field(
+        description="Name of the port of the service, or its number in the pods."
+    )
+
+
 class EndpointsFrom(Strict):
     """Where the endpoints of a version come from. Set exactly one key."""
 
@@ -60,8 +70,10 @@ class EndpointsFrom(Strict):
         "address and a port) and if needed `weight` and `drain`. New content takes effect at once.",
     )
 
+    kubernetes: KubernetesEndpoints | None = None
+
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
-        if (self.dns is None) == (self.file is None):
-            raise ValueError("set exactly one of dns and file")
+        if [self.dns, self.file, self.kubernetes].count(None) != 2:
+            raise ValueError("set exactly one of dns, file and kubernetes")
         return self

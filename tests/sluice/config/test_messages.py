@@ -42,6 +42,7 @@ _REQUIRED: dict[str, object] = {
     "private_key": "k",
     "rate": 1,
     "secret_file": "s",
+    "service": "s",
     "sha256": "1a" * 32,
     "shape": [1],
     "value": "x",

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from time import monotonic
 
 from sluice.config import GatewayConfig
 from sluice.config.endpoints import Endpoint, EndpointsFrom
@@ -14,6 +15,9 @@ from sluice.printable import printable
 from xds.sources.endpoints.source import EndpointSource, Found, NoEndpoints
 
 log = logging.getLogger(__name__)
+
+MAX_WAIT = 5.0
+"""Seconds after which a config waits for no further origin."""
 
 MAX_ERROR = 500
 """Characters of an error of a source that are kept."""
@@ -47,14 +51,17 @@ class DiscoveredEndpoints:
     async def find(self, config: GatewayConfig) -> Mapping[EndpointsFrom, Discovery]:
         """The endpoints of all origins of a config, so that a rollout has them from its begin.
 
-        Origins that are not followed yet are asked now, also those of a mere candidate.
+        Origins that are not followed yet are asked now, also those of a mere candidate. Those for
+        which there is no time have no endpoints until they are followed.
         """
-        found = {}
+        found, end = {}, monotonic() + MAX_WAIT
         for origin in _origins(config):
             if origin in self._known:
                 found[origin] = self._known[origin]
-            else:
+            elif monotonic() < end:
                 found[origin] = await asyncio.to_thread(self._ask, origin)
+            else:
+                found[origin] = Discovery(error="the source has not answered yet")
         return found
 
     def follow(self, found: Mapping[EndpointsFrom, Discovery]) -> None:
