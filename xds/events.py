@@ -39,6 +39,7 @@ class Events:
         self._kept: deque[Event] = deque(maxlen=capacity)
         self._last = 0
         self._emitted = asyncio.Event()
+        self._closed = False
 
     @property
     def last(self) -> int:
@@ -57,8 +58,13 @@ class Events:
         emitted, self._emitted = self._emitted, asyncio.Event()
         emitted.set()
 
+    def close(self) -> None:
+        """End all readers, after the events that they have not read yet."""
+        self._closed = True
+        self._emitted.set()
+
     async def after(self, number: int) -> AsyncGenerator[Event]:
-        """Every event above a number, in order. Waits for the next; does not end.
+        """Every event above a number, in order. Waits for the next, until `close`.
 
         Raises MissedError if the next event is no longer kept.
         """
@@ -70,5 +76,6 @@ class Events:
                 event = self._kept[number + 1 - self.oldest]
                 number = event.number
                 yield event
-            if number >= self._last:
-                await emitted.wait()
+            if self._closed:
+                return
+            await emitted.wait()

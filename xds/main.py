@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from sluice.config import ConfigError
@@ -154,23 +155,36 @@ async def _serve(
     await server.report_serving()
     log.info("xDS on %s, HTTP on %s", xds, http)
     pipeline.follower.log_valid(compiled)
+    serving = asyncio.create_task(admin.serve([listener]))
     tasks = [
+        serving,
         asyncio.create_task(rollout.run()),
         asyncio.create_task(pipeline.run(state, rollout)),
-        asyncio.create_task(admin.serve([listener])),
         asyncio.create_task(envoy.run(state.fleet.report)),
     ]
-    await _run_until(stop, tasks)
+
+    async def end_requests() -> None:
+        events.close()
+        admin.should_exit = True
+        await asyncio.wait([serving])
+
+    await _run_until(stop, tasks, end_requests)
     key_sets.close()
 
 
-async def _run_until(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
-    """Wait for the stop signal. If a task fails before the signal, raises its exception."""
+async def _run_until(
+    stop: asyncio.Event, tasks: list[asyncio.Task[None]], end: Callable[[], Awaitable[None]]
+) -> None:
+    """Wait for the stop signal, and call `end`. Then the tasks are cancelled.
+
+    If a task fails before the signal, raises its exception.
+    """
     stopped = asyncio.create_task(stop.wait())
     try:
         done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
+        await end()
     finally:
         for task in (stopped, *tasks):
             task.cancel()

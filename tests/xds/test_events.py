@@ -59,6 +59,19 @@ async def test_a_reader_falls_behind_while_it_reads() -> None:
         await anext(stream)
 
 
+async def test_readers_end_after_the_last_event() -> None:
+    events = Events()
+    waiting = asyncio.create_task(_all(events))
+    await asyncio.sleep(0)
+    events.emit("node")
+    events.close()
+    assert await waiting == await _all(events) == [1]
+
+
+async def _all(events: Events) -> list[int]:
+    return [event.number async for event in events.after(0)]
+
+
 async def test_each_reader_gets_every_event() -> None:
     events = Events()
     readers = [asyncio.create_task(read(events, 0, 2)) for _ in range(5)]
