@@ -38,10 +38,10 @@ def events(response: httpx.Response) -> Iterator[dict[str, str]]:
             fields[name] = value
 
 
-def emit(api: Plane, count: int) -> None:
+def emit(api: Plane, count: int, more: str = "") -> None:
     def run() -> None:
         for number in range(count):
-            api.events.emit("node", node=f"n{number}")
+            api.events.emit("node", node=f"n{number}{more}")
 
     api.loop.call_soon_threadsafe(run)
 
@@ -109,3 +109,18 @@ def test_streams_are_bounded_and_freed(api: Plane) -> None:
             return response.status_code == 200
 
     eventually(is_free)
+
+
+def test_a_reader_that_takes_no_data_is_disconnected(
+    api: Plane, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("xds.admin.stream.SEND_TIMEOUT", 0.2)
+    caplog.set_level("INFO", "xds.admin.stream")
+    host, _, port = api.address.partition(":")
+    with socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.connect((host, int(port)))
+        reader.sendall(b"GET /v1/events HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        assert b"200 OK" in reader.recv(1000)
+        emit(api, CAPACITY, "x" * 10_000)
+        eventually(lambda: "took no data, and is disconnected" in caplog.text)
