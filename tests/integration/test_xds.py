@@ -449,6 +449,37 @@ def test_envoy_may_use_every_transport(
         assert started.status()["error"] is None
 
 
+def test_an_envoy_gets_only_what_has_changed_while_the_control_plane_was_away(
+    tmp_path: Path, servers: list[str]
+) -> None:
+    def pushes() -> dict[str, str]:
+        text = plain_http.get(f"{started.http}/metrics").text
+        found = re.findall(r'^sluice_xds_pushes_total{type="(\w+)"} (\S+)', text, re.MULTILINE)
+        return {name: count for name, count in found if count != "0.0"}
+
+    def in_sync() -> bool:
+        nodes = started.nodes()
+        return bool(nodes) and "extensions" in nodes[0]["types"] and started.status()["in_sync"]
+
+    text = {"versions": {"v1": version(servers[0])}}
+    with plane(tmp_path, {"text": text, "other": text}) as started:
+        running, pool = started.processes[0], {"max_requests": 7}
+        for change, expected in (
+            ({}, set()),
+            # The changed cluster waits for its endpoints.
+            ({"text": {**text, "pool": pool}, "other": text}, {"clusters", "endpoints"}),
+        ):
+            running.terminate()
+            running.wait()
+            started.config["models"].update(change)
+            started.write()
+            running = started.start_control_plane()
+            eventually(in_sync, 30)
+            assert pushes() == dict.fromkeys(expected, "1.0")
+        assert started.dump("dynamic_warming_clusters") == []
+        assert started.get("/v2/models/text").status_code == 200
+
+
 def test_keys_of_the_runtime_reach_envoy_at_once(tmp_path: Path, servers: list[str]) -> None:
     def keys() -> int:
         text = plain_http.get(f"{started.admin}/stats?filter=^runtime.num_keys$").text

@@ -236,7 +236,10 @@ def _due(state: TypeState, known: _Known, resources: ResourceSet) -> Changes | N
     """What must be sent; None if nothing. It may be empty: a client waits for a first response."""
     subscription = state.subscription
     if known.resources is None:
-        return _first(subscription, known.versions, resources)
+        if WILDCARD in known.told:
+            return _first(subscription, {}, resources)
+        versions = {n: each for n, each in known.versions.items() if n not in known.told}
+        return _first(subscription, versions, resources)
     since = resources.changes_since(known.resources)
     if WILDCARD in known.told:
         everything = resources.everything.select(subscription).resources

@@ -116,6 +116,20 @@ def test_a_client_that_reconnects_gets_the_endpoints_of_the_clusters_that_have_c
     assert resources(endpoints) == ({"a"}, set())
 
 
+def test_endpoints_of_a_changed_cluster_follow_also_if_both_were_requested_before_the_config() -> (
+    None
+):
+    """A control plane that restarts gets the requests while it compiles its config."""
+    old = snapshot({"a": "1", "b": "1"}, {"a": "1", "b": "1"})
+    stream = DeltaStream()
+    stream.on_request(DeltaRequest(CDS, versions=versions(old, CDS)), now=0)
+    request = DeltaRequest(EDS, subscribe=("a", "b"), versions=versions(old, EDS))
+    stream.on_request(request, now=0)
+    assert sent(stream, EMPTY) == []
+    changed = snapshot({"a": "2", "b": "1"}, {"a": "1", "b": "1"}, "v2")
+    assert [resources(each) for each in sent(stream, changed)] == [({"a"}, set())] * 2
+
+
 def versions(published: Snapshot, each: resource_types.ResourceType) -> dict[str, str]:
     found = published.types[each].resources
     return {name: resource.version_text for name, resource in found.items()}
