@@ -11,6 +11,7 @@ from sluice.contract.headers import CONTENT_LENGTH
 from sluice.contract.names import Placement
 from sluice.contract.paths import OIP_PREFIX
 from sluice.explain.request import HttpRequest
+from sluice.explain.token_content import content_obstacle
 
 _BEARER = re.compile(rb"Bearer [!-<>-~]+")
 
@@ -60,4 +61,6 @@ def _obstacle(
         return ""
     if _BEARER.fullmatch(authorization) is None:
         return "authorization: it is not written as `Bearer TOKEN`"
-    return next((issuer_obstacle(each) for each in auth.issuers if each.issuer == issuer), "")
+    obstacles = {each.issuer: issuer_obstacle(each) for each in auth.issuers}
+    native = [each for each, obstacle in obstacles.items() if not obstacle]
+    return obstacles.get(issuer or "", "") or content_obstacle(authorization, issuer, native)
