@@ -1,6 +1,7 @@
 """Renders the bootstrap with which an Envoy connects to the control plane and the callout."""
 
 import json
+from pathlib import Path
 from string import Template
 
 from sluice.config import GatewayConfig
@@ -13,6 +14,8 @@ from sluice.contract.names import (
     RUNTIME_METADATA,
 )
 from sluice.data import data_path
+from sluice.envoy_identity import sds_files, token_filters, transport_socket
+from sluice.output import replace_file
 
 
 def max_connections(config: GatewayConfig, max_files: int) -> int:
@@ -24,10 +27,18 @@ def max_connections(config: GatewayConfig, max_files: int) -> int:
     return max(1, min(config.envoy.max_connections, max_files // 2))
 
 
-def render(config: GatewayConfig, node_id: str = "envoy", *, connections: int | None = None) -> str:
+def render(
+    config: GatewayConfig,
+    node_id: str = "envoy",
+    *,
+    connections: int | None = None,
+    directory: Path = Path(),
+) -> str:
     """The bootstrap in YAML; `node_id` identifies the Envoy in `sluice status`.
 
-    `connections` is the maximum number of client connections; None: that of the config.
+    `connections` is the maximum number of client connections; None: that of the config. File names
+    in the config are relative to `directory`. With `identity`, Envoy also needs the files that
+    `write_sds_files` writes.
     """
     admin_host, admin_port = split_host_port(config.envoy.admin)
     control_planes = config.control_plane.xds_addresses
@@ -46,11 +57,38 @@ def render(config: GatewayConfig, node_id: str = "envoy", *, connections: int | 
         "runtime_cluster": RUNTIME_CLUSTER,
         "callout_type": "STRICT_DNS" if any(map(needs_dns, workers)) else "STATIC",
         "callout_endpoints": [_endpoint(worker) for worker in workers],
+        **_identity(config, directory),
         "max_connections": connections or config.envoy.max_connections,
         "max_heap": config.envoy.max_heap,
     }
     # Values are JSON, which is valid YAML, so a value cannot add keys to the document.
     return template.substitute({key: json.dumps(value) for key, value in values.items()})
+
+
+def write_sds_files(config: GatewayConfig, directory: Path) -> list[Path]:
+    """Write the files of SDS that the bootstrap names. Returns their paths. Raises OSError."""
+    if config.identity is None:
+        return []
+    files = dict(sds_files(config.identity, directory))
+    for path, content in files.items():
+        replace_file(path, content)
+    return list(files)
+
+
+def _identity(config: GatewayConfig, directory: Path) -> dict[str, object]:
+    """TLS and credentials towards the control plane and the callout. `null` is no TLS."""
+    identity = config.identity
+    if identity is None:
+        return {"xds_filters": [], "xds_transport_socket": None, "callout_transport_socket": None}
+    server = identity.control_plane
+    has_tls = identity.mutual and not config.callout.address.startswith("unix:")
+    return {
+        "xds_filters": token_filters(identity, directory),
+        "xds_transport_socket": server and transport_socket(identity, directory, server.name),
+        "callout_transport_socket": transport_socket(identity, directory, identity.callout.name)
+        if has_tls
+        else None,
+    }
 
 
 def _endpoint(address: str) -> dict[str, object]:

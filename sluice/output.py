@@ -23,29 +23,29 @@ def create_private(path: Path, content: bytes) -> None:
         raise
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes, *, private: bool = False) -> None:
     """Write a file in one step, so that a process that watches it never reads a part of it.
 
-    A file with this content already is left alone. Raises OSError, also if the path is not that of
-    a file.
+    `private`: only this user can read it (0600). A file with this content already is left alone.
+    Raises OSError, also if the path is not that of a file.
     """
     if _has_content(path, content):
         return
     _create_folders(path.parent)
     try:
-        _write_and_rename(path, content)
+        _write_and_rename(path, content, 0o600 if private else 0o644)
     except OSError as error:
         # The user does not know the name of the temporary file.
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def _write_and_rename(path: Path, content: bytes) -> None:
+def _write_and_rename(path: Path, content: bytes, mode: int) -> None:
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
         temporary = Path(name)
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         temporary.replace(path)
     except BaseException:
         with suppress(FileNotFoundError):

@@ -28,13 +28,22 @@ DEPENDENCIES = {
     "sluice.state_changes": "",
     "sluice.protobuf_fields": "",
     "sluice.restart": "",
-    "sluice.http": "sluice.config sluice.contract sluice.fetch sluice.printable sluice.user_agent",
+    "sluice.tls": "",
+    "sluice.grpc_credentials": "sluice.tls",
+    "sluice.identity": "sluice.config sluice.tls",
+    "sluice.envoy_identity": "sluice.config",
+    "sluice.http": (
+        "sluice.config sluice.contract sluice.fetch sluice.printable sluice.tls sluice.user_agent"
+    ),
     "sluice.images": "sluice.config",
     "sluice.data": "",
     "sluice.output": "",
+    "sluice.certificates": "sluice.output",
     "sluice.demo": "sluice.data",
     "sluice.devkeys": "sluice.keys sluice.output",
-    "sluice.bootstrap": "sluice.config sluice.contract sluice.data",
+    "sluice.bootstrap": (
+        "sluice.config sluice.contract sluice.data sluice.envoy_identity sluice.output"
+    ),
     "sluice.envoy_binary": "",
     "extproc": "",
     "extproc.segments": "",
@@ -45,7 +54,8 @@ DEPENDENCIES = {
     "extproc.memory_budget": "",
     "extproc.problem": "sluice.contract",
     "extproc.transport": (
-        "extproc.framing extproc.memory_budget extproc.rpc extproc.segments sluice.user_agent"
+        "extproc.framing extproc.memory_budget extproc.rpc extproc.segments"
+        " sluice.grpc_credentials sluice.tls sluice.user_agent"
     ),
     "extproc.auth": "sluice.config sluice.contract sluice.keys sluice.printable",
     "extproc.convert": (
@@ -54,8 +64,8 @@ DEPENDENCIES = {
         " sluice.protobuf_fields"
     ),
     "extproc.policy": (
-        "extproc.auth extproc.convert extproc.rpc extproc.transport"
-        " protos sluice.config sluice.contract sluice.keys"
+        "extproc.auth extproc.convert extproc.rpc extproc.transport protos sluice.config"
+        " sluice.contract sluice.keys sluice.tls"
     ),
     "extproc.decision": (
         "extproc.auth extproc.convert extproc.memory_budget extproc.policy sluice.config"
@@ -65,7 +75,7 @@ DEPENDENCIES = {
     "extproc.breaker": "extproc.counter_table sluice.config sluice.contract",
     "extproc.telemetry": (
         "extproc.breaker extproc.counter_table extproc.decision extproc.policy extproc.rpc"
-        " protos sluice.config sluice.contract sluice.http"
+        " protos sluice.config sluice.contract sluice.http sluice.tls"
     ),
     "extproc.protection": (
         "extproc.breaker extproc.counter_table extproc.decision extproc.limits"
@@ -83,18 +93,23 @@ DEPENDENCIES = {
     "extproc.process": (
         "extproc.auth extproc.breaker extproc.convert extproc.counter_table extproc.limits"
         " extproc.memory_budget extproc.policy extproc.protection extproc.rpc extproc.services"
-        " extproc.services.ext_proc extproc.telemetry extproc.transport"
-        " protos sluice.config sluice.contract sluice.http sluice.restart sluice.state_changes"
+        " extproc.services.ext_proc extproc.telemetry extproc.transport protos sluice.config"
+        " sluice.contract sluice.http sluice.restart sluice.state_changes sluice.tls"
     ),
     "extproc.transport.__main__": "extproc.rpc extproc.services extproc.transport",
     "xds": "",
     "xds.events": "",
-    "xds.protocol": "protos sluice.contract sluice.printable sluice.protobuf_fields xds.events",
+    "xds.protocol": (
+        "protos sluice.contract sluice.grpc_credentials sluice.printable sluice.protobuf_fields"
+        " xds.events"
+    ),
+    "xds.identity": "sluice.config sluice.grpc_credentials sluice.identity sluice.tls xds.protocol",
     "xds.sources": "sluice.config sluice.keys",
     "xds.sources.endpoints": "sluice.config sluice.printable xds.sources",
     "xds.sources.store": "sluice.config xds.events xds.sources",
     "xds.resources": (
-        "protos sluice.config sluice.contract sluice.keys sluice.user_agent xds.protocol"
+        "protos sluice.config sluice.contract sluice.envoy_identity sluice.keys"
+        " sluice.user_agent xds.protocol"
     ),
     "xds.rollout": "sluice.contract xds.events xds.protocol xds.resources",
     "xds.envoys": (
@@ -118,8 +133,9 @@ DEPENDENCIES = {
         " xds.rollout xds.sources xds.sources.endpoints xds.sources.store xds.start xds.watch"
     ),
     "xds.main": (
-        "sluice.config sluice.http xds.admin xds.envoys xds.events xds.pipeline xds.protocol"
-        " xds.resources xds.rollout xds.sources xds.sources.endpoints xds.sources.store xds.start"
+        "sluice.config sluice.http sluice.identity xds.admin xds.envoys xds.events xds.identity"
+        " xds.pipeline xds.protocol xds.resources xds.rollout xds.sources xds.sources.endpoints"
+        " xds.sources.store xds.start"
     ),
     "examples": "protos",
 }

@@ -91,6 +91,12 @@ BASE: dict[str, Any] = {
     "control_plane": {
         "access": {"tokens": [{"name": "t", "role": "reader", "sha256": "5e" * 32}]},
     },
+    "identity": {
+        "ca": "ca.pem",
+        "control_plane": {"certificate": "cert.pem", "private_key": "key.pem"},
+        "callout": {"certificate": "cert.pem", "private_key": "key.pem"},
+        "envoy": {"certificate": "cert.pem", "private_key": "key.pem"},
+    },
     "telemetry": {"profile": {"secret_file": SECRET}},
     "listener": {"tls": {"certificate": "cert.pem", "private_key": "key.pem"}},
 }

@@ -9,9 +9,11 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 
-from sluice.config import ConfigError
+from sluice.config import ConfigError, GatewayConfig
 from sluice.http.server import create_http_server, listen
+from sluice.identity import control_plane_files
 from xds.admin.access import admin_guard
 from xds.admin.app import application, operations
 from xds.admin.configs import Configs
@@ -25,7 +27,9 @@ from xds.envoys.observations import Observations
 from xds.envoys.reports import ReportService
 from xds.envoys.worker_reports import WorkerReportReader
 from xds.events import Events
+from xds.identity import NodeIdentities, node_identities, xds_credentials
 from xds.pipeline import start_pipeline
+from xds.protocol.authorization import Authorization
 from xds.protocol.client_status import ClientStatusService
 from xds.protocol.nodes import Nodes
 from xds.protocol.server import Service, XdsServer
@@ -105,15 +109,16 @@ async def run(options: StartOptions, explainer: Explainer | None = None) -> None
         nodes = Nodes(time.time, variant_of, events)
         observations = Observations()
         observations.expect(partial(reporting_nodes, nodes))
-        readers = (LoadReportReader(), WorkerReportReader())
-        reports = [ReportService(observations, reader) for reader in readers]
-        services: list[Service] = [*reports, ClientStatusService(nodes)]
-        xds, _ = options.addresses(first.reading.loaded.config.control_plane)
-        server = XdsServer(nodes, xds, services)
+        served = _served(first.reading.loaded.config, options)
+        identities = node_identities(served, options.names_below)
+        server = _xds_server(served, options.names_below, nodes, observations, identities)
         # Nodes connect while the first config compiles.
         await server.start()
         try:
-            await _serve(options, store, first, nodes, server, observations, events, explainer)
+            await _serve(
+                options, store, first, served, nodes, server, observations, events, explainer,
+                identities,
+            )  # fmt: skip
         finally:
             await server.stop()
     finally:
@@ -121,15 +126,44 @@ async def run(options: StartOptions, explainer: Explainer | None = None) -> None
     log.info("stopped")
 
 
+def _served(started: GatewayConfig, options: StartOptions) -> GatewayConfig:
+    """The config of the start, with the addresses on which this process listens."""
+    xds, http = options.addresses(started.control_plane)
+    section = started.control_plane.model_copy(update={"xds": xds, "http": http})
+    return started.model_copy(update={"control_plane": section})
+
+
+def _xds_server(
+    served: GatewayConfig,
+    directory: Path,
+    nodes: Nodes,
+    observations: Observations,
+    identities: NodeIdentities | None,
+) -> XdsServer:
+    """The xDS server, with the services for reports and for operators."""
+    readers = (LoadReportReader(), WorkerReportReader())
+    reports = [ReportService(observations, reader) for reader in readers]
+    services: list[Service] = [*reports, ClientStatusService(nodes)]
+    return XdsServer(
+        nodes,
+        served.control_plane.xds,
+        services,
+        xds_credentials(served.identity, directory),
+        None if identities is None else Authorization(identities.role),
+    )
+
+
 async def _serve(
     options: StartOptions,
     store: Store,
     first: FirstConfig,
+    served: GatewayConfig,
     nodes: Nodes,
     server: XdsServer,
     observations: Observations,
     events: Events,
     explainer: Explainer | None,
+    identities: NodeIdentities | None,
 ) -> None:
     """Compile the first config, roll out its changes, and serve HTTP until a signal."""
     started = first.reading.loaded.config
@@ -142,13 +176,17 @@ async def _serve(
     state = ControlPlaneState(
         pipeline.source.name, compiled, nodes, rollout, observations, endpoints, events
     )
-    xds, http = options.addresses(settings)
+    if identities is not None:
+        identities.config = lambda: state.config
+    directory = options.names_below
+    xds, http = served.control_plane.xds, served.control_plane.http
     listener = listen(http)
     api = operations(state, Configs(pipeline.applier, events), events, explainer)
-    guard = admin_guard(settings, lambda: state.config.control_plane, options.names_below)
+    guard = admin_guard(served, lambda: state.config, directory)
     app = application(api, guard, StateCollector(state, nodes))
     envoy = AdminSource(started.envoy.admin, state.fleet.endpoint_count)
-    admin = create_http_server(app, http, max_requests=MAX_HTTP_REQUESTS)
+    tls = control_plane_files(started.identity, directory)
+    admin = create_http_server(app, http, max_requests=MAX_HTTP_REQUESTS, tls=tls)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

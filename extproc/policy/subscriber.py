@@ -10,7 +10,7 @@ import logging
 import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import cycle
 
 from google.protobuf.message import DecodeError
@@ -24,6 +24,7 @@ from sluice.config import PolicyDocument
 from sluice.config.policy import MAX_POLICY
 from sluice.contract.names import POLICY, POLICY_TYPE_URL
 from sluice.contract.paths import ADS_DELTA
+from sluice.tls import NO_CREDENTIALS, ClientCredentials
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,12 @@ Sleep = Callable[[float], Awaitable[object]]
 """Waits for a number of seconds."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Server:
+    address: str
+    credentials: ClientCredentials
+
+
 @dataclass(slots=True)
 class _Accepted:
     """The policy that was accepted last, and the versions of its resources."""
@@ -51,7 +58,13 @@ class _Accepted:
     versions: dict[str, str] = field(default_factory=dict)
 
 
-async def follow(address: str, node: Node, apply: Apply, sleep: Sleep = asyncio.sleep) -> None:
+async def follow(
+    address: str,
+    node: Node,
+    apply: Apply,
+    sleep: Sleep = asyncio.sleep,
+    credentials: ClientCredentials = NO_CREDENTIALS,
+) -> None:
     """Subscribe, and subscribe again whenever the stream ends. Runs until it is cancelled.
 
     `address` may have the addresses of several control planes, separated by commas. The next one is
@@ -61,11 +74,13 @@ async def follow(address: str, node: Node, apply: Apply, sleep: Sleep = asyncio.
 
     Raises ValueError for an invalid address.
     """
-    async for _ in _handled_responses(address, node, apply, sleep):
+    async for _ in _handled_responses(_Server(address, credentials), node, apply, sleep):
         pass
 
 
-async def fetch_policy(address: str, node: Node) -> PolicyDocument:
+async def fetch_policy(
+    address: str, node: Node, credentials: ClientCredentials = NO_CREDENTIALS
+) -> PolicyDocument:
     """The policy that the control plane serves; waits until there is one.
 
     Raises ValueError for an invalid address.
@@ -75,24 +90,25 @@ async def fetch_policy(address: str, node: Node) -> PolicyDocument:
     async def keep(policy: ReceivedPolicy) -> None:
         fetched.append(policy.document())
 
-    async with aclosing(_handled_responses(address, node, keep, asyncio.sleep)) as handled:
+    server = _Server(address, credentials)
+    async with aclosing(_handled_responses(server, node, keep, asyncio.sleep)) as handled:
         while not fetched:
             await anext(handled)
     return fetched[0]
 
 
 async def _handled_responses(
-    address: str, node: Node, apply: Apply, sleep: Sleep
+    servers: _Server, node: Node, apply: Apply, sleep: Sleep
 ) -> AsyncGenerator[None]:
     """Open a new stream whenever the last one has ended. Yields after each ACK or NACK."""
     accepted = _Accepted()
-    addresses = cycle(address.split(","))
+    addresses = cycle(servers.address.split(","))
     backoff, waited = MIN_BACKOFF, 0.0
     logged = (logging.NOTSET, "")
     while True:
-        address = next(addresses)
+        server = replace(servers, address=next(addresses))
         try:
-            async with aclosing(_stream(address, node, apply, accepted)) as stream:
+            async with aclosing(_stream(server, node, apply, accepted)) as stream:
                 async for _ in stream:
                     backoff, waited, logged = MIN_BACKOFF, 0.0, (logging.NOTSET, "")
                     yield
@@ -105,7 +121,7 @@ async def _handled_responses(
             reason = "the response is not a DeltaDiscoveryResponse"
         level = logging.INFO if waited < PATIENCE else logging.WARNING
         if (level, reason) != logged:
-            log.log(level, "control plane %s: %s; retrying", address, reason)
+            log.log(level, "control plane %s: %s; retrying", server.address, reason)
             logged = level, reason
         await sleep(backoff)
         waited += backoff
@@ -113,10 +129,10 @@ async def _handled_responses(
 
 
 async def _stream(
-    address: str, node: Node, apply: Apply, accepted: _Accepted
+    server: _Server, node: Node, apply: Apply, accepted: _Accepted
 ) -> AsyncGenerator[None]:
     """Run one stream; yields after each ACK or NACK."""
-    call = await open_call(address, ADS_DELTA, LIMITS)
+    call = await open_call(server.address, ADS_DELTA, LIMITS, server.credentials)
     request = DeltaDiscoveryRequest(type_url=POLICY_TYPE_URL, node=node)
     # The settings are sent again, which shows that the control plane responds.
     versions = {name: version for name, version in accepted.versions.items() if name != POLICY}
@@ -127,7 +143,7 @@ async def _stream(
         while (message := await call.receive()) is not None:
             response = DeltaDiscoveryResponse.FromString(message)
             if not connected:
-                log.info("control plane %s: connected", address)
+                log.info("control plane %s: connected", server.address)
                 connected = True
             request = await _acknowledge(response, apply, accepted)
             call.send(request.SerializeToString())

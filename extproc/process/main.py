@@ -58,7 +58,7 @@ def run(workers: Sequence[WorkerSettings], endpoint: EndpointSettings, hang_time
         evictions = metrics.counter(catalog.LIMIT_EVICTIONS)
         with (
             serve_budgets_in_thread(broker, evictions.add) if broker is not None else nullcontext(),
-            serve_in_thread(app, endpoint.address, max_requests=MAX_REQUESTS),
+            serve_in_thread(app, endpoint.address, max_requests=MAX_REQUESTS, tls=endpoint.tls),
             stop_signals() as stop,
         ):
             breakers = BreakerLog(table, time.monotonic())

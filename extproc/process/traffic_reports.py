@@ -22,6 +22,7 @@ from protos.base_pb2 import Node
 from protos.observations_pb2 import BreakerState, Received, Report
 from sluice.contract.paths import OBSERVATIONS
 from sluice.contract.traffic import REPORT_INTERVAL
+from sluice.tls import NO_CREDENTIALS, ClientCredentials
 
 log = logging.getLogger(__name__)
 
@@ -51,14 +52,16 @@ class TrafficReporter:
         self._unconfirmed: Report | None = None
         self._since = self._next_since = clock()
 
-    async def run(self, addresses: str) -> NoReturn:
+    async def run(
+        self, addresses: str, credentials: ClientCredentials = NO_CREDENTIALS
+    ) -> NoReturn:
         """Report, and connect again whenever the stream ends, until cancelled.
 
         `addresses` of control planes are separated by commas. One of them gets the reports.
         """
         for address in cycle(addresses.split(",")):
             try:
-                call = await open_call(address, OBSERVATIONS, LIMITS)
+                call = await open_call(address, OBSERVATIONS, LIMITS, credentials)
                 try:
                     await self._report(call)
                 finally:

@@ -53,10 +53,11 @@ from extproc.services.inspection import InspectionService
 from extproc.services.native_runtime import NativeRuntimeService
 from extproc.services.ratelimit import RateLimitService
 from extproc.telemetry.traffic import TrafficCounts
-from extproc.transport import TransportLimits, TransportName, serve
+from extproc.transport import Tls, TransportLimits, TransportName, serve
 from protos.base_pb2 import Node
 from sluice.contract.names import CALLOUT_AGENT, NODE_CLUSTER
 from sluice.contract.paths import EXT_AUTHZ, EXT_PROC
+from sluice.tls import NO_CREDENTIALS, ClientCredentials
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,11 @@ use any more."""
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """Settings of one worker. `drain_timeout` is in seconds, `max_memory` in bytes."""
+    """Settings of one worker. `drain_timeout` is in seconds, `max_memory` in bytes.
+
+    `tls`: TLS of the worker's server; None for a server without it. `xds_credentials`: those of the
+    worker at the xDS server.
+    """
 
     index: int
     address: str
@@ -81,6 +86,8 @@ class WorkerSettings:
     transport: TransportName
     drain_timeout: float
     max_memory: int
+    tls: Tls | None = None
+    xds_credentials: ClientCredentials = NO_CREDENTIALS
 
 
 def main(
@@ -173,7 +180,12 @@ class Worker:
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_reader(lifeline.fileno(), self._orphaned, lifeline)
         following = asyncio.create_task(
-            follow(self._settings.xds, _node(self._settings.index), self._apply)
+            follow(
+                self._settings.xds,
+                _node(self._settings.index),
+                self._apply,
+                credentials=self._settings.xds_credentials,
+            )
         )
         serving = asyncio.create_task(self._serve())
         background = [
@@ -203,7 +215,7 @@ class Worker:
             self._traffic,
             lambda: breaker_states(protection.breaker, protection.monotonic()),
         )
-        await reporter.run(self._settings.xds)
+        await reporter.run(self._settings.xds, self._settings.xds_credentials)
 
     def _orphaned(self, lifeline: Connection) -> None:
         # A closed pipe stays readable. Without `remove_reader`, the loop would call this endlessly.
@@ -234,6 +246,7 @@ class Worker:
                 max_send_queue=max(TransportLimits().max_send_queue, settings.max_memory),
             ),
             memory=self._memory,
+            tls=settings.tls,
         )
         self._telemetry.publisher.add_counters(
             "transport", partial(transport_counters, server.counters)

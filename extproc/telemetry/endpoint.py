@@ -7,7 +7,7 @@ profiles also need a shared secret.
 import hashlib
 import hmac
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from prometheus_client.registry import Collector
@@ -18,10 +18,14 @@ from starlette.routing import Route
 
 from extproc.telemetry.profile import ProfileError, Profiler
 from extproc.telemetry.status import CalloutStatus
+from sluice.config.access import Access
+from sluice.config.addresses import is_local, split_host_port
 from sluice.config.files import read_file
 from sluice.config.telemetry import MAX_PROFILE_SECRET, MIN_PROFILE_SECRET
+from sluice.http.access import AccessGuard, Role
 from sluice.http.hosts import HostGuard
 from sluice.http.metrics import metrics_endpoint
+from sluice.tls import TlsFiles
 
 MAX_REQUESTS = 20
 """Maximum concurrent requests."""
@@ -33,12 +37,17 @@ ALLOWED_HOSTS_KEY = "telemetry.metrics.allowed_hosts (--metrics-allowed-host)"
 class EndpointSettings:
     """Address of the server and further host names (lower case) of its status and profiles.
 
-    Without `secret_file` there are no profiles.
+    Without `secret_file` there are no profiles. `tls`: the certificate; None for a server without
+    TLS. `access`: who may read, with absolute file names. `own_name`: name in a certificate that
+    may also read.
     """
 
     address: str
     secret_file: Path | None = None
     allowed_hosts: tuple[str, ...] = ()
+    tls: TlsFiles | None = None
+    access: Access = field(default_factory=Access)
+    own_name: str | None = None
 
 
 def application(
@@ -65,13 +74,20 @@ def application(
             return PlainTextResponse(f"{error}\n", error.status)
         return Response(recorded.content, media_type=recorded.media_type)
 
-    guard = HostGuard(settings.address, settings.allowed_hosts, ALLOWED_HOSTS_KEY)
+    hosts = HostGuard(settings.address, settings.allowed_hosts, ALLOWED_HOSTS_KEY)
+    guard = AccessGuard(
+        lambda: settings.access,
+        Path(),
+        hosts,
+        trusted=is_local(split_host_port(settings.address)[0]),
+        own_name=settings.own_name,
+    )
     routes = [
-        Route("/metrics", metrics_endpoint(metrics)),
-        Route("/v1/status", guard.protect(status)),
+        Route("/metrics", guard.authorize(metrics_endpoint(metrics), Role.READER)),
+        Route("/v1/status", guard.protect(status, Role.READER)),
     ]
     if secret_file is not None:
-        routes.append(Route("/debug/profile", guard.protect(profile)))
+        routes.append(Route("/debug/profile", hosts.protect(profile)))
     return Starlette(routes=routes)
 
 

@@ -22,11 +22,12 @@ from extproc.transport.address import TcpAddress, UnixAddress, parse_address
 from extproc.transport.counters import Counters
 from extproc.transport.limits import TransportLimits
 from extproc.transport.tls import Tls
+from sluice.grpc_credentials import AuthContext, grpc_peer_names, server_credentials
 
 _STATUS = {status.value[0]: status for status in grpc.StatusCode}
 
 
-class _Context(Protocol):
+class _Context(AuthContext, Protocol):
     """The part of grpc.aio.ServicerContext that is used; grpcio has no type hints."""
 
     def invocation_metadata(self) -> Sequence[tuple[str, str | bytes]] | None: ...
@@ -177,8 +178,15 @@ def _exhausted(handler: Handler) -> None:
 
 
 class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no type hints
-    def __init__(self, services: Services, counters: Counters, memory: MemoryBudget) -> None:
+    def __init__(
+        self,
+        services: Services,
+        counters: Counters,
+        memory: MemoryBudget,
+        names: frozenset[str] | None,
+    ) -> None:
         self._services = services
+        self._names = names
         self._counters = counters
         self._memory = memory
 
@@ -191,6 +199,9 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no t
 
         async def behavior(_requests: object, context: _Context) -> None:
             try:
+                if self._names is not None and self._names.isdisjoint(grpc_peer_names(context)):
+                    context.set_code(grpc.StatusCode.PERMISSION_DENIED)
+                    return
                 await _GrpcioCall(context, self._counters, self._memory).run(factory)
             finally:
                 self._counters.streams_closed += 1
@@ -222,13 +233,16 @@ class GrpcioServer:
 
     async def start(self) -> str:
         server = grpc.aio.server(options=self._options())
-        server.add_generic_rpc_handlers((_Methods(self._services, self.counters, self._memory),))
+        names = None if self._tls is None else self._tls.client_names
+        server.add_generic_rpc_handlers(
+            (_Methods(self._services, self.counters, self._memory, names),)
+        )
         address = self._address
         try:
             if self._tls is None:
                 port = server.add_insecure_port(str(address))
             else:
-                port = server.add_secure_port(str(address), _credentials(self._tls))
+                port = server.add_secure_port(str(address), server_credentials(self._tls.files))
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}: {error}") from error
         await server.start()
@@ -262,11 +276,3 @@ class GrpcioServer:
             ("grpc.max_connection_idle_ms", int(limits.idle_timeout * 1000)),
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ]
-
-
-def _credentials(tls: Tls) -> grpc.ServerCredentials:
-    return grpc.ssl_server_credentials(
-        [(tls.key.read_bytes(), tls.certificate.read_bytes())],
-        root_certificates=None if tls.client_ca is None else tls.client_ca.read_bytes(),
-        require_client_auth=tls.client_ca is not None,
-    )

@@ -68,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     from sluice.cli import (
         apply,
         canary,
+        certs,
         completion,
         config,
         context,
@@ -96,7 +97,7 @@ def parser() -> argparse.ArgumentParser:
     )
     for module in (
         files, run, status, get, apply, history, canary, traffic, events, explain, profile,
-        context, config, export, credentials, jwks, completion,
+        context, config, export, credentials, certs, jwks, completion,
     ):  # fmt: skip
         module.register(commands)
     return root

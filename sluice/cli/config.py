@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sluice.bootstrap import render
+from sluice.bootstrap import render, write_sds_files
 from sluice.cli.commands import CommandError, Subcommands, command
 from sluice.cli.exit_status import ExitStatus
 from sluice.cli.gateway import config_argument, require_config
@@ -49,7 +49,8 @@ def register(commands: Subcommands) -> None:
         commands,
         "bootstrap",
         _bootstrap,
-        "print an Envoy bootstrap, for a file whose name ends in .yaml",
+        "print an Envoy bootstrap, for a file whose name ends in .yaml; with `identity`, also "
+        "write the files of identity.envoy.sds_folder",
     )
     config_argument(bootstrap, "config file")
     bootstrap.add_argument(
@@ -103,6 +104,9 @@ def _schema(_: argparse.Namespace) -> int:
 
 
 def _bootstrap(options: argparse.Namespace) -> int:
-    config = load(require_config(options))
-    print(render(config, options.node_id), end="")
+    file = require_config(options)
+    config = load(file)
+    for written in write_sds_files(config, file.parent):
+        print(f"wrote {written}, which Envoy needs", file=sys.stderr)
+    print(render(config, options.node_id, directory=file.parent), end="")
     return 0

@@ -45,12 +45,14 @@ def register(commands: Subcommands) -> None:
         help="algorithm of the signature; default: RS256 for RSA, else the algorithm of the key",
     )  # fmt: skip
     key = command(commands, "key", _key, "create an API key and print its config entry")
-    key.add_argument("name", metavar="NAME", type=_name, help="subject of requests with the key")
+    key.add_argument(
+        "name", metavar="NAME", type=valid_name, help="subject of requests with the key"
+    )
     admin = command(
         commands, "admin-token", _admin_token,
         "create a token for the admin HTTP server and print its config entry",
     )  # fmt: skip
-    admin.add_argument("name", metavar="NAME", type=_name, help="name of the owner")
+    admin.add_argument("name", metavar="NAME", type=valid_name, help="name of the owner")
     admin.add_argument(
         "--role", choices=get_args(OperatorRole), default="reader",
         help="reader: may see the config and the state; operator: may also change them; "
@@ -58,7 +60,8 @@ def register(commands: Subcommands) -> None:
     )  # fmt: skip
 
 
-def _name(text: str) -> str:
+def valid_name(text: str) -> str:
+    """The name of a key, a token or a certificate, as the type of an argument."""
     try:
         return TypeAdapter(Name).validate_python(text)
     except ValidationError:

@@ -17,7 +17,14 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from sluice.cli.commands import CommandError, UsageError
-from sluice.cli.contexts import URL_REMEDY, contexts_file, find_context, is_url, read_contexts
+from sluice.cli.contexts import (
+    URL_REMEDY,
+    Context,
+    contexts_file,
+    find_context,
+    is_url,
+    read_contexts,
+)
 from sluice.cli.exit_status import ExitStatus
 from sluice.config.addresses import (
     connectable,
@@ -29,11 +36,15 @@ from sluice.config.addresses import (
 from sluice.config.document import DocumentError, Node, parse
 from sluice.config.errors import ConfigError, Problem
 from sluice.config.gateway import ControlPlane
+from sluice.config.identity import CALLOUT, CONTROL_PLANE, Identity
 from sluice.config.load import CONFIG_VARIABLE, load, read_text
 from sluice.config.telemetry import Telemetry
 from sluice.config.values import Strict
 from sluice.http.client import NoAnswerError, Status, UnexpectedAnswerError, fetch_status
 from sluice.http.credentials import NO_CREDENTIALS, Credentials, CredentialsError
+from sluice.identity import callout_client, callout_files, control_plane_files, xds_client
+from sluice.tls import NO_CREDENTIALS as NO_GRPC_CREDENTIALS
+from sluice.tls import ClientCredentials, TlsFiles
 
 NO_ANSWER_HINT = (
     "start the gateway with `sluice up CONFIG`, or name another one with --control-plane URL or "
@@ -51,13 +62,16 @@ Section = TypeVar("Section", bound=Strict)
 class GatewayAddress:
     """URL of a server of the gateway. `origin` says where the URL comes from, for errors.
 
-    `by_option`: an option names the gateway, not a config.
+    `by_option`: an option names the gateway, not a config. `xds` and `workers`: the credentials for
+    its gRPC servers.
     """
 
     url: str
     origin: str
     credentials: Credentials = NO_CREDENTIALS
     by_option: bool = False
+    xds: ClientCredentials = NO_GRPC_CREDENTIALS
+    workers: ClientCredentials = NO_GRPC_CREDENTIALS
 
 
 def config_argument(parser: argparse.ArgumentParser, purpose: str) -> None:
@@ -123,7 +137,12 @@ def control_plane(options: argparse.Namespace) -> GatewayAddress:
     found = _find_control_plane(options)
     if options.token_file is None:
         return found
-    return replace(found, credentials=replace(found.credentials, token_file=options.token_file))
+    token = options.token_file
+    return replace(
+        found,
+        credentials=replace(found.credentials, token_file=token),
+        xds=replace(found.xds, token_file=token),
+    )
 
 
 def _find_control_plane(options: argparse.Namespace) -> GatewayAddress:
@@ -134,13 +153,52 @@ def _find_control_plane(options: argparse.Namespace) -> GatewayAddress:
     if options.context is not None:
         context = find_context(read_contexts(), options.context)
         origin = f"the context {options.context}"
-        return GatewayAddress(context.url, origin, context.credentials, by_option=True)
+        return _of_context(context, origin, by_option=True)
     config = find_config(options)
     if config is None:
         return _current_context() or _default_address()
     section, root = _section(config, "control_plane", ControlPlane)
     origin = _origin(options, config, root, "control_plane", "http")
-    return GatewayAddress(_local_url(section.http), origin)
+    identity, folder = read_identity(config), config.parent
+    files = control_plane_files(identity, folder)
+    return GatewayAddress(
+        _local_url(section.http, files),
+        origin,
+        _own_credentials(files),
+        xds=xds_client(identity, folder),
+        workers=callout_client(identity, folder),
+    )
+
+
+def _own_credentials(files: TlsFiles | None) -> Credentials:
+    """The credentials of a command on the machine of a gateway: those of its control plane.
+
+    Without access to its key, the command only verifies the server.
+    """
+    if files is None:
+        return NO_CREDENTIALS
+    if not os.access(files.key, os.R_OK):
+        return Credentials(ca=files.ca)
+    return Credentials(None, files.ca, files.certificate, files.key)
+
+
+def _of_operator(credentials: Credentials, name: str) -> ClientCredentials:
+    """The credentials of an operator for a gRPC server that has a name of `sluice certs`."""
+    return ClientCredentials(
+        credentials.ca, name, credentials.certificate, credentials.key, credentials.token_file
+    )
+
+
+def _of_context(context: Context, origin: str, *, by_option: bool) -> GatewayAddress:
+    credentials = context.credentials
+    return GatewayAddress(
+        context.url,
+        origin,
+        credentials,
+        by_option,
+        _of_operator(credentials, CONTROL_PLANE),
+        replace(_of_operator(credentials, CALLOUT), token_file=None),
+    )
 
 
 def _current_context() -> GatewayAddress | None:
@@ -149,7 +207,7 @@ def _current_context() -> GatewayAddress | None:
         return None
     context = find_context(contexts, contexts.current)
     origin = f"the current context {contexts.current}, from {contexts_file()}"
-    return GatewayAddress(context.url, origin, context.credentials)
+    return _of_context(context, origin, by_option=False)
 
 
 def _default_address() -> GatewayAddress:
@@ -175,12 +233,21 @@ def callout(options: argparse.Namespace) -> GatewayAddress:
     config = require_config(options)
     section, root = _section(config, "telemetry", Telemetry)
     origin = _origin(options, config, root, "telemetry", "metrics", "address")
-    return GatewayAddress(_local_url(section.metrics.address), origin)
+    identity, folder = read_identity(config), config.parent
+    url = _local_url(section.metrics.address, callout_files(identity, folder))
+    return GatewayAddress(url, origin, _own_credentials(control_plane_files(identity, folder)))
 
 
 def read_section(config: Path, name: str, schema: type[Section]) -> Section:
     """A section of a config. Other sections may have errors. Raises ConfigError."""
     return _section(config, name, schema)[0]
+
+
+def read_identity(config: Path) -> Identity | None:
+    """The identity of the parts in a config. Other sections may have errors. Raises ConfigError."""
+    root = parse(read_text(config))
+    present = root is not None and isinstance(root.data, dict) and root.data.get("identity")
+    return read_section(config, "identity", Identity) if present else None
 
 
 def no_control_plane(address: GatewayAddress, error: NoAnswerError) -> CommandError:
@@ -225,8 +292,8 @@ def _url(text: str) -> str:
     return text
 
 
-def _local_url(address: str) -> str:
-    return f"http://{reachable(address)}"
+def _local_url(address: str, tls: TlsFiles | None = None) -> str:
+    return f"{'http' if tls is None else 'https'}://{reachable(address)}"
 
 
 def _section(config: Path, name: str, schema: type[Section]) -> tuple[Section, Node]:

@@ -1,6 +1,7 @@
 """`sluice profile`: a CPU profile of a running worker, as a flame graph."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from sluice.cli.commands import CommandError, Subcommands, command
@@ -17,6 +18,7 @@ from sluice.config.files import read_file
 from sluice.config.gateway import MAX_WORKERS
 from sluice.config.telemetry import MAX_PROFILE_SECRET, Telemetry
 from sluice.http.client import NoAnswerError, fetch
+from sluice.http.credentials import CredentialsError
 
 MAX_SECONDS = 60
 MARGIN = 30.0
@@ -50,7 +52,14 @@ def _profile(options: argparse.Namespace) -> int:
     address = callout(options)
     url, headers = _request(options, config, address.url)
     try:
-        profile = fetch(url, options.seconds + MARGIN, MAX_PROFILE, headers=headers, proxy=True)
+        # The token of a profile is a header of its own.
+        credentials = replace(address.credentials, token_file=None)
+        profile = fetch(
+            url, options.seconds + MARGIN, MAX_PROFILE, headers=headers, credentials=credentials,
+            proxy=True,
+        )  # fmt: skip
+    except CredentialsError as error:
+        raise CommandError(error) from error
     except NoAnswerError as error:
         raise CommandError(no_answer("the callout", address, error)) from error
     options.output.write_bytes(profile)  # `main` reports an OSError, with the path

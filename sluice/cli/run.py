@@ -10,17 +10,24 @@ from pydantic import ValidationError
 
 from sluice.cli.commands import CommandError, Subcommands, UsageError, command
 from sluice.cli.files import write_demo
-from sluice.cli.gateway import config_argument, find_config, read_section, require_config
+from sluice.cli.gateway import (
+    config_argument,
+    find_config,
+    read_identity,
+    read_section,
+    require_config,
+)
 from sluice.cli.numbers import seconds, whole_number
 from sluice.config import GatewayConfig
 from sluice.config.addresses import is_host_port
-from sluice.config.gateway import MAX_WORKERS, Callout, ControlPlane
+from sluice.config.gateway import MAX_WORKERS, Callout, ControlPlane, exposed_addresses
 from sluice.config.load import CONFIG_VARIABLE
 from sluice.config.telemetry import MetricsEndpoint, Telemetry
 from sluice.config.validation import error_message
 from sluice.config.values import MIN_DURATION
 from sluice.demo import default_config
 from sluice.garbage_collection import without_collection
+from sluice.identity import absolute, absolute_access, callout_clients, callout_files, xds_client
 from sluice.runner import READY_TIMEOUT, StartError, UpOptions, up
 
 _OPTIONS: dict[tuple[str, str | int], str] = {
@@ -245,9 +252,18 @@ def _callout(options: argparse.Namespace) -> int:
     from extproc.process.main import run
     from extproc.process.worker import WorkerSettings
     from extproc.telemetry.endpoint import EndpointSettings
+    from extproc.transport import Tls
+    from sluice.http.access import own_name
 
     config = _callout_sections(find_config(options))
     callout, metrics = _with_options(config, options)
+    identity, access = config.identity, config.control_plane.access
+    _check_exposure(config, callout, metrics)
+    files = callout_files(identity, Path())
+    tls = None
+    if identity is not None and files is not None and not callout.address.startswith("unix:"):
+        clients = callout_clients(identity, access)
+        tls = Tls(files.certificate, files.key, files.ca, clients)
     workers = [
         WorkerSettings(
             index,
@@ -256,13 +272,26 @@ def _callout(options: argparse.Namespace) -> int:
             options.transport or "asyncio",
             callout.drain_timeout,
             callout.max_memory,
+            tls,
+            xds_client(identity, Path()),
         )
         for index, address in enumerate(callout.addresses())
     ]
     profile = config.telemetry.profile
     secret = options.profile_secret or (None if profile is None else Path(profile.secret_file))
-    endpoint = EndpointSettings(metrics.address, secret, metrics.allowed_hosts)
+    endpoint = EndpointSettings(
+        metrics.address, secret, metrics.allowed_hosts, files, access, own_name(identity)
+    )
     return run(workers, endpoint, callout.hang_timeout)
+
+
+def _check_exposure(config: GatewayConfig, callout: Callout, metrics: MetricsEndpoint) -> None:
+    """Raises UsageError for an address that strangers could use. An option may have set it."""
+    telemetry = config.telemetry.model_copy(update={"metrics": metrics})
+    used = config.model_copy(update={"callout": callout, "telemetry": telemetry})
+    for path, message in exposed_addresses(used):
+        if path[0] != "control_plane":
+            raise UsageError(f"{'.'.join(map(str, path))}: {message}")
 
 
 def _with_options(
@@ -301,10 +330,14 @@ def _callout_sections(file: Path | None) -> GatewayConfig:
         secret_file = str(file.parent.absolute() / telemetry.profile.secret_file)
         profile = telemetry.profile.model_copy(update={"secret_file": secret_file})
         telemetry = telemetry.model_copy(update={"profile": profile})
+    control_plane = read_section(file, "control_plane", ControlPlane)
+    access = absolute_access(control_plane.access, file.parent)
+    identity = read_identity(file)
     return GatewayConfig().model_copy(
         update={
             "callout": read_section(file, "callout", Callout),
-            "control_plane": read_section(file, "control_plane", ControlPlane),
+            "control_plane": control_plane.model_copy(update={"access": access}),
+            "identity": None if identity is None else absolute(identity, file.parent),
             "telemetry": telemetry,
         }
     )

@@ -44,6 +44,7 @@ from sluice.cli.output import (
 )
 from sluice.config.errors import Problem
 from sluice.http.client import NoAnswerError, Status, fetch_status, reading_status
+from sluice.http.credentials import Credentials, CredentialsError
 
 WATCH_INTERVAL = 2.0
 """Seconds between two statuses of `--watch`."""
@@ -92,8 +93,10 @@ def _read(options: argparse.Namespace, address: GatewayAddress) -> tuple[Status,
     try:
         status = control_plane_status(address, "in_sync")
         with reading_status():
-            callout = options.callout or f"http://{address_near(address.url, status['callout'])}"
-            status["callout"] = _callout(callout)
+            scheme = "https" if status.get("callout_tls") else "http"
+            near = address_near(address.url, status["callout"])
+            callout = options.callout or f"{scheme}://{near}"
+            status["callout"] = _callout(callout, address.credentials)
             shown = list(view(status))
             # Every line, because a member may have another type than the view expects.
             list(plain(shown))
@@ -129,18 +132,21 @@ def _latest(options: argparse.Namespace, address: GatewayAddress) -> tuple[Statu
         return {"error": str(error)}, [Field("error", str(error), "bad")]
 
 
-def _callout(url: str) -> Status:
+def _callout(url: str, credentials: Credentials) -> Status:
     """The status of the callout, with its URL. `error` is None, or says why it is not known."""
     try:
-        return {"url": url, "error": None, **fetch_status(url, "workers", proxy=True)}
-    except NoAnswerError as error:
+        status = fetch_status(url, "workers", credentials=credentials, proxy=True)
+        return {"url": url, "error": None, **status}
+    except (NoAnswerError, CredentialsError) as error:
         return {
             "url": url,
             "workers": [],
             "breakers": [],
             "unprotected": 0,
             "key_sets": [],
-            "error": describe_no_answer("the callout", url, error),
+            "error": describe_no_answer("the callout", url, error)
+            if isinstance(error, NoAnswerError)
+            else str(error),
         }
 
 

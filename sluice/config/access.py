@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from sluice.config.files import UnusableFileError, read_named_file
+from sluice.config.identity import PeerName
 from sluice.config.invalid import check_distinct
 from sluice.config.pattern import Pattern
 from sluice.config.values import Confidential, FilePath, Name, Shown, Strict
@@ -45,19 +46,34 @@ class AccessToken(Confidential):
         return self
 
 
+class AccessCertificate(Strict):
+    """A client certificate that the `ca` of `identity` has signed."""
+
+    name: PeerName = Field(
+        description="Name in the certificate: a DNS name or URI of its alternative names, else its "
+        "common name."
+    )
+    role: OperatorRole = Field(
+        description="`reader` may see the config and the state; `operator` may also change them."
+    )
+
+
 class Access(Strict):
-    """Who may use the admin HTTP server, with which role.
+    """Who may use the admin HTTP server and the metrics endpoint, with which role.
 
     Without any entry, every local user is the operator `local` if the server listens on a loopback
     address. On other addresses, nobody is an operator then. Changes take effect at once.
     """
 
     tokens: tuple[AccessToken, ...] = Field((), max_length=1000)
+    certificates: tuple[AccessCertificate, ...] = Field(
+        (), max_length=1000, description="Names in client certificates. They need `identity`."
+    )
 
     @property
     def configured(self) -> bool:
         """Whether anybody has credentials."""
-        return bool(self.tokens)
+        return bool(self.tokens or self.certificates)
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -67,6 +83,10 @@ class Access(Strict):
                 ((("tokens", n, field), value) for n, value in entries if value is not None),
                 f"two tokens have the same {field}",
             )
+        check_distinct(
+            ((("certificates", n, "name"), each.name) for n, each in enumerate(self.certificates)),
+            "two certificates have the same name",
+        )
         return self
 
 

@@ -13,6 +13,7 @@ from sluice.config.auth import Auth
 from sluice.config.cors import Cors
 from sluice.config.enumeration import enumerated
 from sluice.config.errors import KeyPath
+from sluice.config.identity import Identity
 from sluice.config.invalid import check_distinct, invalid
 from sluice.config.limits import Limits
 from sluice.config.listening import Servers, check_addresses
@@ -120,6 +121,12 @@ class ControlPlane(Strict):
         "and workers connect to one of them, and to another one if it ends. Default: `xds`.",
     )
     access: Access = Access()
+    allow_insecure: bool = Field(
+        False,
+        description="Whether `http` and `xds` may be addresses that other machines can reach "
+        "without `identity`, and `http` without `access`. All who can reach `xds` can then read "
+        "the policy with its secrets, and reject versions.",
+    )
     ack_timeout: PositiveDuration = Field(
         5.0,
         description="Time that a push waits for the ACK of a node. Then it continues without the "
@@ -148,6 +155,12 @@ class Callout(Strict):
         "127.0.0.1:18100",
         description="Address of worker 0. Worker N listens on this port + N. For a Unix socket, "
         "worker N listens on this path with `-N` appended, and worker 0 on the path with `-0`.",
+    )
+    allow_insecure: bool = Field(
+        False,
+        description="Whether `address` may be one that other machines can reach without "
+        "certificates (`identity`). All who can reach it can then take tokens of limits, and "
+        "report false results.",
     )
     workers: int = Field(2, ge=1, le=MAX_WORKERS, description="Number of worker processes.")
     message_timeout: PositiveDuration = Field(
@@ -300,6 +313,11 @@ class GatewayConfig(Strict):
     model_config = ConfigDict(serialize_by_alias=True)
 
     listener: Listener = Listener()
+    identity: Identity | None = Field(
+        None,
+        description="How Envoy, the callout and the control plane identify themselves to each "
+        "other. Default: not at all, for a gateway on loopback addresses.",
+    )
     control_plane: ControlPlane = ControlPlane()
     callout: Callout = Callout()
     envoy: Envoy = Envoy()
@@ -355,6 +373,12 @@ class GatewayConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _strangers_reach_nothing(self) -> Self:
+        for path, message in exposed_addresses(self):
+            raise invalid(message, path)
+        return self
+
+    @model_validator(mode="after")
     def _breakers_have_reports(self) -> Self:
         enabled = [name for name, model in self.models.items() if model.breaker.enabled]
         if enabled and not self.telemetry.reports.enabled:
@@ -368,7 +392,8 @@ class GatewayConfig(Strict):
     @model_validator(mode="after")
     def _secrets_stay_on_this_machine(self) -> Self:
         address = self.control_plane.xds
-        if not is_local(split_host_port(address)[0]):
+        encrypted = self.identity is not None and self.identity.control_plane is not None
+        if not encrypted and not is_local(split_host_port(address)[0]):
             for path, version in self.versions():
                 if version.needs_secrets:
                     raise invalid(
@@ -415,6 +440,43 @@ class GatewayConfig(Strict):
                 message = f"no model has this type{did_you_mean(model_type, filter(None, types))}"
                 raise invalid(message, ("limits", "model_types", model_type))
         return self
+
+
+def exposed_addresses(config: GatewayConfig) -> Iterator[tuple[KeyPath, str]]:
+    """Each address that other machines can reach without TLS and credentials, and what to write.
+
+    A Unix socket is not among them: the permissions of its folder say who can connect.
+    """
+    section, callout, metrics = config.control_plane, config.callout, config.telemetry.metrics
+    encrypted = config.identity is not None and config.identity.control_plane is not None
+    mutual = config.identity is not None and config.identity.mutual
+    access = [] if section.access.configured else ["control_plane.access"]
+    tls, certificates = ([] if encrypted else ["identity"]), ([] if mutual else ["identity"])
+    servers: tuple[tuple[str, str, str, bool, list[str]], ...] = (
+        ("control_plane", "http", section.http, section.allow_insecure, [*tls, *access]),
+        ("control_plane", "xds", section.xds, section.allow_insecure, tls),
+        ("callout", "address", callout.address, callout.allow_insecure, certificates),
+        (
+            "telemetry.metrics",
+            "address",
+            metrics.address,
+            metrics.allow_insecure,
+            [*certificates, *access],
+        ),
+    )
+    for name, key, address, allowed, missing in servers:
+        if missing and not allowed and _is_reachable(address):
+            yield (
+                (*name.split("."), key),
+                f"other machines can reach {address} without credentials: write a loopback address "
+                f"such as 127.0.0.1:{split_host_port(address)[1]}, set {' and '.join(missing)} "
+                f"(`sluice certs` makes certificates), or set {name}.allow_insecure: true",
+            )
+
+
+def _is_reachable(address: str) -> bool:
+    """Whether other machines may reach a server on the address."""
+    return not address.startswith("unix:") and not is_local(split_host_port(address)[0])
 
 
 def _paths(name: str, model: Model) -> Iterator[tuple[KeyPath, str]]:

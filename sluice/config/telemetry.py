@@ -108,6 +108,11 @@ class MetricsEndpoint(Strict):
         description="Host names that the Host header of requests to `/v1/` and `/debug/` may have. "
         "The host of `address`, localhost and IP addresses are always allowed.",
     )
+    allow_insecure: bool = Field(
+        False,
+        description="Whether `address` may be one that other machines can reach without "
+        "certificates (`identity`) and without `control_plane.access`.",
+    )
 
 
 class Tracing(Strict):

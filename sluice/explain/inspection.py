@@ -14,6 +14,7 @@ from sluice.contract.paths import INSPECT
 from sluice.explain.report import BreakerReport, LimitReport
 from sluice.http.client import NoAnswerError
 from sluice.printable import printable
+from sluice.tls import ClientCredentials
 
 TIMEOUT = 3.0
 """Seconds for the answer of one worker."""
@@ -23,7 +24,11 @@ MAX_ANSWER = 1 << 20
 
 
 async def inspect(
-    addresses: Sequence[str], cluster: str, view: RequestView, rules: Iterable[LimitRule]
+    addresses: Sequence[str],
+    credentials: ClientCredentials,
+    cluster: str,
+    view: RequestView,
+    rules: Iterable[LimitRule],
 ) -> InspectResponse:
     """The answer of the first worker that answers. Raises NoAnswerError.
 
@@ -34,7 +39,7 @@ async def inspect(
     for address in addresses:
         try:
             async with asyncio.timeout(TIMEOUT):
-                return await _ask(address, message)
+                return await _ask(address, credentials, message)
         except TimeoutError:
             reason = "no response in time"
         except RpcError as error:
@@ -45,8 +50,9 @@ async def inspect(
     raise NoAnswerError(f"no worker answers at {shown}: {printable(reason, 200)}")
 
 
-async def _ask(address: str, message: bytes) -> InspectResponse:
-    call = await open_call(address, INSPECT, ClientLimits(max_message=MAX_ANSWER))
+async def _ask(address: str, credentials: ClientCredentials, message: bytes) -> InspectResponse:
+    limits = ClientLimits(max_message=MAX_ANSWER)
+    call = await open_call(address, INSPECT, limits, credentials)
     try:
         call.send(message)
         answer = await call.receive()

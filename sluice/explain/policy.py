@@ -54,7 +54,7 @@ async def _document(gateway: PolicySource) -> PolicyDocument:
         return policy_document(load(gateway.config), gateway.config.parent)
     async with asyncio.timeout(TIMEOUT):
         node = Node(id=f"explain-{socket.gethostname()}-{os.getpid()}")
-        return await fetch_policy(gateway.xds, node)
+        return await fetch_policy(gateway.xds, node, gateway.xds_credentials)
 
 
 def _place(gateway: PolicySource) -> str:

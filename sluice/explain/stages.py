@@ -192,7 +192,7 @@ class _Explainer:
             return gateway.reason
         try:
             answer = await inspection.inspect(
-                gateway.workers, admission.target.cluster, view, rules
+                gateway.workers, gateway.worker_credentials, admission.target.cluster, view, rules
             )
         except NoAnswerError as error:
             return str(error)

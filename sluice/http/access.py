@@ -1,7 +1,7 @@
 """Who makes a request to an HTTP server of the gateway, and what the role of the caller allows.
 
-Credentials are bearer tokens. Without configured access, every caller of a server that only this
-machine can reach is an operator, but not a web page in a browser of this machine.
+Credentials are bearer tokens and client certificates. Without configured access, every caller of a
+server that only this machine can reach is an operator, but not a web page in a local browser.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 
 from sluice.config.access import Access, AccessToken, read_token
 from sluice.config.files import UnusableFileError
+from sluice.config.identity import Identity
 from sluice.contract.problem import MEDIA_TYPE, problem_members
 from sluice.http.hosts import HostGuard, HttpEndpoint
 
@@ -47,6 +48,9 @@ LOCAL: Final = Principal("local", Role.OPERATOR)
 ANONYMOUS: Final = Principal("anonymous", Role.READER)
 """Every caller of a server that other machines reach without credentials, as its config says."""
 
+PEER_NAMES: Final = "sluice.peer_names"
+"""Key of the scope with the names in the client's certificate. The server sets it."""
+
 OWN_PAGES: Final = frozenset({"same-origin", "none"})
 """Values of `Sec-Fetch-Site` of requests of this server's own pages, and of a user who types the
 URL. `same-site` is not among them: every port of localhost is the same site."""
@@ -56,23 +60,31 @@ class AccessGuard:
     """Authenticates requests, and refuses those that the role of the caller does not allow.
 
     `access` returns the settings in force, with file names relative to `directory`. `trusted`:
-    whether only this machine can reach the server. `hosts` checks the Host header.
+    whether only this machine can reach the server. `hosts` checks the Host header. `own_name`: name
+    in a client certificate that may also read.
     """
 
     def __init__(
-        self, access: Callable[[], Access], directory: Path, hosts: HostGuard, *, trusted: bool
+        self,
+        access: Callable[[], Access],
+        directory: Path,
+        hosts: HostGuard,
+        *,
+        trusted: bool,
+        own_name: str | None = None,
     ) -> None:
         self._access = access
         self._tokens = _TokenFiles(directory)
         self._hosts = hosts
         self._trusted = trusted
+        self._own_name = own_name
 
     def authenticate(self, request: Request) -> Principal | None:
         """The caller; None for one without valid credentials."""
         access = self._access()
         if not access.configured:
             return LOCAL if self._trusted else ANONYMOUS
-        return self._by_token(access, request)
+        return self._by_token(access, request) or self._by_certificate(access, request)
 
     def protect(self, endpoint: HttpEndpoint, role: Role) -> HttpEndpoint:
         """Wrap an endpoint that needs a role. `principal_of` returns the caller of its requests.
@@ -81,9 +93,22 @@ class AccessGuard:
         credentials (401), and of callers without the role (403).
         """
 
+        authorized = self.authorize(endpoint, role)
+
         async def guarded(request: Request) -> Response:
             if _is_foreign_page(request):
                 return _refusal(403, "foreign_page", "web pages of other origins may not call this")
+            return await authorized(request)
+
+        return self._hosts.protect(guarded)
+
+    def authorize(self, endpoint: HttpEndpoint, role: Role) -> HttpEndpoint:
+        """Wrap an endpoint that needs a role, and that clients may call by any name of the server.
+
+        Refuses as `protect`, except for the name (421) and for web pages.
+        """
+
+        async def authorized(request: Request) -> Response:
             principal = self.authenticate(request)
             if principal is None:
                 detail = "send a token of control_plane.access as authorization: Bearer TOKEN"
@@ -93,7 +118,16 @@ class AccessGuard:
             request.state.principal = principal
             return await endpoint(request)
 
-        return self._hosts.protect(guarded)
+        return authorized
+
+    def _by_certificate(self, access: Access, request: Request) -> Principal | None:
+        """The caller with a client certificate. One with several names has the highest role."""
+        names: frozenset[str] = request.scope.get(PEER_NAMES, frozenset())
+        found = [Principal(each.name, Role(each.role)) for each in access.certificates]
+        if self._own_name is not None:
+            found.append(Principal(self._own_name, Role.READER))
+        known = [each for each in found if each.name in names]
+        return max(known, key=lambda each: each.role is Role.OPERATOR, default=None)
 
     def _by_token(self, access: Access, request: Request) -> Principal | None:
         sent = request.headers.getlist("authorization")
@@ -107,6 +141,13 @@ class AccessGuard:
             if hmac.compare_digest(digest, expected):
                 found = Principal(each.name, Role(each.role))
         return found
+
+
+def own_name(identity: Identity | None) -> str | None:
+    """The name in the certificate with which the gateway's own commands read its state."""
+    return (
+        None if identity is None or identity.control_plane is None else identity.control_plane.name
+    )
 
 
 def principal_of(request: Request) -> Principal:

@@ -1,15 +1,21 @@
 """Runs ASGI applications with uvicorn. The surrounding process handles the signals."""
 
+import asyncio
 import os
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from sluice.config.addresses import split_host_port
+from sluice.http.access import PEER_NAMES
+from sluice.tls import TlsFiles, peer_names, server_context
 
 STOP_TIMEOUT = 2.0
 """Seconds to wait for the server's thread to end."""
@@ -27,25 +33,51 @@ class HttpServer(uvicorn.Server):
         yield
 
 
-def create_http_server(app: Starlette, address: str, *, max_requests: int) -> HttpServer:
+class _Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # chosen by uvicorn
+    """A connection. With TLS, its requests have the names in the client's certificate."""
+
+    app: ASGIApp
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        tls = transport.get_extra_info("ssl_object")
+        if isinstance(tls, ssl.SSLObject):
+            self.app = _with_peer(self.app, peer_names(tls))
+
+
+def _with_peer(app: ASGIApp, names: frozenset[str]) -> ASGIApp:
+    async def with_peer(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, PEER_NAMES: names}, receive, send)
+
+    return with_peer
+
+
+def create_http_server(
+    app: Starlette, address: str, *, max_requests: int, tls: TlsFiles | None = None
+) -> HttpServer:
     """Create a server for `host:port`. The caller runs its `serve()` in an event loop.
 
-    The server handles `max_requests` requests at a time and responds to others with 503.
+    The server handles `max_requests` requests at a time and responds to others with 503. With
+    `tls`, it speaks only TLS, and clients may have a certificate. Raises OSError for files that
+    cannot be used.
     """
     host, port = split_host_port(address)
-    return HttpServer(
-        uvicorn.Config(
-            app,
-            host=host,
-            port=int(port),
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            loop="asyncio",
-            timeout_graceful_shutdown=GRACEFUL_TIMEOUT,
-            limit_concurrency=max_requests,
-        )
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=int(port),
+        http=_Connection,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        loop="asyncio",
+        timeout_graceful_shutdown=GRACEFUL_TIMEOUT,
+        limit_concurrency=max_requests,
     )
+    config.load()
+    if tls is not None:
+        config.ssl = server_context(tls, optional=True)
+    return HttpServer(config)
 
 
 def listen(address: str) -> socket.socket:
@@ -64,14 +96,16 @@ def listen(address: str) -> socket.socket:
 
 
 @contextmanager
-def serve_in_thread(app: Starlette, address: str, *, max_requests: int) -> Iterator[str]:
+def serve_in_thread(
+    app: Starlette, address: str, *, max_requests: int, tls: TlsFiles | None = None
+) -> Iterator[str]:
     """Serve on a thread of its own inside the `with` block; yields the bound address.
 
     Raises OSError if the address is in use, with the address.
     """
     with listen(address) as listener:
         host, _ = split_host_port(address)
-        server = create_http_server(app, address, max_requests=max_requests)
+        server = create_http_server(app, address, max_requests=max_requests, tls=tls)
         thread = threading.Thread(target=server.run, args=([listener],), name="http", daemon=True)
         thread.start()
         try:

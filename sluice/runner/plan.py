@@ -1,5 +1,6 @@
 """The processes of a gateway: their arguments, and the addresses that they listen on."""
 
+import json
 import logging
 import os
 import resource
@@ -8,13 +9,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from sluice.bootstrap import max_connections, render
+from sluice.bootstrap import max_connections, render, write_sds_files
 from sluice.config import GatewayConfig
 from sluice.config.addresses import is_localhost, split_host_port
 from sluice.config.gateway import MAX_THREADS
 from sluice.config.load import CONFIG_VARIABLE
 from sluice.data import data_path
 from sluice.envoy_binary import NoEnvoyError, find_envoy
+from sluice.identity import absolute, absolute_access
+from sluice.output import replace_file
 from sluice.runner.cpus import usable_cpus
 from sluice.runner.process import ProcessSpec
 
@@ -39,11 +42,20 @@ def control_plane(
     return ProcessSpec("control plane", argv, listens, _environment())
 
 
-def callout(config: GatewayConfig, directory: Path, transport: str | None) -> ProcessSpec:
-    """The supervisor of the callout workers. A worker listens after it has received a policy."""
+def callout(
+    config: GatewayConfig, directory: Path, transport: str | None, folder: Path
+) -> ProcessSpec:
+    """The supervisor of the callout workers. A worker listens after it has received a policy.
+
+    File names in the config are relative to `directory`. Writes the sections about identity and
+    access, which have no options, into `folder`.
+    """
     telemetry = config.telemetry
+    sections = folder / "callout.yaml"
+    content = json.dumps(_identity_sections(config, directory))
+    replace_file(sections, content.encode(), private=True)
     argv = [
-        *_python("sluice.cli"), "callout",
+        *_python("sluice.cli"), "callout", str(sections),
         "--xds", ",".join(config.control_plane.xds_addresses),
         "--address", config.callout.address,
         "--workers", str(config.callout.workers),
@@ -63,10 +75,31 @@ def callout(config: GatewayConfig, directory: Path, transport: str | None) -> Pr
     return ProcessSpec("callout", argv, listens, _environment(), timeout)
 
 
-def envoy(config: GatewayConfig, binary: Path | None, directory: Path) -> ProcessSpec:
-    """Envoy. Writes the bootstrap into `directory`. Raises NoEnvoyError if no binary is found."""
-    bootstrap = directory / "bootstrap.yaml"
-    bootstrap.write_text(render(config, connections=_client_connections(config)))
+def _identity_sections(config: GatewayConfig, directory: Path) -> dict[str, object]:
+    """A config with the sections about identity and access, with absolute file names."""
+    section = config.control_plane
+    access = absolute_access(section.access, directory).model_dump(mode="json", exclude_none=True)
+    found: dict[str, object] = {
+        "control_plane": {"access": access, "allow_insecure": section.allow_insecure},
+        "callout": {"allow_insecure": config.callout.allow_insecure},
+        "telemetry": {"metrics": {"allow_insecure": config.telemetry.metrics.allow_insecure}},
+    }
+    if config.identity is not None:
+        identity = absolute(config.identity, directory)
+        found["identity"] = identity.model_dump(mode="json", exclude_none=True)
+    return found
+
+
+def envoy(config: GatewayConfig, directory: Path, binary: Path | None, folder: Path) -> ProcessSpec:
+    """Envoy. Writes the bootstrap into `folder`, and the files of SDS.
+
+    File names in the config are relative to `directory`. Raises NoEnvoyError if no binary is found,
+    and OSError.
+    """
+    bootstrap = folder / "bootstrap.yaml"
+    write_sds_files(config, directory)
+    connections = _client_connections(config)
+    bootstrap.write_text(render(config, connections=connections, directory=directory))
     argv = [
         str(find_envoy() if binary is None else _executable(binary)),
         "--config-path", str(bootstrap),

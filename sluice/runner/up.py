@@ -5,7 +5,7 @@ import logging
 import signal
 import sys
 import tempfile
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,22 +14,26 @@ from typing import NoReturn
 from sluice.config import GatewayConfig
 from sluice.config.addresses import reachable
 from sluice.config.checked import check_files, load_checked
+from sluice.config.identity import Identity
 from sluice.config.load import load
 from sluice.config.named_files import RUNS_HERE
 from sluice.config.policy import jwks_files
 from sluice.demo import checkout_key_set
 from sluice.devkeys import ISSUER, DevKeyError, DevKeys
 from sluice.envoy_binary import NoEnvoyError
+from sluice.identity import callout_files, control_plane_files
 from sluice.output import replace_file, write_error
 from sluice.runner import plan
 from sluice.runner.envoy import wait_for_callout
 from sluice.runner.process import ChildExitedError, ChildProcess, ProcessSpec, is_free
 from sluice.runner.waiting import (
+    AdminServer,
     ConfigRejectedError,
     wait_for_acceptance,
     wait_for_rejection,
     waits_for,
 )
+from sluice.tls import TlsFiles
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +110,8 @@ async def up(options: UpOptions) -> None:
         processes = _processes(options, config, directory)
         _check_addresses([process.spec for process in processes])
         try:
-            if await _start(processes, config, stop, options.ready_timeout):
+            admin = AdminServer.of(config, options.directory)
+            if await _start(processes, config, admin, stop, options.ready_timeout):
                 _print_addresses(options, config)
                 await stop.wait()
         finally:
@@ -177,12 +182,14 @@ def _ensure_keys(config: GatewayConfig, directory: Path) -> None:
 def _processes(options: UpOptions, config: GatewayConfig, directory: Path) -> _Processes:
     models = plan.demo_models(config, faults=options.faults) if options.demo else None
     try:
-        envoy = plan.envoy(config, options.envoy, directory)
+        envoy = plan.envoy(config, options.directory, options.envoy, directory)
     except NoEnvoyError as error:
         raise StartError(str(error)) from error
+    except OSError as error:
+        raise StartError(write_error(error)) from error
     return _Processes(
         ChildProcess(models) if models else None,
-        ChildProcess(plan.callout(config, options.directory, options.transport)),
+        ChildProcess(plan.callout(config, options.directory, options.transport, directory)),
         ChildProcess(plan.control_plane(config, options.config, options.store)),
         ChildProcess(envoy),
     )
@@ -200,7 +207,11 @@ def _check_addresses(specs: Sequence[ProcessSpec]) -> None:
 
 
 async def _start(
-    processes: _Processes, config: GatewayConfig, stop: asyncio.Event, seconds: float
+    processes: _Processes,
+    config: GatewayConfig,
+    admin: AdminServer,
+    stop: asyncio.Event,
+    seconds: float,
 ) -> bool:
     """Start all processes. Returns False if `stop` is set before all processes are ready.
 
@@ -209,14 +220,14 @@ async def _start(
     try:
         async with asyncio.timeout(seconds):
             return await _ends_first(
-                _start_in_order(processes, config),
+                _start_in_order(processes, config, admin),
                 stop.wait(),
-                wait_for_rejection(config),
-                _report(processes, config),
+                wait_for_rejection(admin),
+                _report(processes, config, admin),
             )
     # TimeoutError is a subclass of OSError, so this clause must be the first.
     except TimeoutError:
-        parts = "".join(f"\n  {part}" for part in await waits_for(processes, config))
+        parts = "".join(f"\n  {part}" for part in await waits_for(processes, config, admin))
         raise StartError(
             f"the gateway was not ready within {seconds:g} s; it waits for:{parts}"
         ) from None
@@ -226,22 +237,22 @@ async def _start(
         raise StartError(str(error)) from error
 
 
-async def _report(processes: _Processes, config: GatewayConfig) -> NoReturn:
+async def _report(processes: _Processes, config: GatewayConfig, admin: AdminServer) -> NoReturn:
     """Log from time to time what the start waits for."""
     while True:
         await asyncio.sleep(REPORT_INTERVAL)
-        for part in await waits_for(processes, config):
+        for part in await waits_for(processes, config, admin):
             log.info("not ready yet: %s", part)
 
 
-async def _start_in_order(processes: _Processes, config: GatewayConfig) -> None:
+async def _start_in_order(processes: _Processes, config: GatewayConfig, admin: AdminServer) -> None:
     """Start Envoy when its servers listen. Until then, Envoy would log each failed connection."""
     for group in (processes.servers, [processes.envoy]):
         for process in group:
             await process.start()
         await asyncio.gather(*(process.wait_until_ready() for process in group))
     await wait_for_callout(config.envoy.admin, config.callout.workers)
-    await wait_for_acceptance(config)
+    await wait_for_acceptance(admin)
     for process in processes:
         process.keep_running()
 
@@ -276,15 +287,22 @@ def _addresses(options: UpOptions, config: GatewayConfig) -> Iterator[tuple[str,
     """What listens where: URLs that a client on this machine can use."""
     scheme = "https" if config.listener.tls else "http"
     yield "gateway", _url(config.listener.address, scheme)
-    yield "control plane", _url(config.control_plane.http)
+    yield "control plane", _url(config.control_plane.http, _scheme(control_plane_files, config))
     yield "xDS", config.control_plane.xds
     yield "callout", ", ".join(config.callout.addresses())
-    yield "metrics", _url(config.telemetry.metrics.address, path="/metrics")
+    metrics = config.telemetry.metrics.address
+    yield "metrics", _url(metrics, _scheme(callout_files, config), path="/metrics")
     yield "Envoy admin", _url(config.envoy.admin)
     yield (
         "config",
         f"{options.store or options.config} (most changes take effect without a restart)",
     )
+
+
+def _scheme(
+    files: Callable[[Identity | None, Path], TlsFiles | None], config: GatewayConfig
+) -> str:
+    return "http" if files(config.identity, Path()) is None else "https"
 
 
 def _url(address: str, scheme: str = "http", path: str = "") -> str:

@@ -2,11 +2,16 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import NoReturn
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NoReturn, Self
 
 from sluice.config import GatewayConfig
 from sluice.config.addresses import reachable
 from sluice.http.client import NoAnswerError, Status, fetch_status
+from sluice.http.credentials import NO_CREDENTIALS, Credentials, CredentialsError
+from sluice.identity import control_plane_files
 from sluice.printable import printable
 from sluice.runner.envoy import healthy_workers
 from sluice.runner.process import ChildProcess, accepts
@@ -22,28 +27,50 @@ class ConfigRejectedError(Exception):
     """A process of the gateway rejects the config, so the gateway does not become ready."""
 
 
-async def wait_for_rejection(config: GatewayConfig) -> NoReturn:
+@dataclass(frozen=True, slots=True)
+class AdminServer:
+    """The admin HTTP server of the gateway, as its own commands reach it."""
+
+    url: str
+    credentials: Credentials
+    readable: bool
+    """Whether the credentials are enough to read the status."""
+
+    @classmethod
+    def of(cls, config: GatewayConfig, directory: Path) -> Self:
+        """That of a config, whose file names are relative to `directory`."""
+        address = reachable(config.control_plane.http)
+        own = control_plane_files(config.identity, directory)
+        if own is None:
+            readable = not config.control_plane.access.configured
+            return cls(f"http://{address}", NO_CREDENTIALS, readable)
+        credentials = Credentials(None, own.ca, own.certificate, own.key)
+        return cls(f"https://{address}", credentials, readable=True)
+
+
+async def wait_for_rejection(admin: AdminServer) -> NoReturn:
     """Ask the control plane until a node rejects its resources. Raises ConfigRejectedError then.
 
     Two answers in a row must have the rejection: a node may accept the next version.
     """
     before = None
     while True:
-        found = _rejection(await _status(config.control_plane.http))
+        found = _rejection(await _status(admin))
         if found is not None and found == before:
             raise ConfigRejectedError(found)
         before = found
         await asyncio.sleep(POLL_INTERVAL)
 
 
-async def wait_for_acceptance(config: GatewayConfig) -> None:
+async def wait_for_acceptance(admin: AdminServer) -> None:
     """Wait until each node has accepted the resources that it has got.
 
     Another process may have taken the port of the listener at the last moment. It answers there, so
-    only Envoy's answer to the control plane says whether Envoy listens.
+    only Envoy's answer to the control plane says whether Envoy listens. Without the credentials to
+    read it, returns at once.
     """
-    while True:
-        nodes = (await _status(config.control_plane.http)).get("nodes", ())
+    while admin.readable:
+        nodes = (await _status(admin)).get("nodes", ())
         types = [each for node in nodes for each in node["types"].values()]
         listening = any("listeners" in node["types"] for node in nodes)
         if listening and all(each["in_sync"] for each in types):
@@ -51,7 +78,9 @@ async def wait_for_acceptance(config: GatewayConfig) -> None:
         await asyncio.sleep(POLL_INTERVAL / 10)
 
 
-async def waits_for(processes: Iterable[ChildProcess], config: GatewayConfig) -> list[str]:
+async def waits_for(
+    processes: Iterable[ChildProcess], config: GatewayConfig, admin: AdminServer
+) -> list[str]:
     """The parts of the gateway that are not ready, one in a line, and the control plane's error."""
     names = _names(config)
     lines = []
@@ -67,7 +96,7 @@ async def waits_for(processes: Iterable[ChildProcess], config: GatewayConfig) ->
         if spec.name == "envoy" and not silent:
             healthy = await asyncio.to_thread(healthy_workers, config.envoy.admin)
             lines.append(f"envoy: finds {healthy} of {config.callout.workers} workers healthy")
-    error = (await _status(config.control_plane.http)).get("error")
+    error = (await _status(admin)).get("error")
     return [*lines, f"last error: {printable(error, MAX_ERROR)}"] if error else lines
 
 
@@ -92,10 +121,12 @@ def _rejection(status: Status) -> str | None:
     return None
 
 
-async def _status(address: str) -> Status:
+async def _status(admin: AdminServer) -> Status:
     """The status of the control plane; empty while it does not respond."""
-    url = f"http://{reachable(address)}"
+    fetching = partial(
+        fetch_status, admin.url, "nodes", timeout=TIMEOUT, credentials=admin.credentials
+    )
     try:
-        return await asyncio.to_thread(fetch_status, url, "nodes", timeout=TIMEOUT)
-    except NoAnswerError:
+        return await asyncio.to_thread(fetching)
+    except (NoAnswerError, CredentialsError):
         return {}

@@ -1,10 +1,14 @@
 """The bootstrap of an Envoy has bounds that the Envoy's machine can keep."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import yaml
 
-from sluice.bootstrap import max_connections, render
+from sluice.bootstrap import max_connections, render, write_sds_files
 from sluice.config import GatewayConfig
+from sluice.contract.names import RUNTIME_CLUSTER
 
 CONFIG = GatewayConfig.model_validate({"envoy": {"max_connections": 1000, "max_heap": "100MiB"}})
 
@@ -42,7 +46,7 @@ def test_the_bootstrap_limits_connections_and_memory(
 def test_the_runtime_layer_comes_from_every_worker_of_the_callout(
     callout: dict[str, object], expected: list[str]
 ) -> None:
-    config = GatewayConfig.model_validate({"callout": callout})
+    config = GatewayConfig.model_validate({"callout": {"allow_insecure": True, **callout}})
     bootstrap = yaml.safe_load(render(config))
     *_, layer = bootstrap["layered_runtime"]["layers"]
     (service,) = layer["rtds_layer"]["rtds_config"]["api_config_source"]["grpc_services"]
@@ -58,6 +62,53 @@ def test_the_runtime_layer_comes_from_every_worker_of_the_callout(
         found += [_text(each) for each in (endpoint["address"], *more)]
     assert found == expected
     assert cluster["type"] == ("STRICT_DNS" if "internal" in expected[0] else "STATIC")
+
+
+IDENTITY = {
+    "ca": "ca.crt",
+    "control_plane": {"certificate": "cp.crt", "private_key": "cp.key"},
+    "callout": {"certificate": "callout.crt", "private_key": "callout.key"},
+    "envoy": {"certificate": "envoy.crt", "private_key": "envoy.key"},
+}
+
+
+def clusters(config: GatewayConfig, directory: Path) -> dict[str, Any]:
+    found = yaml.safe_load(render(config, directory=directory))["static_resources"]["clusters"]
+    return {each["name"]: each for each in found}
+
+
+def test_an_envoy_with_certificates_knows_its_servers_and_watches_its_files(tmp_path: Path) -> None:
+    config = GatewayConfig.model_validate({"identity": IDENTITY})
+    written = write_sds_files(config, tmp_path)
+    named = []
+    for cluster, server in (
+        ("xds_cluster", "sluice-control-plane"),
+        (RUNTIME_CLUSTER, "sluice-callout"),
+    ):
+        context = clusters(config, tmp_path)[cluster]["transport_socket"]["typed_config"]
+        common = context["common_tls_context"]
+        validation = common["combined_validation_context"]
+        (matcher,) = validation["default_validation_context"]["match_typed_subject_alt_names"]
+        assert (context["sni"], matcher["matcher"]["exact"]) == (server, server)
+        named += [
+            *common["tls_certificate_sds_secret_configs"],
+            validation["validation_context_sds_secret_config"],
+        ]
+    paths = {each["sds_config"]["path_config_source"]["path"] for each in named}
+    assert paths == set(map(str, written))
+    (secret,) = yaml.safe_load(written[0].read_text())["resources"]
+    assert secret["tls_certificate"]["private_key"]["filename"] == str(tmp_path / "envoy.key")
+
+
+def test_the_token_of_an_envoy_is_not_in_its_bootstrap(tmp_path: Path) -> None:
+    (tmp_path / "envoy.token").write_text("a-secret-0123456789")
+    tokens = {"callout": {"token_file": "callout.token"}, "envoy": {"token_file": "envoy.token"}}
+    config = GatewayConfig.model_validate({"identity": tokens})
+    (written,) = write_sds_files(config, tmp_path)
+    text = render(config, directory=tmp_path)
+    assert str(written) in text
+    assert "a-secret" not in text + written.read_text()
+    assert clusters(config, tmp_path)["xds_cluster"]["transport_socket"] is None
 
 
 def _text(address: dict[str, dict[str, object]]) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sluice.config.addresses import is_local, split_host_port
-from sluice.config.gateway import ControlPlane
-from sluice.http.access import AccessGuard, Principal, Role, principal_of
+from sluice.config.gateway import GatewayConfig
+from sluice.http.access import AccessGuard, Principal, Role, own_name, principal_of
 from sluice.http.hosts import HostGuard
 
 __all__ = ["AccessGuard", "Principal", "Role", "admin_guard", "principal_of"]
@@ -17,13 +17,18 @@ ALLOWED_HOSTS_KEY = "control_plane.allowed_hosts"
 
 
 def admin_guard(
-    started: ControlPlane, in_force: Callable[[], ControlPlane], directory: Path
+    started: GatewayConfig, in_force: Callable[[], GatewayConfig], directory: Path
 ) -> AccessGuard:
     """The guard of the admin HTTP server.
 
-    The server listens on the address with which it was `started`. `in_force` returns the settings
-    whose `access` counts now, with file names relative to `directory`.
+    The server listens on the address with which it was `started`. `in_force` returns the config
+    whose `control_plane.access` counts now, with file names relative to `directory`.
     """
-    hosts = HostGuard(started.http, started.allowed_hosts, ALLOWED_HOSTS_KEY)
-    trusted = is_local(split_host_port(started.http)[0])
-    return AccessGuard(lambda: in_force().access, directory, hosts, trusted=trusted)
+    section, identity = started.control_plane, started.identity
+    return AccessGuard(
+        lambda: in_force().control_plane.access,
+        directory,
+        HostGuard(section.http, section.allowed_hosts, ALLOWED_HOSTS_KEY),
+        trusted=is_local(split_host_port(section.http)[0]),
+        own_name=own_name(identity),
+    )

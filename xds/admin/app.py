@@ -1,6 +1,6 @@
 """The HTTP application of the control plane: the admin API, probes and metrics.
 
-Requests to `/v1/` need a role (`xds.admin.access`). Probes and metrics are open to everyone.
+Requests to `/v1/` need a role (`xds.admin.access`). Probes are open to everyone.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from sluice.http.metrics import metrics_endpoint
-from xds.admin.access import AccessGuard
+from xds.admin.access import AccessGuard, Role
 from xds.admin.config import ConfigOperations
 from xds.admin.configs import Configs
 from xds.admin.explain import Explainer, ExplainOperation
@@ -47,7 +47,8 @@ def application(
     operations: Sequence[Operation], guard: AccessGuard, metrics: Collector
 ) -> Starlette:
     """Create the ASGI application."""
-    public = {"/healthz": _healthz, "/readyz": _readyz, "/metrics": metrics_endpoint(metrics)}
+    metrics_handler = guard.authorize(metrics_endpoint(metrics), Role.READER)
+    public = {"/healthz": _healthz, "/readyz": _readyz, "/metrics": metrics_handler}
     return Starlette(
         routes=[
             *(Route(path, handler) for path, handler in public.items()),

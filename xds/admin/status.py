@@ -91,7 +91,8 @@ class Status(BaseModel):
     explains why the latest config is not in force; None if it is in force. `warnings` are about the
     config in force: those of its analysis, and those about endpoints that an Envoy sees.
     `changed_at` is the time at which the latest valid config was read, in Unix seconds. `callout`
-    is the address of the callout's status (`telemetry.metrics.address`). For commands, `listener`
+    is the address of the callout's status (`telemetry.metrics.address`), and `callout_tls` says
+    whether it speaks TLS. For commands, `listener`
     and `xds` are the addresses of Envoy and of the xDS server, and `worker_addresses` those of the
     workers. `traffic` has at most `MAX_TRAFFIC` versions, those with the most errors and requests.
     """
@@ -107,6 +108,7 @@ class Status(BaseModel):
     restart_required: tuple[str, ...]
     changed_at: float
     callout: str
+    callout_tls: bool
     listener: str
     xds: str
     worker_addresses: tuple[str, ...]
@@ -229,6 +231,7 @@ class ControlPlaneState:
             restart_required=self._compiled.restart_required,
             changed_at=self._changed_at,
             callout=self.config.telemetry.metrics.address,
+            callout_tls=self.config.identity is not None and self.config.identity.mutual,
             listener=self.config.listener.address,
             xds=self.config.control_plane.xds,
             worker_addresses=self.config.callout.addresses(),

@@ -15,6 +15,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
+from xds.protocol.authorization import Authorization
 from xds.protocol.encoding import ResponseEncoder
 from xds.protocol.exchange import Exchange, Request
 from xds.protocol.nodes import Node, Nodes
@@ -92,22 +93,35 @@ class XdsServer:
 
     All have one address.
 
-    Raises OSError if the address is in use.
+    `credentials`: TLS; None for a server without it. `authorization` checks every call; without it,
+    everyone may make every call. Raises OSError if the address is in use.
     """
 
-    def __init__(self, nodes: Nodes, address: str, services: Sequence[Service] = ()) -> None:
+    def __init__(
+        self,
+        nodes: Nodes,
+        address: str,
+        services: Sequence[Service] = (),
+        credentials: grpc.ServerCredentials | None = None,
+        authorization: Authorization | None = None,
+    ) -> None:
         self._nodes = nodes
         self._services = services
         self._encoder = ResponseEncoder()
         self._stopping = asyncio.Event()
         self._streams: set[asyncio.Task[object]] = set()
-        self._server = grpc.aio.server(options=OPTIONS)
+        self._server = grpc.aio.server(
+            options=OPTIONS, interceptors=() if authorization is None else (authorization,)
+        )
         self._server.add_generic_rpc_handlers(
             (*map(self._handlers, SERVICES), *(service.handler for service in services))
         )
         self._health = add_health_and_reflection(self._server)
         try:
-            self._server.add_insecure_port(address)
+            if credentials is None:
+                self._server.add_insecure_port(address)
+            else:
+                self._server.add_secure_port(address, credentials)
         except RuntimeError as error:
             raise OSError(f"cannot listen for xDS on {address}") from error
 

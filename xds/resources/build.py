@@ -98,7 +98,7 @@ def _runtime(inputs: _Inputs) -> Resources:
 
 
 def _clusters(inputs: _Inputs) -> Resources:
-    callout = callout_cluster(inputs.config.callout)
+    callout = callout_cluster(inputs.config.callout, inputs.config.identity, inputs.directory)
     collectors = telemetry.collectors(inputs.config.telemetry)
     return {cluster.name: _resource(cluster) for cluster in (callout, *collectors)} | {
         name: resource for model in inputs.models for name, resource in model.clusters.items()

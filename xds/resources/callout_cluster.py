@@ -1,6 +1,7 @@
 """The cluster of the callout's workers (CDS)."""
 
 from math import ceil
+from pathlib import Path
 
 from protos.cluster_pb2 import (
     CircuitBreakers,
@@ -13,8 +14,10 @@ from protos.cluster_pb2 import (
 )
 from protos.route_pb2 import RetryPolicy
 from sluice.config.gateway import Callout
+from sluice.config.identity import Identity
 from sluice.contract.names import CALLOUT_CLUSTER
 from xds.resources import upstream
+from xds.resources.callout_identity import transport_socket
 from xds.resources.endpoints import Member, contain_endpoints
 from xds.resources.proto_messages import extension, seconds, uint32
 
@@ -47,8 +50,12 @@ EJECTION_TIME = 5.0
 rotation. A successful health check ends the ejection, for example after a restart."""
 
 
-def callout_cluster(callout: Callout) -> Cluster:
+def callout_cluster(
+    callout: Callout, identity: Identity | None = None, directory: Path = Path()
+) -> Cluster:
     """The cluster of the workers. A worker that fails must not make a request fail.
+
+    With certificates in `identity`, whose file names are relative to `directory`, it has TLS.
 
     Envoy finds a worker that has ended by its closed connections, and a worker that hangs by pings
     without a response, and then closes its connections. In both cases, Envoy ejects the worker and
@@ -88,6 +95,8 @@ def callout_cluster(callout: Callout) -> Cluster:
         ignore_health_on_host_removal=True,
     )
     contain_endpoints(cluster, map(Member, addresses))
+    if identity is not None and identity.mutual and not callout.address.startswith("unix:"):
+        cluster.transport_socket.CopyFrom(transport_socket(identity, directory))
     return cluster
 
 

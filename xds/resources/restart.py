@@ -9,13 +9,16 @@ from sluice.config import GatewayConfig
 from sluice.config.gateway import Envoy
 
 RESTART_KEYS: Final = (
+    "identity",
     "control_plane.http",
     "control_plane.allowed_hosts",
     "control_plane.xds",
     "control_plane.replicas",
+    "control_plane.allow_insecure",
     "control_plane.ack_timeout",
     *(f"envoy.{field}" for field in Envoy.model_fields if field != "runtime"),
     "callout.address",
+    "callout.allow_insecure",
     "callout.workers",
     "callout.drain_timeout",
     "callout.hang_timeout",

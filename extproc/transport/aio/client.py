@@ -31,6 +31,7 @@ from extproc.rpc import RpcError, StatusCode
 from extproc.transport.address import UnixAddress, parse_address
 from extproc.transport.grpc.message_decoder import MessageDecoder
 from extproc.transport.http2.frames import DEFAULT_WINDOW, KEEPALIVE_PING
+from sluice.tls import H2, NO_CREDENTIALS, ClientCredentials
 from sluice.user_agent import USER_AGENT
 
 STREAM_ID: Final = 1
@@ -61,34 +62,56 @@ class ClientLimits:
     """Time for the server to acknowledge the PING."""
 
 
-async def open_call(address: str, path: str, limits: ClientLimits) -> "ClientCall":
-    """Connect to `host:port` or `unix:/path`, without TLS, and call the method at `path`.
+async def open_call(
+    address: str, path: str, limits: ClientLimits, credentials: ClientCredentials = NO_CREDENTIALS
+) -> "ClientCall":
+    """Connect to `host:port` or `unix:/path`, and call the method at `path`.
 
-    Raises OSError when no connection is possible, ValueError for a bad address.
+    A Unix socket has no TLS. Raises OSError when no connection is possible, also for credentials
+    that cannot be used, and ValueError for a bad address.
     """
     loop = asyncio.get_running_loop()
     target = parse_address(address)
+    token = credentials.token()
     async with asyncio.timeout(limits.connect_timeout):
         if isinstance(target, UnixAddress):
-            make_call = partial(ClientCall, "localhost", path, limits)
+            make_call = partial(ClientCall, "localhost", path, limits, token)
             return (await loop.create_unix_connection(make_call, target.path))[1]
-        make_call = partial(ClientCall, str(target), path, limits)
-        return (await loop.create_connection(make_call, target.host, target.port))[1]
+        tls = credentials.context(H2)
+        make_call = partial(ClientCall, str(target), path, limits, token, tls=tls is not None)
+        connecting = loop.create_connection(
+            make_call,
+            target.host,
+            target.port,
+            ssl=tls,
+            server_hostname=None if tls is None else credentials.server_name or target.host,
+        )
+        return (await connecting)[1]
 
 
 class ClientCall(asyncio.Protocol):
     """A bidirectional stream of messages. The owner must close it."""
 
-    def __init__(self, authority: str, path: str, limits: ClientLimits) -> None:
+    def __init__(
+        self,
+        authority: str,
+        path: str,
+        limits: ClientLimits,
+        token: str | None = None,
+        *,
+        tls: bool = False,
+    ) -> None:
         self._request = [
             (":method", "POST"),
-            (":scheme", "http"),
+            (":scheme", "https" if tls else "http"),
             (":path", path),
             (":authority", authority),
             ("te", "trailers"),
             ("content-type", "application/grpc"),
             ("user-agent", USER_AGENT),
         ]
+        if token is not None:
+            self._request.append(("authorization", f"Bearer {token}"))
         self._limits = limits
         self._http2 = H2Connection(H2Configuration())
         self._http2.local_settings = Settings(

@@ -21,6 +21,7 @@ from extproc.transport.grpc.requests import GrpcRequest, request_parser
 from extproc.transport.http2.connection import Connection
 from extproc.transport.limits import TransportLimits
 from extproc.transport.tls import Tls
+from sluice.tls import peer_names
 
 BACKLOG: Final = 1024
 READ_PARTS: Final = 8
@@ -120,6 +121,16 @@ class AsyncioServer:
         """Whether the server is draining, so that a new connection must be drained at once."""
         return self._draining
 
+    def accepts(self, tls: ssl.SSLObject) -> bool:
+        """Whether the client may use the connection.
+
+        RFC 9113 section 3.2: HTTP/2 over TLS requires ALPN "h2".
+        """
+        if tls.selected_alpn_protocol() != "h2":
+            return False
+        names = None if self._tls is None else self._tls.client_names
+        return names is None or not names.isdisjoint(peer_names(tls))
+
     def add_connection(self, protocol: "_ServerProtocol", now: float) -> Connection[GrpcRequest]:
         self._connections.add(protocol)
         self.counters.connections_opened += 1
@@ -198,8 +209,8 @@ class _ServerProtocol(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=1)
         self._set_send_buffer(transport.get_extra_info("socket"))
         tls = transport.get_extra_info("ssl_object")
-        if isinstance(tls, ssl.SSLObject) and tls.selected_alpn_protocol() != "h2":
-            self._transport.abort()  # RFC 9113 section 3.2: HTTP/2 over TLS requires ALPN "h2"
+        if isinstance(tls, ssl.SSLObject) and not self._server.accepts(tls):
+            self._transport.abort()
             return
         self._connection = self._server.add_connection(self, self._loop.time())
         if self._server.draining:

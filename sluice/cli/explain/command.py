@@ -141,7 +141,8 @@ def _source(options: argparse.Namespace, authority: str) -> Source:
     try:
         with reading_status():
             workers = [address_near(address.url, each) for each in status["worker_addresses"]]
-            gateway = RunningGateway(address_near(address.url, status["xds"]), tuple(workers))
+            xds = address_near(address.url, status["xds"])
+            gateway = RunningGateway(xds, tuple(workers), address.xds, address.workers)
             notes = tuple(_notes(status, authority))
     except NoAnswerError as error:
         raise no_control_plane(address, error) from error

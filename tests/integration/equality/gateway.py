@@ -135,8 +135,8 @@ class EqualityGateway:
             ChildProcess(spec)
             for spec in (
                 ProcessSpec("model server", argv, [f"127.0.0.1:{self.model_port}"]),
-                plan.callout(self._started, self._directory, None),
-                plan.envoy(self._started, None, self._directory),
+                plan.callout(self._started, self._directory, None, self._directory),
+                plan.envoy(self._started, self._directory, None, self._directory),
             )
         ]
         for child in children:

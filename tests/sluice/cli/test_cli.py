@@ -237,18 +237,18 @@ def test_an_invalid_option_of_the_callout_is_named(
     assert capsys.readouterr().err.startswith(f"sluice callout: {option} {value}: ")
 
 
-def test_up_passes_the_memory_limit_to_the_callout() -> None:
+def test_up_passes_the_memory_limit_to_the_callout(tmp_path: Path) -> None:
     config = GatewayConfig.model_validate({"callout": {"max_memory": "64MiB"}})
-    argv = plan.callout(config, Path(), None).argv
+    argv = plan.callout(config, Path(), None, tmp_path).argv
     option = argv[argv.index("--max-memory") + 1]
     # The callout accepts what the option says.
     assert GatewayConfig.model_validate({"callout": {"max_memory": option}}) == config
 
 
-def test_up_passes_the_allowed_hosts_to_the_callout() -> None:
+def test_up_passes_the_allowed_hosts_to_the_callout(tmp_path: Path) -> None:
     names = ["Gateway.internal", "callout.internal"]
     config = GatewayConfig.model_validate({"telemetry": {"metrics": {"allowed_hosts": names}}})
-    argv = plan.callout(config, Path(), None).argv
+    argv = plan.callout(config, Path(), None, tmp_path).argv
     passed = [
         argv[i + 1] for i, argument in enumerate(argv) if argument == "--metrics-allowed-host"
     ]

@@ -190,7 +190,7 @@ def test_the_processes_of_up_do_not_read_the_config_of_the_environment(
 ) -> None:
     monkeypatch.setenv("SLUICE_CONFIG", str(config))
     for spec in (
-        plan.callout(GatewayConfig(), config.parent, None),
+        plan.callout(GatewayConfig(), config.parent, None, config.parent),
         plan.control_plane(GatewayConfig(), config),
     ):
         assert spec.environment is not None

@@ -145,6 +145,7 @@ def test_secrets_are_not_sent_to_other_machines(key: str) -> None:
         "tls": {"certificate": "c.pem", "private_key": "k.pem"},
     }[key]
     models = config(**{key: value}).model_dump(mode="json", exclude_defaults=True)
-    reachable = {**models, "control_plane": {"xds": "0.0.0.0:18000"}}
+    insecure = {"xds": "0.0.0.0:18000", "allow_insecure": True}
+    reachable = {**models, "control_plane": insecure}
     with pytest.raises(ConfigError, match=r"to all who can reach 0\.0\.0\.0:18000"):
         loads(json.dumps(reachable))

@@ -95,8 +95,7 @@ def plane(
             running.operations = operations(
                 state, Configs(parts.applier, events), events, explainer
             )
-            settings = state.config.control_plane
-            guard = admin_guard(settings, lambda: state.config.control_plane, options.names_below)
+            guard = admin_guard(state.config, lambda: state.config, options.names_below)
             app = application(running.operations, guard, StateCollector(state, nodes))
             host, port = split_host_port(address)
             server = create_http_server(app, f"{host}:{port}", max_requests=100)

@@ -12,7 +12,8 @@ from xds.sources.store.sqlite import SqliteStore
 from xds.start import StartOptions
 
 TEXT = """\
-control_plane: {http: "control.internal:8081", allowed_hosts: [Gateway.internal]}
+control_plane:
+  {http: "control.internal:8081", allowed_hosts: [Gateway.internal], allow_insecure: true}
 """
 
 

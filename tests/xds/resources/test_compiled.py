@@ -14,11 +14,16 @@ from xds.resources.restart import RESTART_KEYS
 HERE = Path(__file__).parent
 STARTED = GatewayConfig()
 CHANGED = """
-control_plane: {http: "127.0.0.1:3", allowed_hosts: [a], xds: "127.0.0.1:4", ack_timeout: 1}
+identity: {callout: {token_file: a}, envoy: {token_file: b}}
+control_plane:
+  {http: "127.0.0.1:3", allowed_hosts: [a], xds: "127.0.0.1:4", ack_timeout: 1,
+   replicas: ["127.0.0.1:5"], allow_insecure: true}
 envoy:
   {admin: "10.0.0.1:9901", allow_remote_admin: true, concurrency: 3, max_connections: 7,
    max_heap: 100MiB, log_level: info}
-callout: {address: "127.0.0.1:1", workers: 5, drain_timeout: 1, hang_timeout: 2, max_memory: 1MiB}
+callout:
+  {address: "127.0.0.1:100", allow_insecure: true, workers: 5, drain_timeout: 1, hang_timeout: 2,
+   max_memory: 1MiB}
 telemetry: {metrics: {address: "127.0.0.1:2"}, profile: {secret_file: secret}}
 """
 ACCESS = "control_plane: {access: {tokens: [{name: a, role: reader, secret_file: b}]}}"

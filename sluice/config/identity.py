@@ -1,0 +1,121 @@
+"""How the parts of a gateway identify themselves to each other: certificates or tokens."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from sluice.config.invalid import check_distinct, invalid
+from sluice.config.pattern import Pattern
+from sluice.config.values import Confidential, FilePath, Shown, Strict
+
+PeerName = Annotated[
+    str,
+    Pattern(
+        r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,252}",
+        "write a name as in the certificate: a DNS name, or a URI such as spiffe://example.com/a",
+    ),
+]
+"""A name in a certificate: a DNS name or a URI of its alternative names, else its common name."""
+
+CONTROL_PLANE, CALLOUT, ENVOY = "sluice-control-plane", "sluice-callout", "sluice-envoy"
+"""The names in certificates of `sluice certs`."""
+
+
+class ControlPlaneIdentity(Confidential):
+    """The certificate of the control plane, for the xDS server and the admin HTTP server."""
+
+    certificate: Annotated[FilePath, Shown()] = Field(
+        description="File with the certificate chain, in PEM."
+    )
+    private_key: FilePath = Field(description="File with the private key, in PEM.")
+    name: Annotated[PeerName, Shown()] = Field(
+        CONTROL_PLANE, description="Name in the certificate, which clients of xDS expect."
+    )
+
+
+class _Client(Confidential):
+    """A client of xDS: it has a certificate, or a token."""
+
+    certificate: Annotated[FilePath | None, Shown()] = Field(
+        None, description="File with the certificate chain, in PEM."
+    )
+    private_key: FilePath | None = Field(None, description="File with the private key, in PEM.")
+    token_file: FilePath | None = Field(
+        None,
+        description="File with a token for xDS, instead of a certificate: one line of 16 to 1024 "
+        "bytes. The control plane reads the same file.",
+    )
+
+    @model_validator(mode="after")
+    def _one_credential(self) -> Self:
+        if (self.certificate is None) != (self.private_key is None):
+            missing = "private_key" if self.private_key is None else "certificate"
+            raise invalid("a certificate needs its private key: set both", (missing,))
+        if (self.certificate is None) == (self.token_file is None):
+            raise ValueError("set either certificate and private_key, or token_file")
+        return self
+
+
+class CalloutIdentity(_Client):
+    """The certificate of the callout: as a client of xDS, and as a server of Envoy and metrics."""
+
+    name: Annotated[PeerName, Shown()] = Field(CALLOUT, description="Name in the certificate.")
+
+
+class EnvoyIdentity(_Client):
+    """The certificate of Envoy, as a client of xDS and of the callout. Envoy reads the files."""
+
+    name: Annotated[PeerName, Shown()] = Field(ENVOY, description="Name in the certificate.")
+    sds_folder: Annotated[FilePath, Shown()] = Field(
+        "envoy-sds",
+        description="Folder into which `sluice bootstrap` writes the files by which Envoy finds "
+        "and watches its certificate or token (SDS).",
+    )
+
+
+class Identity(Strict):
+    """Identity of the parts of the gateway: with it, they accept only each other.
+
+    Either with certificates (mutual TLS; `sluice certs` makes them), or with tokens for xDS. New
+    content of the files counts for new connections; other changes take effect at the next start.
+    """
+
+    ca: FilePath | None = Field(
+        None,
+        description="File with the certificates of the authority that has signed those of all "
+        "parts, in PEM.",
+    )
+    control_plane: ControlPlaneIdentity | None = Field(
+        None, description="With it, xDS and the admin HTTP server speak only TLS."
+    )
+    callout: CalloutIdentity
+    envoy: EnvoyIdentity
+
+    @property
+    def mutual(self) -> bool:
+        """Whether the parts have certificates. Else the clients of xDS have tokens."""
+        return self.envoy.certificate is not None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.callout.certificate is None) != (self.envoy.certificate is None):
+            raise ValueError("callout and envoy must both have certificates, or both have tokens")
+        if self.mutual and self.control_plane is None:
+            raise invalid("certificates of clients need one of the server", ("control_plane",))
+        if (self.ca is None) != (self.control_plane is None):
+            raise invalid("a certificate of control_plane needs a ca, and a ca needs it", ("ca",))
+        return self
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        names = [(("callout", "name"), self.callout.name), (("envoy", "name"), self.envoy.name)]
+        if self.control_plane is not None:
+            names.append((("control_plane", "name"), self.control_plane.name))
+        check_distinct(names, "two parts have the same name in their certificates")
+        if self.callout.token_file is not None:
+            files = (self.callout.token_file, self.envoy.token_file)
+            check_distinct(
+                zip((("callout", "token_file"), ("envoy", "token_file")), files, strict=True),
+                "callout and envoy need different tokens: Envoy must not read the policy",
+            )
+        return self

@@ -1,0 +1,382 @@
+"""A stranger on a port of the gateway gets nothing, changes nothing and reports nothing."""
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from extproc.rpc import RpcError, StatusCode
+from extproc.services.health import SERVING, HealthService
+from extproc.transport import TRANSPORTS, Tls, TransportName, serve
+from extproc.transport.aio.client import ClientLimits, open_call
+from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
+from sluice.certificates import make_certificates
+from sluice.cli.certs import PARTS
+from sluice.config import GatewayConfig
+from sluice.contract.names import POLICY_TYPE_URL
+from sluice.contract.paths import ADS_STREAM, LOAD_METHOD, LOAD_SERVICE, OBSERVATIONS, REPORTS
+from sluice.http.access import AccessGuard, Role, principal_of
+from sluice.http.hosts import HostGuard
+from sluice.http.server import serve_in_thread
+from sluice.identity import callout_clients, callout_files, control_plane_files
+from sluice.tls import NO_CREDENTIALS, ClientCredentials
+from xds.envoys.load_reports import LoadReportReader
+from xds.envoys.observations import Observations
+from xds.envoys.reports import ReportService
+from xds.envoys.worker_reports import WorkerReportReader
+from xds.identity import node_identities, xds_credentials
+from xds.protocol import resource_types
+from xds.protocol.authorization import Authorization
+from xds.protocol.nodes import Nodes
+from xds.protocol.server import XdsServer
+from xds.protocol.services import SERVICES
+from xds.protocol.snapshot import Resource, Snapshot
+
+LIMITS = ClientLimits(connect_timeout=5)
+HEALTH = "/grpc.health.v1.Health/Check"
+NOW = datetime.now(UTC)
+
+SNAPSHOT = Snapshot.of(
+    {
+        resource_types.CLUSTER: {"c": Resource.of(b"cluster")},
+        resource_types.POLICY: {"p": Resource.of(b"policy")},
+    },
+    "v1",
+)
+
+
+def make(folder: Path, now: datetime = NOW) -> None:
+    list(make_certificates(folder, (*PARTS, replace(PARTS[2], name="o", file="o")), [], 3, now))
+
+
+def identity(folder: Path, **tokens: str) -> GatewayConfig:
+    named = {
+        name.replace("-", "_"): {
+            "certificate": str(folder / f"{name}.crt"),
+            "private_key": str(folder / f"{name}.key"),
+        }
+        for name in ("control-plane", "callout", "envoy")
+    }
+    for name, file in tokens.items():
+        named[name] = {"token_file": str(folder / file)}
+    access = {"certificates": [{"name": "o", "role": "operator"}]}
+    return GatewayConfig.model_validate(
+        {
+            "identity": {"ca": str(folder / "ca.crt"), **named},
+            "control_plane": {"access": access},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Certificates, those of another authority in `other`, and expired ones in `expired`."""
+    root = tmp_path_factory.mktemp("certificates")
+    make(root)
+    make(root / "other")
+    make(root / "expired", NOW - timedelta(days=30))
+    for name in ("ca.crt", "ca.key"):
+        (root / "expired" / name).write_bytes((root / name).read_bytes())
+    make(root / "expired", NOW - timedelta(days=30))
+    for name in ("callout", "envoy"):
+        (root / f"{name}.token").write_text(f"token-of-{name}-0123456789")
+    (root / "wrong.token").write_text("a-wrong-token-0123456789")
+    return root
+
+
+def client(folder: Path, name: str = "", server: str = "sluice-control-plane") -> ClientCredentials:
+    """A client that trusts the right authority, with a certificate of `name` if it is not empty."""
+    if not name:
+        return ClientCredentials(folder / "ca.crt", server)
+    return ClientCredentials(
+        folder / "ca.crt", server, folder / f"{name}.crt", folder / f"{name}.key"
+    )
+
+
+STRANGERS: Mapping[str, Callable[[Path, str], ClientCredentials]] = {
+    "plain text": lambda _, __: NO_CREDENTIALS,
+    "without a certificate": lambda folder, server: client(folder, "", server),
+    "of another authority": lambda folder, server: client(folder, "other/envoy", server),
+    "with an expired certificate": lambda folder, server: client(folder, "expired/envoy", server),
+    "with the certificate of a server": lambda folder, server: client(
+        folder, "control-plane", server
+    ),
+}
+"""Clients that no gRPC server of the gateway knows."""
+
+
+async def first_response(
+    address: str, method: str, message: bytes, credentials: ClientCredentials
+) -> bytes | None:
+    """The first response to a message. Raises OSError or RpcError if the server refuses."""
+    async with asyncio.timeout(10):
+        call = await open_call(address, method, LIMITS, credentials)
+        try:
+            call.send(message)
+            return await call.receive()
+        finally:
+            call.close()
+
+
+async def is_refused(asked: Awaitable[object]) -> bool:
+    try:
+        await asked
+    except RpcError as error:
+        refused = (StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED)
+        return error.code in (*refused, StatusCode.UNAVAILABLE)
+    except OSError as error:
+        return not isinstance(error, TimeoutError)
+    return False
+
+
+@dataclass(slots=True)
+class Xds:
+    address: str
+    nodes: Nodes
+    observations: Observations
+
+    async def resources(self, credentials: ClientCredentials, type_url: str) -> int:
+        """The number of resources of the first response."""
+        request = DiscoveryRequest(type_url=type_url, resource_names=["*"])
+        request.node.id = "n"
+        message = request.SerializeToString()
+        response = await first_response(self.address, ADS_STREAM, message, credentials)
+        return len(DiscoveryResponse.FromString(response or b"").resources)
+
+
+@asynccontextmanager
+async def xds(config: GatewayConfig) -> AsyncIterator[Xds]:
+    address = free_address()
+    nodes, observations = Nodes(time.time), Observations()
+    nodes.publish(SNAPSHOT)
+    readers = (LoadReportReader(), WorkerReportReader())
+    reports = [ReportService(observations, each) for each in readers]
+    identities = node_identities(config, Path())
+    assert identities is not None
+    server = XdsServer(
+        nodes, address, reports, xds_credentials(config.identity, Path()),
+        Authorization(identities.role),
+    )  # fmt: skip
+    await server.start()
+    try:
+        yield Xds(address, nodes, observations)
+    finally:
+        await server.stop()
+
+
+def free_address() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        return f"127.0.0.1:{reserved.getsockname()[1]}"
+
+
+def discovery_methods() -> Iterator[str]:
+    for service in SERVICES:
+        yield from (f"/{service.name}/{method}" for method in service.methods)
+
+
+@pytest.mark.parametrize("stranger", STRANGERS)
+def test_a_stranger_gets_and_changes_nothing_by_xds(folder: Path, stranger: str) -> None:
+    async def test() -> None:
+        credentials = STRANGERS[stranger](folder, "sluice-control-plane")
+        nack = DiscoveryRequest(type_url=resource_types.CLUSTER.url, response_nonce="1")
+        nack.error_detail.message = "no"
+        message = nack.SerializeToString()
+        async with xds(identity(folder)) as server:
+            for method in (*discovery_methods(), f"/{LOAD_SERVICE}/{LOAD_METHOD}", OBSERVATIONS):
+                asked = first_response(server.address, method, message, credentials)
+                assert await is_refused(asked), method
+            assert list(server.nodes) == []
+            assert server.nodes.nack() is None
+            assert not server.nodes.nacks
+
+    asyncio.run(test())
+
+
+CLUSTERS, EXTENSIONS = resource_types.CLUSTER.url, resource_types.EXTENSION.url
+
+
+@pytest.mark.parametrize(
+    ("part", "clusters", "policy"),
+    [("envoy", True, False), ("callout", False, True), ("o", False, True)],
+)
+def test_a_part_gets_only_what_it_needs(
+    folder: Path, part: str, *, clusters: bool, policy: bool
+) -> None:
+    async def test() -> None:
+        async with xds(identity(folder)) as server:
+            for type_url, allowed in ((CLUSTERS, clusters), (POLICY_TYPE_URL, policy)):
+                asked = server.resources(client(folder, part), type_url)
+                if allowed:
+                    assert await asked == 1
+                else:
+                    assert await is_refused(asked)
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize(
+    ("token", "clusters", "policy"),
+    [("envoy", True, False), ("callout", False, True), ("wrong", False, False)],
+)
+def test_a_token_is_the_simpler_choice(
+    folder: Path, token: str, *, clusters: bool, policy: bool
+) -> None:
+    async def test() -> None:
+        tokens = identity(folder, envoy="envoy.token", callout="callout.token")
+        credentials = replace(client(folder), token_file=folder / f"{token}.token")
+        async with xds(tokens) as server:
+            assert await is_refused(server.resources(client(folder), CLUSTERS))
+            for type_url, allowed in ((CLUSTERS, clusters), (POLICY_TYPE_URL, policy)):
+                asked = server.resources(credentials, type_url)
+                if allowed:
+                    assert await asked == 1
+                else:
+                    assert await is_refused(asked)
+
+    asyncio.run(test())
+
+
+def test_a_client_refuses_another_server(folder: Path) -> None:
+    async def test() -> None:
+        async with xds(identity(folder)) as server:
+            for credentials in (
+                client(folder, "envoy", "sluice-callout"),
+                replace(client(folder, "envoy"), ca=folder / "other" / "ca.crt"),
+            ):
+                with pytest.raises(ssl.SSLCertVerificationError):
+                    await server.resources(credentials, CLUSTERS)
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_stranger_cannot_call_the_callout(folder: Path, transport: TransportName) -> None:
+    async def test() -> None:
+        config = identity(folder)
+        files = callout_files(config.identity, Path())
+        assert files is not None
+        assert config.identity is not None
+        names = callout_clients(config.identity, config.control_plane.access)
+        tls = Tls(files.certificate, files.key, files.ca, names)
+        health = HealthService(SERVING).services()
+        services = {**health, REPORTS: health[HEALTH]}
+        server = serve(transport, services, "127.0.0.1:0", tls=tls)
+        if transport == "grpcio":
+            server = serve(transport, services, free_address(), tls=tls)
+        address = await server.start()
+        try:
+            for make_credentials in STRANGERS.values():
+                credentials = make_credentials(folder, "sluice-callout")
+                for method in (HEALTH, REPORTS):
+                    assert await is_refused(first_response(address, method, b"", credentials))
+            for part in ("envoy", "callout", "o"):
+                known = client(folder, part, "sluice-callout")
+                assert await first_response(address, HEALTH, b"", known)
+        finally:
+            await server.close()
+
+    asyncio.run(test())
+
+
+async def whoami(request: Request) -> Response:
+    caller = principal_of(request)
+    return JSONResponse([caller.name, caller.role])
+
+
+@pytest.fixture(scope="module")
+def http_server(folder: Path) -> Iterator[str]:
+    config = identity(folder)
+    hosts = HostGuard("127.0.0.1:1", (), "key")
+    guard = AccessGuard(
+        lambda: config.control_plane.access, Path(), hosts, trusted=True,
+        own_name="sluice-control-plane",
+    )  # fmt: skip
+    routes = [
+        Route("/read", guard.authorize(whoami, Role.READER)),
+        Route("/write", guard.protect(whoami, Role.OPERATOR), methods=["POST"]),
+    ]
+    tls = control_plane_files(config.identity, Path())
+    app = Starlette(routes=routes)
+    with serve_in_thread(app, "127.0.0.1:0", max_requests=10, tls=tls) as address:
+        yield f"https://{address}"
+
+
+def http_client(folder: Path, name: str) -> httpx.Client:
+    context = ssl.create_default_context(cafile=folder / "ca.crt")
+    if name:
+        context.load_cert_chain(folder / f"{name}.crt", folder / f"{name}.key")
+    return httpx.Client(verify=context)
+
+
+@pytest.mark.parametrize(
+    ("name", "caller"),
+    [("o", ["o", "operator"]), ("control-plane", ["sluice-control-plane", "reader"])],
+)
+def test_a_client_certificate_has_its_role(
+    folder: Path, http_server: str, name: str, caller: list[str]
+) -> None:
+    with http_client(folder, name) as known:
+        assert known.get(f"{http_server}/read").json() == caller
+        may_write = caller[1] == "operator"
+        assert known.post(f"{http_server}/write").status_code == (200 if may_write else 403)
+
+
+@pytest.mark.parametrize("name", ["", "envoy", "callout", "other/envoy", "expired/envoy"])
+def test_a_stranger_may_not_call_an_http_server(folder: Path, http_server: str, name: str) -> None:
+    with http_client(folder, name) as stranger:
+        for method, path in (("GET", "/read"), ("POST", "/write")):
+            try:
+                response = stranger.request(method, http_server + path)
+            except httpx.TransportError:
+                assert "/" in name  # the handshake fails
+            else:
+                assert "/" not in name
+                assert response.status_code == 401
+
+
+def copy_files(source: Path, target: Path) -> None:
+    for file in source.glob("*.*"):
+        (target / file.name).write_bytes(file.read_bytes())
+
+
+def test_servers_follow_their_files(folder: Path, tmp_path: Path) -> None:
+    """A certificate of a new authority counts for new connections; the old one no longer."""
+
+    async def test() -> None:
+        make(tmp_path)
+        async with xds(identity(tmp_path)) as server:
+            old = replace(client(folder, "envoy"), ca=tmp_path / "ca.crt")
+            known = client(tmp_path, "envoy")
+            assert await server.resources(known, CLUSTERS) == 1
+            assert await is_refused(server.resources(old, CLUSTERS))
+            copy_files(folder, tmp_path)
+            assert await server.resources(client(folder, "envoy"), CLUSTERS) == 1
+
+    asyncio.run(test())
+
+
+def test_the_last_good_certificate_stays_until_the_new_one_is_complete(tmp_path: Path) -> None:
+    make(tmp_path)
+    config = identity(tmp_path)
+    tls = control_plane_files(config.identity, Path())
+    with serve_in_thread(Starlette(), "127.0.0.1:0", max_requests=10, tls=tls) as address:
+        make(tmp_path / "new")
+        for name in ("control-plane.crt", "control-plane.key", "ca.crt"):
+            with http_client(tmp_path, "o") as known:
+                if name != "ca.crt":
+                    assert known.get(f"https://{address}/").status_code == 404
+            (tmp_path / name).write_bytes((tmp_path / "new" / name).read_bytes())
+        with http_client(tmp_path / "new", "o") as known:
+            assert known.get(f"https://{address}/").status_code == 404

@@ -1,0 +1,90 @@
+"""The identity of the control plane, and of the nodes that connect to it, from the config."""
+
+import hashlib
+import hmac
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+
+from sluice.config import GatewayConfig
+from sluice.config.access import read_token
+from sluice.config.files import UnusableFileError
+from sluice.config.identity import Identity
+from sluice.grpc_credentials import server_credentials
+from sluice.identity import control_plane_files
+from sluice.tls import TlsFiles
+from xds.protocol.authorization import Caller, NodeRole
+
+
+def xds_credentials(identity: Identity | None, directory: Path) -> grpc.ServerCredentials | None:
+    """TLS of the xDS server; None without it. Raises OSError for files that cannot be used."""
+    files = control_plane_files(identity, directory)
+    if files is None or identity is None:
+        return None
+    if not identity.mutual:
+        files = TlsFiles(files.certificate, files.key)
+    return server_credentials(files)
+
+
+class NodeIdentities:
+    """Knows Envoy and the callout by their certificates or tokens.
+
+    An operator may read the policy as the callout does, for `sluice explain`. `config` returns the
+    config whose `control_plane.access` counts; it may be replaced.
+    """
+
+    def __init__(self, identity: Identity, config: GatewayConfig, directory: Path) -> None:
+        self._identity = identity
+        self._directory = directory
+        self.config: Callable[[], GatewayConfig] = lambda: config
+
+    def role(self, caller: Caller) -> NodeRole | None:
+        """The role of a client; None for a stranger."""
+        return self._by_certificate(caller.names) or self._by_token(caller.token)
+
+    def _by_certificate(self, names: frozenset[str]) -> NodeRole | None:
+        if not self._identity.mutual:
+            return None
+        if self._identity.envoy.name in names:
+            return NodeRole.ENVOY
+        certificates = self.config().control_plane.access.certificates
+        operators = (each.name for each in certificates if each.role == "operator")
+        is_callout = not names.isdisjoint((self._identity.callout.name, *operators))
+        return NodeRole.CALLOUT if is_callout else None
+
+    def _by_token(self, token: str | None) -> NodeRole | None:
+        if token is None:
+            return None
+        sent, found = hashlib.sha256(token.encode()).hexdigest(), None
+        # All are compared, so that the time does not depend on which token matches.
+        for role, digest in _tokens(self._identity, self.config(), self._directory):
+            if hmac.compare_digest(sent, digest):
+                found = role
+        return found
+
+
+def node_identities(config: GatewayConfig, directory: Path) -> NodeIdentities | None:
+    """Who may do what on the xDS port; None if the config has no identity: then everyone may."""
+    return None if config.identity is None else NodeIdentities(config.identity, config, directory)
+
+
+def _tokens(
+    identity: Identity, config: GatewayConfig, directory: Path
+) -> Iterator[tuple[NodeRole, str]]:
+    """The roles and the SHA-256 of the tokens. A file that cannot be used has none."""
+    files = [(NodeRole.ENVOY, identity.envoy.token_file)]
+    files.append((NodeRole.CALLOUT, identity.callout.token_file))
+    for each in config.control_plane.access.tokens:
+        if each.role == "operator" and each.sha256 is not None:
+            yield NodeRole.CALLOUT, each.sha256
+        elif each.role == "operator":
+            files.append((NodeRole.CALLOUT, each.secret_file))
+    for role, file in files:
+        if file is None:
+            continue
+        try:
+            token = read_token(directory / file)
+        except UnusableFileError:
+            continue
+        yield role, hashlib.sha256(token).hexdigest()
