@@ -14,6 +14,10 @@ from xds.protocol.wire import Parts
 Key = TypeVar("Key")
 
 
+_JOINED = 256
+"""Parts that are hashed at once. A route table has thousands of small ones."""
+
+
 @dataclass(frozen=True, slots=True)
 class Resource:
     """One serialized resource. `version` is a hash of its content.
@@ -31,8 +35,8 @@ class Resource:
     def of(cls, *parts: bytes, ttl: float | None = None) -> Self:
         """The resource with this content."""
         digest = hashlib.sha256()
-        for part in parts:
-            digest.update(part)
+        for start in range(0, len(parts), _JOINED):
+            digest.update(b"".join(parts[start : start + _JOINED]))
         if ttl is not None:
             digest.update(f"ttl {ttl}".encode())
         return cls(parts, digest.digest(), ttl)
