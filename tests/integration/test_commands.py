@@ -23,7 +23,7 @@ def test_status_shows_the_version_and_all_nodes(
     output = capsys.readouterr().out
     assert main(["status", "--url", url, "--json"]) == 0
     status = json.loads(capsys.readouterr().out)
-    assert f"version   {status['version']} (in sync)" in output
+    assert f"version   {status['version']}, revision 1 (in sync)" in output
     assert {node["kind"] for node in status["nodes"]} >= {"envoy", "callout"}
     assert all(node["id"] in output for node in status["nodes"])
 

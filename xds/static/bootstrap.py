@@ -17,6 +17,7 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import Secret
 
 from sluice.bootstrap import render
 from sluice.config.checked import LoadedConfig
+from sluice.contract.names import CONFIG_RUNTIME
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
 from xds.protocol.snapshot import Snapshot
@@ -34,6 +35,10 @@ _KINDS: Final[dict[ResourceType, type[betterproto2.Message]]] = {
 """The types of the resources for Envoy."""
 
 
+CONTROL_PLANE: Final = "xds_cluster"
+"""The cluster of the control plane in the bootstrap."""
+
+
 def static_bootstrap(
     loaded: LoadedConfig, snapshot: Snapshot, node_id: str, *, with_secrets: bool
 ) -> Json:
@@ -43,9 +48,9 @@ def static_bootstrap(
     """
     found = {each: dict(_resources(snapshot, each)) for each in _KINDS}
     bootstrap: Json = yaml.safe_load(render(loaded.config, node_id))
-    del bootstrap["dynamic_resources"]
+    _remove_control_plane(bootstrap, dict(loaded.config.envoy.runtime))
     static = bootstrap["static_resources"]
-    used = (each for each in static["clusters"] if each["name"] != "xds_cluster")
+    used = (each for each in static["clusters"] if each["name"] != CONTROL_PLANE)
     endpoints = found[resource_types.ENDPOINT]
     clusters = found[resource_types.CLUSTER].values()
     static["clusters"] = [*used, *(_with_endpoints(each, endpoints) for each in clusters)]
@@ -58,6 +63,15 @@ def static_bootstrap(
         _contain_routes(settings, routes)
         _contain_extension(settings, extensions)
     return bootstrap
+
+
+def _remove_control_plane(bootstrap: Json, runtime: Json) -> None:
+    """Remove what only a control plane provides. `runtime`: the keys of the layer of the config."""
+    del bootstrap["dynamic_resources"], bootstrap["cluster_manager"]["load_stats_config"]
+    for layer in bootstrap["layered_runtime"]["layers"]:
+        if layer["name"] == CONFIG_RUNTIME:
+            del layer["rtds_layer"]
+            layer["static_layer"] = runtime
 
 
 def _resources(snapshot: Snapshot, each: ResourceType) -> Iterator[tuple[str, Json]]:

@@ -46,6 +46,7 @@ def every_rule_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
         "stable": "v1",
     }
+    config["envoy"] = {"runtime": {"health_check.min_interval": 70}}
     config["limits"] = {"models": {"m": {"rate": 10, "burst": 20}}}
     file = folder / "gateway.yaml"
     file.write_text(yaml.safe_dump(config))
@@ -89,6 +90,9 @@ def test_the_static_config_has_everything_that_the_control_plane_would_push(
     assert not keys(static) & REFERENCES
     clusters = {each["name"]: each for each in static["static_resources"]["clusters"]}
     assert "xds_cluster" not in clusters
+    assert "xds_cluster" not in json.dumps(static)
+    layer = next(each for each in static["layered_runtime"]["layers"] if "static_layer" in each)
+    assert layer["static_layer"] == {"health_check.min_interval": 70}
     (locality,) = clusters["m/v1"]["load_assignment"]["endpoints"]
     assert len(locality["lb_endpoints"]) == 1
     assert clusters["named/v1"]["cluster_type"]["name"] == "envoy.clusters.dns"

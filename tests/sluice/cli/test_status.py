@@ -40,9 +40,11 @@ from tests.extproc.auth.tokens import issuer
 from tests.extproc.decision.requests import document
 from tests.extproc.policy.received import protect
 from tests.integration.raw_server import raw_server
+from xds.admin.access import admin_guard
 from xds.admin.app import application
 from xds.admin.metrics import StateCollector
 from xds.admin.status import ControlPlaneState
+from xds.admin.views import Views
 from xds.protocol.nodes import Nodes
 from xds.protocol.snapshot import EMPTY
 from xds.resources.compiled import CompiledConfig
@@ -101,10 +103,15 @@ def describe(status: Status) -> str:
     return "\n".join(plain(view(status)))
 
 
+def served(state: ControlPlaneState) -> Starlette:
+    """The admin application of a control plane in this state."""
+    guard = admin_guard(state.config, lambda: state.config, Path())
+    return application(Views(state).operations(), guard, StateCollector(state, Nodes(time.time)))
+
+
 def status(state: ControlPlaneState, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """The output of the command for a control plane in this state."""
-    app = application(state, StateCollector(state, Nodes(time.time)))
-    with serve_in_thread(app, ANY_PORT, max_requests=20) as address:
+    with serve_in_thread(served(state), ANY_PORT, max_requests=20) as address:
         assert main(["status", "--url", f"http://{address}", *arguments]) == 0
     return capsys.readouterr().out
 
@@ -333,10 +340,7 @@ def test_without_a_callout_the_breakers_are_unknown(capsys: pytest.CaptureFixtur
 def test_a_response_that_is_not_a_callout_status_is_an_error(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    app = application(
-        control_plane(UNUSED), StateCollector(control_plane(UNUSED), Nodes(time.time))
-    )
-    with serve_in_thread(app, ANY_PORT, max_requests=20) as other:
+    with serve_in_thread(served(control_plane(UNUSED)), ANY_PORT, max_requests=20) as other:
         shown = status(control_plane(other), capsys)
     assert (
         f"the callout at http://{other} answered, but the response is not a status; check" in shown
