@@ -48,7 +48,7 @@ def register(commands: Subcommands) -> None:
     )  # fmt: skip
     certs.add_argument(
         "folder", metavar="FOLDER", type=Path, nargs="?", default=Path("certs"),
-        help="folder of the files; default: %(default)s",
+        help="folder of the files; default: certs",
     )  # fmt: skip
     certs.add_argument(
         "--host", action="append", default=[], type=_host, metavar="NAME",

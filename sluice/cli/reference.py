@@ -61,10 +61,11 @@ def _command(name: str, command: argparse.ArgumentParser) -> str:
 
 def _row(action: argparse.Action) -> str:
     names = ", ".join(f"`{name}`" for name in action.option_strings) or f"`{action.metavar}`"
-    text = _sentence(action.help or "")
+    text = _sentence((action.help or "") % vars(action))
     if action.choices:
         text += f" One of {', '.join(map(str, action.choices))}."
-    if action.option_strings and action.default not in (None, False, []):
+    stated = "default" in (action.help or "")
+    if action.option_strings and action.default not in (None, False, []) and not stated:
         text += f" Default `{action.default}`."
     return f"| {names} | {text.strip()} |"
 

@@ -6,6 +6,7 @@ import jwt
 import pytest
 
 from sluice.cli import main
+from sluice.cli.reference import reference
 
 
 @pytest.mark.parametrize(
@@ -122,3 +123,14 @@ def test_an_error_escapes_and_shortens_an_argument(capsys: pytest.CaptureFixture
     printed = capsys.readouterr().err
     assert "\x1b" not in printed
     assert len(printed.splitlines()[-1]) < 200
+
+
+COMMANDS = [line.split("`")[1] for line in reference().splitlines() if line.startswith("## `")]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([*command.split()[1:], "--help"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: {command} ")
