@@ -32,6 +32,11 @@ def sds_files(identity: Identity, directory: Path) -> Iterator[tuple[Path, bytes
         yield sds_file(identity, directory, name), content.encode()
 
 
+def static_secrets(identity: Identity, directory: Path) -> list[Json]:
+    """The same secrets for an Envoy without SDS."""
+    return [{"name": name, **each} for name, each in _secrets(identity, directory.absolute())]
+
+
 def transport_socket(identity: Identity, directory: Path, server_name: str) -> Json:
     """TLS of a cluster whose servers have `server_name` in their certificate, as JSON."""
     kind = f"{_TYPE}.transport_sockets.tls.v3.UpstreamTlsContext"

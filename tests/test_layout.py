@@ -117,7 +117,10 @@ DEPENDENCIES = {
         " xds.events xds.protocol"
     ),
     "xds.apply": "sluice.config sluice.printable xds.resources xds.sources xds.sources.store",
-    "xds.static": "sluice.bootstrap sluice.config sluice.contract xds.protocol xds.resources",
+    "xds.static": (
+        "sluice.bootstrap sluice.config sluice.contract sluice.envoy_identity xds.protocol"
+        " xds.resources"
+    ),
     "xds.strict": "sluice.config sluice.envoy_binary sluice.printable xds.resources xds.static",
     "xds.admin": (
         "sluice.config sluice.contract sluice.envoy_binary sluice.http sluice.printable xds.apply"

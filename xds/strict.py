@@ -93,15 +93,20 @@ def _rejection(binary: Path, folder: Path, bootstrap: str) -> str | None:
 
 
 def _leave_out_files_of_other_machines(bootstrap: Json) -> None:
-    """Leave TLS out of listeners whose files this machine does not have: Envoy's machine has."""
-    for each in objects(bootstrap["static_resources"]["listeners"]):
-        names = (
-            inner["filename"]
-            for inner in objects(each.get("transport_socket"))
-            if "filename" in inner
-        )
-        if not all(map(_is_readable, names)):
+    """Leave out TLS whose files this machine does not have: Envoy's machine has them."""
+    static = bootstrap["static_resources"]
+    absent = {each["name"] for each in static["secrets"] if not _has_files(each)}
+    static["secrets"] = [each for each in static["secrets"] if each["name"] not in absent]
+    for each in objects(static):
+        socket = each.get("transport_socket")
+        names = {inner.get("name") for inner in objects(socket)}
+        if socket is not None and (names & absent or not _has_files(socket)):
             del each["transport_socket"]
+
+
+def _has_files(settings: Json) -> bool:
+    """Whether this machine has all files that an object names."""
+    return all(_is_readable(each["filename"]) for each in objects(settings) if "filename" in each)
 
 
 def _is_readable(name: str) -> bool:

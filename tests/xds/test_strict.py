@@ -51,6 +51,12 @@ def test_envoy_accepts_a_listener_whose_files_are_on_another_machine() -> None:
     check(config(listener={"tls": tls}))
 
 
+def test_envoy_accepts_parts_whose_certificates_are_on_another_machine() -> None:
+    pair = {"certificate": "/absent/a.pem", "private_key": "/absent/b.pem"}
+    identity = {"ca": "/absent/ca.pem", "control_plane": pair, "callout": pair, "envoy": pair}
+    check(config(identity=identity))
+
+
 def test_the_message_of_envoy_is_the_error() -> None:
     listener = Listener().model_copy(update={"address": "nohost:80"})
     with pytest.raises(ConfigError, match="Envoy rejects this config: malformed IP address: noho"):

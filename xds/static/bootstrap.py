@@ -18,6 +18,7 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import Secret
 from sluice.bootstrap import render
 from sluice.config.checked import LoadedConfig
 from sluice.contract.names import CONFIG_RUNTIME
+from sluice.envoy_identity import static_secrets
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
 from xds.protocol.snapshot import Snapshot
@@ -47,7 +48,7 @@ def static_bootstrap(
     The issuers with a `jwks_uri` may have no keys in it: the callout verifies their tokens.
     """
     found = {each: dict(_resources(snapshot, each)) for each in _KINDS}
-    bootstrap: Json = yaml.safe_load(render(loaded.config, node_id))
+    bootstrap: Json = yaml.safe_load(render(loaded.config, node_id, directory=loaded.directory))
     _remove_control_plane(bootstrap, dict(loaded.config.envoy.runtime))
     static = bootstrap["static_resources"]
     used = (each for each in static["clusters"] if each["name"] != CONTROL_PLANE)
@@ -58,6 +59,8 @@ def static_bootstrap(
     static["listeners"] = list(found[resource_types.LISTENER].values())
     secrets = list(found[resource_types.SECRET].values())
     static["secrets"] = secrets if with_secrets else named_secrets(loaded)
+    if loaded.config.identity is not None:
+        static["secrets"] += static_secrets(loaded.config.identity, loaded.directory)
     for settings in objects(static):
         settings.pop("sds_config", None)  # without it, a name is that of a static secret
         _contain_routes(settings, routes)

@@ -60,7 +60,6 @@ def test_envoy_accepts_the_static_config(
     output: str,
     option: str | None,
     every_rule_file: Path,
-    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     options = [] if option is None else [option]
@@ -72,13 +71,7 @@ def test_envoy_accepts_the_static_config(
         assert (base64.b64encode(secret).decode() in text) == (option is not None)
     assert "PRIVATE KEY" not in text
     assert SECRET not in text
-    static = tmp_path / f"static.{output}"
-    static.write_text(text)
-    ran = subprocess.run(
-        [find_envoy(), "--mode", "validate", "-c", static, "--disable-hot-restart"],
-        cwd=every_rule_file.parent, capture_output=True, text=True,
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert envoy_accepts(text, every_rule_file.parent / f"static.{output}")
 
 
 def test_the_static_config_has_everything_that_the_control_plane_would_push(
@@ -100,6 +93,37 @@ def test_the_static_config_has_everything_that_the_control_plane_would_push(
     text = json.dumps(listener)
     assert '"m/native"' in text
     assert '"https://two.test"' in text
+
+
+def test_the_static_config_has_the_certificates_of_the_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["certs"]) == 0
+    parts = {
+        part.replace("-", "_"): {
+            "certificate": f"certs/{part}.crt", "private_key": f"certs/{part}.key",
+        }
+        for part in ("control-plane", "callout", "envoy")
+    }  # fmt: skip
+    file = tmp_path / "gateway.yaml"
+    file.write_text(yaml.safe_dump({"identity": {"ca": "certs/ca.crt", **parts}}))
+    capsys.readouterr()
+    assert main(["export", "envoy", str(file)]) == 0
+    text = capsys.readouterr().out
+    assert f"filename: {tmp_path}/certs/envoy.key" in text
+    assert envoy_accepts(text, tmp_path / "static.yaml")
+
+
+def envoy_accepts(text: str, static: Path) -> bool:
+    """Whether Envoy accepts a static config. Its file is in the folder of the config."""
+    static.write_text(text)
+    ran = subprocess.run(
+        [find_envoy(), "--mode", "validate", "-c", static, "--disable-hot-restart"],
+        cwd=static.parent, capture_output=True, text=True,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    return True
 
 
 def keys(value: object) -> set[str]:
