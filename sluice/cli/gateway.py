@@ -8,6 +8,7 @@ explains the error.
 
 import argparse
 import os
+import ssl
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
@@ -49,6 +50,10 @@ from sluice.tls import ClientCredentials, TlsFiles
 NO_ANSWER_HINT = (
     "start the gateway with `sluice up CONFIG`, or name another one with --control-plane URL or "
     "--context NAME"
+)
+TLS_HINT = (
+    "check that the server speaks TLS, and name the CA of its certificate: "
+    "sluice context add NAME URL --ca FILE"
 )
 NOT_ALLOWED_HINT = (
     "give a token with --token-file FILE, or name a gateway with its credentials: "
@@ -254,7 +259,9 @@ def no_control_plane(address: GatewayAddress, error: NoAnswerError) -> CommandEr
     """The error of a command that needs the control plane."""
     text = no_answer("the control plane", address, error)
     if not isinstance(error, UnexpectedAnswerError):
-        return CommandError(text, hint=NO_ANSWER_HINT, status=ExitStatus.NO_CONTROL_PLANE)
+        cause = getattr(error.__cause__, "reason", None)
+        hint = TLS_HINT if isinstance(cause, ssl.SSLError) else NO_ANSWER_HINT
+        return CommandError(text, hint=hint, status=ExitStatus.NO_CONTROL_PLANE)
     if error.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return CommandError(text, hint=NOT_ALLOWED_HINT, status=ExitStatus.NOT_ALLOWED)
     return CommandError(text)

@@ -161,3 +161,10 @@ def test_an_invalid_file_is_named(
     assert f"{folder}/contexts.yaml: {problem}" in error
     assert "secret" not in error
     assert "u:p" not in error
+
+
+def test_a_failed_handshake_has_a_hint_about_the_ca(capsys: pytest.CaptureFixture[str]) -> None:
+    with control_plane() as (url, seen):
+        error = error_of(capsys, "status", "--url", url.replace("http:", "https:"))
+    assert error.endswith("sluice context add NAME URL --ca FILE\n")
+    assert seen == []
