@@ -9,20 +9,22 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Report(_message.Message):
-    __slots__ = ("node", "process", "number", "seconds", "versions", "breakers")
+    __slots__ = ("node", "process", "number", "seconds", "versions", "breakers", "unprotected")
     NODE_FIELD_NUMBER: _ClassVar[int]
     PROCESS_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
     BREAKERS_FIELD_NUMBER: _ClassVar[int]
+    UNPROTECTED_FIELD_NUMBER: _ClassVar[int]
     node: _base_pb2.Node
     process: int
     number: int
     seconds: float
     versions: _containers.RepeatedCompositeFieldContainer[VersionCounts]
     breakers: _containers.RepeatedCompositeFieldContainer[BreakerState]
-    def __init__(self, node: _Optional[_Union[_base_pb2.Node, _Mapping]] = ..., process: _Optional[int] = ..., number: _Optional[int] = ..., seconds: _Optional[float] = ..., versions: _Optional[_Iterable[_Union[VersionCounts, _Mapping]]] = ..., breakers: _Optional[_Iterable[_Union[BreakerState, _Mapping]]] = ...) -> None: ...
+    unprotected: int
+    def __init__(self, node: _Optional[_Union[_base_pb2.Node, _Mapping]] = ..., process: _Optional[int] = ..., number: _Optional[int] = ..., seconds: _Optional[float] = ..., versions: _Optional[_Iterable[_Union[VersionCounts, _Mapping]]] = ..., breakers: _Optional[_Iterable[_Union[BreakerState, _Mapping]]] = ..., unprotected: _Optional[int] = ...) -> None: ...
 
 class VersionCounts(_message.Message):
     __slots__ = ("cluster", "requests", "errors", "bins", "counts")

@@ -10,11 +10,12 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from itertools import cycle
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Protocol
 
 from google.protobuf.message import DecodeError
 
 from extproc.breaker import Breaker
+from extproc.breaker import BreakerState as State
 from extproc.rpc import RpcError
 from extproc.telemetry.traffic import TrafficCounts
 from extproc.transport.aio.client import ClientCall, ClientLimits, open_call
@@ -33,6 +34,17 @@ CONFIRMATION_TIMEOUT: Final = 10.0
 """Seconds until a report is sent again on another stream."""
 
 
+class ReportedBreakers(Protocol):
+    """The part of the breakers that a report has."""
+
+    @property
+    def unprotected(self) -> int:
+        """How many versions have no breaker."""
+
+    def states(self, counted: Iterable[str]) -> Iterable[BreakerState]:
+        """The breakers to report, also of the clusters whose requests were counted just now."""
+
+
 class TrafficReporter:
     """Sends the reports of one worker process. `clock` returns monotonic seconds."""
 
@@ -40,7 +52,7 @@ class TrafficReporter:
         self,
         node: Node,
         counts: TrafficCounts,
-        breakers: Callable[[], Iterable[BreakerState]],
+        breakers: ReportedBreakers,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._node = node
@@ -79,7 +91,9 @@ class TrafficReporter:
             report = self._unconfirmed or self._next()
             report.seconds = self._clock() - self._since
             del report.breakers[:]
-            report.breakers.extend(self._breakers())
+            counted = (each.cluster for each in report.versions)
+            report.breakers.extend(self._breakers.states(counted))
+            report.unprotected = self._breakers.unprotected
             if node is None:
                 report.ClearField("node")
             else:
@@ -102,14 +116,36 @@ class TrafficReporter:
         return self._unconfirmed
 
 
-def breaker_states(breaker: Breaker, now: float) -> Iterable[BreakerState]:
-    """The breakers that are not closed."""
-    for cluster in list(breaker.not_closed):
-        summary = breaker.summary(now, cluster)
-        if summary is not None:
-            yield BreakerState(
-                cluster=cluster,
-                state=summary.state.name,
-                error_rate=summary.error_rate,
-                requests=summary.volume,
-            )
+class BreakerStates:
+    """The breakers that are not closed, and those of versions with requests in their window.
+
+    The other breakers are not read: the work does not grow with the number of versions. `clock`
+    returns the seconds of the breaker's clock.
+    """
+
+    def __init__(self, breaker: Breaker, clock: Callable[[], float]) -> None:
+        self._breaker = breaker
+        self._clock = clock
+        self._in_window: set[str] = set()
+
+    @property
+    def unprotected(self) -> int:
+        """How many versions have no breaker."""
+        return self._breaker.unprotected
+
+    def states(self, counted: Iterable[str]) -> Iterable[BreakerState]:
+        """The breakers to report, also of the clusters whose requests were counted just now."""
+        now, found = self._clock(), []
+        for cluster in {*self._in_window, *self._breaker.not_closed, *counted}:
+            summary = self._breaker.summary(now, cluster)
+            if summary is not None and (summary.volume or summary.state is not State.CLOSED):
+                found.append(
+                    BreakerState(
+                        cluster=cluster,
+                        state=summary.state.name,
+                        error_rate=summary.error_rate,
+                        requests=summary.volume,
+                    )
+                )
+        self._in_window = {each.cluster for each in found if each.requests}
+        return found

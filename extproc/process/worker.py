@@ -42,7 +42,7 @@ from extproc.process.metrics import (
 )
 from extproc.process.stack_dump import dump_at_signal, stack_file
 from extproc.process.telemetry import TelemetrySettings, WorkerTelemetry
-from extproc.process.traffic_reports import TrafficReporter, breaker_states
+from extproc.process.traffic_reports import BreakerStates, TrafficReporter
 from extproc.protection import Protection, ProtectionSettings
 from extproc.rpc import Services, unary
 from extproc.services.decider import Decider
@@ -213,7 +213,7 @@ class Worker:
         reporter = TrafficReporter(
             _node(self._settings.index),
             self._traffic,
-            lambda: breaker_states(protection.breaker, protection.monotonic()),
+            BreakerStates(protection.breaker, protection.monotonic),
         )
         await reporter.run(self._settings.xds, self._settings.xds_credentials)
 

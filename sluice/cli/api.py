@@ -44,7 +44,6 @@ _HINTS: Final = {
     "unknown_canary": "`sluice canary status` lists the canaries",
     "unknown_endpoint": "`sluice get endpoints` lists the endpoints",
     "unknown_revision": "`sluice history` lists the revisions",
-    "callout_unavailable": "`sluice status` shows the workers of the callout",
     "strict_unavailable": "install Envoy beside the control plane, or leave out --strict",
     "too_many_requests": "try again in a moment",
     "store_unavailable": "try again when the store responds; the log of the control plane says "

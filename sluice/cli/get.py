@@ -105,6 +105,9 @@ def _endpoints(found: Data) -> Iterator[Block]:
 
 
 def _breakers(found: Data) -> Iterator[Block]:
-    if not found["breakers"]:
+    not_closed = [each for each in found["breakers"] if each["state"] != "closed"]
+    closed = len(found["breakers"]) - len(not_closed)
+    if found["known"] and not found["breakers"]:
         yield Line("no version has a breaker")
-    yield from (block for block in breaker_blocks(found) if block != Line())
+    blocks = breaker_blocks({**found, "closed": closed, "not_closed": not_closed})
+    yield from (block for block in blocks if block != Line())

@@ -1,9 +1,10 @@
 """`sluice status`: the state of a running gateway.
 
-The control plane reports versions, nodes and what the Envoys see, the callout reports workers,
-breakers and key sets. If the control plane does not respond, the command fails. If the callout does
-not respond, the command prints why its workers and breakers are unknown. With many models, it
-prints only the endpoints and breakers that need attention.
+The control plane reports versions, nodes, what the Envoys see, traffic and breakers, the callout
+reports workers and key sets. If the control plane does not respond, the command fails. If the
+callout does not respond, the command prints why its workers are unknown. With many models, it
+prints only the endpoints and breakers that need attention, and the traffic of the versions with the
+most errors and requests.
 """
 
 import argparse
@@ -48,6 +49,9 @@ from sluice.http.credentials import Credentials, CredentialsError
 
 WATCH_INTERVAL = 2.0
 """Seconds between two statuses of `--watch`."""
+
+MAX_TRAFFIC = 10
+"""Versions whose traffic is shown: the rest of a screen is for what needs attention."""
 
 _STYLES: dict[str, Style] = {
     "running": "good", "closed": "good", "usable": "good",
@@ -136,13 +140,12 @@ def _callout(url: str, credentials: Credentials) -> Status:
     """The status of the callout, with its URL. `error` is None, or says why it is not known."""
     try:
         status = fetch_status(url, "workers", credentials=credentials, proxy=True)
-        return {"url": url, "error": None, **status}
+        found: Status = {"url": url, "error": None}
+        return found | {name: status[name] for name in ("workers", "key_sets") if name in status}
     except (NoAnswerError, CredentialsError) as error:
         return {
             "url": url,
             "workers": [],
-            "breakers": [],
-            "unprotected": 0,
             "key_sets": [],
             "error": describe_no_answer("the callout", url, error)
             if isinstance(error, NoAnswerError)
@@ -151,7 +154,7 @@ def _callout(url: str, credentials: Credentials) -> Status:
 
 
 def view(status: Status) -> Iterator[Block]:
-    """The view of a status: version, error, nodes, endpoints, workers, breakers and key sets."""
+    """The view of a status: version, error, nodes, endpoints, traffic, breakers, callout."""
     style: Style = "good" if status["in_sync"] and status["nodes"] else "warn"
     revision = f", revision {status['revision']}" if status.get("revision") else ""
     version = f"{status['version'] or 'none'}{revision}"
@@ -170,6 +173,8 @@ def view(status: Status) -> Iterator[Block]:
     yield from _placement(status.get("placement"))
     yield from node_blocks(status)
     yield from endpoint_blocks(status.get("envoys", []))
+    yield from _traffic(status.get("traffic", []))
+    yield from breaker_blocks(status["breakers"])
     yield from _callout_blocks(status["callout"])
 
 
@@ -244,8 +249,40 @@ def _callout_blocks(callout: Status) -> Iterator[Block]:
         yield Field("callout", f"unknown: {callout['error']}", "warn")
         return
     yield from _workers(callout["workers"])
-    yield from breaker_blocks(callout)
     yield from _key_sets(callout["key_sets"])
+
+
+def _traffic(traffic: list[Status]) -> Iterator[Block]:
+    """The requests of the last minute, of the versions with the most errors and requests."""
+    if traffic:
+        yield Line()
+        yield Field("traffic", "in the last minute")
+        columns = ("MODEL/VERSION", "REQUESTS", "ERRORS", "P50", "P99")
+        yield Table(columns, [_version_traffic(each) for each in traffic[:MAX_TRAFFIC]])
+    if len(traffic) > MAX_TRAFFIC:
+        yield Line(f"and {len(traffic) - MAX_TRAFFIC} more: see --json")
+
+
+def _version_traffic(version: Status) -> Row:
+    requests, errors = str(version["requests"]), _percent(version["error_rate"])
+    latencies = (_latency(version[name]) for name in ("p50", "p99"))
+    incomplete = "incomplete: some Envoys or workers have not reported lately"
+    notes = () if version["state"] == "current" else (incomplete,)
+    return Row((_name(version), requests, errors, *latencies), notes)
+
+
+def _latency(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    return f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
+def _name(version: Status) -> str:
+    return f"{version['model']}/{version['version']}"
 
 
 def _workers(workers: list[Status]) -> Iterator[Block]:
@@ -260,28 +297,30 @@ def _worker(worker: Status) -> Row:
     return Row((str(worker["worker"]), _state(worker["state"]), silence, pid))
 
 
-def breaker_blocks(callout: Status) -> Iterator[Block]:
+def breaker_blocks(breakers: Status) -> Iterator[Block]:
     """The number of breakers in each state, and those that are not closed."""
-    breakers = callout["breakers"]
-    if breakers:
-        states = Counter(breaker["state"] for breaker in breakers)
-        counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
+    if not breakers["known"]:
+        yield Line()
+        yield Field("breakers", "unknown: no worker has reported lately", "warn")
+        return
+    states = Counter({"closed": breakers["closed"]})
+    states.update(breaker["state"] for breaker in breakers["not_closed"])
+    if states.total():
+        counts = ", ".join(f"{count} {state}" for state, count in states.most_common() if count)
         yield Line()
         yield Field("breakers", counts)
-    unusual = [_breaker(breaker) for breaker in breakers if breaker["state"] != "closed"]
-    if unusual:
-        yield Table(("MODEL/VERSION", "BREAKER", "ERRORS", "REQUESTS"), unusual)
-    if callout["unprotected"]:
-        count = callout["unprotected"]
+    if breakers["not_closed"]:
+        rows = [_breaker(breaker) for breaker in breakers["not_closed"]]
+        yield Table(("MODEL/VERSION", "BREAKER", "ERRORS", "REQUESTS"), rows)
+    if breakers["unprotected"]:
+        count = breakers["unprotected"]
         text = f"{count} versions have no breaker: the shared table is full"
         yield Field("breakers", text, "warn")
 
 
 def _breaker(breaker: Status) -> Row:
-    version = f"{breaker['model']}/{breaker['version']}"
-    rate = breaker["error_rate"]
-    errors = "-" if rate is None else f"{rate:.1%}"
-    return Row((version, _state(breaker["state"]), errors, str(breaker["requests"])))
+    errors = _percent(breaker["error_rate"])
+    return Row((_name(breaker), _state(breaker["state"]), errors, str(breaker["requests"])))
 
 
 def _key_sets(key_sets: list[Status]) -> Iterator[Block]:

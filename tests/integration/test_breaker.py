@@ -142,9 +142,9 @@ def test_the_status_shows_when_a_breaker_opens_and_closes(
         return any(line.split()[:2] == ["echo/v1", "open"] for line in lines)
 
     def breakers() -> dict[str, Any]:
-        assert main(["status", "--url", url, "--json"]) == 0
-        found = json.loads(capsys.readouterr().out)["callout"]
-        assert found["error"] is None
+        assert main(["get", "breakers", "--control-plane", url, "-o", "json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["known"]
         return {f"{b['model']}/{b['version']}": b for b in found["breakers"]}
 
     with own.client() as client:

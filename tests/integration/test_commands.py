@@ -6,7 +6,7 @@ import pytest
 
 from extproc.decision.decide import STAGES
 from sluice.cli import main
-from tests.integration.gateway import Gateway, token
+from tests.integration.gateway import Gateway, eventually, token
 
 PRIVATE = "/v2/models/echo/private"
 
@@ -28,12 +28,13 @@ def test_status_shows_the_version_and_all_nodes(
     assert all(node["id"] in output for node in status["nodes"])
 
 
-def test_status_shows_the_breaker_of_every_version(
+def test_the_breaker_of_every_version_is_shown(
     gateway: Gateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = f"http://{gateway.config['control_plane']['http']}"
-    assert main(["status", "--url", url, "--json"]) == 0
-    breakers = json.loads(capsys.readouterr().out)["callout"]["breakers"]
+    eventually(lambda: gateway.status()["breakers"]["known"])
+    assert main(["get", "breakers", "--control-plane", url, "-o", "json"]) == 0
+    breakers = json.loads(capsys.readouterr().out)["breakers"]
     closed = {f"{b['model']}/{b['version']}" for b in breakers if b["state"] == "closed"}
     models = gateway.config["models"]
     assert closed == {f"{name}/{v}" for name, model in models.items() for v in model["versions"]}

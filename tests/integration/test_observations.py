@@ -96,7 +96,9 @@ def test_workers_report_latencies_of_each_version(own: Gateway) -> None:
 
 
 def test_the_control_plane_knows_the_breakers(own: Gateway) -> None:
-    assert own.status()["breakers"] == {"known": True, "not_closed": []}
+    breakers = own.status()["breakers"]
+    assert (breakers["known"], breakers["not_closed"], breakers["unprotected"]) == (True, [], 0)
+    assert breakers["closed"] > 0
     with faults(own, "v2", fail_rate=1):
         send(own, NATIVE, "v2", MIN_VOLUME + 50)
         eventually(lambda: own.status()["breakers"]["not_closed"] != [])

@@ -35,7 +35,6 @@ class Reason(StrEnum):
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     INVALID_CONFIG = "invalid_config"
     INTERNAL_ERROR = "internal_error"
-    CALLOUT_UNAVAILABLE = "callout_unavailable"
     EXPLAIN_UNAVAILABLE = "explain_unavailable"
     STRICT_UNAVAILABLE = "strict_unavailable"
     TOO_MANY_REQUESTS = "too_many_requests"
@@ -71,7 +70,6 @@ REASONS: Final[Mapping[Reason, tuple[int, str]]] = {
     ),
     Reason.INVALID_CONFIG: (422, "The config would not be valid; see the member `errors`."),
     Reason.INTERNAL_ERROR: (500, "The control plane failed; its log has the cause."),
-    Reason.CALLOUT_UNAVAILABLE: (502, "The callout does not answer, so its state is not known."),
     Reason.EXPLAIN_UNAVAILABLE: (
         503, "The control plane runs without the package `extproc`, which explains decisions."
     ),

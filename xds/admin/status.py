@@ -239,7 +239,7 @@ class ControlPlaneState:
             nodes=sorted(nodes, key=lambda node: (node.kind, node.id)),
             envoys=[_envoy(view, time.time()) for view in self.fleet.envoys],
             traffic=version_traffic(self.observations, now) if traffic else [],
-            breakers=breakers_status(self.observations, now),
+            breakers=breakers_status(self.served(), self.observations, now),
             reporters=reporters_status(self.observations, now),
         )
 

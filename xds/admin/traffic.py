@@ -5,8 +5,16 @@ from typing import Final, Literal
 
 from pydantic import BaseModel
 
-from sluice.contract.names import split_cluster_name
-from xds.envoys.observations import BreakerState, Observations, SourceName, State
+from sluice.config import GatewayConfig
+from sluice.contract.names import cluster_name, split_cluster_name
+from xds.envoys.observations import (
+    CLOSED_BREAKER,
+    BreakerState,
+    BreakerView,
+    Observations,
+    SourceName,
+    State,
+)
 
 BREAKER_STATES: Final[Mapping[BreakerState, Literal["closed", "reduced", "open"]]] = {
     BreakerState.CLOSED: "closed",
@@ -45,7 +53,7 @@ class VersionTraffic(BaseModel):
 
 
 class BreakerStatus(BaseModel):
-    """A breaker that is not closed. `error_rate` (0 to 1) is None below the minimum volume.
+    """The breaker of a version. `error_rate` (0 to 1) is None below the minimum volume.
 
     `requests` counts those in the window of the breaker.
     """
@@ -60,11 +68,25 @@ class BreakerStatus(BaseModel):
 class BreakersStatus(BaseModel):
     """The breakers, as workers report them. If they are not `known`, no worker has reported lately.
 
-    All that are not in `not_closed` are closed.
+    `closed` counts the others than those in `not_closed`. `unprotected` counts the versions without
+    room for a breaker.
     """
 
     known: bool
+    closed: int
     not_closed: list[BreakerStatus]
+    unprotected: int
+
+
+class Breakers(BaseModel):
+    """All breakers, as workers report them. If they are not `known`, no worker has reported lately.
+
+    `unprotected` counts the versions without room for a breaker. They are shown as `closed`.
+    """
+
+    known: bool
+    breakers: list[BreakerStatus]
+    unprotected: int
 
 
 class ReporterStatus(BaseModel):
@@ -99,23 +121,47 @@ def _version(observations: Observations, model: str, version: str, now: float) -
     )
 
 
-def breakers_status(observations: Observations, now: float) -> BreakersStatus:
-    """The breakers that are not closed."""
-    found = observations.not_closed(now)
-    not_closed = []
-    for cluster, view in sorted((found or {}).items()):
-        model, version = split_cluster_name(cluster)
-        state = BREAKER_STATES[view.state]
-        not_closed.append(
-            BreakerStatus(
-                model=model,
-                version=version,
-                state=state,
-                error_rate=view.error_rate,
-                requests=view.requests,
-            )
-        )
-    return BreakersStatus(known=found is not None, not_closed=not_closed)
+def breakers_status(
+    config: GatewayConfig, observations: Observations, now: float
+) -> BreakersStatus:
+    """The number of breakers, and those that are not closed."""
+    found = observations.breakers(now)
+    views = sorted((found or {}).items())
+    not_closed = [
+        _breaker(*split_cluster_name(cluster), view)
+        for cluster, view in views
+        if view.state is not BreakerState.CLOSED
+    ]
+    unprotected = observations.unprotected(now)
+    versions = sum(len(each.versions) for each in config.models.values() if each.breaker.enabled)
+    closed = 0 if found is None else max(0, versions - unprotected - len(not_closed))
+    return BreakersStatus(
+        known=found is not None, closed=closed, not_closed=not_closed, unprotected=unprotected
+    )
+
+
+def all_breakers(config: GatewayConfig, observations: Observations, now: float) -> Breakers:
+    """The breaker of each version of the config."""
+    found = observations.breakers(now)
+    if found is None:
+        return Breakers(known=False, breakers=[], unprotected=0)
+    breakers = [
+        _breaker(name, version, found.get(cluster_name(name, version), CLOSED_BREAKER))
+        for name, model in config.models.items()
+        if model.breaker.enabled
+        for version in model.versions
+    ]
+    return Breakers(known=True, breakers=breakers, unprotected=observations.unprotected(now))
+
+
+def _breaker(model: str, version: str, view: BreakerView) -> BreakerStatus:
+    return BreakerStatus(
+        model=model,
+        version=version,
+        state=BREAKER_STATES[view.state],
+        error_rate=view.error_rate,
+        requests=view.requests,
+    )
 
 
 def reporters_status(observations: Observations, now: float) -> list[ReporterStatus]:

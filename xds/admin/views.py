@@ -1,6 +1,6 @@
 """Reads of the state: status, nodes, endpoints and breakers."""
 
-import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Literal
@@ -8,14 +8,11 @@ from typing import Literal
 from pydantic import BaseModel
 
 from sluice.config import GatewayConfig
-from sluice.config.addresses import reachable
 from sluice.contract.names import cluster_name
-from sluice.http.client import NoAnswerError, fetch_status, reading_status
-from sluice.http.client import Status as Answer
 from xds.admin.access import Role
 from xds.admin.operations import Call, Operation
-from xds.admin.problems import ProblemError, Reason
 from xds.admin.status import ControlPlaneState, NodeStatus, Status
+from xds.admin.traffic import Breakers, all_breakers
 from xds.envoys.endpoint_state import EndpointState
 from xds.protocol.nodes import NodeKind
 
@@ -78,26 +75,6 @@ class ModelEndpoints(BaseModel):
     endpoints: list[ModelEndpoint]
 
 
-class BreakerView(BaseModel):
-    """The breaker of a version: `closed`, `reduced` or `open`.
-
-    `error_rate` (0 to 1) is null below the minimum volume. `requests` counts those in the window.
-    """
-
-    model: str
-    version: str
-    state: str
-    error_rate: float | None
-    requests: int
-
-
-class BreakerViews(BaseModel):
-    """All breakers. `unprotected` counts the versions without room for a breaker."""
-
-    breakers: list[BreakerView]
-    unprotected: int
-
-
 class Views:
     """The handlers."""
 
@@ -123,8 +100,7 @@ class Views:
             ),
             Operation(
                 "GET", "/v1/breakers", Role.READER,
-                "State of the breakers, as the callout reports it",
-                self._breakers, BreakerViews, errors=(Reason.CALLOUT_UNAVAILABLE,),
+                "State of the breakers, as the workers report it", self._breakers, Breakers,
             ),
         )  # fmt: skip
 
@@ -149,15 +125,8 @@ class Views:
                 )
         return ModelEndpoints(endpoints=list(_configured(config, seen)))
 
-    async def _breakers(self, _: Call) -> BreakerViews:
-        address = reachable(self._state.config.telemetry.metrics.address)
-        try:
-            answer = await asyncio.to_thread(fetch_status, f"http://{address}", "breakers")
-            with reading_status():
-                return _breakers(answer)
-        except NoAnswerError as error:
-            detail = f"the callout at {address} does not report its breakers: {error}"
-            raise ProblemError(Reason.CALLOUT_UNAVAILABLE, detail) from None
+    async def _breakers(self, _: Call) -> Breakers:
+        return all_breakers(self._state.served(), self._state.observations, time.monotonic())
 
 
 def _node(node: NodeStatus, lag: float) -> NodeView:
@@ -191,8 +160,3 @@ def _configured(
                     drain=endpoint.drain,
                     seen=seen.get((cluster_name(model, version), endpoint.address), []),
                 )
-
-
-def _breakers(answer: Answer) -> BreakerViews:
-    found = [BreakerView.model_validate(each) for each in answer["breakers"]]
-    return BreakerViews(breakers=found, unprotected=int(answer["unprotected"]))

@@ -144,6 +144,7 @@ class Reporter:
         self.left_at: float | None = None
         self.in_progress: Mapping[str, int] = {}
         self.breakers: Mapping[str, BreakerView] = {}
+        self.unprotected = 0
 
     def report(
         self,
@@ -152,11 +153,13 @@ class Reporter:
         *,
         in_progress: Mapping[str, int] | None = None,
         breakers: Mapping[str, BreakerView] | None = None,
+        unprotected: int = 0,
     ) -> None:
         """Count what the reporter saw since its previous report. Keys are names of clusters.
 
-        A report without counts says that there were no requests. `in_progress` and `breakers`
-        replace those of the previous report.
+        A report without counts says that there were no requests. `in_progress`, `breakers` and
+        `unprotected`, the number of versions without a breaker, replace those of the previous
+        report.
         """
         if self.reported_at is not None and now - self.reported_at > SILENT_AFTER:
             self._observations.interrupt(self.source, now)
@@ -164,6 +167,7 @@ class Reporter:
         self._observations.on_change()
         self._observations.add(self.source, now, counts)
         self.in_progress, self.breakers = in_progress or {}, breakers or {}
+        self.unprotected = unprotected
 
     def age(self, now: float) -> float | None:
         """Seconds since the latest report; None before the first."""
@@ -328,30 +332,33 @@ class Observations:
         None if there is no such worker: then the state is not known.
         """
         cluster = cluster_name(model, version)
-        views = [each.get(cluster, CLOSED_BREAKER) for each in self._breakers(now)]
+        views = [each.breakers.get(cluster, CLOSED_BREAKER) for each in self._workers(now)]
         return max(views, key=lambda view: view.state, default=None)
 
-    def not_closed(self, now: float) -> Mapping[str, BreakerView] | None:
-        """The breakers that some worker reports as not closed, by the name of the cluster.
+    def breakers(self, now: float) -> Mapping[str, BreakerView] | None:
+        """The breakers that workers report, by the name of the cluster.
 
-        None if no worker has reported lately: then nothing is known.
+        Of the reports of one breaker, it has the one that admits the least. A breaker that is not
+        reported is closed, and has no requests in its window. None if no worker has reported
+        lately: then nothing is known.
         """
         found: dict[str, BreakerView] = {}
-        known, reported = self._clusters, self._breakers(now)
-        if not reported:
-            return None
-        for breakers in reported:
-            for cluster, view in breakers.items():
-                if cluster not in known:
-                    continue
-                if cluster not in found or view.state > found[cluster].state:
+        known, workers = self._clusters, self._workers(now)
+        for worker in workers:
+            for cluster, view in worker.breakers.items():
+                if cluster in known and _weight(view) > _weight(found.get(cluster)):
                     found[cluster] = view
-        return found
+        return found if workers else None
 
-    def _breakers(self, now: float) -> Sequence[Mapping[str, BreakerView]]:
+    def unprotected(self, now: float) -> int:
+        """How many versions have no breaker in some worker, because there is no room for it."""
+        return max((each.unprotected for each in self._workers(now)), default=0)
+
+    def _workers(self, now: float) -> Sequence[Reporter]:
+        """The workers that have reported lately."""
         self._forget(now)
         return [
-            each.breakers
+            each
             for each in self._reporters["worker"]
             if each.left_at is None and not _is_silent(each, now)
         ]
@@ -376,6 +383,11 @@ class Observations:
             totals = self.totals[source]
             for name in [name for name in totals if name not in known]:
                 del totals[name]
+
+
+def _weight(view: BreakerView | None) -> tuple[int, int]:
+    """The order of the reports of one breaker."""
+    return (-1, 0) if view is None else (view.state, view.requests)
 
 
 @dataclass(slots=True)

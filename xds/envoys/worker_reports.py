@@ -61,7 +61,9 @@ class WorkerReportReader:
             for each in report.breakers
         }
         repeated = report.number <= self._received.get(report.process, 0)
-        reporter.report(now, {} if repeated else counts, breakers=breakers)
+        reporter.report(
+            now, {} if repeated else counts, breakers=breakers, unprotected=report.unprotected
+        )
         if not repeated:
             self._received[report.process] = report.number
             self._received.move_to_end(report.process)

@@ -2,17 +2,21 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from extproc.breaker import Breaker
+from extproc.counter_table import CounterTable, create
 from extproc.process import traffic_reports
-from extproc.process.traffic_reports import TrafficReporter
+from extproc.process.traffic_reports import BreakerStates, TrafficReporter
 from extproc.telemetry.traffic import TrafficCounts
 from protos.base_pb2 import Node
 from protos.observations_pb2 import BreakerState
+from sluice.config.breaker import BreakerConfig
 from tests.extproc.telemetry.test_requests import entry
 from xds.envoys import observations
 from xds.envoys.observations import Observations, Reporter
@@ -74,8 +78,45 @@ class Plane:
                 await self._reader.received.wait()
 
 
-def worker(counts: TrafficCounts, *breakers: BreakerState) -> TrafficReporter:
-    return TrafficReporter(Node(id="callout-0"), counts, lambda: breakers)
+@dataclass
+class Breakers:
+    """Reports these breakers, whatever is counted."""
+
+    listed: Sequence[BreakerState]
+    unprotected: int = 0
+
+    def states(self, counted: Iterable[str]) -> Sequence[BreakerState]:
+        return self.listed if set(counted) <= {"m/v1"} else ()
+
+
+def worker(counts: TrafficCounts, *breakers: BreakerState, unprotected: int = 0) -> TrafficReporter:
+    return TrafficReporter(Node(id="callout-0"), counts, Breakers(breakers, unprotected))
+
+
+def test_the_breakers_of_versions_with_requests_in_their_window_are_reported(
+    tmp_path: Path,
+) -> None:
+    create(tmp_path / "counters", 1, 2000)
+    table = CounterTable(tmp_path / "counters", 0)
+    config = BreakerConfig(min_volume=10)
+    breaker = Breaker(table, dict.fromkeys(("m/open", "m/closed", "m/idle"), config))
+    now = 1000.0
+    reported = BreakerStates(breaker, lambda: now)
+
+    def states(*counted: str) -> dict[str, tuple[int, float | None, int]]:
+        found = reported.states(counted)
+        return {each.cluster: (each.state, each.error_rate, each.requests) for each in found}
+
+    breaker.record(now, "m/open", ok=False, count=20)
+    breaker.record(now, "m/closed", ok=True, count=40)
+    breaker.update(now)
+    opened, closed = (BreakerState.OPEN, 1.0, 20), (BreakerState.CLOSED, 0.0, 40)
+    assert states("m/closed", "m/idle", "unknown") == {"m/open": opened, "m/closed": closed}
+    now += 5
+    assert states() == {"m/open": opened, "m/closed": closed}
+    now += 10
+    assert states().keys() == {"m/open"}
+    table.close()
 
 
 def test_counts_and_breakers_arrive(tmp_path: Path) -> None:
@@ -84,13 +125,14 @@ def test_counts_and_breakers_arrive(tmp_path: Path) -> None:
         opened = BreakerState(cluster="m/v1", state=BreakerState.OPEN, error_rate=0.5, requests=40)
         counts.record([entry(), entry(status=500)])
         async with plane.running():
-            task = asyncio.create_task(worker(counts, opened).run(plane.address))
+            task = asyncio.create_task(worker(counts, opened, unprotected=3).run(plane.address))
             await plane.until(lambda: plane.requests == 2)
             window = plane.observations.window("m", "v1", 60, 1000.0)
             assert (window.state, window.nodes) == ("current", ("callout-0",))
             view = plane.observations.breaker("m", "v1", 1000.0)
             assert view is not None
             assert view.state is observations.BreakerState.OPEN
+            assert plane.observations.unprotected(1000.0) == 3
             task.cancel()
 
     asyncio.run(test())

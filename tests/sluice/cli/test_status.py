@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from sluice.cli.gateway import address_near
 from sluice.cli.output import plain
 from sluice.cli.status import view
 from sluice.config import GatewayConfig
+from sluice.contract.traffic import latency_bin
 from sluice.http.client import Status, fetch_status
 from sluice.http.server import serve_in_thread
 from sluice.keys.key_set import KeySet
@@ -45,6 +46,7 @@ from xds.admin.app import application
 from xds.admin.metrics import StateCollector
 from xds.admin.status import ControlPlaneState
 from xds.admin.views import Views
+from xds.envoys.observations import BreakerState, BreakerView, Counts, Observations
 from xds.protocol.nodes import Nodes
 from xds.protocol.snapshot import EMPTY
 from xds.resources.compiled import CompiledConfig
@@ -89,13 +91,37 @@ def callout(table: CounterTable) -> Iterator[str]:
         yield address
 
 
-def control_plane(callout: str) -> ControlPlaneState:
+def control_plane(
+    callout: str, observations: Observations | None = None, versions: int = 1
+) -> ControlPlaneState:
     """The state of a control plane. Its config has this address of the callout."""
-    config = GatewayConfig.model_validate({"telemetry": {"metrics": {"address": callout}}})
+    listed = {f"v{n}": {"endpoints": [{"address": "a:1"}]} for n in range(1, versions + 1)}
+    config = GatewayConfig.model_validate(
+        {
+            "telemetry": {"metrics": {"address": callout}},
+            "models": {"m": {"versions": listed, "stable": "v1"}},
+        }
+    )
     nodes = Nodes(time.time)
     return ControlPlaneState(
-        "gateway.yaml", CompiledConfig(config, EMPTY), nodes, Rollout(nodes, 1.0)
+        "gateway.yaml", CompiledConfig(config, EMPTY), nodes, Rollout(nodes, 1.0), observations
     )
+
+
+def seen(
+    counts: Mapping[str, Counts] | None = None, unprotected: int = 0, **breakers: BreakerView
+) -> Observations:
+    """What a worker has reported just now. `breakers` are those of the versions of `m`."""
+    observations, now = Observations(), time.monotonic()
+    observations.configure({f"m/v{n}" for n in range(1, 400)})
+    views = {f"m/{version}": view for version, view in breakers.items()}
+    worker = observations.join("worker", "callout-0", now - 10)
+    worker.report(now - 6, counts or {})
+    worker.report(now, {}, breakers=views, unprotected=unprotected)
+    return observations
+
+
+OPEN = BreakerView(BreakerState.OPEN, 0.75, 40)
 
 
 def describe(status: Status) -> str:
@@ -117,11 +143,35 @@ def status(state: ControlPlaneState, capsys: pytest.CaptureFixture[str], *argume
 
 
 def test_every_breaker_is_shown(callout: str, capsys: pytest.CaptureFixture[str]) -> None:
-    shown = status(control_plane(callout), capsys).splitlines()
-    assert shown[-4] == "breakers  1 open"
-    assert shown[-3].split() == ["MODEL/VERSION", "BREAKER", "ERRORS", "REQUESTS"]
-    assert shown[-2].split() == ["m/v1", "open", "75.0%", "40"]
-    assert shown[-1] == "breakers  2 versions have no breaker: the shared table is full"
+    state = control_plane(callout, seen(unprotected=2, v1=OPEN), versions=63)
+    shown = status(state, capsys).splitlines()
+    start = shown.index("breakers  60 closed, 1 open")
+    assert shown[start + 1].split() == ["MODEL/VERSION", "BREAKER", "ERRORS", "REQUESTS"]
+    assert shown[start + 2].split() == ["m/v1", "open", "75.0%", "40"]
+    assert shown[start + 3] == "breakers  2 versions have no breaker: the shared table is full"
+
+
+def test_the_traffic_of_the_last_minute_is_shown() -> None:
+    latencies = {latency_bin(2000): 39, latency_bin(1_500_000): 1}
+    counts = {f"m/v{n}": Counts(40, 1 if n == 1 else 0, latencies) for n in range(1, 13)}
+    observations = seen(counts)
+    state = control_plane(UNUSED, observations, versions=12)
+    shown = described(traffic=state.status().model_dump()["traffic"])
+    start = shown.index("traffic   in the last minute")
+    assert shown[start + 1].split() == ["MODEL/VERSION", "REQUESTS", "ERRORS", "P50", "P99"]
+    first = shown[start + 2].split()
+    assert first[:3] == ["m/v1", "40", "2.5%"]
+    assert [first[4], first[6]] == ["ms", "s"]
+    assert len([line for line in shown[start:] if line.startswith("m/")]) == 10
+    assert "and 2 more: see --json" in shown
+
+
+def test_traffic_that_is_known_only_in_part_is_marked() -> None:
+    observations = seen({"m/v1": Counts(40, 0)})
+    observations.join("worker", "callout-1", time.monotonic())
+    state = control_plane(UNUSED, observations)
+    shown = described(traffic=state.status().model_dump()["traffic"])
+    assert any("incomplete: some Envoys or workers have not reported lately" in s for s in shown)
 
 
 def test_every_worker_is_shown(callout: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,14 +184,16 @@ def test_every_worker_is_shown(callout: str, capsys: pytest.CaptureFixture[str])
     ]
 
 
-def test_the_json_status_has_the_workers_and_breakers(
+def test_the_json_status_has_the_breakers_and_the_workers(
     callout: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = json.loads(status(control_plane(callout), capsys, "--json"))
+    found = json.loads(status(control_plane(callout, seen(v1=OPEN)), capsys, "--json"))
     breaker = {"model": "m", "version": "v1", "state": "open", "error_rate": 0.75, "requests": 40}
+    assert found["breakers"] == {
+        "known": True, "closed": 0, "not_closed": [breaker], "unprotected": 0,
+    }  # fmt: skip
     assert found["callout"] == {
         "url": f"http://{callout}", "error": None, "workers": [asdict(w) for w in WORKERS],
-        "breakers": [breaker], "unprotected": 2,
         "key_sets": [],
     }  # fmt: skip
 
@@ -202,9 +254,7 @@ def test_a_node_is_shown_with_its_version_and_the_types_that_are_not_in_sync() -
             "listeners": {**accepted, "in_sync": False, "nacked": "v2", "reason": "no such file"},
         },
     }
-    callout = {
-        "url": None, "error": None, "workers": [], "breakers": [], "unprotected": 0, "key_sets": [],
-    }  # fmt: skip
+    callout = {"url": None, "error": None, "workers": [], "key_sets": []}
     shown = describe({**state.status().model_dump(), "nodes": [node], "callout": callout})
     _, header, first, *differing = [line.split() for line in shown.splitlines()[2:7]]
     assert header == ["NODE", "KIND", "SINCE", "ANSWERED", "VERSION"]
@@ -292,22 +342,6 @@ def test_each_node_is_shown_with_its_latest_answer(callout: str) -> None:
     assert answered == {"c-0": "0.2 s ago", "c-9": "-", "envoy-1": "7.2 s ago"}
 
 
-def test_closed_breakers_are_only_counted() -> None:
-    breakers = [
-        {"model": "m", "version": f"v{n}", "state": state, "error_rate": 0.5, "requests": 30}
-        for n, state in enumerate(["closed"] * 300 + ["open"])
-    ]
-    callout = {
-        "url": "", "error": None, "workers": [], "breakers": breakers, "unprotected": 0,
-        "key_sets": [],
-    }  # fmt: skip
-    shown = described(callout=callout)
-    assert "breakers  300 closed, 1 open" in shown
-    assert [line.split() for line in shown if line.startswith("m/")] == [
-        ["m/v300", "open", "50.0%", "30"]
-    ]
-
-
 def test_control_sequences_of_terminals_are_not_printed() -> None:
     status = control_plane(UNUSED).status().model_dump()
     callout = {"url": "http://127.0.0.1:9902", "error": "\x1b[2J"}
@@ -325,16 +359,22 @@ def test_the_url_of_the_callout_can_be_set(
     callout: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shown = status(control_plane(UNUSED), capsys, "--callout", f"http://{callout}")
-    assert "m/v1" in shown
+    assert "running" in shown
 
 
-def test_without_a_callout_the_breakers_are_unknown(capsys: pytest.CaptureFixture[str]) -> None:
-    shown = status(control_plane(UNUSED), capsys)
+def test_breakers_are_unknown_before_a_worker_reports() -> None:
+    assert "breakers  unknown: no worker has reported lately" in described()
+
+
+def test_without_a_callout_only_its_workers_are_unknown(capsys: pytest.CaptureFixture[str]) -> None:
+    state = control_plane(UNUSED, seen(v1=OPEN))
+    shown = status(state, capsys)
+    assert "breakers  1 open" in shown
     assert f"callout   unknown: no answer from the callout at http://{UNUSED}: " in shown
     assert "refused" in shown
-    found = json.loads(status(control_plane(UNUSED), capsys, "--json"))["callout"]
+    found = json.loads(status(state, capsys, "--json"))["callout"]
     assert "refused" in found["error"]
-    assert found["breakers"] == []
+    assert found["workers"] == []
 
 
 def test_a_response_that_is_not_a_callout_status_is_an_error(

@@ -286,6 +286,21 @@ def everything(root: object) -> list[object]:
     return list(found.values())
 
 
+def test_of_the_reports_of_a_breaker_the_one_that_admits_the_least_counts() -> None:
+    seen = observations()
+    views = [
+        BreakerView(BreakerState.CLOSED, 0.0, 9),
+        BreakerView(BreakerState.REDUCED, 0.2, 10),
+        BreakerView(BreakerState.REDUCED, 0.2, 30),
+        BreakerView(BreakerState.CLOSED, 0.0, 99),
+    ]
+    for index, view in enumerate(views):
+        breakers = {"m/v1": view, "unknown/v1": view}
+        reporter(seen, str(index)).report(START, {}, breakers=breakers, unprotected=index % 3)
+    assert seen.breakers(START) == {"m/v1": views[2]}
+    assert seen.unprotected(START) == 2
+
+
 def test_a_breaker_is_unknown_without_workers_and_closed_if_none_reports_it() -> None:
     seen = observations()
     assert seen.breaker("m", "v1", START) is None
@@ -294,13 +309,13 @@ def test_a_breaker_is_unknown_without_workers_and_closed_if_none_reports_it() ->
     assert seen.breaker("m", "v1", START) == BreakerView(BreakerState.CLOSED)
     second.report(START, {}, breakers={"m/v1": BreakerView(BreakerState.OPEN, 0.5, 40)})
     assert seen.breaker("m", "v1", START) == BreakerView(BreakerState.OPEN, 0.5, 40)
-    assert seen.not_closed(START) == {"m/v1": BreakerView(BreakerState.OPEN, 0.5, 40)}
+    assert seen.breakers(START) == {"m/v1": BreakerView(BreakerState.OPEN, 0.5, 40)}
     second.report(START + 2, {})
-    assert seen.not_closed(START + 2) == {}
+    assert seen.breakers(START + 2) == {}
     first.leave(START + 3)
     second.leave(START + 3)
     assert seen.breaker("m", "v1", START + 3) is None
-    assert seen.not_closed(START + 3) is None
+    assert seen.breakers(START + 3) is None
 
 
 def test_bins_are_contiguous_and_narrow() -> None:

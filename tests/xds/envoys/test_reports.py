@@ -163,7 +163,7 @@ def test_a_worker_reports_requests_latencies_and_breakers(tmp_path: Path) -> Non
             observations.BreakerState.OPEN, 0.5, 40
         )
         await received(call, report(2))
-        assert not plane.observations.not_closed(time.monotonic())
+        assert not plane.observations.breakers(time.monotonic())
 
     run(tmp_path, test)
 
@@ -236,7 +236,7 @@ def test_a_report_that_is_not_valid_ends_its_stream_and_counts_nothing(
     async def test(plane: Plane) -> None:
         assert await plane.status_after(method, [message]) is INVALID
         assert plane.window().requests == 0
-        assert not plane.observations.not_closed(time.monotonic())
+        assert not plane.observations.breakers(time.monotonic())
         assert plane.observations.refused == {"envoy": method == LOAD, "worker": method != LOAD}
 
     run(tmp_path, test)
