@@ -7,6 +7,7 @@ the history has is rolled out by the follower (`xds.follow`).
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
 
@@ -14,6 +15,8 @@ from sluice.config import ConfigError, GatewayConfig, Problem
 from sluice.config.changes import Change, config_changes
 from sluice.config.checked import LoadedConfig
 from sluice.config.disruption import check_change
+from sluice.config.errors import Place
+from sluice.config.outside import check_outside
 from sluice.config.reader import ConfigReader
 from sluice.printable import printable
 from xds.resources.compiled import CompiledConfig
@@ -95,8 +98,9 @@ class Candidate:
 class Applier:
     """Checks and applies candidates.
 
-    File names in candidates are relative to `directory`. `running` returns the config in force.
-    `file` is the config file, if nothing but its edits may change the config.
+    File names in candidates are relative to `directory`; those of a candidate by API are below
+    `folder` (`sluice.config.outside`). `running` returns the config in force. `file` is the config
+    file, if nothing but its edits may change the config.
     """
 
     def __init__(
@@ -107,6 +111,7 @@ class Applier:
         running: Callable[[], GatewayConfig | None],
         *,
         file: Path | None = None,
+        folder: Path | None = None,
         checks: Sequence[Check] = (),
     ) -> None:
         self.store = store
@@ -114,6 +119,7 @@ class Applier:
         self._compile = compile_loaded
         self._running = running
         self._file = file
+        self._folder = folder
         self._checks = tuple(checks)
         self._reader = ConfigReader()
         self._reader_free = asyncio.Lock()
@@ -130,13 +136,18 @@ class Applier:
         checks: Sequence[Check] = (),
         allow_disruption: bool = False,
         name: str = CANDIDATE,
+        by_api: bool = False,
     ) -> Candidate:
         """Check a config, with further `checks`. Raises ConfigError.
 
         `base` is the revision that the candidate is compared with; None: the head. `name` is that
-        of the config in errors.
+        of the config in errors. `by_api`: a caller of the API has written it.
         """
-        reading = await self._read(text, name)
+        admit = None
+        if by_api:
+            in_force = await self._base_config(base or await self.store.head())
+            admit = partial(self._check_outside, in_force)
+        reading = await self._read(text, name, admit)
         return await self.check_reading(
             reading, base=base, checks=checks, allow_disruption=allow_disruption
         )
@@ -251,10 +262,15 @@ class Applier:
             # An earlier release has written it. The candidate is compared with nothing.
             return GatewayConfig()
 
-    async def _read(self, text: str, name: str) -> Reading:
+    def _check_outside(self, in_force: GatewayConfig, config: GatewayConfig, place: Place) -> None:
+        check_outside(config, in_force, self._directory, self._folder, place)
+
+    async def _read(
+        self, text: str, name: str, admit: Callable[[GatewayConfig, Place], None] | None = None
+    ) -> Reading:
         async with self._reader_free:
             return await asyncio.to_thread(
-                read_config, self._reader, lambda: text, name, self._directory
+                read_config, self._reader, lambda: text, name, self._directory, admit=admit
             )
 
     async def _append(

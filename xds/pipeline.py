@@ -77,7 +77,9 @@ async def _start(
         return None if rollout.in_force is None else rollout.in_force.config
 
     file = options.file if options.store is None else None
-    applier = Applier(store, options.names_below, compile_loaded, running, file=file)
+    applier = Applier(
+        store, options.names_below, compile_loaded, running, file=file, folder=options.folder
+    )
     rollbacks = Rollbacks(applier)
     hold = None if first.file is None else first.file.has_changed
     source = StoredConfig(str(file or store.name), store, applier.load, hold, events)

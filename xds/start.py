@@ -43,8 +43,16 @@ class StartOptions:
     @property
     def names_below(self) -> Path:
         """The folder that file names in a config are relative to."""
+        return self.folder or Path()
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the gateway, below which a config by API may name files.
+
+        None if nobody has chosen one: the working directory may have any content.
+        """
         file = self.watch or self.config
-        return self.directory or (Path() if file is None else file.parent)
+        return self.directory or (None if file is None else file.parent)
 
     def addresses(self, configured: ControlPlane) -> tuple[str, str]:
         """Where the xDS and the HTTP server listen. Raises ConfigError.

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from sluice.config.invalid import check_distinct, invalid
 from sluice.config.pattern import Pattern
-from sluice.config.values import Confidential, FilePath, Shown, Strict
+from sluice.config.values import Confidential, FilePath, Outside, Shown, Strict
 
 PeerName = Annotated[
     str,
@@ -66,7 +66,7 @@ class EnvoyIdentity(_Client):
     """The certificate of Envoy, as a client of xDS and of the callout. Envoy reads the files."""
 
     name: Annotated[PeerName, Shown()] = Field(ENVOY, description="Name in the certificate.")
-    sds_folder: Annotated[FilePath, Shown()] = Field(
+    sds_folder: Annotated[FilePath, Shown(), Outside.OUTPUT] = Field(
         "envoy-sds",
         description="Folder into which `sluice bootstrap` writes the files by which Envoy finds "
         "and watches its certificate or token (SDS).",

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from sluice.config.addresses import split_url
 from sluice.config.invalid import invalid
 from sluice.config.pattern import Pattern
-from sluice.config.values import Confidential, PositiveDuration, Text
+from sluice.config.values import Confidential, Outside, PositiveDuration, Text
 
 
 def check_redis_url(value: str) -> str:
@@ -32,6 +32,7 @@ RedisUrl = Annotated[
 
 VariableName = Annotated[
     str,
+    Outside.VARIABLE,
     Pattern(
         r"[A-Za-z_][A-Za-z0-9_]*",
         "write the name of an environment variable, such as REDIS_PASSWORD, not its value",

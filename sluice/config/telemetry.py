@@ -10,6 +10,7 @@ from sluice.config.values import (
     FilePath,
     HostName,
     HostPort,
+    Outside,
     PositiveDuration,
     Size,
     Strict,
@@ -32,7 +33,10 @@ def _check_output(value: str) -> str:
 
 
 Output = Annotated[
-    Text, AfterValidator(_check_output), Field(examples=["stdout", "/var/log/sluice/access.log"])
+    Text,
+    Outside.OUTPUT,
+    AfterValidator(_check_output),
+    Field(examples=["stdout", "/var/log/sluice/access.log"]),
 ]
 
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from sluice.config.addresses import split_host_port
 from sluice.config.invalid import invalid
 from sluice.config.pattern import Pattern, wrong_format
-from sluice.config.values import Confidential, FilePath, HeaderName, HostName, Shown
+from sluice.config.values import Confidential, FilePath, HeaderName, HostName, Outside, Shown
 
 MAX_SECRET_HEADERS: Final = 8
 """Headers of one version. Each is a filter that every request of the version passes."""
@@ -71,6 +71,7 @@ class SecretValue(Confidential):
     env: (
         Annotated[
             str,
+            Outside.VARIABLE,
             Pattern(r"[A-Za-z_][A-Za-z0-9_]{0,255}", "write the name of an environment variable"),
         ]
         | None

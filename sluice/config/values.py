@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from typing import Annotated, Final, Literal
 
 from pydantic import (
@@ -59,6 +60,17 @@ class Confidential(Strict):
 @dataclass(frozen=True, slots=True)
 class Shown:
     """Marks a field of a confidential section that is an identifier, and no secret."""
+
+
+class Outside(Enum):
+    """Marks text that names something outside of the config: see `sluice.config.outside`."""
+
+    FILE = "file"
+    """A file that a process of the gateway reads."""
+    OUTPUT = "output"
+    """A file or folder to which a process of the gateway writes."""
+    VARIABLE = "variable"
+    """An environment variable of a process of the gateway."""
 
 
 def parse_duration(text: str) -> float:
@@ -163,7 +175,7 @@ MIN_DURATION = 0.001
 Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_check_text)]
 """Text in one line."""
 
-FilePath = Annotated[str, AfterValidator(_check_file_path)]
+FilePath = Annotated[str, Outside.FILE, AfterValidator(_check_file_path)]
 """The path of a file. No error shows the value: it may be the secret that the file should hold."""
 
 Duration = Annotated[

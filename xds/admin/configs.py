@@ -117,11 +117,13 @@ class Configs:
         reason: str = "",
         lines: bool = False,
         canary: Mapping[str, object] | None = None,
+        from_history: bool = False,
     ) -> Response:
         """Make a change. `reason` applies if the caller gives none.
 
         `lines`: whether the lines of the candidate are those of the body. `canary`: the event that
-        tells the change, if it is one of a canary. Raises ProblemError.
+        tells the change, if it is one of a canary. `from_history`: the text is that of an earlier
+        revision, not of the caller. Raises ProblemError.
         """
         query = call.query
         assert isinstance(query, WriteQuery)
@@ -133,7 +135,9 @@ class Configs:
                 head = await self.head()
                 number = head.revision.number
                 expected_revision(call.header("if-match"), number)
-                candidate = await self.candidate(head, edit, query, lines)
+                candidate = await self.candidate(
+                    head, edit, query, lines, from_history=from_history
+                )
                 if query.dry_run or candidate.text == head.text:
                     return _result(candidate, number, dry_run=query.dry_run)
                 try:
@@ -155,7 +159,15 @@ class Configs:
                 return _result(candidate, revision.number, dry_run=False)
         raise conflict(newer)
 
-    async def candidate(self, head: Head, edit: Edit, query: CheckQuery, lines: bool) -> Candidate:
+    async def candidate(
+        self,
+        head: Head,
+        edit: Edit,
+        query: CheckQuery,
+        lines: bool,
+        *,
+        from_history: bool = False,
+    ) -> Candidate:
         """A checked candidate. Raises ProblemError."""
         try:
             text = await asyncio.to_thread(edit, head)
@@ -163,6 +175,7 @@ class Configs:
                 return await self.applier.check(
                     text,
                     base=head.revision,
+                    by_api=not from_history,
                     checks=(check_with_envoy,) if query.strict else (),
                     allow_disruption=isinstance(query, WriteQuery) and query.allow_disruption,
                 )

@@ -146,7 +146,9 @@ class HistoryOperations:
         def edit(_: Head) -> str:
             return revision.text
 
-        return await self._configs.change(call, edit, origin=ROLLBACK, reason=reason)
+        return await self._configs.change(
+            call, edit, origin=ROLLBACK, reason=reason, from_history=True
+        )
 
     async def _revision(self, number: int) -> Revision:
         with store_problems():

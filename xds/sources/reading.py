@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from sluice.config import ConfigError
+from sluice.config import ConfigError, GatewayConfig
 from sluice.config.checked import LoadedConfig, check_files
+from sluice.config.errors import Place
 from sluice.config.files import read_file
 from sluice.config.load import MAX_FILE
 from sluice.config.named_files import MAY_RUN_ELSEWHERE, watched_files
@@ -56,16 +57,20 @@ def read_config(
     name: str,
     directory: Path,
     files: Sequence[Path] = (),
+    admit: Callable[[GatewayConfig, Place], None] | None = None,
 ) -> Reading:
     """Read a config. `name` is that of the config in errors; names in it are below `directory`.
 
-    `files` are those that `text` reads. No exception is raised.
+    `files` are those that `text` reads. `admit` raises ConfigError for a config whose files must
+    not be read. No exception is raised.
     """
     states, digests = states_of(files), digests_of(files)
     result: LoadedConfig | ConfigError
     try:
         content = text()
         config, place = reader.read(content, name)
+        if admit is not None:
+            admit(config, place)
         named = watched_files(config, directory)
         states |= states_of(named)
         digests |= digests_of(named)
