@@ -131,9 +131,11 @@ DEPENDENCIES = {
     "xds.start": "sluice.config xds.apply xds.sources xds.sources.store",
     "xds.follow": "sluice.config sluice.keys xds.admin xds.resources xds.rollout xds.sources"
     " xds.sources.endpoints",
+    "xds.plans": "sluice.config xds.apply xds.resources xds.rollout xds.sources.store",
     "xds.pipeline": (
-        "sluice.config xds.admin xds.apply xds.events xds.follow xds.resources xds.rollbacks"
-        " xds.rollout xds.sources xds.sources.endpoints xds.sources.store xds.start xds.watch"
+        "sluice.config xds.admin xds.apply xds.events xds.follow xds.plans xds.resources"
+        " xds.rollbacks xds.rollout xds.sources xds.sources.endpoints xds.sources.store xds.start"
+        " xds.watch"
     ),
     "xds.main": (
         "sluice.config sluice.http sluice.identity xds.admin xds.envoys xds.events xds.identity"

@@ -197,7 +197,7 @@ class Applier:
     async def roll_back(
         self, rejected: int, good: LoadedConfig | None, reason: str
     ) -> Revision | None:
-        """Append the config `good`, which was in force before a revision that a node rejected.
+        """Append the config `good`, which was in force before a revision that has failed.
 
         None as `good`: the control plane has started with the rejected revision. Then the revision
         before it is restored, unless the rejected one is a rollback itself.

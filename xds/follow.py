@@ -5,7 +5,7 @@ A config that fails changes nothing.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -16,6 +16,7 @@ from sluice.keys.key_set import KeySet
 from xds.admin.status import ControlPlaneState
 from xds.resources.compiled import CompiledConfig, compile_config
 from xds.resources.found_endpoints import NONE_FOUND, FoundEndpoints
+from xds.rollout.plan import AT_ONCE, Plan
 from xds.rollout.rollout import Rollout, first
 from xds.sources.endpoints.discovered import DiscoveredEndpoints, endpoints_of
 from xds.sources.key_sets import FetchedKeySets
@@ -29,8 +30,16 @@ they arrive, also in a gateway whose control plane has only restarted."""
 
 
 OnRejected: TypeAlias = Callable[[CompiledConfig, CompiledConfig | None, str], None]
-"""What happens after a node has rejected a config: the rejected config, the one in force, and the
-reason of the node."""
+"""What happens after a config has failed: the rejected config, the one in force, and the reason."""
+
+
+PlanOf: TypeAlias = Callable[[CompiledConfig], Awaitable[Plan]]
+"""How a config is rolled out."""
+
+
+async def at_once(_: CompiledConfig) -> Plan:
+    """To all nodes at once."""
+    return AT_ONCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +74,10 @@ class Follower:
         key_sets: FetchedKeySets,
         on_rejected: OnRejected | None = None,
         endpoints: DiscoveredEndpoints | None = None,
+        plan_of: PlanOf = at_once,
     ) -> None:
         self._source = source
+        self._plan_of = plan_of
         self._started = first.config
         self._key_sets = key_sets
         self._on_rejected = on_rejected
@@ -147,7 +158,7 @@ class Follower:
                 log.warning("%s has changed, which takes effect at the next start", key)
             state.on_config(compiled)
             await self._follow_endpoints(compiled)
-            rollout.submit(compiled)
+            rollout.submit(compiled, plan=await self._plan_of(compiled))
 
     async def follow_key_sets(self, rollout: Rollout) -> None:
         """Fetch the key sets that the config in force needs, and roll out every change of them.
@@ -176,10 +187,10 @@ class Follower:
             if rollout.latest is rollout.in_force:
                 self._endpoints.follow_only(rollout.in_force.config)
         result = rollout.result
-        if result is not None and result.nack is not None:
+        if result is not None and result.failure is not None:
             self._key_sets.changed.set()
             if self._on_rejected is not None and result.rejected is not None:
-                self._on_rejected(result.rejected, rollout.in_force, str(result.nack))
+                self._on_rejected(result.rejected, rollout.in_force, result.failure)
 
     async def _renew(self, rollout: Rollout) -> None:
         """Roll out the latest config again, with the present key sets and endpoints."""

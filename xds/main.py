@@ -25,6 +25,7 @@ from xds.envoys.configured import reporting_nodes
 from xds.envoys.load_reports import LoadReportReader
 from xds.envoys.observations import Observations
 from xds.envoys.reports import ReportService
+from xds.envoys.trials import TrafficTrials
 from xds.envoys.worker_reports import WorkerReportReader
 from xds.events import Events
 from xds.identity import NodeIdentities, node_identities, xds_credentials
@@ -171,7 +172,10 @@ async def _serve(
     key_sets = FetchedKeySets()
     rollout = Rollout(nodes, settings.ack_timeout, events=events)
     endpoints = DiscoveredEndpoints([EndpointFiles(options.names_below), KubernetesServices()])
-    pipeline = await start_pipeline(options, store, first, rollout, key_sets, endpoints, events)
+    trials = TrafficTrials(observations)
+    pipeline = await start_pipeline(
+        options, store, first, rollout, key_sets, endpoints, events, trials.begin
+    )
     compiled = pipeline.compiled
     state = ControlPlaneState(
         pipeline.source.name, compiled, nodes, rollout, observations, endpoints, events

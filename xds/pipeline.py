@@ -9,6 +9,7 @@ from xds.admin.status import ControlPlaneState
 from xds.apply import Applier, file_origin
 from xds.events import Events
 from xds.follow import Follower
+from xds.plans import BeginTrial, Plans
 from xds.resources.compiled import CompiledConfig
 from xds.rollbacks import Rollbacks
 from xds.rollout.rollout import Rollout
@@ -48,14 +49,17 @@ async def start_pipeline(
     key_sets: FetchedKeySets,
     endpoints: DiscoveredEndpoints | None = None,
     events: Events | None = None,
+    begin_trial: BeginTrial | None = None,
 ) -> Pipeline:
     """Compile the first config, and append it to the history if the head has another one.
 
-    Raises ConfigError and StoreError.
+    Without `begin_trial`, nobody judges changes. Raises ConfigError and StoreError.
     """
     while True:
         try:
-            return await _start(options, store, first, rollout, key_sets, endpoints, events)
+            return await _start(
+                options, store, first, rollout, key_sets, endpoints, events, begin_trial
+            )
         except ConflictError:
             # Another control plane was first: its config is the head now.
             first = await first_config(options, store)
@@ -69,6 +73,7 @@ async def _start(
     key_sets: FetchedKeySets,
     endpoints: DiscoveredEndpoints | None,
     events: Events | None,
+    begin_trial: BeginTrial | None,
 ) -> Pipeline:
     async def compile_loaded(loaded: LoadedConfig) -> CompiledConfig:
         return await follower.compiled(loaded)
@@ -84,7 +89,8 @@ async def _start(
     hold = None if first.file is None else first.file.has_changed
     source = StoredConfig(str(file or store.name), store, applier.load, hold, events)
     loaded = first.reading.loaded
-    follower = Follower(source, loaded, key_sets, rollbacks.on_rejected, endpoints)
+    plans = Plans(store, lambda: rollout.in_force, begin_trial)
+    follower = Follower(source, loaded, key_sets, rollbacks.on_rejected, endpoints, plans.of)
     # A config that cannot be compiled must not become a revision.
     await follower.compiled(loaded)
     head = first.head

@@ -18,6 +18,7 @@ from sluice.config.invalid import check_distinct, invalid
 from sluice.config.limits import Limits
 from sluice.config.listening import Servers, check_addresses
 from sluice.config.models import Model, Models, Version
+from sluice.config.rollout import RolloutSettings
 from sluice.config.telemetry import Telemetry
 from sluice.config.values import (
     MAX_UINT32,
@@ -325,6 +326,7 @@ class GatewayConfig(Strict):
     auth: Auth = Auth()
     limits: Limits = Limits()
     telemetry: Telemetry = Telemetry()
+    rollout: RolloutSettings = RolloutSettings()
     placement: Placement = Field(
         "auto",
         description="Where requests are decided. `auto`: Envoy admits a request alone if it can "

@@ -10,12 +10,14 @@ import pytest
 
 from sluice.config import ConfigError
 from sluice.config.gateway import ControlPlane
+from sluice.config.rollout import RolloutCriteria
 from tests.redis_server import RedisServer
 from tests.xds.rollout.nodes_in_memory import native_envoy
 from xds.admin.status import ControlPlaneState
 from xds.apply import AUTHOR, ROLLBACK, FileSourceError, file_origin
 from xds.envoys.observations import Observations
 from xds.pipeline import Pipeline, start_pipeline
+from xds.plans import BeginTrial
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
 from xds.rollout.rollout import Rollout
@@ -87,12 +89,16 @@ class Plane:
 
 
 @asynccontextmanager
-async def running(options: StartOptions, store: Store | None = None) -> AsyncIterator[Plane]:
+async def running(
+    options: StartOptions, store: Store | None = None, begin_trial: BeginTrial | None = None
+) -> AsyncIterator[Plane]:
     opened = store or SqliteStore()
     nodes = Nodes(lambda: 0.0)
     rollout = Rollout(nodes, 60.0)
     first = await first_config(options, opened)
-    pipeline = await start_pipeline(options, opened, first, rollout, FetchedKeySets())
+    pipeline = await start_pipeline(
+        options, opened, first, rollout, FetchedKeySets(), begin_trial=begin_trial
+    )
     plane = Plane(opened, nodes, rollout, pipeline)
     tasks = [
         asyncio.create_task(rollout.run()),
@@ -231,6 +237,56 @@ async def test_a_rejected_revision_is_rolled_back_by_a_new_one(tmp_path: Path, f
         head = await plane.store.head()
         assert head is not None
         assert head.text == config("a")
+
+
+class Worse:
+    """A trial that finds that a change is worse."""
+
+    def start(self) -> None: ...
+
+    def failure(self) -> str:
+        return "model a: 50 % of 200 requests failed"
+
+
+WATCHED = "rollout: {watch: 60s}\n"
+
+
+async def test_a_revision_that_is_worse_is_rolled_back_unless_it_is_applied_again(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xds.rollout.rollout.TICK", 0.01)
+    path, begun = tmp_path / "history.db", list[RolloutCriteria]()
+
+    def begin(criteria: RolloutCriteria) -> Worse:
+        begun.append(criteria)
+        return Worse()
+
+    worse = config("a", "worse", more=WATCHED)
+    async with running(stored(path, config=file), SqliteStore(path), begin) as plane:
+        await plane.until_in_force(1, "a")
+        await plane.write(worse, expected=1)
+        await plane.until_in_force(3, "a")
+        rollback = (await plane.history())[2]
+        assert (rollback.author, rollback.origin) == (AUTHOR, ROLLBACK)
+        assert rollback.reason == "revision 2 is rejected: model a: 50 % of 200 requests failed"
+        await plane.write(worse, expected=3)
+        await plane.until_in_force(4, "a", "worse")
+        assert (len(begun), plane.rollout.watched) == (1, None)
+        await plane.write(config("a", "another", more=WATCHED), expected=4)
+        await plane.until_in_force(6, "a", "worse")
+
+
+async def test_a_config_file_that_is_worse_is_not_followed_until_its_next_edit(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xds.rollout.rollout.TICK", 0.01)
+    async with running(StartOptions(file), begin_trial=lambda _: Worse()) as plane:
+        await plane.until_in_force(1, "a")
+        replace(file, config("a", "b", more=WATCHED))
+        await plane.until(lambda: "50 % of 200" in str(plane.state.status().error))
+        await plane.until_in_force(1, "a")
+        replace(file, config("a", "c"))
+        await plane.until_in_force(3, "a", "c")
 
 
 async def test_a_start_with_a_rejected_revision_restores_the_one_before(

@@ -87,7 +87,8 @@ class Status(BaseModel):
 
     `version` is the config version in force, and `revision` its number in the history; None before
     the first. `step` is the current step of a
-    rollout; None if no rollout is running. `config` is the name of the config source. `error`
+    rollout; None if no rollout is running. `watched` is the revision in force while its traffic is
+    judged (`rollout.watch`). `config` is the name of the config source. `error`
     explains why the latest config is not in force; None if it is in force. `warnings` are about the
     config in force: those of its analysis, and those about endpoints that an Envoy sees.
     `changed_at` is the time at which the latest valid config was read, in Unix seconds. `callout`
@@ -101,6 +102,7 @@ class Status(BaseModel):
     revision: int | None
     in_sync: bool
     step: str | None
+    watched: int | None
     config: str
     error: str | None
     warnings: tuple[Problem, ...]
@@ -224,6 +226,7 @@ class ControlPlaneState:
             revision=self._revision_in_force(),
             in_sync=self._rollout.in_sync,
             step=self._rollout.step,
+            watched=self._rollout.watched,
             config=self._source,
             error=self._config_error or self._rejection(),
             warnings=tuple(self._warnings_in_force()),
@@ -262,9 +265,11 @@ class ControlPlaneState:
         return Problem(self._source, 0, shown_path(path), message, pointer=shown_pointer(path))
 
     def _rejection(self) -> str | None:
-        """The NACK that ended the latest rollout, or that a node sent when it connected later."""
+        """How the latest rollout failed, or a NACK that a node sent when it connected later."""
         result = self._rollout.result
-        nacks = [result.nack if result else None, *(node.nack() for node in self._nodes)]
+        if result is not None and result.failure is not None:
+            return result.failure
+        nacks = (node.nack() for node in self._nodes)
         return next((str(nack) for nack in nacks if nack is not None), None)
 
 

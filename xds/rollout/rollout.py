@@ -3,6 +3,9 @@
 Each step waits for every node until a timeout, and then continues without the nodes that have not
 responded. A newer config replaces the one that is being rolled out. `order` plans the steps, and
 `nodes` records what each node has accepted.
+
+Afterwards, a config may be watched: if its trial finds a failure, the config before it is rolled
+out again.
 """
 
 import asyncio
@@ -10,6 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from xds.events import Events
 from xds.protocol.nodes import Nack, Nodes
@@ -18,6 +22,7 @@ from xds.protocol.snapshot import EMPTY
 from xds.resources.compiled import CompiledConfig
 from xds.rollout.common_keys import with_common_keys
 from xds.rollout.order import steps
+from xds.rollout.plan import AT_ONCE, Plan, Trial
 
 log = logging.getLogger(__name__)
 
@@ -26,15 +31,48 @@ Sleep = Callable[[float], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class RolloutResult:
-    """How a rollout ended. `nack`: a node rejected a step; None if the new config is in force.
+    """How a rollout ended. `failure`: why the config is not in force; None if it is.
 
-    `unresponsive` are the ids of nodes that did not respond in time. `rejected` is the config that
-    the node has rejected.
+    `nack`: a node rejected a step. `worse`: what the trial of the config has found. `unresponsive`
+    are the ids of nodes that did not respond in time. `rejected` is the config that failed.
     """
 
     nack: Nack | None = None
     unresponsive: tuple[str, ...] = ()
     rejected: CompiledConfig | None = field(default=None, compare=False, repr=False)
+    worse: str | None = None
+
+    @property
+    def failure(self) -> str | None:
+        """Why the config is not in force."""
+        return self.worse if self.nack is None else str(self.nack)
+
+
+TICK: Final = 5.0
+"""Seconds between two judgements of a trial."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A config to roll out. `renewal`: the one in force with other key sets.
+
+    `undoes`: how a watched config has failed, before which this config was in force.
+    """
+
+    target: CompiledConfig
+    renewal: bool = False
+    plan: Plan = AT_ONCE
+    undoes: RolloutResult | None = None
+
+
+@dataclass(slots=True)
+class _Watch:
+    """A config in force that is judged, the config before it, and the seconds that are left."""
+
+    judged: CompiledConfig
+    before: CompiledConfig
+    trial: Trial
+    left: float
 
 
 class Rollout:
@@ -56,9 +94,9 @@ class Rollout:
         self._sleep = sleep
         self.ended = asyncio.Event()
         """Is set when a config is in force or has been rejected. The reader clears it."""
-        self._target: CompiledConfig | None = None
+        self._next: _Task | None = None
         self._running: CompiledConfig | None = None
-        self._renewal = False
+        self._watch: _Watch | None = None
         self._submitted = asyncio.Event()
         self._step: str | None = None
         self._in_force: CompiledConfig | None = None
@@ -72,7 +110,8 @@ class Rollout:
     @property
     def latest(self) -> CompiledConfig | None:
         """The config that is queued or being rolled out; if there is none, the one in force."""
-        return self._target or self._running or self._in_force
+        queued = None if self._next is None else self._next.target
+        return queued or self._running or self._in_force
 
     @property
     def version(self) -> str | None:
@@ -82,7 +121,7 @@ class Rollout:
     @property
     def step(self) -> str | None:
         """The current step, or `queued` before the first step; None if no rollout is running."""
-        return "queued" if self._target is not None else self._step
+        return "queued" if self._next is not None else self._step
 
     @property
     def result(self) -> RolloutResult | None:
@@ -94,28 +133,64 @@ class Rollout:
         """Whether no rollout is running and every node has accepted the published snapshot."""
         return self.step is None and self._nodes.all_in_sync(ALL)
 
-    def submit(self, compiled: CompiledConfig, *, renewal: bool = False) -> None:
+    @property
+    def watched(self) -> int | None:
+        """The revision in force that is judged now; None if none is."""
+        return None if self._watch is None else self._watch.judged.revision
+
+    def submit(
+        self, compiled: CompiledConfig, *, renewal: bool = False, plan: Plan = AT_ONCE
+    ) -> None:
         """Roll out this config next. A running rollout ends at its current step.
 
         `renewal`: the config in force with other key sets. The result stays that of the latest
         config.
         """
-        self._target, self._renewal = compiled, renewal
+        self._next = _Task(compiled, renewal, plan)
         self._submitted.set()
 
     async def run(self) -> None:
         """Roll out submitted configs until the task is cancelled."""
         while True:
-            await self._submitted.wait()
-            self._submitted.clear()
-            target, renewal = self._target, self._renewal
-            self._running, self._target = target, None
-            if target is not None:
-                await self._roll_out(target, renewal)
-                self._step = self._running = None
+            task = await self._next_task()
+            self._running = task.target
+            await self._roll_out(task)
+            self._step = self._running = None
 
-    async def _roll_out(self, target: CompiledConfig, renewal: bool) -> None:
-        unresponsive: set[str] = set()
+    async def _next_task(self) -> _Task:
+        """Wait for the next config, or until the watched one fails."""
+        while self._next is None:
+            watch = self._watch
+            if watch is None:
+                await self._submitted.wait()
+                continue
+            await first(self._sleep(TICK), self._submitted.wait())
+            if self._next is None and (undo := self._judge(watch)) is not None:
+                return undo
+        self._submitted.clear()
+        task, self._next = self._next, None
+        return task
+
+    def _judge(self, watch: _Watch) -> _Task | None:
+        """The config before the watched one, if that is worse."""
+        watch.left -= TICK
+        worse = watch.trial.failure()
+        if worse is None:
+            if watch.left <= 0:
+                self._watch = None
+                log.info("version %s has met the criteria", self.version)
+            return None
+        self._watch = None
+        undoes = RolloutResult(worse=worse, rejected=watch.judged)
+        self._log_failure(undoes)
+        before, present = watch.before, self._nodes.snapshot
+        # Keys may have been revoked meanwhile.
+        common = with_common_keys(before.snapshot, present)
+        return _Task(replace(before, snapshot=common), undoes=undoes)
+
+    async def _roll_out(self, task: _Task) -> None:
+        target, unresponsive = task.target, set[str]()
+        before = self._in_force
         plan = steps(self._nodes.snapshot, target.snapshot)
         for step in plan:
             self._step = step.name
@@ -127,18 +202,26 @@ class Rollout:
             unresponsive |= set(await self._wait_for_acceptance(step.types))
             nack = self._nodes.nack()
             if nack is not None:
-                self._restore(target, nack, renewal)
+                self._restore(task, nack)
                 return
             if self._submitted.is_set():
                 return
             if step.in_force:
                 in_force = replace(target, snapshot=plan[-1].snapshot)
-                result = (
-                    None if renewal else RolloutResult(unresponsive=tuple(sorted(unresponsive)))
-                )
-                self._put_in_force(in_force, result)
+                self._put_in_force(task, in_force, tuple(sorted(unresponsive)))
+                self._begin_watch(task, before)
             if await self._is_replaced_during(step.pause):
                 return
+
+    def _begin_watch(self, task: _Task, before: CompiledConfig | None) -> None:
+        """Watch what is in force now. Other key sets or files of a watched config are no change."""
+        revision = None if self._watch is None else self._watch.judged.revision
+        if task.renewal or (revision is not None and revision == task.target.revision):
+            return
+        self._watch, plan = None, task.plan
+        if plan.trial is not None and before is not None:
+            plan.trial.start()
+            self._watch = _Watch(task.target, before, plan.trial, plan.watch)
 
     async def _wait_for_acceptance(self, types: tuple[ResourceType, ...]) -> list[str]:
         """Wait until all nodes have accepted these types, until a NACK, or until a newer config.
@@ -170,48 +253,60 @@ class Rollout:
             await first(self._sleep(pause), self._submitted.wait())
         return self._submitted.is_set()
 
-    def _put_in_force(self, compiled: CompiledConfig, result: RolloutResult | None) -> None:
-        """Record what is in force. `result` is None for a renewal."""
-        self._in_force = compiled
-        if result is None:
+    def _put_in_force(
+        self, task: _Task, in_force: CompiledConfig, unresponsive: tuple[str, ...]
+    ) -> None:
+        """Record what is in force."""
+        self._in_force = in_force
+        if task.renewal:
             log.info("version %s has new key sets or endpoints", self.version)
             return
-        self._result = result
+        self._result = replace(task.undoes or RolloutResult(), unresponsive=unresponsive)
         log.info("version %s is in force", self.version)
         self._events.emit(
             "rollout",
             version=self.version,
-            revision=compiled.revision,
+            revision=in_force.revision,
             step="in_force",
-            unresponsive=list(result.unresponsive),
+            unresponsive=list(unresponsive),
         )
         self.ended.set()
 
-    def _restore(self, target: CompiledConfig, nack: Nack, renewal: bool) -> None:
-        rejected = target.snapshot
-        self._result = RolloutResult(nack, rejected=target)
-        self._events.emit(
-            "rollout",
-            version=rejected.version,
-            revision=target.revision,
-            step="rejected",
-            reason=str(nack),
-        )
-        log.error(
-            "version %s is not in force: %s; the version in force is %s",
-            rejected.version,
-            nack,
-            self.version or "none",
-        )
-        if renewal and self._in_force is not None:
+    def _restore(self, task: _Task, nack: Nack) -> None:
+        """Put the config in force again at all nodes, because one has rejected the new one."""
+        self._result = RolloutResult(nack, rejected=task.target)
+        self._log_failure(self._result)
+        rejected = task.target.snapshot
+        if task.renewal and self._in_force is not None:
             # The rejected key sets may have revoked keys.
             common = with_common_keys(self._in_force.snapshot, rejected)
             self._in_force = replace(self._in_force, snapshot=common)
         # Without a config in force, nodes get nothing, and keep what they have: the next rollout
         # must not begin with what was rejected.
         self._nodes.publish(EMPTY if self._in_force is None else self._in_force.snapshot)
-        if not renewal:
+        if not task.renewal:
+            self._watch = None
             self.ended.set()
+
+    def _log_failure(self, result: RolloutResult) -> None:
+        assert result.rejected is not None
+        version = result.rejected.snapshot.version
+        self._events.emit(
+            "rollout",
+            version=version,
+            revision=result.rejected.revision,
+            step="rejected",
+            reason=result.failure,
+        )
+        if result.nack is None:
+            log.error("version %s is rolled back: %s", version, result.failure)
+            return
+        log.error(
+            "version %s is not in force: %s; the version in force is %s",
+            version,
+            result.failure,
+            self.version or "none",
+        )
 
 
 async def first(*awaitables: Awaitable[object]) -> None:

@@ -1,0 +1,62 @@
+"""Chooses how a revision is rolled out: by `rollout` of its config, and by its origin."""
+
+import logging
+from collections.abc import Callable
+from typing import TypeAlias
+
+from sluice.config.rollout import RolloutCriteria
+from xds.apply import AUTHOR, ROLLBACK
+from xds.resources.compiled import CompiledConfig
+from xds.rollout.plan import AT_ONCE, Plan, Trial
+from xds.sources.store.store import Store, StoreError
+
+log = logging.getLogger(__name__)
+
+BeginTrial: TypeAlias = Callable[[RolloutCriteria], Trial]
+"""Begins to judge a change by these criteria."""
+
+
+class Plans:
+    """Plans of revisions. `in_force` returns the config before the change."""
+
+    def __init__(
+        self,
+        store: Store,
+        in_force: Callable[[], CompiledConfig | None],
+        begin_trial: BeginTrial | None = None,
+    ) -> None:
+        self._store = store
+        self._in_force = in_force
+        self._begin_trial = begin_trial
+
+    async def of(self, compiled: CompiledConfig) -> Plan:
+        """The plan of a config that is rolled out next."""
+        settings, in_force = compiled.config.rollout, self._in_force()
+        if self._begin_trial is None or not settings.watch:
+            return AT_ONCE
+        if in_force is None or compiled.revision is None:
+            return AT_ONCE
+        if in_force.revision == compiled.revision:
+            return AT_ONCE  # only a file that the config names has changed
+        try:
+            if await self._is_settled(compiled.revision):
+                return AT_ONCE
+        except StoreError as error:
+            log.warning("revision %d is not judged: %s", compiled.revision, error)
+            return AT_ONCE
+        return Plan(settings.watch, self._begin_trial(settings.criteria))
+
+    async def _is_settled(self, number: int) -> bool:
+        """Whether the revision must stay: it is a rollback, or repeats what one has undone.
+
+        An operator who applies a config again that was rolled back has decided. The steps of a
+        canary, which the control plane makes by itself, have criteria of their own.
+        """
+        revision = await self._store.revision(number)
+        if revision is None or revision.origin == ROLLBACK or revision.author == AUTHOR:
+            return True
+        undo, undone = [await self._store.revision(number - n) for n in (1, 2)]
+        if undo is None or undone is None:
+            return False
+        undid = undo.origin == ROLLBACK and undo.author == AUTHOR
+        return undid and undone.version == revision.version
