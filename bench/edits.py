@@ -47,9 +47,12 @@ STEPS = {
     "make": "step make",
     "decide": "step decide",
     "switch": "step switch",
-    "in force": "is in force",
+    "workers": r"policy \w+ is in force",
+    "in force": r"version \w+ is in force",
 }
-"""Steps of the control plane, and what its log says when the step begins."""
+"""Steps of the control plane, and the pattern of the line in the log when the step begins.
+
+`workers`: a worker decides by the new config."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +192,7 @@ def write(file: Path, text: str, *, in_place: bool) -> None:
 
 def wait_until_in_force(log: Path, count: int) -> None:
     """Wait until the log says that this number of configs was put in force."""
-    while log.read_text().count(STEPS["in force"]) < count:
+    while len(re.findall(STEPS["in force"], log.read_text())) < count:
         time.sleep(0.02)
 
 
@@ -199,7 +202,7 @@ def steps_since(log: Path, start: int, began: float) -> dict[str, float]:
     for line in log.read_text()[start:].splitlines():
         stamp = re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}", line)
         for step, text in STEPS.items():
-            if stamp and text in line:
+            if stamp and re.search(text, line):
                 at = datetime.strptime(stamp[0], "%Y-%m-%d %H:%M:%S,%f").timestamp()
                 found.setdefault(step, at - began)
     return found

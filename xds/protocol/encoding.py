@@ -29,7 +29,8 @@ class ResponseEncoder:
             version_info=response.version.info, type_url=response.type.url, nonce=response.nonce
         )
         # In the protobuf encoding, the concatenation of two messages has the fields of both.
-        return head.SerializeToString() + self._resources(response.type, response.resources)
+        resources = self._resources(response.type, response.resources)
+        return b"".join([head.SerializeToString(), *resources])
 
     def encode_delta(self, response: DeltaResponse) -> bytes:
         """The serialized response of the incremental variant."""
@@ -39,32 +40,37 @@ class ResponseEncoder:
             nonce=response.nonce,
             removed_resources=response.changes.removed,
         )
-        return head.SerializeToString() + self._changed(response.type, response.changes)
+        changed = self._changed(response.type, response.changes)
+        return b"".join([head.SerializeToString(), *changed])
 
-    def _changed(self, resource_type: ResourceType, changes: Changes) -> bytes:
+    def _changed(self, resource_type: ResourceType, changes: Changes) -> Parts:
         serialized = self._changes.get(changes)
-        if serialized is None:
-            url = resource_type.url.encode()
-            serialized = b"".join(
-                part
-                for name, resource in changes.resources.items()
-                for part in field(_RESOURCES, *_named(url, name, resource))
-            )
-            if len(changes.resources) > 1:  # one resource is serialized already
-                self._changes[changes] = serialized
-        return serialized
+        if serialized is not None:
+            return (serialized,)
+        url = resource_type.url.encode()
+        named = (_named(url, name, resource) for name, resource in changes.resources.items())
+        parts = [part for each in named for part in field(_RESOURCES, *each)]
+        if len(changes.resources) < _SHARED:
+            return parts
+        self._changes[changes] = b"".join(parts)
+        return (self._changes[changes],)
 
-    def _resources(self, resource_type: ResourceType, resources: Resources) -> bytes:
+    def _resources(self, resource_type: ResourceType, resources: Resources) -> Parts:
         latest = self._latest.get(resource_type)
         if latest is not None and latest[0] is resources:
-            return latest[1]
+            return (latest[1],)
         url = resource_type.url.encode()
         packed = (_packed(url, name, resource) for name, resource in resources.items())
-        serialized = b"".join([part for each in packed for part in field(_RESOURCES, *each)])
-        if len(resources) > 1:  # one resource is serialized already
-            self._latest[resource_type] = resources, serialized
-        return serialized
+        parts = [part for each in packed for part in field(_RESOURCES, *each)]
+        if len(resources) < _SHARED:
+            return parts
+        self._latest[resource_type] = resources, b"".join(parts)
+        return (self._latest[resource_type][1],)
 
+
+_SHARED: Final = 2
+"""Resources from which on the serialized form is kept. That of one resource, such as a large route
+table, is quickly made, and not kept beside its parts."""
 
 _RESOURCES: Final = 2
 """Field number of `resources` in the responses of both variants."""

@@ -9,13 +9,9 @@ from typing import Self, TypeVar
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
 from xds.protocol.subscription import Subscription, shared_names
-from xds.protocol.wire import Parts
+from xds.protocol.wire import Parts, hashed
 
 Key = TypeVar("Key")
-
-
-_JOINED = 256
-"""Parts that are hashed at once. A route table has thousands of small ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +30,8 @@ class Resource:
     @classmethod
     def of(cls, *parts: bytes, ttl: float | None = None) -> Self:
         """The resource with this content."""
-        digest = hashlib.sha256()
-        for start in range(0, len(parts), _JOINED):
-            digest.update(b"".join(parts[start : start + _JOINED]))
-        if ttl is not None:
-            digest.update(f"ttl {ttl}".encode())
-        return cls(parts, digest.digest(), ttl)
+        marks = () if ttl is None else (f"ttl {ttl}".encode(),)
+        return cls(parts, hashed((*parts, *marks)), ttl)
 
     @property
     def body(self) -> bytes:

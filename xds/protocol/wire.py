@@ -4,12 +4,39 @@ In the protobuf encoding, a message is the concatenation of its fields. A messag
 sequence of parts, which are joined once at the end: a route table may have many megabytes.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Self
 
 from sluice.protobuf_fields import field_head
 
 Parts = Sequence[bytes]
 """A serialized message, in parts."""
+
+
+class Piece(bytes):
+    """A part whose hash is computed once: a large part that many messages contain.
+
+    `digest` is the SHA-256 of the part.
+    """
+
+    digest: bytes
+
+    @classmethod
+    def of(cls, parts: Parts) -> Self:
+        """The parts as one."""
+        piece = cls(b"".join(parts))
+        piece.digest = hashlib.sha256(piece).digest()
+        return piece
+
+
+def hashed(parts: Iterable[bytes]) -> bytes:
+    """A hash of a message: of its parts, with the digests of pieces in place of their content.
+
+    It depends on the content and on how the content is cut into pieces.
+    """
+    found = [part.digest if isinstance(part, Piece) else part for part in parts]
+    return hashlib.sha256(b"".join(found)).digest()
 
 
 def field(number: int, *message: bytes) -> list[bytes]:

@@ -15,6 +15,8 @@ NONE_FOUND: Final[FoundEndpoints] = MappingProxyType({})
 
 def with_endpoints(config: GatewayConfig, found: FoundEndpoints) -> GatewayConfig:
     """The config with the endpoints that were found, in `endpoints` of its versions."""
+    if not found:
+        return config
     models = {}
     for name, model in config.models.items():
         known = {

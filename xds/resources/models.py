@@ -17,6 +17,7 @@ from protos.cluster_pb2 import Cluster
 from sluice.config import GatewayConfig, Model
 from sluice.config.auth import Auth
 from sluice.config.gateway import Requests
+from sluice.config.limits import Limits
 from sluice.config.placement import Plan, Surroundings, plan, surroundings
 from sluice.contract import names
 from xds.protocol.snapshot import Resource, Resources
@@ -42,24 +43,41 @@ class CompiledModel:
     digest: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Latest:
+    """The latest compilation of a model. Most edits leave the object of the model as it is."""
+
+    model: Model
+    key: "_Key"
+    compiled: CompiledModel
+
+
 class ModelCache:
     """The compiled models of the latest config."""
 
     def __init__(self) -> None:
-        self._models: dict[_Key, CompiledModel] = {}
+        self._models: dict[str, _Latest] = {}
+        self._shared = ""
+        self._limits = Limits()
 
     def compile(self, config: GatewayConfig, groups: tuple[str, ...]) -> list[CompiledModel]:
         """Compile the models of a config. `groups`: the claims with groups of callers."""
         shared = _Shared.of(config, groups)
         digest = shared.digest()
         inner = _inner_paths(config.models)
-        models: dict[_Key, CompiledModel] = {}
+        same = digest == self._shared and config.limits == self._limits
+        models: dict[str, _Latest] = {}
         for name, model in config.models.items():
-            limits = model_limits(config.limits, name, model)
-            key = _Key(name, model.serialized, digest, limits, inner.get(name, ()))
-            models[key] = self._models.get(key) or _compile(key, model, shared)
-        self._models = models
-        return list(models.values())
+            latest, below = self._models.get(name), inner.get(name, ())
+            if not (same and latest and latest.model is model and latest.key.inner == below):
+                limits = model_limits(config.limits, name, model)
+                key = _Key(name, model.serialized, digest, limits, below)
+                known = latest is not None and latest.key == key
+                compiled = latest.compiled if latest and known else _compile(key, model, shared)
+                latest = _Latest(model, key, compiled)
+            models[name] = latest
+        self._models, self._shared, self._limits = models, digest, config.limits
+        return [latest.compiled for latest in models.values()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import pytest
 
 from tests.xds.resources.matching import all_routes, route, route_table, routes
 from tests.xds.resources.test_resources import compiled, manager, model
+from xds.protocol.resource_types import ROUTE
 from xds.protocol.snapshot import Snapshot
 
 CALLOUT = "envoy.filters.http.ext_proc"
@@ -196,3 +197,26 @@ def test_a_connect_request_has_a_route_that_refuses_it() -> None:
     first, last = routes(compiled(models={"a": model()}), {":method": "CONNECT"})
     assert first.match.HasField("connect_matcher")
     assert last.match.prefix == "/"
+
+
+def test_an_edit_writes_only_the_entries_of_the_edited_model_again() -> None:
+    models = {f"m{n}": model(paths=[f"/x/{n}"], access={"public": True}) for n in range(50)}
+    before = set(map(id, parts := large_parts(compiled(models=models))))
+    edited = {**models, "m7": model(paths=["/x/7"], access={"public": True}, timeout="7s")}
+    after = large_parts(compiled(models=edited))
+    written = [part for part in after if id(part) not in before]
+    assert len(parts) > 50 * 5
+    assert any(b"m7" in part for part in written)
+    assert not any(b"m8" in part for part in written)
+
+
+def large_parts(snapshot: Snapshot) -> list[bytes]:
+    (table,) = snapshot.types[ROUTE].resources.values()
+    return [part for part in table.parts if len(part) > 200]
+
+
+def test_the_order_of_models_in_the_config_does_not_change_the_routes() -> None:
+    models = {"a": model(paths=["/x/y"]), "b": model(paths=["/x"]), "c": model()}
+    reversed_models = dict(reversed(models.items()))
+    first, second = compiled(models=models), compiled(models=reversed_models)
+    assert first.types[ROUTE].version == second.types[ROUTE].version
