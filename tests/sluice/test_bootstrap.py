@@ -120,7 +120,7 @@ def _text(address: dict[str, dict[str, object]]) -> str:
 @pytest.mark.parametrize(
     ("control_plane", "expected", "kind"),
     [
-        ({"xds": "10.0.0.1:18000"}, ["10.0.0.1"], "STATIC"),
+        ({"xds": "10.0.0.1:18000", "allow_insecure": True}, ["10.0.0.1"], "STATIC"),
         ({"replicas": ["10.0.0.1:18000", "10.0.0.2:18000"]}, ["10.0.0.1", "10.0.0.2"], "STATIC"),
         ({"replicas": ["a.internal:1", "10.0.0.2:1"]}, ["a.internal", "10.0.0.2"], "STRICT_DNS"),
     ],

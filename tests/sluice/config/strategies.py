@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from sluice.config import GatewayConfig
 
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)
-ports = st.integers(1, 65535)
+# The servers of the gateway have ports between these.
+ports = st.integers(1, 7999) | st.integers(20_000, 65535)
 addresses = st.builds("{}:{}".format, st.sampled_from(["127.0.0.1", "[::1]", "model.svc"]), ports)
 endpoints = st.builds(
     lambda address, weight: {"address": address, "weight": weight}, addresses, st.integers(1, 128)

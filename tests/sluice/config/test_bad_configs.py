@@ -77,8 +77,17 @@ ENDPOINT = {"endpoints": [{"address": "10.0.0.1:80"}]}
     [
         {"control_plane": {"xds": "127.0.0.1:18000", "http": "127.0.0.2:8080"}},
         {"callout": {"address": "unix:/run/callout.sock"}},
-        {"callout": {"address": "10.0.0.7:8080"}, "control_plane": {"xds": "10.0.0.8:9901"}},
-        {"control_plane": {"xds": "10.0.0.8:8080", "http": "127.0.0.1:9901"}},
+        {
+            "callout": {"address": "10.0.0.7:8080", "allow_insecure": True},
+            "control_plane": {"xds": "10.0.0.8:9901", "allow_insecure": True},
+        },
+        {
+            "control_plane": {
+                "xds": "10.0.0.8:8080",
+                "http": "127.0.0.1:9901",
+                "allow_insecure": True,
+            }
+        },
         {"listener": {"address": "[::1]:8081"}},
     ],
 )

@@ -81,7 +81,7 @@ def test_tokens_with_tls_are_enough_for_xds() -> None:
 
 def test_unix_sockets_and_loopback_addresses_need_nothing() -> None:
     read({"callout": {"address": "unix:/run/callout"}})
-    read({"control_plane": {"http": "localhost:1", "xds": "[::1]:1"}})
+    read({"control_plane": {"http": "localhost:1", "xds": "[::1]:2"}})
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,8 @@ class DiscoveredEndpoints:
     def __init__(self, sources: Sequence[EndpointSource] = ()) -> None:
         self._sources = sources
         self._known: Mapping[EndpointsFrom, Discovery] = {}
+        self._latest: tuple[GatewayConfig, frozenset[EndpointsFrom]] | None = None
+        """The config whose origins were read last: one change reads them several times."""
         self.changed = asyncio.Event()
         """Is set when endpoints have changed. The reader clears it."""
 
@@ -55,7 +57,7 @@ class DiscoveredEndpoints:
         which there is no time have no endpoints until they are followed.
         """
         found, end = {}, monotonic() + MAX_WAIT
-        for origin in _origins(config):
+        for origin in self._origins(config):
             if origin in self._known:
                 found[origin] = self._known[origin]
             elif monotonic() < end:
@@ -74,7 +76,7 @@ class DiscoveredEndpoints:
 
     def follow_only(self, config: GatewayConfig) -> None:
         """Follow no other origins than those of this config."""
-        origins = _origins(config)
+        origins = self._origins(config)
         self._replace({key: each for key, each in self._known.items() if key in origins})
 
     async def run(self) -> None:
@@ -82,6 +84,16 @@ class DiscoveredEndpoints:
         async with asyncio.TaskGroup() as group:
             for source in self._sources:
                 group.create_task(source.run(self._on_change))
+
+    def _origins(self, config: GatewayConfig) -> frozenset[EndpointsFrom]:
+        """The origins that need a source: Envoy resolves names itself."""
+        if self._latest is None or self._latest[0] is not config:
+            named: Iterable[EndpointsFrom | None] = (
+                version.endpoints_from for _, version in config.versions()
+            )
+            origins = frozenset(each for each in named if each is not None and each.dns is None)
+            self._latest = config, origins
+        return self._latest[1]
 
     def _ask(self, origin: EndpointsFrom) -> Discovery:
         for source in self._sources:
@@ -118,11 +130,3 @@ def _discovery(known: Discovery, found: Found) -> Discovery:
     if isinstance(found, NoEndpoints):
         return Discovery(known.endpoints, printable(found.error, MAX_ERROR))
     return Discovery(found)
-
-
-def _origins(config: GatewayConfig) -> set[EndpointsFrom]:
-    """The origins that need a source: Envoy resolves names itself."""
-    named: Iterable[EndpointsFrom | None] = (
-        version.endpoints_from for _, version in config.versions()
-    )
-    return {each for each in named if each is not None and each.dns is None}
