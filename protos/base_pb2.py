@@ -26,7 +26,7 @@ from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11protos/base.proto\x12\x0csluice.envoy\x1a\x19google/protobuf/any.proto\x1a\x1cgoogle/protobuf/struct.proto\"<\n\x0bHeaderValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x11\n\traw_value\x18\x03 \x01(\x0c\"7\n\tHeaderMap\x12*\n\x07headers\x18\x01 \x03(\x0b\x32\x19.sluice.envoy.HeaderValue\"\x88\x02\n\x11HeaderValueOption\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.sluice.envoy.HeaderValue\x12I\n\rappend_action\x18\x03 \x01(\x0e\x32\x32.sluice.envoy.HeaderValueOption.HeaderAppendAction\"}\n\x12HeaderAppendAction\x12\x1b\n\x17\x41PPEND_IF_EXISTS_OR_ADD\x10\x00\x12\x11\n\rADD_IF_ABSENT\x10\x01\x12\x1e\n\x1aOVERWRITE_IF_EXISTS_OR_ADD\x10\x02\x12\x17\n\x13OVERWRITE_IF_EXISTS\x10\x03\"\xc1\x01\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12)\n\x08metadata\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x17\n\x0fuser_agent_name\x18\x06 \x01(\t\x12\x1a\n\x12user_agent_version\x18\x07 \x01(\t\x12<\n\x18user_agent_build_version\x18\x08 \x01(\x0b\x32\x1a.sluice.envoy.BuildVersion\">\n\x0c\x42uildVersion\x12.\n\x07version\x18\x01 \x01(\x0b\x32\x1d.sluice.envoy.SemanticVersion\"L\n\x0fSemanticVersion\x12\x14\n\x0cmajor_number\x18\x01 \x01(\r\x12\x14\n\x0cminor_number\x18\x02 \x01(\r\x12\r\n\x05patch\x18\x03 \x01(\r\"\x1a\n\nHttpStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\"N\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12%\n\x07\x64\x65tails\x18\x03 \x03(\x0b\x32\x14.google.protobuf.Anyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11protos/base.proto\x12\x0csluice.envoy\x1a\x19google/protobuf/any.proto\x1a\x1cgoogle/protobuf/struct.proto\"<\n\x0bHeaderValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x11\n\traw_value\x18\x03 \x01(\x0c\"7\n\tHeaderMap\x12*\n\x07headers\x18\x01 \x03(\x0b\x32\x19.sluice.envoy.HeaderValue\"\x88\x02\n\x11HeaderValueOption\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.sluice.envoy.HeaderValue\x12I\n\rappend_action\x18\x03 \x01(\x0e\x32\x32.sluice.envoy.HeaderValueOption.HeaderAppendAction\"}\n\x12HeaderAppendAction\x12\x1b\n\x17\x41PPEND_IF_EXISTS_OR_ADD\x10\x00\x12\x11\n\rADD_IF_ABSENT\x10\x01\x12\x1e\n\x1aOVERWRITE_IF_EXISTS_OR_ADD\x10\x02\x12\x17\n\x13OVERWRITE_IF_EXISTS\x10\x03\"\xeb\x01\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12)\n\x08metadata\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12(\n\x08locality\x18\x04 \x01(\x0b\x32\x16.sluice.envoy.Locality\x12\x17\n\x0fuser_agent_name\x18\x06 \x01(\t\x12\x1a\n\x12user_agent_version\x18\x07 \x01(\t\x12<\n\x18user_agent_build_version\x18\x08 \x01(\x0b\x32\x1a.sluice.envoy.BuildVersion\":\n\x08Locality\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x10\n\x08sub_zone\x18\x03 \x01(\t\">\n\x0c\x42uildVersion\x12.\n\x07version\x18\x01 \x01(\x0b\x32\x1d.sluice.envoy.SemanticVersion\"L\n\x0fSemanticVersion\x12\x14\n\x0cmajor_number\x18\x01 \x01(\r\x12\x14\n\x0cminor_number\x18\x02 \x01(\r\x12\r\n\x05patch\x18\x03 \x01(\r\"\x1a\n\nHttpStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\"N\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12%\n\x07\x64\x65tails\x18\x03 \x03(\x0b\x32\x14.google.protobuf.Anyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,13 +42,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HEADERVALUEOPTION_HEADERAPPENDACTION']._serialized_start=351
   _globals['_HEADERVALUEOPTION_HEADERAPPENDACTION']._serialized_end=476
   _globals['_NODE']._serialized_start=479
-  _globals['_NODE']._serialized_end=672
-  _globals['_BUILDVERSION']._serialized_start=674
-  _globals['_BUILDVERSION']._serialized_end=736
-  _globals['_SEMANTICVERSION']._serialized_start=738
-  _globals['_SEMANTICVERSION']._serialized_end=814
-  _globals['_HTTPSTATUS']._serialized_start=816
-  _globals['_HTTPSTATUS']._serialized_end=842
-  _globals['_STATUS']._serialized_start=844
-  _globals['_STATUS']._serialized_end=922
+  _globals['_NODE']._serialized_end=714
+  _globals['_LOCALITY']._serialized_start=716
+  _globals['_LOCALITY']._serialized_end=774
+  _globals['_BUILDVERSION']._serialized_start=776
+  _globals['_BUILDVERSION']._serialized_end=838
+  _globals['_SEMANTICVERSION']._serialized_start=840
+  _globals['_SEMANTICVERSION']._serialized_end=916
+  _globals['_HTTPSTATUS']._serialized_start=918
+  _globals['_HTTPSTATUS']._serialized_end=944
+  _globals['_STATUS']._serialized_start=946
+  _globals['_STATUS']._serialized_end=1024
 # @@protoc_insertion_point(module_scope)

@@ -139,7 +139,7 @@ DEPENDENCIES = {
     ),
     "xds.main": (
         "sluice.config sluice.http sluice.identity xds.admin xds.envoys xds.events xds.identity"
-        " xds.pipeline xds.protocol xds.resources xds.rollout xds.sources xds.sources.endpoints"
+        " xds.pipeline xds.protocol xds.rollout xds.sources xds.sources.endpoints"
         " xds.sources.store xds.start"
     ),
     "examples": "protos",

@@ -34,7 +34,6 @@ from xds.protocol.authorization import Authorization
 from xds.protocol.client_status import ClientStatusService
 from xds.protocol.nodes import Nodes
 from xds.protocol.server import Service, XdsServer
-from xds.resources.envoy_versions import variant_of
 from xds.rollout.rollout import Rollout
 from xds.sources.endpoints.discovered import DiscoveredEndpoints
 from xds.sources.endpoints.file import EndpointFiles
@@ -107,7 +106,7 @@ async def run(options: StartOptions, explainer: Explainer | None = None) -> None
     try:
         first = await first_config(options, store)
         events = Events()
-        nodes = Nodes(time.time, variant_of, events)
+        nodes = Nodes(time.time, events)
         observations = Observations()
         observations.expect(partial(reporting_nodes, nodes))
         served = _served(first.reading.loaded.config, options)

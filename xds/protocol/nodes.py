@@ -58,19 +58,22 @@ class Node:
     """A connected node.
 
     `version` is the config version that the node accepted completely last; None if there is none.
-    `build_version` is the version of the Envoy; None for other clients. `variant` selects the
-    snapshot that the node gets (`Snapshot.variants`).
+    `build_version` is the version of the Envoy; None for other clients. `cluster` and `locality`
+    are those that the node says (`NodeIdentity`). `variant` selects the snapshot that the node gets
+    (`Snapshot.variants`); None before the node has said who it is.
     `wake` is set when there may be a response to send.
     """
 
     stream: Stream
     id: str = "unknown"
+    cluster: str = ""
+    locality: str = ""
     metadata: dict[str, str | float] = field(default_factory=dict)
     agent: str = ""
     connected_at: float = 0.0
     version: str | None = None
     build_version: tuple[int, int, int] | None = None
-    variant: str = ""
+    variant: str | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -82,8 +85,10 @@ class Node:
         return "envoy" if separate or not ENVOY_TYPES.isdisjoint(self.stream.types) else "unknown"
 
     def identify(self, message: NodeMessage) -> None:
-        """Set id, agent and metadata. Each text becomes one printable line."""
+        """Set what the node says of itself. Each text becomes one printable line."""
         self.id = printable(message.id, MAX_NODE_TEXT) or "unknown"
+        self.cluster = printable(message.cluster, MAX_NODE_TEXT)
+        self.locality = printable(_locality(message), MAX_NODE_TEXT)
         version = message.user_agent_version
         if message.HasField("user_agent_build_version"):
             built = message.user_agent_build_version.version
@@ -104,8 +109,7 @@ class Node:
 class Nodes:
     """All connected nodes. `now` returns Unix seconds.
 
-    `variant_of` chooses the variant of a node that has identified itself. `events` gets the nodes
-    that come and go, and NACKs.
+    `events` gets the nodes that come and go, and NACKs.
 
     `progress` is set when a node sends a request or disconnects. `pushes`, `pushed_bytes`, `acks`
     and `nacks` count responses, their bytes, ACKs and NACKs by type since the start.
@@ -114,11 +118,9 @@ class Nodes:
     def __init__(
         self,
         now: Callable[[], float],
-        variant_of: Callable[[Node], str] = lambda _: "",
         events: Events | None = None,
     ) -> None:
         self.now = now
-        self._variant_of = variant_of
         self._nodes: set[Node] = set()
         self._behind: set[Node] = set()
         self._snapshot = EMPTY
@@ -144,11 +146,22 @@ class Nodes:
         """The published snapshot that a node gets."""
         return self._snapshot.of_variant(node.variant)
 
+    def moves(self, snapshot: Snapshot) -> set[tuple[str, str]]:
+        """The variants that nodes have, each with the one that they would have of a snapshot."""
+        return {
+            (node.variant, snapshot.variant_of(node))
+            for node in self._nodes
+            if node.variant is not None
+        }
+
     def publish(self, snapshot: Snapshot) -> None:
         """Send this snapshot to every node, and forget the NACKs of earlier snapshots."""
+        moves = snapshot.variant_of != self._snapshot.variant_of
         self._snapshot, self.published_at = snapshot, self.now()
         self._nack = None
         for node in self._nodes:
+            if moves and node.variant is not None:
+                node.variant = snapshot.variant_of(node)
             self._update(node)
             node.wake.set()
 
@@ -164,7 +177,7 @@ class Nodes:
     def identify(self, node: Node, message: NodeMessage) -> None:
         """Set the identity of a node, and its variant."""
         node.identify(message)
-        node.variant = self._variant_of(node)
+        node.variant = self._snapshot.variant_of(node)
         self._events.emit("node", node=node.id, agent=node.agent, connected=True)
 
     def disconnect(self, node: Node) -> None:
@@ -231,6 +244,11 @@ class Nodes:
         for node in self._behind:
             if not node.stream.in_sync(self.snapshot_of(node), types):
                 yield node
+
+
+def _locality(message: NodeMessage) -> str:
+    locality = message.locality
+    return "/".join(filter(None, (locality.region, locality.zone, locality.sub_zone)))
 
 
 def _metadata(metadata: Struct) -> Iterator[tuple[str, str | float]]:

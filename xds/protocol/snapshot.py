@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeAlias, TypeVar
 
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
@@ -195,18 +195,52 @@ def _keep(known: dict[Key, Changes], key: Key, changes: Changes) -> None:
     known[key] = changes
 
 
+class NodeIdentity(Protocol):
+    """What a node says of itself, and what a variant may depend on.
+
+    `locality` is `REGION/ZONE/SUB_ZONE`, without the parts that the node does not say. `variant` is
+    the variant that the node has; None for a node that connects now.
+    """
+
+    @property
+    def variant(self) -> str | None: ...
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def cluster(self) -> str: ...
+    @property
+    def locality(self) -> str: ...
+    @property
+    def agent(self) -> str: ...
+    @property
+    def build_version(self) -> tuple[int, int, int] | None: ...
+    @property
+    def metadata(self) -> Mapping[str, str | float]: ...
+
+
+VariantOf: TypeAlias = Callable[[NodeIdentity], str]
+"""Chooses the variant of a node. Two that choose alike should be equal: then no node moves."""
+
+
+def default_variant(_: NodeIdentity) -> str:
+    """Every node gets the resources of the snapshot itself."""
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The resources of every type.
 
     `version` is the version of the config that is in force after nodes have accepted the snapshot;
     None without a config. `variants` are snapshots for nodes that must get other resources, by the
-    name of their variant.
+    name of their variant. `variant_of` chooses the variant of a node.
     """
 
     types: Mapping[ResourceType, ResourceSet]
     version: str | None
     variants: "Mapping[str, Variant]" = field(default_factory=dict, compare=False)
+    variant_of: VariantOf = field(default=default_variant, compare=False)
 
     @classmethod
     def of(
@@ -214,17 +248,18 @@ class Snapshot:
         resources: Mapping[ResourceType, Resources],
         version: str | None,
         variants: "Mapping[str, Variant] | None" = None,
+        variant_of: VariantOf = default_variant,
     ) -> Self:
         """The snapshot with these resources. A type that is missing has no resources."""
         types = {
             each: ResourceSet.of(resources.get(each, {}), version or "")
             for each in resource_types.ALL
         }
-        return cls(types, version, variants or {})
+        return cls(types, version, variants or {}, variant_of)
 
-    def of_variant(self, name: str) -> "Snapshot":
+    def of_variant(self, name: str | None) -> "Snapshot":
         """The snapshot for nodes of this variant: this one, if it has none for them."""
-        variant = self.variants.get(name)
+        variant = self.variants.get(name or "")
         return self if variant is None else variant.snapshot
 
     def with_types(self, types: Mapping[ResourceType, ResourceSet]) -> Self:

@@ -31,7 +31,7 @@ from xds.resources import (
     telemetry,
 )
 from xds.resources.callout_cluster import callout_cluster
-from xds.resources.envoy_versions import CALLOUT_ONLY
+from xds.resources.envoy_versions import CALLOUT_ONLY, variant_of
 from xds.resources.jwt_authn import Tokens
 from xds.resources.listener import listener
 from xds.resources.models import CompiledModel, ModelCache
@@ -60,7 +60,7 @@ def build(
     variants = {}
     if any(model.plan.native for model in models):
         variants[CALLOUT_ONLY] = Variant(partial(_callout_only, config, policy, directory, read))
-    return Snapshot.of(_compile(inputs), policy.version, variants)
+    return Snapshot.of(_compile(inputs), policy.version, variants, variant_of)
 
 
 def _callout_only(

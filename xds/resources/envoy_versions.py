@@ -9,7 +9,7 @@ off.
 from typing import Final
 
 from sluice.contract.names import NATIVE_RUNTIME, RUNTIME_METADATA
-from xds.protocol.nodes import Node
+from xds.protocol.snapshot import NodeIdentity
 
 OLDEST_NATIVE: Final = (1, 37, 0)
 """The oldest Envoy with native routes, which is the oldest one that Sluice supports."""
@@ -21,7 +21,7 @@ _ENVOY: Final = "envoy"
 """`Node.user_agent_name` of every Envoy."""
 
 
-def variant_of(node: Node) -> str:
+def variant_of(node: NodeIdentity) -> str:
     """The variant of a node's snapshot. An Envoy that does not tell its version counts as old."""
     if node.agent.partition(" ")[0] != _ENVOY:
         return ""

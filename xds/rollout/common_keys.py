@@ -18,7 +18,11 @@ def with_common_keys(good: Snapshot, rejected: Snapshot) -> Snapshot:
         for name, variant in good.variants.items()
         if variant.is_built
     }
-    return replace(_narrowed(good, rejected), variants={**good.variants, **variants})
+    return replace(
+        _narrowed(good, rejected),
+        variants={**good.variants, **variants},
+        variant_of=good.variant_of,
+    )
 
 
 def _narrowed(good: Snapshot, rejected: Snapshot) -> Snapshot:

@@ -11,13 +11,20 @@ The filter that verifies tokens needs no order: routes of one config admit no to
 of another config has verified in another way (`xds.resources.token_headers`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 from xds.protocol import resource_types
 from xds.protocol.resource_types import POLICY, ROUTE, ResourceType
-from xds.protocol.snapshot import Resources, ResourceSet, Snapshot, Variant
+from xds.protocol.snapshot import (
+    NodeIdentity,
+    Resources,
+    ResourceSet,
+    Snapshot,
+    Variant,
+    VariantOf,
+)
 
 MAKE_BEFORE_BREAK: Final = tuple(each for each in resource_types.ALL if each.make_before_break)
 """Types whose resources are added before the other types change, and removed afterwards."""
@@ -41,43 +48,80 @@ class Step:
     in_force: bool = False
 
 
-def steps(current: Snapshot, new: Snapshot) -> list[Step]:
+def steps(current: Snapshot, new: Snapshot, moves: Collection[tuple[str, str]] = ()) -> list[Step]:
     """The steps from the current snapshot to the new one.
 
     Steps that change nothing are left out, except for the step that puts the new config in force.
     The last snapshot has the new resources. A type that does not change keeps its `version_info`.
-    A variant takes part if a node has needed it.
+    A variant takes part if a node has needed it. `moves` are the variants of the connected nodes,
+    each with the one that they get (`Nodes.moves`).
     """
     default = _Phases.between(current, new)
+    built = {(name, name) for name, variant in current.variants.items() if variant.is_built}
     variants = {
-        name: _Phases.between(variant.snapshot, new.of_variant(name))
-        for name, variant in current.variants.items()
-        if variant.is_built
+        (old, name): _Phases.between(current.of_variant(old), new.of_variant(name))
+        for old, name in sorted(built.union(moves))
+        if old or name
     }
 
-    def published(phase: Callable[[_Phases], Snapshot]) -> Snapshot:
-        built = {name: Variant.built(phase(each)) for name, each in variants.items()}
-        return replace(phase(default), variants={**new.variants, **built})
-
     every = (default, *variants.values())
+    removes = any(each.removes for each in every)
+    moving = any(old != name for old, name in variants)
+
+    def published(phase: Callable[[_Phases], Snapshot], *, last: bool = False) -> Snapshot:
+        """The step for every node. A node that moves has a variant of its own until the last."""
+        name_of = _last_name if last else moving_name
+        found = {name_of(*key): Variant.built(phase(each)) for key, each in variants.items()}
+        found.pop("", None)
+        variant_of = _Moving(new.variant_of) if moving and not last else new.variant_of
+        return replace(phase(default), variants={**new.variants, **found}, variant_of=variant_of)
+
     plan = []
     if any(each.makes for each in every):
         plan.append(Step("make", published(lambda each: each.made), MAKE_BEFORE_BREAK))
     if any(each.decides for each in every):
         plan.append(Step("decide", published(lambda each: each.decided), (POLICY,)))
-    removes = any(each.removes for each in every)
     plan.append(
         Step(
             "switch",
-            published(lambda each: each.switched),
+            published(lambda each: each.switched, last=not removes),
             resource_types.ALL,
             pause=DRAIN if removes else 0.0,
             in_force=True,
         )
     )
     if removes:
-        plan.append(Step("remove", published(lambda each: each.target), resource_types.ALL))
+        plan.append(
+            Step("remove", published(lambda each: each.target, last=True), resource_types.ALL)
+        )
     return plan
+
+
+@dataclass(frozen=True, slots=True)
+class _Moving:
+    """Chooses variants during a rollout that gives nodes other variants than they have.
+
+    A node that connects meanwhile gets its new variant at once.
+    """
+
+    after: VariantOf
+
+    def __call__(self, node: NodeIdentity) -> str:
+        name = self.after(node)
+        return name if node.variant is None else moving_name(node.variant, name)
+
+
+def moving_name(old: str, new: str) -> str:
+    """The name of the variant of nodes that move from one variant to another."""
+    return old if old.rpartition(_MOVE)[2] == new else f"{old}{_MOVE}{new}"
+
+
+def _last_name(_: str, new: str) -> str:
+    return new
+
+
+_MOVE: Final = ">"
+"""Names of variants have no such character."""
 
 
 @dataclass(frozen=True, slots=True)

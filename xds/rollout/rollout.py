@@ -191,7 +191,8 @@ class Rollout:
     async def _roll_out(self, task: _Task) -> None:
         target, unresponsive = task.target, set[str]()
         before = self._in_force
-        plan = steps(self._nodes.snapshot, target.snapshot)
+        moves = self._nodes.moves(target.snapshot)
+        plan = steps(self._nodes.snapshot, target.snapshot, moves)
         for step in plan:
             self._step = step.name
             log.info("version %s: step %s", target.snapshot.version, step.name)

@@ -10,7 +10,7 @@ from tests.xds.sotw_node import SotwNode
 from xds.protocol import resource_types
 from xds.protocol.nodes import MAX_NODE_TEXT, MAX_STREAMS, Nodes
 from xds.protocol.resource_types import ResourceType
-from xds.protocol.snapshot import Resource, Snapshot, Variant
+from xds.protocol.snapshot import NodeIdentity, Resource, Snapshot, Variant
 from xds.protocol.sotw import SotwRequest, SotwStream
 from xds.protocol.subscription import OverLimitError
 
@@ -66,11 +66,15 @@ def test_the_reason_of_a_nack_is_one_line() -> None:
     assert nack.reason == "bad\\n\\x1b[31mnode x rejected"
 
 
+def old_if_1_36(node: NodeIdentity) -> str:
+    return "old" if node.build_version == (1, 36, 4) else ""
+
+
 def test_a_node_gets_the_snapshot_of_its_variant() -> None:
-    nodes = Nodes(lambda: 0.0, lambda node: "old" if node.build_version == (1, 36, 4) else "")
+    nodes = Nodes(lambda: 0.0)
     variant = Variant(lambda: Snapshot.of({CDS: {"b": Resource.of(b"b")}}, "v1"))
     snapshot = Snapshot.of({CDS: {"a": Resource.of(b"a")}}, "v1")
-    nodes.publish(replace(snapshot, variants={"old": variant}))
+    nodes.publish(replace(snapshot, variants={"old": variant}, variant_of=old_if_1_36))
     received = []
     for minor, patch in ((40, 0), (36, 4)):
         client = SotwNode(nodes)

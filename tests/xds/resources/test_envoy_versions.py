@@ -18,7 +18,7 @@ from tests.xds.rollout.nodes_in_memory import Client, native_envoy
 from xds.protocol.nodes import Nodes
 from xds.protocol.resource_types import EXTENSION, ROUTE
 from xds.protocol.snapshot import Snapshot
-from xds.resources.envoy_versions import OLDEST_NATIVE, variant_of
+from xds.resources.envoy_versions import OLDEST_NATIVE
 
 ISSUER = {
     "issuer": "https://issuer.test",
@@ -58,7 +58,7 @@ def is_native(client: Client) -> bool:
 
 
 def published(snapshot: Snapshot) -> Nodes:
-    nodes = Nodes(lambda: 0.0, variant_of)
+    nodes = Nodes(lambda: 0.0)
     nodes.publish(snapshot)
     return nodes
 

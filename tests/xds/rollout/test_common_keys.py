@@ -42,11 +42,16 @@ def test_equal_filters_change_nothing() -> None:
 def test_variants_that_nodes_have_are_narrowed_too() -> None:
     old, unused = (Variant(lambda: with_filter("old", KEPT, OLD)) for _ in range(2))
     assert old.snapshot.version
-    good = replace(with_filter("good", KEPT, OLD), variants={"old": old, "unused": unused})
+    good = replace(
+        with_filter("good", KEPT, OLD),
+        variants={"old": old, "unused": unused},
+        variant_of=lambda _: "old",
+    )
     rejected = replace(
         with_filter("good", KEPT), variants={"old": Variant(lambda: with_filter("old", KEPT))}
     )
     found = with_common_keys(good, rejected)
     assert providers_of(found.of_variant("old")) == {"kept": KEPT}
     assert found.variants["unused"] is unused
+    assert found.variant_of is good.variant_of
     assert not unused.is_built

@@ -5,7 +5,10 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protos.base_pb2 import Node as NodeMessage
+from tests.xds.rollout.nodes_in_memory import native_envoy
 from xds.protocol import resource_types
+from xds.protocol.nodes import Nodes
 from xds.protocol.snapshot import EMPTY, Resource, ResourceSet, Snapshot, Variant
 from xds.rollout.order import steps
 
@@ -171,6 +174,38 @@ def test_the_steps_of_a_variant_are_made_before_break_too(
         assert step.snapshot.has_same_resources(same)
     assert plan[-1].snapshot.of_variant("old").has_same_resources(snapshot(new))
     assert plan[-1].snapshot.of_variant("unknown") is plan[-1].snapshot
+
+
+@given(NAMES, NAMES, NAMES)
+def test_a_node_that_moves_to_another_variant_gets_it_make_before_break(
+    old: dict[str, bytes], new: dict[str, bytes], default: dict[str, bytes]
+) -> None:
+    current = replace(
+        snapshot(default),
+        variants={"a": Variant(lambda: snapshot(old))},
+        variant_of=lambda _: "a",
+    )
+    target = replace(
+        snapshot(default, "v2"),
+        variants={"b": Variant(lambda: snapshot(new, "v2"))},
+        variant_of=lambda _: "b",
+    )
+    nodes = Nodes(lambda: 0.0)
+    nodes.publish(current)
+    moving = native_envoy(nodes)
+    nodes.identify(moving.node, NodeMessage(id="moving"))
+    has = nodes.snapshot_of(moving.node)
+    plan = steps(current, target, nodes.moves(target))
+    for step in plan:
+        nodes.publish(step.snapshot)
+        before, has = has, nodes.snapshot_of(moving.node)
+        assert referenced(before) <= set(has.types[resource_types.CLUSTER].resources)
+        assert referenced(has) <= set(has.types[resource_types.CLUSTER].resources)
+        late = native_envoy(nodes, "late")
+        nodes.identify(late.node, NodeMessage(id="late"))
+        assert nodes.snapshot_of(late.node).has_same_resources(snapshot(new))
+    assert moving.node.variant == "b"
+    assert has.has_same_resources(snapshot(new))
 
 
 def test_a_secret_comes_with_its_cluster_and_goes_after_it() -> None:

@@ -208,12 +208,15 @@ def test_the_age_of_one_node_refuses_no_config_of_the_others(variant: str) -> No
     async def test() -> None:
         async with start_fleet() as fleet:
             node, old = native_envoy(fleet.nodes), native_envoy(fleet.nodes, "old")
-            old.node.variant, old.rejects = variant, "new feature"
+            old.node.variant, old.rejects = "", "new feature"
             fleet.clients = [node, old]
             snapshot = published("one")
             listeners = dict.fromkeys(("gateway", "new feature"), Resource.of(b"listener"))
             types = {**snapshot.types, LISTENER: ResourceSet.of(listeners, "one")}
-            await fleet.roll_out(Snapshot(types, "one", {"old": Variant(lambda: snapshot)}))
+            variants = {"old": Variant(lambda: snapshot)}
+            await fleet.roll_out(
+                Snapshot(types, "one", variants, lambda node: variant if node.id == "old" else "")
+            )
             assert (fleet.rollout.version == "one") is (variant == "old")
 
     run(test)
