@@ -258,6 +258,7 @@ RUNS = {
     "docs/commands.md",
     "docs/get-started.md",
     "docs/operate.md",
+    "docs/security.md",
     "examples/README.md",
     "docs/configure.md",
 }
@@ -329,6 +330,13 @@ def test_the_blocks_of_the_configuration_work(reader: Reader) -> None:
         run_page("docs/configure.md", session, reader, nothing)
     key_set = json.loads((work / "jwks.json").read_text())
     assert [key["alg"] for key in key_set["keys"]] == ["ES256"]
+
+
+def test_the_blocks_about_security_work(reader: Reader) -> None:
+    work = reader.folder / "demo"
+    with shell(work, reader.environment) as session:
+        run_page("docs/security.md", session, reader, nothing)
+    assert (work / "certs" / "ca.crt").exists()
 
 
 def test_the_blocks_of_the_admin_api_work(reader: Reader) -> None:

@@ -441,10 +441,10 @@ def test_events_are_followed_and_resumed_after_an_id(plane: ControlPlane, sluice
     after = sluice(
         "events", "--after", first["id"], "--kind", "revision", "--count", 1, "-o", "json"
     ).data
-    assert after["data"]["number"] == first["data"]["number"] + 1
+    assert after["data"]["revision"] == first["data"]["revision"] + 1
     table = sluice(
         "events", "--after", first["id"], "--kind", "revision",
-        "--count", head - first["data"]["number"],
+        "--count", head - first["data"]["revision"],
     ).out  # fmt: skip
-    assert f"number={head} " in table.splitlines()[-1]
+    assert f"revision={head} " in table.splitlines()[-1]
     assert "\x1b" not in table

@@ -56,7 +56,7 @@ def test_a_change_is_a_revision_and_a_rollout(api: Plane) -> None:
         revision = next(found)
         assert revision["event"] == "revision"
         data = json.loads(revision["data"])
-        assert (data["number"], data["author"], data["reason"]) == (2, "local", "slow")
+        assert (data["revision"], data["author"], data["reason"]) == (2, "local", "slow")
         rollouts = []
         for event in found:
             data = json.loads(event["data"])

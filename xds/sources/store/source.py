@@ -93,7 +93,8 @@ class StoredConfig:
         assert self._head is not None
         async for revision in self._store.changes(after=self._head.number):
             self._newest = revision
-            self._events.emit("revision", **asdict(revision.info))
+            info = asdict(revision.info)
+            self._events.emit("revision", revision=info.pop("number"), **info)
             self._changed.set()
 
     async def _follow_files(self) -> None:
