@@ -217,11 +217,12 @@ class Follower:
             compiled.snapshot.version,
             "" if revision is None else f", revision {revision}",
         )
-        logged = {_without_line(problem) for problem in known}
+        logged = {_without_place(problem) for problem in known}
         for problem in compiled.warnings:
-            if _without_line(problem) not in logged:
+            if _without_place(problem) not in logged:
                 log.warning("%s", problem)
 
 
-def _without_line(problem: Problem) -> Problem:
-    return replace(problem, line=0)
+def _without_place(problem: Problem) -> Problem:
+    # A store names a config by its revision, so the same warning has another file.
+    return replace(problem, line=0, file="")

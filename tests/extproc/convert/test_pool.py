@@ -411,9 +411,10 @@ async def test_a_running_conversion_keeps_its_place_when_its_caller_leaves() -> 
 @on_loop
 async def test_a_conversion_that_waits_too_long_is_refused_before_it_starts() -> None:
     gate, pool = threading.Event(), ConversionPool(threads=1)
-    pool.set_timeout(0.02)
     calls: list[bytes] = []
     running = convert(pool, gate, "a", calls=calls)
+    await until(lambda: bool(calls))
+    pool.set_timeout(0.02)
     late = convert(pool, gate, "b", body=b"late", calls=calls)
     caught = await refusal(late)
     assert (caught.status, caught.reason) == (503, "conversion_queue_full")

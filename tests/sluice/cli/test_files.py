@@ -40,7 +40,7 @@ def run(
         cwd=installed.work,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 

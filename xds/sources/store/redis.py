@@ -262,7 +262,7 @@ class RedisStore:
         if failure is None and not self._available:
             log.info("the store %s responds again", self.name)
         elif failure is not None and self._available:
-            log.error("%s; the config in force stays, and writes are refused", failure)
+            log.error("%s; no config changes, and writes are refused, until it does", failure)
         self._available = failure is None
 
 

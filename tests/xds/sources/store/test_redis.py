@@ -68,7 +68,7 @@ async def test_without_redis_reads_and_writes_are_refused_with_a_remedy_and_noth
         second = await one.append(draft("b"), expected=1)
         assert await waiting == second
     assert await one.revision(1) == first
-    assert caplog.text.count("the config in force stays") == len((one, two))
+    assert caplog.text.count("no config changes, and writes are refused") == len((one, two))
     await changes.aclose()
     await one.close()
     await two.close()
