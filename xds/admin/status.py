@@ -292,7 +292,7 @@ def _node(node: Node, snapshot: Snapshot) -> NodeStatus:
         agent=node.agent,
         pid=int(pid) if isinstance(pid, float | int) else None,
         version=node.version,
-        variant=node.variant,
+        variant=node.variant or "",
         connected_at=node.connected_at,
         types={
             each.name: _type(state, node.stream.in_sync(snapshot, (each,)))
