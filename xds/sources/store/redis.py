@@ -9,7 +9,6 @@ Redis must keep what it has acknowledged: `appendonly yes`, and `maxmemory-polic
 
 import asyncio
 import json
-import logging
 import os
 import time
 import zlib
@@ -26,6 +25,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from sluice.config.limit_backend import check_redis_url
+from xds.sources.store.availability import Availability
 from xds.sources.store.changes import Notifications, follow
 from xds.sources.store.store import (
     MAX_HISTORY,
@@ -38,8 +38,6 @@ from xds.sources.store.store import (
     StoreUnavailableError,
     check_record,
 )
-
-log = logging.getLogger(__name__)
 
 TIMEOUT: Final = 3.0
 """Seconds of an exchange with Redis."""
@@ -103,7 +101,7 @@ class RedisStore:
         self._history: bytes | None = None
         """The id of the history that this process knows; None before it has seen a revision."""
         self._listener: asyncio.Task[None] | None = None
-        self._available = True
+        self._availability = Availability(url)
 
     async def head(self) -> Revision | None:
         async with self._exchange():
@@ -242,28 +240,21 @@ class RedisStore:
 
     @asynccontextmanager
     async def _exchange(self) -> AsyncIterator[None]:
-        """Turns failures of Redis into StoreUnavailableError, and logs when they begin and end."""
+        """Turns failures of Redis into StoreUnavailableError."""
         try:
             yield
         except StoreUnavailableError as error:
-            self._log(str(error))
+            self._availability.failed(str(error))
             raise
         except (RedisError, OSError, ValueError, TypeError, zlib.error) as error:
             # The text of the error may name the user.
             message = f"the store {self.name} does not respond ({type(error).__name__})"
-            self._log(message)
+            self._availability.failed(message)
             raise StoreUnavailableError(
                 f"{message}: check Redis and the network, and try again"
             ) from error
         else:
-            self._log(None)
-
-    def _log(self, failure: str | None) -> None:
-        if failure is None and not self._available:
-            log.info("the store %s responds again", self.name)
-        elif failure is not None and self._available:
-            log.error("%s; no config changes, and writes are refused, until it does", failure)
-        self._available = failure is None
+            self._availability.succeeded()
 
 
 def check_url(url: str) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
 
+from xds.sources.store.availability import Availability
 from xds.sources.store.changes import Notifications, follow
 from xds.sources.store.store import (
     MAX_HISTORY,
@@ -26,7 +27,6 @@ from xds.sources.store.store import (
     RecordConflictError,
     Revision,
     RevisionInfo,
-    StoreError,
     StoreUnavailableError,
     check_record,
 )
@@ -78,12 +78,16 @@ _RevisionRow: TypeAlias = tuple[int, str, str, float, str, str, bytes]
 
 
 class SqliteStore:
-    """A store in the file `path`; None: in memory. Raises StoreError if the file is not usable."""
+    """A store in the file `path`; None: in memory.
+
+    Raises StoreUnavailableError if the file is not usable.
+    """
 
     def __init__(self, path: Path | None = None, *, now: Callable[[], float] = time.time) -> None:
         self._path = path
         self._now = now
         self._notifications = Notifications()
+        self._availability = Availability(self.name)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         with _errors(self.name):
             self._connection = self._thread.submit(_open, path).result()
@@ -150,8 +154,14 @@ class SqliteStore:
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run in the thread of SQLite. A cancelled caller does not interrupt a transaction."""
         loop = asyncio.get_running_loop()
-        with _errors(self.name):
-            return await loop.run_in_executor(self._thread, work, self._connection)
+        try:
+            with _errors(self.name):
+                done = await loop.run_in_executor(self._thread, work, self._connection)
+        except StoreUnavailableError as error:
+            self._availability.failed(str(error))
+            raise
+        self._availability.succeeded()
+        return done
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
@@ -160,7 +170,7 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 @contextmanager
 def _errors(name: str) -> Iterator[None]:
-    """Turns exceptions of SQLite into StoreError."""
+    """Turns exceptions of SQLite into StoreUnavailableError."""
     try:
         yield
     except sqlite3.OperationalError as error:
@@ -168,7 +178,9 @@ def _errors(name: str) -> Iterator[None]:
             f"the store {name} cannot be used: {error}; check the disk and the rights of its folder"
         ) from error
     except (sqlite3.Error, zlib.error) as error:
-        raise StoreError(f"the store {name} is damaged or is not a store: {error}") from error
+        raise StoreUnavailableError(
+            f"the store {name} is damaged or is not a store: {error}"
+        ) from error
     except OSError as error:
         raise StoreUnavailableError(
             f"the store {name} cannot be opened: {error.strerror}; create its folder, and let this "

@@ -98,6 +98,25 @@ async def test_a_file_that_was_removed_is_noticed_before_a_revision_is_lost(path
     await store.close()
 
 
+async def test_a_damaged_revision_is_logged_and_ends_no_reader(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = SqliteStore(path)
+    first = await store.append(draft("a"), expected=0)
+    with sqlite3.connect(path) as other:
+        other.execute("INSERT INTO revisions VALUES (2, 'v', 'ann', 0, '', 'api', x'00')")
+    changes = store.changes(after=first.number)
+    waiting = asyncio.ensure_future(anext(changes))
+    async with asyncio.timeout(20):
+        while not waiting.done() and "is damaged" not in caplog.text:
+            await store.revision(1)
+    assert not waiting.done()
+    assert "no config changes" in caplog.text
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await store.close()
+
+
 async def test_a_full_disk_refuses_an_append_and_loses_nothing(path: Path) -> None:
     store = SqliteStore(path)
     revision = await store.append(draft("a"), expected=0)
