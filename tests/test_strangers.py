@@ -26,7 +26,16 @@ from sluice.certificates import make_certificates
 from sluice.cli.certs import PARTS
 from sluice.config import GatewayConfig
 from sluice.contract.names import POLICY_TYPE_URL
-from sluice.contract.paths import ADS_STREAM, LOAD_METHOD, LOAD_SERVICE, OBSERVATIONS, REPORTS
+from sluice.contract.paths import (
+    ADS_STREAM,
+    CSDS_FETCH,
+    CSDS_SERVICE,
+    CSDS_STREAM,
+    LOAD_METHOD,
+    LOAD_SERVICE,
+    OBSERVATIONS,
+    REPORTS,
+)
 from sluice.http.access import AccessGuard, Role, principal_of
 from sluice.http.hosts import HostGuard
 from sluice.http.server import serve_in_thread
@@ -39,6 +48,7 @@ from xds.envoys.worker_reports import WorkerReportReader
 from xds.identity import node_identities, xds_credentials
 from xds.protocol import resource_types
 from xds.protocol.authorization import Authorization
+from xds.protocol.client_status import ClientStatusService
 from xds.protocol.nodes import Nodes
 from xds.protocol.server import XdsServer
 from xds.protocol.services import SERVICES
@@ -46,6 +56,15 @@ from xds.protocol.snapshot import Resource, Snapshot
 
 LIMITS = ClientLimits(connect_timeout=5)
 HEALTH = "/grpc.health.v1.Health/Check"
+OTHER_METHODS = (
+    f"/{LOAD_SERVICE}/{LOAD_METHOD}",
+    OBSERVATIONS,
+    f"/{CSDS_SERVICE}/{CSDS_STREAM}",
+    f"/{CSDS_SERVICE}/{CSDS_FETCH}",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+)
+"""Methods of the xDS port beside those of xDS."""
+
 NOW = datetime.now(UTC)
 
 SNAPSHOT = Snapshot.of(
@@ -166,8 +185,8 @@ async def xds(config: GatewayConfig) -> AsyncIterator[Xds]:
     identities = node_identities(config, Path())
     assert identities is not None
     server = XdsServer(
-        nodes, address, reports, xds_credentials(config.identity, Path()),
-        Authorization(identities.role),
+        nodes, address, (*reports, ClientStatusService(nodes)),
+        xds_credentials(config.identity, Path()), Authorization(identities.role),
     )  # fmt: skip
     await server.start()
     try:
@@ -194,7 +213,7 @@ def test_a_stranger_gets_and_changes_nothing_by_xds(folder: Path, stranger: str)
         nack.error_detail.message = "no"
         message = nack.SerializeToString()
         async with xds(identity(folder)) as server:
-            for method in (*discovery_methods(), f"/{LOAD_SERVICE}/{LOAD_METHOD}", OBSERVATIONS):
+            for method in (*discovery_methods(), *OTHER_METHODS):
                 asked = first_response(server.address, method, message, credentials)
                 assert await is_refused(asked), method
             assert list(server.nodes) == []

@@ -223,6 +223,9 @@ class Applier:
         if good is not None:
             if good.revision == rejected:
                 return None  # a file that the config names has changed, not the config
+            bad = await self.store.revision(rejected)
+            if bad is not None and bad.origin == ROLLBACK and bad.text == good.text:
+                return None  # a node that rejects everything must not fill the history
             return draft(good.text, good.policy.version, AUTHOR, reason, ROLLBACK)
         bad = await self.store.revision(rejected)
         before = await self.store.revision(rejected - 1)

@@ -53,6 +53,7 @@ class Plane:
     def __init__(self, store: Store, nodes: Nodes, rollout: Rollout, pipeline: Pipeline) -> None:
         self.store = store
         self.rollout = rollout
+        self.nodes = nodes
         self.pipeline = pipeline
         self.applier = pipeline.applier
         self.state = ControlPlaneState("name", pipeline.compiled, nodes, rollout, Observations())
@@ -287,6 +288,28 @@ async def test_a_config_file_that_is_worse_is_not_followed_until_its_next_edit(
         await plane.until_in_force(1, "a")
         replace(file, config("a", "c"))
         await plane.until_in_force(3, "a", "c")
+
+
+async def test_a_node_that_rejects_everything_makes_one_rollback(
+    tmp_path: Path, file: Path
+) -> None:
+    """A rogue client rejects each config while it is rolled out, also the one that is restored."""
+    path = tmp_path / "history.db"
+    async with running(stored(path, config=file), SqliteStore(path)) as plane:
+        await plane.until_in_force(1, "a")
+        await plane.write(config("a", "b"), expected=1)
+        for _ in range(5):
+            for _ in range(300):
+                if plane.rollout.step not in (None, "queued"):
+                    break
+                await asyncio.sleep(0.001)
+            rogue = native_envoy(plane.nodes, automatic=False)
+            rogue.receive()
+            rogue.rejects = "a/v1"
+            for response in rogue.waiting:
+                rogue.acknowledge(response)
+            await plane.until(lambda: plane.rollout.step is None)
+        assert [each.origin for each in await plane.history()][2:] == [ROLLBACK]
 
 
 async def test_a_start_with_a_rejected_revision_restores_the_one_before(
