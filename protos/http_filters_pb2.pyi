@@ -13,10 +13,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ExecuteFilterAction(_message.Message):
-    __slots__ = ("typed_config",)
+    __slots__ = ("typed_config", "sample_percent")
     TYPED_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_PERCENT_FIELD_NUMBER: _ClassVar[int]
     typed_config: _core_pb2.TypedExtensionConfig
-    def __init__(self, typed_config: _Optional[_Union[_core_pb2.TypedExtensionConfig, _Mapping]] = ...) -> None: ...
+    sample_percent: _core_pb2.RuntimeFractionalPercent
+    def __init__(self, typed_config: _Optional[_Union[_core_pb2.TypedExtensionConfig, _Mapping]] = ..., sample_percent: _Optional[_Union[_core_pb2.RuntimeFractionalPercent, _Mapping]] = ...) -> None: ...
 
 class SkipFilter(_message.Message):
     __slots__ = ()

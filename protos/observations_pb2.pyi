@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Report(_message.Message):
-    __slots__ = ("node", "process", "number", "seconds", "versions", "breakers", "unprotected")
+    __slots__ = ("node", "process", "number", "seconds", "versions", "breakers", "unprotected", "comparisons")
     NODE_FIELD_NUMBER: _ClassVar[int]
     PROCESS_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
@@ -17,6 +17,7 @@ class Report(_message.Message):
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
     BREAKERS_FIELD_NUMBER: _ClassVar[int]
     UNPROTECTED_FIELD_NUMBER: _ClassVar[int]
+    COMPARISONS_FIELD_NUMBER: _ClassVar[int]
     node: _base_pb2.Node
     process: int
     number: int
@@ -24,7 +25,8 @@ class Report(_message.Message):
     versions: _containers.RepeatedCompositeFieldContainer[VersionCounts]
     breakers: _containers.RepeatedCompositeFieldContainer[BreakerState]
     unprotected: int
-    def __init__(self, node: _Optional[_Union[_base_pb2.Node, _Mapping]] = ..., process: _Optional[int] = ..., number: _Optional[int] = ..., seconds: _Optional[float] = ..., versions: _Optional[_Iterable[_Union[VersionCounts, _Mapping]]] = ..., breakers: _Optional[_Iterable[_Union[BreakerState, _Mapping]]] = ..., unprotected: _Optional[int] = ...) -> None: ...
+    comparisons: _containers.RepeatedCompositeFieldContainer[ComparisonCounts]
+    def __init__(self, node: _Optional[_Union[_base_pb2.Node, _Mapping]] = ..., process: _Optional[int] = ..., number: _Optional[int] = ..., seconds: _Optional[float] = ..., versions: _Optional[_Iterable[_Union[VersionCounts, _Mapping]]] = ..., breakers: _Optional[_Iterable[_Union[BreakerState, _Mapping]]] = ..., unprotected: _Optional[int] = ..., comparisons: _Optional[_Iterable[_Union[ComparisonCounts, _Mapping]]] = ...) -> None: ...
 
 class VersionCounts(_message.Message):
     __slots__ = ("cluster", "requests", "errors", "bins", "counts")
@@ -39,6 +41,24 @@ class VersionCounts(_message.Message):
     bins: _containers.RepeatedScalarFieldContainer[int]
     counts: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, cluster: _Optional[str] = ..., requests: _Optional[int] = ..., errors: _Optional[int] = ..., bins: _Optional[_Iterable[int]] = ..., counts: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class ComparisonCounts(_message.Message):
+    __slots__ = ("cluster", "compared", "agreed", "failed", "dropped", "max_difference", "max_relative_difference")
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    COMPARED_FIELD_NUMBER: _ClassVar[int]
+    AGREED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    MAX_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    MAX_RELATIVE_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    cluster: str
+    compared: int
+    agreed: int
+    failed: int
+    dropped: int
+    max_difference: float
+    max_relative_difference: float
+    def __init__(self, cluster: _Optional[str] = ..., compared: _Optional[int] = ..., agreed: _Optional[int] = ..., failed: _Optional[int] = ..., dropped: _Optional[int] = ..., max_difference: _Optional[float] = ..., max_relative_difference: _Optional[float] = ...) -> None: ...
 
 class BreakerState(_message.Message):
     __slots__ = ("cluster", "state", "error_rate", "requests")

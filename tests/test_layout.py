@@ -81,20 +81,24 @@ DEPENDENCIES = {
         "extproc.breaker extproc.counter_table extproc.decision extproc.limits"
         " extproc.telemetry sluice.config sluice.contract"
     ),
+    "extproc.mirror": (
+        "extproc.breaker extproc.convert extproc.framing extproc.memory_budget extproc.policy"
+        " protos sluice.contract"
+    ),
     "extproc.services": (
         "extproc.decision extproc.limits extproc.policy extproc.problem extproc.protection"
         " extproc.rpc extproc.telemetry protos sluice.config sluice.contract"
     ),
     "extproc.services.ext_proc": (
         "extproc.caller extproc.convert extproc.decision extproc.framing"
-        " extproc.memory_budget extproc.policy extproc.rpc extproc.segments extproc.services"
-        " protos sluice.contract sluice.protobuf_fields"
+        " extproc.memory_budget extproc.mirror extproc.policy extproc.rpc extproc.segments"
+        " extproc.services protos sluice.contract sluice.protobuf_fields"
     ),
     "extproc.process": (
         "extproc.auth extproc.breaker extproc.convert extproc.counter_table extproc.limits"
-        " extproc.memory_budget extproc.policy extproc.protection extproc.rpc extproc.services"
-        " extproc.services.ext_proc extproc.telemetry extproc.transport protos sluice.config"
-        " sluice.contract sluice.http sluice.restart sluice.state_changes sluice.tls"
+        " extproc.memory_budget extproc.mirror extproc.policy extproc.protection extproc.rpc"
+        " extproc.services extproc.services.ext_proc extproc.telemetry extproc.transport protos"
+        " sluice.config sluice.contract sluice.http sluice.restart sluice.state_changes sluice.tls"
     ),
     "extproc.transport.__main__": "extproc.rpc extproc.services extproc.transport",
     "xds": "",

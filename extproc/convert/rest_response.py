@@ -33,7 +33,7 @@ def with_labels(body: bytes, signature: Signature, limits: ConversionLimits) -> 
     NaN and infinity become null. Raises ConversionError (502) for a response that would take too
     much memory.
     """
-    document = _read(body, limits)
+    document = read_document(body, limits)
     labeled = {output.name: output for output in signature.outputs if output.labels}
     outputs = _outputs(document)
     top, changed = TopClasses(), False
@@ -59,7 +59,7 @@ def predictions(body: bytes, limits: ConversionLimits) -> bytes:
 
     NaN and infinity become null. Raises ConversionError (502) for a response without outputs.
     """
-    document = _read(body, limits)
+    document = read_document(body, limits)
     outputs = None if document is None else document.get("outputs")
     if not isinstance(outputs, list):
         raise bad_model_response("has no outputs in JSON")
@@ -74,10 +74,10 @@ def predictions(body: bytes, limits: ConversionLimits) -> bytes:
         raise bad_model_response("has a value that JSON cannot represent") from None
 
 
-def _read(body: bytes, limits: ConversionLimits) -> Document | None:
+def read_document(body: bytes, limits: ConversionLimits) -> Document | None:
     """The document; None if it is not a JSON object. Raises ConversionError (502)."""
     try:
-        checked_size(body, _of_response(limits))
+        checked_size(body, of_response(limits))
     except ConversionError as error:
         raise response_too_large(error.detail) from None
     text = without_bom(body)
@@ -92,7 +92,7 @@ def _read(body: bytes, limits: ConversionLimits) -> Document | None:
     return None
 
 
-def _of_response(limits: ConversionLimits) -> ConversionLimits:
+def of_response(limits: ConversionLimits) -> ConversionLimits:
     """The limits of a response, which may be twice as large as a request (see docs/conversion.md).
 
     Clients do not write it.
@@ -113,19 +113,21 @@ def _top_classes(
 ) -> Classes:
     """The best classes; empty if the data are not numbers of classes or their scores."""
     try:
-        flat, nesting = flatten(output.get("data"), "data", _of_response(limits))
+        flat, nesting = flatten(output.get("data"), "data", of_response(limits))
         datatype = str(output.get("datatype")).upper()
         if not flat or not nesting or datatype in ("BYTES", "BOOL"):
             return []
         if datatype in INTEGER_DATATYPES:
             return top.of_numbers(integers(flat[: MAX_CLASSES + 1]), declared)
-        scores = floats(flat, datatype).reshape(_shape(output.get("shape"), nesting, len(flat)))
+        scores = floats(flat, datatype).reshape(
+            output_shape(output.get("shape"), nesting, len(flat))
+        )
         return top.of_scores(scores, declared)
     except (ConversionError, TypeError, ValueError, OverflowError):
         return []
 
 
-def _shape(declared: object, nesting: tuple[int, ...], count: int) -> tuple[int, ...]:
+def output_shape(declared: object, nesting: tuple[int, ...], count: int) -> tuple[int, ...]:
     """The shape that the server declared if it fits the elements, else the shape of the arrays."""
     if len(nesting) > 1 or not isinstance(declared, list):
         return nesting
@@ -143,9 +145,9 @@ def _nested(output: Mapping[str, object], index: int, limits: ConversionLimits) 
     if not isinstance(data, list):
         raise bad_model_response(f"outputs[{index}] has no data in JSON")
     try:
-        flat, nesting = flatten(data, f"outputs[{index}].data", _of_response(limits))
+        flat, nesting = flatten(data, f"outputs[{index}].data", of_response(limits))
     except ConversionError as error:
         raise bad_model_response(f"{error.field}: {error.detail}") from None
     elements = np.empty(len(flat), dtype=object)
     elements[:] = flat
-    return in_shape(elements, _shape(output.get("shape"), nesting, len(flat)))
+    return in_shape(elements, output_shape(output.get("shape"), nesting, len(flat)))

@@ -15,6 +15,7 @@ from extproc.policy.received import ReceivedPolicy
 from sluice.config import Model, PolicyDocument, PolicySettings, Version
 from sluice.config.breaker import BreakerConfig
 from sluice.config.gateway import Requests
+from sluice.config.mirror import Mirror
 from sluice.config.models import AllowRule, ClaimRule, UserBucket
 from sluice.contract.names import cluster_name
 from sluice.contract.paths import GRPC_OPERATIONS, OIP_OPERATIONS
@@ -46,6 +47,15 @@ class CompiledCanary:
     weight: int
     headers: tuple[tuple[str, bytes], ...]
     model_types: frozenset[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledMirror:
+    """The version that gets copies of requests. `outputs`: those whose classes are compared."""
+
+    target: Target
+    settings: Mirror
+    outputs: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +91,7 @@ class ModelPolicy:
     canary_headers: frozenset[str]
     """Headers that select a canary, or that have the id of the user."""
     bucket: UserBucket
+    mirror: CompiledMirror | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +130,8 @@ class Policy:
     """Seconds that Envoy waits for the response to a message."""
     conversion_timeout: float
     """Seconds for the conversion of one body."""
+    copies: str | None
+    """Unix socket for the copies of mirrored requests."""
     native: Mapping[str, str] = field(default_factory=dict)
     """The digests of native routes by model: of the routes that this policy belongs to."""
 
@@ -215,6 +228,7 @@ def _policy(
         api_key_header=auth.api_key_header,
         message_timeout=settings.message_timeout,
         conversion_timeout=settings.conversion_timeout,
+        copies=settings.copies,
     )
 
 
@@ -263,6 +277,7 @@ def _compile_model(name: str, model: Model, digest: bytes, requests: Requests) -
         canaries=_compile_canaries(model, targets),
         canary_headers=_shared(frozenset(_canary_headers(model))),
         bucket=_shared(model.bucket),
+        mirror=None if model.mirror is None else _compile_mirror(model, model.mirror, targets),
     )
 
 
@@ -314,6 +329,11 @@ def _compile_canaries(model: Model, targets: Mapping[str, Target]) -> tuple[Comp
         )
         for canary in model.canaries
     )
+
+
+def _compile_mirror(model: Model, mirror: Mirror, targets: Mapping[str, Target]) -> CompiledMirror:
+    labeled = frozenset(each.name for each in model.outputs if each.labels)
+    return CompiledMirror(targets[mirror.version], mirror, labeled)
 
 
 def _canary_headers(model: Model) -> Iterator[str]:

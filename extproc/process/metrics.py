@@ -7,6 +7,7 @@ from extproc.auth import Authenticator
 from extproc.convert import ConversionPool
 from extproc.limits.descriptor_limiter import DescriptorLimiter
 from extproc.memory_budget import MemoryBudget
+from extproc.mirror import Copies
 from extproc.policy.current import CurrentPolicy
 from extproc.protection import Protection
 from extproc.services.ext_proc.admission_cache import AdmissionCache
@@ -57,6 +58,16 @@ def key_set_gauges(current_policy: CurrentPolicy) -> Iterable[GaugeSample]:
 def admission_cache_counters(cache: AdmissionCache) -> Iterable[CounterSample]:
     """Return the hits of the admission cache."""
     yield catalog.ADMISSION_CACHE_HITS, (), cache.hits
+
+
+def copy_counters(copies: Copies) -> Iterable[CounterSample]:
+    """Return the copies of requests of every version that mirrors another."""
+    for cluster, counts in copies.counts.totals.items():
+        model, version = split_cluster_name(cluster)
+        for result in ("agreed", "disagreed", "failed"):
+            yield catalog.COPIES, (model, version, result), getattr(counts, result)
+        for cause, dropped in counts.dropped.items():
+            yield catalog.COPIES_DROPPED, (model, version, cause), dropped
 
 
 def breaker_gauges(protection: Protection) -> Iterable[GaugeSample]:

@@ -20,7 +20,7 @@ from extproc.rpc import RpcError
 from extproc.telemetry.traffic import TrafficCounts
 from extproc.transport.aio.client import ClientCall, ClientLimits, open_call
 from protos.base_pb2 import Node
-from protos.observations_pb2 import BreakerState, Received, Report
+from protos.observations_pb2 import BreakerState, ComparisonCounts, Received, Report
 from sluice.contract.paths import OBSERVATIONS
 from sluice.contract.traffic import REPORT_INTERVAL
 from sluice.tls import NO_CREDENTIALS, ClientCredentials
@@ -46,18 +46,23 @@ class ReportedBreakers(Protocol):
 
 
 class TrafficReporter:
-    """Sends the reports of one worker process. `clock` returns monotonic seconds."""
+    """Sends the reports of one worker process.
+
+    `comparisons` returns the counts of copies since its previous call, `clock` monotonic seconds.
+    """
 
     def __init__(
         self,
         node: Node,
         counts: TrafficCounts,
         breakers: ReportedBreakers,
+        comparisons: Callable[[], Iterable[ComparisonCounts]] = tuple,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._node = node
         self._counts = counts
         self._breakers = breakers
+        self._comparisons = comparisons
         self._clock = clock
         self._process = random.getrandbits(64)
         self._number = 0
@@ -111,7 +116,10 @@ class TrafficReporter:
         self._number += 1
         self._next_since = self._clock()
         self._unconfirmed = Report(
-            process=self._process, number=self._number, versions=self._counts.take()
+            process=self._process,
+            number=self._number,
+            versions=self._counts.take(),
+            comparisons=self._comparisons(),
         )
         return self._unconfirmed
 

@@ -20,6 +20,7 @@ import uvloop
 
 from extproc.convert import ConversionPool
 from extproc.memory_budget import MemoryBudget
+from extproc.mirror import Copies
 from extproc.policy.current import CurrentPolicy
 from extproc.policy.received import ReceivedPolicy
 from extproc.policy.subscriber import follow
@@ -31,6 +32,7 @@ from extproc.process.metrics import (
     breaker_gauges,
     conversion_counters,
     conversion_gauges,
+    copy_counters,
     key_set_gauges,
     limit_backend_counters,
     limit_backend_gauges,
@@ -118,10 +120,11 @@ def services(
     protection: Protection,
     memory: MemoryBudget,
     pool: ConversionPool,
+    copies: Copies,
 ) -> Services:
     """Create the services of a worker and register their metrics."""
     decider = Decider(current_policy, observer=telemetry.decisions, protection=protection)
-    processor = ExternalProcessor(decider, pool, memory)
+    processor = ExternalProcessor(decider, pool, memory, copies)
     authorization = Authorization(decider)
     telemetry.publisher.add_counters(
         "admissions", partial(admission_cache_counters, processor.admissions)
@@ -132,6 +135,7 @@ def services(
     )
     telemetry.publisher.add_counters("budgets", partial(limit_backend_counters, protection))
     telemetry.publisher.add_counters("conversions", partial(conversion_counters, pool))
+    telemetry.publisher.add_counters("copies", partial(copy_counters, copies))
     telemetry.publisher.add_counters("memory", partial(memory_counters, memory))
     telemetry.publisher.add_gauges(partial(breaker_gauges, protection))
     telemetry.publisher.add_gauges(partial(key_set_gauges, current_policy))
@@ -169,6 +173,7 @@ class Worker:
         self._pool = ConversionPool(
             memory=self._memory, observe=ConversionTimes(telemetry.metrics).observe
         )
+        self._copies = Copies(self._current_policy, self._memory)
         self._heartbeat = Heartbeat(telemetry.table)
         self._has_policy = asyncio.Event()
         self._stop = asyncio.Event()
@@ -204,6 +209,7 @@ class Worker:
             for task in background:
                 task.cancel()
             self._current_policy.close()
+            self._copies.close()
             await self._protection.close()
             self._telemetry.close()
             self._heartbeat.stop()
@@ -214,6 +220,7 @@ class Worker:
             _node(self._settings.index),
             self._traffic,
             BreakerStates(protection.breaker, protection.monotonic),
+            self._copies.counts.take,
         )
         await reporter.run(self._settings.xds, self._settings.xds_credentials)
 
@@ -234,6 +241,7 @@ class Worker:
             self._protection,
             self._memory,
             self._pool,
+            self._copies,
         )
         server = serve(
             settings.transport,

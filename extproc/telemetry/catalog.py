@@ -95,6 +95,16 @@ JWKS_FETCH_FAILING = Gauge(
 ADMISSION_CACHE_HITS = Counter(
     "sluice_admission_cache_hits_total", "Decisions served from the admission cache."
 )
+COPIES = Counter(
+    "sluice_copies_total",
+    "Copies of mirrored requests, by the result of the comparison of the answers.",
+    ("model", "version", "result"),
+)
+COPIES_DROPPED = Counter(
+    "sluice_copies_dropped_total",
+    "Requests that were chosen for mirroring, but not copied or not compared.",
+    ("model", "version", "cause"),
+)
 LOG_LINES = Counter("sluice_log_lines_total", "Access log lines written.")
 LOG_DROPPED = Counter(
     "sluice_log_dropped_total",
@@ -236,6 +246,8 @@ FAMILIES: tuple[Family, ...] = (
     JWKS_AGE,
     JWKS_FETCH_FAILING,
     ADMISSION_CACHE_HITS,
+    COPIES,
+    COPIES_DROPPED,
     LOG_LINES,
     LOG_DROPPED,
     LOG_QUEUE_BYTES,

@@ -36,6 +36,7 @@ from sluice.config.values import (
     Shown,
     Size,
     Strict,
+    UnixSocket,
 )
 from sluice.near_names import did_you_mean
 
@@ -191,6 +192,12 @@ class Callout(Strict):
         ge=1 << 20,
         description="Memory of one worker for the data of requests and responses. A request that "
         "needs more is refused (503, `memory_exhausted`).",
+    )
+    copies: UnixSocket | None = Field(
+        None,
+        description="Unix socket of Envoy through which workers send the copies of mirrored "
+        "requests. Only the user of Envoy can open it. Its folder must exist, and Envoy and the "
+        "workers must run on one machine, as one user.",
     )
 
     @model_validator(mode="after")
@@ -403,6 +410,17 @@ class GatewayConfig(Strict):
                         "write a loopback address in control_plane.xds",
                         path,
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _copies_have_a_way(self) -> Self:
+        if self.callout.copies is None:
+            for name, model in self.models.items():
+                if model.mirror is not None:
+                    message = "copies need a socket: write callout.copies, such as " + (
+                        "unix:/run/sluice/copies.sock"
+                    )
+                    raise invalid(message, ("models", name, "mirror"))
         return self
 
     def versions(self) -> Iterator[tuple[tuple[str, str, str, str], Version]]:

@@ -20,6 +20,7 @@ from sluice.config.endpoints import MAX_ENDPOINTS, Endpoint, EndpointsFrom
 from sluice.config.enumeration import enumerated
 from sluice.config.errors import KeyPath
 from sluice.config.invalid import check_distinct, invalid
+from sluice.config.mirror import Mirror
 from sluice.config.pattern import Pattern
 from sluice.config.tensors import TensorInput, TensorOutput
 from sluice.config.upstream import MAX_SECRET_HEADERS, SecretHeaders, UpstreamTls, common_host
@@ -343,6 +344,7 @@ class Model(Strict):
     )
     claim_rules: tuple[ClaimRule, ...] = ()
     canaries: tuple[Canary, ...] = Field((), max_length=16)
+    mirror: Mirror | None = Field(None, description="Needs `callout.copies`.")
     bucket: UserBucket = UserBucket()
     timeout: Duration = Field(
         30.0, description="Time for the whole response. 0: no timeout, for long streams."
@@ -411,10 +413,30 @@ class Model(Strict):
             (("claim_rules", n, "version"), r.version) for n, r in enumerate(self.claim_rules)
         ]
         named += [(("canaries", n, "version"), c.version) for n, c in enumerate(self.canaries)]
+        if self.mirror is not None:
+            named.append((("mirror", "version"), self.mirror.version))
         for at, version in named:
             if version not in self.versions:
                 known = _one_of(self.versions)
                 raise invalid(f"the model has no version {version!r}; write {known}", at)
+        return self
+
+    @model_validator(mode="after")
+    def _mirror_is_comparable(self) -> Self:
+        if self.mirror is None:
+            return self
+        at: KeyPath = ("mirror", "version")
+        if self.mirror.version == self.stable_version:
+            message = f"{self.mirror.version!r} is the stable version: write another version"
+            raise invalid(message, at)
+        mirrored, own = (self.versions[v] for v in (self.stable_version, self.mirror.version))
+        if mirrored.protocol != own.protocol:
+            message = (
+                f"{self.mirror.version!r} speaks {own.protocol}, and the stable version "
+                f"{mirrored.protocol}: a copy has the protocol of the stable version, so write a "
+                "version with this protocol"
+            )
+            raise invalid(message, at)
         return self
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ from sluice.config.gateway import Callout, GatewayConfig, Listener, Requests, Un
 from sluice.config.limits import Limits
 from sluice.config.models import Models
 from sluice.config.telemetry import AccessLog
-from sluice.config.values import Placement, PositiveDuration, Strict
+from sluice.config.values import Placement, PositiveDuration, Strict, UnixSocket
 from sluice.keys.key_set import MAX_DOCUMENT, KeySet, KeySetError
 
 VERSION_LENGTH = 16
@@ -40,6 +40,8 @@ class PolicySettings(Strict):
     """`callout.message_timeout`: how long Envoy waits for a response of the worker."""
     conversion_timeout: PositiveDuration = Callout().conversion_timeout
     """`callout.conversion_timeout`: time for the conversion of one body."""
+    copies: UnixSocket | None = None
+    """`callout.copies`: where workers send the copies of mirrored requests."""
     headers_with_underscores: UnderscoresAction = Listener().headers_with_underscores
     """`listener.headers_with_underscores`, for `sluice explain`."""
     placement: Placement = "auto"
@@ -87,6 +89,7 @@ def policy_document(
         limits=config.limits,
         message_timeout=config.callout.message_timeout,
         conversion_timeout=config.callout.conversion_timeout,
+        copies=config.callout.copies,
         headers_with_underscores=config.listener.headers_with_underscores,
         placement=config.placement,
         models=config.models,

@@ -157,6 +157,12 @@ def _check_address(value: str) -> str:
     return _check_host_port(value)
 
 
+def _check_unix_socket(value: str) -> str:
+    if not value.startswith("unix:/"):
+        raise ValueError("write unix: and the absolute path of a socket")
+    return _check_address(value)
+
+
 @dataclass(frozen=True, slots=True)
 class TypeLabel:
     """The name of a type on the reference page."""
@@ -220,6 +226,14 @@ Address = Annotated[
     Field(examples=["127.0.0.1:9000", "unix:/run/callout.sock"]),
 ]
 """A TCP address, or `unix:` and the path of a socket."""
+
+UnixSocket = Annotated[
+    str,
+    TypeLabel("Unix socket"),
+    AfterValidator(_check_unix_socket),
+    Field(examples=["unix:/run/sluice/copies.sock"]),
+]
+"""`unix:` and the absolute path of a socket."""
 
 Name = Annotated[
     str,

@@ -34,6 +34,12 @@ LIMIT: Final = "x-sluice-limit"
 CANARY: Final = "x-sluice-canary"
 """`true` if the version was chosen as a canary. Not set otherwise."""
 
+MIRROR: Final = "x-sluice-mirror"
+"""`true` if the request is a copy for a version that mirrors another. Not set otherwise."""
+
+VERIFIED_SUBJECT: Final = "x-sluice-token-subject"
+"""Subject of the token that Envoy has verified, as it is in the token. No model server gets it."""
+
 PATH: Final = "x-sluice-path"
 """Path that the client requested. The callout sets this header if it converts the request."""
 

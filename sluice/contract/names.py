@@ -14,6 +14,13 @@ JWT_FILTER: Final = "envoy.filters.http.jwt_authn"
 """The filter that verifies tokens for native routes, and the resource with its config (ECDS)."""
 
 LISTENER: Final = "gateway"
+
+COPIES_LISTENER: Final = "copies"
+"""The listener to which workers send the copies of mirrored requests."""
+
+ROUTE_ATTRIBUTE, CLUSTER_ATTRIBUTE = "xds.route_name", "xds.cluster_name"
+"""Envoy's attributes with the route and the cluster of a request."""
+
 ROUTE_CONFIGURATION: Final = "gateway"
 
 CALLOUT_CLUSTER: Final = "sluice-callout"

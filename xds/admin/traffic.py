@@ -11,6 +11,7 @@ from xds.envoys.observations import (
     CLOSED_BREAKER,
     BreakerState,
     BreakerView,
+    Comparison,
     Observations,
     SourceName,
     State,
@@ -27,6 +28,21 @@ MAX_TRAFFIC: Final = 100
 """Versions in one status: a window takes about 0.1 ms."""
 
 
+class ComparisonStatus(BaseModel):
+    """The answers of a version to copies of requests, compared with those that clients got.
+
+    `agreement` (0 to 1) is None without copies. A copy that `failed` does not agree.
+    """
+
+    compared: int
+    agreed: int
+    failed: int
+    dropped: int
+    agreement: float | None
+    max_difference: float
+    max_relative_difference: float
+
+
 class VersionTraffic(BaseModel):
     """What was seen of a version in the last `TRAFFIC_WINDOW` seconds.
 
@@ -35,7 +51,8 @@ class VersionTraffic(BaseModel):
     reporter is silent. `error_rate` (0 to 1) is None without requests. `p50` and `p99` are
     latencies in seconds; None if the source reports none. `in_progress`: None if the source does
     not say. `age`: seconds since the latest report of the reporter that is behind most.
-    `covered`: for how many seconds before now the counts are complete.
+    `covered`: for how many seconds before now the counts are complete. `comparison` is None if the
+    version got no copies of requests.
     """
 
     model: str
@@ -50,6 +67,7 @@ class VersionTraffic(BaseModel):
     in_progress: int | None
     age: float | None
     covered: float
+    comparison: ComparisonStatus | None
 
 
 class BreakerStatus(BaseModel):
@@ -118,6 +136,21 @@ def _version(observations: Observations, model: str, version: str, now: float) -
         in_progress=window.in_progress,
         age=window.age,
         covered=window.covered,
+        comparison=_comparison(window.comparison),
+    )
+
+
+def _comparison(seen: Comparison) -> ComparisonStatus | None:
+    if not seen.chosen:
+        return None
+    return ComparisonStatus(
+        compared=seen.compared,
+        agreed=seen.agreed,
+        failed=seen.failed,
+        dropped=seen.dropped,
+        agreement=seen.agreement,
+        max_difference=seen.max_difference,
+        max_relative_difference=seen.max_relative_difference,
     )
 
 

@@ -67,18 +67,65 @@ class BreakerState(IntEnum):
     OPEN = 2
 
 
+@dataclass(slots=True)
+class Comparison:
+    """How the answers of a version to copies of requests compare with those that clients got.
+
+    `agreed` of the `compared` answers agree. `failed` counts copies without an answer, or with a
+    status from 500; `dropped` those that were not sent or not compared. The differences are the
+    largest of two numbers at the same place of two tensors.
+    """
+
+    compared: int = 0
+    agreed: int = 0
+    failed: int = 0
+    dropped: int = 0
+    max_difference: float = 0.0
+    max_relative_difference: float = 0.0
+
+    @property
+    def copies(self) -> int:
+        """The copies that say something about the version."""
+        return self.compared + self.failed
+
+    @property
+    def chosen(self) -> int:
+        """The requests that were chosen for mirroring."""
+        return self.copies + self.dropped
+
+    @property
+    def agreement(self) -> float | None:
+        """The share of copies (0 to 1) whose answer agrees; None without copies.
+
+        A copy that failed does not agree.
+        """
+        return self.agreed / self.copies if self.copies else None
+
+    def merge(self, other: "Comparison") -> None:
+        """Add the counts of another comparison."""
+        self.compared += other.compared
+        self.agreed += other.agreed
+        self.failed += other.failed
+        self.dropped += other.dropped
+        self.max_difference = max(self.max_difference, other.max_difference)
+        self.max_relative_difference = max(
+            self.max_relative_difference, other.max_relative_difference
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Counts:
     """What one reporter saw of one version since its previous report.
 
     `latencies`: counts by bin (`sluice.contract.traffic`). `seconds`: how long ago the
-    reporter began to count.
+    reporter began to count. `comparison`: of the answers to copies of requests.
     """
 
     requests: int
     errors: int
     latencies: Mapping[int, int] = field(default_factory=dict)
     seconds: float = REPORT_INTERVAL
+    comparison: Comparison = field(default_factory=Comparison)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +153,8 @@ class Window:
     seconds before now, at most those of the window, the counts are complete. It is less than the
     whole window after a start, and after some node was silent.
     `in_progress`: requests that had not ended at the latest report; None if the source does not
-    say.
+    say. `comparison`: of the answers to copies of requests, which only workers report. Copies are
+    not among the `requests` that workers count.
     """
 
     source: SourceName | None
@@ -119,6 +167,7 @@ class Window:
     covered: float
     in_progress: int | None
     latencies: Histogram
+    comparison: Comparison = field(default_factory=Comparison)
 
     @property
     def error_rate(self) -> float | None:
@@ -292,10 +341,11 @@ class Observations:
                 else None
             ),
             latencies=total.latencies,
+            comparison=total.comparison,
         )
 
     def busiest(self, seconds: float, now: float, limit: int) -> list[tuple[str, str]]:
-        """The models and versions with requests in the window, at most `limit`.
+        """The models and versions with requests or copies in the window, at most `limit`.
 
         Those with the most errors come first, then those with the most requests.
         """
@@ -306,7 +356,7 @@ class Observations:
         for cluster, series in self._series[source].items():
             buckets = list(series.since(now - min(seconds, MAX_WINDOW)))
             requests = sum(each.requests for each in buckets)
-            if requests:
+            if requests or any(each.comparison.chosen for each in buckets):
                 found.append((sum(each.errors for each in buckets), requests, cluster))
         return [split_cluster_name(each[2]) for each in nlargest(limit, found)]
 
@@ -406,11 +456,13 @@ class _Bucket:
     requests: int = 0
     errors: int = 0
     latencies: Histogram = field(default_factory=Histogram)
+    comparison: Comparison = field(default_factory=Comparison)
 
     def merge(self, other: "_Bucket") -> None:
         self.requests += other.requests
         self.errors += other.errors
         self.latencies.merge(other.latencies)
+        self.comparison.merge(other.comparison)
 
 
 class _Series:
@@ -431,6 +483,7 @@ class _Series:
         newest.requests += counts.requests
         newest.errors += counts.errors
         newest.latencies.add(counts.latencies)
+        newest.comparison.merge(counts.comparison)
 
     def since(self, start: float) -> Iterator[_Bucket]:
         """The buckets that began at this time or later."""

@@ -2,14 +2,17 @@
 
 A worker counts the requests that Envoy has reported to it as finished, with the breaker's
 definition of an error, and latencies from the last byte sent to the model server to the first byte
-of its response. It repeats a report that the control plane has not confirmed.
+of its response. It also counts the copies that it has sent (mirroring). It repeats a report that
+the control plane has not confirmed.
 """
 
+import math
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Final
 
 from protos.base_pb2 import Node
-from protos.observations_pb2 import Received, Report, VersionCounts
+from protos.observations_pb2 import ComparisonCounts, Received, Report, VersionCounts
 from sluice.contract.paths import OBSERVATION_METHOD, OBSERVATION_SERVICE
 from sluice.contract.traffic import BINS
 from xds.envoys.observations import (
@@ -17,6 +20,7 @@ from xds.envoys.observations import (
     MAX_REPORTERS,
     BreakerState,
     BreakerView,
+    Comparison,
     Counts,
     Reporter,
     SourceName,
@@ -49,9 +53,13 @@ class WorkerReportReader:
     def read(self, reporter: Reporter, message: bytes, now: float) -> bytes | None:
         """Count a report, unless it is a repeated one, and confirm it."""
         report = Report.FromString(message)
-        if max(len(report.versions), len(report.breakers)) > MAX_REPORTED:
+        sizes = (len(report.versions), len(report.breakers), len(report.comparisons))
+        if max(sizes) > MAX_REPORTED:
             raise OverLimitError(f"more than {MAX_REPORTED} versions in one report")
         counts = {each.cluster: _counts(each, report.seconds) for each in report.versions}
+        for each in report.comparisons:
+            known = counts.get(each.cluster, Counts(0, 0, seconds=report.seconds))
+            counts[each.cluster] = replace(known, comparison=_comparison(each))
         breakers = {
             each.cluster: BreakerView(
                 _state(each.state),
@@ -82,6 +90,15 @@ def _counts(version: VersionCounts, seconds: float) -> Counts:
         raise InvalidReportError("the latencies of a version are not valid")
     latencies = dict(zip(version.bins, version.counts, strict=True))
     return Counts(version.requests, version.errors, latencies, seconds)
+
+
+def _comparison(counts: ComparisonCounts) -> Comparison:
+    if not counts.agreed <= counts.compared or counts.compared + counts.failed > MAX_COUNT:
+        raise InvalidReportError("the counts of copies contradict each other")
+    differences = (counts.max_difference, counts.max_relative_difference)
+    if counts.dropped > MAX_COUNT or not all(0 <= each < math.inf for each in differences):
+        raise InvalidReportError("the figures of copies are not valid")
+    return Comparison(counts.compared, counts.agreed, counts.failed, counts.dropped, *differences)
 
 
 def _state(number: int) -> BreakerState:

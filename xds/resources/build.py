@@ -22,6 +22,7 @@ from xds.resources import (
     extensions,
     jwt_authn,
     local_rate_limit,
+    mirror,
     native,
     route_table,
     routes,
@@ -32,6 +33,7 @@ from xds.resources import (
 )
 from xds.resources.callout_cluster import callout_cluster
 from xds.resources.envoy_versions import CALLOUT_ONLY, variant_of
+from xds.resources.filters import copies_filters
 from xds.resources.jwt_authn import Tokens
 from xds.resources.listener import listener
 from xds.resources.models import CompiledModel, ModelCache
@@ -117,21 +119,26 @@ def _listeners(inputs: _Inputs) -> Resources:
     # Without models, so that the listener depends on nothing else of them.
     rest = inputs.config.model_copy(update={"models": {}})
     answers_readiness = server_status.answers_readiness(inputs.config)
-    return {names.LISTENER: _listener.resource(rest, inputs.directory, answers_readiness)}
+    return _listener.resources(rest, inputs.directory, answers_readiness)
 
 
 class _ListenerCache:
-    """The latest listener, because its messages are slow and most edits change models only."""
+    """The latest listeners, because their messages are slow and most edits change models only."""
 
     def __init__(self) -> None:
-        self._latest: tuple[tuple[GatewayConfig, Path, bool], Resource] | None = None
+        self._latest: tuple[tuple[GatewayConfig, Path, bool], Resources] | None = None
 
-    def resource(self, config: GatewayConfig, directory: Path, answers_readiness: bool) -> Resource:
-        """The listener of a config, which may have any models."""
+    def resources(
+        self, config: GatewayConfig, directory: Path, answers_readiness: bool
+    ) -> Resources:
+        """The listeners of a config, which may have any models."""
         key = (config, directory, answers_readiness)
         if self._latest is None or self._latest[0] != key:
-            message = listener(config, directory, answers_readiness=answers_readiness)
-            self._latest = key, Resource.of(bytes(message))
+            found = [listener(config, directory, answers_readiness=answers_readiness)]
+            if config.callout.copies is not None:
+                filters = copies_filters(config)
+                found.append(mirror.copies_listener(config.callout.copies, filters))
+            self._latest = key, {each.name: Resource.of(bytes(each)) for each in found}
         return self._latest[1]
 
 

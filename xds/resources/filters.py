@@ -32,6 +32,7 @@ from xds.resources import (
     grpc_bridge,
     header_mutations,
     local_rate_limit,
+    mirror,
     omitted_callout,
     server_status,
 )
@@ -55,7 +56,19 @@ def http_filters(config: GatewayConfig, answers_readiness: bool) -> list[HttpFil
         *([server_status.readiness_filter()] if answers_readiness else []),
         *local_rate_limit.http_filters(),
         *(builder(config) for builder in HTTP_FILTERS),
+        *([mirror.observing_filter()] if config.callout.copies is not None else []),
+        *(builder(config) for builder in LAST_HTTP_FILTERS),
     ]
+
+
+def copies_filters(config: GatewayConfig) -> list[HttpFilter]:
+    """The http_filters of the listener for copies of mirrored requests.
+
+    HTTP/1.1 has no trailers, so the bridge writes the status of a gRPC call into headers.
+    """
+    bridge = grpc_bridge.bridge_filter()
+    bridge.disabled = False
+    return [bridge, _router(config)]
 
 
 def external_processor(callout: Callout) -> ExternalProcessor:
@@ -142,10 +155,11 @@ HTTP_FILTERS: Final[tuple[FilterBuilder, ...]] = (
     _jwt,
     _ext_proc,
     _grpc_http1_bridge,
-    _failed_handshakes,
-    _router,
 )
 """Filters of the listener, after the rate limits."""
+
+LAST_HTTP_FILTERS: Final[tuple[FilterBuilder, ...]] = (_failed_handshakes, _router)
+"""The last filters of the listener, after the one for mirroring."""
 
 UPSTREAM_FILTERS: Final[tuple[FilterBuilder, ...]] = (_header_mutations, _upstream_codec)
 """Upstream filters: between the router and the model server. The codec must be the last. Versions

@@ -137,11 +137,12 @@ tokens belong to the filter that verifies these."""
 
 _NO_ENDPOINTS: Final[Mapping[str, IncEx | bool]] = {
     "pool": True,
+    "mirror": True,
     "versions": {
         "__all__": {"endpoints", "endpoints_from", "health_check", "tls", "headers_from_secret"}
     },
 }
-"""What belongs to the clusters of a model only."""
+"""What belongs to the clusters of a model only, and its mirror, which changes no decision."""
 
 
 def _inner_paths(models: Mapping[str, Model]) -> dict[str, tuple[str, ...]]:

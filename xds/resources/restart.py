@@ -23,6 +23,7 @@ RESTART_KEYS: Final = (
     "callout.drain_timeout",
     "callout.hang_timeout",
     "callout.max_memory",
+    "callout.copies",
     "telemetry.metrics",
     "telemetry.profile",
 )

@@ -29,6 +29,7 @@ from xds.resources import (
     grpc_bridge,
     header_mutations,
     local_rate_limit,
+    mirror,
 )
 from xds.resources.local_rate_limit import ModelLimits
 from xds.resources.proto_messages import boolean, pack, seconds, serialized, uint32
@@ -87,6 +88,8 @@ def callout_route(name: str, model: Model, requests: Requests, limits: ModelLimi
     cors.allow_origins(route, requests.cors_of(model), model.methods)
     if model.websocket:
         failed_handshakes.enable(route)
+    if model.mirror is not None and model.mirror.percent:
+        mirror.enable(route, model.mirror)
     if model.converts:
         route.request_body_buffer_limit.value = _buffer_limit(model, requests)
         header_mutations.set_lengths(route)

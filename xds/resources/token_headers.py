@@ -10,12 +10,12 @@ the callout decides. Clients cannot set these headers, and no model server gets 
 import hashlib
 from typing import Final
 
-from sluice.contract.headers import INTERNAL_PREFIX
+from sluice.contract.headers import INTERNAL_PREFIX, VERIFIED_SUBJECT
 
 PREFIX: Final = f"{INTERNAL_PREFIX}token-"
 """Prefix of these headers. The upstream filters remove headers with this prefix."""
 
-SUBJECT: Final = f"{PREFIX}subject"
+SUBJECT: Final = VERIFIED_SUBJECT
 """The subject, as it is in the token. It is present if and only if Envoy has verified a token."""
 
 _DIGITS: Final = 16

@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from extproc.convert import ConversionPool
 from extproc.decision import Admission
 from extproc.memory_budget import DEFAULT_LIMIT, MemoryBudget
+from extproc.mirror import Copies
 from extproc.rpc import Call, Handler
 from extproc.services.decider import Decider
 from extproc.services.ext_proc import messages
 from extproc.services.ext_proc.admission_cache import AdmissionCache, MessageKey
 from extproc.services.ext_proc.grpc_body_check import BodyChecks
 from extproc.services.ext_proc.model_query import ConvertQuery
+from extproc.services.ext_proc.observation import Observation
 from extproc.services.ext_proc.stream import RequestStream
 from extproc.services.response_cache import ResponseCache
 from extproc.services.responses import removed_headers, upstream_headers
@@ -29,10 +31,13 @@ class ExternalProcessor:
         decider: Decider,
         pool: ConversionPool | None = None,
         memory: MemoryBudget | None = None,
+        copies: Copies | None = None,
     ) -> None:
+        memory = memory or MemoryBudget(DEFAULT_LIMIT)
         self.decider = decider
         self.current_policy = decider.current_policy
-        self.checks = BodyChecks(pool or ConversionPool(), memory or MemoryBudget(DEFAULT_LIMIT))
+        self.checks = BodyChecks(pool or ConversionPool(), memory)
+        self._copies = copies or Copies(self.current_policy, memory)
         self.admissions = AdmissionCache()
         self._responses = ResponseCache()
 
@@ -67,6 +72,10 @@ class ExternalProcessor:
             query.mode,
             body,
         )
+
+    def observe(self, call: Call) -> Observation:
+        """Begin to collect a request for mirroring."""
+        return Observation(call, self._copies)
 
     def key(self, message: bytes) -> MessageKey | None:
         """The key of the first message of a stream; None if the admission cache cannot be used."""

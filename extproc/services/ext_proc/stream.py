@@ -17,6 +17,7 @@ from extproc.services.ext_proc.grpc_body_check import BodyChecks
 from extproc.services.ext_proc.handlers import choose_handler
 from extproc.services.ext_proc.model_query import ConvertQuery
 from extproc.services.ext_proc.more_time import MoreTime
+from extproc.services.ext_proc.observation import Observation
 from extproc.services.responses import (
     answered_in_grpc,
     log_failure,
@@ -49,13 +50,16 @@ class Processor(Protocol):
     def key(self, message: bytes) -> MessageKey | None:
         """The key of the first message of a stream; None if the admission cache cannot be used."""
 
+    def observe(self, call: Call) -> Observation:
+        """Begin to collect a request for mirroring."""
+
 
 class RequestStream:
     """The stream of one request."""
 
     __slots__ = (
-        "_answered", "_call", "_handler", "_headers", "_headers_message", "_max_body", "_processor",
-        "_refused", "_started",
+        "_answered", "_call", "_handler", "_headers", "_headers_message", "_max_body",
+        "_observation", "_processor", "_refused", "_started",
     )  # fmt: skip
 
     def __init__(self, processor: Processor, call: Call) -> None:
@@ -66,6 +70,8 @@ class RequestStream:
         self._answered = False
         """Whether the model server has responded."""
         self._handler: BodyHandler | None = None
+        self._observation: Observation | None = None
+        """Set if Envoy only shows the request, and waits for no response."""
         self._headers: Mapping[str, bytes] | None = None
         self._headers_message = b""
         self._max_body = 0
@@ -81,6 +87,9 @@ class RequestStream:
                     self._on_cached(cached, message)
                     return None
         request = _parse(message)
+        if request.observability_mode:
+            self._observe(request)
+            return None
         part = request.WhichOneof("request")
         if part == "request_headers":
             return self._on_headers(request.request_headers, message, key)
@@ -89,19 +98,29 @@ class RequestStream:
         return self._on_part(part, request)
 
     def on_half_close(self) -> None:
-        self._close_handler()
+        self.on_cancel()
         self._call.finish()
 
     def on_cancel(self) -> None:
         self._close_handler()
+        if self._observation is not None:
+            self._observation.end()
 
     def on_exhausted(self, *, too_large: bool) -> None:
+        if self._observation is not None:
+            self._observation.on_exhausted()
+            return
         if self._refused:
             return
         if not too_large:
             self._refuse(MEMORY_EXHAUSTED)
         else:
             self._refuse(RESPONSE_TOO_LARGE if self._answered else MESSAGE_TOO_LARGE)
+
+    def _observe(self, request: ProcessingRequest) -> None:
+        if self._observation is None:
+            self._observation = self._processor.observe(self._call)
+        self._observation.on_message(request)
 
     def _on_cached(self, cached: CachedAdmission, message: bytes) -> None:
         """Use a cached admission.

@@ -47,6 +47,7 @@ _TEXTS = {
     "size": ("0B", "1B", "64KiB", "1MiB", "4GiB", "1024GiB", "1025GiB", "999999999999999GiB"),
     "address": ("127.0.0.1:1", "[::1]:65535", "h:9", "h:0", "h:65536", "unix:/a", "unix:"),
     "IP address and port": ("127.0.0.1:1", "[::1]:65535", "h:9", "127.1:9"),
+    "Unix socket": ("unix:/a", "unix:/copies", "unix:a", "unix:"),
     "host name": ("a", "A.b", "-", "a" * 253),
     "origin": ("*", "null", "https://a.b", "https://*.a.b:8", "http://[::1]:3", "a.b"),
 }  # fmt: skip

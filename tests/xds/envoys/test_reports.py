@@ -10,12 +10,12 @@ import grpc.aio
 import pytest
 
 from protos.load_stats_pb2 import LoadStatsRequest, LoadStatsResponse
-from protos.observations_pb2 import BreakerState, Received, Report
+from protos.observations_pb2 import BreakerState, ComparisonCounts, Received, Report
 from sluice.contract.paths import LOAD_METHOD, LOAD_SERVICE, OBSERVATIONS
 from sluice.contract.traffic import BINS, latency_bin
 from xds.envoys import observations, reports
 from xds.envoys.load_reports import MAX_CLUSTERS, MAX_LOCALITIES, LoadReportReader
-from xds.envoys.observations import SILENT_AFTER, BreakerView, Observations
+from xds.envoys.observations import SILENT_AFTER, BreakerView, Comparison, Observations
 from xds.envoys.reports import BURST, MAX_COUNT, MAX_REPORT, ReportService
 from xds.envoys.worker_reports import WorkerReportReader
 from xds.protocol.nodes import Nodes
@@ -164,6 +164,49 @@ def test_a_worker_reports_requests_latencies_and_breakers(tmp_path: Path) -> Non
         )
         await received(call, report(2))
         assert not plane.observations.breakers(time.monotonic())
+
+    run(tmp_path, test)
+
+
+def test_a_worker_reports_how_the_answers_to_copies_compare(tmp_path: Path) -> None:
+    async def test(plane: Plane) -> None:
+        call = plane.open(OBSERVATIONS)
+        for number, difference in ((1, 0.5), (2, 0.25)):
+            counts = ComparisonCounts(
+                cluster="m/v2", compared=3, agreed=2, failed=1, dropped=5, max_difference=difference
+            )
+            await received(call, report(number, comparisons=[counts]))
+        window = plane.window(version="v2")
+        assert window.requests == 0
+        assert window.comparison == Comparison(6, 4, 2, 10, 0.5, 0.0)
+        assert window.comparison.agreement == 0.5
+        assert plane.window().comparison.agreement is None
+        busiest = plane.observations.busiest(600, time.monotonic(), 10)
+        assert set(busiest) == {("m", "v1"), ("m", "v2")}
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        ComparisonCounts(agreed=1),
+        ComparisonCounts(compared=MAX_COUNT + 1),
+        ComparisonCounts(dropped=MAX_COUNT + 1),
+        ComparisonCounts(compared=1, max_difference=float("nan")),
+        ComparisonCounts(compared=1, max_relative_difference=float("inf")),
+        ComparisonCounts(compared=1, max_difference=-1),
+    ],
+)
+def test_copies_that_no_worker_counts_end_the_stream(
+    tmp_path: Path, counts: ComparisonCounts
+) -> None:
+    async def test(plane: Plane) -> None:
+        counts.cluster = "m/v2"
+        message = report(1, comparisons=[counts]).SerializeToString()
+        status = await plane.status_after(OBSERVATIONS, [message])
+        assert status is grpc.StatusCode.INVALID_ARGUMENT
+        assert plane.window().requests == 0
 
     run(tmp_path, test)
 

@@ -23,7 +23,7 @@ envoy:
    max_heap: 100MiB, log_level: info}
 callout:
   {address: "127.0.0.1:100", allow_insecure: true, workers: 5, drain_timeout: 1, hang_timeout: 2,
-   max_memory: 1MiB}
+   max_memory: 1MiB, copies: 'unix:/c'}
 telemetry: {metrics: {address: "127.0.0.1:2"}, profile: {secret_file: secret}}
 """
 ACCESS = "control_plane: {access: {tokens: [{name: a, role: reader, secret_file: b}]}}"

@@ -26,6 +26,7 @@ def base() -> dict[str, Any]:
     issuer = {"issuer": "i", "audiences": ["a"], "algorithms": ["RS256"]}
     return {
         "auth": {"issuers": [{**issuer, "jwks": key_set(rsa_jwk())}]},
+        "callout": {"copies": "unix:/run/copies"},
         "requests": {},
         "limits": {},
         "telemetry": {"access_log": {}},
@@ -156,6 +157,7 @@ def test_a_model_on_a_path_below_that_of_another_changes_the_digest_of_the_other
         ("models.m.versions.v1.endpoints", [{"address": "127.0.0.1:10"}]),
         ("models.m.versions.v1.health_check", {}),
         ("models.m.pool", {"connect_timeout": 1}),
+        ("models.m.mirror", {"version": "v3"}),
         ("limits.listener", None),
     ],
 )
