@@ -14,7 +14,7 @@ from typing import Final
 from sluice.config.checked import LoadedConfig
 from sluice.config.errors import ConfigError
 from sluice.config.files import UnusableFileError, read_named_file
-from sluice.envoy_binary import NoEnvoyError, find_envoy
+from sluice.envoy_binary import find_envoy
 from sluice.printable import printable
 from xds.resources.compiled import CompiledConfig
 from xds.static import static_bootstrap
@@ -55,15 +55,6 @@ def check_with_envoy(
     if rejection is not None:
         message = f"Envoy rejects this config: {rejection}; change the key that the text is about"
         raise ConfigError([loaded.place((), message)])
-
-
-def strict_check(loaded: LoadedConfig, compiled: CompiledConfig) -> None:
-    """The check of a candidate by Envoy. Raises ConfigError, also without a verdict of Envoy."""
-    try:
-        check_with_envoy(loaded, compiled)
-    except (NoEnvoyError, StrictCheckError) as error:
-        message = f"the strict check is not possible: {error}; correct this, or leave strict out"
-        raise ConfigError([loaded.place((), message)]) from error
 
 
 def _rejection(binary: Path, folder: Path, bootstrap: str) -> str | None:
