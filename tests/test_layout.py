@@ -126,9 +126,14 @@ DEPENDENCIES = {
         " xds.resources"
     ),
     "xds.strict": "sluice.config sluice.envoy_binary sluice.printable xds.resources xds.static",
+    "xds.canary": (
+        "sluice.config sluice.contract sluice.printable xds.apply xds.envoys xds.events"
+        " xds.resources xds.rollout xds.sources.store"
+    ),
     "xds.admin": (
         "sluice.config sluice.contract sluice.envoy_binary sluice.http sluice.printable xds.apply"
-        " xds.envoys xds.events xds.protocol xds.resources xds.rollout xds.sources.store xds.strict"
+        " xds.canary xds.envoys xds.events xds.protocol xds.resources xds.rollout"
+        " xds.sources.store xds.strict"
     ),
     "xds.rollbacks": "sluice.config xds.apply xds.resources xds.sources.store",
     "xds.watch": "sluice.config xds.apply xds.sources xds.sources.store",
@@ -137,14 +142,14 @@ DEPENDENCIES = {
     " xds.sources.endpoints",
     "xds.plans": "sluice.config xds.apply xds.resources xds.rollout xds.sources.store",
     "xds.pipeline": (
-        "sluice.config xds.admin xds.apply xds.events xds.follow xds.plans xds.resources"
+        "sluice.config xds.admin xds.apply xds.canary xds.events xds.follow xds.plans xds.resources"
         " xds.rollbacks xds.rollout xds.sources xds.sources.endpoints xds.sources.store xds.start"
         " xds.watch"
     ),
     "xds.main": (
-        "sluice.config sluice.http sluice.identity xds.admin xds.envoys xds.events xds.identity"
-        " xds.pipeline xds.protocol xds.rollout xds.sources xds.sources.endpoints"
-        " xds.sources.store xds.start"
+        "sluice.config sluice.http sluice.identity xds.admin xds.canary xds.envoys"
+        " xds.events xds.identity xds.pipeline xds.protocol xds.rollout"
+        " xds.sources xds.sources.endpoints xds.sources.store xds.start"
     ),
     "examples": "protos",
 }

@@ -5,6 +5,7 @@ import ctypes
 import gc
 import logging
 import signal
+import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -20,6 +21,7 @@ from xds.admin.configs import Configs
 from xds.admin.explain import Explainer
 from xds.admin.metrics import StateCollector
 from xds.admin.status import ControlPlaneState
+from xds.canary.automation import CanaryAnalysis
 from xds.envoys.admin import AdminSource
 from xds.envoys.configured import reporting_nodes
 from xds.envoys.load_reports import LoadReportReader
@@ -183,6 +185,10 @@ async def _serve(
         identities.config = lambda: state.config
     directory = options.names_below
     xds, http = served.control_plane.xds, served.control_plane.http
+    plane = f"{socket.gethostname()} {xds}"
+    canaries = CanaryAnalysis(
+        pipeline.applier, rollout, observations, events, plane, decisions=state.canary_decisions
+    )
     listener = listen(http)
     api = operations(state, Configs(pipeline.applier, events), events, explainer)
     guard = admin_guard(served, lambda: state.config, directory)
@@ -202,6 +208,7 @@ async def _serve(
         asyncio.create_task(rollout.run()),
         asyncio.create_task(pipeline.run(state, rollout)),
         asyncio.create_task(envoy.run(state.fleet.report)),
+        asyncio.create_task(canaries.run()),
     ]
 
     async def end_requests() -> None:

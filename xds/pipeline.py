@@ -7,6 +7,7 @@ from sluice.config import GatewayConfig
 from sluice.config.checked import LoadedConfig
 from xds.admin.status import ControlPlaneState
 from xds.apply import Applier, file_origin
+from xds.canary.checks import check_no_steps
 from xds.events import Events
 from xds.follow import Follower
 from xds.plans import BeginTrial, Plans
@@ -82,8 +83,15 @@ async def _start(
         return None if rollout.in_force is None else rollout.in_force.config
 
     file = options.file if options.store is None else None
+    checks = () if file is None else (check_no_steps,)
     applier = Applier(
-        store, options.names_below, compile_loaded, running, file=file, folder=options.folder
+        store,
+        options.names_below,
+        compile_loaded,
+        running,
+        file=file,
+        folder=options.folder,
+        checks=checks,
     )
     rollbacks = Rollbacks(applier)
     hold = None if first.file is None else first.file.has_changed
@@ -92,7 +100,9 @@ async def _start(
     plans = Plans(store, lambda: rollout.in_force, begin_trial)
     follower = Follower(source, loaded, key_sets, rollbacks.on_rejected, endpoints, plans.of)
     # A config that cannot be compiled must not become a revision.
-    await follower.compiled(loaded)
+    first_compiled = await follower.compiled(loaded)
+    for check in checks:
+        check(loaded, first_compiled)
     head = first.head
     if first.draft is not None:
         head = await store.append(first.draft, expected=0 if head is None else head.number)

@@ -38,6 +38,7 @@ _HINTS: Final = {
     "conflict": "see what has changed with `sluice history`, then run the command again",
     "file_source": "edit the file of the gateway, or start its control plane with --store "
     "sqlite:PATH",
+    "no_steps": "write steps for the canary in the config; `sluice canary set` moves it by hand",
     "invalid_config": "correct the config and try again; with --dry-run, nothing changes",
     "unknown_model": "`sluice get models` lists the models",
     "unknown_version": "`sluice get models` lists the versions of each model",
@@ -54,6 +55,7 @@ _HINTS: Final = {
 _STATUSES: Final = {
     "conflict": ExitStatus.CONFLICT,
     "file_source": ExitStatus.CONFLICT,
+    "no_steps": ExitStatus.USAGE,
     "invalid_config": ExitStatus.USAGE,
     "unknown_model": ExitStatus.USAGE,
     "unknown_version": ExitStatus.USAGE,

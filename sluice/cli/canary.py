@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from sluice.cli.api import Api, Data
 from sluice.cli.changes import Edit, change, change_options
 from sluice.cli.commands import Subcommands, command, group, shown
+from sluice.cli.endpoints import clock_time
 from sluice.cli.gateway import gateway_options
 from sluice.cli.output import Block, Line, Row, Table, output_option, show
 from sluice.cli.targets import version_argument
+from sluice.config.values import format_duration
 
 _PERCENT = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,2})?", re.ASCII)
 
@@ -34,6 +36,13 @@ def register(commands: Subcommands) -> None:
     for parser in (promoted, aborted):
         version_argument(parser)
         change_options(parser)
+    stopped = command(canary, "pause", _pause, "stop the steps of a canary for now")
+    resumed = command(canary, "resume", _resume, "let the steps of a canary go on")
+    for parser in (stopped, resumed):
+        version_argument(parser)
+        parser.add_argument("--reason", default="", help="why; the status of the canary shows it")
+        gateway_options(parser)
+        output_option(parser)
 
 
 def _percent(text: str) -> float:
@@ -55,14 +64,56 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _canaries(found: Data) -> Iterator[Block]:
+    canaries = found["canaries"]
     rows = [
-        Row((each["model"], each["version"], f"{each['percent']:g} %", each["stable"]))
-        for each in found["canaries"]
+        Row(
+            (
+                each["model"],
+                each["version"],
+                f"{each['percent']:g} %",
+                each["stable"],
+                *_automation(each["automation"]),
+            )
+        )
+        for each in canaries
     ]
-    if not rows:
+    if rows:
+        columns = ("MODEL", "CANARY", "PERCENT", "STABLE", "STEP", "LEFT", "STATE")
+        yield Table(columns, rows)
+    else:
         yield Line("no model has a canary")
-        return
-    yield Table(("MODEL", "CANARY", "PERCENT", "STABLE"), rows)
+    for each in canaries:
+        if each["automation"] is not None:
+            yield from _details(each, each["automation"])
+    for each in found["finished"]:
+        yield Line(_told(each, f"{each['state']} {clock_time(each['at'])}"))
+        yield Line(f"  {each['reason']}")
+
+
+def _automation(automation: Data | None) -> tuple[str, str, str]:
+    """Step, time left and state."""
+    if automation is None:
+        return "-", "-", "by hand"
+    remaining = automation["remaining"]
+    left = "-" if remaining is None else format_duration(round(remaining))
+    step = f"{automation['step']} of {len(automation['steps'])}"
+    return step, left, automation["state"]
+
+
+def _details(canary: Data, automation: Data) -> Iterator[Block]:
+    steps = ", ".join(
+        f"{step['percent']:g} % for {format_duration(step['duration'])}"
+        for step in automation["steps"]
+    )
+    yield Line(_told(canary, steps))
+    by = f"{automation['author']} {clock_time(automation['at'])}"
+    yield Line(f"  {automation['state']}: {automation['reason']} ({by})")
+    if automation["progress"]:
+        yield Line(f"  now: {automation['progress']}")
+
+
+def _told(canary: Data, text: str) -> str:
+    return f"{canary['model']}/{canary['version']}: {text}"
 
 
 def _path(options: argparse.Namespace) -> tuple[str, ...]:
@@ -81,3 +132,21 @@ def _promote(options: argparse.Namespace) -> int:
 
 def _abort(options: argparse.Namespace) -> int:
     return change(Api.of(options), options, Edit("POST", (*_path(options), "abort")))
+
+
+def _pause(options: argparse.Namespace) -> int:
+    return _stop_or_go_on(options, "pause")
+
+
+def _resume(options: argparse.Namespace) -> int:
+    return _stop_or_go_on(options, "resume")
+
+
+def _stop_or_go_on(options: argparse.Namespace, action: str) -> int:
+    api = Api.of(options)
+    found = api.send("POST", *_path(options), action, query={"reason": options.reason})
+    model, version = options.target
+    with api.reading():
+        blocks = [Line(f"{model}/{version} is {found['state']}: {found['reason']}")]
+    show(options.output, found, lambda: blocks)
+    return 0

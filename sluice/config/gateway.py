@@ -399,6 +399,18 @@ class GatewayConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _canaries_have_latencies(self) -> Self:
+        if self.telemetry.reports.enabled:
+            return self
+        for name, model in self.models.items():
+            for n, canary in enumerate(model.canaries):
+                if canary.steps and canary.criteria.needs_latency:
+                    message = "latencies come from the reports: set telemetry.reports.enabled: true"
+                    path = ("models", name, "canaries", n, "criteria")
+                    raise invalid(f"{message}, or remove max_p99 and max_p99_increase", path)
+        return self
+
+    @model_validator(mode="after")
     def _secrets_stay_on_this_machine(self) -> Self:
         address = self.control_plane.xds
         encrypted = self.identity is not None and self.identity.control_plane is not None

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 from functools import cached_property
+from itertools import pairwise
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
@@ -15,6 +16,7 @@ from pydantic import (
 
 from sluice.config.auth import Claim, ClaimValue
 from sluice.config.breaker import BreakerConfig
+from sluice.config.canary_steps import MAX_STEPS, CanaryCriteria, CanaryStep
 from sluice.config.cors import Cors
 from sluice.config.endpoints import MAX_ENDPOINTS, Endpoint, EndpointsFrom
 from sluice.config.enumeration import enumerated
@@ -207,6 +209,42 @@ class Canary(Strict):
     model_types: tuple[str, ...] = Field(
         (), description="Values of the request header `X-Model-Type` that select the canary."
     )
+    steps: tuple[CanaryStep, ...] = Field(
+        (),
+        max_length=MAX_STEPS,
+        description="The control plane raises `percent` from step to step by itself, and promotes "
+        "the canary after the last one. Needs `sluice control-plane --store`. Without steps, only "
+        "operators change `percent`.",
+    )
+    criteria: CanaryCriteria = CanaryCriteria()
+    on_failure: Literal["abort", "hold"] = Field(
+        "abort",
+        description="What happens when a step fails. `abort`: the canary is removed. `hold`: it "
+        "keeps its percentage, and an operator decides.",
+    )
+
+    @property
+    def max_percent(self) -> float:
+        """The largest percentage of users that may get the version."""
+        return max(self.percent, *(step.percent for step in self.steps), 0.0)
+
+    @model_validator(mode="after")
+    def _steps_are_consistent(self) -> Self:
+        if not self.steps:
+            # A policy has every key, also those with their defaults.
+            defaults = {"criteria": CanaryCriteria(), "on_failure": "abort"}
+            for key, default in defaults.items():
+                if getattr(self, key) != default:
+                    raise invalid("this key is for steps: write steps, or remove it", (key,))
+            return self
+        for n, (before, step) in enumerate(pairwise(self.steps), 1):
+            if step.percent <= before.percent:
+                message = f"write more than {before.percent:g}, the percentage of the step before"
+                raise invalid(message, ("steps", n, "percent"))
+        if self.criteria.compares and self.steps[0].percent == 100:
+            message = "the criteria compare with the stable version: write less than 100, so that "
+            raise invalid(message + "it gets requests in the first step", ("steps", 0, "percent"))
+        return self
 
     def buckets(self, hash_name: str) -> int:
         """The number of buckets of users that get the version, with this `bucket.hash`."""
@@ -454,13 +492,16 @@ class Model(Strict):
         for at, version in named:
             if version == self.stable_version:
                 raise invalid(f"{version!r} is the stable version, which cannot be a canary", at)
-        if sum(canary.percent for canary in self.canaries) > 100:
+        if sum(canary.max_percent for canary in self.canaries) > 100:
             message = "the percentages of the canaries add up to more than 100: lower one"
             raise invalid(message, ("canaries",))
         for n, canary in enumerate(self.canaries):
-            if self.bucket.hash == "modulo" and canary.percent % 1:
-                message = f"write a whole number, not {canary.percent}, with bucket.hash: modulo"
-                raise invalid(message, ("canaries", n, "percent"))
+            percents: list[tuple[KeyPath, float]] = [(("percent",), canary.percent)]
+            percents += [(("steps", k, "percent"), s.percent) for k, s in enumerate(canary.steps)]
+            for key, percent in percents:
+                if self.bucket.hash == "modulo" and percent % 1:
+                    message = f"write a whole number, not {percent}, with bucket.hash: modulo"
+                    raise invalid(message, ("canaries", n, *key))
         return self
 
 

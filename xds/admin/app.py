@@ -35,7 +35,7 @@ def operations(
         *Views(state).operations(),
         *ConfigOperations(configs).operations(),
         *ModelOperations(configs).operations(),
-        *VersionOperations(configs).operations(),
+        *VersionOperations(configs, events).operations(),
         *HistoryOperations(configs).operations(),
         *ExplainOperation(state, explainer).operations(),
         *EventStream(events).operations(),

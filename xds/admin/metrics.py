@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from sluice.config import GatewayConfig
 from sluice.contract.names import split_cluster_name
 from xds.admin.status import ControlPlaneState
 from xds.envoys.fleet import count_states
@@ -29,6 +30,8 @@ HELP = {
     "sluice_xds_reporters": "Envoys and workers that report the traffic of versions.",
     "sluice_xds_report_age_seconds": "Time since the latest report of the one that is behind most.",
     "sluice_xds_reports_refused_total": "Streams of reports ended because of what a client sent.",
+    "sluice_xds_canary_percent": "Percentage of users that get a canary, in the latest config.",
+    "sluice_xds_canary_decisions_total": "Decisions of this control plane about canaries.",
     "sluice_xds_pushes_total": "Responses sent to nodes.",
     "sluice_xds_pushed_bytes_total": "Bytes of these responses.",
     "sluice_xds_acks_total": "Responses that nodes accepted (ACK).",
@@ -66,6 +69,8 @@ class StateCollector(Collector):
                 {view.source: view.error is None for view in state.fleet.envoys},
             ),
             *_traffic(state.observations),
+            _canary_percents(state.config),
+            _counter("sluice_xds_canary_decisions_total", "decision", state.canary_decisions),
             *(
                 _counter(name, "type", {each.name: counts[each] for each in resource_types.ALL})
                 for name, counts in (
@@ -100,6 +105,15 @@ def _traffic(observations: Observations) -> Iterator[Metric]:
     yield _gauge("sluice_xds_reporters", "source", counts)
     yield _gauge("sluice_xds_report_age_seconds", "source", ages)
     yield _counter("sluice_xds_reports_refused_total", "source", observations.refused)
+
+
+def _canary_percents(config: GatewayConfig) -> Metric:
+    name = "sluice_xds_canary_percent"
+    family = GaugeMetricFamily(name, HELP[name], labels=["model", "version"])
+    for model, settings in config.models.items():
+        for canary in settings.canaries:
+            family.add_metric([model, canary.version], canary.percent)
+    return family
 
 
 def _gauge(

@@ -30,6 +30,7 @@ class Reason(StrEnum):
     NOT_ACCEPTABLE = "not_acceptable"
     REQUEST_TIMEOUT = "request_timeout"
     FILE_SOURCE = "file_source"
+    NO_STEPS = "no_steps"
     CONFLICT = "conflict"
     BODY_TOO_LARGE = "body_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
@@ -59,6 +60,7 @@ REASONS: Final[Mapping[Reason, tuple[int, str]]] = {
         "The config comes from a file, so only the file can change it. Start the control plane with"
         " `--store` to change the config by API.",
     ),
+    Reason.NO_STEPS: (409, "The canary has no steps that could be stopped or go on."),
     Reason.CONFLICT: (
         412,
         "The config has changed: `If-Match` names another revision than the head, whose number is "

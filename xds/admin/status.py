@@ -1,6 +1,7 @@
 """The status of the control plane: the version in force, the latest error, and every node."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Protocol
@@ -21,6 +22,7 @@ from xds.admin.traffic import (
     reporters_status,
     version_traffic,
 )
+from xds.canary.automation import DECISIONS
 from xds.envoys.configured import configure
 from xds.envoys.fleet import EndpointView, EnvoyView, Fleet
 from xds.envoys.observations import Observations
@@ -165,6 +167,8 @@ class ControlPlaneState:
         self._changed_at = time.time()
         self.reads = {"accepted": 1, "refused": 0}
         """Numbers of valid (accepted) and invalid (refused) configs that have been read."""
+        self.canary_decisions: Counter[str] = Counter(dict.fromkeys(DECISIONS, 0))
+        """What this control plane has decided about canaries with steps."""
 
     @property
     def config(self) -> GatewayConfig:

@@ -6,14 +6,24 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from sluice.config.models import Model
+from sluice.config.models import Canary, Model
 from xds.admin.access import Role
+from xds.admin.canary_steps import (
+    AutomationView,
+    FinishedView,
+    StepOperations,
+    automation_view,
+    finished_view,
+)
 from xds.admin.changes import ChangeResult
-from xds.admin.configs import CHANGE_ERRORS, IF_MATCH, Configs, Head, WriteQuery
+from xds.admin.configs import CHANGE_ERRORS, IF_MATCH, Configs, WriteQuery, store_problems
 from xds.admin.merge_patch import Data
 from xds.admin.models import model_edit, model_of
 from xds.admin.operations import JSON, Body, Call, Input, Operation, quoted
 from xds.admin.problems import ProblemError, Reason
+from xds.canary.edits import NoCanaryError, aborted, promoted, with_percent
+from xds.canary.records import CanaryRecords, Stored
+from xds.events import Events
 
 CANARY = "/v1/models/{model}/canaries/{version}"
 ENDPOINT = "/v1/models/{model}/versions/{version}/endpoints/{address}"
@@ -25,19 +35,24 @@ _UNKNOWN = (Reason.UNKNOWN_MODEL, Reason.UNKNOWN_VERSION)
 
 
 class CanaryView(BaseModel):
-    """A canary: `percent` of the users get `version` instead of `stable`."""
+    """A canary: `percent` of the users get `version` instead of `stable`.
+
+    `automation` is None if the canary has no steps.
+    """
 
     model: str
     version: str
     stable: str
     percent: float
+    automation: AutomationView | None
 
 
 class CanaryViews(BaseModel):
-    """The canaries of a revision."""
+    """The canaries of a revision, and versions whose steps have ended."""
 
     revision: int
     canaries: list[CanaryView]
+    finished: list[FinishedView]
 
 
 class CanaryPercent(Input):
@@ -55,8 +70,10 @@ class EndpointWeight(Input):
 class VersionOperations:
     """The handlers."""
 
-    def __init__(self, configs: Configs) -> None:
+    def __init__(self, configs: Configs, events: Events) -> None:
         self._configs = configs
+        self._records = CanaryRecords(configs.applier.store)
+        self._steps = StepOperations(configs, self._records, events)
 
     def operations(self) -> tuple[Operation, ...]:
         """The operations on canaries and endpoints."""
@@ -91,6 +108,7 @@ class VersionOperations:
                 description="The version is no canary any more: neither a percentage nor a header "
                 "selects it. The version itself stays, for requests that choose it.",
             ),
+            *self._steps.operations(CANARY),
             Operation(
                 "POST", f"{ENDPOINT}/drain", Role.OPERATOR, "Send an endpoint no new requests",
                 self._drain, ChangeResult, WriteQuery, None, of_endpoint, IF_MATCH,
@@ -107,16 +125,36 @@ class VersionOperations:
 
     async def _list(self, _: Call) -> CanaryViews:
         head = await self._configs.head()
-        canaries = [each for name in head.config.models for each in _canaries(head, name)]
-        return CanaryViews(revision=head.revision.number, canaries=canaries)
+        with store_problems():
+            states = await self._records.all()
+        stored = {key: each.stored for key, each in states.items() if each.stored is not None}
+        models = head.config.models
+        canaries = [
+            _view(name, model, each, stored.get((name, each.version)))
+            for name, model in models.items()
+            for each in model.canaries
+        ]
+        present = {(each.model, each.version) for each in canaries}
+        finished = [
+            finished_view(*key, each.state)
+            for key, each in stored.items()
+            if key not in present and key[0] in models and key[1] in models[key[0]].versions
+        ]
+        return CanaryViews(
+            revision=head.revision.number,
+            canaries=canaries,
+            finished=[each for each in finished if each is not None],
+        )
 
     async def _get(self, call: Call) -> CanaryView:
         head = await self._configs.head()
-        model_of(head, call.path["model"])
-        version = call.path["version"]
-        for canary in _canaries(head, call.path["model"]):
+        name, version = call.path["model"], call.path["version"]
+        model = model_of(head, name)
+        for canary in model.canaries:
             if canary.version == version:
-                return canary
+                with store_problems():
+                    found = await self._records.get(name, version)
+                return _view(name, model, canary, found.stored)
         raise _unknown_canary(version)
 
     async def _set(self, call: Call) -> Response:
@@ -124,13 +162,7 @@ class VersionOperations:
 
         def edit(model: Model, data: Data) -> Data:
             _check_version(model, version)
-            index = _canary_index(model, version)
-            canaries = _list_in(data, "canaries")
-            if index is None:
-                canaries.append({"version": version, "percent": percent})
-            else:
-                canaries[index] = {**canaries[index], "percent": percent}
-            return {**data, "canaries": canaries}
+            return with_percent(model, data, version, percent)
 
         what = f"canary {version} gets {percent:g} %"
         return await self._change_canary(call, edit, what, action="set", percent=percent)
@@ -139,7 +171,7 @@ class VersionOperations:
         version = call.path["version"]
 
         def edit(model: Model, data: Data) -> Data:
-            return {**_without_canary(model, data, version), "stable": version}
+            return _of_canary(promoted, model, data, version)
 
         what = f"canary {version} is promoted"
         return await self._change_canary(call, edit, what, action="promote")
@@ -148,7 +180,7 @@ class VersionOperations:
         version = call.path["version"]
 
         def edit(model: Model, data: Data) -> Data:
-            return _without_canary(model, data, version)
+            return _of_canary(aborted, model, data, version)
 
         what = f"canary {version} is aborted"
         return await self._change_canary(call, edit, what, action="abort")
@@ -201,12 +233,14 @@ class VersionOperations:
         return await self._configs.change(call, change, origin=origin, reason=reason, canary=canary)
 
 
-def _canaries(head: Head, name: str) -> list[CanaryView]:
-    model = head.config.models[name]
-    return [
-        CanaryView(model=name, version=c.version, stable=model.stable_version, percent=c.percent)
-        for c in model.canaries
-    ]
+def _view(name: str, model: Model, canary: Canary, stored: Stored | None) -> CanaryView:
+    return CanaryView(
+        model=name,
+        version=canary.version,
+        stable=model.stable_version,
+        percent=canary.percent,
+        automation=automation_view(canary, stored),
+    )
 
 
 def _list_in(data: object, key: str) -> list[Data]:
@@ -215,18 +249,13 @@ def _list_in(data: object, key: str) -> list[Data]:
     return list(data.get(key) or ())
 
 
-def _canary_index(model: Model, version: str) -> int | None:
-    return next((n for n, each in enumerate(model.canaries) if each.version == version), None)
-
-
-def _without_canary(model: Model, data: Data, version: str) -> Data:
-    index = _canary_index(model, version)
-    if index is None:
-        raise _unknown_canary(version)
-    canaries = _list_in(data, "canaries")
-    del canaries[index]
-    others = {key: value for key, value in data.items() if key != "canaries"}
-    return {**others, "canaries": canaries} if canaries else others
+def _of_canary(
+    edit: Callable[[Model, Data, str], Data], model: Model, data: Data, version: str
+) -> Data:
+    try:
+        return edit(model, data, version)
+    except NoCanaryError:
+        raise _unknown_canary(version) from None
 
 
 def _check_version(model: Model, version: str) -> None:

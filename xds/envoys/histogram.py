@@ -26,7 +26,12 @@ class Histogram:
 
     def merge(self, other: "Histogram") -> None:
         """Add the counts of another histogram."""
-        self.add({other._first + i: count for i, count in enumerate(other._counts) if count})
+        self.add(other.bins)
+
+    @property
+    def bins(self) -> dict[int, int]:
+        """The counts by bin, of bins that are not empty."""
+        return {self._first + i: count for i, count in enumerate(self._counts) if count}
 
     @property
     def total(self) -> int:

@@ -18,7 +18,7 @@ def _idle_canary(config: GatewayConfig) -> Found:
     for name, model in config.models.items():
         for index, canary in enumerate(model.canaries):
             at = ("models", name, "canaries", index)
-            if canary.headers or canary.model_types:
+            if canary.headers or canary.model_types or canary.steps:
                 continue
             if not canary.percent:
                 yield at, f"no request selects the canary {canary.version}: its percent is 0"

@@ -356,7 +356,7 @@ def test_models_endpoints_and_canaries_are_listed(sluice: Commands) -> None:
     sluice("undrain", "digits/v1", "127.0.0.1:9002")
     assert " yes " not in sluice("get", "endpoints").out
     assert sluice("canary", "status").out.splitlines()[1].split() == [
-        "digits", "v2", "10", "%", "v1",
+        "digits", "v2", "10", "%", "v1", "-", "-", "by", "hand",
     ]  # fmt: skip
 
 

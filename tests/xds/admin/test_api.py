@@ -16,6 +16,8 @@ from sluice.explain.served import ServedExplainer
 from tests.xds.admin.plane import Plane, config_file, plane
 from xds.admin.operations import MAX_BODY
 from xds.admin.problems import REASONS
+from xds.canary.analysis import Phase, State
+from xds.canary.records import CanaryRecords, Stored
 from xds.sources.store.sqlite import SqliteStore
 from xds.sources.store.store import Draft
 from xds.start import StartOptions
@@ -162,7 +164,9 @@ def test_canaries_are_set_promoted_and_aborted(api: Plane) -> None:
     problem(api.send("POST", f"{canary}/promote"), 404, "unknown_canary")
     assert api.send("PUT", canary, {"percent": 5}).status_code == 200
     assert api.send("PUT", canary, {"percent": 12.5}).status_code == 200
-    expected = {"model": "digits", "version": "v2", "stable": "v1", "percent": 12.5}
+    expected = {
+        "model": "digits", "version": "v2", "stable": "v1", "percent": 12.5, "automation": None,
+    }  # fmt: skip
     assert api.get(canary).json() == expected
     assert api.get("/v1/canaries").json()["canaries"] == [expected]
     assert api.send("POST", f"{canary}/abort").status_code == 200
@@ -176,6 +180,22 @@ def test_canaries_are_set_promoted_and_aborted(api: Plane) -> None:
     problem(api.send("PUT", f"{DIGITS}/canaries/v9", {"percent": 5}), 404, "unknown_version")
     # The stable version cannot be a canary: the config itself refuses this.
     problem(api.send("PUT", canary, {"percent": 5}), 422, "invalid_config")
+
+
+def test_the_steps_of_a_canary_are_paused_and_go_on(api: Plane) -> None:
+    canary = f"{DIGITS}/canaries/v2"
+    api.send("PUT", canary, {"percent": 5})
+    problem(api.send("POST", f"{canary}/pause"), 409, "no_steps")
+    steps = [{"percent": 5, "duration": 60}, {"percent": 50, "duration": 60}]
+    api.patch(DIGITS, {"canaries": [{"version": "v2", "percent": 5, "steps": steps}]})
+    problem(api.send("POST", f"{canary}/pause"), 503, "too_many_requests")
+    begun = State("plan", Phase.RUNNING, 0, 5.0, "begins", "sluice", 0.0)
+    put = CanaryRecords(api.store).put("digits", "v2", Stored(begun), 0)
+    asyncio.run_coroutine_threadsafe(put, api.loop).result(5)
+    found = api.send("POST", f"{canary}/pause?reason=a+holiday").json()
+    assert (found["state"], found["reason"], found["author"]) == ("paused", "a holiday", "local")
+    assert api.get(canary).json()["automation"] == found
+    assert api.send("POST", f"{canary}/resume").json()["state"] == "running"
 
 
 def test_endpoints_are_drained_undrained_and_weighted(api: Plane) -> None:

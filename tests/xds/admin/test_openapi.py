@@ -43,7 +43,13 @@ BODIES: dict[str, object] = {
 }
 """A valid body for each operation that has one."""
 
-FAILING = {"DELETE /v1/models/{model}": 422}
+FAILING = {
+    **{
+        f"POST /v1/models/{{model}}/canaries/{{version}}/{each}": 409
+        for each in ("pause", "resume")
+    },
+    "DELETE /v1/models/{model}": 422,
+}
 """Operations that fail here: the only model must stay."""
 
 STREAMS = {"GET /v1/events"}
