@@ -27,14 +27,22 @@ def max_connections(config: GatewayConfig, max_files: int) -> int:
     return max(1, min(config.envoy.max_connections, max_files // 2))
 
 
+_LOCALITY = ("region", "zone", "sub_zone")
+
+
 def render(
     config: GatewayConfig,
     node_id: str = "envoy",
     *,
     connections: int | None = None,
+    cluster: str = NODE_CLUSTER,
+    locality: str = "",
     directory: Path = Path(),
 ) -> str:
     """The bootstrap in YAML; `node_id` identifies the Envoy in `sluice status`.
+
+    `cluster` and `locality` (`REGION/ZONE/SUB_ZONE`) are what the Envoy says of itself, besides its
+    id, for node groups.
 
     `connections` is the maximum number of client connections; None: that of the config. File names
     in the config are relative to `directory`. With `identity`, Envoy also needs the files that
@@ -46,7 +54,8 @@ def render(
     workers = config.callout.addresses()
     values: dict[str, object] = {
         "node_id": node_id,
-        "node_cluster": NODE_CLUSTER,
+        "node_cluster": cluster,
+        "node_locality": dict(zip(_LOCALITY, locality.split("/"), strict=False)),
         "admin_host": admin_host,
         "admin_port": int(admin_port),
         "xds_type": "STRICT_DNS" if any(map(needs_dns, control_planes)) else "STATIC",

@@ -125,7 +125,9 @@ DEPENDENCIES = {
         "sluice.bootstrap sluice.config sluice.contract sluice.envoy_identity xds.protocol"
         " xds.resources"
     ),
-    "xds.strict": "sluice.config sluice.envoy_binary sluice.printable xds.resources xds.static",
+    "xds.strict": (
+        "sluice.config sluice.envoy_binary sluice.printable xds.protocol xds.resources xds.static"
+    ),
     "xds.canary": (
         "sluice.config sluice.contract sluice.printable xds.apply xds.envoys xds.events"
         " xds.resources xds.rollout xds.sources.store"

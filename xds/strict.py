@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from sluice.config.checked import LoadedConfig
-from sluice.config.errors import ConfigError
+from sluice.config.errors import ConfigError, KeyPath
 from sluice.config.files import UnusableFileError, read_named_file
 from sluice.envoy_binary import find_envoy
 from sluice.printable import printable
+from xds.protocol.snapshot import Snapshot
 from xds.resources.compiled import CompiledConfig
+from xds.resources.envoy_versions import group_variant
 from xds.static import static_bootstrap
 from xds.static.messages import Json, objects
 
@@ -48,13 +50,22 @@ def check_with_envoy(
     `envoy`: its path; None: that of `find_envoy`.
     """
     binary = find_envoy() if envoy is None else envoy
-    bootstrap = static_bootstrap(loaded, compiled.snapshot, "validate", with_secrets=False)
+    snapshot = compiled.snapshot
+    _check_snapshot(binary, loaded, snapshot, ())
+    for group in compiled.config.node_groups:
+        of_group = snapshot.of_variant(group_variant(group))
+        _check_snapshot(binary, loaded, of_group, ("node_groups", group))
+
+
+def _check_snapshot(binary: Path, loaded: LoadedConfig, snapshot: Snapshot, path: KeyPath) -> None:
+    """Check what the Envoys of a group get, whose key path this is, or all others."""
+    bootstrap = static_bootstrap(loaded, snapshot, "validate", with_secrets=False)
     _leave_out_files_of_other_machines(bootstrap)
     with tempfile.TemporaryDirectory(prefix="sluice-strict-") as folder:
         rejection = _rejection(binary, Path(folder), json.dumps(bootstrap))
     if rejection is not None:
         message = f"Envoy rejects this config: {rejection}; change the key that the text is about"
-        raise ConfigError([loaded.place((), message)])
+        raise ConfigError([loaded.place(path, message)])
 
 
 def _rejection(binary: Path, folder: Path, bootstrap: str) -> str | None:

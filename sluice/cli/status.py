@@ -226,6 +226,8 @@ def _node(node: Status, answers: dict[tuple[str, str | int], float]) -> Row:
 def _node_notes(node: Status) -> Iterator[str]:
     if node.get("variant") == "callout-only":
         yield f"the callout decides all its requests: {node['agent']} is too old"
+    if node.get("group") is not None:
+        yield f"group {node['group']}"
     for name, state in node["types"].items():
         if state["nacked"] is not None:
             yield f"{name}: rejected {state['nacked']}: {state['reason']}"

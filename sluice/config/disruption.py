@@ -10,7 +10,7 @@ from typing import Final
 
 from sluice.config.enumeration import enumerated
 from sluice.config.errors import ConfigError, KeyPath, Place, unplaced
-from sluice.config.gateway import GatewayConfig
+from sluice.config.gateway import GatewayConfig, Listener
 
 MIN_MOST_MODELS = 10
 """Removed models from which on "more than half of the models" is a disruption. In a small config,
@@ -57,29 +57,61 @@ def _models(running: GatewayConfig, changed: GatewayConfig) -> Iterator[Disrupti
 
 
 def _listener(running: GatewayConfig, changed: GatewayConfig) -> Iterator[Disruption]:
-    old, new = running.listener.address, changed.listener.address
-    if old != new:
-        yield Disruption(
-            ("listener", "address"),
-            f"this change would move the listener from {old} to {new}, so that clients could no "
-            "longer connect",
-        )
+    for path, _, old, new in _listeners(running, changed):
+        if old.address != new.address:
+            yield Disruption(
+                (*path, "address"),
+                f"this change would move the listener from {old.address} to {new.address}, so that "
+                "clients could no longer connect",
+            )
 
 
 def _tls(running: GatewayConfig, changed: GatewayConfig) -> Iterator[Disruption]:
-    old, new = running.listener.tls, changed.listener.tls
-    if (old is None) != (new is None):
-        switched, refused = ("off", "with") if new is None else ("on", "without")
-        yield Disruption(
-            ("listener", "tls"),
-            f"this change would switch TLS {switched}, so that clients {refused} TLS could no "
-            "longer connect",
-        )
-    elif old is not None and new is not None and (old.client_ca is None) != (new.client_ca is None):
-        effect = "admit clients without" if new.client_ca is None else "refuse clients without"
-        yield Disruption(
-            ("listener", "tls", "client_ca"), f"this change would {effect} a certificate"
-        )
+    for path, of_group, old_listener, new_listener in _listeners(running, changed):
+        old, new = old_listener.tls, new_listener.tls
+        if (old is None) != (new is None):
+            switched, refused = ("off", "with") if new is None else ("on", "without")
+            yield Disruption(
+                (*path, "tls"),
+                f"this change would switch TLS {switched}{of_group}, so that clients {refused} TLS "
+                "could no longer connect",
+            )
+        elif old and new and (old.client_ca is None) != (new.client_ca is None):
+            effect = "admit clients without" if new.client_ca is None else "refuse clients without"
+            yield Disruption(
+                (*path, "tls", "client_ca"), f"this change would {effect} a certificate{of_group}"
+            )
+
+
+def _listeners(
+    running: GatewayConfig, changed: GatewayConfig
+) -> Iterator[tuple[KeyPath, str, Listener, Listener]]:
+    """The listeners before and after a change: of Envoys without a group, and of each group.
+
+    A group that is removed gets the common listener. Nobody knows the Envoys of a new group.
+    """
+    yield ("listener",), "", running.listener, changed.listener
+    for name, group in running.node_groups.items():
+        after = changed.node_groups.get(name)
+        old = group.listener_of(running.listener)
+        new = changed.listener if after is None else after.listener_of(changed.listener)
+        if (old, new) != (running.listener, changed.listener):
+            path: KeyPath = ("node_groups", name, "listener")
+            yield path, f" in the group {name}", old, new
+
+
+def _group_models(running: GatewayConfig, changed: GatewayConfig) -> Iterator[Disruption]:
+    """Groups that would serve none of the models that they serve now."""
+    for name, group in changed.node_groups.items():
+        before = running.node_groups.get(name)
+        if before is None or group.models is None:
+            continue
+        served = set(running.models if before.models is None else before.models)
+        if served and served.isdisjoint(group.models):
+            yield Disruption(
+                ("node_groups", name, "models"),
+                f"after this change the group {name} would serve no model that it serves now",
+            )
 
 
 def _credentials(running: GatewayConfig, changed: GatewayConfig) -> Iterator[Disruption]:
@@ -103,4 +135,4 @@ def _credentials(running: GatewayConfig, changed: GatewayConfig) -> Iterator[Dis
         )
 
 
-_RULES: Final = (_models, _listener, _tls, _credentials)
+_RULES: Final = (_models, _group_models, _listener, _tls, _credentials)

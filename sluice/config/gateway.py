@@ -1,8 +1,9 @@
 """The whole config of a gateway, and the sections for its processes and addresses."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -16,16 +17,16 @@ from sluice.config.errors import KeyPath
 from sluice.config.identity import Identity
 from sluice.config.invalid import check_distinct, invalid
 from sluice.config.limits import Limits
+from sluice.config.listener_tls import ListenerTls
 from sluice.config.listening import Servers, check_addresses
 from sluice.config.models import Model, Models, Version
+from sluice.config.node_groups import MAX_GROUPS, NodeGroups
 from sluice.config.rollout import RolloutSettings
 from sluice.config.telemetry import Telemetry
 from sluice.config.values import (
     MAX_UINT32,
     Address,
-    Confidential,
     Duration,
-    FilePath,
     HostName,
     HostPort,
     IpPort,
@@ -33,7 +34,6 @@ from sluice.config.values import (
     PositiveDuration,
     RuntimeKey,
     RuntimeValue,
-    Shown,
     Size,
     Strict,
     UnixSocket,
@@ -46,20 +46,6 @@ MIN_STREAM_BUFFER = 1 << 14
 
 UnderscoresAction = Literal["reject", "drop", "allow"]
 """What Envoy does with header names that have underscores."""
-
-
-class ListenerTls(Confidential):
-    """TLS for clients. Envoy reads the files; paths are relative to the config file."""
-
-    certificate: Annotated[FilePath, Shown()] = Field(
-        description="File with the certificate chain, in PEM."
-    )
-    private_key: FilePath = Field(description="File with the private key, in PEM.")
-    client_ca: Annotated[FilePath | None, Shown()] = Field(
-        None,
-        description="File with CA certificates. Clients must present a certificate that one of "
-        "these CAs has signed.",
-    )
 
 
 class Listener(Strict):
@@ -340,6 +326,12 @@ class GatewayConfig(Strict):
         "express exactly what the callout would decide; the callout decides all others. `callout`: "
         "the callout decides all requests. `models.NAME.placement` replaces it.",
     )
+    node_groups: NodeGroups = Field(
+        default_factory=dict,
+        max_length=MAX_GROUPS,
+        description="Envoys that differ from the others, by the name of their group. An Envoy is "
+        "in the first group that it matches. Default: all Envoys are alike.",
+    )
     models: Models = Field(default_factory=dict, max_length=10_000)
     assertions: tuple[Assertion, ...] = Field(
         (),
@@ -373,12 +365,27 @@ class GatewayConfig(Strict):
             self.callout.addresses(),
             self.telemetry.metrics.address,
         )
-        endpoints = (
+        endpoints: Iterable[tuple[KeyPath, str]] = (
             ((*path, "endpoints", index, "address"), endpoint.address)
             for path, version in self.versions()
             for index, endpoint in enumerate(version.endpoints)
         )
+        endpoints = list(endpoints)
         check_addresses(servers, endpoints)
+        for name, group in self.node_groups.items():
+            if group.listener.address is not None:
+                at: KeyPath = ("node_groups", name, "listener", "address")
+                of_group = replace(servers, listener=group.listener.address, listener_path=at)
+                check_addresses(of_group, endpoints)
+        return self
+
+    @model_validator(mode="after")
+    def _groups_name_models(self) -> Self:
+        for group, each in self.node_groups.items():
+            for index, name in enumerate(each.models or ()):
+                if name not in self.models:
+                    message = f"no model has this name{did_you_mean(name, self.models)}"
+                    raise invalid(message, ("node_groups", group, "models", index))
         return self
 
     @model_validator(mode="after")

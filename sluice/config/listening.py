@@ -35,6 +35,7 @@ class Servers:
     xds: str
     workers: tuple[str, ...]
     metrics: str
+    listener_path: KeyPath = ("listener", "address")
 
 
 def check_addresses(servers: Servers, endpoints: Iterable[Named]) -> None:
@@ -73,7 +74,7 @@ def _check_endpoints(servers: Servers, endpoints: Iterable[Named]) -> None:
         if endpoint not in own:
             continue
         server = own[endpoint]
-        if server == ("listener", "address"):
+        if server == servers.listener_path:
             effect = "this is the gateway itself, so that requests would go in a circle"
         else:
             effect = "this is a server of the gateway that clients must not reach"
@@ -83,7 +84,7 @@ def _check_endpoints(servers: Servers, endpoints: Iterable[Named]) -> None:
 def _machines(servers: Servers) -> Iterator[list[Named]]:
     """The addresses of each machine. The addresses of others say which processes share one."""
     envoy: list[Named] = [
-        (("listener", "address"), servers.listener),
+        (servers.listener_path, servers.listener),
         (("envoy", "admin"), servers.envoy_admin),
     ]
     plane: list[Named] = [

@@ -96,9 +96,9 @@ def watched_files(config: GatewayConfig, directory: Path) -> list[Path]:
 
 def findings(config: GatewayConfig, directory: Path, now: datetime) -> Iterator[Finding]:
     """Everything that is wrong with the files and variables that a config names."""
-    tls, profile = config.listener.tls, config.telemetry.profile
-    if tls is not None:
-        yield from tls_files.tls_findings(TlsSection.of_listener(tls), directory, now)
+    profile = config.telemetry.profile
+    for path, tls in tls_files.listeners(config):
+        yield from tls_files.tls_findings(TlsSection.of_listener(path, tls), directory, now)
     if profile is not None:
         yield from _profile_secret(directory / profile.secret_file)
     yield from _token_files(config.control_plane.access, directory)
@@ -106,9 +106,9 @@ def findings(config: GatewayConfig, directory: Path, now: datetime) -> Iterator[
     variable = config.limits.backend.password_env
     if variable is not None and variable not in os.environ:
         # The name is not shown: it may be the password itself, in the wrong place.
-        path: KeyPath = ("limits", "backend", "password_env")
+        at: KeyPath = ("limits", "backend", "password_env")
         message = "the variable is not set in this process"
-        yield Finding.of(NO_VARIABLE, path, message, Severity.ABSENT)
+        yield Finding.of(NO_VARIABLE, at, message, Severity.ABSENT)
 
 
 def _profile_secret(file: Path) -> Iterator[Finding]:

@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.serialization import (
 from sluice.config.errors import KeyPath
 from sluice.config.files import UnusableFileError, read_named_file
 from sluice.config.finding import Finding, WarningKind
-from sluice.config.gateway import GatewayConfig, ListenerTls
+from sluice.config.gateway import GatewayConfig
+from sluice.config.listener_tls import ListenerTls
 
 MAX_PEM = 1 << 20
 """Bytes of a file with certificates or a key. A bundle of all public CAs is smaller."""
@@ -59,11 +60,21 @@ WARNINGS: Final = (NOT_YET_VALID, EXPIRED, EXPIRING)
 
 def tls_files(config: GatewayConfig, directory: Path) -> list[Path]:
     """The files of TLS that a config names."""
-    tls = config.listener.tls
-    if tls is None:
-        return []
-    names = (tls.certificate, tls.private_key, tls.client_ca)
-    return [directory / name for name in names if name is not None]
+    return [
+        directory / name
+        for _, tls in listeners(config)
+        for name in (tls.certificate, tls.private_key, tls.client_ca)
+        if name is not None
+    ]
+
+
+def listeners(config: GatewayConfig) -> Iterator[tuple[KeyPath, ListenerTls]]:
+    """The sections with TLS of a listener, with their key paths."""
+    if config.listener.tls is not None:
+        yield ("listener", "tls"), config.listener.tls
+    for name, group in config.node_groups.items():
+        if group.listener.tls is not None:
+            yield ("node_groups", name, "listener", "tls"), group.listener.tls
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +88,8 @@ class TlsSection:
     ca_key: str
 
     @classmethod
-    def of_listener(cls, tls: ListenerTls) -> Self:
-        """The section `listener.tls`."""
-        path = ("listener", "tls")
+    def of_listener(cls, path: KeyPath, tls: ListenerTls) -> Self:
+        """The section `tls` of a listener."""
         return cls(path, tls.certificate, tls.private_key, tls.client_ca, "client_ca")
 
 

@@ -39,6 +39,8 @@ class LocalReply:
     unless: int | None = None
     identified: bool = True
     """Whether the request already has an id when Envoy sends the reply."""
+    grpc_status: int | None = None
+    """The gRPC status of the reply to a gRPC client; None: that of Envoy."""
 
     def matches(self, details: str, status: int) -> bool:
         """Whether the row applies to a response with these details and this status."""
@@ -136,6 +138,16 @@ LOCAL_REPLIES: Final = (
         ("overload",),
         # Envoy refuses the request before it replaces the request id of the client.
         identified=False,
+    ),
+    LocalReply(
+        Reason.UNKNOWN_MODEL,
+        404,
+        "no model has this path",
+        # The group of the Envoy does not serve the model. With status 200, Envoy says that it is
+        # live.
+        ("direct_response",),
+        unless=200,
+        grpc_status=StatusCode.NOT_FOUND,
     ),
     LocalReply(
         Reason.NOT_READY,
@@ -275,6 +287,7 @@ _HTTP_STATUS: Final[Mapping[int, int]] = {
     StatusCode.UNKNOWN: 408,
     StatusCode.PERMISSION_DENIED: 403,
     StatusCode.UNIMPLEMENTED: 404,
+    StatusCode.NOT_FOUND: 404,
     StatusCode.INTERNAL: 400,
     StatusCode.UNAVAILABLE: 503,
     StatusCode.UNAUTHENTICATED: 401,

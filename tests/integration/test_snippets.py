@@ -105,6 +105,8 @@ def test_a_yaml_block_is_a_valid_config(block: Block) -> None:
     models = config.setdefault("models", {})
     for name in config.get("limits", {}).get("models", {}):
         models.setdefault(name, {})
+    for group in config.get("node_groups", {}).values():
+        models.update({name: {} for name in group.get("models", ()) if name not in models})
     for model in models.values():
         model.setdefault(
             "versions", {name: _version(9001 + n) for n, name in enumerate(["v1", "v2"])}

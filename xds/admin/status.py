@@ -12,6 +12,7 @@ from sluice.config import GatewayConfig, PolicyDocument, Problem
 from sluice.config.endpoints import OUTDATED_ENDPOINTS, EndpointsFrom
 from sluice.config.errors import MAX_PROBLEMS, KeyPath
 from sluice.config.finding import Finding
+from sluice.config.node_groups import NodeGroup, group_of
 from sluice.config.validation import shown_path, shown_pointer
 from xds.admin.placement import PlacementCache, PlacementStatus
 from xds.admin.traffic import (
@@ -32,6 +33,7 @@ from xds.protocol.nodes import Node, NodeKind, Nodes
 from xds.protocol.snapshot import Snapshot
 from xds.protocol.stream import TypeState
 from xds.resources.compiled import CompiledConfig
+from xds.resources.envoy_versions import CALLOUT_ONLY, gets_native_routes, is_envoy
 from xds.rollout.rollout import Rollout
 
 
@@ -55,7 +57,8 @@ class NodeStatus(BaseModel):
 
     `version` is the config version that the node accepted completely last; None if there is none.
     `variant` is `callout-only` for an Envoy that is too old for native routes; empty for others.
-    `connected_at` is in Unix seconds.
+    `group` is the node group of an Envoy; None if it has none. `cluster` and `locality` are what
+    the node says of itself. `connected_at` is in Unix seconds.
     """
 
     id: str
@@ -64,6 +67,9 @@ class NodeStatus(BaseModel):
     pid: int | None
     version: str | None
     variant: str
+    group: str | None
+    cluster: str
+    locality: str
     connected_at: float
     types: dict[str, TypeStatus]
 
@@ -224,7 +230,8 @@ class ControlPlaneState:
     def status(self, *, traffic: bool = True) -> Status:
         """The current status; `traffic`: with the windows of versions, which takes some time."""
         result, now = self._rollout.result, time.monotonic()
-        nodes = [_node(node, self._nodes.snapshot_of(node)) for node in self._nodes]
+        groups = self.config.node_groups
+        nodes = [_node(node, self._nodes.snapshot_of(node), groups) for node in self._nodes]
         return Status(
             version=self._rollout.version,
             revision=self._revision_in_force(),
@@ -288,7 +295,7 @@ def _envoy(view: EnvoyView, now: float) -> EnvoyStatus:
     )
 
 
-def _node(node: Node, snapshot: Snapshot) -> NodeStatus:
+def _node(node: Node, snapshot: Snapshot, groups: Mapping[str, NodeGroup]) -> NodeStatus:
     pid = node.metadata.get("pid")
     return NodeStatus(
         id=node.id,
@@ -296,7 +303,10 @@ def _node(node: Node, snapshot: Snapshot) -> NodeStatus:
         agent=node.agent,
         pid=int(pid) if isinstance(pid, float | int) else None,
         version=node.version,
-        variant=node.variant or "",
+        variant="" if not is_envoy(node) or gets_native_routes(node) else CALLOUT_ONLY,
+        group=group_of(groups, node.id, node.cluster, node.locality) if is_envoy(node) else None,
+        cluster=node.cluster,
+        locality=node.locality,
         connected_at=node.connected_at,
         types={
             each.name: _type(state, node.stream.in_sync(snapshot, (each,)))

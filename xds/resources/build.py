@@ -1,7 +1,7 @@
 """Compiles a config into a snapshot: one compiler function for each resource type."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -10,6 +10,7 @@ from typing import Final
 from google.protobuf.message import Message
 
 from sluice.config import GatewayConfig, PolicyDocument
+from sluice.config.node_groups import NodeGroup
 from sluice.config.placement import without_native_routes
 from sluice.config.secrets import NO_SECRETS, Secrets
 from sluice.contract import names
@@ -32,11 +33,11 @@ from xds.resources import (
     telemetry,
 )
 from xds.resources.callout_cluster import callout_cluster
-from xds.resources.envoy_versions import CALLOUT_ONLY, variant_of
+from xds.resources.envoy_versions import CALLOUT_ONLY, EnvoyVariants, callout_only, group_variant
 from xds.resources.filters import copies_filters
 from xds.resources.jwt_authn import Tokens
 from xds.resources.listener import listener
-from xds.resources.models import CompiledModel, ModelCache
+from xds.resources.models import CompiledModel, ModelCache, not_served
 from xds.resources.omitted_callout import EXT_PROC
 from xds.resources.policy import PolicyCache
 from xds.resources.proto_messages import serialized
@@ -62,7 +63,38 @@ def build(
     variants = {}
     if any(model.plan.native for model in models):
         variants[CALLOUT_ONLY] = Variant(partial(_callout_only, config, policy, directory, read))
-    return Snapshot.of(_compile(inputs), policy.version, variants, variant_of)
+    for name, group in config.node_groups.items():
+        variant = group_variant(name)
+        variants[variant] = Variant(partial(_of_group, inputs, group))
+        without = group.model_copy(update={"placement": "callout"})
+        variants[callout_only(variant)] = Variant(partial(_of_group, inputs, without))
+    choice = EnvoyVariants.of(config.node_groups)
+    return Snapshot.of(_compile(inputs), policy.version, variants, choice)
+
+
+def _of_group(inputs: "_Inputs", group: NodeGroup) -> Snapshot:
+    """The snapshot for the Envoys of a group. It has only resources of Envoys.
+
+    The models are compiled as for the others, so that one policy switches the native routes of all
+    Envoys.
+    """
+    config, tokens, models = inputs.config, inputs.tokens, inputs.models
+    if group.placement == "callout":
+        config = without_native_routes(config)
+        tokens = Tokens(inputs.policy.auth, (), {})
+        models = _callout_only_models.compile(config, tokens.group_claims)
+    if group.models is not None:
+        served = frozenset(group.models)
+        models = [each if each.table.name in served else not_served(each) for each in models]
+    envoy = config.envoy.model_copy(update={"runtime": {**config.envoy.runtime, **group.runtime}})
+    listener = group.listener_of(config.listener)
+    # The policy of the callout and the limits of other servers are not for Envoys.
+    config = config.model_copy(update={"listener": listener, "envoy": envoy, "node_groups": {}})
+    own = replace(inputs, config=config, tokens=tokens, models=models)
+    return Snapshot.of(
+        {each: compiler(own) for each, compiler in COMPILERS.items() if each not in _NOT_OF_ENVOYS},
+        inputs.policy.version,
+    )
 
 
 def _callout_only(
@@ -112,12 +144,14 @@ def _endpoints(inputs: _Inputs) -> Resources:
 
 
 def _secrets(inputs: _Inputs) -> Resources:
-    return secrets.secrets(inputs.config, inputs.secrets)
+    served = {model.table.name for model in inputs.models if model.clusters}
+    models = {name: each for name, each in inputs.config.models.items() if name in served}
+    return secrets.secrets(inputs.config.model_copy(update={"models": models}), inputs.secrets)
 
 
 def _listeners(inputs: _Inputs) -> Resources:
     # Without models, so that the listener depends on nothing else of them.
-    rest = inputs.config.model_copy(update={"models": {}})
+    rest = inputs.config.model_copy(update={"models": {}, "node_groups": {}})
     answers_readiness = server_status.answers_readiness(inputs.config)
     return _listener.resources(rest, inputs.directory, answers_readiness)
 
@@ -206,3 +240,5 @@ COMPILERS: Final[Mapping[ResourceType, Callable[[_Inputs], Resources]]] = {
     resource_types.RATE_LIMIT: _rate_limits,
 }
 """The compiler function of each resource type, which returns the resources by name."""
+
+_NOT_OF_ENVOYS: Final = (resource_types.POLICY, resource_types.RATE_LIMIT)

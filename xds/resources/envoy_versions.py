@@ -1,4 +1,4 @@
-"""Which Envoys get native routes.
+"""Which Envoys get native routes, and which are in a group.
 
 In resources of a control plane, an Envoy ignores fields that it does not know. It would admit more
 requests if it ignored a matcher. So old Envoys get no native routes. Neither do Envoys whose
@@ -6,8 +6,11 @@ bootstrap lacks the runtime layer by which the callout switches native routes on
 off.
 """
 
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Self
 
+from sluice.config.node_groups import NodeGroup, NodeMatch
 from sluice.contract.names import NATIVE_RUNTIME, RUNTIME_METADATA
 from xds.protocol.snapshot import NodeIdentity
 
@@ -21,10 +24,43 @@ _ENVOY: Final = "envoy"
 """`Node.user_agent_name` of every Envoy."""
 
 
-def variant_of(node: NodeIdentity) -> str:
-    """The variant of a node's snapshot. An Envoy that does not tell its version counts as old."""
-    if node.agent.partition(" ")[0] != _ENVOY:
-        return ""
+def is_envoy(node: NodeIdentity) -> bool:
+    """Whether a node says that it is an Envoy."""
+    return node.agent.partition(" ")[0] == _ENVOY
+
+
+def gets_native_routes(node: NodeIdentity) -> bool:
+    """Whether an Envoy gets native routes. One that does not tell its version counts as old."""
     is_new = node.build_version is not None and node.build_version >= OLDEST_NATIVE
     has_layer = node.metadata.get(RUNTIME_METADATA) == NATIVE_RUNTIME
-    return "" if is_new and has_layer else CALLOUT_ONLY
+    return is_new and has_layer
+
+
+def group_variant(group: str) -> str:
+    """The variant of the Envoys of a group."""
+    return f"group/{group}"
+
+
+def callout_only(variant: str) -> str:
+    """The variant without native routes of a variant."""
+    return f"{variant}/{CALLOUT_ONLY}" if variant else CALLOUT_ONLY
+
+
+@dataclass(frozen=True, slots=True)
+class EnvoyVariants:
+    """Chooses the variant of a node: by the group and the version of the Envoy."""
+
+    matches: tuple[tuple[str, NodeMatch], ...] = ()
+
+    @classmethod
+    def of(cls, groups: Mapping[str, NodeGroup]) -> Self:
+        """The choice for these groups."""
+        return cls(tuple((name, each.match) for name, each in groups.items()))
+
+    def __call__(self, node: NodeIdentity) -> str:
+        if not is_envoy(node):
+            return ""
+        said = (node.id, node.cluster, node.locality)
+        group = next((name for name, match in self.matches if match.includes(*said)), None)
+        variant = "" if group is None else group_variant(group)
+        return variant if gets_native_routes(node) else callout_only(variant)

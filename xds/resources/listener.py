@@ -35,7 +35,8 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
 )
 
 from sluice.config import GatewayConfig
-from sluice.config.gateway import Listener, ListenerTls
+from sluice.config.gateway import Listener
+from sluice.config.listener_tls import ListenerTls
 from sluice.contract import headers, names
 from xds.resources import header_mutations, telemetry
 from xds.resources.data_plane_messages import of_protos, pack

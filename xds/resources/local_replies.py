@@ -58,6 +58,7 @@ class ReplyMapping:
     reason: str
     detail: str
     identified: bool = True
+    grpc_status: int | None = None
 
     def problem(self) -> str:
         """The problem document, as an Envoy format string."""
@@ -87,7 +88,12 @@ def reply_mappings() -> Iterator[ReplyMapping]:
     """All mappings. Envoy applies the first mapping whose condition holds."""
     for reply in LOCAL_REPLIES:
         yield ReplyMapping(
-            _condition(reply), reply.status, reply.reason, reply.detail, reply.identified
+            _condition(reply),
+            reply.status,
+            reply.reason,
+            reply.detail,
+            reply.identified,
+            reply.grpc_status,
         )
     for status, (reason, detail) in LOCAL_REPLIES_BY_STATUS.items():
         when = f"{_IS_LOCAL_REPLY} && response.code == {status}"
@@ -130,7 +136,7 @@ def _mappers(reply: ReplyMapping, expose_reason: bool) -> Iterator[ResponseMappe
     yield ResponseMapper(
         filter=AccessLogFilter(and_filter=AndFilter(filters=[condition, *_is_grpc()])),
         body_format_override=_text(_escaped(reply.detail)),
-        headers_to_add=headers,
+        headers_to_add=[*headers, *_grpc_status(reply)],
     )
     yield ResponseMapper(
         filter=condition,
@@ -138,6 +144,11 @@ def _mappers(reply: ReplyMapping, expose_reason: bool) -> Iterator[ResponseMappe
         body_format_override=_text(reply.problem(), MEDIA_TYPE),
         headers_to_add=headers,
     )
+
+
+def _grpc_status(reply: ReplyMapping) -> Iterator[HeaderValueOption]:
+    if reply.grpc_status is not None:
+        yield of_protos(HeaderValueOption, header("grpc-status", str(reply.grpc_status)))
 
 
 def _text(form: str, content_type: str = "") -> SubstitutionFormatString:

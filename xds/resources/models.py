@@ -8,6 +8,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 from google.protobuf.message import Message
@@ -143,6 +144,21 @@ _NO_ENDPOINTS: Final[Mapping[str, IncEx | bool]] = {
     },
 }
 """What belongs to the clusters of a model only, and its mirror, which changes no decision."""
+
+
+def not_served(model: CompiledModel) -> CompiledModel:
+    """The resources of a model for Envoys that do not serve it: they refuse its requests.
+
+    The paths stay those of the model, so that no other model gets its requests.
+    """
+    routes_of = _refusal()
+    table = ModelTable(model.table.name, model.table.prefixes, routes_of, routes_of)
+    return CompiledModel({}, {}, Plan("the group of the Envoy does not serve it"), table, "")
+
+
+@cache
+def _refusal() -> bytes:
+    return serialized(to_routes([routes.not_served_route()]))
 
 
 def _inner_paths(models: Mapping[str, Model]) -> dict[str, tuple[str, ...]]:

@@ -9,6 +9,7 @@ from typing import Final
 
 from protos.matcher_pb2 import RegexMatcher, StringMatcher
 from protos.route_pb2 import (
+    DirectResponseAction,
     PreviousHostsPredicate,
     RetryPolicy,
     Route,
@@ -32,7 +33,8 @@ from xds.resources import (
     mirror,
 )
 from xds.resources.local_rate_limit import ModelLimits
-from xds.resources.proto_messages import boolean, pack, seconds, serialized, uint32
+from xds.resources.omitted_callout import EXT_PROC
+from xds.resources.proto_messages import boolean, disabled, pack, seconds, serialized, uint32
 
 
 def route_configuration(config: GatewayConfig, matcher: Parts, removed: Iterable[str]) -> Parts:
@@ -125,6 +127,20 @@ def fallback_routes() -> list[Route]:
     for route in routes:
         grpc_bridge.enable(route)
     return routes
+
+
+def not_served_route() -> Route:
+    """The route of requests for a model that this Envoy does not serve: it answers 404.
+
+    The callout would admit them, because its policy has all models. Envoy's local reply has the
+    reason of an unknown model (`sluice.contract.local_replies`).
+    """
+    return Route(
+        name=names.OTHER,
+        match=RouteMatch(prefix="/"),
+        direct_response=DirectResponseAction(status=404),
+        typed_per_filter_config=dict.fromkeys((EXT_PROC, names.JWT_FILTER), disabled()),
+    )
 
 
 def _buffer_limit(model: Model, requests: Requests) -> int:
