@@ -103,7 +103,7 @@ class Assertion(Strict):
     max_canary_percent: Percent | None = Field(
         None,
         description="At most this percentage of the users get canaries by `percent`, in each "
-        "model, all canaries together.",
+        "model, all canaries together, also in their steps.",
     )
 
     @property

@@ -406,15 +406,19 @@ class GatewayConfig(Strict):
         return self
 
     @model_validator(mode="after")
-    def _canaries_have_latencies(self) -> Self:
+    def _canaries_have_reports(self) -> Self:
         if self.telemetry.reports.enabled:
             return self
         for name, model in self.models.items():
             for n, canary in enumerate(model.canaries):
-                if canary.steps and canary.criteria.needs_latency:
-                    message = "latencies come from the reports: set telemetry.reports.enabled: true"
-                    path = ("models", name, "canaries", n, "criteria")
-                    raise invalid(f"{message}, or remove max_p99 and max_p99_increase", path)
+                if not canary.steps:
+                    continue
+                path = ("models", name, "canaries", n, "criteria")
+                remedy = "come from the reports: set telemetry.reports.enabled: true, or remove"
+                if canary.criteria.needs_latency:
+                    raise invalid(f"latencies {remedy} max_p99 and max_p99_increase", path)
+                if canary.criteria.mirrors:
+                    raise invalid(f"comparisons {remedy} min_agreement", path)
         return self
 
     @model_validator(mode="after")

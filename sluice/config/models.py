@@ -241,7 +241,14 @@ class Canary(Strict):
             if step.percent <= before.percent:
                 message = f"write more than {before.percent:g}, the percentage of the step before"
                 raise invalid(message, ("steps", n, "percent"))
-        if self.criteria.compares and self.steps[0].percent == 100:
+        first = self.steps[0].percent
+        if first == 0 and not self.criteria.mirrors:
+            message = "no user gets the canary in this step: write more than 0, or a criterion for "
+            raise invalid(message + "copies (criteria.min_agreement)", ("steps", 0, "percent"))
+        if self.criteria.mirrors and first == 100:
+            message = "copies are those of requests to the stable version: write less than 100, so "
+            raise invalid(message + "that there are some", ("steps", 0, "percent"))
+        if self.criteria.compares and first == 100:
             message = "the criteria compare with the stable version: write less than 100, so that "
             raise invalid(message + "it gets requests in the first step", ("steps", 0, "percent"))
         return self
@@ -485,6 +492,15 @@ class Model(Strict):
             check_distinct(tensors, "two tensors have the name {value}")
         return self
 
+    def _check_mirror_to(self, version: str, at: KeyPath) -> None:
+        """Raises ValueError if the version gets no copies of requests."""
+        if self.mirror is None or self.mirror.version != version:
+            message = f"{version!r} gets no copies: write mirror: {{version: {version}}}"
+            raise invalid(f"{message} in the model, or remove min_agreement", at)
+        if self.mirror.percent == 0:
+            message = f"{version!r} gets no copies: set mirror.percent to more than 0"
+            raise invalid(f"{message}, or remove min_agreement", at)
+
     @model_validator(mode="after")
     def _canaries_are_consistent(self) -> Self:
         named = [(("canaries", n, "version"), each.version) for n, each in enumerate(self.canaries)]
@@ -496,6 +512,8 @@ class Model(Strict):
             message = "the percentages of the canaries add up to more than 100: lower one"
             raise invalid(message, ("canaries",))
         for n, canary in enumerate(self.canaries):
+            if canary.criteria.mirrors:
+                self._check_mirror_to(canary.version, ("canaries", n, "criteria", "min_agreement"))
             percents: list[tuple[KeyPath, float]] = [(("percent",), canary.percent)]
             percents += [(("steps", k, "percent"), s.percent) for k, s in enumerate(canary.steps)]
             for key, percent in percents:
@@ -515,3 +533,9 @@ Models = dict[Name, Annotated[Model, WrapValidator(_if_not_valid)]]
 
 def _one_of(versions: Iterable[str]) -> str:
     return enumerated(list(versions), "or", MAX_NAMED)
+
+
+def with_last_steps(model: Model) -> Model:
+    """The model when each canary has the largest percentage that its steps give it."""
+    canaries = [each.model_copy(update={"percent": each.max_percent}) for each in model.canaries]
+    return model.model_copy(update={"canaries": tuple(canaries)})

@@ -12,6 +12,7 @@ from xds.admin.models import model_of
 from xds.admin.operations import Call, Operation, Query, quoted
 from xds.admin.problems import ProblemError, Reason
 from xds.canary.analysis import FINISHED, Phase, Plan, State, paused, resumed
+from xds.canary.figures import Copies
 from xds.canary.records import CanaryRecords, Stored
 from xds.envoys.criteria import Figures
 from xds.events import Events
@@ -44,12 +45,31 @@ class FiguresView(BaseModel):
         )
 
 
+class CopiesView(BaseModel):
+    """The copies of requests that the canary got in the present step, compared."""
+
+    copies: int
+    agreed: int
+    agreement: float | None
+    max_difference: float
+
+    @classmethod
+    def of(cls, copies: Copies) -> "CopiesView":
+        """The view of copies."""
+        return cls(
+            copies=copies.copies,
+            agreed=copies.agreed,
+            agreement=copies.agreement,
+            max_difference=copies.max_difference,
+        )
+
+
 class AutomationView(BaseModel):
     """How far a canary with steps is. `step` counts from 1.
 
     `reason`, `author` and `at` (Unix seconds) are those of the latest decision. `progress`: the
     figures of the present step, or what it waits for. `remaining`: seconds of the step that are
-    left; None before it is in force.
+    left; None before it is in force. `copies`: None if no criterion is about them.
     """
 
     state: Phase
@@ -62,6 +82,7 @@ class AutomationView(BaseModel):
     remaining: float | None
     canary: FiguresView | None
     stable: FiguresView | None
+    copies: CopiesView | None
 
 
 class FinishedView(BaseModel):
@@ -99,6 +120,7 @@ def automation_view(canary: Canary, stored: Stored | None) -> AutomationView | N
         remaining=max(0.0, step.duration - progress.seconds) if progress and running else None,
         canary=None if progress is None else FiguresView.of(progress.canary),
         stable=None if progress is None else FiguresView.of(progress.stable),
+        copies=CopiesView.of(progress.copies) if progress and progress.copies else None,
     )
 
 

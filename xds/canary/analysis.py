@@ -21,6 +21,7 @@ from typing import Final, Self
 from sluice.config.canary_steps import CanaryCriteria, CanaryStep
 from sluice.config.models import Canary, Model
 from sluice.config.values import format_duration
+from xds.canary import agreement
 from xds.canary.figures import Seen
 from xds.envoys.criteria import Figures, breach, milliseconds, percentage
 
@@ -233,8 +234,9 @@ def judge(plan: Plan, state: State, seen: Seen) -> Verdict:
     if seen.is_open:
         return Verdict(Kind.FAIL, f"the breaker of {plan.version} is open")
     stable = _enough(plan, seen.stable) or state.baseline
-    missing = _missing(plan, seen, stable)
+    missing = _missing(plan, step.percent, seen, stable)
     failed = breach(criteria, seen.canary, stable, f"of {plan.stable}")
+    failed = failed or agreement.disagreement(criteria, seen.copies)
     if failed is not None:
         return Verdict(Kind.FAIL, failed)
     figures = described(plan, seen)
@@ -266,9 +268,10 @@ def advanced(plan: Plan, state: State, verdict: Verdict, seen: Seen, at: float) 
 
 def described(plan: Plan, seen: Seen) -> str:
     """The figures of both versions, for operators."""
+    copies = f"{agreement.described(seen.copies)}; " if plan.criteria.mirrors else ""
     return (
         f"{plan.version} {_figures(seen.canary)}; {plan.stable} {_figures(seen.stable)}; "
-        f"in {format_duration(round(seen.seconds))}"
+        f"{copies}in {format_duration(round(seen.seconds))}"
     )
 
 
@@ -282,9 +285,13 @@ def _enough(plan: Plan, figures: Figures) -> Figures | None:
     return figures if figures.requests >= plan.criteria.min_requests else None
 
 
-def _missing(plan: Plan, seen: Seen, stable: Figures | None) -> str:
+def _missing(plan: Plan, percent: float, seen: Seen, stable: Figures | None) -> str:
     """What a judgement still needs; empty if it needs nothing."""
     needed = plan.criteria.min_requests
+    copies = agreement.missing_copies(plan.criteria, percent, seen.copies)
+    if copies or percent == 0:
+        # Without users, the canary is judged by copies only.
+        return f"{plan.version} {copies}" if copies else ""
     if _enough(plan, seen.canary) is None:
         return f"{plan.version} has {seen.canary.requests} of {needed} requests"
     if plan.criteria.compares and stable is None:

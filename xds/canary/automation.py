@@ -195,7 +195,8 @@ class CanaryAnalysis:
                 text = f"waits: {seen.gap}"
             elif text.startswith("waits"):
                 text = f"{text}; {described(plan, seen)}"
-            progress = Progress(seen.seconds, seen.canary, seen.stable, text)
+            copies = seen.copies if plan.criteria.mirrors else None
+            progress = Progress(seen.seconds, seen.canary, seen.stable, text, copies)
             state = advanced(plan, state, verdict, seen, self._now())
         elif state.phase is Phase.RUNNING:
             progress = None

@@ -40,6 +40,34 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class Copies:
+    """The copies of requests that say something about the canary.
+
+    `agreed` of them have an answer that agrees. `max_difference`: the largest absolute difference
+    of two numbers at the same place of tensors.
+    """
+
+    copies: int = 0
+    agreed: int = 0
+    max_difference: float = 0.0
+
+    @property
+    def agreement(self) -> float | None:
+        """The share of copies whose answer agrees; None without copies."""
+        return self.agreed / self.copies if self.copies else None
+
+    @classmethod
+    def sum(cls, copies: Iterable[Self]) -> Self:
+        """The copies of several control planes."""
+        total, agreed, difference = 0, 0, 0.0
+        for each in copies:
+            total += each.copies
+            agreed += each.agreed
+            difference = max(difference, each.max_difference)
+        return cls(total, agreed, difference)
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """What one control plane has seen of a step. `seconds`: for how long its counts are complete.
 
@@ -54,6 +82,7 @@ class Part:
     stable: Counts = Counts()
     is_open: bool = False
     """Whether a worker has opened the breaker of the canary."""
+    copies: Copies = Copies()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +94,7 @@ class Seen:
     canary: Figures
     stable: Figures
     is_open: bool = False
+    copies: Copies = Copies()
 
 
 def combined(parts: Iterable[Part]) -> Seen:
@@ -81,4 +111,5 @@ def combined(parts: Iterable[Part]) -> Seen:
         canary=Counts.sum(part.canary for part in known).figures,
         stable=Counts.sum(part.stable for part in known).figures,
         is_open=any(part.is_open for part in known),
+        copies=Copies.sum(part.copies for part in known),
     )

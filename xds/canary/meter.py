@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from sluice.contract.names import cluster_name
-from xds.canary.figures import Counts, Part
+from xds.canary.figures import Copies, Counts, Part
 from xds.envoys.observations import (
+    FINE,
     MAX_WINDOW,
     BreakerState,
     Observations,
@@ -17,8 +18,19 @@ from xds.envoys.observations import (
 _TOLERANCE: Final = 0.001
 """Seconds by which two ways to compute a time may differ."""
 
-_Totals = Mapping[str, tuple[int, int]]
-"""Requests and errors since the start of the control plane, by cluster."""
+
+@dataclass(frozen=True, slots=True)
+class _Total:
+    """Counts of one version since the start of the control plane."""
+
+    requests: int = 0
+    errors: int = 0
+    copies: int = 0
+    agreed: int = 0
+
+
+_Totals = Mapping[str, _Total]
+"""By cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +53,7 @@ class Meter:
         self._observations = observations
         self._model, self._versions = model, (canary, stable)
         self._start: _Start | None = None
+        self._difference = 0.0
 
     def read(self, now: float) -> Part:
         """What was seen until now."""
@@ -52,6 +65,7 @@ class Meter:
         )
         if start is None or start.source != canary.source or _has_gap(canary, seconds):
             start = self._start = _Start(now, canary.source, self._totals(canary.source))
+            self._difference = 0.0
             return Part(0.0, canary.source, _missing(canary))
         totals = self._totals(canary.source)
         counts = [
@@ -60,7 +74,9 @@ class Meter:
         ]
         breaker = self._observations.breaker(self._model, self._versions[0], now)
         is_open = breaker is not None and breaker.state is BreakerState.OPEN
-        return Part(seconds, canary.source, _missing(canary), counts[0], counts[1], is_open)
+        copies = self._copies(start, totals[self._clusters[0]], now)
+        gap = _missing(canary)
+        return Part(seconds, canary.source, gap, counts[0], counts[1], is_open, copies)
 
     @property
     def _clusters(self) -> tuple[str, ...]:
@@ -70,9 +86,23 @@ class Meter:
         known = {} if source is None else self._observations.totals[source]
         found = {name: known.get(name) for name in self._clusters}
         return {
-            name: (0, 0) if each is None else (each.requests, each.errors)
+            name: _Total()
+            if each is None
+            else _Total(each.requests, each.errors, each.comparison.copies, each.comparison.agreed)
             for name, each in found.items()
         }
+
+    def _copies(self, start: _Start, total: _Total, now: float) -> Copies:
+        """The copies since the start. Their largest difference is kept, also when it is old.
+
+        The window has the bucket in which the start is too: no difference is missed.
+        """
+        seconds = now - start.at + FINE
+        window = self._observations.window(self._model, self._versions[0], seconds, now)
+        self._difference = max(self._difference, window.comparison.max_difference)
+        before = start.totals[self._clusters[0]]
+        copies = max(0, total.copies - before.copies)
+        return Copies(copies, max(0, total.agreed - before.agreed), self._difference)
 
 
 def _has_gap(window: Window, seconds: float) -> bool:
@@ -87,7 +117,7 @@ def _missing(window: Window) -> str:
     return f"reports are missing{silent}"
 
 
-def _since(start: tuple[int, int], now: tuple[int, int], window: Window) -> Counts:
+def _since(start: _Total, now: _Total, window: Window) -> Counts:
     # Totals begin at 0 again if a version was removed and added meanwhile.
-    requests, errors = (max(0, end - begin) for begin, end in zip(start, now, strict=True))
+    requests, errors = max(0, now.requests - start.requests), max(0, now.errors - start.errors)
     return Counts(requests, errors, window.latencies.bins)

@@ -7,6 +7,7 @@ from typing import Final
 from pydantic import TypeAdapter, ValidationError
 
 from xds.canary.analysis import State
+from xds.canary.figures import Copies
 from xds.envoys.criteria import Figures
 from xds.sources.store.store import Record, RecordConflictError, Store
 
@@ -18,12 +19,16 @@ _ATTEMPTS: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What was seen of the present step. `text` says what it waits for, with the figures."""
+    """What was seen of the present step. `text` says what it waits for, with the figures.
+
+    `copies` is None if no criterion is about them.
+    """
 
     seconds: float
     canary: Figures
     stable: Figures
     text: str
+    copies: Copies | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -300,6 +300,7 @@ class Observations:
             total = totals.setdefault(cluster, _Total())
             total.requests += each.requests
             total.errors += each.errors
+            total.comparison.merge(each.comparison)
         self._forget(now)
 
     def window(
@@ -442,10 +443,11 @@ def _weight(view: BreakerView | None) -> tuple[int, int]:
 
 @dataclass(slots=True)
 class _Total:
-    """Requests and errors of a version since the start of the control plane."""
+    """The counts of a version since the start of the control plane."""
 
     requests: int = 0
     errors: int = 0
+    comparison: Comparison = field(default_factory=Comparison)
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from sluice.config.assertions.work import UndecidableError, Work
 from sluice.config.auth import JwtIssuer
 from sluice.config.errors import MAX_PROBLEMS, ConfigError, Place, unplaced
 from sluice.config.gateway import GatewayConfig
-from sluice.config.models import AllowRule
+from sluice.config.models import AllowRule, with_last_steps
 from sluice.contract.reasons import Reason
 
 MAX_COMMAND = 600
@@ -38,11 +38,15 @@ _WHY: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A request for which an assertion is not true, to a model."""
+    """A request for which an assertion is not true, to a model.
+
+    `in_step`: it is true now, but not in a step of the canaries.
+    """
 
     assertion: Assertion
     model: str
     found: Found
+    in_step: bool = False
 
     @property
     def command(self) -> str:
@@ -59,6 +63,12 @@ class Violation:
 
     def __str__(self) -> str:
         found, name = self.found, _bounded(self.assertion.name, MAX_NAME)
+        if self.in_step:
+            return (
+                f"{name!r} will not be true: in a step of the canaries of {self.model}, users "
+                f"beyond {self.assertion.max_canary_percent:g} % get {found.version}; lower the "
+                "percentages of the steps, or change the assertion"
+            )
         to = f"reaches {found.version} of {self.model}"
         what = to if found.version else f"to {self.model} is refused"
         return (
@@ -92,6 +102,12 @@ def violations(config: GatewayConfig, assertion: Assertion, work: Work) -> Itera
         found = Search(assertion, model, requests, credentials, work).found()
         if found is not None:
             yield Violation(assertion, name, found)
+        elif assertion.max_canary_percent is not None and any(c.steps for c in model.canaries):
+            # Only the sum of the percentages counts, so the last steps say the most.
+            last = with_last_steps(model)
+            found = Search(assertion, last, requests, credentials, work).found()
+            if found is not None:
+                yield Violation(assertion, name, found, in_step=True)
 
 
 def _errors(config: GatewayConfig) -> Iterator[tuple[int, str]]:

@@ -150,6 +150,14 @@ def test_the_share_of_users_of_all_canaries_is_bounded() -> None:
     assert "by percent" in error({"max_canary_percent": 5.49}, canaries=canaries)
 
 
+def test_the_share_of_users_of_all_canaries_is_bounded_in_each_step() -> None:
+    steps = [{"percent": percent, "duration": 60} for percent in (5, 25, 40)]
+    canaries = [{"version": "v2", "steps": steps}]
+    check_assertions(config({"max_canary_percent": 40}, canaries=canaries))
+    text = error({"max_canary_percent": 30}, canaries=canaries)
+    assert "in a step of the canaries of m, users beyond 30 % get v2; lower the percentages" in text
+
+
 def test_a_condition_on_paths_methods_and_headers_limits_the_assertion() -> None:
     paths = {"paths": ["/classify"]}
     never = {"never": ["v2"], "request": {"paths": ["/classify"], "names_version": False}}

@@ -21,7 +21,7 @@ from xds.canary.analysis import (
     resumed,
     wanted,
 )
-from xds.canary.figures import Counts, Part, Seen, combined
+from xds.canary.figures import Copies, Counts, Part, Seen, combined
 from xds.envoys.criteria import Figures
 
 NONE = Figures(0, 0, None)
@@ -35,8 +35,18 @@ def plan(percent: float | None = None, **canary: object) -> Plan:
     if percent is not None:
         settings["percent"] = percent
     versions = {name: {"endpoints": [{"address": "127.0.0.1:9"}]} for name in ("v1", "v2")}
-    model = Model.model_validate({"stable": "v1", "versions": versions, "canaries": [settings]})
-    return Plan.of(model, model.canaries[0])
+    model = {"stable": "v1", "versions": versions, "canaries": [settings]}
+    checked = Model.model_validate({**model, "mirror": {"version": "v2"}})
+    return Plan.of(checked, checked.canaries[0])
+
+
+MIRRORED = {"min_agreement": 0.9, "max_difference": 0.5}
+
+
+def mirrored(percent: float) -> Plan:
+    """A plan that begins with copies only, in the step with this percentage."""
+    steps = [{"percent": each, "duration": 60} for each in (0, 25, 100)]
+    return plan(percent, steps=steps, criteria=MIRRORED)
 
 
 def seen(
@@ -95,6 +105,34 @@ def test_a_step_is_judged_by_what_was_seen(what: Seen, kind: Kind, reason: str) 
     verdict = judge(plan(5), started(), what)
     assert verdict.kind is kind
     assert verdict.reason.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("percent", "copies", "canary", "kind", "reason"),
+    [
+        (0, Copies(100, 90, 0.5), NONE, Kind.MET, "v2 0 requests, 0 % errors; v1 100 requests"),
+        (0, Copies(99, 0, 9), GOOD, Kind.WAIT, "waits: v2 has 99 of 100 copies"),
+        (0, Copies(100, 89), NONE, Kind.FAIL, "89 % of 100 copies agree, less than 90 %"),
+        (0, Copies(100, 100, 0.6), NONE, Kind.FAIL, "tensors of 100 copies differ by up to 0.6"),
+        (0, Copies(100, 100), BAD, Kind.FAIL, "50 % of 100 requests failed, more than 5 %"),
+        (25, Copies(100, 100), NONE, Kind.WAIT, "waits: v2 has 0 of 100 requests"),
+        (25, Copies(99, 99), GOOD, Kind.WAIT, "waits: v2 has 99 of 100 copies"),
+        (25, Copies(100, 89), GOOD, Kind.FAIL, "89 % of 100 copies agree"),
+        (100, Copies(), GOOD, Kind.MET, "v2 100 requests"),
+    ],
+)
+def test_a_step_is_judged_by_copies(
+    percent: float, copies: Copies, canary: Figures, kind: Kind, reason: str
+) -> None:
+    found = mirrored(percent)
+    verdict = judge(found, begin(found, "", "sluice", 0), seen(canary=canary, copies=copies))
+    assert (verdict.kind, verdict.reason[: len(reason)]) == (kind, reason)
+
+
+def test_a_step_with_copies_only_tells_their_figures() -> None:
+    found = mirrored(0)
+    verdict = judge(found, begin(found, "", "sluice", 0), seen(copies=Copies(200, 199, 0.25)))
+    assert "; 200 copies, 99.5 % agree, largest difference 0.25; in 1m" in verdict.reason
 
 
 def test_comparisons_use_the_last_step_in_which_the_stable_version_had_requests() -> None:
@@ -201,5 +239,9 @@ def test_the_control_planes_of_a_gateway_are_judged_together() -> None:
     both = combined([one, replace(one, seconds=30), Part(0, None, "")])
     assert (both.seconds, both.gap) == (30, "")
     assert (both.canary.requests, both.canary.errors) == (120, 12)
+    copied = [
+        replace(one, copies=Copies(*each)) for each in ((50, 49, 0.1), (0, 0, 0.0), (50, 40, 0.7))
+    ]
+    assert combined(copied).copies == Copies(100, 89, 0.7)
     assert combined([one, replace(one, gap="late")]).gap == "late"
     assert combined([Part(0, None, "")]).gap == "no Envoy or worker reports traffic"
