@@ -10,6 +10,7 @@ out again.
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -49,7 +50,7 @@ class RolloutResult:
 
 
 TICK: Final = 5.0
-"""Seconds between two judgements of a trial."""
+"""Seconds from one judgement of a trial to the next. A rollout meanwhile may delay it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +68,23 @@ class _Task:
 
 @dataclass(slots=True)
 class _Watch:
-    """A config in force that is judged, the config before it, and the seconds that are left."""
+    """A config in force that is judged, and the config before it.
+
+    `due` is the time of the next judgement, `until` that of the last one.
+    """
 
     judged: CompiledConfig
     before: CompiledConfig
     trial: Trial
-    left: float
+    due: float
+    until: float
 
 
 class Rollout:
     """Rolls out one config at a time. `ack_timeout` is the maximum wait of a step, in seconds.
 
-    `events` gets the steps, and how each rollout ends.
+    `clock` returns seconds, as `sleep` counts them. `events` gets the steps, and how each rollout
+    ends.
     """
 
     def __init__(
@@ -87,15 +93,17 @@ class Rollout:
         ack_timeout: float,
         sleep: Sleep = asyncio.sleep,
         events: Events | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._nodes = nodes
         self._events = events or Events(nodes.now)
         self._ack_timeout = ack_timeout
         self._sleep = sleep
+        self._clock = clock
         self.ended = asyncio.Event()
         """Is set when a config is in force or has been rejected. The reader clears it."""
         self._next: _Task | None = None
-        self._running: CompiledConfig | None = None
+        self._running: _Task | None = None
         self._watch: _Watch | None = None
         self._submitted = asyncio.Event()
         self._step: str | None = None
@@ -110,8 +118,8 @@ class Rollout:
     @property
     def latest(self) -> CompiledConfig | None:
         """The config that is queued or being rolled out; if there is none, the one in force."""
-        queued = None if self._next is None else self._next.target
-        return queued or self._running or self._in_force
+        task = self._next or self._running
+        return self._in_force if task is None else task.target
 
     @property
     def version(self) -> str | None:
@@ -146,37 +154,49 @@ class Rollout:
         `renewal`: the config in force with other key sets. The result stays that of the latest
         config.
         """
-        self._next = _Task(compiled, renewal, plan)
+        running = self._running
+        again = running is not None and _is_same_revision(compiled, running.target)
+        # The config that undoes another is renewed: its rollout ends as that of the first one.
+        self._next = _Task(compiled, renewal, plan, running.undoes if running and again else None)
         self._submitted.set()
 
     async def run(self) -> None:
         """Roll out submitted configs until the task is cancelled."""
         while True:
             task = await self._next_task()
-            self._running = task.target
+            self._running = task
             await self._roll_out(task)
             self._step = self._running = None
 
     async def _next_task(self) -> _Task:
         """Wait for the next config, or until the watched one fails."""
-        while self._next is None:
-            watch = self._watch
-            if watch is None:
-                await self._submitted.wait()
-                continue
-            await first(self._sleep(TICK), self._submitted.wait())
-            if self._next is None and (undo := self._judge(watch)) is not None:
-                return undo
+        while (undo := self._judge()) is None and self._next is None:
+            await self._until_submitted_or_due()
+        if self._next is None:
+            assert undo is not None
+            return undo
         self._submitted.clear()
         task, self._next = self._next, None
-        return task
+        # A renewal of the watched config would put it in force again.
+        return undo or task
 
-    def _judge(self, watch: _Watch) -> _Task | None:
-        """The config before the watched one, if that is worse."""
-        watch.left -= TICK
+    async def _until_submitted_or_due(self) -> None:
+        """Wait for a config, or until the watched one is to be judged."""
+        if self._watch is None:
+            await self._submitted.wait()
+        else:
+            wait = max(0.0, self._watch.due - self._clock())
+            await first(self._sleep(wait), self._submitted.wait())
+
+    def _judge(self) -> _Task | None:
+        """Judge the watched config if it is time. Returns the config before it, if it is worse."""
+        watch, now = self._watch, self._clock()
+        if watch is None or now < watch.due or not self._is_kept(watch, self._next):
+            return None
+        watch.due = now + TICK
         worse = watch.trial.failure()
         if worse is None:
-            if watch.left <= 0:
+            if now >= watch.until:
                 self._watch = None
                 log.info("version %s has met the criteria", self.version)
             return None
@@ -187,6 +207,11 @@ class Rollout:
         # Keys may have been revoked meanwhile.
         common = with_common_keys(before.snapshot, present)
         return _Task(replace(before, snapshot=common), undoes=undoes)
+
+    @staticmethod
+    def _is_kept(watch: _Watch, task: _Task | None) -> bool:
+        """Whether the watched config stays. Other key sets or files of it are no change."""
+        return task is None or task.renewal or _is_same_revision(task.target, watch.judged)
 
     async def _roll_out(self, task: _Task) -> None:
         target, unresponsive = task.target, set[str]()
@@ -215,14 +240,16 @@ class Rollout:
                 return
 
     def _begin_watch(self, task: _Task, before: CompiledConfig | None) -> None:
-        """Watch what is in force now. Other key sets or files of a watched config are no change."""
-        revision = None if self._watch is None else self._watch.judged.revision
-        if task.renewal or (revision is not None and revision == task.target.revision):
+        """Watch what is in force now."""
+        if task.renewal or (self._watch is not None and self._is_kept(self._watch, task)):
             return
         self._watch, plan = None, task.plan
         if plan.trial is not None and before is not None:
             plan.trial.start()
-            self._watch = _Watch(task.target, before, plan.trial, plan.watch)
+            now = self._clock()
+            self._watch = _Watch(
+                task.target, before, plan.trial, due=now + TICK, until=now + plan.watch
+            )
 
     async def _wait_for_acceptance(self, types: tuple[ResourceType, ...]) -> list[str]:
         """Wait until all nodes have accepted these types, until a NACK, or until a newer config.
@@ -308,6 +335,10 @@ class Rollout:
             result.failure,
             self.version or "none",
         )
+
+
+def _is_same_revision(one: CompiledConfig, other: CompiledConfig) -> bool:
+    return one.revision is not None and one.revision == other.revision
 
 
 async def first(*awaitables: Awaitable[object]) -> None:

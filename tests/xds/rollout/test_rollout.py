@@ -16,19 +16,30 @@ from xds.rollout.rollout import Rollout
 
 @dataclass
 class Clock:
-    """Sleeps end when the test lets time pass."""
+    """Sleeps end when the test lets time pass. `sleepers`: when each ends, and its event."""
 
+    now: float = 0.0
     sleepers: list[tuple[float, asyncio.Event]] = field(default_factory=list)
 
     async def sleep(self, seconds: float) -> None:
         over = asyncio.Event()
-        self.sleepers.append((seconds, over))
-        await over.wait()
+        sleeper = self.now + seconds, over
+        self.sleepers.append(sleeper)
+        try:
+            await over.wait()
+        finally:
+            self.sleepers.remove(sleeper)
 
     def pass_time(self) -> None:
-        for _, over in self.sleepers:
-            over.set()
-        self.sleepers.clear()
+        """Let every sleep end."""
+        self.advance(max((until for until, _ in self.sleepers), default=self.now) - self.now)
+
+    def advance(self, seconds: float) -> None:
+        """Let these seconds pass."""
+        self.now += seconds
+        for until, over in self.sleepers:
+            if until <= self.now:
+                over.set()
 
 
 @dataclass
@@ -64,7 +75,7 @@ class Fleet:
 @asynccontextmanager
 async def start_fleet(ack_timeout: float = 60.0) -> AsyncIterator[Fleet]:
     nodes, clock = Nodes(lambda: 0.0), Clock()
-    rollout = Rollout(nodes, ack_timeout, clock.sleep)
+    rollout = Rollout(nodes, ack_timeout, clock.sleep, clock=lambda: clock.now)
     running = asyncio.create_task(rollout.run())
     try:
         yield Fleet(nodes, rollout, clock)

@@ -1,8 +1,10 @@
 """Configs that are judged after their rollout, with trials and a clock that the test controls."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from sluice.config import GatewayConfig
+from sluice.config import GatewayConfig, policy_document
+from sluice.config.checked import LoadedConfig
 from tests.xds.rollout.nodes_in_memory import callout, envoy
 from tests.xds.rollout.test_rollout import Fleet, run, snapshot, start_fleet
 from xds.protocol import resource_types
@@ -122,6 +124,73 @@ def test_new_key_sets_do_not_end_the_judgement() -> None:
             trial.reason = "worse"
             await pass_time(fleet)
             assert fleet.rollout.version == "a"
+
+    run(test)
+
+
+def test_renewals_that_follow_each_other_closely_do_not_delay_the_judgement() -> None:
+    async def test() -> None:
+        async with start_fleet() as fleet:
+            await fleet.roll_out(snapshot("a"))
+            trial = Verdict()
+            submit(fleet, snapshot("b"), trial, watch=4 * TICK)
+            await fleet.until_idle()
+            for number in range(10):
+                fleet.submit(snapshot("b", version=f"b{number}"), renewal=True)
+                await fleet.until_idle()
+                fleet.clock.advance(TICK / 2)
+                await fleet.until_idle()
+            assert trial.judgements == 4
+            assert fleet.rollout.watched is None
+            assert fleet.clock.sleepers == []
+
+    run(test)
+
+
+def test_a_renewal_that_waits_does_not_bring_a_worse_config_back() -> None:
+    async def test() -> None:
+        async with start_fleet() as fleet:
+            await fleet.roll_out(snapshot("a"))
+            trial = Verdict()
+            submit(fleet, snapshot("b"), trial)
+            await fleet.until_idle()
+            trial.reason = "worse"
+            fleet.clock.advance(TICK)
+            fleet.submit(snapshot("b", version="renewed"), renewal=True)
+            await fleet.until_idle()
+            assert fleet.rollout.version == "a"
+            await pass_time(fleet)
+            assert (fleet.rollout.version, fleet.rollout.step) == ("a", None)
+
+    run(test)
+
+
+def test_a_renewal_during_a_rollback_keeps_its_reason() -> None:
+    async def test() -> None:
+        async with start_fleet() as fleet:
+            worker = callout(fleet.nodes)
+            fleet.clients = [worker]
+            config = GatewayConfig()
+            policy = policy_document(config, Path())
+            loaded = LoadedConfig(config, policy, Path(), revision=1)
+            good = CompiledConfig(config, snapshot("a"), loaded=loaded)
+            fleet.rollout.submit(good)
+            await fleet.until_idle()
+            trial = Verdict("worse")
+            submit(fleet, snapshot("b"), trial)
+            await fleet.until_idle()
+            worker.automatic = False
+            await pass_time(fleet)
+            await pass_time(fleet)
+            assert fleet.rollout.step == "switch"
+            fleet.rollout.submit(replace(good, snapshot=snapshot("a", version="renewed")))
+            worker.automatic = True
+            worker.acknowledge(worker.waiting.pop())
+            await fleet.until_idle()
+            assert fleet.rollout.version == "renewed"
+            result = fleet.rollout.result
+            assert result is not None
+            assert result.failure == "worse"
 
     run(test)
 
