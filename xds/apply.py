@@ -22,6 +22,7 @@ from sluice.printable import printable
 from xds.resources.compiled import CompiledConfig
 from xds.sources.reading import Reading, read_config
 from xds.sources.store.store import ConflictError, Draft, Revision, Store
+from xds.sources.store.text import MAX_TEXT
 
 T = TypeVar("T")
 
@@ -273,7 +274,12 @@ class Applier:
     ) -> Reading:
         async with self._reader_free:
             return await asyncio.to_thread(
-                read_config, self._reader, lambda: text, name, self._directory, admit=admit
+                read_config,
+                self._reader,
+                lambda: _bounded(text, name),
+                name,
+                self._directory,
+                admit=admit,
             )
 
     async def _append(
@@ -284,6 +290,14 @@ class Applier:
         self._readings = _with_latest(self._readings, revision.number, candidate.reading)
         self._configs = _with_latest(self._configs, revision.number, candidate.loaded.config)
         return revision
+
+
+def _bounded(text: str, name: str) -> str:
+    """The text. Raises ConfigError if the store could not keep it: an edit may lengthen it."""
+    if len(text.encode()) > MAX_TEXT:
+        message = f"the config is larger than {MAX_TEXT >> 20} MiB: remove models, or shorten it"
+        raise ConfigError([Problem(name, 0, "", message)])
+    return text
 
 
 def revision_name(number: int) -> str:

@@ -14,13 +14,13 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from sluice.config.access import Access, AccessToken, read_token
 from sluice.config.files import UnusableFileError
 from sluice.config.identity import Identity
-from sluice.contract.problem import MEDIA_TYPE, problem_members
 from sluice.http.hosts import HostGuard, HttpEndpoint
+from sluice.http.problems import refusal
 
 
 class Role(StrEnum):
@@ -54,6 +54,8 @@ PEER_NAMES: Final = "sluice.peer_names"
 OWN_PAGES: Final = frozenset({"same-origin", "none"})
 """Values of `Sec-Fetch-Site` of requests of this server's own pages, and of a user who types the
 URL. `same-site` is not among them: every port of localhost is the same site."""
+
+_CHALLENGE: Final = {"www-authenticate": 'Bearer realm="sluice"'}
 
 
 class AccessGuard:
@@ -97,7 +99,7 @@ class AccessGuard:
 
         async def guarded(request: Request) -> Response:
             if _is_foreign_page(request):
-                return _refusal(403, "foreign_page", "web pages of other origins may not call this")
+                return refusal(403, "foreign_page", "web pages of other origins may not call this")
             return await authorized(request)
 
         return self._hosts.protect(guarded)
@@ -112,9 +114,9 @@ class AccessGuard:
             principal = self.authenticate(request)
             if principal is None:
                 detail = "send a token of control_plane.access as authorization: Bearer TOKEN"
-                return _refusal(401, "unauthenticated", detail)
+                return refusal(401, "unauthenticated", detail, _CHALLENGE)
             if not principal.role.includes(role):
-                return _refusal(403, "role_required", f"this needs the role {role}")
+                return refusal(403, "role_required", f"this needs the role {role}")
             request.state.principal = principal
             return await endpoint(request)
 
@@ -192,9 +194,3 @@ def _is_same_host(origin: str, host: str) -> bool:
         return urlsplit(origin).netloc.lower() == host.lower() != ""
     except ValueError:
         return False
-
-
-def _refusal(status: int, reason: str, detail: str) -> Response:
-    headers = {"www-authenticate": 'Bearer realm="sluice"'} if status == 401 else None
-    members = problem_members(status, reason, detail)
-    return JSONResponse(members, status, headers, media_type=MEDIA_TYPE)

@@ -179,7 +179,17 @@ def _cause(error: Exception) -> str:
 
 def http_error(response: Response) -> str:
     """Status and body of an error response, in one line. The body may say what to change."""
-    body = " ".join(response.body[:MAX_ERROR].decode(errors="replace").split())
+    text = _problem_detail(response.body) or response.body[:MAX_ERROR].decode(errors="replace")
+    body = " ".join(text[:MAX_ERROR].split())
     # The body and the reason may come from another server.
     shown = body if body and body.isprintable() else printable(response.reason, MAX_ERROR)
     return f"{response.status}: {shown}"
+
+
+def _problem_detail(body: bytes) -> str:
+    """The detail of a problem document (RFC 9457); empty if the body is none."""
+    try:
+        detail = json.loads(body)["detail"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return ""
+    return detail if isinstance(detail, str) else ""

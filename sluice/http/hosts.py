@@ -9,9 +9,10 @@ import re
 from collections.abc import Awaitable, Callable, Collection
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 
 from sluice.config.addresses import is_ip, is_localhost, split_host_port
+from sluice.http.problems import refusal
 
 HttpEndpoint = Callable[[Request], Awaitable[Response]]
 
@@ -27,9 +28,9 @@ class HostGuard:
 
     def __init__(self, address: str, allowed_hosts: Collection[str], config_key: str) -> None:
         self._names = frozenset((split_host_port(address)[0].lower(), *allowed_hosts))
-        self._message = (
+        self._detail = (
             "Unknown host. Use an IP address, localhost, or a host name that is listed in"
-            f" {config_key}.\n"
+            f" {config_key}."
         )
 
     def allows(self, host: str) -> bool:
@@ -51,7 +52,7 @@ class HostGuard:
         async def guarded(request: Request) -> Response:
             hosts = request.headers.getlist("host")
             if len(hosts) != 1 or not self.allows(hosts[0]):
-                return PlainTextResponse(self._message, 421)
+                return refusal(421, "unknown_host", self._detail)
             return await endpoint(request)
 
         return guarded

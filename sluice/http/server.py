@@ -90,7 +90,7 @@ def listen(address: str) -> socket.socket:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise OSError(error.errno, f"cannot listen on {address}: {reason}") from error
     # Connections inherit the option. asyncio sets it only for sockets with an explicit protocol.
-    # Without it, the body of a response waits for the ACK of its headers, up to 40 ms.
+    # Without it, the body of a response waits for the ACK of its headers.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 

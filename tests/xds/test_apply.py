@@ -112,6 +112,10 @@ async def test_an_invalid_candidate_is_refused_with_its_line(plane: Plane) -> No
     assert plane.compiled == 0
 
 
+async def test_a_candidate_that_the_store_could_not_keep_is_refused(plane: Plane) -> None:
+    assert "larger than 16 MiB" in await plane.error(MODELS + "#" * (16 << 20))
+
+
 async def test_a_change_that_cuts_off_clients_is_refused(plane: Plane) -> None:
     await plane.apply(MODELS)
     error = await plane.error("listener:\n  address: 127.0.0.1:1\n")

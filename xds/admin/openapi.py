@@ -153,7 +153,7 @@ def _errors(operation: Operation, refs: _Refs) -> Mapping[str, _Schema]:
     }
     if operation.role is not None:
         found["421"] = {
-            "description": "The Host header names another server.",
-            "content": {"text/plain": {"schema": {"type": "string"}}},
+            "description": "`unknown_host`",
+            "content": {MEDIA_TYPE: {"schema": schema}},
         }
     return found

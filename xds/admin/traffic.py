@@ -25,7 +25,7 @@ BREAKER_STATES: Final[Mapping[BreakerState, Literal["closed", "reduced", "open"]
 
 TRAFFIC_WINDOW: Final = 60.0
 MAX_TRAFFIC: Final = 100
-"""Versions in one status: a window takes about 0.1 ms."""
+"""Versions in one status: each takes a window of the observations, which is a sum of buckets."""
 
 
 class ComparisonStatus(BaseModel):

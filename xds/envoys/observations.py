@@ -45,7 +45,7 @@ MAX_WINDOW: Final = FINE * COARSE_FACTOR * COARSE_BUCKETS
 """Seconds of the longest window."""
 
 MAX_SERIES: Final = 10_000
-"""Versions with counts, of one source: with full windows, they take about 200 MiB."""
+"""Versions with counts, of one source, to bound their memory: each has buckets of its own."""
 
 MAX_REPORTED: Final = 100_000
 """Versions in one report: 10,000 models with ten versions each."""

@@ -184,7 +184,8 @@ class Nodes:
         """Remove a node. A rollout no longer waits for it."""
         self._nodes.discard(node)
         self._behind.discard(node)
-        self._events.emit("node", node=node.id, agent=node.agent, connected=False)
+        if node.variant is not None:
+            self._events.emit("node", node=node.id, agent=node.agent, connected=False)
         self.progress.set()
 
     def on_request(

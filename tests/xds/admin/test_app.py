@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sluice.contract.problem import MEDIA_TYPE
 from tests.xds.admin.plane import Plane, config_file, plane
 from xds.sources.store.sqlite import SqliteStore
 from xds.start import StartOptions
@@ -29,7 +30,9 @@ def test_a_request_for_another_host_is_refused(api: Plane, path: str) -> None:
     for host in ("rebound.example", "rebound.example:8081", "a.gateway.internal", ""):
         response = api.get(path, host=host)
         assert response.status_code == 421
-        assert "control_plane.allowed_hosts" in response.text
+        assert response.headers["content-type"] == MEDIA_TYPE
+        assert response.json()["reason"] == "unknown_host"
+        assert "control_plane.allowed_hosts" in response.json()["detail"]
     for host in ("localhost:8081", "127.0.0.1", "control.internal:8081", "GATEWAY.internal"):
         assert api.client.head(path, headers={"host": host}).status_code != 421
 

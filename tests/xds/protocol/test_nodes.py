@@ -7,6 +7,7 @@ import pytest
 
 from protos.base_pb2 import Node as NodeMessage
 from tests.xds.sotw_node import SotwNode
+from xds.events import Events
 from xds.protocol import resource_types
 from xds.protocol.nodes import MAX_NODE_TEXT, MAX_STREAMS, Nodes
 from xds.protocol.resource_types import ResourceType
@@ -36,6 +37,17 @@ def test_more_streams_than_the_limit_are_an_error() -> None:
         nodes.connect(SotwStream())
     with pytest.raises(OverLimitError):
         nodes.connect(SotwStream())
+
+
+def test_only_a_node_that_has_said_who_it_is_leaves_an_event_when_it_goes() -> None:
+    events = Events()
+    nodes = Nodes(lambda: 0.0, events)
+    nodes.disconnect(nodes.connect(SotwStream()))
+    assert events.last == 0
+    node = nodes.connect(SotwStream())
+    nodes.identify(node, NodeMessage(id="a"))
+    nodes.disconnect(node)
+    assert events.last == 2
 
 
 def test_the_texts_of_a_node_are_printable_and_bounded() -> None:

@@ -38,6 +38,7 @@ from xds.sources.store.store import (
     StoreUnavailableError,
     check_record,
 )
+from xds.sources.store.text import compressed, decompressed
 
 TIMEOUT: Final = 3.0
 """Seconds of an exchange with Redis."""
@@ -111,7 +112,7 @@ class RedisStore:
     async def append(self, draft: Draft, *, expected: int | None) -> Revision:
         now = self._now()
         info = {k: v for k, v in asdict(draft).items() if k != "text"} | {"at": now}
-        text = await asyncio.to_thread(zlib.compress, draft.text.encode())
+        text = await asyncio.to_thread(compressed, draft.text)
         async with self._exchange():
             keys = [self._infos, self._texts, self._id, self._token]
             known = self._history or b""
@@ -213,7 +214,7 @@ class RedisStore:
             info, text = cast("list[bytes | None]", await pipeline.execute())
         if info is None or text is None:
             return None
-        content = (await asyncio.to_thread(zlib.decompress, text)).decode()
+        content = await asyncio.to_thread(decompressed, text)
         return Revision(number=number, text=content, **json.loads(info))
 
     async def _info(self, number: int) -> RevisionInfo | None:
@@ -246,7 +247,11 @@ class RedisStore:
         except StoreUnavailableError as error:
             self._availability.failed(str(error))
             raise
-        except (RedisError, OSError, ValueError, TypeError, zlib.error) as error:
+        except zlib.error as error:
+            message = f"the store {self.name} is damaged: {error}"
+            self._availability.failed(message)
+            raise StoreUnavailableError(message) from error
+        except (RedisError, OSError, ValueError, TypeError) as error:
             # The text of the error may name the user.
             message = f"the store {self.name} does not respond ({type(error).__name__})"
             self._availability.failed(message)

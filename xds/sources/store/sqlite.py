@@ -30,6 +30,7 @@ from xds.sources.store.store import (
     StoreUnavailableError,
     check_record,
 )
+from xds.sources.store.text import compressed, decompressed
 
 log = logging.getLogger(__name__)
 
@@ -102,10 +103,10 @@ class SqliteStore:
 
     async def append(self, draft: Draft, *, expected: int | None) -> Revision:
         await asyncio.to_thread(self._check_file)
-        compressed = await asyncio.to_thread(zlib.compress, draft.text.encode())
+        content = await asyncio.to_thread(compressed, draft.text)
         keep = MAX_IN_MEMORY if self._path is None else None
         revision = await self._run(
-            lambda db: _append(db, draft, compressed, expected, self._now(), keep)
+            lambda db: _append(db, draft, content, expected, self._now(), keep)
         )
         self._notifications.notify()
         return revision
@@ -263,7 +264,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 def _append(
     connection: sqlite3.Connection,
     draft: Draft,
-    compressed: bytes,
+    content: bytes,
     expected: int | None,
     now: float,
     keep: int | None,
@@ -276,7 +277,7 @@ def _append(
         if expected is not None and expected != number:
             raise ConflictError(head)
         row = (number + 1, draft.version, draft.author, now, draft.reason, draft.origin)
-        connection.execute("INSERT INTO revisions VALUES (?, ?, ?, ?, ?, ?, ?)", (*row, compressed))
+        connection.execute("INSERT INTO revisions VALUES (?, ?, ?, ?, ?, ?, ?)", (*row, content))
         if keep is not None:
             connection.execute("DELETE FROM revisions WHERE number <= ?", (number + 1 - keep,))
     return Revision(*row, draft.text)
@@ -286,7 +287,7 @@ def _revision(connection: sqlite3.Connection, clause: str, *values: int) -> Revi
     row: _RevisionRow | None = connection.execute(f"{_REVISION} {clause}", values).fetchone()
     if row is None:
         return None
-    return Revision(*row[:6], zlib.decompress(row[6]).decode())
+    return Revision(*row[:6], decompressed(row[6]))
 
 
 def _history(connection: sqlite3.Connection, before: int | None, limit: int) -> list[RevisionInfo]:

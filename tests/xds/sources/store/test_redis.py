@@ -1,6 +1,7 @@
 """Control planes share a history in Redis, and notice when Redis is gone or has lost it."""
 
 import asyncio
+import zlib
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,19 @@ async def test_without_redis_reads_and_writes_are_refused_with_a_remedy_and_noth
     await one.close()
     await two.close()
     server.kill()
+
+
+async def test_a_text_in_redis_is_read_only_up_to_the_size_of_a_config(
+    redis_server: RedisServer,
+) -> None:
+    store = RedisStore(redis_server.url, environment={})
+    revision = await store.append(draft("#" * (16 << 20)), expected=0)
+    assert await store.head() == revision
+    with Redis(port=redis_server.port) as client:
+        client.hset("{sluice:config}:texts", "1", zlib.compress(b"#" * ((16 << 20) + 1)))
+    with pytest.raises(StoreUnavailableError, match=r"is damaged: .* more than 16 MiB"):
+        await store.head()
+    await store.close()
 
 
 async def test_a_redis_that_has_lost_the_history_is_not_written(tmp_path: Path) -> None:

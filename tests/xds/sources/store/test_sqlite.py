@@ -5,6 +5,7 @@ import os
 import resource
 import secrets
 import sqlite3
+import zlib
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,19 @@ async def test_a_damaged_revision_is_logged_and_ends_no_reader(
     assert "no config changes" in caplog.text
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
+    await store.close()
+
+
+async def test_a_text_in_the_store_is_read_only_up_to_the_size_of_a_config(path: Path) -> None:
+    store = SqliteStore(path)
+    for size, damage in (((16 << 20) + 1, "more than 16 MiB"), (0, "incomplete")):
+        text = zlib.compress(b"#" * size) if size else zlib.compress(b"{}")[:-2]
+        number = 1 if size else 2
+        with sqlite3.connect(path) as other:
+            insert = f"INSERT INTO revisions VALUES ({number}, 'v', 'ann', 0, '', 'api', ?)"
+            other.execute(insert, (text,))
+        with pytest.raises(StoreUnavailableError, match=rf"is damaged.*{damage}"):
+            await store.head()
     await store.close()
 
 
