@@ -1,17 +1,28 @@
 """Reads the requests and writes the responses of a stream, in the messages of its variant."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeAlias
 
 from protos.discovery_pb2 import DeltaDiscoveryRequest, DiscoveryRequest
 from xds.protocol.delta import DeltaRequest, DeltaStream
 from xds.protocol.encoding import ResponseEncoder
 from xds.protocol.resource_types import ResourceType
-from xds.protocol.snapshot import Snapshot
+from xds.protocol.snapshot import Resource, Snapshot
 from xds.protocol.sotw import SotwRequest, SotwStream
 from xds.protocol.stream import Acknowledgement, Stream
 
 Request: TypeAlias = DiscoveryRequest | DeltaDiscoveryRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A response to send. `size`: about its bytes. `encode` serializes it."""
+
+    type: ResourceType
+    size: int
+    encode: Callable[[], bytes]
 
 
 class Exchange(Protocol):
@@ -26,8 +37,8 @@ class Exchange(Protocol):
     ) -> Acknowledgement:
         """Process a request. Raises OverLimitError if it exceeds a limit."""
 
-    def responses(self, snapshot: Snapshot, clock: float) -> Iterator[tuple[ResourceType, bytes]]:
-        """The responses that are due, serialized. Taking a response records it as sent."""
+    def responses(self, snapshot: Snapshot, clock: float) -> Iterator[Outgoing]:
+        """The responses that are due. Taking a response records it as sent."""
 
 
 class SotwExchange:
@@ -51,10 +62,11 @@ class SotwExchange:
         )
         return self.stream.on_request(request, now)
 
-    def responses(self, snapshot: Snapshot, clock: float) -> Iterator[tuple[ResourceType, bytes]]:
+    def responses(self, snapshot: Snapshot, clock: float) -> Iterator[Outgoing]:
         """See Exchange."""
         for response in self.stream.responses(snapshot, clock):
-            yield response.type, self._encoder.encode(response)
+            size = sum(map(_size, response.resources.values()))
+            yield Outgoing(response.type, size, partial(self._encoder.encode, response))
 
 
 class DeltaExchange:
@@ -79,11 +91,16 @@ class DeltaExchange:
         )
         return self.stream.on_request(request, now)
 
-    def responses(self, snapshot: Snapshot, clock: float) -> Iterator[tuple[ResourceType, bytes]]:
+    def responses(self, snapshot: Snapshot, clock: float) -> Iterator[Outgoing]:
         """See Exchange."""
         for response in self.stream.responses(snapshot, clock):
-            yield response.type, self._encoder.encode_delta(response)
+            size = sum(map(_size, response.changes.resources.values()))
+            yield Outgoing(response.type, size, partial(self._encoder.encode_delta, response))
 
 
 def _error(message: Request) -> str | None:
     return message.error_detail.message if message.HasField("error_detail") else None
+
+
+def _size(resource: Resource) -> int:
+    return sum(map(len, resource.parts))

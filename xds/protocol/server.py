@@ -16,12 +16,14 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from xds.protocol.authorization import Authorization
+from xds.protocol.connections import client_address, close_connection
 from xds.protocol.encoding import ResponseEncoder
 from xds.protocol.exchange import Exchange, Request
 from xds.protocol.nodes import Node, Nodes
 from xds.protocol.reflection import add_health_and_reflection, report_serving
 from xds.protocol.request_log import RequestLog
 from xds.protocol.resource_types import BY_URL, ResourceType
+from xds.protocol.sending import SEND_TIMEOUT, Sending
 from xds.protocol.services import SERVICES, DiscoveryService, Variant
 from xds.protocol.stream import Acknowledgement
 from xds.protocol.subscription import OverLimitError
@@ -61,6 +63,9 @@ class Context(Protocol):
     async def write(self, message: bytes) -> None:
         """Send a serialized response."""
 
+    def peer(self) -> str:
+        """The address of the client, with the port."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Method:
@@ -94,7 +99,9 @@ class XdsServer:
     All have one address.
 
     `credentials`: TLS; None for a server without it. `authorization` checks every call; without it,
-    everyone may make every call. Raises OSError if the address is in use.
+    everyone may make every call. `sending` bounds the memory of responses. A client that does not
+    take a response within `send_timeout` seconds loses its connection. Raises OSError if the
+    address is in use.
     """
 
     def __init__(
@@ -104,8 +111,12 @@ class XdsServer:
         services: Sequence[Service] = (),
         credentials: grpc.ServerCredentials | None = None,
         authorization: Authorization | None = None,
+        *,
+        sending: Sending | None = None,
+        send_timeout: float = SEND_TIMEOUT,
     ) -> None:
         self._nodes = nodes
+        self._sending, self._send_timeout = sending or Sending(), send_timeout
         self._services = services
         self._encoder = ResponseEncoder()
         self._stopping = asyncio.Event()
@@ -119,9 +130,9 @@ class XdsServer:
         self._health = add_health_and_reflection(self._server)
         try:
             if credentials is None:
-                self._server.add_insecure_port(address)
+                self._port = self._server.add_insecure_port(address)
             else:
-                self._server.add_secure_port(address, credentials)
+                self._port = self._server.add_secure_port(address, credentials)
         except RuntimeError as error:
             raise OSError(f"cannot listen for xDS on {address}") from error
 
@@ -217,14 +228,31 @@ class XdsServer:
                 request_log.rejected(resource_type)
 
     async def _write(self, node: Node, exchange: Exchange, context: Context) -> None:
-        clock = asyncio.get_running_loop().time
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(exchange.stream.renew_at):
                     await node.wake.wait()
             node.wake.clear()
-            snapshot = self._nodes.snapshot_of(node)
-            for resource_type, message in exchange.responses(snapshot, clock()):
-                self._nodes.on_response(resource_type, len(message))
-                await context.write(message)
+            await self._respond(node, exchange, context)
             self._nodes.on_responses(node)
+
+    async def _respond(self, node: Node, exchange: Exchange, context: Context) -> None:
+        """Send the responses that are due. No variable keeps one of them after it was sent."""
+        clock, address = asyncio.get_running_loop().time, client_address(context.peer())
+        for response in exchange.responses(self._nodes.snapshot_of(node), clock()):
+            async with self._sending.room(address, response.size):
+                message = response.encode()
+                self._nodes.on_response(response.type, len(message))
+                await self._send(context, message)
+
+    async def _send(self, context: Context, message: bytes) -> None:
+        """Raises OverLimitError if the client does not take the response."""
+        try:
+            async with asyncio.timeout(self._send_timeout):
+                await context.write(message)
+        except TimeoutError:
+            # Without its connection, gRPC drops the response.
+            close_connection(context.peer(), self._port)
+            raise OverLimitError(
+                f"it has not taken a response within {self._send_timeout:g} s"
+            ) from None

@@ -96,7 +96,7 @@ class MemoryLink(Link):
     def pump(self) -> list[bytes]:
         """The responses that are due."""
         snapshot = self._nodes.snapshot_of(self._node)
-        due = [message for _, message in self._exchange.responses(snapshot, self.clock)]
+        due = [each.encode() for each in self._exchange.responses(snapshot, self.clock)]
         for message in due:
             self._nodes.on_response(self._type, len(message))
         self._nodes.on_responses(self._node)
