@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, Protocol, TypeAlias, TypeVar
 
 from sluice.config import ConfigError, GatewayConfig, Problem
 from sluice.config.changes import Change, config_changes
@@ -29,7 +29,13 @@ T = TypeVar("T")
 Check: TypeAlias = Callable[[LoadedConfig, CompiledConfig], None]
 """A further check of a candidate, in a thread. Raises ConfigError."""
 
-Compile: TypeAlias = Callable[[LoadedConfig], Awaitable[CompiledConfig]]
+
+class Compile(Protocol):
+    """Compiles a config. `ask`: whether sources are asked for endpoints that are not known yet."""
+
+    def __call__(self, loaded: LoadedConfig, *, ask: bool) -> Awaitable[CompiledConfig]:
+        """Raises ConfigError."""
+
 
 CANDIDATE: Final = "config"
 """The name of a candidate in errors, where a config file has its path."""
@@ -138,11 +144,13 @@ class Applier:
         allow_disruption: bool = False,
         name: str = CANDIDATE,
         by_api: bool = False,
+        ask: bool = True,
     ) -> Candidate:
         """Check a config, with further `checks`. Raises ConfigError.
 
         `base` is the revision that the candidate is compared with; None: the head. `name` is that
-        of the config in errors. `by_api`: a caller of the API has written it.
+        of the config in errors. `by_api`: a caller of the API has written it. `ask`: whether
+        sources of endpoints are asked, which uses the rights of the control plane.
         """
         admit = None
         if by_api:
@@ -150,7 +158,7 @@ class Applier:
             admit = partial(self._check_outside, in_force)
         reading = await self._read(text, name, admit)
         return await self.check_reading(
-            reading, base=base, checks=checks, allow_disruption=allow_disruption
+            reading, base=base, checks=checks, allow_disruption=allow_disruption, ask=ask
         )
 
     async def check_reading(
@@ -160,12 +168,13 @@ class Applier:
         base: Revision | None = None,
         checks: Sequence[Check] = (),
         allow_disruption: bool = False,
+        ask: bool = True,
     ) -> Candidate:
         """As `check`, for a config that was read already."""
         loaded, running = reading.loaded, self._running()
         if running is not None and not allow_disruption:
             await asyncio.to_thread(check_change, running, loaded.config, loaded.place)
-        compiled = await self._compile(loaded)
+        compiled = await self._compile(loaded, ask=ask)
         for check in (*self._checks, *checks):
             await asyncio.to_thread(check, loaded, compiled)
         base = base or await self.store.head()

@@ -101,13 +101,16 @@ class Follower:
         self._latest = _Compilation(compiled, key_sets)
         return compiled
 
-    async def compiled(self, loaded: LoadedConfig) -> CompiledConfig:
-        """As `compile`, in a thread, with the present endpoints. Only one compilation runs."""
-        async with self._compiling:
-            return await self._compiled(loaded)
+    async def compiled(self, loaded: LoadedConfig, *, ask: bool = True) -> CompiledConfig:
+        """As `compile`, in a thread, with the present endpoints. Only one compilation runs.
 
-    async def _compiled(self, loaded: LoadedConfig) -> CompiledConfig:
-        found = await self._endpoints.find(loaded.config)
+        `ask`: whether sources are asked for endpoints that are not known yet.
+        """
+        async with self._compiling:
+            return await self._compiled(loaded, ask=ask)
+
+    async def _compiled(self, loaded: LoadedConfig, *, ask: bool = True) -> CompiledConfig:
+        found = await self._endpoints.find(loaded.config, ask=ask)
         return await asyncio.to_thread(self.compile, loaded, endpoints_of(found))
 
     async def _follow_endpoints(self, compiled: CompiledConfig) -> None:

@@ -40,7 +40,7 @@ class Plane:
             self.store, directory, self._compile, lambda: self.running, file=file
         )
 
-    async def _compile(self, loaded: LoadedConfig) -> CompiledConfig:
+    async def _compile(self, loaded: LoadedConfig, *, ask: bool) -> CompiledConfig:
         self.compiled += 1
         return compile_config(loaded, loaded.config)
 

@@ -9,8 +9,8 @@ from xds.admin.access import Role
 from xds.admin.bodies import config_text, patch, patch_data, text_with_secrets, whole
 from xds.admin.changes import ChangeResult, Difference, Validation
 from xds.admin.configs import (
-    CANDIDATE_ERRORS,
     CHANGE_ERRORS,
+    CHECK_ERRORS,
     IF_MATCH,
     IF_NONE_MATCH,
     READ_ERRORS,
@@ -53,13 +53,13 @@ class ConfigOperations:
             Operation(
                 "POST", "/v1/config/validate", Role.READER, "Check a config without applying it",
                 self._validate, Validation, CheckQuery,
-                body=config, errors=CANDIDATE_ERRORS,
+                body=config, errors=CHECK_ERRORS,
             ),
             Operation(
                 "POST", "/v1/config/diff", Role.READER,
                 "Compare a config with that of the last revision",
                 self._diff, Difference, CheckQuery,
-                body=config, errors=CANDIDATE_ERRORS,
+                body=config, errors=CHECK_ERRORS,
             ),
         )  # fmt: skip
 
@@ -86,11 +86,8 @@ class ConfigOperations:
         return Validation(version=found.version, warnings=found.warnings)
 
     async def _diff(self, call: Call) -> Difference:
-        edit = _replacement(call)
-        assert isinstance(call.query, CheckQuery)
-        async with self._configs.turn():
-            head = await self._configs.head()
-            candidate = await self._configs.candidate(head, edit, call.query, _has_lines(call))
+        edit, lines = _replacement(call), _has_lines(call)
+        candidate, head = await self._configs.check(call, edit, lines=lines)
         return Difference.of(candidate, head.revision.number)
 
 

@@ -5,8 +5,8 @@ Changes of this process follow one another. Another replica may still be first: 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,8 +16,10 @@ from starlette.responses import JSONResponse, Response
 from sluice.config import ConfigError, GatewayConfig
 from sluice.config.render import render
 from sluice.envoy_binary import NoEnvoyError
+from xds.admin.access import Role
 from xds.admin.changes import ChangeResult
 from xds.admin.conditions import conflict, entity_tag, expected_revision, is_unchanged
+from xds.admin.lane import Lane
 from xds.admin.operations import JSON, YAML, Call, Query, accepted_type
 from xds.admin.problems import ProblemError, Reason, invalid_config
 from xds.apply import Applier, Candidate, FileSourceError
@@ -28,8 +30,8 @@ from xds.strict import StrictCheckError, check_with_envoy
 MAX_WAITING: Final = 32
 """Changes that wait for others. Each holds its body, and a config takes a while to check."""
 
-MAX_WAIT: Final = 30.0
-"""Seconds that a change waits for others."""
+MAX_WAITING_READERS: Final = 8
+"""Checks of readers that wait for others."""
 
 MAX_ATTEMPTS: Final = 5
 """Attempts of a change while other replicas change the config too."""
@@ -46,6 +48,7 @@ CANDIDATE_ERRORS: Final = (
     Reason.STRICT_UNAVAILABLE,
     Reason.TOO_MANY_REQUESTS,
 )
+CHECK_ERRORS: Final = (Reason.ROLE_REQUIRED, *CANDIDATE_ERRORS)
 CHANGE_ERRORS: Final = (Reason.FILE_SOURCE, Reason.CONFLICT, *CANDIDATE_ERRORS)
 READ_ERRORS: Final = (Reason.NOT_ACCEPTABLE, Reason.STORE_UNAVAILABLE)
 
@@ -59,7 +62,9 @@ class ReadQuery(Query):
 class CheckQuery(Query):
     """How a config is checked."""
 
-    strict: bool = Field(False, description="Let the real Envoy check the config too.")
+    strict: bool = Field(
+        False, description="Let the real Envoy check the config too; needs the role operator."
+    )
 
 
 class WriteQuery(CheckQuery):
@@ -97,8 +102,9 @@ class Configs:
     def __init__(self, applier: Applier, events: Events) -> None:
         self.applier = applier
         self._events = events
-        self._turn = asyncio.Lock()
-        self._waiting = 0
+        self._changes = Lane(MAX_WAITING)
+        self._of_readers = Lane(MAX_WAITING_READERS)
+        """Readers must not keep operators from a change."""
 
     async def head(self) -> Head:
         """The last revision. Raises ProblemError if the store does not respond."""
@@ -130,12 +136,12 @@ class Configs:
         if not query.dry_run:
             self._check_writable()
         newer = 0
-        async with self.turn():
+        async with self._changes.turn():
             for _ in range(MAX_ATTEMPTS):
                 head = await self.head()
                 number = head.revision.number
                 expected_revision(call.header("if-match"), number)
-                candidate = await self.candidate(
+                candidate = await self._candidate(
                     head, edit, query, lines, from_history=from_history
                 )
                 if query.dry_run or candidate.text == head.text:
@@ -159,7 +165,21 @@ class Configs:
                 return _result(candidate, revision.number, dry_run=False)
         raise conflict(newer)
 
-    async def candidate(
+    async def check(self, call: Call, edit: Edit, *, lines: bool) -> tuple[Candidate, Head]:
+        """Check the config of a request against the head. Raises ProblemError.
+
+        What a reader sends does not let the control plane use its own rights or run an Envoy.
+        """
+        query, role = call.query, call.principal.role
+        assert isinstance(query, CheckQuery)
+        operator = role.includes(Role.OPERATOR)
+        if query.strict and not operator:
+            raise ProblemError(Reason.ROLE_REQUIRED, f"strict needs the role {Role.OPERATOR}")
+        async with (self._changes if operator else self._of_readers).turn():
+            head = await self.head()
+            return await self._candidate(head, edit, query, lines, ask=operator), head
+
+    async def _candidate(
         self,
         head: Head,
         edit: Edit,
@@ -167,6 +187,7 @@ class Configs:
         lines: bool,
         *,
         from_history: bool = False,
+        ask: bool = True,
     ) -> Candidate:
         """A checked candidate. Raises ProblemError."""
         try:
@@ -178,34 +199,12 @@ class Configs:
                     by_api=not from_history,
                     checks=(check_with_envoy,) if query.strict else (),
                     allow_disruption=isinstance(query, WriteQuery) and query.allow_disruption,
+                    ask=ask,
                 )
         except ConfigError as error:
             raise invalid_config(error, lines=lines) from None
         except (NoEnvoyError, StrictCheckError) as error:
             raise ProblemError(Reason.STRICT_UNAVAILABLE, str(error)) from None
-
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait for other candidates. Raises ProblemError if there are too many."""
-        busy = ProblemError(
-            Reason.TOO_MANY_REQUESTS,
-            "too many changes are waiting",
-            headers={"retry-after": "1"},
-        )
-        if self._waiting >= MAX_WAITING:
-            raise busy
-        self._waiting += 1
-        try:
-            try:
-                await asyncio.wait_for(self._turn.acquire(), MAX_WAIT)
-            except TimeoutError:
-                raise busy from None
-            try:
-                yield
-            finally:
-                self._turn.release()
-        finally:
-            self._waiting -= 1
 
     def _check_writable(self) -> None:
         try:

@@ -142,7 +142,7 @@ def _errors(operation: Operation, refs: _Refs) -> Mapping[str, _Schema]:
         by_status.setdefault(REASONS[reason][0], []).append(f"`{reason}`")
     if operation.role is not None:
         by_status.setdefault(401, []).append("`unauthenticated`")
-        by_status.setdefault(403, []).extend(["`role_required`", "`foreign_page`"])
+        by_status[403] = [f"`{Reason.ROLE_REQUIRED}`", "`foreign_page`"]
     schema = refs[ProblemDocument, "serialization"]
     found: dict[str, _Schema] = {
         str(status): {

@@ -20,6 +20,7 @@ class Reason(StrEnum):
     MALFORMED_REQUEST = "malformed_request"
     INVALID_QUERY = "invalid_query"
     INVALID_BODY = "invalid_body"
+    ROLE_REQUIRED = "role_required"
     NOT_FOUND = "not_found"
     UNKNOWN_MODEL = "unknown_model"
     UNKNOWN_VERSION = "unknown_version"
@@ -46,6 +47,7 @@ REASONS: Final[Mapping[Reason, tuple[int, str]]] = {
     Reason.MALFORMED_REQUEST: (400, "A header or the path is malformed, such as `If-Match`."),
     Reason.INVALID_QUERY: (400, "A query parameter is unknown, missing, repeated or invalid."),
     Reason.INVALID_BODY: (400, "The body does not have the documented form."),
+    Reason.ROLE_REQUIRED: (403, "The operation or a query parameter needs another role."),
     Reason.NOT_FOUND: (404, "There is no such resource."),
     Reason.UNKNOWN_MODEL: (404, "The config has no such model."),
     Reason.UNKNOWN_VERSION: (404, "The model has no such version."),

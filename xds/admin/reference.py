@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sluice.config import GatewayConfig
+from sluice.config.checked import LoadedConfig
 from xds.admin.app import operations
 from xds.admin.configs import Configs
 from xds.admin.openapi import parameters
@@ -30,7 +31,8 @@ MAX_NAMED = 3
 _REASONS = """## Reasons
 
 A refusal is a problem document (RFC 9457) with the member `reason`. Besides these, the check of the
-caller refuses requests with `unauthenticated` (401), `role_required` and `foreign_page` (403).
+caller refuses requests with `unauthenticated` (401), `role_required` and `foreign_page` (403), and
+of other hosts with `unknown_host` (421).
 
 | reason | status | when |
 |---|---|---|"""
@@ -52,7 +54,7 @@ def _operations() -> tuple[Operation, ...]:
     compiled = CompiledConfig(GatewayConfig(), EMPTY)
     state = ControlPlaneState("", compiled, nodes, Rollout(nodes, 0.0))
 
-    async def compile_nothing(_: object) -> CompiledConfig:
+    async def compile_nothing(loaded: LoadedConfig, *, ask: bool) -> CompiledConfig:
         return compiled
 
     applier = Applier(SqliteStore(), Path(), compile_nothing, GatewayConfig)

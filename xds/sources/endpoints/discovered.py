@@ -50,16 +50,20 @@ class DiscoveredEndpoints:
         """Why the endpoints of an origin may be outdated."""
         return {key: each.error for key, each in self._known.items() if each.error is not None}
 
-    async def find(self, config: GatewayConfig) -> Mapping[EndpointsFrom, Discovery]:
+    async def find(
+        self, config: GatewayConfig, *, ask: bool = True
+    ) -> Mapping[EndpointsFrom, Discovery]:
         """The endpoints of all origins of a config, so that a rollout has them from its begin.
 
-        Origins that are not followed yet are asked now, also those of a mere candidate. Those for
-        which there is no time have no endpoints until they are followed.
+        With `ask`, origins that are not followed yet are asked now, also those of a mere candidate.
+        Those for which there is no time have no endpoints until they are followed.
         """
         found, end = {}, monotonic() + MAX_WAIT
         for origin in self._origins(config):
             if origin in self._known:
                 found[origin] = self._known[origin]
+            elif not ask:
+                found[origin] = Discovery(error="the source is not asked")
             elif monotonic() < end:
                 found[origin] = await asyncio.to_thread(self._ask, origin)
             else:

@@ -57,6 +57,17 @@ def discovered() -> tuple[DiscoveredEndpoints, Source]:
     return found, source
 
 
+def test_a_check_that_may_not_ask_has_only_known_endpoints(
+    discovered: tuple[DiscoveredEndpoints, Source],
+) -> None:
+    found, source = discovered
+    source.found = {ONE: ENDPOINTS, TWO: ENDPOINTS}
+    found.follow(asyncio.run(found.find(config(v1=ONE))))
+    endpoints = endpoints_of(asyncio.run(found.find(config(v1=ONE, v2=TWO), ask=False)))
+    assert endpoints == {ONE: ENDPOINTS, TWO: ()}
+    assert source.asked == [ONE]
+
+
 def test_versions_have_the_endpoints_of_their_origin(
     discovered: tuple[DiscoveredEndpoints, Source],
 ) -> None:
