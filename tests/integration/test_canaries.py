@@ -1,34 +1,44 @@
 """With a real Envoy: a canary with steps is promoted, or aborted if it fails."""
 
+import copy
 import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from tests import plain_http
-from tests.integration.gateway import INFER, Gateway, base_config, bearer, eventually, running
+from tests.integration.gateway import (
+    Gateway,
+    base_config,
+    bearer,
+    eventually,
+    free_ports,
+    running,
+)
 
-USERS = [bearer(str(number)) for number in range(40)]
+USERS = [bearer(str(number)) for number in range(20)]
 STEPS = [{"percent": 40, "duration": 5}, {"percent": 100, "duration": 5}]
-CRITERIA = {"max_error_rate": 0.1, "max_error_rate_increase": 0.05, "min_requests": 20}
+CRITERIA = {"max_error_rate": 0.1, "max_error_rate_increase": 0.05, "min_requests": 10}
 
 
 @contextmanager
 def traffic(gateway: Gateway) -> Iterator[None]:
-    """Requests of many users in the block."""
+    """Requests of many users to all models in the block."""
     stop = threading.Event()
+    paths = [f"/v2/models/{model}/infer" for model in gateway.config["models"]]
 
     def send() -> None:
         with gateway.client() as client:
             while not stop.is_set():
-                for user in USERS:
-                    client.post(INFER, json={}, headers=user)
-                stop.wait(0.2)
+                for user, path in product(USERS, paths):
+                    client.post(path, json={}, headers=user)
+                stop.wait(0.5)
 
     thread = threading.Thread(target=send)
     thread.start()
@@ -46,55 +56,53 @@ class Api:
     def get(self, path: str) -> Any:
         return plain_http.get(f"{self._url}/{path}").raise_for_status().json()
 
-    def begin(self, version: str) -> None:
-        patch = {"canaries": [{"version": version, "steps": STEPS, "criteria": CRITERIA}]}
-        headers = {"content-type": "application/merge-patch+json"}
-        with plain_http.client() as client:
-            url = f"{self._url}/models/echo"
-            client.patch(url, json=patch, headers=headers).raise_for_status()
-
-    def canaries(self) -> dict[str, Any]:
-        """The canaries and the versions whose steps have ended; empty without an answer."""
+    def percents(self) -> dict[str, float]:
+        """The percentage of each canary; empty without an answer."""
         with suppress(httpx.TransportError):
-            found: dict[str, Any] = self.get("canaries")
-            return found
-        return {"canaries": [], "finished": []}
+            return {each["model"]: each["percent"] for each in self.get("canaries")["canaries"]}
+        return {}
 
-    def percent(self) -> float | None:
-        found = self.canaries()["canaries"]
-        return found[0]["percent"] if found else None
+    def finished(self) -> dict[str, str]:
+        """How the steps of each model have ended; empty without an answer."""
+        with suppress(httpx.TransportError):
+            return {each["model"]: each["state"] for each in self.get("canaries")["finished"]}
+        return {}
 
-    def state(self, version: str) -> str | None:
-        finished = self.canaries()["finished"]
-        return next((each["state"] for each in finished if each["version"] == version), None)
+    def reasons(self, model: str) -> list[str]:
+        """Why the steps of a model have changed the config, oldest first."""
+        revisions = self.get("history?limit=100")["revisions"][::-1]
+        start = f"model {model}: "
+        told = (each["reason"] for each in revisions if each["origin"] == "canary")
+        return [each.removeprefix(start) for each in told if each.startswith(start)]
 
-    def reasons(self) -> list[str]:
-        revisions = self.get("history?limit=100")["revisions"]
-        return [each["reason"] for each in revisions if each["origin"] == "canary"]
+
+def config() -> dict[str, Any]:
+    """Two models, both with steps. Nothing serves the version v2 of `failing`."""
+    settings = base_config()
+    settings["callout"]["workers"] = 1
+    canary = {"version": "v2", "steps": STEPS, "criteria": CRITERIA}
+    settings["models"]["echo"]["canaries"] = [canary]
+    failing = copy.deepcopy(settings["models"]["echo"])
+    failing["versions"]["v2"] = {"endpoints": [{"address": f"127.0.0.1:{free_ports(1)[0]}"}]}
+    settings["models"]["failing"] = failing
+    return settings
 
 
-def test_a_canary_is_promoted_by_itself_and_a_failing_one_is_aborted(tmp_path: Path) -> None:
-    with running(base_config(), "--store", f"sqlite:{tmp_path}/history.db") as gateway:
+def test_canaries_are_promoted_or_aborted_across_a_restart(tmp_path: Path) -> None:
+    with running(config(), "--store", f"sqlite:{tmp_path}/history.db") as gateway:
         api = Api(gateway)
         with traffic(gateway):
-            api.begin("v2")
-            eventually(lambda: api.percent() == 40)
+            eventually(lambda: api.percents() == {"echo": 40, "failing": 40})
             (control_plane,) = gateway.processes("control-plane")
             os.kill(control_plane, signal.SIGKILL)
-            eventually(lambda: api.state("v2") == "promoted", 60)
-            assert api.get("models/echo")["stable"] == "v2"
-            endpoint = gateway.config["models"]["echo"]["versions"]["v1"]["endpoints"][0]
-            control = f"http://{endpoint['address']}/control"
-            plain_http.post(control, json={"fail_rate": 1}).raise_for_status()
-            api.begin("v1")
-            eventually(lambda: api.state("v1") == "aborted", 60)
-        assert api.get("models/echo")["stable"] == "v2"
-        aborted, *_ = told = api.reasons()
-        assert aborted.startswith("model echo: canary v1 is aborted: 40 % failed: ")
-        assert [each.split(": ")[1] for each in told] == [
-            "canary v1 is aborted",
-            "canary v1 gets 40 %",
-            "canary v2 is promoted",
-            "canary v2 gets 100 %",
+            eventually(lambda: api.finished() == {"echo": "promoted", "failing": "aborted"}, 60)
+        stable = {model: api.get(f"models/{model}")["stable"] for model in ("echo", "failing")}
+        assert stable == {"echo": "v2", "failing": "v1"}
+        assert [each.split(": ")[0] for each in api.reasons("echo")] == [
             "canary v2 gets 40 %",
+            "canary v2 gets 100 %",
+            "canary v2 is promoted",
         ]
+        started, aborted = api.reasons("failing")
+        assert started.startswith("canary v2 gets 40 %: ")
+        assert aborted.startswith("canary v2 is aborted: 40 % failed: ")
