@@ -135,12 +135,19 @@ def begin(plan: Plan, reason: str, author: str, at: float) -> State:
 
 
 def reconciled(
-    state: State | None, plan: Plan | None, *, is_stable: bool, revision: int, at: float
+    state: State | None,
+    plan: Plan | None,
+    *,
+    is_stable: bool,
+    revision: int,
+    at: float,
+    is_rollback: bool = False,
 ) -> State | None:
     """The state after a look at the config of a revision, which anyone may have changed.
 
     `plan` is None if the version is no canary with steps. `is_stable`: whether it is the stable
-    version. A control plane that is behind sees a revision from before the state: it says nothing.
+    version. `is_rollback`: whether the revision is a rollback. A control plane that is behind sees
+    a revision from before the state: it says nothing.
     """
     if state is not None and revision < state.revision:
         return state
@@ -156,7 +163,7 @@ def reconciled(
         if state.phase is Phase.PAUSED:
             found = replace(found, phase=Phase.PAUSED)
     else:
-        found = _with_percent(state, plan, revision, at)
+        found = _with_percent(state, plan, revision, at, is_rollback)
     return None if found is None else replace(found, revision=revision)
 
 
@@ -172,7 +179,7 @@ def _without_plan(state: State, is_stable: bool, revision: int, at: float) -> St
     return replace(state, phase=Phase.ENDED, reason=reason, author=AUTHOR, at=at)
 
 
-def _with_percent(state: State, plan: Plan, revision: int, at: float) -> State:
+def _with_percent(state: State, plan: Plan, revision: int, at: float, is_rollback: bool) -> State:
     """The percentage may be that of the step, the one before it, or one that somebody has set."""
     target = plan.steps[state.step].percent
     undone = state.appended is not None and revision > state.appended
@@ -183,10 +190,10 @@ def _with_percent(state: State, plan: Plan, revision: int, at: float) -> State:
         return _stopped(state, plan, reason, at) if undone else state
     if plan.percent == target:
         return replace(state, percent=target)
-    if plan.percent is None:
+    if plan.percent is None and not (is_rollback or state.percent is None):
         # The config leaves the percentage to the steps: they go on.
         return replace(state, percent=None, appended=None) if undone else state
-    if plan.percent != state.percent:
+    if plan.percent is not None and plan.percent != state.percent:
         return _stopped(state, plan, f"revision {revision} has set {plan.percent:g} %", at)
     reason = f"revision {revision} has undone revision {state.appended}"
     return _stopped(state, plan, reason, at) if undone else state

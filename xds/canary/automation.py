@@ -12,7 +12,7 @@ from sluice.config import ConfigError, GatewayConfig
 from sluice.config.checked import LoadedConfig
 from sluice.config.edit import model_data, with_model
 from sluice.printable import printable
-from xds.apply import AUTHOR, Applier
+from xds.apply import AUTHOR, ROLLBACK, Applier
 from xds.canary.analysis import (
     FINISHED,
     Change,
@@ -57,12 +57,16 @@ _VERBS: Final[Mapping[Change, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """The config in force, and its canaries with steps. `settled`: no rollout is running."""
+    """The config in force, and its canaries with steps.
+
+    `settled`: no rollout is running. `is_rollback`: whether the revision is a rollback.
+    """
 
     loaded: LoadedConfig
     revision: int
     plans: Mapping[Key, Plan]
     settled: bool
+    is_rollback: bool = False
 
     def is_stable(self, key: Key) -> bool:
         model = self.loaded.config.models.get(key[0])
@@ -99,6 +103,8 @@ class CanaryAnalysis:
         self._active: set[Key] | None = None
         """Canaries whose states are not final; None before they are read."""
         self._plans: tuple[GatewayConfig, Mapping[Key, Plan]] | None = None
+        self._origin: tuple[int, str] | None = None
+        """A revision and its origin."""
         self._decisions = decisions if decisions is not None else Counter()
 
     async def run(self) -> None:
@@ -131,6 +137,7 @@ class CanaryAnalysis:
             self._meters.clear()
             return
         planes = await self._planes.sign(self._monotonic())
+        turn = replace(turn, is_rollback=await self._is_rollback(turn.revision))
         states = {key: await self._records.get(*key) for key in {*turn.plans, *self._active}}
         measured = self._measure(turn, states, planes)
         if len(planes.signs) > 1:
@@ -152,6 +159,12 @@ class CanaryAnalysis:
             self._plans = loaded.config, _plans(loaded.config)
         settled = self._rollout.latest is compiled
         return _Turn(loaded, compiled.revision, self._plans[1], settled)
+
+    async def _is_rollback(self, number: int) -> bool:
+        if self._origin is None or self._origin[0] != number:
+            revision = await self._applier.store.revision(number)
+            self._origin = number, "" if revision is None else revision.origin
+        return self._origin[1] == ROLLBACK
 
     def _measure(
         self, turn: _Turn, states: Mapping[Key, Numbered], planes: Planes
@@ -183,6 +196,7 @@ class CanaryAnalysis:
             is_stable=turn.is_stable(key),
             revision=turn.revision,
             at=self._now(),
+            is_rollback=turn.is_rollback,
         )
         if state is None:
             return found

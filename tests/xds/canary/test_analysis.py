@@ -177,6 +177,18 @@ def test_a_step_whose_revision_is_rolled_back_is_not_tried_again() -> None:
     assert (held.phase, held.reason) == (Phase.HELD, "revision 12 has undone revision 11")
 
 
+def test_the_first_step_is_not_tried_again_if_its_revision_is_rolled_back() -> None:
+    found = plan(None)
+    rejected = replace(begin(found, "", "sluice", 0), appended=10, revision=9)
+    assert look(rejected, found, 9) == rejected
+    assert look(rejected, found, 11).phase is Phase.HELD
+    rolled_back = reconciled(started(), found, is_stable=False, revision=11, at=0, is_rollback=True)
+    assert rolled_back is not None
+    assert (rolled_back.phase, rolled_back.reason) == (
+        Phase.HELD, "revision 11 has undone revision 10",
+    )  # fmt: skip
+
+
 def test_an_aborted_canary_that_comes_back_does_not_begin_by_itself() -> None:
     aborted = look(moved(started(), plan(5), seen(1, BAD)), None, 11)
     assert look(aborted, plan(None), 12).phase is Phase.HELD
