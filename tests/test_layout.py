@@ -148,10 +148,11 @@ DEPENDENCIES = {
         " xds.rollbacks xds.rollout xds.sources xds.sources.endpoints xds.sources.store xds.start"
         " xds.watch"
     ),
+    "xds.tasks": "",
     "xds.main": (
         "sluice.config sluice.http sluice.identity xds.admin xds.canary xds.envoys"
         " xds.events xds.identity xds.pipeline xds.protocol xds.rollout"
-        " xds.sources xds.sources.endpoints xds.sources.store xds.start"
+        " xds.sources xds.sources.endpoints xds.sources.store xds.start xds.tasks"
     ),
     "examples": "protos",
 }

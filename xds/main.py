@@ -8,12 +8,11 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from sluice.config import ConfigError, GatewayConfig
-from sluice.http.server import create_http_server, listen
+from sluice.http.server import HttpServer, create_http_server, listen
 from sluice.identity import control_plane_files
 from xds.admin.access import admin_guard
 from xds.admin.app import application, operations
@@ -31,7 +30,7 @@ from xds.envoys.trials import TrafficTrials
 from xds.envoys.worker_reports import WorkerReportReader
 from xds.events import Events
 from xds.identity import NodeIdentities, node_identities, xds_credentials
-from xds.pipeline import start_pipeline
+from xds.pipeline import Pipeline, start_pipeline
 from xds.protocol.authorization import Authorization
 from xds.protocol.client_status import ClientStatusService
 from xds.protocol.nodes import Nodes
@@ -44,6 +43,7 @@ from xds.sources.key_sets import FetchedKeySets
 from xds.sources.store.open import MEMORY, open_store
 from xds.sources.store.store import Store, StoreError
 from xds.start import FirstConfig, StartOptions, first_config
+from xds.tasks import EndedError, run_until
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def main(options: StartOptions, explainer: Explainer | None = None) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_INVALID_CONFIG
-    except StoreError as error:
+    except (StoreError, EndedError) as error:
         print(f"control plane: {error}", file=sys.stderr)
         return 1
     except OSError as error:
@@ -99,33 +99,67 @@ _MMAP_THRESHOLD, _ARENA_MAX = -3, -8
 """Parameters of mallopt(3)."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Xds:
+    """The xDS server, and what it records. `served`: the config of the start, and its addresses."""
+
+    served: GatewayConfig
+    server: XdsServer
+    nodes: Nodes
+    observations: Observations
+    events: Events
+    identities: NodeIdentities | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Plane:
+    """What follows the config and rolls it out."""
+
+    pipeline: Pipeline
+    rollout: Rollout
+    state: ControlPlaneState
+    canaries: CanaryAnalysis
+    key_sets: FetchedKeySets
+
+
 async def run(options: StartOptions, explainer: Explainer | None = None) -> None:
     """Serve ADS and the admin HTTP server.
 
-    Raises ConfigError if the first config is not valid, and StoreError.
+    Raises ConfigError if the first config is not valid, StoreError, and EndedError.
     """
     store = await asyncio.to_thread(open_store, options.store or MEMORY)
     try:
         first = await first_config(options, store)
-        events = Events()
-        nodes = Nodes(time.time, events)
-        observations = Observations()
-        observations.expect(partial(reporting_nodes, nodes))
-        served = _served(first.reading.loaded.config, options)
-        identities = node_identities(served, options.names_below)
-        server = _xds_server(served, options.names_below, nodes, observations, identities)
+        xds = _create_xds(first.reading.loaded.config, options)
         # Nodes connect while the first config compiles.
-        await server.start()
+        await xds.server.start()
         try:
-            await _serve(
-                options, store, first, served, nodes, server, observations, events, explainer,
-                identities,
-            )  # fmt: skip
+            plane = await _create_plane(options, store, first, xds)
+            await _serve(options, xds, plane, explainer)
         finally:
-            await server.stop()
+            await xds.server.stop()
     finally:
         await store.close()
     log.info("stopped")
+
+
+def _create_xds(started: GatewayConfig, options: StartOptions) -> _Xds:
+    """The xDS server, with the services for reports and for operators."""
+    served, directory, events = _served(started, options), options.names_below, Events()
+    nodes, observations = Nodes(time.time, events), Observations()
+    observations.expect(partial(reporting_nodes, nodes))
+    identities = node_identities(served, directory)
+    readers = (LoadReportReader(), WorkerReportReader())
+    reports = [ReportService(observations, reader) for reader in readers]
+    services: list[Service] = [*reports, ClientStatusService(nodes)]
+    server = XdsServer(
+        nodes,
+        served.control_plane.xds,
+        services,
+        xds_credentials(served.identity, directory),
+        None if identities is None else Authorization(identities.role),
+    )
+    return _Xds(served, server, nodes, observations, events, identities)
 
 
 def _served(started: GatewayConfig, options: StartOptions) -> GatewayConfig:
@@ -135,105 +169,72 @@ def _served(started: GatewayConfig, options: StartOptions) -> GatewayConfig:
     return started.model_copy(update={"control_plane": section})
 
 
-def _xds_server(
-    served: GatewayConfig,
-    directory: Path,
-    nodes: Nodes,
-    observations: Observations,
-    identities: NodeIdentities | None,
-) -> XdsServer:
-    """The xDS server, with the services for reports and for operators."""
-    readers = (LoadReportReader(), WorkerReportReader())
-    reports = [ReportService(observations, reader) for reader in readers]
-    services: list[Service] = [*reports, ClientStatusService(nodes)]
-    return XdsServer(
-        nodes,
-        served.control_plane.xds,
-        services,
-        xds_credentials(served.identity, directory),
-        None if identities is None else Authorization(identities.role),
-    )
-
-
-async def _serve(
-    options: StartOptions,
-    store: Store,
-    first: FirstConfig,
-    served: GatewayConfig,
-    nodes: Nodes,
-    server: XdsServer,
-    observations: Observations,
-    events: Events,
-    explainer: Explainer | None,
-    identities: NodeIdentities | None,
-) -> None:
-    """Compile the first config, roll out its changes, and serve HTTP until a signal."""
-    started = first.reading.loaded.config
-    settings = started.control_plane
-    key_sets = FetchedKeySets()
-    rollout = Rollout(nodes, settings.ack_timeout, events=events)
+async def _create_plane(
+    options: StartOptions, store: Store, first: FirstConfig, xds: _Xds
+) -> _Plane:
+    """Compile the first config, and create what rolls it out. Raises ConfigError and StoreError."""
+    nodes, observations, events = xds.nodes, xds.observations, xds.events
+    section, key_sets = xds.served.control_plane, FetchedKeySets()
+    rollout = Rollout(nodes, section.ack_timeout, events=events)
     endpoints = DiscoveredEndpoints([EndpointFiles(options.names_below), KubernetesServices()])
     trials = TrafficTrials(observations)
     pipeline = await start_pipeline(
         options, store, first, rollout, key_sets, endpoints, events, trials.begin
     )
-    compiled = pipeline.compiled
     state = ControlPlaneState(
-        pipeline.source.name, compiled, nodes, rollout, observations, endpoints, events
+        pipeline.source.name, pipeline.compiled, nodes, rollout, observations, endpoints, events
     )
-    if identities is not None:
-        identities.config = lambda: state.config
-    directory = options.names_below
-    xds, http = served.control_plane.xds, served.control_plane.http
-    plane = f"{socket.gethostname()} {xds}"
+    if xds.identities is not None:
+        xds.identities.config = lambda: state.config
+    plane = f"{socket.gethostname()} {section.xds}"
+    decisions = state.canary_decisions
     canaries = CanaryAnalysis(
-        pipeline.applier, rollout, observations, events, plane, decisions=state.canary_decisions
+        pipeline.applier, rollout, observations, events, plane, decisions=decisions
     )
-    listener = listen(http)
-    api = operations(state, Configs(pipeline.applier, events), events, explainer)
-    guard = admin_guard(served, lambda: state.config, directory)
-    app = application(api, guard, StateCollector(state, nodes))
-    envoy = AdminSource(started.envoy.admin, state.fleet.endpoint_count)
-    tls = control_plane_files(started.identity, directory)
-    admin = create_http_server(app, http, max_requests=MAX_HTTP_REQUESTS, tls=tls)
+    return _Plane(pipeline, rollout, state, canaries, key_sets)
+
+
+def _admin_server(
+    options: StartOptions, xds: _Xds, plane: _Plane, explainer: Explainer | None
+) -> HttpServer:
+    """The admin HTTP server. Raises OSError for files that cannot be used."""
+    state, directory = plane.state, options.names_below
+    configs = Configs(plane.pipeline.applier, xds.events)
+    api = operations(state, configs, xds.events, explainer)
+    guard = admin_guard(xds.served, lambda: state.config, directory)
+    app = application(api, guard, StateCollector(state, xds.nodes))
+    tls = control_plane_files(xds.served.identity, directory)
+    address = xds.served.control_plane.http
+    return create_http_server(app, address, max_requests=MAX_HTTP_REQUESTS, tls=tls)
+
+
+async def _serve(
+    options: StartOptions, xds: _Xds, plane: _Plane, explainer: Explainer | None
+) -> None:
+    """Roll out the config and its changes, and serve HTTP until a signal."""
+    section, state, pipeline = xds.served.control_plane, plane.state, plane.pipeline
+    listener = listen(section.http)
+    admin = _admin_server(options, xds, plane, explainer)
+    envoy = AdminSource(xds.served.envoy.admin, state.fleet.endpoint_count)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await server.report_serving()
-    log.info("xDS on %s, HTTP on %s", xds, http)
-    pipeline.follower.log_valid(compiled)
-    serving = asyncio.create_task(admin.serve([listener]))
-    tasks = [
-        serving,
-        asyncio.create_task(rollout.run()),
-        asyncio.create_task(pipeline.run(state, rollout)),
-        asyncio.create_task(envoy.run(state.fleet.report)),
-        asyncio.create_task(canaries.run()),
-    ]
+    await xds.server.report_serving()
+    log.info("xDS on %s, HTTP on %s", section.xds, section.http)
+    pipeline.follower.log_valid(pipeline.compiled)
+    serving = asyncio.create_task(admin.serve([listener]), name="the admin HTTP server")
+    running = {
+        "the rollout": plane.rollout.run(),
+        "the config": pipeline.run(state, plane.rollout),
+        "the state of Envoy": envoy.run(state.fleet.report),
+        "the analysis of canaries": plane.canaries.run(),
+    }
+    tasks = [asyncio.create_task(each, name=name) for name, each in running.items()]
 
     async def end_requests() -> None:
-        events.close()
+        xds.events.close()
         admin.should_exit = True
         await asyncio.wait([serving])
 
-    await _run_until(stop, tasks, end_requests)
-    key_sets.close()
-
-
-async def _run_until(
-    stop: asyncio.Event, tasks: list[asyncio.Task[None]], end: Callable[[], Awaitable[None]]
-) -> None:
-    """Wait for the stop signal, and call `end`. Then the tasks are cancelled.
-
-    If a task fails before the signal, raises its exception.
-    """
-    stopped = asyncio.create_task(stop.wait())
-    try:
-        done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-        await end()
-    finally:
-        for task in (stopped, *tasks):
-            task.cancel()
-        await asyncio.gather(stopped, *tasks, return_exceptions=True)
+    await run_until(stop, [serving, *tasks], end_requests)
+    plane.key_sets.close()
