@@ -1,8 +1,9 @@
 """A store in Redis, for several control planes of one gateway.
 
-The history is two hashes with the number of the revision as field: what the history shows, and the
-compressed texts. Its length is the number of the head. Scripts compare and append, so they are
-atomic. An append is announced (PUBLISH), and every reader also polls, so that nothing is missed.
+The history is three hashes with the number of the revision as field: what the history shows, the
+compressed texts, and the tokens of the appends. Its length is the number of the head. Scripts
+compare and append, so they are atomic. An append is announced (PUBLISH), and every reader also
+polls, so that nothing is missed.
 
 Redis must keep what it has acknowledged: `appendonly yes`, and `maxmemory-policy noeviction`.
 """
@@ -52,15 +53,20 @@ USERNAME, PASSWORD, CA = "SLUICE_STORE_USERNAME", "SLUICE_STORE_PASSWORD", "SLUI
 REDIS_FORM: Final = "redis://HOST:PORT/DB or rediss://HOST:PORT/DB (TLS)"
 DEFAULT_PREFIX: Final = "sluice"
 
+MAX_MISSED: Final = 1000
+"""Revisions in which an append that is repeated looks for its first attempt, to bound its time."""
+
 _APPEND: Final = """
 local id = redis.call('GET', KEYS[3])
 if ARGV[5] ~= '' and ARGV[5] ~= id then return {-1} end
 local number = redis.call('HLEN', KEYS[1])
-if redis.call('GET', KEYS[4]) == ARGV[6] then return {1, number} end
+for each = math.max(tonumber(ARGV[7]), number - tonumber(ARGV[8])) + 1, number do
+  if redis.call('HGET', KEYS[4], each) == ARGV[6] then return {1, each} end
+end
 if ARGV[1] ~= '' and tonumber(ARGV[1]) ~= number then return {0, number} end
 if not id then redis.call('SET', KEYS[3], ARGV[6]) end
 number = number + 1
-redis.call('SET', KEYS[4], ARGV[6])
+redis.call('HSETNX', KEYS[4], number, ARGV[6])
 redis.call('HSETNX', KEYS[1], number, ARGV[2])
 redis.call('HSETNX', KEYS[2], number, ARGV[3])
 redis.call('PUBLISH', ARGV[4], number)
@@ -68,7 +74,8 @@ return {1, number}
 """
 
 # A connection may end after Redis has run the script. The client then runs it again, and the script
-# knows the append by its token (`KEYS[4]`).
+# knows the append by its token (`KEYS[4]`), also if another writer has appended meanwhile. It looks
+# at the revisions after the head that the writer knew (`ARGV[7]`).
 
 _PUT: Final = """
 local present = redis.call('HGET', KEYS[1], ARGV[1])
@@ -94,9 +101,9 @@ class RedisStore:
         self.name = url
         self._now = now
         self._client = _client(server, environment)
-        self._infos, self._texts, self._records, self._id, self._token, self._channel = (
+        self._infos, self._texts, self._records, self._id, self._tokens, self._channel = (
             f"{{{prefix}:config}}:{kind}"
-            for kind in ("revisions", "texts", "records", "id", "token", "appended")
+            for kind in ("revisions", "texts", "records", "id", "tokens", "appended")
         )
         self._notifications = Notifications()
         self._history: bytes | None = None
@@ -114,11 +121,13 @@ class RedisStore:
         info = {k: v for k, v in asdict(draft).items() if k != "text"} | {"at": now}
         text = await asyncio.to_thread(compressed, draft.text)
         async with self._exchange():
-            keys = [self._infos, self._texts, self._id, self._token]
+            keys = [self._infos, self._texts, self._id, self._tokens]
+            base = (await self._state())[1] if expected is None else expected
             known = self._history or b""
             number = "" if expected is None else str(expected)
             arguments: list[str | bytes] = [
-                number, json.dumps(info), text, self._channel, known, uuid4().hex
+                number, json.dumps(info), text, self._channel, known, uuid4().hex,
+                str(base), str(MAX_MISSED),
             ]  # fmt: skip
             outcome, *rest = map(int, await self._run(_APPEND, keys, arguments))
             if outcome < 0:

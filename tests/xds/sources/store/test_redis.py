@@ -2,6 +2,8 @@
 
 import asyncio
 import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,59 @@ async def test_a_text_in_redis_is_read_only_up_to_the_size_of_a_config(
     with pytest.raises(StoreUnavailableError, match=r"is damaged: .* more than 16 MiB"):
         await store.head()
     await store.close()
+
+
+@asynccontextmanager
+async def proxy_that_loses_a_reply(
+    port: int, meanwhile: Callable[[], Awaitable[object]]
+) -> AsyncIterator[str]:
+    """The URL of a proxy to Redis. It loses the first reply to a script, and calls `meanwhile`."""
+    lost = False
+
+    async def reply(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        while data := await source.read(1 << 16):
+            target.write(data)
+
+    async def connected(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        nonlocal lost
+        replies, requests = await asyncio.open_connection("127.0.0.1", port)
+        replying = asyncio.create_task(reply(replies, target))
+        while data := await source.read(1 << 16):
+            if b"EVAL" in data and not lost:
+                lost = True
+                replying.cancel()
+                await asyncio.wait([replying])
+                requests.write(data)
+                assert await replies.read(1 << 16)
+                await meanwhile()
+                break
+            requests.write(data)
+        replying.cancel()
+        target.close()
+        requests.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    async with server:
+        yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+
+
+@pytest.mark.parametrize("expected", [1, None])
+async def test_an_append_whose_reply_is_lost_is_made_once_also_if_another_follows(
+    redis_server: RedisServer, expected: int | None
+) -> None:
+    other = RedisStore(redis_server.url, environment={})
+    await other.append(draft("first"), expected=0)
+
+    async def meanwhile() -> None:
+        await other.append(draft("of another"), expected=2)
+
+    async with asyncio.timeout(20), proxy_that_loses_a_reply(redis_server.port, meanwhile) as url:
+        store = RedisStore(url, environment={})
+        revision = await store.append(draft("mine"), expected=expected)
+        assert (revision.number, await other.revision(2)) == (2, revision)
+        assert [each.number for each in await other.history(None, 10)] == [3, 2, 1]
+        await store.close()
+    await other.close()
 
 
 async def test_a_redis_that_has_lost_the_history_is_not_written(tmp_path: Path) -> None:
