@@ -16,7 +16,7 @@ from sluice.contract.paths import LOAD_METHOD, LOAD_SERVICE
 from sluice.contract.traffic import REPORT_INTERVAL
 from xds.envoys.observations import MAX_REPORTED, Counts, Reporter, SourceName
 from xds.envoys.reports import MAX_COUNT, InvalidReportError
-from xds.protocol.subscription import OverLimitError
+from xds.protocol.shared_names import OverLimitError
 
 MAX_CLUSTERS: Final = MAX_REPORTED + 100
 """Clusters in one report: also those that serve no version."""

@@ -21,7 +21,7 @@ from typing import Final, Literal
 from sluice.contract.names import cluster_name, split_cluster_name
 from sluice.contract.traffic import REPORT_INTERVAL
 from xds.envoys.histogram import Histogram
-from xds.protocol.subscription import OverLimitError
+from xds.protocol.shared_names import OverLimitError
 
 SourceName = Literal["worker", "envoy"]
 

@@ -19,7 +19,7 @@ from sluice.contract.traffic import REPORT_INTERVAL
 from sluice.printable import printable
 from xds.envoys.observations import Observations, Reporter, SourceName
 from xds.protocol.nodes import MAX_NODE_TEXT
-from xds.protocol.subscription import OverLimitError
+from xds.protocol.shared_names import OverLimitError
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from xds.envoys.observations import (
     SourceName,
 )
 from xds.envoys.reports import MAX_COUNT, InvalidReportError
-from xds.protocol.subscription import OverLimitError
+from xds.protocol.shared_names import OverLimitError
 
 _STATES: Final = frozenset(BreakerState)
 

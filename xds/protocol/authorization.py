@@ -19,6 +19,7 @@ from sluice.contract.names import POLICY_TYPE_URL
 from sluice.contract.paths import ADS_SERVICE, CSDS_SERVICE
 from sluice.grpc_credentials import AuthContext, grpc_peer_names
 from sluice.printable import printable
+from xds.protocol.receiving import received
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class _Context(AuthContext, Protocol):
 
     def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...] | None: ...
     async def abort(self, code: grpc.StatusCode, details: str) -> None: ...
+    async def read(self) -> object: ...
 
 
 class Authorization(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpcio has no type hints
@@ -123,16 +125,17 @@ class _Check:
     async def role(self, context: _Context) -> NodeRole:
         return await self.authorization.role(context, self.service)
 
-    async def requests(
-        self, requests: AsyncIterator[object], role: NodeRole, context: _Context
-    ) -> AsyncIterator[object]:
+    async def requests(self, role: NodeRole, context: _Context) -> AsyncIterator[object]:
         """The requests of a stream. Ends the call at a request for a type of another role."""
-        async for request in requests:
+        async for request in received(context):
             if not self.allows(request, role):
                 what = f"{role.value}: {getattr(request, 'type_url', '')[:MAX_TEXT]}"
                 code = grpc.StatusCode.PERMISSION_DENIED
                 await self.authorization.refuse(context, code, what)
-            yield request
+            # A suspended generator keeps its variables.
+            yielded = [request]
+            del request
+            yield yielded.pop()
 
     def allows(self, request: object, role: NodeRole) -> bool:
         if self.service != ADS_SERVICE:
@@ -161,8 +164,7 @@ def _wrapped(handler: grpc.RpcMethodHandler, check: _Check) -> grpc.RpcMethodHan
     async def arguments(request: object, context: _Context) -> object:
         role = await check.role(context)
         if handler.request_streaming:
-            assert isinstance(request, AsyncIterator)
-            return check.requests(request, role, context)
+            return check.requests(role, context)
         return request
 
     async def call(request: object, context: _Context) -> object:

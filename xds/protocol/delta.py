@@ -18,15 +18,10 @@ from dataclasses import dataclass, field
 
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
+from xds.protocol.shared_names import SHARED, OverLimitError, SharedNames, Versions
 from xds.protocol.snapshot import NO_CHANGES, Changes, ResourceSet, Snapshot, TypeVersion
 from xds.protocol.stream import SENDS_IN_TTL, Acknowledgement, ResourceState, Stream, TypeState
-from xds.protocol.subscription import (
-    MAX_NAMES,
-    WILDCARD,
-    OverLimitError,
-    Subscription,
-    shared_names,
-)
+from xds.protocol.subscription import MAX_NAMES, WILDCARD, Subscription
 
 _DEPENDENTS: Mapping[ResourceType, ResourceType] = {
     each.referrer: each for each in resource_types.ALL if each.warms_referrer and each.referrer
@@ -67,23 +62,26 @@ class _Known:
     before the first response; `versions` are then those of an earlier stream.
     `told`: names whose state must be sent even if it has not changed (`*`: all of them).
     `last`: the outstanding response. `rejected`: names in the responses that it has rejected.
+    `counted`: the names in `last` that are those of the client. They count as long as it has them.
     """
 
-    versions: Mapping[str, str]
+    versions: Versions
     resources: ResourceSet | None = None
-    told: set[str] = field(default_factory=set)
+    told: frozenset[str] = frozenset()
     last: Changes = NO_CHANGES
     rejected: frozenset[str] = frozenset()
+    counted: tuple[frozenset[str] | Versions, ...] = ()
 
 
 @dataclass(slots=True)
 class DeltaStream(Stream):
-    """One client's stream."""
+    """One client's stream. `shared` bounds the memory of names."""
 
     _known: dict[ResourceType, _Known] = field(default_factory=dict)
     _responses: int = 0
     _warming: dict[ResourceType, frozenset[str]] = field(default_factory=dict)
     """Names that warm resources sent on this stream, of types not subscribed to yet."""
+    shared: SharedNames = field(default=SHARED, repr=False, compare=False)
 
     def on_request(self, request: DeltaRequest, now: float) -> Acknowledgement:
         """Process a request. Raises OverLimitError if the request exceeds a limit."""
@@ -94,7 +92,9 @@ class DeltaStream(Stream):
         known, acknowledgement = self._known[request.type], Acknowledgement.NONE
         if state.outstanding and request.nonce == state.nonce:
             acknowledgement = _acknowledge(state, known, request.error, now)
-        known.told |= state.subscription.change(request.subscribe, request.unsubscribe)
+            known.rejected = self._checked(known.rejected)
+        told = state.subscription.change(request.subscribe, request.unsubscribe)
+        known.told = self._checked(known.told | told)
         state.due = state.due or bool(known.told)
         return acknowledgement
 
@@ -102,16 +102,22 @@ class DeltaStream(Stream):
         """Process the first request of a type."""
         if len(request.versions) > MAX_NAMES:
             raise OverLimitError(f"more than {MAX_NAMES} resource versions in one request")
-        subscription = Subscription(request.type)
+        subscription = Subscription(request.type, shared=self.shared)
         subscription.begin(request.subscribe, request.unsubscribe)
-        versions = {}
+        versions = Versions()
         warming = self._warming.pop(request.type, frozenset())
         if not self._warms_unknown(request.type):
-            versions = {
-                name: version for name, version in request.versions.items() if name not in warming
-            }
+            versions = self.shared.versions(
+                {name: each for name, each in request.versions.items() if name not in warming}
+            )
         self.types[request.type] = TypeState(subscription)
         self._known[request.type] = _Known(versions)
+
+    def _checked(self, names: frozenset[str]) -> frozenset[str]:
+        """The names, shared. Raises OverLimitError for too many, from many requests."""
+        if len(names) > MAX_NAMES:
+            raise OverLimitError(f"more than {MAX_NAMES} resource names to tell")
+        return self.shared.of_client(names)
 
     def _warms_unknown(self, resource_type: ResourceType) -> bool:
         """Whether resources of the client may be warming that this stream does not know.
@@ -172,6 +178,8 @@ class DeltaStream(Stream):
         resources, known = snapshot.types[resource_type], self._known[resource_type]
         if not renewal:
             self._warm(resource_type, changes, snapshot)
+        if changes.removed:
+            known.counted = (state.subscription.names, known.told, known.versions)
         _record(state, known, resources)
         _set_timer(state, resources, clock, renewal=renewal)
         self._responses += 1
@@ -187,7 +195,7 @@ class DeltaStream(Stream):
         state = self.types.get(dependent)
         if state is None:
             warming = self._warming.get(dependent, frozenset())
-            self._warming[dependent] = shared_names(warming.union(changes.resources))
+            self._warming[dependent] = SHARED.of_snapshot(warming.union(changes.resources))
             return
         # Names that the client has not subscribed to yet follow when it does.
         names, resources = state.subscription.names, snapshot.types[dependent].resources
@@ -222,7 +230,7 @@ class DeltaStream(Stream):
 
 def _acknowledge(state: TypeState, known: _Known, error: str | None, now: float) -> Acknowledgement:
     """Record an ACK or a NACK of the outstanding response."""
-    last, known.last = known.last, NO_CHANGES
+    last, known.last, known.counted = known.last, NO_CHANGES, ()
     if error is not None:
         known.rejected = known.rejected.union(last.resources, last.removed)
     elif known.rejected:
@@ -278,8 +286,8 @@ def _record(state: TypeState, known: _Known, resources: ResourceSet) -> None:
     """Record that the client has these resources, apart from what a response carries or carried."""
     if state.nacked != resources.version:
         known.rejected = frozenset()
-    known.resources, known.versions = resources, {}
-    known.told = set()
+    known.resources, known.versions = resources, Versions()
+    known.told = frozenset()
     state.sent, state.due = resources.version, False
 
 

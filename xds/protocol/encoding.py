@@ -13,6 +13,10 @@ from xds.protocol.wire import Parts, field
 
 RESOURCE_TYPE_URL: Final = "type.googleapis.com/envoy.service.discovery.v3.Resource"
 
+MAX_SERIALIZED: Final = 32
+"""Serialized changes that are kept. Most clients get the same. Each client with a subscription of
+its own gets others, which last until its ACK."""
+
 
 class ResponseEncoder:
     """Serializes responses to DiscoveryResponse and DeltaDiscoveryResponse messages."""
@@ -52,6 +56,8 @@ class ResponseEncoder:
         parts = [part for each in named for part in field(_RESOURCES, *each)]
         if len(changes.resources) < _SHARED:
             return parts
+        if len(self._changes) >= MAX_SERIALIZED:
+            self._changes.pop(next(iter(self._changes.keys())), None)
         self._changes[changes] = b"".join(parts)
         return (self._changes[changes],)
 

@@ -17,9 +17,9 @@ from sluice.printable import printable
 from xds.events import Events
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
+from xds.protocol.shared_names import OverLimitError
 from xds.protocol.snapshot import EMPTY, Snapshot, TypeVersion
 from xds.protocol.stream import Acknowledgement, Stream
-from xds.protocol.subscription import OverLimitError
 
 MAX_STREAMS = 4096
 """Concurrent streams, to bound the memory of the control plane. An Envoy and a worker have one

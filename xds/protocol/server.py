@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Protocol, cast
 
 import grpc
 import grpc.aio
@@ -20,13 +20,14 @@ from xds.protocol.connections import client_address, close_connection
 from xds.protocol.encoding import ResponseEncoder
 from xds.protocol.exchange import Exchange, Request
 from xds.protocol.nodes import Node, Nodes
+from xds.protocol.receiving import received
 from xds.protocol.reflection import add_health_and_reflection, report_serving
 from xds.protocol.request_log import RequestLog
 from xds.protocol.resource_types import BY_URL, ResourceType
 from xds.protocol.sending import SEND_TIMEOUT, Sending
 from xds.protocol.services import SERVICES, DiscoveryService, Variant
+from xds.protocol.shared_names import OverLimitError
 from xds.protocol.stream import Acknowledgement
-from xds.protocol.subscription import OverLimitError
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,9 @@ class Context(Protocol):
 
     async def write(self, message: bytes) -> None:
         """Send a serialized response."""
+
+    async def read(self) -> object:
+        """The next request."""
 
     def peer(self) -> str:
         """The address of the client, with the port."""
@@ -116,6 +120,7 @@ class XdsServer:
         send_timeout: float = SEND_TIMEOUT,
     ) -> None:
         self._nodes = nodes
+        self._authorized = authorization is not None
         self._sending, self._send_timeout = sending or Sending(), send_timeout
         self._services = services
         self._encoder = ResponseEncoder()
@@ -173,6 +178,8 @@ class XdsServer:
         self._streams.add(task)
         task.add_done_callback(self._streams.discard)
         exchange = method.variant.exchange(self._encoder, method.service.type is None)
+        if not self._authorized:
+            requests = cast("AsyncIterator[Request]", received(context))
         try:
             node = self._nodes.connect(exchange.stream)
         except OverLimitError as error:
@@ -188,6 +195,7 @@ class XdsServer:
             for task in done:
                 task.result()
         except OverLimitError as error:
+            error.__traceback__ = None  # Its frames hold the request.
             log.warning("node %s: %s", node.id, error)
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
         except DecodeError:
@@ -199,6 +207,7 @@ class XdsServer:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            tasks.clear()
             log.info("node %s disconnected", node.id)
 
     async def _stopped(self) -> None:
@@ -222,7 +231,10 @@ class XdsServer:
             if resource_type is None:
                 request_log.unknown_type(message.type_url)
                 continue
-            acknowledgement = exchange.on_request(resource_type, message, self._nodes.now())
+            try:
+                acknowledgement = exchange.on_request(resource_type, message, self._nodes.now())
+            finally:
+                del message  # The names in it may take much memory until the next request.
             self._nodes.on_request(node, resource_type, acknowledgement)
             if acknowledgement is Acknowledgement.NACK:
                 request_log.rejected(resource_type)

@@ -8,7 +8,8 @@ from typing import Protocol, Self, TypeAlias, TypeVar
 
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
-from xds.protocol.subscription import Subscription, shared_names
+from xds.protocol.shared_names import SHARED
+from xds.protocol.subscription import Subscription
 from xds.protocol.wire import Parts, hashed
 
 Key = TypeVar("Key")
@@ -98,6 +99,9 @@ MAX_KEPT = 16
 """Changes that a set keeps. Most clients have the set before it and request the same names. Each
 client that does not respond may need others."""
 
+MAX_KEPT_ABSENT = 100
+"""Names without a resource in changes that a set keeps. Only a hostile client has many."""
+
 
 class _Derived:
     """What is computed from a set when a client first needs it."""
@@ -124,7 +128,7 @@ class ResourceSet:
     def names(self) -> frozenset[str]:
         """The names of the resources."""
         if self._derived.names is None:
-            self._derived.names = shared_names(frozenset(self.resources))
+            self._derived.names = SHARED.of_snapshot(frozenset(self.resources))
         return self._derived.names
 
     @property
@@ -159,7 +163,8 @@ class ResourceSet:
         if changes is None:
             found = {name: self.resources[name] for name in names if name in self.resources}
             changes = Changes(found, tuple(names.difference(found)))
-            _keep(self._derived.named, names, changes)
+            if len(changes.removed) <= MAX_KEPT_ABSENT:
+                _keep(self._derived.named, names, changes)
         return changes
 
     def _compare(self, older: Resources) -> Changes:

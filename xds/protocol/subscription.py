@@ -1,12 +1,11 @@
 """Subscriptions: the resource names that a client has subscribed to, of one type on one stream."""
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from xds.protocol.resource_types import ResourceType
+from xds.protocol.shared_names import SHARED, OverLimitError, SharedNames
 
 Value = TypeVar("Value")
 
@@ -21,19 +20,6 @@ MAX_NAME = 512
 requests, so the size of a request does not bound them. Names of clusters have at most 127."""
 
 
-@lru_cache(32)
-def shared_names(names: frozenset[str]) -> frozenset[str]:
-    """An equal set of names that another client or a snapshot has.
-
-    Most clients subscribe to the same names, so that all of them together take the memory of one.
-    """
-    return names
-
-
-class OverLimitError(Exception):
-    """A client exceeds a limit. The server ends the stream."""
-
-
 @dataclass(slots=True)
 class Subscription:
     """The names that a client has subscribed to, and whether it has subscribed to all resources.
@@ -41,12 +27,15 @@ class Subscription:
     An empty list of names subscribes to every resource of a wildcard type, but only until the
     client sends a name. After that, an empty list unsubscribes from every resource ("How the client
     specifies what resources to return" in the xDS protocol).
+
+    `shared` bounds the memory of the names.
     """
 
     type: ResourceType
     names: frozenset[str] = frozenset()
     wildcard: bool = False
     _named: bool = False
+    shared: SharedNames = field(default=SHARED, repr=False, compare=False)
 
     @property
     def empty(self) -> bool:
@@ -76,7 +65,7 @@ class Subscription:
             raise OverLimitError(f"more than {MAX_NAMES} resource names in one request")
         before, wildcard_before = self.names, self.wildcard
         self._named = self._named or bool(names)
-        self.names = shared_names(frozenset(names) - {WILDCARD})
+        self.names = self.shared.of_client(frozenset(names) - {WILDCARD})
         self.wildcard = WILDCARD in names or (self.type.wildcard and not self._named)
         if wildcard_before:
             return False
@@ -102,12 +91,13 @@ class Subscription:
         """
         if any(len(name) > MAX_NAME for name in subscribe):
             raise OverLimitError(f"a resource name of more than {MAX_NAME} characters")
-        told = {sys.intern(name) for name in subscribe}
+        told = set(subscribe)
         removed = self.names.intersection(unsubscribe)
         if told or removed:
-            self.names = shared_names((self.names | told).difference(unsubscribe, (WILDCARD,)))
-        if len(self.names) > MAX_NAMES:
-            raise OverLimitError(f"more than {MAX_NAMES} resource names on one stream")
+            names = (self.names | told).difference(unsubscribe, (WILDCARD,))
+            if len(names) > MAX_NAMES:
+                raise OverLimitError(f"more than {MAX_NAMES} resource names on one stream")
+            self.names = self.shared.of_client(names)
         if WILDCARD in told:
             self.wildcard = True
         if WILDCARD in unsubscribe:

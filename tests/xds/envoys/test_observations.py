@@ -28,8 +28,8 @@ from xds.envoys.observations import (
 )
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
+from xds.protocol.shared_names import OverLimitError
 from xds.protocol.sotw import SotwRequest
-from xds.protocol.subscription import OverLimitError
 
 START = 1000.0
 

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from xds.protocol import resource_types
 from xds.protocol.delta import DeltaRequest, DeltaResponse, DeltaStream
+from xds.protocol.shared_names import OverLimitError
 from xds.protocol.snapshot import EMPTY, Resource, Snapshot
 from xds.protocol.stream import Acknowledgement
-from xds.protocol.subscription import MAX_NAME, MAX_NAMES, OverLimitError
+from xds.protocol.subscription import MAX_NAME, MAX_NAMES
 
 CDS, EDS, POLICY = resource_types.CLUSTER, resource_types.ENDPOINT, resource_types.POLICY
 

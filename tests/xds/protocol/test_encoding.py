@@ -5,9 +5,10 @@ from collections.abc import ItemsView
 from protos.discovery_pb2 import DiscoveryResponse
 from protos.discovery_pb2 import Resource as ResourceMessage
 from xds.protocol import resource_types
-from xds.protocol.encoding import RESOURCE_TYPE_URL, ResponseEncoder
+from xds.protocol.delta import DeltaResponse
+from xds.protocol.encoding import MAX_SERIALIZED, RESOURCE_TYPE_URL, ResponseEncoder
 from xds.protocol.resource_types import ResourceType
-from xds.protocol.snapshot import Resource, Resources, ResourceSet
+from xds.protocol.snapshot import Changes, Resource, Resources, ResourceSet
 from xds.protocol.sotw import SotwResponse
 
 
@@ -61,3 +62,12 @@ def test_other_resources_of_a_type_are_serialized_anew() -> None:
         encoded = encoder.encode(response(resource_types.CLUSTER, "1", resources))
         message = DiscoveryResponse.FromString(encoded)
         assert tuple(each.value for each in message.resources) == bodies
+
+
+def test_serialized_changes_of_clients_that_send_no_ack_are_bounded() -> None:
+    encoder, version = ResponseEncoder(), ResourceSet.of({}, "v1").version
+    kept = [CountedReads(dict.fromkeys("ab", Resource.of(b"1"))) for _ in range(MAX_SERIALIZED + 1)]
+    sent = [DeltaResponse(resource_types.CLUSTER, version, "1", Changes(each)) for each in kept]
+    for each in (*sent, sent[-1], sent[0]):
+        encoder.encode_delta(each)
+    assert (kept[0].reads, kept[-1].reads) == (2, 1)

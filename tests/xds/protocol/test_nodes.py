@@ -11,9 +11,9 @@ from xds.events import Events
 from xds.protocol import resource_types
 from xds.protocol.nodes import MAX_NODE_TEXT, MAX_STREAMS, Nodes
 from xds.protocol.resource_types import ResourceType
+from xds.protocol.shared_names import OverLimitError
 from xds.protocol.snapshot import NodeIdentity, Resource, Snapshot, Variant
 from xds.protocol.sotw import SotwRequest, SotwStream
-from xds.protocol.subscription import OverLimitError
 
 CDS, LDS, POLICY = resource_types.CLUSTER, resource_types.LISTENER, resource_types.POLICY
 

@@ -4,7 +4,8 @@ import pytest
 
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
-from xds.protocol.subscription import MAX_NAMES, OverLimitError, Subscription
+from xds.protocol.shared_names import OverLimitError
+from xds.protocol.subscription import MAX_NAMES, Subscription
 
 CDS, EDS = resource_types.CLUSTER, resource_types.ENDPOINT
 
