@@ -76,8 +76,11 @@ class Api:
         return [each.removeprefix(start) for each in told if each.startswith(start)]
 
 
-def config() -> dict[str, Any]:
-    """Two models, both with steps. Nothing serves the version v2 of `failing`."""
+def config(directory: Path) -> dict[str, Any]:
+    """Three models with steps. Nothing serves the version v2 of `failing` and of `mirrored`.
+
+    The first step of `mirrored` has copies of requests only.
+    """
     settings = base_config()
     settings["callout"]["workers"] = 1
     canary = {"version": "v2", "steps": STEPS, "criteria": CRITERIA}
@@ -85,19 +88,26 @@ def config() -> dict[str, Any]:
     failing = copy.deepcopy(settings["models"]["echo"])
     failing["versions"]["v2"] = {"endpoints": [{"address": f"127.0.0.1:{free_ports(1)[0]}"}]}
     settings["models"]["failing"] = failing
+    settings["callout"]["copies"] = f"unix:{directory}/copies.sock"
+    settings["models"]["mirrored"] = mirrored = copy.deepcopy(failing)
+    mirrored["mirror"] = {"version": "v2", "percent": 100}
+    criteria = {"min_agreement": 0.9, "min_requests": 10}
+    steps = [{"percent": 0, "duration": 5}, *STEPS]
+    mirrored["canaries"] = [{"version": "v2", "steps": steps, "criteria": criteria}]
     return settings
 
 
 def test_canaries_are_promoted_or_aborted_across_a_restart(tmp_path: Path) -> None:
-    with running(config(), "--store", f"sqlite:{tmp_path}/history.db") as gateway:
+    with running(config(tmp_path), "--store", f"sqlite:{tmp_path}/history.db") as gateway:
         api = Api(gateway)
         with traffic(gateway):
-            eventually(lambda: api.percents() == {"echo": 40, "failing": 40})
+            eventually(lambda: api.percents().get("echo") == 40)
             (control_plane,) = gateway.processes("control-plane")
             os.kill(control_plane, signal.SIGKILL)
-            eventually(lambda: api.finished() == {"echo": "promoted", "failing": "aborted"}, 60)
-        stable = {model: api.get(f"models/{model}")["stable"] for model in ("echo", "failing")}
-        assert stable == {"echo": "v2", "failing": "v1"}
+            ended = {"echo": "promoted", "failing": "aborted", "mirrored": "aborted"}
+            eventually(lambda: api.finished() == ended, 60)
+        stable = {model: api.get(f"models/{model}")["stable"] for model in ended}
+        assert stable == {"echo": "v2", "failing": "v1", "mirrored": "v1"}
         assert [each.split(": ")[0] for each in api.reasons("echo")] == [
             "canary v2 gets 40 %",
             "canary v2 gets 100 %",
@@ -106,3 +116,7 @@ def test_canaries_are_promoted_or_aborted_across_a_restart(tmp_path: Path) -> No
         started, aborted = api.reasons("failing")
         assert started.startswith("canary v2 gets 40 %: ")
         assert aborted.startswith("canary v2 is aborted: 40 % failed: ")
+        started, aborted = api.reasons("mirrored")
+        assert started.startswith("canary v2 gets 0 %: ")
+        assert aborted.startswith("canary v2 is aborted: 0 % failed: 0 % of ")
+        assert aborted.endswith(" copies agree, less than 90 %")

@@ -13,6 +13,7 @@ import yaml
 from tests.xds.rollout.nodes_in_memory import callout
 from xds.admin.status import ControlPlaneState
 from xds.apply import ROLLBACK, Applier
+from xds.canary import automation
 from xds.canary.analysis import Phase, State
 from xds.canary.automation import CanaryAnalysis
 from xds.canary.planes import DROP_AFTER
@@ -51,7 +52,7 @@ def config(more: object = None, **model: object) -> str:
 
 
 class UnreliableStore(SqliteStore):
-    """A store in memory. `fails` names the methods that fail now.
+    """A store in memory. `fails` names the methods that fail now; `refused` gets their calls.
 
     `before_append` is called once before the next revision is appended.
     """
@@ -59,6 +60,8 @@ class UnreliableStore(SqliteStore):
     def __init__(self) -> None:
         super().__init__()
         self.fails: frozenset[str] = frozenset()
+        self.refused = asyncio.Queue[str]()
+        self.appended = asyncio.Queue[int]()
         self.before_append: Callable[[], Awaitable[object]] | None = None
 
     async def append(self, draft: Draft, *, expected: int | None) -> Revision:
@@ -66,7 +69,9 @@ class UnreliableStore(SqliteStore):
         meanwhile, self.before_append = self.before_append, None
         if meanwhile is not None:
             await meanwhile()
-        return await super().append(draft, expected=expected)
+        revision = await super().append(draft, expected=expected)
+        self.appended.put_nowait(revision.number)
+        return revision
 
     async def put_record(self, key: str, value: bytes, *, expected: int | None) -> Any:
         self._check("put_record")
@@ -74,6 +79,7 @@ class UnreliableStore(SqliteStore):
 
     def _check(self, method: str) -> None:
         if method in self.fails:
+            self.refused.put_nowait(method)
             raise StoreUnavailableError("the store does not respond")
 
 
@@ -243,6 +249,26 @@ async def test_while_the_store_is_away_nothing_is_decided_and_nothing_is_lost(
     gateway.store.fails = frozenset()
     await gateway.turn_until(Phase.PROMOTED)
     assert await gateway.history() == ["gets 10 %", "gets 50 %", "is promoted"]
+
+
+async def test_an_outage_of_the_store_is_logged_once_and_does_not_end_the_loop(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(automation, "INTERVAL", 0)
+    await gateway.begin(config())
+    plane = await gateway.join()
+    gateway.store.fails = frozenset({"put_record"})
+    task = asyncio.create_task(plane.analysis.run())
+    async with asyncio.timeout(20):
+        for _ in range(3):
+            await gateway.store.refused.get()
+        gateway.store.fails = frozenset()
+        while await gateway.store.appended.get() < 2:
+            pass
+    task.cancel()
+    assert await gateway.history() == ["gets 10 %"]
+    logged = [text for text in caplog.messages if "analysis of canaries waits" in text]
+    assert logged == ["the analysis of canaries waits: the store does not respond"]
 
 
 async def test_a_step_does_not_overwrite_a_change_that_was_made_meanwhile(
