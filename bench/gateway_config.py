@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
@@ -22,7 +23,7 @@ PLAIN = "plain"
 MAX_HEAP = "4GiB"
 """Of Envoy. With thousands of models, the default is too small."""
 
-Config = dict[str, object]
+Config = dict[str, Any]
 
 
 def issuers() -> list[TokenIssuer]:

@@ -50,22 +50,25 @@ MERGE_PATCH = {"content-type": "application/merge-patch+json"}
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request to the admin API. `headers` has the type of the body."""
+    """A request to the admin API. `headers` has the type of the body, if there is one."""
 
     method: str
     path: str
     body: object
     headers: Mapping[str, str]
 
-    def send(self, port: int) -> None:
-        """Send the request. Raises RuntimeError if it is refused."""
+    def send(self, port: int) -> int:
+        """Send the request. Returns the revision. Raises RuntimeError if it is refused."""
         connection = http.client.HTTPConnection("127.0.0.1", port)
-        connection.request(self.method, self.path, json.dumps(self.body), dict(self.headers))
+        body = None if self.body is None else json.dumps(self.body)
+        connection.request(self.method, self.path, body, dict(self.headers))
         response = connection.getresponse()
         content = response.read()
         connection.close()
         if response.status != 200:
             raise RuntimeError(f"{self.method} {self.path}: {response.status} {content!r}")
+        revision: int = json.loads(content)["revision"]
+        return revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,19 +195,24 @@ def idle_cpu(up: int) -> dict[str, int]:
 
 def report(done: Sequence[Measured]) -> None:
     """Print the times in ms, the medians of the steps, the bytes and the CPU time."""
-    print(f"{'ms':<10}{'count':>6}{'min':>6}{'median':>8}{'p90':>6}{'p99':>6}{'max':>6}")
     kinds = ("all", *dict.fromkeys(each.kind for each in done))
     groups = {kind: [each for each in done if kind in ("all", each.kind)] for kind in kinds}
-    for kind, members in groups.items():
-        taken = sorted(each.seconds * 1000 for each in members)
-        p90, p99 = (taken[int(len(taken) * share)] for share in (0.9, 0.99))
-        print(
-            f"{kind:<10}{len(taken):>6}{taken[0]:>6.0f}{statistics.median(taken):>8.0f}"
-            f"{p90:>6.0f}{p99:>6.0f}{taken[-1]:>6.0f}"
-        )
+    print_distributions({kind: [e.seconds for e in members] for kind, members in groups.items()})
     for kind, members in groups.items():
         if kind != "all":
             _report_kind(kind, members)
+
+
+def print_distributions(groups: Mapping[str, Sequence[float]]) -> None:
+    """Print the distribution of the times of each group, which are in seconds, in ms."""
+    print(f"{'ms':<10}{'count':>6}{'min':>6}{'median':>8}{'p90':>6}{'p99':>6}{'max':>6}")
+    for group, seconds in groups.items():
+        taken = sorted(each * 1000 for each in seconds)
+        p90, p99 = (taken[int(len(taken) * share)] for share in (0.9, 0.99))
+        print(
+            f"{group:<10}{len(taken):>6}{taken[0]:>6.0f}{statistics.median(taken):>8.0f}"
+            f"{p90:>6.0f}{p99:>6.0f}{taken[-1]:>6.0f}"
+        )
 
 
 def _report_kind(kind: str, members: Sequence[Measured]) -> None:
