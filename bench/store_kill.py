@@ -50,6 +50,13 @@ class History:
         connection.close()
         assert result == "ok", result
 
+    def result(self) -> str:
+        """What the checks have found."""
+        return (
+            f"{self.checked} revisions, none lost or half written; "
+            f"{self.unreported} were durable before they could be reported"
+        )
+
     async def _check_revisions(self, first: int) -> None:
         store = SqliteStore(self.path)
         head = await store.head()
@@ -58,7 +65,7 @@ class History:
         for number in range(first, last + 1):
             revision = await store.revision(number)
             assert revision is not None, f"revision {number} is missing"
-            assert revision.reason == _hash(revision.text), f"revision {number} is not whole"
+            assert revision.reason == text_hash(revision.text), f"revision {number} is not whole"
             if number in self.reported:
                 assert self.reported[number] == revision.reason, f"revision {number} has changed"
         self.unreported += last - max(self.reported, default=0)
@@ -98,10 +105,10 @@ async def _apply_forever(path: Path, reports: int) -> None:
     while True:
         head = await store.head()
         number = 1 if head is None else head.number + 1
-        text = _config(number)
+        text = config_text(number)
         candidate = await applier.check(text)
         revision = await applier.apply(
-            candidate, author="bench", reason=_hash(text), origin="api", expected=number - 1
+            candidate, author="bench", reason=text_hash(text), origin="api", expected=number - 1
         )
         os.write(reports, f"{revision.number} {revision.reason}\n".encode())
 
@@ -110,14 +117,15 @@ async def _compile(loaded: LoadedConfig, *, ask: bool) -> CompiledConfig:
     return compile_config(loaded, loaded.config)
 
 
-def _config(number: int) -> str:
+def config_text(number: int) -> str:
     """A config of a few models; every tenth is large, so that its append takes many pages."""
     count = 200 if number % 10 == 0 else 3
     model = "  m{0}: {{versions: {{v1: {{endpoints: [{{address: '10.0.0.{1}:80'}}]}}}}}}\n"
     return "models:\n" + "".join(model.format(n, (number + n) % 250 + 1) for n in range(count))
 
 
-def _hash(text: str) -> str:
+def text_hash(text: str) -> str:
+    """The hash of a text. It is the reason of the revision with this text, to compare them."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -132,10 +140,7 @@ def main() -> None:
             kill_one(history, random.uniform(0, MAX_WAIT))
             history.check()
         history.check(all_revisions=True)
-        print(
-            f"{kills} kills, {max(history.reported)} revisions, none lost or half written; "
-            f"{history.unreported} were durable before they could be reported"
-        )
+    print(f"{kills} kills, {history.result()}")
 
 
 if __name__ == "__main__":
