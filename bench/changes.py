@@ -31,7 +31,9 @@ from bench.processes import free_port, local_address, model_server, sluice_up
 from bench.tokens import TokenIssuer, distinct_tokens
 
 MODELS = 4
-"""Models under load. The callout decides every second one."""
+"""Models under load. The callout decides every second one (`BY_CALLOUT`) when the load begins."""
+
+BY_CALLOUT = [model_name(number) for number in range(1, MODELS, 2)]
 
 TOKENS = 1000
 CONNECTIONS = 64
@@ -74,7 +76,9 @@ class Operator:
     random: random.Random
     extras: list[str] = field(default_factory=list)
     stable: dict[str, str] = field(default_factory=dict)
-    drained: set[str] = field(default_factory=set)
+    switched: set[str] = field(
+        default_factory=lambda: {f"{name} by callout" for name in BY_CALLOUT}
+    )
     number: int = 0
 
     def next(self) -> tuple[str, Call]:
@@ -83,10 +87,15 @@ class Operator:
         kind = self.random.choice(list(_MAKE))
         return kind, _MAKE[kind](self, model_name(self.random.randrange(MODELS)))
 
+    def switch(self, name: str) -> bool:
+        """Switch something on or off. Returns whether it is on now."""
+        self.switched ^= {name}
+        return name in self.switched
+
     def endpoints(self) -> list[Config]:
-        """One of the model servers, or both."""
-        count = self.random.randint(1, len(self.servers))
-        return [{"address": each} for each in self.random.sample(self.servers, count)]
+        """One of the model servers, or both, with a new weight."""
+        chosen = self.random.sample(self.servers, self.random.randint(1, len(self.servers)))
+        return [{"address": each, "weight": self.number % 100 + 1} for each in chosen]
 
 
 def _extra(operator: Operator, model: str) -> Call:
@@ -127,13 +136,13 @@ def _timeout(operator: Operator, model: str) -> Call:
 
 
 def _placement(operator: Operator, model: str) -> Call:
-    return _patch(model, placement=operator.random.choice(["auto", "callout"]))
+    on = operator.switch(f"{model} by callout")
+    return _patch(model, placement="callout" if on else "auto")
 
 
 def _drain(operator: Operator, model: str) -> Call:
     """Drains one of the two endpoints of a version, or sends it requests again."""
-    action = "undrain" if model in operator.drained else "drain"
-    operator.drained ^= {model}
+    action = "drain" if operator.switch(f"drain {model}") else "undrain"
     path = f"/v1/models/{model}/versions/v3/endpoints/{operator.servers[1]}/{action}"
     return Call("POST", path, None, {})
 
@@ -235,8 +244,8 @@ def _gateway(
 ) -> tuple[int, Config, int]:
     """The port of the listener, the config, and the port of the admin API."""
     listener, config = gateway("auto", MODELS, 1, servers[0], trusted, directory)
-    for number in range(1, MODELS, 2):
-        config["models"][model_name(number)]["placement"] = "callout"
+    for name in BY_CALLOUT:
+        config["models"][name]["placement"] = "callout"
     for model in config["models"].values():
         model["versions"]["v3"]["endpoints"] = [{"address": each} for each in servers]
     config["requests"] = {"expose_reason": True}

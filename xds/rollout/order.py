@@ -48,13 +48,20 @@ class Step:
     in_force: bool = False
 
 
-def steps(current: Snapshot, new: Snapshot, moves: Collection[tuple[str, str]] = ()) -> list[Step]:
+def steps(
+    current: Snapshot,
+    new: Snapshot,
+    moves: Collection[tuple[str, str]] = (),
+    pending: Collection[ResourceType] = (),
+) -> list[Step]:
     """The steps from the current snapshot to the new one.
 
     Steps that change nothing are left out, except for the step that puts the new config in force.
     The last snapshot has the new resources. A type that does not change keeps its `version_info`.
     A variant takes part if a node has needed it. `moves` are the variants of the connected nodes,
-    each with the one that they get (`Nodes.moves`).
+    each with the one that they get (`Nodes.moves`).`pending` are types of the current snapshot
+    that nodes may not have accepted, because it was replaced: their steps take place also if
+    nothing changes.
     """
     default = _Phases.between(current, new)
     built = {(name, name) for name, variant in current.variants.items() if variant.is_built}
@@ -77,9 +84,9 @@ def steps(current: Snapshot, new: Snapshot, moves: Collection[tuple[str, str]] =
         return replace(phase(default), variants={**new.variants, **found}, variant_of=variant_of)
 
     plan = []
-    if any(each.makes for each in every):
+    if any(each.makes for each in every) or not set(pending).isdisjoint(MAKE_BEFORE_BREAK):
         plan.append(Step("make", published(lambda each: each.made), MAKE_BEFORE_BREAK))
-    if any(each.decides for each in every):
+    if any(each.decides for each in every) or POLICY in pending:
         plan.append(Step("decide", published(lambda each: each.decided), (POLICY,)))
     plan.append(
         Step(

@@ -104,6 +104,8 @@ class Rollout:
         """Is set when a config is in force or has been rejected. The reader clears it."""
         self._next: _Task | None = None
         self._running: _Task | None = None
+        self._pending: set[ResourceType] = set()
+        """Published types that nodes may not have accepted, because nobody waits any more."""
         self._watch: _Watch | None = None
         self._submitted = asyncio.Event()
         self._step: str | None = None
@@ -217,7 +219,7 @@ class Rollout:
         target, unresponsive = task.target, set[str]()
         before = self._in_force
         moves = self._nodes.moves(target.snapshot)
-        plan = steps(self._nodes.snapshot, target.snapshot, moves)
+        plan = steps(self._nodes.snapshot, target.snapshot, moves, self._pending)
         for step in plan:
             self._step = step.name
             log.info("version %s: step %s", target.snapshot.version, step.name)
@@ -225,6 +227,7 @@ class Rollout:
                 "rollout", version=target.snapshot.version, revision=target.revision, step=step.name
             )
             self._nodes.publish(step.snapshot)
+            self._pending.update(step.types)
             unresponsive |= set(await self._wait_for_acceptance(step.types))
             nack = self._nodes.nack()
             if nack is not None:
@@ -232,6 +235,7 @@ class Rollout:
                 return
             if self._submitted.is_set():
                 return
+            self._pending.difference_update(step.types)
             if step.in_force:
                 in_force = replace(target, snapshot=plan[-1].snapshot)
                 self._put_in_force(task, in_force, tuple(sorted(unresponsive)))

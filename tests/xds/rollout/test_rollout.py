@@ -290,6 +290,29 @@ def test_a_newer_snapshot_replaces_a_snapshot_that_waits_for_a_node() -> None:
     run(test)
 
 
+def test_a_cluster_of_a_replaced_rollout_reaches_every_envoy_before_a_policy_names_it() -> None:
+    async def test() -> None:
+        async with start_fleet() as fleet:
+            proxy, worker = envoy(fleet.nodes), callout(fleet.nodes)
+            fleet.clients = [proxy, worker]
+            await fleet.roll_out(snapshot("a"))
+            before = len(worker.history)
+            proxy.automatic = False
+            for version in ("first", "second"):
+                fleet.submit(snapshot("a", "b", version=version))
+                await fleet.until_idle()
+                assert fleet.rollout.step == "make"
+                assert len(worker.history) == before
+            proxy.automatic = True
+            while proxy.waiting:
+                proxy.acknowledge(proxy.waiting.pop())
+            await fleet.until_idle()
+            assert fleet.rollout.version == "second"
+            assert len(worker.history) > before
+
+    run(test)
+
+
 def test_a_node_that_connects_later_gets_the_snapshot_in_force() -> None:
     async def test() -> None:
         async with start_fleet() as fleet:
