@@ -59,7 +59,7 @@ def steps(
     Steps that change nothing are left out, except for the step that puts the new config in force.
     The last snapshot has the new resources. A type that does not change keeps its `version_info`.
     A variant takes part if a node has needed it. `moves` are the variants of the connected nodes,
-    each with the one that they get (`Nodes.moves`).`pending` are types of the current snapshot
+    each with the one that they get (`Nodes.moves`). `pending` are types of the current snapshot
     that nodes may not have accepted, because it was replaced: their steps take place also if
     nothing changes.
     """
