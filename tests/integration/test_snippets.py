@@ -50,9 +50,6 @@ LEFT_OUT = {
     ("docs/get-started.md", "python3 -m venv sluice-env"): "installs packages",
     ("docs/operate.md", "sluice profile gateway.yaml --seconds 10 --output flame.svg"):
         "a profile needs py-spy and load; test_telemetry takes one",
-    ("docs/security.md", "sluice certs certs --host gateway.example.com   # a development CA, and "
-     "a certificate for each part and for an operator"):
-        "test_certificates issues them, and a gateway uses them in the tests of identity",
     ("docs/telemetry.md", "sluice profile gateway.yaml --seconds 10 --worker 1 --output flame.svg"):
         "a profile needs py-spy and load; test_telemetry takes one",
     ("docs/transport.md", "make h2spec" + " " * 44 + "# HTTP/2 conformance, strict"):

@@ -74,7 +74,7 @@ def status_server() -> Starlette:
         return JSONResponse({
             "version": f"v{requests}-{HOSTILE}", "in_sync": True, "step": None, "config": "file",
             "error": None, "unresponsive": [], "restart_required": [], "nodes": [],
-            "xds": "127.0.0.1:1", "callout": "127.0.0.1:1",
+            "xds": "127.0.0.1:1", "callout": "127.0.0.1:1", "breakers": {"known": False},
         })  # fmt: skip
 
     return Starlette(routes=[Route("/v1/status", status)])
