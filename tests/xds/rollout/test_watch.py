@@ -35,6 +35,14 @@ def submit(fleet: Fleet, new: Snapshot, trial: Verdict, watch: float = 60.0) -> 
     fleet.rollout.submit(compiled, plan=Plan(watch, trial))
 
 
+async def judged(fleet: Fleet, new: Snapshot, watch: float = 60.0) -> Verdict:
+    """Roll out a config, and return the trial that judges it."""
+    trial = Verdict()
+    submit(fleet, new, trial, watch)
+    await fleet.until_idle()
+    return trial
+
+
 async def pass_time(fleet: Fleet) -> None:
     fleet.clock.pass_time()
     await fleet.until_idle()
@@ -46,9 +54,7 @@ def test_a_config_that_is_worse_is_rolled_back_in_steps() -> None:
             proxy, worker = envoy(fleet.nodes), callout(fleet.nodes)
             fleet.clients = [proxy, worker]
             await fleet.roll_out(snapshot("a"))
-            trial = Verdict()
-            submit(fleet, snapshot("a", "b"), trial)
-            await fleet.until_idle()
+            trial = await judged(fleet, snapshot("a", "b"))
             assert fleet.rollout.version == "a,b"
             assert trial.started
             await pass_time(fleet)
@@ -77,9 +83,7 @@ def test_a_config_is_judged_only_for_its_time() -> None:
     async def test() -> None:
         async with start_fleet() as fleet:
             await fleet.roll_out(snapshot("a"))
-            trial = Verdict()
-            submit(fleet, snapshot("b"), trial, watch=2 * TICK)
-            await fleet.until_idle()
+            trial = await judged(fleet, snapshot("b"), watch=2 * TICK)
             for _ in range(5):
                 await pass_time(fleet)
             assert trial.judgements == 2
@@ -115,9 +119,7 @@ def test_new_key_sets_do_not_end_the_judgement() -> None:
     async def test() -> None:
         async with start_fleet() as fleet:
             await fleet.roll_out(snapshot("a"))
-            trial = Verdict()
-            submit(fleet, snapshot("b"), trial)
-            await fleet.until_idle()
+            trial = await judged(fleet, snapshot("b"))
             fleet.submit(snapshot("b", version="b"), renewal=True)
             await fleet.until_idle()
             await pass_time(fleet)
@@ -132,9 +134,7 @@ def test_renewals_that_follow_each_other_closely_do_not_delay_the_judgement() ->
     async def test() -> None:
         async with start_fleet() as fleet:
             await fleet.roll_out(snapshot("a"))
-            trial = Verdict()
-            submit(fleet, snapshot("b"), trial, watch=4 * TICK)
-            await fleet.until_idle()
+            trial = await judged(fleet, snapshot("b"), watch=4 * TICK)
             for number in range(10):
                 fleet.submit(snapshot("b", version=f"b{number}"), renewal=True)
                 await fleet.until_idle()
@@ -151,9 +151,7 @@ def test_a_renewal_that_waits_does_not_bring_a_worse_config_back() -> None:
     async def test() -> None:
         async with start_fleet() as fleet:
             await fleet.roll_out(snapshot("a"))
-            trial = Verdict()
-            submit(fleet, snapshot("b"), trial)
-            await fleet.until_idle()
+            trial = await judged(fleet, snapshot("b"))
             trial.reason = "worse"
             fleet.clock.advance(TICK)
             fleet.submit(snapshot("b", version="renewed"), renewal=True)
@@ -201,9 +199,7 @@ def test_a_rejected_config_ends_the_judgement_of_the_one_that_stays() -> None:
             proxy = envoy(fleet.nodes)
             fleet.clients = [proxy]
             await fleet.roll_out(snapshot("a"))
-            trial = Verdict()
-            submit(fleet, snapshot("b"), trial)
-            await fleet.until_idle()
+            trial = await judged(fleet, snapshot("b"))
             proxy.rejects = "bad"
             await fleet.roll_out(snapshot("bad"))
             trial.reason = "worse"
