@@ -48,8 +48,8 @@ class UpstreamTls(Confidential):
     )
     allow_any_server: bool = Field(
         False,
-        description="Whether Envoy accepts every certificate. Then whoever can intercept the "
-        "connections can read and change the requests.",
+        description="Whether Envoy accepts every certificate. Then an attacker who intercepts "
+        "the connections can read and change the requests.",
     )
 
     @model_validator(mode="after")

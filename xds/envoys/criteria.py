@@ -1,8 +1,8 @@
 """Judges requests by criteria: of a canary against the stable version, of a gateway after a change
 against the time before it.
 
-Pure. Whoever judges must look at the state of the windows first: without reports, there are no
-errors either.
+Pure. A caller must look at the state of the windows first: without reports, there are no errors
+either.
 """
 
 from dataclasses import dataclass

@@ -1,9 +1,10 @@
 """Reads the load reports of Envoys (LRS, envoy.service.load_stats.v3).
 
-An Envoy reports requests to the endpoints of each cluster, whoever has decided them. A request that
-fails is one with an HTTP status of 500 or above, with the gRPC status of a failure, or without a
-response. Envoy counts each attempt of a request that it repeats. It reports every cluster in each
-interval, with counts only if there are some. The first interval of a new cluster is not counted.
+An Envoy reports requests to the endpoints of each cluster, by native routes and by the callout. A
+request that fails is one with an HTTP status of 500 or above, with the gRPC status of a failure, or
+without a response. Envoy counts each attempt of a request that it repeats. It reports every cluster
+in each interval, with counts only if there are some. The first interval of a new cluster is not
+counted.
 """
 
 from typing import Final

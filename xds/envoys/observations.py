@@ -2,8 +2,8 @@
 
 Pure: times are passed in, as seconds on one monotonic clock. Sources (`load_reports`,
 `worker_reports`) call `join` for each stream, and the reporter that it returns for each report.
-Whoever judges a version calls `window`, and must look at its `state` first: without reports, there
-are no errors either.
+A caller that judges a version calls `window`, and must look at its `state` first: without reports,
+there are no errors either.
 
 A worker reports finished requests, with the breaker's definition of an error, and latencies. An
 Envoy reports requests to endpoints, with its own definition of an error: a request that Envoy

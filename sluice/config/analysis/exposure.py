@@ -49,7 +49,7 @@ def _plain_text_secret(config: GatewayConfig) -> Found:
 def _any_server_allowed(config: GatewayConfig) -> Found:
     for path, version in config.versions():
         if version.tls is not None and version.tls.allow_any_server:
-            message = "whoever can intercept the connections can read and change the requests"
+            message = "an attacker who intercepts the connections can read and change the requests"
             yield (*path, "tls", "allow_any_server"), message
 
 
