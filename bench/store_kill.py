@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sluice.config.checked import LoadedConfig
-from xds.apply import Applier
+from xds.candidate.apply import Applier
 from xds.resources.compiled import CompiledConfig, compile_config
 from xds.sources.store.sqlite import SqliteStore
 

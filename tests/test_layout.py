@@ -104,10 +104,9 @@ DEPENDENCIES = {
     "xds": "",
     "xds.events": "",
     "xds.protocol": (
-        "protos sluice.contract sluice.grpc_credentials sluice.printable sluice.protobuf_fields"
-        " xds.events"
+        "protos sluice.config sluice.contract sluice.grpc_credentials sluice.identity"
+        " sluice.printable sluice.protobuf_fields sluice.tls xds.events"
     ),
-    "xds.identity": "sluice.config sluice.grpc_credentials sluice.identity sluice.tls xds.protocol",
     "xds.sources": "sluice.config sluice.keys",
     "xds.sources.endpoints": "sluice.config sluice.printable xds.sources",
     "xds.sources.store": "sluice.config xds.events xds.sources",
@@ -120,39 +119,36 @@ DEPENDENCIES = {
         "protos sluice.config sluice.contract sluice.http sluice.printable sluice.state_changes"
         " xds.events xds.protocol"
     ),
-    "xds.apply": "sluice.config sluice.printable xds.resources xds.sources xds.sources.store",
     "xds.static": (
         "sluice.bootstrap sluice.config sluice.contract sluice.envoy_identity xds.protocol"
         " xds.resources"
     ),
-    "xds.strict": (
-        "sluice.config sluice.envoy_binary sluice.printable xds.protocol xds.resources xds.static"
+    "xds.candidate": (
+        "sluice.config sluice.envoy_binary sluice.printable xds.protocol xds.resources"
+        " xds.sources xds.sources.store xds.static"
     ),
     "xds.canary": (
-        "sluice.config sluice.contract sluice.printable xds.apply xds.envoys xds.events"
+        "sluice.config sluice.contract sluice.printable xds.candidate xds.envoys xds.events"
         " xds.resources xds.rollout xds.sources.store"
     ),
     "xds.admin": (
-        "sluice.config sluice.contract sluice.envoy_binary sluice.http sluice.printable xds.apply"
-        " xds.canary xds.envoys xds.events xds.protocol xds.resources xds.rollout"
-        " xds.sources.store xds.strict"
+        "sluice.config sluice.contract sluice.envoy_binary sluice.http sluice.printable"
+        " xds.canary xds.candidate xds.envoys xds.events xds.protocol xds.resources xds.rollout"
+        " xds.sources.store"
     ),
-    "xds.rollbacks": "sluice.config xds.apply xds.resources xds.sources.store",
-    "xds.watch": "sluice.config xds.apply xds.sources xds.sources.store",
-    "xds.start": "sluice.config xds.apply xds.sources xds.sources.store",
-    "xds.follow": "sluice.config sluice.keys xds.admin xds.resources xds.rollout xds.sources"
-    " xds.sources.endpoints",
-    "xds.plans": "sluice.config xds.apply xds.resources xds.rollout xds.sources.store",
+    "xds.delivery": (
+        "sluice.config sluice.keys xds.admin xds.candidate xds.resources xds.rollout xds.sources"
+        " xds.sources.endpoints xds.sources.store"
+    ),
     "xds.pipeline": (
-        "sluice.config xds.admin xds.apply xds.canary xds.events xds.follow xds.plans xds.resources"
-        " xds.rollbacks xds.rollout xds.sources xds.sources.endpoints xds.sources.store xds.start"
-        " xds.watch"
+        "sluice.config xds.admin xds.canary xds.candidate xds.delivery xds.events xds.resources"
+        " xds.rollout xds.sources xds.sources.endpoints xds.sources.store"
     ),
     "xds.tasks": "",
     "xds.main": (
-        "sluice.config sluice.http sluice.identity xds.admin xds.canary xds.envoys"
-        " xds.events xds.identity xds.pipeline xds.protocol xds.rollout"
-        " xds.sources xds.sources.endpoints xds.sources.store xds.start xds.tasks"
+        "sluice.config sluice.http sluice.identity xds.admin xds.canary xds.candidate xds.envoys"
+        " xds.events xds.pipeline xds.protocol xds.rollout xds.sources xds.sources.endpoints"
+        " xds.sources.store xds.tasks"
     ),
     "examples": "protos",
 }

@@ -38,7 +38,7 @@ from tests.certificates import certificate, private_key
 from tests.extproc.auth.tokens import encoded
 from tests.extproc.policy.control_plane import control_plane
 from xds.admin.status import ControlPlaneState
-from xds.follow import Follower
+from xds.delivery.follow import Follower
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
 from xds.resources.compiled import CompiledConfig, compile_config

@@ -45,10 +45,10 @@ from xds.envoys.load_reports import LoadReportReader
 from xds.envoys.observations import Observations
 from xds.envoys.reports import ReportService
 from xds.envoys.worker_reports import WorkerReportReader
-from xds.identity import node_identities, xds_credentials
 from xds.protocol import resource_types
 from xds.protocol.authorization import Authorization
 from xds.protocol.client_status import ClientStatusService
+from xds.protocol.identity import node_identities, xds_credentials
 from xds.protocol.nodes import Nodes
 from xds.protocol.server import XdsServer
 from xds.protocol.services import SERVICES

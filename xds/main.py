@@ -21,6 +21,7 @@ from xds.admin.explain import Explainer
 from xds.admin.metrics import StateCollector
 from xds.admin.status import ControlPlaneState
 from xds.canary.automation import CanaryAnalysis
+from xds.candidate.start import FirstConfig, StartOptions, first_config
 from xds.envoys.admin import AdminSource
 from xds.envoys.configured import reporting_nodes
 from xds.envoys.load_reports import LoadReportReader
@@ -29,10 +30,10 @@ from xds.envoys.reports import ReportService
 from xds.envoys.trials import TrafficTrials
 from xds.envoys.worker_reports import WorkerReportReader
 from xds.events import Events
-from xds.identity import NodeIdentities, node_identities, xds_credentials
 from xds.pipeline import Pipeline, start_pipeline
 from xds.protocol.authorization import Authorization
 from xds.protocol.client_status import ClientStatusService
+from xds.protocol.identity import NodeIdentities, node_identities, xds_credentials
 from xds.protocol.nodes import Nodes
 from xds.protocol.server import Service, XdsServer
 from xds.rollout.rollout import Rollout
@@ -42,7 +43,6 @@ from xds.sources.endpoints.kubernetes import KubernetesServices
 from xds.sources.key_sets import FetchedKeySets
 from xds.sources.store.open import MEMORY, open_store
 from xds.sources.store.store import Store, StoreError
-from xds.start import FirstConfig, StartOptions, first_config
 from xds.tasks import EndedError, run_until
 
 log = logging.getLogger(__name__)

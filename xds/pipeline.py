@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from sluice.config import GatewayConfig
 from sluice.config.checked import LoadedConfig
 from xds.admin.status import ControlPlaneState
-from xds.apply import Applier, file_origin
 from xds.canary.checks import check_no_steps
+from xds.candidate.apply import Applier, file_origin
+from xds.candidate.start import FirstConfig, StartOptions, first_config
+from xds.candidate.watch import FileWatch
+from xds.delivery.follow import Follower
+from xds.delivery.plans import BeginTrial, Plans
+from xds.delivery.rollbacks import Rollbacks
 from xds.events import Events
-from xds.follow import Follower
-from xds.plans import BeginTrial, Plans
 from xds.resources.compiled import CompiledConfig
-from xds.rollbacks import Rollbacks
 from xds.rollout.rollout import Rollout
 from xds.sources.endpoints.discovered import DiscoveredEndpoints
 from xds.sources.key_sets import FetchedKeySets
 from xds.sources.store.source import StoredConfig
 from xds.sources.store.store import ConflictError, Store
-from xds.start import FirstConfig, StartOptions, first_config
-from xds.watch import FileWatch
 
 
 @dataclass(frozen=True, slots=True)

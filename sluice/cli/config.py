@@ -89,8 +89,8 @@ def _validate(options: argparse.Namespace) -> int:
 
 def _check_with_envoy(checked: LoadedConfig, envoy: Path | None) -> None:
     # Imported late: the other checks need no package but sluice.
+    from xds.candidate.strict import StrictCheckError, check_with_envoy
     from xds.resources.compiled import compile_config
-    from xds.strict import StrictCheckError, check_with_envoy
 
     try:
         check_with_envoy(checked, compile_config(checked, checked.config), envoy)

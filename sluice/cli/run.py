@@ -215,8 +215,8 @@ def _control_plane(options: argparse.Namespace) -> int:
 
 def _import_control_plane(_: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
     from sluice.explain.served import ServedExplainer
+    from xds.candidate.start import StartOptions
     from xds.main import main
-    from xds.start import StartOptions
 
     def start(options: argparse.Namespace) -> int:
         _check_sources(options)

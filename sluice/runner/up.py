@@ -128,9 +128,9 @@ async def _read_config(options: UpOptions) -> GatewayConfig:
         assert options.config is not None
         return load_checked(options.config, RUNS_HERE).config
     # Only here: the control plane's modules take long to import.
+    from xds.candidate.start import StartOptions, first_config
     from xds.sources.store.open import open_store
     from xds.sources.store.store import StoreError
-    from xds.start import StartOptions, first_config
 
     try:
         store = open_store(options.store)

@@ -22,7 +22,8 @@ from sluice.contract.names import POLICY_TYPE_URL
 from sluice.contract.paths import ADS_STREAM
 from tests.integration.gateway import free_ports
 from xds.admin.status import ControlPlaneState
-from xds.follow import Follower
+from xds.candidate.start import StartOptions
+from xds.delivery.follow import Follower
 from xds.main import EXIT_INVALID_CONFIG, main, run
 from xds.protocol.nodes import Nodes
 from xds.resources.compiled import CompiledConfig, compile_config
@@ -30,7 +31,6 @@ from xds.rollout.rollout import Rollout
 from xds.sources.file import ConfigFile
 from xds.sources.key_sets import FetchedKeySets
 from xds.sources.source import unexpected_error
-from xds.start import StartOptions
 
 pytestmark = pytest.mark.anyio
 
@@ -144,7 +144,7 @@ async def test_a_node_connects_while_the_first_config_compiles(
         assert connected.wait(30)
         return compile_config(*arguments)
 
-    monkeypatch.setattr("xds.follow.compile_config", compile_when_connected)
+    monkeypatch.setattr("xds.delivery.follow.compile_config", compile_when_connected)
     file, (xds, http) = tmp_path / "gateway.yaml", free_ports(2)
     file.write_text(f"control_plane: {{xds: '127.0.0.1:{xds}', http: '127.0.0.1:{http}'}}")
     running = asyncio.create_task(run(StartOptions(file)))

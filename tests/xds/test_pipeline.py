@@ -14,10 +14,11 @@ from sluice.config.rollout import RolloutCriteria
 from tests.redis_server import RedisServer
 from tests.xds.rollout.nodes_in_memory import native_envoy
 from xds.admin.status import ControlPlaneState
-from xds.apply import AUTHOR, ROLLBACK, FileSourceError, file_origin
+from xds.candidate.apply import AUTHOR, ROLLBACK, FileSourceError, file_origin
+from xds.candidate.start import StartOptions, first_config
+from xds.delivery.plans import BeginTrial
 from xds.envoys.observations import Observations
 from xds.pipeline import Pipeline, start_pipeline
-from xds.plans import BeginTrial
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
 from xds.rollout.rollout import Rollout
@@ -25,7 +26,6 @@ from xds.sources.key_sets import FetchedKeySets
 from xds.sources.store.redis import RedisStore
 from xds.sources.store.sqlite import SqliteStore
 from xds.sources.store.store import RevisionInfo, Store, StoreError, StoreUnavailableError
-from xds.start import StartOptions, first_config
 
 pytestmark = pytest.mark.anyio
 
@@ -382,8 +382,8 @@ class Refusing(SqliteStore):
 async def test_an_edit_and_a_rollback_wait_for_the_store(
     tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xds.watch.RETRY_INTERVAL", 0.01)
-    monkeypatch.setattr("xds.rollbacks.RETRY_INTERVAL", 0.01)
+    monkeypatch.setattr("xds.candidate.watch.RETRY_INTERVAL", 0.01)
+    monkeypatch.setattr("xds.delivery.rollbacks.RETRY_INTERVAL", 0.01)
     path = tmp_path / "history.db"
     store = Refusing(path)
     async with running(stored(path, watch=file), store) as plane:

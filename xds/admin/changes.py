@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from sluice.config import Problem
 from sluice.config.changes import Change
 from sluice.config.errors import json_pointer
-from xds.apply import Candidate
+from xds.candidate.apply import Candidate
 
 MAX_CHANGES: Final = 1000
 """Changes that a response lists."""

@@ -22,10 +22,10 @@ from xds.admin.conditions import conflict, entity_tag, expected_revision, is_unc
 from xds.admin.lane import Lane
 from xds.admin.operations import JSON, YAML, Call, Query, accepted_type
 from xds.admin.problems import ProblemError, Reason, invalid_config
-from xds.apply import Applier, Candidate, FileSourceError
+from xds.candidate.apply import Applier, Candidate, FileSourceError
+from xds.candidate.strict import StrictCheckError, check_with_envoy
 from xds.events import Events
 from xds.sources.store.store import ConflictError, Revision, StoreError
-from xds.strict import StrictCheckError, check_with_envoy
 
 MAX_WAITING: Final = 32
 """Changes that wait for others. Each holds its body, and a config takes a while to check."""

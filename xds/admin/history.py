@@ -11,7 +11,7 @@ from xds.admin.changes import ChangeResult, ShownChange, omitted, shown_changes
 from xds.admin.configs import CHANGE_ERRORS, IF_MATCH, Configs, Head, WriteQuery, store_problems
 from xds.admin.operations import JSON, Body, Call, Input, Operation, Query
 from xds.admin.problems import ProblemError, Reason, invalid_config
-from xds.apply import ROLLBACK
+from xds.candidate.apply import ROLLBACK
 from xds.sources.store.store import MAX_HISTORY, Revision, RevisionInfo
 
 _READ_ERRORS = (Reason.UNKNOWN_REVISION, Reason.INVALID_CONFIG, Reason.STORE_UNAVAILABLE)

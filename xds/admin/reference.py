@@ -11,7 +11,7 @@ from xds.admin.openapi import parameters
 from xds.admin.operations import Operation
 from xds.admin.problems import REASONS
 from xds.admin.status import ControlPlaneState
-from xds.apply import Applier
+from xds.candidate.apply import Applier
 from xds.events import Events
 from xds.protocol.nodes import Nodes
 from xds.protocol.snapshot import EMPTY

@@ -20,13 +20,13 @@ from xds.admin.explain import Explainer
 from xds.admin.metrics import StateCollector
 from xds.admin.operations import Operation
 from xds.admin.status import ControlPlaneState
+from xds.candidate.start import StartOptions, first_config
 from xds.events import Events
 from xds.pipeline import start_pipeline
 from xds.protocol.nodes import Nodes
 from xds.rollout.rollout import Rollout
 from xds.sources.key_sets import FetchedKeySets
 from xds.sources.store.store import Store
-from xds.start import StartOptions, first_config
 
 STOP_TIMEOUT = 5.0
 

@@ -18,9 +18,9 @@ from xds.admin.operations import MAX_BODY
 from xds.admin.problems import REASONS
 from xds.canary.analysis import Phase, State
 from xds.canary.records import CanaryRecords, Stored
+from xds.candidate.start import StartOptions
 from xds.sources.store.sqlite import SqliteStore
 from xds.sources.store.store import Draft
-from xds.start import StartOptions
 
 TEXT = """\
 # Edited by people.
@@ -491,7 +491,7 @@ def test_the_real_envoy_checks_a_config(
         "#!/bin/sh\necho \"error initializing configuration 'x': no such filter\" >&2; exit 1\n"
     )
     envoy.chmod(0o755)
-    monkeypatch.setattr("xds.strict.find_envoy", lambda: envoy)
+    monkeypatch.setattr("xds.candidate.strict.find_envoy", lambda: envoy)
     before = head(api)
     refused = api.patch(f"{DIGITS}?strict=true", {"timeout": "5s"})
     assert "no such filter" in problem(refused, 422, "invalid_config")["detail"]

@@ -9,8 +9,8 @@ import pytest
 
 from sluice.contract.problem import MEDIA_TYPE
 from tests.xds.admin.plane import Plane, config_file, plane
+from xds.candidate.start import StartOptions
 from xds.sources.store.sqlite import SqliteStore
-from xds.start import StartOptions
 
 TEXT = """\
 control_plane:

@@ -13,8 +13,8 @@ from tests.json_schema import errors, resolve
 from tests.xds.admin.plane import Plane, config_file, plane
 from xds.admin.problems import REASONS, Reason
 from xds.admin.reference import reference
+from xds.candidate.start import StartOptions
 from xds.sources.store.sqlite import SqliteStore
-from xds.start import StartOptions
 
 TEXT = """\
 models:

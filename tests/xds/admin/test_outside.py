@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.xds.admin.plane import Plane, config_file, plane
+from xds.candidate.start import StartOptions
 from xds.sources.store.sqlite import SqliteStore
-from xds.start import StartOptions
 
 TEXT = """\
 models:

@@ -13,7 +13,7 @@ from xds.admin.config import ConfigOperations
 from xds.admin.configs import MAX_WAITING_READERS, CheckQuery, Configs, WriteQuery
 from xds.admin.operations import YAML, Call, Query, Result
 from xds.admin.problems import ProblemError, Reason
-from xds.apply import Applier
+from xds.candidate.apply import Applier
 from xds.events import Events
 from xds.resources.compiled import CompiledConfig, compile_config
 from xds.sources.store.sqlite import SqliteStore

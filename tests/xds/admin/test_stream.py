@@ -12,9 +12,9 @@ import pytest
 from tests.integration.gateway import eventually
 from tests.xds.admin.plane import Plane, config_file, plane
 from xds.admin.stream import MAX_STREAMS
+from xds.candidate.start import StartOptions
 from xds.events import CAPACITY
 from xds.sources.store.sqlite import SqliteStore
-from xds.start import StartOptions
 
 TEXT = 'models: {a: {versions: {v1: {endpoints: [{address: "127.0.0.1:9001"}]}}}}\n'
 

@@ -12,12 +12,13 @@ import yaml
 
 from tests.xds.rollout.nodes_in_memory import callout
 from xds.admin.status import ControlPlaneState
-from xds.apply import ROLLBACK, Applier
 from xds.canary import automation
 from xds.canary.analysis import Phase, State
 from xds.canary.automation import CanaryAnalysis
 from xds.canary.planes import DROP_AFTER
 from xds.canary.records import CanaryRecords, Stored
+from xds.candidate.apply import ROLLBACK, Applier
+from xds.candidate.start import StartOptions, first_config
 from xds.envoys.observations import Comparison, Counts, Observations
 from xds.events import Events
 from xds.pipeline import start_pipeline
@@ -26,7 +27,6 @@ from xds.rollout.rollout import Rollout
 from xds.sources.key_sets import FetchedKeySets
 from xds.sources.store.sqlite import SqliteStore
 from xds.sources.store.store import ConflictError, Draft, Revision, StoreUnavailableError
-from xds.start import StartOptions, first_config
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,7 @@ import pytest
 from sluice.config import ConfigError, GatewayConfig, Problem
 from sluice.config.changes import Change
 from sluice.config.checked import LoadedConfig
-from xds.apply import AUTHOR, ROLLBACK, Applier, FileSourceError
+from xds.candidate.apply import AUTHOR, ROLLBACK, Applier, FileSourceError
 from xds.resources.compiled import CompiledConfig, compile_config
 from xds.sources.store.sqlite import SqliteStore
 from xds.sources.store.store import ConflictError

@@ -10,8 +10,8 @@ from sluice.cli import main
 from sluice.config import ConfigError, GatewayConfig, policy_document
 from sluice.config.checked import LoadedConfig
 from sluice.config.gateway import Listener
+from xds.candidate.strict import StrictCheckError, check_with_envoy
 from xds.resources.compiled import compile_config
-from xds.strict import StrictCheckError, check_with_envoy
 
 MODEL = {"versions": {"v1": {"endpoints": [{"address": "127.0.0.1:9"}]}}}
 

@@ -1,7 +1,7 @@
 """Checks candidates, and appends those that pass to the config history.
 
 A candidate is a config that is not in force yet: an edit of the file, or a write by API. Whatever
-the history has is rolled out by the follower (`xds.follow`).
+the history has is rolled out by the follower (`xds.delivery.follow`).
 """
 
 import asyncio

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from sluice.config import ConfigError
 from sluice.config.checked import LoadedConfig
-from xds.apply import Applier
+from xds.candidate.apply import Applier
 from xds.sources.file import ConfigFile
 from xds.sources.reading import Reading
 from xds.sources.store.store import StoreError

@@ -10,7 +10,7 @@ from sluice.config import ConfigError, Problem
 from sluice.config.addresses import is_local, split_host_port
 from sluice.config.gateway import ControlPlane
 from sluice.config.reader import ConfigReader
-from xds.apply import FILE_AUTHOR, draft, file_origin, revision_name
+from xds.candidate.apply import FILE_AUTHOR, draft, file_origin, revision_name
 from xds.sources.file import ConfigFile
 from xds.sources.reading import Reading, read_config
 from xds.sources.store.store import MAX_HISTORY, Draft, Revision, Store, StoreError

@@ -5,7 +5,7 @@ import logging
 from dataclasses import dataclass
 
 from sluice.config.checked import LoadedConfig
-from xds.apply import Applier
+from xds.candidate.apply import Applier
 from xds.resources.compiled import CompiledConfig
 from xds.sources.store.store import StoreError
 

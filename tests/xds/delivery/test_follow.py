@@ -18,7 +18,7 @@ from tests.xds.resources.test_resources import model
 from tests.xds.rollout.nodes_in_memory import Client, callout
 from tests.xds.rollout.token_filters import providers_of
 from xds.admin.status import ControlPlaneState
-from xds.follow import Follower
+from xds.delivery.follow import Follower
 from xds.protocol.nodes import Nodes
 from xds.protocol.resource_types import ENDPOINT, EXTENSION
 from xds.rollout.rollout import Rollout

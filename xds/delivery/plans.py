@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from sluice.config.rollout import RolloutCriteria
-from xds.apply import AUTHOR, ROLLBACK
+from xds.candidate.apply import AUTHOR, ROLLBACK
 from xds.resources.compiled import CompiledConfig
 from xds.rollout.plan import AT_ONCE, Plan, Trial
 from xds.sources.store.store import Store, StoreError
