@@ -131,24 +131,28 @@ DEPENDENCIES = {
         "sluice.config sluice.contract sluice.printable xds.candidate xds.envoys xds.events"
         " xds.resources xds.rollout xds.sources.store"
     ),
-    "xds.admin": (
-        "sluice.config sluice.contract sluice.envoy_binary sluice.http sluice.printable"
-        " xds.canary xds.candidate xds.envoys xds.events xds.protocol xds.resources xds.rollout"
-        " xds.sources.store"
+    "xds.state": (
+        "sluice.config xds.canary xds.envoys xds.events xds.protocol xds.resources xds.rollout"
     ),
     "xds.delivery": (
-        "sluice.config sluice.keys xds.admin xds.candidate xds.resources xds.rollout xds.sources"
-        " xds.sources.endpoints xds.sources.store"
+        "sluice.config sluice.keys xds.candidate xds.resources xds.rollout xds.sources"
+        " xds.sources.endpoints xds.sources.store xds.state"
+    ),
+    "xds.admin.api": "sluice.config sluice.contract sluice.http sluice.printable",
+    "xds.admin": (
+        "sluice.config sluice.contract sluice.envoy_binary sluice.http xds.admin.api xds.canary"
+        " xds.candidate xds.envoys xds.events xds.protocol xds.resources xds.rollout"
+        " xds.sources.store xds.state"
     ),
     "xds.pipeline": (
-        "sluice.config xds.admin xds.canary xds.candidate xds.delivery xds.events xds.resources"
-        " xds.rollout xds.sources xds.sources.endpoints xds.sources.store"
+        "sluice.config xds.canary xds.candidate xds.delivery xds.events xds.resources"
+        " xds.rollout xds.sources xds.sources.endpoints xds.sources.store xds.state"
     ),
     "xds.tasks": "",
     "xds.main": (
         "sluice.config sluice.http sluice.identity xds.admin xds.canary xds.candidate xds.envoys"
         " xds.events xds.pipeline xds.protocol xds.rollout xds.sources xds.sources.endpoints"
-        " xds.sources.store xds.tasks"
+        " xds.sources.store xds.state xds.tasks"
     ),
     "examples": "protos",
 }

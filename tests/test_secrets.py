@@ -37,7 +37,7 @@ from sluice.keys.fetch import FetchError, fetch_document
 from tests.certificates import certificate, private_key
 from tests.extproc.auth.tokens import encoded
 from tests.extproc.policy.control_plane import control_plane
-from xds.admin.status import ControlPlaneState
+from xds.admin.status import status_of
 from xds.delivery.follow import Follower
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
@@ -45,6 +45,7 @@ from xds.resources.compiled import CompiledConfig, compile_config
 from xds.rollout.rollout import Rollout
 from xds.sources.file import ConfigFile
 from xds.sources.key_sets import FetchedKeySets
+from xds.state import ControlPlaneState
 
 SECRET = "Zq7hunter2Zq7"
 LONG_SECRET = encoded(f"{SECRET}-{SECRET}-{SECRET}-{SECRET}".encode())
@@ -193,7 +194,7 @@ def status_after(file: Path, change: LoadedConfig | ConfigError) -> str:
     state = ControlPlaneState(str(file), first, nodes, rollout)
     follower = Follower(Change(file, change), first, FetchedKeySets())
     asyncio.run(follower.follow_config(state, rollout))
-    return state.status().model_dump_json() + json.dumps(redacted(state.config))
+    return status_of(state).model_dump_json() + json.dumps(redacted(state.config))
 
 
 def read(file: Path) -> LoadedConfig | ConfigError:

@@ -16,10 +16,9 @@ from sluice.http.server import HttpServer, create_http_server, listen
 from sluice.identity import control_plane_files
 from xds.admin.access import admin_guard
 from xds.admin.app import application, operations
-from xds.admin.configs import Configs
+from xds.admin.edits import Edits
 from xds.admin.explain import Explainer
 from xds.admin.metrics import StateCollector
-from xds.admin.status import ControlPlaneState
 from xds.canary.automation import CanaryAnalysis
 from xds.candidate.start import FirstConfig, StartOptions, first_config
 from xds.envoys.admin import AdminSource
@@ -43,6 +42,7 @@ from xds.sources.endpoints.kubernetes import KubernetesServices
 from xds.sources.key_sets import FetchedKeySets
 from xds.sources.store.open import MEMORY, open_store
 from xds.sources.store.store import Store, StoreError
+from xds.state import ControlPlaneState
 from xds.tasks import EndedError, run_until
 
 log = logging.getLogger(__name__)
@@ -199,10 +199,10 @@ def _admin_server(
 ) -> HttpServer:
     """The admin HTTP server. Raises OSError for files that cannot be used."""
     state, directory = plane.state, options.names_below
-    configs = Configs(plane.pipeline.applier, xds.events)
-    api = operations(state, configs, xds.events, explainer)
+    edits = Edits(plane.pipeline.applier, xds.events)
+    api = operations(state, edits, xds.events, explainer)
     guard = admin_guard(xds.served, lambda: state.config, directory)
-    app = application(api, guard, StateCollector(state, xds.nodes))
+    app = application(api, guard, StateCollector(state))
     tls = control_plane_files(xds.served.identity, directory)
     address = xds.served.control_plane.http
     return create_http_server(app, address, max_requests=MAX_HTTP_REQUESTS, tls=tls)

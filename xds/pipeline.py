@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from sluice.config import GatewayConfig
 from sluice.config.checked import LoadedConfig
-from xds.admin.status import ControlPlaneState
 from xds.canary.checks import check_no_steps
 from xds.candidate.apply import Applier, file_origin
 from xds.candidate.start import FirstConfig, StartOptions, first_config
@@ -20,6 +19,7 @@ from xds.sources.endpoints.discovered import DiscoveredEndpoints
 from xds.sources.key_sets import FetchedKeySets
 from xds.sources.store.source import StoredConfig
 from xds.sources.store.store import ConflictError, Store
+from xds.state import ControlPlaneState
 
 
 @dataclass(frozen=True, slots=True)

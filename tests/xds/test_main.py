@@ -21,7 +21,6 @@ from sluice.config.named_files import MAY_RUN_ELSEWHERE
 from sluice.contract.names import POLICY_TYPE_URL
 from sluice.contract.paths import ADS_STREAM
 from tests.integration.gateway import free_ports
-from xds.admin.status import ControlPlaneState
 from xds.candidate.start import StartOptions
 from xds.delivery.follow import Follower
 from xds.main import EXIT_INVALID_CONFIG, main, run
@@ -31,6 +30,7 @@ from xds.rollout.rollout import Rollout
 from xds.sources.file import ConfigFile
 from xds.sources.key_sets import FetchedKeySets
 from xds.sources.source import unexpected_error
+from xds.state import ControlPlaneState
 
 pytestmark = pytest.mark.anyio
 
@@ -85,7 +85,7 @@ def test_a_config_that_does_not_compile_is_reported_and_changes_nothing(
     # A fault of the compiler: no valid config has a policy without a version.
     faulty = dataclasses.replace(loaded(2), policy=None)  # type: ignore[arg-type]
     state = state_after(faulty)
-    error = state.status().error
+    error = state.error
     assert error is not None
     assert "cannot use this config (AttributeError)" in error
     assert state.config == GatewayConfig()
@@ -97,7 +97,7 @@ def test_a_config_that_does_not_compile_is_reported_and_changes_nothing(
 def test_the_next_config_is_used_after_one_that_failed() -> None:
     faulty = dataclasses.replace(loaded(2), policy=None)  # type: ignore[arg-type]
     state = state_after(faulty, loaded(3))
-    assert state.status().error is None
+    assert state.error is None
     assert state.reads == {"accepted": 2, "refused": 1}
 
 
@@ -234,5 +234,5 @@ async def test_a_warning_is_logged_once_and_shown_for_the_config_in_force(
     assert caplog.text.count("[no_credentials]") == 0
     assert caplog.text.count("[idle_canary]") == 1
     # The third config is not in force yet.
-    (missing,) = map(str, state.status().warnings)
+    (missing,) = map(str, state.warnings_in_force())
     assert missing.endswith("[no_credentials]")

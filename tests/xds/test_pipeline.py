@@ -13,7 +13,6 @@ from sluice.config.gateway import ControlPlane
 from sluice.config.rollout import RolloutCriteria
 from tests.redis_server import RedisServer
 from tests.xds.rollout.nodes_in_memory import native_envoy
-from xds.admin.status import ControlPlaneState
 from xds.candidate.apply import AUTHOR, ROLLBACK, FileSourceError, file_origin
 from xds.candidate.start import StartOptions, first_config
 from xds.delivery.plans import BeginTrial
@@ -26,6 +25,7 @@ from xds.sources.key_sets import FetchedKeySets
 from xds.sources.store.redis import RedisStore
 from xds.sources.store.sqlite import SqliteStore
 from xds.sources.store.store import RevisionInfo, Store, StoreError, StoreUnavailableError
+from xds.state import ControlPlaneState
 
 pytestmark = pytest.mark.anyio
 
@@ -66,7 +66,7 @@ class Plane:
         """The revision in force and the clusters of the Envoy."""
         found = self.envoy.resources.get(resource_types.CLUSTER, set())
         models = {name.removesuffix("/v1") for name in found if name.endswith("/v1")}
-        return self.state.status().revision, models
+        return self.state.revision, models
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(20):
@@ -141,8 +141,8 @@ async def test_edits_of_a_config_file_become_revisions_in_memory(file: Path) -> 
         replace(file, config("a", "b"))
         await plane.until_in_force(2, "a", "b")
         replace(file, config("a", "b") + "nonsense: 1\n")
-        await plane.until(lambda: plane.state.status().error is not None)
-        assert "gateway.yaml:4: nonsense" in str(plane.state.status().error)
+        await plane.until(lambda: plane.state.error is not None)
+        assert "gateway.yaml:4: nonsense" in str(plane.state.error)
         replace(file, config("b"))
         await plane.until_in_force(3, "b")
         assert [(each.author, each.origin) for each in await plane.history()] == [
@@ -162,11 +162,11 @@ async def test_a_named_file_that_changes_is_rolled_out_without_a_revision(file: 
         replace(keys, JWKS + "\n")
         await plane.until(lambda: plane.rollout.version != version)
         replace(keys, "{")
-        await plane.until(lambda: plane.state.status().error is not None)
+        await plane.until(lambda: plane.state.error is not None)
         assert plane.state.reads["refused"] == 1
         assert len(await plane.history()) == 1
         replace(keys, JWKS)
-        await plane.until(lambda: plane.state.status().error is None)
+        await plane.until(lambda: plane.state.error is None)
         assert plane.in_force[0] == 1
 
 
@@ -174,7 +174,7 @@ async def test_an_edit_that_needs_a_missing_file_is_applied_when_the_file_comes(
     async with running(StartOptions(file)) as plane:
         await plane.until_in_force(1, "a")
         replace(file, config("b", more="allow_disruption: true\n" + WITH_KEYS))
-        await plane.until(lambda: plane.state.status().error is not None)
+        await plane.until(lambda: plane.state.error is not None)
         replace(file.parent / "jwks.json", JWKS)
         await plane.until_in_force(2, "b")
 
@@ -284,7 +284,7 @@ async def test_a_config_file_that_is_worse_is_not_followed_until_its_next_edit(
     async with running(StartOptions(file), begin_trial=lambda _: Worse()) as plane:
         await plane.until_in_force(1, "a")
         replace(file, config("a", "b", more=WATCHED))
-        await plane.until(lambda: "50 % of 200" in str(plane.state.status().error))
+        await plane.until(lambda: "50 % of 200" in str(plane.state.error))
         await plane.until_in_force(1, "a")
         replace(file, config("a", "c"))
         await plane.until_in_force(3, "a", "c")
@@ -328,7 +328,7 @@ async def test_a_rejected_edit_of_a_config_file_stays_in_the_history(file: Path)
         await plane.until_in_force(1, "a")
         plane.envoy.rejects = "bad/v1"
         replace(file, config("a", "bad"))
-        await plane.until(lambda: "bad/v1 is invalid" in str(plane.state.status().error))
+        await plane.until(lambda: "bad/v1 is invalid" in str(plane.state.error))
         replace(file, config("a", "b"))
         await plane.until_in_force(3, "a", "b")
 
@@ -391,7 +391,7 @@ async def test_an_edit_and_a_rollback_wait_for_the_store(
         plane.envoy.rejects = "bad/v1"
         await plane.write(config("a", "bad"), expected=1)
         store.refuses = True
-        await plane.until(lambda: "bad/v1 is invalid" in str(plane.state.status().error))
+        await plane.until(lambda: "bad/v1 is invalid" in str(plane.state.error))
         store.refuses = False
         await plane.until_in_force(3, "a")
         store.refuses = True

@@ -13,30 +13,30 @@ from starlette.routing import Route
 
 from sluice.http.metrics import metrics_endpoint
 from xds.admin.access import AccessGuard, Role
+from xds.admin.api.openapi import openapi
+from xds.admin.api.operations import ALL_METHODS, Call, Operation, routes, unknown_path
 from xds.admin.config import ConfigOperations
-from xds.admin.configs import Configs
+from xds.admin.edits import Edits
 from xds.admin.explain import Explainer, ExplainOperation
 from xds.admin.history import HistoryOperations
 from xds.admin.models import ModelOperations
-from xds.admin.openapi import openapi
-from xds.admin.operations import ALL_METHODS, Call, Operation, routes, unknown_path
-from xds.admin.status import ControlPlaneState
 from xds.admin.stream import EventStream
 from xds.admin.versions import VersionOperations
 from xds.admin.views import Views
 from xds.events import Events
+from xds.state import ControlPlaneState
 
 
 def operations(
-    state: ControlPlaneState, configs: Configs, events: Events, explainer: Explainer | None
+    state: ControlPlaneState, edits: Edits, events: Events, explainer: Explainer | None
 ) -> tuple[Operation, ...]:
     """The operations of the admin API. A new one is an entry of its module's list."""
     listed = (
         *Views(state).operations(),
-        *ConfigOperations(configs).operations(),
-        *ModelOperations(configs).operations(),
-        *VersionOperations(configs, events).operations(),
-        *HistoryOperations(configs).operations(),
+        *ConfigOperations(edits).operations(),
+        *ModelOperations(edits).operations(),
+        *VersionOperations(edits, events).operations(),
+        *HistoryOperations(edits).operations(),
         *ExplainOperation(state, explainer).operations(),
         *EventStream(events).operations(),
     )

@@ -7,10 +7,10 @@ from pydantic import BaseModel, Field
 
 from sluice.config.models import Canary
 from xds.admin.access import Role
-from xds.admin.configs import Configs, store_problems
+from xds.admin.api.operations import Call, Operation, Query, quoted
+from xds.admin.api.problems import ProblemError, Reason
+from xds.admin.edits import Edits, store_problems
 from xds.admin.models import model_of
-from xds.admin.operations import Call, Operation, Query, quoted
-from xds.admin.problems import ProblemError, Reason
 from xds.canary.analysis import FINISHED, Phase, Plan, State, paused, resumed
 from xds.canary.figures import Copies
 from xds.canary.records import CanaryRecords, Stored
@@ -141,8 +141,8 @@ def finished_view(model: str, version: str, state: State) -> FinishedView | None
 class StepOperations:
     """The handlers."""
 
-    def __init__(self, configs: Configs, records: CanaryRecords, events: Events) -> None:
-        self._configs = configs
+    def __init__(self, edits: Edits, records: CanaryRecords, events: Events) -> None:
+        self._edits = edits
         self._records = records
         self._events = events
 
@@ -181,7 +181,7 @@ class StepOperations:
     ) -> AutomationView:
         assert isinstance(call.query, ReasonQuery)
         reason, author = call.query.reason, call.principal.name
-        head = await self._configs.head()
+        head = await self._edits.head()
         name, version = call.path["model"], call.path["version"]
         model = model_of(head, name)
         canary = next((each for each in model.canaries if each.version == version), None)

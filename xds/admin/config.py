@@ -6,31 +6,31 @@ from sluice.config import GatewayConfig
 from sluice.config.placeholders import with_secrets
 from sluice.config.redaction import redacted
 from xds.admin.access import Role
-from xds.admin.bodies import config_text, patch, patch_data, text_with_secrets, whole
+from xds.admin.api.bodies import config_text, patch, patch_data, text_with_secrets, whole
+from xds.admin.api.merge_patch import patched_config
+from xds.admin.api.operations import JSON, YAML, Call, Operation
 from xds.admin.changes import ChangeResult, Difference, Validation
-from xds.admin.configs import (
+from xds.admin.edits import (
     CHANGE_ERRORS,
     CHECK_ERRORS,
     IF_MATCH,
     IF_NONE_MATCH,
     READ_ERRORS,
     CheckQuery,
-    Configs,
     Edit,
+    Edits,
     Head,
     ReadQuery,
     WriteQuery,
     shown,
 )
-from xds.admin.merge_patch import patched_config
-from xds.admin.operations import JSON, YAML, Call, Operation
 
 
 class ConfigOperations:
     """The handlers."""
 
-    def __init__(self, configs: Configs) -> None:
-        self._configs = configs
+    def __init__(self, edits: Edits) -> None:
+        self._edits = edits
 
     def operations(self) -> tuple[Operation, ...]:
         """The operations on the whole config."""
@@ -64,12 +64,12 @@ class ConfigOperations:
         )  # fmt: skip
 
     async def _get(self, call: Call) -> Response:
-        head = await self._configs.head()
+        head = await self._edits.head()
         assert isinstance(call.query, ReadQuery)
         return shown(call, head, redacted(head.config, defaults=call.query.defaults))
 
     async def _put(self, call: Call) -> Response:
-        return await self._configs.change(call, _replacement(call), lines=_has_lines(call))
+        return await self._edits.change(call, _replacement(call), lines=_has_lines(call))
 
     async def _patch(self, call: Call) -> Response:
         data = patch_data(call)
@@ -79,7 +79,7 @@ class ConfigOperations:
             assert isinstance(filled, dict)
             return patched_config(head.text, filled)
 
-        return await self._configs.change(call, edit)
+        return await self._edits.change(call, edit)
 
     async def _validate(self, call: Call) -> Validation:
         found = await self._diff(call)
@@ -87,7 +87,7 @@ class ConfigOperations:
 
     async def _diff(self, call: Call) -> Difference:
         edit, lines = _replacement(call), _has_lines(call)
-        candidate, head = await self._configs.check(call, edit, lines=lines)
+        candidate, head = await self._edits.check(call, edit, lines=lines)
         return Difference.of(candidate, head.revision.number)
 
 

@@ -16,9 +16,9 @@ from starlette.responses import JSONResponse, Response
 from sluice.config import PolicyDocument
 from sluice.config.addresses import is_ip, reachable
 from xds.admin.access import Role
-from xds.admin.operations import JSON, Body, Call, Input, Operation
-from xds.admin.problems import ProblemError, Reason
-from xds.admin.status import ControlPlaneState
+from xds.admin.api.operations import JSON, Body, Call, Input, Operation
+from xds.admin.api.problems import ProblemError, Reason
+from xds.state import ControlPlaneState
 
 
 class ExplainInput(Input):

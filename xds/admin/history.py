@@ -7,10 +7,10 @@ from sluice.config import ConfigError, GatewayConfig
 from sluice.config.changes import config_changes
 from sluice.config.redaction import redacted
 from xds.admin.access import Role
+from xds.admin.api.operations import JSON, Body, Call, Input, Operation, Query
+from xds.admin.api.problems import ProblemError, Reason, invalid_config
 from xds.admin.changes import ChangeResult, ShownChange, omitted, shown_changes
-from xds.admin.configs import CHANGE_ERRORS, IF_MATCH, Configs, Head, WriteQuery, store_problems
-from xds.admin.operations import JSON, Body, Call, Input, Operation, Query
-from xds.admin.problems import ProblemError, Reason, invalid_config
+from xds.admin.edits import CHANGE_ERRORS, IF_MATCH, Edits, Head, WriteQuery, store_problems
 from xds.candidate.apply import ROLLBACK
 from xds.sources.store.store import MAX_HISTORY, Revision, RevisionInfo
 
@@ -82,9 +82,9 @@ class Rollback(Input):
 class HistoryOperations:
     """The handlers."""
 
-    def __init__(self, configs: Configs) -> None:
-        self._configs = configs
-        self._applier = configs.applier
+    def __init__(self, edits: Edits) -> None:
+        self._edits = edits
+        self._applier = edits.applier
 
     def operations(self) -> tuple[Operation, ...]:
         """The operations on the history."""
@@ -146,7 +146,7 @@ class HistoryOperations:
         def edit(_: Head) -> str:
             return revision.text
 
-        return await self._configs.change(
+        return await self._edits.change(
             call, edit, origin=ROLLBACK, reason=reason, from_history=True
         )
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from xds.admin.problems import ProblemError, Reason
+from xds.admin.api.problems import ProblemError, Reason
 
 MAX_WAIT: Final = 30.0
 """Seconds that a candidate waits for others."""

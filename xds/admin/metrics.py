@@ -9,11 +9,11 @@ from prometheus_client.registry import Collector
 
 from sluice.config import GatewayConfig
 from sluice.contract.names import split_cluster_name
-from xds.admin.status import ControlPlaneState
 from xds.envoys.fleet import count_states
-from xds.envoys.observations import SOURCES, Observations
+from xds.envoys.observations import Observations
+from xds.envoys.reporters import SOURCES
 from xds.protocol import resource_types
-from xds.protocol.nodes import Nodes
+from xds.state import ControlPlaneState
 
 HELP = {
     "sluice_xds_version_info": "The config version in force, as a label; always 1.",
@@ -43,20 +43,19 @@ HELP = {
 class StateCollector(Collector):
     """Creates the metrics from the state of the control plane, at every scrape."""
 
-    def __init__(self, state: ControlPlaneState, nodes: Nodes) -> None:
+    def __init__(self, state: ControlPlaneState) -> None:
         self._state = state
-        self._nodes = nodes
 
     def collect(self) -> Iterable[Metric]:
         """The current metrics."""
-        status, state = self._state.status(traffic=False), self._state
-        kinds = Counter(node.kind for node in status.nodes)
-        versions = {status.version: 1} if status.version is not None else {}
+        state, rollout = self._state, self._state.rollout
+        kinds = Counter(node.kind for node in state.nodes)
+        versions = {rollout.version: 1} if rollout.version is not None else {}
         return [
             _gauge("sluice_xds_version_info", "version", versions),
-            _gauge("sluice_xds_in_sync", value=status.in_sync),
-            _gauge("sluice_xds_in_error", value=status.error is not None),
-            _gauge("sluice_xds_config_timestamp_seconds", value=status.changed_at),
+            _gauge("sluice_xds_in_sync", value=rollout.in_sync),
+            _gauge("sluice_xds_in_error", value=state.error is not None),
+            _gauge("sluice_xds_config_timestamp_seconds", value=state.changed_at),
             _counter("sluice_xds_config_reads_total", "result", state.reads),
             _gauge("sluice_xds_models", value=len(state.config.models)),
             _gauge(
@@ -74,10 +73,10 @@ class StateCollector(Collector):
             *(
                 _counter(name, "type", {each.name: counts[each] for each in resource_types.ALL})
                 for name, counts in (
-                    ("sluice_xds_pushes_total", self._nodes.pushes),
-                    ("sluice_xds_pushed_bytes_total", self._nodes.pushed_bytes),
-                    ("sluice_xds_acks_total", self._nodes.acks),
-                    ("sluice_xds_nacks_total", self._nodes.nacks),
+                    ("sluice_xds_pushes_total", state.nodes.pushes),
+                    ("sluice_xds_pushed_bytes_total", state.nodes.pushed_bytes),
+                    ("sluice_xds_acks_total", state.nodes.acks),
+                    ("sluice_xds_nacks_total", state.nodes.nacks),
                 )
             ),
         ]

@@ -11,22 +11,22 @@ from sluice.config.models import Model
 from sluice.config.placeholders import with_secrets
 from sluice.config.redaction import redacted_value
 from xds.admin.access import Role
-from xds.admin.bodies import part_data, patch, patch_data, whole
+from xds.admin.api.bodies import part_data, patch, patch_data, whole
+from xds.admin.api.merge_patch import merged
+from xds.admin.api.operations import JSON, YAML, Call, Operation, quoted
+from xds.admin.api.problems import ProblemError, Reason
 from xds.admin.changes import ChangeResult
-from xds.admin.configs import (
+from xds.admin.edits import (
     CHANGE_ERRORS,
     IF_MATCH,
     IF_NONE_MATCH,
     READ_ERRORS,
-    Configs,
+    Edits,
     Head,
     ReadQuery,
     WriteQuery,
     shown,
 )
-from xds.admin.merge_patch import merged
-from xds.admin.operations import JSON, YAML, Call, Operation, quoted
-from xds.admin.problems import ProblemError, Reason
 
 LIMITS = "limits"
 
@@ -58,8 +58,8 @@ class ListedModels(BaseModel):
 class ModelOperations:
     """The handlers."""
 
-    def __init__(self, configs: Configs) -> None:
-        self._configs = configs
+    def __init__(self, edits: Edits) -> None:
+        self._edits = edits
 
     def operations(self) -> tuple[Operation, ...]:
         """The operations on models and limits."""
@@ -105,12 +105,12 @@ class ModelOperations:
         )  # fmt: skip
 
     async def _list(self, _: Call) -> ListedModels:
-        head = await self._configs.head()
+        head = await self._edits.head()
         models = [_listed(name, model) for name, model in head.config.models.items()]
         return ListedModels(revision=head.revision.number, models=models)
 
     async def _get(self, call: Call) -> Response:
-        head = await self._configs.head()
+        head = await self._edits.head()
         model = model_of(head, call.path["model"])
         return shown(call, head, _part(call, model))
 
@@ -122,7 +122,7 @@ class ModelOperations:
             data = with_secrets(part_data(call, path), head.config.models.get(name), path)
             return with_model(head.text, name, data)
 
-        return await self._configs.change(call, edit)
+        return await self._edits.change(call, edit)
 
     async def _patch(self, call: Call) -> Response:
         data = patch_data(call)
@@ -131,7 +131,7 @@ class ModelOperations:
             name = call.path["model"]
             return merged(present, with_secrets(data, model, ("models", name)))
 
-        return await self._configs.change(call, model_edit(call, edit))
+        return await self._edits.change(call, model_edit(call, edit))
 
     async def _delete(self, call: Call) -> Response:
         name = call.path["model"]
@@ -140,10 +140,10 @@ class ModelOperations:
             model_of(head, name)
             return without_model(head.text, name)
 
-        return await self._configs.change(call, edit)
+        return await self._edits.change(call, edit)
 
     async def _get_limits(self, call: Call) -> Response:
-        head = await self._configs.head()
+        head = await self._edits.head()
         return shown(call, head, _part(call, head.config.limits))
 
     async def _put_limits(self, call: Call) -> Response:
@@ -151,7 +151,7 @@ class ModelOperations:
             data = with_secrets(part_data(call, (LIMITS,)), head.config.limits, (LIMITS,))
             return with_section(head.text, LIMITS, data if data is not None else {})
 
-        return await self._configs.change(call, edit)
+        return await self._edits.change(call, edit)
 
     async def _patch_limits(self, call: Call) -> Response:
         data = patch_data(call)
@@ -161,7 +161,7 @@ class ModelOperations:
             present = section_data(head.text, LIMITS)
             return with_section(head.text, LIMITS, merged(present, filled))
 
-        return await self._configs.change(call, edit)
+        return await self._edits.change(call, edit)
 
 
 def model_of(head: Head, name: str) -> Model:

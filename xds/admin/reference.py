@@ -5,12 +5,11 @@ from pathlib import Path
 
 from sluice.config import GatewayConfig
 from sluice.config.checked import LoadedConfig
+from xds.admin.api.openapi import parameters
+from xds.admin.api.operations import Operation
+from xds.admin.api.problems import REASONS
 from xds.admin.app import operations
-from xds.admin.configs import Configs
-from xds.admin.openapi import parameters
-from xds.admin.operations import Operation
-from xds.admin.problems import REASONS
-from xds.admin.status import ControlPlaneState
+from xds.admin.edits import Edits
 from xds.candidate.apply import Applier
 from xds.events import Events
 from xds.protocol.nodes import Nodes
@@ -18,6 +17,7 @@ from xds.protocol.snapshot import EMPTY
 from xds.resources.compiled import CompiledConfig
 from xds.rollout.rollout import Rollout
 from xds.sources.store.sqlite import SqliteStore
+from xds.state import ControlPlaneState
 
 _HEAD = """# Admin API: operations and reasons
 
@@ -58,7 +58,7 @@ def _operations() -> tuple[Operation, ...]:
         return compiled
 
     applier = Applier(SqliteStore(), Path(), compile_nothing, GatewayConfig)
-    return operations(state, Configs(applier, Events()), Events(), None)
+    return operations(state, Edits(applier, Events()), Events(), None)
 
 
 def _row(operation: Operation) -> str:

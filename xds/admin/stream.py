@@ -14,8 +14,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from xds.admin.access import Role
-from xds.admin.operations import EVENT_STREAM, Call, Operation
-from xds.admin.problems import ProblemError, Reason
+from xds.admin.api.operations import EVENT_STREAM, Call, Operation
+from xds.admin.api.problems import ProblemError, Reason
 from xds.events import Event, Events, MissedError
 
 log = logging.getLogger(__name__)

@@ -7,15 +7,8 @@ from pydantic import BaseModel
 
 from sluice.config import GatewayConfig
 from sluice.contract.names import cluster_name, split_cluster_name
-from xds.envoys.observations import (
-    CLOSED_BREAKER,
-    BreakerState,
-    BreakerView,
-    Comparison,
-    Observations,
-    SourceName,
-    State,
-)
+from xds.envoys.observations import Observations, State
+from xds.envoys.reporters import CLOSED_BREAKER, BreakerState, BreakerView, Comparison, SourceName
 
 BREAKER_STATES: Final[Mapping[BreakerState, Literal["closed", "reduced", "open"]]] = {
     BreakerState.CLOSED: "closed",

@@ -8,6 +8,9 @@ from starlette.responses import Response
 
 from sluice.config.models import Canary, Model
 from xds.admin.access import Role
+from xds.admin.api.merge_patch import Data
+from xds.admin.api.operations import JSON, Body, Call, Input, Operation, quoted
+from xds.admin.api.problems import ProblemError, Reason
 from xds.admin.canary_steps import (
     AutomationView,
     FinishedView,
@@ -16,11 +19,8 @@ from xds.admin.canary_steps import (
     finished_view,
 )
 from xds.admin.changes import ChangeResult
-from xds.admin.configs import CHANGE_ERRORS, IF_MATCH, Configs, WriteQuery, store_problems
-from xds.admin.merge_patch import Data
+from xds.admin.edits import CHANGE_ERRORS, IF_MATCH, Edits, WriteQuery, store_problems
 from xds.admin.models import model_edit, model_of
-from xds.admin.operations import JSON, Body, Call, Input, Operation, quoted
-from xds.admin.problems import ProblemError, Reason
 from xds.canary.edits import NoCanaryError, aborted, promoted, with_percent
 from xds.canary.records import CanaryRecords, Stored
 from xds.events import Events
@@ -70,10 +70,10 @@ class EndpointWeight(Input):
 class VersionOperations:
     """The handlers."""
 
-    def __init__(self, configs: Configs, events: Events) -> None:
-        self._configs = configs
-        self._records = CanaryRecords(configs.applier.store)
-        self._steps = StepOperations(configs, self._records, events)
+    def __init__(self, edits: Edits, events: Events) -> None:
+        self._edits = edits
+        self._records = CanaryRecords(edits.applier.store)
+        self._steps = StepOperations(edits, self._records, events)
 
     def operations(self) -> tuple[Operation, ...]:
         """The operations on canaries and endpoints."""
@@ -124,7 +124,7 @@ class VersionOperations:
         )  # fmt: skip
 
     async def _list(self, _: Call) -> CanaryViews:
-        head = await self._configs.head()
+        head = await self._edits.head()
         with store_problems():
             states = await self._records.all()
         stored = {key: each.stored for key, each in states.items() if each.stored is not None}
@@ -147,7 +147,7 @@ class VersionOperations:
         )
 
     async def _get(self, call: Call) -> CanaryView:
-        head = await self._configs.head()
+        head = await self._edits.head()
         name, version = call.path["model"], call.path["version"]
         model = model_of(head, name)
         for canary in model.canaries:
@@ -230,7 +230,7 @@ class VersionOperations:
         change = model_edit(call, edit_data)
         reason = f"model {call.path['model']}: {what}"
         origin = "api" if canary is None else "canary"
-        return await self._configs.change(call, change, origin=origin, reason=reason, canary=canary)
+        return await self._edits.change(call, change, origin=origin, reason=reason, canary=canary)
 
 
 def _view(name: str, model: Model, canary: Canary, stored: Stored | None) -> CanaryView:

@@ -10,11 +10,13 @@ from pydantic import BaseModel
 from sluice.config import GatewayConfig
 from sluice.contract.names import cluster_name
 from xds.admin.access import Role
-from xds.admin.operations import Call, Operation
-from xds.admin.status import ControlPlaneState, NodeStatus, Status
+from xds.admin.api.operations import Call, Operation
+from xds.admin.placement import PlacementCache
+from xds.admin.status import NodeStatus, Status, node_statuses, status_of
 from xds.admin.traffic import Breakers, all_breakers
 from xds.envoys.endpoint_state import EndpointState
-from xds.protocol.nodes import NodeKind
+from xds.protocol.nodes import NodeKind, Nodes
+from xds.state import ControlPlaneState
 
 NodeState = Literal["ack", "nack", "pending"]
 
@@ -80,6 +82,7 @@ class Views:
 
     def __init__(self, state: ControlPlaneState) -> None:
         self._state = state
+        self._placement = PlacementCache()
 
     def operations(self) -> tuple[Operation, ...]:
         """The operations on the state."""
@@ -105,12 +108,12 @@ class Views:
         )  # fmt: skip
 
     async def _status(self, _: Call) -> Status:
-        return self._state.status()
+        return status_of(self._state, self._placement)
 
     async def _nodes(self, _: Call) -> NodeViews:
-        status = self._state.status()
-        nodes = [_node(node, self._state.lag(node)) for node in status.nodes]
-        return NodeViews(version=self._state.published_version, nodes=nodes)
+        state = self._state
+        nodes = [_node(node, _lag(node, state.nodes)) for node in node_statuses(state)]
+        return NodeViews(version=state.published_version, nodes=nodes)
 
     async def _endpoints(self, _: Call) -> ModelEndpoints:
         config = self._state.served()
@@ -127,6 +130,11 @@ class Views:
 
     async def _breakers(self, _: Call) -> Breakers:
         return all_breakers(self._state.served(), self._state.observations, time.monotonic())
+
+
+def _lag(node: NodeStatus, nodes: Nodes) -> float:
+    """Seconds since the node could have got the published resources."""
+    return max(0.0, nodes.now() - max(nodes.published_at, node.connected_at))
 
 
 def _node(node: NodeStatus, lag: float) -> NodeView:

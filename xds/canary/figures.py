@@ -10,7 +10,7 @@ from typing import Self
 
 from xds.envoys.criteria import P99, Figures
 from xds.envoys.histogram import Histogram
-from xds.envoys.observations import SourceName
+from xds.envoys.reporters import SourceName
 
 
 @dataclass(frozen=True, slots=True)

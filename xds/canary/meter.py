@@ -6,14 +6,9 @@ from typing import Final
 
 from sluice.contract.names import cluster_name
 from xds.canary.figures import Copies, Counts, Part
-from xds.envoys.observations import (
-    FINE,
-    MAX_WINDOW,
-    BreakerState,
-    Observations,
-    SourceName,
-    Window,
-)
+from xds.envoys.observations import Observations, Window
+from xds.envoys.reporters import BreakerState, SourceName
+from xds.envoys.series import FINE, MAX_WINDOW
 
 _TOLERANCE: Final = 0.001
 """Seconds by which two ways to compute a time may differ."""

@@ -13,7 +13,6 @@ from typing import TypeAlias
 from sluice.config import ConfigError, Problem
 from sluice.config.checked import LoadedConfig
 from sluice.keys.key_set import KeySet
-from xds.admin.status import ControlPlaneState
 from xds.resources.compiled import CompiledConfig, compile_config
 from xds.resources.found_endpoints import NONE_FOUND, FoundEndpoints
 from xds.rollout.plan import AT_ONCE, Plan
@@ -21,6 +20,7 @@ from xds.rollout.rollout import Rollout, first
 from xds.sources.endpoints.discovered import DiscoveredEndpoints, endpoints_of
 from xds.sources.key_sets import FetchedKeySets
 from xds.sources.source import ConfigSource, unexpected_error
+from xds.state import ControlPlaneState
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import Any
 from sluice.config.addresses import is_ip, join_host_port, reachable
 from sluice.http.client import NoAnswerError, fetch
 from sluice.printable import printable
-from xds.envoys.observation import Host, NoObservation, Observation, Report
+from xds.envoys.source import Host, NoObservation, Observation, Report
 
 INTERVAL = 2.0
 """Seconds between two questions."""

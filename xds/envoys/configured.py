@@ -4,7 +4,8 @@ from collections.abc import Collection, Iterable
 
 from sluice.config import GatewayConfig
 from sluice.contract.names import CALLOUT_AGENT, cluster_name
-from xds.envoys.observations import SOURCES, Observations, SourceName
+from xds.envoys.observations import Observations
+from xds.envoys.reporters import SOURCES, SourceName
 from xds.protocol.nodes import Node, Nodes
 
 

@@ -14,7 +14,7 @@ from sluice.config.addresses import (
     needs_dns,
     split_host_port,
 )
-from xds.envoys.observation import Host
+from xds.envoys.source import Host
 
 EndpointState = Literal[
     "healthy", "draining", "unhealthy", "ejected", "unreachable", "unresolved", "unknown"

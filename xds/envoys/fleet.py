@@ -17,7 +17,7 @@ from xds.envoys.endpoint_state import (
     absent_state,
     endpoint_state,
 )
-from xds.envoys.observation import NoObservation, Observation
+from xds.envoys.source import NoObservation, Observation
 from xds.events import Events
 
 log = logging.getLogger(__name__)

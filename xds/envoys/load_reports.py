@@ -15,7 +15,7 @@ from protos.base_pb2 import Node
 from protos.load_stats_pb2 import LoadStatsRequest, LoadStatsResponse
 from sluice.contract.paths import LOAD_METHOD, LOAD_SERVICE
 from sluice.contract.traffic import REPORT_INTERVAL
-from xds.envoys.observations import MAX_REPORTED, Counts, Reporter, SourceName
+from xds.envoys.reporters import MAX_REPORTED, Counts, Reporter, SourceName
 from xds.envoys.reports import MAX_COUNT, InvalidReportError
 from xds.protocol.shared_names import OverLimitError
 

@@ -11,44 +11,38 @@ repeats counts once for each attempt. Both see the same traffic, so a window has
 source only.
 """
 
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 from heapq import nlargest
 from typing import Final, Literal
 
 from sluice.contract.names import cluster_name, split_cluster_name
 from sluice.contract.traffic import REPORT_INTERVAL
 from xds.envoys.histogram import Histogram
+from xds.envoys.reporters import (
+    CLOSED_BREAKER,
+    SILENT_AFTER,
+    SOURCES,
+    BreakerView,
+    Comparison,
+    Counts,
+    Presence,
+    Reporter,
+    SourceName,
+    has_left,
+    is_silent,
+    presence_of,
+)
+from xds.envoys.series import MAX_WINDOW, Bucket, Series, Total
 from xds.protocol.shared_names import OverLimitError
-
-SourceName = Literal["worker", "envoy"]
-
-SOURCES: Final[Sequence[SourceName]] = ("worker", "envoy")
-"""The first that has reporters is the one of a window."""
-
-SILENT_AFTER: Final = 4 * REPORT_INTERVAL
-"""Seconds without a report after which a reporter is silent. Envoy and workers are sometimes busy
-with a large config for a second or two."""
 
 FORGET_AFTER: Final = 30.0
 """Seconds for which a reporter that has left still counts as silent: it may come back, and the
 traffic meanwhile is not known. Envoy reconnects within 5 s."""
 
-FINE, FINE_BUCKETS = 5.0, 12
-COARSE_FACTOR, COARSE_BUCKETS = 6, 20
-"""A window is the sum of buckets of 5 s for the last minute, and of 30 s before that: a version
-with traffic takes a few KiB."""
-
-MAX_WINDOW: Final = FINE * COARSE_FACTOR * COARSE_BUCKETS
-"""Seconds of the longest window."""
-
 MAX_SERIES: Final = 10_000
 """Versions with counts, of one source, to bound their memory: each has buckets of its own."""
-
-MAX_REPORTED: Final = 100_000
-"""Versions in one report: 10,000 models with ten versions each."""
 
 MAX_REPORTERS: Final = 2048
 """Reporters of one source, with those that have left lately: as many as have streams for their
@@ -57,90 +51,6 @@ config, twice."""
 State = Literal["current", "stale", "missing"]
 """`current`: every reporter has reported lately. `stale`: some reporter is silent or has just left,
 so a part of the traffic may be missing. `missing`: there is no reporter, so nothing is known."""
-
-
-class BreakerState(IntEnum):
-    """How many requests the breaker of a version admits. The numbers are those of the protocol."""
-
-    CLOSED = 0
-    REDUCED = 1
-    OPEN = 2
-
-
-@dataclass(slots=True)
-class Comparison:
-    """How the answers of a version to copies of requests compare with those that clients got.
-
-    `agreed` of the `compared` answers agree. `failed` counts copies without an answer, or with a
-    status from 500; `dropped` those that were not sent or not compared. The differences are the
-    largest of two numbers at the same place of two tensors.
-    """
-
-    compared: int = 0
-    agreed: int = 0
-    failed: int = 0
-    dropped: int = 0
-    max_difference: float = 0.0
-    max_relative_difference: float = 0.0
-
-    @property
-    def copies(self) -> int:
-        """The copies that say something about the version."""
-        return self.compared + self.failed
-
-    @property
-    def chosen(self) -> int:
-        """The requests that were chosen for mirroring."""
-        return self.copies + self.dropped
-
-    @property
-    def agreement(self) -> float | None:
-        """The share of copies (0 to 1) whose answer agrees; None without copies.
-
-        A copy that failed does not agree.
-        """
-        return self.agreed / self.copies if self.copies else None
-
-    def merge(self, other: "Comparison") -> None:
-        """Add the counts of another comparison."""
-        self.compared += other.compared
-        self.agreed += other.agreed
-        self.failed += other.failed
-        self.dropped += other.dropped
-        self.max_difference = max(self.max_difference, other.max_difference)
-        self.max_relative_difference = max(
-            self.max_relative_difference, other.max_relative_difference
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What one reporter saw of one version since its previous report.
-
-    `latencies`: counts by bin (`sluice.contract.traffic`). `seconds`: how long ago the
-    reporter began to count. `comparison`: of the answers to copies of requests.
-    """
-
-    requests: int
-    errors: int
-    latencies: Mapping[int, int] = field(default_factory=dict)
-    seconds: float = REPORT_INTERVAL
-    comparison: Comparison = field(default_factory=Comparison)
-
-
-@dataclass(frozen=True, slots=True)
-class BreakerView:
-    """A breaker as a worker sees it. `error_rate` is None below the minimum volume.
-
-    `requests` counts those in the window of the breaker.
-    """
-
-    state: BreakerState
-    error_rate: float | None = None
-    requests: int = 0
-
-
-CLOSED_BREAKER: Final = BreakerView(BreakerState.CLOSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,69 +92,22 @@ class Window:
         return self.latencies.quantile(share)
 
 
-class Reporter:
-    """One stream of reports. `node` is the id of its Envoy or worker."""
-
-    def __init__(self, observations: "Observations", source: SourceName, node: str) -> None:
-        self._observations = observations
-        self.source: SourceName = source
-        self.node = node
-        self.reported_at: float | None = None
-        self.left_at: float | None = None
-        self.in_progress: Mapping[str, int] = {}
-        self.breakers: Mapping[str, BreakerView] = {}
-        self.unprotected = 0
-
-    def report(
-        self,
-        now: float,
-        counts: Mapping[str, Counts],
-        *,
-        in_progress: Mapping[str, int] | None = None,
-        breakers: Mapping[str, BreakerView] | None = None,
-        unprotected: int = 0,
-    ) -> None:
-        """Count what the reporter saw since its previous report. Keys are names of clusters.
-
-        A report without counts says that there were no requests. `in_progress`, `breakers` and
-        `unprotected`, the number of versions without a breaker, replace those of the previous
-        report.
-        """
-        if self.reported_at is not None and now - self.reported_at > SILENT_AFTER:
-            self._observations.interrupt(self.source, now)
-        self.reported_at = now
-        self._observations.on_change()
-        self._observations.add(self.source, now, counts)
-        self.in_progress, self.breakers = in_progress or {}, breakers or {}
-        self.unprotected = unprotected
-
-    def age(self, now: float) -> float | None:
-        """Seconds since the latest report; None before the first."""
-        return None if self.reported_at is None else now - self.reported_at
-
-    def leave(self, now: float) -> None:
-        """The stream has ended."""
-        self.left_at = now
-        self._observations.on_change()
-        self.in_progress, self.breakers = {}, {}
-
-
 class Observations:
     """The counts of all reporters. Nothing is counted before `configure`."""
 
     def __init__(self) -> None:
         self._clusters: Container[str] = ()
         self._sources = SOURCES
-        self.totals: dict[SourceName, dict[str, _Total]] = {name: {} for name in SOURCES}
+        self.totals: dict[SourceName, dict[str, Total]] = {name: {} for name in SOURCES}
         self.refused: Counter[str] = Counter(dict.fromkeys(SOURCES, 0))
         """Streams that were ended because of what the client sent."""
         self.unknown = 0
         """Counts of versions that are not in the config, and of those beyond `MAX_SERIES`."""
-        self._series: dict[SourceName, dict[str, _Series]] = {name: {} for name in SOURCES}
+        self._series: dict[SourceName, dict[str, Series]] = {name: {} for name in SOURCES}
         self._reporters: dict[SourceName, set[Reporter]] = {name: set() for name in SOURCES}
         self._complete_since: dict[SourceName, float] = {}
         self._expected: Callable[[SourceName], Collection[str]] = lambda _: ()
-        self._presence: tuple[SourceName, float, _Presence] | None = None
+        self._presence: tuple[SourceName, float, Presence] | None = None
         self._swept = 0.0
 
     def configure(self, clusters: Container[str], sources: Sequence[SourceName] = SOURCES) -> None:
@@ -264,7 +127,7 @@ class Observations:
         if len(self._reporters[source]) >= MAX_REPORTERS:
             raise OverLimitError(f"more than {MAX_REPORTERS} reporters")
         reporters = self._reporters[source]
-        if not reporters or any(each.node == node and _has_left(each, now) for each in reporters):
+        if not reporters or any(each.node == node and has_left(each, now) for each in reporters):
             self.interrupt(source, now)
         reporter = Reporter(self, source, node)
         reporters.add(reporter)
@@ -292,12 +155,12 @@ class Observations:
                 if cluster not in known or len(series) >= MAX_SERIES:
                     self.unknown += 1
                     continue
-                found = series[cluster] = _Series()
+                found = series[cluster] = Series()
             if each.seconds <= SILENT_AFTER:
                 found.add(now, each)
             else:
                 self.interrupt(source, now)
-            total = totals.setdefault(cluster, _Total())
+            total = totals.setdefault(cluster, Total())
             total.requests += each.requests
             total.errors += each.errors
             total.comparison.merge(each.comparison)
@@ -321,7 +184,7 @@ class Observations:
         if chosen is None or not (reporters := self._reporters[chosen]):
             return Window(None, "missing", 0, 0, (), (), None, 0.0, None, Histogram())
         cluster = cluster_name(model, version)
-        total = _Bucket(0)
+        total = Bucket(0)
         series = self._series[chosen].get(cluster)
         if series is not None:
             for bucket in series.since(now - min(seconds, MAX_WINDOW)):
@@ -367,10 +230,10 @@ class Observations:
         found = (each for source in SOURCES for each in self._reporters[source])
         return [each for each in found if each.left_at is None]
 
-    def _present(self, source: SourceName, now: float) -> "_Presence":
+    def _present(self, source: SourceName, now: float) -> Presence:
         """Who has reported lately. It is the same for the windows of all versions."""
         if self._presence is None or self._presence[:2] != (source, now):
-            found = _presence(self._reporters[source], self._expected(source), now)
+            found = presence_of(self._reporters[source], self._expected(source), now)
             self._presence = source, now, found
         return self._presence[2]
 
@@ -411,7 +274,7 @@ class Observations:
         return [
             each
             for each in self._reporters["worker"]
-            if each.left_at is None and not _is_silent(each, now)
+            if each.left_at is None and not is_silent(each, now)
         ]
 
     def _forget(self, now: float) -> None:
@@ -439,102 +302,3 @@ class Observations:
 def _weight(view: BreakerView | None) -> tuple[int, int]:
     """The order of the reports of one breaker."""
     return (-1, 0) if view is None else (view.state, view.requests)
-
-
-@dataclass(slots=True)
-class _Total:
-    """The counts of a version since the start of the control plane."""
-
-    requests: int = 0
-    errors: int = 0
-    comparison: Comparison = field(default_factory=Comparison)
-
-
-@dataclass(slots=True)
-class _Bucket:
-    """The counts of one interval. Its times are those of `number` times its width."""
-
-    number: int
-    requests: int = 0
-    errors: int = 0
-    latencies: Histogram = field(default_factory=Histogram)
-    comparison: Comparison = field(default_factory=Comparison)
-
-    def merge(self, other: "_Bucket") -> None:
-        self.requests += other.requests
-        self.errors += other.errors
-        self.latencies.merge(other.latencies)
-        self.comparison.merge(other.comparison)
-
-
-class _Series:
-    """The buckets of one version that are not empty, oldest first."""
-
-    __slots__ = ("_coarse", "_fine")
-
-    def __init__(self) -> None:
-        self._fine: deque[_Bucket] = deque()
-        self._coarse: deque[_Bucket] = deque()
-
-    def add(self, now: float, counts: Counts) -> None:
-        number = int(now // FINE)
-        if not self._fine or self._fine[-1].number != number:
-            self._fine.append(_Bucket(number))
-            self._age(number)
-        newest = self._fine[-1]
-        newest.requests += counts.requests
-        newest.errors += counts.errors
-        newest.latencies.add(counts.latencies)
-        newest.comparison.merge(counts.comparison)
-
-    def since(self, start: float) -> Iterator[_Bucket]:
-        """The buckets that began at this time or later."""
-        yield from (each for each in self._coarse if each.number * FINE * COARSE_FACTOR >= start)
-        yield from (each for each in self._fine if each.number * FINE >= start)
-
-    def is_old(self, now: float) -> bool:
-        return not self._fine or (self._fine[-1].number + 1) * FINE < now - MAX_WINDOW
-
-    def _age(self, number: int) -> None:
-        while self._fine[0].number <= number - FINE_BUCKETS - COARSE_FACTOR:
-            self._age_one(self._fine.popleft())
-        oldest = number // COARSE_FACTOR - COARSE_BUCKETS
-        while self._coarse and self._coarse[0].number < oldest:
-            self._coarse.popleft()
-
-    def _age_one(self, bucket: _Bucket) -> None:
-        number = bucket.number // COARSE_FACTOR
-        if not self._coarse or self._coarse[-1].number != number:
-            self._coarse.append(_Bucket(number))
-        self._coarse[-1].merge(bucket)
-
-
-def _is_silent(reporter: Reporter, now: float) -> bool:
-    return reporter.reported_at is None or now - reporter.reported_at > SILENT_AFTER
-
-
-def _has_left(reporter: Reporter, now: float) -> bool:
-    """Whether the reporter has left, and not just now to come back."""
-    return reporter.left_at is not None and now - reporter.left_at > SILENT_AFTER
-
-
-@dataclass(frozen=True, slots=True)
-class _Presence:
-    """The nodes that have reported lately, the others, and the age of the oldest latest report."""
-
-    nodes: tuple[str, ...]
-    silent: tuple[str, ...]
-    age: float | None
-
-
-def _presence(reporters: Iterable[Reporter], expected: Collection[str], now: float) -> _Presence:
-    nodes, silent, times = list[str](), list[str](), list[float]()
-    for each in reporters:
-        lately = each.left_at is None and not _is_silent(each, now)
-        (nodes if lately else silent).append(each.node)
-        if each.left_at is None and each.reported_at is not None:
-            times.append(each.reported_at)
-    silent += set(expected).difference(nodes, silent)
-    return _Presence(
-        tuple(sorted(nodes)), tuple(sorted(silent)), now - min(times) if times else None
-    )

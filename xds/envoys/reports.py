@@ -17,7 +17,8 @@ from google.protobuf.message import DecodeError
 from protos.base_pb2 import Node
 from sluice.contract.traffic import REPORT_INTERVAL
 from sluice.printable import printable
-from xds.envoys.observations import Observations, Reporter, SourceName
+from xds.envoys.observations import Observations
+from xds.envoys.reporters import Reporter, SourceName
 from xds.protocol.nodes import MAX_NODE_TEXT
 from xds.protocol.shared_names import OverLimitError
 

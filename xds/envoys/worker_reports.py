@@ -15,9 +15,9 @@ from protos.base_pb2 import Node
 from protos.observations_pb2 import ComparisonCounts, Received, Report, VersionCounts
 from sluice.contract.paths import OBSERVATION_METHOD, OBSERVATION_SERVICE
 from sluice.contract.traffic import BINS
-from xds.envoys.observations import (
+from xds.envoys.observations import MAX_REPORTERS
+from xds.envoys.reporters import (
     MAX_REPORTED,
-    MAX_REPORTERS,
     BreakerState,
     BreakerView,
     Comparison,

@@ -18,8 +18,9 @@ from protos.base_pb2 import Node
 from protos.observations_pb2 import BreakerState
 from sluice.config.breaker import BreakerConfig
 from tests.extproc.telemetry.test_requests import entry
-from xds.envoys import observations
-from xds.envoys.observations import Observations, Reporter
+from xds.envoys import reporters
+from xds.envoys.observations import Observations
+from xds.envoys.reporters import Reporter
 from xds.envoys.reports import ReportService
 from xds.envoys.worker_reports import WorkerReportReader
 from xds.protocol.nodes import Nodes
@@ -131,7 +132,7 @@ def test_counts_and_breakers_arrive(tmp_path: Path) -> None:
             assert (window.state, window.nodes) == ("current", ("callout-0",))
             view = plane.observations.breaker("m", "v1", 1000.0)
             assert view is not None
-            assert view.state is observations.BreakerState.OPEN
+            assert view.state is reporters.BreakerState.OPEN
             assert plane.observations.unprotected(1000.0) == 3
             task.cancel()
 

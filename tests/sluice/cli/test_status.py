@@ -44,13 +44,15 @@ from tests.integration.raw_server import raw_server
 from xds.admin.access import admin_guard
 from xds.admin.app import application
 from xds.admin.metrics import StateCollector
-from xds.admin.status import ControlPlaneState
+from xds.admin.status import status_of
 from xds.admin.views import Views
-from xds.envoys.observations import BreakerState, BreakerView, Counts, Observations
+from xds.envoys.observations import Observations
+from xds.envoys.reporters import BreakerState, BreakerView, Counts
 from xds.protocol.nodes import Nodes
 from xds.protocol.snapshot import EMPTY
 from xds.resources.compiled import CompiledConfig
 from xds.rollout.rollout import Rollout
+from xds.state import ControlPlaneState
 
 ANY_PORT = "127.0.0.1:0"
 UNUSED = "127.0.0.1:1"
@@ -132,7 +134,7 @@ def describe(status: Status) -> str:
 def served(state: ControlPlaneState) -> Starlette:
     """The admin application of a control plane in this state."""
     guard = admin_guard(state.config, lambda: state.config, Path())
-    return application(Views(state).operations(), guard, StateCollector(state, Nodes(time.time)))
+    return application(Views(state).operations(), guard, StateCollector(state))
 
 
 def status(state: ControlPlaneState, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -156,7 +158,7 @@ def test_the_traffic_of_the_last_minute_is_shown() -> None:
     counts = {f"m/v{n}": Counts(40, 1 if n == 1 else 0, latencies) for n in range(1, 13)}
     observations = seen(counts)
     state = control_plane(UNUSED, observations, versions=12)
-    shown = described(traffic=state.status().model_dump()["traffic"])
+    shown = described(traffic=status_of(state).model_dump()["traffic"])
     start = shown.index("traffic   in the last minute")
     assert shown[start + 1].split() == ["MODEL/VERSION", "REQUESTS", "ERRORS", "P50", "P99"]
     first = shown[start + 2].split()
@@ -170,7 +172,7 @@ def test_traffic_that_is_known_only_in_part_is_marked() -> None:
     observations = seen({"m/v1": Counts(40, 0)})
     observations.join("worker", "callout-1", time.monotonic())
     state = control_plane(UNUSED, observations)
-    shown = described(traffic=state.status().model_dump()["traffic"])
+    shown = described(traffic=status_of(state).model_dump()["traffic"])
     assert any("incomplete: some Envoys or workers have not reported lately" in s for s in shown)
 
 
@@ -229,7 +231,7 @@ def test_every_key_set_is_shown_with_its_age_and_the_failure_of_its_fetch(tmp_pa
     assert all(age is not None and 90 <= age < 900 for age in ages[:2])
     callout = {"url": None, "error": None, **asdict(read_status(table))}
     table.close()
-    text = describe({**control_plane(UNUSED).status().model_dump(), "callout": callout})
+    text = describe({**status_of(control_plane(UNUSED)).model_dump(), "callout": callout})
     lines = [line.split() for line in text.splitlines()]
     rows = {line[0]: line[1:] for line in lines if line and line[0].startswith("https://")}
     assert ["ISSUER", "KEY", "SET", "AGE", "LATEST", "FETCH"] in lines
@@ -255,7 +257,7 @@ def test_a_node_is_shown_with_its_version_and_the_types_that_are_not_in_sync() -
         },
     }
     callout = {"url": None, "error": None, "workers": [], "key_sets": []}
-    shown = describe({**state.status().model_dump(), "nodes": [node], "callout": callout})
+    shown = describe({**status_of(state).model_dump(), "nodes": [node], "callout": callout})
     _, header, first, *differing = [line.split() for line in shown.splitlines()[2:7]]
     assert header == ["NODE", "KIND", "SINCE", "ANSWERED", "VERSION"]
     assert (first[:2], first[-1]) == (["envoy-1", "envoy"], "v1")
@@ -288,7 +290,7 @@ def envoy(*endpoints: dict[str, object], **fields: object) -> dict[str, object]:
 def described(*envoys: dict[str, object], **fields: object) -> list[str]:
     """The lines of the status with these Envoys, without a callout."""
     callout = {"url": "http://c", "error": "refused"}
-    status = control_plane(UNUSED).status().model_dump()
+    status = status_of(control_plane(UNUSED)).model_dump()
     return describe({**status, "envoys": list(envoys), "callout": callout, **fields}).splitlines()
 
 
@@ -343,7 +345,7 @@ def test_each_node_is_shown_with_its_latest_answer(callout: str) -> None:
 
 
 def test_control_sequences_of_terminals_are_not_printed() -> None:
-    status = control_plane(UNUSED).status().model_dump()
+    status = status_of(control_plane(UNUSED)).model_dump()
     callout = {"url": "http://127.0.0.1:9902", "error": "\x1b[2J"}
     node = {
         "id": "a\x1b]0;x\x07", "kind": "envoy", "pid": None, "connected_at": 0.0,

@@ -12,7 +12,7 @@ from sluice.http.server import serve_in_thread
 from sluice.runner.envoy import healthy_workers
 from tests.trickle import trickle
 from xds.envoys.admin import AdminSource
-from xds.envoys.observation import Observation
+from xds.envoys.source import Observation
 
 
 async def answer_status(_: Request) -> JSONResponse:

@@ -14,12 +14,11 @@ from sluice.config.addresses import split_host_port
 from sluice.http.server import create_http_server, listen
 from tests import plain_http
 from xds.admin.access import admin_guard
+from xds.admin.api.operations import Operation
 from xds.admin.app import application, operations
-from xds.admin.configs import Configs
+from xds.admin.edits import Edits
 from xds.admin.explain import Explainer
 from xds.admin.metrics import StateCollector
-from xds.admin.operations import Operation
-from xds.admin.status import ControlPlaneState
 from xds.candidate.start import StartOptions, first_config
 from xds.events import Events
 from xds.pipeline import start_pipeline
@@ -27,6 +26,7 @@ from xds.protocol.nodes import Nodes
 from xds.rollout.rollout import Rollout
 from xds.sources.key_sets import FetchedKeySets
 from xds.sources.store.store import Store
+from xds.state import ControlPlaneState
 
 STOP_TIMEOUT = 5.0
 
@@ -92,11 +92,9 @@ def plane(
             state = ControlPlaneState(
                 parts.source.name, parts.compiled, nodes, rollout, events=events
             )
-            running.operations = operations(
-                state, Configs(parts.applier, events), events, explainer
-            )
+            running.operations = operations(state, Edits(parts.applier, events), events, explainer)
             guard = admin_guard(state.config, lambda: state.config, options.names_below)
-            app = application(running.operations, guard, StateCollector(state, nodes))
+            app = application(running.operations, guard, StateCollector(state))
             host, port = split_host_port(address)
             server = create_http_server(app, f"{host}:{port}", max_requests=100)
             async with asyncio.TaskGroup() as group:

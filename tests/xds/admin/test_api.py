@@ -14,8 +14,8 @@ import yaml
 
 from sluice.explain.served import ServedExplainer
 from tests.xds.admin.plane import Plane, config_file, plane
-from xds.admin.operations import MAX_BODY
-from xds.admin.problems import REASONS
+from xds.admin.api.operations import MAX_BODY
+from xds.admin.api.problems import REASONS
 from xds.canary.analysis import Phase, State
 from xds.canary.records import CanaryRecords, Stored
 from xds.candidate.start import StartOptions

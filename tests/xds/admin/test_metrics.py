@@ -7,14 +7,14 @@ from prometheus_client import CollectorRegistry, generate_latest
 from sluice.config import GatewayConfig
 from tests.xds.sotw_node import SotwNode
 from xds.admin.metrics import HELP, StateCollector
-from xds.admin.status import ControlPlaneState
-from xds.envoys.observations import Counts
+from xds.envoys.reporters import Counts
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
 from xds.protocol.snapshot import EMPTY, Snapshot
 from xds.protocol.sotw import SotwRequest
 from xds.resources.compiled import CompiledConfig
 from xds.rollout.rollout import Rollout
+from xds.state import ControlPlaneState
 
 
 def test_pushes_acks_nacks_nodes_and_configs_are_counted() -> None:
@@ -33,7 +33,7 @@ def test_pushes_acks_nacks_nodes_and_configs_are_counted() -> None:
     envoy = state.observations.join("envoy", "envoy-1", time.monotonic())
     envoy.report(time.monotonic(), {"m/v1": Counts(10, 3)})
     registry = CollectorRegistry()
-    registry.register(StateCollector(state, nodes))
+    registry.register(StateCollector(state))
     text = generate_latest(registry).decode()
     for line in (
         'sluice_xds_pushes_total{type="policy"} 2.0',

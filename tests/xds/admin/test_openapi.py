@@ -11,7 +11,7 @@ import pytest
 from sluice.explain.served import ServedExplainer
 from tests.json_schema import errors, resolve
 from tests.xds.admin.plane import Plane, config_file, plane
-from xds.admin.problems import REASONS, Reason
+from xds.admin.api.problems import REASONS, Reason
 from xds.admin.reference import reference
 from xds.candidate.start import StartOptions
 from xds.sources.store.sqlite import SqliteStore

@@ -9,10 +9,10 @@ from starlette.requests import Request
 
 from sluice.config.checked import LoadedConfig
 from xds.admin.access import Principal, Role
+from xds.admin.api.operations import YAML, Call, Query, Result
+from xds.admin.api.problems import ProblemError, Reason
 from xds.admin.config import ConfigOperations
-from xds.admin.configs import MAX_WAITING_READERS, CheckQuery, Configs, WriteQuery
-from xds.admin.operations import YAML, Call, Query, Result
-from xds.admin.problems import ProblemError, Reason
+from xds.admin.edits import MAX_WAITING_READERS, CheckQuery, Edits, WriteQuery
 from xds.candidate.apply import Applier
 from xds.events import Events
 from xds.resources.compiled import CompiledConfig, compile_config
@@ -38,7 +38,7 @@ class Plane:
         self.asked: list[bool] = []
         self.store = SqliteStore()
         applier = Applier(self.store, Path(), self._compile, lambda: None)
-        listed = ConfigOperations(Configs(applier, Events())).operations()
+        listed = ConfigOperations(Edits(applier, Events())).operations()
         self._handlers = {(each.method, each.path): each.handler for each in listed}
 
     async def _compile(self, loaded: LoadedConfig, *, ask: bool) -> CompiledConfig:

@@ -7,14 +7,16 @@ import pytest
 from sluice.config import GatewayConfig
 from sluice.contract.traffic import latency_bin
 from tests.xds.sotw_node import SotwNode
-from xds.admin.status import ControlPlaneState
-from xds.envoys.observations import BreakerState, BreakerView, Counts, Observations
+from xds.admin.status import status_of
+from xds.envoys.observations import Observations
+from xds.envoys.reporters import BreakerState, BreakerView, Counts
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
 from xds.protocol.snapshot import EMPTY, Resource, Snapshot
 from xds.protocol.sotw import SotwRequest
 from xds.resources.compiled import CompiledConfig
 from xds.rollout.rollout import Rollout
+from xds.state import ControlPlaneState
 
 
 def test_a_node_is_shown_with_what_it_rejected_and_why() -> None:
@@ -28,7 +30,7 @@ def test_a_node_is_shown_with_what_it_rejected_and_why() -> None:
     worker.send(SotwRequest(resource_types.POLICY))
     (response,) = worker.receive()
     worker.send(SotwRequest(resource_types.POLICY, nonce=response.nonce, error="unreadable"))
-    (seen,) = state.status().nodes
+    (seen,) = status_of(state).nodes
     assert (seen.id, seen.kind, seen.pid) == ("callout-1", "callout", 42)
     policy = seen.types["policy"]
     assert (policy.acked, policy.nacked, policy.reason) == (None, "v1", "unreadable")
@@ -49,7 +51,7 @@ def test_a_node_is_shown_with_the_config_version_that_it_accepted() -> None:
     (response,) = worker.receive()
     worker.send(SotwRequest(resource_types.POLICY, nonce=response.nonce))
     nodes.publish(Snapshot.of(policy, "v2"))
-    (seen,) = state.status().nodes
+    (seen,) = status_of(state).nodes
     assert seen.version == "v2"
     assert seen.types["policy"].in_sync
     assert seen.types["policy"].acked == "v1"
@@ -63,14 +65,14 @@ def test_the_traffic_and_the_breakers_of_versions_of_the_config_are_shown() -> N
     state = ControlPlaneState(
         "file", CompiledConfig(config, EMPTY), nodes, Rollout(nodes, 1.0), observations
     )
-    assert not state.status().breakers.known
+    assert not status_of(state).breakers.known
     now = time.monotonic() - 7
     counts = Counts(10, 1, {latency_bin(1000): 10})
     worker = observations.join("worker", "callout-0", now)
     worker.report(now, {"m/v1": counts, "x/v1": counts})
     opened = BreakerView(BreakerState.OPEN, 0.5, 40)
     worker.report(time.monotonic(), {}, breakers={"m/v1": opened, "x/v1": opened})
-    status = state.status()
+    status = status_of(state)
     (traffic,) = status.traffic
     assert (traffic.model, traffic.version, traffic.source) == ("m", "v1", "worker")
     assert (traffic.state, traffic.requests, traffic.error_rate) == ("current", 10, 0.1)
@@ -99,5 +101,5 @@ def test_without_reports_of_finished_requests_the_traffic_is_that_of_envoy() -> 
     now = time.monotonic() - 30
     observations.join("worker", "callout-0", now).report(now, {})
     observations.join("envoy", "envoy", now).report(now, {"m/v1": Counts(5, 0)})
-    (traffic,) = state.status().traffic
+    (traffic,) = status_of(state).traffic
     assert (traffic.source, traffic.requests) == ("envoy", 5)

@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from tests.xds.rollout.nodes_in_memory import callout
-from xds.admin.status import ControlPlaneState
 from xds.canary import automation
 from xds.canary.analysis import Phase, State
 from xds.canary.automation import CanaryAnalysis
@@ -19,7 +18,8 @@ from xds.canary.planes import DROP_AFTER
 from xds.canary.records import CanaryRecords, Stored
 from xds.candidate.apply import ROLLBACK, Applier
 from xds.candidate.start import StartOptions, first_config
-from xds.envoys.observations import Comparison, Counts, Observations
+from xds.envoys.observations import Observations
+from xds.envoys.reporters import Comparison, Counts
 from xds.events import Events
 from xds.pipeline import start_pipeline
 from xds.protocol.nodes import Nodes
@@ -27,6 +27,7 @@ from xds.rollout.rollout import Rollout
 from xds.sources.key_sets import FetchedKeySets
 from xds.sources.store.sqlite import SqliteStore
 from xds.sources.store.store import ConflictError, Draft, Revision, StoreUnavailableError
+from xds.state import ControlPlaneState
 
 pytestmark = pytest.mark.anyio
 

@@ -2,7 +2,9 @@
 
 from xds.canary.figures import Copies
 from xds.canary.meter import Meter
-from xds.envoys.observations import MAX_WINDOW, Comparison, Counts, Observations, Reporter
+from xds.envoys.observations import Observations
+from xds.envoys.reporters import Comparison, Counts, Reporter
+from xds.envoys.series import MAX_WINDOW
 
 START = 1000.0
 

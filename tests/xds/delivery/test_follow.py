@@ -17,7 +17,6 @@ from tests.extproc.auth.tokens import key_set, rsa_jwk
 from tests.xds.resources.test_resources import model
 from tests.xds.rollout.nodes_in_memory import Client, callout
 from tests.xds.rollout.token_filters import providers_of
-from xds.admin.status import ControlPlaneState
 from xds.delivery.follow import Follower
 from xds.protocol.nodes import Nodes
 from xds.protocol.resource_types import ENDPOINT, EXTENSION
@@ -25,6 +24,7 @@ from xds.rollout.rollout import Rollout
 from xds.sources.endpoints.discovered import DiscoveredEndpoints
 from xds.sources.endpoints.file import EndpointFiles
 from xds.sources.key_sets import FetchedKeySets
+from xds.state import ControlPlaneState
 
 pytestmark = pytest.mark.anyio
 
@@ -125,7 +125,7 @@ async def test_a_rejected_config_does_not_change_whose_keys_are_followed(
     version = plane.rollout.version
     plane.worker.rejects = "policy"
     plane.source.queue.put_nowait(loaded(TWO))
-    await plane.until(lambda: "rejected" in (plane.state.status().error or ""))
+    await plane.until(lambda: "rejected" in (plane.state.error or ""))
     rejected = plane.rollout.result
     plane.worker.rejects = None
     plane.documents[ONE] = ROTATED
@@ -175,8 +175,8 @@ async def test_a_file_with_endpoints_changes_endpoints_and_no_version(tmp_path: 
     changed = [each for each in after.types if after.types[each] != before.types[each]]
     assert (changed, plane.rollout.version) == ([ENDPOINT], version)
     (tmp_path / "endpoints.json").unlink()
-    await plane.until(lambda: bool(plane.state.status().warnings))
-    (warning,) = plane.state.status().warnings
+    await plane.until(lambda: bool(plane.state.warnings_in_force()))
+    (warning,) = plane.state.warnings_in_force()
     assert (warning.code, warning.key) == (
         "outdated_endpoints",
         "models.m.versions.v1.endpoints_from",

@@ -17,7 +17,7 @@ from sluice.http.server import serve_in_thread
 from tests.trickle import trickle
 from xds.envoys import admin
 from xds.envoys.admin import AdminSource
-from xds.envoys.observation import Host, NoObservation, Observation
+from xds.envoys.source import Host, NoObservation, Observation
 
 SOCKET = {"socket_address": {"address": "10.0.0.1", "port_value": 80}}
 

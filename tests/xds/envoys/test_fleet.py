@@ -7,7 +7,7 @@ import pytest
 
 from sluice.config import GatewayConfig
 from xds.envoys.fleet import GRACE, SILENT_AFTER, EndpointView, Fleet, count_states
-from xds.envoys.observation import Host, NoObservation, Observation
+from xds.envoys.source import Host, NoObservation, Observation
 
 FIRST, SECOND, NAMED = "10.0.0.1:80", "[0:0::1]:80", "models.test:80"
 HEALTHY = Host(FIRST)

@@ -15,17 +15,16 @@ from sluice.contract.traffic import BINS, REPORT_INTERVAL, bin_start, latency_bi
 from tests.xds.sotw_node import SotwNode
 from xds.envoys.configured import reporting_nodes
 from xds.envoys.histogram import Histogram
-from xds.envoys.observations import (
-    FORGET_AFTER,
-    MAX_WINDOW,
+from xds.envoys.observations import FORGET_AFTER, Observations
+from xds.envoys.reporters import (
     SILENT_AFTER,
     BreakerState,
     BreakerView,
     Counts,
-    Observations,
     Reporter,
     SourceName,
 )
+from xds.envoys.series import MAX_WINDOW
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
 from xds.protocol.shared_names import OverLimitError

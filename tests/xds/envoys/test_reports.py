@@ -13,9 +13,10 @@ from protos.load_stats_pb2 import LoadStatsRequest, LoadStatsResponse
 from protos.observations_pb2 import BreakerState, ComparisonCounts, Received, Report
 from sluice.contract.paths import LOAD_METHOD, LOAD_SERVICE, OBSERVATIONS
 from sluice.contract.traffic import BINS, latency_bin
-from xds.envoys import observations, reports
+from xds.envoys import observations, reporters, reports
 from xds.envoys.load_reports import MAX_CLUSTERS, MAX_LOCALITIES, LoadReportReader
-from xds.envoys.observations import SILENT_AFTER, BreakerView, Comparison, Observations
+from xds.envoys.observations import Observations
+from xds.envoys.reporters import SILENT_AFTER, BreakerView, Comparison
 from xds.envoys.reports import BURST, MAX_COUNT, MAX_REPORT, ReportService
 from xds.envoys.worker_reports import WorkerReportReader
 from xds.protocol.nodes import Nodes
@@ -160,7 +161,7 @@ def test_a_worker_reports_requests_latencies_and_breakers(tmp_path: Path) -> Non
         assert window.quantile(0.99) == pytest.approx(0.5, rel=0.13)
         now = time.monotonic()
         assert plane.observations.breaker("m", "v1", now) == BreakerView(
-            observations.BreakerState.OPEN, 0.5, 40
+            reporters.BreakerState.OPEN, 0.5, 40
         )
         await received(call, report(2))
         assert not plane.observations.breakers(time.monotonic())
@@ -291,8 +292,8 @@ def test_a_report_that_is_not_valid_ends_its_stream_and_counts_nothing(
         (LOAD, load(node="x" * (MAX_REPORT + 1)).SerializeToString()),
         (LOAD, b"\x12\x00" * (MAX_CLUSTERS + 1)),
         (LOAD, many_localities(MAX_LOCALITIES + 1)),
-        (OBSERVATIONS, b"\x22\x00" * (observations.MAX_REPORTED + 1)),
-        (OBSERVATIONS, b"\x2a\x00" * (observations.MAX_REPORTED + 1)),
+        (OBSERVATIONS, b"\x22\x00" * (reporters.MAX_REPORTED + 1)),
+        (OBSERVATIONS, b"\x2a\x00" * (reporters.MAX_REPORTED + 1)),
     ],
     ids=["bytes", "clusters", "localities", "versions", "breakers"],
 )
@@ -328,7 +329,7 @@ def test_a_client_that_sends_endless_reports_is_stopped(tmp_path: Path, method: 
         endless = [message.SerializeToString()] * 10_000
         # gRPC may tell a client that still sends that the stream was reset.
         assert await plane.status_after(method, endless) is not grpc.StatusCode.OK
-        source: observations.SourceName = "envoy" if method == LOAD else "worker"
+        source: reporters.SourceName = "envoy" if method == LOAD else "worker"
         assert plane.observations.refused[source] == 1
         assert plane.observations.totals[source]["m/v1"].requests <= BURST + 5
 

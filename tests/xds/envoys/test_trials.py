@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from sluice.config.rollout import RolloutCriteria
 from sluice.contract.traffic import REPORT_INTERVAL, latency_bin
-from xds.envoys.observations import Counts, Observations
+from xds.envoys.observations import Observations
+from xds.envoys.reporters import Counts
 from xds.envoys.trials import MIN_SECONDS, TrafficTrial, TrafficTrials
 
 FAST, SLOW = 10_000, 100_000

@@ -17,11 +17,11 @@ from sluice.config import ConfigError, GatewayConfig
 from sluice.config.render import render
 from sluice.envoy_binary import NoEnvoyError
 from xds.admin.access import Role
+from xds.admin.api.conditions import conflict, entity_tag, expected_revision, is_unchanged
+from xds.admin.api.operations import JSON, YAML, Call, Query, accepted_type
+from xds.admin.api.problems import ProblemError, Reason, invalid_config
 from xds.admin.changes import ChangeResult
-from xds.admin.conditions import conflict, entity_tag, expected_revision, is_unchanged
 from xds.admin.lane import Lane
-from xds.admin.operations import JSON, YAML, Call, Query, accepted_type
-from xds.admin.problems import ProblemError, Reason, invalid_config
 from xds.candidate.apply import Applier, Candidate, FileSourceError
 from xds.candidate.strict import StrictCheckError, check_with_envoy
 from xds.events import Events
@@ -96,8 +96,8 @@ Edit = Callable[[Head], str]
 """Makes the text of a candidate. Runs in a thread, and again if another replica was first."""
 
 
-class Configs:
-    """Reads and changes the config."""
+class Edits:
+    """Reads the config, and makes edits of it one after the other."""
 
     def __init__(self, applier: Applier, events: Events) -> None:
         self.applier = applier

@@ -1,6 +1,6 @@
 """The frame of the admin API: what an operation is, and how a request becomes a call of it.
 
-The routes and the OpenAPI document (`xds.admin.openapi`) are made from the same operations.
+The routes and the OpenAPI document (`xds.admin.api.openapi`) are made from the same operations.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from sluice.config.document import MAX_DEPTH
 from sluice.http.access import AccessGuard, Principal, Role, principal_of
 from sluice.http.hosts import HttpEndpoint
 from sluice.printable import printable
-from xds.admin.problems import ProblemError, Reason
+from xds.admin.api.problems import ProblemError, Reason
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from sluice.contract.problem import MEDIA_TYPE
-from xds.admin.operations import JSON, MERGE_PATCH, NoQuery, Operation
-from xds.admin.problems import REASONS, ProblemDocument, Reason
+from xds.admin.api.operations import JSON, MERGE_PATCH, NoQuery, Operation
+from xds.admin.api.problems import REASONS, ProblemDocument, Reason
 
 VERSION: Final = "1"
 """The version of the API, as in its paths. Members and operations are only added."""

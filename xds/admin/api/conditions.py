@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from xds.admin.problems import ProblemError, Reason
+from xds.admin.api.problems import ProblemError, Reason
 
 _TAG: Final = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 _TAGS: Final = re.compile(rf"\*|{_TAG}(?:[ \t]*,[ \t]*{_TAG})*")
