@@ -118,7 +118,7 @@ class RedisStore:
 
     async def append(self, draft: Draft, *, expected: int | None) -> Revision:
         now = self._now()
-        info = {k: v for k, v in asdict(draft).items() if k != "text"} | {"at": now}
+        info = _known(draft) | {"at": now}
         text = await asyncio.to_thread(compressed, draft.text)
         async with self._exchange():
             keys = [self._infos, self._texts, self._id, self._tokens]
@@ -136,9 +136,7 @@ class RedisStore:
                 raise ConflictError(await self._info(rest[0]) if rest[0] else None)
             await self._state()
         self._notifications.notify()
-        return Revision(
-            rest[0], draft.version, draft.author, now, draft.reason, draft.origin, draft.text
-        )
+        return Revision(number=rest[0], at=now, **asdict(draft))
 
     async def revision(self, number: int) -> Revision | None:
         async with self._exchange():
@@ -295,6 +293,12 @@ def _client(url: str, environment: Mapping[str, str]) -> Redis:
         retry=Retry(NoBackoff(), 1),
         **tls,
     )
+
+
+def _known(draft: Draft) -> dict[str, str | float]:
+    """What the history shows of a revision. Earlier releases can read one without `nodes`."""
+    fields = asdict(draft).items()
+    return {key: value for key, value in fields if key != "text" and value is not None}
 
 
 def _info(number: int, info: bytes) -> RevisionInfo:

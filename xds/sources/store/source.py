@@ -93,7 +93,7 @@ class StoredConfig:
         assert self._head is not None
         async for revision in self._store.changes(after=self._head.number):
             self._newest = revision
-            info = asdict(revision.info)
+            info = {key: value for key, value in asdict(revision.info).items() if value is not None}
             self._events.emit("revision", revision=info.pop("number"), **info)
             self._changed.set()
 

@@ -39,8 +39,8 @@ T = TypeVar("T")
 APPLICATION_ID: Final = 0x536C7563
 """Marks a file as a store (`PRAGMA application_id`): "Sluc"."""
 
-SCHEMA_VERSION: Final = 1
-"""The version of the schema (`PRAGMA user_version`)."""
+SCHEMA_VERSION: Final = 2
+"""The version of the schema (`PRAGMA user_version`). Files with an earlier one are migrated."""
 
 BUSY_TIMEOUT: Final = 5.0
 """Seconds that a write waits for another process that writes."""
@@ -66,16 +66,23 @@ _SCHEMA: Final = (
     # `INSERT OR REPLACE` would delete a revision without its trigger.
     f"CREATE TRIGGER revisions_in_order BEFORE INSERT ON revisions WHEN {_NOT_NEXT} {_REFUSE}",
     f"PRAGMA application_id = {APPLICATION_ID}",
-    f"PRAGMA user_version = {SCHEMA_VERSION}",
+    "PRAGMA user_version = 1",
 )
 _NO_DELETE: Final = f"CREATE TRIGGER revisions_are_kept BEFORE DELETE ON revisions {_REFUSE}"
 """Only in a file: a store in memory deletes its oldest revisions."""
 
-_INFO: Final = "SELECT number, version, author, at, reason, origin FROM revisions"
-_REVISION: Final = "SELECT number, version, author, at, reason, origin, text FROM revisions"
+_MIGRATIONS: Final = {1: ("ALTER TABLE revisions ADD COLUMN nodes REAL", "PRAGMA user_version = 2")}
+"""Statements that change a schema of a version to the next one."""
 
-_InfoRow: TypeAlias = tuple[int, str, str, float, str, str]
-_RevisionRow: TypeAlias = tuple[int, str, str, float, str, str, bytes]
+_INFO: Final = "SELECT number, version, author, at, reason, origin, nodes FROM revisions"
+_REVISION: Final = "SELECT number, version, author, at, reason, origin, nodes, text FROM revisions"
+_INSERT: Final = (
+    "INSERT INTO revisions (number, version, author, at, reason, origin, nodes, text) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+_InfoRow: TypeAlias = tuple[int, str, str, float, str, str, float | None]
+_RevisionRow: TypeAlias = tuple[int, str, str, float, str, str, float | None, bytes]
 
 
 class SqliteStore:
@@ -241,12 +248,22 @@ def _prepare(connection: sqlite3.Connection, *, in_memory: bool) -> None:
         if not tables and not application:
             for statement in (*_SCHEMA, *(() if in_memory else (_NO_DELETE,))):
                 connection.execute(statement)
+            version = 1
         elif application != APPLICATION_ID:
             raise sqlite3.DatabaseError("the file is the database of another program")
-        elif version != SCHEMA_VERSION:
-            raise sqlite3.DatabaseError(
-                f"the schema has version {version}, and this release reads {SCHEMA_VERSION}"
-            )
+        _migrate(connection, version)
+
+
+def _migrate(connection: sqlite3.Connection, version: int) -> None:
+    """Change the schema of this version to that of this release."""
+    while version in _MIGRATIONS:
+        for statement in _MIGRATIONS[version]:
+            connection.execute(statement)
+        version += 1
+    if version != SCHEMA_VERSION:
+        raise sqlite3.DatabaseError(
+            f"the schema has version {version}, and this release reads {SCHEMA_VERSION}"
+        )
 
 
 @contextmanager
@@ -277,17 +294,17 @@ def _append(
         if expected is not None and expected != number:
             raise ConflictError(head)
         row = (number + 1, draft.version, draft.author, now, draft.reason, draft.origin)
-        connection.execute("INSERT INTO revisions VALUES (?, ?, ?, ?, ?, ?, ?)", (*row, content))
+        connection.execute(_INSERT, (*row, draft.nodes, content))
         if keep is not None:
             connection.execute("DELETE FROM revisions WHERE number <= ?", (number + 1 - keep,))
-    return Revision(*row, draft.text)
+    return Revision(*row, draft.text, nodes=draft.nodes)
 
 
 def _revision(connection: sqlite3.Connection, clause: str, *values: int) -> Revision | None:
     row: _RevisionRow | None = connection.execute(f"{_REVISION} {clause}", values).fetchone()
     if row is None:
         return None
-    return Revision(*row[:6], decompressed(row[6]))
+    return Revision(*row[:6], decompressed(row[7]), nodes=row[6])
 
 
 def _history(connection: sqlite3.Connection, before: int | None, limit: int) -> list[RevisionInfo]:
@@ -296,7 +313,7 @@ def _history(connection: sqlite3.Connection, before: int | None, limit: int) -> 
         f"{_INFO} {below} ORDER BY number DESC LIMIT ?",
         (limit,) if before is None else (before, limit),
     ).fetchall()
-    return [RevisionInfo(*row) for row in rows]
+    return [RevisionInfo(*row[:6], nodes=row[6]) for row in rows]
 
 
 def _record(connection: sqlite3.Connection, key: str) -> Record | None:

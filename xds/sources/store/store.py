@@ -20,7 +20,8 @@ class RevisionInfo:
     """A revision without its text.
 
     `version` is the config version at the time of the append. `at` is that time, in Unix seconds.
-    `origin` says where the text came from, such as `api`, `file PATH` or `rollback`.
+    `origin` says where the text came from, such as `api`, `file PATH` or `rollback`. `nodes` is the
+    share of the Envoys that get the revision first; None: as its config says.
     """
 
     number: int
@@ -29,6 +30,7 @@ class RevisionInfo:
     at: float
     reason: str
     origin: str
+    nodes: float | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,13 @@ class Revision(RevisionInfo):
     def info(self) -> RevisionInfo:
         """The revision without its text."""
         return RevisionInfo(
-            self.number, self.version, self.author, self.at, self.reason, self.origin
+            self.number,
+            self.version,
+            self.author,
+            self.at,
+            self.reason,
+            self.origin,
+            nodes=self.nodes,
         )
 
 
@@ -54,6 +62,7 @@ class Draft:
     author: str
     reason: str
     origin: str
+    nodes: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

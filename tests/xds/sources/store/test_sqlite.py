@@ -6,15 +6,30 @@ import resource
 import secrets
 import sqlite3
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench.store_kill import History, kill_one
 from xds.sources.store.sqlite import MAX_IN_MEMORY, SqliteStore
-from xds.sources.store.store import Draft, StoreError, StoreUnavailableError
+from xds.sources.store.store import Draft, Revision, StoreError, StoreUnavailableError
 
 pytestmark = pytest.mark.anyio
+
+
+EARLIER_RELEASE = (
+    "CREATE TABLE revisions (number INTEGER PRIMARY KEY, version TEXT NOT NULL, "
+    "author TEXT NOT NULL, at REAL NOT NULL, reason TEXT NOT NULL, origin TEXT NOT NULL, "
+    "text BLOB NOT NULL) STRICT",
+    "CREATE TABLE records (key TEXT PRIMARY KEY, number INTEGER NOT NULL, value BLOB NOT NULL) "
+    "STRICT, WITHOUT ROWID",
+    "CREATE TRIGGER revisions_are_kept BEFORE DELETE ON revisions "
+    "BEGIN SELECT RAISE(ABORT, 'the history is append-only'); END",
+    "PRAGMA application_id = 1399616867",
+    "PRAGMA user_version = 1",
+)
+"""The schema of a file before revisions had the share of the Envoys that get them first."""
 
 
 @pytest.fixture
@@ -68,8 +83,8 @@ async def test_another_process_sees_new_revisions(path: Path) -> None:
     [
         "UPDATE revisions SET author = 'eve'",
         "DELETE FROM revisions",
-        "INSERT OR REPLACE INTO revisions VALUES (1, '', '', 0, '', '', x'')",
-        "INSERT INTO revisions VALUES (3, '', '', 0, '', '', x'')",
+        "INSERT OR REPLACE INTO revisions VALUES (1, '', '', 0, '', '', x'', NULL)",
+        "INSERT INTO revisions VALUES (3, '', '', 0, '', '', x'', NULL)",
     ],
 )
 async def test_the_file_refuses_changes_of_the_history(path: Path, statement: str) -> None:
@@ -105,7 +120,7 @@ async def test_a_damaged_revision_is_logged_and_ends_no_reader(
     store = SqliteStore(path)
     first = await store.append(draft("a"), expected=0)
     with sqlite3.connect(path) as other:
-        other.execute("INSERT INTO revisions VALUES (2, 'v', 'ann', 0, '', 'api', x'00')")
+        other.execute("INSERT INTO revisions VALUES (2, 'v', 'ann', 0, '', 'api', x'00', NULL)")
     changes = store.changes(after=first.number)
     waiting = asyncio.ensure_future(anext(changes))
     async with asyncio.timeout(20):
@@ -124,7 +139,7 @@ async def test_a_text_in_the_store_is_read_only_up_to_the_size_of_a_config(path:
         text = zlib.compress(b"#" * size) if size else zlib.compress(b"{}")[:-2]
         number = 1 if size else 2
         with sqlite3.connect(path) as other:
-            insert = f"INSERT INTO revisions VALUES ({number}, 'v', 'ann', 0, '', 'api', ?)"
+            insert = f"INSERT INTO revisions VALUES ({number}, 'v', 'ann', 0, '', 'api', ?, NULL)"
             other.execute(insert, (text,))
         with pytest.raises(StoreUnavailableError, match=rf"is damaged.*{damage}"):
             await store.head()
@@ -166,6 +181,24 @@ def test_a_later_schema_is_refused(path: Path) -> None:
         other.execute("PRAGMA user_version = 9")
     with pytest.raises(StoreError, match="version 9"):
         SqliteStore(path)
+
+
+async def test_a_file_of_an_earlier_release_keeps_its_history(path: Path) -> None:
+    with sqlite3.connect(path) as earlier:
+        for statement in EARLIER_RELEASE:
+            earlier.execute(statement)
+        insert = "INSERT INTO revisions VALUES (1, 'v', 'ann', 7, 'why', 'api', ?)"
+        earlier.execute(insert, (zlib.compress(b"{}"),))
+    store = SqliteStore(path)
+    first = Revision(1, "v", "ann", 7, "why", "api", "{}")
+    assert await store.head() == first
+    second = await store.append(replace(draft("b"), nodes=0.5), expected=1)
+    await store.close()
+    again = SqliteStore(path)
+    assert await again.history(None, 10) == [second.info, first.info]
+    await again.close()
+    with sqlite3.connect(path) as other, pytest.raises(sqlite3.Error, match="append-only"):
+        other.execute("DELETE FROM revisions")
 
 
 def test_a_folder_that_does_not_exist_has_a_remedy(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -63,6 +64,14 @@ async def test_revisions_are_numbered_from_one_and_keep_everything(store: Store)
     assert await store.head() == second
     assert await store.revision(1) == first
     assert await store.revision(3) is None
+
+
+async def test_a_revision_keeps_the_share_of_the_envoys_that_get_it_first(store: Store) -> None:
+    staged = await store.append(replace(draft("a"), nodes=0.1), expected=0)
+    unstaged = await store.append(draft("b"), expected=1)
+    assert (staged.nodes, unstaged.nodes) == (0.1, None)
+    assert [await store.revision(n) for n in (1, 2)] == [staged, unstaged]
+    assert await store.history(None, 2) == [unstaged.info, staged.info]
 
 
 async def test_an_append_to_another_head_changes_nothing(store: Store) -> None:
