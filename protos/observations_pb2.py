@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from protos import base_pb2 as protos_dot_base__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19protos/observations.proto\x12\x16sluice.observations.v1\x1a\x11protos/base.proto\"\xa1\x02\n\x06Report\x12 \n\x04node\x18\x01 \x01(\x0b\x32\x12.sluice.envoy.Node\x12\x0f\n\x07process\x18\x02 \x01(\x06\x12\x0e\n\x06number\x18\x03 \x01(\x04\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\x12\x37\n\x08versions\x18\x04 \x03(\x0b\x32%.sluice.observations.v1.VersionCounts\x12\x36\n\x08\x62reakers\x18\x05 \x03(\x0b\x32$.sluice.observations.v1.BreakerState\x12\x13\n\x0bunprotected\x18\x07 \x01(\x04\x12=\n\x0b\x63omparisons\x18\x08 \x03(\x0b\x32(.sluice.observations.v1.ComparisonCounts\"`\n\rVersionCounts\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x10\n\x08requests\x18\x02 \x01(\x04\x12\x0e\n\x06\x65rrors\x18\x03 \x01(\x04\x12\x0c\n\x04\x62ins\x18\x04 \x03(\r\x12\x0e\n\x06\x63ounts\x18\x05 \x03(\x04\"\x9f\x01\n\x10\x43omparisonCounts\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x10\n\x08\x63ompared\x18\x02 \x01(\x04\x12\x0e\n\x06\x61greed\x18\x03 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x04\x12\x0f\n\x07\x64ropped\x18\x05 \x01(\x04\x12\x16\n\x0emax_difference\x18\x06 \x01(\x01\x12\x1f\n\x17max_relative_difference\x18\x07 \x01(\x01\"\xc0\x01\n\x0c\x42reakerState\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x39\n\x05state\x18\x02 \x01(\x0e\x32*.sluice.observations.v1.BreakerState.State\x12\x17\n\nerror_rate\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08requests\x18\x04 \x01(\x04\"*\n\x05State\x12\n\n\x06\x43LOSED\x10\x00\x12\x0b\n\x07REDUCED\x10\x01\x12\x08\n\x04OPEN\x10\x02\x42\r\n\x0b_error_rate\"\x1a\n\x08Received\x12\x0e\n\x06number\x18\x01 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19protos/observations.proto\x12\x16sluice.observations.v1\x1a\x11protos/base.proto\"\xd8\x02\n\x06Report\x12 \n\x04node\x18\x01 \x01(\x0b\x32\x12.sluice.envoy.Node\x12\x0f\n\x07process\x18\x02 \x01(\x06\x12\x0e\n\x06number\x18\x03 \x01(\x04\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\x12\x37\n\x08versions\x18\x04 \x03(\x0b\x32%.sluice.observations.v1.VersionCounts\x12\x36\n\x08\x62reakers\x18\x05 \x03(\x0b\x32$.sluice.observations.v1.BreakerState\x12\x13\n\x0bunprotected\x18\x07 \x01(\x04\x12=\n\x0b\x63omparisons\x18\x08 \x03(\x0b\x32(.sluice.observations.v1.ComparisonCounts\x12\x35\n\x06staged\x18\t \x03(\x0b\x32%.sluice.observations.v1.VersionCounts\"`\n\rVersionCounts\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x10\n\x08requests\x18\x02 \x01(\x04\x12\x0e\n\x06\x65rrors\x18\x03 \x01(\x04\x12\x0c\n\x04\x62ins\x18\x04 \x03(\r\x12\x0e\n\x06\x63ounts\x18\x05 \x03(\x04\"\x9f\x01\n\x10\x43omparisonCounts\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x10\n\x08\x63ompared\x18\x02 \x01(\x04\x12\x0e\n\x06\x61greed\x18\x03 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x04\x12\x0f\n\x07\x64ropped\x18\x05 \x01(\x04\x12\x16\n\x0emax_difference\x18\x06 \x01(\x01\x12\x1f\n\x17max_relative_difference\x18\x07 \x01(\x01\"\xc0\x01\n\x0c\x42reakerState\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x39\n\x05state\x18\x02 \x01(\x0e\x32*.sluice.observations.v1.BreakerState.State\x12\x17\n\nerror_rate\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08requests\x18\x04 \x01(\x04\"*\n\x05State\x12\n\n\x06\x43LOSED\x10\x00\x12\x0b\n\x07REDUCED\x10\x01\x12\x08\n\x04OPEN\x10\x02\x42\r\n\x0b_error_rate\"\x1a\n\x08Received\x12\x0e\n\x06number\x18\x01 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,15 +33,15 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.observations_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REPORT']._serialized_start=73
-  _globals['_REPORT']._serialized_end=362
-  _globals['_VERSIONCOUNTS']._serialized_start=364
-  _globals['_VERSIONCOUNTS']._serialized_end=460
-  _globals['_COMPARISONCOUNTS']._serialized_start=463
-  _globals['_COMPARISONCOUNTS']._serialized_end=622
-  _globals['_BREAKERSTATE']._serialized_start=625
-  _globals['_BREAKERSTATE']._serialized_end=817
-  _globals['_BREAKERSTATE_STATE']._serialized_start=760
-  _globals['_BREAKERSTATE_STATE']._serialized_end=802
-  _globals['_RECEIVED']._serialized_start=819
-  _globals['_RECEIVED']._serialized_end=845
+  _globals['_REPORT']._serialized_end=417
+  _globals['_VERSIONCOUNTS']._serialized_start=419
+  _globals['_VERSIONCOUNTS']._serialized_end=515
+  _globals['_COMPARISONCOUNTS']._serialized_start=518
+  _globals['_COMPARISONCOUNTS']._serialized_end=677
+  _globals['_BREAKERSTATE']._serialized_start=680
+  _globals['_BREAKERSTATE']._serialized_end=872
+  _globals['_BREAKERSTATE_STATE']._serialized_start=815
+  _globals['_BREAKERSTATE_STATE']._serialized_end=857
+  _globals['_RECEIVED']._serialized_start=874
+  _globals['_RECEIVED']._serialized_end=900
 # @@protoc_insertion_point(module_scope)

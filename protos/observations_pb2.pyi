@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Report(_message.Message):
-    __slots__ = ("node", "process", "number", "seconds", "versions", "breakers", "unprotected", "comparisons")
+    __slots__ = ("node", "process", "number", "seconds", "versions", "breakers", "unprotected", "comparisons", "staged")
     NODE_FIELD_NUMBER: _ClassVar[int]
     PROCESS_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
@@ -18,6 +18,7 @@ class Report(_message.Message):
     BREAKERS_FIELD_NUMBER: _ClassVar[int]
     UNPROTECTED_FIELD_NUMBER: _ClassVar[int]
     COMPARISONS_FIELD_NUMBER: _ClassVar[int]
+    STAGED_FIELD_NUMBER: _ClassVar[int]
     node: _base_pb2.Node
     process: int
     number: int
@@ -26,7 +27,8 @@ class Report(_message.Message):
     breakers: _containers.RepeatedCompositeFieldContainer[BreakerState]
     unprotected: int
     comparisons: _containers.RepeatedCompositeFieldContainer[ComparisonCounts]
-    def __init__(self, node: _Optional[_Union[_base_pb2.Node, _Mapping]] = ..., process: _Optional[int] = ..., number: _Optional[int] = ..., seconds: _Optional[float] = ..., versions: _Optional[_Iterable[_Union[VersionCounts, _Mapping]]] = ..., breakers: _Optional[_Iterable[_Union[BreakerState, _Mapping]]] = ..., unprotected: _Optional[int] = ..., comparisons: _Optional[_Iterable[_Union[ComparisonCounts, _Mapping]]] = ...) -> None: ...
+    staged: _containers.RepeatedCompositeFieldContainer[VersionCounts]
+    def __init__(self, node: _Optional[_Union[_base_pb2.Node, _Mapping]] = ..., process: _Optional[int] = ..., number: _Optional[int] = ..., seconds: _Optional[float] = ..., versions: _Optional[_Iterable[_Union[VersionCounts, _Mapping]]] = ..., breakers: _Optional[_Iterable[_Union[BreakerState, _Mapping]]] = ..., unprotected: _Optional[int] = ..., comparisons: _Optional[_Iterable[_Union[ComparisonCounts, _Mapping]]] = ..., staged: _Optional[_Iterable[_Union[VersionCounts, _Mapping]]] = ...) -> None: ...
 
 class VersionCounts(_message.Message):
     __slots__ = ("cluster", "requests", "errors", "bins", "counts")

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13protos/policy.proto\x12\x10sluice.policy.v1\"R\n\x06Policy\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06\x63onfig\x18\x02 \x01(\x0c\x12\'\n\x06models\x18\x03 \x03(\x0b\x32\x17.sluice.policy.v1.Model\"F\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x0c\x12\x0e\n\x06\x63onfig\x18\x03 \x01(\x0c\x12\x0e\n\x06native\x18\x04 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13protos/policy.proto\x12\x10sluice.policy.v1\"a\n\x06Policy\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06\x63onfig\x18\x02 \x01(\x0c\x12\'\n\x06models\x18\x03 \x03(\x0b\x32\x17.sluice.policy.v1.Model\x12\r\n\x05nodes\x18\x04 \x03(\t\"F\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x0c\x12\x0e\n\x06\x63onfig\x18\x03 \x01(\x0c\x12\x0e\n\x06native\x18\x04 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,7 +32,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.policy_pb2', _global
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_POLICY']._serialized_start=41
-  _globals['_POLICY']._serialized_end=123
-  _globals['_MODEL']._serialized_start=125
-  _globals['_MODEL']._serialized_end=195
+  _globals['_POLICY']._serialized_end=138
+  _globals['_MODEL']._serialized_start=140
+  _globals['_MODEL']._serialized_end=210
 # @@protoc_insertion_point(module_scope)

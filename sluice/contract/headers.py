@@ -37,6 +37,10 @@ CANARY: Final = "x-sluice-canary"
 MIRROR: Final = "x-sluice-mirror"
 """`true` if the request is a copy for a version that mirrors another. Not set otherwise."""
 
+STAGE_METADATA: Final = "x-sluice-stage"
+"""Metadata of Envoy's calls to the callout: the version of the staged config whose routes Envoy
+uses. Not set by an Envoy without a staged config."""
+
 VERIFIED_SUBJECT: Final = "x-sluice-token-subject"
 """Subject of the token that Envoy has verified, as it is in the token. No model server gets it."""
 

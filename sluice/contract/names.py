@@ -42,6 +42,14 @@ CALLOUT_AGENT: Final = "sluice-callout"
 """`Node.user_agent_name` of workers."""
 
 
+STAGED: Final = "staged/"
+"""Prefix of the names of resources of the type Policy that belong to the staged policy."""
+
+STAGE_NAMESPACE, STAGE_KEY = "sluice", "stage"
+"""Metadata of a virtual host of a staged Envoy: the version of the staged config. Other Envoys have
+none."""
+
+
 def policy_model(model: str) -> str:
     """The name of the resource of the type Policy with a model."""
     return f"model/{model}"

@@ -55,7 +55,8 @@ from protos.matcher_pb2 import Matcher
 from protos.route_pb2 import Route
 from sluice.config.mirror import Mirror
 from sluice.contract import headers, names
-from xds.resources.data_plane_messages import grpc_service, pack, pack_for_protos
+from xds.resources.callout_cluster import marked_callout
+from xds.resources.data_plane_messages import pack, pack_for_protos
 from xds.resources.native.predicates import first_of, is_exactly
 from xds.resources.proto_messages import extension, seconds
 from xds.resources.proto_messages import pack as pack_proto
@@ -103,7 +104,7 @@ def _observer() -> ExternalProcessor:
     """The ext_proc filter in observability mode."""
     send = ProcessingModeHeaderSendMode.SEND
     return ExternalProcessor(
-        grpc_service=grpc_service(names.CALLOUT_CLUSTER),
+        grpc_service=marked_callout(),
         observability_mode=True,
         failure_mode_allow=True,
         deferred_close_timeout=seconds(CLOSE_TIMEOUT),

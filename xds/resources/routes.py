@@ -7,6 +7,7 @@ finds the route of a request, and `native` builds those with which Envoy decides
 from collections.abc import Iterable
 from typing import Final
 
+from protos.core_pb2 import Metadata
 from protos.matcher_pb2 import RegexMatcher, StringMatcher
 from protos.route_pb2 import (
     DirectResponseAction,
@@ -57,9 +58,27 @@ def route_configuration(config: GatewayConfig, matcher: Parts, removed: Iterable
         ),
         request_headers_to_remove=removed,
     )
-    hosts = field(_VIRTUAL_HOSTS, serialized(host), *field(_MATCHER, *matcher))
-    return [serialized(table), *hosts]
+    return _table(serialized(table), serialized(host), *field(_MATCHER, *matcher))
 
+
+def marked(table: Parts, version: str) -> Parts:
+    """The route table with the mark of the staged config of this version.
+
+    `table`: as `route_configuration` returns it. Calls to the callout have the mark as metadata.
+    """
+    rest, _, *host = table
+    metadata = Metadata()
+    metadata.filter_metadata[names.STAGE_NAMESPACE].update({names.STAGE_KEY: version})
+    return _table(rest, *field(_METADATA, serialized(metadata)), *host)
+
+
+def _table(rest: bytes, *host: bytes) -> Parts:
+    """A route table with one virtual host."""
+    return [rest, *field(_VIRTUAL_HOSTS, *host)]
+
+
+_METADATA = 24
+"""Field number of VirtualHost.metadata."""
 
 _MATCHER = 21
 """Field number of VirtualHost.matcher."""

@@ -204,6 +204,7 @@ def collectors(telemetry: Telemetry) -> Iterator[Cluster]:
 
 
 def _reports(reports: Reports) -> OpenTelemetryAccessLogConfig:
+    """Reports to the workers. A batch has Envoy's builtin labels, with the id of its node."""
     # `common_config` is deprecated, but Envoy (1.37 to 1.40) reads the interval and the size only
     # there (source/extensions/access_loggers/open_telemetry/grpc_access_log_impl.cc). With the
     # fields that replace it, a batch waits for a second and has 16 KiB.
@@ -217,8 +218,6 @@ def _reports(reports: Reports) -> OpenTelemetryAccessLogConfig:
     return OpenTelemetryAccessLogConfig(
         common_config=batches,
         body=AnyValue(string_value=REPORT_FORMAT),
-        # A batch then has only what differs between requests.
-        disable_builtin_labels=True,
         stat_prefix="reports.",
     )
 
