@@ -19,6 +19,7 @@ from typing import Final, Literal
 
 from sluice.contract.names import cluster_name, split_cluster_name
 from sluice.contract.traffic import REPORT_INTERVAL
+from xds.envoys.cohorts import Cohorts
 from xds.envoys.histogram import Histogram
 from xds.envoys.reporters import (
     CLOSED_BREAKER,
@@ -103,6 +104,7 @@ class Observations:
         """Streams that were ended because of what the client sent."""
         self.unknown = 0
         """Counts of versions that are not in the config, and of those beyond `MAX_SERIES`."""
+        self.cohorts = Cohorts()
         self._series: dict[SourceName, dict[str, Series]] = {name: {} for name in SOURCES}
         self._reporters: dict[SourceName, set[Reporter]] = {name: set() for name in SOURCES}
         self._complete_since: dict[SourceName, float] = {}
@@ -166,6 +168,16 @@ class Observations:
             total.comparison.merge(each.comparison)
         self._forget(now)
 
+    def add_staged(
+        self,
+        reporter: Reporter,
+        now: float,
+        counts: Mapping[str, Counts],
+        staged: Mapping[str, Counts],
+    ) -> None:
+        """Add counts to the present buckets of the staged Envoys and of the others."""
+        self.cohorts.add(reporter, now, counts, staged, self._clusters)
+
     def window(
         self,
         model: str,
@@ -207,6 +219,16 @@ class Observations:
             latencies=total.latencies,
             comparison=total.comparison,
         )
+
+    def coverage(self, seconds: float, now: float) -> tuple[SourceName, float] | None:
+        """The source of windows, and for how many of the last seconds its counts are complete.
+
+        None if some reporter is silent, or there is none.
+        """
+        source = self._source()
+        if source is None or self._present(source, now).silent:
+            return None
+        return source, min(seconds, MAX_WINDOW, now - self._complete_since[source])
 
     def busiest(self, seconds: float, now: float, limit: int) -> list[tuple[str, str]]:
         """The models and versions with requests or copies in the window, at most `limit`.

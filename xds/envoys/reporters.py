@@ -6,6 +6,7 @@ Pure: times are passed in, as seconds on one monotonic clock.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from types import MappingProxyType
 from typing import Final, Literal, Protocol
 
 from sluice.contract.traffic import REPORT_INTERVAL
@@ -116,6 +117,15 @@ class Reports(Protocol):
     def add(self, source: SourceName, now: float, counts: Mapping[str, Counts]) -> None:
         """Add counts to the present bucket of each version."""
 
+    def add_staged(
+        self,
+        reporter: "Reporter",
+        now: float,
+        counts: Mapping[str, Counts],
+        staged: Mapping[str, Counts],
+    ) -> None:
+        """Compare what the staged Envoys saw with the rest of the counts."""
+
     def on_change(self) -> None:
         """A reporter has joined, reported or left."""
 
@@ -138,21 +148,23 @@ class Reporter:
         now: float,
         counts: Mapping[str, Counts],
         *,
+        staged: Mapping[str, Counts] = MappingProxyType({}),
         in_progress: Mapping[str, int] | None = None,
         breakers: Mapping[str, BreakerView] | None = None,
         unprotected: int = 0,
     ) -> None:
         """Count what the reporter saw since its previous report. Keys are names of clusters.
 
-        A report without counts says that there were no requests. `in_progress`, `breakers` and
-        `unprotected`, the number of versions without a breaker, replace those of the previous
-        report.
+        A report without counts says that there were no requests. `staged`: the part of them that a
+        worker has seen of staged Envoys. `in_progress`, `breakers` and `unprotected`, the number of
+        versions without a breaker, replace those of the previous report.
         """
         if self.reported_at is not None and now - self.reported_at > SILENT_AFTER:
             self._reports.interrupt(self.source, now)
         self.reported_at = now
         self._reports.on_change()
         self._reports.add(self.source, now, counts)
+        self._reports.add_staged(self, now, counts, staged)
         self.in_progress, self.breakers = in_progress or {}, breakers or {}
         self.unprotected = unprotected
 

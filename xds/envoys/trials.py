@@ -1,14 +1,16 @@
 """Judges a change of the config by what Envoys and workers report, against the time before it."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
+from sluice.contract.names import split_cluster_name
 from sluice.contract.traffic import REPORT_INTERVAL
 from xds.envoys.criteria import P99, Criteria, Figures, breach
 from xds.envoys.histogram import Histogram
 from xds.envoys.observations import Observations
+from xds.envoys.reporters import SourceName
 
 BEFORE: Final = 300.0
 """Seconds before the change with which the time after it is compared."""
@@ -42,6 +44,10 @@ class TrafficTrials:
         """A trial of a change that begins now: what was seen before is what it is compared with."""
         return TrafficTrial(self._observations, self._clock, criteria)
 
+    def begin_stage(self, criteria: Criteria) -> "StagedTrial":
+        """A trial of a change that only some Envoys get at first."""
+        return StagedTrial(self._observations, self._clock, criteria)
+
 
 class TrafficTrial:
     """Judges the gateway and each model that had requests before."""
@@ -52,40 +58,74 @@ class TrafficTrial:
         self._observations, self._clock, self._criteria = observations, clock, criteria
         self._since = clock()
         self._before = figures(observations, BEFORE, self._since) or {}
-        self._suspicion: str | None = None
+        self._suspicion = Suspicion()
 
     def start(self) -> None:
         """The change is in force now. Earlier requests are not judged."""
         self._since = self._clock()
 
     def failure(self) -> str | None:
-        """Why the change is worse than what was before; None if it is not, or nothing is known.
-
-        Only what two judgements in a row find is a failure: a change can disturb for a moment.
-        """
+        """Why the change is worse than what was before; None if it is not, or nothing is known."""
         now = self._clock()
         seconds = min(AFTER, now - self._since - LATE)
         after = figures(self._observations, seconds, now) or {}
-        models = sorted(after, reverse=True)  # the gateway last: a model says more
-        found = {key: reason for key in models if (reason := self._breach(key, after[key]))}
-        suspected, self._suspicion = self._suspicion, next(iter(found), None)
+        return self._suspicion.confirmed(
+            breaches(self._criteria, after, self._before, "before the change")
+        )
+
+
+class StagedTrial:
+    """Judges what the staged Envoys see against what the other Envoys see at the same time."""
+
+    def __init__(
+        self, observations: Observations, clock: Callable[[], float], criteria: Criteria
+    ) -> None:
+        self._observations, self._clock, self._criteria = observations, clock, criteria
+        self._since = clock()
+        self._suspicion = Suspicion()
+
+    def start(self, nodes: Collection[str]) -> None:
+        """The change is in force at these Envoys now. Earlier requests are not judged."""
+        self._since = self._clock()
+        self._observations.cohorts.begin(nodes)
+
+    def failure(self) -> str | None:
+        """Why the staged Envoys are worse than the others; None if not, or nothing is known."""
+        now = self._clock()
+        seconds = min(AFTER, now - self._since - LATE)
+        staged, others = cohort_figures(self._observations, seconds, now)
+        return self._suspicion.confirmed(
+            breaches(self._criteria, staged, others, "of the other Envoys")
+        )
+
+    def end(self) -> None:
+        """The change is in force at every Envoy, or at none."""
+        self._observations.cohorts.end()
+
+
+class Suspicion:
+    """Only what two judgements in a row find is a failure: a change can disturb for a moment."""
+
+    def __init__(self) -> None:
+        self._key: str | None = None
+
+    def confirmed(self, found: Mapping[str, str]) -> str | None:
+        """What this judgement and the one before have found. `found`: reasons by model."""
+        suspected, self._key = self._key, next(iter(found), None)
         return None if suspected is None else found.get(suspected)
 
-    def _breach(self, key: str, seen: Figures) -> str | None:
-        before = self._before.get(key)
-        if before is None and key != GATEWAY:
-            return None
-        reason = breach(self._criteria, seen, before, "before the change")
-        if reason is None:
-            return None
-        return f"{f'model {key}' if key else 'all models'}: {reason}"
 
-
-@dataclass(slots=True)
-class _Total:
-    requests: int = 0
-    errors: int = 0
-    latencies: Histogram = field(default_factory=Histogram)
+def breaches(
+    criteria: Criteria, seen: Mapping[str, Figures], other: Mapping[str, Figures], name: str
+) -> Mapping[str, str]:
+    """Why models do not meet the criteria. A model is judged if the other figures have it too."""
+    found = {}
+    for key in sorted(seen, reverse=True):  # the gateway last: a model says more
+        if key in other or key == GATEWAY:
+            reason = breach(criteria, seen[key], other.get(key), name)
+            if reason is not None:
+                found[key] = f"{f'model {key}' if key else 'all models'}: {reason}"
+    return found
 
 
 def figures(observations: Observations, seconds: float, now: float) -> Mapping[str, Figures] | None:
@@ -94,20 +134,73 @@ def figures(observations: Observations, seconds: float, now: float) -> Mapping[s
     None if the counts are not complete for long enough. Of less than `seconds`, if they are not
     complete for all of them.
     """
+    covered = _covered(observations, seconds, now)
     busiest = observations.busiest(seconds, now, MAX_VERSIONS)
-    if not busiest or seconds < MIN_SECONDS:
+    if covered is None or not busiest:
         return None
-    latest = observations.window(*busiest[0], seconds, now)
-    if latest.state != "current" or latest.covered < MIN_SECONDS:
-        return None
-    totals = {GATEWAY: _Total()}
+    totals = _Totals()
     for model, version in busiest:
-        window = observations.window(model, version, latest.covered, now)
-        for total in (totals[GATEWAY], totals.setdefault(model, _Total())):
-            total.requests += window.requests
-            total.errors += window.errors
-            total.latencies.merge(window.latencies)
-    return {
-        key: Figures(total.requests, total.errors, total.latencies.quantile(P99))
-        for key, total in totals.items()
-    }
+        window = observations.window(model, version, covered[1], now)
+        totals.add(model, window)
+    return totals.figures
+
+
+def cohort_figures(
+    observations: Observations, seconds: float, now: float
+) -> tuple[Mapping[str, Figures], Mapping[str, Figures]]:
+    """As `figures`, of the staged Envoys and of the others. Both are empty without counts."""
+    staged, others = _Totals(), _Totals()
+    covered = _covered(observations, seconds, now)
+    if covered is not None:
+        source, complete = covered
+        for cluster, seen, rest in observations.cohorts.since(source, now - complete):
+            model, _ = split_cluster_name(cluster)
+            for bucket in seen:
+                staged.add(model, bucket)
+            for bucket in rest:
+                others.add(model, bucket)
+    return staged.figures, others.figures
+
+
+def _covered(
+    observations: Observations, seconds: float, now: float
+) -> tuple[SourceName, float] | None:
+    """The source, and the seconds for which its counts are complete; None if too few."""
+    found = observations.coverage(seconds, now)
+    return None if found is None or found[1] < MIN_SECONDS else found
+
+
+class _Counts(Protocol):
+    @property
+    def requests(self) -> int: ...
+    @property
+    def errors(self) -> int: ...
+    @property
+    def latencies(self) -> Histogram: ...
+
+
+class _Totals:
+    """Sums of counts by model, and of all models."""
+
+    def __init__(self) -> None:
+        self._totals = {GATEWAY: _Total()}
+
+    def add(self, model: str, counts: _Counts) -> None:
+        for total in (self._totals[GATEWAY], self._totals.setdefault(model, _Total())):
+            total.requests += counts.requests
+            total.errors += counts.errors
+            total.latencies.merge(counts.latencies)
+
+    @property
+    def figures(self) -> Mapping[str, Figures]:
+        return {
+            key: Figures(total.requests, total.errors, total.latencies.quantile(P99))
+            for key, total in self._totals.items()
+        }
+
+
+@dataclass(slots=True)
+class _Total:
+    requests: int = 0
+    errors: int = 0
+    latencies: Histogram = field(default_factory=Histogram)
