@@ -150,9 +150,8 @@ class ControlPlaneState:
         return Problem(self.source, 0, shown_path(path), message, pointer=shown_pointer(path))
 
     def _rejection(self) -> str | None:
-        """How the latest rollout failed, or a NACK that a node sent when it connected later."""
-        result = self.rollout.result
-        if result is not None and result.failure is not None:
-            return result.failure
+        """How the latest change failed, or a NACK that a node sent when it connected later."""
+        if self.rollout.failure is not None:
+            return self.rollout.failure
         nacks = (node.nack() for node in self.nodes)
         return next((str(nack) for nack in nacks if nack is not None), None)

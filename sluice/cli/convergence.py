@@ -1,4 +1,4 @@
-"""Waits until all nodes have accepted a revision, and shows how far they are."""
+"""Waits until all nodes have accepted a revision, and while its traffic is judged."""
 
 import argparse
 import sys
@@ -28,12 +28,17 @@ from sluice.cli.output import (
 POLL_INTERVAL: Final = 0.25
 """Seconds between two looks at the nodes."""
 
+JUDGED_INTERVAL: Final = 1.0
+"""Seconds between two looks while traffic is judged, which takes minutes."""
+
 TIMEOUT: Final = 60.0
 """Seconds to wait by default."""
 
 STYLES: Final[dict[str, Style]] = {"ack": "good", "nack": "bad", "pending": "warn"}
 
 NODE_COLUMNS: Final = ("NODE", "KIND", "STATE", "VERSION", "LAG")
+
+JUDGED: Final = "the traffic is judged"
 
 MAX_SHOWN: Final = 20
 """Nodes that are shown while the command waits. Of more, those that have not accepted yet."""
@@ -46,20 +51,25 @@ def add_wait_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of commands that can wait for the nodes."""
     parser.add_argument(
         "--wait", action="store_true",
-        help="wait until all nodes have accepted the config, and fail if one rejects it (NACK)",
+        help="wait until all nodes have accepted the config, and while rollout.watch judges its "
+        "traffic; fail if it is rejected",
     )  # fmt: skip
     parser.add_argument(
         "--timeout", metavar="SECONDS", type=seconds(0.0), default=TIMEOUT,
-        help="how long --wait waits; default: %(default)g",
+        help="how long --wait waits for the nodes; default: %(default)g",
     )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one look at the nodes has found. `in_force`: the awaited version is in force."""
+    """What one look at the nodes has found.
+
+    `in_force`: the awaited version is in force. `judged`: its traffic is judged (`rollout.watch`).
+    """
 
     in_force: bool
     nodes: list[Data]
+    judged: bool = False
 
     @property
     def converged(self) -> bool:
@@ -70,20 +80,27 @@ class Look:
     def progress(self) -> str:
         """How many nodes are in each state."""
         states = Counter(str(node["state"]) for node in self.nodes)
-        return ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "no node"
+        counts = [f"{count} {state}" for state, count in sorted(states.items())] or ["no node"]
+        return ", ".join([*counts, JUDGED] if self.judged else counts)
 
 
 def wait_for_nodes(api: Api, revision: int, version: str, timeout: float) -> int:
-    """Wait until all nodes have accepted a revision. Raises CommandError if they do not."""
+    """Wait until all nodes have accepted a revision, and while its traffic is judged.
+
+    Raises CommandError if it is rejected, or if the nodes do not accept it in time.
+    """
     end = time.monotonic() + timeout
     with _display() as display:
         while True:
             began = time.monotonic()
             look = _look(api, revision, version)
             display.show(look)
-            if look.converged:
+            if look.converged and not look.judged:
                 break
-            if time.monotonic() >= end:
+            if look.converged:
+                # The control plane ends the judgement.
+                end = time.monotonic() + timeout
+            elif time.monotonic() >= end:
                 raise CommandError(
                     f"after {timeout:g} s, not all nodes have accepted revision {revision}: "
                     f"{look.progress}",
@@ -91,14 +108,15 @@ def wait_for_nodes(api: Api, revision: int, version: str, timeout: float) -> int
                     status=ExitStatus.TIMED_OUT,
                 )
             # The status of many nodes is large, and costs the control plane time.
-            time.sleep(max(POLL_INTERVAL, time.monotonic() - began))
+            pause = JUDGED_INTERVAL if look.judged else POLL_INTERVAL
+            time.sleep(max(pause, time.monotonic() - began))
     found = "no node is connected" if not look.nodes else f"accepted by {len(look.nodes)} nodes"
     show_note(f"revision {revision} is in force, {found}")
     return ExitStatus.OK
 
 
 def _look(api: Api, revision: int, version: str) -> Look:
-    """Raises CommandError if a node has rejected the version, or if another one replaced it."""
+    """Raises CommandError if the version was rejected, or if another one replaced it."""
     status, views = api.get("status"), api.get("nodes")
     with api.reading():
         for node in status["nodes"]:
@@ -106,7 +124,8 @@ def _look(api: Api, revision: int, version: str) -> Look:
                 if each["nacked"] == version:
                     raise _rejected(revision, f"node {node['id']}: {name}: {each['reason']}")
         in_force = status["version"] == version and bool(status["in_sync"])
-        look = Look(in_force, list(views["nodes"]))
+        judged = in_force and status["watched"] == revision
+        look = Look(in_force, list(views["nodes"]), judged)
         list(plain(node_table(look.nodes)))
     if not in_force:
         _check_history(api, revision)
@@ -120,7 +139,8 @@ def _check_history(api: Api, revision: int) -> None:
         newer = [each for each in history["revisions"] if each["revision"] > revision]
         for each in newer:
             if each["origin"] == "rollback" and each["author"] == "sluice":
-                raise _rejected(revision, str(each["reason"]))
+                reason = str(each["reason"]).removeprefix(f"revision {revision} is rejected: ")
+                raise _rejected(revision, reason)
         if newer:
             latest = max(int(each["revision"]) for each in newer)
             raise CommandError(
@@ -161,6 +181,8 @@ def _progress_view(look: Look) -> Iterator[Block]:
         yield from node_table(shown[:MAX_SHOWN])
     if not few:
         yield Line(look.progress)
+    elif look.judged:
+        yield Line(JUDGED)
 
 
 class _Display(Protocol):

@@ -24,7 +24,11 @@ class ExitStatus(IntEnum):
         "because its config is a file; nothing has changed. `sluice explain`: the gateway would "
         "refuse the request",
     )
-    REJECTED = 4, "an Envoy or a worker rejected the config (NACK); the last good one is in force"
+    REJECTED = (
+        4,
+        "an Envoy or a worker rejected the config (NACK), or it made the traffic worse "
+        "(`rollout.watch`); the last good one is in force",
+    )
     NO_CONTROL_PLANE = 5, "no control plane answers"
     NOT_ALLOWED = 6, "the credentials are missing, not valid, or have not the role that is needed"
     TIMED_OUT = 7, "`--wait`: not all nodes have accepted the config in time"

@@ -199,7 +199,9 @@ def _progress(status: Status) -> str:
     """How far the push of the version is. Without nodes, no process follows the control plane."""
     if not status["in_sync"]:
         return f"under way: {status['step']}"
-    return "in sync" if status["nodes"] else "no node is connected"
+    if not status["nodes"]:
+        return "no node is connected"
+    return "in sync" if status.get("watched") is None else "in sync; its traffic is judged"
 
 
 def node_blocks(status: Status) -> Iterator[Block]:

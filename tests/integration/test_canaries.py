@@ -3,10 +3,7 @@
 import copy
 import os
 import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from itertools import product
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,37 +13,14 @@ from tests import plain_http
 from tests.integration.gateway import (
     Gateway,
     base_config,
-    bearer,
     eventually,
     free_ports,
     running,
 )
+from tests.integration.traffic import traffic
 
-USERS = [bearer(str(number)) for number in range(20)]
 STEPS = [{"percent": 40, "duration": 5}, {"percent": 100, "duration": 5}]
 CRITERIA = {"max_error_rate": 0.1, "max_error_rate_increase": 0.05, "min_requests": 10}
-
-
-@contextmanager
-def traffic(gateway: Gateway) -> Iterator[None]:
-    """Requests of many users to all models in the block."""
-    stop = threading.Event()
-    paths = [f"/v2/models/{model}/infer" for model in gateway.config["models"]]
-
-    def send() -> None:
-        with gateway.client() as client:
-            while not stop.is_set():
-                for user, path in product(USERS, paths):
-                    client.post(path, json={}, headers=user)
-                stop.wait(0.5)
-
-    thread = threading.Thread(target=send)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 class Api:

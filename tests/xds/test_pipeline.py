@@ -238,6 +238,11 @@ async def test_a_rejected_revision_is_rolled_back_by_a_new_one(tmp_path: Path, f
         head = await plane.store.head()
         assert head is not None
         assert head.text == config("a")
+        # The failure is shown until another change is in force.
+        assert "bad/v1 is invalid" in str(plane.state.error)
+        await plane.write(config("a", "good"), expected=3)
+        await plane.until_in_force(4, "a", "good")
+        assert plane.state.error is None
 
 
 class Worse:
@@ -270,6 +275,7 @@ async def test_a_revision_that_is_worse_is_rolled_back_unless_it_is_applied_agai
         rollback = (await plane.history())[2]
         assert (rollback.author, rollback.origin) == (AUTHOR, ROLLBACK)
         assert rollback.reason == "revision 2 is rejected: model a: 50 % of 200 requests failed"
+        assert plane.state.error == "model a: 50 % of 200 requests failed"
         await plane.write(worse, expected=3)
         await plane.until_in_force(4, "a", "worse")
         assert (len(begun), plane.rollout.watched) == (1, None)

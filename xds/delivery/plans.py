@@ -32,19 +32,29 @@ class Plans:
     async def of(self, compiled: CompiledConfig) -> Plan:
         """The plan of a config that is rolled out next."""
         settings, in_force = compiled.config.rollout, self._in_force()
-        if self._begin_trial is None or not settings.watch:
-            return AT_ONCE
         if in_force is None or compiled.revision is None:
             return AT_ONCE
         if in_force.revision == compiled.revision:
             return AT_ONCE  # only a file that the config names has changed
         try:
+            if await self._records_failure(compiled, in_force):
+                return Plan(records_failure=True)
+            if self._begin_trial is None or not settings.watch:
+                return AT_ONCE
             if await self._is_settled(compiled.revision):
                 return AT_ONCE
         except StoreError as error:
             log.warning("revision %d is not judged: %s", compiled.revision, error)
             return AT_ONCE
         return Plan(settings.watch, self._begin_trial(settings.criteria))
+
+    async def _records_failure(self, compiled: CompiledConfig, in_force: CompiledConfig) -> bool:
+        """Whether the revision is the config in force, appended because a change has failed."""
+        number = compiled.revision
+        if number is None or compiled.snapshot.version != in_force.snapshot.version:
+            return False
+        found = await self._store.history(number + 1, 1)
+        return bool(found) and (found[0].origin, found[0].author) == (ROLLBACK, AUTHOR)
 
     async def _is_settled(self, number: int) -> bool:
         """Whether the revision must stay: it is a rollback, or repeats what one has undone.

@@ -19,10 +19,14 @@ class Plan:
     """`watch`: seconds for which `trial` judges the config after it is in force.
 
     If the trial finds a failure, the config before is put in force again.
+
+    `records_failure`: the config is the one before a change that has failed, as a revision of its
+    own. It is in force already, and the failure stays the latest one.
     """
 
     watch: float = 0.0
     trial: Trial | None = None
+    records_failure: bool = False
 
 
 AT_ONCE: Final = Plan()

@@ -111,6 +111,7 @@ class Rollout:
         self._step: str | None = None
         self._in_force: CompiledConfig | None = None
         self._result: RolloutResult | None = None
+        self._failure: str | None = None
 
     @property
     def in_force(self) -> CompiledConfig | None:
@@ -137,6 +138,11 @@ class Rollout:
     def result(self) -> RolloutResult | None:
         """How the latest rollout ended; None before the first."""
         return self._result
+
+    @property
+    def failure(self) -> str | None:
+        """Why the latest change is not in force; None if it is."""
+        return self._failure
 
     @property
     def in_sync(self) -> bool:
@@ -200,7 +206,9 @@ class Rollout:
         if worse is None:
             if now >= watch.until:
                 self._watch = None
-                log.info("version %s has met the criteria", self.version)
+                log.info(
+                    "version %s stays: no failure was found while it was watched", self.version
+                )
             return None
         self._watch = None
         undoes = RolloutResult(worse=worse, rejected=watch.judged)
@@ -294,6 +302,8 @@ class Rollout:
             log.info("version %s has new key sets or endpoints", self.version)
             return
         self._result = replace(task.undoes or RolloutResult(), unresponsive=unresponsive)
+        if not task.plan.records_failure:
+            self._failure = self._result.failure
         log.info("version %s is in force", self.version)
         self._events.emit(
             "rollout",
@@ -307,6 +317,7 @@ class Rollout:
     def _restore(self, task: _Task, nack: Nack) -> None:
         """Put the config in force again at all nodes, because one has rejected the new one."""
         self._result = RolloutResult(nack, rejected=task.target)
+        self._failure = self._result.failure
         self._log_failure(self._result)
         rejected = task.target.snapshot
         if task.renewal and self._in_force is not None:
