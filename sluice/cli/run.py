@@ -3,7 +3,9 @@
 import argparse
 import asyncio
 import logging
+import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -19,9 +21,13 @@ from sluice.cli.gateway import (
 )
 from sluice.cli.numbers import seconds, whole_number
 from sluice.config import GatewayConfig
+from sluice.config.access import Access
 from sluice.config.addresses import is_host_port
 from sluice.config.gateway import MAX_WORKERS, Callout, ControlPlane, exposed_addresses
-from sluice.config.load import CONFIG_VARIABLE
+from sluice.config.identity import Identity
+from sluice.config.identity_files import callout_findings
+from sluice.config.load import CONFIG_VARIABLE, ConfigText, read_text
+from sluice.config.named_files import RUNS_HERE, judge
 from sluice.config.telemetry import MetricsEndpoint, Telemetry
 from sluice.config.validation import error_message
 from sluice.config.values import MIN_DURATION
@@ -331,8 +337,9 @@ def _callout_sections(file: Path | None) -> GatewayConfig:
         profile = telemetry.profile.model_copy(update={"secret_file": secret_file})
         telemetry = telemetry.model_copy(update={"profile": profile})
     control_plane = read_section(file, "control_plane", ControlPlane)
-    access = absolute_access(control_plane.access, file.parent)
     identity = read_identity(file)
+    _check_callout_files(identity, control_plane.access, file)
+    access = absolute_access(control_plane.access, file.parent)
     return GatewayConfig().model_copy(
         update={
             "callout": read_section(file, "callout", Callout),
@@ -341,6 +348,13 @@ def _callout_sections(file: Path | None) -> GatewayConfig:
             "telemetry": telemetry,
         }
     )
+
+
+def _check_callout_files(identity: Identity | None, access: Access, file: Path) -> None:
+    """Raises ConfigError for files of the callout that it cannot use. Prints the warnings."""
+    found = callout_findings(identity, access, file.parent, datetime.now(UTC))
+    for warning in judge(found, RUNS_HERE, ConfigText(read_text(file), str(file)).problem):
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def _given(**values: object) -> dict[str, object]:

@@ -4,9 +4,17 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import Final
 
-from sluice.config.finding import Severity
+from sluice.config.errors import KeyPath
+from sluice.config.finding import Finding, Severity
 from sluice.config.values import format_size
+
+READABLE: Final = (
+    "correct the name, which is relative to the folder of the config, or let the process read the "
+    "file"
+)
+"""The remedy for a file that a config names and that cannot be read."""
 
 
 class TooLargeError(OSError):
@@ -41,6 +49,11 @@ class UnusableFileError(Exception):
     def __init__(self, message: str, severity: Severity = Severity.ERROR) -> None:
         super().__init__(message)
         self.severity = severity
+
+    def finding(self, path: KeyPath) -> Finding:
+        """The finding about the key that names the file."""
+        unreadable = self.severity is Severity.UNREADABLE
+        return Finding(path, f"{self}; {READABLE}" if unreadable else str(self), self.severity)
 
 
 def read_named_file(file: Path, maximum: int) -> bytes:

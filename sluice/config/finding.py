@@ -12,6 +12,8 @@ class Severity(Enum):
     `ERROR`: the content is wrong on every machine. `UNREADABLE`: the file cannot be read on this
     machine. `ABSENT`: a variable or folder is missing in this process or on this machine.
     `NO_SECRET`: a secret that the control plane must have is missing in this process.
+    `EXPIRED`: a certificate has expired. Nobody has edited anything then, so the gateway starts all
+    the same.
     `WARNING`: the gateway can use it, but probably not as intended.
     """
 
@@ -19,6 +21,7 @@ class Severity(Enum):
     UNREADABLE = auto()
     ABSENT = auto()
     NO_SECRET = auto()
+    EXPIRED = auto()
     WARNING = auto()
 
 

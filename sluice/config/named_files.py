@@ -11,8 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from sluice.config import secrets, tls_files
-from sluice.config.access import Access, read_token
+from sluice.config import identity_files, secrets, tls_files
 from sluice.config.errors import ConfigError, KeyPath, Place, Problem, unplaced
 from sluice.config.files import UnusableFileError, read_named_file
 from sluice.config.finding import Finding, Severity, WarningKind
@@ -32,7 +31,13 @@ NO_LOG_FILE: Final = WarningKind(
     "is that of a folder.",
     "create the folder on the machine of the callout, or correct the path",
 )
-WARNINGS: Final = (NO_VARIABLE, NO_LOG_FILE, *tls_files.WARNINGS, *secrets.WARNINGS)
+WARNINGS: Final = (
+    NO_VARIABLE,
+    NO_LOG_FILE,
+    *identity_files.WARNINGS,
+    *tls_files.WARNINGS,
+    *secrets.WARNINGS,
+)
 """The kinds of warnings about files and variables."""
 
 
@@ -45,17 +50,20 @@ class Strictness:
 
 
 RUNS_HERE: Final = Strictness(
-    (Severity.ERROR, Severity.UNREADABLE, Severity.ABSENT, Severity.NO_SECRET), (Severity.WARNING,)
+    (Severity.ERROR, Severity.UNREADABLE, Severity.ABSENT, Severity.NO_SECRET),
+    (Severity.EXPIRED, Severity.WARNING),
 )
 """For a gateway whose processes this process starts."""
 
 RUNS_ON_THIS_MACHINE: Final = Strictness(
-    (Severity.ERROR, Severity.UNREADABLE),
+    (Severity.ERROR, Severity.UNREADABLE, Severity.EXPIRED),
     (Severity.ABSENT, Severity.NO_SECRET, Severity.WARNING),
 )
-"""For a gateway that is started with other variables."""
+"""For `sluice validate`: the gateway is started with other variables, and by other users."""
 
-MAY_RUN_ELSEWHERE: Final = Strictness((Severity.ERROR, Severity.NO_SECRET), (Severity.WARNING,))
+MAY_RUN_ELSEWHERE: Final = Strictness(
+    (Severity.ERROR, Severity.NO_SECRET), (Severity.EXPIRED, Severity.WARNING)
+)
 """For a control plane: Envoy and the callout may run on other machines, and have other files."""
 
 
@@ -90,6 +98,7 @@ def watched_files(config: GatewayConfig, directory: Path) -> list[Path]:
     return [
         *jwks_files(config, directory),
         *tls_files.tls_files(config, directory),
+        *identity_files.identity_files(config.identity, config.control_plane.access, directory),
         *secrets.secret_files(config, directory, os.environ),
     ]
 
@@ -101,7 +110,8 @@ def findings(config: GatewayConfig, directory: Path, now: datetime) -> Iterator[
         yield from tls_files.tls_findings(TlsSection.of_listener(path, tls), directory, now)
     if profile is not None:
         yield from _profile_secret(directory / profile.secret_file)
-    yield from _token_files(config.control_plane.access, directory)
+    access = config.control_plane.access
+    yield from identity_files.identity_findings(config.identity, access, directory, now)
     yield from _access_log(config.telemetry.access_log.output)
     variable = config.limits.backend.password_env
     if variable is not None and variable not in os.environ:
@@ -116,7 +126,7 @@ def _profile_secret(file: Path) -> Iterator[Finding]:
     try:
         secret = read_named_file(file, MAX_PROFILE_SECRET).strip()
     except UnusableFileError as error:
-        yield Finding(path, str(error), error.severity)
+        yield error.finding(path)
         return
     text = secret.decode(errors="replace")
     if len(secret) < MIN_PROFILE_SECRET or not (text.isascii() and text.isprintable()):
@@ -125,17 +135,6 @@ def _profile_secret(file: Path) -> Iterator[Finding]:
             f"the secret must be one line of {MIN_PROFILE_SECRET} to {MAX_PROFILE_SECRET} bytes "
             "of printable ASCII",
         )
-
-
-def _token_files(access: Access, directory: Path) -> Iterator[Finding]:
-    for index, each in enumerate(access.tokens):
-        if each.secret_file is None:
-            continue
-        try:
-            read_token(directory / each.secret_file)
-        except UnusableFileError as error:
-            path: KeyPath = ("control_plane", "access", "tokens", index, "secret_file")
-            yield Finding(path, str(error), error.severity)
 
 
 def _access_log(output: str) -> Iterator[Finding]:

@@ -150,7 +150,7 @@ class _Reader:
             try:
                 self._contents[file] = read_named_file(file, MAX_PEM)
             except UnusableFileError as error:
-                self._contents[file] = UnusableFileError(str(error))
+                self._contents[file] = UnusableFileError(error.finding(()).message)
         content = self._contents[file]
         if isinstance(content, UnusableFileError):
             raise content
@@ -191,7 +191,7 @@ class _Reader:
         try:
             content = self._read(self._directory / value.file)
         except UnusableFileError as error:
-            self.findings.append(Finding((*path, "file"), str(error)))
+            self.findings.append(error.finding((*path, "file")))
             return None
         return self._checked((*path, "file"), value.prefix, content)
 

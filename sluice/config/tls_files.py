@@ -1,9 +1,9 @@
-"""Checks the certificates and keys that a config names.
+"""Checks certificates and keys: those of `listener.tls`, of `identity` and of `tls` of versions.
 
-Envoy reads those of `listener.tls` later. The control plane sends it those of versions (`secrets`).
+Envoy reads those of `listener.tls`. The control plane sends it those of versions (`secrets`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from sluice.config.errors import KeyPath
 from sluice.config.files import UnusableFileError, read_named_file
-from sluice.config.finding import Finding, WarningKind
+from sluice.config.finding import Finding, Severity, WarningKind
 from sluice.config.gateway import GatewayConfig
 from sluice.config.listener_tls import ListenerTls
 
@@ -34,27 +34,37 @@ MIN_RSA_BITS = 2048
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
 """Curves of ECDSA certificates that Envoy accepts."""
 
+_PEM_CERTIFICATE: Final = "write a file that begins with -----BEGIN CERTIFICATE-----"
+_PEM_KEY: Final = "write a file that begins with -----BEGIN PRIVATE KEY-----"
+
 EXPIRES_SOON = timedelta(days=14)
 """Remaining time of a certificate from which on there is a warning."""
 
 NOT_YET_VALID: Final = WarningKind(
     "certificate_not_yet_valid",
-    "A certificate of `listener.tls` or of `tls` of a version is not valid yet.",
+    "A certificate of `listener.tls`, of `identity` or of `tls` of a version is not valid yet.",
     "check the clock, or install another certificate",
 )
 EXPIRED: Final = WarningKind(
     "certificate_expired",
-    "A certificate of `listener.tls` or of `tls` of a version has expired, so that the other side "
-    "refuses the connection.",
+    "A certificate of `listener.tls`, of `identity` or of `tls` of a version has expired, so that "
+    "the other side refuses the connection. `sluice validate` fails, and so does a change that "
+    "names the file.",
     "install a new certificate",
+)
+OLD: Final = WarningKind(
+    "old_certificate",
+    "A file has an expired certificate beside others that are valid.",
+    "remove it from the file",
 )
 EXPIRING: Final = WarningKind(
     "certificate_expiring",
-    "A certificate of `listener.tls` or of `tls` of a version expires within 14 days.",
+    "A certificate of `listener.tls`, of `identity` or of `tls` of a version expires within 14 "
+    "days.",
     "install a new certificate",
 )
 
-WARNINGS: Final = (NOT_YET_VALID, EXPIRED, EXPIRING)
+WARNINGS: Final = (NOT_YET_VALID, EXPIRED, OLD, EXPIRING)
 """The kinds of warnings about certificates."""
 
 
@@ -116,41 +126,55 @@ def tls_findings(
         try:
             chain = certificates(read(directory / section.certificate))
             _check_public_key(chain[0])
-            yield from _validity(chain, path, now)
+            yield from _validity(chain, path, now, essential=chain[:1])
         except UnusableFileError as error:
-            yield Finding(path, str(error), error.severity)
+            yield error.finding(path)
     if section.private_key is not None:
         path = (*section.path, "private_key")
         try:
             key = _public_half(read(directory / section.private_key))
         except UnusableFileError as error:
-            yield Finding(path, str(error), error.severity)
+            yield error.finding(path)
         if chain and key is not None and key != _public_key(chain[0]):
-            message = "the private key does not belong to the first certificate of `certificate`"
+            message = (
+                "the private key does not belong to the first certificate of `certificate`; write "
+                "both files of one certificate, with that of the server or client first"
+            )
             yield Finding(path, message)
     if section.ca is not None:
         path = (*section.path, section.ca_key)
         try:
-            yield from _validity(certificates(read(directory / section.ca)), path, now)
+            authorities = certificates(read(directory / section.ca))
+            yield from _validity(authorities, path, now, essential=authorities)
         except UnusableFileError as error:
-            yield Finding(path, str(error), error.severity)
+            yield error.finding(path)
 
 
 def _validity(
-    chain: tuple[x509.Certificate, ...], path: KeyPath, now: datetime
+    chain: Sequence[x509.Certificate],
+    path: KeyPath,
+    now: datetime,
+    essential: Sequence[x509.Certificate],
 ) -> Iterator[Finding]:
-    """A warning if a certificate is not valid now, or not for long."""
+    """A finding if a certificate is not valid now, or not for long.
+
+    Without one of the `essential` certificates, no connection is possible. Others may have expired:
+    bundles of authorities keep old ones.
+    """
     start = max(each.not_valid_before_utc for each in chain)
     end = min(each.not_valid_after_utc for each in chain)
+    severity = Severity.WARNING
     if start > now:
         kind, what = NOT_YET_VALID, f"is not valid before {start:%Y-%m-%d %H:%M} UTC"
     elif end < now:
-        kind, what = EXPIRED, f"has expired on {end:%Y-%m-%d %H:%M} UTC"
+        kind, what = OLD, f"has expired on {end:%Y-%m-%d %H:%M} UTC"
+        if all(each.not_valid_after_utc < now for each in essential):
+            kind, severity = EXPIRED, Severity.EXPIRED
     elif end - now < EXPIRES_SOON:
         kind, what = EXPIRING, f"expires on {end:%Y-%m-%d %H:%M} UTC"
     else:
         return
-    yield Finding.of(kind, path, f"a certificate in the file {what}")
+    yield Finding.of(kind, path, f"a certificate in the file {what}", severity)
 
 
 @lru_cache(256)
@@ -163,14 +187,18 @@ def certificates(content: bytes) -> tuple[x509.Certificate, ...]:
         return tuple(x509.load_pem_x509_certificates(content))
     except ValueError:
         hint = "; it has a private key" if b"PRIVATE KEY-----" in content else ""
-        raise UnusableFileError(f"the file has no valid certificate in PEM{hint}") from None
+        raise UnusableFileError(
+            f"the file has no valid certificate in PEM{hint}; {_PEM_CERTIFICATE}"
+        ) from None
 
 
 def _check_public_key(certificate: x509.Certificate) -> None:
     try:
         key = certificate.public_key()
     except (ValueError, UnsupportedAlgorithm):
-        raise UnusableFileError("the public key of the certificate is of an unknown type") from None
+        raise UnusableFileError(
+            "the certificate's public key is of an unknown type; make one with an ECDSA or RSA key"
+        ) from None
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < MIN_RSA_BITS:
         raise UnusableFileError(f"the certificate's RSA key must have {MIN_RSA_BITS} bits or more")
     if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name not in CURVES:
@@ -186,8 +214,12 @@ def _public_half(content: bytes) -> bytes:
     try:
         key = load_pem_private_key(content, password=None)
     except TypeError:
-        raise UnusableFileError("the key has a password; Envoy needs a key without one") from None
+        raise UnusableFileError(
+            "the key has a password; write a file with the key without one"
+        ) from None
     except (ValueError, UnsupportedAlgorithm):
         hint = "; it has a certificate" if b"BEGIN CERTIFICATE-----" in content else ""
-        raise UnusableFileError(f"the file has no valid private key in PEM{hint}") from None
+        raise UnusableFileError(
+            f"the file has no valid private key in PEM{hint}; {_PEM_KEY}"
+        ) from None
     return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

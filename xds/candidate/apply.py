@@ -6,7 +6,7 @@ the history has is rolled out by the follower (`xds.delivery.follow`).
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias, TypeVar
@@ -15,9 +15,10 @@ from sluice.config import ConfigError, GatewayConfig, Problem
 from sluice.config.changes import Change, config_changes
 from sluice.config.checked import LoadedConfig
 from sluice.config.disruption import check_change
-from sluice.config.errors import Place
+from sluice.config.errors import Place, json_pointer
 from sluice.config.outside import check_outside
 from sluice.config.reader import ConfigReader
+from sluice.config.tls_files import EXPIRED
 from sluice.printable import printable
 from xds.resources.compiled import CompiledConfig
 from xds.sources.reading import Reading, read_config
@@ -101,6 +102,23 @@ class Candidate:
         """The warnings about the config and the files that it names."""
         return self.compiled.warnings
 
+    def check_certificates(self) -> None:
+        """Raises ConfigError if a change names a file whose certificate has expired.
+
+        Only for what somebody has written now. A certificate that has been named before must not
+        stop other changes, and a rollback must be possible.
+        """
+        if self.base is None:
+            return
+        changed = tuple(f"{json_pointer(each.path)}/" for each in self.changes)
+        refused = [
+            replace(each, code="")
+            for each in self.loaded.warnings
+            if each.code == EXPIRED.code and f"{each.pointer}/".startswith(changed)
+        ]
+        if refused:
+            raise ConfigError(refused)
+
 
 class Applier:
     """Checks and applies candidates.
@@ -157,9 +175,12 @@ class Applier:
             in_force = await self._base_config(base or await self.store.head())
             admit = partial(self._check_outside, in_force)
         reading = await self._read(text, name, admit)
-        return await self.check_reading(
+        candidate = await self.check_reading(
             reading, base=base, checks=checks, allow_disruption=allow_disruption, ask=ask
         )
+        if by_api and not allow_disruption:
+            candidate.check_certificates()
+        return candidate
 
     async def check_reading(
         self,

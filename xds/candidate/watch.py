@@ -57,6 +57,7 @@ class FileWatch:
         """Apply an edit. Returns False if the store cannot be written now."""
         try:
             candidate = await self._applier.check_reading(reading)
+            candidate.check_certificates()
             await self._applier.apply_file(candidate, self._origin)
         except ConfigError as error:
             self._invalid(error)

@@ -237,6 +237,29 @@ def test_an_invalid_option_of_the_callout_is_named(
     assert capsys.readouterr().err.startswith(f"sluice callout: {option} {value}: ")
 
 
+@pytest.mark.parametrize(
+    ("command", "part", "lines"),
+    [("callout", "callout", (4, 5)), ("control-plane", "control_plane", (7, 8))],
+)
+def test_a_process_does_not_start_with_files_that_it_cannot_use(
+    command: str, part: str, lines: tuple[int, int], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    parts = [
+        f"  {each}:\n    certificate: absent.crt\n    private_key: {each}.yaml\n"
+        for each in ("callout", "control_plane", "envoy")
+    ]
+    file = tmp_path / "callout.yaml"
+    (tmp_path / "control_plane.yaml").write_text("no key")
+    file.write_text("identity:\n  ca: absent.crt\n" + "".join(parts))
+    assert main([command, str(file)]) == 2
+    found = capsys.readouterr().err
+    assert f"{file}:2: identity.ca: the file cannot be read: " in found
+    assert f"{file}:{lines[0]}: identity.{part}.certificate: the file cannot be read: " in found
+    key = f"{file}:{lines[1]}: identity.{part}.private_key: the file has no valid private key"
+    assert f"{key} in PEM; write a file that begins with" in found
+
+
 def test_up_passes_the_memory_limit_to_the_callout(tmp_path: Path) -> None:
     config = GatewayConfig.model_validate({"callout": {"max_memory": "64MiB"}})
     argv = plan.callout(config, Path(), None, tmp_path).argv

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 from sluice.config import ConfigError
+from sluice.config.files import READABLE
 from sluice.config.load import ConfigText, loads
 from sluice.config.named_files import (
     MAY_RUN_ELSEWHERE,
@@ -162,7 +163,6 @@ def test_a_file_that_cannot_be_read_is_an_error_on_the_machine_of_the_gateway(
 @pytest.mark.parametrize(
     ("start", "days", "message"),
     [
-        (NOW - timedelta(9), 8, "has expired on 2030-01-14 00:00 UTC"),
         (NOW - timedelta(9), 10, "expires on 2030-01-16 00:00 UTC"),
         (NOW + timedelta(1), 90, "is not valid before 2030-01-16 00:00 UTC"),
     ],
@@ -177,6 +177,33 @@ def test_a_certificate_that_is_not_valid_now_or_not_for_long_is_a_warning(
         assert warning.startswith(
             f"gateway.yaml:3: listener.tls.certificate: a certificate in the file {message}; "
         )
+
+
+def test_an_expired_certificate_is_refused_but_stops_no_gateway(folder: Path) -> None:
+    expired = certificate(end=NOW - timedelta(1))
+    (folder / "cert.pem").write_bytes(expired)
+    message = "a certificate in the file has expired on 2030-01-14 00:00 UTC; install a new"
+    (error,), _ = check(folder, TLS)
+    assert error.startswith(f"gateway.yaml:3: listener.tls.certificate: {message}")
+    for strictness in (RUNS_HERE, MAY_RUN_ELSEWHERE):
+        errors, (warning,) = check(folder, TLS, strictness)
+        assert errors == []
+        assert message in warning
+
+
+def test_an_expired_authority_among_others_is_a_warning(folder: Path) -> None:
+    expired = certificate(end=NOW - timedelta(1))
+    for name, valid in (("ca.pem", certificate()), ("cert.pem", certificate())):
+        (folder / name).write_bytes(valid + expired)
+    errors, warnings = check(folder, CLIENTS)
+    assert errors == []
+    assert [each.split(": ")[1] for each in warnings] == [
+        "listener.tls.certificate",
+        "listener.tls.client_ca",
+    ]
+    (folder / "ca.pem").write_bytes(expired * 2)
+    (error,), _ = check(folder, CLIENTS)
+    assert "listener.tls.client_ca: a certificate in the file has expired" in error
 
 
 def test_a_variable_that_is_not_set_is_an_error_only_for_the_processes_of_up(
@@ -223,8 +250,9 @@ ACCESS = """control_plane:
 
 def test_a_token_file_must_have_a_token(folder: Path) -> None:
     where = "gateway.yaml:4: control_plane.access.tokens.0.secret_file: "
-    (errors, _) = check(folder, ACCESS)
-    assert errors == [where + "the file cannot be read: No such file or directory"]
+    for strictness in (RUNS_ON_THIS_MACHINE, MAY_RUN_ELSEWHERE):
+        (errors, _) = check(folder, ACCESS, strictness)
+        assert errors == [f"{where}the file cannot be read: No such file or directory; {READABLE}"]
     (folder / "token").write_text("short")
     remedy = "the token must be one line of 16 to 1024 bytes of printable ASCII"
     assert check(folder, ACCESS) == ([where + remedy], [])

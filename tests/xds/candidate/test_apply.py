@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from sluice.config import ConfigError, GatewayConfig, Problem
 from sluice.config.changes import Change
 from sluice.config.checked import LoadedConfig
+from tests.certificates import certificate, private_key
 from xds.candidate.apply import AUTHOR, ROLLBACK, Applier, FileSourceError
 from xds.resources.compiled import CompiledConfig, compile_config
 from xds.sources.store.sqlite import SqliteStore
@@ -37,7 +39,7 @@ class Plane:
         self.compiled = 0
         self.store = SqliteStore()
         self.applier = Applier(
-            self.store, directory, self._compile, lambda: self.running, file=file
+            self.store, directory, self._compile, lambda: self.running, file=file, folder=directory
         )
 
     async def _compile(self, loaded: LoadedConfig, *, ask: bool) -> CompiledConfig:
@@ -200,3 +202,32 @@ async def test_concurrent_candidates_do_not_mix(plane: Plane) -> None:
     candidates = await asyncio.gather(*map(plane.applier.check, texts))
     assert [each.text for each in candidates] == texts
     assert len({each.version for each in candidates}) == len(texts)
+
+
+LISTENER = "listener: {tls: {certificate: a.pem, private_key: key.pem}}\n"
+
+
+async def test_a_change_may_not_name_an_expired_certificate(plane: Plane, tmp_path: Path) -> None:
+    (tmp_path / "b.pem").write_bytes(certificate())
+    (tmp_path / "a.pem").write_bytes(certificate(end=datetime.now(UTC) - timedelta(1)))
+    (tmp_path / "key.pem").write_bytes(private_key())
+    await plane.apply(LISTENER.replace("a.pem", "b.pem") + MODELS)
+    where = "config:1: listener.tls.certificate: a certificate in the file has expired on "
+    with pytest.raises(ConfigError) as refused:
+        await plane.applier.check(LISTENER + MODELS, by_api=True)
+    assert str(refused.value).startswith(where)
+    assert await plane.applier.check(LISTENER + MODELS, by_api=True, allow_disruption=True)
+    restored = await plane.applier.check(LISTENER + MODELS)
+    with pytest.raises(ConfigError):
+        restored.check_certificates()
+
+
+async def test_a_certificate_that_expires_stops_no_other_change(
+    plane: Plane, tmp_path: Path
+) -> None:
+    (tmp_path / "key.pem").write_bytes(private_key())
+    (tmp_path / "a.pem").write_bytes(certificate())
+    await plane.apply(LISTENER + MODELS)
+    (tmp_path / "a.pem").write_bytes(certificate(end=datetime.now(UTC) - timedelta(1)))
+    candidate = await plane.applier.check(LISTENER + OTHER, by_api=True)
+    assert "certificate_expired" in [warning.code for warning in candidate.warnings]
