@@ -21,6 +21,7 @@ from sluice.config.files import UnusableFileError
 from sluice.config.identity import Identity
 from sluice.http.hosts import HostGuard, HttpEndpoint
 from sluice.http.problems import refusal
+from sluice.http.request_limit import take_place
 
 
 class Role(StrEnum):
@@ -107,7 +108,8 @@ class AccessGuard:
     def authorize(self, endpoint: HttpEndpoint, role: Role) -> HttpEndpoint:
         """Wrap an endpoint that needs a role, and that clients may call by any name of the server.
 
-        Refuses as `protect`, except for the name (421) and for web pages.
+        Refuses as `protect`, except for the name (421) and for web pages. Also refuses requests
+        while the server handles too many (503).
         """
 
         async def authorized(request: Request) -> Response:
@@ -117,6 +119,8 @@ class AccessGuard:
                 return refusal(401, "unauthenticated", detail, _CHALLENGE)
             if not principal.role.includes(role):
                 return refusal(403, "role_required", f"this needs the role {role}")
+            if not take_place(request.scope, reader=principal.role is Role.READER):
+                return refusal(503, "too_many_requests", "try again later", {"retry-after": "1"})
             request.state.principal = principal
             return await endpoint(request)
 

@@ -1,21 +1,18 @@
 """Runs ASGI applications with uvicorn. The surrounding process handles the signals."""
 
-import asyncio
 import os
 import socket
-import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from sluice.config.addresses import split_host_port
-from sluice.http.access import PEER_NAMES
-from sluice.tls import TlsFiles, peer_names, server_context
+from sluice.http.connections import Connection
+from sluice.http.request_limit import RequestLimit
+from sluice.tls import TlsFiles, server_context
 
 STOP_TIMEOUT = 2.0
 """Seconds to wait for the server's thread to end."""
@@ -33,46 +30,30 @@ class HttpServer(uvicorn.Server):
         yield
 
 
-class _Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # chosen by uvicorn
-    """A connection. With TLS, its requests have the names in the client's certificate."""
-
-    app: ASGIApp
-
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        super().connection_made(transport)
-        tls = transport.get_extra_info("ssl_object")
-        if isinstance(tls, ssl.SSLObject):
-            self.app = _with_peer(self.app, peer_names(tls))
-
-
-def _with_peer(app: ASGIApp, names: frozenset[str]) -> ASGIApp:
-    async def with_peer(scope: Scope, receive: Receive, send: Send) -> None:
-        await app({**scope, PEER_NAMES: names}, receive, send)
-
-    return with_peer
-
-
 def create_http_server(
     app: Starlette, address: str, *, max_requests: int, tls: TlsFiles | None = None
 ) -> HttpServer:
     """Create a server for `host:port`. The caller runs its `serve()` in an event loop.
 
-    The server handles `max_requests` requests at a time and responds to others with 503. With
-    `tls`, it speaks only TLS, and clients may have a certificate. Raises OSError for files that
-    cannot be used.
+    The server handles `max_requests` requests of known callers at a time; `AccessGuard` refuses
+    others (503). With `tls`, it speaks only TLS, and clients may have a certificate. Raises OSError
+    for files that cannot be used.
     """
     host, port = split_host_port(address)
     config = uvicorn.Config(
-        app,
+        RequestLimit(max_requests).limited(app),
         host=host,
         port=int(port),
-        http=_Connection,
+        http=Connection,
+        ws="none",
+        # Strangers must not fill the log with warnings about their requests.
+        log_level="error",
+        server_header=False,
         log_config=None,
         access_log=False,
         lifespan="off",
         loop="asyncio",
         timeout_graceful_shutdown=GRACEFUL_TIMEOUT,
-        limit_concurrency=max_requests,
     )
     config.load()
     if tls is not None:

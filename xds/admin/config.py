@@ -72,10 +72,8 @@ class ConfigOperations:
         return await self._edits.change(call, _replacement(call), lines=_has_lines(call))
 
     async def _patch(self, call: Call) -> Response:
-        data = patch_data(call)
-
         def edit(head: Head) -> str:
-            filled = with_secrets(data, head.config)
+            filled = with_secrets(patch_data(call), head.config)
             assert isinstance(filled, dict)
             return patched_config(head.text, filled)
 
@@ -92,9 +90,8 @@ class ConfigOperations:
 
 
 def _replacement(call: Call) -> Edit:
-    """The edit that puts the body in the place of the config. Raises ProblemError."""
-    text = config_text(call)
-    return lambda head: text_with_secrets(text, head.config)
+    """The edit that puts the body in the place of the config."""
+    return lambda head: text_with_secrets(config_text(call), head.config)
 
 
 def _has_lines(call: Call) -> bool:

@@ -125,11 +125,9 @@ class ModelOperations:
         return await self._edits.change(call, edit)
 
     async def _patch(self, call: Call) -> Response:
-        data = patch_data(call)
-
         def edit(model: Model, present: object) -> object:
-            name = call.path["model"]
-            return merged(present, with_secrets(data, model, ("models", name)))
+            path = ("models", call.path["model"])
+            return merged(present, with_secrets(patch_data(call), model, path))
 
         return await self._edits.change(call, model_edit(call, edit))
 
@@ -154,10 +152,8 @@ class ModelOperations:
         return await self._edits.change(call, edit)
 
     async def _patch_limits(self, call: Call) -> Response:
-        data = patch_data(call)
-
         def edit(head: Head) -> str:
-            filled = with_secrets(data, head.config.limits, (LIMITS,))
+            filled = with_secrets(patch_data(call), head.config.limits, (LIMITS,))
             present = section_data(head.text, LIMITS)
             return with_section(head.text, LIMITS, merged(present, filled))
 

@@ -4,7 +4,7 @@ import json
 import logging
 import re
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Final
 
@@ -64,14 +64,18 @@ class EventStream:
             headers = {"retry-after": "10"}
             raise ProblemError(Reason.TOO_MANY_REQUESTS, detail, headers=headers)
         last = call.header("last-event-id")
-        return _Stream(self._messages(last), ping=HEARTBEAT, sep="\n", send_timeout=SEND_TIMEOUT)
+        # Counted here: several requests may come before the first stream runs.
+        self._streams += 1
+        return _Stream(self._messages(last), self._end)
+
+    def _end(self) -> None:
+        self._streams -= 1
 
     async def _messages(self, last: str | None) -> AsyncGenerator[ServerSentEvent]:
         """The events after the one with the id `last`; without it, only new ones.
 
         Ends when the reader is so slow that it has missed events. Its client connects again.
         """
-        self._streams += 1
         try:
             position = self._events.last if last is None else self._position(last)
             number = self._events.oldest - 1 if position is None else position
@@ -84,8 +88,6 @@ class EventStream:
                     yield self._message(each.number, each.kind, _data(each))
         except MissedError:
             log.info("a reader of the events was too slow, and is disconnected")
-        finally:
-            self._streams -= 1
 
     def _position(self, last: str) -> int | None:
         """The number of an event; None if events after it are lost."""
@@ -103,11 +105,19 @@ class EventStream:
 
 
 class _Stream(EventSourceResponse):
+    """A stream. `end` is called when it has ended."""
+
+    def __init__(self, messages: AsyncGenerator[ServerSentEvent], end: Callable[[], None]) -> None:
+        super().__init__(messages, ping=HEARTBEAT, sep="\n", send_timeout=SEND_TIMEOUT)
+        self._end = end
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         except SendTimeoutError:
             log.info("a reader of the events took no data, and is disconnected")
+        finally:
+            self._end()
 
 
 def _data(event: Event) -> str:

@@ -14,7 +14,7 @@ import yaml
 
 from sluice.explain.served import ServedExplainer
 from tests.xds.admin.plane import Plane, config_file, plane
-from xds.admin.api.operations import MAX_BODY
+from xds.admin.api.body_room import MAX_BODY
 from xds.admin.api.problems import REASONS
 from xds.canary.analysis import Phase, State
 from xds.canary.records import CanaryRecords, Stored
@@ -369,6 +369,7 @@ def test_every_kind_of_error_has_a_pointer(
 BAD_JSON = [
     b"{", b"[1]", b"\xff", b'{"a": NaN}', b'{"a": 1, "a": 2}', b'{"a": "\\ud800"}',
     b"[" * 100_000, b'{"a":' * 70 + b"1" + b"}" * 70, b"1" * 5000, b"",
+    '{"a": 1}'.encode("utf-16"), b'{"a": [' + b"[]," * 1_000_000 + b"1]}",
 ]  # fmt: skip
 
 

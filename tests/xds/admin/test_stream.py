@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -103,12 +104,27 @@ def test_streams_are_bounded_and_freed(api: Plane) -> None:
     assert (refused.status_code, refused.json()["reason"]) == (503, "too_many_requests")
     for each in opened:
         each.close()
+    eventually(lambda: is_free(api))
 
-    def is_free() -> bool:
-        with api.client.stream("GET", "/v1/events") as response:
-            return response.status_code == 200
 
-    eventually(is_free)
+def is_free(api: Plane) -> bool:
+    with api.client.stream("GET", "/v1/events") as response:
+        return response.status_code == 200
+
+
+def test_streams_that_are_opened_at_once_are_bounded(api: Plane) -> None:
+    host, _, port = api.address.partition(":")
+    opened = [socket.create_connection((host, int(port))) for _ in range(MAX_STREAMS + 8)]
+    held = threading.Event()
+    api.loop.call_soon_threadsafe(held.wait, 20)
+    for each in opened:
+        each.sendall(b"GET /v1/events HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    held.set()
+    answers = [each.recv(12) for each in opened]
+    for each in opened:
+        each.close()
+    assert answers.count(b"HTTP/1.1 200") == MAX_STREAMS
+    eventually(lambda: is_free(api))
 
 
 def test_a_reader_that_takes_no_data_is_disconnected(

@@ -12,8 +12,9 @@ from sluice.config.placeholders import with_secrets
 from sluice.config.redaction import REDACTED
 from sluice.config.render import render
 from sluice.config.validation import shown_path, shown_pointer
+from xds.admin.api.json_body import read_json
 from xds.admin.api.merge_patch import Data
-from xds.admin.api.operations import JSON, MERGE_PATCH, YAML, Body, Call, read_json
+from xds.admin.api.operations import JSON, MERGE_PATCH, YAML, Body, Call
 from xds.admin.api.problems import ProblemError, Reason
 
 CONFIG_TYPES: Final = (YAML, JSON, "text/yaml", "application/x-yaml")

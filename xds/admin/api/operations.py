@@ -3,8 +3,6 @@
 The routes and the OpenAPI document (`xds.admin.api.openapi`) are made from the same operations.
 """
 
-import asyncio
-import json
 import logging
 import re
 import traceback
@@ -17,10 +15,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sluice.config.document import MAX_DEPTH
 from sluice.http.access import AccessGuard, Principal, Role, principal_of
 from sluice.http.hosts import HttpEndpoint
 from sluice.printable import printable
+from xds.admin.api.body_room import FREE, MAX_BODY, BodyRoom
+from xds.admin.api.json_body import MAX_INPUT_VALUES, read_json
 from xds.admin.api.problems import ProblemError, Reason
 
 log = logging.getLogger(__name__)
@@ -33,11 +32,8 @@ YAML: Final = "application/yaml"
 MERGE_PATCH: Final = "application/merge-patch+json"
 EVENT_STREAM: Final = "text/event-stream"
 
-MAX_BODY: Final = 16 << 20
-"""Bytes of a body: as many as a config file may have (`sluice.config.load.MAX_FILE`)."""
-
-BODY_TIMEOUT: Final = 30.0
-"""Seconds for the body to arrive, so that a slow client does not hold its memory for long."""
+MAX_PARAMETERS: Final = 100
+"""Parameters of a query that are read. No operation has so many."""
 
 MAX_QUOTED: Final = 60
 """Characters of a name of the request that a problem document quotes."""
@@ -91,7 +87,7 @@ class Call:
     def input(self, schema: type[M]) -> M:
         """The body as JSON with fixed members. Raises ProblemError."""
         try:
-            return schema.model_validate(read_json(self.body))
+            return schema.model_validate(read_json(self.body, MAX_INPUT_VALUES))
         except ValidationError as error:
             raise ProblemError(Reason.INVALID_BODY, _first_error(error)) from None
 
@@ -146,11 +142,12 @@ class Operation:
 
 def routes(operations: Sequence[Operation], guard: AccessGuard) -> list[Route]:
     """One route for each path, in the order of the operations."""
+    room = BodyRoom()
     by_path: dict[str, dict[str, Operation]] = {}
     for operation in operations:
         by_path.setdefault(operation.path, {})[operation.method] = operation
     return [
-        Route(path, _endpoint(methods, guard), methods=ALL_METHODS)
+        Route(path, _endpoint(methods, guard, room), methods=ALL_METHODS)
         for path, methods in by_path.items()
     ]
 
@@ -159,11 +156,11 @@ ALL_METHODS: Final = ("GET", "HEAD", "PUT", "PATCH", "POST", "DELETE", "OPTIONS"
 """Every method gets to the endpoint, which answers 405 with a problem document."""
 
 
-def _endpoint(methods: Mapping[str, Operation], guard: AccessGuard) -> HttpEndpoint:
+def _endpoint(methods: Mapping[str, Operation], guard: AccessGuard, room: BodyRoom) -> HttpEndpoint:
     guarded = {
-        method: _with_problems(_run(operation))
+        method: _with_problems(_run(operation, room))
         if operation.role is None
-        else guard.protect(_with_problems(_run(operation)), operation.role)
+        else guard.protect(_with_problems(_run(operation, room)), operation.role)
         for method, operation in methods.items()
     }
     if "GET" in guarded:
@@ -196,16 +193,18 @@ def unknown_path(guard: AccessGuard) -> HttpEndpoint:
     return guard.protect(_with_problems(refuse), Role.READER)
 
 
-def _run(operation: Operation) -> HttpEndpoint:
+def _run(operation: Operation, room: BodyRoom) -> HttpEndpoint:
     async def run(request: Request) -> Response:
         query = _query(operation.query, request)
         media_type = _media_type(operation, request)
-        body = await _read_body(request)
-        if body and operation.body is None:
-            raise ProblemError(Reason.INVALID_BODY, "this operation has no body")
         principal = _ANYONE if operation.role is None else principal_of(request)
         path = {name: str(value) for name, value in request.path_params.items()}
-        result = await operation.handler(Call(request, principal, path, query, media_type, body))
+        with room.share(reader=not principal.role.includes(Role.OPERATOR)) as share:
+            body = await share.read(request, MAX_BODY if operation.body is not None else FREE)
+            if body and operation.body is None:
+                raise ProblemError(Reason.INVALID_BODY, "this operation has no body")
+            call = Call(request, principal, path, query, media_type, body)
+            result = await operation.handler(call)
         if isinstance(result, Response):
             return result
         return Response(result.model_dump_json(), media_type=JSON)
@@ -238,7 +237,10 @@ def _with_problems(endpoint: HttpEndpoint) -> HttpEndpoint:
 
 def _query(schema: type[Query], request: Request) -> Query:
     values: dict[str, str] = {}
-    for name, value in request.query_params.multi_items():
+    items = request.query_params.multi_items()
+    if len(items) > MAX_PARAMETERS:
+        raise ProblemError(Reason.INVALID_QUERY, f"more than {MAX_PARAMETERS} parameters")
+    for name, value in items:
         if name in values:
             raise ProblemError(Reason.INVALID_QUERY, f"{quoted(name)} is given twice")
         values[name] = value
@@ -265,31 +267,6 @@ def _media_type(operation: Operation, request: Request) -> str:
     header = "accept-patch" if operation.method == "PATCH" else "accept"
     detail = f"send the body as {named}, in UTF-8 and without content-encoding"
     raise ProblemError(Reason.UNSUPPORTED_MEDIA_TYPE, detail, headers={header: named})
-
-
-async def _read_body(request: Request) -> bytes:
-    """The body, which is bounded in size and time. Raises ProblemError."""
-    declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared[:20]) > MAX_BODY:
-        raise _too_large()
-    parts, size = [], 0
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT):
-            async for part in request.stream():
-                size += len(part)
-                if size > MAX_BODY:
-                    raise _too_large()
-                parts.append(part)
-    except TimeoutError:
-        detail = f"the body did not arrive within {BODY_TIMEOUT:g} s"
-        headers = {"connection": "close"}
-        raise ProblemError(Reason.REQUEST_TIMEOUT, detail, headers=headers) from None
-    return b"".join(parts)
-
-
-def _too_large() -> ProblemError:
-    detail = f"the body has more than {MAX_BODY >> 20} MiB"
-    return ProblemError(Reason.BODY_TOO_LARGE, detail, headers={"connection": "close"})
 
 
 def accepted_type(call: Call, offered: Sequence[str]) -> str:
@@ -321,59 +298,6 @@ def _quality(accept: str, media_type: str) -> float:
 
 def _weight(text: str) -> float:
     return float(text) if re.fullmatch(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)", text) else 0.0
-
-
-def read_json(body: bytes) -> object:
-    """The JSON value of a body. Raises ProblemError, which says where it is wrong."""
-    try:
-        value = json.loads(body, object_pairs_hook=_distinct, parse_constant=_no_constant)
-        _check_value(value)
-        return value
-    except UnicodeDecodeError:
-        raise ProblemError(Reason.INVALID_BODY, "the body is not UTF-8 text") from None
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno} column {error.colno}"
-        detail = f"the body is not valid JSON: {error.msg} in {place}"
-        raise ProblemError(Reason.INVALID_BODY, detail) from None
-    except (ValueError, RecursionError) as error:
-        known = str(error) if isinstance(error, _ValueError) else "a value is too large or too deep"
-        raise ProblemError(Reason.INVALID_BODY, f"the body is not valid JSON: {known}") from None
-
-
-def _check_value(value: object) -> None:
-    """Raises ValueError for a value that the config cannot have, at any level."""
-    level = [value]
-    for _ in range(MAX_DEPTH + 1):
-        if not level:
-            return
-        inner: list[object] = []
-        for each in level:
-            if isinstance(each, dict):
-                inner += [*each.keys(), *each.values()]
-            elif isinstance(each, list):
-                inner += each
-            elif isinstance(each, str) and _SURROGATE.search(each) is not None:
-                raise _ValueError("a text has half of a surrogate pair")
-        level = inner
-    raise _ValueError(f"the values are nested more than {MAX_DEPTH} levels deep")
-
-
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
-
-
-class _ValueError(ValueError):
-    """A value that JSON does not allow, or that two readers would understand differently."""
-
-
-def _distinct(members: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(members)
-    if len(found) < len(members):
-        raise _ValueError("a member occurs twice")
-    return found
-
-
-def _no_constant(name: str) -> object:
-    raise _ValueError(f"{name} is no number in JSON")
 
 
 def quoted(name: str) -> str:

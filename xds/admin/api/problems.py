@@ -80,7 +80,9 @@ REASONS: Final[Mapping[Reason, tuple[int, str]]] = {
     Reason.STRICT_UNAVAILABLE: (
         503, "The real Envoy cannot check the config: it is not installed here, or gave no verdict."
     ),
-    Reason.TOO_MANY_REQUESTS: (503, "Too many requests are in progress; try again later."),
+    Reason.TOO_MANY_REQUESTS: (
+        503, "Too many requests, or too many large bodies, are in progress; try again later."
+    ),
     Reason.STORE_UNAVAILABLE: (503, "The store of the history does not respond; try again later."),
 }  # fmt: skip
 """The status of each reason, and when it is given."""
