@@ -201,7 +201,7 @@ def _admin_server(
     state, directory = plane.state, options.names_below
     edits = Edits(plane.pipeline.applier, xds.events)
     api = operations(state, edits, xds.events, explainer)
-    guard = admin_guard(xds.served, lambda: state.config, directory)
+    guard = admin_guard(xds.served, lambda: state.config, directory, options.reader_token)
     app = application(api, guard, StateCollector(state))
     tls = control_plane_files(xds.served.identity, directory)
     address = xds.served.control_plane.http

@@ -46,7 +46,10 @@ class Context(Strict):
     def credentials(self) -> Credentials:
         """The credentials for the gateway."""
         names = (self.token_file, self.ca, self.certificate, self.key)
-        return Credentials(*(None if name is None else Path(name).expanduser() for name in names))
+        token, ca, certificate, key = (
+            None if name is None else Path(name).expanduser() for name in names
+        )
+        return Credentials(token, ca, certificate, key)
 
 
 class Contexts(Strict):

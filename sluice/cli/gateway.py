@@ -27,6 +27,7 @@ from sluice.cli.contexts import (
     read_contexts,
 )
 from sluice.cli.exit_status import ExitStatus
+from sluice.config.access import Access
 from sluice.config.addresses import (
     connectable,
     is_local,
@@ -166,10 +167,13 @@ def _find_control_plane(options: argparse.Namespace) -> GatewayAddress:
     origin = _origin(options, config, root, "control_plane", "http")
     identity, folder = read_identity(config), config.parent
     files = control_plane_files(identity, folder)
+    url, credentials = _local_url(section.http, files), _own_credentials(files)
+    if credentials.certificate is None and is_local(urlsplit(url).hostname or ""):
+        credentials = replace(credentials, token_file=_reader_token(section.access, folder))
     return GatewayAddress(
-        _local_url(section.http, files),
+        url,
         origin,
-        _own_credentials(files),
+        credentials,
         xds=xds_client(identity, folder),
         workers=callout_client(identity, folder),
     )
@@ -185,6 +189,13 @@ def _own_credentials(files: TlsFiles | None) -> Credentials:
     if not os.access(files.key, os.R_OK):
         return Credentials(ca=files.ca)
     return Credentials(None, files.ca, files.certificate, files.key)
+
+
+def _reader_token(access: Access, folder: Path) -> Path | None:
+    """The file with the token of a reader, if this command may read one."""
+    readers = (each.secret_file for each in access.tokens if each.role == "reader")
+    files = (folder / name for name in readers if name is not None)
+    return next((file for file in files if os.access(file, os.R_OK)), None)
 
 
 def _of_operator(credentials: Credentials, name: str) -> ClientCredentials:

@@ -103,6 +103,11 @@ def _control_plane_arguments(parser: argparse.ArgumentParser) -> None:
         "--http", metavar="ADDRESS", type=_address,
         help="address of the admin HTTP server; default: control_plane.http",
     )  # fmt: skip
+    parser.add_argument(
+        "--reader-token", metavar="FILE", type=Path,
+        help="file with the token of one more reader, beside control_plane.access; sluice up makes "
+        "one to read the status of its gateway",
+    )  # fmt: skip
 
 
 def _address(text: str) -> str:
@@ -229,8 +234,9 @@ def _import_control_plane(_: argparse.Namespace) -> Callable[[argparse.Namespace
         needs_config = options.store is None and options.watch is None
         config = require_config(options) if needs_config else find_config(options)
         started = StartOptions(
-            config, options.store, options.watch, options.directory, options.xds, options.http
-        )
+            config, options.store, options.watch, options.directory, options.xds, options.http,
+            options.reader_token,
+        )  # fmt: skip
         return main(started, ServedExplainer())
 
     return start

@@ -6,7 +6,7 @@ server that only this machine can reach is an operator, but not a web page in a 
 
 import hashlib
 import hmac
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -49,6 +49,9 @@ LOCAL: Final = Principal("local", Role.OPERATOR)
 ANONYMOUS: Final = Principal("anonymous", Role.READER)
 """Every caller of a server that other machines reach without credentials, as its config says."""
 
+GATEWAY: Final = "sluice"
+"""The name of the gateway's own commands, which read with a token."""
+
 PEER_NAMES: Final = "sluice.peer_names"
 """Key of the scope with the names in the client's certificate. The server sets it."""
 
@@ -64,7 +67,8 @@ class AccessGuard:
 
     `access` returns the settings in force, with file names relative to `directory`. `trusted`:
     whether only this machine can reach the server. `hosts` checks the Host header. `own_name`: name
-    in a client certificate that may also read.
+    in a client certificate that may also read. `reader_token`: file with a token that may also
+    read.
     """
 
     def __init__(
@@ -75,9 +79,14 @@ class AccessGuard:
         *,
         trusted: bool,
         own_name: str | None = None,
+        reader_token: Path | None = None,
     ) -> None:
         self._access = access
         self._tokens = _TokenFiles(directory)
+        self._own_tokens: tuple[AccessToken, ...] = ()
+        if reader_token is not None:
+            file = str(reader_token.absolute())
+            self._own_tokens = (AccessToken(name=GATEWAY, role="reader", secret_file=file),)
         self._hosts = hosts
         self._trusted = trusted
         self._own_name = own_name
@@ -143,7 +152,7 @@ class AccessGuard:
         digest = hashlib.sha256(token.strip().encode()).hexdigest()
         found = None
         # All are compared, so that the time does not depend on which token matches.
-        for each, expected in self._tokens.digests(access):
+        for each, expected in self._tokens.digests((*access.tokens, *self._own_tokens)):
             if hmac.compare_digest(digest, expected):
                 found = Principal(each.name, Role(each.role))
         return found
@@ -168,9 +177,9 @@ class _TokenFiles:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def digests(self, access: Access) -> Iterator[tuple[AccessToken, str]]:
+    def digests(self, tokens: Iterable[AccessToken]) -> Iterator[tuple[AccessToken, str]]:
         """The SHA-256 of each token. A file that cannot be used has none."""
-        for each in access.tokens:
+        for each in tokens:
             if each.sha256 is not None:
                 yield each, each.sha256
             elif each.secret_file is not None:

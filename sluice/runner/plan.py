@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import resource
+import secrets
 import shutil
 import sys
 from collections.abc import Iterator
@@ -29,15 +30,30 @@ DEMO_MODELS = frozenset({"sentiment", "digits", "echo"})
 _ANY_PORT = "127.0.0.1:0"
 
 
+def new_token(folder: Path) -> Path:
+    """A file in `folder` with a new token, by which the runner reads the status of the gateway."""
+    file = folder / "reader.token"
+    replace_file(file, secrets.token_urlsafe(32).encode(), private=True)
+    return file
+
+
 def control_plane(
-    config: GatewayConfig, path: Path | None, store: str | None = None
+    config: GatewayConfig,
+    path: Path | None,
+    store: str | None = None,
+    reader_token: Path | None = None,
 ) -> ProcessSpec:
-    """The control plane: xDS server and admin HTTP server."""
+    """The control plane: xDS server and admin HTTP server.
+
+    `reader_token`: file with the token of one more reader.
+    """
     argv = [*_python("sluice.cli"), "control-plane"]
     if path is not None:
         argv.append(str(path))
     if store is not None:
         argv += ["--store", store]
+    if reader_token is not None:
+        argv += ["--reader-token", str(reader_token)]
     listens = [config.control_plane.http, config.control_plane.xds]
     return ProcessSpec("control plane", argv, listens, _environment())
 

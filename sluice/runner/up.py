@@ -107,10 +107,11 @@ async def up(options: UpOptions) -> None:
         _ensure_keys(load(options.config), options.directory)
     config = await _read_config(options)
     with _private_folder() as directory:
-        processes = _processes(options, config, directory)
+        token = plan.new_token(directory)
+        processes = _processes(options, config, directory, token)
         _check_addresses([process.spec for process in processes])
         try:
-            admin = AdminServer.of(config, options.directory)
+            admin = AdminServer.of(config, options.directory, token)
             if await _start(processes, config, admin, stop, options.ready_timeout):
                 _print_addresses(options, config)
                 await stop.wait()
@@ -179,7 +180,9 @@ def _ensure_keys(config: GatewayConfig, directory: Path) -> None:
         ) from error
 
 
-def _processes(options: UpOptions, config: GatewayConfig, directory: Path) -> _Processes:
+def _processes(
+    options: UpOptions, config: GatewayConfig, directory: Path, token: Path
+) -> _Processes:
     models = plan.demo_models(config, faults=options.faults) if options.demo else None
     try:
         envoy = plan.envoy(config, options.directory, options.envoy, directory)
@@ -190,7 +193,7 @@ def _processes(options: UpOptions, config: GatewayConfig, directory: Path) -> _P
     return _Processes(
         ChildProcess(models) if models else None,
         ChildProcess(plan.callout(config, options.directory, options.transport, directory)),
-        ChildProcess(plan.control_plane(config, options.config, options.store)),
+        ChildProcess(plan.control_plane(config, options.config, options.store, token)),
         ChildProcess(envoy),
     )
 

@@ -10,7 +10,7 @@ from typing import NoReturn, Self
 from sluice.config import GatewayConfig
 from sluice.config.addresses import reachable
 from sluice.http.client import NoAnswerError, Status, fetch_status
-from sluice.http.credentials import NO_CREDENTIALS, Credentials, CredentialsError
+from sluice.http.credentials import Credentials, CredentialsError
 from sluice.identity import control_plane_files
 from sluice.printable import printable
 from sluice.runner.envoy import healthy_workers
@@ -33,19 +33,18 @@ class AdminServer:
 
     url: str
     credentials: Credentials
-    readable: bool
-    """Whether the credentials are enough to read the status."""
 
     @classmethod
-    def of(cls, config: GatewayConfig, directory: Path) -> Self:
-        """That of a config, whose file names are relative to `directory`."""
+    def of(cls, config: GatewayConfig, directory: Path, token_file: Path) -> Self:
+        """That of a config, whose file names are relative to `directory`.
+
+        `token_file` has the token of a reader.
+        """
         address = reachable(config.control_plane.http)
         own = control_plane_files(config.identity, directory)
         if own is None:
-            readable = not config.control_plane.access.configured
-            return cls(f"http://{address}", NO_CREDENTIALS, readable)
-        credentials = Credentials(None, own.ca, own.certificate, own.key)
-        return cls(f"https://{address}", credentials, readable=True)
+            return cls(f"http://{address}", Credentials(token_file, same_machine=True))
+        return cls(f"https://{address}", Credentials(token_file, own.ca, same_machine=True))
 
 
 async def wait_for_rejection(admin: AdminServer) -> NoReturn:
@@ -66,10 +65,9 @@ async def wait_for_acceptance(admin: AdminServer) -> None:
     """Wait until each node has accepted the resources that it has got.
 
     Another process may have taken the port of the listener at the last moment. It answers there, so
-    only Envoy's answer to the control plane says whether Envoy listens. Without the credentials to
-    read it, returns at once.
+    only Envoy's answer to the control plane says whether Envoy listens.
     """
-    while admin.readable:
+    while True:
         nodes = (await _status(admin)).get("nodes", ())
         types = [each for node in nodes for each in node["types"].values()]
         listening = any("listeners" in node["types"] for node in nodes)

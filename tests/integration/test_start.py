@@ -88,6 +88,9 @@ def test_a_process_that_rejects_the_config_ends_the_start_with_its_reason(
     (unstarted.directory / "key.pem").write_bytes(private_key())
     tls = {"certificate": "cert.pem", "private_key": "key.pem"}
     unstarted.config["listener"]["tls"] = tls
+    # `sluice up` reads the status also if only owners of tokens may.
+    token = {"name": "ann", "role": "operator", "sha256": "0" * 64}
+    unstarted.config["control_plane"]["access"] = {"tokens": [token]}
     error = start_error(unstarted)
     reason = "sluice up: the gateway cannot start with this config: envoy rejects listeners: "
     assert error.startswith(reason)

@@ -17,12 +17,16 @@ ALLOWED_HOSTS_KEY = "control_plane.allowed_hosts"
 
 
 def admin_guard(
-    started: GatewayConfig, in_force: Callable[[], GatewayConfig], directory: Path
+    started: GatewayConfig,
+    in_force: Callable[[], GatewayConfig],
+    directory: Path,
+    reader_token: Path | None = None,
 ) -> AccessGuard:
     """The guard of the admin HTTP server.
 
     The server listens on the address with which it was `started`. `in_force` returns the config
-    whose `control_plane.access` counts now, with file names relative to `directory`.
+    whose `control_plane.access` counts now, with file names relative to `directory`. `reader_token`
+    is a file with the token of one more reader.
     """
     section, identity = started.control_plane, started.identity
     return AccessGuard(
@@ -31,4 +35,5 @@ def admin_guard(
         HostGuard(section.http, section.allowed_hosts, ALLOWED_HOSTS_KEY),
         trusted=is_local(split_host_port(section.http)[0]),
         own_name=own_name(identity),
+        reader_token=reader_token,
     )

@@ -26,6 +26,7 @@ class StartOptions:
     None: the config is a file. `watch`: a file whose edits become revisions. `directory`: where the
     files are that a config names; None: the folder of `watch` or `config`, else the working
     directory. `xds` and `http`: where this control plane listens; None: as `control_plane` says.
+    `reader_token`: file with the token of one more reader of the admin HTTP server.
     """
 
     config: Path | None
@@ -34,6 +35,7 @@ class StartOptions:
     directory: Path | None = None
     xds: str | None = None
     http: str | None = None
+    reader_token: Path | None = None
 
     @property
     def file(self) -> Path | None:

@@ -1,5 +1,6 @@
 """Every command finds its gateway in the same way, and says which one it looked for."""
 
+import argparse
 import socket
 import threading
 from collections.abc import Iterator
@@ -10,7 +11,9 @@ import pytest
 
 from sluice.cli import main
 from sluice.cli.exit_status import ExitStatus
+from sluice.cli.gateway import control_plane
 from sluice.config import GatewayConfig
+from sluice.config.access import Access
 from sluice.runner import plan
 
 MODELS = "models:\n  a: {versions: {v1: {endpoints: [{address: '127.0.0.1:9001'}]}}}\n"
@@ -121,6 +124,22 @@ def test_a_config_whose_address_cannot_be_read_is_an_error(
     assert capsys.readouterr().err.startswith(f"{file}:")
 
 
+@pytest.mark.parametrize(("host", "is_sent"), [("127.0.0.1", True), ("10.0.0.1", False)])
+def test_a_command_on_the_machine_of_a_gateway_reads_with_the_token_of_a_reader(
+    host: str, *, is_sent: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / "gateway.yaml"
+    tokens = "[{name: o, role: operator, secret_file: o}, {name: r, role: reader, secret_file: r}]"
+    file.write_text(
+        f"control_plane: {{http: '{host}:1', allow_insecure: true, access: {{tokens: {tokens}}}}}"
+    )
+    for name in ("o", "r"):
+        (tmp_path / name).write_text("a-token-0123456789")
+    options = argparse.Namespace(config=file, control_plane=None, context=None, token_file=None)
+    found = control_plane(options).credentials.token_file
+    assert found == (tmp_path / "r" if is_sent else None)
+
+
 def test_a_wildcard_address_is_reached_by_loopback(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -165,6 +184,7 @@ class _Unused:
     """Stands for the default addresses, at which a gateway may run on this machine."""
 
     http = "127.0.0.1:1"
+    access = Access()
 
     @staticmethod
     def model_validate(_: object) -> "_Unused":

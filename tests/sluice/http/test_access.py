@@ -61,9 +61,17 @@ class Client:
             return await client.request(method, path, headers=httpx.Headers(headers))
 
 
-def client(access: Access, directory: Path = Path(), *, trusted: bool = True) -> Client:
+def client(
+    access: Access,
+    directory: Path = Path(),
+    *,
+    trusted: bool = True,
+    reader_token: Path | None = None,
+) -> Client:
     hosts = HostGuard("127.0.0.1:1", (), "key")
-    guard = AccessGuard(lambda: access, directory, hosts, trusted=trusted)
+    guard = AccessGuard(
+        lambda: access, directory, hosts, trusted=trusted, reader_token=reader_token
+    )
     routes = [
         Route("/read", guard.protect(whoami, Role.READER), methods=["GET", "POST"]),
         Route("/write", guard.protect(whoami, Role.OPERATOR), methods=["POST"]),
@@ -116,6 +124,15 @@ def test_other_credentials_are_refused(headers: Headers, tmp_path: Path) -> None
     response = client(ACCESS, tmp_path).get("/read", headers=headers)
     assert refusal(response) == (401, "unauthenticated")
     assert response.headers["www-authenticate"] == 'Bearer realm="sluice"'
+
+
+def test_the_gateway_itself_may_read_with_a_token_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "own").write_text("own-0123456789abcdef")
+    own = client(ACCESS, tmp_path, reader_token=tmp_path / "own")
+    headers = bearer("own-0123456789abcdef")
+    assert own.get("/read", headers=headers).json() == ["sluice", "reader"]
+    assert refusal(own.post("/write", headers=headers)) == (403, "role_required")
+    assert refusal(own.get("/read")) == (401, "unauthenticated")
 
 
 def test_a_token_file_is_read_again(tmp_path: Path) -> None:
