@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Protocol
 
 from sluice.config import GatewayConfig, PolicyDocument, Problem
-from sluice.config.endpoints import OUTDATED_ENDPOINTS, EndpointsFrom
+from sluice.config.endpoints import NO_ENDPOINTS, OUTDATED_ENDPOINTS, EndpointsFrom
 from sluice.config.errors import MAX_PROBLEMS, KeyPath
 from sluice.config.finding import Finding
 from sluice.config.validation import shown_path, shown_pointer
@@ -30,11 +30,17 @@ class EndpointErrors(Protocol):
         """Why the endpoints of an origin may be outdated."""
 
 
-def _outdated(config: GatewayConfig, errors: Mapping[EndpointsFrom, str]) -> Iterator[Finding]:
-    for path, version in config.versions() if errors else ():
-        if version.endpoints_from is not None and version.endpoints_from in errors:
-            error = errors[version.endpoints_from]
-            yield Finding.of(OUTDATED_ENDPOINTS, (*path, "endpoints_from"), error)
+def _of_sources(compiled: CompiledConfig, errors: Mapping[EndpointsFrom, str]) -> Iterator[Finding]:
+    """The warnings about the sources of endpoints."""
+    for path, version in compiled.config.versions() if compiled.found or errors else ():
+        origin = version.endpoints_from
+        if origin is None:
+            continue
+        key = (*path, "endpoints_from")
+        if origin in errors:
+            yield Finding.of(OUTDATED_ENDPOINTS, key, errors[origin])
+        elif compiled.found.get(origin) == ():
+            yield Finding.of(NO_ENDPOINTS, key, f"{origin.description} has no endpoint")
 
 
 class ControlPlaneState:
@@ -142,7 +148,7 @@ class ControlPlaneState:
             seen = islice(warned_by_envoys(compiled.served, self.fleet.envoys), MAX_PROBLEMS)
             yield from (each.warning(self._place) for each in seen)
             errors = {} if self._endpoints is None else self._endpoints.errors
-            found = islice(_outdated(compiled.config, errors), MAX_PROBLEMS)
+            found = islice(_of_sources(compiled, errors), MAX_PROBLEMS)
             yield from (each.warning(self._place) for each in found)
 
     def _place(self, path: KeyPath, message: str) -> Problem:

@@ -18,6 +18,13 @@ OUTDATED_ENDPOINTS: Final = WarningKind(
     "correct the source",
 )
 
+NO_ENDPOINTS: Final = WarningKind(
+    "no_endpoints",
+    "In a running gateway: the source of `endpoints_from` has no endpoint: requests for the "
+    "version fail.",
+    "check the source, for a Kubernetes service also its name and its port",
+)
+
 
 class Endpoint(Strict):
     """A model server that serves the version."""
@@ -77,3 +84,11 @@ class EndpointsFrom(Strict):
         if [self.dns, self.file, self.kubernetes].count(None) != 2:
             raise ValueError("set exactly one of dns, file and kubernetes")
         return self
+
+    @property
+    def description(self) -> str:
+        """The source, for a message."""
+        if self.kubernetes is not None:
+            service = self.kubernetes
+            return f"the service {service.namespace}/{service.service} with port {service.port}"
+        return f"the name {self.dns.name}" if self.dns is not None else f"the file {self.file}"

@@ -5,7 +5,7 @@ from typing import Final
 
 from sluice.config.analysis import FAILING_HEALTH_CHECK, RULES
 from sluice.config.checked import EMPTY_KEY_SET
-from sluice.config.endpoints import OUTDATED_ENDPOINTS
+from sluice.config.endpoints import NO_ENDPOINTS, OUTDATED_ENDPOINTS
 from sluice.config.finding import WarningKind
 from sluice.config.named_files import WARNINGS as FILE_WARNINGS
 from sluice.config.resolution import UNRESOLVABLE_HOST
@@ -15,6 +15,7 @@ _OF_A_RUNNING_GATEWAY: Final = (
     UNRESOLVABLE_HOST,
     FAILING_HEALTH_CHECK,
     OUTDATED_ENDPOINTS,
+    NO_ENDPOINTS,
 )
 
 CODES: Final = tuple(kind.code for kind in (*_KINDS, *_OF_A_RUNNING_GATEWAY))

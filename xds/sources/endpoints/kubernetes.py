@@ -6,9 +6,13 @@ blocks, so each watch has a thread. It comes with the optional extra `kubernetes
 
 import asyncio
 import importlib
+import json
 import logging
+import os
+import socket
 from collections.abc import Callable, Collection, Iterable, Mapping
 from threading import Event, Thread
+from time import monotonic
 from typing import Any, Final, TypeAlias
 
 from sluice.config.addresses import join_host_port
@@ -26,8 +30,12 @@ TIMEOUT: Final = 5.0
 RESYNC: Final = 300
 """Seconds after which a watch ends, and everything is listed again."""
 
-RETRY_INTERVAL: Final = 1.0
-"""Seconds until the API server is asked again after an error."""
+RETRY_INTERVAL, MAX_RETRY_INTERVAL = 1.0, 8.0
+"""Seconds until the API server is asked again after an error. They double with each further one."""
+
+KEEPALIVE: Final = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
+"""Seconds and probes after which a connection is closed whose other end is gone: a watch without
+changes receives nothing for minutes."""
 
 Api: TypeAlias = Any  # Any: kubernetes.client.DiscoveryV1Api, which has no type hints
 Slices: TypeAlias = Mapping[str, Any]
@@ -42,8 +50,25 @@ def cluster_api() -> Api:
     client, config = (
         importlib.import_module(f"kubernetes.{name}") for name in ("client", "config")
     )
-    config.load_config()
-    return client.DiscoveryV1Api()
+    settings = client.Configuration()
+    try:
+        config.load_incluster_config(client_configuration=settings)
+    except config.ConfigException:
+        file = os.environ.get("KUBECONFIG")
+        config.load_kube_config(config_file=file, client_configuration=settings)
+    # The watch itself tries again. The client would block for longer, and log each attempt.
+    settings.retries = False
+    settings.socket_options = _socket_options()
+    return client.DiscoveryV1Api(client.ApiClient(settings))
+
+
+def _socket_options() -> list[tuple[int, int, int]]:
+    known = [(name, value) for name, value in KEEPALIVE if hasattr(socket, name)]
+    return [
+        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        *((socket.IPPROTO_TCP, getattr(socket, name), value) for name, value in known),
+    ]
 
 
 class KubernetesServices:
@@ -134,14 +159,19 @@ class _Watch:
         self._stopped.set()
 
     def _run(self) -> None:
+        pause = RETRY_INTERVAL
         while not self._stopped.is_set():
+            began = monotonic()
             try:
                 self._list_and_watch()
             except Exception as error:
                 # 410: the watch is too far behind, and everything must be listed again.
                 if getattr(error, "status", None) != 410:
                     self._send(NoEndpoints(_text(self._namespace, error)))
-                    self._stopped.wait(RETRY_INTERVAL)
+                if monotonic() - began > MAX_RETRY_INTERVAL:
+                    pause = RETRY_INTERVAL
+                self._stopped.wait(pause)
+                pause = min(2 * pause, MAX_RETRY_INTERVAL)
 
     def _list_and_watch(self) -> None:
         api = self._connect()
@@ -210,6 +240,22 @@ def _is_draining(conditions: Any) -> bool | None:
 def _text(namespace: str, error: Exception) -> str:
     if isinstance(error, ImportError):
         return "Kubernetes needs the extra: pip install 'sluice-gateway[kubernetes]'"
+    return f"EndpointSlices of the namespace {namespace}: {_why(error)}"
+
+
+def _why(error: Exception) -> str:
     status, reason = getattr(error, "status", None), getattr(error, "reason", None)
-    why = f"answers {status} {reason}" if status else f"cannot be read ({type(error).__name__})"
-    return f"EndpointSlices of the namespace {namespace}: the API server {why}"
+    if status:
+        return f"the API server answers {status} {_message(error) or reason}"
+    if type(error).__name__ == "ConfigException":
+        return f"no account of a pod, and no usable kubeconfig: {error}"
+    return f"the API server does not answer: {type(error).__name__}: {reason or error}"
+
+
+def _message(error: Exception) -> str | None:
+    """What the API server says, such as which role is missing."""
+    try:
+        status = json.loads(getattr(error, "body", None) or "")
+        return f"{status['reason']}: {status['message']}"
+    except (ValueError, TypeError, KeyError):
+        return None

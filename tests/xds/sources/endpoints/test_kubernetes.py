@@ -5,16 +5,19 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from queue import Queue
+from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from kubernetes.client import ApiClient, Configuration, DiscoveryV1Api
+from kubernetes.client import DiscoveryV1Api
 
 from sluice.config.endpoints import Endpoint, EndpointsFrom
-from xds.sources.endpoints.kubernetes import KubernetesServices
+from tests.integration.gateway import free_ports
+from xds.sources.endpoints.kubernetes import KubernetesServices, cluster_api
 from xds.sources.endpoints.source import Found, NoEndpoints
 
 PATH = "/apis/discovery.k8s.io/v1/namespaces/ml/endpointslices"
@@ -34,6 +37,32 @@ def endpoint_slice(name: str, *pods: tuple[str, dict[str, bool]], service: str =
     }
 
 
+def refusal(code: int) -> Any:
+    """The answer of a real API server that refuses, also as the object of an event `ERROR`."""
+    reason, message = {
+        403: ("Forbidden", "endpointslices.discovery.k8s.io is forbidden"),
+        410: ("Expired", "too old resource version: 1 (7)"),
+    }[code]
+    status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"}
+    return {**status, "code": code, "reason": reason, "message": message}
+
+
+@contextmanager
+def kubeconfig(server: str) -> Iterator[None]:
+    """A kubeconfig with an API server."""
+    settings = {
+        "clusters": [{"name": "c", "cluster": {"server": server}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        file = Path(folder) / "kubeconfig"
+        file.write_text(json.dumps(settings))
+        patch.setenv("KUBECONFIG", str(file))
+        yield
+
+
 READY = {"ready": True}
 ENDING = {"ready": False, "serving": True, "terminating": True}
 STARTING = {"ready": False, "serving": False, "terminating": False}
@@ -45,7 +74,7 @@ class ApiServer:
     def __init__(self) -> None:
         self.slices: list[Any] = []
         self.events: Queue[Any] = Queue()
-        self.status = 200
+        self.status = self.watch_status = 200
         self.selectors: list[str] = []
 
     @contextmanager
@@ -54,10 +83,9 @@ class ApiServer:
         server.daemon_threads = True
         thread = Thread(target=server.serve_forever)
         thread.start()
-        settings = Configuration(host=f"http://127.0.0.1:{server.server_port}")
-        settings.retries = 0
         try:
-            yield lambda: DiscoveryV1Api(ApiClient(settings))
+            with kubeconfig(f"http://127.0.0.1:{server.server_port}"):
+                yield cluster_api
         finally:
             self.events.put(None)
             server.shutdown()
@@ -73,11 +101,14 @@ class ApiServer:
                 assert url.path == PATH
                 query = parse_qs(url.query)
                 api.selectors += query["labelSelector"]
-                self.send_response(api.status)
+                status = api.watch_status if "watch" in query else api.status
+                self.send_response(status)
                 self.send_header("content-type", "application/json")
                 self.send_header("transfer-encoding", "chunked")
                 self.end_headers()
-                if "watch" in query:
+                if status != 200:
+                    self.send(refusal(status))
+                elif "watch" in query:
                     assert query["resourceVersion"] == ["7"]
                     while (event := api.events.get()) is not None:
                         self.send(event)
@@ -121,7 +152,49 @@ def test_an_api_server_that_refuses_is_no_empty_service() -> None:
     with api.running() as connect:
         found = KubernetesServices(connect).find(origin())
     assert isinstance(found, NoEndpoints)
-    assert "the namespace ml: the API server answers 403" in found.error
+    assert found.error == (
+        "EndpointSlices of the namespace ml: the API server answers 403 Forbidden: "
+        "endpointslices.discovery.k8s.io is forbidden"
+    )
+    assert len(api.selectors) == 1
+
+
+def test_an_api_server_that_does_not_answer_is_asked_once() -> None:
+    with kubeconfig(f"http://127.0.0.1:{free_ports(1)[0]}"):
+        found = KubernetesServices().find(origin())
+    assert isinstance(found, NoEndpoints)
+    assert "the API server does not answer: NewConnectionError: " in found.error
+    assert "Connection refused" in found.error
+
+
+def test_a_missing_kubeconfig_is_named() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KUBECONFIG", "/none")
+        found = KubernetesServices().find(origin())
+    assert isinstance(found, NoEndpoints)
+    assert "no account of a pod, and no usable kubeconfig: " in found.error
+
+
+def test_an_account_that_may_not_watch_gets_the_list_and_a_reason() -> None:
+    api = ApiServer()
+    api.slices = [endpoint_slice("one", ("10.0.0.1", READY))]
+    api.watch_status = 403
+
+    async def run(connect: Callable[[], DiscoveryV1Api]) -> None:
+        reported: asyncio.Queue[Found] = asyncio.Queue()
+        services = KubernetesServices(connect)
+        services.follow([origin()])
+        task = asyncio.create_task(services.run(lambda _, found: reported.put_nowait(found)))
+        assert await asyncio.wait_for(reported.get(), 20) == (endpoint("10.0.0.1:8000"),)
+        refused = await asyncio.wait_for(reported.get(), 20)
+        assert isinstance(refused, NoEndpoints)
+        assert "answers 403 Forbidden" in refused.error
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    with api.running() as connect:
+        asyncio.run(run(connect))
 
 
 def test_changes_are_watched_and_everything_is_listed_again_after_a_gap() -> None:
@@ -150,8 +223,7 @@ def test_changes_are_watched_and_everything_is_listed_again_after_a_gap() -> Non
         await expect((endpoint("10.0.0.2:8000"),))
         # The watch is too old: what has happened since is only in the list.
         api.slices = [endpoint_slice("one", ("10.0.0.3", READY))]
-        gone = {"kind": "Status", "status": "Failure", "code": 410, "reason": "Gone", "message": ""}
-        api.events.put({"type": "ERROR", "object": gone})
+        api.events.put({"type": "ERROR", "object": refusal(410)})
         api.events.put(None)
         await expect((endpoint("10.0.0.3:8000"),))
         task.cancel()
