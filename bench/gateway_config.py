@@ -16,6 +16,7 @@ from bench.processes import local_address
 from bench.tokens import TokenIssuer
 from sluice.config import GatewayConfig
 from xds.resources.listener import listener
+from xds.resources.listener_settings import ListenerSettings
 
 FILE = Path(__file__).with_name("gateway.yaml")
 PLAIN = "plain"
@@ -60,7 +61,7 @@ def gateway(
 def plain_envoy(port: int, upstream: str) -> Config:
     """Config of an Envoy that only forwards. Its listener has the options of the gateway's."""
     settings = GatewayConfig.model_validate({"listener": {"address": local_address(port)}})
-    resource = listener(settings, Path(), answers_readiness=False)
+    resource = listener(ListenerSettings.of(settings), Path(), answers_readiness=False)
     [network_filter] = resource.filter_chains[0].filters
     assert network_filter.typed_config is not None
     manager = network_filter.typed_config.unpack()

@@ -26,6 +26,7 @@ from sluice.config.telemetry import Telemetry
 from sluice.contract import headers
 from sluice.contract.names import CALLOUT_CLUSTER, native_route_name
 from xds.resources.filters import UPSTREAM_FILTERS
+from xds.resources.listener_settings import ListenerSettings
 from xds.resources.telemetry import access_logs
 
 MODEL_CLUSTER = "bench/v1"
@@ -54,7 +55,7 @@ def reports() -> list[Config]:
 
 def upstream_filters() -> list[Config]:
     """The gateway's filters between router and model server."""
-    built = (builder(GatewayConfig()) for builder in UPSTREAM_FILTERS)
+    built = (builder(ListenerSettings.of(GatewayConfig())) for builder in UPSTREAM_FILTERS)
     return [_extension(item.name, item.typed_config) for item in built]
 
 

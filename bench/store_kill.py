@@ -113,7 +113,7 @@ async def _apply_forever(path: Path, reports: int) -> None:
         os.write(reports, f"{revision.number} {revision.reason}\n".encode())
 
 
-async def _compile(loaded: LoadedConfig, *, ask: bool) -> CompiledConfig:
+async def _compile(loaded: LoadedConfig, *, ask: bool, dry_run: bool) -> CompiledConfig:
     return compile_config(loaded, loaded.config)
 
 

@@ -76,8 +76,8 @@ async def _start(
     events: Events | None,
     begin_trial: BeginTrial | None,
 ) -> Pipeline:
-    async def compile_loaded(loaded: LoadedConfig, *, ask: bool) -> CompiledConfig:
-        return await follower.compiled(loaded, ask=ask)
+    async def compile_loaded(loaded: LoadedConfig, *, ask: bool, dry_run: bool) -> CompiledConfig:
+        return await follower.compiled(loaded, ask=ask, dry_run=dry_run)
 
     def running() -> GatewayConfig | None:
         return None if rollout.in_force is None else rollout.in_force.config

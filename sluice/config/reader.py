@@ -5,6 +5,7 @@ left to `loads`, so that its errors do not depend on earlier versions.
 """
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from pydantic import ValidationError
 
@@ -27,26 +28,33 @@ class _ReadModel:
     characters: int
 
 
+_Models: TypeAlias = dict[str, _ReadModel]
+
+
 class ConfigReader:
     """Reads texts. Models with the text of the version before are the same objects as in it."""
 
     def __init__(self) -> None:
-        self._models: dict[str, _ReadModel] = {}
+        self._models: _Models = {}
         """Models of the latest version that was read in parts, by the text of their blocks."""
 
-    def read(self, text: str, file: str) -> tuple[GatewayConfig, Place]:
+    def read(self, text: str, file: str, *, keep: bool = True) -> tuple[GatewayConfig, Place]:
         """Validate a config; `file` is its name in errors. Raises ConfigError.
 
-        Returns also what finds the line of a key.
+        Returns also what finds the line of a key. `keep`: whether the models of this config replace
+        those of the version before. Only one thread may do so; others may read meanwhile.
         """
         cut = ModelBlocks.of(text)
-        config = None if cut is None else without_collection(self._read_parts, cut)
-        if config is None:
+        read = None if cut is None else without_collection(self._read_parts, cut)
+        if read is None:
             return loads(text, file), ConfigText(text, file).problem
+        config, models = read
+        if keep:
+            self._models = models
         return config, ConfigText(text, file, cut).problem
 
-    def _read_parts(self, cut: ModelBlocks) -> GatewayConfig | None:
-        """The config; None if the whole text must be read."""
+    def _read_parts(self, cut: ModelBlocks) -> "tuple[GatewayConfig, _Models] | None":
+        """The config and its models; None if the whole text must be read."""
         try:
             rest = cut.parse_rest()
             models = {block.text: self._model(block) for block in cut.blocks}
@@ -61,8 +69,7 @@ class ConfigReader:
             return None
         if any(booleans_as_numbers(data)):
             return None
-        self._models = models
-        return config
+        return config, models
 
     def _model(self, block: Block) -> _ReadModel:
         """Raises DocumentError or ValidationError."""

@@ -142,7 +142,7 @@ class Edits:
                 number = head.revision.number
                 expected_revision(call.header("if-match"), number)
                 candidate = await self._candidate(
-                    head, edit, query, lines, from_history=from_history
+                    head, edit, query, lines, from_history=from_history, dry_run=query.dry_run
                 )
                 if query.dry_run or candidate.text == head.text:
                     return _result(candidate, number, dry_run=query.dry_run)
@@ -177,7 +177,8 @@ class Edits:
             raise ProblemError(Reason.ROLE_REQUIRED, f"strict needs the role {Role.OPERATOR}")
         async with (self._changes if operator else self._of_readers).turn():
             head = await self.head()
-            return await self._candidate(head, edit, query, lines, ask=operator), head
+            candidate = await self._candidate(head, edit, query, lines, ask=operator, dry_run=True)
+            return candidate, head
 
     async def _candidate(
         self,
@@ -188,6 +189,7 @@ class Edits:
         *,
         from_history: bool = False,
         ask: bool = True,
+        dry_run: bool,
     ) -> Candidate:
         """A checked candidate. Raises ProblemError."""
         try:
@@ -200,6 +202,7 @@ class Edits:
                     checks=(check_with_envoy,) if query.strict else (),
                     allow_disruption=isinstance(query, WriteQuery) and query.allow_disruption,
                     ask=ask,
+                    dry_run=dry_run,
                 )
         except ConfigError as error:
             raise invalid_config(error, lines=lines) from None

@@ -54,7 +54,7 @@ def _operations() -> tuple[Operation, ...]:
     compiled = CompiledConfig(GatewayConfig(), EMPTY)
     state = ControlPlaneState("", compiled, nodes, Rollout(nodes, 0.0))
 
-    async def compile_nothing(loaded: LoadedConfig, *, ask: bool) -> CompiledConfig:
+    async def compile_nothing(loaded: LoadedConfig, *, ask: bool, dry_run: bool) -> CompiledConfig:
         return compiled
 
     applier = Applier(SqliteStore(), Path(), compile_nothing, GatewayConfig)

@@ -32,9 +32,15 @@ Check: TypeAlias = Callable[[LoadedConfig, CompiledConfig], None]
 
 
 class Compile(Protocol):
-    """Compiles a config. `ask`: whether sources are asked for endpoints that are not known yet."""
+    """Compiles a config.
 
-    def __call__(self, loaded: LoadedConfig, *, ask: bool) -> Awaitable[CompiledConfig]:
+    `ask`: whether sources are asked for endpoints that are not known yet. `dry_run`: the config is
+    not to be applied, so that no other waits for it.
+    """
+
+    def __call__(
+        self, loaded: LoadedConfig, *, ask: bool, dry_run: bool
+    ) -> Awaitable[CompiledConfig]:
         """Raises ConfigError."""
 
 
@@ -148,7 +154,7 @@ class Applier:
         self._checks = tuple(checks)
         self._reader = ConfigReader()
         self._reader_free = asyncio.Lock()
-        """Only one thread uses the reader, which keeps the models of the latest config."""
+        """Only one thread replaces the models of the latest config, which the reader keeps."""
         self._readings: dict[int, Reading] = {}
         self._configs: dict[int, GatewayConfig] = {}
         """Of the latest revisions, by their numbers."""
@@ -163,20 +169,28 @@ class Applier:
         name: str = CANDIDATE,
         by_api: bool = False,
         ask: bool = True,
+        dry_run: bool = False,
     ) -> Candidate:
         """Check a config, with further `checks`. Raises ConfigError.
 
         `base` is the revision that the candidate is compared with; None: the head. `name` is that
         of the config in errors. `by_api`: a caller of the API has written it. `ask`: whether
-        sources of endpoints are asked, which uses the rights of the control plane.
+        sources of endpoints are asked, which uses the rights of the control plane. `dry_run`: the
+        candidate is not to be applied. Then no other waits for it, and what is kept of the head, so
+        that the next edit costs little, stays.
         """
         admit = None
         if by_api:
             in_force = await self._base_config(base or await self.store.head())
             admit = partial(self._check_outside, in_force)
-        reading = await self._read(text, name, admit)
+        reading = await self._read(text, name, admit, keep=not dry_run)
         candidate = await self.check_reading(
-            reading, base=base, checks=checks, allow_disruption=allow_disruption, ask=ask
+            reading,
+            base=base,
+            checks=checks,
+            allow_disruption=allow_disruption,
+            ask=ask,
+            dry_run=dry_run,
         )
         if by_api and not allow_disruption:
             candidate.check_certificates()
@@ -190,12 +204,13 @@ class Applier:
         checks: Sequence[Check] = (),
         allow_disruption: bool = False,
         ask: bool = True,
+        dry_run: bool = False,
     ) -> Candidate:
         """As `check`, for a config that was read already."""
         loaded, running = reading.loaded, self._running()
         if running is not None and not allow_disruption:
             await asyncio.to_thread(check_change, running, loaded.config, loaded.place)
-        compiled = await self._compile(loaded, ask=ask)
+        compiled = await self._compile(loaded, ask=ask, dry_run=dry_run)
         for check in (*self._checks, *checks):
             await asyncio.to_thread(check, loaded, compiled)
         base = base or await self.store.head()
@@ -281,8 +296,10 @@ class Applier:
         """
         if revision.number not in self._configs:
             name = revision_name(revision.number)
-            async with self._reader_free:
-                config, _ = await asyncio.to_thread(self._reader.read, revision.text, name)
+            # An old revision must not replace what is kept of the head.
+            keep = revision.number > max(self._configs, default=0)
+            read = partial(self._reader.read, revision.text, name, keep=keep)
+            config, _ = await self._in_thread(read, keep=keep)
             self._configs = _with_latest(self._configs, revision.number, config)
             return config
         return self._configs[revision.number]
@@ -300,17 +317,30 @@ class Applier:
         check_outside(config, in_force, self._directory, self._folder, place)
 
     async def _read(
-        self, text: str, name: str, admit: Callable[[GatewayConfig, Place], None] | None = None
+        self,
+        text: str,
+        name: str,
+        admit: Callable[[GatewayConfig, Place], None] | None = None,
+        *,
+        keep: bool = True,
     ) -> Reading:
+        read = partial(
+            read_config,
+            self._reader,
+            lambda: _bounded(text, name),
+            name,
+            self._directory,
+            admit=admit,
+            keep=keep,
+        )
+        return await self._in_thread(read, keep=keep)
+
+    async def _in_thread(self, read: Callable[[], T], *, keep: bool) -> T:
+        """Read a config. Without `keep`, no other read waits for this one."""
+        if not keep:
+            return await asyncio.to_thread(read)
         async with self._reader_free:
-            return await asyncio.to_thread(
-                read_config,
-                self._reader,
-                lambda: _bounded(text, name),
-                name,
-                self._directory,
-                admit=admit,
-            )
+            return await asyncio.to_thread(read)
 
     async def _append(
         self, candidate: Candidate, author: str, reason: str, origin: str, expected: int | None

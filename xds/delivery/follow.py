@@ -85,33 +85,46 @@ class Follower:
         self._compiling = asyncio.Lock()
         self._latest: _Compilation | None = None
 
-    def compile(self, loaded: LoadedConfig, found: FoundEndpoints = NONE_FOUND) -> CompiledConfig:
+    def compile(
+        self, loaded: LoadedConfig, found: FoundEndpoints = NONE_FOUND, *, dry_run: bool = False
+    ) -> CompiledConfig:
         """Compile a config with the endpoints that were found.
 
         Any exception becomes a ConfigError: the config in force must stay.
 
-        A candidate that was compiled before it was applied is not compiled again.
+        A candidate that was compiled before it was applied is not compiled again. A dry run
+        replaces nothing that is kept for the next config.
         """
         try:
             key_sets = self._key_sets.usable(loaded.config.auth.issuers)
             known = None if self._latest is None else self._latest.of(loaded, key_sets, found)
-            compiled = known or compile_config(loaded, self._started, key_sets, found)
+            compiled = known or compile_config(
+                loaded, self._started, key_sets, found, keep=not dry_run
+            )
         except Exception as error:
             raise unexpected_error(self._source.name, error) from None
-        self._latest = _Compilation(compiled, key_sets)
+        if not dry_run:
+            self._latest = _Compilation(compiled, key_sets)
         return compiled
 
-    async def compiled(self, loaded: LoadedConfig, *, ask: bool = True) -> CompiledConfig:
+    async def compiled(
+        self, loaded: LoadedConfig, *, ask: bool = True, dry_run: bool = False
+    ) -> CompiledConfig:
         """As `compile`, in a thread, with the present endpoints. Only one compilation runs.
 
-        `ask`: whether sources are asked for endpoints that are not known yet.
+        `ask`: whether sources are asked for endpoints that are not known yet. `dry_run`: the config
+        is not to be rolled out, so that no other waits for it.
         """
+        if dry_run:
+            return await self._compiled(loaded, ask=ask, dry_run=True)
         async with self._compiling:
             return await self._compiled(loaded, ask=ask)
 
-    async def _compiled(self, loaded: LoadedConfig, *, ask: bool = True) -> CompiledConfig:
+    async def _compiled(
+        self, loaded: LoadedConfig, *, ask: bool = True, dry_run: bool = False
+    ) -> CompiledConfig:
         found = await self._endpoints.find(loaded.config, ask=ask)
-        return await asyncio.to_thread(self.compile, loaded, endpoints_of(found))
+        return await asyncio.to_thread(self.compile, loaded, endpoints_of(found), dry_run=dry_run)
 
     async def _follow_endpoints(self, compiled: CompiledConfig) -> None:
         """Follow the endpoints of a config that is rolled out now."""

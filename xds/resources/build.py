@@ -23,7 +23,6 @@ from xds.resources import (
     extensions,
     jwt_authn,
     local_rate_limit,
-    mirror,
     native,
     route_table,
     routes,
@@ -34,9 +33,9 @@ from xds.resources import (
 )
 from xds.resources.callout_cluster import callout_cluster
 from xds.resources.envoy_versions import CALLOUT_ONLY, EnvoyVariants, callout_only, group_variant
-from xds.resources.filters import copies_filters
 from xds.resources.jwt_authn import Tokens
-from xds.resources.listener import listener
+from xds.resources.listener_settings import ListenerSettings
+from xds.resources.listeners import ListenerCache
 from xds.resources.models import CompiledModel, ModelCache, not_served
 from xds.resources.omitted_callout import EXT_PROC
 from xds.resources.policy import PolicyCache
@@ -52,14 +51,18 @@ def build(
     directory: Path,
     fetched: Mapping[str, KeySet] = NO_KEY_SETS,
     read: Secrets = NO_SECRETS,
+    *,
+    keep: bool = True,
 ) -> Snapshot:
     """Compile a config with its policy, the fetched key sets by issuer, and the secrets as read.
 
-    TLS file names in the config are relative to `directory`.
+    TLS file names in the config are relative to `directory`. Parts that have not changed since the
+    latest config are not compiled again. `keep`: whether this config becomes the latest. Only one
+    thread may compile such a config; others may compile further ones meanwhile.
     """
     tokens = Tokens.of(policy.auth, fetched)
-    models = _models.compile(config, tokens.group_claims)
-    inputs = _Inputs(config, policy, directory, tokens, models, read)
+    models = _models.compile(config, tokens.group_claims, keep=keep)
+    inputs = _Inputs(config, policy, directory, tokens, models, read, keep)
     variants = {}
     if any(model.plan.native for model in models):
         variants[CALLOUT_ONLY] = Variant(partial(_callout_only, config, policy, directory, read))
@@ -118,9 +121,11 @@ class _Inputs:
     tokens: Tokens
     models: list[CompiledModel]
     secrets: Secrets
+    keep: bool = True
 
 
-_models, _callout_only_models, _policies = ModelCache(), ModelCache(), PolicyCache()
+_models, _callout_only_models = ModelCache(), ModelCache()
+_policies, _listener_cache = PolicyCache(), ListenerCache()
 
 
 def _compile(inputs: _Inputs) -> Mapping[ResourceType, Resources]:
@@ -150,33 +155,12 @@ def _secrets(inputs: _Inputs) -> Resources:
 
 
 def _listeners(inputs: _Inputs) -> Resources:
-    # Without models, so that the listener depends on nothing else of them.
-    rest = inputs.config.model_copy(update={"models": {}, "node_groups": {}})
-    answers_readiness = server_status.answers_readiness(inputs.config)
-    return _listener.resources(rest, inputs.directory, answers_readiness)
-
-
-class _ListenerCache:
-    """The latest listeners, because their messages are slow and most edits change models only."""
-
-    def __init__(self) -> None:
-        self._latest: tuple[tuple[GatewayConfig, Path, bool], Resources] | None = None
-
-    def resources(
-        self, config: GatewayConfig, directory: Path, answers_readiness: bool
-    ) -> Resources:
-        """The listeners of a config, which may have any models."""
-        key = (config, directory, answers_readiness)
-        if self._latest is None or self._latest[0] != key:
-            found = [listener(config, directory, answers_readiness=answers_readiness)]
-            if config.callout.copies is not None:
-                filters = copies_filters(config)
-                found.append(mirror.copies_listener(config.callout.copies, filters))
-            self._latest = key, {each.name: Resource.of(bytes(each)) for each in found}
-        return self._latest[1]
-
-
-_listener = _ListenerCache()
+    return _listener_cache.resources(
+        ListenerSettings.of(inputs.config),
+        inputs.directory,
+        answers_readiness=server_status.answers_readiness(inputs.config),
+        keep=inputs.keep,
+    )
 
 
 def _extensions(inputs: _Inputs) -> Resources:
@@ -216,7 +200,7 @@ def _claims(inputs: _Inputs) -> list[str]:
 
 def _policy(inputs: _Inputs) -> Resources:
     native = {model.table.name: model.digest for model in inputs.models if model.plan.native}
-    return _policies.resources(inputs.policy, native)
+    return _policies.resources(inputs.policy, native, keep=inputs.keep)
 
 
 def _rate_limits(inputs: _Inputs) -> Resources:

@@ -49,13 +49,15 @@ def compile_config(
     started: GatewayConfig,
     fetched: Mapping[str, KeySet] = NO_KEY_SETS,
     found: FoundEndpoints = NONE_FOUND,
+    *,
+    keep: bool = True,
 ) -> CompiledConfig:
     """Compile a config, with the fetched key sets by issuer, and the endpoints that were found.
 
-    `started` is the config that the gateway's processes were started with.
+    `started` is the config that the gateway's processes were started with. `keep`: see `build`.
     """
     config = with_started_values(loaded.config, started)
     served = with_endpoints(config, found)
-    snapshot = build(served, loaded.policy, loaded.directory, fetched, loaded.secrets)
+    snapshot = build(served, loaded.policy, loaded.directory, fetched, loaded.secrets, keep=keep)
     changed = restart_required(loaded.config, started)
     return CompiledConfig(config, snapshot, changed, loaded.warnings, loaded, found)

@@ -20,7 +20,6 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.envoy.type.matcher.v3 import ListStringMatcher, StringMatcher
 from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 
-from sluice.config import GatewayConfig
 from sluice.config.gateway import MAX_CONVERSION_TIMEOUT, MAX_MESSAGE_TIMEOUT, Callout
 from sluice.contract import headers
 from xds.resources import (
@@ -37,6 +36,7 @@ from xds.resources import (
 )
 from xds.resources.callout_cluster import marked_callout
 from xds.resources.data_plane_messages import pack
+from xds.resources.listener_settings import ListenerSettings
 from xds.resources.proto_messages import seconds
 
 MAX_WAIT = MAX_MESSAGE_TIMEOUT + MAX_CONVERSION_TIMEOUT
@@ -45,7 +45,7 @@ one message. Envoy ignores a longer one. With the maxima of the config, Envoy ac
 each policy during a change."""
 
 
-def http_filters(config: GatewayConfig, answers_readiness: bool) -> list[HttpFilter]:
+def http_filters(settings: ListenerSettings, answers_readiness: bool) -> list[HttpFilter]:
     """The HttpConnectionManager's http_filters.
 
     CORS comes first, because its filter must see a request that another filter refuses. Rate limits
@@ -55,20 +55,20 @@ def http_filters(config: GatewayConfig, answers_readiness: bool) -> list[HttpFil
         cors.cors_filter(),
         *([server_status.readiness_filter()] if answers_readiness else []),
         *local_rate_limit.http_filters(),
-        *(builder(config) for builder in HTTP_FILTERS),
-        *([mirror.observing_filter()] if config.callout.copies is not None else []),
-        *(builder(config) for builder in LAST_HTTP_FILTERS),
+        *(builder(settings) for builder in HTTP_FILTERS),
+        *([mirror.observing_filter()] if settings.callout.copies is not None else []),
+        *(builder(settings) for builder in LAST_HTTP_FILTERS),
     ]
 
 
-def copies_filters(config: GatewayConfig) -> list[HttpFilter]:
+def copies_filters(settings: ListenerSettings) -> list[HttpFilter]:
     """The http_filters of the listener for copies of mirrored requests.
 
     HTTP/1.1 has no trailers, so the bridge writes the status of a gRPC call into headers.
     """
     bridge = grpc_bridge.bridge_filter()
     bridge.disabled = False
-    return [bridge, _router(config)]
+    return [bridge, _router(settings)]
 
 
 def external_processor(callout: Callout) -> ExternalProcessor:
@@ -102,52 +102,52 @@ def external_processor(callout: Callout) -> ExternalProcessor:
     )
 
 
-def _jwt(_: GatewayConfig) -> HttpFilter:
+def _jwt(_: ListenerSettings) -> HttpFilter:
     """Before ext_proc, because native routes admit what the filter has verified."""
     return extensions.jwt_filter()
 
 
-def _ext_proc(config: GatewayConfig) -> HttpFilter:
+def _ext_proc(settings: ListenerSettings) -> HttpFilter:
     """The callout, which Envoy omits from requests that a native route admits."""
-    omissible = omitted_callout.unless_omitted(external_processor(config.callout))
+    omissible = omitted_callout.unless_omitted(external_processor(settings.callout))
     return HttpFilter(name=omitted_callout.EXT_PROC, typed_config=omissible)
 
 
-def _origin(_: GatewayConfig) -> HttpFilter:
+def _origin(_: ListenerSettings) -> HttpFilter:
     return cors.origin_filter()
 
 
-def _grpc_http1_bridge(_: GatewayConfig) -> HttpFilter:
+def _grpc_http1_bridge(_: ListenerSettings) -> HttpFilter:
     return grpc_bridge.bridge_filter()
 
 
-def _failed_handshakes(config: GatewayConfig) -> HttpFilter:
+def _failed_handshakes(settings: ListenerSettings) -> HttpFilter:
     """Next to the router, so it sees responses before all other filters."""
-    return failed_handshakes.response_filter(config.requests.expose_reason)
+    return failed_handshakes.response_filter(settings.requests.expose_reason)
 
 
-def _router(config: GatewayConfig) -> HttpFilter:
+def _router(settings: ListenerSettings) -> HttpFilter:
     router = Router(
         suppress_envoy_headers=True,
-        upstream_http_filters=[builder(config) for builder in UPSTREAM_FILTERS],
+        upstream_http_filters=[builder(settings) for builder in UPSTREAM_FILTERS],
     )
     return HttpFilter(name="envoy.filters.http.router", typed_config=pack(router))
 
 
-def _header_mutations(_: GatewayConfig) -> HttpFilter:
+def _header_mutations(_: ListenerSettings) -> HttpFilter:
     return header_mutations.at_model_server()
 
 
-def _upstream_codec(_: GatewayConfig) -> HttpFilter:
+def _upstream_codec(_: ListenerSettings) -> HttpFilter:
     return credentials.upstream_codec()
 
 
-def _body_length(_: GatewayConfig) -> HttpFilter:
+def _body_length(_: ListenerSettings) -> HttpFilter:
     """Before ext_proc, so it sees responses after ext_proc."""
     return header_mutations.converted_responses()
 
 
-FilterBuilder = Callable[[GatewayConfig], HttpFilter]
+FilterBuilder = Callable[[ListenerSettings], HttpFilter]
 
 HTTP_FILTERS: Final[tuple[FilterBuilder, ...]] = (
     _origin,

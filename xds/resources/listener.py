@@ -34,13 +34,13 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     TlsParametersTlsProtocol,
 )
 
-from sluice.config import GatewayConfig
 from sluice.config.gateway import Listener
 from sluice.config.listener_tls import ListenerTls
 from sluice.contract import headers, names
 from xds.resources import header_mutations, telemetry
 from xds.resources.data_plane_messages import of_protos, pack
 from xds.resources.filters import http_filters
+from xds.resources.listener_settings import ListenerSettings
 from xds.resources.local_replies import local_reply_config
 from xds.resources.proto_messages import address, from_ads, seconds
 
@@ -72,37 +72,39 @@ _UNDERSCORES: Final = {
 }
 
 
-def listener(config: GatewayConfig, directory: Path, *, answers_readiness: bool) -> EnvoyListener:
-    """The listener. TLS file names in the config are relative to `directory`.
+def listener(
+    settings: ListenerSettings, directory: Path, *, answers_readiness: bool
+) -> EnvoyListener:
+    """The listener. TLS file names in the settings are relative to `directory`.
 
     `answers_readiness`: whether the path of the readiness belongs to no model.
     """
-    settings = config.listener
+    own = settings.listener
     chain = FilterChain(
         filters=[
             Filter(
                 name="envoy.filters.network.http_connection_manager",
-                typed_config=pack(_connection_manager(config, answers_readiness)),
+                typed_config=pack(_connection_manager(settings, answers_readiness)),
             )
         ]
     )
-    if settings.tls is not None:
+    if own.tls is not None:
         chain.transport_socket = TransportSocket(
             name="envoy.transport_sockets.tls",
-            typed_config=pack(_tls(settings.tls, directory)),
+            typed_config=pack(_tls(own.tls, directory)),
         )
-        chain.transport_socket_connect_timeout = seconds(settings.handshake_timeout)
+        chain.transport_socket_connect_timeout = seconds(own.handshake_timeout)
     return EnvoyListener(
         name=names.LISTENER,
-        address=of_protos(Address, address(settings.address)),
+        address=of_protos(Address, address(own.address)),
         filter_chains=[chain],
         # A client can open many connections and fill each with frames of a few bytes. Envoy would
         # parse them all before it serves a connection again; the others wait in the kernel.
         max_connections_to_accept_per_socket_event=1,
-        per_connection_buffer_limit_bytes=min(settings.stream_buffer_limit, MAX_READ),
-        listener_filters=[] if settings.tls else [_http_inspector()],
+        per_connection_buffer_limit_bytes=min(own.stream_buffer_limit, MAX_READ),
+        listener_filters=[] if own.tls else [_http_inspector()],
         # Envoy closes connections that the listener filters have not passed in this time.
-        listener_filters_timeout=seconds(settings.handshake_timeout),
+        listener_filters_timeout=seconds(own.handshake_timeout),
     )
 
 
@@ -117,8 +119,10 @@ def _http_inspector() -> ListenerFilter:
     )
 
 
-def _connection_manager(config: GatewayConfig, answers_readiness: bool) -> HttpConnectionManager:
-    settings = config.listener
+def _connection_manager(
+    settings: ListenerSettings, answers_readiness: bool
+) -> HttpConnectionManager:
+    own = settings.listener
     return HttpConnectionManager(
         codec_type=HttpConnectionManagerCodecType.AUTO,
         stat_prefix="gateway",
@@ -126,20 +130,20 @@ def _connection_manager(config: GatewayConfig, answers_readiness: bool) -> HttpC
             config_source=of_protos(ConfigSource, from_ads()),
             route_config_name=names.ROUTE_CONFIGURATION,
         ),
-        http_filters=http_filters(config, answers_readiness),
+        http_filters=http_filters(settings, answers_readiness),
         common_http_protocol_options=HttpProtocolOptions(
-            idle_timeout=seconds(settings.idle_timeout),
+            idle_timeout=seconds(own.idle_timeout),
             max_headers_count=headers.MAX_HEADERS,
-            headers_with_underscores_action=_UNDERSCORES[settings.headers_with_underscores],
+            headers_with_underscores_action=_UNDERSCORES[own.headers_with_underscores],
         ),
         max_request_headers_kb=headers.MAX_HEADERS_KIB,
-        http2_protocol_options=_http2(settings),
-        request_headers_timeout=seconds(settings.request_headers_timeout),
+        http2_protocol_options=_http2(own),
+        request_headers_timeout=seconds(own.request_headers_timeout),
         use_remote_address=True,
-        xff_num_trusted_hops=settings.trusted_hops,
+        xff_num_trusted_hops=own.trusted_hops,
         internal_address_config=HttpConnectionManagerInternalAddressConfig(cidr_ranges=[NO_CLIENT]),
         early_header_mutation_extensions=[
-            header_mutations.from_requests(settings.headers_with_underscores == "allow")
+            header_mutations.from_requests(own.headers_with_underscores == "allow")
         ],
         # Over TLS, some servers refuse requests whose scheme is http.
         scheme_header_transformation=SchemeHeaderTransformation(match_upstream=True),
@@ -152,9 +156,9 @@ def _connection_manager(config: GatewayConfig, answers_readiness: bool) -> HttpC
         upgrade_configs=[
             HttpConnectionManagerUpgradeConfig(upgrade_type="websocket", enabled=False)
         ],
-        local_reply_config=local_reply_config(config.requests.expose_reason),
-        access_log=telemetry.access_logs(config.telemetry),
-        tracing=telemetry.tracing(config.telemetry.tracing),
+        local_reply_config=local_reply_config(settings.requests.expose_reason),
+        access_log=telemetry.access_logs(settings.telemetry),
+        tracing=telemetry.tracing(settings.telemetry.tracing),
     )
 
 

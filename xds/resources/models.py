@@ -53,23 +53,36 @@ class _Latest:
     compiled: CompiledModel
 
 
+@dataclass(frozen=True, slots=True)
+class _LatestModels:
+    """The models of the latest config, by name, and what all of them depend on."""
+
+    models: Mapping[str, _Latest]
+    shared: str
+    limits: Limits
+
+
 class ModelCache:
     """The compiled models of the latest config."""
 
     def __init__(self) -> None:
-        self._models: dict[str, _Latest] = {}
-        self._shared = ""
-        self._limits = Limits()
+        self._latest = _LatestModels({}, "", Limits())
 
-    def compile(self, config: GatewayConfig, groups: tuple[str, ...]) -> list[CompiledModel]:
-        """Compile the models of a config. `groups`: the claims with groups of callers."""
+    def compile(
+        self, config: GatewayConfig, groups: tuple[str, ...], *, keep: bool = True
+    ) -> list[CompiledModel]:
+        """Compile the models of a config. `groups`: the claims with groups of callers.
+
+        `keep`: whether they replace those of the latest config.
+        """
         shared = _Shared.of(config, groups)
         digest = shared.digest()
         inner = _inner_paths(config.models)
-        same = digest == self._shared and config.limits == self._limits
+        before = self._latest
+        same = digest == before.shared and config.limits == before.limits
         models: dict[str, _Latest] = {}
         for name, model in config.models.items():
-            latest, below = self._models.get(name), inner.get(name, ())
+            latest, below = before.models.get(name), inner.get(name, ())
             if not (same and latest and latest.model is model and latest.key.inner == below):
                 limits = model_limits(config.limits, name, model)
                 key = _Key(name, model.serialized, digest, limits, below)
@@ -77,7 +90,8 @@ class ModelCache:
                 compiled = latest.compiled if latest and known else _compile(key, model, shared)
                 latest = _Latest(model, key, compiled)
             models[name] = latest
-        self._models, self._shared, self._limits = models, digest, config.limits
+        if keep:
+            self._latest = _LatestModels(models, digest, config.limits)
         return [latest.compiled for latest in models.values()]
 
 

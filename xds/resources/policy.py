@@ -22,15 +22,21 @@ class PolicyCache:
     def __init__(self) -> None:
         self._models: dict[tuple[str, bytes, str], Resource] = {}
 
-    def resources(self, document: PolicyDocument, native: Mapping[str, str] = _NONE) -> Resources:
-        """The resources, by name. `native`: digests of models with native routes."""
+    def resources(
+        self, document: PolicyDocument, native: Mapping[str, str] = _NONE, *, keep: bool = True
+    ) -> Resources:
+        """The resources, by name. `native`: digests of models with native routes.
+
+        `keep`: whether they replace those of the latest policy.
+        """
         resources = {names.POLICY: Resource.of(_settings(document))}
         models = {}
         for name, model in document.models.items():
             key = name, model.digest, native.get(name, "")
             resource = self._models.get(key) or Resource.of(_model(name, model, key[2]))
             resources[names.policy_model(name)] = models[key] = resource
-        self._models = models
+        if keep:
+            self._models = models
         return resources
 
 

@@ -58,17 +58,19 @@ def read_config(
     directory: Path,
     files: Sequence[Path] = (),
     admit: Callable[[GatewayConfig, Place], None] | None = None,
+    *,
+    keep: bool = True,
 ) -> Reading:
     """Read a config. `name` is that of the config in errors; names in it are below `directory`.
 
     `files` are those that `text` reads. `admit` raises ConfigError for a config whose files must
-    not be read. No exception is raised.
+    not be read. `keep`: whether the reader keeps the models. No exception is raised.
     """
     states, digests = states_of(files), digests_of(files)
     result: LoadedConfig | ConfigError
     try:
         content = text()
-        config, place = reader.read(content, name)
+        config, place = reader.read(content, name, keep=keep)
         if admit is not None:
             admit(config, place)
         named = watched_files(config, directory)

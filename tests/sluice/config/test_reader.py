@@ -194,6 +194,15 @@ def test_a_wrong_version_in_between_does_not_read_the_other_models_again() -> No
     assert after.models["a"] is before.models["a"]
 
 
+def test_a_read_that_keeps_nothing_does_not_read_the_other_models_again() -> None:
+    reader = ConfigReader()
+    before, _ = reader.read(f"models:\n{A}{B}", "f")
+    between, _ = reader.read(f"models:\n{B}", "f", keep=False)
+    after, _ = reader.read(f"models:\n{A}", "f")
+    assert between.models["b"] is before.models["b"]
+    assert after.models["a"] is before.models["a"]
+
+
 def test_the_bounds_of_a_document_count_models_that_were_not_read_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -41,7 +41,7 @@ class Plane:
         listed = ConfigOperations(Edits(applier, Events())).operations()
         self._handlers = {(each.method, each.path): each.handler for each in listed}
 
-    async def _compile(self, loaded: LoadedConfig, *, ask: bool) -> CompiledConfig:
+    async def _compile(self, loaded: LoadedConfig, *, ask: bool, dry_run: bool) -> CompiledConfig:
         self.asked.append(ask)
         if loaded.text == SLOW:
             self.compiling.set()

@@ -12,6 +12,7 @@ from sluice.config.changes import Change
 from sluice.config.checked import LoadedConfig
 from tests.certificates import certificate, private_key
 from xds.candidate.apply import AUTHOR, ROLLBACK, Applier, FileSourceError
+from xds.protocol.resource_types import CLUSTER, ENDPOINT
 from xds.resources.compiled import CompiledConfig, compile_config
 from xds.sources.store.sqlite import SqliteStore
 from xds.sources.store.store import ConflictError
@@ -42,12 +43,14 @@ class Plane:
             self.store, directory, self._compile, lambda: self.running, file=file, folder=directory
         )
 
-    async def _compile(self, loaded: LoadedConfig, *, ask: bool) -> CompiledConfig:
+    async def _compile(self, loaded: LoadedConfig, *, ask: bool, dry_run: bool) -> CompiledConfig:
         self.compiled += 1
-        return compile_config(loaded, loaded.config)
+        return compile_config(loaded, loaded.config, keep=not dry_run)
 
-    async def apply(self, text: str, *, expected: int | None = None) -> int:
-        candidate = await self.applier.check(text)
+    async def apply(
+        self, text: str, *, expected: int | None = None, allow_disruption: bool = False
+    ) -> int:
+        candidate = await self.applier.check(text, allow_disruption=allow_disruption)
         revision = await self.applier.apply(
             candidate, author="ann", reason="why", origin="api", expected=expected
         )
@@ -194,6 +197,32 @@ async def test_an_edit_of_one_of_many_models_reads_only_this_model(plane: Plane)
     after = candidate.loaded.config.models
     assert [name for name in before if before[name] is not after[name]] == ["m7"]
     assert [change.path[1] for change in candidate.changes] == ["m7"]
+
+
+async def test_a_dry_run_of_another_config_leaves_the_next_edit_cheap(plane: Plane) -> None:
+    await plane.apply(MODELS)
+    before = await plane.applier.check(MODELS)
+    other = MODELS.replace("a:", "b:")
+    dry = await plane.applier.check(other, dry_run=True, allow_disruption=True)
+    assert set(dry.loaded.config.models) == {"b"}
+    after = await plane.applier.check(MODELS + "limits: {}\n")
+    assert after.loaded.config.models["a"] is before.loaded.config.models["a"]
+    for resource_type in (CLUSTER, ENDPOINT):
+        old, new = (
+            each.compiled.snapshot.types[resource_type].resources for each in (before, after)
+        )
+        assert new["a/v1"] is old["a/v1"]
+
+
+async def test_the_config_of_an_old_revision_leaves_the_next_edit_cheap(plane: Plane) -> None:
+    for text in (MODELS.replace("a:", "b:"), MODELS, OTHER, MODELS + "limits: {}\n"):
+        await plane.apply(text, allow_disruption=True)
+    before = (await plane.applier.check(MODELS)).loaded.config
+    old = await plane.store.revision(1)
+    assert old is not None
+    assert set((await plane.applier.config_of(old)).models) == {"b"}
+    after = (await plane.applier.check(MODELS)).loaded.config
+    assert after.models["a"] is before.models["a"]
 
 
 async def test_concurrent_candidates_do_not_mix(plane: Plane) -> None:

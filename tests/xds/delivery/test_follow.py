@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sluice.config import ConfigError, GatewayConfig, policy_document
 from sluice.config.checked import LoadedConfig
+from sluice.config.endpoints import EndpointsFrom
 from sluice.contract.names import JWT_FILTER
 from sluice.keys import remote_key_sets
 from tests.extproc.auth.tokens import key_set, rsa_jwk
@@ -23,6 +25,7 @@ from xds.protocol.resource_types import ENDPOINT, EXTENSION
 from xds.rollout.rollout import Rollout
 from xds.sources.endpoints.discovered import DiscoveredEndpoints
 from xds.sources.endpoints.file import EndpointFiles
+from xds.sources.endpoints.source import Found
 from xds.sources.key_sets import FetchedKeySets
 from xds.state import ControlPlaneState
 
@@ -149,6 +152,35 @@ async def test_without_native_routes_no_key_set_is_fetched() -> None:
     await plane.until(lambda: plane.rollout.in_sync and plane.rollout.version is not None)
     assert plane.requests == []
     await plane.stop()
+
+
+class SlowEndpoints(EndpointFiles):
+    """Endpoint files on a slow disk: a read waits until `go_on` is set."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.asked, self.go_on = threading.Event(), threading.Event()
+
+    def find(self, origin: EndpointsFrom) -> Found:
+        self.asked.set()
+        assert self.go_on.wait(20)
+        return super().find(origin)
+
+
+async def test_a_change_does_not_wait_for_a_dry_run(tmp_path: Path) -> None:
+    slow = SlowEndpoints(tmp_path)
+    first = loaded(ONE)
+    follower = Follower(Source(), first, FetchedKeySets(), endpoints=DiscoveredEndpoints([slow]))
+    versions = {"v1": {"endpoints_from": {"file": "endpoints.json"}}}
+    dry = asyncio.create_task(
+        follower.compiled(loaded(ONE, models={"m": {"versions": versions}}), dry_run=True)
+    )
+    await asyncio.to_thread(slow.asked.wait, 20)
+    async with asyncio.timeout(20):
+        compiled = await follower.compiled(first)
+    assert not dry.done()
+    slow.go_on.set()
+    assert (await dry).snapshot.version != compiled.snapshot.version
 
 
 async def test_a_file_with_endpoints_changes_endpoints_and_no_version(tmp_path: Path) -> None:

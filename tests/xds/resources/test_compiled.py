@@ -7,7 +7,9 @@ import pytest
 from sluice.config import GatewayConfig, policy_document
 from sluice.config.checked import LoadedConfig
 from sluice.config.load import loads
+from sluice.contract import names
 from xds.protocol import resource_types
+from xds.protocol.resource_types import LISTENER
 from xds.resources.compiled import CompiledConfig, compile_config
 from xds.resources.restart import RESTART_KEYS
 
@@ -46,6 +48,43 @@ def test_keys_that_need_a_restart_are_listed_and_keep_their_values() -> None:
     assert change.config.envoy == STARTED.envoy
     assert change.config.callout.workers == STARTED.callout.workers
     assert change.config.callout.message_timeout == 9
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "limits: {listener: {rate: 7, burst: 8}}",
+        "limits: {rules: [{name: r, rate: 1, burst: 1}]}",
+        "control_plane: {access: {tokens: [{name: a, role: reader, secret_file: b}]}}",
+        "rollout: {watch: 10s}",
+        "envoy: {runtime: {a.b: 1}}",
+    ],
+)
+def test_an_edit_of_what_the_listener_does_not_depend_on_does_not_build_it_again(text: str) -> None:
+    before, after = (compiled(each).snapshot.types[LISTENER] for each in ("{}", text))
+    assert after.resources[names.LISTENER] is before.resources[names.LISTENER]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "listener: {trusted_hops: 1}",
+        "callout: {message_timeout: 9s}",
+        "requests: {expose_reason: true}",
+        "telemetry: {tracing: {otlp: {address: '127.0.0.1:4317'}}}",
+        "models: {a: {paths: [/v2/health/ready], versions: {v1: {endpoints: [{address: 'h:9'}]}}}}",
+    ],
+)
+def test_an_edit_of_what_the_listener_depends_on_builds_it_again(text: str) -> None:
+    before, after = (compiled(each).snapshot.types[LISTENER] for each in ("{}", text))
+    assert after.resources[names.LISTENER].version != before.resources[names.LISTENER].version
+
+
+def test_listeners_of_node_groups_are_kept_beside_each_other() -> None:
+    text = "listener: {address: '127.0.0.1:PORT'}"
+    first, second = (text.replace("PORT", port) for port in ("18443", "18444"))
+    before, _, after = (compiled(each).snapshot.types[LISTENER] for each in (first, second, first))
+    assert after.resources[names.LISTENER] is before.resources[names.LISTENER]
 
 
 def test_every_key_that_needs_a_restart_is_detected() -> None:
