@@ -32,6 +32,9 @@ MAX_NODE_TEXT = 256
 """Maximum characters of a node's id, of its agent and of each text in its metadata. Longer text is
 truncated."""
 
+UNKNOWN: Final = "unknown"
+"""The id of a node that does not say one."""
+
 ENVOY_TYPES: Final = frozenset(
     (resource_types.RUNTIME, resource_types.CLUSTER, resource_types.ENDPOINT)
 )
@@ -65,7 +68,7 @@ class Node:
     """
 
     stream: Stream
-    id: str = "unknown"
+    id: str = UNKNOWN
     cluster: str = ""
     locality: str = ""
     metadata: dict[str, str | float] = field(default_factory=dict)
@@ -86,7 +89,7 @@ class Node:
 
     def identify(self, message: NodeMessage) -> None:
         """Set what the node says of itself. Each text becomes one printable line."""
-        self.id = printable(message.id, MAX_NODE_TEXT) or "unknown"
+        self.id = printable(message.id, MAX_NODE_TEXT) or UNKNOWN
         self.cluster = printable(message.cluster, MAX_NODE_TEXT)
         self.locality = printable(_locality(message), MAX_NODE_TEXT)
         version = message.user_agent_version
@@ -227,7 +230,7 @@ class Nodes:
         self._behind.discard(node)
         # A node without subscriptions has accepted nothing.
         if node.stream.types:
-            node.version = self._snapshot.version
+            node.version = self.snapshot_of(node).version
 
     def nack(self) -> Nack | None:
         """The first NACK of the published snapshot; None if no node has rejected it."""

@@ -7,6 +7,9 @@ Envoy may load a large table of routes for long, and the old native routes of a 
 off as soon as the workers have the new policy. So the policy comes first: the callout decides as
 the new config says about all requests for that model until Envoy has the new routes.
 
+The workers keep a staged policy until no Envoy has the routes that are marked for it
+(`xds.rollout.stage`).
+
 The filter that verifies tokens needs no order: routes of one config admit no token that the filter
 of another config has verified in another way (`xds.resources.token_headers`).
 """
@@ -15,6 +18,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from sluice.contract.names import STAGED
 from xds.protocol import resource_types
 from xds.protocol.resource_types import POLICY, ROUTE, ResourceType
 from xds.protocol.snapshot import (
@@ -58,13 +62,17 @@ def steps(
 
     Steps that change nothing are left out, except for the step that puts the new config in force.
     The last snapshot has the new resources. A type that does not change keeps its `version_info`.
-    A variant takes part if a node has needed it. `moves` are the variants of the connected nodes,
-    each with the one that they get (`Nodes.moves`). `pending` are types of the current snapshot
-    that nodes may not have accepted, because it was replaced: their steps take place also if
-    nothing changes.
+    A variant takes part if a node has needed it and the new snapshot has it. `moves` are the
+    variants of the connected nodes, each with the one that they get (`Nodes.moves`). `pending` are
+    types of the current snapshot that nodes may not have accepted, because it was replaced: their
+    steps take place also if nothing changes.
     """
     default = _Phases.between(current, new)
-    built = {(name, name) for name, variant in current.variants.items() if variant.is_built}
+    built = {
+        (name, name)
+        for name, variant in current.variants.items()
+        if variant.is_built and name in new.variants
+    }
     variants = {
         (old, name): _Phases.between(current.of_variant(old), new.of_variant(name))
         for old, name in sorted(built.union(moves))
@@ -86,7 +94,8 @@ def steps(
     plan = []
     if any(each.makes for each in every) or not set(pending).isdisjoint(MAKE_BEFORE_BREAK):
         plan.append(Step("make", published(lambda each: each.made), MAKE_BEFORE_BREAK))
-    if any(each.decides for each in every) or POLICY in pending:
+    decides = any(each.routes for each in every) and any(each.decides for each in every)
+    if decides or POLICY in pending:
         plan.append(Step("decide", published(lambda each: each.decided), (POLICY,)))
     plan.append(
         Step(
@@ -147,22 +156,24 @@ class _Phases:
         target = new.with_types(_unchanged(current, new))
         both = {each: _both(each, current, target) for each in MAKE_BEFORE_BREAK}
         made = current.with_types(both)
-        decided = made.with_types({POLICY: target.types[POLICY]})
-        return cls(current, made, decided, target.with_types(both), target)
+        policy = {POLICY: _with_staged(current, target)}
+        switched = target.with_types({**both, **policy})
+        return cls(current, made, made.with_types(policy), switched, target)
 
     @property
     def makes(self) -> bool:
         return not self.made.has_same_resources(self.current)
 
     @property
+    def routes(self) -> bool:
+        """Whether routes that nodes have change."""
+        before = self.made.types[ROUTE]
+        return before.published and self.target.types[ROUTE].version != before.version
+
+    @property
     def decides(self) -> bool:
-        """Whether the policy must come before the routes."""
-        routes = self.target.types[ROUTE]
-        return (
-            self.made.types[ROUTE].published
-            and routes.version != self.made.types[ROUTE].version
-            and not self.decided.has_same_resources(self.made)
-        )
+        """Whether the policy changes, which must come before the routes."""
+        return not self.decided.has_same_resources(self.made)
 
     @property
     def removes(self) -> bool:
@@ -175,6 +186,15 @@ def _unchanged(current: Snapshot, new: Snapshot) -> Mapping[ResourceType, Resour
         for resource_type, old in current.types.items()
         if old.published and old.version == new.types[resource_type].version
     }
+
+
+def _with_staged(current: Snapshot, new: Snapshot) -> ResourceSet:
+    """The new policy, and the staged one as long as Envoys have routes that are marked for it."""
+    policy, before = new.types[POLICY], current.types[POLICY].resources
+    staged = {name: each for name, each in before.items() if name.startswith(STAGED)}
+    if not staged or any(name.startswith(STAGED) for name in policy.resources):
+        return policy
+    return ResourceSet.of({**staged, **policy.resources}, f"{new.version}-staged")
 
 
 def _both(resource_type: ResourceType, current: Snapshot, new: Snapshot) -> ResourceSet:

@@ -4,7 +4,8 @@ Each step waits for every node until a timeout, and then continues without the n
 responded. A newer config replaces the one that is being rolled out. `order` plans the steps, and
 `nodes` records what each node has accepted.
 
-Afterwards, a config may be watched: if its trial finds a failure, the config before it is rolled
+A config may have a stage first, in which only some Envoys have it (`stage`). Once it is in force,
+it may be watched (`watch`). If it is worse meanwhile (`judgement`), the config before is rolled
 out again.
 """
 
@@ -13,71 +14,23 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import Final
+from dataclasses import replace
 
 from xds.events import Events
 from xds.protocol.nodes import Nack, Nodes
 from xds.protocol.resource_types import ALL, ResourceType
-from xds.protocol.snapshot import EMPTY
+from xds.protocol.snapshot import EMPTY, Snapshot
 from xds.resources.compiled import CompiledConfig
 from xds.rollout.common_keys import with_common_keys
-from xds.rollout.order import steps
-from xds.rollout.plan import AT_ONCE, Plan, Trial
+from xds.rollout.judgement import Judgement
+from xds.rollout.order import Step, steps
+from xds.rollout.plan import AT_ONCE, Plan
+from xds.rollout.stage import StageView, Staging, staged_snapshot, unstaged
+from xds.rollout.task import RolloutResult, Task
 
 log = logging.getLogger(__name__)
 
 Sleep = Callable[[float], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class RolloutResult:
-    """How a rollout ended. `failure`: why the config is not in force; None if it is.
-
-    `nack`: a node rejected a step. `worse`: what the trial of the config has found. `unresponsive`
-    are the ids of nodes that did not respond in time. `rejected` is the config that failed.
-    """
-
-    nack: Nack | None = None
-    unresponsive: tuple[str, ...] = ()
-    rejected: CompiledConfig | None = field(default=None, compare=False, repr=False)
-    worse: str | None = None
-
-    @property
-    def failure(self) -> str | None:
-        """Why the config is not in force."""
-        return self.worse if self.nack is None else str(self.nack)
-
-
-TICK: Final = 5.0
-"""Seconds from one judgement of a trial to the next. A rollout meanwhile may delay it."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """A config to roll out. `renewal`: the one in force with other key sets.
-
-    `undoes`: how a watched config has failed, before which this config was in force.
-    """
-
-    target: CompiledConfig
-    renewal: bool = False
-    plan: Plan = AT_ONCE
-    undoes: RolloutResult | None = None
-
-
-@dataclass(slots=True)
-class _Watch:
-    """A config in force that is judged, and the config before it.
-
-    `due` is the time of the next judgement, `until` that of the last one.
-    """
-
-    judged: CompiledConfig
-    before: CompiledConfig
-    trial: Trial
-    due: float
-    until: float
 
 
 class Rollout:
@@ -101,12 +54,12 @@ class Rollout:
         self._sleep = sleep
         self._clock = clock
         self.ended = asyncio.Event()
-        """Is set when a config is in force or has been rejected. The reader clears it."""
-        self._next: _Task | None = None
-        self._running: _Task | None = None
+        """Is set when a config is in force, staged or rejected. The reader clears it."""
+        self._next: Task | None = None
+        self._running: Task | None = None
         self._pending: set[ResourceType] = set()
         """Published types that nodes may not have accepted, because nobody waits any more."""
-        self._watch: _Watch | None = None
+        self._judgement = Judgement(nodes)
         self._submitted = asyncio.Event()
         self._step: str | None = None
         self._in_force: CompiledConfig | None = None
@@ -120,9 +73,28 @@ class Rollout:
 
     @property
     def latest(self) -> CompiledConfig | None:
-        """The config that is queued or being rolled out; if there is none, the one in force."""
+        """The config that is queued or being rolled out.
+
+        If there is none, the one that is staged; if there is none either, the one in force.
+        """
+        task, staging = self._next or self._running, self._judgement.staging
+        if task is not None:
+            return task.target
+        return self._in_force if staging is None else staging.target
+
+    @property
+    def base(self) -> CompiledConfig | None:
+        """What other nodes have as long as `latest` is staged; None if all nodes get `latest`."""
         task = self._next or self._running
-        return self._in_force if task is None else task.target
+        if task is None:
+            return None if self._judgement.staging is None else self._in_force
+        return task.base or (None if task.plan.stage is None else self._in_force)
+
+    @property
+    def stage(self) -> StageView | None:
+        """The stage that runs; None if there is none."""
+        staging = self._judgement.staging
+        return None if staging is None else staging.view
 
     @property
     def version(self) -> str | None:
@@ -152,20 +124,27 @@ class Rollout:
     @property
     def watched(self) -> int | None:
         """The revision in force that is judged now; None if none is."""
-        return None if self._watch is None else self._watch.judged.revision
+        return self._judgement.watched
 
     def submit(
-        self, compiled: CompiledConfig, *, renewal: bool = False, plan: Plan = AT_ONCE
+        self,
+        compiled: CompiledConfig,
+        *,
+        renewal: bool = False,
+        plan: Plan = AT_ONCE,
+        base: CompiledConfig | None = None,
     ) -> None:
         """Roll out this config next. A running rollout ends at its current step.
 
         `renewal`: the config in force with other key sets. The result stays that of the latest
-        config.
+        config. `base`: what the nodes get that do not get this config yet, because it has a stage;
+        None: what they have.
         """
-        running = self._running
-        again = running is not None and _is_same_revision(compiled, running.target)
-        # The config that undoes another is renewed: its rollout ends as that of the first one.
-        self._next = _Task(compiled, renewal, plan, running.undoes if running and again else None)
+        task, staging = Task(compiled, renewal, plan, base), self._judgement.staging
+        known = self._next or self._running
+        if known is None and staging is not None and base is not None:
+            known = Task(staging.target, plan=staging.plan)
+        self._next = task if known is None else task.after(known)
         self._submitted.set()
 
     async def run(self) -> None:
@@ -176,58 +155,33 @@ class Rollout:
             await self._roll_out(task)
             self._step = self._running = None
 
-    async def _next_task(self) -> _Task:
-        """Wait for the next config, or until the watched one fails."""
-        while (undo := self._judge()) is None and self._next is None:
+    async def _next_task(self) -> Task:
+        """Wait for the next config, or until a judgement needs a rollout."""
+        while True:
+            due = self._judgement.next_task(self._next, self._in_force, self._clock())
+            if due is not None or self._next is not None:
+                break
             await self._until_submitted_or_due()
-        if self._next is None:
-            assert undo is not None
-            return undo
+        # A renewal of a judged config that waits would put it in force again.
+        task, self._next = due or self._next, None
         self._submitted.clear()
-        task, self._next = self._next, None
-        # A renewal of the watched config would put it in force again.
-        return undo or task
+        assert task is not None
+        if due is not None and due.undoes is not None:
+            self._log_failure(due.undoes)
+        return task
 
     async def _until_submitted_or_due(self) -> None:
-        """Wait for a config, or until the watched one is to be judged."""
-        if self._watch is None:
+        """Wait for a config, or until one is to be judged."""
+        due = self._judgement.due
+        if due is None:
             await self._submitted.wait()
         else:
-            wait = max(0.0, self._watch.due - self._clock())
-            await first(self._sleep(wait), self._submitted.wait())
+            await first(self._sleep(max(0.0, due - self._clock())), self._submitted.wait())
 
-    def _judge(self) -> _Task | None:
-        """Judge the watched config if it is time. Returns the config before it, if it is worse."""
-        watch, now = self._watch, self._clock()
-        if watch is None or now < watch.due or not self._is_kept(watch, self._next):
-            return None
-        watch.due = now + TICK
-        worse = watch.trial.failure()
-        if worse is None:
-            if now >= watch.until:
-                self._watch = None
-                log.info(
-                    "version %s stays: no failure was found while it was watched", self.version
-                )
-            return None
-        self._watch = None
-        undoes = RolloutResult(worse=worse, rejected=watch.judged)
-        self._log_failure(undoes)
-        before, present = watch.before, self._nodes.snapshot
-        # Keys may have been revoked meanwhile.
-        common = with_common_keys(before.snapshot, present)
-        return _Task(replace(before, snapshot=common), undoes=undoes)
-
-    @staticmethod
-    def _is_kept(watch: _Watch, task: _Task | None) -> bool:
-        """Whether the watched config stays. Other key sets or files of it are no change."""
-        return task is None or task.renewal or _is_same_revision(task.target, watch.judged)
-
-    async def _roll_out(self, task: _Task) -> None:
+    async def _roll_out(self, task: Task) -> None:
         target, unresponsive = task.target, set[str]()
-        before = self._in_force
-        moves = self._nodes.moves(target.snapshot)
-        plan = steps(self._nodes.snapshot, target.snapshot, moves, self._pending)
+        before, staging = task.base or self._in_force, self._staging_of(task)
+        plan = self._steps(task, before, staging)
         for step in plan:
             self._step = step.name
             log.info("version %s: step %s", target.snapshot.version, step.name)
@@ -245,23 +199,33 @@ class Rollout:
                 return
             self._pending.difference_update(step.types)
             if step.in_force:
-                in_force = replace(target, snapshot=plan[-1].snapshot)
-                self._put_in_force(task, in_force, tuple(sorted(unresponsive)))
-                self._begin_watch(task, before)
+                last, slow = plan[-1].snapshot, tuple(sorted(unresponsive))
+                if staging is not None and before is not None:
+                    self._put_staged(staging, before, last, slow)
+                else:
+                    self._put_in_force(task, replace(target, snapshot=last), slow)
+                    self._judgement.begin_watch(task, before, self._clock())
             if await self._is_replaced_during(step.pause):
                 return
 
-    def _begin_watch(self, task: _Task, before: CompiledConfig | None) -> None:
-        """Watch what is in force now."""
-        if task.renewal or (self._watch is not None and self._is_kept(self._watch, task)):
-            return
-        self._watch, plan = None, task.plan
-        if plan.trial is not None and before is not None:
-            plan.trial.start()
-            now = self._clock()
-            self._watch = _Watch(
-                task.target, before, plan.trial, due=now + TICK, until=now + plan.watch
-            )
+    def _staging_of(self, task: Task) -> Staging | None:
+        """The stage of a task; None if all nodes get its config at once. Ends any other stage."""
+        judgement, staging = self._judgement, None
+        if task.plan.stage is not None and (task.base or self._in_force) is not None:
+            staging = judgement.staging_of(task)
+            if staging is None:
+                self._tell_not_staged(task.target)
+        if staging is None or not judgement.is_staged(task):
+            judgement.end_stage()
+        return staging
+
+    def _steps(
+        self, task: Task, before: CompiledConfig | None, staging: Staging | None
+    ) -> list[Step]:
+        wanted = task.target.snapshot
+        if staging is not None and before is not None:
+            wanted = staged_snapshot(before.snapshot, wanted, staging.nodes)
+        return steps(self._nodes.snapshot, wanted, self._nodes.moves(wanted), self._pending)
 
     async def _wait_for_acceptance(self, types: tuple[ResourceType, ...]) -> list[str]:
         """Wait until all nodes have accepted these types, until a NACK, or until a newer config.
@@ -294,7 +258,7 @@ class Rollout:
         return self._submitted.is_set()
 
     def _put_in_force(
-        self, task: _Task, in_force: CompiledConfig, unresponsive: tuple[str, ...]
+        self, task: Task, in_force: CompiledConfig, unresponsive: tuple[str, ...]
     ) -> None:
         """Record what is in force."""
         self._in_force = in_force
@@ -314,21 +278,54 @@ class Rollout:
         )
         self.ended.set()
 
-    def _restore(self, task: _Task, nack: Nack) -> None:
+    def _put_staged(
+        self,
+        staging: Staging,
+        before: CompiledConfig,
+        published: Snapshot,
+        unresponsive: tuple[str, ...],
+    ) -> None:
+        """Record that a config is staged, and what the other nodes have."""
+        self._in_force = replace(before, snapshot=unstaged(published, before.snapshot))
+        version, judgement = staging.target.snapshot.version, self._judgement
+        if judgement.staging is not None:
+            judgement.staging = staging
+            log.info("version %s is still staged, with other resources", version)
+            return
+        judgement.begin_stage(staging, self._clock())
+        view, self._result = staging.view, RolloutResult(unresponsive=unresponsive)
+        self._failure = None
+        log.info("version %s is staged: %d Envoys have it", version, len(view.nodes))
+        self._events.emit(
+            "rollout", version=version, revision=view.revision, step="staged",
+            nodes=list(view.nodes), until=view.until, unresponsive=list(unresponsive),
+        )  # fmt: skip
+        self.ended.set()
+
+    def _tell_not_staged(self, target: CompiledConfig) -> None:
+        version, reason = target.snapshot.version, "fewer than two Envoys are connected"
+        log.warning("version %s goes to all Envoys at once: %s", version, reason)
+        self._events.emit(
+            "rollout", version=version, revision=target.revision, step="not_staged", reason=reason
+        )
+
+    def _restore(self, task: Task, nack: Nack) -> None:
         """Put the config in force again at all nodes, because one has rejected the new one."""
         self._result = RolloutResult(nack, rejected=task.target)
         self._failure = self._result.failure
         self._log_failure(self._result)
         rejected = task.target.snapshot
-        if task.renewal and self._in_force is not None:
+        if (task.renewal or task.base is not None) and self._in_force is not None:
             # The rejected key sets may have revoked keys.
-            common = with_common_keys(self._in_force.snapshot, rejected)
+            renewed = rejected if task.base is None else task.base.snapshot
+            common = with_common_keys(self._in_force.snapshot, renewed)
             self._in_force = replace(self._in_force, snapshot=common)
+        self._judgement.end_stage()
         # Without a config in force, nodes get nothing, and keep what they have: the next rollout
         # must not begin with what was rejected.
         self._nodes.publish(EMPTY if self._in_force is None else self._in_force.snapshot)
         if not task.renewal:
-            self._watch = None
+            self._judgement.end_watch()
             self.ended.set()
 
     def _log_failure(self, result: RolloutResult) -> None:
@@ -350,10 +347,6 @@ class Rollout:
             result.failure,
             self.version or "none",
         )
-
-
-def _is_same_revision(one: CompiledConfig, other: CompiledConfig) -> bool:
-    return one.revision is not None and one.revision == other.revision
 
 
 async def first(*awaitables: Awaitable[object]) -> None:

@@ -10,8 +10,7 @@ from tests.xds.rollout.test_rollout import Fleet, run, snapshot, start_fleet
 from xds.protocol import resource_types
 from xds.protocol.snapshot import Snapshot
 from xds.resources.compiled import CompiledConfig
-from xds.rollout.plan import Plan
-from xds.rollout.rollout import TICK
+from xds.rollout.plan import TICK, Plan
 
 
 @dataclass

@@ -1,0 +1,194 @@
+"""The stage of a rollout: some Envoys have the next config, and the others that in force.
+
+The workers have the policies of both configs (`xds.resources.stage`).
+"""
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from functools import partial
+from math import ceil
+from typing import Final, Self
+
+from sluice.contract.names import CALLOUT_AGENT, STAGED
+from xds.protocol.nodes import UNKNOWN, Nack, Node, Nodes
+from xds.protocol.resource_types import POLICY, ROUTE
+from xds.protocol.snapshot import NodeIdentity, ResourceSet, Snapshot, Variant, VariantOf
+from xds.resources.compiled import CompiledConfig
+from xds.resources.stage import marked_routes, staged_policies
+from xds.rollout.plan import TICK, Plan, Stage
+
+ABSENT: Final = 10.0
+"""Seconds without any of the staged Envoys after which the stage fails: the config may have ended
+them, and nobody judges it. An Envoy whose connection has ended is back sooner."""
+
+RETURN: Final = 30.0
+"""As `ABSENT`, after a start of the control plane: each Envoy must find it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageView:
+    """A stage for operators. `revision` is that of the staged config. `until`: in Unix seconds."""
+
+    revision: int | None
+    version: str | None
+    nodes: tuple[str, ...]
+    until: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Chooses variants during a stage: those of the next config for the Envoys with these ids."""
+
+    nodes: frozenset[str]
+    before: VariantOf
+    after: VariantOf
+
+    def __call__(self, node: NodeIdentity) -> str:
+        is_worker = node.agent.partition(" ")[0] == CALLOUT_AGENT
+        if is_worker or node.id not in self.nodes:
+            return self.before(node)
+        return f"{STAGED}{self.after(node)}"
+
+
+def staged_snapshot(before: Snapshot, after: Snapshot, nodes: frozenset[str]) -> Snapshot:
+    """The snapshot with which these Envoys have the config `after`, and the others `before`."""
+    policy = staged_policies(after.types[POLICY].resources, nodes)
+    policies = {**before.types[POLICY].resources, **policy}
+    types = {POLICY: ResourceSet.of(policies, f"{before.version}-{after.version}")}
+    variants = {name: each for name, each in before.variants.items() if not _is_staged(name)}
+    for name in ("", *after.variants):
+        if not _is_staged(name):
+            variants[f"{STAGED}{name}"] = Variant(partial(_marked, after, name))
+    variant_of = Staged(nodes, before.variant_of, after.variant_of)
+    return replace(before.with_types(types), variants=variants, variant_of=variant_of)
+
+
+def unstaged(published: Snapshot, before: Snapshot) -> Snapshot:
+    """The config `before` of a published snapshot with a stage, without the stage."""
+    variants = {name: each for name, each in published.variants.items() if not _is_staged(name)}
+    types = {POLICY: before.types[POLICY]}
+    return replace(published.with_types(types), variants=variants, variant_of=before.variant_of)
+
+
+def _is_staged(variant: str) -> bool:
+    return variant.startswith(STAGED)
+
+
+def _marked(after: Snapshot, variant: str) -> Snapshot:
+    snapshot = after.of_variant(variant)
+    assert after.version is not None
+    routes = marked_routes(snapshot.types[ROUTE].resources, after.version)
+    return snapshot.with_types({ROUTE: ResourceSet.of(routes, after.version)})
+
+
+def envoys(nodes: Nodes) -> frozenset[str]:
+    """The ids of the connected Envoys. An Envoy that does not say its id has none."""
+    return frozenset(node.id for node in nodes if node.kind == "envoy" and _is_identified(node))
+
+
+def _is_identified(node: Node) -> bool:
+    return node.variant is not None and node.id != UNKNOWN
+
+
+def chosen(ids: Collection[str], share: float) -> frozenset[str]:
+    """The Envoys of a stage: at least one, and not all. Empty if there are fewer than two.
+
+    The order is that of a hash, so that the same Envoys are chosen again, in any replica.
+    """
+    number = min(max(1, ceil(share * len(ids))), len(ids) - 1)
+    ordered = sorted(ids, key=lambda each: (hashlib.sha256(each.encode()).digest(), each))
+    return frozenset(ordered[: max(0, number)])
+
+
+@dataclass(slots=True)
+class Staging:
+    """A stage that runs: the staged config, and the Envoys that have it.
+
+    `due` is the time of the next judgement, `until` that of the last one. `until_unix` is the same
+    in Unix seconds.
+    """
+
+    target: CompiledConfig
+    plan: Plan
+    stage: Stage
+    nodes: frozenset[str]
+    due: float = 0.0
+    until: float = 0.0
+    until_unix: float = 0.0
+    _gone_at: float | None = None
+    """When the stage fails, unless one of its Envoys connects."""
+
+    @classmethod
+    def of(cls, target: CompiledConfig, plan: Plan, nodes: Nodes) -> Self | None:
+        """The stage of a plan; None if there is none, or too few Envoys are connected."""
+        if plan.stage is None:
+            return None
+        ids = plan.stage.nodes or chosen(envoys(nodes), plan.stage.share)
+        return cls(target, plan, plan.stage, ids) if ids else None
+
+    @property
+    def view(self) -> StageView:
+        """The stage for operators."""
+        return StageView(
+            self.target.revision,
+            self.target.snapshot.version,
+            tuple(sorted(self.nodes)),
+            self.until_unix,
+            self.stage.share,
+        )
+
+    def start(self, now: float, unix: float) -> None:
+        """The staged Envoys have the config now."""
+        self.until, self.until_unix = now + self.stage.seconds, unix + self.stage.seconds
+        self.due = min(now + TICK, self.until)
+        if self.stage.nodes:
+            self._gone_at = now + RETURN
+        if self.stage.trial is not None:
+            self.stage.trial.start(self.nodes)
+
+    def end(self) -> None:
+        """The stage is over."""
+        if self.stage.trial is not None:
+            self.stage.trial.end()
+
+    def failure(self, nodes: Nodes, now: float) -> str | None:
+        """Why the config must not reach the other Envoys; None if nothing is known."""
+        self.due = now + TICK if now >= self.until else min(now + TICK, self.until)
+        if self.nodes.isdisjoint(envoys(nodes)):
+            self._gone_at = now + ABSENT if self._gone_at is None else self._gone_at
+            if now >= self._gone_at:
+                return f"no staged Envoy is connected: {_named(self.nodes)}"
+        else:
+            self._gone_at = None
+        staged = (node for node in nodes if node.id in self.nodes)
+        nack = next(filter(None, (_rejection(node, nodes.snapshot) for node in staged)), None)
+        if nack is not None:
+            return str(nack)
+        return None if self.stage.trial is None else self.stage.trial.failure()
+
+    def is_passed(self, now: float) -> bool:
+        """Whether the config may reach the other Envoys."""
+        return now >= self.until and self._gone_at is None
+
+
+def _rejection(node: Node, published: Snapshot) -> Nack | None:
+    """A NACK of something that the node has got only because it is staged."""
+    own = published.of_variant(node.variant)
+    others = published.of_variant((node.variant or "").removeprefix(STAGED))
+    for each, state in node.stream.types.items():
+        version = own.types[each].version
+        if state.nacked == version and version != others.types[each].version:
+            return Nack(node.id, each, version, state.reason or "")
+    return None
+
+
+MAX_NAMED: Final = 10
+"""Envoys that a message names."""
+
+
+def _named(nodes: frozenset[str]) -> str:
+    names = sorted(nodes)
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more

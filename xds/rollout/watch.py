@@ -1,0 +1,29 @@
+"""The time after a rollout in which the config in force is judged."""
+
+from dataclasses import dataclass
+
+from xds.resources.compiled import CompiledConfig
+from xds.rollout.plan import TICK, Trial
+
+
+@dataclass(slots=True)
+class Watch:
+    """A config in force that is judged, and the config before it.
+
+    `due` is the time of the next judgement, `until` that of the last one.
+    """
+
+    judged: CompiledConfig
+    before: CompiledConfig
+    trial: Trial
+    due: float
+    until: float
+
+    def failure(self, now: float) -> str | None:
+        """Why the config before must come back; None if nothing is known."""
+        self.due = now + TICK
+        return self.trial.failure()
+
+    def is_passed(self, now: float) -> bool:
+        """Whether the config stays."""
+        return now >= self.until
