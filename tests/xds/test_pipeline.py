@@ -260,7 +260,7 @@ WATCHED = "rollout: {watch: 60s}\n"
 async def test_a_revision_that_is_worse_is_rolled_back_unless_it_is_applied_again(
     tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xds.rollout.rollout.TICK", 0.01)
+    monkeypatch.setattr("xds.rollout.watch.TICK", 0.01)
     path, begun = tmp_path / "history.db", list[RolloutCriteria]()
 
     def begin(criteria: RolloutCriteria) -> Worse:
@@ -286,7 +286,7 @@ async def test_a_revision_that_is_worse_is_rolled_back_unless_it_is_applied_agai
 async def test_a_config_file_that_is_worse_is_not_followed_until_its_next_edit(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xds.rollout.rollout.TICK", 0.01)
+    monkeypatch.setattr("xds.rollout.watch.TICK", 0.01)
     async with running(StartOptions(file), begin_trial=lambda _: Worse()) as plane:
         await plane.until_in_force(1, "a")
         replace(file, config("a", "b", more=WATCHED))

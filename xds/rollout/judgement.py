@@ -6,7 +6,6 @@ from dataclasses import replace
 from xds.protocol.nodes import Nodes
 from xds.resources.compiled import CompiledConfig
 from xds.rollout.common_keys import with_common_keys
-from xds.rollout.plan import TICK
 from xds.rollout.stage import Staging
 from xds.rollout.task import RolloutResult, Task, is_same_revision
 from xds.rollout.watch import Watch
@@ -105,9 +104,7 @@ class Judgement:
             return
         self._watch, plan = None, task.plan
         if plan.trial is not None and before is not None:
-            plan.trial.start()
-            until = now + plan.watch
-            self._watch = Watch(task.target, before, plan.trial, due=now + TICK, until=until)
+            self._watch = Watch.begin(task.target, before, plan.trial, now, plan.watch)
 
     def end_watch(self) -> None:
         """Judge what is in force no longer."""
