@@ -74,10 +74,20 @@ def callout_client(identity: Identity | None, directory: Path) -> ClientCredenti
     return ClientCredentials(own.ca, identity.callout.name, own.certificate, own.key)
 
 
+def inspection_client(identity: Identity | None, directory: Path) -> ClientCredentials:
+    """The credentials of the control plane as a client of the callout, to explain decisions."""
+    own = control_plane_files(identity, directory)
+    if identity is None or not identity.mutual or own is None:
+        return NO_CREDENTIALS
+    return ClientCredentials(own.ca, identity.callout.name, own.certificate, own.key)
+
+
 def callout_clients(identity: Identity, access: Access) -> frozenset[str]:
-    """The names in the certificates that may call the callout: those of Envoy and of operators."""
+    """The names in the certificates that may call the callout: those of parts and of operators."""
+    own = identity.control_plane
+    parts = (identity.envoy.name, identity.callout.name, *(() if own is None else (own.name,)))
     operators = (each.name for each in access.certificates if each.role == "operator")
-    return frozenset((identity.envoy.name, identity.callout.name, *operators))
+    return frozenset((*parts, *operators))
 
 
 _FILES = ("certificate", "private_key", "token_file", "secret_file", "sds_folder")

@@ -140,8 +140,8 @@ DEPENDENCIES = {
     ),
     "xds.admin.api": "sluice.config sluice.contract sluice.http sluice.printable",
     "xds.admin": (
-        "sluice.config sluice.contract sluice.envoy_binary sluice.http xds.admin.api xds.canary"
-        " xds.candidate xds.envoys xds.events xds.protocol xds.resources xds.rollout"
+        "sluice.config sluice.contract sluice.envoy_binary sluice.http sluice.tls xds.admin.api"
+        " xds.canary xds.candidate xds.envoys xds.events xds.protocol xds.resources xds.rollout"
         " xds.sources.store xds.state"
     ),
     "xds.pipeline": (

@@ -17,30 +17,39 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from extproc.rpc import RpcError, StatusCode
+from extproc.rpc import RpcError, StatusCode, unary
 from extproc.services.health import SERVING, HealthService
 from extproc.transport import TRANSPORTS, Tls, TransportName, serve
 from extproc.transport.aio.client import ClientLimits, open_call
 from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
+from protos.protection_pb2 import InspectResponse
 from sluice.certificates import make_certificates
 from sluice.cli.certs import PARTS
-from sluice.config import GatewayConfig
+from sluice.config import GatewayConfig, policy_document
 from sluice.contract.names import POLICY_TYPE_URL
 from sluice.contract.paths import (
     ADS_STREAM,
     CSDS_FETCH,
     CSDS_SERVICE,
     CSDS_STREAM,
+    INSPECT,
     LOAD_METHOD,
     LOAD_SERVICE,
     OBSERVATIONS,
     REPORTS,
 )
+from sluice.explain.served import ServedExplainer
 from sluice.http.access import AccessGuard, Role, principal_of
 from sluice.http.hosts import HostGuard
 from sluice.http.server import serve_in_thread
-from sluice.identity import callout_clients, callout_files, control_plane_files
+from sluice.identity import (
+    callout_clients,
+    callout_files,
+    control_plane_files,
+    inspection_client,
+)
 from sluice.tls import NO_CREDENTIALS, ClientCredentials
+from xds.admin.explain import ClientRequest
 from xds.envoys.load_reports import LoadReportReader
 from xds.envoys.observations import Observations
 from xds.envoys.reports import ReportService
@@ -124,14 +133,13 @@ def client(folder: Path, name: str = "", server: str = "sluice-control-plane") -
     )
 
 
+SERVER = "with the certificate of a server"
 STRANGERS: Mapping[str, Callable[[Path, str], ClientCredentials]] = {
     "plain text": lambda _, __: NO_CREDENTIALS,
     "without a certificate": lambda folder, server: client(folder, "", server),
     "of another authority": lambda folder, server: client(folder, "other/envoy", server),
     "with an expired certificate": lambda folder, server: client(folder, "expired/envoy", server),
-    "with the certificate of a server": lambda folder, server: client(
-        folder, "control-plane", server
-    ),
+    SERVER: lambda folder, server: client(folder, "control-plane", server),
 }
 """Clients that no gRPC server of the gateway knows."""
 
@@ -296,15 +304,58 @@ def test_a_stranger_cannot_call_the_callout(folder: Path, transport: TransportNa
             server = serve(transport, services, free_address(), tls=tls)
         address = await server.start()
         try:
-            for make_credentials in STRANGERS.values():
+            for stranger, make_credentials in STRANGERS.items():
+                if stranger == SERVER:
+                    continue  # the control plane asks the callout about limits
                 credentials = make_credentials(folder, "sluice-callout")
                 for method in (HEALTH, REPORTS):
                     assert await is_refused(first_response(address, method, b"", credentials))
-            for part in ("envoy", "callout", "o"):
+            for part in ("envoy", "callout", "control-plane", "o"):
                 known = client(folder, part, "sluice-callout")
                 assert await first_response(address, HEALTH, b"", known)
         finally:
             await server.close()
+
+    asyncio.run(test())
+
+
+LIMITED = {
+    "models": {
+        "m": {
+            "access": {"public": True},
+            "versions": {"v1": {"endpoints": [{"address": "127.0.0.1:9"}]}},
+        }
+    },
+    "limits": {"rules": [{"name": "fleet", "rate": 1, "burst": 1}]},
+}
+
+
+def test_the_control_plane_explains_limits_by_asking_the_callout(folder: Path) -> None:
+    async def inspected(_: bytes) -> bytes:
+        answer = InspectResponse()
+        answer.rules.add(name="fleet", admits=False, limit=1, cost=1, retry_after=7)
+        return answer.SerializeToString()
+
+    async def test() -> None:
+        config = identity(folder)
+        files = callout_files(config.identity, Path())
+        assert files is not None
+        assert config.identity is not None
+        names = callout_clients(config.identity, config.control_plane.access)
+        tls = Tls(files.certificate, files.key, files.ca, names)
+        server = serve("asyncio", {INSPECT: unary(inspected)}, "127.0.0.1:0", tls=tls)
+        workers = (await server.start(),)
+        policy = policy_document(GatewayConfig.model_validate(LIMITED), Path())
+        request = ClientRequest("POST", "", "/v2/models/m/infer", (), b"{}", None)
+        try:
+            explained = await ServedExplainer().explain(
+                request, policy, workers, inspection_client(config.identity, Path())
+            )
+        finally:
+            await server.close()
+        decision = explained["decision"]
+        assert isinstance(decision, dict)
+        assert (decision["status"], decision["reason"]) == (429, "rate_limited")
 
     asyncio.run(test())
 

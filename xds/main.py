@@ -13,7 +13,7 @@ from functools import partial
 
 from sluice.config import ConfigError, GatewayConfig
 from sluice.http.server import HttpServer, create_http_server, listen
-from sluice.identity import control_plane_files
+from sluice.identity import control_plane_files, inspection_client
 from xds.admin.access import admin_guard
 from xds.admin.app import application, operations
 from xds.admin.edits import Edits
@@ -200,7 +200,8 @@ def _admin_server(
     """The admin HTTP server. Raises OSError for files that cannot be used."""
     state, directory = plane.state, options.names_below
     edits = Edits(plane.pipeline.applier, xds.events)
-    api = operations(state, edits, xds.events, explainer)
+    workers = inspection_client(xds.served.identity, directory)
+    api = operations(state, edits, xds.events, explainer, workers)
     guard = admin_guard(xds.served, lambda: state.config, directory, options.reader_token)
     app = application(api, guard, StateCollector(state))
     tls = control_plane_files(xds.served.identity, directory)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from sluice.config import PolicyDocument
 from sluice.explain.request import HttpRequest
 from sluice.explain.source import ServedPolicy, Source
+from sluice.tls import ClientCredentials
 from xds.admin.explain import ClientRequest, NoExplanationError
 
 if TYPE_CHECKING:
@@ -24,7 +25,11 @@ class ServedExplainer:
         self._read_at = 0.0
 
     async def explain(
-        self, request: ClientRequest, policy: PolicyDocument, workers: tuple[str, ...]
+        self,
+        request: ClientRequest,
+        policy: PolicyDocument,
+        workers: tuple[str, ...],
+        credentials: ClientCredentials,
     ) -> Mapping[str, object]:
         """As `xds.admin.explain.Explainer`."""
         try:
@@ -32,7 +37,8 @@ class ServedExplainer:
         except ImportError as error:
             text = f"the package {error.name} is not installed, which explains decisions"
             raise NoExplanationError(text) from error
-        source = Source("in force at this control plane", ServedPolicy(policy, workers))
+        served = ServedPolicy(policy, workers, credentials)
+        source = Source("in force at this control plane", served)
         read = await self._policy(policy, source)
         given = HttpRequest(
             request.method, request.authority, request.path, request.headers, request.body

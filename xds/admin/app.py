@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from sluice.http.metrics import metrics_endpoint
+from sluice.tls import NO_CREDENTIALS, ClientCredentials
 from xds.admin.access import AccessGuard, Role
 from xds.admin.api.openapi import openapi
 from xds.admin.api.operations import ALL_METHODS, Call, Operation, routes, unknown_path
@@ -28,16 +29,23 @@ from xds.state import ControlPlaneState
 
 
 def operations(
-    state: ControlPlaneState, edits: Edits, events: Events, explainer: Explainer | None
+    state: ControlPlaneState,
+    edits: Edits,
+    events: Events,
+    explainer: Explainer | None,
+    worker_credentials: ClientCredentials = NO_CREDENTIALS,
 ) -> tuple[Operation, ...]:
-    """The operations of the admin API. A new one is an entry of its module's list."""
+    """The operations of the admin API. A new one is an entry of its module's list.
+
+    `worker_credentials`: those of the control plane for the callout workers.
+    """
     listed = (
         *Views(state).operations(),
         *ConfigOperations(edits).operations(),
         *ModelOperations(edits).operations(),
         *VersionOperations(edits, events).operations(),
         *HistoryOperations(edits).operations(),
-        *ExplainOperation(state, explainer).operations(),
+        *ExplainOperation(state, explainer, worker_credentials).operations(),
         *EventStream(events).operations(),
     )
     return (*listed, _document(listed))

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from sluice.config import PolicyDocument
 from sluice.config.addresses import is_ip, reachable
+from sluice.tls import ClientCredentials
 from xds.admin.access import Role
 from xds.admin.api.operations import JSON, Body, Call, Input, Operation
 from xds.admin.api.problems import ProblemError, Reason
@@ -102,21 +103,31 @@ class Explainer(Protocol):
     """Explains decisions."""
 
     async def explain(
-        self, request: ClientRequest, policy: PolicyDocument, workers: tuple[str, ...]
+        self,
+        request: ClientRequest,
+        policy: PolicyDocument,
+        workers: tuple[str, ...],
+        credentials: ClientCredentials,
     ) -> Mapping[str, object]:
         """The explanation by a policy, as plain data of `ExplainedRequest`.
 
-        `workers` are the addresses of the callout workers, which know the breakers and the limits.
-        Raises NoExplanationError.
+        `workers` are the addresses of the callout workers, which know the breakers and the limits,
+        and `credentials` those for them. Raises NoExplanationError.
         """
 
 
 class ExplainOperation:
     """The handler."""
 
-    def __init__(self, state: ControlPlaneState, explainer: Explainer | None) -> None:
+    def __init__(
+        self,
+        state: ControlPlaneState,
+        explainer: Explainer | None,
+        worker_credentials: ClientCredentials,
+    ) -> None:
         self._state = state
         self._explainer = explainer
+        self._worker_credentials = worker_credentials
 
     def operations(self) -> tuple[Operation, ...]:
         """The operation."""
@@ -138,7 +149,9 @@ class ExplainOperation:
             raise ProblemError(Reason.EXPLAIN_UNAVAILABLE, f"the control plane has not got {what}")
         workers = tuple(map(reachable, self._state.config.callout.addresses()))
         try:
-            explained = await self._explainer.explain(request, policy, workers)
+            explained = await self._explainer.explain(
+                request, policy, workers, self._worker_credentials
+            )
         except NoExplanationError as error:
             raise ProblemError(Reason.EXPLAIN_UNAVAILABLE, str(error)) from None
         return JSONResponse(explained)
