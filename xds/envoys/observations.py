@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import nlargest
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from sluice.contract.names import cluster_name, split_cluster_name
 from sluice.contract.traffic import REPORT_INTERVAL
@@ -37,6 +37,8 @@ from xds.envoys.reporters import (
 )
 from xds.envoys.series import MAX_WINDOW, Bucket, Series, Total
 from xds.protocol.shared_names import OverLimitError
+
+T = TypeVar("T")
 
 FORGET_AFTER: Final = 30.0
 """Seconds for which a reporter that has left still counts as silent: it may come back, and the
@@ -177,6 +179,10 @@ class Observations:
     ) -> None:
         """Add counts to the present buckets of the staged Envoys and of the others."""
         self.cohorts.add(reporter, now, counts, staged, self._clusters)
+
+    def of_known(self, states: Mapping[str, T]) -> Mapping[str, T]:
+        """The states of clusters that the config has."""
+        return {name: each for name, each in states.items() if name in self._clusters}
 
     def window(
         self,

@@ -7,9 +7,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from types import MappingProxyType
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, TypeVar
 
 from sluice.contract.traffic import REPORT_INTERVAL
+
+T = TypeVar("T")
 
 SourceName = Literal["worker", "envoy"]
 
@@ -126,6 +128,9 @@ class Reports(Protocol):
     ) -> None:
         """Compare what the staged Envoys saw with the rest of the counts."""
 
+    def of_known(self, states: Mapping[str, T]) -> Mapping[str, T]:
+        """The states of clusters that the config has. A client may name any number of others."""
+
     def on_change(self) -> None:
         """A reporter has joined, reported or left."""
 
@@ -165,7 +170,8 @@ class Reporter:
         self._reports.on_change()
         self._reports.add(self.source, now, counts)
         self._reports.add_staged(self, now, counts, staged)
-        self.in_progress, self.breakers = in_progress or {}, breakers or {}
+        self.in_progress = self._reports.of_known(in_progress or {})
+        self.breakers = self._reports.of_known(breakers or {})
         self.unprotected = unprotected
 
     def age(self, now: float) -> float | None:

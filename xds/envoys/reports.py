@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from protos.base_pb2 import Node
 from sluice.contract.traffic import REPORT_INTERVAL
 from sluice.printable import printable
-from xds.envoys.observations import Observations
+from xds.envoys.observations import MAX_REPORTERS, Observations
 from xds.envoys.reporters import Reporter, SourceName
 from xds.protocol.nodes import MAX_NODE_TEXT
 from xds.protocol.shared_names import OverLimitError
@@ -37,6 +37,9 @@ BURST: Final = 20
 """Reports that a client may send at once, for example after the control plane was busy. Else, a
 client may send two in each interval."""
 
+
+MAX_STREAMS: Final = MAX_REPORTERS
+"""Streams of one protocol, also those without a report."""
 
 LOG_INTERVAL: Final = 10.0
 """Seconds between two lines about clients that are refused, so that they do not fill the log."""
@@ -88,6 +91,7 @@ class ReportService:
         self._clock = clock
         self._stopping = asyncio.Event()
         self._logged_at = -LOG_INTERVAL
+        self._streams = 0
 
     @property
     def handler(self) -> grpc.GenericRpcHandler:
@@ -102,21 +106,44 @@ class ReportService:
         self._stopping.set()
 
     async def _stream(self, messages: AsyncIterator[bytes], context: _Context) -> None:
-        reading = asyncio.create_task(self._read(messages, context))
+        if self._streams >= MAX_STREAMS:
+            code = grpc.StatusCode.RESOURCE_EXHAUSTED
+            await self._refuse(context, code, f"more than {MAX_STREAMS} streams")
+        self._streams += 1
+        try:
+            await self._serve(messages, context)
+        finally:
+            self._streams -= 1
+
+    async def _serve(self, messages: AsyncIterator[bytes], context: _Context) -> None:
+        reading = asyncio.create_task(self._read_all(messages, context))
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if reading.done():
-                reading.result()
-        except OverLimitError as error:
-            await self._refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
-        except (DecodeError, InvalidReportError) as error:
-            details = str(error) if isinstance(error, InvalidReportError) else "not a valid report"
-            await self._refuse(context, grpc.StatusCode.INVALID_ARGUMENT, details)
+            refusal = reading.result() if reading.done() else None
         finally:
             for task in (reading, stopping):
                 task.cancel()
             await asyncio.gather(reading, stopping, return_exceptions=True)
+        if refusal is not None:
+            await self._refuse(context, *refusal)
+
+    async def _read_all(
+        self, messages: AsyncIterator[bytes], context: _Context
+    ) -> tuple[grpc.StatusCode, str] | None:
+        """Read the reports of a stream. Returns why it is refused; None if the client has ended it.
+
+        No exception leaves this method: its frames would keep the report.
+        """
+        try:
+            await self._read(messages, context)
+        except OverLimitError as error:
+            return grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)
+        except InvalidReportError as error:
+            return grpc.StatusCode.INVALID_ARGUMENT, str(error)
+        except DecodeError:
+            return grpc.StatusCode.INVALID_ARGUMENT, "not a valid report"
+        return None
 
     async def _refuse(self, context: _Context, code: grpc.StatusCode, details: str) -> None:
         self._observations.refused[self._reader.source] += 1
@@ -142,6 +169,7 @@ class ReportService:
                     if self._reader.greeting is not None:
                         await context.write(self._reader.greeting)
                 response = self._reader.read(reporter, message, now)
+                del message  # The client may send none for long.
                 took = time.thread_time() - started
                 if response is not None:
                     await context.write(response)

@@ -6,7 +6,8 @@ A response has names, versions and states. It has no content, so it has no secre
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import grpc
@@ -28,6 +29,9 @@ MAX_RESOURCES: Final = 100_000
 MAX_SHARE: Final = 0.1
 """Maximum share of the time that all responses together take."""
 
+MAX_CALLS: Final = 8
+"""Calls at a time. A client that takes no response keeps it in memory until its call ends."""
+
 _STATES: Final[
     Mapping[
         ResourceState,
@@ -47,9 +51,17 @@ class _Context(Protocol):
 
     async def write(self, message: bytes) -> None: ...
 
+    def add_done_callback(self, callback: Callable[[object], None]) -> None: ...
+
 
 class _TooLargeError(Exception):
     """The response would have too many resources."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    code: grpc.StatusCode
+    details: str
 
 
 class ClientStatusService:
@@ -59,6 +71,7 @@ class ClientStatusService:
         self._nodes = nodes
         self._stopping = asyncio.Event()
         self._turn = asyncio.Lock()
+        self._calls = 0
 
     @property
     def handler(self) -> grpc.GenericRpcHandler:
@@ -73,10 +86,23 @@ class ClientStatusService:
         """End every stream with OK."""
         self._stopping.set()
 
+    async def _begin(self, context: _Context) -> None:
+        """Count a call until the client has taken its response."""
+        if self._calls >= MAX_CALLS:
+            details = f"more than {MAX_CALLS} calls: try again later"
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, details)
+        self._calls += 1
+        context.add_done_callback(self._end)
+
+    def _end(self, _: object) -> None:
+        self._calls -= 1
+
     async def _fetch(self, message: bytes, context: _Context) -> bytes:
+        await self._begin(context)
         return await self._answer(message, context)
 
     async def _stream(self, messages: AsyncIterator[bytes], context: _Context) -> None:
+        await self._begin(context)
         answering = asyncio.create_task(self._answer_all(messages, context))
         stopping = asyncio.create_task(self._stopping.wait())
         try:
@@ -90,29 +116,40 @@ class ClientStatusService:
 
     async def _answer_all(self, messages: AsyncIterator[bytes], context: _Context) -> None:
         async for message in messages:
-            await context.write(await self._answer(message, context))
+            answer = self._answer(message, context)
+            del message  # The client may send none for long.
+            await context.write(await answer)
 
     async def _answer(self, message: bytes, context: _Context) -> bytes:
         """The response to one request. Responses are made one after the other, with pauses."""
         async with self._turn:
             started = time.thread_time()
-            try:
-                request = ClientStatusRequest.FromString(message)
-                nodes = matching(self._nodes, request.node_matchers)
-                response = await _response(nodes, self._nodes)
-            except DecodeError:
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not a ClientStatusRequest")
-            except UnsupportedMatcherError as error:
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-            except _TooLargeError:
-                details = f"more than {MAX_RESOURCES} resources: select fewer nodes (node_matchers)"
-                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, details)
+            response = await _response(message, self._nodes)
+            del message  # Until the client has taken the response, which may be never.
+            if isinstance(response, _Refusal):
+                await context.abort(response.code, response.details)
+            assert isinstance(response, ClientStatusResponse)
             content: bytes = response.SerializeToString()
             await asyncio.sleep((time.thread_time() - started) / MAX_SHARE)
             return content
 
 
-async def _response(nodes: Sequence[Node], all_nodes: Nodes) -> ClientStatusResponse:
+async def _response(message: bytes, nodes: Nodes) -> ClientStatusResponse | _Refusal:
+    """The response to a request. An exception would keep the request, which may be large."""
+    invalid, details = grpc.StatusCode.INVALID_ARGUMENT, "not a ClientStatusRequest"
+    try:
+        request = ClientStatusRequest.FromString(message)
+        return await _states(matching(nodes, request.node_matchers), nodes)
+    except DecodeError:
+        return _Refusal(invalid, details)
+    except UnsupportedMatcherError as error:
+        return _Refusal(invalid, str(error))
+    except _TooLargeError:
+        details = f"more than {MAX_RESOURCES} resources: select fewer nodes (node_matchers)"
+        return _Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, details)
+
+
+async def _states(nodes: Sequence[Node], all_nodes: Nodes) -> ClientStatusResponse:
     """The states of these nodes. The event loop continues after each of them."""
     response, left = ClientStatusResponse(), MAX_RESOURCES
     for streams in _by_client(nodes):

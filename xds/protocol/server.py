@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, cast
+from typing import Protocol
 
 import grpc
 import grpc.aio
@@ -20,7 +20,7 @@ from xds.protocol.connections import client_address, close_connection
 from xds.protocol.encoding import ResponseEncoder
 from xds.protocol.exchange import Exchange, Request
 from xds.protocol.nodes import Node, Nodes
-from xds.protocol.receiving import received
+from xds.protocol.receiving import Receiving
 from xds.protocol.reflection import add_health_and_reflection, report_serving
 from xds.protocol.request_log import RequestLog
 from xds.protocol.resource_types import BY_URL, ResourceType
@@ -63,9 +63,6 @@ class Context(Protocol):
 
     async def write(self, message: bytes) -> None:
         """Send a serialized response."""
-
-    async def read(self) -> object:
-        """The next request."""
 
     def peer(self) -> str:
         """The address of the client, with the port."""
@@ -120,14 +117,13 @@ class XdsServer:
         send_timeout: float = SEND_TIMEOUT,
     ) -> None:
         self._nodes = nodes
-        self._authorized = authorization is not None
         self._sending, self._send_timeout = sending or Sending(), send_timeout
         self._services = services
         self._encoder = ResponseEncoder()
         self._stopping = asyncio.Event()
         self._streams: set[asyncio.Task[object]] = set()
         self._server = grpc.aio.server(
-            options=OPTIONS, interceptors=() if authorization is None else (authorization,)
+            options=OPTIONS, interceptors=(authorization or Receiving(),)
         )
         self._server.add_generic_rpc_handlers(
             (*map(self._handlers, SERVICES), *(service.handler for service in services))
@@ -178,8 +174,6 @@ class XdsServer:
         self._streams.add(task)
         task.add_done_callback(self._streams.discard)
         exchange = method.variant.exchange(self._encoder, method.service.type is None)
-        if not self._authorized:
-            requests = cast("AsyncIterator[Request]", received(context))
         try:
             node = self._nodes.connect(exchange.stream)
         except OverLimitError as error:

@@ -352,6 +352,44 @@ def test_more_reporters_than_the_maximum_are_refused(
     run(tmp_path, test)
 
 
+def test_streams_without_a_report_are_bounded_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "MAX_STREAMS", 2)
+
+    async def test(plane: Plane) -> None:
+        calls = [plane.open(LOAD) for _ in range(2)]
+        for call in calls:
+            await call.wait_for_connection()
+        # The third one may reach the server before the others.
+        ended = [asyncio.create_task(each.code()) for each in (*calls, plane.open(LOAD))]
+        done, _ = await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
+        assert [each.result() for each in done] == [grpc.StatusCode.RESOURCE_EXHAUSTED]
+
+    run(tmp_path, test)
+
+
+def test_states_of_versions_that_the_config_does_not_have_take_no_memory(tmp_path: Path) -> None:
+    async def test(plane: Plane) -> None:
+        sent = report(1)
+        for number in range(1000):
+            sent.breakers.add(cluster=f"other/v{number}", state=BreakerState.OPEN)
+        sent.breakers.add(cluster="m/v1", state=BreakerState.OPEN)
+        await received(plane.open(OBSERVATIONS), sent)
+        loads = plane.open(LOAD)
+        await loads.write(load(("other/v1", 1, 0), ("m/v2", 1, 0), active=3).SerializeToString())
+        await loads.read()
+        while len(plane.observations.reporters) < 2:  # noqa: ASYNC110  # no event tells it
+            await asyncio.sleep(0.01)
+        worker, envoy = plane.observations.reporters
+        assert list(worker.breakers) == ["m/v1"]
+        while not envoy.in_progress:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert list(envoy.in_progress) == ["m/v2"]
+
+    run(tmp_path, test)
+
+
 def test_a_stop_ends_each_stream_with_ok(tmp_path: Path) -> None:
     """Envoy logs any other status as a warning."""
 

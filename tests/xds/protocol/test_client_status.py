@@ -284,6 +284,27 @@ def test_a_stream_gets_a_response_to_each_request_and_ends_with_the_server(tmp_p
     asyncio.run(test())
 
 
+def test_clients_that_take_no_response_are_bounded_in_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_status, "MAX_CALLS", 2)
+
+    async def test() -> None:
+        async with csds(tmp_path, Nodes(lambda: 0.0)) as asked:
+            open_stream = asked.channel.stream_stream(f"/{CSDS_SERVICE}/{CSDS_STREAM}")
+            calls = [open_stream() for _ in range(2)]
+            for call in calls:
+                await call.write(b"")
+                assert await call.read() == b""
+            assert (await asked.refusal())[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+            for call in calls:
+                await call.done_writing()
+                assert await call.code() is grpc.StatusCode.OK
+            assert not await asked.fetch()
+
+    asyncio.run(test())
+
+
 def test_a_request_that_is_not_protobuf_is_an_error(tmp_path: Path) -> None:
     async def test() -> None:
         async with csds(tmp_path, Nodes(lambda: 0.0)) as asked:
