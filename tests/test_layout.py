@@ -31,9 +31,11 @@ DEPENDENCIES = {
     "sluice.tls": "",
     "sluice.grpc_credentials": "sluice.tls",
     "sluice.identity": "sluice.config sluice.tls",
+    "sluice.token_files": "sluice.config sluice.tls",
     "sluice.envoy_identity": "sluice.config",
     "sluice.http": (
-        "sluice.config sluice.contract sluice.fetch sluice.printable sluice.tls sluice.user_agent"
+        "sluice.config sluice.contract sluice.fetch sluice.printable sluice.tls sluice.token_files"
+        " sluice.user_agent"
     ),
     "sluice.images": "sluice.config",
     "sluice.data": "",
@@ -105,7 +107,7 @@ DEPENDENCIES = {
     "xds.events": "",
     "xds.protocol": (
         "protos sluice.config sluice.contract sluice.grpc_credentials sluice.identity"
-        " sluice.printable sluice.protobuf_fields sluice.tls xds.events"
+        " sluice.printable sluice.protobuf_fields sluice.tls sluice.token_files xds.events"
     ),
     "xds.sources": "sluice.config sluice.keys",
     "xds.sources.endpoints": "sluice.config sluice.printable xds.sources",

@@ -36,7 +36,7 @@ class AccessToken(Confidential):
     secret_file: FilePath | None = Field(
         None,
         description=f"File with the token: one line of {MIN_TOKEN} to {MAX_TOKEN} bytes, relative "
-        "to the config file. New content takes effect at once.",
+        "to the config file. New content takes effect within a second.",
     )
 
     @model_validator(mode="after")

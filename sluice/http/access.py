@@ -16,12 +16,12 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sluice.config.access import Access, AccessToken, read_token
-from sluice.config.files import UnusableFileError
+from sluice.config.access import Access, AccessToken
 from sluice.config.identity import Identity
 from sluice.http.hosts import HostGuard, HttpEndpoint
 from sluice.http.problems import refusal
 from sluice.http.request_limit import take_place
+from sluice.token_files import TokenFiles
 
 
 class Role(StrEnum):
@@ -82,7 +82,7 @@ class AccessGuard:
         reader_token: Path | None = None,
     ) -> None:
         self._access = access
-        self._tokens = _TokenFiles(directory)
+        self._files = TokenFiles(directory)
         self._own_tokens: tuple[AccessToken, ...] = ()
         if reader_token is not None:
             file = str(reader_token.absolute())
@@ -152,7 +152,7 @@ class AccessGuard:
         digest = hashlib.sha256(token.strip().encode()).hexdigest()
         found = None
         # All are compared, so that the time does not depend on which token matches.
-        for each, expected in self._tokens.digests((*access.tokens, *self._own_tokens)):
+        for each, expected in _digests((*access.tokens, *self._own_tokens), self._files):
             if hmac.compare_digest(digest, expected):
                 found = Principal(each.name, Role(each.role))
         return found
@@ -171,23 +171,12 @@ def principal_of(request: Request) -> Principal:
     return found
 
 
-class _TokenFiles:
-    """Reads the tokens in files. A file is read again for each request, as it may have changed."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def digests(self, tokens: Iterable[AccessToken]) -> Iterator[tuple[AccessToken, str]]:
-        """The SHA-256 of each token. A file that cannot be used has none."""
-        for each in tokens:
-            if each.sha256 is not None:
-                yield each, each.sha256
-            elif each.secret_file is not None:
-                try:
-                    token = read_token(self._directory / each.secret_file)
-                except UnusableFileError:
-                    continue
-                yield each, hashlib.sha256(token).hexdigest()
+def _digests(tokens: Iterable[AccessToken], files: TokenFiles) -> Iterator[tuple[AccessToken, str]]:
+    """The SHA-256 of each token. A file that cannot be used has none."""
+    for each in tokens:
+        digest = each.sha256 if each.secret_file is None else files.digest(each.secret_file)
+        if digest is not None:
+            yield each, digest
 
 
 def _is_foreign_page(request: Request) -> bool:

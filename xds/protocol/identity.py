@@ -8,12 +8,11 @@ from pathlib import Path
 import grpc
 
 from sluice.config import GatewayConfig
-from sluice.config.access import read_token
-from sluice.config.files import UnusableFileError
 from sluice.config.identity import Identity
 from sluice.grpc_credentials import server_credentials
 from sluice.identity import control_plane_files
 from sluice.tls import TlsFiles
+from sluice.token_files import TokenFiles
 from xds.protocol.authorization import Caller, NodeRole
 
 
@@ -36,7 +35,7 @@ class NodeIdentities:
 
     def __init__(self, identity: Identity, config: GatewayConfig, directory: Path) -> None:
         self._identity = identity
-        self._directory = directory
+        self._files = TokenFiles(directory)
         self.config: Callable[[], GatewayConfig] = lambda: config
 
     def role(self, caller: Caller) -> NodeRole | None:
@@ -58,7 +57,7 @@ class NodeIdentities:
             return None
         sent, found = hashlib.sha256(token.encode()).hexdigest(), None
         # All are compared, so that the time does not depend on which token matches.
-        for role, digest in _tokens(self._identity, self.config(), self._directory):
+        for role, digest in _tokens(self._identity, self.config(), self._files):
             if hmac.compare_digest(sent, digest):
                 found = role
         return found
@@ -70,21 +69,17 @@ def node_identities(config: GatewayConfig, directory: Path) -> NodeIdentities | 
 
 
 def _tokens(
-    identity: Identity, config: GatewayConfig, directory: Path
+    identity: Identity, config: GatewayConfig, files: TokenFiles
 ) -> Iterator[tuple[NodeRole, str]]:
     """The roles and the SHA-256 of the tokens. A file that cannot be used has none."""
-    files = [(NodeRole.ENVOY, identity.envoy.token_file)]
-    files.append((NodeRole.CALLOUT, identity.callout.token_file))
+    named = [(NodeRole.ENVOY, identity.envoy.token_file)]
+    named.append((NodeRole.CALLOUT, identity.callout.token_file))
     for each in config.control_plane.access.tokens:
         if each.role == "operator" and each.sha256 is not None:
             yield NodeRole.CALLOUT, each.sha256
         elif each.role == "operator":
-            files.append((NodeRole.CALLOUT, each.secret_file))
-    for role, file in files:
-        if file is None:
-            continue
-        try:
-            token = read_token(directory / file)
-        except UnusableFileError:
-            continue
-        yield role, hashlib.sha256(token).hexdigest()
+            named.append((NodeRole.CALLOUT, each.secret_file))
+    for role, file in named:
+        digest = None if file is None else files.digest(file)
+        if digest is not None:
+            yield role, digest

@@ -135,7 +135,8 @@ def test_the_gateway_itself_may_read_with_a_token_of_its_own(tmp_path: Path) -> 
     assert refusal(own.get("/read")) == (401, "unauthenticated")
 
 
-def test_a_token_file_is_read_again(tmp_path: Path) -> None:
+def test_a_token_file_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sluice.token_files.LOOK_INTERVAL", 0.0)
     file = tmp_path / "token"
     guarded = client(ACCESS, tmp_path)
     assert guarded.get("/read", headers=bearer(OPERATOR)).status_code == 401
