@@ -15,11 +15,11 @@ from pathlib import Path
 import uvloop
 
 from bench.tokens import AUDIENCE, ISSUER
-from extproc.policy.current import CurrentPolicy
+from extproc.policy.policies import Policies
 from extproc.rpc import unary
 from extproc.services.decider import Decider
 from extproc.services.ext_authz import Authorization
-from extproc.services.ext_proc.service import ExternalProcessor
+from extproc.services.ext_proc.service import ExternalProcessor, MarkedProcessor
 from extproc.services.health import HealthService
 from extproc.transport import TRANSPORTS, serve
 from sluice.config import GatewayConfig, PolicyDocument, policy_document
@@ -62,11 +62,15 @@ def document(policy: str, jwks: str) -> PolicyDocument:
 
 async def run(transport: str, address: str, policy: PolicyDocument) -> None:
     """Serve until SIGTERM."""
-    current_policy = CurrentPolicy()
+    policies = Policies()
+    current_policy = policies.in_force
     current_policy.apply(policy)
+    processor, staged = (
+        ExternalProcessor(Decider(each)) for each in (current_policy, policies.staged)
+    )
     transport_name = next(name for name in TRANSPORTS if name == transport)
     services = {
-        EXT_PROC: ExternalProcessor(Decider(current_policy)).open,
+        EXT_PROC: MarkedProcessor(policies, processor, staged).open,
         EXT_AUTHZ: unary(Authorization(Decider(current_policy)).check),
         **HealthService().services(),
     }

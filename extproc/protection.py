@@ -3,6 +3,9 @@
 They check requests that the earlier stages have admitted. They belong to a worker and not to a
 policy: a new policy changes thresholds and rules, but keeps budgets and counts, unless the backend
 or the window of a breaker changes.
+
+During a staged rollout, two policies have limits of their own over the same budgets. The breakers
+and the backend are those of the worker.
 """
 
 import asyncio
@@ -57,14 +60,22 @@ class ProtectionSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyLimits:
+    """The limits of one policy. `limiter` is None without rules."""
+
+    limits: Limits
+    limiter: Limiter | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PreparedProtection:
-    """The protection of a policy that is not in force yet.
+    """The protection of a policy that is not in force yet. `staged`: None without a stage.
 
     Call either `Protection.commit` or `discard`, once, and before another policy is prepared.
     """
 
-    limits: Limits
-    limiter: Limiter | None
+    in_force: PolicyLimits
+    staged: PolicyLimits | None
     descriptors: DescriptorSettings
     budgets: Budgets
     backend: AsyncExitStack | None
@@ -76,91 +87,25 @@ class PreparedProtection:
             await self.backend.aclose()
 
 
-class Protection:
-    """Breaker and limits of a worker.
+class RequestProtection:
+    """The two stages for the requests on which one policy decides.
 
     `monotonic` is the breaker's clock, in seconds. All workers of the machine share it.
     """
 
     def __init__(
-        self,
-        table: CounterTable,
-        settings: ProtectionSettings,
-        monotonic: Callable[[], float] = time.monotonic,
+        self, breaker: Breaker, clock: Callable[[], float], monotonic: Callable[[], float]
     ) -> None:
-        self.breaker = Breaker(table, {})
-        self.limiter: Limiter | None = None
-        self.clock = steady_clock()
+        self.breaker = breaker
+        self.clock = clock
         self.monotonic = monotonic
-        self._settings = settings
+        self.limiter: Limiter | None = None
         self._limits = Limits()
-        self.budgets: Budgets = LocalBudgets(Ledger(LimitBackend().max_keys))
-        self.descriptor_limiter = DescriptorLimiter(
-            DescriptorSettings(DescriptorMatcher({}), self.budgets)
-        )
-        self._backend: AsyncExitStack | None = None
-        self._closing: set[asyncio.Task[None]] = set()
 
-    async def prepare(self, limits: Limits) -> PreparedProtection:
-        """Run all steps for a policy that can fail. Changes nothing that is in force.
-
-        Raises ValueError with a message for operators.
-        """
-        new_backend = self._backend is None or limits.backend != self._limits.backend
-        async with AsyncExitStack() as stack:
-            budgets = self.budgets
-            if new_backend:
-                budgets = await stack.enter_async_context(
-                    open_budgets(limits.backend, self.clock, self._settings.broker)
-                )
-            limiter = self._new_limiter(limits, budgets) if limits.rules else None
-            matcher = DescriptorMatcher(limits.domains)
-            descriptors = DescriptorSettings(matcher, budgets, limits.near_limit, limits.headers)
-            backend = stack.pop_all() if new_backend else None
-        return PreparedProtection(limits, limiter, descriptors, budgets, backend)
-
-    def _new_limiter(self, limits: Limits, budgets: Budgets) -> Limiter:
-        max_keys, workers = limits.backend.max_keys, self._settings.workers
-        return Limiter(limits.rules, budgets, max_keys, workers)
-
-    def commit(self, prepared: PreparedProtection, breakers: Mapping[str, BreakerConfig]) -> None:
-        """Put the whole policy in force. Call it on the event loop. It cannot fail.
-
-        `breakers` has the name of each version's cluster.
-        """
-        self.breaker.configure(breakers)
-        self.breaker.update(self.monotonic())
-        if prepared.limiter is not None:
-            prepared.limiter.keep_counts(self.rule_counts)
-            if self.limiter is not None and prepared.backend is None:
-                prepared.limiter.keep_shares(self.limiter)
-        self.limiter = prepared.limiter
-        self.budgets = prepared.budgets
-        self.descriptor_limiter.settings = prepared.descriptors
-        self._limits = prepared.limits
-        if prepared.backend is not None:
-            replaced, self._backend = self._backend, prepared.backend
-            if replaced is not None:
-                closing = asyncio.create_task(replaced.aclose())
-                self._closing.add(closing)
-                closing.add_done_callback(self._closing.discard)
-
-    async def close(self) -> None:
-        """Return all leased tokens, and close the backend."""
-        if self._backend is not None:
-            await self._backend.aclose()
-        if self._closing:
-            await asyncio.wait(self._closing)
-
-    @property
-    def rule_counts(self) -> Mapping[str, RuleCounts]:
-        """Verdicts of each rule in force. A rule that is removed loses its counts."""
-        return {} if self.limiter is None else self.limiter.counts
-
-    @property
-    def backend_counts(self) -> LeaseCounts | None:
-        """Exchanges with the backend; None if the budgets are in this process."""
-        return self.budgets.counts if isinstance(self.budgets, LeasedBudgets) else None
+    def use(self, limits: PolicyLimits) -> None:
+        """Put the limits of a policy in force."""
+        self.limiter = limits.limiter
+        self._limits = limits.limits
 
     def admit(
         self, admission: Admission, headers: Mapping[str, bytes], *, has_body: bool
@@ -196,6 +141,136 @@ class Protection:
         rules = [] if self.limiter is None else await self.limiter.inspect(self.clock(), view)
         return self.breaker.summary(self.monotonic(), cluster), rules
 
+    async def _decide_later(
+        self, admission: Admission, verdict: Awaitable[LimitVerdict]
+    ) -> Decision:
+        return self._decide(admission, await verdict)
+
+    def _decide(self, admission: Admission, verdict: LimitVerdict) -> Decision:
+        headers = tuple(limit_headers(verdict, describe=self._limits.headers))
+        if verdict.admitted:
+            return replace(admission, limit_headers=headers) if headers else admission
+        if verdict.unavailable:
+            reason, detail = Reason.LIMITS_UNAVAILABLE, "the backend of the limits does not respond"
+        else:
+            reason, detail = Reason.RATE_LIMITED, f"the limit {verdict.rule} is exceeded"
+        return _refusal(reason, detail, headers, "limit", admission, rule=verdict.rule or "")
+
+
+class Protection(RequestProtection):
+    """Breaker and limits of a worker, for the requests of the policy in force.
+
+    `staged`: those for the requests of the staged policy. Without a stage, it has the same limits.
+    """
+
+    def __init__(
+        self,
+        table: CounterTable,
+        settings: ProtectionSettings,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(Breaker(table, {}), steady_clock(), monotonic)
+        self.staged = RequestProtection(self.breaker, self.clock, monotonic)
+        self._settings = settings
+        self.budgets: Budgets = LocalBudgets(Ledger(LimitBackend().max_keys))
+        self.descriptor_limiter = DescriptorLimiter(
+            DescriptorSettings(DescriptorMatcher({}), self.budgets)
+        )
+        self._backend: AsyncExitStack | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def prepare(self, limits: Limits, staged: Limits | None = None) -> PreparedProtection:
+        """Run all steps for a policy that can fail. Changes nothing that is in force.
+
+        `staged`: the limits of the staged policy, if any. Of these, only the rules take effect.
+        Raises ValueError with a message for operators.
+        """
+        new_backend = self._backend is None or limits.backend != self._limits.backend
+        async with AsyncExitStack() as stack:
+            budgets = self.budgets
+            if new_backend:
+                budgets = await stack.enter_async_context(
+                    open_budgets(limits.backend, self.clock, self._settings.broker)
+                )
+            limiter = self._new_limiter(limits, budgets, limits.backend)
+            of_stage = None
+            if staged is not None:
+                same = staged.rules == limits.rules
+                of_stage = PolicyLimits(
+                    staged, limiter if same else self._new_limiter(staged, budgets, limits.backend)
+                )
+            matcher = DescriptorMatcher(limits.domains)
+            descriptors = DescriptorSettings(matcher, budgets, limits.near_limit, limits.headers)
+            backend = stack.pop_all() if new_backend else None
+        in_force = PolicyLimits(limits, limiter)
+        return PreparedProtection(in_force, of_stage, descriptors, budgets, backend)
+
+    def _new_limiter(
+        self, limits: Limits, budgets: Budgets, backend: LimitBackend
+    ) -> Limiter | None:
+        if not limits.rules:
+            return None
+        return Limiter(limits.rules, budgets, backend.max_keys, self._settings.workers)
+
+    def commit(self, prepared: PreparedProtection, breakers: Mapping[str, BreakerConfig]) -> None:
+        """Put the whole policy in force. Call it on the event loop. It cannot fail.
+
+        `breakers` has the name of each version's cluster.
+        """
+        self.breaker.configure(breakers)
+        self.breaker.update(self.monotonic())
+        self._use(prepared)
+        self.budgets = prepared.budgets
+        self.descriptor_limiter.settings = prepared.descriptors
+        if prepared.backend is not None:
+            replaced, self._backend = self._backend, prepared.backend
+            if replaced is not None:
+                closing = asyncio.create_task(replaced.aclose())
+                self._closing.add(closing)
+                closing.add_done_callback(self._closing.discard)
+
+    def _use(self, prepared: PreparedProtection) -> None:
+        """Use the limits of the policies, which keep the counts and the shares of clients."""
+        counts = self.rule_counts
+        in_force, staged = prepared.in_force, prepared.staged or prepared.in_force
+        if in_force.limiter is not None:
+            in_force.limiter.keep_counts(counts)
+            if self.limiter is not None and prepared.backend is None:
+                in_force.limiter.keep_shares(self.limiter)
+            counts = {**counts, **in_force.limiter.counts}
+        if staged.limiter is not None and staged.limiter is not in_force.limiter:
+            # Both count the requests of a rule that both have in the same place. Shares cannot be
+            # in two limiters.
+            staged.limiter.keep_counts(counts)
+            before = self.staged.limiter
+            if before is not None and before is not self.limiter and prepared.backend is None:
+                staged.limiter.keep_shares(before)
+        self.use(in_force)
+        self.staged.use(staged)
+
+    async def close(self) -> None:
+        """Return all leased tokens, and close the backend."""
+        if self._backend is not None:
+            await self._backend.aclose()
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    @property
+    def rule_counts(self) -> Mapping[str, RuleCounts]:
+        """Verdicts of each rule of both policies. A rule that is removed loses its counts."""
+        limiters = (self.staged.limiter, self.limiter)
+        return {
+            rule: counts
+            for limiter in limiters
+            if limiter is not None
+            for rule, counts in limiter.counts.items()
+        }
+
+    @property
+    def backend_counts(self) -> LeaseCounts | None:
+        """Exchanges with the backend; None if the budgets are in this process."""
+        return self.budgets.counts if isinstance(self.budgets, LeasedBudgets) else None
+
     def record(self, entries: Sequence[AccessLogEntry]) -> None:
         """Count finished requests for the breaker."""
         now = self.monotonic()
@@ -217,21 +292,6 @@ class Protection:
         while True:
             await asyncio.sleep(UPDATE_INTERVAL)
             self.breaker.update(self.monotonic())
-
-    async def _decide_later(
-        self, admission: Admission, verdict: Awaitable[LimitVerdict]
-    ) -> Decision:
-        return self._decide(admission, await verdict)
-
-    def _decide(self, admission: Admission, verdict: LimitVerdict) -> Decision:
-        headers = tuple(limit_headers(verdict, describe=self._limits.headers))
-        if verdict.admitted:
-            return replace(admission, limit_headers=headers) if headers else admission
-        if verdict.unavailable:
-            reason, detail = Reason.LIMITS_UNAVAILABLE, "the backend of the limits does not respond"
-        else:
-            reason, detail = Reason.RATE_LIMITED, f"the limit {verdict.rule} is exceeded"
-        return _refusal(reason, detail, headers, "limit", admission, rule=verdict.rule or "")
 
 
 def _refusal(

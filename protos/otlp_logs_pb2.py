@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protos/otlp_logs.proto\x12\x0csluice.envoy\"M\n\x18\x45xportLogsServiceRequest\x12\x31\n\rresource_logs\x18\x01 \x03(\x0b\x32\x1a.sluice.envoy.ResourceLogs\";\n\x0cResourceLogs\x12+\n\nscope_logs\x18\x02 \x03(\x0b\x32\x17.sluice.envoy.ScopeLogs\"9\n\tScopeLogs\x12,\n\x0blog_records\x18\x02 \x03(\x0b\x32\x17.sluice.envoy.LogRecord\"H\n\tLogRecord\x12\x16\n\x0etime_unix_nano\x18\x01 \x01(\x06\x12#\n\x04\x62ody\x18\x05 \x01(\x0b\x32\x15.sluice.envoy.LogBody\"\x1f\n\x07LogBody\x12\x14\n\x0cstring_value\x18\x01 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protos/otlp_logs.proto\x12\x0csluice.envoy\"M\n\x18\x45xportLogsServiceRequest\x12\x31\n\rresource_logs\x18\x01 \x03(\x0b\x32\x1a.sluice.envoy.ResourceLogs\"h\n\x0cResourceLogs\x12+\n\x08resource\x18\x01 \x01(\x0b\x32\x19.sluice.envoy.LogResource\x12+\n\nscope_logs\x18\x02 \x03(\x0b\x32\x17.sluice.envoy.ScopeLogs\"=\n\x0bLogResource\x12.\n\nattributes\x18\x01 \x03(\x0b\x32\x1a.sluice.envoy.LogAttribute\"A\n\x0cLogAttribute\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x15.sluice.envoy.LogBody\"9\n\tScopeLogs\x12,\n\x0blog_records\x18\x02 \x03(\x0b\x32\x17.sluice.envoy.LogRecord\"H\n\tLogRecord\x12\x16\n\x0etime_unix_nano\x18\x01 \x01(\x06\x12#\n\x04\x62ody\x18\x05 \x01(\x0b\x32\x15.sluice.envoy.LogBody\"\x1f\n\x07LogBody\x12\x14\n\x0cstring_value\x18\x01 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,11 +34,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPORTLOGSSERVICEREQUEST']._serialized_start=40
   _globals['_EXPORTLOGSSERVICEREQUEST']._serialized_end=117
   _globals['_RESOURCELOGS']._serialized_start=119
-  _globals['_RESOURCELOGS']._serialized_end=178
-  _globals['_SCOPELOGS']._serialized_start=180
-  _globals['_SCOPELOGS']._serialized_end=237
-  _globals['_LOGRECORD']._serialized_start=239
-  _globals['_LOGRECORD']._serialized_end=311
-  _globals['_LOGBODY']._serialized_start=313
-  _globals['_LOGBODY']._serialized_end=344
+  _globals['_RESOURCELOGS']._serialized_end=223
+  _globals['_LOGRESOURCE']._serialized_start=225
+  _globals['_LOGRESOURCE']._serialized_end=286
+  _globals['_LOGATTRIBUTE']._serialized_start=288
+  _globals['_LOGATTRIBUTE']._serialized_end=353
+  _globals['_SCOPELOGS']._serialized_start=355
+  _globals['_SCOPELOGS']._serialized_end=412
+  _globals['_LOGRECORD']._serialized_start=414
+  _globals['_LOGRECORD']._serialized_end=486
+  _globals['_LOGBODY']._serialized_start=488
+  _globals['_LOGBODY']._serialized_end=519
 # @@protoc_insertion_point(module_scope)

@@ -13,10 +13,26 @@ class ExportLogsServiceRequest(_message.Message):
     def __init__(self, resource_logs: _Optional[_Iterable[_Union[ResourceLogs, _Mapping]]] = ...) -> None: ...
 
 class ResourceLogs(_message.Message):
-    __slots__ = ("scope_logs",)
+    __slots__ = ("resource", "scope_logs")
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
     SCOPE_LOGS_FIELD_NUMBER: _ClassVar[int]
+    resource: LogResource
     scope_logs: _containers.RepeatedCompositeFieldContainer[ScopeLogs]
-    def __init__(self, scope_logs: _Optional[_Iterable[_Union[ScopeLogs, _Mapping]]] = ...) -> None: ...
+    def __init__(self, resource: _Optional[_Union[LogResource, _Mapping]] = ..., scope_logs: _Optional[_Iterable[_Union[ScopeLogs, _Mapping]]] = ...) -> None: ...
+
+class LogResource(_message.Message):
+    __slots__ = ("attributes",)
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    attributes: _containers.RepeatedCompositeFieldContainer[LogAttribute]
+    def __init__(self, attributes: _Optional[_Iterable[_Union[LogAttribute, _Mapping]]] = ...) -> None: ...
+
+class LogAttribute(_message.Message):
+    __slots__ = ("key", "value")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    value: LogBody
+    def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[LogBody, _Mapping]] = ...) -> None: ...
 
 class ScopeLogs(_message.Message):
     __slots__ = ("log_records",)

@@ -1,6 +1,6 @@
 """Mirroring: sends copies of requests to another version, and compares the answers."""
 
-from extproc.mirror.copies import Copies, ObservedRequest
+from extproc.mirror.copies import Copies, ObservedRequest, mirror_of
 from extproc.mirror.counts import CopyCounts
 
-__all__ = ["Copies", "CopyCounts", "ObservedRequest"]
+__all__ = ["Copies", "CopyCounts", "ObservedRequest", "mirror_of"]

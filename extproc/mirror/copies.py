@@ -27,7 +27,6 @@ from extproc.mirror.comparison import compare
 from extproc.mirror.counts import Counts
 from extproc.mirror.request import copied_body, copied_headers, copied_path
 from extproc.policy.compiled import CompiledMirror, ModelPolicy, Policy
-from extproc.policy.current import CurrentPolicy
 
 MEMORY_SHARE: Final = 4
 """Copies take at most this part of the memory of a worker."""
@@ -49,33 +48,36 @@ class ObservedRequest:
     memory: int
 
 
+def mirror_of(
+    policy: Policy | None, model: str, cluster: str
+) -> tuple[ModelPolicy, CompiledMirror] | None:
+    """The mirror of a model, if the cluster is that of its stable version."""
+    found = None if policy is None else policy.models.get(model.encode())
+    if found is None or found.mirror is None or found.stable.cluster != cluster:
+        return None
+    return found, found.mirror
+
+
 class Copies:
     """The copies of one worker. All methods must be called on the event loop."""
 
-    def __init__(self, current_policy: CurrentPolicy, memory: MemoryBudget) -> None:
+    def __init__(self, memory: MemoryBudget) -> None:
         self.counts = Counts()
         self.memory = MemoryBudget(memory.limit // MEMORY_SHARE, memory)
-        self._current_policy = current_policy
         self._running: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._thread: ThreadPoolExecutor | None = None
-
-    def mirror_of(self, model: str, cluster: str) -> tuple[ModelPolicy, CompiledMirror] | None:
-        """The mirror of a model, if the cluster is that of its stable version."""
-        policy = self._current_policy.current
-        found = None if policy is None else policy.models.get(model.encode())
-        if found is None or found.mirror is None or found.stable.cluster != cluster:
-            return None
-        return found, found.mirror
 
     def has_room(self, mirror: CompiledMirror) -> bool:
         """Whether another copy may be sent now."""
         return self._running[mirror.target.cluster] < mirror.settings.max_concurrent
 
-    def send(self, observed: ObservedRequest) -> None:
-        """Send a copy of the request in the background, and compare the answers."""
+    def send(self, observed: ObservedRequest, policy: Policy | None) -> None:
+        """Send a copy of the request in the background, and compare the answers.
+
+        `policy`: the present policy of the Envoy that has shown the request.
+        """
         cluster = observed.mirror.target.cluster
-        policy = self._current_policy.current
         if policy is None or policy.copies is None or not self.has_room(observed.mirror):
             self.memory.release(observed.memory)
             self.counts.dropped(cluster, "busy")

@@ -3,7 +3,7 @@
 A new policy shares the compiled models that have not changed with the policy before.
 """
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TypeVar, cast
@@ -172,27 +172,37 @@ def compile_policy(document: PolicyDocument, previous: Policy | None = None) -> 
         _compile_model(name, model, model.digest, document.requests)
         for name, model in document.models.items()
     )
-    return _policy(document, models, previous)
+    return _policy(document, models, () if previous is None else (previous,))
 
 
-def compile_received(received: ReceivedPolicy, previous: Policy | None = None) -> Policy:
-    """As `compile_policy`, but reads and compiles only the models that `previous` does not have.
+def compile_received(
+    received: ReceivedPolicy, previous: Policy | None = None, *others: Policy
+) -> Policy:
+    """As `compile_policy`, but reads and compiles only the models that no other policy has.
 
-    Raises ValueError also if a model is not valid.
+    The others are `previous` and `others`. Raises ValueError also if a model is not valid.
     """
     requests = received.settings.requests
     limits = _limits(requests)
-    known: Mapping[bytes, ModelPolicy] = {}
-    if previous is not None and previous.limits == limits:
-        known = previous.models
+    policies = others if previous is None else (previous, *others)
+    known = [each.models for each in policies if each.limits == limits]
     models = []
     for name, each in received.models.items():
-        compiled = known.get(name.encode())
-        if compiled is None or compiled.digest != each.version:
-            compiled = _compile_model(name, each.model(), each.version, requests)
-        models.append(compiled)
+        compiled = _known(known, name.encode(), each.version)
+        models.append(compiled or _compile_model(name, each.model(), each.version, requests))
     native = {name: each.native for name, each in received.models.items() if each.native}
-    return replace(_policy(received.settings, models, previous), native=native)
+    return replace(_policy(received.settings, models, policies), native=native)
+
+
+def _known(
+    policies: Iterable[Mapping[bytes, ModelPolicy]], name: bytes, digest: bytes
+) -> ModelPolicy | None:
+    """The model that was compiled for another policy, from the same content."""
+    for models in policies:
+        compiled = models.get(name)
+        if compiled is not None and compiled.digest == digest:
+            return compiled
+    return None
 
 
 def _limits(requests: Requests) -> ConversionLimits:
@@ -200,13 +210,13 @@ def _limits(requests: Requests) -> ConversionLimits:
 
 
 def _policy(
-    settings: PolicySettings, compiled: Iterable[ModelPolicy], previous: Policy | None
+    settings: PolicySettings, compiled: Iterable[ModelPolicy], others: Sequence[Policy]
 ) -> Policy:
     auth = settings.auth
-    if previous is not None and previous.authenticator.auth == auth:
-        authenticator = previous.authenticator
-    else:
-        authenticator = Authenticator(auth, None if previous is None else previous.authenticator)
+    known = [each.authenticator for each in others]
+    authenticator = next((each for each in known if each.auth == auth), None)
+    if authenticator is None:
+        authenticator = Authenticator(auth, known[0] if known else None)
     models: dict[bytes, ModelPolicy] = {}
     prefixes: dict[bytes, tuple[ModelPolicy, bool]] = {}
     for model in compiled:

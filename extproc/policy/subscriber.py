@@ -28,8 +28,9 @@ from sluice.tls import NO_CREDENTIALS, ClientCredentials
 
 log = logging.getLogger(__name__)
 
-LIMITS = ClientLimits(max_message=MAX_POLICY + (8 << 20))
-"""Room for the largest policy, and for the messages around each of 10,000 models."""
+LIMITS = ClientLimits(max_message=2 * (MAX_POLICY + (8 << 20)))
+"""Room for the largest policy and for a staged one, and for the messages around each of 10,000
+models."""
 MIN_BACKOFF, MAX_BACKOFF = 0.1, 0.5
 
 PATIENCE = 10.0

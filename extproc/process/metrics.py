@@ -55,9 +55,9 @@ def key_set_gauges(current_policy: CurrentPolicy) -> Iterable[GaugeSample]:
             yield catalog.JWKS_FETCH_FAILING, (key_set.issuer, key_set.failure), 1
 
 
-def admission_cache_counters(cache: AdmissionCache) -> Iterable[CounterSample]:
-    """Return the hits of the admission cache."""
-    yield catalog.ADMISSION_CACHE_HITS, (), cache.hits
+def admission_cache_counters(*caches: AdmissionCache) -> Iterable[CounterSample]:
+    """Return the hits of the admission caches."""
+    yield catalog.ADMISSION_CACHE_HITS, (), sum(cache.hits for cache in caches)
 
 
 def copy_counters(copies: Copies) -> Iterable[CounterSample]:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from extproc.auth import Authenticator
 from extproc.counter_table import CounterTable
-from extproc.policy.compiled import Policy
+from extproc.policy.policies import CompiledPolicies
+from extproc.policy.received import ReceivedPolicy
 from extproc.process.metrics import token_counters
 from extproc.services.access_log import AccessLogService
 from extproc.telemetry import catalog
@@ -74,12 +75,17 @@ class WorkerTelemetry:
             return PreparedTelemetry(settings, self._writer)
         return PreparedTelemetry(settings, self._open(settings.access_log))
 
-    def commit(self, prepared: PreparedTelemetry, policy: Policy) -> None:
-        """Use the models, the log writer and the authenticator of a policy."""
-        self._requests.set_names(policy.versions, prepared.settings.limits.names)
+    def commit(
+        self, prepared: PreparedTelemetry, policies: CompiledPolicies, stage: ReceivedPolicy | None
+    ) -> None:
+        """Use the names of both policies, and the log writer and authenticator of that in force."""
+        settings = [prepared.settings, *([] if stage is None else [stage.settings])]
+        limits = frozenset[str]().union(*(each.limits.names for each in settings))
+        self._requests.set_names(policies.versions, limits)
+        self.access_log.set_staged(frozenset() if stage is None else stage.nodes)
         self._config = prepared.settings.access_log
         self._use(prepared.writer, self._config)
-        authenticator = policy.authenticator
+        authenticator = policies.in_force.authenticator
         if authenticator is not self._authenticator:
             self._authenticator = authenticator
             self.publisher.add_counters("tokens", partial(token_counters, authenticator))

@@ -48,19 +48,22 @@ class ReportedBreakers(Protocol):
 class TrafficReporter:
     """Sends the reports of one worker process.
 
-    `comparisons` returns the counts of copies since its previous call, `clock` monotonic seconds.
+    `staged`: the part of `counts` that staged Envoys have reported. `comparisons` returns the
+    counts of copies since its previous call, `clock` monotonic seconds.
     """
 
     def __init__(
         self,
         node: Node,
         counts: TrafficCounts,
+        staged: TrafficCounts,
         breakers: ReportedBreakers,
         comparisons: Callable[[], Iterable[ComparisonCounts]] = tuple,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._node = node
         self._counts = counts
+        self._staged = staged
         self._breakers = breakers
         self._comparisons = comparisons
         self._clock = clock
@@ -119,6 +122,7 @@ class TrafficReporter:
             process=self._process,
             number=self._number,
             versions=self._counts.take(),
+            staged=self._staged.take(),
             comparisons=self._comparisons(),
         )
         return self._unconfirmed

@@ -21,7 +21,7 @@ import uvloop
 from extproc.convert import ConversionPool
 from extproc.memory_budget import MemoryBudget
 from extproc.mirror import Copies
-from extproc.policy.current import CurrentPolicy
+from extproc.policy.policies import Policies
 from extproc.policy.received import ReceivedPolicy
 from extproc.policy.subscriber import follow
 from extproc.process.allocator import release_freed_memory
@@ -49,7 +49,7 @@ from extproc.protection import Protection, ProtectionSettings
 from extproc.rpc import Services, unary
 from extproc.services.decider import Decider
 from extproc.services.ext_authz import Authorization
-from extproc.services.ext_proc.service import ExternalProcessor
+from extproc.services.ext_proc.service import ExternalProcessor, MarkedProcessor
 from extproc.services.health import NOT_SERVING, SERVING, HealthService
 from extproc.services.inspection import InspectionService
 from extproc.services.native_runtime import NativeRuntimeService
@@ -113,7 +113,7 @@ def main(
 
 
 def services(
-    current_policy: CurrentPolicy,
+    policies: Policies,
     health: HealthService,
     runtime: NativeRuntimeService,
     telemetry: WorkerTelemetry,
@@ -123,11 +123,14 @@ def services(
     copies: Copies,
 ) -> Services:
     """Create the services of a worker and register their metrics."""
-    decider = Decider(current_policy, observer=telemetry.decisions, protection=protection)
+    observer = telemetry.decisions
+    decider = Decider(policies.in_force, observer=observer, protection=protection)
+    of_stage = Decider(policies.staged, observer=observer, protection=protection.staged)
     processor = ExternalProcessor(decider, pool, memory, copies)
+    staged = ExternalProcessor(of_stage, pool, memory, copies)
     authorization = Authorization(decider)
     telemetry.publisher.add_counters(
-        "admissions", partial(admission_cache_counters, processor.admissions)
+        "admissions", partial(admission_cache_counters, processor.admissions, staged.admissions)
     )
     telemetry.publisher.add_counters("limits", partial(limit_counters, protection))
     telemetry.publisher.add_counters(
@@ -138,17 +141,17 @@ def services(
     telemetry.publisher.add_counters("copies", partial(copy_counters, copies))
     telemetry.publisher.add_counters("memory", partial(memory_counters, memory))
     telemetry.publisher.add_gauges(partial(breaker_gauges, protection))
-    telemetry.publisher.add_gauges(partial(key_set_gauges, current_policy))
+    telemetry.publisher.add_gauges(partial(key_set_gauges, policies.in_force))
     telemetry.publisher.add_gauges(partial(limit_backend_gauges, protection))
     telemetry.publisher.add_gauges(partial(conversion_gauges, pool))
     telemetry.publisher.add_gauges(partial(memory_gauges, memory))
     return {
-        EXT_PROC: processor.open,
+        EXT_PROC: MarkedProcessor(policies, processor, staged).open,
         EXT_AUTHZ: unary(authorization.check),
         **health.services(),
         **runtime.services(),
         **telemetry.access_log.services(),
-        **InspectionService(protection, current_policy).services(),
+        **InspectionService(protection, policies.in_force).services(),
         **RateLimitService(protection.descriptor_limiter, protection.clock).services(),
     }
 
@@ -162,10 +165,11 @@ class Worker:
         self._settings = settings
         self._telemetry = telemetry
         self._protection = Protection(telemetry.table, protection)
-        self._traffic = TrafficCounts()
+        self._traffic, self._staged_traffic = TrafficCounts(), TrafficCounts()
         for recorder in (self._protection.record, self._traffic.record):
             telemetry.access_log.add_recorder(recorder)
-        self._current_policy = CurrentPolicy()
+        telemetry.access_log.add_stage_recorder(self._staged_traffic.record)
+        self._policies = Policies()
         self._health = HealthService(NOT_SERVING)
         self._runtime = NativeRuntimeService(self._protection.failing)
         self._protection.breaker.on_change(self._runtime.publish)
@@ -173,7 +177,7 @@ class Worker:
         self._pool = ConversionPool(
             memory=self._memory, observe=ConversionTimes(telemetry.metrics).observe
         )
-        self._copies = Copies(self._current_policy, self._memory)
+        self._copies = Copies(self._memory)
         self._heartbeat = Heartbeat(telemetry.table)
         self._has_policy = asyncio.Event()
         self._stop = asyncio.Event()
@@ -208,7 +212,7 @@ class Worker:
             following.cancel()
             for task in background:
                 task.cancel()
-            self._current_policy.close()
+            self._policies.close()
             self._copies.close()
             await self._protection.close()
             self._telemetry.close()
@@ -219,6 +223,7 @@ class Worker:
         reporter = TrafficReporter(
             _node(self._settings.index),
             self._traffic,
+            self._staged_traffic,
             BreakerStates(protection.breaker, protection.monotonic),
             self._copies.counts.take,
         )
@@ -234,7 +239,7 @@ class Worker:
             return
         settings = self._settings
         worker_services = services(
-            self._current_policy,
+            self._policies,
             self._health,
             self._runtime,
             self._telemetry,
@@ -279,28 +284,36 @@ class Worker:
         return not self._stop.is_set()
 
     async def _apply(self, received: ReceivedPolicy) -> None:
-        """Apply a policy completely, or raise ValueError and change nothing.
+        """Apply a policy and its staged one completely, or raise ValueError and change nothing.
 
         All steps that can fail run before the first commit.
         """
         # To read and compile many models takes long. The worker does not hang.
         self._heartbeat.beat()
-        settings = received.settings
-        protection = await self._protection.prepare(settings.limits)
+        settings, stage = received.settings, received.staged
+        limits = None if stage is None else stage.settings.limits
+        protection = await self._protection.prepare(settings.limits, limits)
         try:
-            policy = self._current_policy.compile(received)
+            policies = self._policies.compile(received)
             telemetry = self._telemetry.prepare(settings)
         except BaseException:
             await protection.discard()
             raise
         # First, because the next line may publish that a breaker has changed.
-        self._runtime.vouch(policy.native_routes)
-        self._protection.commit(protection, policy.breakers)
-        self._current_policy.commit(policy)
+        self._runtime.vouch(policies.native_routes)
+        self._protection.commit(protection, policies.breakers)
+        mark = self._policies.mark
+        self._policies.commit(policies)
+        if mark != self._policies.mark:
+            # The counts of one stage must not be taken for those of the next one.
+            self._staged_traffic.take()
         self._runtime.publish()
-        self._telemetry.commit(telemetry, policy)
+        self._telemetry.commit(telemetry, policies, stage)
         self._pool.set_timeout(settings.conversion_timeout)
         log.info("policy %s is in force", settings.version)
+        if stage is not None:
+            staged, nodes = stage.settings.version, len(stage.nodes)
+            log.info("policy %s is in force for %d staged Envoys", staged, nodes)
         self._has_policy.set()
         asyncio.get_running_loop().call_later(RELEASE_DELAY, release_freed_memory)
 

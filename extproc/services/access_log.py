@@ -5,7 +5,7 @@ sends a batch with one call, and repeats the call on another worker if this one 
 response. The service parses a batch, passes the entries to the recorders and queues the log lines.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from google.protobuf.message import DecodeError
 
@@ -15,8 +15,9 @@ from extproc.telemetry.formats import FORMATS
 from extproc.telemetry.metrics import CounterSeries
 from extproc.telemetry.reports import ReportParser
 from extproc.telemetry.writer import LogWriter
-from protos.otlp_logs_pb2 import ExportLogsServiceRequest
+from protos.otlp_logs_pb2 import ExportLogsServiceRequest, ResourceLogs
 from sluice.contract.paths import REPORTS
+from sluice.contract.report import NODE_ATTRIBUTE
 
 Recorder = Callable[[Sequence[AccessLogEntry]], None]
 """Receives the entries of finished requests. It runs on the event loop and must not block."""
@@ -30,6 +31,8 @@ class AccessLogService:
 
     def __init__(self, recorders: Sequence[Recorder], invalid: CounterSeries) -> None:
         self._recorders = list(recorders)
+        self._stage_recorders: list[Recorder] = []
+        self._staged: Collection[str] = ()
         self._invalid = invalid
         self._write: Callable[[Sequence[AccessLogEntry]], None] | None = None
         self._parse = ReportParser().parse
@@ -41,6 +44,14 @@ class AccessLogService:
     def add_recorder(self, recorder: Recorder) -> None:
         """Pass the entries of all later batches to this recorder as well."""
         self._recorders.append(recorder)
+
+    def add_stage_recorder(self, recorder: Recorder) -> None:
+        """Pass the entries of staged Envoys to this recorder, in addition to the others."""
+        self._stage_recorders.append(recorder)
+
+    def set_staged(self, nodes: Collection[str]) -> None:
+        """Set the ids of the staged Envoys."""
+        self._staged = nodes
 
     def set_writer(self, writer: LogWriter | None, format_name: str) -> None:
         """Write log lines to this writer, in a format of `FORMATS`. None: write no log."""
@@ -60,18 +71,41 @@ class AccessLogService:
         except DecodeError:
             self._invalid.add()
             raise RpcError(StatusCode.INVALID_ARGUMENT, "invalid batch of reports") from None
-        entries = list(self._entries(batch))
+        entries, staged = self._entries(batch)
         for record in self._recorders:
             record(entries)
+        if staged:
+            for record in self._stage_recorders:
+                record(staged)
         if entries and self._write is not None:
             self._write(entries)
         return _RECEIVED
 
-    def _entries(self, batch: ExportLogsServiceRequest) -> Iterator[AccessLogEntry]:
-        for resource in batch.resource_logs:
-            for scope in resource.scope_logs:
-                for record in scope.log_records:
-                    try:
-                        yield self._parse(record)
-                    except ValueError:
-                        self._invalid.add()
+    def _entries(
+        self, batch: ExportLogsServiceRequest
+    ) -> tuple[list[AccessLogEntry], list[AccessLogEntry]]:
+        """All entries of a batch, and those of staged Envoys."""
+        entries: list[AccessLogEntry] = []
+        staged: list[AccessLogEntry] = []
+        for logs in batch.resource_logs:
+            before = len(entries)
+            entries.extend(self._parsed(logs))
+            if self._staged and _node(logs) in self._staged:
+                staged.extend(entries[before:])
+        return entries, staged
+
+    def _parsed(self, logs: ResourceLogs) -> Iterator[AccessLogEntry]:
+        for scope in logs.scope_logs:
+            for record in scope.log_records:
+                try:
+                    yield self._parse(record)
+                except ValueError:
+                    self._invalid.add()
+
+
+def _node(logs: ResourceLogs) -> str | None:
+    """The id of the Envoy that sends the records; None if it does not say it."""
+    for attribute in logs.resource.attributes:
+        if attribute.key == NODE_ATTRIBUTE:
+            return attribute.value.string_value.decode(errors="replace")
+    return None

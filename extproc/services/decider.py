@@ -1,4 +1,4 @@
-"""Decides on a request with the policy in force, for ext_proc and ext_authz.
+"""Decides on a request with the current policy, for ext_proc and ext_authz.
 
 In addition to the pure function `decide`, the decider fetches unknown keys of tokens, and applies
 the breaker and the limits. An exception becomes a refusal.
@@ -11,7 +11,7 @@ from typing import Protocol
 from extproc.decision import Admission, Decision, Refusal, Request, decide
 from extproc.policy.compiled import Policy
 from extproc.policy.current import CurrentPolicy
-from extproc.protection import Protection
+from extproc.protection import RequestProtection
 from extproc.services.responses import NO_POLICY, log_failure
 
 
@@ -45,7 +45,7 @@ class Decider:
         current_policy: CurrentPolicy,
         clock: Callable[[], float] = time.time,
         observer: Observer | None = None,
-        protection: Protection | None = None,
+        protection: RequestProtection | None = None,
     ) -> None:
         self.current_policy = current_policy
         self.clock = clock

@@ -45,7 +45,7 @@ class NativeRuntimeService:
 
     def __init__(self, off: Callable[[], Collection[str]]) -> None:
         self._off = off
-        self._layer = _Layer({}, {})
+        self._layer = _Layer({})
         self._waiting: set[_Stream] = set()
 
     def services(self) -> Services:
@@ -94,21 +94,20 @@ def on_keys(routes: NativeRoutes, off: Collection[str]) -> list[str]:
 
 
 class _Layer:
-    """The layer of a policy. It keeps the part of each model, because a change concerns few."""
+    """The layer with some native routes. It keeps their parts, because a change concerns few.
 
-    def __init__(self, routes: dict[str, NativeRoutes], parts: dict[str, bytes]) -> None:
-        self._routes = routes
+    During a staged rollout, a model may have the routes of two policies.
+    """
+
+    def __init__(self, parts: dict[NativeRoutes, bytes]) -> None:
         self._parts = parts
         self._latest: tuple[Collection[str], tuple[str, bytes]] | None = None
 
     def replaced(self, routes: Iterable[NativeRoutes]) -> "_Layer":
-        """The layer of another policy, with these routes."""
-        models = {each.model: each for each in routes}
-        parts = {
-            model: self._parts[model] if self._routes.get(model) == each else _part(each, ())
-            for model, each in models.items()
-        }
-        return _Layer(models, parts)
+        """The layer with other routes."""
+        # Workers may have received the same models in another order.
+        in_order = sorted(routes, key=lambda each: (each.model, each.digest))
+        return _Layer({each: self._parts.get(each) or _part(each, ()) for each in in_order})
 
     def response(self, off: frozenset[str]) -> tuple[str, bytes]:
         """The version of the layer, and a response with it."""
@@ -118,9 +117,7 @@ class _Layer:
 
     def _response(self, off: frozenset[str]) -> tuple[str, bytes]:
         models = {split_cluster_name(cluster)[0] for cluster in off}
-        changed = {
-            model: _part(self._routes[model], off) for model in models if model in self._routes
-        }
+        changed = {each: _part(each, off) for each in self._parts if each.model in models}
         # Serialized messages of a type, one after another, are the message with the fields of all.
         head = Runtime(name=NATIVE_RUNTIME).SerializeToString()
         value = b"".join((head, *(self._parts | changed).values()))

@@ -24,6 +24,11 @@ class ResponseCache:
     def __len__(self) -> int:
         return len(self._responses)
 
+    def clear(self) -> None:
+        """Forget all responses."""
+        self._responses.clear()
+        self._policy = None
+
     def get(
         self,
         policy: Policy,

@@ -8,6 +8,9 @@ a group that a client chooses come last.
 
 from typing import Final
 
+NODE_ATTRIBUTE: Final = "node_name"
+"""The builtin label of Envoy's log records with the id of its node."""
+
 FIELD_SEPARATOR: Final = "\n"
 GROUP_SEPARATOR: Final = "\r"
 

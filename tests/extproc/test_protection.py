@@ -15,7 +15,7 @@ from extproc.limits import Budgets
 from extproc.limits.arithmetic import Algorithm, Limit
 from extproc.limits.ledger import Ledger
 from extproc.process.broker import serve_budgets
-from extproc.protection import Protection, ProtectionSettings, request_view
+from extproc.protection import Protection, ProtectionSettings, RequestProtection, request_view
 from extproc.services.budgets import BudgetService
 from extproc.telemetry.entry import NO_GRPC_OUTCOME, AccessLogEntry, Progress, RequestOutcome
 from tests.extproc.decision.requests import admitted, document, make_policy, make_request
@@ -56,7 +56,7 @@ DOMAINS = {"mesh": {"descriptors": [{"key": "a", "rate_limit": {"requests_per_un
 ADMISSION = admitted(make_policy(), make_request())
 
 
-async def decided(protection: Protection) -> Decision:
+async def decided(protection: RequestProtection) -> Decision:
     decision = protection.admit(ADMISSION, {}, has_body=False)
     return decision if isinstance(decision, Admission | Refusal) else await decision
 
@@ -144,6 +144,74 @@ async def test_a_new_policy_keeps_the_state_of_the_breaker(protection: Protectio
     await protect(protection, document(limits={"rules": RULES}))
     status = protection.breaker.status(time.monotonic())[VERSION]
     assert (status.state, status.volume) == (BreakerState.OPEN, 30)
+
+
+async def admitted_of(protection: RequestProtection, count: int) -> int:
+    """How many of so many requests the limits admit."""
+    return sum([isinstance(await decided(protection), Admission) for _ in range(count)])
+
+
+@pytest.mark.anyio
+async def test_without_a_stage_the_staged_limits_are_those_in_force(
+    protection: Protection,
+) -> None:
+    await protect(protection, document(limits={"rules": RULES}))
+    assert await admitted_of(protection, 2) == 2
+    assert await admitted_of(protection.staged, 2) == 1
+
+
+@pytest.mark.anyio
+async def test_both_policies_have_their_rules_over_the_same_budgets(
+    protection: Protection,
+) -> None:
+    more = [{**RULES[0], "rate": 5}]
+    await protect(protection, document(limits={"rules": RULES}), document(limits={"rules": more}))
+    # Together never more than the larger one admits.
+    assert await admitted_of(protection.staged, 2) == 2
+    assert await admitted_of(protection, 4) == 3
+    assert await admitted_of(protection.staged, 1) == 0
+    await protect(protection, document(limits={"rules": RULES}), document())
+    assert await admitted_of(protection, 2) == 0
+    assert await admitted_of(protection.staged, 2) == 2
+    await protect(protection, document(), document(limits={"rules": RULES}))
+    assert await admitted_of(protection, 2) == 2
+    assert await admitted_of(protection.staged, 2) == 0
+
+
+@pytest.mark.anyio
+async def test_a_rule_of_both_policies_has_one_count_which_never_falls(
+    protection: Protection,
+) -> None:
+    each, other = ({**RULES[0], "name": name, "rate": 10} for name in ("each", "other"))
+    before = document(limits={"rules": [each]})
+    after = document(limits={"rules": [each, other]})
+    await protect(protection, before)
+    await admitted_of(protection, 1)
+    await protect(protection, before, after)
+    await admitted_of(protection, 1)
+    await admitted_of(protection.staged, 2)
+    counts = {name: each.admitted for name, each in protection.rule_counts.items()}
+    assert counts == {"each": 4, "other": 2}
+    await protect(protection, after)
+    await admitted_of(protection, 1)
+    counts = {name: each.admitted for name, each in protection.rule_counts.items()}
+    assert counts == {"each": 5, "other": 3}
+    await protect(protection, before)
+    assert {name: each.admitted for name, each in protection.rule_counts.items()} == {"each": 5}
+
+
+@pytest.mark.anyio
+async def test_a_stage_opens_no_backend_and_sends_the_headers_of_its_policy(
+    protection: Protection,
+) -> None:
+    await protect(protection, document(limits={"rules": RULES}))
+    budgets = protection.budgets
+    backend = {"kind": "redis", "urls": ["redis://127.0.0.1:1/0"], "password_env": "UNSET_HERE"}
+    staged = document(limits={"rules": RULES, "backend": backend, "headers": False})
+    await protect(protection, document(limits={"rules": RULES}), staged)
+    assert protection.budgets is budgets
+    assert "ratelimit" in dict((await decided(protection)).limit_headers)
+    assert (await decided(protection.staged)).limit_headers == ()
 
 
 @dataclass

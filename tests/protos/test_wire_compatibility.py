@@ -24,7 +24,7 @@ from envoy_data_plane.envoy.service.ratelimit.v3 import RateLimitRequest, RateLi
 from envoy_data_plane.envoy.service.runtime.v3 import Runtime
 from envoy_data_plane.envoy.service.status.v3 import ClientStatusRequest, ClientStatusResponse
 from envoy_data_plane.message_pool import default_message_pool
-from envoy_data_plane.opentelemetry.proto.common.v1 import AnyValue
+from envoy_data_plane.opentelemetry.proto.common.v1 import KeyValue
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
 from protos import (
@@ -67,7 +67,7 @@ ROOTS: list[tuple[Descriptor, type[betterproto2.Message]]] = [
     (ext_proc_pb2.ProcessingResponse.DESCRIPTOR, ProcessingResponse),
     (ext_authz_pb2.CheckRequest.DESCRIPTOR, CheckRequest),
     (ext_authz_pb2.CheckResponse.DESCRIPTOR, CheckResponse),
-    (otlp_logs_pb2.LogBody.DESCRIPTOR, AnyValue),
+    (otlp_logs_pb2.LogAttribute.DESCRIPTOR, KeyValue),
     (client_status_pb2.ClientStatusRequest.DESCRIPTOR, ClientStatusRequest),
     (client_status_pb2.ClientStatusResponse.DESCRIPTOR, ClientStatusResponse),
     (load_stats_pb2.LoadStatsRequest.DESCRIPTOR, LoadStatsRequest),

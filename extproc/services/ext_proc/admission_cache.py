@@ -114,7 +114,7 @@ class AdmissionCache:
         if policy is not self._policy:
             self._set_policy(policy)
         if policy.authenticator.key_generation != self._key_generation:
-            self._clear(policy)
+            self._begin(policy)
         if not self._usable or len(message) > MAX_MESSAGE:
             return None
         parts = _SPLIT.split(message)
@@ -155,6 +155,12 @@ class AdmissionCache:
             self._cached.popitem(last=False)
         self._cached[digest] = _without_claims(admission)
 
+    def clear(self) -> None:
+        """Forget all admissions."""
+        self._policy = None
+        self._cached.clear()
+        self._seen.clear()
+
     def _seen_before(self, key_hash: int) -> bool:
         if key_hash in self._seen:
             return True
@@ -166,12 +172,11 @@ class AdmissionCache:
     def _set_policy(self, policy: Policy) -> None:
         caches_tokens = policy.authenticator.auth.token_cache_entries > 0
         self._usable = caches_tokens and cacheable(declared_reads(policy))
-        self._policy = policy
-        self._clear(policy)
+        self._begin(policy)
 
-    def _clear(self, policy: Policy) -> None:
-        self._cached.clear()
-        self._seen.clear()
+    def _begin(self, policy: Policy) -> None:
+        self.clear()
+        self._policy = policy
         self._key_generation = policy.authenticator.key_generation
 
 

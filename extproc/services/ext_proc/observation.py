@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from extproc.convert.media_types import is_grpc
-from extproc.mirror import Copies, ObservedRequest
+from extproc.mirror import Copies, ObservedRequest, mirror_of
 from extproc.mirror.answer import Answer
 from extproc.mirror.request import GRPC_INFER
 from extproc.policy.compiled import CompiledMirror, ModelPolicy
+from extproc.policy.current import CurrentPolicy
 from extproc.rpc import Call
 from extproc.services.ext_proc.messages import pairs
 from protos.base_pb2 import HeaderMap
@@ -26,13 +27,14 @@ class Observation:
     """The stream of one request."""
 
     __slots__ = (
-        "_answer_body", "_answer_headers", "_body", "_call", "_complete", "_copies", "_ended",
-        "_headers", "_memory", "_mirror", "_model", "_size", "_status",
+        "_answer_body", "_answer_headers", "_body", "_call", "_complete", "_copies",
+        "_current_policy", "_ended", "_headers", "_memory", "_mirror", "_model", "_size", "_status",
     )  # fmt: skip
 
-    def __init__(self, call: Call, copies: Copies) -> None:
+    def __init__(self, call: Call, copies: Copies, current_policy: CurrentPolicy) -> None:
         self._call = call
         self._copies = copies
+        self._current_policy = current_policy
         self._ended = False
         self._complete = False
         """Whether the whole body of the request has arrived."""
@@ -86,7 +88,8 @@ class Observation:
             name: value for each in request.attributes.values() for name, value in each.items()
         }
         model, _ = split_route_name(str(attributes.get(ROUTE_ATTRIBUTE, "")))
-        found = self._copies.mirror_of(model, str(attributes.get(CLUSTER_ATTRIBUTE, "")))
+        cluster = str(attributes.get(CLUSTER_ATTRIBUTE, ""))
+        found = mirror_of(self._current_policy.current, model, cluster)
         headers = dict(pairs(request.request_headers.headers))
         if found is None or not _can_be_copied(headers):
             self.end()
@@ -153,7 +156,8 @@ class Observation:
         self._memory = 0
         self.end()
         self._copies.send(
-            ObservedRequest(self._model, self._mirror, self._headers, body, answer, memory)
+            ObservedRequest(self._model, self._mirror, self._headers, body, answer, memory),
+            self._current_policy.current,
         )
 
 

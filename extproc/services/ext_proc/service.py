@@ -10,6 +10,7 @@ from extproc.convert import ConversionPool
 from extproc.decision import Admission
 from extproc.memory_budget import DEFAULT_LIMIT, MemoryBudget
 from extproc.mirror import Copies
+from extproc.policy.policies import Policies
 from extproc.rpc import Call, Handler
 from extproc.services.decider import Decider
 from extproc.services.ext_proc import messages
@@ -37,13 +38,18 @@ class ExternalProcessor:
         self.decider = decider
         self.current_policy = decider.current_policy
         self.checks = BodyChecks(pool or ConversionPool(), memory)
-        self._copies = copies or Copies(self.current_policy, memory)
+        self._copies = copies or Copies(memory)
         self.admissions = AdmissionCache()
         self._responses = ResponseCache()
 
     def open(self, call: Call) -> Handler:
         """The handler of a stream."""
         return RequestStream(self, call)
+
+    def clear(self) -> None:
+        """Empty the caches."""
+        self.admissions.clear()
+        self._responses.clear()
 
     def admission_response(
         self, admission: Admission, headers: Mapping[str, bytes], mode: ProcessingMode | None
@@ -75,7 +81,7 @@ class ExternalProcessor:
 
     def observe(self, call: Call) -> Observation:
         """Begin to collect a request for mirroring."""
-        return Observation(call, self._copies)
+        return Observation(call, self._copies, self.current_policy)
 
     def key(self, message: bytes) -> MessageKey | None:
         """The key of the first message of a stream; None if the admission cache cannot be used."""
@@ -83,3 +89,26 @@ class ExternalProcessor:
         if policy is None or not self.decider.can_readmit:
             return None
         return self.admissions.key(policy, message)
+
+
+class MarkedProcessor:
+    """The gRPC service during staged rollouts: its policy is that of the call's mark.
+
+    `in_force` and `staged` have the policies of `policies`. A mark of any other policy counts as
+    none, because workers and Envoys do not change at the same time.
+    """
+
+    def __init__(
+        self, policies: Policies, in_force: ExternalProcessor, staged: ExternalProcessor
+    ) -> None:
+        self._policies = policies
+        self._in_force = in_force
+        self._staged = staged
+        policies.on_stage_end(staged.clear)
+
+    def open(self, call: Call) -> Handler:
+        """The handler of a stream."""
+        mark = self._policies.mark
+        if mark is not None and mark in call.metadata:
+            return RequestStream(self._staged, call)
+        return RequestStream(self._in_force, call)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from extproc.memory_budget import MemoryBudget
-from extproc.mirror import Copies, ObservedRequest
+from extproc.mirror import Copies, ObservedRequest, mirror_of
 from extproc.mirror.answer import Answer
 from extproc.policy.current import CurrentPolicy
 from sluice.config import GatewayConfig, policy_document
@@ -34,7 +34,8 @@ class Sender:
     """The copies of a worker, and an Envoy that answers them."""
 
     def __init__(self, directory: Path, memory: int = 1 << 20, **mirror: object) -> None:
-        self.copies = Copies(applied(directory, **mirror), MemoryBudget(memory))
+        self.policy = applied(directory, **mirror).current
+        self.copies = Copies(MemoryBudget(memory))
         self.socket = directory / "copies"
         self.arrived = asyncio.Event()
 
@@ -57,12 +58,13 @@ class Sender:
             server.close()
 
     def send(self, answer: bytes = b"ok") -> None:
-        found = self.copies.mirror_of("m", "m/v1")
+        found = mirror_of(self.policy, "m", "m/v1")
         assert found is not None
         assert self.copies.memory.reserve(len(answer))
         headers = {":method": b"POST", ":path": b"/v2/models/m/infer", ":authority": b"a"}
         self.copies.send(
-            ObservedRequest(*found, headers, b"", Answer(200, {}, answer), len(answer))
+            ObservedRequest(*found, headers, b"", Answer(200, {}, answer), len(answer)),
+            self.policy,
         )
 
     async def counted(self, count: int) -> dict[str, Any]:
@@ -151,7 +153,7 @@ def test_without_memory_or_without_envoy_a_copy_is_dropped(tmp_path: Path) -> No
 
 
 def test_only_requests_to_the_stable_version_are_copied(tmp_path: Path) -> None:
-    copies = Copies(applied(tmp_path), MemoryBudget(1 << 20))
-    assert copies.mirror_of("m", "m/v1") is not None
-    assert copies.mirror_of("m", "m/v2") is None
-    assert copies.mirror_of("other", "m/v1") is None
+    policy = applied(tmp_path).current
+    assert mirror_of(policy, "m", "m/v1") is not None
+    assert mirror_of(policy, "m", "m/v2") is None
+    assert mirror_of(policy, "other", "m/v1") is None

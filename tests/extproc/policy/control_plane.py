@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -11,8 +11,9 @@ from sluice.contract.names import POLICY
 from xds.protocol import resource_types
 from xds.protocol.nodes import Node, Nodes
 from xds.protocol.server import XdsServer
-from xds.protocol.snapshot import Resource, Snapshot
+from xds.protocol.snapshot import Resource, Resources, Snapshot
 from xds.resources.policy import PolicyCache
+from xds.resources.stage import staged_policies
 
 TIMEOUT = 10.0
 
@@ -24,12 +25,21 @@ class ControlPlane:
         self.address = address
         self.nodes = nodes
 
-    def publish(self, policy: PolicyDocument | bytes) -> None:
-        """Serve a policy, or one whose settings are these bytes."""
+    def publish(
+        self,
+        policy: PolicyDocument | bytes,
+        staged: PolicyDocument | None = None,
+        nodes: Collection[str] = (),
+    ) -> None:
+        """Serve a policy, or one whose settings are these bytes, and perhaps a staged one."""
+        resources: Resources
         if isinstance(policy, PolicyDocument):
             resources = PolicyCache().resources(policy)
         else:
             resources = {POLICY: Resource.of(policy)}
+        if staged is not None:
+            of_stage = staged_policies(PolicyCache().resources(staged), nodes)
+            resources = {**resources, **of_stage}
         self.nodes.publish(Snapshot.of({resource_types.POLICY: resources}, "v1"))
 
     async def until(self, condition: Callable[[], bool]) -> None:

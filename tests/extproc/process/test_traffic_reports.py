@@ -15,7 +15,7 @@ from extproc.process import traffic_reports
 from extproc.process.traffic_reports import BreakerStates, TrafficReporter
 from extproc.telemetry.traffic import TrafficCounts
 from protos.base_pb2 import Node
-from protos.observations_pb2 import BreakerState
+from protos.observations_pb2 import BreakerState, Report
 from sluice.config.breaker import BreakerConfig
 from tests.extproc.telemetry.test_requests import entry
 from xds.envoys import reporters
@@ -39,9 +39,11 @@ class Reader(WorkerReportReader):
         super().__init__()
         self.unconfirmed = unconfirmed
         self.received = asyncio.Event()
+        self.reports: list[Report] = []
 
     def read(self, reporter: Reporter, message: bytes, now: float) -> bytes | None:
         response = super().read(reporter, message, now)
+        self.reports.append(Report.FromString(message))
         self.received.set()
         self.unconfirmed -= 1
         return b"\xff" if self.unconfirmed >= 0 else response
@@ -55,6 +57,7 @@ class Plane:
         self.observations = Observations()
         self.observations.configure({"m/v1"})
         self._reader = Reader(unconfirmed)
+        self.reports = self._reader.reports
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -91,7 +94,9 @@ class Breakers:
 
 
 def worker(counts: TrafficCounts, *breakers: BreakerState, unprotected: int = 0) -> TrafficReporter:
-    return TrafficReporter(Node(id="callout-0"), counts, Breakers(breakers, unprotected))
+    return TrafficReporter(
+        Node(id="callout-0"), counts, TrafficCounts(), Breakers(breakers, unprotected)
+    )
 
 
 def test_the_breakers_of_versions_with_requests_in_their_window_are_reported(
@@ -135,6 +140,24 @@ def test_counts_and_breakers_arrive(tmp_path: Path) -> None:
             assert view.state is reporters.BreakerState.OPEN
             assert plane.observations.unprotected(1000.0) == 3
             task.cancel()
+
+    asyncio.run(test())
+
+
+def test_the_part_of_staged_envoys_arrives_with_the_whole(tmp_path: Path) -> None:
+    async def test() -> None:
+        plane, counts, staged = Plane(tmp_path), TrafficCounts(), TrafficCounts()
+        counts.record([entry(), entry(), entry(status=500)])
+        staged.record([entry(status=500)])
+        async with plane.running():
+            reporter = TrafficReporter(Node(id="callout-0"), counts, staged, Breakers(()))
+            task = asyncio.create_task(reporter.run(plane.address))
+            await plane.until(lambda: plane.requests == 3)
+            task.cancel()
+        (first, *_) = plane.reports
+        (found,) = first.staged
+        assert (found.cluster, found.requests, found.errors) == ("m/v1", 1, 1)
+        assert staged.take() == []
 
     asyncio.run(test())
 

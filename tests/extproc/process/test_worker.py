@@ -14,7 +14,10 @@ from extproc.process.telemetry import TelemetrySettings, WorkerTelemetry
 from extproc.process.worker import Worker, WorkerSettings
 from extproc.protection import ProtectionSettings
 from protos.ext_proc_pb2 import ProcessingRequest, ProcessingResponse
+from sluice.config import PolicyDocument
+from sluice.contract.headers import STAGE_METADATA
 from sluice.contract.paths import EXT_PROC
+from tests.extproc.auth.tokens import issuer
 from tests.extproc.decision.requests import document
 from tests.extproc.policy.control_plane import ControlPlane, control_plane
 from tests.extproc.services.callout import headers, written
@@ -46,25 +49,25 @@ async def worker(directory: Path, server: ControlPlane) -> AsyncIterator[grpc.ai
         await running
 
 
-async def response(channel: grpc.aio.Channel, model: str) -> ProcessingResponse:
+async def response(channel: grpc.aio.Channel, model: str, stage: str = "") -> ProcessingResponse:
     call = channel.stream_stream(
         EXT_PROC, ProcessingRequest.SerializeToString, ProcessingResponse.FromString
-    )(timeout=10, wait_for_ready=True)
+    )(timeout=10, wait_for_ready=True, metadata=[(STAGE_METADATA, stage)] if stage else None)
     await call.write(headers((*POST, (":path", f"/v2/models/{model}/infer"))))
     first: ProcessingResponse = await call.read()
     await call.done_writing()
     return first
 
 
-async def version(channel: grpc.aio.Channel, model: str = "m") -> str:
-    """The version that a request is admitted to."""
-    mutation = (await response(channel, model)).request_headers.response.header_mutation
+async def version(channel: grpc.aio.Channel, model: str = "m", stage: str = "") -> str:
+    """The version that a request is admitted to. `stage`: the mark of the call."""
+    mutation = (await response(channel, model, stage)).request_headers.response.header_mutation
     return written(mutation.set_headers)["x-model-version"]
 
 
-async def refused(channel: grpc.aio.Channel) -> int:
+async def refused(channel: grpc.aio.Channel, model: str = "m", stage: str = "") -> int:
     """The status of a request that is refused."""
-    return int((await response(channel, "m")).immediate_response.status.code)
+    return int((await response(channel, model, stage)).immediate_response.status.code)
 
 
 async def test_a_policy_is_acknowledged_when_its_limits_are_in_force_too(tmp_path: Path) -> None:
@@ -105,3 +108,82 @@ async def test_a_worker_listens_only_after_it_has_applied_a_policy(tmp_path: Pat
         server.publish(document({"m": {}}))
         await server.accepted()
         assert await version(channel) == "v1"
+
+
+BEFORE = document({"m": {}, "old": {}})
+AFTER = document({"m": {"stable": "v2"}, "new": {}})
+
+
+async def test_the_staged_policy_decides_only_on_calls_with_its_mark(tmp_path: Path) -> None:
+    async with control_plane(tmp_path) as server, worker(tmp_path, server) as channel:
+        server.publish(BEFORE)
+        await server.accepted()
+        assert await version(channel, stage=AFTER.version) == "v1"
+        server.publish(BEFORE, AFTER, ["envoy-1"])
+        await server.accepted()
+        for mark, expected in (("", "v1"), (AFTER.version, "v2"), ("another", "v1")):
+            assert await version(channel, stage=mark) == expected
+        assert await refused(channel, "new") == 404
+        assert await refused(channel, "old", AFTER.version) == 404
+        assert await version(channel, "new", AFTER.version) == "v1"
+
+
+async def test_a_worker_that_starts_during_a_stage_has_both_policies(tmp_path: Path) -> None:
+    async with control_plane(tmp_path) as server:
+        server.publish(BEFORE, AFTER, ["envoy-1"])
+        async with worker(tmp_path, server) as channel:
+            await server.accepted()
+            assert await version(channel) == "v1"
+            assert await version(channel, stage=AFTER.version) == "v2"
+
+
+@pytest.mark.parametrize(("end", "expected"), [(AFTER, "v2"), (BEFORE, "v1")])
+async def test_after_a_stage_all_calls_have_the_policy_in_force(
+    tmp_path: Path, end: PolicyDocument, expected: str
+) -> None:
+    async with control_plane(tmp_path) as server, worker(tmp_path, server) as channel:
+        server.publish(BEFORE, AFTER, ["envoy-1"])
+        await server.accepted()
+        assert await version(channel, stage=AFTER.version) == "v2"
+        server.publish(end)
+        await server.accepted()
+        for mark in ("", AFTER.version):
+            assert await version(channel, stage=mark) == expected
+
+
+INVALID = document({"m": {"stable": "v3"}}, auth={"issuers": [issuer(jwks='{"keys": [{}]}')]})
+UNREADY = document({"m": {"stable": "v3"}}, limits={"backend": NEEDS_PASSWORD})
+NEXT = document({"m": {"stable": "v3"}})
+
+
+@pytest.mark.parametrize(
+    ("policy", "staged"), [(BEFORE, INVALID), (INVALID, NEXT), (UNREADY, NEXT), (INVALID, None)]
+)
+async def test_if_either_policy_is_invalid_both_old_ones_stay(
+    tmp_path: Path, policy: PolicyDocument, staged: PolicyDocument | None
+) -> None:
+    async with control_plane(tmp_path) as server, worker(tmp_path, server) as channel:
+        server.publish(BEFORE, AFTER, ["envoy-1"])
+        await server.accepted()
+        server.publish(policy, staged, ["envoy-1"])
+        await server.rejected()
+        marks = ("", AFTER.version, NEXT.version, INVALID.version)
+        found = [await version(channel, stage=mark) for mark in marks]
+        assert found == ["v1", "v2", "v1", "v1"]
+        server.publish(BEFORE, NEXT, ["envoy-1"])
+        await server.accepted()
+        found = [await version(channel, stage=mark) for mark in marks]
+        assert found == ["v1", "v1", "v3", "v1"]
+
+
+async def test_each_policy_has_its_limits(tmp_path: Path) -> None:
+    limited = document({"m": {"stable": "v2"}}, limits={"rules": ONCE})
+    async with control_plane(tmp_path) as server, worker(tmp_path, server) as channel:
+        server.publish(BEFORE, limited, ["envoy-1"])
+        await server.accepted()
+        assert await version(channel, stage=limited.version) == "v2"
+        assert await refused(channel, stage=limited.version) == 429
+        assert await version(channel) == "v1"
+        server.publish(limited)
+        await server.accepted()
+        assert await refused(channel) == 429
