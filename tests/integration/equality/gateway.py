@@ -143,7 +143,7 @@ class EqualityGateway:
             processes.push_async_callback(child.stop)
             await child.start()
         xds = XdsServer(self._nodes, self._started.control_plane.xds)
-        await xds.candidate.start()
+        await xds.start()
         processes.push_async_callback(xds.stop)
         self._rolling_out = asyncio.create_task(self._rollout.run())
         processes.callback(self._rolling_out.cancel)
