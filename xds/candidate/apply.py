@@ -221,15 +221,24 @@ class Applier:
         return Candidate(reading, compiled, number, tuple(changes))
 
     async def apply(
-        self, candidate: Candidate, *, author: str, reason: str, origin: str, expected: int | None
+        self,
+        candidate: Candidate,
+        *,
+        author: str,
+        reason: str,
+        origin: str,
+        expected: int | None,
+        nodes: float | None = None,
     ) -> Revision:
         """Append a candidate to the history. Its rollout follows.
 
-        `expected` is the number of the head (0: none); None: any. Raises ConflictError,
+        `expected` is the number of the head (0: none); None: any. `nodes` is the share of the
+        Envoys that get it first; None: as its config says. Raises ConflictError,
         StoreUnavailableError, or FileSourceError.
         """
         self.check_writable()
-        return await self._append(candidate, author, reason, origin, expected)
+        new = draft(candidate.text, candidate.version, author, reason, origin)
+        return await self._append(candidate, replace(new, nodes=nodes), expected)
 
     def check_writable(self) -> None:
         """Raises FileSourceError if only edits of the config file can change the config."""
@@ -238,7 +247,8 @@ class Applier:
 
     async def apply_file(self, candidate: Candidate, origin: str) -> Revision:
         """Append an edit of the watched file to the history."""
-        return await self._append(candidate, FILE_AUTHOR, "", origin, None)
+        new = draft(candidate.text, candidate.version, FILE_AUTHOR, "", origin)
+        return await self._append(candidate, new, None)
 
     async def roll_back(
         self, rejected: int, good: LoadedConfig | None, reason: str
@@ -342,10 +352,7 @@ class Applier:
         async with self._reader_free:
             return await asyncio.to_thread(read)
 
-    async def _append(
-        self, candidate: Candidate, author: str, reason: str, origin: str, expected: int | None
-    ) -> Revision:
-        new = draft(candidate.text, candidate.version, author, reason, origin)
+    async def _append(self, candidate: Candidate, new: Draft, expected: int | None) -> Revision:
         revision = await self.store.append(new, expected=expected)
         self._readings = _with_latest(self._readings, revision.number, candidate.reading)
         self._configs = _with_latest(self._configs, revision.number, candidate.loaded.config)

@@ -90,7 +90,7 @@ class Judgement:
     def begin_stage(self, staging: Staging, now: float) -> None:
         """Judge a config that some Envoys have from now on."""
         self._watch, self.staging = None, staging
-        staging.start(now, self._nodes.now())
+        staging.start(now)
 
     def end_stage(self) -> None:
         """Judge the staged config no longer, if there is one."""

@@ -77,24 +77,28 @@ class Rollout:
 
         If there is none, the one that is staged; if there is none either, the one in force.
         """
-        task, staging = self._next or self._running, self._judgement.staging
-        if task is not None:
-            return task.target
-        return self._in_force if staging is None else staging.target
+        task = self._next or self._running
+        return self.staged or self._in_force if task is None else task.target
 
     @property
     def base(self) -> CompiledConfig | None:
         """What other nodes have as long as `latest` is staged; None if all nodes get `latest`."""
         task = self._next or self._running
         if task is None:
-            return None if self._judgement.staging is None else self._in_force
+            return None if self.staged is None else self._in_force
         return task.base or (None if task.plan.stage is None else self._in_force)
 
     @property
     def stage(self) -> StageView | None:
         """The stage that runs; None if there is none."""
         staging = self._judgement.staging
-        return None if staging is None else staging.view
+        return None if staging is None else staging.view(self._clock())
+
+    @property
+    def staged(self) -> CompiledConfig | None:
+        """The config of the stage that runs; None if there is none."""
+        staging = self._judgement.staging
+        return None if staging is None else staging.target
 
     @property
     def version(self) -> str | None:
@@ -293,12 +297,13 @@ class Rollout:
             log.info("version %s is still staged, with other resources", version)
             return
         judgement.begin_stage(staging, self._clock())
-        view, self._result = staging.view, RolloutResult(unresponsive=unresponsive)
-        self._failure = None
+        view = staging.view(self._clock())
+        until = self._nodes.now() + view.remaining
+        self._result, self._failure = RolloutResult(unresponsive=unresponsive), None
         log.info("version %s is staged: %d Envoys have it", version, len(view.nodes))
         self._events.emit(
             "rollout", version=version, revision=view.revision, step="staged",
-            nodes=list(view.nodes), until=view.until, unresponsive=list(unresponsive),
+            nodes=list(view.nodes), until=until, unresponsive=list(unresponsive),
         )  # fmt: skip
         self.ended.set()
 

@@ -28,13 +28,18 @@ RETURN: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class StageView:
-    """A stage for operators. `revision` is that of the staged config. `until`: in Unix seconds."""
+    """A stage for operators. `revision` is that of the staged config.
 
-    revision: int | None
+    `begun` is the revision with which the stage has begun. `remaining`: seconds until the other
+    Envoys follow.
+    """
+
     version: str | None
-    nodes: tuple[str, ...]
-    until: float
+    revision: int | None
+    begun: int | None
     share: float
+    nodes: tuple[str, ...]
+    remaining: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +111,7 @@ def chosen(ids: Collection[str], share: float) -> frozenset[str]:
 class Staging:
     """A stage that runs: the staged config, and the Envoys that have it.
 
-    `due` is the time of the next judgement, `until` that of the last one. `until_unix` is the same
-    in Unix seconds.
+    `due` is the time of the next judgement, `until` that of the last one.
     """
 
     target: CompiledConfig
@@ -116,7 +120,6 @@ class Staging:
     nodes: frozenset[str]
     due: float = 0.0
     until: float = 0.0
-    until_unix: float = 0.0
     _gone_at: float | None = None
     """When the stage fails, unless one of its Envoys connects."""
 
@@ -128,20 +131,20 @@ class Staging:
         ids = plan.stage.nodes or chosen(envoys(nodes), plan.stage.share)
         return cls(target, plan, plan.stage, ids) if ids else None
 
-    @property
-    def view(self) -> StageView:
+    def view(self, now: float) -> StageView:
         """The stage for operators."""
         return StageView(
-            self.target.revision,
             self.target.snapshot.version,
-            tuple(sorted(self.nodes)),
-            self.until_unix,
+            self.target.revision,
+            self.stage.revision,
             self.stage.share,
+            tuple(sorted(self.nodes)),
+            max(0.0, self.until - now),
         )
 
-    def start(self, now: float, unix: float) -> None:
+    def start(self, now: float) -> None:
         """The staged Envoys have the config now."""
-        self.until, self.until_unix = now + self.stage.seconds, unix + self.stage.seconds
+        self.until = now + self.stage.seconds
         self.due = min(now + TICK, self.until)
         if self.stage.nodes:
             self._gone_at = now + RETURN

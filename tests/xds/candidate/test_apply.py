@@ -95,9 +95,10 @@ async def test_an_applied_candidate_is_a_revision_with_its_text(plane: Plane) ->
     candidate = await plane.applier.check(MODELS)
     assert candidate.base is None
     revision = await plane.applier.apply(
-        candidate, author="ann\n", reason="a\x1b[0m", origin="api", expected=0
+        candidate, author="ann\n", reason="a\x1b[0m", origin="api", expected=0, nodes=0.1
     )
     assert (revision.author, revision.reason) == ("ann\\n", "a\\x1b[0m")
+    assert revision.nodes == 0.1
     assert (revision.text, revision.version) == (MODELS, candidate.version)
     assert await plane.store.head() == revision
 
