@@ -45,7 +45,10 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
             configuration = _configuration(files)
         except OSError as error:
             reason = error.strerror or type(error).__name__
-            log.warning("certificates cannot be used, the last ones stay: %s", reason)
+            log.warning(
+                "the certificate %s or its key or CA cannot be used, the last ones stay: %s",
+                files.certificate, reason,
+            )  # fmt: skip
             return None
         log.info("certificates are read again: %s", files.certificate)
         return configuration

@@ -126,7 +126,10 @@ class FollowedContext(ssl.SSLContext):
             log.info("certificates are read again: %s", self._files[0])
         except OSError as error:
             reason = error.strerror or type(error).__name__
-            log.warning("certificates cannot be used, the last ones stay: %s", reason)
+            log.warning(
+                "the certificate %s or its key or CA cannot be used, the last ones stay: %s",
+                self._files[0], reason,
+            )  # fmt: skip
 
 
 def server_context(files: TlsFiles, *, optional: bool = False) -> FollowedContext:

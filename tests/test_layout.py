@@ -32,6 +32,7 @@ DEPENDENCIES = {
     "sluice.grpc_credentials": "sluice.tls",
     "sluice.identity": "sluice.config sluice.tls",
     "sluice.token_files": "sluice.config sluice.tls",
+    "sluice.followed_access": "sluice.config sluice.identity sluice.tls",
     "sluice.envoy_identity": "sluice.config",
     "sluice.http": (
         "sluice.config sluice.contract sluice.fetch sluice.printable sluice.tls sluice.token_files"

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -39,6 +40,7 @@ from sluice.contract.paths import (
     REPORTS,
 )
 from sluice.explain.served import ServedExplainer
+from sluice.followed_access import CalloutClients, FollowedAccess
 from sluice.http.access import AccessGuard, Role, principal_of
 from sluice.http.hosts import HostGuard
 from sluice.http.server import serve_in_thread
@@ -295,7 +297,7 @@ def test_a_stranger_cannot_call_the_callout(folder: Path, transport: TransportNa
         files = callout_files(config.identity, Path())
         assert files is not None
         assert config.identity is not None
-        names = callout_clients(config.identity, config.control_plane.access)
+        names = partial(callout_clients, config.identity, config.control_plane.access)
         tls = Tls(files.certificate, files.key, files.ca, names)
         health = HealthService(SERVING).services()
         services = {**health, REPORTS: health[HEALTH]}
@@ -313,6 +315,31 @@ def test_a_stranger_cannot_call_the_callout(folder: Path, transport: TransportNa
             for part in ("envoy", "callout", "control-plane", "o"):
                 known = client(folder, part, "sluice-callout")
                 assert await first_response(address, HEALTH, b"", known)
+        finally:
+            await server.close()
+
+    asyncio.run(test())
+
+
+def test_an_operator_is_revoked_at_the_callout_by_an_edit(folder: Path, tmp_path: Path) -> None:
+    async def test() -> None:
+        config = identity(folder)
+        files = callout_files(config.identity, Path())
+        assert files is not None
+        assert config.identity is not None
+        file = tmp_path / "gateway.yaml"
+        access = FollowedAccess(file, config.control_plane.access)
+        clients = CalloutClients(config.identity, access)
+        tls = Tls(files.certificate, files.key, files.ca, clients)
+        server = serve("asyncio", HealthService(SERVING).services(), "127.0.0.1:0", tls=tls)
+        address = await server.start()
+        operator = client(folder, "o", "sluice-callout")
+        try:
+            assert await first_response(address, HEALTH, b"", operator)
+            file.write_text(
+                "control_plane: {access: {certificates: [{name: other, role: operator}]}}"
+            )
+            assert await is_refused(first_response(address, HEALTH, b"", operator))
         finally:
             await server.close()
 
@@ -341,7 +368,7 @@ def test_the_control_plane_explains_limits_by_asking_the_callout(folder: Path) -
         files = callout_files(config.identity, Path())
         assert files is not None
         assert config.identity is not None
-        names = callout_clients(config.identity, config.control_plane.access)
+        names = partial(callout_clients, config.identity, config.control_plane.access)
         tls = Tls(files.certificate, files.key, files.ca, names)
         server = serve("asyncio", {INSPECT: unary(inspected)}, "127.0.0.1:0", tls=tls)
         workers = (await server.start(),)

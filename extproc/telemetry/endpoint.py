@@ -7,7 +7,7 @@ profiles also need a shared secret.
 import hashlib
 import hmac
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from prometheus_client.registry import Collector
@@ -38,15 +38,15 @@ class EndpointSettings:
     """Address of the server and further host names (lower case) of its status and profiles.
 
     Without `secret_file` there are no profiles. `tls`: the certificate; None for a server without
-    TLS. `access`: who may read, with absolute file names. `own_name`: name in a certificate that
-    may also read.
+    TLS. `access` returns who may read now, with absolute file names. `own_name`: name in a
+    certificate that may also read.
     """
 
     address: str
     secret_file: Path | None = None
     allowed_hosts: tuple[str, ...] = ()
     tls: TlsFiles | None = None
-    access: Access = field(default_factory=Access)
+    access: Callable[[], Access] = Access
     own_name: str | None = None
 
 
@@ -76,7 +76,7 @@ def application(
 
     hosts = HostGuard(settings.address, settings.allowed_hosts, ALLOWED_HOSTS_KEY)
     guard = AccessGuard(
-        lambda: settings.access,
+        settings.access,
         Path(),
         hosts,
         trusted=is_local(split_host_port(settings.address)[0]),

@@ -183,7 +183,7 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no t
         services: Services,
         counters: Counters,
         memory: MemoryBudget,
-        names: frozenset[str] | None,
+        names: Callable[[], frozenset[str]] | None,
     ) -> None:
         self._services = services
         self._names = names
@@ -199,7 +199,7 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no t
 
         async def behavior(_requests: object, context: _Context) -> None:
             try:
-                if self._names is not None and self._names.isdisjoint(grpc_peer_names(context)):
+                if self._names is not None and self._names().isdisjoint(grpc_peer_names(context)):
                     context.set_code(grpc.StatusCode.PERMISSION_DENIED)
                     return
                 await _GrpcioCall(context, self._counters, self._memory).run(factory)

@@ -1,6 +1,7 @@
 """TLS of a server: the certificate files, whether clients need certificates, and their names."""
 
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +12,14 @@ from sluice.tls import H2, FollowedContext, TlsFiles, server_settings
 class Tls:
     """PEM files. With `client_ca`, every client needs a certificate signed by it (mTLS).
 
-    With `client_names`, the certificate must also have one of these names.
+    With `client_names`, the certificate must also have one of the names that it returns for a new
+    connection.
     """
 
     certificate: Path
     key: Path
     client_ca: Path | None = None
-    client_names: frozenset[str] | None = None
+    client_names: Callable[[], frozenset[str]] | None = None
 
     @property
     def files(self) -> TlsFiles:

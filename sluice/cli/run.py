@@ -32,8 +32,9 @@ from sluice.config.telemetry import MetricsEndpoint, Telemetry
 from sluice.config.validation import error_message
 from sluice.config.values import MIN_DURATION
 from sluice.demo import default_config
+from sluice.followed_access import CalloutClients, FollowedAccess
 from sluice.garbage_collection import without_collection
-from sluice.identity import absolute, absolute_access, callout_clients, callout_files, xds_client
+from sluice.identity import absolute, absolute_access, callout_files, xds_client
 from sluice.runner import READY_TIMEOUT, StartError, UpOptions, up
 
 _OPTIONS: dict[tuple[str, str | int], str] = {
@@ -170,6 +171,10 @@ def _callout_arguments(parser: argparse.ArgumentParser) -> None:
         help="file with the bearer token for profiles; default: telemetry.profile.secret_file; "
         "without it, there are no profiles",
     )  # fmt: skip
+    parser.add_argument(
+        "--follow-access", type=Path, metavar="FILE",
+        help="config file whose changes of control_plane.access count; default: CONFIG",
+    )  # fmt: skip
     _transport(parser)
 
 
@@ -267,15 +272,16 @@ def _callout(options: argparse.Namespace) -> int:
     from extproc.transport import Tls
     from sluice.http.access import own_name
 
-    config = _callout_sections(find_config(options))
+    file = find_config(options)
+    config = _callout_sections(file)
     callout, metrics = _with_options(config, options)
-    identity, access = config.identity, config.control_plane.access
+    identity = config.identity
+    access = FollowedAccess(options.follow_access or file, config.control_plane.access)
     _check_exposure(config, callout, metrics)
     files = callout_files(identity, Path())
     tls = None
     if identity is not None and files is not None and not callout.address.startswith("unix:"):
-        clients = callout_clients(identity, access)
-        tls = Tls(files.certificate, files.key, files.ca, clients)
+        tls = Tls(files.certificate, files.key, files.ca, CalloutClients(identity, access))
     workers = [
         WorkerSettings(
             index,

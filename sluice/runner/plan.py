@@ -59,12 +59,17 @@ def control_plane(
 
 
 def callout(
-    config: GatewayConfig, directory: Path, transport: str | None, folder: Path
+    config: GatewayConfig,
+    directory: Path,
+    transport: str | None,
+    folder: Path,
+    followed: Path | None = None,
 ) -> ProcessSpec:
     """The supervisor of the callout workers. A worker listens after it has received a policy.
 
     File names in the config are relative to `directory`. Writes the sections about identity and
-    access, which have no options, into `folder`.
+    access, which have no options, into `folder`. `followed`: the config file whose changes of the
+    access count.
     """
     telemetry = config.telemetry
     sections = folder / "callout.yaml"
@@ -80,6 +85,8 @@ def callout(
         "--max-memory", f"{config.callout.max_memory}B",
         "--metrics", telemetry.metrics.address,
     ]  # fmt: skip
+    if followed is not None:
+        argv += ["--follow-access", str(followed)]
     for name in telemetry.metrics.allowed_hosts:
         argv += ["--metrics-allowed-host", name]
     if telemetry.profile is not None:

@@ -190,9 +190,12 @@ def _processes(
         raise StartError(str(error)) from error
     except OSError as error:
         raise StartError(write_error(error)) from error
+    followed = options.config if options.store is None else None
     return _Processes(
         ChildProcess(models) if models else None,
-        ChildProcess(plan.callout(config, options.directory, options.transport, directory)),
+        ChildProcess(
+            plan.callout(config, options.directory, options.transport, directory, followed)
+        ),
         ChildProcess(plan.control_plane(config, options.config, options.store, token)),
         ChildProcess(envoy),
     )

@@ -129,7 +129,7 @@ class AsyncioServer:
         if tls.selected_alpn_protocol() != "h2":
             return False
         names = None if self._tls is None else self._tls.client_names
-        return names is None or not names.isdisjoint(peer_names(tls))
+        return names is None or not names().isdisjoint(peer_names(tls))
 
     def add_connection(self, protocol: "_ServerProtocol", now: float) -> Connection[GrpcRequest]:
         self._connections.add(protocol)
